@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "media/drivers.h"
+
+namespace chainring {
+
+namespace {
+result<std::unique_ptr<media>> refuse(const media_options&) {
+  return error{errc::unsupported, "dax"};
+}
+} // namespace
+
+const media_driver dax_driver = {"dax", "", [](const std::string&) { return false; }, refuse, refuse};
+
+} // namespace chainring

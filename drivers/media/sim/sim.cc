@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "media/drivers.h"
+
+namespace chainring {
+
+namespace {
+result<std::unique_ptr<media>> refuse(const media_options&) {
+  return error{errc::unsupported, "sim"};
+}
+} // namespace
+
+const media_driver sim_driver = {"sim", "", [](const std::string&) { return false; }, refuse, refuse};
+
+} // namespace chainring

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <rte_hash_crc.h>
+#include <sched.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/hook.h"
+#include "base/idle.h"
+#include "base/thread_slot.h"
+
+namespace chainring {
+
+namespace detail {
+
+void assert_failed(const char* expression, const char* file, int line) noexcept {
+  std::fprintf(stderr, "%s:%d: broken invariant: %s\n", file, line, expression);
+  std::abort();
+}
+
+std::atomic<bool> hooks_on{false};
+std::atomic<const char*> active_bug{nullptr};
+
+namespace {
+hook_function hook = nullptr;
+void* hook_context = nullptr;
+} // namespace
+
+void run_hook(const char* name) noexcept {
+  if (hook != nullptr) hook(name, hook_context);
+}
+
+bool is_active_bug(const char* name) noexcept {
+  const char* active = active_bug.load(std::memory_order_relaxed);
+  return active != nullptr && std::strcmp(active, name) == 0;
+}
+
+} // namespace detail
+
+void set_hook(hook_function function, void* context) noexcept {
+  detail::hook = function;
+  detail::hook_context = context;
+  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed);
+}
+
+void set_seeded_bug(const char* name) noexcept {
+  detail::active_bug.store(name, std::memory_order_relaxed);
+}
+
+std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
+  const auto* at = static_cast<const unsigned char*>(data);
+  std::uint32_t state = ~crc;
+  constexpr std::size_t step = 1u << 30; // rte_hash_crc takes 32-bit lengths
+  for (; n > step; n -= step, at += step) state = rte_hash_crc(at, step, state);
+  return ~rte_hash_crc(at, static_cast<std::uint32_t>(n), state);
+}
+
+const char* to_string(errc code) noexcept {
+  switch (code) {
+  case errc::invalid_argument: return "invalid argument";
+  case errc::not_found: return "not found";
+  case errc::exists: return "exists";
+  case errc::busy: return "busy";
+  case errc::io: return "input/output error";
+  case errc::corrupt: return "corrupt";
+  case errc::version: return "version";
+  case errc::no_space: return "no space";
+  case errc::unsupported: return "unsupported";
+  case errc::read_only: return "read only";
+  }
+  return "unknown";
+}
+
+error system_error(errc code, std::string message, int errno_value) {
+  message += ": ";
+  message += std::strerror(errno_value);
+  return {code, std::move(message)};
+}
+
+result<idle_mode> parse_idle_mode(std::string_view text) {
+  if (text == "poll") return idle_mode::poll;
+  if (text == "yield") return idle_mode::yield;
+  if (text == "sleep") return idle_mode::sleep;
+  return error{errc::invalid_argument,
+               "idle mode '" + std::string(text) + "': expected poll, yield or sleep"};
+}
+
+void idle_policy::idle() noexcept {
+  constexpr std::uint32_t yields = 64; // then nothing is coming soon, and sleeping is cheaper
+  constexpr long sleep_ns_max = 100'000;
+  if (mode_ == idle_mode::poll) return;
+  if (mode_ == idle_mode::yield && rounds_ < yields) {
+    ++rounds_;
+    sched_yield();
+    return;
+  }
+  const timespec t{0, sleep_ns_max / 2};
+  nanosleep(&t, nullptr);
+}
+
+namespace {
+
+std::mutex slots_lock;
+std::array<bool, max_thread_slots> slots_used{};
+
+struct slot_holder {
+  unsigned slot;
+  slot_holder() noexcept {
+    const std::lock_guard guard(slots_lock);
+    for (slot = 0; slot < max_thread_slots && slots_used[slot]; ++slot) {
+    }
+    CHAINRING_ASSERT(slot < max_thread_slots);
+    slots_used[slot] = true;
+  }
+  ~slot_holder() {
+    const std::lock_guard guard(slots_lock);
+    slots_used[slot] = false;
+  }
+};
+
+} // namespace
+
+unsigned thread_slot() noexcept {
+  thread_local const slot_holder holder;
+  return holder.slot;
+}
+
+} // namespace chainring

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace chainring {
+
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `n` bytes, continuing from `crc` (0 to start).
+/// crc32c(crc32c(0, a), b) equals crc32c(0, ab). Thread-safe.
+[[nodiscard]] std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept;
+
+} // namespace chainring

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Media: where durable bytes live, and the persist seam, the only way they are written.
+///
+/// A `media` is one mapped region of memory with a way to make its bytes durable. Drivers (dax,
+/// file, hugetlb, sim) create them. Everything above stores durable bytes through the six calls of
+/// the persist seam and nothing else.
+///
+/// **What a crash leaves** (every protocol here relies on this and on no more):
+/// within a cache line, store()s persist in program order, so a crash leaves some prefix of those
+/// not drained yet; lines are independent of each other; the 8-byte words of a write() are any
+/// subset until the thread that wrote them drains; a drain covers only its own thread's flushes;
+/// eight aligned bytes never tear. Process death keeps every store that was visible, and those not
+/// drained may still be lost in a later power cut.
+///
+/// **Order in a burst:** all stores and locked instructions first, then all flushes, then the
+/// drain. A locked instruction behind a flush waits for it.
+///
+/// Thread-safety: the seam may be called from any thread; two threads never write one word other
+/// than through compare_exchange().
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "../base/cacheline.h"
+#include "../base/error.h"
+#include "../base/site.h"
+
+namespace chainring {
+
+/// What a region survives. The class is detected; forcing one is possible only towards `emulated`.
+enum class durability_class : std::uint8_t {
+  power = 1,    ///< power loss: devdax, or fsdax mapped with MAP_SYNC
+  file = 2,     ///< power loss: a regular file behind a redo journal
+  process = 3,  ///< process death, not power loss: hugetlbfs, tmpfs
+  emulated = 4, ///< the instructions of `power` on ordinary memory, for tests and benchmarks
+};
+
+[[nodiscard]] const char* to_string(durability_class c) noexcept;
+[[nodiscard]] result<durability_class> parse_durability_class(std::string_view text);
+
+/// A point in the durable order. Marks of one media compare with <.
+using mark_t = std::uint64_t;
+
+/// Sees every call of the seam, for the simulator, the fault and the mutation runs. Called on the
+/// calling thread, before the effect. A false return of a flush or drain suppresses that call.
+class persist_observer {
+ public:
+  virtual ~persist_observer() = default;
+  virtual void on_store(const std::uint64_t* word, std::uint64_t value, const site& s) noexcept = 0;
+  virtual void on_write(const void* to, const void* from, std::size_t n, const site& s) noexcept = 0;
+  virtual bool on_flush(const void* from, std::size_t n, const site& s) noexcept = 0;
+  virtual bool on_drain(const site& s) noexcept = 0;
+};
+
+/// One mapped region of durable memory.
+class media {
+ public:
+  media(const media&) = delete;
+  media& operator=(const media&) = delete;
+  virtual ~media() = default;
+
+  [[nodiscard]] std::byte* base() const noexcept { return base_; }
+  /// Bytes that may be used now.
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  [[nodiscard]] durability_class durability() const noexcept { return class_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  [[nodiscard]] virtual const char* driver_name() const noexcept = 0;
+
+  // --- the persist seam -------------------------------------------------------------------------
+
+  /// Stores one aligned word, temporally, in program order with other store()s of this thread.
+  void store(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
+    std::atomic_ref(*word).store(value, std::memory_order_relaxed);
+  }
+
+  /// store() with release order: a commit word, which makes valid what was stored before it.
+  void store_release(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
+    std::atomic_ref(*word).store(value, std::memory_order_release);
+  }
+
+  /// Swaps a whole commit word, acq_rel. Counts as store_release() where it succeeds. On failure
+  /// `expected` holds what was found.
+  bool compare_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
+                        site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]] return observed_exchange(word, expected, value, s);
+    return std::atomic_ref(*word).compare_exchange_strong(
+        expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
+  }
+
+  /// Copies `n` bytes to the region, in no order at all until drained. Never into a line that holds
+  /// a commit word.
+  void write(void* to, const void* from, std::size_t n, site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]] observer_->on_write(to, from, n, s);
+    std::memcpy(to, from, n);
+  }
+
+  /// Starts the lines of [from, from + n) on their way; they are durable after this thread's next
+  /// drain(). Also how bytes a device or rte_ring put there become durable (as a write()).
+  void flush(const void* from, std::size_t n, site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]]
+      if (!observer_->on_flush(from, n, s)) return;
+    if (kind_ == kind::instructions)
+      instruction_flush(from, n);
+    else if (kind_ == kind::driver)
+      driver_flush(from, n);
+  }
+
+  /// Orders everything this thread flushed before everything it stores after. Durable when this
+  /// returns in every class but `file`, where it is *ordered* and durable once durable(mark()).
+  void drain(site s = site::current()) noexcept {
+    if (observer_ != nullptr) [[unlikely]]
+      if (!observer_->on_drain(s)) return;
+    if (kind_ == kind::instructions)
+      instruction_drain();
+    else if (kind_ == kind::driver)
+      driver_drain();
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+
+  /// After an open, makes durable what this process has read from [from, from + n): after process
+  /// death, a byte that is visible need not be durable, and recovery must not act on one that a
+  /// later power cut takes back. Flushes like flush(); nothing in class `file`, where the working
+  /// copy holds only what the journal holds.
+  void flush_read(const void* from, std::size_t n, site s = site::current()) noexcept {
+    if (class_ != durability_class::file) flush(from, n, s);
+  }
+
+  // --- marks ------------------------------------------------------------------------------------
+
+  /// The end of the durable order as seen now. What leaves the machine because of anything this
+  /// thread drained, or read of others, waits until durable(mark()).
+  [[nodiscard]] virtual mark_t mark() noexcept { return 0; }
+  /// True once everything before the mark survives what the class survives. Never true again for
+  /// new marks after a write failed.
+  [[nodiscard]] virtual bool durable(mark_t) noexcept { return true; }
+  /// Waits until durable(mark). False: the region has failed, and it never will be.
+  [[nodiscard]] virtual bool wait(mark_t mark) noexcept;
+  /// True after a write or sync failed: nothing more becomes durable until the region is reopened.
+  [[nodiscard]] virtual bool failed() const noexcept { return false; }
+  /// False while there is no room for another burst; a broker then stops polling its ports.
+  [[nodiscard]] virtual bool has_room() const noexcept { return true; }
+
+  /// Makes the region `size` bytes long (never shorter, never past what was reserved at open). The
+  /// new bytes read as zero. The file is grown, allocated and synced before this returns.
+  [[nodiscard]] virtual result<void> grow(std::uint64_t size) = 0;
+  /// Everything drained so far durable and in its final place; the file unlocked and unmapped.
+  [[nodiscard]] virtual result<void> close() = 0;
+
+  /// Puts an observer on the seam (nullptr: off). Call while no other thread uses the media.
+  void observe(persist_observer* observer) noexcept { observer_ = observer; }
+
+ protected:
+  enum class kind : std::uint8_t {
+    visible,      ///< visible is all there is: nothing to flush, a fence to drain
+    instructions, ///< cache-line write-back and a fence, by libpmem
+    driver,       ///< driver_flush() and driver_drain()
+  };
+  media() = default;
+  virtual void driver_flush(const void*, std::size_t) noexcept {}
+  virtual void driver_drain() noexcept {}
+
+  std::byte* base_ = nullptr;
+  std::uint64_t size_ = 0;
+  std::string path_;
+  durability_class class_ = durability_class::process;
+  kind kind_ = kind::visible;
+
+ private:
+  static void instruction_flush(const void* from, std::size_t n) noexcept;
+  static void instruction_drain() noexcept;
+  bool observed_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
+                         const site& s) noexcept;
+
+  persist_observer* observer_ = nullptr;
+};
+
+/// How a media is opened or created.
+struct media_options {
+  std::string path;
+  /// Driver by name; empty: the one that suits the path.
+  std::string driver;
+  /// Bytes of the region to create; 0 when opening: as long as it is.
+  std::uint64_t size = 0;
+  /// Address space to reserve for growth, bytes; 0: four times the size.
+  std::uint64_t size_max = 0;
+  /// Redo journal of class `file`, bytes; 0: the driver's default. Only when creating.
+  std::uint64_t journal_size = 0;
+  /// Treat the memory as class `emulated`.
+  bool emulated = false;
+  /// For inspection: nothing is written, and other readers may have it open too.
+  bool read_only = false;
+};
+
+/// A back end. One constant object a driver, named by the driver table.
+struct media_driver {
+  const char* name;
+  const char* summary; ///< one line for --help
+  /// True where this driver is the natural one for the path (which need not exist yet).
+  bool (*suits)(const std::string& path);
+  result<std::unique_ptr<media>> (*create)(const media_options&);
+  result<std::unique_ptr<media>> (*open)(const media_options&);
+};
+
+/// Every driver there is, in the order they are asked. Names each, so no linker drops one.
+[[nodiscard]] std::span<const media_driver* const> media_drivers() noexcept;
+
+/// Creates (refusing to overwrite) or opens the region at options.path with the driver named, or
+/// with the first one that suits. A region open elsewhere gives errc::busy.
+[[nodiscard]] result<std::unique_ptr<media>> create_media(const media_options& options);
+[[nodiscard]] result<std::unique_ptr<media>> open_media(const media_options& options);
+
+/// Ordinary zeroed memory of `size` bytes with no file behind it, in class `process` or `emulated`:
+/// for tests, benchmarks and volatile use of the structures.
+[[nodiscard]] std::unique_ptr<media> memory_media(std::uint64_t size, durability_class c);
+
+} // namespace chainring
