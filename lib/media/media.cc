@@ -31,15 +31,14 @@ result<durability_class> parse_durability_class(std::string_view text) {
 void media::instruction_flush(const void* from, std::size_t n) noexcept { pmem_flush(from, n); }
 void media::instruction_drain() noexcept { pmem_drain(); }
 
-bool media::observed_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
-                              const site& s) noexcept {
-  // An observer runs threads one at a time, so the comparison holds until the exchange; where it
-  // does not, the trace would record a store that failed.
+bool persist_observer::on_exchange(std::uint64_t* word, std::uint64_t& expected,
+                                   std::uint64_t value, const site& s) noexcept {
+  // Threads run one at a time here, so the comparison holds until the exchange.
   if (std::uint64_t now = std::atomic_ref(*word).load(std::memory_order_acquire); now != expected) {
     expected = now;
     return false;
   }
-  observer_->on_store(word, value, s);
+  on_store(word, value, s);
   const bool done = std::atomic_ref(*word).compare_exchange_strong(
       expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
   CHAINRING_ASSERT(done);

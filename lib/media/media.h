@@ -56,6 +56,11 @@ class persist_observer {
   virtual void on_write(const void* to, const void* from, std::size_t n, const site& s) noexcept = 0;
   virtual bool on_flush(const void* from, std::size_t n, const site& s) noexcept = 0;
   virtual bool on_drain(const site& s) noexcept = 0;
+  /// Does a compare_exchange(), so that an observer can see the exchange and its record as one step.
+  /// As it stands, right while threads run one at a time: on_store() when it will succeed, then the
+  /// exchange.
+  virtual bool on_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
+                           const site& s) noexcept;
 };
 
 /// One mapped region of durable memory.
@@ -90,7 +95,8 @@ class media {
   /// `expected` holds what was found.
   bool compare_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
                         site s = site::current()) noexcept {
-    if (observer_ != nullptr) [[unlikely]] return observed_exchange(word, expected, value, s);
+    if (observer_ != nullptr) [[unlikely]]
+      return observer_->on_exchange(word, expected, value, s);
     return std::atomic_ref(*word).compare_exchange_strong(
         expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
   }
@@ -156,7 +162,18 @@ class media {
   [[nodiscard]] virtual result<void> close() = 0;
 
   /// Puts an observer on the seam (nullptr: off). Call while no other thread uses the media.
-  void observe(persist_observer* observer) noexcept { observer_ = observer; }
+  virtual void observe(persist_observer* observer) noexcept { observer_ = observer; }
+
+  // --- scratch ----------------------------------------------------------------------------------
+
+  /// Says that the lines of [from, from + n) hold nothing durable (rte_ring, mempool and mbuf
+  /// headers, receive buffers): recovery never reads them. Whole lines; before the first store to
+  /// them; again after every open. Free in production; `sim` fills them with noise at each crash
+  /// and takes a flush of one as a defect. Control path.
+  virtual void declare_scratch(const void* /*from*/, std::size_t /*n*/) noexcept {}
+  /// Takes declare_scratch() back, before the lines are used for durable bytes: what they hold then
+  /// is noise after a crash until it is written and drained. Control path.
+  virtual void retract_scratch(const void* /*from*/, std::size_t /*n*/) noexcept {}
 
  protected:
   enum class kind : std::uint8_t {
@@ -167,6 +184,8 @@ class media {
   media() = default;
   virtual void driver_flush(const void*, std::size_t) noexcept {}
   virtual void driver_drain() noexcept {}
+  /// What observe() sets, for a driver that puts an observer of its own in front.
+  void set_observer(persist_observer* observer) noexcept { observer_ = observer; }
 
   std::byte* base_ = nullptr;
   std::uint64_t size_ = 0;
@@ -177,8 +196,6 @@ class media {
  private:
   static void instruction_flush(const void* from, std::size_t n) noexcept;
   static void instruction_drain() noexcept;
-  bool observed_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
-                         const site& s) noexcept;
 
   persist_observer* observer_ = nullptr;
 };
