@@ -79,6 +79,7 @@ filter_index::filter_index(const filter_index_options& o)
       subscriptions_(o.subscriptions_max), nodes_(o.levels_max + 1),
       filter_buckets_(std::bit_ceil(o.filters_max), none),
       node_buckets_(std::bit_ceil(o.levels_max), none),
+      session_heads_(o.sessions_max, none), session_counts_(o.sessions_max),
       free_pieces_(free_list(static_cast<std::uint32_t>(pieces_.size()))),
       free_filters_(free_list(o.filters_max)),
       free_subscriptions_(free_list(o.subscriptions_max)),
@@ -198,7 +199,8 @@ void filter_index::prune(std::uint32_t n) noexcept {
 
 filter_index::status filter_index::add(std::string_view filter, std::uint32_t session,
                                        std::uint8_t options) noexcept {
-  if (std::ranges::count(filter, '/') >= filter_levels_max) return status::full;
+  if (filter.size() > filter_size_max || std::ranges::count(filter, '/') >= filter_levels_max)
+    return status::full;
   const writer_guard guard(*this);
   const std::uint32_t hash = hash_text(filter);
   std::uint32_t f = find_filter(filter, hash);
@@ -229,8 +231,10 @@ filter_index::status filter_index::add(std::string_view filter, std::uint32_t se
     if (made.node != none) nodes_[made.node].filter = f;
   }
   const std::uint32_t s = take(free_subscriptions_);
-  subscriptions_[s] = {session, filters_[f].first_subscription, options};
+  subscriptions_[s] = {session, filters_[f].first_subscription, f, session_heads_[session], options};
   filters_[f].first_subscription = s;
+  session_heads_[session] = s;
+  ++session_counts_[session];
   return status::added;
 }
 
@@ -245,6 +249,10 @@ bool filter_index::remove(std::string_view filter, std::uint32_t session) noexce
   if (*link == none) return false;
   const std::uint32_t s = *link;
   *link = subscriptions_[s].next;
+  link = &session_heads_[session];
+  while (*link != s) link = &subscriptions_[*link].next_of_session;
+  *link = subscriptions_[s].next_of_session;
+  --session_counts_[session];
   free_subscriptions_.push_back(s);
   if (filters_[f].first_subscription != none) return true;
 
@@ -304,6 +312,18 @@ std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std
     }
   }
   return n;
+}
+
+// Only the session's home changes its subscriptions, so the name stays good after the lock is freed.
+std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexcept {
+  const std::lock_guard guard(writer_);
+  const std::uint32_t s = session_heads_[session];
+  if (s == none) return 0;
+  const text& t = filters_[subscriptions_[s].filter].name;
+  std::size_t at = 0;
+  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next, at += piece_size)
+    std::memcpy(name + at, pieces_[p].bytes, std::min<std::size_t>(piece_size, t.length - at));
+  return t.length;
 }
 
 std::uint32_t filter_index::filter_count() const noexcept {

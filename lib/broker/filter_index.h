@@ -35,6 +35,7 @@ struct filter_index_options {
   std::uint32_t filters_max = 65536;        ///< distinct filters
   std::uint32_t subscriptions_max = 131072; ///< session x filter pairs
   std::uint32_t levels_max = 131072;        ///< distinct trie levels of filters with wildcards
+  std::uint32_t sessions_max = 16384;       ///< session numbers are below this
   unsigned readers = 1;                     ///< threads that match
 };
 
@@ -46,11 +47,27 @@ class filter_index {
 
   /// Levels a filter may have; one with more is refused as full.
   static constexpr int filter_levels_max = 255;
+  /// Octets a filter may have.
+  static constexpr std::size_t filter_size_max = 1024;
 
   /// Adds a subscription, or replaces its options. The filter must be a valid one (MQTT 4.7).
   status add(std::string_view filter, std::uint32_t session, std::uint8_t options) noexcept;
   /// True when there was such a subscription.
   bool remove(std::string_view filter, std::uint32_t session) noexcept;
+
+  /// Calls fn(filter) for each of the session's subscriptions and removes it. The view is good
+  /// during the call only; fn calls nothing of the index.
+  template <class F> void remove_all(std::uint32_t session, F&& fn) noexcept {
+    char name[filter_size_max];
+    while (const std::size_t n = first_filter(session, name)) {
+      fn(std::string_view(name, n));
+      remove({name, n}, session);
+    }
+  }
+  /// Subscriptions of the session.
+  [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {
+    return session_counts_[session];
+  }
 
   /// Calls fn(subscriber) for every subscription that matches the topic name. One session may come
   /// several times, for overlapping filters. Neither add() nor remove() from within fn.
@@ -102,7 +119,9 @@ class filter_index {
   };
   struct subscription_entry {
     std::uint32_t session = 0;
-    std::uint32_t next = none;
+    std::uint32_t next = none; // of the same filter
+    std::uint32_t filter = none;
+    std::uint32_t next_of_session = none;
     std::uint8_t options = 0;
   };
   struct node_entry { // one level of a filter with wildcards
@@ -139,12 +158,14 @@ class filter_index {
   bool set_text(text& to, std::string_view from) noexcept;
   void free_text(text& t) noexcept;
   bool same(const text& t, std::string_view s) const noexcept;
+  std::size_t first_filter(std::uint32_t session, char* name) noexcept;
 
   std::vector<piece> pieces_;
   std::vector<filter_entry> filters_;
   std::vector<subscription_entry> subscriptions_;
   std::vector<node_entry> nodes_; // node 0 is the root
   std::vector<std::uint32_t> filter_buckets_, node_buckets_;
+  std::vector<std::uint32_t> session_heads_, session_counts_;
   std::vector<std::uint32_t> free_pieces_, free_filters_, free_subscriptions_, free_nodes_;
   std::unique_ptr<reader_lock[]> readers_;
   unsigned reader_count_;

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The broker: sessions, topics, subscriptions and delivery of MQTT-SN 1.2 messages over durable
+/// queues. It knows no ports and no sockets: datagrams are handed to a worker, answers go to the
+/// worker's transport.
+///
+/// **The contract.** When a publisher's PUBACK leaves, its message and the message's place in every
+/// matching queue are durable in the region's class; a message not acknowledged is in every
+/// matching queue or in none. A QoS 1 delivery repeats until the subscriber's PUBACK is durable.
+///
+/// **Workers.** One per lcore. A session belongs to one worker, its home, which alone handles its
+/// packets and consumes its queue; any worker may place messages in any queue. Call, in a loop:
+/// ```
+/// for each datagram d of the burst (or handed over): worker.receive(address, payload, now_ns);
+/// worker.end_burst(now_ns);       // drain, publish, drain; acks and deliveries to the transport
+/// ```
+/// Everything a burst says goes to the transport before end_burst() returns, which then tells the
+/// mark those packets have to wait for.
+///
+/// **Thread-safety:** a worker belongs to one thread; the broker's queries may be called from any.
+/// **Allocation:** everything at open, none while running.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../base/error.h"
+#include "../media/media.h"
+#include "../region/region.h"
+
+namespace chainring {
+
+/// Where a client is, as the transport knows it: an opaque word, equal for equal senders. Never 0.
+using client_address = std::uint64_t;
+
+/// What happens to a message for a queue that is full.
+enum class overflow_policy : std::uint8_t {
+  reject,      ///< the publisher is told "congestion", and nobody gets the message (default)
+  drop_newest, ///< that queue does not get the message; counted
+  drop_oldest, ///< that queue loses its oldest message that is not being delivered; counted
+};
+[[nodiscard]] result<overflow_policy> parse_overflow_policy(std::string_view text);
+[[nodiscard]] const char* to_string(overflow_policy p) noexcept;
+
+/// A topic id both sides know beforehand (MQTT-SN 1.2 section 6.7).
+struct predefined_topic {
+  std::uint16_t id = 0; ///< 1 to 65534
+  std::string name;
+};
+/// Reads "ID NAME" lines; '#' starts a comment. Errors name file and line.
+[[nodiscard]] result<std::vector<predefined_topic>> read_predefined_topics(const std::string& path);
+
+/// Sizes of the tables in the region: fixed when it is created.
+struct store_layout {
+  std::uint32_t sessions_max = 16384;
+  std::uint32_t subscriptions_max = 65536;
+  std::uint32_t messages_max = 0; ///< 0: one for every two blocks
+};
+
+struct broker_config {
+  unsigned workers = 1;
+  std::uint32_t queue_slots = 1024; ///< messages a session's queue holds; a power of two
+  overflow_policy overflow = overflow_policy::reject;
+  std::uint32_t retry_ms = 10'000;  ///< first retransmission (Tretry); doubles each time
+  std::uint32_t retry_ms_max = 80'000;
+  std::uint32_t retries_max = 5;    ///< then the client counts as lost (Nretry)
+  std::uint16_t keep_alive_max_s = 0; ///< longest keep alive accepted as asked; 0: any
+  std::uint32_t topics_max = 65536;        ///< distinct names a worker knows at one time
+  std::uint32_t registrations_max = 262144; ///< topic ids in all sessions of a worker
+  std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages on their way at one time
+  std::uint32_t volatile_per_session_max = 16;
+  std::uint16_t datagram_size_max = 1472; ///< largest payload the transport sends, octets
+  std::uint8_t gateway_id = 1;
+  std::vector<predefined_topic> predefined;
+};
+
+/// Where a worker's datagrams go. Called on the worker's thread.
+class transport {
+ public:
+  virtual ~transport() = default;
+  /// Room for one datagram of up to `size` octets to `to`; empty when nothing can be sent now.
+  virtual std::span<std::byte> begin(client_address to, std::size_t size) noexcept = 0;
+  /// Sends the first `size` octets of what begin() gave last.
+  virtual void commit(std::size_t size) noexcept = 0;
+  /// Everything committed since the last call waits for `mark`.
+  virtual void release(mark_t mark) noexcept = 0;
+};
+
+/// Counters of one worker, or of all. What each counts is its name; refusals by reason.
+struct broker_counters {
+  std::uint64_t datagrams = 0, malformed = 0, unknown_source = 0, trailing_octets = 0,
+                unsupported = 0, unexpected = 0;
+  std::uint64_t connects = 0, connects_refused = 0, disconnects = 0, sessions_lost = 0;
+  std::uint64_t subscribes = 0, unsubscribes = 0, registers = 0, pings = 0;
+  std::uint64_t published_qos0 = 0, published_qos1 = 0, published_minus_one = 0;
+  std::uint64_t refused_congestion = 0, refused_topic = 0, refused_unsupported = 0;
+  std::uint64_t placed = 0, delivered = 0, delivered_qos0 = 0, acked = 0, retransmitted = 0;
+  std::uint64_t dropped_qos0 = 0, dropped_newest = 0, dropped_oldest = 0, dropped_too_long = 0,
+                dropped_by_client = 0, damaged = 0;
+  std::uint64_t bursts = 0, drains = 0, drain_tsc = 0;
+};
+
+/// What the broker tells of a session.
+struct session_info {
+  std::uint32_t number = 0;
+  std::string client_id;
+  client_address address = 0; ///< 0: not connected
+  bool connected = false;
+  bool clean = false;
+  unsigned home = 0;
+  std::uint16_t keep_alive_s = 0;
+  std::uint64_t queue_depth = 0, queue_capacity = 0, queue_high_water = 0;
+};
+
+/// What an open found, for the summary line.
+struct open_summary {
+  durability_class durability{};
+  std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0;
+  double seconds = 0;
+  std::vector<std::string> notes; ///< damage found, in sentences
+};
+
+class broker_worker;
+class store;
+
+class broker {
+ public:
+  /// Called now and then while a long open goes on: what, how many done, of how many.
+  using progress = std::function<void(const char*, std::uint64_t, std::uint64_t)>;
+
+  /// The areas a region needs to hold a broker's state: hand them to region::create().
+  [[nodiscard]] static std::vector<area_spec> areas(const store_layout& layout,
+                                                    std::uint64_t region_size,
+                                                    std::uint32_t block_size);
+  /// Recovers what the region holds and gets ready to serve. The region is the broker's from here.
+  [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<region> on,
+                                                            const broker_config& config,
+                                                            const progress& told = {});
+  ~broker();
+  broker(const broker&) = delete;
+  broker& operator=(const broker&) = delete;
+
+  [[nodiscard]] broker_worker& worker(unsigned number) noexcept;
+  [[nodiscard]] unsigned workers() const noexcept;
+  /// The worker a datagram is to be given to. Any thread.
+  [[nodiscard]] unsigned home_of(client_address from, std::span<const std::byte> datagram) noexcept;
+
+  [[nodiscard]] const broker_config& config() const noexcept;
+  [[nodiscard]] const open_summary& opened() const noexcept;
+  [[nodiscard]] region& on() noexcept;
+  [[nodiscard]] store& state() noexcept;
+  [[nodiscard]] broker_counters counters() const;
+  [[nodiscard]] broker_counters counters(unsigned worker) const;
+  /// Sessions from number `first` on, at most `max`; the next first, or 0 at the end. Any thread.
+  [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
+                                       std::vector<session_info>& out) const;
+  [[nodiscard]] std::uint32_t session_count() const noexcept;
+  [[nodiscard]] std::uint32_t subscription_count() const noexcept;
+
+  /// Closes the region cleanly. No worker runs any more.
+  [[nodiscard]] result<void> close();
+
+ private:
+  friend class broker_worker;
+  struct shared;
+  explicit broker(std::unique_ptr<shared> s);
+  std::unique_ptr<shared> shared_;
+};
+
+/// One thread's part of the broker.
+class broker_worker {
+ public:
+  ~broker_worker();
+  broker_worker(const broker_worker&) = delete;
+  broker_worker& operator=(const broker_worker&) = delete;
+
+  /// Where answers go; before the first burst.
+  void attach(transport& out) noexcept;
+  /// Handles one datagram. Never fails: what is wrong with it is answered or counted.
+  void receive(client_address from, std::span<const std::byte> datagram) noexcept;
+  /// Makes the burst durable, then acknowledges and delivers. Also does what other workers and the
+  /// timers left to do. True when anything was done.
+  bool end_burst() noexcept;
+
+ private:
+  friend class broker;
+  struct impl;
+  explicit broker_worker(std::unique_ptr<impl> i);
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace chainring

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// QoS 0 messages on their way to sessions: counted copies in DRAM. Internal to the broker.
+/// Thread-safe; all memory is allocated by the constructor.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "broker/topic_table.h"
+
+struct rte_ring;
+
+namespace chainring {
+
+class value_ring;
+
+class volatile_pool {
+ public:
+  static constexpr std::uint32_t none = 0xffffffff;
+  volatile_pool(std::uint32_t messages, std::size_t payload_max);
+  ~volatile_pool();
+
+  /// A message with one reference; none when all are in use or the payload is too long.
+  [[nodiscard]] std::uint32_t make(std::string_view topic,
+                                   std::span<const std::byte> payload) noexcept;
+  void hold(std::uint32_t message) noexcept;
+  void drop(std::uint32_t message) noexcept;
+  [[nodiscard]] std::string_view topic(std::uint32_t message) const noexcept;
+  [[nodiscard]] std::span<const std::byte> payload(std::uint32_t message) const noexcept;
+
+ private:
+  struct header {
+    std::atomic<std::uint32_t> references{0};
+    std::uint32_t payload_size = 0;
+    std::uint16_t topic_size = 0;
+  };
+  [[nodiscard]] char* bytes(std::uint32_t message) const noexcept {
+    return memory_.get() + message * stride_;
+  }
+  std::size_t payload_max_, stride_;
+  std::unique_ptr<header[]> headers_;
+  std::unique_ptr<char[]> memory_;
+  std::unique_ptr<value_ring> free_;
+};
+
+} // namespace chainring
