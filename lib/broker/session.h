@@ -29,7 +29,9 @@ struct session {
 
   // One outstanding exchange towards the client (MQTT-SN 1.2 section 6.6 and 6.5).
   enum class exchange : std::uint8_t { idle, registering, publishing } phase = exchange::idle;
+  bool sent = false; // what is leased has been sent before: DUP
   std::uint8_t retries = 0;
+  std::uint8_t corrections = 0; // times the client did not know the id of what is leased
   bool volatile_first = false; // the REGISTER is for the first volatile message
   std::uint16_t packet_id = 0;
   std::uint16_t delivery_bits = 0;
@@ -39,6 +41,7 @@ struct session {
 
   std::uint64_t heard_tsc = 0; // last packet from the client
   std::uint64_t retry_tsc = 0; // next retransmission; 0: none
+  std::uint64_t timer_due = 0; // when `timer` fires; 0: it is not set
   timer_handle timer;
   std::uint32_t volatile_first_index = topic_table::none; // QoS 0 messages that wait
   std::uint32_t volatile_last_index = topic_table::none;

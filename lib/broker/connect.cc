@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Sessions: how they begin and end.
+//
+// Edges:
+//   [W2] release of state in connect() -> [W1] acquire in find(), [W3] in other workers
+//   [W4] release of incarnation -> [W5] acquire in match (publish.cc)
+//
+// Crash windows. A session is one record; its commit word is the one commit of CONNECT, of a clean
+// start and of a deletion:
+//   [C1 < C2] the record's words, then its commit word, in one line in program order.
+//      Crash between: the record is still free; CONNACK never left.
+//   [C3 < C4] the new incarnation drained before the queue is emptied and the subscription cells
+//      erased. Crash between: both carry the old incarnation, and open voids them.
+#include <cstring>
+#include <ctime>
+
+#include "base/idle.h"
+#include "broker/worker.h"
+
+namespace chainring {
+
+namespace {
+
+std::uint64_t wall_ns() noexcept {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+} // namespace
+
+void broker_worker::impl::connect(client_address from, const mqttsn::connect& m) noexcept {
+  ++count.connects;
+  auto answer = [&](mqttsn::return_code code) {
+    if (code != mqttsn::return_code::accepted) ++count.connects_refused;
+    reply(from, 3, [&](std::span<std::byte> b) { return mqttsn::encode_connack(b, {.code = code}); });
+  };
+  // Wills come later; an id that is empty or too long has no code of its own.
+  if (m.flags.will() || !mqttsn::valid_client_id(m.client_id))
+    return answer(mqttsn::return_code::not_supported);
+
+  const client_key key(m.client_id);
+  const std::uint8_t flags = m.flags.clean() ? session_flag_clean : 0;
+  std::uint32_t n = none;
+  if (const auto known = shared.clients->get(key)) {
+    n = *known;
+    session& s = shared.sessions[n];
+    // A clean session ends with its connection, and a new connection ends the old one.
+    const bool over = m.flags.clean() || s.clean;
+    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [W1] own session
+      const std::uint64_t old = s.address.load(std::memory_order_relaxed); // [W2] own session
+      if (old != from) shared.addresses->erase(old);
+    }
+    topics.forget_all(s.registrations);
+    if (over && !wipe(s, n, true, flags)) return answer(mqttsn::return_code::congestion);
+    if (!over) state.rewind(n);
+  } else {
+    {
+      const std::lock_guard guard(shared.free_lock);
+      if (shared.free_sessions.empty()) return answer(mqttsn::return_code::congestion);
+      n = shared.free_sessions.back();
+      shared.free_sessions.pop_back();
+    }
+    state.create_session(n, m.client_id, flags, m.keep_alive_s, wall_ns()); // [C1 < C2]
+    ++count.drains;
+    const auto inserted = shared.clients->insert(key, n);
+    CHAINRING_ASSERT(inserted == map_status::done);
+  }
+
+  session& s = shared.sessions[n];
+  // Who was at this address before is not any more; its home is told, should it still be served.
+  if (const auto other = shared.addresses->get(from); other && *other != n) wake(*other);
+  shared.addresses->upsert(from, n);
+
+  s.clean = m.flags.clean();
+  s.home = static_cast<std::uint8_t>(number);
+  s.keep_alive_s = m.keep_alive_s;
+  s.phase = session::exchange::idle;
+  s.ticket = 0;
+  s.retries = 0;
+  s.retry_tsc = 0;
+  s.heard_tsc = now_tsc;
+  drop_volatile(s, true);
+  s.incarnation.store(state.session_incarnation(n), std::memory_order_release); // [W4]
+  s.address.store(from, std::memory_order_relaxed); // [W2] before the state that shows it
+  // [W2] release: pairs with [W1] and [W3]. Without it another lcore could hand this session
+  // packets before its home is set.
+  s.state.store(connection::active, std::memory_order_release);
+  arm(s, n);
+  answer(mqttsn::return_code::accepted);
+  make_ready(s, n);
+}
+
+void broker_worker::impl::disconnect(session& s, std::uint32_t n, client_address from,
+                                     const mqttsn::disconnect& m) noexcept {
+  if (m.has_duration) ++count.unsupported; // sleeping clients come later: it is disconnected
+  ++count.disconnects;
+  reply(from, 2, [](std::span<std::byte> b) { return mqttsn::encode_disconnect(b); });
+  end_connection(s, n);
+}
+
+void broker_worker::impl::end_connection(session& s, std::uint32_t n) noexcept {
+  // [W3] release: pairs with [W1].
+  s.state.store(connection::disconnected, std::memory_order_release);
+  const std::uint64_t address = s.address.exchange(0, std::memory_order_relaxed); // [W2]
+  if (const auto at = shared.addresses->get(address); at && *at == n)
+    shared.addresses->erase(address);
+  timers->cancel(s.timer);
+  s.timer = {};
+  s.timer_due = 0;
+  s.phase = session::exchange::idle;
+  s.ticket = 0;
+  s.retry_tsc = 0;
+  topics.forget_all(s.registrations);
+  drop_volatile(s, true);
+  if (s.clean) wipe(s, n, false, 0);
+}
+
+bool broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep, std::uint8_t flags) noexcept {
+  // Publishers stop matching the session before its incarnation changes; one that matched earlier
+  // carries the old incarnation, and its place is refused.
+  state.collect_subscriptions(n, *shared.filters);
+  const client_key key(state.client_id(n));
+  s.phase = session::exchange::idle;
+  s.ticket = 0;
+  // [C3 < C4]
+  if (!state.end_incarnation(n, keep, flags)) return false;
+  count.drains += 3;
+  s.incarnation.store(state.session_incarnation(n), std::memory_order_release); // [W4]
+  if (keep) return true;
+  shared.clients->erase(key);
+  // [W3] release: pairs with [W1].
+  s.state.store(connection::none, std::memory_order_release);
+  s.clean = false;
+  const std::lock_guard guard(shared.free_lock);
+  shared.free_sessions.push_back(n);
+  return true;
+}
+
+// One timer a session: it fires at the nearest of the two deadlines as known when it was set, and
+// looks then whether the deadline has moved. Nothing is re-armed per packet.
+void broker_worker::impl::arm(session& s, std::uint32_t n) noexcept {
+  std::uint64_t due = 0;
+  if (s.keep_alive_s != 0) {
+    // Tolerance: 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
+    const std::uint64_t ms = std::uint64_t{s.keep_alive_s} * (s.keep_alive_s > 60 ? 1100 : 1500);
+    due = s.heard_tsc + milliseconds(ms);
+  }
+  if (s.retry_tsc != 0 && (due == 0 || s.retry_tsc < due)) due = s.retry_tsc;
+  timers->cancel(s.timer);
+  s.timer = {};
+  s.timer_due = due;
+  if (due == 0) return;
+  s.timer = timers->arm(due, [](void* self, std::uint64_t session) noexcept {
+    static_cast<impl*>(self)->on_timer(static_cast<std::uint32_t>(session));
+  }, this, n);
+}
+
+void broker_worker::impl::on_timer(std::uint32_t n) noexcept {
+  session& s = shared.sessions[n];
+  s.timer = {};
+  s.timer_due = 0;
+  if (s.state.load(std::memory_order_relaxed) != connection::active) return; // [W1] own session
+  if (s.keep_alive_s != 0) {
+    const std::uint64_t ms = std::uint64_t{s.keep_alive_s} * (s.keep_alive_s > 60 ? 1100 : 1500);
+    if (now_tsc >= s.heard_tsc + milliseconds(ms)) {
+      ++count.sessions_lost;
+      return end_connection(s, n);
+    }
+  }
+  if (s.retry_tsc != 0 && now_tsc >= s.retry_tsc) retransmit(s, n);
+  if (s.state.load(std::memory_order_relaxed) == connection::active) arm(s, n); // [W1] own session
+}
+
+} // namespace chainring
