@@ -62,6 +62,7 @@ result<const media_driver*> choose(const media_options& options) {
   if (options.path.empty())
     return error{errc::invalid_argument, "region path: it is empty; name a file or device"};
   std::string names;
+  if (options.emulated && options.driver.empty()) return &hugetlb_driver; // maps any file
   for (const media_driver* d : drivers) {
     if (options.driver.empty() ? d->suits(options.path) : options.driver == d->name) return d;
     names += names.empty() ? d->name : std::string(", ") + d->name;

@@ -72,7 +72,10 @@ class media {
 
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   /// Bytes that may be used now.
-  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  [[nodiscard]] std::uint64_t size() const noexcept {
+    // [M1] relaxed: a thread learns of growth from whoever asked for it, and that is what orders it.
+    return size_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] durability_class durability() const noexcept { return class_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual const char* driver_name() const noexcept = 0;
@@ -155,6 +158,11 @@ class media {
   /// False while there is no room for another burst; a broker then stops polling its ports.
   [[nodiscard]] virtual bool has_room() const noexcept { return true; }
 
+  /// Most bytes, counted in whole lines, that one drain() may cover. Class `file` writes a drain as
+  /// one journal record and aborts past this; whoever persists whole tables does it in pieces,
+  /// which is what persist_range() is for.
+  [[nodiscard]] virtual std::uint64_t drain_bytes_max() const noexcept { return UINT64_MAX; }
+
   /// Makes the region `size` bytes long (never shorter, never past what was reserved at open). The
   /// new bytes read as zero. The file is grown, allocated and synced before this returns.
   [[nodiscard]] virtual result<void> grow(std::uint64_t size) = 0;
@@ -188,7 +196,7 @@ class media {
   void set_observer(persist_observer* observer) noexcept { observer_ = observer; }
 
   std::byte* base_ = nullptr;
-  std::uint64_t size_ = 0;
+  std::atomic<std::uint64_t> size_ = 0;
   std::string path_;
   durability_class class_ = durability_class::process;
   kind kind_ = kind::visible;
