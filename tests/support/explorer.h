@@ -35,8 +35,8 @@
 /// Crash points: before and after each drain, at each ack, at the end of the run. At each, *power
 /// loss* in every state the model allows (all of them up to options.states_max; see below), and
 /// *process death*: what was visible stays visible and what was not drained is still pending, the
-/// next life opens and goes on working, and is itself crashed at every point. Power loss is followed
-/// by a second life and a second crash in the same way, so recovery is crashed inside.
+/// next life opens and goes on working, and is itself crashed at every point. Power loss is
+/// followed by a second life and a second crash in the same way, so recovery is crashed inside.
 ///
 /// Past states_max a point is *bounded*: nothing kept, everything kept, each line at each of its
 /// contents with the others all lost and all kept, pairs of lines likewise, then seeded random
@@ -115,9 +115,11 @@ class history {
  private:
   friend class exploration;
   void record(int kind, std::uint64_t id, std::uint64_t value, const site& s);
+  void copy_from(const history& other);
 
   std::mutex lock_;
   std::vector<entry> entries_;
+  std::uint64_t hash_ = 0;
   std::string failure_;
   sim_media* life_ = nullptr;
   schedule* schedule_ = nullptr;
@@ -138,8 +140,8 @@ struct scenario {
   /// that is crashed again. When empty, recover_and_check is run in its place, and must then leave
   /// everything where it is.
   std::function<void(media&, history&)> continue_after;
-  std::uint64_t size = 256 << 10;  ///< of the region, bytes
-  std::uint64_t size_max = 0;      ///< to which it can grow, bytes; 0: four times the size
+  std::uint64_t size = 256 << 10; ///< of the region, bytes
+  std::uint64_t size_max = 0;     ///< to which it can grow, bytes; 0: four times the size
 };
 
 struct explorer_options {
@@ -176,11 +178,11 @@ struct crash_point_count {
 
 struct explorer_report {
   std::string name;
-  std::uint64_t crash_points = 0;       ///< in all lives
-  std::uint64_t exhaustive_points = 0;  ///< of them, those with every state built
-  std::uint64_t states = 0;             ///< distinct images a point's crash may leave, summed
-  std::uint64_t recoveries = 0;         ///< states checked: those not seen before, with their history
-  std::uint64_t lives = 0;              ///< recorded lives
+  std::uint64_t crash_points = 0;      ///< in all lives
+  std::uint64_t exhaustive_points = 0; ///< of them, those with every state built
+  std::uint64_t states = 0;            ///< distinct images a point's crash may leave, summed
+  std::uint64_t recoveries = 0; ///< states checked: those not seen before, with their history
+  std::uint64_t lives = 0;      ///< recorded lives
   std::uint64_t schedules = 0;
   double seconds = 0;
   std::vector<crash_point_count> first_life; ///< of the first schedule
@@ -193,8 +195,8 @@ struct explorer_report {
   static std::string header();
 };
 
-/// Explores the scenario; stops at the first failure, minimised. `replay`, or else the environment's
-/// CHAINRING_REPLAY where it names this scenario, runs that one case instead.
+/// Explores the scenario; stops at the first failure, minimised. `replay`, or else the
+/// environment's CHAINRING_REPLAY where it names this scenario, runs that one case instead.
 [[nodiscard]] explorer_report explore(const scenario& s, const explorer_options& options = {},
                                       const std::string& replay = {});
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Deterministic interleaving: several threads, of which one runs at a time, switched at hook points
-/// (base/hook.h): every call of the persist seam on `sim` media, every hook_point() in the code,
-/// idle_policy::idle(), and rte_pause() where the code was built with rte_pause_hook.h.
+/// Deterministic interleaving: several threads, of which one runs at a time, switched at hook
+/// points (base/hook.h): every call of the persist seam on `sim` media, every hook_point() in the
+/// code, idle_policy::idle(), and rte_pause() where the code was built with rte_pause_hook.h.
 ///
 ///     schedule s = schedule::seeded(7);
 ///     interleave(s, {[&] { producer(1); }, [&] { producer(2); }});
@@ -9,9 +9,10 @@
 ///
 /// In an exploration use history::threads() for `s`, and let explorer_options.schedules choose.
 ///
-/// A thread that waits must reach a hook point in its loop ("idle" and "rte_pause" count as waiting:
-/// another thread runs next, at no cost in preemptions). Blocking on a mutex that a switched-out
-/// thread holds is a hang; after a minute without a step the process ends with a report.
+/// A thread that waits must reach a hook point in its loop ("idle" and "rte_pause" count as
+/// waiting: another thread runs next, at no cost in preemptions). Blocking on a mutex that a
+/// switched-out thread holds is a hang; after a minute without a step the process ends with a
+/// report.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -51,12 +52,14 @@ class schedule {
 
  private:
   friend class interleaver;
+  friend class schedule_source;
   bool random_ = false;
   std::uint64_t state_ = 0;
   unsigned every_ = 8;
   unsigned first_ = 0;
   std::vector<preemption> wanted_;
   std::vector<preemption> taken_;
+  std::vector<std::uint8_t> who_; ///< by step: the thread that could be preempted there
   std::uint64_t steps_ = 0;
   unsigned threads_ = 0;
 };
@@ -84,18 +87,23 @@ class schedule_source {
   [[nodiscard]] bool complete() const { return complete_; }
 
  private:
+  void derive(const schedule& ran);
+
   schedule_plan plan_;
   std::uint64_t seed_;
   unsigned given_ = 0;
   unsigned random_given_ = 0;
   bool first_given_ = false;
+  bool first_derived_ = false;
+  bool cut_ = false;
   bool complete_ = false;
   std::vector<schedule> queue_;
   std::size_t next_ = 0;
 };
 
-/// Runs `body` under every schedule of the plan; it makes its state anew and calls interleave() once.
-/// Returns how many ran. Stops when `body` returns false; `failed` (if given) then holds the schedule.
+/// Runs `body` under every schedule of the plan; it makes its state anew and calls interleave()
+/// once. Returns how many ran. Stops when `body` returns false; `failed` (if given) then holds the
+/// schedule.
 unsigned for_each_schedule(const schedule_plan& plan, std::uint64_t seed,
                            const std::function<bool(schedule&)>& body, schedule* failed = nullptr);
 

@@ -16,8 +16,8 @@
 /// Stores that went round the seam (rte_ring headers, bytes a device put there) are found by
 /// comparing with a shadow: a flushed line at flush(), every touched page at drain() and note().
 ///
-/// Thread-safety: as media. With threads that run one at a time (tests/support/schedule.h) the trace
-/// is exact; with free-running threads it is one legal order. Each seam call is a hook point
+/// Thread-safety: as media. With threads that run one at a time (tests/support/schedule.h) the
+/// trace is exact; with free-running threads it is one legal order. Each seam call is a hook point
 /// ("seam.store", "seam.write", "seam.exchange", "seam.flush", "seam.drain").
 ///
 ///     auto disk = sim_disk::create(256 << 10);
@@ -37,23 +37,23 @@
 namespace chainring {
 
 enum class sim_call : std::uint8_t {
-  store,    ///< one word by store, store_release or a compare_exchange that succeeded
-  write,    ///< words of a write(): in no order until their thread drains
-  direct,   ///< words that changed without the seam: in no order
-  flush,    ///< `count` bytes from `offset`
-  drain,    ///< by `thread`
-  grow,     ///< to `offset` bytes
-  scratch,  ///< `count` bytes from `offset` declared scratch
-  retract,  ///< the same taken back; the words' visible values follow as a `direct` event
-  note,     ///< `offset` is the value given to note()
+  store,   ///< one word by store, store_release or a compare_exchange that succeeded
+  write,   ///< words of a write(): in no order until their thread drains
+  direct,  ///< words that changed without the seam: in no order
+  flush,   ///< `count` bytes from `offset`
+  drain,   ///< by `thread`
+  grow,    ///< to `offset` bytes
+  scratch, ///< `count` bytes from `offset` declared scratch
+  retract, ///< the same taken back; the words' visible values follow as a `direct` event
+  note,    ///< `offset` is the value given to note()
 };
 
 struct sim_event {
   sim_call call{};
-  std::uint16_t thread = 0;  ///< index of the thread in this life, in order of first call
-  std::uint64_t offset = 0;  ///< bytes from the region's start
-  std::uint64_t count = 0;   ///< words of a store, write or direct; else bytes
-  std::uint64_t values = 0;  ///< index of the first word's value in sim_trace::values
+  std::uint16_t thread = 0; ///< index of the thread in this life, in order of first call
+  std::uint64_t offset = 0; ///< bytes from the region's start
+  std::uint64_t count = 0;  ///< words of a store, write or direct; else bytes
+  std::uint64_t values = 0; ///< index of the first word's value in sim_trace::values
   site where{};
 };
 
@@ -95,8 +95,8 @@ class sim_disk : public std::enable_shared_from_this<sim_disk> {
   [[nodiscard]] const std::string& path() const noexcept;
 
  private:
-  friend class sim_media;
   friend class detail::sim_life;
+  friend result<std::unique_ptr<media>> sim_join(const std::shared_ptr<sim_disk>&, bool);
   sim_disk() = default;
   std::unique_ptr<detail::sim_store> store_;
 };
@@ -139,8 +139,10 @@ class sim_media final : public media {
   void poke(std::uint64_t offset, const void* from, std::size_t n) noexcept;
 
   /// Misuses of the seam, each a sentence with its place: a store that is not aligned, or outside
-  /// the region; a flush of scratch or outside the region; a store through a read-only media.
+  /// the region; a flush of scratch or outside the region; scratch that is not whole lines.
   [[nodiscard]] const std::vector<std::string>& violations() const noexcept;
+  /// Media that joined this life by its path and are still open.
+  [[nodiscard]] unsigned joined() const noexcept;
 
  private:
   std::shared_ptr<detail::sim_life> life_;
@@ -148,6 +150,10 @@ class sim_media final : public media {
   bool owner_ = false; ///< started the life; others joined it by path
   bool closed_ = false;
 };
+
+/// Opens the disk as its path does: joins the life that runs, or starts one that settles at its
+/// end.
+result<std::unique_ptr<media>> sim_join(const std::shared_ptr<sim_disk>& disk, bool read_only);
 
 /// Forgets the disk `sim:NAME` (false where there is none). A life of it may still be running.
 bool sim_forget(const std::string& path);

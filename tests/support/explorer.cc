@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The exploration: a life is recorded once, then its trace is walked from the start with a model
+/// of what is durable. The disk below follows the model, so that at each crash point a state
+/// differs from the disk only in the lines still pending, and a life that checks it is a fresh
+/// copy-on-write mapping with those lines changed.
+#include "support/explorer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <unistd.h>
+#include <unordered_set>
+
+#include "support/crash_case.h"
+#include "support/crash_model.h"
+
+namespace chainring::test {
+
+namespace {
+
+constexpr std::uint64_t end_of_life = ~0ull; // note() that closes a trace
+
+kept_lines chosen(const state_space& space, std::span<const std::uint32_t> state) {
+  kept_lines kept;
+  for (std::size_t i = 0; i < state.size(); ++i)
+    if (state[i] != 0)
+      kept.emplace_back(space.lines()[i].offset, space.lines()[i].choices[state[i]]);
+  return kept;
+}
+
+kept_lines all_pending(const crash_model& model) {
+  kept_lines kept;
+  for (const auto& [offset, words] : model.pending())
+    kept.emplace_back(offset, model.everything(offset));
+  return kept;
+}
+
+} // namespace
+
+class exploration {
+ public:
+  exploration(const scenario& s, const explorer_options& o, std::optional<crash_case> replay)
+      : s_(s), o_(o), replay_(std::move(replay)) {
+    report_.name = s.name;
+  }
+
+  explorer_report run();
+
+  /// The case being run, for a report from a signal handler.
+  static exploration* current;
+  [[nodiscard]] crash_case now() const { return {o_.seed, schedule_.text(), steps_, s_.name}; }
+
+ private:
+  /// A life being crashed: its trace, the disk and model that follow it, and its whole history.
+  struct past {
+    int level;
+    const sim_trace& trace;
+    std::shared_ptr<sim_disk> disk;
+    crash_model model;
+    const history& whole;
+    history at_point; ///< what of `whole` had happened
+  };
+  struct crash_point {
+    std::uint64_t position;
+    const char* when;
+    site where;
+  };
+
+  bool explore_once();
+  std::vector<crash_point> points(const past& p) const;
+  bool crash_everywhere(past& p);
+  bool crash_at(past& p, const crash_point& at);
+  bool replay_at(past& p, const crash_point& at);
+  verdict check(past& p, const kept_lines& kept);
+  bool next_life(past& p, crash_kind kind, const kept_lines& kept, std::uint64_t hash);
+  bool finish_life(sim_media& m, history& h, sim_trace& trace);
+  void minimise(past& p, const crash_point& at, const state_space& space,
+                std::vector<std::uint32_t> state, std::string reason);
+  void fail(const std::string& reason, const std::string& detail);
+  bool fail_life(const std::string& reason) {
+    fail(reason, "");
+    return false;
+  }
+  [[nodiscard]] bool first_life(const past& p) const {
+    return p.level == 0 && report_.schedules == 0;
+  }
+
+  const scenario& s_;
+  explorer_options o_;
+  std::optional<crash_case> replay_;
+  explorer_report report_;
+  schedule schedule_;
+  std::vector<crash_step> steps_;
+  std::vector<std::string> places_;              ///< of steps_, in words
+  std::vector<std::shared_ptr<sim_disk>> disks_; ///< by level
+  std::vector<std::uint64_t> disk_sizes_;        ///< most bytes of each in use so far
+  std::unordered_set<std::uint64_t> checked_;    ///< image and history
+  std::unordered_set<std::uint64_t> lived_;
+};
+
+exploration* exploration::current = nullptr;
+
+// --- history
+// --------------------------------------------------------------------------------------
+
+void history::record(int kind, std::uint64_t id, std::uint64_t value, const site& s) {
+  const std::lock_guard guard(lock_);
+  entries_.push_back({kind, id, value});
+  hash_ = mix(mix(mix(hash_ ^ static_cast<std::uint64_t>(kind)) ^ id) ^ value);
+  if (life_ != nullptr) life_->note(entries_.size() - 1, s);
+}
+
+void history::fail(std::string reason) {
+  const std::lock_guard guard(lock_);
+  if (failure_.empty()) failure_ = std::move(reason);
+}
+
+bool history::has(int kind, std::uint64_t id) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const entry& e) { return e.kind == kind && e.id == id; });
+}
+
+std::vector<std::uint64_t> history::ids(int kind) const {
+  std::vector<std::uint64_t> out;
+  for (const entry& e : entries_)
+    if (e.kind == kind) out.push_back(e.id);
+  return out;
+}
+
+std::optional<std::uint64_t> history::value(int kind, std::uint64_t id) const {
+  for (auto e = entries_.rbegin(); e != entries_.rend(); ++e)
+    if (e->kind == kind && e->id == id) return e->value;
+  return std::nullopt;
+}
+
+void history::copy_from(const history& other) {
+  entries_ = other.entries_;
+  hash_ = other.hash_;
+  seed_ = other.seed_;
+  crashes_ = other.crashes_;
+}
+
+// --- lives
+// ----------------------------------------------------------------------------------------
+
+bool exploration::finish_life(sim_media& m, history& h, sim_trace& trace) {
+  m.note(end_of_life);
+  m.observe(nullptr);
+  h.life_ = nullptr;
+  ++report_.lives;
+  trace = m.take_trace();
+  if (m.joined() > 0)
+    return fail_life("the scenario still has the region open: drop every object before returning");
+  if (!m.violations().empty()) return fail_life(m.violations().front());
+  if (!h.failure_.empty()) return fail_life(h.failure_);
+  return true;
+}
+
+bool exploration::explore_once() {
+  disks_.reserve(static_cast<std::size_t>(o_.depth) +
+                 1); // references are held while deeper lives run
+  disk_sizes_.reserve(static_cast<std::size_t>(o_.depth) + 1);
+  disks_.assign(1, sim_disk::create(s_.size, s_.size_max));
+  disk_sizes_.assign(1, 0);
+  auto& disk = disks_[0];
+  history h;
+  h.seed_ = o_.seed;
+  h.schedule_ = &schedule_;
+  if (s_.setup) {
+    auto m = disk->boot(false);
+    s_.setup(*m, h);
+    m->settle();
+    if (m->joined() > 0) return fail_life("setup still has the region open");
+    if (!h.failure_.empty()) return fail_life("setup: " + h.failure_);
+  }
+  history at_start;
+  at_start.copy_from(h);
+  sim_trace trace;
+  {
+    auto m = disk->boot(true);
+    m->observe(o_.observer);
+    h.life_ = m.get();
+    s_.run(*m, h);
+    if (!finish_life(*m, h, trace)) return false;
+  }
+  past p{0, trace, disk, crash_model(disk->bytes()), h, {}};
+  p.at_point.copy_from(at_start);
+  return crash_everywhere(p);
+}
+
+bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, std::uint64_t hash) {
+  const auto level = static_cast<std::size_t>(p.level) + 1;
+  if (disks_.size() <= level) {
+    disks_.push_back(sim_disk::create(s_.size, s_.size_max));
+    disk_sizes_.push_back(0);
+  }
+  // The disk of the next life starts as this one's durable image; what grew beyond it reads as
+  // zero.
+  auto& disk = disks_[level];
+  auto& most = disk_sizes_[level];
+  const std::uint64_t size = p.model.size();
+  disk->resize(std::max(size, most));
+  std::memcpy(disk->bytes().data(), p.disk->bytes().data(), size);
+  if (most > size) std::memset(disk->bytes().data() + size, 0, most - size);
+  disk->resize(size);
+
+  history h;
+  h.copy_from(p.at_point);
+  h.crashes_ = p.level + 1;
+  schedule threads = o_.schedules.random > 0 ? schedule::seeded(o_.seed) : schedule{};
+  h.schedule_ = &threads;
+  sim_trace trace;
+  if (kind == crash_kind::power_loss)
+    for (const auto& [offset, c] : kept) {
+      const line_bytes line = p.model.content(offset, c);
+      std::memcpy(disk->bytes().data() + offset, line.data(), sizeof line);
+    }
+  {
+    auto m = disk->boot(true);
+    if (kind == crash_kind::process_death)
+      for (const auto& [offset, c] : kept) {
+        const line_bytes line = p.model.content(offset, c);
+        m->poke(offset, line.data(), sizeof line);
+      }
+    m->observe(o_.observer);
+    h.life_ = m.get();
+    if (s_.continue_after) {
+      s_.continue_after(*m, h);
+    } else if (verdict bad = s_.recover_and_check(*m, h); bad.has_value()) {
+      return fail_life("in the next life: " + *bad);
+    }
+    if (!finish_life(*m, h, trace)) return false;
+  }
+  past next{p.level + 1,
+            trace,
+            disk,
+            kind == crash_kind::power_loss ? crash_model(disk->bytes(), hash)
+                                           : p.model.after_process_death(disk->bytes()),
+            h,
+            {}};
+  next.at_point.copy_from(p.at_point);
+  next.at_point.crashes_ = p.level + 1;
+  most = std::max(most, size);
+  const bool held = crash_everywhere(next);
+  most = std::max(most, next.model.size());
+  return held;
+}
+
+verdict exploration::check(past& p, const kept_lines& kept) {
+  ++report_.recoveries;
+  auto m = p.disk->boot(false);
+  for (const auto& [offset, c] : kept) {
+    const line_bytes line = p.model.content(offset, c);
+    m->poke(offset, line.data(), sizeof line);
+  }
+  verdict bad = s_.recover_and_check(*m, p.at_point);
+  if (!bad && m->joined() > 0) bad = "recover_and_check still has the region open";
+  return bad;
+}
+
+// --- crash points
+// ---------------------------------------------------------------------------------
+
+std::vector<exploration::crash_point> exploration::points(const past& p) const {
+  std::vector<crash_point> out;
+  const auto add = [&](std::uint64_t position, const char* when, const site& where) {
+    if (out.empty() || out.back().position != position) out.push_back({position, when, where});
+  };
+  const auto& events = p.trace.events;
+  for (std::uint64_t i = 0; i < events.size(); ++i) {
+    const sim_event& e = events[i];
+    if (e.call == sim_call::drain) {
+      add(i, "before drain", e.where);
+      add(i + 1, "after drain", e.where);
+    } else if (e.call == sim_call::grow) {
+      add(i + 1, "after growth", e.where);
+    } else if (e.call == sim_call::note && e.offset == end_of_life) {
+      add(i, "at the end", e.where);
+    } else if (e.call == sim_call::note &&
+               p.whole.entries()[e.offset].kind != history::begun_kind) {
+      add(i + 1, "at the acknowledgement", e.where);
+    }
+  }
+  return out;
+}
+
+bool exploration::crash_everywhere(past& p) {
+  std::uint64_t position = 0;
+  for (const crash_point& at : points(p)) {
+    for (; position < at.position; ++position) {
+      const sim_event& e = p.trace.events[position];
+      p.model.apply(p.trace, e);
+      if (e.call == sim_call::grow) p.disk->resize(e.offset);
+      if (e.call == sim_call::note && e.offset < p.whole.entries().size()) {
+        const history::entry& n = p.whole.entries()[e.offset];
+        p.at_point.record(n.kind, n.id, n.value, e.where);
+      }
+    }
+    steps_.push_back({crash_kind::power_loss, at.position, {}});
+    places_.push_back(std::string(at.when) + " " + place(at.where) + ", after " +
+                      std::to_string(at.position) + " of " +
+                      std::to_string(p.trace.events.size() - 1) + " events");
+    if (o_.noise) p.model.fill_scratch(mix(o_.seed ^ mix(report_.crash_points)));
+    ++report_.crash_points;
+    if (!(replay_.has_value() ? replay_at(p, at) : crash_at(p, at))) return false;
+    steps_.pop_back();
+    places_.pop_back();
+  }
+  return true;
+}
+
+bool exploration::crash_at(past& p, const crash_point& at) {
+  const std::uint64_t states_max = p.level == 0 ? o_.states_max : o_.second_states_max;
+  const state_space space(p.model, states_max);
+  const std::uint64_t seed = mix(o_.seed ^ mix(at.position + 1000003 * p.level));
+  std::uint64_t states = 0;
+  std::vector<std::vector<std::uint32_t>> lives; // nothing, everything, then a random sample
+  const unsigned lives_max = p.level + 1 < o_.depth ? o_.second_lives : 0;
+  std::uint64_t random = seed;
+
+  const bool held = space.for_each(seed, [&](std::span<const std::uint32_t> state) {
+    ++states;
+    if (lives.size() < lives_max) {
+      lives.emplace_back(state.begin(), state.end());
+    } else if (lives_max > 2) {
+      random = mix(random);
+      const std::uint64_t i = random % states;
+      if (i >= 2 && i < lives_max) lives[i].assign(state.begin(), state.end());
+    }
+    const std::uint64_t key = mix(p.model.hash() + space.hash(state)) ^ p.at_point.hash_;
+    if (!checked_.insert(key).second) return true;
+    steps_.back().kept = chosen(space, state);
+    verdict bad = check(p, steps_.back().kept);
+    if (!bad) return true;
+    minimise(p, at, space, {state.begin(), state.end()}, *bad);
+    return false;
+  });
+  report_.states += states;
+  report_.exhaustive_points += space.exhaustive();
+  if (first_life(p)) report_.first_life.push_back({places_.back(), states, space.exhaustive()});
+  if (!held) return false;
+  if (p.level + 1 >= o_.depth) return true;
+
+  if (lives.size() > 1)
+    for (std::size_t i = 0; i < space.lines().size(); ++i)
+      lives[1][i] = space.lines()[i].everything;
+  for (const auto& state : lives) {
+    const std::uint64_t hash = p.model.hash() + space.hash(state);
+    if (!lived_.insert(mix(hash) ^ p.at_point.hash_).second) continue;
+    steps_.back().kept = chosen(space, state);
+    if (!next_life(p, crash_kind::power_loss, steps_.back().kept, hash)) return false;
+  }
+  if (!o_.process_death || p.model.pending().empty()) return true;
+  steps_.back() = {crash_kind::process_death, at.position, {}};
+  return next_life(p, crash_kind::process_death, all_pending(p.model), 0);
+}
+
+bool exploration::replay_at(past& p, const crash_point& at) {
+  const auto level = static_cast<std::size_t>(p.level);
+  if (level >= replay_->steps.size() || replay_->steps[level].position != at.position) return true;
+  const crash_step& step = replay_->steps[level];
+  steps_.back() = step;
+  ++report_.states;
+  const kept_lines kept = step.kind == crash_kind::power_loss ? step.kept : all_pending(p.model);
+  if (step.kind == crash_kind::power_loss && level + 1 == replay_->steps.size()) {
+    if (verdict bad = check(p, kept); bad.has_value()) {
+      std::vector<std::uint64_t> lost;
+      for (const auto& [offset, words] : p.model.pending())
+        lost.push_back(offset);
+      fail(*bad, describe(p.model, kept, lost));
+      return false;
+    }
+    if (p.level + 1 >= o_.depth) return true;
+  }
+  std::uint64_t hash = 0;
+  return next_life(p, step.kind, kept, hash);
+}
+
+// --- failures
+// -------------------------------------------------------------------------------------
+
+void exploration::minimise(past& p, const crash_point&, const state_space& space,
+                           std::vector<std::uint32_t> state, std::string reason) {
+  const auto fails = [&](const std::vector<std::uint32_t>& s) {
+    verdict bad = check(p, chosen(space, s));
+    if (bad) reason = *bad;
+    return bad.has_value();
+  };
+  // First as much kept as possible, which leaves the lines that must be lost; then, of what is
+  // kept, only what the failure needs.
+  const std::size_t n = space.lines().size();
+  std::vector<bool> was_whole(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t was = std::exchange(state[i], space.lines()[i].everything);
+    was_whole[i] = was == state[i] || fails(state);
+    if (!was_whole[i]) state[i] = was;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t was = std::exchange(state[i], 0);
+    if (was != 0 && !fails(state)) state[i] = was;
+  }
+  steps_.back().kept = chosen(space, state);
+  if (!fails(state)) reason += " (not every time: the scenario is not deterministic)";
+  std::vector<std::uint64_t> must_drop;
+  for (std::size_t i = 0; i < n; ++i)
+    if (!was_whole[i]) must_drop.push_back(space.lines()[i].offset);
+  fail(reason, describe(p.model, steps_.back().kept, must_drop));
+}
+
+void exploration::fail(const std::string& reason, const std::string& detail) {
+  const crash_case c = now();
+  report_.replay = c.text();
+  std::string out = "crash explorer: " + s_.name + ": " + reason + "\n";
+  out += "  seed " + std::to_string(o_.seed) + ", thread schedule " + c.schedule_text + "\n";
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    out += "  crash " + std::to_string(i + 1) + ": " +
+           (steps_[i].kind == crash_kind::power_loss ? "power loss " : "process death ") +
+           places_[i] + "\n";
+    if (i + 1 < steps_.size() && steps_[i].kind == crash_kind::power_loss)
+      out += "    " + std::to_string(steps_[i].kept.size()) + " pending lines kept\n";
+  }
+  out += detail;
+  out += "  replay: CHAINRING_REPLAY='" + report_.replay + "'\n";
+  report_.failure = out;
+}
+
+namespace {
+
+extern "C" void report_signal(int number) {
+  // Not safe in a handler in general; the process is ending, and the case is worth the risk.
+  signal(number, SIG_DFL);
+  if (exploration::current != nullptr) {
+    const std::string text = "crash explorer: signal " + std::to_string(number) +
+                             "; replay: CHAINRING_REPLAY='" + exploration::current->now().text() +
+                             "'\n";
+    if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
+  }
+  raise(number);
+}
+
+} // namespace
+
+explorer_report exploration::run() {
+  const auto start = std::chrono::steady_clock::now();
+  constexpr int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+  struct sigaction before[std::size(fatal)];
+  struct sigaction ours {};
+  ours.sa_handler = report_signal;
+  for (std::size_t i = 0; i < std::size(fatal); ++i)
+    sigaction(fatal[i], &ours, &before[i]);
+  current = this;
+
+  if (replay_.has_value()) {
+    o_.seed = replay_->seed;
+    o_.depth = std::max<int>(o_.depth, static_cast<int>(replay_->steps.size()));
+    schedule_ = schedule::from_text(replay_->schedule_text).value_or(schedule{});
+    explore_once();
+    ++report_.schedules;
+  } else {
+    schedule_source source(o_.schedules, o_.seed);
+    auto next = source.next(nullptr);
+    while (next.has_value()) {
+      schedule_ = *next;
+      if (!explore_once()) break;
+      ++report_.schedules;
+      next = source.next(&schedule_);
+    }
+  }
+
+  current = nullptr;
+  for (std::size_t i = 0; i < std::size(fatal); ++i)
+    sigaction(fatal[i], &before[i], nullptr);
+  report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (o_.print) {
+    std::printf("%s\n", report_.line().c_str());
+    if (!report_.ok()) std::printf("%s", report_.failure.c_str());
+    std::fflush(stdout);
+  }
+  return std::move(report_);
+}
+
+std::string explorer_report::header() {
+  char text[256];
+  std::snprintf(text, sizeof text, "%-48s %7s %7s %9s %10s %6s %6s %8s", "scenario", "points",
+                "exhaust", "states", "recoveries", "lives", "sched", "seconds");
+  return text;
+}
+
+std::string explorer_report::line() const {
+  char text[512];
+  std::snprintf(text, sizeof text, "%-48s %7llu %7llu %9llu %10llu %6llu %6llu %8.2f%s",
+                name.c_str(), static_cast<unsigned long long>(crash_points),
+                static_cast<unsigned long long>(exhaustive_points),
+                static_cast<unsigned long long>(states),
+                static_cast<unsigned long long>(recoveries), static_cast<unsigned long long>(lives),
+                static_cast<unsigned long long>(schedules), seconds, ok() ? "" : "  FAILED");
+  return text;
+}
+
+explorer_report explore(const scenario& s, const explorer_options& options,
+                        const std::string& replay) {
+  const char* environment = std::getenv("CHAINRING_REPLAY");
+  const std::string text = !replay.empty() ? replay : environment != nullptr ? environment : "";
+  std::optional<crash_case> wanted;
+  if (!text.empty()) {
+    wanted = crash_case::from_text(text);
+    explorer_report none;
+    none.name = s.name;
+    if (!wanted.has_value()) {
+      none.failure = "CHAINRING_REPLAY: not a case of the crash explorer: " + text + "\n";
+      return none;
+    }
+    if (wanted->scenario_name != s.name) return none;
+  }
+  explorer_options o = options;
+  o.seed = seed_from_environment(o.seed);
+  return exploration(s, o, std::move(wanted)).run();
+}
+
+std::uint64_t seed_from_environment(std::uint64_t fallback) {
+  const char* text = std::getenv("CHAINRING_SEED");
+  return text == nullptr ? fallback : std::strtoull(text, nullptr, 0);
+}
+
+} // namespace chainring::test
