@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Queues: durable MP/SC and MP/MC queues of 16-byte slots on `rte_ring`, numbered from 0 in a
+/// table. A slot names a message of a message table, or (in a table without one) is 8 bytes of the
+/// caller's own and a ticket.
+///
+/// **When to use:** one queue for each session or group, with leases, acknowledgements and
+/// redelivery that survive a crash. **When not:** between two lcores of one process `rte_ring`
+/// itself is faster and needs no drain.
+///
+/// **Durability.** What lease() hands out is durable (*deliverable implies durable*), and is handed
+/// out again, after a crash too, until its ack() is durable. A message is in every queue it was
+/// placed in, or in none: publication of its descriptor is the one commit.
+///
+/// **The publisher's burst**: two drains, whatever the number of queues. All stores, then all
+/// flushes, then the drain.
+/// ```
+/// queues.prepare(q)                    // ready, or see there: the message is set aside
+/// messages.reserve, copy_in, stage, add_references(n)
+/// queues.place(q, refs, p)             // each queue, its slots grouped
+/// messages.flush_staged; queues.flush_placed(p)            media.drain();    // [P1 < P2]
+/// messages.publish, flush_published                        media.drain();    // [P2 < P3]
+/// queues.ready(p)                      // from here on consumers see them; acknowledge
+/// ```
+/// A message that one queue refuses is voided where it was placed: void_placed(p) in ready()'s
+/// place. Each slot placed counts as a reference on its message until the head has passed it,
+/// whatever becomes of it; the queue drops those references, the publisher only its own and those
+/// it counted for places that were refused.
+///
+/// **The consumer's burst**: one drain, shared with the publishing done in the same burst.
+/// ```
+/// n = queues.lease(q, entries)         // in ticket order
+/// ...send...                           // answers come
+/// if (queues.ack(q, ticket) == ack_status::marked) -> later flush_slot(q, ticket)
+/// r = queues.release(q)                // stores the head
+/// if (r) queues.flush_release(q);                          media.drain();    // [P4 < P5]
+/// if (r) queues.finish_release(q);     // slots are free, references dropped
+/// ```
+/// **One burst of one producer in a value queue**: enqueue_burst, flush_placed, drain, ready: one
+/// drain. Each value is durable by itself.
+///
+/// **Tickets** number a queue's slots from 1, never reused, never reordered: a later restart() goes
+/// on where it was. Consumers go in ticket order up to the first slot that is not ready.
+///
+/// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
+/// place() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
+/// one thread at a time, the queue's consumer; in mpmc mode any thread, but rewind(), restart() and
+/// drop_oldest() still one at a time and no lease meanwhile. release() to finish_release() belongs
+/// to one thread at a time, the others are told false. Queries: any thread.
+/// Data-path calls do not allocate, wait for a drain, call the system or throw; queue numbers and
+/// placements are the caller's contract and asserted.
+///
+/// **Memory**: 64 bytes on media and 128 in DRAM a queue. A queue has no ring until its first
+/// message; a ring takes 384 + 16 * slots bytes of the block store, 256 + slots of DRAM.
+///
+/// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
+/// out of service until restart(), and the rest is served.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "../base/error.h"
+#include "../chain/block_store.h"
+#include "../chain/message.h"
+#include "../media/media.h"
+#include "ring_media.h"
+
+namespace chainring {
+
+namespace detail {
+struct queue_state;
+struct ring_state;
+} // namespace detail
+
+/// How a message is to be delivered from this place: QoS in bits 0..1, retain in bit 2, the
+/// subscription (or whatever else the broker keeps there) in bits 3..15.
+struct slot_delivery {
+  std::uint8_t qos = 0;
+  bool retain = false;
+  std::uint16_t subscription = 0; ///< 13 bits
+
+  [[nodiscard]] constexpr std::uint16_t pack() const noexcept {
+    return static_cast<std::uint16_t>((qos & 3) | (retain ? 4 : 0) | subscription << 3);
+  }
+  [[nodiscard]] static constexpr slot_delivery unpack(std::uint16_t w) noexcept {
+    return {static_cast<std::uint8_t>(w & 3), (w & 4) != 0, static_cast<std::uint16_t>(w >> 3)};
+  }
+};
+
+/// First word of a slot: which message, and how it is delivered. The queue itself reads only the
+/// two QoS bits of `delivery`; in a value queue the word is the caller's.
+struct slot_ref {
+  std::uint64_t word = 0;
+
+  slot_ref() = default;
+  constexpr explicit slot_ref(std::uint64_t w) noexcept : word(w) {}
+  constexpr slot_ref(message_ref m, std::uint16_t delivery) noexcept
+      : word(std::uint64_t{m.index} | std::uint64_t{m.generation} << 32 |
+             std::uint64_t{delivery} << 48) {}
+  [[nodiscard]] constexpr message_ref message() const noexcept {
+    return {static_cast<std::uint32_t>(word), static_cast<std::uint16_t>(word >> 32)};
+  }
+  [[nodiscard]] constexpr std::uint16_t delivery() const noexcept {
+    return static_cast<std::uint16_t>(word >> 48);
+  }
+  friend bool operator==(const slot_ref&, const slot_ref&) = default;
+};
+static_assert(sizeof(slot_ref) == 8);
+
+/// What lease() hands out.
+struct leased {
+  slot_ref ref;
+  std::uint64_t tag = 0; ///< slot_tag, bit 63: redelivered
+
+  [[nodiscard]] constexpr std::uint64_t ticket() const noexcept { return tag & ticket_max; }
+  /// queued; or pubrec: the client has it, PUBREL is what it waits for.
+  [[nodiscard]] constexpr slot_state state() const noexcept {
+    return static_cast<slot_state>(tag >> 56 & 0x7f);
+  }
+  /// It may have been delivered before, in this life or an earlier one.
+  [[nodiscard]] constexpr bool redelivered() const noexcept { return tag >> 63 != 0; }
+  [[nodiscard]] constexpr message_ref message() const noexcept { return ref.message(); }
+  [[nodiscard]] constexpr std::uint16_t delivery() const noexcept { return ref.delivery(); }
+};
+static_assert(sizeof(leased) == 16);
+
+/// Slots placed and not yet ready or void: plain data, may be kept across bursts by one owner. The
+/// queue cannot be restarted meanwhile.
+struct placement {
+  detail::ring_state* ring = nullptr;
+  std::uint64_t first_ticket = 0;
+  std::uint32_t count = 0;
+};
+
+enum class prepare_status : std::uint8_t {
+  ready,   ///< place() will find a ring
+  linking, ///< this call stored the link: flush_link(), any drain of this thread, then attached()
+  wait,    ///< another thread is about it, or a restart() is under way: try in a later burst
+  refused, ///< no ring in stock (see refill()), or the queue is damaged
+};
+
+enum class place_status : std::uint8_t {
+  placed,
+  full,      ///< see overflow()
+  no_ring,   ///< prepare() first
+  closed,    ///< a restart() is under way: set the message aside
+  exhausted, ///< the last ticket has been given: nothing more, ever
+};
+
+enum class ack_status : std::uint8_t {
+  advanced, ///< the oldest one: the head moves with the next release()
+  marked,   ///< out of order: the slot was stored to; flush_slot() with the burst
+  ignored,  ///< not leased now: late, doubled or made up
+};
+
+/// What happens to a message for a full queue.
+enum class queue_overflow : std::uint8_t {
+  reject,      ///< the message is refused in all its queues
+  drop_newest, ///< this queue goes without it; counted
+  drop_oldest, ///< the consumer is asked to make room: set the message aside; counted when dropped
+};
+
+enum class restart_status : std::uint8_t {
+  stored,  ///< flush_restart(), this thread's drain, then restarted()
+  busy,    ///< placements or a release are still open; the queue takes nothing new. Call again
+  changed, ///< the queue is not in that incarnation
+};
+
+/// The outbound packet id of a ticket: 1 to 32767, the same after a crash.
+inline constexpr std::uint32_t packet_id_count = 32767;
+[[nodiscard]] constexpr std::uint16_t packet_id_of(std::uint64_t ticket) noexcept {
+  return static_cast<std::uint16_t>((ticket - 1) % packet_id_count + 1);
+}
+
+struct queue_table_options {
+  /// Slots of a ring, a power of two; one fewer can be in use, as in rte_ring.
+  std::uint32_t slots = 1024;
+  /// Exactly this many in use (then `slots` is derived); 0: off.
+  std::uint32_t capacity = 0;
+  /// Most rings at one time; 0: one for each queue.
+  std::uint32_t rings_max = 0;
+  /// Rings kept cleared and drained for queues that get their first message.
+  std::uint32_t stock = 64;
+  queue_overflow overflow = queue_overflow::reject;
+};
+
+/// Of one queue; each number is right at some moment of the call.
+struct queue_statistics {
+  std::uint32_t incarnation = 0;
+  queue_mode mode = queue_mode::mpsc;
+  bool damaged = false;
+  std::uint32_t capacity = 0;   ///< slots; 0: no ring yet
+  std::uint32_t depth = 0;      ///< slots in use
+  std::uint32_t high_water = 0; ///< largest depth of this ring in this life
+  std::uint64_t head = 0;       ///< last ticket released
+  std::uint64_t tail = 0;       ///< last ticket placed
+  std::uint64_t leased = 0;     ///< last ticket leased
+  std::uint64_t dropped_newest = 0, dropped_oldest = 0, refused = 0;
+};
+
+/// Of the table.
+struct queue_table_statistics {
+  std::uint64_t queues = 0, rings = 0, rings_in_stock = 0, rings_max = 0;
+  std::uint64_t damaged = 0;
+  std::uint64_t refused = 0;      ///< place() found no room
+  std::uint64_t refused_ring = 0; ///< prepare() found no ring
+  std::uint64_t dropped_newest = 0, dropped_oldest = 0, voided = 0;
+};
+
+/// What recovery found and did.
+struct queue_recovery {
+  std::uint64_t queues = 0;    ///< with a ring
+  std::uint64_t entries = 0;   ///< slots that will be delivered
+  std::uint64_t voided = 0;    ///< slots whose message was not published: void, durably
+  std::uint64_t restarted = 0; ///< queues of another incarnation than their session's
+  std::uint64_t damaged_queues = 0, damaged_slots = 0;
+  std::vector<std::string> notes; ///< damage, in sentences that name the queue; the first 100
+};
+
+/// The incarnation queue `number` should have; what is there of any other is unreachable.
+using incarnation_of = std::function<std::uint32_t(std::uint32_t number)>;
+
+class queue_table {
+ public:
+  /// Over `count` queue records from `offset` (a multiple of 64) of the media, zero when the region
+  /// was made. Rings come from `blocks`. `messages` (null: a table of value queues), `blocks` and
+  /// the media outlive the table. Empty so far: go on with begin_recovery(), or start() where the
+  /// records are known to be zero.
+  static result<std::unique_ptr<queue_table>> create(media& on, std::uint64_t offset,
+                                                     std::uint32_t count, block_store& blocks,
+                                                     message_table* messages,
+                                                     queue_table_options options = {});
+  ~queue_table();
+  queue_table(const queue_table&) = delete;
+  queue_table& operator=(const queue_table&) = delete;
+  /// Bytes of media for `count` queues.
+  [[nodiscard]] static constexpr std::uint64_t bytes_for(std::uint32_t count) noexcept {
+    return std::uint64_t{count} * sizeof(queue_record);
+  }
+
+  // --- producers --------------------------------------------------------------------------------
+
+  /// Sees to it that the queue has a ring. `ready` is the usual, quick answer.
+  [[nodiscard]] prepare_status prepare(std::uint32_t queue) noexcept;
+  void flush_link(std::uint32_t queue) noexcept;
+  /// After the drain that followed flush_link(): place() works from here on.
+  void attached(std::uint32_t queue) noexcept;
+  /// The same at once, with a drain of its own, refilling the stock when it is empty. Not the data
+  /// path. ready, wait or refused.
+  [[nodiscard]] prepare_status prepare_now(std::uint32_t queue) noexcept;
+
+  /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
+  /// each.
+  [[nodiscard]] place_status place(std::uint32_t queue, std::span<const slot_ref> refs,
+                                   placement& out) noexcept;
+  /// Places as many of the first of `refs` as there is room for: `out.count`.
+  [[nodiscard]] place_status place_burst(std::uint32_t queue, std::span<const slot_ref> refs,
+                                         placement& out) noexcept;
+  /// Flushes the slots.
+  void flush_placed(const placement& p) noexcept;
+  /// After the drain of the messages' publication: consumers may have them.
+  void ready(const placement& p) noexcept;
+  /// For a message that will not be published: the slots say void. Stores only; flush_placed() and
+  /// the next drain make it durable, but nothing waits for that: a slot whose message was never
+  /// published is void already. Consumers pass over it.
+  void void_placed(const placement& p) noexcept;
+  /// place_burst() and place() for value queues: each value is durable on its own after one
+  /// flush_placed() and drain, then ready(). Returns how many were enqueued.
+  [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
+                                            std::span<const std::uint64_t> values,
+                                            placement& out) noexcept;
+  [[nodiscard]] std::uint32_t
+  enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values, placement& out) noexcept;
+
+  /// Slots that can be placed now: capacity where there is no ring yet.
+  [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
+  /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
+  /// asks the consumer for room.
+  queue_overflow overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  /// Brings the lines that place() touches closer.
+  void prefetch(std::uint32_t queue) const noexcept;
+
+  // --- the consumer -----------------------------------------------------------------------------
+
+  /// Hands out entries in ticket order and returns how many: those returned by nack() first, then
+  /// the next ready ones. In mpsc mode leases span fewer than packet_id_count tickets.
+  [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
+  /// The entry is done with. Durable after release(), or flush_slot() where `marked`, and a drain.
+  ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  /// ack() of every entry leased up to and with `ticket`, mpsc mode: returns how many tickets that
+  /// were (void ones too).
+  std::uint32_t ack_through(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  /// Marks a leased entry: pubrec (it stays leased), moved or dropped (it is done with, as by ack).
+  /// False: not leased now, or already in another state than queued. flush_slot() with the burst.
+  bool set_state(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept;
+  void flush_slot(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  /// Gives a lease back: the next lease() hands the entry out again. False: not leased now.
+  bool nack(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  /// Gives all leases back, as after a reconnect: the next lease() starts behind the last ticket
+  /// acknowledged in order, and leaves out what was acknowledged since.
+  void rewind(std::uint32_t queue) noexcept;
+  /// The ticket leased now that has this packet id; 0: none.
+  [[nodiscard]] std::uint64_t resolve(std::uint32_t queue, std::uint16_t packet_id) const noexcept;
+
+  /// Stores the head where acknowledgements have moved it. True: flush_release(), this thread's
+  /// drain, and finish_release() follow. False: nothing to release, or another thread is at it.
+  [[nodiscard]] bool release(std::uint32_t queue) noexcept;
+  void flush_release(std::uint32_t queue) noexcept;
+  /// After the drain: frees the slots and drops their references. Returns how many.
+  std::uint32_t finish_release(std::uint32_t queue) noexcept;
+
+  /// Slots producers have asked for since the last drop_oldest().
+  [[nodiscard]] std::uint32_t drop_requested(std::uint32_t queue) const noexcept;
+  /// Gives up to `n` of the oldest entries up and returns how many; release() then makes room.
+  /// Stops at a QoS 2 entry that may have been delivered.
+  std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
+
+  // --- control ----------------------------------------------------------------------------------
+
+  [[nodiscard]] std::uint32_t incarnation(std::uint32_t queue) const noexcept;
+  /// Chosen before the queue's first message, or after restarted(). False: it has a ring.
+  [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
+  /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more.
+  /// By the consumer. The contents' references are dropped in restarted().
+  [[nodiscard]] restart_status restart(std::uint32_t queue, std::uint32_t incarnation) noexcept;
+  void flush_restart(std::uint32_t queue) noexcept;
+  void restarted(std::uint32_t queue) noexcept;
+  /// Fills the stock up, by at most `rings_max`: allocates, clears, flushes and drains. Returns how
+  /// many were added. Any thread; a few microseconds a ring. Call it when idle.
+  std::uint32_t refill(std::uint32_t rings_max = UINT32_MAX) noexcept;
+
+  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  [[nodiscard]] queue_statistics statistics(std::uint32_t queue) const noexcept;
+  [[nodiscard]] queue_table_statistics statistics() const noexcept;
+  /// Wall clock, ns, at which the oldest entry was published; 0: empty, or a value queue. By the
+  /// consumer.
+  [[nodiscard]] std::uint64_t oldest_published_ns(std::uint32_t queue) const noexcept;
+
+  // --- recovery ---------------------------------------------------------------------------------
+
+  /// All records are zero: serves at once.
+  [[nodiscard]] result<void> start();
+  /// Makes durable what recovery will read; the caller drains, together with all other metadata.
+  void persist_as_read() noexcept;
+  /// After begin_recovery() of the block store and the message table, and that drain: marks rings
+  /// live, counts references, restores positions, voids what is not published. Stores and flushes;
+  /// the caller drains before anything is allocated. `expected` (may be empty): see there.
+  [[nodiscard]] queue_recovery recover(const incarnation_of& expected = {});
+  /// After finish_recovery() of message table and block store: fills the stock, and serves.
+  [[nodiscard]] result<void> finish_recovery();
+  /// Reads every record and slot and changes nothing: the notes recover() would give.
+  [[nodiscard]] queue_recovery check() const;
+
+ private:
+  struct state;
+  queue_table(media& on, queue_record* records, std::uint32_t count, block_store& blocks,
+              message_table* messages, std::unique_ptr<state> s) noexcept;
+  template <bool all>
+  place_status put(std::uint32_t queue, const std::uint64_t* words, std::uint32_t n,
+                   placement& out) noexcept;
+  [[nodiscard]] detail::queue_state& at(std::uint32_t queue) const noexcept;
+
+  media& media_;
+  queue_record* records_;
+  std::uint32_t count_;
+  block_store& blocks_;
+  message_table* messages_;
+  std::unique_ptr<state> state_;
+};
+
+} // namespace chainring

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What queues look like on media: one-line queue records, and rings of 16-byte slots.
+///
+/// Queue record:
+/// ```
+/// byte   0                   4      5      6     7     8
+///        +-------------------+------+------+-----+-----+
+///   0    | head: the last ticket released        | 0   |  word 0
+///        +-------------------+------+------+-----+-----+
+///   8    | incarnation       | first| count| mode| 0   |  word 1, the commit word
+///        +-------------------+------+------+-----+-----+
+///  16    | base ticket                           | log2|  entry 0: slots of the ring, a power of
+///  two 24    | first block       | blocks                  |           its chain in the block
+///  store
+///        +-------------------+-------------------------+
+///  32    | entry 1                                     |
+///  48    | entry 2                                     |
+///        +---------------------------------------------+
+/// ```
+/// The queue's rings are entries first, first + 1, ... (modulo 3), `count` of them, oldest first.
+///
+/// A ring is one chain: 384 bytes of `rte_ring` header (scratch: rebuilt at open, never read by
+/// recovery), then the slots. Slot:
+/// ```
+/// byte   0                   4         6         7     8
+///        +-------------------+---------+---------------+
+///   0    | descriptor        | generat.| delivery      |  ref (a value queue: 8 bytes of value)
+///        +-------------------+---------+---------+-----+
+///   8    | ticket                                | stat|  tag, stored last
+///        +---------------------------------------+-----+
+/// ```
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "../base/cacheline.h"
+
+namespace chainring {
+
+/// Tickets number what was placed in a queue, from 1; 0 is none. They never wrap.
+inline constexpr std::uint64_t ticket_max = (std::uint64_t{1} << 56) - 1;
+
+/// Bytes of a ring's chain before its first slot: what `struct rte_ring` takes.
+inline constexpr std::size_t ring_header_size = 384;
+
+/// Most rings of one queue.
+inline constexpr unsigned queue_rings_max = 3;
+
+/// Slots of a ring: 2^ring_log2_min to 2^ring_log2_max. (Four slots are one line.)
+inline constexpr unsigned ring_log2_min = 2;
+inline constexpr unsigned ring_log2_max = 24;
+
+enum class slot_state : std::uint8_t {
+  none = 0,    ///< cleared: never placed
+  queued = 1,  ///< placed
+  acked = 2,   ///< acknowledged before an older entry was
+  pubrec = 3,  ///< QoS 2: PUBREC received, PUBREL may leave
+  moved = 4,   ///< lives on in another queue
+  dropped = 5, ///< given up by policy
+  voided = 6,  ///< placed for a message that was never published
+};
+inline constexpr std::uint8_t slot_state_last = 6;
+
+enum class queue_mode : std::uint8_t {
+  mpsc = 0, ///< many producers, one consumer: a session
+  mpmc = 1, ///< many producers, many consumers: a shared group
+};
+inline constexpr std::uint8_t queue_mode_last = 1;
+
+/// One place in a ring. Valid if and only if, in a ring of `size` slots with base `base` of a queue
+/// with head `head`: max(head, base) < ticket <= max(head, base) + size, not past the base of the
+/// ring that follows if there is one; (ticket - 1 - base) % size is the slot's index; the state is
+/// queued or pubrec; and, but for a value queue, the descriptor is published with that generation.
+struct ring_slot {
+  std::uint64_t ref; ///< slot_ref
+  std::uint64_t tag; ///< slot_tag
+};
+static_assert(sizeof(ring_slot) == 16);
+static_assert(offsetof(ring_slot, ref) == 0);
+static_assert(offsetof(ring_slot, tag) == 8);
+
+/// Tag: ticket in bits 0..55, state in 56..63.
+struct slot_tag {
+  std::uint64_t ticket = 0;
+  slot_state state = slot_state::none;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
+    return ticket | std::uint64_t{static_cast<std::uint8_t>(state)} << 56;
+  }
+  [[nodiscard]] static constexpr slot_tag unpack(std::uint64_t w) noexcept {
+    return {w & ticket_max, static_cast<slot_state>(w >> 56)};
+  }
+  [[nodiscard]] static constexpr bool well_formed(std::uint64_t w) noexcept {
+    return w >> 56 <= slot_state_last && ((w & ticket_max) == 0) == (w >> 56 == 0);
+  }
+};
+
+/// One ring of a queue. Valid if and only if: base is at most ticket_max and not below the entry
+/// before it; log2 is ring_log2_min to ring_log2_max; `blocks` is exactly what the header and that
+/// many slots need; the chain lies in the block store and overlaps no other live one.
+struct queue_ring {
+  std::uint64_t base;  ///< queue_base
+  std::uint64_t chain; ///< first block in bits 0..31, blocks in 32..63
+};
+static_assert(sizeof(queue_ring) == 16);
+static_assert(offsetof(queue_ring, base) == 0);
+static_assert(offsetof(queue_ring, chain) == 8);
+
+/// First word of an entry: the ticket before the ring's first in bits 0..55, log2 of its slots in
+/// 56..63.
+struct queue_base {
+  std::uint64_t ticket = 0;
+  std::uint8_t log2_slots = 0;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
+    return ticket | std::uint64_t{log2_slots} << 56;
+  }
+  [[nodiscard]] static constexpr queue_base unpack(std::uint64_t w) noexcept {
+    return {w & ticket_max, static_cast<std::uint8_t>(w >> 56)};
+  }
+};
+
+/// The commit word: incarnation in bits 0..31, first 32..39, count 40..47, mode 48..55, rest 0.
+struct queue_commit {
+  std::uint32_t incarnation = 0;
+  std::uint8_t first = 0;
+  std::uint8_t count = 0;
+  queue_mode mode = queue_mode::mpsc;
+
+  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
+    return std::uint64_t{incarnation} | std::uint64_t{first} << 32 | std::uint64_t{count} << 40 |
+           std::uint64_t{static_cast<std::uint8_t>(mode)} << 48;
+  }
+  [[nodiscard]] static constexpr queue_commit unpack(std::uint64_t w) noexcept {
+    return {static_cast<std::uint32_t>(w), static_cast<std::uint8_t>(w >> 32),
+            static_cast<std::uint8_t>(w >> 40), static_cast<queue_mode>(w >> 48 & 0xff)};
+  }
+  [[nodiscard]] static constexpr bool well_formed(std::uint64_t w) noexcept {
+    return w >> 56 == 0 && (w >> 48 & 0xff) <= queue_mode_last &&
+           (w >> 40 & 0xff) <= queue_rings_max && (w >> 32 & 0xff) < queue_rings_max;
+  }
+};
+
+/// A queue. All zero: an empty queue of incarnation 0. Valid if and only if: head is at most
+/// ticket_max; the commit word is well formed; and the `count` entries from `first` are valid with
+/// bases that rise. Entries outside that range mean nothing. Head never falls; only the commit word
+/// says which entries count, and an entry is stored before the commit word that counts it.
+struct queue_record {
+  std::uint64_t head;
+  std::uint64_t commit; ///< queue_commit
+  queue_ring rings[queue_rings_max];
+};
+static_assert(sizeof(queue_record) == cacheline_size);
+static_assert(offsetof(queue_record, head) == 0);
+static_assert(offsetof(queue_record, commit) == 8);
+static_assert(offsetof(queue_record, rings) == 16);
+
+} // namespace chainring
