@@ -144,6 +144,9 @@ class block_store {
   /// The chain is live. Thread-safe. errc::corrupt, naming the chain: it is out of range or
   /// overlaps one marked before; then nothing was marked.
   [[nodiscard]] result<void> mark_live(const chain& c);
+  /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
+  /// Thread-safe.
+  void unmark_live(const chain& c) noexcept;
   /// Whatever was not marked is free.
   void finish_recovery() noexcept;
 

@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Publishing: one commit word, and nothing drained here. S: stage(), F: flush_*(), C: commit.
+//
+//   edge                                                              breaks without it
+//   [S1] content and extent list are written in reserve() and         a published message with
+//   holes
+//        copy_in(), flushed by [F1], [F2]
+//   [S2] word 0 is stored before [S3] words 1 to 7, in one line       the old generation, still
+//                                                                     published, over the new
+//                                                                     fields
+//   [F1] content, [F2] extent list, [F3] descriptor flushed before    a published message with
+//   holes
+//        the caller's drain
+//   [C1] word 0 stored published (or held) after that drain;          a reader sees `published` and
+//   not
+//        a release, pairs with the acquire [C4]                       what it validates
+//   [F4] word 0 flushed before the caller's second drain              an acknowledged message is
+//   gone [C2] held -> published, [C3] identifier closed: exchanges of      one of two changes is
+//   undone
+//        the whole word, pair with [C4]
+//   [C5] word 1 acquired: it commits an extent list of its own        a reader follows a list that
+//   is
+//                                                                     not there yet
+//   [D1] a reference is dropped with release and the last one         blocks are reused while
+//   another
+//        acquires, so every holder's reads are over                   holder still reads them
+//   [D2] references are set or added while one is held                nothing: the count cannot be
+//   0 [D3] counters for statistics                                      nothing: they are only
+//   counts
+//
+// Crash windows, the drains being the caller's:
+//   [P1 < P2] [F1], [F2], [F3] and the slots drained before [C1] is stored. Crash between: the
+//             descriptor is staged, every slot that names it is void, its blocks are unreachable;
+//             the publisher was not acknowledged.
+//   [P2 < P3] [C1] stored, [F4] not drained: the message is in every queue or in none, by word 0.
+//   [P4 < P5] a place that names the message is removed and drained before its reference is
+//   dropped.
+//             Crash between: the place is gone, and recovery counts what is left.
+#include "chain/message.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/assert.h"
+#include "base/hook.h"
+#include "chain/message_state.h"
+
+namespace chainring {
+
+static_assert(sizeof(chain) == sizeof(message_extent) && sizeof(chain) == sizeof(std::uint64_t));
+static_assert(offsetof(chain, first) == offsetof(message_extent, first));
+
+namespace {
+
+void count_one(std::atomic<std::uint64_t>& a) noexcept {
+  a.fetch_add(1, std::memory_order_relaxed); // [D3]
+}
+
+std::uint64_t load_state(const message_descriptor& d) noexcept {
+  return std::atomic_ref(const_cast<std::uint64_t&>(d.state))
+      .load(std::memory_order_acquire); // [C4] pairs with [C1], [C2], [C3]
+}
+
+chain unpack_extent(std::uint64_t w) noexcept {
+  return {static_cast<std::uint32_t>(w), static_cast<std::uint32_t>(w >> 32)};
+}
+
+} // namespace
+
+const char* to_string(message_status s) noexcept {
+  switch (s) {
+  case message_status::ok:
+    return "ok";
+  case message_status::not_published:
+    return "not published";
+  case message_status::stale_generation:
+    return "another generation";
+  case message_status::out_of_range:
+    return "no such descriptor";
+  case message_status::damaged:
+    return "damaged";
+  }
+  return "unknown";
+}
+
+// --- cursor
+// ---------------------------------------------------------------------------------------
+
+void message_cursor::next_extent() noexcept {
+  const chain c = unpack_extent(list_[next_++]);
+  at_ = blocks_->address(c);
+  in_extent_ = blocks_->size_of(c);
+}
+
+std::uint64_t message_cursor::advance(std::uint64_t n) noexcept {
+  n = std::min(n, remaining_);
+  for (std::uint64_t left = n; left != 0;) {
+    const std::uint64_t step = std::min(left, in_extent_);
+    at_ += step;
+    in_extent_ -= step;
+    remaining_ -= step;
+    left -= step;
+    if (in_extent_ == 0 && remaining_ != 0) {
+      if (list_ == nullptr || next_ == count_) { // a copy by first() that ended with its extent
+        remaining_ = 0;
+        break;
+      }
+      next_extent();
+    }
+  }
+  return n;
+}
+
+std::uint64_t message_cursor::copy_out(void* to, std::uint64_t n) noexcept {
+  auto* out = static_cast<std::byte*>(to);
+  const std::uint64_t all = n = std::min(n, remaining_);
+  while (n != 0) {
+    const auto piece = contiguous();
+    const std::uint64_t step = std::min<std::uint64_t>(n, piece.size());
+    std::memcpy(out, piece.data(), step);
+    out += step;
+    n -= step;
+    advance(step);
+  }
+  return all;
+}
+
+// --- creating
+// -------------------------------------------------------------------------------------
+
+message_table::message_table(media& on, message_descriptor* table, std::uint32_t count,
+                             block_store& blocks, std::unique_ptr<state> s) noexcept
+    : media_(on), table_(table), count_(count), blocks_(blocks), state_(std::move(s)) {}
+
+message_table::~message_table() = default;
+
+result<std::unique_ptr<message_table>> message_table::create(media& on, std::uint64_t offset,
+                                                             std::uint32_t count,
+                                                             block_store& blocks,
+                                                             message_table_options options) {
+  constexpr std::uint32_t count_max = 1u << 31;
+  auto refuse = [](const char* what, std::uint64_t value, const std::string& expected) {
+    return error{errc::invalid_argument,
+                 std::string(what) + " " + std::to_string(value) + ": expected " + expected};
+  };
+  if (offset % cacheline_size != 0)
+    return refuse("message table offset", offset, "a multiple of 64");
+  if (count == 0 || count > count_max)
+    return refuse("message descriptors", count, "1 to " + std::to_string(count_max));
+  if (offset > on.size() || count > (on.size() - offset) / sizeof(message_descriptor))
+    return refuse("message descriptors", count,
+                  "what fits behind offset " + std::to_string(offset) + " of " + on.path());
+  if (&blocks.on() != &on)
+    return error{errc::invalid_argument,
+                 "block store: expected one over the same media as the table"};
+  if (options.cache_descriptors_max > detail::index_pool::cache_limit)
+    return refuse("cache_descriptors_max", options.cache_descriptors_max, "at most 256");
+
+  auto s = std::make_unique<state>();
+  if (!s->references.reserve(count) || !s->chains.reserve(count) ||
+      !s->scratches.reserve(max_thread_slots) ||
+      !s->pool.reserve(count, options.cache_descriptors_max))
+    return error{errc::no_space,
+                 "message table of " + std::to_string(count) + " descriptors: no memory"};
+  for (std::uint32_t i = count; i > 0; --i)
+    s->pool.add(i - 1);
+  return std::unique_ptr<message_table>(new message_table(
+      on, reinterpret_cast<message_descriptor*>(on.base() + offset), count, blocks, std::move(s)));
+}
+
+// --- the publisher
+// --------------------------------------------------------------------------------
+
+bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
+  message_cursor& at = out.to_write;
+  at = message_cursor{};
+  at.blocks_ = &blocks_;
+  at.remaining_ = size;
+  out.chains = {};
+  if (size == 0) return true;
+  const std::uint64_t wanted = blocks_.blocks_for(size);
+  if (wanted > blocks_.block_count()) return false;
+  const auto blocks = static_cast<std::uint32_t>(wanted);
+
+  chain* extents = state_->scratches[detail::my_slot()].extents;
+  const unsigned used = blocks_.allocate(blocks, std::span(extents, std::min(blocks, extents_max)));
+  if (used == 0) return false;
+  if (used == 1) {
+    out.chains = {extents[0].first, blocks, false};
+    at.at_ = blocks_.address(extents[0]);
+    at.in_extent_ = blocks_.size_of(extents[0]);
+    return true;
+  }
+  chain list;
+  const std::uint64_t list_bytes = std::uint64_t{used} * sizeof(message_extent);
+  if (!blocks_.allocate_contiguous(static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes)),
+                                   list)) {
+    blocks_.release(std::span(extents, used));
+    return false;
+  }
+  media_.write(blocks_.address(list), extents, list_bytes); // [S1] pairs with [F2]
+  out.chains = {list.first, used, true};
+  at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
+  at.count_ = used;
+  at.next_extent();
+  return true;
+}
+
+bool message_table::reserve(const message_fields& fields, message& out) noexcept {
+  CHAINRING_ASSERT(fields.qos <= 2 && (fields.flags & ~message_flags_known) == 0);
+  std::uint32_t index;
+  if (!state_->pool.take(index)) {
+    count_one(state_->refused_descriptors);
+    return false;
+  }
+  if (!place_chains(fields.size(), out)) {
+    state_->pool.give(index);
+    count_one(state_->refused_blocks);
+    return false;
+  }
+  const auto generation = message_word0::unpack(load_state(table_[index])).generation;
+  out.ref = {index, static_cast<std::uint16_t>(
+                        seeded_bug("chain.same_generation") ? generation : generation + 1)};
+  out.fields = fields;
+  out.crc = 0;
+  state_->chains[index] = out.chains.pack();
+  state_->references[index].store(1, std::memory_order_relaxed); // [D2]
+  return true;
+}
+
+void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexcept {
+  message_cursor& at = m.to_write;
+  CHAINRING_ASSERT(n <= at.remaining());
+  const auto* in = static_cast<const std::byte*>(from);
+  m.crc = crc32c(m.crc, in, n);
+  while (n != 0) {
+    const auto room = at.contiguous();
+    const std::uint64_t step = std::min<std::uint64_t>(n, room.size());
+    media_.write(const_cast<std::byte*>(room.data()), in, step); // [S1] pairs with [F1]
+    in += step;
+    n -= step;
+    at.advance(step);
+  }
+}
+
+void message_table::stage(message& m) noexcept {
+  CHAINRING_ASSERT(m.to_write.remaining() == 0);
+  message_descriptor& d = table_[m.ref.index];
+  const auto fixed = detail::pack_fields(m.fields);
+  m.crc = detail::seal(m.crc, m.fields, m.ref);
+  const bool last = seeded_bug("chain.word0_last");
+  const std::uint64_t word0 =
+      message_word0{m.ref.generation,
+                    seeded_bug("chain.staged_as_published") ? message_state::published
+                                                            : message_state::staged,
+                    false}
+          .pack();
+  // [S2] before [S3], in one line: a crash leaves a prefix, so never the old generation, which may
+  //      still say published, over any of the new words.
+  if (!last) media_.store(&d.state, word0);          // [S2]
+  media_.store(&d.extent, m.chains.pack());          // [S3]
+  media_.store(&d.sizes, fixed.sizes);               // [S3]
+  media_.store(&d.check, fixed.check | m.crc);       // [S3]
+  media_.store(&d.expiry_ns, fixed.expiry_ns);       // [S3]
+  media_.store(&d.published_ns, fixed.published_ns); // [S3]
+  media_.store(&d.publisher, fixed.publisher);       // [S3]
+  media_.store(&d.reserved, fixed.reserved);         // [S3]
+  if (last) media_.store(&d.state, word0);           // [S2] as a seeded bug
+}
+
+void message_table::flush_staged(const message& m) noexcept {
+  std::uint64_t left = m.fields.size();
+  auto flush_content = [&](const chain& c) {
+    const std::uint64_t n = std::min(left, blocks_.size_of(c));
+    if (!seeded_bug("chain.content_not_flushed"))
+      media_.flush(blocks_.address(c), n); // [F1] before the caller's drain; covers [S1]
+    left -= n;
+  };
+  if (m.chains.list) {
+    const chain head{m.chains.first, 1};
+    const auto* list = reinterpret_cast<const std::uint64_t*>(blocks_.address(head));
+    for (std::uint32_t i = 0; i < m.chains.count; ++i)
+      flush_content(unpack_extent(list[i]));
+    if (!seeded_bug("chain.list_not_flushed"))
+      media_.flush(list,
+                   std::uint64_t{m.chains.count} * sizeof(message_extent)); // [F2] covers [S1]
+  } else if (m.chains.count != 0) {
+    flush_content({m.chains.first, m.chains.count});
+  }
+  if (!seeded_bug("chain.descriptor_not_flushed"))
+    media_.flush(&table_[m.ref.index], sizeof(message_descriptor)); // [F3] covers [S2], [S3]
+}
+
+void message_table::publish(const message& m) noexcept {
+  message_descriptor& d = table_[m.ref.index];
+  // [C1] after the drain of [F1], [F2], [F3] and the slots; pairs with [C4]. [P1 < P2]
+  media_.store_release(
+      &d.state,
+      message_word0{m.ref.generation, message_state::published, m.fields.identifier_open}.pack());
+}
+
+void message_table::hold(const message& m) noexcept {
+  message_descriptor& d = table_[m.ref.index];
+  // [C1] as in publish(). [P1 < P2]
+  media_.store_release(
+      &d.state,
+      message_word0{m.ref.generation, message_state::held, m.fields.identifier_open}.pack());
+}
+
+void message_table::flush_descriptor(std::uint32_t index) noexcept {
+  if (!seeded_bug("chain.commit_not_flushed"))
+    media_.flush(&table_[index], sizeof(message_descriptor)); // [F4] covers [C1], [C2], [C3]
+}
+
+void message_table::discard(message& m) noexcept {
+  drop_reference(m.ref.index);
+  m = message{};
+}
+
+// --- what is published
+// ----------------------------------------------------------------------------
+
+bool message_table::publish_held(message_ref ref) noexcept {
+  message_descriptor& d = table_[ref.index];
+  std::uint64_t found = load_state(d);
+  auto word = message_word0::unpack(found);
+  while (word.generation == ref.generation && word.state == message_state::held) {
+    word.state = message_state::published;
+    if (media_.compare_exchange(&d.state, found, word.pack())) return true; // [C2] pairs with [C4]
+    word = message_word0::unpack(found);
+  }
+  return false;
+}
+
+bool message_table::close_identifier(message_ref ref) noexcept {
+  message_descriptor& d = table_[ref.index];
+  std::uint64_t found = load_state(d);
+  auto word = message_word0::unpack(found);
+  while (word.generation == ref.generation && word.identifier_open) {
+    word.identifier_open = false;
+    if (media_.compare_exchange(&d.state, found, word.pack())) return true; // [C3] pairs with [C4]
+    word = message_word0::unpack(found);
+  }
+  return false;
+}
+
+void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcept {
+  state_->references[index].fetch_add(n, std::memory_order_relaxed); // [D2]
+}
+
+bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
+  auto& count = state_->references[index];
+  if (seeded_bug("chain.freed_at_one_left") && references(index) == n + 1) ++n;
+  // Who holds every reference there is needs no locked instruction: nobody else can add one.
+  if (count.load(std::memory_order_acquire) == n) { // [D1] pairs with [D1], the others' drops
+    count.store(0, std::memory_order_relaxed);      // [D2]
+  } else {
+    const std::uint32_t before =
+        count.fetch_sub(n, std::memory_order_acq_rel); // [D1] pairs with [D1]
+    CHAINRING_ASSERT(before >= n && before < state::damaged);
+    if (before != n) return false;
+  }
+  give_back(index);
+  return true;
+}
+
+void message_table::give_back(std::uint32_t index) noexcept {
+  release_chains(message_word1::unpack(state_->chains[index]));
+  state_->pool.give(index);
+}
+
+void message_table::release_chains(message_word1 chains) noexcept {
+  if (chains.count == 0) return;
+  if (!chains.list) {
+    blocks_.release({chains.first, chains.count});
+    return;
+  }
+  const std::uint64_t bytes = std::uint64_t{chains.count} * sizeof(message_extent);
+  const chain list{chains.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
+  const auto* extents = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
+  for (std::uint32_t i = 0; i < chains.count; ++i)
+    if (const chain c = unpack_extent(extents[i]); blocks_.valid(c)) blocks_.release(c);
+  blocks_.release(list);
+}
+
+std::uint32_t message_table::references(std::uint32_t index) const noexcept {
+  const std::uint32_t n = state_->references[index].load(std::memory_order_relaxed); // [D3]
+  return n < state::damaged ? n : 0;
+}
+
+void message_table::prefetch(std::uint32_t index) const noexcept {
+  if (index < count_) __builtin_prefetch(&table_[index]);
+}
+
+// --- reading, every bound checked
+// -----------------------------------------------------------------
+
+const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {
+  const message_descriptor& d = table_[index];
+  message_fields& f = out.fields;
+  f.payload_size = static_cast<std::uint32_t>(d.sizes);
+  f.topic_size = static_cast<std::uint16_t>(d.sizes >> 32);
+  f.properties_size = static_cast<std::uint16_t>(d.sizes >> 48);
+  out.crc = static_cast<std::uint32_t>(d.check);
+  f.packet_id = static_cast<std::uint16_t>(d.check >> 32);
+  f.qos = static_cast<std::uint8_t>(d.check >> 48);
+  f.flags = static_cast<std::uint8_t>(d.check >> 56);
+  f.expiry_ns = d.expiry_ns;
+  f.published_ns = d.published_ns;
+  f.publisher_session = static_cast<std::uint32_t>(d.publisher);
+  f.publisher_incarnation = static_cast<std::uint32_t>(d.publisher >> 32);
+  if (f.qos > 2) return "its QoS is more than 2";
+  if ((f.flags & ~message_flags_known) != 0) return "it has unknown flags";
+  if (d.reserved != 0) return "its reserved word is not zero";
+
+  const auto word1 =
+      message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
+                                .load(std::memory_order_acquire)); // [C5] pairs with [C1]
+  const std::uint64_t size = f.size();
+  const std::uint64_t blocks = blocks_.blocks_for(size);
+  message_cursor at;
+  at.blocks_ = &blocks_;
+  at.remaining_ = size;
+  if (size == 0) {
+    if (word1.pack() != 0) return "it is empty and names a chain";
+  } else if (!word1.list) {
+    const chain c{word1.first, word1.count};
+    if (!blocks_.valid(c)) return "its chain lies outside the block store";
+    if (c.blocks != blocks) return "its chain and its sizes differ";
+    at.at_ = blocks_.address(c);
+    at.in_extent_ = blocks_.size_of(c);
+  } else {
+    if (word1.count < 2 || word1.count > extents_max)
+      return "its extent list has no length there is";
+    const std::uint64_t list_bytes = std::uint64_t{word1.count} * sizeof(message_extent);
+    const chain list{word1.first, static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes))};
+    if (!blocks_.valid(list)) return "its extent list lies outside the block store";
+    at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
+    at.count_ = word1.count;
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 0; i < word1.count; ++i) {
+      const chain c = unpack_extent(at.list_[i]);
+      if (!blocks_.valid(c)) return "an extent lies outside the block store";
+      sum += c.blocks;
+    }
+    if (sum != blocks) return "its extents and its sizes differ";
+    at.next_extent();
+  }
+  out.all = at;
+  out.topic = at.first(f.topic_size);
+  at.advance(f.topic_size);
+  out.properties = at.first(f.properties_size);
+  at.advance(f.properties_size);
+  out.payload = at;
+  return nullptr;
+}
+
+message_status message_table::look(message_ref ref, bool held_counts,
+                                   message_view& out) const noexcept {
+  if (ref.index >= count_) return message_status::out_of_range;
+  const std::uint64_t found = load_state(table_[ref.index]);
+  if (!message_word0::well_formed(found)) return message_status::damaged;
+  const auto word = message_word0::unpack(found);
+  if (word.generation != ref.generation) return message_status::stale_generation;
+  if (word.state != message_state::published && !(held_counts && word.state == message_state::held))
+    return message_status::not_published;
+  out.ref = ref;
+  out.fields.identifier_open = word.identifier_open;
+  return examine(ref.index, out) == nullptr ? message_status::ok : message_status::damaged;
+}
+
+bool message_table::published(message_ref ref) const noexcept {
+  if (ref.index >= count_) return false;
+  const std::uint64_t found = load_state(table_[ref.index]);
+  const auto word = message_word0::unpack(found);
+  return message_word0::well_formed(found) && word.generation == ref.generation &&
+         word.state == message_state::published;
+}
+
+bool message_table::held(message_ref ref) const noexcept {
+  if (ref.index >= count_) return false;
+  const std::uint64_t found = load_state(table_[ref.index]);
+  const auto word = message_word0::unpack(found);
+  return message_word0::well_formed(found) && word.generation == ref.generation &&
+         word.state == message_state::held;
+}
+
+message_status message_table::view(message_ref ref, message_view& out) const noexcept {
+  return look(ref, false, out);
+}
+
+message_status message_table::view_held(message_ref ref, message_view& out) const noexcept {
+  return look(ref, true, out);
+}
+
+bool message_table::verify(const message_view& v) const noexcept {
+  std::uint32_t crc = 0;
+  for (message_cursor at = v.all; at.remaining() != 0;) {
+    const auto piece = at.contiguous();
+    crc = crc32c(crc, piece.data(), piece.size());
+    at.advance(piece.size());
+  }
+  return detail::seal(crc, v.fields, v.ref) == v.crc;
+}
+
+message_table_statistics message_table::statistics() const noexcept {
+  message_table_statistics s;
+  const auto free = state_->pool.count();
+  s.descriptors = count_;
+  s.free = free.free;
+  s.cached = free.cached;
+  s.damaged = state_->damaged_count;
+  s.live = s.descriptors - s.free - s.damaged;
+  s.refused_descriptors = state_->refused_descriptors.load(std::memory_order_relaxed); // [D3]
+  s.refused_blocks = state_->refused_blocks.load(std::memory_order_relaxed);           // [D3]
+  return s;
+}
+
+} // namespace chainring
