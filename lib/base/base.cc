@@ -92,6 +92,7 @@ result<idle_mode> parse_idle_mode(std::string_view text) {
 }
 
 void idle_policy::idle() noexcept {
+  hook_point("idle"); // where a test's schedule lets another thread run
   constexpr std::uint32_t yields = 64; // then nothing is coming soon, and sleeping is cheaper
   constexpr long sleep_ns_max = 100'000;
   if (mode_ == idle_mode::poll) return;

@@ -115,24 +115,26 @@ const std::string& source_line(const std::string& path, unsigned line) {
   return line >= 1 && line <= at->second.size() ? at->second[line - 1] : none;
 }
 
-std::string place(const site& s) {
-  const std::string path = source_path(s.file_name());
-  std::string out = path + ":" + std::to_string(s.line());
-  // The label stands in a comment on the call's line, or in the comment lines above it.
-  for (unsigned up = 0; up < 12 && up < s.line(); ++up) {
-    const std::string& text = source_line(path, s.line() - up);
+std::string label_of(const std::string& path, unsigned line) {
+  for (unsigned up = 0; up < 12 && up < line; ++up) {
+    const std::string& text = source_line(path, line - up);
     const auto comment = text.find("//");
     if (comment == std::string::npos) {
-      if (up > 2) break;
+      if (up > 2) break; // a call over several lines may stand between
       continue;
     }
     const auto open = text.find('[', comment);
     const auto close = text.find(']', comment);
     if (open == std::string::npos || close == std::string::npos || close < open) continue;
-    if (text.find_first_not_of(" /", comment) != open) continue;
-    return out + " " + text.substr(open, close - open + 1);
+    if (text.find_first_not_of(" /", comment) == open) return text.substr(open, close - open + 1);
   }
-  return out;
+  return {};
+}
+
+std::string place(const site& s) {
+  const std::string path = source_path(s.file_name());
+  const std::string label = label_of(path, s.line());
+  return path + ":" + std::to_string(s.line()) + (label.empty() ? "" : " " + label);
 }
 
 std::string describe(const crash_model& model, const kept_lines& kept,

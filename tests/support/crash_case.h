@@ -36,6 +36,9 @@ struct crash_case {
 /// `lib/ring/ring.cc:120 [R4]`: a seam call's place, with the label its comment carries in the
 /// source.
 [[nodiscard]] std::string place(const site& s);
+/// The label of the comment on a line of source, or in the comment lines above it; empty without
+/// one.
+[[nodiscard]] std::string label_of(const std::string& path, unsigned line);
 /// Path of a site below the source root: `lib/ring/ring.cc`.
 [[nodiscard]] std::string source_path(const char* file_name);
 /// Text of a line of a source file, by source_path() and number; empty where it cannot be read.
