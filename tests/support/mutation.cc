@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <sstream>
 #include <sys/wait.h>
 #include <thread>
@@ -64,22 +63,39 @@ std::string code_only(const std::string& text) {
   return out;
 }
 
+/// The seam call whose name starts at `at`, as `m.flush (` or `m->drain(`; empty where it is none.
+std::string call_at(const std::string& text, std::size_t at) {
+  constexpr const char* space = " \t\n";
+  const auto before = at == 0 ? std::string::npos : text.find_last_not_of(space, at - 1);
+  if (before == std::string::npos) return {};
+  const bool member =
+      text[before] == '.' || (text[before] == '>' && before > 0 && text[before - 1] == '-');
+  if (!member) return {};
+  for (const char* name : {"flush_read", "flush", "drain"}) {
+    if (text.compare(at, std::strlen(name), name) != 0) continue;
+    const auto after = text.find_first_not_of(space, at + std::strlen(name));
+    if (after != std::string::npos && text[after] == '(') return name;
+  }
+  return {};
+}
+
 void scan(const fs::path& file, const std::string& path, std::vector<call_site>& out) {
   std::ifstream in(file);
   std::stringstream buffer;
   buffer << in.rdbuf();
   const std::string text = code_only(buffer.str());
-  static const std::regex call(R"((\.|->)\s*(flush_read|flush|drain)\s*\()");
-  for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at) {
-    const auto name_at = static_cast<std::size_t>(at->position(2));
+  unsigned line = 1;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n') ++line;
     call_site s;
+    s.call = call_at(text, i);
+    if (s.call.empty()) continue;
     s.path = path;
-    s.call = at->str(2);
-    s.line = 1 + static_cast<unsigned>(std::count(
-                     text.begin(), text.begin() + static_cast<std::ptrdiff_t>(name_at), '\n'));
-    const auto stop = std::min(text.find(';', name_at), text.size());
-    s.line_last = 1 + static_cast<unsigned>(std::count(
-                          text.begin(), text.begin() + static_cast<std::ptrdiff_t>(stop), '\n'));
+    s.line = line;
+    const auto end =
+        text.begin() + static_cast<std::ptrdiff_t>(std::min(text.find(';', i), text.size()));
+    s.line_last = line + static_cast<unsigned>(
+                             std::count(text.begin() + static_cast<std::ptrdiff_t>(i), end, '\n'));
     s.label = label_of(path, s.line);
     out.push_back(std::move(s));
   }
