@@ -48,8 +48,8 @@ result<void> address_range::commit_memory(std::uint64_t from, std::uint64_t to) 
   void* at = mmap(base_ + from, to - from, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   if (at == MAP_FAILED)
-    return system_error(
-        errc::no_space, "cannot get " + std::to_string(to - from) + " bytes of memory", errno);
+    return system_error(errc::no_space,
+                        "cannot get " + std::to_string(to - from) + " bytes of memory", errno);
   // Explicit hugepages are left to EAL, which fails without them; this only asks, and a kernel
   // without transparent ones gives small pages.
   (void)madvise(at, to - from, MADV_HUGEPAGE);
@@ -89,8 +89,11 @@ result<file_place> place_of(const std::string& path) {
     place.block_size = static_cast<std::uint64_t>(info.f_bsize);
     break;
   case TMPFS_MAGIC:
-  case RAMFS_MAGIC: place.kind = file_system::tmpfs; break;
-  default: break;
+  case RAMFS_MAGIC:
+    place.kind = file_system::tmpfs;
+    break;
+  default:
+    break;
   }
   return place;
 }
@@ -100,15 +103,14 @@ result<file_descriptor> open_locked(const std::string& path, open_mode mode) {
   if (mode == open_mode::create) flags |= O_CREAT | O_EXCL;
   file_descriptor fd(::open(path.c_str(), flags, 0600));
   if (fd.get() < 0) {
-    const errc code = errno == EEXIST                       ? errc::exists
-                      : errno == ENOENT                     ? errc::not_found
-                      : errno == ENOSPC || errno == EDQUOT  ? errc::no_space
-                                                            : errc::io;
+    const errc code = errno == EEXIST                      ? errc::exists
+                      : errno == ENOENT                    ? errc::not_found
+                      : errno == ENOSPC || errno == EDQUOT ? errc::no_space
+                                                           : errc::io;
     return system_error(code, "region file " + path, errno);
   }
   struct stat info {};
-  if (fstat(fd.get(), &info) != 0)
-    return system_error(errc::io, "region file " + path, errno);
+  if (fstat(fd.get(), &info) != 0) return system_error(errc::io, "region file " + path, errno);
   if (!S_ISREG(info.st_mode) && !S_ISCHR(info.st_mode))
     return error{errc::unsupported,
                  "region path " + path + ": it is neither a regular file nor a DAX device"};
@@ -139,7 +141,8 @@ result<region_sizes> checked_sizes(const media_options& options, std::uint64_t s
                                    std::uint64_t unit) {
   const std::string name = "region file " + options.path + ": ";
   if (size_now == 0 && options.size == 0)
-    return error{errc::invalid_argument, name + "size is 0; give the bytes of the region to create"};
+    return error{errc::invalid_argument,
+                 name + "size is 0; give the bytes of the region to create"};
   if (options.size > region_size_max || options.size_max > region_size_max)
     return error{errc::invalid_argument, name + "size and size_max: expected at most " +
                                              std::to_string(region_size_max) + " bytes"};
@@ -149,9 +152,9 @@ result<region_sizes> checked_sizes(const media_options& options, std::uint64_t s
                                              " bytes long; open it with size 0, then grow it"};
   region_sizes sizes;
   sizes.size = size_now != 0 ? size_now : align_up(options.size, unit);
-  sizes.size_max =
-      options.size_max != 0 ? align_up(options.size_max, unit)
-                            : std::max(sizes.size, std::min(4 * sizes.size, region_size_max));
+  sizes.size_max = options.size_max != 0
+                       ? align_up(options.size_max, unit)
+                       : std::max(sizes.size, std::min(4 * sizes.size, region_size_max));
   if (sizes.size_max < sizes.size)
     return error{errc::invalid_argument, name + "size_max " + std::to_string(options.size_max) +
                                              ": expected at least the region's size, " +
@@ -168,9 +171,10 @@ result<std::uint64_t> checked_growth(std::uint64_t size, std::uint64_t size_now,
                                              " bytes: it is " + std::to_string(size_now) +
                                              " bytes long and never shrinks"};
   if (size > size_max)
-    return error{errc::invalid_argument, name + "grow to " + std::to_string(size) + " bytes: only " +
-                                             std::to_string(size_max) +
-                                             " were reserved at open; reopen it with that size_max"};
+    return error{errc::invalid_argument,
+                 name + "grow to " + std::to_string(size) + " bytes: only " +
+                     std::to_string(size_max) +
+                     " were reserved at open; reopen it with that size_max"};
   return std::min(align_up(size, unit), size_max);
 }
 

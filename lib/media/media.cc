@@ -54,6 +54,19 @@ bool media::wait(mark_t mark) noexcept {
   return true;
 }
 
+void persist_range(media& m, const void* from, std::uint64_t n, site s) noexcept {
+  // Half: the caller may have flushed something else before.
+  const std::uint64_t piece = m.drain_bytes_max() / 2 / cacheline_size * cacheline_size;
+  const auto* at = static_cast<const std::byte*>(from);
+  while (n > 0) {
+    const std::uint64_t now = n < piece ? n : piece;
+    m.flush(at, now, s); // [M2] the caller stored these bytes; nothing names them before [M3]
+    m.drain(s);          // [M3] pairs with [M2]; whatever names the bytes is stored after it
+    at += now;
+    n -= now;
+  }
+}
+
 namespace {
 
 const media_driver* const drivers[] = {&dax_driver, &hugetlb_driver, &file_driver, &sim_driver};
@@ -62,7 +75,8 @@ result<const media_driver*> choose(const media_options& options) {
   if (options.path.empty())
     return error{errc::invalid_argument, "region path: it is empty; name a file or device"};
   std::string names;
-  if (options.emulated && options.driver.empty()) return &hugetlb_driver; // maps any file
+  // The natural class of an ordinary file is `file`; only the shared mapping can emulate on it.
+  if (options.emulated && options.driver.empty()) return &hugetlb_driver;
   for (const media_driver* d : drivers) {
     if (options.driver.empty() ? d->suits(options.path) : options.driver == d->name) return d;
     names += names.empty() ? d->name : std::string(", ") + d->name;

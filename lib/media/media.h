@@ -208,6 +208,11 @@ class media {
   persist_observer* observer_ = nullptr;
 };
 
+/// Flushes and drains [from, from + n), in pieces where one drain cannot cover it: for whole tables
+/// and cleared memory that nothing durable names yet. Not atomic in any class. The site is the
+/// caller's.
+void persist_range(media& m, const void* from, std::uint64_t n, site s = site::current()) noexcept;
+
 /// How a media is opened or created.
 struct media_options {
   std::string path;

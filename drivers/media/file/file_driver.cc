@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Finds, creates, locks and opens the file; the rest is file_media.
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "file_media.h"
+#include "media/drivers.h"
+#include "media/mapping.h"
+
+namespace chainring {
+
+namespace {
+
+using detail::file_system;
+using detail::open_mode;
+
+std::uint64_t random_salt() {
+  std::uint64_t salt = 0;
+  while (salt == 0)
+    if (getrandom(&salt, sizeof salt, 0) != static_cast<ssize_t>(sizeof salt)) salt = 0;
+  return salt;
+}
+
+result<void> checked_place(const media_options& options) {
+  auto place = detail::place_of(options.path);
+  if (!place) return place.error();
+  if (place->kind == file_system::disk) return {};
+  return error{errc::unsupported,
+               "region file " + options.path + ": a sync means nothing on " +
+                   (place->kind == file_system::tmpfs ? "tmpfs" : "hugetlbfs") +
+                   ", so class file cannot be had there; name a file on a disk, or use driver "
+                   "hugetlb, whose class is process"};
+}
+
+result<file_parts> open_parts(const media_options& options, open_mode mode) {
+  auto locked = detail::open_locked(options.path, mode);
+  if (!locked) return locked.error();
+  auto bytes = detail::file_size(locked->get(), options.path);
+  if (!bytes) return bytes.error();
+  struct stat mine {
+  }, other{};
+  const int flags = (mode == open_mode::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  detail::file_descriptor second(::open(options.path.c_str(), flags));
+  if (second.get() < 0) return system_error(errc::io, "region file " + options.path, errno);
+  if (fstat(locked->get(), &mine) != 0 || fstat(second.get(), &other) != 0 ||
+      mine.st_ino != other.st_ino || mine.st_dev != other.st_dev)
+    return error{errc::busy,
+                 "region file " + options.path + ": it was replaced while being opened"};
+  file_parts parts;
+  parts.journal = posix_block_file(std::move(*locked));
+  parts.image = posix_block_file(std::move(second));
+  parts.file_bytes = *bytes;
+  parts.draw_salt = random_salt;
+  return parts;
+}
+
+result<std::unique_ptr<media>> attach(file_parts parts, const media_options& options) {
+  auto m = file_media::attach(std::move(parts), options);
+  if (!m) return m.error();
+  return std::unique_ptr<media>(std::move(*m));
+}
+
+result<void> refuse_emulated(const media_options& options) {
+  if (!options.emulated) return {};
+  return error{errc::invalid_argument, "region file " + options.path +
+                                           ": driver file has no class emulated; use driver "
+                                           "hugetlb, which maps any file"};
+}
+
+bool suits(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return false;
+  auto place = detail::place_of(path);
+  return place && place->kind == file_system::disk;
+}
+
+result<std::unique_ptr<media>> create(const media_options& options) {
+  if (auto ok = refuse_emulated(options); !ok) return ok.error();
+  if (options.read_only)
+    return error{errc::invalid_argument,
+                 "region file " + options.path + ": cannot create it read-only"};
+  if (auto ok = checked_place(options); !ok) return ok.error();
+  auto parts = open_parts(options, open_mode::create);
+  if (!parts) return parts.error();
+  const auto give_up = [&](error e) {
+    (void)unlink(options.path.c_str());
+    return e;
+  };
+  if (auto done = file_media::format(*parts, options); !done) return give_up(done.error());
+  if (auto done = detail::sync_directory_of(options.path); !done) return give_up(done.error());
+  media_options opening = options;
+  opening.size = 0;
+  auto m = attach(std::move(*parts), opening);
+  if (!m) return give_up(m.error());
+  return m;
+}
+
+result<std::unique_ptr<media>> open(const media_options& options) {
+  if (auto ok = refuse_emulated(options); !ok) return ok.error();
+  if (!options.read_only)
+    if (auto ok = checked_place(options); !ok) return ok.error();
+  auto parts =
+      open_parts(options, options.read_only ? open_mode::read_only : open_mode::read_write);
+  if (!parts) return parts.error();
+  // The name too: who created it may have died before its directory was synced.
+  if (!options.read_only)
+    if (auto done = detail::sync_directory_of(options.path); !done) return done.error();
+  return attach(std::move(*parts), options);
+}
+
+} // namespace
+
+const media_driver file_driver = {
+    "file", "a regular file behind a redo journal; survives power loss", suits, create, open};
+
+} // namespace chainring

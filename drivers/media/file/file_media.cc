@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Edges
+//   W1 -> W2   stop: the threads end after the step they are in
+//   W3 -> W4   a checkpoint is wanted: the committer asks once, the checkpointer takes it back
+//
+// Crash windows, opening
+//   [D3 < D4]  the header and the journal records that count are written to their places again and
+//              synced, before the image, the headers or the journal change: what was read may be in
+//              the page cache alone.
+//   [O1 < O2]  the image holds the replayed records and both header copies the new salt, before a
+//              record is appended: one left behind a torn record has the old salt.
+// Crash windows, creating
+//   [O3 < O4]  the file has its space, and a journal of zeros, before a header makes it valid.
+// Crash windows, growing
+//   [O5 < O6]  the file has its new space, synced, before a header says so, and that is synced
+//              before a byte of it can be flushed.
+#include "file_media.h"
+
+#include <cerrno>
+#include <cstring>
+#include <sched.h>
+#include <signal.h>
+#include <vector>
+
+#include "base/hook.h"
+#include "base/idle.h"
+
+namespace chainring {
+
+using file_format::extent;
+
+namespace {
+
+/// The processors this process was started on. EAL pins the thread that initialises it to one
+/// lcore, and the threads here would inherit that and take turns with a polling loop.
+const cpu_set_t processors = [] {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  (void)sched_getaffinity(0, sizeof set, &set);
+  return set;
+}();
+
+void enter_background_thread(const char* name) noexcept {
+  (void)pthread_setaffinity_np(pthread_self(), sizeof processors, &processors);
+  (void)pthread_setname_np(pthread_self(), name);
+}
+
+error sized(const media_options& options, const std::string& text) {
+  return {errc::invalid_argument, "region file " + options.path + ": " + text};
+}
+
+result<std::uint64_t> checked_journal_size(const media_options& options) {
+  if (options.journal_size == 0) return file_format::journal_size_default;
+  if (options.journal_size < file_format::journal_size_min ||
+      options.journal_size > file_format::journal_size_max)
+    return sized(options, "journal_size " + std::to_string(options.journal_size) +
+                              ": expected between " +
+                              std::to_string(file_format::journal_size_min) + " and " +
+                              std::to_string(file_format::journal_size_max) +
+                              " bytes, since one record may take at most a quarter of it");
+  return align_up(options.journal_size, file_format::journal_size_unit);
+}
+
+} // namespace
+
+// --- creating and opening
+// -------------------------------------------------------------------------
+
+result<void> file_media::format(file_parts& parts, const media_options& options) {
+  auto sizes = detail::checked_sizes(options, 0, file_format::image_size_unit);
+  if (!sizes) return sizes.error();
+  auto journal_size = checked_journal_size(options);
+  if (!journal_size) return journal_size.error();
+  const std::string name = "region file " + options.path + ": ";
+  const auto failed = [&](const char* what, int e) {
+    return system_error(e == ENOSPC || e == EDQUOT ? errc::no_space : errc::io, name + what, e);
+  };
+  const std::uint64_t end = file_format::image_offset(*journal_size) + sizes->size;
+  if (int e = parts.image->allocate(0, end); e != 0)
+    return failed(("cannot allocate " + std::to_string(end) + " bytes").c_str(), e);
+  // Written once, so that no commit has to convert a fresh extent, which costs a journal commit of
+  // the file system.
+  const std::vector<std::byte> zeros(1u << 20);
+  for (std::uint64_t at = 0; at < *journal_size; at += zeros.size()) {
+    const std::uint64_t n = std::min<std::uint64_t>(zeros.size(), *journal_size - at);
+    if (int e = write_all(*parts.image, file_format::journal_offset + at, zeros.data(), n); e != 0)
+      return failed("cannot write its journal", e);
+  }
+  // [O3] pairs with [O4]
+  if (int e = parts.image->sync(); e != 0) return failed("cannot sync it", e);
+  container fresh(*journal_size, sizes->size, parts.draw_salt());
+  // [O4] pairs with [O3]
+  if (int e = fresh.update(*parts.image, [](file_format::header&) {}); e != 0)
+    return failed("cannot write its header", e);
+  parts.file_bytes = end;
+  return {};
+}
+
+file_media::file_media(file_parts parts, const file_format::header& h)
+    : parts_(std::move(parts)), container_(h), journal_(*parts_.journal, failure_, h.journal_size),
+      checkpoint_(journal_, container_, *parts_.image, failure_),
+      lines_max_(file_format::record_lines_max(h.journal_size)) {
+  class_ = durability_class::file;
+}
+
+result<std::unique_ptr<file_media>> file_media::attach(file_parts parts,
+                                                       const media_options& options) {
+  auto h = container::load(*parts.journal, options.path, parts.file_bytes);
+  if (!h) return h.error();
+  if (options.journal_size != 0 &&
+      align_up(options.journal_size, file_format::journal_size_unit) != h->journal_size)
+    return sized(options, "journal_size " + std::to_string(options.journal_size) +
+                              ": it was created with " + std::to_string(h->journal_size) +
+                              ", which stays; open it with journal_size 0");
+  std::unique_ptr<file_media> m(new file_media(std::move(parts), *h));
+  m->path_ = options.path;
+  if (auto filled = m->fill(options); !filled) return filled.error();
+  return m;
+}
+
+result<void> file_media::read_image(std::uint64_t size) {
+  const std::uint64_t start = container_.now().image_offset, end = start + size;
+  for (std::uint64_t from = start; from < end;) {
+    std::uint64_t to = end;
+    parts_.image->find_data(from, to, end);
+    if (int e = read_all(*parts_.image, from, memory_.base() + (from - start), to - from); e != 0)
+      return system_error(errc::io, "region file " + path_ + ": cannot read its image", e);
+    from = to;
+  }
+  return {};
+}
+
+result<void> file_media::fill(const media_options& options) {
+  const file_format::header h = container_.now();
+  auto sizes = detail::checked_sizes(options, h.image_size, file_format::image_size_unit);
+  if (!sizes) return sizes.error();
+  const std::uint64_t reserved = align_up(sizes->size_max, detail::page_size);
+  auto range = detail::address_range::reserve(reserved, detail::hugepage_size, path_);
+  if (!range) return range.error();
+  memory_ = std::move(*range);
+  if (auto done = memory_.commit_memory(0, h.image_size); !done) return done.error();
+  if (auto done = journal_.allocate(path_); !done) return done.error();
+  if (auto done = read_image(h.image_size); !done) return done.error();
+  const journal_point tail{h.tail, h.tail_sequence, h.tail_crc};
+  if (auto done = journal_.replay(tail, h.salt, memory_.base(), h.image_size, path_); !done)
+    return done.error();
+  base_ = memory_.base();
+  size_ = h.image_size;
+  if (options.read_only) return {}; // kind_ stays `visible`: stores change this memory alone
+
+  const std::uint64_t salt = parts_.draw_salt();
+  int e = container_.rewrite(*parts_.journal);
+  if (e == 0) e = journal_.rewrite();
+  if (e == 0) e = parts_.journal->sync(); // [D3] pairs with [D4]
+  if (e != 0)
+    return system_error(errc::io, "region file " + path_ + ": cannot write its journal again", e);
+  hook_point("replay_rewritten");
+  // [D4] [O1] pairs with [D3] and [O2]
+  if (!checkpoint_.step(salt)) return status();
+  journal_.set_salt(salt); // [O2] pairs with [O1]
+  kind_ = kind::driver;
+  if (parts_.threads) start_threads();
+  return {};
+}
+
+// --- the seam
+// -------------------------------------------------------------------------------------
+
+void file_media::driver_flush(const void* from, std::size_t n) noexcept {
+  if (n == 0) return;
+  const auto at = static_cast<std::uint64_t>(static_cast<const std::byte*>(from) - base_);
+  CHAINRING_ASSERT(at < size() && n <= size() - at);
+  std::uint64_t first = at / cacheline_size;
+  const std::uint64_t end = (at + n - 1) / cacheline_size + 1;
+  pending& p = pending_[thread_slot()];
+  if (p.extents == nullptr) [[unlikely]]
+    p.extents = std::make_unique_for_overwrite<extent[]>(lines_max_);
+  if (p.count > 0) {
+    // Neighbours and repetitions of the last range become one extent.
+    extent& last = p.extents[p.count - 1];
+    const std::uint64_t last_first = file_format::first_line(last);
+    const std::uint64_t last_lines = file_format::lines_of(last);
+    const std::uint64_t last_end = last_first + last_lines;
+    if (first >= last_first && first <= last_end) {
+      if (end <= last_end) return;
+      if (end - last_first <= file_format::extent_lines_max) {
+        last = file_format::make_extent(last_first, end - last_first);
+        p.lines += end - last_end;
+        first = end;
+      }
+    }
+  }
+  while (first < end) {
+    const std::uint64_t n_lines = std::min(end - first, file_format::extent_lines_max);
+    p.lines += n_lines;
+    if (p.lines > lines_max_) break;
+    p.extents[p.count++] = file_format::make_extent(first, n_lines);
+    first += n_lines;
+  }
+  if (p.lines > lines_max_) [[unlikely]]
+    detail::assert_failed("one drain covers more than a quarter of the journal; persist less at a "
+                          "time (drain_bytes_max, persist_range) or create the region with a "
+                          "larger journal_size",
+                          __FILE__, __LINE__);
+}
+
+void file_media::driver_drain() noexcept {
+  pending& p = pending_[thread_slot()];
+  if (p.count == 0) return;
+  (void)journal_.append({p.extents.get(), p.count}, p.lines, base_);
+  p.count = p.lines = 0;
+}
+
+mark_t file_media::mark() noexcept {
+  // A drain that failed appended nothing, and the journal's end would be a mark without it.
+  return failed() ? UINT64_MAX : journal_.appended();
+}
+
+bool file_media::has_room() const noexcept {
+  // Room for the largest record and the filler before it.
+  const std::uint64_t used = journal_.appended() - journal_.tail();
+  return journal_.size() - used >= 2 * file_format::record_bytes_max(journal_.size());
+}
+
+// --- growing and closing
+// --------------------------------------------------------------------------
+
+result<void> file_media::grow(std::uint64_t size) {
+  if (kind_ != kind::driver)
+    return error{errc::unsupported, "region file " + path_ + ": it is not open for writing"};
+  if (auto now = status(); !now) return now.error();
+  const std::uint64_t old = this->size();
+  auto grown =
+      detail::checked_growth(size, old, memory_.size(), file_format::image_size_unit, path_);
+  if (!grown) return grown.error();
+  if (*grown == old) return {};
+  if (auto done = memory_.commit_memory(old, *grown); !done) return done.error();
+  const std::uint64_t offset = container_.now().image_offset;
+  const auto failed = [&](const char* what, int e) {
+    failure_.fail(what, e);
+    return status();
+  };
+  if (int e = parts_.image->allocate(offset + old, offset + *grown); e != 0)
+    return system_error(
+        e == ENOSPC || e == EDQUOT ? errc::no_space : errc::io,
+        "region file " + path_ + ": cannot grow it to " + std::to_string(*grown) + " bytes", e);
+  if (int e = parts_.image->sync(); e != 0)
+    return failed("a sync of the grown file", e); // [O5] pairs with [O6]
+  const int e =
+      container_.update(*parts_.image, [&](file_format::header& h) { h.image_size = *grown; });
+  if (e != 0) return failed("a write of the header", e); // [O6] pairs with [O5]
+  size_ = *grown;
+  return {};
+}
+
+result<void> file_media::close() {
+  if (base_ == nullptr) return {};
+  stop_threads();
+  if (kind_ == kind::driver) {
+    while (commit_step()) {
+    }
+    while (checkpoint_step()) {
+    }
+  }
+  const result<void> ended = status();
+  kind_ = kind::visible;
+  base_ = nullptr;
+  size_ = 0;
+  memory_ = detail::address_range();
+  parts_.image.reset();
+  parts_.journal.reset();
+  return ended;
+}
+
+file_media::~file_media() {
+  stop_threads();
+}
+
+// --- threads
+// --------------------------------------------------------------------------------------
+
+void file_media::start_threads() {
+  // Signals are the application's, on threads it knows.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  committer_ = std::thread([this] { commit_loop(); });
+  checkpointer_ = std::thread([this] { checkpoint_loop(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void file_media::stop_threads() noexcept {
+  {
+    const std::lock_guard guard(wake_lock_);
+    stop_.store(true, std::memory_order_release); // [W1] pairs with [W2]
+  }
+  wake_.notify_one();
+  if (committer_.joinable()) committer_.join();
+  if (checkpointer_.joinable()) checkpointer_.join();
+}
+
+void file_media::commit_loop() noexcept {
+  enter_background_thread("cr-commit");
+  idle_policy policy;
+  while (!stop_.load(std::memory_order_acquire)) { // [W2] pairs with [W1]
+    if (journal_.commit_step())
+      policy.busy();
+    else
+      policy.idle();
+    const std::uint64_t used = journal_.durable() - journal_.tail();
+    if (used < journal_.size() / 4 && !(used > 0 && journal_.awaited())) continue;
+    // [W3] acquire and release: pairs with [W4]; asks once for each checkpoint
+    if (wanted_.exchange(true, std::memory_order_acq_rel)) continue;
+    { const std::lock_guard guard(wake_lock_); }
+    wake_.notify_one();
+  }
+}
+
+void file_media::checkpoint_loop() noexcept {
+  enter_background_thread("cr-checkpoint");
+  std::unique_lock guard(wake_lock_);
+  for (;;) {
+    wake_.wait(guard, [this] {
+      // [W2] pairs with [W1]; [W4] pairs with [W3]
+      return stop_.load(std::memory_order_acquire) || wanted_.load(std::memory_order_acquire);
+    });
+    if (stop_.load(std::memory_order_acquire)) return; // [W2] pairs with [W1]
+    guard.unlock();
+    (void)checkpoint_.step();
+    wanted_.store(false, std::memory_order_release); // [W4] pairs with [W3]
+    guard.lock();
+  }
+}
+
+} // namespace chainring

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Edges
+//   J1  -> J2   a spin lock's release to the next acquire: `appended`, the sequence and the mirror
+//               behind them have one writer at a time
+//   J3  -> J4   a record whole in the mirror before `appended` passes it: the committer reads it
+//   J5  -> J6   the prefix is on disk before `durable` passes it: a mark is answered, a checkpoint
+//               reads the records
+//   J7  -> J8   the header on disk says so before `tail` moves: a drain overwrites the mirror
+//   J9  -> J10  a waiter is counted before it looks again: the committer starts a checkpoint
+//   J11         the words of a line, read last to first and then compared
+//
+// Crash windows
+//   [D1 < D2]   the records are written and synced before `durable` says so: a mark is never true
+//               of what a crash takes back.
+//   [D3 < D4]   the replayed records are written again and synced before the image is written from
+//               them or anything is appended behind them (file_media.cc).
+#include "journal.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "base/crc32c.h"
+#include "base/hook.h"
+#include "base/idle.h"
+
+namespace chainring {
+
+using file_format::extent;
+using file_format::record;
+
+void spin_lock::lock() noexcept {
+  idle_policy policy;
+  constexpr int spins = 200; // longer than the section lasts while its holder runs
+  // [J2] pairs with [J1]
+  while (held_.exchange(true, std::memory_order_acquire)) {
+    int left = spins;
+    // [J12] relaxed: only a hint; the exchange above decides.
+    while (held_.load(std::memory_order_relaxed) && --left > 0)
+      __builtin_ia32_pause();
+    if (left == 0) policy.idle();
+  }
+}
+
+void spin_lock::unlock() noexcept {
+  held_.store(false, std::memory_order_release); // [J1] pairs with [J2]
+}
+
+result<void> journal::allocate(const std::string& path) {
+  auto range = detail::address_range::reserve(size_, detail::hugepage_size, path);
+  if (!range) return range.error();
+  mirror_ = std::move(*range);
+  return mirror_.commit_memory(0, size_);
+}
+
+// --- opening
+// --------------------------------------------------------------------------------------
+
+int journal::load(std::uint64_t position, std::uint64_t n) noexcept {
+  constexpr std::uint64_t read_ahead = 1u << 20;
+  while (loaded_ < position + n) {
+    const std::uint64_t at = loaded_ % size_;
+    std::uint64_t now = std::min(read_ahead, size_ - at);
+    now = std::min(now, tail_point_.position + size_ - loaded_);
+    if (now == 0) return 0;
+    if (int e = read_all(file_, file_format::journal_offset + at, mirror_.base() + at, now); e != 0)
+      return e;
+    loaded_ += now;
+  }
+  return 0;
+}
+
+bool journal::valid_at(const journal_point& at, std::uint64_t salt,
+                       std::uint64_t image_size) const noexcept {
+  const std::uint64_t left = size_ - at.position % size_;
+  const std::byte* bytes = mirror_.base() + at.position % size_;
+  record r;
+  std::memcpy(&r, bytes, sizeof r);
+  if (r.position != at.position || r.sequence != at.sequence || r.salt != salt || r.reserved != 0 ||
+      r.reserved_word != 0)
+    return false;
+  std::uint64_t checked = r.bytes;
+  if (r.lines == 0) {
+    if (r.extents != 0 || r.bytes != left) return false;
+    checked = sizeof r;
+  } else {
+    const std::uint64_t bound = file_format::record_bytes_max(size_);
+    if (r.bytes > bound || r.bytes > left || r.extents == 0 || r.extents > r.lines ||
+        r.lines > bound / cacheline_size ||
+        r.bytes != file_format::record_bytes(r.extents, r.lines))
+      return false;
+  }
+  constexpr std::size_t covered = offsetof(record, reserved_word);
+  if (crc32c(at.crc, bytes + covered, checked - covered) != r.crc) return false;
+  std::uint64_t lines = 0;
+  const auto* extents = reinterpret_cast<const extent*>(bytes + sizeof r);
+  const std::uint64_t image_lines = image_size / cacheline_size;
+  for (std::uint64_t i = 0; i < r.extents; ++i) {
+    const std::uint64_t first = file_format::first_line(extents[i]);
+    const std::uint64_t n = file_format::lines_of(extents[i]);
+    if (n > image_lines || first > image_lines - n) return false;
+    lines += n;
+  }
+  return lines == r.lines;
+}
+
+result<void> journal::replay(const journal_point& tail, std::uint64_t salt, std::byte* image,
+                             std::uint64_t image_size, const std::string& path) {
+  const auto failed = [&](int e) {
+    return system_error(errc::io, "region file " + path + ": cannot read its journal", e);
+  };
+  tail_point_ = tail;
+  loaded_ = tail.position;
+  journal_point at = tail;
+  while (at.position - tail.position < size_) {
+    if (int e = load(at.position, sizeof(record)); e != 0) return failed(e);
+    const auto* r = reinterpret_cast<const record*>(mirror_.base() + at.position % size_);
+    // Bounded by what a record may have before anything of it is believed.
+    const std::uint64_t bytes = r->lines == 0 ? sizeof *r : r->bytes;
+    if (bytes > size_ - at.position % size_ || bytes < sizeof *r) break;
+    if (int e = load(at.position, bytes); e != 0) return failed(e);
+    if (r->bytes > tail.position + size_ - at.position || !valid_at(at, salt, image_size)) break;
+    const std::byte* lines =
+        reinterpret_cast<const std::byte*>(r) + sizeof *r + file_format::table_bytes(r->extents);
+    const auto* extents = reinterpret_cast<const extent*>(r + 1);
+    for (std::uint64_t i = 0; i < r->extents; ++i) {
+      const std::uint64_t n = file_format::lines_of(extents[i]) * cacheline_size;
+      std::memcpy(image + file_format::first_line(extents[i]) * cacheline_size, lines, n);
+      lines += n;
+    }
+    at = {at.position + r->bytes, at.sequence + 1, r->crc};
+  }
+  next_sequence_ = at.sequence;
+  sealed_crc_ = at.crc;
+  // [J13] relaxed: no other thread has seen the journal yet.
+  constexpr auto alone = std::memory_order_relaxed;
+  tail_.store(tail.position, alone);
+  durable_.store(at.position, alone);
+  appended_.store(at.position, alone);
+  return {};
+}
+
+int journal::rewrite() noexcept {
+  return write_range(tail(), durable());
+}
+
+int journal::write_range(std::uint64_t from, std::uint64_t to) noexcept {
+  while (from < to) {
+    const std::uint64_t at = from % size_;
+    const std::uint64_t n = std::min(to - from, size_ - at);
+    if (int e = write_all(file_, file_format::journal_offset + at, mirror_.base() + at, n); e != 0)
+      return e;
+    from += n;
+  }
+  return 0;
+}
+
+// --- appending
+// ------------------------------------------------------------------------------------
+
+namespace {
+
+/// Copies a line that other threads may be storing to. Last word first, so that a commit word
+/// stored behind what it validates is never copied without it, wherever in the line its owner kept
+/// to that order; then compared until two readings agree, which makes the copy a state the line was
+/// in.
+void copy_line(std::byte* to, const std::byte* from) noexcept {
+  constexpr unsigned words = cacheline_size / sizeof(std::uint64_t);
+  constexpr int readings_max = 16; // a line stored to without pause keeps the first guarantee
+  auto* word = reinterpret_cast<std::uint64_t*>(const_cast<std::byte*>(from));
+  std::uint64_t copy[words];
+  for (int reading = 0; reading < readings_max; ++reading) {
+    // [J11] acquire: pairs with store_release() and compare_exchange() of commit words in media.h;
+    //       keeps each word's load before the next, and the second reading behind the first.
+    constexpr auto order = std::memory_order_acquire;
+    for (unsigned i = words; i-- > 0;)
+      copy[i] = std::atomic_ref(word[i]).load(order);
+    std::uint64_t changed = 0;
+    for (unsigned i = words; i-- > 0;)
+      changed |= copy[i] ^ std::atomic_ref(word[i]).load(order);
+    if (changed == 0) break;
+  }
+  std::memcpy(to, copy, sizeof copy);
+}
+
+} // namespace
+
+bool journal::append(std::span<const extent> extents, std::uint64_t lines,
+                     const std::byte* image) noexcept {
+  const std::uint64_t bytes = file_format::record_bytes(extents.size(), lines);
+  idle_policy policy;
+  bool waiting = false, appended = false;
+  while (!failure_.failed()) {
+    lock_.lock();
+    // [J14] relaxed: only written under the lock.
+    std::uint64_t at = appended_.load(std::memory_order_relaxed);
+    const std::uint64_t left = size_ - at % size_;
+    const std::uint64_t filler = bytes <= left ? 0 : left;
+    if (at + filler + bytes - tail() > size_) {
+      lock_.unlock();
+      // [J9] release: pairs with [J10]
+      if (!waiting) waiters_.fetch_add(1, std::memory_order_release);
+      waiting = true;
+      hook_point("journal_full");
+      policy.idle();
+      continue;
+    }
+    if (filler > 0) {
+      new (mirror_.base() + at % size_) record{0, 0, salt_, at, next_sequence_++, filler, 0, 0, 0};
+      at += filler;
+    }
+    std::byte* to = mirror_.base() + at % size_;
+    new (to) record{0, 0, salt_, at, next_sequence_++, bytes, extents.size(), lines, 0};
+    to += sizeof(record);
+    std::memcpy(to, extents.data(), extents.size_bytes());
+    const std::uint64_t table = file_format::table_bytes(extents.size());
+    std::memset(to + extents.size_bytes(), 0, table - extents.size_bytes());
+    to += table;
+    for (const extent e : extents) {
+      const std::byte* from = image + file_format::first_line(e) * cacheline_size;
+      for (std::uint64_t n = file_format::lines_of(e); n > 0; --n) {
+        copy_line(to, from);
+        to += cacheline_size;
+        from += cacheline_size;
+      }
+    }
+    appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4]
+    lock_.unlock();
+    appended = true;
+    break;
+  }
+  if (waiting) waiters_.fetch_sub(1, std::memory_order_release); // [J9] pairs with [J10]
+  return appended;
+}
+
+// --- committing
+// -----------------------------------------------------------------------------------
+
+void journal::seal(std::uint64_t to) noexcept {
+  constexpr std::size_t covered = offsetof(record, reserved_word);
+  for (std::uint64_t at = durable(); at < to;) {
+    std::byte* bytes = mirror_.base() + at % size_;
+    auto* r = reinterpret_cast<record*>(bytes);
+    const std::uint64_t checked = r->lines == 0 ? sizeof *r : r->bytes;
+    r->crc = sealed_crc_ = crc32c(sealed_crc_, bytes + covered, checked - covered);
+    at += r->bytes;
+  }
+}
+
+bool journal::commit_step() noexcept {
+  if (failure_.failed()) return false;
+  const std::uint64_t from = durable(), to = appended();
+  if (from == to) return false;
+  seal(to);
+  hook_point("journal_sealed");
+  if (int e = write_range(from, to); e != 0) {
+    failure_.fail("a write of the journal", e);
+    return false;
+  }
+  hook_point("journal_written");
+  // [D1 < D2] the sync returned before `durable` moves.
+  if (int e = file_.sync(); e != 0) {
+    failure_.fail("a sync of the journal", e);
+    return false;
+  }
+  durable_.store(to, std::memory_order_release); // [J5] pairs with [J6]
+  return true;
+}
+
+void journal::release(const journal_point& to) noexcept {
+  tail_point_ = to;
+  tail_.store(to.position, std::memory_order_release); // [J7] pairs with [J8]
+}
+
+} // namespace chainring
