@@ -275,6 +275,28 @@ TEST(CrashModel, ScratchIsNotPartOfAnyState) {
             1u);
 }
 
+TEST(CrashModel, AStoreToScratchIsNotPartOfAnyStateEither) {
+  EXPECT_EQ(states([](sim_media& m, std::uint64_t* w) {
+              m.declare_scratch(w, 64);
+              m.store(&w[0], 9);
+            }),
+            1u);
+}
+
+TEST(CrashModel, AWordThatALaterDurableStoreReplacedIsGone) {
+  const traced t([](sim_media& m, std::uint64_t* w) {
+    const std::uint64_t one = 1;
+    m.write(w, &one, 8);
+    elsewhere([&] {
+      m.store(w, 2);
+      m.flush(w, 8);
+      m.drain();
+    });
+  });
+  EXPECT_TRUE(t.model.pending().empty());
+  EXPECT_EQ(t.model.durable_line(0)[0], 2u);
+}
+
 TEST(CrashModel, RetractedScratchIsNoiseUntilWrittenAndDrained) {
   const auto retract = [](sim_media& m, std::uint64_t* w) {
     m.declare_scratch(w, 64);
@@ -317,18 +339,24 @@ TEST(CrashModel, ProcessDeathForgetsFlushesAndSettlesWrites) {
   auto next = t.model.after_process_death(disk->bytes());
   auto life = disk->boot();
   auto* w = reinterpret_cast<std::uint64_t*>(life->base());
-  life->drain(); // waits for none of the dead process's flushes
-  life->flush(&w[0], 8);
-  const auto apply = [&] {
+  const auto product = [&] {
     const sim_trace trace = life->take_trace();
     for (const sim_event& e : trace.events)
       next.apply(trace, e);
+    return state_space(next, 100).product();
   };
-  apply();
-  EXPECT_EQ(state_space(next, 100).product(), 4u);
+  life->flush(&w[5 * line], 8); // this thread now has the dead one's number
+  EXPECT_EQ(product(), 4u);
+  elsewhere([&] {
+    life->flush(&w[0], 8);
+    life->drain();
+  });
+  EXPECT_EQ(product(), 2u) << "the write had left its processor";
   life->drain();
-  apply();
-  EXPECT_EQ(state_space(next, 100).product(), 2u);
+  EXPECT_EQ(product(), 2u) << "nobody waits for the dead process's flush";
+  life->flush(&w[line], 8);
+  life->drain();
+  EXPECT_EQ(product(), 1u);
 }
 
 TEST(CrashModel, HashTellsImagesApartAndMeetsAgain) {

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "media/sim/sim.h"
+#include "media/sim/sim_life.h"
 
 namespace chainring {
 namespace {
@@ -55,6 +56,31 @@ TEST(Sim, FindsStoresThatWentRoundTheSeamAtFlushAndAtDrain) {
   EXPECT_EQ(events[2].offset, 32000u);
   m->drain();
   EXPECT_EQ(m->trace().events.size(), 5u) << "each change is found once";
+}
+
+TEST(Sim, AWriteOfPartOfAWordKeepsWhatWasStoredDirectlyBesideIt) {
+  auto m = sim_media::create(8192);
+  auto* bytes = reinterpret_cast<std::uint8_t*>(m->base());
+  bytes[0] = 0xaa;
+  const std::uint8_t one = 0xbb;
+  m->write(&bytes[1], &one, 1);
+  const auto& t = m->trace();
+  ASSERT_EQ(t.events.size(), 2u);
+  EXPECT_EQ(t.events[0].call, sim_call::direct);
+  EXPECT_EQ(t.values[t.events[1].values], 0xbbaau);
+}
+
+TEST(Sim, AStoreRecordedAndNotYetVisibleIsNotTakenForAnotherOne) {
+  auto disk = sim_disk::create(8192);
+  detail::sim_life life(disk, true, false);
+  auto* w = reinterpret_cast<std::uint64_t*>(life.base);
+  life.on_store(w, 5, site::current()); // this thread is about to store
+  std::thread([&] { EXPECT_TRUE(life.on_flush(w, 8, site::current())); }).join();
+  std::atomic_ref(*w).store(5);
+  std::thread([&] { EXPECT_TRUE(life.on_flush(w, 8, site::current())); }).join();
+  ASSERT_EQ(life.trace.events.size(), 3u);
+  EXPECT_EQ(life.trace.events[1].call, sim_call::flush);
+  EXPECT_EQ(life.trace.events[2].call, sim_call::flush);
 }
 
 TEST(Sim, ALifeLeavesItsDiskAloneUntilItSettles) {
