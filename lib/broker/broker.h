@@ -105,6 +105,44 @@ struct broker_counters {
   std::uint64_t bursts = 0, drains = 0, drain_tsc = 0;
 };
 
+/// Calls fn(name, value) for each.
+template <class F> void for_each_counter(const broker_counters& c, F&& fn) {
+  fn("datagrams", c.datagrams);
+  fn("malformed", c.malformed);
+  fn("unknown_source", c.unknown_source);
+  fn("trailing_octets", c.trailing_octets);
+  fn("unsupported", c.unsupported);
+  fn("unexpected", c.unexpected);
+  fn("connects", c.connects);
+  fn("connects_refused", c.connects_refused);
+  fn("disconnects", c.disconnects);
+  fn("sessions_lost", c.sessions_lost);
+  fn("subscribes", c.subscribes);
+  fn("unsubscribes", c.unsubscribes);
+  fn("registers", c.registers);
+  fn("pings", c.pings);
+  fn("published_qos0", c.published_qos0);
+  fn("published_qos1", c.published_qos1);
+  fn("published_minus_one", c.published_minus_one);
+  fn("refused_congestion", c.refused_congestion);
+  fn("refused_topic", c.refused_topic);
+  fn("refused_unsupported", c.refused_unsupported);
+  fn("placed", c.placed);
+  fn("delivered", c.delivered);
+  fn("delivered_qos0", c.delivered_qos0);
+  fn("acked", c.acked);
+  fn("retransmitted", c.retransmitted);
+  fn("dropped_qos0", c.dropped_qos0);
+  fn("dropped_newest", c.dropped_newest);
+  fn("dropped_oldest", c.dropped_oldest);
+  fn("dropped_too_long", c.dropped_too_long);
+  fn("dropped_by_client", c.dropped_by_client);
+  fn("damaged", c.damaged);
+  fn("bursts", c.bursts);
+  fn("drains", c.drains);
+  fn("drain_tsc", c.drain_tsc);
+}
+
 /// What the broker tells of a session.
 struct session_info {
   std::uint32_t number = 0;
@@ -115,6 +153,12 @@ struct session_info {
   unsigned home = 0;
   std::uint16_t keep_alive_s = 0;
   std::uint64_t queue_depth = 0, queue_capacity = 0, queue_high_water = 0;
+};
+
+/// A filter and how many sessions subscribe to it.
+struct topic_info {
+  std::string filter;
+  std::uint32_t subscriptions = 0;
 };
 
 /// What an open found, for the summary line.
@@ -159,6 +203,8 @@ class broker {
   /// Sessions from number `first` on, at most `max`; the next first, or 0 at the end. Any thread.
   [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
                                        std::vector<session_info>& out) const;
+  /// Up to `max` of the filters there are. Any thread.
+  [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 

@@ -11,23 +11,9 @@
 //      Crash between: the record is still free; CONNACK never left.
 //   [C3 < C4] the new incarnation drained before the queue is emptied and the subscription cells
 //      erased. Crash between: both carry the old incarnation, and open voids them.
-#include <cstring>
-#include <ctime>
-
-#include "base/idle.h"
 #include "broker/worker.h"
 
 namespace chainring {
-
-namespace {
-
-std::uint64_t wall_ns() noexcept {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
-}
-
-} // namespace
 
 void broker_worker::impl::connect(client_address from, const mqttsn::connect& m) noexcept {
   ++count.connects;
@@ -52,8 +38,8 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
       if (old != from) shared.addresses->erase(old);
     }
     topics.forget_all(s.registrations);
-    if (over && !wipe(s, n, true, flags)) return answer(mqttsn::return_code::congestion);
-    if (!over) state.rewind(n);
+    if (over) wipe(s, n, true, flags);
+    if (!over) state.queues().rewind(n);
   } else {
     {
       const std::lock_guard guard(shared.free_lock);
@@ -61,7 +47,7 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
       n = shared.free_sessions.back();
       shared.free_sessions.pop_back();
     }
-    state.create_session(n, m.client_id, flags, m.keep_alive_s, wall_ns()); // [C1 < C2]
+    state.create_session(n, m.client_id, flags, m.keep_alive_s); // [C1 < C2]
     ++count.drains;
     const auto inserted = shared.clients->insert(key, n);
     CHAINRING_ASSERT(inserted == map_status::done);
@@ -116,25 +102,23 @@ void broker_worker::impl::end_connection(session& s, std::uint32_t n) noexcept {
   if (s.clean) wipe(s, n, false, 0);
 }
 
-bool broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep, std::uint8_t flags) noexcept {
+void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep, std::uint8_t flags) noexcept {
   // Publishers stop matching the session before its incarnation changes; one that matched earlier
   // carries the old incarnation, and its place is refused.
-  state.collect_subscriptions(n, *shared.filters);
   const client_key key(state.client_id(n));
   s.phase = session::exchange::idle;
   s.ticket = 0;
   // [C3 < C4]
-  if (!state.end_incarnation(n, keep, flags)) return false;
+  state.end_incarnation(n, keep, flags, *shared.filters);
   count.drains += 3;
   s.incarnation.store(state.session_incarnation(n), std::memory_order_release); // [W4]
-  if (keep) return true;
+  if (keep) return;
   shared.clients->erase(key);
   // [W3] release: pairs with [W1].
   s.state.store(connection::none, std::memory_order_release);
   s.clean = false;
   const std::lock_guard guard(shared.free_lock);
   shared.free_sessions.push_back(n);
-  return true;
 }
 
 // One timer a session: it fires at the nearest of the two deadlines as known when it was set, and

@@ -122,8 +122,22 @@ bool broker_worker::impl::send_publish(session& s, mqttsn::flags flags, std::uin
   return true;
 }
 
+// What was leased may have been among what was dropped.
+void broker_worker::impl::forget_dropped(session& s, std::uint32_t n) noexcept {
+  if (s.ticket == 0) return;
+  if (state.queues().resolve(n, s.packet_id) == s.ticket) return;
+  s.ticket = 0;
+  s.retry_tsc = 0;
+  if (s.phase == session::exchange::publishing) s.phase = session::exchange::idle;
+}
+
 void broker_worker::impl::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = false;
+  if (const std::uint32_t wanted = state.queues().drop_requested(n); wanted != 0) {
+    count.dropped_oldest += state.queues().drop_oldest(n, wanted);
+    forget_dropped(s, n);
+    make_dirty(s, n);
+  }
   if (s.state.load(std::memory_order_relaxed) != connection::active) return; // [W1] own session
   while (s.phase == session::exchange::idle) {
     if (s.volatile_count != 0) {
@@ -131,15 +145,15 @@ void broker_worker::impl::deliver(session& s, std::uint32_t n) noexcept {
       continue;
     }
     if (s.ticket == 0) {
-      leased_message next;
-      if (!state.lease(n, next)) return;
-      s.ticket = next.ticket;
-      s.leased = next.ref;
-      s.delivery_bits = next.delivery;
-      s.packet_id = packet_id_of(next.ticket);
+      leased next;
+      if (state.queues().lease(n, {&next, 1}) == 0) return;
+      s.ticket = next.ticket();
+      s.leased = next.message();
+      s.delivery_bits = next.delivery();
+      s.packet_id = packet_id_of(next.ticket());
       s.retries = 0;
       s.corrections = 0;
-      s.sent = next.redelivered;
+      s.sent = next.redelivered();
     }
     if (!deliver_leased(s, n, s.sent)) return;
   }
@@ -225,8 +239,7 @@ bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again
 
 // The leased message is done with: its acknowledgement goes with the next burst.
 void broker_worker::impl::finish_delivery(session& s, std::uint32_t n) noexcept {
-  state.ack(n, s.ticket);
-  make_dirty(s, n);
+  if (state.queues().ack(n, s.ticket) != ack_status::ignored) make_dirty(s, n);
   s.ticket = 0;
   s.phase = session::exchange::idle;
   s.retry_tsc = 0;

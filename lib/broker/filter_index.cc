@@ -314,16 +314,19 @@ std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std
   return n;
 }
 
+std::size_t filter_index::copy_text(const text& t, char* to) const noexcept {
+  std::size_t at = 0;
+  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next, at += piece_size)
+    std::memcpy(to + at, pieces_[p].bytes, std::min<std::size_t>(piece_size, t.length - at));
+  return t.length;
+}
+
 // Only the session's home changes its subscriptions, so the name stays good after the lock is freed.
 std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexcept {
   const std::lock_guard guard(writer_);
   const std::uint32_t s = session_heads_[session];
   if (s == none) return 0;
-  const text& t = filters_[subscriptions_[s].filter].name;
-  std::size_t at = 0;
-  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next, at += piece_size)
-    std::memcpy(name + at, pieces_[p].bytes, std::min<std::size_t>(piece_size, t.length - at));
-  return t.length;
+  return copy_text(filters_[subscriptions_[s].filter].name, name);
 }
 
 std::uint32_t filter_index::filter_count() const noexcept {

@@ -64,6 +64,19 @@ class filter_index {
       remove({name, n}, session);
     }
   }
+  /// Calls fn(filter, subscriptions) for up to `max` filters, subscriptions held up meanwhile.
+  template <class F> void for_each(std::size_t max, F&& fn) {
+    const std::lock_guard guard(writer_);
+    char name[filter_size_max];
+    for (std::size_t f = 0; f < filters_.size() && max > 0; ++f) {
+      if (filters_[f].first_subscription == none) continue;
+      std::uint32_t n = 0;
+      for (std::uint32_t s = filters_[f].first_subscription; s != none; s = subscriptions_[s].next)
+        ++n;
+      fn(std::string_view(name, copy_text(filters_[f].name, name)), n);
+      --max;
+    }
+  }
   /// Subscriptions of the session.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {
     return session_counts_[session];
@@ -158,6 +171,7 @@ class filter_index {
   bool set_text(text& to, std::string_view from) noexcept;
   void free_text(text& t) noexcept;
   bool same(const text& t, std::string_view s) const noexcept;
+  std::size_t copy_text(const text& t, char* to) const noexcept;
   std::size_t first_filter(std::uint32_t session, char* name) noexcept;
 
   std::vector<piece> pieces_;

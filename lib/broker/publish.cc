@@ -4,7 +4,7 @@
 //
 // Edges:
 //   [W5] acquire of a session's incarnation -> [W4] release in connect.cc
-#include <ctime>
+#include <algorithm>
 
 #include "broker/worker.h"
 
@@ -95,6 +95,26 @@ void broker_worker::impl::publish_volatile(std::uint32_t topic, const mqttsn::pu
   shared.volatiles->drop(copy);
 }
 
+// Room in a queue whose oldest message may go. Only the queue's consumer drops; another worker is
+// asked, and the publisher is refused until it has.
+bool broker_worker::impl::make_room(std::uint32_t queue) noexcept {
+  session& s = shared.sessions[queue];
+  if (s.home != number) {
+    wake(queue);
+    return false;
+  }
+  queue_table& queues = state.queues();
+  const std::uint32_t wanted = std::max(queues.drop_requested(queue), planned[queue] + 1);
+  count.dropped_oldest += queues.drop_oldest(queue, wanted);
+  forget_dropped(s, queue);
+  if (queues.release(queue)) {
+    queues.flush_release(queue); // [B4]
+    drain();                     // [B4]
+    queues.finish_release(queue);
+  }
+  return queues.free_count(queue) > planned[queue];
+}
+
 // False: subscriptions changed meanwhile, and nothing was done.
 bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n,
                                 client_address from, const mqttsn::publish& m) noexcept {
@@ -114,12 +134,13 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
       continue;
     }
     // A full queue refuses early, before anything is stored; place() decides.
-    if (!state.room_for(sub.session, planned[sub.session] + 1)) {
-      if (config.overflow == overflow_policy::drop_newest) {
+    if (state.queues().free_count(sub.session) <= planned[sub.session]) {
+      const queue_overflow policy = state.queues().overflow(sub.session);
+      if (policy == queue_overflow::drop_newest) {
         ++count.dropped_newest;
         continue;
       }
-      if (config.overflow == overflow_policy::reject) {
+      if (policy == queue_overflow::reject || !make_room(sub.session)) {
         full = true;
         break;
       }

@@ -48,8 +48,10 @@ struct broker_worker::impl {
   /// A run of targets of one queue, placed together.
   struct group {
     std::uint32_t first, count;
-    bool placed;
-    queue_placement placement;
+    bool placed = false;
+    bool stale = false;   // the queue has begun a new life since the match
+    bool skipped = false; // dropped by policy
+    chainring::placement placement{};
   };
   struct volatile_node {
     std::uint32_t message;
@@ -99,7 +101,7 @@ struct broker_worker::impl {
   /// The connection is over; what a clean session leaves is deleted.
   void end_connection(session& s, std::uint32_t number) noexcept;
   /// Subscriptions and queue of the session are gone, durably; the session itself as well if asked.
-  bool wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
+  void wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
   void arm(session& s, std::uint32_t number) noexcept;
   void on_timer(std::uint32_t number) noexcept;
 
@@ -123,12 +125,14 @@ struct broker_worker::impl {
                         std::span<const subscriber> to) noexcept;
   bool stage(std::uint32_t topic, session& s, std::uint32_t number, client_address from,
              const mqttsn::publish& m) noexcept;
+  bool make_room(std::uint32_t queue) noexcept;
   void puback(client_address to, std::uint16_t topic_id, std::uint16_t msg_id,
               mqttsn::return_code code) noexcept;
 
   // burst.cc
   bool end_burst() noexcept;
   void place() noexcept;
+  void settle() noexcept;
   void make_durable() noexcept;
   void finish_publishes() noexcept;
   void drain() noexcept;
@@ -142,6 +146,7 @@ struct broker_worker::impl {
   void keep_volatile(session& s, std::uint32_t number, std::uint32_t message,
                      std::uint16_t bits) noexcept;
   void drop_volatile(session& s, bool all) noexcept;
+  void forget_dropped(session& s, std::uint32_t number) noexcept;
   void deliver(session& s, std::uint32_t number) noexcept;
   bool deliver_volatile(session& s, std::uint32_t number) noexcept;
   bool deliver_leased(session& s, std::uint32_t number, bool again) noexcept;

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+namespace chainring::app {
+
+result<std::uint64_t> parse_size(const std::string& text) {
+  std::size_t used = 0;
+  unsigned long long n = 0;
+  const bool digits = !text.empty() && text[0] >= '0' && text[0] <= '9';
+  try {
+    if (digits) n = std::stoull(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const unsigned shift = unit == "K" || unit == "k" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : unit == "T" ? 40 : 0;
+  if (used == 0 || (shift == 0 && !unit.empty()) || n > (~0ull >> shift))
+    return error{errc::invalid_argument,
+                 "'" + text + "': expected bytes, or a number with K, M, G or T, as 256M"};
+  return n << shift;
+}
+
+namespace {
+
+CLI::Validator size_text() {
+  return CLI::Validator(
+      [](std::string& text) {
+        auto parsed = parse_size(text);
+        return parsed ? std::string() : parsed.error().message;
+      },
+      "SIZE");
+}
+
+template <class T> CLI::Option* number(CLI::App& a, const char* name, T& to, T low, T high, const char* text) {
+  return a.add_option(name, to, text)
+      ->check(CLI::Range(static_cast<double>(low), static_cast<double>(high),
+                         std::to_string(low) + " to " + std::to_string(high)))
+      ->capture_default_str();
+}
+
+} // namespace
+
+parsed parse(int argc, char** argv, options& o) {
+  CLI::App a{"Durable MQTT-SN 1.2 broker on DPDK.\n"
+             "Usage: dpdk-chainring [EAL arguments] -- [arguments below]\n"
+             "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
+  a.name("dpdk-chainring [EAL arguments] --");
+  a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
+  a.set_config("--config", "", "Read arguments from this file: KEY = VALUE, the keys as here without --");
+  std::string size, journal_size, idle = "yield", overflow = "reject";
+  std::vector<std::string> addresses, gateways;
+  std::uint32_t retry_s = 10;
+
+  a.add_option("--region", o.region, "Region file or device; created when it is not there")->required();
+  a.add_option("--size", size, "Size of the region: created with, or grown to [256M]")->check(size_text());
+  a.add_option("--block-size", o.block_size, "Bytes of a block, when creating")
+      ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
+      ->capture_default_str();
+  a.add_option("--class", o.durability,
+               "Durability class: auto, or one to insist on; emulated is for benchmarks")
+      ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
+      ->capture_default_str();
+  a.add_option("--journal-size", journal_size, "Redo journal of class file, when creating [64M]")
+      ->check(size_text());
+  a.add_option("--address", addresses,
+               "Our IPv4 address and prefix length, as 192.0.2.1/24; once a port, in their order")
+      ->required();
+  a.add_option("--gateway", gateways, "Next hop off the link, or 0.0.0.0; once a port");
+  number<std::uint16_t>(a, "--udp-port", o.udp_port, 1, 65535, "UDP port MQTT-SN is served at");
+  number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet, octets");
+  a.add_flag("--partial-checksums", o.partial_checksums,
+             "Take UDP datagrams whose checksum a veth or bridge peer left to hardware");
+  a.add_option("--predefined-topics", o.predefined_topics, "File of predefined topics: ID NAME, a line each")
+      ->check(CLI::ExistingFile);
+  number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000, "Sessions, when creating");
+  number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
+                        "Subscriptions, when creating");
+  number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,
+                        "Messages, when creating; 0: one for every two blocks");
+  number<std::uint32_t>(a, "--queue-size", o.broker.queue_slots, 4, 1 << 20,
+                        "Messages a session's queue holds; rounded up to a power of two");
+  a.add_option("--overflow", overflow, "What a full queue does: reject, drop-newest, drop-oldest")
+      ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
+      ->capture_default_str();
+  number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600, "Seconds before the first retransmission");
+  number<std::uint32_t>(a, "--max-retries", o.broker.retries_max, 0, 100,
+                        "Retransmissions before a client counts as lost");
+  number<std::uint32_t>(a, "--max-topics", o.broker.topics_max, 16, 100'000'000,
+                        "Topic names a worker knows at one time");
+  number<std::uint32_t>(a, "--max-registrations", o.broker.registrations_max, 16, 100'000'000,
+                        "Topic ids in all of a worker's sessions");
+  number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
+                        "QoS 0 messages on their way at one time");
+  number<std::uint8_t>(a, "--gateway-id", o.broker.gateway_id, 1, 255, "Id given in GWINFO");
+  a.add_option("--idle", idle, "What a loop without work does: poll (one thread a CPU only), yield, sleep")
+      ->check(CLI::IsMember({"poll", "yield", "sleep"}))
+      ->capture_default_str();
+  a.add_flag("-i,--interactive", o.interactive, "A prompt on standard input; 'help' lists its commands");
+
+  try {
+    a.parse(argc, argv);
+    for (const std::string& text : addresses) {
+      auto address = net::parse_ipv4_prefix(text);
+      if (!address) throw CLI::ValidationError("--address", address.error().message);
+      o.addresses.push_back(*address);
+    }
+    for (const std::string& text : gateways) {
+      auto gateway = net::parse_ipv4(text);
+      if (!gateway) throw CLI::ValidationError("--gateway", gateway.error().message);
+      o.gateways.push_back(*gateway);
+    }
+    if (!gateways.empty() && gateways.size() != addresses.size())
+      throw CLI::ValidationError("--gateway", "give one for each --address, 0.0.0.0 for none");
+  } catch (const CLI::ParseError& e) {
+    const int code = a.exit(e);
+    return {false, code == 0 ? 0 : 2};
+  }
+  if (!size.empty()) o.size = *parse_size(size);
+  if (!journal_size.empty()) o.journal_size = *parse_size(journal_size);
+  o.idle = *parse_idle_mode(idle);
+  o.broker.overflow = overflow == "reject"        ? overflow_policy::reject
+                      : overflow == "drop-newest" ? overflow_policy::drop_newest
+                                                  : overflow_policy::drop_oldest;
+  o.broker.retry_ms = retry_s * 1000;
+  o.broker.retry_ms_max = o.broker.retry_ms * 8;
+  if (!o.predefined_topics.empty()) {
+    auto topics = read_predefined_topics(o.predefined_topics);
+    if (!topics) {
+      std::fprintf(stderr, "--predefined-topics: %s\n", topics.error().message.c_str());
+      return {false, 2};
+    }
+    o.broker.predefined = *topics;
+  }
+  return {true, 0};
+}
+
+} // namespace chainring::app

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "prompt.h"
+
+#include <array>
+#include <cinttypes>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <poll.h>
+#include <rte_ethdev.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include <cmdline.h>
+#include <cmdline_parse.h>
+#include <cmdline_parse_string.h>
+#include <cmdline_socket.h>
+
+#include "broker/store.h"
+
+namespace chainring::app {
+
+namespace {
+
+// cmdline_parse_inst_t ends in a flexible array, which C++ cannot initialise: the same layout with a
+// fixed one.
+template <std::size_t N> struct instruction {
+  void (*f)(void*, cmdline*, void*);
+  void* data;
+  const char* help_str;
+  std::array<cmdline_parse_token_hdr_t*, N + 1> tokens;
+};
+static_assert(offsetof(instruction<1>, tokens) == offsetof(cmdline_parse_inst_t, tokens));
+
+service* served = nullptr; // cmdline callbacks have no context of their own
+bool quit = false;
+
+struct two_words {
+  cmdline_fixed_string_t first, second;
+};
+struct three_words {
+  cmdline_fixed_string_t first, second, third;
+};
+
+void show_port_stats(cmdline* cl) {
+  for (const auto& i : served->interfaces()) {
+    rte_eth_stats t{};
+    rte_eth_stats_get(i->device.id(), &t);
+    cmdline_printf(cl, "port %u (%s): rx %" PRIu64 " packets %" PRIu64 " bytes %" PRIu64
+                       " missed %" PRIu64 " errors; tx %" PRIu64 " packets %" PRIu64
+                       " bytes %" PRIu64 " errors\n",
+                   i->device.id(), i->device.name().c_str(), t.ipackets, t.ibytes, t.imissed,
+                   t.ierrors, t.opackets, t.obytes, t.oerrors);
+    for (std::size_t r = 1; r < net::drop_reason_count; ++r) {
+      std::uint64_t n = 0;
+      const auto reason = static_cast<net::drop_reason>(r);
+      for (const auto& w : served->workers())
+        n += w->links[i->config.interface_id]->drops()[reason];
+      if (n != 0) cmdline_printf(cl, "  dropped %s: %" PRIu64 "\n", net::to_string(reason), n);
+    }
+  }
+  for (const auto& w : served->workers())
+    cmdline_printf(cl, "worker %u (lcore %u): handed over %" PRIu64 ", hand-over full %" PRIu64
+                       ", answers dropped %" PRIu64 "\n",
+                   w->number, w->lcore, w->handed_over.load(), w->handed_dropped.load(),
+                   w->out->dropped());
+}
+
+void show_region(cmdline* cl) {
+  region& r = served->broker().on();
+  store& s = served->broker().state();
+  const block_store_statistics b = s.blocks().statistics();
+  const message_table_statistics m = s.messages().statistics();
+  cmdline_printf(cl,
+                 "region %s: class %s, driver %s, %" PRIu64 " bytes, uuid %s, opened %" PRIu64
+                 " times%s\n",
+                 r.on().path().c_str(), to_string(r.on().durability()), r.on().driver_name(),
+                 r.geometry().size, r.uuid().c_str(), r.incarnation(),
+                 r.on().failed() ? ", FAILED: read only until it is reopened" : "");
+  cmdline_printf(cl,
+                 "blocks: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " live, %" PRIu64
+                 " free, largest free run %" PRIu64 ", fragmentation %.3f\n",
+                 b.block_count, b.block_size, b.live_blocks, b.free_blocks, b.largest_run,
+                 b.fragmentation);
+  for (std::size_t i = 0; i < b.runs_by_length.size(); ++i)
+    if (b.runs_by_length[i] != 0)
+      cmdline_printf(cl, "  free runs of %" PRIu64 " blocks or more: %" PRIu64 "\n",
+                     std::uint64_t{1} << i, b.runs_by_length[i]);
+  cmdline_printf(cl, "messages: %" PRIu64 " live of %" PRIu64 ", %" PRIu64 " damaged\n", m.live,
+                 m.descriptors, m.damaged);
+}
+
+std::string address_text(client_address a) {
+  return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
+}
+
+void show_sessions(cmdline* cl, bool queues) {
+  std::uint32_t first = 0;
+  std::uint64_t shown = 0;
+  do {
+    std::vector<session_info> page;
+    first = served->broker().sessions(first, 256, page);
+    for (const session_info& i : page) {
+      if (queues && i.queue_capacity == 0) continue;
+      ++shown;
+      if (queues)
+        cmdline_printf(cl, "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", high water %" PRIu64 "\n",
+                       i.number, i.client_id.c_str(), i.queue_depth, i.queue_capacity,
+                       i.queue_high_water);
+      else
+        cmdline_printf(cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
+                       i.number, i.client_id.c_str(), i.connected ? "connected" : "disconnected",
+                       i.clean ? ", clean" : "", address_text(i.address).c_str(), i.home,
+                       i.keep_alive_s, i.queue_depth);
+    }
+  } while (first != 0);
+  cmdline_printf(cl, "%" PRIu64 " %s\n", shown, queues ? "queues" : "sessions");
+}
+
+void show_topics(cmdline* cl) {
+  std::uint64_t shown = 0;
+  for (const topic_info& t : served->broker().topics(1000)) {
+    ++shown;
+    cmdline_printf(cl, "%s: %u subscriptions\n", t.filter.c_str(), t.subscriptions);
+  }
+  cmdline_printf(cl, "%" PRIu64 " filters shown, %u subscriptions in all\n", shown,
+                 served->broker().subscription_count());
+}
+
+void show_counters(cmdline* cl) {
+  for_each_counter(served->broker().counters(), [cl](const char* name, std::uint64_t value) {
+    cmdline_printf(cl, "%-20s %" PRIu64 "\n", name, value);
+  });
+}
+
+void on_show(void* parsed, cmdline* cl, void*) {
+  const std::string what = static_cast<two_words*>(parsed)->second;
+  if (what == "region") show_region(cl);
+  if (what == "sessions") show_sessions(cl, false);
+  if (what == "queues") show_sessions(cl, true);
+  if (what == "topics") show_topics(cl);
+  if (what == "counters") show_counters(cl);
+}
+void on_show_port(void*, cmdline* cl, void*) { show_port_stats(cl); }
+void on_help(void*, cmdline* cl, void*) {
+  cmdline_printf(cl, "show port stats   packets, drops by reason, hand-over\n"
+                     "show region       class, space, messages\n"
+                     "show sessions     clients and where they are\n"
+                     "show queues       depth, capacity, high water\n"
+                     "show topics       filters and their subscriptions\n"
+                     "show counters     what the broker has done\n"
+                     "quit              close cleanly\n");
+}
+void on_quit(void*, cmdline* cl, void*) {
+  quit = true;
+  cmdline_quit(cl);
+}
+
+cmdline_parse_token_string_t word_show =
+    TOKEN_STRING_INITIALIZER(three_words, first, "show");
+cmdline_parse_token_string_t word_what =
+    TOKEN_STRING_INITIALIZER(two_words, second, "region#sessions#queues#topics#counters");
+cmdline_parse_token_string_t word_port = TOKEN_STRING_INITIALIZER(three_words, second, "port");
+cmdline_parse_token_string_t word_stats = TOKEN_STRING_INITIALIZER(three_words, third, "stats");
+cmdline_parse_token_string_t word_help = TOKEN_STRING_INITIALIZER(two_words, first, "help");
+cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, first, "quit");
+
+instruction<2> show_instruction = {on_show, nullptr, "show region|sessions|queues|topics|counters",
+                                   {&word_show.hdr, &word_what.hdr, nullptr}};
+instruction<3> show_port_instruction = {on_show_port, nullptr, "show port stats",
+                                        {&word_show.hdr, &word_port.hdr, &word_stats.hdr, nullptr}};
+instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
+instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
+
+template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i) {
+  return reinterpret_cast<cmdline_parse_inst_t*>(&i);
+}
+
+cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
+                                 as_instruction(show_port_instruction),
+                                 as_instruction(help_instruction), as_instruction(quit_instruction),
+                                 nullptr};
+
+} // namespace
+
+void wait_for_end(service& s, int signal_fd, bool interactive) {
+  served = &s;
+  cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
+  pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
+  while (!quit) {
+    std::fflush(stdout);
+    if (poll(fds, 2, -1) < 0) continue;
+    if ((fds[0].revents & POLLIN) != 0) break;
+    if ((fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
+    char text[256];
+    const ssize_t n = read(0, text, sizeof text);
+    if (n <= 0 || cmdline_in(cl, text, static_cast<int>(n)) < 0) fds[1].fd = -1;
+  }
+  if (cl != nullptr) cmdline_stdin_exit(cl);
+}
+
+} // namespace chainring::app

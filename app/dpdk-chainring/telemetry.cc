@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Queries run on telemetry's own threads; what they read is safe to read from any. A reply holds at
+// most 256 entries and 16 KiB: lists come in pages, ",FIRST" asks for the next.
+#include "telemetry.h"
+
+#include <cstdlib>
+#include <mutex>
+#include <rte_telemetry.h>
+
+#include "broker/store.h"
+
+namespace chainring::app {
+
+namespace {
+
+std::mutex one_query; // also keeps the service alive during a query
+service* served = nullptr;
+constexpr std::size_t page_sessions = 32;
+
+void add(rte_tel_data* d, const char* name, std::uint64_t value) {
+  rte_tel_data_add_dict_u64(d, name, value);
+}
+
+template <class F> int query(rte_tel_data* d, F&& fill) {
+  const std::lock_guard guard(one_query);
+  rte_tel_data_start_dict(d);
+  if (served == nullptr) return -1;
+  fill(*served);
+  return 0;
+}
+
+int region_query(const char*, const char*, rte_tel_data* d) {
+  return query(d, [d](service& s) {
+    region& r = s.broker().on();
+    const block_store_statistics b = s.broker().state().blocks().statistics();
+    const message_table_statistics m = s.broker().state().messages().statistics();
+    rte_tel_data_add_dict_string(d, "path", r.on().path().c_str());
+    rte_tel_data_add_dict_string(d, "class", to_string(r.on().durability()));
+    rte_tel_data_add_dict_string(d, "driver", r.on().driver_name());
+    rte_tel_data_add_dict_string(d, "uuid", r.uuid().c_str());
+    add(d, "size", r.geometry().size);
+    add(d, "opened", r.incarnation());
+    add(d, "failed", r.on().failed());
+    add(d, "block_size", b.block_size);
+    add(d, "blocks", b.block_count);
+    add(d, "blocks_free", b.free_blocks);
+    add(d, "blocks_live", b.live_blocks);
+    add(d, "largest_free_run", b.largest_run);
+    add(d, "messages_live", m.live);
+    add(d, "messages_max", m.descriptors);
+    add(d, "messages_damaged", m.damaged);
+  });
+}
+
+int counters_query(const char*, const char*, rte_tel_data* d) {
+  return query(d, [d](service& s) {
+    for_each_counter(s.broker().counters(),
+                     [d](const char* name, std::uint64_t value) { add(d, name, value); });
+    add(d, "sessions", s.broker().session_count());
+    add(d, "subscriptions", s.broker().subscription_count());
+  });
+}
+
+int ports_query(const char*, const char*, rte_tel_data* d) {
+  return query(d, [d](service& s) {
+    for (const auto& i : s.interfaces())
+      for (std::size_t r = 1; r < net::drop_reason_count; ++r) {
+        std::uint64_t n = 0;
+        const auto reason = static_cast<net::drop_reason>(r);
+        for (const auto& w : s.workers()) n += w->links[i->config.interface_id]->drops()[reason];
+        if (n == 0) continue;
+        const std::string name = "port" + std::to_string(i->device.id()) + "_dropped_" + net::to_string(reason);
+        add(d, name.c_str(), n);
+      }
+    for (const auto& w : s.workers()) {
+      const std::string name = "worker" + std::to_string(w->number);
+      add(d, (name + "_handed_over").c_str(), w->handed_over.load());
+      add(d, (name + "_handed_dropped").c_str(), w->handed_dropped.load());
+      add(d, (name + "_rounds").c_str(), w->rounds.load());
+      add(d, (name + "_idle_rounds").c_str(), w->idle_rounds.load());
+    }
+  });
+}
+
+int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
+  return query(d, [d, parameters](service& s) {
+    const auto first = static_cast<std::uint32_t>(parameters != nullptr ? std::strtoul(parameters, nullptr, 10) : 0);
+    std::vector<session_info> page;
+    const std::uint32_t next = s.broker().sessions(first, page_sessions, page);
+    add(d, "next", next);
+    for (const session_info& i : page) {
+      rte_tel_data* one = rte_tel_data_alloc();
+      if (one == nullptr) break;
+      rte_tel_data_start_dict(one);
+      rte_tel_data_add_dict_string(one, "client", i.client_id.c_str());
+      rte_tel_data_add_dict_string(
+          one, "address",
+          i.address == 0 ? "" : net::to_string(net::endpoint::from_key(i.address)).c_str());
+      add(one, "connected", i.connected);
+      add(one, "clean", i.clean);
+      add(one, "worker", i.home);
+      add(one, "queued", i.queue_depth);
+      add(one, "queue_capacity", i.queue_capacity);
+      add(one, "queue_high_water", i.queue_high_water);
+      rte_tel_data_add_dict_container(d, std::to_string(i.number).c_str(), one, 0);
+    }
+  });
+}
+
+} // namespace
+
+void register_telemetry(service& s) {
+  {
+    const std::lock_guard guard(one_query);
+    served = &s;
+  }
+  rte_telemetry_register_cmd("/chainring/region", region_query, "The region's class, space and messages");
+  rte_telemetry_register_cmd("/chainring/counters", counters_query, "What the broker has done");
+  rte_telemetry_register_cmd("/chainring/ports", ports_query, "Drops by reason, hand-over between workers");
+  rte_telemetry_register_cmd("/chainring/sessions", sessions_query,
+                             "Sessions and their queues, a page: parameter FIRST, 'next' is the next page's, 0 at the end");
+}
+
+void unregister_telemetry() {
+  const std::lock_guard guard(one_query);
+  served = nullptr;
+}
+
+} // namespace chainring::app

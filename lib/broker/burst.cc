@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A burst made durable, whatever its fan-out, in two drains.
+//
+// Edges:
+//   [W2] as in connect.cc; [W6] exchange of a session's `woken` <- [W7] its clearing
+//
+// Crash windows:
+//   [B1 < B2] payloads, staged descriptors, slots and heads drained before any descriptor is
+//      published. Crash between: the slots are void, the blocks unreachable; nobody was told.
+//   [B2 < B3] the published descriptors drained before the slots are ready and PUBACK is made.
+//      Crash between: each message is in all its queues or in none; the publisher sends it again.
+//   [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered again.
+#include <algorithm>
+#include <rte_cycles.h>
+
+#include "base/hook.h"
+#include "broker/worker.h"
+
+namespace chainring {
+
+void broker_worker::impl::drain() noexcept {
+  const std::uint64_t before = rte_rdtsc();
+  on.drain(); // [B1] [B2]
+  count.drain_tsc += rte_rdtsc() - before;
+  ++count.drains;
+}
+
+void broker_worker::impl::make_ready(session& s, std::uint32_t n) noexcept {
+  if (s.ready) return;
+  s.ready = true;
+  ready.push_back(n);
+}
+
+void broker_worker::impl::make_dirty(session& s, std::uint32_t n) noexcept {
+  if (s.dirty) return;
+  s.dirty = true;
+  dirty.push_back(n);
+}
+
+// Tells a session's home that there is something to look at.
+void broker_worker::impl::wake(std::uint32_t n) noexcept {
+  session& s = shared.sessions[n];
+  // [W1] acquire: the home is set before the state that shows it.
+  if (s.state.load(std::memory_order_acquire) != connection::active) return;
+  if (s.home == number) return make_ready(s, n);
+  // [W6] acq_rel: pairs with [W7]. Without it the home could clear the flag and miss what was made
+  // ready before it was set.
+  if (s.woken.exchange(true, std::memory_order_acq_rel)) return;
+  const bool room = shared.inboxes[s.home]->woken.push(&n); // one entry a session: it has room
+  CHAINRING_ASSERT(room);
+}
+
+bool broker_worker::impl::take_inbox() noexcept {
+  worker_inbox& inbox = *shared.inboxes[number];
+  bool any = false;
+  std::uint32_t n = 0;
+  while (inbox.woken.pop(&n)) {
+    any = true;
+    session& s = shared.sessions[n];
+    s.woken.exchange(false, std::memory_order_acq_rel); // [W7] pairs with [W6]
+    if (s.home != number ||
+        s.state.load(std::memory_order_relaxed) != connection::active) // [W1] own session
+      continue;
+    const auto at = shared.addresses->get(s.address.load(std::memory_order_relaxed)); // [W2] own
+    if (!at || *at != n)
+      end_connection(s, n); // somebody else is at its address now
+    else
+      make_ready(s, n);
+  }
+  volatile_parcel p{};
+  while (inbox.parcels.pop(&p)) {
+    any = true;
+    session& s = shared.sessions[p.session];
+    if (s.home == number &&
+        s.state.load(std::memory_order_relaxed) == connection::active && // [W1] own session
+        s.incarnation.load(std::memory_order_relaxed) == p.incarnation)  // [W4] own session
+      keep_volatile(s, p.session, p.message, static_cast<std::uint16_t>(p.bits));
+    else
+      shared.volatiles->drop(p.message);
+  }
+  return any;
+}
+
+// Places every target in its queue, those of one queue together. What a queue refuses is refused in
+// all: its other places become void.
+void broker_worker::impl::place() noexcept {
+  // By queue, in the order of arrival within each.
+  std::ranges::stable_sort(targets, {}, &target::session);
+  groups.clear();
+  for (std::uint32_t i = 0; i < targets.size();) {
+    std::uint32_t n = 1;
+    while (i + n < targets.size() && targets[i + n].session == targets[i].session) ++n;
+    groups.push_back({.first = i, .count = n});
+    i += n;
+  }
+  queue_table& queues = state.queues();
+  for (const staged_publish& p : staged)
+    if (p.places != 0) state.messages().add_references(p.content.ref.index, p.places);
+  for (group& g : groups) {
+    const std::uint32_t q = targets[g.first].session;
+    refs.clear();
+    for (std::uint32_t i = 0; i < g.count; ++i) {
+      const target& t = targets[g.first + i];
+      refs.emplace_back(staged[t.publish].content.ref, t.bits);
+    }
+    prepare_status prepared = queues.prepare(q);
+    if (prepared != prepare_status::ready) { // a queue's first message, once
+      prepared = queues.prepare_now(q);
+      ++count.drains;
+    }
+    const place_status placed = prepared == prepare_status::ready
+                                    ? queues.place(q, refs, g.placement)
+                                    : place_status::no_ring;
+    g.placed = placed == place_status::placed;
+    // The queue may be another's by now: what was matched for the old one is not for the new.
+    g.stale = queues.incarnation(q) != targets[g.first].incarnation;
+    if (g.stale) continue;
+    if (!g.placed) {
+      const queue_overflow policy = placed == place_status::full
+                                        ? queues.overflow(q, g.count)
+                                        : queue_overflow::reject;
+      g.skipped = policy == queue_overflow::drop_newest;
+      if (g.skipped) count.dropped_newest += g.count;
+      for (std::uint32_t i = 0; i < g.count && !g.skipped; ++i)
+        staged[targets[g.first + i].publish].refused = true;
+    }
+  }
+}
+
+// Of a group with refused messages, which share a placement with accepted ones: all are refused
+// then, so that a placement is ready or void as one. Goes on until nothing changes.
+void broker_worker::impl::settle() noexcept {
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const group& g : groups) {
+      if (!g.placed || g.stale) continue;
+      bool any = false, all = true;
+      for (std::uint32_t i = 0; i < g.count; ++i) {
+        const bool refused = staged[targets[g.first + i].publish].refused;
+        any |= refused;
+        all &= refused;
+      }
+      if (!any || all) continue;
+      changed = true;
+      for (std::uint32_t i = 0; i < g.count; ++i)
+        staged[targets[g.first + i].publish].refused = true;
+    }
+  }
+}
+
+void broker_worker::impl::make_durable() noexcept {
+  queue_table& queues = state.queues();
+  message_table& messages = state.messages();
+  hook_point("broker.burst.placed");
+  // Stores first, heads among them.
+  for (group& g : groups)
+    if (g.placed && (g.stale || staged[targets[g.first].publish].refused))
+      queues.void_placed(g.placement);
+  std::size_t releases = 0;
+  for (const std::uint32_t n : dirty) {
+    shared.sessions[n].dirty = false;
+    if (queues.release(n)) dirty[releases++] = n;
+  }
+  dirty.resize(releases);
+  // Then every flush, then the drain.
+  bool any = releases != 0, publishes = false;
+  for (const staged_publish& p : staged) {
+    if (p.places == 0) continue;
+    any = true;
+    publishes |= !p.refused;
+    messages.flush_staged(p.content); // [B1]
+  }
+  for (const group& g : groups)
+    if (g.placed) queues.flush_placed(g.placement); // [B1]
+  for (const std::uint32_t n : dirty) queues.flush_release(n); // [B4]
+  if (any) drain();                                            // [B1 < B2] [B1 < B4]
+  hook_point("broker.burst.drained");
+  if (publishes) {
+    for (const staged_publish& p : staged)
+      if (p.places != 0 && !p.refused) messages.publish(p.content); // [B2]
+    for (const staged_publish& p : staged)
+      if (p.places != 0 && !p.refused) messages.flush_published(p.content); // [B2]
+    drain();                                                                // [B2 < B3]
+  }
+  hook_point("broker.burst.published");
+  for (const std::uint32_t n : dirty) queues.finish_release(n); // [B4]
+  dirty.clear();
+}
+
+void broker_worker::impl::finish_publishes() noexcept {
+  queue_table& queues = state.queues();
+  message_table& messages = state.messages();
+  for (group& g : groups) {
+    const bool voided = g.placed && (g.stale || staged[targets[g.first].publish].refused);
+    if (g.placed && !voided) {
+      queues.ready(g.placement); // [B3]
+      count.placed += g.count;
+      wake(targets[g.first].session);
+    }
+    // A place that was never made keeps nothing alive.
+    for (std::uint32_t i = 0; i < g.count && !g.placed; ++i)
+      messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
+    for (std::uint32_t i = 0; i < g.count; ++i) planned[targets[g.first + i].session] = 0;
+  }
+  for (staged_publish& p : staged) {
+    if (p.places != 0) {
+      if (p.refused)
+        messages.discard(p.content);
+      else
+        messages.drop_reference(p.content.ref.index); // the publisher's own
+    }
+    puback(p.from, p.topic_id, p.msg_id,
+           p.refused ? mqttsn::return_code::congestion : mqttsn::return_code::accepted); // [B3]
+    if (p.volatile_copy == none) continue;
+    for (std::uint32_t i = 0; i < p.volatile_count && !p.refused; ++i)
+      hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
+    shared.volatiles->drop(p.volatile_copy);
+  }
+  staged.clear();
+  targets.clear();
+  volatile_targets.clear();
+  groups.clear();
+}
+
+bool broker_worker::impl::end_burst() noexcept {
+  now_tsc = rte_rdtsc();
+  bool any = take_inbox();
+  any |= timers->manage() != 0;
+  if (!staged.empty() || !dirty.empty()) {
+    any = true;
+    ++count.bursts;
+    place();
+    settle();
+    make_durable();
+    finish_publishes();
+  }
+  // Deliveries may make more sessions ready; those wait for the next round.
+  ready.swap(ready_next);
+  ready.clear();
+  for (const std::uint32_t n : ready_next) deliver(shared.sessions[n], n);
+  any |= !ready_next.empty();
+  ready_next.clear();
+  out->release(on.mark());
+  return any;
+}
+
+} // namespace chainring

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The broker's durable state.
+//
+// Crash windows:
+//   [S1 < S2] a session's words before its commit word, in program order in one line.
+//      Crash between: the record is free. CONNACK had not left.
+//   [S2 < S3] the new incarnation drained before the queue restarts and subscription records are
+//      erased. Crash between: both are of an incarnation that is not the session's: void at open.
+//   [S4 < S5] everything read is drained before recovery stores anything because of it.
+//      Crash between: nothing has changed.
+//   [S5 < S6] what recovery voids is drained before a block or descriptor is given out.
+//      Crash between: recovery finds the same again.
+#include "broker/store.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <ctime>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "wire/mqttsn.h"
+
+namespace chainring {
+
+namespace {
+
+constexpr const char* sessions_area = "broker.sessions";
+constexpr const char* queues_area = "broker.queues";
+constexpr const char* subscriptions_area = "broker.subscriptions";
+constexpr const char* messages_area = "broker.messages";
+constexpr std::uint32_t area_version = 1;
+
+std::uint64_t load(const std::uint64_t& word) noexcept {
+  // [S7] acquire: pairs with the release of the commit word [S2]; the line's other words are there.
+  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_acquire);
+}
+
+} // namespace
+
+std::vector<area_spec> store::areas(const store_layout& layout, std::uint64_t region_size,
+                                    std::uint32_t block_size) {
+  const std::uint64_t messages = layout.messages_max != 0
+                                     ? layout.messages_max
+                                     : std::max<std::uint64_t>(region_size / (2 * block_size), 64);
+  return {{sessions_area, std::uint64_t{layout.sessions_max} * sizeof(session_record), area_version},
+          {queues_area, queue_table::bytes_for(layout.sessions_max), area_version},
+          {subscriptions_area, std::uint64_t{layout.subscriptions_max} * cacheline_size,
+           area_version},
+          {messages_area, messages * sizeof(message_descriptor), area_version}};
+}
+
+store::~store() = default;
+
+result<void> store::attach(const broker_config& config) {
+  const region_geometry& g = region_.geometry();
+  std::array<region_root, 4> roots;
+  const char* const names[] = {sessions_area, queues_area, subscriptions_area, messages_area};
+  for (std::size_t i = 0; i < roots.size(); ++i) {
+    auto root = region_.root(names[i]);
+    if (!root)
+      return error{root.error().code, root.error().message +
+                                          ": it was not made for a broker; create another with "
+                                          "dpdk-chainring"};
+    if (root->version != area_version)
+      return error{errc::version, std::string("root '") + names[i] + "' has version " +
+                                      std::to_string(root->version) + ", this build knows " +
+                                      std::to_string(area_version)};
+    roots[i] = *root;
+  }
+  sessions_ = reinterpret_cast<session_record*>(region_.at(roots[0].offset));
+  sessions_max_ = static_cast<std::uint32_t>(roots[0].size / sizeof(session_record));
+  subscriptions_max_ = roots[2].size / cacheline_size;
+  if (roots[1].size < queue_table::bytes_for(sessions_max_))
+    return error{errc::corrupt, "root 'broker.queues' has fewer records than there are sessions"};
+
+  auto blocks = block_store::create(media_, g.block_offset, g.block_size, g.block_count);
+  if (!blocks) return blocks.error();
+  blocks_ = std::move(blocks).value();
+  auto messages = message_table::create(
+      media_, roots[3].offset, static_cast<std::uint32_t>(roots[3].size / sizeof(message_descriptor)),
+      *blocks_);
+  if (!messages) return messages.error();
+  messages_ = std::move(messages).value();
+  queue_table_options qo;
+  qo.capacity = config.queue_slots;
+  qo.overflow = config.overflow == overflow_policy::reject        ? queue_overflow::reject
+                : config.overflow == overflow_policy::drop_newest ? queue_overflow::drop_newest
+                                                                  : queue_overflow::drop_oldest;
+  auto queues = queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_,
+                                    messages_.get(), qo);
+  if (!queues) return queues.error();
+  queues_ = std::move(queues).value();
+  auto map = durable_map::create(media_, roots[2].offset, subscriptions_max_, *blocks_);
+  if (!map) return map.error();
+  subscriptions_ = std::move(map).value();
+  return {};
+}
+
+const char* store::examine(std::uint32_t n) const noexcept {
+  const session_record& r = sessions_[n];
+  const std::uint64_t word = load(r.state);
+  if (!session_word0::well_formed(word)) return "its commit word cannot be";
+  if (session_word0::unpack(word).state == session_state::free) return nullptr;
+  const session_word1 w = session_word1::unpack(r.attributes);
+  char id[24];
+  std::memcpy(id, r.client_id, sizeof id);
+  if (w.pack() != r.attributes || w.id_length == 0 || w.id_length > mqttsn::client_id_size_max)
+    return "its attributes cannot be";
+  for (std::size_t i = 0; i < sizeof id; ++i)
+    if ((id[i] != 0) != (i < w.id_length)) return "its client id cannot be";
+  return nullptr;
+}
+
+result<std::unique_ptr<store>> store::open(region& on, const broker_config& config,
+                                           const broker::progress& told, open_summary& summary) {
+  std::unique_ptr<store> s(new store(on));
+  if (auto attached = s->attach(config); !attached) return attached.error();
+  if (auto recovered = s->recover(told, summary); !recovered) return recovered.error();
+  return s;
+}
+
+// Sessions that end with the process, and records that cannot be.
+void store::void_sessions(open_summary& summary) {
+  for (std::uint32_t n = 0; n < sessions_max_; ++n) {
+    session_record& r = sessions_[n];
+    const char* wrong = examine(n);
+    const session_word0 w = session_word0::unpack(r.state);
+    if (wrong != nullptr)
+      summary.notes.push_back("session " + std::to_string(n) + ": " + wrong + "; it is deleted");
+    if (wrong == nullptr && (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
+      continue;
+    media_.store_release(&r.state, session_word0{session_state::free, 0, w.incarnation + 1}.pack()); // [S5]
+    media_.flush(&r.state, sizeof r.state); // [S5]
+    ++summary.voided;
+  }
+}
+
+result<void> store::recover(const broker::progress& told, open_summary& summary) {
+  auto say = [&](const char* what, std::uint64_t done, std::uint64_t of) {
+    if (told) told(what, done, of);
+  };
+  blocks_->begin_recovery();
+  messages_->begin_recovery();
+  say("reading", 0, 4);
+  // [S4] What was visible when the last process died need not have been durable.
+  media_.flush_read(sessions_, std::uint64_t{sessions_max_} * sizeof(session_record));
+  messages_->persist_as_read();
+  queues_->persist_as_read();
+  subscriptions_->persist_as_read();
+  media_.drain(); // [S4 < S5]
+  hook_point("broker.recover.read");
+
+  void_sessions(summary);
+  say("queues", 1, 4);
+  const queue_recovery found = queues_->recover(
+      [this](std::uint32_t n) { return session_word0::unpack(sessions_[n].state).incarnation; });
+  summary.queues = found.queues;
+  summary.voided += found.voided;
+  summary.notes.insert(summary.notes.end(), found.notes.begin(), found.notes.end());
+  say("subscriptions", 2, 4);
+  auto map = subscriptions_->recover([this](std::span<const std::byte> key) {
+    if (key.size() <= subscription_key_prefix) return false;
+    std::uint32_t words[2];
+    std::memcpy(words, key.data(), sizeof words);
+    if (words[0] >= sessions_max_) return false;
+    const session_word0 w = session_word0::unpack(sessions_[words[0]].state);
+    return w.state == session_state::used && w.incarnation == words[1];
+  });
+  summary.notes.insert(summary.notes.end(), map.notes.begin(), map.notes.end());
+  summary.subscriptions = subscriptions_->len();
+  media_.drain(); // [S5 < S6]
+  hook_point("broker.recover.voided");
+  say("free memory", 3, 4);
+  messages_->finish_recovery();
+  blocks_->finish_recovery();
+  if (auto served = queues_->finish_recovery(); !served) return served;
+  summary.messages = messages_->statistics().live;
+  for (std::uint32_t n = 0; n < sessions_max_; ++n)
+    summary.sessions += session_state_of(n).state == session_state::used;
+  summary.durability = media_.durability();
+  say("done", 4, 4);
+  return {};
+}
+
+session_word0 store::session_state_of(std::uint32_t n) const noexcept {
+  return session_word0::unpack(load(sessions_[n].state));
+}
+
+std::string_view store::client_id(std::uint32_t n) const noexcept {
+  const session_record& r = sessions_[n];
+  return {reinterpret_cast<const char*>(r.client_id),
+          session_word1::unpack(r.attributes).id_length};
+}
+
+std::uint16_t store::keep_alive_s(std::uint32_t n) const noexcept {
+  return session_word1::unpack(sessions_[n].attributes).keep_alive_s;
+}
+
+void store::commit_session(std::uint32_t n, session_word0 word) noexcept {
+  session_record& r = sessions_[n];
+  media_.store_release(&r.state, word.pack()); // [S2] pairs with [S7]
+  media_.flush(&r, sizeof r);                  // [S2]
+  media_.drain();                              // [S2 < S3]
+}
+
+void store::create_session(std::uint32_t n, std::string_view client_id, std::uint8_t flags,
+                           std::uint16_t keep_alive) noexcept {
+  session_record& r = sessions_[n];
+  CHAINRING_ASSERT(session_state_of(n).state == session_state::free);
+  CHAINRING_ASSERT(!client_id.empty() && client_id.size() <= mqttsn::client_id_size_max);
+  std::uint64_t id[3] = {};
+  std::memcpy(id, client_id.data(), client_id.size());
+  media_.store(&r.attributes,
+               session_word1{static_cast<std::uint8_t>(client_id.size()), keep_alive}.pack()); // [S1]
+  for (int i = 0; i < 3; ++i) media_.store(&r.client_id[i], id[i]);                            // [S1]
+  media_.store(&r.created_ns, now_ns());                                                       // [S1]
+  commit_session(n, {session_state::used, flags, session_incarnation(n)}); // [S1 < S2]
+}
+
+void store::end_incarnation(std::uint32_t n, bool keep, std::uint8_t flags,
+                            filter_index& filters) noexcept {
+  const std::uint32_t old = session_incarnation(n);
+  // The filters leave the index first; their names are kept, to erase the records at the end.
+  thread_local std::string names;
+  names.clear();
+  filters.remove_all(n, [](std::string_view name) {
+    names.push_back(static_cast<char>(name.size()));
+    names.append(name);
+  });
+  commit_session(n, {keep ? session_state::used : session_state::free, flags, old + 1}); // [S2 < S3]
+  hook_point("broker.session.ended");
+  idle_policy policy;
+  restart_status restarted = queues_->restart(n, old);
+  for (; restarted == restart_status::busy; restarted = queues_->restart(n, old)) policy.idle();
+  if (restarted == restart_status::stored) {
+    queues_->flush_restart(n); // [S3]
+    media_.drain();            // [S3]
+    queues_->restarted(n);
+  }
+  for (std::size_t at = 0; at < names.size();) {
+    const auto size = static_cast<unsigned char>(names[at]);
+    key_bytes key;
+    const std::string_view name(names.data() + at + 1, size);
+    std::uint32_t words[2] = {n, old};
+    std::memcpy(key.data(), words, sizeof words);
+    std::memcpy(key.data() + subscription_key_prefix, name.data(), name.size());
+    subscriptions_->erase(std::span(key.data(), subscription_key_prefix + name.size())); // [S3]
+    at += 1u + size;
+  }
+}
+
+std::span<const std::byte> store::key_of(std::uint32_t session, std::string_view filter,
+                                         key_bytes& key) const noexcept {
+  const std::uint32_t words[2] = {session, session_incarnation(session)};
+  std::memcpy(key.data(), words, sizeof words);
+  std::memcpy(key.data() + subscription_key_prefix, filter.data(), filter.size());
+  return std::span(key.data(), subscription_key_prefix + filter.size());
+}
+
+bool store::add_subscription(std::uint32_t session, std::string_view filter,
+                             std::uint8_t bits) noexcept {
+  key_bytes key;
+  const std::array<std::byte, subscription_value_size> value{std::byte{bits}};
+  return subscriptions_->upsert(key_of(session, filter, key), value) == map_status::done;
+}
+
+void store::remove_subscription(std::uint32_t session, std::string_view filter) noexcept {
+  key_bytes key;
+  subscriptions_->erase(key_of(session, filter, key));
+}
+
+void store::for_each_subscription(
+    const std::function<void(std::uint32_t, std::string_view, std::uint8_t)>& fn) {
+  subscriptions_->for_each([&](std::span<const std::byte> key, std::span<const std::byte> value) {
+    if (key.size() <= subscription_key_prefix || value.empty()) return;
+    std::uint32_t session;
+    std::memcpy(&session, key.data(), sizeof session);
+    fn(session,
+       {reinterpret_cast<const char*>(key.data()) + subscription_key_prefix,
+        key.size() - subscription_key_prefix},
+       static_cast<std::uint8_t>(value[0]));
+  });
+}
+
+std::uint64_t store::now_ns() noexcept {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+result<std::vector<std::string>> store::check(region& on) {
+  store s(on);
+  if (auto attached = s.attach(broker_config{}); !attached) return attached.error();
+  std::vector<std::string> wrong;
+  for (std::uint32_t n = 0; n < s.sessions_max_; ++n)
+    if (const char* why = s.examine(n))
+      wrong.push_back("session " + std::to_string(n) + ": " + why);
+  const message_check messages = s.messages_->check();
+  if (messages.malformed != 0)
+    wrong.push_back("message " + std::to_string(messages.first_malformed) + ": " +
+                    messages.first_reason + " (and " + std::to_string(messages.malformed - 1) +
+                    " more)");
+  const queue_recovery queues = s.queues_->check();
+  wrong.insert(wrong.end(), queues.notes.begin(), queues.notes.end());
+  const auto map = s.subscriptions_->check();
+  wrong.insert(wrong.end(), map.notes.begin(), map.notes.end());
+  return wrong;
+}
+
+} // namespace chainring
