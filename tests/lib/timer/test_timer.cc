@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <gtest/gtest.h>
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <vector>
+
+#include "timer/timer.h"
+
+namespace chainring {
+namespace {
+
+struct fired {
+  std::uint64_t argument;
+  std::uint64_t at_tsc;
+};
+std::vector<fired> log;
+
+void note(void*, std::uint64_t argument) noexcept {
+  log.push_back({argument, rte_rdtsc()});
+}
+
+class Timer : public testing::Test {
+ protected:
+  std::unique_ptr<timer_set> timers;
+  const std::uint64_t ms = rte_get_tsc_hz() / 1000;
+  void SetUp() override {
+    auto made = timer_set::create(64);
+    ASSERT_TRUE(made) << made.error().message;
+    timers = std::move(made).value();
+    log.clear();
+  }
+  // Until that many have fired; a hang is detected, not a delay.
+  void wait_for(std::size_t count) {
+    const std::uint64_t limit = rte_rdtsc() + 60 * rte_get_tsc_hz();
+    while (log.size() < count && rte_rdtsc() < limit)
+      timers->manage();
+    ASSERT_EQ(log.size(), count);
+  }
+};
+
+TEST_F(Timer, FiresInDeadlineOrderAndNeverEarly) {
+  const std::uint64_t now = rte_rdtsc();
+  const std::uint64_t due[] = {now + 9 * ms, now + 3 * ms, now + 6 * ms, now + 3 * ms + 1};
+  for (std::uint64_t i = 0; i < 4; ++i)
+    (void)timers->arm(due[i], note, nullptr, i);
+  wait_for(4);
+  const std::uint64_t order[] = {1, 3, 2, 0};
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(log[i].argument, order[i]);
+    EXPECT_GE(log[i].at_tsc, due[order[i]]);
+  }
+}
+
+TEST_F(Timer, StaleHandleCancelsNothing) {
+  const timer_handle first = timers->arm(rte_rdtsc(), note, nullptr, 1);
+  wait_for(1);
+  EXPECT_FALSE(timers->pending(first));
+  const timer_handle second = timers->arm(rte_rdtsc() + ms, note, nullptr, 2);
+  EXPECT_EQ(second.index, first.index); // the same place
+  EXPECT_FALSE(timers->cancel(first));
+  EXPECT_FALSE(timers->cancel({}));
+  EXPECT_TRUE(timers->pending(second));
+  wait_for(2);
+  EXPECT_EQ(log[1].argument, 2u);
+}
+
+TEST_F(Timer, CancelledOneDoesNotFire) {
+  const timer_handle h = timers->arm(rte_rdtsc(), note, nullptr, 1);
+  EXPECT_TRUE(timers->cancel(h));
+  EXPECT_FALSE(timers->cancel(h));
+  (void)timers->arm(rte_rdtsc() + ms, note, nullptr, 2);
+  wait_for(1);
+  EXPECT_EQ(log[0].argument, 2u);
+}
+
+TEST_F(Timer, CallbackMayArmAgain) {
+  struct again {
+    timer_set* timers;
+    int left;
+  } a{timers.get(), 5};
+  auto go = [](void* context, std::uint64_t n) noexcept {
+    auto* self = static_cast<again*>(context);
+    log.push_back({n, rte_rdtsc()});
+    if (--self->left > 0)
+      (void)self->timers->arm(
+          rte_rdtsc(), [](void* c, std::uint64_t v) noexcept { note(c, v); }, nullptr, n + 1);
+  };
+  (void)timers->arm(rte_rdtsc(), go, &a, 1);
+  wait_for(2);
+  EXPECT_EQ(log[1].argument, 2u);
+}
+
+TEST_F(Timer, SaysWhenNoneIsFreeAndIndependentTimersStayIndependent) {
+  std::vector<timer_handle> all;
+  for (std::uint64_t i = 0; i < 64; ++i)
+    all.push_back(timers->arm(rte_rdtsc() + ms, note, nullptr, i));
+  EXPECT_EQ(timers->armed(), 64u);
+  EXPECT_EQ(timers->arm(rte_rdtsc(), note, nullptr, 99), timer_handle{});
+  for (std::uint64_t i = 0; i < 64; i += 2)
+    EXPECT_TRUE(timers->cancel(all[i]));
+  wait_for(32);
+  for (const fired& f : log)
+    EXPECT_EQ(f.argument % 2, 1u);
+}
+
+TEST(RemainingTime, NeverGrowsShortByAClockSetBackOrForward) {
+  EXPECT_EQ(remaining_ns(100, 40, 70), 30u);
+  EXPECT_EQ(remaining_ns(100, 40, 100), 0u);
+  EXPECT_EQ(remaining_ns(100, 40, 10), 60u); // set back: no longer than it ever was
+}
+
+} // namespace
+} // namespace chainring
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const char* eal[] = {"test_timer", "--no-huge", "--no-pci", "--no-shconf",   "-m",
+                       "64",         "-l",        "0",        "--no-telemetry"};
+  if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 1;
+  return RUN_ALL_TESTS();
+}
