@@ -69,7 +69,7 @@ void persist_range(media& m, const void* from, std::uint64_t n, site s) noexcept
 
 namespace {
 
-const media_driver* const drivers[] = {&dax_driver, &hugetlb_driver, &file_driver, &sim_driver};
+const media_driver* const drivers[] = {&sim_driver, &dax_driver, &hugetlb_driver, &file_driver};
 
 result<const media_driver*> choose(const media_options& options) {
   if (options.path.empty())

@@ -520,6 +520,15 @@ explorer_report explore(const scenario& s, const explorer_options& options,
   return exploration(s, o, std::move(wanted)).run();
 }
 
+std::unique_ptr<media> join_life(media& m) {
+  media_options options;
+  options.path = m.path();
+  auto joined = open_media(options);
+  if (!joined) std::fprintf(stderr, "join_life: %s\n", joined.error().message.c_str());
+  CHAINRING_ASSERT(joined.ok());
+  return std::move(joined).value();
+}
+
 std::uint64_t seed_from_environment(std::uint64_t fallback) {
   const char* text = std::getenv("CHAINRING_SEED");
   return text == nullptr ? fallback : std::strtoull(text, nullptr, 0);

@@ -51,6 +51,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -199,6 +200,10 @@ struct explorer_report {
 /// environment's CHAINRING_REPLAY where it names this scenario, runs that one case instead.
 [[nodiscard]] explorer_report explore(const scenario& s, const explorer_options& options = {},
                                       const std::string& replay = {});
+
+/// A media of its own over the same life, for production code that takes one (region::open_on());
+/// region::open() by m.path() does the same. Let go of it before the scenario's function returns.
+[[nodiscard]] std::unique_ptr<media> join_life(media& m);
 
 /// Seed from CHAINRING_SEED, or the one given.
 [[nodiscard]] std::uint64_t seed_from_environment(std::uint64_t fallback);

@@ -535,23 +535,18 @@ TEST(Explorer, RefusesARegionLeftOpen) {
 TEST(Explorer, OpensByPathInsideEveryLife) {
   scenario s = log_scenario(defect::none);
   s.name = "by path";
-  const auto opened = [](media& m) {
-    media_options o;
-    o.path = m.path();
-    return open_media(o).value();
-  };
-  s.run = [opened](media& m, history& h) {
-    auto own = opened(m);
+  s.run = [](media& m, history& h) {
+    auto own = join_life(m);
     for (std::uint64_t id = 1; id <= 3; ++id)
       append(*own, h, id, defect::none);
   };
-  s.recover_and_check = [opened](media& m, const history& h) -> verdict {
-    auto own = opened(m);
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    auto own = join_life(m);
     return check_log(*own, h);
   };
   expect_passes(s);
-  s.run = [opened](media& m, history& h) {
-    auto own = opened(m);
+  s.run = [](media& m, history& h) {
+    auto own = join_life(m);
     for (std::uint64_t id = 1; id <= 3; ++id)
       append(*own, h, id, defect::one_drain);
   };

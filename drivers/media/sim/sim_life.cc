@@ -24,10 +24,10 @@ namespace {
 constexpr std::uint64_t page_size = 4096;
 constexpr std::uint16_t nobody = 0xffff;
 
-// Words that other threads may be storing: relaxed, since the trace and not the memory orders them.
+// Words that other threads may be storing.
 std::uint64_t peek(const std::byte* at) noexcept {
   auto* word = const_cast<std::uint64_t*>(reinterpret_cast<const std::uint64_t*>(at));
-  return std::atomic_ref(*word).load(std::memory_order_relaxed); // statistics-free: simulator only
+  return std::atomic_ref(*word).load();
 }
 
 std::byte* map_file(int fd, std::uint64_t size, int flags) {
@@ -212,9 +212,7 @@ bool sim_life::on_exchange(std::uint64_t* word, std::uint64_t& expected, std::ui
   const auto offset = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(word) - base);
   const bool in = inside(word, 8, "a compare_exchange outside the region", s);
   if (in && offset % 8 != 0) violation("a compare_exchange that is not 8-byte aligned", offset, s);
-  if (!std::atomic_ref(*word).compare_exchange_strong(expected, value, std::memory_order_acq_rel,
-                                                      std::memory_order_acquire))
-    return false;
+  if (!std::atomic_ref(*word).compare_exchange_strong(expected, value)) return false;
   if (user != nullptr) user->on_store(word, value, s);
   if (in && offset % 8 == 0) record_words(sim_call::store, thread, offset, &value, 1, s);
   return true;
