@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "timer/timer.h"
 
+#include <algorithm>
 #include <rte_cycles.h>
 #include <rte_lcore.h>
 #include <rte_timer.h>
@@ -16,6 +17,7 @@ struct timer_set::state {
     callback function = nullptr;
     void* context = nullptr;
     std::uint64_t argument = 0;
+    std::uint64_t deadline = 0;
     std::uint32_t generation = 1; // of the next arming, or of this one
     bool armed = false;
     state* owner = nullptr;
@@ -23,7 +25,11 @@ struct timer_set::state {
   std::unique_ptr<entry[]> entries;
   std::uint32_t count = 0;
   std::vector<std::uint32_t> free;
-  std::uint32_t fired = 0;
+  struct due_timer {
+    std::uint64_t deadline;
+    timer_handle handle;
+  };
+  std::vector<due_timer> due; // found by manage(), not yet called
 
   void give_back(entry& e) noexcept {
     e.armed = false;
@@ -32,12 +38,9 @@ struct timer_set::state {
   }
   static void expire(rte_timer*, void* argument) {
     entry& e = *static_cast<entry*>(argument);
-    const callback function = e.function;
-    void* const context = e.context;
-    const std::uint64_t value = e.argument;
-    ++e.owner->fired;
-    e.owner->give_back(e); // its handle is stale before the callback can see it
-    function(context, value);
+    state& all = *e.owner;
+    all.due.push_back(
+        {e.deadline, {static_cast<std::uint32_t>(&e - all.entries.get()), e.generation}});
   }
 };
 
@@ -54,6 +57,7 @@ result<std::unique_ptr<timer_set>> timer_set::create(std::uint32_t timers_max) {
   s->entries = std::make_unique<state::entry[]>(timers_max);
   s->count = timers_max;
   s->free.reserve(timers_max);
+  s->due.reserve(timers_max);
   for (std::uint32_t i = timers_max; i-- > 0;) {
     rte_timer_init(&s->entries[i].timer);
     s->entries[i].owner = s.get();
@@ -76,6 +80,7 @@ timer_handle timer_set::arm(std::uint64_t deadline_tsc, callback function, void*
   e.function = function;
   e.context = context;
   e.argument = argument;
+  e.deadline = deadline_tsc;
   e.armed = true;
   // rte_timer adds to a time it reads itself, after this one: never early.
   const std::uint64_t now = rte_get_timer_cycles();
@@ -99,9 +104,24 @@ bool timer_set::cancel(timer_handle h) noexcept {
 }
 
 std::uint32_t timer_set::manage() noexcept {
-  const std::uint32_t before = state_->fired;
   rte_timer_manage();
-  return state_->fired - before;
+  if (state_->due.empty()) return 0;
+  // rte_timer's own times differ from the deadlines by the cycles between two reads of the clock.
+  std::ranges::sort(state_->due, {}, &state::due_timer::deadline);
+  std::uint32_t fired = 0;
+  for (std::size_t i = 0; i < state_->due.size(); ++i) {
+    const timer_handle h = state_->due[i].handle;
+    if (!pending(h)) continue; // cancelled by one before it
+    state::entry& e = state_->entries[h.index];
+    const callback function = e.function;
+    void* const context = e.context;
+    const std::uint64_t argument = e.argument;
+    state_->give_back(e); // its handle is stale before the callback can see it
+    ++fired;
+    function(context, argument);
+  }
+  state_->due.clear();
+  return fired;
 }
 
 std::uint32_t timer_set::armed() const noexcept {

@@ -43,6 +43,8 @@ TEST_F(Timer, FiresInDeadlineOrderAndNeverEarly) {
   const std::uint64_t due[] = {now + 9 * ms, now + 3 * ms, now + 6 * ms, now + 3 * ms + 1};
   for (std::uint64_t i = 0; i < 4; ++i)
     (void)timers->arm(due[i], note, nullptr, i);
+  while (rte_rdtsc() < now + 10 * ms) {
+  }
   wait_for(4);
   const std::uint64_t order[] = {1, 3, 2, 0};
   for (int i = 0; i < 4; ++i) {
