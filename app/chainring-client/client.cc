@@ -176,6 +176,10 @@ status client::step(clock::time_point deadline, int fd, const matcher& match, bo
   return {};
 }
 
+status client::ended() const {
+  return {outcome::disconnected, {}, "the broker at " + peer() + " ended the session"};
+}
+
 status client::lost(const std::string& what) {
   std::string message = what + " was not answered by " + peer() + " in " +
                         std::to_string(options_.retries_max + 1) + " attempts, " +
@@ -205,7 +209,7 @@ status client::exchange(const std::string& what, const encoder& encode, const ma
 status client::connect() {
   ids_.clear();
   names_.clear();
-  open_.clear();
+  if (options_.clean) open_.clear();
   inbox_.clear(); // not acknowledged: the broker still has them
   connected_ = false;
   pings_ = 0;
@@ -230,16 +234,17 @@ status client::connect() {
         step ? "the will" : "CONNECT",
         [&](std::span<std::byte> to, bool) {
           if (step == mqttsn::message_type::willtopicreq)
-            return encode_willtopic(
+            return mqttsn::encode_willtopic(
                 to,
                 {.flags = flags{}.with_qos(options_.will->qos).with_retain(options_.will->retain),
                  .topic = options_.will->topic});
           if (step == mqttsn::message_type::willmsgreq)
-            return encode_willmsg(to, {.data = std::as_bytes(std::span(options_.will->payload))});
-          return encode_connect(to,
-                                {.flags = flags{}.with_clean(options_.clean).with_will(with_will),
-                                 .keep_alive_s = options_.keep_alive_s,
-                                 .client_id = options_.client_id});
+            return mqttsn::encode_willmsg(
+                to, {.data = std::as_bytes(std::span(options_.will->payload))});
+          return mqttsn::encode_connect(
+              to, {.flags = flags{}.with_clean(options_.clean).with_will(with_will),
+                   .keep_alive_s = options_.keep_alive_s,
+                   .client_id = options_.client_id});
         },
         match);
   }
@@ -253,7 +258,7 @@ status client::connect() {
 }
 
 status client::disconnect() {
-  if (!connected_) return {};
+  if (!connected_) return ended();
   auto s = exchange(
       "DISCONNECT", [](std::span<std::byte> to, bool) { return mqttsn::encode_disconnect(to); },
       [](const mqttsn::message& m) { return m.get<mqttsn::disconnect>() != nullptr; });
@@ -271,7 +276,7 @@ status client::register_name(const std::string& name, std::uint16_t& id) {
   auto s = exchange(
       "REGISTER of '" + name + "'",
       [&](std::span<std::byte> to, bool) {
-        return encode_register(to, {.msg_id = msg_id, .topic = name});
+        return mqttsn::encode_register(to, {.msg_id = msg_id, .topic = name});
       },
       [&](const mqttsn::message& m) {
         const auto* ack = m.get<mqttsn::regack>();
@@ -293,7 +298,7 @@ status client::publish_once(const topic& to, std::uint16_t id, mqttsn::octets da
                       .topic_id = id,
                       .data = data};
   if (qos == qos_level::zero || qos == qos_level::minus_one) {
-    if (auto s = send(encode_publish(out_, out)); !s) return s;
+    if (auto s = send(mqttsn::encode_publish(out_, out)); !s) return s;
     bool matched = false, ready = false; // an earlier refusal may be waiting
     return step(clock::now(), -1, {}, matched, ready);
   }
@@ -304,7 +309,7 @@ status client::publish_once(const topic& to, std::uint16_t id, mqttsn::octets da
       what,
       [&](std::span<std::byte> buffer, bool again) {
         out.flags = out.flags.with_dup(again);
-        return encode_publish(buffer, out);
+        return mqttsn::encode_publish(buffer, out);
       },
       [&](const mqttsn::message& m) {
         if (const auto* ack = m.get<mqttsn::puback>(); ack != nullptr && ack->msg_id == msg_id) {
@@ -319,7 +324,9 @@ status client::publish_once(const topic& to, std::uint16_t id, mqttsn::octets da
   if (qos == qos_level::one) return {};
   return exchange(
       "PUBREL " + std::to_string(msg_id),
-      [&](std::span<std::byte> buffer, bool) { return encode_pubrel(buffer, {.msg_id = msg_id}); },
+      [&](std::span<std::byte> buffer, bool) {
+        return mqttsn::encode_pubrel(buffer, {.msg_id = msg_id});
+      },
       [&](const mqttsn::message& m) {
         const auto* comp = m.get<mqttsn::pubcomp>();
         return comp != nullptr && comp->msg_id == msg_id;
@@ -328,6 +335,7 @@ status client::publish_once(const topic& to, std::uint16_t id, mqttsn::octets da
 
 status client::publish(const topic& to, mqttsn::octets data, qos_level qos, bool retain) {
   std::uint16_t id = to.id;
+  if (qos != qos_level::minus_one && !connected_) return ended();
   if (to.type != topic_id_type::normal) return publish_once(to, id, data, qos, retain);
   for (bool again = false;; again = true) {
     if (auto s = register_name(to.name, id); !s) return s;
@@ -349,7 +357,7 @@ status client::subscribe(const topic& filter, qos_level qos, qos_level& granted)
       "SUBSCRIBE to '" + filter.name + "'",
       [&](std::span<std::byte> to, bool again) {
         out.flags = out.flags.with_dup(again);
-        return encode_subscribe(to, out);
+        return mqttsn::encode_subscribe(to, out);
       },
       [&](const mqttsn::message& m) {
         const auto* ack = m.get<mqttsn::suback>();
@@ -391,6 +399,7 @@ void client::handle(const mqttsn::message& m) {
 }
 
 void client::on_register(const mqttsn::register_topic& r) {
+  if (!connected_) return;
   mqttsn::regack ack{.topic_id = r.topic_id, .msg_id = r.msg_id};
   if (!mqttsn::valid_topic_id(r.topic_id))
     ack.code = return_code::invalid_topic_id;
@@ -403,8 +412,9 @@ void client::on_register(const mqttsn::register_topic& r) {
 
 void client::on_publish(const mqttsn::publish& p) {
   if (!connected_) return;
-  if (p.flags.qos() == qos_level::two && open_.contains(p.msg_id))
-    return answer(mqttsn::pubrec{p.msg_id}); // it was handed over; the first PUBREC was lost
+  // Handed over already; the PUBREC was lost. Without DUP it is a new message under an old id.
+  if (p.flags.qos() == qos_level::two && p.flags.dup() && open_.contains(p.msg_id))
+    return answer(mqttsn::pubrec{p.msg_id});
   delivery d{p.flags, p.topic_id, p.msg_id, {}, {p.data.begin(), p.data.end()}};
   bool known = true;
   switch (p.flags.topic_type()) {
@@ -451,8 +461,7 @@ status client::next(clock::time_point deadline, std::optional<delivery>& out) {
       inbox_.pop_front();
       return {};
     }
-    if (!connected_)
-      return {outcome::disconnected, {}, "the broker at " + peer() + " ended the session"};
+    if (!connected_) return ended();
     const auto now = clock::now();
     if (now >= deadline) return {};
     if (auto s = keep_alive(); !s) return s;
@@ -480,11 +489,12 @@ status client::wait_readable(int fd) {
 }
 
 status client::acknowledge(const delivery& d) {
+  if (!connected_) return {}; // its session is gone
   if (d.flags.qos() == qos_level::one)
-    return send(encode_puback(out_, {.topic_id = d.topic_id, .msg_id = d.msg_id}));
+    return send(mqttsn::encode_puback(out_, {.topic_id = d.topic_id, .msg_id = d.msg_id}));
   if (d.flags.qos() == qos_level::two) {
     open_.insert(d.msg_id);
-    return send(encode_pubrec(out_, {.msg_id = d.msg_id}));
+    return send(mqttsn::encode_pubrec(out_, {.msg_id = d.msg_id}));
   }
   return {};
 }

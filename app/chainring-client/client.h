@@ -133,6 +133,7 @@ class client {
   status step(clock::time_point deadline, int fd, const matcher& match, bool& matched, bool& ready);
   status keep_alive();
   status lost(const std::string& what);
+  status ended() const;
   status send(std::size_t size);
   status register_name(const std::string& name, std::uint16_t& id);
   status publish_once(const topic& to, std::uint16_t id, mqttsn::octets data, mqttsn::qos_level qos,

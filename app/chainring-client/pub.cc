@@ -109,7 +109,7 @@ int run_pub(const pub_options& options) {
   if (c.refused_count() > 0)
     return complain(std::to_string(c.refused_count()) + " of the messages to '" + options.to.name +
                     "' were refused by the broker (" + to_string(c.refused_code()) + ")");
-  if (!end && options.qos == mqttsn::qos_level::zero && end.what != outcome::disconnected)
+  if (!end && options.qos == mqttsn::qos_level::zero)
     return complain("whether the broker took the message is not known: " + end.message);
   return exit_ok;
 }
