@@ -49,8 +49,8 @@
 /// Data-path calls do not allocate, wait for a drain, call the system or throw; queue numbers and
 /// placements are the caller's contract and asserted.
 ///
-/// **Memory**: 64 bytes on media and 128 in DRAM a queue. A queue has no ring until its first
-/// message; a ring takes 384 + 16 * slots bytes of the block store, 256 + slots of DRAM.
+/// **Memory**: 64 bytes on media and 64 in DRAM a queue. A queue has no ring until its first
+/// message; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 * slots of DRAM.
 ///
 /// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
 /// out of service until restart(), and the rest is served.
@@ -147,6 +147,7 @@ enum class place_status : std::uint8_t {
   placed,
   full,      ///< see overflow()
   no_ring,   ///< prepare() first
+  changed,   ///< the queue is not in the incarnation that was asked for
   closed,    ///< a restart() is under way: set the message aside
   exhausted, ///< the last ticket has been given: nothing more, ever
 };
@@ -257,6 +258,10 @@ class queue_table {
   /// each.
   [[nodiscard]] place_status place(std::uint32_t queue, std::span<const slot_ref> refs,
                                    placement& out) noexcept;
+  /// The same, only where the queue is in that incarnation: a subscription that was matched before
+  /// a clean start places nothing after it.
+  [[nodiscard]] place_status place(std::uint32_t queue, std::uint32_t incarnation,
+                                   std::span<const slot_ref> refs, placement& out) noexcept;
   /// Places as many of the first of `refs` as there is room for: `out.count`.
   [[nodiscard]] place_status place_burst(std::uint32_t queue, std::span<const slot_ref> refs,
                                          placement& out) noexcept;
@@ -316,7 +321,8 @@ class queue_table {
   /// Slots producers have asked for since the last drop_oldest().
   [[nodiscard]] std::uint32_t drop_requested(std::uint32_t queue) const noexcept;
   /// Gives up to `n` of the oldest entries up and returns how many; release() then makes room.
-  /// Stops at a QoS 2 entry that may have been delivered.
+  /// Stops at a QoS 2 entry that may have been delivered. A lease of what was given up has ended:
+  /// resolve() does not find it any more, and a late ack is ignored.
   std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
 
   // --- control ----------------------------------------------------------------------------------
@@ -349,7 +355,8 @@ class queue_table {
   /// After begin_recovery() of the block store and the message table, and that drain: marks rings
   /// live, counts references, restores positions, voids what is not published. Stores and flushes;
   /// the caller drains before anything is allocated. `expected` (may be empty): see there.
-  [[nodiscard]] queue_recovery recover(const incarnation_of& expected = {});
+  /// errc::no_space: no memory.
+  [[nodiscard]] result<queue_recovery> recover(const incarnation_of& expected = {});
   /// After finish_recovery() of message table and block store: fills the stock, and serves.
   [[nodiscard]] result<void> finish_recovery();
   /// Reads every record and slot and changes nothing: the notes recover() would give.
@@ -360,9 +367,23 @@ class queue_table {
   queue_table(media& on, queue_record* records, std::uint32_t count, block_store& blocks,
               message_table* messages, std::unique_ptr<state> s) noexcept;
   template <bool all>
-  place_status put(std::uint32_t queue, const std::uint64_t* words, std::uint32_t n,
-                   placement& out) noexcept;
+  place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
+                   const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
   [[nodiscard]] detail::queue_state& at(std::uint32_t queue) const noexcept;
+  [[nodiscard]] detail::ring_state* ring_of(std::uint32_t queue) const noexcept;
+  [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
+  [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
+                               bool leased_now) const noexcept;
+  ack_status settle(detail::ring_state& r, std::uint64_t ticket, slot_state to) noexcept;
+  void drop_references(const detail::ring_state& r, std::uint64_t after,
+                       std::uint64_t through) noexcept;
+  [[nodiscard]] bool add_ring() noexcept;
+  [[nodiscard]] result<void> make_pool(std::uint64_t rings);
+  std::uint64_t recover_queue(std::uint32_t queue, const incarnation_of& expected,
+                              queue_recovery& found);
+  std::uint64_t recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
+                              queue_recovery& found);
 
   media& media_;
   queue_record* records_;

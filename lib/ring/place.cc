@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Producers: slots are placed between rte_ring's start and finish, one ring at a time, nothing held
+// across a drain.
+//
+// Edges and crash windows: see ring.cc. Here [A2], [A5 -> A6], [R1], [N1], [N2], [D1], [P1], [P3],
+// [P14], [P16].
+#include "base/hook.h"
+#include "ring/queue_state.h"
+#include "ring/ring.h"
+
+namespace chainring {
+
+using namespace detail;
+
+namespace {
+
+/// The parts of tickets first .. first + n - 1 that are contiguous: fn(slots, marks, ticket, n).
+template <class F>
+inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t n, F&& fn) {
+  const std::uint32_t at = r.index_of(first);
+  const std::uint32_t to_end = r.size() - at;
+  if (n <= to_end) [[likely]] {
+    fn(r.slots + at, r.marks + at, first, n);
+  } else {
+    fn(r.slots + at, r.marks + at, first, to_end);
+    fn(r.slots, r.marks, first + to_end, n - to_end);
+  }
+}
+
+} // namespace
+
+template <bool all>
+place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
+                              const std::uint64_t* words, std::uint32_t n,
+                              placement& out) noexcept {
+  ring_state* const r = ring_of(queue);
+  if (r == nullptr) [[unlikely]]
+    return place_status::no_ring;
+  rte_ring_zc_data at;
+  unsigned room = 0;
+  const unsigned got =
+      all ? rte_ring_enqueue_zc_bulk_elem_start(r->ring, sizeof(ring_slot), n, &at, &room)
+          : rte_ring_enqueue_zc_burst_elem_start(r->ring, sizeof(ring_slot), n, &at, &room);
+  // [A6] behind start: pairs with [A5]. What start took is given back untouched.
+  //      Without it slots are placed in a ring that another queue has, or none.
+  const std::uint64_t now = r->owner.load(std::memory_order_relaxed); // [A6]
+  if (((now ^ owner) & owner_mask) != 0) [[unlikely]] {
+    if (got != 0) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
+    return ((now ^ owner) & owner_queue_mask) != 0 ? place_status::closed : place_status::changed;
+  }
+  if (got == 0) [[unlikely]] { // nothing was started: no finish, which would be another producer's
+    if (seeded_bug("ring.finish_unstarted")) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
+    return place_status::full;
+  }
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed); // [N1] owned until finish
+  if (ticket_max - last < got) [[unlikely]] {
+    rte_ring_enqueue_zc_elem_finish(r->ring, 0);
+    return place_status::exhausted;
+  }
+  media& on = media_;
+  for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
+    std::uint64_t tag = slot_tag{ticket, slot_state::queued}.pack();
+    if (seeded_bug("ring.tag_first")) [[unlikely]] {
+      for (std::uint32_t i = 0; i < k; ++i) {
+        on.store(&s[i].tag, tag++);    // [P14] the wrong way round
+        on.store(&s[i].ref, *words++); // [P14] the wrong way round
+      }
+      return;
+    }
+    for (std::uint32_t i = 0; i < k; ++i) {
+      // [P14] ref, then tag: what a tag makes valid is there before it.
+      on.store(&s[i].ref, *words++); // [P14] before the tag
+      on.store(&s[i].tag, tag++);    // [P14] behind its ref
+    }
+  });
+  r->next.store(last + got, std::memory_order_relaxed); // [N1] before finish, which releases it
+  const std::uint32_t depth = r->capacity - room;
+  if (depth > r->high_water.load(std::memory_order_relaxed)) // [N1] owned until finish
+    r->high_water.store(depth, std::memory_order_relaxed);   // [N1] owned until finish
+  rte_ring_enqueue_zc_elem_finish(r->ring, got);             // [R3]
+  out = {r, last + 1, got};
+  return place_status::placed;
+}
+
+place_status queue_table::place(std::uint32_t queue, std::span<const slot_ref> refs,
+                                placement& out) noexcept {
+  CHAINRING_ASSERT(!refs.empty());
+  return put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
+                   static_cast<std::uint32_t>(refs.size()), out);
+}
+
+place_status queue_table::place(std::uint32_t queue, std::uint32_t incarnation,
+                                std::span<const slot_ref> refs, placement& out) noexcept {
+  CHAINRING_ASSERT(!refs.empty());
+  return put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0}, &refs.front().word,
+                   static_cast<std::uint32_t>(refs.size()), out);
+}
+
+place_status queue_table::place_burst(std::uint32_t queue, std::span<const slot_ref> refs,
+                                      placement& out) noexcept {
+  CHAINRING_ASSERT(!refs.empty());
+  return put<false>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
+                    static_cast<std::uint32_t>(refs.size()), out);
+}
+
+std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const std::uint64_t> values,
+                                         placement& out) noexcept {
+  CHAINRING_ASSERT(messages_ == nullptr && !values.empty());
+  const place_status s = put<false>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                                    static_cast<std::uint32_t>(values.size()), out);
+  return s == place_status::placed ? out.count : 0;
+}
+
+std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values,
+                                        placement& out) noexcept {
+  CHAINRING_ASSERT(messages_ == nullptr && !values.empty());
+  const place_status s = put<true>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                                   static_cast<std::uint32_t>(values.size()), out);
+  return s == place_status::placed ? out.count : 0;
+}
+
+void queue_table::flush_placed(const placement& p) noexcept {
+  for_each_run(*p.ring, p.first_ticket, p.count,
+               [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
+                 // [P1] before [P2]: the slots, before the publication that makes them valid.
+                 //      Without it the message is published and missing from this queue.
+                 media_.flush(s, k * sizeof(ring_slot)); // [P1] before [P2]
+               });
+}
+
+void queue_table::ready(const placement& p) noexcept {
+  // [P2 < P3] the caller has drained the publication: deliverable implies durable.
+  for_each_run(*p.ring, p.first_ticket, p.count,
+               [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
+                 std::uint32_t mark = mark_of(ticket, mark_state::ready);
+                 // [R1] release: pairs with the acquire [R2] in lease(). After the last one the
+                 //      ring may go: nothing here touches it then.
+                 for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_state_bits)
+                   marks[i].store(mark, std::memory_order_release); // [R1] [P3]
+               });
+}
+
+void queue_table::void_placed(const placement& p) noexcept {
+  tally(state_->voided, std::uint64_t{p.count});
+  if (seeded_bug("ring.void_ready")) return ready(p);
+  for_each_run(*p.ring, p.first_ticket, p.count,
+               [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
+                 // [P16] nothing waits for it: the message was never published.
+                 for (std::uint32_t i = 0; i < k; ++i) {
+                   const slot_tag tag{ticket + i, slot_state::voided};
+                   std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack();
+                   media_.compare_exchange(&s[i].tag, was, tag.pack()); // [P16] before its flush
+                 }
+               });
+  for_each_run(*p.ring, p.first_ticket, p.count,
+               [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
+                 for (std::uint32_t i = 0; i < k; ++i)
+                   marks[i].store(mark_of(ticket + i, mark_state::done),
+                                  std::memory_order_release); // [R1] pairs with [R2]
+               });
+}
+
+std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
+  const ring_state* r = ring_of(queue);
+  if (r == nullptr) return state_->ring_capacity;
+  const std::uint64_t head = r->head.load(std::memory_order_relaxed);        // [K2] an estimate
+  const std::uint64_t used = r->next.load(std::memory_order_relaxed) - head; // [N2]
+  return used < r->capacity ? r->capacity - static_cast<std::uint32_t>(used) : 0;
+}
+
+queue_overflow queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
+  queue_state& q = at(queue);
+  state& s = *state_;
+  switch (s.options.overflow) {
+  case queue_overflow::reject:
+    tally(q.refused, n);
+    tally(s.refused, std::uint64_t{n});
+    break;
+  case queue_overflow::drop_newest:
+    tally(q.dropped_newest, n);
+    tally(s.dropped_newest, std::uint64_t{n});
+    break;
+  case queue_overflow::drop_oldest:
+    q.drop_requests.fetch_add(n, std::memory_order_relaxed); // [D1] taken by [D2]
+    break;
+  }
+  return s.options.overflow;
+}
+
+void queue_table::prefetch(std::uint32_t queue) const noexcept {
+  const ring_state* r = at(queue).ring.load(std::memory_order_relaxed); // [A2] address only
+  if (r == nullptr) return;
+  __builtin_prefetch(r);
+  __builtin_prefetch(&r->next);
+}
+
+} // namespace chainring

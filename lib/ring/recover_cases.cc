@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "ring/recover_cases.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "ring/queue_state.h"
+
+namespace chainring::detail {
+
+const queue_ring& record_facts::ring(unsigned k) const noexcept {
+  return record.rings[(commit().first + k) % queue_rings_max];
+}
+
+namespace {
+
+bool head_ok(const record_facts& f) noexcept {
+  return f.record.head <= ticket_max;
+}
+bool commit_ok(const record_facts& f) noexcept {
+  return head_ok(f) && queue_commit::well_formed(f.record.commit);
+}
+bool expected(const record_facts& f) noexcept {
+  return commit_ok(f) && (!f.expected || *f.expected == f.commit().incarnation);
+}
+bool rings_ok(const record_facts& f) noexcept {
+  std::uint64_t before = 0;
+  for (unsigned k = 0; k < f.commit().count; ++k) {
+    const queue_base b = queue_base::unpack(f.ring(k).base);
+    const chain c{static_cast<std::uint32_t>(f.ring(k).chain),
+                  static_cast<std::uint32_t>(f.ring(k).chain >> 32)};
+    if (b.log2_slots < ring_log2_min || b.log2_slots > ring_log2_max || b.ticket < before ||
+        !f.blocks->valid(c) || c.blocks != ring_blocks(*f.blocks, b.log2_slots))
+      return false;
+    before = b.ticket;
+  }
+  return true;
+}
+
+// Head and commit word come first: without them nothing else can be read. Then whose it is, for
+// what belongs to an incarnation that has ended need not be whole.
+constexpr record_row records[] = {
+    {record_case::head_damaged, "its head is not a ticket",
+     [](const record_facts& f) noexcept { return !head_ok(f); }},
+    {record_case::commit_damaged, "its commit word is not well formed",
+     [](const record_facts& f) noexcept {
+       return head_ok(f) && !queue_commit::well_formed(f.record.commit);
+     }},
+    // A restart that did not get here, or a session that did not: what is in it is unreachable.
+    {record_case::other_incarnation, "it is of another incarnation than its session",
+     [](const record_facts& f) noexcept { return commit_ok(f) && !expected(f); }},
+    // Nothing was ever placed, or a restart was the last that happened.
+    {record_case::empty, "it has no ring",
+     [](const record_facts& f) noexcept { return expected(f) && f.commit().count == 0; }},
+    {record_case::ring_damaged, "a ring of it has an impossible size, place or base",
+     [](const record_facts& f) noexcept {
+       return expected(f) && f.commit().count != 0 && !rings_ok(f);
+     }},
+    {record_case::one_ring, "it has a ring",
+     [](const record_facts& f) noexcept {
+       return expected(f) && f.commit().count == 1 && rings_ok(f);
+     }},
+    // The format allows them; this version neither makes nor serves them.
+    {record_case::several_rings, "it has several rings, which this version cannot serve",
+     [](const record_facts& f) noexcept {
+       return expected(f) && f.commit().count > 1 && rings_ok(f);
+     }},
+};
+
+bool well_formed(const slot_facts& f) noexcept {
+  return f.tag != 0 && slot_tag::well_formed(f.tag);
+}
+bool here(const slot_facts& f) noexcept {
+  const std::uint64_t t = f.as_tag().ticket;
+  return well_formed(f) && t > f.window.base && f.window.index_of(t) == f.index;
+}
+bool in_window(const slot_facts& f) noexcept {
+  const std::uint64_t t = f.as_tag().ticket;
+  return here(f) && t > f.window.from && t - f.window.from <= f.window.size() && t <= f.window.end;
+}
+bool live(const slot_facts& f) noexcept {
+  return in_window(f) &&
+         (f.as_tag().state == slot_state::queued || f.as_tag().state == slot_state::pubrec);
+}
+
+constexpr slot_row slots[] = {
+    // Never placed since the ring was cleared; or placed and lost, tag and all.
+    {slot_case::cleared, "is clear", false, false,
+     [](const slot_facts& f) noexcept { return f.tag == 0; }},
+    {slot_case::malformed, "has a tag that is not well formed", true, false,
+     [](const slot_facts& f) noexcept { return f.tag != 0 && !slot_tag::well_formed(f.tag); }},
+    {slot_case::elsewhere, "has a ticket that belongs in another slot", true, false,
+     [](const slot_facts& f) noexcept { return well_formed(f) && !here(f); }},
+    // An entry the head has passed. What was placed over it, if anything, was lost.
+    {slot_case::released, "is released", false, false,
+     [](const slot_facts& f) noexcept { return here(f) && f.as_tag().ticket <= f.window.from; }},
+    // A slot is used again only once the head that freed it is durable: this cannot come about.
+    {slot_case::ahead, "has a ticket that cannot have been given yet", true, false,
+     [](const slot_facts& f) noexcept {
+       return here(f) && f.as_tag().ticket > f.window.from && !in_window(f);
+     }},
+    // Acked out of order, moved, dropped or void.
+    {slot_case::settled, "is done with", false, true,
+     [](const slot_facts& f) noexcept { return in_window(f) && !live(f); }},
+    {slot_case::deliverable, "is to be delivered", false, true,
+     [](const slot_facts& f) noexcept { return live(f) && f.message == message_status::ok; }},
+    // Placed by a burst that the crash cut off: its publisher was not acknowledged.
+    {slot_case::unpublished, "names a message that was not published", false, true,
+     [](const slot_facts& f) noexcept {
+       return live(f) && (f.message == message_status::not_published ||
+                          f.message == message_status::stale_generation);
+     }},
+    {slot_case::bad_message, "names a message that is damaged or does not exist", true, true,
+     [](const slot_facts& f) noexcept {
+       return live(f) &&
+              (f.message == message_status::damaged || f.message == message_status::out_of_range);
+     }},
+};
+
+template <class Row, class Facts>
+const Row& first_match(std::span<const Row> rows, const Facts& f) noexcept {
+  for (const Row& row : rows)
+    if (row.matches(f)) return row;
+  CHAINRING_ASSERT(!"every pattern has a case");
+  return rows.front();
+}
+
+} // namespace
+
+std::span<const record_row> record_cases() noexcept {
+  return records;
+}
+std::span<const slot_row> slot_cases() noexcept {
+  return slots;
+}
+const record_row& judge(const record_facts& f) noexcept {
+  return first_match(record_cases(), f);
+}
+const slot_row& judge(const slot_facts& f) noexcept {
+  return first_match(slot_cases(), f);
+}
+
+ring_window window_of(const record_facts& f, unsigned k) noexcept {
+  const queue_base b = queue_base::unpack(f.ring(k).base);
+  ring_window w;
+  w.base = b.ticket;
+  w.from = std::max(f.record.head, b.ticket);
+  w.log2_slots = b.log2_slots;
+  if (k + 1 < f.commit().count) w.end = queue_base::unpack(f.ring(k + 1).base).ticket;
+  return w;
+}
+
+} // namespace chainring::detail

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Inside lib/ring: what recovery can find, as two tables of cases. Every record and every slot
+/// matches exactly one case; the tests try all patterns. Nothing here changes anything.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "chain/block_store.h"
+#include "chain/message.h"
+#include "ring/ring_media.h"
+
+namespace chainring::detail {
+
+/// What a record is judged by.
+struct record_facts {
+  queue_record record;                   ///< as read
+  std::optional<std::uint32_t> expected; ///< the incarnation it should have, where known
+  const block_store* blocks = nullptr;
+
+  /// Entry `k` of those that count, from the oldest.
+  [[nodiscard]] const queue_ring& ring(unsigned k) const noexcept;
+  [[nodiscard]] queue_commit commit() const noexcept { return queue_commit::unpack(record.commit); }
+};
+
+enum class record_case : std::uint8_t {
+  head_damaged,
+  commit_damaged,
+  other_incarnation,
+  empty,
+  ring_damaged,
+  one_ring,
+  several_rings,
+};
+
+struct record_row {
+  record_case is;
+  const char* text; ///< for notes: "queue 7: <text>"
+  bool (*matches)(const record_facts&) noexcept;
+};
+[[nodiscard]] std::span<const record_row> record_cases() noexcept;
+[[nodiscard]] const record_row& judge(const record_facts& f) noexcept;
+
+/// The tickets a ring may hold: from < ticket <= from + size, and not past `end`.
+struct ring_window {
+  std::uint64_t base = 0;
+  std::uint64_t from = 0;         ///< max(head, base)
+  std::uint64_t end = ticket_max; ///< the base of the ring that follows
+  unsigned log2_slots = 0;
+  [[nodiscard]] std::uint64_t size() const noexcept { return std::uint64_t{1} << log2_slots; }
+  [[nodiscard]] std::uint32_t index_of(std::uint64_t ticket) const noexcept {
+    return static_cast<std::uint32_t>((ticket - 1 - base) & (size() - 1));
+  }
+};
+[[nodiscard]] ring_window window_of(const record_facts& f, unsigned k) noexcept;
+
+/// What a slot is judged by.
+struct slot_facts {
+  std::uint64_t tag = 0;
+  std::uint32_t index = 0;
+  ring_window window;
+  message_status message = message_status::ok; ///< of its ref; a value queue: ok
+  [[nodiscard]] slot_tag as_tag() const noexcept { return slot_tag::unpack(tag); }
+};
+
+enum class slot_case : std::uint8_t {
+  cleared,
+  malformed,
+  elsewhere,
+  released,
+  ahead,
+  settled,
+  deliverable,
+  unpublished,
+  bad_message,
+};
+
+struct slot_row {
+  slot_case is;
+  const char* text;
+  bool damage;    ///< noted
+  bool in_window; ///< its ticket was given: the counter is not below it
+  bool (*matches)(const slot_facts&) noexcept;
+};
+[[nodiscard]] std::span<const slot_row> slot_cases() noexcept;
+[[nodiscard]] const slot_row& judge(const slot_facts& f) noexcept;
+
+} // namespace chainring::detail

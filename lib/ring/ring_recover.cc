@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Recovery: the cases of recover_cases.h, acted upon.
+//
+// The queue as it runs is rebuilt from its record and its slots alone: the head is where it was,
+// the ticket counter restarts at the largest ticket in the window, rte_ring's positions follow from
+// the two through its own calls, and tickets between them that did not land are holes. What will be
+// delivered counts a reference; everything else in the window is over, durably, before anything is
+// allocated, and counts none from then on.
+//
+// Edges and crash windows: see ring.cc. Here [P11], [P12], [P13], [P16], [A1], [A7], [A8], [R1],
+// [K1], [C1], [N1].
+#include <algorithm>
+
+#include "base/hook.h"
+#include "ring/queue_state.h"
+#include "ring/recover_cases.h"
+#include "ring/ring.h"
+
+namespace chainring {
+
+using namespace detail;
+
+namespace {
+
+constexpr std::size_t notes_max = 100;
+/// Voids stored before a drain, so that no journal overflows.
+constexpr std::uint64_t voids_per_drain = 1024;
+constexpr std::uint32_t prefetch_distance = 8;
+
+void note(queue_recovery& found, std::uint32_t queue, const std::string& text) {
+  if (found.notes.size() < notes_max)
+    found.notes.push_back("queue " + std::to_string(queue) + ": " + text);
+}
+
+void note_slot(queue_recovery& found, std::uint32_t queue, std::uint64_t ticket,
+               const slot_row& row) {
+  ++found.damaged_slots;
+  note(found, queue, "the slot of ticket " + std::to_string(ticket) + " " + row.text);
+}
+
+std::uint64_t read(const std::uint64_t& word) noexcept {
+  return std::atomic_ref(const_cast<std::uint64_t&>(word))
+      .load(std::memory_order_relaxed); // [A7] nobody else is at work yet
+}
+
+record_facts facts_of(const queue_record& r, const block_store& blocks,
+                      const incarnation_of* expected, std::uint32_t queue) {
+  record_facts f;
+  f.record.head = read(r.head);
+  f.record.commit = read(r.commit);
+  for (unsigned i = 0; i < queue_rings_max; ++i)
+    f.record.rings[i] = {read(r.rings[i].base), read(r.rings[i].chain)};
+  f.blocks = &blocks;
+  if (expected != nullptr && *expected) f.expected = (*expected)(queue);
+  return f;
+}
+
+chain chain_of(const queue_ring& r) noexcept {
+  return {static_cast<std::uint32_t>(r.chain), static_cast<std::uint32_t>(r.chain >> 32)};
+}
+
+ring_slot* slots_of(const block_store& blocks, const queue_ring& r) noexcept {
+  return reinterpret_cast<ring_slot*>(blocks.address(chain_of(r)) + ring_header_size);
+}
+
+/// The largest ticket given, as the window's tags show.
+std::uint64_t counter_of(const ring_slot* slots, const ring_window& w) noexcept {
+  std::uint64_t counter = w.from;
+  for (std::uint64_t i = 0; i < w.size(); ++i) {
+    const slot_facts f{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
+    if (judge(f).in_window) counter = std::max(counter, f.as_tag().ticket);
+  }
+  return counter;
+}
+
+} // namespace
+
+void queue_table::persist_as_read() noexcept {
+  if (seeded_bug("ring.recover_unread")) return;
+  // [P11] before [P12]: after process death what is read need not be durable.
+  //      Without it a head that a power cut takes back has freed blocks.
+  media_.flush_read(records_, bytes_for(count_)); // [P11] before [P12]
+  for (std::uint32_t queue = 0; queue < count_; ++queue) {
+    const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
+    const record_case is = judge(f).is;
+    if (is != record_case::one_ring && is != record_case::several_rings) continue;
+    for (unsigned k = 0; k < f.commit().count; ++k)
+      media_.flush_read(slots_of(blocks_, f.ring(k)),
+                        window_of(f, k).size() * sizeof(ring_slot)); // [P11] before [P12]
+  }
+}
+
+queue_recovery queue_table::check() const {
+  queue_recovery found;
+  for (std::uint32_t queue = 0; queue < count_; ++queue) {
+    const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
+    const record_row& row = judge(f);
+    if (row.is == record_case::empty) continue;
+    if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
+      ++found.damaged_queues;
+      note(found, queue, row.text);
+      continue;
+    }
+    ++found.queues;
+    for (unsigned k = 0; k < f.commit().count; ++k) {
+      const ring_window w = window_of(f, k);
+      const ring_slot* slots = slots_of(blocks_, f.ring(k));
+      for (std::uint64_t i = 0; i < w.size(); ++i) {
+        slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
+        message_view view;
+        if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
+          s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
+        const slot_row& is = judge(s);
+        found.entries += is.is == slot_case::deliverable;
+        found.voided += is.is == slot_case::unpublished;
+        if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
+      }
+    }
+  }
+  return found;
+}
+
+// Slot by slot. Returns how many were changed on media, flushed and not drained.
+std::uint64_t queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
+                                         queue_recovery& found) {
+  const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [K1] nobody else yet
+  const ring_window w{r.base, from, ticket_max, static_cast<unsigned>(std::countr_zero(r.size()))};
+  std::uint64_t changed = 0;
+  // [P12] before [P13]: what is void is so durably before anything is allocated.
+  //      Without it the slot's message is published by somebody else in the same generation.
+  auto change = [&](ring_slot& s, std::uint64_t tag) {
+    if (seeded_bug("ring.recover_unvoided")) return;
+    media_.store(&s.tag, tag);                            // [P12] before [P13]
+    media_.flush(&s, sizeof(ring_slot));                  // [P12] before [P13]
+    if (++changed % voids_per_drain == 0) media_.drain(); // [P12] before [P13]
+  };
+  for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
+    ring_slot& s = r.slots[r.index_of(t)];
+    if (messages_ != nullptr && t + prefetch_distance <= tail) {
+      const std::uint32_t next =
+          slot_ref(read(r.slots[r.index_of(t + prefetch_distance)].ref)).message().index;
+      if (next < messages_->count()) messages_->prefetch(next);
+    }
+    slot_facts f{read(s.tag), r.index_of(t), w, message_status::ok};
+    const slot_ref ref(read(s.ref));
+    if (judge(f).is == slot_case::deliverable && messages_ != nullptr && t <= tail)
+      f.message = messages_->recover_reference(ref.message());
+    const slot_row& row = judge(f);
+    if (row.damage || (row.in_window && t > tail)) {
+      note_slot(found, queue, t, row);
+      change(s, row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack() : 0); // [P12]
+    } else if (row.is == slot_case::unpublished) {
+      ++found.voided;
+      change(s, slot_tag{t, slot_state::voided}.pack()); // [P12]
+    }
+    if (t > tail) continue;
+    const bool serve = row.is == slot_case::deliverable;
+    found.entries += serve;
+    r.marks[r.index_of(t)].store(mark_of(t, serve ? mark_state::ready : mark_state::hole),
+                                 std::memory_order_relaxed); // [R1] nobody else yet
+  }
+  return changed;
+}
+
+std::uint64_t queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expected,
+                                         queue_recovery& found) {
+  state& s = *state_;
+  queue_state& q = at(queue);
+  queue_record& record = records_[queue];
+  const record_facts f = facts_of(record, blocks_, &expected, queue);
+  const record_row& row = judge(f);
+  auto damaged = [&](const std::string& text) {
+    ++found.damaged_queues;
+    note(found, queue, text);
+    q.damaged.store(true, std::memory_order_relaxed); // [A4] nobody else yet
+    return std::uint64_t{0};
+  };
+  q.rest_ticket = f.record.head <= ticket_max ? f.record.head : 0;
+  q.mode = f.commit().mode;
+  switch (row.is) {
+  case record_case::empty:
+    return 0;
+  case record_case::other_incarnation: {
+    ++found.restarted;
+    std::uint64_t word = f.record.commit;
+    const queue_commit next{*f.expected, 0, 0, q.mode};
+    // [P12] before [P13]: what it had linked is free from here on.
+    const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P12]
+    CHAINRING_ASSERT(stored);
+    media_.flush(&record, sizeof record); // [P12] before [P13]
+    return 1;
+  }
+  case record_case::one_ring:
+    break;
+  case record_case::head_damaged:
+  case record_case::commit_damaged:
+    q.mode = queue_mode::mpsc;
+    return damaged(row.text);
+  case record_case::ring_damaged:
+  case record_case::several_rings:
+    return damaged(row.text);
+  }
+
+  const chain at = chain_of(f.ring(0));
+  if (auto live = blocks_.mark_live(at); !live) return damaged("its ring: " + live.error().message);
+  const ring_window w = window_of(f, 0);
+  // rte_ring holds one fewer than it has slots; what was placed never filled it.
+  const std::uint64_t tail =
+      std::min(counter_of(slots_of(blocks_, f.ring(0)), w), w.from + w.size() - 1);
+  std::uint32_t capacity = static_cast<std::uint32_t>(w.size() - 1);
+  if (w.log2_slots == s.log2_slots && tail - w.from <= s.ring_capacity) capacity = s.ring_capacity;
+  std::atomic<std::uint32_t>* marks = s.marks.data() + (s.rings_used << s.log2_slots);
+  if (w.log2_slots != s.log2_slots) {
+    s.odd_marks.push_back(std::make_unique<std::atomic<std::uint32_t>[]>(w.size()));
+    marks = s.odd_marks.back().get();
+  }
+  ring_state& r = s.rings.data()[s.rings_used++];
+  make_ring(r, media_, blocks_, at, w.log2_slots, capacity, marks);
+  set_base(r, w.base, w.from, q.mode);
+  const std::uint64_t counter = seeded_bug("ring.counter_from_head") ? w.from : tail;
+  if (const auto depth = static_cast<std::uint32_t>(counter - w.from); depth != 0) {
+    rte_ring_zc_data unused;
+    const unsigned got =
+        rte_ring_enqueue_zc_bulk_elem_start(r.ring, sizeof(ring_slot), depth, &unused, nullptr);
+    CHAINRING_ASSERT(got == depth);
+    rte_ring_enqueue_zc_elem_finish(r.ring, depth);
+  }
+  r.next.store(counter, std::memory_order_relaxed); // [N1] nobody else yet
+  r.delivered = counter;
+  r.high_water.store(static_cast<std::uint32_t>(counter - w.from),
+                     std::memory_order_relaxed); // [N1] nobody else yet
+  const std::uint64_t changed = recover_slots(queue, r, tail, found);
+  r.owner.store(owner_of(queue, f.commit().incarnation), std::memory_order_relaxed); // [A5]
+  q.ring.store(&r, std::memory_order_release); // [A1] pairs with [A2]
+  ++found.queues;
+  return changed;
+}
+
+result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
+  std::uint64_t rings = 0;
+  for (std::uint32_t queue = 0; queue < count_; ++queue)
+    rings +=
+        judge(facts_of(records_[queue], blocks_, &expected, queue)).is == record_case::one_ring;
+  if (auto made = make_pool(rings); !made) return made.error();
+  queue_recovery found;
+  std::uint64_t changed = 0;
+  for (std::uint32_t queue = 0; queue < count_; ++queue) {
+    changed += recover_queue(queue, expected, found);
+    if (changed >= voids_per_drain) {
+      media_.drain(); // [P12] before [P13], in pieces
+      changed = 0;
+    }
+  }
+  return found;
+}
+
+result<void> queue_table::finish_recovery() {
+  refill(state_->options.stock);
+  return {};
+}
+
+} // namespace chainring
