@@ -141,15 +141,18 @@ int main(int argc, char** argv) {
   app.footer("Exit status: 0 done; 1 something failed or was not acknowledged; 2 wrong usage;\n"
              "27 the time of --timeout was over.");
 
+  // Where an option takes extra values, CLI11 splits one in brackets at its commas; topics may be
+  // so.
   typed t;
   std::string text, file;
   bool lines = false, whole = false, null = false, retain = false;
   auto* pub = app.add_subcommand("pub", "Publish messages; waits for the broker's acknowledgement");
   add_common(*pub, t);
   auto* to = pub->add_option_group("topic", "One of these says where to publish");
-  to->add_option("-t,--topic", t.topics, "Topic name")->expected(1);
+  to->add_option("-t,--topic", t.topics, "Topic name")->expected(1)->allow_extra_args(false);
   to->add_option("--topic-id,--predefined", t.topic_ids, "Predefined topic id")
       ->expected(1)
+      ->allow_extra_args(false)
       ->check(CLI::Range(1, 65534));
   to->require_option(1);
   auto* from = pub->add_option_group("message", "One of these says what to publish");
@@ -173,9 +176,11 @@ int main(int argc, char** argv) {
   auto* what = sub->add_option_group("topics", "At least one of these, each as often as needed");
   what->add_option("-t,--topic", t.topics, "Topic filter; + and # are wildcards")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all();
   what->add_option("--topic-id,--predefined", t.topic_ids, "Predefined topic id")
       ->expected(1)
+      ->allow_extra_args(false)
       ->take_all()
       ->check(CLI::Range(1, 65534));
   what->require_option();

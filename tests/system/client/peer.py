@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A scripted MQTT-SN peer on loopback, and the program under test run against it."""
+import os
+import socket
+import struct
+import subprocess
+import unittest
+
+CONNECT, CONNACK, WILLTOPICREQ, WILLTOPIC, WILLMSGREQ, WILLMSG = range(0x04, 0x0A)
+REGISTER, REGACK, PUBLISH, PUBACK, PUBCOMP, PUBREC, PUBREL = range(0x0A, 0x11)
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(0x12, 0x19)
+
+DUP, QOS1, QOS2, QOS_MINUS_1, RETAIN, WILL, CLEAN = 0x80, 0x20, 0x40, 0x60, 0x10, 0x08, 0x04
+PREDEFINED, SHORT = 0x01, 0x02
+ACCEPTED, CONGESTION, INVALID_TOPIC_ID, NOT_SUPPORTED = range(4)
+
+HANG_S = 60  # longest wait for what must come: detects a hang, nothing else
+
+
+class Peer:
+    """The broker's end: tells what the client sent, and answers what the test says."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(('127.0.0.1', 0))
+        self.port = self.socket.getsockname()[1]
+        self.client = None
+
+    def close(self):
+        self.socket.close()
+
+    def receive(self, timeout_s=HANG_S):
+        """(type, body) of the next message."""
+        self.socket.settimeout(timeout_s)
+        datagram, self.client = self.socket.recvfrom(65536)
+        header = 4 if datagram[0] == 1 else 2
+        length = struct.unpack('>H', datagram[1:3])[0] if header == 4 else datagram[0]
+        assert length == len(datagram), datagram.hex()
+        return datagram[header - 1], datagram[header:]
+
+    def expect(self, kind, again=()):
+        """The body of the next message, which is of this type; retransmissions of those types in
+        `again`, answered already, may come before it."""
+        while True:
+            got, body = self.receive()
+            if got == kind:
+                return body
+            assert got in again, 'expected type %#x, got %#x %s' % (kind, got, body.hex())
+
+    def send(self, kind, body=b''):
+        length = len(body) + 2
+        head = struct.pack('>BHB', 1, length + 2, kind) if length > 255 else struct.pack('>BB', length, kind)
+        self.socket.sendto(head + body, self.client)
+
+    def send_raw(self, datagram):
+        self.socket.sendto(datagram, self.client)
+
+    def accept(self, again=()):
+        """Takes the CONNECT and gives its body."""
+        body = self.expect(CONNECT, again)
+        self.send(CONNACK, bytes([ACCEPTED]))
+        return body
+
+    def register(self, topic_id, again=()):
+        """Takes a REGISTER, gives the topic."""
+        body = self.expect(REGISTER, again)
+        assert body[:2] == b'\0\0'
+        self.send(REGACK, struct.pack('>H', topic_id) + body[2:4] + bytes([ACCEPTED]))
+        return body[4:]
+
+    def subscribe(self, topic_id, code=ACCEPTED, again=()):
+        """Takes a SUBSCRIBE, gives (flags, the topic's octets)."""
+        body = self.expect(SUBSCRIBE, again)
+        self.send(SUBACK, bytes([body[0] & 0x60]) + struct.pack('>H', topic_id) + body[1:3] + bytes([code]))
+        return body[0], body[3:]
+
+    def publish(self, topic_id, data, flags=QOS1, msg_id=1):
+        self.send(PUBLISH, struct.pack('>BHH', flags, topic_id, msg_id) + data)
+
+    def puback(self, publish_body, code=ACCEPTED):
+        self.send(PUBACK, publish_body[1:5] + bytes([code]))
+
+    def farewell(self, again=()):
+        assert self.expect(DISCONNECT, again) == b''
+        self.send(DISCONNECT)
+
+
+class ClientTest(unittest.TestCase):
+    program = None
+
+    def setUp(self):
+        self.peer = Peer()
+        self.addCleanup(self.peer.close)
+
+    def start(self, command, *arguments, host='127.0.0.1', retry_s=HANG_S,
+              stdout=subprocess.PIPE):
+        """Runs the program; without retransmissions where the test is not about them."""
+        process = subprocess.Popen(
+            [self.program, command, '-h', host, '-p', str(self.peer.port), '--retry-interval', str(retry_s),
+             *arguments], stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
+            env=dict(os.environ, LC_ALL='C'))
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def finish(self, process, status, stdin=None):
+        """Waits for the program; gives what it wrote."""
+        out, err = process.communicate(stdin, timeout=HANG_S)
+        self.assertEqual(process.returncode, status, err.decode())
+        return out, err.decode()
