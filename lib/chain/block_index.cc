@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-//   edge                                                              breaks without it
-//   [I1] the bits of one mark() are one atomic word operation each    two overlapping chains,
-//   marked by
-//                                                                     two threads, are both live
-// Everything else is serialised by the block store's lock, and recovery by its caller's joins.
+//   edge                                                        breaks without it
+//   [I1] the bits of one mark() are set by atomic operations    of two overlapping chains, marked
+//        that return the word before                            by two threads, both are live
+// All else is serialised by the block store's lock, and recovery by its caller's joins.
 #include "chain/block_index.h"
 
 #include <algorithm>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-//   edge                                                              breaks without it
-//   [B1] a cache's entries and counts are the owner's between         two threads pop one run
-//        enter() and leave() (thread_cache.h), the lock holder's
-//        while revoked, and the owner's under the lock while not
-//   [B2] revoked changes only under the lock, and then every cache    a full store refuses while
-//   blocks
-//        is empty until it is restored                                lie in another thread's cache
-//   [B3] statistics and the hint before a revocation read counts      nothing: they are only counts
-//        of other threads at any moment
+//   edge                                                        breaks without it
+//   [B1] a cache's entries and counts are the owner's between   two threads pop one run
+//        enter() and leave() (thread_cache.h), the lock
+//        holder's while revoked, and the owner's under the
+//        lock while not
+//   [B2] revoked changes only under the lock, and then every    a full store refuses while blocks
+//        cache is empty until it is restored                    lie in another thread's cache
+//   [B3] statistics and the hint before a revocation read       nothing: they are only counts
+//        counts of other threads at any moment
 #include "chain/block_store.h"
 
 #include <algorithm>
@@ -303,7 +303,7 @@ bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
 
 void block_store::begin_recovery() noexcept {
   const std::lock_guard guard(state_->lock);
-  for (unsigned slot = 0; slot < max_thread_slots; ++slot)
+  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
     for (auto& count : state_->caches[slot].count)
       if (get(count) != 0) set(count, 0);
   state_->index.begin_marking(block_count_);
@@ -377,7 +377,7 @@ result<void> block_store::check() const {
   const std::lock_guard guard(state_->lock);
   if (auto ok = state_->index.check(block_count_); !ok) return ok;
   std::vector<bool> seen(block_count_);
-  for (unsigned slot = 0; slot < max_thread_slots; ++slot)
+  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
     for (std::uint32_t length = 1; length <= cached_lengths; ++length) {
       const thread_runs& cache = state_->caches[slot];
       for (std::uint32_t i = 0; i < get(cache.count[length - 1]); ++i) {

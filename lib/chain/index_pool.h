@@ -2,13 +2,12 @@
 /// Inside lib/chain: free descriptor numbers, in DRAM, last in first out, with a cache for each
 /// thread that all others can take back (thread_cache.h).
 ///
-///   edge                                                              breaks without it
-///   [N1] a cache is the owner's between enter() and leave(), the      two threads take one number
-///        lock holder's while revoked, the owner's under the lock
-///        while not
-///   [N2] statistics and the hint before a revocation read counts of   nothing: they are only
-///   counts
-///        other threads at any moment
+///   edge                                                        breaks without it
+///   [N1] a cache is the owner's between enter() and leave(),    two threads take one number
+///        the lock holder's while revoked, the owner's under
+///        the lock while not
+///   [N2] statistics and the hint before a revocation read       nothing: they are only counts
+///        counts of other threads at any moment
 #pragma once
 #include <algorithm>
 #include <atomic>

@@ -2,40 +2,35 @@
 //
 // Publishing: one commit word, and nothing drained here. S: stage(), F: flush_*(), C: commit.
 //
-//   edge                                                              breaks without it
-//   [S1] content and extent list are written in reserve() and         a published message with
-//   holes
-//        copy_in(), flushed by [F1], [F2]
-//   [S2] word 0 is stored before [S3] words 1 to 7, in one line       the old generation, still
-//                                                                     published, over the new
-//                                                                     fields
-//   [F1] content, [F2] extent list, [F3] descriptor flushed before    a published message with
-//   holes
-//        the caller's drain
-//   [C1] word 0 stored published (or held) after that drain;          a reader sees `published` and
-//   not
-//        a release, pairs with the acquire [C4]                       what it validates
-//   [F4] word 0 flushed before the caller's second drain              an acknowledged message is
-//   gone [C2] held -> published, [C3] identifier closed: exchanges of      one of two changes is
-//   undone
-//        the whole word, pair with [C4]
-//   [C5] word 1 acquired: it commits an extent list of its own        a reader follows a list that
-//   is
-//                                                                     not there yet
-//   [D1] a reference is dropped with release and the last one         blocks are reused while
-//   another
-//        acquires, so every holder's reads are over                   holder still reads them
-//   [D2] references are set or added while one is held                nothing: the count cannot be
-//   0 [D3] counters for statistics                                      nothing: they are only
-//   counts
+//   edge                                                        breaks without it
+//   [S1] content and extent list, written in reserve() and      a published message has holes
+//        copy_in(), precede [F1], [F2]
+//   [S2] word 0 is stored before [S3] words 1 to 7, in one      the old generation, still
+//        line                                                   published, over the new fields
+//   [F1] content, [F2] extent list flushed before the caller's  a published message has holes
+//        first drain
+//   [C1] word 0 stored published (or held) after that drain;    a reader sees `published` and
+//        a release, pairs with the acquire [C4]                 not what it makes valid
+//   [F3] word 0 flushed before the caller's second drain        an acknowledged message is gone
+//   [C2] held -> published, [C3] identifier closed: exchanges   one of two changes is undone
+//        of the whole word, pair with [C4]
+//   [C5] word 1 acquired: it may commit an extent list          a reader follows a list that is
+//                                                               not there yet
+//   [D1] a reference is dropped with release, and the last      blocks are reused while another
+//        one acquires, so every holder's reads are over         holder still reads them
+//   [D2] references are set or added while one is held          nothing: the count cannot be 0
+//   [D3] counters for statistics                                nothing: they are only counts
+//
+// The staged descriptor is not flushed before the first drain: its words precede word 0 in the
+// same line, so what makes word 0 durable makes them durable; a crash that leaves [C1] leaves
+// [S3].
 //
 // Crash windows, the drains being the caller's:
-//   [P1 < P2] [F1], [F2], [F3] and the slots drained before [C1] is stored. Crash between: the
-//             descriptor is staged, every slot that names it is void, its blocks are unreachable;
-//             the publisher was not acknowledged.
-//   [P2 < P3] [C1] stored, [F4] not drained: the message is in every queue or in none, by word 0.
-//   [P4 < P5] a place that names the message is removed and drained before its reference is
-//   dropped.
+//   [P1 < P2] [F1], [F2] and the slots drained before [C1] is stored. Crash between: the
+//             descriptor is staged, or still of the generation before; every slot that names it
+//             is void, its blocks are unreachable; the publisher was not acknowledged.
+//   [P2 < P3] [C1] stored, [F3] not drained: the message is in every queue or in none, by word 0.
+//   [P4 < P5] a place that names the message is removed, drained, then its reference dropped.
 //             Crash between: the place is gone, and recovery counts what is left.
 #include "chain/message.h"
 
@@ -274,8 +269,7 @@ void message_table::flush_staged(const message& m) noexcept {
   std::uint64_t left = m.fields.size();
   auto flush_content = [&](const chain& c) {
     const std::uint64_t n = std::min(left, blocks_.size_of(c));
-    if (!seeded_bug("chain.content_not_flushed"))
-      media_.flush(blocks_.address(c), n); // [F1] before the caller's drain; covers [S1]
+    media_.flush(blocks_.address(c), n); // [F1] before the caller's drain; covers [S1]
     left -= n;
   };
   if (m.chains.list) {
@@ -283,19 +277,17 @@ void message_table::flush_staged(const message& m) noexcept {
     const auto* list = reinterpret_cast<const std::uint64_t*>(blocks_.address(head));
     for (std::uint32_t i = 0; i < m.chains.count; ++i)
       flush_content(unpack_extent(list[i]));
+    const std::uint64_t list_bytes = std::uint64_t{m.chains.count} * sizeof(message_extent);
     if (!seeded_bug("chain.list_not_flushed"))
-      media_.flush(list,
-                   std::uint64_t{m.chains.count} * sizeof(message_extent)); // [F2] covers [S1]
+      media_.flush(list, list_bytes); // [F2] before the caller's drain; covers [S1]
   } else if (m.chains.count != 0) {
     flush_content({m.chains.first, m.chains.count});
   }
-  if (!seeded_bug("chain.descriptor_not_flushed"))
-    media_.flush(&table_[m.ref.index], sizeof(message_descriptor)); // [F3] covers [S2], [S3]
 }
 
 void message_table::publish(const message& m) noexcept {
   message_descriptor& d = table_[m.ref.index];
-  // [C1] after the drain of [F1], [F2], [F3] and the slots; pairs with [C4]. [P1 < P2]
+  // [C1] after the drain of [F1], [F2] and the slots; pairs with [C4]. [P1 < P2]
   media_.store_release(
       &d.state,
       message_word0{m.ref.generation, message_state::published, m.fields.identifier_open}.pack());
@@ -310,8 +302,7 @@ void message_table::hold(const message& m) noexcept {
 }
 
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
-  if (!seeded_bug("chain.commit_not_flushed"))
-    media_.flush(&table_[index], sizeof(message_descriptor)); // [F4] covers [C1], [C2], [C3]
+  media_.flush(&table_[index], sizeof(message_descriptor)); // [F3] covers [C1], [C2], [C3]
 }
 
 void message_table::discard(message& m) noexcept {

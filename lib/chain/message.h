@@ -191,7 +191,8 @@ class message_table {
   /// Stores the descriptor: `staged` with the next generation first, then the rest. Everything is
   /// copied in.
   void stage(message& m) noexcept;
-  /// Flushes the content, the extent list and the descriptor. The caller drains before publish().
+  /// Flushes the content and the extent list; the caller drains before publish(). The descriptor
+  /// becomes durable with its commit word, which is in the same line and behind it.
   void flush_staged(const message& m) noexcept;
   /// The one commit. The caller then flush_published()es and drains, and only then is the message
   /// ready for consumers and acknowledged.

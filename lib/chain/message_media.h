@@ -6,9 +6,8 @@
 ///        +--------+-----+-------+------------+
 ///   0    | generat|state| open  | 0          |  word 0, the commit word
 ///        +--------+-----+-------+------------+
-///   8    | first block        | count   | L  |  word 1: a chain (L=0: `count` blocks) or the
-///   extent
-///        +--------------------+---------+----+          list (L=1: `count` extents, one chain)
+///   8    | first block        | count   | L  |  word 1: a chain of `count` blocks (L=0), or the
+///        +--------------------+---------+----+          list, one chain, of `count` extents (L=1)
 ///  16    | payload size       | topic | prop |  word 2: bytes
 ///        +--------------------+-------+------+
 ///  24    | CRC32C             | packet|q|flag|  word 3

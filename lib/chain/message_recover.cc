@@ -5,37 +5,30 @@
 // Cases, for a place (slot, retained cell, will, open identifier) that names {index, generation};
 // each pattern of index and word 0 matches exactly one:
 //
-//   case                                             verdict           the place
-//   [K1] index beyond the table                      out_of_range      damage: void it
-//   [K2] word 0 not well formed                      damaged           damage: void it
-//   [K3] another generation                          stale_generation  it landed and its descriptor
-//   did
-//                                                                      not, or it is of an older
-//                                                                      message in a place already
-//                                                                      removed: void
-//   [K4] free or staged, or held for a place that    not_published     a burst cut off before its
-//        only names published ones                                     commit: void it
-//   [K5] published (held), fields or extents not     damaged           damage: void it
+//   case                                           verdict           the place
+//   [K1] index beyond the table                    out_of_range      damage: void it
+//   [K2] word 0 not well formed                    damaged           damage: void it
+//   [K3] another generation                        stale_generation  it landed and its descriptor
+//                                                                    did not: void it
+//   [K4] free or staged, or held for a place that  not_published     a burst cut off before its
+//        only names published ones                                   commit: void it
+//   [K5] published (held), fields or extents not   damaged           damage: void it
 //        valid, or a chain overlaps a live one
-//   [K6] published (held) and valid                  ok                it counts
+//   [K6] published (held) and valid                ok                it counts
 //
-//   edge                                                              breaks without it
-//   [V1] flush_read of the table, drained by the caller before it     a message seen as published
-//   after
-//        acts                                                         process death is delivered,
-//        then
-//                                                                     gone after a power cut
-//   [V2] first reference: count 0 -> marking acquires, [V3] releases  two recovering threads mark
-//   one
-//        the verdict; a second reference waits for [V3], acquires     message's chains, and one
-//        takes it by [V4]                                                   it for damaged
+//   edge                                                        breaks without it
+//   [V1] flush_read of the table, drained by the caller         a message seen as published after
+//        before it acts                                         process death is delivered, then
+//                                                               gone after a power cut
+//   [V2] first reference: count 0 -> marking, acquires; [V3]    two recovering threads mark one
+//        releases the verdict; a second reference waits for     message's chains, and one takes
+//        [V3] and acquires it by [V4]                           it for damaged
 //
-// Extent lists need no flush_read: their drain came before word 0 was stored (message.cc [P1 <
-// P2]), so a list that word 0 makes valid is durable in every state a crash leaves.
+// Extent lists need no flush_read: their drain came before word 0 was stored (message.cc,
+// [P1 < P2]), so a list that word 0 makes valid is durable in every state a crash leaves.
 #include <string>
 
 #include "base/assert.h"
-#include "base/hook.h"
 #include "base/idle.h"
 #include "chain/message.h"
 #include "chain/message_state.h"
@@ -88,7 +81,6 @@ message_check message_table::check() const noexcept {
 }
 
 void message_table::persist_as_read() noexcept {
-  if (seeded_bug("chain.read_not_persisted")) return;
   media_.flush_read(table_, std::uint64_t{count_} * sizeof(message_descriptor)); // [V1]
 }
 

@@ -7,18 +7,19 @@
 /// moved to the revoker's side, where it is a membarrier(2) system call; without that call in the
 /// kernel the owner pays the fence.
 ///
-///   edge                                                           breaks without it
-///   [T1] owner: busy = 1, then [T3] reads revoked, with [T2]       owner and revoker both inside
-///        between; revoker: [T4] revoked = 1, [T5], [T6] reads busy
-///   [T7] owner: busy = 0 release -> [T6] acquire                   revoker misses the owner's last
-///   entries [T8] revoker: revoked = 0 release -> [T3] acquire              owner finds entries
-///   that were taken back [T9] read under the lock that all changes are made under       nothing:
-///   an assertion of who calls [T10] the next holder acquires what [T12] released, [T11] is   two
-///   holders, stale state
-///        only a hint
-///   [T13] a slot is counted before its owner's first [T1];          revoker overlooks a new
-///   thread's cache
-///        [T14] revoker reads the count behind [T5]
+///   edge                                                        breaks without it
+///   [T1] owner: busy = 1, then [T3] reads revoked, with [T2]    owner and revoker both inside
+///        between; revoker: [T4] revoked = 1, then [T6] reads
+///        busy, with [T5] between
+///   [T7] owner: busy = 0 release -> [T6] acquire                revoker misses the owner's last
+///                                                               entries
+///   [T8] revoker: revoked = 0 release -> [T3] acquire           owner finds entries that were
+///                                                               taken back
+///   [T9] read under the lock that all changes are made under    nothing
+///   [T10] a holder acquires what the one before released by     two holders; stale state
+///         [T12]; [T11] is only a hint to try again
+///   [T13] a slot is counted before its owner's first [T1];      revoker overlooks the cache of
+///         the revoker reads the count, [T14], behind [T5]       a new thread
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -29,6 +30,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../base/assert.h"
 #include "../base/idle.h"
 #include "../base/thread_slot.h"
 
@@ -84,8 +86,9 @@ class revocable {
   }
   void revoke() noexcept {
     revoked_.store(true, std::memory_order_relaxed); // [T4] before [T6], by [T5]; pairs with [T3]
+    // [T5] as a membarrier; pairs with [T2]
     if (by_kernel_)
-      syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); // [T5]
+      CHAINRING_ASSERT(syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
     else
       std::atomic_thread_fence(std::memory_order_seq_cst); // [T5] pairs with [T2]
   }
@@ -96,8 +99,9 @@ class revocable {
   /// After revoke(): this owner is out, and what it did is visible.
   static void wait_out(const std::atomic<std::uint32_t>& busy) noexcept {
     idle_policy wait;
+    // [T6] pairs with [T1], [T7]
     while (busy.load(std::memory_order_acquire) != 0)
-      wait.idle(); // [T6] pairs with [T1], [T7]
+      wait.idle();
   }
   void restore() noexcept {
     revoked_.store(false, std::memory_order_release); // [T8] pairs with [T3]
@@ -114,8 +118,9 @@ class short_lock {
   void lock() noexcept {
     idle_policy wait;
     while (held_.exchange(true, std::memory_order_acquire)) // [T10] pairs with [T12]
+      // [T11] only a hint to try again
       while (held_.load(std::memory_order_relaxed))
-        wait.idle(); // [T11] only a hint to try again
+        wait.idle();
   }
   void unlock() noexcept {
     held_.store(false, std::memory_order_release); // [T12] pairs with [T10]
