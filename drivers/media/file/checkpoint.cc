@@ -29,6 +29,7 @@ constexpr std::size_t pages_per_sync = 512;
 } // namespace
 
 void checkpoint::collect(std::uint64_t line, std::uint64_t lines, const std::byte* bytes) {
+  if (seeded_bug("file_checkpoint_working_lines")) bytes = working_ + line * cacheline_size;
   for (std::uint64_t i = 0; i < lines; ++i)
     copies_.push_back({line + i, bytes + i * cacheline_size});
 }
@@ -116,7 +117,7 @@ int checkpoint::write_image() noexcept {
     if (int e = image_.sync(); e != 0) return e;
     dirty_pages = 0;
   }
-  return image_.sync();
+  return seeded_bug("file_image_not_synced") ? 0 : image_.sync();
 }
 
 bool checkpoint::step(std::uint64_t salt) noexcept {
@@ -137,12 +138,16 @@ bool checkpoint::step(std::uint64_t salt) noexcept {
     }
   }
   hook_point("checkpoint_image_synced");
+  if (seeded_bug("file_space_reused_early")) {
+    journal_.release(end);
+    return true;
+  }
   // [K2] pairs with [K3]
   const int e = container_.update(image_, [&](file_format::header& h) {
     h.tail = end.position;
     h.tail_sequence = end.sequence;
     h.tail_crc = end.crc;
-    if (salt != 0) h.salt = salt;
+    if (salt != 0 && !seeded_bug("file_salt_kept")) h.salt = salt;
   });
   if (e != 0) {
     failure_.fail("a write of the header", e);

@@ -24,6 +24,9 @@ class checkpoint {
   /// or it failed. With `salt` not 0, the header takes it as the salt of the records to come.
   bool step(std::uint64_t salt = 0) noexcept;
 
+  /// Where the seeded bug "file_checkpoint_working_lines" finds them. Nothing else reads them here.
+  void seed_bugs_on(const std::byte* working) noexcept { working_ = working; }
+
  private:
   struct copy {
     std::uint64_t line;
@@ -40,6 +43,7 @@ class checkpoint {
   block_file& image_;
   failure_latch& failure_;
   std::uint64_t image_offset_ = 0;
+  const std::byte* working_ = nullptr;
   std::vector<copy> copies_, scratch_;
   std::vector<std::byte> window_;
 };

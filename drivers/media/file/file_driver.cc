@@ -35,6 +35,23 @@ result<void> checked_place(const media_options& options) {
                    "hugetlb, whose class is process"};
 }
 
+/// A quarter of the journal bounds one drain: less than this could not hold a busy burst.
+constexpr std::uint64_t journal_size_min = 1u << 20;
+
+result<media_options> with_journal_size(media_options options) {
+  if (options.journal_size == 0) return options;
+  if (options.journal_size < journal_size_min ||
+      options.journal_size > file_format::journal_size_max)
+    return error{errc::invalid_argument, "region file " + options.path + ": journal_size " +
+                                             std::to_string(options.journal_size) +
+                                             ": expected between " +
+                                             std::to_string(journal_size_min) + " and " +
+                                             std::to_string(file_format::journal_size_max) +
+                                             " bytes, of which one drain may take a quarter"};
+  options.journal_size = align_up(options.journal_size, file_format::journal_size_unit);
+  return options;
+}
+
 result<file_parts> open_parts(const media_options& options, open_mode mode) {
   auto locked = detail::open_locked(options.path, mode);
   if (!locked) return locked.error();
@@ -83,15 +100,19 @@ result<std::unique_ptr<media>> create(const media_options& options) {
     return error{errc::invalid_argument,
                  "region file " + options.path + ": cannot create it read-only"};
   if (auto ok = checked_place(options); !ok) return ok.error();
+  auto checked = with_journal_size(options);
+  if (!checked) return checked.error();
+  if (auto ok = detail::checked_sizes(options, 0, file_format::image_size_unit); !ok)
+    return ok.error();
   auto parts = open_parts(options, open_mode::create);
   if (!parts) return parts.error();
   const auto give_up = [&](error e) {
     (void)unlink(options.path.c_str());
     return e;
   };
-  if (auto done = file_media::format(*parts, options); !done) return give_up(done.error());
+  if (auto done = file_media::format(*parts, *checked); !done) return give_up(done.error());
   if (auto done = detail::sync_directory_of(options.path); !done) return give_up(done.error());
-  media_options opening = options;
+  media_options opening = *checked;
   opening.size = 0;
   auto m = attach(std::move(*parts), opening);
   if (!m) return give_up(m.error());
@@ -102,13 +123,15 @@ result<std::unique_ptr<media>> open(const media_options& options) {
   if (auto ok = refuse_emulated(options); !ok) return ok.error();
   if (!options.read_only)
     if (auto ok = checked_place(options); !ok) return ok.error();
+  auto checked = with_journal_size(options);
+  if (!checked) return checked.error();
   auto parts =
       open_parts(options, options.read_only ? open_mode::read_only : open_mode::read_write);
   if (!parts) return parts.error();
   // The name too: who created it may have died before its directory was synced.
   if (!options.read_only)
     if (auto done = detail::sync_directory_of(options.path); !done) return done.error();
-  return attach(std::move(*parts), options);
+  return attach(std::move(*parts), *checked);
 }
 
 } // namespace

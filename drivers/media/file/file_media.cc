@@ -50,18 +50,6 @@ error sized(const media_options& options, const std::string& text) {
   return {errc::invalid_argument, "region file " + options.path + ": " + text};
 }
 
-result<std::uint64_t> checked_journal_size(const media_options& options) {
-  if (options.journal_size == 0) return file_format::journal_size_default;
-  if (options.journal_size < file_format::journal_size_min ||
-      options.journal_size > file_format::journal_size_max)
-    return sized(options, "journal_size " + std::to_string(options.journal_size) +
-                              ": expected between " +
-                              std::to_string(file_format::journal_size_min) + " and " +
-                              std::to_string(file_format::journal_size_max) +
-                              " bytes, since one record may take at most a quarter of it");
-  return align_up(options.journal_size, file_format::journal_size_unit);
-}
-
 } // namespace
 
 // --- creating and opening
@@ -70,26 +58,29 @@ result<std::uint64_t> checked_journal_size(const media_options& options) {
 result<void> file_media::format(file_parts& parts, const media_options& options) {
   auto sizes = detail::checked_sizes(options, 0, file_format::image_size_unit);
   if (!sizes) return sizes.error();
-  auto journal_size = checked_journal_size(options);
-  if (!journal_size) return journal_size.error();
+  const std::uint64_t journal_size =
+      options.journal_size == 0 ? file_format::journal_size_default : options.journal_size;
+  CHAINRING_ASSERT(journal_size >= file_format::journal_size_min &&
+                   journal_size <= file_format::journal_size_max &&
+                   journal_size % file_format::journal_size_unit == 0);
   const std::string name = "region file " + options.path + ": ";
   const auto failed = [&](const char* what, int e) {
     return system_error(e == ENOSPC || e == EDQUOT ? errc::no_space : errc::io, name + what, e);
   };
-  const std::uint64_t end = file_format::image_offset(*journal_size) + sizes->size;
+  const std::uint64_t end = file_format::image_offset(journal_size) + sizes->size;
   if (int e = parts.image->allocate(0, end); e != 0)
     return failed(("cannot allocate " + std::to_string(end) + " bytes").c_str(), e);
   // Written once, so that no commit has to convert a fresh extent, which costs a journal commit of
   // the file system.
   const std::vector<std::byte> zeros(1u << 20);
-  for (std::uint64_t at = 0; at < *journal_size; at += zeros.size()) {
-    const std::uint64_t n = std::min<std::uint64_t>(zeros.size(), *journal_size - at);
+  for (std::uint64_t at = 0; at < journal_size; at += zeros.size()) {
+    const std::uint64_t n = std::min<std::uint64_t>(zeros.size(), journal_size - at);
     if (int e = write_all(*parts.image, file_format::journal_offset + at, zeros.data(), n); e != 0)
       return failed("cannot write its journal", e);
   }
   // [O3] pairs with [O4]
   if (int e = parts.image->sync(); e != 0) return failed("cannot sync it", e);
-  container fresh(*journal_size, sizes->size, parts.draw_salt());
+  container fresh(journal_size, sizes->size, parts.draw_salt());
   // [O4] pairs with [O3]
   if (int e = fresh.update(*parts.image, [](file_format::header&) {}); e != 0)
     return failed("cannot write its header", e);
@@ -108,8 +99,7 @@ result<std::unique_ptr<file_media>> file_media::attach(file_parts parts,
                                                        const media_options& options) {
   auto h = container::load(*parts.journal, options.path, parts.file_bytes);
   if (!h) return h.error();
-  if (options.journal_size != 0 &&
-      align_up(options.journal_size, file_format::journal_size_unit) != h->journal_size)
+  if (options.journal_size != 0 && options.journal_size != h->journal_size)
     return sized(options, "journal_size " + std::to_string(options.journal_size) +
                               ": it was created with " + std::to_string(h->journal_size) +
                               ", which stays; open it with journal_size 0");
@@ -151,14 +141,15 @@ result<void> file_media::fill(const media_options& options) {
 
   const std::uint64_t salt = parts_.draw_salt();
   int e = container_.rewrite(*parts_.journal);
-  if (e == 0) e = journal_.rewrite();
+  if (e == 0 && !seeded_bug("file_replay_not_rewritten")) e = journal_.rewrite();
   if (e == 0) e = parts_.journal->sync(); // [D3] pairs with [D4]
   if (e != 0)
     return system_error(errc::io, "region file " + path_ + ": cannot write its journal again", e);
   hook_point("replay_rewritten");
   // [D4] [O1] pairs with [D3] and [O2]
+  checkpoint_.seed_bugs_on(memory_.base());
   if (!checkpoint_.step(salt)) return status();
-  journal_.set_salt(salt); // [O2] pairs with [O1]
+  journal_.set_salt(container_.now().salt); // [O2] pairs with [O1]
   kind_ = kind::driver;
   if (parts_.threads) start_threads();
   return {};

@@ -218,6 +218,12 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
     const std::uint64_t table = file_format::table_bytes(extents.size());
     std::memset(to + extents.size_bytes(), 0, table - extents.size_bytes());
     to += table;
+    const bool early = seeded_bug("file_lines_copied_after_lock");
+    if (early) {
+      appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4], too early
+      lock_.unlock();
+      hook_point("journal_position_taken");
+    }
     for (const extent e : extents) {
       const std::byte* from = image + file_format::first_line(e) * cacheline_size;
       for (std::uint64_t n = file_format::lines_of(e); n > 0; --n) {
@@ -226,8 +232,10 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
         from += cacheline_size;
       }
     }
-    appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4]
-    lock_.unlock();
+    if (!early) {
+      appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4]
+      lock_.unlock();
+    }
     appended = true;
     break;
   }
@@ -261,7 +269,7 @@ bool journal::commit_step() noexcept {
   }
   hook_point("journal_written");
   // [D1 < D2] the sync returned before `durable` moves.
-  if (int e = file_.sync(); e != 0) {
+  if (int e = seeded_bug("file_commit_not_synced") ? 0 : file_.sync(); e != 0) {
     failure_.fail("a sync of the journal", e);
     return false;
   }

@@ -64,7 +64,9 @@ void keeps_its_bytes(const std::string& where, std::uint64_t size) {
   EXPECT_EQ(*reinterpret_cast<std::uint64_t*>((*m)->base() + 2 * size - 8), 43u);
 }
 
-TEST(Hugetlb, KeepsItsBytesOnTmpfsThroughGrowthAndReopen) { keeps_its_bytes("/dev/shm", 1 << 20); }
+TEST(Hugetlb, KeepsItsBytesOnTmpfsThroughGrowthAndReopen) {
+  keeps_its_bytes("/dev/shm", 1 << 20);
+}
 
 TEST(Hugetlb, KeepsItsBytesOnHugetlbfsWhereThereIsOne) {
   const std::string where = hugetlbfs();
@@ -104,7 +106,7 @@ TEST(Hugetlb, LeavesNoFileBehindWhereThereIsNoRoom) {
   const directory d("/dev/shm");
   auto m = create_media(at(d.file("region"), std::uint64_t{1} << 46));
   ASSERT_FALSE(m);
-  struct stat st{};
+  struct stat st {};
   EXPECT_NE(stat(d.file("region").c_str(), &st), 0);
 }
 

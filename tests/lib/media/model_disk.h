@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A file whose page cache and disk are two things, for crashing and failing the journal.
+#pragma once
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "media/file/block_file.h"
+
+namespace chainring::test {
+
+using file_bytes = std::vector<std::byte>;
+
+/// Writes reach the page cache at once and the disk sector by sector: after a power cut each sector
+/// of 512 bytes holds what the last sync put there or any of its versions since, independently of
+/// every other. A failed sync leaves the page cache clean and the disk without the writes, as Linux
+/// does: no later sync brings them. Single-threaded.
+class model_disk {
+ public:
+  enum class fault : std::uint8_t { none, eio, enospc, short_then_eio, nothing_moves };
+
+  explicit model_disk(file_bytes content = {}) : visible_(content), durable_(std::move(content)) {}
+
+  /// A description of the file; the disk outlives it.
+  [[nodiscard]] std::unique_ptr<block_file> open();
+
+  [[nodiscard]] const file_bytes& visible() const { return visible_; }
+  /// Calls `check` with what a power cut now may leave: every combination where there are at most
+  /// `exhaustive_max`, else none, all, all but one, one alone, and `random` seeded choices.
+  void each_crash(std::uint64_t seed, std::size_t exhaustive_max, std::size_t random,
+                  const std::function<void(const file_bytes&)>& check) const;
+
+  /// Called before each sync takes effect.
+  std::function<void()> before_sync;
+
+  // --- faults -----------------------------------------------------------------------------------
+  /// Writes, syncs and allocations so far; reads are not counted.
+  std::uint64_t changes = 0;
+  /// The change that fails, counted from 0, and how.
+  std::uint64_t fail_at = UINT64_MAX;
+  fault how = fault::none;
+  /// Reads fail from here on.
+  bool fail_reads = false;
+
+ private:
+  static constexpr std::uint64_t sector_size = 512;
+  using sector = std::array<std::byte, sector_size>;
+  struct view;
+
+  bool fails() { return changes++ == fail_at; }
+  void put(std::uint64_t offset, const void* from, std::size_t n);
+  void resize(std::uint64_t from, std::uint64_t to);
+  void remember(std::uint64_t sector_index);
+  void settle();
+  /// `choice[i]`: 0 the durable content of the i-th pending sector, else its version choice[i]-1.
+  [[nodiscard]] file_bytes state(const std::vector<std::size_t>& choice) const;
+
+  file_bytes visible_, durable_;
+  std::map<std::uint64_t, std::vector<sector>> pending_;
+};
+
+} // namespace chainring::test
