@@ -166,7 +166,8 @@ struct block_store::state {
     return true;
   }
 
-  unsigned allocate_behind_cache(std::uint32_t blocks, std::span<chain> out) noexcept {
+  [[gnu::noinline]] unsigned allocate_behind_cache(std::uint32_t blocks,
+                                                   std::span<chain> out) noexcept {
     const std::lock_guard guard(lock);
     CHAINRING_ASSERT(!recovering);
     if (cached_length(blocks) && !out.empty() && get(mine().count[blocks - 1]) == 0 &&
@@ -183,7 +184,7 @@ struct block_store::state {
     return used;
   }
 
-  void release_behind_cache(const chain& c) noexcept {
+  [[gnu::noinline]] void release_behind_cache(const chain& c) noexcept {
     const std::lock_guard guard(lock);
     CHAINRING_ASSERT(!recovering);
     if (cached_length(c.blocks) && !caches_open.revoked()) {
@@ -250,7 +251,12 @@ unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexc
 }
 
 bool block_store::allocate_contiguous(std::uint32_t blocks, chain& out) noexcept {
-  return allocate(blocks, std::span(&out, 1)) == 1;
+  if (state_->cached_length(blocks) && state_->pop(blocks, out.first)) {
+    out.blocks = blocks;
+    return true;
+  }
+  CHAINRING_ASSERT(blocks != 0);
+  return state_->allocate_behind_cache(blocks, std::span(&out, 1)) == 1;
 }
 
 bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept {
@@ -281,8 +287,25 @@ void block_store::release(const chain& c) noexcept {
 }
 
 void block_store::release(std::span<const chain> chains) noexcept {
-  for (const chain& c : chains)
-    release(c);
+  std::size_t i = 0;
+  if (chains.size() > 1 && state_->cache_runs_max != 0) {
+    // As many as the cache takes, in one visit.
+    thread_runs& cache = state_->mine();
+    if (state_->caches_open.enter(cache.busy)) {
+      for (; i < chains.size(); ++i) {
+        const chain& c = chains[i];
+        CHAINRING_ASSERT(valid(c));
+        if (c.blocks > cached_lengths) break;
+        const std::uint32_t n = get(cache.count[c.blocks - 1]);
+        if (n >= state_->cache_runs_max) break;
+        set(cache.firsts[c.blocks - 1][n], c.first);
+        set(cache.count[c.blocks - 1], n + 1);
+      }
+      state_->caches_open.leave(cache.busy);
+    }
+  }
+  for (; i < chains.size(); ++i)
+    release(chains[i]);
 }
 
 bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {

@@ -39,7 +39,7 @@ namespace chainring::detail {
 /// Slots that ever had a cache: what a revoker has to look at.
 inline std::atomic<unsigned> slots_seen{0};
 
-inline unsigned first_slot() noexcept {
+[[gnu::noinline]] inline unsigned first_slot() noexcept {
   const unsigned slot = thread_slot();
   unsigned seen = slots_seen.load(std::memory_order_relaxed); // [T13]
   while (seen <= slot && !slots_seen.compare_exchange_weak(
@@ -49,9 +49,12 @@ inline unsigned first_slot() noexcept {
   return slot;
 }
 
+/// This thread's slot plus one, 0 before its first use. Initial-exec: one load, no call, from a
+/// shared library too.
+[[gnu::tls_model("initial-exec")]] inline constinit thread_local unsigned slot_plus_one = 0;
+
 /// This thread's slot without the guarded call behind thread_slot().
 inline unsigned my_slot() noexcept {
-  thread_local unsigned slot_plus_one = 0;
   if (slot_plus_one == 0) [[unlikely]]
     slot_plus_one = first_slot() + 1;
   return slot_plus_one - 1;
