@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Queues, a message table and a block store in one media, opened as a region is.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "chain/message.h"
+#include "ring/ring.h"
+
+namespace chainring::test {
+
+struct queue_layout {
+  std::uint32_t queues = 4;
+  std::uint32_t descriptors = 64;
+  std::uint32_t block_size = 64;
+  std::uint32_t blocks = 512;
+  bool values = false; ///< value queues
+  queue_table_options options{.slots = 8, .capacity = 0, .rings_max = 0, .stock = 4};
+
+  [[nodiscard]] std::uint64_t table() const { return std::uint64_t{64} * queues; }
+  [[nodiscard]] std::uint64_t chains() const { return table() + std::uint64_t{64} * descriptors; }
+  [[nodiscard]] std::uint64_t size() const { return chains() + std::uint64_t{block_size} * blocks; }
+};
+
+/// Opening and every call goes through production code, in the order that design prescribes.
+struct queues_on_media {
+  media& m;
+  queue_layout l;
+  std::unique_ptr<block_store> blocks;
+  std::unique_ptr<message_table> messages;
+  std::unique_ptr<queue_table> queues;
+  queue_recovery found;
+
+  explicit queues_on_media(media& on, const queue_layout& layout = {},
+                           const incarnation_of& expected = {}, bool caches = false)
+      : m(on), l(layout) {
+    blocks = block_store::create(on, l.chains(), l.block_size, l.blocks,
+                                 {.cache_runs_max = caches ? 64u : 0u})
+                 .value();
+    messages = message_table::create(on, l.table(), l.descriptors, *blocks,
+                                     {.cache_descriptors_max = caches ? 64u : 0u})
+                   .value();
+    queues = queue_table::create(on, 0, l.queues, *blocks, l.values ? nullptr : messages.get(),
+                                 l.options)
+                 .value();
+    blocks->begin_recovery();
+    messages->begin_recovery();
+    messages->persist_as_read();
+    queues->persist_as_read();
+    m.drain();
+    found = queues->recover(expected).value();
+    m.drain();
+    messages->finish_recovery();
+    blocks->finish_recovery();
+    const bool served = queues->finish_recovery().ok();
+    CHAINRING_ASSERT(served);
+  }
+
+  queue_table* operator->() const { return queues.get(); }
+  [[nodiscard]] queue_record& record(std::uint32_t queue) const {
+    return reinterpret_cast<queue_record*>(m.base())[queue];
+  }
+  [[nodiscard]] ring_slot* slots(std::uint32_t queue) const {
+    const auto first = static_cast<std::uint32_t>(record(queue).rings[0].chain);
+    return reinterpret_cast<ring_slot*>(m.base() + l.chains() +
+                                        std::uint64_t{first} * l.block_size + ring_header_size);
+  }
+
+  // --- messages that say who they are ---
+  static message_fields fields(std::uint64_t id, std::uint32_t payload = 24) {
+    message_fields f;
+    f.payload_size = payload;
+    f.qos = 1;
+    f.published_ns = id;
+    return f;
+  }
+  [[nodiscard]] bool stage(std::uint64_t id, message& out, std::uint32_t payload = 24) const {
+    if (!messages->reserve(fields(id, payload), out)) return false;
+    std::vector<std::uint64_t> words(payload / 8, id * 0x9e3779b97f4a7c15);
+    messages->copy_in(out, words.data(), payload);
+    messages->stage(out);
+    return true;
+  }
+  /// 0: not whole.
+  [[nodiscard]] std::uint64_t id_of(message_ref ref) const {
+    message_view v;
+    if (messages->view(ref, v) != message_status::ok || !messages->verify(v)) return 0;
+    std::vector<std::uint64_t> words(v.payload.remaining() / 8);
+    v.payload.copy_out(words.data(), words.size() * 8);
+    for (std::uint64_t w : words)
+      if (w != v.fields.published_ns * 0x9e3779b97f4a7c15) return 0;
+    return v.fields.published_ns;
+  }
+
+  /// The whole burst of one message. False: it is in none of the queues.
+  bool publish(std::uint64_t id, std::initializer_list<std::uint32_t> to,
+               std::uint16_t delivery = 1, std::uint32_t payload = 24) const {
+    for (std::uint32_t q : to)
+      if (queues->prepare_now(q) != prepare_status::ready) return false;
+    message msg;
+    if (!stage(id, msg, payload)) return false;
+    messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
+    const slot_ref ref(msg.ref, delivery);
+    std::vector<placement> placed;
+    for (std::uint32_t q : to) {
+      placement p;
+      if (queues->place(q, {&ref, 1}, p) != place_status::placed) break;
+      placed.push_back(p);
+    }
+    const bool whole = placed.size() == to.size();
+    if (!whole)
+      for (const placement& p : placed)
+        queues->void_placed(p);
+    messages->flush_staged(msg);
+    for (const placement& p : placed)
+      queues->flush_placed(p);
+    m.drain();
+    if (!whole) {
+      messages->drop_reference(msg.ref.index,
+                               static_cast<std::uint32_t>(to.size() - placed.size()));
+      messages->discard(msg);
+      return false;
+    }
+    messages->publish(msg);
+    messages->flush_published(msg);
+    m.drain();
+    for (const placement& p : placed)
+      queues->ready(p);
+    messages->drop_reference(msg.ref.index);
+    return true;
+  }
+  [[nodiscard]] std::vector<leased> lease(std::uint32_t queue, std::size_t n = 64) const {
+    std::vector<leased> out(n);
+    out.resize(queues->lease(queue, out));
+    return out;
+  }
+  [[nodiscard]] std::vector<std::uint64_t> ids(std::uint32_t queue, std::size_t n = 64) const {
+    std::vector<std::uint64_t> out;
+    for (const leased& e : lease(queue, n))
+      out.push_back(id_of(e.message()));
+    return out;
+  }
+  std::uint32_t release(std::uint32_t queue) const {
+    if (!queues->release(queue)) return 0;
+    queues->flush_release(queue);
+    m.drain();
+    return queues->finish_release(queue);
+  }
+  restart_status restart(std::uint32_t queue) const {
+    const restart_status s = queues->restart(queue, queues->incarnation(queue));
+    if (s != restart_status::stored) return s;
+    queues->flush_restart(queue);
+    m.drain();
+    queues->restarted(queue);
+    return s;
+  }
+  /// Messages with a reference, as the table counts them.
+  [[nodiscard]] std::uint64_t live() const { return messages->statistics().live; }
+};
+
+} // namespace chainring::test
