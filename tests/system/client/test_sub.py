@@ -173,12 +173,12 @@ class Liveness(ClientTest):
         self.finish(p, 0)
 
     def test_without_an_answer_to_pings_it_connects_again(self):
-        p = self.start('sub', '-k', '1', '-t', 'a/b', '-C', '1', '--max-retries', '1', retry_s=1)
+        p = self.start('sub', '-k', '1', '-t', 'a/b', '-C', '1', '--max-retries', '3', retry_s=1)
         self.peer.accept()
-        self.peer.subscribe(5)
-        self.peer.expect(PINGREQ)
-        self.peer.expect(PINGREQ)
-        self.peer.accept(again=(PINGREQ,))
+        self.peer.subscribe(5, again=(CONNECT,))
+        for _ in range(4):
+            self.peer.expect(PINGREQ, again=(SUBSCRIBE,))
+        self.peer.accept()
         self.peer.subscribe(9, again=(CONNECT,))
         self.peer.publish(9, b'x', flags=0, msg_id=0)
         self.peer.farewell(again=(SUBSCRIBE,))
