@@ -70,6 +70,18 @@ result<void> address_range::commit_file(int fd, std::uint64_t from, std::uint64_
                       "cannot map the file", e);
 }
 
+result<void> address_range::commit_copy(int fd, std::uint64_t n) {
+  if (auto done = commit_memory(0, n); !done) return done.error();
+  constexpr std::uint64_t piece = 1u << 30; // one call moves less than 2 GiB on Linux
+  for (std::uint64_t at = 0; at < n;) {
+    const ssize_t got = pread(fd, base_ + at, std::min(piece, n - at), static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return system_error(errc::io, "cannot read the file", got < 0 ? errno : ENODATA);
+    at += static_cast<std::uint64_t>(got);
+  }
+  return {};
+}
+
 std::string directory_of(const std::string& path) {
   const auto slash = path.rfind('/');
   if (slash == std::string::npos) return ".";

@@ -49,6 +49,9 @@ class address_range {
   /// Maps bytes [from, to) of the file there, with mmap's `flags` (MAP_SHARED, ...).
   [[nodiscard]] result<void> commit_file(int fd, std::uint64_t from, std::uint64_t to, int flags);
 
+  /// Puts a private copy of bytes [0, n) of the file there: for inspection.
+  [[nodiscard]] result<void> commit_copy(int fd, std::uint64_t n);
+
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
