@@ -56,6 +56,9 @@ void set_seeded_bug(const char* name) noexcept {
 std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
   std::uint32_t state = ~crc;
+  // rte_hash_crc reads whole words where it stands.
+  for (; n != 0 && reinterpret_cast<std::uintptr_t>(at) % 8 != 0; --n)
+    state = rte_hash_crc_1byte(*at++, state);
   constexpr std::size_t step = 1u << 30; // rte_hash_crc takes 32-bit lengths
   for (; n > step; n -= step, at += step) state = rte_hash_crc(at, step, state);
   return ~rte_hash_crc(at, static_cast<std::uint32_t>(n), state);

@@ -32,7 +32,7 @@ struct owners {
   }
 };
 
-void run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
+std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
          unsigned rounds) {
   const std::uint64_t seed = test_seed(42);
   SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
@@ -82,16 +82,17 @@ void run(std::uint32_t blocks, block_store_options options, std::uint32_t longes
   EXPECT_EQ(store->statistics().free_blocks, blocks);
   store->flush_caches();
   EXPECT_EQ(store->statistics().largest_run, blocks);
+  return store->statistics().reclaims;
 }
 
 TEST(BlockStoreStress, ThreadsShareAStoreThatIsOftenFull) {
-  run(200, {}, 12, 1'000'000);
+  EXPECT_GT(run(200, {}, 12, 1'000'000), 0u);
 }
 TEST(BlockStoreStress, ThreadsShareAStoreWithRoom) {
-  run(20'000, {}, 12, 1'000'000);
+  EXPECT_GT(run(20'000, {}, 12, 1'000'000), 0u);
 }
 TEST(BlockStoreStress, ThreadsShareAStoreWithoutCaches) {
-  run(400, {.cache_runs_max = 0}, 12, 500'000);
+  EXPECT_EQ(run(400, {.cache_runs_max = 0}, 12, 500'000), 0u);
 }
 
 TEST(MessageStress, ThreadsPublishReadAndDropFromOneTable) {
