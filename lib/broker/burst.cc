@@ -9,6 +9,7 @@
 //      published. Crash between: the slots are void, the blocks unreachable; nobody was told.
 //   [B2 < B3] the published descriptors drained before the slots are ready and PUBACK is made.
 //      Crash between: each message is in all its queues or in none; the publisher sends it again.
+//   [B5 < B1] a new ring's link drained before a slot is placed in it. Crash between: an empty ring.
 //   [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered again.
 #include <algorithm>
 #include <rte_cycles.h>
@@ -41,7 +42,7 @@ void broker_worker::impl::make_dirty(session& s, std::uint32_t n) noexcept {
 void broker_worker::impl::wake(std::uint32_t n) noexcept {
   session& s = shared.sessions[n];
   // [W1] acquire: the home is set before the state that shows it.
-  if (s.state.load(std::memory_order_acquire) != connection::active) return;
+  if (s.state.load(std::memory_order_acquire) == connection::none) return;
   if (s.home == number) return make_ready(s, n);
   // [W6] acq_rel: pairs with [W7]. Without it the home could clear the flag and miss what was made
   // ready before it was set.
@@ -58,9 +59,12 @@ bool broker_worker::impl::take_inbox() noexcept {
     any = true;
     session& s = shared.sessions[n];
     s.woken.exchange(false, std::memory_order_acq_rel); // [W7] pairs with [W6]
-    if (s.home != number ||
-        s.state.load(std::memory_order_relaxed) != connection::active) // [W1] own session
+    const connection c = s.state.load(std::memory_order_relaxed); // [W1] own session
+    if (s.home != number || c == connection::none) continue;
+    if (c == connection::disconnected) { // asked to drop, at most
+      make_ready(s, n);
       continue;
+    }
     const auto at = shared.addresses->get(s.address.load(std::memory_order_relaxed)); // [W2] own
     if (!at || *at != n)
       end_connection(s, n); // somebody else is at its address now
@@ -104,8 +108,13 @@ void broker_worker::impl::place() noexcept {
       refs.emplace_back(staged[t.publish].content.ref, t.bits);
     }
     prepare_status prepared = queues.prepare(q);
-    if (prepared != prepare_status::ready) { // a queue's first message, once
-      prepared = queues.prepare_now(q);
+    if (prepared == prepare_status::linking) { // a queue's first message, once
+      queues.flush_link(q); // [B5] the queue's own link, before anything is placed behind it
+      drain();              // [B5]
+      queues.attached(q);
+      prepared = prepare_status::ready;
+    } else if (prepared == prepare_status::refused) {
+      prepared = queues.prepare_now(q); // the stock is used up: filled again
       ++count.drains;
     }
     const place_status placed = prepared == prepare_status::ready

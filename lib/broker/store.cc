@@ -153,8 +153,10 @@ result<void> store::recover(const broker::progress& told, open_summary& summary)
 
   void_sessions(summary);
   say("queues", 1, 4);
-  const queue_recovery found = queues_->recover(
+  auto looked = queues_->recover(
       [this](std::uint32_t n) { return session_word0::unpack(sessions_[n].state).incarnation; });
+  if (!looked) return looked.error();
+  const queue_recovery& found = *looked;
   summary.queues = found.queues;
   summary.voided += found.voided;
   summary.notes.insert(summary.notes.end(), found.notes.begin(), found.notes.end());

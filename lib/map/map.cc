@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "map/map_hash.h"
+#include "map/map_status.h"
+#include "map/seq_index.h"
+
+namespace chainring {
+
+const char* to_string(map_status s) noexcept {
+  switch (s) {
+  case map_status::done:
+    return "done";
+  case map_status::exists:
+    return "exists";
+  case map_status::missing:
+    return "missing";
+  case map_status::mismatch:
+    return "mismatch";
+  case map_status::full:
+    return "full";
+  case map_status::too_long:
+    return "too long";
+  }
+  return "unknown";
+}
+
+std::uint64_t random_seed() noexcept {
+  std::uint64_t seed = 0;
+  if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
+    timespec now{}; // before the kernel's pool is ready: guessable, and still a seed
+    clock_gettime(CLOCK_REALTIME, &now);
+    seed ^= detail::multiply_mix(static_cast<std::uint64_t>(now.tv_nsec) + 1,
+                                 static_cast<std::uint64_t>(now.tv_sec) ^ detail::hash_odd_1);
+  }
+  return seed;
+}
+
+namespace detail {
+
+namespace {
+constexpr std::uint64_t huge_page = 2u << 20;
+}
+
+table_memory::~table_memory() {
+  if (at_ != nullptr) munmap(at_, size_);
+}
+
+result<table_memory> table_memory::take(std::uint64_t size) {
+  // A large table starts on a huge page: a lookup then costs one line and no page walk.
+  const std::uint64_t rounded = align_up(size, size >= huge_page ? huge_page : 4096);
+  const std::uint64_t slack = size >= huge_page ? huge_page : 0;
+  void* at = mmap(nullptr, rounded + slack, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED)
+    return system_error(errc::no_space, "map of " + std::to_string(size) + " bytes", errno);
+  auto* bytes = static_cast<std::byte*>(at);
+  if (slack != 0) {
+    const std::uint64_t lead = align_up(reinterpret_cast<std::uintptr_t>(bytes), huge_page) -
+                               reinterpret_cast<std::uintptr_t>(bytes);
+    if (lead != 0) munmap(bytes, lead);
+    if (lead != slack) munmap(bytes + lead + rounded, slack - lead);
+    bytes += lead;
+    (void)madvise(bytes, rounded, MADV_HUGEPAGE); // only advice: refused, the table is slower
+  }
+  table_memory taken;
+  taken.at_ = bytes;
+  taken.size_ = rounded;
+  return taken;
+}
+
+key_claims::key_claims(std::uint64_t groups)
+    : mask_(static_cast<std::uint32_t>(std::min<std::uint64_t>(std::bit_ceil(groups), 1u << 16)) -
+            1),
+      words_(std::make_unique<std::atomic<std::uint32_t>[]>(std::size_t{mask_} + 1)) {}
+
+} // namespace detail
+} // namespace chainring

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// seq_map: a hash map in DRAM that any number of threads read without a lock while several write.
+///
+/// **When to use:** lookups by many lcores of small trivially copyable values that change now and
+/// then. **When not:** values that own memory; keys or values of more than a few cache lines; data
+/// that must survive (durable_map.h).
+///
+/// **Thread-safety:** every call from any thread, except construction and destruction. Lookups take
+/// no lock and write nothing; a lookup that meets a value being replaced starts that entry again.
+/// Writers of one key take turns; writers of different keys rarely meet. A callback runs while its
+/// key is claimed: it must not call the map.
+///
+/// **Consistency:** each call is atomic for its key. for_each() visits every key that is there from
+/// its beginning to its end exactly once, with a value it had in between; others perhaps.
+///
+/// **Memory:** all at creation; from 2 to 4 entries a key of capacity, an entry being 8 bytes and
+/// key and value, rounded up to 16, 32 or 64 bytes or whole lines. Nothing allocates after that.
+///
+/// **Performance:** a hit is one cache line at the loads allowed; get_bulk() has all of a burst's
+/// lines on their way before it looks at the first. There are no tombstones (seq_index.h), so
+/// lookups do not slow down under churn.
+///
+/// Keys are compared as bytes, so K has no padding. Volatile: not durable.
+///
+///     auto made = chainring::seq_map<client_key, session_ref>::create(1'000'000);
+///     auto& map = **made;
+///     map.insert(key, ref);                                     // done, exists or full
+///     std::optional<session_ref> seen = map.get(key);
+///     std::uint64_t hits = map.get_bulk(keys, hashes, 32, refs); // bit i: keys[i] was there
+#pragma once
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <type_traits>
+
+#include "../base/assert.h"
+#include "../base/error.h"
+#include "map_hash.h"
+#include "map_status.h"
+#include "seq_index.h"
+
+namespace chainring {
+
+template <class K, class V, class Hash = map_hash<K>> class seq_map {
+  static_assert(std::is_trivially_copyable_v<K> && std::is_trivially_copyable_v<V>);
+  static_assert(std::has_unique_object_representations_v<K>,
+                "seq_map: keys are compared as bytes, so they must have no padding");
+
+ public:
+  /// Most keys of one get_bulk().
+  static constexpr unsigned bulk_max = 64;
+
+  /// Room for `capacity` keys (1 to 2^40). Errors: invalid_argument, no_space.
+  [[nodiscard]] static result<std::unique_ptr<seq_map>> create(std::uint64_t capacity,
+                                                               Hash hash = Hash{}) {
+    if (capacity == 0 || capacity > std::uint64_t{1} << 40)
+      return error{errc::invalid_argument,
+                   "map capacity " + std::to_string(capacity) + ": expected 1 to 2^40 keys"};
+    auto index = index_type::create(capacity);
+    if (!index) return index.error();
+    return std::unique_ptr<seq_map>(new seq_map(std::move(index).value(), capacity, hash));
+  }
+
+  /// The hash that the calls which take one expect.
+  [[nodiscard]] std::uint64_t hash(const K& key) const noexcept { return hash_(key); }
+
+  // --- lookups ----------------------------------------------------------------------------------
+
+  [[nodiscard]] std::optional<V> get(const K& key) const noexcept { return get(key, hash(key)); }
+  [[nodiscard]] std::optional<V> get(const K& key, std::uint64_t hashed) const noexcept {
+    V value;
+    if (!find(key_words(key), hashed, value)) return std::nullopt;
+    return value;
+  }
+  [[nodiscard]] bool contains(const K& key) const noexcept {
+    const auto words = key_words(key);
+    return index_.read(hash(key), [&](const payload& p) { return same(p, words); });
+  }
+
+  /// Looks `n` keys up (at most bulk_max), their hashes given. Bit i of the return is set where
+  /// keys[i] was found, and values[i] is then its value (else untouched).
+  std::uint64_t get_bulk(const K* keys, const std::uint64_t* hashes, unsigned n,
+                         V* values) const noexcept {
+    CHAINRING_ASSERT(n <= bulk_max);
+    for (unsigned i = 0; i < n; ++i)
+      index_.prefetch(hashes[i]);
+    std::uint64_t hits = 0, farther = 0;
+    for (unsigned i = 0; i < n; ++i) {
+      const auto words = key_words(keys[i]);
+      const auto look = index_.read_home(hashes[i], finder(words, values[i]));
+      hits |= std::uint64_t{look == index_type::first_look::found} << i;
+      farther |= std::uint64_t{look == index_type::first_look::farther} << i;
+    }
+    for (; farther != 0; farther &= farther - 1) {
+      const int i = std::countr_zero(farther);
+      hits |= std::uint64_t{find(key_words(keys[i]), hashes[i], values[i])} << i;
+    }
+    return hits;
+  }
+  /// The same, hashing the keys itself.
+  std::uint64_t get_bulk(const K* keys, unsigned n, V* values) const noexcept {
+    CHAINRING_ASSERT(n <= bulk_max);
+    std::uint64_t hashes[bulk_max];
+    for (unsigned i = 0; i < n; ++i)
+      hashes[i] = hash(keys[i]);
+    return get_bulk(keys, hashes, n, values);
+  }
+
+  /// Keys in the map; exact when no writer is at work.
+  [[nodiscard]] std::uint64_t len() const noexcept { return count(); }
+  /// Keys the map holds at most.
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+
+  // --- changes ----------------------------------------------------------------------------------
+
+  /// done, exists or full.
+  map_status insert(const K& key, const V& value) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      if (now) return map_status::exists;
+      now = value;
+      return map_status::done;
+    });
+  }
+  /// done or missing.
+  map_status update(const K& key, const V& value) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      if (!now) return map_status::missing;
+      now = value;
+      return map_status::done;
+    });
+  }
+  /// done or full.
+  map_status upsert(const K& key, const V& value) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      now = value;
+      return map_status::done;
+    });
+  }
+  /// done or missing.
+  map_status erase(const K& key) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      if (!now) return map_status::missing;
+      now.reset();
+      return map_status::done;
+    });
+  }
+  /// Replaces the value if it equals `expected` (by ==): done, missing or mismatch; on mismatch
+  /// `expected` holds the value found.
+  map_status compare_exchange(const K& key, V& expected, const V& value) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      if (!now) return map_status::missing;
+      if (!(*now == expected)) {
+        expected = *now;
+        return map_status::mismatch;
+      }
+      now = value;
+      return map_status::done;
+    });
+  }
+  /// Adds to an integer value, inserting it if it is missing: done or full.
+  map_status increment(const K& key, const V& by = V{1}) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      now = now ? static_cast<V>(*now + by) : by;
+      return map_status::done;
+    });
+  }
+  /// Subtracts from an integer value, and erases the key when nothing is left: done, missing, or
+  /// mismatch when there is less than `by`.
+  map_status decrement(const K& key, const V& by = V{1}) noexcept {
+    return alter(key, [&](std::optional<V>& now) {
+      if (!now) return map_status::missing;
+      if (*now < by) return map_status::mismatch;
+      if (*now == by)
+        now.reset();
+      else
+        now = static_cast<V>(*now - by);
+      return map_status::done;
+    });
+  }
+
+  /// Calls fn(std::optional<V>&) with the key's value or nothing, and makes what it leaves there
+  /// the key's: a value inserts or replaces, nothing erases. fn returns a map_status, and changes
+  /// count only with `done`. Returns that status, or full.
+  template <class Fn> map_status alter(const K& key, Fn&& fn) noexcept {
+    const std::uint64_t hashed = hash(key);
+    const claim held(claims_, hashed);
+    return alter_claimed(key, hashed, fn);
+  }
+
+  /// Erases each key for which keep(key, value) is false. Returns how many.
+  template <class Keep> std::uint64_t retain(Keep&& keep) noexcept {
+    std::uint64_t erased = 0;
+    for (std::uint64_t at = 0; at < index_.slots(); ++at) {
+      payload p;
+      if (!index_.read_slot(at, p)) continue;
+      const K key = key_of(p);
+      erased += alter(key, [&](std::optional<V>& now) {
+                  if (!now || keep(key, std::as_const(*now))) return map_status::missing;
+                  now.reset();
+                  return map_status::done;
+                }) == map_status::done;
+    }
+    return erased;
+  }
+
+  /// Erases every key that is there from the call's beginning.
+  void clear() noexcept {
+    retain([](const K&, const V&) { return false; });
+  }
+
+  /// Calls fn(key, value) for each key, while others write.
+  template <class Fn> void for_each(Fn&& fn) const noexcept {
+    for (std::uint64_t at = 0; at < index_.slots(); ++at)
+      if (payload p; index_.read_slot(at, p)) fn(key_of(p), value_of(p));
+  }
+
+  /// Groups (cache lines) that a miss looks at on average beyond the first. For tests and
+  /// statistics; O(capacity).
+  [[nodiscard]] double mean_reach() const noexcept {
+    return static_cast<double>(index_.total_reach()) / static_cast<double>(index_.groups());
+  }
+
+ private:
+  static constexpr std::size_t key_size = detail::words_of<K>, value_size = detail::words_of<V>;
+  using index_type = detail::seq_index<key_size + value_size>;
+  using payload = typename index_type::payload;
+  using key_array = std::array<std::uint64_t, key_size>;
+
+  class claim {
+   public:
+    claim(detail::key_claims& claims, std::uint64_t hash) noexcept
+        : claims_(claims), stripe_(claims.stripe(hash)) {
+      claims_.take(stripe_, 1);
+    }
+    ~claim() { claims_.give_back(stripe_); }
+    claim(const claim&) = delete;
+    claim& operator=(const claim&) = delete;
+
+   private:
+    detail::key_claims& claims_;
+    std::uint32_t stripe_;
+  };
+
+  seq_map(index_type index, std::uint64_t capacity, Hash hash)
+      : index_(std::move(index)), claims_(index_.groups()), capacity_(capacity), hash_(hash) {}
+
+  static key_array key_words(const K& key) noexcept { return detail::to_words(key); }
+  static bool same(const payload& p, const key_array& key) noexcept {
+    return std::memcmp(p.data(), key.data(), key_size * 8) == 0;
+  }
+  static K key_of(const payload& p) noexcept { return detail::from_words<K>(p.data()); }
+  static V value_of(const payload& p) noexcept {
+    return detail::from_words<V>(p.data() + key_size);
+  }
+  static payload payload_of(const key_array& key, const V& value) noexcept {
+    payload p;
+    const auto words = detail::to_words(value);
+    std::memcpy(p.data(), key.data(), key_size * 8);
+    std::memcpy(p.data() + key_size, words.data(), value_size * 8);
+    return p;
+  }
+
+  static auto finder(const key_array& key, V& value) noexcept {
+    return [&key, &value](const payload& p) {
+      if (!same(p, key)) return false;
+      std::memcpy(static_cast<void*>(&value), p.data() + key_size, sizeof(V));
+      return true;
+    };
+  }
+  bool find(const key_array& key, std::uint64_t hashed, V& value) const noexcept {
+    return index_.read(hashed, finder(key, value));
+  }
+
+  template <class Fn>
+  map_status alter_claimed(const K& key, std::uint64_t hashed, Fn& fn) noexcept {
+    const auto words = key_words(key);
+    const std::uint64_t at = index_.find(hashed, [&](const payload& p) { return same(p, words); });
+    const bool was = at != index_type::none;
+    std::optional<V> value;
+    if (was) value = value_of(index_.at(at));
+    const map_status status = fn(value);
+    if (status != map_status::done) return status;
+    if (value) {
+      const payload p = payload_of(words, *value);
+      if (was) {
+        index_.replace(at, p);
+      } else {
+        if (!count_one_more()) return map_status::full;
+        if (index_.insert(hashed, p) == index_type::none) { // only for a hash that is no hash
+          count_one_less();
+          return map_status::full;
+        }
+      }
+    } else if (was) {
+      index_.erase(at);
+      count_one_less();
+    }
+    return map_status::done;
+  }
+
+  // The count decides nothing but `full`, so its order with the entries does not matter.
+  [[nodiscard]] std::uint64_t count() const noexcept {
+    return count_.load(std::memory_order_relaxed); // statistics
+  }
+  [[nodiscard]] bool count_one_more() noexcept {
+    if (count_.fetch_add(1, std::memory_order_relaxed) < capacity_) return true; // statistics
+    count_one_less();
+    return false;
+  }
+  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // statistics
+
+  index_type index_;
+  detail::key_claims claims_;
+  std::uint64_t capacity_;
+  [[no_unique_address]] Hash hash_;
+  alignas(cacheline_size) std::atomic<std::uint64_t> count_{0};
+};
+
+} // namespace chainring

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A broker in memory, with clients that are byte strings: no ports, no time.
+#pragma once
+#include <deque>
+#include <gtest/gtest.h>
+#include <map>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "broker/broker.h"
+#include "region/region.h"
+#include "wire/mqttsn.h"
+
+namespace chainring::testing_broker {
+
+namespace sn = chainring::mqttsn;
+using bytes = std::vector<std::byte>;
+
+/// Keeps what was sent, by address; what its mark does not cover yet is not there.
+class recording_transport final : public transport {
+ public:
+  std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
+    to_ = to;
+    room_.resize(size);
+    return room_;
+  }
+  void commit(std::size_t size) noexcept override {
+    waiting_.push_back(
+        {to_, bytes(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size))});
+  }
+  void release(mark_t) noexcept override {
+    for (auto& w : waiting_)
+      sent[w.first].push_back(std::move(w.second));
+    waiting_.clear();
+  }
+  std::map<client_address, std::deque<bytes>> sent;
+
+ private:
+  client_address to_ = 0;
+  bytes room_;
+  std::vector<std::pair<client_address, bytes>> waiting_;
+};
+
+/// A received message with the bytes it points into.
+struct received {
+  bytes data;
+  sn::message m;
+  template <class T> const T* get() const { return m.get<T>(); }
+};
+
+template <class T> bytes encode(const T& m) {
+  bytes b(2048);
+  b.resize(sn::encode(b, sn::message_body(m)));
+  return b;
+}
+
+/// Workers share one thread here: a round lets each take its inbox and end its burst.
+class bench {
+ public:
+  explicit bench(std::unique_ptr<chainring::broker> b) : broker(std::move(b)) {
+    for (unsigned w = 0; w < broker->workers(); ++w)
+      broker->worker(w).attach(out);
+  }
+  void send(client_address from, const bytes& datagram) {
+    broker->worker(broker->home_of(from, datagram)).receive(from, datagram);
+  }
+  template <class T> void send(client_address from, const T& m) { send(from, encode(m)); }
+  void round() {
+    for (unsigned w = 0; w < broker->workers(); ++w)
+      broker->worker(w).end_burst();
+  }
+  /// Until nothing is left to do.
+  void settle() {
+    for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
+      bool any = false;
+      for (unsigned w = 0; w < broker->workers(); ++w)
+        any |= broker->worker(w).end_burst();
+      quiet = any ? 0 : quiet + 1;
+    }
+  }
+  /// The oldest message for that client, if there is one.
+  std::optional<received> next(client_address at) {
+    auto& q = out.sent[at];
+    if (q.empty()) return std::nullopt;
+    received r;
+    r.data = std::move(q.front());
+    q.pop_front();
+    EXPECT_EQ(sn::decode(r.data, r.m), sn::decode_status::ok);
+    return r;
+  }
+  /// Sends, lets it happen, and expects exactly one answer, of type Answer.
+  template <class Answer, class T> received ask(client_address from, const T& m) {
+    send(from, m);
+    settle();
+    auto r = next(from);
+    EXPECT_TRUE(r.has_value()) << "no answer";
+    if (!r) return {};
+    EXPECT_NE(r->template get<Answer>(), nullptr) << sn::to_string(r->m.type);
+    return std::move(*r);
+  }
+  sn::return_code connect(client_address from, std::string_view id, bool clean) {
+    auto r = ask<sn::connack>(from,
+                              sn::connect{.flags = sn::flags{}.with_clean(clean), .client_id = id});
+    return r.get<sn::connack>() ? r.get<sn::connack>()->code : sn::return_code::not_supported;
+  }
+  std::uint16_t register_name(client_address from, std::string_view name) {
+    auto r = ask<sn::regack>(from, sn::register_topic{.msg_id = 7, .topic = name});
+    EXPECT_EQ(r.get<sn::regack>()->code, sn::return_code::accepted);
+    return r.get<sn::regack>()->topic_id;
+  }
+  std::uint16_t subscribe(client_address from, std::string_view filter, sn::qos_level qos) {
+    auto r = ask<sn::suback>(
+        from, sn::subscribe{.flags = sn::flags{}.with_qos(qos), .msg_id = 9, .topic = filter});
+    EXPECT_EQ(r.get<sn::suback>()->code, sn::return_code::accepted);
+    return r.get<sn::suback>()->topic_id;
+  }
+  sn::return_code publish(client_address from, std::uint16_t id, std::string_view text,
+                          std::uint16_t msg_id) {
+    send(from, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                           .topic_id = id,
+                           .msg_id = msg_id,
+                           .data = std::as_bytes(std::span(text))});
+    settle();
+    auto r = next(from);
+    EXPECT_TRUE(r && r->get<sn::puback>());
+    if (!r || !r->get<sn::puback>()) return sn::return_code::not_supported;
+    EXPECT_EQ(r->get<sn::puback>()->topic_id, id);
+    EXPECT_EQ(r->get<sn::puback>()->msg_id, msg_id);
+    return r->get<sn::puback>()->code;
+  }
+  /// Takes a PUBLISH (after a REGISTER, if one comes first), acknowledges it and returns its text.
+  std::string take(client_address at) {
+    auto r = next(at);
+    if (r && r->get<sn::register_topic>()) {
+      const auto* g = r->get<sn::register_topic>();
+      send(at, sn::regack{.topic_id = g->topic_id, .msg_id = g->msg_id});
+      settle();
+      r = next(at);
+    }
+    if (!r || !r->get<sn::publish>()) return "(nothing)";
+    const auto* p = r->get<sn::publish>();
+    std::string text(reinterpret_cast<const char*>(p->data.data()), p->data.size());
+    if (p->flags.qos() == sn::qos_level::one) {
+      send(at, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+      settle();
+    }
+    return text;
+  }
+
+  std::unique_ptr<chainring::broker> broker;
+  recording_transport out;
+};
+
+inline store_layout small_layout() {
+  store_layout l;
+  l.sessions_max = 64;
+  l.subscriptions_max = 128;
+  return l;
+}
+
+inline broker_config small_config(unsigned workers = 1) {
+  broker_config c;
+  c.workers = workers;
+  c.queue_slots = 15;
+  c.topics_max = 256;
+  c.registrations_max = 256;
+  c.volatile_messages_max = 64;
+  return c;
+}
+
+/// A broker on a medium that is there already; the region is created where `fresh`.
+inline result<std::unique_ptr<chainring::broker>>
+broker_on(std::unique_ptr<media> on, const broker_config& config, bool fresh,
+          const store_layout& layout = small_layout()) {
+  result<std::unique_ptr<region>> r = error{};
+  if (fresh) {
+    region_options o;
+    o.block_size = 256;
+    o.areas = chainring::broker::areas(layout, on->size(), o.block_size);
+    r = region::create_on(std::move(on), o);
+  } else {
+    r = region::open_on(std::move(on), false);
+  }
+  if (!r) return r.error();
+  return chainring::broker::open(std::move(*r), config);
+}
+
+} // namespace chainring::testing_broker
