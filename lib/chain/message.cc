@@ -338,7 +338,12 @@ bool message_table::close_identifier(message_ref ref) noexcept {
 }
 
 void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcept {
-  state_->references[index].fetch_add(n, std::memory_order_relaxed); // [D2]
+  auto& count = state_->references[index];
+  // The only holder needs no locked instruction: nobody else can add or drop one.
+  if (count.load(std::memory_order_acquire) == 1)  // [D1] pairs with [D1], the others' drops
+    count.store(n + 1, std::memory_order_relaxed); // [D2]
+  else
+    count.fetch_add(n, std::memory_order_relaxed); // [D2]
 }
 
 bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
