@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// chainring-region: makes, shows and checks regions. Exit status: 0 done or clean, 1 damage found,
+// 2 cannot be opened, or wrong usage.
+#include <CLI/CLI.hpp>
+#include <cinttypes>
+#include <cstdio>
+
+#include "broker/broker.h"
+#include "broker/store.h"
+#include "region/region.h"
+
+using namespace chainring;
+
+namespace {
+
+int refuse(const error& e) {
+  std::fprintf(stderr, "chainring-region: %s\n", e.message.c_str());
+  return 2;
+}
+
+bool holds_a_broker(const region& r) {
+  for (const region_root& root : r.roots())
+    if (root.name.rfind("broker.", 0) == 0) return true;
+  return false;
+}
+
+int create(const media_options& m, std::uint32_t block_size, const store_layout& layout) {
+  region_options o;
+  o.media = m;
+  o.block_size = block_size;
+  o.areas = broker::areas(layout, m.size, block_size);
+  auto r = region::create(o);
+  if (!r) return refuse(r.error());
+  std::printf("%s: class %s, %" PRIu64 " blocks of %u bytes\n", m.path.c_str(),
+              to_string((*r)->on().durability()), (*r)->geometry().block_count,
+              (*r)->geometry().block_size);
+  if (auto closed = (*r)->close(); !closed) return refuse(closed.error());
+  return 0;
+}
+
+int info(region& r) {
+  const region_geometry& g = r.geometry();
+  std::printf("path          %s\nclass         %s\ndriver        %s\nuuid          %s\n"
+              "size          %" PRIu64 "\nblock size    %u\nblocks        %" PRIu64
+              "\nopened        %" PRIu64 " times\nlast closed   %s\n",
+              r.on().path().c_str(), to_string(r.on().durability()), r.on().driver_name(),
+              r.uuid().c_str(), g.size, g.block_size, g.block_count, r.incarnation(),
+              r.was_clean() ? "cleanly" : "not: in use, or cut off");
+  for (const region_root& root : r.roots())
+    std::printf("root          %s, version %u: %" PRIu64 " bytes at %" PRIu64 "\n",
+                root.name.c_str(), root.version, root.size, root.offset);
+  for (const std::string& note : r.notes()) std::printf("note          %s\n", note.c_str());
+  return 0;
+}
+
+int check(region& r) {
+  std::vector<std::string> wrong = r.notes();
+  if (holds_a_broker(r)) {
+    auto found = store::check(r);
+    if (!found) {
+      wrong.push_back(found.error().message);
+    } else {
+      wrong.insert(wrong.end(), found->begin(), found->end());
+    }
+  }
+  for (const std::string& sentence : wrong) std::printf("%s\n", sentence.c_str());
+  std::printf("%s: %s\n", r.on().path().c_str(), wrong.empty() ? "clean" : "damaged");
+  return wrong.empty() ? 0 : 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  CLI::App a{"Makes, shows and checks Chainring regions."};
+  a.set_version_flag("--version", "chainring-region " CHAINRING_VERSION);
+  a.require_subcommand(1);
+  media_options m;
+  std::string durability = "auto";
+  std::uint32_t block_size = 256;
+  store_layout layout;
+  auto path = [&](CLI::App* s) {
+    s->add_option("path", m.path, "Region file or device")->required();
+    return s;
+  };
+  CLI::App* make = path(a.add_subcommand("create", "Make a region for the broker"));
+  make->add_option("--size", m.size, "Bytes, or a number with K, M, G or T")
+      ->required()
+      ->transform(CLI::AsSizeValue(false));
+  make->add_option("--journal-size", m.journal_size, "Redo journal of class file [64M]")
+      ->transform(CLI::AsSizeValue(false));
+  make->add_option("--block-size", block_size, "Bytes of a block")
+      ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
+      ->capture_default_str();
+  make->add_option("--class", durability, "Durability class: auto, or one to insist on")
+      ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
+      ->capture_default_str();
+  make->add_option("--max-sessions", layout.sessions_max, "Sessions")->capture_default_str();
+  make->add_option("--max-subscriptions", layout.subscriptions_max, "Subscriptions")
+      ->capture_default_str();
+  make->add_option("--max-messages", layout.messages_max, "Messages; 0: one for every two blocks")
+      ->capture_default_str();
+  CLI::App* show = path(a.add_subcommand("info", "Show what a region is; nothing is changed"));
+  CLI::App* look = path(
+      a.add_subcommand("check", "Name everything that is wrong with a region; nothing is changed"));
+  try {
+    a.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return a.exit(e) == 0 ? 0 : 2;
+  }
+  m.emulated = durability == "emulated";
+  m.driver = durability == "file"      ? "file"
+             : durability == "power"   ? "dax"
+             : durability == "process" ? "hugetlb"
+                                       : "";
+  if (make->parsed()) return create(m, block_size, layout);
+  m.read_only = true;
+  auto r = region::open(m);
+  if (!r) return refuse(r.error());
+  (void)look;
+  return show->parsed() ? info(**r) : check(**r);
+}
