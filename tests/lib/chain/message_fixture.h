@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// A message table and its block store in one media: descriptors first, blocks behind.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -105,5 +107,28 @@ inline std::string differs(const message_table& table, message_ref ref, std::uin
   if (at.copy_out(all.data(), all.size() + 10) != all.size()) return "size differs";
   return all == content(id, f.size()) ? "" : "content differs";
 }
+
+/// The same on memory, with what the unit tests do again and again.
+struct fixture {
+  std::unique_ptr<media> m;
+  table_on_media t;
+  explicit fixture(const table_layout& l = {}, bool caches = false)
+      : m(memory_media(l.size(), durability_class::process)), t(*m, l, caches) {}
+  message_table* operator->() const { return t.table.get(); }
+
+  /// Leaves free runs of `length` blocks only.
+  void fragment(std::uint32_t length) const {
+    const auto count = static_cast<std::uint32_t>(t.store->block_count());
+    chain all;
+    ASSERT_TRUE(t.store->allocate_contiguous(count, all));
+    for (std::uint32_t b = 0; b + length < count; b += length + 1)
+      t.store->release({b, length});
+  }
+  message published(std::uint64_t id, const message_fields& f) const {
+    message msg;
+    EXPECT_TRUE(publish_message(t, id, f, msg));
+    return msg;
+  }
+};
 
 } // namespace chainring::test

@@ -33,7 +33,7 @@ struct owners {
 };
 
 std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
-         unsigned rounds) {
+                  unsigned rounds) {
   const std::uint64_t seed = test_seed(42);
   SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
   auto m = memory_media(std::uint64_t{64} * blocks, durability_class::process);
