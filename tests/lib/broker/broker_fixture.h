@@ -131,7 +131,7 @@ class bench {
     return r->get<sn::puback>()->code;
   }
   /// Takes a PUBLISH (after a REGISTER, if one comes first), acknowledges it and returns its text.
-  std::string take(client_address at) {
+  template <class F> std::string take(client_address at, F&& before_ack) {
     auto r = next(at);
     if (r && r->get<sn::register_topic>()) {
       const auto* g = r->get<sn::register_topic>();
@@ -143,10 +143,14 @@ class bench {
     const auto* p = r->get<sn::publish>();
     std::string text(reinterpret_cast<const char*>(p->data.data()), p->data.size());
     if (p->flags.qos() == sn::qos_level::one) {
+      before_ack(text);
       send(at, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
       settle();
     }
     return text;
+  }
+  std::string take(client_address at) {
+    return take(at, [](const std::string&) {});
   }
 
   std::unique_ptr<chainring::broker> broker;
