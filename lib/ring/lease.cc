@@ -109,6 +109,7 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
       cursor = ticket;
     }
     if (cursor == from) return 0;
+    hook_point("ring.lease.chosen");
     // [C1] acq_rel: one consumer gets these entries. Without it two lease them.
     if (seeded_bug("ring.lease_race")) [[unlikely]] {
       r.cursor.store(cursor, std::memory_order_release); // [C1] without asking
@@ -323,6 +324,7 @@ std::uint32_t queue_table::finish_release(std::uint32_t queue) noexcept {
   const auto n = static_cast<std::uint32_t>(r->release_to - head);
   // [P4 < P5] the caller has drained the head: references first, for they are read from the slots.
   drop_references(*r, head, r->release_to);
+  hook_point("ring.release.freeing");
   rte_ring_zc_data unused;
   const unsigned got =
       rte_ring_dequeue_zc_bulk_elem_start(r->ring, sizeof(ring_slot), n, &unused, nullptr);

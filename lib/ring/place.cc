@@ -49,6 +49,7 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
     return ((now ^ owner) & owner_queue_mask) != 0 ? place_status::closed : place_status::changed;
   }
   if (got == 0) [[unlikely]] { // nothing was started: no finish, which would be another producer's
+    hook_point("ring.place.full");
     if (seeded_bug("ring.finish_unstarted")) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
     return place_status::full;
   }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/hook.h"
 #include "ring_fixture.h"
 
 namespace chainring::test {
@@ -292,6 +293,18 @@ TEST_F(Ring, DropOldestStopsAtAQos2EntryThatIsLeasedAndTakesOthers) {
   EXPECT_THAT(q().ids(0), ElementsAre(5));
   EXPECT_EQ(q()->statistics(0).dropped_oldest, 3u);
   EXPECT_EQ(q().live(), 1u);
+}
+
+TEST_F(Ring, DroppingAQos2EntryUnderWayWouldBeSeen) {
+  ASSERT_TRUE(q().publish(1, {0}, 2));
+  ASSERT_EQ(q().lease(0).size(), 1u);
+  EXPECT_EQ(q()->drop_oldest(0, 1), 0u);
+  ASSERT_TRUE(q()->set_state(0, 1, slot_state::pubrec));
+  q()->rewind(0);
+  EXPECT_EQ(q()->drop_oldest(0, 1), 0u) << "its client waits for PUBREL";
+  set_seeded_bug("ring.drop_leased");
+  EXPECT_EQ(q()->drop_oldest(0, 1), 1u);
+  set_seeded_bug(nullptr);
 }
 
 TEST_F(Ring, OverflowFollowsThePolicyAndCounts) {

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Queues crashed at every point; the same with each seeded bug, each mistake a caller can make and
+/// each flush and drain switched off, which all have to be found.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "base/hook.h"
+#include "crash_world.h"
+#include "support/explorer.h"
+#include "support/mutation.h"
+
+namespace chainring::test {
+namespace {
+
+scenario one_queue() {
+  return queue_scenario("one queue, over the wrap", [](crash_world& w) {
+    for (std::uint64_t id = 1; id <= 6; ++id) {
+      w.publish(id, {0});
+      if (id > 1) w.consume(0, {0});
+    }
+  });
+}
+
+scenario fan_out() {
+  return queue_scenario("three queues", [](crash_world& w) {
+    w.publish(1, {0, 1, 2});
+    w.publish(2, {2, 0});
+    w.consume(0, {0, 1});
+    w.consume(2, {0});
+    w.publish(3, {0, 1, 2});
+    w.consume(1, {0, 1});
+    w.publish(4, {1, 2});
+  });
+}
+
+scenario out_of_order() {
+  return queue_scenario("acks out of order", [](crash_world& w) {
+    w.publish(1, {0});
+    w.publish(2, {0, 1});
+    w.publish(3, {0});
+    w.consume(0, {2}); // nothing: one is leased, the third position is not
+    w.consume(0, {2, 1, 0});
+    w.q->rewind(0);
+    w.publish(4, {0, 1});
+    w.publish(5, {0});
+    w.consume(0, {1});
+    w.consume(1, {1, 0});
+  });
+}
+
+scenario head_of_line() {
+  return queue_scenario("a slow first entry", [](crash_world& w) {
+    w.publish(1, {0});
+    w.publish(2, {0});
+    w.publish(3, {0});
+    const auto e = w.q.lease(0, 3);
+    w.h.promise(consuming, key(0, 2));
+    if (w.q->ack(0, e[1].ticket()) != ack_status::marked) w.h.fail("not marked");
+    w.q->flush_slot(0, e[1].ticket());
+    w.q.m.drain();
+    w.h.promise(consumed, key(0, 2));
+    w.q->rewind(0);
+    w.consume(0, {0});
+    w.publish(4, {0});
+  });
+}
+
+scenario pubrec() {
+  return queue_scenario("PUBREC", [](crash_world& w) {
+    w.publish(1, {0, 1}, 2);
+    w.publish(2, {0}, 2);
+    w.receive(0);
+    w.consume(0, {0, 1});
+    w.publish(3, {0}, 2);
+  });
+}
+
+scenario voids() {
+  return queue_scenario("refused by one queue", [](crash_world& w) {
+    for (std::uint64_t id = 1; id <= 3; ++id)
+      w.publish(id, {1});
+    w.publish(4, {0, 1, 2});
+    w.look();
+    w.release(0);
+    w.consume(1, {0});
+    w.publish(5, {0, 1, 2});
+    w.consume(0, {0});
+    w.consume(1, {0, 1, 2});
+    w.publish(6, {0, 2});
+  });
+}
+
+scenario restarts() {
+  return queue_scenario("restart", [](crash_world& w) {
+    w.publish(1, {0, 1});
+    w.publish(2, {0});
+    w.consume(0, {0});
+    w.restart(0);
+    w.publish(3, {0, 1});
+    w.publish(4, {0});
+    w.restart(0);
+    w.restart(1);
+    w.publish(5, {1});
+  });
+}
+
+scenario drops() {
+  return queue_scenario("drop oldest", [](crash_world& w) {
+    for (std::uint64_t id = 1; id <= 3; ++id)
+      w.publish(id, {0});
+    w.drop_oldest(0, 2);
+    w.publish(4, {0, 1});
+    w.publish(5, {0});
+    w.drop_oldest(0, 1);
+    w.consume(0, {1, 0});
+  });
+}
+
+scenario shared() {
+  return queue_scenario("a shared queue", [](crash_world& w) {
+    if (!w.q->set_mode(0, queue_mode::mpmc)) w.h.fail("no shared mode");
+    w.publish(1, {0});
+    w.publish(2, {0, 1});
+    w.publish(3, {0});
+    w.consume(0, {1, 2, 0});
+    w.publish(4, {0, 1});
+    const auto e = w.q.lease(0, 1);
+    if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease to return");
+    w.consume(0, {0});
+  });
+}
+
+const std::vector<scenario (*)()> all = {one_queue, fan_out,  out_of_order, head_of_line, pubrec,
+                                         voids,     restarts, drops,        shared};
+
+explorer_options options() {
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  return o;
+}
+
+TEST(RingCrash, NothingIsLostTornOrDoubled) {
+  for (auto make : all) {
+    const explorer_report r = explore(make(), options());
+    EXPECT_TRUE(r.ok()) << r.failure;
+  }
+}
+
+/// Value queues: each value is durable on its own.
+TEST(RingCrash, ValuesAreDurableOneByOne) {
+  queue_layout l = crash_layout();
+  l.values = true;
+  scenario s;
+  s.name = "ring: value queue";
+  s.size = l.size();
+  s.run = [l](media& m, history& h) {
+    queues_on_media q(m, l);
+    if (q->prepare_now(0) != prepare_status::ready) return h.fail("no ring");
+    std::uint64_t next = 1;
+    for (int burst = 0; burst < 3; ++burst) {
+      std::vector<std::uint64_t> values = {next, next + 1};
+      for (std::uint64_t v : values)
+        h.begin(v);
+      placement p;
+      if (q->enqueue_bulk(0, values, p) != 2) return h.fail("full");
+      q->flush_placed(p);
+      m.drain();
+      q->ready(p);
+      for (std::uint64_t v : values)
+        h.ack(v);
+      next += 2;
+      std::vector<leased> got(1);
+      if (q->lease(0, got) != 1) return h.fail("nothing to lease");
+      h.promise(consuming, got[0].ref.word);
+      if (q->ack_through(0, got[0].ticket()) != 1 || !q->release(0)) return h.fail("not acked");
+      q->flush_release(0);
+      m.drain();
+      h.promise(consumed, got[0].ref.word);
+      q->finish_release(0);
+      if (burst == 1) { // one more, so that there is room
+        if (q->lease(0, got) != 1) return h.fail("nothing to lease");
+        h.promise(consuming, got[0].ref.word);
+        q->ack_through(0, got[0].ticket());
+        if (!q->release(0)) return h.fail("not acked");
+        q->flush_release(0);
+        m.drain();
+        q->finish_release(0);
+      }
+    }
+  };
+  s.recover_and_check = [l](media& m, const history& h) -> verdict {
+    queues_on_media q(m, l);
+    if (!q.found.notes.empty()) return "damage: " + q.found.notes.front();
+    std::set<std::uint64_t> in;
+    for (const leased& e : q.lease(0)) {
+      const std::uint64_t v = e.ref.word;
+      if (!h.begun(v)) return "ghost " + std::to_string(v);
+      if (h.has(consumed, v)) return "consumed and back: " + std::to_string(v);
+      if (!in.insert(v).second) return "doubled " + std::to_string(v);
+      if (e.ticket() != v) return "ticket and value differ";
+    }
+    for (std::uint64_t v : h.ids(history::acked))
+      if (!h.has(consuming, v) && !in.contains(v)) return "lost " + std::to_string(v);
+    return {};
+  };
+  const explorer_report r = explore(s, options());
+  EXPECT_TRUE(r.ok()) << r.failure;
+  set_seeded_bug("ring.tag_first");
+  EXPECT_FALSE(explore(s, options()).ok()) << "a tag before its ref";
+  set_seeded_bug(nullptr);
+}
+
+std::string found_by(const explorer_options& o) {
+  for (auto make : all)
+    if (!explore(make(), o).ok()) return make().name;
+  return {};
+}
+
+TEST(RingCrash, SeededBugsAreFound) {
+  explorer_options o = options();
+  o.print = false;
+  for (const char* bug : {"ring.uncleared", "ring.attach_undrained", "ring.tag_first",
+                          "ring.void_ready", "ring.ack_in_memory", "ring.recover_unread",
+                          "ring.recover_unvoided", "ring.counter_from_head"}) {
+    set_seeded_bug(bug);
+    const std::string by = found_by(o);
+    set_seeded_bug(nullptr);
+    EXPECT_NE(by, "") << bug;
+    std::printf("%-24s found by %s\n", bug, by.c_str());
+  }
+}
+
+TEST(RingCrash, MistakesOfACallerAreFound) {
+  explorer_options o = options();
+  o.print = false;
+  const body run = [](crash_world& w) {
+    w.publish(1, {0, 1});
+    w.publish(2, {0});
+    w.consume(0, {0});
+    w.publish(3, {0, 1});
+    w.consume(0, {0, 1});
+    w.consume(1, {0, 1});
+    w.publish(4, {0});
+    w.publish(5, {0, 1});
+    w.restart(0);
+    w.publish(6, {1});
+    w.publish(7, {0, 1});
+  };
+  EXPECT_TRUE(explore(queue_scenario("mistakes", run), o).ok());
+  for (defect d : {defect::no_first_drain, defect::ready_before_drain, defect::finish_before_drain,
+                   defect::restarted_before_drain})
+    EXPECT_FALSE(explore(queue_scenario("mistakes", run, crash_layout(), d), o).ok())
+        << "defect " << static_cast<int>(d);
+}
+
+TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
+  mutation_options m;
+  m.under = {"lib/ring/"};
+  explorer_options o = options();
+  o.print = false;
+  std::vector<scenario> scenarios;
+  for (auto make : all)
+    scenarios.push_back(make());
+  const mutation_report r = mutate(scenarios, o, m);
+  std::printf("%s", r.text().c_str());
+  EXPECT_EQ(r.baseline, "");
+  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+}
+
+} // namespace
+} // namespace chainring::test

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Queues under deterministic schedules: producers and consumers switched at every seam call, at
+/// every hook point and wherever rte_ring spins; with crashes, and with each seeded race.
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "crash_world.h"
+#include "support/explorer.h"
+
+namespace chainring::test {
+namespace {
+
+explorer_options crash_options() {
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  return o;
+}
+
+TEST(RingThreads, TwoProducersInterleaved) {
+  queue_layout l = crash_layout();
+  l.queues = 2;
+  scenario s = queue_scenario(
+      "two producers",
+      [](crash_world& w) {
+        w.prepare({0, 1});
+        auto produce = [&w](std::uint64_t id, std::vector<std::uint32_t> to) {
+          message msg;
+          if (!w.q.stage(id, msg)) return w.h.fail("no descriptor");
+          w.h.begin(id, crash_world::mask_of(to));
+          w.q.messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
+          const slot_ref ref(msg.ref, 1);
+          std::vector<placement> placed(to.size());
+          for (std::size_t i = 0; i < to.size(); ++i)
+            if (w.q->place(to[i], {&ref, 1}, placed[i]) != place_status::placed)
+              return w.h.fail("not placed");
+          w.q.messages->flush_staged(msg);
+          for (const placement& p : placed)
+            w.q->flush_placed(p);
+          w.q.m.drain();
+          w.q.messages->publish(msg);
+          w.q.messages->flush_published(msg);
+          w.q.m.drain();
+          for (const placement& p : placed)
+            w.q->ready(p);
+          w.h.ack(id);
+          w.q.messages->drop_reference(msg.ref.index);
+        };
+        interleave(w.h.threads(), {[&] {
+                                     produce(1, {0, 1});
+                                   },
+                                   [&] {
+                                     produce(2, {1, 0});
+                                   },
+                                   [&] {
+                                     w.look();
+                                     w.consume(0, {0});
+                                   }});
+      },
+      l);
+  s.continue_after = nullptr;
+  s.recover_and_check = [l](media& m, const history& h) -> verdict {
+    return check_queues(m, h, l);
+  };
+  explorer_options o = crash_options();
+  o.depth = 1;
+  o.schedules.random = 60;
+  o.schedules.preemptions = 1;
+  o.schedules.enumerated_max = 120;
+  const explorer_report r = explore(s, o);
+  EXPECT_TRUE(r.ok()) << r.failure;
+}
+
+/// A value queue over `sim` media, whose seam calls are where schedules switch.
+struct value_world {
+  queue_layout l = [] {
+    queue_layout v;
+    v.queues = 2;
+    v.values = true;
+    v.options.slots = 8;
+    v.options.stock = 2;
+    v.blocks = 64;
+    return v;
+  }();
+  std::shared_ptr<sim_disk> disk = sim_disk::create(l.size());
+  std::unique_ptr<sim_media> m = disk->boot();
+  queues_on_media q{*m, l};
+
+  explicit value_world(queue_mode mode) {
+    if (!q->set_mode(0, mode) || q->prepare_now(0) != prepare_status::ready) std::abort();
+  }
+  std::uint32_t put(std::uint64_t first, std::uint32_t n) {
+    std::vector<std::uint64_t> values(n);
+    for (std::uint32_t i = 0; i < n; ++i)
+      values[i] = first + i;
+    placement p;
+    const std::uint32_t got = q->enqueue_bulk(0, values, p);
+    if (got == 0) return 0;
+    q->flush_placed(p);
+    m->drain();
+    q->ready(p);
+    return got;
+  }
+  std::vector<std::uint64_t> values() {
+    std::vector<std::uint64_t> out;
+    for (const leased& e : q.lease(0))
+      out.push_back(e.ref.word);
+    return out;
+  }
+};
+
+schedule_plan plan() {
+  return {.random = 200, .preemptions = 2, .enumerated_max = 800};
+}
+
+/// True when every schedule holds; `bug` is on meanwhile.
+bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
+  set_seeded_bug(bug);
+  bool all = true;
+  for_each_schedule(plan(), seed_from_environment(1), [&](schedule& s) {
+    all = body(s);
+    return all;
+  });
+  set_seeded_bug(nullptr);
+  return all;
+}
+
+TEST(RingThreads, SharedEntriesAreLeasedOnceEach) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    w.put(1, 6);
+    std::array<std::vector<std::uint64_t>, 2> got;
+    auto consumer = [&](std::size_t i) {
+      for (int round = 0; round < 3; ++round)
+        for (const leased& e : w.q.lease(0, 2)) {
+          got[i].push_back(e.ref.word);
+          static_cast<void>(w.q->ack(0, e.ticket()));
+        }
+    };
+    interleave(s, {[&] { consumer(0); }, [&] { consumer(1); }});
+    std::vector<std::uint64_t> both = got[0];
+    both.insert(both.end(), got[1].begin(), got[1].end());
+    std::ranges::sort(both);
+    return both == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6} && w.q.release(0) == 6;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.lease_race", run));
+}
+
+TEST(RingThreads, TwoReleasersFreeWhatIsAckedOnce) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    w.put(1, 6);
+    for (const leased& e : w.q.lease(0, 3))
+      static_cast<void>(w.q->ack(0, e.ticket()));
+    interleave(s, {[&] { w.q.release(0); }, [&] { w.q.release(0); }});
+    // Entries 4 to 6 were never acknowledged: what is placed now must not lie over them.
+    const std::uint32_t room = w.q->free_count(0);
+    if (w.put(7, 4) != 4 || room != 4 || w.put(11, 1) != 0) return false;
+    return w.values() == std::vector<std::uint64_t>{4, 5, 6, 7, 8, 9, 10};
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.two_releasers", run));
+}
+
+TEST(RingThreads, AFullRingsProducerTakesNothingBackFromAnother) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    w.put(1, 4);
+    std::array<std::uint32_t, 2> got{};
+    interleave(s, {[&] { got[0] = w.put(10, 3); }, [&] { got[1] = w.put(20, 3); }});
+    if (got[0] + got[1] != 3) return false;
+    const std::uint64_t first = got[0] != 0 ? 10 : 20;
+    return w.values() == std::vector<std::uint64_t>{1, 2, 3, 4, first, first + 1, first + 2};
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.finish_unstarted", run));
+}
+
+TEST(RingThreads, ProducersAndAConsumerOverTheWrapLoseNothing) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    std::vector<std::uint64_t> seen;
+    auto produce = [&](std::uint64_t first) {
+      idle_policy wait;
+      for (std::uint64_t v = first; v < first + 6; v += 2)
+        while (w.put(v, 2) == 0)
+          wait.idle();
+    };
+    interleave(s, {[&] { produce(100); }, [&] { produce(200); },
+                   [&] {
+                     idle_policy wait;
+                     while (seen.size() < 12) {
+                       const auto e = w.q.lease(0, 3);
+                       for (const leased& x : e)
+                         seen.push_back(x.ref.word);
+                       if (e.empty())
+                         wait.idle();
+                       else
+                         w.q->ack_through(0, e.back().ticket());
+                       w.q.release(0);
+                     }
+                   }});
+    for (std::uint64_t first : {100, 200}) { // each producer's own order is kept
+      std::vector<std::uint64_t> own;
+      for (std::uint64_t v : seen)
+        if (v / 100 * 100 == first) own.push_back(v);
+      for (std::size_t i = 0; i < own.size(); ++i)
+        if (own[i] != first + i) return false;
+      if (own.size() != 6) return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+TEST(RingThreads, ARestartAndAPlacementNeverBothWin) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    w.put(1, 2);
+    std::uint32_t placed = 0;
+    restart_status restarted = restart_status::busy;
+    interleave(s, {[&] { placed = w.put(10, 1); },
+                   [&] {
+                     for (int i = 0; i < 50 && restarted == restart_status::busy; ++i) {
+                       restarted = w.q.restart(0);
+                       idle_policy wait;
+                       if (restarted == restart_status::busy) wait.idle();
+                     }
+                   }});
+    if (restarted != restart_status::stored) return false;
+    // Whatever was placed before went with the rest; after it, nothing was.
+    if (w.q->prepare_now(0) != prepare_status::ready) return false;
+    if (!w.values().empty() || w.put(30, 1) != 1) return false;
+    static_cast<void>(placed);
+    return w.values() == std::vector<std::uint64_t>{30};
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+TEST(RingThreads, OneOfManyLinksTheFirstRing) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    int linked = 0;
+    auto link = [&] {
+      idle_policy wait;
+      for (;;) {
+        const prepare_status p = w.q->prepare(1);
+        if (p == prepare_status::ready) return;
+        if (p == prepare_status::linking) {
+          ++linked;
+          w.q->flush_link(1);
+          w.m->drain();
+          w.q->attached(1);
+          return;
+        }
+        if (p == prepare_status::refused) std::abort();
+        wait.idle();
+      }
+    };
+    interleave(s, {link, link, link});
+    return linked == 1 && w.q->statistics().rings_in_stock == 0;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+} // namespace
+} // namespace chainring::test
