@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace chainring {
@@ -29,6 +30,21 @@ class posix_file final : public block_file {
       done = pread(fd_.get(), to, n, static_cast<off_t>(offset));
     while (done < 0 && errno == EINTR);
     return done < 0 ? -errno : done;
+  }
+  int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
+    const auto* at = static_cast<const std::byte*>(from);
+    while (n > 0) {
+      const iovec part = {const_cast<std::byte*>(at), std::min(n, transfer_max)};
+      const ssize_t done = pwritev2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_DSYNC);
+      if (done < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+        return block_file::write_durably(offset, at, n);
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) return done == 0 ? EIO : errno;
+      at += done;
+      offset += static_cast<std::uint64_t>(done);
+      n -= static_cast<std::uint64_t>(done);
+    }
+    return 0;
   }
   int sync() noexcept override { return fdatasync(fd_.get()) == 0 ? 0 : errno; }
   int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
@@ -58,6 +74,11 @@ class posix_file final : public block_file {
 };
 
 } // namespace
+
+int block_file::write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept {
+  if (int e = write_all(*this, offset, from, n); e != 0) return e;
+  return sync();
+}
 
 int write_all(block_file& file, std::uint64_t offset, const void* from, std::uint64_t n) noexcept {
   const auto* at = static_cast<const std::byte*>(from);

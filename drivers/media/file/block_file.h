@@ -19,6 +19,9 @@ class block_file {
   /// As pwrite and pread, but a failure returns -errno. May be short.
   virtual ssize_t write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept = 0;
   virtual ssize_t read_at(std::uint64_t offset, void* to, std::size_t n) noexcept = 0;
+  /// Writes all of it and returns once these bytes are durable, without waiting for others: 0, or
+  /// errno. A commit so finds none of a checkpoint's pages to write beside its own.
+  virtual int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept;
   /// Everything written through any description of the file is durable: 0, or errno.
   virtual int sync() noexcept = 0;
   /// Makes the file end at `to`, with [from, to) allocated and zero: 0, or errno, and then the file

@@ -52,8 +52,7 @@ error sized(const media_options& options, const std::string& text) {
 
 } // namespace
 
-// --- creating and opening
-// -------------------------------------------------------------------------
+// --- creating and opening --------------------------------------------------------------------
 
 result<void> file_media::format(file_parts& parts, const media_options& options) {
   auto sizes = detail::checked_sizes(options, 0, file_format::image_size_unit);
@@ -155,8 +154,7 @@ result<void> file_media::fill(const media_options& options) {
   return {};
 }
 
-// --- the seam
-// -------------------------------------------------------------------------------------
+// --- the seam --------------------------------------------------------------------------------
 
 void file_media::driver_flush(const void* from, std::size_t n) noexcept {
   if (n == 0) return;
@@ -214,8 +212,7 @@ bool file_media::has_room() const noexcept {
   return journal_.size() - used >= 2 * file_format::record_bytes_max(journal_.size());
 }
 
-// --- growing and closing
-// --------------------------------------------------------------------------
+// --- growing and closing ---------------------------------------------------------------------
 
 result<void> file_media::grow(std::uint64_t size) {
   if (kind_ != kind::driver)
@@ -268,8 +265,7 @@ file_media::~file_media() {
   stop_threads();
 }
 
-// --- threads
-// --------------------------------------------------------------------------------------
+// --- threads ---------------------------------------------------------------------------------
 
 void file_media::start_threads() {
   // Signals are the application's, on threads it knows.

@@ -116,7 +116,10 @@ class journal {
                               std::uint64_t image_size) const noexcept;
   /// Has the mirror hold [position, position + n) of the file: 0, or errno.
   [[nodiscard]] int load(std::uint64_t position, std::uint64_t n) noexcept;
-  [[nodiscard]] int write_range(std::uint64_t from, std::uint64_t to) noexcept;
+  /// Calls write(offset in the file, bytes, n) for the one or two stretches of [from, to), until
+  /// one gives an errno: that, or 0.
+  template <class Write>
+  [[nodiscard]] int for_range(std::uint64_t from, std::uint64_t to, Write write);
   void seal(std::uint64_t to) noexcept;
 
   block_file& file_;

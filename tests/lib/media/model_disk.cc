@@ -36,6 +36,21 @@ struct model_disk::view final : block_file {
     std::memcpy(to, disk.visible_.data() + offset, n);
     return static_cast<ssize_t>(n);
   }
+  int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
+    if (int e = write_all(*this, offset, from, n); e != 0) return e;
+    if (disk.after_journal_write) disk.after_journal_write();
+    if (disk.before_sync) disk.before_sync();
+    const auto [first, last] = sectors(offset, n);
+    const bool failed = disk.fails();
+    // Only these bytes: what else is pending stays so, or is lost by its own sync.
+    for (std::uint64_t s = first; s <= last; ++s) {
+      const auto at = disk.pending_.find(s);
+      if (at == disk.pending_.end()) continue;
+      if (!failed) disk.harden(s, at->second.back());
+      disk.pending_.erase(at);
+    }
+    return failed ? (disk.how == fault::enospc ? ENOSPC : EIO) : 0;
+  }
   int sync() noexcept override {
     if (disk.before_sync) disk.before_sync();
     if (disk.fails()) {
@@ -49,6 +64,10 @@ struct model_disk::view final : block_file {
     if (disk.fails()) return disk.how == fault::enospc ? ENOSPC : EIO;
     disk.resize(from, to);
     return 0;
+  }
+
+  static std::pair<std::uint64_t, std::uint64_t> sectors(std::uint64_t offset, std::uint64_t n) {
+    return {offset / sector_size, (offset + n - 1) / sector_size};
   }
 
   model_disk& disk;
@@ -82,10 +101,15 @@ void model_disk::resize(std::uint64_t from, std::uint64_t to) {
     remember(s);
 }
 
+void model_disk::harden(std::uint64_t index, const sector& content) {
+  if (durable_.size() < (index + 1) * sector_size) durable_.resize((index + 1) * sector_size);
+  std::memcpy(durable_.data() + index * sector_size, content.data(), sector_size);
+}
+
 void model_disk::settle() {
   durable_.resize(visible_.size());
   for (const auto& [index, versions] : pending_)
-    std::memcpy(durable_.data() + index * sector_size, versions.back().data(), sector_size);
+    harden(index, versions.back());
   pending_.clear();
 }
 

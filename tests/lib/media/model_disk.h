@@ -36,6 +36,8 @@ class model_disk {
 
   /// Called before each sync takes effect.
   std::function<void()> before_sync;
+  /// Called when a durable write has written and not synced.
+  std::function<void()> after_journal_write;
 
   // --- faults -----------------------------------------------------------------------------------
   /// Writes, syncs and allocations so far; reads are not counted.
@@ -56,6 +58,7 @@ class model_disk {
   void resize(std::uint64_t from, std::uint64_t to);
   void remember(std::uint64_t sector_index);
   void settle();
+  void harden(std::uint64_t sector_index, const sector& content);
   /// `choice[i]`: 0 the durable content of the i-th pending sector, else its version choice[i]-1.
   [[nodiscard]] file_bytes state(const std::vector<std::size_t>& choice) const;
 

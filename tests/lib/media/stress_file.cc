@@ -28,15 +28,16 @@ struct ledger {
   std::atomic<bool> ready;
 };
 
-/// Line layout of one thread: count, the same count again in another line, and what it saw of its
-/// neighbour's drained count before it stored.
+/// What one thread writes in each drain: a count, the same in many other lines, and what it saw of
+/// its neighbour's drained count before it stored.
 struct thread_lines {
+  static constexpr std::uint64_t copies = 60;
   std::uint64_t* words;
   explicit thread_lines(media& m, unsigned t)
       : words(reinterpret_cast<std::uint64_t*>(m.base()) + t * spread * 8) {}
   std::uint64_t& count() { return words[0]; }
-  std::uint64_t& again() { return words[20 * 8]; }
-  std::uint64_t& saw() { return words[20 * 8 + 3]; }
+  std::uint64_t& again(std::uint64_t i) { return words[(1 + i) * 8 + i % 7]; }
+  std::uint64_t& saw() { return words[20 * 8 + 7]; }
 };
 
 [[noreturn]] void child(const media_options& options, ledger& l) {
@@ -56,8 +57,9 @@ struct thread_lines {
       for (std::uint64_t k = mine.count() + 1;; ++k) {
         r.store(&mine.saw(), l.seen[(t + 1) % threads].load());
         r.store(&mine.count(), k);
-        r.store(&mine.again(), k);
-        r.flush(&mine.again(), 8);
+        for (std::uint64_t i = 0; i < thread_lines::copies; ++i)
+          r.store(&mine.again(i), k);
+        r.flush(&mine.again(0), thread_lines::copies * cacheline_size);
         r.flush(&mine.count(), 8);
         r.drain();
         l.seen[t].store(k);
@@ -97,7 +99,7 @@ TEST(FileStress, KillNineLosesNothingReportedDurableAndKeepsOrder) {
       mmap(nullptr, sizeof(ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(l, MAP_FAILED);
   std::uint64_t total = 0;
-  for (int round = 0; round < 15; ++round) {
+  for (int round = 0; round < 40; ++round) {
     l->ready = false;
     const pid_t pid = fork();
     ASSERT_GE(pid, 0);
@@ -116,7 +118,8 @@ TEST(FileStress, KillNineLosesNothingReportedDurableAndKeepsOrder) {
     for (unsigned t = 0; t < threads; ++t) {
       thread_lines mine(**m, t), other(**m, (t + 1) % threads);
       EXPECT_GE(mine.count(), l->acked[t].load()) << "round " << round << " thread " << t;
-      EXPECT_EQ(mine.count(), mine.again()) << "one drain, whole or not at all";
+      for (std::uint64_t i = 0; i < thread_lines::copies; ++i)
+        ASSERT_EQ(mine.count(), mine.again(i)) << "one drain, whole or not at all";
       EXPECT_LE(mine.saw(), other.count()) << "nothing without what it was stored after";
       total += mine.count();
     }

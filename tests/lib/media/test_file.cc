@@ -270,8 +270,7 @@ TEST_F(FileMedia, RefusesToOpenWithOtherSizesThanItHas) {
   EXPECT_EQ(open_media(o).error().code, errc::invalid_argument);
 }
 
-// --- failures under way
-// ---------------------------------------------------------------------------
+// --- failures under way ----------------------------------------------------------------------
 
 /// A real file whose changes fail from some moment on. Thread-safe.
 struct failing_file final : block_file {

@@ -106,8 +106,7 @@ TEST(JournalDeathTest, ADrainLargerThanAQuarterOfTheJournalIsRefusedLoudly) {
   EXPECT_EQ(m->base()[m->size() / 2], std::byte{0});
 }
 
-// --- failed calls
-// ---------------------------------------------------------------------------------
+// --- failed calls ----------------------------------------------------------------------------
 
 struct faulty_run {
   std::uint64_t acked = 0, done = 0;
@@ -292,8 +291,7 @@ TEST(Journal, AShortWriteThatGoesOnIsNoFailure) {
   EXPECT_FALSE(wrong) << *wrong;
 }
 
-// --- damage
-// ---------------------------------------------------------------------------------------
+// --- damage ----------------------------------------------------------------------------------
 
 /// A container with five drains in its journal, two of them committed but not checkpointed.
 model_disk with_journal(workload& w) {
