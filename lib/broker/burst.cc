@@ -9,8 +9,9 @@
 //      published. Crash between: the slots are void, the blocks unreachable; nobody was told.
 //   [B2 < B3] the published descriptors drained before the slots are ready and PUBACK is made.
 //      Crash between: each message is in all its queues or in none; the publisher sends it again.
-//   [B5 < B1] a new ring's link drained before a slot is placed in it. Crash between: an empty ring.
-//   [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered again.
+//   [B5 < B1] a new ring's link drained before a slot is placed in it. Crash between: an empty
+//   ring. [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered
+//   again.
 #include <algorithm>
 #include <rte_cycles.h>
 
@@ -58,7 +59,7 @@ bool broker_worker::impl::take_inbox() noexcept {
   while (inbox.woken.pop(&n)) {
     any = true;
     session& s = shared.sessions[n];
-    s.woken.exchange(false, std::memory_order_acq_rel); // [W7] pairs with [W6]
+    s.woken.exchange(false, std::memory_order_acq_rel);           // [W7] pairs with [W6]
     const connection c = s.state.load(std::memory_order_relaxed); // [W1] own session
     if (s.home != number || c == connection::none) continue;
     if (c == connection::disconnected) { // asked to drop, at most
@@ -93,7 +94,8 @@ void broker_worker::impl::place() noexcept {
   groups.clear();
   for (std::uint32_t i = 0; i < targets.size();) {
     std::uint32_t n = 1;
-    while (i + n < targets.size() && targets[i + n].session == targets[i].session) ++n;
+    while (i + n < targets.size() && targets[i + n].session == targets[i].session)
+      ++n;
     groups.push_back({.first = i, .count = n});
     i += n;
   }
@@ -125,9 +127,8 @@ void broker_worker::impl::place() noexcept {
     g.stale = queues.incarnation(q) != targets[g.first].incarnation;
     if (g.stale) continue;
     if (!g.placed) {
-      const queue_overflow policy = placed == place_status::full
-                                        ? queues.overflow(q, g.count)
-                                        : queue_overflow::reject;
+      const queue_overflow policy =
+          placed == place_status::full ? queues.overflow(q, g.count) : queue_overflow::reject;
       g.skipped = policy == queue_overflow::drop_newest;
       if (g.skipped) count.dropped_newest += g.count;
       for (std::uint32_t i = 0; i < g.count && !g.skipped; ++i)
@@ -181,18 +182,21 @@ void broker_worker::impl::make_durable() noexcept {
   }
   for (const group& g : groups)
     if (g.placed) queues.flush_placed(g.placement); // [B1]
-  for (const std::uint32_t n : dirty) queues.flush_release(n); // [B4]
-  if (any) drain();                                            // [B1 < B2] [B1 < B4]
+  for (const std::uint32_t n : dirty)
+    queues.flush_release(n);                                // [B4]
+  if (any && !seeded_bug("broker.no_first_drain")) drain(); // [B1 < B2] [B1 < B4]
   hook_point("broker.burst.drained");
   if (publishes) {
     for (const staged_publish& p : staged)
       if (p.places != 0 && !p.refused) messages.publish(p.content); // [B2]
     for (const staged_publish& p : staged)
-      if (p.places != 0 && !p.refused) messages.flush_published(p.content); // [B2]
-    drain();                                                                // [B2 < B3]
+      if (p.places != 0 && !p.refused && !seeded_bug("broker.no_publish_flush"))
+        messages.flush_published(p.content);            // [B2]
+    if (!seeded_bug("broker.no_second_drain")) drain(); // [B2 < B3]
   }
   hook_point("broker.burst.published");
-  for (const std::uint32_t n : dirty) queues.finish_release(n); // [B4]
+  for (const std::uint32_t n : dirty)
+    queues.finish_release(n); // [B4]
   dirty.clear();
 }
 
@@ -209,7 +213,8 @@ void broker_worker::impl::finish_publishes() noexcept {
     // A place that was never made keeps nothing alive.
     for (std::uint32_t i = 0; i < g.count && !g.placed; ++i)
       messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
-    for (std::uint32_t i = 0; i < g.count; ++i) planned[targets[g.first + i].session] = 0;
+    for (std::uint32_t i = 0; i < g.count; ++i)
+      planned[targets[g.first + i].session] = 0;
   }
   for (staged_publish& p : staged) {
     if (p.places != 0) {
@@ -246,7 +251,8 @@ bool broker_worker::impl::end_burst() noexcept {
   // Deliveries may make more sessions ready; those wait for the next round.
   ready.swap(ready_next);
   ready.clear();
-  for (const std::uint32_t n : ready_next) deliver(shared.sessions[n], n);
+  for (const std::uint32_t n : ready_next)
+    deliver(shared.sessions[n], n);
   any |= !ready_next.empty();
   ready_next.clear();
   out->release(on.mark());

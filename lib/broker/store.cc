@@ -43,11 +43,11 @@ std::vector<area_spec> store::areas(const store_layout& layout, std::uint64_t re
   const std::uint64_t messages = layout.messages_max != 0
                                      ? layout.messages_max
                                      : std::max<std::uint64_t>(region_size / (2 * block_size), 64);
-  return {{sessions_area, std::uint64_t{layout.sessions_max} * sizeof(session_record), area_version},
-          {queues_area, queue_table::bytes_for(layout.sessions_max), area_version},
-          {subscriptions_area, std::uint64_t{layout.subscriptions_max} * cacheline_size,
-           area_version},
-          {messages_area, messages * sizeof(message_descriptor), area_version}};
+  return {
+      {sessions_area, std::uint64_t{layout.sessions_max} * sizeof(session_record), area_version},
+      {queues_area, queue_table::bytes_for(layout.sessions_max), area_version},
+      {subscriptions_area, std::uint64_t{layout.subscriptions_max} * cacheline_size, area_version},
+      {messages_area, messages * sizeof(message_descriptor), area_version}};
 }
 
 store::~store() = default;
@@ -78,8 +78,8 @@ result<void> store::attach(const broker_config& config) {
   if (!blocks) return blocks.error();
   blocks_ = std::move(blocks).value();
   auto messages = message_table::create(
-      media_, roots[3].offset, static_cast<std::uint32_t>(roots[3].size / sizeof(message_descriptor)),
-      *blocks_);
+      media_, roots[3].offset,
+      static_cast<std::uint32_t>(roots[3].size / sizeof(message_descriptor)), *blocks_);
   if (!messages) return messages.error();
   messages_ = std::move(messages).value();
   queue_table_options qo;
@@ -87,8 +87,8 @@ result<void> store::attach(const broker_config& config) {
   qo.overflow = config.overflow == overflow_policy::reject        ? queue_overflow::reject
                 : config.overflow == overflow_policy::drop_newest ? queue_overflow::drop_newest
                                                                   : queue_overflow::drop_oldest;
-  auto queues = queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_,
-                                    messages_.get(), qo);
+  auto queues =
+      queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_, messages_.get(), qo);
   if (!queues) return queues.error();
   queues_ = std::move(queues).value();
   auto map = durable_map::create(media_, roots[2].offset, subscriptions_max_, *blocks_);
@@ -130,8 +130,9 @@ void store::void_sessions(open_summary& summary) {
       summary.notes.push_back("session " + std::to_string(n) + ": " + wrong + "; it is deleted");
     if (wrong == nullptr && (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
       continue;
-    media_.store_release(&r.state, session_word0{session_state::free, 0, w.incarnation + 1}.pack()); // [S5]
-    media_.flush(&r.state, sizeof r.state); // [S5]
+    media_.store_release(&r.state,
+                         session_word0{session_state::free, 0, w.incarnation + 1}.pack()); // [S5]
+    media_.flush(&r.state, sizeof r.state);                                                // [S5]
     ++summary.voided;
   }
 }
@@ -201,9 +202,9 @@ std::uint16_t store::keep_alive_s(std::uint32_t n) const noexcept {
 
 void store::commit_session(std::uint32_t n, session_word0 word) noexcept {
   session_record& r = sessions_[n];
-  media_.store_release(&r.state, word.pack()); // [S2] pairs with [S7]
-  media_.flush(&r, sizeof r);                  // [S2]
-  media_.drain();                              // [S2 < S3]
+  media_.store_release(&r.state, word.pack());                            // [S2] pairs with [S7]
+  if (!seeded_bug("broker.no_session_flush")) media_.flush(&r, sizeof r); // [S2]
+  media_.drain();                                                         // [S2 < S3]
 }
 
 void store::create_session(std::uint32_t n, std::string_view client_id, std::uint8_t flags,
@@ -213,10 +214,12 @@ void store::create_session(std::uint32_t n, std::string_view client_id, std::uin
   CHAINRING_ASSERT(!client_id.empty() && client_id.size() <= mqttsn::client_id_size_max);
   std::uint64_t id[3] = {};
   std::memcpy(id, client_id.data(), client_id.size());
-  media_.store(&r.attributes,
-               session_word1{static_cast<std::uint8_t>(client_id.size()), keep_alive}.pack()); // [S1]
-  for (int i = 0; i < 3; ++i) media_.store(&r.client_id[i], id[i]);                            // [S1]
-  media_.store(&r.created_ns, now_ns());                                                       // [S1]
+  media_.store(
+      &r.attributes,
+      session_word1{static_cast<std::uint8_t>(client_id.size()), keep_alive}.pack()); // [S1]
+  for (int i = 0; i < 3; ++i)
+    media_.store(&r.client_id[i], id[i]);                                  // [S1]
+  media_.store(&r.created_ns, now_ns());                                   // [S1]
   commit_session(n, {session_state::used, flags, session_incarnation(n)}); // [S1 < S2]
 }
 
@@ -230,11 +233,13 @@ void store::end_incarnation(std::uint32_t n, bool keep, std::uint8_t flags,
     names.push_back(static_cast<char>(name.size()));
     names.append(name);
   });
-  commit_session(n, {keep ? session_state::used : session_state::free, flags, old + 1}); // [S2 < S3]
+  commit_session(n,
+                 {keep ? session_state::used : session_state::free, flags, old + 1}); // [S2 < S3]
   hook_point("broker.session.ended");
   idle_policy policy;
   restart_status restarted = queues_->restart(n, old);
-  for (; restarted == restart_status::busy; restarted = queues_->restart(n, old)) policy.idle();
+  for (; restarted == restart_status::busy; restarted = queues_->restart(n, old))
+    policy.idle();
   if (restarted == restart_status::stored) {
     queues_->flush_restart(n); // [S3]
     media_.drain();            // [S3]

@@ -18,7 +18,7 @@ using test::history;
 using test::scenario;
 using test::verdict;
 
-constexpr int consumed = history::first_own_kind;     // id: subscriber * 1000 + message
+constexpr int consumed = history::first_own_kind; // id: subscriber * 1000 + message
 constexpr int subscribed = history::first_own_kind + 1;
 constexpr int unsubscribing = history::first_own_kind + 2;
 constexpr int cleaning = history::first_own_kind + 3;
@@ -52,11 +52,14 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why) {
   return std::make_unique<bench>(std::move(*made));
 }
 
-std::string name_of(unsigned s) { return "subscriber" + std::to_string(s); }
+std::string name_of(unsigned s) {
+  return "subscriber" + std::to_string(s);
+}
 std::string text_of(std::uint64_t id) {
   // Longer than a line, and different in every line.
   std::string text = "message " + std::to_string(id) + " ";
-  while (text.size() < 90) text += static_cast<char>('a' + (text.size() + id) % 26);
+  while (text.size() < 90)
+    text += static_cast<char>('a' + (text.size() + id) % 26);
   return text;
 }
 
@@ -85,8 +88,8 @@ void publish(bench& b, history& h, std::uint64_t first, unsigned count) {
   }
   b.settle();
   for (unsigned i = 0; i < count; ++i)
-    if (auto r = b.next(publisher + i); r && r->get<sn::puback>() &&
-                                        r->get<sn::puback>()->code == sn::return_code::accepted)
+    if (auto r = b.next(publisher + i);
+        r && r->get<sn::puback>() && r->get<sn::puback>()->code == sn::return_code::accepted)
       h.ack(first + i);
 }
 
@@ -215,19 +218,24 @@ scenario subscriptions() {
     h.promise(unsubscribing, 0);
     (void)b->ask<sn::unsuback>(subscriber_base, sn::unsubscribe{.msg_id = 4, .topic = "short"});
     h.promise(unsubscribing, 1);
+    b->connect(subscriber_base + 50, "newcomer", false);
+    b->subscribe(subscriber_base + 50, "new", sn::qos_level::one);
+    h.promise(subscribed, 2);
   };
   s.recover_and_check = [](media& m, const history& h) -> verdict {
     std::string why;
     auto b = open(m, false, why);
     if (!b) return "does not open: " + why;
     std::map<std::string, unsigned> found;
-    for (const topic_info& t : b->broker->topics(100)) found[t.filter] = t.subscriptions;
+    for (const topic_info& t : b->broker->topics(100))
+      found[t.filter] = t.subscriptions;
     if (found["a/long/topic/name/of/more/than/inline"] != subscribers) return "an old one is lost";
     const bool first = found.count("short") != 0;
     if (h.has(subscribed, 0) && !h.has(unsubscribing, 0) && !first) return "short is lost";
     if (h.has(unsubscribing, 1) && first) return "short is back";
     if (h.has(subscribed, 1) && found.count("a/filter/that/needs/a/chain/+") == 0)
       return "the long one is lost";
+    if (h.has(subscribed, 2) && found.count("new") == 0) return "the newcomer's is lost";
     if (found.size() > 4) return "a filter nobody asked for";
     return {};
   };
@@ -240,18 +248,38 @@ const test::explorer_options bounds{.states_max = 512, .second_lives = 2, .secon
 TEST(CrashBroker, PublishBurstToSeveralQueuesIsInAllOrNone) {
   EXPECT_TRUE(explore(publish_and_consume(), bounds).ok());
 }
-TEST(CrashBroker, CleanStartIsOneCommit) { EXPECT_TRUE(explore(clean_start(), bounds).ok()); }
+TEST(CrashBroker, CleanStartIsOneCommit) {
+  EXPECT_TRUE(explore(clean_start(), bounds).ok());
+}
 TEST(CrashBroker, SubscriptionsAreThereOnceAcknowledged) {
   EXPECT_TRUE(explore(subscriptions(), bounds).ok());
 }
+
+// The tester tested: each of these must be found.
+class SeededBug : public testing::TestWithParam<const char*> {};
+TEST_P(SeededBug, IsFound) {
+  set_seeded_bug(GetParam());
+  test::explorer_options quick = bounds;
+  quick.print = false;
+  quick.states_max = 128;
+  quick.second_lives = 1;
+  const bool holds = explore(publish_and_consume(), quick).ok() &&
+                     explore(clean_start(), quick).ok() && explore(subscriptions(), quick).ok();
+  set_seeded_bug(nullptr);
+  EXPECT_FALSE(holds)
+      << GetParam() << " was not found";
+}
+INSTANTIATE_TEST_SUITE_P(Broker, SeededBug,
+                         testing::Values("broker.no_first_drain", "broker.no_second_drain",
+                                         "broker.no_publish_flush", "broker.no_session_flush"));
 
 } // namespace
 } // namespace chainring::testing_broker
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  const char* eal[] = {"crash_broker", "--no-huge", "--no-pci", "--no-shconf", "-m", "64", "-l", "0",
-                       "--no-telemetry"};
+  const char* eal[] = {"crash_broker", "--no-huge", "--no-pci", "--no-shconf",   "-m",
+                       "64",           "-l",        "0",        "--no-telemetry"};
   if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 1;
   return RUN_ALL_TESTS();
 }
