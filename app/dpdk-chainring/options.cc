@@ -118,9 +118,9 @@ parsed parse(int argc, char** argv, options& o) {
     const int code = a.exit(e);
     return {false, code == 0 ? 0 : 2};
   }
-  if (!size.empty()) o.size = *parse_size(size);
-  if (!journal_size.empty()) o.journal_size = *parse_size(journal_size);
-  o.idle = *parse_idle_mode(idle);
+  if (!size.empty()) o.size = parse_size(size).value();
+  if (!journal_size.empty()) o.journal_size = parse_size(journal_size).value();
+  o.idle = parse_idle_mode(idle).value();
   o.broker.overflow = overflow == "reject"        ? overflow_policy::reject
                       : overflow == "drop-newest" ? overflow_policy::drop_newest
                                                   : overflow_policy::drop_oldest;

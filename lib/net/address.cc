@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "net/address.h"
+
+#include <arpa/inet.h>
+#include <charconv>
+
+namespace chainring::net {
+
+std::string format_ipv4(std::uint32_t ipv4) {
+  return std::to_string(ipv4 >> 24) + "." + std::to_string(ipv4 >> 16 & 255) + "." +
+         std::to_string(ipv4 >> 8 & 255) + "." + std::to_string(ipv4 & 255);
+}
+
+std::string to_string(const endpoint& e) {
+  return format_ipv4(e.ipv4) + ":" + std::to_string(e.port) + "%" + std::to_string(e.interface_id);
+}
+
+result<std::uint32_t> parse_ipv4(std::string_view text) {
+  in_addr a{};
+  // inet_pton takes a dotted quad only, without leading zeroes.
+  if (inet_pton(AF_INET, std::string(text).c_str(), &a) != 1)
+    return error{errc::invalid_argument,
+                 "'" + std::string(text) + "': expected an IPv4 address, as 192.0.2.1"};
+  return ntohl(a.s_addr);
+}
+
+result<ipv4_prefix> parse_ipv4_prefix(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  auto address = parse_ipv4(text.substr(0, slash));
+  if (!address) return address.error();
+  ipv4_prefix p{*address, 32};
+  if (slash == std::string_view::npos) return p;
+  const std::string_view length = text.substr(slash + 1);
+  unsigned n = 0;
+  const auto [end, failed] = std::from_chars(length.data(), length.data() + length.size(), n);
+  if (failed != std::errc{} || end != length.data() + length.size() || n > 32)
+    return error{errc::invalid_argument,
+                 "'" + std::string(text) +
+                     "': expected a prefix length of 0 to 32 after the slash"};
+  p.length = static_cast<std::uint8_t>(n);
+  return p;
+}
+
+} // namespace chainring::net

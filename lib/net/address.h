@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// IPv4 addresses, prefixes and UDP endpoints, all in host byte order.
+///
+/// Thread-safe. Text functions are for the control path: they allocate.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "../base/error.h"
+
+namespace chainring::net {
+
+/// Where a datagram comes from or goes to: the key a client's address is found by. Host byte order.
+struct endpoint {
+  std::uint32_t ipv4 = 0;
+  std::uint16_t port = 0;
+  /// interface_config::interface_id of the port it is reached through.
+  std::uint16_t interface_id = 0;
+
+  /// All of it in one word: equal keys, equal endpoints.
+  [[nodiscard]] constexpr std::uint64_t key() const noexcept {
+    return std::uint64_t{ipv4} << 32 | std::uint64_t{port} << 16 | interface_id;
+  }
+  [[nodiscard]] static constexpr endpoint from_key(std::uint64_t key) noexcept {
+    return {static_cast<std::uint32_t>(key >> 32), static_cast<std::uint16_t>(key >> 16),
+            static_cast<std::uint16_t>(key)};
+  }
+  friend constexpr auto operator<=>(const endpoint&, const endpoint&) noexcept = default;
+};
+
+/// "10.0.0.7:1883%0": address, port and interface.
+[[nodiscard]] std::string to_string(const endpoint& e);
+
+/// An interface's address with the prefix of its link, as 192.0.2.1/24.
+struct ipv4_prefix {
+  std::uint32_t address = 0;
+  std::uint8_t length = 0; ///< 0..32
+
+  [[nodiscard]] constexpr std::uint32_t mask() const noexcept {
+    return length == 0 ? 0 : ~std::uint32_t{0} << (32 - length);
+  }
+  [[nodiscard]] constexpr bool contains(std::uint32_t ipv4) const noexcept {
+    return ((ipv4 ^ address) & mask()) == 0;
+  }
+  /// The directed broadcast address; 0 where the prefix is too long to have one.
+  [[nodiscard]] constexpr std::uint32_t broadcast() const noexcept {
+    return length >= 31 ? 0 : address | ~mask();
+  }
+};
+
+[[nodiscard]] constexpr bool is_multicast(std::uint32_t ipv4) noexcept {
+  return ipv4 >> 28 == 0xE;
+}
+
+/// A dotted quad. Refuses anything else, leading zeroes included.
+[[nodiscard]] result<std::uint32_t> parse_ipv4(std::string_view text);
+/// "192.0.2.1/24"; without a slash the length is 32.
+[[nodiscard]] result<ipv4_prefix> parse_ipv4_prefix(std::string_view text);
+[[nodiscard]] std::string format_ipv4(std::uint32_t ipv4);
+
+} // namespace chainring::net
+
+template <> struct std::hash<chainring::net::endpoint> {
+  std::size_t operator()(const chainring::net::endpoint& e) const noexcept {
+    std::uint64_t x = e.key() * 0x9E3779B97F4A7C15u; // Fibonacci hashing; the high bits are best
+    return static_cast<std::size_t>(x ^ (x >> 32));
+  }
+};

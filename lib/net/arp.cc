@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Edges:
+//   [N1] acquire of an entry's word in find() <- [N2] release in learn(): nothing else hangs on it
+//   [N3] acquire of pending_ in poll()        <- [N4] release in hold(): somebody waits
+#include "net/arp.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+#include <rte_cycles.h>
+
+namespace chainring::net {
+
+namespace {
+
+constexpr std::uint32_t spread = 0x9E3779B1; // odd, so the product is the address in another order
+
+std::uint64_t pack(const rte_ether_addr& mac, std::uint32_t tag) noexcept {
+  std::uint64_t w = 0;
+  std::memcpy(&w, mac.addr_bytes, RTE_ETHER_ADDR_LEN);
+  return w << 16 | tag;
+}
+
+rte_ether_addr unpack(std::uint64_t word) noexcept {
+  rte_ether_addr mac;
+  word >>= 16;
+  std::memcpy(mac.addr_bytes, &word, RTE_ETHER_ADDR_LEN);
+  return mac;
+}
+
+struct guard {
+  explicit guard(rte_spinlock_t& l) noexcept : lock(l) { rte_spinlock_lock(&lock); }
+  ~guard() { rte_spinlock_unlock(&lock); }
+  guard(const guard&) = delete;
+  guard& operator=(const guard&) = delete;
+  rte_spinlock_t& lock;
+};
+
+// Ages are hints for eviction and for asking again: nothing is ordered by them.
+std::uint32_t load_age(std::uint32_t& age) noexcept {
+  return std::atomic_ref(age).load(std::memory_order_relaxed);
+}
+void store_age(std::uint32_t& age, std::uint32_t value) noexcept {
+  std::atomic_ref(age).store(value, std::memory_order_relaxed);
+}
+
+} // namespace
+
+neighbours::neighbours(const interface_config& c, const transmit_config& t,
+                       const neighbour_options& o)
+    : config_(c), transmit_(t), options_(o) {
+  if (options_.tsc_hz == 0) options_.tsc_hz = rte_get_tsc_hz();
+  age_shift_ = static_cast<unsigned>(std::bit_width(options_.tsc_hz)) - 1;
+  const std::uint64_t unit = std::uint64_t{1} << age_shift_;
+  lifetime_ = static_cast<std::uint32_t>(options_.lifetime_s * options_.tsc_hz / unit);
+  retry_tsc_ = options_.tsc_hz * options_.retry_ms / 1000;
+  words_.reset(static_cast<std::uint64_t*>(std::calloc(cells, sizeof(std::uint64_t))));
+  ages_.reset(static_cast<std::uint32_t*>(std::calloc(cells, sizeof(std::uint32_t))));
+  if (words_ == nullptr || ages_ == nullptr) throw std::bad_alloc();
+  packets_ = std::make_unique<waiting_packet[]>(options_.pending_packets);
+  addresses_ = std::make_unique<waiting_address[]>(options_.pending_addresses);
+  for (std::uint16_t i = options_.pending_packets; i-- > 0;)
+    free_packet(i);
+}
+
+result<std::unique_ptr<neighbours>> neighbours::create(const interface_config& c,
+                                                       const transmit_config& t,
+                                                       const neighbour_options& o) {
+  if (o.pending_addresses == 0 || o.pending_packets == 0 || o.pending_packets == none ||
+      o.packets_per_address == 0 || o.retries == 0)
+    return error{errc::invalid_argument, "neighbours: sizes and retries of 0 are not accepted"};
+  return std::unique_ptr<neighbours>(new neighbours(c, t, o));
+}
+
+neighbours::~neighbours() {
+  drop_counters nobody;
+  for (std::uint16_t i = 0; i < options_.pending_addresses; ++i)
+    give_up(addresses_[i], nobody);
+}
+
+void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac,
+                       std::uint64_t now_tsc) noexcept {
+  const std::uint32_t x = ipv4 * spread;
+  const std::size_t bucket = std::size_t{x >> 16} * ways;
+  const std::uint64_t word = pack(mac, x & 0xffff);
+  const std::uint32_t now = age_now(now_tsc);
+  std::size_t victim = bucket;
+  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    if (there != 0 && (there & 0xffff) == (word & 0xffff)) {
+      // Written only when it changes: learners are many, and the line is everybody's.
+      if (there != word) std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [N2]
+      if (load_age(ages_[i]) != now) store_age(ages_[i], now);
+      return;
+    }
+    if (load_age(ages_[i]) < load_age(ages_[victim])) victim = i;
+  }
+  std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [N2] pairs with [N1]
+  store_age(ages_[victim], now);
+}
+
+bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& age) const noexcept {
+  const std::uint32_t x = ipv4 * spread;
+  const std::size_t bucket = std::size_t{x >> 16} * ways;
+  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    if (there == 0 || (there & 0xffff) != (x & 0xffff)) continue;
+    mac = unpack(there);
+    age = load_age(ages_[i]);
+    return true;
+  }
+  return false;
+}
+
+bool neighbours::fresh(std::uint32_t ipv4, std::uint32_t now_age,
+                       rte_ether_addr& mac) const noexcept {
+  std::uint32_t age = 0;
+  return find(ipv4, mac, age) && now_age - age <= lifetime_;
+}
+
+route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept {
+  route_result r;
+  const std::uint32_t now = age_now(now_tsc);
+  if (is_multicast(ipv4) || ipv4 == 0xffffffff ||
+      (config_.address.broadcast() != 0 && ipv4 == config_.address.broadcast()))
+    return {route_status::resolved, ipv4, group_mac(ipv4)};
+  if (fresh(ipv4, now, r.mac)) return {route_status::resolved, ipv4, r.mac};
+  if (config_.address.contains(ipv4)) return {route_status::unresolved, ipv4, {}};
+  if (config_.gateway != 0) {
+    if (fresh(config_.gateway, now, r.mac)) return {route_status::resolved, config_.gateway, r.mac};
+    return {route_status::unresolved, config_.gateway, {}};
+  }
+  // Off the link without a gateway: whoever forwarded it last, however long ago.
+  std::uint32_t age = 0;
+  if (find(ipv4, r.mac, age)) return {route_status::resolved, ipv4, r.mac};
+  return r;
+}
+
+void neighbours::free_packet(std::uint16_t index) noexcept {
+  packets_[index].frame = nullptr;
+  packets_[index].next = free_packet_;
+  free_packet_ = index;
+}
+
+drop_reason neighbours::hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mark,
+                             std::uint32_t own, std::uint64_t now_tsc) noexcept {
+  const guard g(lock_);
+  waiting_address* w = nullptr;
+  for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
+    waiting_address& a = addresses_[i];
+    if (a.packets != 0 && a.next_hop == next_hop) {
+      w = &a;
+      break;
+    }
+    if (a.packets == 0 && w == nullptr) w = &a;
+  }
+  if (w == nullptr || free_packet_ == none || w->packets >= options_.packets_per_address)
+    return drop_reason::pending_full;
+  if (w->packets == 0) *w = {next_hop, own, now_tsc - retry_tsc_, 0, 0, none, none};
+  const std::uint16_t p = free_packet_;
+  free_packet_ = packets_[p].next;
+  packets_[p] = {frame, mark, none};
+  (w->packets == 0 ? w->first : packets_[w->last].next) = p;
+  w->last = p;
+  ++w->packets;
+  pending_.fetch_add(1, std::memory_order_release); // [N4] pairs with [N3]
+  return drop_reason::none;
+}
+
+bool neighbours::release(waiting_address& w, const rte_ether_addr& mac, tx_buffer& tx) noexcept {
+  while (w.packets != 0) {
+    const std::uint16_t p = w.first;
+    auto* eth = rte_pktmbuf_mtod(packets_[p].frame, rte_ether_hdr*);
+    eth->dst_addr = mac;
+    if (!tx.send(packets_[p].frame, packets_[p].mark)) return false;
+    w.first = packets_[p].next;
+    --w.packets;
+    free_packet(p);
+    pending_.fetch_sub(1, std::memory_order_release); // [N4] pairs with [N3]
+  }
+  return true;
+}
+
+void neighbours::give_up(waiting_address& w, drop_counters& drops) noexcept {
+  while (w.packets != 0) {
+    const std::uint16_t p = w.first;
+    rte_pktmbuf_free(packets_[p].frame);
+    w.first = packets_[p].next;
+    --w.packets;
+    free_packet(p);
+    pending_.fetch_sub(1, std::memory_order_release); // [N4] pairs with [N3]
+    drops.count(drop_reason::unresolved);
+  }
+}
+
+void neighbours::ask(waiting_address& w, tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
+                     std::uint64_t now_tsc) noexcept {
+  w.asked_tsc = now_tsc;
+  ++w.requests;
+  rte_mbuf* m = rte_pktmbuf_alloc(pool);
+  if (m == nullptr) {
+    drops.count(drop_reason::no_mbuf);
+    return;
+  }
+  if (!build_arp_request(m, transmit_, w.own, w.next_hop, group_mac(0xffffffff)) ||
+      !tx.send(m, 0)) {
+    rte_pktmbuf_free(m);
+    drops.count(drop_reason::transmit_full);
+  }
+}
+
+void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
+                      std::uint64_t now_tsc) noexcept {
+  if (pending_.load(std::memory_order_acquire) == 0) return; // [N3] pairs with [N4]
+  if (rte_spinlock_trylock(&lock_) == 0) return;             // another lcore is at it
+  for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
+    waiting_address& w = addresses_[i];
+    if (w.packets == 0) continue;
+    rte_ether_addr mac;
+    if (fresh(w.next_hop, age_now(now_tsc), mac)) {
+      if (!release(w, mac, tx)) break;
+    } else if (now_tsc - w.asked_tsc >= retry_tsc_) {
+      if (w.requests >= options_.retries)
+        give_up(w, drops);
+      else
+        ask(w, tx, pool, drops, now_tsc);
+    }
+  }
+  rte_spinlock_unlock(&lock_);
+}
+
+std::uint32_t neighbours::announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
+                                   std::uint32_t count_max) noexcept {
+  std::uint32_t sent = 0;
+  for (; sent < std::min(count_max, config_.address_count); ++sent) {
+    rte_mbuf* m = rte_pktmbuf_alloc(pool);
+    if (m == nullptr) {
+      drops.count(drop_reason::no_mbuf);
+      break;
+    }
+    const std::uint32_t own = config_.address.address + sent;
+    if (!build_arp_request(m, transmit_, own, own, group_mac(0xffffffff)) || !tx.send(m, 0)) {
+      rte_pktmbuf_free(m);
+      drops.count(drop_reason::transmit_full);
+      break;
+    }
+  }
+  return sent;
+}
+
+std::uint32_t neighbours::pending() const noexcept {
+  return pending_.load(std::memory_order_acquire); // [N3]
+}
+
+} // namespace chainring::net

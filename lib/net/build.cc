@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "net/build.h"
+
+#include <cstring>
+#include <rte_arp.h>
+#include <rte_icmp.h>
+#include <rte_ip.h>
+#include <rte_udp.h>
+
+namespace chainring::net {
+
+drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ether_addr& to_mac,
+                      const endpoint& from, const endpoint& to, std::uint16_t id) noexcept {
+  const std::uint32_t payload = rte_pktmbuf_pkt_len(m);
+  if (payload + udp_ip_overhead > config.mtu) return drop_reason::datagram_too_long;
+  if (rte_pktmbuf_headroom(m) < udp_header_room) return drop_reason::no_headroom;
+  struct {
+    rte_ether_hdr eth;
+    rte_ipv4_hdr ip;
+    rte_udp_hdr udp;
+  } h{};
+  static_assert(sizeof h.eth + sizeof h.ip + sizeof h.udp == udp_header_room);
+  h.eth.dst_addr = to_mac;
+  h.eth.src_addr = config.mac;
+  h.eth.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+  h.ip.version_ihl = RTE_IPV4_VHL_DEF;
+  h.ip.total_length = rte_cpu_to_be_16(static_cast<std::uint16_t>(payload + udp_ip_overhead));
+  h.ip.packet_id = rte_cpu_to_be_16(id);
+  h.ip.fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
+  h.ip.time_to_live = 64;
+  h.ip.next_proto_id = IPPROTO_UDP;
+  h.ip.src_addr = rte_cpu_to_be_32(from.ipv4);
+  h.ip.dst_addr = rte_cpu_to_be_32(to.ipv4);
+  const auto length = static_cast<std::uint16_t>(payload + sizeof(rte_udp_hdr));
+  h.udp.src_port = rte_cpu_to_be_16(from.port);
+  h.udp.dst_port = rte_cpu_to_be_16(to.port);
+  h.udp.dgram_len = rte_cpu_to_be_16(length);
+  const std::uint32_t addresses[2] = {h.ip.src_addr, h.ip.dst_addr};
+  std::uint64_t sum = add_checksum(0, addresses, sizeof addresses) + rte_cpu_to_be_16(IPPROTO_UDP) +
+                      h.udp.dgram_len;
+  if (config.tx_flags != 0) {
+    h.udp.dgram_cksum = fold_checksum(sum); // of the pseudo-header: the device adds the rest
+    m->l2_len = sizeof h.eth;
+    m->l3_len = sizeof h.ip;
+    m->l4_len = sizeof h.udp;
+    m->ol_flags |= config.tx_flags;
+  } else {
+    unsigned char ip_bytes[sizeof h.ip];
+    std::memcpy(ip_bytes, &h.ip, sizeof ip_bytes);
+    h.ip.hdr_checksum =
+        static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, ip_bytes, sizeof ip_bytes)));
+    unsigned char udp_bytes[sizeof h.udp];
+    std::memcpy(udp_bytes, &h.udp, sizeof udp_bytes);
+    sum = add_checksum(sum, udp_bytes, sizeof udp_bytes);
+    bool odd = false;
+    for (const rte_mbuf* s = m; s != nullptr; s = s->next) {
+      const auto* data = rte_pktmbuf_mtod(s, const unsigned char*);
+      std::size_t n = rte_pktmbuf_data_len(s);
+      if (odd && n != 0) { // the second half of a word that began in the segment before
+        const unsigned char word[2] = {0, *data};
+        sum = add_checksum(sum, word, sizeof word);
+        ++data;
+        --n;
+        odd = false;
+      }
+      sum = add_checksum(sum, data, n);
+      if (n % 2 != 0) odd = true;
+    }
+    const auto check = static_cast<std::uint16_t>(~fold_checksum(sum));
+    h.udp.dgram_cksum = check == 0 ? 0xffff : check; // 0 would say there is none
+  }
+  char* to_bytes = rte_pktmbuf_prepend(m, udp_header_room);
+  std::memcpy(to_bytes, &h.eth, sizeof h.eth);
+  std::memcpy(to_bytes + sizeof h.eth, &h.ip, sizeof h.ip);
+  std::memcpy(to_bytes + sizeof h.eth + sizeof h.ip, &h.udp, sizeof h.udp);
+  return drop_reason::none;
+}
+
+void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config) noexcept {
+  auto* data = rte_pktmbuf_mtod(m, unsigned char*);
+  rte_ether_hdr eth;
+  std::memcpy(&eth, data, sizeof eth);
+  eth.dst_addr = eth.src_addr;
+  eth.src_addr = config.mac;
+  std::memcpy(data, &eth, sizeof eth);
+  rte_ipv4_hdr ip;
+  std::memcpy(&ip, data + view.l2_size, sizeof ip);
+  const std::uint32_t asker = ip.src_addr;
+  ip.src_addr = ip.dst_addr;
+  ip.dst_addr = asker;
+  ip.time_to_live = 64;
+  ip.hdr_checksum = 0;
+  ip.hdr_checksum = static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, &ip, sizeof ip)));
+  std::memcpy(data + view.l2_size, &ip, sizeof ip);
+  unsigned char* icmp = data + view.l2_size + sizeof ip;
+  icmp[0] = RTE_IP_ICMP_ECHO_REPLY;
+  icmp[2] = icmp[3] = 0;
+  const auto check =
+      static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, icmp, view.payload.size())));
+  std::memcpy(icmp + 2, &check, 2);
+  // Padding behind the packet goes.
+  const std::size_t size = view.l2_size + sizeof ip + view.payload.size();
+  (void)rte_pktmbuf_trim(m, static_cast<std::uint16_t>(rte_pktmbuf_data_len(m) - size));
+}
+
+void make_arp_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config) noexcept {
+  auto* data = rte_pktmbuf_mtod(m, unsigned char*);
+  rte_ether_hdr eth;
+  std::memcpy(&eth, data, sizeof eth);
+  eth.dst_addr = view.source_mac;
+  eth.src_addr = config.mac;
+  std::memcpy(data, &eth, sizeof eth);
+  rte_arp_hdr h;
+  std::memcpy(&h, data + view.l2_size, sizeof h);
+  h.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REPLY);
+  h.arp_data.arp_tha = h.arp_data.arp_sha;
+  h.arp_data.arp_sha = config.mac;
+  const std::uint32_t asker = h.arp_data.arp_sip;
+  h.arp_data.arp_sip = h.arp_data.arp_tip;
+  h.arp_data.arp_tip = asker;
+  std::memcpy(data + view.l2_size, &h, sizeof h);
+}
+
+bool build_arp_request(rte_mbuf* m, const transmit_config& config, std::uint32_t own,
+                       std::uint32_t target, const rte_ether_addr& to) noexcept {
+  struct {
+    rte_ether_hdr eth;
+    rte_arp_hdr arp;
+  } f{};
+  char* at = rte_pktmbuf_append(m, sizeof f.eth + sizeof f.arp);
+  if (at == nullptr) return false;
+  f.eth.dst_addr = to;
+  f.eth.src_addr = config.mac;
+  f.eth.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP);
+  f.arp.arp_hardware = rte_cpu_to_be_16(RTE_ARP_HRD_ETHER);
+  f.arp.arp_protocol = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+  f.arp.arp_hlen = RTE_ETHER_ADDR_LEN;
+  f.arp.arp_plen = 4;
+  f.arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REQUEST);
+  f.arp.arp_data.arp_sha = config.mac;
+  f.arp.arp_data.arp_sip = rte_cpu_to_be_32(own);
+  f.arp.arp_data.arp_tip = rte_cpu_to_be_32(target);
+  std::memcpy(at, &f.eth, sizeof f.eth);
+  std::memcpy(at + sizeof f.eth, &f.arp, sizeof f.arp);
+  return true;
+}
+
+rte_ether_addr group_mac(std::uint32_t ipv4) noexcept {
+  if (!is_multicast(ipv4)) return {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+  return {{0x01, 0x00, 0x5e, static_cast<std::uint8_t>(ipv4 >> 16 & 0x7f),
+           static_cast<std::uint8_t>(ipv4 >> 8), static_cast<std::uint8_t>(ipv4)}};
+}
+
+} // namespace chainring::net

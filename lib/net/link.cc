@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "net/link.h"
+
+#include <algorithm>
+#include <array>
+#include <rte_arp.h>
+#include <rte_ethdev.h>
+
+namespace chainring::net {
+
+result<std::unique_ptr<interface>> open_interface(const interface_config& config,
+                                                  const port_options& options,
+                                                  const neighbour_options& neighbour) {
+  auto device = open_port(config, options);
+  if (!device) return device.error();
+  auto i = std::make_unique<interface>();
+  i->config = config;
+  i->device = std::move(device).value();
+  i->config.mtu = i->device.mtu();
+  i->filter = {i->config, i->device.mac()};
+  i->transmit = {i->device.mac(), i->device.mtu(), i->device.tx_flags()};
+  auto arp = neighbours::create(i->config, i->transmit, neighbour);
+  if (!arp) return arp.error();
+  i->arp = std::move(arp).value();
+  return i;
+}
+
+link::link(interface& on, const link_options& options) noexcept
+    : on_(&on), options_(options), own_{on.config.address.address, on.config.udp_port,
+                                        on.config.interface_id} {}
+
+result<std::unique_ptr<link>> link::create(interface& on, const link_options& o) {
+  const std::string name = "port " + std::to_string(on.device.id()) + ": ";
+  if (o.rx_queue != no_queue && o.rx_queue >= on.device.rx_queues())
+    return error{errc::invalid_argument,
+                 name + "it has no receive queue " + std::to_string(o.rx_queue)};
+  if (o.tx_queue >= on.device.tx_queues())
+    return error{errc::invalid_argument,
+                 name + "it has no transmit queue " + std::to_string(o.tx_queue)};
+  if (o.pool == nullptr) return error{errc::invalid_argument, name + "no packet pool"};
+  tx_buffer_options t;
+  t.port_id = on.device.id();
+  t.queue = o.tx_queue;
+  t.capacity = o.tx_capacity;
+  t.stall_ms = o.stall_ms;
+  auto tx = tx_buffer::create(t);
+  if (!tx) return tx.error();
+  std::unique_ptr<link> l(new link(on, o));
+  l->tx_ = std::move(tx).value();
+  return l;
+}
+
+std::uint16_t link::receive(std::span<datagram> out, std::uint64_t now_tsc) noexcept {
+  constexpr std::uint16_t burst = 64;
+  std::array<rte_mbuf*, burst> frames;
+  if (options_.rx_queue == no_queue) return 0;
+  const auto most = static_cast<std::uint16_t>(std::min<std::size_t>(burst, out.size()));
+  const std::uint16_t n =
+      rte_eth_rx_burst(on_->device.id(), options_.rx_queue, frames.data(), most);
+  return n == 0 ? std::uint16_t{0} : process(std::span(frames.data(), n), out, now_tsc);
+}
+
+void link::answer(rte_mbuf* frame) noexcept {
+  frame->ol_flags = 0;
+  if (tx_->send(frame, 0)) return;
+  drops_.count(drop_reason::transmit_full);
+  rte_pktmbuf_free(frame);
+}
+
+bool link::handle_arp(rte_mbuf* frame, const packet_view& v, std::uint64_t now_tsc) noexcept {
+  if (v.source.ipv4 != 0) on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+  if (v.arp_operation != RTE_ARP_OP_REQUEST) return false;
+  make_arp_reply(frame, v, on_->transmit);
+  answer(frame);
+  return true;
+}
+
+std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
+                            std::uint64_t now_tsc) noexcept {
+  std::uint16_t n = 0;
+  store_counter(frames_, load_counter(frames_) + frames.size());
+  for (rte_mbuf* frame : frames) {
+    const packet_view v = classify(on_->filter, frame);
+    switch (v.kind) {
+    case packet_kind::udp:
+      if (!v.to_group || on_->config.address.contains(v.source.ipv4))
+        on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+      out[n++] = {frame, v};
+      continue;
+    case packet_kind::icmp_echo:
+      on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+      make_echo_reply(frame, v, on_->transmit);
+      answer(frame);
+      continue;
+    case packet_kind::arp:
+      if (handle_arp(frame, v, now_tsc)) continue;
+      break;
+    case packet_kind::dropped:
+      drops_.count(v.reason);
+      break;
+    }
+    rte_pktmbuf_free(frame);
+  }
+  store_counter(datagrams_, load_counter(datagrams_) + n);
+  return n;
+}
+
+send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
+                       std::uint64_t now_tsc) noexcept {
+  if (tx_->free() == 0) return send_status::full;
+  const route_result way = on_->arp->route(to.ipv4, now_tsc);
+  auto drop = [&](drop_reason why) {
+    drops_.count(why);
+    rte_pktmbuf_free(m);
+    return send_status::dropped;
+  };
+  if (way.status == route_status::unreachable) return drop(drop_reason::unreachable);
+  if (const drop_reason why = build_udp(m, on_->transmit, way.mac, from, to, ip_id_++);
+      why != drop_reason::none)
+    return drop(why);
+  if (way.status == route_status::resolved) {
+    const bool room = tx_->send(m, mark);
+    CHAINRING_ASSERT(room); // looked at above; one lcore fills it
+    return send_status::queued;
+  }
+  if (const drop_reason why = on_->arp->hold(way.next_hop, m, mark, from.ipv4, now_tsc);
+      why != drop_reason::none)
+    return drop(why);
+  return send_status::held;
+}
+
+void link::announce() noexcept {
+  (void)on_->arp->announce(*tx_, options_.pool, drops_);
+}
+
+} // namespace chainring::net

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "net/port.h"
+
+#include <algorithm>
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+
+#include "base/idle.h"
+
+namespace chainring::net {
+
+port::port(port&& other) noexcept {
+  take(other);
+}
+port& port::operator=(port&& other) noexcept {
+  if (this != &other) {
+    close();
+    take(other);
+  }
+  return *this;
+}
+port::~port() {
+  close();
+}
+
+void port::take(port& other) noexcept {
+  open_ = std::exchange(other.open_, false);
+  started_ = std::exchange(other.started_, false);
+  multi_segment_tx_ = other.multi_segment_tx_;
+  link_up_ = other.link_up_;
+  id_ = other.id_;
+  rx_queues_ = other.rx_queues_;
+  tx_queues_ = other.tx_queues_;
+  mtu_ = other.mtu_;
+  mac_ = other.mac_;
+  tx_flags_ = other.tx_flags_;
+  name_ = std::move(other.name_);
+  driver_ = std::move(other.driver_);
+}
+
+bool port::link_is_up_now() const noexcept {
+  rte_eth_link l{};
+  return open_ && rte_eth_link_get_nowait(id_, &l) == 0 && l.link_status == RTE_ETH_LINK_UP;
+}
+
+void port::close() noexcept {
+  if (started_) (void)rte_eth_dev_stop(id_);
+  if (open_) (void)rte_eth_dev_close(id_);
+  started_ = open_ = false;
+}
+
+result<void> validate(const interface_config& c) {
+  const std::string name = "port " + std::to_string(c.port_id) + ": ";
+  const std::uint32_t a = c.address.address;
+  if (a == 0 || a >> 24 == 127 || a >> 28 >= 0xE)
+    return error{errc::invalid_argument,
+                 name + "address " + format_ipv4(a) + ": expected a unicast address"};
+  if (c.address.length < 31 && (a == c.address.broadcast() || (a & ~c.address.mask()) == 0))
+    return error{errc::invalid_argument, name + "address " + format_ipv4(a) + "/" +
+                                             std::to_string(c.address.length) +
+                                             ": it is the network's or its broadcast address"};
+  if (c.address_count == 0 || !c.address.contains(a + c.address_count - 1))
+    return error{errc::invalid_argument, name + "addresses: " + std::to_string(c.address_count) +
+                                             " of them do not fit the prefix"};
+  if (c.gateway != 0 && (!c.address.contains(c.gateway) || c.gateway - a < c.address_count))
+    return error{errc::invalid_argument, name + "gateway " + format_ipv4(c.gateway) +
+                                             ": expected another address on the same link"};
+  if (c.udp_port == 0 || c.udp_port_count == 0 || c.udp_port + c.udp_port_count - 1 > 65535)
+    return error{errc::invalid_argument, name + "UDP port: expected 1 to 65535"};
+  return {};
+}
+
+result<port> open_port(const interface_config& config, const port_options& options) {
+  if (auto valid = validate(config); !valid) return valid.error();
+  port p;
+  p.id_ = config.port_id;
+  std::string name = "port " + std::to_string(config.port_id);
+  rte_eth_dev_info info{};
+  if (const int failed = rte_eth_dev_info_get(p.id_, &info); failed != 0)
+    return system_error(errc::not_found, name + ": there is no such port", -failed);
+  char text[RTE_ETH_NAME_MAX_LEN] = {};
+  if (rte_eth_dev_get_name_by_port(p.id_, text) == 0) p.name_ = text;
+  p.driver_ = info.driver_name != nullptr ? info.driver_name : "";
+  name += " (" + p.name_ + "): ";
+  if (options.pool == nullptr) return error{errc::invalid_argument, name + "no packet pool"};
+
+  const auto bounded = [](std::uint16_t want, std::uint16_t most) {
+    return std::max<std::uint16_t>(1, std::min(want, most));
+  };
+  p.rx_queues_ = bounded(options.rx_queues, info.max_rx_queues);
+  p.tx_queues_ = bounded(options.tx_queues, info.max_tx_queues);
+  // These back ends have one pair per queue and refuse unequal numbers.
+  if (p.driver_ == "net_tap" || p.driver_ == "net_af_xdp" || p.driver_ == "net_af_packet")
+    p.rx_queues_ = p.tx_queues_ = std::min(p.rx_queues_, p.tx_queues_);
+  rte_eth_conf conf{};
+  std::uint64_t flags = 0;
+  if (config.checksum_offload) {
+    constexpr std::uint64_t sums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+    if ((info.tx_offload_capa & sums) == sums) {
+      conf.txmode.offloads |= sums;
+      flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_UDP_CKSUM;
+    }
+  }
+  p.multi_segment_tx_ = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
+  if (p.multi_segment_tx_) conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+  if (const int failed = rte_eth_dev_configure(p.id_, p.rx_queues_, p.tx_queues_, &conf);
+      failed != 0)
+    return system_error(errc::unsupported,
+                        name + "it refuses " + std::to_string(p.rx_queues_) + " receive and " +
+                            std::to_string(p.tx_queues_) + " transmit queues",
+                        -failed);
+  p.open_ = true;
+  if (rte_eth_dev_set_mtu(p.id_, config.mtu) != 0 || rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0)
+    if (rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0) p.mtu_ = 1500;
+  p.mtu_ = std::min(p.mtu_, config.mtu);
+  std::uint16_t rx = options.rx_descriptors, tx = options.tx_descriptors;
+  (void)rte_eth_dev_adjust_nb_rx_tx_desc(p.id_, &rx, &tx);
+  const int socket = std::max(rte_eth_dev_socket_id(p.id_), 0);
+  for (std::uint16_t q = 0; q < p.rx_queues_; ++q)
+    if (const int failed = rte_eth_rx_queue_setup(p.id_, q, rx, static_cast<unsigned>(socket),
+                                                  nullptr, options.pool);
+        failed != 0)
+      return system_error(errc::unsupported, name + "receive queue " + std::to_string(q), -failed);
+  rte_eth_txconf tx_conf = info.default_txconf;
+  tx_conf.offloads = conf.txmode.offloads;
+  for (std::uint16_t q = 0; q < p.tx_queues_; ++q)
+    if (const int failed =
+            rte_eth_tx_queue_setup(p.id_, q, tx, static_cast<unsigned>(socket), &tx_conf);
+        failed != 0)
+      return system_error(errc::unsupported, name + "transmit queue " + std::to_string(q), -failed);
+  if (const int failed = rte_eth_dev_start(p.id_); failed != 0)
+    return system_error(errc::io, name + "it does not start", -failed);
+  p.started_ = true;
+  if (options.promiscuous) (void)rte_eth_promiscuous_enable(p.id_); // used as it is otherwise
+  if (const int failed = rte_eth_macaddr_get(p.id_, &p.mac_); failed != 0)
+    return system_error(errc::io, name + "it has no MAC address", -failed);
+  p.tx_flags_ = flags;
+  idle_policy policy(idle_mode::sleep);
+  const std::uint64_t limit =
+      rte_get_timer_cycles() + rte_get_timer_hz() * options.link_wait_ms / 1000;
+  while (!(p.link_up_ = p.link_is_up_now()) && rte_get_timer_cycles() < limit)
+    policy.idle();
+  return p;
+}
+
+} // namespace chainring::net

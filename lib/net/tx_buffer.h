@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Transmission that waits until its causes are durable.
+///
+/// A tx_buffer is one lcore's queue in front of one transmit queue of a port. Every packet is
+/// appended with a mark (media.h) and leaves, in order, once durable(mark). Packets that tell
+/// nobody about stored state (ARP, ping) use mark 0, which is always durable; they keep their place
+/// in the order all the same.
+///
+/// The buffer is bounded: when it is full, send() refuses and the caller stops taking input. A
+/// device that takes no packet at all for `stall_ms` loses those that may leave, counted, so that a
+/// dead peer does not hold a broker up for ever.
+///
+/// Not thread-safe: one lcore, which is also the only one to use the transmit queue. No allocation
+/// after create().
+///
+///     if (!tx.send(m, media.mark())) stop_receiving();   // m is still the caller's
+///     tx.pump(media, rte_rdtsc());                        // every round
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "../base/error.h"
+#include "../media/media.h"
+#include "drop.h"
+
+namespace chainring::net {
+
+struct tx_buffer_options {
+  std::uint16_t port_id = 0;
+  std::uint16_t queue = 0;
+  std::uint32_t capacity = 4096; ///< packets; rounded up to a power of two
+  std::uint32_t stall_ms = 100;
+  std::uint64_t tsc_hz = 0; ///< 0: rte_get_tsc_hz()
+};
+
+class tx_buffer {
+ public:
+  [[nodiscard]] static result<std::unique_ptr<tx_buffer>> create(const tx_buffer_options& options);
+  /// Frees what did not leave.
+  ~tx_buffer();
+  tx_buffer(const tx_buffer&) = delete;
+  tx_buffer& operator=(const tx_buffer&) = delete;
+
+  /// Appends a complete frame. False: full, and the frame is still the caller's.
+  [[nodiscard]] bool send(rte_mbuf* frame, mark_t mark) noexcept {
+    if (tail_ - head_ > mask_) [[unlikely]]
+      return false;
+    packets_[tail_ & mask_] = {frame, mark};
+    ++tail_;
+    if (tail_ - head_ > high_water_) high_water_ = tail_ - head_;
+    return true;
+  }
+
+  /// Hands every packet whose mark is durable to the device, as far as it takes them, in order.
+  /// Returns how many left the buffer, dropped ones included.
+  std::uint32_t pump(media& m, std::uint64_t now_tsc) noexcept { return pump(&m, now_tsc); }
+  /// For a program that stores nothing: every mark counts as durable.
+  std::uint32_t pump(std::uint64_t now_tsc) noexcept { return pump(nullptr, now_tsc); }
+
+  [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_; }
+  [[nodiscard]] std::uint32_t capacity() const noexcept { return mask_ + 1; }
+  [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size(); }
+  [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
+  /// Packets the device took, and packets dropped because it stalled. Any thread may read them.
+  [[nodiscard]] std::uint64_t sent() const noexcept { return load_counter(sent_); }
+  [[nodiscard]] std::uint64_t stalled() const noexcept { return load_counter(stalled_); }
+
+ private:
+  struct packet {
+    rte_mbuf* frame;
+    mark_t mark;
+  };
+
+  explicit tx_buffer(const tx_buffer_options& options);
+  std::uint32_t pump(media* m, std::uint64_t now_tsc) noexcept;
+
+  // Statistics: nothing is ordered by them.
+  static std::uint64_t load_counter(const std::atomic<std::uint64_t>& word) noexcept {
+    return word.load(std::memory_order_relaxed);
+  }
+  static void store_counter(std::atomic<std::uint64_t>& word, std::uint64_t value) noexcept {
+    word.store(value, std::memory_order_relaxed);
+  }
+
+  std::unique_ptr<packet[]> packets_;
+  std::uint32_t mask_;
+  std::uint32_t head_ = 0; ///< free-running, as is tail_
+  std::uint32_t tail_ = 0;
+  std::uint32_t high_water_ = 0;
+  mark_t durable_ = 0; ///< the highest mark known to be durable
+  std::uint16_t port_id_;
+  std::uint16_t queue_;
+  bool stalling_ = false;
+  std::uint64_t stalled_since_ = 0;
+  std::uint64_t stall_tsc_;
+  std::atomic<std::uint64_t> sent_{0};
+  std::atomic<std::uint64_t> stalled_{0};
+};
+
+} // namespace chainring::net
