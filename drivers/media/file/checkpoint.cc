@@ -23,7 +23,7 @@ namespace {
 constexpr std::uint64_t lines_per_page = detail::page_size / cacheline_size;
 constexpr std::size_t window_pages = 64;
 /// Pages written before a sync of the image: bounds what a commit finds before it at the disk.
-constexpr std::size_t pages_per_sync = 32;
+constexpr std::size_t pages_per_sync = 256;
 
 } // namespace
 
