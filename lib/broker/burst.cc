@@ -90,7 +90,9 @@ bool broker_worker::impl::take_inbox() noexcept {
 // all: its other places become void.
 void broker_worker::impl::place() noexcept {
   // By queue, in the order of arrival within each.
-  std::ranges::stable_sort(targets, {}, &target::session);
+  std::ranges::sort(targets, [](const target& a, const target& b) {
+    return a.session != b.session ? a.session < b.session : a.publish < b.publish;
+  });
   groups.clear();
   for (std::uint32_t i = 0; i < targets.size();) {
     std::uint32_t n = 1;
