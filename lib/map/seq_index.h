@@ -136,7 +136,7 @@ template <std::size_t PayloadWords> class seq_index {
     for (std::size_t i = 0; i < group_size; ++i)
       busy |= (words[i] & key_mask) == wanted;
     if (!busy && (words[0] & reach_mask) == 0) return first_look::missing;
-    __builtin_prefetch(group(hash + 1));
+    __builtin_prefetch(group(hash, 1));
     return first_look::farther;
   }
 
@@ -169,7 +169,7 @@ template <std::size_t PayloadWords> class seq_index {
   [[nodiscard]] std::uint64_t find(std::uint64_t hash, Match&& match) const noexcept {
     const std::uint64_t reach = reach_of(hash);
     for (std::uint64_t d = 0; d <= reach; ++d) {
-      const std::uint64_t first = ((hash + d) & table_.mask) * group_size;
+      const std::uint64_t first = number(hash, d) * group_size;
       for (std::uint64_t at = first; at < first + group_size; ++at) {
         const auto word =
             table_.entries[at].version.load(std::memory_order_relaxed); // [C1] our keys stand still
@@ -186,7 +186,7 @@ template <std::size_t PayloadWords> class seq_index {
   std::uint64_t insert(std::uint64_t hash, const payload& value) noexcept {
     const std::uint64_t farthest = reach_max < table_.mask ? reach_max : table_.mask;
     for (std::uint64_t d = 0; d <= farthest; ++d) {
-      const std::uint64_t first = ((hash + d) & table_.mask) * group_size;
+      const std::uint64_t first = number(hash, d) * group_size;
       for (std::uint64_t at = first; at < first + group_size; ++at) {
         entry& e = table_.entries[at];
         std::uint64_t mine = 0;
@@ -216,7 +216,7 @@ template <std::size_t PayloadWords> class seq_index {
     entry& e = table_.entries[at];
     const std::uint64_t word = fields(e);
     const std::uint64_t d = (word & displacement_mask) >> displacement_shift;
-    const std::uint64_t home = at / group_size - d;
+    const std::uint64_t home = home_of(at / group_size, d);
     change(e, word, (word & version_mask) + version_step,
            std::memory_order_release); // [I5] to [I6]
     std::uint64_t reach = reach_of(home);
@@ -275,8 +275,17 @@ template <std::size_t PayloadWords> class seq_index {
   static std::uint64_t bump(std::uint64_t word, std::uint64_t state) noexcept {
     return ((word & ~(state_mask | locked)) + version_step) | state;
   }
-  [[nodiscard]] entry* group(std::uint64_t number) const noexcept {
-    return &table_.entries[(number & table_.mask) * group_size];
+  /// The group `d` behind a home. The first is the other line of the pair of 128 bytes, which the
+  /// processor tends to fetch along; from there on pair by pair. For a given d each group is that
+  /// of exactly one home: home_of().
+  [[nodiscard]] std::uint64_t number(std::uint64_t home, std::uint64_t d) const noexcept {
+    return ((home ^ (d & 1)) + (d & ~std::uint64_t{1})) & table_.mask;
+  }
+  [[nodiscard]] std::uint64_t home_of(std::uint64_t group, std::uint64_t d) const noexcept {
+    return ((group - (d & ~std::uint64_t{1})) ^ (d & 1)) & table_.mask;
+  }
+  [[nodiscard]] entry* group(std::uint64_t home, std::uint64_t d = 0) const noexcept {
+    return &table_.entries[number(home, d) * group_size];
   }
   static payload load(entry& e) noexcept {
     payload copy;
@@ -326,7 +335,7 @@ template <std::size_t PayloadWords> class seq_index {
   }
   /// True where a key of `home` lies `d` groups behind it.
   [[nodiscard]] bool has_key(std::uint64_t home, std::uint64_t d) const noexcept {
-    entry* g = group(home + d);
+    entry* g = group(home, d);
     for (std::size_t i = 0; i < group_size; ++i) {
       const auto word = g[i].version.load(std::memory_order_relaxed); // [C1] our keys stand still
       if ((word & (displacement_mask | state_mask)) == (live | d << displacement_shift))
@@ -338,7 +347,7 @@ template <std::size_t PayloadWords> class seq_index {
   template <class Match>
   bool read_group(std::uint64_t hash, std::uint64_t d, Match& match) const noexcept {
     const std::uint64_t wanted = live | tag_of(hash) | d << displacement_shift;
-    entry* g = group(hash + d);
+    entry* g = group(hash, d);
     for (std::size_t i = 0; i < group_size; ++i) {
       entry& e = g[i];
       short_wait wait;

@@ -250,7 +250,10 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
 
   static key_array key_words(const K& key) noexcept { return detail::to_words(key); }
   static bool same(const payload& p, const key_array& key) noexcept {
-    return std::memcmp(p.data(), key.data(), key_size * 8) == 0;
+    std::uint64_t difference = 0;
+    for (std::size_t i = 0; i < key_size; ++i)
+      difference |= p[i] ^ key[i];
+    return difference == 0;
   }
   static K key_of(const payload& p) noexcept { return detail::from_words<K>(p.data()); }
   static V value_of(const payload& p) noexcept {

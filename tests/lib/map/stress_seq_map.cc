@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <atomic>
+#include <gtest/gtest.h>
+#include <thread>
+#include <vector>
+
+#include "map/seq_map.h"
+
+namespace chainring {
+namespace {
+
+struct value32 {
+  std::uint64_t key = 0, count = 0, not_count = ~std::uint64_t{0}, key_too = 0;
+  [[nodiscard]] bool whole(std::uint64_t of) const noexcept {
+    return key == of && key_too == of && not_count == ~count;
+  }
+};
+value32 value_of(std::uint64_t key, std::uint64_t count) {
+  return {key, count, ~count, key};
+}
+
+/// Few home slots, so that writers meet in every entry.
+struct crowded {
+  std::uint64_t operator()(std::uint64_t key) const noexcept { return key % 4; }
+};
+
+template <class Hash> void readers_and_writers(std::uint64_t keys, std::uint64_t rounds) {
+  using map_type = seq_map<std::uint64_t, value32, Hash>;
+  auto made = map_type::create(keys + 8);
+  ASSERT_TRUE(made);
+  auto& m = **made;
+  // Keys 0..7 stay for ever: no reader may ever miss them, however the others come and go.
+  for (std::uint64_t k = 0; k < 8; ++k)
+    ASSERT_EQ(m.insert(k, value_of(k, 0)), map_status::done);
+
+  constexpr std::uint64_t writers = 2;
+  std::atomic<std::uint64_t> working{writers};
+  std::atomic<std::uint64_t> torn{0}, lost{0}, twice{0}, back{0};
+  std::vector<std::thread> threads;
+  for (std::uint64_t w = 0; w < writers; ++w)
+    threads.emplace_back([&, w] {
+      std::uint64_t x = w + 1;
+      for (std::uint64_t i = 0; i < rounds; ++i) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        const std::uint64_t key = 8 + (x >> 33) % keys;
+        switch ((x >> 20) % 4) {
+        case 0:
+          m.insert(key, value_of(key, i));
+          break;
+        case 1:
+        case 2:
+          m.erase(key);
+          break;
+        default:
+          m.alter(key % 8, [&](std::optional<value32>& v) {
+            v = value_of(key % 8, v->count + 1);
+            return map_status::done;
+          });
+        }
+      }
+      --working;
+    });
+  for (int r = 0; r < 2; ++r)
+    threads.emplace_back([&] {
+      std::uint64_t last[8] = {};
+      while (working.load() != 0) {
+        for (std::uint64_t k = 0; k < 8 + keys; ++k) {
+          const auto v = m.get(k);
+          if (v && !v->whole(k)) ++torn;
+          if (k >= 8) continue;
+          if (!v)
+            ++lost;
+          else if (v->count < last[k])
+            ++back;
+          else
+            last[k] = v->count;
+        }
+        std::uint64_t seen[8] = {};
+        m.for_each([&](std::uint64_t k, const value32& v) {
+          if (!v.whole(k)) ++torn;
+          if (k < 8) ++seen[k];
+        });
+        for (auto n : seen)
+          twice += n != 1;
+      }
+    });
+  for (auto& t : threads)
+    t.join();
+  EXPECT_EQ(torn.load(), 0u);
+  EXPECT_EQ(lost.load(), 0u);
+  EXPECT_EQ(back.load(), 0u);
+  EXPECT_EQ(twice.load(), 0u);
+  std::uint64_t seen = 0;
+  m.for_each([&](std::uint64_t k, const value32&) {
+    ++seen;
+    EXPECT_TRUE(m.contains(k));
+  });
+  EXPECT_EQ(seen, m.len());
+}
+
+TEST(SeqMapStress, ReadersSeeWholeValuesOfKeysThatStay) {
+  readers_and_writers<map_hash<std::uint64_t>>(200, 1'000'000);
+}
+TEST(SeqMapStress, ReadersMissNothingWhileReachesRiseAndFall) {
+  readers_and_writers<crowded>(24, 500'000);
+}
+
+} // namespace
+} // namespace chainring
