@@ -168,6 +168,8 @@ struct queue_table::state {
   std::uint64_t rings_max = 0;
   std::vector<std::unique_ptr<std::atomic<std::uint32_t>[]>> odd_marks; ///< rings of other sizes
 
+  std::uint64_t changed = 0; ///< bytes that recovery has flushed since its last drain
+
   detail::list_lock lock; ///< guards the three below
   std::uint64_t rings_used = 0;
   std::vector<detail::ring_state*> stock; ///< cleared and drained: ready to be linked

@@ -208,6 +208,27 @@ ring_state* queue_table::ring_of(std::uint32_t queue) const noexcept {
 
 // --- the stock ----------------------------------------------------------------------------------
 
+namespace {
+
+// [P6 < P7] cleared and drained before anything links to it.
+//      Without it what lay in these blocks before reads as slots: a publisher can forge entries.
+void clear(media& on, ring_state& r) noexcept {
+  static constexpr std::byte zeros[1024]{};
+  auto* to = reinterpret_cast<std::byte*>(r.slots);
+  std::uint64_t left = std::uint64_t{r.size()} * sizeof(ring_slot);
+  while (left != 0) { // in one piece, unless the medium cannot drain so much at once
+    const std::uint64_t piece = std::min(left, on.drain_bytes_max() / 2);
+    for (std::uint64_t done = 0; done < piece; done += sizeof zeros)
+      on.write(to + done, zeros, std::min(piece - done, sizeof zeros)); // [P6] before its flush
+    on.flush(to, piece); // [P6] before [P7] in prepare()
+    on.drain();          // [P6] before [P7] in prepare()
+    to += piece;
+    left -= piece;
+  }
+}
+
+} // namespace
+
 // One more ring in the list of those to be cleared. False: no state or no blocks are left.
 bool queue_table::add_ring() noexcept {
   state& s = *state_;
@@ -235,16 +256,7 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
     }
     for (std::uint32_t i = 0; i <= r->mask; ++i)
       r->marks[i].store(0, std::memory_order_relaxed); // [R1] in no queue: [A1] follows
-    if (!seeded_bug("ring.uncleared")) {
-      static constexpr std::byte zeros[1024]{};
-      auto* to = reinterpret_cast<std::byte*>(r->slots);
-      const std::size_t bytes = std::size_t{r->size()} * sizeof(ring_slot);
-      for (std::size_t done = 0; done < bytes; done += sizeof zeros)
-        media_.write(to + done, zeros, std::min(bytes - done, sizeof zeros)); // [P6]
-      // [P6 < P7] cleared and drained before anything links to it.
-      //      Without it what lay in these blocks before may read as slots.
-      persist_range(media_, to, bytes); // [P6] before [P7] in prepare()
-    }
+    if (!seeded_bug("ring.uncleared")) clear(media_, *r);
     ++added;
     std::lock_guard hold(s.lock);
     s.stock.push_back(r);

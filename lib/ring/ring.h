@@ -38,8 +38,9 @@
 /// **One burst of one producer in a value queue**: enqueue_burst, flush_placed, drain, ready: one
 /// drain. Each value is durable by itself.
 ///
-/// **Tickets** number a queue's slots from 1, never reused, never reordered: a later restart() goes
-/// on where it was. Consumers go in ticket order up to the first slot that is not ready.
+/// **Tickets** number a queue's slots from 1, never reused in one incarnation, never reordered; a
+/// restart() goes on where it was. Consumers go in ticket order up to the first slot that is not
+/// ready.
 ///
 /// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
 /// place() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
@@ -380,10 +381,10 @@ class queue_table {
                        std::uint64_t through) noexcept;
   [[nodiscard]] bool add_ring() noexcept;
   [[nodiscard]] result<void> make_pool(std::uint64_t rings);
-  std::uint64_t recover_queue(std::uint32_t queue, const incarnation_of& expected,
-                              queue_recovery& found);
-  std::uint64_t recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
-                              queue_recovery& found);
+  void recover_queue(std::uint32_t queue, const incarnation_of& expected, queue_recovery& found);
+  void recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
+                     queue_recovery& found);
+  void persist_change(const void* from, std::size_t n) noexcept;
 
   media& media_;
   queue_record* records_;

@@ -23,8 +23,6 @@ using namespace detail;
 namespace {
 
 constexpr std::size_t notes_max = 100;
-/// Voids stored before a drain, so that no journal overflows.
-constexpr std::uint64_t voids_per_drain = 1024;
 constexpr std::uint32_t prefetch_distance = 8;
 
 void note(queue_recovery& found, std::uint32_t queue, const std::string& text) {
@@ -96,43 +94,47 @@ queue_recovery queue_table::check() const {
     const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
     const record_row& row = judge(f);
     if (row.is == record_case::empty) continue;
-    if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
+    if (row.is != record_case::one_ring) {
       ++found.damaged_queues;
       note(found, queue, row.text);
       continue;
     }
     ++found.queues;
-    for (unsigned k = 0; k < f.commit().count; ++k) {
-      const ring_window w = window_of(f, k);
-      const ring_slot* slots = slots_of(blocks_, f.ring(k));
-      for (std::uint64_t i = 0; i < w.size(); ++i) {
-        slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
-        message_view view;
-        if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
-          s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
-        const slot_row& is = judge(s);
-        found.entries += is.is == slot_case::deliverable;
-        found.voided += is.is == slot_case::unpublished;
-        if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
-      }
+    const ring_window w = window_of(f, 0);
+    const ring_slot* slots = slots_of(blocks_, f.ring(0));
+    for (std::uint64_t i = 0; i < w.size(); ++i) {
+      slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
+      message_view view;
+      if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
+        s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
+      const slot_row& is = judge(s);
+      found.entries += is.is == slot_case::deliverable;
+      found.voided += is.is == slot_case::unpublished;
+      if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
     }
   }
   return found;
 }
 
-// Slot by slot. Returns how many were changed on media, flushed and not drained.
-std::uint64_t queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
-                                         queue_recovery& found) {
+// [P12] before [P13]: what is void or unlinked is so durably before anything is allocated.
+//      Without it the slot's message is published by somebody else in the same generation.
+void queue_table::persist_change(const void* from, std::size_t n) noexcept {
+  media_.flush(from, n); // [P12] before [P13]
+  state_->changed += cacheline_size;
+  if (state_->changed < media_.drain_bytes_max() / 2) return;
+  media_.drain(); // [P12] before [P13], in pieces
+  state_->changed = 0;
+}
+
+// Slot by slot: served, over, or made void.
+void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
+                                queue_recovery& found) {
   const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [K1] nobody else yet
   const ring_window w{r.base, from, ticket_max, static_cast<unsigned>(std::countr_zero(r.size()))};
-  std::uint64_t changed = 0;
-  // [P12] before [P13]: what is void is so durably before anything is allocated.
-  //      Without it the slot's message is published by somebody else in the same generation.
   auto change = [&](ring_slot& s, std::uint64_t tag) {
     if (seeded_bug("ring.recover_unvoided")) return;
-    media_.store(&s.tag, tag);                            // [P12] before [P13]
-    media_.flush(&s, sizeof(ring_slot));                  // [P12] before [P13]
-    if (++changed % voids_per_drain == 0) media_.drain(); // [P12] before [P13]
+    media_.store(&s.tag, tag); // [P12] before its flush
+    persist_change(&s, sizeof(ring_slot));
   };
   for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
     ring_slot& s = r.slots[r.index_of(t)];
@@ -159,11 +161,10 @@ std::uint64_t queue_table::recover_slots(std::uint32_t queue, ring_state& r, std
     r.marks[r.index_of(t)].store(mark_of(t, serve ? mark_state::ready : mark_state::hole),
                                  std::memory_order_relaxed); // [R1] nobody else yet
   }
-  return changed;
 }
 
-std::uint64_t queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expected,
-                                         queue_recovery& found) {
+void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expected,
+                                queue_recovery& found) {
   state& s = *state_;
   queue_state& q = at(queue);
   queue_record& record = records_[queue];
@@ -173,22 +174,20 @@ std::uint64_t queue_table::recover_queue(std::uint32_t queue, const incarnation_
     ++found.damaged_queues;
     note(found, queue, text);
     q.damaged.store(true, std::memory_order_relaxed); // [A4] nobody else yet
-    return std::uint64_t{0};
   };
   q.rest_ticket = f.record.head <= ticket_max ? f.record.head : 0;
   q.mode = f.commit().mode;
   switch (row.is) {
   case record_case::empty:
-    return 0;
+    return;
   case record_case::other_incarnation: {
     ++found.restarted;
     std::uint64_t word = f.record.commit;
     const queue_commit next{*f.expected, 0, 0, q.mode};
-    // [P12] before [P13]: what it had linked is free from here on.
-    const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P12]
+    // Not flushed: until a ring is linked, which flushes this line, every open finds the same.
+    const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P15]
     CHAINRING_ASSERT(stored);
-    media_.flush(&record, sizeof record); // [P12] before [P13]
-    return 1;
+    return;
   }
   case record_case::one_ring:
     break;
@@ -229,11 +228,10 @@ std::uint64_t queue_table::recover_queue(std::uint32_t queue, const incarnation_
   r.delivered = counter;
   r.high_water.store(static_cast<std::uint32_t>(counter - w.from),
                      std::memory_order_relaxed); // [N1] nobody else yet
-  const std::uint64_t changed = recover_slots(queue, r, tail, found);
+  recover_slots(queue, r, tail, found);
   r.owner.store(owner_of(queue, f.commit().incarnation), std::memory_order_relaxed); // [A5]
   q.ring.store(&r, std::memory_order_release); // [A1] pairs with [A2]
   ++found.queues;
-  return changed;
 }
 
 result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
@@ -243,14 +241,8 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
         judge(facts_of(records_[queue], blocks_, &expected, queue)).is == record_case::one_ring;
   if (auto made = make_pool(rings); !made) return made.error();
   queue_recovery found;
-  std::uint64_t changed = 0;
-  for (std::uint32_t queue = 0; queue < count_; ++queue) {
-    changed += recover_queue(queue, expected, found);
-    if (changed >= voids_per_drain) {
-      media_.drain(); // [P12] before [P13], in pieces
-      changed = 0;
-    }
-  }
+  for (std::uint32_t queue = 0; queue < count_; ++queue)
+    recover_queue(queue, expected, found);
   return found;
 }
 

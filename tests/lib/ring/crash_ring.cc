@@ -124,19 +124,49 @@ scenario shared() {
     w.publish(2, {0, 1});
     w.publish(3, {0});
     w.consume(0, {1, 2, 0});
-    w.publish(4, {0, 1});
+    if (w.q->prepare_now(2) != prepare_status::ready) w.h.fail("no ring");
+    w.publish(4, {0, 2});
     const auto e = w.q.lease(0, 1);
     if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease to return");
     w.consume(0, {0});
   });
 }
 
-const std::vector<scenario (*)()> all = {one_queue, fan_out,  out_of_order, head_of_line, pubrec,
-                                         voids,     restarts, drops,        shared};
+// A crash between a session's new incarnation and its queue's.
+scenario ended_incarnation() {
+  const queue_layout l = crash_layout();
+  queue_layout next = l;
+  next.expected = [](std::uint32_t queue) { return queue == 0 ? 1u : 0u; };
+  scenario s = queue_scenario(
+      "an incarnation that ended",
+      [](crash_world& w) {
+        w.publish(3, {1, 2});
+        w.publish(4, {0});
+        w.consume(1, {0, 1});
+        w.publish(5, {0, 1});
+      },
+      next);
+  s.setup = [l](media& m, history& h) {
+    crash_world w(m, h, l);
+    w.publish(1, {0, 1});
+    w.publish(2, {0});
+    for (std::uint64_t id : {1u, 2u}) {
+      h.promise(consuming, key(0, id));
+      h.promise(consumed, key(0, id));
+    }
+  };
+  return s;
+}
+
+const std::vector<scenario (*)()> all = {
+    one_queue, fan_out,  out_of_order, head_of_line, pubrec,
+    voids,     restarts, drops,        shared,       ended_incarnation};
 
 explorer_options options() {
   explorer_options o;
   o.seed = seed_from_environment(1);
+  o.second_states_max = 64;
+  o.second_lives = 3;
   return o;
 }
 

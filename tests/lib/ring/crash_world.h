@@ -279,14 +279,16 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
   return {};
 }
 
-/// A second life: what came back is worked on, and more is published.
+/// A second life: what came back is worked on, and more is published, first where the messages cut
+/// off before were not.
 inline void go_on(crash_world& w) {
   const auto base = static_cast<std::uint64_t>(1000 * w.h.crashes());
+  w.publish(base + 1, {2});
   w.look();
   w.consume(1, {0});
-  w.publish(base + 1, {0, 1, 2});
+  w.publish(base + 2, {0, 1, 2});
   w.consume(0, {1, 0});
-  w.publish(base + 2, {1});
+  w.publish(base + 3, {1});
 }
 
 using body = std::function<void(crash_world&)>;

@@ -17,6 +17,7 @@ struct queue_layout {
   std::uint32_t block_size = 64;
   std::uint32_t blocks = 512;
   bool values = false; ///< value queues
+  incarnation_of expected = {};
   queue_table_options options{.slots = 8, .capacity = 0, .rings_max = 0, .stock = 4};
 
   [[nodiscard]] std::uint64_t table() const { return std::uint64_t{64} * queues; }
@@ -33,8 +34,7 @@ struct queues_on_media {
   std::unique_ptr<queue_table> queues;
   queue_recovery found;
 
-  explicit queues_on_media(media& on, const queue_layout& layout = {},
-                           const incarnation_of& expected = {}, bool caches = false)
+  explicit queues_on_media(media& on, const queue_layout& layout = {}, bool caches = false)
       : m(on), l(layout) {
     blocks = block_store::create(on, l.chains(), l.block_size, l.blocks,
                                  {.cache_runs_max = caches ? 64u : 0u})
@@ -50,7 +50,7 @@ struct queues_on_media {
     messages->persist_as_read();
     queues->persist_as_read();
     m.drain();
-    found = queues->recover(expected).value();
+    found = queues->recover(l.expected).value();
     m.drain();
     messages->finish_recovery();
     blocks->finish_recovery();

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Recovery's cases, what it does with damage, and how often each burst drains.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "ring/recover_cases.h"
+#include "ring_fixture.h"
+
+namespace chainring::test {
+namespace {
+
+using namespace detail;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
+  const ring_window windows[] = {
+      {.base = 0, .from = 0, .log2_slots = 2},
+      {.base = 0, .from = 7, .log2_slots = 2},
+      {.base = 5, .from = 5, .log2_slots = 3},
+      {.base = 5, .from = 30, .end = 33, .log2_slots = 3},
+      {.base = 5, .from = 30, .end = 30, .log2_slots = 3},
+      {.base = ticket_max - 1, .from = ticket_max - 1, .log2_slots = 2},
+      {.base = ticket_max, .from = ticket_max, .log2_slots = 24},
+  };
+  std::vector<int> seen(slot_cases().size());
+  std::uint64_t patterns = 0;
+  for (const ring_window& w : windows) {
+    std::vector<std::uint64_t> tickets = {0, 1, ticket_max, ticket_max - 1};
+    for (std::uint64_t at : {w.base, w.from, w.from + w.size(), w.end})
+      for (int d = -2; d <= 2; ++d)
+        tickets.push_back((at + static_cast<std::uint64_t>(d)) & ticket_max);
+    for (std::uint64_t ticket : tickets)
+      for (unsigned state : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u, 128u, 255u})
+        for (std::uint32_t index = 0; index < std::min<std::uint64_t>(w.size(), 8); ++index)
+          for (auto s :
+               {message_status::ok, message_status::not_published, message_status::stale_generation,
+                message_status::out_of_range, message_status::damaged}) {
+            const slot_facts f{ticket | std::uint64_t{state} << 56, index, w, s};
+            int matches = 0;
+            for (const slot_row& row : slot_cases())
+              if (row.matches(f)) {
+                ++matches;
+                ++seen[static_cast<std::size_t>(row.is)];
+              }
+            ASSERT_EQ(matches, 1) << "ticket " << ticket << " state " << state << " index " << index
+                                  << " base " << w.base << " from " << w.from;
+            ++patterns;
+          }
+  }
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    EXPECT_GT(seen[i], 0) << slot_cases()[i].text;
+  EXPECT_GT(patterns, 10000u);
+}
+
+TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
+  auto m = memory_media(1 << 16, durability_class::process);
+  auto blocks = block_store::create(*m, 0, 64, 64).value();
+  const std::uint64_t chains[] = {0,
+                                  std::uint64_t{7} << 32,
+                                  57 | std::uint64_t{7} << 32,
+                                  58 | std::uint64_t{7} << 32,
+                                  std::uint64_t{8} << 32,
+                                  ~0ull};
+  const std::uint64_t bases[] = {std::uint64_t{2} << 56, 9 | std::uint64_t{2} << 56, 9,
+                                 9 | std::uint64_t{25} << 56, ~0ull};
+  std::vector<int> seen(record_cases().size());
+  for (std::uint64_t head :
+       {std::uint64_t{0}, std::uint64_t{9}, ticket_max, ticket_max + 1, ~std::uint64_t{0}})
+    for (std::uint32_t incarnation : {0u, 7u})
+      for (unsigned first : {0u, 2u, 3u})
+        for (unsigned count : {0u, 1u, 2u, 3u, 4u})
+          for (unsigned top : {0u, 1u, 2u, 256u})
+            for (std::uint64_t b0 : bases)
+              for (std::uint64_t b1 : bases)
+                for (std::uint64_t c0 : chains)
+                  for (std::uint64_t c1 : chains)
+                    for (int expected : {-1, 7}) {
+                      record_facts f;
+                      f.record.head = head;
+                      f.record.commit = incarnation | std::uint64_t{first} << 32 |
+                                        std::uint64_t{count} << 40 | std::uint64_t{top} << 48;
+                      f.record.rings[0] = {b0, c0};
+                      f.record.rings[1] = {b1, c1};
+                      f.record.rings[2] = {b0, c0};
+                      f.blocks = blocks.get();
+                      if (expected >= 0) f.expected = static_cast<std::uint32_t>(expected);
+                      int matches = 0;
+                      for (const record_row& row : record_cases())
+                        if (row.matches(f)) {
+                          ++matches;
+                          ++seen[static_cast<std::size_t>(row.is)];
+                        }
+                      ASSERT_EQ(matches, 1) << head << " " << count << " " << top;
+                    }
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    EXPECT_GT(seen[i], 0) << record_cases()[i].text;
+}
+
+TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
+  record_facts f;
+  f.record.head = 12;
+  f.record.commit = queue_commit{0, 2, 2, queue_mode::mpsc}.pack();
+  f.record.rings[2] = {queue_base{8, 2}.pack(), 0};
+  f.record.rings[0] = {queue_base{14, 3}.pack(), 0};
+  const ring_window old = window_of(f, 0), next = window_of(f, 1);
+  EXPECT_EQ(old.from, 12u);
+  EXPECT_EQ(old.end, 14u);
+  EXPECT_EQ(next.from, 14u);
+  EXPECT_EQ(next.end, ticket_max);
+  auto is = [](const ring_window& w, std::uint64_t ticket) {
+    return judge(slot_facts{slot_tag{ticket, slot_state::queued}.pack(), w.index_of(ticket), w,
+                            message_status::ok})
+        .is;
+  };
+  EXPECT_EQ(is(old, 12), slot_case::released);
+  EXPECT_EQ(is(old, 14), slot_case::deliverable);
+  EXPECT_EQ(is(old, 15), slot_case::ahead) << "past the ring that follows";
+  EXPECT_EQ(is(next, 15), slot_case::deliverable);
+  EXPECT_EQ(is(next, 22), slot_case::deliverable);
+  EXPECT_EQ(is(next, 23), slot_case::ahead);
+}
+
+struct RingDamage : testing::Test {
+  queue_layout layout;
+  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
+  std::unique_ptr<queues_on_media> opened;
+  void SetUp() override {
+    reopen();
+    for (std::uint32_t queue : {0u, 1u, 2u})
+      for (std::uint64_t id = 1; id <= 3; ++id)
+        ASSERT_TRUE(opened->publish(queue * 10 + id, {queue}));
+  }
+  queues_on_media& reopen(const incarnation_of& expected = {}) {
+    opened.reset();
+    layout.expected = expected;
+    opened = std::make_unique<queues_on_media>(*m, layout);
+    return *opened;
+  }
+  /// The queue is named and out of service; the others are served; a restart heals it.
+  void expect_only_broken(std::uint32_t queue, const char* text) {
+    EXPECT_EQ(opened->queues->check().damaged_queues, 1u);
+    queues_on_media& q = reopen();
+    EXPECT_EQ(q.found.damaged_queues, 1u);
+    ASSERT_EQ(q.found.notes.size(), 1u);
+    EXPECT_THAT(q.found.notes[0], HasSubstr("queue " + std::to_string(queue) + ": "));
+    EXPECT_THAT(q.found.notes[0], HasSubstr(text));
+    for (std::uint32_t other : {0u, 1u, 2u}) {
+      if (other == queue) continue;
+      EXPECT_THAT(q.ids(other), ElementsAre(other * 10 + 1, other * 10 + 2, other * 10 + 3));
+    }
+    EXPECT_THAT(q.ids(queue), IsEmpty());
+    EXPECT_EQ(q->prepare_now(queue), prepare_status::refused);
+    EXPECT_FALSE(q.publish(50, {queue}));
+    EXPECT_TRUE(q->statistics(queue).damaged);
+    ASSERT_EQ(q.restart(queue), restart_status::stored);
+    ASSERT_TRUE(q.publish(60, {queue}));
+    EXPECT_THAT(reopen().ids(queue), ElementsAre(60));
+    EXPECT_THAT(opened->found.notes, IsEmpty());
+  }
+};
+
+TEST_F(RingDamage, ADamagedHeadTakesOneQueueOutOfService) {
+  opened->record(1).head = ~0ull;
+  expect_only_broken(1, "head");
+}
+TEST_F(RingDamage, ADamagedCommitWordTakesOneQueueOutOfService) {
+  opened->record(0).commit |= std::uint64_t{200} << 40;
+  expect_only_broken(0, "commit word");
+}
+TEST_F(RingDamage, ARingOutsideTheStoreTakesOneQueueOutOfService) {
+  opened->record(2).rings[0].chain += 100000;
+  expect_only_broken(2, "impossible");
+}
+TEST_F(RingDamage, ARingOfAnotherSizeThanItsChainTakesOneQueueOutOfService) {
+  opened->record(2).rings[0].base += std::uint64_t{1} << 56;
+  expect_only_broken(2, "impossible");
+}
+TEST_F(RingDamage, SeveralRingsAreNotServedByThisVersion) {
+  opened->record(2).rings[1] = opened->record(2).rings[0];
+  opened->record(2).commit += std::uint64_t{1} << 40;
+  expect_only_broken(2, "several rings");
+}
+TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
+  opened->record(2).rings[0].chain = opened->record(1).rings[0].chain;
+  opened.reset();
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_queues, 1u);
+  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: its ring"));
+  EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
+}
+
+TEST_F(RingDamage, ADamagedSlotIsNamedAndTheOthersAreServed) {
+  ring_slot* s = opened->slots(0);
+  s[0].tag = ~0ull;                                             // malformed
+  s[5].tag = slot_tag{9, slot_state::queued}.pack();            // of slot 0
+  s[6].tag = slot_tag{7 + 8 * 1000, slot_state::queued}.pack(); // not given yet
+  s[1].ref = slot_ref(message_ref{1000000, 1}, 1).word;         // no such message
+  EXPECT_EQ(opened->queues->check().damaged_slots, 4u);
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_slots, 4u);
+  EXPECT_EQ(q.found.notes.size(), 4u);
+  EXPECT_THAT(q.ids(0), ElementsAre(3));
+  EXPECT_EQ(slot_tag::unpack(q.slots(0)[6].tag).ticket, 0u) << "it must never come into the window";
+  EXPECT_THAT(reopen().found.notes, IsEmpty()) << "and it is not found again";
+  EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
+}
+
+TEST_F(RingDamage, MoreEntriesThanARingHoldsAreDamage) {
+  layout.values = true; // the slots of queue 0 alone count then
+  for (std::uint64_t t = 1; t <= 8; ++t)
+    opened->slots(0)[t - 1].tag = slot_tag{t, slot_state::queued}.pack();
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_slots, 1u);
+  EXPECT_EQ(q.lease(0).size(), 7u);
+}
+
+TEST_F(RingDamage, AQueueOfAnotherIncarnationIsEmptiedAndItsMessagesFreed) {
+  queues_on_media& q = reopen([](std::uint32_t queue) { return queue == 1 ? 5u : 0u; });
+  EXPECT_EQ(q.found.restarted, 1u);
+  EXPECT_EQ(q->incarnation(1), 5u);
+  EXPECT_THAT(q.ids(1), IsEmpty());
+  EXPECT_EQ(q.live(), 6u);
+  ASSERT_TRUE(q.publish(70, {1}));
+  EXPECT_THAT(reopen([](std::uint32_t queue) { return queue == 1 ? 5u : 0u; }).ids(1),
+              ElementsAre(70));
+}
+
+TEST_F(RingDamage, RingsOfAnotherSizeAreServedAsTheyAre) {
+  layout.options.slots = 32;
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q->statistics(0).capacity, 7u);
+  EXPECT_THAT(q.ids(0), ElementsAre(1, 2, 3));
+  ASSERT_EQ(q.restart(0), restart_status::stored);
+  ASSERT_TRUE(q.publish(9, {0}));
+  EXPECT_EQ(q->statistics(0).capacity, 31u);
+  layout.options = {.capacity = 2, .stock = 1}; // fewer than there are entries
+  EXPECT_THAT(reopen().ids(1), ElementsAre(11, 12, 13));
+}
+
+TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
+  const char* text = std::getenv("CHAINRING_SEED");
+  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : 20261121;
+  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+  std::mt19937_64 random(seed);
+  opened.reset();
+  const std::vector<std::byte> image(m->base(), m->base() + layout.size());
+  for (int round = 0; round < 3000; ++round) {
+    std::copy(image.begin(), image.end(), m->base());
+    const std::uint64_t chains = layout.chains();
+    const int changes = 1 + static_cast<int>(random() % 8);
+    for (int i = 0; i < changes; ++i) {
+      // Records, or the first rings; a bit, a byte or a word.
+      const std::uint64_t at = random() % 2 ? random() % layout.table() : chains + random() % 4096;
+      switch (random() % 3) {
+      case 0:
+        m->base()[at] ^= static_cast<std::byte>(1 << random() % 8);
+        break;
+      case 1:
+        m->base()[at] = static_cast<std::byte>(random());
+        break;
+      case 2:
+        for (std::uint64_t k = 0; k < 8; ++k)
+          m->base()[at / 8 * 8 + k] = static_cast<std::byte>(random() >> 8 * k);
+        break;
+      }
+    }
+    queues_on_media& q = reopen();
+    for (std::uint32_t queue = 0; queue < layout.queues; ++queue) {
+      for (const leased& e : q.lease(queue)) {
+        static_cast<void>(q.id_of(e.message()));
+        static_cast<void>(q->ack(queue, e.ticket()));
+      }
+      q.release(queue);
+      static_cast<void>(q.publish(900, {queue}));
+    }
+    EXPECT_THAT(reopen().found.damaged_queues, testing::Le(q.found.damaged_queues));
+    opened.reset();
+  }
+}
+
+// --- how often a burst flushes and drains -------------------------------------------------------
+
+class counter final : public persist_observer {
+ public:
+  int stores = 0, flushes = 0, drains = 0;
+  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
+  void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
+  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
+  bool on_drain(const site&) noexcept override { return ++drains > 0; }
+};
+
+TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
+  for (std::uint32_t n : {1u, 8u, 100u}) {
+    queue_layout l;
+    l.queues = 100;
+    l.blocks = 2000;
+    l.options.stock = 100;
+    auto m = memory_media(l.size(), durability_class::process);
+    queues_on_media q(*m, l);
+    for (std::uint32_t i = 0; i < n; ++i)
+      ASSERT_EQ(q->prepare_now(i), prepare_status::ready);
+    counter seen;
+    m->observe(&seen);
+    message msg;
+    ASSERT_TRUE(q.stage(1, msg));
+    q.messages->add_references(msg.ref.index, n);
+    const slot_ref ref(msg.ref, 1);
+    std::vector<placement> placed(n);
+    for (std::uint32_t i = 0; i < n; ++i)
+      ASSERT_EQ(q->place(i, {&ref, 1}, placed[i]), place_status::placed);
+    q.messages->flush_staged(msg);
+    const int own = seen.flushes;
+    for (const placement& p : placed)
+      q->flush_placed(p);
+    EXPECT_EQ(seen.flushes - own, static_cast<int>(n)) << "a flush a queue";
+    m->drain();
+    q.messages->publish(msg);
+    q.messages->flush_published(msg);
+    m->drain();
+    for (const placement& p : placed)
+      q->ready(p);
+    EXPECT_EQ(seen.drains, 2) << n << " queues";
+    m->observe(nullptr);
+  }
+}
+
+TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
+  queue_layout l;
+  l.values = true;
+  l.options.slots = 128;
+  l.options.stock = 1;
+  auto m = memory_media(l.size(), durability_class::process);
+  queues_on_media q(*m, l);
+  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  std::vector<std::uint64_t> values(32, 5);
+  std::vector<leased> got(32);
+  counter seen;
+  for (int burst = 0; burst < 2; ++burst) {
+    if (burst == 1) m->observe(&seen);
+    placement p;
+    ASSERT_EQ(q->enqueue_burst(0, values, p), 32u);
+    const bool moved = q->release(0);
+    q->flush_placed(p);
+    if (moved) q->flush_release(0);
+    m->drain();
+    q->ready(p);
+    if (moved) {
+      EXPECT_EQ(q->finish_release(0), 32u);
+    }
+    ASSERT_EQ(q->lease(0, got), 32u);
+    EXPECT_EQ(q->ack_through(0, got.back().ticket()), 32u);
+  }
+  m->observe(nullptr);
+  EXPECT_EQ(seen.stores, 65) << "32 slots of two words, the head";
+  EXPECT_EQ(seen.flushes, 2) << "8 lines in one run, the head's line";
+  EXPECT_EQ(seen.drains, 1);
+}
+
+TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
+  queue_layout l;
+  auto m = memory_media(l.size(), durability_class::process);
+  queues_on_media q(*m, l);
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    ASSERT_TRUE(q.publish(id, {0}));
+  ASSERT_EQ(q.lease(0).size(), 3u);
+  counter seen;
+  m->observe(&seen);
+  ASSERT_EQ(q->ack(0, 1), ack_status::advanced);
+  EXPECT_EQ(seen.stores, 0);
+  ASSERT_EQ(q->ack(0, 3), ack_status::marked);
+  q->flush_slot(0, 3);
+  EXPECT_EQ(seen.stores, 1);
+  EXPECT_EQ(seen.flushes, 1);
+  ASSERT_TRUE(q->release(0));
+  q->flush_release(0);
+  m->drain();
+  q->finish_release(0);
+  EXPECT_EQ(seen.stores, 2);
+  EXPECT_EQ(seen.flushes, 2);
+  EXPECT_EQ(seen.drains, 1);
+  m->observe(nullptr);
+}
+
+} // namespace
+} // namespace chainring::test
