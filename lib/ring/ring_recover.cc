@@ -63,12 +63,12 @@ ring_slot* slots_of(const block_store& blocks, const queue_ring& r) noexcept {
 
 /// The largest ticket given, as the window's tags show.
 std::uint64_t counter_of(const ring_slot* slots, const ring_window& w) noexcept {
-  std::uint64_t counter = w.from;
-  for (std::uint64_t i = 0; i < w.size(); ++i) {
-    const slot_facts f{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
-    if (judge(f).in_window) counter = std::max(counter, f.as_tag().ticket);
+  for (std::uint64_t t = w.from + w.size(); t > w.from; --t) {
+    const std::uint32_t i = w.index_of(t);
+    const slot_facts f{read(slots[i].tag), i, w, message_status::ok};
+    if (f.as_tag().ticket == t && judge(f).in_window) return t;
   }
-  return counter;
+  return w.from;
 }
 
 } // namespace
@@ -145,8 +145,16 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
     }
     slot_facts f{read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
-    if (judge(f).is == slot_case::deliverable && messages_ != nullptr && t <= tail)
+    const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack();
+    if (messages_ != nullptr && t <= tail &&
+        (usual || judge(f).is == slot_case::deliverable)) // in the window, its message unasked
       f.message = messages_->recover_reference(ref.message());
+    if (usual && t <= tail && f.message == message_status::ok) { // as the table would say
+      ++found.entries;
+      r.marks[f.index].store(mark_of(t, mark_state::ready),
+                             std::memory_order_relaxed); // [R1] nobody else yet
+      continue;
+    }
     const slot_row& row = judge(f);
     if (row.damage || (row.in_window && t > tail)) {
       note_slot(found, queue, t, row);
