@@ -1,121 +1,200 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Edges (threads: none; every call but at() and the marks comes from one thread at a time):
+//   [R2] and [R6] are commit words: released for the crash model's sake, first after what they make
+//   valid in program order, in one line.
+//
 // Crash windows:
-//   [R1 < R2] areas and directory drained before the first superblock is written.
-//      Crash between: no valid superblock, so not a region.
-//   [R2] a superblock is written whole over the older of two, with its CRC.
-//      Crash while it is: the other one counts, and says the same of everything but this change.
-//   [R3 < R2] at open, what was read is drained before the superblock says there is a new life.
-//      Crash between: nothing was changed.
+//   [R1 < R2] an entry's words before its commit word, in program order in one line.
+//      Crash between: the entry is free.
+//   [R3 < R6] areas cleared, directory and the superblocks' second lines drained before a magic.
+//      Crash between: neither superblock has a magic, so there is no region.
+//   [R4 < R6] what open() read is drained before a superblock is stored.
+//      Without it: the newer superblock, visible and not durable, is lost in a power cut while the
+//      older one is being written over; or a root that was served vanishes.
+//   [R5 < R6] the superblock's magic goes first and comes last, in one line.
+//      Crash between: no magic, and the other superblock counts.
+//   [R6 < R5] one superblock drained before the other is stored over.
+//      Without it: a power cut leaves neither.
+//   [R7 < R6] the file grown and synced before a superblock says so.
+//      Crash between: the medium is longer than the region, and the next grow() uses that.
 #include "region/region.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <random>
 
-#include "base/crc32c.h"
-#include "region/region_media.h"
+#include "base/hook.h"
+#include "region/region_cases.h"
 
 namespace chainring {
 
 namespace {
 
-std::uint32_t crc_of(const superblock& s) {
-  return crc32c(0, &s, offsetof(superblock, crc));
-}
-std::uint32_t crc_of(const root_entry& r) {
-  return crc32c(0, &r, offsetof(root_entry, crc));
+constexpr std::size_t words_of_a_line = cacheline_size / sizeof(std::uint64_t);
+
+struct layout {
+  std::vector<region_root> areas;
+  std::uint64_t areas_size = 0;
+  std::uint64_t block_offset = 0;
+  std::uint64_t block_count = 0;
+};
+
+/// Where everything goes in a region of `size` bytes.
+result<layout> plan(const region_options& o, std::uint64_t size) {
+  const std::uint32_t bs = o.block_size;
+  if (bs < 64 || bs > 4096 || (bs & (bs - 1)) != 0)
+    return error{errc::invalid_argument,
+                 "block size " + std::to_string(bs) + ": expected a power of two from 64 to 4096"};
+  if (o.areas.size() > root_directory_entries)
+    return error{errc::invalid_argument, "areas: " + std::to_string(o.areas.size()) +
+                                             " are asked for, and there is room for " +
+                                             std::to_string(root_directory_entries)};
+  layout l;
+  std::uint64_t at = areas_offset;
+  for (const area_spec& a : o.areas) {
+    if (a.name.empty() || a.name.size() >= sizeof(root_entry::name) ||
+        a.name.find('\0') != std::string::npos)
+      return error{errc::invalid_argument, "area '" + a.name + "': a name has 1 to 31 characters"};
+    if (std::any_of(l.areas.begin(), l.areas.end(),
+                    [&](const region_root& r) { return r.name == a.name; }))
+      return error{errc::invalid_argument, "area '" + a.name + "': named twice"};
+    if (a.size > size)
+      return error{errc::invalid_argument, "area '" + a.name + "': " + std::to_string(a.size) +
+                                               " bytes do not fit a region of " +
+                                               std::to_string(size)};
+    const std::uint64_t bytes = align_up(a.size, cacheline_size);
+    l.areas.push_back({a.name, at, bytes, a.version, root_kind::area});
+    at += bytes;
+  }
+  l.areas_size = at - areas_offset;
+  l.block_offset = align_up(at, 4096);
+  if (l.block_offset + bs > size)
+    return error{errc::invalid_argument, "region size " + std::to_string(size) +
+                                             ": its areas and one block need " +
+                                             std::to_string(l.block_offset + bs) + " bytes"};
+  l.block_count = (size - l.block_offset) / bs;
+  return l;
 }
 
-// What is wrong with a superblock; empty: nothing.
-std::string examine(const superblock& s, std::uint64_t media_size) {
-  if (s.magic != region_magic) return "has no region magic";
-  if (s.crc != crc_of(s)) return "fails its checksum";
-  if (s.format_major != region_format_major)
-    return "has format version " + std::to_string(s.format_major) + ", this build knows " +
-           std::to_string(region_format_major);
-  if ((s.incompat & ~region_incompat_known) != 0)
-    return "needs features this build does not know (incompat flags " + std::to_string(s.incompat) +
-           ")";
-  if (s.size > media_size)
-    return "says the region has " + std::to_string(s.size) + " bytes, and there are only " +
-           std::to_string(media_size) + ": the file was truncated";
-  const bool block_size_ok =
-      s.block_size >= 64 && s.block_size <= 4096 && (s.block_size & (s.block_size - 1)) == 0;
-  if (!block_size_ok || s.block_offset % 4096 != 0 || s.block_offset < areas_offset ||
-      s.block_offset > s.size || s.block_count > (s.size - s.block_offset) / s.block_size ||
-      s.root_count > root_directory_entries)
-    return "has a geometry that cannot be";
-  return {};
+bool is_zero(const std::byte* p, std::uint64_t n) noexcept {
+  return n == 0 || (*p == std::byte{0} && std::memcmp(p, p + 1, n - 1) == 0);
+}
+
+/// Makes [from, from + n) zero and durable where it is not zero: whole lines that nothing names.
+void clear(media& m, std::byte* from, std::uint64_t n) noexcept {
+  static const std::byte zeros[4096]{};
+  for (std::uint64_t at = 0; at < n; at += sizeof zeros) {
+    const std::uint64_t now = std::min<std::uint64_t>(sizeof zeros, n - at);
+    if (is_zero(from + at, now) || seeded_bug("region.areas_not_cleared")) continue;
+    m.write(from + at, zeros, now); // [R3] no commit word: nothing there is valid before [R6]
+    m.flush(from + at, now);        // [R3]
+    m.drain();                      // [R3 < R6] page by page, so that any class can bear it
+  }
+}
+
+std::uint64_t* words(void* p) noexcept {
+  return static_cast<std::uint64_t*>(p);
 }
 
 } // namespace
 
+region::region() : super_(std::make_unique<superblock>()) {}
+region::~region() = default;
+
+// --- create
+// ---------------------------------------------------------------------------------------
+
 result<std::unique_ptr<region>> region::create(const region_options& options) {
+  // Refused before there is a file to take back.
+  if (auto planned = plan(options, options.media.size); !planned) return planned.error();
   auto on = create_media(options.media);
   if (!on) return on.error();
-  return create_on(std::move(on).value(), options);
+  auto r = create_on(std::move(on).value(), options);
+  std::error_code ignored;
+  if (!r && std::filesystem::is_regular_file(options.media.path, ignored))
+    std::filesystem::remove(options.media.path, ignored);
+  return r;
 }
 
 result<std::unique_ptr<region>> region::create_on(std::unique_ptr<media> on,
                                                   const region_options& options) {
-  const std::uint32_t bs = options.block_size;
-  if (bs < 64 || bs > 4096 || (bs & (bs - 1)) != 0)
-    return error{errc::invalid_argument,
-                 "block size " + std::to_string(bs) + ": expected a power of two from 64 to 4096"};
-  if (options.areas.size() > root_directory_entries)
-    return error{errc::invalid_argument,
-                 "areas: there is room for " + std::to_string(root_directory_entries)};
+  auto planned = plan(options, on->size());
+  if (!planned) return planned.error();
   std::unique_ptr<region> r(new region);
   r->media_ = std::move(on);
-  std::uint64_t at = areas_offset;
-  for (const area_spec& a : options.areas) {
-    if (a.name.empty() || a.name.size() > 31)
-      return error{errc::invalid_argument, "area '" + a.name + "': a name has 1 to 31 characters"};
-    for (const region_root& other : r->roots_)
-      if (other.name == a.name)
-        return error{errc::invalid_argument, "area '" + a.name + "': named twice"};
-    const std::uint64_t size = align_up(a.size, cacheline_size);
-    r->roots_.push_back({a.name, at, size, a.version});
-    at += size;
-  }
-  region_geometry& g = r->geometry_;
-  g.block_size = bs;
-  g.block_offset = align_up(at, 4096);
-  g.size = r->media_->size();
-  if (g.block_offset + bs > g.size)
-    return error{errc::invalid_argument,
-                 "region size " + std::to_string(g.size) + ": its areas need " +
-                     std::to_string(g.block_offset + bs) + " bytes at least"};
-  g.block_count = (g.size - g.block_offset) / bs;
-
-  std::random_device random;
-  for (std::uint64_t& half : r->uuid_)
-    half = std::uint64_t{random()} << 32 | random();
   media& m = *r->media_;
-  for (std::size_t i = 0; i < r->roots_.size(); ++i) {
-    root_entry e{};
-    e.offset = r->roots_[i].offset;
-    e.size = r->roots_[i].size;
-    e.version = r->roots_[i].version;
-    std::memcpy(e.name, r->roots_[i].name.data(), r->roots_[i].name.size());
-    e.crc = crc_of(e);
-    m.write(r->at(root_directory_offset + i * sizeof e), &e, sizeof e);
-  }
-  m.flush(r->at(root_directory_offset), root_directory_entries * sizeof(root_entry)); // [R1]
-  m.drain();                                                                          // [R1 < R2]
-  r->incarnation_ = 1;
-  r->store_superblock(false);
-  if (!m.wait(m.mark())) return error{errc::io, "region " + m.path() + ": it could not be written"};
+  for (const std::uint64_t offset : superblock_offsets)
+    if (reinterpret_cast<const superblock*>(r->at(offset))->magic == region_magic)
+      return error{errc::exists, "region " + m.path() +
+                                     ": it holds a region already; open it, or clear its first " +
+                                     std::to_string(areas_offset) + " bytes to give that up"};
+  superblock& s = *r->super_;
+  s.magic = region_magic;
+  s.format_major = region_format_major;
+  s.format_minor = region_format_minor;
+  s.incarnation = 1;
+  s.size = m.size();
+  s.block_count = planned->block_count;
+  s.state = static_cast<std::uint32_t>(region_state::open);
+  std::random_device random;
+  for (std::uint64_t& half : s.uuid)
+    half = std::uint64_t{random()} << 32 | random();
+  s.block_size = options.block_size;
+  s.areas_offset = areas_offset;
+  s.areas_size = planned->areas_size;
+  s.area_count = static_cast<std::uint32_t>(planned->areas.size());
+  s.root_capacity = root_directory_entries;
+  s.block_offset = planned->block_offset;
+  r->take_geometry();
+  r->place_ = 1; // so that A is the first to be stored
+  r->lay_out(planned->areas);
+  hook_point("region.create.laid_out");
+  if (!r->commit()) return r->write_failed();
   return r;
 }
 
+// Everything but the superblocks' first lines.
+void region::lay_out(const std::vector<region_root>& areas) noexcept {
+  media& m = *media_;
+  clear(m, at(0), areas_offset + super_->areas_size);
+  for (std::uint32_t i = 0; i < areas.size(); ++i)
+    store_root(i, areas[i]);
+  for (const std::uint64_t offset : superblock_offsets) {
+    const std::uint64_t* from = words(super_.get());
+    std::uint64_t* to = words(at(offset));
+    for (std::size_t w = words_of_a_line; w < sizeof(superblock) / 8; ++w)
+      m.store(&to[w], from[w]); // [R3]
+  }
+  if (!areas.empty()) m.flush(at(root_directory_offset), areas.size() * sizeof(root_entry)); // [R3]
+  for (const std::uint64_t offset : superblock_offsets)
+    m.flush(at(offset) + cacheline_size, sizeof(superblock) - cacheline_size); // [R3]
+  if (!seeded_bug("region.superblock_before_layout")) m.drain();               // [R3 < R6]
+  roots_ = areas;
+  for (std::uint32_t i = root_directory_entries; i > areas.size(); --i)
+    free_entries_.push_back(i - 1);
+}
+
+// --- open
+// -----------------------------------------------------------------------------------------
+
 result<std::unique_ptr<region>> region::open(const media_options& options) {
-  auto on = open_media(options);
+  media_options m = options;
+  m.size = 0; // drivers take a size for a check of the file's
+  auto on = open_media(m);
   if (!on) return on.error();
+  // By default four times the size are reserved: to grow past that, it is opened once more.
+  if (!options.read_only && options.size_max == 0 && options.size / 4 > (*on)->size()) {
+    if (auto closed = (*on)->close(); !closed) return closed.error();
+    on = error{}; // unmapped and unlocked
+    m.size_max = options.size;
+    on = open_media(m);
+    if (!on) return on.error();
+  }
   auto r = open_on(std::move(on).value(), options.read_only);
-  if (!r) return r;
-  if (!options.read_only && options.size > (*r)->geometry_.size)
-    if (auto grown = (*r)->grow(options.size); !grown) return grown.error();
+  if (!r || options.read_only) return r;
+  if (auto grown = (*r)->grow(options.size); !grown) return grown.error();
   return r;
 }
 
@@ -127,94 +206,170 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool 
   const std::string name = "region " + m.path() + ": ";
   if (m.size() < areas_offset)
     return error{errc::corrupt, name + "it has " + std::to_string(m.size()) +
-                                    " bytes, too few for a region: the file was truncated"};
-  const superblock* best = nullptr;
-  std::string wrong;
-  errc code = errc::corrupt;
-  for (int i = 0; i < 2; ++i) {
-    const auto* s = reinterpret_cast<const superblock*>(r->at(superblock_offsets[i]));
-    const std::string why = examine(*s, m.size());
-    if (why.empty()) {
-      if (best == nullptr || s->sequence > best->sequence) best = s;
-      continue;
-    }
-    const bool unused = s->magic == 0 && s->sequence == 0; // never written so far
-    if (!unused || i == 0)
-      wrong +=
-          std::string(wrong.empty() ? "" : "; ") + "superblock " + (i == 0 ? "A " : "B ") + why;
-    if (s->magic == region_magic && s->crc == crc_of(*s) && s->size <= m.size())
-      code = errc::version;
-  }
-  if (best == nullptr)
-    return error{code, name + wrong +
-                           ". It is not a region, or it is damaged beyond use; nothing "
-                           "was changed"};
-  const superblock s = *best;
-  if (!wrong.empty()) r->notes_.push_back(wrong + "; the other superblock is used");
-  if ((s.ro_compat & ~region_ro_compat_known) != 0 && !read_only)
-    return error{errc::version, name +
-                                    "it has features this build can only read (ro_compat flags " +
-                                    std::to_string(s.ro_compat) + "): open it read-only"};
-  r->geometry_ = {s.size, s.block_size, s.block_offset, s.block_count};
-  r->uuid_ = {s.uuid[0], s.uuid[1]};
-  r->sequence_ = s.sequence;
-  r->incarnation_ = s.incarnation;
-  r->was_clean_ = s.clean != 0;
-  for (std::uint32_t i = 0; i < s.root_count; ++i) {
-    root_entry e;
-    std::memcpy(&e, r->at(root_directory_offset + i * sizeof e), sizeof e);
-    const std::string object = name + "root " + std::to_string(i) + " ";
-    if (e.crc != crc_of(e)) return error{errc::corrupt, object + "fails its checksum"};
-    if (e.name[31] != 0 || e.offset < areas_offset || e.offset % cacheline_size != 0 ||
-        e.offset > s.block_offset || e.size > s.block_offset - e.offset)
-      return error{errc::corrupt, object + "has a range or name that cannot be"};
-    for (const region_root& other : r->roots_)
-      if (e.offset < other.offset + other.size && other.offset < e.offset + e.size)
-        return error{errc::corrupt, object + "overlaps root '" + other.name + "'"};
-    r->roots_.push_back({e.name, e.offset, e.size, e.version});
-  }
-  if (!read_only) {
-    m.flush_read(r->at(0), areas_offset); // [R3]
-    m.drain();                            // [R3 < R2]
-    ++r->incarnation_;
-    r->store_superblock(false);
-  }
+                                    " bytes, too few for a region: it is something else, or was "
+                                    "truncated; restore the whole file"};
+  std::array<superblock, 2> found; // copies: the medium is not to be trusted twice
+  for (unsigned i = 0; i < found.size(); ++i)
+    std::memcpy(&found[i], r->at(superblock_offsets[i]), sizeof found[i]);
+  auto verdict = detail::choose(found, m.size(), read_only, name);
+  if (verdict.refused) return *verdict.refused;
+  r->place_ = verdict.place;
+  *r->super_ = found[verdict.place];
+  superblock& s = *r->super_;
+  r->notes_ = std::move(verdict.notes);
+  r->take_geometry();
+  r->was_clean_ = s.state == static_cast<std::uint32_t>(region_state::clean);
+  auto directory = detail::examine_directory(
+      reinterpret_cast<const root_entry*>(r->at(root_directory_offset)), s);
+  if (!directory.damage.empty() && !read_only)
+    return error{errc::corrupt, name + directory.damage.front() +
+                                    "; restore it from a copy, or open it read-only to save what "
+                                    "is whole"};
+  r->notes_.insert(r->notes_.end(), directory.damage.begin(), directory.damage.end());
+  r->roots_ = std::move(directory.roots);
+  r->free_entries_ = std::move(directory.free_entries);
+  if (read_only) return r;
+
+  m.flush_read(r->at(0), areas_offset);               // [R4]
+  if (!seeded_bug("region.open_not_read")) m.drain(); // [R4 < R6]
+  hook_point("region.open.read");
+  ++s.incarnation;
+  s.state = static_cast<std::uint32_t>(region_state::open);
+  if (!r->commit()) return r->write_failed();
   return r;
 }
 
-region::~region() = default;
+void region::take_geometry() {
+  geometry_ = {super_->size, super_->block_size, super_->block_offset, super_->block_count};
+}
 
-// [R2] Writes the next superblock over the older one.
-void region::store_superblock(bool clean) noexcept {
-  superblock s{};
-  s.magic = region_magic;
-  s.format_major = region_format_major;
-  s.format_minor = region_format_minor;
-  s.clean = clean ? 1 : 0;
-  s.uuid[0] = uuid_[0];
-  s.uuid[1] = uuid_[1];
-  s.sequence = ++sequence_;
-  s.incarnation = incarnation_;
-  s.size = geometry_.size;
-  s.block_offset = geometry_.block_offset;
-  s.block_count = geometry_.block_count;
-  s.block_size = geometry_.block_size;
-  s.root_count = static_cast<std::uint32_t>(roots_.size());
-  s.crc = crc_of(s);
-  // Sequence 1 goes to A, 2 to B, and so on: the one that counts is never written over.
-  std::byte* to = at(superblock_offsets[(sequence_ + 1) % 2]);
-  media_->write(to, &s, sizeof s);
-  media_->flush(to, sizeof s); // [R2]
-  media_->drain();             // [R2]
+// --- the superblocks and the directory
+// ------------------------------------------------------------
+
+// Stores what super_ says over the superblock that does not count, then over the other. True once
+// it is durable.
+bool region::commit() noexcept {
+  for (int copy = 0; copy < 2; ++copy) {
+    if (!seeded_bug("region.same_sequence")) ++super_->sequence;
+    super_->crc = detail::crc_of(*super_);
+    if (!seeded_bug("region.superblock_in_place")) place_ = 1 - place_;
+    store_superblock(place_);
+    hook_point("region.superblock.stored");
+  }
+  return media_->wait(media_->mark());
+}
+
+void region::store_superblock(unsigned place) noexcept {
+  media& m = *media_;
+  const std::uint64_t* from = words(super_.get());
+  std::uint64_t* to = words(at(superblock_offsets[place]));
+  constexpr std::size_t line = words_of_a_line;
+  constexpr std::size_t fixed = sizeof(superblock) - cacheline_size;
+  if (std::memcmp(to + line, from + line, fixed) != 0) { // damaged: made whole again
+    for (std::size_t w = line; w < sizeof(superblock) / 8; ++w)
+      m.store(&to[w], from[w]); // [R5]
+    m.flush(to + line, fixed);  // [R5]
+    m.drain();                  // [R5 < R6]
+  }
+  if (!seeded_bug("region.magic_stays")) m.store(&to[0], 0); // [R5]
+  for (std::size_t w = 1; w < line; ++w)
+    m.store(&to[w], from[w]);       // [R5]
+  m.store_release(&to[0], from[0]); // [R5 < R6]
+  m.flush(to, cacheline_size);      // [R6]
+  m.drain();                        // [R6 < R5]
+}
+
+// Flushed and drained by the caller.
+void region::store_root(std::uint32_t entry, const region_root& root) noexcept {
+  root_entry e{};
+  e.state = static_cast<std::uint8_t>(root_state::present);
+  e.kind = static_cast<std::uint8_t>(root.kind);
+  e.version = root.version;
+  e.offset = root.offset;
+  e.size = root.size;
+  std::memcpy(e.name, root.name.data(), root.name.size());
+  e.crc = detail::crc_of(e);
+  const std::uint64_t* from = words(&e);
+  std::uint64_t* to = words(at(root_directory_offset + entry * sizeof e));
+  const bool early = seeded_bug("region.root_commit_first");
+  if (early) media_->store_release(&to[0], from[0]); // [R2]
+  for (std::size_t w = 1; w < words_of_a_line; ++w)
+    media_->store(&to[w], from[w]);                   // [R1]
+  if (!early) media_->store_release(&to[0], from[0]); // [R1 < R2]
+}
+
+result<void> region::add_root(const region_root& given) {
+  const std::string name = "region " + media_->path() + ": ";
+  if (read_only_ || closed_)
+    return error{errc::read_only, name + "add root: it is not open for writing"};
+  region_root root = given;
+  root.kind = root_kind::range;
+  if (const std::string wrong = detail::examine_root(root, *super_, roots_); !wrong.empty())
+    return error{errc::invalid_argument, name + "add root: it " + wrong};
+  if (free_entries_.empty())
+    return error{errc::no_space, name + "add root '" + root.name + "': all " +
+                                     std::to_string(super_->root_capacity) +
+                                     " entries of the root directory are taken"};
+  const std::uint32_t entry = free_entries_.back();
+  store_root(entry, root);
+  media_->flush(at(root_directory_offset + entry * sizeof(root_entry)), sizeof(root_entry)); // [R2]
+  if (!seeded_bug("region.root_not_drained")) media_->drain();                               // [R2]
+  free_entries_.pop_back();
+  roots_.push_back(std::move(root));
+  if (!media_->wait(media_->mark())) return write_failed();
+  return {};
+}
+
+// --- grow, close
+// ----------------------------------------------------------------------------------
+
+result<void> region::grow(std::uint64_t size) {
+  if (size <= geometry_.size) return {};
+  if (read_only_ || closed_)
+    return error{errc::read_only,
+                 "region " + media_->path() + ": grow: it is not open for writing"};
+  const bool early = seeded_bug("region.superblock_before_growth");
+  // After a growth that was cut off the medium is longer than the region already.
+  if (!early && size > media_->size()) // [R7 < R6]
+    if (auto grown = media_->grow(size); !grown) return grown;
+  hook_point("region.grow.medium_grown");
+  super_->size = early ? size : media_->size();
+  super_->block_count = (super_->size - super_->block_offset) / super_->block_size;
+  if (!commit()) return write_failed();
+  if (early)
+    if (auto grown = media_->grow(size); !grown) return grown;
+  take_geometry();
+  return {};
+}
+
+result<void> region::close() {
+  if (closed_) return {};
+  closed_ = true;
+  bool written = true;
+  if (!read_only_) {
+    super_->state = static_cast<std::uint32_t>(region_state::clean);
+    written = !media_->failed() && commit();
+  }
+  const error failed = write_failed();
+  auto closed = media_->close();
+  if (!closed || written) return closed;
+  return failed;
+}
+
+// --- what is known about it
+// -----------------------------------------------------------------------
+
+std::uint64_t region::incarnation() const noexcept {
+  return super_->incarnation;
 }
 
 std::string region::uuid() const {
+  const std::uint64_t* u = super_->uuid;
   char text[40];
-  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx",
-                static_cast<unsigned>(uuid_[0] >> 32),
-                static_cast<unsigned>(uuid_[0] >> 16 & 0xffff),
-                static_cast<unsigned>(uuid_[0] & 0xffff), static_cast<unsigned>(uuid_[1] >> 48),
-                static_cast<unsigned long long>(uuid_[1] & 0xffffffffffff));
+  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx", static_cast<unsigned>(u[0] >> 32),
+                static_cast<unsigned>(u[0] >> 16 & 0xffff), static_cast<unsigned>(u[0] & 0xffff),
+                static_cast<unsigned>(u[1] >> 48),
+                static_cast<unsigned long long>(u[1] & 0xffffffffffff));
   return text;
 }
 
@@ -225,23 +380,10 @@ result<region_root> region::root(std::string_view name) const {
                "region " + media_->path() + ": it has no root '" + std::string(name) + "'"};
 }
 
-result<void> region::grow(std::uint64_t size) {
-  if (read_only_) return error{errc::read_only, "grow: the region is open for reading only"};
-  if (size <= geometry_.size) return {};
-  if (auto grown = media_->grow(size); !grown) return grown;
-  geometry_.size = media_->size();
-  geometry_.block_count = (geometry_.size - geometry_.block_offset) / geometry_.block_size;
-  store_superblock(false);
-  if (!media_->wait(media_->mark()))
-    return error{errc::io, "region " + media_->path() + ": it could not be written"};
-  return {};
-}
-
-result<void> region::close() {
-  if (closed_) return {};
-  closed_ = true;
-  if (!read_only_) store_superblock(true);
-  return media_->close();
+error region::write_failed() const {
+  return {errc::io, "region " + media_->path() +
+                        ": it could not be written, and nothing after that is durable; see to the "
+                        "disk and open it again"};
 }
 
 } // namespace chainring

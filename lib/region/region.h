@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions: a media with superblocks, named areas and a block area; what everything durable lies
+/// Regions: a medium with superblocks, named areas and a block area; what everything durable lies
 /// in.
 ///
-/// **Durability:** create() leaves a region or nothing; open() changes the superblock only once it
-/// has read and validated everything, and has made durable what it read. grow() changes the
-/// superblock after the file has grown and is synced. Each is one superblock, written with its CRC
-/// into the older of two places.
-/// **Thread-safety:** marks and at() from any thread; the rest from one.
-/// **Errors:** sentences that name file and object. A region refused is left untouched.
+/// **Durability:** every call that changes the region is durable when it returns without an error.
+/// create() leaves a region or nothing that opens. open() changes nothing until it has read,
+/// validated and made durable what it read. grow() changes the superblock after the file has grown
+/// and is synced. add_root() is one commit.
+/// **Thread-safety:** at(), offset_of() and the marks from any thread; the rest from one, with
+/// nobody reading the geometry or roots meanwhile.
+/// **Errors:** sentences that name file, object and remedy. A region that is refused is untouched.
+/// What is found damaged and can be lived with is told by notes().
 ///
 /// Example:
 /// ```
@@ -16,10 +18,14 @@
 /// o.media.size = 1ull << 30;
 /// o.areas = {{"app.counters", 4096, 1}};
 /// auto r = chainring::region::create(o);
-/// auto counters = (*r)->root("app.counters");       // {offset, size}
+/// auto counters = (*r)->root("app.counters");       // {name, offset, size, version}
+/// auto* first = reinterpret_cast<std::uint64_t*>((*r)->at(counters->offset));
+/// (*r)->on().store(first, 1);
+/// (*r)->on().flush(first, 8);
+/// (*r)->on().drain();
+/// (*r)->wait((*r)->mark());                          // now it survives
 /// ```
 #pragma once
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -30,10 +36,11 @@
 
 #include "../base/error.h"
 #include "../media/media.h"
+#include "region_media.h"
 
 namespace chainring {
 
-/// An area to lay out at create: zeroed, a multiple of lines.
+/// An area to lay out at create: zeroed, rounded up to whole lines.
 struct area_spec {
   std::string name; ///< 1 to 31 characters
   std::uint64_t size = 0;
@@ -50,8 +57,9 @@ struct region_options {
 struct region_root {
   std::string name;
   std::uint64_t offset = 0;
-  std::uint64_t size = 0;
+  std::uint64_t size = 0; ///< bytes
   std::uint32_t version = 0;
+  root_kind kind = root_kind::area;
 };
 
 struct region_geometry {
@@ -63,53 +71,85 @@ struct region_geometry {
 
 class region {
  public:
+  /// Makes a file and a region in it; refuses a path that exists. A failure leaves no file.
   [[nodiscard]] static result<std::unique_ptr<region>> create(const region_options& options);
-  /// Opens; with options.size larger than the region, grows it.
+  /// Opens. With options.size larger than the region, grows it; a smaller one is ignored, since a
+  /// region never shrinks. With options.read_only nothing is stored, and a damaged root directory
+  /// is noted, not refused.
   [[nodiscard]] static result<std::unique_ptr<region>> open(const media_options& options);
-  /// The same over a media that is there already. `read_only`: nothing is stored.
+  /// The same over a medium that is there already. create_on() refuses one that holds a region, and
+  /// clears what else it holds where that matters.
   [[nodiscard]] static result<std::unique_ptr<region>> create_on(std::unique_ptr<media> on,
                                                                  const region_options& options);
   [[nodiscard]] static result<std::unique_ptr<region>> open_on(std::unique_ptr<media> on,
                                                                bool read_only);
+  /// Without close() this is what a crash is: the next open finds the region not clean.
   ~region();
   region(const region&) = delete;
   region& operator=(const region&) = delete;
 
   [[nodiscard]] media& on() noexcept { return *media_; }
+  [[nodiscard]] const media& on() const noexcept { return *media_; }
+  /// Unchecked: validate offsets read from media with contains().
   [[nodiscard]] std::byte* at(std::uint64_t offset) noexcept { return media_->base() + offset; }
+  [[nodiscard]] const std::byte* at(std::uint64_t offset) const noexcept {
+    return media_->base() + offset;
+  }
+  /// Of a pointer into the region.
+  [[nodiscard]] std::uint64_t offset_of(const void* p) const noexcept {
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - media_->base());
+  }
+  /// Whether bytes [offset, offset + n) lie in the region; no pair of values overflows.
+  [[nodiscard]] bool contains(std::uint64_t offset, std::uint64_t n) const noexcept {
+    return offset <= geometry_.size && n <= geometry_.size - offset;
+  }
+
   [[nodiscard]] const region_geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] std::string uuid() const;
-  /// Times the region was opened or created.
-  [[nodiscard]] std::uint64_t incarnation() const noexcept { return incarnation_; }
+  /// Times the region was created or opened for writing, this one included.
+  [[nodiscard]] std::uint64_t incarnation() const noexcept;
   /// Whether the life before this one ended with close().
   [[nodiscard]] bool was_clean() const noexcept { return was_clean_; }
+  [[nodiscard]] bool read_only() const noexcept { return read_only_; }
   /// Damage that was found and could be lived with, in sentences.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
   [[nodiscard]] result<region_root> root(std::string_view name) const;
+  /// All of them, areas first.
   [[nodiscard]] std::span<const region_root> roots() const noexcept { return roots_; }
+  /// Names a range of the block area, such as a chain: it begins on a line and overlaps no other
+  /// root. One commit; after a crash the root is there whole or not at all. `kind` is ignored.
+  [[nodiscard]] result<void> add_root(const region_root& root);
 
   [[nodiscard]] mark_t mark() noexcept { return media_->mark(); }
   [[nodiscard]] bool durable(mark_t m) noexcept { return media_->durable(m); }
+  [[nodiscard]] bool wait(mark_t m) noexcept { return media_->wait(m); }
+  [[nodiscard]] bool failed() const noexcept { return media_->failed(); }
+  [[nodiscard]] bool has_room() const noexcept { return media_->has_room(); }
 
-  /// Grows to `size` bytes, rounded down to whole blocks; the blocks come behind those there are.
+  /// Grows to `size` bytes at least; whole new blocks come behind those there are, and read as
+  /// zero. Nothing to do where the region is that long already.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// Everything durable, the superblock marked clean.
+  /// Everything durable, the superblocks marked clean, the medium closed: no pointer into it is
+  /// good any more. What this process stored must be drained by then. Twice is harmless.
   [[nodiscard]] result<void> close();
 
  private:
-  region() = default;
-  struct loaded;
-  void store_superblock(bool clean) noexcept;
-  [[nodiscard]] result<void> load_roots();
+  region();
+  void take_geometry();
+  void lay_out(const std::vector<region_root>& areas) noexcept;
+  void store_root(std::uint32_t entry, const region_root& root) noexcept;
+  void store_superblock(unsigned place) noexcept;
+  bool commit() noexcept;
+  [[nodiscard]] error write_failed() const;
 
   std::unique_ptr<media> media_;
+  std::unique_ptr<superblock> super_; ///< what counts, with fields this build does not know
+  unsigned place_ = 0;                ///< where it stands: 0 A, 1 B
   region_geometry geometry_;
   std::vector<region_root> roots_;
+  std::vector<std::uint32_t> free_entries_; ///< of the directory, last first
   std::vector<std::string> notes_;
-  std::array<std::uint64_t, 2> uuid_{};
-  std::uint64_t sequence_ = 0;
-  std::uint64_t incarnation_ = 0;
   bool was_clean_ = true;
   bool read_only_ = false;
   bool closed_ = false;

@@ -2,11 +2,24 @@
 /// What a region looks like on media.
 ///
 /// ```
-/// 0        superblock A
+/// 0        superblock A   256 bytes, the rest of the page is reserved
 /// 4096     superblock B
-/// 8192     root directory: 64 lines
+/// 8192     root directory 64 entries of one line
 /// 12288    the named areas, each on a line, in the directory's order
 /// ...      (4096-aligned) the block area, to the end
+/// ```
+///
+/// Superblock, a row for each of its lines; words of 8 bytes, or a pair of 4 and 4:
+/// ```
+///   0  magic | major, minor | sequence | incarnation | size | block_count | state, 0 | crc, 0
+///  64  uuid | uuid | compat, incompat | ro_compat, block_size
+///      | areas_offset | areas_size | area_count, root_capacity | block_offset
+/// 128  0 | 0 | 0 | 0 | 0 | 0 | 0 | 0
+/// 192  0 | 0 | 0 | 0 | 0 | 0 | 0 | 0
+/// ```
+/// Root entry; its first word is 1, 1, 2 and 4 bytes:
+/// ```
+///   0  (state, kind, 0, version) | offset | size | name | name | name | name | crc, 0
 /// ```
 #pragma once
 #include <cstddef>
@@ -16,70 +29,118 @@
 
 namespace chainring {
 
-inline constexpr std::uint64_t region_magic = 0x676e697261684331; // "1Charing"
+/// "ChainRgn".
+inline constexpr std::uint64_t region_magic = 0x6e67526e69616843;
 inline constexpr std::uint32_t region_format_major = 1;
 inline constexpr std::uint32_t region_format_minor = 0;
 inline constexpr std::uint64_t superblock_offsets[2] = {0, 4096};
 inline constexpr std::uint64_t root_directory_offset = 8192;
-inline constexpr std::uint64_t root_directory_entries = 64;
+inline constexpr std::uint32_t root_directory_entries = 64;
+/// Where the areas of this format begin, and the fewest bytes a region can have.
 inline constexpr std::uint64_t areas_offset =
     root_directory_offset + root_directory_entries * cacheline_size;
 
-/// Flags this build knows. Unknown compat flags are kept, an unknown ro_compat flag allows reading
-/// only, an unknown incompat flag forbids opening.
+/// Flags this build knows. Unknown compat flags are kept as they are, an unknown ro_compat flag
+/// allows reading only, an unknown incompat flag forbids opening.
 inline constexpr std::uint32_t region_incompat_known = 0;
 inline constexpr std::uint32_t region_ro_compat_known = 0;
 
-/// Valid if and only if: magic, a format major this build knows, the CRC32C over everything before
-/// it, and a geometry that fits the media. Of two valid ones the higher sequence number counts.
-/// Written whole, in turn, into the other's place: a crash leaves at least one as it was.
+enum class region_state : std::uint32_t { open = 1, clean = 2 };
+
+/// Valid if and only if: it has the magic, and its CRC32C agrees. Of two valid ones the higher
+/// sequence counts, and only then are its version, flags and geometry judged: one that is newer and
+/// not understood must not be passed over for an older one.
+///
+/// The first line is what changes. It is stored in program order, magic 0 first and the magic last,
+/// so a crash leaves it as it was, without magic, or new: never a mixture that has a magic. The
+/// other lines are drained before a magic is stored over them. Each change is stored twice, over
+/// the older and then, when that is drained, over the other: damage to one of them loses nothing.
+///
+/// These hold in every format version: the place and size of the superblocks, `magic`,
+/// `format_major`, `sequence`, `crc` and what it covers.
 struct superblock {
-  std::uint64_t magic;
+  std::uint64_t magic; ///< commit word
   std::uint32_t format_major;
   std::uint32_t format_minor;
+  std::uint64_t sequence;
+  std::uint64_t incarnation; ///< times the region was created or opened for writing
+  std::uint64_t size;        ///< bytes of the region; the medium may have more
+  std::uint64_t block_count;
+  std::uint32_t state; ///< region_state
+  std::uint32_t reserved0;
+  std::uint32_t crc; ///< CRC32C of the 256 bytes with this field zero
+  std::uint32_t reserved1;
+
+  std::uint64_t uuid[2];
   std::uint32_t compat;
   std::uint32_t incompat;
   std::uint32_t ro_compat;
-  std::uint32_t clean; ///< 1: closed; 0: in use, or was when the power went
-  std::uint64_t uuid[2];
-  std::uint64_t sequence;
-  std::uint64_t incarnation;
-  std::uint64_t size; ///< bytes of the region
-  std::uint64_t block_offset;
-  std::uint64_t block_count;
-  std::uint32_t block_size;
-  std::uint32_t root_count;
-  std::uint64_t reserved[19]; ///< zero
-  std::uint32_t reserved32;   ///< zero
-  std::uint32_t crc;
+  std::uint32_t block_size; ///< bytes, 64 to 4096, a power of two
+  std::uint64_t areas_offset;
+  std::uint64_t areas_size; ///< bytes of all areas together
+  std::uint32_t area_count; ///< the first entries of the directory
+  std::uint32_t root_capacity;
+  std::uint64_t block_offset; ///< a multiple of 4096, at or behind the end of the areas
+
+  std::uint64_t reserved[16]; ///< zero
 };
 static_assert(sizeof(superblock) == 256);
-static_assert(offsetof(superblock, clean) == 28);
-static_assert(offsetof(superblock, uuid) == 32);
-static_assert(offsetof(superblock, sequence) == 48);
-static_assert(offsetof(superblock, incarnation) == 56);
-static_assert(offsetof(superblock, size) == 64);
-static_assert(offsetof(superblock, block_offset) == 72);
-static_assert(offsetof(superblock, block_count) == 80);
-static_assert(offsetof(superblock, block_size) == 88);
-static_assert(offsetof(superblock, root_count) == 92);
-static_assert(offsetof(superblock, crc) == 252);
+static_assert(offsetof(superblock, magic) == 0);
+static_assert(offsetof(superblock, format_major) == 8);
+static_assert(offsetof(superblock, format_minor) == 12);
+static_assert(offsetof(superblock, sequence) == 16);
+static_assert(offsetof(superblock, incarnation) == 24);
+static_assert(offsetof(superblock, size) == 32);
+static_assert(offsetof(superblock, block_count) == 40);
+static_assert(offsetof(superblock, state) == 48);
+static_assert(offsetof(superblock, reserved0) == 52);
+static_assert(offsetof(superblock, crc) == 56);
+static_assert(offsetof(superblock, reserved1) == 60);
+static_assert(offsetof(superblock, uuid) == 64);
+static_assert(offsetof(superblock, compat) == 80);
+static_assert(offsetof(superblock, incompat) == 84);
+static_assert(offsetof(superblock, ro_compat) == 88);
+static_assert(offsetof(superblock, block_size) == 92);
+static_assert(offsetof(superblock, areas_offset) == 96);
+static_assert(offsetof(superblock, areas_size) == 104);
+static_assert(offsetof(superblock, area_count) == 112);
+static_assert(offsetof(superblock, root_capacity) == 116);
+static_assert(offsetof(superblock, block_offset) == 120);
+static_assert(offsetof(superblock, reserved) == 128);
 
-/// Valid if and only if: it is one of the first root_count; its CRC32C is right; the name ends
-/// within its field; the range lies between the directory and the block area and overlaps no other.
-/// Written before the first superblock, and not changed.
+enum class root_state : std::uint8_t { free = 0, present = 1 };
+enum class root_kind : std::uint8_t {
+  area = 1,  ///< laid out when the region was made
+  range = 2, ///< named later, anywhere in the block area
+};
+
+/// Valid if and only if: `state` is present, the kind is known, the reserved bytes of the commit
+/// word are zero, the CRC32C agrees, the name has 1 to 31 characters and zeros behind them, and the
+/// range lies in the areas (kind area; the first area_count entries, and no others) or in the block
+/// area (kind range), begins on a line, and overlaps no other's. Free if and only if the commit
+/// word is 0; the other words then mean nothing.
+///
+/// The commit word is stored last, in program order with the rest of its line.
 struct root_entry {
+  std::uint8_t state; ///< root_state; first byte of the commit word
+  std::uint8_t kind;  ///< root_kind
+  std::uint16_t reserved0;
+  std::uint32_t version; ///< of what lies in the range, its owner's affair
   std::uint64_t offset;
-  std::uint64_t size;
-  std::uint32_t version;
-  std::uint32_t reserved;  ///< zero
-  char name[32];           ///< zero behind its end
-  std::uint32_t reserved2; ///< zero
-  std::uint32_t crc;       ///< of the bytes before it
+  std::uint64_t size; ///< bytes
+  char name[32];
+  std::uint32_t crc; ///< CRC32C of the bytes before it
+  std::uint32_t reserved1;
 };
 static_assert(sizeof(root_entry) == cacheline_size);
-static_assert(offsetof(root_entry, version) == 16);
+static_assert(offsetof(root_entry, state) == 0);
+static_assert(offsetof(root_entry, kind) == 1);
+static_assert(offsetof(root_entry, reserved0) == 2);
+static_assert(offsetof(root_entry, version) == 4);
+static_assert(offsetof(root_entry, offset) == 8);
+static_assert(offsetof(root_entry, size) == 16);
 static_assert(offsetof(root_entry, name) == 24);
-static_assert(offsetof(root_entry, crc) == 60);
+static_assert(offsetof(root_entry, crc) == 56);
+static_assert(offsetof(root_entry, reserved1) == 60);
 
 } // namespace chainring

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Regions on memory that outlives its medium, as a file's bytes do.
+#pragma once
+#include <cstring>
+#include <gtest/gtest.h>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "region/region.h"
+#include "region/region_cases.h"
+
+namespace chainring::test {
+
+class kept_media final : public media {
+ public:
+  explicit kept_media(std::vector<std::byte>& bytes) : bytes_(bytes) {
+    base_ = bytes.data();
+    size_ = bytes.size();
+    path_ = "(kept)";
+  }
+  const char* driver_name() const noexcept override { return "kept"; }
+  bool wait(mark_t) noexcept override { return !failed_; }
+  bool failed() const noexcept override { return failed_; }
+  std::uint64_t drain_bytes_max() const noexcept override { return drain_bytes_max_; }
+  result<void> grow(std::uint64_t size) override {
+    if (size > bytes_.capacity()) return error{errc::no_space, "(kept): no room"};
+    bytes_.resize(size);
+    size_ = size;
+    return {};
+  }
+  result<void> close() override { return {}; }
+
+  bool failed_ = false;
+  std::uint64_t drain_bytes_max_ = UINT64_MAX;
+
+ private:
+  std::vector<std::byte>& bytes_;
+};
+
+/// Counts what passes the seam.
+class seam_counter final : public persist_observer {
+ public:
+  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
+  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
+  bool on_flush(const void* from, std::size_t n, const site&) noexcept override {
+    const auto at = reinterpret_cast<std::uintptr_t>(from);
+    lines += (at + n + 63) / 64 - at / 64;
+    return true;
+  }
+  bool on_drain(const site&) noexcept override {
+    ++drains;
+    return true;
+  }
+  unsigned stores = 0, writes = 0, drains = 0;
+  std::uint64_t lines = 0; ///< flushed
+};
+
+class RegionTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t size = 1 << 20;
+
+  RegionTest() { bytes.reserve(4 * size), bytes.resize(size); }
+
+  static region_options two_areas() {
+    region_options o;
+    o.areas = {{"a", 100, 1}, {"b", 4096, 7}};
+    return o;
+  }
+  std::unique_ptr<kept_media> fresh() { return std::make_unique<kept_media>(bytes); }
+  std::unique_ptr<region> reopen(bool read_only = false) {
+    auto r = region::open_on(fresh(), read_only);
+    EXPECT_TRUE(r) << r.error().message;
+    return r ? std::move(r).value() : nullptr;
+  }
+  void make(const region_options& o = two_areas()) {
+    auto r = region::create_on(fresh(), o);
+    ASSERT_TRUE(r) << r.error().message;
+    ASSERT_TRUE((*r)->close());
+  }
+  superblock& block(int i) {
+    return *reinterpret_cast<superblock*>(bytes.data() + superblock_offsets[i]);
+  }
+  void reseal(int i) { block(i).crc = detail::crc_of(block(i)); }
+  /// Changes both superblocks and makes their checksums right.
+  template <class F> void forge(F change) {
+    for (int i : {0, 1}) {
+      change(block(i));
+      reseal(i);
+    }
+  }
+  root_entry& entry(int i) {
+    return reinterpret_cast<root_entry*>(bytes.data() + root_directory_offset)[i];
+  }
+  template <class F> void forge_root(int i, F change) {
+    change(entry(i));
+    entry(i).crc = detail::crc_of(entry(i));
+  }
+  /// Opening must refuse, with this code and these words, and change nothing.
+  void refused(errc code, const std::string& words, bool read_only = false) {
+    const auto before = bytes;
+    auto r = region::open_on(fresh(), read_only);
+    ASSERT_FALSE(r) << "expected: " << words;
+    EXPECT_EQ(to_string(r.error().code), std::string(to_string(code))) << r.error().message;
+    EXPECT_NE(r.error().message.find(words), std::string::npos) << r.error().message;
+    EXPECT_NE(r.error().message.find("(kept)"), std::string::npos) << r.error().message;
+    EXPECT_TRUE(bytes == before) << "the medium was changed";
+  }
+
+  std::vector<std::byte> bytes;
+};
+
+} // namespace chainring::test
