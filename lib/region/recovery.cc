@@ -59,7 +59,7 @@ void recovery_context::advance(std::uint64_t items) {
   say();
 }
 
-void recovery_context::flush(const void* from, std::size_t n, site s) noexcept {
+void recovery_context::flush(const void* from, std::size_t n) noexcept {
   media& m = region_.on();
   // Half: a part may flush something of its own besides.
   const std::uint64_t most = m.drain_bytes_max() / 2 / cacheline_size * cacheline_size;
@@ -67,11 +67,11 @@ void recovery_context::flush(const void* from, std::size_t n, site s) noexcept {
   const auto end = reinterpret_cast<std::uintptr_t>(from) + n;
   while (at < end) {
     if (undrained_bytes_ == most) {
-      m.drain(s); // [V2] between two repairs, which do not depend on each other
+      m.drain(); // [V2, in pieces] between two repairs, which do not depend on each other
       undrained_bytes_ = 0;
     }
     const std::uint64_t now = std::min(most - undrained_bytes_, align_up(end - at, cacheline_size));
-    m.flush(reinterpret_cast<const void*>(at), now, s); // [V2]
+    m.flush(reinterpret_cast<const void*>(at), now); // [V2]
     undrained_bytes_ += now;
     at += now;
   }

@@ -43,7 +43,6 @@
 #include <vector>
 
 #include "../base/error.h"
-#include "../base/site.h"
 #include "region.h"
 
 namespace chainring {
@@ -97,7 +96,7 @@ class recovery_context {
   void advance(std::uint64_t items = 1);
   /// In `repair`: media::flush(), drained by the driver; before that where one drain of the medium
   /// could not cover all that recovery repairs.
-  void flush(const void* from, std::size_t n, site s = site::current()) noexcept;
+  void flush(const void* from, std::size_t n) noexcept;
 
  private:
   friend class recovery;

@@ -131,16 +131,16 @@ class history {
 struct scenario {
   std::string name;
   /// Prepares the region; taken as durable afterwards, and not crashed. May be empty.
-  std::function<void(media&, history&)> setup;
+  std::function<void(media&, history&)> setup{};
   /// The operations that are crashed at every point.
-  std::function<void(media&, history&)> run;
+  std::function<void(media&, history&)> run{};
   /// Opens with the real recovery and checks against the history. The media is thrown away
   /// afterwards, so it may change it (consume, append).
-  std::function<verdict(media&, const history&)> recover_and_check;
+  std::function<verdict(media&, const history&)> recover_and_check{};
   /// Opens with the real recovery and goes on working, recording what it promises: this is the life
   /// that is crashed again. When empty, recover_and_check is run in its place, and must then leave
   /// everything where it is.
-  std::function<void(media&, history&)> continue_after;
+  std::function<void(media&, history&)> continue_after{};
   std::uint64_t size = 256 << 10; ///< of the region, bytes
   std::uint64_t size_max = 0;     ///< to which it can grow, bytes; 0: four times the size
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <gtest/gtest.h>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -12,9 +13,22 @@
 
 namespace chainring::test {
 
+/// Bytes that begin on a cache line, as a medium's do.
+template <class T> struct line_allocator {
+  using value_type = T;
+  line_allocator() = default;
+  template <class U> line_allocator(const line_allocator<U>&) noexcept {}
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64}));
+  }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete (p, std::align_val_t{64}); }
+  friend bool operator==(const line_allocator&, const line_allocator&) noexcept { return true; }
+};
+using line_bytes = std::vector<std::byte, line_allocator<std::byte>>;
+
 class kept_media final : public media {
  public:
-  explicit kept_media(std::vector<std::byte>& bytes) : bytes_(bytes) {
+  explicit kept_media(line_bytes& bytes) : bytes_(bytes) {
     base_ = bytes.data();
     size_ = bytes.size();
     path_ = "(kept)";
@@ -35,7 +49,7 @@ class kept_media final : public media {
   std::uint64_t drain_bytes_max_ = UINT64_MAX;
 
  private:
-  std::vector<std::byte>& bytes_;
+  line_bytes& bytes_;
 };
 
 /// Counts what passes the seam.
@@ -107,7 +121,7 @@ class RegionTest : public testing::Test {
     EXPECT_TRUE(bytes == before) << "the medium was changed";
   }
 
-  std::vector<std::byte> bytes;
+  line_bytes bytes;
 };
 
 } // namespace chainring::test

@@ -245,7 +245,7 @@ TEST_F(Region, PersistCountsPerOperation) {
               m.observe(&c);
               ASSERT_TRUE(region::create_on(std::move(on), two_areas()));
             }),
-            "82 stores, 0 writes, 10 lines, 3 drains");
+            "82 stores, 0 writes, 268 lines, 3 drains");
   EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
               m.observe(&c);
               ASSERT_TRUE(region::open_on(std::move(on), false));

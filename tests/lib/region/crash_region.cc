@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Regions crashed at every point of create, open, add_root, grow and close, and a small structure
+/// of two tables crashed inside the recovery driver.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "base/hook.h"
+#include "region/recovery.h"
+#include "region/region.h"
+#include "support/explorer.h"
+#include "support/mutation.h"
+
+namespace chainring::test {
+namespace {
+
+constexpr std::uint64_t size = 64 << 10;
+
+enum kinds : int {
+  opening = history::first_own_kind,
+  opened, ///< value: incarnation
+  closing,
+  closed,
+  made,        ///< a region was created
+  grown,       ///< value: bytes
+  seen,        ///< a root that open() showed, so that somebody may have acted on it
+  served,      ///< a message that recovery let through
+  epoch_begun, ///< value: it
+};
+
+region_options options() {
+  region_options o;
+  o.areas = {{"a", 64, 1}, {"b", 128, 7}};
+  return o;
+}
+
+std::string root_name(std::uint64_t id) {
+  return "root " + std::to_string(id);
+}
+
+result<std::unique_ptr<region>> make(media& m) {
+  return region::create_on(join_life(m), options());
+}
+
+/// Opens and records what that showed. Null: a failure, which the history has.
+std::unique_ptr<region> start(media& m, history& h) {
+  h.promise(opening, 0);
+  auto r = region::open_on(join_life(m), false);
+  if (!r) {
+    h.fail("does not open: " + r.error().message);
+    return nullptr;
+  }
+  h.promise(opened, 0, (*r)->incarnation());
+  for (const region_root& root : (*r)->roots())
+    if (root.kind == root_kind::range) h.promise(seen, root.version);
+  return std::move(*r);
+}
+
+void stop(std::unique_ptr<region> r, history& h) {
+  h.promise(closing, 0);
+  if (auto done = r->close(); !done) h.fail(done.error().message);
+  h.promise(closed, 0);
+}
+
+void add(region& r, history& h, std::uint64_t id) {
+  h.begin(id);
+  const std::uint64_t at = r.geometry().block_offset + id * 256;
+  if (auto done = r.add_root({root_name(id), at, 128, static_cast<std::uint32_t>(id)}); !done)
+    h.fail(done.error().message);
+  h.ack(id);
+}
+
+void grow(region& r, history& h, std::uint64_t to) {
+  if (auto done = r.grow(to); !done) h.fail(done.error().message);
+  h.promise(grown, 0, r.geometry().size);
+}
+
+/// What one region must be, given what was promised.
+verdict check_region(region& r, const media& m, const history& h) {
+  if (!r.notes().empty()) return "a crash looks like damage: " + r.notes().front();
+  auto a = r.root("a"), b = r.root("b");
+  if (!a || !b) return "an area is gone";
+  if (a->offset != areas_offset || b->offset != areas_offset + 64 || b->version != 7)
+    return "an area is not where it was";
+  for (std::uint64_t i = a->offset; i < b->offset + b->size; ++i)
+    if (*r.at(i) != std::byte{0}) return "an area was made and is not zero";
+  // Each open is a life of its own, also when the one before was crashed.
+  if (r.incarnation() <= h.value(opened, 0).value_or(0)) return "an incarnation came twice";
+  int last = opening;
+  for (const history::entry& e : h.entries())
+    if (e.kind >= opening && e.kind <= closed) last = e.kind;
+  if (last == opened && r.was_clean()) return "clean, after a crash";
+  if (last == closed && !r.was_clean()) return "not clean, after it was closed";
+  const region_geometry& g = r.geometry();
+  if (g.size < h.value(grown, 0).value_or(0)) return "a growth was lost";
+  if (g.size > m.size()) return "larger than its medium";
+  if (g.block_count != (g.size - g.block_offset) / g.block_size) return "blocks that are not there";
+  for (const int kind : {static_cast<int>(history::acked), static_cast<int>(seen)})
+    for (const std::uint64_t id : h.ids(kind))
+      if (!r.root(root_name(id))) return "lost " + root_name(id);
+  for (const region_root& root : r.roots()) {
+    if (root.kind != root_kind::range) continue;
+    const std::uint64_t id = root.version;
+    if (!h.begun(id)) return "ghost " + root.name;
+    if (root.name != root_name(id) || root.offset != g.block_offset + id * 256 || root.size != 128)
+      return "torn " + root.name;
+  }
+  return {};
+}
+
+verdict open_and_check(media& m, const history& h) {
+  auto r = region::open_on(join_life(m), false);
+  if (!r) return "does not open: " + r.error().message;
+  return check_region(**r, m, h);
+}
+
+/// Setup makes a region; `run` works on it, and so does the life after each crash.
+scenario on_a_region(std::string name, std::function<void(media&, history&)> run) {
+  scenario s{.name = std::move(name), .size = size, .size_max = 4 * size};
+  s.setup = [](media& m, history& h) {
+    auto r = make(m);
+    if (!r) h.fail(r.error().message);
+  };
+  s.run = std::move(run);
+  s.recover_and_check = open_and_check;
+  s.continue_after = [](media& m, history& h) {
+    auto r = start(m, h);
+    if (!r) return;
+    add(*r, h, 20 + r->roots().size());
+  };
+  return s;
+}
+
+/// `dirty`: the medium held something before.
+scenario creating(bool dirty) {
+  scenario s{.name = dirty ? "region: create over what was there" : "region: create", .size = size};
+  if (dirty)
+    s.setup = [](media& m, history&) {
+      std::memset(m.base(), 0xa5, size);
+      m.flush(m.base(), size);
+      m.drain();
+    };
+  s.run = [](media& m, history& h) {
+    h.promise(opening, 0);
+    auto r = make(m);
+    if (!r) return h.fail(r.error().message);
+    h.promise(opened, 0, (*r)->incarnation());
+    h.promise(made, 0);
+  };
+  // A region or none: where there is none, another can be made there.
+  const auto open_or_make = [](media& m, const history& h) -> result<std::unique_ptr<region>> {
+    auto r = region::open_on(join_life(m), false);
+    if (r || h.has(made, 0) || r.error().message.find("it is not a region") == std::string::npos)
+      return r;
+    return make(m);
+  };
+  s.recover_and_check = [open_or_make](media& m, const history& h) -> verdict {
+    auto r = open_or_make(m, h);
+    if (!r) return "neither a region nor none: " + r.error().message;
+    if (!h.has(made, 0) && (*r)->incarnation() == 1) return {}; // made again
+    for (const region_root& root : (*r)->roots())
+      if (root.name != "a" && root.name != "b") return "ghost " + root.name;
+    return h.has(made, 0) ? check_region(**r, m, h) : verdict{};
+  };
+  s.continue_after = [open_or_make](media& m, history& h) {
+    h.promise(opening, 0);
+    auto r = open_or_make(m, h);
+    if (!r) return h.fail("neither a region nor none: " + r.error().message);
+    h.promise(opened, 0, (*r)->incarnation());
+    h.promise(made, 0);
+  };
+  return s;
+}
+
+scenario reopening() {
+  return on_a_region("region: open, crash or close, open", [](media& m, history& h) {
+    start(m, h).reset();
+    if (auto r = start(m, h)) stop(std::move(r), h);
+    start(m, h).reset();
+  });
+}
+
+scenario adding_roots() {
+  return on_a_region("region: add roots", [](media& m, history& h) {
+    auto r = start(m, h);
+    if (!r) return;
+    for (std::uint64_t id = 1; id <= 3; ++id)
+      add(*r, h, id);
+  });
+}
+
+scenario growing() {
+  return on_a_region("region: grow twice, close", [](media& m, history& h) {
+    auto r = start(m, h);
+    if (!r) return;
+    grow(*r, h, size + 4096);
+    add(*r, h, 1);
+    grow(*r, h, 2 * size);
+    stop(std::move(r), h);
+  });
+}
+
+/// The second lines of a superblock are made whole by whatever changes the region next.
+scenario mending() {
+  scenario s{.name = "region: open, a superblock damaged", .size = size};
+  s.setup = [](media& m, history& h) {
+    if (auto r = make(m); !r) return h.fail(r.error().message);
+    auto* word = reinterpret_cast<std::uint64_t*>(m.base() + superblock_offsets[1] + 128);
+    m.store(word, ~*word); // the damage
+    m.flush(word, sizeof *word);
+    m.drain();
+  };
+  s.run = [](media& m, history& h) {
+    if (auto r = start(m, h)) stop(std::move(r), h);
+  };
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) return "does not open: " + r.error().message;
+    if ((*r)->incarnation() <= h.value(opened, 0).value_or(0)) return "an incarnation came twice";
+    if (h.has(opened, 0) && !(*r)->notes().empty()) return "not mended: " + (*r)->notes().front();
+    return {};
+  };
+  s.continue_after = [](media& m, history& h) { start(m, h); };
+  return s;
+}
+
+// --- the recovery driver ------------------------------------------------------------------------
+// Four records (published: the id, else 0), and four slots that name one (1 + record, and the id).
+// A slot counts where its record is published with that id
+// and in the epoch that the slot says. Records nothing refers to are used
+// again at once, so an undrained void or an undrained reading shows.
+
+struct tables {
+  static constexpr std::uint64_t n = 4;
+  region& r;
+  std::uint64_t* record(std::uint64_t i) {
+    return reinterpret_cast<std::uint64_t*>(r.at(r.root("records")->offset + i * 64));
+  }
+  std::uint64_t* slot(std::uint64_t i) {
+    return reinterpret_cast<std::uint64_t*>(r.at(r.root("slots")->offset + i * 64));
+  }
+  std::uint64_t* epoch() { return reinterpret_cast<std::uint64_t*>(r.at(r.root("epoch")->offset)); }
+  bool counts(std::uint64_t i) {
+    const std::uint64_t names = slot(i)[0];
+    return names != 0 && names <= n && slot(i)[2] == *epoch() && *record(names - 1) == slot(i)[1];
+  }
+  result<recovery_report> recover(history* h) {
+    recovery all;
+    all.add({.name = "records", .items = n, .persist_as_read = [&](recovery_context& c) {
+               c.on().on().flush_read(record(0), n * 64); // [T4]
+               c.on().on().flush_read(epoch(), 64);       // [T4]
+             }});
+    all.add({.name = "slots",
+             .items = n,
+             .validate =
+                 [&](recovery_context& c) {
+                   for (std::uint64_t i = 0; i < n; ++i, c.advance())
+                     if (slot(i)[0] > n) c.report({"slot " + std::to_string(i), "names nothing"});
+                 },
+             .persist_as_read =
+                 [&](recovery_context& c) {
+                   c.on().on().flush_read(slot(0), n * 64); // [T4]
+                 },
+             .repair =
+                 [&](recovery_context& c) {
+                   for (std::uint64_t i = 0; i < n; ++i) {
+                     if (slot(i)[0] == 0 || counts(i)) continue;
+                     c.on().on().store_release(slot(i), 0); // [T5]
+                     c.flush(slot(i), 64);                  // [T5]
+                   }
+                 },
+             .rebuild =
+                 [&](recovery_context&) {
+                   if (h == nullptr) return;
+                   for (std::uint64_t i = 0; i < n; ++i)
+                     if (counts(i)) h->promise(served, slot(i)[1], *epoch());
+                 }});
+    return all.run(r);
+  }
+  bool has(std::uint64_t id) {
+    for (std::uint64_t i = 0; i < n; ++i)
+      if (counts(i) && slot(i)[1] == id) return true;
+    return false;
+  }
+  /// One drain: either line alone counts for nothing. The record is one that nothing names, so one
+  /// whose slot was voided is used again at once, from another slot.
+  void publish(history& h, std::uint64_t id) {
+    const auto named = [&](std::uint64_t k) {
+      for (std::uint64_t i = 0; i < n; ++i)
+        if (slot(i)[0] == k + 1) return true;
+      return false;
+    };
+    std::uint64_t i = static_cast<std::uint64_t>(h.crashes()) % n, k = 0, tried = 0;
+    for (; tried < n && slot(i)[0] != 0; ++tried)
+      i = (i + 1) % n;
+    while (k < n && named(k))
+      ++k;
+    if (tried == n || k == n) return h.fail("no slot or record free");
+    media& m = r.on();
+    h.begin(id);
+    m.store(&slot(i)[1], id);            // [T1]
+    m.store(&slot(i)[2], *epoch());      // [T1]
+    m.store_release(&slot(i)[0], k + 1); // [T1]
+    m.store_release(record(k), id);      // [T2]
+    m.flush(slot(i), 64);                // [T1]
+    m.flush(record(k), 64);              // [T2]
+    m.drain();                           // [T1, T2]
+    h.ack(id, *epoch());
+  }
+  /// Everything published before is over; one commit.
+  void begin_epoch(history& h) {
+    const std::uint64_t next = *epoch() + 1;
+    r.on().store_release(epoch(), next); // [T3]
+    r.on().flush(epoch(), 64);           // [T3]
+    r.on().drain();                      // [T3]
+    h.promise(epoch_begun, 0, next);
+  }
+};
+
+scenario recovering() {
+  scenario s{.name = "recovery: two tables", .size = size};
+  s.setup = [](media& m, history& h) {
+    region_options o;
+    o.areas = {{"records", tables::n * 64, 1}, {"slots", tables::n * 64, 1}, {"epoch", 64, 1}};
+    if (auto r = region::create_on(join_life(m), o); !r) h.fail(r.error().message);
+  };
+  const auto live = [](media& m, history& h, std::uint64_t id) {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) return h.fail(r.error().message);
+    tables t{**r};
+    if (auto done = t.recover(&h); !done) return h.fail(done.error().message);
+    t.publish(h, t.has(id) ? 4 : id);
+  };
+  s.run = [live](media& m, history& h) {
+    live(m, h, 1);
+    live(m, h, 2);
+    auto r = region::open_on(join_life(m), false);
+    if (!r) return h.fail(r.error().message);
+    tables t{**r};
+    if (auto done = t.recover(&h); !done) return h.fail(done.error().message);
+    t.begin_epoch(h);
+  };
+  // The id is that of the message that was cut off: the record is used again with the same one.
+  s.continue_after = [live](media& m, history& h) { live(m, h, h.is_acked(1) ? 3 : 1); };
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) return "does not open: " + r.error().message;
+    tables t{**r};
+    if (auto done = t.recover(nullptr); !done) return done.error().message;
+    std::map<std::uint64_t, int> found;
+    for (std::uint64_t i = 0; i < tables::n; ++i)
+      if (t.counts(i)) ++found[t.slot(i)[1]];
+    if (*t.epoch() < h.value(epoch_begun, 0).value_or(0)) return "an epoch was lost";
+    for (const history::entry& e : h.entries())
+      if ((e.kind == history::acked || e.kind == served) && e.value == *t.epoch() &&
+          found[e.id] == 0)
+        return "lost " + std::to_string(e.id);
+    for (const auto& [id, times] : found) {
+      if (times > 1) return "twice " + std::to_string(id);
+      if (times == 1 && !h.begun(id)) return "ghost " + std::to_string(id);
+    }
+    return {};
+  };
+  return s;
+}
+
+std::vector<scenario> all() {
+  return {creating(false), creating(true), reopening(), adding_roots(),
+          growing(),       mending(),      recovering()};
+}
+
+void holds(const scenario& s, unsigned depth = 2) {
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  o.depth = static_cast<int>(depth);
+  EXPECT_TRUE(explore(s, o).ok());
+}
+
+TEST(RegionCrash, CreateLeavesARegionOrNone) {
+  holds(creating(false));
+}
+TEST(RegionCrash, CreateOverWhatWasThereLeavesARegionOrNone) {
+  holds(creating(true));
+}
+TEST(RegionCrash, OpenIsALifeOfItsOwnAndCloseIsSeen) {
+  holds(reopening());
+}
+TEST(RegionCrash, ARootIsThereWholeOrNotAtAll) {
+  holds(adding_roots());
+}
+TEST(RegionCrash, GrowthIsThereOnceItIsSaid) {
+  holds(growing());
+}
+TEST(RegionCrash, ADamagedSuperblockIsMendedAndTheOtherCountsMeanwhile) {
+  holds(mending());
+}
+TEST(RegionCrash, RecoveryActsOnlyOnWhatIsDurable) {
+  holds(recovering());
+}
+
+struct seeded {
+  const char* bug;
+  scenario (*in)();
+};
+
+class RegionBug : public testing::TestWithParam<seeded> {};
+
+TEST_P(RegionBug, IsFound) {
+  explorer_options o;
+  o.print = false;
+  o.second_lives = 16;
+  set_seeded_bug(GetParam().bug);
+  const explorer_report r = explore(GetParam().in(), o);
+  set_seeded_bug(nullptr);
+  EXPECT_FALSE(r.ok()) << GetParam().bug << " was not found";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Region, RegionBug,
+    testing::Values(seeded{"region.superblock_before_layout", [] { return creating(false); }},
+                    seeded{"region.areas_not_cleared", [] { return creating(true); }},
+                    seeded{"region.open_not_read", adding_roots},
+                    seeded{"region.superblock_in_place", growing},
+                    seeded{"region.root_commit_first", adding_roots},
+                    seeded{"region.root_not_drained", adding_roots},
+                    seeded{"region.superblock_before_growth", growing},
+                    seeded{"recovery.read_not_drained", recovering},
+                    seeded{"recovery.repair_not_drained", recovering}),
+    [](const testing::TestParamInfo<seeded>& i) {
+      std::string name = i.param.bug;
+      std::replace(name.begin(), name.end(), '.', '_');
+      return name;
+    });
+
+TEST(RegionMutation, EveryFlushAndDrainIsNeeded) {
+  mutation_options which;
+  which.under = {"lib/region/"};
+  explorer_options o;
+  o.print = false;
+  o.second_lives = 16;
+  const mutation_report r = mutate(all(), o, which);
+  std::printf("%s", r.text().c_str());
+  EXPECT_TRUE(r.baseline.empty()) << r.baseline;
+  // Drains in pieces: their lines are drained once more at the end, so that nothing shows when one
+  // is off. They are there for media that cannot take so much in one drain.
+  std::vector<std::string> survivors;
+  for (const auto& mutant : r.mutants)
+    if (mutant.result == fate::survived &&
+        mutant.where.label.find("in pieces") == std::string::npos)
+      survivors.push_back(mutant.where.name());
+  EXPECT_EQ(survivors, std::vector<std::string>{});
+}
+
+} // namespace
+} // namespace chainring::test
