@@ -1,296 +1,502 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [D1] release of a cell's commit word -> [D2] acquire when it is read
+// The durable map's changes. Lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
 //
-// Crash windows:
-//   [D3 < D1] a long key's chain drained before the cell that names it is committed.
-//      Crash between: the chain is unreachable, its blocks are free.
-//   [D1 < D4] the commit drained before the index has it, so before any reader.
+// Edges (those of the index entry and of claims: seq_index.h)
+//   [M1] a cell's words stored behind a release fence -> [M4] a lookup's relaxed loads, and the
+//        acquire fence of its index entry: the entry moved on before the cell was given to its next
+//        use (half, or cell), so a lookup that saw any new word sees the entry's new version, and
+//        starts again.
+//   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and by the next
+//   writer. [M5] lock of the free cells or the graveyard taken (acquire) <- [M6] released
+//   (release). [M7] count of entries: statistics.
+//
+// Crash windows
+//   [P1 < P2] chains of long keys and values drained before the word that names them is stored.
+//      Crash between: they are unreachable, so their blocks are free.
+//   [P2 < P3] the commit word drained before the index has it, so before any lookup.
 //      Crash between: nobody has seen it.
-//   [D5 < D6] an erased cell drained before it is free for reuse, and its chain released.
-//      Crash between: it is free at the next open.
+//   [P2 < P4] an erase or update drained before the cell and the old chains are free for reuse.
+//      Crash between: the old value is whole, or the chains are free at the next open.
+//   [P2 < P5] a key's change drained before the next change of the key is stored.
+//      Crash between: one of the two in full. Without it a key could be there twice.
 #include "map/durable_map.h"
 
-#include <cstring>
+#include <algorithm>
+#include <new>
 
-#include "base/crc32c.h"
 #include "base/hook.h"
+#include "map/durable_map_state.h"
 
 namespace chainring {
 
-namespace {
+using detail::load_word;
+using detail::pack;
+using detail::unpack_chain;
 
-std::uint64_t load(const std::uint64_t& word) noexcept {
-  // [D2] acquire: pairs with [D1].
-  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_acquire);
+// --- graveyard ----------------------------------------------------------------------------------
+
+namespace detail {
+
+map_graveyard::map_graveyard(block_store& blocks) : blocks_(blocks) {
+  const std::size_t size = rte_rcu_qsbr_get_memsize(max_thread_slots);
+  rcu_ = static_cast<rte_rcu_qsbr*>(::operator new (size, std::align_val_t{cacheline_size}));
+  rte_rcu_qsbr_init(rcu_, max_thread_slots);
+  for (unsigned i = 0; i < max_thread_slots; ++i)
+    rte_rcu_qsbr_thread_register(rcu_, i); // off line until it enters
 }
 
-// Of a long key, kept on media: one that does not change with the process.
-std::uint64_t media_hash(std::span<const std::byte> key) noexcept {
-  return hash_bytes(key, 0);
+map_graveyard::~map_graveyard() {
+  ::operator delete (rcu_, std::align_val_t{cacheline_size});
 }
 
-chain chain_of(const map_cell& c) noexcept {
-  return {static_cast<std::uint32_t>(c.key[1]), static_cast<std::uint32_t>(c.key[1] >> 32)};
+bool map_graveyard::collect_locked() noexcept {
+  if (count_ == 0) return false;
+  while (count_ != 0 && rte_rcu_qsbr_check(rcu_, ring_[first_].token, false) == 1) {
+    blocks_.release(ring_[first_].what);
+    first_ = (first_ + 1) % graves;
+    --count_;
+  }
+  return true;
 }
 
-} // namespace
+bool map_graveyard::collect() noexcept {
+  const spin_guard guard(lock_);
+  return collect_locked();
+}
 
-durable_map::durable_map(media& on, map_cell* cells, std::uint64_t count, block_store& blocks)
-    : media_(on), cells_(cells), count_(count), blocks_(blocks), seed_(random_seed()) {}
+void map_graveyard::bury(chain c) noexcept {
+  const std::uint64_t token = rte_rcu_qsbr_start(rcu_);
+  short_wait wait;
+  for (;;) {
+    {
+      const spin_guard guard(lock_);
+      collect_locked();
+      if (count_ < graves) {
+        ring_[(first_ + count_++) % graves] = {c, token};
+        collect_locked();
+        return;
+      }
+    }
+    wait.round(); // lookups and walks end soon
+  }
+}
+
+} // namespace detail
+
+// --- map ----------------------------------------------------------------------------------------
+
+durable_map::durable_map(media& on, map_cell* cells, std::uint64_t count, block_store& blocks,
+                         index_type index)
+    : media_(on), cells_(cells), count_(count), blocks_(blocks), seed_(random_seed()),
+      index_(std::move(index)), claims_(index_.groups()),
+      graveyard_(std::make_unique<detail::map_graveyard>(blocks)) {
+  free_.reserve(count);
+  for (std::uint64_t i = count; i-- > 0;)
+    free_.push_back(static_cast<std::uint32_t>(i));
+}
+
+durable_map::~durable_map() {
+  detail::short_wait wait;
+  while (graveyard_->collect())
+    wait.round();
+}
 
 result<std::unique_ptr<durable_map>> durable_map::create(media& on, std::uint64_t offset,
                                                          std::uint64_t cells, block_store& blocks) {
-  if (cells == 0 || cells > UINT32_MAX || offset % cacheline_size != 0 ||
-      offset + cells * sizeof(map_cell) > on.size())
+  if (cells == 0 || cells > UINT32_MAX || offset % cacheline_size != 0 || offset > on.size() ||
+      cells > (on.size() - offset) / sizeof(map_cell))
     return error{errc::invalid_argument, "map of " + std::to_string(cells) +
                                              " cells: expected 1 to 2^32 - 1 of them, on a line, "
                                              "inside the region"};
-  std::unique_ptr<durable_map> m(
-      new durable_map(on, reinterpret_cast<map_cell*>(on.base() + offset), cells, blocks));
-  auto index = seq_map<std::uint64_t, entry>::create(cells);
+  auto index = index_type::create(cells);
   if (!index) return index.error();
-  m->index_ = std::move(index).value();
-  m->free_.reserve(cells);
-  return m;
+  return std::unique_ptr<durable_map>(
+      new durable_map(on, reinterpret_cast<map_cell*>(on.base() + offset), cells, blocks,
+                      std::move(index).value()));
 }
 
-std::uint64_t durable_map::hash(key_span key) const noexcept {
-  return hash_bytes(key, seed_);
-}
-
-durable_map::key_span
-durable_map::key_at(std::uint64_t cell,
-                    std::array<std::byte, map_key_inline>& copy) const noexcept {
-  const map_cell& c = cells_[cell];
-  const map_word0 w = map_word0::unpack(load(c.state));
-  if (w.long_key) return {blocks_.address(chain_of(c)), w.key_size};
-  std::memcpy(copy.data(), c.key, copy.size());
-  return {copy.data(), w.key_size};
-}
-
-bool durable_map::same_key(std::uint32_t cell, key_span key) const noexcept {
-  const map_cell& c = cells_[cell];
-  const map_word0 w = map_word0::unpack(load(c.state));
-  if (!w.used || w.key_size != key.size()) return false;
-  if (w.long_key && c.key[0] != media_hash(key)) return false;
-  std::array<std::byte, map_key_inline> copy;
-  return std::memcmp(key_at(cell, copy).data(), key.data(), key.size()) == 0;
-}
-
-std::optional<map_value> durable_map::get(key_span key) const noexcept {
-  const std::uint64_t hashed = hash(key);
-  for (;;) {
-    const auto first = index_->get(hashed);
-    if (!first || !same_key(first->cell, key)) return std::nullopt;
-    const auto again = index_->get(hashed);
-    if (!again || again->cell != first->cell) continue; // replaced while the key was compared
-    map_value v;
-    v.bytes = again->value;
-    v.size = again->value_size;
-    return v;
-  }
-}
-
-map_status durable_map::insert(key_span key, std::span<const std::byte> value) noexcept {
-  return put(key, value, true, false);
-}
-map_status durable_map::update(key_span key, std::span<const std::byte> value) noexcept {
-  return put(key, value, false, true);
-}
-map_status durable_map::upsert(key_span key, std::span<const std::byte> value) noexcept {
-  return put(key, value, true, true);
-}
-
-map_status durable_map::put(key_span key, std::span<const std::byte> value, bool may_insert,
-                            bool may_update) noexcept {
-  if (key.empty() || key.size() > map_key_max || value.size() > map_value_max)
-    return map_status::too_long;
-  const std::lock_guard guard(writer_);
-  const std::uint64_t hashed = hash(key);
-  auto found = index_->get(hashed);
-  if (found && !same_key(found->cell, key)) return map_status::full; // 64-bit hashes are equal
-  if (!found) return may_insert ? store_new(hashed, key, value) : map_status::missing;
-  if (!may_update) return map_status::exists;
-  map_cell& c = cells_[found->cell];
-  map_word0 w = map_word0::unpack(load(c.state));
-  w.half ^= 1;
-  w.value_size = static_cast<std::uint8_t>(value.size());
-  ++w.version;
-  std::uint64_t words[2] = {};
-  std::memcpy(words, value.data(), value.size());
-  media_.store(&c.value[w.half][0], words[0]);
-  media_.store(&c.value[w.half][1], words[1]);
-  media_.store_release(&c.state, w.pack()); // [D1] pairs with [D2]
-  media_.flush(&c, sizeof c);               // [D1]
-  media_.drain();                           // [D1 < D4]
-  found->value_size = static_cast<std::uint32_t>(value.size());
-  found->value = {};
-  std::memcpy(found->value.data(), value.data(), value.size());
-  return index_->update(hashed, *found); // [D4]
-}
-
-map_status durable_map::store_new(std::uint64_t hashed, key_span key,
-                                  std::span<const std::byte> value) noexcept {
-  if (free_.empty()) return map_status::full;
-  map_word0 w;
-  w.used = true;
-  w.key_size = static_cast<std::uint16_t>(key.size());
-  w.value_size = static_cast<std::uint8_t>(value.size());
-  w.long_key = key.size() > map_key_inline;
-  std::uint64_t words[3] = {};
-  if (w.long_key) {
-    chain where;
-    if (!blocks_.allocate_contiguous(static_cast<std::uint32_t>(blocks_.blocks_for(key.size())),
-                                     where))
-      return map_status::full;
-    media_.write(blocks_.address(where), key.data(), key.size());
-    media_.flush(blocks_.address(where), key.size()); // [D3]
-    media_.drain();                                   // [D3 < D1]
-    words[0] = media_hash(key);
-    words[1] = std::uint64_t{where.first} | std::uint64_t{where.blocks} << 32;
-  } else {
-    std::memcpy(words, key.data(), key.size());
-  }
-  const std::uint32_t cell = free_.back();
+bool durable_map::take_cell(std::uint32_t& cell) noexcept {
+  const detail::spin_guard guard(free_lock_);
+  if (free_.empty()) return false;
+  cell = free_.back();
   free_.pop_back();
-  map_cell& c = cells_[cell];
-  w.version = static_cast<std::uint16_t>(map_word0::unpack(load(c.state)).version + 1);
-  entry e;
-  e.cell = cell;
-  e.value_size = static_cast<std::uint32_t>(value.size());
-  std::memcpy(e.value.data(), value.data(), value.size());
-  std::uint64_t halves[2] = {};
-  std::memcpy(halves, value.data(), value.size());
-  for (int i = 0; i < 3; ++i)
-    media_.store(&c.key[i], words[i]);
-  media_.store(&c.value[0][0], halves[0]);
-  media_.store(&c.value[0][1], halves[1]);
-  media_.store_release(&c.state, w.pack()); // [D1] pairs with [D2]
-  media_.flush(&c, sizeof c);               // [D1]
-  media_.drain();                           // [D1 < D4]
-  hook_point("map.insert.drained");
-  return index_->insert(hashed, e); // [D4]
+  return true;
 }
 
+void durable_map::give_cell(std::uint32_t cell) noexcept {
+  const detail::spin_guard guard(free_lock_);
+  free_.push_back(cell); // within the capacity reserved at creation
+}
+
+bool durable_map::take_chain(std::size_t bytes, chain& c) noexcept {
+  const auto blocks = static_cast<std::uint32_t>(blocks_.blocks_for(bytes));
+  if (blocks_.allocate_contiguous(blocks, c)) return true;
+  return graveyard_->collect() && blocks_.allocate_contiguous(blocks, c);
+}
+
+void durable_map::retire(chain c) noexcept {
+  graveyard_->bury(c);
+}
+
+void durable_map::count(std::int64_t by) noexcept {
+  entries_.fetch_add(static_cast<std::uint64_t>(by), std::memory_order_relaxed); // [M7] statistics
+}
+std::uint64_t durable_map::len() const noexcept {
+  return entries_.load(std::memory_order_relaxed); // [M7] statistics
+}
+
+template <class Fn> map_status durable_map::alone(Fn&& fn) noexcept {
+  if (batch* open = open_[thread_slot()]; open != nullptr) {
+    const map_status status = fn(*open);
+    open->commit();
+    return status;
+  }
+  batch one(*this);
+  return fn(one); // committed at the end of its life
+}
+
+map_status durable_map::insert(key_span key, byte_span value) noexcept {
+  return alone([&](batch& b) { return b.insert(key, value); });
+}
+map_status durable_map::update(key_span key, byte_span value) noexcept {
+  return alone([&](batch& b) { return b.update(key, value); });
+}
+map_status durable_map::upsert(key_span key, byte_span value) noexcept {
+  return alone([&](batch& b) { return b.upsert(key, value); });
+}
 map_status durable_map::erase(key_span key) noexcept {
-  const std::lock_guard guard(writer_);
-  const std::uint64_t hashed = hash(key);
-  const auto found = index_->get(hashed);
-  if (!found || !same_key(found->cell, key)) return map_status::missing;
-  map_cell& c = cells_[found->cell];
-  const map_word0 w = map_word0::unpack(load(c.state));
-  const chain where = chain_of(c);
-  index_->erase(hashed); // whoever looks now may as well have looked later
-  map_word0 gone;
-  gone.version = static_cast<std::uint16_t>(w.version + 1);
-  media_.store_release(&c.state, gone.pack()); // [D5] pairs with [D2]
-  media_.flush(&c.state, sizeof c.state);      // [D5]
-  media_.drain();                              // [D5 < D6]
-  free_.push_back(found->cell);                // [D6]
-  if (w.long_key) blocks_.release(where);      // [D6]
+  return alone([&](batch& b) { return b.erase(key); });
+}
+map_status durable_map::compare_exchange(key_span key, byte_span expected,
+                                         byte_span value) noexcept {
+  return alone([&](batch& b) { return b.compare_exchange(key, expected, value); });
+}
+map_status
+durable_map::update_in_place(key_span key,
+                             const std::function<void(std::span<std::byte>)>& fn) noexcept {
+  return alone([&](batch& b) { return b.update_in_place(key, fn); });
+}
+
+std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) noexcept {
+  std::uint64_t erased = 0;
+  if (batch* open = open_[thread_slot()]; open != nullptr) open->commit();
+  batch changes(*this);
+  for (std::uint64_t at = 0; at < index_.slots();) {
+    payload seen;
+    std::uint64_t hashed = 0, key_copy[3], value_copy[2];
+    {
+      const reading section(*this);
+      if (!index_.visit_slot(at, [&](const payload& p) {
+            seen = p;
+            hashed = hash(key_at(p, key_copy));
+          })) {
+        ++at;
+        continue;
+      }
+    }
+    const std::uint32_t stripe = claims_.stripe(hashed);
+    if (changes.size_ == batch::changes_max) changes.commit();
+    changes.claim(hashed, stripe);
+    payload now;
+    const bool still = index_.read_slot(at, now) && now == seen;
+    // Of this key's claim holder the entry stands still. (Another key with the same cell and word 0
+    // may have taken the slot meanwhile: its hash tells.)
+    if (still && hash(key_at(now, key_copy)) == hashed) {
+      if (!keep(key_at(now, key_copy), value_at(now, value_copy))) {
+        changes.store_erase(at, now, hashed);
+        ++erased;
+      }
+      ++at;
+    }
+    changes.unclaim_unused(stripe);
+  }
+  return erased;
+}
+
+// --- batch --------------------------------------------------------------------------------------
+
+durable_map::batch::batch(durable_map& map) noexcept : map_(map), owner_(thread_slot() + 1) {
+  CHAINRING_ASSERT(map.open_[owner_ - 1] == nullptr); // one batch at a time a thread and map
+  map.open_[owner_ - 1] = this;
+}
+
+durable_map::batch::~batch() {
+  commit();
+  map_.open_[owner_ - 1] = nullptr;
+}
+
+// Returns with the stripe ours and no change of this key pending.
+void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcept {
+  detail::key_claims& claims = map_.claims_;
+  if (claims.owner(stripe) == owner_) {
+    const bool again = std::any_of(changes_.begin(), changes_.begin() + size_,
+                                   [&](const change& c) { return c.hash == hash; });
+    if (!again || seeded_bug("map.two_undrained")) return;
+    commit(); // [P2 < P5]; gives the claim back too
+  }
+  detail::short_wait wait;
+  while (claims.try_take(stripe, owner_) != owner_) {
+    if (size_ != 0) commit(); // or two batches could wait for each other
+    hook_point("map.claim.wait");
+    wait.round();
+  }
+}
+
+void durable_map::batch::unclaim_unused(std::uint32_t stripe) noexcept {
+  if (map_.claims_.owner(stripe) != owner_) return;
+  for (std::size_t i = 0; i < size_; ++i)
+    if (changes_[i].stripe == stripe) return;
+  map_.claims_.give_back(stripe);
+}
+
+// decide(slot, payload) stores a change, or not; slot is none where the key is not there.
+template <class Decide>
+map_status durable_map::batch::change_key(key_span key, Decide&& decide) noexcept {
+  if (!wanted_key::accepted(key, {})) return map_status::too_long;
+  if (size_ == changes_max) commit();
+  const wanted_key wanted(key);
+  const std::uint64_t hashed = map_.hash(key);
+  const std::uint32_t stripe = map_.claims_.stripe(hashed);
+  claim(hashed, stripe);
+  const std::uint64_t slot =
+      map_.index_.find(hashed, [&](const payload& p) { return map_.has_key(p, wanted); });
+  payload p{};
+  if (slot != index_type::none) p = map_.index_.at(slot);
+  const map_status status = decide(wanted, hashed, slot, p);
+  if (status != map_status::done) unclaim_unused(stripe);
+  return status;
+}
+
+map_status durable_map::batch::insert(key_span key, byte_span value) noexcept {
+  return change_key(
+      key, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload&) {
+        return slot != index_type::none ? map_status::exists : store_insert(k, hash, value);
+      });
+}
+
+map_status durable_map::batch::update(key_span key, byte_span value) noexcept {
+  return change_key(
+      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        return slot == index_type::none ? map_status::missing : store_update(slot, p, hash, value);
+      });
+}
+
+map_status durable_map::batch::upsert(key_span key, byte_span value) noexcept {
+  return change_key(
+      key, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        return slot == index_type::none ? store_insert(k, hash, value)
+                                        : store_update(slot, p, hash, value);
+      });
+}
+
+map_status durable_map::batch::erase(key_span key) noexcept {
+  return change_key(
+      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        if (slot == index_type::none) return map_status::missing;
+        store_erase(slot, p, hash);
+        return map_status::done;
+      });
+}
+
+map_status durable_map::batch::compare_exchange(key_span key, byte_span expected,
+                                                byte_span value) noexcept {
+  return change_key(
+      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        if (slot == index_type::none) return map_status::missing;
+        std::uint64_t copy[2];
+        const byte_span now = map_.value_at(p, copy);
+        if (!std::ranges::equal(now, expected)) return map_status::mismatch;
+        return store_update(slot, p, hash, value);
+      });
+}
+
+map_status
+durable_map::batch::update_in_place(key_span key,
+                                    const std::function<void(std::span<std::byte>)>& fn) noexcept {
+  return change_key(
+      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        if (slot == index_type::none) return map_status::missing;
+        std::uint64_t copy[2];
+        const byte_span now = map_.value_at(p, copy);
+        if (now.size() > in_place_max) return map_status::too_long;
+        std::array<std::byte, in_place_max> buffer;
+        const std::span value = std::span(buffer).first(now.size());
+        std::ranges::copy(now, value.begin());
+        fn(value);
+        return store_update(slot, p, hash, value);
+      });
+}
+
+// The words of a half: the value, or its chain with the value already in it.
+bool durable_map::batch::prepare_value(byte_span value, std::uint64_t (&half)[2]) noexcept {
+  half[0] = half[1] = 0;
+  if (value.size() <= map_value_inline) {
+    if (!value.empty()) std::memcpy(half, value.data(), value.size());
+    return true;
+  }
+  chain c;
+  if (!map_.take_chain(value.size(), c)) return false;
+  map_.media_.write(map_.blocks_.address(c), value.data(), value.size()); // [P1] flushed in flush()
+  half[0] = pack(c);
+  half[1] = crc32c(0, value.data(), value.size());
+  return true;
+}
+
+map_status durable_map::batch::store_insert(const wanted_key& key, std::uint64_t hash,
+                                            byte_span value) noexcept {
+  if (value.size() > map_value_max) return map_status::too_long;
+  std::uint32_t number = 0;
+  if (!map_.take_cell(number)) return map_status::full;
+  std::uint64_t half[2];
+  if (!prepare_value(value, half)) {
+    map_.give_cell(number);
+    return map_status::full;
+  }
+  std::uint64_t words[3] = {key.words[0], key.words[1], key.words[2]};
+  if (key.is_long()) {
+    chain c;
+    if (!map_.take_chain(key.bytes.size(), c)) {
+      if (value.size() > map_value_inline) map_.blocks_.release(unpack_chain(half[0]));
+      map_.give_cell(number);
+      return map_status::full;
+    }
+    map_.media_.write(map_.blocks_.address(c), key.bytes.data(), key.bytes.size()); // [P1]
+    words[1] = pack(c);
+  }
+  map_cell& c = map_.cells_[number];
+  map_word0 w = map_word0::unpack(
+      std::atomic_ref(c.state).load(std::memory_order_acquire)); // [M8] pairs with [M2]
+  w = {true, 0, static_cast<std::uint16_t>(key.bytes.size()),
+       static_cast<std::uint32_t>(value.size()), static_cast<std::uint16_t>(w.version + 1)};
+  media& m = map_.media_;
+  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
+  for (int i = 0; i < 3; ++i)
+    m.store(&c.key[i], words[i]);   // [M1] [P2] before its commit word
+  m.store(&c.value[0][0], half[0]); // [M1] [P2]
+  m.store(&c.value[0][1], half[1]); // [M1] [P2]
+  add({hash, index_type::none, w.pack(), 0, number, map_.claims_.stripe(hash),
+       key.is_long() || w.long_value()});
   return map_status::done;
 }
 
-void durable_map::for_each(
-    const std::function<void(key_span, std::span<const std::byte>)>& fn) const {
-  const std::lock_guard guard(writer_);
-  std::array<std::byte, map_key_inline> copy;
-  index_->for_each([&](const std::uint64_t&, const entry& e) {
-    fn(key_at(e.cell, copy), std::span(e.value).first(e.value_size));
-  });
+map_status durable_map::batch::store_update(std::uint64_t slot, const payload& p,
+                                            std::uint64_t hash, byte_span value) noexcept {
+  if (value.size() > map_value_max) return map_status::too_long;
+  std::uint64_t half[2];
+  if (!prepare_value(value, half)) return map_status::full;
+  const auto number = static_cast<std::uint32_t>(p[0]);
+  map_cell& c = map_.cells_[number];
+  map_word0 w = map_word0::unpack(p[1]);
+  if (!seeded_bug("map.overwrite_active")) w.half ^= 1;
+  w.value_size = static_cast<std::uint32_t>(value.size());
+  ++w.version;
+  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
+  map_.media_.store(&c.value[w.half][0], half[0]);     // [M1] [P2] before its commit word
+  map_.media_.store(&c.value[w.half][1], half[1]);     // [M1] [P2]
+  add({hash, slot, w.pack(), p[1], number, map_.claims_.stripe(hash), w.long_value()});
+  return map_status::done;
 }
 
-// --- recovery ---------------------------------------------------------------------------------
+void durable_map::batch::store_erase(std::uint64_t slot, const payload& p,
+                                     std::uint64_t hash) noexcept {
+  const auto number = static_cast<std::uint32_t>(p[0]);
+  add({hash, slot, map_word0::unpack(p[1]).erased().pack(), p[1], number, map_.claims_.stripe(hash),
+       false});
+  if (seeded_bug("map.free_early")) map_.give_cell(number);
+}
 
-const char* durable_map::examine(std::uint64_t cell) const noexcept {
-  const map_cell& c = cells_[cell];
-  const std::uint64_t word = load(c.state);
-  if (!map_word0::well_formed(word)) return "its commit word cannot be";
-  const map_word0 w = map_word0::unpack(word);
-  if (!w.used) return nullptr;
-  if (w.long_key) {
-    const chain where = chain_of(c);
-    if (!blocks_.valid(where) || where.blocks != blocks_.blocks_for(w.key_size))
-      return "its key's chain cannot be";
-    if (media_hash({blocks_.address(where), w.key_size}) != c.key[0])
-      return "its key does not have the hash it should";
-    return nullptr;
+void durable_map::batch::add(change c) noexcept {
+  if (seeded_bug("map.commit_before_chains")) c.waits_for_chains = false;
+  if (!c.waits_for_chains)
+    map_.media_.store_release(&map_.cells_[c.cell].state, c.word); // [M2] [P2] pairs with [M8]
+  changes_[size_++] = c;
+  if (seeded_bug("map.release_early") && c.before != 0) {
+    const map_word0 old = map_word0::unpack(c.before);
+    if (old.long_value())
+      map_.retire(unpack_chain(load_word(map_.cells_[c.cell].value[old.half][0])));
   }
-  const auto* bytes = reinterpret_cast<const unsigned char*>(c.key);
-  for (std::size_t i = w.key_size; i < map_key_inline; ++i)
-    if (bytes[i] != 0) return "there is something behind its key";
-  return nullptr;
+  hook_point("map.stored");
 }
 
-void durable_map::persist_as_read() noexcept {
-  media_.flush_read(cells_, count_ * sizeof(map_cell)); // [D7]
-  for (std::uint64_t i = 0; i < count_; ++i) {
-    const map_cell& c = cells_[i];
-    const std::uint64_t word = load(c.state);
-    if (!map_word0::well_formed(word)) continue;
-    const map_word0 w = map_word0::unpack(word);
-    if (w.used && w.long_key && blocks_.valid(chain_of(c)) &&
-        blocks_.size_of(chain_of(c)) >= w.key_size)
-      media_.flush_read(blocks_.address(chain_of(c)), w.key_size); // [D7] the caller drains
-  }
-}
-
-map_recovery durable_map::recover(const std::function<bool(key_span)>& wanted) {
-  map_recovery r;
-  free_.clear();
-  std::array<std::byte, map_key_inline> copy;
-  for (std::uint64_t i = count_; i-- > 0;) {
-    map_cell& c = cells_[i];
-    const char* wrong = examine(i);
-    const map_word0 w = map_word0::unpack(load(c.state));
-    if (wrong == nullptr && !w.used) {
-      free_.push_back(static_cast<std::uint32_t>(i));
-      continue;
+// Chains of changes that flush() has not covered, then the words that name them.
+void durable_map::batch::flush_chains() noexcept {
+  bool any = false;
+  for (std::size_t i = flushed_; i < size_; ++i) {
+    const change& c = changes_[i];
+    const map_word0 w = map_word0::unpack(c.word);
+    const map_cell& cell = map_.cells_[c.cell];
+    if (!w.used) continue;
+    if (c.slot == index_type::none && w.long_key()) {
+      map_.media_.flush(map_.blocks_.address(unpack_chain(load_word(cell.key[1]))),
+                        w.key_size); // [P1]
+      any = true;
     }
-    if (wrong == nullptr) {
-      const key_span key = key_at(i, copy);
-      if (wanted && !wanted(key)) {
-        map_word0 gone;
-        gone.version = static_cast<std::uint16_t>(w.version + 1);
-        media_.store_release(&c.state, gone.pack()); // [D5] pairs with [D2]
-        media_.flush(&c.state, sizeof c.state);      // [D5] the caller drains
-        free_.push_back(static_cast<std::uint32_t>(i));
-        ++r.voided;
-        continue;
-      }
-      if (w.long_key && !blocks_.mark_live(chain_of(c))) {
-        wrong = "its key's chain is somebody else's too";
-      } else {
-        entry e;
-        e.cell = static_cast<std::uint32_t>(i);
-        e.value_size = w.value_size;
-        std::memcpy(e.value.data(), c.value[w.half], w.value_size);
-        if (index_->insert(hash(key), e) == map_status::done) {
-          ++r.entries;
-          continue;
-        }
-        wrong = "another cell has its key";
-      }
+    if (w.long_value()) {
+      map_.media_.flush(map_.blocks_.address(unpack_chain(load_word(cell.value[w.half][0]))),
+                        w.value_size); // [P1]
+      any = true;
     }
-    ++r.damaged;
-    if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
-  return r;
+  if (!any || seeded_bug("map.commit_before_chains")) return;
+  map_.media_.drain(); // [P1 < P2]
+  for (std::size_t i = flushed_; i < size_; ++i)
+    if (changes_[i].waits_for_chains)
+      map_.media_.store_release(&map_.cells_[changes_[i].cell].state,
+                                changes_[i].word); // [M2] [P2] pairs with [M8]
 }
 
-map_recovery durable_map::check() const {
-  map_recovery r;
-  for (std::uint64_t i = 0; i < count_; ++i) {
-    const char* wrong = examine(i);
-    if (wrong == nullptr) {
-      r.entries += map_word0::unpack(load(cells_[i].state)).used;
-      continue;
-    }
-    ++r.damaged;
-    if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
+void durable_map::batch::flush() noexcept {
+  flush_chains();
+  for (; flushed_ < size_; ++flushed_)
+    map_.media_.flush(&map_.cells_[changes_[flushed_].cell], sizeof(map_cell)); // [P2] then [P3]
+}
+
+void durable_map::batch::publish_one(const change& c) noexcept {
+  const map_word0 w = map_word0::unpack(c.word), old = map_word0::unpack(c.before);
+  map_cell& cell = map_.cells_[c.cell];
+  if (c.slot == index_type::none) {
+    const auto slot = map_.index_.insert(c.hash, {c.cell, c.word}); // [P3]
+    CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken
+    map_.count(1);
+    return;
   }
-  return r;
+  // What the old value leaves behind, read before the cell can have a next use.
+  const chain old_value = unpack_chain(load_word(cell.value[old.half][0]));
+  const chain old_key = unpack_chain(load_word(cell.key[1]));
+  if (w.used)
+    map_.index_.replace(c.slot, {c.cell, c.word}); // [P3]
+  else
+    map_.index_.erase(c.slot);                                                      // [P3]
+  if (old.long_value() && !seeded_bug("map.release_early")) map_.retire(old_value); // [P4]
+  if (w.used) return;
+  if (old.long_key()) map_.retire(old_key);                  // [P4]
+  if (!seeded_bug("map.free_early")) map_.give_cell(c.cell); // [P4]
+  map_.count(-1);
+}
+
+void durable_map::batch::publish() noexcept {
+  for (std::size_t i = 0; i < flushed_; ++i)
+    publish_one(changes_[i]);
+  const std::size_t left = size_ - flushed_;
+  std::array<std::uint32_t, changes_max> stripes;
+  const std::size_t done = flushed_;
+  for (std::size_t i = 0; i < done; ++i)
+    stripes[i] = changes_[i].stripe;
+  std::copy(changes_.begin() + done, changes_.begin() + size_, changes_.begin());
+  size_ = left;
+  flushed_ = 0;
+  for (std::size_t i = 0; i < done; ++i)
+    unclaim_unused(stripes[i]);
+}
+
+void durable_map::batch::commit() noexcept {
+  if (size_ == 0) return;
+  flush();
+  if (seeded_bug("map.publish_undrained")) publish();
+  hook_point("map.flushed");
+  map_.media_.drain(); // [P2 < P3]
+  hook_point("map.drained");
+  publish();
 }
 
 } // namespace chainring

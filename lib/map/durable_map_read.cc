@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The durable map's lookups. Edges: durable_map.cc.
+//
+// A lookup finds its index entry, reads the cell it names, and looks whether the entry is still the
+// one it was (seq_index::read): then what it read belongs together, and was drained. Which half of
+// the cell counts, and the sizes, are the entry's own copy of word 0; the cell's may already be
+// that of a change which is not drained. Chains are read on line in the graveyard's RCU only; a
+// lookup that turns out to need one starts again so.
+#include <algorithm>
+
+#include "map/durable_map_state.h"
+
+namespace chainring {
+
+using detail::load_word;
+using detail::unpack_chain;
+
+bool durable_map::whole(chain c, std::uint64_t size) const noexcept {
+  return blocks_.valid(c) && c.blocks == blocks_.blocks_for(size);
+}
+
+durable_map::key_span durable_map::key_at(const payload& p,
+                                          std::uint64_t (&copy)[3]) const noexcept {
+  const map_word0 w = map_word0::unpack(p[1]);
+  const map_cell& c = cell_of(p);
+  for (int i = 0; i < 3; ++i)
+    copy[i] = load_word(c.key[i]);
+  if (!w.long_key()) return {reinterpret_cast<const std::byte*>(copy), w.key_size};
+  const chain where = unpack_chain(copy[1]);
+  if (!whole(where, w.key_size)) return {}; // reused under the lookup, which starts again
+  return {blocks_.address(where), w.key_size};
+}
+
+durable_map::byte_span durable_map::value_at(const payload& p,
+                                             std::uint64_t (&copy)[2]) const noexcept {
+  const map_word0 w = map_word0::unpack(p[1]);
+  const map_cell& c = cell_of(p);
+  for (int i = 0; i < 2; ++i)
+    copy[i] = load_word(c.value[w.half][i]);
+  if (!w.long_value()) return {reinterpret_cast<const std::byte*>(copy), w.value_size};
+  const chain where = unpack_chain(copy[0]);
+  if (!whole(where, w.value_size)) return {};
+  return {blocks_.address(where), w.value_size};
+}
+
+// take(payload) sees the entry of the key, perhaps several times; the last time counts.
+template <class Take>
+bool durable_map::find(const wanted_key& key, bool long_values, Take&& take) const noexcept {
+  const std::uint64_t hashed = hash(key.bytes);
+  bool chains = key.is_long();
+  if (!chains) {
+    const bool found = index_.read(hashed, [&](const payload& p) {
+      chains = false;
+      if (!has_key(p, key)) return false;
+      chains = long_values && map_word0::unpack(p[1]).long_value();
+      if (!chains) take(p);
+      return true;
+    });
+    if (!found) return false;
+    if (!chains) return true;
+  }
+  const reading section(*this);
+  return index_.read(hashed, [&](const payload& p) {
+    if (!has_key(p, key)) return false;
+    take(p);
+    return true;
+  });
+}
+
+std::optional<map_value> durable_map::get(key_span key) const noexcept {
+  if (!wanted_key::accepted(key, {})) return std::nullopt;
+  map_value value;
+  const bool found = find(wanted_key(key), false, [&](const payload& p) {
+    const map_word0 w = map_word0::unpack(p[1]);
+    value.size = w.value_size;
+    std::uint64_t words[2] = {};
+    if (!w.long_value())
+      for (int i = 0; i < 2; ++i)
+        words[i] = load_word(cell_of(p).value[w.half][i]);
+    std::memcpy(value.bytes.data(), words, sizeof words);
+  });
+  if (!found) return std::nullopt;
+  return value;
+}
+
+map_status durable_map::get(key_span key, std::span<std::byte> out,
+                            std::size_t& size) const noexcept {
+  if (!wanted_key::accepted(key, {})) return map_status::missing;
+  const bool found = find(wanted_key(key), true, [&](const payload& p) {
+    std::uint64_t copy[2];
+    const byte_span value = value_at(p, copy);
+    size = map_word0::unpack(p[1]).value_size;
+    if (size <= out.size()) std::ranges::copy(value, out.begin());
+  });
+  if (!found) return map_status::missing;
+  return size <= out.size() ? map_status::done : map_status::too_long;
+}
+
+void durable_map::for_each(const std::function<void(key_span, byte_span)>& fn) const {
+  for (std::uint64_t at = 0; at < index_.slots(); ++at) {
+    std::uint64_t key_copy[3], value_copy[2];
+    key_span key;
+    byte_span value;
+    bool chains = false;
+    const auto look = [&](const payload& p) {
+      const map_word0 w = map_word0::unpack(p[1]);
+      chains = w.long_key() || w.long_value();
+      key = key_at(p, key_copy);
+      value = value_at(p, value_copy);
+    };
+    if (!index_.visit_slot(at, look)) continue;
+    if (!chains) {
+      fn(key, value);
+      continue;
+    }
+    const reading section(*this);
+    if (index_.visit_slot(at, look)) fn(key, value);
+  }
+}
+
+} // namespace chainring

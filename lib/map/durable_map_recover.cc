@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The durable map's recovery. Edges and crash windows: durable_map.cc.
+//
+//   word 0                          what is done
+//   not well formed                 named, left alone: neither served nor reused
+//   free                            the cell is free
+//   used, and damaged (map_media.h) named, left alone; its chains may be reused
+//   used, chain of another's        the same
+//   used, and not wanted            erased; its chains are not marked, so they are free
+//   used, key of an earlier cell    named, left alone
+//   used, and whole                 served; its chains are live
+//
+// Crash window
+//   [P6 < P7] what was read made durable before anything depends on it. Crash between, without it:
+//      what only the last process saw is gone, and something may have been done because of it.
+#include "base/hook.h"
+#include "map/durable_map_state.h"
+
+namespace chainring {
+
+using detail::unpack_chain;
+
+namespace {
+
+std::uint64_t load_commit(std::uint64_t& word) noexcept {
+  return std::atomic_ref(word).load(std::memory_order_acquire); // [M8] pairs with [M2]
+}
+
+bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room) noexcept {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(words);
+  for (std::size_t i = size; i < room; ++i)
+    if (bytes[i] != 0) return false;
+  return true;
+}
+
+} // namespace
+
+// Why a cell is not valid, without asking others; nullptr where it is.
+const char* durable_map::examine(std::uint64_t number) const noexcept {
+  map_cell& c = cells_[number];
+  const std::uint64_t word = load_commit(c.state);
+  if (!map_word0::well_formed(word)) return "its commit word cannot be";
+  const map_word0 w = map_word0::unpack(word);
+  if (!w.used) return nullptr;
+  if (w.long_key()) {
+    const chain where = unpack_chain(c.key[1]);
+    if (!whole(where, w.key_size) || c.key[2] != 0) return "its key's chain cannot be";
+    if (detail::media_hash({blocks_.address(where), w.key_size}) != c.key[0])
+      return "its key does not have the hash it should";
+  } else if (!zero_behind(c.key, w.key_size, sizeof c.key)) {
+    return "there is something behind its key";
+  }
+  const std::uint64_t* half = c.value[w.half];
+  if (w.long_value()) {
+    const chain where = unpack_chain(half[0]);
+    if (!whole(where, w.value_size)) return "its value's chain cannot be";
+    if (crc32c(0, blocks_.address(where), w.value_size) != half[1])
+      return "its value does not have the CRC it should";
+  } else if (!zero_behind(half, w.value_size, sizeof c.value[0])) {
+    return "there is something behind its value";
+  }
+  return nullptr;
+}
+
+// Serves a valid, wanted cell; or why not.
+const char* durable_map::adopt(std::uint64_t number) noexcept {
+  const map_cell& c = cells_[number];
+  const map_word0 w = map_word0::unpack(load_commit(cells_[number].state));
+  const payload p = {number, w.pack()};
+  std::uint64_t copy[3];
+  const key_span bytes = key_at(p, copy);
+  const wanted_key key(bytes);
+  const std::uint64_t hashed = hash(bytes);
+  if (index_.find(hashed, [&](const payload& other) { return has_key(other, key); }) !=
+      index_type::none)
+    return "another cell has its key";
+  if (w.long_key() && !blocks_.mark_live(unpack_chain(c.key[1])))
+    return "its key's chain is somebody else's too";
+  if (w.long_value() && !blocks_.mark_live(unpack_chain(c.value[w.half][0])))
+    return "its value's chain is somebody else's too";
+  const auto slot = index_.insert(hashed, p);
+  CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken
+  return nullptr;
+}
+
+void durable_map::persist_as_read() noexcept {
+  // Chains need it as little as a running map does: they were drained before the words that name
+  // them [P1 < P2].
+  if (seeded_bug("map.recover_unread")) return;
+  media_.flush_read(cells_, count_ * sizeof(map_cell)); // [P6 < P7] the caller drains
+}
+
+map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
+  map_recovery r;
+  free_.clear();
+  for (std::uint64_t i = count_; i-- > 0;) {
+    map_cell& c = cells_[i];
+    const map_word0 w = map_word0::unpack(load_commit(c.state));
+    const char* wrong = examine(i);
+    if (wrong == nullptr && !w.used) {
+      free_.push_back(static_cast<std::uint32_t>(i));
+      continue;
+    }
+    if (wrong == nullptr) {
+      const payload p = {i, w.pack()};
+      std::uint64_t key_copy[3], value_copy[2];
+      if (wanted && !wanted(key_at(p, key_copy), value_at(p, value_copy))) {
+        media_.store_release(&c.state, w.erased().pack()); // [M2] [P7] pairs with [M8]
+        media_.flush(&c.state, sizeof c.state);            // [P7] the caller drains
+        free_.push_back(static_cast<std::uint32_t>(i));
+        ++r.voided;
+        continue;
+      }
+      wrong = adopt(i);
+    }
+    if (wrong == nullptr) {
+      ++r.entries;
+      continue;
+    }
+    ++r.damaged;
+    if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
+  }
+  count(static_cast<std::int64_t>(r.entries));
+  return r;
+}
+
+map_recovery durable_map::recover(const std::function<bool(key_span)>& wanted) {
+  if (!wanted) return recover();
+  return recover([&](key_span key, byte_span) { return wanted(key); });
+}
+
+map_recovery durable_map::check() const {
+  map_recovery r;
+  for (std::uint64_t i = 0; i < count_; ++i) {
+    const char* wrong = examine(i);
+    if (wrong == nullptr) {
+      r.entries += map_word0::unpack(load_commit(cells_[i].state)).used;
+      continue;
+    }
+    ++r.damaged;
+    if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
+  }
+  return r;
+}
+
+} // namespace chainring

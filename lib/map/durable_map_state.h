@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What the sources of durable_map share. Not installed. Edges: durable_map.cc.
+#pragma once
+#include <cstring>
+#include <rte_rcu_qsbr.h>
+
+#include "base/crc32c.h"
+#include "base/idle.h"
+#include "map/durable_map.h"
+
+namespace chainring {
+
+namespace detail {
+
+inline std::uint64_t load_word(const std::uint64_t& word) noexcept {
+  // [M4] before the acquire fence of the index entry that named the cell.
+  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_relaxed);
+}
+
+/// Of a long key, kept on media: one that does not change with the process.
+inline std::uint64_t media_hash(std::span<const std::byte> key) noexcept {
+  return hash_bytes(key, 0);
+}
+
+inline std::uint64_t pack(chain c) noexcept {
+  return std::uint64_t{c.first} | std::uint64_t{c.blocks} << 32;
+}
+inline chain unpack_chain(std::uint64_t word) noexcept {
+  return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32)};
+}
+
+class spin_guard {
+ public:
+  explicit spin_guard(std::atomic<bool>& lock) noexcept : lock_(lock) {
+    short_wait wait;
+    while (lock_.exchange(true, std::memory_order_acquire)) // [M5] pairs with [M6]
+      wait.round();
+  }
+  ~spin_guard() { lock_.store(false, std::memory_order_release); } // [M6] pairs with [M5]
+  spin_guard(const spin_guard&) = delete;
+  spin_guard& operator=(const spin_guard&) = delete;
+
+ private:
+  std::atomic<bool>& lock_;
+};
+
+/// Chains that entries have given up, until no lookup can be reading them. Lookups of long keys and
+/// values are on line in a quiescent-state RCU while they read; the others touch no chain.
+class map_graveyard {
+ public:
+  explicit map_graveyard(block_store& blocks);
+  ~map_graveyard();
+  void enter(unsigned thread) noexcept { rte_rcu_qsbr_thread_online(rcu_, thread); }
+  void leave(unsigned thread) noexcept { rte_rcu_qsbr_thread_offline(rcu_, thread); }
+  /// The chain is no longer named by anything a lookup can find.
+  void bury(chain c) noexcept;
+  /// Gives back what no lookup is reading. False: nothing was waiting.
+  bool collect() noexcept;
+
+ private:
+  static constexpr std::size_t graves = 1024;
+  struct grave {
+    chain what;
+    std::uint64_t token;
+  };
+  bool collect_locked() noexcept;
+
+  block_store& blocks_;
+  rte_rcu_qsbr* rcu_;
+  std::atomic<bool> lock_{false};
+  std::size_t first_ = 0, count_ = 0;
+  std::array<grave, graves> ring_;
+};
+
+} // namespace detail
+
+/// A key as the cells hold it.
+struct durable_map::wanted_key {
+  byte_span bytes;
+  std::uint64_t words[3] = {};
+
+  explicit wanted_key(byte_span key) noexcept : bytes(key) {
+    if (key.size() > map_key_inline)
+      words[0] = detail::media_hash(key);
+    else
+      std::memcpy(words, key.data(), key.size());
+  }
+  [[nodiscard]] bool is_long() const noexcept { return bytes.size() > map_key_inline; }
+  [[nodiscard]] static bool accepted(byte_span key, byte_span value) noexcept {
+    return !key.empty() && key.size() <= map_key_max && value.size() <= map_value_max;
+  }
+};
+
+/// While it lives, chains that lookups may find are not reused.
+class durable_map::reading {
+ public:
+  explicit reading(const durable_map& map) noexcept : map_(map), thread_(thread_slot()) {
+    map_.graveyard_->enter(thread_);
+  }
+  ~reading() { map_.graveyard_->leave(thread_); }
+  reading(const reading&) = delete;
+  reading& operator=(const reading&) = delete;
+
+ private:
+  const durable_map& map_;
+  unsigned thread_;
+};
+
+/// The key's bytes differ from those of the entry by nothing.
+inline bool durable_map::has_key(const payload& p, const wanted_key& key) const noexcept {
+  const map_word0 w = map_word0::unpack(p[1]);
+  if (w.key_size != key.bytes.size()) return false;
+  const map_cell& c = cell_of(p);
+  if (!key.is_long())
+    return ((detail::load_word(c.key[0]) ^ key.words[0]) |
+            (detail::load_word(c.key[1]) ^ key.words[1]) |
+            (detail::load_word(c.key[2]) ^ key.words[2])) == 0;
+  if (detail::load_word(c.key[0]) != key.words[0]) return false;
+  const chain where = detail::unpack_chain(detail::load_word(c.key[1]));
+  // A cell that is being reused under a lookup may name anything: then it is asked again.
+  return whole(where, w.key_size) &&
+         std::memcmp(blocks_.address(where), key.bytes.data(), w.key_size) == 0;
+}
+
+} // namespace chainring

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A durable map over a media, opened as a region's owner opens it.
+#pragma once
+#include <functional>
+#include <gtest/gtest.h>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "map/durable_map.h"
+
+namespace chainring::test {
+
+struct map_layout {
+  std::uint64_t cells = 8;
+  std::uint32_t block_size = 64;
+  std::uint64_t blocks = 16;
+  [[nodiscard]] std::uint64_t blocks_offset() const { return align_up(cells * 64, 4096); }
+  [[nodiscard]] std::uint64_t size() const { return blocks_offset() + blocks * block_size; }
+};
+
+struct opened_map {
+  using filter = std::function<bool(std::span<const std::byte>, std::span<const std::byte>)>;
+
+  media& m;
+  std::unique_ptr<block_store> blocks;
+  std::unique_ptr<durable_map> map;
+  map_recovery recovered;
+
+  opened_map(media& on, const map_layout& layout, const filter& wanted = {}) : m(on) {
+    auto store = block_store::create(on, layout.blocks_offset(), layout.block_size, layout.blocks);
+    EXPECT_TRUE(store) << store.error().message;
+    blocks = std::move(store).value();
+    auto made = durable_map::create(on, 0, layout.cells, *blocks);
+    EXPECT_TRUE(made) << made.error().message;
+    map = std::move(made).value();
+    blocks->begin_recovery();
+    map->persist_as_read();
+    on.drain();
+    recovered = map->recover(wanted);
+    on.drain();
+    blocks->finish_recovery();
+  }
+  ~opened_map() {
+    map.reset(); // gives chains back, so before the blocks
+  }
+  durable_map* operator->() const { return map.get(); }
+  durable_map& operator*() const { return *map; }
+  [[nodiscard]] std::uint64_t live_blocks() const { return blocks->statistics().live_blocks; }
+  [[nodiscard]] map_cell* cell(std::size_t i) const {
+    return reinterpret_cast<map_cell*>(m.base()) + i;
+  }
+  /// The value as text; "(none)" where the key is not there.
+  [[nodiscard]] std::string text(std::string_view key) const {
+    std::vector<std::byte> buffer(1 << 16);
+    std::size_t size = 0;
+    const auto status = map->get(bytes_of(key), buffer, size);
+    if (status == map_status::missing) return "(none)";
+    EXPECT_EQ(status, map_status::done);
+    return {reinterpret_cast<const char*>(buffer.data()), size};
+  }
+};
+
+} // namespace chainring::test

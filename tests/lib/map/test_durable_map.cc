@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <cstdlib>
+#include <gtest/gtest.h>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "base/crc32c.h"
+#include "map_fixture.h"
+
+namespace chainring::test {
+namespace {
+
+struct counting_observer final : persist_observer {
+  int stores = 0, writes = 0, flushes = 0, drains = 0;
+  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
+  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
+  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
+  bool on_drain(const site&) noexcept override { return ++drains > 0; }
+};
+
+const std::string long_key(40, 'k'), long_value(300, 'v');
+
+class DurableMap : public testing::Test {
+ protected:
+  map_layout layout{.cells = 8, .blocks = 64};
+  std::unique_ptr<media> memory = memory_media(1 << 16, durability_class::process);
+  std::unique_ptr<opened_map> m = std::make_unique<opened_map>(*memory, layout);
+  void reopen(const opened_map::filter& wanted = {}) {
+    m.reset();
+    m = std::make_unique<opened_map>(*memory, layout, wanted);
+  }
+};
+
+TEST_F(DurableMap, EachCallSaysWhatItFound) {
+  durable_map& map = **m;
+  EXPECT_EQ(map.update(bytes_of("a"), bytes_of("1")), map_status::missing);
+  EXPECT_EQ(map.erase(bytes_of("a")), map_status::missing);
+  EXPECT_EQ(map.insert(bytes_of("a"), bytes_of("1")), map_status::done);
+  EXPECT_EQ(map.insert(bytes_of("a"), bytes_of("2")), map_status::exists);
+  EXPECT_EQ(map.update(bytes_of("a"), bytes_of("3")), map_status::done);
+  EXPECT_EQ(m->text("a"), "3");
+  EXPECT_EQ(map.upsert(bytes_of("b"), bytes_of("4")), map_status::done);
+  EXPECT_EQ(map.upsert(bytes_of("b"), bytes_of("")), map_status::done);
+  EXPECT_EQ(m->text("b"), "");
+  EXPECT_EQ(map.len(), 2u);
+  EXPECT_EQ(map.compare_exchange(bytes_of("a"), bytes_of("2"), bytes_of("5")),
+            map_status::mismatch);
+  EXPECT_EQ(map.compare_exchange(bytes_of("a"), bytes_of("3"), bytes_of("5")), map_status::done);
+  EXPECT_EQ(map.compare_exchange(bytes_of("x"), bytes_of("3"), bytes_of("5")), map_status::missing);
+  EXPECT_EQ(
+      map.update_in_place(bytes_of("a"), [](std::span<std::byte> v) { v[0] = std::byte{'7'}; }),
+      map_status::done);
+  EXPECT_EQ(m->text("a"), "7");
+  EXPECT_EQ(map.erase(bytes_of("a")), map_status::done);
+  EXPECT_FALSE(map.contains(bytes_of("a")));
+  EXPECT_EQ(map.len(), 1u);
+  EXPECT_EQ(map.capacity(), 8u);
+  EXPECT_EQ(map.insert({}, bytes_of("1")), map_status::too_long); // no key is empty
+  const std::string huge(map_key_max + 1, 'x');
+  EXPECT_EQ(map.insert(bytes_of(huge), {}), map_status::too_long);
+}
+
+TEST_F(DurableMap, KeysAreComparedWholeAndByLength) {
+  durable_map& map = **m;
+  const std::string_view zero("a\0", 2);
+  EXPECT_EQ(map.insert(bytes_of("a"), bytes_of("1")), map_status::done);
+  EXPECT_EQ(map.insert(bytes_of(zero), bytes_of("2")), map_status::done);
+  std::string other = long_key;
+  other.back() = 'x';
+  EXPECT_EQ(map.insert(bytes_of(long_key), bytes_of("3")), map_status::done);
+  EXPECT_EQ(map.insert(bytes_of(other), bytes_of("4")), map_status::done);
+  EXPECT_EQ(m->text("a"), "1");
+  EXPECT_EQ(m->text(zero), "2");
+  EXPECT_EQ(m->text(long_key), "3");
+  EXPECT_EQ(m->text(other), "4");
+}
+
+TEST_F(DurableMap, LongKeysAndValuesComeAndGoWithTheirBlocks) {
+  durable_map& map = **m;
+  EXPECT_EQ(map.insert(bytes_of(long_key), bytes_of(long_value)), map_status::done);
+  EXPECT_EQ(m->live_blocks(), 1u + 5u);
+  EXPECT_EQ(m->text(long_key), long_value);
+  EXPECT_EQ(map.get(bytes_of(long_key))->size, long_value.size());
+  std::size_t size = 0;
+  std::byte small[16];
+  EXPECT_EQ(map.get(bytes_of(long_key), small, size), map_status::too_long);
+  EXPECT_EQ(size, long_value.size());
+  EXPECT_EQ(map.update(bytes_of(long_key), bytes_of("short")), map_status::done);
+  EXPECT_EQ(m->live_blocks(), 1u);
+  EXPECT_EQ(m->text(long_key), "short");
+  EXPECT_EQ(map.update(bytes_of(long_key), bytes_of(long_value)), map_status::done);
+  EXPECT_EQ(map.update_in_place(bytes_of(long_key),
+                                [](std::span<std::byte> v) { v.back() = std::byte{'!'}; }),
+            map_status::done);
+  EXPECT_EQ(m->text(long_key), long_value.substr(1) + "!");
+  reopen();
+  EXPECT_EQ(m->live_blocks(), 6u);
+  EXPECT_EQ(m->text(long_key), long_value.substr(1) + "!");
+  EXPECT_EQ((*m)->erase(bytes_of(long_key)), map_status::done);
+  EXPECT_EQ(m->live_blocks(), 0u);
+}
+
+TEST_F(DurableMap, RefusesWhatHasNoRoomAndTakesNothing) {
+  durable_map& map = **m;
+  for (char c = 'a'; c < 'i'; ++c)
+    ASSERT_EQ(map.insert(bytes_of(std::string_view(&c, 1)), bytes_of("1")), map_status::done);
+  EXPECT_EQ(map.insert(bytes_of("z"), bytes_of("1")), map_status::full);
+  EXPECT_EQ(map.insert(bytes_of(long_key), bytes_of(long_value)), map_status::full);
+  EXPECT_EQ(m->live_blocks(), 0u);
+  const std::string too_much(65 * 64, 'x');
+  EXPECT_EQ(map.update(bytes_of("a"), bytes_of(too_much)), map_status::full);
+  EXPECT_EQ(m->text("a"), "1");
+  EXPECT_EQ(map.erase(bytes_of("b")), map_status::done);
+  EXPECT_EQ(map.insert(bytes_of("z"), bytes_of(too_much)), map_status::full);
+  EXPECT_EQ(map.insert(bytes_of("z"), bytes_of("1")), map_status::done);
+}
+
+TEST_F(DurableMap, CostsOneFlushAChangeAndOneDrainABatch) {
+  durable_map& map = **m;
+  counting_observer seen;
+  const auto counted = [&](auto&& what) {
+    seen = {};
+    memory->observe(&seen);
+    what();
+    memory->observe(nullptr);
+    return std::pair(seen.flushes, seen.drains);
+  };
+  using cost = std::pair<int, int>;
+  EXPECT_EQ(counted([&] { map.insert(bytes_of("a"), bytes_of("1")); }), cost(1, 1));
+  EXPECT_EQ(seen.stores, 6);
+  EXPECT_EQ(counted([&] { map.update(bytes_of("a"), bytes_of("2")); }), cost(1, 1));
+  EXPECT_EQ(seen.stores, 3);
+  EXPECT_EQ(counted([&] { map.erase(bytes_of("a")); }), cost(1, 1));
+  EXPECT_EQ(seen.stores, 1);
+  EXPECT_EQ(counted([&] { map.erase(bytes_of("a")); }), cost(0, 0));
+  EXPECT_EQ(counted([&] { (void)map.get(bytes_of("a")); }), cost(0, 0));
+  EXPECT_EQ(counted([&] {
+              durable_map::batch b(map);
+              b.insert(bytes_of("a"), bytes_of("1"));
+              b.insert(bytes_of("b"), bytes_of("1"));
+              b.insert(bytes_of("c"), bytes_of("1"));
+              b.commit();
+            }),
+            cost(3, 1));
+  EXPECT_EQ(counted([&] {
+              durable_map::batch b(map);
+              b.update(bytes_of("a"), bytes_of("2"));
+              b.erase(bytes_of("b"));
+              b.insert(bytes_of("d"), bytes_of("1"));
+            }),
+            cost(3, 1));
+  EXPECT_EQ(counted([&] { map.insert(bytes_of(long_key), bytes_of(long_value)); }), cost(3, 2));
+  EXPECT_EQ(counted([&] { map.update(bytes_of(long_key), bytes_of(long_value)); }), cost(2, 2));
+  EXPECT_EQ(counted([&] { map.erase(bytes_of(long_key)); }), cost(1, 1));
+}
+
+TEST_F(DurableMap, ABatchIsSeenWhenItIsPublishedAndNotBefore) {
+  durable_map& map = **m;
+  map.insert(bytes_of("a"), bytes_of("1"));
+  map.insert(bytes_of("b"), bytes_of("1"));
+  durable_map::batch b(map);
+  EXPECT_EQ(b.insert(bytes_of("c"), bytes_of("2")), map_status::done);
+  EXPECT_EQ(b.update(bytes_of("a"), bytes_of("2")), map_status::done);
+  EXPECT_EQ(b.erase(bytes_of("b")), map_status::done);
+  const auto unseen = [&] {
+    EXPECT_EQ(m->text("a"), "1");
+    EXPECT_EQ(m->text("b"), "1");
+    EXPECT_EQ(m->text("c"), "(none)");
+  };
+  unseen();
+  b.flush();
+  EXPECT_EQ(b.insert(bytes_of("d"), bytes_of("2")), map_status::done); // behind that flush
+  memory->drain();
+  unseen();
+  b.publish();
+  EXPECT_EQ(m->text("a"), "2");
+  EXPECT_EQ(m->text("b"), "(none)");
+  EXPECT_EQ(m->text("c"), "2");
+  EXPECT_EQ(m->text("d"), "(none)");
+  EXPECT_EQ(b.size(), 1u);
+  b.commit();
+  EXPECT_EQ(m->text("d"), "2");
+}
+
+TEST_F(DurableMap, ASecondChangeOfAKeyCommitsTheFirst) {
+  durable_map& map = **m;
+  durable_map::batch b(map);
+  EXPECT_EQ(b.insert(bytes_of("a"), bytes_of("1")), map_status::done);
+  EXPECT_EQ(b.insert(bytes_of("a"), bytes_of("2")), map_status::exists);
+  EXPECT_EQ(m->text("a"), "1");
+  EXPECT_EQ(b.erase(bytes_of("a")), map_status::done);
+  EXPECT_EQ(b.insert(bytes_of("a"), bytes_of("3")), map_status::done);
+  EXPECT_EQ(m->text("a"), "(none)");
+  b.commit();
+  EXPECT_EQ(m->text("a"), "3");
+  EXPECT_EQ(map.len(), 1u);
+}
+
+TEST_F(DurableMap, ASingleCallJoinsTheThreadsOpenBatch) {
+  durable_map& map = **m;
+  durable_map::batch b(map);
+  b.insert(bytes_of("a"), bytes_of("1"));
+  EXPECT_EQ(map.upsert(bytes_of("a"), bytes_of("2")), map_status::done);
+  EXPECT_EQ(b.size(), 0u);
+  EXPECT_EQ(m->text("a"), "2");
+}
+
+TEST_F(DurableMap, ABatchTakesMoreChangesThanItHolds) {
+  layout = {.cells = 300};
+  reopen();
+  {
+    durable_map::batch b(**m);
+    for (int i = 0; i < 200; ++i)
+      ASSERT_EQ(b.insert(bytes_of(i), bytes_of(i * 3)), map_status::done);
+  }
+  reopen();
+  EXPECT_EQ((*m)->len(), 200u);
+  for (int i = 0; i < 200; ++i) {
+    int value = 0;
+    std::memcpy(&value, (*m)->get(bytes_of(i))->bytes.data(), sizeof value);
+    EXPECT_EQ(value, i * 3);
+  }
+}
+
+TEST_F(DurableMap, RecoveryErasesWhatTheFilterDoesNotWant) {
+  (*m)->insert(bytes_of("a"), bytes_of("1"));
+  (*m)->insert(bytes_of("b"), bytes_of("2"));
+  (*m)->insert(bytes_of(long_key), bytes_of(long_value));
+  reopen([](auto key, auto) { return key.size() == 1 && key[0] == std::byte{'a'}; });
+  EXPECT_EQ(m->recovered.voided, 2u);
+  EXPECT_EQ(m->live_blocks(), 0u);
+  reopen();
+  EXPECT_EQ(m->recovered.entries, 1u);
+  EXPECT_EQ(m->text("a"), "1");
+}
+
+TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
+  const struct {
+    const char* what;
+    std::function<void(map_cell&)> damage;
+    const char* note;
+  } cases[] = {
+      {"word 0", [](map_cell& c) { c.state |= 0x80; }, "its commit word cannot be"},
+      {"state 3", [](map_cell& c) { c.state |= 3; }, "its commit word cannot be"},
+      {"no key", [](map_cell& c) { c.state &= ~std::uint64_t{0xffff00}; },
+       "its commit word cannot be"},
+      {"key end", [](map_cell& c) { c.key[2] = 1; }, "its key's chain cannot be"},
+      {"key chain", [](map_cell& c) { c.key[1] += 1u << 20; }, "its key's chain cannot be"},
+      {"key bytes", [](map_cell& c) { ++c.key[0]; }, "its key does not have the hash it should"},
+      {"value chain", [](map_cell& c) { c.value[0][0] = ~std::uint64_t{0}; },
+       "its value's chain cannot be"},
+      {"value bytes", [](map_cell& c) { ++c.value[0][1]; },
+       "its value does not have the CRC it should"},
+      {"two owners", [](map_cell& c) { c.value[0][0] = c.key[1]; }, "its value's chain cannot be"},
+  };
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.what);
+    auto fresh = memory_media(1 << 16, durability_class::process);
+    {
+      opened_map o(*fresh, layout);
+      o->insert(bytes_of(long_key), bytes_of(long_value)); // cell 0
+      o->insert(bytes_of("b"), bytes_of("2"));             // cell 1
+      each.damage(*o.cell(0));
+      const auto found = o->check();
+      EXPECT_EQ(found.damaged, 1u);
+      ASSERT_EQ(found.notes.size(), 1u);
+      EXPECT_EQ(found.notes[0], std::string("map cell 0: ") + each.note);
+    }
+    const map_cell before = *reinterpret_cast<map_cell*>(fresh->base());
+    opened_map o(*fresh, layout);
+    EXPECT_EQ(o.recovered.damaged, 1u);
+    EXPECT_EQ(o.recovered.entries, 1u);
+    EXPECT_EQ(o.text("b"), "2");
+    EXPECT_EQ(o.text(long_key), "(none)");
+    for (char c = 'c'; c < 'i'; ++c) // the six cells left; never the damaged one
+      EXPECT_EQ(o->insert(bytes_of(std::string_view(&c, 1)), bytes_of("1")), map_status::done);
+    EXPECT_EQ(o->insert(bytes_of("z"), bytes_of("1")), map_status::full);
+    EXPECT_EQ(std::memcmp(&before, fresh->base(), sizeof before), 0);
+  }
+}
+
+TEST_F(DurableMap, SaysWhatShortCellsMayNotHold) {
+  (*m)->insert(bytes_of("a"), bytes_of("1"));
+  m->cell(0)->key[2] = 1;
+  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: there is something behind its key");
+  m->cell(0)->key[2] = 0;
+  m->cell(0)->value[0][1] = 1;
+  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: there is something behind its value");
+}
+
+TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
+  (*m)->insert(bytes_of(long_key), bytes_of("1"));
+  (*m)->insert(bytes_of("b"), bytes_of("2"));
+  *m->cell(5) = *m->cell(0); // same key
+  map_cell other = *m->cell(0);
+  m.reset();
+  m = std::make_unique<opened_map>(*memory, layout);
+  EXPECT_EQ(m->recovered.damaged, 1u);
+  EXPECT_EQ(m->recovered.notes.at(0), "map cell 0: another cell has its key");
+  EXPECT_EQ(m->text(long_key), "1");
+  // A value in the block of another's key.
+  m->cell(6)->key[0] = 'c';
+  m->cell(6)->value[0][0] = other.key[1];
+  m->cell(6)->value[0][1] =
+      crc32c(0, m->blocks->address({static_cast<std::uint32_t>(other.key[1]), 1}), 40);
+  m->cell(6)->state = map_word0{true, 0, 1, 40, 1}.pack();
+  reopen();
+  EXPECT_EQ(m->recovered.damaged, 2u);
+  EXPECT_EQ(m->text("b"), "2");
+}
+
+TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
+  const char* given = std::getenv("CHAINRING_SEED");
+  const std::uint64_t seed =
+      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
+  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 2'000; ++round) {
+    auto noise = memory_media(layout.size(), durability_class::process);
+    auto* words = reinterpret_cast<std::uint64_t*>(noise->base());
+    for (std::uint64_t i = 0; i < layout.cells * 8; ++i) {
+      words[i] = random();
+      if (round % 2 == 0) words[i] &= random() & random(); // often small
+      if (i % 8 == 0 && round % 3 != 0) // word 0 well formed, so that the rest is looked at
+        words[i] = map_word0{true, static_cast<std::uint8_t>(random() & 1),
+                             static_cast<std::uint16_t>(1 + random() % 100),
+                             static_cast<std::uint32_t>(random() % 200), 0}
+                       .pack();
+      if (i % 8 != 0 && round % 5 == 0) words[i] = random() % 4 | (random() % 4) << 32;
+    }
+    opened_map o(*noise, layout);
+    EXPECT_EQ(o->len(), o.recovered.entries);
+    std::uint64_t seen = 0;
+    o->for_each([&](auto key, auto) { seen += o->contains(key); });
+    EXPECT_EQ(seen, o.recovered.entries);
+  }
+}
+
+TEST_F(DurableMap, AgreesWithAModelAcrossReopening) {
+  const char* given = std::getenv("CHAINRING_SEED");
+  const std::uint64_t seed =
+      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
+  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  std::mt19937_64 random(seed);
+  layout = {.cells = 40, .blocks = 400};
+  memory = memory_media(1 << 18, durability_class::process);
+  m.reset();
+  reopen();
+  std::map<std::string, std::string> model;
+  for (int round = 0; round < 20'000; ++round) {
+    const std::uint64_t n = random() % 60;
+    std::string key = "key " + std::to_string(n);
+    if (n % 3 == 0) key += long_key;
+    std::string value = std::to_string(random());
+    if (random() % 3 == 0) value += long_value.substr(random() % 250);
+    const auto it = model.find(key);
+    switch (random() % 5) {
+    case 0: {
+      const auto wanted = it != model.end()    ? map_status::exists
+                          : model.size() == 40 ? map_status::full
+                                               : map_status::done;
+      ASSERT_EQ((*m)->insert(bytes_of(key), bytes_of(value)), wanted);
+      if (wanted == map_status::done) model[key] = value;
+      break;
+    }
+    case 1:
+      ASSERT_EQ((*m)->erase(bytes_of(key)),
+                it != model.end() ? map_status::done : map_status::missing);
+      model.erase(key);
+      break;
+    case 2:
+      ASSERT_EQ((*m)->update(bytes_of(key), bytes_of(value)),
+                it != model.end() ? map_status::done : map_status::missing);
+      if (it != model.end()) it->second = value;
+      break;
+    default:
+      ASSERT_EQ(m->text(key), it != model.end() ? it->second : "(none)");
+    }
+    if (round % 1'000 != 0) continue;
+    if (round % 2'000 == 0) reopen();
+    ASSERT_EQ(m->recovered.damaged, 0u);
+    const auto erased = (*m)->retain([](auto k, auto) { return k[4] != std::byte{'1'}; });
+    ASSERT_EQ(erased, std::erase_if(model, [](auto& e) { return e.first[4] == '1'; }));
+    std::map<std::string, std::string> seen;
+    (*m)->for_each([&](auto k, auto v) {
+      seen.emplace(std::string(reinterpret_cast<const char*>(k.data()), k.size()),
+                   std::string(reinterpret_cast<const char*>(v.data()), v.size()));
+    });
+    ASSERT_EQ(seen, model);
+    ASSERT_EQ((*m)->len(), model.size());
+  }
+}
+
+TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
+  durable_map& map = **m;
+  std::atomic<int> step{0};
+  const auto reach = [&](int n) {
+    while (step.load() < n)
+      std::this_thread::yield();
+  };
+  std::thread other([&] {
+    durable_map::batch theirs(map);
+    theirs.insert(bytes_of("b"), bytes_of("theirs"));
+    step = 1;
+    reach(2);
+    // Ours holds "a" and waits for "b" by now or soon: it has given "a" up, or will.
+    theirs.upsert(bytes_of("a"), bytes_of("theirs"));
+    theirs.commit();
+  });
+  reach(1);
+  {
+    durable_map::batch ours(map);
+    ours.insert(bytes_of("a"), bytes_of("ours"));
+    step = 2;
+    EXPECT_EQ(ours.insert(bytes_of("b"), bytes_of("ours")), map_status::exists);
+  }
+  other.join();
+  EXPECT_EQ(m->text("b"), "theirs");
+  EXPECT_EQ(m->text("a"), "theirs");
+}
+
+TEST(DurableMapCreate, RefusesATableOutsideTheRegion) {
+  auto memory = memory_media(1 << 16, durability_class::process);
+  auto blocks = block_store::create(*memory, 4096, 64, 4);
+  ASSERT_TRUE(blocks);
+  for (auto [offset, cells] : {std::pair<std::uint64_t, std::uint64_t>{0, 0},
+                               {32, 1},
+                               {0, 1025},
+                               {1 << 17, 1},
+                               {64, std::uint64_t{1} << 58},
+                               {0, std::uint64_t{1} << 32}}) {
+    auto made = durable_map::create(*memory, offset, cells, **blocks);
+    ASSERT_FALSE(made);
+    EXPECT_EQ(made.error().code, errc::invalid_argument);
+  }
+}
+
+} // namespace
+} // namespace chainring::test
