@@ -3,6 +3,7 @@
 #include "broker/broker.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <rte_cycles.h>
@@ -16,7 +17,8 @@
 namespace chainring {
 
 result<overflow_policy> parse_overflow_policy(std::string_view text) {
-  for (auto p : {overflow_policy::reject, overflow_policy::drop_newest, overflow_policy::drop_oldest})
+  for (auto p :
+       {overflow_policy::reject, overflow_policy::drop_newest, overflow_policy::drop_oldest})
     if (text == to_string(p)) return p;
   return error{errc::invalid_argument, "overflow policy '" + std::string(text) +
                                            "': expected reject, drop-newest or drop-oldest"};
@@ -24,9 +26,12 @@ result<overflow_policy> parse_overflow_policy(std::string_view text) {
 
 const char* to_string(overflow_policy p) noexcept {
   switch (p) {
-  case overflow_policy::reject: return "reject";
-  case overflow_policy::drop_newest: return "drop-newest";
-  case overflow_policy::drop_oldest: return "drop-oldest";
+  case overflow_policy::reject:
+    return "reject";
+  case overflow_policy::drop_newest:
+    return "drop-newest";
+  case overflow_policy::drop_oldest:
+    return "drop-oldest";
   }
   return "unknown";
 }
@@ -101,23 +106,25 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
       s->sessions_max, map_hash<std::uint64_t>{random_seed()});
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
-  auto clients =
-      seq_map<client_key, std::uint32_t>::create(s->sessions_max, map_hash<client_key>{random_seed()});
+  auto clients = seq_map<client_key, std::uint32_t>::create(s->sessions_max,
+                                                            map_hash<client_key>{random_seed()});
   if (!clients) return clients.error();
   s->clients = std::move(clients).value();
   s->sessions = std::make_unique<session[]>(s->sessions_max);
   s->free_sessions.reserve(s->sessions_max);
   for (std::uint32_t i = s->sessions_max; i-- > 0;) {
     session& one = s->sessions[i];
-    one.incarnation.store(s->state->session_incarnation(i), std::memory_order_relaxed); // [W4] alone
+    one.incarnation.store(s->state->session_incarnation(i),
+                          std::memory_order_relaxed); // [W4] alone
     if (s->state->session_state_of(i).state == session_state::free) {
       s->free_sessions.push_back(i);
       continue;
     }
     const client_key key(s->state->client_id(i));
-    one.home = static_cast<std::uint8_t>(s->home_of(key.text()));
-    one.keep_alive_s = s->state->keep_alive_s(i);
-    one.state.store(connection::disconnected, std::memory_order_relaxed); // [W2] alone
+    one.home.store(static_cast<std::uint8_t>(s->home_of(key.text())),
+                   std::memory_order_relaxed);                                    // [W2] alone
+    one.keep_alive_s.store(s->state->keep_alive_s(i), std::memory_order_relaxed); // [W2] alone
+    one.state.store(connection::disconnected, std::memory_order_relaxed);         // [W2] alone
     if (s->clients->insert(key, i) != map_status::done)
       s->opened.notes.push_back("session " + std::to_string(i) + ": another has its client id '" +
                                 std::string(key.text()) + "'; it is not served");
@@ -125,8 +132,10 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
   s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter, std::uint8_t bits) {
     s->filters->add(filter, n, bits);
   });
-  for (const predefined_topic& t : config.predefined) s->predefined_names[t.id] = t.name;
-  for (const auto& [id, name] : s->predefined_names) s->predefined_ids[name] = id;
+  for (const predefined_topic& t : config.predefined)
+    s->predefined_names[t.id] = t.name;
+  for (const auto& [id, name] : s->predefined_names)
+    s->predefined_ids[name] = id;
   s->volatiles =
       std::make_unique<volatile_pool>(config.volatile_messages_max, config.datagram_size_max);
   for (unsigned w = 0; w < config.workers; ++w) {
@@ -139,8 +148,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
   for (unsigned w = 0; w < config.workers; ++w) {
     auto timers = timer_set::create(s->sessions_max);
     if (!timers) return timers.error();
-    auto impl =
-        std::make_unique<broker_worker::impl>(*s, w, std::move(timers).value());
+    auto impl = std::make_unique<broker_worker::impl>(*s, w, std::move(timers).value());
     s->workers.push_back(std::unique_ptr<broker_worker>(new broker_worker(std::move(impl))));
   }
   s->opened.seconds =
@@ -164,23 +172,40 @@ broker_worker::impl::impl(broker::shared& s, unsigned n, std::unique_ptr<timer_s
   ready.reserve(s.sessions_max);
   ready_next.reserve(s.sessions_max);
   dirty.reserve(s.sessions_max);
-  for (std::uint32_t i = static_cast<std::uint32_t>(nodes.size()); i-- > 0;) free_nodes.push_back(i);
+  for (std::uint32_t i = static_cast<std::uint32_t>(nodes.size()); i-- > 0;)
+    free_nodes.push_back(i);
 }
 
 broker_worker::broker_worker(std::unique_ptr<impl> i) : impl_(std::move(i)) {}
 broker_worker::~broker_worker() = default;
-void broker_worker::attach(transport& out) noexcept { impl_->out = &out; }
+void broker_worker::attach(transport& out) noexcept {
+  impl_->out = &out;
+}
 void broker_worker::receive(client_address from, std::span<const std::byte> datagram) noexcept {
   impl_->receive(from, datagram);
 }
-bool broker_worker::end_burst() noexcept { return impl_->end_burst(); }
+bool broker_worker::end_burst() noexcept {
+  return impl_->end_burst();
+}
 
-broker_worker& broker::worker(unsigned number) noexcept { return *shared_->workers[number]; }
-unsigned broker::workers() const noexcept { return shared_->config.workers; }
-const broker_config& broker::config() const noexcept { return shared_->config; }
-const open_summary& broker::opened() const noexcept { return shared_->opened; }
-region& broker::on() noexcept { return *shared_->on; }
-store& broker::state() noexcept { return *shared_->state; }
+broker_worker& broker::worker(unsigned number) noexcept {
+  return *shared_->workers[number];
+}
+unsigned broker::workers() const noexcept {
+  return shared_->config.workers;
+}
+const broker_config& broker::config() const noexcept {
+  return shared_->config;
+}
+const open_summary& broker::opened() const noexcept {
+  return shared_->opened;
+}
+region& broker::on() noexcept {
+  return *shared_->on;
+}
+store& broker::state() noexcept {
+  return *shared_->state;
+}
 
 unsigned broker::home_of(client_address from, std::span<const std::byte> datagram) noexcept {
   if (shared_->config.workers == 1) return 0;
@@ -194,18 +219,18 @@ unsigned broker::home_of(client_address from, std::span<const std::byte> datagra
     return 0;
   }
   const auto at = shared_->addresses->get(from);
-  return at ? shared_->sessions[*at].home : static_cast<unsigned>(from % shared_->config.workers);
+  return at ? shared_->sessions[*at].home.load(std::memory_order_relaxed) // [W2] a hint
+            : static_cast<unsigned>(from % shared_->config.workers);
 }
 
 namespace {
 
-void add(broker_counters& to, const broker_counters& from) {
-  // All members are 64-bit counters, in both in the same order.
-  static_assert(sizeof(broker_counters) % sizeof(std::uint64_t) == 0);
-  auto* a = reinterpret_cast<std::uint64_t*>(&to);
-  const auto* b = reinterpret_cast<const std::uint64_t*>(&from);
-  for (std::size_t i = 0; i < sizeof(broker_counters) / sizeof(std::uint64_t); ++i)
-    a[i] += std::atomic_ref(const_cast<std::uint64_t&>(b[i])).load(std::memory_order_relaxed); // statistics
+void add(broker_counters& to, const basic_broker_counters<statistic>& from) {
+  std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;
+  std::size_t i = 0;
+  from.for_each([&](const char*, auto member) { values[i++] = (from.*member).value(); });
+  i = 0;
+  to.for_each([&](const char*, auto member) { to.*member += values[i++]; });
 }
 
 } // namespace
@@ -218,7 +243,8 @@ broker_counters broker::counters(unsigned worker) const {
 
 broker_counters broker::counters() const {
   broker_counters sum{};
-  for (const auto& w : shared_->workers) add(sum, w->impl_->count);
+  for (const auto& w : shared_->workers)
+    add(sum, w->impl_->count);
   return sum;
 }
 
@@ -231,12 +257,12 @@ std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
     if (c == connection::none) continue;
     session_info i;
     i.number = n;
-    i.client_id = shared_->state->client_id(n);
+    i.client_id = shared_->state->client_id_seen(n);
     i.connected = c == connection::active;
     i.address = i.connected ? s.address.load(std::memory_order_relaxed) : 0; // [W2] as of now
     i.clean = (shared_->state->session_state_of(n).flags & session_flag_clean) != 0;
-    i.home = s.home;
-    i.keep_alive_s = s.keep_alive_s;
+    i.home = s.home.load(std::memory_order_relaxed);                 // [W2] as of now
+    i.keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [W2] as of now
     const queue_statistics q = shared_->state->queues().statistics(n);
     i.queue_depth = q.depth;
     i.queue_capacity = q.capacity;

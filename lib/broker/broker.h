@@ -66,12 +66,12 @@ struct broker_config {
   unsigned workers = 1;
   std::uint32_t queue_slots = 1024; ///< messages a session's queue holds; a power of two
   overflow_policy overflow = overflow_policy::reject;
-  std::uint32_t retry_ms = 10'000;  ///< first retransmission (Tretry); doubles each time
+  std::uint32_t retry_ms = 10'000; ///< first retransmission (Tretry); doubles each time
   std::uint32_t retry_ms_max = 80'000;
-  std::uint32_t retries_max = 5;    ///< then the client counts as lost (Nretry)
-  std::uint16_t keep_alive_max_s = 0; ///< longest keep alive accepted as asked; 0: any
-  std::uint32_t topics_max = 65536;        ///< distinct names a worker knows at one time
-  std::uint32_t registrations_max = 262144; ///< topic ids in all sessions of a worker
+  std::uint32_t retries_max = 5;              ///< then the client counts as lost (Nretry)
+  std::uint16_t keep_alive_max_s = 0;         ///< longest keep alive accepted as asked; 0: any
+  std::uint32_t topics_max = 65536;           ///< distinct names a worker knows at one time
+  std::uint32_t registrations_max = 262144;   ///< topic ids in all sessions of a worker
   std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages on their way at one time
   std::uint32_t volatile_per_session_max = 16;
   std::uint16_t datagram_size_max = 1472; ///< largest payload the transport sends, octets
@@ -91,56 +91,63 @@ class transport {
   virtual void release(mark_t mark) noexcept = 0;
 };
 
-/// Counters of one worker, or of all. What each counts is its name; refusals by reason.
-struct broker_counters {
-  std::uint64_t datagrams = 0, malformed = 0, unknown_source = 0, trailing_octets = 0,
-                unsupported = 0, unexpected = 0;
-  std::uint64_t connects = 0, connects_refused = 0, disconnects = 0, sessions_lost = 0;
-  std::uint64_t subscribes = 0, unsubscribes = 0, registers = 0, pings = 0;
-  std::uint64_t published_qos0 = 0, published_qos1 = 0, published_minus_one = 0;
-  std::uint64_t refused_congestion = 0, refused_topic = 0, refused_unsupported = 0;
-  std::uint64_t placed = 0, delivered = 0, delivered_qos0 = 0, acked = 0, retransmitted = 0;
-  std::uint64_t dropped_qos0 = 0, dropped_newest = 0, dropped_oldest = 0, dropped_too_long = 0,
-                dropped_by_client = 0, damaged = 0;
-  std::uint64_t bursts = 0, drains = 0, drain_tsc = 0;
+/// Counters of one worker, or of all. What each counts is its name; refusals by reason. `Word`:
+/// std::uint64_t in what is handed out, statistic in what a worker counts with.
+template <class Word> struct basic_broker_counters {
+  Word datagrams{}, malformed{}, unknown_source{}, trailing_octets{}, unsupported{}, unexpected{};
+  Word connects{}, connects_refused{}, disconnects{}, sessions_lost{};
+  Word subscribes{}, unsubscribes{}, registers{}, pings{};
+  Word published_qos0{}, published_qos1{}, published_minus_one{};
+  Word refused_congestion{}, refused_topic{}, refused_unsupported{};
+  Word placed{}, delivered{}, delivered_qos0{}, acked{}, retransmitted{};
+  Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_too_long{}, dropped_by_client{},
+      damaged{};
+  Word bursts{}, drains{}, drain_tsc{};
+
+  /// Calls fn(name, member pointer) for each.
+  template <class F> static void for_each(F&& fn) {
+    using c = basic_broker_counters;
+    fn("datagrams", &c::datagrams);
+    fn("malformed", &c::malformed);
+    fn("unknown_source", &c::unknown_source);
+    fn("trailing_octets", &c::trailing_octets);
+    fn("unsupported", &c::unsupported);
+    fn("unexpected", &c::unexpected);
+    fn("connects", &c::connects);
+    fn("connects_refused", &c::connects_refused);
+    fn("disconnects", &c::disconnects);
+    fn("sessions_lost", &c::sessions_lost);
+    fn("subscribes", &c::subscribes);
+    fn("unsubscribes", &c::unsubscribes);
+    fn("registers", &c::registers);
+    fn("pings", &c::pings);
+    fn("published_qos0", &c::published_qos0);
+    fn("published_qos1", &c::published_qos1);
+    fn("published_minus_one", &c::published_minus_one);
+    fn("refused_congestion", &c::refused_congestion);
+    fn("refused_topic", &c::refused_topic);
+    fn("refused_unsupported", &c::refused_unsupported);
+    fn("placed", &c::placed);
+    fn("delivered", &c::delivered);
+    fn("delivered_qos0", &c::delivered_qos0);
+    fn("acked", &c::acked);
+    fn("retransmitted", &c::retransmitted);
+    fn("dropped_qos0", &c::dropped_qos0);
+    fn("dropped_newest", &c::dropped_newest);
+    fn("dropped_oldest", &c::dropped_oldest);
+    fn("dropped_too_long", &c::dropped_too_long);
+    fn("dropped_by_client", &c::dropped_by_client);
+    fn("damaged", &c::damaged);
+    fn("bursts", &c::bursts);
+    fn("drains", &c::drains);
+    fn("drain_tsc", &c::drain_tsc);
+  }
 };
+using broker_counters = basic_broker_counters<std::uint64_t>;
 
 /// Calls fn(name, value) for each.
 template <class F> void for_each_counter(const broker_counters& c, F&& fn) {
-  fn("datagrams", c.datagrams);
-  fn("malformed", c.malformed);
-  fn("unknown_source", c.unknown_source);
-  fn("trailing_octets", c.trailing_octets);
-  fn("unsupported", c.unsupported);
-  fn("unexpected", c.unexpected);
-  fn("connects", c.connects);
-  fn("connects_refused", c.connects_refused);
-  fn("disconnects", c.disconnects);
-  fn("sessions_lost", c.sessions_lost);
-  fn("subscribes", c.subscribes);
-  fn("unsubscribes", c.unsubscribes);
-  fn("registers", c.registers);
-  fn("pings", c.pings);
-  fn("published_qos0", c.published_qos0);
-  fn("published_qos1", c.published_qos1);
-  fn("published_minus_one", c.published_minus_one);
-  fn("refused_congestion", c.refused_congestion);
-  fn("refused_topic", c.refused_topic);
-  fn("refused_unsupported", c.refused_unsupported);
-  fn("placed", c.placed);
-  fn("delivered", c.delivered);
-  fn("delivered_qos0", c.delivered_qos0);
-  fn("acked", c.acked);
-  fn("retransmitted", c.retransmitted);
-  fn("dropped_qos0", c.dropped_qos0);
-  fn("dropped_newest", c.dropped_newest);
-  fn("dropped_oldest", c.dropped_oldest);
-  fn("dropped_too_long", c.dropped_too_long);
-  fn("dropped_by_client", c.dropped_by_client);
-  fn("damaged", c.damaged);
-  fn("bursts", c.bursts);
-  fn("drains", c.drains);
-  fn("drain_tsc", c.drain_tsc);
+  broker_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
 }
 
 /// What the broker tells of a session.
@@ -178,13 +185,11 @@ class broker {
   using progress = std::function<void(const char*, std::uint64_t, std::uint64_t)>;
 
   /// The areas a region needs to hold a broker's state: hand them to region::create().
-  [[nodiscard]] static std::vector<area_spec> areas(const store_layout& layout,
-                                                    std::uint64_t region_size,
-                                                    std::uint32_t block_size);
+  [[nodiscard]] static std::vector<area_spec>
+  areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
   /// Recovers what the region holds and gets ready to serve. The region is the broker's from here.
-  [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<region> on,
-                                                            const broker_config& config,
-                                                            const progress& told = {});
+  [[nodiscard]] static result<std::unique_ptr<broker>>
+  open(std::unique_ptr<region> on, const broker_config& config, const progress& told = {});
   ~broker();
   broker(const broker&) = delete;
   broker& operator=(const broker&) = delete;

@@ -44,11 +44,12 @@ void broker_worker::impl::wake(std::uint32_t n) noexcept {
   session& s = shared.sessions[n];
   // [W1] acquire: the home is set before the state that shows it.
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
-  if (s.home == number) return make_ready(s, n);
+  if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n);
   // [W6] acq_rel: pairs with [W7]. Without it the home could clear the flag and miss what was made
   // ready before it was set.
   if (s.woken.exchange(true, std::memory_order_acq_rel)) return;
-  const bool room = shared.inboxes[s.home]->woken.push(&n); // one entry a session: it has room
+  const bool room = shared.inboxes[s.home.load(std::memory_order_relaxed)]->woken.push(
+      &n); // one entry a session: it has room
   CHAINRING_ASSERT(room);
 }
 
@@ -61,7 +62,7 @@ bool broker_worker::impl::take_inbox() noexcept {
     session& s = shared.sessions[n];
     s.woken.exchange(false, std::memory_order_acq_rel);           // [W7] pairs with [W6]
     const connection c = s.state.load(std::memory_order_relaxed); // [W1] own session
-    if (s.home != number || c == connection::none) continue;
+    if (s.home.load(std::memory_order_relaxed) != number || c == connection::none) continue;
     if (c == connection::disconnected) { // asked to drop, at most
       make_ready(s, n);
       continue;
@@ -76,7 +77,7 @@ bool broker_worker::impl::take_inbox() noexcept {
   while (inbox.parcels.pop(&p)) {
     any = true;
     session& s = shared.sessions[p.session];
-    if (s.home == number &&
+    if (s.home.load(std::memory_order_relaxed) == number &&
         s.state.load(std::memory_order_relaxed) == connection::active && // [W1] own session
         s.incarnation.load(std::memory_order_relaxed) == p.incarnation)  // [W4] own session
       keep_volatile(s, p.session, p.message, static_cast<std::uint16_t>(p.bits));

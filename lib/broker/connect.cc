@@ -19,7 +19,8 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
   ++count.connects;
   auto answer = [&](mqttsn::return_code code) {
     if (code != mqttsn::return_code::accepted) ++count.connects_refused;
-    reply(from, 3, [&](std::span<std::byte> b) { return mqttsn::encode_connack(b, {.code = code}); });
+    reply(from, 3,
+          [&](std::span<std::byte> b) { return mqttsn::encode_connack(b, {.code = code}); });
   };
   // Wills come later; an id that is empty or too long has no code of its own.
   if (m.flags.will() || !mqttsn::valid_client_id(m.client_id))
@@ -33,7 +34,7 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
     session& s = shared.sessions[n];
     // A clean session ends with its connection, and a new connection ends the old one.
     const bool over = m.flags.clean() || s.clean;
-    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [W1] own session
+    if (s.state.load(std::memory_order_relaxed) == connection::active) {   // [W1] own session
       const std::uint64_t old = s.address.load(std::memory_order_relaxed); // [W2] own session
       if (old != from) shared.addresses->erase(old);
     }
@@ -59,8 +60,8 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
   shared.addresses->upsert(from, n);
 
   s.clean = m.flags.clean();
-  s.home = static_cast<std::uint8_t>(number);
-  s.keep_alive_s = m.keep_alive_s;
+  s.home.store(static_cast<std::uint8_t>(number), std::memory_order_relaxed); // [W2] before state
+  s.keep_alive_s.store(m.keep_alive_s, std::memory_order_relaxed);            // [W2] before state
   s.phase = session::exchange::idle;
   s.ticket = 0;
   s.retries = 0;
@@ -102,7 +103,8 @@ void broker_worker::impl::end_connection(session& s, std::uint32_t n) noexcept {
   if (s.clean) wipe(s, n, false, 0);
 }
 
-void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep, std::uint8_t flags) noexcept {
+void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep,
+                               std::uint8_t flags) noexcept {
   // Publishers stop matching the session before its incarnation changes; one that matched earlier
   // carries the old incarnation, and its place is refused.
   const client_key key(state.client_id(n));
@@ -121,23 +123,30 @@ void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep, std::uint
   shared.free_sessions.push_back(n);
 }
 
+// When a client that stays silent counts as lost; 0: never.
+std::uint64_t broker_worker::impl::silence_end(const session& s) const noexcept {
+  const std::uint64_t keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [W2] own
+  // Tolerance: 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
+  return keep_alive_s == 0
+             ? 0
+             : s.heard_tsc + milliseconds(keep_alive_s * (keep_alive_s > 60 ? 1100 : 1500));
+}
+
 // One timer a session: it fires at the nearest of the two deadlines as known when it was set, and
 // looks then whether the deadline has moved. Nothing is re-armed per packet.
 void broker_worker::impl::arm(session& s, std::uint32_t n) noexcept {
-  std::uint64_t due = 0;
-  if (s.keep_alive_s != 0) {
-    // Tolerance: 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
-    const std::uint64_t ms = std::uint64_t{s.keep_alive_s} * (s.keep_alive_s > 60 ? 1100 : 1500);
-    due = s.heard_tsc + milliseconds(ms);
-  }
+  std::uint64_t due = silence_end(s);
   if (s.retry_tsc != 0 && (due == 0 || s.retry_tsc < due)) due = s.retry_tsc;
   timers->cancel(s.timer);
   s.timer = {};
   s.timer_due = due;
   if (due == 0) return;
-  s.timer = timers->arm(due, [](void* self, std::uint64_t session) noexcept {
-    static_cast<impl*>(self)->on_timer(static_cast<std::uint32_t>(session));
-  }, this, n);
+  s.timer = timers->arm(
+      due,
+      [](void* self, std::uint64_t session) noexcept {
+        static_cast<impl*>(self)->on_timer(static_cast<std::uint32_t>(session));
+      },
+      this, n);
 }
 
 void broker_worker::impl::on_timer(std::uint32_t n) noexcept {
@@ -145,12 +154,9 @@ void broker_worker::impl::on_timer(std::uint32_t n) noexcept {
   s.timer = {};
   s.timer_due = 0;
   if (s.state.load(std::memory_order_relaxed) != connection::active) return; // [W1] own session
-  if (s.keep_alive_s != 0) {
-    const std::uint64_t ms = std::uint64_t{s.keep_alive_s} * (s.keep_alive_s > 60 ? 1100 : 1500);
-    if (now_tsc >= s.heard_tsc + milliseconds(ms)) {
-      ++count.sessions_lost;
-      return end_connection(s, n);
-    }
+  if (const std::uint64_t end = silence_end(s); end != 0 && now_tsc >= end) {
+    ++count.sessions_lost;
+    return end_connection(s, n);
   }
   if (s.retry_tsc != 0 && now_tsc >= s.retry_tsc) retransmit(s, n);
   if (s.state.load(std::memory_order_relaxed) == connection::active) arm(s, n); // [W1] own session

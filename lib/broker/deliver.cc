@@ -18,14 +18,15 @@ namespace chainring {
 void broker_worker::impl::hand_volatile(std::uint32_t message, const volatile_target& to) noexcept {
   session& s = shared.sessions[to.session];
   // [W1] acquire: the home is set before the state that shows it.
-  if (s.state.load(std::memory_order_acquire) != connection::active) return; // not kept for the absent
+  if (s.state.load(std::memory_order_acquire) != connection::active)
+    return; // not kept for the absent
   shared.volatiles->hold(message);
-  if (s.home == number) {
+  if (s.home.load(std::memory_order_relaxed) == number) {
     if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [W5]
       return keep_volatile(s, to.session, message, to.bits);
   } else {
     const volatile_parcel parcel{message, to.session, to.incarnation, to.bits};
-    if (shared.inboxes[s.home]->parcels.push(&parcel)) return;
+    if (shared.inboxes[s.home.load(std::memory_order_relaxed)]->parcels.push(&parcel)) return;
     ++count.dropped_qos0;
   }
   shared.volatiles->drop(message);
@@ -167,16 +168,19 @@ bool broker_worker::impl::deliver_volatile(session& s, std::uint32_t n) noexcept
   mqttsn::topic_id_type type{};
   s.volatile_first = true;
   switch (name_for(s, n, shared.volatiles->topic(first.message), first.bits, id, type)) {
-  case name_status::asked: return false;
+  case name_status::asked:
+    return false;
   case name_status::impossible:
   case name_status::later:
     ++count.dropped_qos0;
     drop_volatile(s, false);
     return true;
-  case name_status::known: break;
+  case name_status::known:
+    break;
   }
   const client_address to = s.address.load(std::memory_order_relaxed); // [W2] own session
-  const std::span<std::byte> room = out->begin(to, payload.size() + mqttsn::publish_header_size_max);
+  const std::span<std::byte> room =
+      out->begin(to, payload.size() + mqttsn::publish_header_size_max);
   if (!room.empty()) {
     out->commit(mqttsn::encode_publish(
         room, {.flags = mqttsn::flags{}.with_topic_type(type), .topic_id = id, .data = payload}));
@@ -216,21 +220,24 @@ bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again
   mqttsn::topic_id_type type{};
   s.volatile_first = false;
   switch (name_for(s, n, {name, length}, s.delivery_bits, id, type)) {
-  case name_status::asked: return false;
+  case name_status::asked:
+    return false;
   case name_status::impossible:
     ++count.dropped_too_long;
     finish_delivery(s, n);
     return true;
-  case name_status::later: schedule_retry(s, n); return false;
-  case name_status::known: break;
+  case name_status::later:
+    schedule_retry(s, n);
+    return false;
+  case name_status::known:
+    break;
   }
-  const auto flags = mqttsn::flags{}
-                         .with_qos(mqttsn::qos_level::one)
-                         .with_topic_type(type)
-                         .with_dup(again);
+  const auto flags =
+      mqttsn::flags{}.with_qos(mqttsn::qos_level::one).with_topic_type(type).with_dup(again);
   s.phase = session::exchange::publishing;
   s.sent = true;
-  if (send_publish(s, flags, id, s.packet_id, v.payload)) ++(again ? count.retransmitted : count.delivered);
+  if (send_publish(s, flags, id, s.packet_id, v.payload))
+    ++(again ? count.retransmitted : count.delivered);
   schedule_retry(s, n); // also where it could not be sent just now
   return false;
 }
@@ -252,7 +259,8 @@ void broker_worker::impl::puback_in(session& s, std::uint32_t n, const mqttsn::p
     return;
   }
   switch (m.code) {
-  case mqttsn::return_code::congestion: return; // the retransmission comes later
+  case mqttsn::return_code::congestion:
+    return; // the retransmission comes later
   case mqttsn::return_code::invalid_topic_id: {
     // It has forgotten the id: told again, then sent again. The retries go on counting.
     if (const std::uint32_t r = topics.find_by_id(n, m.topic_id); r != none)
@@ -265,8 +273,12 @@ void broker_worker::impl::puback_in(session& s, std::uint32_t n, const mqttsn::p
     if (deliver_leased(s, n, true)) make_ready(s, n);
     return;
   }
-  case mqttsn::return_code::not_supported: ++count.dropped_by_client; break;
-  default: ++count.acked; break;
+  case mqttsn::return_code::not_supported:
+    ++count.dropped_by_client;
+    break;
+  default:
+    ++count.acked;
+    break;
   }
   finish_delivery(s, n);
   make_ready(s, n);

@@ -44,7 +44,8 @@ std::uint32_t broker_worker::impl::topic_of(session* s, std::uint32_t n, const m
     name = {two.data(), two.size()};
     if (!valid_topic_name(name)) return none;
     break;
-  default: return none;
+  default:
+    return none;
   }
   const std::uint32_t topic = topics.intern(name);
   if (topic == none) code = mqttsn::return_code::congestion;
@@ -99,7 +100,7 @@ void broker_worker::impl::publish_volatile(std::uint32_t topic, const mqttsn::pu
 // asked, and the publisher is refused until it has.
 bool broker_worker::impl::make_room(std::uint32_t queue) noexcept {
   session& s = shared.sessions[queue];
-  if (s.home != number) {
+  if (s.home.load(std::memory_order_relaxed) != number) {
     wake(queue);
     return false;
   }
@@ -190,7 +191,8 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
     state.messages().copy_in(p.content, name.data(), name.size());
     state.messages().copy_in(p.content, m.data.data(), m.data.size());
     state.messages().stage(p.content);
-    for (std::size_t t = first_target; t < targets.size(); ++t) ++planned[targets[t].session];
+    for (std::size_t t = first_target; t < targets.size(); ++t)
+      ++planned[targets[t].session];
     p.places = static_cast<std::uint32_t>(targets.size() - first_target);
   }
   staged.push_back(p);

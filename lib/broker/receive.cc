@@ -5,7 +5,6 @@
 
 namespace chainring {
 
-
 std::uint32_t broker_worker::impl::number_of(const session& s) const noexcept {
   return static_cast<std::uint32_t>(&s - shared.sessions.get());
 }
@@ -15,7 +14,8 @@ session* broker_worker::impl::find(client_address from, std::uint32_t& n) noexce
   if (!found) return nullptr;
   session& s = shared.sessions[*found];
   // [W1] acquire: pairs with the release [W2] in connect(); a session handed over is seen whole.
-  if (s.state.load(std::memory_order_acquire) != connection::active || s.home != number)
+  if (s.state.load(std::memory_order_acquire) != connection::active ||
+      s.home.load(std::memory_order_relaxed) != number)
     return nullptr;
   n = *found;
   return &s;

@@ -18,12 +18,12 @@ struct session {
   std::atomic<connection> state{connection::none}; // (any)
   std::atomic<std::uint32_t> incarnation{0};       // (any)
   std::atomic<std::uint64_t> address{0};           // (any) client_address while active
-  std::atomic<bool> woken{false};                  // (any) in some worker's list of queues to look at
+  std::atomic<bool> woken{false};             // (any) in some worker's list of queues to look at
+  std::atomic<std::uint8_t> home{0};          // (any) set before the state that shows it
+  std::atomic<std::uint16_t> keep_alive_s{0}; // (any)
   bool clean = false;
   bool ready = false; // in the home's list of sessions that may have something to deliver
   bool dirty = false; // in the home's list of queues with acks to make durable
-  std::uint8_t home = 0;
-  std::uint16_t keep_alive_s = 0;
   std::uint16_t register_id = 0; // message id of the last REGISTER sent
   std::uint32_t registrations = topic_table::none;
 
@@ -32,7 +32,7 @@ struct session {
   bool sent = false; // what is leased has been sent before: DUP
   std::uint8_t retries = 0;
   std::uint8_t corrections = 0; // times the client did not know the id of what is leased
-  bool volatile_first = false; // the REGISTER is for the first volatile message
+  bool volatile_first = false;  // the REGISTER is for the first volatile message
   std::uint16_t packet_id = 0;
   std::uint16_t delivery_bits = 0;
   std::uint32_t registration = topic_table::none; // being registered

@@ -196,6 +196,21 @@ std::string_view store::client_id(std::uint32_t n) const noexcept {
           session_word1::unpack(r.attributes).id_length};
 }
 
+// Another thread may be making the record another session's: taken word by word, and again where
+// the record moved on meanwhile.
+std::string store::client_id_seen(std::uint32_t n) const {
+  const session_record& r = sessions_[n];
+  for (;;) {
+    const std::uint64_t before = load(r.state);                              // [S7]
+    const auto length = session_word1::unpack(load(r.attributes)).id_length; // [S7]
+    std::uint64_t id[3];
+    for (int i = 0; i < 3; ++i)
+      id[i] = load(r.client_id[i]);        // [S7] acquire: the next load of state comes after
+    if (load(r.state) != before) continue; // [S7]
+    return {reinterpret_cast<const char*>(id), std::min<std::size_t>(length, sizeof id)};
+  }
+}
+
 std::uint16_t store::keep_alive_s(std::uint32_t n) const noexcept {
   return session_word1::unpack(sessions_[n].attributes).keep_alive_s;
 }

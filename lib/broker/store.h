@@ -26,9 +26,8 @@ namespace chainring {
 
 class store {
  public:
-  [[nodiscard]] static std::vector<area_spec> areas(const store_layout& layout,
-                                                    std::uint64_t region_size,
-                                                    std::uint32_t block_size);
+  [[nodiscard]] static std::vector<area_spec>
+  areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
 
   /// Opens and recovers (design: read, make durable what was read, void, drain, rebuild, serve).
   [[nodiscard]] static result<std::unique_ptr<store>> open(region& on, const broker_config& config,
@@ -52,6 +51,8 @@ class store {
   [[nodiscard]] std::uint32_t session_incarnation(std::uint32_t number) const noexcept {
     return session_state_of(number).incarnation;
   }
+  /// From any thread, as of some moment.
+  [[nodiscard]] std::string client_id_seen(std::uint32_t n) const;
   [[nodiscard]] std::string_view client_id(std::uint32_t number) const noexcept;
   [[nodiscard]] std::uint16_t keep_alive_s(std::uint32_t number) const noexcept;
   /// A free record becomes the client's. One drain.

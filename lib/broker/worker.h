@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/statistic.h"
 #include "broker/shared.h"
 #include "broker/topic_table.h"
 #include "timer/timer.h"
@@ -28,8 +29,8 @@ struct broker_worker::impl {
     client_address from = 0;
     std::uint16_t topic_id = 0;
     std::uint16_t msg_id = 0;
-    std::uint32_t places = 0;      // slots that name it, void ones included
-    std::uint32_t volatile_copy = none; // for subscribers at QoS 0
+    std::uint32_t places = 0;                             // slots that name it, void ones included
+    std::uint32_t volatile_copy = none;                   // for subscribers at QoS 0
     std::uint32_t volatile_first = 0, volatile_count = 0; // in volatile_targets
     bool refused = false;
   };
@@ -71,16 +72,16 @@ struct broker_worker::impl {
   std::unique_ptr<timer_set> timers;
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
-  broker_counters count{};
+  basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
   std::vector<target> targets;
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
-  std::vector<slot_ref> refs; // of one group
-  std::vector<std::uint32_t> planned;         // places this burst wants, by session
+  std::vector<slot_ref> refs;                   // of one group
+  std::vector<std::uint32_t> planned;           // places this burst wants, by session
   std::vector<std::uint32_t> ready, ready_next; // sessions to look at for deliveries
-  std::vector<std::uint32_t> dirty;           // sessions with acks to make durable
+  std::vector<std::uint32_t> dirty;             // sessions with acks to make durable
   std::vector<volatile_node> nodes;
   std::vector<std::uint32_t> free_nodes;
 
@@ -102,6 +103,7 @@ struct broker_worker::impl {
   void end_connection(session& s, std::uint32_t number) noexcept;
   /// Subscriptions and queue of the session are gone, durably; the session itself as well if asked.
   void wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
+  [[nodiscard]] std::uint64_t silence_end(const session& s) const noexcept;
   void arm(session& s, std::uint32_t number) noexcept;
   void on_timer(std::uint32_t number) noexcept;
 

@@ -3,11 +3,11 @@
 // crashed at every point: through the broker's own front door, packets in and packets out.
 #include <algorithm>
 #include <cstring>
-#include <rte_eal.h>
 
 #include "base/hook.h"
 #include "broker/store.h"
 #include "broker_fixture.h"
+#include "support/eal_main.h"
 #include "support/explorer.h"
 
 namespace chainring::testing_broker {
@@ -266,8 +266,7 @@ TEST_P(SeededBug, IsFound) {
   const bool holds = explore(publish_and_consume(), quick).ok() &&
                      explore(clean_start(), quick).ok() && explore(subscriptions(), quick).ok();
   set_seeded_bug(nullptr);
-  EXPECT_FALSE(holds)
-      << GetParam() << " was not found";
+  EXPECT_FALSE(holds) << GetParam() << " was not found";
 }
 INSTANTIATE_TEST_SUITE_P(Broker, SeededBug,
                          testing::Values("broker.no_first_drain", "broker.no_second_drain",
@@ -275,11 +274,3 @@ INSTANTIATE_TEST_SUITE_P(Broker, SeededBug,
 
 } // namespace
 } // namespace chainring::testing_broker
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  const char* eal[] = {"crash_broker", "--no-huge", "--no-pci", "--no-shconf",   "-m",
-                       "64",           "-l",        "0",        "--no-telemetry"};
-  if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 1;
-  return RUN_ALL_TESTS();
-}

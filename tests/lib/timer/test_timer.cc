@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <gtest/gtest.h>
 #include <rte_cycles.h>
-#include <rte_eal.h>
 #include <vector>
 
+#include "support/eal_main.h"
 #include "timer/timer.h"
 
 namespace chainring {
@@ -113,11 +113,3 @@ TEST(RemainingTime, NeverGrowsShortByAClockSetBackOrForward) {
 
 } // namespace
 } // namespace chainring
-
-int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  const char* eal[] = {"test_timer", "--no-huge", "--no-pci", "--no-shconf",   "-m",
-                       "64",         "-l",        "0",        "--no-telemetry"};
-  if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 1;
-  return RUN_ALL_TESTS();
-}

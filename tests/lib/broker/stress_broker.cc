@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Three workers on threads of their own, publishers and subscribers homed on all of them, clients
+/// that come and go, and a thread that asks about all of it meanwhile. Every acknowledged message
+/// reaches every lasting subscriber, whole, and once: nothing here is lost on the way.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <rte_lcore.h>
+#include <set>
+#include <thread>
+
+#include "base/crc32c.h"
+#include "base/idle.h"
+#include "broker_fixture.h"
+#include "support/eal_main.h"
+
+namespace chainring::testing_broker {
+namespace {
+
+constexpr unsigned workers = 3, publishers = 6, lasting = 3, churning = 3;
+constexpr unsigned clients = publishers + lasting + churning;
+constexpr std::uint32_t messages_each = 2000;
+
+/// Datagrams on their way, from any thread to any.
+class mailbox {
+ public:
+  void put(client_address who, bytes&& data) {
+    const std::lock_guard guard(lock_);
+    waiting_.emplace_back(who, std::move(data));
+  }
+  std::vector<std::pair<client_address, bytes>> take() {
+    const std::lock_guard guard(lock_);
+    return std::exchange(waiting_, {});
+  }
+
+ private:
+  std::mutex lock_;
+  std::vector<std::pair<client_address, bytes>> waiting_;
+};
+
+struct world {
+  std::unique_ptr<chainring::broker> broker;
+  std::array<mailbox, workers> to_worker;
+  std::array<mailbox, clients + 1> to_client; // by address, from 1
+  std::atomic<bool> stop{false};
+  std::atomic<unsigned> publishing{publishers};
+
+  void send(client_address from, const auto& m) {
+    bytes datagram = encode(m);
+    to_worker[broker->home_of(from, datagram)].put(from, std::move(datagram));
+  }
+};
+
+/// What a worker says goes to the clients.
+class mail_transport final : public transport {
+ public:
+  explicit mail_transport(world& w) : world_(w) {}
+  std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
+    to_ = to;
+    room_.assign(size, std::byte{});
+    return room_;
+  }
+  void commit(std::size_t size) noexcept override {
+    world_.to_client[to_].put(to_, bytes(room_.begin(), room_.begin() + static_cast<long>(size)));
+  }
+  void release(mark_t) noexcept override {}
+
+ private:
+  world& world_;
+  client_address to_ = 0;
+  bytes room_;
+};
+
+void work(world& w, unsigned number) {
+  ASSERT_EQ(rte_thread_register(), 0);
+  mail_transport out(w);
+  broker_worker& worker = w.broker->worker(number);
+  worker.attach(out);
+  idle_policy wait;
+  while (!w.stop.load(std::memory_order_acquire)) {
+    auto burst = w.to_worker[number].take();
+    for (auto& [from, datagram] : burst) {
+      // Its session may have moved since: as the application does, it goes to its home.
+      const unsigned home = w.broker->home_of(from, datagram);
+      if (home == number)
+        worker.receive(from, datagram);
+      else
+        w.to_worker[home].put(from, std::move(datagram));
+    }
+    if (worker.end_burst() || !burst.empty())
+      wait.busy();
+    else
+      wait.idle();
+  }
+  rte_thread_unregister();
+}
+
+struct load_message {
+  std::uint32_t publisher, sequence, filler[12], crc;
+};
+
+class client {
+ public:
+  client(world& w, client_address at, std::string id) : w_(w), at_(at), id_(std::move(id)) {}
+  virtual ~client() = default;
+  void connect(bool clean) {
+    w_.send(at_, sn::connect{.flags = sn::flags{}.with_clean(clean), .client_id = id_});
+  }
+  bool poll() {
+    auto got = w_.to_client[at_].take();
+    for (auto& [to, data] : got) {
+      sn::message m;
+      ASSERT_DECODES(sn::decode(data, m) == sn::decode_status::ok);
+      if (const auto* r = m.get<sn::register_topic>())
+        w_.send(at_, sn::regack{.topic_id = r->topic_id, .msg_id = r->msg_id});
+      else
+        on(m);
+    }
+    return !got.empty();
+  }
+  virtual void on(const sn::message& m) = 0;
+
+ protected:
+  static void ASSERT_DECODES(bool ok) { EXPECT_TRUE(ok) << "malformed from the broker"; }
+  world& w_;
+  client_address at_;
+  std::string id_;
+};
+
+class publisher final : public client {
+ public:
+  publisher(world& w, client_address at, std::uint32_t number)
+      : client(w, at, "publisher" + std::to_string(number)), number_(number) {}
+  std::uint32_t acked = 0;
+
+  void on(const sn::message& m) override {
+    if (m.get<sn::connack>()) {
+      topic_ = "load/" + std::to_string(number_ % 3);
+      w_.send(at_, sn::register_topic{.msg_id = 1, .topic = topic_});
+    } else if (const auto* r = m.get<sn::regack>()) {
+      topic_id_ = r->topic_id;
+      publish(1);
+    } else if (const auto* a = m.get<sn::puback>()) {
+      if (a->code == sn::return_code::congestion) return publish(acked + 1);
+      EXPECT_EQ(a->code, sn::return_code::accepted);
+      if (++acked < messages_each) return publish(acked + 1);
+      w_.publishing.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+ private:
+  void publish(std::uint32_t sequence) {
+    load_message m{number_, sequence, {}, 0};
+    for (std::uint32_t& word : m.filler)
+      word = sequence * 2654435761u + number_;
+    m.crc = crc32c(0, &m, offsetof(load_message, crc));
+    w_.send(at_, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                             .topic_id = topic_id_,
+                             .msg_id = static_cast<std::uint16_t>(sequence),
+                             .data = std::as_bytes(std::span(&m, 1))});
+  }
+  std::uint32_t number_;
+  std::string topic_;
+  std::uint16_t topic_id_ = 0;
+};
+
+class subscriber final : public client {
+ public:
+  subscriber(world& w, client_address at, const std::string& id, bool lasts)
+      : client(w, at, id), lasts_(lasts) {}
+  std::set<std::pair<std::uint32_t, std::uint32_t>> got;
+  std::uint32_t doubled = 0, lives = 0;
+  bool subscribed = false;
+
+  void on(const sn::message& m) override {
+    if (m.get<sn::connack>()) {
+      w_.send(at_, sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                 .msg_id = 1,
+                                 .topic = lasts_ ? "load/#" : "load/1"});
+    } else if (m.get<sn::suback>()) {
+      subscribed = true;
+    } else if (m.get<sn::disconnect>()) {
+      if (!w_.stop.load(std::memory_order_relaxed)) connect(!lasts_);
+    } else if (const auto* p = m.get<sn::publish>()) {
+      take(*p);
+    }
+  }
+
+ private:
+  void take(const sn::publish& p) {
+    load_message m;
+    ASSERT_EQ(p.data.size(), sizeof m);
+    std::memcpy(&m, p.data.data(), sizeof m);
+    ASSERT_EQ(m.crc, crc32c(0, &m, offsetof(load_message, crc))) << "torn";
+    if (!got.insert({m.publisher, m.sequence}).second) ++doubled;
+    w_.send(at_, sn::puback{.topic_id = p.topic_id, .msg_id = p.msg_id});
+    if (!lasts_ && ++in_this_life_ == 5) { // goes, by either way, and comes again
+      in_this_life_ = 0;
+      if (++lives % 2 == 0) w_.send(at_, sn::unsubscribe{.msg_id = 2, .topic = "load/1"});
+      w_.send(at_, sn::disconnect{});
+    }
+  }
+  bool lasts_;
+  unsigned in_this_life_ = 0;
+};
+
+TEST(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
+  world w;
+  auto made =
+      broker_on(memory_media(16 << 20, durability_class::process), small_config(workers), true);
+  ASSERT_TRUE(made) << made.error().message;
+  w.broker = std::move(*made);
+  std::vector<std::thread> threads;
+  for (unsigned n = 0; n < workers; ++n)
+    threads.emplace_back([&w, n] { work(w, n); });
+  std::thread asking([&w] {
+    std::uint64_t seen = 0;
+    while (!w.stop.load(std::memory_order_acquire)) {
+      const broker_counters now = w.broker->counters();
+      EXPECT_GE(now.placed, seen);
+      seen = now.placed;
+      std::vector<session_info> sessions;
+      (void)w.broker->sessions(0, clients, sessions);
+      for (const session_info& s : sessions)
+        EXPECT_LE(s.client_id.size(), 23u);
+      (void)w.broker->topics(16);
+      std::this_thread::yield();
+    }
+  });
+
+  std::vector<std::unique_ptr<publisher>> senders;
+  std::vector<std::unique_ptr<subscriber>> takers;
+  client_address at = 1;
+  for (unsigned i = 0; i < lasting + churning; ++i, ++at)
+    takers.push_back(std::make_unique<subscriber>(
+        w, at, (i < lasting ? "lasting" : "churning") + std::to_string(i), i < lasting));
+  for (unsigned i = 0; i < publishers; ++i, ++at)
+    senders.push_back(std::make_unique<publisher>(w, at, i));
+  idle_policy wait;
+  const auto poll_until = [&](auto done) {
+    while (!done()) {
+      bool any = false;
+      for (auto& t : takers)
+        any |= t->poll();
+      for (auto& s : senders)
+        any |= s->poll();
+      if (any)
+        wait.busy();
+      else
+        wait.idle();
+    }
+  };
+  for (unsigned i = 0; i < takers.size(); ++i)
+    takers[i]->connect(i >= lasting);
+  poll_until([&] {
+    return std::all_of(takers.begin(), takers.end(), [](auto& t) { return t->subscribed; });
+  });
+  for (auto& s : senders)
+    s->connect(true);
+  poll_until([&] { return w.publishing.load(std::memory_order_acquire) == 0; });
+  constexpr std::size_t all = std::size_t{publishers} * messages_each;
+  poll_until([&] {
+    return std::all_of(takers.begin(), takers.begin() + lasting,
+                       [](auto& t) { return t->got.size() >= all; });
+  });
+  w.stop.store(true, std::memory_order_release);
+  for (std::thread& t : threads)
+    t.join();
+  asking.join();
+  for (unsigned i = 0; i < lasting; ++i) {
+    EXPECT_EQ(takers[i]->got.size(), all);
+    EXPECT_EQ(takers[i]->doubled, 0u);
+  }
+  unsigned lives = 0;
+  for (std::size_t i = lasting; i < takers.size(); ++i)
+    lives += takers[i]->lives;
+  std::printf("%zu messages to %u subscribers, %u sessions ended meanwhile\n", all, lasting, lives);
+  EXPECT_GT(lives, 0u);
+  ASSERT_TRUE(w.broker->close());
+}
+
+} // namespace
+} // namespace chainring::testing_broker

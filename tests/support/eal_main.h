@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// main() of a test that needs EAL: no hugepages, no devices, no root. Include it once, last; link
+/// gtest without its main.
+#pragma once
+#include <gtest/gtest.h>
+#include <rte_eal.h>
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const char* eal[] = {argv[0], "--no-huge", "--no-pci", "--no-shconf",   "-m",
+                       "64",    "-l",        "0",        "--no-telemetry"};
+  if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 1;
+  return RUN_ALL_TESTS();
+}
