@@ -17,8 +17,9 @@ std::string to_string(const endpoint& e) {
 
 result<std::uint32_t> parse_ipv4(std::string_view text) {
   in_addr a{};
-  // inet_pton takes a dotted quad only, without leading zeroes.
-  if (inet_pton(AF_INET, std::string(text).c_str(), &a) != 1)
+  // inet_pton takes a dotted quad only, without leading zeroes; it stops at a NUL.
+  if (text.find('\0') != std::string_view::npos ||
+      inet_pton(AF_INET, std::string(text).c_str(), &a) != 1)
     return error{errc::invalid_argument,
                  "'" + std::string(text) + "': expected an IPv4 address, as 192.0.2.1"};
   return ntohl(a.s_addr);
@@ -33,7 +34,8 @@ result<ipv4_prefix> parse_ipv4_prefix(std::string_view text) {
   const std::string_view length = text.substr(slash + 1);
   unsigned n = 0;
   const auto [end, failed] = std::from_chars(length.data(), length.data() + length.size(), n);
-  if (failed != std::errc{} || end != length.data() + length.size() || n > 32)
+  if (failed != std::errc{} || end != length.data() + length.size() || n > 32 ||
+      (length.size() > 1 && length.front() == '0'))
     return error{errc::invalid_argument,
                  "'" + std::string(text) +
                      "': expected a prefix length of 0 to 32 after the slash"};

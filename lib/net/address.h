@@ -40,7 +40,7 @@ struct ipv4_prefix {
   std::uint8_t length = 0; ///< 0..32
 
   [[nodiscard]] constexpr std::uint32_t mask() const noexcept {
-    return length == 0 ? 0 : ~std::uint32_t{0} << (32 - length);
+    return length == 0 ? 0 : ~std::uint32_t{0} << (length < 32 ? 32 - length : 0);
   }
   [[nodiscard]] constexpr bool contains(std::uint32_t ipv4) const noexcept {
     return ((ipv4 ^ address) & mask()) == 0;
@@ -49,13 +49,23 @@ struct ipv4_prefix {
   [[nodiscard]] constexpr std::uint32_t broadcast() const noexcept {
     return length >= 31 ? 0 : address | ~mask();
   }
+  /// Whether it is an address that no single host on the link has: the network's (an old broadcast
+  /// address) or the directed broadcast address.
+  [[nodiscard]] constexpr bool nobody(std::uint32_t ipv4) const noexcept {
+    return length < 31 && contains(ipv4) && ((ipv4 & ~mask()) == 0 || ipv4 == broadcast());
+  }
 };
 
 [[nodiscard]] constexpr bool is_multicast(std::uint32_t ipv4) noexcept {
   return ipv4 >> 28 == 0xE;
 }
 
-/// A dotted quad. Refuses anything else, leading zeroes included.
+/// An address a host somewhere can have: not of network 0, loopback, multicast or class E.
+[[nodiscard]] constexpr bool is_unicast(std::uint32_t ipv4) noexcept {
+  return ipv4 >> 24 != 0 && ipv4 >> 24 != 127 && ipv4 >> 28 < 0xE;
+}
+
+/// A dotted quad. Refuses anything else, leading zeroes and a NUL anywhere included.
 [[nodiscard]] result<std::uint32_t> parse_ipv4(std::string_view text);
 /// "192.0.2.1/24"; without a slash the length is 32.
 [[nodiscard]] result<ipv4_prefix> parse_ipv4_prefix(std::string_view text);

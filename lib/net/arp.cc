@@ -45,6 +45,16 @@ void store_age(std::uint32_t& age, std::uint32_t value) noexcept {
   std::atomic_ref(age).store(value, std::memory_order_relaxed);
 }
 
+// Cycles or age units from `then` to `now`, which another lcore may have taken a little later: 0.
+std::uint64_t elapsed(std::uint64_t then, std::uint64_t now) noexcept {
+  const auto d = static_cast<std::int64_t>(now - then);
+  return d > 0 ? static_cast<std::uint64_t>(d) : 0;
+}
+std::uint32_t elapsed(std::uint32_t then, std::uint32_t now) noexcept {
+  const auto d = static_cast<std::int32_t>(now - then);
+  return d > 0 ? static_cast<std::uint32_t>(d) : 0;
+}
+
 } // namespace
 
 neighbours::neighbours(const interface_config& c, const transmit_config& t,
@@ -53,6 +63,7 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
   if (options_.tsc_hz == 0) options_.tsc_hz = rte_get_tsc_hz();
   age_shift_ = static_cast<unsigned>(std::bit_width(options_.tsc_hz)) - 1;
   const std::uint64_t unit = std::uint64_t{1} << age_shift_;
+  // Rounded down, so that nothing is used for longer than it says.
   lifetime_ = static_cast<std::uint32_t>(options_.lifetime_s * options_.tsc_hz / unit);
   retry_tsc_ = options_.tsc_hz * options_.retry_ms / 1000;
   words_.reset(static_cast<std::uint64_t*>(std::calloc(cells, sizeof(std::uint64_t))));
@@ -67,10 +78,25 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
 result<std::unique_ptr<neighbours>> neighbours::create(const interface_config& c,
                                                        const transmit_config& t,
                                                        const neighbour_options& o) {
-  if (o.pending_addresses == 0 || o.pending_packets == 0 || o.pending_packets == none ||
-      o.packets_per_address == 0 || o.retries == 0)
-    return error{errc::invalid_argument, "neighbours: sizes and retries of 0 are not accepted"};
-  return std::unique_ptr<neighbours>(new neighbours(c, t, o));
+  const struct {
+    const char* name;
+    std::uint64_t value, most;
+  } ranges[] = {{"lifetime_s", o.lifetime_s, 86400u * 365},
+                {"retry_ms", o.retry_ms, 3'600'000},
+                {"retries", o.retries, 0xFFFF},
+                {"pending_addresses", o.pending_addresses, none - 1},
+                {"pending_packets", o.pending_packets, none - 1},
+                {"packets_per_address", o.packets_per_address, 0xFFFF}};
+  for (const auto& r : ranges)
+    if (r.value == 0 || r.value > r.most)
+      return error{errc::invalid_argument, std::string("neighbours: ") + r.name + " " +
+                                               std::to_string(r.value) + ": expected 1 to " +
+                                               std::to_string(r.most)};
+  try {
+    return std::unique_ptr<neighbours>(new neighbours(c, t, o));
+  } catch (const std::bad_alloc&) {
+    return error{errc::no_space, "neighbours: no memory for the table"};
+  }
 }
 
 neighbours::~neighbours() {
@@ -81,6 +107,16 @@ neighbours::~neighbours() {
 
 void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac,
                        std::uint64_t now_tsc) noexcept {
+  learn(ipv4, mac, now_tsc, false);
+}
+
+void neighbours::update(std::uint32_t ipv4, const rte_ether_addr& mac,
+                        std::uint64_t now_tsc) noexcept {
+  learn(ipv4, mac, now_tsc, true);
+}
+
+void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc,
+                       bool known_only) noexcept {
   const std::uint32_t x = ipv4 * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
@@ -91,11 +127,12 @@ void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac,
     if (there != 0 && (there & 0xffff) == (word & 0xffff)) {
       // Written only when it changes: learners are many, and the line is everybody's.
       if (there != word) std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [N2]
-      if (load_age(ages_[i]) != now) store_age(ages_[i], now);
+      if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
       return;
     }
     if (load_age(ages_[i]) < load_age(ages_[victim])) victim = i;
   }
+  if (known_only) return;
   std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [N2] pairs with [N1]
   store_age(ages_[victim], now);
 }
@@ -116,7 +153,7 @@ bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& ag
 bool neighbours::fresh(std::uint32_t ipv4, std::uint32_t now_age,
                        rte_ether_addr& mac) const noexcept {
   std::uint32_t age = 0;
-  return find(ipv4, mac, age) && now_age - age <= lifetime_;
+  return find(ipv4, mac, age) && elapsed(age, now_age) <= lifetime_;
 }
 
 route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept {
@@ -220,7 +257,7 @@ void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
     rte_ether_addr mac;
     if (fresh(w.next_hop, age_now(now_tsc), mac)) {
       if (!release(w, mac, tx)) break;
-    } else if (now_tsc - w.asked_tsc >= retry_tsc_) {
+    } else if (elapsed(w.asked_tsc, now_tsc) >= retry_tsc_) {
       if (w.requests >= options_.retries)
         give_up(w, drops);
       else

@@ -4,18 +4,22 @@
 /// **Learning.** From ARP requests to us and replies, and from every unicast UDP datagram and echo
 /// request: an answer goes to the MAC its packet came from. That is the sender itself on the link
 /// and the router for senders behind one, and right with several routers or none configured. The
-/// link layer is trusted as ARP itself trusts it.
+/// link layer is trusted as ARP itself trusts it. ARP between others only brings entries up to date
+/// that are there (RFC 826), so that a neighbour which moves and says so is followed.
 ///
 /// **Resolving.** route() finds a fresh entry of the address itself, else of the next hop (the
 /// address on the link, the gateway off it). Where there is none, hold() keeps the packet and
 /// poll() asks by ARP; packets wait a bounded time in a bounded queue. An entry that nothing
 /// confirmed for `lifetime_s` is asked for again before it is used.
 ///
-/// The table has a fixed size and evicts the entry of a bucket that was confirmed longest ago.
+/// The table has a fixed size and evicts the entry of a bucket that was confirmed longest ago: made
+/// up addresses cost others their entries, and so ARP requests, but no memory. At most one request
+/// per waiting address and `retry_ms` is sent.
 /// Thread-safety: route() and learn() never lock and may be called by any lcore; hold(), poll() and
 /// announce() take a small lock. No allocation after create().
 ///
-/// Times are TSC values, one rte_rdtsc() a burst.
+/// Times are TSC values, one rte_rdtsc() a burst. Lcores take theirs apart: one that is older than
+/// what another has noted is no age at all.
 #pragma once
 #include <array>
 #include <atomic>
@@ -59,7 +63,7 @@ struct route_result {
 
 class neighbours {
  public:
-  /// Refuses sizes of zero.
+  /// Refuses what is out of range: sizes, retries, retry_ms and lifetime_s of 0 among it.
   [[nodiscard]] static result<std::unique_ptr<neighbours>>
   create(const interface_config& config, const transmit_config& transmit,
          const neighbour_options& options = {});
@@ -70,6 +74,9 @@ class neighbours {
 
   /// The address is at `mac`, as a packet just said.
   void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+
+  /// learn(), but only of an address that is known already.
+  void update(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
   [[nodiscard]] route_result route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept;
 
@@ -120,6 +127,8 @@ class neighbours {
   [[nodiscard]] std::uint32_t age_now(std::uint64_t now_tsc) const noexcept {
     return static_cast<std::uint32_t>(now_tsc >> age_shift_) + 1;
   }
+  void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc,
+             bool known_only) noexcept;
   [[nodiscard]] bool find(std::uint32_t ipv4, rte_ether_addr& mac,
                           std::uint32_t& age) const noexcept;
   bool fresh(std::uint32_t ipv4, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;

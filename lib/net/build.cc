@@ -12,7 +12,7 @@ namespace chainring::net {
 drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ether_addr& to_mac,
                       const endpoint& from, const endpoint& to, std::uint16_t id) noexcept {
   const std::uint32_t payload = rte_pktmbuf_pkt_len(m);
-  if (payload + udp_ip_overhead > config.mtu) return drop_reason::datagram_too_long;
+  if (std::uint64_t{payload} + udp_ip_overhead > config.mtu) return drop_reason::datagram_too_long;
   if (rte_pktmbuf_headroom(m) < udp_header_room) return drop_reason::no_headroom;
   struct {
     rte_ether_hdr eth;
@@ -38,6 +38,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   const std::uint32_t addresses[2] = {h.ip.src_addr, h.ip.dst_addr};
   std::uint64_t sum = add_checksum(0, addresses, sizeof addresses) + rte_cpu_to_be_16(IPPROTO_UDP) +
                       h.udp.dgram_len;
+  m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK; // whatever the mbuf was before
   if (config.tx_flags != 0) {
     h.udp.dgram_cksum = fold_checksum(sum); // of the pseudo-header: the device adds the rest
     m->l2_len = sizeof h.eth;
@@ -76,7 +77,8 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   return drop_reason::none;
 }
 
-void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config) noexcept {
+void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config,
+                     std::uint16_t id) noexcept {
   auto* data = rte_pktmbuf_mtod(m, unsigned char*);
   rte_ether_hdr eth;
   std::memcpy(&eth, data, sizeof eth);
@@ -88,6 +90,10 @@ void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config
   const std::uint32_t asker = ip.src_addr;
   ip.src_addr = ip.dst_addr;
   ip.dst_addr = asker;
+  ip.type_of_service &= 0xfc; // a congestion mark was the request's own
+  ip.total_length = rte_cpu_to_be_16(static_cast<std::uint16_t>(sizeof ip + view.payload.size()));
+  ip.packet_id = rte_cpu_to_be_16(id);
+  ip.fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
   ip.time_to_live = 64;
   ip.hdr_checksum = 0;
   ip.hdr_checksum = static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, &ip, sizeof ip)));
@@ -119,6 +125,8 @@ void make_arp_reply(rte_mbuf* m, const packet_view& view, const transmit_config&
   h.arp_data.arp_sip = h.arp_data.arp_tip;
   h.arp_data.arp_tip = asker;
   std::memcpy(data + view.l2_size, &h, sizeof h);
+  const std::size_t size = view.l2_size + sizeof h;
+  (void)rte_pktmbuf_trim(m, static_cast<std::uint16_t>(rte_pktmbuf_data_len(m) - size));
 }
 
 bool build_arp_request(rte_mbuf* m, const transmit_config& config, std::uint32_t own,

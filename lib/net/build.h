@@ -24,16 +24,20 @@ struct transmit_config {
 
 /// Puts Ethernet, IPv4 and UDP headers in front of the payload that `m` (of any number of segments)
 /// holds, checksums included. Ports and addresses in host order. `id` is the IPv4 identification.
-/// Returns `none`, or datagram_too_long or no_headroom with `m` unchanged.
+/// Returns `none`, or datagram_too_long or no_headroom with `m` unchanged. The first segment's data
+/// must be this mbuf's alone: the headers are written in front of it.
 [[nodiscard]] drop_reason build_udp(rte_mbuf* m, const transmit_config& config,
                                     const rte_ether_addr& to_mac, const endpoint& from,
                                     const endpoint& to, std::uint16_t id = 0) noexcept;
 
-/// Makes the echo reply of an echo request that classify() accepted.
-void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config) noexcept;
+/// Makes the echo reply of an echo request that classify() accepted: the request's data and DSCP
+/// (RFC 1122, 3.2.2.6), its addresses the other way round, a header of our own otherwise. `id` is
+/// the IPv4 identification. Padding behind the packet goes.
+void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config,
+                     std::uint16_t id = 0) noexcept;
 
 /// Makes, of an ARP request that classify() accepted, the reply that `view.destination` is at our
-/// MAC.
+/// MAC. What was behind the request goes.
 void make_arp_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config) noexcept;
 
 /// Fills the empty mbuf `m` with an ARP request for `target` from `own`; with target == own it is

@@ -14,20 +14,21 @@ enum class drop_reason : std::uint8_t {
   none,
   // received frames, in the order they are checked
   not_contiguous,       ///< several segments that do not fit one mbuf: give the pool larger ones
+                        ///< (also sent, by a port that takes one segment only)
   frame_short,          ///< ends inside a header
   vlan_tagged,          ///< carries a VLAN id; priority tags (id 0) are read past
   mac_source,           ///< the source MAC is a group address or zero
   mac_destination,      ///< unicast to somebody else
   ethertype,            ///< neither IPv4 nor ARP
   arp_malformed,        ///< not Ethernet/IPv4, or a reserved operation or address
-  arp_elsewhere,        ///< about addresses that are not ours (counted, nothing wrong with it)
+  arp_elsewhere,        ///< about addresses that are not ours: brings a known neighbour up to date
   arp_conflict,         ///< somebody else claims one of our addresses
   ip_version,           ///< not version 4
   ip_header_length,     ///< IHL below 5 or past the packet's end
   ip_total_length,      ///< total length shorter than the header or longer than the frame
   ip_checksum,          ///< header checksum
   ip_fragment,          ///< fragments are refused
-  ip_source,            ///< zero, loopback, group, broadcast or our own source address
+  ip_source,            ///< network 0, loopback, group, broadcast, network or our own address
   ip_destination,       ///< not ours, not a group we joined
   ip_protocol,          ///< neither UDP nor ICMP
   udp_length,           ///< below 8 or past the IP packet's end
@@ -38,16 +39,18 @@ enum class drop_reason : std::uint8_t {
   icmp_malformed,       ///< too short, wrong checksum, or IP options on an echo request
   icmp_other,           ///< not an echo request to our own address
   // transmission
-  datagram_too_long, ///< longer than the MTU: nothing is fragmented
+  datagram_too_long, ///< longer than the MTU: nothing is fragmented (echo replies too)
   no_headroom,       ///< the mbuf has no room for headers in front of the payload
   unreachable,       ///< off the link, and no gateway
   unresolved,        ///< no answer to the ARP requests
   pending_full,      ///< too many packets already wait for ARP answers
   transmit_full,     ///< the transmit buffer was full (ARP and ICMP answers only)
   transmit_stalled,  ///< the device took nothing for too long
-  no_mbuf,           ///< the pool had no mbuf for an ARP request
+  no_mbuf,           ///< the pool had no mbuf for an ARP request; stays the last
 };
-inline constexpr std::size_t drop_reason_count = 34;
+/// `none` counts as one. drop.cc does not compile with a reason that has no name or is past the
+/// end.
+inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(drop_reason::no_mbuf) + 1;
 
 /// A word such as "ip_checksum", fit for a counter's name.
 [[nodiscard]] const char* to_string(drop_reason reason) noexcept;

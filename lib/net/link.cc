@@ -5,6 +5,7 @@
 #include <array>
 #include <rte_arp.h>
 #include <rte_ethdev.h>
+#include <rte_ip.h>
 
 namespace chainring::net {
 
@@ -61,7 +62,8 @@ std::uint16_t link::receive(std::span<datagram> out, std::uint64_t now_tsc) noex
 }
 
 void link::answer(rte_mbuf* frame) noexcept {
-  frame->ol_flags = 0;
+  // Receive flags go; how the buffer is attached stays, or it is never given back to its owner.
+  frame->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
   if (tx_->send(frame, 0)) return;
   drops_.count(drop_reason::transmit_full);
   rte_pktmbuf_free(frame);
@@ -78,6 +80,7 @@ bool link::handle_arp(rte_mbuf* frame, const packet_view& v, std::uint64_t now_t
 std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                             std::uint64_t now_tsc) noexcept {
   std::uint16_t n = 0;
+  CHAINRING_ASSERT(out.size() >= frames.size());
   store_counter(frames_, load_counter(frames_) + frames.size());
   for (rte_mbuf* frame : frames) {
     const packet_view v = classify(on_->filter, frame);
@@ -89,19 +92,28 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
       continue;
     case packet_kind::icmp_echo:
       on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
-      make_echo_reply(frame, v, on_->transmit);
+      if (v.payload.size() + sizeof(rte_ipv4_hdr) > on_->transmit.mtu) {
+        drops_.count(drop_reason::datagram_too_long);
+        break;
+      }
+      make_echo_reply(frame, v, on_->transmit, ip_id_++);
       answer(frame);
       continue;
     case packet_kind::arp:
       if (handle_arp(frame, v, now_tsc)) continue;
       break;
     case packet_kind::dropped:
+      // ARP between others, or a neighbour announcing itself (RFC 826: an entry there is updated).
+      if (v.reason == drop_reason::arp_elsewhere && v.source.ipv4 != 0 &&
+          !on_->filter.ours(v.source.ipv4))
+        on_->arp->update(v.source.ipv4, v.source_mac, now_tsc);
       drops_.count(v.reason);
       break;
     }
     rte_pktmbuf_free(frame);
   }
   store_counter(datagrams_, load_counter(datagrams_) + n);
+  poll_arp(now_tsc); // what waited for an address just learned goes before what is sent to it next
   return n;
 }
 
@@ -115,6 +127,8 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
     return send_status::dropped;
   };
   if (way.status == route_status::unreachable) return drop(drop_reason::unreachable);
+  if (m->nb_segs > 1 && !on_->device.multi_segment_tx() && rte_pktmbuf_linearize(m) != 0)
+    return drop(drop_reason::not_contiguous);
   if (const drop_reason why = build_udp(m, on_->transmit, way.mac, from, to, ip_id_++);
       why != drop_reason::none)
     return drop(why);

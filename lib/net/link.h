@@ -88,7 +88,8 @@ class link {
                         std::uint64_t now_tsc) noexcept;
 
   /// Sends the payload that `m` holds to a client, from our first address and port. Takes the mbuf
-  /// except where it is `full`. It leaves once `mark` is durable.
+  /// except where it is `full`. It leaves once `mark` is durable, in the order of send(); only
+  /// packets that wait for ARP may be overtaken, while another lcore hears the answer.
   send_status send(rte_mbuf* m, const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept {
     return send(m, own_, to, mark, now_tsc);
   }
@@ -99,12 +100,12 @@ class link {
   /// Sends what may leave; polls ARP. Call in every round. Returns how many packets left.
   std::uint32_t pump(media& m, std::uint64_t now_tsc) noexcept {
     poll_arp(now_tsc);
-    return tx_->pump(m, now_tsc);
+    return count_stalled(tx_->pump(m, now_tsc));
   }
   /// For a program that stores nothing: marks do not count.
   std::uint32_t pump(std::uint64_t now_tsc) noexcept {
     poll_arp(now_tsc);
-    return tx_->pump(now_tsc);
+    return count_stalled(tx_->pump(now_tsc));
   }
   /// Announces our addresses by gratuitous ARP. Once, by one link of the interface.
   void announce() noexcept;
@@ -121,6 +122,13 @@ class link {
   link(interface& on, const link_options& options) noexcept;
   void poll_arp(std::uint64_t now_tsc) noexcept {
     on_->arp->poll(*tx_, options_.pool, drops_, now_tsc);
+  }
+  std::uint32_t count_stalled(std::uint32_t left) noexcept {
+    const std::uint64_t now = tx_->stalled();
+    if (now != stalled_) [[unlikely]]
+      drops_.count(drop_reason::transmit_stalled, now - stalled_);
+    stalled_ = now;
+    return left;
   }
   void answer(rte_mbuf* frame) noexcept;
   /// True where the frame was consumed.
@@ -139,6 +147,7 @@ class link {
   endpoint own_;
   std::uint16_t ip_id_ = 0;
   std::unique_ptr<tx_buffer> tx_;
+  std::uint64_t stalled_ = 0; ///< tx_->stalled() as counted in drops_
   drop_counters drops_;
   std::atomic<std::uint64_t> frames_{0};
   std::atomic<std::uint64_t> datagrams_{0};

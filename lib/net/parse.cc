@@ -62,9 +62,14 @@ packet_view arp(const receive_filter& filter, packet_view v, const std::byte* at
       h.arp_plen != 4 ||
       (v.arp_operation != RTE_ARP_OP_REQUEST && v.arp_operation != RTE_ARP_OP_REPLY) ||
       !rte_is_unicast_ether_addr(&v.source_mac) || rte_is_zero_ether_addr(&v.source_mac) ||
-      is_multicast(v.source.ipv4) || v.source.ipv4 == 0xffffffff)
+      (v.source.ipv4 != 0 && // 0 asks whether an address is in use (RFC 5227)
+       (!is_unicast(v.source.ipv4) || filter.config.address.nobody(v.source.ipv4))))
     return dropped(v, drop_reason::arp_malformed);
-  if (filter.ours(v.source.ipv4)) return dropped(v, drop_reason::arp_conflict);
+  if (filter.ours(v.source.ipv4)) {
+    // Our own announcement may come back, by a loop or a bridge: no conflict.
+    const bool own = rte_is_same_ether_addr(&v.source_mac, &filter.mac) != 0;
+    return dropped(v, own ? drop_reason::arp_elsewhere : drop_reason::arp_conflict);
+  }
   if (!filter.ours(v.destination)) return dropped(v, drop_reason::arp_elsewhere);
   v.kind = packet_kind::arp;
   return v;
@@ -117,9 +122,9 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   if (header < sizeof ip || header > n) return dropped(v, drop_reason::ip_header_length);
   if (total < header || total > n) return dropped(v, drop_reason::ip_total_length);
   const std::uint64_t ip_verdict = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
-  if (ip_verdict == RTE_MBUF_F_RX_IP_CKSUM_BAD ||
-      (ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_GOOD &&
-       fold_checksum(add_checksum(0, data, header)) != 0xffff))
+  // Only a good verdict counts: a device may know less of a header than we do.
+  if (ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_GOOD && ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_NONE &&
+      fold_checksum(add_checksum(0, data, header)) != 0xffff)
     return dropped(v, drop_reason::ip_checksum);
   const std::uint16_t fragment = rte_be_to_cpu_16(ip.fragment_offset);
   if ((fragment & (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0)
@@ -127,8 +132,7 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   const std::uint32_t from = rte_be_to_cpu_32(ip.src_addr), to = rte_be_to_cpu_32(ip.dst_addr);
   v.source = {from, 0, c.interface_id};
   v.destination = to;
-  if (from == 0 || from >> 24 == 127 || from >> 28 >= 0xE || filter.ours(from) ||
-      (c.address.broadcast() != 0 && from == c.address.broadcast()))
+  if (!is_unicast(from) || filter.ours(from) || c.address.nobody(from))
     return dropped(v, drop_reason::ip_source);
   const bool broadcast =
       to == 0xffffffff || (c.address.broadcast() != 0 && to == c.address.broadcast());
@@ -164,7 +168,10 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   if (static_cast<std::uint16_t>(v.destination_port - c.udp_port) >= c.udp_port_count)
     return dropped(v, drop_reason::udp_destination);
   const std::uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-  if (udp.dgram_cksum != 0 && verdict != RTE_MBUF_F_RX_L4_CKSUM_GOOD) {
+  // A device's verdict is about all of the IP packet: octets behind the datagram are not its.
+  const bool verified = length == n && (verdict == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
+                                        verdict == RTE_MBUF_F_RX_L4_CKSUM_NONE);
+  if (udp.dgram_cksum != 0 && !verified) {
     const std::uint64_t pseudo = pseudo_sum(ip, length);
     if (fold_checksum(add_checksum(pseudo, data, length)) != 0xffff) {
       const bool partial = udp.dgram_cksum == fold_checksum(pseudo);

@@ -6,9 +6,9 @@
 /// header checksum, no fragments, options skipped, sane source, destination ours), UDP (length
 /// against the IP packet's, checksum unless zero, port ours), ICMP echo requests to us, ARP. A
 /// frame may be longer than its IP packet (padding), and an IP packet longer than its UDP datagram;
-/// what is behind is ignored. Checksums are taken from the device where the mbuf's flags give a
-/// verdict and are computed otherwise. Priority tags (VLAN id 0) are read past, other VLANs
-/// dropped.
+/// what is behind is ignored. A checksum that the mbuf's flags say the device found good (GOOD), or
+/// knows to be good without one (NONE), is not computed; otherwise it is. Priority tags (VLAN id 0)
+/// are read past, other VLANs dropped.
 ///
 /// Thread-safe on different mbufs; no allocation. The mbuf stays as it was, but for several
 /// segments, which are moved into the first.
@@ -42,7 +42,8 @@ struct receive_filter {
 
 struct packet_view {
   packet_kind kind = packet_kind::dropped;
-  drop_reason reason = drop_reason::none; ///< set where kind is `dropped`
+  drop_reason reason = drop_reason::none; ///< set where kind is `dropped`; what was read before is
+                                          ///< there then, arp_elsewhere has all
   /// To a broadcast or multicast address (udp), or broadcast at Ethernet (arp).
   bool to_group = false;
   std::uint8_t l2_size = 0;        ///< octets in front of the IPv4 or ARP header: 14 or 18

@@ -7,6 +7,7 @@
 #include <rte_ethdev.h>
 
 #include "base/idle.h"
+#include "net/build.h"
 
 namespace chainring::net {
 
@@ -34,7 +35,9 @@ void port::take(port& other) noexcept {
   tx_queues_ = other.tx_queues_;
   mtu_ = other.mtu_;
   mac_ = other.mac_;
+  multicast_ = other.multicast_;
   tx_flags_ = other.tx_flags_;
+  rx_checksums_ = other.rx_checksums_;
   name_ = std::move(other.name_);
   driver_ = std::move(other.driver_);
 }
@@ -51,25 +54,55 @@ void port::close() noexcept {
 }
 
 result<void> validate(const interface_config& c) {
-  const std::string name = "port " + std::to_string(c.port_id) + ": ";
-  const std::uint32_t a = c.address.address;
-  if (a == 0 || a >> 24 == 127 || a >> 28 >= 0xE)
+  const auto refuse = [&c](const std::string& what, const std::string& range) {
     return error{errc::invalid_argument,
-                 name + "address " + format_ipv4(a) + ": expected a unicast address"};
-  if (c.address.length < 31 && (a == c.address.broadcast() || (a & ~c.address.mask()) == 0))
-    return error{errc::invalid_argument, name + "address " + format_ipv4(a) + "/" +
-                                             std::to_string(c.address.length) +
-                                             ": it is the network's or its broadcast address"};
-  if (c.address_count == 0 || !c.address.contains(a + c.address_count - 1))
-    return error{errc::invalid_argument, name + "addresses: " + std::to_string(c.address_count) +
-                                             " of them do not fit the prefix"};
-  if (c.gateway != 0 && (!c.address.contains(c.gateway) || c.gateway - a < c.address_count))
-    return error{errc::invalid_argument, name + "gateway " + format_ipv4(c.gateway) +
-                                             ": expected another address on the same link"};
-  if (c.udp_port == 0 || c.udp_port_count == 0 || c.udp_port + c.udp_port_count - 1 > 65535)
-    return error{errc::invalid_argument, name + "UDP port: expected 1 to 65535"};
+                 "port " + std::to_string(c.port_id) + ": " + what + ": expected " + range};
+  };
+  const std::uint32_t a = c.address.address;
+  const std::string length = std::to_string(c.address.length);
+  if (c.address.length > 32) return refuse("address: prefix length " + length, "0 to 32");
+  if (!is_unicast(a)) return refuse("address " + format_ipv4(a), "a unicast address");
+  if (c.address.nobody(a))
+    return refuse("address " + format_ipv4(a) + "/" + length,
+                  "a host's, not the network's or its broadcast address");
+  // Hosts from the address on: up to the end of the prefix, its broadcast address apart, and of the
+  // unicast addresses.
+  std::uint32_t last = a | ~c.address.mask();
+  if (c.address.nobody(last)) --last;
+  last = std::min(last, a < 0x7F000000 ? 0x7EFFFFFFu : 0xDFFFFFFFu);
+  const std::uint32_t most = last - a + 1;
+  if (c.address_count == 0 || c.address_count > most)
+    return refuse("address_count " + std::to_string(c.address_count),
+                  "1 to " + std::to_string(most) + ", the hosts of /" + length + " from " +
+                      format_ipv4(a) + " on");
+  if (c.gateway != 0 && (!is_unicast(c.gateway) || !c.address.contains(c.gateway) ||
+                         c.address.nobody(c.gateway) || c.gateway - a < c.address_count))
+    return refuse("gateway " + format_ipv4(c.gateway),
+                  "0.0.0.0 for none, or another host's address on the link");
+  if (c.udp_port == 0) return refuse("udp_port 0", "1 to 65535");
+  if (c.udp_port_count == 0 || c.udp_port_count > 65536 - c.udp_port)
+    return refuse("udp_port_count " + std::to_string(c.udp_port_count),
+                  "1 to " + std::to_string(65536 - c.udp_port) + " from port " +
+                      std::to_string(c.udp_port) + " on");
+  if (c.multicast_group != 0 && !is_multicast(c.multicast_group))
+    return refuse("multicast_group " + format_ipv4(c.multicast_group),
+                  "0.0.0.0 for none, or 224.0.0.0 to 239.255.255.255");
+  if (c.mtu < RTE_ETHER_MIN_MTU) return refuse("mtu " + std::to_string(c.mtu), "68 to 65535");
   return {};
 }
+
+namespace {
+
+// What the device can do, narrowest first. The group's frames pass the parser's own filter anyway.
+multicast_reception receive_group(std::uint16_t id, std::uint32_t group) {
+  rte_ether_addr mac = group_mac(group);
+  if (rte_eth_dev_set_mc_addr_list(id, &mac, 1) == 0) return multicast_reception::filter;
+  if (rte_eth_allmulticast_enable(id) == 0) return multicast_reception::all_groups;
+  if (rte_eth_promiscuous_enable(id) == 0) return multicast_reception::promiscuous;
+  return multicast_reception::none;
+}
+
+} // namespace
 
 result<port> open_port(const interface_config& config, const port_options& options) {
   if (auto valid = validate(config); !valid) return valid.error();
@@ -101,7 +134,14 @@ result<port> open_port(const interface_config& config, const port_options& optio
       conf.txmode.offloads |= sums;
       flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_UDP_CKSUM;
     }
+    p.rx_checksums_ =
+        info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    conf.rxmode.offloads |= p.rx_checksums_;
   }
+  // Frames longer than a buffer come in several, where the device can.
+  const std::uint32_t room = rte_pktmbuf_data_room_size(options.pool) - RTE_PKTMBUF_HEADROOM;
+  if (config.mtu + std::uint32_t{RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN} > room)
+    conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
   p.multi_segment_tx_ = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
   if (p.multi_segment_tx_) conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
   if (const int failed = rte_eth_dev_configure(p.id_, p.rx_queues_, p.tx_queues_, &conf);
@@ -114,6 +154,9 @@ result<port> open_port(const interface_config& config, const port_options& optio
   if (rte_eth_dev_set_mtu(p.id_, config.mtu) != 0 || rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0)
     if (rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0) p.mtu_ = 1500;
   p.mtu_ = std::min(p.mtu_, config.mtu);
+  if (p.mtu_ < RTE_ETHER_MIN_MTU)
+    return error{errc::unsupported,
+                 name + "its MTU is " + std::to_string(p.mtu_) + ", IPv4 needs 68 or more"};
   std::uint16_t rx = options.rx_descriptors, tx = options.tx_descriptors;
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(p.id_, &rx, &tx);
   const int socket = std::max(rte_eth_dev_socket_id(p.id_), 0);
@@ -133,8 +176,13 @@ result<port> open_port(const interface_config& config, const port_options& optio
     return system_error(errc::io, name + "it does not start", -failed);
   p.started_ = true;
   if (options.promiscuous) (void)rte_eth_promiscuous_enable(p.id_); // used as it is otherwise
+  if (config.multicast_group != 0) p.multicast_ = receive_group(p.id_, config.multicast_group);
   if (const int failed = rte_eth_macaddr_get(p.id_, &p.mac_); failed != 0)
     return system_error(errc::io, name + "it has no MAC address", -failed);
+  if (rte_is_zero_ether_addr(&p.mac_)) {
+    rte_eth_random_addr(p.mac_.addr_bytes);
+    (void)rte_eth_dev_default_mac_addr_set(p.id_, &p.mac_); // it filters nothing where it cannot
+  }
   p.tx_flags_ = flags;
   idle_policy policy(idle_mode::sleep);
   const std::uint64_t limit =

@@ -3,8 +3,9 @@
 ///
 /// open_port() works for any driver (net_tap, net_af_packet, net_af_xdp, net_pcap, net_ring,
 /// net_memif, net_null, a NIC): queues and descriptors are brought into the device's limits,
-/// checksum offloads are used where there are any, and a device that cannot change its MTU or go
-/// promiscuous is used as it is. What came of it can be read from the port.
+/// checksum offloads are used where there are any (received ones checked, sent ones computed), and
+/// a device that cannot change its MTU or go promiscuous is used as it is. A device without a MAC
+/// (net_ring) gets a random, locally administered one. What came of it can be read from the port.
 ///
 /// Control path; not thread-safe. rte_eth_rx_burst() and rte_eth_tx_burst() on id() follow ethdev's
 /// rules: one lcore a queue.
@@ -35,7 +36,8 @@ struct interface_config {
   std::uint16_t interface_id = 0;
   /// Our address, and the prefix of the link.
   ipv4_prefix address{};
-  /// How many consecutive addresses from `address` on are ours (a generator has many).
+  /// How many consecutive addresses from `address` on are ours (a generator has many): hosts of the
+  /// prefix all of them.
   std::uint32_t address_count = 1;
   /// Next hop for addresses off the link; 0: none. Without one, an address off the link is answered
   /// through the neighbour its packets came from.
@@ -43,11 +45,12 @@ struct interface_config {
   /// Our UDP port, and how many consecutive ones from it on are ours.
   std::uint16_t udp_port = 1883;
   std::uint16_t udp_port_count = 1;
-  /// A multicast group whose datagrams are ours too; 0: none.
+  /// A multicast group whose datagrams are ours too; 0: none. The device is told to receive it, or
+  /// all groups, or everything: the first of these it can do.
   std::uint32_t multicast_group = 0;
   /// Datagrams to the link's or the limited broadcast address are ours too.
   bool accept_broadcast = true;
-  /// Largest IP packet, octets. Brought into the device's limits.
+  /// Largest IP packet, octets, 68 (RFC 791) to 65535. Brought into the device's limits.
   std::uint16_t mtu = 1500;
   /// Use the device's checksum offloads where it has any.
   bool checksum_offload = true;
@@ -68,6 +71,14 @@ struct port_options {
   std::uint32_t link_wait_ms = 2000;
 };
 
+/// From the narrowest to the widest.
+enum class multicast_reception : std::uint8_t {
+  none,        ///< no group asked for, or a device that can do none of the others: what it gives
+  filter,      ///< the one group, by a device filter
+  all_groups,  ///< every multicast frame
+  promiscuous, ///< every frame
+};
+
 /// An open, started port. Stopped and closed when destroyed.
 class port {
  public:
@@ -86,7 +97,11 @@ class port {
   [[nodiscard]] std::uint16_t mtu() const noexcept { return mtu_; }
   /// RTE_MBUF_F_TX_* for every UDP datagram sent: the checksums the device fills in.
   [[nodiscard]] std::uint64_t tx_flags() const noexcept { return tx_flags_; }
+  /// RTE_ETH_RX_OFFLOAD_*: the checksums the device checks; mbuf flags carry its verdict.
+  [[nodiscard]] std::uint64_t rx_checksums() const noexcept { return rx_checksums_; }
   [[nodiscard]] bool multi_segment_tx() const noexcept { return multi_segment_tx_; }
+  /// How frames of config.multicast_group come in.
+  [[nodiscard]] multicast_reception multicast() const noexcept { return multicast_; }
   /// As it was at the end of open_port().
   [[nodiscard]] bool link_up() const noexcept { return link_up_; }
   [[nodiscard]] bool link_is_up_now() const noexcept;
@@ -107,13 +122,14 @@ class port {
   std::uint16_t tx_queues_ = 0;
   std::uint16_t mtu_ = 0;
   rte_ether_addr mac_{};
+  multicast_reception multicast_ = multicast_reception::none;
   std::uint64_t tx_flags_ = 0;
+  std::uint64_t rx_checksums_ = 0;
   std::string name_;
   std::string driver_;
 };
 
-/// Checks the addresses of a configuration: that they are unicast, on one link, the gateway among
-/// them.
+/// Checks a configuration; open_port() does so first. Errors name the field and its range.
 [[nodiscard]] result<void> validate(const interface_config& config);
 
 /// Configures and starts the port. Errors name the port and the remedy.

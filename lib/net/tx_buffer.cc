@@ -18,7 +18,8 @@ result<std::unique_ptr<tx_buffer>> tx_buffer::create(const tx_buffer_options& o)
 tx_buffer::tx_buffer(const tx_buffer_options& o)
     : packets_(std::make_unique<packet[]>(std::bit_ceil(o.capacity))),
       mask_(std::bit_ceil(o.capacity) - 1), port_id_(o.port_id), queue_(o.queue),
-      stall_tsc_((o.tsc_hz != 0 ? o.tsc_hz : rte_get_tsc_hz()) * o.stall_ms / 1000) {}
+      stall_tsc_(static_cast<std::int64_t>((o.tsc_hz != 0 ? o.tsc_hz : rte_get_tsc_hz()) *
+                                           o.stall_ms / 1000)) {}
 
 tx_buffer::~tx_buffer() {
   for (; head_ != tail_; ++head_)
@@ -50,7 +51,7 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
     if (!stalling_) {
       stalling_ = true;
       stalled_since_ = now_tsc;
-    } else if (now_tsc - stalled_since_ > stall_tsc_) {
+    } else if (static_cast<std::int64_t>(now_tsc - stalled_since_) > stall_tsc_) {
       for (std::uint32_t i = 0; i < n; ++i)
         rte_pktmbuf_free(frames[i]);
       head_ += n;

@@ -95,7 +95,7 @@ class tx_buffer {
   std::uint16_t queue_;
   bool stalling_ = false;
   std::uint64_t stalled_since_ = 0;
-  std::uint64_t stall_tsc_;
+  std::int64_t stall_tsc_; ///< signed: a `now` from before the stall is no stall
   std::atomic<std::uint64_t> sent_{0};
   std::atomic<std::uint64_t> stalled_{0};
 };

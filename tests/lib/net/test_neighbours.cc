@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "frames.h"
+
+namespace chainring::net::test {
+namespace {
+
+constexpr std::uint64_t hz = 1u << 20; // so that an age unit is one second
+constexpr std::uint64_t second = hz;
+constexpr std::uint64_t start = 1000 * second;
+constexpr rte_ether_addr other_mac = {{0x02, 0, 0, 0, 0, 0x77}};
+constexpr std::uint32_t elsewhere = 0xCB007107; // 203.0.113.7
+
+class Neighbours : public testing::Test {
+ protected:
+  ring_port device;
+  std::unique_ptr<tx_buffer> tx;
+  std::unique_ptr<neighbours> arp;
+  drop_counters drops;
+  interface_config config = configuration();
+  neighbour_options options;
+
+  void SetUp() override {
+    rte_eth_conf conf{};
+    ASSERT_EQ(rte_eth_dev_configure(device.id(), 1, 1, &conf), 0);
+    ASSERT_EQ(rte_eth_rx_queue_setup(device.id(), 0, 64, 0, nullptr, pool()), 0);
+    ASSERT_EQ(rte_eth_tx_queue_setup(device.id(), 0, 64, 0, nullptr), 0);
+    ASSERT_EQ(rte_eth_dev_start(device.id()), 0);
+    options.tsc_hz = hz;
+    options.lifetime_s = 300;
+    options.retry_ms = 250;
+    options.retries = 3;
+    options.pending_addresses = 4;
+    options.pending_packets = 10;
+    options.packets_per_address = 6;
+    make();
+  }
+  void make() {
+    auto made = neighbours::create(config, {.mac = our_mac}, options);
+    ASSERT_TRUE(made) << made.error().message;
+    arp = std::move(*made);
+    tx_buffer_options t;
+    t.port_id = device.id();
+    t.capacity = 8;
+    tx = std::move(tx_buffer::create(t)).value();
+  }
+  void TearDown() override {
+    arp.reset();
+    tx.reset();
+    (void)rte_eth_dev_stop(device.id());
+    (void)rte_eth_dev_close(device.id());
+    for (const octets& o : device.all_left())
+      (void)o;
+    EXPECT_TRUE(all_back());
+  }
+  void poll(std::uint64_t now) { arp->poll(*tx, pool(), drops, now); }
+  std::vector<octets> sent() {
+    (void)tx->pump(start);
+    return device.all_left();
+  }
+  drop_reason hold(std::uint32_t next_hop, mark_t mark = 0, std::uint64_t now = start) {
+    rte_mbuf* m = mbuf(datagram_frame());
+    const drop_reason why = arp->hold(next_hop, m, mark, ours, now);
+    if (why != drop_reason::none) rte_pktmbuf_free(m);
+    return why;
+  }
+};
+
+TEST_F(Neighbours, AnAddressIsWhereItWasLastHeard) {
+  EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved);
+  EXPECT_EQ(arp->route(peer, start).next_hop, peer);
+  arp->learn(peer, peer_mac, start);
+  const route_result r = arp->route(peer, start);
+  EXPECT_EQ(r.status, route_status::resolved);
+  EXPECT_EQ(mac_octets(r.mac), mac_octets(peer_mac));
+  arp->learn(peer, other_mac, start + 1);
+  EXPECT_EQ(mac_octets(arp->route(peer, start + 1).mac), mac_octets(other_mac));
+}
+
+TEST_F(Neighbours, AnUnconfirmedEntryIsAskedForAgain) {
+  arp->learn(peer, peer_mac, start);
+  EXPECT_EQ(arp->route(peer, start + 300 * second).status, route_status::resolved);
+  EXPECT_EQ(arp->route(peer, start + 302 * second).status, route_status::unresolved);
+  arp->learn(peer, peer_mac, start + 302 * second);
+  EXPECT_EQ(arp->route(peer, start + 302 * second).status, route_status::resolved);
+}
+
+TEST_F(Neighbours, ATimeOlderThanWhatIsNotedIsNoAge) {
+  // Another lcore took its time a second earlier, and comes second.
+  arp->learn(peer, peer_mac, start);
+  EXPECT_EQ(arp->route(peer, start - second).status, route_status::resolved);
+  arp->learn(peer, peer_mac, start - second);
+  EXPECT_EQ(arp->route(peer, start + 300 * second).status, route_status::resolved);
+}
+
+TEST_F(Neighbours, ARetryIsNotDueForALcoreWhoseTimeIsOlder) {
+  ASSERT_EQ(hold(peer), drop_reason::none);
+  poll(start);
+  EXPECT_EQ(sent().size(), 1u);
+  for (int i = 0; i < 20; ++i)
+    poll(start - 1 - static_cast<std::uint64_t>(i)); // huge ages, taken as unsigned
+  EXPECT_TRUE(sent().empty());
+  EXPECT_EQ(arp->pending(), 1u);
+  EXPECT_EQ(drops.total(), 0u);
+}
+
+TEST_F(Neighbours, TimesNearZeroWork) {
+  ASSERT_EQ(hold(peer, 0, 5), drop_reason::none);
+  poll(5);
+  EXPECT_EQ(sent().size(), 1u);
+  arp->learn(peer, peer_mac, 6);
+  poll(6);
+  EXPECT_EQ(sent().size(), 1u);
+}
+
+TEST_F(Neighbours, OnlyWhatIsKnownIsUpdated) {
+  arp->update(peer, other_mac, start);
+  EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved);
+  arp->learn(peer, peer_mac, start);
+  arp->update(peer, other_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(peer, start).mac), mac_octets(other_mac));
+}
+
+TEST_F(Neighbours, OffTheLinkTheGatewayOrWhoeverForwardedIt) {
+  EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unreachable);
+  arp->learn(elsewhere, other_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 1000 * second).mac), mac_octets(other_mac));
+  config.gateway = peer;
+  make();
+  EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unresolved);
+  EXPECT_EQ(arp->route(elsewhere, start).next_hop, peer);
+  arp->learn(peer, peer_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start).mac), mac_octets(peer_mac));
+}
+
+TEST_F(Neighbours, GroupsNeedNoAsking) {
+  EXPECT_EQ(mac_octets(arp->route(0xffffffff, start).mac), mac_octets(everybody));
+  EXPECT_EQ(mac_octets(arp->route(0xC00002FF, start).mac), mac_octets(everybody));
+  EXPECT_EQ(mac_octets(arp->route(group, start).mac), (octets{0x01, 0x00, 0x5e, 0, 1, 7}));
+}
+
+TEST_F(Neighbours, AHeldPacketLeavesWithItsMarkOnceTheAddressIsKnown) {
+  marked_media media;
+  ASSERT_EQ(hold(peer, 7), drop_reason::none);
+  ASSERT_EQ(hold(peer, 8), drop_reason::none);
+  poll(start);
+  std::vector<octets> frames = sent();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0], ethernet(test::arp({.sha = our_mac, .sip = ours, .tip = peer}), 0x0806,
+                                everybody, our_mac));
+  arp->learn(peer, other_mac, start);
+  poll(start);
+  EXPECT_EQ(arp->pending(), 0u);
+  EXPECT_EQ(tx->size(), 2u);
+  media.reached = 7;
+  EXPECT_EQ(tx->pump(media, start), 1u);
+  media.reached = 8;
+  EXPECT_EQ(tx->pump(media, start), 1u);
+  frames = device.all_left();
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(octets(frames[0].begin(), frames[0].begin() + 6), mac_octets(other_mac));
+}
+
+TEST_F(Neighbours, RequestsAreRepeatedAtTheirIntervalThenGivenUp) {
+  ASSERT_EQ(hold(peer), drop_reason::none);
+  ASSERT_EQ(hold(peer), drop_reason::none);
+  std::uint64_t now = start;
+  for (unsigned n = 0; n < options.retries; ++n) {
+    for (int i = 0; i < 5; ++i)
+      poll(now + static_cast<std::uint64_t>(i)); // polled often, asked once
+    EXPECT_EQ(sent().size(), 1u) << n;
+    now += hz / 4;
+  }
+  EXPECT_EQ(arp->pending(), 2u);
+  poll(now);
+  EXPECT_TRUE(sent().empty());
+  EXPECT_EQ(arp->pending(), 0u);
+  EXPECT_EQ(drops[drop_reason::unresolved], 2u);
+}
+
+TEST_F(Neighbours, WhatWaitsIsBounded) {
+  // packets_per_address
+  for (unsigned i = 0; i < options.packets_per_address; ++i)
+    EXPECT_EQ(hold(peer), drop_reason::none);
+  EXPECT_EQ(hold(peer), drop_reason::pending_full);
+  // pending_packets
+  for (unsigned i = options.packets_per_address; i < options.pending_packets; ++i)
+    EXPECT_EQ(hold(peer + 1), drop_reason::none);
+  EXPECT_EQ(hold(peer + 2), drop_reason::pending_full);
+  EXPECT_EQ(arp->pending(), options.pending_packets);
+  // pending_addresses
+  make();
+  for (unsigned i = 0; i < options.pending_addresses; ++i)
+    EXPECT_EQ(hold(peer + i), drop_reason::none);
+  EXPECT_EQ(hold(peer + options.pending_addresses), drop_reason::pending_full);
+  EXPECT_EQ(hold(peer), drop_reason::none);
+}
+
+TEST_F(Neighbours, AFullTransmitBufferLosesNoHeldPacket) {
+  for (int i = 0; i < 6; ++i)
+    ASSERT_EQ(hold(peer), drop_reason::none);
+  for (int i = 0; i < 4; ++i)
+    ASSERT_TRUE(tx->send(mbuf(datagram_frame()), 0));
+  arp->learn(peer, peer_mac, start);
+  poll(start);
+  EXPECT_EQ(arp->pending(), 2u);
+  EXPECT_EQ(sent().size(), 8u);
+  poll(start);
+  EXPECT_EQ(sent().size(), 2u);
+  EXPECT_EQ(arp->pending(), 0u);
+}
+
+TEST_F(Neighbours, AFloodOfAddressesEvictsTheOldAndKeepsTheNewest) {
+  arp->learn(peer, peer_mac, start);
+  for (std::uint32_t i = 0; i < 2'000'000; ++i)
+    arp->learn(0x0A000000 + i, other_mac, start + second);
+  EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved); // asked for again
+  EXPECT_EQ(arp->route(0x0A000000 + 1'999'999, start + second).status, route_status::resolved);
+  arp->learn(peer, peer_mac, start + 2 * second);
+  EXPECT_EQ(arp->route(peer, start + 2 * second).status, route_status::resolved);
+}
+
+TEST_F(Neighbours, OurAddressesAreAnnounced) {
+  config.address_count = 3;
+  make();
+  EXPECT_EQ(arp->announce(*tx, pool(), drops), 3u);
+  const std::vector<octets> frames = sent();
+  ASSERT_EQ(frames.size(), 3u);
+  EXPECT_EQ(frames[2], ethernet(test::arp({.sha = our_mac, .sip = ours + 2, .tip = ours + 2}),
+                                0x0806, everybody, our_mac));
+}
+
+TEST_F(Neighbours, AnOptionOutOfRangeIsRefusedByName) {
+  struct one {
+    const char* name;
+    void (*spoil)(neighbour_options&);
+  };
+  const one cases[] = {
+      {"lifetime_s", [](neighbour_options& o) { o.lifetime_s = 0; }},
+      {"retry_ms", [](neighbour_options& o) { o.retry_ms = 0; }},
+      {"retries", [](neighbour_options& o) { o.retries = 0; }},
+      {"pending_addresses", [](neighbour_options& o) { o.pending_addresses = 0; }},
+      {"pending_packets", [](neighbour_options& o) { o.pending_packets = 0xFFFF; }},
+      {"packets_per_address", [](neighbour_options& o) { o.packets_per_address = 0; }},
+  };
+  for (const one& c : cases) {
+    neighbour_options o = options;
+    c.spoil(o);
+    const auto made = neighbours::create(config, {}, o);
+    ASSERT_FALSE(made) << c.name;
+    EXPECT_NE(made.error().message.find(c.name), std::string::npos) << made.error().message;
+    EXPECT_NE(made.error().message.find("expected 1 to "), std::string::npos);
+  }
+}
+
+} // namespace
+} // namespace chainring::net::test
