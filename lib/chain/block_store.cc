@@ -233,7 +233,7 @@ result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_
   s->cache_runs_max = options.cache_runs_max;
   s->block_count_max = most;
   s->restore_free = std::max<std::uint64_t>(1, block_count / 8);
-  if (!s->index.reserve(most) || !s->caches.reserve(max_thread_slots))
+  if (!s->index.reserve(most) || !s->caches.make(max_thread_slots))
     return error{errc::no_space, "block store of " + std::to_string(most) +
                                      " blocks: no memory for its free index"};
   s->index.release(0, static_cast<std::uint32_t>(block_count));

@@ -154,8 +154,8 @@ result<std::unique_ptr<message_table>> message_table::create(media& on, std::uin
     return refuse("cache_descriptors_max", options.cache_descriptors_max, "at most 256");
 
   auto s = std::make_unique<state>();
-  if (!s->references.reserve(count) || !s->chains.reserve(count) ||
-      !s->scratches.reserve(max_thread_slots) ||
+  if (!s->references.make(count) || !s->chains.make(count) ||
+      !s->scratches.make(max_thread_slots) ||
       !s->pool.reserve(count, options.cache_descriptors_max))
     return error{errc::no_space,
                  "message table of " + std::to_string(count) + " descriptors: no memory"};

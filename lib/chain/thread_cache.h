@@ -26,12 +26,12 @@
 #include <cstdint>
 #include <linux/membarrier.h>
 #include <new>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../base/assert.h"
 #include "../base/idle.h"
+#include "../base/lazy_array.h"
 #include "../base/thread_slot.h"
 
 namespace chainring::detail {
@@ -131,31 +131,6 @@ class short_lock {
 
  private:
   alignas(64) std::atomic<bool> held_{false};
-};
-
-/// `n` zero objects in pages that cost nothing until they are touched.
-template <class T> class lazy_array {
- public:
-  lazy_array() = default;
-  lazy_array(const lazy_array&) = delete;
-  lazy_array& operator=(const lazy_array&) = delete;
-  ~lazy_array() {
-    if (at_ != nullptr) munmap(at_, bytes_);
-  }
-  [[nodiscard]] bool reserve(std::size_t n) noexcept {
-    bytes_ = n * sizeof(T) + 1;
-    void* at = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) return false;
-    at_ = static_cast<T*>(at);
-    return true;
-  }
-  T& operator[](std::size_t i) const noexcept { return at_[i]; }
-  [[nodiscard]] T* data() const noexcept { return at_; }
-
- private:
-  T* at_ = nullptr;
-  std::size_t bytes_ = 0;
 };
 
 } // namespace chainring::detail

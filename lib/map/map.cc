@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -45,18 +47,28 @@ namespace detail {
 
 namespace {
 constexpr std::uint64_t huge_page = 2u << 20;
-}
+constexpr std::uint64_t mapped_min = 128u << 10; // below, the heap is cheaper than a mapping
+} // namespace
 
 table_memory::~table_memory() {
-  if (at_ != nullptr) munmap(at_, size_);
+  if (at_ == nullptr) return;
+  if (size_ >= mapped_min)
+    munmap(at_, size_);
+  else
+    std::free(at_);
 }
 
 result<table_memory> table_memory::take(std::uint64_t size) {
   // A large table starts on a huge page: a lookup then costs one line and no page walk.
   const std::uint64_t rounded = align_up(size, size >= huge_page ? huge_page : 4096);
   const std::uint64_t slack = size >= huge_page ? huge_page : 0;
-  void* at = mmap(nullptr, rounded + slack, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* at = MAP_FAILED;
+  if (rounded >= mapped_min) {
+    at = mmap(nullptr, rounded + slack, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  } else if (void* small = std::aligned_alloc(4096, rounded)) {
+    at = std::memset(small, 0, rounded);
+  }
   if (at == MAP_FAILED)
     return system_error(errc::no_space, "map of " + std::to_string(size) + " bytes", errno);
   auto* bytes = static_cast<std::byte*>(at);

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/cacheline.h"
 #include "base/idle.h"
+#include "base/lazy_array.h"
 #include "ring/ring.h"
 
 namespace chainring::detail {
@@ -135,21 +136,6 @@ class list_lock {
 
  private:
   std::atomic<bool> taken_{false};
-};
-
-/// Memory for an array that is touched as it is used, zero at first.
-template <class T> class lazy_array {
- public:
-  lazy_array() = default;
-  ~lazy_array();
-  lazy_array(const lazy_array&) = delete;
-  lazy_array& operator=(const lazy_array&) = delete;
-  [[nodiscard]] bool make(std::uint64_t n) noexcept;
-  [[nodiscard]] T* data() const noexcept { return data_; }
-
- private:
-  T* data_ = nullptr;
-  std::uint64_t bytes_ = 0;
 };
 
 } // namespace chainring::detail

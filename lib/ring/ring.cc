@@ -46,7 +46,6 @@
 #include "ring/ring.h"
 
 #include <new>
-#include <sys/mman.h>
 
 #include "base/hook.h"
 #include "ring/queue_state.h"
@@ -56,21 +55,6 @@ namespace chainring {
 using namespace detail;
 
 namespace detail {
-
-template <class T> bool lazy_array<T>::make(std::uint64_t n) noexcept {
-  void* at = mmap(nullptr, n * sizeof(T), PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return false;
-  data_ = static_cast<T*>(at);
-  bytes_ = n * sizeof(T);
-  return true;
-}
-template <class T> lazy_array<T>::~lazy_array() {
-  if (data_ != nullptr) munmap(data_, bytes_);
-}
-template class lazy_array<queue_state>;
-template class lazy_array<ring_state>;
-template class lazy_array<std::atomic<std::uint32_t>>;
 
 void make_ring(ring_state& r, media& on, const block_store& blocks, const chain& at, unsigned log2,
                std::uint32_t capacity, std::atomic<std::uint32_t>* marks) noexcept {
