@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Many MQTT-SN clients on one port, told apart by UDP source port and address.
+///
+/// Clients 0..publishers-1 publish, the others subscribe. Each publisher has one QoS 1 PUBLISH
+/// outstanding, and sends it again, with DUP, until it is acknowledged. Whoever is told DISCONNECT,
+/// because the broker was restarted and does not know it, connects again and goes on. The ledger is
+/// told of everything that matters.
+///
+/// One thread, one receive and one transmit queue. Nothing is allocated after create() but for
+/// reports and the ledger's text.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "latency.h"
+#include "ledger.h"
+#include "ledger_file.h"
+#include "net/link.h"
+#include "options.h"
+#include "topic_ids.h"
+#include "wire/mqttsn.h"
+
+namespace chainring::gen {
+
+/// How a run went, apart from the ledger.
+struct outcome {
+  bool finished = false;    ///< all that the phase is for was done
+  bool judged = false;      ///< the subscribers were there and the broker answered to the end
+  bool interrupted = false; ///< by a second signal
+  std::string refusal;      ///< what the broker refused for good, in a sentence
+  double elapsed_s = 0;
+  double publishing_s = 0;
+  tally before; ///< the ledger's counts when the run began
+  std::uint64_t reconnects = 0;
+  std::uint64_t malformed = 0;  ///< from the broker
+  std::uint64_t unexpected = 0; ///< late or doubled answers, unknown topic ids
+  std::uint64_t foreign = 0;    ///< datagrams of others
+  bool answered = false;        ///< the broker, at all
+};
+
+class generator {
+ public:
+  /// Opens the port. `file` may be null. Signals are read from `signal_fd`.
+  [[nodiscard]] static result<std::unique_ptr<generator>> create(const options& o, ledger& book,
+                                                                 ledger_file* file, int signal_fd);
+  ~generator();
+  generator(const generator&) = delete;
+  generator& operator=(const generator&) = delete;
+
+  outcome run();
+
+  [[nodiscard]] const latencies& to_ack() const noexcept { return to_ack_; }
+  [[nodiscard]] const latencies& to_delivery() const noexcept { return to_delivery_; }
+  [[nodiscard]] const net::link& link() const noexcept { return *link_; }
+
+ private:
+  enum class state : std::uint8_t {
+    away,
+    wiping,     ///< CONNECT with clean session sent: what an earlier ledger left is deleted
+    connecting, ///< CONNECT sent
+    preparing,  ///< REGISTER or SUBSCRIBE sent
+    ready,
+    leaving, ///< DISCONNECT sent
+  };
+  enum class stage : std::uint8_t { subscribing, connecting, publishing, draining, leaving, done };
+  struct client {
+    gen::generator::state state = state::away;
+    std::uint8_t tries = 0; ///< of what is outstanding
+    bool queued = false;    ///< publishers: in ready_
+    bool dup = false;       ///< publishers: the outstanding PUBLISH may have been taken
+    bool refused = false;   ///< publishers: it is to be tried again later
+    std::uint8_t refusals = 0;
+    std::uint16_t topic_id = 0;
+    std::uint16_t request_id = 0;
+    std::uint64_t heard_tsc = 0;
+  };
+
+  generator(const options& o, ledger& book, ledger_file* file, int signal_fd);
+  [[nodiscard]] result<void> open_port();
+
+  // generator.cc: the loop and its stages
+  bool publish_some() noexcept;
+  bool check_timers() noexcept;
+  void control();
+  void enter(stage next);
+  void open_clients() noexcept;
+  void close_clients() noexcept;
+  void read_signals();
+  void report();
+  [[nodiscard]] bool drained() noexcept;
+  [[nodiscard]] bool all_subscribers_ready() const noexcept;
+  void progress() noexcept { progress_tsc_ = now_; }
+  [[nodiscard]] std::uint64_t cycles(double seconds) const noexcept {
+    return static_cast<std::uint64_t>(seconds * hz_);
+  }
+  [[nodiscard]] std::uint64_t ns(std::uint64_t tsc) const noexcept {
+    return start_ns_ + static_cast<std::uint64_t>(static_cast<double>(tsc - start_tsc_) * tick_ns_);
+  }
+
+  // client.cc: the protocol
+  void receive(const net::datagram& d) noexcept;
+  void start(std::uint32_t i) noexcept;
+  void connect(std::uint32_t i, state as) noexcept;
+  void reconnect(std::uint32_t i) noexcept;
+  void connected(std::uint32_t i) noexcept;
+  void prepare(std::uint32_t i) noexcept;
+  void set_ready(std::uint32_t i) noexcept;
+  void enqueue(std::uint32_t i) noexcept;
+  void publish(std::uint32_t i) noexcept;
+  void leave(std::uint32_t i) noexcept;
+  void ping(std::uint32_t i) noexcept;
+  void on_timeout(std::uint32_t i) noexcept;
+  void on_connack(std::uint32_t i, const mqttsn::connack& m) noexcept;
+  void on_regack(std::uint32_t i, const mqttsn::regack& m) noexcept;
+  void on_suback(std::uint32_t i, const mqttsn::suback& m) noexcept;
+  void on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept;
+  void on_register(std::uint32_t i, const mqttsn::register_topic& m) noexcept;
+  void on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept;
+  void on_disconnect(std::uint32_t i) noexcept;
+  /// Asked again later; false: refused for good.
+  bool again_later(std::uint32_t i, const char* what, mqttsn::return_code code) noexcept;
+  template <class Message> void say(std::uint32_t i, const Message& m) noexcept;
+  void send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept;
+  void arm(std::uint32_t i) noexcept;
+
+  [[nodiscard]] bool is_publisher(std::uint32_t i) const noexcept {
+    return i < options_.shape.publishers;
+  }
+  [[nodiscard]] std::uint32_t subscriber_of(std::uint32_t i) const noexcept {
+    return i - options_.shape.publishers;
+  }
+  [[nodiscard]] net::endpoint endpoint_of(std::uint32_t i) const noexcept;
+  /// Topics' names, and short ones at QoS -1.
+  std::string_view topic_name(std::uint32_t topic, std::span<char> room) const noexcept;
+  [[nodiscard]] std::uint32_t topic_of_name(std::string_view name) const noexcept;
+  std::string_view client_id(std::uint32_t i, std::span<char> room) const noexcept;
+
+  options options_;
+  ledger& ledger_;
+  ledger_file* file_;
+  int signal_fd_;
+  rte_mempool* pool_ = nullptr;
+  std::unique_ptr<net::interface> interface_;
+  std::unique_ptr<net::link> link_;
+  double hz_ = 0, tick_ns_ = 0;
+  std::uint64_t start_tsc_ = 0, start_ns_ = 0;
+  std::uint64_t retry_tsc_ = 0, ping_tsc_ = 0;
+
+  std::vector<client> clients_;
+  std::vector<std::uint64_t> due_;   ///< by client: when to do something, TSC; 0: never
+  std::vector<topic_ids> ids_;       ///< by subscriber
+  std::vector<std::uint32_t> ready_; ///< publishers that may send: a ring
+  std::uint32_t ready_first_ = 0, ready_count_ = 0;
+  std::uint32_t timer_at_ = 0;
+
+  stage stage_ = stage::subscribing;
+  std::uint64_t now_ = 0;
+  std::uint64_t stage_tsc_ = 0, control_tsc_ = 0, progress_tsc_ = 0, heard_tsc_ = 0,
+                delivery_tsc_ = 0, publish_tsc_ = 0, publish_end_tsc_ = 0;
+  std::uint32_t open_next_ = 0, open_end_ = 0;
+  std::uint32_t opening_ = 0;     ///< clients that are neither away nor ready
+  std::uint32_t outstanding_ = 0; ///< publishers with an unacknowledged message
+  std::uint32_t leaving_ = 0;
+  double tokens_ = 0;
+  std::uint64_t tokens_tsc_ = 0;
+  std::uint64_t to_send_ = 0;
+  bool stop_ = false;
+  bool stalled_ = false;
+  tally reported_;
+  std::uint64_t report_tsc_ = 0, report_due_ = 0, ledger_due_ = 0;
+  outcome outcome_;
+  latencies to_ack_, to_delivery_;
+};
+
+} // namespace chainring::gen

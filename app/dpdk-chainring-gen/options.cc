@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "net/port.h"
+
+namespace chainring::gen {
+
+namespace {
+
+constexpr std::uint32_t clients_max = 1'000'000;
+/// Two characters of this alphabet are a short topic name (QoS -1).
+constexpr std::uint32_t short_topics_max = 62 * 62;
+constexpr std::uint32_t publish_overhead = net::udp_ip_overhead + 9;
+constexpr double seconds_max = 1e9;
+
+std::string text_of(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", v);
+  return text;
+}
+
+template <class T>
+CLI::Option* number(CLI::App& a, const char* name, T& to, double low, double high,
+                    const char* text) {
+  return a.add_option(name, to, text)
+      ->check(CLI::Range(low, high, text_of(low) + " to " + text_of(high)))
+      ->capture_default_str();
+}
+
+void refuse(const char* argument, const std::string& why) {
+  throw CLI::ValidationError(argument, why);
+}
+
+std::uint64_t digits(const char* argument, const std::string& text, const std::string& expected) {
+  if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos)
+    refuse(argument, "'" + text + "': expected " + expected);
+  return std::stoull(text);
+}
+
+void parse_payload(const std::string& text, std::uint32_t mtu, shape& s) {
+  const std::uint32_t most = mtu - publish_overhead;
+  const std::string expected = "octets, or a range MIN-MAX of them, from " +
+                               std::to_string(payload_size_min) + " to " + std::to_string(most) +
+                               " (--mtu " + std::to_string(mtu) + ")";
+  const std::size_t dash = text.find('-');
+  const auto low = digits("--payload", text.substr(0, dash), expected);
+  const auto high =
+      dash == std::string::npos ? low : digits("--payload", text.substr(dash + 1), expected);
+  if (low < payload_size_min || high > most || low > high)
+    refuse("--payload", "'" + text + "': expected " + expected);
+  s.payload_min = static_cast<std::uint32_t>(low);
+  s.payload_max = static_cast<std::uint32_t>(high);
+}
+
+void parse_broker(const std::string& text, net::endpoint& to) {
+  const std::size_t colon = text.find(':');
+  auto address = net::parse_ipv4(text.substr(0, colon));
+  if (!address) refuse("--broker", address.error().message);
+  to.ipv4 = *address;
+  to.port = 10000;
+  if (colon == std::string::npos) return;
+  const auto port = digits("--broker", text.substr(colon + 1), "a UDP port from 1 to 65535");
+  if (port < 1 || port > 65535)
+    refuse("--broker", "port " + text.substr(colon + 1) + ": expected 1 to 65535");
+  to.port = static_cast<std::uint16_t>(port);
+}
+
+const char* const footer =
+    "Exit status: 0 the contract held: every acknowledged message reached every subscriber of its\n"
+    "topic, whole, and nothing unknown came; 1 it is broken: messages lost, corrupted, or "
+    "delivered\n"
+    "to some of their subscribers only; 2 wrong arguments, or the port or a file failed; 3 not "
+    "known:\n"
+    "the broker did not answer, or went away before all was delivered.\n"
+    "The first SIGINT or SIGTERM ends publishing, the second the wait for what is outstanding.";
+
+/// What arguments need of each other.
+void check_together(const options& o, bool fan_out, bool subscribers) {
+  const shape& s = o.shape;
+  if (s.qos == 2) refuse("--qos", "the broker does not serve QoS 2 yet: expected -1, 0 or 1");
+  if (fan_out && (subscribers || s.wildcard))
+    refuse("--fan-out", "it says how many --subscribers there are: give one of them, and no "
+                        "--wildcard");
+  if (s.qos == -1 && s.topics > short_topics_max)
+    refuse("--topics", "at QoS -1 topics have two characters: expected 1 to " +
+                           std::to_string(short_topics_max));
+  if (s.prefix.empty() || s.prefix.size() > 10 ||
+      s.prefix.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
+                                 "-") != std::string::npos)
+    refuse("--prefix", "'" + s.prefix + "': expected 1 to 10 letters, digits, '_', '.' or '-'");
+  if (s.publishers + s.subscribers == 0)
+    refuse("--publishers", "there are no clients: give publishers or subscribers");
+  if (o.phase != phase::all && s.clean)
+    refuse("--clean", "the broker forgets clean sessions between phases: expected --phase all");
+  if (o.phase == phase::collect && !o.resume)
+    refuse("--phase", "collect goes on from a ledger: add --resume");
+  if (o.phase != phase::all && o.ledger_path.empty())
+    refuse("--phase", "phases but 'all' hand over in a ledger: add --ledger FILE");
+  if (o.resume && o.ledger_path.empty()) refuse("--resume", "say from what: add --ledger FILE");
+  if (o.source_port + o.source_ports - 1 > 65535)
+    refuse("--source-ports", "they start at " + std::to_string(o.source_port) + ": expected 1 to " +
+                                 std::to_string(65536 - o.source_port));
+}
+
+} // namespace
+
+parsed parse(int argc, char** argv, options& o) {
+  CLI::App a{"Emulates MQTT-SN clients on a DPDK port, and judges the broker by what it delivers.\n"
+             "Usage: dpdk-chainring-gen [EAL arguments] -- [arguments below]"};
+  a.name("dpdk-chainring-gen [EAL arguments] --");
+  a.footer(footer);
+  a.set_version_flag("--version", "dpdk-chainring-gen " CHAINRING_VERSION);
+  std::string broker, address, gateway, payload = "64", phase_text = "all", idle = "yield";
+  std::uint32_t fan_out = 0;
+  shape& s = o.shape;
+
+  a.add_option("--broker", broker, "The broker's IPv4 address, and its UDP port if not 10000")
+      ->required();
+  a.add_option("--address", address, "Our first IPv4 address and prefix length, as 192.0.2.100/24")
+      ->required();
+  a.add_option("--gateway", gateway, "Next hop to a broker off the link");
+  number(a, "--port", o.port_id, 0, 1023, "DPDK port");
+  number(a, "--source-port", o.source_port, 1, 65535, "UDP port of the first client of an address");
+  number(a, "--source-ports", o.source_ports, 1, 65535,
+         "Clients an address; more of them take the next address");
+  number(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet, octets");
+  a.add_flag("--partial-checksums", o.partial_checksums,
+             "Take UDP datagrams whose checksum a veth or bridge peer left to hardware");
+
+  auto* publishers = number(a, "-p,--publishers", s.publishers, 0, clients_max, "Publishers");
+  auto* subscribers = number(a, "-s,--subscribers", s.subscribers, 0, clients_max, "Subscribers");
+  auto* topics = number(a, "-t,--topics", s.topics, 1, clients_max,
+                        "Topics: client number N uses topic N % TOPICS");
+  auto* fan = number(a, "--fan-out", fan_out, 1, clients_max,
+                     "Subscribers a topic, instead of --subscribers");
+  auto* wildcard =
+      a.add_flag("--wildcard", s.wildcard, "Every subscriber subscribes to all topics");
+  auto* clean = a.add_flag("--clean", s.clean, "Clean sessions (durable ones otherwise)");
+  auto* qos = number(a, "-q,--qos", s.qos, -1, 2, "QoS of messages and subscriptions");
+  auto* sizes = a.add_option("--payload", payload, "Octets of a message: SIZE or MIN-MAX")
+                    ->capture_default_str();
+  auto* seed =
+      a.add_option("--seed", s.seed, "Sizes of the messages follow from it")->capture_default_str();
+  auto* prefix =
+      a.add_option("--prefix", s.prefix, "Of client ids and topics")->capture_default_str();
+
+  a.add_option("--phase", phase_text,
+               "all; or subscribe, publish, collect one after the other, each with --ledger")
+      ->check(CLI::IsMember({"all", "subscribe", "publish", "collect"}))
+      ->capture_default_str();
+  number(a, "-r,--rate", o.rate, 0, 1e9, "Messages a second from all publishers; 0: flat out");
+  number(a, "-n,--count", o.count, 0, 1e12, "Messages in all; 0: no limit");
+  number(a, "--duration", o.duration_s, 0, seconds_max, "Seconds to publish; 0: no limit");
+  number(a, "--drain-timeout", o.drain_timeout_s, 0.1, seconds_max,
+         "Seconds without any progress before giving up; more than the broker's retry interval");
+  number(a, "--retry-interval", o.retry_interval_s, 0.01, 3600,
+         "Seconds before a message is sent again, and between pings");
+  number(a, "--report-interval", o.report_interval_s, 0.1, seconds_max, "Seconds between reports");
+  number(a, "--window", o.window, 0, 1e9,
+         "Messages a publisher may have undelivered; 0: as many as the count needs");
+  a.add_option("--ledger", o.ledger_path,
+               "File for the ledger: written at the end and at each report");
+  a.add_flag("--resume", o.resume, "Go on from the ledger: what it owes is expected");
+  a.add_flag("--json", o.json, "The final report as one line of JSON, too");
+  a.add_option("--idle", idle, "What a loop without work does: poll, yield, sleep")
+      ->check(CLI::IsMember({"poll", "yield", "sleep"}))
+      ->capture_default_str();
+
+  try {
+    a.parse(argc, argv);
+    parse_broker(broker, o.broker);
+    auto own = net::parse_ipv4_prefix(address);
+    if (!own) refuse("--address", own.error().message);
+    o.address = *own;
+    if (!gateway.empty()) {
+      auto hop = net::parse_ipv4(gateway);
+      if (!hop) refuse("--gateway", hop.error().message);
+      o.gateway = *hop;
+    }
+    parse_payload(payload, o.mtu, s);
+    o.phase = phase_text == "all"         ? phase::all
+              : phase_text == "subscribe" ? phase::subscribe
+              : phase_text == "publish"   ? phase::publish
+                                          : phase::collect;
+    check_together(o, fan->count() != 0, subscribers->count() != 0);
+    if (fan->count() != 0) {
+      const std::uint64_t n = std::uint64_t{fan_out} * s.topics;
+      if (n > clients_max)
+        refuse("--fan-out", "that makes " + std::to_string(n) + " subscribers: expected at most " +
+                                std::to_string(clients_max));
+      s.subscribers = static_cast<std::uint32_t>(n);
+    }
+  } catch (const CLI::ParseError& e) {
+    const int code = a.exit(e);
+    return {false, code == 0 ? 0 : 2};
+  }
+  o.idle = parse_idle_mode(idle).value();
+  const auto note = [&](const CLI::Option* option, const char* name) {
+    if (option->count() != 0) o.given.insert(name);
+  };
+  note(publishers, "--publishers");
+  note(subscribers, "--subscribers");
+  note(topics, "--topics");
+  note(fan, "--fan-out");
+  note(wildcard, "--wildcard");
+  note(clean, "--clean");
+  note(qos, "--qos");
+  note(sizes, "--payload");
+  note(seed, "--seed");
+  note(prefix, "--prefix");
+  return {true, 0};
+}
+
+result<void> adopt_shape(options& o, const shape& of) {
+  const shape& s = o.shape;
+  const auto differs = [&](const char* name) -> bool {
+    const std::string n = name;
+    if (n == "--publishers") return s.publishers != of.publishers;
+    if (n == "--subscribers" || n == "--fan-out") return s.subscribers != of.subscribers;
+    if (n == "--topics") return s.topics != of.topics;
+    if (n == "--wildcard") return s.wildcard != of.wildcard;
+    if (n == "--clean") return s.clean != of.clean;
+    if (n == "--qos") return s.qos != of.qos;
+    if (n == "--payload") return s.payload_min != of.payload_min || s.payload_max != of.payload_max;
+    if (n == "--seed") return s.seed != of.seed;
+    return s.prefix != of.prefix;
+  };
+  for (const std::string& name : o.given)
+    if (differs(name.c_str()))
+      return error{errc::invalid_argument,
+                   name + ": the ledger " + o.ledger_path +
+                       " was begun with another value; leave it out, or begin another ledger"};
+  if (of.payload_max + publish_overhead > o.mtu)
+    return error{errc::invalid_argument,
+                 "--mtu " + std::to_string(o.mtu) + ": the ledger's messages have up to " +
+                     std::to_string(of.payload_max) + " octets: expected " +
+                     std::to_string(of.payload_max + publish_overhead) + " or more"};
+  o.shape = of;
+  return {};
+}
+
+} // namespace chainring::gen
