@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a link answers and builds, in hexadecimal, for a script that knows better:
+//   arrive HEX              frames sent because of this one, or "datagram HEX" with its payload,
+//                           or "dropped REASON"; several are separated by spaces
+//   send IPV4 PORT HEX      the frame this payload goes out in
+//   mac                     the port's own
+// IPV4 and PORT are numbers. One answer a line.
+#include <iostream>
+#include <rte_eal.h>
+#include <sstream>
+
+#include "frames.h"
+
+using namespace chainring;
+using namespace chainring::net;
+
+namespace {
+
+std::string hex(const test::octets& o) {
+  std::string s;
+  for (const std::uint8_t b : o) {
+    s += "0123456789abcdef"[b >> 4];
+    s += "0123456789abcdef"[b & 15];
+  }
+  return s;
+}
+
+test::octets unhex(const std::string& s) {
+  test::octets o;
+  for (std::size_t i = 0; i + 1 < s.size(); i += 2)
+    o.push_back(static_cast<std::uint8_t>(std::stoul(s.substr(i, 2), nullptr, 16)));
+  return o;
+}
+
+std::string answer(const std::string& line, net::link& l, const test::ring_port& device) {
+  std::istringstream in(line);
+  std::string what, text;
+  in >> what;
+  std::array<datagram, 64> got;
+  if (what == "mac") return hex(test::mac_octets(l.on().device.mac()));
+  if (what == "send") {
+    endpoint to;
+    in >> to.ipv4 >> to.port >> text;
+    if (l.send(test::mbuf(unhex(text)), to, 0, rte_rdtsc()) != send_status::queued)
+      return "not queued";
+  } else if (what == "arrive") {
+    in >> text;
+    const std::uint64_t before = l.drops().total();
+    std::array<std::uint64_t, drop_reason_count> counts{};
+    for (std::size_t i = 0; i < counts.size(); ++i)
+      counts[i] = l.drops()[static_cast<drop_reason>(i)];
+    rte_mbuf* m = test::exact_mbuf(unhex(text));
+    if (l.process(std::span(&m, 1), got, rte_rdtsc()) == 1) {
+      const auto p = got[0].view.payload;
+      test::octets o(p.size());
+      if (!o.empty()) std::memcpy(o.data(), p.data(), o.size());
+      rte_pktmbuf_free(got[0].frame);
+      return "datagram " + hex(o);
+    }
+    for (std::size_t i = 0; i < counts.size() && l.drops().total() != before; ++i)
+      if (l.drops()[static_cast<drop_reason>(i)] != counts[i])
+        return std::string("dropped ") + to_string(static_cast<drop_reason>(i));
+  } else {
+    return "?";
+  }
+  (void)l.pump(rte_rdtsc());
+  std::string all;
+  for (const test::octets& o : device.all_left())
+    all += (all.empty() ? "" : " ") + hex(o);
+  return all;
+}
+
+} // namespace
+
+int main() {
+  const char* eal[] = {"net_frames", "--no-huge", "--no-pci", "--no-shconf",   "-m",
+                       "64",         "-l",        "0",        "--no-telemetry"};
+  if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 2;
+  int status = 0;
+  {
+    const test::ring_port device;
+    interface_config c = test::configuration();
+    c.port_id = device.id();
+    auto on = open_interface(c, {.pool = test::pool()});
+    if (!on) return 2;
+    link_options o;
+    o.pool = test::pool();
+    auto l = net::link::create(**on, o);
+    if (!l) return 2;
+    std::string line;
+    while (std::getline(std::cin, line))
+      std::cout << answer(line, **l, device) << std::endl;
+    l->reset();
+    on->reset();
+    if (!test::all_back()) status = 1;
+  }
+  rte_eal_cleanup();
+  return status;
+}
