@@ -60,9 +60,14 @@ bool broker_worker::impl::take_inbox() noexcept {
   while (inbox.woken.pop(&n)) {
     any = true;
     session& s = shared.sessions[n];
-    s.woken.exchange(false, std::memory_order_acq_rel);           // [W7] pairs with [W6]
+    s.woken.exchange(false, std::memory_order_acq_rel); // [W7] pairs with [W6]
+    // [W1] as seen with [W7]: whoever left it there for a later session saw that session's home.
+    if (s.home.load(std::memory_order_relaxed) != number) {
+      wake(n); // the number has been given away meanwhile, and what woke it may be for its new home
+      continue;
+    }
     const connection c = s.state.load(std::memory_order_relaxed); // [W1] own session
-    if (s.home.load(std::memory_order_relaxed) != number || c == connection::none) continue;
+    if (c == connection::none) continue;
     if (c == connection::disconnected) { // asked to drop, at most
       make_ready(s, n);
       continue;

@@ -119,6 +119,10 @@ void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep,
   // [W3] release: pairs with [W1].
   s.state.store(connection::none, std::memory_order_release);
   s.clean = false;
+  // Its number may be another worker's session at once: nothing here may still point at it.
+  if (s.ready) std::erase(ready, n);
+  if (s.dirty) std::erase(dirty, n);
+  s.ready = s.dirty = false;
   const std::lock_guard guard(shared.free_lock);
   shared.free_sessions.push_back(n);
 }
@@ -158,8 +162,8 @@ void broker_worker::impl::on_timer(std::uint32_t n) noexcept {
     ++count.sessions_lost;
     return end_connection(s, n);
   }
-  if (s.retry_tsc != 0 && now_tsc >= s.retry_tsc) retransmit(s, n);
-  if (s.state.load(std::memory_order_relaxed) == connection::active) arm(s, n); // [W1] own session
+  if (s.retry_tsc != 0 && now_tsc >= s.retry_tsc && !retransmit(s, n)) return;
+  arm(s, n);
 }
 
 } // namespace chainring

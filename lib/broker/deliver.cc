@@ -293,11 +293,12 @@ void broker_worker::impl::schedule_retry(session& s, std::uint32_t n) noexcept {
   if (s.timer_due == 0 || due < s.timer_due) arm(s, n);
 }
 
-void broker_worker::impl::retransmit(session& s, std::uint32_t n) noexcept {
+bool broker_worker::impl::retransmit(session& s, std::uint32_t n) noexcept {
   s.retry_tsc = 0;
   if (s.retries >= config.retries_max) {
     ++count.sessions_lost;
-    return end_connection(s, n);
+    end_connection(s, n);
+    return false;
   }
   ++s.retries;
   if (s.phase == session::exchange::registering) {
@@ -312,6 +313,7 @@ void broker_worker::impl::retransmit(session& s, std::uint32_t n) noexcept {
   } else {
     make_ready(s, n);
   }
+  return true;
 }
 
 } // namespace chainring

@@ -23,7 +23,8 @@ std::uint32_t hash_text(std::string_view s, std::uint32_t seed = 0) noexcept {
 std::vector<std::uint32_t> free_list(std::uint32_t count, std::uint32_t first = 0) {
   std::vector<std::uint32_t> list;
   list.reserve(count);
-  for (std::uint32_t i = count; i > first; --i) list.push_back(i - 1);
+  for (std::uint32_t i = count; i > first; --i)
+    list.push_back(i - 1);
   return list;
 }
 
@@ -49,13 +50,15 @@ std::string_view next_level(std::string_view& rest, bool& last) noexcept {
 
 struct filter_index::writer_guard {
   explicit writer_guard(filter_index& i) noexcept : index(i), one_writer(i.writer_) {
-    for (unsigned r = 0; r < index.reader_count_; ++r) acquire(index.readers_[r]);
+    for (unsigned r = 0; r < index.reader_count_; ++r)
+      acquire(index.readers_[r]);
   }
   ~writer_guard() {
     // [F2] release: pairs with [F1]. Before the locks are freed, so that a reader that matches
     // with the change in place can already see that older matches are out of date.
     index.version_.fetch_add(1, std::memory_order_release);
-    for (unsigned r = index.reader_count_; r-- > 0;) release(index.readers_[r]);
+    for (unsigned r = index.reader_count_; r-- > 0;)
+      release(index.readers_[r]);
   }
   writer_guard(const writer_guard&) = delete;
   writer_guard& operator=(const writer_guard&) = delete;
@@ -66,7 +69,8 @@ struct filter_index::writer_guard {
 void filter_index::acquire(reader_lock& lock) noexcept {
   idle_policy policy;
   // [F3] acquire: pairs with [F4]. Without it a match could follow links half made.
-  while (lock.held.exchange(true, std::memory_order_acquire)) policy.idle();
+  while (lock.held.exchange(true, std::memory_order_acquire))
+    policy.idle();
 }
 
 void filter_index::release(reader_lock& lock) noexcept {
@@ -78,11 +82,10 @@ filter_index::filter_index(const filter_index_options& o)
     : pieces_(o.filters_max * 2 + o.levels_max), filters_(o.filters_max),
       subscriptions_(o.subscriptions_max), nodes_(o.levels_max + 1),
       filter_buckets_(std::bit_ceil(o.filters_max), none),
-      node_buckets_(std::bit_ceil(o.levels_max), none),
-      session_heads_(o.sessions_max, none), session_counts_(o.sessions_max),
+      node_buckets_(std::bit_ceil(o.levels_max), none), session_heads_(o.sessions_max, none),
+      session_counts_(o.sessions_max),
       free_pieces_(free_list(static_cast<std::uint32_t>(pieces_.size()))),
-      free_filters_(free_list(o.filters_max)),
-      free_subscriptions_(free_list(o.subscriptions_max)),
+      free_filters_(free_list(o.filters_max)), free_subscriptions_(free_list(o.subscriptions_max)),
       free_nodes_(free_list(o.levels_max + 1, 1)),
       readers_(std::make_unique<reader_lock[]>(o.readers)), reader_count_(o.readers) {}
 
@@ -103,7 +106,8 @@ bool filter_index::set_text(text& to, std::string_view from) noexcept {
 }
 
 void filter_index::free_text(text& t) noexcept {
-  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next) free_pieces_.push_back(p);
+  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next)
+    free_pieces_.push_back(p);
   t = {};
 }
 
@@ -116,7 +120,8 @@ bool filter_index::same(const text& t, std::string_view s) const noexcept {
   return true;
 }
 
-std::uint32_t filter_index::find_filter(std::string_view filter, std::uint32_t hash) const noexcept {
+std::uint32_t filter_index::find_filter(std::string_view filter,
+                                        std::uint32_t hash) const noexcept {
   std::uint32_t f = filter_buckets_[hash & (filter_buckets_.size() - 1)];
   while (f != none && !(filters_[f].hash == hash && same(filters_[f].name, filter)))
     f = filters_[f].next_in_bucket;
@@ -186,7 +191,8 @@ void filter_index::prune(std::uint32_t n) noexcept {
       parent.hash = none;
     } else {
       std::uint32_t* link = &node_buckets_[node.bucket];
-      while (*link != n) link = &nodes_[*link].next_in_bucket;
+      while (*link != n)
+        link = &nodes_[*link].next_in_bucket;
       *link = node.next_in_bucket;
       --parent.children;
       free_text(node.level);
@@ -231,7 +237,8 @@ filter_index::status filter_index::add(std::string_view filter, std::uint32_t se
     if (made.node != none) nodes_[made.node].filter = f;
   }
   const std::uint32_t s = take(free_subscriptions_);
-  subscriptions_[s] = {session, filters_[f].first_subscription, f, session_heads_[session], options};
+  subscriptions_[s] = {session, filters_[f].first_subscription, f, session_heads_[session],
+                       options};
   filters_[f].first_subscription = s;
   session_heads_[session] = s;
   ++session_counts_[session];
@@ -250,14 +257,16 @@ bool filter_index::remove(std::string_view filter, std::uint32_t session) noexce
   const std::uint32_t s = *link;
   *link = subscriptions_[s].next;
   link = &session_heads_[session];
-  while (*link != s) link = &subscriptions_[*link].next_of_session;
+  while (*link != s)
+    link = &subscriptions_[*link].next_of_session;
   *link = subscriptions_[s].next_of_session;
   --session_counts_[session];
   free_subscriptions_.push_back(s);
   if (filters_[f].first_subscription != none) return true;
 
   std::uint32_t* bucket = &filter_buckets_[hash & (filter_buckets_.size() - 1)];
-  while (*bucket != f) bucket = &filters_[*bucket].next_in_bucket;
+  while (*bucket != f)
+    bucket = &filters_[*bucket].next_in_bucket;
   *bucket = filters_[f].next_in_bucket;
   if (const std::uint32_t node = filters_[f].node; node != none) {
     nodes_[node].filter = none;
@@ -321,7 +330,8 @@ std::size_t filter_index::copy_text(const text& t, char* to) const noexcept {
   return t.length;
 }
 
-// Only the session's home changes its subscriptions, so the name stays good after the lock is freed.
+// Only the session's home changes its subscriptions, so the name stays good after the lock is
+// freed.
 std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexcept {
   const std::lock_guard guard(writer_);
   const std::uint32_t s = session_heads_[session];

@@ -26,8 +26,7 @@ void broker_worker::impl::register_topic(session& s, std::uint32_t n, client_add
     return answer(0, mqttsn::return_code::not_supported);
   }
   const std::uint32_t topic = topics.intern(m.topic);
-  const std::uint32_t r =
-      topic == none ? none : topics.register_topic(n, s.registrations, topic);
+  const std::uint32_t r = topic == none ? none : topics.register_topic(n, s.registrations, topic);
   if (r == none) {
     ++count.refused_congestion;
     return answer(0, mqttsn::return_code::congestion);
@@ -78,7 +77,9 @@ void broker_worker::impl::subscribe(session& s, std::uint32_t n, client_address 
       return mqttsn::encode_suback(
           b, {.flags = mqttsn::flags{}.with_qos(
                   code == mqttsn::return_code::accepted ? qos : mqttsn::qos_level::zero),
-              .topic_id = id, .msg_id = m.msg_id, .code = code});
+              .topic_id = id,
+              .msg_id = m.msg_id,
+              .code = code});
     });
   };
   if (qos == mqttsn::qos_level::two) return answer(0, mqttsn::return_code::not_supported);
@@ -90,8 +91,8 @@ void broker_worker::impl::subscribe(session& s, std::uint32_t n, client_address 
     if (name == nullptr) return answer(m.topic_id, mqttsn::return_code::invalid_topic_id);
     filter = *name;
   }
-  const bool valid = type == mqttsn::topic_id_type::normal ? valid_topic_filter(filter)
-                                                           : valid_topic_name(filter);
+  const bool valid =
+      type == mqttsn::topic_id_type::normal ? valid_topic_filter(filter) : valid_topic_name(filter);
   if (!valid || filter.size() > topic_length_max)
     return answer(0, mqttsn::return_code::not_supported);
 
@@ -100,8 +101,7 @@ void broker_worker::impl::subscribe(session& s, std::uint32_t n, client_address 
     id = m.topic_id;
   } else if (type == mqttsn::topic_id_type::normal && !has_wildcard(filter)) {
     const std::uint32_t topic = topics.intern(filter);
-    const std::uint32_t r =
-        topic == none ? none : topics.register_topic(n, s.registrations, topic);
+    const std::uint32_t r = topic == none ? none : topics.register_topic(n, s.registrations, topic);
     if (r == none) return answer(0, mqttsn::return_code::congestion);
     topics.at(r).known = true; // SUBACK says it
     id = topics.at(r).id;
@@ -131,9 +131,8 @@ void broker_worker::impl::unsubscribe(session& s, std::uint32_t n, client_addres
   if (m.flags.topic_type() == mqttsn::topic_id_type::predefined)
     if (const std::string* name = predefined(m.topic_id)) filter = *name;
   if (!filter.empty()) remove_subscription(s, n, filter);
-  reply(from, 4, [&](std::span<std::byte> b) {
-    return mqttsn::encode_unsuback(b, {.msg_id = m.msg_id});
-  });
+  reply(from, 4,
+        [&](std::span<std::byte> b) { return mqttsn::encode_unsuback(b, {.msg_id = m.msg_id}); });
 }
 
 } // namespace chainring

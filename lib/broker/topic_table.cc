@@ -65,7 +65,8 @@ std::uint32_t topic_table::intern(std::string_view name) noexcept {
 void topic_table::remove_topic(std::uint32_t topic) noexcept {
   topic_entry& e = topics_[topic];
   std::uint32_t* link = &name_buckets_[e.hash & (name_buckets_.size() - 1)];
-  while (*link != topic) link = &topics_[*link].next_in_bucket;
+  while (*link != topic)
+    link = &topics_[*link].next_in_bucket;
   *link = e.next_in_bucket;
   e.used = false;
   free_topics_.push_back(topic);
@@ -96,8 +97,7 @@ std::span<const subscriber> topic_table::subscribers(std::uint32_t topic, filter
   filters.match(reader, name(topic), [&](subscriber s) noexcept { scratch_.push_back(s); });
   // Each session once, with its highest QoS: the delivery bits hold the QoS lowest.
   std::ranges::sort(scratch_, [](const subscriber& a, const subscriber& b) {
-    return a.session != b.session ? a.session < b.session
-                                  : (a.options & 3) > (b.options & 3);
+    return a.session != b.session ? a.session < b.session : (a.options & 3) > (b.options & 3);
   });
   const auto doubles = std::ranges::unique(
       scratch_, [](const subscriber& a, const subscriber& b) { return a.session == b.session; });
@@ -120,8 +120,7 @@ std::uint32_t topic_table::id_bucket(std::uint32_t session, std::uint16_t id) co
   return mix(session, id) & static_cast<std::uint32_t>(id_buckets_.size() - 1);
 }
 
-std::uint32_t topic_table::topic_bucket(std::uint32_t session,
-                                        std::uint32_t topic) const noexcept {
+std::uint32_t topic_table::topic_bucket(std::uint32_t session, std::uint32_t topic) const noexcept {
   return mix(topic, session) & static_cast<std::uint32_t>(topic_buckets_.size() - 1);
 }
 
@@ -170,13 +169,16 @@ std::uint32_t topic_table::register_topic(std::uint32_t session, std::uint32_t& 
 void topic_table::forget(std::uint32_t& list, std::uint32_t r) noexcept {
   registration& gone = registrations_[r];
   std::uint32_t* link = &list;
-  while (*link != r) link = &registrations_[*link].next_of_session;
+  while (*link != r)
+    link = &registrations_[*link].next_of_session;
   *link = gone.next_of_session;
   link = &id_buckets_[id_bucket(gone.session, gone.id)];
-  while (*link != r) link = &registrations_[*link].next_by_id;
+  while (*link != r)
+    link = &registrations_[*link].next_by_id;
   *link = gone.next_by_id;
   link = &topic_buckets_[topic_bucket(gone.session, gone.topic)];
-  while (*link != r) link = &registrations_[*link].next_by_topic;
+  while (*link != r)
+    link = &registrations_[*link].next_by_topic;
   *link = gone.next_by_topic;
   --topics_[gone.topic].references;
   gone = registration{};
@@ -185,7 +187,8 @@ void topic_table::forget(std::uint32_t& list, std::uint32_t r) noexcept {
 }
 
 void topic_table::forget_all(std::uint32_t& list) noexcept {
-  while (list != none) forget(list, list);
+  while (list != none)
+    forget(list, list);
 }
 
 } // namespace chainring

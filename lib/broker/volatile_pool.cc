@@ -15,7 +15,9 @@
 
 namespace chainring {
 
-void value_ring::freer::operator()(rte_ring* r) const noexcept { std::free(r); }
+void value_ring::freer::operator()(rte_ring* r) const noexcept {
+  std::free(r);
+}
 
 value_ring::value_ring(std::uint32_t capacity, unsigned element_size, unsigned flags)
     : element_size_(element_size) {
@@ -35,7 +37,9 @@ bool value_ring::push(const void* value) noexcept {
 bool value_ring::pop(void* value) noexcept {
   return rte_ring_dequeue_elem(ring_.get(), value, element_size_) == 0;
 }
-bool value_ring::empty() const noexcept { return rte_ring_empty(ring_.get()) != 0; }
+bool value_ring::empty() const noexcept {
+  return rte_ring_empty(ring_.get()) != 0;
+}
 
 volatile_pool::volatile_pool(std::uint32_t messages, std::size_t payload_max)
     : payload_max_(payload_max), stride_(align_up(topic_length_max + payload_max, cacheline_size)),

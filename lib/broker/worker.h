@@ -99,7 +99,8 @@ struct broker_worker::impl {
   void connect(client_address from, const mqttsn::connect& m) noexcept;
   void disconnect(session& s, std::uint32_t number, client_address from,
                   const mqttsn::disconnect& m) noexcept;
-  /// The connection is over; what a clean session leaves is deleted.
+  /// The connection is over; what a clean session leaves is deleted, and its number may be another
+  /// worker's at once: the caller does not touch the session any more.
   void end_connection(session& s, std::uint32_t number) noexcept;
   /// Subscriptions and queue of the session are gone, durably; the session itself as well if asked.
   void wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
@@ -161,7 +162,8 @@ struct broker_worker::impl {
                     message_cursor payload) noexcept;
   void puback_in(session& s, std::uint32_t number, const mqttsn::puback& m) noexcept;
   void finish_delivery(session& s, std::uint32_t number) noexcept;
-  void retransmit(session& s, std::uint32_t number) noexcept;
+  /// False: it was the last try, and the session may be another worker's by now.
+  bool retransmit(session& s, std::uint32_t number) noexcept;
   void schedule_retry(session& s, std::uint32_t number) noexcept;
 };
 

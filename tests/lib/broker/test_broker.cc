@@ -239,6 +239,69 @@ TEST_P(Broker, SurvivesAnyBytes) {
   b->settle();
 }
 
+// A session's number is used again by whoever connects next, perhaps at another worker; what the
+// former home still had of it must not keep the new one from hearing of its messages.
+class BrokerHomes : public Broker {
+ protected:
+  std::string id_at(unsigned home, int from = 0) {
+    for (int i = from;; ++i) {
+      const std::string id = "client" + std::to_string(i);
+      if (b->broker->home_of(1, encode(sn::connect{.client_id = id})) == home) return id;
+    }
+  }
+  void connect_clean(client_address at, const std::string& id) {
+    b->send(at, sn::connect{.flags = sn::flags{}.with_clean(true), .client_id = id});
+  }
+  void subscribe(client_address at) {
+    b->send(at, sn::subscribe{
+                    .flags = sn::flags{}.with_qos(sn::qos_level::one), .msg_id = 1, .topic = "t"});
+  }
+  void publish(std::uint16_t id, std::uint16_t number) {
+    b->send(alice, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                               .topic_id = id,
+                               .msg_id = number});
+  }
+  bool heard(client_address at) {
+    bool any = false;
+    while (auto r = b->next(at))
+      any |= r->get<sn::publish>() != nullptr;
+    return any;
+  }
+  static constexpr client_address first = 900, second = 901;
+};
+
+TEST_P(BrokerHomes, ANumberThatMovesIsNotKeptFromItsNewHome) {
+  b->connect(alice, id_at(1), true);
+  const auto id = b->register_name(alice, "t");
+  connect_clean(first, id_at(0)); // home 0 has something to look at when it goes
+  b->send(first, sn::disconnect{});
+  connect_clean(second, id_at(1, 100));
+  subscribe(second);
+  publish(id, 1);
+  for (int i = 0; i < 3; ++i)
+    b->broker->worker(1).end_burst();
+  EXPECT_TRUE(heard(second)) << "its home does not look at it";
+}
+
+TEST_P(BrokerHomes, AWakeUpLeftForTheFormerHomeReachesTheNewOne) {
+  b->connect(alice, id_at(2), true);
+  const auto id = b->register_name(alice, "t");
+  b->connect(first, id_at(0), true);
+  b->subscribe(first, "t", sn::qos_level::one);
+  publish(id, 1);
+  b->broker->worker(2).end_burst(); // wakes it, and home 0 does not look yet
+  b->send(first, sn::disconnect{});
+  connect_clean(second, id_at(1, 100));
+  subscribe(second);
+  b->broker->worker(1).end_burst();
+  publish(id, 2);
+  b->broker->worker(2).end_burst();
+  b->settle();
+  EXPECT_TRUE(heard(second));
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, BrokerHomes, testing::Values(3u));
+
 TEST_P(Broker, FanOutTakesTwoDrainsWhateverItsWidth) {
   b->connect(alice, "alice", true);
   for (client_address c = 1000; c < 1040; ++c) {
