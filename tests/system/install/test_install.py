@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is installed can be used: programs say their version, headers compile alone with both
+compilers, a program builds with the shared and with the static library, the unit starts the broker.
+
+  test_install.py BUILD_DIR SOURCE_DIR VERSION MESON
+"""
+import concurrent.futures
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD, SOURCE, VERSION, MESON = sys.argv[1:5]
+HERE = os.path.dirname(os.path.abspath(__file__))
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-std=c++20"]
+HANG_S = 120  # only detects hangs
+
+
+def run(*command, **more):
+    """Standard output; whatever fails ends the test with both outputs."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, **more)
+    if done.returncode != 0:
+        raise SystemExit(f"{shlex.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def find(root, name):
+    found = [os.path.join(d, f) for d, _, files in os.walk(root) for f in files if f == name]
+    if len(found) != 1:
+        raise SystemExit(f"installed {len(found)} times: {name}")
+    return found[0]
+
+
+class Installed:
+    def __init__(self, scratch):
+        self.root = os.path.join(scratch, "root")
+        run(MESON, "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", self.root)
+        pc = find(self.root, "libchainring.pc")
+        self.libdir = os.path.dirname(os.path.dirname(pc))
+        text = open(pc).read()
+        self.prefix = re.search(r"^prefix=(.*)$", text, re.M).group(1)
+        # In place of installing into the system: where it would be found there, it is found here.
+        with open(pc, "w") as f:
+            f.write(text.replace(f"prefix={self.prefix}", f"prefix={self.root}{self.prefix}", 1))
+        self.environment = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc))
+        self.programs = os.path.join(self.root + self.prefix, "bin")
+        self.include = os.path.join(self.root + self.prefix, "include")
+
+    def flags(self, *arguments):
+        return run("pkg-config", *arguments, env=self.environment).split()
+
+
+def test_versions(i):
+    stated = open(os.path.join(SOURCE, "VERSION")).read().strip()
+    modversion = run("pkg-config", "--modversion", "libchainring", env=i.environment).strip()
+    said = {name: run(os.path.join(i.programs, name), "--version").strip()
+            for name in sorted(os.listdir(i.programs))}
+    for name in ("dpdk-chainring", "chainring-region", "chainring-client"):
+        if name not in said:
+            raise SystemExit(f"{name} is not installed")
+    wrong = {n: v for n, v in said.items() if v.split() != [n, stated]}
+    if wrong or modversion != stated or VERSION != stated:
+        raise SystemExit(f"VERSION {stated}, meson {VERSION}, pkg-config {modversion}, programs {said}")
+    print(f"version {stated}: VERSION, pkg-config, {', '.join(said)}")
+
+
+def strict(i):
+    """The compiler's flags with warnings for our headers and none for DPDK's."""
+    flags = i.flags("--cflags", "libchainring")
+    ours = f"-I{i.include}"
+    if ours not in flags:
+        raise SystemExit(f"pkg-config names no {ours}: {flags}")
+    return [f for f in (f if f == ours else re.sub("^-I", "-isystem", f) for f in flags)]
+
+
+def test_headers(i):
+    base = os.path.join(i.include, "chainring")
+    headers = sorted(os.path.relpath(os.path.join(d, f), i.include)
+                     for d, _, files in os.walk(base) for f in files)
+    for header in headers:
+        at = os.path.join(i.include, header)
+        for included in re.findall(r'^\s*#\s*include\s+"([^"]+)"', open(at).read(), re.M):
+            if not os.path.isfile(os.path.join(os.path.dirname(at), included)):
+                raise SystemExit(f'{header} includes "{included}", which is not installed')
+    flags = strict(i)
+
+    def alone(job):
+        compiler, header = job
+        run(compiler, *WARNINGS, *flags, "-fsyntax-only", "-x", "c++", "-", input=f"#include <{header}>\n")
+
+    jobs = [(c, h) for c in ("g++", "clang++-19") for h in headers]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(alone, jobs))
+    print(f"{len(headers)} headers, each alone with g++ and clang++-19")
+
+
+def test_library(i, scratch):
+    compile = ["g++", *WARNINGS, "-O1", *strict(i)]
+    shared = i.flags("--libs", "libchainring")
+    # As docs/guides/library.md says it.
+    static = [*i.flags("--libs-only-L", "libchainring"), "-Wl,-Bstatic", "-lchainring", "-Wl,-Bdynamic",
+              *i.flags("--libs", "libdpdk", "libpmem"), "-pthread"]
+    at = lambda name: os.path.join(scratch, name)
+    sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
+               "drivers": os.path.join(HERE, "drivers.cc")}
+    for name, source in sources.items():
+        run(*compile, source, "-o", at(f"{name}-shared"), *shared)
+        run(*compile, source, "-o", at(f"{name}-static"), *static)
+        if "libchainring" in run("ldd", at(f"{name}-static")):
+            raise SystemExit("the program meant to be static needs libchainring.so")
+    there = dict(os.environ, LD_LIBRARY_PATH=i.libdir)
+    for n, kind in enumerate(("shared", "static", "shared"), 1):
+        said = run(at(f"words-{kind}"), at("words.region"), env=there)
+        if not re.fullmatch(rf"run {n}, class (file|process)\n", said):
+            raise SystemExit(f"durable_words ({kind}), run {n}, says: {said}")
+    expected = None
+    for kind in ("shared", "static"):
+        said = run(at(f"drivers-{kind}"), scratch, env=there)
+        drivers = dict(line.split(": ", 1) for line in said.splitlines())
+        if not {"file", "hugetlb", "dax"} <= set(drivers):
+            raise SystemExit(f"drivers of the {kind} program: {said}")
+        for name in ("file", "hugetlb", "dax"):
+            if f"{scratch}/absent" not in drivers[name]:
+                raise SystemExit(f"driver {name} refuses without naming the path: {drivers[name]}")
+        if expected not in (None, said):
+            raise SystemExit(f"shared says:\n{expected}static says:\n{said}")
+        expected = said
+    print(f"durable_words shared and static; drivers in both: {', '.join(drivers)}")
+
+
+def test_unit(i, scratch):
+    """systemd's view of the unit, then its ExecStart by hand: start, ready, SIGTERM, closed."""
+    text = open(find(i.root, "chainring.service")).read()
+    exec_start = re.search(r"^ExecStart=(.*)$", text, re.M).group(1)
+    program = os.path.join(i.prefix, "bin", "dpdk-chainring")
+    if shlex.split(exec_start)[0] != program:
+        raise SystemExit(f"the unit starts {exec_start}, and {program} is what is installed")
+    if shutil.which("systemd-analyze"):
+        unit = os.path.join(scratch, "chainring.service")
+        with open(unit, "w") as f:
+            f.write(text.replace(program, i.root + program))
+        run("systemd-analyze", "verify", "--man=no", unit)
+        print("systemd-analyze verify: fine")
+    else:  # as far as one can see without it
+        for line in text.splitlines():
+            if line and not re.match(r"#|\[(Unit|Service|Install)\]$|[A-Z]\w*=", line):
+                raise SystemExit(f"not a unit's line: {line}")
+        print("no systemd-analyze here: the unit's lines have a unit's form, no more was checked")
+
+    args_file = re.search(r"^EnvironmentFile=(.*)$", text, re.M).group(1)
+    config = re.search(r"--config (\S+)", exec_start).group(1)
+    example = open(find(i.root, "eal.args")).read()
+    if not re.search(r"^EAL_ARGS=\S", example, re.M) or os.path.basename(args_file) != "eal.args":
+        raise SystemExit("the example eal.args does not set what the unit reads")
+    settings = open(find(i.root, os.path.basename(config))).read()
+    state = re.search(r"^StateDirectory=(.*)$", text, re.M).group(1)
+    if f'region = "/var/lib/{state}/' not in settings:
+        raise SystemExit("the example configuration keeps its region where the unit makes no directory")
+    own = os.path.join(scratch, "chainring.conf")
+    with open(own, "w") as f:
+        f.write(re.sub(r"^size = .*$", 'size = "64M"',
+                       settings.replace(f"/var/lib/{state}/", scratch + "/"), flags=re.M))
+    eal = (f"--lcores 0@0,1@0 --no-pci --no-huge -m 256 --no-telemetry --file-prefix crinst{os.getpid()} "
+           "--vdev=net_null0,no-rx=1")
+    command = []
+    for word in shlex.split(exec_start):
+        command += eal.split() if word == "$EAL_ARGS" else [word.replace(config, own).replace(program, i.root + program)]
+    for life in ("first", "second"):
+        log = os.path.join(scratch, f"log-{life}")
+        with open(log, "wb") as to:
+            broker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to, stderr=to)
+        try:
+            end = time.monotonic() + HANG_S
+            while "chainring: ready" not in open(log).read():
+                if broker.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"ExecStart by hand did not start:\n{open(log).read()}")
+                time.sleep(0.05)
+            broker.send_signal(signal.SIGTERM)
+            status = broker.wait(HANG_S)
+        finally:
+            if broker.poll() is None:
+                broker.kill()
+                broker.wait()
+        if status != 0 or "closed cleanly" not in open(log).read():
+            raise SystemExit(f"status {status} after SIGTERM:\n{open(log).read()}")
+        said = run(os.path.join(i.programs, "chainring-region"), "info", os.path.join(scratch, "region"))
+        if not re.search(r"^last closed +cleanly$", said, re.M):
+            raise SystemExit(f"the region is not clean:\n{said}")
+    print("ExecStart by hand: ready, SIGTERM, closed cleanly, twice")
+
+
+with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-install-") as scratch:
+    installed = Installed(scratch)
+    test_versions(installed)
+    test_library(installed, scratch)
+    test_unit(installed, scratch)
+    test_headers(installed)
