@@ -5,6 +5,7 @@
 #include <rte_mempool.h>
 #include <vector>
 
+#include "base/statistic.h"
 #include "broker/broker.h"
 #include "net/link.h"
 
@@ -25,7 +26,7 @@ class packet_transport final : public transport {
   /// Whether every link could take another burst of `packets`.
   [[nodiscard]] bool has_room(std::uint32_t packets) const noexcept;
   /// Datagrams given up for want of a buffer or of room.
-  [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
+  [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_.value(); }
 
  private:
   struct waiting {
@@ -38,7 +39,7 @@ class packet_transport final : public transport {
   std::size_t burst_max_;
   rte_mbuf* open_ = nullptr;
   net::endpoint open_to_;
-  std::uint64_t dropped_ = 0;
+  statistic dropped_;
 };
 
 } // namespace chainring::app

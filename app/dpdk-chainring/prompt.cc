@@ -18,6 +18,7 @@
 #include <cmdline_socket.h>
 
 #include "broker/store.h"
+#include "log.h"
 
 namespace chainring::app {
 
@@ -188,9 +189,18 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
   served = &s;
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
+  bool told = false; // that the region can no longer be written
   while (!quit) {
     std::fflush(stdout);
-    if (poll(fds, 2, -1) < 0) continue;
+    const int got = poll(fds, 2, 1000);
+    if (!told && s.broker().on().failed()) {
+      told = true;
+      CHAINRING_LOG(ERR, region,
+                    "region %s could not be written: nothing more is acknowledged; what was "
+                    "acknowledged is safe. See to the disk and start the broker again",
+                    s.settings().region.c_str());
+    }
+    if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) break;
     if ((fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
     char text[256];
