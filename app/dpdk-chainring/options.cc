@@ -45,7 +45,6 @@ template <class T> CLI::Option* number(CLI::App& a, const char* name, T& to, T l
 
 parsed parse(int argc, char** argv, options& o) {
   CLI::App a{"Durable MQTT-SN 1.2 broker on DPDK.\n"
-             "Usage: dpdk-chainring [EAL arguments] -- [arguments below]\n"
              "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
   a.name("dpdk-chainring [EAL arguments] --");
   a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
@@ -94,7 +93,8 @@ parsed parse(int argc, char** argv, options& o) {
                         "Topic ids in all of a worker's sessions");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
                         "QoS 0 messages on their way at one time");
-  number<std::uint8_t>(a, "--gateway-id", o.broker.gateway_id, 1, 255, "Id given in GWINFO");
+  std::uint32_t gateway_id = o.broker.gateway_id; // CLI11 takes 8-bit numbers for characters
+  number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Id given in GWINFO");
   a.add_option("--idle", idle, "What a loop without work does: poll (one thread a CPU only), yield, sleep")
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
@@ -121,6 +121,7 @@ parsed parse(int argc, char** argv, options& o) {
   if (!size.empty()) o.size = parse_size(size).value();
   if (!journal_size.empty()) o.journal_size = parse_size(journal_size).value();
   o.idle = parse_idle_mode(idle).value();
+  o.broker.gateway_id = static_cast<std::uint8_t>(gateway_id);
   o.broker.overflow = overflow == "reject"        ? overflow_policy::reject
                       : overflow == "drop-newest" ? overflow_policy::drop_newest
                                                   : overflow_policy::drop_oldest;
