@@ -2,6 +2,7 @@
 // Edges:
 //   [N1] acquire of an entry's word in find() <- [N2] release in learn(): nothing else hangs on it
 //   [N3] acquire of pending_ in poll()        <- [N4] release in hold(): somebody waits
+//   [N5] relaxed load of an age               <- [N6] relaxed store: hints that order nothing
 #include "net/arp.h"
 
 #include <algorithm>
@@ -39,10 +40,10 @@ struct guard {
 
 // Ages are hints for eviction and for asking again: nothing is ordered by them.
 std::uint32_t load_age(std::uint32_t& age) noexcept {
-  return std::atomic_ref(age).load(std::memory_order_relaxed);
+  return std::atomic_ref(age).load(std::memory_order_relaxed); // [N5]
 }
 void store_age(std::uint32_t& age, std::uint32_t value) noexcept {
-  std::atomic_ref(age).store(value, std::memory_order_relaxed);
+  std::atomic_ref(age).store(value, std::memory_order_relaxed); // [N6]
 }
 
 // Cycles or age units from `then` to `now`, which another lcore may have taken a little later: 0.

@@ -2,11 +2,11 @@
 /// Why a packet went no further, and how many did.
 #pragma once
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "../base/cacheline.h"
+#include "../base/statistic.h"
 
 namespace chainring::net {
 
@@ -59,30 +59,21 @@ inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(drop_r
 class alignas(cacheline_size) drop_counters {
  public:
   void count(drop_reason reason, std::uint64_t n = 1) noexcept {
-    auto& word = counts_[static_cast<std::size_t>(reason)];
-    store_counter(word, load_counter(word) + n);
+    counts_[static_cast<std::size_t>(reason)] += n;
   }
   [[nodiscard]] std::uint64_t operator[](drop_reason reason) const noexcept {
-    return load_counter(counts_[static_cast<std::size_t>(reason)]);
+    return counts_[static_cast<std::size_t>(reason)].value();
   }
   /// All but `none`.
   [[nodiscard]] std::uint64_t total() const noexcept {
     std::uint64_t sum = 0;
     for (std::size_t i = 1; i < drop_reason_count; ++i)
-      sum += load_counter(counts_[i]);
+      sum += counts_[i].value();
     return sum;
   }
 
  private:
-  // Statistics: nothing is ordered by them.
-  static std::uint64_t load_counter(const std::atomic<std::uint64_t>& word) noexcept {
-    return word.load(std::memory_order_relaxed);
-  }
-  static void store_counter(std::atomic<std::uint64_t>& word, std::uint64_t value) noexcept {
-    word.store(value, std::memory_order_relaxed);
-  }
-
-  std::array<std::atomic<std::uint64_t>, drop_reason_count> counts_{};
+  std::array<statistic, drop_reason_count> counts_{};
 };
 
 } // namespace chainring::net

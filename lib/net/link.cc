@@ -81,7 +81,7 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
                             std::uint64_t now_tsc) noexcept {
   std::uint16_t n = 0;
   CHAINRING_ASSERT(out.size() >= frames.size());
-  store_counter(frames_, load_counter(frames_) + frames.size());
+  frames_ += frames.size();
   for (rte_mbuf* frame : frames) {
     const packet_view v = classify(on_->filter, frame);
     switch (v.kind) {
@@ -112,7 +112,7 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     }
     rte_pktmbuf_free(frame);
   }
-  store_counter(datagrams_, load_counter(datagrams_) + n);
+  datagrams_ += n;
   poll_arp(now_tsc); // what waited for an address just learned goes before what is sent to it next
   return n;
 }

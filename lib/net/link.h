@@ -20,6 +20,7 @@
 #include <memory>
 #include <span>
 
+#include "../base/statistic.h"
 #include "arp.h"
 #include "build.h"
 #include "drop.h"
@@ -115,8 +116,8 @@ class link {
   [[nodiscard]] const tx_buffer& tx() const noexcept { return *tx_; }
   [[nodiscard]] const drop_counters& drops() const noexcept { return drops_; }
   /// Frames received, good and bad; UDP datagrams among them. Any thread may read them.
-  [[nodiscard]] std::uint64_t frames() const noexcept { return load_counter(frames_); }
-  [[nodiscard]] std::uint64_t datagrams() const noexcept { return load_counter(datagrams_); }
+  [[nodiscard]] std::uint64_t frames() const noexcept { return frames_.value(); }
+  [[nodiscard]] std::uint64_t datagrams() const noexcept { return datagrams_.value(); }
 
  private:
   link(interface& on, const link_options& options) noexcept;
@@ -134,14 +135,6 @@ class link {
   /// True where the frame was consumed.
   bool handle_arp(rte_mbuf* frame, const packet_view& view, std::uint64_t now_tsc) noexcept;
 
-  // Statistics: nothing is ordered by them.
-  static std::uint64_t load_counter(const std::atomic<std::uint64_t>& word) noexcept {
-    return word.load(std::memory_order_relaxed);
-  }
-  static void store_counter(std::atomic<std::uint64_t>& word, std::uint64_t value) noexcept {
-    word.store(value, std::memory_order_relaxed);
-  }
-
   interface* on_;
   link_options options_;
   endpoint own_;
@@ -149,8 +142,7 @@ class link {
   std::unique_ptr<tx_buffer> tx_;
   std::uint64_t stalled_ = 0; ///< tx_->stalled() as counted in drops_
   drop_counters drops_;
-  std::atomic<std::uint64_t> frames_{0};
-  std::atomic<std::uint64_t> datagrams_{0};
+  statistic frames_, datagrams_;
 };
 
 } // namespace chainring::net

@@ -44,7 +44,7 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
     const std::uint16_t taken =
         rte_eth_tx_burst(port_id_, queue_, frames.data(), static_cast<std::uint16_t>(n));
     head_ += taken;
-    store_counter(sent_, load_counter(sent_) + taken);
+    sent_ += taken;
     if (taken != 0) stalling_ = false;
     if (taken == n) continue;
     if (taken != 0) break; // the device is full for now
@@ -55,7 +55,7 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
       for (std::uint32_t i = 0; i < n; ++i)
         rte_pktmbuf_free(frames[i]);
       head_ += n;
-      store_counter(stalled_, load_counter(stalled_) + n);
+      stalled_ += n;
       continue;
     }
     break;

@@ -16,13 +16,13 @@
 ///     if (!tx.send(m, media.mark())) stop_receiving();   // m is still the caller's
 ///     tx.pump(media, rte_rdtsc());                        // every round
 #pragma once
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
 #include "../base/error.h"
+#include "../base/statistic.h"
 #include "../media/media.h"
 #include "drop.h"
 
@@ -65,8 +65,8 @@ class tx_buffer {
   [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size(); }
   [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
   /// Packets the device took, and packets dropped because it stalled. Any thread may read them.
-  [[nodiscard]] std::uint64_t sent() const noexcept { return load_counter(sent_); }
-  [[nodiscard]] std::uint64_t stalled() const noexcept { return load_counter(stalled_); }
+  [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.value(); }
+  [[nodiscard]] std::uint64_t stalled() const noexcept { return stalled_.value(); }
 
  private:
   struct packet {
@@ -76,14 +76,6 @@ class tx_buffer {
 
   explicit tx_buffer(const tx_buffer_options& options);
   std::uint32_t pump(media* m, std::uint64_t now_tsc) noexcept;
-
-  // Statistics: nothing is ordered by them.
-  static std::uint64_t load_counter(const std::atomic<std::uint64_t>& word) noexcept {
-    return word.load(std::memory_order_relaxed);
-  }
-  static void store_counter(std::atomic<std::uint64_t>& word, std::uint64_t value) noexcept {
-    word.store(value, std::memory_order_relaxed);
-  }
 
   std::unique_ptr<packet[]> packets_;
   std::uint32_t mask_;
@@ -96,8 +88,7 @@ class tx_buffer {
   bool stalling_ = false;
   std::uint64_t stalled_since_ = 0;
   std::int64_t stall_tsc_; ///< signed: a `now` from before the stall is no stall
-  std::atomic<std::uint64_t> sent_{0};
-  std::atomic<std::uint64_t> stalled_{0};
+  statistic sent_, stalled_;
 };
 
 } // namespace chainring::net
