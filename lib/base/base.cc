@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Edges: [H1], [H2] as in hook.h.
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -37,7 +38,7 @@ void run_hook(const char* name) noexcept {
 }
 
 bool is_active_bug(const char* name) noexcept {
-  const char* active = active_bug.load(std::memory_order_relaxed);
+  const char* active = active_bug.load(std::memory_order_relaxed); // [H2]
   return active != nullptr && std::strcmp(active, name) == 0;
 }
 
@@ -46,11 +47,11 @@ bool is_active_bug(const char* name) noexcept {
 void set_hook(hook_function function, void* context) noexcept {
   detail::hook = function;
   detail::hook_context = context;
-  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed);
+  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed); // [H1]
 }
 
 void set_seeded_bug(const char* name) noexcept {
-  detail::active_bug.store(name, std::memory_order_relaxed);
+  detail::active_bug.store(name, std::memory_order_relaxed); // [H1]
 }
 
 std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {

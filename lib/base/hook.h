@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
+/// Hook points and seeded bugs, for tests.
+///
+/// Edges: [H1] a hook or bug is set -> [H2] looked at. Both relaxed: they are set while no other
+/// thread runs, and starting the threads orders it.
 #pragma once
 #include <atomic>
 
@@ -15,7 +19,7 @@ void run_hook(const char* name) noexcept;
 /// A named point between two steps of a protocol, where a test may switch threads, fail or crash.
 /// One predicted branch when no test has set a hook.
 inline void hook_point(const char* name) noexcept {
-  if (detail::hooks_on.load(std::memory_order_relaxed)) [[unlikely]] // statistics-free: a test sets it before threads start
+  if (detail::hooks_on.load(std::memory_order_relaxed)) [[unlikely]] // [H2]
     detail::run_hook(name);
 }
 
@@ -32,7 +36,8 @@ bool is_active_bug(const char* name) noexcept;
 } // namespace detail
 
 inline bool seeded_bug(const char* name) noexcept {
-  return detail::active_bug.load(std::memory_order_relaxed) != nullptr && detail::is_active_bug(name);
+  return detail::active_bug.load(std::memory_order_relaxed) != nullptr && // [H2]
+         detail::is_active_bug(name);
 }
 
 /// Switches one seeded bug on (nullptr: none). Call while no other thread runs.

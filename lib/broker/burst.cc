@@ -2,7 +2,7 @@
 // A burst made durable, whatever its fan-out, in two drains.
 //
 // Edges:
-//   [W2] as in connect.cc; [W6] exchange of a session's `woken` <- [W7] its clearing
+//   [W1] [W2] [W5] as in connect.cc; [W6] exchange of a session's `woken` <- [W7] its clearing
 //
 // Crash windows:
 //   [B1 < B2] payloads, staged descriptors, slots and heads drained before any descriptor is
@@ -44,11 +44,11 @@ void broker_worker::impl::wake(std::uint32_t n) noexcept {
   session& s = shared.sessions[n];
   // [W1] acquire: the home is set before the state that shows it.
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
-  if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n);
+  if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n); // [W1]
   // [W6] acq_rel: pairs with [W7]. Without it the home could clear the flag and miss what was made
   // ready before it was set.
   if (s.woken.exchange(true, std::memory_order_acq_rel)) return;
-  const bool room = shared.inboxes[s.home.load(std::memory_order_relaxed)]->woken.push(
+  const bool room = shared.inboxes[s.home.load(std::memory_order_relaxed)]->woken.push( // [W1]
       &n); // one entry a session: it has room
   CHAINRING_ASSERT(room);
 }

@@ -6,6 +6,8 @@
 // know the topic's id is told by REGISTER first, and nothing is sent before its REGACK. What the
 // client does not answer is sent again with DUP, at doubling intervals; in the end the client
 // counts as lost and the message stays in its queue.
+//
+// Edges: [W1] [W2] [W5] as in connect.cc.
 #include <algorithm>
 
 #include "broker/worker.h"
@@ -21,11 +23,12 @@ void broker_worker::impl::hand_volatile(std::uint32_t message, const volatile_ta
   if (s.state.load(std::memory_order_acquire) != connection::active)
     return; // not kept for the absent
   shared.volatiles->hold(message);
-  if (s.home.load(std::memory_order_relaxed) == number) {
+  if (s.home.load(std::memory_order_relaxed) == number) {                // [W1]
     if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [W5]
       return keep_volatile(s, to.session, message, to.bits);
   } else {
     const volatile_parcel parcel{message, to.session, to.incarnation, to.bits};
+    // [W1]
     if (shared.inboxes[s.home.load(std::memory_order_relaxed)]->parcels.push(&parcel)) return;
     ++count.dropped_qos0;
   }

@@ -3,7 +3,7 @@
 // burst. Nothing is placed in a queue yet (burst.cc).
 //
 // Edges:
-//   [W5] acquire of a session's incarnation -> [W4] release in connect.cc
+//   [W5] acquire of a session's incarnation -> [W4] release in connect.cc; [W1] as there
 #include <algorithm>
 
 #include "broker/worker.h"
@@ -100,7 +100,7 @@ void broker_worker::impl::publish_volatile(std::uint32_t topic, const mqttsn::pu
 // asked, and the publisher is refused until it has.
 bool broker_worker::impl::make_room(std::uint32_t queue) noexcept {
   session& s = shared.sessions[queue];
-  if (s.home.load(std::memory_order_relaxed) != number) {
+  if (s.home.load(std::memory_order_relaxed) != number) { // [W1] seen with the subscription [W5]
     wake(queue);
     return false;
   }

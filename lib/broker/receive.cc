@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Datagrams in, by message type. Edges: [W1] [W2] as in connect.cc.
 #include <rte_cycles.h>
 
 #include "broker/worker.h"

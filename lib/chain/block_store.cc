@@ -101,7 +101,7 @@ struct block_store::state {
   /// nothing to take.
   bool reclaim() noexcept {
     if (caches_open.revoked() || cached_blocks() == 0) return false;
-    caches_open.revoke();
+    caches_open.revoke(); // [B2]
     for (unsigned slot = 0, slots = detail::revocable::slots(); slot < slots; ++slot) {
       thread_runs& cache = caches[slot];
       detail::revocable::wait_out(cache.busy);
@@ -116,7 +116,7 @@ struct block_store::state {
   /// Lets the caches fill again once there is something to fill them with. Under the lock. A store
   /// that stays near full goes to the index each time and makes no system call.
   void restore_if_plenty() noexcept {
-    if (caches_open.revoked() && index.free_blocks() >= restore_free) caches_open.restore();
+    if (caches_open.revoked() && index.free_blocks() >= restore_free) caches_open.restore(); // [B2]
   }
 
   /// From this thread's cache. False: it is empty, or shut.

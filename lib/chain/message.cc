@@ -23,7 +23,7 @@
 //
 // The staged descriptor is not flushed before the first drain: its words precede word 0 in the
 // same line, so what makes word 0 durable makes them durable; a crash that leaves [C1] leaves
-// [S3].
+// [S3]. The cases of look() are in message_recover.cc.
 //
 // Crash windows, the drains being the caller's:
 //   [P1 < P2] [F1], [F2] and the slots drained before [C1] is stored. Crash between: the
@@ -302,7 +302,8 @@ void message_table::hold(const message& m) noexcept {
 }
 
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
-  media_.flush(&table_[index], sizeof(message_descriptor)); // [F3] covers [C1], [C2], [C3]
+  // [F3] covers [C1], [C2], [C3]; what the caller does behind its drain is [P3].
+  media_.flush(&table_[index], sizeof(message_descriptor));
 }
 
 void message_table::discard(message& m) noexcept {
@@ -346,6 +347,7 @@ void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcep
     count.fetch_add(n, std::memory_order_relaxed); // [D2]
 }
 
+// [P4 < P5] the caller has drained the removal of the place.
 bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
   auto& count = state_->references[index];
   if (seeded_bug("chain.freed_at_one_left") && references(index) == n + 1) ++n;
@@ -455,15 +457,16 @@ const char* message_table::examine(std::uint32_t index, message_view& out) const
 
 message_status message_table::look(message_ref ref, bool held_counts,
                                    message_view& out) const noexcept {
-  if (ref.index >= count_) return message_status::out_of_range;
+  if (ref.index >= count_) return message_status::out_of_range; // [K1]
   const std::uint64_t found = load_state(table_[ref.index]);
-  if (!message_word0::well_formed(found)) return message_status::damaged;
+  if (!message_word0::well_formed(found)) return message_status::damaged; // [K2]
   const auto word = message_word0::unpack(found);
-  if (word.generation != ref.generation) return message_status::stale_generation;
+  if (word.generation != ref.generation) return message_status::stale_generation; // [K3]
   if (word.state != message_state::published && !(held_counts && word.state == message_state::held))
-    return message_status::not_published;
+    return message_status::not_published; // [K4]
   out.ref = ref;
   out.fields.identifier_open = word.identifier_open;
+  // [K6], or the fields' and extents' part of [K5]
   return examine(ref.index, out) == nullptr ? message_status::ok : message_status::damaged;
 }
 

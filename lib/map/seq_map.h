@@ -22,6 +22,9 @@
 ///
 /// Keys are compared as bytes, so K has no padding. Volatile: not durable.
 ///
+/// Edges: those of the entries are in seq_index.h. [N1] the count of entries, relaxed: it decides
+/// nothing but `full`, so its order with the entries does not matter.
+///
 ///     auto made = chainring::seq_map<client_key, session_ref>::create(1'000'000);
 ///     auto& map = **made;
 ///     map.insert(key, ref);                                     // done, exists or full
@@ -305,16 +308,15 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     return map_status::done;
   }
 
-  // The count decides nothing but `full`, so its order with the entries does not matter.
   [[nodiscard]] std::uint64_t count() const noexcept {
-    return count_.load(std::memory_order_relaxed); // statistics
+    return count_.load(std::memory_order_relaxed); // [N1]
   }
   [[nodiscard]] bool count_one_more() noexcept {
-    if (count_.fetch_add(1, std::memory_order_relaxed) < capacity_) return true; // statistics
+    if (count_.fetch_add(1, std::memory_order_relaxed) < capacity_) return true; // [N1]
     count_one_less();
     return false;
   }
-  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // statistics
+  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // [N1]
 
   index_type index_;
   detail::key_claims claims_;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Edges: [M5], [M6] as in media.h; [M2] before [M3], in persist_range().
 #include "media/media.h"
 
 #include <libpmem.h>
@@ -33,13 +34,13 @@ void media::instruction_drain() noexcept { pmem_drain(); }
 
 bool persist_observer::on_exchange(std::uint64_t* word, std::uint64_t& expected,
                                    std::uint64_t value, const site& s) noexcept {
-  // Threads run one at a time here, so the comparison holds until the exchange.
+  // [M6] Threads run one at a time here, so the comparison holds until the exchange.
   if (std::uint64_t now = std::atomic_ref(*word).load(std::memory_order_acquire); now != expected) {
     expected = now;
     return false;
   }
   on_store(word, value, s);
-  const bool done = std::atomic_ref(*word).compare_exchange_strong(
+  const bool done = std::atomic_ref(*word).compare_exchange_strong( // [M5], [M6]
       expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
   CHAINRING_ASSERT(done);
   return done;

@@ -17,6 +17,15 @@
 ///
 /// Thread-safety: the seam may be called from any thread; two threads never write one word other
 /// than through compare_exchange().
+///
+/// Edges. Their partners are the protocols' own labels, in the files that call the seam:
+///   [M1] the size's load, relaxed: what orders growth is the call that asked for it
+///   [M4] store(), relaxed: made visible by the next [M5], made durable by flush and drain
+///   [M5] a commit word stored with release, by store_release() or compare_exchange(): whoever
+///        acquires it sees what this thread stored before, and [M6] is such a one
+///   [M6] a commit word acquired by compare_exchange()
+///   [M7] drain() where there is nothing to write back: a fence, so that what was stored before it
+///        is visible before anything stored after it, as the other kinds' drains have it
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -85,13 +94,13 @@ class media {
   /// Stores one aligned word, temporally, in program order with other store()s of this thread.
   void store(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
     if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
-    std::atomic_ref(*word).store(value, std::memory_order_relaxed);
+    std::atomic_ref(*word).store(value, std::memory_order_relaxed); // [M4]
   }
 
   /// store() with release order: a commit word, which makes valid what was stored before it.
   void store_release(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
     if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
-    std::atomic_ref(*word).store(value, std::memory_order_release);
+    std::atomic_ref(*word).store(value, std::memory_order_release); // [M5] pairs with [M6]
   }
 
   /// Swaps a whole commit word, acq_rel. Counts as store_release() where it succeeds. On failure
@@ -100,7 +109,7 @@ class media {
                         site s = site::current()) noexcept {
     if (observer_ != nullptr) [[unlikely]]
       return observer_->on_exchange(word, expected, value, s);
-    return std::atomic_ref(*word).compare_exchange_strong(
+    return std::atomic_ref(*word).compare_exchange_strong( // [M5], [M6]
         expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
   }
 
@@ -132,7 +141,7 @@ class media {
     else if (kind_ == kind::driver)
       driver_drain();
     else
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+      std::atomic_thread_fence(std::memory_order_seq_cst); // [M7]
   }
 
   /// After an open, makes durable what this process has read from [from, from + n): after process

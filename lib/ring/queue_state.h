@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/ring: the run-time state of queues and rings, in DRAM, rebuilt at every open.
+/// Inside lib/ring: the run-time state of queues and rings, in DRAM, rebuilt at every open. Edges:
+/// ring.cc.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -2,6 +2,7 @@
 //
 // Edges
 //   F1 -> F2   what failed, written before the flag is set
+//   F3         who fails first: one exchange decides, and [F1] publishes what the winner writes
 //
 // Crash windows
 //   [C1 < C2]  the first new header copy is durable before the second place is written: at any

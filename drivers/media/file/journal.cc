@@ -9,6 +9,9 @@
 //   J7  -> J8   the header on disk says so before `tail` moves: a drain overwrites the mirror
 //   J9  -> J10  a waiter is counted before it looks again: the committer starts a checkpoint
 //   J11         the words of a line, read last to first and then compared
+//   J12         a look at the lock: only a hint, the exchange [J2] decides
+//   J13         positions set while no other thread has seen the journal
+//   J14         `appended` read by whoever holds the lock, under which alone it changes
 //
 // Crash windows
 //   [D1 < D2]   the records are written and synced before `durable` says so: a mark is never true
