@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One worker of the broker over a memory port (net_ring), with its clients at the other end, on one
+// thread: the worker's round as in app/dpdk-chainring/service.cc, then the clients' step, whose
+// time is measured and taken off where a figure says "a worker second". Packets are real: Ethernet,
+// IPv4, UDP, MQTT-SN 1.2, checksums computed and checked in software, since this port has no
+// offloads.
+#include "broker/broker.h"
+
+#include <array>
+#include <cstdio>
+#include <deque>
+#include <rte_cycles.h>
+#include <rte_eth_ring.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_timer.h>
+
+#include "base/idle.h"
+#include "clients.h"
+#include "dpdk-chainring/packet_transport.h"
+#include "figures.h"
+#include "net/link.h"
+
+namespace chainring::bench {
+
+namespace {
+
+constexpr std::uint16_t burst_size = 64;
+constexpr std::uint32_t answers_per_burst = 4 * burst_size;
+constexpr std::uint32_t ring_slots = 32768;
+constexpr std::uint64_t region_size = 256 << 20;
+
+/// A port whose frames come out of one ring and go into another.
+struct memory_port {
+  rte_ring* in = nullptr;
+  rte_ring* out = nullptr;
+  int id = -1;
+
+  explicit memory_port(const std::string& name) {
+    in = rte_ring_create((name + "_in").c_str(), ring_slots, SOCKET_ID_ANY,
+                         RING_F_SP_ENQ | RING_F_SC_DEQ);
+    out = rte_ring_create((name + "_out").c_str(), ring_slots, SOCKET_ID_ANY,
+                          RING_F_SP_ENQ | RING_F_SC_DEQ);
+    if (in != nullptr && out != nullptr) id = rte_eth_from_rings(name.c_str(), &in, 1, &out, 1, 0);
+  }
+  /// After whoever opened the port has closed it.
+  ~memory_port() {
+    for (rte_ring* r : {in, out}) {
+      void* m = nullptr;
+      while (r != nullptr && rte_ring_dequeue(r, &m) == 0)
+        rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
+      rte_ring_free(r);
+    }
+  }
+  memory_port(const memory_port&) = delete;
+  memory_port& operator=(const memory_port&) = delete;
+};
+
+struct pool_deleter {
+  void operator()(rte_mempool* p) const { rte_mempool_free(p); }
+};
+
+/// What one slice gave.
+struct slice {
+  double messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0, drain_share = 0,
+         messages_per_burst = 0, group_us = 0, worker_ns = 0;
+};
+
+class world {
+ public:
+  static result<std::unique_ptr<world>> create(bench_context& c, durability_class d,
+                                               std::uint32_t clients, std::uint32_t window);
+  ~world();
+  /// Runs until `done` or an error; false: the latter, which why() tells.
+  template <class Done> bool run_until(Done&& done);
+  bool run(double seconds, slice& out);
+  [[nodiscard]] client_fleet& clients() { return *fleet_; }
+  [[nodiscard]] std::string why() const;
+  [[nodiscard]] result<void> close();
+
+ private:
+  world() = default;
+  bool round();
+  void watch_commits();
+
+  std::unique_ptr<file_region> file_;
+  std::unique_ptr<rte_mempool, pool_deleter> pool_;
+  std::unique_ptr<memory_port> port_;
+  std::unique_ptr<net::interface> interface_;
+  std::unique_ptr<net::link> link_;
+  std::unique_ptr<chainring::broker> broker_;
+  std::unique_ptr<app::packet_transport> transport_;
+  std::unique_ptr<client_fleet> fleet_;
+  idle_policy idle_;
+  std::uint64_t client_tsc_ = 0;
+  std::deque<mark_t> marks_; ///< not durable yet
+  std::uint64_t commits_ = 0;
+};
+
+result<std::unique_ptr<world>> world::create(bench_context& c, durability_class d,
+                                             std::uint32_t clients, std::uint32_t window) {
+  std::unique_ptr<world> w(new world);
+  static unsigned number = 0;
+  const std::string name = "bench" + std::to_string(number++);
+  const auto no_memory = error{errc::no_space, "no memory; give EAL more (-m 512)"};
+  w->pool_.reset(rte_pktmbuf_pool_create((name + "_packets").c_str(), 65535, 256, 0,
+                                         RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY));
+  if (w->pool_ == nullptr) return no_memory;
+  w->port_ = std::make_unique<memory_port>(name);
+  if (w->port_->id < 0) return no_memory;
+
+  net::interface_config ic;
+  ic.port_id = static_cast<std::uint16_t>(w->port_->id);
+  ic.address = {0x0a000001, 8}; // 10.0.0.1/8
+  ic.udp_port = 10000;
+  net::port_options po;
+  po.pool = w->pool_.get();
+  auto opened = net::open_interface(ic, po);
+  if (!opened) return opened.error();
+  w->interface_ = std::move(*opened);
+  net::link_options lo;
+  lo.tx_capacity = 16384;
+  lo.pool = w->pool_.get();
+  auto link = net::link::create(*w->interface_, lo);
+  if (!link) return link.error();
+  w->link_ = std::move(*link);
+
+  std::unique_ptr<media> on;
+  if (d == durability_class::file) {
+    auto file = file_region::create(c, region_size);
+    if (!file) return file.error();
+    w->file_ = std::move(*file);
+    on = w->file_->take();
+  } else {
+    on = memory_media(region_size, d);
+  }
+  store_layout layout;
+  layout.sessions_max = clients + 16;
+  layout.subscriptions_max = clients + 16;
+  region_options ro;
+  ro.areas = chainring::broker::areas(layout, region_size, ro.block_size);
+  auto made = region::create_on(std::move(on), ro);
+  if (!made) return made.error();
+  broker_config bc;
+  bc.queue_slots = 64;
+  bc.topics_max = 2 * clients + 16;
+  bc.registrations_max = 4 * clients + 16;
+  bc.datagram_size_max = w->interface_->payload_max();
+  auto served = chainring::broker::open(std::move(*made), bc);
+  if (!served) return served.error();
+  w->broker_ = std::move(*served);
+  w->transport_ = std::make_unique<app::packet_transport>(std::vector<net::link*>{w->link_.get()},
+                                                          w->pool_.get(), 65536);
+  w->broker_->worker(0).attach(*w->transport_);
+
+  fleet_options fo;
+  fo.clients = clients;
+  fo.window = std::min(window, clients);
+  fo.to_port = w->port_->in;
+  fo.from_port = w->port_->out;
+  fo.pool = w->pool_.get();
+  fo.broker_mac = w->interface_->device.mac();
+  fo.broker = {ic.address.address, ic.udp_port, 0};
+  fo.first_address = 0x0a010000; // 10.1.0.0
+  w->fleet_ = std::make_unique<client_fleet>(fo);
+  return w;
+}
+
+world::~world() {
+  fleet_.reset();
+  transport_.reset();
+  broker_.reset();
+  link_.reset();
+  interface_.reset();
+  port_.reset();
+}
+
+// As service::loop(), of one worker.
+bool world::round() {
+  broker_worker& worker = broker_->worker(0);
+  media& on = broker_->on().on();
+  const std::uint64_t now = rte_rdtsc();
+  bool any = false;
+  std::array<net::datagram, burst_size> in;
+  if (on.has_room() && transport_->has_room(answers_per_burst)) {
+    const std::uint16_t n = link_->receive(in, now);
+    any = n != 0;
+    for (std::uint16_t i = 0; i < n; ++i) {
+      const client_address from = in[i].view.source.key();
+      (void)broker_->home_of(from, in[i].view.payload); // one worker: itself
+      worker.receive(from, in[i].view.payload);
+      rte_pktmbuf_free(in[i].frame);
+    }
+  }
+  any |= worker.end_burst();
+  any |= link_->pump(on, now) != 0;
+  return any;
+}
+
+// How often the durable end moves on is how many groups were committed: rounds are shorter.
+void world::watch_commits() {
+  media& on = broker_->on().on();
+  if (on.durability() != durability_class::file) return;
+  const mark_t now = on.mark();
+  if (marks_.empty() || marks_.back() != now) marks_.push_back(now);
+  bool moved = false;
+  while (!marks_.empty() && on.durable(marks_.front())) {
+    marks_.pop_front();
+    moved = true;
+  }
+  commits_ += moved;
+}
+
+template <class Done> bool world::run_until(Done&& done) {
+  while (!done()) {
+    bool any = round();
+    const std::uint64_t before = rte_rdtsc();
+    any |= fleet_->step();
+    watch_commits();
+    client_tsc_ += rte_rdtsc() - before;
+    if (any)
+      idle_.busy();
+    else
+      idle_.idle();
+    if (!fleet_->wrong().empty() || broker_->on().failed()) return false;
+  }
+  return true;
+}
+
+bool world::run(double seconds, slice& out) {
+  const broker_counters before = broker_->counters();
+  const std::uint64_t client_before = client_tsc_, commits_before = commits_;
+  const std::uint64_t start = rte_rdtsc();
+  const auto length = static_cast<std::uint64_t>(seconds * static_cast<double>(rte_get_tsc_hz()));
+  if (!run_until([&] { return rte_rdtsc() - start >= length; })) return false;
+  const auto hz = static_cast<double>(rte_get_tsc_hz());
+  const auto all_tsc = static_cast<double>(rte_rdtsc() - start);
+  const double worker_tsc = all_tsc - static_cast<double>(client_tsc_ - client_before);
+  const broker_counters after = broker_->counters();
+  // Done is what the subscriber has acknowledged.
+  const auto messages = static_cast<double>(after.acked - before.acked);
+  const auto bursts = static_cast<double>(after.bursts - before.bursts);
+  if (messages == 0 || bursts == 0) return true;
+  out.messages_per_worker_s = messages * hz / worker_tsc;
+  out.messages_per_s = messages * hz / all_tsc;
+  out.drains_per_burst = static_cast<double>(after.drains - before.drains) / bursts;
+  out.drain_share = static_cast<double>(after.drain_tsc - before.drain_tsc) / worker_tsc;
+  out.messages_per_burst = messages / bursts;
+  out.worker_ns = worker_tsc / hz * 1e9 / messages;
+  if (commits_ != commits_before)
+    out.group_us = all_tsc / hz * 1e6 / static_cast<double>(commits_ - commits_before);
+  return true;
+}
+
+std::string world::why() const {
+  if (!fleet_->wrong().empty()) return fleet_->wrong();
+  if (broker_->on().failed()) return "the region's file cannot be written";
+  if (link_->drops().total() != 0) return "packets were dropped on the way";
+  if (transport_->dropped() != 0) return "answers were dropped";
+  return "";
+}
+
+result<void> world::close() {
+  return broker_->close();
+}
+
+bool complain(const char* where, const std::string& what) {
+  std::fprintf(stderr, "%s: %s\n", where, what.c_str());
+  return false;
+}
+
+bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::uint32_t window) {
+  const bool file = d == durability_class::file;
+  auto made = world::create(c, d, clients, window);
+  if (!made) return complain("broker", made.error().message);
+  world& w = **made;
+  client_fleet& fleet = w.clients();
+  if (!w.run_until([&] { return fleet.set_up(); })) return complain("broker", w.why());
+  // Every queue has had its first message, and so its ring, before anything counts.
+  fleet.publish(true);
+  if (!w.run_until([&] { return fleet.delivered() >= 2 * std::uint64_t{clients}; }))
+    return complain("broker", w.why());
+  gen::latencies latency;
+  fleet.latency = &latency;
+  std::vector<slice> slices;
+  const budget b = c.time();
+  const unsigned count = std::max(b.rounds_min, 3u);
+  for (unsigned i = 0; i < count; ++i) {
+    slice s;
+    if (!w.run(c.o.quick ? 0.05 : b.seconds / count, s)) return complain("broker", w.why());
+    slices.push_back(s);
+  }
+  fleet.latency = nullptr;
+  fleet.publish(false);
+  if (!w.run_until([&] { return fleet.quiet(); })) return complain("broker", w.why());
+  if (const std::string why = w.why(); !why.empty()) return complain("broker", why);
+  if (auto closed = w.close(); !closed) return complain("broker", closed.error().message);
+
+  const auto of = [&](auto member, double scale = 1) {
+    std::vector<double> v;
+    for (const slice& s : slices)
+      v.push_back(s.*member * scale);
+    return v;
+  };
+  const std::string who = ", " + std::to_string(clients) + " clients";
+  const auto at_least = [](double x) { return target{target::sense::at_least, x}; };
+  const auto at_most = [](double x) { return target{target::sense::at_most, x}; };
+  // Class `file` commits while the clients work too: there only the whole time is a fair measure.
+  std::optional<target> per_worker, per_second;
+  if (file)
+    per_second = at_least(0.5);
+  else
+    per_worker = at_least(clients == 64 ? 5 : 2);
+  c.out.add(figure("messages a worker second" + who, "M/s", of(&slice::messages_per_worker_s, 1e-6),
+                   per_worker));
+  c.out.add(figure("messages a second, clients' time in it", "M/s",
+                   of(&slice::messages_per_s, 1e-6), per_second));
+  c.out.add(figure("worker time a message", "ns", of(&slice::worker_ns)));
+  c.out.add(figure("drains a burst", "", of(&slice::drains_per_burst), at_most(2)));
+  c.out.add(figure("messages a burst", "", of(&slice::messages_per_burst)));
+  c.out.add(figure("drains' share of the worker's time", "%", of(&slice::drain_share, 100)));
+  c.out.add(figure("PUBLISH to PUBACK, p50", "us", {latency.quantile_us(0.5)}));
+  c.out.add(figure("PUBLISH to PUBACK, p99", "us", {latency.quantile_us(0.99)}));
+  if (file) {
+    const std::vector<double> group = of(&slice::group_us);
+    c.out.add(figure("one group commit", "us", group));
+    c.out.add(figure("PUBLISH to PUBACK, p99, in group commits", "",
+                     {latency.quantile_us(0.99) / median(group)}, at_most(3)));
+  }
+  if (fleet.refused() != 0)
+    c.out.note(std::to_string(fleet.refused()) + " publishes were refused for congestion");
+  return true;
+}
+
+bool figures(bench_context& c, durability_class d, std::uint32_t window) {
+  if (c.o.window != 0) window = c.o.window;
+  c.out.heading(std::string("broker: durable QoS 1, 64 bytes, fan-out 1, class ") + to_string(d) +
+                ", one worker, memory port, window " + std::to_string(window));
+  const std::uint32_t many = c.o.quick ? 1000 : 10'000;
+  return measure(c, d, many, window) && measure(c, d, 64, window);
+}
+
+} // namespace
+
+bool broker_emulated_figures(bench_context& c) {
+  return figures(c, durability_class::emulated, 64);
+}
+bool broker_file_figures(bench_context& c) {
+  return figures(c, durability_class::file, 1024);
+}
+
+} // namespace chainring::bench

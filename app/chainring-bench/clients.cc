@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a client sends all the time, PUBLISH and PUBACK, is a copy of a frame that lib/net built,
+// with address, ids and number filled in and their words added to the checksums (RFC 1624). The
+// rest goes through the codec.
+#include "clients.h"
+
+#include <cstring>
+#include <rte_byteorder.h>
+#include <rte_cycles.h>
+
+#include "net/build.h"
+
+namespace chainring::bench {
+
+namespace {
+
+constexpr std::size_t ip_sum_at = 24, source_at = 26, udp_sum_at = 40, payload_at = 42;
+constexpr std::size_t fields_at = payload_at + 2; // flags or topic id: an even offset
+constexpr std::uint32_t connecting_max = 64;      // at one time
+constexpr std::uint16_t client_port = 20000;
+constexpr std::uint32_t frames_max = 256;
+
+std::uint32_t sum_words(const void* data, std::size_t n) {
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i < n; i += 2) {
+    std::uint16_t w;
+    std::memcpy(&w, static_cast<const std::byte*>(data) + i, 2);
+    sum += w;
+  }
+  return sum;
+}
+std::uint16_t fold(std::uint32_t sum) {
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(~sum);
+}
+
+// From the octet behind the message type; the payload's first octet fills the word.
+struct publish_fields {
+  std::uint8_t flags;
+  std::uint8_t topic_id[2];
+  std::uint8_t msg_id[2];
+  std::uint8_t filler;
+  std::uint32_t number;
+  std::uint32_t sender;
+};
+static_assert(sizeof(publish_fields) == 16); // two octets of padding before number: also payload
+struct puback_fields {
+  rte_be16_t topic_id, msg_id;
+};
+
+} // namespace
+
+client_fleet::client_fleet(const fleet_options& o)
+    : o_(o), clients_(o.clients), ns_per_tsc_(1e9 / static_cast<double>(rte_get_tsc_hz())) {
+  static constexpr std::byte text[payload_size] = {};
+  publish_ = make_frame(
+      mqttsn::publish{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one), .data = text},
+      sizeof(publish_fields));
+  puback_ = make_frame(mqttsn::puback{}, sizeof(puback_fields));
+  out_.reserve(frames_max);
+}
+
+net::endpoint client_fleet::address_of(std::uint32_t n) const {
+  return {o_.first_address + n, client_port, 0};
+}
+std::string client_fleet::topic_of(std::uint32_t n) const {
+  return "bench/" + std::to_string(n);
+}
+void client_fleet::fail(std::uint32_t n, const char* what) {
+  if (wrong_.empty()) wrong_ = "client " + std::to_string(n) + ": " + what;
+}
+
+client_fleet::frame client_fleet::make_frame(const mqttsn::message_body& body,
+                                             std::size_t variable) const {
+  frame f;
+  rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
+  if (m == nullptr) return f;
+  const std::size_t n = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
+  rte_pktmbuf_append(m, static_cast<std::uint16_t>(n));
+  const net::transmit_config from{.mac = {{2, 0, 0, 0, 0, 1}}};
+  if (net::build_udp(m, from, o_.broker_mac, address_of(0), o_.broker) == net::drop_reason::none) {
+    const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
+    f.bytes.assign(at, at + m->data_len);
+    // The checksums' sums without what will be filled in.
+    const auto without = [&](std::size_t sum_at) {
+      std::uint16_t c;
+      std::memcpy(&c, at + sum_at, 2);
+      std::uint32_t sum = static_cast<std::uint16_t>(~c);
+      for (std::size_t i = 0; i < 4; i += 2)
+        sum += static_cast<std::uint16_t>(~sum_words(at + source_at + i, 2));
+      return sum;
+    };
+    f.ip_sum = without(ip_sum_at);
+    f.udp_sum = without(udp_sum_at);
+    for (std::size_t i = 0; i < variable; i += 2)
+      f.udp_sum += static_cast<std::uint16_t>(~sum_words(at + fields_at + i, 2));
+  }
+  rte_pktmbuf_free(m);
+  return f;
+}
+
+rte_mbuf* client_fleet::fill(const frame& f, std::uint32_t n, std::size_t size,
+                             const void* fields) {
+  rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
+  if (m == nullptr || f.bytes.empty()) {
+    fail(n, "no packet buffer");
+    rte_pktmbuf_free(m);
+    return nullptr;
+  }
+  auto* at = rte_pktmbuf_mtod(m, std::byte*);
+  m->data_len = static_cast<std::uint16_t>(f.bytes.size());
+  m->pkt_len = m->data_len;
+  std::memcpy(at, f.bytes.data(), f.bytes.size());
+  const rte_be32_t source = rte_cpu_to_be_32(o_.first_address + n);
+  std::memcpy(at + source_at, &source, 4);
+  std::memcpy(at + fields_at, fields, size);
+  const std::uint32_t source_sum = sum_words(&source, 4);
+  const std::uint16_t ip = fold(f.ip_sum + source_sum);
+  std::uint16_t udp = fold(f.udp_sum + source_sum + sum_words(fields, size));
+  if (udp == 0) udp = 0xffff;
+  std::memcpy(at + ip_sum_at, &ip, 2);
+  std::memcpy(at + udp_sum_at, &udp, 2);
+  return m;
+}
+
+void client_fleet::queue(rte_mbuf* m) {
+  if (m == nullptr) return;
+  out_.push_back(m);
+  if (out_.size() == frames_max) flush();
+}
+void client_fleet::flush() {
+  if (out_.empty()) return;
+  const auto n = static_cast<unsigned>(out_.size());
+  if (rte_ring_enqueue_bulk(o_.to_port, reinterpret_cast<void**>(out_.data()), n, nullptr) != n) {
+    fail(0, "the port's ring is full");
+    rte_pktmbuf_free_bulk(out_.data(), n);
+  }
+  out_.clear();
+}
+
+void client_fleet::say(std::uint32_t n, const mqttsn::message_body& body) {
+  rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
+  if (m == nullptr) return fail(n, "no packet buffer");
+  const std::size_t size = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
+  rte_pktmbuf_append(m, static_cast<std::uint16_t>(size));
+  const net::transmit_config from{.mac = {{2, 0, 0, 0, 0, 1}}};
+  if (net::build_udp(m, from, o_.broker_mac, address_of(n), o_.broker) != net::drop_reason::none) {
+    rte_pktmbuf_free(m);
+    return fail(n, "a datagram cannot be built");
+  }
+  queue(m);
+}
+
+void client_fleet::send_publish(std::uint32_t n) {
+  client& c = clients_[n];
+  ++c.published;
+  if (++c.msg_id == 0) c.msg_id = 1;
+  publish_fields f{};
+  f.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one).octet;
+  f.topic_id[0] = static_cast<std::uint8_t>(c.publish_id >> 8);
+  f.topic_id[1] = static_cast<std::uint8_t>(c.publish_id);
+  f.msg_id[0] = static_cast<std::uint8_t>(c.msg_id >> 8);
+  f.msg_id[1] = static_cast<std::uint8_t>(c.msg_id);
+  f.number = c.published;
+  f.sender = n;
+  queue(fill(publish_, n, sizeof f, &f));
+  c.sent_tsc = rte_rdtsc();
+  ++under_way_;
+}
+
+void client_fleet::take(const rte_mbuf* m) {
+  const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
+  if (m->data_len < fields_at) return;
+  rte_be32_t to;
+  std::memcpy(&to, at + 30, 4);
+  const std::uint32_t n = rte_be_to_cpu_32(to) - o_.first_address;
+  if (n >= o_.clients) return; // an ARP announcement
+  const auto type = static_cast<std::uint8_t>(at[payload_at + 1]);
+  client& c = clients_[n];
+  if (type == static_cast<std::uint8_t>(mqttsn::message_type::puback)) {
+    puback_fields f;
+    std::memcpy(&f, at + fields_at, sizeof f);
+    if (c.sent_tsc == 0 || rte_be_to_cpu_16(f.msg_id) != c.msg_id)
+      return fail(n, "a strange PUBACK");
+    if (latency != nullptr)
+      latency->record(
+          static_cast<std::uint64_t>(static_cast<double>(rte_rdtsc() - c.sent_tsc) * ns_per_tsc_));
+    c.sent_tsc = 0;
+    --under_way_;
+    if (at[payload_at + 6] == std::byte{0}) {
+      ++accepted_;
+    } else {
+      ++refused_;
+      --c.published;
+    }
+    waiting_.push_back(n);
+  } else if (type == static_cast<std::uint8_t>(mqttsn::message_type::publish)) {
+    if (m->data_len < fields_at + sizeof(publish_fields)) return fail(n, "a short PUBLISH");
+    publish_fields f;
+    std::memcpy(&f, at + fields_at, sizeof f);
+    if (f.sender != (n + o_.clients - 1) % o_.clients) return fail(n, "somebody else's message");
+    const bool again = f.number == c.received && (f.flags & 0x80) != 0;
+    if (!again && f.number != c.received + 1) return fail(n, "a message is missing, or came twice");
+    if (!again) ++delivered_;
+    c.received = f.number;
+    puback_fields answer;
+    std::memcpy(&answer, f.topic_id, sizeof answer);
+    queue(fill(puback_, n, sizeof answer, &answer));
+  } else {
+    mqttsn::message whole;
+    if (mqttsn::decode({at + payload_at, m->data_len - payload_at}, whole) ==
+        mqttsn::decode_status::ok)
+      take_slow(n, whole);
+  }
+}
+
+// CONNECT, SUBSCRIBE to one's own topic, REGISTER the neighbour's.
+void client_fleet::take_slow(std::uint32_t n, const mqttsn::message& m) {
+  client& c = clients_[n];
+  if (const auto* a = m.get<mqttsn::connack>(); a != nullptr && c.stage == 1) {
+    if (a->code != mqttsn::return_code::accepted) return fail(n, "CONNECT refused");
+    c.stage = 2;
+    const std::string topic = topic_of(n);
+    say(n, mqttsn::subscribe{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one),
+                             .msg_id = 1,
+                             .topic = topic});
+  } else if (const auto* s = m.get<mqttsn::suback>(); s != nullptr && c.stage == 2) {
+    if (s->code != mqttsn::return_code::accepted) return fail(n, "SUBSCRIBE refused");
+    c.stage = 3;
+    const std::string topic = topic_of((n + 1) % o_.clients);
+    say(n, mqttsn::register_topic{.msg_id = 2, .topic = topic});
+  } else if (const auto* r = m.get<mqttsn::regack>(); r != nullptr && c.stage == 3) {
+    if (r->code != mqttsn::return_code::accepted) return fail(n, "REGISTER refused");
+    c.stage = 4;
+    c.publish_id = r->topic_id;
+    ++set_up_;
+    waiting_.push_back(n);
+  } else {
+    fail(n, mqttsn::to_string(m.type));
+  }
+}
+
+bool client_fleet::step() {
+  bool any = false;
+  rte_mbuf* frames[64];
+  for (;;) {
+    const unsigned n =
+        rte_ring_dequeue_burst(o_.from_port, reinterpret_cast<void**>(frames), 64, nullptr);
+    if (n == 0) break;
+    any = true;
+    for (unsigned i = 0; i < n; ++i)
+      take(frames[i]);
+    rte_pktmbuf_free_bulk(frames, n);
+  }
+  while (connecting_ < o_.clients && connecting_ - set_up_ < connecting_max) {
+    const std::uint32_t n = connecting_++;
+    clients_[n].stage = 1;
+    const std::string id = "c" + std::to_string(n);
+    say(n, mqttsn::connect{.flags = mqttsn::flags{}.with_clean(true), .client_id = id});
+    any = true;
+  }
+  while (publishing_ && under_way_ < o_.window && !waiting_.empty()) {
+    send_publish(waiting_.front());
+    waiting_.pop_front();
+    any = true;
+  }
+  flush();
+  return any;
+}
+
+} // namespace chainring::bench

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// chainring-bench: every figure of the design in one run, each against its peer.
+#include <cstdio>
+#include <cstring>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_timer.h>
+#include <sched.h>
+#include <string>
+#include <unistd.h>
+
+#include "figures.h"
+#include "options.h"
+
+using namespace chainring::bench;
+
+namespace {
+
+struct group {
+  const char* name;
+  const char* summary;
+  bool (*run)(bench_context&);
+};
+
+constexpr group groups[] = {
+    {"ring", "a burst through one durable queue", ring_figures},
+    {"chain", "blocks, allocated and released", chain_figures},
+    {"map", "lookups and durable inserts", map_figures},
+    {"match", "topics against 10, 1,000 and 100,000 filters", match_figures},
+    {"journal", "class file, one drain", journal_figures},
+    {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
+    {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
+};
+
+bool chosen(const options& o, const std::string& name) {
+  if (o.only.empty()) return true;
+  for (const std::string& wanted : o.only)
+    if (name.starts_with(wanted)) return true;
+  return false;
+}
+
+/// The first CPU this process may use.
+int first_cpu(const cpu_set_t& set) {
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) return i;
+  return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  int own = 0; // where ours begin
+  for (int i = 1; i < argc && own == 0; ++i)
+    if (std::strcmp(argv[i], "--") == 0) own = i;
+  options o;
+  const parsed p = parse(argc - own, argv + own, o);
+  if (!p.run) return p.exit_status;
+  for (const std::string& wanted : o.only) {
+    bool known = false;
+    for (const group& g : groups)
+      known |= std::string_view(g.name).starts_with(wanted);
+    if (known) continue;
+    std::fprintf(stderr, "--only %s: no such group; --list names them\n", wanted.c_str());
+    return 2;
+  }
+  if (o.list) {
+    for (const group& g : groups)
+      std::printf("%-16s %s\n", g.name, g.summary);
+    return 0;
+  }
+
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  sched_getaffinity(0, sizeof cpus, &cpus);
+  std::vector<std::string> eal = {argv[0]};
+  if (own != 0)
+    eal.assign(argv, argv + own);
+  else
+    for (const std::string& a :
+         {std::string("--no-huge"), std::string("--no-pci"), std::string("--no-shconf"),
+          std::string("--no-telemetry"), std::string("--log-level=error"), std::string("-m"),
+          std::string("512"), std::string("-l"), std::to_string(first_cpu(cpus)),
+          "--file-prefix=chainring-bench-" + std::to_string(getpid())})
+      eal.push_back(a);
+  std::vector<char*> eal_argv;
+  for (std::string& a : eal)
+    eal_argv.push_back(a.data());
+  if (rte_eal_init(static_cast<int>(eal_argv.size()), eal_argv.data()) < 0) {
+    std::fprintf(stderr, "EAL: %s; without hugepages add --no-huge -m 512\n",
+                 rte_strerror(rte_errno));
+    return 2;
+  }
+  rte_timer_subsystem_init();
+
+  report out(!o.quick);
+  bench_context c{o, out, cpus};
+  bool good = true;
+  for (const group& g : groups)
+    if (chosen(o, g.name)) good &= g.run(c);
+  out.summary();
+  if (!o.json.empty() && !out.write_json(o.json)) {
+    std::fprintf(stderr, "--json %s: cannot be written\n", o.json.c_str());
+    good = false;
+  }
+  rte_eal_cleanup();
+  return good ? 0 : 1;
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace chainring::bench {
+
+parsed parse(int argc, char** argv, options& o) {
+  CLI::App a{"Measures chainring against its peers, and prints figures, ratios and targets.\n"
+             "Usage: chainring-bench [EAL arguments --] [arguments below]\n"
+             "Without EAL arguments: --no-huge --no-pci --no-shconf -m 512, on one lcore."};
+  a.name("chainring-bench [EAL arguments --]");
+  a.set_version_flag("--version", "chainring-bench " CHAINRING_VERSION);
+  a.add_flag("--list", o.list, "Name the groups of figures, and exit");
+  a.add_option("--only", o.only, "Only these groups; the beginning of a name is enough");
+  a.add_option("--seconds", o.seconds, "Time for each figure, its peer's included")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  a.add_option("--directory", o.directory, "Where class file puts its files: an ordinary disk")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
+  a.add_option("--json", o.json, "Also write the figures to this file");
+  a.add_option("--window", o.window, "Publishes under way at one time; 0: 64, of class file 1024")
+      ->check(CLI::Range(0u, 8192u));
+  std::uint64_t journal_mib = 0;
+  a.add_option("--journal-size", journal_mib, "Journal of class file, MiB; 0: the driver's default")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{65536}));
+  a.add_flag("--quick", o.quick,
+             "Small sizes and few rounds: shows that it runs, measures nothing");
+  try {
+    a.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return {false, a.exit(e) == 0 ? 0 : 2};
+  }
+  o.journal_size = journal_mib << 20;
+  return {true, 0};
+}
+
+} // namespace chainring::bench

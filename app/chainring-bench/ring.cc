@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A burst of 32 slots of 16 bytes through one durable queue: placed, flushed, drained, leased,
+// acknowledged and released, the head sharing the next burst's drain.
+#include "ring/ring.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
+
+#include "figures.h"
+
+namespace chainring::bench {
+
+namespace {
+
+constexpr unsigned burst = 32;
+constexpr std::uint32_t slots = 1024;
+constexpr std::uint32_t blocks = 256;
+constexpr std::uint32_t block_size = 256;
+
+struct durable_queue {
+  std::unique_ptr<media> m;
+  std::unique_ptr<block_store> store;
+  std::unique_ptr<queue_table> queues;
+  std::uint64_t values[burst];
+  leased got[burst];
+  bool good = true;
+
+  explicit durable_queue(durability_class c)
+      : m(memory_media(4096 + std::uint64_t{blocks} * block_size, c)),
+        store(block_store::create(*m, 4096, block_size, blocks).value()) {
+    queue_table_options o;
+    o.slots = slots;
+    o.stock = 1;
+    queues = queue_table::create(*m, 0, 1, *store, nullptr, o).value();
+    good = queues->start().ok() && queues->prepare_now(0) == prepare_status::ready;
+    for (unsigned i = 0; i < burst; ++i)
+      values[i] = i;
+  }
+  void turn() {
+    placement p;
+    const std::uint32_t n = queues->enqueue_burst(0, values, p);
+    const bool moved = queues->release(0);
+    queues->flush_placed(p);
+    if (moved) queues->flush_release(0);
+    m->drain();
+    queues->ready(p);
+    if (moved) queues->finish_release(0);
+    good &= n == burst && queues->lease(0, got) == n;
+    queues->ack_through(0, got[n - 1].ticket());
+  }
+};
+
+/// The same stores, 9 flushes and one fence, and nothing else.
+struct bare_stores {
+  std::unique_ptr<media> m = memory_media(4096 + slots * 16, durability_class::emulated);
+  std::uint64_t* words = reinterpret_cast<std::uint64_t*>(m->base() + 4096);
+  std::uint64_t next = 0;
+  void turn() {
+    std::uint64_t* at = words + next % slots * 2;
+    for (unsigned i = 0; i < burst; ++i) {
+      m->store(&at[2 * i], i);
+      m->store(&at[2 * i + 1], ++next);
+    }
+    auto* head = reinterpret_cast<std::uint64_t*>(m->base());
+    m->store(head, next);
+    m->flush(at, burst * 16);
+    m->flush(head, 8);
+    m->drain();
+  }
+};
+
+struct volatile_ring {
+  std::unique_ptr<std::byte, decltype(&std::free)> memory{
+      static_cast<std::byte*>(std::aligned_alloc(
+          64, align_up(static_cast<std::uint64_t>(rte_ring_get_memsize_elem(16, slots)), 64))),
+      &std::free};
+  rte_ring* r = reinterpret_cast<rte_ring*>(memory.get());
+  std::uint64_t in[2 * burst] = {}, got[2 * burst];
+  bool good = rte_ring_init(r, "bench", slots, RING_F_MP_HTS_ENQ | RING_F_MC_HTS_DEQ) == 0;
+  void turn() {
+    good &= rte_ring_enqueue_burst_elem(r, in, 16, burst, nullptr) == burst &&
+            rte_ring_dequeue_burst_elem(r, got, 16, burst, nullptr) == burst;
+    asm volatile("" : : "r"(got) : "memory");
+  }
+};
+
+} // namespace
+
+bool ring_figures(bench_context& c) {
+  c.out.heading("ring: burst of 32 x 16 bytes, placed, leased, acknowledged, released");
+  durable_queue emulated(durability_class::emulated), process(durability_class::process);
+  bare_stores bare;
+  volatile_ring plain;
+  c.out.add(
+      against("durable ring, class emulated", "ns/burst",
+              alternate(c.time(), timed([&] { emulated.turn(); }), timed([&] { bare.turn(); })),
+              "same stores, 9 flushes, 1 fence", target{target::sense::at_most, 1.2}));
+  c.out.add(
+      against("durable ring, class process", "ns/burst",
+              alternate(c.time(), timed([&] { process.turn(); }), timed([&] { plain.turn(); })),
+              "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
+  if (emulated.good && process.good && plain.good) return true;
+  std::fprintf(stderr, "ring: a burst did not go through whole\n");
+  return false;
+}
+
+} // namespace chainring::bench
