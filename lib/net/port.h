@@ -11,7 +11,7 @@
 /// rules: one lcore a queue.
 ///
 ///     auto pool = rte_pktmbuf_pool_create("rx", 16383, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, 0);
-///     interface_config config{.port_id = 0, .address = *parse_ipv4_prefix("192.0.2.1/24")};
+///     interface_config config{.address = parse_ipv4_prefix("192.0.2.1/24").value()};
 ///     auto port = open_port(config, {.pool = pool, .rx_queues = 2, .tx_queues = 2});
 #pragma once
 #include <cstdint>

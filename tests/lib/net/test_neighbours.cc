@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <atomic>
+#include <thread>
+
 #include "frames.h"
 
 namespace chainring::net::test {
@@ -217,6 +220,42 @@ TEST_F(Neighbours, AFloodOfAddressesEvictsTheOldAndKeepsTheNewest) {
   EXPECT_EQ(arp->route(0x0A000000 + 1'999'999, start + second).status, route_status::resolved);
   arp->learn(peer, peer_mac, start + 2 * second);
   EXPECT_EQ(arp->route(peer, start + 2 * second).status, route_status::resolved);
+}
+
+TEST_F(Neighbours, ThreadsThatLearnAndEvictNeverShowAnAddressTheMacOfAnother) {
+  // The first octets of a MAC are its address; ten times as many addresses as their buckets hold.
+  constexpr std::uint32_t addresses = 2560, rounds = 100;
+  auto mac_of = [](std::uint32_t a, std::uint8_t last) {
+    rte_ether_addr mac{};
+    std::memcpy(mac.addr_bytes, &a, sizeof a);
+    mac.addr_bytes[5] = last;
+    return mac;
+  };
+  // Addresses of 64 buckets: the high half of address x spread is a bucket's number.
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t a = 0x0A000000; all.size() < addresses; ++a)
+    if ((a * 0x9E3779B1u) >> 22 == 0) all.push_back(a);
+  std::atomic<unsigned> wrong{0}, found{0};
+  std::vector<std::thread> threads;
+  for (std::uint8_t who = 0; who < 2; ++who)
+    threads.emplace_back([&, who] {
+      for (std::uint32_t r = 0; r < rounds; ++r)
+        for (const std::uint32_t a : all)
+          arp->learn(a, mac_of(a, who), start + (r % 3) * second);
+    });
+  threads.emplace_back([&] {
+    for (std::uint32_t r = 0; r < rounds; ++r)
+      for (const std::uint32_t a : all) {
+        const route_result x = arp->route(a, start);
+        if (x.status != route_status::resolved) continue;
+        ++found;
+        if (std::memcmp(x.mac.addr_bytes, &a, sizeof a) != 0) ++wrong;
+      }
+  });
+  for (std::thread& one : threads)
+    one.join();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_GT(found, 0u);
 }
 
 TEST_F(Neighbours, OurAddressesAreAnnounced) {
