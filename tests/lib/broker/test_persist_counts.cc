@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What operations cost in lines flushed and in drains: golden numbers. Each constant says which
+/// lines they are; a change of one is a change of a protocol, and its commit says why.
+#include <vector>
+
+#include "broker_fixture.h"
+#include "lib/map/map_fixture.h"
+#include "lib/ring/ring_fixture.h"
+#include "support/eal_main.h"
+
+namespace chainring::testing_broker {
+namespace {
+
+/// Lines flushed up to each drain; what was flushed behind the last one is in `open`.
+class drain_counter final : public persist_observer {
+ public:
+  explicit drain_counter(media& m) : media_(m) { media_.observe(this); }
+  ~drain_counter() override { media_.observe(nullptr); }
+  drain_counter(const drain_counter&) = delete;
+  drain_counter& operator=(const drain_counter&) = delete;
+
+  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override {}
+  void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
+  bool on_flush(const void* from, std::size_t n, const site&) noexcept override {
+    const auto at = reinterpret_cast<std::uintptr_t>(from);
+    open += (at + n + cacheline_size - 1) / cacheline_size - at / cacheline_size;
+    return true;
+  }
+  bool on_drain(const site&) noexcept override {
+    lines.push_back(std::exchange(open, 0));
+    return true;
+  }
+  /// What was counted since the last call, the lines of each drain.
+  std::vector<std::uint64_t> take() {
+    EXPECT_EQ(open, 0u) << "flushed, and not drained";
+    open = 0;
+    return std::exchange(lines, {});
+  }
+
+  std::vector<std::uint64_t> lines;
+  std::uint64_t open = 0;
+
+ private:
+  media& media_;
+};
+
+using lines = std::vector<std::uint64_t>;
+
+// --- the broker
+// -----------------------------------------------------------------------------------
+
+constexpr client_address publisher = 1, first_subscriber = 100;
+
+/// A publisher of topic "a/b" and its subscribers, none of whose queues has a ring yet.
+struct audience {
+  std::unique_ptr<bench> b;
+  std::uint16_t topic = 0;
+  unsigned subscribers;
+
+  explicit audience(unsigned n) : subscribers(n) {
+    store_layout layout;
+    layout.sessions_max = n + 4;
+    layout.subscriptions_max = n + 4;
+    auto made =
+        broker_on(memory_media(8 << 20, durability_class::process), small_config(), true, layout);
+    EXPECT_TRUE(made) << made.error().message;
+    b = std::make_unique<bench>(std::move(*made));
+    b->connect(publisher, "publisher", true);
+    topic = b->register_name(publisher, "a/b");
+    for (unsigned i = 0; i < n; ++i) {
+      b->connect(first_subscriber + i, "s" + std::to_string(i), true);
+      b->subscribe(first_subscriber + i, "a/b", sn::qos_level::one);
+    }
+  }
+  media& on() const { return b->broker->on().on(); }
+  /// One burst with `n` messages of that many octets.
+  void publish(unsigned n = 1, std::size_t size = 8) const {
+    const std::string text(size, 'x');
+    for (unsigned i = 0; i < n; ++i)
+      b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                     .topic_id = topic,
+                                     .msg_id = static_cast<std::uint16_t>(i + 1),
+                                     .data = std::as_bytes(std::span(text))});
+    b->round();
+    for (unsigned i = 0; i < n; ++i) {
+      auto r = b->next(publisher);
+      ASSERT_TRUE(r && r->get<sn::puback>());
+      EXPECT_EQ(r->get<sn::puback>()->code, sn::return_code::accepted);
+    }
+  }
+  /// Every subscriber's PUBACK of what it got, in one burst.
+  void acknowledge() const {
+    for (unsigned i = 0; i < subscribers; ++i) {
+      auto r = b->next(first_subscriber + i);
+      ASSERT_TRUE(r && r->get<sn::publish>());
+      const auto* p = r->get<sn::publish>();
+      b->send(first_subscriber + i, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+    }
+    b->round();
+  }
+};
+
+class PublishCounts : public testing::TestWithParam<unsigned> {};
+
+TEST_P(PublishCounts, TwoDrainsWhateverTheFanOut) {
+  const unsigned n = GetParam();
+  const audience a(n);
+  a.publish();
+  a.acknowledge();
+  drain_counter seen(a.on());
+  a.publish();
+  // 1: the content's line and a slot's in each queue; 2: the descriptor.
+  EXPECT_EQ(seen.take(), (lines{1 + n, 1}));
+  a.acknowledge();
+  // The head of each queue.
+  EXPECT_EQ(seen.take(), lines{n});
+}
+
+INSTANTIATE_TEST_SUITE_P(Subscribers, PublishCounts, testing::Values(1u, 8u, 100u));
+
+TEST(PersistCounts, TheFirstPublishLinksEachQueuesRingWithADrainOfItsOwn) {
+  const audience a(8);
+  drain_counter seen(a.on());
+  a.publish();
+  // A queue's record for each link, then as ever.
+  EXPECT_EQ(seen.take(), (lines{1, 1, 1, 1, 1, 1, 1, 1, 1 + 8, 1}));
+}
+
+TEST(PersistCounts, AcksShareTheDrainsOfTheirBurst) {
+  const audience a(1);
+  a.publish();
+  a.acknowledge();
+  a.publish();
+  drain_counter seen(a.on());
+  auto r = a.b->next(first_subscriber);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  a.b->send(first_subscriber, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
+                                         .msg_id = r->get<sn::publish>()->msg_id});
+  a.publish();
+  // 1: content, slot, and the head that the acknowledgement moved; 2: the descriptor.
+  EXPECT_EQ(seen.take(), (lines{3, 1}));
+}
+
+TEST(PersistCounts, ABurstOfMessagesHasTwoDrains) {
+  const audience a(1);
+  a.publish();
+  a.acknowledge();
+  drain_counter seen(a.on());
+  a.publish(4);
+  // 1: four contents, and four slots of 16 bytes behind one that is taken: two lines;
+  // 2: four descriptors.
+  EXPECT_EQ(seen.take(), (lines{4 + 2, 4}));
+}
+
+TEST(PersistCounts, LongContentIsFlushedLineByLine) {
+  const audience a(1);
+  a.publish();
+  a.acknowledge();
+  drain_counter seen(a.on());
+  a.publish(1, 1000);
+  // 1: topic and payload are 1,003 octets, 16 lines, and the slot; 2: the descriptor.
+  EXPECT_EQ(seen.take(), (lines{16 + 1, 1}));
+}
+
+TEST(PersistCounts, NothingIsPersistedForAMessageThatNobodyWants) {
+  const audience a(0);
+  drain_counter seen(a.on());
+  a.publish();
+  EXPECT_EQ(seen.take(), lines{});
+}
+
+// --- queues
+// ---------------------------------------------------------------------------------------
+
+TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
+  test::queue_layout l;
+  l.values = true;
+  l.options.slots = 64;
+  auto m = memory_media(l.size(), durability_class::process);
+  test::queues_on_media q(*m, l);
+  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  std::vector<std::uint64_t> values(32);
+  std::vector<leased> got(32);
+  drain_counter seen(*m);
+  placement p;
+  ASSERT_EQ(q->enqueue_burst(0, values, p), 32u);
+  q->flush_placed(p);
+  m->drain();
+  q->ready(p);
+  EXPECT_EQ(seen.take(), lines{8}); // 32 slots of 16 bytes
+  ASSERT_EQ(q->lease(0, got), 32u);
+  q->ack_through(0, got.back().ticket());
+  EXPECT_EQ(seen.take(), lines{}); // leases and acks in order store nothing
+  ASSERT_EQ(q->enqueue_burst(0, {values.data(), 16}, p), 16u);
+  ASSERT_TRUE(q->release(0));
+  q->flush_placed(p);
+  q->flush_release(0);
+  m->drain();
+  q->ready(p);
+  q->finish_release(0);
+  EXPECT_EQ(seen.take(), lines{4 + 1}); // slots, and the record with the head
+}
+
+TEST(PersistCounts, AnAckOutOfOrderIsOneLine) {
+  test::queue_layout l;
+  l.values = true;
+  auto m = memory_media(l.size(), durability_class::process);
+  test::queues_on_media q(*m, l);
+  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  const std::vector<std::uint64_t> values(2);
+  placement p;
+  ASSERT_EQ(q->enqueue_burst(0, values, p), 2u);
+  q->flush_placed(p);
+  m->drain();
+  q->ready(p);
+  std::vector<leased> got(2);
+  ASSERT_EQ(q->lease(0, got), 2u);
+  drain_counter seen(*m);
+  ASSERT_EQ(q->ack(0, got[1].ticket()), ack_status::marked);
+  q->flush_slot(0, got[1].ticket());
+  m->drain();
+  EXPECT_EQ(seen.take(), lines{1});
+  ASSERT_EQ(q->ack(0, got[0].ticket()), ack_status::advanced);
+  EXPECT_EQ(q.release(0), 2u);
+  EXPECT_EQ(seen.take(), lines{1}); // the head, past both
+}
+
+TEST(PersistCounts, ALinkIsOneLineAndItsRingWasClearedBefore) {
+  test::queue_layout l;
+  l.values = true;
+  l.options.rings_max = l.options.stock + 1;
+  auto m = memory_media(l.size(), durability_class::process);
+  test::queues_on_media q(*m, l);
+  drain_counter seen(*m);
+  ASSERT_EQ(q->prepare(0), prepare_status::linking);
+  q->flush_link(0);
+  m->drain();
+  q->attached(0);
+  EXPECT_EQ(seen.take(), lines{1}); // the queue's record
+  ASSERT_EQ(q->refill(), 1u);
+  EXPECT_EQ(seen.take(), lines{2}); // eight slots of the ring that takes its place
+}
+
+// --- the map
+// --------------------------------------------------------------------------------------
+
+struct counted_map {
+  std::unique_ptr<media> m = memory_media(test::map_layout{}.size(), durability_class::process);
+  test::opened_map map{*m, {}};
+  drain_counter seen{*m};
+};
+
+const std::string long_text(200, 'v');
+
+TEST(PersistCounts, AMapsChangeIsOneLine) {
+  counted_map c;
+  ASSERT_EQ(c.map->insert(bytes_of("k"), bytes_of("1")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1}); // the cell: key, half and commit word
+  ASSERT_EQ(c.map->update(bytes_of("k"), bytes_of("2")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1}); // the cell: the other half and commit word
+  ASSERT_EQ(c.map->upsert(bytes_of("k"), bytes_of("3")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1});
+  ASSERT_EQ(c.map->upsert(bytes_of("l"), bytes_of("4")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1});
+  ASSERT_EQ(c.map->compare_exchange(bytes_of("l"), bytes_of("4"), bytes_of("5")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1});
+  ASSERT_EQ(c.map->erase(bytes_of("k")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1}); // the commit word
+}
+
+TEST(PersistCounts, AMapsRefusalPersistsNothing) {
+  counted_map c;
+  ASSERT_EQ(c.map->insert(bytes_of("k"), bytes_of("1")), map_status::done);
+  c.seen.take();
+  EXPECT_EQ(c.map->insert(bytes_of("k"), bytes_of("2")), map_status::exists);
+  EXPECT_EQ(c.map->update(bytes_of("l"), bytes_of("2")), map_status::missing);
+  EXPECT_EQ(c.map->erase(bytes_of("l")), map_status::missing);
+  EXPECT_EQ(c.map->compare_exchange(bytes_of("k"), bytes_of("2"), bytes_of("3")),
+            map_status::mismatch);
+  EXPECT_EQ(c.seen.take(), lines{});
+}
+
+TEST(PersistCounts, AMapsLongKeyAndValueAreDrainedBeforeTheCell) {
+  counted_map c;
+  const std::string long_key(100, 'k');
+  ASSERT_EQ(c.map->insert(bytes_of(long_key), bytes_of(long_text)), map_status::done);
+  EXPECT_EQ(c.seen.take(), (lines{2 + 4, 1})); // 1: 100 and 200 bytes; 2: the cell
+  ASSERT_EQ(c.map->update(bytes_of(long_key), bytes_of(long_text)), map_status::done);
+  EXPECT_EQ(c.seen.take(), (lines{4, 1}));
+  ASSERT_EQ(c.map->update(bytes_of(long_key), bytes_of("short")), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1});
+  ASSERT_EQ(c.map->erase(bytes_of(long_key)), map_status::done);
+  EXPECT_EQ(c.seen.take(), lines{1});
+}
+
+TEST(PersistCounts, AMapsBatchHasOneDrainOrTwo) {
+  counted_map c;
+  {
+    durable_map::batch b(*c.map);
+    for (std::uint64_t i = 0; i < 5; ++i)
+      ASSERT_EQ(b.insert(bytes_of(i), bytes_of(i)), map_status::done);
+    b.commit();
+  }
+  EXPECT_EQ(c.seen.take(), lines{5}); // cells
+  {
+    durable_map::batch b(*c.map);
+    ASSERT_EQ(b.update(bytes_of(std::uint64_t{0}), bytes_of(long_text)), map_status::done);
+    ASSERT_EQ(b.update(bytes_of(std::uint64_t{1}), bytes_of(long_text)), map_status::done);
+    ASSERT_EQ(b.erase(bytes_of(std::uint64_t{2})), map_status::done);
+    b.commit();
+  }
+  EXPECT_EQ(c.seen.take(), (lines{4 + 4, 3})); // 1: two values of 200 bytes; 2: cells
+  {
+    durable_map::batch b(*c.map);
+    ASSERT_EQ(b.update(bytes_of(std::uint64_t{3}), bytes_of("a")), map_status::done);
+    ASSERT_EQ(b.update(bytes_of(std::uint64_t{3}), bytes_of("b")), map_status::done);
+    b.commit();
+  }
+  EXPECT_EQ(c.seen.take(), (lines{1, 1})); // a second change of one key commits the first
+}
+
+} // namespace
+} // namespace chainring::testing_broker
