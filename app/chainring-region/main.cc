@@ -1,21 +1,49 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // chainring-region: makes, shows and checks regions. Exit status: 0 done or clean, 1 damage found,
 // 2 cannot be opened, or wrong usage.
-#include <CLI/CLI.hpp>
 #include <cinttypes>
+#include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
+#include <string>
 
 #include "broker/broker.h"
 #include "broker/store.h"
+#include "media/mapping.h"
 #include "region/region.h"
 
 using namespace chainring;
 
 namespace {
 
-int refuse(const error& e) {
-  std::fprintf(stderr, "chainring-region: %s\n", e.message.c_str());
+int refuse(const error& e, const char* remedy = "") {
+  std::fprintf(stderr, "chainring-region: %s%s\n", e.message.c_str(), remedy);
   return 2;
+}
+
+/// Bytes, or a number with K, M, G or T, from `least` up: becomes a plain number of bytes.
+CLI::Validator size_text(std::uint64_t least) {
+  return CLI::Validator(
+      [least](std::string& text) -> std::string {
+        const std::string expected = "'" + text + "': expected at least " + std::to_string(least) +
+                                     " bytes, or a number with K, M, G or T, as 256M";
+        const std::size_t digits = text.find_first_not_of("0123456789");
+        const std::string number = text.substr(0, digits);
+        const std::string unit = digits == std::string::npos ? "" : text.substr(digits);
+        static const std::map<std::string, unsigned> shifts = {{"", 0},   {"K", 10}, {"M", 20},
+                                                               {"G", 30}, {"T", 40}, {"k", 10},
+                                                               {"m", 20}, {"g", 30}, {"t", 40}};
+        const auto shift = shifts.find(unit);
+        if (number.empty() || number.size() > 15 || shift == shifts.end()) return expected;
+        const std::uint64_t n = std::stoull(number);
+        if (n > (detail::region_size_max >> shift->second))
+          return "'" + text + "': expected at most " + std::to_string(detail::region_size_max) +
+                 " bytes";
+        if (n << shift->second < least) return expected;
+        text = std::to_string(n << shift->second);
+        return {};
+      },
+      "SIZE");
 }
 
 bool holds_a_broker(const region& r) {
@@ -30,6 +58,14 @@ int create(const media_options& m, std::uint32_t block_size, const store_layout&
   o.block_size = block_size;
   o.areas = broker::areas(layout, m.size, block_size);
   auto r = region::create(o);
+  std::uint64_t least = areas_offset + block_size;
+  for (const area_spec& a : o.areas)
+    least += a.size;
+  if (!r && least > m.size)
+    return refuse(r.error(), "; give a larger --size, or smaller --max-sessions, "
+                             "--max-subscriptions, --max-messages");
+  if (!r && r.error().code == errc::exists)
+    return refuse(r.error(), "; name another path, or remove it to give up what it holds");
   if (!r) return refuse(r.error());
   std::printf("%s: class %s, %" PRIu64 " blocks of %u bytes\n", m.path.c_str(),
               to_string((*r)->on().durability()), (*r)->geometry().block_count,
@@ -49,7 +85,8 @@ int info(region& r) {
   for (const region_root& root : r.roots())
     std::printf("root          %s, version %u: %" PRIu64 " bytes at %" PRIu64 "\n",
                 root.name.c_str(), root.version, root.size, root.offset);
-  for (const std::string& note : r.notes()) std::printf("note          %s\n", note.c_str());
+  for (const std::string& note : r.notes())
+    std::printf("note          %s\n", note.c_str());
   return 0;
 }
 
@@ -63,7 +100,8 @@ int check(region& r) {
       wrong.insert(wrong.end(), found->begin(), found->end());
     }
   }
-  for (const std::string& sentence : wrong) std::printf("%s\n", sentence.c_str());
+  for (const std::string& sentence : wrong)
+    std::printf("%s\n", sentence.c_str());
   std::printf("%s: %s\n", r.on().path().c_str(), wrong.empty() ? "clean" : "damaged");
   return wrong.empty() ? 0 : 1;
 }
@@ -85,19 +123,23 @@ int main(int argc, char** argv) {
   CLI::App* make = path(a.add_subcommand("create", "Make a region for the broker"));
   make->add_option("--size", m.size, "Bytes, or a number with K, M, G or T")
       ->required()
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(size_text(areas_offset));
   make->add_option("--journal-size", m.journal_size, "Redo journal of class file [64M]")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(size_text(1 << 20));
   make->add_option("--block-size", block_size, "Bytes of a block")
       ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
       ->capture_default_str();
   make->add_option("--class", durability, "Durability class: auto, or one to insist on")
       ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
       ->capture_default_str();
-  make->add_option("--max-sessions", layout.sessions_max, "Sessions")->capture_default_str();
+  make->add_option("--max-sessions", layout.sessions_max, "Sessions")
+      ->check(CLI::Range(1, 4'000'000))
+      ->capture_default_str();
   make->add_option("--max-subscriptions", layout.subscriptions_max, "Subscriptions")
+      ->check(CLI::Range(1, 16'000'000))
       ->capture_default_str();
   make->add_option("--max-messages", layout.messages_max, "Messages; 0: one for every two blocks")
+      ->check(CLI::Range(0, 1'000'000'000))
       ->capture_default_str();
   CLI::App* show = path(a.add_subcommand("info", "Show what a region is; nothing is changed"));
   CLI::App* look = path(
@@ -115,6 +157,8 @@ int main(int argc, char** argv) {
   if (make->parsed()) return create(m, block_size, layout);
   m.read_only = true;
   auto r = region::open(m);
+  if (!r && r.error().code == errc::not_found)
+    return refuse(r.error(), "; make it with 'chainring-region create'");
   if (!r) return refuse(r.error());
   (void)look;
   return show->parsed() ? info(**r) : check(**r);

@@ -5,9 +5,11 @@
 #include <libpmem.h>
 #include <new>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/idle.h"
 #include "media/drivers.h"
+#include "media/mapping.h"
 
 namespace chainring {
 
@@ -75,6 +77,10 @@ const media_driver* const drivers[] = {&sim_driver, &dax_driver, &hugetlb_driver
 result<const media_driver*> choose(const media_options& options) {
   if (options.path.empty())
     return error{errc::invalid_argument, "region path: it is empty; name a file or device"};
+  struct stat info {};
+  if (stat(options.path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))
+    return error{errc::unsupported, "region path " + options.path +
+                                        ": it is a directory; name a file in it, or a DAX device"};
   std::string names;
   // The natural class of an ordinary file is `file`; only the shared mapping can emulate on it.
   if (options.emulated && options.driver.empty()) return &hugetlb_driver;
@@ -82,6 +88,7 @@ result<const media_driver*> choose(const media_options& options) {
     if (options.driver.empty() ? d->suits(options.path) : options.driver == d->name) return d;
     names += names.empty() ? d->name : std::string(", ") + d->name;
   }
+  if (auto place = detail::place_of(options.path); !place) return place.error(); // no such directory
   if (options.driver.empty())
     return error{errc::unsupported, "region path " + options.path + ": no media driver suits it"};
   return error{errc::invalid_argument,

@@ -50,7 +50,7 @@
 
 namespace chainring::file_format {
 
-inline constexpr std::uint64_t container_magic = 0x314c4e4a474e4843; // "CHGNJNL1"
+inline constexpr std::uint64_t container_magic = 0x314c4e4a474e4843; // "CHNGJNL1"
 inline constexpr std::uint32_t container_version = 1;
 inline constexpr std::uint64_t header_spacing = 4096;
 inline constexpr std::uint64_t journal_offset = 2 * header_spacing;
