@@ -25,18 +25,21 @@ result<std::uint64_t> parse_size(const std::string& text) {
 
 namespace {
 
+constexpr std::uint64_t size_min = 1u << 20; // a journal's least, and no broker's region is smaller
+
 CLI::Validator size_text() {
   return CLI::Validator(
       [](std::string& text) {
         auto parsed = parse_size(text);
-        return parsed ? std::string() : parsed.error().message;
+        if (!parsed) return parsed.error().message;
+        return *parsed < size_min ? "'" + text + "': expected at least 1M" : std::string();
       },
       "SIZE");
 }
 
 template <class T> CLI::Option* number(CLI::App& a, const char* name, T& to, T low, T high, const char* text) {
   return a.add_option(name, to, text)
-      ->check(CLI::Range(static_cast<double>(low), static_cast<double>(high),
+      ->check(CLI::Range(std::uint64_t{low}, std::uint64_t{high},
                          std::to_string(low) + " to " + std::to_string(high)))
       ->capture_default_str();
 }
@@ -48,7 +51,9 @@ parsed parse(int argc, char** argv, options& o) {
              "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
   a.name("dpdk-chainring [EAL arguments] --");
   a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
-  a.set_config("--config", "", "Read arguments from this file: KEY = VALUE, the keys as here without --");
+  a.set_config("--config", "", "Read arguments from this file: KEY = VALUE, the keys as here without --")
+      ->check(CLI::ExistingFile);
+  a.allow_config_extras(false);
   std::string size, journal_size, idle = "yield", overflow = "reject";
   std::vector<std::string> addresses, gateways;
   std::uint32_t retry_s = 10;

@@ -102,12 +102,11 @@ result<void> service::open_region() {
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
   auto opened = broker::open(std::move(*on), config,
-                             [&](const char* what, std::uint64_t done, std::uint64_t of) {
-                               if (rte_rdtsc() - last < hz && done != of) return;
-                               if (rte_rdtsc() - last >= hz)
-                                 CHAINRING_LOG(INFO, region, "recovering: %s, %" PRIu64 " of %" PRIu64,
-                                               what, done, of);
+                             [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
+                               if (rte_rdtsc() - last < hz) return; // quick opens say nothing
                                last = rte_rdtsc();
+                               CHAINRING_LOG(INFO, region, "recovering: %s, %" PRIu64 " of %" PRIu64,
+                                             what.c_str(), done, of);
                              });
   if (!opened) return opened.error();
   broker_ = std::move(*opened);

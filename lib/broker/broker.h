@@ -182,7 +182,7 @@ class store;
 class broker {
  public:
   /// Called now and then while a long open goes on: what, how many done, of how many.
-  using progress = std::function<void(const char*, std::uint64_t, std::uint64_t)>;
+  using progress = std::function<void(const std::string&, std::uint64_t, std::uint64_t)>;
 
   /// The areas a region needs to hold a broker's state: hand them to region::create().
   [[nodiscard]] static std::vector<area_spec>

@@ -121,68 +121,96 @@ result<std::unique_ptr<store>> store::open(region& on, const broker_config& conf
 }
 
 // Sessions that end with the process, and records that cannot be.
-void store::void_sessions(open_summary& summary) {
-  for (std::uint32_t n = 0; n < sessions_max_; ++n) {
+void store::void_sessions(recovery_context& c, open_summary& summary) {
+  for (std::uint32_t n = 0; n < sessions_max_; ++n, c.advance()) {
     session_record& r = sessions_[n];
     const char* wrong = examine(n);
     const session_word0 w = session_word0::unpack(r.state);
     if (wrong != nullptr)
-      summary.notes.push_back("session " + std::to_string(n) + ": " + wrong + "; it is deleted");
+      c.report({"session " + std::to_string(n), std::string(wrong) + "; it is deleted"});
     if (wrong == nullptr && (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
       continue;
     media_.store_release(&r.state,
                          session_word0{session_state::free, 0, w.incarnation + 1}.pack()); // [S5]
-    media_.flush(&r.state, sizeof r.state);                                                // [S5]
+    c.flush(&r.state, sizeof r.state);
     ++summary.voided;
   }
 }
 
+// The subscriptions of sessions as they are now.
+bool store::wanted(std::span<const std::byte> key) const noexcept {
+  if (key.size() <= subscription_key_prefix) return false;
+  std::uint32_t words[2];
+  std::memcpy(words, key.data(), sizeof words);
+  if (words[0] >= sessions_max_) return false;
+  const session_word0 w = session_state_of(words[0]);
+  return w.state == session_state::used && w.incarnation == words[1];
+}
+
+// The driver drains after each phase: [S4 < S5] what was visible when the last process died need
+// not have been durable; [S5 < S6] nothing is given out while what is void could come back.
 result<void> store::recover(const broker::progress& told, open_summary& summary) {
-  auto say = [&](const char* what, std::uint64_t done, std::uint64_t of) {
-    if (told) told(what, done, of);
-  };
   blocks_->begin_recovery();
   messages_->begin_recovery();
-  say("reading", 0, 4);
-  // [S4] What was visible when the last process died need not have been durable.
-  media_.flush_read(sessions_, std::uint64_t{sessions_max_} * sizeof(session_record));
-  messages_->persist_as_read();
-  queues_->persist_as_read();
-  subscriptions_->persist_as_read();
-  media_.drain(); // [S4 < S5]
-  hook_point("broker.recover.read");
-
-  void_sessions(summary);
-  say("queues", 1, 4);
-  auto looked = queues_->recover(
-      [this](std::uint32_t n) { return session_word0::unpack(sessions_[n].state).incarnation; });
-  if (!looked) return looked.error();
-  const queue_recovery& found = *looked;
-  summary.queues = found.queues;
-  summary.voided += found.voided;
-  summary.notes.insert(summary.notes.end(), found.notes.begin(), found.notes.end());
-  say("subscriptions", 2, 4);
-  auto map = subscriptions_->recover([this](std::span<const std::byte> key) {
-    if (key.size() <= subscription_key_prefix) return false;
-    std::uint32_t words[2];
-    std::memcpy(words, key.data(), sizeof words);
-    if (words[0] >= sessions_max_) return false;
-    const session_word0 w = session_word0::unpack(sessions_[words[0]].state);
-    return w.state == session_state::used && w.incarnation == words[1];
-  });
-  summary.notes.insert(summary.notes.end(), map.notes.begin(), map.notes.end());
-  summary.subscriptions = subscriptions_->len();
-  media_.drain(); // [S5 < S6]
-  hook_point("broker.recover.voided");
-  say("free memory", 3, 4);
-  messages_->finish_recovery();
-  blocks_->finish_recovery();
-  if (auto served = queues_->finish_recovery(); !served) return served;
+  const auto notes = [](recovery_context& c, const char* object,
+                        const std::vector<std::string>& of) {
+    for (const std::string& note : of)
+      c.report({object, note});
+  };
+  const auto fatal = [](recovery_context& c, const char* object, const error& e) {
+    c.report({object, e.message, severity::fatal});
+  };
+  recovery all;
+  all.add({.name = "sessions",
+           .items = sessions_max_,
+           .persist_as_read =
+               [&](recovery_context&) {
+                 media_.flush_read(sessions_,
+                                   std::uint64_t{sessions_max_} * sizeof(session_record)); // [S4]
+               },
+           .repair = [&](recovery_context& c) { void_sessions(c, summary); }});
+  all.add({.name = "messages",
+           .persist_as_read = [&](recovery_context&) { messages_->persist_as_read(); }});
+  all.add({.name = "queues",
+           .persist_as_read = [&](recovery_context&) { queues_->persist_as_read(); },
+           .repair =
+               [&](recovery_context& c) {
+                 auto found = queues_->recover([this](std::uint32_t n) {
+                   return session_word0::unpack(sessions_[n].state).incarnation;
+                 });
+                 if (!found) return fatal(c, "queues", found.error());
+                 summary.queues = found->queues;
+                 summary.voided += found->voided;
+                 notes(c, "queues", found->notes);
+               }});
+  all.add({.name = "subscriptions",
+           .persist_as_read = [&](recovery_context&) { subscriptions_->persist_as_read(); },
+           .repair =
+               [&](recovery_context& c) {
+                 const auto found = subscriptions_->recover(
+                     [this](std::span<const std::byte> key) { return wanted(key); });
+                 summary.subscriptions = found.entries;
+                 notes(c, "subscriptions", found.notes);
+               }});
+  all.add({.name = "free memory", .rebuild = [&](recovery_context& c) {
+             messages_->finish_recovery();
+             blocks_->finish_recovery();
+             if (auto served = queues_->finish_recovery(); !served)
+               fatal(c, "queues", served.error());
+           }});
+  recovery_listener listener;
+  if (told)
+    listener = [&](const recovery_progress& p) {
+      told(std::string(to_string(p.phase)) + " " + p.part, p.done, p.total);
+    };
+  auto report = all.run(region_, listener);
+  if (!report) return report.error();
+  for (const problem& p : report->problems)
+    summary.notes.push_back(p.text());
   summary.messages = messages_->statistics().live;
   for (std::uint32_t n = 0; n < sessions_max_; ++n)
     summary.sessions += session_state_of(n).state == session_state::used;
   summary.durability = media_.durability();
-  say("done", 4, 4);
   return {};
 }
 

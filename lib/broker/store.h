@@ -19,6 +19,7 @@
 #include "chain/block_store.h"
 #include "chain/message.h"
 #include "map/durable_map.h"
+#include "region/recovery.h"
 #include "region/region.h"
 #include "ring/ring.h"
 
@@ -83,7 +84,8 @@ class store {
   [[nodiscard]] result<void> attach(const broker_config& config);
   [[nodiscard]] result<void> recover(const broker::progress& told, open_summary& summary);
   [[nodiscard]] const char* examine(std::uint32_t number) const noexcept;
-  void void_sessions(open_summary& summary);
+  void void_sessions(recovery_context& c, open_summary& summary);
+  [[nodiscard]] bool wanted(std::span<const std::byte> subscription_key) const noexcept;
   void commit_session(std::uint32_t number, session_word0 word) noexcept;
   using key_bytes = std::array<std::byte, subscription_key_prefix + 256>;
   [[nodiscard]] std::span<const std::byte> key_of(std::uint32_t session, std::string_view filter,
