@@ -379,6 +379,7 @@ void generator::on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept {
     const std::uint64_t sent_ns = ledger_.last_stamp(i).sent_ns, now_ns = ns(now_);
     if (sent_ns >= start_ns_ && sent_ns <= now_ns) to_ack_.record(now_ns - sent_ns);
     ledger_.acknowledge(i);
+    ack_tsc_ = now_;
     --outstanding_;
     due_[i] = 0;
     c.tries = c.refusals = 0;
@@ -447,6 +448,7 @@ void generator::on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept {
   const delivery_kind kind = ledger_.deliver(s, topic, m.data, m.flags.dup(), of);
   if (kind == delivery_kind::fresh) {
     progress();
+    fresh_tsc_ = now_;
     const std::uint64_t now_ns = ns(now_);
     if (of.sent_ns >= start_ns_ && of.sent_ns <= now_ns) to_delivery_.record(now_ns - of.sent_ns);
   }

@@ -24,6 +24,7 @@ constexpr double control_s = 0.001;
 /// How long no delivery may come until nothing more is expected.
 constexpr double quiet_qos1_s = 0.2, quiet_qos0_s = 1;
 constexpr double farewell_s = 1;
+constexpr double revive_s = 0.25;
 /// A neighbour that was restarted may have another MAC: asked for soon.
 constexpr std::uint32_t neighbour_lifetime_s = 3;
 
@@ -93,6 +94,7 @@ result<void> generator::open_port() {
                                              std::to_string(interface_->payload_max()) +
                                              " octets, header included"};
   const net::port& device = interface_->device;
+  is_memif_ = device.driver() == "net_memif";
   std::printf("port %u (%s, %s): %u clients from %s:%u on, broker %s:%u, link %s\n", device.id(),
               device.name().c_str(), device.driver().c_str(), o.clients(),
               net::format_ipv4(o.address.address).c_str(), o.source_port,
@@ -123,7 +125,7 @@ outcome generator::run() {
   std::array<net::datagram, burst> in;
   while (stage_ != stage::done) {
     now_ = rte_rdtsc();
-    const std::uint16_t n = link_->receive(in, now_);
+    const std::uint16_t n = running_ ? link_->receive(in, now_) : std::uint16_t{0};
     bool any = n != 0;
     for (std::uint16_t i = 0; i < n; ++i) {
       receive(in[i]);
@@ -132,21 +134,26 @@ outcome generator::run() {
     if (stage_ == stage::publishing) any |= publish_some();
     any |= check_timers();
     if (now_ - control_tsc_ >= cycles(control_s)) control();
-    any |= link_->pump(now_) != 0;
+    if (running_) any |= link_->pump(now_) != 0;
     if (any)
       idle.busy();
     else
       idle.idle();
   }
   const std::uint64_t end = now_ + cycles(0.1);
-  while (link_->tx().size() != 0 && (now_ = rte_rdtsc()) < end) {
+  while (running_ && link_->tx().size() != 0 && (now_ = rte_rdtsc()) < end) {
     link_->pump(now_);
     idle.idle();
   }
   report();
   outcome_.elapsed_s = static_cast<double>(rte_rdtsc() - start_tsc_) / hz_;
-  if (publish_tsc_ != 0)
-    outcome_.publishing_s = static_cast<double>(publish_end_tsc_ - publish_tsc_) / hz_;
+  const std::uint64_t from = publish_tsc_ != 0 ? publish_tsc_ : start_tsc_;
+  const auto since = [&](std::uint64_t to) {
+    return to > from ? static_cast<double>(to - from) / hz_ : 0.0;
+  };
+  outcome_.publishing_s = since(publish_end_tsc_);
+  outcome_.acking_s = since(ack_tsc_);
+  outcome_.delivering_s = since(fresh_tsc_);
   return outcome_;
 }
 
@@ -255,6 +262,7 @@ bool generator::drained() noexcept {
 void generator::control() {
   control_tsc_ = now_;
   read_signals();
+  revive_port();
   if (stage_ == stage::subscribing || stage_ == stage::connecting) open_clients();
   const bool opened = open_next_ == open_end_ && opening_ == 0;
   const bool subscribes = options_.phase == phase::all || options_.phase == phase::collect;
@@ -310,6 +318,16 @@ void generator::control() {
     const std::uint64_t took = rte_rdtsc() - now_;
     ledger_due_ = now_ + std::max(cycles(options_.report_interval_s), 10 * took);
   }
+}
+
+/// A memif client whose server went away connects again only when it is started again.
+void generator::revive_port() noexcept {
+  const net::port& device = interface_->device;
+  if (!is_memif_ || now_ - heard_tsc_ <= ping_tsc_ || now_ - revive_tsc_ < cycles(revive_s)) return;
+  revive_tsc_ = now_;
+  if (running_ && device.link_is_up_now()) return;
+  if (running_) (void)rte_eth_dev_stop(device.id());
+  running_ = rte_eth_dev_start(device.id()) == 0; // fails as long as nobody serves the socket
 }
 
 void generator::read_signals() {

@@ -30,7 +30,9 @@ struct outcome {
   bool interrupted = false; ///< by a second signal
   std::string refusal;      ///< what the broker refused for good, in a sentence
   double elapsed_s = 0;
-  double publishing_s = 0;
+  /// From the start of publishing (else of the run) to the last message, acknowledgement, first
+  /// delivery; 0 without.
+  double publishing_s = 0, acking_s = 0, delivering_s = 0;
   tally before; ///< the ledger's counts when the run began
   std::uint64_t reconnects = 0;
   std::uint64_t malformed = 0;  ///< from the broker
@@ -86,6 +88,7 @@ class generator {
   void enter(stage next);
   void open_clients() noexcept;
   void close_clients() noexcept;
+  void revive_port() noexcept;
   void read_signals();
   void report();
   [[nodiscard]] bool drained() noexcept;
@@ -156,8 +159,9 @@ class generator {
 
   stage stage_ = stage::subscribing;
   std::uint64_t now_ = 0;
-  std::uint64_t stage_tsc_ = 0, control_tsc_ = 0, progress_tsc_ = 0, heard_tsc_ = 0,
-                delivery_tsc_ = 0, publish_tsc_ = 0, publish_end_tsc_ = 0;
+  std::uint64_t stage_tsc_ = 0, control_tsc_ = 0, revive_tsc_ = 0, progress_tsc_ = 0,
+                heard_tsc_ = 0, delivery_tsc_ = 0, publish_tsc_ = 0, publish_end_tsc_ = 0,
+                ack_tsc_ = 0, fresh_tsc_ = 0;
   std::uint32_t open_next_ = 0, open_end_ = 0;
   std::uint32_t opening_ = 0;     ///< clients that are neither away nor ready
   std::uint32_t outstanding_ = 0; ///< publishers with an unacknowledged message
@@ -165,6 +169,8 @@ class generator {
   double tokens_ = 0;
   std::uint64_t tokens_tsc_ = 0;
   std::uint64_t to_send_ = 0;
+  bool is_memif_ = false;
+  bool running_ = true; ///< the port is started
   bool stop_ = false;
   bool stalled_ = false;
   tally reported_;

@@ -177,7 +177,8 @@ delivery_kind ledger::deliver(std::uint32_t subscriber, std::uint32_t topic,
     return delivery_kind::duplicate;
   };
   if (s.sequence <= p.base) {
-    if (shape_.qos == 1) return duplicate();
+    if (shape_.qos == 1 && s.sequence >= pairs_[pair_of(s.publisher, subscriber)].from)
+      return duplicate();
     ++count.late;
     return delivery_kind::duplicate;
   }

@@ -62,7 +62,7 @@ struct tally {
   std::uint64_t duplicated_dup = 0, duplicated_plain = 0; ///< DUP flag set, not set
   std::uint64_t reordered = 0; ///< first deliveries behind a later one of the same publisher
   std::uint64_t torn = 0, unknown = 0, misrouted = 0;
-  std::uint64_t unlisted = 0, late = 0; ///< late: so old that the window has passed (QoS 0 only)
+  std::uint64_t unlisted = 0, late = 0; ///< late: not owed, and too old to know whether again
   std::uint64_t congestion = 0;         ///< refusals, tried again
 
   [[nodiscard]] std::uint64_t duplicated() const noexcept {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "options.h"
 
+#include <charconv>
 #include <CLI/CLI.hpp>
 
 #include "net/port.h"
@@ -17,16 +18,28 @@ constexpr double seconds_max = 1e9;
 
 std::string text_of(double v) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.10g", v);
+  std::snprintf(text, sizeof text, "%.15g", v);
   return text;
+}
+
+CLI::Validator range(double low, double high) {
+  const std::string expected = text_of(low) + " to " + text_of(high);
+  return CLI::Validator(
+      [=](std::string& text) {
+        double value = 0;
+        const char* end = text.data() + text.size();
+        const auto read = std::from_chars(text.data(), end, value);
+        const bool fits =
+            read.ec == std::errc() && read.ptr == end && value >= low && value <= high;
+        return fits ? std::string() : "'" + text + "': expected " + expected;
+      },
+      expected);
 }
 
 template <class T>
 CLI::Option* number(CLI::App& a, const char* name, T& to, double low, double high,
                     const char* text) {
-  return a.add_option(name, to, text)
-      ->check(CLI::Range(low, high, text_of(low) + " to " + text_of(high)))
-      ->capture_default_str();
+  return a.add_option(name, to, text)->check(range(low, high))->capture_default_str();
 }
 
 void refuse(const char* argument, const std::string& why) {

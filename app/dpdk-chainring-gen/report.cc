@@ -67,7 +67,9 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
     add(open,
         n(v.in_doubt, "deliveries missing that an earlier run may have taken before it died"));
   if (publishes && book.unacknowledged() != 0)
-    add(open, n(book.unacknowledged(), "messages not acknowledged"));
+    add(open, n(book.unacknowledged(), t.congestion != how.before.congestion
+                                           ? "messages not acknowledged, the broker being congested"
+                                           : "messages not acknowledged"));
   if (open.empty() && !how.finished) open = "stopped before the end";
   if (!open.empty()) return {exit_unknown, "contract UNDECIDED: " + open};
 
@@ -94,11 +96,12 @@ int report(const options& o, const ledger& book, const generator& g, const outco
     return seconds > 0 ? static_cast<double>(count) / seconds : 0.0;
   };
   const double sent_rate = per_second(t.sent - b.sent, how.publishing_s);
-  const double acked_rate = per_second(t.acked - b.acked, how.publishing_s);
-  const double delivered_rate = per_second(t.delivered - b.delivered,
-                                           how.publishing_s > 0 ? how.publishing_s : how.elapsed_s);
-  std::printf("published for %.3f s: %.0f sent/s, %.0f acked/s, %.0f delivered/s\n",
-              how.publishing_s, sent_rate, acked_rate, delivered_rate);
+  const double acked_rate = per_second(t.acked - b.acked, how.acking_s);
+  const double delivered_rate = per_second(t.delivered - b.delivered, how.delivering_s);
+  std::printf("published for %.3f s: %.0f sent/s; acknowledged for %.3f s: %.0f/s; "
+              "delivered for %.3f s: %.0f/s\n",
+              how.publishing_s, sent_rate, how.acking_s, acked_rate, how.delivering_s,
+              delivered_rate);
   print_latency("publish to PUBACK", g.to_ack());
   print_latency("publish to delivery", g.to_delivery());
   std::printf("reordered %" PRIu64 ", duplicated %" PRIu64 " with DUP and %" PRIu64
