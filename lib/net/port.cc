@@ -126,6 +126,8 @@ result<port> open_port(const interface_config& config, const port_options& optio
   // These back ends have one pair per queue and refuse unequal numbers.
   if (p.driver_ == "net_tap" || p.driver_ == "net_af_xdp" || p.driver_ == "net_af_packet")
     p.rx_queues_ = p.tx_queues_ = std::min(p.rx_queues_, p.tx_queues_);
+  // The peer decides how many of a memif's queues are connected; the others take no packet, ever.
+  if (p.driver_ == "net_memif") p.rx_queues_ = p.tx_queues_ = 1;
   rte_eth_conf conf{};
   std::uint64_t flags = 0;
   if (config.checksum_offload) {
