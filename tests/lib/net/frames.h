@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Frames as octets, crafted without the library under test, and ports made of rings.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -193,7 +194,8 @@ inline bool all_back() {
 inline rte_mbuf* mbuf(const octets& o) {
   rte_mbuf* m = rte_pktmbuf_alloc(pool());
   if (m == nullptr || rte_pktmbuf_tailroom(m) < o.size()) std::abort();
-  std::memcpy(rte_pktmbuf_append(m, static_cast<std::uint16_t>(o.size())), o.data(), o.size());
+  std::ranges::copy(o, reinterpret_cast<std::uint8_t*>(
+                           rte_pktmbuf_append(m, static_cast<std::uint16_t>(o.size()))));
   return m;
 }
 
@@ -206,7 +208,7 @@ inline rte_mbuf* exact_mbuf(const octets& o) {
   };
   auto* b = new buffer{};
   b->data = static_cast<std::uint8_t*>(std::malloc(o.empty() ? 1 : o.size()));
-  std::memcpy(b->data, o.data(), o.size());
+  std::ranges::copy(o, b->data);
   b->info.free_cb = [](void*, void* opaque) {
     std::free(static_cast<buffer*>(opaque)->data);
     delete static_cast<buffer*>(opaque);
