@@ -15,7 +15,6 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_timer.h>
-#include <time.h>
 
 #include "base/idle.h"
 #include "clients.h"
@@ -68,13 +67,6 @@ struct slice {
          messages_per_burst = 0, group_us = 0, worker_ns = 0, p50_us = 0, p99_us = 0,
          p99_groups = 0;
 };
-
-/// Of this thread: what others on its CPU take is not in it.
-double cpu_seconds() {
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-}
 
 class world {
  public:
@@ -143,6 +135,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
     on = w->file_->take();
   } else {
     on = memory_media(region_size, d);
+    use_hugepages(*on);
   }
   store_layout layout;
   layout.sessions_max = clients + 16;

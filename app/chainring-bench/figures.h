@@ -28,6 +28,9 @@ bool journal_figures(bench_context& c);
 bool broker_emulated_figures(bench_context& c);
 bool broker_file_figures(bench_context& c);
 
+/// As a region on a device or in hugetlbfs has them: asks for hugepages, and takes what there is.
+void use_hugepages(media& m);
+
 /// A file of class `file` in the directory of the options, gone when this is destroyed. Its threads
 /// may use every CPU: they inherit from the one that makes them.
 class file_region {

@@ -14,6 +14,10 @@
 
 namespace chainring::bench {
 
+void use_hugepages(media& m) {
+  (void)madvise(m.base(), m.size(), MADV_HUGEPAGE);
+}
+
 result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
                                                          std::uint64_t size) {
   std::unique_ptr<file_region> f(new file_region);
@@ -100,23 +104,28 @@ bool journal_figures(bench_context& c) {
   const std::unique_ptr<media> m = (*made)->take();
   bool good = true;
   places own_places, peer_places;
-  pairs p = alternate(c.time(), timed([&] {
-                        ++own_places.round;
-                        own_places.each([&](std::uint64_t at, std::uint64_t value) {
-                          m->store(reinterpret_cast<std::uint64_t*>(m->base() + at), value);
-                        });
-                        own_places.each(
-                            [&](std::uint64_t at, std::uint64_t) { m->flush(m->base() + at, 8); });
-                        m->drain();
-                        good &= m->wait(m->mark());
-                      }),
-                      timed([&] {
-                        ++peer_places.round;
-                        peer_places.each([&](std::uint64_t at, std::uint64_t value) {
-                          std::memcpy(plain.base + at, &value, sizeof value);
-                        });
-                        good &= fdatasync(plain.fd) == 0;
-                      }));
+  pairs p = alternate(
+      c.time(),
+      timed(
+          [&] {
+            ++own_places.round;
+            own_places.each([&](std::uint64_t at, std::uint64_t value) {
+              m->store(reinterpret_cast<std::uint64_t*>(m->base() + at), value);
+            });
+            own_places.each([&](std::uint64_t at, std::uint64_t) { m->flush(m->base() + at, 8); });
+            m->drain();
+            good &= m->wait(m->mark());
+          },
+          clock_seconds),
+      timed(
+          [&] {
+            ++peer_places.round;
+            peer_places.each([&](std::uint64_t at, std::uint64_t value) {
+              std::memcpy(plain.base + at, &value, sizeof value);
+            });
+            good &= fdatasync(plain.fd) == 0;
+          },
+          clock_seconds));
   for (auto* side : {&p.own, &p.peer})
     for (double& ns : *side)
       ns /= 1000;

@@ -111,6 +111,7 @@ struct durable {
   explicit durable(std::uint64_t cells) {
     const std::uint64_t table = align_up(cells * sizeof(map_cell), 4096);
     m = memory_media(table + 64 * 256, durability_class::emulated);
+    use_hugepages(*m);
     blocks = block_store::create(*m, table, 256, 64).value();
     map = durable_map::create(*m, 0, cells, *blocks).value();
   }
@@ -163,6 +164,7 @@ bool durable_insert(bench_context& c, durable& d, unsigned batch) {
   // As many lines, anywhere in as large a table.
   const std::uint64_t lines = d.map->capacity();
   auto other = memory_media(lines * 64, durability_class::emulated);
+  use_hugepages(*other);
   const auto peer = [&] {
     double ns = 0;
     std::vector<std::uint64_t*> at(batch);

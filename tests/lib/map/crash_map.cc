@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The durable map crashed at every point of its changes, with somebody who looks everything up
+/// after every step; the same with each seeded bug and with each flush and drain switched off,
+/// which all have to be found. Cells and blocks are few, so that everything is used again at once.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "base/hook.h"
+#include "map_fixture.h"
+#include "support/explorer.h"
+#include "support/mutation.h"
+
+namespace chainring::test {
+namespace {
+
+enum kinds : int {
+  seen = history::first_own_kind, ///< id: a lookup returned it, so nothing older comes back
+  seen_absent,                    ///< key: a lookup missed it
+  settled,                        ///< id: what a new life began with
+  settled_absent,                 ///< key
+};
+
+constexpr unsigned keys = 5, first_long_key = 3, first_unwanted = 20;
+
+map_layout crash_layout() {
+  map_layout l;
+  l.cells = 6;
+  l.blocks = 16;
+  return l;
+}
+
+/// One change of one key, for the history; its value is the new value's length, 0 for an erase.
+constexpr std::uint64_t change_id(unsigned key, std::uint64_t sequence) {
+  return std::uint64_t{key} << 32 | sequence;
+}
+constexpr unsigned key_of(std::uint64_t id) {
+  return static_cast<unsigned>(id >> 32);
+}
+
+std::string key_text(unsigned key) {
+  std::string text = "key " + std::to_string(key);
+  if (key >= first_long_key && key < first_unwanted) text.resize(70 + key, '.');
+  return text;
+}
+
+/// At least 8 bytes, which say what they are; the rest follows from them.
+std::string value_text(std::uint64_t id, std::uint64_t length) {
+  std::string text(length, '\0');
+  const std::uint64_t head = id << 16 | length;
+  std::memcpy(text.data(), &head, sizeof head);
+  for (std::size_t i = sizeof head; i < length; ++i)
+    text[i] = static_cast<char>(id * 31 + i * 7 + 1);
+  return text;
+}
+/// 0 where it is not whole.
+std::uint64_t id_of(const std::string& text) {
+  std::uint64_t head = 0;
+  if (text.size() < sizeof head) return 0;
+  std::memcpy(&head, text.data(), sizeof head);
+  const std::uint64_t id = head >> 16;
+  return text == value_text(id, text.size()) && (head & 0xffff) == text.size() ? id : 0;
+}
+
+struct candidate {
+  std::uint64_t id;
+  std::uint64_t length; ///< 0: absent
+};
+
+/// What each key may be found to be after a crash, oldest first.
+std::map<unsigned, std::vector<candidate>> candidates_of(const history& h) {
+  std::map<unsigned, std::vector<candidate>> all;
+  for (unsigned k = 0; k < keys; ++k)
+    all[k] = {{change_id(k, 0), 0}};
+  const auto from = [](std::vector<candidate>& c, auto&& is) {
+    const auto first = std::find_if(c.begin(), c.end(), is);
+    c.erase(c.begin(), first == c.end() ? c.begin() : first);
+  };
+  for (const history::entry& e : h.entries()) {
+    const bool by_key = e.kind == seen_absent || e.kind == settled_absent;
+    auto& c = all[by_key ? static_cast<unsigned>(e.id) : key_of(e.id)];
+    if (e.kind == history::begun_kind) {
+      c.push_back({e.id, e.value});
+      continue;
+    }
+    if (by_key)
+      from(c, [](const candidate& x) { return x.length == 0; });
+    else
+      from(c, [&](const candidate& x) { return x.id == e.id; });
+    if (e.kind == settled || e.kind == settled_absent) c.resize(1);
+  }
+  return all;
+}
+
+opened_map::filter wanted_only(bool filter) {
+  if (!filter) return {};
+  return [](std::span<const std::byte> key, std::span<const std::byte>) {
+    const std::string_view text(reinterpret_cast<const char*>(key.data()), key.size());
+    return text != key_text(first_unwanted) && text != key_text(first_unwanted + 1);
+  };
+}
+
+/// A map under work, looked at after every step.
+class map_world {
+ public:
+  map_world(media& on, history& said, bool filter = false)
+      : map_(on, crash_layout(), wanted_only(filter)), m_(on), h_(said),
+        sequence_(1000 * static_cast<std::uint64_t>(said.crashes())) {
+    if (!map_.recovered.notes.empty()) h_.fail("damage: " + map_.recovered.notes.front());
+    for (const auto& [k, c] : candidates_of(h_))
+      if (c.size() > 1) look(k, true);
+    set_hook(
+        [](const char* name, void* self) noexcept {
+          if (std::strncmp(name, "map.", 4) == 0) static_cast<map_world*>(self)->look();
+        },
+        this);
+  }
+  ~map_world() { set_hook(nullptr, nullptr); }
+  map_world(const map_world&) = delete;
+  map_world& operator=(const map_world&) = delete;
+
+  /// A single change; done, or the scenario is wrong.
+  template <class Fn> void alone(unsigned key, std::uint64_t length, Fn&& fn) {
+    const std::uint64_t id = begin(key, length);
+    if (fn(key_text(key), length == 0 ? "" : value_text(id, length)) != map_status::done)
+      return h_.fail("refused: key " + std::to_string(key));
+    h_.ack(id);
+    look();
+  }
+  void insert(unsigned key, std::uint64_t length) {
+    alone(key, length, [&](const std::string& k, const std::string& v) {
+      return map_->insert(bytes_of(k), bytes_of(v));
+    });
+  }
+  void update(unsigned key, std::uint64_t length) {
+    alone(key, length, [&](const std::string& k, const std::string& v) {
+      return map_->update(bytes_of(k), bytes_of(v));
+    });
+  }
+  void upsert(unsigned key, std::uint64_t length) {
+    alone(key, length, [&](const std::string& k, const std::string& v) {
+      return map_->upsert(bytes_of(k), bytes_of(v));
+    });
+  }
+  void erase(unsigned key) {
+    alone(key, 0,
+          [&](const std::string& k, const std::string&) { return map_->erase(bytes_of(k)); });
+  }
+  void compare_exchange(unsigned key, std::uint64_t length) {
+    const std::string now = map_.text(key_text(key));
+    alone(key, length, [&](const std::string& k, const std::string& v) {
+      return map_->compare_exchange(bytes_of(k), bytes_of(now), bytes_of(v));
+    });
+  }
+  /// Of a value as long as the one there is.
+  void update_in_place(unsigned key) {
+    alone(key, map_.text(key_text(key)).size(), [&](const std::string& k, const std::string& v) {
+      return map_->update_in_place(bytes_of(k), [&](std::span<std::byte> value) {
+        std::memcpy(value.data(), v.data(), v.size());
+      });
+    });
+  }
+  /// Keeps the keys whose bit is set.
+  void retain(unsigned mask) {
+    std::vector<std::uint64_t> ids;
+    for (unsigned k = 0; k < keys; ++k)
+      if ((mask >> k & 1) == 0 && map_->contains(bytes_of(key_text(k)))) ids.push_back(begin(k, 0));
+    map_->retain([&](auto key, auto) {
+      for (unsigned k = 0; k < keys; ++k)
+        if (std::ranges::equal(key, bytes_of(key_text(k)))) return (mask >> k & 1) != 0;
+      return false;
+    });
+    for (std::uint64_t id : ids)
+      h_.ack(id);
+    look();
+  }
+
+  /// One change of a batch.
+  struct step {
+    char what; ///< 'i', 'u' (pdate), 's' (upsert), 'e'
+    unsigned key;
+    std::uint64_t length = 0;
+  };
+  enum class end { commit, callers_drain, destroyed };
+  /// The changes of each part, flushed behind it; the drain comes behind all. A second change of a
+  /// key says that the first is durable.
+  void batch(const std::vector<std::vector<step>>& parts, end how = end::commit) {
+    std::vector<std::uint64_t> ids;
+    {
+      durable_map::batch b(*map_);
+      for (const auto& part : parts) {
+        for (const step& s : part) {
+          std::vector<std::uint64_t> now;
+          for (std::uint64_t id : ids)
+            if (key_of(id) == s.key) now.push_back(id);
+          const std::uint64_t id = begin(s.key, s.length);
+          const std::string k = key_text(s.key), v = s.length == 0 ? "" : value_text(id, s.length);
+          const map_status status = s.what == 'i'   ? b.insert(bytes_of(k), bytes_of(v))
+                                    : s.what == 'u' ? b.update(bytes_of(k), bytes_of(v))
+                                    : s.what == 's' ? b.upsert(bytes_of(k), bytes_of(v))
+                                                    : b.erase(bytes_of(k));
+          if (status != map_status::done) return h_.fail("refused in a batch");
+          if (!now.empty()) {
+            for (std::uint64_t each : ids)
+              h_.ack(each);
+            ids.clear();
+          }
+          ids.push_back(id);
+        }
+        b.flush();
+        look();
+      }
+      if (how == end::commit) b.commit();
+      if (how == end::callers_drain) {
+        m_.drain();
+        b.publish();
+      }
+    }
+    for (std::uint64_t id : ids)
+      h_.ack(id);
+    look();
+  }
+
+  void look() {
+    for (unsigned k = 0; k < keys; ++k)
+      look(k, false);
+  }
+
+ private:
+  std::uint64_t begin(unsigned key, std::uint64_t length) {
+    const std::uint64_t id = change_id(key, ++sequence_);
+    h_.begin(id, length);
+    return id;
+  }
+  /// What is new is promised: it has been shown to somebody.
+  void look(unsigned k, bool fresh) {
+    const std::string text = map_.text(key_text(k));
+    std::uint64_t id = 0;
+    if (text != "(none)") {
+      id = id_of(text);
+      if (id == 0) return h_.fail("a value that is not whole: key " + std::to_string(k));
+    }
+    if (!fresh && shown_.contains(k) && shown_[k] == id) return;
+    shown_[k] = id;
+    if (id == 0)
+      h_.promise(fresh ? settled_absent : seen_absent, k);
+    else
+      h_.promise(fresh ? settled : seen, id);
+  }
+
+  opened_map map_;
+  media& m_;
+  history& h_;
+  std::uint64_t sequence_;
+  std::map<unsigned, std::uint64_t> shown_;
+};
+
+verdict check_map(media& m, const history& h, bool filter) {
+  const map_layout l = crash_layout();
+  opened_map map(m, l, wanted_only(filter));
+  if (!map.recovered.notes.empty()) return "damage: " + map.recovered.notes.front();
+  std::uint64_t found = 0, blocks = 0;
+  for (const auto& [k, may_be] : candidates_of(h)) {
+    const std::string key = key_text(k), text = map.text(key);
+    const std::string name = "key " + std::to_string(k);
+    const bool there = text != "(none)";
+    const std::uint64_t id = there ? id_of(text) : 0;
+    if (there && id == 0) return name + ": its value is not whole";
+    if (std::ranges::none_of(may_be, [&](const candidate& c) {
+          return there ? c.id == id && c.length == text.size() : c.length == 0;
+        }))
+      return name +
+             (there ? ": it is change " + std::to_string(id & 0xffff'ffff) : ": it is absent") +
+             ", and should be " + std::to_string(may_be.front().id & 0xffff'ffff) +
+             (may_be.size() > 1 ? " or later" : "");
+    if (!there) continue;
+    ++found;
+    if (key.size() > map_key_inline) blocks += map.blocks->blocks_for(key.size());
+    if (text.size() > map_value_inline) blocks += map.blocks->blocks_for(text.size());
+  }
+  std::uint64_t walked = 0;
+  map->for_each([&](auto, auto) { ++walked; });
+  if (walked != found || map->len() != found)
+    return "ghosts: " + std::to_string(walked) +
+           " entries, of them known: " + std::to_string(found);
+  if (map.live_blocks() != blocks)
+    return "blocks live: " + std::to_string(map.live_blocks()) +
+           ", reachable: " + std::to_string(blocks);
+  // And it goes on working: no cell is lost, and each takes a chain.
+  std::uint64_t more = 0;
+  while (map->insert(bytes_of("more " + std::to_string(more)), bytes_of("short")) ==
+         map_status::done)
+    ++more;
+  if (found + more != l.cells)
+    return "does not go on: " + std::to_string(found) + " entries, and room for " +
+           std::to_string(more);
+  if (map->retain([](auto, auto) { return false; }) != l.cells) return "does not go on: retain";
+  if (map.live_blocks() != 0) return "blocks are live when all is erased";
+  const std::string longer(l.block_size * l.blocks, 'x');
+  if (map->insert(bytes_of("all"), bytes_of(longer)) != map_status::done ||
+      map.text("all") != longer)
+    return "does not go on: a value over all blocks";
+  return {};
+}
+
+using body = std::function<void(map_world&)>;
+
+scenario map_scenario(const std::string& name, body run, bool filter = false) {
+  scenario s;
+  s.name = "map: " + name;
+  s.size = crash_layout().size();
+  s.setup = [](media& m, history&) { // blocks are never clean
+    const map_layout l = crash_layout();
+    auto* words = reinterpret_cast<std::uint64_t*>(m.base() + l.blocks_offset());
+    for (std::uint64_t i = 0; i < l.blocks * l.block_size / 8; ++i)
+      m.store(&words[i], 0x0101'0101'0101'0101 * (i % 200 + 1));
+  };
+  s.run = [run, filter](media& m, history& h) {
+    map_world w(m, h, filter);
+    run(w);
+  };
+  s.recover_and_check = [filter](media& m, const history& h) { return check_map(m, h, filter); };
+  // A second life takes cells and chains that the first may have given up.
+  s.continue_after = [filter](media& m, history& h) {
+    map_world w(m, h, filter);
+    w.batch({{{'s', 1, 12}, {'s', 4, 100}}});
+    w.upsert(0, 130);
+    w.erase(1);
+    w.upsert(2, 8);
+  };
+  return s;
+}
+
+scenario inserts() {
+  return map_scenario("insert", [](map_world& w) {
+    w.insert(0, 8);
+    w.insert(1, 16);
+    w.insert(2, 11);
+  });
+}
+scenario updates() {
+  return map_scenario("update and upsert", [](map_world& w) {
+    w.insert(0, 16);
+    w.update(0, 8);
+    w.update(0, 16);
+    w.upsert(0, 12);
+    w.upsert(1, 9);
+    w.upsert(1, 16);
+  });
+}
+scenario erases() {
+  return map_scenario("erase, and the cell again", [](map_world& w) {
+    w.insert(0, 16);
+    w.insert(1, 8);
+    w.erase(0);
+    w.insert(2, 13);
+    w.erase(2);
+    w.insert(0, 9);
+    w.erase(1);
+    w.erase(0);
+    w.insert(1, 16);
+  });
+}
+scenario long_values() {
+  return map_scenario("long keys and values", [](map_world& w) {
+    w.insert(0, 100);
+    w.insert(3, 8);
+    w.update(0, 70);
+    w.update(0, 16);
+    w.insert(4, 130);
+    w.update(4, 64);
+    w.erase(4);
+    w.update(0, 200);
+    w.upsert(3, 17);
+    w.erase(3);
+    w.insert(1, 128);
+  });
+}
+scenario batches() {
+  return map_scenario("batches of several keys", [](map_world& w) {
+    w.batch({{{'i', 0, 8}, {'i', 1, 16}, {'i', 2, 9}}});
+    w.batch({{{'u', 0, 16}, {'e', 1}, {'s', 2, 8}}}, map_world::end::callers_drain);
+    w.batch({{{'i', 1, 12}, {'e', 0}}}, map_world::end::destroyed);
+    w.insert(0, 10);
+  });
+}
+scenario long_batches() {
+  return map_scenario("batches with chains", [](map_world& w) {
+    w.batch({{{'i', 0, 100}, {'i', 3, 8}, {'i', 1, 8}}});
+    w.batch({{{'u', 0, 65}, {'e', 3}}, {{'u', 1, 20}, {'i', 4, 17}}});
+    w.batch({{{'e', 4}, {'u', 0, 8}, {'u', 1, 130}}});
+    w.batch({{{'i', 3, 64}, {'i', 4, 64}}}, map_world::end::callers_drain);
+  });
+}
+scenario second_changes() {
+  return map_scenario("second change of a key in a batch", [](map_world& w) {
+    w.batch({{{'i', 0, 8}, {'u', 0, 16}}});
+    w.batch({{{'u', 0, 9}, {'u', 0, 16}, {'u', 0, 8}}});
+    w.batch({{{'e', 0}, {'i', 0, 12}}});
+    w.batch({{{'s', 1, 100}, {'u', 1, 40}, {'e', 1}}});
+    w.batch({{{'u', 0, 16}}, {{'e', 0}}});
+  });
+}
+scenario others() {
+  return map_scenario("compare_exchange, update_in_place, retain", [](map_world& w) {
+    w.insert(0, 16);
+    w.compare_exchange(0, 8);
+    w.update_in_place(0);
+    w.insert(1, 100);
+    w.update_in_place(1);
+    w.compare_exchange(1, 12);
+    w.insert(3, 40);
+    w.retain(0b00010);
+    w.insert(0, 90);
+  });
+}
+/// Records that recovery does not want: their cells and chains are used again.
+scenario unwanted() {
+  scenario s = map_scenario(
+      "records of an incarnation that ended",
+      [](map_world& w) {
+        w.insert(0, 130);
+        w.insert(1, 130);
+        w.update(0, 12);
+        w.insert(2, 60);
+      },
+      true);
+  s.setup = [](media& m, history&) {
+    opened_map map(m, crash_layout());
+    for (unsigned k : {first_unwanted, first_unwanted + 1})
+      map->insert(bytes_of(key_text(k)), bytes_of(value_text(change_id(k, 1), 190)));
+  };
+  return s;
+}
+
+const std::vector<scenario (*)()> all = {inserts,      updates,        erases, long_values, batches,
+                                         long_batches, second_changes, others, unwanted};
+
+explorer_options options() {
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  o.second_states_max = 64;
+  o.second_lives = 3;
+  return o;
+}
+
+TEST(MapCrash, NothingIsLostTornOrDoubled) {
+  std::printf("%s\n", explorer_report::header().c_str());
+  for (auto make : all) {
+    const explorer_report r = explore(make(), options());
+    EXPECT_TRUE(r.ok()) << r.failure;
+  }
+}
+
+std::string found_by(const explorer_options& o) {
+  for (auto make : all)
+    if (!explore(make(), o).ok()) return make().name;
+  return {};
+}
+
+TEST(MapCrash, SeededBugsAreFound) {
+  explorer_options o = options();
+  o.print = false;
+  for (const char* bug :
+       {"map.two_undrained", "map.overwrite_active", "map.free_early", "map.commit_before_chains",
+        "map.release_early", "map.publish_undrained", "map.recover_unread"}) {
+    set_seeded_bug(bug);
+    const std::string by = found_by(o);
+    set_seeded_bug(nullptr);
+    EXPECT_NE(by, "") << bug;
+    std::printf("%-28s found by %s\n", bug, by.c_str());
+  }
+}
+
+TEST(MapCrash, EveryFlushAndDrainIsNeeded) {
+  mutation_options m;
+  m.under = {"lib/map/"};
+  explorer_options o = options(); // what a missing call does shows in a few of the states
+  o.print = false;
+  o.states_max = 512;
+  o.second_states_max = 16;
+  std::vector<scenario> scenarios;
+  for (auto make : all)
+    scenarios.push_back(make());
+  const mutation_report r = mutate(scenarios, o, m);
+  std::printf("%s", r.text().c_str());
+  EXPECT_EQ(r.baseline, "");
+  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  EXPECT_EQ(r.unreached(), std::vector<std::string>{});
+}
+
+} // namespace
+} // namespace chainring::test

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Maps on threads, recorded call by call: what each key answered must be what one word answers
+/// that does one thing at a time.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <sched.h>
+#include <thread>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "map/seq_map.h"
+#include "map_fixture.h"
+#include "support/linearizability.h"
+
+namespace chainring::test {
+namespace {
+
+using map_recorder = recorder<map_operation>;
+
+constexpr unsigned threads_max = 4;
+
+std::uint64_t run_seed() {
+  static const std::uint64_t seed = [] {
+    const char* given = std::getenv("CHAINRING_SEED");
+    const std::uint64_t s = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
+    std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
+    return s;
+  }();
+  return seed;
+}
+
+void give_way(const char*, void*) noexcept {
+  thread_local std::minstd_rand random(
+      static_cast<unsigned>(std::hash<std::thread::id>{}(std::this_thread::get_id())));
+  if (random() % 8 == 0) sched_yield();
+}
+
+map_operation draw(std::mt19937_64& random, std::uint64_t keys, std::uint64_t fresh,
+                   std::uint64_t seen) {
+  static constexpr map_call calls[] = {map_call::insert,
+                                       map_call::update,
+                                       map_call::upsert,
+                                       map_call::erase,
+                                       map_call::get,
+                                       map_call::get,
+                                       map_call::get,
+                                       map_call::compare_exchange,
+                                       map_call::compare_exchange};
+  map_operation o;
+  o.kind = calls[random() % std::size(calls)];
+  o.key = random() % keys;
+  o.value = fresh;
+  o.expected = seen;
+  return o;
+}
+
+/// Runs `each(thread, recorder)` on every thread, and checks what they recorded.
+template <class Each> void check_run(unsigned threads, Each&& each) {
+  linear_clock clock;
+  std::vector<map_recorder> parts;
+  for (unsigned i = 0; i < threads; ++i)
+    parts.emplace_back(clock);
+  set_hook(give_way, nullptr);
+  std::atomic<unsigned> here{0};
+  std::vector<std::thread> running;
+  for (unsigned i = 0; i < threads; ++i)
+    running.emplace_back([&, i] {
+      idle_policy wait;
+      for (here.fetch_add(1); here.load() < threads;)
+        wait.idle();
+      each(i, parts[i]);
+    });
+  for (auto& t : running)
+    t.join();
+  set_hook(nullptr, nullptr);
+  const auto history = merged(parts);
+  const linear_verdict v = check_each_key(map_model{}, history);
+  std::printf("%zu operations, %llu steps, at most %zu configurations\n", history.size(),
+              static_cast<unsigned long long>(v.steps), v.configurations);
+  EXPECT_TRUE(v) << v.text;
+}
+
+// --- volatile -----------------------------------------------------------------------------------
+
+struct wide_value {
+  std::uint64_t v = 0, same = 0, too = 0;
+  friend bool operator==(const wide_value&, const wide_value&) = default;
+};
+
+/// All keys have one home, so that entries move while others read.
+struct one_home {
+  std::uint64_t operator()(std::uint64_t) const noexcept { return 0; }
+};
+
+template <class Map> void seq_map_run(Map& map, std::uint64_t keys, std::uint64_t operations) {
+  check_run(threads_max, [&](unsigned me, map_recorder& r) {
+    std::mt19937_64 random(run_seed() * 100 + me);
+    std::vector<std::uint64_t> seen(keys);
+    for (std::uint64_t i = 1; i <= operations; ++i) {
+      const std::uint64_t fresh = std::uint64_t{me + 1} << 32 | i;
+      map_operation o = draw(random, keys, fresh, 0);
+      o.expected = seen[o.key];
+      r.begin(o);
+      const wide_value value{fresh, fresh, fresh};
+      std::optional<wide_value> got;
+      map_status s = map_status::done;
+      switch (o.kind) {
+      case map_call::insert:
+        s = map.insert(o.key, value);
+        break;
+      case map_call::update:
+        s = map.update(o.key, value);
+        break;
+      case map_call::upsert: // as upsert() does it, giving way in the middle
+        s = map.alter(o.key, [&](std::optional<wide_value>& now) {
+          give_way(nullptr, nullptr);
+          now = value;
+          return map_status::done;
+        });
+        break;
+      case map_call::erase:
+        s = map.erase(o.key);
+        break;
+      case map_call::get:
+        got = map.get(o.key);
+        s = got ? map_status::done : map_status::missing;
+        break;
+      case map_call::compare_exchange: {
+        wide_value expected{o.expected, o.expected, o.expected};
+        s = map.compare_exchange(o.key, expected, value);
+        if (s == map_status::mismatch) got = expected;
+        break;
+      }
+      }
+      map_operation& done = r.end();
+      done.result = s;
+      if (got) {
+        ASSERT_TRUE(got->v == got->same && got->v == got->too) << "torn";
+        seen[o.key] = done.found = got->v;
+      }
+    }
+  });
+}
+
+TEST(MapLinear, SeqMapWithFewKeys) {
+  auto made = seq_map<std::uint64_t, wide_value>::create(8);
+  ASSERT_TRUE(made);
+  seq_map_run(**made, 3, 40'000);
+}
+TEST(MapLinear, SeqMapWithKeysThatMoveEachOther) {
+  auto made = seq_map<std::uint64_t, wide_value, one_home>::create(8);
+  ASSERT_TRUE(made);
+  seq_map_run(**made, 6, 40'000);
+}
+
+// --- durable ------------------------------------------------------------------------------------
+
+/// Values of 8 bytes lie in the cell, of 24 bytes in a chain.
+struct durable_values {
+  std::size_t words;
+  [[nodiscard]] std::vector<std::uint64_t> of(std::uint64_t v) const {
+    return std::vector<std::uint64_t>(words, v);
+  }
+  static std::span<const std::byte> bytes(const std::vector<std::uint64_t>& v) {
+    return std::as_bytes(std::span(v));
+  }
+};
+
+map_status get_word(const durable_map& map, std::string_view key, std::uint64_t& value) {
+  std::uint64_t words[4] = {};
+  std::size_t size = 0;
+  const map_status s = map.get(bytes_of(key), std::as_writable_bytes(std::span(words)), size);
+  for (std::size_t i = 1; s == map_status::done && i < size / 8; ++i)
+    EXPECT_EQ(words[i], words[0]) << "torn";
+  value = words[0];
+  return s;
+}
+
+/// A change, by a map or by one of its batches.
+template <class Changes>
+map_status change(Changes& on, std::string_view key, const map_operation& o,
+                  const durable_values& values) {
+  const auto value = values.of(o.value);
+  switch (o.kind) {
+  case map_call::insert:
+    return on.insert(bytes_of(key), values.bytes(value));
+  case map_call::update:
+    return on.update(bytes_of(key), values.bytes(value));
+  case map_call::upsert:
+    return on.upsert(bytes_of(key), values.bytes(value));
+  case map_call::erase:
+    return on.erase(bytes_of(key));
+  default: {
+    const auto expected = values.of(o.expected);
+    return on.compare_exchange(bytes_of(key), values.bytes(expected), values.bytes(value));
+  }
+  }
+}
+
+void durable_map_run(std::size_t value_words, bool long_keys, bool batches,
+                     std::uint64_t operations) {
+  constexpr std::uint64_t keys = 4;
+  const map_layout layout{.cells = 32, .blocks = 256};
+  auto memory = memory_media(layout.size(), durability_class::emulated);
+  opened_map m(*memory, layout);
+  durable_map& map = *m;
+  const durable_values values{value_words};
+  std::vector<std::string> names;
+  for (std::uint64_t k = 0; k < keys; ++k)
+    names.push_back(std::string(long_keys ? 40 : 4, static_cast<char>('a' + k)));
+  check_run(threads_max, [&](unsigned me, map_recorder& r) {
+    std::mt19937_64 random(run_seed() * 100 + me);
+    std::vector<std::uint64_t> seen(keys);
+    std::unique_ptr<durable_map::batch> open;
+    std::vector<std::size_t> waiting; // changes of the batch, done and not published
+    const auto publish = [&] {
+      open->commit();
+      for (std::size_t i : waiting)
+        (void)r.end(i);
+      waiting.clear();
+      open.reset();
+    };
+    for (std::uint64_t i = 1; i <= operations; ++i) {
+      map_operation o = draw(random, keys, std::uint64_t{me + 1} << 32 | i, 0);
+      o.expected = seen[o.key];
+      if (o.kind == map_call::get) {
+        r.begin(o);
+        std::uint64_t value = 0;
+        const map_status s = get_word(map, names[o.key], value);
+        map_operation& done = r.end();
+        done.result = s;
+        if (s == map_status::done) seen[o.key] = done.found = value;
+        continue;
+      }
+      if (batches && !open && random() % 2 == 0) open = std::make_unique<durable_map::batch>(map);
+      r.begin(o);
+      const map_status s =
+          open ? change(*open, names[o.key], o, values) : change(map, names[o.key], o, values);
+      if (open && s == map_status::done) { // what it answers is durable and seen with the batch
+        r.at(r.last()).what.result = s;
+        waiting.push_back(r.last());
+      } else {
+        r.end().result = s;
+      }
+      if (open && random() % 4 == 0) publish();
+    }
+    if (open) publish();
+  });
+}
+
+TEST(MapLinear, DurableMapWithFewKeys) {
+  durable_map_run(1, false, false, 6000);
+}
+TEST(MapLinear, DurableMapWithValuesInChains) {
+  durable_map_run(3, false, false, 6000);
+}
+TEST(MapLinear, DurableMapWithKeysAndValuesInChains) {
+  durable_map_run(3, true, false, 6000);
+}
+TEST(MapLinear, DurableMapInBatches) {
+  durable_map_run(1, false, true, 6000);
+}
+TEST(MapLinear, DurableMapInBatchesWithValuesInChains) {
+  durable_map_run(3, false, true, 6000);
+}
+
+} // namespace
+} // namespace chainring::test
