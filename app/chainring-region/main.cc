@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
   make->add_option("--journal-size", m.journal_size, "Redo journal of class file [64M]")
       ->transform(size_text(1 << 20));
   make->add_option("--block-size", block_size, "Bytes of a block")
-      ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
+      ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
   make->add_option("--class", durability, "Durability class: auto, or one to insist on")
       ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))

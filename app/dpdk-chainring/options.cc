@@ -61,7 +61,7 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--region", o.region, "Region file or device; created when it is not there")->required();
   a.add_option("--size", size, "Size of the region: created with, or grown to [256M]")->check(size_text());
   a.add_option("--block-size", o.block_size, "Bytes of a block, when creating")
-      ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
+      ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
   a.add_option("--class", o.durability,
                "Durability class: auto, or one to insist on; emulated is for benchmarks")

@@ -90,16 +90,20 @@ class Broker:
     """dpdk-chainring without hugepages. `vdev` is its port; a null one costs nothing."""
     count = 0
 
-    def __init__(self, program, region, *arguments, vdev="net_null0,no-rx=1", address="192.0.2.1/24", stdin=subprocess.DEVNULL,
-                 telemetry=False, memory=256):
+    def __init__(self, program, region, *arguments, vdev="net_null0,no-rx=1", address="192.0.2.1/24", telemetry=False,
+                 stdin=subprocess.DEVNULL):
+        self.start([program, *self.eal(vdev, telemetry), "--", "--region", region, "--address", address,
+                    "--idle", "sleep", *arguments], stdin)
+
+    def eal(self, vdev, telemetry=False):
         Broker.count += 1
         self.prefix = f"crt{os.getpid()}x{Broker.count}"
+        return ["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "256", "--file-prefix", self.prefix,
+                *([] if telemetry else ["--no-telemetry"]), f"--vdev={vdev}"]
+
+    def start(self, command, stdin=subprocess.DEVNULL):
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            [program, "--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", str(memory), "--file-prefix", self.prefix,
-             *([] if telemetry else ["--no-telemetry"]), f"--vdev={vdev}", "--", "--region", region,
-             "--address", address, "--idle", "sleep", *arguments],
-            stdin=stdin, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=self.log, stderr=self.log)
 
     def said(self):
         return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")

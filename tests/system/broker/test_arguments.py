@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every argument of dpdk-chainring that is malformed or out of range is refused with its name and the
+range that is accepted, with status 2, before anything is started or made; --help lists each argument;
+the configuration file has the same keys.
+
+  test_arguments.py BROKER
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "region"))
+from regions import Broker
+
+PROGRAM = sys.argv[1]
+HANG_S = 90  # only detects hangs
+# Argument: what is refused (None: any text does), and what the refusal says is accepted.
+NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000),
+           "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
+           "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
+           "--max-registrations": (16, 100000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255)}
+CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
+           "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
+SIZES = ["--size", "--journal-size"]
+OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
+          "--gateway": (["there", "1.2.3"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
+          "--config": (["{}/absent"], "does not exist")}
+FLAGS = ["--partial-checksums", "--interactive", "--help", "--version"]
+TEXTS = ["--region"]
+
+
+def run(*arguments, eal=()):
+    done = subprocess.run([PROGRAM, *eal, "--", *arguments], capture_output=True, text=True, timeout=HANG_S,
+                          stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout + done.stderr
+
+
+def fail(what, said):
+    raise SystemExit(f"{what}\n{said}")
+
+
+def refused(arguments, *words):
+    global count
+    count += 1
+    status, said = run(*arguments)
+    if status != 2:
+        fail(f"{arguments}: status {status}", said)
+    if "EAL" in said.replace("[EAL arguments]", ""):
+        fail(f"{arguments}: EAL was started", said)
+    for word in words:
+        if word not in said:
+            fail(f"{arguments}: the refusal does not say '{word}'", said)
+    if os.path.exists(region):
+        fail(f"{arguments}: a region was made", said)
+
+
+count = 0
+with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") as scratch:
+    region = os.path.join(scratch, "region")
+    good = ["--region", region, "--address", "192.0.2.1/24"]
+
+    for name, (low, high) in NUMBERS.items():
+        bad = [str(high + 1), "-1", "x", "1.5", "", "99999999999999999999999"] + ([str(low - 1)] if low > 0 else [])
+        for value in bad:
+            refused([*good, name, value], name, *([f"{low} to {high}"] if value else []))
+    for name, choices in CHOICES.items():
+        for value in ("x", "AUTO", "0", choices[0] + "x"):
+            refused([*good, name, value], name, *choices)
+    for name in SIZES:
+        for value in ("x", "M", "-1M", "1Q", "1.5G", "99999999999999999999", "99999999T"):
+            refused([*good, name, value], name, f"'{value}'", "K, M, G or T")
+        for value in ("0", "1023K"):
+            refused([*good, name, value], name, f"'{value}'", "at least 1M")
+    for name, (values, words) in OTHERS.items():
+        for value in values:
+            base = ["--region", region] if name == "--address" else good
+            refused([*base, name, value.format(scratch)], name, words)
+    for name in [*NUMBERS, *CHOICES, *SIZES, *OTHERS, *TEXTS]:
+        base = ["--region", region] if name == "--address" else good[2:] if name == "--region" else good
+        refused([*base, name], name)  # nothing behind it
+    refused([*good, "--gateway", "192.0.2.9", "--gateway", "192.0.2.8"], "--gateway", "one for each --address")
+    refused(["--region", region], "--address")
+    refused(["--address", "192.0.2.1/24"], "--region")
+    refused([*good, "--colour", "red"], "--colour")
+    refused([*good, "--mtu", "1500", "--mtu", "1400"], "--mtu")
+
+    topics = os.path.join(scratch, "topics")
+    for text, words in (("x name\n", ["topics:1"]), ("1 a\n0 b\n", ["topics:2"]), ("65535 a\n", ["topics:1"]),
+                        ("1 a\n1 b\n", ["topics:2"]), ("7\n", ["topics:1"]), ("3 a/#\n", ["topics:1"])):
+        with open(topics, "w") as f:
+            f.write(text)
+        refused([*good, "--predefined-topics", topics], "--predefined-topics", *words)
+
+    # The configuration file: the same keys, the same refusals, and none it does not know.
+    config = os.path.join(scratch, "chainring.conf")
+
+    def configured(text, *words):
+        with open(config, "w") as f:
+            f.write(text)
+        refused(["--config", config], *words)
+
+    base = f'region = "{region}"\naddress = "192.0.2.1/24"\n'
+    for name, (low, high) in NUMBERS.items():
+        configured(f"{base}{name[2:]} = {high + 1}\n", name, f"{low} to {high}")
+    for name, choices in CHOICES.items():
+        configured(f'{base}{name[2:]} = "x"\n', name, *choices)
+    configured(base + "colour = red\n", "colour")
+    configured(base + "queue-sise = 16\n", "queue-sise")
+    configured(base + "this is no line of a configuration\n")
+    configured(f'region = "{region}"\n', "--address")
+
+    status, said = run("--help", eal=["--no-huge"])
+    for name in [*NUMBERS, *CHOICES, *SIZES, *OTHERS, *TEXTS, *FLAGS]:
+        if name not in said:
+            fail(f"--help does not list {name}", said)
+    listed = set(re.findall(r"^\s+(?:-\w,)?(--[a-z0-9-]+)", said.split("EAL arguments:")[0], re.M))
+    unknown = listed - set(NUMBERS) - set(CHOICES) - set(SIZES) - set(OTHERS) - set(TEXTS) - set(FLAGS)
+    if status != 0 or unknown:
+        fail(f"status {status}; this test does not try {unknown}", said)
+    done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=HANG_S)
+    if done.returncode != 0 or "--lcores" not in done.stdout or "--queue-size" not in done.stdout:
+        fail("--help before -- does not show both halves", done.stdout)
+
+    with open(config, "w") as f:  # every key, each with a value of its own
+        f.write(base + "\n".join([
+            'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
+            "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
+            "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
+            "max-registrations = 128", "max-qos0 = 32", "gateway-id = 9", 'idle = "sleep"', "partial-checksums = true"]) + "\n")
+    b = Broker.__new__(Broker)
+    b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
+    with b:
+        b.ready()
+        if "192.0.2.1:10011" not in b.said() or b.end() != 0:
+            fail("with the configuration file", b.said())
+    print(f"{count} refusals, {len(listed)} arguments in --help, a configuration with every key")

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The running broker as its operator sees it: the prompt, telemetry and its pages, packet capture,
+signals. Real clients on a TAP port. Needs root.
+
+  test_running.py BROKER REGION_TOOL DIRECTORY
+"""
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "region"))
+from regions import Broker, run
+from sn_client import ACCEPTED, HANG_S, Client
+from telemetry import Telemetry
+
+PROGRAM, TOOL, DIRECTORY = sys.argv[1:4]
+TAP = f"crp{os.getpid() % 100000}"
+NET = f"10.{194 + os.getpid() % 2}.{os.getpid() % 250}"
+TO = (f"{NET}.1", 10000)
+CLIENTS = 70  # more than two pages of telemetry
+
+
+def start(region, *arguments, **more):
+    b = Broker(PROGRAM, region, *arguments, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24", **more).ready()
+    run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
+    run("ip", "link", "set", TAP, "up")
+    return b
+
+
+def expect(true, what, said=""):
+    if not true:
+        raise SystemExit(f"{what}\n{said}")
+
+
+class Prompt:
+    def __init__(self, broker, to):
+        self.broker, self.to = broker, to
+
+    def ask(self, line, until):
+        """Sends a line; what the broker says from then on, once it matches `until`."""
+        before = len(self.broker.said())
+        os.write(self.to, (line + "\n").encode())
+        end = time.monotonic() + HANG_S
+        while time.monotonic() < end and self.broker.process.poll() is None:
+            said = self.broker.said()[before:]
+            if re.search(until, said, re.S):
+                return said
+            time.sleep(0.02)
+        raise SystemExit(f"'{line}': nothing like {until}:\n{self.broker.said()[before:]}")
+
+
+def test_prompt_and_telemetry():
+    region = os.path.join(scratch, "prompt")
+    ours, theirs = os.pipe()
+    with start(region, "-i", "--size", "32M", "--max-sessions", "128", telemetry=True, stdin=ours) as b:
+        os.close(ours)
+        # Sessions, subscriptions, a queue.
+        subscriber = Client("absent one", TO)
+        expect(subscriber.connect() == ACCEPTED and subscriber.subscribe(b"kept/#") == ACCEPTED, "refused")
+        subscriber.disconnect()
+        clients = [Client(f"client{i}", TO) for i in range(CLIENTS)]
+        for c in clients:
+            expect(c.connect() == ACCEPTED, "a client is refused")
+        for i in range(5):
+            expect(clients[0].publish(b"kept/x", b"%d" % i) == ACCEPTED, "a publish is refused")
+
+        p = Prompt(b, theirs)
+        said = p.ask("help", r"quit +close cleanly")
+        for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters", "quit"):
+            expect(command in said, f"help does not list '{command}'", said)
+        said = p.ask("show port stats", r"worker 0 ")
+        rx = re.search(r"port 0 \(net_tap0\): rx (\d+) packets", said)
+        expect(rx and int(rx.group(1)) >= CLIENTS + 5, "port stats", said)
+        said = p.ask("show region", r"messages: .*\n")
+        expect(f"region {region}: class " in said and "messages: 5 live" in said, "show region", said)
+        said = p.ask("show sessions", rf"{CLIENTS + 1} sessions")
+        expect("'absent one': disconnected" in said and re.search(rf"'client7': connected.*at {re.escape(NET)}\.2:\d+", said), "show sessions", said)
+        said = p.ask("show queues", r"\d+ queues")
+        expect("(absent one): depth 5 of " in said, "show queues", said)
+        said = p.ask("show topics", r"subscriptions in all")
+        expect("kept/#: 1 subscriptions" in said, "show topics", said)
+        said = p.ask("show counters", r"drain_tsc +\d+")
+        expect(re.search(r"published_qos1 +5\b", said), "show counters", said)
+        said = p.ask("show nonsense", r"Bad arguments|Command not found")
+        expect(b.process.poll() is None, "a bad command ended it", said)
+
+        # Telemetry: the socket, the pages, the script.
+        t = Telemetry(b.prefix)
+        commands = t.ask("/")
+        for command in ("/chainring/region", "/chainring/counters", "/chainring/ports", "/chainring/sessions"):
+            expect(command in commands, f"telemetry has no {command}", commands)
+        r = t.ask("/chainring/region")
+        expect(r["path"] == region and r["messages_live"] == 5 and r["failed"] == 0 and
+               r["blocks_free"] + r["blocks_live"] == r["blocks"], "telemetry's region", r)
+        c = t.ask("/chainring/counters")
+        expect(c["sessions"] == CLIENTS + 1 and c["subscriptions"] == 1, "telemetry's counters", c)
+        expect("worker0_rounds" in t.ask("/chainring/ports"), "telemetry's ports")
+        names, first, pages = [], 0, 0
+        while True:
+            page = t.ask(f"/chainring/sessions,{first}")
+            pages += 1
+            names += [s["client"] for s in page.values() if isinstance(s, dict)]
+            if page["next"] == 0:
+                break
+            expect(page["next"] > first, "pages do not go on", page)
+            first = page["next"]
+        expect(sorted(names) == sorted(["absent one"] + [f"client{i}" for i in range(CLIENTS)]) and pages > 2,
+               f"{pages} pages of sessions", names)
+        for bad in ("/chainring/sessions,x", "/chainring/sessions,99999999999999999999", "/chainring/sessions,-1"):
+            t.ask(bad)  # any answer, and no crash
+        expect(b.process.poll() is None, "a bad parameter ended it", b.said())
+        script = shutil.which("dpdk-telemetry.py")
+        if script:
+            done = subprocess.run([script, "-f", b.prefix], input="/chainring/region\nquit\n", capture_output=True,
+                                  text=True, timeout=HANG_S)
+            expect('"class"' in done.stdout, "dpdk-telemetry.py", done.stdout + done.stderr)
+            print("dpdk-telemetry.py reads it")
+
+        # The end of input ends the prompt, not the broker.
+        os.close(theirs)
+        time.sleep(0.3)
+        expect(clients[1].publish(b"kept/y", b"still there") == ACCEPTED, "after the end of input")
+        expect(b.process.poll() is None, "the end of input ended it", b.said())
+        expect(b.end() == 0 and "closed cleanly" in b.said(), "SIGTERM", b.said())
+
+
+def test_quit_and_signals():
+    region = os.path.join(scratch, "signals")
+    run(TOOL, "create", region, "--size", "8M", "--journal-size", "1M", "--max-sessions", "64", "--max-subscriptions", "64")
+    for how in (signal.SIGINT, signal.SIGTERM, "quit", "end of input before anything"):
+        ours, theirs = os.pipe()
+        with start(region, "-i", stdin=ours) as b:
+            os.close(ours)
+            c = Client("walker", TO)
+            expect(c.connect(clean=True) == ACCEPTED, "refused")
+            if how == "quit":
+                os.write(theirs, b"quit\n")
+                status = b.process.wait(HANG_S)
+            elif isinstance(how, str):
+                os.close(theirs)
+                theirs = -1
+                expect(c.connect(clean=True) == ACCEPTED, "the end of input ended it")
+                status = b.end()
+            else:
+                status = b.end(how)
+            expect(status == 0 and "closed cleanly" in b.said(), f"{how}: status {status}", b.said())
+        if theirs >= 0:
+            os.close(theirs)
+        said = run(TOOL, "info", region)
+        expect(re.search(r"^last closed +cleanly$", said, re.M), f"after {how}", said)
+    # A signal while it starts.
+    for delay in (0.0, 0.1, 0.3):
+        b = Broker(PROGRAM, region)
+        with b:
+            time.sleep(delay)
+            b.process.send_signal(signal.SIGTERM)
+            try:
+                b.process.wait(HANG_S)
+            except subprocess.TimeoutExpired:
+                raise SystemExit(f"SIGTERM {delay} s after the start: it does not end\n{b.said()}")
+        run(TOOL, "check", region)
+
+
+def test_dumpcap():
+    """dpdk-dumpcap is a secondary process, which needs a primary with hugepages."""
+    script = shutil.which("dpdk-dumpcap")
+    free = int(re.search(r"HugePages_Free:\s+(\d+)", open("/proc/meminfo").read()).group(1))
+    if not script or free < 128:
+        print(f"dpdk-dumpcap not tried: {'not installed' if not script else f'{free} free hugepages, 128 are needed'}")
+        return
+    region, capture = os.path.join(scratch, "dumpcap"), os.path.join(scratch, "capture.pcapng")
+    b = Broker.__new__(Broker)
+    eal = [a for a in b.eal(f"net_tap0,iface={TAP}", telemetry=True) if a != "--no-huge"]
+    b.start([PROGRAM, *eal, "--", "--region", region, "--size", "32M", "--address", f"{NET}.1/24", "--idle", "sleep"])
+    with b:
+        b.ready()
+        run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
+        run("ip", "link", "set", TAP, "up")
+        with tempfile.TemporaryFile() as log:
+            dumpcap = subprocess.Popen([script, "--file-prefix", b.prefix, "-i", "net_tap0", "-c", "8", "-w", capture],
+                                       stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            try:
+                end = time.monotonic() + HANG_S
+                number = 0
+                while dumpcap.poll() is None and time.monotonic() < end:
+                    number += 1
+                    expect(Client(f"seen{number % 50}", TO).connect(clean=True) == ACCEPTED, "refused")
+                    time.sleep(0.05)
+                said = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+                expect(dumpcap.poll() == 0, f"dpdk-dumpcap: {dumpcap.poll()}", said)
+            finally:
+                if dumpcap.poll() is None:
+                    dumpcap.kill()
+                dumpcap.wait()
+        with open(capture, "rb") as f:
+            text = f.read()
+        expect(text[:4] == b"\x0a\x0d\x0d\x0a" and b"seen" in text, "the capture holds no packet of ours")
+        expect(b.end() == 0, "it did not close cleanly", b.said())
+        print("dpdk-dumpcap captures its packets")
+    for line in open("/proc/mounts"):  # EAL's hugepage files outlive it
+        if line.split()[2] == "hugetlbfs":
+            for name in os.listdir(line.split()[1]):
+                if name.startswith(f"{b.prefix}map_"):
+                    os.unlink(os.path.join(line.split()[1], name))
+
+
+scratch = tempfile.mkdtemp(dir=DIRECTORY, prefix="chainring-running-")
+try:
+    for name, test in sorted((n, f) for n, f in globals().items() if n.startswith("test_")):
+        test()
+        print(f"{name}: fine", flush=True)
+finally:
+    shutil.rmtree(scratch)
