@@ -27,6 +27,30 @@ void broker_worker::impl::disconnect_unknown(client_address to) noexcept {
   reply(to, 2, [](std::span<std::byte> b) { return mqttsn::encode_disconnect(b); });
 }
 
+// A message whose form is right and a field of which is not: refused as its own answer can.
+void broker_worker::impl::refuse_field(const session* s, client_address from,
+                                       const mqttsn::message& m) noexcept {
+  constexpr auto refused = mqttsn::return_code::not_supported;
+  ++count.malformed;
+  const auto* p = m.get<mqttsn::publish>();
+  if (p != nullptr && p->flags.qos() == mqttsn::qos_level::minus_one) return; // waits for nothing
+  if (m.get<mqttsn::connect>() != nullptr)
+    reply(from, 3,
+          [](std::span<std::byte> b) { return mqttsn::encode_connack(b, {.code = refused}); });
+  else if (s == nullptr)
+    disconnect_unknown(from);
+  else if (p != nullptr)
+    puback(from, p->topic_id, p->msg_id, refused);
+  else if (const auto* q = m.get<mqttsn::subscribe>())
+    reply(from, 8, [&](std::span<std::byte> b) {
+      return mqttsn::encode_suback(b, {.msg_id = q->msg_id, .code = refused});
+    });
+  else if (const auto* u = m.get<mqttsn::unsubscribe>())
+    reply(from, 4, [&](std::span<std::byte> b) {
+      return mqttsn::encode_unsuback(b, {.msg_id = u->msg_id}); // it names no subscription
+    });
+}
+
 void broker_worker::impl::receive(client_address from,
                                   std::span<const std::byte> datagram) noexcept {
   ++count.datagrams;
@@ -37,25 +61,10 @@ void broker_worker::impl::receive(client_address from,
     return;
   }
   if (m.trailing != 0) ++count.trailing_octets;
-  if (status == mqttsn::decode_status::bad_field) {
-    ++count.malformed;
-    if (m.get<mqttsn::connect>() != nullptr)
-      reply(from, 3, [](std::span<std::byte> b) {
-        return mqttsn::encode_connack(b, {.code = mqttsn::return_code::not_supported});
-      });
-    else if (const auto* p = m.get<mqttsn::publish>())
-      puback(from, p->topic_id, p->msg_id, mqttsn::return_code::not_supported);
-    else if (const auto* q = m.get<mqttsn::subscribe>())
-      reply(from, 8, [&](std::span<std::byte> b) {
-        return mqttsn::encode_suback(
-            b, {.msg_id = q->msg_id, .code = mqttsn::return_code::not_supported});
-      });
-    return;
-  }
-
   std::uint32_t n = 0;
   session* s = find(from, n);
   if (s != nullptr) s->heard_tsc = now_tsc;
+  if (status == mqttsn::decode_status::bad_field) return refuse_field(s, from, m);
 
   if (const auto* p = m.get<mqttsn::publish>()) {
     if (s == nullptr && p->flags.qos() != mqttsn::qos_level::minus_one)

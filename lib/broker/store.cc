@@ -285,7 +285,7 @@ void store::end_incarnation(std::uint32_t n, bool keep, std::uint8_t flags,
     policy.idle();
   if (restarted == restart_status::stored) {
     queues_->flush_restart(n); // [S3]
-    media_.drain();            // [S3]
+    media_.drain();            // [S3, the queues' rule] before restarted()
     queues_->restarted(n);
   }
   for (std::size_t at = 0; at < names.size();) {

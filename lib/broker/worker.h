@@ -87,6 +87,7 @@ struct broker_worker::impl {
 
   // receive.cc
   void receive(client_address from, std::span<const std::byte> datagram) noexcept;
+  void refuse_field(const session* s, client_address from, const mqttsn::message& m) noexcept;
   [[nodiscard]] session* find(client_address from, std::uint32_t& number) noexcept;
   [[nodiscard]] std::uint32_t number_of(const session& s) const noexcept;
   template <class Encode> void reply(client_address to, std::size_t size, Encode&& encode) noexcept;

@@ -84,13 +84,15 @@ template <class Operation> class recorder {
     history_.back().returned = clock_.tick();
     return history_.back().what;
   }
-  /// For what ends later than the next one begins.
+  /// For what ends later than the next one begins, or is to be put right.
   [[nodiscard]] std::size_t last() const noexcept { return history_.size() - 1; }
   Operation& end(std::size_t i) noexcept {
     history_[i].returned = clock_.tick();
     return history_[i].what;
   }
-  [[nodiscard]] const timed<Operation>& at(std::size_t i) const noexcept { return history_[i]; }
+  [[nodiscard]] timed<Operation>& at(std::size_t i) noexcept { return history_[i]; }
+  /// It promises nothing after all.
+  void cancel(std::size_t i) { history_.erase(history_.begin() + static_cast<std::ptrdiff_t>(i)); }
   /// An operation whose interval is known.
   void add(timed<Operation> t) { history_.push_back(std::move(t)); }
   [[nodiscard]] const std::vector<timed<Operation>>& history() const noexcept { return history_; }

@@ -337,8 +337,7 @@ std::vector<timed<Operation>> good_history(std::mt19937_64& random, std::size_t 
     times.push_back({2 * x.invoked, &x.invoked});
     if (x.returned != never) times.push_back({2 * x.returned + 1, &x.returned});
   }
-  std::stable_sort(times.begin(), times.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(times.begin(), times.end());
   for (std::size_t i = 0; i < times.size(); ++i)
     *times[i].second = i + 1;
   return h;

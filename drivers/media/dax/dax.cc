@@ -72,6 +72,15 @@ class pmem_mapping {
   bool is_pmem_ = false;
 };
 
+/// True where the kernel grants MAP_SYNC: what libpmem goes by, but libpmem opens for writing, which
+/// a reader may not be allowed.
+bool grants_sync(int fd) {
+  void* at = mmap(nullptr, detail::page_size, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+  if (at == MAP_FAILED) return false;
+  munmap(at, detail::page_size);
+  return true;
+}
+
 class dax_media final : public media {
  public:
   static result<std::unique_ptr<media>> make(const media_options& o, open_mode mode) {
@@ -207,6 +216,7 @@ class dax_media final : public media {
     if (!range) return range.error();
     range_ = std::move(*range);
     if (mode == open_mode::read_only) {
+      if (!grants_sync(fd_.get())) return not_pmem();
       auto done = range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done)
         return error{done.error().code, "region file " + path_ + ": " + done.error().message};

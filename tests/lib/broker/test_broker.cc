@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
+#include <array>
+
 #include "broker_fixture.h"
 #include "support/eal_main.h"
 
@@ -144,6 +146,35 @@ TEST_P(Broker, RefusesWhatItDoesNotDoYet) {
   EXPECT_EQ(s.get<sn::suback>()->code, sn::return_code::not_supported);
   auto w = b->ask<sn::willtopicresp>(alice, sn::willtopicupd{.topic = "t"});
   EXPECT_EQ(w.get<sn::willtopicresp>()->code, sn::return_code::not_supported);
+}
+
+TEST_P(Broker, RefusesAFieldThatCannotBeAsItsAnswerCan) {
+  const auto bad = sn::topic_id_type::reserved;
+  const auto one = sn::flags{}.with_qos(sn::qos_level::one).with_topic_type(bad);
+  auto c = b->ask<sn::connack>(alice, sn::connect{.protocol = 2, .client_id = "alice"});
+  EXPECT_EQ(c.get<sn::connack>()->code, sn::return_code::not_supported);
+  (void)b->ask<sn::disconnect>(alice, sn::publish{.flags = one, .topic_id = 1, .msg_id = 1});
+  b->send(alice, sn::publish{.flags = one.with_qos(sn::qos_level::minus_one), .topic_id = 1});
+  b->settle();
+  EXPECT_FALSE(b->next(alice)) << "QoS -1 waits for nothing";
+  b->connect(alice, "alice", true);
+  auto p = b->ask<sn::puback>(alice, sn::publish{.flags = one, .topic_id = 1, .msg_id = 2});
+  EXPECT_EQ(p.get<sn::puback>()->code, sn::return_code::not_supported);
+  const std::array subscribe = {std::byte{7}, std::byte{0x12}, std::byte{0x23}, std::byte{0},
+                                std::byte{3}, std::byte{0},    std::byte{1}};
+  b->send(alice, bytes(subscribe.begin(), subscribe.end()));
+  b->settle();
+  auto s = b->next(alice);
+  ASSERT_TRUE(s && s->get<sn::suback>());
+  EXPECT_EQ(s->get<sn::suback>()->code, sn::return_code::not_supported);
+  EXPECT_EQ(s->get<sn::suback>()->msg_id, 3);
+  bytes unsubscribe(subscribe.begin(), subscribe.end());
+  unsubscribe[1] = std::byte{0x14};
+  b->send(alice, unsubscribe);
+  b->settle();
+  auto u = b->next(alice);
+  ASSERT_TRUE(u && u->get<sn::unsuback>());
+  EXPECT_EQ(u->get<sn::unsuback>()->msg_id, 3);
 }
 
 TEST_P(Broker, CarriesQosZeroAndMinusOne) {

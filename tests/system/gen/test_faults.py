@@ -20,7 +20,7 @@ SHAPE = ("-p", "4", "-t", "2", "--fan-out", "2")
 
 def run(fault, *own, broker=None, every=EVERY):
     """One generator against a faulty broker, which goes on from an earlier run if it is given."""
-    p = rig.start_generator(*own, "--drain-timeout", "1.2", vdev=f"--vdev=net_tap0,iface={TAP}", broker=f"{NET}.2",
+    p = rig.start_generator(*own, "--drain-timeout", "2.5", vdev=f"--vdev=net_tap0,iface={TAP}", broker=f"{NET}.2",
                             address=f"{NET}.1/24")
     until(lambda: os.path.exists(f"/sys/class/net/{TAP}") or p.poll() is not None, "the port is there")
     expect(p.poll() is None, "a generator that runs, not", tail(p.log))
