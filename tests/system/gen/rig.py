@@ -53,13 +53,13 @@ class Rig:
         self.processes.append(p)
         return p
 
-    def start_broker(self, *own, vdev=None, lcores="0@0,1@0", **how):
+    def start_broker(self, *own, vdev=None, lcores="0@0,1@0", netns=None, **how):
         self.brokers += 1
         if os.path.exists(self.dir + "/memif"):
             os.unlink(self.dir + "/memif")  # what a killed broker left
         how.setdefault("stdin", subprocess.DEVNULL)
         p = self.spawn(
-            [self.broker_path, "--lcores", lcores, *EAL, "--no-telemetry", "--file-prefix", self.prefix + "b",
+            [*inside(netns), self.broker_path, "--lcores", lcores, *EAL, "--no-telemetry", "--file-prefix", self.prefix + "b",
              vdev or self.memif("server"), "--", "--region", self.region, "--size", "128M", "--address",
              "10.77.0.1/24", "--retry-interval", "1", "--max-retries", "100", *own],
             os.path.join(self.dir, f"broker{self.brokers}.log"), **how)
@@ -76,16 +76,40 @@ class Rig:
         done = subprocess.run([self.tool, "check", self.region], capture_output=True, text=True)
         expect(done.returncode == 0, "an intact region, not", done.stdout, done.stderr)
 
-    def start_generator(self, *own, vdev=None, broker="10.77.0.1", address="10.77.0.100/24"):
+    def start_generator(self, *own, vdev=None, broker="10.77.0.1", address="10.77.0.100/24", netns=None):
         number = len(self.processes)
         return self.spawn(
-            [self.generator_path, "--lcores", "0@1", *EAL, "--no-telemetry", "--file-prefix",
+            [*inside(netns), self.generator_path, "--lcores", "0@1", *EAL, "--no-telemetry", "--file-prefix",
              f"{self.prefix}g{number}", vdev or self.memif("client"), "--", "--broker", broker, "--address", address,
              "--retry-interval", "0.3", "--idle", "sleep", "--json", *own],
             os.path.join(self.dir, f"generator{number}.log"), stdin=subprocess.DEVNULL)
 
     def generate(self, *own, **how):
         return verdict(self.start_generator(*own, **how))
+
+
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def inside(netns):
+    return ["ip", "netns", "exec", netns] if netns else []
+
+
+class Namespace:
+    """A network namespace in which the kernel has no business on any link: no IPv6."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        ip("netns", "add", self.name)
+        subprocess.run([*inside(self.name), "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1",
+                        "net.ipv6.conf.default.disable_ipv6=1"], check=True)
+        return self.name
+
+    def __exit__(self, *_):
+        ip("netns", "del", self.name)
 
 
 def text(path):
