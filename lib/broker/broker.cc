@@ -129,9 +129,9 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
       s->opened.notes.push_back("session " + std::to_string(i) + ": another has its client id '" +
                                 std::string(key.text()) + "'; it is not served");
   }
-  s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter, std::uint8_t bits) {
-    s->filters->add(filter, n, bits);
-  });
+  s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter,
+                                      std::uint8_t bits) { s->filters->add(filter, n, bits); },
+                                  s->opened.notes);
   for (const predefined_topic& t : config.predefined)
     s->predefined_names[t.id] = t.name;
   for (const auto& [id, name] : s->predefined_names)

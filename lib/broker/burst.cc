@@ -115,7 +115,8 @@ void broker_worker::impl::place() noexcept {
     refs.clear();
     for (std::uint32_t i = 0; i < g.count; ++i) {
       const target& t = targets[g.first + i];
-      refs.emplace_back(staged[t.publish].content.ref, t.bits);
+      const message_ref m = staged[t.publish].content.ref;
+      refs.emplace_back(m, t.bits | delivery::check(q, slot_ref(m, 0).word, t.bits));
     }
     prepare_status prepared = queues.prepare(q);
     if (prepared == prepare_status::linking) { // a queue's first message, once

@@ -153,11 +153,16 @@ void broker_worker::impl::deliver(session& s, std::uint32_t n) noexcept {
       if (state.queues().lease(n, {&next, 1}) == 0) return;
       s.ticket = next.ticket();
       s.leased = next.message();
-      s.delivery_bits = next.delivery();
+      s.delivery_bits = next.delivery() & delivery::bits_mask;
       s.packet_id = packet_id_of(next.ticket());
       s.retries = 0;
       s.corrections = 0;
       s.sent = next.redelivered();
+      if (!delivery::whole(n, next.ref.word)) {
+        ++count.damaged; // whose message it is cannot be told
+        finish_delivery(s, n);
+        continue;
+      }
     }
     if (!deliver_leased(s, n, s.sent)) return;
   }

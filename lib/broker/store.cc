@@ -17,6 +17,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/crc32c.h"
 #include "base/hook.h"
 #include "base/idle.h"
 #include "wire/mqttsn.h"
@@ -30,6 +31,15 @@ constexpr const char* queues_area = "broker.queues";
 constexpr const char* subscriptions_area = "broker.subscriptions";
 constexpr const char* messages_area = "broker.messages";
 constexpr std::uint32_t area_version = 1;
+
+std::array<std::byte, subscription_value_size> subscription_value(std::span<const std::byte> key,
+                                                                  std::uint8_t bits) noexcept {
+  std::array<std::byte, subscription_value_size> value{std::byte{bits}};
+  constexpr std::size_t covered = subscription_value_size - sizeof(std::uint32_t);
+  const std::uint32_t crc = crc32c(crc32c(0, key.data(), key.size()), value.data(), covered);
+  std::memcpy(value.data() + covered, &crc, sizeof crc);
+  return value;
+}
 
 std::uint64_t load(const std::uint64_t& word) noexcept {
   // [S7] acquire: pairs with the release of the commit word [S2]; the line's other words are there.
@@ -70,6 +80,7 @@ result<void> store::attach(const broker_config& config) {
   }
   sessions_ = reinterpret_cast<session_record*>(region_.at(roots[0].offset));
   sessions_max_ = static_cast<std::uint32_t>(roots[0].size / sizeof(session_record));
+  queue_records_ = reinterpret_cast<const queue_record*>(region_.at(roots[1].offset));
   subscriptions_max_ = roots[2].size / cacheline_size;
   if (roots[1].size < queue_table::bytes_for(sessions_max_))
     return error{errc::corrupt, "root 'broker.queues' has fewer records than there are sessions"};
@@ -109,6 +120,7 @@ const char* store::examine(std::uint32_t n) const noexcept {
     return "its attributes cannot be";
   for (std::size_t i = 0; i < sizeof id; ++i)
     if ((id[i] != 0) != (i < w.id_length)) return "its client id cannot be";
+  if (r.check != session_check(n, r)) return "its check fails";
   return nullptr;
 }
 
@@ -126,12 +138,20 @@ void store::void_sessions(recovery_context& c, open_summary& summary) {
     session_record& r = sessions_[n];
     const char* wrong = examine(n);
     const session_word0 w = session_word0::unpack(r.state);
+    // A free number's queue may have a ring, left by a publisher that had matched the last session,
+    // and nothing in it; or the record is damaged. Either way it is not the next session's.
+    const queue_commit queue = queue_commit::unpack(load(queue_records_[n].commit));
+    const bool unowned = wrong == nullptr && w.state == session_state::free && queue.count != 0 &&
+                         queue.incarnation == w.incarnation;
+    if (wrong == nullptr && unowned && r.check == 0) wrong = "it has a queue and was never used";
     if (wrong != nullptr)
       c.report({"session " + std::to_string(n), std::string(wrong) + "; it is deleted"});
-    if (wrong == nullptr && (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
+    if (wrong == nullptr && !unowned &&
+        (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
       continue;
-    media_.store_release(&r.state,
-                         session_word0{session_state::free, 0, w.incarnation + 1}.pack()); // [S5]
+    std::uint32_t next = w.incarnation + 1;
+    if (next == queue.incarnation) ++next; // only where the incarnation itself is damaged
+    media_.store_release(&r.state, session_word0{session_state::free, 0, next}.pack()); // [S5]
     c.flush(&r.state, sizeof r.state);
     ++summary.voided;
   }
@@ -263,6 +283,7 @@ void store::create_session(std::uint32_t n, std::string_view client_id, std::uin
   for (int i = 0; i < 3; ++i)
     media_.store(&r.client_id[i], id[i]);                                  // [S1]
   media_.store(&r.created_ns, now_ns());                                   // [S1]
+  media_.store(&r.check, session_check(n, r));                             // [S1]
   commit_session(n, {session_state::used, flags, session_incarnation(n)}); // [S1 < S2]
 }
 
@@ -311,8 +332,8 @@ std::span<const std::byte> store::key_of(std::uint32_t session, std::string_view
 bool store::add_subscription(std::uint32_t session, std::string_view filter,
                              std::uint8_t bits) noexcept {
   key_bytes key;
-  const std::array<std::byte, subscription_value_size> value{std::byte{bits}};
-  return subscriptions_->upsert(key_of(session, filter, key), value) == map_status::done;
+  const std::span<const std::byte> whole_key = key_of(session, filter, key);
+  return subscriptions_->upsert(whole_key, subscription_value(whole_key, bits)) == map_status::done;
 }
 
 void store::remove_subscription(std::uint32_t session, std::string_view filter) noexcept {
@@ -321,11 +342,18 @@ void store::remove_subscription(std::uint32_t session, std::string_view filter) 
 }
 
 void store::for_each_subscription(
-    const std::function<void(std::uint32_t, std::string_view, std::uint8_t)>& fn) {
+    const std::function<void(std::uint32_t, std::string_view, std::uint8_t)>& fn,
+    std::vector<std::string>& notes) {
   subscriptions_->for_each([&](std::span<const std::byte> key, std::span<const std::byte> value) {
     if (key.size() <= subscription_key_prefix || value.empty()) return;
     std::uint32_t session;
     std::memcpy(&session, key.data(), sizeof session);
+    const auto whole = subscription_value(key, static_cast<std::uint8_t>(value[0]));
+    if (!std::ranges::equal(value, whole)) {
+      notes.push_back("subscription of session " + std::to_string(session) +
+                      ": its check fails; it is not served");
+      return;
+    }
     fn(session,
        {reinterpret_cast<const char*>(key.data()) + subscription_key_prefix,
         key.size() - subscription_key_prefix},

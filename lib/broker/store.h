@@ -22,6 +22,7 @@
 #include "region/recovery.h"
 #include "region/region.h"
 #include "ring/ring.h"
+#include "ring/ring_media.h"
 
 namespace chainring {
 
@@ -70,9 +71,10 @@ class store {
   [[nodiscard]] bool add_subscription(std::uint32_t session, std::string_view filter,
                                       std::uint8_t bits) noexcept;
   void remove_subscription(std::uint32_t session, std::string_view filter) noexcept;
-  /// Calls fn(session, filter, bits) for each. At open.
+  /// Calls fn(session, filter, bits) for each that is whole; notes the others. At open.
   void for_each_subscription(
-      const std::function<void(std::uint32_t, std::string_view, std::uint8_t)>& fn);
+      const std::function<void(std::uint32_t, std::string_view, std::uint8_t)>& fn,
+      std::vector<std::string>& notes);
 
   [[nodiscard]] static std::uint64_t now_ns() noexcept;
 
@@ -94,6 +96,7 @@ class store {
   region& region_;
   media& media_;
   session_record* sessions_ = nullptr;
+  const queue_record* queue_records_ = nullptr;
   std::uint32_t sessions_max_ = 0;
   std::uint64_t subscriptions_max_ = 0;
   std::unique_ptr<block_store> blocks_;
