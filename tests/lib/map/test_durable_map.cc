@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/crc32c.h"
+#include "base/hook.h"
 #include "map_fixture.h"
 
 namespace chainring::test {
@@ -399,6 +400,13 @@ TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
     while (step.load() < n)
       std::this_thread::yield();
   };
+  // The two keys may share a claim: then ours waits at its first, and theirs must go on.
+  set_hook(
+      [](const char* name, void* context) noexcept {
+        if (std::string_view(name) == "map.claim.wait")
+          *static_cast<std::atomic<int>*>(context) = 2;
+      },
+      &step);
   std::thread other([&] {
     durable_map::batch theirs(map);
     theirs.insert(bytes_of("b"), bytes_of("theirs"));
@@ -416,6 +424,7 @@ TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
     EXPECT_EQ(ours.insert(bytes_of("b"), bytes_of("ours")), map_status::exists);
   }
   other.join();
+  set_hook(nullptr, nullptr);
   EXPECT_EQ(m->text("b"), "theirs");
   EXPECT_EQ(m->text("a"), "theirs");
 }
