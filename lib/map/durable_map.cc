@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The durable map's changes. Lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
 //
-// Edges (those of the index entry and of claims: seq_index.h)
+// Edges (those of the index entry, of growth and of claims: seq_table.h, seq_index.h)
 //   [M1] a cell's words stored behind a release fence -> [M4] a lookup's relaxed loads, and the
-//        acquire fence of its index entry: the entry moved on before the cell was given to its next
-//        use (half, or cell), so a lookup that saw any new word sees the entry's new version, and
-//        starts again.
+//        acquire fence before it follows a chain or looks at its index entry again: the entry moved
+//        on before the cell was given to its next use (half, or cell), so a lookup that saw any new
+//        word sees the entry's new version, and starts again.
 //   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and by the next
 //   writer. [M5] lock of the free cells or the graveyard taken (acquire) <- [M6] released
-//   (release). [M7] count of entries: statistics.
+//   (release). [M7] count of entries: statistics. [M9] count of keys there may be: says when to
+//   grow, and orders nothing.
 //
 // Crash windows
 //   [P1 < P2] chains of long keys and values drained before the word that names them is stored.
@@ -23,6 +24,7 @@
 
 #include <algorithm>
 #include <new>
+#include <vector>
 
 #include "base/hook.h"
 #include "map/durable_map_state.h"
@@ -102,13 +104,18 @@ durable_map::~durable_map() {
 }
 
 result<std::unique_ptr<durable_map>> durable_map::create(media& on, std::uint64_t offset,
-                                                         std::uint64_t cells, block_store& blocks) {
+                                                         std::uint64_t cells, block_store& blocks,
+                                                         std::uint64_t first) {
   if (cells == 0 || cells > UINT32_MAX || offset % cacheline_size != 0 || offset > on.size() ||
       cells > (on.size() - offset) / sizeof(map_cell))
     return error{errc::invalid_argument, "map of " + std::to_string(cells) +
                                              " cells: expected 1 to 2^32 - 1 of them, on a line, "
                                              "inside the region"};
-  auto index = index_type::create(cells);
+  if (first > cells)
+    return error{errc::invalid_argument, "map index of " + std::to_string(first) +
+                                             " keys to begin with: expected at most one a cell, " +
+                                             std::to_string(cells)};
+  auto index = index_type::create(first == 0 ? cells : first, cells);
   if (!index) return index.error();
   return std::unique_ptr<durable_map>(
       new durable_map(on, reinterpret_cast<map_cell*>(on.base() + offset), cells, blocks,
@@ -143,6 +150,25 @@ void durable_map::count(std::int64_t by) noexcept {
 }
 std::uint64_t durable_map::len() const noexcept {
   return entries_.load(std::memory_order_relaxed); // [M7] statistics
+}
+
+bool durable_map::help_grow(unsigned homes) noexcept {
+  return index_.move(claims_, hash_of(), homes, detail::key_claims::no_stripe) ==
+         index_type::step::moved;
+}
+
+bool durable_map::expect_key(batch& by) noexcept {
+  if (!index_.may_grow()) return false;
+  const std::uint64_t keys = expected_.fetch_add(1, std::memory_order_relaxed) + 1; // [M9]
+  if (!index_.make_room(keys)) {
+    by.commit(); // or the mover could wait for it
+    index_.wait_for_room(keys, claims_, hash_of(), detail::key_claims::no_stripe);
+  }
+  return true;
+}
+void durable_map::unexpect_key() noexcept {
+  if (!index_.may_grow()) return;                    // nobody asks any more
+  expected_.fetch_sub(1, std::memory_order_relaxed); // [M9]
 }
 
 template <class Fn> map_status durable_map::alone(Fn&& fn) noexcept {
@@ -181,34 +207,34 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
   std::uint64_t erased = 0;
   if (batch* open = open_[thread_slot()]; open != nullptr) open->commit();
   batch changes(*this);
-  for (std::uint64_t at = 0; at < index_.slots();) {
-    payload seen;
-    std::uint64_t hashed = 0, key_copy[3], value_copy[2];
+  struct seen {
+    std::uint64_t cell, hash;
+  };
+  index_type::walk<seen> homes(index_);
+  std::vector<seen> keys;
+  for (;;) {
     {
-      const reading section(*this);
-      if (!index_.visit_slot(at, [&](const payload& p) {
-            seen = p;
-            hashed = hash(key_at(p, key_copy));
-          })) {
-        ++at;
-        continue;
-      }
+      const reading section(*this); // not while we wait for claims: their holders may wait for it
+      if (!homes.next(keys, [&](const payload& p) { return seen{p[0], hash_at(p)}; })) break;
     }
-    const std::uint32_t stripe = claims_.stripe(hashed);
-    if (changes.size_ == batch::changes_max) changes.commit();
-    changes.claim(hashed, stripe);
-    payload now;
-    const bool still = index_.read_slot(at, now) && now == seen;
-    // Of this key's claim holder the entry stands still. (Another key with the same cell and word 0
-    // may have taken the slot meanwhile: its hash tells.)
-    if (still && hash(key_at(now, key_copy)) == hashed) {
-      if (!keep(key_at(now, key_copy), value_at(now, value_copy))) {
-        changes.store_erase(at, now, hashed);
-        ++erased;
+    for (const seen& k : keys) {
+      const std::uint32_t stripe = claims_.stripe(k.hash);
+      if (changes.size_ == batch::changes_max) changes.commit();
+      changes.claim(k.hash, stripe);
+      // Of this key's claim holder the entry stands still. (The cell may have gone to another key
+      // meanwhile: its hash tells.)
+      const std::uint64_t slot = index_.find(
+          k.hash, [&](const payload& p) { return p[0] == k.cell && hash_at(p) == k.hash; });
+      if (slot != index_type::none) {
+        const payload now = index_.at(slot);
+        std::uint64_t key_copy[3], value_copy[2];
+        if (!keep(key_at(now, key_copy), value_at(now, value_copy))) {
+          changes.store_erase(slot, now, k.hash);
+          ++erased;
+        }
       }
-      ++at;
+      changes.unclaim_unused(stripe);
     }
-    changes.unclaim_unused(stripe);
   }
   return erased;
 }
@@ -251,9 +277,12 @@ void durable_map::batch::unclaim_unused(std::uint32_t stripe) noexcept {
 
 // decide(slot, payload) stores a change, or not; slot is none where the key is not there.
 template <class Decide>
-map_status durable_map::batch::change_key(key_span key, Decide&& decide) noexcept {
+map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&& decide) noexcept {
   if (!wanted_key::accepted(key, {})) return map_status::too_long;
   if (size_ == changes_max) commit();
+  if (map_.growing()) [[unlikely]]
+    map_.help_grow(index_type::homes_each);
+  const bool expected = may_insert && map_.expect_key(*this); // before anything is claimed
   const wanted_key wanted(key);
   const std::uint64_t hashed = map_.hash(key);
   const std::uint32_t stripe = map_.claims_.stripe(hashed);
@@ -263,27 +292,29 @@ map_status durable_map::batch::change_key(key_span key, Decide&& decide) noexcep
   payload p{};
   if (slot != index_type::none) p = map_.index_.at(slot);
   const map_status status = decide(wanted, hashed, slot, p);
+  if (expected && (status != map_status::done || slot != index_type::none)) map_.unexpect_key();
   if (status != map_status::done) unclaim_unused(stripe);
   return status;
 }
 
 map_status durable_map::batch::insert(key_span key, byte_span value) noexcept {
   return change_key(
-      key, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload&) {
+      key, true, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload&) {
         return slot != index_type::none ? map_status::exists : store_insert(k, hash, value);
       });
 }
 
 map_status durable_map::batch::update(key_span key, byte_span value) noexcept {
   return change_key(
-      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+      key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         return slot == index_type::none ? map_status::missing : store_update(slot, p, hash, value);
       });
 }
 
 map_status durable_map::batch::upsert(key_span key, byte_span value) noexcept {
   return change_key(
-      key, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+      key, true,
+      [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         return slot == index_type::none ? store_insert(k, hash, value)
                                         : store_update(slot, p, hash, value);
       });
@@ -291,7 +322,7 @@ map_status durable_map::batch::upsert(key_span key, byte_span value) noexcept {
 
 map_status durable_map::batch::erase(key_span key) noexcept {
   return change_key(
-      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+      key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         if (slot == index_type::none) return map_status::missing;
         store_erase(slot, p, hash);
         return map_status::done;
@@ -301,7 +332,7 @@ map_status durable_map::batch::erase(key_span key) noexcept {
 map_status durable_map::batch::compare_exchange(key_span key, byte_span expected,
                                                 byte_span value) noexcept {
   return change_key(
-      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+      key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         if (slot == index_type::none) return map_status::missing;
         std::uint64_t copy[2];
         const byte_span now = map_.value_at(p, copy);
@@ -314,7 +345,7 @@ map_status
 durable_map::batch::update_in_place(key_span key,
                                     const std::function<void(std::span<std::byte>)>& fn) noexcept {
   return change_key(
-      key, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+      key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         if (slot == index_type::none) return map_status::missing;
         std::uint64_t copy[2];
         const byte_span now = map_.value_at(p, copy);
@@ -472,6 +503,7 @@ void durable_map::batch::publish_one(const change& c) noexcept {
   if (old.long_key()) map_.retire(old_key);                  // [P4]
   if (!seeded_bug("map.free_early")) map_.give_cell(c.cell); // [P4]
   map_.count(-1);
+  map_.unexpect_key();
 }
 
 void durable_map::batch::publish() noexcept {

@@ -22,9 +22,16 @@
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is there from
 /// its beginning to its end exactly once.
 ///
+/// **Growth:** the index begins with room for `first` keys and doubles while it is used
+/// (seq_index.h), up to one entry a cell: lookups never wait for it, each change moves a few homes
+/// along. An insert waits for other threads' batches where those hold the growth up until the next
+/// table is full as well. The table of cells does not grow: with no cell free a change is `full`.
+///
 /// **Complexity:** O(1); a lookup is two cache lines, the index entry and the cell. **Memory:** 64
-/// bytes of media a cell, 68 to 132 bytes of DRAM for its index; blocks for keys over 24 bytes and
-/// values over 16. Nothing allocates memory after create(), but recover() and check() for notes.
+/// bytes of media a cell; 64 to 128 bytes of DRAM for each key the index has room for, as much
+/// again for the tables outgrown, which trim() gives back, and 4 for each cell; blocks for keys
+/// over 24 bytes and values over 16. Nothing allocates memory after create(), but recover() and
+/// check() for notes and walks for the keys of one home; large tables take theirs as they are used.
 ///
 /// **Untrusted media:** recover() names and leaves out each cell that is not valid (map_media.h),
 /// and neither serves nor reuses it.
@@ -96,9 +103,11 @@ class durable_map {
 
   /// Over `cells` cells (1 to 2^32 - 1) from `offset` (a multiple of 64) of the media. The cells
   /// are zero, durably, when the region is made. `blocks` and the media outlive the map. Empty:
-  /// where the cells may hold something, recover() comes next.
+  /// where the cells may hold something, recover() comes next. `first`: keys the index has room for
+  /// to begin with, at most `cells`, which is also what 0 means.
   static result<std::unique_ptr<durable_map>> create(media& on, std::uint64_t offset,
-                                                     std::uint64_t cells, block_store& blocks);
+                                                     std::uint64_t cells, block_store& blocks,
+                                                     std::uint64_t first = 0);
   /// No batch is open any more, and no call under way.
   ~durable_map();
   durable_map(const durable_map&) = delete;
@@ -133,6 +142,16 @@ class durable_map {
   /// Erases each entry that keep(key, value) is false for. Returns how many.
   std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep) noexcept;
 
+  // --- growth -----------------------------------------------------------------------------------
+
+  /// The index is growing.
+  [[nodiscard]] bool growing() const noexcept { return index_.growing(); }
+  /// Moves up to that many homes of the index, for a thread with time to spare. False: none is
+  /// left, or somebody's claim or another mover is in the way.
+  bool help_grow(unsigned homes) noexcept;
+  /// Gives the memory of outgrown tables back to the system, by system calls: not on a data path.
+  void trim() noexcept { index_.give_back(); }
+
   // --- recovery; one thread ---------------------------------------------------------------------
 
   /// Makes durable what recovery will read; the caller drains. Before recover().
@@ -152,6 +171,7 @@ class durable_map {
   using payload = index_type::payload;
   struct wanted_key;
   class reading;
+  struct copied;
   /// A change stored and not published.
   struct change {
     std::uint64_t hash;
@@ -170,6 +190,15 @@ class durable_map {
   [[nodiscard]] bool has_key(const payload& p, const wanted_key& key) const noexcept;
   template <class Take>
   [[nodiscard]] bool find(const wanted_key& key, bool long_values, Take&& take) const noexcept;
+  template <class Fn> void walk(Fn&& fn) const;
+  [[nodiscard]] auto hash_of() const noexcept {
+    return [this](const payload& p) { return hash_at(p); };
+  }
+  [[nodiscard]] key_span key_in(const payload& p, const std::uint64_t (&words)[3]) const noexcept;
+  [[nodiscard]] byte_span value_in(const payload& p,
+                                   const std::uint64_t (&words)[2]) const noexcept;
+  /// Of the key of an entry that stands still.
+  [[nodiscard]] std::uint64_t hash_at(const payload& p) const noexcept;
   [[nodiscard]] key_span key_at(const payload& p, std::uint64_t (&copy)[3]) const noexcept;
   [[nodiscard]] byte_span value_at(const payload& p, std::uint64_t (&copy)[2]) const noexcept;
   /// Inside the store, and as long as `size` bytes need.
@@ -183,6 +212,9 @@ class durable_map {
   /// Gives a chain back once no lookup can be reading it.
   void retire(chain c) noexcept;
   void count(std::int64_t by) noexcept;
+  /// A key that may be there soon, for the growth; false: nothing to take back.
+  bool expect_key(batch& by) noexcept;
+  void unexpect_key() noexcept;
   /// Runs one change in this thread's batch, or in one of its own.
   template <class Fn> map_status alone(Fn&& fn) noexcept;
 
@@ -198,6 +230,7 @@ class durable_map {
   alignas(cacheline_size) std::atomic<bool> free_lock_{false};
   std::vector<std::uint32_t> free_;
   alignas(cacheline_size) std::atomic<std::uint64_t> entries_{0};
+  alignas(cacheline_size) std::atomic<std::uint64_t> expected_{0}; ///< keys, inserts under way too
 };
 
 /// One thread's changes that share a drain. Keys it has changed are claimed until publish(): other
@@ -237,7 +270,8 @@ class durable_map::batch {
  private:
   friend class durable_map;
 
-  template <class Decide> map_status change_key(key_span key, Decide&& decide) noexcept;
+  template <class Decide>
+  map_status change_key(key_span key, bool may_insert, Decide&& decide) noexcept;
   void claim(std::uint64_t hash, std::uint32_t stripe) noexcept;
   void unclaim_unused(std::uint32_t stripe) noexcept;
   map_status store_insert(const wanted_key& key, std::uint64_t hash, byte_span value) noexcept;

@@ -19,28 +19,45 @@ bool durable_map::whole(chain c, std::uint64_t size) const noexcept {
   return blocks_.valid(c) && c.blocks == blocks_.blocks_for(size);
 }
 
+// Of words that may belong to different lives of a cell; then the lookup starts again.
+durable_map::key_span durable_map::key_in(const payload& p,
+                                          const std::uint64_t (&words)[3]) const noexcept {
+  const map_word0 w = map_word0::unpack(p[1]);
+  if (!w.long_key()) return {reinterpret_cast<const std::byte*>(words), w.key_size};
+  const chain where = unpack_chain(words[1]);
+  if (!whole(where, w.key_size)) return {};
+  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  return {blocks_.address(where), w.key_size};
+}
+
+durable_map::byte_span durable_map::value_in(const payload& p,
+                                             const std::uint64_t (&words)[2]) const noexcept {
+  const map_word0 w = map_word0::unpack(p[1]);
+  if (!w.long_value()) return {reinterpret_cast<const std::byte*>(words), w.value_size};
+  const chain where = unpack_chain(words[0]);
+  if (!whole(where, w.value_size)) return {};
+  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  return {blocks_.address(where), w.value_size};
+}
+
 durable_map::key_span durable_map::key_at(const payload& p,
                                           std::uint64_t (&copy)[3]) const noexcept {
-  const map_word0 w = map_word0::unpack(p[1]);
-  const map_cell& c = cell_of(p);
   for (int i = 0; i < 3; ++i)
-    copy[i] = load_word(c.key[i]);
-  if (!w.long_key()) return {reinterpret_cast<const std::byte*>(copy), w.key_size};
-  const chain where = unpack_chain(copy[1]);
-  if (!whole(where, w.key_size)) return {}; // reused under the lookup, which starts again
-  return {blocks_.address(where), w.key_size};
+    copy[i] = load_word(cell_of(p).key[i]);
+  return key_in(p, copy);
 }
 
 durable_map::byte_span durable_map::value_at(const payload& p,
                                              std::uint64_t (&copy)[2]) const noexcept {
   const map_word0 w = map_word0::unpack(p[1]);
-  const map_cell& c = cell_of(p);
   for (int i = 0; i < 2; ++i)
-    copy[i] = load_word(c.value[w.half][i]);
-  if (!w.long_value()) return {reinterpret_cast<const std::byte*>(copy), w.value_size};
-  const chain where = unpack_chain(copy[0]);
-  if (!whole(where, w.value_size)) return {};
-  return {blocks_.address(where), w.value_size};
+    copy[i] = load_word(cell_of(p).value[w.half][i]);
+  return value_in(p, copy);
+}
+
+std::uint64_t durable_map::hash_at(const payload& p) const noexcept {
+  std::uint64_t copy[3];
+  return hash(key_at(p, copy));
 }
 
 // take(payload) sees the entry of the key, perhaps several times; the last time counts.
@@ -97,25 +114,7 @@ map_status durable_map::get(key_span key, std::span<std::byte> out,
 }
 
 void durable_map::for_each(const std::function<void(key_span, byte_span)>& fn) const {
-  for (std::uint64_t at = 0; at < index_.slots(); ++at) {
-    std::uint64_t key_copy[3], value_copy[2];
-    key_span key;
-    byte_span value;
-    bool chains = false;
-    const auto look = [&](const payload& p) {
-      const map_word0 w = map_word0::unpack(p[1]);
-      chains = w.long_key() || w.long_value();
-      key = key_at(p, key_copy);
-      value = value_at(p, value_copy);
-    };
-    if (!index_.visit_slot(at, look)) continue;
-    if (!chains) {
-      fn(key, value);
-      continue;
-    }
-    const reading section(*this);
-    if (index_.visit_slot(at, look)) fn(key, value);
-  }
+  walk([&](const copied& k) { fn(key_in(k.entry, k.key), value_in(k.entry, k.value)); });
 }
 
 } // namespace chainring

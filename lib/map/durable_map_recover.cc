@@ -92,6 +92,10 @@ void durable_map::persist_as_read() noexcept {
 
 map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
   map_recovery r;
+  std::uint64_t used = 0;
+  for (std::uint64_t i = 0; i < count_; ++i)
+    used += map_word0::unpack(load_commit(cells_[i].state)).used;
+  index_.begin_with(used);
   free_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
     map_cell& c = cells_[i];
@@ -121,6 +125,7 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
   count(static_cast<std::int64_t>(r.entries));
+  expected_.store(r.entries, std::memory_order_relaxed); // [M9] alone yet
   return r;
 }
 

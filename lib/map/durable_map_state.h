@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// What the sources of durable_map share. Not installed. Edges: durable_map.cc.
 #pragma once
+#include <algorithm>
 #include <cstring>
+#include <optional>
 #include <rte_rcu_qsbr.h>
+#include <vector>
 
 #include "base/crc32c.h"
 #include "base/idle.h"
@@ -45,13 +48,18 @@ class spin_guard {
 };
 
 /// Chains that entries have given up, until no lookup can be reading them. Lookups of long keys and
-/// values are on line in a quiescent-state RCU while they read; the others touch no chain.
+/// values are on line in a quiescent-state RCU while they read; the others touch no chain. Sections
+/// of one thread may lie within each other: a walk's callback may look things up.
 class map_graveyard {
  public:
   explicit map_graveyard(block_store& blocks);
   ~map_graveyard();
-  void enter(unsigned thread) noexcept { rte_rcu_qsbr_thread_online(rcu_, thread); }
-  void leave(unsigned thread) noexcept { rte_rcu_qsbr_thread_offline(rcu_, thread); }
+  void enter(unsigned thread) noexcept {
+    if (depth_[thread].sections++ == 0) rte_rcu_qsbr_thread_online(rcu_, thread);
+  }
+  void leave(unsigned thread) noexcept {
+    if (--depth_[thread].sections == 0) rte_rcu_qsbr_thread_offline(rcu_, thread);
+  }
   /// The chain is no longer named by anything a lookup can find.
   void bury(chain c) noexcept;
   /// Gives back what no lookup is reading. False: nothing was waiting.
@@ -63,9 +71,13 @@ class map_graveyard {
     chain what;
     std::uint64_t token;
   };
+  struct alignas(cacheline_size) nesting {
+    unsigned sections = 0;
+  };
   bool collect_locked() noexcept;
 
   block_store& blocks_;
+  std::array<nesting, max_thread_slots> depth_; ///< each thread's own
   rte_rcu_qsbr* rcu_;
   std::atomic<bool> lock_{false};
   std::size_t first_ = 0, count_ = 0;
@@ -106,6 +118,42 @@ class durable_map::reading {
   unsigned thread_;
 };
 
+/// An entry and its cell as a walk copied them, all of one moment. Chains are there while the
+/// walk's section lasts.
+struct durable_map::copied {
+  payload entry;
+  std::uint64_t key[3];
+  std::uint64_t value[2];
+};
+
+/// Calls fn(copied) for each key. Where it calls it the thread is on line if the home has a chain.
+template <class Fn> void durable_map::walk(Fn&& fn) const {
+  index_type::walk<copied> homes(index_);
+  std::vector<copied> keys;
+  const auto copy = [this](const payload& p) {
+    const map_cell& c = cell_of(p);
+    const map_word0 w = map_word0::unpack(p[1]);
+    copied one{p, {}, {}};
+    for (int i = 0; i < 3; ++i)
+      one.key[i] = detail::load_word(c.key[i]);
+    for (int i = 0; i < 2; ++i)
+      one.value[i] = detail::load_word(c.value[w.half][i]);
+    return one;
+  };
+  for (bool more = true; more;) {
+    std::optional<reading> section(std::in_place, *this);
+    more = homes.next(keys, copy);
+    if (!more) return;
+    const bool chains = std::ranges::any_of(keys, [](const copied& k) {
+      const map_word0 w = map_word0::unpack(k.entry[1]);
+      return w.long_key() || w.long_value();
+    });
+    if (!chains) section.reset();
+    for (const copied& k : keys)
+      fn(k);
+  }
+}
+
 /// The key's bytes differ from those of the entry by nothing.
 inline bool durable_map::has_key(const payload& p, const wanted_key& key) const noexcept {
   const map_word0 w = map_word0::unpack(p[1]);
@@ -117,6 +165,7 @@ inline bool durable_map::has_key(const payload& p, const wanted_key& key) const 
             (detail::load_word(c.key[2]) ^ key.words[2])) == 0;
   if (detail::load_word(c.key[0]) != key.words[0]) return false;
   const chain where = detail::unpack_chain(detail::load_word(c.key[1]));
+  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
   // A cell that is being reused under a lookup may name anything: then it is asked again.
   return whole(where, w.key_size) &&
          std::memcmp(blocks_.address(where), key.bytes.data(), w.key_size) == 0;

@@ -58,6 +58,10 @@ table_memory::~table_memory() {
     std::free(at_);
 }
 
+bool table_memory::give_back() noexcept {
+  return size_ >= mapped_min && madvise(at_, size_, MADV_DONTNEED) == 0;
+}
+
 result<table_memory> table_memory::take(std::uint64_t size) {
   // A large table starts on a huge page: a lookup then costs one line and no page walk.
   const std::uint64_t rounded = align_up(size, size >= huge_page ? huge_page : 4096);

@@ -1,44 +1,36 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The hash table under seq_map and durable_map: open addressing, linear probing, an entry of a
-/// version word and a few payload words, each entry a seqlock of its own.
+/// The index under seq_map and durable_map: tables (seq_table.h), each twice the size of the one
+/// before, of which one or, while the index grows, two hold the keys.
 ///
-/// Entries lie in groups of one cache line (larger entries: a group each). A key's home is a group;
-/// a key that finds its home full lies in a later group, and its home's *reach* says how many
-/// groups behind it its keys go at most. Word 0 of an entry:
+/// Growth: a writer that needs more room than half a table's entries opens the next table. From
+/// then on new keys go there, and every change of the map has a few homes of the old table moved,
+/// by whoever has the mover's lock at that moment; nobody waits for that lock. A home moves under
+/// the claim of its keys: each key is put into the new table, then taken out of the old one. So
+/// - a key that is there is at every moment in one of the two, and never goes back: readers look in
+///   the old table, then in the new, then in any that has been opened meanwhile, and cannot miss
+///   it;
+/// - no change of a key comes between its copy and its removal;
+/// - a home that is done is empty for ever in the old table, which readers then pass over.
+/// When all homes are done the new table is the only one, and the next growth may begin. An insert
+/// waits for the mover only where the new table is half full and the old one not empty yet, which
+/// takes a claim held all that time: moving keeps ahead of inserting (homes_each).
 ///
-///     63           31 30      23 22          15 14       3    2      1..0
-///     +--------------+----------+--------------+----------+--------+-------+
-///     | version      | reach    | displacement | tag      | locked | state |
-///     +--------------+----------+--------------+----------+--------+-------+
+/// Tables take addresses when the index is made, and memory when they are used. Nobody knows which
+/// reader still looks at an old one, so its addresses stay with the index; give_back() gives its
+/// memory back at any time, and readers find zeros there, which are no keys.
 ///
-/// reach: only in a group's first entry; it belongs to the group, and to whoever has the claim of
-/// its keys. The other fields are the entry's. displacement: groups from the key's home to here.
-/// state: empty, reserved (an insert is filling it) or live. locked: the payload is being replaced,
-/// and a reader of its tag waits those few instructions.
-/// Every change of an entry moves its version, so a reader that copied a payload under one version
-/// has it whole. A key never moves while it lives, so a walk over all entries meets it once.
+/// A walk goes home by home of the table that was the oldest when it began, and takes all keys of
+/// the home, in both tables, at one moment with no move of that home in it.
 ///
-/// There are no tombstones: what ends a probe is the reach, not an empty entry, so an erased entry
-/// is empty at once and the next insert takes the first on its probe. An erase of the farthest key
-/// lowers the reach to that of the farthest left. So lookups do not slow down under churn.
-/// (Tombstones were tried: at a load of 61 % with sweeping of those at the end of a run, every
-/// entry was a tombstone or a key after 100 times the capacity of random churn.)
-///
-/// Writers of one home exclude each other before they come here (claims, below); writers of
-/// different homes meet only in the changes of word 0, which are all read-modify-writes for that.
-///
-/// Growth: the entries are one `table`; an index of two tables, old and new, needs no other layout.
-///
-/// Edges
-///   [I1] word 0 made live with the payload's version (release) -> [I2] reader's load (acquire):
-///        a reader that sees the version sees the payload.
-///   [I3] word 0 made reserved or locked, then a release fence -> [I4] reader's acquire fence, word
-///        0 read again: a reader that copied any word of a later payload sees a later version, and
-///        starts the entry again.
-///   [I5] entry made empty (release) -> [I6] entry reserved (acquire): what the last owner did with
-///        what its payload names lies before what the next does.
-///   [I7] reach raised after the key is live (release) -> [I8] reach read (acquire): a reader that
-///        looks that far sees the key there.
+/// Edges (those of entries, I, are in seq_table.h)
+///   [G1] next table opened (release) -> [G2] looked for (acquire), behind a look at the table
+///        before: who misses a key because it moved sees where to.
+///   [G3] home done (release) -> [G4] compared with (acquire): who passes a home over sees its keys
+///        in the next table.
+///   [G5] home said to be in motion, then a release fence -> [G6] a walk's acquire fence, then the
+///        same word again: a walk that saw anything of a move starts the home again.
+///   [G7] table made the oldest, all of the one before done (release) -> [G8] loaded (acquire).
+///   [G9] mover's lock taken (acquire) <- [G10] released (release).
 ///   [C1] claim taken (acquire) <- [C2] claim released (release): the next writer of a home sees
 ///        all the last one did.
 #pragma once
@@ -47,335 +39,26 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "../base/assert.h"
 #include "../base/cacheline.h"
 #include "../base/error.h"
+#include "../base/hook.h"
 #include "../seqlock/seqlock.h"
+#include "seq_table.h"
 
 namespace chainring::detail {
-
-/// Zeroed memory in huge pages where there are any, given back at the end.
-class table_memory {
- public:
-  table_memory() noexcept = default;
-  table_memory(table_memory&& other) noexcept
-      : at_(std::exchange(other.at_, nullptr)), size_(other.size_) {}
-  table_memory& operator=(table_memory&& other) noexcept {
-    std::swap(at_, other.at_);
-    std::swap(size_, other.size_);
-    return *this;
-  }
-  ~table_memory();
-  [[nodiscard]] static result<table_memory> take(std::uint64_t size);
-  [[nodiscard]] void* at() const noexcept { return at_; }
-
- private:
-  void* at_ = nullptr;
-  std::uint64_t size_ = 0;
-};
-
-template <std::size_t PayloadWords> class seq_index {
- public:
-  using payload = std::array<std::uint64_t, PayloadWords>;
-  static constexpr std::uint64_t none = ~std::uint64_t{0};
-
-  /// Room for `capacity` keys at a load of at most one half. There the longest reach to expect
-  /// among 2^32 keys is far below the most that word 0 can say.
-  [[nodiscard]] static result<seq_index> create(std::uint64_t capacity) {
-    seq_index index;
-    const std::uint64_t slots =
-        std::bit_ceil(capacity * 2 < group_size ? group_size : capacity * 2);
-    auto memory = table_memory::take(slots * sizeof(entry));
-    if (!memory) return memory.error();
-    index.table_.memory = std::move(memory).value();
-    index.table_.entries = static_cast<entry*>(index.table_.memory.at());
-    index.table_.mask = slots / group_size - 1;
-    return index;
-  }
-
-  [[nodiscard]] std::uint64_t slots() const noexcept { return groups() * group_size; }
-  [[nodiscard]] std::uint64_t groups() const noexcept { return table_.mask + 1; }
-
-  void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(group(hash)); }
-
-  /// Calls match(payload) for entries that may hold the key, until it says true of one whose
-  /// payload was whole. What match() copied out counts only then. False: no such key.
-  template <class Match> [[nodiscard]] bool read(std::uint64_t hash, Match&& match) const noexcept {
-    const std::uint64_t reach = reach_of(hash);
-    for (std::uint64_t d = 0; d <= reach; ++d)
-      if (read_group(hash, d, match)) return true;
-    return false;
-  }
-
-  /// The first step of read(), for bursts: looks at the home group only, and has the next one on
-  /// its way when the key may lie farther.
-  enum class first_look : std::uint8_t { found, missing, farther };
-  template <class Match>
-  [[nodiscard]] first_look read_home(std::uint64_t hash, Match&& match) const noexcept {
-    entry* g = group(hash);
-    const std::uint64_t wanted = live | tag_of(hash);
-    // Which entry of the group holds the key is a coin toss, so it is chosen without a branch.
-    std::uint64_t words[group_size];
-    std::size_t chosen = 0;
-    for (std::size_t i = group_size; i-- > 0;) {
-      words[i] = g[i].version.load(std::memory_order_acquire); // [I2] pairs with [I1]
-      chosen = (words[i] & (key_mask | locked)) == wanted ? i : chosen;
-    }
-    const std::uint64_t word = words[chosen];
-    if ((word & (key_mask | locked)) == wanted) [[likely]] {
-      const bool same = match(load(g[chosen]));
-      std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
-      if (unchanged(g[chosen], word) && same) [[likely]]
-        return first_look::found;
-      return first_look::farther; // a tag shared, or a writer at work: look again
-    }
-    bool busy = false;
-    for (std::size_t i = 0; i < group_size; ++i)
-      busy |= (words[i] & key_mask) == wanted;
-    if (!busy && (words[0] & reach_mask) == 0) return first_look::missing;
-    __builtin_prefetch(group(hash, 1));
-    return first_look::farther;
-  }
-
-  /// A consistent copy of slot `at`, if a key lives there.
-  [[nodiscard]] bool read_slot(std::uint64_t at, payload& out) const noexcept {
-    return visit_slot(at, [&](const payload& copy) { out = copy; });
-  }
-
-  /// The last call of visit(payload) before a true return saw a whole payload of slot `at`.
-  template <class Visit>
-  [[nodiscard]] bool visit_slot(std::uint64_t at, Visit&& visit) const noexcept {
-    entry& e = table_.entries[at];
-    short_wait wait;
-    for (;;) {
-      const std::uint64_t word = e.version.load(std::memory_order_acquire); // [I2] pairs with [I1]
-      if ((word & state_mask) != live) return false;
-      if ((word & locked) == 0) {
-        visit(load(e));
-        std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
-        if (unchanged(e, word)) return true;
-      }
-      wait.round();
-    }
-  }
-
-  // --- for the holder of the claim of the key's home --------------------------------------------
-
-  /// The slot of the key, or none. Stays right while the claim is held.
-  template <class Match>
-  [[nodiscard]] std::uint64_t find(std::uint64_t hash, Match&& match) const noexcept {
-    const std::uint64_t reach = reach_of(hash);
-    for (std::uint64_t d = 0; d <= reach; ++d) {
-      const std::uint64_t first = number(hash, d) * group_size;
-      for (std::uint64_t at = first; at < first + group_size; ++at) {
-        const auto word =
-            table_.entries[at].version.load(std::memory_order_relaxed); // [C1] our keys stand still
-        // An entry of another home has another displacement here.
-        if ((word & key_mask) == (live | tag_of(hash) | d << displacement_shift) &&
-            match(load(table_.entries[at])))
-          return at;
-      }
-    }
-    return none;
-  }
-
-  /// Adds a key that find() did not find. None: no entry within the longest reach is empty.
-  std::uint64_t insert(std::uint64_t hash, const payload& value) noexcept {
-    const std::uint64_t farthest = reach_max < table_.mask ? reach_max : table_.mask;
-    for (std::uint64_t d = 0; d <= farthest; ++d) {
-      const std::uint64_t first = number(hash, d) * group_size;
-      for (std::uint64_t at = first; at < first + group_size; ++at) {
-        entry& e = table_.entries[at];
-        std::uint64_t mine = 0;
-        if (!reserve(e, tag_of(hash) | d << displacement_shift, mine)) continue;
-        std::atomic_thread_fence(std::memory_order_release); // [I3] pairs with [I4]
-        store(e, value);
-        change(e, mine, bump(mine, live), std::memory_order_release); // [I1] pairs with [I2]
-        if (d > reach_of(hash)) set_reach(hash, d);
-        return at;
-      }
-    }
-    return none;
-  }
-
-  /// Replaces the payload of a live slot.
-  void replace(std::uint64_t at, const payload& value) noexcept {
-    entry& e = table_.entries[at];
-    const std::uint64_t word = fields(e);
-    change(e, word, word | locked, std::memory_order_relaxed); // [I3] ordered by the fence below
-    std::atomic_thread_fence(std::memory_order_release);       // [I3] pairs with [I4]
-    store(e, value);
-    change(e, word | locked, bump(word, live), std::memory_order_release); // [I1] pairs with [I2]
-  }
-
-  /// Removes a live slot's key.
-  void erase(std::uint64_t at) noexcept {
-    entry& e = table_.entries[at];
-    const std::uint64_t word = fields(e);
-    const std::uint64_t d = (word & displacement_mask) >> displacement_shift;
-    const std::uint64_t home = home_of(at / group_size, d);
-    change(e, word, (word & version_mask) + version_step,
-           std::memory_order_release); // [I5] to [I6]
-    std::uint64_t reach = reach_of(home);
-    if (d == 0 || d != reach) return;
-    while (reach > 0 && !has_key(home, reach))
-      --reach;
-    if (reach != d) set_reach(home, reach);
-  }
-
-  /// The payload of a live slot.
-  [[nodiscard]] payload at(std::uint64_t slot) const noexcept { return load(table_.entries[slot]); }
-
-  /// Sum of the reaches of all groups, for tests and statistics: what misses look at beyond the
-  /// first group.
-  [[nodiscard]] std::uint64_t total_reach() const noexcept {
-    std::uint64_t sum = 0;
-    for (std::uint64_t g = 0; g <= table_.mask; ++g)
-      sum += reach_of(g);
-    return sum;
-  }
-
- private:
-  static constexpr std::uint64_t empty = 0, reserved = 1, live = 2, state_mask = 3, locked = 4;
-  static constexpr unsigned tag_shift = 3, tag_bits = 12;
-  static constexpr unsigned displacement_shift = 15, reach_shift = 23, version_shift = 31;
-  static constexpr std::uint64_t reach_max = 255; // groups
-  static constexpr std::uint64_t tag_mask = ((std::uint64_t{1} << tag_bits) - 1) << tag_shift;
-  static constexpr std::uint64_t displacement_mask = reach_max << displacement_shift;
-  static constexpr std::uint64_t reach_mask = reach_max << reach_shift;
-  static constexpr std::uint64_t version_step = std::uint64_t{1} << version_shift;
-  static constexpr std::uint64_t version_mask = ~(version_step - 1);
-  static constexpr std::uint64_t key_mask = displacement_mask | tag_mask | state_mask;
-
-  /// An entry straddles no more lines than its size makes it.
-  static constexpr std::size_t entry_words =
-      PayloadWords + 1 <= 8 ? std::bit_ceil(PayloadWords + 1) : (PayloadWords + 8) / 8 * 8;
-  static constexpr std::size_t group_size = entry_words < 8 ? 8 / entry_words : 1;
-  struct alignas(entry_words < 8 ? entry_words * 8 : 64) entry {
-    std::atomic<std::uint64_t> version;
-    std::atomic<std::uint64_t> payload[entry_words - 1];
-  };
-  static_assert(sizeof(entry) == entry_words * 8);
-
-  struct table {
-    table_memory memory;
-    entry* entries = nullptr;
-    std::uint64_t mask = 0; ///< of a group's number
-  };
-
-  seq_index() noexcept = default;
-
-  static std::uint64_t tag_of(std::uint64_t hash) noexcept {
-    return hash >> (64 - tag_bits) << tag_shift;
-  }
-  /// The next version of the entry, unlocked, in another state.
-  static std::uint64_t bump(std::uint64_t word, std::uint64_t state) noexcept {
-    return ((word & ~(state_mask | locked)) + version_step) | state;
-  }
-  /// The group `d` behind a home. The first is the other line of the pair of 128 bytes, which the
-  /// processor tends to fetch along; from there on pair by pair. For a given d each group is that
-  /// of exactly one home: home_of().
-  [[nodiscard]] std::uint64_t number(std::uint64_t home, std::uint64_t d) const noexcept {
-    return ((home ^ (d & 1)) + (d & ~std::uint64_t{1})) & table_.mask;
-  }
-  [[nodiscard]] std::uint64_t home_of(std::uint64_t group, std::uint64_t d) const noexcept {
-    return ((group - (d & ~std::uint64_t{1})) ^ (d & 1)) & table_.mask;
-  }
-  [[nodiscard]] entry* group(std::uint64_t home, std::uint64_t d = 0) const noexcept {
-    return &table_.entries[number(home, d) * group_size];
-  }
-  static payload load(entry& e) noexcept {
-    payload copy;
-    for (std::size_t i = 0; i < PayloadWords; ++i)
-      copy[i] = e.payload[i].load(std::memory_order_relaxed); // [I4] before its fence
-    return copy;
-  }
-  static void store(entry& e, const payload& value) noexcept {
-    for (std::size_t i = 0; i < PayloadWords; ++i)
-      e.payload[i].store(value[i], std::memory_order_relaxed); // [I3] behind its fence
-  }
-  /// After the fence of [I4].
-  static bool unchanged(entry& e, std::uint64_t word) noexcept {
-    return ((e.version.load(std::memory_order_relaxed) ^ word) & ~reach_mask) ==
-           0; // [I4] with [I3]
-  }
-  /// Word 0 of an entry that is ours, without the reach, which may be another's.
-  static std::uint64_t fields(entry& e) noexcept {
-    return e.version.load(std::memory_order_relaxed) & ~reach_mask; // [C1] ours alone
-  }
-  /// Changes the fields of an entry that is ours, whatever happens to the reach beside them.
-  static void change(entry& e, std::uint64_t from, std::uint64_t to,
-                     std::memory_order order) noexcept {
-    e.version.fetch_add(to - from, order); // [I1] [I3] [I5] as the caller says
-  }
-
-  /// Makes an empty entry ours; `mine` is its fields then.
-  static bool reserve(entry& e, std::uint64_t key_fields, std::uint64_t& mine) noexcept {
-    std::uint64_t word = e.version.load(std::memory_order_relaxed); // [I6] checked by the swap
-    while ((word & state_mask) == empty) {
-      mine = ((word & version_mask) + version_step) | key_fields | reserved;
-      if (e.version.compare_exchange_weak(word, mine | (word & reach_mask),
-                                          std::memory_order_acquire,  // [I6] pairs with [I5]
-                                          std::memory_order_relaxed)) // [I6] nothing taken
-        return true;
-    }
-    return false;
-  }
-
-  [[nodiscard]] std::uint64_t reach_of(std::uint64_t home) const noexcept {
-    const auto word = group(home)->version.load(std::memory_order_acquire); // [I8] pairs with [I7]
-    return (word & reach_mask) >> reach_shift;
-  }
-  void set_reach(std::uint64_t home, std::uint64_t reach) noexcept {
-    const std::uint64_t by = (reach - reach_of(home)) << reach_shift;
-    group(home)->version.fetch_add(by, std::memory_order_release); // [I7] pairs with [I8]
-  }
-  /// True where a key of `home` lies `d` groups behind it.
-  [[nodiscard]] bool has_key(std::uint64_t home, std::uint64_t d) const noexcept {
-    entry* g = group(home, d);
-    for (std::size_t i = 0; i < group_size; ++i) {
-      const auto word = g[i].version.load(std::memory_order_relaxed); // [C1] our keys stand still
-      if ((word & (displacement_mask | state_mask)) == (live | d << displacement_shift))
-        return true;
-    }
-    return false;
-  }
-
-  template <class Match>
-  bool read_group(std::uint64_t hash, std::uint64_t d, Match& match) const noexcept {
-    const std::uint64_t wanted = live | tag_of(hash) | d << displacement_shift;
-    entry* g = group(hash, d);
-    for (std::size_t i = 0; i < group_size; ++i) {
-      entry& e = g[i];
-      short_wait wait;
-      for (;;) {
-        const auto word = e.version.load(std::memory_order_acquire); // [I2] pairs with [I1]
-        if ((word & key_mask) != wanted) break;
-        if ((word & locked) == 0) {
-          const bool same = match(load(e));
-          std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
-          if (unchanged(e, word)) {
-            if (same) return true;
-            break;
-          }
-        }
-        wait.round();
-      }
-    }
-    return false;
-  }
-
-  table table_;
-};
 
 /// Claims of homes by writers: one word for all homes that agree in some low bits. Two that share
 /// one only wait for each other.
 class key_claims {
  public:
-  static constexpr std::uint32_t nobody = 0;
+  static constexpr std::uint32_t nobody = 0, mover = ~std::uint32_t{0};
+  static constexpr std::uint32_t no_stripe = ~std::uint32_t{0};
 
   explicit key_claims(std::uint64_t groups);
 
@@ -413,6 +96,325 @@ class key_claims {
  private:
   std::uint32_t mask_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> words_;
+};
+
+/// Tables and their growth.
+template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
+ public:
+  using table = seq_table<PayloadWords>;
+  using payload = typename table::payload;
+  using first_look = typename table::first_look;
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+  /// Homes that a change of the map moves. A table is half full after as many inserts as half the
+  /// entries of the one before, which has at most one home an entry: two would be enough.
+  static constexpr unsigned homes_each = 4;
+
+ private:
+  /// A table with its place in the row. Lookups read the first line only.
+  struct alignas(cacheline_size) level : table {
+    std::atomic<level*> next{nullptr};
+    std::uint64_t capacity = 0; ///< keys
+    std::uint64_t number = 0;
+    /// Of the move to the next: bit 0: home `done` is in motion; 1..40: homes done; 41..63: moves
+    /// that found no entry.
+    alignas(cacheline_size) std::atomic<std::uint64_t> progress{0};
+
+    static constexpr std::uint64_t in_motion = 1, one_done = 2, one_failed = std::uint64_t{1} << 41;
+    static constexpr std::uint64_t done(std::uint64_t progress) noexcept {
+      return (progress & (one_failed - 1)) >> 1;
+    }
+    [[nodiscard]] std::uint64_t home(std::uint64_t hash) const noexcept {
+      return hash & (this->groups() - 1);
+    }
+    [[nodiscard]] bool moved(std::uint64_t hash) const noexcept {
+      return home(hash) < done(progress.load(std::memory_order_acquire)); // [G4] pairs with [G3]
+    }
+    [[nodiscard]] level* after() const noexcept {
+      return next.load(std::memory_order_acquire); // [G2] pairs with [G1]
+    }
+  };
+
+ public:
+  /// Room for `first` keys, growing up to `capacity` (both at least 1, first the smaller).
+  [[nodiscard]] static result<seq_index> create(std::uint64_t first, std::uint64_t capacity) {
+    seq_index index;
+    const std::uint64_t least = table::slots_for(first), most = table::slots_for(capacity);
+    const auto count = static_cast<std::size_t>(std::countr_zero(most) - std::countr_zero(least));
+    index.levels_ = std::make_unique<level[]>(count + 1);
+    for (std::size_t i = 0; i <= count; ++i) {
+      level& l = index.levels_[i];
+      if (auto taken = l.take(least << i); !taken) return taken.error();
+      l.number = i;
+      l.capacity = (least << i) / 2;
+    }
+    index.last_ = &index.levels_[count];
+    index.oldest_.store(&index.levels_[0], std::memory_order_relaxed); // [G7] alone yet
+    return index;
+  }
+
+  /// Only while nobody else uses it.
+  seq_index(seq_index&& other) noexcept
+      : levels_(std::move(other.levels_)), last_(other.last_), oldest_(other.oldest()) {}
+  seq_index& operator=(seq_index&&) = delete;
+
+  // --- lookups ----------------------------------------------------------------------------------
+
+  /// Calls match(payload) for entries that may hold the key, until it says true of one whose
+  /// payload was whole. What match() copied out counts only then. False: no such key.
+  template <class Match> [[nodiscard]] bool read(std::uint64_t hash, Match&& match) const noexcept {
+    for (const level* l = first_for(hash);;) {
+      if (l->read(hash, match)) return true;
+      l = l->after();
+      if (l == nullptr) [[likely]]
+        return false;
+    }
+  }
+
+  /// Where the keys of a burst are looked for.
+  class view {
+   public:
+    void prefetch(std::uint64_t hash) const noexcept { of(hash)->prefetch(hash); }
+    /// The first step of read(): looks at one group, and says farther where that does not decide.
+    template <class Match>
+    [[nodiscard]] first_look read_home(std::uint64_t hash, Match&& match) const noexcept {
+      const level* l = of(hash);
+      const first_look seen = l->read_home(hash, match);
+      return seen == first_look::missing && l->after() != nullptr ? first_look::farther : seen;
+    }
+
+   private:
+    friend class seq_index;
+    explicit view(const level* l) noexcept : level_(l), next_(l->after()) {}
+    [[nodiscard]] const level* of(std::uint64_t hash) const noexcept {
+      if (next_ == nullptr) [[likely]]
+        return level_;
+      return level_->moved(hash) ? next_ : level_;
+    }
+    const level* level_;
+    const level* next_;
+  };
+  [[nodiscard]] view look() const noexcept { return view(oldest()); }
+
+  // --- for the holder of the claim of the key's home --------------------------------------------
+
+  /// The slot of the key, or none. Stays right while the claim is held.
+  template <class Match>
+  [[nodiscard]] std::uint64_t find(std::uint64_t hash, Match&& match) const noexcept {
+    for (const level* l = first_for(hash); l != nullptr; l = l->after())
+      if (const std::uint64_t at = l->find(hash, match); at != none) return slot(l, at);
+    return none;
+  }
+  /// Adds a key that find() did not find. None: no entry within the longest reach is empty.
+  std::uint64_t insert(std::uint64_t hash, const payload& value) noexcept {
+    level* l = newest();
+    const std::uint64_t at = l->insert(hash, value);
+    return at == none ? none : slot(l, at);
+  }
+  void replace(std::uint64_t slot, const payload& value) noexcept {
+    level_of(slot).replace(slot & slot_mask, value);
+  }
+  void erase(std::uint64_t slot) noexcept { level_of(slot).erase(slot & slot_mask); }
+  [[nodiscard]] payload at(std::uint64_t slot) const noexcept {
+    return level_of(slot).at(slot & slot_mask);
+  }
+
+  // --- growth -----------------------------------------------------------------------------------
+
+  /// False: it never will again.
+  [[nodiscard]] bool may_grow() const noexcept { return oldest() != last_; }
+  [[nodiscard]] bool growing() const noexcept { return oldest()->after() != nullptr; }
+  /// Keys that the newest table takes.
+  [[nodiscard]] std::uint64_t room() const noexcept { return newest()->capacity; }
+
+  /// True: there is room for that many keys in all; opens the next table for that where it must and
+  /// can. False: the mover has to get on first.
+  [[nodiscard]] bool make_room(std::uint64_t keys) noexcept {
+    for (;;) {
+      level* l = oldest();
+      if (level* next = l->after(); next != nullptr) return keys <= next->capacity || next == last_;
+      if (keys <= l->capacity || l == last_) return true;
+      level* nobody = nullptr;
+      l->next.compare_exchange_strong(nobody, l + 1,              // one opens it
+                                      std::memory_order_release,  // [G1] pairs with [G2]
+                                      std::memory_order_relaxed); // [G1] another did; seen above
+      hook_point("map.grow");
+    }
+  }
+  /// The same, waiting for the mover and helping it. The caller holds no claim but `held`, and no
+  /// slot. False: keys that all hash alike leave no entry to move to.
+  template <class Claims, class Hash>
+  bool wait_for_room(std::uint64_t keys, Claims& claims, Hash&& hash_of,
+                     std::uint32_t held) noexcept {
+    for (short_wait wait; !make_room(keys);) {
+      const step s = move(claims, hash_of, homes_each, held);
+      if (s == step::stuck) return false;
+      if (s == step::blocked) {
+        hook_point("map.move.wait");
+        wait.round();
+      }
+    }
+    return true;
+  }
+
+  enum class step : std::uint8_t { moved, blocked, stuck, idle };
+  /// Moves up to `homes` homes, where nobody else is at it and their claims are free or `held`.
+  /// hash_of(payload) is the hash its key was inserted with; called under the key's claim.
+  template <class Claims, class Hash>
+  step move(Claims& claims, Hash&& hash_of, unsigned homes, std::uint32_t held) noexcept {
+    if (!growing()) return step::idle;
+    if (moving_.load(std::memory_order_relaxed) ||         // [G9] the exchange decides
+        moving_.exchange(true, std::memory_order_acquire)) // [G9] pairs with [G10]
+      return step::blocked;
+    step s = step::moved;
+    level* from = oldest();
+    for (level* to = from->after(); s == step::moved && to != nullptr && homes != 0; --homes) {
+      const std::uint64_t home =
+          level::done(from->progress.load(std::memory_order_relaxed)); // [G9] the mover's own
+      const std::uint32_t stripe = claims.stripe(home);
+      const bool own = stripe == held || seeded_bug("map.move_unclaimed");
+      if (!own && claims.try_take(stripe, Claims::mover) != Claims::mover) {
+        s = step::blocked;
+        break;
+      }
+      if (!move_home(*from, *to, home, hash_of)) s = step::stuck;
+      if (!own) claims.give_back(stripe);
+      if (s == step::moved && home + 1 == from->groups()) {
+        oldest_.store(to, std::memory_order_release); // [G7] pairs with [G8]
+        hook_point("map.grown");
+        to = nullptr;
+      }
+    }
+    moving_.store(false, std::memory_order_release); // [G10] pairs with [G9]
+    return s;
+  }
+
+  /// Gives the memory of outgrown tables back: system calls.
+  void give_back() noexcept {
+    for (level* l = &levels_[0]; l != oldest(); ++l)
+      (void)l->give_back();
+  }
+
+  /// Begins with the table for that many keys. Alone, before the first insert.
+  void begin_with(std::uint64_t keys) noexcept {
+    level* l = oldest();
+    while (l != last_ && l->capacity < keys)
+      ++l;
+    oldest_.store(l, std::memory_order_release); // [G7] pairs with [G8]
+  }
+
+  /// A walk over the keys, home by home, while others write: each key that is there from its
+  /// beginning to its end comes exactly once.
+  template <class Item> class walk {
+   public:
+    explicit walk(const seq_index& index) noexcept : base_(index.oldest()) {}
+
+    /// Fills `out` with copy(payload) of each key of the next home. False: that was all.
+    template <class Copy> [[nodiscard]] bool next(std::vector<Item>& out, Copy&& copy) {
+      if (depth_ == 0) {
+        if (home_ == base_->groups()) return false;
+        todo_[depth_++] = {base_, home_++};
+      }
+      auto [l, home] = todo_[--depth_];
+      for (short_wait wait;;) {
+        const auto seen = l->progress.load(std::memory_order_acquire); // [G4] pairs with [G3]
+        const std::uint64_t done = level::done(seen);
+        if (home < done) { // its keys are those of two homes of the next table
+          const level* n = l->after();
+          todo_[depth_++] = {n, home + l->groups()};
+          l = n;
+          continue;
+        }
+        if (home == done && (seen & level::in_motion) != 0) {
+          wait.round(); // a few instructions
+          continue;
+        }
+        out.clear();
+        l->collect(home, out, copy);
+        if (const level* n = l->after(); n != nullptr) {
+          n->collect(home, out, copy);
+          n->collect(home + l->groups(), out, copy);
+        }
+        std::atomic_thread_fence(std::memory_order_acquire);          // [G6] pairs with [G5]
+        const auto now = l->progress.load(std::memory_order_relaxed); // [G6]
+        const std::uint64_t begun = level::done(now) + (now & level::in_motion);
+        if (begun <= home && now / level::one_failed == seen / level::one_failed) return true;
+      }
+    }
+
+   private:
+    const level* base_;
+    std::uint64_t home_ = 0;
+    std::size_t depth_ = 0;
+    std::array<std::pair<const level*, std::uint64_t>, 64> todo_;
+  };
+
+  // --- for tests and statistics -----------------------------------------------------------------
+
+  /// Of the newest table.
+  [[nodiscard]] std::uint64_t groups() const noexcept { return newest()->groups(); }
+  /// Sum of the reaches of all its groups: what misses look at beyond the first group.
+  [[nodiscard]] std::uint64_t total_reach() const noexcept { return newest()->total_reach(); }
+  /// Tables that have been outgrown.
+  [[nodiscard]] std::uint64_t outgrown() const noexcept { return oldest()->number; }
+
+ private:
+  static constexpr unsigned slot_bits = 56;
+  static constexpr std::uint64_t slot_mask = (std::uint64_t{1} << slot_bits) - 1;
+  seq_index() noexcept = default;
+
+  static std::uint64_t slot(const level* l, std::uint64_t at) noexcept {
+    return l->number << slot_bits | at;
+  }
+  [[nodiscard]] level& level_of(std::uint64_t slot) const noexcept {
+    return levels_[slot >> slot_bits];
+  }
+  [[nodiscard]] level* oldest() const noexcept {
+    return oldest_.load(std::memory_order_acquire); // [G8] pairs with [G7]
+  }
+  [[nodiscard]] level* newest() const noexcept {
+    level* l = oldest();
+    for (level* n = l->after(); n != nullptr; n = n->after())
+      l = n;
+    return l;
+  }
+  /// The first table in which the key may be.
+  [[nodiscard]] const level* first_for(std::uint64_t hash) const noexcept {
+    const level* l = oldest();
+    if (const level* n = l->after(); n != nullptr) [[unlikely]]
+      if (l->moved(hash)) return n;
+    return l;
+  }
+
+  template <class Hash>
+  static bool move_home(level& from, level& to, std::uint64_t home, Hash& hash_of) noexcept {
+    const auto before = from.progress.load(std::memory_order_relaxed);         // [G9] ours
+    from.progress.store(before | level::in_motion, std::memory_order_relaxed); // [G5] fence below
+    std::atomic_thread_fence(std::memory_order_release); // [G5] pairs with [G6]
+    const bool all = from.for_home(home, [&](std::uint64_t at, const payload& p) {
+      std::uint64_t hash = hash_of(p);
+      if (seeded_bug("map.move_signed")) // a remainder that is negative, and made to fit
+        hash = (hash & ~(to.groups() - 1)) |
+               static_cast<std::uint64_t>(std::abs(static_cast<std::int64_t>(hash) %
+                                                   static_cast<std::int64_t>(to.groups())));
+      if (seeded_bug("map.move_by_old_size")) hash &= ~from.groups();
+      if (seeded_bug("map.move_gap")) from.erase(at);
+      hook_point("map.move.copy");
+      if (to.insert(hash, p) == none) return false;
+      if (seeded_bug("map.move_twice")) (void)to.insert(hash, p);
+      hook_point("map.move.copied");
+      if (!seeded_bug("map.move_gap")) from.erase(at);
+      return true;
+    });
+    from.progress.store(before + (all ? level::one_done : level::one_failed),
+                        std::memory_order_release); // [G3] pairs with [G4]
+    hook_point("map.moved");
+    return all;
+  }
+
+  std::unique_ptr<level[]> levels_;
+  level* last_ = nullptr;
+  std::atomic<level*> oldest_{nullptr}; ///< the only one with keys, if it has no next
+  alignas(cacheline_size) std::atomic<bool> moving_{false}; ///< the mover's lock
 };
 
 } // namespace chainring::detail

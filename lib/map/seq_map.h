@@ -13,8 +13,15 @@
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is there from
 /// its beginning to its end exactly once, with a value it had in between; others perhaps.
 ///
-/// **Memory:** all at creation; from 2 to 4 entries a key of capacity, an entry being 8 bytes and
-/// key and value, rounded up to 16, 32 or 64 bytes or whole lines. Nothing allocates after that.
+/// **Growth:** a map made with `first` below its capacity begins with room for that many keys, and
+/// doubles while it is used (seq_index.h). Lookups and walks go on as ever, each change moves a few
+/// homes along, and no call does more than that: an insert waits only where a callback or a thread
+/// off its CPU holds the mover up until the next table is full as well.
+///
+/// **Memory:** all addresses at creation; from 2 to 4 entries a key of capacity, an entry being 8
+/// bytes and key and value, rounded up to 16, 32 or 64 bytes or whole lines; as much again for the
+/// tables outgrown, which trim() gives back. Large tables take memory as they are used. Nothing
+/// allocates after that, but walks, for the keys of one home.
 ///
 /// **Performance:** a hit is one cache line at the loads allowed; get_bulk() has all of a burst's
 /// lines on their way before it looks at the first. There are no tombstones (seq_index.h), so
@@ -22,8 +29,9 @@
 ///
 /// Keys are compared as bytes, so K has no padding. Volatile: not durable.
 ///
-/// Edges: those of the entries are in seq_index.h. [N1] the count of entries, relaxed: it decides
-/// nothing but `full`, so its order with the entries does not matter.
+/// Edges: those of the entries are in seq_table.h and seq_index.h. [N1] the count of entries,
+/// relaxed: it decides only when the map is full and when it grows, so its order with the entries
+/// does not matter.
 ///
 ///     auto made = chainring::seq_map<client_key, session_ref>::create(1'000'000);
 ///     auto& map = **made;
@@ -39,6 +47,7 @@
 #include <memory>
 #include <optional>
 #include <type_traits>
+#include <vector>
 
 #include "../base/assert.h"
 #include "../base/error.h"
@@ -57,13 +66,19 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   /// Most keys of one get_bulk().
   static constexpr unsigned bulk_max = 64;
 
-  /// Room for `capacity` keys (1 to 2^40). Errors: invalid_argument, no_space.
-  [[nodiscard]] static result<std::unique_ptr<seq_map>> create(std::uint64_t capacity,
-                                                               Hash hash = Hash{}) {
+  /// Room for `capacity` keys (1 to 2^40), of which `first` to begin with (0: all). Errors:
+  /// invalid_argument, no_space.
+  [[nodiscard]] static result<std::unique_ptr<seq_map>>
+  create(std::uint64_t capacity, Hash hash = Hash{}, std::uint64_t first = 0) {
     if (capacity == 0 || capacity > std::uint64_t{1} << 40)
       return error{errc::invalid_argument,
                    "map capacity " + std::to_string(capacity) + ": expected 1 to 2^40 keys"};
-    auto index = index_type::create(capacity);
+    if (first > capacity)
+      return error{errc::invalid_argument, "map of " + std::to_string(first) +
+                                               " keys to begin with: expected at most its "
+                                               "capacity, " +
+                                               std::to_string(capacity)};
+    auto index = index_type::create(first == 0 ? capacity : first, capacity);
     if (!index) return index.error();
     return std::unique_ptr<seq_map>(new seq_map(std::move(index).value(), capacity, hash));
   }
@@ -89,14 +104,15 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   std::uint64_t get_bulk(const K* keys, const std::uint64_t* hashes, unsigned n,
                          V* values) const noexcept {
     CHAINRING_ASSERT(n <= bulk_max);
+    const auto look = index_.look();
     for (unsigned i = 0; i < n; ++i)
-      index_.prefetch(hashes[i]);
+      look.prefetch(hashes[i]);
     std::uint64_t hits = 0, farther = 0;
     for (unsigned i = 0; i < n; ++i) {
       const auto words = key_words(keys[i]);
-      const auto look = index_.read_home(hashes[i], finder(words, values[i]));
-      hits |= std::uint64_t{look == index_type::first_look::found} << i;
-      farther |= std::uint64_t{look == index_type::first_look::farther} << i;
+      const auto seen = look.read_home(hashes[i], finder(words, values[i]));
+      hits |= std::uint64_t{seen == index_type::first_look::found} << i;
+      farther |= std::uint64_t{seen == index_type::first_look::farther} << i;
     }
     for (; farther != 0; farther &= farther - 1) {
       const int i = std::countr_zero(farther);
@@ -190,36 +206,52 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   /// count only with `done`. Returns that status, or full.
   template <class Fn> map_status alter(const K& key, Fn&& fn) noexcept {
     const std::uint64_t hashed = hash(key);
-    const claim held(claims_, hashed);
-    return alter_claimed(key, hashed, fn);
+    map_status status;
+    {
+      const claim held(claims_, hashed);
+      status = alter_claimed(key, hashed, held.stripe(), fn);
+    }
+    if (index_.growing()) [[unlikely]]
+      index_.move(claims_, hash_of(), index_type::homes_each, detail::key_claims::no_stripe);
+    return status;
   }
 
   /// Erases each key for which keep(key, value) is false. Returns how many.
-  template <class Keep> std::uint64_t retain(Keep&& keep) noexcept {
+  template <class Keep> std::uint64_t retain(Keep&& keep) {
     std::uint64_t erased = 0;
-    for (std::uint64_t at = 0; at < index_.slots(); ++at) {
-      payload p;
-      if (!index_.read_slot(at, p)) continue;
+    walk([&](const payload& p) {
       const K key = key_of(p);
       erased += alter(key, [&](std::optional<V>& now) {
                   if (!now || keep(key, std::as_const(*now))) return map_status::missing;
                   now.reset();
                   return map_status::done;
                 }) == map_status::done;
-    }
+    });
     return erased;
   }
 
   /// Erases every key that is there from the call's beginning.
-  void clear() noexcept {
+  void clear() {
     retain([](const K&, const V&) { return false; });
   }
 
   /// Calls fn(key, value) for each key, while others write.
-  template <class Fn> void for_each(Fn&& fn) const noexcept {
-    for (std::uint64_t at = 0; at < index_.slots(); ++at)
-      if (payload p; index_.read_slot(at, p)) fn(key_of(p), value_of(p));
+  template <class Fn> void for_each(Fn&& fn) const {
+    walk([&](const payload& p) { fn(key_of(p), value_of(p)); });
   }
+
+  // --- growth -----------------------------------------------------------------------------------
+
+  /// A growth is under way.
+  [[nodiscard]] bool growing() const noexcept { return index_.growing(); }
+  /// Moves up to that many homes of a growth, for a thread with time to spare. False: none is left,
+  /// or somebody else is at it.
+  bool help_grow(unsigned homes) noexcept {
+    return index_.move(claims_, hash_of(), homes, detail::key_claims::no_stripe) ==
+           index_type::step::moved;
+  }
+  /// Gives the memory of outgrown tables back to the system, by system calls: not on a data path.
+  void trim() noexcept { index_.give_back(); }
 
   /// Groups (cache lines) that a miss looks at on average beyond the first. For tests and
   /// statistics; O(capacity).
@@ -240,6 +272,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       claims_.take(stripe_, 1);
     }
     ~claim() { claims_.give_back(stripe_); }
+    [[nodiscard]] std::uint32_t stripe() const noexcept { return stripe_; }
     claim(const claim&) = delete;
     claim& operator=(const claim&) = delete;
 
@@ -270,6 +303,17 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     return p;
   }
 
+  [[nodiscard]] auto hash_of() const noexcept {
+    return [this](const payload& p) { return hash_(key_of(p)); };
+  }
+  template <class Fn> void walk(Fn&& fn) const {
+    typename index_type::template walk<payload> homes(index_);
+    std::vector<payload> keys;
+    while (homes.next(keys, [](const payload& p) { return p; }))
+      for (const payload& p : keys)
+        fn(p);
+  }
+
   static auto finder(const key_array& key, V& value) noexcept {
     return [&key, &value](const payload& p) {
       if (!same(p, key)) return false;
@@ -282,7 +326,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   }
 
   template <class Fn>
-  map_status alter_claimed(const K& key, std::uint64_t hashed, Fn& fn) noexcept {
+  map_status alter_claimed(const K& key, std::uint64_t hashed, std::uint32_t stripe,
+                           Fn& fn) noexcept {
     const auto words = key_words(key);
     const std::uint64_t at = index_.find(hashed, [&](const payload& p) { return same(p, words); });
     const bool was = at != index_type::none;
@@ -295,8 +340,10 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       if (was) {
         index_.replace(at, p);
       } else {
-        if (!count_one_more()) return map_status::full;
-        if (index_.insert(hashed, p) == index_type::none) { // only for a hash that is no hash
+        const std::uint64_t keys = count_one_more();
+        if (keys == 0) return map_status::full;
+        if (!index_.wait_for_room(keys, claims_, hash_of(), stripe) ||
+            index_.insert(hashed, p) == index_type::none) { // only for a hash that is no hash
           count_one_less();
           return map_status::full;
         }
@@ -311,10 +358,12 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   [[nodiscard]] std::uint64_t count() const noexcept {
     return count_.load(std::memory_order_relaxed); // [N1]
   }
-  [[nodiscard]] bool count_one_more() noexcept {
-    if (count_.fetch_add(1, std::memory_order_relaxed) < capacity_) return true; // [N1]
+  /// Keys with this one; 0: it is one too many.
+  [[nodiscard]] std::uint64_t count_one_more() noexcept {
+    const std::uint64_t before = count_.fetch_add(1, std::memory_order_relaxed); // [N1]
+    if (before < capacity_) return before + 1;
     count_one_less();
-    return false;
+    return 0;
   }
   void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // [N1]
 

@@ -15,6 +15,7 @@ struct map_layout {
   std::uint64_t cells = 8;
   std::uint32_t block_size = 64;
   std::uint64_t blocks = 16;
+  std::uint64_t first = 0; ///< keys the index begins with room for; 0: one a cell
   [[nodiscard]] std::uint64_t blocks_offset() const { return align_up(cells * 64, 4096); }
   [[nodiscard]] std::uint64_t size() const { return blocks_offset() + blocks * block_size; }
 };
@@ -31,7 +32,7 @@ struct opened_map {
     auto store = block_store::create(on, layout.blocks_offset(), layout.block_size, layout.blocks);
     EXPECT_TRUE(store) << store.error().message;
     blocks = std::move(store).value();
-    auto made = durable_map::create(on, 0, layout.cells, *blocks);
+    auto made = durable_map::create(on, 0, layout.cells, *blocks, layout.first);
     EXPECT_TRUE(made) << made.error().message;
     map = std::move(made).value();
     blocks->begin_recovery();
@@ -52,7 +53,7 @@ struct opened_map {
   }
   /// The value as text; "(none)" where the key is not there.
   [[nodiscard]] std::string text(std::string_view key) const {
-    std::vector<std::byte> buffer(1 << 16);
+    static thread_local std::vector<std::byte> buffer(1 << 16);
     std::size_t size = 0;
     const auto status = map->get(bytes_of(key), buffer, size);
     if (status == map_status::missing) return "(none)";
