@@ -79,6 +79,16 @@ std::string call_at(const std::string& text, std::size_t at) {
   return {};
 }
 
+/// The call passes on the site it was given, by the name `s`: then its caller's is the site.
+bool forwards_site(const std::string& text, std::size_t at) {
+  const auto open = text.find('(', at);
+  const auto end = text.rfind(')', text.find(';', open));
+  if (open == std::string::npos || end == std::string::npos || end < open) return false;
+  const std::string arguments = text.substr(open + 1, end - open - 1);
+  const auto last = arguments.find_last_of(" ,(\n");
+  return arguments.substr(last == std::string::npos ? 0 : last + 1) == "s";
+}
+
 void scan(const fs::path& file, const std::string& path, std::vector<call_site>& out) {
   std::ifstream in(file);
   std::stringstream buffer;
@@ -89,7 +99,7 @@ void scan(const fs::path& file, const std::string& path, std::vector<call_site>&
     if (text[i] == '\n') ++line;
     call_site s;
     s.call = call_at(text, i);
-    if (s.call.empty()) continue;
+    if (s.call.empty() || forwards_site(text, i)) continue;
     s.path = path;
     s.line = line;
     const auto end =
@@ -214,6 +224,11 @@ mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_op
       const outcome out = run_mutant(scenarios, o, which.hang_seconds);
       m.result = out.failed ? fate::killed : fate::survived;
       m.by = out.by;
+      for (const auto& [label, proof] : which.stay)
+        if (m.result == fate::survived && m.where.label == label) {
+          m.result = fate::stays;
+          m.by = proof;
+        }
     }
     report.mutants.push_back(std::move(m));
   }
@@ -238,14 +253,16 @@ std::string mutation_report::text() const {
   std::string out;
   for (const mutant& m : mutants)
     out += (m.result == fate::killed     ? "killed     "
+            : m.result == fate::stays    ? "stays      "
             : m.result == fate::survived ? "SURVIVED   "
                                          : "unreached  ") +
            m.where.name() + (m.by.empty() ? "" : "  by: " + m.by) + "\n";
   char total[160];
-  std::snprintf(total, sizeof total,
-                "mutation: %zu killed of %zu reached; %zu survived, %zu unreached; %.1f s\n",
-                count(fate::killed), count(fate::killed) + count(fate::survived),
-                count(fate::survived), count(fate::unreached), seconds);
+  std::snprintf(
+      total, sizeof total,
+      "mutation: %zu killed of %zu reached; %zu stay, %zu survived, %zu unreached; %.1f s\n",
+      count(fate::killed), mutants.size() - count(fate::unreached), count(fate::stays),
+      count(fate::survived), count(fate::unreached), seconds);
   return out + total;
 }
 

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/explorer.h"
@@ -34,7 +35,8 @@ struct call_site {
   [[nodiscard]] std::string name() const; ///< "lib/ring/ring.cc:120 drain [R4]"
 };
 
-/// Calls of the seam in the .h and .cc files below the folders. Comments and strings are skipped.
+/// Calls of the seam in the .h and .cc files below the folders. Comments and strings are skipped,
+/// and calls that pass on a site `s` of their caller's.
 [[nodiscard]] std::vector<call_site> find_call_sites(const std::vector<std::string>& under);
 
 /// Switches one call site off and notes which are reached.
@@ -61,11 +63,14 @@ class site_filter final : public persist_observer {
   std::set<std::string> unknown_;
 };
 
-enum class fate : std::uint8_t { killed, survived, unreached };
+/// `stays`: nothing fails without it, and mutation_options says why it is there all the same.
+enum class fate : std::uint8_t { killed, stays, survived, unreached };
 
 struct mutation_options {
   /// Folders or files below the source root whose call sites are tried.
   std::vector<std::string> under = {"lib/", "drivers/"};
+  /// Labels of call sites that may survive, each with the proof of why it stays.
+  std::vector<std::pair<std::string, std::string>> stay = {};
   /// A mutant that runs longer has hung, which counts as killed.
   unsigned hang_seconds = 300;
 };
@@ -74,7 +79,7 @@ struct mutation_report {
   struct mutant {
     call_site where;
     fate result{};
-    std::string by; ///< scenario that failed, or how the process ended
+    std::string by; ///< scenario that failed, how the process ended, or why it stays
   };
   std::vector<mutant> mutants;
   std::string baseline; ///< failure of a scenario with nothing switched off: then nothing was tried
@@ -85,7 +90,7 @@ struct mutation_report {
   [[nodiscard]] std::vector<std::string> survivors() const { return names(fate::survived); }
   [[nodiscard]] std::vector<std::string> unreached() const { return names(fate::unreached); }
   [[nodiscard]] std::vector<std::string> names(fate f) const;
-  /// A line a mutant and a line of totals.
+  /// A line a mutant and a line of totals: what tests/prove counts.
   [[nodiscard]] std::string text() const;
 };
 

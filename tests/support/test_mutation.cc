@@ -53,7 +53,7 @@ TEST(Mutation, TellsKilledSurvivingAndUnreachedSitesApart) {
   // Either of [S3] and [S4] makes the commit word's line durable: each alone is redundant.
   EXPECT_EQ(r.count(fate::survived), 2u) << r.text();
   EXPECT_EQ(only_label(r.unreached()), "[S6]");
-  EXPECT_NE(r.text().find("mutation: 3 killed of 5 reached; 2 survived, 1 unreached"),
+  EXPECT_NE(r.text().find("mutation: 3 killed of 5 reached; 0 stay, 2 survived, 1 unreached"),
             std::string::npos)
       << r.text();
 }

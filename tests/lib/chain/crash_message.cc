@@ -9,6 +9,7 @@
 #include "message_fixture.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -461,12 +462,9 @@ TEST(MessageCrash, SeededBugsAreCaught) {
   for (const auto& c : cases) {
     auto o = options();
     o.print = false;
-    set_seeded_bug(c.bug);
+    const test::seeded on(c.bug);
     const auto report = explore(c.in, o);
-    set_seeded_bug(nullptr);
-    EXPECT_FALSE(report.ok()) << c.bug << " was not caught";
-    std::printf("%s: caught: %s\n", c.bug,
-                report.failure.substr(0, report.failure.find('\n')).c_str());
+    test::expect_found(c.bug, !report.ok(), report.failure.substr(0, report.failure.find('\n')));
   }
 }
 

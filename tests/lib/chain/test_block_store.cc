@@ -9,6 +9,7 @@
 
 #include "base/hook.h"
 #include "block_model.h"
+#include "support/seeded.h"
 
 namespace chainring {
 namespace {
@@ -165,9 +166,8 @@ TEST(BlockStore, ChoosesAsTheReferenceModelForEveryBlockSize) {
 TEST(BlockStore, TheReferenceModelSeesTheKnownDefects) {
   for (const char* bug : {"chain.coalesce_one_way", "chain.split_takes_found"}) {
     fixture s(150);
-    set_seeded_bug(bug);
-    EXPECT_NE(run_against_model(*s.store, test_seed(1), 3000), "") << bug;
-    set_seeded_bug(nullptr);
+    const test::seeded on(bug);
+    test::expect_found(bug, !run_against_model(*s.store, test_seed(1), 3000).empty());
   }
 }
 

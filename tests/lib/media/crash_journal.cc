@@ -5,6 +5,7 @@
 
 #include "base/hook.h"
 #include "journal_world.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -171,7 +172,7 @@ TEST(JournalCrash, SmallGroupsAreCrashedExhaustively) {
 class SeededJournalBug : public testing::TestWithParam<const char*> {};
 
 TEST_P(SeededJournalBug, IsFound) {
-  set_seeded_bug(GetParam());
+  const test::seeded on(GetParam());
   bool found = false;
   for (std::uint64_t seed = 1; seed <= 12 && !found; ++seed) {
     exploration e;
@@ -180,8 +181,7 @@ TEST_P(SeededJournalBug, IsFound) {
     explore(e);
     found = !e.failures.empty();
   }
-  set_seeded_bug(nullptr);
-  EXPECT_TRUE(found) << GetParam();
+  test::expect_found(GetParam(), found);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SeededJournalBug,
@@ -224,9 +224,8 @@ TEST(JournalCrash, RecordsOfAnEarlierLifeNeverReplay) {
 }
 
 TEST(JournalCrash, RecordsOfAnEarlierLifeReplayWhereTheSaltIsKept) {
-  set_seeded_bug("file_salt_kept");
-  EXPECT_EQ(drains_found_behind_a_repeated_record(), 2u);
-  set_seeded_bug(nullptr);
+  const test::seeded on("file_salt_kept");
+  test::expect_found("file_salt_kept", drains_found_behind_a_repeated_record() == 2);
 }
 
 // --- one lock --------------------------------------------------------------------------------
@@ -279,9 +278,8 @@ int dependants_without_precondition() {
 
 TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterOne) {
   EXPECT_EQ(dependants_without_precondition(), 0);
-  set_seeded_bug("file_lines_copied_after_lock");
-  EXPECT_GT(dependants_without_precondition(), 0);
-  set_seeded_bug(nullptr);
+  const test::seeded on("file_lines_copied_after_lock");
+  test::expect_found("file_lines_copied_after_lock", dependants_without_precondition() > 0);
 }
 
 // --- creating and growing --------------------------------------------------------------------

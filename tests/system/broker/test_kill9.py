@@ -17,11 +17,16 @@ import tempfile
 import time
 import zlib
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import own_network  # noqa: F401
+
 BROKER, TOOL, DIRECTORY, ROUNDS = sys.argv[1:4] + [int(sys.argv[4])]
 TAP = f"crk{os.getpid() % 100000}"
 NET = f"10.{198 + os.getpid() % 2}.{os.getpid() % 250}"
 PUBLISHERS, SUBSCRIBERS = 8, 3
 HANG_S = 90  # only detects hangs
+AHEAD_MAX = 2000  # what subscribers, one exchange at a time, can still take soon
 CONNECT, CONNACK, REGISTER, REGACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = (
     4, 5, 0x0A, 0x0B, 0x0C, 0x0D, 0x12, 0x13, 0x16, 0x18)
 TOPIC = b"load/of/everything"
@@ -94,16 +99,20 @@ class Publisher(Client):
     def on(self, kind, body):
         if kind == REGACK and body[4] == 0:
             self.topic = struct.unpack(">H", body[:2])[0]
-            self.publish(again=self.sequence > 0 and self.sequence not in self.acked)
+            self.waiting = None
+            if self.sequence > 0 and self.sequence not in self.acked:
+                self.publish(again=True)
         elif kind == PUBACK and self.sequence:
             if struct.unpack(">H", body[2:4])[0] != (self.sequence & 0xFFFF or 1):
                 return
             if body[4] == 0:
                 self.acked.add(self.sequence)
-                if load:
-                    self.publish(again=False)
-                else:
-                    self.waiting = None
+                self.waiting = None
+
+    def poll(self):
+        super().poll()
+        if load and self.connected and self.waiting is None and ahead() < AHEAD_MAX:
+            self.publish(again=False)
 
 
 class Subscriber(Client):
@@ -143,8 +152,9 @@ def start(region):
     p = subprocess.Popen(
         [BROKER, "--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
          "--file-prefix", TAP, f"--vdev=net_tap0,iface={TAP}", "--", "--region", region, "--size", "64M",
-         "--address", f"{NET}.1/24", "--retry-interval", "1", "--max-retries", "100", "--queue-size", "16384"],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+         "--address", f"{NET}.1/24", "--retry-interval", "1", "--max-retries", "100", "--queue-size", "16384", "-i"],
+        stdin=subprocess.PIPE, stdout=log, stderr=log)
+    p.log = log.name
     deadline = time.monotonic() + HANG_S
     while b"chainring: ready" not in open(log.name, "rb").read():
         if p.poll() is not None or time.monotonic() > deadline:
@@ -155,15 +165,32 @@ def start(region):
     return p
 
 
-def serve(seconds=None, until=None):
-    end = time.monotonic() + (seconds if seconds else HANG_S)
-    while time.monotonic() < end:
+def ahead():
+    """How many acknowledged messages the slowest subscriber has still to get, about."""
+    return sum(p.sequence for p in publishers) - min(len(s.got) for s in subscribers)
+
+
+def serve(seconds=None, until=None, progress=None):
+    """For a time, or until something holds; False where that, and progress(), stood still for too long."""
+    begun, seen = time.monotonic(), None
+    while time.monotonic() < begun + (seconds if seconds else HANG_S):
         select.select([c.sock for c in clients], [], [], 0.05)
         for c in clients:
             c.poll()
         if until and until():
             return True
+        if progress and progress() != seen:
+            begun, seen = time.monotonic(), progress()
     return until is None
+
+
+def ask_broker():
+    """What the broker says of itself, for a failure's report."""
+    broker.stdin.write(b"show sessions\nshow queues\nshow counters\nshow port stats\n")
+    broker.stdin.flush()
+    time.sleep(1)
+    with open(broker.log, errors="replace") as f:
+        return f.read()[-6000:]
 
 
 seed = int(os.environ.get("CHAINRING_SEED", random.randrange(1 << 30)))
@@ -199,9 +226,13 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY) as scratch:
         if not serve(until=quiet):
             raise SystemExit("the last publishes were never acknowledged")
         acked = {(p.number, q) for p in publishers for q in p.acked}
-        if not serve(until=lambda: all(acked <= set(s.got) for s in subscribers)):
+        if not serve(until=lambda: all(acked <= s.got.keys() for s in subscribers),
+                     progress=lambda: sum(len(s.got) for s in subscribers)):
             for s in subscribers:
-                print(s.name, "misses", sorted(acked - set(s.got))[:20])
+                missing = sorted(acked - s.got.keys())
+                print(s.name, "misses", len(missing), "of", len(acked), missing[:5], "connected:", s.connected,
+                      "waiting:", s.waiting)
+            print(ask_broker())
             raise SystemExit("acknowledged messages are lost")
         sent = {(p.number, q) for p in publishers for q in range(1, p.sequence + 1)}
         for s in subscribers:

@@ -18,7 +18,8 @@ import time
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "region"))
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "region")]
+import own_network  # noqa: F401
 from regions import Broker, run
 from sn_client import ACCEPTED, HANG_S, Client
 from telemetry import Telemetry

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import own_network  # noqa: F401
 from faulty_broker import FaultyBroker
 from rig import Rig, check, expect, tail, until, verdict
 
@@ -18,11 +20,15 @@ N, EVERY = 200, 10
 SHAPE = ("-p", "4", "-t", "2", "--fan-out", "2")
 
 
+def there():
+    return subprocess.run(["ip", "link", "show", TAP], capture_output=True).returncode == 0
+
+
 def run(fault, *own, broker=None, every=EVERY):
     """One generator against a faulty broker, which goes on from an earlier run if it is given."""
     p = rig.start_generator(*own, "--drain-timeout", "2.5", vdev=f"--vdev=net_tap0,iface={TAP}", broker=f"{NET}.2",
                             address=f"{NET}.1/24")
-    until(lambda: os.path.exists(f"/sys/class/net/{TAP}") or p.poll() is not None, "the port is there")
+    until(lambda: there() or p.poll() is not None, "the port is there")
     expect(p.poll() is None, "a generator that runs, not", tail(p.log))
     subprocess.run(["ip", "addr", "replace", f"{NET}.2/24", "dev", TAP], check=True)
     subprocess.run(["ip", "link", "set", TAP, "up"], check=True)
