@@ -25,10 +25,12 @@ enum kinds : int {
 
 constexpr unsigned keys = 5, first_long_key = 3, first_unwanted = 20;
 
-map_layout crash_layout() {
+/// `first`: where it is 1, the index grows with the second, third and fifth key.
+map_layout crash_layout(std::uint64_t first = 0) {
   map_layout l;
   l.cells = 6;
   l.blocks = 16;
+  l.first = first;
   return l;
 }
 
@@ -105,8 +107,8 @@ opened_map::filter wanted_only(bool filter) {
 /// A map under work, looked at after every step.
 class map_world {
  public:
-  map_world(media& on, history& said, bool filter = false)
-      : map_(on, crash_layout(), wanted_only(filter)), m_(on), h_(said),
+  map_world(media& on, history& said, bool filter = false, std::uint64_t first = 0)
+      : map_(on, crash_layout(first), wanted_only(filter)), m_(on), h_(said),
         sequence_(1000 * static_cast<std::uint64_t>(said.crashes())) {
     if (!map_.recovered.notes.empty()) h_.fail("damage: " + map_.recovered.notes.front());
     for (const auto& [k, c] : candidates_of(h_))
@@ -257,8 +259,8 @@ class map_world {
   std::map<unsigned, std::uint64_t> shown_;
 };
 
-verdict check_map(media& m, const history& h, bool filter) {
-  const map_layout l = crash_layout();
+verdict check_map(media& m, const history& h, bool filter, std::uint64_t first) {
+  const map_layout l = crash_layout(first);
   opened_map map(m, l, wanted_only(filter));
   if (!map.recovered.notes.empty()) return "damage: " + map.recovered.notes.front();
   std::uint64_t found = 0, blocks = 0;
@@ -307,7 +309,8 @@ verdict check_map(media& m, const history& h, bool filter) {
 
 using body = std::function<void(map_world&)>;
 
-scenario map_scenario(const std::string& name, body run, bool filter = false) {
+scenario map_scenario(const std::string& name, body run, bool filter = false,
+                      std::uint64_t first = 0) {
   scenario s;
   s.name = "map: " + name;
   s.size = crash_layout().size();
@@ -317,14 +320,16 @@ scenario map_scenario(const std::string& name, body run, bool filter = false) {
     for (std::uint64_t i = 0; i < l.blocks * l.block_size / 8; ++i)
       m.store(&words[i], 0x0101'0101'0101'0101 * (i % 200 + 1));
   };
-  s.run = [run, filter](media& m, history& h) {
-    map_world w(m, h, filter);
+  s.run = [run, filter, first](media& m, history& h) {
+    map_world w(m, h, filter, first);
     run(w);
   };
-  s.recover_and_check = [filter](media& m, const history& h) { return check_map(m, h, filter); };
+  s.recover_and_check = [filter, first](media& m, const history& h) {
+    return check_map(m, h, filter, first);
+  };
   // A second life takes cells and chains that the first may have given up.
-  s.continue_after = [filter](media& m, history& h) {
-    map_world w(m, h, filter);
+  s.continue_after = [filter, first](media& m, history& h) {
+    map_world w(m, h, filter, first);
     w.batch({{{'s', 1, 12}, {'s', 4, 100}}});
     w.upsert(0, 130);
     w.erase(1);
@@ -435,8 +440,39 @@ scenario unwanted() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {inserts,      updates,        erases, long_values, batches,
-                                         long_batches, second_changes, others, unwanted};
+scenario growth() {
+  return map_scenario(
+      "single changes while the index grows",
+      [](map_world& w) {
+        w.insert(0, 8);
+        w.insert(1, 16);
+        w.update(0, 100);
+        w.insert(2, 9);
+        w.erase(1);
+        w.insert(3, 40);
+        w.insert(4, 12);
+        w.update(2, 16);
+        w.insert(1, 8);
+        w.erase(0);
+      },
+      false, 1);
+}
+scenario growing_batches() {
+  return map_scenario(
+      "batches while the index grows",
+      [](map_world& w) {
+        w.batch({{{'i', 0, 8}, {'i', 1, 16}}});
+        w.batch({{{'u', 0, 16}, {'i', 2, 9}}, {{'e', 1}, {'i', 3, 70}}},
+                map_world::end::callers_drain);
+        w.batch({{{'i', 4, 12}, {'i', 1, 8}, {'u', 2, 65}, {'e', 0}}});
+        w.batch({{{'i', 0, 100}, {'u', 0, 8}}}, map_world::end::destroyed);
+      },
+      false, 1);
+}
+
+const std::vector<scenario (*)()> all = {inserts,  updates,      erases,         long_values,
+                                         batches,  long_batches, second_changes, others,
+                                         unwanted, growth,       growing_batches};
 
 explorer_options options() {
   explorer_options o;
@@ -463,9 +499,9 @@ std::string found_by(const explorer_options& o) {
 TEST(MapCrash, SeededBugsAreFound) {
   explorer_options o = options();
   o.print = false;
-  for (const char* bug :
-       {"map.two_undrained", "map.overwrite_active", "map.free_early", "map.commit_before_chains",
-        "map.release_early", "map.publish_undrained", "map.recover_unread"}) {
+  for (const char* bug : {"map.two_undrained", "map.overwrite_active", "map.free_early",
+                          "map.commit_before_chains", "map.release_early", "map.publish_undrained",
+                          "map.recover_unread", "map.move_gap", "map.move_by_old_size"}) {
     set_seeded_bug(bug);
     const std::string by = found_by(o);
     set_seeded_bug(nullptr);

@@ -18,6 +18,8 @@ namespace chainring::test {
 namespace {
 
 constexpr unsigned staying = 8, coming = 120, writers = 2, readers = 2, rounds = 1'000'000;
+/// Keys that writers add beside those, where the index is to grow.
+constexpr unsigned fillers = 20'000;
 
 /// Every fourth key is longer than a cell holds.
 std::string key_text(unsigned key) {
@@ -57,10 +59,12 @@ std::size_t length_for(std::uint64_t draw) {
 }
 
 struct shared_map {
-  map_layout layout = [] {
+  bool grows;
+  map_layout layout = [this] {
     map_layout l;
-    l.cells = staying + coming;
-    l.blocks = 4096;
+    l.cells = staying + coming + (grows ? fillers : 0);
+    l.blocks = grows ? 16384 : 4096;
+    l.first = grows ? 1 : 0;
     return l;
   }();
   std::unique_ptr<media> m = memory_media(layout.size(), durability_class::emulated);
@@ -69,8 +73,8 @@ struct shared_map {
   std::atomic<unsigned> working{writers};
   std::atomic<std::uint64_t> torn{0}, lost{0}, back{0}, twice{0}, refused{0}, seen{0};
 
-  shared_map() {
-    for (unsigned k = 0; k < staying + coming; ++k)
+  explicit shared_map(bool with_growth = false) : grows(with_growth) {
+    for (unsigned k = 0; k < staying + coming + (grows ? fillers : 0); ++k)
       names.push_back(key_text(k));
   }
   [[nodiscard]] std::span<const std::byte> name(unsigned k) const { return bytes_of(names[k]); }
@@ -89,12 +93,19 @@ map_status count_up(durable_map::batch& b, shared_map& s, unsigned key, std::uin
   return b.compare_exchange(s.name(key), now, next);
 }
 
-void write(shared_map& s, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
+void write(shared_map& s, unsigned me, std::uint64_t seed) {
+  std::mt19937_64 random(seed * 100 + me);
   std::vector<std::byte> value;
+  std::uint64_t filled = 0;
   for (unsigned i = 0; i < rounds;) {
     durable_map::batch b(*s.map);
     for (std::uint64_t n = 1 + random() % 12; n > 0 && i < rounds; --n, ++i) {
+      for (; s.grows && filled < std::uint64_t{fillers} / writers * i / rounds; ++filled) {
+        const auto key = static_cast<unsigned>(staying + coming + filled * writers + me);
+        value.resize(sizeof(head));
+        fill(value, key, 1);
+        s.refused += b.insert(s.name(key), value) != map_status::done;
+      }
       const std::uint64_t draw = random();
       const auto key = static_cast<unsigned>(staying + (draw >> 32) % coming);
       value.resize(length_for(draw >> 8));
@@ -189,10 +200,10 @@ std::map<std::string, std::string> contents(const opened_map& map, std::uint64_t
   return all;
 }
 
-TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNothingThatStays) {
+void readers_and_writers(bool grows) {
   const std::uint64_t seed = seed_from_environment(1);
   std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  shared_map s;
+  shared_map s(grows);
   std::vector<std::byte> value(sizeof(head));
   for (unsigned k = 0; k < staying; ++k) {
     fill(value, k, 0);
@@ -200,7 +211,7 @@ TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNothingThatStays) {
   }
   std::vector<std::thread> threads;
   for (unsigned w = 0; w < writers; ++w)
-    threads.emplace_back([&s, w, seed] { write(s, seed * 100 + w); });
+    threads.emplace_back([&s, w, seed] { write(s, w, seed); });
   for (unsigned r = 0; r < readers; ++r)
     threads.emplace_back([&s] { read(s); });
   for (auto& t : threads)
@@ -223,6 +234,13 @@ TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNothingThatStays) {
   EXPECT_EQ(again.recovered.notes, std::vector<std::string>{});
   EXPECT_EQ(contents(again, blocks), before);
   EXPECT_EQ(again.live_blocks(), blocks);
+}
+
+TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNothingThatStays) {
+  readers_and_writers(false);
+}
+TEST(DurableMapStress, TheSameWhileTheIndexGrows) {
+  readers_and_writers(true);
 }
 
 /// Two writers that change the same two keys in opposite order, a batch each.

@@ -24,9 +24,12 @@ struct crowded {
   std::uint64_t operator()(std::uint64_t key) const noexcept { return key % 4; }
 };
 
-template <class Hash> void readers_and_writers(std::uint64_t keys, std::uint64_t rounds) {
+/// `fill`: keys that the writers add one by one beside the others, to a map that begins with room
+/// for hardly more than those that stay.
+template <class Hash>
+void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t fill = 0) {
   using map_type = seq_map<std::uint64_t, value32, Hash>;
-  auto made = map_type::create(keys + 8);
+  auto made = map_type::create(keys + 8 + fill, Hash{}, fill == 0 ? 0 : 8);
   ASSERT_TRUE(made);
   auto& m = **made;
   // Keys 0..7 stay for ever: no reader may ever miss them, however the others come and go.
@@ -35,12 +38,17 @@ template <class Hash> void readers_and_writers(std::uint64_t keys, std::uint64_t
 
   constexpr std::uint64_t writers = 2;
   std::atomic<std::uint64_t> working{writers};
-  std::atomic<std::uint64_t> torn{0}, lost{0}, twice{0}, back{0};
+  std::atomic<std::uint64_t> torn{0}, lost{0}, twice{0}, back{0}, refused{0};
   std::vector<std::thread> threads;
   for (std::uint64_t w = 0; w < writers; ++w)
     threads.emplace_back([&, w] {
-      std::uint64_t x = w + 1;
+      std::uint64_t x = w + 1, filled = 0;
       for (std::uint64_t i = 0; i < rounds; ++i) {
+        for (; filled < fill / writers * i / rounds; ++filled) {
+          const std::uint64_t key = 8 + keys + filled * writers + w;
+          refused += m.insert(key, value_of(key, 0)) != map_status::done;
+          lost += !m.contains(key);
+        }
         x = x * 6364136223846793005u + 1442695040888963407u;
         const std::uint64_t key = 8 + (x >> 33) % keys;
         switch ((x >> 20) % 4) {
@@ -75,6 +83,12 @@ template <class Hash> void readers_and_writers(std::uint64_t keys, std::uint64_t
           else
             last[k] = v->count;
         }
+        std::uint64_t staying[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+        value32 values[8];
+        lost += m.get_bulk(staying, 8, values) != 0xff;
+        for (std::uint64_t k = 0; k < 8; ++k)
+          torn += !values[k].whole(k);
+        if (fill != 0) m.trim();
         std::uint64_t seen[8] = {};
         m.for_each([&](std::uint64_t k, const value32& v) {
           if (!v.whole(k)) ++torn;
@@ -90,6 +104,7 @@ template <class Hash> void readers_and_writers(std::uint64_t keys, std::uint64_t
   EXPECT_EQ(lost.load(), 0u);
   EXPECT_EQ(back.load(), 0u);
   EXPECT_EQ(twice.load(), 0u);
+  EXPECT_EQ(refused.load(), 0u);
   std::uint64_t seen = 0;
   m.for_each([&](std::uint64_t k, const value32&) {
     ++seen;
@@ -103,6 +118,16 @@ TEST(SeqMapStress, ReadersSeeWholeValuesOfKeysThatStay) {
 }
 TEST(SeqMapStress, ReadersMissNothingWhileReachesRiseAndFall) {
   readers_and_writers<crowded>(24, 500'000);
+}
+
+TEST(SeqMapStress, ReadersMissNothingWhileTheMapGrows) {
+  for (int i = 0; i < 4; ++i)
+    readers_and_writers<map_hash<std::uint64_t>>(200, 200'000, 100'000);
+}
+/// Four homes grow into no more, and the groups behind them fill up.
+TEST(SeqMapStress, ReadersMissNothingWhileACrowdedMapGrows) {
+  for (int i = 0; i < 10; ++i)
+    readers_and_writers<crowded>(24, 20'000, 150);
 }
 
 } // namespace
