@@ -2,10 +2,11 @@
 """A disk with a volatile write cache: an NBD server that forgets, at a power cut, what was not
 flushed.
 
-A completed write sits in the cache, sector by sector, until a flush makes it durable. cut() decides
-for each sector on its own: none of the writes since the last flush is there, or all, or the first few
-of them. So writes are lost, torn between their sectors and reordered, as a disk may; flushed ones
-never are, and one sector never tears.
+A completed write sits in the cache, sector by sector, until a flush makes it durable. A power cut
+comes within a write, so that something is always unflushed, and decides for each sector on its own:
+none of the writes since the last flush is there, or all, or the first few of them. So writes are
+lost, torn between their sectors and reordered, as a disk may; flushed ones never are, and one sector
+never tears.
 """
 import os
 import random
@@ -31,7 +32,8 @@ class Disk:
         self.durable = bytearray(size)  # what a power cut leaves
         self.cache = {}                 # sector -> [contents after each write since it was durable]
         self.lock, self.off, self.connections = threading.Lock(), True, []
-        self.writes = self.flushes = self.cuts = self.lost = self.kept = 0
+        self.is_cut, self.countdown, self.outcome = threading.Event(), 0, (0, 0)
+        self.writes = self.flushes = self.lost = self.kept = 0
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(4)
@@ -40,34 +42,47 @@ class Disk:
     def power_on(self):
         self.off = False
 
-    def cut(self):
-        """From here on nothing is answered; returns (sectors lost or set back, sectors kept whole)."""
+    def cut(self, writes, hang_s=60):
+        """The power fails within the `writes`-th write from now: from there on nothing is answered.
+        Returns (sectors lost or set back, sectors kept whole)."""
+        self.is_cut.clear()
         with self.lock:
-            self.off = True
-            lost = kept = 0
-            chance = self.choose.choice((0.0, 0.1, 0.5, 0.9))
-            for sector, versions in self.cache.items():
-                survives = len(versions)
-                if self.choose.random() >= chance:
-                    survives = self.choose.randrange(len(versions))
-                if survives:
-                    self.durable[sector * SECTOR:(sector + 1) * SECTOR] = versions[survives - 1]
-                lost += survives < len(versions)
-                kept += survives == len(versions)
-            self.cache.clear()
-            self.now[:] = self.durable
-            self.cuts, self.lost, self.kept = self.cuts + 1, self.lost + lost, self.kept + kept
-            for c in self.connections:
-                try:
-                    c.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-            self.connections.clear()
-            return lost, kept
+            self.countdown = writes
+        self.is_cut.wait(hang_s)  # without writes the power fails all the same
+        with self.lock:
+            return self.outcome if self.off else self.fail()
+
+    def fail(self):
+        """Holding the lock."""
+        self.off, self.countdown = True, 0
+        lost = kept = 0
+        chance = self.choose.choice((0.0, 0.1, 0.5, 0.9))
+        for sector, versions in self.cache.items():
+            survives = len(versions)
+            if self.choose.random() >= chance:
+                survives = self.choose.randrange(len(versions))
+            if survives:
+                self.durable[sector * SECTOR:(sector + 1) * SECTOR] = versions[survives - 1]
+            lost += survives < len(versions)
+            kept += survives == len(versions)
+        self.cache.clear()
+        self.now[:] = self.durable
+        self.lost, self.kept, self.outcome = self.lost + lost, self.kept + kept, (lost, kept)
+        for c in self.connections:
+            try:
+                c.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.connections.clear()
+        self.is_cut.set()
+        return self.outcome
 
     def accept(self):
         while True:
-            c, _ = self.listener.accept()
+            try:
+                c, _ = self.listener.accept()
+            except OSError:
+                return  # closed
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
     def serve(self, c):
@@ -135,6 +150,10 @@ class Disk:
                 body = bytes(self.now[at:at + n])
             elif kind == WRITE:
                 self.write(at, data, bool(flags & FUA))
+                if self.countdown == 1:
+                    self.fail()
+                    return False
+                self.countdown = max(0, self.countdown - 1)
             elif kind == FLUSH:
                 self.flush()
             elif kind != TRIM:
@@ -160,6 +179,8 @@ class Disk:
         self.cache.clear()
 
     def close(self):
+        with self.lock:
+            self.off = True
         self.listener.close()
         if os.path.exists(self.path):
             os.unlink(self.path)

@@ -37,7 +37,7 @@ class Machine:
             need("qemu-system-x86_64"), "-machine", "pc,accel=tcg,nvdimm=on", "-cpu", "max", "-smp", "2",
             "-m", "1280M,slots=4,maxmem=4G", "-nodefaults", "-no-user-config", "-display", "none",
             "-kernel", self.image, "-initrd", self.initramfs,
-            "-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_cpu=on",
+            "-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr apparmor=0 tsc=reliable random.trust_cpu=on",
             "-serial", "file:" + self.console,
             "-chardev", f"socket,id=agent,path={self.path('agent')},server=on,wait=off", "-serial", "chardev:agent",
             "-qmp", f"unix:{self.path('monitor')},server=on,wait=off"]

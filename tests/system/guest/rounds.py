@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Brokers in the guest, generators on the host: what the rounds of resets share."""
+"""Brokers in the guest, generators on the host, and the rounds of kills and resets."""
 import json
 import os
 import re
@@ -7,29 +7,34 @@ import signal
 import subprocess
 import time
 
-HANG_S = 120  # only detects hangs
+HANG_S = 240  # only detects hangs
 EAL = "--no-pci --no-huge -m 128 --no-telemetry"
+PRELOAD = "/bin/liblying_sync.so"
+LOAD = ["-p", "8", "-s", "4", "-t", "2", "--payload", "36-700"]
+RATE = ["--rate", "300"]
 
 
 class Place:
     """A region in the guest with the broker on it, and the generator on the host that judges it."""
 
-    def __init__(self, number, name, region, durability, lcores):
+    def __init__(self, number, name, region, durability, lcores, may_lie=False):
         self.number, self.name, self.region, self.durability, self.lcores = number, name, region, durability, lcores
-        self.tap, self.net = f"tap{number}", f"10.77.{number}"
-        self.generator, self.recoveries = None, []
+        self.tap, self.net, self.may_lie = f"tap{number}", f"10.77.{number}", may_lie
+        self.tap_index, self.recoveries, self.lives = 0, [], 0
 
     def log(self):
         return f"/tmp/{self.name}.log"
 
     def start(self, machine):
         """Starts the broker: does not wait."""
+        env = f"env LD_PRELOAD={PRELOAD} " if self.may_lie else ""
         machine.check(
             f"rm -f /tmp/{self.name}.*; ip link set eth{self.number} up && "
-            f"start_broker {self.number} {self.name} dpdk-chainring --lcores {self.lcores} {EAL} --file-prefix {self.name} "
-            f"--vdev=net_af_packet0,iface=eth{self.number} -- --region {self.region} --size 40M --journal-size 8M "
-            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 4096 --max-sessions 4096 "
-            f"--max-subscriptions 4096 --idle sleep --class {self.durability} &")
+            f"start_broker {self.number} {self.name} {env}dpdk-chainring --lcores {self.lcores} {EAL} "
+            f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
+            f"--region {self.region} --size 40M --journal-size 8M "
+            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
+            f"--max-subscriptions 256 --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
         status, _ = machine.run(
@@ -55,36 +60,62 @@ class Place:
 
 
 class Generator:
-    """One run of the packet generator in the namespace; its log is its ledger's moving count."""
+    """One phase of the packet generator in the namespace. The ledger outlives it: the first phase
+    makes it, the later ones go on from it."""
 
-    def __init__(self, program, directory, namespace, place, *own):
-        self.place, self.started = place, time.monotonic()
-        self.log = os.path.join(directory, f"gen-{place.name}-{len(os.listdir(directory))}.log")
+    def __init__(self, program, directory, namespace, place, phase, *own):
+        self.place, self.phase = place, phase
+        place.lives += 1
+        self.log = os.path.join(directory, f"gen-{place.name}-{place.lives}-{phase}.log")
+        ledger = os.path.join(directory, place.name + ".ledger")
         command = ["ip", "netns", "exec", namespace, program, "--lcores", "0@0", "--no-pci", "--no-huge", "-m", "192",
                    "--no-telemetry", "--file-prefix", f"{namespace}{place.name}",
                    f"--vdev=net_af_packet0,iface={place.tap}", "--", "--broker", f"{place.net}.1",
                    "--address", f"{place.net}.100/24", "--retry-interval", "0.5", "--report-interval", "0.2",
-                   "--drain-timeout", "60", "--idle", "sleep", "--json", *own]
+                   "--idle", "sleep", "--json", "--phase", phase, "--ledger", ledger,
+                   *(["--resume"] if os.path.exists(ledger) else LOAD), *own]
+        if "--drain-timeout" not in own:
+            command += ["--drain-timeout", "90"]
         with open(self.log, "wb") as to:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to, stderr=to)
+            while True:  # as start_broker does; `read` holds it until its process id is seen to fit
+                self.process = subprocess.Popen(["sh", "-c", 'read -r _ && exec "$@"', "sh", *command],
+                                                stdin=subprocess.PIPE, stdout=to, stderr=to)
+                if (self.process.pid ^ place.tap_index) & 3 == place.number:
+                    break
+                self.kill()
+            self.process.stdin.write(b"go\n")
+            self.process.stdin.close()
 
-    def text(self):
-        with open(self.log, errors="replace") as f:
-            return f.read()
+    def text(self, last=0):
+        with open(self.log, "rb") as f:
+            if last:
+                f.seek(max(0, os.path.getsize(self.log) - last))
+            return f.read().decode(errors="replace")
+
+    def over(self):
+        return self.process.poll() is not None
 
     def count(self, what):
-        found = re.findall(what + r" (\d+)", self.text())
-        return int(found[-1]) if found else 0
+        """The newest report's count, or None before the first."""
+        found = re.findall(rf"\b{what} (\d+) \(", self.text(2000))
+        return int(found[-1]) if found else None
 
-    def wait_for(self, what, more, since):
-        """Until `more` than `since` are counted."""
-        deadline = time.monotonic() + HANG_S
-        while self.count(what) < since + more:
-            if self.process.poll() is not None:
-                raise SystemExit(f"the generator of {self.place.name} ended:\n{self.text()[-3000:]}")
+    def wait_for(self, what, more, or_over=False):
+        """Until `more` than now are counted; returns that count."""
+        deadline, since = time.monotonic() + HANG_S, None
+        while True:
+            now = self.count(what)
+            if since is None:
+                since = now
+            if now is not None and now >= since + more:
+                return now
+            if self.over():
+                if or_over:
+                    return now
+                raise SystemExit(f"the generator of {self.place.name} ended:\n{self.text(3000)}")
             if time.monotonic() > deadline:
-                raise SystemExit(f"{self.place.name}: nothing is {what} any more:\n{self.text()[-3000:]}")
-            time.sleep(0.02)
+                raise SystemExit(f"{self.place.name}: nothing is {what} any more:\n{self.text(3000)}")
+            time.sleep(0.05)
 
     def stop_publishing(self):
         self.process.send_signal(signal.SIGTERM)
@@ -93,16 +124,97 @@ class Generator:
         try:
             self.process.wait(timeout=HANG_S)
         except subprocess.TimeoutExpired:
-            raise SystemExit(f"the generator of {self.place.name} hangs:\n{self.text()[-3000:]}") from None
+            raise SystemExit(f"the generator of {self.place.name} hangs:\n{self.text(3000)}") from None
         reports = [line for line in self.text().splitlines() if line.startswith("{")]
         if len(reports) != 1:
-            raise SystemExit(f"no report of {self.place.name}, status {self.process.returncode}:\n{self.text()[-3000:]}")
+            raise SystemExit(f"no report of {self.place.name}, status {self.process.returncode}:\n{self.text(3000)}")
         report = json.loads(reports[0])
         if report["status"] != self.process.returncode:
             raise SystemExit(f"{self.place.name}: status {self.process.returncode}, but {reports[0]}")
         return report
 
     def kill(self):
-        if self.process.poll() is None:
+        if not self.over():
             self.process.kill()
             self.process.wait()
+
+
+class Rounds:
+    """The guest, its disk, and whatever befalls them. `say` prints a line of progress."""
+
+    KINDS = ["power cut", "kill -9", "power cut", "system_reset", "power cut while starting"]
+
+    def __init__(self, machine, disk, generate, choose, say):
+        self.machine, self.disk, self.generate, self.choose, self.say = machine, disk, generate, choose, say
+        self.counts = dict.fromkeys(self.KINDS, 0)
+        self.running = []
+
+    def resets(self):
+        return sum(n for kind, n in self.counts.items() if kind != "kill -9")
+
+    def mount(self):
+        self.machine.check("mount -t ext4 -o dax=always /dev/pmem0 /pmem && mount -t ext4 /dev/vda /disk")
+        # Without a cache in the disk's model nothing could be lost.
+        self.machine.check("grep -q 'write back' /sys/block/vda/queue/write_cache")
+
+    def start_brokers(self, places):
+        for place in places:
+            place.start(self.machine)
+        for place in places:
+            place.wait_ready(self.machine)
+
+    def run_phase(self, places, phase, *own, wanted=(0,), each=lambda generators: None):
+        """One phase of every place's generator, `each` while they run: their reports."""
+        self.running = [self.generate(p, phase, *own) for p in places]
+        each(self.running)
+        reports = [g.verdict() for g in self.running]
+        for g, r in zip(self.running, reports):
+            if r["status"] not in wanted:
+                raise SystemExit(f"{g.place.name}, phase {phase}: {r}\n{g.text(3000)}")
+        self.running = []
+        return reports
+
+    def power_cut(self):
+        lost, kept = self.disk.cut(self.choose.randrange(1, 6))
+        self.machine.kill()
+        self.disk.power_on()
+        self.machine.start()
+        return f"of the unflushed sectors {lost} lost, {kept} kept"
+
+    def strike(self, kind, places, progress):
+        """One kill or reset, the check of every region, and the brokers again."""
+        detail = "each broker"
+        if kind == "kill -9":
+            for place in places:
+                place.kill(self.machine)
+        else:
+            if kind == "system_reset":
+                self.machine.system_reset()
+                detail = "the disk kept its cache"
+            else:
+                if kind == "power cut while starting":
+                    for place in places:
+                        place.kill(self.machine)
+                    for place in places:
+                        place.start(self.machine)
+                    time.sleep(self.choose.uniform(0, 2))
+                detail = self.power_cut()
+            self.mount()
+        self.counts[kind] += 1
+        for place in places:
+            place.check_region(self.machine)
+        self.start_brokers(places)
+        self.say(f"{kind}, reset {self.resets()}: {detail}; regions check clean; {progress}; messages found: "
+                 f"{', '.join(str(p.recoveries[-1]) for p in places)}")
+
+    def under(self, what, more, until_resets, places, generators, or_over=False):
+        """Strikes in mid-load until so many resets were made."""
+        while self.resets() < until_resets:
+            at = [g.wait_for(what, more, or_over) for g in generators]
+            time.sleep(self.choose.uniform(0, 0.7))
+            kind = self.KINDS[sum(self.counts.values()) % len(self.KINDS)]
+            self.strike(kind, places, f"{what} " + ", ".join(map(str, at)))
+
+    def kill_generators(self):
+        for g in self.running:
+            g.kill()
