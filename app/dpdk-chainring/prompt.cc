@@ -77,7 +77,7 @@ void show_region(cmdline* cl) {
                  "region %s: class %s, driver %s, %" PRIu64 " bytes, uuid %s, opened %" PRIu64
                  " times%s\n",
                  r.on().path().c_str(), to_string(r.on().durability()), r.on().driver_name(),
-                 r.geometry().size, r.uuid().c_str(), r.incarnation(),
+                 r.on().size(), r.uuid().c_str(), r.incarnation(),
                  r.on().failed() ? ", FAILED: read only until it is reopened" : "");
   cmdline_printf(cl,
                  "blocks: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " live, %" PRIu64
@@ -151,7 +151,16 @@ void on_help(void*, cmdline* cl, void*) {
                      "show queues       depth, capacity, high water\n"
                      "show topics       filters and their subscriptions\n"
                      "show counters     what the broker has done\n"
+                     "grow region SIZE  make the region larger (512M, 2G) while it is served\n"
                      "quit              close cleanly\n");
+}
+void on_grow(void* parsed, cmdline* cl, void*) {
+  const std::string text = static_cast<three_words*>(parsed)->third;
+  auto size = parse_size(text);
+  if (!size) return cmdline_printf(cl, "grow region %s: %s\n", text.c_str(), size.error().message.c_str());
+  if (auto grown = served->broker().grow(*size); !grown)
+    return cmdline_printf(cl, "%s\n", grown.error().message.c_str());
+  cmdline_printf(cl, "the region has %" PRIu64 " bytes\n", served->broker().on().on().size());
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;
@@ -164,6 +173,9 @@ cmdline_parse_token_string_t word_what =
     TOKEN_STRING_INITIALIZER(two_words, second, "region#sessions#queues#topics#counters");
 cmdline_parse_token_string_t word_port = TOKEN_STRING_INITIALIZER(three_words, second, "port");
 cmdline_parse_token_string_t word_stats = TOKEN_STRING_INITIALIZER(three_words, third, "stats");
+cmdline_parse_token_string_t word_grow = TOKEN_STRING_INITIALIZER(three_words, first, "grow");
+cmdline_parse_token_string_t word_region = TOKEN_STRING_INITIALIZER(three_words, second, "region");
+cmdline_parse_token_string_t word_size = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
 cmdline_parse_token_string_t word_help = TOKEN_STRING_INITIALIZER(two_words, first, "help");
 cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, first, "quit");
 
@@ -171,6 +183,8 @@ instruction<2> show_instruction = {on_show, nullptr, "show region|sessions|queue
                                    {&word_show.hdr, &word_what.hdr, nullptr}};
 instruction<3> show_port_instruction = {on_show_port, nullptr, "show port stats",
                                         {&word_show.hdr, &word_port.hdr, &word_stats.hdr, nullptr}};
+instruction<3> grow_instruction = {on_grow, nullptr, "grow region SIZE",
+                                   {&word_grow.hdr, &word_region.hdr, &word_size.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
 instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
 
@@ -179,7 +193,7 @@ template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i)
 }
 
 cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
-                                 as_instruction(show_port_instruction),
+                                 as_instruction(show_port_instruction), as_instruction(grow_instruction),
                                  as_instruction(help_instruction), as_instruction(quit_instruction),
                                  nullptr};
 

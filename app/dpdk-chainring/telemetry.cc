@@ -38,7 +38,7 @@ int region_query(const char*, const char*, rte_tel_data* d) {
     rte_tel_data_add_dict_string(d, "class", to_string(r.on().durability()));
     rte_tel_data_add_dict_string(d, "driver", r.on().driver_name());
     rte_tel_data_add_dict_string(d, "uuid", r.uuid().c_str());
-    add(d, "size", r.geometry().size);
+    add(d, "size", r.on().size());
     add(d, "opened", r.incarnation());
     add(d, "failed", r.on().failed());
     add(d, "block_size", b.block_size);

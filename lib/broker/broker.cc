@@ -287,6 +287,10 @@ std::uint32_t broker::subscription_count() const noexcept {
   return shared_->filters->subscription_count();
 }
 
+result<void> broker::grow(std::uint64_t size) {
+  return shared_->state->grow(size);
+}
+
 result<void> broker::close() {
   shared_->workers.clear();
   return shared_->on->close();

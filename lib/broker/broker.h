@@ -213,6 +213,10 @@ class broker {
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
+  /// Makes the region at least `size` bytes long, while workers run: what was refused for lack of
+  /// blocks is accepted again. Tables keep their sizes. One thread at a time; the new size is durable
+  /// before a block of it is used. errc::no_space: the medium or the reserved addresses end before.
+  [[nodiscard]] result<void> grow(std::uint64_t size);
   /// Closes the region cleanly. No worker runs any more.
   [[nodiscard]] result<void> close();
 

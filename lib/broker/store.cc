@@ -85,7 +85,12 @@ result<void> store::attach(const broker_config& config) {
   if (roots[1].size < queue_table::bytes_for(sessions_max_))
     return error{errc::corrupt, "root 'broker.queues' has fewer records than there are sessions"};
 
-  auto blocks = block_store::create(media_, g.block_offset, g.block_size, g.block_count);
+  // Media reserve addresses for four times the size, unless told otherwise: as far as the region can
+  // grow while it is open.
+  const std::uint64_t most =
+      std::min<std::uint64_t>(4 * (g.size / g.block_size), block_store::blocks_max);
+  auto blocks = block_store::create(media_, g.block_offset, g.block_size, g.block_count,
+                                    {.block_count_max = static_cast<std::uint32_t>(most)});
   if (!blocks) return blocks.error();
   blocks_ = std::move(blocks).value();
   auto messages = message_table::create(
@@ -152,7 +157,7 @@ void store::void_sessions(recovery_context& c, open_summary& summary) {
     std::uint32_t next = w.incarnation + 1;
     if (next == queue.incarnation) ++next; // only where the incarnation itself is damaged
     media_.store_release(&r.state, session_word0{session_state::free, 0, next}.pack()); // [S5]
-    c.flush(&r.state, sizeof r.state); // [S5]
+    c.flush(&r.state, sizeof r.state);                                                  // [S5]
     ++summary.voided;
   }
 }
@@ -385,6 +390,11 @@ result<std::vector<std::string>> store::check(region& on) {
   const auto map = s.subscriptions_->check();
   wrong.insert(wrong.end(), map.notes.begin(), map.notes.end());
   return wrong;
+}
+
+result<void> store::grow(std::uint64_t size) {
+  if (auto grown = region_.grow(size); !grown) return grown;
+  return blocks_->extend(region_.geometry().block_count);
 }
 
 } // namespace chainring

@@ -44,6 +44,8 @@ class store {
   [[nodiscard]] const message_table& messages() const noexcept { return *messages_; }
   [[nodiscard]] const queue_table& queues() const noexcept { return *queues_; }
   [[nodiscard]] media& on() noexcept { return media_; }
+  /// The region at least `size` bytes long, its new blocks free. One thread; workers go on.
+  [[nodiscard]] result<void> grow(std::uint64_t size);
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_max_; }
   [[nodiscard]] std::uint64_t subscriptions_max() const noexcept { return subscriptions_max_; }
 

@@ -9,6 +9,8 @@
 //        cache is empty until it is restored                    lie in another thread's cache
 //   [B3] statistics and the hint before a revocation read       nothing: they are only counts
 //        counts of other threads at any moment
+//   [B4] the count grows under the lock before the new blocks   a new block is thought invalid
+//        go into the index; whoever has one, had it from there
 #include "chain/block_store.h"
 
 #include <algorithm>
@@ -317,7 +319,7 @@ bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
     return true;
   }
   if (blocks == c.blocks) return true;
-  if (std::uint64_t{c.first} + blocks > block_count_) return false;
+  if (std::uint64_t{c.first} + blocks > block_count()) return false;
   const std::lock_guard guard(state_->lock);
   if (!state_->index.take_at(c.first + c.blocks, blocks - c.blocks)) return false;
   c.blocks = blocks;
@@ -329,7 +331,7 @@ void block_store::begin_recovery() noexcept {
   for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
     for (auto& count : state_->caches[slot].count)
       if (get(count) != 0) set(count, 0);
-  state_->index.begin_marking(block_count_);
+  state_->index.begin_marking(block_count());
   state_->recovering = true;
 }
 
@@ -352,26 +354,25 @@ void block_store::unmark_live(const chain& c) noexcept {
 void block_store::finish_recovery() noexcept {
   const std::lock_guard guard(state_->lock);
   CHAINRING_ASSERT(state_->recovering);
-  state_->index.finish_marking(block_count_);
+  state_->index.finish_marking(block_count());
   state_->recovering = false;
   state_->restore_if_plenty();
 }
 
-result<void> block_store::extend(std::uint64_t block_count) {
+result<void> block_store::extend(std::uint64_t wanted) {
   const std::lock_guard guard(state_->lock);
+  const std::uint64_t now = block_count();
   const auto offset = static_cast<std::uint64_t>(blocks_ - media_.base());
-  if (block_count < block_count_ || block_count > state_->block_count_max ||
-      block_count > (media_.size() - offset) / block_size_)
-    return error{errc::invalid_argument,
-                 "block count " + std::to_string(block_count) + ": expected " +
-                     std::to_string(block_count_) + " to " +
-                     std::to_string(std::min(state_->block_count_max,
-                                             (media_.size() - offset) / block_size_))};
-  if (block_count > block_count_)
-    state_->index.release(static_cast<std::uint32_t>(block_count_),
-                          static_cast<std::uint32_t>(block_count - block_count_));
-  block_count_ = block_count;
-  state_->restore_free = std::max<std::uint64_t>(1, block_count / 8);
+  const std::uint64_t most =
+      std::min(state_->block_count_max, (media_.size() - offset) / block_size_);
+  if (wanted < now || wanted > most)
+    return error{errc::invalid_argument, "block count " + std::to_string(wanted) + ": expected " +
+                                             std::to_string(now) + " to " + std::to_string(most)};
+  block_count_.store(wanted, std::memory_order_relaxed); // [B4] before the blocks can be had
+  if (wanted > now)
+    state_->index.release(static_cast<std::uint32_t>(now),
+                          static_cast<std::uint32_t>(wanted - now));
+  state_->restore_free = std::max<std::uint64_t>(1, wanted / 8);
   state_->restore_if_plenty();
   return {};
 }
@@ -386,10 +387,10 @@ block_store_statistics block_store::statistics() const noexcept {
   const std::lock_guard guard(state_->lock);
   block_store_statistics s;
   s.block_size = block_size_;
-  s.block_count = block_count_;
+  s.block_count = block_count();
   s.cached_blocks = state_->cached_blocks();
   s.free_blocks = state_->index.free_blocks() + s.cached_blocks;
-  s.live_blocks = state_->recovering ? 0 : block_count_ - s.free_blocks;
+  s.live_blocks = state_->recovering ? 0 : block_count() - s.free_blocks;
   state_->index.fill(s);
   s.refused = state_->refused.load(std::memory_order_relaxed);   // [B3]
   s.reclaims = state_->reclaims.load(std::memory_order_relaxed); // [B3]
@@ -398,8 +399,8 @@ block_store_statistics block_store::statistics() const noexcept {
 
 result<void> block_store::check() const {
   const std::lock_guard guard(state_->lock);
-  if (auto ok = state_->index.check(block_count_); !ok) return ok;
-  std::vector<bool> seen(block_count_);
+  if (auto ok = state_->index.check(block_count()); !ok) return ok;
+  std::vector<bool> seen(block_count());
   for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
     for (std::uint32_t length = 1; length <= cached_lengths; ++length) {
       const thread_runs& cache = state_->caches[slot];

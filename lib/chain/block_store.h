@@ -37,6 +37,7 @@
 /// ```
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -118,7 +119,9 @@ class block_store {
   // ---------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t block_size() const noexcept { return block_size_; }
-  [[nodiscard]] std::uint64_t block_count() const noexcept { return block_count_; }
+  [[nodiscard]] std::uint64_t block_count() const noexcept {
+    return block_count_.load(std::memory_order_relaxed); // [B4]
+  }
   /// Blocks that hold `bytes` bytes.
   [[nodiscard]] std::uint64_t blocks_for(std::uint64_t bytes) const noexcept {
     return (bytes + block_size_ - 1) >> block_shift_;
@@ -132,7 +135,7 @@ class block_store {
   }
   /// At least one block, and all inside the store.
   [[nodiscard]] bool valid(const chain& c) const noexcept {
-    return c.blocks != 0 && std::uint64_t{c.first} + c.blocks <= block_count_;
+    return c.blocks != 0 && std::uint64_t{c.first} + c.blocks <= block_count();
   }
   [[nodiscard]] media& on() const noexcept { return media_; }
 
@@ -151,7 +154,7 @@ class block_store {
   void finish_recovery() noexcept;
 
   /// After the media grew: the store has `block_count` blocks, at most options.block_count_max.
-  /// No data-path call runs meanwhile.
+  /// Thread-safe: whoever is refused meanwhile may ask again.
   [[nodiscard]] result<void> extend(std::uint64_t block_count);
   /// Puts every cached block back into the index, where it coalesces. Thread-safe.
   void flush_caches() noexcept;
@@ -170,7 +173,7 @@ class block_store {
   std::byte* blocks_;
   std::uint32_t block_size_;
   unsigned block_shift_;
-  std::uint64_t block_count_;
+  std::atomic<std::uint64_t> block_count_;
   std::unique_ptr<state> state_;
 };
 

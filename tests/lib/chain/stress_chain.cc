@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <sched.h>
 #include <thread>
 
 #include "block_model.h"
@@ -32,12 +33,15 @@ struct owners {
   }
 };
 
+/// `blocks` of which the threads find `first` at the beginning, and the others as they go on.
 std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
-                  unsigned rounds) {
+                  unsigned rounds, std::uint32_t first = 0) {
   const std::uint64_t seed = test_seed(42);
   SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
   auto m = memory_media(std::uint64_t{64} * blocks, durability_class::process);
-  auto store = block_store::create(*m, 0, 64, blocks, options).value();
+  if (first == 0) first = blocks;
+  options.block_count_max = blocks;
+  auto store = block_store::create(*m, 0, 64, first, options).value();
   owners owned(blocks);
   constexpr unsigned count = 4;
   std::vector<std::thread> threads;
@@ -75,6 +79,11 @@ std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32
         store->release(c);
       }
     });
+  for (std::uint32_t n = first; n < blocks; n += std::min(blocks - n, 7u)) {
+    for (int i = 0; i < 200; ++i)
+      sched_yield();
+    EXPECT_TRUE(store->extend(n + std::min(blocks - n, 7u)));
+  }
   for (auto& t : threads)
     t.join();
   EXPECT_EQ(owned.wrong, 0u);
@@ -87,6 +96,9 @@ std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32
 
 TEST(BlockStoreStress, ThreadsShareAStoreThatIsOftenFull) {
   EXPECT_GT(run(200, {}, 12, 1'000'000), 0u);
+}
+TEST(BlockStoreStress, ThreadsShareAStoreThatGrows) {
+  EXPECT_GT(run(1000, {}, 12, 300'000, 100), 0u);
 }
 TEST(BlockStoreStress, ThreadsShareAStoreWithRoom) {
   EXPECT_GT(run(20'000, {}, 12, 1'000'000), 0u);

@@ -34,8 +34,8 @@ choose = random.Random(seed)
 
 
 def start(region):
-    b = Broker(PROGRAM, region, "--queue-size", "4096", "--retry-interval", "1", "--max-retries", "100",
-               vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24", telemetry=True).ready()
+    b = Broker(PROGRAM, region, "--queue-size", "4096", "--retry-interval", "1", "--max-retries", "100", "-i",
+               stdin=subprocess.PIPE, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24", telemetry=True).ready()
     run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
     run("ip", "link", "set", TAP, "up")
     return b
@@ -144,9 +144,30 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY, prefix="chainring-full-") as scr
             raise SystemExit(f"only {len(again)} messages fit after the drain, {len(acked)} did before")
         subscriber.connect()
         drain(subscriber, again)
+        # Full again: the region grows under the broker, and what was refused is taken.
+        subscriber.disconnect()
+        acked, number = fill(publishers, number + 1, [40])
+        broker.process.stdin.write(b"grow region 1M\n")
+        broker.process.stdin.flush()
+        if not broker.until("the region has 1048576 bytes"):
+            raise SystemExit(f"it does not grow:\n{broker.said()}")
+        more = 0
+        while publishers[0].publish(TOPIC, message(number, 40)) == ACCEPTED and more < 50:
+            acked.add(number)
+            number, more = number + 1, more + 1
+        space = Telemetry(broker.prefix).ask("/chainring/region")
+        if more < 50 or space["blocks"] <= blocks:
+            raise SystemExit(f"only {more} messages fit after the region grew: {space}\n{broker.said()}")
+        broker.end(signal.SIGKILL)
+        check_clean(region)
+        broker.kill()
+        broker = start(region)
+        subscriber.connect()
+        drain(subscriber, acked)
         if broker.end() != 0:
             raise SystemExit(f"the broker did not close cleanly:\n{broker.said()}")
         check_clean(region)
+        print(f"{space['blocks']} blocks after growing, {more} more messages")
         print(f"{blocks} blocks full with {len(acked)} messages, {refused + 2} refused, killed, {len(came)} delivered, "
               f"0 lost; {len(again)} more afterwards")
     finally:
