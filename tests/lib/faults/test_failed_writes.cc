@@ -7,6 +7,7 @@
 #include "base/hook.h"
 #include "file_world.h"
 #include "support/eal_main.h"
+#include "support/seeded.h"
 
 namespace chainring::test_faults {
 namespace {
@@ -226,9 +227,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, FailedCall,
                                          model_disk::fault::nothing_moves));
 
 TEST(FailedCalls, AreToldApartFromCallsThatNeverWere) {
-  set_seeded_bug("file_commit_not_synced");
-  EXPECT_NE(fail_each_call(model_disk::fault::eio), "") << "or the tests above prove nothing";
-  set_seeded_bug(nullptr);
+  const test::seeded on("file_commit_not_synced");
+  test::expect_found("file_commit_not_synced", !fail_each_call(model_disk::fault::eio).empty());
 }
 
 } // namespace

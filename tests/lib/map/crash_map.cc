@@ -12,6 +12,7 @@
 #include "map_fixture.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -502,11 +503,9 @@ TEST(MapCrash, SeededBugsAreFound) {
   for (const char* bug : {"map.two_undrained", "map.overwrite_active", "map.free_early",
                           "map.commit_before_chains", "map.release_early", "map.publish_undrained",
                           "map.recover_unread", "map.move_gap", "map.move_by_old_size"}) {
-    set_seeded_bug(bug);
+    const seeded on(bug);
     const std::string by = found_by(o);
-    set_seeded_bug(nullptr);
-    EXPECT_NE(by, "") << bug;
-    std::printf("%-28s found by %s\n", bug, by.c_str());
+    expect_found(bug, !by.empty(), by);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "map/seq_map.h"
 #include "map_fixture.h"
 #include "support/linearizability.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -331,14 +332,13 @@ TEST_F(MapLinear, DurableMapThatGrowsInBatchesWithChains) {
 /// A home moved without its claim: what is changed between the copy and the removal is lost, or
 /// what is erased there comes back.
 TEST_F(MapLinear, AMoveWithoutTheClaimIsFound) {
-  set_seeded_bug("map.move_unclaimed");
+  const seeded on("map.move_unclaimed");
   std::string found;
   std::uint64_t n = 0;
   for (; n < 20 * growing_runs && found.empty(); ++n)
     found = growing_seq_map(run_seed() + n);
-  set_seeded_bug(nullptr);
-  EXPECT_NE(found, "");
-  std::printf("in run %llu:\n%s\n", static_cast<unsigned long long>(n), found.c_str());
+  expect_found("map.move_unclaimed", !found.empty(), "run " + std::to_string(n));
+  std::printf("%s\n", found.c_str());
 }
 
 } // namespace
