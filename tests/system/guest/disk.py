@@ -42,13 +42,13 @@ class Disk:
     def power_on(self):
         self.off = False
 
-    def cut(self, writes, hang_s=60):
+    def cut(self, writes, wait_s=2):
         """The power fails within the `writes`-th write from now: from there on nothing is answered.
         Returns (sectors lost or set back, sectors kept whole)."""
         self.is_cut.clear()
         with self.lock:
             self.countdown = writes
-        self.is_cut.wait(hang_s)  # without writes the power fails all the same
+        self.is_cut.wait(wait_s)  # without writes the power fails all the same
         with self.lock:
             return self.outcome if self.off else self.fail()
 
@@ -114,7 +114,7 @@ class Disk:
         self.take(c, 4)
         while True:
             _, option, length = struct.unpack(">QII", self.take(c, 16))
-            data = self.take(c, length)
+            self.take(c, length)  # any name is this disk
 
             def reply(kind, body=b""):
                 c.sendall(struct.pack(">QIII", REPLY_MAGIC, option, kind, len(body)) + body)
@@ -123,7 +123,6 @@ class Disk:
                 c.sendall(struct.pack(">QH", self.size, FLAGS))
                 return True
             if option in (GO, INFO):
-                del data  # any name is this disk
                 reply(INFO_REPLY, struct.pack(">HQH", 0, self.size, FLAGS))
                 reply(INFO_REPLY, struct.pack(">HIII", 3, SECTOR, 4096, 32 << 20))
                 reply(ACK)

@@ -37,12 +37,14 @@ class Place:
             f"--max-subscriptions 256 --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
-        status, _ = machine.run(
-            f"until [ -e /tmp/{self.name}.pid ]; do sleep 0.05; done; pid=$(cat /tmp/{self.name}.pid); "
-            f"until grep -q 'chainring: ready' {self.log()}; do kill -0 $pid || exit 1; sleep 0.05; done")
-        log = machine.run(f"cat {self.log()}")[1]
-        if status != 0:
-            raise SystemExit(f"the broker on {self.region} did not start:\n{log}")
+        log, deadline = "", time.monotonic() + HANG_S
+        while "chainring: ready" not in log:
+            status, log = machine.run(f"cat {self.log()} 2>&1; [ ! -e /tmp/{self.name}.pid ] || "
+                                      f"kill -0 $(cat /tmp/{self.name}.pid)")
+            if status != 0 or time.monotonic() > deadline:
+                _, state = machine.run("ps; cat /tmp/*.pid; dmesg | tail -20")
+                raise SystemExit(f"the broker on {self.region} {'hangs' if status == 0 else 'did not start'}:\n{log}\n{state}")
+            time.sleep(0.1)
         found = re.search(r"region (\S+): class (\w+), (\d+) messages, .* ([0-9.]+) seconds", log)
         if not found or found.group(2) != self.durability:
             raise SystemExit(f"{self.region}: expected class {self.durability} in\n{log}")
@@ -211,6 +213,8 @@ class Rounds:
         """Strikes in mid-load until so many resets were made."""
         while self.resets() < until_resets:
             at = [g.wait_for(what, more, or_over) for g in generators]
+            if all(g.over() for g in generators):
+                return  # a reset now would be under no load
             time.sleep(self.choose.uniform(0, 0.7))
             kind = self.KINDS[sum(self.counts.values()) % len(self.KINDS)]
             self.strike(kind, places, f"{what} " + ", ".join(map(str, at)))

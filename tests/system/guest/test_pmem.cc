@@ -30,9 +30,15 @@ std::string named(const char* variable) {
   }
   return text;
 }
-std::string directory() { return named("CHAINRING_PMEM_DIRECTORY"); }
-std::string device() { return named("CHAINRING_PMEM_DEVICE"); }
-std::string plain() { return named("CHAINRING_PLAIN_DIRECTORY"); }
+std::string directory() {
+  return named("CHAINRING_PMEM_DIRECTORY");
+}
+std::string device() {
+  return named("CHAINRING_PMEM_DEVICE");
+}
+std::string plain() {
+  return named("CHAINRING_PLAIN_DIRECTORY");
+}
 
 /// VmFlags of the mapping that holds `at`: "sf" is MAP_SYNC, granted.
 std::string mapping_flags(const void* at) {
@@ -49,7 +55,9 @@ std::string mapping_flags(const void* at) {
   return "";
 }
 
-std::uint64_t* words(media& m) { return reinterpret_cast<std::uint64_t*>(m.base()); }
+std::uint64_t* words(media& m) {
+  return reinterpret_cast<std::uint64_t*>(m.base());
+}
 bool is_zero(const std::byte* at, std::uint64_t n) {
   return n == 0 || (*at == std::byte{0} && std::memcmp(at, at + 1, n - 1) == 0);
 }
@@ -131,8 +139,7 @@ TEST_P(Pmem, IsChosenUnaskedAndIsOfClassPower) {
   EXPECT_EQ(pmem_is_pmem(m->base(), m->size()), on_device() ? 1 : 0)
       << "a file's mapping is the driver's own, not libpmem's";
   if (!on_device()) {
-    EXPECT_NE(mapping_flags(m->base()).find(" sf "), std::string::npos)
-        << mapping_flags(m->base());
+    EXPECT_NE(mapping_flags(m->base()).find(" sf "), std::string::npos) << mapping_flags(m->base());
   }
   EXPECT_TRUE(m->durable(m->mark()));
   ASSERT_TRUE(m->close());
@@ -275,6 +282,31 @@ TEST_P(Fsdax, AFileGrowsInPlaceAndIsZeroThere) {
   EXPECT_EQ(words(*m)[m->size() / 8 - 1], 8u);
 }
 
+TEST_P(Fsdax, ARegionThatGrewAndDiedKeepsItsSizeAndRoots) {
+  options.size_max = 16 << 20;
+  region_options o;
+  o.media = options;
+  auto r = region::create(o);
+  ASSERT_TRUE(r) << r.error().message;
+  const std::uint64_t blocks = (*r)->geometry().block_count;
+  ASSERT_TRUE((*r)->grow(8 << 20));
+  const std::uint64_t grown = (*r)->geometry().block_count;
+  EXPECT_GT(grown, blocks);
+  ASSERT_TRUE((*r)->add_root({"mine", (*r)->geometry().block_offset, 512, 3}));
+  r = error{}; // not closed: as if the process had died
+  media_options again = options;
+  again.size = 0;
+  r = region::open(again);
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_FALSE((*r)->was_clean());
+  EXPECT_EQ((*r)->on().durability(), durability_class::power);
+  EXPECT_EQ((*r)->geometry().block_count, grown);
+  auto mine = (*r)->root("mine");
+  ASSERT_TRUE(mine);
+  EXPECT_EQ(mine->size, 512u);
+  EXPECT_EQ(mine->version, 3u);
+}
+
 TEST_P(Fsdax, AFullFileSystemIsAnErrorWhenCreatingAndGrowing) {
   struct statvfs space {};
   ASSERT_EQ(statvfs(directory().c_str(), &space), 0);
@@ -375,8 +407,7 @@ TEST_P(Fsdax, ThePlainDiskBesideItIsNotOfClassPower) {
 TEST_P(Fsdax, ARegionFileCopiedToAPlainDiskIsNotCalledPower) {
   ASSERT_TRUE(created()->close());
   const std::string path = plain() + "/copy";
-  std::filesystem::copy_file(options.path, path,
-                             std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(options.path, path, std::filesystem::copy_options::overwrite_existing);
   media_options o;
   o.path = path;
   o.driver = "dax";
