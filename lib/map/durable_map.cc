@@ -400,7 +400,7 @@ map_status durable_map::batch::store_insert(const wanted_key& key, std::uint64_t
   w = {true, 0, static_cast<std::uint16_t>(key.bytes.size()),
        static_cast<std::uint32_t>(value.size()), static_cast<std::uint16_t>(w.version + 1)};
   media& m = map_.media_;
-  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
+  detail::before_words(c); // [M1]
   for (int i = 0; i < 3; ++i)
     m.store(&c.key[i], words[i]);   // [M1] [P2] before its commit word
   m.store(&c.value[0][0], half[0]); // [M1] [P2]
@@ -421,9 +421,9 @@ map_status durable_map::batch::store_update(std::uint64_t slot, const payload& p
   if (!seeded_bug("map.overwrite_active")) w.half ^= 1;
   w.value_size = static_cast<std::uint32_t>(value.size());
   ++w.version;
-  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
-  map_.media_.store(&c.value[w.half][0], half[0]);     // [M1] [P2] before its commit word
-  map_.media_.store(&c.value[w.half][1], half[1]);     // [M1] [P2]
+  detail::before_words(c);                         // [M1]
+  map_.media_.store(&c.value[w.half][0], half[0]); // [M1] [P2] before its commit word
+  map_.media_.store(&c.value[w.half][1], half[1]); // [M1] [P2]
   add({hash, slot, w.pack(), p[1], number, map_.claims_.stripe(hash), w.long_value()});
   return map_status::done;
 }

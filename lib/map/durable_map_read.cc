@@ -26,7 +26,7 @@ durable_map::key_span durable_map::key_in(const payload& p,
   if (!w.long_key()) return {reinterpret_cast<const std::byte*>(words), w.key_size};
   const chain where = unpack_chain(words[1]);
   if (!whole(where, w.key_size)) return {};
-  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  detail::behind_words(cell_of(p));
   return {blocks_.address(where), w.key_size};
 }
 
@@ -36,7 +36,7 @@ durable_map::byte_span durable_map::value_in(const payload& p,
   if (!w.long_value()) return {reinterpret_cast<const std::byte*>(words), w.value_size};
   const chain where = unpack_chain(words[0]);
   if (!whole(where, w.value_size)) return {};
-  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  detail::behind_words(cell_of(p));
   return {blocks_.address(where), w.value_size};
 }
 

@@ -11,9 +11,43 @@
 #include "base/idle.h"
 #include "map/durable_map.h"
 
+#if defined(__SANITIZE_THREAD__)
+#define CHAINRING_MAP_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CHAINRING_MAP_TSAN 1
+#endif
+#endif
+#ifdef CHAINRING_MAP_TSAN
+extern "C" {
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+}
+#endif
+
 namespace chainring {
 
 namespace detail {
+
+/// Between what a chain holds and the words of the cell that will name it. (ThreadSanitizer does
+/// not follow fences, so it is told.)
+inline void before_words(const map_cell& cell) noexcept {
+  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
+#ifdef CHAINRING_MAP_TSAN
+  __tsan_release(const_cast<map_cell*>(&cell));
+#else
+  (void)cell;
+#endif
+}
+/// Between the words of a cell and the chain they name, which may be that of its next use.
+inline void behind_words(const map_cell& cell) noexcept {
+  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+#ifdef CHAINRING_MAP_TSAN
+  __tsan_acquire(const_cast<map_cell*>(&cell));
+#else
+  (void)cell;
+#endif
+}
 
 inline std::uint64_t load_word(const std::uint64_t& word) noexcept {
   // [M4] before the acquire fence of the index entry that named the cell.
@@ -165,7 +199,7 @@ inline bool durable_map::has_key(const payload& p, const wanted_key& key) const 
             (detail::load_word(c.key[2]) ^ key.words[2])) == 0;
   if (detail::load_word(c.key[0]) != key.words[0]) return false;
   const chain where = detail::unpack_chain(detail::load_word(c.key[1]));
-  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  detail::behind_words(c);
   // A cell that is being reused under a lookup may name anything: then it is asked again.
   return whole(where, w.key_size) &&
          std::memcmp(blocks_.address(where), key.bytes.data(), w.key_size) == 0;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Lookups of seq_map against rte_hash's lock-free ones: 1 M keys of 16 bytes, all hits, in random
 // order, hashes precomputed, bursts of 32. Arguments are EAL's. Prints cycles a lookup and the
-// ratio; which one goes first alternates, so that neither has the better half of the run.
+// ratio; which one goes first alternates, so that neither has the better half of the run. Then the
+// same lookups in a map whose growth to that size stands half way, and what inserts cost in a map
+// that has its size and in one that grows from one key.
 #include <algorithm>
 #include <cstdio>
 #include <random>
@@ -101,6 +103,65 @@ int main(int argc, char** argv) {
   };
   std::printf("bulk lookup, 1 M keys, cycles each: seq_map %.1f, rte_hash %.1f, %.2fx as fast\n",
               median(mine), median(others), median(others) / median(mine));
+  {
+    auto half = chainring::seq_map<key16, std::uint64_t>::create(1u << 20, {}, 1u << 19);
+    if (!half) return 1;
+    auto& m = **half;
+    std::uint64_t n = 0;
+    const auto insert = [&] { return m.insert(keys[n], n) == chainring::map_status::done && ++n; };
+    while (n <= 1u << 19)
+      if (!insert()) return 1;
+    // A home has four entries, two of them taken: 2^18 homes.
+    for (unsigned homes = 1u << 17; homes != 0 && m.help_grow(1); --homes)
+      ;
+    std::vector<std::uint32_t> order(n / burst);
+    for (std::uint32_t i = 0; i < order.size(); ++i)
+      order[i] = i * burst;
+    std::shuffle(order.begin(), order.end(), random);
+    const auto lookups = [&](auto& map) {
+      std::uint64_t hits = 0, values[burst];
+      const std::uint64_t begin = rte_rdtsc_precise();
+      for (std::uint32_t at : order)
+        hits += static_cast<unsigned>(
+            __builtin_popcountll(map.get_bulk(&keys[at], &hashes[at], burst, values)));
+      const std::uint64_t spent = rte_rdtsc_precise() - begin;
+      if (hits != order.size() * burst) std::abort();
+      return static_cast<double>(spent) / static_cast<double>(hits);
+    };
+    std::vector<double> growing, grown;
+    const bool under_way = m.growing();
+    for (int round = 0; round < 15; ++round)
+      growing.push_back(lookups(m));
+    while (m.help_grow(1024))
+      ;
+    for (int round = 0; round < 15; ++round)
+      grown.push_back(lookups(m));
+    std::printf("bulk lookup, 0.5 M keys, cycles each: %s %.1f, afterwards %.1f\n",
+                under_way ? "half way through a growth" : "(no growth)", median(growing),
+                median(grown));
+  }
+  {
+    std::vector<double> fixed, grows, worst;
+    for (int round = 0; round < 5; ++round)
+      for (const bool all : {true, false}) {
+        auto fresh = chainring::seq_map<key16, std::uint64_t>::create(1u << 20, {}, all ? 0 : 1);
+        if (!fresh) return 1;
+        std::uint64_t longest = 0;
+        const std::uint64_t begin = rte_rdtsc_precise();
+        std::uint64_t last = begin;
+        for (std::uint64_t i = 0; i < keys_count; ++i) {
+          if ((*fresh)->insert(keys[i], i) != chainring::map_status::done) return 1;
+          const std::uint64_t now = rte_rdtsc();
+          longest = std::max(longest, now - last);
+          last = now;
+        }
+        (all ? fixed : grows).push_back(static_cast<double>(last - begin) / keys_count);
+        if (!all) worst.push_back(static_cast<double>(longest));
+      }
+    std::printf("insert of 1 M keys, cycles each: at its size %.1f, growing from 1 key %.1f, of "
+                "which the longest %.0f (page faults and preemption included)\n",
+                median(fixed), median(grows), median(worst));
+  }
   rte_hash_free(theirs);
   rte_eal_cleanup();
   return 0;
