@@ -42,7 +42,7 @@ class Disk:
     def power_on(self):
         self.off = False
 
-    def cut(self, writes, wait_s=2):
+    def cut(self, writes, wait_s):
         """The power fails within the `writes`-th write from now: from there on nothing is answered.
         Returns (sectors lost or set back, sectors kept whole)."""
         self.is_cut.clear()

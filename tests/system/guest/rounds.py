@@ -176,8 +176,8 @@ class Rounds:
         self.running = []
         return reports
 
-    def power_cut(self):
-        lost, kept = self.disk.cut(self.choose.randrange(1, 6))
+    def power_cut(self, wait_s=2):
+        lost, kept = self.disk.cut(self.choose.randrange(1, 6), wait_s)
         self.machine.kill()
         self.disk.power_on()
         self.machine.start()
@@ -199,8 +199,8 @@ class Rounds:
                         place.kill(self.machine)
                     for place in places:
                         place.start(self.machine)
-                    time.sleep(self.choose.uniform(0, 2))
-                detail = self.power_cut()
+                # The first writes after a start are those of a recovery.
+                detail = self.power_cut(20 if kind == "power cut while starting" else 2)
             self.mount()
         self.counts[kind] += 1
         for place in places:
