@@ -30,6 +30,7 @@ constexpr group groups[] = {
     {"journal", "class file, one drain", journal_figures},
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
     {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
+    {"recovery", "a region full of queued messages opened again", recovery_figures},
 };
 
 bool chosen(const options& o, const std::string& name) {

@@ -19,6 +19,7 @@ FIGURES = {
     "journal": 1,
     "broker-emulated": 16,
     "broker-file": 20,
+    "recovery": 4,
 }
 
 

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How long a broker takes to come back: open and recovery of a region full of queued messages,
+// after a death and after a clean close. The limit beside it is this machine's: the descriptors and
+// slots that recovery has to look at, read once, by the same thread.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <numeric>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "broker/broker_media.h"
+#include "broker/store.h"
+#include "figures.h"
+#include "region/region.h"
+
+namespace chainring::bench {
+
+namespace {
+
+constexpr std::uint32_t queues = 1000, block_size = 128, burst = 32;
+constexpr std::size_t payload_size = 64;
+constexpr const char* topic = "bench/recovery";
+constexpr const char* memory_directory = "/dev/shm"; // class process: no disk in the figure
+
+class scratch {
+ public:
+  scratch() {
+    std::string name = std::string(memory_directory) + "/chainring-bench-XXXXXX";
+    if (mkdtemp(name.data()) != nullptr) directory = name;
+  }
+  ~scratch() {
+    std::error_code ignored;
+    if (!directory.empty()) std::filesystem::remove_all(directory, ignored);
+  }
+  scratch(const scratch&) = delete;
+  scratch& operator=(const scratch&) = delete;
+  std::string directory;
+};
+
+struct sizes {
+  std::uint64_t messages, region;
+  std::uint32_t slots;
+
+  explicit sizes(std::uint64_t n) : messages(n) {
+    slots = 64;
+    while (slots < n / queues + burst)
+      slots *= 2;
+    region = n * (block_size + sizeof(message_descriptor)) * 9 / 8 +
+             std::uint64_t{queues} * (2 * slots * sizeof(ring_slot) + 8192) + (64 << 20);
+  }
+  [[nodiscard]] broker_config config() const {
+    broker_config c;
+    c.queue_slots = slots;
+    return c;
+  }
+};
+
+result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
+  store_layout layout;
+  layout.sessions_max = queues;
+  layout.subscriptions_max = queues;
+  layout.messages_max = static_cast<std::uint32_t>(s.messages + burst);
+  region_options o;
+  o.media.path = path;
+  o.media.size = s.region;
+  o.block_size = block_size;
+  o.areas = broker::areas(layout, s.region, block_size);
+  auto made = region::create(o);
+  if (!made) return made.error();
+  return broker::open(std::move(*made), s.config());
+}
+
+/// Queues as publish bursts leave them. False: something is full.
+bool fill(broker& b, const sizes& s) {
+  store& state = b.state();
+  media& on = state.on();
+  std::byte payload[payload_size] = {};
+  for (std::uint32_t q = 0; q < queues; ++q) {
+    state.create_session(q, "client" + std::to_string(q), 0, 0);
+    if (state.queues().prepare_now(q) != prepare_status::ready) return false;
+    for (std::uint64_t left = s.messages / queues; left != 0;) {
+      const auto n = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, burst));
+      message m[burst];
+      std::vector<slot_ref> refs;
+      for (std::uint32_t i = 0; i < n; ++i) {
+        message_fields f;
+        f.payload_size = payload_size;
+        f.topic_size = static_cast<std::uint16_t>(std::strlen(topic));
+        f.qos = 1;
+        if (!state.messages().reserve(f, m[i])) return false;
+        state.messages().copy_in(m[i], topic, f.topic_size);
+        state.messages().copy_in(m[i], payload, sizeof payload);
+        state.messages().stage(m[i]);
+        state.messages().flush_staged(m[i]);
+        state.messages().add_references(m[i].ref.index, 1);
+        refs.emplace_back(m[i].ref, 1 | delivery::check(q, slot_ref(m[i].ref, 0).word, 1));
+      }
+      placement p;
+      if (state.queues().place(q, refs, p) != place_status::placed) return false;
+      state.queues().flush_placed(p);
+      on.drain();
+      for (std::uint32_t i = 0; i < n; ++i) {
+        state.messages().publish(m[i]);
+        state.messages().flush_published(m[i]);
+      }
+      on.drain();
+      state.queues().ready(p);
+      for (std::uint32_t i = 0; i < n; ++i)
+        state.messages().drop_reference(m[i].ref.index);
+      left -= n;
+    }
+  }
+  return true;
+}
+
+/// Seconds to read what recovery cannot do without.
+double read_once(store& state, const sizes& s) {
+  const media& on = state.on();
+  const std::uint64_t bytes = std::min<std::uint64_t>(
+      on.size(), s.messages * (sizeof(message_descriptor) + sizeof(ring_slot)));
+  const auto* at = reinterpret_cast<const std::uint64_t*>(on.base());
+  const double begin = clock_seconds();
+  const volatile std::uint64_t sum = std::accumulate(at, at + bytes / 8, std::uint64_t{0});
+  (void)sum;
+  return clock_seconds() - begin;
+}
+
+bool figures_for(bench_context& c, std::uint64_t messages) {
+  const sizes s(messages);
+  struct statvfs space {};
+  if (statvfs(memory_directory, &space) != 0 ||
+      std::uint64_t{space.f_bavail} * space.f_frsize < s.region + (512u << 20)) {
+    c.out.note(std::to_string(messages) + " messages need " + std::to_string(s.region >> 20) +
+               " MiB and some in " + memory_directory + ": left out");
+    return true;
+  }
+  const scratch where;
+  const std::string path = where.directory + "/region";
+  const auto wrong = [](const std::string& what) {
+    std::fprintf(stderr, "recovery: %s\n", what.c_str());
+    return false;
+  };
+  if (where.directory.empty()) return wrong("no directory below /dev/shm");
+  {
+    auto b = make(path, s);
+    if (!b) return wrong(b.error().message);
+    if (!fill(**b, s)) return wrong("the region is full");
+  } // without close(): a death
+  for (const bool clean : {false, true}) {
+    std::vector<double> rate;
+    pairs seconds;
+    const unsigned rounds = c.o.quick ? 2 : 4;
+    for (unsigned i = 0; i < rounds; ++i) {
+      media_options at;
+      at.path = path;
+      const double begin = clock_seconds();
+      auto r = region::open(at);
+      if (!r) return wrong(r.error().message);
+      if ((*r)->was_clean() != (clean && i != 0)) return wrong("the last end is not as it was");
+      auto b = broker::open(std::move(*r), s.config());
+      const double took = clock_seconds() - begin;
+      if (!b) return wrong(b.error().message);
+      if ((*b)->opened().messages != messages || !(*b)->opened().notes.empty())
+        return wrong(std::to_string((*b)->opened().messages) + " messages came back");
+      if (i != 0) { // the first warms, and is not after a clean close
+        rate.push_back(static_cast<double>(messages) / took / 1e6);
+        seconds.own.push_back(took);
+        seconds.peer.push_back(read_once((*b)->state(), s));
+      }
+      if (clean)
+        if (auto closed = (*b)->close(); !closed) return wrong(closed.error().message);
+    }
+    const std::string name =
+        std::to_string(messages) + (clean ? " after a clean close" : " after a death");
+    c.out.add(figure(name + ", messages", "M/s", rate, target{target::sense::at_least, 10}));
+    c.out.add(against(name + ", in all", "s", seconds, "descriptors and slots read once"));
+  }
+  return true;
+}
+
+} // namespace
+
+bool recovery_figures(bench_context& c) {
+  c.out.heading("recovery: queued messages of 64 bytes in 1,000 queues, class process, one lcore");
+  const std::vector<std::uint64_t> counts =
+      c.o.quick ? std::vector<std::uint64_t>{20'000}
+                : std::vector<std::uint64_t>{1'000'000, 4'000'000, 8'000'000};
+  for (const std::uint64_t n : counts)
+    if (!figures_for(c, n)) return false;
+  return true;
+}
+
+} // namespace chainring::bench
