@@ -210,9 +210,9 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
     if (!told && s.broker().on().failed()) {
       told = true;
       CHAINRING_LOG(ERR, region,
-                    "region %s could not be written: nothing more is acknowledged; what was "
-                    "acknowledged is safe. See to the disk and start the broker again",
-                    s.settings().region.c_str());
+                    "%s. Nothing more is acknowledged or delivered: start the broker again when that "
+                    "is mended",
+                    s.broker().on().why_failed().c_str());
     }
     if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) break;

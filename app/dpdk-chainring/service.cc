@@ -15,6 +15,7 @@
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -219,6 +220,17 @@ void service::stop() noexcept {
 }
 
 result<void> service::finish() {
+  // A worker that came upon lost memory may have stopped for good: nobody can wait for it.
+  for (int tries = 0; broker_->on().on().lost_at() != UINT64_MAX && tries < 100; ++tries) {
+    const bool running = std::ranges::any_of(
+        workers_, [](const auto& w) { return rte_eal_get_lcore_state(w->lcore) == RUNNING; });
+    if (!running) break;
+    rte_delay_us_sleep(10'000);
+    if (tries < 99) continue;
+    std::fprintf(stderr, "dpdk-chainring: %s\n", broker_->on().why_failed().c_str());
+    std::fflush(nullptr);
+    _exit(1);
+  }
   rte_eal_mp_wait_lcore();
   started_ = false;
   return broker_->close();
@@ -239,8 +251,17 @@ void service::loop(worker_context& w) noexcept {
   while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
     const std::uint64_t now = rte_rdtsc();
     bool any = false;
-    // No room behind the marks, or in the journal: nothing more is taken in.
-    if (on.on().has_room() && w.out->has_room(answers_per_burst)) {
+    // A region that has failed is not touched any more: its memory may be gone. Frames are read all
+    // the same, for the ARP and ping among them.
+    const bool failed = on.failed();
+    if (failed) {
+      for (net::link* l : w.polled) {
+        const std::uint16_t n = l->receive(in, now);
+        any |= n != 0;
+        for (std::uint16_t i = 0; i < n; ++i) rte_pktmbuf_free(in[i].frame);
+      }
+    } else if (on.on().has_room() && w.out->has_room(answers_per_burst)) {
+      // Else no room behind the marks, or in the journal: nothing more is taken in.
       for (net::link* l : w.polled) {
         const std::uint16_t n = l->receive(in, now);
         any |= n != 0;
@@ -269,7 +290,7 @@ void service::loop(worker_context& w) noexcept {
         rte_pktmbuf_free(handed[i].frame);
       }
     }
-    any |= mine.end_burst();
+    if (!failed) any |= mine.end_burst();
     for (std::size_t i = 0; i < w.links.size(); ++i) {
       queue_lock& lock = tx_locks_[i][tx_queue_of_[i][w.number]];
       // [A3] acquire: pairs with [A4]. ethdev wants one thread at a time on a transmit queue.

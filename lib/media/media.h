@@ -162,8 +162,14 @@ class media {
   [[nodiscard]] virtual bool durable(mark_t) noexcept { return true; }
   /// Waits until durable(mark). False: the region has failed, and it never will be.
   [[nodiscard]] virtual bool wait(mark_t mark) noexcept;
-  /// True after a write or sync failed: nothing more becomes durable until the region is reopened.
+  /// True after a write or sync failed, or memory was lost: nothing more becomes durable until the
+  /// region is reopened.
   [[nodiscard]] virtual bool failed() const noexcept { return false; }
+  /// Why it failed, in a sentence that names the file; no error while it has not.
+  [[nodiscard]] virtual result<void> status() const { return {}; }
+  /// Offset of the first access that found memory of a mapped file gone: poisoned, or cut off by a
+  /// truncation. It reads as zeros since, and the region has failed. UINT64_MAX: none.
+  [[nodiscard]] virtual std::uint64_t lost_at() const noexcept { return UINT64_MAX; }
   /// False while there is no room for another burst; a broker then stops polling its ports.
   [[nodiscard]] virtual bool has_room() const noexcept { return true; }
 

@@ -127,14 +127,14 @@ result<recovery_report> recovery::run(region& on, const recovery_listener& liste
   if (!seeded_bug("recovery.read_not_drained")) m.drain(); // [V1 < V2]
   hook_point("recovery.read");
   if (report.fatal != 0) return fatal();
+  if (m.failed()) return error{errc::io, on.why_failed()};
   run_phase(c, recovery_phase::repair, &recovery_part::repair);
   if (!seeded_bug("recovery.repair_not_drained")) m.drain(); // [V2 < V3]
   hook_point("recovery.repaired");
   if (report.fatal != 0) return fatal();
   run_phase(c, recovery_phase::rebuild, &recovery_part::rebuild);
   if (report.fatal != 0) return fatal();
-  if (m.failed())
-    return error{errc::io, name + "it could not be written; see to the disk and open it again"};
+  if (m.failed()) return error{errc::io, on.why_failed()};
   return report;
 }
 

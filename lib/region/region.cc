@@ -214,6 +214,7 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool 
   std::array<superblock, 2> found; // copies: the medium is not to be trusted twice
   for (unsigned i = 0; i < found.size(); ++i)
     std::memcpy(&found[i], r->at(superblock_offsets[i]), sizeof found[i]);
+  if (m.failed()) return r->write_failed();
   auto verdict = detail::choose(found, m.size(), read_only, name);
   if (verdict.refused) return *verdict.refused;
   r->place_ = verdict.place;
@@ -224,6 +225,7 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool 
   r->was_clean_ = s.state == static_cast<std::uint32_t>(region_state::clean);
   auto directory = detail::examine_directory(
       reinterpret_cast<const root_entry*>(r->at(root_directory_offset)), s);
+  if (m.failed()) return r->write_failed();
   if (!directory.damage.empty() && !read_only)
     return error{errc::corrupt, name + directory.damage.front() +
                                     "; restore it from a copy, or open it read-only to save what "
@@ -352,8 +354,7 @@ result<void> region::close() {
   }
   const error failed = write_failed();
   auto closed = media_->close();
-  if (!closed || written) return closed;
-  return failed;
+  return written ? closed : failed;
 }
 
 // --- what is known about it ---------------------------------------------------------------------
@@ -379,7 +380,27 @@ result<region_root> region::root(std::string_view name) const {
                "region " + media_->path() + ": it has no root '" + std::string(name) + "'"};
 }
 
+std::string region::object_at(std::uint64_t offset) const {
+  if (offset < superblock_offsets[1]) return "superblock A";
+  if (offset < root_directory_offset) return "superblock B";
+  if (offset < areas_offset) return "the root directory";
+  for (const region_root& r : roots_)
+    if (offset >= r.offset && offset - r.offset < r.size) return "root '" + r.name + "'";
+  if (geometry_.block_size != 0 && offset >= geometry_.block_offset)
+    return "block " + std::to_string((offset - geometry_.block_offset) / geometry_.block_size);
+  return "space that holds nothing";
+}
+
+std::string region::why_failed() const {
+  const result<void> status = media_->status();
+  if (status) return media_->failed() ? write_failed().message : std::string();
+  const std::uint64_t lost = media_->lost_at();
+  if (lost == UINT64_MAX) return status.error().message;
+  return status.error().message + " (" + object_at(lost) + " lay there)";
+}
+
 error region::write_failed() const {
+  if (auto status = media_->status(); !status) return {status.error().code, why_failed()};
   return {errc::io, "region " + media_->path() +
                         ": it could not be written, and nothing after that is durable; see to the "
                         "disk and open it again"};

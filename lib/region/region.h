@@ -126,6 +126,11 @@ class region {
   [[nodiscard]] bool wait(mark_t m) noexcept { return media_->wait(m); }
   [[nodiscard]] bool failed() const noexcept { return media_->failed(); }
   [[nodiscard]] bool has_room() const noexcept { return media_->has_room(); }
+  /// Why it failed, in a sentence that names the file and, where memory was lost, the object that
+  /// lay there; empty while it has not.
+  [[nodiscard]] std::string why_failed() const;
+  /// What lies at `offset`: "superblock A", "root 'sessions'", "block 7".
+  [[nodiscard]] std::string object_at(std::uint64_t offset) const;
 
   /// Grows to `size` bytes at least; whole new blocks come behind those there are, and read as
   /// zero. Nothing to do where the region is that long already.

@@ -17,6 +17,7 @@
 #include "../file/container.h"
 #include "media/drivers.h"
 #include "media/mapping.h"
+#include "media/memory_fault.h"
 
 namespace chainring {
 
@@ -72,8 +73,8 @@ class pmem_mapping {
   bool is_pmem_ = false;
 };
 
-/// True where the kernel grants MAP_SYNC: what libpmem goes by, but libpmem opens for writing, which
-/// a reader may not be allowed.
+/// True where the kernel grants MAP_SYNC: what libpmem goes by, but libpmem opens for writing,
+/// which a reader may not be allowed.
 bool grants_sync(int fd) {
   void* at = mmap(nullptr, detail::page_size, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
   if (at == MAP_FAILED) return false;
@@ -107,6 +108,11 @@ class dax_media final : public media {
   }
 
   const char* driver_name() const noexcept override { return "dax"; }
+  mark_t mark() noexcept override { return watch_.mark(); }
+  bool durable(mark_t m) noexcept override { return watch_.durable(m); }
+  bool failed() const noexcept override { return watch_.failed(); }
+  result<void> status() const override { return watch_.status(path_); }
+  std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
 
   result<void> grow(std::uint64_t size) override {
     if (kind_ != kind::instructions)
@@ -125,13 +131,15 @@ class dax_media final : public media {
   }
 
   result<void> close() override {
+    const result<void> ended = status();
+    watch_.end();
     kind_ = kind::visible;
     base_ = nullptr;
     size_ = 0;
     range_ = detail::address_range();
     device_ = pmem_mapping();
     fd_ = detail::file_descriptor();
-    return {};
+    return ended;
   }
 
  private:
@@ -193,7 +201,7 @@ class dax_media final : public media {
     device_ = std::move(device);
     base_ = device_.base();
     size_ = device_.size();
-    return {};
+    return watch(base_, size_);
   }
 
   result<void> map_file(const media_options& o, open_mode mode) {
@@ -230,7 +238,7 @@ class dax_media final : public media {
     }
     base_ = range_.base();
     size_ = sizes->size;
-    return {};
+    return watch(base_, range_.size());
   }
 
   result<void> allocate(std::uint64_t from, std::uint64_t to) {
@@ -253,9 +261,15 @@ class dax_media final : public media {
     return {};
   }
 
+  result<void> watch(std::byte* base, std::uint64_t size) {
+    if (watch_.begin(base, size, detail::page_size)) return {};
+    return error{errc::no_space, "region " + path_ + ": too many regions are open"};
+  }
+
   detail::file_descriptor fd_;
   detail::address_range range_; ///< of a file
   pmem_mapping device_;         ///< of a device
+  detail::memory_watch watch_;  ///< behind what it watches
 };
 
 /// Natural for devices, and for regular files that libpmem maps as persistent memory, or that would

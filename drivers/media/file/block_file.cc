@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -47,6 +48,11 @@ class posix_file final : public block_file {
     return 0;
   }
   int sync() noexcept override { return fdatasync(fd_.get()) == 0 ? 0 : errno; }
+  bool whole(std::uint64_t bytes) noexcept override {
+    struct stat now {};
+    return fstat(fd_.get(), &now) == 0 && now.st_nlink != 0 &&
+           static_cast<std::uint64_t>(now.st_size) >= bytes;
+  }
   int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
     // Cut first: what a growth that never finished left behind `from` need not be zero.
     if (ftruncate(fd_.get(), static_cast<off_t>(from)) != 0) return errno;

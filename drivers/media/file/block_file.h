@@ -24,6 +24,9 @@ class block_file {
   virtual int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept;
   /// Everything written through any description of the file is durable: 0, or errno.
   virtual int sync() noexcept = 0;
+  /// False where the file is shorter than `bytes`, or has no name any more: somebody cut it short
+  /// or deleted it, and what is written to it is not there after the next open.
+  virtual bool whole(std::uint64_t /*bytes*/) noexcept { return true; }
   /// Makes the file end at `to`, with [from, to) allocated and zero: 0, or errno, and then the file
   /// ends at `from` again. Durable after sync().
   virtual int allocate(std::uint64_t from, std::uint64_t to) noexcept = 0;

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <limits>
 
@@ -122,6 +123,10 @@ int checkpoint::write_image() noexcept {
 bool checkpoint::step(std::uint64_t salt) noexcept {
   if (failure_.failed()) return false;
   if (journal_.tail() == journal_.durable() && salt == 0) return false;
+  if (!journal_.file_whole()) {
+    failure_.fail("a checkpoint of a file that somebody deleted or cut short", ESTALE);
+    return false;
+  }
   image_offset_ = file_format::image_offset(journal_.size());
   copies_.clear();
   window_.resize(window_pages * detail::page_size);

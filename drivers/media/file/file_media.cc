@@ -149,6 +149,7 @@ result<void> file_media::fill(const media_options& options) {
   checkpoint_.seed_bugs_on(memory_.base());
   if (!checkpoint_.step(salt)) return status();
   journal_.set_salt(container_.now().salt); // [O2] pairs with [O1]
+  journal_.expect_file_bytes(h.image_offset + h.image_size);
   kind_ = kind::driver;
   if (parts_.threads) start_threads();
   return {};
@@ -238,6 +239,7 @@ result<void> file_media::grow(std::uint64_t size) {
   const int e =
       container_.update(*parts_.image, [&](file_format::header& h) { h.image_size = *grown; });
   if (e != 0) return failed("a write of the header", e); // [O6] pairs with [O5]
+  journal_.expect_file_bytes(offset + *grown);
   size_ = *grown;
   return {};
 }

@@ -50,8 +50,7 @@ class file_media final : public media {
   result<void> grow(std::uint64_t size) override;
   result<void> close() override;
 
-  /// Why it failed, or nothing.
-  [[nodiscard]] result<void> status() const { return failure_.status(path_); }
+  result<void> status() const override { return failure_.status(path_); }
 
   // --- what the threads do, for tests without them ----------------------------------------------
   bool commit_step() noexcept { return journal_.commit_step(); }

@@ -11,6 +11,7 @@
 //   J11         the words of a line, read last to first and then compared
 //   J12         a look at the lock: only a hint, the exchange [J2] decides
 //   J13         positions set while no other thread has seen the journal
+//   J15 -> J16  the file has grown before its length is expected of it
 //   J14         `appended` read by whoever holds the lock, under which alone it changes
 //
 // Crash windows
@@ -272,6 +273,10 @@ bool journal::commit_step() noexcept {
   });
   if (e != 0) {
     failure_.fail("a commit of the journal", e);
+    return false;
+  }
+  if (!file_whole()) {
+    failure_.fail("a commit to a file that somebody deleted or cut short", ESTALE);
     return false;
   }
   durable_.store(to, std::memory_order_release); // [J5] pairs with [J6]

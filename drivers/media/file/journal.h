@@ -60,6 +60,14 @@ class journal {
   /// Writes what replay() took to its place again: 0, or errno. After a failed sync the page cache
   /// may hold clean pages that the disk lacks, and a sync alone would not write those.
   [[nodiscard]] int rewrite() noexcept;
+  /// How long the file is at least: a commit looks before it says durable, a checkpoint before it
+  /// writes. Any thread.
+  void expect_file_bytes(std::uint64_t bytes) noexcept {
+    file_bytes_.store(bytes, std::memory_order_release); // [J15] pairs with [J16]
+  }
+  [[nodiscard]] bool file_whole() noexcept {
+    return file_.whole(file_bytes_.load(std::memory_order_acquire)); // [J16] pairs with [J15]
+  }
   /// What records appended from now on carry.
   void set_salt(std::uint64_t salt) noexcept { salt_ = salt; }
 
@@ -126,6 +134,7 @@ class journal {
   failure_latch& failure_;
   const std::uint64_t size_;
   detail::address_range mirror_;
+  std::atomic<std::uint64_t> file_bytes_ = 0;
   std::uint64_t salt_ = 0;
   std::uint64_t loaded_ = 0;     ///< opening: the mirror holds the file up to here
   journal_point tail_point_;     ///< the checkpoint's

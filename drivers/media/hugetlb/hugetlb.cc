@@ -14,6 +14,7 @@
 #include "../file/container.h"
 #include "media/drivers.h"
 #include "media/mapping.h"
+#include "media/memory_fault.h"
 
 namespace chainring {
 
@@ -48,6 +49,11 @@ class shared_media final : public media {
   }
 
   const char* driver_name() const noexcept override { return "hugetlb"; }
+  mark_t mark() noexcept override { return watch_.mark(); }
+  bool durable(mark_t m) noexcept override { return watch_.durable(m); }
+  bool failed() const noexcept override { return watch_.failed(); }
+  result<void> status() const override { return watch_.status(path_); }
+  std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
 
   result<void> grow(std::uint64_t size) override {
     if (read_only_ || fd_.get() < 0)
@@ -62,12 +68,14 @@ class shared_media final : public media {
   }
 
   result<void> close() override {
+    const result<void> ended = status();
+    watch_.end();
     kind_ = kind::visible;
     base_ = nullptr;
     size_ = 0;
     range_ = detail::address_range();
     fd_ = detail::file_descriptor();
-    return {};
+    return ended;
   }
 
  private:
@@ -121,6 +129,8 @@ class shared_media final : public media {
       if (auto done = allocate(0, sizes->size); !done) return done.error();
       if (auto done = commit(0, sizes->size); !done) return done.error();
     }
+    if (!watch_.begin(range_.base(), range_.size(), unit_))
+      return error{errc::no_space, name + "too many regions are open"};
     base_ = range_.base();
     size_ = sizes->size;
     return {};
@@ -152,6 +162,7 @@ class shared_media final : public media {
 
   detail::file_descriptor fd_;
   detail::address_range range_;
+  detail::memory_watch watch_; ///< behind what it watches
   std::uint64_t unit_ = detail::page_size;
   bool read_only_ = false;
 };
