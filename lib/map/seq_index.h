@@ -325,12 +325,14 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
           continue;
         }
         if (home == done && (seen & level::in_motion) != 0) {
+          hook_point("map.walk.wait");
           wait.round(); // a few instructions
           continue;
         }
         out.clear();
         l->collect(home, out, copy);
         if (const level* n = l->after(); n != nullptr) {
+          hook_point("map.walk");
           n->collect(home, out, copy);
           n->collect(home + l->groups(), out, copy);
         }

@@ -19,14 +19,18 @@
 namespace chainring::test {
 namespace {
 
-/// Calls fn(name) at every hook point, while it lives, on the thread that made it.
+/// Calls fn(name) at every hook point, while it lives, on the thread that made it; not at those
+/// that fn itself comes by.
 class at_hooks {
  public:
   explicit at_hooks(std::function<void(std::string_view)> fn) : fn_(std::move(fn)) {
     set_hook(
         [](const char* name, void* self) noexcept {
           auto* me = static_cast<at_hooks*>(self);
-          if (std::this_thread::get_id() == me->mine_) me->fn_(name);
+          if (std::this_thread::get_id() != me->mine_ || me->inside_) return;
+          me->inside_ = true;
+          me->fn_(name);
+          me->inside_ = false;
         },
         this);
   }
@@ -37,6 +41,7 @@ class at_hooks {
  private:
   std::function<void(std::string_view)> fn_;
   std::thread::id mine_ = std::this_thread::get_id();
+  bool inside_ = false;
 };
 
 struct value40 {
@@ -223,6 +228,58 @@ TEST(MapGrowth, AWalkMeetsEachKeyOnceHoweverFarTheMapGrowsMeanwhile) {
     EXPECT_EQ(m->retain([](std::uint64_t k, std::uint64_t) { return k < 48; }), next - 1000);
     EXPECT_EQ(m->len(), 48u);
   }
+}
+
+/// Each home is moved between what a walk takes of it from the old table and from the new.
+TEST(MapGrowth, AWalkTakesAHomeThatMovesUnderItFromTheNewTableOnly) {
+  using map_type = seq_map<std::uint64_t, std::uint64_t>;
+  auto m = make<map_type>(4096, 64);
+  for (std::uint64_t k = 0; k < 64; ++k)
+    ASSERT_EQ(m->insert(k, k), map_status::done);
+  ASSERT_EQ(m->insert(64, 64), map_status::done); // opens the next table
+  unsigned moved = 0;
+  std::map<std::uint64_t, unsigned> met;
+  {
+    const at_hooks watch([&](std::string_view name) {
+      if (name == "map.walk") moved += m->help_grow(1);
+    });
+    m->for_each([&](std::uint64_t k, std::uint64_t) { ++met[k]; });
+  }
+  EXPECT_EQ(moved, 60u); // of 64 homes; the insert moved four
+  EXPECT_FALSE(m->growing());
+  EXPECT_EQ(met.size(), 65u);
+  for (const auto& [k, n] : met)
+    EXPECT_EQ(n, 1u) << k;
+}
+
+/// A key that is in both tables at the moment: the walk waits for the move to end.
+TEST(MapGrowth, AWalkWaitsOutTheMoveOfAHomeThatItComesTo) {
+  using map_type = seq_map<std::uint64_t, std::uint64_t>;
+  auto m = make<map_type>(64, 4);
+  for (std::uint64_t k = 0; k < 4; ++k)
+    ASSERT_EQ(m->insert(k, k), map_status::done);
+  static std::atomic<int> step;
+  step = 0;
+  set_hook(
+      [](const char* name, void*) noexcept {
+        const std::string_view at(name);
+        if (at == "map.walk.wait") step = 2;
+        if (at != "map.move.copied" || step != 0) return;
+        step = 1;
+        while (step != 2)
+          std::this_thread::yield();
+      },
+      nullptr);
+  std::thread mover([&] { EXPECT_EQ(m->insert(4, 4), map_status::done); });
+  while (step != 1)
+    std::this_thread::yield();
+  std::map<std::uint64_t, unsigned> met;
+  m->for_each([&](std::uint64_t k, std::uint64_t) { ++met[k]; });
+  step = 2;
+  mover.join();
+  set_hook(nullptr, nullptr);
+  for (std::uint64_t k = 0; k < 4; ++k)
+    EXPECT_EQ(met[k], 1u) << k;
 }
 
 struct all_alike {
