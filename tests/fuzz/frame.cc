@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Frames as a port delivers them, through a link: parsed, answered, and their senders answered.
+//
+// An input is a sequence of {how, length (2), frame}. Bits of `how`: 1 IPv4 header checksum made
+// right, 2 UDP or ICMP checksum made right, 4 several segments, 8 the device found the checksums
+// good, 16 the device does not know.
+#include "../lib/net/frames.h"
+#include "fuzz.h"
+
+using namespace chainring;
+using namespace chainring::net;
+
+namespace {
+
+void put_checksums(test::octets& o, unsigned how) {
+  const std::size_t l2 = o.size() > 18 && o[12] == 0x81 && o[13] == 0 ? 18 : 14;
+  if (o.size() < l2 + 20 || o[l2 - 2] != 8 || o[l2 - 1] != 0) return;
+  const std::size_t header = (o[l2] & 15u) * 4, total = test::get16(o, l2 + 2);
+  if (header < 20 || total < header || l2 + total > o.size()) return;
+  const auto at = [&](std::size_t from, std::size_t to) {
+    return test::octets(o.begin() + static_cast<std::ptrdiff_t>(from),
+                        o.begin() + static_cast<std::ptrdiff_t>(to));
+  };
+  if ((how & 1) != 0) {
+    test::set16(o, l2 + 10, 0);
+    test::set16(o, l2 + 10, test::checksum(at(l2, l2 + header)));
+  }
+  if ((how & 2) == 0) return;
+  const std::size_t l4 = l2 + header, length = total - header;
+  if (o[l2 + 9] == 1 && length >= 4) {
+    test::set16(o, l4 + 2, 0);
+    test::set16(o, l4 + 2, test::checksum(at(l4, l2 + total)));
+  } else if (o[l2 + 9] == 17 && length >= 8) {
+    const std::size_t udp = test::get16(o, l4 + 4);
+    if (udp < 8 || udp > length) return;
+    test::set16(o, l4 + 6, 0);
+    const auto sum =
+        test::checksum(at(l4, l4 + udp),
+                       test::pseudo_header(test::get32(o, l2 + 12), test::get32(o, l2 + 16), udp));
+    test::set16(o, l4 + 6, sum == 0 ? 0xffffu : sum);
+  }
+}
+
+struct world {
+  test::ring_port device;
+  std::unique_ptr<interface> on;
+  std::unique_ptr<net::link> link;
+  world() {
+    port_options p;
+    p.pool = test::pool();
+    auto opened = open_interface(
+        [&] {
+          interface_config c = test::configuration();
+          c.port_id = device.id();
+          return c;
+        }(),
+        p);
+    fuzz::expect(opened.ok(), "no interface");
+    on = std::move(*opened);
+    link_options l;
+    l.pool = test::pool();
+    auto made = net::link::create(*on, l);
+    fuzz::expect(made.ok(), "no link");
+    link = std::move(*made);
+  }
+};
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static world* w = [] {
+    fuzz::start_eal();
+    return new world;
+  }();
+  fuzz::input in(data, size);
+  std::uint64_t now = 1'000'000'000;
+  for (int frames = 0; frames < 32 && !in.empty(); ++frames) {
+    const unsigned how = in.octet();
+    const auto bytes = in.take(in.number(2) % 2048);
+    test::octets o(bytes.begin(), bytes.end());
+    put_checksums(o, how);
+    if (o.size() >= 6 && (how & 32) != 0) std::memcpy(o.data(), w->on->device.mac().addr_bytes, 6);
+    rte_mbuf* m = (how & 4) != 0 && o.size() > 3
+                      ? test::segmented(o, {o.size() / 3, o.size() / 2}, test::exact_mbuf)
+                      : test::exact_mbuf(o);
+    if ((how & 8) != 0) m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+    std::array<datagram, 4> got;
+    if (w->link->process(std::span(&m, 1), got, now) == 1) {
+      const packet_view& v = got[0].view;
+      std::uint64_t sum = 0;
+      for (const std::byte b : v.payload)
+        sum += static_cast<std::uint64_t>(b);
+      fuzz::expect(sum <= 255u * 2048, "a payload longer than any frame");
+      const endpoint key = endpoint::from_key(v.source.key());
+      fuzz::expect(key.ipv4 == v.source.ipv4 && key.port == v.source.port, "a sender's key");
+      rte_pktmbuf_free(got[0].frame);
+      rte_mbuf* reply = test::mbuf(test::octets(in.octet(), 0x55));
+      if (w->link->send(reply, v.source, 0, now) == send_status::full) rte_pktmbuf_free(reply);
+    }
+    now += 50'000'000;
+    (void)w->link->pump(now);
+    for (const test::octets& left : w->device.all_left())
+      fuzz::expect(left.size() >= 14 && left.size() <= 1514, "a frame of no good size");
+  }
+  now += 3'600'000'000'000; // what waited for a neighbour is given up
+  for (int i = 0; i < 64; ++i, now += 3'600'000'000'000) {
+    (void)w->link->pump(now);
+    (void)w->device.all_left();
+    if (w->on->arp->pending() == 0) break;
+  }
+  fuzz::expect(test::all_back(), "an mbuf is lost");
+  return 0;
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Writes the seeds of the fuzz targets' corpora from packets scapy makes.   make_corpus.py DIRECTORY
+
+Files are named by what they hold; inputs that once crashed stand beside them and are left alone.
+The ledger's seeds come from the generator: see docs/guides/fuzzing.md.
+"""
+import os
+import struct
+import sys
+
+from scapy.contrib import mqttsn as sn
+from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Raw
+
+CLIENT, OURS = "192.0.2.9", "192.0.2.1"
+OUR_MAC, PEER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:99"
+
+
+def message(body):
+    return bytes(sn.MQTTSN() / body)
+
+
+MESSAGES = {
+    "advertise": message(sn.MQTTSNAdvertise(gw_id=1, duration=900)),
+    "searchgw": message(sn.MQTTSNSearchGW(radius=1)),
+    "gwinfo": message(sn.MQTTSNGwInfo(gw_id=1, gw_addr="1234")),
+    "connect": message(sn.MQTTSNConnect(cleansess=1, duration=60, client_id="alice")),
+    "connect_kept": message(sn.MQTTSNConnect(cleansess=0, duration=60, client_id="bob")),
+    "connack": message(sn.MQTTSNConnack(return_code=0)),
+    "willtopic": message(sn.MQTTSNWillTopic(qos=1, will_topic="w/t")),
+    "willmsg": message(sn.MQTTSNWillMsg(will_msg="gone")),
+    "register": message(sn.MQTTSNRegister(tid=0, mid=5, topic_name="a/b")),
+    "regack": message(sn.MQTTSNRegack(tid=1, mid=1, return_code=0)),
+    "publish_qos0": message(sn.MQTTSNPublish(qos=0, tid_type=0, tid=1, mid=0, data="hello")),
+    "publish_qos1": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=1, mid=7, data="hello")),
+    "publish_short": message(sn.MQTTSNPublish(qos=1, tid_type=2, tid=0x7172, mid=8, data="x")),
+    "publish_predefined": message(sn.MQTTSNPublish(qos=1, tid_type=1, tid=1, mid=9, data="p")),
+    "publish_minus_one": message(sn.MQTTSNPublish(qos=3, tid_type=1, tid=7, mid=0, data="q")),
+    "publish_long": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=1, mid=10, data="y" * 240)),
+    "puback": message(sn.MQTTSNPuback(tid=1, mid=1, return_code=0)),
+    "pubrec": message(sn.MQTTSNPubrec(mid=7)),
+    "pubrel": message(sn.MQTTSNPubrel(mid=7)),
+    "pubcomp": message(sn.MQTTSNPubcomp(mid=7)),
+    "subscribe": message(sn.MQTTSNSubscribe(qos=1, tid_type=0, mid=11, topic_name="a/b")),
+    "subscribe_any": message(sn.MQTTSNSubscribe(qos=1, tid_type=0, mid=12, topic_name="a/#")),
+    "subscribe_one": message(sn.MQTTSNSubscribe(qos=1, tid_type=0, mid=13, topic_name="+/b")),
+    "subscribe_short": message(sn.MQTTSNSubscribe(qos=1, tid_type=2, mid=14, short_topic="qr")),
+    "subscribe_predefined": message(sn.MQTTSNSubscribe(qos=0, tid_type=1, mid=15, tid=1)),
+    "unsubscribe": message(sn.MQTTSNUnsubscribe(tid_type=0, mid=16, topic_name="a/b")),
+    "pingreq": message(sn.MQTTSNPingReq(client_id="")),
+    "pingreq_id": message(sn.MQTTSNPingReq(client_id="alice")),
+    "pingresp": message(sn.MQTTSNPingResp()),
+    "disconnect": bytes.fromhex("0218"),
+    "disconnect_sleep": message(sn.MQTTSNDisconnect(duration=30)),
+    "willtopicupd": message(sn.MQTTSNWillTopicUpd(qos=1, will_topic="w/u")),
+    "willmsgupd": message(sn.MQTTSNWillMsgUpd(will_msg="later")),
+    "willtopic_empty": bytes.fromhex("0207"),
+    "encapsulated": bytes.fromhex("05fe016162") + message(sn.MQTTSNSearchGW(radius=1)),
+    "long_form": bytes.fromhex("0100080c20000100") + b"z",
+}
+
+BURST, SETTLE, CRASH = 5 << 2, 6 << 2, 7 << 2
+
+
+def say(client, *names):
+    out = b""
+    for name in names:
+        data = MESSAGES[name] if isinstance(name, str) else name
+        out += bytes([client, len(data)]) + data
+    return out
+
+
+def then(step):
+    return bytes([step])
+
+
+
+def sequences():
+    join = say(0, "connect") + say(1, "connect_kept") + then(SETTLE)
+    ready = join + say(1, "subscribe", "subscribe_any") + say(0, "register") + then(SETTLE)
+    yield "join", join
+    yield "deliver", ready + say(0, "publish_qos1") + then(SETTLE) + say(1, "puback") + then(SETTLE)
+    yield "register_first", join + say(1, "subscribe_any") + say(0, "register") + then(SETTLE) + \
+        say(0, "publish_qos1") + then(SETTLE) + say(1, "regack") + then(SETTLE) + say(1, "puback") + then(SETTLE)
+    yield "crash_with_a_queue", ready + say(1, "disconnect") + say(0, "publish_qos1") + then(BURST) + \
+        say(0, "publish_long") + then(SETTLE) + then(CRASH) + say(1, "connect_kept") + then(SETTLE) + say(1, "puback")
+    yield "full_queue", ready + say(1, "disconnect") + say(0, *["publish_qos1"] * 9) + then(SETTLE)
+    yield "short_and_predefined", join + say(1, "subscribe_short", "subscribe_predefined") + then(SETTLE) + \
+        say(0, "publish_short", "publish_predefined", "publish_qos0", "publish_minus_one") + then(SETTLE) + say(1, "puback")
+    yield "nobody", say(3, "publish_minus_one", "publish_qos1", "pingreq", "searchgw") + then(SETTLE)
+    yield "unsubscribe_and_clean", ready + say(1, "unsubscribe") + say(0, "publish_qos1") + then(SETTLE) + \
+        say(1, "connect") + then(SETTLE) + then(CRASH)
+    yield "every_message", join + b"".join(say(n % 4, name) for n, name in enumerate(MESSAGES)) + then(SETTLE)
+
+
+def frames():
+    def udp(payload, **ip):
+        return Ether(dst=OUR_MAC, src=PEER_MAC) / IP(src=CLIENT, dst=OURS, **ip) / \
+            UDP(sport=40000, dport=10000) / Raw(payload)
+    yield "connect", 0, udp(MESSAGES["connect"])
+    yield "connect_segments", 4, udp(MESSAGES["connect"])
+    yield "options", 0, udp(MESSAGES["pingreq"], options=[IPOption_RR(routers=["192.0.2.3"])])
+    yield "fragment", 0, udp(MESSAGES["pingreq"], flags="MF")
+    yield "unchecked", 8, udp(MESSAGES["publish_long"])
+    yield "priority_tag", 0, Ether(dst=OUR_MAC, src=PEER_MAC) / Dot1Q(prio=3, vlan=0) / \
+        IP(src=CLIENT, dst=OURS) / UDP(sport=40000, dport=10000) / Raw(MESSAGES["pingreq"])
+    yield "echo", 0, Ether(dst=OUR_MAC, src=PEER_MAC) / IP(src=CLIENT, dst=OURS) / ICMP(id=7, seq=1) / Raw(b"ping")
+    yield "arp_request", 0, Ether(dst="ff:ff:ff:ff:ff:ff", src=PEER_MAC) / \
+        ARP(op=1, hwsrc=PEER_MAC, psrc=CLIENT, pdst=OURS)
+    yield "arp_reply", 0, Ether(dst=OUR_MAC, src=PEER_MAC) / \
+        ARP(op=2, hwsrc=PEER_MAC, psrc=CLIENT, hwdst=OUR_MAC, pdst=OURS)
+    yield "group", 0, Ether(dst="01:00:5e:00:01:07", src=PEER_MAC) / IP(src=CLIENT, dst="224.0.1.7") / \
+        UDP(sport=40000, dport=10000) / Raw(MESSAGES["searchgw"])
+
+
+def change(what, place, octets, extra=b"", length=None):
+    n = len(octets) if length is None else length
+    return bytes([what]) + place.to_bytes(3, "big") + bytes([n]) + extra + octets
+
+
+SEEDS = {
+    "mqttsn": lambda: MESSAGES.items(),
+    "worker": lambda: [(f"{name}_{w}", bytes([w]) + steps) for name, steps in sequences() for w in (0, 1)],
+    "frame": lambda: [(name, bytes([how | 32 | 3]) + struct.pack(">H", len(bytes(f))) + bytes(f))
+                      for name, how, f in frames()],
+    "region": lambda: [
+        ("untouched", b"\0"),
+        ("superblock", b"\0" + change(1, 16, b"\1")),
+        ("superblock_forged", b"\1" + change(0, 40, b"\xff" * 8)),
+        ("root_forged", b"\1" + change(0, 8192 + 8, b"\xff" * 16)),
+        ("session", b"\0" + change(1, 12288, b"\2")),
+        ("session_forged", b"\1" + change(0, 12288 + 4, b"\7\0\0\0")),
+        ("slot", b"\0" + change(1, 0x6de0, b"\4")),
+        ("zeroed_page", b"\0" + change(3, 0x6000, b"", length=63)),
+        ("line_copied", b"\0" + change(2, 0x3800, b"", extra=(0x3840).to_bytes(3, "big"), length=0)),
+        ("line_of_before", b"\0" + change(4, 0x3200, b"", length=1)),
+    ],
+    "journal": lambda: [
+        ("untouched", b"\0"),
+        ("header_forged", b"\1" + (80).to_bytes(3, "big") + b"\x08" + b"\x40" + b"\0" * 7),
+        ("record_torn", b"\0" + (8192 + 200).to_bytes(3, "big") + b"\x01\xff"),
+        ("record_forged", b"\2" + (8192 + 32).to_bytes(3, "big") + b"\x08\x80" + b"\0" * 7),
+        ("cut_short", b"\4\0\0\0\0\0\x10\0"),
+    ],
+    "topics_file": lambda: [
+        ("usual", b"# id name\n1 a/b\n2 c\n65534 last/one\n"),
+        ("bad_id", b"0 a\n"), ("twice", b"1 a\n1 b\n"), ("wildcard", b"3 a/#\n"), ("no_name", b"7\n"),
+        ("blank", b"\n   \n\t\n"), ("binary", bytes(range(256))),
+    ],
+    "config_file": lambda: [
+        ("usual", b"region = /var/lib/chainring/region\nsize = 256M\naddress = 192.0.2.1/24\nudp-port = 10000\n"
+                  b"queue-size = 1024\noverflow = drop-oldest\nidle = sleep\n"),
+        ("unknown", b"colour = blue\n"), ("section", b"[broker]\nmtu = 9000\n"),
+        ("list", b"address = [\"192.0.2.1/24\", \"198.51.100.1/24\"]\ngateway = [\"0.0.0.0\", \"198.51.100.9\"]\n"),
+        ("flag", b"interactive = true\npartial-checksums = false\n"), ("size", b"16G"), ("address", b"192.0.2.1/24"),
+        ("quotes", b"region = \"a b'c\n"), ("range", b"mtu = 99999999999999999999\n"),
+    ],
+}
+
+
+def main():
+    for target, seeds in SEEDS.items():
+        directory = os.path.join(sys.argv[1], target)
+        os.makedirs(directory, exist_ok=True)
+        for name, data in seeds():
+            with open(os.path.join(directory, name), "wb") as out:
+                out.write(data)
+
+
+if __name__ == "__main__":
+    main()

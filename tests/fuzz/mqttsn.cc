@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The MQTT-SN decoder: what it takes is whole, and encodes to something it takes for the same.
+#include <vector>
+
+#include "fuzz.h"
+#include "wire/mqttsn.h"
+#include "wire/topic.h"
+
+using namespace chainring;
+using namespace chainring::mqttsn;
+
+namespace {
+
+void check_topics(std::string_view text, std::string_view other) {
+  const bool filter = valid_topic_filter(text);
+  fuzz::expect(!valid_topic_name(text) || filter, "a name that is no filter");
+  fuzz::expect(!filter || valid_utf8(text), "a filter that is no UTF-8");
+  if (valid_topic_name(text)) {
+    fuzz::expect(topic_matches(text, text), "a name does not match itself");
+    fuzz::expect(topic_matches("#", text) == (text[0] != '$'), "# and a name");
+  }
+  if (filter && valid_topic_name(other)) (void)topic_matches(text, other);
+  (void)valid_client_id(text);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  // Memory of exactly its size, so that a read past it is seen.
+  const std::vector<std::uint8_t> exact(data, data + size);
+  const octets datagram = std::as_bytes(std::span(exact));
+  message m;
+  const decode_status status = decode(datagram, m);
+  fuzz::expect(m.length <= size && m.trailing <= size, "longer than the datagram");
+  if (status == decode_status::ok || status == decode_status::bad_field) {
+    fuzz::expect(m.length + m.trailing == size, "octets of nobody's");
+    std::vector<std::byte> again(size + 16);
+    const std::size_t n = encode(again, m.body);
+    if (status == decode_status::ok) fuzz::expect(n != 0 && n <= m.length, "does not encode");
+    if (n != 0 && status == decode_status::ok) {
+      message second;
+      const octets whole(again.data(), n);
+      fuzz::expect(decode(whole, second) == decode_status::ok, "does not decode again");
+      fuzz::expect(second.type == m.type && second.body.index() == m.body.index(), "another type");
+      std::vector<std::byte> third(size + 16);
+      fuzz::expect(encode(third, second.body) == n &&
+                       std::memcmp(third.data(), again.data(), n) == 0,
+                   "encodes otherwise");
+      std::vector<std::byte> small(n - 1);
+      fuzz::expect(encode(small, m.body) == 0, "encodes into too little room");
+    }
+  } else {
+    fuzz::expect(m.body.index() == 0, "a body of a refused datagram");
+  }
+  const std::string_view text(reinterpret_cast<const char*>(exact.data()), size);
+  check_topics(text.substr(0, size / 2), text.substr(size / 2));
+  return 0;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Opening a region that somebody has changed, and serving from it.
+//
+// An input's first octet says whether checksums are made right afterwards (1), as nobody but an
+// attacker would; then changes: {what, place (3), length (1), octets}. `what`: 0 overwritten, 1
+// exclusive or, 2 a line copied from another place (3), 3 lines zeroed, 4 a line as of an earlier
+// moment.
+#include "../lib/faults/damage_world.h"
+#include "broker/broker_media.h"
+#include "broker/store.h"
+#include "fuzz.h"
+#include "region/region_cases.h"
+
+using namespace chainring;
+using namespace chainring::test_faults;
+
+namespace {
+
+void change(line_bytes& now, const image& i, fuzz::input& in) {
+  const unsigned what = in.octet() % 5;
+  const std::uint64_t at = in.number(3) % now.size(), length = in.octet();
+  const std::uint64_t line = at / 64 * 64;
+  const auto clipped = [&](std::uint64_t from, std::uint64_t n) {
+    return std::min<std::uint64_t>(n, now.size() - from);
+  };
+  if (what <= 1) {
+    const auto octets = in.take(clipped(at, length));
+    for (std::size_t k = 0; k < octets.size(); ++k) {
+      std::byte& to = now[at + k];
+      to = what == 0 ? std::byte{octets[k]} : to ^ std::byte{octets[k]};
+    }
+  } else if (what == 2) {
+    const std::uint64_t from = in.number(3) % now.size() / 64 * 64;
+    std::memmove(now.data() + line, now.data() + from, 64);
+  } else if (what == 3) {
+    std::memset(now.data() + line, 0, clipped(line, (length + 1) * 64));
+  } else {
+    std::memcpy(now.data() + line, i.moments[length % i.moments.size()].data() + line, 64);
+  }
+}
+
+void reseal(line_bytes& now) {
+  for (const std::uint64_t offset : superblock_offsets) {
+    auto& s = *reinterpret_cast<superblock*>(now.data() + offset);
+    s.crc = chainring::detail::crc_of(s);
+  }
+  auto* roots = reinterpret_cast<root_entry*>(now.data() + root_directory_offset);
+  for (unsigned n = 0; n < root_directory_entries; ++n)
+    if (roots[n].state != 0) roots[n].crc = chainring::detail::crc_of(roots[n]);
+  auto* sessions = reinterpret_cast<session_record*>(now.data() + areas_offset);
+  for (unsigned n = 0; n < tiny_layout().sessions_max; ++n)
+    sessions[n].check = session_check(n, sessions[n]);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const image* base = [] {
+    fuzz::start_eal();
+    return new image(memory_image());
+  }();
+  fuzz::input in(data, size);
+  const bool forged = (in.octet() & 1) != 0;
+  line_bytes now = base->moments.back();
+  for (int changes = 0; changes < 64 && !in.empty(); ++changes)
+    change(now, *base, in);
+  if (forged) reseal(now);
+  {
+    auto r = region::open_on(std::make_unique<kept_media>(now), true);
+    if (r) (void)store::check(**r);
+  }
+  outcome_counts counts{};
+  const std::string wrong = judge_memory(*base, now, counts);
+  // Forged with the right checksums, it says what the forger likes; it must not crash on it.
+  if (!forged) fuzz::expect(wrong.empty(), wrong);
+  return 0;
+}

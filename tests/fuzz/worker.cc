@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A broker's workers fed datagrams in sequences, with bursts and crashes in between.
+//
+// An input's first octet says how many workers there are; then steps: an octet with the client in
+// its two low bits and the step in the next three. 0 to 4: a datagram, its length (1) and octets;
+// 5: the burst ends; 6: all settles; 7: the process dies and the next one opens.
+#include "../lib/broker/broker_fixture.h"
+#include "../lib/region/region_fixture.h"
+#include "broker/store.h"
+#include "fuzz.h"
+
+using namespace chainring;
+using namespace chainring::testing_broker;
+using chainring::test::kept_media;
+using chainring::test::line_bytes;
+
+namespace {
+
+broker_config config_for(unsigned workers) {
+  broker_config c = small_config(workers);
+  c.queue_slots = 7;
+  c.topics_max = 16;
+  c.registrations_max = 32;
+  c.volatile_messages_max = 16;
+  c.datagram_size_max = 400;
+  c.retry_ms = c.retry_ms_max = 10'000'000;
+  c.predefined = {{1, "predefined/one"}, {7, "p"}};
+  return c;
+}
+
+std::unique_ptr<bench> open(line_bytes& bytes, unsigned workers, bool fresh) {
+  store_layout l;
+  l.sessions_max = 4;
+  l.subscriptions_max = 8;
+  l.messages_max = 32;
+  auto made = broker_on(std::make_unique<kept_media>(bytes), config_for(workers), fresh, l);
+  fuzz::expect(made.ok(), made.ok() ? "" : made.error().message);
+  if (!(*made)->opened().notes.empty()) fuzz::expect(false, (*made)->opened().notes.front());
+  return std::make_unique<bench>(std::move(*made));
+}
+
+/// What left is well formed and fits.
+void look(bench& b) {
+  for (auto& [to, sent] : b.out.sent) {
+    for (const bytes& datagram : sent) {
+      sn::message m;
+      fuzz::expect(sn::decode(datagram, m) == sn::decode_status::ok && m.trailing == 0,
+                   "the broker sends something malformed");
+      fuzz::expect(datagram.size() <= b.broker->config().datagram_size_max, "a datagram too long");
+    }
+    sent.clear();
+  }
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const bool started = (fuzz::start_eal(), true);
+  (void)started;
+  static line_bytes memory(64u << 10);
+  std::memset(memory.data(), 0, memory.size());
+  fuzz::input in(data, size);
+  const unsigned workers = 1 + in.octet() % 3;
+  auto b = open(memory, workers, true);
+  while (!in.empty()) {
+    const unsigned step = in.octet();
+    switch (step >> 2 & 7) {
+    case 5:
+      b->round();
+      break;
+    case 6:
+      b->settle();
+      look(*b);
+      break;
+    case 7:
+      b = open(memory, workers, false);
+      break;
+    default: {
+      const auto text = in.take(in.octet());
+      const bytes exact(reinterpret_cast<const std::byte*>(text.data()),
+                        reinterpret_cast<const std::byte*>(text.data()) + text.size());
+      b->send(100 + (step & 3), exact);
+    }
+    }
+  }
+  b->settle();
+  look(*b);
+  b = open(memory, workers, false); // whatever happened, what is left is whole
+  b.reset();
+  auto r = region::open_on(std::make_unique<kept_media>(memory), true);
+  fuzz::expect(r.ok(), "the region does not open for inspection");
+  auto wrong = store::check(**r);
+  fuzz::expect(wrong.ok() && wrong->empty(),
+               wrong.ok() && !wrong->empty() ? wrong->front() : "check");
+  return 0;
+}
