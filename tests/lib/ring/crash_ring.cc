@@ -11,6 +11,7 @@
 #include "crash_world.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -434,9 +435,8 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
   };
   const explorer_report r = explore(s, options());
   EXPECT_TRUE(r.ok()) << r.failure;
-  set_seeded_bug("ring.tag_first");
-  EXPECT_FALSE(explore(s, options()).ok()) << "a tag before its ref";
-  set_seeded_bug(nullptr);
+  const test::seeded on("ring.tag_first");
+  test::expect_found("ring.tag_first", !explore(s, options()).ok());
 }
 
 std::string found_by(const std::vector<scenario (*)()>& scenarios, const explorer_options& o) {
@@ -451,11 +451,9 @@ TEST(RingCrash, SeededBugsAreFound) {
   for (const char* bug : {"ring.uncleared", "ring.attach_undrained", "ring.tag_first",
                           "ring.void_ready", "ring.ack_in_memory", "ring.recover_unread",
                           "ring.recover_unvoided", "ring.counter_from_head"}) {
-    set_seeded_bug(bug);
+    const test::seeded on(bug);
     const std::string by = found_by(fixed, o);
-    set_seeded_bug(nullptr);
-    EXPECT_NE(by, "") << bug;
-    std::printf("%-24s found by %s\n", bug, by.c_str());
+    test::expect_found(bug, !by.empty(), by);
   }
 }
 
@@ -466,11 +464,9 @@ TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
        {"ring.append_undrained", "ring.entry_last", "ring.base_head", "ring.append_copies",
         "ring.unlink_leased", "ring.recover_short", "ring.ack_order_of_ring", "ring.mode_undrained",
         "ring.lease_unnamed", "ring.larger_uncleared"}) {
-    set_seeded_bug(bug);
+    const test::seeded on(bug);
     const std::string by = found_by(growing, o);
-    set_seeded_bug(nullptr);
-    EXPECT_NE(by, "") << bug;
-    std::printf("%-24s found by %s\n", bug, by.c_str());
+    test::expect_found(bug, !by.empty(), by);
   }
 }
 

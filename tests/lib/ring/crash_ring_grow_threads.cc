@@ -11,6 +11,7 @@
 #include "base/idle.h"
 #include "crash_world.h"
 #include "support/explorer.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -132,9 +133,9 @@ TEST(RingGrowThreads, NothingPlacedWhileARingIsAppendedIsLost) {
     return got == expected && w.q->statistics(0).depth == 0;
   };
   EXPECT_TRUE(holds(nullptr, run));
-  EXPECT_FALSE(holds("ring.close_unwaited", run));
-  EXPECT_FALSE(holds("ring.closed_unchecked", run));
-  EXPECT_FALSE(holds("ring.base_early", run));
+  test::expect_found("ring.close_unwaited", !holds("ring.close_unwaited", run));
+  test::expect_found("ring.closed_unchecked", !holds("ring.closed_unchecked", run));
+  test::expect_found("ring.base_early", !holds("ring.base_early", run));
 }
 
 TEST(RingGrowThreads, ProducersThatGrowTheQueueAndAConsumerKeepEachOnesOrder) {
@@ -236,7 +237,7 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
     return all == std::set<std::uint64_t>{1, 2, 3};
   };
   EXPECT_TRUE(holds(nullptr, run));
-  EXPECT_FALSE(holds("ring.no_grace", run));
+  test::expect_found("ring.no_grace", !holds("ring.no_grace", run));
 }
 
 TEST(RingGrowThreads, SharedEntriesAreLeasedOnceEachOverTheSeam) {
@@ -293,7 +294,7 @@ TEST(RingGrowThreads, AnAckAndADeadlineNeverBothWin) {
     return won + expired == 2 && other.size() == expired && w.q.release(0) == 2;
   };
   EXPECT_TRUE(holds(nullptr, run));
-  EXPECT_FALSE(holds("ring.lease_unnamed", run));
+  test::expect_found("ring.lease_unnamed", !holds("ring.lease_unnamed", run));
 }
 
 // One consumer leases with deadlines while another ends what is over.
@@ -320,8 +321,8 @@ TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
     return w.q->expire(0, 100) == 2 && w.q->earliest_deadline(0) == UINT64_MAX;
   };
   EXPECT_TRUE(holds(nullptr, run));
-  EXPECT_FALSE(holds("ring.expire_stale", run));
-  EXPECT_FALSE(holds("ring.expire_takes_late", run));
+  test::expect_found("ring.expire_stale", !holds("ring.expire_stale", run));
+  test::expect_found("ring.expire_takes_late", !holds("ring.expire_takes_late", run));
 }
 
 // --- with crashes -------------------------------------------------------------------------------
@@ -390,7 +391,8 @@ TEST(RingGrowThreads, TwoProducersOverAnAppendCrashed) {
   };
   const explorer_report r = crashed("two producers over an append", run);
   EXPECT_TRUE(r.ok()) << r.failure;
-  EXPECT_FALSE(crashed("two producers over an append", run, "ring.append_undrained").ok());
+  test::expect_found("ring.append_undrained",
+                     !crashed("two producers over an append", run, "ring.append_undrained").ok());
 }
 
 TEST(RingGrowThreads, AProducerAndAConsumerOverAnAppendCrashed) {
@@ -426,8 +428,9 @@ TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
   };
   const explorer_report r = crashed("a ring that leaves and serves another queue", run);
   EXPECT_TRUE(r.ok()) << r.failure;
-  EXPECT_FALSE(
-      crashed("a ring that leaves and serves another queue", run, "ring.unlink_undrained").ok());
+  test::expect_found(
+      "ring.unlink_undrained",
+      !crashed("a ring that leaves and serves another queue", run, "ring.unlink_undrained").ok());
 }
 
 TEST(RingGrowThreads, AProducerWhileTheQueueShrinksCrashed) {

@@ -14,6 +14,7 @@
 #include "base/idle.h"
 #include "ring_fixture.h"
 #include "support/linearizability.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -235,12 +236,11 @@ TEST(RingLinear, RingsComeAndGoUnderManyConsumers) {
 
 // The check can fail: consumers that take what another has just taken.
 TEST(RingLinear, TwoConsumersThatLeaseOneEntryAreFound) {
-  set_seeded_bug("ring.lease_race");
+  const test::seeded on("ring.lease_race");
   const recorded r = run(true, 3, 2000, 4, 2000);
-  set_seeded_bug(nullptr);
   const linear_verdict v = check_linearizable(
       queue_model{.capacity = capacity, .one_consumer = false}, std::span(r.history));
-  EXPECT_EQ(v.found, linear_verdict::violated);
+  test::expect_found("ring.lease_race", v.found == linear_verdict::violated);
   std::printf("%s\n", v.text.c_str());
 }
 

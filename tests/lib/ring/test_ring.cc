@@ -4,6 +4,7 @@
 
 #include "base/hook.h"
 #include "ring_fixture.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -302,9 +303,8 @@ TEST_F(Ring, DroppingAQos2EntryUnderWayWouldBeSeen) {
   ASSERT_TRUE(q()->set_state(0, 1, slot_state::pubrec));
   q()->rewind(0);
   EXPECT_EQ(q()->drop_oldest(0, 1), 0u) << "its client waits for PUBREL";
-  set_seeded_bug("ring.drop_leased");
-  EXPECT_EQ(q()->drop_oldest(0, 1), 1u);
-  set_seeded_bug(nullptr);
+  const test::seeded on("ring.drop_leased");
+  test::expect_found("ring.drop_leased", q()->drop_oldest(0, 1) == 1);
 }
 
 TEST_F(Ring, OverflowFollowsThePolicyAndCounts) {
