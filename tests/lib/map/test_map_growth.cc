@@ -304,6 +304,25 @@ TEST(MapGrowth, KeysThatAllHashAlikeFillTheMapEarlyAndStay) {
   EXPECT_EQ(m->insert(7, 7), map_status::done);
 }
 
+/// A move that stuck gets on by one key while a walk is at its home.
+TEST(MapGrowth, AWalkSeesAMoveThatFailedHalfWay) {
+  auto m = make<seq_map<std::uint64_t, std::uint64_t, all_alike>>(1 << 20, 1);
+  std::uint64_t n = 0;
+  while (m->insert(n, n) == map_status::done)
+    ++n;
+  std::map<std::uint64_t, unsigned> met;
+  {
+    bool done = false;
+    const at_hooks watch([&](std::string_view name) {
+      if (name == "map.walk" && !std::exchange(done, true)) m->erase(n - 1);
+    });
+    m->for_each([&](std::uint64_t k, std::uint64_t) { ++met[k]; });
+    EXPECT_TRUE(done);
+  }
+  for (std::uint64_t k = 0; k < n - 1; ++k)
+    ASSERT_EQ(met[k], 1u) << k;
+}
+
 TEST(MapGrowth, AnInsertWaitsOnlyForAClaimThatHoldsTheGrowthUpToTheLast) {
   using map_type = seq_map<std::uint64_t, std::uint64_t>;
   auto m = make<map_type>(256, 8);
@@ -476,6 +495,45 @@ TEST(DurableMapGrowth, TakesAKeyForEachCellAndNoMore) {
   EXPECT_FALSE((*d.m)->growing()); // recovery begins with the table it needs
   for (std::uint64_t n = 0; n < 200; ++n)
     ASSERT_EQ((*d.m)->erase(bytes_of(n)), map_status::done);
+}
+
+TEST(DurableMapGrowth, GrowsWhenHalfTheEntriesAreTakenAndNotBefore) {
+  durable_growth d;
+  d.layout.first = 16;
+  d.reopen();
+  unsigned grown = 0;
+  const at_hooks watch([&](std::string_view name) { grown += name == "map.grow"; });
+  for (std::uint64_t n = 0; n < 15; ++n)
+    ASSERT_EQ((*d.m)->insert(bytes_of(n), {}), map_status::done);
+  const std::uint64_t one = 1, other = 100;
+  for (int i = 0; i < 100; ++i) {
+    (*d.m)->upsert(bytes_of(one), bytes_of(other));
+    (*d.m)->insert(bytes_of(one), {});
+    (*d.m)->erase(bytes_of(one));
+    (*d.m)->insert(bytes_of(one), {});
+  }
+  EXPECT_EQ(grown, 0u);
+  d.reopen();
+  ASSERT_EQ((*d.m)->insert(bytes_of(other), {}), map_status::done);
+  EXPECT_EQ(grown, 0u);
+  ASSERT_EQ((*d.m)->insert(bytes_of(other + 1), {}), map_status::done);
+  EXPECT_EQ(grown, 1u);
+}
+
+TEST(DurableMapGrowth, NoChangeMovesMoreThanAFewHomes) {
+  durable_growth d;
+  unsigned moved = 0, most = 0, grown = 0;
+  const at_hooks watch([&](std::string_view name) {
+    moved += name == "map.moved";
+    grown += name == "map.grown";
+  });
+  for (std::uint64_t n = 0; n < 200; ++n) {
+    moved = 0;
+    ASSERT_EQ((*d.m)->insert(bytes_of(n), {}), map_status::done);
+    most = std::max(most, moved);
+  }
+  EXPECT_LE(most, 4u);
+  EXPECT_GE(grown, 7u);
 }
 
 TEST(DurableMapGrowth, ABatchLargerThanTheFirstTableIsPublishedWhole) {
