@@ -211,7 +211,7 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
     value_world w(queue_mode::mpmc);
     if (!w.q->set_mode(1, queue_mode::mpmc)) std::abort();
     w.put(1, 3);
-    w.q->maintain();
+    w.q->maintain(1); // the larger one; the stock stays empty, so that the ring comes back to it
     std::vector<std::uint64_t> slow, fast;
     interleave(s, {[&] {
                      for (const leased& e : w.q.lease(0, 3)) {
