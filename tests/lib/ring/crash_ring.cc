@@ -362,6 +362,15 @@ explorer_options options() {
   return o;
 }
 
+/// For what shows in a few of the states: a seeded bug, a caller's mistake, a call left out.
+explorer_options few_states() {
+  explorer_options o = options();
+  o.print = false;
+  o.states_max = 512;
+  o.second_states_max = 16;
+  return o;
+}
+
 TEST(RingCrash, NothingIsLostTornOrDoubled) {
   for (auto make : fixed) {
     const explorer_report r = explore(make(), options());
@@ -446,8 +455,7 @@ std::string found_by(const std::vector<scenario (*)()>& scenarios, const explore
 }
 
 TEST(RingCrash, SeededBugsAreFound) {
-  explorer_options o = options();
-  o.print = false;
+  const explorer_options o = few_states();
   for (const char* bug : {"ring.uncleared", "ring.attach_undrained", "ring.tag_first",
                           "ring.void_ready", "ring.ack_in_memory", "ring.recover_unread",
                           "ring.recover_unvoided", "ring.counter_from_head"}) {
@@ -458,8 +466,7 @@ TEST(RingCrash, SeededBugsAreFound) {
 }
 
 TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
-  explorer_options o = options();
-  o.print = false;
+  const explorer_options o = few_states();
   for (const char* bug :
        {"ring.append_undrained", "ring.entry_last", "ring.base_head", "ring.append_copies",
         "ring.unlink_leased", "ring.recover_short", "ring.ack_order_of_ring", "ring.mode_undrained",
@@ -471,8 +478,7 @@ TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
 }
 
 TEST(RingCrash, MistakesOfACallerAreFound) {
-  explorer_options o = options();
-  o.print = false;
+  const explorer_options o = few_states();
   const body run = [](crash_world& w) {
     w.publish(1, {0, 1});
     w.publish(2, {0});
@@ -497,10 +503,7 @@ TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/ring/"};
   m.hang_seconds = 1500;          // a slow machine is none
-  explorer_options o = options(); // what a missing call does shows in a few of the states
-  o.print = false;
-  o.states_max = 512;
-  o.second_states_max = 16;
+  const explorer_options o = few_states();
   std::vector<scenario> scenarios;
   for (const auto* list : {&growing, &fixed})
     for (auto make : *list)
