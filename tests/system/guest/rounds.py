@@ -33,7 +33,7 @@ class Place:
             f"start_broker {self.number} {self.name} {env}dpdk-chainring --lcores {self.lcores} {EAL} "
             f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
             f"--region {self.region} --size 40M --journal-size 8M "
-            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 16384 --max-sessions 256 "
+            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
             f"--max-subscriptions 256 --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
