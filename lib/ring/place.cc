@@ -2,8 +2,10 @@
 // Producers: slots are placed between rte_ring's start and finish, one ring at a time, nothing held
 // across a drain.
 //
-// Edges and crash windows: see ring.cc. Here [A2], [A5 -> A6], [R1], [N1], [N2], [D1], [P1], [P3],
-// [P14], [P16].
+// Edges and crash windows: see ring.cc. Here [A2], [A5 -> A6], [R1], [K2], [N1], [N2], [D1], [P1],
+// [P3], [P14], [P16].
+#include <algorithm>
+
 #include "base/hook.h"
 #include "ring/queue_state.h"
 #include "ring/ring.h"
@@ -27,26 +29,60 @@ inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t
   }
 }
 
+/// [A6] full fence between rte_ring's start and the look at the ring's owner; pairs with the one in
+/// close(). On x86 start's locked exchange is one.
+inline void fence_behind_start() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [A6]
+#else
+  std::atomic_thread_fence(std::memory_order_seq_cst); // [A6]
+#endif
+}
+
 } // namespace
 
 template <bool all>
 place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
                               const std::uint64_t* words, std::uint32_t n,
                               placement& out) noexcept {
-  ring_state* const r = ring_of(queue);
-  if (r == nullptr) [[unlikely]]
-    return place_status::no_ring;
+  queue_state& q = at(queue);
+  state& s = *state_;
+  const inside here(s.grace); // the ring stays a ring until its placement is finished
+  ring_state* r = nullptr;
   rte_ring_zc_data at;
-  unsigned room = 0;
-  const unsigned got =
-      all ? rte_ring_enqueue_zc_bulk_elem_start(r->ring, sizeof(ring_slot), n, &at, &room)
-          : rte_ring_enqueue_zc_burst_elem_start(r->ring, sizeof(ring_slot), n, &at, &room);
-  // [A6] behind start: pairs with [A5]. What start took is given back untouched.
-  //      Without it slots are placed in a ring that another queue has, or none.
-  const std::uint64_t now = r->owner.load(std::memory_order_relaxed); // [A6]
-  if (((now ^ owner) & owner_mask) != 0) [[unlikely]] {
+  unsigned room = 0, got = 0;
+  for (;;) {
+    r = ring_of(queue);
+    if (r == nullptr) [[unlikely]]
+      return place_status::no_ring;
+    hook_point("ring.place.chosen");
+    got = all ? rte_ring_enqueue_zc_bulk_elem_start(r->ring, sizeof(ring_slot), n, &at, &room)
+              : rte_ring_enqueue_zc_burst_elem_start(r->ring, sizeof(ring_slot), n, &at, &room);
+    fence_behind_start();
+    // [A6] behind start: pairs with [A5]. What start took is given back untouched.
+    //      Without it slots are placed in a ring that has ended, or is another queue's.
+    const std::uint64_t now = r->owner.load(std::memory_order_relaxed); // [A6]
+    if (((now ^ owner) & owner_mask) == 0 || seeded_bug("ring.closed_unchecked")) [[likely]]
+      break;
     if (got != 0) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
-    return ((now ^ owner) & owner_queue_mask) != 0 ? place_status::closed : place_status::changed;
+    if (((now ^ owner) & owner_queue_mask) == 0) return place_status::changed;
+    if (ring_of(queue) == r) return place_status::closed;
+    // It has a successor: there it goes on.
+  }
+  // With older rings about, the limit is on all together. The head only rises: never too many.
+  if (const ring_state* first = q.first.load(std::memory_order_acquire); // [A2] pairs with [A1]
+      first != r && got != 0) [[unlikely]] {
+    const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [N1] owned
+                                first->head.load(std::memory_order_relaxed); // [K2] only rises
+    const std::uint64_t most = std::max(s.capacity_max, r->capacity);
+    const auto left = static_cast<std::uint32_t>(depth < most ? most - depth : 0);
+    if (got > left) {
+      got = all ? 0 : left;
+      if (got == 0) {
+        rte_ring_enqueue_zc_elem_finish(r->ring, 0);
+        return place_status::full;
+      }
+    }
   }
   if (got == 0) [[unlikely]] { // nothing was started: no finish, which would be another producer's
     hook_point("ring.place.full");
@@ -76,10 +112,15 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
   });
   r->next.store(last + got, std::memory_order_relaxed); // [N1] before finish, which releases it
   const std::uint32_t depth = r->capacity - room;
-  if (depth > r->high_water.load(std::memory_order_relaxed)) // [N1] owned until finish
-    r->high_water.store(depth, std::memory_order_relaxed);   // [N1] owned until finish
-  rte_ring_enqueue_zc_elem_finish(r->ring, got);             // [R3]
+  bool wants = false;
+  if (depth > r->high_water.load(std::memory_order_relaxed)) { // [N1] owned until finish
+    r->high_water.store(depth, std::memory_order_relaxed);     // [N1] owned until finish
+    wants = r->prepare_at != 0 && depth >= r->prepare_at;
+  }
+  rte_ring_enqueue_zc_elem_finish(r->ring, got); // [R3]
   out = {r, last + 1, got};
+  if (wants) [[unlikely]]
+    want_larger(queue);
   return place_status::placed;
 }
 
@@ -121,6 +162,7 @@ std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std
 }
 
 void queue_table::flush_placed(const placement& p) noexcept {
+  if (p.count == 0) return;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
                  // [P1] before [P2]: the slots, before the publication that makes them valid.
@@ -136,14 +178,15 @@ void queue_table::ready(const placement& p) noexcept {
                  std::uint32_t mark = mark_of(ticket, mark_state::ready);
                  // [R1] release: pairs with the acquire [R2] in lease(). After the last one the
                  //      ring may go: nothing here touches it then.
-                 for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_state_bits)
+                 for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_ticket_shift)
                    marks[i].store(mark, std::memory_order_release); // [R1] [P3]
                });
 }
 
-void queue_table::void_placed(const placement& p) noexcept {
+void queue_table::void_placed(placement& p) noexcept {
   tally(state_->voided, std::uint64_t{p.count});
   if (seeded_bug("ring.void_ready")) return ready(p);
+  if (p.count == 0) return;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
                  // [P16] nothing waits for it: the message was never published.
@@ -159,14 +202,29 @@ void queue_table::void_placed(const placement& p) noexcept {
                    marks[i].store(mark_of(ticket + i, mark_state::done),
                                   std::memory_order_release); // [R1] pairs with [R2]
                });
+  p.count = 0; // the ring may go
 }
 
 std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
-  const ring_state* r = ring_of(queue);
-  if (r == nullptr) return state_->ring_capacity;
-  const std::uint64_t head = r->head.load(std::memory_order_relaxed);        // [K2] an estimate
-  const std::uint64_t used = r->next.load(std::memory_order_relaxed) - head; // [N2]
-  return used < r->capacity ? r->capacity - static_cast<std::uint32_t>(used) : 0;
+  const state& s = *state_;
+  const inside here(state_->grace);
+  const ring_state* const first = first_of(queue);
+  const ring_state* const r = ring_of(queue);
+  if (first == nullptr || r == nullptr) return s.ring_capacity;
+  const std::uint64_t head = first->head.load(std::memory_order_relaxed); // [K2] an estimate
+  const std::uint64_t tail = r->next.load(std::memory_order_relaxed);     // [N2]
+  const std::uint64_t own = std::max(head, r->base);
+  const std::uint64_t here_used = tail > own ? tail - own : 0;
+  const auto here_left =
+      static_cast<std::uint32_t>(here_used < r->capacity ? r->capacity - here_used : 0);
+  const std::uint64_t most = std::max(s.capacity_max, r->capacity);
+  const std::uint64_t used = tail > head ? tail - head : 0;
+  const auto left = static_cast<std::uint32_t>(used < most ? most - used : 0);
+  if (r->capacity >= s.capacity_max) return std::min(here_left, left);
+  const queue_commit c = queue_commit::unpack(
+      std::atomic_ref(records_[queue].commit).load(std::memory_order_relaxed)); // [A7] an estimate
+  const std::uint32_t larger = s.grown_from(r->capacity, c.count);
+  return std::min(c.count < queue_rings_max ? std::max(here_left, larger) : here_left, left);
 }
 
 queue_overflow queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {

@@ -15,6 +15,7 @@
 #include "base/cacheline.h"
 #include "base/idle.h"
 #include "base/lazy_array.h"
+#include "ring/grace.h"
 #include "ring/ring.h"
 
 namespace chainring::detail {
@@ -31,16 +32,36 @@ enum class mark_state : std::uint32_t {
   returned = 3, ///< leased and given back
   hole = 4,     ///< found by recovery with nothing to deliver: counts as no reference
 };
-inline constexpr unsigned mark_state_bits = 3;
 
-/// The ticket's low 29 bits and the state. A slot's mark is stored at least once a lap, so 29 bits
+/// A mark: state in bits 0..2, the lease's generation in 3..6 (how often the entry was given back,
+/// modulo 16), the ticket's low 25 bits in 7..31.
+/// A slot's mark is stored at least once a lap and a ring has at most 2^24 slots, so that 25 bits
 /// tell its tickets apart.
-constexpr std::uint32_t mark_of(std::uint64_t ticket, mark_state s) noexcept {
-  return static_cast<std::uint32_t>(ticket << mark_state_bits) | static_cast<std::uint32_t>(s);
+inline constexpr unsigned mark_generation_shift = 3;
+inline constexpr std::uint32_t mark_generation_max = 15;
+inline constexpr unsigned mark_ticket_shift = 7;
+static_assert(mark_ticket_shift + ring_log2_max + 1 <= 32);
+
+constexpr std::uint32_t mark_of(std::uint64_t ticket, mark_state s,
+                                std::uint32_t generation = 0) noexcept {
+  return static_cast<std::uint32_t>(ticket << mark_ticket_shift) |
+         generation << mark_generation_shift | static_cast<std::uint32_t>(s);
 }
 constexpr mark_state state_of(std::uint32_t mark, std::uint64_t ticket) noexcept {
   const std::uint32_t s = mark ^ mark_of(ticket, mark_state::unready);
-  return s >> mark_state_bits == 0 ? static_cast<mark_state>(s) : mark_state::unready;
+  return s >> mark_ticket_shift == 0 ? static_cast<mark_state>(s & 7) : mark_state::unready;
+}
+constexpr std::uint32_t generation_of(std::uint32_t mark) noexcept {
+  return mark >> mark_generation_shift & mark_generation_max;
+}
+/// The same ticket and generation in another state.
+constexpr std::uint32_t mark_as(std::uint32_t mark, mark_state s) noexcept {
+  return (mark & ~std::uint32_t{7}) | static_cast<std::uint32_t>(s);
+}
+/// The same ticket in another state, of the next lease: who has the one before has none.
+constexpr std::uint32_t mark_given_back(std::uint64_t ticket, std::uint32_t mark,
+                                        mark_state s) noexcept {
+  return mark_of(ticket, s, (generation_of(mark) + 1) & mark_generation_max);
 }
 constexpr bool is_over(mark_state s) noexcept {
   return s == mark_state::done || s == mark_state::hole;
@@ -51,10 +72,23 @@ constexpr std::uint64_t owner_of(std::uint32_t queue, std::uint32_t incarnation)
   return std::uint64_t{queue} << 32 | incarnation;
 }
 inline constexpr std::uint64_t owner_queue_mask = ~std::uint64_t{0} << 32;
+/// Closed: nothing is placed in it.
 inline constexpr std::uint64_t owner_none = ~std::uint64_t{0};
 
-/// A ring. Its memory, here and in the region, stays a ring as long as the table lives: a producer
-/// that still has the address of one that is no longer its queue's finds that out from `owner`.
+inline constexpr std::uint64_t no_deadline = ~std::uint64_t{0};
+
+/// Of a slot in a table of timed leases: when the lease ends, and which one. In front of a ring's
+/// slots' stands one more, whose `until` is not above any of them that counts.
+struct lease_time {
+  std::atomic<std::uint64_t> whose; ///< ticket in bits 0..55, generation in 56..59; 0: nobody's
+  std::atomic<std::uint64_t> until; ///< deadline in the caller's unit
+};
+constexpr std::uint64_t lease_name(std::uint64_t ticket, std::uint32_t generation) noexcept {
+  return ticket | std::uint64_t{generation} << 56;
+}
+
+/// A ring. Out of its queue it stays a ring until its grace period is over: a producer that still
+/// has the address finds `owner` changed, a consumer finds everything in it over.
 struct alignas(cacheline_size) ring_state {
   // Constant while a queue has it.
   rte_ring* ring = nullptr;
@@ -65,11 +99,14 @@ struct alignas(cacheline_size) ring_state {
   std::uint32_t mask = 0;
   std::uint32_t capacity = 0;
   std::atomic<std::uint64_t> owner{owner_none};
-  queue_mode mode = queue_mode::mpsc;
+  queue_mode mode = queue_mode::mpsc; ///< changes when nothing else happens
+  bool own_marks = false;             ///< allocated for it alone
 
   // The producers', between rte_ring's start and finish.
   alignas(cacheline_size) std::atomic<std::uint64_t> next{0}; ///< last ticket given
   std::atomic<std::uint32_t> high_water{0};
+  std::uint32_t prepare_at = 0; ///< the depth at which its successor is asked for; 0: never
+  chain blocks;                 ///< constant
 
   // The consumer's.
   alignas(cacheline_size) std::atomic<std::uint64_t> cursor{0}; ///< last ticket leased
@@ -78,39 +115,67 @@ struct alignas(cacheline_size) ring_state {
   std::uint64_t release_to = 0;        ///< what the releaser has stored
   std::uint64_t delivered = 0;         ///< tickets to here may have been delivered earlier
   std::atomic<std::uint32_t> returned{0};
-  std::atomic<bool> releasing{false};
-  chain blocks;
+  std::atomic<bool> releasing{false}; ///< of the queue's oldest ring: the releaser's lock
+  std::uint8_t unlinked = 0;          ///< rings, from this one on, that the releaser has unlinked
+  /// The ring that follows, once slots may be placed in it: then this one ends at its base.
+  std::atomic<ring_state*> successor{nullptr};
+  lease_time* times = nullptr; ///< constant; null: leases have no time limit
 
   [[nodiscard]] std::uint32_t index_of(std::uint64_t ticket) const noexcept {
     return static_cast<std::uint32_t>(ticket - 1 - base) & mask;
   }
   [[nodiscard]] std::uint32_t size() const noexcept { return mask + 1; }
+  [[nodiscard]] lease_time& time_of(std::uint64_t ticket) const noexcept {
+    return times[1 + index_of(ticket)];
+  }
+  [[nodiscard]] std::atomic<std::uint64_t>& earliest() const noexcept { return times[0].until; }
   /// The last ticket that producers have finished placing, seen from a consumer at `cursor`.
   [[nodiscard]] std::uint64_t tail(std::uint64_t at) const noexcept {
     // [R4] acquire: pairs with the release [R3] in rte_ring's finish.
     //      Without it a slot's mark could be read before the slot is placed.
-    const std::uint32_t position = __atomic_load_n(&ring->prod.tail, __ATOMIC_ACQUIRE);
+    const std::uint32_t position = __atomic_load_n(&ring->prod.tail, __ATOMIC_ACQUIRE); // [R4]
     return at + static_cast<std::uint32_t>(position - static_cast<std::uint32_t>(at - origin));
+  }
+  /// The ring that tickets go on in, or null.
+  [[nodiscard]] ring_state* following() const noexcept {
+    // [A10] acquire: pairs with the release [A9] in attached().
+    //      Without it the successor's fields are read before they are set.
+    return successor.load(std::memory_order_acquire); // [A10]
   }
 };
 static_assert(sizeof(ring_state) == 3 * cacheline_size);
 
+/// What a ring has in DRAM beside its state.
+struct ring_arrays {
+  std::atomic<std::uint32_t>* marks = nullptr;
+  lease_time* times = nullptr;
+  bool own_marks = false;
+};
+
 enum class link_state : std::uint8_t {
   idle,
-  linking,    ///< between prepare() and attached(), by one thread
+  claimed,    ///< for a moment: a ring is being prepared for it, or its mode changed
+  linking,    ///< between prepare() or grow() and attached(), by one thread
   restarting, ///< between restart() and restarted()
 };
 
+inline constexpr std::uint32_t no_queue = UINT32_MAX;
+
 struct alignas(cacheline_size) queue_state {
-  std::atomic<ring_state*> ring{nullptr};
-  ring_state* pending = nullptr; ///< linked, not yet attached
+  std::atomic<ring_state*> ring{nullptr};  ///< the newest: where producers place
+  std::atomic<ring_state*> first{nullptr}; ///< the oldest: where consumers begin
+  /// Whoever has claimed the link: a ring prepared for an append; while linking, the one linked.
+  ring_state* spare = nullptr;
   std::uint64_t rest_ticket = 0; ///< where tickets go on when there is no ring
   std::atomic<link_state> link{link_state::idle};
   std::atomic<bool> damaged{false};
-  queue_mode mode = queue_mode::mpsc;
+  std::atomic<bool> wanting{false}; ///< in the list of queues that want a larger ring
+  std::atomic<queue_mode> mode{queue_mode::mpsc};
+  std::uint8_t quiet = 0; ///< claimed: visits at which it was nearly empty
   std::atomic<std::uint32_t> drop_requests{0};
   std::atomic<std::uint32_t> refused{0};
   std::atomic<std::uint32_t> dropped_newest{0}, dropped_oldest{0};
+  std::uint32_t next_wanting = no_queue; ///< under the list lock
 };
 static_assert(sizeof(queue_state) == cacheline_size);
 
@@ -128,7 +193,7 @@ class list_lock {
   void lock() noexcept {
     idle_policy wait;
     // [S1] acquire: pairs with the release [S2]. Without it a list is seen as it was before.
-    while (taken_.exchange(true, std::memory_order_acquire))
+    while (taken_.exchange(true, std::memory_order_acquire)) // [S1]
       wait.idle();
   }
   void unlock() noexcept {
@@ -139,34 +204,87 @@ class list_lock {
   std::atomic<bool> taken_{false};
 };
 
+/// A ring out of its queue.
+struct retired_ring {
+  ring_state* ring;
+  std::uint64_t stamp;
+};
+
 } // namespace chainring::detail
 
 namespace chainring {
 
 struct queue_table::state {
   queue_table_options options;
-  unsigned log2_slots = 0;         ///< of a new ring
-  std::uint32_t ring_capacity = 0; ///< of a new ring
-  std::uint32_t ring_blocks = 0;
+  unsigned log2_slots = 0;         ///< of a queue's first ring
+  std::uint32_t ring_capacity = 0; ///< of a queue's first ring
+  std::uint32_t ring_blocks = 0;   ///< of a queue's first ring
+  std::uint32_t capacity_max = 0;  ///< of a queue; ring_capacity: rings do not grow
 
   detail::lazy_array<detail::queue_state> queues;
   detail::lazy_array<detail::ring_state> rings;
   detail::lazy_array<std::atomic<std::uint32_t>> marks; ///< (1 << log2_slots) a ring
   std::uint64_t rings_max = 0;
-  std::vector<std::unique_ptr<std::atomic<std::uint32_t>[]>> odd_marks; ///< rings of other sizes
+  detail::grace_periods grace;
 
-  std::uint64_t changed = 0; ///< bytes that recovery has flushed since its last drain
+  std::uint64_t changed = 0;        ///< bytes that recovery has flushed since its last drain
+  std::atomic<std::uint32_t> at{0}; ///< the queue that maintain() looks at next
 
-  detail::list_lock lock; ///< guards the three below
+  detail::list_lock lock; ///< guards the rest, but for the counters
   std::uint64_t rings_used = 0;
-  std::vector<detail::ring_state*> stock; ///< cleared and drained: ready to be linked
-  std::vector<detail::ring_state*> dirty; ///< to be cleared
+  std::uint64_t rings_live = 0;            ///< of them, those that have blocks
+  std::uint64_t blocks_live = 0;           ///< blocks they have
+  std::vector<detail::ring_state*> stock;  ///< cleared and drained: ready to be linked
+  std::vector<detail::ring_state*> dirty;  ///< to be cleared
+  std::vector<detail::ring_state*> unused; ///< states without blocks
+  std::vector<detail::retired_ring> retired;
+  std::uint32_t wanting_first = detail::no_queue; ///< a list through next_wanting
 
   std::atomic<std::uint64_t> refused_ring{0}, refused{0}, dropped_newest{0}, dropped_oldest{0},
-      voided{0};
+      voided{0}, grown{0}, shrunk{0};
+
+  /// For the state `r`, all zero; its own where the ring is not of the usual size. False: no
+  /// memory.
+  [[nodiscard]] bool take_arrays(const detail::ring_state& r, unsigned log2,
+                                 detail::ring_arrays& out) const noexcept;
+
+  /// Slots of a ring that holds `capacity`.
+  [[nodiscard]] static unsigned log2_for(std::uint32_t capacity) noexcept {
+    return std::max(static_cast<unsigned>(std::bit_width(capacity)), ring_log2_min);
+  }
+  /// What a ring found on media may hold.
+  [[nodiscard]] std::uint32_t capacity_of(unsigned log2) const noexcept {
+    if (log2 == log2_slots) return ring_capacity;
+    return log2_for(capacity_max) == log2 ? capacity_max : (1u << log2) - 1;
+  }
+  /// What the ring that follows one of `capacity` may hold, in a queue of `rings`; `capacity` at
+  /// the limit. The last ring a queue can have is as large as it may become, whatever is left in
+  /// those before: a queue that nobody consumes can be filled to its limit.
+  [[nodiscard]] std::uint32_t grown_from(std::uint32_t capacity, unsigned rings) const noexcept {
+    if (capacity >= capacity_max) return capacity;
+    return rings + 1 >= queue_rings_max ? capacity_max : std::min(2 * capacity + 1, capacity_max);
+  }
 };
 
 namespace detail {
+
+/// A slot's word, by whoever has seen its mark.
+[[nodiscard]] inline std::uint64_t word_of(const std::uint64_t& word) noexcept {
+  // [R2] relaxed: the mark's acquire came before; changed only by this entry's holder.
+  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_relaxed); // [R2]
+}
+inline constexpr std::uint64_t redelivered_bit = std::uint64_t{1} << 63;
+/// A slot's tag as it is handed out.
+[[nodiscard]] constexpr std::uint64_t handed_out(std::uint64_t tag, std::uint32_t mark,
+                                                 bool again) noexcept {
+  return tag | std::uint64_t{generation_of(mark)} << 59 | (again ? redelivered_bit : 0);
+}
+static_assert(slot_state_last < 8, "three bits beside the lease's generation");
+inline constexpr std::uint32_t any_generation = ~std::uint32_t{0};
+[[nodiscard]] inline bool may_be_delivered(std::uint64_t tag, std::uint64_t ticket) noexcept {
+  const slot_tag t = slot_tag::unpack(tag);
+  return t.ticket == ticket && (t.state == slot_state::queued || t.state == slot_state::pubrec);
+}
 
 /// Blocks of a ring's chain.
 [[nodiscard]] inline std::uint64_t ring_blocks(const block_store& blocks, unsigned log2) noexcept {
@@ -174,13 +292,17 @@ namespace detail {
 }
 /// Points a ring state at its chain and makes the rte_ring in it anew, empty at position 0.
 void make_ring(ring_state& r, media& on, const block_store& blocks, const chain& at, unsigned log2,
-               std::uint32_t capacity, std::atomic<std::uint32_t>* marks) noexcept;
-/// Moves an empty ring's position on by `n`, through rte_ring's own calls.
-void move_positions(ring_state& r, std::uint32_t n) noexcept;
+               std::uint32_t capacity, const ring_arrays& arrays) noexcept;
+/// Frees what is the ring's own.
+void free_arrays(ring_state& r) noexcept;
 /// Sets an empty ring up for tickets behind `from`, in slots counted from `base`.
 void set_base(ring_state& r, std::uint64_t base, std::uint64_t from, queue_mode mode) noexcept;
+/// How rte_ring's consumer side synchronises. Nobody is in it.
+void set_sync(ring_state& r, queue_mode mode) noexcept;
 /// The prefix of what is done with grows as far as it goes.
 void advance(ring_state& r) noexcept;
+/// Takes the tickets behind the head up to `to` out of rte_ring.
+void dequeue(ring_state& r, std::uint64_t to) noexcept;
 
 } // namespace detail
 } // namespace chainring

@@ -24,15 +24,18 @@ bool expected(const record_facts& f) noexcept {
   return commit_ok(f) && (!f.expected || *f.expected == f.commit().incarnation);
 }
 bool rings_ok(const record_facts& f) noexcept {
-  std::uint64_t before = 0;
+  std::uint64_t before = 0, reach = ticket_max;
   for (unsigned k = 0; k < f.commit().count; ++k) {
     const queue_base b = queue_base::unpack(f.ring(k).base);
     const chain c{static_cast<std::uint32_t>(f.ring(k).chain),
                   static_cast<std::uint32_t>(f.ring(k).chain >> 32)};
     if (b.log2_slots < ring_log2_min || b.log2_slots > ring_log2_max || b.ticket < before ||
-        !f.blocks->valid(c) || c.blocks != ring_blocks(*f.blocks, b.log2_slots))
+        b.ticket > reach || !f.blocks->valid(c) || c.blocks != ring_blocks(*f.blocks, b.log2_slots))
       return false;
     before = b.ticket;
+    // A ring held what came before its successor: one entry fewer than it has slots, at most.
+    const std::uint64_t from = std::max(f.record.head, b.ticket);
+    reach = from + (std::uint64_t{1} << b.log2_slots) - 1;
   }
   return true;
 }
@@ -60,8 +63,8 @@ constexpr record_row records[] = {
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count == 1 && rings_ok(f);
      }},
-    // The format allows them; this version neither makes nor serves them.
-    {record_case::several_rings, "it has several rings, which this version cannot serve",
+    // An append came before the release that would have unlinked the older ones.
+    {record_case::several_rings, "it has several rings",
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count > 1 && rings_ok(f);
      }},

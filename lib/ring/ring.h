@@ -38,6 +38,22 @@
 /// **One burst of one producer in a value queue**: enqueue_burst, flush_placed, drain, ready: one
 /// drain. Each value is durable by itself.
 ///
+/// **Growth.** Where options.capacity_max allows it, a queue whose ring is three quarters full is
+/// noted, and maintain() prepares a ring of twice the size (the third of a queue: of the largest).
+/// When place() then says `full`, grow() closes the full ring and stores the link of the prepared
+/// one, which takes one drain, as a first ring does:
+/// ```
+/// if (queues.place(q, refs, p) == place_status::full)
+///   if (queues.grow(q, n) == prepare_status::linking) {
+///     queues.flush_link(q);                              media.drain();    // [P7 < P8]
+///     queues.attached(q);                                // and place() again
+///   }
+/// ```
+/// Consumers go through the rings in order and see no seam: tickets, leases and packet ids run on.
+/// A ring is taken out of the queue with the release that empties it, and reused when no thread can
+/// have it in hand any more. A queue that has been nearly empty gets a smaller ring in the same
+/// way.
+///
 /// **Tickets** number a queue's slots from 1, never reused in one incarnation, never reordered; a
 /// restart() goes on where it was. Consumers go in ticket order up to the first slot that is not
 /// ready.
@@ -51,7 +67,9 @@
 /// placements are the caller's contract and asserted.
 ///
 /// **Memory**: 64 bytes on media and 64 in DRAM a queue. A queue has no ring until its first
-/// message; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 * slots of DRAM.
+/// message, and up to three; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 *
+/// slots of DRAM (20 * slots with timed leases). Some first rings are kept for other queues, the
+/// rest go back to the block store.
 ///
 /// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
 /// out of service until restart(), and the rest is served.
@@ -75,6 +93,7 @@ namespace chainring {
 namespace detail {
 struct queue_state;
 struct ring_state;
+class inside;
 } // namespace detail
 
 /// How a message is to be delivered from this place: QoS in bits 0..1, retain in bit 2, the
@@ -115,12 +134,16 @@ static_assert(sizeof(slot_ref) == 8);
 /// What lease() hands out.
 struct leased {
   slot_ref ref;
-  std::uint64_t tag = 0; ///< slot_tag, bit 63: redelivered
+  std::uint64_t tag = 0; ///< slot_tag; bits 59..62: which lease of the entry, 63: redelivered
 
   [[nodiscard]] constexpr std::uint64_t ticket() const noexcept { return tag & ticket_max; }
   /// queued; or pubrec: the client has it, PUBREL is what it waits for.
   [[nodiscard]] constexpr slot_state state() const noexcept {
-    return static_cast<slot_state>(tag >> 56 & 0x7f);
+    return static_cast<slot_state>(tag >> 56 & 7);
+  }
+  /// How often the entry was given back before, in this life, modulo 16.
+  [[nodiscard]] constexpr std::uint32_t generation() const noexcept {
+    return static_cast<std::uint32_t>(tag >> 59 & 15);
   }
   /// It may have been delivered before, in this life or an earlier one.
   [[nodiscard]] constexpr bool redelivered() const noexcept { return tag >> 63 != 0; }
@@ -138,18 +161,19 @@ struct placement {
 };
 
 enum class prepare_status : std::uint8_t {
-  ready,   ///< place() will find a ring
+  ready,   ///< place() will find a ring; grow(): there is room, place() again
   linking, ///< this call stored the link: flush_link(), any drain of this thread, then attached()
   wait,    ///< another thread is about it, or a restart() is under way: try in a later burst
-  refused, ///< no ring in stock (see refill()), or the queue is damaged
+  refused, ///< no ring in stock (see refill()), or the queue is damaged; grow(): see overflow()
+  unprepared, ///< grow(): its larger ring is not prepared yet: maintain(), or grow_now()
 };
 
 enum class place_status : std::uint8_t {
   placed,
-  full,      ///< see overflow()
+  full,      ///< see grow(), and then overflow()
   no_ring,   ///< prepare() first
   changed,   ///< the queue is not in the incarnation that was asked for
-  closed,    ///< a restart() is under way: set the message aside
+  closed,    ///< a restart(), or another thread's grow(), is under way: set the message aside
   exhausted, ///< the last ticket has been given: nothing more, ever
 };
 
@@ -183,11 +207,16 @@ struct queue_table_options {
   std::uint32_t slots = 1024;
   /// Exactly this many in use (then `slots` is derived); 0: off.
   std::uint32_t capacity = 0;
-  /// Most rings at one time; 0: one for each queue.
+  /// Most slots in use in one queue, in all its rings together: rings grow up to it. 0: they do
+  /// not.
+  std::uint32_t capacity_max = 0;
+  /// Most rings at one time; 0: one for each queue, four where they grow.
   std::uint32_t rings_max = 0;
   /// Rings kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
   queue_overflow overflow = queue_overflow::reject;
+  /// Leases may have deadlines: 16 bytes more of DRAM a slot.
+  bool timed_leases = false;
 };
 
 /// Of one queue; each number is right at some moment of the call.
@@ -195,9 +224,10 @@ struct queue_statistics {
   std::uint32_t incarnation = 0;
   queue_mode mode = queue_mode::mpsc;
   bool damaged = false;
-  std::uint32_t capacity = 0;   ///< slots; 0: no ring yet
-  std::uint32_t depth = 0;      ///< slots in use
-  std::uint32_t high_water = 0; ///< largest depth of this ring in this life
+  std::uint32_t rings = 0;
+  std::uint32_t capacity = 0;   ///< slots of the newest ring; 0: no ring yet
+  std::uint32_t depth = 0;      ///< slots in use, in all rings
+  std::uint32_t high_water = 0; ///< largest depth of the newest ring in this life
   std::uint64_t head = 0;       ///< last ticket released
   std::uint64_t tail = 0;       ///< last ticket placed
   std::uint64_t leased = 0;     ///< last ticket leased
@@ -207,9 +237,12 @@ struct queue_statistics {
 /// Of the table.
 struct queue_table_statistics {
   std::uint64_t queues = 0, rings = 0, rings_in_stock = 0, rings_max = 0;
+  std::uint64_t rings_retired = 0;     ///< out of their queue, maybe still in some thread's hands
+  std::uint64_t ring_blocks = 0;       ///< of the block store, in all rings
+  std::uint64_t grown = 0, shrunk = 0; ///< appends
   std::uint64_t damaged = 0;
   std::uint64_t refused = 0;      ///< place() found no room
-  std::uint64_t refused_ring = 0; ///< prepare() found no ring
+  std::uint64_t refused_ring = 0; ///< prepare() found no ring, maintain() no room for one
   std::uint64_t dropped_newest = 0, dropped_oldest = 0, voided = 0;
 };
 
@@ -255,6 +288,15 @@ class queue_table {
   /// path. ready, wait or refused.
   [[nodiscard]] prepare_status prepare_now(std::uint32_t queue) noexcept;
 
+  /// After place() found the queue full for `n` slots: closes its ring and stores the link of the
+  /// larger one prepared for it. Between this and attached() nobody places anything in the queue.
+  /// `refused`: it is at its limit (capacity_max, three rings, no larger ring to be had): the
+  /// policy applies. Waits for placements that other threads are in the middle of storing.
+  [[nodiscard]] prepare_status grow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  /// The same at once, preparing the ring where that has not been done, with drains of its own. Not
+  /// the data path. ready, wait or refused.
+  [[nodiscard]] prepare_status grow_now(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+
   /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
   /// each.
   [[nodiscard]] place_status place(std::uint32_t queue, std::span<const slot_ref> refs,
@@ -270,10 +312,10 @@ class queue_table {
   void flush_placed(const placement& p) noexcept;
   /// After the drain of the messages' publication: consumers may have them.
   void ready(const placement& p) noexcept;
-  /// For a message that will not be published: the slots say void. Stores only; flush_placed() and
-  /// the next drain make it durable, but nothing waits for that: a slot whose message was never
-  /// published is void already. Consumers pass over it.
-  void void_placed(const placement& p) noexcept;
+  /// For a message that will not be published: consumers pass over its slots. Nothing needs to be
+  /// flushed: a slot whose message was never published is void after a crash. `p` is empty
+  /// afterwards: its ring may go.
+  void void_placed(placement& p) noexcept;
   /// place_burst() and place() for value queues: each value is durable on its own after one
   /// flush_placed() and drain, then ready(). Returns how many were enqueued.
   [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
@@ -282,7 +324,7 @@ class queue_table {
   [[nodiscard]] std::uint32_t
   enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values, placement& out) noexcept;
 
-  /// Slots that can be placed now: capacity where there is no ring yet.
+  /// Slots that can be placed now, or after grow(): capacity where there is no ring yet.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
   /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
   /// asks the consumer for room.
@@ -295,8 +337,22 @@ class queue_table {
   /// Hands out entries in ticket order and returns how many: those returned by nack() first, then
   /// the next ready ones. In mpsc mode leases span fewer than packet_id_count tickets.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
+  /// The same until `deadline`, in whatever unit the caller's clock has: expire() then gives back
+  /// what has not been acknowledged. In a table of timed_leases. UINT64_MAX: no deadline.
+  [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out,
+                                    std::uint64_t deadline) noexcept;
+  /// Gives back, as nack() does, up to `n_max` entries whose lease's deadline is at or before
+  /// `now`, and returns how many. A look at a few words where none is; else at all that is leased.
+  /// Reads no clock. Their holders' ack() by lease is ignored from here on.
+  std::uint32_t expire(std::uint32_t queue, std::uint64_t now,
+                       std::uint32_t n_max = UINT32_MAX) noexcept;
+  /// No lease ends before that; UINT64_MAX: none has a deadline.
+  [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
   /// The entry is done with. Durable after release(), or flush_slot() where `marked`, and a drain.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  /// Only where that very lease still is the entry's: where entries can go to another consumer, one
+  /// that is late does not end the other's.
+  ack_status ack(std::uint32_t queue, const leased& by) noexcept;
   /// ack() of every entry leased up to and with `ticket`, mpsc mode: returns how many tickets that
   /// were (void ones too).
   std::uint32_t ack_through(std::uint32_t queue, std::uint64_t ticket) noexcept;
@@ -306,6 +362,7 @@ class queue_table {
   void flush_slot(std::uint32_t queue, std::uint64_t ticket) noexcept;
   /// Gives a lease back: the next lease() hands the entry out again. False: not leased now.
   bool nack(std::uint32_t queue, std::uint64_t ticket) noexcept;
+  bool nack(std::uint32_t queue, const leased& by) noexcept;
   /// Gives all leases back, as after a reconnect: the next lease() starts behind the last ticket
   /// acknowledged in order, and leaves out what was acknowledged since.
   void rewind(std::uint32_t queue) noexcept;
@@ -329,7 +386,9 @@ class queue_table {
   // --- control ----------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t incarnation(std::uint32_t queue) const noexcept;
-  /// Chosen before the queue's first message, or after restarted(). False: it has a ring.
+  /// Durable when it returns true; drains. The queue is quiescent: no consumer call meanwhile, and
+  /// false where entries are leased, a release or restart is open, or a ring is being linked.
+  /// Entries may be queued, and placed meanwhile.
   [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
   /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more.
   /// By the consumer. The contents' references are dropped in restarted().
@@ -339,6 +398,13 @@ class queue_table {
   /// Fills the stock up, by at most `rings_max`: allocates, clears, flushes and drains. Returns how
   /// many were added. Any thread; a few microseconds a ring. Call it when idle.
   std::uint32_t refill(std::uint32_t rings_max = UINT32_MAX) noexcept;
+
+  /// What is done at leisure, at most `work` pieces of it: rings that nobody can have in hand any
+  /// more are given back, queues that are three quarters full get their larger ring prepared, the
+  /// stock is refilled, and queues that were nearly empty at several visits get a smaller ring.
+  /// Returns how many pieces were done. Any thread; allocates and drains: when idle, or now and
+  /// then.
+  std::uint32_t maintain(std::uint32_t work = UINT32_MAX) noexcept;
 
   [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
   [[nodiscard]] queue_statistics statistics(std::uint32_t queue) const noexcept;
@@ -372,18 +438,44 @@ class queue_table {
                    const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
   [[nodiscard]] detail::queue_state& at(std::uint32_t queue) const noexcept;
   [[nodiscard]] detail::ring_state* ring_of(std::uint32_t queue) const noexcept;
+  [[nodiscard]] detail::ring_state* first_of(std::uint32_t queue) const noexcept;
+  /// The ring that `ticket` is in, if it is in any.
+  [[nodiscard]] detail::ring_state* ring_for(std::uint32_t queue,
+                                             std::uint64_t ticket) const noexcept;
+  /// Consumer calls: inside where other consumers may take rings away.
+  [[nodiscard]] detail::inside consuming(std::uint32_t queue) const noexcept;
+  [[nodiscard]] std::uint32_t lease_until(std::uint32_t queue, std::span<leased> out,
+                                          std::uint64_t deadline) noexcept;
+  [[nodiscard]] std::uint32_t expire_in(detail::ring_state& r, std::uint64_t now,
+                                        std::uint32_t n_max) noexcept;
+  [[nodiscard]] std::uint32_t lease_ready(detail::ring_state& r, std::uint64_t acked,
+                                          std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
                                bool leased_now) const noexcept;
-  ack_status settle(detail::ring_state& r, std::uint64_t ticket, slot_state to) noexcept;
+  [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
+                                        bool& stopped) noexcept;
+  ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
+                    std::uint32_t generation) noexcept;
+  bool give_back(std::uint32_t queue, std::uint64_t ticket, std::uint32_t generation) noexcept;
   void drop_references(const detail::ring_state& r, std::uint64_t after,
                        std::uint64_t through) noexcept;
-  [[nodiscard]] bool add_ring() noexcept;
+  [[nodiscard]] detail::ring_state* new_ring(std::uint32_t capacity) noexcept;
+  [[nodiscard]] detail::ring_state* cleared_ring(std::uint32_t capacity) noexcept;
+  void clear(detail::ring_state& r) noexcept;
+  void retire(detail::ring_state& r) noexcept;
+  std::uint32_t reclaim() noexcept;
+  void want_larger(std::uint32_t queue) noexcept;
+  std::uint32_t next_wanting() noexcept;
+  bool prepare_larger(std::uint32_t queue) noexcept;
+  bool shrink(std::uint32_t queue) noexcept;
+  void link(std::uint32_t queue, detail::ring_state& r, std::uint64_t base) noexcept;
+  void append(std::uint32_t queue, detail::ring_state& old, detail::ring_state& r) noexcept;
   [[nodiscard]] result<void> make_pool(std::uint64_t rings);
   void recover_queue(std::uint32_t queue, const incarnation_of& expected, queue_recovery& found);
   void recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
-                     queue_recovery& found);
+                     std::uint64_t end, queue_recovery& found);
   void persist_change(const void* from, std::size_t n) noexcept;
 
   media& media_;

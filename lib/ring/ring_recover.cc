@@ -2,14 +2,15 @@
 // Recovery: the cases of recover_cases.h, acted upon.
 //
 // The queue as it runs is rebuilt from its record and its slots alone: the head is where it was,
-// the ticket counter restarts at the largest ticket in the window, rte_ring's positions follow from
-// the two through its own calls, and tickets between them that did not land are holes. What will be
-// delivered counts a reference; everything else in the window is over, durably, before anything is
-// allocated, and counts none from then on.
+// the ticket counter restarts at the largest ticket in the newest ring's window, an older ring ends
+// at the base of the next, rte_ring's positions follow through its own calls, and tickets between
+// that did not land are holes. What will be delivered counts a reference; everything else in the
+// window is over, durably, before anything is allocated, and counts none from then on.
 //
-// Edges and crash windows: see ring.cc. Here [P11], [P12], [P13], [P16], [A1], [A7], [A8], [R1],
-// [K1], [C1], [N1].
+// Edges and crash windows: see ring.cc. Here [P11], [P12], [P13], [P15], [P16], [A1], [A4], [A5],
+// [A7], [A8], [A9], [R1], [K1], [C1], [E3], [M1], [N1].
 #include <algorithm>
+#include <new>
 
 #include "base/hook.h"
 #include "ring/queue_state.h"
@@ -94,23 +95,25 @@ queue_recovery queue_table::check() const {
     const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
     const record_row& row = judge(f);
     if (row.is == record_case::empty) continue;
-    if (row.is != record_case::one_ring) {
+    if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
       ++found.damaged_queues;
       note(found, queue, row.text);
       continue;
     }
     ++found.queues;
-    const ring_window w = window_of(f, 0);
-    const ring_slot* slots = slots_of(blocks_, f.ring(0));
-    for (std::uint64_t i = 0; i < w.size(); ++i) {
-      slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
-      message_view view;
-      if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
-        s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
-      const slot_row& is = judge(s);
-      found.entries += is.is == slot_case::deliverable;
-      found.voided += is.is == slot_case::unpublished;
-      if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
+    for (unsigned k = 0; k < f.commit().count; ++k) {
+      const ring_window w = window_of(f, k);
+      const ring_slot* slots = slots_of(blocks_, f.ring(k));
+      for (std::uint64_t i = 0; i < w.size(); ++i) {
+        slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
+        message_view view;
+        if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
+          s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
+        const slot_row& is = judge(s);
+        found.entries += is.is == slot_case::deliverable;
+        found.voided += is.is == slot_case::unpublished;
+        if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
+      }
     }
   }
   return found;
@@ -128,9 +131,9 @@ void queue_table::persist_change(const void* from, std::size_t n) noexcept {
 
 // Slot by slot: served, over, or made void.
 void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
-                                queue_recovery& found) {
+                                std::uint64_t end, queue_recovery& found) {
   const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [K1] nobody else yet
-  const ring_window w{r.base, from, ticket_max, static_cast<unsigned>(std::countr_zero(r.size()))};
+  const ring_window w{r.base, from, end, static_cast<unsigned>(std::countr_zero(r.size()))};
   auto change = [&](ring_slot& s, std::uint64_t tag) {
     if (seeded_bug("ring.recover_unvoided")) return;
     media_.store(&s.tag, tag); // [P12] before its flush
@@ -184,73 +187,101 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     q.damaged.store(true, std::memory_order_relaxed); // [A4] nobody else yet
   };
   q.rest_ticket = f.record.head <= ticket_max ? f.record.head : 0;
-  q.mode = f.commit().mode;
+  q.mode.store(f.commit().mode, std::memory_order_relaxed); // [M1] nobody else yet
   switch (row.is) {
   case record_case::empty:
     return;
   case record_case::other_incarnation: {
     ++found.restarted;
     std::uint64_t word = f.record.commit;
-    const queue_commit next{*f.expected, 0, 0, q.mode};
+    const queue_commit next{*f.expected, 0, 0, f.commit().mode};
     // Not flushed: until a ring is linked, which flushes this line, every open finds the same.
     const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P15]
     CHAINRING_ASSERT(stored);
     return;
   }
   case record_case::one_ring:
+  case record_case::several_rings:
     break;
   case record_case::head_damaged:
   case record_case::commit_damaged:
-    q.mode = queue_mode::mpsc;
+    q.mode.store(queue_mode::mpsc, std::memory_order_relaxed); // [M1] nobody else yet
     return damaged(row.text);
   case record_case::ring_damaged:
-  case record_case::several_rings:
     return damaged(row.text);
   }
 
-  const chain at = chain_of(f.ring(0));
-  if (auto live = blocks_.mark_live(at); !live) return damaged("its ring: " + live.error().message);
-  const ring_window w = window_of(f, 0);
-  // rte_ring holds one fewer than it has slots; what was placed never filled it.
-  const std::uint64_t tail =
-      std::min(counter_of(slots_of(blocks_, f.ring(0)), w), w.from + w.size() - 1);
-  std::uint32_t capacity = static_cast<std::uint32_t>(w.size() - 1);
-  if (w.log2_slots == s.log2_slots && tail - w.from <= s.ring_capacity) capacity = s.ring_capacity;
-  std::atomic<std::uint32_t>* marks = s.marks.data() + (s.rings_used << s.log2_slots);
-  if (w.log2_slots != s.log2_slots) {
-    s.odd_marks.push_back(std::make_unique<std::atomic<std::uint32_t>[]>(w.size()));
-    marks = s.odd_marks.back().get();
+  const unsigned count = f.commit().count;
+  for (unsigned k = 0; k < count; ++k)
+    if (auto live = blocks_.mark_live(chain_of(f.ring(k))); !live) {
+      while (k-- > 0)
+        blocks_.unmark_live(chain_of(f.ring(k)));
+      return damaged("a ring of it: " + live.error().message);
+    }
+  const std::uint64_t owner = owner_of(queue, f.commit().incarnation);
+  ring_state* older = nullptr;
+  for (unsigned k = 0; k < count; ++k) {
+    const bool newest = k + 1 == count;
+    const ring_window w = window_of(f, k);
+    const std::uint64_t from = std::min(w.from, w.end);
+    // rte_ring holds one fewer than it has slots; what was placed never filled it.
+    std::uint64_t tail = std::min(counter_of(slots_of(blocks_, f.ring(k)), w), from + w.size() - 1);
+    std::uint64_t counter = tail;
+    // What an older ring lacks up to the next one's base was placed and lost: holes.
+    if (!newest && !seeded_bug("ring.recover_short")) counter = tail = w.end;
+    if (newest && seeded_bug("ring.counter_from_head")) counter = from;
+    std::uint32_t capacity = s.capacity_of(w.log2_slots);
+    if (counter - from > capacity) capacity = static_cast<std::uint32_t>(w.size() - 1);
+    ring_state& r = s.rings[s.rings_used];
+    ring_arrays arrays;
+    if (!s.take_arrays(r, w.log2_slots, arrays)) throw std::bad_alloc();
+    if (arrays.times != nullptr)
+      arrays.times[0].until.store(no_deadline, std::memory_order_relaxed); // [E3] nobody else yet
+    ++s.rings_used;
+    ++s.rings_live;
+    const chain at = chain_of(f.ring(k));
+    s.blocks_live += at.blocks;
+    make_ring(r, media_, blocks_, at, w.log2_slots, capacity, arrays);
+    set_base(r, w.base, from, f.commit().mode);
+    if (const auto depth = static_cast<std::uint32_t>(counter - from); depth != 0) {
+      rte_ring_zc_data unused;
+      const unsigned got =
+          rte_ring_enqueue_zc_bulk_elem_start(r.ring, sizeof(ring_slot), depth, &unused, nullptr);
+      CHAINRING_ASSERT(got == depth);
+      rte_ring_enqueue_zc_elem_finish(r.ring, depth);
+    }
+    r.next.store(counter, std::memory_order_relaxed); // [N1] nobody else yet
+    r.delivered = counter;
+    r.high_water.store(static_cast<std::uint32_t>(counter - from),
+                       std::memory_order_relaxed); // [N1] nobody else yet
+    r.prepare_at = capacity < s.capacity_max ? capacity - capacity / 4 : 0;
+    recover_slots(queue, r, tail, w.end, found);
+    if (newest) r.owner.store(owner, std::memory_order_relaxed); // [A5] nobody else yet
+    if (older == nullptr)
+      q.first.store(&r, std::memory_order_release); // [A1] pairs with [A2]
+    else
+      older->successor.store(&r, std::memory_order_release); // [A9] pairs with [A10]
+    older = &r;
+    q.ring.store(&r, std::memory_order_release); // [A1] pairs with [A2]
   }
-  ring_state& r = s.rings.data()[s.rings_used++];
-  make_ring(r, media_, blocks_, at, w.log2_slots, capacity, marks);
-  set_base(r, w.base, w.from, q.mode);
-  const std::uint64_t counter = seeded_bug("ring.counter_from_head") ? w.from : tail;
-  if (const auto depth = static_cast<std::uint32_t>(counter - w.from); depth != 0) {
-    rte_ring_zc_data unused;
-    const unsigned got =
-        rte_ring_enqueue_zc_bulk_elem_start(r.ring, sizeof(ring_slot), depth, &unused, nullptr);
-    CHAINRING_ASSERT(got == depth);
-    rte_ring_enqueue_zc_elem_finish(r.ring, depth);
-  }
-  r.next.store(counter, std::memory_order_relaxed); // [N1] nobody else yet
-  r.delivered = counter;
-  r.high_water.store(static_cast<std::uint32_t>(counter - w.from),
-                     std::memory_order_relaxed); // [N1] nobody else yet
-  recover_slots(queue, r, tail, found);
-  r.owner.store(owner_of(queue, f.commit().incarnation), std::memory_order_relaxed); // [A5]
-  q.ring.store(&r, std::memory_order_release); // [A1] pairs with [A2]
   ++found.queues;
 }
 
 result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
   std::uint64_t rings = 0;
-  for (std::uint32_t queue = 0; queue < count_; ++queue)
-    rings +=
-        judge(facts_of(records_[queue], blocks_, &expected, queue)).is == record_case::one_ring;
+  for (std::uint32_t queue = 0; queue < count_; ++queue) {
+    const record_facts f = facts_of(records_[queue], blocks_, &expected, queue);
+    const record_case is = judge(f).is;
+    if (is == record_case::one_ring || is == record_case::several_rings) rings += f.commit().count;
+  }
   if (auto made = make_pool(rings); !made) return made.error();
   queue_recovery found;
-  for (std::uint32_t queue = 0; queue < count_; ++queue)
-    recover_queue(queue, expected, found);
+  try {
+    for (std::uint32_t queue = 0; queue < count_; ++queue)
+      recover_queue(queue, expected, found);
+  } catch (const std::bad_alloc&) {
+    return error{errc::no_space, "queue table: no memory for what the slots of its rings need"};
+  }
   return found;
 }
 

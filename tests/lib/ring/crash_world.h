@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ enum kinds : int {
   consumed,                            ///< key: it is gone
   refused,                             ///< id: it is nowhere
   received,                            ///< key: in state pubrec
+  changing,                            ///< queue: its mode is about to change; value: to which
+  changed,                             ///< queue: its mode has changed
 };
 
 /// One message in one queue, for the history.
@@ -43,6 +46,17 @@ inline queue_layout crash_layout() {
   l.blocks = 40;
   l.options.slots = 4;
   l.options.stock = 1;
+  return l;
+}
+
+/// Queues of 3 slots that may grow to 15.
+inline queue_layout growing_layout() {
+  queue_layout l = crash_layout();
+  l.queues = 2;
+  l.descriptors = 10;
+  l.blocks = 64;
+  l.options.capacity_max = 15;
+  l.options.timed_leases = true;
   return l;
 }
 
@@ -91,6 +105,42 @@ struct crash_world {
         q->attached(queue);
     }
   }
+  /// A larger ring for a full queue, with a consumer that looks after every step.
+  prepare_status grow(std::uint32_t queue) {
+    prepare_status s = q->grow(queue);
+    if (s == prepare_status::unprepared) {
+      q->maintain(1);
+      s = q->grow(queue);
+    }
+    if (s != prepare_status::linking) return s;
+    look();
+    q->flush_link(queue);
+    q.m.drain();
+    look();
+    q->attached(queue);
+    look();
+    return prepare_status::ready;
+  }
+  /// A queue that was nearly empty for long.
+  void shrink(std::uint32_t queue) {
+    const std::uint64_t before = q->statistics().shrunk;
+    for (int visit = 0; visit < 16 && q->statistics().shrunk == before; ++visit)
+      q->maintain();
+    if (q->statistics().shrunk == before || q->statistics(queue).rings < 2) h.fail("not shrunk");
+    look();
+  }
+  void set_mode(std::uint32_t queue, queue_mode mode) {
+    h.promise(changing, queue, static_cast<std::uint64_t>(mode));
+    if (!q->set_mode(queue, mode)) return h.fail("no such mode");
+    h.promise(changed, queue, static_cast<std::uint64_t>(mode));
+  }
+  /// Places, as a publisher does that may wait for a larger ring.
+  place_status place(std::uint32_t queue, const slot_ref& ref, placement& p) {
+    place_status s = q->place(queue, {&ref, 1}, p);
+    if (s == place_status::full && grow(queue) == prepare_status::ready)
+      s = q->place(queue, {&ref, 1}, p);
+    return s;
+  }
   /// The publisher's burst, with a consumer that looks after every step.
   bool publish(std::uint64_t id, const std::vector<std::uint32_t>& to, std::uint16_t delivery = 1) {
     if (!prepare(to)) return false;
@@ -103,12 +153,18 @@ struct crash_world {
     std::vector<placement> placed;
     for (std::uint32_t queue : to) {
       placement p;
-      if (q->place(queue, {&ref, 1}, p) != place_status::placed) break;
+      if (place(queue, ref, p) != place_status::placed) {
+        // The message goes to the others, if that is what the table says.
+        if (q->overflow(queue) != queue_overflow::drop_newest) break;
+        h.promise(consuming, key(queue, id));
+        h.promise(consumed, key(queue, id));
+        q.messages->drop_reference(msg.ref.index);
+      }
       placed.push_back(p);
     }
     const bool whole = placed.size() == to.size();
     if (!whole)
-      for (const placement& p : placed)
+      for (placement& p : placed)
         q->void_placed(p);
     q.messages->flush_staged(msg);
     for (const placement& p : placed)
@@ -125,14 +181,14 @@ struct crash_world {
     look();
     q.messages->publish(msg);
     q.messages->flush_published(msg);
-    if (wrong == defect::ready_before_drain)
+    auto ready = [&] {
       for (const placement& p : placed)
-        q->ready(p);
+        if (p.count != 0) q->ready(p);
+    };
+    if (wrong == defect::ready_before_drain) ready();
     look();
     q.m.drain();
-    if (wrong != defect::ready_before_drain)
-      for (const placement& p : placed)
-        q->ready(p);
+    if (wrong != defect::ready_before_drain) ready();
     h.ack(id);
     look();
     q.messages->drop_reference(msg.ref.index);
@@ -152,6 +208,27 @@ struct crash_world {
     }
     for (std::uint64_t ticket : marked)
       q->flush_slot(queue, ticket);
+    release(queue, gone);
+  }
+  /// Leases until `deadline`, lets that pass, and acknowledges too late: nothing comes of it.
+  void time_out(std::uint32_t queue, std::size_t n, std::uint64_t deadline) {
+    std::vector<leased> late(n);
+    late.resize(q->lease(queue, late, deadline));
+    if (q->expire(queue, deadline - 1) != 0 || q->expire(queue, deadline) != late.size())
+      return h.fail("not in time");
+    for (const leased& e : late)
+      if (q->ack(queue, e) != ack_status::ignored) return h.fail("a late ack");
+    std::vector<leased> again(n);
+    again.resize(q->lease(queue, again, deadline + 1));
+    if (again.size() != late.size()) return h.fail("not again");
+    for (const leased& e : late) // not theirs any more
+      if (q->ack(queue, e) != ack_status::ignored) return h.fail("a late ack of another's lease");
+    std::vector<std::uint64_t> gone;
+    for (std::size_t i = again.size(); i-- > 0;) {
+      h.promise(consuming, key(queue, q.id_of(again[i].message())));
+      if (q->ack(queue, again[i]) == ack_status::marked) q->flush_slot(queue, again[i].ticket());
+      gone.push_back(key(queue, q.id_of(again[i].message())));
+    }
     release(queue, gone);
   }
   void release(std::uint32_t queue, const std::vector<std::uint64_t>& gone = {}) {
@@ -251,10 +328,21 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
   if (q.live() != distinct)
     return "messages live: " + std::to_string(q.live()) +
            ", in queues: " + std::to_string(distinct);
-  const std::uint64_t ring_blocks =
-      q.blocks->blocks_for(ring_header_size + std::uint64_t{16} * l.options.slots);
-  const std::uint64_t reachable =
-      q->statistics().rings * ring_blocks + distinct * q.blocks->blocks_for(24);
+  std::uint64_t reachable =
+      q->statistics().rings_in_stock *
+          q.blocks->blocks_for(ring_header_size + std::uint64_t{16} * l.options.slots) +
+      distinct * q.blocks->blocks_for(24);
+  for (std::uint32_t queue = 0; queue < l.queues; ++queue) {
+    const queue_commit c = queue_commit::unpack(q.record(queue).commit);
+    for (unsigned k = 0; k < c.count; ++k)
+      reachable += q.record(queue).rings[(c.first + k) % queue_rings_max].chain >> 32;
+    const auto mode = h.value(changed, queue), next = h.value(changing, queue);
+    if (next && *next != static_cast<std::uint64_t>(c.mode) &&
+        mode.value_or(0) != static_cast<std::uint64_t>(c.mode))
+      return "queue " + std::to_string(queue) + ": not in its mode";
+    if (next && mode == next && static_cast<std::uint64_t>(c.mode) != *mode)
+      return "queue " + std::to_string(queue) + ": its mode was forgotten";
+  }
   if (q.blocks->statistics().live_blocks != reachable)
     return "blocks live: " + std::to_string(q.blocks->statistics().live_blocks) +
            ", reachable: " + std::to_string(reachable);
@@ -270,7 +358,7 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
     if (!empty(queue)) return "does not go on: an ack is ignored";
   if (q.live() != 0) return "messages left when all queues are empty";
   for (std::uint32_t queue = 0; queue < l.queues; ++queue)
-    for (std::uint64_t id = 90001; id <= 90001 + l.options.slots; ++id) {
+    for (std::uint64_t id = 90001; id <= 90001 + 2 * l.options.slots; ++id) {
       if (!q.publish(id, {queue})) return "does not go on: nothing can be placed";
       if (const auto got = q.ids(queue); got != std::vector<std::uint64_t>{id})
         return "does not go on: what was placed does not come";
@@ -283,12 +371,15 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
 /// off before were not.
 inline void go_on(crash_world& w) {
   const auto base = static_cast<std::uint64_t>(1000 * w.h.crashes());
-  w.publish(base + 1, {2});
+  const std::uint32_t last = w.q.l.queues - 1;
+  std::vector<std::uint32_t> every(w.q.l.queues);
+  std::iota(every.begin(), every.end(), 0u);
+  w.publish(base + 1, {last});
   w.look();
-  w.consume(1, {0});
-  w.publish(base + 2, {0, 1, 2});
+  w.consume(std::min(last, 1u), {0});
+  w.publish(base + 2, every);
   w.consume(0, {1, 0});
-  w.publish(base + 3, {1});
+  w.publish(base + 3, {std::min(last, 1u)});
 }
 
 using body = std::function<void(crash_world&)>;

@@ -22,6 +22,7 @@ using call_recorder = recorder<queue_operation>;
 
 constexpr unsigned producers = 3;
 constexpr std::uint32_t capacity = 7;
+constexpr std::uint32_t capacity_grown = 31;
 
 std::uint64_t run_seed() {
   static const std::uint64_t seed = [] {
@@ -40,8 +41,9 @@ void give_way(const char*, void*) noexcept {
   if (random() % 8 == 0) sched_yield();
 }
 
-queue_layout few_slots() {
+queue_layout few_slots(bool grows) {
   queue_layout l;
+  if (grows) l.options.capacity_max = capacity_grown;
   l.queues = 1;
   l.values = true;
   l.options.slots = 8;
@@ -68,6 +70,12 @@ void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint6
     r.begin({.kind = queue_call::place, .values = values});
     const bool placed = q->enqueue_bulk(0, values, p) != 0;
     r.end().ticket = placed ? p.first_ticket : 0;
+    // That it did not fit says something only where the queue stays as it is.
+    if (!placed && q.l.options.capacity_max != 0) {
+      r.cancel(r.last());
+      next -= values.size();
+      static_cast<void>(q->grow_now(0, static_cast<std::uint32_t>(values.size())));
+    }
     if (!placed) {
       wait.idle();
       ++idle;
@@ -153,8 +161,8 @@ struct recorded {
 
 /// `calls` placements a producer, recorded from the threads' beginning to their end.
 recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burst,
-             std::uint64_t patience = for_ever) {
-  const queue_layout l = few_slots();
+             std::uint64_t patience = for_ever, bool grows = false) {
+  const queue_layout l = few_slots(grows);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
   EXPECT_TRUE(q->set_mode(0, shared ? queue_mode::mpmc : queue_mode::mpsc));
@@ -180,14 +188,30 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
     threads.emplace_back([&, i] {
       consume(q, parts[producers + i], i, shared, burst, producing, acked, placed, patience);
     });
+  std::atomic<bool> over{false};
+  std::thread leisure([&] { // larger and smaller, all the time
+    idle_policy wait;
+    while (grows && !over) {
+      q->maintain(2);
+      wait.idle();
+    }
+  });
   for (auto& t : threads)
     t.join();
+  over = true;
+  leisure.join();
+  if (grows) {
+    const queue_table_statistics s = q->statistics();
+    std::printf("%llu times larger, %llu times smaller\n", static_cast<unsigned long long>(s.grown),
+                static_cast<unsigned long long>(s.shrunk));
+    EXPECT_GT(s.grown, 0u);
+  }
   set_hook(nullptr, nullptr);
   return {merged(parts), placed.load()};
 }
 
-void expect_linearizable(const recorded& r, bool shared) {
-  const queue_model model{.capacity = capacity, .one_consumer = !shared};
+void expect_linearizable(const recorded& r, bool shared, std::uint32_t slots = capacity) {
+  const queue_model model{.capacity = slots, .one_consumer = !shared};
   const linear_verdict v = check_linearizable(model, std::span(r.history));
   std::printf("%zu calls, %llu values, %llu steps, at most %zu configurations\n", r.history.size(),
               static_cast<unsigned long long>(r.values), static_cast<unsigned long long>(v.steps),
@@ -200,6 +224,13 @@ TEST(RingLinear, ManyProducersOneConsumer) {
 }
 TEST(RingLinear, ManyProducersManyConsumers) {
   expect_linearizable(run(true, 3, 4000, 4), true);
+}
+
+TEST(RingLinear, RingsComeAndGoUnderOneConsumer) {
+  expect_linearizable(run(false, 1, 4000, 4, for_ever, true), false, capacity_grown);
+}
+TEST(RingLinear, RingsComeAndGoUnderManyConsumers) {
+  expect_linearizable(run(true, 3, 4000, 4, for_ever, true), true, capacity_grown);
 }
 
 // The check can fail: consumers that take what another has just taken.

@@ -111,7 +111,7 @@ struct queues_on_media {
     }
     const bool whole = placed.size() == to.size();
     if (!whole)
-      for (const placement& p : placed)
+      for (placement& p : placed)
         queues->void_placed(p);
     messages->flush_staged(msg);
     for (const placement& p : placed)
@@ -130,6 +130,42 @@ struct queues_on_media {
       queues->ready(p);
     messages->drop_reference(msg.ref.index);
     return true;
+  }
+  /// A larger ring for a full queue, prepared if need be. What grow() says where that is not done.
+  prepare_status grow(std::uint32_t queue, std::uint32_t n = 1) const {
+    prepare_status s = queues->grow(queue, n);
+    if (s == prepare_status::unprepared) {
+      queues->maintain();
+      s = queues->grow(queue, n);
+    }
+    if (s != prepare_status::linking) return s;
+    queues->flush_link(queue);
+    m.drain();
+    queues->attached(queue);
+    return prepare_status::ready;
+  }
+  /// Values from `first` on, one drain, growing where that is allowed. Returns how many.
+  std::uint32_t put(std::uint32_t queue, std::uint64_t first, std::uint32_t n = 1) const {
+    if (queues->prepare_now(queue) != prepare_status::ready) return 0;
+    std::vector<std::uint64_t> values(n);
+    for (std::uint32_t i = 0; i < n; ++i)
+      values[i] = first + i;
+    placement p;
+    std::uint32_t got = queues->enqueue_bulk(queue, values, p);
+    if (got == 0 && grow(queue, n) == prepare_status::ready)
+      got = queues->enqueue_bulk(queue, values, p);
+    if (got == 0) return 0;
+    queues->flush_placed(p);
+    m.drain();
+    queues->ready(p);
+    return got;
+  }
+  /// Values leased, in order.
+  [[nodiscard]] std::vector<std::uint64_t> values(std::uint32_t queue, std::size_t n = 64) const {
+    std::vector<std::uint64_t> out;
+    for (const leased& e : lease(queue, n))
+      out.push_back(e.ref.word);
+    return out;
   }
   [[nodiscard]] std::vector<leased> lease(std::uint32_t queue, std::size_t n = 64) const {
     std::vector<leased> out(n);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <mutex>
 #include <random>
@@ -148,6 +149,194 @@ TEST(RingStress, ManyProducersManyConsumers) {
   EXPECT_EQ(all.size(), producers * per_producer);
   q.release(0);
   EXPECT_EQ(q->statistics(0).head, producers * per_producer);
+}
+
+// --- rings that come and go ---------------------------------------------------------------------
+
+queue_layout growing_values() {
+  queue_layout l = value_layout(8);
+  l.blocks = 4096;
+  l.options.capacity_max = 200;
+  l.options.timed_leases = true;
+  return l;
+}
+
+/// What queues carry: each object is stamped by who has it, and must be as it was left.
+struct object {
+  std::uint64_t stamp[8];
+  void fill(std::uint64_t with) {
+    for (std::uint64_t& s : stamp)
+      s = with;
+  }
+  [[nodiscard]] bool is(std::uint64_t with) const {
+    return std::ranges::all_of(stamp, [&](std::uint64_t s) { return s == with; });
+  }
+};
+constexpr std::uint64_t nobodys = ~std::uint64_t{0};
+constexpr std::uint32_t objects_each = 512;
+
+/// Fill, stamp, place; where the queue is full it grows, or a round is waited.
+void produce_objects(queues_on_media& q, std::vector<object>& all, std::uint32_t who,
+                     std::atomic<std::uint64_t>& taken_back, std::uint64_t rounds,
+                     std::atomic<bool>& good) {
+  idle_policy wait;
+  std::mt19937_64 random(who);
+  std::uint64_t next = 0;
+  while (next < rounds) {
+    const auto n = std::min<std::uint64_t>(1 + random() % 8, rounds - next);
+    // An object is free again once its consumer has put it back.
+    if (next + n > taken_back.load(std::memory_order_acquire) + objects_each) {
+      wait.idle();
+      continue;
+    }
+    std::uint64_t values[8];
+    for (std::uint64_t i = 0; i < n; ++i) {
+      const std::uint64_t index = who * objects_each + (next + i) % objects_each;
+      if (!all[index].is(nobodys)) good = false;
+      all[index].fill(std::uint64_t{who} << 32 | (next + i));
+      values[i] = std::uint64_t{who} << 32 | (next + i);
+    }
+    placement p;
+    std::uint32_t got = 0;
+    while ((got = q->enqueue_bulk(0, {values, n}, p)) == 0) {
+      if (q->grow(0, static_cast<std::uint32_t>(n)) == prepare_status::linking) {
+        q->flush_link(0);
+        q.m.drain();
+        q->attached(0);
+        continue;
+      }
+      wait.idle();
+    }
+    q->flush_placed(p);
+    q.m.drain();
+    q->ready(p);
+    next += n;
+    wait.busy();
+  }
+}
+
+struct grown {
+  std::uint64_t grown = 0, shrunk = 0, expired = 0, late = 0;
+};
+
+/// Producers, consumers, one thread that does what is done at leisure, and a clock of its own that
+/// lets leases run out. Quiet times in between make the queue shrink.
+grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
+  const queue_layout l = growing_values();
+  auto m = memory_media(l.size(), durability_class::emulated);
+  queues_on_media q(*m, l);
+  EXPECT_TRUE(q->set_mode(0, mode));
+  EXPECT_EQ(q->prepare_now(0), prepare_status::ready);
+  std::vector<object> all(std::size_t{producers} * objects_each);
+  for (object& o : all)
+    o.fill(nobodys);
+  std::array<std::atomic<std::uint64_t>, producers> taken_back{};
+  std::atomic<bool> good{true}, over{false};
+  std::atomic<std::uint64_t> now{1}, acked{0}, expired{0}, late{0};
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i < producers; ++i)
+    threads.emplace_back([&, i] { produce_objects(q, all, i, taken_back[i], rounds, good); });
+  threads.emplace_back([&] {
+    idle_policy wait;
+    while (!over) {
+      if (q->maintain(4) == 0) wait.idle();
+      now.fetch_add(1);
+    }
+  });
+  // Which of a producer's objects are done with, so that a run of them can be given back.
+  std::vector<std::vector<std::uint8_t>> done(producers, std::vector<std::uint8_t>(rounds));
+  std::mutex put_back;
+  auto take = [&](std::uint64_t value) {
+    const std::uint64_t who = value >> 32, at = value & 0xffff'ffff;
+    if (who >= producers || at >= rounds) return false;
+    object& o = all[who * objects_each + at % objects_each];
+    if (!o.is(value)) return false;
+    o.fill(nobodys - 1); // ours
+    if (!o.is(nobodys - 1)) return false;
+    o.fill(nobodys);
+    const std::lock_guard hold(put_back);
+    if (done[who][at]++ != 0) return false; // twice
+    std::uint64_t to = taken_back[who].load();
+    while (to < rounds && done[who][to] != 0)
+      ++to;
+    taken_back[who].store(to, std::memory_order_release);
+    return true;
+  };
+  for (unsigned c = 0; c < consumers; ++c)
+    threads.emplace_back([&, c] {
+      std::mt19937_64 random(c + 100);
+      idle_policy wait;
+      std::uint64_t last = 0;
+      while (acked.load() < producers * rounds && good) {
+        leased e[16];
+        const std::uint64_t begin = now.load();
+        const std::uint32_t n = q->lease(0, {e, 1 + random() % 16}, begin + 1 + random() % 3);
+        if (random() % 2 == 0) std::shuffle(e, e + n, random);
+        if (n > 1 && random() % 64 == 0) // thinks for longer than it may
+          for (const std::uint64_t t = now.load() + 4; now.load() < t;)
+            wait.idle();
+        for (std::uint32_t i = 0; i < n; ++i) {
+          if (random() % 64 == 0) continue; // forgotten: its time runs out
+          if (mode == queue_mode::mpsc && !e[i].redelivered()) {
+            if (e[i].ticket() <= last) good = false;
+          }
+          // Ours only if the ack says so: else it has gone back, maybe to another.
+          if (q->ack(0, e[i]) == ack_status::ignored) {
+            late.fetch_add(1);
+            continue;
+          }
+          if (!take(e[i].ref.word)) good = false;
+          acked.fetch_add(1);
+        }
+        for (std::uint32_t i = 0; i < n; ++i)
+          if (!e[i].redelivered()) last = std::max(last, e[i].ticket());
+        if (random() % 4 == 0) expired.fetch_add(q->expire(0, now.load()));
+        q.release(0);
+        if (random() % 512 == 0) // for a while nobody consumes, and the queue grows
+          for (const std::uint64_t t = now.load() + 200; now.load() < t;)
+            wait.idle();
+        if (n == 0)
+          wait.idle();
+        else
+          wait.busy();
+      }
+      expired.fetch_add(q->expire(0, UINT64_MAX - 1));
+    });
+  for (std::size_t i = 0; i < threads.size(); ++i)
+    if (i != producers) threads[i].join();
+  over = true;
+  threads[producers].join();
+  EXPECT_TRUE(good.load()) << "an object is not as it was left";
+  q.release(0);
+  const queue_statistics s = q->statistics(0);
+  EXPECT_EQ(s.depth, 0u);
+  EXPECT_EQ(s.head, producers * rounds);
+  for (const auto& d : done)
+    EXPECT_EQ(std::ranges::count(d, 1), static_cast<std::ptrdiff_t>(rounds));
+  // Smaller again, and nothing is left behind.
+  for (int visit = 0; visit < 400; ++visit) {
+    q->maintain();
+    q.release(0);
+  }
+  EXPECT_EQ(q->statistics(0).capacity, 7u);
+  EXPECT_EQ(q->statistics().rings_retired, 0u);
+  return {q->statistics().grown, q->statistics().shrunk, expired.load(), late.load()};
+}
+
+void expect_grown(const grown& g) {
+  std::printf("%llu times larger, %llu times smaller, %llu leases ran out, %llu acks were late\n",
+              static_cast<unsigned long long>(g.grown), static_cast<unsigned long long>(g.shrunk),
+              static_cast<unsigned long long>(g.expired), static_cast<unsigned long long>(g.late));
+  EXPECT_GT(g.grown, 2u);
+  EXPECT_GT(g.shrunk, 0u);
+  EXPECT_GT(g.expired, 0u);
+}
+
+TEST(RingStress, RingsComeAndGoUnderManyProducersAndOneConsumer) {
+  expect_grown(run_growing(queue_mode::mpsc, 1, per_producer / 2));
+}
+TEST(RingStress, RingsComeAndGoUnderManyProducersAndConsumers) {
+  expect_grown(run_growing(queue_mode::mpmc, 3, per_producer / 2));
 }
 
 TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {

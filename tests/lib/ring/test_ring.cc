@@ -428,8 +428,8 @@ TEST_F(Ring, SharedQueuesLeaseEachEntryOnceAndRedeliverReturnedOnes) {
   ASSERT_TRUE(q()->set_mode(0, queue_mode::mpmc));
   for (std::uint64_t i = 1; i <= 6; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
-  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpsc)) << "it has a ring";
   EXPECT_THAT(q().ids(0, 2), ElementsAre(1, 2));
+  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpsc)) << "entries are leased";
   EXPECT_THAT(q().ids(0, 2), ElementsAre(3, 4));
   EXPECT_EQ(q()->ack(0, 3), ack_status::marked);
   EXPECT_EQ(q()->ack(0, 2), ack_status::marked);

@@ -180,17 +180,29 @@ TEST_F(RingDamage, ARingOfAnotherSizeThanItsChainTakesOneQueueOutOfService) {
   opened->record(2).rings[0].base += std::uint64_t{1} << 56;
   expect_only_broken(2, "impossible");
 }
-TEST_F(RingDamage, SeveralRingsAreNotServedByThisVersion) {
+TEST_F(RingDamage, ARingThatBeginsBehindAllTicketsThatCanBeTakesOneQueueOutOfService) {
+  opened->record(2).rings[1] = opened->record(2).rings[0];
+  opened->record(2).rings[1].base += 8; // the first held seven
+  opened->record(2).commit += std::uint64_t{1} << 40;
+  expect_only_broken(2, "impossible");
+}
+TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
   opened->record(2).rings[1] = opened->record(2).rings[0];
   opened->record(2).commit += std::uint64_t{1} << 40;
-  expect_only_broken(2, "several rings");
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_queues, 1u);
+  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
+  EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
+  ASSERT_EQ(q.restart(2), restart_status::stored);
+  ASSERT_TRUE(q.publish(60, {2}));
+  EXPECT_THAT(reopen().ids(2), ElementsAre(60)) << "and its blocks are free again";
 }
 TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
   opened->record(2).rings[0].chain = opened->record(1).rings[0].chain;
   opened.reset();
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
-  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: its ring"));
+  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
 }
 

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Rings coming and going: the first ring, appends, modes, restarts.
+//
+// An append closes the newest ring and links one that was prepared:
+//   closed (flag, full fence, producers out) -> entry and commit word stored, one line -> drained
+//   by the caller -> pointers published. Producers that come meanwhile find `closed`; one that had
+//   begun finishes nothing and goes on in the successor.
+//
+// Edges and crash windows: see ring.cc. Here [A1], [A2], [A3], [A4], [A5], [A7], [A8], [A9], [C1],
+// [C2], [D2], [K2], [L1], [L2], [M1], [N1], [N2], [P6], [P7], [P8], [P9], [P10], [P15], [P17],
+// [P18], [R2].
+#include <bit>
+
+#include "base/hook.h"
+#include "ring/queue_state.h"
+#include "ring/ring.h"
+
+namespace chainring {
+
+using namespace detail;
+
+namespace {
+
+/// Nothing more is placed in the ring, and whoever was placing is out: waits for them.
+void close(ring_state& r) noexcept {
+  r.owner.store(owner_none, std::memory_order_relaxed); // [A5] before the fence; pairs with [A6]
+  // [A5] full fence: a producer whose start() is not seen below sees the ring closed at [A6].
+  //      Without it both miss each other, and a slot is placed behind the end.
+  std::atomic_thread_fence(std::memory_order_seq_cst); // [A5] pairs with [A6]
+  if (seeded_bug("ring.close_unwaited")) return;
+  idle_policy wait;
+  for (;;) {
+    __rte_ring_hts_pos position;
+    // [A5] acquire: pairs with [R3] in rte_ring's finish: its placement is seen.
+    position.raw = __atomic_load_n(&r.ring->hts_prod.ht.raw, __ATOMIC_ACQUIRE); // [A5]
+    if (position.pos.head == position.pos.tail) return;
+    wait.idle();
+  }
+}
+
+bool is_closed(const ring_state& r) noexcept {
+  return r.owner.load(std::memory_order_relaxed) == owner_none; // [A5] under [A3]
+}
+
+/// Claims the link of a queue while in scope, unless it is kept.
+class link_claim {
+ public:
+  link_claim(queue_state& q, link_state as) noexcept : q_(q) {
+    link_state idle = link_state::idle;
+    // [A3] acquire: pairs with the release [A4]: the last one's doings are seen, its ring among
+    // them.
+    have_ = q.link.compare_exchange_strong(idle, as, std::memory_order_acquire,
+                                           std::memory_order_relaxed); // [A3] failed: nothing seen
+  }
+  ~link_claim() {
+    if (have_) q_.link.store(link_state::idle, std::memory_order_release); // [A4] pairs with [A3]
+  }
+  link_claim(const link_claim&) = delete;
+  link_claim& operator=(const link_claim&) = delete;
+  explicit operator bool() const noexcept { return have_; }
+  void keep(link_state as) noexcept {
+    q_.link.store(as, std::memory_order_relaxed); // [A3] still this thread's
+    have_ = false;
+  }
+
+ private:
+  queue_state& q_;
+  bool have_;
+};
+
+} // namespace
+
+// --- links --------------------------------------------------------------------------------------
+
+// The entry and the commit word that counts it, in the record's one line. The link is claimed.
+void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) noexcept {
+  queue_state& q = at(queue);
+  queue_record& record = records_[queue];
+  const auto log2 = static_cast<std::uint8_t>(std::countr_zero(r.size()));
+  // [A7] only a release changes the word meanwhile: it takes rings off the front, and the place of
+  // the new entry stays what it is.
+  std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
+  queue_commit now = queue_commit::unpack(word);
+  if (now.count == 0) now.first = 0;
+  queue_ring& entry = record.rings[(now.first + now.count) % queue_rings_max];
+  const auto store_entry = [&] {
+    media_.store(&entry.base, queue_base{base, log2}.pack()); // [P15]
+    media_.store(&entry.chain,
+                 std::uint64_t{r.blocks.first} | std::uint64_t{r.blocks.blocks} << 32); // [P15]
+  };
+  if (!seeded_bug("ring.entry_last")) store_entry();
+  do {
+    now = queue_commit::unpack(word);
+    if (now.count == 0) now.first = 0;
+    ++now.count;
+    now.mode = r.mode;
+    // [P7] the link: pairs with [P6] in clear() and [P8] in attached(). [P15] behind its entry.
+  } while (!media_.compare_exchange(&record.commit, word, now.pack())); // [A8] [P7] [P15]
+  if (seeded_bug("ring.entry_last")) store_entry();
+  q.spare = &r;
+}
+
+prepare_status queue_table::prepare(std::uint32_t queue) noexcept {
+  queue_state& q = at(queue);
+  if (ring_of(queue) != nullptr) [[likely]] {
+    // [A3] a look: who comes a moment too early finds the ring closed.
+    return q.link.load(std::memory_order_relaxed) == link_state::linking ? prepare_status::wait
+                                                                         : prepare_status::ready;
+  }
+  link_claim claim(q, link_state::linking);
+  if (!claim) return prepare_status::wait;
+  state& s = *state_;
+  if (ring_of(queue) != nullptr) return prepare_status::ready;
+  if (q.damaged.load(std::memory_order_relaxed)) return prepare_status::refused; // [A3] orders it
+  ring_state* r = nullptr;
+  {
+    std::lock_guard hold(s.lock);
+    if (!s.stock.empty()) {
+      r = s.stock.back();
+      s.stock.pop_back();
+    }
+  }
+  if (r == nullptr) {
+    tally(s.refused_ring);
+    return prepare_status::refused;
+  }
+  set_base(*r, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
+  link(queue, *r, q.rest_ticket);
+  claim.keep(link_state::linking);
+  if (seeded_bug("ring.attach_undrained")) {
+    attached(queue);
+    return prepare_status::ready;
+  }
+  return prepare_status::linking;
+}
+
+void queue_table::flush_link(std::uint32_t queue) noexcept {
+  media_.flush(&records_[queue], sizeof(queue_record)); // [P7] before [P8]
+}
+
+void queue_table::attached(std::uint32_t queue) noexcept {
+  state& s = *state_;
+  queue_state& q = at(queue);
+  CHAINRING_ASSERT(q.spare != nullptr);
+  ring_state& r = *q.spare;
+  ring_state* const old = q.ring.load(std::memory_order_relaxed); // [A2] under [A3]
+  q.spare = nullptr;
+  q.quiet = 0;
+  r.prepare_at = r.capacity < s.capacity_max ? r.capacity - r.capacity / 4 : 0;
+  // [P7 < P8] the caller has drained the link; from here on slots are placed behind it.
+  //      Without it a published message lies in a ring that no queue has.
+  r.owner.store(owner_of(queue, incarnation(queue)), std::memory_order_relaxed); // [A5] before [A1]
+  if (old == nullptr) q.first.store(&r, std::memory_order_release); // [A1] [P8] pairs with [A2]
+  q.ring.store(&r, std::memory_order_release);                      // [A1] [P8] pairs with [A2]
+  // [A9] release: pairs with [A10]. Behind [A1]: once a consumer sees it, it may take the old ring
+  //      away, and no producer may be sent there any more.
+  if (old != nullptr) old->successor.store(&r, std::memory_order_release); // [A9]
+  q.link.store(link_state::idle, std::memory_order_release); // [A4] release: pairs with [A3]
+}
+
+prepare_status queue_table::prepare_now(std::uint32_t queue) noexcept {
+  prepare_status s = prepare(queue);
+  if (s == prepare_status::refused && refill(std::max(state_->options.stock, 1u)) != 0)
+    s = prepare(queue);
+  if (s != prepare_status::linking) return s;
+  flush_link(queue);
+  media_.drain(); // [P7] before [P8]
+  attached(queue);
+  return prepare_status::ready;
+}
+
+// --- appends ------------------------------------------------------------------------------------
+
+// Closes `old` and links `r`, which is cleared and drained, behind it. The link is claimed.
+void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) noexcept {
+  const std::uint64_t before = old.next.load(std::memory_order_relaxed); // [N2] see below
+  hook_point("ring.append.closing");
+  close(old);
+  hook_point("ring.append.closed");
+  // [N1] closed: the counter rests. It is the base: every ticket given lies in a ring's window.
+  std::uint64_t base = old.next.load(std::memory_order_relaxed); // [N1] behind [A5]
+  if (seeded_bug("ring.base_early")) base = before;
+  if (seeded_bug("ring.base_head")) base = old.head.load(std::memory_order_relaxed); // [K2]
+  set_base(r, base, base, old.mode);
+  if (seeded_bug("ring.append_copies")) [[unlikely]] { // the way it is not done: see there
+    const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [K2]
+    for (std::uint64_t t = head + 1; t <= base; ++t) {
+      ring_slot& to = r.slots[static_cast<std::uint32_t>(t - 1 - head) & r.mask];
+      media_.store(&to.ref, old.slots[old.index_of(t)].ref); // [P14]
+      media_.store(&to.tag, old.slots[old.index_of(t)].tag); // [P14]
+    }
+    media_.flush(r.slots, r.size() * sizeof(ring_slot)); // [P6]
+    media_.drain();                                      // [P6]
+    link(queue, r, head);
+    std::uint64_t word = records_[queue].commit;
+    queue_commit c = queue_commit::unpack(word);
+    c.first = static_cast<std::uint8_t>((c.first + c.count - 1) % queue_rings_max);
+    c.count = 1;
+    media_.compare_exchange(&records_[queue].commit, word, c.pack()); // [A8]
+    return;
+  }
+  link(queue, r, base);
+}
+
+prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
+  queue_state& q = at(queue);
+  state& s = *state_;
+  if (ring_of(queue) == nullptr) return prepare(queue);
+  link_claim claim(q, link_state::claimed);
+  if (!claim) return prepare_status::wait;
+  ring_state* const r = ring_of(queue); // under the claim it stays
+  if (r == nullptr || is_closed(*r)) return prepare_status::wait;
+  if (rte_ring_free_count(r->ring) >= n && free_count(queue) >= n) return prepare_status::ready;
+  const queue_commit c = queue_commit::unpack(
+      std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)); // [A7]
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed);           // [N2]
+  if (c.count == queue_rings_max || r->capacity >= s.capacity_max || free_count(queue) < n ||
+      last == ticket_max)
+    return prepare_status::refused;
+  if (q.spare == nullptr) {
+    want_larger(queue);
+    return prepare_status::unprepared;
+  }
+  ring_state& next = *q.spare;
+  claim.keep(link_state::linking);
+  append(queue, *r, next);
+  tally(s.grown);
+  if (seeded_bug("ring.append_undrained")) {
+    attached(queue);
+    return prepare_status::ready;
+  }
+  return prepare_status::linking;
+}
+
+prepare_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept {
+  prepare_status is = grow(queue, n);
+  if (is == prepare_status::unprepared) {
+    if (!prepare_larger(queue)) return prepare_status::refused;
+    is = grow(queue, n);
+  }
+  if (is != prepare_status::linking)
+    return is == prepare_status::unprepared ? prepare_status::wait : is;
+  flush_link(queue);
+  media_.drain(); // [P7] before [P8]
+  attached(queue);
+  return prepare_status::ready;
+}
+
+// The next size, allocated, cleared and drained; kept with the queue until its ring is full. False:
+// there was nothing to do, or nothing to do it with.
+bool queue_table::prepare_larger(std::uint32_t queue) noexcept {
+  queue_state& q = at(queue);
+  state& s = *state_;
+  std::uint32_t capacity = 0;
+  {
+    const inside here(s.grace);
+    const ring_state* const r = ring_of(queue);
+    if (r == nullptr) return false;
+    const queue_commit c =
+        queue_commit::unpack(std::atomic_ref(records_[queue].commit)
+                                 .load(std::memory_order_acquire)); // [A7] an estimate
+    capacity = s.grown_from(r->capacity, c.count);
+    if (capacity == r->capacity || c.count == queue_rings_max) return false;
+  }
+  reclaim(); // rings that are over make room
+  ring_state* const larger = cleared_ring(capacity);
+  if (larger == nullptr) {
+    tally(s.refused_ring);
+    return false;
+  }
+  {
+    link_claim claim(q, link_state::claimed);
+    const ring_state* const r = ring_of(queue);
+    if (claim && r != nullptr && q.spare == nullptr && r->capacity < larger->capacity) {
+      q.spare = larger;
+      return true;
+    }
+  }
+  retire(*larger); // somebody was quicker
+  return false;
+}
+
+namespace {
+constexpr std::uint32_t quiet_visits = 4;
+constexpr std::uint32_t quiet_part = 8; ///< "nearly empty": at most capacity / 8 in use
+} // namespace
+
+// One visit: a queue that was nearly empty at this one and those before gets a smaller ring.
+bool queue_table::shrink(std::uint32_t queue) noexcept {
+  queue_state& q = at(queue);
+  state& s = *state_;
+  if (ring_of(queue) == nullptr) return false;
+  link_claim claim(q, link_state::claimed);
+  if (!claim) return false;
+  ring_state* const r = ring_of(queue);
+  if (r == nullptr || is_closed(*r) || r->capacity <= s.ring_capacity ||
+      q.first.load(std::memory_order_relaxed) != r) // [A2] one ring, and larger than the first was
+    return false;
+  const std::uint32_t depth = static_cast<std::uint32_t>(
+      r->next.load(std::memory_order_relaxed) - r->head.load(std::memory_order_relaxed)); // [N2]
+  if (depth > r->capacity / quiet_part) {
+    q.quiet = 0;
+    return false;
+  }
+  if (++q.quiet < quiet_visits) return false;
+  q.quiet = 0;
+  const std::uint32_t capacity = std::max(r->capacity / (quiet_part / 2), s.ring_capacity);
+  ring_state* const smaller = cleared_ring(capacity);
+  if (smaller == nullptr) return false;
+  if (q.spare != nullptr) retire(*q.spare);
+  claim.keep(link_state::linking);
+  append(queue, *r, *smaller);
+  tally(s.shrunk);
+  flush_link(queue);
+  media_.drain(); // [P7] before [P8]
+  attached(queue);
+  return true;
+}
+
+// --- modes --------------------------------------------------------------------------------------
+
+std::uint32_t queue_table::incarnation(std::uint32_t queue) const noexcept {
+  // [A7] acquire: what was stored before the exchange [A8] is seen with it.
+  return queue_commit::unpack(
+             std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)) // [A7]
+      .incarnation;
+}
+
+bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
+  queue_state& q = at(queue);
+  link_claim claim(q, link_state::claimed);
+  if (!claim || q.damaged.load(std::memory_order_relaxed)) return false; // [A3] orders it
+  ring_state* const first = first_of(queue);
+  if (first != nullptr && first->releasing.load(std::memory_order_relaxed)) return false; // [L1]
+  for (ring_state* r = first; r != nullptr; r = r->following()) {
+    advance(*r);
+    if (r->acked.load(std::memory_order_relaxed) != r->cursor.load(std::memory_order_relaxed))
+      return false; // [K2] [C2] no consumer call meanwhile
+  }
+  std::uint64_t word =
+      std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire); // [A7]
+  queue_commit now;
+  do {
+    now = queue_commit::unpack(word);
+    now.mode = mode;
+  } while (!media_.compare_exchange(&records_[queue].commit, word, now.pack())); // [A8] [P17]
+  if (!seeded_bug("ring.mode_undrained")) {
+    media_.flush(&records_[queue], sizeof(queue_record)); // [P17] before [P18]
+    media_.drain();                                       // [P17] before [P18]
+  }
+  q.mode.store(mode, std::memory_order_relaxed); // [M1] [P18] pairs with [M2]
+  for (ring_state* r = first; r != nullptr; r = r->following()) {
+    r->mode = mode;
+    set_sync(*r, mode);
+  }
+  return true;
+}
+
+// --- restart ------------------------------------------------------------------------------------
+
+restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnation) noexcept {
+  queue_state& q = at(queue);
+  queue_record& record = records_[queue];
+  std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
+  if (queue_commit::unpack(word).incarnation != incarnation) return restart_status::changed;
+  link_claim claim(q, link_state::restarting);
+  if (!claim) return restart_status::busy;
+  if (ring_state* const first = first_of(queue); first != nullptr) {
+    // [L1] acquire: no release is open from here to restarted().
+    if (first->releasing.exchange(true, std::memory_order_acquire))
+      return restart_status::busy; // [L1]
+    close(*ring_of(queue));
+    std::uint64_t t = first->head.load(std::memory_order_relaxed); // [K2] under [L1]
+    for (ring_state* r = first; r != nullptr; r = r->following()) {
+      for (const std::uint64_t tail = r->tail(t); t < tail; ++t) {
+        // [R2] acquire: pairs with [R1]: whoever placed it does nothing with the ring any more.
+        if (state_of(r->marks[r->index_of(t + 1)].load(std::memory_order_acquire), t + 1) != // [R2]
+            mark_state::unready)
+          continue;
+        first->releasing.store(false, std::memory_order_release); // [L2] release: pairs with [L1]
+        return restart_status::busy;
+      }
+    }
+  }
+  word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
+  if (record.head > ticket_max) media_.store(&record.head, 0); // [P15] only where it was damaged
+  // [P9] everything in it is unreachable: pairs with [P10] in restarted().
+  const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]
+  const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P9]
+  CHAINRING_ASSERT(stored);
+  claim.keep(link_state::restarting);
+  return restart_status::stored;
+}
+
+void queue_table::flush_restart(std::uint32_t queue) noexcept {
+  media_.flush(&records_[queue], sizeof(queue_record)); // [P9] before [P10]
+}
+
+void queue_table::restarted(std::uint32_t queue) noexcept {
+  queue_state& q = at(queue);
+  // [P9 < P10] the caller has drained the restart; what was in the queue may go.
+  //      Without it a crash shows the old queue over blocks that were used again.
+  ring_state* r = first_of(queue);
+  if (r != nullptr) {
+    q.rest_ticket = ring_of(queue)->next.load(std::memory_order_relaxed); // [N2] closed: it rests
+    q.ring.store(nullptr, std::memory_order_release);                     // [A1] pairs with [A2]
+    q.first.store(nullptr, std::memory_order_release);                    // [A1] pairs with [A2]
+  }
+  while (r != nullptr) {
+    ring_state* const next = r->following();
+    const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [K2] under [L1]
+    const std::uint64_t tail = r->next.load(std::memory_order_relaxed); // [N2] closed: it rests
+    drop_references(*r, head, tail);
+    dequeue(*r, tail);
+    retire(*r);
+    r = next;
+  }
+  if (q.spare != nullptr) retire(*q.spare);
+  q.spare = nullptr;
+  q.quiet = 0;
+  q.drop_requests.store(0, std::memory_order_relaxed);       // [D2]
+  q.damaged.store(false, std::memory_order_relaxed);         // [A4] orders it
+  q.link.store(link_state::idle, std::memory_order_release); // [A4] release: pairs with [A3]
+}
+
+} // namespace chainring

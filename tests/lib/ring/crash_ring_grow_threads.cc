@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Rings that come and go, and leases that end, under deterministic schedules: threads are switched
+/// at every seam call, at every hook point and wherever rte_ring spins; with crashes, and with each
+/// seeded race.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <set>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "crash_world.h"
+#include "support/explorer.h"
+
+namespace chainring::test {
+namespace {
+
+/// A value queue of 3 slots that may grow to 15, over `sim` media, whose seam calls are where
+/// schedules switch.
+struct value_world {
+  queue_layout l = [] {
+    queue_layout v;
+    v.queues = 2;
+    v.values = true;
+    v.options.slots = 4;
+    v.options.capacity_max = 15;
+    v.options.stock = 1;
+    v.options.timed_leases = true;
+    v.blocks = 96;
+    return v;
+  }();
+  std::shared_ptr<sim_disk> disk = sim_disk::create(l.size());
+  std::unique_ptr<sim_media> m = disk->boot();
+  queues_on_media q{*m, l};
+
+  explicit value_world(queue_mode mode) {
+    if (!q->set_mode(0, mode) || q->prepare_now(0) != prepare_status::ready) std::abort();
+  }
+  /// Takes the larger ring that is prepared; false: there is none to be had now.
+  bool grow(std::uint32_t queue = 0) {
+    const prepare_status s = q->grow(queue);
+    if (s == prepare_status::linking) {
+      q->flush_link(queue);
+      m->drain();
+      q->attached(queue);
+    }
+    return s == prepare_status::linking;
+  }
+  /// Only what goes in now.
+  std::uint32_t put(std::uint64_t first, std::uint32_t n, std::uint32_t queue = 0) {
+    std::vector<std::uint64_t> values(n);
+    for (std::uint32_t i = 0; i < n; ++i)
+      values[i] = first + i;
+    placement p;
+    const std::uint32_t got = q->enqueue_bulk(queue, values, p);
+    if (got == 0) return 0;
+    q->flush_placed(p);
+    m->drain();
+    q->ready(p);
+    return got;
+  }
+  /// As a publisher that waits: the queue grows under its hands.
+  void must_put(std::uint64_t first, std::uint32_t n) {
+    idle_policy wait;
+    while (put(first, n) == 0) {
+      if (!grow()) {
+        q->maintain(1);
+        wait.idle();
+      }
+    }
+  }
+  static constexpr std::uint64_t ignored = 999; ///< among values: the ack of the one before was
+  std::vector<std::uint64_t> consume(std::uint32_t queue = 0) {
+    std::vector<std::uint64_t> out;
+    for (const leased& e : q.lease(queue, 3)) {
+      out.push_back(e.ref.word);
+      if (q->ack(queue, e) == ack_status::ignored) out.push_back(ignored);
+    }
+    q.release(queue);
+    return out;
+  }
+};
+
+/// The numbers from..to of one producer, in order, are in `seen`, once each.
+bool in_order(const std::vector<std::uint64_t>& seen, std::uint64_t from, std::uint64_t to) {
+  std::uint64_t next = from;
+  for (std::uint64_t v : seen)
+    if (v >= from && v <= to && v != next++) return false;
+  return next == to + 1;
+}
+
+schedule_plan plan() {
+  return {.random = 200, .preemptions = 2, .enumerated_max = 600};
+}
+
+/// True when every schedule holds; `bug` is on meanwhile.
+bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
+  set_seeded_bug(bug);
+  bool all = true;
+  for_each_schedule(plan(), seed_from_environment(1), [&](schedule& s) {
+    all = body(s);
+    return all;
+  });
+  set_seeded_bug(nullptr);
+  return all;
+}
+
+TEST(RingGrowThreads, NothingPlacedWhileARingIsAppendedIsLost) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    w.put(1, 3); // full, and the larger one is there
+    w.q->maintain();
+    std::uint32_t placed = 0;
+    auto late = [&] { // takes the ring it finds, and what that says
+      w.q->drop_oldest(0, 1);
+      w.q.release(0); // a place is free, while the ring is being closed
+      placed = w.put(10, 1);
+    };
+    interleave(s, {[&] { late(); },
+                   [&] {
+                     for (int i = 0; i < 3 && !w.grow(); ++i)
+                       idle_policy().idle();
+                   }});
+    w.must_put(20, 2);
+    std::vector<std::uint64_t> expected = {2, 3};
+    if (placed != 0) expected.push_back(10);
+    expected.insert(expected.end(), {20, 21});
+    std::vector<std::uint64_t> got;
+    for (int i = 0; i < 4; ++i)
+      for (std::uint64_t v : w.consume())
+        got.push_back(v);
+    return got == expected && w.q->statistics(0).depth == 0;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.close_unwaited", run));
+  EXPECT_FALSE(holds("ring.closed_unchecked", run));
+  EXPECT_FALSE(holds("ring.base_early", run));
+}
+
+TEST(RingGrowThreads, ProducersThatGrowTheQueueAndAConsumerKeepEachOnesOrder) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    std::vector<std::uint64_t> seen;
+    auto produce = [&](std::uint64_t first) {
+      for (std::uint64_t v = first; v < first + 6; v += 2)
+        w.must_put(v, 2);
+    };
+    interleave(s, {[&] { produce(100); }, [&] { produce(200); },
+                   [&] {
+                     idle_policy wait;
+                     while (seen.size() < 12) {
+                       const auto got = w.consume();
+                       seen.insert(seen.end(), got.begin(), got.end());
+                       if (got.empty()) wait.idle();
+                     }
+                   }});
+    return in_order(seen, 100, 105) && in_order(seen, 200, 205) && seen.size() == 12;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+TEST(RingGrowThreads, OneOfManyAppends) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    w.put(1, 3);
+    w.q->maintain();
+    int appended = 0;
+    auto grow = [&] { appended += w.grow(); };
+    interleave(s, {grow, grow, grow});
+    return appended == 1 && w.q->statistics(0).rings == 2 && w.put(4, 7) == 7 && w.put(11, 1) == 0;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+TEST(RingGrowThreads, AQueueThatShrinksUnderItsProducersLosesNothing) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpsc);
+    w.must_put(1, 3);
+    w.must_put(4, 3);
+    std::vector<std::uint64_t> seen;
+    for (int i = 0; i < 2; ++i)
+      for (std::uint64_t v : w.consume())
+        seen.push_back(v);
+    w.q->maintain();
+    interleave(s, {[&] {
+                     w.must_put(7, 1);
+                     w.must_put(8, 1);
+                   },
+                   [&] {
+                     for (int i = 0; i < 8; ++i)
+                       w.q->maintain();
+                   },
+                   [&] {
+                     idle_policy wait;
+                     while (seen.size() < 8) {
+                       const auto got = w.consume();
+                       seen.insert(seen.end(), got.begin(), got.end());
+                       if (got.empty()) wait.idle();
+                     }
+                   }});
+    return in_order(seen, 1, 8) && seen.size() == 8;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+// A consumer holds a ring that leaves the queue under its hands, serves another queue next, and has
+// everything in it again as it was.
+TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    if (!w.q->set_mode(1, queue_mode::mpmc)) std::abort();
+    w.put(1, 3);
+    w.q->maintain(1); // the larger one; the stock stays empty, so that the ring comes back to it
+    std::vector<std::uint64_t> slow, fast;
+    interleave(s, {[&] {
+                     for (const leased& e : w.q.lease(0, 3)) {
+                       slow.push_back(e.ref.word);
+                       static_cast<void>(w.q->ack(0, e));
+                     }
+                   },
+                   [&] {
+                     if (!w.grow()) return;
+                     fast = w.consume();
+                     w.q->maintain(); // the ring that left, if nobody has it
+                     // And it serves queue 1, if it does: it would be the first in stock.
+                     if (w.q->prepare_now(1) == prepare_status::ready) w.put(101, 3, 1);
+                   }});
+    w.q.release(0);
+    std::set<std::uint64_t> all;
+    for (const auto* part : {&slow, &fast})
+      for (std::uint64_t v : *part)
+        if (!all.insert(v).second) return false;
+    w.q->maintain();
+    if (w.q->statistics(1).tail == 3 && w.consume(1) != std::vector<std::uint64_t>{101, 102, 103})
+      return false;
+    return all == std::set<std::uint64_t>{1, 2, 3};
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.no_grace", run));
+}
+
+TEST(RingGrowThreads, SharedEntriesAreLeasedOnceEachOverTheSeam) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    w.must_put(1, 3);
+    w.must_put(4, 3);
+    std::array<std::vector<std::uint64_t>, 2> got;
+    auto consumer = [&](std::size_t i) {
+      for (int round = 0; round < 3; ++round) {
+        for (std::uint64_t v : w.consume())
+          got[i].push_back(v);
+        w.q->maintain(1);
+      }
+    };
+    interleave(s, {[&] { consumer(0); }, [&] { consumer(1); }});
+    std::vector<std::uint64_t> both = got[0];
+    both.insert(both.end(), got[1].begin(), got[1].end());
+    std::ranges::sort(both);
+    w.q.release(0);
+    return both == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6} && w.q->statistics(0).depth == 0 &&
+           w.q->statistics(0).rings == 1;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+}
+
+// --- leases that end ----------------------------------------------------------------------------
+
+TEST(RingGrowThreads, AnAckAndADeadlineNeverBothWin) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    w.put(1, 2);
+    std::array<leased, 2> e;
+    if (w.q->lease(0, e, 10) != 2) std::abort();
+    std::array<ack_status, 2> acked{};
+    std::uint32_t expired = 0;
+    std::vector<std::uint64_t> other;
+    interleave(s, {[&] {
+                     for (std::size_t i : {1u, 0u})
+                       acked[i] = w.q->ack(0, e[i]);
+                   },
+                   [&] {
+                     expired = w.q->expire(0, 10);
+                     std::array<leased, 2> mine;
+                     const std::uint32_t n = w.q->lease(0, mine, 20);
+                     for (std::uint32_t i = 0; i < n; ++i) {
+                       other.push_back(mine[i].ref.word);
+                       if (w.q->ack(0, mine[i]) == ack_status::ignored) other.push_back(999);
+                     }
+                   }});
+    std::uint32_t won = 0;
+    for (ack_status a : acked)
+      won += a != ack_status::ignored;
+    return won + expired == 2 && other.size() == expired && w.q.release(0) == 2;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.lease_unnamed", run));
+}
+
+// One consumer leases with deadlines while another ends what is over.
+TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    std::array<leased, 3> e;
+    // A lap with deadlines that are long over stays behind in the slots.
+    w.put(1, 3);
+    if (w.q->lease(0, e, 5) != 3) std::abort();
+    for (const leased& x : e)
+      static_cast<void>(w.q->ack(0, x));
+    w.q.release(0);
+    w.put(4, 1);
+    if (w.q->lease(0, {e.data(), 1}, 5) != 1) std::abort(); // and one of them ends now
+    w.put(5, 2);
+    std::array<leased, 2> mine;
+    std::uint32_t n = 0, early = 0;
+    interleave(s, {[&] { n = w.q->lease(0, mine, 100); }, [&] { early = w.q->expire(0, 50); }});
+    if (n != 2) return false;
+    if (early != 1) return false;
+    // Whatever is leased until 100 ends at 100, and not before.
+    if (w.q->expire(0, 99) != 0) return false;
+    return w.q->expire(0, 100) == 2 && w.q->earliest_deadline(0) == UINT64_MAX;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  EXPECT_FALSE(holds("ring.expire_stale", run));
+  EXPECT_FALSE(holds("ring.expire_takes_late", run));
+}
+
+// --- with crashes -------------------------------------------------------------------------------
+
+/// One publisher's burst, which grows the queue where that has to be.
+void publish_one(crash_world& w, std::uint64_t id, const std::vector<std::uint32_t>& to) {
+  message msg;
+  if (!w.q.stage(id, msg)) return w.h.fail("no descriptor");
+  w.h.begin(id, crash_world::mask_of(to));
+  w.q.messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
+  const slot_ref ref(msg.ref, 1);
+  std::vector<placement> placed(to.size());
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    idle_policy wait;
+    while (w.q->place(to[i], {&ref, 1}, placed[i]) != place_status::placed) {
+      const prepare_status s = w.q->grow(to[i]);
+      if (s == prepare_status::unprepared) w.q->maintain(1);
+      if (s == prepare_status::wait || s == prepare_status::refused) wait.idle();
+      if (s != prepare_status::linking) continue;
+      w.q->flush_link(to[i]);
+      w.q.m.drain();
+      w.q->attached(to[i]);
+    }
+  }
+  w.q.messages->flush_staged(msg);
+  for (const placement& p : placed)
+    w.q->flush_placed(p);
+  w.q.m.drain();
+  w.q.messages->publish(msg);
+  w.q.messages->flush_published(msg);
+  w.q.m.drain();
+  for (const placement& p : placed)
+    w.q->ready(p);
+  w.h.ack(id);
+  w.q.messages->drop_reference(msg.ref.index);
+}
+
+explorer_report crashed(const char* name, const body& run, const char* bug = nullptr) {
+  const queue_layout l = growing_layout();
+  scenario s = queue_scenario(name, run, l);
+  s.continue_after = nullptr;
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  o.depth = 1;
+  o.schedules.random = 16;
+  o.schedules.preemptions = 1;
+  o.schedules.enumerated_max = 60;
+  o.print = bug == nullptr;
+  set_seeded_bug(bug);
+  explorer_report r = explore(s, o);
+  set_seeded_bug(nullptr);
+  return r;
+}
+
+TEST(RingGrowThreads, TwoProducersOverAnAppendCrashed) {
+  const body run = [](crash_world& w) {
+    w.publish(1, {0});
+    w.publish(2, {0, 1});
+    w.publish(3, {0});
+    interleave(w.h.threads(), {[&] {
+                                 publish_one(w, 4, {0, 1});
+                               },
+                               [&] {
+                                 publish_one(w, 5, {1, 0});
+                               }});
+  };
+  const explorer_report r = crashed("two producers over an append", run);
+  EXPECT_TRUE(r.ok()) << r.failure;
+  EXPECT_FALSE(crashed("two producers over an append", run, "ring.append_undrained").ok());
+}
+
+TEST(RingGrowThreads, AProducerAndAConsumerOverAnAppendCrashed) {
+  const body run = [](crash_world& w) {
+    for (std::uint64_t id : {1, 2, 3})
+      w.publish(id, {0});
+    interleave(w.h.threads(), {[&] {
+                                 publish_one(w, 4, {0});
+                                 publish_one(w, 5, {0});
+                               },
+                               [&] {
+                                 w.consume(0, {1, 0}); // not all: the first ring stays
+                                 w.consume(0, {0, 1}); // and leaves with this, or later
+                                 w.q->maintain(1);
+                               }});
+  };
+  const explorer_report r = crashed("a producer and a consumer over an append", run);
+  EXPECT_TRUE(r.ok()) << r.failure;
+}
+
+TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
+  const body run = [](crash_world& w) {
+    for (std::uint64_t id : {1, 2, 3, 4})
+      w.publish(id, {0});
+    interleave(w.h.threads(), {[&] {
+                                 w.consume(0, {0, 1, 2});
+                               },
+                               [&] {
+                                 w.q->maintain();
+                                 if (w.q->prepare_now(1) == prepare_status::ready)
+                                   publish_one(w, 5, {1});
+                               }});
+  };
+  const explorer_report r = crashed("a ring that leaves and serves another queue", run);
+  EXPECT_TRUE(r.ok()) << r.failure;
+  EXPECT_FALSE(
+      crashed("a ring that leaves and serves another queue", run, "ring.unlink_undrained").ok());
+}
+
+TEST(RingGrowThreads, AProducerWhileTheQueueShrinksCrashed) {
+  const body run = [](crash_world& w) {
+    for (std::uint64_t id : {1, 2, 3, 4})
+      w.publish(id, {0});
+    w.consume(0, {0, 1, 2, 3});
+    interleave(w.h.threads(), {[&] { publish_one(w, 5, {0}); },
+                               [&] {
+                                 for (int i = 0; i < 5; ++i)
+                                   w.q->maintain();
+                               }});
+    w.consume(0, {0});
+  };
+  const explorer_report r = crashed("a producer while the queue shrinks", run);
+  EXPECT_TRUE(r.ok()) << r.failure;
+}
+
+} // namespace
+} // namespace chainring::test
