@@ -85,7 +85,9 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,
                         "Messages, when creating; 0: one for every two blocks");
   number<std::uint32_t>(a, "--queue-size", o.broker.queue_slots, 4, 1 << 20,
-                        "Messages a session's queue holds; rounded up to a power of two");
+                        "Messages a session's queue holds at most");
+  number<std::uint32_t>(a, "--queue-first", o.broker.queue_slots_first, 0, 1 << 20,
+                        "Messages it has room for at first: it grows as it fills; 0: all");
   a.add_option("--overflow", overflow, "What a full queue does: reject, drop-newest, drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();

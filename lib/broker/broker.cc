@@ -160,7 +160,9 @@ broker_worker::impl::impl(broker::shared& s, unsigned n, std::unique_ptr<timer_s
     : shared(s), config(s.config), state(*s.state), on(s.state->on()), number(n),
       topics(s.config.topics_max, s.config.registrations_max,
              static_cast<std::uint32_t>(s.state->subscriptions_max())),
-      timers(std::move(t)), tsc_hz(rte_get_tsc_hz()), planned(s.sessions_max),
+      timers(std::move(t)), tsc_hz(rte_get_tsc_hz()),
+      queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
+      planned(s.sessions_max),
       nodes(s.config.volatile_messages_max) {
   // What a burst needs at most in the usual case; a wider fan-out grows these once.
   constexpr std::size_t burst_max = 1024;

@@ -16,9 +16,15 @@
 #include <rte_cycles.h>
 
 #include "base/hook.h"
+#include "base/idle.h"
 #include "broker/worker.h"
 
 namespace chainring {
+
+namespace {
+constexpr std::uint32_t maintain_pieces = 64;
+constexpr std::uint32_t maintain_hz = 20;
+} // namespace
 
 void broker_worker::impl::drain() noexcept {
   const std::uint64_t before = rte_rdtsc();
@@ -92,6 +98,35 @@ bool broker_worker::impl::take_inbox() noexcept {
   return any;
 }
 
+// Its queue is full, or about to get a larger ring from another worker. `full` or `closed`: the
+// policy applies, or the publisher comes again.
+place_status broker_worker::impl::place_in_larger(std::uint32_t q, placement& out) noexcept {
+  constexpr int rounds_max = 64; // a restart may wait for this worker's own places: no longer
+  queue_table& queues = state.queues();
+  const auto n = static_cast<std::uint32_t>(refs.size());
+  place_status placed = place_status::full;
+  idle_policy wait;
+  for (int round = 0; round < rounds_max; ++round) {
+    prepare_status s = queues.grow(q, n);
+    if (s == prepare_status::refused) return place_status::full;
+    if (s == prepare_status::unprepared) { // there was no leisure for it
+      count.drains += 2;
+      s = queues.grow_now(q, n);
+      if (s == prepare_status::refused) return place_status::full;
+    }
+    if (s == prepare_status::linking) {
+      queues.flush_link(q); // [B5] the link, before anything is placed behind it
+      drain();              // [B5]
+      queues.attached(q);
+    } else if (s == prepare_status::wait) {
+      wait.idle();
+    }
+    placed = queues.place(q, refs, out);
+    if (placed != place_status::full && placed != place_status::closed) break;
+  }
+  return placed;
+}
+
 // Places every target in its queue, those of one queue together. What a queue refuses is refused in
 // all: its other places become void.
 void broker_worker::impl::place() noexcept {
@@ -128,9 +163,11 @@ void broker_worker::impl::place() noexcept {
       prepared = queues.prepare_now(q); // the stock is used up: filled again
       ++count.drains;
     }
-    const place_status placed = prepared == prepare_status::ready
-                                    ? queues.place(q, refs, g.placement)
-                                    : place_status::no_ring;
+    place_status placed = prepared == prepare_status::ready ? queues.place(q, refs, g.placement)
+                                                            : place_status::no_ring;
+    if (queues_grow && placed != place_status::placed && placed != place_status::changed)
+        [[unlikely]]
+      placed = place_in_larger(q, g.placement);
     g.placed = placed == place_status::placed;
     // The queue may be another's by now: what was matched for the old one is not for the new.
     g.stale = queues.incarnation(q) != targets[g.first].incarnation;
@@ -264,6 +301,10 @@ bool broker_worker::impl::end_burst() noexcept {
     deliver(shared.sessions[n], n);
   any |= !ready_next.empty();
   ready_next.clear();
+  if (queues_grow && now_tsc >= maintain_at) {
+    state.queues().maintain(maintain_pieces);
+    maintain_at = now_tsc + tsc_hz / maintain_hz;
+  }
   out->release(on.mark());
   return any;
 }

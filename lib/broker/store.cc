@@ -99,7 +99,10 @@ result<void> store::attach(const broker_config& config) {
   if (!messages) return messages.error();
   messages_ = std::move(messages).value();
   queue_table_options qo;
-  qo.capacity = config.queue_slots;
+  qo.capacity_max = config.queue_slots;
+  qo.capacity = config.queue_slots_first == 0
+                    ? config.queue_slots
+                    : std::min(config.queue_slots_first, config.queue_slots);
   qo.overflow = config.overflow == overflow_policy::reject        ? queue_overflow::reject
                 : config.overflow == overflow_policy::drop_newest ? queue_overflow::drop_newest
                                                                   : queue_overflow::drop_oldest;

@@ -72,6 +72,8 @@ struct broker_worker::impl {
   std::unique_ptr<timer_set> timers;
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
+  const bool queues_grow;
+  std::uint64_t maintain_at = 0; // when queues are looked after next
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
@@ -136,6 +138,7 @@ struct broker_worker::impl {
   // burst.cc
   bool end_burst() noexcept;
   void place() noexcept;
+  [[nodiscard]] place_status place_in_larger(std::uint32_t q, placement& out) noexcept;
   void settle() noexcept;
   void make_durable() noexcept;
   void finish_publishes() noexcept;

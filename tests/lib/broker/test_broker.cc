@@ -235,6 +235,27 @@ TEST_P(Broker, FullQueueRefusesThePublisherAndRecoversWhenItDrains) {
   EXPECT_EQ(b->take(carol), "again");
 }
 
+TEST_P(Broker, AQueueThatBeginsSmallGrowsToItsLimit) {
+  config.queue_slots_first = 3;
+  start();
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  (void)b->ask<sn::disconnect>(bob, sn::disconnect{});
+  const auto id = b->register_name(alice, "t");
+  std::vector<std::string> acked;
+  for (std::uint16_t i = 1; i <= config.queue_slots; ++i) {
+    ASSERT_EQ(b->publish(alice, id, std::to_string(i), i), sn::return_code::accepted) << i;
+    acked.push_back(std::to_string(i));
+  }
+  EXPECT_EQ(b->publish(alice, id, "one too many", 200), sn::return_code::congestion);
+  b->connect(bob, "bob", false);
+  for (const std::string& text : acked)
+    EXPECT_EQ(b->take(bob), text);
+  EXPECT_EQ(b->publish(alice, id, "again", 201), sn::return_code::accepted);
+  EXPECT_EQ(b->take(bob), "again");
+}
+
 TEST_P(Broker, DropOldestKeepsTheNewest) {
   config.overflow = overflow_policy::drop_oldest;
   start();
