@@ -9,7 +9,7 @@ import time
 
 from image import need
 
-HANG_S = 120  # only detects hangs
+HANG_S = 240  # only detects hangs
 
 
 class GuestDied(Exception):

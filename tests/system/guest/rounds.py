@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-HANG_S = 240  # only detects hangs
+HANG_S = 360  # only detects hangs
 EAL = "--no-pci --no-huge -m 128 --no-telemetry"
 PRELOAD = "/bin/liblying_sync.so"
 LOAD = ["-p", "8", "-s", "4", "-t", "2", "--payload", "36-700"]
@@ -33,7 +33,7 @@ class Place:
             f"start_broker {self.number} {self.name} {env}dpdk-chainring --lcores {self.lcores} {EAL} "
             f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
             f"--region {self.region} --size 40M --journal-size 8M "
-            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 16384 --max-sessions 256 "
+            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
             f"--max-subscriptions 256 --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
@@ -77,7 +77,7 @@ class Generator:
                    "--idle", "sleep", "--json", "--phase", phase, "--ledger", ledger,
                    *(["--resume"] if os.path.exists(ledger) else LOAD), *own]
         if "--drain-timeout" not in own:
-            command += ["--drain-timeout", "90"]
+            command += ["--drain-timeout", "240"]  # detects hangs, a slow boot is none
         with open(self.log, "wb") as to:
             while True:  # as start_broker does; `read` holds it until its process id is seen to fit
                 self.process = subprocess.Popen(["sh", "-c", 'read -r _ && exec "$@"', "sh", *command],
