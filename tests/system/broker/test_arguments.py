@@ -20,7 +20,8 @@ PROGRAM = sys.argv[1]
 HANG_S = 90  # only detects hangs
 # Argument: what is refused (None: any text does), and what the refusal says is accepted.
 NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000),
-           "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576), "--queue-first": (0, 1048576),
+           "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
+           "--queue-first": (0, 1048576),
            "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
            "--max-registrations": (16, 100000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
