@@ -9,6 +9,7 @@
 // Edges and crash windows: see ring.cc. Here [A1], [A2], [A3], [A4], [A5], [A7], [A8], [A9], [C1],
 // [C2], [D2], [K2], [L1], [L2], [M1], [N1], [N2], [P6], [P7], [P8], [P9], [P10], [P15], [P17],
 // [P18], [R2].
+#include <algorithm>
 #include <bit>
 
 #include "base/hook.h"
@@ -210,7 +211,11 @@ prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept 
   if (!claim) return prepare_status::wait;
   ring_state* const r = ring_of(queue); // under the claim it stays
   if (r == nullptr || is_closed(*r)) return prepare_status::wait;
-  if (rte_ring_free_count(r->ring) >= n && free_count(queue) >= n) return prepare_status::ready;
+  // Not rte_ring_free_count(), whose loads are plain.
+  const std::uint64_t from =
+      std::max(r->base, r->head.load(std::memory_order_acquire)); // [K2] pairs with [K1]
+  const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [N2]
+  if (in_use + n <= r->capacity && free_count(queue) >= n) return prepare_status::ready;
   const queue_commit c = queue_commit::unpack(
       std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)); // [A7]
   const std::uint64_t last = r->next.load(std::memory_order_relaxed);           // [N2]
