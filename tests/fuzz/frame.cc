@@ -12,45 +12,45 @@ using namespace chainring::net;
 
 namespace {
 
-void put_checksums(test::octets& o, unsigned how) {
+void put_checksums(net_test::octets& o, unsigned how) {
   const std::size_t l2 = o.size() > 18 && o[12] == 0x81 && o[13] == 0 ? 18 : 14;
   if (o.size() < l2 + 20 || o[l2 - 2] != 8 || o[l2 - 1] != 0) return;
-  const std::size_t header = (o[l2] & 15u) * 4, total = test::get16(o, l2 + 2);
+  const std::size_t header = (o[l2] & 15u) * 4, total = net_test::get16(o, l2 + 2);
   if (header < 20 || total < header || l2 + total > o.size()) return;
   const auto at = [&](std::size_t from, std::size_t to) {
-    return test::octets(o.begin() + static_cast<std::ptrdiff_t>(from),
-                        o.begin() + static_cast<std::ptrdiff_t>(to));
+    return net_test::octets(o.begin() + static_cast<std::ptrdiff_t>(from),
+                            o.begin() + static_cast<std::ptrdiff_t>(to));
   };
   if ((how & 1) != 0) {
-    test::set16(o, l2 + 10, 0);
-    test::set16(o, l2 + 10, test::checksum(at(l2, l2 + header)));
+    net_test::set16(o, l2 + 10, 0);
+    net_test::set16(o, l2 + 10, net_test::checksum(at(l2, l2 + header)));
   }
   if ((how & 2) == 0) return;
   const std::size_t l4 = l2 + header, length = total - header;
   if (o[l2 + 9] == 1 && length >= 4) {
-    test::set16(o, l4 + 2, 0);
-    test::set16(o, l4 + 2, test::checksum(at(l4, l2 + total)));
+    net_test::set16(o, l4 + 2, 0);
+    net_test::set16(o, l4 + 2, net_test::checksum(at(l4, l2 + total)));
   } else if (o[l2 + 9] == 17 && length >= 8) {
-    const std::size_t udp = test::get16(o, l4 + 4);
+    const std::size_t udp = net_test::get16(o, l4 + 4);
     if (udp < 8 || udp > length) return;
-    test::set16(o, l4 + 6, 0);
-    const auto sum =
-        test::checksum(at(l4, l4 + udp),
-                       test::pseudo_header(test::get32(o, l2 + 12), test::get32(o, l2 + 16), udp));
-    test::set16(o, l4 + 6, sum == 0 ? 0xffffu : sum);
+    net_test::set16(o, l4 + 6, 0);
+    const auto sum = net_test::checksum(
+        at(l4, l4 + udp),
+        net_test::pseudo_header(net_test::get32(o, l2 + 12), net_test::get32(o, l2 + 16), udp));
+    net_test::set16(o, l4 + 6, sum == 0 ? 0xffffu : sum);
   }
 }
 
 struct world {
-  test::ring_port device;
+  net_test::ring_port device;
   std::unique_ptr<interface> on;
   std::unique_ptr<net::link> link;
   world() {
     port_options p;
-    p.pool = test::pool();
+    p.pool = net_test::pool();
     auto opened = open_interface(
         [&] {
-          interface_config c = test::configuration();
+          interface_config c = net_test::configuration();
           c.port_id = device.id();
           return c;
         }(),
@@ -58,7 +58,7 @@ struct world {
     fuzz::expect(opened.ok(), "no interface");
     on = std::move(*opened);
     link_options l;
-    l.pool = test::pool();
+    l.pool = net_test::pool();
     auto made = net::link::create(*on, l);
     fuzz::expect(made.ok(), "no link");
     link = std::move(*made);
@@ -77,12 +77,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (int frames = 0; frames < 32 && !in.empty(); ++frames) {
     const unsigned how = in.octet();
     const auto bytes = in.take(in.number(2) % 2048);
-    test::octets o(bytes.begin(), bytes.end());
+    net_test::octets o(bytes.begin(), bytes.end());
     put_checksums(o, how);
     if (o.size() >= 6 && (how & 32) != 0) std::memcpy(o.data(), w->on->device.mac().addr_bytes, 6);
     rte_mbuf* m = (how & 4) != 0 && o.size() > 3
-                      ? test::segmented(o, {o.size() / 3, o.size() / 2}, test::exact_mbuf)
-                      : test::exact_mbuf(o);
+                      ? net_test::segmented(o, {o.size() / 3, o.size() / 2}, net_test::exact_mbuf)
+                      : net_test::exact_mbuf(o);
     if ((how & 8) != 0) m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_IP_CKSUM_GOOD;
     std::array<datagram, 4> got;
     if (w->link->process(std::span(&m, 1), got, now) == 1) {
@@ -94,12 +94,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const endpoint key = endpoint::from_key(v.source.key());
       fuzz::expect(key.ipv4 == v.source.ipv4 && key.port == v.source.port, "a sender's key");
       rte_pktmbuf_free(got[0].frame);
-      rte_mbuf* reply = test::mbuf(test::octets(in.octet(), 0x55));
+      rte_mbuf* reply = net_test::mbuf(net_test::octets(in.octet(), 0x55));
       if (w->link->send(reply, v.source, 0, now) == send_status::full) rte_pktmbuf_free(reply);
     }
     now += 50'000'000;
     (void)w->link->pump(now);
-    for (const test::octets& left : w->device.all_left())
+    for (const net_test::octets& left : w->device.all_left())
       fuzz::expect(left.size() >= 14 && left.size() <= 1514, "a frame of no good size");
   }
   now += 3'600'000'000'000; // what waited for a neighbour is given up
@@ -108,6 +108,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)w->device.all_left();
     if (w->on->arp->pending() == 0) break;
   }
-  fuzz::expect(test::all_back(), "an mbuf is lost");
+  fuzz::expect(net_test::all_back(), "an mbuf is lost");
   return 0;
 }

@@ -529,9 +529,4 @@ std::unique_ptr<media> join_life(media& m) {
   return std::move(joined).value();
 }
 
-std::uint64_t seed_from_environment(std::uint64_t fallback) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  return text == nullptr ? fallback : std::strtoull(text, nullptr, 0);
-}
-
 } // namespace chainring::test

@@ -60,6 +60,7 @@
 #include "media/media.h"
 #include "media/sim/sim.h"
 #include "support/schedule.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 
@@ -204,8 +205,5 @@ struct explorer_report {
 /// A media of its own over the same life, for production code that takes one (region::open_on());
 /// region::open() by m.path() does the same. Let go of it before the scenario's function returns.
 [[nodiscard]] std::unique_ptr<media> join_life(media& m);
-
-/// Seed from CHAINRING_SEED, or the one given.
-[[nodiscard]] std::uint64_t seed_from_environment(std::uint64_t fallback);
 
 } // namespace chainring::test

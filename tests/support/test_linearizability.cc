@@ -2,6 +2,7 @@
 // The checker checked: histories that must fail, histories that must pass, and on tiny ones a
 // search of another kind that tries everything.
 #include "support/linearizability.h"
+#include "support/seed.h"
 
 #include <gtest/gtest.h>
 
@@ -17,12 +18,7 @@ using fifo_history = std::vector<timed<fifo_operation>>;
 using queue_history = std::vector<timed<queue_operation>>;
 
 std::uint64_t run_seed() {
-  static const std::uint64_t seed = [] {
-    const char* given = std::getenv("CHAINRING_SEED");
-    const std::uint64_t s = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
-    std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
-    return s;
-  }();
+  static const std::uint64_t seed = printed_seed(1);
   return seed;
 }
 

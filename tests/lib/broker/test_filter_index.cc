@@ -9,6 +9,7 @@
 
 #include "broker/filter_index.h"
 #include "broker/topic_table.h"
+#include "support/seed.h"
 #include "wire/topic.h"
 
 namespace chainring {
@@ -21,10 +22,7 @@ std::set<std::uint32_t> sessions_of(filter_index& index, std::string_view topic)
 }
 
 TEST(FilterIndex, MatchesAsTheReferenceDoesThroughRandomChanges) {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const auto seed = given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
-  std::printf("CHAINRING_SEED=%lu\n", static_cast<unsigned long>(seed));
-  std::mt19937 random(static_cast<unsigned>(seed));
+  std::mt19937 random(static_cast<unsigned>(test::fresh_seed()));
   filter_index index(
       {.filters_max = 64, .subscriptions_max = 256, .levels_max = 128, .sessions_max = 8});
   std::map<std::pair<std::string, std::uint32_t>, std::uint8_t> model;

@@ -136,9 +136,4 @@ inline std::string run_against_model(block_store& store, std::uint64_t seed, uns
   return store.statistics().largest_run == count ? "" : "the end is not one run";
 }
 
-inline std::uint64_t test_seed(std::uint64_t fallback) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : fallback;
-}
-
 } // namespace chainring::test

@@ -7,11 +7,10 @@
 
 #include "block_model.h"
 #include "chain/message.h"
+#include "support/seed.h"
 
 namespace chainring {
 namespace {
-
-using test::test_seed;
 
 /// Each block is somebody's at most once: owners write to a flag of it with plain stores, so that a
 /// run given to two threads is a data race and a wrong value, too.
@@ -36,8 +35,7 @@ struct owners {
 /// `blocks` of which the threads find `first` at the beginning, and the others as they go on.
 std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
                   unsigned rounds, std::uint32_t first = 0) {
-  const std::uint64_t seed = test_seed(42);
-  SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::printed_seed(42);
   auto m = memory_media(std::uint64_t{64} * blocks, durability_class::process);
   if (first == 0) first = blocks;
   options.block_count_max = blocks;
@@ -108,8 +106,7 @@ TEST(BlockStoreStress, ThreadsShareAStoreWithoutCaches) {
 }
 
 TEST(MessageStress, ThreadsPublishReadAndDropFromOneTable) {
-  const std::uint64_t seed = test_seed(42);
-  SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::printed_seed(42);
   constexpr std::uint32_t descriptors = 100, blocks = 400;
   auto m = memory_media(64 * (descriptors + blocks), durability_class::process);
   auto store = block_store::create(*m, 64 * descriptors, 64, blocks).value();

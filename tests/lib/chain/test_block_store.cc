@@ -9,6 +9,7 @@
 
 #include "base/hook.h"
 #include "block_model.h"
+#include "support/seed.h"
 #include "support/seeded.h"
 
 namespace chainring {
@@ -16,7 +17,6 @@ namespace {
 
 using test::block_model;
 using test::run_against_model;
-using test::test_seed;
 
 constexpr std::uint32_t block_sizes[] = {64, 128, 256, 512, 1024, 2048, 4096};
 constexpr block_store_options no_cache{.cache_runs_max = 0};
@@ -156,8 +156,7 @@ TEST(BlockStore, ReleasesPartsOfAChain) {
 
 TEST(BlockStore, ChoosesAsTheReferenceModelForEveryBlockSize) {
   for (const std::uint32_t size : block_sizes) {
-    const std::uint64_t seed = test_seed(20'26 + size);
-    SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
+    const std::uint64_t seed = test::printed_seed(20'26 + size);
     fixture s(150, no_cache, size);
     EXPECT_EQ(run_against_model(*s.store, seed, 3000), "");
   }
@@ -167,7 +166,7 @@ TEST(BlockStore, TheReferenceModelSeesTheKnownDefects) {
   for (const char* bug : {"chain.coalesce_one_way", "chain.split_takes_found"}) {
     fixture s(150);
     const test::seeded on(bug);
-    test::expect_found(bug, !run_against_model(*s.store, test_seed(1), 3000).empty());
+    test::expect_found(bug, !run_against_model(*s.store, test::printed_seed(1), 3000).empty());
   }
 }
 
@@ -306,8 +305,7 @@ TEST(BlockStore, ExtendsOntoTheBlocksBehindIt) {
 }
 
 TEST(BlockStoreRecovery, OnlyWhatIsMarkedIsLive) {
-  const std::uint64_t seed = test_seed(7);
-  SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
+  const std::uint64_t seed = test::printed_seed(7);
   std::mt19937_64 random(seed);
   for (const std::uint32_t count : {1u, 63u, 64u, 65u, 128u, 1000u}) {
     fixture s(count, {.cache_runs_max = 16});

@@ -8,6 +8,8 @@
 
 #include "base/hook.h"
 #include "message_fixture.h"
+#include "support/seam_counter.h"
+#include "support/seed.h"
 
 namespace chainring {
 namespace {
@@ -396,10 +398,7 @@ TEST(MessageTable, DamageIsRefusedAndNamed) {
 }
 
 TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : 5;
-  SCOPED_TRACE("CHAINRING_SEED=" + std::to_string(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(test::printed_seed(5));
   fixture f({.descriptors = 8, .blocks = 64});
   std::uint64_t valid = 0;
   for (int round = 0; round < 20'000; ++round) {
@@ -451,32 +450,12 @@ TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
   EXPECT_GT(valid, 100u);
 }
 
-// --- golden persist counts
-// ------------------------------------------------------------------------
-
-class counter final : public persist_observer {
- public:
-  std::uint64_t stores = 0, writes = 0, flushed_lines = 0, flushes = 0, drains = 0;
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
-  bool on_flush(const void* from, std::size_t n, const site&) noexcept override {
-    const auto first = reinterpret_cast<std::uintptr_t>(from) / 64;
-    const auto last = (reinterpret_cast<std::uintptr_t>(from) + n - 1) / 64;
-    flushed_lines += last - first + 1;
-    return ++flushes > 0;
-  }
-  bool on_drain(const site&) noexcept override { return ++drains > 0; }
-  [[nodiscard]] std::string text() const {
-    return std::to_string(stores) + " stores, " + std::to_string(writes) + " writes, " +
-           std::to_string(flushes) + " flushes of " + std::to_string(flushed_lines) + " lines, " +
-           std::to_string(drains) + " drains";
-  }
-};
+// --- golden persist counts ----------------------------------------------------------------------
 
 TEST(MessagePersistCounts, AreWhatEachOperationNeedsAndNoMore) {
   fixture f({.block_size = 256, .blocks = 400});
   auto counted = [&](auto operation) {
-    counter c;
+    test::seam_counter c;
     f.m->observe(&c);
     operation();
     f.m->observe(nullptr);

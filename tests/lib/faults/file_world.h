@@ -9,19 +9,13 @@
 #include "../broker/broker_fixture.h"
 #include "../media/model_disk.h"
 #include "media/file/file_media.h"
+#include "support/seed.h"
 
 namespace chainring::test_faults {
 
 using namespace chainring::testing_broker;
 using test::file_bytes;
 using test::model_disk;
-
-inline std::uint64_t seed_of_run(std::uint64_t fallback) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 /// Commits and checkpoints when its only thread would wait for them.
 class stepped_media final : public media {

@@ -102,7 +102,7 @@ std::uint64_t number_from(const char* name, std::uint64_t fallback) {
 }
 
 TEST(DamagedImages, AreRefusedWithAReasonOrServedWithoutAWrongByte) {
-  const std::uint64_t seed = seed_of_run(20261121);
+  const std::uint64_t seed = test::printed_seed(20261121);
   const std::uint64_t cases = number_from("CHAINRING_CASES", 10'000);
   const std::uint64_t only = number_from("CHAINRING_CASE", UINT64_MAX);
   image memory, file;

@@ -163,7 +163,7 @@ std::string verdict(const file_bytes& bytes, const ledger& l) {
 
 /// Every call fails once; gives the first thing that is wrong.
 std::string fail_each_call(model_disk::fault how) {
-  const std::uint64_t seed = seed_of_run(11);
+  const std::uint64_t seed = test::printed_seed(11);
   // A broker that has had a life already, with messages queued.
   model_disk before;
   auto p = parts_on(before);

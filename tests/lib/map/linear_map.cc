@@ -16,7 +16,9 @@
 #include "base/idle.h"
 #include "map/seq_map.h"
 #include "map_fixture.h"
+#include "support/give_way.h"
 #include "support/linearizability.h"
+#include "support/seed.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -27,19 +29,8 @@ using map_recorder = recorder<map_operation>;
 constexpr unsigned threads_max = 4;
 
 std::uint64_t run_seed() {
-  static const std::uint64_t seed = [] {
-    const char* given = std::getenv("CHAINRING_SEED");
-    const std::uint64_t s = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
-    std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
-    return s;
-  }();
+  static const std::uint64_t seed = printed_seed(1);
   return seed;
-}
-
-void give_way(const char*, void*) noexcept {
-  thread_local std::minstd_rand random(
-      static_cast<unsigned>(std::hash<std::thread::id>{}(std::this_thread::get_id())));
-  if (random() % 8 == 0) sched_yield();
 }
 
 map_operation draw(std::mt19937_64& random, std::uint64_t keys, std::uint64_t fresh,

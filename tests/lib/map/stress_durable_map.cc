@@ -13,6 +13,7 @@
 #include "base/crc32c.h"
 #include "map_fixture.h"
 #include "support/explorer.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 namespace {
@@ -201,8 +202,7 @@ std::map<std::string, std::string> contents(const opened_map& map, std::uint64_t
 }
 
 void readers_and_writers(bool grows) {
-  const std::uint64_t seed = seed_from_environment(1);
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  const std::uint64_t seed = printed_seed(1);
   shared_map s(grows);
   std::vector<std::byte> value(sizeof(head));
   for (unsigned k = 0; k < staying; ++k) {

@@ -8,17 +8,11 @@
 #include "base/crc32c.h"
 #include "base/hook.h"
 #include "map_fixture.h"
+#include "support/seam_counter.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 namespace {
-
-struct counting_observer final : persist_observer {
-  int stores = 0, writes = 0, flushes = 0, drains = 0;
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
-  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
-  bool on_drain(const site&) noexcept override { return ++drains > 0; }
-};
 
 const std::string long_key(40, 'k'), long_value(300, 'v');
 
@@ -119,7 +113,7 @@ TEST_F(DurableMap, RefusesWhatHasNoRoomAndTakesNothing) {
 
 TEST_F(DurableMap, CostsOneFlushAChangeAndOneDrainABatch) {
   durable_map& map = **m;
-  counting_observer seen;
+  seam_counter seen;
   const auto counted = [&](auto&& what) {
     seen = {};
     memory->observe(&seen);
@@ -312,11 +306,7 @@ TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
 }
 
 TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed =
-      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(fresh_seed());
   for (int round = 0; round < 2'000; ++round) {
     auto noise = memory_media(layout.size(), durability_class::process);
     auto* words = reinterpret_cast<std::uint64_t*>(noise->base());
@@ -339,11 +329,7 @@ TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
 }
 
 TEST_F(DurableMap, AgreesWithAModelAcrossReopening) {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed =
-      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(fresh_seed());
   layout = {.cells = 40, .blocks = 400};
   memory = memory_media(1 << 18, durability_class::process);
   m.reset();

@@ -14,6 +14,7 @@
 #include "map/seq_map.h"
 #include "map_fixture.h"
 #include "support/explorer.h"
+#include "support/seed.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -150,8 +151,7 @@ std::string follow_negative(std::uint64_t seed) {
 }
 
 TEST(MapGrowth, NoKeyIsMissedOrDoubledAtAnyPointOfAMove) {
-  const std::uint64_t seed = seed_from_environment(1);
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  const std::uint64_t seed = printed_seed(1);
   for (std::uint64_t i = 0; i < 4; ++i) {
     EXPECT_EQ(follow_short(seed + i), "");
     EXPECT_EQ(follow_long(seed + i), "");
@@ -159,7 +159,7 @@ TEST(MapGrowth, NoKeyIsMissedOrDoubledAtAnyPointOfAMove) {
 }
 
 TEST(MapGrowth, HashesOfNegativeKeysHaveSlots) {
-  EXPECT_EQ(follow_negative(seed_from_environment(1)), "");
+  EXPECT_EQ(follow_negative(printed_seed(1)), "");
 }
 
 TEST(MapGrowth, SeededBugsAreFound) {
@@ -471,8 +471,7 @@ std::string follow_durable(std::uint64_t seed) {
 }
 
 TEST(DurableMapGrowth, NoKeyIsMissedAtAnyPointOfAMove) {
-  const std::uint64_t seed = seed_from_environment(1);
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  const std::uint64_t seed = printed_seed(1);
   for (std::uint64_t i = 0; i < 4; ++i)
     EXPECT_EQ(follow_durable(seed + i), "");
 }

@@ -9,17 +9,10 @@
 #include <vector>
 
 #include "map/seq_map.h"
+#include "support/seed.h"
 
 namespace chainring {
 namespace {
-
-std::uint64_t seed() {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const std::uint64_t s =
-      given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device{}();
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
-  return s;
-}
 
 struct key16 {
   std::uint64_t a = 0, b = 0;
@@ -110,7 +103,7 @@ TEST(SeqMap, LooksBurstsUpInOneCall) {
 template <class M> void agrees_with_a_model(std::uint64_t keys, std::uint64_t capacity) {
   auto m = make<M>(capacity);
   std::map<std::uint64_t, std::uint64_t> model;
-  std::mt19937_64 random(seed());
+  std::mt19937_64 random(test::fresh_seed());
   for (int round = 0; round < 60'000; ++round) {
     const std::uint64_t key = random() % keys, value = random();
     const auto it = model.find(key);
@@ -164,7 +157,7 @@ TEST(SeqMap, AgreesWithAModelWhenAllKeysCollide) {
 TEST(SeqMap, ProbesStayShortUnderEndlessChurn) {
   constexpr std::uint64_t capacity = 8'192; // the greatest load: one half
   auto m = make<seq_map<std::uint64_t, std::uint64_t>>(capacity);
-  std::mt19937_64 random(seed());
+  std::mt19937_64 random(test::fresh_seed());
   std::vector<std::uint64_t> live;
   while (live.size() < capacity) {
     live.push_back(random());

@@ -143,7 +143,7 @@ std::string text(const exploration& e) {
 }
 
 TEST(JournalCrash, LeavesAPrefixOfTheDrainsWithEveryDurableMark) {
-  const std::uint64_t seed = seed_of_run(1);
+  const std::uint64_t seed = printed_seed(1);
   std::uint64_t states = 0;
   for (std::uint64_t i = 0; i < 12; ++i) {
     exploration e;
@@ -160,7 +160,7 @@ TEST(JournalCrash, LeavesAPrefixOfTheDrainsWithEveryDurableMark) {
 
 TEST(JournalCrash, SmallGroupsAreCrashedExhaustively) {
   exploration e;
-  e.seed = seed_of_run(100);
+  e.seed = printed_seed(100);
   e.exhaustive_max = 1u << 12;
   e.lines_max = 2;
   e.operations = 40;

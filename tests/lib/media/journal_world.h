@@ -12,15 +12,9 @@
 #include "base/hook.h"
 #include "media/file/file_media.h"
 #include "model_disk.h"
+#include "support/seed.h"
 
 namespace chainring::test {
-
-inline std::uint64_t seed_of_run(std::uint64_t fallback) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
 
 /// The contents a region has after each drain of a workload that is the same in every life: drain
 /// number k stores k to line 0 and its own words to some other lines.

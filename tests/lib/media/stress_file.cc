@@ -15,6 +15,7 @@
 
 #include "media/media.h"
 #include "scratch.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 namespace {
@@ -80,10 +81,7 @@ struct thread_lines {
 }
 
 TEST(FileStress, KillNineLosesNothingReportedDurableAndKeepsOrder) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : 1;
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 draw(seed);
+  std::mt19937_64 draw(printed_seed(1));
   const scratch_directory d(disk_directory());
   media_options options;
   options.path = d.file("region");

@@ -155,7 +155,7 @@ faulty_run run_until_failure(model_disk& disk, workload& w, std::uint64_t from) 
 class JournalFault : public testing::TestWithParam<model_disk::fault> {};
 
 TEST_P(JournalFault, AtEveryCallIsFinalAndLosesNothingAcknowledged) {
-  workload w(seed_of_run(7), 60);
+  workload w(printed_seed(7), 60);
   std::uint64_t failures = 0;
   bool survived = false;
   for (std::uint64_t n = 0; !survived; ++n) {
@@ -312,7 +312,7 @@ model_disk with_journal(workload& w) {
 TEST(JournalDamage, AnyByteOfTheJournalCostsOnlyRecordsFromThereOn) {
   workload w(11, 6);
   model_disk whole = with_journal(w);
-  std::mt19937_64 draw(seed_of_run(3));
+  std::mt19937_64 draw(printed_seed(3));
   for (int i = 0; i < 600; ++i) {
     file_bytes bytes = whole.visible();
     const std::uint64_t at = file_format::journal_offset + draw() % 4096;
@@ -379,7 +379,7 @@ TEST(JournalDamage, RecordsWithAGoodChecksumAndBadFieldsAreRefused) {
 TEST(JournalDamage, NoiseInTheWholeFileNeverCrashesOpen) {
   workload w(11, 6);
   model_disk whole = with_journal(w);
-  std::mt19937_64 draw(seed_of_run(4));
+  std::mt19937_64 draw(printed_seed(4));
   int opened = 0;
   for (int i = 0; i < 600; ++i) {
     file_bytes bytes = whole.visible();

@@ -3,23 +3,15 @@
 #include <vector>
 
 #include "media/media.h"
+#include "support/seam_counter.h"
 
 namespace chainring {
 namespace {
 
-class counting_observer final : public persist_observer {
- public:
-  int stores = 0, writes = 0, flushes = 0, drains = 0;
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
-  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
-  bool on_drain(const site&) noexcept override { return ++drains > 0; }
-};
-
 TEST(Media, SeamStoresAndShowsEveryCallToItsObserver) {
   for (auto c : {durability_class::process, durability_class::emulated}) {
     auto m = memory_media(8192, c);
-    counting_observer seen;
+    test::seam_counter seen;
     m->observe(&seen);
     auto* words = reinterpret_cast<std::uint64_t*>(m->base());
     m->store(&words[0], 1);

@@ -19,8 +19,10 @@
 #include <vector>
 
 #include "net/link.h"
+#include "support/seed.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
+using namespace net;
 
 using octets = std::vector<std::uint8_t>;
 
@@ -333,14 +335,8 @@ class marked_media final : public media {
 
 /// The run's seed, from CHAINRING_SEED where that is set; printed.
 inline std::uint64_t run_seed() {
-  static const std::uint64_t seed = [] {
-    const char* given = std::getenv("CHAINRING_SEED");
-    const std::uint64_t s =
-        given != nullptr ? std::strtoull(given, nullptr, 0) : std::random_device()();
-    std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
-    return s;
-  }();
+  static const std::uint64_t seed = chainring::test::fresh_seed();
   return seed;
 }
 
-} // namespace chainring::net::test
+} // namespace chainring::net_test

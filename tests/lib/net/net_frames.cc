@@ -16,7 +16,7 @@ using namespace chainring::net;
 
 namespace {
 
-std::string hex(const test::octets& o) {
+std::string hex(const net_test::octets& o) {
   std::string s;
   for (const std::uint8_t b : o) {
     s += "0123456789abcdef"[b >> 4];
@@ -25,23 +25,23 @@ std::string hex(const test::octets& o) {
   return s;
 }
 
-test::octets unhex(const std::string& s) {
-  test::octets o;
+net_test::octets unhex(const std::string& s) {
+  net_test::octets o;
   for (std::size_t i = 0; i + 1 < s.size(); i += 2)
     o.push_back(static_cast<std::uint8_t>(std::stoul(s.substr(i, 2), nullptr, 16)));
   return o;
 }
 
-std::string answer(const std::string& line, net::link& l, const test::ring_port& device) {
+std::string answer(const std::string& line, net::link& l, const net_test::ring_port& device) {
   std::istringstream in(line);
   std::string what, text;
   in >> what;
   std::array<datagram, 64> got;
-  if (what == "mac") return hex(test::mac_octets(l.on().device.mac()));
+  if (what == "mac") return hex(net_test::mac_octets(l.on().device.mac()));
   if (what == "send") {
     endpoint to;
     in >> to.ipv4 >> to.port >> text;
-    if (l.send(test::mbuf(unhex(text)), to, 0, rte_rdtsc()) != send_status::queued)
+    if (l.send(net_test::mbuf(unhex(text)), to, 0, rte_rdtsc()) != send_status::queued)
       return "not queued";
   } else if (what == "arrive") {
     in >> text;
@@ -49,10 +49,10 @@ std::string answer(const std::string& line, net::link& l, const test::ring_port&
     std::array<std::uint64_t, drop_reason_count> counts{};
     for (std::size_t i = 0; i < counts.size(); ++i)
       counts[i] = l.drops()[static_cast<drop_reason>(i)];
-    rte_mbuf* m = test::exact_mbuf(unhex(text));
+    rte_mbuf* m = net_test::exact_mbuf(unhex(text));
     if (l.process(std::span(&m, 1), got, rte_rdtsc()) == 1) {
       const auto p = got[0].view.payload;
-      test::octets o(p.size());
+      net_test::octets o(p.size());
       if (!o.empty()) std::memcpy(o.data(), p.data(), o.size());
       rte_pktmbuf_free(got[0].frame);
       return "datagram " + hex(o);
@@ -65,7 +65,7 @@ std::string answer(const std::string& line, net::link& l, const test::ring_port&
   }
   (void)l.pump(rte_rdtsc());
   std::string all;
-  for (const test::octets& o : device.all_left())
+  for (const net_test::octets& o : device.all_left())
     all += (all.empty() ? "" : " ") + hex(o);
   return all;
 }
@@ -78,13 +78,13 @@ int main() {
   if (rte_eal_init(sizeof eal / sizeof *eal, const_cast<char**>(eal)) < 0) return 2;
   int status = 0;
   {
-    const test::ring_port device;
-    interface_config c = test::configuration();
+    const net_test::ring_port device;
+    interface_config c = net_test::configuration();
     c.port_id = device.id();
-    auto on = open_interface(c, {.pool = test::pool()});
+    auto on = open_interface(c, {.pool = net_test::pool()});
     if (!on) return 2;
     link_options o;
-    o.pool = test::pool();
+    o.pool = net_test::pool();
     auto l = net::link::create(**on, o);
     if (!l) return 2;
     std::string line;
@@ -92,7 +92,7 @@ int main() {
       std::cout << answer(line, **l, device) << std::endl;
     l->reset();
     on->reset();
-    if (!test::all_back()) status = 1;
+    if (!net_test::all_back()) status = 1;
   }
   rte_eal_cleanup();
   return status;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "frames.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
 namespace {
 
 const transmit_config config{.mac = our_mac, .mtu = 1500, .tx_flags = 0};
@@ -166,4 +166,4 @@ TEST(Build, GroupAddressesMapAsRfc1112Says) {
 }
 
 } // namespace
-} // namespace chainring::net::test
+} // namespace chainring::net_test

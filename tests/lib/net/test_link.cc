@@ -3,7 +3,7 @@
 
 #include "frames.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
 namespace {
 
 constexpr rte_ether_addr moved_mac = {{0x02, 0, 0, 0, 0, 0x44}};
@@ -483,4 +483,4 @@ TEST(Port, WhatIsMissingIsNamed) {
 }
 
 } // namespace
-} // namespace chainring::net::test
+} // namespace chainring::net_test

@@ -4,7 +4,7 @@
 
 #include "frames.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
 namespace {
 
 constexpr std::uint64_t hz = 1u << 20; // so that an age unit is one second
@@ -148,7 +148,7 @@ TEST_F(Neighbours, AHeldPacketLeavesWithItsMarkOnceTheAddressIsKnown) {
   poll(start);
   std::vector<octets> frames = sent();
   ASSERT_EQ(frames.size(), 1u);
-  EXPECT_EQ(frames[0], ethernet(test::arp({.sha = our_mac, .sip = ours, .tip = peer}), 0x0806,
+  EXPECT_EQ(frames[0], ethernet(net_test::arp({.sha = our_mac, .sip = ours, .tip = peer}), 0x0806,
                                 everybody, our_mac));
   arp->learn(peer, other_mac, start);
   poll(start);
@@ -264,7 +264,7 @@ TEST_F(Neighbours, OurAddressesAreAnnounced) {
   EXPECT_EQ(arp->announce(*tx, pool(), drops), 3u);
   const std::vector<octets> frames = sent();
   ASSERT_EQ(frames.size(), 3u);
-  EXPECT_EQ(frames[2], ethernet(test::arp({.sha = our_mac, .sip = ours + 2, .tip = ours + 2}),
+  EXPECT_EQ(frames[2], ethernet(net_test::arp({.sha = our_mac, .sip = ours + 2, .tip = ours + 2}),
                                 0x0806, everybody, our_mac));
 }
 
@@ -292,4 +292,4 @@ TEST_F(Neighbours, AnOptionOutOfRangeIsRefusedByName) {
 }
 
 } // namespace
-} // namespace chainring::net::test
+} // namespace chainring::net_test

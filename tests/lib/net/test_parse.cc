@@ -3,7 +3,7 @@
 
 #include "frames.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
 namespace {
 
 constexpr rte_ether_addr zero_mac{};
@@ -388,4 +388,4 @@ TEST(Endpoint, KeyHoldsAllOfIt) {
 }
 
 } // namespace
-} // namespace chainring::net::test
+} // namespace chainring::net_test

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "frames.h"
 
-namespace chainring::net::test {
+namespace chainring::net_test {
 namespace {
 
 constexpr std::uint64_t hz = 1'000'000;
@@ -199,4 +199,4 @@ TEST_F(TxBuffer, CapacityIsRoundedUpAndCheckedByName) {
 }
 
 } // namespace
-} // namespace chainring::net::test
+} // namespace chainring::net_test

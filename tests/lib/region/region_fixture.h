@@ -10,6 +10,7 @@
 
 #include "region/region.h"
 #include "region/region_cases.h"
+#include "support/seam_counter.h"
 
 namespace chainring::test {
 
@@ -50,24 +51,6 @@ class kept_media final : public media {
 
  private:
   line_bytes& bytes_;
-};
-
-/// Counts what passes the seam.
-class seam_counter final : public persist_observer {
- public:
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
-  bool on_flush(const void* from, std::size_t n, const site&) noexcept override {
-    const auto at = reinterpret_cast<std::uintptr_t>(from);
-    lines += (at + n + 63) / 64 - at / 64;
-    return true;
-  }
-  bool on_drain(const site&) noexcept override {
-    ++drains;
-    return true;
-  }
-  unsigned stores = 0, writes = 0, drains = 0;
-  std::uint64_t lines = 0; ///< flushed
 };
 
 class RegionTest : public testing::Test {

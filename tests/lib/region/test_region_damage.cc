@@ -4,6 +4,7 @@
 #include <random>
 
 #include "region_fixture.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 namespace {
@@ -255,10 +256,7 @@ TEST_F(RegionDamage, RefusesADamagedDirectoryButServesWhatIsWholeForReading) {
 // Bytes of superblocks and directory at random: opening refuses and touches nothing, or what it
 // says of the region can be.
 TEST_F(RegionDamage, RandomDamageIsRefusedOrHarmless) {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 0) : 20240607;
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(test::printed_seed(20240607));
   make();
   ASSERT_TRUE(reopen()->add_root({"range", reopen(true)->geometry().block_offset, 64, 1}));
   const auto whole = bytes;

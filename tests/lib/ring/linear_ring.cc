@@ -13,7 +13,9 @@
 #include "base/hook.h"
 #include "base/idle.h"
 #include "ring_fixture.h"
+#include "support/give_way.h"
 #include "support/linearizability.h"
+#include "support/seed.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -26,20 +28,8 @@ constexpr std::uint32_t capacity = 7;
 constexpr std::uint32_t capacity_grown = 31;
 
 std::uint64_t run_seed() {
-  static const std::uint64_t seed = [] {
-    const char* given = std::getenv("CHAINRING_SEED");
-    const std::uint64_t s = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
-    std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(s));
-    return s;
-  }();
+  static const std::uint64_t seed = printed_seed(1);
   return seed;
-}
-
-/// Threads give way in the middle of things now and then: few cores would hardly ever.
-void give_way(const char*, void*) noexcept {
-  thread_local std::minstd_rand random(
-      static_cast<unsigned>(std::hash<std::thread::id>{}(std::this_thread::get_id())));
-  if (random() % 8 == 0) sched_yield();
 }
 
 queue_layout few_slots(bool grows) {
@@ -187,6 +177,8 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
     });
   for (unsigned i = 0; i < consumers; ++i)
     threads.emplace_back([&, i] {
+      for (idle_policy wait; grows && q->statistics().grown == 0 && producing.load() != 0;)
+        wait.idle(); // so that it certainly grows
       consume(q, parts[producers + i], i, shared, burst, producing, acked, placed, patience);
     });
   std::atomic<bool> over{false};

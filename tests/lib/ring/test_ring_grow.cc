@@ -7,6 +7,7 @@
 
 #include "base/hook.h"
 #include "ring_fixture.h"
+#include "support/seam_counter.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -396,19 +397,10 @@ TEST_F(RingGrow, LimitsOutOfRangeAreRefusedWithASentence) {
 
 // --- how often ----------------------------------------------------------------------------------
 
-class counter final : public persist_observer {
- public:
-  int stores = 0, flushes = 0, drains = 0;
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
-  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
-  bool on_drain(const site&) noexcept override { return ++drains > 0; }
-};
-
 TEST_F(RingGrow, AnAppendIsOneLineAndAReleaseWithAnUnlinkCostsWhatAReleaseDoes) {
   fill(1, 7);
   q()->maintain();
-  counter seen;
+  seam_counter seen;
   m->observe(&seen);
   ASSERT_EQ(q()->grow(0), prepare_status::linking);
   q()->flush_link(0);

@@ -8,6 +8,8 @@
 
 #include "ring/recover_cases.h"
 #include "ring_fixture.h"
+#include "support/seam_counter.h"
+#include "support/seed.h"
 
 namespace chainring::test {
 namespace {
@@ -256,10 +258,7 @@ TEST_F(RingDamage, RingsOfAnotherSizeAreServedAsTheyAre) {
 }
 
 TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
-  const char* text = std::getenv("CHAINRING_SEED");
-  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 0) : 20261121;
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(printed_seed(20261121));
   opened.reset();
   const std::vector<std::byte> image(m->base(), m->base() + layout.size());
   for (int round = 0; round < 3000; ++round) {
@@ -298,15 +297,6 @@ TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
 
 // --- how often a burst flushes and drains -------------------------------------------------------
 
-class counter final : public persist_observer {
- public:
-  int stores = 0, flushes = 0, drains = 0;
-  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
-  void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
-  bool on_flush(const void*, std::size_t, const site&) noexcept override { return ++flushes > 0; }
-  bool on_drain(const site&) noexcept override { return ++drains > 0; }
-};
-
 TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
   for (std::uint32_t n : {1u, 8u, 100u}) {
     queue_layout l;
@@ -317,7 +307,7 @@ TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
     queues_on_media q(*m, l);
     for (std::uint32_t i = 0; i < n; ++i)
       ASSERT_EQ(q->prepare_now(i), prepare_status::ready);
-    counter seen;
+    seam_counter seen;
     m->observe(&seen);
     message msg;
     ASSERT_TRUE(q.stage(1, msg));
@@ -352,7 +342,7 @@ TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
   ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
   std::vector<std::uint64_t> values(32, 5);
   std::vector<leased> got(32);
-  counter seen;
+  seam_counter seen;
   for (int burst = 0; burst < 2; ++burst) {
     if (burst == 1) m->observe(&seen);
     placement p;
@@ -381,7 +371,7 @@ TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
   for (std::uint64_t id = 1; id <= 3; ++id)
     ASSERT_TRUE(q.publish(id, {0}));
   ASSERT_EQ(q.lease(0).size(), 3u);
-  counter seen;
+  seam_counter seen;
   m->observe(&seen);
   ASSERT_EQ(q->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(seen.stores, 0);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "mqttsn_text.h"
+#include "support/seed.h"
 
 namespace chainring::mqttsn {
 namespace {
@@ -111,14 +112,6 @@ std::unique_ptr<std::byte[]> alone(octets data, std::size_t n) {
 decode_status decode_alone(octets data, message& out) {
   const auto copy = alone(data, data.size());
   return decode({copy.get(), data.size()}, out);
-}
-
-unsigned seed() {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const unsigned value =
-      given != nullptr ? static_cast<unsigned>(std::stoul(given)) : std::random_device{}();
-  std::cout << "CHAINRING_SEED=" << value << '\n';
-  return value;
 }
 
 TEST(MqttSn, TheExamplesNameEveryMessageType) {
@@ -352,7 +345,7 @@ TEST(MqttSn, AForwardersWrapperIsWrittenAloneForAMessageEncodedBehindIt) {
 }
 
 TEST(MqttSn, WhatDecodesEncodesToAMessageOfTheSameMeaning) {
-  std::mt19937 random(seed());
+  std::mt19937 random(static_cast<unsigned>(chainring::test::fresh_seed()));
   std::byte buffer[600];
   for (int round = 0; round < 200000; ++round) {
     std::vector<std::byte> datagram;

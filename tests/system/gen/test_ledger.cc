@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "ledger.h"
+#include "support/seed.h"
 
 using namespace chainring::gen;
 
@@ -283,10 +284,7 @@ TEST(Ledger, RefusesMoreMemoryThanItsLimit) {
 
 // Against sets: every message is in one place only of owed, delivered and free.
 TEST(Ledger, AgreesWithSetsUnderRandomTraffic) {
-  const char* given = std::getenv("CHAINRING_SEED");
-  const auto seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-  std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
-  std::mt19937_64 random(seed);
+  std::mt19937_64 random(chainring::test::fresh_seed());
   for (int round = 0; round < 20; ++round) {
     shape of{.publishers = 4, .subscribers = 5, .topics = 3, .wildcard = random() % 2 == 0};
     ledger l = make(of, 64 + random() % 300);
