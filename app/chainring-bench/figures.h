@@ -32,21 +32,32 @@ bool recovery_figures(bench_context& c);
 /// As a region on a device or in hugetlbfs has them: asks for hugepages, and takes what there is.
 void use_hugepages(media& m);
 
+/// A new directory below `where`, gone with all that is in it when this is destroyed.
+class scratch_directory {
+ public:
+  explicit scratch_directory(const std::string& where);
+  ~scratch_directory();
+  scratch_directory(const scratch_directory&) = delete;
+  scratch_directory& operator=(const scratch_directory&) = delete;
+  /// Empty: it could not be made, and errno says why.
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 /// A file of class `file` in the directory of the options, gone when this is destroyed. Its threads
 /// may use every CPU: they inherit from the one that makes them.
 class file_region {
  public:
   static result<std::unique_ptr<file_region>> create(const bench_context& c, std::uint64_t size);
-  ~file_region();
-  file_region(const file_region&) = delete;
-  file_region& operator=(const file_region&) = delete;
   /// The medium, once.
   [[nodiscard]] std::unique_ptr<media> take() { return std::move(media_); }
-  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] const std::string& directory() const { return directory_.path(); }
 
  private:
-  file_region() = default;
-  std::string directory_;
+  explicit file_region(const std::string& where) : directory_(where) {}
+  scratch_directory directory_;
   std::unique_ptr<media> media_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,14 +21,12 @@ void use_hugepages(media& m) {
 
 result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
                                                          std::uint64_t size) {
-  std::unique_ptr<file_region> f(new file_region);
-  std::string directory = c.o.directory + "/chainring-bench.XXXXXX";
-  if (mkdtemp(directory.data()) == nullptr)
+  std::unique_ptr<file_region> f(new file_region(c.o.directory));
+  if (f->directory().empty())
     return system_error(errc::io,
                         "--directory " + c.o.directory + ": no directory can be made in it", errno);
-  f->directory_ = directory;
   media_options o;
-  o.path = directory + "/region";
+  o.path = f->directory() + "/region";
   o.driver = "file";
   o.size = size;
   o.journal_size = c.o.journal_size;
@@ -42,11 +41,14 @@ result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
   return f;
 }
 
-file_region::~file_region() {
-  media_.reset();
-  if (directory_.empty()) return;
-  unlink((directory_ + "/region").c_str());
-  rmdir(directory_.c_str());
+scratch_directory::scratch_directory(const std::string& where)
+    : path_(where + "/chainring-bench-" + std::string(6, 'X')) {
+  if (mkdtemp(path_.data()) == nullptr) path_.clear();
+}
+
+scratch_directory::~scratch_directory() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
 namespace {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // chainring-bench: every figure of the design in one run, each against its peer.
 #include <cstdio>
-#include <cstring>
 #include <rte_eal.h>
-#include <rte_errno.h>
 #include <rte_timer.h>
 #include <sched.h>
 #include <string>
 #include <unistd.h>
 
+#include "common/eal.h"
 #include "figures.h"
 #include "options.h"
 
@@ -50,11 +49,10 @@ int first_cpu(const cpu_set_t& set) {
 } // namespace
 
 int main(int argc, char** argv) {
-  int own = 0; // where ours begin
-  for (int i = 1; i < argc && own == 0; ++i)
-    if (std::strcmp(argv[i], "--") == 0) own = i;
+  int own = chainring::app::own_arguments(argc, argv); // EAL's are before them, if "--" is there
+  if (own == argc) own = 0;
   options o;
-  const parsed p = parse(argc - own, argv + own, o);
+  const auto p = parse(argc - own, argv + own, o);
   if (!p.run) return p.exit_status;
   for (const std::string& wanted : o.only) {
     bool known = false;
@@ -86,11 +84,7 @@ int main(int argc, char** argv) {
   std::vector<char*> eal_argv;
   for (std::string& a : eal)
     eal_argv.push_back(a.data());
-  if (rte_eal_init(static_cast<int>(eal_argv.size()), eal_argv.data()) < 0) {
-    std::fprintf(stderr, "EAL: %s; without hugepages add --no-huge -m 512\n",
-                 rte_strerror(rte_errno));
-    return 2;
-  }
+  if (!chainring::app::start_eal(static_cast<int>(eal_argv.size()), eal_argv.data(), 512)) return 2;
   rte_timer_subsystem_init();
 
   report out(!o.quick);

@@ -5,7 +5,7 @@
 
 namespace chainring::bench {
 
-parsed parse(int argc, char** argv, options& o) {
+app::parsed parse(int argc, char** argv, options& o) {
   CLI::App a{"Measures chainring against its peers, and prints figures, ratios and targets.\n"
              "Usage: chainring-bench [EAL arguments --] [arguments below]\n"
              "Without EAL arguments: --no-huge --no-pci --no-shconf -m 512, on one lcore."};

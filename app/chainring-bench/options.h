@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "common/arguments.h"
+
 namespace chainring::bench {
 
 struct options {
@@ -18,12 +20,7 @@ struct options {
   std::uint64_t journal_size = 0;     ///< bytes; 0: the driver's default
 };
 
-struct parsed {
-  bool run = false;
-  int exit_status = 0; ///< when not to run: 0 after --help, else 2
-};
-
 /// Parses; prints help, version or the refusal itself.
-[[nodiscard]] parsed parse(int argc, char** argv, options& out);
+[[nodiscard]] app::parsed parse(int argc, char** argv, options& out);
 
 } // namespace chainring::bench

@@ -25,21 +25,6 @@ constexpr std::size_t payload_size = 64;
 constexpr const char* topic = "bench/recovery";
 constexpr const char* memory_directory = "/dev/shm"; // class process: no disk in the figure
 
-class scratch {
- public:
-  scratch() {
-    std::string name = std::string(memory_directory) + "/chainring-bench-XXXXXX";
-    if (mkdtemp(name.data()) != nullptr) directory = name;
-  }
-  ~scratch() {
-    std::error_code ignored;
-    if (!directory.empty()) std::filesystem::remove_all(directory, ignored);
-  }
-  scratch(const scratch&) = delete;
-  scratch& operator=(const scratch&) = delete;
-  std::string directory;
-};
-
 struct sizes {
   std::uint64_t messages, region;
   std::uint32_t slots;
@@ -137,13 +122,13 @@ bool figures_for(bench_context& c, std::uint64_t messages) {
                " MiB and some in " + memory_directory + ": left out");
     return true;
   }
-  const scratch where;
-  const std::string path = where.directory + "/region";
+  const scratch_directory where(memory_directory);
+  const std::string path = where.path() + "/region";
   const auto wrong = [](const std::string& what) {
     std::fprintf(stderr, "recovery: %s\n", what.c_str());
     return false;
   };
-  if (where.directory.empty()) return wrong("no directory below /dev/shm");
+  if (where.path().empty()) return wrong("no directory below /dev/shm");
   {
     auto b = make(path, s);
     if (!b) return wrong(b.error().message);

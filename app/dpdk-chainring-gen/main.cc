@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dpdk-chainring-gen: EAL arguments, then the generator's own; one lcore, the main one.
-#include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <memory>
-#include <rte_eal.h>
-#include <rte_errno.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/eal.h"
 #include "generator.h"
 #include "ledger_file.h"
 #include "options.h"
@@ -19,12 +16,6 @@ using namespace chainring;
 using namespace chainring::gen;
 
 namespace {
-
-bool asks_for(int argc, char** argv, const char* option) {
-  for (int i = 1; i < argc && std::strcmp(argv[i], "--") != 0; ++i)
-    if (std::strcmp(argv[i], option) == 0) return true;
-  return false;
-}
 
 /// Messages a publisher may have undelivered, where --window leaves it to us.
 std::uint64_t window_for(const options& o) {
@@ -87,38 +78,14 @@ int work(const options& o, ledger& book, int signal_fd) {
 
 int main(int argc, char** argv) {
   options o;
-  if (asks_for(argc, argv, "--version")) {
-    std::puts("dpdk-chainring-gen " CHAINRING_VERSION);
-    return 0;
-  }
-  int own = 1;
-  while (own < argc && std::strcmp(argv[own], "--") != 0)
-    ++own;
-  if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
-    char help[] = "--help";
-    char* arguments[] = {argv[0], help, nullptr};
-    (void)parse(2, arguments, o);
-    std::puts("\nEAL arguments:");
-    std::fflush(stdout);
-  } else {
-    // Our own arguments and the ledger are checked first: EAL takes a second to start.
-    const parsed p = parse(own < argc ? argc - own : 1, own < argc ? argv + own : argv, o);
-    if (!p.run) return p.exit_status;
-  }
+  // The arguments and the ledger are checked first: EAL takes a second to start.
+  if (const app::parsed p = app::read_arguments("dpdk-chainring-gen", argc, argv, parse, o); !p.run)
+    return p.exit_status;
   auto book = open_ledger(o);
   if (!book) return complain(book.error());
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const sigset_t signals = app::block_end_signals();
   const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-
-  if (rte_eal_init(own, argv) < 0) {
-    std::fprintf(stderr, "EAL: %s; without hugepages add --no-huge -m 256\n",
-                 rte_strerror(rte_errno));
-    return exit_unusable;
-  }
+  if (!app::start_eal(app::own_arguments(argc, argv), argv)) return exit_unusable;
   const int status = work(o, *book, signal_fd);
   rte_eal_cleanup();
   close(signal_fd);

@@ -119,7 +119,7 @@ void check_together(const options& o, bool fan_out, bool subscribers) {
 
 } // namespace
 
-parsed parse(int argc, char** argv, options& o) {
+app::parsed parse(int argc, char** argv, options& o) {
   CLI::App a{"Emulates MQTT-SN clients on a DPDK port, and judges the broker by what it delivers.\n"
              "Usage: dpdk-chainring-gen [EAL arguments] -- [arguments below]"};
   a.name("dpdk-chainring-gen [EAL arguments] --");

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/idle.h"
+#include "common/arguments.h"
 #include "ledger.h"
 #include "net/address.h"
 
@@ -49,13 +50,8 @@ struct options {
 };
 
 /// What parsing came to, when it is not options.
-struct parsed {
-  bool run = false;
-  int exit_status = 0; ///< when not to run: 0 after --help and --version, else 2
-};
-
 /// Parses; prints help, version or the refusal itself.
-[[nodiscard]] parsed parse(int argc, char** argv, options& out);
+[[nodiscard]] app::parsed parse(int argc, char** argv, options& out);
 
 /// Takes the shape of the ledger that is resumed; refuses arguments that contradict it.
 [[nodiscard]] result<void> adopt_shape(options& o, const shape& of_ledger);

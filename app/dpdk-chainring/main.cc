@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dpdk-chainring: EAL arguments, then the broker's own; then workers until a signal or "quit".
 #include <atomic>
-#include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <poll.h>
-#include <rte_eal.h>
-#include <rte_errno.h>
 #include <rte_pdump.h>
 #include <rte_timer.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "common/eal.h"
 #include "log.h"
 #include "options.h"
 #include "prompt.h"
@@ -31,48 +28,17 @@ int register_log(const char* name) {
   return type < 0 ? RTE_LOGTYPE_USER1 : type;
 }
 
-bool asks_for(int argc, char** argv, const char* option) {
-  for (int i = 1; i < argc && std::strcmp(argv[i], "--") != 0; ++i)
-    if (std::strcmp(argv[i], option) == 0) return true;
-  return false;
-}
-
 } // namespace
 
 int main(int argc, char** argv) {
-  // Before EAL: --version, and --help of both halves, need neither memory nor ports.
   options o;
-  if (asks_for(argc, argv, "--version")) {
-    std::puts("dpdk-chainring " CHAINRING_VERSION);
-    return 0;
-  }
-  int own = 1;
-  while (own < argc && std::strcmp(argv[own], "--") != 0) ++own;
-  if (asks_for(argc, argv, "--help") || asks_for(argc, argv, "-h")) {
-    char help[] = "--help";
-    char* arguments[] = {argv[0], help, nullptr};
-    (void)parse(2, arguments, o);
-    std::puts("\nEAL arguments:");
-    std::fflush(stdout);
-  } else {
-    // Our own arguments are checked first: EAL takes a second to start.
-    const parsed p = parse(own < argc ? argc - own : 1, own < argc ? argv + own : argv, o);
-    if (!p.run) return p.exit_status;
-  }
+  if (const parsed p = read_arguments("dpdk-chainring", argc, argv, parse, o); !p.run)
+    return p.exit_status;
   log_region = register_log("chainring.region");
   log_port = register_log("chainring.port");
   log_broker = register_log("chainring.broker");
-  // Handled by one thread, so that no signal interrupts a burst.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-
-  if (rte_eal_init(own, argv) < 0) {
-    std::fprintf(stderr, "EAL: %s; without hugepages add --no-huge -m 256\n", rte_strerror(rte_errno));
-    return 2;
-  }
+  const sigset_t signals = block_end_signals();
+  if (!start_eal(own_arguments(argc, argv), argv)) return 2;
   rte_timer_subsystem_init();
   if (rte_pdump_init() != 0)
     CHAINRING_LOG(WARNING, broker, "packet capture (dpdk-dumpcap) is not available");

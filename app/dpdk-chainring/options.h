@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/idle.h"
 #include "broker/broker.h"
+#include "common/arguments.h"
 #include "net/address.h"
 
 namespace chainring::app {
@@ -31,11 +32,6 @@ struct options {
 };
 
 /// What parsing came to, when it is not options.
-struct parsed {
-  bool run = false;
-  int exit_status = 0; ///< when not to run: 0 after --help and --version, else 2
-};
-
 /// Parses; prints help, version or the refusal itself.
 [[nodiscard]] parsed parse(int argc, char** argv, options& out);
 

@@ -14,12 +14,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <ctime>
 
 #include "base/crc32c.h"
 #include "base/hook.h"
 #include "base/idle.h"
+#include "ring/ring_media.h"
 #include "wire/mqttsn.h"
 
 namespace chainring {
@@ -30,7 +32,8 @@ constexpr const char* sessions_area = "broker.sessions";
 constexpr const char* queues_area = "broker.queues";
 constexpr const char* subscriptions_area = "broker.subscriptions";
 constexpr const char* messages_area = "broker.messages";
-constexpr std::uint32_t area_version = 1;
+/// Of all areas. 2: session records and subscriptions with a checksum, 11 check bits in slots.
+constexpr std::uint32_t area_version = 2;
 
 std::array<std::byte, subscription_value_size> subscription_value(std::span<const std::byte> key,
                                                                   std::uint8_t bits) noexcept {
@@ -85,8 +88,8 @@ result<void> store::attach(const broker_config& config) {
   if (roots[1].size < queue_table::bytes_for(sessions_max_))
     return error{errc::corrupt, "root 'broker.queues' has fewer records than there are sessions"};
 
-  // Media reserve addresses for four times the size, unless told otherwise: as far as the region can
-  // grow while it is open.
+  // Media reserve addresses for four times the size, unless told otherwise: as far as the region
+  // can grow while it is open.
   const std::uint64_t most =
       std::min<std::uint64_t>(4 * (g.size / g.block_size), block_store::blocks_max);
   auto blocks = block_store::create(media_, g.block_offset, g.block_size, g.block_count,
@@ -106,6 +109,10 @@ result<void> store::attach(const broker_config& config) {
   qo.overflow = config.overflow == overflow_policy::reject        ? queue_overflow::reject
                 : config.overflow == overflow_policy::drop_newest ? queue_overflow::drop_newest
                                                                   : queue_overflow::drop_oldest;
+  // Rings in stock are at most a sixteenth of the region: the rest is for messages.
+  const std::uint64_t stock = std::uint64_t{g.block_count} * g.block_size / 16 /
+                              (std::bit_ceil(qo.capacity + 1ull) * sizeof(ring_slot));
+  qo.stock = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(stock, 1, qo.stock));
   auto queues =
       queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_, messages_.get(), qo);
   if (!queues) return queues.error();

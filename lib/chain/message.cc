@@ -80,8 +80,7 @@ const char* to_string(message_status s) noexcept {
   return "unknown";
 }
 
-// --- cursor
-// ---------------------------------------------------------------------------------------
+// --- cursor --------------------------------------------------------------------------------------
 
 void message_cursor::next_extent() noexcept {
   const chain c = unpack_extent(list_[next_++]);
@@ -122,8 +121,7 @@ std::uint64_t message_cursor::copy_out(void* to, std::uint64_t n) noexcept {
   return all;
 }
 
-// --- creating
-// -------------------------------------------------------------------------------------
+// --- creating ------------------------------------------------------------------------------------
 
 message_table::message_table(media& on, message_descriptor* table, std::uint32_t count,
                              block_store& blocks, std::unique_ptr<state> s) noexcept
@@ -165,8 +163,7 @@ result<std::unique_ptr<message_table>> message_table::create(media& on, std::uin
       on, reinterpret_cast<message_descriptor*>(on.base() + offset), count, blocks, std::move(s)));
 }
 
-// --- the publisher
-// --------------------------------------------------------------------------------
+// --- the publisher -------------------------------------------------------------------------------
 
 bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   message_cursor& at = out.to_write;
@@ -311,8 +308,7 @@ void message_table::discard(message& m) noexcept {
   m = message{};
 }
 
-// --- what is published
-// ----------------------------------------------------------------------------
+// --- what is published ---------------------------------------------------------------------------
 
 bool message_table::publish_held(message_ref ref) noexcept {
   message_descriptor& d = table_[ref.index];
@@ -392,8 +388,7 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
   if (index < count_) __builtin_prefetch(&table_[index]);
 }
 
-// --- reading, every bound checked
-// -----------------------------------------------------------------
+// --- reading, every bound checked ----------------------------------------------------------------
 
 const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {
   const message_descriptor& d = table_[index];

@@ -231,8 +231,9 @@ result<void> queue_table::make_pool(std::uint64_t rings) {
   state& s = *state_;
   const bool grow = s.capacity_max > s.ring_capacity;
   const std::uint64_t wanted = s.options.rings_max != 0 ? s.options.rings_max
-                               : grow ? std::uint64_t{count_} * (queue_rings_max + 1)
-                                      : count_;
+                               : grow
+                                   ? std::uint64_t{count_} * (queue_rings_max + 1) + s.options.stock
+                                   : count_;
   s.rings_max = std::max<std::uint64_t>(wanted, rings);
   if (!s.rings.make(s.rings_max) || !s.marks.make(s.rings_max << s.log2_slots))
     return error{errc::no_space, "queue table: no memory for the state of " +

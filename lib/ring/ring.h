@@ -210,7 +210,7 @@ struct queue_table_options {
   /// Most slots in use in one queue, in all its rings together: rings grow up to it. 0: they do
   /// not.
   std::uint32_t capacity_max = 0;
-  /// Most rings at one time; 0: one for each queue, four where they grow.
+  /// Most rings at one time; 0: one for each queue, or four and the stock where they grow.
   std::uint32_t rings_max = 0;
   /// Rings kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;

@@ -103,8 +103,7 @@ class exploration {
 
 exploration* exploration::current = nullptr;
 
-// --- history
-// --------------------------------------------------------------------------------------
+// --- history -------------------------------------------------------------------------------------
 
 void history::record(int kind, std::uint64_t id, std::uint64_t value, const site& s) {
   const std::lock_guard guard(lock_);
@@ -143,8 +142,7 @@ void history::copy_from(const history& other) {
   crashes_ = other.crashes_;
 }
 
-// --- lives
-// ----------------------------------------------------------------------------------------
+// --- lives ---------------------------------------------------------------------------------------
 
 bool exploration::finish_life(sim_media& m, history& h, sim_trace& trace) {
   m.note(end_of_life);
@@ -261,8 +259,7 @@ verdict exploration::check(past& p, const kept_lines& kept) {
   return bad;
 }
 
-// --- crash points
-// ---------------------------------------------------------------------------------
+// --- crash points --------------------------------------------------------------------------------
 
 std::vector<exploration::crash_point> exploration::points(const past& p) const {
   std::vector<crash_point> out;
@@ -335,7 +332,10 @@ bool exploration::crash_at(past& p, const crash_point& at) {
     steps_.back().kept = chosen(space, state);
     verdict bad = check(p, steps_.back().kept);
     if (!bad) return true;
-    minimise(p, at, space, {state.begin(), state.end()}, *bad);
+    if (o_.minimal)
+      minimise(p, at, space, {state.begin(), state.end()}, *bad);
+    else
+      fail(*bad, {});
     return false;
   });
   report_.states += states;
@@ -379,8 +379,7 @@ bool exploration::replay_at(past& p, const crash_point& at) {
   return next_life(p, step.kind, kept, hash);
 }
 
-// --- failures
-// -------------------------------------------------------------------------------------
+// --- failures ------------------------------------------------------------------------------------
 
 void exploration::minimise(past& p, const crash_point&, const state_space& space,
                            std::vector<std::uint32_t> state, std::string reason) {

@@ -165,6 +165,8 @@ struct explorer_options {
   persist_observer* observer = nullptr;
   /// Noise in declared scratch at each crash.
   bool noise = true;
+  /// Reduce a failing case to the fewest lines.
+  bool minimal = true;
   /// Print the report's line, and the failure where there is one.
   bool print = true;
 };

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <list>
 #include <sstream>
 #include <sys/wait.h>
 #include <thread>
@@ -117,7 +118,7 @@ struct outcome {
 };
 
 /// Explores in a child; a failure, a crash and a hang all count as failing.
-outcome run_mutant(const std::vector<scenario>& scenarios, const explorer_options& o,
+outcome run_mutant(const std::vector<const scenario*>& scenarios, const explorer_options& o,
                    unsigned hang_seconds) {
   std::fflush(nullptr);
   const pid_t child = fork();
@@ -126,7 +127,7 @@ outcome run_mutant(const std::vector<scenario>& scenarios, const explorer_option
     dup2(null, STDOUT_FILENO);
     dup2(null, STDERR_FILENO);
     for (std::size_t i = 0; i < scenarios.size(); ++i)
-      if (!explore(scenarios[i], o).ok())
+      if (!explore(*scenarios[i], o).ok())
         _exit(static_cast<int>(std::min<std::size_t>(i + 1, 200)));
     _exit(0);
   }
@@ -146,7 +147,7 @@ outcome run_mutant(const std::vector<scenario>& scenarios, const explorer_option
   if (WIFSIGNALED(status)) return {true, "signal " + std::to_string(WTERMSIG(status))};
   const auto code = static_cast<std::size_t>(WEXITSTATUS(status));
   if (code == 0) return {};
-  return {true, code <= scenarios.size() ? scenarios[code - 1].name : "exit"};
+  return {true, code <= scenarios.size() ? scenarios[code - 1]->name : "exit"};
 }
 
 } // namespace
@@ -178,17 +179,25 @@ std::vector<call_site> find_call_sites(const std::vector<std::string>& under) {
 site_filter::site_filter(const std::vector<call_site>& sites)
     : sites_(sites), reached_(sites.size(), false) {}
 
-bool site_filter::allowed(const site& s) noexcept {
+const std::vector<int>& site_filter::at(const site& s) {
+  const auto [it, fresh] = at_.try_emplace({s.file_name(), s.line()});
+  if (!fresh) return it->second;
   const std::string path = source_path(s.file_name());
-  bool off = false, known = false;
   for (std::size_t i = 0; i < sites_.size(); ++i) {
     const call_site& c = sites_[i];
-    if (c.path != path || s.line() < c.line || s.line() > c.line_last) continue;
-    known = true;
-    reached_[i] = true;
-    off = off || static_cast<int>(i) == disabled_;
+    if (c.path == path && s.line() >= c.line && s.line() <= c.line_last)
+      it->second.push_back(static_cast<int>(i));
   }
-  if (!known) unknown_.insert(place(s));
+  if (it->second.empty()) unknown_.insert(place(s));
+  return it->second;
+}
+
+bool site_filter::allowed(const site& s) noexcept {
+  bool off = false;
+  for (const int i : at(s)) {
+    reached_[static_cast<std::size_t>(i)] = true;
+    off = off || i == disabled_;
+  }
   return !off;
 }
 
@@ -207,21 +216,35 @@ mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_op
   explorer_options o = options;
   o.print = false;
 
-  site_filter baseline(sites);
-  o.observer = &baseline;
-  for (const scenario& s : scenarios)
-    if (const explorer_report r = explore(s, o); !r.ok()) {
+  struct baseline {
+    const scenario* what;
+    site_filter seen;
+    double seconds;
+  };
+  std::list<baseline> all;
+  for (const scenario& s : scenarios) {
+    baseline& b = all.emplace_back(baseline{&s, site_filter(sites), 0});
+    o.observer = &b.seen;
+    const explorer_report r = explore(s, o);
+    if (!r.ok()) {
       report.baseline = r.failure;
       return report;
     }
+    b.seconds = r.seconds;
+  }
+  all.sort([](const baseline& a, const baseline& b) { return a.seconds < b.seconds; });
 
+  o.minimal = false;
   for (std::size_t i = 0; i < sites.size(); ++i) {
     mutation_report::mutant m{sites[i], fate::unreached, {}};
-    if (baseline.reached(i)) {
+    std::vector<const scenario*> reaching;
+    for (const baseline& b : all)
+      if (b.seen.reached(i)) reaching.push_back(b.what);
+    if (!reaching.empty()) {
       site_filter filter(sites);
       filter.disable(static_cast<int>(i));
       o.observer = &filter;
-      const outcome out = run_mutant(scenarios, o, which.hang_seconds);
+      const outcome out = run_mutant(reaching, o, which.hang_seconds);
       m.result = out.failed ? fate::killed : fate::survived;
       m.by = out.by;
       for (const auto& [label, proof] : which.stay)

@@ -15,6 +15,7 @@
 /// and a component's test should not leave any of its own unreached.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -56,10 +57,13 @@ class site_filter final : public persist_observer {
 
  private:
   bool allowed(const site& s) noexcept;
+  [[nodiscard]] const std::vector<int>& at(const site& s);
 
   const std::vector<call_site>& sites_;
   int disabled_ = -1;
   std::vector<bool> reached_;
+  /// By file name, as the compiler wrote it down, and line: the sites there.
+  std::map<std::pair<const char*, unsigned>, std::vector<int>> at_;
   std::set<std::string> unknown_;
 };
 
@@ -94,7 +98,8 @@ struct mutation_report {
   [[nodiscard]] std::string text() const;
 };
 
-/// Explores the scenarios with each call site off in turn. options.observer is taken.
+/// Explores the scenarios with each call site off in turn: those that reach it, quickest first,
+/// until one fails. options.observer is taken.
 [[nodiscard]] mutation_report mutate(const std::vector<scenario>& scenarios,
                                      const explorer_options& options,
                                      const mutation_options& which);

@@ -50,8 +50,7 @@ void expect_passes(const scenario& s, const explorer_options& o = quiet()) {
   EXPECT_GT(r.recoveries, 0u);
 }
 
-// --- a log of records: payload in lines of its own, then a commit word
-// ----------------------------
+// --- a log of records: payload in lines of its own, then a commit word ---------------------------
 
 enum class defect {
   none,
@@ -200,8 +199,7 @@ TEST(Explorer, SameSeedSameExploration) {
   EXPECT_EQ(a.lives, b.lives);
 }
 
-// --- defects that need particular states
-// ----------------------------------------------------------
+// --- defects that need particular states ---------------------------------------------------------
 
 /// Six lines in one drain; the defect shows only where the first three persist and the last three
 /// do not.
@@ -382,8 +380,7 @@ TEST(Explorer, GoesAsManyLivesDeepAsAsked) {
   EXPECT_GT(three.lives, two.lives);
 }
 
-// --- scratch and stores round the seam
-// ------------------------------------------------------------
+// --- scratch and stores round the seam -----------------------------------------------------------
 
 scenario scratch_count(bool relied_on) {
   scenario s;
@@ -475,8 +472,7 @@ TEST(Explorer, CatchesAFlushOfScratch) {
   expect_caught(s, "a flush of scratch");
 }
 
-// --- growth, misuse of the explorer
-// ---------------------------------------------------------------
+// --- growth, misuse of the explorer --------------------------------------------------------------
 
 TEST(Explorer, CrashesAroundGrowth) {
   scenario s;

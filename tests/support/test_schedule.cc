@@ -169,8 +169,7 @@ TEST(Schedule, SeveralInterleavesCountTheirStepsOn) {
   EXPECT_EQ(trace_of(s, 2), "abbbaa");
 }
 
-// --- interleaved producers, crashed
-// ---------------------------------------------------------------
+// --- interleaved producers, crashed --------------------------------------------------------------
 
 /// Two threads take tickets and append. Where the ticket is read and stored in two steps, both may
 /// take one, and the later one overwrites an acknowledged record.

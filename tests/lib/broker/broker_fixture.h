@@ -174,6 +174,24 @@ inline broker_config small_config(unsigned workers = 1) {
   return c;
 }
 
+/// As small as a broker can be: few states to explore.
+inline store_layout tiny_layout() {
+  store_layout l;
+  l.sessions_max = 8;
+  l.subscriptions_max = 16;
+  l.messages_max = 64;
+  return l;
+}
+
+inline broker_config tiny_config(unsigned workers = 1) {
+  broker_config c = small_config(workers);
+  c.queue_slots = 7;
+  c.topics_max = 16;
+  c.registrations_max = 32;
+  c.volatile_messages_max = 16;
+  return c;
+}
+
 /// A broker on a medium that is there already; the region is created where `fresh`.
 inline result<std::unique_ptr<chainring::broker>>
 broker_on(std::unique_ptr<media> on, const broker_config& config, bool fresh,

@@ -34,25 +34,11 @@ constexpr client_address publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 3;
 constexpr const char* load_topic = "a/long/topic/name/of/more/than/inline";
 
-store_layout tiny_layout() {
-  store_layout l;
-  l.sessions_max = 8;
-  l.subscriptions_max = 16;
-  l.messages_max = 64;
-  return l;
-}
-
-broker_config tiny_config(unsigned workers = 1) {
-  broker_config c = small_config(workers);
-  c.queue_slots = 7;
-  c.topics_max = 16;
-  c.registrations_max = 32;
-  c.volatile_messages_max = 16;
-  return c;
-}
-
-std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned workers = 1) {
-  auto made = broker_on(test::join_life(m), tiny_config(workers), fresh, tiny_layout());
+std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned workers = 1,
+                            std::uint32_t queue_slots_first = 0) {
+  broker_config config = tiny_config(workers);
+  config.queue_slots_first = queue_slots_first;
+  auto made = broker_on(test::join_life(m), config, fresh, tiny_layout());
   if (!made) {
     why = made.error().message;
     return nullptr;
@@ -172,6 +158,32 @@ scenario publish_and_consume() {
   s.continue_after = [](media& m, history& h) {
     std::string why;
     auto b = open(m, false, why);
+    if (!b) return h.fail("does not open again: " + why);
+    publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
+  };
+  return s;
+}
+
+/// Queues begin with room for two: bursts find them full and append, and what is consumed unlinks
+/// the first ring.
+scenario growing_queues() {
+  scenario s;
+  s.name = "broker: bursts of publishes to queues that grow";
+  s.size = 256 << 10;
+  s.setup = set_up;
+  s.run = [](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why, 1, 2);
+    if (!b) return h.fail(why);
+    publish(*b, h, 1, 2);
+    publish(*b, h, 3, 1);
+    consume(*b, h, 0, 3);
+    if (b->broker->state().queues().statistics().grown == 0) h.fail("no queue has grown");
+  };
+  s.recover_and_check = check;
+  s.continue_after = [](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why, 1, 2);
     if (!b) return h.fail("does not open again: " + why);
     publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
   };
@@ -380,6 +392,9 @@ const test::explorer_options bounds{.states_max = 512, .second_lives = 2, .secon
 TEST(CrashBroker, PublishBurstToSeveralQueuesIsInAllOrNone) {
   EXPECT_TRUE(explore(publish_and_consume(), bounds).ok());
 }
+TEST(CrashBroker, QueuesThatGrowKeepWhatWasAcknowledged) {
+  EXPECT_TRUE(explore(growing_queues(), bounds).ok());
+}
 TEST(CrashBroker, CleanStartIsOneCommit) {
   EXPECT_TRUE(explore(clean_start(), bounds).ok());
 }
@@ -421,7 +436,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                  "the session's new incarnation is durable by then, so nothing of the old queue is "
                  "reachable whatever its record says, and nobody places in the new one before a "
                  "subscription that the same worker drains; the queues ask for it all the same"}};
-  const auto r = mutate({publish_and_consume(), clean_start(), subscriptions()}, quick, which);
+  const auto r = mutate({publish_and_consume(), growing_queues(), clean_start(), subscriptions()},
+                        quick, which);
   std::printf("%s", r.text().c_str());
   EXPECT_TRUE(r.baseline.empty()) << r.baseline;
   EXPECT_EQ(r.survivors(), std::vector<std::string>{});

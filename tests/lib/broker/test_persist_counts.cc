@@ -46,8 +46,7 @@ class drain_counter final : public persist_observer {
 
 using lines = std::vector<std::uint64_t>;
 
-// --- the broker
-// -----------------------------------------------------------------------------------
+// --- the broker ----------------------------------------------------------------------------------
 
 constexpr client_address publisher = 1, first_subscriber = 100;
 
@@ -169,8 +168,7 @@ TEST(PersistCounts, NothingIsPersistedForAMessageThatNobodyWants) {
   EXPECT_EQ(seen.take(), lines{});
 }
 
-// --- queues
-// ---------------------------------------------------------------------------------------
+// --- queues --------------------------------------------------------------------------------------
 
 TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
   test::queue_layout l;
@@ -241,8 +239,7 @@ TEST(PersistCounts, ALinkIsOneLineAndItsRingWasClearedBefore) {
   EXPECT_EQ(seen.take(), lines{2}); // eight slots of the ring that takes its place
 }
 
-// --- the map
-// --------------------------------------------------------------------------------------
+// --- the map -------------------------------------------------------------------------------------
 
 struct counted_map {
   std::unique_ptr<media> m = memory_media(test::map_layout{}.size(), durability_class::process);

@@ -197,9 +197,9 @@ int main() {
   };
 #if CHAINRING_HAVE_PMEMOBJ
   setenv("PMEM_IS_PMEM_FORCE", "1", 1);
-  char directory[] = "/tmp/bench_chain.XXXXXX";
-  if (mkdtemp(directory) == nullptr) return EXIT_FAILURE;
-  const std::string path = std::string(directory) + "/pool";
+  std::string directory = "/tmp/bench_chain-" + std::string(6, 'X');
+  if (mkdtemp(directory.data()) == nullptr) return EXIT_FAILURE;
+  const std::string path = directory + "/pool";
   PMEMobjpool* objects_pool = pmemobj_create(path.c_str(), "bench", 64 << 20, 0600);
   if (objects_pool == nullptr) return EXIT_FAILURE;
   contiguous.push_back({"libpmemobj", 1, [&] {
@@ -214,7 +214,7 @@ int main() {
 #if CHAINRING_HAVE_PMEMOBJ
   pmemobj_close(objects_pool);
   unlink(path.c_str());
-  rmdir(directory);
+  rmdir(directory.c_str());
 #endif
 
   auto bare = block_store::create(*m, 0, block_size, blocks, {.cache_runs_max = 0}).value();

@@ -32,22 +32,11 @@ inline const subscriber subscribers[] = {
     {"third", {"+", "a/+"}, {true, false, true}},
 };
 
-inline store_layout tiny_layout() {
-  store_layout l;
-  l.sessions_max = 8;
-  l.subscriptions_max = 16;
+inline store_layout layout_of_run() {
+  store_layout l = tiny_layout();
   l.messages_max = 96;
   return l;
 }
-inline broker_config tiny_config() {
-  broker_config c = small_config();
-  c.queue_slots = 31;
-  c.topics_max = 16;
-  c.registrations_max = 32;
-  c.volatile_messages_max = 16;
-  return c;
-}
-
 inline unsigned topic_of(std::uint64_t id) {
   return static_cast<unsigned>(id % topic_count);
 }
@@ -180,12 +169,16 @@ template <class Bench, class Snapshot> void build(Bench& b, image& i, Snapshot s
   snapshot();
 }
 
-inline const broker_config config_of_run = tiny_config();
+inline const broker_config config_of_run = [] {
+  broker_config c = tiny_config();
+  c.queue_slots = 31;
+  return c;
+}();
 
 inline image memory_image() {
   image i;
   line_bytes bytes(160u << 10);
-  auto made = broker_on(std::make_unique<kept_media>(bytes), config_of_run, true, tiny_layout());
+  auto made = broker_on(std::make_unique<kept_media>(bytes), config_of_run, true, layout_of_run());
   if (!made) throw std::runtime_error(made.error().message);
   bench b(std::move(*made));
   build(b, i, [&] { i.moments.push_back(bytes); });
@@ -202,7 +195,7 @@ inline image file_image() {
   media_options o = file_options(file_region_size);
   o.journal_size = file_journal_size;
   if (!file_media::format(parts, o)) throw std::runtime_error("cannot format");
-  auto opened = file_bench::open(disk, config_of_run, true, tiny_layout());
+  auto opened = file_bench::open(disk, config_of_run, true, layout_of_run());
   if (!opened) throw std::runtime_error(opened.error().message);
   build(**opened, i, [&] { i.moments.emplace_back(disk.visible().begin(), disk.visible().end()); });
   return i;
@@ -350,7 +343,7 @@ inline std::string judge_memory(const image& i, line_bytes now, outcome_counts& 
 inline std::string judge_file(const image& i, const line_bytes& now, outcome_counts& counts) {
   model_disk disk(file_bytes(now.begin(), now.end()));
   return judge(
-      i, [&] { return file_bench::open(disk, config_of_run, false, tiny_layout()); }, counts);
+      i, [&] { return file_bench::open(disk, config_of_run, false, layout_of_run()); }, counts);
 }
 
 } // namespace chainring::test_faults

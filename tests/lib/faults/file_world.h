@@ -69,17 +69,6 @@ inline media_options file_options(std::uint64_t region_size) {
   return o;
 }
 
-inline file_parts parts_on(model_disk& disk) {
-  static std::uint64_t salts = 0;
-  file_parts p;
-  p.journal = disk.open();
-  p.image = disk.open();
-  p.file_bytes = disk.visible().size();
-  p.draw_salt = [] { return ++salts; };
-  p.threads = false;
-  return p;
-}
-
 inline result<std::unique_ptr<stepped_media>> open_file(model_disk& disk) {
   media_options o = file_options(0);
   o.journal_size = 0;

@@ -17,22 +17,6 @@ constexpr client_address publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 2;
 constexpr const char* topic = "a/topic/name/that/is/not/short";
 
-store_layout tiny_layout() {
-  store_layout l;
-  l.sessions_max = 8;
-  l.subscriptions_max = 16;
-  l.messages_max = 64;
-  return l;
-}
-broker_config tiny_config() {
-  broker_config c = small_config();
-  c.queue_slots = 7;
-  c.topics_max = 16;
-  c.registrations_max = 32;
-  c.volatile_messages_max = 16;
-  return c;
-}
-
 std::string text_of(std::uint64_t id) {
   std::string text = "message " + std::to_string(id) + " ";
   while (text.size() < 400) // more than a block

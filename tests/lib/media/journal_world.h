@@ -86,25 +86,15 @@ struct life {
     o.journal_size = file_format::journal_size_min;
     return o;
   }
-  static file_parts parts(model_disk& disk) {
-    static std::uint64_t salts = 0;
-    file_parts p;
-    p.journal = disk.open();
-    p.image = disk.open();
-    p.file_bytes = disk.visible().size();
-    p.draw_salt = [] { return ++salts; };
-    p.threads = false;
-    return p;
-  }
   static result<void> format(model_disk& disk) {
-    auto p = parts(disk);
+    auto p = parts_on(disk);
     return file_media::format(p, options());
   }
   static result<std::unique_ptr<file_media>> open(model_disk& disk, bool read_only = false) {
     media_options o = options();
     o.size = o.journal_size = 0;
     o.read_only = read_only;
-    return file_media::attach(parts(disk), o);
+    return file_media::attach(parts_on(disk), o);
   }
   static std::uint64_t drains_in(const media& m) {
     std::uint64_t k = 0;

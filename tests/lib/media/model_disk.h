@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "media/file/block_file.h"
+#include "media/file/file_media.h"
 
 namespace chainring::test {
 
@@ -65,5 +66,17 @@ class model_disk {
   file_bytes visible_, durable_;
   std::map<std::uint64_t, std::vector<sector>> pending_;
 };
+
+/// What a file_media that is driven by hand works with.
+inline file_parts parts_on(model_disk& disk) {
+  static std::uint64_t salts = 0;
+  file_parts p;
+  p.journal = disk.open();
+  p.image = disk.open();
+  p.file_bytes = disk.visible().size();
+  p.draw_salt = [] { return ++salts; };
+  p.threads = false;
+  return p;
+}
 
 } // namespace chainring::test

@@ -16,7 +16,8 @@ namespace chainring::test {
 class scratch_directory {
  public:
   /// Below `where`.
-  explicit scratch_directory(const std::string& where) : path_(where + "/chainring-test-XXXXXX") {
+  explicit scratch_directory(const std::string& where)
+      : path_(where + "/chainring-test-" + std::string(6, 'X')) {
     if (mkdtemp(path_.data()) == nullptr)
       throw std::runtime_error("cannot make a directory below " + where);
   }

@@ -85,7 +85,7 @@ TEST(Journal, ADrainThatFindsItFullWaitsForTheCheckpoint) {
 TEST(JournalDeathTest, ADrainLargerThanAQuarterOfTheJournalIsRefusedLoudly) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   model_disk disk;
-  auto p = life::parts(disk);
+  auto p = parts_on(disk);
   media_options o = life::options();
   o.size = 1u << 20;
   ASSERT_TRUE(file_media::format(p, o));
@@ -274,7 +274,7 @@ TEST(Journal, AShortWriteThatGoesOnIsNoFailure) {
   };
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
-  file_parts p = life::parts(disk);
+  file_parts p = parts_on(disk);
   for (auto* side : {&p.journal, &p.image}) {
     auto slow = std::make_unique<stingy>();
     slow->real = std::move(*side);

@@ -175,8 +175,7 @@ inline octets arp_frame(const arp_fields& f = {}) {
   return ethernet(arp(f), 0x0806, f.operation == 1 ? everybody : our_mac, f.sha);
 }
 
-// --- mbufs
-// ----------------------------------------------------------------------------------------
+// --- mbufs ---------------------------------------------------------------------------------------
 
 inline rte_mempool* pool() {
   static rte_mempool* p =
@@ -269,8 +268,7 @@ inline receive_filter filter() {
   return {configuration(), our_mac};
 }
 
-// --- ports
-// ----------------------------------------------------------------------------------------
+// --- ports ---------------------------------------------------------------------------------------
 
 /// A port whose frames come out of one ring and go into another.
 class ring_port {

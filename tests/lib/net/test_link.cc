@@ -320,8 +320,7 @@ TEST_F(Link, QueuesAndPoolAreCheckedByName) {
   EXPECT_EQ(transmit_only->receive(in, now), 0);
 }
 
-// --- ports
-// ----------------------------------------------------------------------------------------
+// --- ports ---------------------------------------------------------------------------------------
 
 TEST(Port, AGroupIsReceivedAsNarrowlyAsTheDeviceCan) {
   ring_port device;

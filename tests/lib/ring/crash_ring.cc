@@ -502,7 +502,7 @@ TEST(RingCrash, MistakesOfACallerAreFound) {
 TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/ring/"};
-  m.hang_seconds = 1500;          // a slow machine is none
+  m.hang_seconds = 1500; // a slow machine is none
   const explorer_options o = few_states();
   std::vector<scenario> scenarios;
   for (const auto* list : {&growing, &fixed})

@@ -10,32 +10,26 @@
 #include "base/hook.h"
 #include "base/idle.h"
 #include "crash_world.h"
+#include "schedule_world.h"
 #include "support/explorer.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
 
-/// A value queue of 3 slots that may grow to 15, over `sim` media, whose seam calls are where
-/// schedules switch.
-struct value_world {
-  queue_layout l = [] {
-    queue_layout v;
-    v.queues = 2;
-    v.values = true;
-    v.options.slots = 4;
-    v.options.capacity_max = 15;
-    v.options.stock = 1;
-    v.options.timed_leases = true;
-    v.blocks = 96;
-    return v;
-  }();
-  std::shared_ptr<sim_disk> disk = sim_disk::create(l.size());
-  std::unique_ptr<sim_media> m = disk->boot();
-  queues_on_media q{*m, l};
-
-  explicit value_world(queue_mode mode) {
-    if (!q->set_mode(0, mode) || q->prepare_now(0) != prepare_status::ready) std::abort();
+/// Queues of 3 slots that may grow to 15.
+struct value_world : scheduled_queues {
+  explicit value_world(queue_mode mode) : scheduled_queues(mode, layout()) {}
+  static queue_layout layout() {
+    queue_layout l;
+    l.queues = 2;
+    l.values = true;
+    l.options.slots = 4;
+    l.options.capacity_max = 15;
+    l.options.stock = 1;
+    l.options.timed_leases = true;
+    l.blocks = 96;
+    return l;
   }
   /// Takes the larger ring that is prepared; false: there is none to be had now.
   bool grow(std::uint32_t queue = 0) {
@@ -46,19 +40,6 @@ struct value_world {
       q->attached(queue);
     }
     return s == prepare_status::linking;
-  }
-  /// Only what goes in now.
-  std::uint32_t put(std::uint64_t first, std::uint32_t n, std::uint32_t queue = 0) {
-    std::vector<std::uint64_t> values(n);
-    for (std::uint32_t i = 0; i < n; ++i)
-      values[i] = first + i;
-    placement p;
-    const std::uint32_t got = q->enqueue_bulk(queue, values, p);
-    if (got == 0) return 0;
-    q->flush_placed(p);
-    m->drain();
-    q->ready(p);
-    return got;
   }
   /// As a publisher that waits: the queue grows under its hands.
   void must_put(std::uint64_t first, std::uint32_t n) {
@@ -90,20 +71,8 @@ bool in_order(const std::vector<std::uint64_t>& seen, std::uint64_t from, std::u
   return next == to + 1;
 }
 
-schedule_plan plan() {
-  return {.random = 200, .preemptions = 2, .enumerated_max = 600};
-}
-
-/// True when every schedule holds; `bug` is on meanwhile.
 bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
-  set_seeded_bug(bug);
-  bool all = true;
-  for_each_schedule(plan(), seed_from_environment(1), [&](schedule& s) {
-    all = body(s);
-    return all;
-  });
-  set_seeded_bug(nullptr);
-  return all;
+  return test::holds(bug, 600, body);
 }
 
 TEST(RingGrowThreads, NothingPlacedWhileARingIsAppendedIsLost) {

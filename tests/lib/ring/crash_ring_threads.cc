@@ -8,6 +8,7 @@
 #include "base/hook.h"
 #include "base/idle.h"
 #include "crash_world.h"
+#include "schedule_world.h"
 #include "support/explorer.h"
 #include "support/seeded.h"
 
@@ -74,58 +75,21 @@ TEST(RingThreads, TwoProducersInterleaved) {
   EXPECT_TRUE(r.ok()) << r.failure;
 }
 
-/// A value queue over `sim` media, whose seam calls are where schedules switch.
-struct value_world {
-  queue_layout l = [] {
-    queue_layout v;
-    v.queues = 2;
-    v.values = true;
-    v.options.slots = 8;
-    v.options.stock = 2;
-    v.blocks = 64;
-    return v;
-  }();
-  std::shared_ptr<sim_disk> disk = sim_disk::create(l.size());
-  std::unique_ptr<sim_media> m = disk->boot();
-  queues_on_media q{*m, l};
-
-  explicit value_world(queue_mode mode) {
-    if (!q->set_mode(0, mode) || q->prepare_now(0) != prepare_status::ready) std::abort();
-  }
-  std::uint32_t put(std::uint64_t first, std::uint32_t n) {
-    std::vector<std::uint64_t> values(n);
-    for (std::uint32_t i = 0; i < n; ++i)
-      values[i] = first + i;
-    placement p;
-    const std::uint32_t got = q->enqueue_bulk(0, values, p);
-    if (got == 0) return 0;
-    q->flush_placed(p);
-    m->drain();
-    q->ready(p);
-    return got;
-  }
-  std::vector<std::uint64_t> values() {
-    std::vector<std::uint64_t> out;
-    for (const leased& e : q.lease(0))
-      out.push_back(e.ref.word);
-    return out;
+struct value_world : scheduled_queues {
+  explicit value_world(queue_mode mode) : scheduled_queues(mode, layout()) {}
+  static queue_layout layout() {
+    queue_layout l;
+    l.queues = 2;
+    l.values = true;
+    l.options.slots = 8;
+    l.options.stock = 2;
+    l.blocks = 64;
+    return l;
   }
 };
 
-schedule_plan plan() {
-  return {.random = 200, .preemptions = 2, .enumerated_max = 800};
-}
-
-/// True when every schedule holds; `bug` is on meanwhile.
 bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
-  set_seeded_bug(bug);
-  bool all = true;
-  for_each_schedule(plan(), seed_from_environment(1), [&](schedule& s) {
-    all = body(s);
-    return all;
-  });
-  set_seeded_bug(nullptr);
-  return all;
+  return test::holds(bug, 800, body);
 }
 
 TEST(RingThreads, SharedEntriesAreLeasedOnceEach) {

@@ -196,4 +196,19 @@ struct queues_on_media {
   [[nodiscard]] std::uint64_t live() const { return messages->statistics().live; }
 };
 
+/// Queues in memory, opened when they are first asked for.
+struct queues_in_memory {
+  queue_layout layout;
+  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
+  std::unique_ptr<queues_on_media> opened;
+  queues_on_media& q() {
+    if (!opened) opened = std::make_unique<queues_on_media>(*m, layout);
+    return *opened;
+  }
+  queues_on_media& reopen() {
+    opened.reset();
+    return q();
+  }
+};
+
 } // namespace chainring::test

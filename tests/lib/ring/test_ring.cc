@@ -12,19 +12,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-struct Ring : testing::Test {
-  queue_layout layout;
-  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
-  std::unique_ptr<queues_on_media> opened;
-  queues_on_media& q() {
-    if (!opened) opened = std::make_unique<queues_on_media>(*m, layout);
-    return *opened;
-  }
-  queues_on_media& reopen() {
-    opened.reset();
-    return q();
-  }
-};
+struct Ring : testing::Test, queues_in_memory {};
 
 TEST_F(Ring, AQueueHasNoRingUntilItsFirstMessage) {
   EXPECT_EQ(q()->statistics(0).capacity, 0u);

@@ -23,24 +23,12 @@ std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last) {
 }
 
 /// Value queues of 7 slots that may grow to 60.
-struct RingGrow : testing::Test {
-  queue_layout layout = [] {
-    queue_layout l;
-    l.values = true;
-    l.options.slots = 8;
-    l.options.capacity_max = 60;
-    l.options.stock = 2;
-    return l;
-  }();
-  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
-  std::unique_ptr<queues_on_media> opened;
-  queues_on_media& q() {
-    if (!opened) opened = std::make_unique<queues_on_media>(*m, layout);
-    return *opened;
-  }
-  queues_on_media& reopen() {
-    opened.reset();
-    return q();
+struct RingGrow : testing::Test, queues_in_memory {
+  RingGrow() {
+    layout.values = true;
+    layout.options.slots = 8;
+    layout.options.capacity_max = 60;
+    layout.options.stock = 2;
   }
   /// Places first to last one by one.
   void fill(std::uint64_t first, std::uint64_t last, std::uint32_t queue = 0) {

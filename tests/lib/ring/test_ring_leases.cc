@@ -11,21 +11,18 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-struct RingLeases : testing::TestWithParam<queue_mode> {
-  queue_layout layout = [] {
-    queue_layout l;
-    l.values = true;
-    l.options.slots = 8;
-    l.options.capacity_max = 31;
-    l.options.stock = 2;
-    l.options.timed_leases = true;
-    return l;
-  }();
-  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
-  std::unique_ptr<queues_on_media> opened;
+struct RingLeases : testing::TestWithParam<queue_mode>, queues_in_memory {
+  RingLeases() {
+    layout.values = true;
+    layout.options.slots = 8;
+    layout.options.capacity_max = 31;
+    layout.options.stock = 2;
+    layout.options.timed_leases = true;
+  }
   queues_on_media& q() {
-    if (!opened) {
-      opened = std::make_unique<queues_on_media>(*m, layout);
+    const bool fresh = opened == nullptr;
+    queues_in_memory::q();
+    if (fresh) {
       EXPECT_TRUE(opened->queues->set_mode(0, GetParam()));
     }
     return *opened;

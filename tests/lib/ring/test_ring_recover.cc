@@ -127,10 +127,7 @@ TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   EXPECT_EQ(is(next, 23), slot_case::ahead);
 }
 
-struct RingDamage : testing::Test {
-  queue_layout layout;
-  std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
-  std::unique_ptr<queues_on_media> opened;
+struct RingDamage : testing::Test, queues_in_memory {
   void SetUp() override {
     reopen();
     for (std::uint32_t queue : {0u, 1u, 2u})
@@ -138,10 +135,8 @@ struct RingDamage : testing::Test {
         ASSERT_TRUE(opened->publish(queue * 10 + id, {queue}));
   }
   queues_on_media& reopen(const incarnation_of& expected = {}) {
-    opened.reset();
     layout.expected = expected;
-    opened = std::make_unique<queues_on_media>(*m, layout);
-    return *opened;
+    return queues_in_memory::reopen();
   }
   /// The queue is named and out of service; the others are served; a restart heals it.
   void expect_only_broken(std::uint32_t queue, const char* text) {

@@ -96,7 +96,7 @@ class Pmem : public testing::TestWithParam<const char*> {
       options.path = device();
       clear_head(options.path);
     } else {
-      options.path = directory() + "/region-XXXXXX";
+      options.path = directory() + "/region-" + std::string(6, 'X');
       close(mkstemp(options.path.data()));
       unlink(options.path.c_str());
     }
