@@ -77,9 +77,15 @@ void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint6
     q->flush_placed(p);
     q.m.drain();
     give_way(nullptr, nullptr);
-    r.begin({.kind = queue_call::ready, .ticket = p.first_ticket, .count = p.count});
+    r.begin({.kind = queue_call::ready, .ticket = p.first_ticket, .count = 1});
     q->ready(p);
     r.end();
+    // A burst is made ready slot by slot: a consumer may come in between.
+    for (std::uint32_t k = 1; k < p.count; ++k) {
+      auto each = r.at(r.last());
+      each.what.ticket = p.first_ticket + k;
+      r.add(each);
+    }
     ++i;
   }
 }
