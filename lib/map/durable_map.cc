@@ -449,22 +449,36 @@ void durable_map::batch::add(change c) noexcept {
   hook_point("map.stored");
 }
 
+// Bytes of a chain, drained at once where a drain could not cover them with those before: nothing
+// names them until all are, so it does not matter how many drains they take.
+void durable_map::batch::flush_chain(chain c, std::size_t n, std::uint64_t& undrained) noexcept {
+  const std::byte* at = map_.blocks_.address(c);
+  // A quarter: persist_range() flushes half at a time, and the caller may have its own pending.
+  const std::uint64_t most = map_.media_.drain_bytes_max() / 4;
+  undrained += align_up(n, cacheline_size);
+  if (undrained <= most) {
+    map_.media_.flush(at, n); // [P1]
+  } else {
+    persist_range(map_.media_, at, n); // [P1]
+    undrained = 0;
+  }
+}
+
 // Chains of changes that flush() has not covered, then the words that name them.
 void durable_map::batch::flush_chains() noexcept {
   bool any = false;
+  std::uint64_t undrained = 0;
   for (std::size_t i = flushed_; i < size_; ++i) {
     const change& c = changes_[i];
     const map_word0 w = map_word0::unpack(c.word);
     const map_cell& cell = map_.cells_[c.cell];
     if (!w.used) continue;
     if (c.slot == index_type::none && w.long_key()) {
-      map_.media_.flush(map_.blocks_.address(unpack_chain(load_word(cell.key[1]))),
-                        w.key_size); // [P1]
+      flush_chain(unpack_chain(load_word(cell.key[1])), w.key_size, undrained); // [P1]
       any = true;
     }
     if (w.long_value()) {
-      map_.media_.flush(map_.blocks_.address(unpack_chain(load_word(cell.value[w.half][0]))),
-                        w.value_size); // [P1]
+      flush_chain(unpack_chain(load_word(cell.value[w.half][0])), w.value_size, undrained); // [P1]
       any = true;
     }
   }

@@ -257,8 +257,10 @@ class durable_map::batch {
   map_status update_in_place(key_span key,
                              const std::function<void(std::span<std::byte>)>& fn) noexcept;
 
-  /// Has every change so far on its way (drains once itself where chains must come first). What
-  /// the thread's next drain makes durable is then for publish().
+  /// Has every change so far on its way (drains itself where chains must come first: once, and more
+  /// often where they are more than one drain can cover). What the thread's next drain makes
+  /// durable is then for publish(). The caller may have a quarter of drain_bytes_max() flushed
+  /// before.
   void flush() noexcept;
   /// After a drain that followed flush(): what that flush() covered becomes visible.
   void publish() noexcept;
@@ -280,6 +282,7 @@ class durable_map::batch {
   void store_erase(std::uint64_t slot, const payload& p, std::uint64_t hash) noexcept;
   [[nodiscard]] bool prepare_value(byte_span value, std::uint64_t (&half)[2]) noexcept;
   void add(change c) noexcept;
+  void flush_chain(chain c, std::size_t n, std::uint64_t& undrained) noexcept;
   void flush_chains() noexcept;
   void publish_one(const change& c) noexcept;
 

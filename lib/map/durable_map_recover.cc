@@ -92,6 +92,10 @@ void durable_map::persist_as_read() noexcept {
 
 map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
   map_recovery r;
+  // Half: the caller may flush something of its own besides. Begun full: what others flushed before
+  // this, and left to the caller's drain, is not known here.
+  const std::uint64_t most = media_.drain_bytes_max() / 2;
+  std::uint64_t undrained = most;
   std::uint64_t used = 0;
   for (std::uint64_t i = 0; i < count_; ++i)
     used += map_word0::unpack(load_commit(cells_[i].state)).used;
@@ -109,8 +113,13 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
       const payload p = {i, w.pack()};
       std::uint64_t key_copy[3], value_copy[2];
       if (wanted && !wanted(key_at(p, key_copy), value_at(p, value_copy))) {
+        if (undrained >= most) {
+          media_.drain(); // [P7, in pieces] between two cells, which do not depend on each other
+          undrained = 0;
+        }
         media_.store_release(&c.state, w.erased().pack()); // [M2] [P7] pairs with [M8]
         media_.flush(&c.state, sizeof c.state);            // [P7] the caller drains
+        undrained += cacheline_size;
         free_.push_back(static_cast<std::uint32_t>(i));
         ++r.voided;
         continue;

@@ -415,6 +415,80 @@ TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
   EXPECT_EQ(m->text("a"), "theirs");
 }
 
+/// Memory a drain of which covers little, as of class `file` with a small journal; notes the most
+/// that one was asked to cover.
+class small_drains final : public media {
+ public:
+  explicit small_drains(std::uint64_t size)
+      : memory_(memory_media(size, durability_class::process)) {
+    base_ = memory_->base();
+    size_ = size;
+    path_ = "(small drains)";
+    kind_ = kind::driver;
+  }
+  const char* driver_name() const noexcept override { return "test"; }
+  std::uint64_t drain_bytes_max() const noexcept override { return limit; }
+  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
+  result<void> close() override { return {}; }
+  void driver_flush(const void* from, std::size_t n) noexcept override {
+    pending_ += seam_counter::lines_of(from, n) * cacheline_size;
+    most = std::max(most, pending_);
+  }
+  void driver_drain() noexcept override { pending_ = 0; }
+
+  std::uint64_t limit = UINT64_MAX, most = 0;
+
+ private:
+  std::unique_ptr<media> memory_;
+  std::uint64_t pending_ = 0;
+};
+
+TEST(DurableMapDrains, RecoveryErasesMoreCellsThanOneDrainCovers) {
+  const map_layout layout{.cells = 100, .blocks = 4};
+  small_drains memory(layout.size());
+  {
+    opened_map map(memory, layout);
+    for (unsigned i = 0; i < layout.cells; ++i)
+      ASSERT_EQ(map->insert(bytes_of("key " + std::to_string(i)), {}), map_status::done);
+  }
+  memory.limit = 16 * cacheline_size;
+  memory.most = 0;
+  auto blocks =
+      block_store::create(memory, layout.blocks_offset(), layout.block_size, layout.blocks);
+  ASSERT_TRUE(blocks) << blocks.error().message;
+  auto map = durable_map::create(memory, 0, layout.cells, **blocks);
+  ASSERT_TRUE(map) << map.error().message;
+  memory.flush(memory.base(), memory.limit); // others' part of the recovery left this
+  EXPECT_EQ((*map)->recover([](auto, auto) { return false; }).voided, layout.cells);
+  memory.drain();
+  EXPECT_EQ(memory.most, memory.limit);
+  EXPECT_EQ((*map)->check().entries, 0u);
+}
+
+TEST(DurableMapDrains, ABatchTakesMoreLongKeysAndValuesThanOneDrainCovers) {
+  const map_layout layout{.cells = 64, .blocks = 4096};
+  small_drains memory(layout.size());
+  opened_map map(memory, layout);
+  memory.limit = 256 * cacheline_size;
+  memory.most = 0;
+  {
+    durable_map::batch b(*map);
+    for (unsigned i = 0; i < 40; ++i) {
+      const std::string key = std::string(100, 'k') + std::to_string(i);
+      ASSERT_EQ(b.insert(bytes_of(key), bytes_of(std::string(1000 + i, 'v'))), map_status::done);
+    }
+    // Alone more than a drain covers.
+    ASSERT_EQ(b.insert(bytes_of("large"), bytes_of(std::string(3 * memory.limit, 'l'))),
+              map_status::done);
+    memory.flush(memory.base(), memory.limit / 4); // the caller's
+  }
+  EXPECT_GT(memory.most, 0u);
+  EXPECT_LE(memory.most, memory.limit);
+  for (unsigned i = 0; i < 40; ++i)
+    EXPECT_EQ(map.text(std::string(100, 'k') + std::to_string(i)), std::string(1000 + i, 'v'));
+  EXPECT_EQ(map.text("large"), std::string(3 * memory.limit, 'l'));
+}
+
 TEST(DurableMapCreate, RefusesATableOutsideTheRegion) {
   auto memory = memory_media(1 << 16, durability_class::process);
   auto blocks = block_store::create(*memory, 4096, 64, 4);
