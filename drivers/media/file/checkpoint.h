@@ -15,7 +15,8 @@ namespace chainring {
 class checkpoint {
  public:
   /// `image` must be another description of the file than the journal's: the kernel reports a
-  /// failed write-back once a description, and the journal's sync would swallow the image's.
+  /// failed write-back once a description, and the journal's sync would swallow the image's. While
+  /// a step runs nobody else syncs `image`, for the same reason.
   checkpoint(journal& j, container& c, block_file& image, failure_latch& failure)
       : journal_(j), container_(c), image_(image), failure_(failure) {}
 

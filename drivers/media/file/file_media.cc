@@ -202,6 +202,11 @@ void file_media::driver_drain() noexcept {
   p.count = p.lines = 0;
 }
 
+bool file_media::checkpoint_step() noexcept {
+  const std::lock_guard guard(image_lock_);
+  return checkpoint_.step();
+}
+
 mark_t file_media::mark() noexcept {
   // A drain that failed appended nothing, and the journal's end would be a mark without it.
   return failed() ? UINT64_MAX : journal_.appended();
@@ -218,6 +223,8 @@ bool file_media::has_room() const noexcept {
 result<void> file_media::grow(std::uint64_t size) {
   if (kind_ != kind::driver)
     return error{errc::unsupported, "region file " + path_ + ": it is not open for writing"};
+  hook_point("file_grow");
+  const std::lock_guard guard(image_lock_);
   if (auto now = status(); !now) return now.error();
   const std::uint64_t old = this->size();
   auto grown =
@@ -316,7 +323,7 @@ void file_media::checkpoint_loop() noexcept {
     });
     if (stop_.load(std::memory_order_acquire)) return; // [W2] pairs with [W1]
     guard.unlock();
-    (void)checkpoint_.step();
+    (void)checkpoint_step();
     wanted_.store(false, std::memory_order_release); // [W4] pairs with [W3]
     guard.lock();
   }

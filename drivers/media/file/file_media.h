@@ -54,7 +54,7 @@ class file_media final : public media {
 
   // --- what the threads do, for tests without them ----------------------------------------------
   bool commit_step() noexcept { return journal_.commit_step(); }
-  bool checkpoint_step() noexcept { return checkpoint_.step(); }
+  bool checkpoint_step() noexcept;
 
  private:
   /// What one thread flushed and has not drained.
@@ -79,6 +79,10 @@ class file_media final : public media {
   container container_;
   journal journal_;
   checkpoint checkpoint_;
+  /// Over a whole checkpoint and a whole growth, to where a failure is latched: both sync one
+  /// description, which reports a failed write-back once. Who gets it must not be the one whose
+  /// pages it is not about, or the other would count them as written.
+  std::mutex image_lock_;
   detail::address_range memory_;
   std::uint64_t lines_max_ = 0;
   std::array<pending, max_thread_slots> pending_;

@@ -2,6 +2,9 @@
 // The journal step by step: what it does with failed calls, damage and a lack of room.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <string_view>
 #include <thread>
 
 #include "base/crc32c.h"
@@ -256,6 +259,70 @@ TEST(Journal, AFailedLifeSaysWhatFailed) {
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, errc::no_space);
   EXPECT_NE(status.error().message.find("journal"), std::string::npos) << status.error().message;
+}
+
+// The kernel reports a failed write-back once a description, and image and growth share one: the
+// disk drops, with the failed sync of a growth, what a checkpoint has written and not synced.
+TEST(Journal, AGrowthThatFailsDuringACheckpointCostsNothingAcknowledged) {
+  model_disk disk;
+  ASSERT_TRUE(life::format(disk));
+  media_options o = life::options();
+  o.size = o.journal_size = 0;
+  o.size_max = 2 * workload::image_size;
+  auto opened = file_media::attach(parts_on(disk), o);
+  ASSERT_TRUE(opened) << opened.error().message;
+  file_media& m = **opened;
+  workload w(1, 100);
+  for (std::uint64_t k = 1; k <= 3; ++k)
+    w.run(m, k);
+  ASSERT_TRUE(m.commit_step());
+  ASSERT_TRUE(m.durable(m.mark()));
+
+  struct growth {
+    file_media& m;
+    model_disk& disk;
+    std::thread thread{};
+    std::atomic<bool> known = false, begun = false, ended = false;
+    void run() {
+      while (!known)
+        std::this_thread::yield();
+      disk.before_sync = [this] {
+        if (std::this_thread::get_id() == thread.get_id()) disk.fail_at = disk.changes;
+      };
+      disk.how = model_disk::fault::eio;
+      const auto done = m.grow(2 * workload::image_size);
+      EXPECT_FALSE(done);
+      ended = true;
+    }
+  } grows{m, disk};
+  set_hook(
+      [](const char* name, void* context) noexcept {
+        auto& g = *static_cast<growth*>(context);
+        if (std::string_view(name) == "file_grow") g.begun = true;
+        if (std::string_view(name) != "checkpoint_window" || g.thread.joinable()) return;
+        g.thread = std::thread([&g] { g.run(); });
+        g.known = true;
+        while (!g.begun)
+          std::this_thread::yield();
+        // Time for a growth that does not wait for the checkpoint to fail in its middle.
+        for (int i = 0; i < 200 && !g.ended; ++i)
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      },
+      &grows);
+  EXPECT_TRUE(m.checkpoint_step());
+  ASSERT_TRUE(grows.thread.joinable());
+  grows.thread.join();
+  set_hook(nullptr, nullptr);
+  disk.before_sync = nullptr;
+  EXPECT_TRUE(m.failed());
+  const std::uint64_t changes = disk.changes;
+  EXPECT_FALSE(m.checkpoint_step());
+  EXPECT_EQ(disk.changes, changes) << "a tail written after the failure";
+  disk.each_crash(1, 64, 16, [&](const file_bytes& bytes) {
+    model_disk after(bytes);
+    const auto wrong = verdict(after, w, 3, 3);
+    EXPECT_FALSE(wrong) << *wrong;
+  });
 }
 
 TEST(Journal, AShortWriteThatGoesOnIsNoFailure) {
