@@ -61,7 +61,11 @@ result<file_parts> open_parts(const media_options& options, open_mode mode) {
   }, other{};
   const int flags = (mode == open_mode::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
   detail::file_descriptor second(::open(options.path.c_str(), flags));
-  if (second.get() < 0) return system_error(errc::io, "region file " + options.path, errno);
+  if (second.get() < 0) {
+    const int e = errno;
+    if (mode == open_mode::create) (void)unlink(options.path.c_str()); // empty, and of our making
+    return system_error(errc::io, "region file " + options.path, e);
+  }
   if (fstat(locked->get(), &mine) != 0 || fstat(second.get(), &other) != 0 ||
       mine.st_ino != other.st_ino || mine.st_dev != other.st_dev)
     return error{errc::busy,

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
@@ -65,6 +66,20 @@ class FileMedia : public testing::Test {
   scratch_directory directory_;
   media_options options_;
 };
+
+TEST_F(FileMedia, ACreationWithoutADescriptorForTheImageLeavesNothingBehind) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(0);
+  ASSERT_GE(next, 0);
+  close(next);
+  rlimit one_more = before;
+  one_more.rlim_cur = static_cast<rlim_t>(next) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &one_more), 0);
+  expect_refused(errc::io, "Too many open files");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_TRUE(create_media(options_));
+}
 
 TEST_F(FileMedia, KeepsWhatWasDrainedAcrossClose) {
   auto m = must_create();
