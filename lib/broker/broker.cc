@@ -129,9 +129,14 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
       s->opened.notes.push_back("session " + std::to_string(i) + ": another has its client id '" +
                                 std::string(key.text()) + "'; it is not served");
   }
-  s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter,
-                                      std::uint8_t bits) { s->filters->add(filter, n, bits); },
-                                  s->opened.notes);
+  std::vector<std::string>& notes = s->opened.notes;
+  s->state->for_each_subscription(
+      [&](std::uint32_t n, std::string_view filter, std::uint8_t bits) {
+        if (s->filters->add(filter, n, bits) == filter_index::status::full)
+          notes.push_back("subscription of session " + std::to_string(n) + " to '" +
+                          std::string(filter) + "': no room in the index; it is not served");
+      },
+      notes);
   for (const predefined_topic& t : config.predefined)
     s->predefined_names[t.id] = t.name;
   for (const auto& [id, name] : s->predefined_names)
@@ -162,7 +167,7 @@ broker_worker::impl::impl(broker::shared& s, unsigned n, std::unique_ptr<timer_s
              static_cast<std::uint32_t>(s.state->subscriptions_max())),
       timers(std::move(t)), tsc_hz(rte_get_tsc_hz()),
       queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
-      planned(s.sessions_max),
+      drain_bytes_max(on.drain_bytes_max() / 2), planned(s.sessions_max),
       nodes(s.config.volatile_messages_max) {
   // What a burst needs at most in the usual case; a wider fan-out grows these once.
   constexpr std::size_t burst_max = 1024;

@@ -10,14 +10,15 @@
 /// **Workers.** One per lcore. A session belongs to one worker, its home, which alone handles its
 /// packets and consumes its queue; any worker may place messages in any queue. Call, in a loop:
 /// ```
-/// for each datagram d of the burst (or handed over): worker.receive(address, payload, now_ns);
-/// worker.end_burst(now_ns);       // drain, publish, drain; acks and deliveries to the transport
+/// for each datagram of the burst (or handed over): worker.receive(address, payload);
+/// worker.end_burst();             // drain, publish, drain; acks and deliveries to the transport
 /// ```
 /// Everything a burst says goes to the transport before end_burst() returns, which then tells the
 /// mark those packets have to wait for.
 ///
 /// **Thread-safety:** a worker belongs to one thread; the broker's queries may be called from any.
-/// **Allocation:** everything at open, none while running.
+/// **Allocation:** everything at open; while running only where a queue grows, a fan-out is wider
+/// than any before it, or a session ends.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -42,7 +43,7 @@ using client_address = std::uint64_t;
 enum class overflow_policy : std::uint8_t {
   reject,      ///< the publisher is told "congestion", and nobody gets the message (default)
   drop_newest, ///< that queue does not get the message; counted
-  drop_oldest, ///< that queue loses its oldest message that is not being delivered; counted
+  drop_oldest, ///< that queue loses its oldest message, delivered just now or not; counted
 };
 [[nodiscard]] result<overflow_policy> parse_overflow_policy(std::string_view text);
 [[nodiscard]] const char* to_string(overflow_policy p) noexcept;
@@ -217,8 +218,9 @@ class broker {
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
   /// Makes the region at least `size` bytes long, while workers run: what was refused for lack of
-  /// blocks is accepted again. Tables keep their sizes. One thread at a time; the new size is durable
-  /// before a block of it is used. errc::no_space: the medium or the reserved addresses end before.
+  /// blocks is accepted again. Tables keep their sizes. One thread at a time; the new size is
+  /// durable before a block of it is used. errc::no_space: the medium or the reserved addresses end
+  /// before.
   [[nodiscard]] result<void> grow(std::uint64_t size);
   /// Closes the region cleanly. No worker runs any more.
   [[nodiscard]] result<void> close();

@@ -2,7 +2,8 @@
 // A burst made durable, whatever its fan-out, in two drains.
 //
 // Edges:
-//   [W1] [W2] [W5] as in connect.cc; [W6] exchange of a session's `woken` <- [W7] its clearing
+//   [W1] [W2] [W5] as in connect.cc
+//   [W6] exchange of a session's `woken` <- [W7] its clearing
 //
 // Crash windows:
 //   [B1 < B2] payloads, staged descriptors, slots and heads drained before any descriptor is
@@ -10,19 +11,22 @@
 //   [B2 < B3] the published descriptors drained before the slots are ready and PUBACK is made.
 //      Crash between: each message is in all its queues or in none; the publisher sends it again.
 //   [B5 < B1] a new ring's link drained before a slot is placed in it. Crash between: an empty
-//   ring. [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered
-//   again.
+//      ring.
+//   [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered
+//      again.
 #include <algorithm>
 #include <rte_cycles.h>
 
 #include "base/hook.h"
 #include "base/idle.h"
 #include "broker/worker.h"
+#include "ring/ring_media.h"
 
 namespace chainring {
 
 namespace {
 constexpr std::uint32_t maintain_pieces = 64;
+constexpr std::uint32_t release_pieces = 256; ///< sessions at a visit
 constexpr std::uint32_t maintain_hz = 20;
 } // namespace
 
@@ -100,7 +104,8 @@ bool broker_worker::impl::take_inbox() noexcept {
 
 // Its queue is full, or about to get a larger ring from another worker. `full` or `closed`: the
 // policy applies, or the publisher comes again.
-place_status broker_worker::impl::place_in_larger(std::uint32_t q, placement& out) noexcept {
+place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
+                                                  placement& out) noexcept {
   constexpr int rounds_max = 64; // a restart may wait for this worker's own places: no longer
   queue_table& queues = state.queues();
   const auto n = static_cast<std::uint32_t>(refs.size());
@@ -121,7 +126,7 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, placement& ou
     } else if (s == prepare_status::wait) {
       wait.idle();
     }
-    placed = queues.place(q, refs, out);
+    placed = queues.place(q, incarnation, refs, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
   return placed;
@@ -137,7 +142,8 @@ void broker_worker::impl::place() noexcept {
   groups.clear();
   for (std::uint32_t i = 0; i < targets.size();) {
     std::uint32_t n = 1;
-    while (i + n < targets.size() && targets[i + n].session == targets[i].session)
+    while (i + n < targets.size() && targets[i + n].session == targets[i].session &&
+           targets[i + n].incarnation == targets[i].incarnation)
       ++n;
     groups.push_back({.first = i, .count = n});
     i += n;
@@ -147,6 +153,7 @@ void broker_worker::impl::place() noexcept {
     if (p.places != 0) state.messages().add_references(p.content.ref.index, p.places);
   for (group& g : groups) {
     const std::uint32_t q = targets[g.first].session;
+    const std::uint32_t incarnation = targets[g.first].incarnation;
     refs.clear();
     for (std::uint32_t i = 0; i < g.count; ++i) {
       const target& t = targets[g.first + i];
@@ -163,15 +170,15 @@ void broker_worker::impl::place() noexcept {
       prepared = queues.prepare_now(q); // the stock is used up: filled again
       ++count.drains;
     }
-    place_status placed = prepared == prepare_status::ready ? queues.place(q, refs, g.placement)
-                                                            : place_status::no_ring;
+    place_status placed = prepared == prepare_status::ready
+                              ? queues.place(q, incarnation, refs, g.placement)
+                              : place_status::no_ring;
     if (queues_grow && placed != place_status::placed && placed != place_status::changed)
         [[unlikely]]
-      placed = place_in_larger(q, g.placement);
+      placed = place_in_larger(q, incarnation, g.placement);
     g.placed = placed == place_status::placed;
-    // The queue may be another's by now: what was matched for the old one is not for the new.
-    g.stale = queues.incarnation(q) != targets[g.first].incarnation;
-    if (g.stale) continue;
+    // The queue is another's by now: what was matched for the old one is not for the new.
+    if (placed == place_status::changed) continue;
     if (!g.placed) {
       const queue_overflow policy =
           placed == place_status::full ? queues.overflow(q, g.count) : queue_overflow::reject;
@@ -189,7 +196,7 @@ void broker_worker::impl::settle() noexcept {
   for (bool changed = true; changed;) {
     changed = false;
     for (const group& g : groups) {
-      if (!g.placed || g.stale) continue;
+      if (!g.placed) continue;
       bool any = false, all = true;
       for (std::uint32_t i = 0; i < g.count; ++i) {
         const bool refused = staged[targets[g.first + i].publish].refused;
@@ -210,26 +217,41 @@ void broker_worker::impl::make_durable() noexcept {
   hook_point("broker.burst.placed");
   // Stores first, heads among them.
   for (group& g : groups)
-    if (g.placed && (g.stale || staged[targets[g.first].publish].refused))
-      queues.void_placed(g.placement);
+    if (g.placed && staged[targets[g.first].publish].refused) queues.void_placed(g.placement);
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
     shared.sessions[n].dirty = false;
     if (queues.release(n)) dirty[releases++] = n;
   }
   dirty.resize(releases);
-  // Then every flush, then the drain.
+  // Then every flush, then the drain; or several, where a fan-out is wider than one may cover.
   bool any = releases != 0, publishes = false;
+  std::uint64_t undrained = 0;
+  const auto covering = [&](std::uint64_t bytes) {
+    bytes += 2 * cacheline_size; // the parts of lines at both ends
+    if (undrained != 0 && undrained + bytes > drain_bytes_max) {
+      drain(); // [B1]
+      undrained = 0;
+    }
+    undrained += bytes;
+  };
   for (const staged_publish& p : staged) {
     if (p.places == 0) continue;
     any = true;
-    publishes |= !p.refused;
+    if (p.refused) continue;
+    publishes = true;
+    covering(messages.flushed_bytes(p.content));
     messages.flush_staged(p.content); // [B1]
   }
-  for (const group& g : groups)
-    if (g.placed) queues.flush_placed(g.placement); // [B1]
-  for (const std::uint32_t n : dirty)
-    queues.flush_release(n);                                // [B4]
+  for (const group& g : groups) {
+    if (!g.placed) continue;
+    covering(g.count * sizeof(ring_slot));
+    queues.flush_placed(g.placement); // [B1]
+  }
+  for (const std::uint32_t n : dirty) {
+    covering(0);
+    queues.flush_release(n); // [B4]
+  }
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [B1 < B2] [B1 < B4]
   hook_point("broker.burst.drained");
   if (publishes) {
@@ -250,7 +272,7 @@ void broker_worker::impl::finish_publishes() noexcept {
   queue_table& queues = state.queues();
   message_table& messages = state.messages();
   for (group& g : groups) {
-    const bool voided = g.placed && (g.stale || staged[targets[g.first].publish].refused);
+    const bool voided = g.placed && staged[targets[g.first].publish].refused;
     if (g.placed && !voided) {
       queues.ready(g.placement); // [B3]
       count.placed += g.count;
@@ -282,6 +304,21 @@ void broker_worker::impl::finish_publishes() noexcept {
   groups.clear();
 }
 
+// Slots of refused publishes, and rings that were left, go with the next release: without an ack
+// nothing else would ask for one.
+void broker_worker::impl::release_voids() noexcept {
+  for (std::uint32_t i = 0; i < release_pieces; ++i) {
+    const std::uint32_t n = release_from;
+    release_from = n + 1 < shared.sessions_max ? n + 1 : 0;
+    session& s = shared.sessions[n];
+    // [W1] acquire: the home is set before the state that shows it.
+    if (s.state.load(std::memory_order_acquire) != connection::none &&
+        s.home.load(std::memory_order_relaxed) == number) // [W1]
+      make_dirty(s, n);
+    if (release_from == 0) break;
+  }
+}
+
 bool broker_worker::impl::end_burst() noexcept {
   now_tsc = rte_rdtsc();
   bool any = take_inbox();
@@ -301,8 +338,9 @@ bool broker_worker::impl::end_burst() noexcept {
     deliver(shared.sessions[n], n);
   any |= !ready_next.empty();
   ready_next.clear();
-  if (queues_grow && now_tsc >= maintain_at) {
-    state.queues().maintain(maintain_pieces);
+  if (now_tsc >= maintain_at) {
+    if (queues_grow) state.queues().maintain(maintain_pieces);
+    release_voids();
     maintain_at = now_tsc + tsc_hz / maintain_hz;
   }
   out->release(on.mark());

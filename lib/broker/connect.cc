@@ -2,7 +2,7 @@
 // Sessions: how they begin and end.
 //
 // Edges:
-//   [W2] release of state in connect() -> [W1] acquire in find(), [W3] in other workers
+//   [W2] [W3] release of a session's state -> [W1] acquire in find() and wake()
 //   [W4] release of incarnation -> [W5] acquire in match (publish.cc)
 //
 // Crash windows. A session is one record; its commit word is the one commit of CONNECT, of a clean
@@ -22,8 +22,10 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
     reply(from, 3,
           [&](std::span<std::byte> b) { return mqttsn::encode_connack(b, {.code = code}); });
   };
-  // Wills come later; an id that is empty or too long has no code of its own.
-  if (m.flags.will() || !mqttsn::valid_client_id(m.client_id))
+  // Wills come later; an id that is empty or too long has no code of its own. The protocol counts
+  // characters, and the session's record octets.
+  if (m.flags.will() || !mqttsn::valid_client_id(m.client_id) ||
+      m.client_id.size() > mqttsn::client_id_size_max)
     return answer(mqttsn::return_code::not_supported);
 
   const client_key key(m.client_id);
@@ -36,7 +38,7 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
     const bool over = m.flags.clean() || s.clean;
     if (s.state.load(std::memory_order_relaxed) == connection::active) {   // [W1] own session
       const std::uint64_t old = s.address.load(std::memory_order_relaxed); // [W2] own session
-      if (old != from) shared.addresses->erase(old);
+      if (old != from) forget_address(old, n);
     }
     topics.forget_all(s.registrations);
     if (over) wipe(s, n, true, flags);
@@ -70,7 +72,7 @@ void broker_worker::impl::connect(client_address from, const mqttsn::connect& m)
   drop_volatile(s, true);
   s.incarnation.store(state.session_incarnation(n), std::memory_order_release); // [W4]
   s.address.store(from, std::memory_order_relaxed); // [W2] before the state that shows it
-  // [W2] release: pairs with [W1] and [W3]. Without it another lcore could hand this session
+  // [W2] release: pairs with [W1]. Without it another lcore could hand this session
   // packets before its home is set.
   s.state.store(connection::active, std::memory_order_release);
   arm(s, n);
@@ -87,11 +89,10 @@ void broker_worker::impl::disconnect(session& s, std::uint32_t n, client_address
 }
 
 void broker_worker::impl::end_connection(session& s, std::uint32_t n) noexcept {
-  // [W3] release: pairs with [W1].
+  // [W3] release: pairs with [W1]. What ended with the connection comes before.
   s.state.store(connection::disconnected, std::memory_order_release);
   const std::uint64_t address = s.address.exchange(0, std::memory_order_relaxed); // [W2]
-  if (const auto at = shared.addresses->get(address); at && *at == n)
-    shared.addresses->erase(address);
+  forget_address(address, n);
   timers->cancel(s.timer);
   s.timer = {};
   s.timer_due = 0;
@@ -101,6 +102,15 @@ void broker_worker::impl::end_connection(session& s, std::uint32_t n) noexcept {
   topics.forget_all(s.registrations);
   drop_volatile(s, true);
   if (s.clean) wipe(s, n, false, 0);
+}
+
+// Nobody else may have connected from there meanwhile.
+void broker_worker::impl::forget_address(client_address address, std::uint32_t n) noexcept {
+  shared.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
+    if (!now || *now != n) return map_status::mismatch;
+    now.reset();
+    return map_status::done;
+  });
 }
 
 void broker_worker::impl::wipe(session& s, std::uint32_t n, bool keep,

@@ -131,8 +131,9 @@ void broker_worker::impl::forget_dropped(session& s, std::uint32_t n) noexcept {
   if (s.ticket == 0) return;
   if (state.queues().resolve(n, s.packet_id) == s.ticket) return;
   s.ticket = 0;
+  if (s.phase != session::exchange::publishing) return; // a REGISTER under way goes on
+  s.phase = session::exchange::idle;
   s.retry_tsc = 0;
-  if (s.phase == session::exchange::publishing) s.phase = session::exchange::idle;
 }
 
 void broker_worker::impl::deliver(session& s, std::uint32_t n) noexcept {
@@ -254,7 +255,7 @@ bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again
 
 // The leased message is done with: its acknowledgement goes with the next burst.
 void broker_worker::impl::finish_delivery(session& s, std::uint32_t n) noexcept {
-  if (state.queues().ack(n, s.ticket) != ack_status::ignored) make_dirty(s, n);
+  if (s.ticket != 0 && state.queues().ack(n, s.ticket) != ack_status::ignored) make_dirty(s, n);
   s.ticket = 0;
   s.phase = session::exchange::idle;
   s.retry_tsc = 0;

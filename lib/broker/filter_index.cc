@@ -11,6 +11,7 @@
 
 #include "base/crc32c.h"
 #include "base/idle.h"
+#include "wire/topic.h"
 
 namespace chainring {
 
@@ -32,10 +33,6 @@ std::uint32_t take(std::vector<std::uint32_t>& list) noexcept {
   const std::uint32_t i = list.back();
   list.pop_back();
   return i;
-}
-
-bool has_wildcard(std::string_view filter) noexcept {
-  return filter.find_first_of("+#") != std::string_view::npos;
 }
 
 std::string_view next_level(std::string_view& rest, bool& last) noexcept {
@@ -340,10 +337,12 @@ std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexce
 }
 
 std::uint32_t filter_index::filter_count() const noexcept {
+  const std::lock_guard guard(writer_);
   return static_cast<std::uint32_t>(filters_.size() - free_filters_.size());
 }
 
 std::uint32_t filter_index::subscription_count() const noexcept {
+  const std::lock_guard guard(writer_);
   return static_cast<std::uint32_t>(subscriptions_.size() - free_subscriptions_.size());
 }
 

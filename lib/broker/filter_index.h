@@ -183,7 +183,7 @@ class filter_index {
   std::vector<std::uint32_t> free_pieces_, free_filters_, free_subscriptions_, free_nodes_;
   std::unique_ptr<reader_lock[]> readers_;
   unsigned reader_count_;
-  std::mutex writer_;
+  mutable std::mutex writer_;
   std::atomic<std::uint64_t> version_{1};
 };
 

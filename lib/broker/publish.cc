@@ -4,6 +4,7 @@
 //
 // Edges:
 //   [W5] acquire of a session's incarnation -> [W4] release in connect.cc; [W1] as there
+// Crash windows: [B4] as in burst.cc.
 #include <algorithm>
 
 #include "broker/worker.h"
@@ -124,6 +125,7 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
   const std::size_t first_target = targets.size(), first_volatile = volatile_targets.size();
   const auto index = static_cast<std::uint32_t>(staged.size());
   bool full = false;
+  std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
     // [W5] acquire: pairs with [W4]. A subscription ends in the index before its session's
     // incarnation moves on; so if the index has not changed when all are read, each incarnation is
@@ -138,7 +140,7 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
     if (state.queues().free_count(sub.session) <= planned[sub.session]) {
       const queue_overflow policy = state.queues().overflow(sub.session);
       if (policy == queue_overflow::drop_newest) {
-        ++count.dropped_newest;
+        ++dropped_newest;
         continue;
       }
       if (policy == queue_overflow::reject || !make_room(sub.session)) {
@@ -195,6 +197,7 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
       ++planned[targets[t].session];
     p.places = static_cast<std::uint32_t>(targets.size() - first_target);
   }
+  count.dropped_newest += dropped_newest;
   staged.push_back(p);
   return true;
 }

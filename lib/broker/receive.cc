@@ -91,7 +91,7 @@ void broker_worker::impl::receive(client_address from,
   if (const auto* r = m.get<mqttsn::register_topic>()) return register_topic(*s, n, from, *r);
   if (const auto* r = m.get<mqttsn::regack>()) return regack(*s, n, *r);
   if (const auto* q = m.get<mqttsn::subscribe>()) return subscribe(*s, n, from, *q);
-  if (const auto* q = m.get<mqttsn::unsubscribe>()) return unsubscribe(*s, n, from, *q);
+  if (const auto* q = m.get<mqttsn::unsubscribe>()) return unsubscribe(n, from, *q);
   if (const auto* d = m.get<mqttsn::disconnect>()) return disconnect(*s, n, from, *d);
   if (m.get<mqttsn::pingreq>() != nullptr) {
     ++count.pings;

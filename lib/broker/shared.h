@@ -23,11 +23,13 @@ namespace chainring {
 struct client_key {
   std::array<char, 24> id{};
   explicit client_key(std::string_view text = {}) noexcept {
-    for (std::size_t i = 0; i < text.size() && i < id.size(); ++i) id[i] = text[i];
+    for (std::size_t i = 0; i < text.size() && i < id.size(); ++i)
+      id[i] = text[i];
   }
   [[nodiscard]] std::string_view text() const noexcept {
     std::size_t n = 0;
-    while (n < id.size() && id[n] != 0) ++n;
+    while (n < id.size() && id[n] != 0)
+      ++n;
     return {id.data(), n};
   }
   bool operator==(const client_key&) const = default;

@@ -10,6 +10,8 @@
 //      Crash between: nothing has changed.
 //   [S5 < S6] what recovery voids is drained before a block or descriptor is given out.
 //      Crash between: recovery finds the same again.
+//
+// Edges: [S2] release of a session's commit word -> [S7] acquire in load().
 #include "broker/store.h"
 
 #include <algorithm>
@@ -21,8 +23,10 @@
 #include "base/crc32c.h"
 #include "base/hook.h"
 #include "base/idle.h"
+#include "broker/topic_table.h"
 #include "ring/ring_media.h"
 #include "wire/mqttsn.h"
+#include "wire/topic.h"
 
 namespace chainring {
 
@@ -47,6 +51,12 @@ std::array<std::byte, subscription_value_size> subscription_value(std::span<cons
 std::uint64_t load(const std::uint64_t& word) noexcept {
   // [S7] acquire: pairs with the release of the commit word [S2]; the line's other words are there.
   return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_acquire);
+}
+
+error too_many_blocks(std::uint32_t block_size) {
+  return error{errc::no_space, "a region of more than " + std::to_string(block_store::blocks_max) +
+                                   " blocks of " + std::to_string(block_size) +
+                                   " bytes: create one with larger blocks"};
 }
 
 } // namespace
@@ -76,9 +86,11 @@ result<void> store::attach(const broker_config& config) {
                                           ": it was not made for a broker; create another with "
                                           "dpdk-chainring"};
     if (root->version != area_version)
-      return error{errc::version, std::string("root '") + names[i] + "' has version " +
-                                      std::to_string(root->version) + ", this build knows " +
-                                      std::to_string(area_version)};
+      return error{errc::version,
+                   std::string("root '") + names[i] + "' has version " +
+                       std::to_string(root->version) + ", this build knows " +
+                       std::to_string(area_version) +
+                       ": drain it with the version that made it, and create another"};
     roots[i] = *root;
   }
   sessions_ = reinterpret_cast<session_record*>(region_.at(roots[0].offset));
@@ -92,6 +104,7 @@ result<void> store::attach(const broker_config& config) {
   // can grow while it is open.
   const std::uint64_t most =
       std::min<std::uint64_t>(4 * (g.size / g.block_size), block_store::blocks_max);
+  if (g.block_count > block_store::blocks_max) return too_many_blocks(g.block_size);
   auto blocks = block_store::create(media_, g.block_offset, g.block_size, g.block_count,
                                     {.block_count_max = static_cast<std::uint32_t>(most)});
   if (!blocks) return blocks.error();
@@ -327,18 +340,14 @@ void store::end_incarnation(std::uint32_t n, bool keep, std::uint8_t flags,
   for (std::size_t at = 0; at < names.size();) {
     const auto size = static_cast<unsigned char>(names[at]);
     key_bytes key;
-    const std::string_view name(names.data() + at + 1, size);
-    std::uint32_t words[2] = {n, old};
-    std::memcpy(key.data(), words, sizeof words);
-    std::memcpy(key.data() + subscription_key_prefix, name.data(), name.size());
-    subscriptions_->erase(std::span(key.data(), subscription_key_prefix + name.size())); // [S3]
+    subscriptions_->erase(key_of(n, old, {names.data() + at + 1, size}, key)); // [S3]
     at += 1u + size;
   }
 }
 
-std::span<const std::byte> store::key_of(std::uint32_t session, std::string_view filter,
-                                         key_bytes& key) const noexcept {
-  const std::uint32_t words[2] = {session, session_incarnation(session)};
+std::span<const std::byte> store::key_of(std::uint32_t session, std::uint32_t incarnation,
+                                         std::string_view filter, key_bytes& key) noexcept {
+  const std::uint32_t words[2] = {session, incarnation};
   std::memcpy(key.data(), words, sizeof words);
   std::memcpy(key.data() + subscription_key_prefix, filter.data(), filter.size());
   return std::span(key.data(), subscription_key_prefix + filter.size());
@@ -347,13 +356,14 @@ std::span<const std::byte> store::key_of(std::uint32_t session, std::string_view
 bool store::add_subscription(std::uint32_t session, std::string_view filter,
                              std::uint8_t bits) noexcept {
   key_bytes key;
-  const std::span<const std::byte> whole_key = key_of(session, filter, key);
+  const std::span<const std::byte> whole_key =
+      key_of(session, session_incarnation(session), filter, key);
   return subscriptions_->upsert(whole_key, subscription_value(whole_key, bits)) == map_status::done;
 }
 
 void store::remove_subscription(std::uint32_t session, std::string_view filter) noexcept {
   key_bytes key;
-  subscriptions_->erase(key_of(session, filter, key));
+  subscriptions_->erase(key_of(session, session_incarnation(session), filter, key));
 }
 
 void store::for_each_subscription(
@@ -369,10 +379,15 @@ void store::for_each_subscription(
                       ": its check fails; it is not served");
       return;
     }
-    fn(session,
-       {reinterpret_cast<const char*>(key.data()) + subscription_key_prefix,
-        key.size() - subscription_key_prefix},
-       static_cast<std::uint8_t>(value[0]));
+    const std::string_view filter(reinterpret_cast<const char*>(key.data()) +
+                                      subscription_key_prefix,
+                                  key.size() - subscription_key_prefix);
+    if (!valid_topic_filter(filter) || filter.size() > topic_length_max) {
+      notes.push_back("subscription of session " + std::to_string(session) +
+                      ": its filter cannot be; it is not served");
+      return;
+    }
+    fn(session, filter, static_cast<std::uint8_t>(value[0]));
   });
 }
 
@@ -403,6 +418,10 @@ result<std::vector<std::string>> store::check(region& on) {
 }
 
 result<void> store::grow(std::uint64_t size) {
+  // Before the region is larger for good.
+  const region_geometry& g = region_.geometry();
+  if (size > g.block_offset && (size - g.block_offset) / g.block_size > block_store::blocks_max)
+    return too_many_blocks(g.block_size);
   if (auto grown = region_.grow(size); !grown) return grown;
   return blocks_->extend(region_.geometry().block_count);
 }

@@ -92,8 +92,10 @@ class store {
   [[nodiscard]] bool wanted(std::span<const std::byte> subscription_key) const noexcept;
   void commit_session(std::uint32_t number, session_word0 word) noexcept;
   using key_bytes = std::array<std::byte, subscription_key_prefix + 256>;
-  [[nodiscard]] std::span<const std::byte> key_of(std::uint32_t session, std::string_view filter,
-                                                  key_bytes& key) const noexcept;
+  [[nodiscard]] static std::span<const std::byte> key_of(std::uint32_t session,
+                                                         std::uint32_t incarnation,
+                                                         std::string_view filter,
+                                                         key_bytes& key) noexcept;
 
   region& region_;
   media& media_;

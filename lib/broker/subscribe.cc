@@ -55,7 +55,7 @@ void broker_worker::impl::regack(session& s, std::uint32_t n, const mqttsn::rega
   } else {
     // Refusing a name is an unsubscribe from it (section 6.10), and what led here is not wanted.
     ++count.dropped_by_client;
-    remove_subscription(s, n, topics.name(topics.at(r).topic));
+    remove_subscription(n, topics.name(topics.at(r).topic));
     topics.forget(s.registrations, r);
     if (s.volatile_first)
       drop_volatile(s, false);
@@ -117,20 +117,19 @@ void broker_worker::impl::subscribe(session& s, std::uint32_t n, client_address 
   answer(id, mqttsn::return_code::accepted);
 }
 
-void broker_worker::impl::remove_subscription(session&, std::uint32_t n,
-                                              std::string_view filter) noexcept {
+void broker_worker::impl::remove_subscription(std::uint32_t n, std::string_view filter) noexcept {
   if (!shared.filters->remove(filter, n)) return;
   state.remove_subscription(n, filter);
   ++count.drains;
 }
 
-void broker_worker::impl::unsubscribe(session& s, std::uint32_t n, client_address from,
+void broker_worker::impl::unsubscribe(std::uint32_t n, client_address from,
                                       const mqttsn::unsubscribe& m) noexcept {
   ++count.unsubscribes;
   std::string_view filter = m.topic;
   if (m.flags.topic_type() == mqttsn::topic_id_type::predefined)
     if (const std::string* name = predefined(m.topic_id)) filter = *name;
-  if (!filter.empty()) remove_subscription(s, n, filter);
+  if (!filter.empty()) remove_subscription(n, filter);
   reply(from, 4,
         [&](std::span<std::byte> b) { return mqttsn::encode_unsuback(b, {.msg_id = m.msg_id}); });
 }

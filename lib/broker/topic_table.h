@@ -24,8 +24,7 @@ class topic_table {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
 
-  topic_table(std::uint32_t topics_max, std::uint32_t registrations_max,
-              std::uint32_t fan_out_max);
+  topic_table(std::uint32_t topics_max, std::uint32_t registrations_max, std::uint32_t fan_out_max);
 
   // --- names ------------------------------------------------------------------------------------
 
@@ -38,7 +37,7 @@ class topic_table {
   std::span<const subscriber> subscribers(std::uint32_t topic, filter_index& filters,
                                           unsigned reader) noexcept;
 
-  // --- registrations ------------------------------------------------------------------------------
+  // --- registrations ----------------------------------------------------------------------------
 
   struct registration {
     std::uint32_t topic = none;

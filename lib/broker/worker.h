@@ -46,11 +46,10 @@ struct broker_worker::impl {
     std::uint32_t incarnation;
     std::uint16_t bits;
   };
-  /// A run of targets of one queue, placed together.
+  /// A run of targets of one life of one queue, placed together.
   struct group {
     std::uint32_t first, count;
     bool placed = false;
-    bool stale = false;   // the queue has begun a new life since the match
     bool skipped = false; // dropped by policy
     chainring::placement placement{};
   };
@@ -73,7 +72,9 @@ struct broker_worker::impl {
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
   const bool queues_grow;
-  std::uint64_t maintain_at = 0; // when queues are looked after next
+  const std::uint64_t drain_bytes_max; // what one drain covers at most; half, as others flush too
+  std::uint64_t maintain_at = 0;       // when queues are looked after next
+  std::uint32_t release_from = 0;      // the session whose queue is looked after next
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
@@ -107,6 +108,7 @@ struct broker_worker::impl {
   void end_connection(session& s, std::uint32_t number) noexcept;
   /// Subscriptions and queue of the session are gone, durably; the session itself as well if asked.
   void wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
+  void forget_address(client_address address, std::uint32_t number) noexcept;
   [[nodiscard]] std::uint64_t silence_end(const session& s) const noexcept;
   void arm(session& s, std::uint32_t number) noexcept;
   void on_timer(std::uint32_t number) noexcept;
@@ -117,9 +119,9 @@ struct broker_worker::impl {
   void regack(session& s, std::uint32_t number, const mqttsn::regack& m) noexcept;
   void subscribe(session& s, std::uint32_t number, client_address from,
                  const mqttsn::subscribe& m) noexcept;
-  void unsubscribe(session& s, std::uint32_t number, client_address from,
+  void unsubscribe(std::uint32_t number, client_address from,
                    const mqttsn::unsubscribe& m) noexcept;
-  void remove_subscription(session& s, std::uint32_t number, std::string_view filter) noexcept;
+  void remove_subscription(std::uint32_t number, std::string_view filter) noexcept;
   [[nodiscard]] const std::string* predefined(std::uint16_t id) const noexcept;
 
   // publish.cc
@@ -138,9 +140,11 @@ struct broker_worker::impl {
   // burst.cc
   bool end_burst() noexcept;
   void place() noexcept;
-  [[nodiscard]] place_status place_in_larger(std::uint32_t q, placement& out) noexcept;
+  [[nodiscard]] place_status place_in_larger(std::uint32_t q, std::uint32_t incarnation,
+                                             placement& out) noexcept;
   void settle() noexcept;
   void make_durable() noexcept;
+  void release_voids() noexcept;
   void finish_publishes() noexcept;
   void drain() noexcept;
   bool take_inbox() noexcept;

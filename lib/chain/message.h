@@ -191,6 +191,13 @@ class message_table {
   /// Stores the descriptor: `staged` with the next generation first, then the rest. Everything is
   /// copied in.
   void stage(message& m) noexcept;
+  /// What flush_staged() flushes at most, beside parts of lines at both ends: for callers whose
+  /// medium bounds what one drain covers.
+  [[nodiscard]] static std::uint64_t flushed_bytes(const message& m) noexcept {
+    const std::uint64_t extents = m.chains.list ? m.chains.count : 0;
+    return m.fields.size() + extents * (2 * cacheline_size + sizeof(message_extent)) +
+           cacheline_size;
+  }
   /// Flushes the content and the extent list; the caller drains before publish(). The descriptor
   /// becomes durable with its commit word, which is in the same line and behind it.
   void flush_staged(const message& m) noexcept;

@@ -256,21 +256,6 @@ TEST_P(Broker, AQueueThatBeginsSmallGrowsToItsLimit) {
   EXPECT_EQ(b->take(bob), "again");
 }
 
-TEST_P(Broker, LongQueuesLeaveASmallRegionToMessages) {
-  config.queue_slots = 4095; // 64 KiB a ring, of 1 MiB
-  auto opened = broker_on(memory_media(1 << 20, durability_class::process), config, true);
-  ASSERT_TRUE(opened) << opened.error().message;
-  bench small(std::move(*opened));
-  small.connect(alice, "alice", true);
-  small.connect(bob, "bob", false);
-  small.subscribe(bob, "t", sn::qos_level::one);
-  (void)small.ask<sn::disconnect>(bob, sn::disconnect{});
-  const auto id = small.register_name(alice, "t");
-  const std::string text(500, 'x');
-  for (std::uint16_t i = 1; i <= 200; ++i)
-    ASSERT_EQ(small.publish(alice, id, text, i), sn::return_code::accepted) << i;
-}
-
 TEST_P(Broker, DropOldestKeepsTheNewest) {
   config.overflow = overflow_policy::drop_oldest;
   start();

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The broker where something is short: room in queues and regions, what one drain may cover, octets
+// of a client id; and where a session changes under a burst.
+#include "../region/region_fixture.h"
+#include "base/idle.h"
+#include "broker_fixture.h"
+#include "support/eal_main.h"
+
+namespace chainring::testing_broker {
+namespace {
+
+constexpr client_address alice = 101, bob = 102, carol = 103;
+constexpr auto qos1 = sn::flags{}.with_qos(sn::qos_level::one);
+
+std::unique_ptr<bench> make(std::uint64_t size, const broker_config& config) {
+  auto made = broker_on(memory_media(size, durability_class::process), config, true);
+  EXPECT_TRUE(made) << made.error().message;
+  return made ? std::make_unique<bench>(std::move(*made)) : nullptr;
+}
+
+/// Sends without waiting for anything.
+void send_publish(bench& b, client_address from, std::uint16_t id, std::string_view text,
+                  std::uint16_t msg_id) {
+  b.send(from, sn::publish{.flags = qos1,
+                           .topic_id = id,
+                           .msg_id = msg_id,
+                           .data = std::as_bytes(std::span(text))});
+}
+
+TEST(BrokerLimits, LongQueuesLeaveASmallRegionToMessages) {
+  broker_config config = small_config();
+  config.queue_slots = 4095; // 64 KiB a ring, of 1 MiB
+  auto b = make(1 << 20, config);
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  (void)b->ask<sn::disconnect>(bob, sn::disconnect{});
+  const auto id = b->register_name(alice, "t");
+  const std::string text(500, 'x');
+  for (std::uint16_t i = 1; i <= 200; ++i)
+    ASSERT_EQ(b->publish(alice, id, text, i), sn::return_code::accepted) << i;
+}
+
+TEST(BrokerLimits, AClientIdOfMoreOctetsThanARecordHoldsIsRefused) {
+  auto b = make(4 << 20, small_config());
+  std::string id;
+  for (int i = 0; i < 11; ++i)
+    id += "\u00fc"; // two octets each
+  EXPECT_EQ(b->connect(alice, id + "x", false), sn::return_code::accepted);
+  EXPECT_EQ(b->connect(bob, id + "\u00fc", false), sn::return_code::not_supported);
+}
+
+/// Lines flushed since the last drain, at most.
+struct largest_drain final : persist_observer {
+  std::uint64_t now = 0, most = 0;
+  void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override {}
+  void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
+  bool on_flush(const void* from, std::size_t n, const site&) noexcept override {
+    most = std::max(most, now += test::seam_counter::lines_of(from, n));
+    return true;
+  }
+  bool on_drain(const site&) noexcept override {
+    now = 0;
+    return true;
+  }
+};
+
+TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveral) {
+  test::line_bytes memory;
+  memory.resize(8 << 20);
+  auto kept = std::make_unique<test::kept_media>(memory);
+  constexpr std::uint64_t bytes_max = 64 << 10;
+  kept->drain_bytes_max_ = bytes_max;
+  media& m = *kept;
+  broker_config config = small_config();
+  config.queue_slots = 127;
+  auto made = broker_on(std::move(kept), config, true);
+  ASSERT_TRUE(made) << made.error().message;
+  auto b = std::make_unique<bench>(std::move(*made));
+  b->connect(alice, "alice", true);
+  for (client_address c = 1000; c < 1040; ++c) {
+    b->connect(c, "c" + std::to_string(c), true);
+    b->subscribe(c, "t", sn::qos_level::one);
+  }
+  const auto id = b->register_name(alice, "t");
+  largest_drain seen;
+  m.observe(&seen);
+  const std::string text(1400, 'x');
+  for (std::uint16_t i = 1; i <= 100; ++i)
+    send_publish(*b, alice, id, text, i);
+  b->settle();
+  m.observe(nullptr);
+  unsigned accepted = 0;
+  while (auto r = b->next(alice))
+    accepted += r->get<sn::puback>()->code == sn::return_code::accepted;
+  EXPECT_EQ(accepted, 100u);
+  EXPECT_GT(seen.most, bytes_max / cacheline_size / 4) << "the burst was not large";
+  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+}
+
+TEST(BrokerLimits, ARegisterThatIsLostIsSentAgainThoughItsMessageWasDropped) {
+  broker_config config = small_config();
+  config.overflow = overflow_policy::drop_oldest;
+  config.retry_ms = 10;
+  config.retries_max = 1000;
+  auto b = make(4 << 20, config);
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "+", sn::qos_level::one);
+  const auto id = b->register_name(alice, "t");
+  for (std::uint16_t i = 1; i <= 40; ++i)
+    b->publish(alice, id, std::to_string(i), i);
+  ASSERT_GT(b->broker->counters().dropped_oldest, 0u);
+  while (b->next(bob)) { // lost, whatever it was
+  }
+  idle_policy wait;
+  std::optional<received> again;
+  while (!(again = b->next(bob))) {
+    b->round();
+    wait.idle();
+  }
+  ASSERT_TRUE(again->get<sn::register_topic>());
+}
+
+class BrokerBurst : public testing::Test {
+ protected:
+  std::unique_ptr<bench> b = make(4 << 20, small_config(2));
+  std::string id_at(unsigned home, const std::string& start) {
+    for (int i = 0;; ++i) {
+      const std::string id = start + std::to_string(i);
+      if (b->broker->home_of(1, encode(sn::connect{.client_id = id})) == home) return id;
+    }
+  }
+};
+
+// Another worker's session begins clean between two publishes of one burst. What was matched for
+// the old session is not for the new one; what was matched for the new one is.
+TEST_F(BrokerBurst, ASessionThatBeginsCleanUnderABurstGetsWhatItSubscribedTo) {
+  const std::string sub = id_at(1, "sub");
+  b->connect(alice, id_at(0, "pub"), true);
+  const auto id = b->register_name(alice, "t");
+  b->connect(bob, sub, false);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  send_publish(*b, alice, id, "old", 1);
+  b->send(bob, sn::connect{.flags = sn::flags{}.with_clean(true), .client_id = sub});
+  b->send(bob, sn::subscribe{.flags = qos1, .msg_id = 2, .topic = "t"});
+  send_publish(*b, alice, id, "new", 2);
+  b->settle();
+  unsigned accepted = 0;
+  while (auto r = b->next(alice))
+    accepted += r->get<sn::puback>() && r->get<sn::puback>()->code == sn::return_code::accepted;
+  EXPECT_EQ(accepted, 2u);
+  ASSERT_TRUE(b->next(bob)->get<sn::connack>());
+  ASSERT_TRUE(b->next(bob)->get<sn::suback>());
+  EXPECT_EQ(b->take(bob), "new");
+  EXPECT_EQ(b->take(bob), "(nothing)");
+}
+
+// The address a client left is another's by the time it comes back.
+TEST_F(BrokerBurst, AnAddressThatIsAnothersNowStaysAnothers) {
+  const std::string first = id_at(0, "first"), second = id_at(1, "second");
+  b->connect(bob, first, false);
+  b->send(bob, sn::connect{.client_id = second}); // from where the first was; its home looks later
+  b->send(carol, sn::connect{.client_id = first});
+  b->settle();
+  while (b->next(bob)) {
+  }
+  (void)b->ask<sn::pingresp>(bob, sn::pingreq{});
+}
+
+} // namespace
+} // namespace chainring::testing_broker
