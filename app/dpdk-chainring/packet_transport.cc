@@ -14,7 +14,8 @@ packet_transport::packet_transport(std::vector<net::link*> links, rte_mempool* p
 
 packet_transport::~packet_transport() {
   rte_pktmbuf_free(open_);
-  for (const waiting& w : waiting_) rte_pktmbuf_free(w.frame);
+  for (const waiting& w : waiting_)
+    rte_pktmbuf_free(w.frame);
 }
 
 bool packet_transport::has_room(std::uint32_t packets) const noexcept {

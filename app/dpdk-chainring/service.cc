@@ -33,7 +33,8 @@ struct handed_datagram {
 static_assert(sizeof(handed_datagram) == 32);
 
 constexpr std::uint16_t burst_size = 64;
-constexpr std::uint32_t answers_per_burst = 4 * burst_size; // an ack and a delivery each, twice over
+constexpr std::uint32_t answers_per_burst =
+    4 * burst_size; // an ack and a delivery each, twice over
 
 // Statistics: nothing is ordered by them.
 void bump(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1) noexcept {
@@ -49,7 +50,8 @@ result<std::unique_ptr<service>> service::create(const options& o) {
   const std::uint32_t waiting_max = 65536;
   for (auto& w : s->workers_) {
     std::vector<net::link*> links;
-    for (auto& l : w->links) links.push_back(l.get());
+    for (auto& l : w->links)
+      links.push_back(l.get());
     w->out = std::make_unique<packet_transport>(links, s->pool_, waiting_max);
     s->broker_->worker(w->number).attach(*w->out);
   }
@@ -95,24 +97,26 @@ result<void> service::open_region() {
     on = region::create(r);
   }
   if (!on) return on.error();
-  for (const std::string& note : (*on)->notes()) CHAINRING_LOG(WARNING, region, "%s", note.c_str());
+  for (const std::string& note : (*on)->notes())
+    CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
   config.workers = static_cast<unsigned>(workers_.size());
   for (const auto& i : interfaces_)
     config.datagram_size_max = std::min(config.datagram_size_max, i->payload_max());
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
-  auto opened = broker::open(std::move(*on), config,
-                             [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
-                               if (rte_rdtsc() - last < hz) return; // quick opens say nothing
-                               last = rte_rdtsc();
-                               CHAINRING_LOG(INFO, region, "recovering: %s, %" PRIu64 " of %" PRIu64,
-                                             what.c_str(), done, of);
-                             });
+  auto opened = broker::open(
+      std::move(*on), config, [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
+        if (rte_rdtsc() - last < hz) return; // quick opens say nothing
+        last = rte_rdtsc();
+        CHAINRING_LOG(INFO, region, "recovering: %s, %" PRIu64 " of %" PRIu64, what.c_str(), done,
+                      of);
+      });
   if (!opened) return opened.error();
   broker_ = std::move(*opened);
   const open_summary& s = broker_->opened();
-  for (const std::string& note : s.notes) CHAINRING_LOG(WARNING, region, "%s", note.c_str());
+  for (const std::string& note : s.notes)
+    CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   CHAINRING_LOG(NOTICE, region,
                 "region %s: class %s, %" PRIu64 " messages, %" PRIu64 " sessions, %" PRIu64
                 " queues, %.3f seconds",
@@ -138,11 +142,13 @@ result<void> service::open_ports() {
     return error{errc::invalid_argument, "lcores: expected at most 64 worker lcores"};
   const std::uint16_t ports = rte_eth_dev_count_avail();
   if (ports == 0)
-    return error{errc::not_found, "ports: EAL found none; give it one, as --vdev=net_tap0,iface=tap0, "
-                                  "or bind a NIC to a DPDK driver"};
+    return error{errc::not_found,
+                 "ports: EAL found none; give it one, as --vdev=net_tap0,iface=tap0, "
+                 "or bind a NIC to a DPDK driver"};
   if (ports != options_.addresses.size())
     return error{errc::invalid_argument, "--address: there are " + std::to_string(ports) +
-                                             " ports and " + std::to_string(options_.addresses.size()) +
+                                             " ports and " +
+                                             std::to_string(options_.addresses.size()) +
                                              " addresses; give one for each port"};
   const std::uint16_t room = static_cast<std::uint16_t>(
       std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, options_.mtu + 64u + RTE_PKTMBUF_HEADROOM));
@@ -168,10 +174,11 @@ result<void> service::open_ports() {
     auto opened = net::open_interface(c, p);
     if (!opened) return opened.error();
     net::interface& on = **opened;
-    CHAINRING_LOG(INFO, port, "port %u (%s, %s): %s, %u receive and %u transmit queues, link %s", port,
-                  on.device.name().c_str(), on.device.driver().c_str(),
+    CHAINRING_LOG(INFO, port, "port %u (%s, %s): %s, %u receive and %u transmit queues, link %s",
+                  port, on.device.name().c_str(), on.device.driver().c_str(),
                   (net::format_ipv4(c.address.address) + ":" + std::to_string(c.udp_port)).c_str(),
-                  on.device.rx_queues(), on.device.tx_queues(), on.device.link_up() ? "up" : "down");
+                  on.device.rx_queues(), on.device.tx_queues(),
+                  on.device.link_up() ? "up" : "down");
     tx_locks_.push_back(std::make_unique<queue_lock[]>(on.device.tx_queues()));
     tx_queue_of_.emplace_back();
     for (auto& w : workers_) {
@@ -193,9 +200,9 @@ result<void> service::open_ports() {
   }
   for (auto& w : workers_) {
     const std::string name = "chainring_handed_" + std::to_string(w->number);
-    w->handed = rte_ring_create_elem(name.c_str(), sizeof(handed_datagram), 4096,
-                                     static_cast<int>(rte_socket_id()),
-                                     RING_F_MP_HTS_ENQ | RING_F_SC_DEQ);
+    w->handed =
+        rte_ring_create_elem(name.c_str(), sizeof(handed_datagram), 4096,
+                             static_cast<int>(rte_socket_id()), RING_F_MP_HTS_ENQ | RING_F_SC_DEQ);
     if (w->handed == nullptr) return error{errc::no_space, "hand-over rings: no memory"};
   }
   return {};
@@ -203,7 +210,8 @@ result<void> service::open_ports() {
 
 result<void> service::start() {
   for (auto& w : workers_)
-    for (net::link* l : w->polled) l->announce();
+    for (net::link* l : w->polled)
+      l->announce();
   arguments_.clear();
   arguments_.reserve(workers_.size());
   for (auto& w : workers_) {
@@ -258,7 +266,8 @@ void service::loop(worker_context& w) noexcept {
       for (net::link* l : w.polled) {
         const std::uint16_t n = l->receive(in, now);
         any |= n != 0;
-        for (std::uint16_t i = 0; i < n; ++i) rte_pktmbuf_free(in[i].frame);
+        for (std::uint16_t i = 0; i < n; ++i)
+          rte_pktmbuf_free(in[i].frame);
       }
     } else if (on.on().has_room() && w.out->has_room(answers_per_burst)) {
       // Else no room behind the marks, or in the journal: nothing more is taken in.
@@ -273,7 +282,8 @@ void service::loop(worker_context& w) noexcept {
             rte_pktmbuf_free(in[i].frame);
             continue;
           }
-          handed_datagram d{in[i].frame, from, in[i].view.payload.data(), in[i].view.payload.size()};
+          handed_datagram d{in[i].frame, from, in[i].view.payload.data(),
+                            in[i].view.payload.size()};
           if (rte_ring_enqueue_elem(workers_[home]->handed, &d, sizeof d) == 0) {
             bump(w.handed_over);
           } else { // as if lost on the way
@@ -282,8 +292,8 @@ void service::loop(worker_context& w) noexcept {
           }
         }
       }
-      const unsigned n =
-          rte_ring_dequeue_burst_elem(w.handed, handed.data(), sizeof handed[0], burst_size, nullptr);
+      const unsigned n = rte_ring_dequeue_burst_elem(w.handed, handed.data(), sizeof handed[0],
+                                                     burst_size, nullptr);
       any |= n != 0;
       for (unsigned i = 0; i < n; ++i) {
         mine.receive(handed[i].from, {handed[i].payload, handed[i].size});

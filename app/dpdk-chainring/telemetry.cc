@@ -67,9 +67,11 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
       for (std::size_t r = 1; r < net::drop_reason_count; ++r) {
         std::uint64_t n = 0;
         const auto reason = static_cast<net::drop_reason>(r);
-        for (const auto& w : s.workers()) n += w->links[i->config.interface_id]->drops()[reason];
+        for (const auto& w : s.workers())
+          n += w->links[i->config.interface_id]->drops()[reason];
         if (n == 0) continue;
-        const std::string name = "port" + std::to_string(i->device.id()) + "_dropped_" + net::to_string(reason);
+        const std::string name =
+            "port" + std::to_string(i->device.id()) + "_dropped_" + net::to_string(reason);
         add(d, name.c_str(), n);
       }
     for (const auto& w : s.workers()) {
@@ -84,7 +86,8 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
 
 int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
   return query(d, [d, parameters](service& s) {
-    const auto first = static_cast<std::uint32_t>(parameters != nullptr ? std::strtoul(parameters, nullptr, 10) : 0);
+    const auto first = static_cast<std::uint32_t>(
+        parameters != nullptr ? std::strtoul(parameters, nullptr, 10) : 0);
     std::vector<session_info> page;
     const std::uint32_t next = s.broker().sessions(first, page_sessions, page);
     add(d, "next", next);
@@ -114,11 +117,14 @@ void register_telemetry(service& s) {
     const std::lock_guard guard(one_query);
     served = &s;
   }
-  rte_telemetry_register_cmd("/chainring/region", region_query, "The region's class, space and messages");
+  rte_telemetry_register_cmd("/chainring/region", region_query,
+                             "The region's class, space and messages");
   rte_telemetry_register_cmd("/chainring/counters", counters_query, "What the broker has done");
-  rte_telemetry_register_cmd("/chainring/ports", ports_query, "Drops by reason, hand-over between workers");
+  rte_telemetry_register_cmd("/chainring/ports", ports_query,
+                             "Drops by reason, hand-over between workers");
   rte_telemetry_register_cmd("/chainring/sessions", sessions_query,
-                             "Sessions and their queues, a page: parameter FIRST, 'next' is the next page's, 0 at the end");
+                             "Sessions and their queues, a page: parameter FIRST, 'next' is the "
+                             "next page's, 0 at the end");
 }
 
 void unregister_telemetry() {
