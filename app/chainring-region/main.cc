@@ -2,48 +2,22 @@
 // chainring-region: makes, shows and checks regions. Exit status: 0 done or clean, 1 damage found,
 // 2 cannot be opened, or wrong usage.
 #include <cinttypes>
-#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <map>
 #include <string>
 
 #include "broker/broker.h"
 #include "broker/store.h"
-#include "media/mapping.h"
+#include "common/checks.h"
 #include "region/region.h"
 
 using namespace chainring;
+using app::number, app::size_text;
 
 namespace {
 
 int refuse(const error& e, const char* remedy = "") {
   std::fprintf(stderr, "chainring-region: %s%s\n", e.message.c_str(), remedy);
   return 2;
-}
-
-/// Bytes, or a number with K, M, G or T, from `least` up: becomes a plain number of bytes.
-CLI::Validator size_text(std::uint64_t least) {
-  return CLI::Validator(
-      [least](std::string& text) -> std::string {
-        const std::string expected = "'" + text + "': expected at least " + std::to_string(least) +
-                                     " bytes, or a number with K, M, G or T, as 256M";
-        const std::size_t digits = text.find_first_not_of("0123456789");
-        const std::string number = text.substr(0, digits);
-        const std::string unit = digits == std::string::npos ? "" : text.substr(digits);
-        static const std::map<std::string, unsigned> shifts = {{"", 0},   {"K", 10}, {"M", 20},
-                                                               {"G", 30}, {"T", 40}, {"k", 10},
-                                                               {"m", 20}, {"g", 30}, {"t", 40}};
-        const auto shift = shifts.find(unit);
-        if (number.empty() || number.size() > 15 || shift == shifts.end()) return expected;
-        const std::uint64_t n = std::stoull(number);
-        if (n > (detail::region_size_max >> shift->second))
-          return "'" + text + "': expected at most " + std::to_string(detail::region_size_max) +
-                 " bytes";
-        if (n << shift->second < least) return expected;
-        text = std::to_string(n << shift->second);
-        return {};
-      },
-      "SIZE");
 }
 
 bool holds_a_broker(const region& r) {
@@ -132,15 +106,11 @@ int main(int argc, char** argv) {
   make->add_option("--class", durability, "Durability class: auto, or one to insist on")
       ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
       ->capture_default_str();
-  make->add_option("--max-sessions", layout.sessions_max, "Sessions")
-      ->check(CLI::Range(1, 4'000'000))
-      ->capture_default_str();
-  make->add_option("--max-subscriptions", layout.subscriptions_max, "Subscriptions")
-      ->check(CLI::Range(1, 16'000'000))
-      ->capture_default_str();
-  make->add_option("--max-messages", layout.messages_max, "Messages; 0: one for every two blocks")
-      ->check(CLI::Range(0, 1'000'000'000))
-      ->capture_default_str();
+  number<std::uint32_t>(*make, "--max-sessions", layout.sessions_max, 1, 4'000'000, "Sessions");
+  number<std::uint32_t>(*make, "--max-subscriptions", layout.subscriptions_max, 1, 16'000'000,
+                        "Subscriptions");
+  number<std::uint32_t>(*make, "--max-messages", layout.messages_max, 0, 1'000'000'000,
+                        "Messages; 0: one for every two blocks");
   CLI::App* show = path(a.add_subcommand("info", "Show what a region is; nothing is changed"));
   CLI::App* look = path(
       a.add_subcommand("check", "Name everything that is wrong with a region; nothing is changed"));

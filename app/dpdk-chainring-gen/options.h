@@ -49,7 +49,6 @@ struct options {
   }
 };
 
-/// What parsing came to, when it is not options.
 /// Parses; prints help, version or the refusal itself.
 [[nodiscard]] app::parsed parse(int argc, char** argv, options& out);
 

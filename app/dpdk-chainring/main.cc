@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dpdk-chainring: EAL arguments, then the broker's own; then workers until a signal or "quit".
-#include <atomic>
 #include <cstdio>
-#include <poll.h>
 #include <rte_pdump.h>
 #include <rte_timer.h>
 #include <sys/signalfd.h>

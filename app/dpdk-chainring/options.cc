@@ -1,48 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "options.h"
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
-namespace chainring::app {
+#include "common/checks.h"
 
-result<std::uint64_t> parse_size(const std::string& text) {
-  std::size_t used = 0;
-  unsigned long long n = 0;
-  const bool digits = !text.empty() && text[0] >= '0' && text[0] <= '9';
-  try {
-    if (digits) n = std::stoull(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  const std::string unit = text.substr(used);
-  const unsigned shift = unit == "K" || unit == "k" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : unit == "T" ? 40 : 0;
-  if (used == 0 || (shift == 0 && !unit.empty()) || n > (~0ull >> shift))
-    return error{errc::invalid_argument,
-                 "'" + text + "': expected bytes, or a number with K, M, G or T, as 256M"};
-  return n << shift;
-}
+namespace chainring::app {
 
 namespace {
 
 constexpr std::uint64_t size_min = 1u << 20; // a journal's least, and no broker's region is smaller
-
-CLI::Validator size_text() {
-  return CLI::Validator(
-      [](std::string& text) {
-        auto parsed = parse_size(text);
-        if (!parsed) return parsed.error().message;
-        return *parsed < size_min ? "'" + text + "': expected at least 1M" : std::string();
-      },
-      "SIZE");
-}
-
-template <class T> CLI::Option* number(CLI::App& a, const char* name, T& to, T low, T high, const char* text) {
-  return a.add_option(name, to, text)
-      ->check(CLI::Range(std::uint64_t{low}, std::uint64_t{high},
-                         std::to_string(low) + " to " + std::to_string(high)))
-      ->capture_default_str();
-}
 
 } // namespace
 
@@ -51,15 +18,18 @@ parsed parse(int argc, char** argv, options& o) {
              "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
   a.name("dpdk-chainring [EAL arguments] --");
   a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
-  a.set_config("--config", "", "Read arguments from this file: KEY = VALUE, the keys as here without --")
+  a.set_config("--config", "",
+               "Read arguments from this file: KEY = VALUE, the keys as here without --")
       ->check(CLI::ExistingFile);
   a.allow_config_extras(false);
-  std::string size, journal_size, idle = "yield", overflow = "reject";
+  std::string idle = "yield", overflow = "reject";
   std::vector<std::string> addresses, gateways;
   std::uint32_t retry_s = 10;
 
-  a.add_option("--region", o.region, "Region file or device; created when it is not there")->required();
-  a.add_option("--size", size, "Size of the region: created with, or grown to [256M]")->check(size_text());
+  a.add_option("--region", o.region, "Region file or device; created when it is not there")
+      ->required();
+  a.add_option("--size", o.size, "Size of the region: created with, or grown to [256M]")
+      ->transform(size_text(size_min));
   a.add_option("--block-size", o.block_size, "Bytes of a block, when creating")
       ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
@@ -67,8 +37,8 @@ parsed parse(int argc, char** argv, options& o) {
                "Durability class: auto, or one to insist on; emulated is for benchmarks")
       ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
       ->capture_default_str();
-  a.add_option("--journal-size", journal_size, "Redo journal of class file, when creating [64M]")
-      ->check(size_text());
+  a.add_option("--journal-size", o.journal_size, "Redo journal of class file, when creating [64M]")
+      ->transform(size_text(size_min));
   a.add_option("--address", addresses,
                "Our IPv4 address and prefix length, as 192.0.2.1/24; once a port, in their order")
       ->required();
@@ -77,9 +47,11 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet, octets");
   a.add_flag("--partial-checksums", o.partial_checksums,
              "Take UDP datagrams whose checksum a veth or bridge peer left to hardware");
-  a.add_option("--predefined-topics", o.predefined_topics, "File of predefined topics: ID NAME, a line each")
+  a.add_option("--predefined-topics", o.predefined_topics,
+               "File of predefined topics: ID NAME, a line each")
       ->check(CLI::ExistingFile);
-  number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000, "Sessions, when creating");
+  number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
+                        "Sessions, when creating");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
                         "Subscriptions, when creating");
   number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,
@@ -91,7 +63,8 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--overflow", overflow, "What a full queue does: reject, drop-newest, drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();
-  number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600, "Seconds before the first retransmission");
+  number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600,
+                        "Seconds before the first retransmission");
   number<std::uint32_t>(a, "--max-retries", o.broker.retries_max, 0, 100,
                         "Retransmissions before a client counts as lost");
   number<std::uint32_t>(a, "--max-topics", o.broker.topics_max, 16, 100'000'000,
@@ -102,10 +75,12 @@ parsed parse(int argc, char** argv, options& o) {
                         "QoS 0 messages on their way at one time");
   std::uint32_t gateway_id = o.broker.gateway_id; // CLI11 takes 8-bit numbers for characters
   number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Id given in GWINFO");
-  a.add_option("--idle", idle, "What a loop without work does: poll (one thread a CPU only), yield, sleep")
+  a.add_option("--idle", idle,
+               "What a loop without work does: poll (one thread a CPU only), yield, sleep")
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
-  a.add_flag("-i,--interactive", o.interactive, "A prompt on standard input; 'help' lists its commands");
+  a.add_flag("-i,--interactive", o.interactive,
+             "A prompt on standard input; 'help' lists its commands");
 
   try {
     a.parse(argc, argv);
@@ -125,8 +100,6 @@ parsed parse(int argc, char** argv, options& o) {
     const int code = a.exit(e);
     return {false, code == 0 ? 0 : 2};
   }
-  if (!size.empty()) o.size = parse_size(size).value();
-  if (!journal_size.empty()) o.journal_size = parse_size(journal_size).value();
   o.idle = parse_idle_mode(idle).value();
   o.broker.gateway_id = static_cast<std::uint8_t>(gateway_id);
   o.broker.overflow = overflow == "reject"        ? overflow_policy::reject

@@ -31,11 +31,7 @@ struct options {
   bool partial_checksums = false;
 };
 
-/// What parsing came to, when it is not options.
 /// Parses; prints help, version or the refusal itself.
 [[nodiscard]] parsed parse(int argc, char** argv, options& out);
-
-/// "64M" as bytes.
-[[nodiscard]] result<std::uint64_t> parse_size(const std::string& text);
 
 } // namespace chainring::app

@@ -18,14 +18,15 @@
 #include <cmdline_socket.h>
 
 #include "broker/store.h"
+#include "common/size.h"
 #include "log.h"
 
 namespace chainring::app {
 
 namespace {
 
-// cmdline_parse_inst_t ends in a flexible array, which C++ cannot initialise: the same layout with a
-// fixed one.
+// cmdline_parse_inst_t ends in a flexible array, which C++ cannot initialise: the same layout with
+// a fixed one.
 template <std::size_t N> struct instruction {
   void (*f)(void*, cmdline*, void*);
   void* data;
@@ -48,9 +49,10 @@ void show_port_stats(cmdline* cl) {
   for (const auto& i : served->interfaces()) {
     rte_eth_stats t{};
     rte_eth_stats_get(i->device.id(), &t);
-    cmdline_printf(cl, "port %u (%s): rx %" PRIu64 " packets %" PRIu64 " bytes %" PRIu64
-                       " missed %" PRIu64 " errors; tx %" PRIu64 " packets %" PRIu64
-                       " bytes %" PRIu64 " errors\n",
+    cmdline_printf(cl,
+                   "port %u (%s): rx %" PRIu64 " packets %" PRIu64 " bytes %" PRIu64
+                   " missed %" PRIu64 " errors; tx %" PRIu64 " packets %" PRIu64 " bytes %" PRIu64
+                   " errors\n",
                    i->device.id(), i->device.name().c_str(), t.ipackets, t.ibytes, t.imissed,
                    t.ierrors, t.opackets, t.obytes, t.oerrors);
     for (std::size_t r = 1; r < net::drop_reason_count; ++r) {
@@ -62,8 +64,9 @@ void show_port_stats(cmdline* cl) {
     }
   }
   for (const auto& w : served->workers())
-    cmdline_printf(cl, "worker %u (lcore %u): handed over %" PRIu64 ", hand-over full %" PRIu64
-                       ", answers dropped %" PRIu64 "\n",
+    cmdline_printf(cl,
+                   "worker %u (lcore %u): handed over %" PRIu64 ", hand-over full %" PRIu64
+                   ", answers dropped %" PRIu64 "\n",
                    w->number, w->lcore, w->handed_over.load(), w->handed_dropped.load(),
                    w->out->dropped());
 }
@@ -92,6 +95,17 @@ void show_region(cmdline* cl) {
                  m.descriptors, m.damaged);
 }
 
+/// What clients chose, without what a terminal takes for commands: C0, DEL, and C1 in UTF-8.
+std::string printable(std::string text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const bool c1 = i > 0 && text[i - 1] == '\xc2' && c >= 0x80 && c < 0xa0;
+    if (c1) text[i - 1] = '?';
+    if (c1 || c < 0x20 || c == 0x7f) text[i] = '?';
+  }
+  return text;
+}
+
 std::string address_text(client_address a) {
   return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
 }
@@ -106,14 +120,16 @@ void show_sessions(cmdline* cl, bool queues) {
       if (queues && i.queue_capacity == 0) continue;
       ++shown;
       if (queues)
-        cmdline_printf(cl, "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", high water %" PRIu64 "\n",
-                       i.number, i.client_id.c_str(), i.queue_depth, i.queue_capacity,
+        cmdline_printf(cl,
+                       "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", high water %" PRIu64 "\n",
+                       i.number, printable(i.client_id).c_str(), i.queue_depth, i.queue_capacity,
                        i.queue_high_water);
       else
-        cmdline_printf(cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
-                       i.number, i.client_id.c_str(), i.connected ? "connected" : "disconnected",
-                       i.clean ? ", clean" : "", address_text(i.address).c_str(), i.home,
-                       i.keep_alive_s, i.queue_depth);
+        cmdline_printf(
+            cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
+            i.number, printable(i.client_id).c_str(), i.connected ? "connected" : "disconnected",
+            i.clean ? ", clean" : "", address_text(i.address).c_str(), i.home, i.keep_alive_s,
+            i.queue_depth);
     }
   } while (first != 0);
   cmdline_printf(cl, "%" PRIu64 " %s\n", shown, queues ? "queues" : "sessions");
@@ -123,7 +139,7 @@ void show_topics(cmdline* cl) {
   std::uint64_t shown = 0;
   for (const topic_info& t : served->broker().topics(1000)) {
     ++shown;
-    cmdline_printf(cl, "%s: %u subscriptions\n", t.filter.c_str(), t.subscriptions);
+    cmdline_printf(cl, "%s: %u subscriptions\n", printable(t.filter).c_str(), t.subscriptions);
   }
   cmdline_printf(cl, "%" PRIu64 " filters shown, %u subscriptions in all\n", shown,
                  served->broker().subscription_count());
@@ -143,7 +159,9 @@ void on_show(void* parsed, cmdline* cl, void*) {
   if (what == "topics") show_topics(cl);
   if (what == "counters") show_counters(cl);
 }
-void on_show_port(void*, cmdline* cl, void*) { show_port_stats(cl); }
+void on_show_port(void*, cmdline* cl, void*) {
+  show_port_stats(cl);
+}
 void on_help(void*, cmdline* cl, void*) {
   cmdline_printf(cl, "show port stats   packets, drops by reason, hand-over\n"
                      "show region       class, space, messages\n"
@@ -157,7 +175,8 @@ void on_help(void*, cmdline* cl, void*) {
 void on_grow(void* parsed, cmdline* cl, void*) {
   const std::string text = static_cast<three_words*>(parsed)->third;
   auto size = parse_size(text);
-  if (!size) return cmdline_printf(cl, "grow region %s: %s\n", text.c_str(), size.error().message.c_str());
+  if (!size)
+    return cmdline_printf(cl, "grow region %s: %s\n", text.c_str(), size.error().message.c_str());
   if (auto grown = served->broker().grow(*size); !grown)
     return cmdline_printf(cl, "%s\n", grown.error().message.c_str());
   cmdline_printf(cl, "the region has %" PRIu64 " bytes\n", served->broker().on().on().size());
@@ -167,8 +186,7 @@ void on_quit(void*, cmdline* cl, void*) {
   cmdline_quit(cl);
 }
 
-cmdline_parse_token_string_t word_show =
-    TOKEN_STRING_INITIALIZER(three_words, first, "show");
+cmdline_parse_token_string_t word_show = TOKEN_STRING_INITIALIZER(three_words, first, "show");
 cmdline_parse_token_string_t word_what =
     TOKEN_STRING_INITIALIZER(two_words, second, "region#sessions#queues#topics#counters");
 cmdline_parse_token_string_t word_port = TOKEN_STRING_INITIALIZER(three_words, second, "port");
@@ -179,11 +197,17 @@ cmdline_parse_token_string_t word_size = TOKEN_STRING_INITIALIZER(three_words, t
 cmdline_parse_token_string_t word_help = TOKEN_STRING_INITIALIZER(two_words, first, "help");
 cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, first, "quit");
 
-instruction<2> show_instruction = {on_show, nullptr, "show region|sessions|queues|topics|counters",
+instruction<2> show_instruction = {on_show,
+                                   nullptr,
+                                   "show region|sessions|queues|topics|counters",
                                    {&word_show.hdr, &word_what.hdr, nullptr}};
-instruction<3> show_port_instruction = {on_show_port, nullptr, "show port stats",
+instruction<3> show_port_instruction = {on_show_port,
+                                        nullptr,
+                                        "show port stats",
                                         {&word_show.hdr, &word_port.hdr, &word_stats.hdr, nullptr}};
-instruction<3> grow_instruction = {on_grow, nullptr, "grow region SIZE",
+instruction<3> grow_instruction = {on_grow,
+                                   nullptr,
+                                   "grow region SIZE",
                                    {&word_grow.hdr, &word_region.hdr, &word_size.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
 instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
@@ -192,10 +216,10 @@ template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i)
   return reinterpret_cast<cmdline_parse_inst_t*>(&i);
 }
 
-cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
-                                 as_instruction(show_port_instruction), as_instruction(grow_instruction),
-                                 as_instruction(help_instruction), as_instruction(quit_instruction),
-                                 nullptr};
+cmdline_parse_ctx_t context[] = {
+    as_instruction(show_instruction), as_instruction(show_port_instruction),
+    as_instruction(grow_instruction), as_instruction(help_instruction),
+    as_instruction(quit_instruction), nullptr};
 
 } // namespace
 
@@ -209,10 +233,11 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
     const int got = poll(fds, 2, 1000);
     if (!told && s.broker().on().failed()) {
       told = true;
-      CHAINRING_LOG(ERR, region,
-                    "%s. Nothing more is acknowledged or delivered: start the broker again when that "
-                    "is mended",
-                    s.broker().on().why_failed().c_str());
+      CHAINRING_LOG(
+          ERR, region,
+          "%s. Nothing more is acknowledged or delivered: start the broker again when that "
+          "is mended",
+          s.broker().on().why_failed().c_str());
     }
     if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) break;

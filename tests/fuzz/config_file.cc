@@ -2,6 +2,7 @@
 // The broker's configuration file, and the texts in it.
 #include <iostream>
 
+#include "common/size.h"
 #include "fuzz.h"
 #include "net/address.h"
 #include "options.h"

@@ -72,8 +72,8 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         for value in ("x", "AUTO", "0", choices[0] + "x"):
             refused([*good, name, value], name, *choices)
     for name in SIZES:
-        for value in ("x", "M", "-1M", "1Q", "1.5G", "99999999999999999999", "99999999T"):
-            refused([*good, name, value], name, f"'{value}'", "K, M, G or T")
+        for value in ("x", "M", "-1M", "1Q", "1.5G", "1MM", "99999999999999999999", "99999999T", "33T"):
+            refused([*good, name, value], name, f"'{value}'", "K, M, G or T", "at most 32T")
         for value in ("0", "1023K"):
             refused([*good, name, value], name, f"'{value}'", "at least 1M")
     for name, (values, words) in OTHERS.items():

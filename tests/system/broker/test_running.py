@@ -77,7 +77,7 @@ def test_prompt_and_telemetry():
 
         p = Prompt(b, theirs)
         said = p.ask("help", r"quit +close cleanly")
-        for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters", "quit"):
+        for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters", "grow region SIZE", "quit"):
             expect(command in said, f"help does not list '{command}'", said)
         said = p.ask("show port stats", r"worker 0 ")
         rx = re.search(r"port 0 \(net_tap0\): rx (\d+) packets", said)
@@ -126,6 +126,13 @@ def test_prompt_and_telemetry():
                                   text=True, timeout=HANG_S)
             expect('"class"' in done.stdout, "dpdk-telemetry.py", done.stdout + done.stderr)
             print("dpdk-telemetry.py reads it")
+
+        # What clients choose does not reach the terminal as commands.
+        odd = Client("a\x1b[2Jb\x7f", TO)
+        expect(odd.connect() == ACCEPTED and odd.subscribe("odd/\x1b]0;\u009bx".encode()) == ACCEPTED, "refused")
+        said = p.ask("show sessions", rf"{CLIENTS + 2} sessions") + p.ask("show topics", r"subscriptions in all")
+        expect("'a?[2Jb?'" in said and "odd/?]0;??x: 1 subscriptions" in said and "\x1b[2J" not in said and
+               "\x7f" not in said, "control characters", repr(said))
 
         # The end of input ends the prompt, not the broker.
         os.close(theirs)
