@@ -8,16 +8,17 @@
 /// waiting, whether everybody who was inside then has come out. It is what rte_rcu_qsbr does, with
 /// the reader's fence moved to the reclaimer and without threads having to report.
 ///
+// clang-format off
 ///   edge                                                        breaks without it
 ///   [G1] inside: epoch stored, then rings read, with [G2]       a ring is reused under a thread
 ///        between; reclaimer: ring taken away, then [G4] reads   that has just gone in
 ///        who is inside, with [G3] between
 ///   [G5] out: release -> [G4] acquire                           a ring is reused before its last
 ///                                                               reader's reads
-///   [G6] epoch moved on behind what was taken away, acq_rel     who has seen the epoch and not
-///   what
-///        -> [G7] read, acquire                                  was taken away counts as out
+///   [G6] epoch moved on behind what was taken away, acq_rel     who has seen the epoch, and not
+///        -> [G7] read, acquire                                  what was taken away, counts as out
 ///   [G8] fence made known, release -> [G9] acquire              a stamp counts as fenced too soon
+// clang-format on
 #pragma once
 #include <atomic>
 #include <cstdint>

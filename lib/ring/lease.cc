@@ -89,7 +89,7 @@ inline std::uint32_t queue_table::lease_until(std::uint32_t queue, std::span<lea
     if (r->returned.load(std::memory_order_relaxed) != 0) [[unlikely]] // [C2] a hint
       n += lease_returned(*r, out.subspan(n));
     n += r->mode == queue_mode::mpmc ? lease_shared(*r, out.subspan(n))
-                                     : lease_ready(*r, acked, out.subspan(n));
+                                     : lease_ready(queue, *r, acked, out.subspan(n));
     if (r->times != nullptr) set_deadlines(*r, out.subspan(before, n - before), deadline);
     if (n == out.size()) return n;
     // The next ring, once this one is leased to its end.
@@ -103,34 +103,68 @@ inline std::uint32_t queue_table::lease_until(std::uint32_t queue, std::span<lea
 }
 
 // One consumer. `acked`: the queue's, which may be in an older ring.
-std::uint32_t queue_table::lease_ready(ring_state& r, std::uint64_t acked,
+std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::uint64_t& acked,
                                        std::span<leased> out) noexcept {
   std::uint32_t n = 0;
   std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed); // [C2] its only writer
-  // Tickets leased at one time span fewer than there are packet ids.
-  const std::uint64_t limit = std::min(r.tail(cursor), acked + packet_id_count - 1);
-  while (cursor < limit && n < out.size()) {
-    const std::uint64_t ticket = cursor + 1;
-    const std::uint32_t i = r.index_of(ticket);
-    // [R2] acquire: pairs with the release [R1] in ready().
-    //      Without it the slot is read before it is placed, and handed out before it is durable.
-    const std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [R2] pairs with [R1]
-    const mark_state s = state_of(mark, ticket);
-    if (s == mark_state::ready) [[likely]] {
-      const std::uint64_t tag = word_of(r.slots[i].tag);
-      if (may_be_delivered(tag, ticket)) [[likely]]
-        out[n++] = {slot_ref(word_of(r.slots[i].ref)),
-                    handed_out(tag, mark, ticket <= r.delivered)};
-      else // the medium changed under us
-        r.marks[i].store(mark_of(ticket, mark_state::done), std::memory_order_relaxed); // [K3] own
-    } else if (s == mark_state::unready) {
-      break;
+  const std::uint64_t tail = r.tail(cursor);
+  for (;;) {
+    // Tickets leased at one time span fewer than there are packet ids.
+    const std::uint64_t limit = std::min(tail, acked + packet_id_count - 1);
+    while (cursor < limit && n < out.size()) {
+      const std::uint64_t ticket = cursor + 1;
+      const std::uint32_t i = r.index_of(ticket);
+      // [R2] acquire: pairs with the release [R1] in ready().
+      //      Without it the slot is read before it is placed, and handed out before it is durable.
+      const std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [R2] with [R1]
+      const mark_state s = state_of(mark, ticket);
+      if (s == mark_state::ready) [[likely]] {
+        const std::uint64_t tag = word_of(r.slots[i].tag);
+        if (may_be_delivered(tag, ticket)) [[likely]]
+          out[n++] = {slot_ref(word_of(r.slots[i].ref)),
+                      handed_out(tag, mark, ticket <= r.delivered)};
+        else // the medium changed under us
+          r.marks[i].store(mark_of(ticket, mark_state::done), std::memory_order_relaxed); // [K3]
+      } else if (s == mark_state::unready) {
+        break;
+      }
+      cursor = ticket;
     }
-    cursor = ticket;
+    r.cursor.store(cursor, std::memory_order_release); // [C1] pairs with [C2]
+    if (cursor < limit || limit == tail || n == out.size()) [[likely]]
+      return n;
+    // At the end of the window, which what is void at its beginning does not hold up.
+    const std::uint64_t now = settled(queue);
+    if (now == acked) return n;
+    acked = now;
   }
-  r.cursor.store(cursor, std::memory_order_release); // [C1] pairs with [C2]
-  return n;
 }
+
+// The queue's prefix of what is done with, gone on with in each ring. mpsc mode.
+std::uint64_t queue_table::settled(std::uint32_t queue) const noexcept {
+  for (ring_state* r = first_of(queue);; r = r->following()) {
+    advance(*r);
+    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [K2] its only writer
+    const ring_state* const next = r->following();
+    if (next == nullptr || acked != next->base) return acked;
+  }
+}
+
+namespace {
+
+/// Leased by nobody else: an entry that the medium no longer shows as one is over.
+void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
+  const std::uint32_t i = r.index_of(ticket);
+  std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [R2] as in lease()
+  if (state_of(mark, ticket) != mark_state::ready ||
+      may_be_delivered(word_of(r.slots[i].tag), ticket))
+    return;
+  r.marks[i].compare_exchange_strong(mark, mark_as(mark, mark_state::done),
+                                     std::memory_order_acq_rel,
+                                     std::memory_order_relaxed); // [K3] pairs with [R2]
+}
+
+} // namespace
 
 // Several consumers: what is read is handed out only if the cursor was still there when it was
 // moved. Until then nobody has leased those entries, so nobody can have released their slots.
@@ -140,6 +174,7 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
     const std::uint64_t tail = r.tail(from);
     std::uint64_t cursor = from;
     std::uint32_t n = 0;
+    bool damaged = false; // the medium changed under us
     while (cursor < tail && n < out.size()) {
       const std::uint64_t ticket = cursor + 1;
       const std::uint32_t i = r.index_of(ticket);
@@ -151,6 +186,8 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
         if (may_be_delivered(tag, ticket))
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
                       handed_out(tag, mark, ticket <= r.delivered)};
+        else
+          damaged = true;
       }
       cursor = ticket;
     }
@@ -161,9 +198,12 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
       r.cursor.store(cursor, std::memory_order_release); // [C1] without asking
       return n;
     }
-    if (r.cursor.compare_exchange_strong(from, cursor, std::memory_order_acq_rel,
-                                         std::memory_order_acquire)) // [C1] pairs with [C2]
-      return n;
+    if (!r.cursor.compare_exchange_strong(from, cursor, std::memory_order_acq_rel,
+                                          std::memory_order_acquire)) // [C1] pairs with [C2]
+      continue;
+    for (std::uint64_t t = from + 1; damaged && t <= cursor; ++t)
+      end_undeliverable(r, t);
+    return n;
   }
 }
 
@@ -181,7 +221,11 @@ std::uint32_t queue_table::lease_returned(ring_state& r, std::span<leased> out) 
                                             std::memory_order_relaxed)) // [K3] pairs with [R2]
       continue;
     r.returned.fetch_sub(1, std::memory_order_relaxed); // [C1] a hint
-    out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(word_of(r.slots[i].tag), mark, true)};
+    const std::uint64_t tag = word_of(r.slots[i].tag);
+    if (may_be_delivered(tag, t))
+      out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(tag, mark, true)};
+    else
+      end_undeliverable(r, t);
   }
   return n;
 }
@@ -283,6 +327,7 @@ std::uint64_t queue_table::earliest_deadline(std::uint32_t queue) const noexcept
 }
 
 void queue_table::rewind(std::uint32_t queue) noexcept {
+  const inside here = consuming(queue);
   for (ring_state* r = first_of(queue); r != nullptr; r = r->following()) {
     const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [C2] nobody leases
     advance(*r);
@@ -401,6 +446,7 @@ std::uint32_t queue_table::ack_through(std::uint32_t queue, std::uint64_t ticket
   const auto through = [&](ring_state& in, std::uint64_t end) {
     const std::uint64_t acked = in.acked.load(std::memory_order_relaxed); // [K2] likewise
     if (in.returned.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // [C2] likewise
+      advance(in); // what is void has no lease to settle
       for (std::uint64_t t = acked + 1; t <= end; ++t) {
         if (in.acked.load(std::memory_order_relaxed) >= t) continue; // [K2] likewise
         if (settle(queue, t, slot_state::acked, any_generation) != ack_status::advanced) break;

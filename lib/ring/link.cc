@@ -8,7 +8,7 @@
 //
 // Edges and crash windows: see ring.cc. Here [A1], [A2], [A3], [A4], [A5], [A7], [A8], [A9], [C1],
 // [C2], [D2], [K2], [L1], [L2], [M1], [N1], [N2], [P6], [P7], [P8], [P9], [P10], [P15], [P17],
-// [P18], [R2].
+// [P18], [R2], [S1].
 #include <algorithm>
 #include <bit>
 
@@ -161,8 +161,11 @@ void queue_table::attached(std::uint32_t queue) noexcept {
 
 prepare_status queue_table::prepare_now(std::uint32_t queue) noexcept {
   prepare_status s = prepare(queue);
-  if (s == prepare_status::refused && refill(std::max(state_->options.stock, 1u)) != 0)
+  if (s == prepare_status::refused) {
+    hook_point("ring.prepare.refused");
+    refill(std::max(state_->options.stock, 1u)); // or somebody else has: then nothing is added
     s = prepare(queue);
+  }
   if (s != prepare_status::linking) return s;
   flush_link(queue);
   media_.drain(); // [P7] before [P8]
@@ -206,7 +209,10 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
 prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
   queue_state& q = at(queue);
   state& s = *state_;
-  if (ring_of(queue) == nullptr) return prepare(queue);
+  if (ring_of(queue) == nullptr) {
+    const prepare_status first = prepare(queue);
+    return first == prepare_status::refused ? prepare_status::no_room : first;
+  }
   link_claim claim(q, link_state::claimed);
   if (!claim) return prepare_status::wait;
   ring_state* const r = ring_of(queue); // under the claim it stays
@@ -223,7 +229,7 @@ prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept 
       last == ticket_max)
     return prepare_status::refused;
   if (q.spare == nullptr) {
-    want_larger(queue);
+    want_larger(queue, n);
     return prepare_status::unprepared;
   }
   ring_state& next = *q.spare;
@@ -240,49 +246,60 @@ prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept 
 prepare_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept {
   prepare_status is = grow(queue, n);
   if (is == prepare_status::unprepared) {
-    if (!prepare_larger(queue)) return prepare_status::refused;
-    is = grow(queue, n);
+    hook_point("ring.grow.unprepared");
+    const bool room = prepare_larger(queue, n) != larger_ring::no_room;
+    is = grow(queue, n); // whoever was quicker may have prepared it, or done it all
+    if (is == prepare_status::unprepared)
+      return room ? prepare_status::wait : prepare_status::no_room;
   }
-  if (is != prepare_status::linking)
-    return is == prepare_status::unprepared ? prepare_status::wait : is;
+  if (is != prepare_status::linking) return is;
   flush_link(queue);
   media_.drain(); // [P7] before [P8]
   attached(queue);
   return prepare_status::ready;
 }
 
-// The next size, allocated, cleared and drained; kept with the queue until its ring is full. False:
-// there was nothing to do, or nothing to do it with.
-bool queue_table::prepare_larger(std::uint32_t queue) noexcept {
+// The next size, allocated, cleared and drained; kept with the queue until its ring is full. For
+// `n` slots that found no room, or (0) at leisure; and only where the newest ring still wants it:
+// after an append it is another.
+queue_table::larger_ring queue_table::prepare_larger(std::uint32_t queue,
+                                                     std::uint32_t n) noexcept {
   queue_state& q = at(queue);
   state& s = *state_;
+  const std::uint32_t wanted = q.wanted.exchange(0, std::memory_order_relaxed); // [S1] an estimate
   std::uint32_t capacity = 0;
   {
-    const inside here(s.grace);
+    link_claim claim(q, link_state::claimed);
     const ring_state* const r = ring_of(queue);
-    if (r == nullptr) return false;
+    if (!claim || r == nullptr || q.spare != nullptr) return larger_ring::seen_to;
     const queue_commit c =
         queue_commit::unpack(std::atomic_ref(records_[queue].commit)
                                  .load(std::memory_order_acquire)); // [A7] an estimate
     capacity = s.grown_from(r->capacity, c.count);
-    if (capacity == r->capacity || c.count == queue_rings_max) return false;
+    if (capacity == r->capacity || c.count == queue_rings_max) return larger_ring::seen_to;
+    const std::uint64_t in_use =
+        r->next.load(std::memory_order_relaxed) -
+        std::max(r->base, r->head.load(std::memory_order_relaxed)); // [N2] [K2] an estimate
+    const bool filling =
+        n == 0 && r->high_water.load(std::memory_order_relaxed) >= r->prepare_at; // [N2]
+    if (!filling && in_use + (n == 0 ? wanted : n) <= r->capacity) return larger_ring::seen_to;
   }
   reclaim(); // rings that are over make room
   ring_state* const larger = cleared_ring(capacity);
   if (larger == nullptr) {
     tally(s.refused_ring);
-    return false;
+    return larger_ring::no_room;
   }
   {
     link_claim claim(q, link_state::claimed);
     const ring_state* const r = ring_of(queue);
     if (claim && r != nullptr && q.spare == nullptr && r->capacity < larger->capacity) {
       q.spare = larger;
-      return true;
+      return larger_ring::prepared;
     }
   }
   retire(*larger); // somebody was quicker
-  return false;
+  return larger_ring::seen_to;
 }
 
 namespace {
@@ -366,10 +383,12 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
 restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnation) noexcept {
   queue_state& q = at(queue);
   queue_record& record = records_[queue];
-  std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
-  if (queue_commit::unpack(word).incarnation != incarnation) return restart_status::changed;
   link_claim claim(q, link_state::restarting);
   if (!claim) return restart_status::busy;
+  // Of a damaged record the incarnation may be as damaged as the rest.
+  if (!q.damaged.load(std::memory_order_relaxed) && // [A3] orders it
+      this->incarnation(queue) != incarnation)
+    return restart_status::changed;
   if (ring_state* const first = first_of(queue); first != nullptr) {
     // [L1] acquire: no release is open from here to restarted().
     if (first->releasing.exchange(true, std::memory_order_acquire))
@@ -387,7 +406,8 @@ restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnati
       }
     }
   }
-  word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
+  std::uint64_t word =
+      std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
   if (record.head > ticket_max) media_.store(&record.head, 0); // [P15] only where it was damaged
   // [P9] everything in it is unreachable: pairs with [P10] in restarted().
   const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]

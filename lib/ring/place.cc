@@ -120,7 +120,7 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
   rte_ring_enqueue_zc_elem_finish(r->ring, got); // [R3]
   out = {r, last + 1, got};
   if (wants) [[unlikely]]
-    want_larger(queue);
+    want_larger(queue, 0);
   return place_status::placed;
 }
 

@@ -15,6 +15,7 @@
 #include "base/cacheline.h"
 #include "base/idle.h"
 #include "base/lazy_array.h"
+#include "chain/thread_cache.h"
 #include "ring/grace.h"
 #include "ring/ring.h"
 
@@ -176,6 +177,7 @@ struct alignas(cacheline_size) queue_state {
   std::atomic<std::uint32_t> refused{0};
   std::atomic<std::uint32_t> dropped_newest{0}, dropped_oldest{0};
   std::uint32_t next_wanting = no_queue; ///< under the list lock
+  std::atomic<std::uint32_t> wanted{0};  ///< most slots that grow() found no room for
 };
 static_assert(sizeof(queue_state) == cacheline_size);
 
@@ -186,23 +188,6 @@ template <class T> void tally(std::atomic<T>& counter, T n = 1) noexcept {
 template <class T> [[nodiscard]] T counted(const std::atomic<T>& counter) noexcept {
   return counter.load(std::memory_order_relaxed);
 }
-
-/// Guards the lists of rings: a few instructions, off the usual path.
-class list_lock {
- public:
-  void lock() noexcept {
-    idle_policy wait;
-    // [S1] acquire: pairs with the release [S2]. Without it a list is seen as it was before.
-    while (taken_.exchange(true, std::memory_order_acquire)) // [S1]
-      wait.idle();
-  }
-  void unlock() noexcept {
-    taken_.store(false, std::memory_order_release); // [S2] release: pairs with [S1]
-  }
-
- private:
-  std::atomic<bool> taken_{false};
-};
 
 /// A ring out of its queue.
 struct retired_ring {
@@ -230,7 +215,7 @@ struct queue_table::state {
   std::uint64_t changed = 0;        ///< bytes that recovery has flushed since its last drain
   std::atomic<std::uint32_t> at{0}; ///< the queue that maintain() looks at next
 
-  detail::list_lock lock; ///< guards the rest, but for the counters
+  detail::short_lock lock; ///< guards the rest, but for the counters
   std::uint64_t rings_used = 0;
   std::uint64_t rings_live = 0;            ///< of them, those that have blocks
   std::uint64_t blocks_live = 0;           ///< blocks they have

@@ -81,8 +81,11 @@ bool in_window(const slot_facts& f) noexcept {
   const std::uint64_t t = f.as_tag().ticket;
   return here(f) && t > f.window.from && t - f.window.from <= f.window.size() && t <= f.window.end;
 }
+bool overfull(const slot_facts& f) noexcept {
+  return in_window(f) && f.as_tag().ticket - f.window.from == f.window.size();
+}
 bool live(const slot_facts& f) noexcept {
-  return in_window(f) &&
+  return in_window(f) && !overfull(f) &&
          (f.as_tag().state == slot_state::queued || f.as_tag().state == slot_state::pubrec);
 }
 
@@ -102,9 +105,11 @@ constexpr slot_row slots[] = {
      [](const slot_facts& f) noexcept {
        return here(f) && f.as_tag().ticket > f.window.from && !in_window(f);
      }},
+    // A ring holds one entry fewer than it has slots.
+    {slot_case::overfull, "has a ticket that the ring had no room for", true, true, overfull},
     // Acked out of order, moved, dropped or void.
     {slot_case::settled, "is done with", false, true,
-     [](const slot_facts& f) noexcept { return in_window(f) && !live(f); }},
+     [](const slot_facts& f) noexcept { return in_window(f) && !overfull(f) && !live(f); }},
     {slot_case::deliverable, "is to be delivered", false, true,
      [](const slot_facts& f) noexcept { return live(f) && f.message == message_status::ok; }},
     // Placed by a burst that the crash cut off: its publisher was not acknowledged.

@@ -69,6 +69,7 @@ enum class slot_case : std::uint8_t {
   elsewhere,
   released,
   ahead,
+  overfull,
   settled,
   deliverable,
   unpublished,

@@ -14,6 +14,31 @@ namespace chainring {
 
 using namespace detail;
 
+namespace {
+
+/// What nobody can lease needs no lease: the cursor goes over the voids and holes it stands before.
+/// By the releaser: no slot is freed meanwhile.
+void pass_over(ring_state& r) noexcept {
+  std::uint64_t from = r.cursor.load(std::memory_order_acquire); // [C2] pairs with [C1]
+  std::uint64_t cursor = from;
+  do {
+    const std::uint64_t tail = r.tail(from);
+    for (cursor = from; cursor < tail; ++cursor)
+      if (!is_over(state_of(r.marks[r.index_of(cursor + 1)].load(std::memory_order_acquire),
+                            cursor + 1))) // [R2] as in lease()
+        break;
+    if (cursor == from) return;
+    if (r.mode == queue_mode::mpsc) {
+      r.cursor.store(cursor, std::memory_order_release); // [C1] one consumer
+      return;
+    }
+    // [C1] acq_rel: where it has moved, another consumer has leased from there.
+  } while (!r.cursor.compare_exchange_weak(from, cursor, std::memory_order_acq_rel,
+                                           std::memory_order_acquire)); // [C1] pairs with [C2]
+}
+
+} // namespace
+
 bool queue_table::release(std::uint32_t queue) noexcept {
   const inside here = consuming(queue);
   ring_state* const r = first_of(queue);
@@ -33,6 +58,7 @@ bool queue_table::release(std::uint32_t queue) noexcept {
   std::uint64_t acked = 0;
   std::uint8_t through = 0;
   for (ring_state* x = r;;) {
+    pass_over(*x);
     advance(*x);
     acked = x->acked.load(std::memory_order_acquire); // [K2] pairs with [K1]
     ring_state* const next = x->following();
@@ -78,9 +104,13 @@ void queue_table::drop_references(const ring_state& r, std::uint64_t after,
     const std::uint32_t i = r.index_of(t);
     if (state_of(r.marks[i].load(std::memory_order_relaxed), t) == mark_state::hole) // [R2] over
       continue;
-    // Within bounds unless the medium changed under us: then a message stays until the next open.
-    const std::uint32_t index = slot_ref(word_of(r.slots[i].ref)).message().index;
-    if (index < messages_->count()) messages_->drop_reference(index);
+    // Of another generation, or of nobody's: the medium changed under us, and the message that was
+    // named stays until the next open.
+    const message_ref ref = slot_ref(word_of(r.slots[i].ref)).message();
+    message_view unread;
+    const bool named = messages_->published(ref) || // or void
+                       messages_->view(ref, unread) == message_status::not_published;
+    if (named && messages_->references(ref.index) != 0) messages_->drop_reference(ref.index);
   }
 }
 

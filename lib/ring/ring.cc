@@ -2,33 +2,34 @@
 // Queues: tables, the rings they have in stock, what is done at leisure. Links, appends and
 // restarts are in link.cc, placing in place.cc, leases in lease.cc, the head in release.cc,
 // recovery in ring_recover.cc, grace periods in grace.h.
+// clang-format off
 //
 // Edges (what one thread sees of another), for the whole component:
 //   edge                                                        breaks without it
 //   [A1] ring pointer release -> [A2] acquire                   a ring is used before it is set up
 //   [A3] link claimed, acquire <- [A4] given back, release      two threads link one queue
 //   [A5] ring closed, full fence, rte_ring's head and tail      a producer places in a ring that
-//   has
-//        compared -> rte_ring's start, full fence, [A6] owner   ended: its slots are in nobody's
+//        compared -> rte_ring's start, full fence, [A6] owner   has ended: its slots are in nobody's
 //        read                                                   window
 //   [A7] commit word read -> [A8] exchanged                     a change is made to another
 //   [A9] successor release -> [A10] acquire                     a ring is consumed before it is set
-//        up, or unlinked while the queue still points to it
+//                                                               up, or unlinked while the queue
+//                                                               still points to it
 //   [R1] mark `ready` release -> [R2] mark acquire              a slot is read before it is durable
 //   [R3] rte_ring's finish release -> [R4] its tail acquire     a mark is read before its slot
 //   [C1] cursor release -> [C2] acquire                         an entry leased twice; an ack of
-//        what is not leased
+//                                                               what is not leased
 //   [K1] acked release -> [K2] acquire                          an ack of what is done with
 //   [K3] mark exchanged by its one acker -> [R2]                two acks of one lease
 //   [L1] releaser's lock acquire <- [L2] release                two releasers free one prefix
-//   [E1] lease's deadline, then its name, release -> [E2] acquire   a lease ends at the deadline of
-//        the slot's one before
-//   [E3] earliest deadline lowered behind [E1], release -> [E4] taken before the leases are looked
-//        at, acquire                                            a lease never ends
-//   [S1] list lock acquire <- [S2] release                      a ring in two queues
-//   [G1] to [G9] grace periods: grace.h                         a ring is reused in a thread's
-//   hands next, high_water: [N1] stored between rte_ring's start and finish, whose own edges order
-//   them;
+//   [E1] lease's deadline, then its name, release ->            a lease ends at the deadline of the
+//        [E2] acquire                                           slot's one before
+//   [E3] earliest deadline lowered behind [E1], release ->      a lease never ends
+//        [E4] taken before the leases are looked at, acquire
+//   [S1] the lists' lock taken <- [S2] given back, whose own    a ring in two queues
+//        edges are in chain/thread_cache.h
+//   [G1] to [G9] grace periods: grace.h                         a ring is reused in a thread's hands
+//   next, high_water: [N1] stored between rte_ring's start and finish, whose own edges order them;
 //        [N2] loaded as an estimate
 //   drop requests: [D1] added, [D2] taken: a count and nothing else
 //   mode: [M1] changed while no consumer call runs; [M2] read
@@ -39,7 +40,8 @@
 //   [P2] publication drained        < [P3] marks say ready
 //        A crash between: the message is in all its queues and was not acknowledged.
 //   [P4] head flushed, drained      < [P5] slots are free, references dropped, an unlinked ring
-//        retired. A crash between: the entries are gone, their messages unreachable.
+//                                          retired
+//        A crash between: the entries are gone, their messages unreachable.
 //   [P6] ring cleared, drained      < [P7] the commit word that links it is stored
 //        A crash between: nothing links to it. Without it, old payload reads as slots.
 //   [P7] link flushed, drained      < [P8] ring pointer set: slots are placed in it
@@ -55,6 +57,7 @@
 //   [P16] tag changed, flushed: durable with the burst; until then the entry comes again
 //   [P17] mode flushed, drained     < [P18] leases are handed out in it
 //        Without it a crash brings back the mode before.
+// clang-format on
 #include "ring/ring.h"
 
 #include <algorithm>
@@ -368,7 +371,7 @@ void queue_table::retire(ring_state& r) noexcept {
 }
 
 // Gives rings back that no thread can have in hand any more; asks, and does not wait.
-std::uint32_t queue_table::reclaim() noexcept {
+std::uint32_t queue_table::reclaim(std::uint32_t rings_max) noexcept {
   state& s = *state_;
   std::uint64_t newest = 0;
   {
@@ -378,7 +381,7 @@ std::uint32_t queue_table::reclaim() noexcept {
   }
   if (!s.grace.begun(newest)) s.grace.begin();
   std::uint32_t done = 0;
-  for (;;) {
+  while (done < rings_max) {
     ring_state* r = nullptr;
     {
       std::lock_guard hold(s.lock);
@@ -405,12 +408,13 @@ std::uint32_t queue_table::reclaim() noexcept {
     std::lock_guard hold(s.lock);
     s.unused.push_back(r);
   }
+  return done;
 }
 
 std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
   state& s = *state_;
   std::uint32_t added = 0;
-  reclaim();
+  reclaim(rings_max);
   while (added < rings_max) {
     ring_state* r = nullptr;
     {
@@ -433,10 +437,12 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
 
 // --- at leisure ---------------------------------------------------------------------------------
 
-// Its newest ring is three quarters full, or was found full.
-void queue_table::want_larger(std::uint32_t queue) noexcept {
+// Its newest ring is three quarters full, or was found full for `n`.
+void queue_table::want_larger(std::uint32_t queue, std::uint32_t n) noexcept {
   state& s = *state_;
   queue_state& q = at(queue);
+  if (n > q.wanted.load(std::memory_order_relaxed))                // [S1] an estimate
+    q.wanted.store(n, std::memory_order_relaxed);                  // [S1] an estimate
   if (q.wanting.exchange(true, std::memory_order_relaxed)) return; // [S1] orders the list
   std::lock_guard hold(s.lock);
   q.next_wanting = s.wanting_first;
@@ -457,14 +463,14 @@ std::uint32_t queue_table::next_wanting() noexcept {
 
 std::uint32_t queue_table::maintain(std::uint32_t work) noexcept {
   state& s = *state_;
-  std::uint32_t done = reclaim();
+  std::uint32_t done = reclaim(work);
   while (done < work) {
     const std::uint32_t queue = next_wanting();
     if (queue == no_queue) break;
-    done += prepare_larger(queue);
+    done += prepare_larger(queue, 0) == larger_ring::prepared;
   }
   if (done < work) done += refill(work - done);
-  if (s.capacity_max == s.ring_capacity) return done;
+  if (done >= work || s.capacity_max == s.ring_capacity) return done;
   for (std::uint32_t looked = 0; looked < count_ && looked < work - done && looked < 64; ++looked)
     done += shrink(s.at.fetch_add(1, std::memory_order_relaxed) % count_); // [N2] wherever it is
   return done;

@@ -60,9 +60,10 @@
 ///
 /// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
 /// place() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
-/// one thread at a time, the queue's consumer; in mpmc mode any thread, but rewind(), restart() and
-/// drop_oldest() still one at a time and no lease meanwhile. release() to finish_release() belongs
-/// to one thread at a time, the others are told false. Queries: any thread.
+/// one thread at a time, the queue's consumer; in mpmc mode any thread, but restart() and
+/// drop_oldest() still one at a time and no lease meanwhile, rewind() and set_mode() no consumer
+/// call at all. release() to finish_release() belongs to one thread at a time, the others are told
+/// false. Queries: any thread.
 /// Data-path calls do not allocate, wait for a drain, call the system or throw; queue numbers and
 /// placements are the caller's contract and asserted.
 ///
@@ -166,6 +167,7 @@ enum class prepare_status : std::uint8_t {
   wait,    ///< another thread is about it, or a restart() is under way: try in a later burst
   refused, ///< no ring in stock (see refill()), or the queue is damaged; grow(): see overflow()
   unprepared, ///< grow(): its larger ring is not prepared yet: maintain(), or grow_now()
+  no_room,    ///< grow(): below its limit, but there is no ring to be had: congestion
 };
 
 enum class place_status : std::uint8_t {
@@ -290,11 +292,13 @@ class queue_table {
 
   /// After place() found the queue full for `n` slots: closes its ring and stores the link of the
   /// larger one prepared for it. Between this and attached() nobody places anything in the queue.
-  /// `refused`: it is at its limit (capacity_max, three rings, no larger ring to be had): the
-  /// policy applies. Waits for placements that other threads are in the middle of storing.
+  /// `refused`: it is at its limit (capacity_max, three rings, the last ticket): the policy
+  /// applies. `no_room`: it has no ring and gets none; what it was to take is refused, whatever the
+  /// policy, and may be tried again. Waits for placements that other threads are in the middle of
+  /// storing.
   [[nodiscard]] prepare_status grow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
   /// The same at once, preparing the ring where that has not been done, with drains of its own. Not
-  /// the data path. ready, wait or refused.
+  /// the data path. ready, wait, refused or no_room: no state, blocks or memory for a larger ring.
   [[nodiscard]] prepare_status grow_now(std::uint32_t queue, std::uint32_t n = 1) noexcept;
 
   /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
@@ -364,13 +368,18 @@ class queue_table {
   bool nack(std::uint32_t queue, std::uint64_t ticket) noexcept;
   bool nack(std::uint32_t queue, const leased& by) noexcept;
   /// Gives all leases back, as after a reconnect: the next lease() starts behind the last ticket
-  /// acknowledged in order, and leaves out what was acknowledged since.
+  /// acknowledged in order, and leaves out what was acknowledged since. No other consumer call of
+  /// the queue meanwhile, in mpmc mode too: there nack() what one consumer has.
   void rewind(std::uint32_t queue) noexcept;
   /// The ticket leased now that has this packet id; 0: none.
   [[nodiscard]] std::uint64_t resolve(std::uint32_t queue, std::uint16_t packet_id) const noexcept;
 
-  /// Stores the head where acknowledgements have moved it. True: flush_release(), this thread's
-  /// drain, and finish_release() follow. False: nothing to release, or another thread is at it.
+  /// Stores the head where it can move: over what is acknowledged, and over void slots and holes,
+  /// which nobody acknowledges. A consumer may call it at any time, with nothing leased and nothing
+  /// acknowledged too, and does so now and then for each of its queues: otherwise the slots of
+  /// refused messages, and a ring that a smaller one follows, stay until the next acknowledgement.
+  /// True: flush_release(), this thread's drain, and finish_release() follow. False: nothing to
+  /// release, or another thread is at it.
   [[nodiscard]] bool release(std::uint32_t queue) noexcept;
   void flush_release(std::uint32_t queue) noexcept;
   /// After the drain: frees the slots and drops their references. Returns how many.
@@ -390,8 +399,9 @@ class queue_table {
   /// false where entries are leased, a release or restart is open, or a ring is being linked.
   /// Entries may be queued, and placed meanwhile.
   [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
-  /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more.
-  /// By the consumer. The contents' references are dropped in restarted().
+  /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more
+  /// than that. By the consumer. The contents' references are dropped in restarted(). A damaged
+  /// queue, whose own incarnation may be anything, takes the one it is given and is whole again.
   [[nodiscard]] restart_status restart(std::uint32_t queue, std::uint32_t incarnation) noexcept;
   void flush_restart(std::uint32_t queue) noexcept;
   void restarted(std::uint32_t queue) noexcept;
@@ -448,8 +458,9 @@ class queue_table {
                                           std::uint64_t deadline) noexcept;
   [[nodiscard]] std::uint32_t expire_in(detail::ring_state& r, std::uint64_t now,
                                         std::uint32_t n_max) noexcept;
-  [[nodiscard]] std::uint32_t lease_ready(detail::ring_state& r, std::uint64_t acked,
-                                          std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_ready(std::uint32_t queue, detail::ring_state& r,
+                                          std::uint64_t& acked, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint64_t settled(std::uint32_t queue) const noexcept;
   [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
@@ -465,10 +476,11 @@ class queue_table {
   [[nodiscard]] detail::ring_state* cleared_ring(std::uint32_t capacity) noexcept;
   void clear(detail::ring_state& r) noexcept;
   void retire(detail::ring_state& r) noexcept;
-  std::uint32_t reclaim() noexcept;
-  void want_larger(std::uint32_t queue) noexcept;
+  std::uint32_t reclaim(std::uint32_t rings_max = UINT32_MAX) noexcept;
+  void want_larger(std::uint32_t queue, std::uint32_t n) noexcept;
   std::uint32_t next_wanting() noexcept;
-  bool prepare_larger(std::uint32_t queue) noexcept;
+  enum class larger_ring : std::uint8_t { prepared, seen_to, no_room };
+  larger_ring prepare_larger(std::uint32_t queue, std::uint32_t n) noexcept;
   bool shrink(std::uint32_t queue) noexcept;
   void link(std::uint32_t queue, detail::ring_state& r, std::uint64_t base) noexcept;
   void append(std::uint32_t queue, detail::ring_state& old, detail::ring_state& r) noexcept;

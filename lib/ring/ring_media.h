@@ -2,6 +2,7 @@
 /// What queues look like on media: one-line queue records, and rings of 16-byte slots.
 ///
 /// Queue record:
+// clang-format off
 /// ```
 /// byte   0                   4      5      6     7     8
 ///        +-------------------+------+------+-----+-----+
@@ -9,14 +10,14 @@
 ///        +-------------------+------+------+-----+-----+
 ///   8    | incarnation       | first| count| mode| 0   |  word 1, the commit word
 ///        +-------------------+------+------+-----+-----+
-///  16    | base ticket                           | log2|  entry 0: slots of the ring, a power of
-///  two 24    | first block       | blocks                  |           its chain in the block
-///  store
+///  16    | base ticket                           | log2|  entry 0: slots, a power of two
+///  24    | first block       | blocks                  |           its chain in the block store
 ///        +-------------------+-------------------------+
 ///  32    | entry 1                                     |
 ///  48    | entry 2                                     |
 ///        +---------------------------------------------+
 /// ```
+// clang-format on
 /// The queue's rings are entries first, first + 1, ... (modulo 3), `count` of them, oldest first.
 ///
 /// A ring is one chain: 384 bytes of `rte_ring` header (scratch: rebuilt at open, never read by

@@ -159,7 +159,7 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
       continue;
     }
     const slot_row& row = judge(f);
-    if (row.damage || (row.in_window && t > tail)) {
+    if (row.damage) {
       note_slot(found, queue, t, row);
       change(s, row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack() : 0); // [P12]
     } else if (row.is == slot_case::unpublished) {

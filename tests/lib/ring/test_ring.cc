@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/hook.h"
+#include "hooked.h"
 #include "ring_fixture.h"
 #include "support/seeded.h"
 
@@ -41,6 +42,13 @@ TEST_F(Ring, ARingIsRefusedWhenNoneIsLeftAndComesBackWithARefill) {
   EXPECT_EQ(q()->prepare_now(2), prepare_status::refused);
   ASSERT_EQ(q().restart(0), restart_status::stored);
   EXPECT_EQ(q()->prepare_now(2), prepare_status::ready) << "the ring of a restarted queue";
+}
+
+TEST_F(Ring, AStockThatSomebodyElseHasJustFilledIsUsed) {
+  layout.options.stock = 1;
+  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  const test::hooked somebody("ring.prepare.refused", [&] { EXPECT_EQ(q()->refill(), 1u); });
+  EXPECT_EQ(q()->prepare_now(1), prepare_status::ready);
 }
 
 TEST_F(Ring, EntriesComeInTicketOrderAndOnlyWhenReady) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/hook.h"
+#include "hooked.h"
 #include "ring_fixture.h"
 #include "support/seam_counter.h"
 #include "support/seeded.h"
@@ -98,6 +99,50 @@ TEST_F(RingGrow, AnUnpreparedQueueSaysSoAndGrowNowDoesItAll) {
   EXPECT_EQ(q()->statistics(0).rings, 2u);
   EXPECT_EQ(q()->grow_now(0), prepare_status::ready) << "there is room";
   EXPECT_EQ(q()->statistics(0).rings, 2u);
+}
+
+TEST_F(RingGrow, WhoFindsThatAnotherWasQuickerHasRoom) {
+  for (const bool all : {true, false}) {
+    opened.reset();
+    m = memory_media(1 << 20, durability_class::process);
+    fill(1, 7);
+    const hooked another("ring.grow.unprepared", [&] {
+      if (all)
+        EXPECT_EQ(q()->grow_now(0), prepare_status::ready);
+      else
+        q()->maintain();
+    });
+    const std::uint64_t rings = q()->statistics().rings;
+    EXPECT_EQ(q()->grow_now(0), prepare_status::ready);
+    EXPECT_TRUE(another.visited());
+    EXPECT_EQ(q()->statistics(0).capacity, 15u);
+    EXPECT_EQ(q()->statistics().grown, 1u);
+    EXPECT_EQ(q()->statistics().rings + q()->statistics().rings_retired, rings + (all ? 1 : 2))
+        << "one larger ring, and the stock that maintain() filled";
+    EXPECT_EQ(q().put(0, 8), 1u);
+  }
+}
+
+TEST_F(RingGrow, AfterItHasGrownNobodyPreparesTheRingThatItWantedBefore) {
+  fill(1, 6); // and wants a larger one
+  q()->refill();
+  fill(7, 7);
+  ASSERT_EQ(q()->grow_now(0), prepare_status::ready);
+  fill(8, 9);
+  const std::uint64_t rings = q()->statistics().rings;
+  EXPECT_EQ(q()->maintain(), 0u);
+  EXPECT_EQ(q()->statistics().rings, rings);
+  fill(10, 19); // twelve of fifteen
+  EXPECT_EQ(q()->maintain(), 1u);
+  EXPECT_EQ(q()->statistics().rings, rings + 1);
+}
+
+TEST_F(RingGrow, ManyAtOnceWantALargerRingBeforeThreeQuarters) {
+  fill(1, 3);
+  q()->refill();
+  EXPECT_EQ(q()->grow(0, 5), prepare_status::unprepared);
+  EXPECT_EQ(q()->maintain(), 1u);
+  EXPECT_EQ(q()->grow(0, 5), prepare_status::linking);
 }
 
 TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
@@ -221,6 +266,48 @@ TEST_F(RingGrow, AQueueThatStaysNearlyEmptyGetsASmallerRing) {
   EXPECT_EQ(q().values(0), from_to(34, 50)) << "and it grows again";
 }
 
+TEST_F(RingGrow, AnIdleQueueGetsAllItsMemoryBackWithoutAnAck) {
+  q();
+  const std::uint64_t before = q().blocks->statistics().live_blocks;
+  fill(1, 30);
+  consume(30);
+  EXPECT_EQ(q().release(0), 30u);
+  EXPECT_EQ(q()->statistics(0).capacity, 60u);
+  const std::uint64_t refused[] = {31, 32, 33};
+  placement p;
+  ASSERT_EQ(q()->enqueue_bulk(0, refused, p), 3u);
+  q()->void_placed(p); // the last that happened to it
+  for (int visit = 0; visit < 16; ++visit) {
+    q()->maintain();
+    q().release(0);
+  }
+  EXPECT_EQ(q()->statistics().shrunk, 2u);
+  EXPECT_EQ(q()->statistics(0).capacity, 7u);
+  EXPECT_EQ(q()->statistics(0).rings, 1u);
+  EXPECT_EQ(q()->statistics(0).depth, 0u);
+  EXPECT_EQ(q()->statistics().rings_retired, 0u);
+  ASSERT_EQ(q().restart(0), restart_status::stored);
+  q()->maintain();
+  EXPECT_EQ(q().blocks->statistics().live_blocks, before);
+}
+
+TEST_F(RingGrow, MaintainDoesNoMoreThanItIsAllowed) {
+  for (std::uint32_t queue : {0u, 1u, 2u})
+    fill(1, 20, queue);
+  for (std::uint32_t queue : {0u, 1u, 2u})
+    ASSERT_EQ(q().restart(queue), restart_status::stored);
+  const std::uint64_t retired = q()->statistics().rings_retired;
+  ASSERT_GE(retired, 6u);
+  EXPECT_EQ(q()->maintain(1), 1u);
+  EXPECT_EQ(q()->statistics().rings_retired, retired - 1);
+  EXPECT_EQ(q()->maintain(2), 2u);
+  EXPECT_EQ(q()->statistics().rings_retired, retired - 3);
+  EXPECT_EQ(q()->maintain(0), 0u);
+  EXPECT_EQ(q()->statistics().rings_retired, retired - 3);
+  q()->maintain();
+  EXPECT_EQ(q()->statistics().rings_retired, 0u);
+}
+
 TEST_F(RingGrow, ABusyQueueKeepsItsRing) {
   fill(1, 30);
   consume(22);
@@ -250,8 +337,11 @@ TEST_F(RingGrow, MemoryThatIsOutIsAFullQueueAndNoMore) {
   fill(1, 7, 0);
   fill(1, 7, 1);
   EXPECT_EQ(q().put(0, 8), 0u);
-  EXPECT_EQ(q()->grow_now(0), prepare_status::refused);
+  EXPECT_EQ(q()->grow_now(0), prepare_status::no_room) << "it is not at its limit";
   EXPECT_GE(q()->statistics().refused_ring, 1u);
+  EXPECT_EQ(q()->prepare_now(2), prepare_status::ready);
+  EXPECT_EQ(q()->prepare_now(3), prepare_status::refused);
+  EXPECT_EQ(q()->grow_now(3), prepare_status::no_room) << "not even its first";
   EXPECT_EQ(q().values(0), from_to(1, 7));
   EXPECT_EQ(q()->ack_through(0, 3), 3u);
   EXPECT_EQ(q().release(0), 3u);

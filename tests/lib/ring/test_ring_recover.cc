@@ -123,7 +123,8 @@ TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   EXPECT_EQ(is(old, 14), slot_case::deliverable);
   EXPECT_EQ(is(old, 15), slot_case::ahead) << "past the ring that follows";
   EXPECT_EQ(is(next, 15), slot_case::deliverable);
-  EXPECT_EQ(is(next, 22), slot_case::deliverable);
+  EXPECT_EQ(is(next, 21), slot_case::deliverable);
+  EXPECT_EQ(is(next, 22), slot_case::overfull);
   EXPECT_EQ(is(next, 23), slot_case::ahead);
 }
 
@@ -168,6 +169,21 @@ TEST_F(RingDamage, ADamagedHeadTakesOneQueueOutOfService) {
 TEST_F(RingDamage, ADamagedCommitWordTakesOneQueueOutOfService) {
   opened->record(0).commit |= std::uint64_t{200} << 40;
   expect_only_broken(0, "commit word");
+}
+TEST_F(RingDamage, ACommitWordWithoutItsIncarnationHealsToo) {
+  opened->record(0).commit = ~0ull;
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_queues, 1u);
+  ASSERT_EQ(q->restart(0, 4), restart_status::stored);
+  q->flush_restart(0);
+  m->drain();
+  q->restarted(0);
+  EXPECT_EQ(q->incarnation(0), 5u);
+  EXPECT_FALSE(q->statistics(0).damaged);
+  EXPECT_EQ(q->restart(0, 4), restart_status::changed) << "it is whole, and another";
+  ASSERT_TRUE(q.publish(60, {0}));
+  EXPECT_THAT(reopen().ids(0), ElementsAre(60));
+  EXPECT_THAT(opened->found.notes, IsEmpty());
 }
 TEST_F(RingDamage, ARingOutsideTheStoreTakesOneQueueOutOfService) {
   opened->record(2).rings[0].chain += 100000;
@@ -224,9 +240,14 @@ TEST_F(RingDamage, MoreEntriesThanARingHoldsAreDamage) {
   layout.values = true; // the slots of queue 0 alone count then
   for (std::uint64_t t = 1; t <= 8; ++t)
     opened->slots(0)[t - 1].tag = slot_tag{t, slot_state::queued}.pack();
+  EXPECT_EQ(opened->queues->check().damaged_slots, 1u);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_slots, 1u);
+  ASSERT_EQ(q.found.notes.size(), 1u);
+  EXPECT_THAT(q.found.notes[0],
+              HasSubstr("the slot of ticket 8 has a ticket that the ring had no"));
   EXPECT_EQ(q.lease(0).size(), 7u);
+  EXPECT_THAT(reopen().found.notes, IsEmpty());
 }
 
 TEST_F(RingDamage, AQueueOfAnotherIncarnationIsEmptiedAndItsMessagesFreed) {
