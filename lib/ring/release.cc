@@ -28,11 +28,13 @@ void pass_over(ring_state& r) noexcept {
                             cursor + 1))) // [R2] as in lease()
         break;
     if (cursor == from) return;
-    if (r.mode == queue_mode::mpsc) {
+    hook_point("ring.release.passing");
+    if (r.mode == queue_mode::mpsc || seeded_bug("ring.pass_race")) {
       r.cursor.store(cursor, std::memory_order_release); // [C1] one consumer
       return;
     }
-    // [C1] acq_rel: where it has moved, another consumer has leased from there.
+    // [C1] acq_rel: where it has moved, another consumer has leased from there. Without it the
+    //      cursor goes back, and those entries are leased twice.
   } while (!r.cursor.compare_exchange_weak(from, cursor, std::memory_order_acq_rel,
                                            std::memory_order_acquire)); // [C1] pairs with [C2]
 }

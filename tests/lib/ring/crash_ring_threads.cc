@@ -130,6 +130,37 @@ TEST(RingThreads, TwoReleasersFreeWhatIsAckedOnce) {
   test::expect_found("ring.two_releasers", !holds("ring.two_releasers", run));
 }
 
+TEST(RingThreads, AReleaserPassesVoidsWhileOthersLease) {
+  auto run = [](schedule& s) {
+    value_world w(queue_mode::mpmc);
+    auto put_void = [&] {
+      const std::uint64_t values[2] = {};
+      placement p;
+      if (w.q->enqueue_bulk(0, values, p) == 2) w.q->void_placed(p);
+    };
+    put_void();
+    w.put(1, 3);
+    put_void();
+    std::vector<std::uint64_t> got;
+    interleave(s, {[&] {
+                     for (int round = 0; round < 3; ++round)
+                       for (const leased& e : w.q.lease(0, 2)) {
+                         got.push_back(e.ref.word);
+                         static_cast<void>(w.q->ack(0, e));
+                       }
+                   },
+                   [&] {
+                     w.q.release(0);
+                     w.q.release(0);
+                   },
+                   [&] { w.q.release(0); }});
+    w.q.release(0);
+    return got == std::vector<std::uint64_t>{1, 2, 3} && w.q->free_count(0) == 7;
+  };
+  EXPECT_TRUE(holds(nullptr, run));
+  test::expect_found("ring.pass_race", !holds("ring.pass_race", run));
+}
+
 TEST(RingThreads, AFullRingsProducerTakesNothingBackFromAnother) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
