@@ -138,9 +138,10 @@ superblock_verdict choose(const std::array<superblock, 2>& s, std::uint64_t medi
                       "; superblock " + letter[v.place] + " is used");
     break;
   case superblock_case::none:
-    v.refused =
-        error{errc::corrupt, name + "it is not a region, or its creation did not finish; if "
-                                    "nothing else is in it, delete it and create it again"};
+    v.refused = error{errc::corrupt,
+                      name + "it is not a region, or its creation did not finish; if "
+                             "nothing else is in it, delete it and create it again; a device, with "
+                             "'chainring-region create'"};
     return v;
   case superblock_case::lost: {
     const unsigned lost = state[0] == superblock_state::damaged ? 0 : 1;

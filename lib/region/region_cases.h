@@ -13,16 +13,18 @@
 ///
 /// and the two together are one case:
 ///
-/// | A, B (either order)   | case          | verdict |
-/// |-----------------------|---------------|-------------------------------------------------------|
-/// | valid, valid          | both          | the higher sequence; two uuids: refused | | valid,
-/// unwritten      | cut_off       | the valid one. Its partner was being written when the | | | |
-/// power went; where its second line differs, no crash   | |                       | | can have
-/// left that, and it is noted as damaged        | | valid, other          | survivor      | the
-/// valid one, with a note                            | | unwritten, unwritten  | none          |
-/// not a region: its creation did not finish             | | no valid, one damaged | lost | refused
-/// as damaged, or as of an unknown version       | | no valid, no damaged  | foreign       | not a
-/// region                                          |
+// clang-format off
+/// | A, B (either order)   | case     | verdict                                                |
+/// |-----------------------|----------|--------------------------------------------------------|
+/// | valid, valid          | both     | the higher sequence counts; two uuids: refused         |
+/// | valid, unwritten      | cut_off  | the valid one counts. Its partner was being written    |
+/// |                       |          | when the power went; where its second line differs, no |
+/// |                       |          | crash can have left that: it is noted as damaged       |
+/// | valid, other          | survivor | the valid one counts, with a note                      |
+/// | unwritten, unwritten  | none     | refused: not a region, its creation did not finish     |
+/// | no valid, one damaged | lost     | refused as damaged, or as of an unknown version        |
+/// | no valid, no damaged  | foreign  | refused: not a region                                  |
+// clang-format on
 #pragma once
 #include <array>
 #include <optional>

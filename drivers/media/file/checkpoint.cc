@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// clang-format off
 //
 // Crash windows
 //   [K1 < K2]  the image is synced before the header's tail moves past what it was written from.
 //   [K2 < K3]  both header copies are synced before the journal space is released: until then
-//   either
-//              copy still finds every record it needs.
+//              either copy still finds every record it needs.
+// clang-format on
 // A crash before K2 replays the same records over an image that holds some of them: each line's
 // newest durable copy wins either way.
 #include "checkpoint.h"

@@ -11,8 +11,8 @@
 //   J11         the words of a line, read last to first and then compared
 //   J12         a look at the lock: only a hint, the exchange [J2] decides
 //   J13         positions set while no other thread has seen the journal
-//   J15 -> J16  the file has grown before its length is expected of it
 //   J14         `appended` read by whoever holds the lock, under which alone it changes
+//   J15 -> J16  the file has grown before its length is expected of it
 //
 // Crash windows
 //   [D1 < D2]   the records are written and synced before `durable` says so: a mark is never true

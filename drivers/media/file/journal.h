@@ -2,14 +2,15 @@
 /// The redo journal of class `file`: one record a drain (format: file_format.h).
 ///
 /// Three positions move forward only: tail <= durable <= appended <= tail + size.
+// clang-format off
 /// - append(), any thread: under one short lock takes a position, copies the lines into the DRAM
 ///   mirror and moves `appended`. One lock for all three, because a record must not hold a word
 ///   whose precondition drained at a later position.
 /// - commit_step(), one thread: chains the checksums of the finished prefix, writes it, syncs,
-/// moves
-///   `durable`. Checksums are chained here and not under the lock: they depend on the order alone,
-///   and this halves the time the lock is held.
+///   moves `durable`. Checksums are chained here and not under the lock: they depend on the order
+///   alone, and this halves the time the lock is held.
 /// - release(), one thread (the checkpoint): moves `tail` once the header on disk says so.
+// clang-format on
 ///
 /// The mirror holds the same bytes at the same places as the file, so that committing is a write of
 /// what is there and a checkpoint reads durable copies and never the working copy.
