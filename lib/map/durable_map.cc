@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The durable map's changes. Lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
 //
+// clang-format off
 // Edges (those of the index entry, of growth and of claims: seq_table.h, seq_index.h)
 //   [M1] a cell's words stored behind a release fence -> [M4] a lookup's relaxed loads, and the
 //        acquire fence before it follows a chain or looks at its index entry again: the entry moved
 //        on before the cell was given to its next use (half, or cell), so a lookup that saw any new
 //        word sees the entry's new version, and starts again.
-//   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and by the next
-//   writer. [M5] lock of the free cells or the graveyard taken (acquire) <- [M6] released
-//   (release). [M7] count of entries: statistics. [M9] count of keys there may be: says when to
-//   grow, and orders nothing.
+//   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and the next writer.
+//   [M5] lock of the free cells or the graveyard taken (acquire) <- [M6] released (release).
+//   [M7] count of entries: statistics.
+//   [M9] count of keys there may be: says when to grow, and orders nothing.
+// clang-format on
 //
 // Crash windows
 //   [P1 < P2] chains of long keys and values drained before the word that names them is stored.

@@ -68,22 +68,13 @@ class key_claims {
   /// Takes the stripe for `owner` (not nobody), or returns who has it.
   std::uint32_t try_take(std::uint32_t stripe, std::uint32_t owner) noexcept {
     std::uint32_t found = nobody;
-    if (words_[stripe].compare_exchange_strong(found, owner,
-                                               std::memory_order_acquire,  // [C1] pairs with [C2]
-                                               std::memory_order_relaxed)) // [C1] nothing taken
-      return owner;
-    return found;
+    return takes(stripe, owner, found) ? owner : found;
   }
+  /// Waits for it, whoever has it: owners may share an id.
   void take(std::uint32_t stripe, std::uint32_t owner) noexcept {
     short_wait wait;
-    for (;;) {
-      std::uint32_t found = nobody;
-      if (words_[stripe].compare_exchange_strong(found, owner,
-                                                 std::memory_order_acquire,  // [C1] pairs with [C2]
-                                                 std::memory_order_relaxed)) // [C1] nothing taken
-        return;
+    for (std::uint32_t found = nobody; !takes(stripe, owner, found); found = nobody)
       wait.round();
-    }
   }
   void give_back(std::uint32_t stripe) noexcept {
     words_[stripe].store(nobody, std::memory_order_release); // [C2] pairs with [C1]
@@ -94,6 +85,13 @@ class key_claims {
   [[nodiscard]] std::uint32_t stripes() const noexcept { return mask_ + 1; }
 
  private:
+  /// `found` is nobody before, and afterwards who has it where it was not free.
+  bool takes(std::uint32_t stripe, std::uint32_t owner, std::uint32_t& found) noexcept {
+    return words_[stripe].compare_exchange_strong(found, owner,
+                                                  std::memory_order_acquire, // [C1] pairs with [C2]
+                                                  std::memory_order_relaxed); // [C1] nothing taken
+  }
+
   std::uint32_t mask_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> words_;
 };
