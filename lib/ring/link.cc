@@ -193,8 +193,7 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
       media_.store(&to.ref, old.slots[old.index_of(t)].ref); // [P14]
       media_.store(&to.tag, old.slots[old.index_of(t)].tag); // [P14]
     }
-    media_.flush(r.slots, r.size() * sizeof(ring_slot)); // [P6]
-    media_.drain();                                      // [P6]
+    persist_range(media_, r.slots, r.size() * sizeof(ring_slot)); // [P6]
     link(queue, r, head);
     std::uint64_t word = records_[queue].commit;
     queue_commit c = queue_commit::unpack(word);

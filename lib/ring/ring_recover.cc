@@ -122,11 +122,13 @@ queue_recovery queue_table::check() const {
 // [P12] before [P13]: what is void or unlinked is so durably before anything is allocated.
 //      Without it the slot's message is published by somebody else in the same generation.
 void queue_table::persist_change(const void* from, std::size_t n) noexcept {
+  const std::uint64_t most = media_.drain_bytes_max() / 2;
+  if (state_->changed + cacheline_size > most) {
+    media_.drain(); // [P12, in pieces] before [P13]
+    state_->changed = 0;
+  }
   media_.flush(from, n); // [P12] before [P13]
   state_->changed += cacheline_size;
-  if (state_->changed < media_.drain_bytes_max() / 2) return;
-  media_.drain(); // [P12] before [P13], in pieces
-  state_->changed = 0;
 }
 
 // Slot by slot: served, over, or made void.
@@ -275,6 +277,8 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
     if (is == record_case::one_ring || is == record_case::several_rings) rings += f.commit().count;
   }
   if (auto made = make_pool(rings); !made) return made.error();
+  // Begun full: what others flushed before this, and left to the caller's drain, is not known here.
+  state_->changed = media_.drain_bytes_max() / 2;
   queue_recovery found;
   try {
     for (std::uint32_t queue = 0; queue < count_; ++queue)

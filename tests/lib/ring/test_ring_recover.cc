@@ -311,6 +311,60 @@ TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
   }
 }
 
+/// Memory a drain of which covers little, as of class `file` with a small journal; notes the most
+/// that one was asked to cover.
+class small_drains final : public media {
+ public:
+  explicit small_drains(std::uint64_t size)
+      : memory_(memory_media(size, durability_class::process)) {
+    base_ = memory_->base();
+    size_ = size;
+    path_ = "(small drains)";
+    class_ = durability_class::file;
+    kind_ = kind::driver;
+  }
+  const char* driver_name() const noexcept override { return "test"; }
+  std::uint64_t drain_bytes_max() const noexcept override { return 512; }
+  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
+  result<void> close() override { return {}; }
+  void driver_flush(const void* from, std::size_t n) noexcept override {
+    pending_ += seam_counter::lines_of(from, n) * cacheline_size;
+    most = std::max(most, pending_);
+  }
+  void driver_drain() noexcept override { pending_ = 0; }
+
+  std::uint64_t most = 0;
+
+ private:
+  std::unique_ptr<media> memory_;
+  std::uint64_t pending_ = 0;
+};
+
+TEST(RingDrains, RecoveryVoidsMoreSlotsThanOneDrainCovers) {
+  queue_layout l;
+  l.options.slots = 64;
+  l.options.stock = 1;
+  small_drains memory(l.size());
+  {
+    queues_on_media q(memory, l);
+    ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+    for (std::uint64_t id = 1; id <= 60; ++id) {
+      message m;
+      ASSERT_TRUE(q.stage(id, m));
+      q.messages->add_references(m.ref.index, 1);
+      const slot_ref ref(m.ref, 1);
+      placement p;
+      ASSERT_EQ(q->place(0, {&ref, 1}, p), place_status::placed);
+    }
+    memory.drain();
+  }
+  memory.most = 0;
+  queues_on_media q(memory, l);
+  EXPECT_EQ(q.found.voided, 60u);
+  EXPECT_LE(memory.most, memory.drain_bytes_max());
+  EXPECT_EQ(q.release(0), 60u);
+}
+
 // --- how often a burst flushes and drains -------------------------------------------------------
 
 TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
