@@ -102,8 +102,8 @@ bool broker_worker::impl::take_inbox() noexcept {
   return any;
 }
 
-// Its queue is full, or about to get a larger ring from another worker. `full` or `closed`: the
-// policy applies, or the publisher comes again.
+// Its queue is full, or about to get a larger ring from another worker. `full`: the policy applies.
+// `no_ring` or `closed`: the publisher comes again.
 place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
                                                   placement& out) noexcept {
   constexpr int rounds_max = 64; // a restart may wait for this worker's own places: no longer
@@ -113,12 +113,13 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t
   idle_policy wait;
   for (int round = 0; round < rounds_max; ++round) {
     prepare_status s = queues.grow(q, n);
-    if (s == prepare_status::refused) return place_status::full;
     if (s == prepare_status::unprepared) { // there was no leisure for it
       count.drains += 2;
       s = queues.grow_now(q, n);
-      if (s == prepare_status::refused) return place_status::full;
     }
+    if (s == prepare_status::refused) return place_status::full;
+    // Below its limit, and the region is what is full: no policy of the queue's.
+    if (s == prepare_status::no_room) return place_status::no_ring;
     if (s == prepare_status::linking) {
       queues.flush_link(q); // [B5] the link, before anything is placed behind it
       drain();              // [B5]
@@ -129,7 +130,7 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t
     placed = queues.place(q, incarnation, refs, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
-  return placed;
+  return placed == place_status::full ? place_status::closed : placed; // somebody was in the way
 }
 
 // Places every target in its queue, those of one queue together. What a queue refuses is refused in

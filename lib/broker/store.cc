@@ -122,10 +122,12 @@ result<void> store::attach(const broker_config& config) {
   qo.overflow = config.overflow == overflow_policy::reject        ? queue_overflow::reject
                 : config.overflow == overflow_policy::drop_newest ? queue_overflow::drop_newest
                                                                   : queue_overflow::drop_oldest;
-  // Rings in stock are at most a sixteenth of the region: the rest is for messages.
+  // Rings in stock are at most a sixteenth of the region, the rest is for messages; and no more
+  // than there are queues.
   const std::uint64_t stock = std::uint64_t{g.block_count} * g.block_size / 16 /
                               (std::bit_ceil(qo.capacity + 1ull) * sizeof(ring_slot));
-  qo.stock = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(stock, 1, qo.stock));
+  qo.stock = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(stock, 1, std::min(qo.stock, sessions_max_)));
   auto queues =
       queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_, messages_.get(), qo);
   if (!queues) return queues.error();

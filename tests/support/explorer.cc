@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <malloc.h>
 #include <unistd.h>
 #include <unordered_set>
 
@@ -501,6 +502,11 @@ std::string explorer_report::line() const {
 
 explorer_report explore(const scenario& s, const explorer_options& options,
                         const std::string& replay) {
+  // Each state opens everything anew: the heap keeps what was freed, rather than ask for it again.
+  static const bool kept = mallopt(M_TRIM_THRESHOLD, 1 << 30) != 0 &&
+                           mallopt(M_MMAP_THRESHOLD, 1 << 30) != 0 &&
+                           mallopt(M_TOP_PAD, 16 << 20) != 0;
+  static_cast<void>(kept);
   const char* environment = std::getenv("CHAINRING_REPLAY");
   const std::string text = !replay.empty() ? replay : environment != nullptr ? environment : "";
   std::optional<crash_case> wanted;

@@ -98,6 +98,54 @@ TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveral) {
   EXPECT_LE(seen.most, bytes_max / cacheline_size);
 }
 
+// One of its subscribers has no room for a ring, ever: each publish is refused, and leaves a void
+// place in the queues of the others.
+TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
+  broker_config config = small_config();
+  config.queue_slots = 255; // 4 KiB a ring
+  auto b = make(256 << 10, config);
+  b->connect(alice, "alice", true);
+  const std::string filler(1000, 'x');
+  b->connect(carol, "carol", false);
+  b->subscribe(carol, "filler", sn::qos_level::one);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  const auto id = b->register_name(alice, "t"), fill = b->register_name(alice, "filler");
+  EXPECT_EQ(b->publish(alice, id, "first", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(bob), "first");
+  // Every block but a few is taken, so that no more ring can be had.
+  std::uint16_t n = 2;
+  while (b->publish(alice, fill, filler, n++) == sn::return_code::accepted) {
+  }
+  EXPECT_EQ(b->take(carol), filler);
+  std::vector<client_address> late;
+  sn::return_code code = sn::return_code::accepted;
+  for (client_address c = 200; c < 240; ++c) {
+    b->connect(c, "late" + std::to_string(c), false);
+    b->subscribe(c, "t", sn::qos_level::one);
+    late.push_back(c);
+    code = b->publish(alice, id, "", n++);
+    late.push_back(bob);
+    for (const client_address of : late) // what is unacknowledged holds up what is behind it
+      while (b->take(of) != "(nothing)") {
+      }
+    late.pop_back();
+    if (code != sn::return_code::accepted) break;
+  }
+  ASSERT_EQ(code, sn::return_code::congestion) << "there was a ring for everybody";
+  for (int i = 0; i < 2000; ++i)
+    EXPECT_EQ(b->publish(alice, id, "", n++), sn::return_code::congestion);
+  for (const client_address c : late)
+    b->send(c, sn::unsubscribe{.msg_id = 1, .topic = "t"});
+  b->settle();
+  idle_policy wait;
+  while (b->publish(alice, id, "", n++) != sn::return_code::accepted) {
+    b->round();
+    wait.idle();
+  }
+  EXPECT_EQ(b->take(bob), "");
+}
+
 TEST(BrokerLimits, ARegisterThatIsLostIsSentAgainThoughItsMessageWasDropped) {
   broker_config config = small_config();
   config.overflow = overflow_policy::drop_oldest;
