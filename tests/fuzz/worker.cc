@@ -17,11 +17,8 @@ using chainring::test::line_bytes;
 namespace {
 
 broker_config config_for(unsigned workers) {
-  broker_config c = small_config(workers);
-  c.queue_slots = 7;
-  c.topics_max = 16;
-  c.registrations_max = 32;
-  c.volatile_messages_max = 16;
+  broker_config c = tiny_config(workers);
+  if (workers > 1) c.queue_slots_first = 2; // queues that grow
   c.datagram_size_max = 400;
   c.retry_ms = c.retry_ms_max = 10'000'000;
   c.predefined = {{1, "predefined/one"}, {7, "p"}};
