@@ -61,8 +61,7 @@ void recovery_context::advance(std::uint64_t items) {
 
 void recovery_context::flush(const void* from, std::size_t n) noexcept {
   media& m = region_.on();
-  // Half: a part may flush something of its own besides.
-  const std::uint64_t most = m.drain_bytes_max() / 2 / cacheline_size * cacheline_size;
+  const std::uint64_t most = covered_bytes();
   auto at = reinterpret_cast<std::uintptr_t>(from) / cacheline_size * cacheline_size;
   const auto end = reinterpret_cast<std::uintptr_t>(from) + n;
   while (at < end) {

@@ -102,8 +102,13 @@ class recovery_context {
   friend class recovery;
   recovery_context(region& on, recovery_report& report, const recovery_listener& listener,
                    bool checking)
-      : region_(on), report_(report), listener_(listener), checking_(checking) {}
+      : region_(on), report_(report), listener_(listener), checking_(checking),
+        undrained_bytes_(covered_bytes()) {} // parts may have flushed something without it
   void say() const;
+  /// What one drain is to cover at most: half, as a part may flush something of its own besides.
+  [[nodiscard]] std::uint64_t covered_bytes() const noexcept {
+    return region_.on().drain_bytes_max() / 2 / cacheline_size * cacheline_size;
+  }
 
   region& region_;
   recovery_report& report_;
@@ -112,7 +117,7 @@ class recovery_context {
   bool checking_;
   const std::string* part_ = nullptr;
   std::uint64_t done_ = 0, total_ = 0, said_ = 0;
-  std::uint64_t undrained_bytes_ = 0;
+  std::uint64_t undrained_bytes_;
 };
 
 /// One component's share. Any function may be empty.

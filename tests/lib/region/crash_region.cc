@@ -423,6 +423,7 @@ INSTANTIATE_TEST_SUITE_P(
                     seeded_case{"region.areas_not_cleared", [] { return creating(true); }},
                     seeded_case{"region.open_not_read", adding_roots},
                     seeded_case{"region.superblock_in_place", growing},
+                    seeded_case{"region.magic_stays", growing},
                     seeded_case{"region.root_commit_first", adding_roots},
                     seeded_case{"region.root_not_drained", adding_roots},
                     seeded_case{"region.superblock_before_growth", growing},
