@@ -182,7 +182,7 @@ void store::void_sessions(recovery_context& c, open_summary& summary) {
     std::uint32_t next = w.incarnation + 1;
     if (next == queue.incarnation) ++next; // only where the incarnation itself is damaged
     media_.store_release(&r.state, session_word0{session_state::free, 0, next}.pack()); // [S5]
-    c.flush(&r.state, sizeof r.state);                                                  // [S5]
+    c.flush_repair(&r.state, sizeof r.state);                                           // [S5]
     ++summary.voided;
   }
 }

@@ -59,7 +59,7 @@ void recovery_context::advance(std::uint64_t items) {
   say();
 }
 
-void recovery_context::flush(const void* from, std::size_t n) noexcept {
+void recovery_context::flush_repair(const void* from, std::size_t n) noexcept {
   media& m = region_.on();
   const std::uint64_t most = covered_bytes();
   auto at = reinterpret_cast<std::uintptr_t>(from) / cacheline_size * cacheline_size;

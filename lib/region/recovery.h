@@ -33,7 +33,7 @@
 ///              if (!well_formed(n)) c.report({"session " + std::to_string(n), "it is torn"});
 ///          },
 ///          .persist_as_read = [&](auto& c) { c.on().on().flush_read(table, bytes); },
-///          .repair = [&](auto& c) { ...store...; c.flush(record, 64); }});
+///          .repair = [&](auto& c) { ...store...; c.flush_repair(record, 64); }});
 /// auto report = all.run(*r, [](const chainring::recovery_progress& p) { ... });
 /// ```
 #pragma once
@@ -96,7 +96,7 @@ class recovery_context {
   void advance(std::uint64_t items = 1);
   /// In `repair`: media::flush(), drained by the driver; before that where one drain of the medium
   /// could not cover all that recovery repairs.
-  void flush(const void* from, std::size_t n) noexcept;
+  void flush_repair(const void* from, std::size_t n) noexcept;
 
  private:
   friend class recovery;

@@ -269,7 +269,7 @@ struct tables {
                    for (std::uint64_t i = 0; i < n; ++i) {
                      if (slot(i)[0] == 0 || counts(i)) continue;
                      c.on().on().store_release(slot(i), 0); // [T5]
-                     c.flush(slot(i), 64);                  // [T5]
+                     c.flush_repair(slot(i), 64);                  // [T5]
                    }
                  },
              .rebuild =

@@ -117,11 +117,20 @@ std::uint32_t take(queues_on_media& q, call_recorder& r, std::span<leased> out, 
          r.at(at).returned});
   queue_operation& fresh = r.at(at).what;
   if (i < n) fresh.ticket = out[i].ticket();
-  for (std::uint32_t k = i; k < n; ++k)
-    fresh.values.push_back(out[k].ref.word);
+  const std::uint32_t first = i;
+  for (; i < n && out[i].ticket() == fresh.ticket + (i - first); ++i)
+    fresh.values.push_back(out[i].ref.word);
+  // Shared, over a seam: a lease from each ring, and others may come in between.
+  for (; i < n; ++i)
+    r.add({{.kind = queue_call::lease,
+            .ticket = out[i].ticket(),
+            .count = 1,
+            .values = {out[i].ref.word}},
+           r.at(at).invoked,
+           r.at(at).returned});
   // "Nothing" is said of one moment where there is one consumer, and of the newer ones only where
   // there was room for them.
-  if (i == n && (shared || i != 0)) r.cancel(at);
+  if (first == n && (shared || first != 0)) r.cancel(at);
   return n;
 }
 
