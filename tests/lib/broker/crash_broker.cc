@@ -448,17 +448,14 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   quick.states_max = 64;
   quick.second_lives = 1;
   quick.second_states_max = 8;
-  which.stay = {
-    {"[S3, the queues' rule]",
-     "the session's new incarnation is durable by then, so nothing of the old queue is "
-     "reachable whatever its record says, and nobody places in the new one before a "
-     "subscription that the same worker drains; the queues ask for it all the same"}
-  }
-};
-const auto r = mutate({publish_and_consume(), clean_start(), subscriptions()}, quick, which);
-std::printf("%s", r.text().c_str());
-EXPECT_TRUE(r.baseline.empty()) << r.baseline;
-EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  which.stay = {{"[S3, the queues' rule]",
+                 "the session's new incarnation is durable by then, so nothing of the old queue is "
+                 "reachable whatever its record says, and nobody places in the new one before a "
+                 "subscription that the same worker drains; the queues ask for it all the same"}};
+  const auto r = mutate({publish_and_consume(), clean_start(), subscriptions()}, quick, which);
+  std::printf("%s", r.text().c_str());
+  EXPECT_TRUE(r.baseline.empty()) << r.baseline;
+  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
 }
 
 } // namespace
