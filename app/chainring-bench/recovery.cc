@@ -58,7 +58,8 @@ result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
   return broker::open(std::move(*made), s.config());
 }
 
-/// Queues as publish bursts leave them. False: something is full.
+/// Queues as publish bursts leave them: a burst goes to as many queues as it has messages, so what
+/// lies together in a queue lies far apart in every table. False: something is full.
 bool fill(broker& b, const sizes& s) {
   store& state = b.state();
   media& on = state.on();
@@ -66,37 +67,38 @@ bool fill(broker& b, const sizes& s) {
   for (std::uint32_t q = 0; q < queues; ++q) {
     state.create_session(q, "client" + std::to_string(q), 0, 0);
     if (state.queues().prepare_now(q) != prepare_status::ready) return false;
-    for (std::uint64_t left = s.messages / queues; left != 0;) {
-      const auto n = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, burst));
-      message m[burst];
-      std::vector<slot_ref> refs;
-      for (std::uint32_t i = 0; i < n; ++i) {
-        message_fields f;
-        f.payload_size = payload_size;
-        f.topic_size = static_cast<std::uint16_t>(std::strlen(topic));
-        f.qos = 1;
-        if (!state.messages().reserve(f, m[i])) return false;
-        state.messages().copy_in(m[i], topic, f.topic_size);
-        state.messages().copy_in(m[i], payload, sizeof payload);
-        state.messages().stage(m[i]);
-        state.messages().flush_staged(m[i]);
-        state.messages().add_references(m[i].ref.index, 1);
-        refs.emplace_back(m[i].ref, 1 | delivery::check(q, slot_ref(m[i].ref, 0).word, 1));
-      }
-      placement p;
-      if (state.queues().place(q, refs, p) != place_status::placed) return false;
-      state.queues().flush_placed(p);
-      on.drain();
-      for (std::uint32_t i = 0; i < n; ++i) {
-        state.messages().publish(m[i]);
-        state.messages().flush_published(m[i]);
-      }
-      on.drain();
-      state.queues().ready(p);
-      for (std::uint32_t i = 0; i < n; ++i)
-        state.messages().drop_reference(m[i].ref.index);
-      left -= n;
+  }
+  std::uint32_t q = 0;
+  for (std::uint64_t left = s.messages; left != 0;) {
+    const auto n = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, burst));
+    message m[burst];
+    placement p[burst];
+    for (std::uint32_t i = 0; i < n; ++i, q = (q + 1) % queues) {
+      message_fields f;
+      f.payload_size = payload_size;
+      f.topic_size = static_cast<std::uint16_t>(std::strlen(topic));
+      f.qos = 1;
+      if (!state.messages().reserve(f, m[i])) return false;
+      state.messages().copy_in(m[i], topic, f.topic_size);
+      state.messages().copy_in(m[i], payload, sizeof payload);
+      state.messages().stage(m[i]);
+      state.messages().flush_staged(m[i]);
+      state.messages().add_references(m[i].ref.index, 1);
+      const slot_ref ref(m[i].ref, 1 | delivery::check(q, slot_ref(m[i].ref, 0).word, 1));
+      if (state.queues().place(q, {&ref, 1}, p[i]) != place_status::placed) return false;
+      state.queues().flush_placed(p[i]);
     }
+    on.drain();
+    for (std::uint32_t i = 0; i < n; ++i) {
+      state.messages().publish(m[i]);
+      state.messages().flush_published(m[i]);
+    }
+    on.drain();
+    for (std::uint32_t i = 0; i < n; ++i) {
+      state.queues().ready(p[i]);
+      state.messages().drop_reference(m[i].ref.index);
+    }
+    left -= n;
   }
   return true;
 }

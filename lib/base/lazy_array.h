@@ -10,7 +10,7 @@
 namespace chainring::detail {
 
 /// An array of objects for which zero bytes are a value, all zero at first. A large one takes
-/// memory only where it is touched. Their constructors and destructors are not run.
+/// memory only where it is touched, in huge pages where the kernel has them. Their constructors and destructors are not run.
 template <class T> class lazy_array {
  public:
   lazy_array() = default;
@@ -32,7 +32,11 @@ template <class T> class lazy_array {
     if (bytes_ >= mapped_min) {
       void* at = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (at != MAP_FAILED) data_ = static_cast<T*>(at);
+      if (at == MAP_FAILED) return false;
+      data_ = static_cast<T*>(at);
+      // A page fault is dearer than a line of what it brings, and so is a TLB miss: both count
+      // where a recovery walks all of it. Advice only: without huge pages it works as well.
+      if (bytes_ >= huge_min) (void)madvise(at, bytes_, MADV_HUGEPAGE);
     } else {
       data_ = static_cast<T*>(std::aligned_alloc(cacheline_size, bytes_));
       if (data_ != nullptr) std::memset(static_cast<void*>(data_), 0, bytes_);
@@ -45,6 +49,7 @@ template <class T> class lazy_array {
 
  private:
   static constexpr std::size_t mapped_min = 128 << 10;
+  static constexpr std::size_t huge_min = 8 << 20;
 
   T* data_ = nullptr;
   std::size_t bytes_ = 0;

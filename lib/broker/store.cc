@@ -39,6 +39,9 @@ constexpr const char* messages_area = "broker.messages";
 /// Of all areas. 2: session records and subscriptions with a checksum, 11 check bits in slots.
 constexpr std::uint32_t area_version = 2;
 
+/// Subscriptions the index has room for to begin with; it grows while it is used.
+constexpr std::uint64_t subscriptions_first = 4096;
+
 std::array<std::byte, subscription_value_size> subscription_value(std::span<const std::byte> key,
                                                                   std::uint8_t bits) noexcept {
   std::array<std::byte, subscription_value_size> value{std::byte{bits}};
@@ -132,7 +135,8 @@ result<void> store::attach(const broker_config& config) {
       queue_table::create(media_, roots[1].offset, sessions_max_, *blocks_, messages_.get(), qo);
   if (!queues) return queues.error();
   queues_ = std::move(queues).value();
-  auto map = durable_map::create(media_, roots[2].offset, subscriptions_max_, *blocks_);
+  auto map = durable_map::create(media_, roots[2].offset, subscriptions_max_, *blocks_,
+                                 std::min(subscriptions_max_, subscriptions_first));
   if (!map) return map.error();
   subscriptions_ = std::move(map).value();
   return {};

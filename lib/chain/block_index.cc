@@ -196,7 +196,8 @@ result<void> block_index::check(std::uint64_t block_count) const {
   return {};
 }
 
-void block_index::begin_marking(std::uint64_t block_count) noexcept {
+void block_index::begin_marking(std::uint64_t block_count, bool several_threads) noexcept {
+  markers_ = several_threads;
   while (!by_length_.empty())
     remove(*by_length_.begin());
   free_blocks_ = 0;
@@ -204,6 +205,16 @@ void block_index::begin_marking(std::uint64_t block_count) noexcept {
 }
 
 bool block_index::mark(std::uint32_t first, std::uint32_t blocks) noexcept {
+  if (!markers_) { // nobody else is at work: no locked instructions
+    if (!for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
+          return (bits_[word] & mask) == 0;
+        }))
+      return false;
+    return for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
+      bits_[word] |= mask;
+      return true;
+    });
+  }
   std::uint64_t done = first;
   const bool free_before =
       for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/chain: the free runs of a block store, in DRAM. Not thread-safe, but for mark().
+/// Inside lib/chain: the free runs of a block store, in DRAM. Not thread-safe, but for mark() where
+/// announced.
 ///
 /// Runs are ordered by (length, address) in a tree, which gives best fit at the lowest address, and
 /// by address through boundary tags: tag[b] is the length of the free run that begins or ends at
@@ -40,9 +41,10 @@ class block_index {
   [[nodiscard]] result<void> check(std::uint64_t block_count) const;
 
   /// Recovery: bits mean live from here to finish_marking().
-  void begin_marking(std::uint64_t block_count) noexcept;
-  /// False: a block was marked before, and nothing changed. Thread-safe.
+  void begin_marking(std::uint64_t block_count, bool several_threads) noexcept;
+  /// False: a block was marked before, and nothing changed. Thread-safe where that was announced.
   [[nodiscard]] bool mark(std::uint32_t first, std::uint32_t blocks) noexcept;
+  void prefetch(std::uint32_t block) const noexcept { __builtin_prefetch(&bits_[block / 64], 1); }
   void unmark(std::uint32_t first, std::uint32_t blocks) noexcept;
   void finish_marking(std::uint64_t block_count) noexcept;
 
@@ -75,6 +77,7 @@ class block_index {
   lazy_array<std::uint64_t> bits_;
   std::uint64_t blocks_max_ = 0;
   std::uint64_t free_blocks_ = 0;
+  bool markers_ = false; ///< several threads mark
   std::uint64_t runs_ = 0;
   std::array<std::uint64_t, 32> runs_by_length_{};
 };

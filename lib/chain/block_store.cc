@@ -326,12 +326,12 @@ bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
   return true;
 }
 
-void block_store::begin_recovery() noexcept {
+void block_store::begin_recovery(bool several) noexcept {
   const std::lock_guard guard(state_->lock);
   for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
     for (auto& count : state_->caches[slot].count)
       if (get(count) != 0) set(count, 0);
-  state_->index.begin_marking(block_count());
+  state_->index.begin_marking(block_count(), several);
   state_->recovering = true;
 }
 
@@ -342,8 +342,17 @@ result<void> block_store::mark_live(const chain& c) {
                                     std::to_string(c.first) + ": " + what};
   };
   if (!valid(c)) return bad("outside the block store");
-  if (!state_->index.mark(c.first, c.blocks)) return bad("overlaps another that is live");
+  if (!try_mark_live(c)) return bad("overlaps another that is live");
   return {};
+}
+
+bool block_store::try_mark_live(const chain& c) noexcept {
+  CHAINRING_ASSERT(state_->recovering);
+  return valid(c) && state_->index.mark(c.first, c.blocks);
+}
+
+void block_store::prefetch_live(std::uint32_t block) const noexcept {
+  if (block < block_count()) state_->index.prefetch(block);
 }
 
 void block_store::unmark_live(const chain& c) noexcept {

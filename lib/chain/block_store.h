@@ -142,13 +142,18 @@ class block_store {
   // --- recovery, growth and inspection; not the data path ---------------------------------------
 
   /// Forgets every allocation: until finish_recovery() nothing is free. No other call meanwhile but
-  /// mark_live() and the arithmetic.
-  void begin_recovery() noexcept;
-  /// The chain is live. Thread-safe. errc::corrupt, naming the chain: it is out of range or
-  /// overlaps one marked before; then nothing was marked.
+  /// mark_live() and the arithmetic. One thread recovers, or `several`: that costs locked
+  /// instructions.
+  void begin_recovery(bool several = false) noexcept;
+  /// The chain is live. Thread-safe where several threads were announced. errc::corrupt, naming the
+  /// chain: it is out of range or overlaps one marked before; then nothing was marked.
   [[nodiscard]] result<void> mark_live(const chain& c);
+  /// The same without the sentence.
+  [[nodiscard]] bool try_mark_live(const chain& c) noexcept;
+  /// For a mark_live() of a chain that begins there, some calls later.
+  void prefetch_live(std::uint32_t block) const noexcept;
   /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
-  /// Thread-safe.
+  /// Thread-safe as mark_live().
   void unmark_live(const chain& c) noexcept;
   /// Whatever was not marked is free.
   void finish_recovery() noexcept;

@@ -67,6 +67,12 @@ class index_pool {
       set(caches_[slot].count, 0);
     free_count_ = 0;
   }
+  /// Every number below `count`, the lowest to be taken first. As add().
+  void add_all(std::uint32_t count) noexcept {
+    for (std::uint32_t i = count; i > 0; --i)
+      free_[free_count_++] = i - 1;
+    restore_if_plenty();
+  }
   /// give() past the cache. Nobody else works.
   void add(std::uint32_t index) noexcept {
     free_[free_count_++] = index;

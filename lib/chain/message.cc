@@ -152,13 +152,11 @@ result<std::unique_ptr<message_table>> message_table::create(media& on, std::uin
     return refuse("cache_descriptors_max", options.cache_descriptors_max, "at most 256");
 
   auto s = std::make_unique<state>();
-  if (!s->references.make(count) || !s->chains.make(count) ||
-      !s->scratches.make(max_thread_slots) ||
+  if (!s->entries.make(count) || !s->scratches.make(max_thread_slots) ||
       !s->pool.reserve(count, options.cache_descriptors_max))
     return error{errc::no_space,
                  "message table of " + std::to_string(count) + " descriptors: no memory"};
-  for (std::uint32_t i = count; i > 0; --i)
-    s->pool.add(i - 1);
+  s->pool.add_all(count);
   return std::unique_ptr<message_table>(new message_table(
       on, reinterpret_cast<message_descriptor*>(on.base() + offset), count, blocks, std::move(s)));
 }
@@ -217,8 +215,8 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
                         seeded_bug("chain.same_generation") ? generation : generation + 1)};
   out.fields = fields;
   out.crc = 0;
-  state_->chains[index] = out.chains.pack();
-  state_->references[index].store(1, std::memory_order_relaxed); // [D2]
+  state_->entries[index].chains = out.chains.pack();
+  state_->entries[index].references.store(1, std::memory_order_relaxed); // [D2]
   return true;
 }
 
@@ -335,7 +333,7 @@ bool message_table::close_identifier(message_ref ref) noexcept {
 }
 
 void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcept {
-  auto& count = state_->references[index];
+  auto& count = state_->entries[index].references;
   // The only holder needs no locked instruction: nobody else can add or drop one.
   if (count.load(std::memory_order_acquire) == 1)  // [D1] pairs with [D1], the others' drops
     count.store(n + 1, std::memory_order_relaxed); // [D2]
@@ -345,7 +343,7 @@ void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcep
 
 // [P4 < P5] the caller has drained the removal of the place.
 bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
-  auto& count = state_->references[index];
+  auto& count = state_->entries[index].references;
   if (seeded_bug("chain.freed_at_one_left") && references(index) == n + 1) ++n;
   // Who holds every reference there is needs no locked instruction: nobody else can add one.
   if (count.load(std::memory_order_acquire) == n) { // [D1] pairs with [D1], the others' drops
@@ -361,7 +359,7 @@ bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcep
 }
 
 void message_table::give_back(std::uint32_t index) noexcept {
-  release_chains(message_word1::unpack(state_->chains[index]));
+  release_chains(message_word1::unpack(state_->entries[index].chains));
   state_->pool.give(index);
 }
 
@@ -380,7 +378,7 @@ void message_table::release_chains(message_word1 chains) noexcept {
 }
 
 std::uint32_t message_table::references(std::uint32_t index) const noexcept {
-  const std::uint32_t n = state_->references[index].load(std::memory_order_relaxed); // [D3]
+  const std::uint32_t n = state_->entries[index].references.load(std::memory_order_relaxed); // [D3]
   return n < state::damaged ? n : 0;
 }
 
@@ -390,56 +388,67 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
 
 // --- reading, every bound checked ----------------------------------------------------------------
 
+const char* message_table::invalid(const words& w) const noexcept {
+  if (static_cast<std::uint8_t>(w.check >> 48) > 2) return "its QoS is more than 2";
+  if ((static_cast<std::uint8_t>(w.check >> 56) & ~message_flags_known) != 0)
+    return "it has unknown flags";
+  if (w.reserved != 0) return "its reserved word is not zero";
+  const std::uint64_t blocks = blocks_.blocks_for(w.size());
+  if (blocks == 0) return w.extent.pack() != 0 ? "it is empty and names a chain" : nullptr;
+  if (!w.extent.list) {
+    const chain c{w.extent.first, w.extent.count};
+    if (!blocks_.valid(c)) return "its chain lies outside the block store";
+    return c.blocks != blocks ? "its chain and its sizes differ" : nullptr;
+  }
+  if (w.extent.count < 2 || w.extent.count > extents_max)
+    return "its extent list has no length there is";
+  const std::uint64_t list_bytes = std::uint64_t{w.extent.count} * sizeof(message_extent);
+  const chain list{w.extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes))};
+  if (!blocks_.valid(list)) return "its extent list lies outside the block store";
+  const auto* extents = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
+  std::uint64_t sum = 0;
+  for (std::uint32_t i = 0; i < w.extent.count; ++i) {
+    const chain c = unpack_extent(extents[i]);
+    if (!blocks_.valid(c)) return "an extent lies outside the block store";
+    sum += c.blocks;
+  }
+  return sum != blocks ? "its extents and its sizes differ" : nullptr;
+}
+
+message_table::words message_table::words_of(std::uint32_t index) const noexcept {
+  const message_descriptor& d = table_[index];
+  return {message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
+                                    .load(std::memory_order_acquire)), // [C5] pairs with [C1]
+          d.sizes, d.check, d.reserved};
+}
+
 const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {
+  const words w = words_of(index);
+  if (const char* reason = invalid(w); reason != nullptr) return reason;
   const message_descriptor& d = table_[index];
   message_fields& f = out.fields;
-  f.payload_size = static_cast<std::uint32_t>(d.sizes);
-  f.topic_size = static_cast<std::uint16_t>(d.sizes >> 32);
-  f.properties_size = static_cast<std::uint16_t>(d.sizes >> 48);
-  out.crc = static_cast<std::uint32_t>(d.check);
-  f.packet_id = static_cast<std::uint16_t>(d.check >> 32);
-  f.qos = static_cast<std::uint8_t>(d.check >> 48);
-  f.flags = static_cast<std::uint8_t>(d.check >> 56);
+  f.payload_size = static_cast<std::uint32_t>(w.sizes);
+  f.topic_size = static_cast<std::uint16_t>(w.sizes >> 32);
+  f.properties_size = static_cast<std::uint16_t>(w.sizes >> 48);
+  out.crc = static_cast<std::uint32_t>(w.check);
+  f.packet_id = static_cast<std::uint16_t>(w.check >> 32);
+  f.qos = static_cast<std::uint8_t>(w.check >> 48);
+  f.flags = static_cast<std::uint8_t>(w.check >> 56);
   f.expiry_ns = d.expiry_ns;
   f.published_ns = d.published_ns;
   f.publisher_session = static_cast<std::uint32_t>(d.publisher);
   f.publisher_incarnation = static_cast<std::uint32_t>(d.publisher >> 32);
-  if (f.qos > 2) return "its QoS is more than 2";
-  if ((f.flags & ~message_flags_known) != 0) return "it has unknown flags";
-  if (d.reserved != 0) return "its reserved word is not zero";
-
-  const auto word1 =
-      message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
-                                .load(std::memory_order_acquire)); // [C5] pairs with [C1]
-  const std::uint64_t size = f.size();
-  const std::uint64_t blocks = blocks_.blocks_for(size);
   message_cursor at;
   at.blocks_ = &blocks_;
-  at.remaining_ = size;
-  if (size == 0) {
-    if (word1.pack() != 0) return "it is empty and names a chain";
-  } else if (!word1.list) {
-    const chain c{word1.first, word1.count};
-    if (!blocks_.valid(c)) return "its chain lies outside the block store";
-    if (c.blocks != blocks) return "its chain and its sizes differ";
+  at.remaining_ = w.size();
+  if (w.extent.list) {
+    at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address({w.extent.first, 1}));
+    at.count_ = w.extent.count;
+    at.next_extent();
+  } else if (at.remaining_ != 0) {
+    const chain c{w.extent.first, w.extent.count};
     at.at_ = blocks_.address(c);
     at.in_extent_ = blocks_.size_of(c);
-  } else {
-    if (word1.count < 2 || word1.count > extents_max)
-      return "its extent list has no length there is";
-    const std::uint64_t list_bytes = std::uint64_t{word1.count} * sizeof(message_extent);
-    const chain list{word1.first, static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes))};
-    if (!blocks_.valid(list)) return "its extent list lies outside the block store";
-    at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
-    at.count_ = word1.count;
-    std::uint64_t sum = 0;
-    for (std::uint32_t i = 0; i < word1.count; ++i) {
-      const chain c = unpack_extent(at.list_[i]);
-      if (!blocks_.valid(c)) return "an extent lies outside the block store";
-      sum += c.blocks;
-    }
-    if (sum != blocks) return "its extents and its sizes differ";
-    at.next_extent();
   }
   out.all = at;
   out.topic = at.first(f.topic_size);
@@ -450,15 +459,23 @@ const char* message_table::examine(std::uint32_t index, message_view& out) const
   return nullptr;
 }
 
-message_status message_table::look(message_ref ref, bool held_counts,
-                                   message_view& out) const noexcept {
+message_status message_table::look_at_state(message_ref ref, bool held_counts,
+                                            message_word0& word) const noexcept {
   if (ref.index >= count_) return message_status::out_of_range; // [K1]
   const std::uint64_t found = load_state(table_[ref.index]);
   if (!message_word0::well_formed(found)) return message_status::damaged; // [K2]
-  const auto word = message_word0::unpack(found);
+  word = message_word0::unpack(found);
   if (word.generation != ref.generation) return message_status::stale_generation; // [K3]
   if (word.state != message_state::published && !(held_counts && word.state == message_state::held))
     return message_status::not_published; // [K4]
+  return message_status::ok;
+}
+
+message_status message_table::look(message_ref ref, bool held_counts,
+                                   message_view& out) const noexcept {
+  message_word0 word;
+  if (const message_status s = look_at_state(ref, held_counts, word); s != message_status::ok)
+    return s;
   out.ref = ref;
   out.fields.identifier_open = word.identifier_open;
   // [K6], or the fields' and extents' part of [K5]

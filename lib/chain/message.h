@@ -246,15 +246,17 @@ class message_table {
   // --- recovery and inspection; not the data path -----------------------------------------------
 
   /// Nothing has a reference, nothing is free. The block store's begin_recovery() comes first. No
-  /// data-path call until finish_recovery().
-  void begin_recovery() noexcept;
+  /// data-path call until finish_recovery(). One thread recovers, or `several`: that costs locked
+  /// instructions.
+  void begin_recovery(bool several = false) noexcept;
   /// Reads every descriptor and changes nothing.
   [[nodiscard]] message_check check() const noexcept;
   /// Makes durable what was read (media::flush_read); the caller drains before it acts on it.
   void persist_as_read() noexcept;
   /// A place on media names `ref`. ok: it has one reference more, and with the first its chains are
   /// live in the block store. Anything else: no reference; the place is to be void, durably, before
-  /// anything is allocated. A damaged descriptor stays out of use. Thread-safe.
+  /// anything is allocated. A damaged descriptor stays out of use. Thread-safe where several
+  /// threads were announced.
   [[nodiscard]] message_status recover_reference(message_ref ref) noexcept;
   /// The same for a place that may name a held message (a session's will).
   [[nodiscard]] message_status recover_held(message_ref ref) noexcept;
@@ -266,6 +268,10 @@ class message_table {
          from = std::uint64_t{v.ref.index} + 1)
       fn(static_cast<const message_view&>(v));
   }
+  /// For recover_reference() of that index some calls later: its lines, and, nearer to the call,
+  /// the line that says whether its blocks are live.
+  void prefetch_recovery(std::uint32_t index) const noexcept;
+  void prefetch_blocks(std::uint32_t index) const noexcept;
   /// Descriptors never referenced are free. The block store's finish_recovery() comes after, when
   /// every other owner has marked its chains too.
   void finish_recovery() noexcept;
@@ -280,12 +286,27 @@ class message_table {
   struct state;
   message_table(media& on, message_descriptor* table, std::uint32_t count, block_store& blocks,
                 std::unique_ptr<state> s) noexcept;
+  /// What a descriptor's validity depends on beside word 0, read once.
+  struct words {
+    message_word1 extent;
+    std::uint64_t sizes, check, reserved;
+    [[nodiscard]] std::uint64_t size() const noexcept {
+      return (sizes & 0xffff'ffff) + (sizes >> 32 & 0xffff) + (sizes >> 48);
+    }
+  };
+  [[nodiscard]] words words_of(std::uint32_t index) const noexcept;
+  /// What is wrong with them; nullptr: nothing.
+  [[nodiscard]] const char* invalid(const words& w) const noexcept;
   /// Checks all but word 0; nullptr: valid, and `out` is filled in. Else what is wrong.
   [[nodiscard]] const char* examine(std::uint32_t index, message_view& out) const noexcept;
+  /// Checks word 0; ok: `word` is filled in.
+  [[nodiscard]] message_status look_at_state(message_ref ref, bool held_counts,
+                                             message_word0& word) const noexcept;
   [[nodiscard]] message_status look(message_ref ref, bool held_counts,
                                     message_view& out) const noexcept;
   [[nodiscard]] message_status recover(message_ref ref, bool held_counts) noexcept;
-  [[nodiscard]] bool mark_chains(std::uint32_t index) noexcept;
+  [[nodiscard]] message_status first_reference(std::uint32_t index, message_status seen) noexcept;
+  [[nodiscard]] bool mark_chains(message_word1 extent) noexcept;
   [[nodiscard]] bool next_open_identifier(std::uint64_t from, message_view& out) const noexcept;
   void release_chains(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;

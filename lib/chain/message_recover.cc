@@ -35,12 +35,14 @@
 
 namespace chainring {
 
-void message_table::begin_recovery() noexcept {
+void message_table::begin_recovery(bool several) noexcept {
+  state_->recoverers = several;
   state_->pool.clear();
   state_->damaged_count = 0;
   for (std::uint32_t i = 0; i < count_; ++i)
-    if (state_->references[i].load(std::memory_order_relaxed) != 0) // [V2] nobody else works
-      state_->references[i].store(0, std::memory_order_relaxed);    // [V2] nobody else works
+    if (state_->entries[i].references.load(std::memory_order_relaxed) !=
+        0)                                                               // [V2] nobody else works
+      state_->entries[i].references.store(0, std::memory_order_relaxed); // [V2] nobody else works
 }
 
 message_check message_table::check() const noexcept {
@@ -84,16 +86,15 @@ void message_table::persist_as_read() noexcept {
   media_.flush_read(table_, std::uint64_t{count_} * sizeof(message_descriptor)); // [V1]
 }
 
-bool message_table::mark_chains(std::uint32_t index) noexcept {
-  const auto word1 = message_word1::unpack(table_[index].extent);
-  if (word1.count == 0) return true;
-  if (!word1.list) return blocks_.mark_live({word1.first, word1.count}).ok();
-  const std::uint64_t bytes = std::uint64_t{word1.count} * sizeof(message_extent);
-  const chain list{word1.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
-  if (!blocks_.mark_live(list)) return false;
+bool message_table::mark_chains(message_word1 extent) noexcept {
+  if (extent.count == 0) return true;
+  if (!extent.list) return blocks_.try_mark_live({extent.first, extent.count});
+  const std::uint64_t bytes = std::uint64_t{extent.count} * sizeof(message_extent);
+  const chain list{extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
+  if (!blocks_.try_mark_live(list)) return false;
   const auto* extents = reinterpret_cast<const message_extent*>(blocks_.address(list));
-  for (std::uint32_t i = 0; i < word1.count; ++i) {
-    if (blocks_.mark_live({extents[i].first, extents[i].blocks})) continue;
+  for (std::uint32_t i = 0; i < extent.count; ++i) {
+    if (blocks_.try_mark_live({extents[i].first, extents[i].blocks})) continue;
     while (i-- > 0)
       blocks_.unmark_live({extents[i].first, extents[i].blocks});
     blocks_.unmark_live(list);
@@ -102,21 +103,40 @@ bool message_table::mark_chains(std::uint32_t index) noexcept {
   return true;
 }
 
+void message_table::prefetch_recovery(std::uint32_t index) const noexcept {
+  if (index >= count_) return;
+  __builtin_prefetch(&table_[index]);
+  __builtin_prefetch(&state_->entries[index], 1);
+}
+
+void message_table::prefetch_blocks(std::uint32_t index) const noexcept {
+  if (index < count_) blocks_.prefetch_live(message_word1::unpack(table_[index].extent).first);
+}
+
+message_status message_table::first_reference(std::uint32_t index, message_status seen) noexcept {
+  // [K2], [K5]: out of use, so that what it says can be looked into until the next open.
+  const words w = words_of(index);
+  const bool whole = seen == message_status::ok && invalid(w) == nullptr && mark_chains(w.extent);
+  state::entry& e = state_->entries[index];
+  if (whole) e.chains = w.extent.pack();
+  e.references.store(whole ? 1 : state::damaged, std::memory_order_release); // [V3] pairs with [V4]
+  return whole ? message_status::ok : message_status::damaged;
+}
+
+// The first reference looks into the descriptor and marks its chains; the others count.
 message_status message_table::recover(message_ref ref, bool held_counts) noexcept {
-  message_view v;
-  if (const message_status seen = look(ref, held_counts, v);
-      seen != message_status::ok && seen != message_status::damaged)
-    return seen;
-  else if (seen == message_status::damaged) {
-    // [K2], [K5]: out of use, so that what it says can be looked into until the next open.
-    std::uint32_t none = 0;
-    state_->references[ref.index].compare_exchange_strong(
-        none, state::damaged, std::memory_order_acq_rel, std::memory_order_acquire); // [V2], [V4]
-    return seen;
-  }
-  auto& count = state_->references[ref.index];
+  message_word0 word;
+  const message_status seen = look_at_state(ref, held_counts, word);
+  if (seen != message_status::ok && seen != message_status::damaged) return seen;
+  auto& count = state_->entries[ref.index].references;
   idle_policy wait;
   std::uint32_t n = count.load(std::memory_order_acquire); // [V4] pairs with [V3]
+  if (!state_->recoverers) { // nobody else is at work: plain loads and stores will do
+    if (n == state::damaged) return message_status::damaged;
+    if (n == 0) return first_reference(ref.index, seen);
+    count.store(n + 1, std::memory_order_relaxed); // [V4] alone
+    return message_status::ok;
+  }
   for (;;) {
     if (n == state::damaged) return message_status::damaged;
     if (n == state::marking) {
@@ -128,10 +148,7 @@ message_status message_table::recover(message_ref ref, bool held_counts) noexcep
         return message_status::ok;
     } else if (count.compare_exchange_weak(n, state::marking, std::memory_order_acq_rel, // [V2]
                                            std::memory_order_acquire)) { // [V4] pairs with [V3]
-      const bool marked = mark_chains(ref.index);
-      if (marked) state_->chains[ref.index] = table_[ref.index].extent;
-      count.store(marked ? 1 : state::damaged, std::memory_order_release); // [V3] pairs with [V4]
-      return marked ? message_status::ok : message_status::damaged;
+      return first_reference(ref.index, seen);
     }
   }
 }
@@ -157,7 +174,7 @@ bool message_table::next_open_identifier(std::uint64_t from, message_view& out) 
 void message_table::finish_recovery() noexcept {
   for (std::uint32_t i = count_; i-- > 0;) {
     const std::uint32_t n =
-        state_->references[i].load(std::memory_order_relaxed); // [V4] callers joined
+        state_->entries[i].references.load(std::memory_order_relaxed); // [V4] callers joined
     CHAINRING_ASSERT(n != state::marking);
     if (n == 0) state_->pool.add(i);
     if (n == state::damaged) ++state_->damaged_count;

@@ -15,15 +15,19 @@ struct message_table::state {
   static constexpr std::uint32_t marking = 0xffff'ffff;
   static constexpr std::uint32_t damaged = 0xffff'fffe;
 
-  detail::lazy_array<std::atomic<std::uint32_t>> references;
-  /// Word 1 of each descriptor in use. Media has it only once staged, and is not trusted again.
-  detail::lazy_array<std::uint64_t> chains;
+  struct entry {
+    std::atomic<std::uint32_t> references;
+    /// Word 1 of a descriptor in use. Media has it only once staged, and is not trusted again.
+    std::uint64_t chains;
+  };
+  detail::lazy_array<entry> entries; ///< by descriptor
   detail::index_pool pool;
   /// Extents of a request before they are a list on media, by thread slot.
   struct scratch {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
+  bool recoverers = false; ///< several threads recover
   std::uint64_t damaged_count = 0;
   std::atomic<std::uint64_t> refused_descriptors{0}, refused_blocks{0};
 };

@@ -24,7 +24,8 @@ using namespace detail;
 namespace {
 
 constexpr std::size_t notes_max = 100;
-constexpr std::uint32_t prefetch_distance = 8;
+/// Slots ahead: their descriptors' lines, and then what depends on what those say.
+constexpr std::uint32_t prefetch_far = 24, prefetch_near = 12;
 
 void note(queue_recovery& found, std::uint32_t queue, const std::string& text) {
   if (found.notes.size() < notes_max)
@@ -141,13 +142,18 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
     media_.store(&s.tag, tag); // [P12] before its flush
     persist_change(&s, sizeof(ring_slot));
   };
+  const auto index_at = [&](std::uint64_t t) {
+    return slot_ref(read(r.slots[r.index_of(t)].ref)).message().index;
+  };
+  for (std::uint64_t t = from + 1; t <= std::min(from + prefetch_far, tail); ++t)
+    if (messages_ != nullptr) messages_->prefetch_recovery(index_at(t));
   for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
     ring_slot& s = r.slots[r.index_of(t)];
-    if (messages_ != nullptr && t + prefetch_distance <= tail) {
-      const std::uint32_t next =
-          slot_ref(read(r.slots[r.index_of(t + prefetch_distance)].ref)).message().index;
-      if (next < messages_->count()) messages_->prefetch(next);
+    if (messages_ != nullptr && t + prefetch_near <= tail) {
+      messages_->prefetch_blocks(index_at(t + prefetch_near));
+      if (t + prefetch_far <= tail) messages_->prefetch_recovery(index_at(t + prefetch_far));
     }
+    if (t > tail && read(s.tag) == 0) continue; // never used: nothing to serve or to say
     slot_facts f{read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
     const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The broker where something is short: room in queues and regions, what one drain may cover, octets
 // of a client id; and where a session changes under a burst.
+#include "../media/scratch.h"
 #include "../region/region_fixture.h"
 #include "base/idle.h"
 #include "broker_fixture.h"
@@ -39,6 +40,48 @@ TEST(BrokerLimits, LongQueuesLeaveASmallRegionToMessages) {
   const std::string text(500, 'x');
   for (std::uint16_t i = 1; i <= 200; ++i)
     ASSERT_EQ(b->publish(alice, id, text, i), sn::return_code::accepted) << i;
+}
+
+TEST(BrokerLimits, SubscriptionsGrowPastTheRoomTheyBeginWith) {
+  constexpr unsigned sessions = 60, filters = 100;
+  store_layout layout = small_layout();
+  layout.subscriptions_max = sessions * filters;
+  broker_config config = small_config();
+  config.topics_max = config.registrations_max = 2 * sessions * filters;
+  const test::scratch_directory directory("/dev/shm");
+  media_options o;
+  o.path = directory.file("region");
+  o.size = 32 << 20;
+  auto on = create_media(o);
+  ASSERT_TRUE(on) << on.error().message;
+  auto made = broker_on(std::move(*on), config, true, layout);
+  ASSERT_TRUE(made) << made.error().message;
+  auto b = std::make_unique<bench>(std::move(*made));
+  const auto name = [](unsigned s, unsigned f) {
+    return "session/" + std::to_string(s) + "/filter/" + std::to_string(f);
+  };
+  for (unsigned s = 0; s < sessions; ++s) {
+    ASSERT_EQ(b->connect(bob + s, "bob" + std::to_string(s), false), sn::return_code::accepted);
+    for (unsigned f = 0; f < filters; ++f)
+      b->subscribe(bob + s, name(s, f), sn::qos_level::one);
+  }
+  EXPECT_EQ(b->broker->subscription_count(), sessions * filters);
+  b.reset();
+  on = open_media(o);
+  ASSERT_TRUE(on) << on.error().message;
+  made = broker_on(std::move(*on), config, false, layout);
+  ASSERT_TRUE(made) << made.error().message;
+  b = std::make_unique<bench>(std::move(*made));
+  EXPECT_EQ(b->broker->opened().subscriptions, sessions * filters);
+  b->connect(alice, "alice", true);
+  for (unsigned s = 0; s < sessions; ++s) {
+    const unsigned f = s * 37 % filters;
+    b->connect(bob + s, "bob" + std::to_string(s), false);
+    const auto id = b->register_name(alice, name(s, f));
+    ASSERT_EQ(b->publish(alice, id, name(s, f), 1), sn::return_code::accepted);
+    EXPECT_EQ(b->take(bob + s), name(s, f));
+    EXPECT_EQ(b->take(bob + s), "(nothing)");
+  }
 }
 
 TEST(BrokerLimits, AClientIdOfMoreOctetsThanARecordHoldsIsRefused) {

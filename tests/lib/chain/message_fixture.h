@@ -39,9 +39,9 @@ struct table_on_media {
   [[nodiscard]] message_descriptor& descriptor(std::uint32_t index) const {
     return reinterpret_cast<message_descriptor*>(m.base())[index];
   }
-  void begin_recovery() const {
-    store->begin_recovery();
-    table->begin_recovery();
+  void begin_recovery(bool several_threads = false) const {
+    store->begin_recovery(several_threads);
+    table->begin_recovery(several_threads);
   }
   void finish_recovery() const {
     table->finish_recovery();

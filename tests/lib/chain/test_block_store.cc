@@ -363,7 +363,7 @@ TEST(BlockStoreRecovery, AnOverlapOrAChainOutsideIsNamedAndMarksNothing) {
 TEST(BlockStoreRecovery, ThreadsMarkTogether) {
   constexpr std::uint32_t count = 40'000;
   fixture s(count);
-  s->begin_recovery();
+  s->begin_recovery(true);
   std::atomic<std::uint32_t> marked{0};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < 4; ++t)

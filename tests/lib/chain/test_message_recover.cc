@@ -98,7 +98,7 @@ TEST(MessageRecovery, ThreadsRecoverTogether) {
   for (std::uint64_t i = 0; i < 20; ++i)
     all.push_back(f.published(i, fields(i, 400)));
   for (int round = 0; round < 50; ++round) {
-    f.t.begin_recovery();
+    f.t.begin_recovery(true);
     std::vector<std::thread> threads;
     std::atomic<unsigned> ok{0};
     for (unsigned t = 0; t < 4; ++t)
