@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../file/container.h"
@@ -126,7 +127,12 @@ class shared_media final : public media {
                       : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done) return error{done.error().code, name + done.error().message};
     } else {
-      if (auto done = allocate(0, sizes->size); !done) return done.error();
+      // A memory file system counts its pages exactly; a disk's count has the file's own pages in it.
+      struct stat held {};
+      const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
+                         static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;
+      if (!whole)
+        if (auto done = allocate(0, sizes->size); !done) return done.error();
       if (auto done = commit(0, sizes->size); !done) return done.error();
     }
     if (!watch_.begin(range_.base(), range_.size(), unit_))

@@ -73,7 +73,7 @@ class Generator:
         command = ["ip", "netns", "exec", namespace, program, "--lcores", "0@0", "--no-pci", "--no-huge", "-m", "192",
                    "--no-telemetry", "--file-prefix", f"{namespace}{place.name}",
                    f"--vdev=net_af_packet0,iface={place.tap}", "--", "--broker", f"{place.net}.1",
-                   "--address", f"{place.net}.100/24", "--retry-interval", "0.5", "--report-interval", "0.2",
+                   "--address", f"{place.net}.100/24", "--retry-interval", "0.25", "--report-interval", "0.2",
                    "--idle", "sleep", "--json", "--phase", phase, "--ledger", ledger,
                    *(["--resume"] if os.path.exists(ledger) else LOAD), *own]
         if "--drain-timeout" not in own:
@@ -200,7 +200,7 @@ class Rounds:
                     for place in places:
                         place.start(self.machine)
                 # The first writes after a start are those of a recovery.
-                detail = self.power_cut(20 if kind == "power cut while starting" else 2)
+                detail = self.power_cut(8 if kind == "power cut while starting" else 2)
             self.mount()
         self.counts[kind] += 1
         for place in places:

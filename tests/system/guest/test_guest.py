@@ -5,7 +5,7 @@
   test_guest.py CACHE BROKER REGION_TOOL GENERATOR LYING_SYNC SUITE...
 
 Status 77, and a sentence, where QEMU, the kernel, root or TAP devices are not to be had. Takes
-CHAINRING_SEED, CHAINRING_GUEST_RESETS (default 21) and CHAINRING_GUEST_KEEP.
+CHAINRING_SEED, CHAINRING_GUEST_RESETS (default 20) and CHAINRING_GUEST_KEEP.
 """
 import json
 import os
@@ -24,7 +24,7 @@ from rounds import RATE, Generator, Place, Rounds
 CACHE, BROKER, TOOL, GENERATOR, LYING_SYNC = sys.argv[1:6]
 SUITES = {os.path.basename(s): s for s in sys.argv[6:]}
 HERE = os.path.dirname(os.path.abspath(__file__))
-RESETS = int(os.environ.get("CHAINRING_GUEST_RESETS", "21"))
+RESETS = int(os.environ.get("CHAINRING_GUEST_RESETS", "20"))
 SEED = int(os.environ.get("CHAINRING_SEED", random.randrange(1 << 30)))
 NAMESPACE = f"crguest{os.getpid()}"
 DEVICE = "/dev/dax1.0"
