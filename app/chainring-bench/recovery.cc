@@ -39,6 +39,7 @@ struct sizes {
   [[nodiscard]] broker_config config() const {
     broker_config c;
     c.queue_slots = slots;
+    c.queue_slots_first = 0; // one ring a queue, as fill() makes them
     return c;
   }
 };

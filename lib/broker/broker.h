@@ -68,7 +68,7 @@ struct broker_config {
   std::uint32_t queue_slots = 1024; ///< messages a session's queue holds at most
   /// Messages it has room for at first: it grows to queue_slots as it fills, and shrinks again when
   /// it has been nearly empty for a while. 0: room for all from the first message on.
-  std::uint32_t queue_slots_first = 0;
+  std::uint32_t queue_slots_first = 255;
   overflow_policy overflow = overflow_policy::reject;
   std::uint32_t retry_ms = 10'000; ///< first retransmission (Tretry); doubles each time
   std::uint32_t retry_ms_max = 80'000;

@@ -13,6 +13,7 @@
 
 #include "base/crc32c.h"
 #include "base/idle.h"
+#include "broker/store.h"
 #include "broker_fixture.h"
 #include "support/eal_main.h"
 
@@ -206,10 +207,14 @@ class subscriber final : public client {
   unsigned in_this_life_ = 0;
 };
 
-TEST(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
+/// Messages a queue has room for at first: all, or few, so that queues grow under their publishers.
+class BrokerStress : public testing::TestWithParam<std::uint32_t> {};
+
+TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
   world w;
-  auto made =
-      broker_on(memory_media(16 << 20, durability_class::process), small_config(workers), true);
+  broker_config config = small_config(workers);
+  config.queue_slots_first = GetParam();
+  auto made = broker_on(memory_media(16 << 20, durability_class::process), config, true);
   ASSERT_TRUE(made) << made.error().message;
   w.broker = std::move(*made);
   std::vector<std::thread> threads;
@@ -276,10 +281,15 @@ TEST(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
   unsigned lives = 0;
   for (std::size_t i = lasting; i < takers.size(); ++i)
     lives += takers[i]->lives;
-  std::printf("%zu messages to %u subscribers, %u sessions ended meanwhile\n", all, lasting, lives);
+  std::printf("%zu messages to %u subscribers, %u sessions ended meanwhile, %lu rings appended\n",
+              all, lasting, lives,
+              static_cast<unsigned long>(w.broker->state().queues().statistics().grown));
   EXPECT_GT(lives, 0u);
   ASSERT_TRUE(w.broker->close());
 }
+
+INSTANTIATE_TEST_SUITE_P(Queues, BrokerStress, testing::Values(0u, 3u),
+                         [](const auto& i) { return i.param == 0 ? "Full" : "Growing"; });
 
 } // namespace
 } // namespace chainring::testing_broker

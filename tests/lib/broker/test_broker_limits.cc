@@ -31,6 +31,7 @@ void send_publish(bench& b, client_address from, std::uint16_t id, std::string_v
 TEST(BrokerLimits, LongQueuesLeaveASmallRegionToMessages) {
   broker_config config = small_config();
   config.queue_slots = 4095; // 64 KiB a ring, of 1 MiB
+  config.queue_slots_first = 0;
   auto b = make(1 << 20, config);
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", false);
