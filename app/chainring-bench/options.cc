@@ -16,6 +16,10 @@ app::parsed parse(int argc, char** argv, options& o) {
   a.add_option("--seconds", o.seconds, "Time for each figure, its peer's included")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
+  a.add_option("--memory-directory", o.memory_directory,
+               "Where class process puts its files: tmpfs, or hugetlbfs with as many free pages")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
   a.add_option("--directory", o.directory, "Where class file puts its files: an ordinary disk")
       ->check(CLI::ExistingDirectory)
       ->capture_default_str();

@@ -23,7 +23,6 @@ namespace {
 constexpr std::uint32_t queues = 1000, block_size = 128, burst = 32;
 constexpr std::size_t payload_size = 64;
 constexpr const char* topic = "bench/recovery";
-constexpr const char* memory_directory = "/dev/shm"; // class process: no disk in the figure
 
 struct sizes {
   std::uint64_t messages, region;
@@ -35,6 +34,8 @@ struct sizes {
       slots *= 2;
     region = n * (block_size + sizeof(message_descriptor)) * 9 / 8 +
              std::uint64_t{queues} * (2 * slots * sizeof(ring_slot) + 8192) + (64 << 20);
+    constexpr std::uint64_t hugepage = 2 << 20;
+    region = (region + hugepage - 1) / hugepage * hugepage;
   }
   [[nodiscard]] broker_config config() const {
     broker_config c;
@@ -118,20 +119,22 @@ double read_once(store& state, const sizes& s) {
 
 bool figures_for(bench_context& c, std::uint64_t messages) {
   const sizes s(messages);
+  // A hugetlbfs without a limit says nothing.
   struct statvfs space {};
-  if (statvfs(memory_directory, &space) != 0 ||
-      std::uint64_t{space.f_bavail} * space.f_frsize < s.region + (512u << 20)) {
+  if (statvfs(c.o.memory_directory.c_str(), &space) != 0 ||
+      (space.f_blocks != 0 &&
+       std::uint64_t{space.f_bavail} * space.f_frsize < s.region + (512u << 20))) {
     c.out.note(std::to_string(messages) + " messages need " + std::to_string(s.region >> 20) +
-               " MiB and some in " + memory_directory + ": left out");
+               " MiB and some in " + c.o.memory_directory + ": left out");
     return true;
   }
-  const scratch_directory where(memory_directory);
+  const scratch_directory where(c.o.memory_directory);
   const std::string path = where.path() + "/region";
   const auto wrong = [](const std::string& what) {
     std::fprintf(stderr, "recovery: %s\n", what.c_str());
     return false;
   };
-  if (where.path().empty()) return wrong("no directory below /dev/shm");
+  if (where.path().empty()) return wrong("no directory below " + c.o.memory_directory);
   {
     auto b = make(path, s);
     if (!b) return wrong(b.error().message);
