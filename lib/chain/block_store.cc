@@ -29,6 +29,8 @@ namespace {
 
 constexpr std::uint32_t cached_lengths = block_store::cached_length_max;
 constexpr std::uint32_t cache_runs_limit = 256;
+/// Chains of lost memory that one request puts aside before it is refused: each costs a signal.
+constexpr int replacements_max = 64;
 
 /// One thread's runs by length, newest last.
 struct alignas(cacheline_size) thread_runs {
@@ -43,8 +45,8 @@ std::uint32_t get(const std::atomic<std::uint32_t>& a) noexcept {
 void set(std::atomic<std::uint32_t>& a, std::uint32_t v) noexcept {
   a.store(v, std::memory_order_relaxed); // [B1]
 }
-void count_one(std::atomic<std::uint64_t>& a) noexcept {
-  a.fetch_add(1, std::memory_order_relaxed); // [B3]
+void count_one(std::atomic<std::uint64_t>& a, std::uint64_t n = 1) noexcept {
+  a.fetch_add(n, std::memory_order_relaxed); // [B3]
 }
 
 } // namespace
@@ -59,7 +61,7 @@ struct block_store::state {
   std::uint64_t block_count_max = 0;
   std::uint64_t restore_free = 1; ///< free blocks in the index from which caches fill again
   bool recovering = false;
-  std::atomic<std::uint64_t> refused{0}, reclaims{0};
+  std::atomic<std::uint64_t> refused{0}, reclaims{0}, withheld{0};
 
   [[nodiscard]] thread_runs& mine() const noexcept { return caches[detail::my_slot()]; }
 
@@ -197,6 +199,20 @@ struct block_store::state {
     index.release(c.first, c.blocks);
     restore_if_plenty();
   }
+
+  /// What allocate() and release() do while no memory is lost.
+  [[nodiscard]] unsigned take(std::uint32_t blocks, std::span<chain> out) noexcept {
+    CHAINRING_ASSERT(blocks != 0);
+    if (cached_length(blocks) && !out.empty() && pop(blocks, out[0].first)) {
+      out[0].blocks = blocks;
+      return 1;
+    }
+    return allocate_behind_cache(blocks, out);
+  }
+  void give_back(const chain& c) noexcept {
+    if (cached_length(c.blocks) && push(c.blocks, c.first)) return;
+    release_behind_cache(c);
+  }
 };
 
 block_store::block_store(media& on, std::byte* blocks, std::uint32_t block_size,
@@ -244,21 +260,23 @@ result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_
 }
 
 unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexcept {
-  CHAINRING_ASSERT(blocks != 0);
-  if (state_->cached_length(blocks) && !out.empty() && state_->pop(blocks, out[0].first)) {
-    out[0].blocks = blocks;
-    return 1;
-  }
-  return state_->allocate_behind_cache(blocks, out);
+  const unsigned used = state_->take(blocks, out);
+  if (media_.losses() != 0) [[unlikely]]
+    return replace_lost(blocks, out, used);
+  return used;
 }
 
 bool block_store::allocate_contiguous(std::uint32_t blocks, chain& out) noexcept {
-  if (state_->cached_length(blocks) && state_->pop(blocks, out.first)) {
-    out.blocks = blocks;
-    return true;
+  return allocate(blocks, std::span(&out, 1)) == 1;
+}
+
+bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {
+  for (int tries = 0; tries < replacements_max; ++tries) {
+    if (!allocate_contiguous(blocks, out)) return false;
+    if (media_.require(address(out), size_of(out))) return true;
+    release(out); // what is lost of it is withheld
   }
-  CHAINRING_ASSERT(blocks != 0);
-  return state_->allocate_behind_cache(blocks, std::span(&out, 1)) == 1;
+  return false;
 }
 
 bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept {
@@ -274,6 +292,14 @@ bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noex
       state_->caches_open.leave(cache.busy);
     }
   }
+  if (media_.losses() != 0) [[unlikely]] {
+    for (std::size_t i = 0; i < got;) {
+      if (replace_lost(blocks, out.subspan(i, 1), 1) == 1)
+        ++i;
+      else
+        out[i] = out[--got];
+    }
+  }
   for (; got < out.size(); ++got)
     if (!allocate_contiguous(blocks, out[got])) {
       release(out.first(got));
@@ -284,13 +310,20 @@ bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noex
 
 void block_store::release(const chain& c) noexcept {
   CHAINRING_ASSERT(valid(c));
-  if (state_->cached_length(c.blocks) && state_->push(c.blocks, c.first)) return;
-  state_->release_behind_cache(c);
+  if (media_.losses() != 0) [[unlikely]]
+    return give_back_sound(c);
+  state_->give_back(c);
+}
+
+void block_store::release_required(const chain& c) noexcept {
+  CHAINRING_ASSERT(valid(c));
+  media_.unrequire(address(c), size_of(c));
+  release(c);
 }
 
 void block_store::release(std::span<const chain> chains) noexcept {
   std::size_t i = 0;
-  if (chains.size() > 1 && state_->cache_runs_max != 0) {
+  if (chains.size() > 1 && state_->cache_runs_max != 0 && media_.losses() == 0) {
     // As many as the cache takes, in one visit.
     thread_runs& cache = state_->mine();
     if (state_->caches_open.enter(cache.busy)) {
@@ -310,6 +343,62 @@ void block_store::release(std::span<const chain> chains) noexcept {
     release(chains[i]);
 }
 
+// --- lost memory ---------------------------------------------------------------------------------
+
+// A request's chains, `used` of them, without those whose memory is lost.
+[[gnu::noinline]] unsigned block_store::replace_lost(std::uint32_t blocks, std::span<chain> out,
+                                                     unsigned used) noexcept {
+  for (int tries = 0; used != 0; ++tries) {
+    const std::span<const chain> got = out.first(used);
+    const bool sound =
+        std::none_of(got.begin(), got.end(), [&](const chain& c) { return lost(c); });
+    if (sound) return used;
+    for (const chain& c : got)
+      give_back_sound(c);
+    if (tries == replacements_max) {
+      count_one(state_->refused);
+      break;
+    }
+    used = state_->take(blocks, out);
+  }
+  return 0;
+}
+
+// The blocks of a chain whose memory is there; the others are withheld.
+[[gnu::noinline]] void block_store::give_back_sound(const chain& c) noexcept {
+  if (!lost(c)) return state_->give_back(c);
+  for (std::uint32_t first = c.first; first < c.first + c.blocks;) {
+    const bool gone = lost({first, 1});
+    chain part{first, 1};
+    while (part.first + part.blocks < c.first + c.blocks &&
+           lost({part.first + part.blocks, 1}) == gone)
+      ++part.blocks;
+    first += part.blocks;
+    if (gone)
+      withhold(part);
+    else
+      state_->give_back(part);
+  }
+}
+
+// With what is free behind it of the same memory, so that a large page is put aside at once.
+void block_store::withhold(chain c) noexcept {
+  count_one(state_->withheld, c.blocks);
+  constexpr std::uint64_t pages_max = 16; // found lost on the way
+  const std::uint64_t before = media_.losses();
+  while (media_.losses() - before < pages_max) {
+    const chain behind{c.first + c.blocks, 1};
+    if (!valid(behind)) return;
+    {
+      const std::lock_guard guard(state_->lock);
+      if (!state_->index.take_at(behind.first, 1)) return;
+    }
+    if (!lost(behind)) return state_->give_back(behind);
+    ++c.blocks;
+    count_one(state_->withheld);
+  }
+}
+
 bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
   CHAINRING_ASSERT(valid(c) && blocks != 0);
   if (blocks < c.blocks) {
@@ -320,8 +409,15 @@ bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
   }
   if (blocks == c.blocks) return true;
   if (std::uint64_t{c.first} + blocks > block_count()) return false;
-  const std::lock_guard guard(state_->lock);
-  if (!state_->index.take_at(c.first + c.blocks, blocks - c.blocks)) return false;
+  const chain more{c.first + c.blocks, blocks - c.blocks};
+  {
+    const std::lock_guard guard(state_->lock);
+    if (!state_->index.take_at(more.first, more.blocks)) return false;
+  }
+  if (media_.losses() != 0 && lost(more)) [[unlikely]] {
+    give_back_sound(more);
+    return false;
+  }
   c.blocks = blocks;
   return true;
 }
@@ -353,6 +449,16 @@ bool block_store::try_mark_live(const chain& c) noexcept {
 
 void block_store::prefetch_live(std::uint32_t block) const noexcept {
   if (block < block_count()) state_->index.prefetch(block);
+}
+
+result<void> block_store::mark_required(const chain& c) {
+  auto marked = mark_live(c);
+  if (marked && !media_.require(address(c), size_of(c))) {
+    unmark_live(c);
+    return error{errc::io, "chain of " + std::to_string(c.blocks) + " blocks at block " +
+                               std::to_string(c.first) + ": its memory is lost"};
+  }
+  return marked;
 }
 
 void block_store::unmark_live(const chain& c) noexcept {
@@ -401,8 +507,9 @@ block_store_statistics block_store::statistics() const noexcept {
   s.free_blocks = state_->index.free_blocks() + s.cached_blocks;
   s.live_blocks = state_->recovering ? 0 : block_count() - s.free_blocks;
   state_->index.fill(s);
-  s.refused = state_->refused.load(std::memory_order_relaxed);   // [B3]
-  s.reclaims = state_->reclaims.load(std::memory_order_relaxed); // [B3]
+  s.withheld_blocks = state_->withheld.load(std::memory_order_relaxed); // [B3]
+  s.refused = state_->refused.load(std::memory_order_relaxed);          // [B3]
+  s.reclaims = state_->reclaims.load(std::memory_order_relaxed);        // [B3]
   return s;
 }
 

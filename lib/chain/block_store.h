@@ -25,6 +25,10 @@
 ///
 /// **Memory:** up to 20 bytes of DRAM a block, touched only as far as the store fragments.
 ///
+/// **Lost memory:** where the media tolerates the loss of blocks (media.h), none whose memory is
+/// known to be lost is given out: it is withheld, allocated for good, until the next open.
+/// allocate_required() is for what its owner cannot check whenever it reads it.
+///
 /// Errors: create() refuses geometry with a sentence; full is a result (0 or false), not an error.
 /// Releasing what is not allocated is a broken contract and asserted where it can be seen.
 ///
@@ -66,11 +70,12 @@ struct block_store_options {
 struct block_store_statistics {
   std::uint64_t block_size = 0; ///< bytes
   std::uint64_t block_count = 0;
-  std::uint64_t free_blocks = 0;   ///< in the index or in a cache
-  std::uint64_t live_blocks = 0;   ///< block_count - free_blocks
-  std::uint64_t cached_blocks = 0; ///< of the free ones, those in threads' caches
-  std::uint64_t free_runs = 0;     ///< in the index
-  std::uint64_t largest_run = 0;   ///< blocks, in the index
+  std::uint64_t free_blocks = 0;     ///< in the index or in a cache
+  std::uint64_t live_blocks = 0;     ///< block_count - free_blocks
+  std::uint64_t withheld_blocks = 0; ///< of the live ones, those nobody has: their memory was lost
+  std::uint64_t cached_blocks = 0;   ///< of the free ones, those in threads' caches
+  std::uint64_t free_runs = 0;       ///< in the index
+  std::uint64_t largest_run = 0;     ///< blocks, in the index
   /// [i]: runs in the index of 2^i to 2^(i+1) - 1 blocks.
   std::array<std::uint64_t, 32> runs_by_length{};
   /// 1 - largest_run / free blocks in the index: 0 where all is one run, near 1 where it is dust.
@@ -108,9 +113,13 @@ class block_store {
   [[nodiscard]] bool allocate_contiguous(std::uint32_t blocks, chain& out) noexcept;
   /// As many chains as `out` holds, each of `blocks` blocks, or nothing.
   [[nodiscard]] bool allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept;
+  /// The same, of memory whose loss fails the media (media::require).
+  [[nodiscard]] bool allocate_required(std::uint32_t blocks, chain& out) noexcept;
   /// Gives chains, or a part of a chain, back.
   void release(const chain& c) noexcept;
   void release(std::span<const chain> chains) noexcept;
+  /// Of allocate_required(), or mark_required(): whole.
+  void release_required(const chain& c) noexcept;
   /// Makes an allocated chain `blocks` (at least 1) blocks long where it is: shorter always, longer
   /// when the blocks behind it are free in the index. False: nothing changed.
   [[nodiscard]] bool resize(chain& c, std::uint32_t blocks) noexcept;
@@ -152,6 +161,8 @@ class block_store {
   [[nodiscard]] bool try_mark_live(const chain& c) noexcept;
   /// For a mark_live() of a chain that begins there, some calls later.
   void prefetch_live(std::uint32_t block) const noexcept;
+  /// mark_live() of what allocate_required() gave.
+  [[nodiscard]] result<void> mark_required(const chain& c);
   /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
   /// Thread-safe as mark_live().
   void unmark_live(const chain& c) noexcept;
@@ -171,6 +182,13 @@ class block_store {
 
  private:
   struct state;
+  [[nodiscard]] bool lost(const chain& c) const noexcept {
+    return media_.lost(address(c), size_of(c));
+  }
+  [[nodiscard]] unsigned replace_lost(std::uint32_t blocks, std::span<chain> out,
+                                      unsigned used) noexcept;
+  void give_back_sound(const chain& c) noexcept;
+  void withhold(chain c) noexcept;
   block_store(media& on, std::byte* blocks, std::uint32_t block_size, std::uint64_t block_count,
               std::unique_ptr<state> s) noexcept;
 

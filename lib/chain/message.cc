@@ -185,8 +185,9 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   }
   chain list;
   const std::uint64_t list_bytes = std::uint64_t{used} * sizeof(message_extent);
-  if (!blocks_.allocate_contiguous(static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes)),
-                                   list)) {
+  // Required: the list is followed without a check once view() has made it.
+  if (!blocks_.allocate_required(static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes)),
+                                 list)) {
     blocks_.release(std::span(extents, used));
     return false;
   }
@@ -278,6 +279,17 @@ void message_table::flush_staged(const message& m) noexcept {
   } else if (m.chains.count != 0) {
     flush_content({m.chains.first, m.chains.count});
   }
+}
+
+bool message_table::lost(const message& m) const noexcept {
+  const auto gone = [&](const chain& c) {
+    return media_.lost(blocks_.address(c), blocks_.size_of(c));
+  };
+  if (m.chains.count == 0) return false;
+  if (!m.chains.list) return gone({m.chains.first, m.chains.count});
+  const auto* list = reinterpret_cast<const std::uint64_t*>(blocks_.address({m.chains.first, 1}));
+  return std::any_of(list, list + m.chains.count,
+                     [&](std::uint64_t w) { return gone(unpack_extent(w)); });
 }
 
 void message_table::publish(const message& m) noexcept {
@@ -374,7 +386,7 @@ void message_table::release_chains(message_word1 chains) noexcept {
   const auto* extents = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
   for (std::uint32_t i = 0; i < chains.count; ++i)
     if (const chain c = unpack_extent(extents[i]); blocks_.valid(c)) blocks_.release(c);
-  blocks_.release(list);
+  blocks_.release_required(list);
 }
 
 std::uint32_t message_table::references(std::uint32_t index) const noexcept {

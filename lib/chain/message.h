@@ -38,6 +38,10 @@
 ///
 /// **Untrusted media:** view() checks every length and extent against the store before anything is
 /// touched, verify() the CRC32C; describe() makes the sentence that names a bad descriptor.
+///
+/// **Lost memory:** content that lay in memory the media lost (media::tolerate_loss()) fails
+/// verify(). What is copied out is what was verified only if media::losses() is behind the copy
+/// what it was before verify().
 #pragma once
 #include <array>
 #include <cstddef>
@@ -201,6 +205,9 @@ class message_table {
   /// Flushes the content and the extent list; the caller drains before publish(). The descriptor
   /// becomes durable with its commit word, which is in the same line and behind it.
   void flush_staged(const message& m) noexcept;
+  /// Whether memory that the content lies in is lost (media::lost()): asked behind the last drain,
+  /// where media::losses() has changed since reserve(). Such a message is not acknowledged.
+  [[nodiscard]] bool lost(const message& m) const noexcept;
   /// The one commit. The caller then flush_published()es and drains, and only then is the message
   /// ready for consumers and acknowledged.
   void publish(const message& m) noexcept;

@@ -91,7 +91,7 @@ bool message_table::mark_chains(message_word1 extent) noexcept {
   if (!extent.list) return blocks_.try_mark_live({extent.first, extent.count});
   const std::uint64_t bytes = std::uint64_t{extent.count} * sizeof(message_extent);
   const chain list{extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
-  if (!blocks_.try_mark_live(list)) return false;
+  if (!blocks_.mark_required(list)) return false;
   const auto* extents = reinterpret_cast<const message_extent*>(blocks_.address(list));
   for (std::uint32_t i = 0; i < extent.count; ++i) {
     if (blocks_.try_mark_live({extents[i].first, extents[i].blocks})) continue;

@@ -56,7 +56,7 @@ map_graveyard::~map_graveyard() {
 bool map_graveyard::collect_locked() noexcept {
   if (count_ == 0) return false;
   while (count_ != 0 && rte_rcu_qsbr_check(rcu_, ring_[first_].token, false) == 1) {
-    blocks_.release(ring_[first_].what);
+    blocks_.release_required(ring_[first_].what);
     first_ = (first_ + 1) % graves;
     --count_;
   }
@@ -139,8 +139,8 @@ void durable_map::give_cell(std::uint32_t cell) noexcept {
 
 bool durable_map::take_chain(std::size_t bytes, chain& c) noexcept {
   const auto blocks = static_cast<std::uint32_t>(blocks_.blocks_for(bytes));
-  if (blocks_.allocate_contiguous(blocks, c)) return true;
-  return graveyard_->collect() && blocks_.allocate_contiguous(blocks, c);
+  if (blocks_.allocate_required(blocks, c)) return true;
+  return graveyard_->collect() && blocks_.allocate_required(blocks, c);
 }
 
 void durable_map::retire(chain c) noexcept {
@@ -389,7 +389,7 @@ map_status durable_map::batch::store_insert(const wanted_key& key, std::uint64_t
   if (key.is_long()) {
     chain c;
     if (!map_.take_chain(key.bytes.size(), c)) {
-      if (value.size() > map_value_inline) map_.blocks_.release(unpack_chain(half[0]));
+      if (value.size() > map_value_inline) map_.blocks_.release_required(unpack_chain(half[0]));
       map_.give_cell(number);
       return map_status::full;
     }

@@ -74,9 +74,9 @@ const char* durable_map::adopt(std::uint64_t number) noexcept {
   if (index_.find(hashed, [&](const payload& other) { return has_key(other, key); }) !=
       index_type::none)
     return "another cell has its key";
-  if (w.long_key() && !blocks_.mark_live(unpack_chain(c.key[1])))
+  if (w.long_key() && !blocks_.mark_required(unpack_chain(c.key[1])))
     return "its key's chain is somebody else's too";
-  if (w.long_value() && !blocks_.mark_live(unpack_chain(c.value[w.half][0])))
+  if (w.long_value() && !blocks_.mark_required(unpack_chain(c.value[w.half][0])))
     return "its value's chain is somebody else's too";
   const auto slot = index_.insert(hashed, p);
   CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken

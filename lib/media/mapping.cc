@@ -142,6 +142,15 @@ result<std::uint64_t> file_size(int fd, const std::string& path) {
   return static_cast<std::uint64_t>(info.st_size);
 }
 
+result<void> not_cut_short(int fd, std::uint64_t size, const std::string& path) {
+  auto now = file_size(fd, path);
+  if (!now) return now.error();
+  if (*now >= size) return {};
+  return error{errc::io, "region file " + path + ": it is " + std::to_string(*now) +
+                             " bytes long and was " + std::to_string(size) +
+                             ": it was cut short; restore it before it grows"};
+}
+
 result<void> sync_directory_of(const std::string& path) {
   const file_descriptor fd(::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0 || (fsync(fd.get()) != 0 && errno != EINVAL))

@@ -85,6 +85,9 @@ enum class open_mode { create, read_write, read_only };
 
 /// Size of the regular file, or an error that names it.
 [[nodiscard]] result<std::uint64_t> file_size(int fd, const std::string& path);
+/// An error unless the file has the `size` bytes it had: one that was cut short, and then grows,
+/// has zeros where it held something, and no access says so.
+[[nodiscard]] result<void> not_cut_short(int fd, std::uint64_t size, const std::string& path);
 /// Makes the directory entry of a file durable.
 [[nodiscard]] result<void> sync_directory_of(const std::string& path);
 

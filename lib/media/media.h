@@ -26,6 +26,10 @@
 ///   [M6] a commit word acquired by compare_exchange()
 ///   [M7] drain() where there is nothing to write back: a fence, so that what was stored before it
 ///        is visible before anything stored after it, as the other kinds' drains have it
+///   [M8] losses() acquired: whoever has met the zeros of a lost page finds it changed, and the
+///   page
+///        lost; pairs with [N5] in memory_fault.cc
+///   [M9] the same behind reads, which the fence keeps before it
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -62,12 +66,13 @@ class persist_observer {
  public:
   virtual ~persist_observer() = default;
   virtual void on_store(const std::uint64_t* word, std::uint64_t value, const site& s) noexcept = 0;
-  virtual void on_write(const void* to, const void* from, std::size_t n, const site& s) noexcept = 0;
+  virtual void on_write(const void* to, const void* from, std::size_t n,
+                        const site& s) noexcept = 0;
   virtual bool on_flush(const void* from, std::size_t n, const site& s) noexcept = 0;
   virtual bool on_drain(const site& s) noexcept = 0;
-  /// Does a compare_exchange(), so that an observer can see the exchange and its record as one step.
-  /// As it stands, right while threads run one at a time: on_store() when it will succeed, then the
-  /// exchange.
+  /// Does a compare_exchange(), so that an observer can see the exchange and its record as one
+  /// step. As it stands, right while threads run one at a time: on_store() when it will succeed,
+  /// then the exchange.
   virtual bool on_exchange(std::uint64_t* word, std::uint64_t& expected, std::uint64_t value,
                            const site& s) noexcept;
 };
@@ -82,7 +87,8 @@ class media {
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   /// Bytes that may be used now.
   [[nodiscard]] std::uint64_t size() const noexcept {
-    // [M1] relaxed: a thread learns of growth from whoever asked for it, and that is what orders it.
+    // [M1] relaxed: a thread learns of growth from whoever asked for it, and that is what orders
+    // it.
     return size_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] durability_class durability() const noexcept { return class_; }
@@ -93,13 +99,15 @@ class media {
 
   /// Stores one aligned word, temporally, in program order with other store()s of this thread.
   void store(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
-    if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
+    if (observer_ != nullptr) [[unlikely]]
+      observer_->on_store(word, value, s);
     std::atomic_ref(*word).store(value, std::memory_order_relaxed); // [M4]
   }
 
   /// store() with release order: a commit word, which makes valid what was stored before it.
   void store_release(std::uint64_t* word, std::uint64_t value, site s = site::current()) noexcept {
-    if (observer_ != nullptr) [[unlikely]] observer_->on_store(word, value, s);
+    if (observer_ != nullptr) [[unlikely]]
+      observer_->on_store(word, value, s);
     std::atomic_ref(*word).store(value, std::memory_order_release); // [M5] pairs with [M6]
   }
 
@@ -116,7 +124,8 @@ class media {
   /// Copies `n` bytes to the region, in no order at all until drained. Never into a line that holds
   /// a commit word.
   void write(void* to, const void* from, std::size_t n, site s = site::current()) noexcept {
-    if (observer_ != nullptr) [[unlikely]] observer_->on_write(to, from, n, s);
+    if (observer_ != nullptr) [[unlikely]]
+      observer_->on_write(to, from, n, s);
     std::memcpy(to, from, n);
   }
 
@@ -167,8 +176,9 @@ class media {
   [[nodiscard]] virtual bool failed() const noexcept { return false; }
   /// Why it failed, in a sentence that names the file; no error while it has not.
   [[nodiscard]] virtual result<void> status() const { return {}; }
-  /// Offset of the first access that found memory of a mapped file gone: poisoned, or cut off by a
-  /// truncation. It reads as zeros since, and the region has failed. UINT64_MAX: none.
+  /// Offset of the first access that found memory of a mapped file gone, which the region cannot do
+  /// without: poisoned, or cut off by a truncation. It reads as zeros since, and the region has
+  /// failed. UINT64_MAX: none.
   [[nodiscard]] virtual std::uint64_t lost_at() const noexcept { return UINT64_MAX; }
   /// False while there is no room for another burst; a broker then stops polling its ports.
   [[nodiscard]] virtual bool has_room() const noexcept { return true; }
@@ -186,6 +196,45 @@ class media {
 
   /// Puts an observer on the seam (nullptr: off). Call while no other thread uses the media.
   virtual void observe(persist_observer* observer) noexcept { observer_ = observer; }
+
+  // --- memory that may be lost ------------------------------------------------------------------
+  //
+  // A page that is gone fails the medium, unless its owner can do without what lay there: it checks
+  // whatever it reads from there, takes nothing for durable that it wrote there without asking
+  // lost() behind its drain, and looks at losses() before and behind where a check is not on a
+  // copy.
+
+  /// Pages wholly inside [from, from + n) may be lost, but those that are required: such a page
+  /// reads as zeros from then on, keeps nothing, and the medium does not fail. One range a medium;
+  /// again with the same beginning to make it longer.
+  virtual void tolerate_loss(const void* /*from*/, std::uint64_t /*n*/) noexcept {}
+  /// [from, from + n) is not to be lost, until unrequire() of the same bytes: requirements are
+  /// counted by page. False: some of it is lost already, and nothing changed. Looks at every page,
+  /// so that what is gone is found while nothing lies there. Any thread.
+  [[nodiscard]] virtual bool require(const void* /*from*/, std::uint64_t /*n*/) noexcept {
+    return true;
+  }
+  virtual void unrequire(const void* /*from*/, std::uint64_t /*n*/) noexcept {}
+  /// Changes whenever a tolerated page is found lost, before anything reads as zero because of it.
+  [[nodiscard]] std::uint64_t losses() const noexcept {
+    return losses_.load(std::memory_order_acquire); // [M8] pairs with [N5]
+  }
+  /// Whether it is another than `before`, asked behind everything that this thread has read so far:
+  /// if not, what was checked since and copied then is one and the same.
+  [[nodiscard]] bool lost_since(std::uint64_t before) const noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire); // [M9] pairs with [N5]
+    return losses() != before;
+  }
+  /// Whether a tolerated page that [from, from + n) touches is lost. Looks at every page.
+  [[nodiscard]] virtual bool lost(const void* /*from*/, std::uint64_t /*n*/) noexcept {
+    return false;
+  }
+  /// Tolerated pages that are lost, and where the n-th of them was found to be (offset of the
+  /// access; UINT64_MAX: there is none, or it was not noted, as with all behind the first few).
+  [[nodiscard]] virtual std::uint64_t lost_pages() const noexcept { return 0; }
+  [[nodiscard]] virtual std::uint64_t lost_page(std::uint64_t /*n*/) const noexcept {
+    return UINT64_MAX;
+  }
 
   // --- scratch ----------------------------------------------------------------------------------
 
@@ -212,6 +261,7 @@ class media {
 
   std::byte* base_ = nullptr;
   std::atomic<std::uint64_t> size_ = 0;
+  std::atomic<std::uint64_t> losses_ = 0; ///< counted up by a memory_watch
   std::string path_;
   durability_class class_ = durability_class::process;
   kind kind_ = kind::visible;

@@ -332,7 +332,7 @@ ring_state* queue_table::new_ring(std::uint32_t capacity) noexcept {
   chain at;
   ring_arrays arrays;
   const bool made = s.take_arrays(*r, log2, arrays);
-  if (!made || !blocks_.allocate_contiguous(needs, at)) {
+  if (!made || !blocks_.allocate_required(needs, at)) {
     if (made && arrays.own_marks) delete[] arrays.marks;
     if (made) delete[] arrays.times;
     std::lock_guard hold(s.lock);
@@ -401,7 +401,7 @@ std::uint32_t queue_table::reclaim(std::uint32_t rings_max) noexcept {
       s.blocks_live -= r->blocks.blocks;
     }
     media_.retract_scratch(r->ring, ring_header_size);
-    blocks_.release(r->blocks);
+    blocks_.release_required(r->blocks);
     free_arrays(*r);
     r->ring = nullptr;
     ++done;

@@ -221,7 +221,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
 
   const unsigned count = f.commit().count;
   for (unsigned k = 0; k < count; ++k)
-    if (auto live = blocks_.mark_live(chain_of(f.ring(k))); !live) {
+    if (auto live = blocks_.mark_required(chain_of(f.ring(k))); !live) {
       while (k-- > 0)
         blocks_.unmark_live(chain_of(f.ring(k)));
       return damaged("a ring of it: " + live.error().message);

@@ -113,6 +113,16 @@ class dax_media final : public media {
   bool failed() const noexcept override { return watch_.failed(); }
   result<void> status() const override { return watch_.status(path_); }
   std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
+  void tolerate_loss(const void* from, std::uint64_t n) noexcept override {
+    watch_.tolerate_loss(from, n);
+  }
+  bool require(const void* from, std::uint64_t n) noexcept override {
+    return watch_.require(from, n);
+  }
+  void unrequire(const void* from, std::uint64_t n) noexcept override { watch_.unrequire(from, n); }
+  bool lost(const void* from, std::uint64_t n) noexcept override { return watch_.lost(from, n); }
+  std::uint64_t lost_pages() const noexcept override { return watch_.lost_pages(); }
+  std::uint64_t lost_page(std::uint64_t n) const noexcept override { return watch_.lost_page(n); }
 
   result<void> grow(std::uint64_t size) override {
     if (kind_ != kind::instructions)
@@ -124,6 +134,7 @@ class dax_media final : public media {
                    "region device " + path_ + ": a device has the size it has; make a larger one"};
     auto grown = detail::checked_growth(size, old, range_.size(), detail::page_size, path_);
     if (!grown) return grown.error();
+    if (auto whole = detail::not_cut_short(fd_.get(), old, path_); !whole) return whole.error();
     if (auto done = allocate(old, *grown); !done) return done.error();
     if (auto done = commit(old, *grown); !done) return done.error();
     size_ = *grown;
@@ -262,7 +273,7 @@ class dax_media final : public media {
   }
 
   result<void> watch(std::byte* base, std::uint64_t size) {
-    if (watch_.begin(base, size, detail::page_size)) return {};
+    if (watch_.begin(base, size, detail::page_size, losses_)) return {};
     return error{errc::no_space, "region " + path_ + ": too many regions are open"};
   }
 

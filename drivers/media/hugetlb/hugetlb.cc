@@ -55,6 +55,16 @@ class shared_media final : public media {
   bool failed() const noexcept override { return watch_.failed(); }
   result<void> status() const override { return watch_.status(path_); }
   std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
+  void tolerate_loss(const void* from, std::uint64_t n) noexcept override {
+    watch_.tolerate_loss(from, n);
+  }
+  bool require(const void* from, std::uint64_t n) noexcept override {
+    return watch_.require(from, n);
+  }
+  void unrequire(const void* from, std::uint64_t n) noexcept override { watch_.unrequire(from, n); }
+  bool lost(const void* from, std::uint64_t n) noexcept override { return watch_.lost(from, n); }
+  std::uint64_t lost_pages() const noexcept override { return watch_.lost_pages(); }
+  std::uint64_t lost_page(std::uint64_t n) const noexcept override { return watch_.lost_page(n); }
 
   result<void> grow(std::uint64_t size) override {
     if (read_only_ || fd_.get() < 0)
@@ -62,6 +72,7 @@ class shared_media final : public media {
     const std::uint64_t old = this->size();
     auto grown = detail::checked_growth(size, old, range_.size(), unit_, path_);
     if (!grown) return grown.error();
+    if (auto whole = detail::not_cut_short(fd_.get(), old, path_); !whole) return whole.error();
     if (auto done = allocate(old, *grown); !done) return done.error();
     if (auto done = commit(old, *grown); !done) return done.error();
     size_ = *grown;
@@ -135,7 +146,7 @@ class shared_media final : public media {
         if (auto done = allocate(0, sizes->size); !done) return done.error();
       if (auto done = commit(0, sizes->size); !done) return done.error();
     }
-    if (!watch_.begin(range_.base(), range_.size(), unit_))
+    if (!watch_.begin(range_.base(), range_.size(), unit_, losses_))
       return error{errc::no_space, name + "too many regions are open"};
     base_ = range_.base();
     size_ = sizes->size;

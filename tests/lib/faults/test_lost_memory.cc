@@ -8,54 +8,13 @@
 #include <thread>
 #include <unistd.h>
 
-#include "../broker/broker_fixture.h"
-#include "../media/scratch.h"
+#include "lost_memory.h"
 #include "support/eal_main.h"
 
 namespace chainring::test_faults {
 namespace {
 
-using namespace chainring::testing_broker;
-using test::scratch_directory;
-
-constexpr std::uint64_t page = 4096, region_size = 1u << 20;
-
-struct place {
-  const char* name;
-  std::string directory;
-  const char* driver;
-  bool emulated;
-};
-void PrintTo(const place& p, std::ostream* out) {
-  *out << p.name;
-}
-
-class LostMemory : public testing::TestWithParam<place> {
- protected:
-  LostMemory() : directory_(GetParam().directory) {
-    options_.media.path = directory_.file("region");
-    options_.media.size = region_size;
-    options_.media.driver = GetParam().driver;
-    options_.media.emulated = GetParam().emulated;
-    options_.areas = broker::areas(small_layout(), region_size, 256);
-  }
-  std::unique_ptr<region> made() {
-    auto r = region::create(options_);
-    if (!r) throw std::runtime_error(r.error().message);
-    return std::move(*r);
-  }
-  void cut(std::uint64_t bytes) {
-    ASSERT_EQ(truncate(options_.media.path.c_str(), static_cast<off_t>(bytes)), 0);
-  }
-  void expect_named(region& r, const std::string& object) {
-    EXPECT_TRUE(r.failed());
-    const std::string why = r.why_failed();
-    EXPECT_NE(why.find(options_.media.path), std::string::npos) << why;
-    EXPECT_NE(why.find(object), std::string::npos) << why;
-  }
-  scratch_directory directory_;
-  region_options options_;
-};
+class LostMemory : public OnAPlace {};
 
 TEST_P(LostMemory, AReadGivesZerosAndAFailureThatNamesTheObject) {
   auto r = made();
@@ -112,27 +71,6 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
     ASSERT_EQ(unlink(options_.media.path.c_str()), 0);
   }
 }
-
-/// Counts what its mark allows to leave.
-class marked_transport final : public transport {
- public:
-  explicit marked_transport(region& r) : on_(r) {}
-  std::span<std::byte> begin(client_address, std::size_t size) noexcept override {
-    room_.resize(size);
-    return room_;
-  }
-  void commit(std::size_t) noexcept override { ++made_; }
-  void release(mark_t mark) noexcept override {
-    if (on_.durable(mark)) sent += made_;
-    made_ = 0;
-  }
-  std::atomic<unsigned> sent = 0;
-
- private:
-  region& on_;
-  bytes room_;
-  unsigned made_ = 0;
-};
 
 /// A worker's thread publishes, delivers and loses its memory; what goes wrong is a status.
 [[noreturn]] void serve_and_lose(std::unique_ptr<region> on, const std::string& path) {
@@ -199,10 +137,7 @@ TEST_P(LostMemory, ABrokerAcknowledgesAndDeliversNothingMoreAndStillAnswersWhatI
   EXPECT_EXIT(serve_and_lose(std::move(on), options_.media.path), testing::ExitedWithCode(0), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Places, LostMemory,
-                         testing::Values(place{"tmpfs", "/dev/shm", "hugetlb", false},
-                                         place{"disk", test::disk_directory(), "hugetlb", true}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Places, LostMemory, places(), place_name);
 
 /// Class file keeps its working copy in memory: there the commit notices.
 class LostFile : public testing::TestWithParam<bool> {};
