@@ -93,6 +93,11 @@ void show_region(cmdline* cl) {
                      std::uint64_t{1} << i, b.runs_by_length[i]);
   cmdline_printf(cl, "messages: %" PRIu64 " live of %" PRIu64 ", %" PRIu64 " damaged\n", m.live,
                  m.descriptors, m.damaged);
+  if (const std::uint64_t lost = r.on().lost_pages(); lost != 0)
+    cmdline_printf(cl,
+                   "LOST: %" PRIu64 " pages of memory; %" PRIu64 " blocks put aside, %" PRIu64
+                   " messages found damaged at delivery\n",
+                   lost, b.withheld_blocks, served->broker().counters().damaged);
 }
 
 /// What clients chose, without what a terminal takes for commands: C0, DEL, and C1 in UTF-8.
@@ -221,6 +226,21 @@ cmdline_parse_ctx_t context[] = {
     as_instruction(grow_instruction), as_instruction(help_instruction),
     as_instruction(quit_instruction), nullptr};
 
+/// Says of each page that was lost since the last call what became of it; of many, how many.
+void tell_losses(region& on, std::uint64_t& told) {
+  const std::uint64_t lost = on.on().lost_pages();
+  if (lost == told) return;
+  std::string sentence;
+  while (told < lost && !(sentence = on.loss(told)).empty()) {
+    CHAINRING_LOG(ERR, region, "%s", sentence.c_str());
+    ++told;
+  }
+  if (told == lost) return;
+  CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are gone by now",
+                on.on().path().c_str(), lost);
+  told = lost;
+}
+
 } // namespace
 
 void wait_for_end(service& s, int signal_fd, bool interactive) {
@@ -228,9 +248,11 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
   bool told = false; // that the region can no longer be written
+  std::uint64_t losses_told = 0;
   while (!quit) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
+    tell_losses(s.broker().on(), losses_told);
     if (!told && s.broker().on().failed()) {
       told = true;
       CHAINRING_LOG(

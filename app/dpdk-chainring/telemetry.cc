@@ -49,6 +49,8 @@ int region_query(const char*, const char*, rte_tel_data* d) {
     add(d, "messages_live", m.live);
     add(d, "messages_max", m.descriptors);
     add(d, "messages_damaged", m.damaged);
+    add(d, "lost_pages", r.on().lost_pages());
+    add(d, "blocks_withheld", b.withheld_blocks);
   });
 }
 

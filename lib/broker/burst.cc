@@ -269,6 +269,17 @@ void broker_worker::impl::make_durable() noexcept {
   dirty.clear();
 }
 
+// What lay in memory that is gone is not durable, drained or not: its publisher hears nothing and
+// sends it again. Behind the drains: nothing of what is acknowledged is still to be written.
+void broker_worker::impl::find_lost() noexcept {
+  const std::uint64_t now = on.losses();
+  if (now == losses) [[likely]]
+    return;
+  losses = now;
+  for (staged_publish& p : staged)
+    if (p.places != 0 && !p.refused) p.lost = state.messages().lost(p.content);
+}
+
 void broker_worker::impl::finish_publishes() noexcept {
   queue_table& queues = state.queues();
   message_table& messages = state.messages();
@@ -292,8 +303,9 @@ void broker_worker::impl::finish_publishes() noexcept {
       else
         messages.drop_reference(p.content.ref.index); // the publisher's own
     }
-    puback(p.from, p.topic_id, p.msg_id,
-           p.refused ? mqttsn::return_code::congestion : mqttsn::return_code::accepted); // [B3]
+    if (!p.lost)
+      puback(p.from, p.topic_id, p.msg_id,
+             p.refused ? mqttsn::return_code::congestion : mqttsn::return_code::accepted); // [B3]
     if (p.volatile_copy == none) continue;
     for (std::uint32_t i = 0; i < p.volatile_count && !p.refused; ++i)
       hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
@@ -330,6 +342,7 @@ bool broker_worker::impl::end_burst() noexcept {
     place();
     settle();
     make_durable();
+    find_lost();
     finish_publishes();
   }
   // Deliveries may make more sessions ready; those wait for the next round.

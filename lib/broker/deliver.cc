@@ -10,6 +10,7 @@
 // Edges: [W1] [W2] [W5] as in connect.cc.
 #include <algorithm>
 
+#include "base/hook.h"
 #include "broker/worker.h"
 
 namespace chainring {
@@ -113,8 +114,10 @@ bool broker_worker::impl::send_register(session& s, std::uint32_t r) noexcept {
 
 // --- sending ----------------------------------------------------------------------------------
 
+// The payload was verified when losses() was `losses_then`; where it has changed, nothing is sent.
 bool broker_worker::impl::send_publish(session& s, mqttsn::flags flags, std::uint16_t id,
-                                       std::uint16_t msg_id, message_cursor payload) noexcept {
+                                       std::uint16_t msg_id, message_cursor payload,
+                                       std::uint64_t losses_then) noexcept {
   const std::size_t size = payload.remaining();
   const std::size_t header = mqttsn::publish_header_size(size);
   const client_address to = s.address.load(std::memory_order_relaxed); // [W2] own session
@@ -122,6 +125,8 @@ bool broker_worker::impl::send_publish(session& s, mqttsn::flags flags, std::uin
   if (room.size() < header + size) return false;
   mqttsn::encode_publish_header(room, {.flags = flags, .topic_id = id, .msg_id = msg_id}, size);
   payload.copy_out(room.data() + header, size);
+  if (on.lost_since(losses_then)) [[unlikely]]
+    return false;
   out->commit(header + size);
   return true;
 }
@@ -204,12 +209,14 @@ bool broker_worker::impl::deliver_volatile(session& s, std::uint32_t n) noexcept
 // Sends what is leased. True: it is out of the way without the client, and the next may follow.
 bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again) noexcept {
   message_view v;
+  const std::uint64_t before = on.losses();
   const message_status seen = state.messages().view(s.leased, v);
   if (seen != message_status::ok || !state.messages().verify(v)) {
     ++count.damaged; // nothing damaged is ever delivered
     finish_delivery(s, n);
     return true;
   }
+  hook_point("broker.deliver.verified");
   const std::size_t size = v.payload.remaining();
   if (mqttsn::publish_header_size(size) == 0 ||
       size + mqttsn::publish_header_size(size) > config.datagram_size_max) {
@@ -225,6 +232,10 @@ bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again
     return true;
   }
   v.topic.copy_out(name, length);
+  if (on.lost_since(before)) [[unlikely]] { // what was verified need not be what was copied
+    make_ready(s, n);
+    return false;
+  }
   std::uint16_t id = 0;
   mqttsn::topic_id_type type{};
   s.volatile_first = false;
@@ -245,7 +256,7 @@ bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again
       mqttsn::flags{}.with_qos(mqttsn::qos_level::one).with_topic_type(type).with_dup(again);
   s.phase = session::exchange::publishing;
   s.sent = true;
-  if (send_publish(s, flags, id, s.packet_id, v.payload))
+  if (send_publish(s, flags, id, s.packet_id, v.payload, before))
     ++(again ? count.retransmitted : count.delivered);
   schedule_retry(s, n); // also where it could not be sent just now
   return false;

@@ -249,6 +249,7 @@ result<void> store::recover(const broker::progress& told, open_summary& summary)
   all.add({.name = "free memory", .rebuild = [&](recovery_context& c) {
              messages_->finish_recovery();
              blocks_->finish_recovery();
+             tolerate_loss(); // what recovery follows is required by now
              if (auto served = queues_->finish_recovery(); !served)
                fatal(c, "queues", served.error());
            }});
@@ -429,7 +430,15 @@ result<void> store::grow(std::uint64_t size) {
   if (size > g.block_offset && (size - g.block_offset) / g.block_size > block_store::blocks_max)
     return too_many_blocks(g.block_size);
   if (auto grown = region_.grow(size); !grown) return grown;
+  tolerate_loss();
   return blocks_->extend(region_.geometry().block_count);
+}
+
+// The block area holds the content of messages, which has a checksum and is delivered by it; and
+// rings, long keys and extent lists, which are required one by one.
+void store::tolerate_loss() noexcept {
+  const region_geometry& g = region_.geometry();
+  media_.tolerate_loss(region_.at(g.block_offset), g.block_count * g.block_size);
 }
 
 } // namespace chainring

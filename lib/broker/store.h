@@ -87,6 +87,7 @@ class store {
   store(region& on) : region_(on), media_(on.on()) {}
   [[nodiscard]] result<void> attach(const broker_config& config);
   [[nodiscard]] result<void> recover(const broker::progress& told, open_summary& summary);
+  void tolerate_loss() noexcept;
   [[nodiscard]] const char* examine(std::uint32_t number) const noexcept;
   void void_sessions(recovery_context& c, open_summary& summary);
   [[nodiscard]] bool wanted(std::span<const std::byte> subscription_key) const noexcept;

@@ -33,6 +33,7 @@ struct broker_worker::impl {
     std::uint32_t volatile_copy = none;                   // for subscribers at QoS 0
     std::uint32_t volatile_first = 0, volatile_count = 0; // in volatile_targets
     bool refused = false;
+    bool lost = false; // memory its content lay in is gone: not acknowledged
   };
   /// One queue a staged publish goes to.
   struct target {
@@ -75,6 +76,7 @@ struct broker_worker::impl {
   const std::uint64_t drain_bytes_max; // what one drain covers at most; half, as others flush too
   std::uint64_t maintain_at = 0;       // when queues are looked after next
   std::uint32_t release_from = 0;      // the session whose queue is looked after next
+  std::uint64_t losses = 0;            // media::losses() before what is staged was copied in
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
@@ -144,6 +146,7 @@ struct broker_worker::impl {
                                              placement& out) noexcept;
   void settle() noexcept;
   void make_durable() noexcept;
+  void find_lost() noexcept;
   void release_voids() noexcept;
   void finish_publishes() noexcept;
   void drain() noexcept;
@@ -167,7 +170,7 @@ struct broker_worker::impl {
                        std::uint16_t& id, mqttsn::topic_id_type& type) noexcept;
   bool send_register(session& s, std::uint32_t registration) noexcept;
   bool send_publish(session& s, mqttsn::flags flags, std::uint16_t id, std::uint16_t msg_id,
-                    message_cursor payload) noexcept;
+                    message_cursor payload, std::uint64_t losses_then) noexcept;
   void puback_in(session& s, std::uint32_t number, const mqttsn::puback& m) noexcept;
   void finish_delivery(session& s, std::uint32_t number) noexcept;
   /// False: it was the last try, and the session may be another worker's by now.

@@ -399,6 +399,17 @@ std::string region::why_failed() const {
   return status.error().message + " (" + object_at(lost) + " lay there)";
 }
 
+std::string region::loss(std::uint64_t n) const {
+  const std::uint64_t at = media_->lost_page(n);
+  if (at == UINT64_MAX) return {};
+  return "region file " + media_->path() + ": its memory at offset " + std::to_string(at) + " (" +
+         object_at(at) +
+         ") is gone: the file was cut short, or the memory is damaged; messages that lay in that "
+         "page "
+         "count as damaged and are not delivered, the rest is served; make the region anew, or "
+         "restore it, when it suits";
+}
+
 error region::write_failed() const {
   if (auto status = media_->status(); !status) return {status.error().code, why_failed()};
   return {errc::io, "region " + media_->path() +

@@ -129,6 +129,9 @@ class region {
   /// Why it failed, in a sentence that names the file and, where memory was lost, the object that
   /// lay there; empty while it has not.
   [[nodiscard]] std::string why_failed() const;
+  /// What became of the n-th page whose loss was tolerated (media::lost_page()), in such a
+  /// sentence; empty: there is none, or it was not noted which.
+  [[nodiscard]] std::string loss(std::uint64_t n) const;
   /// What lies at `offset`: "superblock A", "root 'sessions'", "block 7".
   [[nodiscard]] std::string object_at(std::uint64_t offset) const;
 

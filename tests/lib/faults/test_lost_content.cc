@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Pages that are lost where they held messages or nothing: those messages are not delivered, and
+// everything else is served, with acknowledgements that hold. Pages that held more fail the region.
+#include <algorithm>
+#include <rte_lcore.h>
+#include <thread>
+
+#include "base/hook.h"
+#include "broker/store.h"
+#include "lost_memory.h"
+#include "ring/ring_media.h"
+#include "support/eal_main.h"
+
+namespace chainring::test_faults {
+namespace {
+
+constexpr int hang_ms = 60'000; // only detects hangs
+
+constexpr client_address publisher = 1, one = 2, two = 3;
+
+/// Message `i`, unlike any other in every few octets.
+std::string text_of(int i) {
+  std::string s;
+  for (int k = 0; s.size() < 1300; ++k)
+    s += "message " + std::to_string(i) + " part " + std::to_string(k) + "; ";
+  return s;
+}
+
+/// A broker on a region's file, its publisher, and two durable subscribers.
+struct world {
+  std::unique_ptr<bench> b;
+  std::uint16_t ab = 0, cd = 0;
+  std::uint16_t next_id = 0;
+
+  explicit world(std::unique_ptr<region> on, bool fresh = true, broker_config c = config()) {
+    auto opened = broker::open(std::move(on), c);
+    EXPECT_TRUE(opened) << opened.error().message;
+    b = std::make_unique<bench>(std::move(*opened));
+    EXPECT_EQ(b->connect(publisher, "publisher", true), sn::return_code::accepted);
+    ab = b->register_name(publisher, "a/b");
+    cd = b->register_name(publisher, "c/d");
+    if (!fresh) return;
+    b->connect(one, "one", false);
+    b->subscribe(one, "a/b", sn::qos_level::one);
+    leave(one);
+    b->connect(two, "two", false);
+    b->subscribe(two, "c/d", sn::qos_level::one);
+    leave(two);
+  }
+  static broker_config config() {
+    broker_config c = small_config();
+    c.queue_slots = 127;
+    return c;
+  }
+  region& on() const { return b->broker->on(); }
+  std::uint64_t damaged() const { return b->broker->counters().damaged; }
+
+  void leave(client_address who) { (void)b->ask<sn::disconnect>(who, sn::disconnect{}); }
+  /// False: no answer, or another than that it is accepted.
+  bool publish(std::uint16_t topic, const std::string& text) {
+    b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                   .topic_id = topic,
+                                   .msg_id = ++next_id,
+                                   .data = std::as_bytes(std::span(text))});
+    b->settle();
+    const auto r = b->next(publisher);
+    if (!r || !r->get<sn::puback>()) return false;
+    EXPECT_EQ(r->get<sn::puback>()->msg_id, next_id);
+    return r->get<sn::puback>()->code == sn::return_code::accepted;
+  }
+  /// Everything the subscriber has waiting, each acknowledged.
+  std::vector<std::string> collect(client_address who, const char* id) {
+    EXPECT_EQ(b->connect(who, id, false), sn::return_code::accepted);
+    std::vector<std::string> got;
+    for (std::string text = b->take(who); text != "(nothing)"; text = b->take(who))
+      got.push_back(text);
+    leave(who);
+    return got;
+  }
+  /// Where the content that begins with the topic of this text's message begins. Before anything is
+  /// lost.
+  std::uint64_t place_of(const std::string& text) const {
+    const std::byte* from = on().at(on().geometry().block_offset);
+    const std::byte* end = on().at(on().geometry().size);
+    const auto wanted = std::as_bytes(std::span(text));
+    const std::byte* found = std::search(from, end, wanted.begin(), wanted.end());
+    EXPECT_NE(found, end);
+    return on().offset_of(found) - 3;
+  }
+  /// Of the numbered texts, those whose content does not touch the page.
+  std::vector<std::string> outside(const std::map<int, std::uint64_t>& places,
+                                   std::uint64_t lost) const {
+    std::vector<std::string> whole;
+    for (const auto& [i, at] : places)
+      if (at / page > lost || (at + 3 + text_of(i).size() - 1) / page < lost)
+        whole.push_back(text_of(i));
+    return whole;
+  }
+};
+
+/// Rings of several pages.
+broker_config large_rings() {
+  broker_config c = small_config();
+  c.queue_slots = 1023;
+  c.queue_slots_first = 0;
+  return c;
+}
+
+class LostContent : public OnAPlace {};
+
+TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
+  world w(made());
+  std::map<int, std::uint64_t> for_one, for_two;
+  for (int i = 0; i < 16; ++i)
+    ASSERT_TRUE(w.publish(i % 4 == 3 ? w.cd : w.ab, text_of(i)));
+  for (int i = 0; i < 16; ++i)
+    (i % 4 == 3 ? for_two : for_one)[i] = w.place_of(text_of(i));
+  const std::uint64_t lost = (for_one[6] + 600) / page;
+  poison(w.on().on(), lost * page);
+  const auto whole_one = w.outside(for_one, lost), whole_two = w.outside(for_two, lost);
+  ASSERT_LT(whole_one.size(), for_one.size());
+  EXPECT_EQ(w.collect(one, "one"), whole_one);
+  EXPECT_EQ(w.collect(two, "two"), whole_two);
+  EXPECT_EQ(w.damaged(), 16 - whole_one.size() - whole_two.size());
+
+  EXPECT_FALSE(w.on().failed()) << w.on().why_failed();
+  EXPECT_EQ(w.on().on().lost_pages(), 1u);
+  EXPECT_EQ(w.on().on().lost_page(0) / page, lost);
+  const std::string said = w.on().loss(0);
+  const std::uint64_t block = (w.on().on().lost_page(0) - w.on().geometry().block_offset) / 256;
+  for (const std::string& part :
+       {options_.media.path, std::string("is gone"), "block " + std::to_string(block)})
+    EXPECT_NE(said.find(part), std::string::npos) << said;
+  EXPECT_EQ(w.on().loss(1), "");
+
+  for (int i = 20; i < 60; ++i)
+    EXPECT_TRUE(w.publish(i % 2 == 0 ? w.ab : w.cd, text_of(i))) << i;
+  const auto more = w.collect(one, "one");
+  EXPECT_EQ(more.size(), 20u);
+  EXPECT_EQ(more.front(), text_of(20));
+  EXPECT_TRUE(w.publish(w.ab, "the last"));
+  EXPECT_TRUE(w.b->broker->close());
+  w.b.reset();
+
+  world again(opened(), false);
+  EXPECT_TRUE(again.on().was_clean());
+  EXPECT_EQ(again.collect(one, "one"), std::vector<std::string>{"the last"});
+  EXPECT_EQ(again.collect(two, "two").size(), 20u);
+}
+
+TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
+  world w(made());
+  std::map<int, std::uint64_t> places;
+  for (int i = 0; i < 16; ++i)
+    ASSERT_TRUE(w.publish(w.ab, text_of(i)));
+  for (int i = 0; i < 16; ++i)
+    places[i] = w.place_of(text_of(i));
+  const std::uint64_t kept = (places[9] / page) * page;
+  cut(kept);
+  std::vector<std::string> whole;
+  for (int i = 0; i < 16; ++i)
+    if (places[i] + 3 + text_of(i).size() <= kept) whole.push_back(text_of(i));
+  ASSERT_GT(whole.size(), 4u);
+  EXPECT_EQ(w.collect(one, "one"), whole);
+  EXPECT_EQ(w.damaged(), 16 - whole.size());
+  EXPECT_FALSE(w.on().failed());
+  // The free memory is gone as well, but for what was just given back: found by and by.
+  bool accepted = false;
+  for (int tries = 0; tries < 100 && !accepted; ++tries)
+    accepted = w.publish(w.ab, "found room");
+  EXPECT_TRUE(accepted);
+  EXPECT_EQ(w.collect(one, "one").back(), "found room");
+  EXPECT_FALSE(w.on().failed());
+  EXPECT_TRUE(w.b->broker->state().blocks().check());
+  EXPECT_TRUE(w.b->broker->close());
+  w.b.reset();
+  EXPECT_FALSE(region::open(options_.media)) << "it is shorter than it says";
+}
+
+TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
+  world w(made());
+  ASSERT_TRUE(w.publish(w.ab, text_of(0)));
+  const std::uint64_t at = w.place_of(text_of(0)) / page;
+  for (const std::uint64_t p : {at + 2, at + 5, at + 6}) // the next messages would lie there
+    poison(w.on().on(), p * page);
+  int unanswered = 0;
+  std::vector<std::string> acked{text_of(0)};
+  for (int i = 1; i < 40; ++i) {
+    for (int tries = 0; !w.publish(w.ab, text_of(i)); ++tries, ++unanswered)
+      ASSERT_LT(tries, 3) << i;
+    acked.push_back(text_of(i));
+  }
+  EXPECT_EQ(w.on().on().lost_pages(), 3u);
+  EXPECT_EQ(unanswered, 1) << "once memory was lost, it is looked at before it is used";
+  EXPECT_FALSE(w.on().failed());
+  const block_store& blocks = w.b->broker->state().blocks();
+  EXPECT_TRUE(blocks.check());
+  const block_store_statistics s = blocks.statistics();
+  EXPECT_GT(s.withheld_blocks, 0u);
+  EXPECT_EQ(s.free_blocks + s.live_blocks, s.block_count);
+  w.b.reset(); // a crash; what was written to the zeros is not in the file
+
+  world again(opened(), false);
+  EXPECT_EQ(again.collect(one, "one"), acked);
+  EXPECT_EQ(again.damaged(), 1u) << "the one that was not acknowledged";
+}
+
+/// Which message is lost in the tests below: the first share a page with rings.
+constexpr int chosen = 4;
+
+struct at_hook {
+  media* m = nullptr;
+  std::uint64_t lost = 0;
+  int before = 0; ///< times to let pass
+};
+
+TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
+  world w(made());
+  std::map<int, std::uint64_t> places;
+  for (int i = 0; i < 8; ++i)
+    ASSERT_TRUE(w.publish(w.ab, text_of(i)));
+  for (int i = 0; i < 8; ++i)
+    places[i] = w.place_of(text_of(i));
+  const auto whole = w.outside(places, places[chosen] / page);
+  static at_hook state;
+  state = {&w.on().on(), places[chosen], chosen};
+  set_hook(
+      [](const char* name, void*) noexcept {
+        if (std::string_view(name) == "broker.deliver.verified" && state.before-- == 0)
+          poison(*state.m, state.lost);
+      },
+      nullptr);
+  w.b->send(one, sn::connect{.client_id = "one"});
+  std::vector<std::string> got;
+  for (w.b->settle(); auto r = w.b->next(one); w.b->settle()) {
+    if (const auto* g = r->get<sn::register_topic>()) {
+      EXPECT_EQ(g->topic, "a/b");
+      w.b->send(one, sn::regack{.topic_id = g->topic_id, .msg_id = g->msg_id});
+    } else if (const auto* p = r->get<sn::publish>()) {
+      got.emplace_back(reinterpret_cast<const char*>(p->data.data()), p->data.size());
+      w.b->send(one, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+    }
+  }
+  set_hook(nullptr, nullptr);
+  EXPECT_LT(state.before, 0);
+  // What was sent out of that page before it was lost, was there.
+  EXPECT_GE(got.size(), whole.size());
+  EXPECT_EQ(std::ranges::count(got, text_of(chosen)), 0);
+  for (const std::string& text : whole)
+    EXPECT_EQ(std::ranges::count(got, text), 1);
+  EXPECT_FALSE(w.on().failed());
+  EXPECT_EQ(w.damaged(), 8 - got.size());
+}
+
+/// Loses memory just before a message is copied out.
+class losing_transport final : public transport {
+ public:
+  losing_transport(recording_transport& to, media& m, std::uint64_t lost)
+      : to_(to), m_(m), lost_(lost) {}
+  std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
+    if (size > 1000 && ++messages == chosen + 1) poison(m_, lost_);
+    return to_.begin(to, size);
+  }
+  void commit(std::size_t size) noexcept override { to_.commit(size); }
+  void release(mark_t mark) noexcept override { to_.release(mark); }
+  int messages = 0;
+
+ private:
+  recording_transport& to_;
+  media& m_;
+  std::uint64_t lost_;
+};
+
+TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
+  broker_config c = world::config();
+  c.retry_ms = c.retry_ms_max = 1;
+  c.retries_max = 250;
+  world w(made(), true, c);
+  std::map<int, std::uint64_t> places;
+  for (int i = 0; i < 8; ++i)
+    ASSERT_TRUE(w.publish(w.ab, text_of(i)));
+  for (int i = 0; i < 8; ++i)
+    places[i] = w.place_of(text_of(i));
+  losing_transport out(w.b->out, w.on().on(), places[chosen]);
+  w.b->broker->worker(0).attach(out);
+  w.b->connect(one, "one", false);
+  std::vector<std::string> got;
+  for (int ms = 0; ms < hang_ms && (got.empty() || got.back() != text_of(7)); ++ms) {
+    for (std::string text = w.b->take(one); text != "(nothing)"; text = w.b->take(one))
+      if (got.empty() || got.back() != text) got.push_back(text); // or sent again
+    usleep(1000);
+    w.b->settle();
+  }
+  EXPECT_GT(out.messages, chosen);
+  const auto whole = w.outside(places, places[chosen] / page);
+  EXPECT_EQ(std::ranges::count(got, text_of(chosen)), 0);
+  for (const std::string& text : got)
+    EXPECT_TRUE(
+        std::ranges::any_of(places, [&](const auto& p) { return text_of(p.first) == text; }));
+  for (const std::string& text : whole)
+    EXPECT_EQ(std::ranges::count(got, text), 1);
+  EXPECT_FALSE(w.on().failed());
+  EXPECT_EQ(w.damaged(), 8 - got.size());
+}
+
+/// One worker's way out, on its own thread.
+class own_transport final : public transport {
+ public:
+  std::span<std::byte> begin(client_address, std::size_t size) noexcept override {
+    room_.resize(size);
+    return room_;
+  }
+  void commit(std::size_t size) noexcept override {
+    sent.emplace_back(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size));
+  }
+  void release(mark_t) noexcept override {}
+  std::vector<bytes> sent;
+
+ private:
+  bytes room_;
+};
+
+// A page that goes keeps in the file what was in it: so every acknowledged message is there after a
+// crash, and nothing that was written to zeros may have been acknowledged.
+TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorkers) {
+  const char* given = std::getenv("CHAINRING_SEED");
+  const unsigned seed =
+      given != nullptr ? static_cast<unsigned>(std::atoi(given)) : std::random_device{}();
+  std::printf("CHAINRING_SEED=%u\n", seed);
+  options_.media.size = 8 << 20;
+  options_.areas = broker::areas(small_layout(), options_.media.size, 256);
+  broker_config c = large_rings(); // which are there from the beginning
+  c.workers = 2;
+  std::vector<std::string> acked[2];
+  constexpr client_address publishers[2] = {11, 12};
+  constexpr int messages = 900, messages_a_page = 10;
+  {
+    world w(made(), true, c);
+    broker& b = *w.b->broker;
+    ASSERT_TRUE(w.publish(w.ab, "the first"));
+    const std::uint64_t from = w.place_of("the first") / page + 1;
+    std::uint16_t topics[2] = {};
+    for (unsigned t = 0; t < 2; ++t) {
+      std::string id = "publisher";
+      const auto hello = [&] {
+        return encode(sn::connect{.flags = sn::flags{}.with_clean(), .client_id = id});
+      };
+      while (b.home_of(publishers[t], hello()) != t)
+        id += 'x';
+      ASSERT_EQ(w.b->connect(publishers[t], id, true), sn::return_code::accepted);
+      topics[t] = w.b->register_name(publishers[t], t == 0 ? "a/b" : "c/d");
+    }
+    std::atomic<int> working = 2, taken = 0;
+    std::vector<std::thread> all;
+    for (unsigned t = 0; t < 2; ++t)
+      all.emplace_back([&, t] {
+        ASSERT_EQ(rte_thread_register(), 0);
+        own_transport out;
+        b.worker(t).attach(out);
+        for (int i = 0; i < messages; ++i) {
+          while (taken < i / messages_a_page)
+            std::this_thread::yield();
+          const std::string text = text_of(static_cast<int>(t) * messages + i);
+          b.worker(t).receive(publishers[t],
+                              encode(sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                                 .topic_id = topics[t],
+                                                 .msg_id = static_cast<std::uint16_t>(i + 1),
+                                                 .data = std::as_bytes(std::span(text))}));
+          out.sent.clear();
+          b.worker(t).end_burst();
+          sn::message m;
+          if (out.sent.size() != 1 || sn::decode(out.sent[0], m) != sn::decode_status::ok) continue;
+          const auto* a = m.get<sn::puback>();
+          if (a != nullptr && a->code == sn::return_code::accepted) acked[t].push_back(text);
+        }
+        --working;
+        rte_thread_unregister();
+      });
+    std::mt19937 random(seed);
+    for (; working != 0; ++taken) {
+      poison(w.on().on(), (from + random() % 600) * page);
+      if (random() % 4 == 0) usleep(random() % 200);
+    }
+    for (auto& t : all)
+      t.join();
+    EXPECT_FALSE(w.on().failed()) << w.on().why_failed();
+    EXPECT_TRUE(b.state().blocks().check());
+    std::printf("%zu and %zu of %d acknowledged, %llu pages lost\n", acked[0].size(),
+                acked[1].size(), messages,
+                static_cast<unsigned long long>(w.on().on().lost_pages()));
+    EXPECT_GT(w.on().on().lost_pages(), 0u);
+  } // a crash
+  ASSERT_GT(acked[0].size() + acked[1].size(), 0u);
+  world again(opened(), false, c);
+  auto first = again.collect(one, "one"), second = again.collect(two, "two");
+  EXPECT_EQ(first.front(), "the first");
+  first.erase(first.begin());
+  // Beside them, what was published and not acknowledged, if by chance it is whole.
+  const auto holds = [](const std::vector<std::string>& all, const std::vector<std::string>& some) {
+    std::size_t at = 0;
+    for (const std::string& s : all)
+      if (at < some.size() && s == some[at]) ++at;
+    return at == some.size();
+  };
+  EXPECT_TRUE(holds(first, acked[0])) << first.size();
+  EXPECT_TRUE(holds(second, acked[1])) << second.size();
+}
+
+// --- what fails the region all the same ----------------------------------------------------------
+
+constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
+
+/// A publisher's thread loses the page of a queue's newest ring; what goes wrong is a status.
+[[noreturn]] void publish_and_lose_the_ring(std::unique_ptr<region> on, bool fresh,
+                                            const broker_config& c, std::uint64_t messages) {
+  world w(std::move(on), fresh, c);
+  region& r = w.on();
+  for (std::uint64_t i = 0; i < messages; ++i)
+    if (!w.publish(w.ab, "before")) _exit(2);
+  auto root = r.root("broker.queues");
+  const auto* records = reinterpret_cast<const queue_record*>(r.at(root->offset));
+  std::uint64_t slot = 0; // the next message's
+  for (std::uint32_t n = 0; n < small_layout().sessions_max; ++n) {
+    const queue_commit at = queue_commit::unpack(records[n].commit);
+    if (at.count == 0) continue;
+    const queue_ring& newest = records[n].rings[(at.first + at.count - 1) % queue_rings_max];
+    const std::uint64_t placed = messages + (fresh ? 0 : earlier);
+    slot = r.geometry().block_offset + (newest.chain & 0xffff'ffff) * 256 + ring_header_size +
+           (placed - queue_base::unpack(newest.base).ticket) * sizeof(ring_slot);
+    if (c.queue_slots_first != 0 && at.count < 2) _exit(3);
+  }
+  if (slot == 0) _exit(4);
+  poison(r.on(), slot);
+  std::atomic<bool> acked = false;
+  std::thread worker([&] {
+    if (rte_thread_register() != 0) _exit(5);
+    marked_transport out(r); // heeds marks
+    w.b->broker->worker(0).attach(out);
+    const std::string text = "one more";
+    w.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                     .topic_id = w.ab,
+                                     .msg_id = 999,
+                                     .data = std::as_bytes(std::span(text))});
+    w.b->round();
+    acked = out.sent != 0;
+    for (;;)
+      pause();
+  });
+  for (int ms = 0; !r.failed(); ++ms) {
+    if (ms > hang_ms) _exit(6);
+    usleep(1000);
+  }
+  usleep(10'000);
+  _exit(acked ? 7 : r.why_failed().find("block ") == std::string::npos ? 8 : 0);
+}
+
+TEST_P(LostContent, IsNotWhatARingIs) {
+  auto on = made();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), true, large_rings(), a_page_of_slots),
+              testing::ExitedWithCode(0), "");
+}
+
+TEST_P(LostContent, IsNotWhatARingThatGrewIs) {
+  broker_config c = large_rings();
+  c.queue_slots_first = 255;
+  auto on = made();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), true, c, 2 * a_page_of_slots),
+              testing::ExitedWithCode(0), "");
+}
+
+TEST_P(LostContent, IsNotWhatARingThatRecoveryFoundIs) {
+  {
+    world w(made(), true, large_rings());
+    for (std::uint64_t i = 0; i < earlier; ++i)
+      ASSERT_TRUE(w.publish(w.ab, "earlier"));
+  }
+  auto on = opened();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), false, large_rings(), a_page_of_slots),
+              testing::ExitedWithCode(0), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Places, LostContent, places(), place_name);
+
+} // namespace
+} // namespace chainring::test_faults
