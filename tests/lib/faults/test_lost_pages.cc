@@ -190,7 +190,7 @@ class Required : public OnAPlace {
     ASSERT_TRUE(m_->close());
     media_options again = options_.media;
     again.size = 0;
-    m_ = std::move(open_media(again).value());
+    m_ = open_media(again).value();
     over();
     blocks_->begin_recovery();
     messages_->begin_recovery();
