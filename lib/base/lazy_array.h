@@ -10,7 +10,7 @@
 namespace chainring::detail {
 
 /// An array of objects for which zero bytes are a value, all zero at first. A large one takes
-/// memory only where it is touched, in huge pages where the kernel has them. Their constructors and destructors are not run.
+/// memory only where it is touched. Their constructors and destructors are not run.
 template <class T> class lazy_array {
  public:
   lazy_array() = default;
@@ -24,8 +24,9 @@ template <class T> class lazy_array {
       std::free(data_);
   }
 
-  /// Once. False: no memory.
-  [[nodiscard]] bool make(std::size_t n) noexcept {
+  /// Once. `dense`: what is touched lies together, so that huge pages are not wasted. False: no
+  /// memory.
+  [[nodiscard]] bool make(std::size_t n, bool dense = false) noexcept {
     static_assert(alignof(T) <= cacheline_size);
     if (n > SIZE_MAX / 2 / sizeof(T)) return false;
     bytes_ = (n * sizeof(T) + cacheline_size) / cacheline_size * cacheline_size;
@@ -34,9 +35,8 @@ template <class T> class lazy_array {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (at == MAP_FAILED) return false;
       data_ = static_cast<T*>(at);
-      // A page fault is dearer than a line of what it brings, and so is a TLB miss: both count
-      // where a recovery walks all of it. Advice only: without huge pages it works as well.
-      if (bytes_ >= huge_min) (void)madvise(at, bytes_, MADV_HUGEPAGE);
+      // Page faults and TLB misses count where a recovery walks all of it. Advice only.
+      if (dense && bytes_ >= huge_min) (void)madvise(at, bytes_, MADV_HUGEPAGE);
     } else {
       data_ = static_cast<T*>(std::aligned_alloc(cacheline_size, bytes_));
       if (data_ != nullptr) std::memset(static_cast<void*>(data_), 0, bytes_);

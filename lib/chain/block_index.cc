@@ -41,7 +41,7 @@ unsigned length_class(std::uint32_t blocks) noexcept {
 bool block_index::reserve(std::uint64_t blocks_max) noexcept {
   blocks_max_ = blocks_max;
   return nodes_.make(blocks_max / 2 + 1) && tags_.make(blocks_max + 1) &&
-         bits_.make(blocks_max / 64 + 1);
+         bits_.make(blocks_max / 64 + 1, true);
 }
 
 void block_index::set_free(std::uint32_t first, std::uint32_t blocks, bool free) noexcept {

@@ -26,7 +26,7 @@ class index_pool {
   [[nodiscard]] bool reserve(std::uint32_t count, std::uint32_t cache_max) noexcept {
     cache_max_ = cache_max;
     restore_free_ = std::max<std::uint64_t>(1, count / 8);
-    return free_.make(count) && caches_.make(max_thread_slots);
+    return free_.make(count, true) && caches_.make(max_thread_slots);
   }
 
   [[nodiscard]] bool take(std::uint32_t& index) noexcept {

@@ -152,7 +152,7 @@ result<std::unique_ptr<message_table>> message_table::create(media& on, std::uin
     return refuse("cache_descriptors_max", options.cache_descriptors_max, "at most 256");
 
   auto s = std::make_unique<state>();
-  if (!s->entries.make(count) || !s->scratches.make(max_thread_slots) ||
+  if (!s->entries.make(count, true) || !s->scratches.make(max_thread_slots) ||
       !s->pool.reserve(count, options.cache_descriptors_max))
     return error{errc::no_space,
                  "message table of " + std::to_string(count) + " descriptors: no memory"};

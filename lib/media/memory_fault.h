@@ -89,4 +89,27 @@ class memory_watch {
   std::array<std::atomic<std::uint64_t>, 64> lost_at_{};
 };
 
+/// A medium that is mapped, and watched. Who derives from it ends the watch before it unmaps.
+class watched_media : public media {
+ public:
+  mark_t mark() noexcept override { return watch_.mark(); }
+  bool durable(mark_t m) noexcept override { return memory_watch::durable(m); }
+  bool failed() const noexcept override { return watch_.failed(); }
+  result<void> status() const override { return watch_.status(path_); }
+  std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
+  void tolerate_loss(const void* from, std::uint64_t n) noexcept override {
+    watch_.tolerate_loss(from, n);
+  }
+  bool require(const void* from, std::uint64_t n) noexcept override {
+    return watch_.require(from, n);
+  }
+  void unrequire(const void* from, std::uint64_t n) noexcept override { watch_.unrequire(from, n); }
+  bool lost(const void* from, std::uint64_t n) noexcept override { return watch_.lost(from, n); }
+  std::uint64_t lost_pages() const noexcept override { return watch_.lost_pages(); }
+  std::uint64_t lost_page(std::uint64_t n) const noexcept override { return watch_.lost_page(n); }
+
+ protected:
+  memory_watch watch_;
+};
+
 } // namespace chainring::detail

@@ -238,7 +238,7 @@ result<void> queue_table::make_pool(std::uint64_t rings) {
                                    ? std::uint64_t{count_} * (queue_rings_max + 1) + s.options.stock
                                    : count_;
   s.rings_max = std::max<std::uint64_t>(wanted, rings);
-  if (!s.rings.make(s.rings_max) || !s.marks.make(s.rings_max << s.log2_slots))
+  if (!s.rings.make(s.rings_max) || !s.marks.make(s.rings_max << s.log2_slots, true))
     return error{errc::no_space, "queue table: no memory for the state of " +
                                      std::to_string(s.rings_max) + " rings"};
   for (auto* list : {&s.stock, &s.dirty, &s.unused})

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
 #include <libpmem.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -42,6 +43,13 @@ bool is_device(const std::string& path) {
   struct stat info {};
   return stat(path.c_str(), &info) == 0 && S_ISCHR(info.st_mode) &&
          path.compare(0, 8, "/dev/dax") == 0;
+}
+
+/// What a device may be mapped and unmapped in.
+std::uint64_t alignment_of(const std::string& device) {
+  std::uint64_t bytes = 0;
+  std::ifstream("/sys/bus/dax/devices/" + device.substr(device.rfind('/') + 1) + "/align") >> bytes;
+  return bytes != 0 ? bytes : detail::hugepage_size;
 }
 
 /// A mapping made by libpmem of a whole file or device.
@@ -82,8 +90,10 @@ bool grants_sync(int fd) {
   return true;
 }
 
-class dax_media final : public media {
+class dax_media final : public detail::watched_media {
  public:
+  ~dax_media() override { watch_.end(); }
+
   static result<std::unique_ptr<media>> make(const media_options& o, open_mode mode) {
     if (auto ok = check(o, mode); !ok) return ok.error();
     std::unique_ptr<dax_media> m(new dax_media);
@@ -108,21 +118,6 @@ class dax_media final : public media {
   }
 
   const char* driver_name() const noexcept override { return "dax"; }
-  mark_t mark() noexcept override { return watch_.mark(); }
-  bool durable(mark_t m) noexcept override { return watch_.durable(m); }
-  bool failed() const noexcept override { return watch_.failed(); }
-  result<void> status() const override { return watch_.status(path_); }
-  std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
-  void tolerate_loss(const void* from, std::uint64_t n) noexcept override {
-    watch_.tolerate_loss(from, n);
-  }
-  bool require(const void* from, std::uint64_t n) noexcept override {
-    return watch_.require(from, n);
-  }
-  void unrequire(const void* from, std::uint64_t n) noexcept override { watch_.unrequire(from, n); }
-  bool lost(const void* from, std::uint64_t n) noexcept override { return watch_.lost(from, n); }
-  std::uint64_t lost_pages() const noexcept override { return watch_.lost_pages(); }
-  std::uint64_t lost_page(std::uint64_t n) const noexcept override { return watch_.lost_page(n); }
 
   result<void> grow(std::uint64_t size) override {
     if (kind_ != kind::instructions)
@@ -212,7 +207,7 @@ class dax_media final : public media {
     device_ = std::move(device);
     base_ = device_.base();
     size_ = device_.size();
-    return watch(base_, size_);
+    return watch(base_, size_, alignment_of(path_));
   }
 
   result<void> map_file(const media_options& o, open_mode mode) {
@@ -249,7 +244,7 @@ class dax_media final : public media {
     }
     base_ = range_.base();
     size_ = sizes->size;
-    return watch(base_, range_.size());
+    return watch(base_, range_.size(), detail::page_size);
   }
 
   result<void> allocate(std::uint64_t from, std::uint64_t to) {
@@ -272,15 +267,14 @@ class dax_media final : public media {
     return {};
   }
 
-  result<void> watch(std::byte* base, std::uint64_t size) {
-    if (watch_.begin(base, size, detail::page_size, losses_)) return {};
+  result<void> watch(std::byte* base, std::uint64_t size, std::uint64_t unit) {
+    if (watch_.begin(base, size, unit, losses_)) return {};
     return error{errc::no_space, "region " + path_ + ": too many regions are open"};
   }
 
   detail::file_descriptor fd_;
   detail::address_range range_; ///< of a file
   pmem_mapping device_;         ///< of a device
-  detail::memory_watch watch_;  ///< behind what it watches
 };
 
 /// Natural for devices, and for regular files that libpmem maps as persistent memory, or that would

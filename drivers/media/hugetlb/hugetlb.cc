@@ -24,8 +24,10 @@ namespace {
 using detail::file_system;
 using detail::open_mode;
 
-class shared_media final : public media {
+class shared_media final : public detail::watched_media {
  public:
+  ~shared_media() override { watch_.end(); }
+
   static result<std::unique_ptr<media>> make(const media_options& o, open_mode mode) {
     auto place = detail::place_of(o.path);
     if (!place) return place.error();
@@ -50,21 +52,6 @@ class shared_media final : public media {
   }
 
   const char* driver_name() const noexcept override { return "hugetlb"; }
-  mark_t mark() noexcept override { return watch_.mark(); }
-  bool durable(mark_t m) noexcept override { return watch_.durable(m); }
-  bool failed() const noexcept override { return watch_.failed(); }
-  result<void> status() const override { return watch_.status(path_); }
-  std::uint64_t lost_at() const noexcept override { return watch_.first_offset(); }
-  void tolerate_loss(const void* from, std::uint64_t n) noexcept override {
-    watch_.tolerate_loss(from, n);
-  }
-  bool require(const void* from, std::uint64_t n) noexcept override {
-    return watch_.require(from, n);
-  }
-  void unrequire(const void* from, std::uint64_t n) noexcept override { watch_.unrequire(from, n); }
-  bool lost(const void* from, std::uint64_t n) noexcept override { return watch_.lost(from, n); }
-  std::uint64_t lost_pages() const noexcept override { return watch_.lost_pages(); }
-  std::uint64_t lost_page(std::uint64_t n) const noexcept override { return watch_.lost_page(n); }
 
   result<void> grow(std::uint64_t size) override {
     if (read_only_ || fd_.get() < 0)
@@ -138,7 +125,8 @@ class shared_media final : public media {
                       : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done) return error{done.error().code, name + done.error().message};
     } else {
-      // A memory file system counts its pages exactly; a disk's count has the file's own pages in it.
+      // A memory file system counts its pages exactly; a disk's count has the file's own pages in
+      // it.
       struct stat held {};
       const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
                          static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;
@@ -179,7 +167,6 @@ class shared_media final : public media {
 
   detail::file_descriptor fd_;
   detail::address_range range_;
-  detail::memory_watch watch_; ///< behind what it watches
   std::uint64_t unit_ = detail::page_size;
   bool read_only_ = false;
 };

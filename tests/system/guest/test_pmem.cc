@@ -12,6 +12,7 @@
 #include <libpmem.h>
 #include <sstream>
 #include <string>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -177,6 +178,27 @@ TEST_P(Pmem, KeepsWhatWasWritten) {
     EXPECT_EQ(words(*m)[size / 8 - 1], 4u);
     ASSERT_TRUE(m->close());
   }
+}
+
+// A device is mapped in units of its alignment, and what takes a lost part's place is one too.
+TEST_P(Pmem, MemoryThatIsGoneFailsItAndNotTheProcess) {
+  auto m = created();
+  ASSERT_TRUE(m);
+  const std::uint64_t unit = on_device() ? 2u << 20 : 4096, at = m->size() / 2 / unit * unit;
+  const int empty = memfd_create("empty", MFD_CLOEXEC);
+  ASSERT_NE(mmap(m->base() + at, unit, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED, empty, 0),
+            MAP_FAILED)
+      << std::strerror(errno);
+  close(empty);
+  m->store(words(*m), 5);
+  EXPECT_FALSE(m->failed());
+  const auto* lost = reinterpret_cast<const volatile std::uint64_t*>(m->base() + at + unit / 2);
+  EXPECT_EQ(*lost, 0u);
+  EXPECT_TRUE(m->failed());
+  EXPECT_EQ(m->lost_at(), at + unit / 2);
+  EXPECT_FALSE(m->durable(m->mark()));
+  EXPECT_EQ(words(*m)[0], 5u) << "the rest is there";
+  EXPECT_FALSE(m->close());
 }
 
 TEST_P(Pmem, ReadOnlyChangesNothing) {
