@@ -34,6 +34,8 @@ constexpr client_address publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 3;
 constexpr const char* load_topic = "a/long/topic/name/of/more/than/inline";
 
+bool checks_clean = true; ///< off where it is only asked whether a mistake is found: takes as long
+
 std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned workers = 1,
                             std::uint32_t queue_slots_first = 0) {
   broker_config config = tiny_config(workers);
@@ -44,7 +46,7 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned wor
     return nullptr;
   }
   // What chainring-region check says of a region that recovery has been through: nothing.
-  auto wrong = store::check((*made)->on());
+  auto wrong = checks_clean ? store::check((*made)->on()) : std::vector<std::string>{};
   if (!wrong || !wrong->empty()) {
     why = "check: " + (wrong ? wrong->front() : wrong.error().message);
     return nullptr;
@@ -446,6 +448,7 @@ INSTANTIATE_TEST_SUITE_P(Broker, SeededBug,
                                          seeded_case{"broker.no_session_flush", clean_start}));
 
 TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
+  checks_clean = false;
   test::mutation_options which;
   which.under = {"lib/broker/"};
   test::explorer_options quick = bounds; // a missing call shows in a few of the states
@@ -459,6 +462,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                  "subscription that the same worker drains; the queues ask for it all the same"}};
   const auto r = mutate({publish_and_consume(), clean_start(), subscriptions()}, quick, which);
   std::printf("%s", r.text().c_str());
+  checks_clean = true;
   EXPECT_TRUE(r.baseline.empty()) << r.baseline;
   EXPECT_EQ(r.survivors(), std::vector<std::string>{});
 }
