@@ -451,6 +451,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   checks_clean = false;
   test::mutation_options which;
   which.under = {"lib/broker/"};
+  which.hang_seconds = 1500; // a slow machine is none
   test::explorer_options quick = bounds; // a missing call shows in a few of the states
   quick.print = false;
   quick.states_max = 64;
