@@ -167,7 +167,7 @@ bool figures_for(bench_context& c, std::uint64_t messages) {
     const std::string name =
         std::to_string(messages) + (clean ? " after a clean close" : " after a death");
     c.out.add(figure(name + ", messages", "M/s", rate, target{target::sense::at_least, 10}));
-    c.out.add(against(name + ", in all", "s", seconds, "descriptors and slots read once"));
+    c.out.add(against(name + ", in all", "s", seconds, "as many bytes read once"));
   }
   return true;
 }

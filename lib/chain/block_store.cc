@@ -461,6 +461,11 @@ result<void> block_store::mark_required(const chain& c) {
   return marked;
 }
 
+void block_store::unmark_required(const chain& c) noexcept {
+  media_.unrequire(address(c), size_of(c));
+  unmark_live(c);
+}
+
 void block_store::unmark_live(const chain& c) noexcept {
   CHAINRING_ASSERT(state_->recovering && valid(c));
   state_->index.unmark(c.first, c.blocks);

@@ -161,8 +161,10 @@ class block_store {
   [[nodiscard]] bool try_mark_live(const chain& c) noexcept;
   /// For a mark_live() of a chain that begins there, some calls later.
   void prefetch_live(std::uint32_t block) const noexcept;
-  /// mark_live() of what allocate_required() gave.
+  /// mark_live() of what allocate_required() gave. Also errc::io: its memory is lost.
   [[nodiscard]] result<void> mark_required(const chain& c);
+  /// Takes a mark_required() back.
+  void unmark_required(const chain& c) noexcept;
   /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
   /// Thread-safe as mark_live().
   void unmark_live(const chain& c) noexcept;

@@ -395,7 +395,9 @@ std::uint32_t message_table::references(std::uint32_t index) const noexcept {
 }
 
 void message_table::prefetch(std::uint32_t index) const noexcept {
-  if (index < count_) __builtin_prefetch(&table_[index]);
+  if (index >= count_) return;
+  __builtin_prefetch(&table_[index]);
+  __builtin_prefetch(&state_->entries[index], 1);
 }
 
 // --- reading, every bound checked ----------------------------------------------------------------

@@ -247,7 +247,8 @@ class message_table {
   [[nodiscard]] message_status view_held(message_ref ref, message_view& out) const noexcept;
   /// Whether content and fields agree with the CRC.
   [[nodiscard]] bool verify(const message_view& v) const noexcept;
-  /// Brings the descriptor's line closer, some calls before view() or drop_reference().
+  /// Brings the descriptor's line and its count closer, some calls before view(), drop_reference()
+  /// or recover_reference().
   void prefetch(std::uint32_t index) const noexcept;
 
   // --- recovery and inspection; not the data path -----------------------------------------------
@@ -275,9 +276,8 @@ class message_table {
          from = std::uint64_t{v.ref.index} + 1)
       fn(static_cast<const message_view&>(v));
   }
-  /// For recover_reference() of that index some calls later: its lines, and, nearer to the call,
-  /// the line that says whether its blocks are live.
-  void prefetch_recovery(std::uint32_t index) const noexcept;
+  /// For recover_reference(), behind prefetch() and nearer to the call: the line that says whether
+  /// the message's blocks are live.
   void prefetch_blocks(std::uint32_t index) const noexcept;
   /// Descriptors never referenced are free. The block store's finish_recovery() comes after, when
   /// every other owner has marked its chains too.

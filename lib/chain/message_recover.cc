@@ -97,16 +97,10 @@ bool message_table::mark_chains(message_word1 extent) noexcept {
     if (blocks_.try_mark_live({extents[i].first, extents[i].blocks})) continue;
     while (i-- > 0)
       blocks_.unmark_live({extents[i].first, extents[i].blocks});
-    blocks_.unmark_live(list);
+    blocks_.unmark_required(list);
     return false;
   }
   return true;
-}
-
-void message_table::prefetch_recovery(std::uint32_t index) const noexcept {
-  if (index >= count_) return;
-  __builtin_prefetch(&table_[index]);
-  __builtin_prefetch(&state_->entries[index], 1);
 }
 
 void message_table::prefetch_blocks(std::uint32_t index) const noexcept {

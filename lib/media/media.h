@@ -27,8 +27,7 @@
 ///   [M7] drain() where there is nothing to write back: a fence, so that what was stored before it
 ///        is visible before anything stored after it, as the other kinds' drains have it
 ///   [M8] losses() acquired: whoever has met the zeros of a lost page finds it changed, and the
-///   page
-///        lost; pairs with [N5] in memory_fault.cc
+///        page lost; pairs with [N5] in memory_fault.cc
 ///   [M9] the same behind reads, which the fence keeps before it
 #pragma once
 #include <atomic>
@@ -202,7 +201,8 @@ class media {
   // A page that is gone fails the medium, unless its owner can do without what lay there: it checks
   // whatever it reads from there, takes nothing for durable that it wrote there without asking
   // lost() behind its drain, and looks at losses() before and behind where a check is not on a
-  // copy.
+  // copy. Nothing of this is on media: after a crash, and after a close, an open finds what is gone
+  // anew, and nothing is tolerated or required until it is said again.
 
   /// Pages wholly inside [from, from + n) may be lost, but those that are required: such a page
   /// reads as zeros from then on, keeps nothing, and the medium does not fail. One range a medium;

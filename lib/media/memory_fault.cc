@@ -5,13 +5,13 @@
 //              thread, finds the medium failed before it takes a mark
 //   N3 -> N4   a watch whole before its slot names it; the handler reads it through the slot
 //   N5 -> M8   a page lost and losses() counted up, before the page of zeros: who reads the zeros,
-//   or
-//              what was stored over them, on any thread, finds losses() changed and then the page
-//              lost (M8 and M9: media.h)
+//              or what was stored over them, on any thread, finds losses() changed and then the
+//              page lost (M8 and M9: media.h)
 //   N6 -> N7   the tolerated range's end behind its beginning and behind the requirements made
-//   before N8         a page's state, changed by exchange: required or lost, whichever came first
+//              before
+//   N8         a page's state, changed by exchange: required or lost, whichever came first
 //   N9 -> N10  a loss noted, before whoever has counted it asks where it was; it may be a moment
-//   late
+//              late
 #include "media/memory_fault.h"
 
 #include <algorithm>

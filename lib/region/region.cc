@@ -405,9 +405,8 @@ std::string region::loss(std::uint64_t n) const {
   return "region file " + media_->path() + ": its memory at offset " + std::to_string(at) + " (" +
          object_at(at) +
          ") is gone: the file was cut short, or the memory is damaged; messages that lay in that "
-         "page "
-         "count as damaged and are not delivered, the rest is served; make the region anew, or "
-         "restore it, when it suits";
+         "page count as damaged and are not delivered, the rest is served; make the region anew, "
+         "or restore it, when it suits";
 }
 
 error region::write_failed() const {

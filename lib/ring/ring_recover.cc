@@ -146,12 +146,12 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
     return slot_ref(read(r.slots[r.index_of(t)].ref)).message().index;
   };
   for (std::uint64_t t = from + 1; t <= std::min(from + prefetch_far, tail); ++t)
-    if (messages_ != nullptr) messages_->prefetch_recovery(index_at(t));
+    if (messages_ != nullptr) messages_->prefetch(index_at(t));
   for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
     ring_slot& s = r.slots[r.index_of(t)];
     if (messages_ != nullptr && t + prefetch_near <= tail) {
       messages_->prefetch_blocks(index_at(t + prefetch_near));
-      if (t + prefetch_far <= tail) messages_->prefetch_recovery(index_at(t + prefetch_far));
+      if (t + prefetch_far <= tail) messages_->prefetch(index_at(t + prefetch_far));
     }
     if (t > tail && read(s.tag) == 0) continue; // never used: nothing to serve or to say
     slot_facts f{read(s.tag), r.index_of(t), w, message_status::ok};
@@ -223,7 +223,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
   for (unsigned k = 0; k < count; ++k)
     if (auto live = blocks_.mark_required(chain_of(f.ring(k))); !live) {
       while (k-- > 0)
-        blocks_.unmark_live(chain_of(f.ring(k)));
+        blocks_.unmark_required(chain_of(f.ring(k)));
       return damaged("a ring of it: " + live.error().message);
     }
   const std::uint64_t owner = owner_of(queue, f.commit().incarnation);

@@ -125,8 +125,7 @@ class shared_media final : public detail::watched_media {
                       : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done) return error{done.error().code, name + done.error().message};
     } else {
-      // A memory file system counts its pages exactly; a disk's count has the file's own pages in
-      // it.
+      // A memory file system counts a file's pages exactly; a disk adds those of its own tables.
       struct stat held {};
       const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
                          static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;

@@ -35,7 +35,8 @@ def message(number):
 
 
 def start(region):
-    return Broker(PROGRAM, region, "--queue-size", "4096", "--retry-interval", "1", "--max-retries", "100", "-i",
+    return Broker(PROGRAM, region, "--queue-size", "4096", "--retry-interval", "1", "--max-retries", "100",
+                  "--queue-first", "0", "-i",  # one ring, made before what it names: it is not cut off
                   stdin=subprocess.PIPE, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24", telemetry=True)
 
 
