@@ -140,6 +140,7 @@ SEEDS = {
     "journal": lambda: [
         ("untouched", b"\0"),
         ("header_forged", b"\1" + (80).to_bytes(3, "big") + b"\x08" + b"\x40" + b"\0" * 7),
+        ("tail_wraps", b"\1" + (80).to_bytes(3, "big") + b"\x08" + b"\x40" + b"\xff" * 7),
         ("record_torn", b"\0" + (8192 + 200).to_bytes(3, "big") + b"\x01\xff"),
         ("record_forged", b"\2" + (8192 + 32).to_bytes(3, "big") + b"\x08\x80" + b"\0" * 7),
         ("cut_short", b"\4\0\0\0\0\0\x10\0"),

@@ -51,7 +51,9 @@ verdict check(const header& h) noexcept {
   if (h.magic != file_format::container_magic) return verdict::foreign;
   if (h.crc != header_crc(h)) return verdict::damaged;
   if (h.version != file_format::container_version) return verdict::other_version;
-  return file_format::expected_geometry(h) ? verdict::valid : verdict::damaged;
+  return file_format::expected_geometry(h) && file_format::numbers_below_limit(h)
+             ? verdict::valid
+             : verdict::damaged;
 }
 
 } // namespace

@@ -13,14 +13,14 @@
 /// before that one is in them.
 ///
 /// **A header copy is valid if and only if** its magic is container_magic, its crc is the CRC-32C
-/// of its first 508 bytes, its version is container_version, and its sizes and offsets are what
-/// expected_geometry() says of journal_size and image_size. Of two valid copies the one with the
-/// higher sequence counts. Each change writes both copies in turn, a sync behind each, and what the
-/// change permits (journal space reused, a larger region used) waits for both: either copy alone is
-/// enough.
+/// of its first 508 bytes, its version is container_version, its sizes and offsets are what
+/// expected_geometry() says of journal_size and image_size, and its numbers are below number_limit,
+/// which nothing lives to reach. Of two valid copies the one with the higher sequence counts. Each
+/// change writes both copies in turn, a sync behind each, and what the change permits (journal space
+/// reused, a larger region used) waits for both: either copy alone is enough.
 ///
 /// **Positions** are bytes of the endless journal: position p lies at journal_offset + p %
-/// journal_size. They never wrap (2^64 bytes).
+/// journal_size. They never wrap.
 ///
 /// **The record at position p with sequence n is valid if and only if** its position is p, its
 /// sequence is n, its salt is the header's, its `bytes` are a multiple of 64, do not reach past the
@@ -60,6 +60,8 @@ inline constexpr std::uint64_t journal_size_default = 64u << 20;
 inline constexpr std::uint64_t journal_size_unit = 4096;
 inline constexpr std::uint64_t image_size_unit = 4096;
 inline constexpr std::uint64_t image_size_max = std::uint64_t{1} << 45;
+/// Of positions and sequences in a header: they only count up, and one life must not reach 2^64.
+inline constexpr std::uint64_t number_limit = std::uint64_t{1} << 63;
 
 struct header {
   std::uint64_t magic;
@@ -153,6 +155,9 @@ constexpr bool expected_geometry(const header& h) noexcept {
          h.image_size <= image_size_max && h.image_size % image_size_unit == 0 &&
          h.journal_offset == journal_offset && h.image_offset == image_offset(h.journal_size) &&
          h.header_bytes == sizeof(header) && h.tail % cacheline_size == 0;
+}
+constexpr bool numbers_below_limit(const header& h) noexcept {
+  return h.sequence < number_limit && h.tail < number_limit && h.tail_sequence < number_limit;
 }
 
 /// Most bytes of one record: a quarter, so that one record and the filler before it always fit.

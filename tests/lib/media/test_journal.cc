@@ -488,7 +488,7 @@ TEST(JournalDamage, EitherHeaderCopyAloneIsEnough) {
 TEST(JournalDamage, BothCopiesDamagedOrAnUnknownVersionIsRefusedAndLeftAlone) {
   workload w(11, 6);
   model_disk whole = with_journal(w);
-  for (int how = 0; how < 3; ++how) {
+  for (int how = 0; how < 6; ++how) {
     file_bytes bytes = whole.visible();
     for (std::uint64_t place = 0; place < 2; ++place) {
       auto* at = bytes.data() + place * file_format::header_spacing;
@@ -497,6 +497,10 @@ TEST(JournalDamage, BothCopiesDamagedOrAnUnknownVersionIsRefusedAndLeftAlone) {
       if (how == 0) h.tail ^= 64;
       if (how == 1) h.version = 2;
       if (how == 2) h.image_size *= 1024;
+      // Numbers that would wrap in the life to come.
+      if (how == 3) h.tail = -std::uint64_t{192};
+      if (how == 4) h.tail_sequence = file_format::number_limit;
+      if (how == 5) h.sequence |= file_format::number_limit;
       if (how != 0) h.crc = crc32c(0, &h, offsetof(file_format::header, crc));
       std::memcpy(at, &h, sizeof h);
     }
