@@ -5,9 +5,9 @@
 //   not well formed                 named, left alone: neither served nor reused
 //   free                            the cell is free
 //   used, and damaged (map_media.h) named, left alone; its chains may be reused
-//   used, chain of another's        the same
+//   used, chain of another's        named, and erased: it must not come back when the other has gone
+//   used, key of an earlier cell    the same
 //   used, and not wanted            erased; its chains are not marked, so they are free
-//   used, key of an earlier cell    named, left alone
 //   used, and whole                 served; its chains are live
 //
 // Crash window
@@ -76,8 +76,10 @@ const char* durable_map::adopt(std::uint64_t number) noexcept {
     return "another cell has its key";
   if (w.long_key() && !blocks_.mark_required(unpack_chain(c.key[1])))
     return "its key's chain is somebody else's too";
-  if (w.long_value() && !blocks_.mark_required(unpack_chain(c.value[w.half][0])))
+  if (w.long_value() && !blocks_.mark_required(unpack_chain(c.value[w.half][0]))) {
+    if (w.long_key()) blocks_.unmark_required(unpack_chain(c.key[1]));
     return "its value's chain is somebody else's too";
+  }
   const auto slot = index_.insert(hashed, p);
   CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken
   return nullptr;
@@ -96,14 +98,23 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
   // this, and left to the caller's drain, is not known here.
   const std::uint64_t most = media_.drain_bytes_max() / 2;
   std::uint64_t undrained = most;
+  const auto erase = [&](std::uint64_t i, map_word0 w) {
+    if (undrained >= most) {
+      media_.drain(); // [P7, in pieces] between two cells, which do not depend on each other
+      undrained = 0;
+    }
+    media_.store_release(&cells_[i].state, w.erased().pack()); // [M2] [P7] pairs with [M8]
+    media_.flush(&cells_[i].state, sizeof cells_[i].state);    // [P7] the caller drains
+    undrained += cacheline_size;
+    free_.push_back(static_cast<std::uint32_t>(i));
+  };
   std::uint64_t used = 0;
   for (std::uint64_t i = 0; i < count_; ++i)
     used += map_word0::unpack(load_commit(cells_[i].state)).used;
   index_.begin_with(used);
   free_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
-    map_cell& c = cells_[i];
-    const map_word0 w = map_word0::unpack(load_commit(c.state));
+    const map_word0 w = map_word0::unpack(load_commit(cells_[i].state));
     const char* wrong = examine(i);
     if (wrong == nullptr && !w.used) {
       free_.push_back(static_cast<std::uint32_t>(i));
@@ -113,18 +124,12 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
       const payload p = {i, w.pack()};
       std::uint64_t key_copy[3], value_copy[2];
       if (wanted && !wanted(key_at(p, key_copy), value_at(p, value_copy))) {
-        if (undrained >= most) {
-          media_.drain(); // [P7, in pieces] between two cells, which do not depend on each other
-          undrained = 0;
-        }
-        media_.store_release(&c.state, w.erased().pack()); // [M2] [P7] pairs with [M8]
-        media_.flush(&c.state, sizeof c.state);            // [P7] the caller drains
-        undrained += cacheline_size;
-        free_.push_back(static_cast<std::uint32_t>(i));
+        erase(i, w);
         ++r.voided;
         continue;
       }
       wrong = adopt(i);
+      if (wrong != nullptr) erase(i, w);
     }
     if (wrong == nullptr) {
       ++r.entries;

@@ -194,6 +194,17 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     note(found, queue, text);
     q.damaged.store(true, std::memory_order_relaxed); // [A4] nobody else yet
   };
+  // What stands in its way today may be gone tomorrow: a ring over somebody's blocks, or past the
+  // region's end, would take them from a message that was acknowledged since. It has no place
+  // from now on.
+  auto ring_damaged = [&](const std::string& text) {
+    std::uint64_t& place = record.rings[f.commit().first].chain;
+    if (read(place) != 0 && !seeded_bug("ring.recover_damaged_kept")) {
+      media_.store(&place, 0); // [P12] before its flush
+      persist_change(&record, sizeof record);
+    }
+    damaged(text);
+  };
   q.rest_ticket = f.record.head <= ticket_max ? f.record.head : 0;
   q.mode.store(f.commit().mode, std::memory_order_relaxed); // [M1] nobody else yet
   switch (row.is) {
@@ -216,7 +227,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     q.mode.store(queue_mode::mpsc, std::memory_order_relaxed); // [M1] nobody else yet
     return damaged(row.text);
   case record_case::ring_damaged:
-    return damaged(row.text);
+    return ring_damaged(row.text);
   }
 
   const unsigned count = f.commit().count;
@@ -224,7 +235,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     if (auto live = blocks_.mark_required(chain_of(f.ring(k))); !live) {
       while (k-- > 0)
         blocks_.unmark_required(chain_of(f.ring(k)));
-      return damaged("a ring of it: " + live.error().message);
+      return ring_damaged("a ring of it: " + live.error().message);
     }
   const std::uint64_t owner = owner_of(queue, f.commit().incarnation);
   ring_state* older = nullptr;

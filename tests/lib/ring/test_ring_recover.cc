@@ -10,6 +10,7 @@
 #include "ring_fixture.h"
 #include "support/seam_counter.h"
 #include "support/seed.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -217,6 +218,50 @@ TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
   EXPECT_EQ(q.found.damaged_queues, 1u);
   EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
+}
+
+/// Of a queue found to lie over another's ring: whether it takes what is acknowledged in those
+/// blocks once the other has gone.
+struct RingGivenUp : RingDamage {
+  std::string lost() {
+    opened->record(2).rings[0].chain = opened->record(1).rings[0].chain;
+    reopen();
+    if (opened->found.damaged_queues != 1) return "not found";
+    EXPECT_EQ(opened->restart(1), restart_status::stored);
+    std::vector<std::vector<std::uint64_t>> acknowledged{{1, 2, 3}, {}};
+    reopen(); // the ring it had lies nowhere
+    std::uint64_t id = 100;
+    for (std::uint32_t payload = 4096; payload >= 8; payload /= 2)
+      for (const std::uint32_t queue : {0u, 3u})
+        while (opened->publish(id, {queue}, 1, payload))
+          acknowledged[queue == 3].push_back(id++);
+    if (id < 108) return "too little room for this";
+    reopen();
+    if (opened->found.damaged_queues != 1) return "the queue is back";
+    if (opened->ids(0) != acknowledged[0] || opened->ids(3) != acknowledged[1])
+      return "what was acknowledged is not there";
+    return {};
+  }
+};
+
+TEST_F(RingGivenUp, ADamagedRingNeverComesBackOverWhatWasAcknowledgedSince) {
+  EXPECT_EQ(lost(), "");
+  EXPECT_EQ(opened->restart(2), restart_status::stored);
+}
+TEST_F(RingGivenUp, OneThatIsKeptIsFound) {
+  std::string by;
+  {
+   
+    by = lost();
+  }
+  expect_found("ring.recover_damaged_kept", !by.empty(), by);
+}
+TEST_F(RingGivenUp, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
+  opened->record(2).rings[0].chain += layout.blocks - 24;
+  layout.blocks -= 20;
+  ASSERT_EQ(reopen().found.damaged_queues, 1u);
+  layout.blocks += 20;
+  EXPECT_EQ(reopen().found.damaged_queues, 1u);
 }
 
 TEST_F(RingDamage, ADamagedSlotIsNamedAndTheOthersAreServed) {
