@@ -5,10 +5,10 @@
 //   not well formed                 named, left alone: neither served nor reused
 //   free                            the cell is free
 //   used, and damaged (map_media.h) named, left alone; its chains may be reused
-//   used, chain of another's        named, and erased: it must not come back when the other has
-//   gone used, key of an earlier cell    the same used, and not wanted            erased; its
-//   chains are not marked, so they are free used, and whole                 served; its chains are
-//   live
+//   used, chain of another's        named, and erased: it must not come back once that has gone
+//   used, key of a cell before      the same
+//   used, and not wanted            erased; its chains are not marked, so they are free
+//   used, and whole                 served; its chains are live
 //
 // Crash window
 //   [P6 < P7] what was read made durable before anything depends on it. Crash between, without it:

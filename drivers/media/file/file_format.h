@@ -16,8 +16,8 @@
 /// of its first 508 bytes, its version is container_version, its sizes and offsets are what
 /// expected_geometry() says of journal_size and image_size, and its numbers are below number_limit,
 /// which nothing lives to reach. Of two valid copies the one with the higher sequence counts. Each
-/// change writes both copies in turn, a sync behind each, and what the change permits (journal space
-/// reused, a larger region used) waits for both: either copy alone is enough.
+/// change writes both copies in turn, a sync behind each, and what the change permits (journal
+/// space reused, a larger region used) waits for both: either copy alone is enough.
 ///
 /// **Positions** are bytes of the endless journal: position p lies at journal_offset + p %
 /// journal_size. They never wrap.
