@@ -33,8 +33,8 @@
 /// over 24 bytes and values over 16. Nothing allocates memory after create(), but recover() and
 /// check() for notes and walks for the keys of one home; large tables take theirs as they are used.
 ///
-/// **Untrusted media:** recover() names and leaves out each cell that is not valid (map_media.h),
-/// and neither serves nor reuses it.
+/// **Untrusted media:** recover() names, leaves out and erases each cell that is not valid
+/// (map_media.h); one whose commit word is not even well formed it neither serves nor reuses.
 ///
 ///     auto map = durable_map::create(media, offset, 1024, blocks);     // then recover(), or not
 ///     (*map)->upsert(bytes_of("key"), bytes_of(value));                // one flush, one drain
@@ -156,8 +156,8 @@ class durable_map {
 
   /// Makes durable what recovery will read; the caller drains. Before recover().
   void persist_as_read() noexcept;
-  /// Rebuilds the index, erasing each record that wanted(key, value) is false for; between the
-  /// block store's begin_recovery() and finish_recovery(). Flushes; the caller drains before
+  /// Rebuilds the index, erasing what is damaged and what wanted(key, value) is false for; between
+  /// the block store's begin_recovery() and finish_recovery(). Flushes; the caller drains before
   /// anything is allocated or served.
   map_recovery recover(const std::function<bool(key_span, byte_span)>& wanted);
   map_recovery recover(const std::function<bool(key_span)>& wanted);

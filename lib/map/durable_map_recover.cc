@@ -4,8 +4,9 @@
 //   word 0                          what is done
 //   not well formed                 named, left alone: neither served nor reused
 //   free                            the cell is free
-//   used, and damaged (map_media.h) named, left alone; its chains may be reused
-//   used, chain of another's        named, and erased: it must not come back once that has gone
+//   used, and damaged (map_media.h) named, and erased: its chains may be reused, and what they
+//                                   hold next must not make it whole
+//   used, chain of another's        the same: it must not come back once the other has gone
 //   used, key of a cell before      the same
 //   used, and not wanted            erased; its chains are not marked, so they are free
 //   used, and whole                 served; its chains are live
@@ -114,7 +115,8 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
   index_.begin_with(used);
   free_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
-    const map_word0 w = map_word0::unpack(load_commit(cells_[i].state));
+    const std::uint64_t word = load_commit(cells_[i].state);
+    const map_word0 w = map_word0::unpack(word);
     const char* wrong = examine(i);
     if (wrong == nullptr && !w.used) {
       free_.push_back(static_cast<std::uint32_t>(i));
@@ -129,13 +131,13 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
         continue;
       }
       wrong = adopt(i);
-      if (wrong != nullptr) erase(i, w);
     }
     if (wrong == nullptr) {
       ++r.entries;
       continue;
     }
     ++r.damaged;
+    if (map_word0::well_formed(word)) erase(i, w);
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
   count(static_cast<std::int64_t>(r.entries));
