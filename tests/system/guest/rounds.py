@@ -141,6 +141,12 @@ class Generator:
             self.process.wait()
 
 
+def mount(machine):
+    machine.check("mount -t ext4 -o dax=always /dev/pmem0 /pmem && mount -t ext4 /dev/vda /disk")
+    # Without a cache in the disk's model nothing could be lost.
+    machine.check("grep -q 'write back' /sys/block/vda/queue/write_cache")
+
+
 class Rounds:
     """The guest, its disk, and whatever befalls them. `say` prints a line of progress."""
 
@@ -153,11 +159,6 @@ class Rounds:
 
     def resets(self):
         return sum(n for kind, n in self.counts.items() if kind != "kill -9")
-
-    def mount(self):
-        self.machine.check("mount -t ext4 -o dax=always /dev/pmem0 /pmem && mount -t ext4 /dev/vda /disk")
-        # Without a cache in the disk's model nothing could be lost.
-        self.machine.check("grep -q 'write back' /sys/block/vda/queue/write_cache")
 
     def start_brokers(self, places):
         for place in places:
@@ -201,7 +202,7 @@ class Rounds:
                         place.start(self.machine)
                 # The first writes after a start are those of a recovery.
                 detail = self.power_cut(8 if kind == "power cut while starting" else 2)
-            self.mount()
+            mount(self.machine)
         self.counts[kind] += 1
         for place in places:
             place.check_region(self.machine)
