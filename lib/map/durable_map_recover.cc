@@ -7,7 +7,7 @@
 //   used, and damaged (map_media.h) named, and erased: its chains may be reused, and what they
 //                                   hold next must not make it whole
 //   used, chain of another's        the same: it must not come back once the other has gone
-//   used, key of a cell before      the same
+//   used, key of a later cell       the same
 //   used, and not wanted            erased; its chains are not marked, so they are free
 //   used, and whole                 served; its chains are live
 //

@@ -201,7 +201,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     std::uint64_t& place = record.rings[f.commit().first].chain;
     if (read(place) != 0 && !seeded_bug("ring.recover_damaged_kept")) {
       media_.store(&place, 0); // [P12] before its flush
-      persist_change(&record, sizeof record);
+      if (!seeded_bug("ring.recover_damaged_unflushed")) persist_change(&record, sizeof record);
     }
     damaged(text);
   };

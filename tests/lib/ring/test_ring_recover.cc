@@ -6,12 +6,10 @@
 #include <cstdlib>
 #include <random>
 
-#include "chain/message_media.h"
 #include "ring/recover_cases.h"
 #include "ring_fixture.h"
 #include "support/seam_counter.h"
 #include "support/seed.h"
-#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -221,51 +219,7 @@ TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
 }
 
-/// Of a queue whose ring was found to lie over a message: whether it takes what is acknowledged in
-/// those blocks once that message has gone.
-struct RingGivenUp : RingDamage {
-  RingGivenUp() {
-    layout.options.slots = 64;
-    layout.descriptors = 128;
-  }
-  std::string lost() {
-    const message_ref first = slot_ref(opened->slots(0)[0].ref).message();
-    const auto* table = reinterpret_cast<const message_descriptor*>(m->base() + layout.table());
-    const std::uint64_t block = message_word1::unpack(table[first.index].extent).first;
-    std::uint64_t& place = opened->record(2).rings[0].chain;
-    place = place >> 32 << 32 | block;
-    reopen();
-    if (opened->found.damaged_queues != 1) return "not found";
-    for (const std::uint32_t queue : {0u, 1u}) {
-      for (const leased& e : opened->lease(queue))
-        (void)(*opened)->ack(queue, e.ticket());
-      EXPECT_EQ(opened->release(queue), 3u);
-    }
-    std::vector<std::uint64_t> acknowledged;
-    std::uint64_t id = 100;
-    for (const std::uint32_t payload : {400u, 8u}) // to the last block
-      for (; opened->publish(id, {3}, 1, payload); ++id)
-        acknowledged.push_back(id);
-    EXPECT_LE(opened->blocks->statistics().free_blocks, 1u);
-    reopen();
-    if (opened->found.damaged_queues != 1) return "the queue is back";
-    return opened->ids(3) == acknowledged ? "" : "what was acknowledged is not there";
-  }
-};
-
-TEST_F(RingGivenUp, ADamagedRingNeverComesBackOverWhatWasAcknowledgedSince) {
-  EXPECT_EQ(lost(), "");
-  EXPECT_EQ(opened->restart(2), restart_status::stored);
-}
-TEST_F(RingGivenUp, OneThatIsKeptIsFound) {
-  std::string by;
-  {
-    const seeded bug("ring.recover_damaged_kept");
-    by = lost();
-  }
-  expect_found("ring.recover_damaged_kept", !by.empty(), by);
-}
-TEST_F(RingGivenUp, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
+TEST_F(RingDamage, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
   std::uint64_t& place = opened->record(2).rings[0].chain;
   const std::uint64_t blocks = place >> 32;
   place = blocks << 32 | (layout.blocks - blocks);

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A queue whose ring lies over another's message: recovery gives the ring up for good, at every
+/// crash point of that, and nothing acknowledged in those blocks since is ever taken for it.
+#include <gtest/gtest.h>
+
+#include "chain/message_media.h"
+#include "crash_world.h"
+#include "support/seeded.h"
+
+namespace chainring::test {
+namespace {
+
+// Rings are looked at in the order of their queues, each before the contents of the queues behind
+// it: the owner of the blocks stands before the damaged one, who is acknowledged since behind it.
+constexpr std::uint32_t owner = 0, damaged = 1, later = 2;
+
+void damage(const queues_on_media& q) {
+  const message_ref first = slot_ref(q.slots(owner)[0].ref).message();
+  const auto* table = reinterpret_cast<const message_descriptor*>(q.m.base() + q.l.table());
+  std::uint64_t& place = q.record(damaged).rings[0].chain;
+  q.m.store(&place, place >> 32 << 32 | message_word1::unpack(table[first.index].extent).first);
+}
+
+/// Everything in the owner's queue is consumed, and its blocks are used again.
+void use_again(const queues_on_media& q, history& h, std::uint64_t id) {
+  for (const leased& e : q.lease(owner)) {
+    h.promise(consuming, q.id_of(e.message()));
+    (void)q->ack(owner, e.ticket());
+  }
+  (void)q.release(owner);
+  for (const std::uint64_t end = id + 2; id < end; ++id) {
+    h.begin(id);
+    if (q.publish(id, {later})) h.ack(id);
+  }
+}
+
+scenario given_up() {
+  return {
+      .name = "ring: a damaged ring given up",
+      .setup =
+          [](media& m, history&) {
+            const queues_on_media q(m, crash_layout());
+            CHAINRING_ASSERT(q.publish(1, {owner}) && q.publish(2, {damaged}));
+            damage(q);
+          },
+      .run =
+          [](media& m, history& h) {
+            const queues_on_media q(m, crash_layout());
+            use_again(q, h, 10);
+            if (h.ids(history::acked).size() != 2) h.fail("not published");
+          },
+      .recover_and_check = [](media& m, const history& h) -> verdict {
+        const queues_on_media q(m, crash_layout());
+        if (q.found.damaged_queues != 1)
+          return std::to_string(q.found.damaged_queues) + " damaged queues instead of the one";
+        const auto in_owner = q.ids(owner), in_later = q.ids(later);
+        if (!h.has(consuming, 1) && in_owner != std::vector<std::uint64_t>{1}) return "lost 1";
+        for (const std::uint64_t id : in_later)
+          if (!h.begun(id)) return "ghost " + std::to_string(id);
+        for (const std::uint64_t id : h.ids(history::acked))
+          if (!std::ranges::count(in_later, id)) return "lost " + std::to_string(id);
+        return {};
+      },
+      .continue_after =
+          [](media& m, history& h) {
+            const queues_on_media q(m, crash_layout());
+            use_again(q, h, 100);
+          },
+  };
+}
+
+TEST(RingDamageCrash, ARingOverAnothersBlocksIsGivenUpForGood) {
+  const explorer_report r = explore(given_up(), {});
+  EXPECT_TRUE(r.ok()) << r.failure;
+}
+
+TEST(RingDamageCrash, SeededBugsAreFound) {
+  for (const char* bug : {"ring.recover_damaged_kept", "ring.recover_damaged_unflushed"}) {
+    const test::seeded on(bug);
+    const explorer_report r = explore(given_up(), {});
+    expect_found(bug, !r.ok(), given_up().name);
+  }
+}
+
+} // namespace
+} // namespace chainring::test
