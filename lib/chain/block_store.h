@@ -163,7 +163,7 @@ class block_store {
   void prefetch_live(std::uint32_t block) const noexcept;
   /// mark_live() of what allocate_required() gave. Also errc::io: its memory is lost.
   [[nodiscard]] result<void> mark_required(const chain& c);
-  /// Takes a mark_required() back.
+  /// Takes a mark_required() back. Thread-safe as mark_live().
   void unmark_required(const chain& c) noexcept;
   /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
   /// Thread-safe as mark_live().

@@ -73,7 +73,7 @@
 /// rest go back to the block store.
 ///
 /// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
-/// out of service until restart(), and the rest is served.
+/// out of service until restart(), across crashes and opens, and the rest is served.
 #pragma once
 #include <cstddef>
 #include <cstdint>
