@@ -2,8 +2,8 @@
 /// Everything in libchainring.
 #pragma once
 #include "broker/broker.h"
-#include "chain/block_store.h"
-#include "chain/message.h"
+#include "block/block_store.h"
+#include "message/message.h"
 #include "map/durable_map.h"
 #include "map/seq_map.h"
 #include "media/media.h"
@@ -11,4 +11,4 @@
 #include "ring/ring.h"
 #include "seqlock/seqlock.h"
 #include "timer/timer.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"

@@ -181,7 +181,7 @@ world::~world() {
 // As service::loop(), of one worker.
 bool world::round() {
   broker_worker& worker = broker_->worker(0);
-  media& on = broker_->on().on();
+  media& on = broker_->region().medium();
   const std::uint64_t now = rte_rdtsc();
   bool any = false;
   std::array<net::datagram, burst_size> in;
@@ -202,7 +202,7 @@ bool world::round() {
 
 // How often the durable end moves on is how many groups were committed: rounds are shorter.
 void world::watch_commits() {
-  media& on = broker_->on().on();
+  media& on = broker_->region().medium();
   if (on.durability() != durability_class::file) return;
   const mark_t now = on.mark();
   if (marks_.empty() || marks_.back() != now) marks_.push_back(now);
@@ -225,7 +225,7 @@ template <class Done> bool world::run_until(Done&& done) {
       idle_.busy();
     else
       idle_.idle();
-    if (!fleet_->wrong().empty() || broker_->on().failed()) return false;
+    if (!fleet_->wrong().empty() || broker_->region().failed()) return false;
   }
   return true;
 }
@@ -268,7 +268,7 @@ bool world::run(double seconds, slice& out) {
 
 std::string world::why() const {
   if (!fleet_->wrong().empty()) return fleet_->wrong();
-  if (broker_->on().failed()) return "the region's file cannot be written";
+  if (broker_->region().failed()) return "the region's file cannot be written";
   if (link_->drops().total() != 0) return "packets were dropped on the way";
   if (transport_->dropped() != 0) return "answers were dropped";
   return "";

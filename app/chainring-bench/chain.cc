@@ -4,7 +4,7 @@
 #include <rte_malloc.h>
 #include <rte_mempool.h>
 
-#include "chain/block_store.h"
+#include "block/block_store.h"
 #include "figures.h"
 
 namespace chainring::bench {

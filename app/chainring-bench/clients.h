@@ -13,7 +13,7 @@
 
 #include "dpdk-chainring-gen/latency.h"
 #include "net/address.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring::bench {
 

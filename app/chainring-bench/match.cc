@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "broker/filter_index.h"
+#include "topic/filter_index.h"
 #include "figures.h"
 
 namespace chainring::bench {

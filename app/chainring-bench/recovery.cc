@@ -64,7 +64,7 @@ result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
 /// lies together in a queue lies far apart in every table. False: something is full.
 bool fill(broker& b, const sizes& s) {
   store& state = b.state();
-  media& on = state.on();
+  media& on = state.medium();
   std::byte payload[payload_size] = {};
   for (std::uint32_t q = 0; q < queues; ++q) {
     state.create_session(q, "client" + std::to_string(q), 0, 0);
@@ -107,7 +107,7 @@ bool fill(broker& b, const sizes& s) {
 
 /// Seconds to read what recovery cannot do without.
 double read_once(store& state, const sizes& s) {
-  const media& on = state.on();
+  const media& on = state.medium();
   const std::uint64_t bytes = std::min<std::uint64_t>(
       on.size(), s.messages * (sizeof(message_descriptor) + sizeof(ring_slot)));
   const auto* at = reinterpret_cast<const std::uint64_t*>(on.base());

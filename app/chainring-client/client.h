@@ -25,7 +25,7 @@
 #include <string>
 #include <vector>
 
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring::client {
 

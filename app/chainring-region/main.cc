@@ -42,7 +42,7 @@ int create(const media_options& m, std::uint32_t block_size, const store_layout&
     return refuse(r.error(), "; name another path, or remove it to give up what it holds");
   if (!r) return refuse(r.error());
   std::printf("%s: class %s, %" PRIu64 " blocks of %u bytes\n", m.path.c_str(),
-              to_string((*r)->on().durability()), (*r)->geometry().block_count,
+              to_string((*r)->medium().durability()), (*r)->geometry().block_count,
               (*r)->geometry().block_size);
   if (auto closed = (*r)->close(); !closed) return refuse(closed.error());
   return 0;
@@ -53,7 +53,7 @@ int info(region& r) {
   std::printf("path          %s\nclass         %s\ndriver        %s\nuuid          %s\n"
               "size          %" PRIu64 "\nblock size    %u\nblocks        %" PRIu64
               "\nopened        %" PRIu64 " times\nlast closed   %s\n",
-              r.on().path().c_str(), to_string(r.on().durability()), r.on().driver_name(),
+              r.medium().path().c_str(), to_string(r.medium().durability()), r.medium().driver_name(),
               r.uuid().c_str(), g.size, g.block_size, g.block_count, r.incarnation(),
               r.was_clean() ? "cleanly" : "not: in use, or cut off");
   for (const region_root& root : r.roots())
@@ -76,7 +76,7 @@ int check(region& r) {
   }
   for (const std::string& sentence : wrong)
     std::printf("%s\n", sentence.c_str());
-  std::printf("%s: %s\n", r.on().path().c_str(), wrong.empty() ? "clean" : "damaged");
+  std::printf("%s: %s\n", r.medium().path().c_str(), wrong.empty() ? "clean" : "damaged");
   return wrong.empty() ? 0 : 1;
 }
 

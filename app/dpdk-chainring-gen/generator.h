@@ -19,7 +19,7 @@
 #include "net/link.h"
 #include "options.h"
 #include "topic_ids.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring::gen {
 

@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
     if (auto closed = s.finish(); !closed) {
       std::fprintf(stderr, "dpdk-chainring: %s\n", closed.error().message.c_str());
       status = 1;
-    } else if (const auto lost = s.broker().on().on().lost_pages(); lost != 0) {
+    } else if (const auto lost = s.broker().region().medium().lost_pages(); lost != 0) {
       CHAINRING_LOG(
           WARNING, broker,
           "closed; %llu pages of the region's memory were lost, and messages that lay there",

@@ -72,16 +72,16 @@ void show_port_stats(cmdline* cl) {
 }
 
 void show_region(cmdline* cl) {
-  region& r = served->broker().on();
+  chainring::region& r = served->broker().region();
   store& s = served->broker().state();
   const block_store_statistics b = s.blocks().statistics();
   const message_table_statistics m = s.messages().statistics();
   cmdline_printf(cl,
                  "region %s: class %s, driver %s, %" PRIu64 " bytes, uuid %s, opened %" PRIu64
                  " times%s\n",
-                 r.on().path().c_str(), to_string(r.on().durability()), r.on().driver_name(),
-                 r.on().size(), r.uuid().c_str(), r.incarnation(),
-                 r.on().failed() ? ", FAILED: read only until it is reopened" : "");
+                 r.medium().path().c_str(), to_string(r.medium().durability()), r.medium().driver_name(),
+                 r.medium().size(), r.uuid().c_str(), r.incarnation(),
+                 r.medium().failed() ? ", FAILED: read only until it is reopened" : "");
   cmdline_printf(cl,
                  "blocks: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " live, %" PRIu64
                  " free, largest free run %" PRIu64 ", fragmentation %.3f\n",
@@ -93,7 +93,7 @@ void show_region(cmdline* cl) {
                      std::uint64_t{1} << i, b.runs_by_length[i]);
   cmdline_printf(cl, "messages: %" PRIu64 " live of %" PRIu64 ", %" PRIu64 " damaged\n", m.live,
                  m.descriptors, m.damaged);
-  if (const std::uint64_t lost = r.on().lost_pages(); lost != 0)
+  if (const std::uint64_t lost = r.medium().lost_pages(); lost != 0)
     cmdline_printf(cl,
                    "LOST: %" PRIu64 " pages of memory; %" PRIu64 " blocks put aside, %" PRIu64
                    " messages found damaged at delivery\n",
@@ -184,7 +184,7 @@ void on_grow(void* parsed, cmdline* cl, void*) {
     return cmdline_printf(cl, "grow region %s: %s\n", text.c_str(), size.error().message.c_str());
   if (auto grown = served->broker().grow(*size); !grown)
     return cmdline_printf(cl, "%s\n", grown.error().message.c_str());
-  cmdline_printf(cl, "the region has %" PRIu64 " bytes\n", served->broker().on().on().size());
+  cmdline_printf(cl, "the region has %" PRIu64 " bytes\n", served->broker().region().medium().size());
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;
@@ -228,7 +228,7 @@ cmdline_parse_ctx_t context[] = {
 
 /// Says of each page that was lost since the last call what became of it; of many, how many.
 void tell_losses(region& on, std::uint64_t& told) {
-  const std::uint64_t lost = on.on().lost_pages();
+  const std::uint64_t lost = on.medium().lost_pages();
   if (lost == told) return;
   std::string sentence;
   while (told < lost && !(sentence = on.loss(told)).empty()) {
@@ -237,7 +237,7 @@ void tell_losses(region& on, std::uint64_t& told) {
   }
   if (told == lost) return;
   CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are gone by now",
-                on.on().path().c_str(), lost);
+                on.medium().path().c_str(), lost);
   told = lost;
 }
 
@@ -252,14 +252,14 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
   while (!quit) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
-    tell_losses(s.broker().on(), losses_told);
-    if (!told && s.broker().on().failed()) {
+    tell_losses(s.broker().region(), losses_told);
+    if (!told && s.broker().region().failed()) {
       told = true;
       CHAINRING_LOG(
           ERR, region,
           "%s. Nothing more is acknowledged or delivered: start the broker again when that "
           "is mended",
-          s.broker().on().why_failed().c_str());
+          s.broker().region().why_failed().c_str());
     }
     if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) break;

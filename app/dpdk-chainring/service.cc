@@ -229,13 +229,13 @@ void service::stop() noexcept {
 
 result<void> service::finish() {
   // A worker that came upon lost memory may have stopped for good: nobody can wait for it.
-  for (int tries = 0; broker_->on().on().lost_at() != UINT64_MAX && tries < 100; ++tries) {
+  for (int tries = 0; broker_->region().medium().lost_at() != UINT64_MAX && tries < 100; ++tries) {
     const bool running = std::ranges::any_of(
         workers_, [](const auto& w) { return rte_eal_get_lcore_state(w->lcore) == RUNNING; });
     if (!running) break;
     rte_delay_us_sleep(10'000);
     if (tries < 99) continue;
-    std::fprintf(stderr, "dpdk-chainring: %s\n", broker_->on().why_failed().c_str());
+    std::fprintf(stderr, "dpdk-chainring: %s\n", broker_->region().why_failed().c_str());
     std::fflush(nullptr);
     _exit(1);
   }
@@ -252,7 +252,7 @@ int service::run(void* context) {
 
 void service::loop(worker_context& w) noexcept {
   broker_worker& mine = broker_->worker(w.number);
-  region& on = broker_->on();
+  region& on = broker_->region();
   idle_policy idle(options_.idle);
   std::array<net::datagram, burst_size> in;
   std::array<handed_datagram, burst_size> handed;
@@ -269,7 +269,7 @@ void service::loop(worker_context& w) noexcept {
         for (std::uint16_t i = 0; i < n; ++i)
           rte_pktmbuf_free(in[i].frame);
       }
-    } else if (on.on().has_room() && w.out->has_room(answers_per_burst)) {
+    } else if (on.medium().has_room() && w.out->has_room(answers_per_burst)) {
       // Else no room behind the marks, or in the journal: nothing more is taken in.
       for (net::link* l : w.polled) {
         const std::uint16_t n = l->receive(in, now);
@@ -305,7 +305,7 @@ void service::loop(worker_context& w) noexcept {
       queue_lock& lock = tx_locks_[i][tx_queue_of_[i][w.number]];
       // [A3] acquire: pairs with [A4]. ethdev wants one thread at a time on a transmit queue.
       if (lock.held.exchange(true, std::memory_order_acquire)) continue;
-      any |= w.links[i]->pump(on.on(), now) != 0;
+      any |= w.links[i]->pump(on.medium(), now) != 0;
       lock.held.store(false, std::memory_order_release); // [A4] pairs with [A3]
     }
     bump(w.rounds);

@@ -31,16 +31,16 @@ template <class F> int query(rte_tel_data* d, F&& fill) {
 
 int region_query(const char*, const char*, rte_tel_data* d) {
   return query(d, [d](service& s) {
-    region& r = s.broker().on();
+    chainring::region& r = s.broker().region();
     const block_store_statistics b = s.broker().state().blocks().statistics();
     const message_table_statistics m = s.broker().state().messages().statistics();
-    rte_tel_data_add_dict_string(d, "path", r.on().path().c_str());
-    rte_tel_data_add_dict_string(d, "class", to_string(r.on().durability()));
-    rte_tel_data_add_dict_string(d, "driver", r.on().driver_name());
+    rte_tel_data_add_dict_string(d, "path", r.medium().path().c_str());
+    rte_tel_data_add_dict_string(d, "class", to_string(r.medium().durability()));
+    rte_tel_data_add_dict_string(d, "driver", r.medium().driver_name());
     rte_tel_data_add_dict_string(d, "uuid", r.uuid().c_str());
-    add(d, "size", r.on().size());
+    add(d, "size", r.medium().size());
     add(d, "opened", r.incarnation());
-    add(d, "failed", r.on().failed());
+    add(d, "failed", r.medium().failed());
     add(d, "block_size", b.block_size);
     add(d, "blocks", b.block_count);
     add(d, "blocks_free", b.free_blocks);
@@ -49,7 +49,7 @@ int region_query(const char*, const char*, rte_tel_data* d) {
     add(d, "messages_live", m.live);
     add(d, "messages_max", m.descriptors);
     add(d, "messages_damaged", m.damaged);
-    add(d, "lost_pages", r.on().lost_pages());
+    add(d, "lost_pages", r.medium().lost_pages());
     add(d, "blocks_withheld", b.withheld_blocks);
   });
 }

@@ -25,16 +25,16 @@ int main(int argc, char** argv) {
     return 1;
   }
   const region_geometry& g = (*r)->geometry();
-  auto blocks = block_store::create((*r)->on(), g.block_offset, g.block_size, g.block_count);
+  auto blocks = block_store::create((*r)->medium(), g.block_offset, g.block_size, g.block_count);
   auto root = (*r)->root("words");
   if (!blocks || !root) return 1;
-  auto map = durable_map::create((*r)->on(), root->offset, cells, **blocks);
+  auto map = durable_map::create((*r)->medium(), root->offset, cells, **blocks);
   if (!map) return 1;
   (*blocks)->begin_recovery();
   (*map)->persist_as_read();
-  (*r)->on().drain();
+  (*r)->medium().drain();
   (void)(*map)->recover();
-  (*r)->on().drain();
+  (*r)->medium().drain();
   (*blocks)->finish_recovery();
 
   const auto key = std::as_bytes(std::span("runs", 4));
@@ -42,9 +42,9 @@ int main(int argc, char** argv) {
   if (auto v = (*map)->get(key)) std::memcpy(&runs, v->bytes.data(), sizeof runs);
   ++runs;
   if ((*map)->upsert(key, std::as_bytes(std::span(&runs, 1))) != map_status::done) return 1;
-  if (!(*r)->on().wait((*r)->mark())) return 1; // durable from here on
+  if (!(*r)->medium().wait((*r)->mark())) return 1; // durable from here on
   std::printf("run %llu, class %s\n", static_cast<unsigned long long>(runs),
-              to_string((*r)->on().durability()));
+              to_string((*r)->medium().durability()));
   map->reset();
   return (*r)->close() ? 0 : 1;
 }

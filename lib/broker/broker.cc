@@ -12,7 +12,7 @@
 
 #include "base/crc32c.h"
 #include "broker/worker.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring {
 
@@ -81,7 +81,7 @@ broker::~broker() {
   shared_->workers.clear(); // they refer to the rest
 }
 
-result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
+result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> on,
                                              const broker_config& config, const progress& told) {
   if (config.workers == 0 || config.workers > 64)
     return error{errc::invalid_argument,
@@ -162,7 +162,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<region> on,
 }
 
 broker_worker::impl::impl(broker::shared& s, unsigned n, std::unique_ptr<timer_set> t)
-    : shared(s), config(s.config), state(*s.state), on(s.state->on()), number(n),
+    : shared(s), config(s.config), state(*s.state), on(s.state->medium()), number(n),
       topics(s.config.topics_max, s.config.registrations_max,
              static_cast<std::uint32_t>(s.state->subscriptions_max())),
       timers(std::move(t)), tsc_hz(rte_get_tsc_hz()),
@@ -207,7 +207,7 @@ const broker_config& broker::config() const noexcept {
 const open_summary& broker::opened() const noexcept {
   return shared_->opened;
 }
-region& broker::on() noexcept {
+chainring::region& broker::region() noexcept {
   return *shared_->on;
 }
 store& broker::state() noexcept {

@@ -193,7 +193,7 @@ class broker {
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
   /// Recovers what the region holds and gets ready to serve. The region is the broker's from here.
   [[nodiscard]] static result<std::unique_ptr<broker>>
-  open(std::unique_ptr<region> on, const broker_config& config, const progress& told = {});
+  open(std::unique_ptr<chainring::region> on, const broker_config& config, const progress& told = {});
   ~broker();
   broker(const broker&) = delete;
   broker& operator=(const broker&) = delete;
@@ -205,7 +205,7 @@ class broker {
 
   [[nodiscard]] const broker_config& config() const noexcept;
   [[nodiscard]] const open_summary& opened() const noexcept;
-  [[nodiscard]] region& on() noexcept;
+  [[nodiscard]] chainring::region& region() noexcept;
   [[nodiscard]] store& state() noexcept;
   [[nodiscard]] broker_counters counters() const;
   [[nodiscard]] broker_counters counters(unsigned worker) const;

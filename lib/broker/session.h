@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
-#include "broker/topic_table.h"
-#include "chain/message.h"
+#include "topic/topic_table.h"
+#include "message/message.h"
 #include "timer/timer.h"
 
 namespace chainring {

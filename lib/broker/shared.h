@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "broker/broker.h"
-#include "broker/filter_index.h"
+#include "topic/filter_index.h"
 #include "broker/session.h"
 #include "broker/store.h"
 #include "broker/volatile_pool.h"
@@ -68,7 +68,7 @@ struct worker_inbox {
 
 struct broker::shared {
   broker_config config;
-  std::unique_ptr<region> on;
+  std::unique_ptr<chainring::region> on;
   std::unique_ptr<store> state;
   open_summary opened;
 

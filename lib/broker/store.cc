@@ -23,10 +23,10 @@
 #include "base/crc32c.h"
 #include "base/hook.h"
 #include "base/idle.h"
-#include "broker/topic_table.h"
+#include "topic/topic_table.h"
 #include "ring/ring_media.h"
-#include "wire/mqttsn.h"
-#include "wire/topic.h"
+#include "mqttsn/codec.h"
+#include "topic/topic.h"
 
 namespace chainring {
 

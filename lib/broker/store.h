@@ -15,9 +15,9 @@
 
 #include "broker/broker.h"
 #include "broker/broker_media.h"
-#include "broker/filter_index.h"
-#include "chain/block_store.h"
-#include "chain/message.h"
+#include "topic/filter_index.h"
+#include "block/block_store.h"
+#include "message/message.h"
 #include "map/durable_map.h"
 #include "region/recovery.h"
 #include "region/region.h"
@@ -43,7 +43,7 @@ class store {
   [[nodiscard]] const block_store& blocks() const noexcept { return *blocks_; }
   [[nodiscard]] const message_table& messages() const noexcept { return *messages_; }
   [[nodiscard]] const queue_table& queues() const noexcept { return *queues_; }
-  [[nodiscard]] media& on() noexcept { return media_; }
+  [[nodiscard]] media& medium() noexcept { return media_; }
   /// The region at least `size` bytes long, its new blocks free. One thread; workers go on.
   [[nodiscard]] result<void> grow(std::uint64_t size);
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_max_; }
@@ -84,7 +84,7 @@ class store {
   [[nodiscard]] static result<std::vector<std::string>> check(region& on);
 
  private:
-  store(region& on) : region_(on), media_(on.on()) {}
+  store(region& on) : region_(on), media_(on.medium()) {}
   [[nodiscard]] result<void> attach(const broker_config& config);
   [[nodiscard]] result<void> recover(const broker::progress& told, open_summary& summary);
   void tolerate_loss() noexcept;

@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-#include "broker/topic_table.h"
+#include "topic/topic_table.h"
 
 struct rte_ring;
 

@@ -14,9 +14,9 @@
 
 #include "base/statistic.h"
 #include "broker/shared.h"
-#include "broker/topic_table.h"
+#include "topic/topic_table.h"
 #include "timer/timer.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring {
 

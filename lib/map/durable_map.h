@@ -59,7 +59,7 @@
 
 #include "../base/error.h"
 #include "../base/thread_slot.h"
-#include "../chain/block_store.h"
+#include "../block/block_store.h"
 #include "../media/media.h"
 #include "map_hash.h"
 #include "map_media.h"

@@ -26,11 +26,11 @@ result<std::unique_ptr<interface>> open_interface(const interface_config& config
   return i;
 }
 
-link::link(interface& on, const link_options& options) noexcept
+link::link(net::interface& on, const link_options& options) noexcept
     : on_(&on), options_(options), own_{on.config.address.address, on.config.udp_port,
                                         on.config.interface_id} {}
 
-result<std::unique_ptr<link>> link::create(interface& on, const link_options& o) {
+result<std::unique_ptr<link>> link::create(net::interface& on, const link_options& o) {
   const std::string name = "port " + std::to_string(on.device.id()) + ": ";
   if (o.rx_queue != no_queue && o.rx_queue >= on.device.rx_queues())
     return error{errc::invalid_argument,

@@ -111,7 +111,7 @@ class link {
   /// Announces our addresses by gratuitous ARP. Once, by one link of the interface.
   void announce() noexcept;
 
-  [[nodiscard]] interface& on() noexcept { return *on_; }
+  [[nodiscard]] net::interface& interface() noexcept { return *on_; }
   [[nodiscard]] tx_buffer& tx() noexcept { return *tx_; }
   [[nodiscard]] const tx_buffer& tx() const noexcept { return *tx_; }
   [[nodiscard]] const drop_counters& drops() const noexcept { return drops_; }
@@ -120,7 +120,7 @@ class link {
   [[nodiscard]] std::uint64_t datagrams() const noexcept { return datagrams_.value(); }
 
  private:
-  link(interface& on, const link_options& options) noexcept;
+  link(net::interface& on, const link_options& options) noexcept;
   void poll_arp(std::uint64_t now_tsc) noexcept {
     on_->arp->poll(*tx_, options_.pool, drops_, now_tsc);
   }
@@ -135,7 +135,7 @@ class link {
   /// True where the frame was consumed.
   bool handle_arp(rte_mbuf* frame, const packet_view& view, std::uint64_t now_tsc) noexcept;
 
-  interface* on_;
+  net::interface* on_;
   link_options options_;
   endpoint own_;
   std::uint16_t ip_id_ = 0;

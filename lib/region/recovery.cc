@@ -60,7 +60,7 @@ void recovery_context::advance(std::uint64_t items) {
 }
 
 void recovery_context::flush_repair(const void* from, std::size_t n) noexcept {
-  media& m = region_.on();
+  media& m = region_.medium();
   const std::uint64_t most = covered_bytes();
   auto at = reinterpret_cast<std::uintptr_t>(from) / cacheline_size * cacheline_size;
   const auto end = reinterpret_cast<std::uintptr_t>(from) + n;
@@ -109,7 +109,7 @@ recovery_report recovery::check(region& on, const recovery_listener& listener) {
 }
 
 result<recovery_report> recovery::run(region& on, const recovery_listener& listener) {
-  const std::string name = "region " + on.on().path() + ": ";
+  const std::string name = "region " + on.medium().path() + ": ";
   if (on.read_only())
     return error{errc::read_only, name + "it is open for reading only, and cannot be recovered"};
   recovery_report report;
@@ -119,7 +119,7 @@ result<recovery_report> recovery::run(region& on, const recovery_listener& liste
       if (p.level == severity::fatal) return {errc::corrupt, name + p.text()};
     return {errc::corrupt, name + "it cannot be recovered"};
   };
-  media& m = on.on();
+  media& m = on.medium();
   run_phase(c, recovery_phase::validate, &recovery_part::validate);
   if (report.fatal != 0) return fatal();
   run_phase(c, recovery_phase::persist_as_read, &recovery_part::persist_as_read);

@@ -32,7 +32,7 @@
 ///            for (std::uint32_t n = 0; n < sessions; ++n, c.advance())
 ///              if (!well_formed(n)) c.report({"session " + std::to_string(n), "it is torn"});
 ///          },
-///          .persist_as_read = [&](auto& c) { c.on().on().flush_read(table, bytes); },
+///          .persist_as_read = [&](auto& c) { c.region().medium().flush_read(table, bytes); },
 ///          .repair = [&](auto& c) { ...store...; c.flush_repair(record, 64); }});
 /// auto report = all.run(*r, [](const chainring::recovery_progress& p) { ... });
 /// ```
@@ -86,7 +86,7 @@ struct recovery_report {
 /// What a part works with during a phase.
 class recovery_context {
  public:
-  [[nodiscard]] region& on() noexcept { return region_; }
+  [[nodiscard]] chainring::region& region() noexcept { return region_; }
   [[nodiscard]] recovery_phase phase() const noexcept { return phase_; }
   /// True under check(): nothing follows validate.
   [[nodiscard]] bool checking() const noexcept { return checking_; }
@@ -100,17 +100,17 @@ class recovery_context {
 
  private:
   friend class recovery;
-  recovery_context(region& on, recovery_report& report, const recovery_listener& listener,
+  recovery_context(chainring::region& on, recovery_report& report, const recovery_listener& listener,
                    bool checking)
       : region_(on), report_(report), listener_(listener), checking_(checking),
         undrained_bytes_(covered_bytes()) {} // parts may have flushed something without it
   void say() const;
   /// What one drain is to cover at most: half, as a part may flush something of its own besides.
   [[nodiscard]] std::uint64_t covered_bytes() const noexcept {
-    return region_.on().drain_bytes_max() / 2 / cacheline_size * cacheline_size;
+    return region_.medium().drain_bytes_max() / 2 / cacheline_size * cacheline_size;
   }
 
-  region& region_;
+  chainring::region& region_;
   recovery_report& report_;
   const recovery_listener& listener_;
   recovery_phase phase_{};

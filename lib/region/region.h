@@ -20,9 +20,9 @@
 /// auto r = chainring::region::create(o);
 /// auto counters = (*r)->root("app.counters");       // {name, offset, size, version}
 /// auto* first = reinterpret_cast<std::uint64_t*>((*r)->at(counters->offset));
-/// (*r)->on().store(first, 1);
-/// (*r)->on().flush(first, 8);
-/// (*r)->on().drain();
+/// (*r)->medium().store(first, 1);
+/// (*r)->medium().flush(first, 8);
+/// (*r)->medium().drain();
 /// (*r)->wait((*r)->mark());                          // now it survives
 /// ```
 #pragma once
@@ -88,8 +88,8 @@ class region {
   region(const region&) = delete;
   region& operator=(const region&) = delete;
 
-  [[nodiscard]] media& on() noexcept { return *media_; }
-  [[nodiscard]] const media& on() const noexcept { return *media_; }
+  [[nodiscard]] media& medium() noexcept { return *media_; }
+  [[nodiscard]] const media& medium() const noexcept { return *media_; }
   /// Unchecked: validate offsets read from media with contains().
   [[nodiscard]] std::byte* at(std::uint64_t offset) noexcept { return media_->base() + offset; }
   [[nodiscard]] const std::byte* at(std::uint64_t offset) const noexcept {

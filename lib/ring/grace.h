@@ -31,7 +31,7 @@
 #include "base/hook.h"
 #include "base/lazy_array.h"
 #include "base/thread_slot.h"
-#include "chain/thread_cache.h"
+#include "block/thread_cache.h"
 
 namespace chainring::detail {
 

@@ -15,7 +15,7 @@
 #include "base/cacheline.h"
 #include "base/idle.h"
 #include "base/lazy_array.h"
-#include "chain/thread_cache.h"
+#include "block/thread_cache.h"
 #include "ring/grace.h"
 #include "ring/ring.h"
 

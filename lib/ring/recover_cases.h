@@ -6,8 +6,8 @@
 #include <optional>
 #include <span>
 
-#include "chain/block_store.h"
-#include "chain/message.h"
+#include "block/block_store.h"
+#include "message/message.h"
 #include "ring/ring_media.h"
 
 namespace chainring::detail {

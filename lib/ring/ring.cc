@@ -27,7 +27,7 @@
 //   [E3] earliest deadline lowered behind [E1], release ->      a lease never ends
 //        [E4] taken before the leases are looked at, acquire
 //   [S1] the lists' lock taken <- [S2] given back, whose own    a ring in two queues
-//        edges are in chain/thread_cache.h
+//        edges are in block/thread_cache.h
 //   [G1] to [G9] grace periods: grace.h                         a ring is reused in a thread's hands
 //   next, high_water: [N1] stored between rte_ring's start and finish, whose own edges order them;
 //        [N2] loaded as an estimate

@@ -84,8 +84,8 @@
 #include <vector>
 
 #include "../base/error.h"
-#include "../chain/block_store.h"
-#include "../chain/message.h"
+#include "../block/block_store.h"
+#include "../message/message.h"
 #include "../media/media.h"
 #include "ring_media.h"
 

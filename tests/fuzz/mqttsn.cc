@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "fuzz.h"
-#include "wire/mqttsn.h"
-#include "wire/topic.h"
+#include "mqttsn/codec.h"
+#include "topic/topic.h"
 
 using namespace chainring;
 using namespace chainring::mqttsn;

@@ -2,7 +2,7 @@
 // The file of predefined topics.
 #include "broker/broker.h"
 #include "fuzz.h"
-#include "wire/topic.h"
+#include "topic/topic.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const chainring::fuzz::memory_file file({data, size});

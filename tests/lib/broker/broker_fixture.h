@@ -11,7 +11,7 @@
 
 #include "broker/broker.h"
 #include "region/region.h"
-#include "wire/mqttsn.h"
+#include "mqttsn/codec.h"
 
 namespace chainring::testing_broker {
 

@@ -46,7 +46,7 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned wor
     return nullptr;
   }
   // What chainring-region check says of a region that recovery has been through: nothing.
-  auto wrong = checks_clean ? store::check((*made)->on()) : std::vector<std::string>{};
+  auto wrong = checks_clean ? store::check((*made)->region()) : std::vector<std::string>{};
   if (!wrong || !wrong->empty()) {
     why = "check: " + (wrong ? wrong->front() : wrong.error().message);
     return nullptr;

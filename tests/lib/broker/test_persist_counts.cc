@@ -71,7 +71,7 @@ struct audience {
       b->subscribe(first_subscriber + i, "a/b", sn::qos_level::one);
     }
   }
-  media& on() const { return b->broker->on().on(); }
+  media& medium() const { return b->broker->region().medium(); }
   /// One burst with `n` messages of that many octets.
   void publish(unsigned n = 1, std::size_t size = 8) const {
     const std::string text(size, 'x');
@@ -106,7 +106,7 @@ TEST_P(PublishCounts, TwoDrainsWhateverTheFanOut) {
   const audience a(n);
   a.publish();
   a.acknowledge();
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   a.publish();
   // 1: the content's line and a slot's in each queue; 2: the descriptor.
   EXPECT_EQ(seen.take(), (lines{1 + n, 1}));
@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(Subscribers, PublishCounts, testing::Values(1u, 8u, 100
 
 TEST(PersistCounts, TheFirstPublishLinksEachQueuesRingWithADrainOfItsOwn) {
   const audience a(8);
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   a.publish();
   // A queue's record for each link, then as ever.
   EXPECT_EQ(seen.take(), (lines{1, 1, 1, 1, 1, 1, 1, 1, 1 + 8, 1}));
@@ -130,7 +130,7 @@ TEST(PersistCounts, AcksShareTheDrainsOfTheirBurst) {
   a.publish();
   a.acknowledge();
   a.publish();
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   auto r = a.b->next(first_subscriber);
   ASSERT_TRUE(r && r->get<sn::publish>());
   a.b->send(first_subscriber, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
@@ -144,7 +144,7 @@ TEST(PersistCounts, ABurstOfMessagesHasTwoDrains) {
   const audience a(1);
   a.publish();
   a.acknowledge();
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   a.publish(4);
   // 1: four contents, and four slots of 16 bytes behind one that is taken: two lines;
   // 2: four descriptors.
@@ -155,7 +155,7 @@ TEST(PersistCounts, LongContentIsFlushedLineByLine) {
   const audience a(1);
   a.publish();
   a.acknowledge();
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   a.publish(1, 1000);
   // 1: topic and payload are 1,003 octets, 16 lines, and the slot; 2: the descriptor.
   EXPECT_EQ(seen.take(), (lines{16 + 1, 1}));
@@ -163,7 +163,7 @@ TEST(PersistCounts, LongContentIsFlushedLineByLine) {
 
 TEST(PersistCounts, NothingIsPersistedForAMessageThatNobodyWants) {
   const audience a(0);
-  drain_counter seen(a.on());
+  drain_counter seen(a.medium());
   a.publish();
   EXPECT_EQ(seen.take(), lines{});
 }

@@ -315,7 +315,7 @@ template <class Open> std::string judge(const image& i, Open open, outcome_count
     if (auto wrong = serve(b, b.served(), i, missing, again, counts, owed); !wrong.empty())
       return wrong;
     const bool told = !b.served().opened().notes.empty() || b.served().counters().damaged != 0 ||
-                      !b.served().on().notes().empty();
+                      !b.served().region().notes().empty();
     if (missing == 0)
       ++counts.whole;
     else if (told)

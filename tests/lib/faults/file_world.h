@@ -130,7 +130,7 @@ class file_bench {
     if (!made) return made.error();
     return std::unique_ptr<file_bench>(new file_bench(std::move(*made), *on));
   }
-  file_media& on() { return media_.inner(); }
+  file_media& file() { return media_.inner(); }
   broker& served() { return *bench_.broker; }
 
   template <class T> void send(client_address from, const T& m) { bench_.send(from, m); }
@@ -139,8 +139,8 @@ class file_bench {
   void settle() {
     for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
       bool any = served().worker(0).end_burst();
-      any |= on().commit_step();
-      if (++commits_ % 3 == 0) (void)on().checkpoint_step();
+      any |= file().commit_step();
+      if (++commits_ % 3 == 0) (void)file().checkpoint_step();
       any |= pump() != 0;
       quiet = any ? 0 : quiet + 1;
     }

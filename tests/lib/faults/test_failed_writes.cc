@@ -84,10 +84,10 @@ void live(model_disk& disk, ledger& l, std::uint64_t first_id) {
   publish(b, l, first_id, 2);
   consume(b, l, 0, 1);
   publish(b, l, first_id + 2, 1);
-  (void)b.served().on().grow(2 * region_size);
+  (void)b.served().region().grow(2 * region_size);
   consume(b, l, 1, 2);
   publish(b, l, first_id + 3, 2);
-  l.failed = b.on().failed();
+  l.failed = b.file().failed();
   if (!l.failed) {
     l.closed = b.served().close().ok();
     return;
@@ -102,7 +102,7 @@ void live(model_disk& disk, ledger& l, std::uint64_t first_id) {
   b.settle();
   if (b.pump() != 0) l.wrong = "something left after the failure";
   if (l.acked.size() != acked) l.wrong = "a PUBACK after the failure";
-  if (b.served().on().grow(4 * region_size)) l.wrong = "it grew after the failure";
+  if (b.served().region().grow(4 * region_size)) l.wrong = "it grew after the failure";
   if (b.served().close()) l.wrong = "it closed as if nothing had been";
   if (disk.changes != changes) l.wrong = "something was tried again";
 }

@@ -52,7 +52,7 @@ struct world {
     c.queue_slots = 127;
     return c;
   }
-  region& on() const { return b->broker->on(); }
+  region& served_region() const { return b->broker->region(); }
   std::uint64_t damaged() const { return b->broker->counters().damaged; }
 
   void leave(client_address who) { (void)b->ask<sn::disconnect>(who, sn::disconnect{}); }
@@ -80,12 +80,12 @@ struct world {
   /// Where the content that begins with the topic of this text's message begins. Before anything is
   /// lost.
   std::uint64_t place_of(const std::string& text) const {
-    const std::byte* from = on().at(on().geometry().block_offset);
-    const std::byte* end = on().at(on().geometry().size);
+    const std::byte* from = served_region().at(served_region().geometry().block_offset);
+    const std::byte* end = served_region().at(served_region().geometry().size);
     const auto wanted = std::as_bytes(std::span(text));
     const std::byte* found = std::search(from, end, wanted.begin(), wanted.end());
     EXPECT_NE(found, end);
-    return on().offset_of(found) - 3;
+    return served_region().offset_of(found) - 3;
   }
   /// Of the numbered texts, those whose content does not touch the page.
   std::vector<std::string> outside(const std::map<int, std::uint64_t>& places,
@@ -116,22 +116,22 @@ TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
   for (int i = 0; i < 16; ++i)
     (i % 4 == 3 ? for_two : for_one)[i] = w.place_of(text_of(i));
   const std::uint64_t lost = (for_one[6] + 600) / page;
-  poison(w.on().on(), lost * page);
+  poison(w.served_region().medium(), lost * page);
   const auto whole_one = w.outside(for_one, lost), whole_two = w.outside(for_two, lost);
   ASSERT_LT(whole_one.size(), for_one.size());
   EXPECT_EQ(w.collect(one, "one"), whole_one);
   EXPECT_EQ(w.collect(two, "two"), whole_two);
   EXPECT_EQ(w.damaged(), 16 - whole_one.size() - whole_two.size());
 
-  EXPECT_FALSE(w.on().failed()) << w.on().why_failed();
-  EXPECT_EQ(w.on().on().lost_pages(), 1u);
-  EXPECT_EQ(w.on().on().lost_page(0) / page, lost);
-  const std::string said = w.on().loss(0);
-  const std::uint64_t block = (w.on().on().lost_page(0) - w.on().geometry().block_offset) / 256;
+  EXPECT_FALSE(w.served_region().failed()) << w.served_region().why_failed();
+  EXPECT_EQ(w.served_region().medium().lost_pages(), 1u);
+  EXPECT_EQ(w.served_region().medium().lost_page(0) / page, lost);
+  const std::string said = w.served_region().loss(0);
+  const std::uint64_t block = (w.served_region().medium().lost_page(0) - w.served_region().geometry().block_offset) / 256;
   for (const std::string& part :
        {options_.media.path, std::string("is gone"), "block " + std::to_string(block)})
     EXPECT_NE(said.find(part), std::string::npos) << said;
-  EXPECT_EQ(w.on().loss(1), "");
+  EXPECT_EQ(w.served_region().loss(1), "");
 
   for (int i = 20; i < 60; ++i)
     EXPECT_TRUE(w.publish(i % 2 == 0 ? w.ab : w.cd, text_of(i))) << i;
@@ -143,7 +143,7 @@ TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
   w.b.reset();
 
   world again(opened(), false);
-  EXPECT_TRUE(again.on().was_clean());
+  EXPECT_TRUE(again.served_region().was_clean());
   EXPECT_EQ(again.collect(one, "one"), std::vector<std::string>{"the last"});
   EXPECT_EQ(again.collect(two, "two").size(), 20u);
 }
@@ -163,14 +163,14 @@ TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
   ASSERT_GT(whole.size(), 4u);
   EXPECT_EQ(w.collect(one, "one"), whole);
   EXPECT_EQ(w.damaged(), 16 - whole.size());
-  EXPECT_FALSE(w.on().failed());
+  EXPECT_FALSE(w.served_region().failed());
   // The free memory is gone as well, but for what was just given back: found by and by.
   bool accepted = false;
   for (int tries = 0; tries < 100 && !accepted; ++tries)
     accepted = w.publish(w.ab, "found room");
   EXPECT_TRUE(accepted);
   EXPECT_EQ(w.collect(one, "one").back(), "found room");
-  EXPECT_FALSE(w.on().failed());
+  EXPECT_FALSE(w.served_region().failed());
   EXPECT_TRUE(w.b->broker->state().blocks().check());
   EXPECT_TRUE(w.b->broker->close());
   w.b.reset();
@@ -182,7 +182,7 @@ TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
   ASSERT_TRUE(w.publish(w.ab, text_of(0)));
   const std::uint64_t at = w.place_of(text_of(0)) / page;
   for (const std::uint64_t p : {at + 2, at + 5, at + 6}) // the next messages would lie there
-    poison(w.on().on(), p * page);
+    poison(w.served_region().medium(), p * page);
   int unanswered = 0;
   std::vector<std::string> acked{text_of(0)};
   for (int i = 1; i < 40; ++i) {
@@ -190,9 +190,9 @@ TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
       ASSERT_LT(tries, 3) << i;
     acked.push_back(text_of(i));
   }
-  EXPECT_EQ(w.on().on().lost_pages(), 3u);
+  EXPECT_EQ(w.served_region().medium().lost_pages(), 3u);
   EXPECT_EQ(unanswered, 1) << "once memory was lost, it is looked at before it is used";
-  EXPECT_FALSE(w.on().failed());
+  EXPECT_FALSE(w.served_region().failed());
   const block_store& blocks = w.b->broker->state().blocks();
   EXPECT_TRUE(blocks.check());
   const block_store_statistics s = blocks.statistics();
@@ -223,7 +223,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
     places[i] = w.place_of(text_of(i));
   const auto whole = w.outside(places, places[chosen] / page);
   static at_hook state;
-  state = {&w.on().on(), places[chosen], chosen};
+  state = {&w.served_region().medium(), places[chosen], chosen};
   set_hook(
       [](const char* name, void*) noexcept {
         if (std::string_view(name) == "broker.deliver.verified" && state.before-- == 0)
@@ -248,7 +248,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
   EXPECT_EQ(std::ranges::count(got, text_of(chosen)), 0);
   for (const std::string& text : whole)
     EXPECT_EQ(std::ranges::count(got, text), 1);
-  EXPECT_FALSE(w.on().failed());
+  EXPECT_FALSE(w.served_region().failed());
   EXPECT_EQ(w.damaged(), 8 - got.size());
 }
 
@@ -281,7 +281,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
     ASSERT_TRUE(w.publish(w.ab, text_of(i)));
   for (int i = 0; i < 8; ++i)
     places[i] = w.place_of(text_of(i));
-  losing_transport out(w.b->out, w.on().on(), places[chosen]);
+  losing_transport out(w.b->out, w.served_region().medium(), places[chosen]);
   w.b->broker->worker(0).attach(out);
   w.b->connect(one, "one", false);
   std::vector<std::string> got;
@@ -299,7 +299,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
         std::ranges::any_of(places, [&](const auto& p) { return text_of(p.first) == text; }));
   for (const std::string& text : whole)
     EXPECT_EQ(std::ranges::count(got, text), 1);
-  EXPECT_FALSE(w.on().failed());
+  EXPECT_FALSE(w.served_region().failed());
   EXPECT_EQ(w.damaged(), 8 - got.size());
 }
 
@@ -378,17 +378,17 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
       });
     std::mt19937 random(seed);
     for (; working != 0; ++taken) {
-      poison(w.on().on(), (from + random() % 600) * page);
+      poison(w.served_region().medium(), (from + random() % 600) * page);
       if (random() % 4 == 0) usleep(random() % 200);
     }
     for (auto& t : all)
       t.join();
-    EXPECT_FALSE(w.on().failed()) << w.on().why_failed();
+    EXPECT_FALSE(w.served_region().failed()) << w.served_region().why_failed();
     EXPECT_TRUE(b.state().blocks().check());
     std::printf("%zu and %zu of %d acknowledged, %llu pages lost\n", acked[0].size(),
                 acked[1].size(), messages,
-                static_cast<unsigned long long>(w.on().on().lost_pages()));
-    EXPECT_GT(w.on().on().lost_pages(), 0u);
+                static_cast<unsigned long long>(w.served_region().medium().lost_pages()));
+    EXPECT_GT(w.served_region().medium().lost_pages(), 0u);
   } // a crash
   ASSERT_GT(acked[0].size() + acked[1].size(), 0u);
   world again(opened(), false, c);
@@ -414,7 +414,7 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
 [[noreturn]] void publish_and_lose_the_ring(std::unique_ptr<region> on, bool fresh,
                                             const broker_config& c, std::uint64_t messages) {
   world w(std::move(on), fresh, c);
-  region& r = w.on();
+  region& r = w.served_region();
   for (std::uint64_t i = 0; i < messages; ++i)
     if (!w.publish(w.ab, "before")) _exit(2);
   auto root = r.root("broker.queues");
@@ -430,7 +430,7 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
     if (c.queue_slots_first != 0 && at.count < 2) _exit(3);
   }
   if (slot == 0) _exit(4);
-  poison(r.on(), slot);
+  poison(r.medium(), slot);
   std::atomic<bool> acked = false;
   std::thread worker([&] {
     if (rte_thread_register() != 0) _exit(5);

@@ -41,9 +41,9 @@ TEST_P(LostMemory, AStoreIsNotAcknowledged) {
   const std::uint64_t at = r->geometry().block_offset + 100 * 256;
   cut(at / page * page);
   auto* word = reinterpret_cast<std::uint64_t*>(r->at(at));
-  r->on().store(word, 7);
-  r->on().flush(word, 8);
-  r->on().drain();
+  r->medium().store(word, 7);
+  r->medium().flush(word, 8);
+  r->medium().drain();
   EXPECT_FALSE(r->wait(r->mark()));
   expect_named(*r, "block ");
 }
@@ -77,7 +77,7 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
   auto opened = broker::open(std::move(on), small_config());
   if (!opened) _exit(2);
   broker& b = **opened;
-  marked_transport out(b.on());
+  marked_transport out(b.region());
   b.worker(0).attach(out);
   std::atomic<int> step = 0;
   std::thread worker([&] {
@@ -115,15 +115,15 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
     std::this_thread::yield();
   constexpr unsigned before = 6; // two CONNACKs, SUBACK, REGACK, PUBACK, PUBLISH
   if (out.sent != before) _exit(3);
-  if (truncate(path.c_str(), static_cast<off_t>(b.on().geometry().block_offset / page * page)) != 0)
+  if (truncate(path.c_str(), static_cast<off_t>(b.region().geometry().block_offset / page * page)) != 0)
     _exit(4);
   step = 2;
-  while (!b.on().failed())
+  while (!b.region().failed())
     std::this_thread::yield();
   for (int i = 0; i < 300 && step != 3; ++i) // until it is through, or has stopped
     usleep(1000);
   if (out.sent != before) _exit(5); // something left
-  const std::string why = b.on().why_failed();
+  const std::string why = b.region().why_failed();
   if (why.find("block ") == std::string::npos || why.find(path) == std::string::npos) _exit(6);
   std::vector<session_info> sessions;
   (void)b.sessions(0, 10, sessions);

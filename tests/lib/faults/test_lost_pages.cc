@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "chain/message.h"
+#include "message/message.h"
 #include "lost_memory.h"
 #include "map/durable_map.h"
 #include "support/eal_main.h"

@@ -37,7 +37,7 @@ std::string answer(const std::string& line, net::link& l, const net_test::ring_p
   std::string what, text;
   in >> what;
   std::array<datagram, 64> got;
-  if (what == "mac") return hex(net_test::mac_octets(l.on().device.mac()));
+  if (what == "mac") return hex(net_test::mac_octets(l.interface().device.mac()));
   if (what == "send") {
     endpoint to;
     in >> to.ipv4 >> to.port >> text;

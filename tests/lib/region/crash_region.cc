@@ -250,8 +250,8 @@ struct tables {
   result<recovery_report> recover(history* h) {
     recovery all;
     all.add({.name = "records", .items = n, .persist_as_read = [&](recovery_context& c) {
-               c.on().on().flush_read(record(0), n * 64); // [T4]
-               c.on().on().flush_read(epoch(), 64);       // [T4]
+               c.region().medium().flush_read(record(0), n * 64); // [T4]
+               c.region().medium().flush_read(epoch(), 64);       // [T4]
              }});
     all.add({.name = "slots",
              .items = n,
@@ -262,13 +262,13 @@ struct tables {
                  },
              .persist_as_read =
                  [&](recovery_context& c) {
-                   c.on().on().flush_read(slot(0), n * 64); // [T4]
+                   c.region().medium().flush_read(slot(0), n * 64); // [T4]
                  },
              .repair =
                  [&](recovery_context& c) {
                    for (std::uint64_t i = 0; i < n; ++i) {
                      if (slot(i)[0] == 0 || counts(i)) continue;
-                     c.on().on().store_release(slot(i), 0); // [T5]
+                     c.region().medium().store_release(slot(i), 0); // [T5]
                      c.flush_repair(slot(i), 64);                  // [T5]
                    }
                  },
@@ -299,7 +299,7 @@ struct tables {
     while (k < n && named(k))
       ++k;
     if (tried == n || k == n) return h.fail("no slot or record free");
-    media& m = r.on();
+    media& m = r.medium();
     h.begin(id);
     m.store(&slot(i)[1], id);            // [T1]
     m.store(&slot(i)[2], *epoch());      // [T1]
@@ -313,9 +313,9 @@ struct tables {
   /// Everything published before is over; one commit.
   void begin_epoch(history& h) {
     const std::uint64_t next = *epoch() + 1;
-    r.on().store_release(epoch(), next); // [T3]
-    r.on().flush(epoch(), 64);           // [T3]
-    r.on().drain();                      // [T3]
+    r.medium().store_release(epoch(), next); // [T3]
+    r.medium().flush(epoch(), 64);           // [T3]
+    r.medium().drain();                      // [T3]
     h.promise(epoch_begun, 0, next);
   }
 };

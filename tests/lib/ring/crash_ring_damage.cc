@@ -3,7 +3,7 @@
 /// crash point of that, and nothing acknowledged in those blocks since is ever taken for it.
 #include <gtest/gtest.h>
 
-#include "chain/message_media.h"
+#include "message/message_media.h"
 #include "crash_world.h"
 #include "support/seeded.h"
 

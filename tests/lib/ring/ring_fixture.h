@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "chain/message.h"
+#include "message/message.h"
 #include "ring/ring.h"
 
 namespace chainring::test {

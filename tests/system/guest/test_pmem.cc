@@ -252,8 +252,8 @@ TEST_P(Pmem, HoldsARegionThatSaysSo) {
   o.areas = {{"a", 4096, 1}};
   auto r = region::create(o);
   ASSERT_TRUE(r) << r.error().message;
-  EXPECT_EQ((*r)->on().durability(), durability_class::power);
-  EXPECT_EQ((*r)->geometry().size, (*r)->on().size());
+  EXPECT_EQ((*r)->medium().durability(), durability_class::power);
+  EXPECT_EQ((*r)->geometry().size, (*r)->medium().size());
   const std::string uuid = (*r)->uuid();
   EXPECT_FALSE(region::create(o)) << "it holds one";
   r = error{}; // not closed: as if the process had died
@@ -321,7 +321,7 @@ TEST_P(Fsdax, ARegionThatGrewAndDiedKeepsItsSizeAndRoots) {
   r = region::open(again);
   ASSERT_TRUE(r) << r.error().message;
   EXPECT_FALSE((*r)->was_clean());
-  EXPECT_EQ((*r)->on().durability(), durability_class::power);
+  EXPECT_EQ((*r)->medium().durability(), durability_class::power);
   EXPECT_EQ((*r)->geometry().block_count, grown);
   auto mine = (*r)->root("mine");
   ASSERT_TRUE(mine);

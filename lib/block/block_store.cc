@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+//   edge                                                        breaks without it
+//   [B1] a cache's entries and counts are the owner's between   two threads pop one run
+//        enter() and leave() (thread_cache.h), the lock
+//        holder's while revoked, and the owner's under the
+//        lock while not
+//   [B2] revoked changes only under the lock, and then every    a full store refuses while blocks
+//        cache is empty until it is restored                    lie in another thread's cache
+//   [B3] statistics and the hint before a revocation read       nothing: they are only counts
+//        counts of other threads at any moment
+//   [B4] the count grows under the lock before the new blocks   a new block is thought invalid
+//        go into the index; whoever has one, had it from there
+#include "block/block_store.h"
+
+#include <algorithm>
+#include <bit>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/assert.h"
+#include "block/block_index.h"
+#include "block/thread_cache.h"
+
+namespace chainring {
+
+namespace {
+
+constexpr std::uint32_t cached_lengths = block_store::cached_length_max;
+constexpr std::uint32_t cache_runs_limit = 256;
+/// Chains of lost memory that one request puts aside before it is refused: each costs a signal.
+constexpr int replacements_max = 64;
+
+/// One thread's runs by length, newest last.
+struct alignas(cacheline_size) thread_runs {
+  std::atomic<std::uint32_t> busy;
+  std::atomic<std::uint32_t> count[cached_lengths];
+  std::atomic<std::uint32_t> firsts[cached_lengths][cache_runs_limit];
+};
+
+std::uint32_t get(const std::atomic<std::uint32_t>& a) noexcept {
+  return a.load(std::memory_order_relaxed); // [B1], [B3]
+}
+void set(std::atomic<std::uint32_t>& a, std::uint32_t v) noexcept {
+  a.store(v, std::memory_order_relaxed); // [B1]
+}
+void count_one(std::atomic<std::uint64_t>& a, std::uint64_t n = 1) noexcept {
+  a.fetch_add(n, std::memory_order_relaxed); // [B3]
+}
+
+} // namespace
+
+struct block_store::state {
+  detail::revocable caches_open;
+  detail::lazy_array<thread_runs> caches;
+  std::uint32_t cache_runs_max = 0;
+
+  detail::short_lock lock; ///< over everything below
+  detail::block_index index;
+  std::uint64_t block_count_max = 0;
+  std::uint64_t restore_free = 1; ///< free blocks in the index from which caches fill again
+  bool recovering = false;
+  std::atomic<std::uint64_t> refused{0}, reclaims{0}, withheld{0};
+
+  [[nodiscard]] thread_runs& mine() const noexcept { return caches[detail::my_slot()]; }
+
+  [[nodiscard]] bool cached_length(std::uint32_t blocks) const noexcept {
+    return blocks - 1 < cached_lengths && cache_runs_max != 0;
+  }
+
+  /// Gives `n` cached runs of one length, oldest first, back to the index. Under the lock.
+  void flush_runs(thread_runs& cache, std::uint32_t length, std::uint32_t n) noexcept {
+    std::uint32_t firsts[cache_runs_limit];
+    auto& entries = cache.firsts[length - 1];
+    const std::uint32_t count = get(cache.count[length - 1]);
+    for (std::uint32_t i = 0; i < n; ++i)
+      firsts[i] = get(entries[i]);
+    for (std::uint32_t i = n; i < count; ++i)
+      set(entries[i - n], get(entries[i]));
+    set(cache.count[length - 1], count - n);
+    // Neighbours go in as one run: one change of the tree, not one each.
+    std::sort(firsts, firsts + n);
+    for (std::uint32_t i = 0; i < n;) {
+      std::uint32_t blocks = length;
+      std::uint32_t next = i + 1;
+      for (; next < n && firsts[next] == firsts[i] + blocks; ++next)
+        blocks += length;
+      index.release(firsts[i], blocks);
+      i = next;
+    }
+  }
+
+  /// Blocks in all caches. Exact while they are revoked or nobody works.
+  [[nodiscard]] std::uint64_t cached_blocks() const noexcept {
+    if (cache_runs_max == 0) return 0;
+    std::uint64_t blocks = 0;
+    for (unsigned slot = 0, slots = detail::revocable::slots(); slot < slots; ++slot)
+      for (std::uint32_t length = 1; length <= cached_lengths; ++length)
+        blocks += std::uint64_t{length} * get(caches[slot].count[length - 1]);
+    return blocks;
+  }
+
+  /// Takes every cache back into the index; they stay shut. Under the lock. False: there was
+  /// nothing to take.
+  bool reclaim() noexcept {
+    if (caches_open.revoked() || cached_blocks() == 0) return false;
+    caches_open.revoke(); // [B2]
+    for (unsigned slot = 0, slots = detail::revocable::slots(); slot < slots; ++slot) {
+      thread_runs& cache = caches[slot];
+      detail::revocable::wait_out(cache.busy);
+      for (std::uint32_t length = 1; length <= cached_lengths; ++length)
+        if (const std::uint32_t n = get(cache.count[length - 1]); n != 0)
+          flush_runs(cache, length, n);
+    }
+    count_one(reclaims);
+    return true;
+  }
+
+  /// Lets the caches fill again once there is something to fill them with. Under the lock. A store
+  /// that stays near full goes to the index each time and makes no system call.
+  void restore_if_plenty() noexcept {
+    if (caches_open.revoked() && index.free_blocks() >= restore_free) caches_open.restore(); // [B2]
+  }
+
+  /// From this thread's cache. False: it is empty, or shut.
+  [[nodiscard]] bool pop(std::uint32_t length, std::uint32_t& first) noexcept {
+    thread_runs& cache = mine();
+    if (!caches_open.enter(cache.busy)) return false;
+    const std::uint32_t n = get(cache.count[length - 1]);
+    if (n != 0) {
+      first = get(cache.firsts[length - 1][n - 1]);
+      set(cache.count[length - 1], n - 1);
+    }
+    caches_open.leave(cache.busy);
+    return n != 0;
+  }
+
+  /// Into this thread's cache. False: it is full, or shut.
+  [[nodiscard]] bool push(std::uint32_t length, std::uint32_t first) noexcept {
+    thread_runs& cache = mine();
+    if (!caches_open.enter(cache.busy)) return false;
+    const std::uint32_t n = get(cache.count[length - 1]);
+    const bool room = n < cache_runs_max;
+    if (room) {
+      set(cache.firsts[length - 1][n], first);
+      set(cache.count[length - 1], n + 1);
+    }
+    caches_open.leave(cache.busy);
+    return room;
+  }
+
+  /// Fills this thread's cache with runs of one length, as many as the index can well spare, and
+  /// returns one more to the caller. Under the lock. False: it cannot spare any.
+  [[nodiscard]] bool refill(std::uint32_t length, std::uint32_t& first) noexcept {
+    if (caches_open.revoked()) return false;
+    const std::uint64_t spare = index.free_blocks() / 16 / length;
+    const auto want = static_cast<unsigned>(std::min<std::uint64_t>(cache_runs_max / 2 + 1, spare));
+    if (want < 2) return false;
+    std::uint32_t firsts[cache_runs_limit];
+    const unsigned got = index.take_batch(length, firsts, want);
+    if (got == 0) return false;
+    // The last is used first: lowest addresses on top.
+    thread_runs& cache = mine();
+    std::uint32_t n = get(cache.count[length - 1]);
+    for (unsigned i = got - 1; i > 0; --i)
+      set(cache.firsts[length - 1][n++], firsts[i]);
+    set(cache.count[length - 1], n);
+    first = firsts[0];
+    return true;
+  }
+
+  [[gnu::noinline]] unsigned allocate_behind_cache(std::uint32_t blocks,
+                                                   std::span<chain> out) noexcept {
+    const std::lock_guard guard(lock);
+    CHAINRING_ASSERT(!recovering);
+    if (cached_length(blocks) && !out.empty() && get(mine().count[blocks - 1]) == 0 &&
+        refill(blocks, out[0].first)) {
+      out[0].blocks = blocks;
+      return 1;
+    }
+    unsigned used = index.take(blocks, out);
+    if (used == 0 && reclaim()) {
+      used = index.take(blocks, out);
+      restore_if_plenty();
+    }
+    if (used == 0) count_one(refused);
+    return used;
+  }
+
+  [[gnu::noinline]] void release_behind_cache(const chain& c) noexcept {
+    const std::lock_guard guard(lock);
+    CHAINRING_ASSERT(!recovering);
+    if (cached_length(c.blocks) && !caches_open.revoked()) {
+      thread_runs& cache = mine();
+      if (const std::uint32_t n = get(cache.count[c.blocks - 1]); n >= cache_runs_max)
+        flush_runs(cache, c.blocks, (n + 1) / 2);
+    }
+    index.release(c.first, c.blocks);
+    restore_if_plenty();
+  }
+
+  /// What allocate() and release() do while no memory is lost.
+  [[nodiscard]] unsigned take(std::uint32_t blocks, std::span<chain> out) noexcept {
+    CHAINRING_ASSERT(blocks != 0);
+    if (cached_length(blocks) && !out.empty() && pop(blocks, out[0].first)) {
+      out[0].blocks = blocks;
+      return 1;
+    }
+    return allocate_behind_cache(blocks, out);
+  }
+  void give_back(const chain& c) noexcept {
+    if (cached_length(c.blocks) && push(c.blocks, c.first)) return;
+    release_behind_cache(c);
+  }
+};
+
+block_store::block_store(media& on, std::byte* blocks, std::uint32_t block_size,
+                         std::uint64_t block_count, std::unique_ptr<state> s) noexcept
+    : media_(on), blocks_(blocks), block_size_(block_size),
+      block_shift_(static_cast<unsigned>(std::countr_zero(block_size))), block_count_(block_count),
+      state_(std::move(s)) {}
+
+block_store::~block_store() = default;
+
+result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_t offset,
+                                                         std::uint32_t block_size,
+                                                         std::uint64_t block_count,
+                                                         block_store_options options) {
+  auto refuse = [](const char* what, std::uint64_t value, const std::string& expected) {
+    return error{errc::invalid_argument,
+                 std::string(what) + " " + std::to_string(value) + ": expected " + expected};
+  };
+  if (block_size < 64 || block_size > 4096 || !std::has_single_bit(block_size))
+    return refuse("block size", block_size, "a power of two from 64 to 4096");
+  if (offset % cacheline_size != 0) return refuse("block store offset", offset, "a multiple of 64");
+  if (block_count == 0 || block_count > blocks_max)
+    return refuse("block count", block_count, "1 to " + std::to_string(blocks_max));
+  if (offset > on.size() || block_count > (on.size() - offset) / block_size)
+    return refuse("block count", block_count,
+                  "at most the " +
+                      std::to_string(offset > on.size() ? 0 : (on.size() - offset) / block_size) +
+                      " that fit behind offset " + std::to_string(offset) + " of " + on.path());
+  if (options.cache_runs_max > cache_runs_limit)
+    return refuse("cache_runs_max", options.cache_runs_max, "at most 256");
+  const std::uint64_t most = options.block_count_max == 0 ? block_count : options.block_count_max;
+  if (most < block_count || most > blocks_max)
+    return refuse("block_count_max", most, "the block count to " + std::to_string(blocks_max));
+
+  auto s = std::make_unique<state>();
+  s->cache_runs_max = options.cache_runs_max;
+  s->block_count_max = most;
+  s->restore_free = std::max<std::uint64_t>(1, block_count / 8);
+  if (!s->index.reserve(most) || !s->caches.make(max_thread_slots))
+    return error{errc::no_space, "block store of " + std::to_string(most) +
+                                     " blocks: no memory for its free index"};
+  s->index.release(0, static_cast<std::uint32_t>(block_count));
+  return std::unique_ptr<block_store>(
+      new block_store(on, on.base() + offset, block_size, block_count, std::move(s)));
+}
+
+unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexcept {
+  const unsigned used = state_->take(blocks, out);
+  if (media_.losses() != 0) [[unlikely]]
+    return replace_lost(blocks, out, used);
+  return used;
+}
+
+bool block_store::allocate_contiguous(std::uint32_t blocks, chain& out) noexcept {
+  return allocate(blocks, std::span(&out, 1)) == 1;
+}
+
+bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {
+  for (int tries = 0; tries < replacements_max; ++tries) {
+    if (!allocate_contiguous(blocks, out)) return false;
+    if (media_.require(address(out), size_of(out))) return true;
+    release(out); // what is lost of it is withheld
+  }
+  return false;
+}
+
+bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept {
+  CHAINRING_ASSERT(blocks != 0);
+  std::size_t got = 0;
+  if (state_->cached_length(blocks)) {
+    thread_runs& cache = state_->mine();
+    if (state_->caches_open.enter(cache.busy)) {
+      std::uint32_t n = get(cache.count[blocks - 1]);
+      for (; got < out.size() && n != 0; ++got)
+        out[got] = {get(cache.firsts[blocks - 1][--n]), blocks};
+      set(cache.count[blocks - 1], n);
+      state_->caches_open.leave(cache.busy);
+    }
+  }
+  if (media_.losses() != 0) [[unlikely]] {
+    for (std::size_t i = 0; i < got;) {
+      if (replace_lost(blocks, out.subspan(i, 1), 1) == 1)
+        ++i;
+      else
+        out[i] = out[--got];
+    }
+  }
+  for (; got < out.size(); ++got)
+    if (!allocate_contiguous(blocks, out[got])) {
+      release(out.first(got));
+      return false;
+    }
+  return true;
+}
+
+void block_store::release(const chain& c) noexcept {
+  CHAINRING_ASSERT(valid(c));
+  if (media_.losses() != 0) [[unlikely]]
+    return give_back_sound(c);
+  state_->give_back(c);
+}
+
+void block_store::release_required(const chain& c) noexcept {
+  CHAINRING_ASSERT(valid(c));
+  media_.unrequire(address(c), size_of(c));
+  release(c);
+}
+
+void block_store::release(std::span<const chain> chains) noexcept {
+  std::size_t i = 0;
+  if (chains.size() > 1 && state_->cache_runs_max != 0 && media_.losses() == 0) {
+    // As many as the cache takes, in one visit.
+    thread_runs& cache = state_->mine();
+    if (state_->caches_open.enter(cache.busy)) {
+      for (; i < chains.size(); ++i) {
+        const chain& c = chains[i];
+        CHAINRING_ASSERT(valid(c));
+        if (c.blocks > cached_lengths) break;
+        const std::uint32_t n = get(cache.count[c.blocks - 1]);
+        if (n >= state_->cache_runs_max) break;
+        set(cache.firsts[c.blocks - 1][n], c.first);
+        set(cache.count[c.blocks - 1], n + 1);
+      }
+      state_->caches_open.leave(cache.busy);
+    }
+  }
+  for (; i < chains.size(); ++i)
+    release(chains[i]);
+}
+
+// --- lost memory ---------------------------------------------------------------------------------
+
+// A request's chains, `used` of them, without those whose memory is lost.
+[[gnu::noinline]] unsigned block_store::replace_lost(std::uint32_t blocks, std::span<chain> out,
+                                                     unsigned used) noexcept {
+  for (int tries = 0; used != 0; ++tries) {
+    const std::span<const chain> got = out.first(used);
+    const bool sound =
+        std::none_of(got.begin(), got.end(), [&](const chain& c) { return lost(c); });
+    if (sound) return used;
+    for (const chain& c : got)
+      give_back_sound(c);
+    if (tries == replacements_max) {
+      count_one(state_->refused);
+      break;
+    }
+    used = state_->take(blocks, out);
+  }
+  return 0;
+}
+
+// The blocks of a chain whose memory is there; the others are withheld.
+[[gnu::noinline]] void block_store::give_back_sound(const chain& c) noexcept {
+  if (!lost(c)) return state_->give_back(c);
+  for (std::uint32_t first = c.first; first < c.first + c.blocks;) {
+    const bool gone = lost({first, 1});
+    chain part{first, 1};
+    while (part.first + part.blocks < c.first + c.blocks &&
+           lost({part.first + part.blocks, 1}) == gone)
+      ++part.blocks;
+    first += part.blocks;
+    if (gone)
+      withhold(part);
+    else
+      state_->give_back(part);
+  }
+}
+
+// With what is free behind it of the same memory, so that a large page is put aside at once.
+void block_store::withhold(chain c) noexcept {
+  count_one(state_->withheld, c.blocks);
+  constexpr std::uint64_t pages_max = 16; // found lost on the way
+  const std::uint64_t before = media_.losses();
+  while (media_.losses() - before < pages_max) {
+    const chain behind{c.first + c.blocks, 1};
+    if (!valid(behind)) return;
+    {
+      const std::lock_guard guard(state_->lock);
+      if (!state_->index.take_at(behind.first, 1)) return;
+    }
+    if (!lost(behind)) return state_->give_back(behind);
+    ++c.blocks;
+    count_one(state_->withheld);
+  }
+}
+
+bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
+  CHAINRING_ASSERT(valid(c) && blocks != 0);
+  if (blocks < c.blocks) {
+    const chain tail{c.first + blocks, c.blocks - blocks};
+    c.blocks = blocks;
+    release(tail);
+    return true;
+  }
+  if (blocks == c.blocks) return true;
+  if (std::uint64_t{c.first} + blocks > block_count()) return false;
+  const chain more{c.first + c.blocks, blocks - c.blocks};
+  {
+    const std::lock_guard guard(state_->lock);
+    if (!state_->index.take_at(more.first, more.blocks)) return false;
+  }
+  if (media_.losses() != 0 && lost(more)) [[unlikely]] {
+    give_back_sound(more);
+    return false;
+  }
+  c.blocks = blocks;
+  return true;
+}
+
+void block_store::begin_recovery(bool several) noexcept {
+  const std::lock_guard guard(state_->lock);
+  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
+    for (auto& count : state_->caches[slot].count)
+      if (get(count) != 0) set(count, 0);
+  state_->index.begin_marking(block_count(), several);
+  state_->recovering = true;
+}
+
+result<void> block_store::mark_live(const chain& c) {
+  CHAINRING_ASSERT(state_->recovering);
+  auto bad = [&](const char* what) {
+    return error{errc::corrupt, "chain of " + std::to_string(c.blocks) + " blocks at block " +
+                                    std::to_string(c.first) + ": " + what};
+  };
+  if (!valid(c)) return bad("outside the block store");
+  if (!try_mark_live(c)) return bad("overlaps another that is live");
+  return {};
+}
+
+bool block_store::try_mark_live(const chain& c) noexcept {
+  CHAINRING_ASSERT(state_->recovering);
+  return valid(c) && state_->index.mark(c.first, c.blocks);
+}
+
+void block_store::prefetch_live(std::uint32_t block) const noexcept {
+  if (block < block_count()) state_->index.prefetch(block);
+}
+
+result<void> block_store::mark_required(const chain& c) {
+  auto marked = mark_live(c);
+  if (marked && !media_.require(address(c), size_of(c))) {
+    unmark_live(c);
+    return error{errc::io, "chain of " + std::to_string(c.blocks) + " blocks at block " +
+                               std::to_string(c.first) + ": its memory is lost"};
+  }
+  return marked;
+}
+
+void block_store::unmark_required(const chain& c) noexcept {
+  media_.unrequire(address(c), size_of(c));
+  unmark_live(c);
+}
+
+void block_store::unmark_live(const chain& c) noexcept {
+  CHAINRING_ASSERT(state_->recovering && valid(c));
+  state_->index.unmark(c.first, c.blocks);
+}
+
+void block_store::finish_recovery() noexcept {
+  const std::lock_guard guard(state_->lock);
+  CHAINRING_ASSERT(state_->recovering);
+  state_->index.finish_marking(block_count());
+  state_->recovering = false;
+  state_->restore_if_plenty();
+}
+
+result<void> block_store::extend(std::uint64_t wanted) {
+  const std::lock_guard guard(state_->lock);
+  const std::uint64_t now = block_count();
+  const auto offset = static_cast<std::uint64_t>(blocks_ - media_.base());
+  const std::uint64_t most =
+      std::min(state_->block_count_max, (media_.size() - offset) / block_size_);
+  if (wanted < now || wanted > most)
+    return error{errc::invalid_argument, "block count " + std::to_string(wanted) + ": expected " +
+                                             std::to_string(now) + " to " + std::to_string(most)};
+  block_count_.store(wanted, std::memory_order_relaxed); // [B4] before the blocks can be had
+  if (wanted > now)
+    state_->index.release(static_cast<std::uint32_t>(now),
+                          static_cast<std::uint32_t>(wanted - now));
+  state_->restore_free = std::max<std::uint64_t>(1, wanted / 8);
+  state_->restore_if_plenty();
+  return {};
+}
+
+void block_store::flush_caches() noexcept {
+  const std::lock_guard guard(state_->lock);
+  state_->reclaim();
+  state_->restore_if_plenty();
+}
+
+block_store_statistics block_store::statistics() const noexcept {
+  const std::lock_guard guard(state_->lock);
+  block_store_statistics s;
+  s.block_size = block_size_;
+  s.block_count = block_count();
+  s.cached_blocks = state_->cached_blocks();
+  s.free_blocks = state_->index.free_blocks() + s.cached_blocks;
+  s.live_blocks = state_->recovering ? 0 : block_count() - s.free_blocks;
+  state_->index.fill(s);
+  s.withheld_blocks = state_->withheld.load(std::memory_order_relaxed); // [B3]
+  s.refused = state_->refused.load(std::memory_order_relaxed);          // [B3]
+  s.reclaims = state_->reclaims.load(std::memory_order_relaxed);        // [B3]
+  return s;
+}
+
+result<void> block_store::check() const {
+  const std::lock_guard guard(state_->lock);
+  if (auto ok = state_->index.check(block_count()); !ok) return ok;
+  std::vector<bool> seen(block_count());
+  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
+    for (std::uint32_t length = 1; length <= cached_lengths; ++length) {
+      const thread_runs& cache = state_->caches[slot];
+      for (std::uint32_t i = 0; i < get(cache.count[length - 1]); ++i) {
+        const chain c{get(cache.firsts[length - 1][i]), length};
+        const std::string name = "cached run of " + std::to_string(length) + " blocks at block " +
+                                 std::to_string(c.first) + ": ";
+        if (!valid(c)) return error{errc::corrupt, name + "outside the block store"};
+        for (std::uint32_t b = c.first; b < c.first + length; ++b) {
+          if (seen[b] || state_->index.is_free(b)) return error{errc::corrupt, name + "free twice"};
+          seen[b] = true;
+        }
+      }
+    }
+  return {};
+}
+
+} // namespace chainring

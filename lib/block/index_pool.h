@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Inside lib/block: free descriptor numbers, in DRAM, last in first out, with a cache for each
+/// thread that all others can take back (thread_cache.h).
+///
+///   edge                                                        breaks without it
+///   [N1] a cache is the owner's between enter() and leave(),    two threads take one number
+///        the lock holder's while revoked, the owner's under
+///        the lock while not
+///   [N2] statistics and the hint before a revocation read       nothing: they are only counts
+///        counts of other threads at any moment
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "thread_cache.h"
+
+namespace chainring::detail {
+
+class index_pool {
+ public:
+  static constexpr std::uint32_t cache_limit = 256;
+
+  /// For numbers below `count`; none is free yet.
+  [[nodiscard]] bool reserve(std::uint32_t count, std::uint32_t cache_max) noexcept {
+    cache_max_ = cache_max;
+    restore_free_ = std::max<std::uint64_t>(1, count / 8);
+    return free_.make(count, true) && caches_.make(max_thread_slots);
+  }
+
+  [[nodiscard]] bool take(std::uint32_t& index) noexcept {
+    cache& c = caches_[my_slot()];
+    if (cache_max_ != 0 && open_.enter(c.busy)) {
+      const std::uint32_t n = get(c.count);
+      if (n != 0) {
+        index = get(c.entries[n - 1]);
+        set(c.count, n - 1);
+      }
+      open_.leave(c.busy);
+      if (n != 0) return true;
+    }
+    return take_behind_cache(c, index);
+  }
+
+  void give(std::uint32_t index) noexcept {
+    cache& c = caches_[my_slot()];
+    if (cache_max_ != 0 && open_.enter(c.busy)) {
+      const std::uint32_t n = get(c.count);
+      if (n < cache_max_) {
+        set(c.entries[n], index);
+        set(c.count, n + 1);
+      }
+      open_.leave(c.busy);
+      if (n < cache_max_) return;
+    }
+    const std::lock_guard guard(lock_);
+    if (!open_.revoked()) flush(c, get(c.count) / 2);
+    free_[free_count_++] = index;
+    restore_if_plenty();
+  }
+
+  /// Everything taken: before a recovery gives back what nothing refers to. Nobody else works.
+  void clear() noexcept {
+    const std::lock_guard guard(lock_);
+    for (unsigned slot = 0; slot < revocable::slots(); ++slot)
+      set(caches_[slot].count, 0);
+    free_count_ = 0;
+  }
+  /// Every number below `count`, the lowest to be taken first. As add().
+  void add_all(std::uint32_t count) noexcept {
+    for (std::uint32_t i = count; i > 0; --i)
+      free_[free_count_++] = i - 1;
+    restore_if_plenty();
+  }
+  /// give() past the cache. Nobody else works.
+  void add(std::uint32_t index) noexcept {
+    free_[free_count_++] = index;
+    restore_if_plenty();
+  }
+
+  struct counts {
+    std::uint64_t free, cached;
+  };
+  [[nodiscard]] counts count() const noexcept {
+    const std::lock_guard guard(lock_);
+    const std::uint64_t cached = cached_count();
+    return {free_count_ + cached, cached};
+  }
+
+ private:
+  struct alignas(64) cache {
+    std::atomic<std::uint32_t> busy;
+    std::atomic<std::uint32_t> count;
+    std::atomic<std::uint32_t> entries[cache_limit];
+  };
+  static std::uint32_t get(const std::atomic<std::uint32_t>& a) noexcept {
+    return a.load(std::memory_order_relaxed); // [N1], [N2]
+  }
+  static void set(std::atomic<std::uint32_t>& a, std::uint32_t v) noexcept {
+    a.store(v, std::memory_order_relaxed); // [N1]
+  }
+
+  [[nodiscard]] bool take_behind_cache(cache& mine, std::uint32_t& index) noexcept {
+    const std::lock_guard guard(lock_);
+    if (free_count_ == 0 && !open_.revoked() && cached_count() != 0) {
+      open_.revoke();
+      for (unsigned slot = 0, slots = revocable::slots(); slot < slots; ++slot) {
+        revocable::wait_out(caches_[slot].busy);
+        flush(caches_[slot], get(caches_[slot].count));
+      }
+      restore_if_plenty();
+    }
+    if (free_count_ == 0) return false;
+    index = free_[--free_count_];
+    // As many again as can well be spared, for next time.
+    if (!open_.revoked() && get(mine.count) == 0) {
+      const std::uint64_t n = std::min<std::uint64_t>(cache_max_ / 2, free_count_ / 16);
+      for (std::uint64_t i = n; i > 0; --i)
+        set(mine.entries[i - 1], free_[--free_count_]);
+      set(mine.count, static_cast<std::uint32_t>(n));
+    }
+    return true;
+  }
+
+  /// Gives the cache's `n` oldest back. Under the lock.
+  void flush(cache& c, std::uint32_t n) noexcept {
+    const std::uint32_t count = get(c.count);
+    for (std::uint32_t i = 0; i < n; ++i)
+      free_[free_count_++] = get(c.entries[i]);
+    for (std::uint32_t i = n; i < count; ++i)
+      set(c.entries[i - n], get(c.entries[i]));
+    set(c.count, count - n);
+  }
+  [[nodiscard]] std::uint64_t cached_count() const noexcept {
+    std::uint64_t n = 0;
+    for (unsigned slot = 0, slots = revocable::slots(); slot < slots; ++slot)
+      n += get(caches_[slot].count);
+    return n;
+  }
+  void restore_if_plenty() noexcept {
+    if (open_.revoked() && free_count_ >= restore_free_) open_.restore();
+  }
+
+  revocable open_;
+  lazy_array<cache> caches_;
+  std::uint32_t cache_max_ = 0;
+  std::uint64_t restore_free_ = 1;
+  mutable short_lock lock_; ///< over what follows, and the caches while revoked
+  lazy_array<std::uint32_t> free_;
+  std::uint64_t free_count_ = 0;
+};
+
+} // namespace chainring::detail

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Recovery of the message table. Nothing on media is written; what is live is what a place names.
+//
+// Cases, for a place (slot, retained cell, will, open identifier) that names {index, generation};
+// each pattern of index and word 0 matches exactly one:
+//
+//   case                                           verdict           the place
+//   [K1] index beyond the table                    out_of_range      damage: void it
+//   [K2] word 0 not well formed                    damaged           damage: void it
+//   [K3] another generation                        stale_generation  it landed and its descriptor
+//                                                                    did not: void it
+//   [K4] free or staged, or held for a place that  not_published     a burst cut off before its
+//        only names published ones                                   commit: void it
+//   [K5] published (held), fields or extents not   damaged           damage: void it
+//        valid, or a chain overlaps a live one
+//   [K6] published (held) and valid                ok                it counts
+//
+//   edge                                                        breaks without it
+//   [V1] flush_read of the table, drained by the caller         a message seen as published after
+//        before it acts                                         process death is delivered, then
+//                                                               gone after a power cut
+//   [V2] first reference: count 0 -> marking, acquires; [V3]    two recovering threads mark one
+//        releases the verdict; a second reference waits for     message's chains, and one takes
+//        [V3] and acquires it by [V4]                           it for damaged
+//
+// Extent lists need no flush_read: their drain came before word 0 was stored (message.cc,
+// [P1 < P2]), so a list that word 0 makes valid is durable in every state a crash leaves.
+#include <string>
+
+#include "base/assert.h"
+#include "base/idle.h"
+#include "message/message.h"
+#include "message/message_state.h"
+
+namespace chainring {
+
+void message_table::begin_recovery(bool several) noexcept {
+  state_->recoverers = several;
+  state_->pool.clear();
+  state_->damaged_count = 0;
+  for (std::uint32_t i = 0; i < count_; ++i)
+    if (state_->entries[i].references.load(std::memory_order_relaxed) !=
+        0)                                                               // [V2] nobody else works
+      state_->entries[i].references.store(0, std::memory_order_relaxed); // [V2] nobody else works
+}
+
+message_check message_table::check() const noexcept {
+  message_check found;
+  auto bad = [&](std::uint32_t index, const char* reason) {
+    if (found.malformed++ == 0) {
+      found.first_malformed = index;
+      found.first_reason = reason;
+    }
+  };
+  message_view v;
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    const std::uint64_t state = table_[i].state;
+    if (!message_word0::well_formed(state)) {
+      bad(i, "its state word is not well formed");
+      continue;
+    }
+    const auto word = message_word0::unpack(state);
+    switch (word.state) {
+    case message_state::free:
+      ++found.free;
+      continue;
+    case message_state::staged:
+      ++found.staged;
+      continue;
+    case message_state::held:
+      ++found.held;
+      break;
+    case message_state::published:
+      ++found.published;
+      break;
+    }
+    found.identifiers_open += word.identifier_open;
+    // The content of one that nothing names may be anybody's by now; its extent list, too.
+    if (const char* reason = examine(i, v); reason != nullptr) bad(i, reason);
+  }
+  return found;
+}
+
+void message_table::persist_as_read() noexcept {
+  media_.flush_read(table_, std::uint64_t{count_} * sizeof(message_descriptor)); // [V1]
+}
+
+bool message_table::mark_chains(message_word1 extent) noexcept {
+  if (extent.count == 0) return true;
+  if (!extent.list) return blocks_.try_mark_live({extent.first, extent.count});
+  const std::uint64_t bytes = std::uint64_t{extent.count} * sizeof(message_extent);
+  const chain list{extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
+  if (!blocks_.mark_required(list)) return false;
+  const auto* extents = reinterpret_cast<const message_extent*>(blocks_.address(list));
+  for (std::uint32_t i = 0; i < extent.count; ++i) {
+    if (blocks_.try_mark_live({extents[i].first, extents[i].blocks})) continue;
+    while (i-- > 0)
+      blocks_.unmark_live({extents[i].first, extents[i].blocks});
+    blocks_.unmark_required(list);
+    return false;
+  }
+  return true;
+}
+
+void message_table::prefetch_blocks(std::uint32_t index) const noexcept {
+  if (index < count_) blocks_.prefetch_live(message_word1::unpack(table_[index].extent).first);
+}
+
+message_status message_table::first_reference(std::uint32_t index, message_status seen) noexcept {
+  // [K2], [K5]: out of use, so that what it says can be looked into until the next open.
+  const words w = words_of(index);
+  const bool whole = seen == message_status::ok && invalid(w) == nullptr && mark_chains(w.extent);
+  state::entry& e = state_->entries[index];
+  if (whole) e.chains = w.extent.pack();
+  e.references.store(whole ? 1 : state::damaged, std::memory_order_release); // [V3] pairs with [V4]
+  return whole ? message_status::ok : message_status::damaged;
+}
+
+// The first reference looks into the descriptor and marks its chains; the others count.
+message_status message_table::recover(message_ref ref, bool held_counts) noexcept {
+  message_word0 word;
+  const message_status seen = look_at_state(ref, held_counts, word);
+  if (seen != message_status::ok && seen != message_status::damaged) return seen;
+  auto& count = state_->entries[ref.index].references;
+  idle_policy wait;
+  std::uint32_t n = count.load(std::memory_order_acquire); // [V4] pairs with [V3]
+  if (!state_->recoverers) { // nobody else is at work: plain loads and stores will do
+    if (n == state::damaged) return message_status::damaged;
+    if (n == 0) return first_reference(ref.index, seen);
+    count.store(n + 1, std::memory_order_relaxed); // [V4] alone
+    return message_status::ok;
+  }
+  for (;;) {
+    if (n == state::damaged) return message_status::damaged;
+    if (n == state::marking) {
+      wait.idle();
+      n = count.load(std::memory_order_acquire); // [V4] pairs with [V3]
+    } else if (n != 0) {
+      if (count.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, // [V4]
+                                      std::memory_order_acquire))          // [V4] pairs with [V3]
+        return message_status::ok;
+    } else if (count.compare_exchange_weak(n, state::marking, std::memory_order_acq_rel, // [V2]
+                                           std::memory_order_acquire)) { // [V4] pairs with [V3]
+      return first_reference(ref.index, seen);
+    }
+  }
+}
+
+message_status message_table::recover_reference(message_ref ref) noexcept {
+  return recover(ref, false);
+}
+
+message_status message_table::recover_held(message_ref ref) noexcept {
+  return recover(ref, true);
+}
+
+bool message_table::next_open_identifier(std::uint64_t from, message_view& out) const noexcept {
+  for (; from < count_; ++from) {
+    const auto index = static_cast<std::uint32_t>(from);
+    const auto word = message_word0::unpack(table_[index].state);
+    if (word.identifier_open && look({index, word.generation}, false, out) == message_status::ok)
+      return true;
+  }
+  return false;
+}
+
+void message_table::finish_recovery() noexcept {
+  for (std::uint32_t i = count_; i-- > 0;) {
+    const std::uint32_t n =
+        state_->entries[i].references.load(std::memory_order_relaxed); // [V4] callers joined
+    CHAINRING_ASSERT(n != state::marking);
+    if (n == 0) state_->pool.add(i);
+    if (n == state::damaged) ++state_->damaged_count;
+  }
+}
+
+error message_table::describe(message_ref ref, message_status status) const {
+  const std::string name = "message " + std::to_string(ref.index) + " generation " +
+                           std::to_string(ref.generation) + ": ";
+  if (status == message_status::out_of_range)
+    return {errc::corrupt, name + "there are " + std::to_string(count_) + " descriptors"};
+  if (status != message_status::damaged) return {errc::not_found, name + to_string(status)};
+  if (!message_word0::well_formed(table_[ref.index].state))
+    return {errc::corrupt, name + "its state word is not well formed"};
+  message_view v;
+  const char* reason = examine(ref.index, v);
+  return {errc::corrupt,
+          name + (reason != nullptr
+                      ? reason
+                      : "its chain overlaps a live one, or its content fails its CRC32C")};
+}
+
+} // namespace chainring

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Inside lib/message: what message.cc and message_recover.cc share.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+#include "../base/crc32c.h"
+#include "block/index_pool.h"
+#include "message.h"
+
+namespace chainring {
+
+struct message_table::state {
+  /// References of a descriptor that recovery is just looking at, or found damaged.
+  static constexpr std::uint32_t marking = 0xffff'ffff;
+  static constexpr std::uint32_t damaged = 0xffff'fffe;
+
+  struct entry {
+    std::atomic<std::uint32_t> references;
+    /// Word 1 of a descriptor in use. Media has it only once staged, and is not trusted again.
+    std::uint64_t chains;
+  };
+  detail::lazy_array<entry> entries; ///< by descriptor
+  detail::index_pool pool;
+  /// Extents of a request before they are a list on media, by thread slot.
+  struct scratch {
+    chain extents[extents_max];
+  };
+  detail::lazy_array<scratch> scratches;
+  bool recoverers = false; ///< several threads recover
+  std::uint64_t damaged_count = 0;
+  std::atomic<std::uint64_t> refused_descriptors{0}, refused_blocks{0};
+};
+
+namespace detail {
+
+/// Words 2 to 7 of a descriptor; word 3 with its CRC half as 0.
+struct fixed_words {
+  std::uint64_t sizes, check, expiry_ns, published_ns, publisher, reserved;
+};
+
+constexpr fixed_words pack_fields(const message_fields& f) noexcept {
+  return {std::uint64_t{f.payload_size} | std::uint64_t{f.topic_size} << 32 |
+              std::uint64_t{f.properties_size} << 48,
+          std::uint64_t{f.packet_id} << 32 | std::uint64_t{f.qos} << 48 |
+              std::uint64_t{f.flags} << 56,
+          f.expiry_ns,
+          f.published_ns,
+          std::uint64_t{f.publisher_session} | std::uint64_t{f.publisher_incarnation} << 32,
+          0};
+}
+
+/// The CRC of a message whose content has the CRC `content`.
+inline std::uint32_t seal(std::uint32_t content, const message_fields& f,
+                          message_ref ref) noexcept {
+  struct {
+    fixed_words words;
+    std::uint32_t index, generation;
+  } const sealed{pack_fields(f), ref.index, ref.generation};
+  static_assert(sizeof(sealed) == 56);
+  return crc32c(content, &sealed, sizeof(sealed));
+}
+
+} // namespace detail
+
+} // namespace chainring

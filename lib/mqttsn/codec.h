@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// MQTT-SN 1.2 on the wire: datagrams to messages and back.
+///
+/// Source: "MQTT For Sensor Networks (MQTT-SN) Protocol Specification, Version 1.2" (IBM, 2013),
+/// sections 5.2 to 5.5. All integers are big-endian on the wire and in host order here.
+///
+/// **Decoding** takes one datagram, which holds one message, and never reads past it. It copies no
+/// text and no payload: the message's strings and spans point into the datagram and live as long as
+/// it does. The length field may have one octet or three (0x01 and 16 bits), whatever the size.
+///
+/// **Encoding** writes one message to the start of a buffer, with the shortest length field, and
+/// returns the octets written: 0 where it does not fit the buffer or the 65,535 octets of the
+/// length field. Nothing is checked but size: a caller can encode what a decoder refuses.
+///
+/// **What is left to the caller**, because it has an answer in the protocol: empty or malformed
+/// client ids and topics (valid_client_id(), topic.h), ids that are reserved or unknown, return
+/// codes that are reserved, message id 0. Also PUBLISH at QoS -1 with a topic id of type `normal`:
+/// the specification forbids it, and some clients use it to put a name in front of the data, with
+/// the topic id as the name's length. It decodes as any PUBLISH; the caller refuses or splits it.
+///
+/// Thread-safe; no allocation, no exception, no global state. Decoding PUBLISH or PUBACK takes a
+/// few predictable branches.
+///
+///     mqttsn::message in;
+///     if (mqttsn::decode(datagram, in) != mqttsn::decode_status::ok) return count(...);
+///     if (const auto* p = in.get<mqttsn::publish>()) {
+///       std::size_t n = mqttsn::encode_puback(reply, {.topic_id = p->topic_id,
+///                                                     .msg_id = p->msg_id});
+///     }
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <variant>
+
+#include "../topic/topic.h"
+
+namespace chainring::mqttsn {
+
+/// Table 3.
+enum class message_type : std::uint8_t {
+  advertise = 0x00,
+  searchgw = 0x01,
+  gwinfo = 0x02,
+  connect = 0x04,
+  connack = 0x05,
+  willtopicreq = 0x06,
+  willtopic = 0x07,
+  willmsgreq = 0x08,
+  willmsg = 0x09,
+  register_topic = 0x0A,
+  regack = 0x0B,
+  publish = 0x0C,
+  puback = 0x0D,
+  pubcomp = 0x0E,
+  pubrec = 0x0F,
+  pubrel = 0x10,
+  subscribe = 0x12,
+  suback = 0x13,
+  unsubscribe = 0x14,
+  unsuback = 0x15,
+  pingreq = 0x16,
+  pingresp = 0x17,
+  disconnect = 0x18,
+  willtopicupd = 0x1A,
+  willtopicresp = 0x1B,
+  willmsgupd = 0x1C,
+  willmsgresp = 0x1D,
+  encapsulated = 0xFE,
+};
+
+/// The specification's name, as "PUBLISH"; "reserved" for a value it does not define.
+[[nodiscard]] const char* to_string(message_type type) noexcept;
+
+/// Table 5. Values from 4 on are reserved and decode as they are.
+enum class return_code : std::uint8_t {
+  accepted = 0,
+  congestion = 1,
+  invalid_topic_id = 2,
+  not_supported = 3,
+};
+
+/// A phrase such as "rejected: congestion".
+[[nodiscard]] const char* to_string(return_code code) noexcept;
+
+/// The two bits of the flags octet. `minus_one` is for PUBLISH from a client only.
+enum class qos_level : std::uint8_t { zero = 0, one = 1, two = 2, minus_one = 3 };
+
+/// What a topic id is. In SUBSCRIBE and UNSUBSCRIBE, `normal` means that a name stands there.
+enum class topic_id_type : std::uint8_t {
+  normal = 0,
+  predefined = 1,
+  short_name = 2,
+  reserved = 3
+};
+
+/// The flags octet (table 4). Which flags mean something is the message's own affair.
+struct flags {
+  std::uint8_t octet = 0;
+
+  [[nodiscard]] constexpr bool dup() const noexcept { return (octet & 0x80) != 0; }
+  [[nodiscard]] constexpr qos_level qos() const noexcept { return qos_level((octet >> 5) & 3); }
+  [[nodiscard]] constexpr bool retain() const noexcept { return (octet & 0x10) != 0; }
+  [[nodiscard]] constexpr bool will() const noexcept { return (octet & 0x08) != 0; }
+  [[nodiscard]] constexpr bool clean() const noexcept { return (octet & 0x04) != 0; }
+  [[nodiscard]] constexpr topic_id_type topic_type() const noexcept {
+    return topic_id_type(octet & 3);
+  }
+
+  [[nodiscard]] constexpr flags with_dup(bool on = true) const noexcept { return with(0x80, on); }
+  [[nodiscard]] constexpr flags with_qos(qos_level level) const noexcept {
+    return {static_cast<std::uint8_t>((octet & ~0x60) | (static_cast<unsigned>(level) << 5))};
+  }
+  [[nodiscard]] constexpr flags with_retain(bool on = true) const noexcept {
+    return with(0x10, on);
+  }
+  [[nodiscard]] constexpr flags with_will(bool on = true) const noexcept { return with(0x08, on); }
+  [[nodiscard]] constexpr flags with_clean(bool on = true) const noexcept { return with(0x04, on); }
+  [[nodiscard]] constexpr flags with_topic_type(topic_id_type type) const noexcept {
+    return {static_cast<std::uint8_t>((octet & ~3) | static_cast<unsigned>(type))};
+  }
+
+  friend constexpr bool operator==(flags, flags) noexcept = default;
+
+ private:
+  [[nodiscard]] constexpr flags with(unsigned bit, bool on) const noexcept {
+    return {static_cast<std::uint8_t>(on ? octet | bit : octet & ~bit)};
+  }
+};
+
+/// The only ProtocolId there is.
+inline constexpr std::uint8_t protocol_id = 0x01;
+/// Longest message the length field can say, octets.
+inline constexpr std::size_t message_size_max = 65535;
+/// Longest client id, characters (section 5.3.1).
+inline constexpr std::size_t client_id_size_max = 23;
+/// Most octets that encode_publish_header() writes.
+inline constexpr std::size_t publish_header_size_max = 9;
+/// Topic ids that are never assigned.
+inline constexpr std::uint16_t topic_id_none = 0x0000, topic_id_last = 0xFFFF;
+
+[[nodiscard]] constexpr bool valid_topic_id(std::uint16_t id) noexcept {
+  return id != topic_id_none && id != topic_id_last;
+}
+
+/// 1 to 23 characters of valid UTF-8 without NUL.
+[[nodiscard]] bool valid_client_id(std::string_view id) noexcept;
+
+/// The topic id that carries a short topic name. `name` has exactly two octets.
+[[nodiscard]] constexpr std::uint16_t short_topic_id(std::string_view name) noexcept {
+  return static_cast<std::uint16_t>(static_cast<std::uint8_t>(name[0]) << 8 |
+                                    static_cast<std::uint8_t>(name[1]));
+}
+/// The two octets of the short topic name that `id` carries.
+[[nodiscard]] constexpr std::array<char, 2> short_topic_name(std::uint16_t id) noexcept {
+  return {static_cast<char>(id >> 8), static_cast<char>(id & 0xFF)};
+}
+
+using octets = std::span<const std::byte>;
+
+// --- the messages, in the order of section 5.4 ---------------------------------------------------
+
+struct advertise {
+  static constexpr auto type = message_type::advertise;
+  std::uint8_t gw_id = 0;
+  std::uint16_t duration_s = 0;
+};
+struct searchgw {
+  static constexpr auto type = message_type::searchgw;
+  std::uint8_t radius = 0;
+};
+struct gwinfo {
+  static constexpr auto type = message_type::gwinfo;
+  std::uint8_t gw_id = 0;
+  octets gw_address{}; ///< only from a client that answers for a gateway; else empty
+};
+struct connect {
+  static constexpr auto type = message_type::connect;
+  mqttsn::flags flags{};
+  std::uint8_t protocol = protocol_id;
+  std::uint16_t keep_alive_s = 0;
+  std::string_view client_id{};
+};
+struct connack {
+  static constexpr auto type = message_type::connack;
+  return_code code = return_code::accepted;
+};
+struct willtopicreq {
+  static constexpr auto type = message_type::willtopicreq;
+};
+/// `erase` is the specification's "empty WILLTOPIC message" of two octets, without flags and topic.
+struct willtopic {
+  static constexpr auto type = message_type::willtopic;
+  mqttsn::flags flags{};
+  std::string_view topic{};
+  bool erase = false;
+};
+struct willmsgreq {
+  static constexpr auto type = message_type::willmsgreq;
+};
+struct willmsg {
+  static constexpr auto type = message_type::willmsg;
+  octets data{};
+};
+struct register_topic {
+  static constexpr auto type = message_type::register_topic;
+  std::uint16_t topic_id = topic_id_none; ///< 0 from a client
+  std::uint16_t msg_id = 0;
+  std::string_view topic{};
+};
+struct regack {
+  static constexpr auto type = message_type::regack;
+  std::uint16_t topic_id = 0;
+  std::uint16_t msg_id = 0;
+  return_code code = return_code::accepted;
+};
+struct publish {
+  static constexpr auto type = message_type::publish;
+  mqttsn::flags flags{};
+  std::uint16_t topic_id = 0; ///< a short topic name's two octets, where the flags say so
+  std::uint16_t msg_id = 0;   ///< 0 at QoS 0 and -1
+  octets data{};
+};
+struct puback {
+  static constexpr auto type = message_type::puback;
+  std::uint16_t topic_id = 0;
+  std::uint16_t msg_id = 0;
+  return_code code = return_code::accepted;
+};
+struct pubrec {
+  static constexpr auto type = message_type::pubrec;
+  std::uint16_t msg_id = 0;
+};
+struct pubrel {
+  static constexpr auto type = message_type::pubrel;
+  std::uint16_t msg_id = 0;
+};
+struct pubcomp {
+  static constexpr auto type = message_type::pubcomp;
+  std::uint16_t msg_id = 0;
+};
+/// The flags' topic type says which of `topic` (normal) and `topic_id` (predefined, short name)
+/// counts. Decoding a short name sets `topic` to its two octets as well.
+struct subscribe {
+  static constexpr auto type = message_type::subscribe;
+  mqttsn::flags flags{};
+  std::uint16_t msg_id = 0;
+  std::uint16_t topic_id = 0;
+  std::string_view topic{};
+};
+struct suback {
+  static constexpr auto type = message_type::suback;
+  mqttsn::flags flags{};      ///< the granted QoS
+  std::uint16_t topic_id = 0; ///< 0 where the filter holds a wildcard
+  std::uint16_t msg_id = 0;
+  return_code code = return_code::accepted;
+};
+/// As subscribe.
+struct unsubscribe {
+  static constexpr auto type = message_type::unsubscribe;
+  mqttsn::flags flags{};
+  std::uint16_t msg_id = 0;
+  std::uint16_t topic_id = 0;
+  std::string_view topic{};
+};
+struct unsuback {
+  static constexpr auto type = message_type::unsuback;
+  std::uint16_t msg_id = 0;
+};
+struct pingreq {
+  static constexpr auto type = message_type::pingreq;
+  std::string_view client_id{}; ///< only from a sleeping client that is now awake; else empty
+};
+struct pingresp {
+  static constexpr auto type = message_type::pingresp;
+};
+struct disconnect {
+  static constexpr auto type = message_type::disconnect;
+  bool has_duration = false; ///< true: the client goes to sleep, even for 0 s
+  std::uint16_t duration_s = 0;
+};
+/// As willtopic.
+struct willtopicupd {
+  static constexpr auto type = message_type::willtopicupd;
+  mqttsn::flags flags{};
+  std::string_view topic{};
+  bool erase = false;
+};
+struct willmsgupd {
+  static constexpr auto type = message_type::willmsgupd;
+  octets data{};
+};
+struct willtopicresp {
+  static constexpr auto type = message_type::willtopicresp;
+  return_code code = return_code::accepted;
+};
+struct willmsgresp {
+  static constexpr auto type = message_type::willmsgresp;
+  return_code code = return_code::accepted;
+};
+/// A frame through a forwarder (section 5.5). Its length covers its own header only; `inner` is the
+/// rest of the datagram, to be decoded in turn. `inner` may be an encapsulated message again: a
+/// caller that unwraps bounds the depth.
+struct encapsulated {
+  static constexpr auto type = message_type::encapsulated;
+  std::uint8_t radius = 0; ///< 0..3
+  octets node_id{};
+  octets inner{};
+};
+
+using message_body =
+    std::variant<std::monostate, publish, puback, advertise, searchgw, gwinfo, connect, connack,
+                 willtopicreq, willtopic, willmsgreq, willmsg, register_topic, regack, pubrec,
+                 pubrel, pubcomp, subscribe, suback, unsubscribe, unsuback, pingreq, pingresp,
+                 disconnect, willtopicupd, willmsgupd, willtopicresp, willmsgresp, encapsulated>;
+
+struct message {
+  message_type type{};
+  /// Octets of the datagram that are this message (for `encapsulated`: with the inner one).
+  std::size_t length = 0;
+  /// Octets of the datagram behind the message, which were ignored.
+  std::size_t trailing = 0;
+  message_body body;
+
+  /// The body, where it is a T; else nullptr.
+  template <class T> [[nodiscard]] const T* get() const noexcept { return std::get_if<T>(&body); }
+};
+
+// --- decoding ------------------------------------------------------------------------------------
+
+enum class decode_status : std::uint8_t {
+  ok,
+  truncated,    ///< the datagram ends before the header does, or before the message's length
+  bad_length,   ///< the length does not even cover its own header
+  unknown_type, ///< a reserved message type; `type` is set
+  too_short,    ///< the message ends before its type's fixed fields do; `type` is set
+  too_long,     ///< octets behind the last field of a type of fixed size; `type` is set
+  bad_field,    ///< whole, but a field's value is reserved; the body is set, so it can be refused
+};
+inline constexpr std::size_t decode_status_count = 7;
+
+/// A word such as "bad_length", fit for a counter's name.
+[[nodiscard]] const char* to_string(decode_status status) noexcept;
+
+/// Decodes the message at the start of `datagram` into `out`, whose views then point into it.
+///
+/// `bad_field` means: CONNECT of an unknown protocol id; PUBLISH, SUBSCRIBE or UNSUBSCRIBE with the
+/// reserved topic id type; SUBSCRIBE or UNSUBSCRIBE of an id or short name that is not two octets
+/// long (`topic_id` is 0 then); SUBSCRIBE, WILLTOPIC or WILLTOPICUPD at QoS -1. The specification
+/// has an encapsulated frame's length in one octet: the long form there is `bad_length`.
+///
+/// With any other status but ok, the body is empty.
+[[nodiscard]] decode_status decode(octets datagram, message& out) noexcept;
+
+// --- encoding ------------------------------------------------------------------------------------
+
+std::size_t encode_advertise(std::span<std::byte> to, const advertise& m) noexcept;
+std::size_t encode_searchgw(std::span<std::byte> to, const searchgw& m) noexcept;
+std::size_t encode_gwinfo(std::span<std::byte> to, const gwinfo& m) noexcept;
+std::size_t encode_connect(std::span<std::byte> to, const connect& m) noexcept;
+std::size_t encode_connack(std::span<std::byte> to, const connack& m) noexcept;
+std::size_t encode_willtopicreq(std::span<std::byte> to, const willtopicreq& m = {}) noexcept;
+std::size_t encode_willtopic(std::span<std::byte> to, const willtopic& m) noexcept;
+std::size_t encode_willmsgreq(std::span<std::byte> to, const willmsgreq& m = {}) noexcept;
+std::size_t encode_willmsg(std::span<std::byte> to, const willmsg& m) noexcept;
+std::size_t encode_register(std::span<std::byte> to, const register_topic& m) noexcept;
+std::size_t encode_regack(std::span<std::byte> to, const regack& m) noexcept;
+std::size_t encode_publish(std::span<std::byte> to, const publish& m) noexcept;
+std::size_t encode_puback(std::span<std::byte> to, const puback& m) noexcept;
+std::size_t encode_pubrec(std::span<std::byte> to, const pubrec& m) noexcept;
+std::size_t encode_pubrel(std::span<std::byte> to, const pubrel& m) noexcept;
+std::size_t encode_pubcomp(std::span<std::byte> to, const pubcomp& m) noexcept;
+std::size_t encode_subscribe(std::span<std::byte> to, const subscribe& m) noexcept;
+std::size_t encode_suback(std::span<std::byte> to, const suback& m) noexcept;
+std::size_t encode_unsubscribe(std::span<std::byte> to, const unsubscribe& m) noexcept;
+std::size_t encode_unsuback(std::span<std::byte> to, const unsuback& m) noexcept;
+std::size_t encode_pingreq(std::span<std::byte> to, const pingreq& m = {}) noexcept;
+std::size_t encode_pingresp(std::span<std::byte> to, const pingresp& m = {}) noexcept;
+std::size_t encode_disconnect(std::span<std::byte> to, const disconnect& m = {}) noexcept;
+std::size_t encode_willtopicupd(std::span<std::byte> to, const willtopicupd& m) noexcept;
+std::size_t encode_willmsgupd(std::span<std::byte> to, const willmsgupd& m) noexcept;
+std::size_t encode_willtopicresp(std::span<std::byte> to, const willtopicresp& m) noexcept;
+std::size_t encode_willmsgresp(std::span<std::byte> to, const willmsgresp& m) noexcept;
+/// Writes the wrapper and `m.inner` behind it. With an empty `inner` only the wrapper is written,
+/// so that a message can be encoded behind it in place.
+std::size_t encode_encapsulated(std::span<std::byte> to, const encapsulated& m) noexcept;
+
+/// Octets of the header that encode_publish_header() writes for this payload: 7 or 9; 0 where the
+/// message would be longer than the length field can say.
+[[nodiscard]] constexpr std::size_t publish_header_size(std::size_t payload_size) noexcept {
+  if (payload_size > message_size_max - 9) return 0;
+  return payload_size + 7 <= 0xFF ? 7 : 9;
+}
+
+/// Writes only what stands before the data of a PUBLISH whose payload of `payload_size` octets is
+/// put behind it by other means; `m.data` is not used. Returns the header's octets.
+std::size_t encode_publish_header(std::span<std::byte> to, const publish& m,
+                                  std::size_t payload_size) noexcept;
+
+/// Encodes whichever message the body holds; 0 where it holds none.
+std::size_t encode(std::span<std::byte> to, const message_body& body) noexcept;
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Messages named by places on media (two queues of four slots, a will, open identifiers), crashed
+/// everywhere. Descriptors and blocks are few, so that reuse is immediate.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/hook.h"
+#include "message_fixture.h"
+#include "support/explorer.h"
+#include "support/mutation.h"
+#include "support/seeded.h"
+
+namespace chainring::test {
+namespace {
+
+constexpr table_layout layout{.descriptors = 3, .block_size = 64, .blocks = 24};
+constexpr unsigned queues = 2, slots = 4;
+
+enum kinds : int {
+  consuming = history::first_own_kind,
+  consumed,
+  discarded,
+  named,
+  closing,
+  closed,
+  held_kind,
+  firing
+};
+
+/// What the harness itself may do wrong.
+enum class defect { none, no_first_drain, no_second_drain, dropped_before_drain };
+
+std::uint64_t key(message_ref r) {
+  return std::uint64_t{r.index} << 16 | r.generation;
+}
+
+/// A region: the table, its blocks, then one line a slot: {1 | generation | index}, 0 where empty.
+struct world {
+  media& m;
+  table_on_media t;
+  defect wrong = defect::none;
+
+  explicit world(media& on, bool fragmented = false) : m(on), t(on, layout) {
+    recover();
+    if (fragmented) fragment();
+  }
+  [[nodiscard]] std::uint64_t* slot(unsigned queue, unsigned i) const {
+    return reinterpret_cast<std::uint64_t*>(m.base() + layout.size() +
+                                            std::size_t{64} * (queue * slots + i));
+  }
+  [[nodiscard]] std::uint64_t* will() const { return slot(queues, 0); }
+  static std::uint64_t pack(message_ref r) {
+    return std::uint64_t{1} << 63 | std::uint64_t{r.generation} << 32 | r.index;
+  }
+  static message_ref unpack(std::uint64_t w) {
+    return {static_cast<std::uint32_t>(w), static_cast<std::uint16_t>(w >> 32)};
+  }
+
+  /// As a region is opened: read, make durable what was read, void, drain, and only then allocate.
+  void recover() {
+    t.begin_recovery();
+    t->persist_as_read();
+    m.flush_read(slot(0, 0), std::size_t{64} * (queues * slots + 1));
+    m.drain();
+    bool voided = false;
+    for (unsigned q = 0; q < queues; ++q)
+      for (unsigned i = 0; i < slots; ++i)
+        if (*slot(q, i) != 0 && t->recover_reference(unpack(*slot(q, i))) != message_status::ok) {
+          m.store(slot(q, i), 0);
+          voided = true;
+        }
+    if (*will() != 0 && t->recover_held(unpack(*will())) != message_status::ok) {
+      m.store(will(), 0);
+      voided = true;
+    }
+    t->for_each_open_identifier(
+        [&](const message_view& v) { static_cast<void>(t->recover_reference(v.ref)); });
+    if (voided) {
+      m.flush(slot(0, 0), std::size_t{64} * (queues * slots + 1));
+      m.drain();
+    }
+    t.finish_recovery();
+  }
+  /// Free runs of three blocks.
+  void fragment() const {
+    std::vector<chain> all(layout.blocks);
+    std::uint32_t got = 0;
+    while (got < layout.blocks && t.store->allocate_contiguous(1, all[got]))
+      ++got;
+    for (std::uint32_t i = 0; i < got; ++i)
+      if (all[i].first % 4 != 0) t.store->release(all[i]);
+  }
+
+  /// Where a message named by `r` is in the queue; slots where it is not.
+  [[nodiscard]] unsigned find(unsigned queue, message_ref r) const {
+    unsigned i = 0;
+    while (i < slots && *slot(queue, i) != pack(r))
+      ++i;
+    return i;
+  }
+  unsigned place(unsigned queue, message_ref r) const {
+    for (unsigned i = 0; i < slots; ++i)
+      if (*slot(queue, i) == 0) {
+        m.store(slot(queue, i), pack(r));
+        return i;
+      }
+    return slots;
+  }
+
+  bool stage(history& h, std::uint64_t id, const message_fields& f, message& msg) const {
+    if (!t->reserve(f, msg)) {
+      h.fail("no room for message " + std::to_string(id));
+      return false;
+    }
+    h.begin(id, f.size());
+    h.promise(named, key(msg.ref), id);
+    const auto bytes = content(id, f.size());
+    t->copy_in(msg, bytes.data(), bytes.size());
+    t->stage(msg);
+    return true;
+  }
+
+  /// One burst: every message into every queue. Their names.
+  std::vector<message_ref> publish(history& h, const std::vector<std::uint64_t>& ids,
+                                   std::uint32_t payload, bool identifier = false) const {
+    std::vector<message> burst(ids.size());
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      auto f = fields(ids[k], payload);
+      f.identifier_open = identifier;
+      if (!stage(h, ids[k], f, burst[k])) return {};
+      t->add_references(burst[k].ref.index, queues + (identifier ? 1 : 0));
+      for (unsigned q = 0; q < queues; ++q)
+        if (place(q, burst[k].ref) == slots) h.fail("no slot");
+    }
+    for (const message& msg : burst) {
+      t->flush_staged(msg);
+      for (unsigned q = 0; q < queues; ++q)
+        m.flush(slot(q, find(q, msg.ref)), 8);
+    }
+    if (wrong != defect::no_first_drain) m.drain();
+    for (const message& msg : burst)
+      t->publish(msg);
+    for (const message& msg : burst)
+      t->flush_published(msg);
+    if (wrong != defect::no_second_drain) m.drain();
+    std::vector<message_ref> refs;
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      h.ack(ids[k]);
+      t->drop_reference(burst[k].ref.index);
+      refs.push_back(burst[k].ref);
+    }
+    return refs;
+  }
+
+  void consume(history& h, unsigned queue, message_ref r) const {
+    const unsigned i = find(queue, r);
+    message_view v;
+    if (i == slots || t->view(r, v) != message_status::ok || !t->verify(v)) {
+      h.fail("not there to be consumed: message " + std::to_string(r.index));
+      return;
+    }
+    const std::uint64_t id = v.fields.packet_id;
+    h.begin(id, v.fields.size()); // known to a later life, too
+    h.promise(consuming, id * queues + queue);
+    m.store(slot(queue, i), 0);
+    if (wrong == defect::dropped_before_drain) t->drop_reference(r.index);
+    m.flush(slot(queue, i), 8);
+    if (wrong == defect::dropped_before_drain) return;
+    m.drain();
+    h.promise(consumed, id * queues + queue);
+    t->drop_reference(r.index);
+  }
+  void consume_all(history& h, message_ref r) const {
+    for (unsigned q = 0; q < queues; ++q)
+      consume(h, q, r);
+  }
+
+  /// Placed in the first queue, refused by the second.
+  void refuse(history& h, std::uint64_t id, std::uint32_t payload) const {
+    message msg;
+    if (!stage(h, id, fields(id, payload), msg)) return;
+    h.promise(discarded, id);
+    const message_ref ref = msg.ref;
+    t->add_references(ref.index, 1);
+    const unsigned i = place(0, ref);
+    m.store(slot(0, i), 0);
+    t->discard(msg);
+    m.flush(slot(0, i), 8);
+    m.drain();
+    t->drop_reference(ref.index);
+  }
+};
+
+/// Fields belong to the generation that word 0 says, in every state a crash leaves, whether
+/// anything names the descriptor or not.
+verdict check_descriptors(media& m, const history& h) {
+  const auto* table = reinterpret_cast<const message_descriptor*>(m.base());
+  for (std::uint32_t i = 0; i < layout.descriptors; ++i) {
+    const auto word = message_word0::unpack(table[i].state);
+    if (word.state != message_state::published && word.state != message_state::held) continue;
+    const auto id = h.value(named, key({i, word.generation}));
+    if (!id) return "descriptor " + std::to_string(i) + ": published in a generation it never had";
+    if (static_cast<std::uint16_t>(table[i].check >> 32) != *id ||
+        table[i].published_ns != fields(*id, 0).published_ns ||
+        static_cast<std::uint32_t>(table[i].publisher) != fields(*id, 0).publisher_session)
+      return "descriptor " + std::to_string(i) + ": published, with another message's fields";
+  }
+  return {};
+}
+
+verdict check(media& m, const history& h) {
+  if (auto bad = check_descriptors(m, h)) return bad;
+  const world w(m);
+  std::map<std::uint64_t, unsigned> found[queues];
+  std::map<std::uint32_t, std::uint64_t> live; // index -> blocks
+  auto look = [&](message_ref ref, bool held) -> verdict {
+    message_view v;
+    const auto status = held ? w.t->view_held(ref, v) : w.t->view(ref, v);
+    if (status != message_status::ok) return std::string("unreadable: ") + to_string(status);
+    const std::uint64_t id = v.fields.packet_id;
+    std::vector<std::byte> all(v.all.remaining());
+    message_cursor at = v.all;
+    at.copy_out(all.data(), all.size());
+    if (!w.t->verify(v) || all != content(id, all.size())) return "torn " + std::to_string(id);
+    if (!h.begun(id)) return "ghost " + std::to_string(id);
+    if (h.has(discarded, id)) return "refused, and delivered: " + std::to_string(id);
+    const auto word1 = message_word1::unpack(w.t.descriptor(ref.index).extent);
+    live[ref.index] = w.t.store->blocks_for(all.size()) +
+                      (word1.list ? w.t.store->blocks_for(word1.count * 8ull) : 0);
+    return {};
+  };
+  for (unsigned q = 0; q < queues; ++q)
+    for (unsigned i = 0; i < slots; ++i) {
+      if (*w.slot(q, i) == 0) continue;
+      const message_ref ref = world::unpack(*w.slot(q, i));
+      if (auto bad = look(ref, false)) return bad;
+      message_view v;
+      static_cast<void>(w.t->view(ref, v));
+      const std::uint64_t id = v.fields.packet_id;
+      if (++found[q][id] > 1) return "twice " + std::to_string(id);
+      if (h.has(consumed, id * queues + q)) return "consumed and back: " + std::to_string(id);
+    }
+  if (*w.will() != 0)
+    if (auto bad = look(world::unpack(*w.will()), true)) return bad;
+  std::map<std::uint64_t, bool> open;
+  verdict bad;
+  w.t->for_each_open_identifier([&](const message_view& v) {
+    if (auto b = look(v.ref, false)) bad = b;
+    open[v.fields.packet_id] = true;
+  });
+  if (bad) return bad;
+
+  for (const std::uint64_t id : h.ids(history::begun_kind)) {
+    // Delivered once is promised for every queue, as an acknowledgement is.
+    bool promised = h.is_acked(id), anywhere = false;
+    for (unsigned q = 0; q < queues; ++q) {
+      promised = promised || h.has(consumed, id * queues + q);
+      anywhere = anywhere || found[q].contains(id);
+    }
+    for (unsigned q = 0; q < queues; ++q) {
+      if (found[q].contains(id) || h.has(consuming, id * queues + q)) continue;
+      if (h.has(held_kind, id) && !h.has(firing, id)) continue;
+      if (promised) return "lost " + std::to_string(id);
+      if (anywhere) return "in one queue and not in the other: " + std::to_string(id);
+    }
+    if (h.has(closed, id) && open[id]) return "closed, and open again: " + std::to_string(id);
+    if (h.value(history::acked, id).value_or(0) == 1 && !h.has(closing, id) && !open[id])
+      return "an open identifier is gone: " + std::to_string(id);
+    if (h.has(held_kind, id) && !h.has(firing, id)) {
+      if (anywhere) return "a will that did not fire is delivered";
+      if (*w.will() == 0) return "a will is gone";
+    }
+  }
+  std::uint64_t blocks = 0;
+  for (const auto& [index, n] : live)
+    blocks += n;
+  if (w.t.store->statistics().live_blocks != blocks) return "live blocks are not those reachable";
+  if (w.t->statistics().live != live.size()) return "live descriptors are not those reachable";
+  if (w.t->statistics().damaged != 0) return "a descriptor is damaged";
+  return {};
+}
+
+/// Opens, delivers one message from one queue, publishes another, and goes on.
+void continue_after(media& m, history& h) {
+  const world w(m);
+  for (unsigned i = 0; i < slots; ++i)
+    if (*w.slot(0, i) != 0) {
+      w.consume(h, 0, world::unpack(*w.slot(0, i)));
+      break;
+    }
+  const auto id = static_cast<std::uint64_t>(100 + 10 * h.crashes());
+  if (w.t->statistics().free != 0) w.publish(h, {id}, 8);
+}
+
+scenario make(std::string name, std::function<void(world&, history&)> run, bool fragmented = false,
+              defect wrong = defect::none) {
+  scenario s;
+  s.name = "chain: " + std::move(name);
+  s.size = 8192;
+  s.run = [=](media& m, history& h) {
+    world w(m, fragmented);
+    w.wrong = wrong;
+    run(w, h);
+  };
+  s.recover_and_check = check;
+  s.continue_after = continue_after;
+  return s;
+}
+
+scenario one(defect d = defect::none) {
+  return make(
+      "publish one", [](world& w, history& h) { w.publish(h, {1}, 8); }, false, d);
+}
+scenario burst() {
+  return make("publish a burst", [](world& w, history& h) { w.publish(h, {1, 2}, 8); });
+}
+scenario extents() {
+  return make(
+      "publish in several extents",
+      [](world& w, history& h) {
+        const auto refs = w.publish(h, {1}, 300); // 5 blocks of runs of 3, and a list
+        if (refs.empty()) return;
+        w.consume_all(h, refs[0]);
+        w.publish(h, {2}, 220);
+      },
+      true);
+}
+scenario reuse(defect d = defect::none) {
+  return make(
+      "reuse descriptor and blocks",
+      [](world& w, history& h) {
+        for (std::uint64_t id = 1; id <= 3; ++id) {
+          const auto refs = w.publish(h, {id}, 40);
+          if (refs.empty()) return;
+          w.consume_all(h, refs[0]);
+        }
+      },
+      false, d);
+}
+scenario reuse_beside_one_queue() {
+  return make("consume from one queue, publish on", [](world& w, history& h) {
+    const auto refs = w.publish(h, {1}, 8);
+    if (refs.empty()) return;
+    w.consume(h, 0, refs[0]);
+    w.publish(h, {2}, 8);
+    w.consume(h, 1, refs[0]);
+    w.publish(h, {3}, 8);
+  });
+}
+scenario refused() {
+  return make(
+      "refuse a message that was placed",
+      [](world& w, history& h) {
+        const auto refs = w.publish(h, {1}, 8);
+        if (refs.empty()) return;
+        w.consume_all(h, refs[0]);
+        w.refuse(h, 2, 8);
+        w.publish(h, {3}, 8);
+      },
+      false);
+}
+scenario identifier() {
+  return make("open and close a QoS 2 identifier", [](world& w, history& h) {
+    message msg;
+    auto f = fields(1, 8);
+    f.identifier_open = true;
+    if (!w.stage(h, 1, f, msg)) return;
+    w.t->add_references(msg.ref.index, queues);
+    for (unsigned q = 0; q < queues; ++q)
+      w.place(q, msg.ref);
+    w.t->flush_staged(msg);
+    for (unsigned q = 0; q < queues; ++q)
+      w.m.flush(w.slot(q, 0), 8);
+    w.m.drain();
+    w.t->publish(msg);
+    w.t->flush_published(msg);
+    w.m.drain();
+    h.ack(1, 1); // the publisher's own reference is the identifier's from here on
+    w.consume_all(h, msg.ref);
+    h.promise(closing, 1);
+    if (!w.t->close_identifier(msg.ref)) h.fail("not open");
+    w.t->flush_descriptor(msg.ref.index);
+    w.m.drain();
+    h.promise(closed, 1);
+    w.t->drop_reference(msg.ref.index);
+    w.publish(h, {2}, 8);
+  });
+}
+scenario will() {
+  return make("hold a will and fire it", [](world& w, history& h) {
+    message msg;
+    if (!w.stage(h, 1, fields(1, 8), msg)) return;
+    w.t->flush_staged(msg);
+    w.m.drain();
+    w.t->hold(msg);
+    w.t->flush_published(msg);
+    w.m.drain();
+    w.m.store(w.will(), world::pack(msg.ref));
+    w.m.flush(w.will(), 8);
+    w.m.drain();
+    h.promise(held_kind, 1);
+    // It fires: placed, drained, published by the same commit word.
+    h.promise(firing, 1);
+    w.t->add_references(msg.ref.index, queues);
+    for (unsigned q = 0; q < queues; ++q) {
+      const unsigned i = w.place(q, msg.ref);
+      w.m.flush(w.slot(q, i), 8);
+    }
+    w.m.drain();
+    if (!w.t->publish_held(msg.ref)) h.fail("not held");
+    w.t->flush_descriptor(msg.ref.index);
+    w.m.drain();
+    h.ack(1);
+    w.m.store(w.will(), 0);
+    w.m.flush(w.will(), 8);
+    w.m.drain();
+    w.t->drop_reference(msg.ref.index);
+    w.consume_all(h, msg.ref);
+    w.publish(h, {2}, 8);
+  });
+}
+
+explorer_options options() {
+  explorer_options o;
+  o.seed = seed_from_environment(1);
+  return o;
+}
+
+TEST(MessageCrash, EveryPublicationIsInAllQueuesOrInNone) {
+  EXPECT_TRUE(explore(one(), options()).ok());
+  EXPECT_TRUE(explore(burst(), options()).ok());
+}
+TEST(MessageCrash, AMessageInSeveralExtentsIsWholeOrAbsent) {
+  EXPECT_TRUE(explore(extents(), options()).ok());
+}
+TEST(MessageCrash, ReusedDescriptorsAndBlocksNeverShowTheirFormerMessage) {
+  EXPECT_TRUE(explore(reuse(), options()).ok());
+  EXPECT_TRUE(explore(reuse_beside_one_queue(), options()).ok());
+}
+TEST(MessageCrash, ARefusedMessageIsNeverDelivered) {
+  EXPECT_TRUE(explore(refused(), options()).ok());
+}
+TEST(MessageCrash, AnOpenIdentifierStaysOpenAndAClosedOneClosed) {
+  EXPECT_TRUE(explore(identifier(), options()).ok());
+}
+TEST(MessageCrash, AWillIsHeldUntilItFires) {
+  EXPECT_TRUE(explore(will(), options()).ok());
+}
+
+TEST(MessageCrash, SeededBugsAreCaught) {
+  const struct {
+    const char* bug;
+    scenario in;
+  } cases[] = {
+      {"chain.word0_last", reuse()},
+      {"chain.staged_as_published", burst()},
+      {"chain.list_not_flushed", extents()},
+      {"chain.same_generation", reuse()},
+      {"chain.freed_at_one_left", reuse_beside_one_queue()},
+  };
+  for (const auto& c : cases) {
+    auto o = options();
+    o.print = false;
+    const test::seeded on(c.bug);
+    const auto report = explore(c.in, o);
+    test::expect_found(c.bug, !report.ok(), report.failure.substr(0, report.failure.find('\n')));
+  }
+}
+
+TEST(MessageCrash, CallersThatBreakTheOrderAreCaught) {
+  const struct {
+    const char* what;
+    scenario in;
+  } cases[] = {
+      {"publish without the first drain", one(defect::no_first_drain)},
+      {"acknowledge without the second drain", one(defect::no_second_drain)},
+      {"drop a reference before the drain", reuse(defect::dropped_before_drain)},
+  };
+  for (const auto& c : cases) {
+    auto o = options();
+    o.print = false;
+    const auto report = explore(c.in, o);
+    EXPECT_FALSE(report.ok()) << c.what << " was not caught";
+    std::printf("%s: caught: %s\n", c.what,
+                report.failure.substr(0, report.failure.find('\n')).c_str());
+  }
+}
+
+TEST(MessageCrash, EveryFlushIsNeeded) {
+  mutation_options which;
+  which.under = {"lib/message/", "lib/block/"};
+  auto o = options();
+  o.print = false;
+  const auto report = mutate({one(), extents(), reuse(), identifier()}, o, which);
+  std::printf("%s", report.text().c_str());
+  EXPECT_EQ(report.baseline, "");
+  EXPECT_EQ(report.survivors(), std::vector<std::string>{});
+  EXPECT_EQ(report.unreached(), std::vector<std::string>{});
+  EXPECT_EQ(report.count(fate::killed), 4u); // [F1] to [F3], [V1]
+}
+
+} // namespace
+} // namespace chainring::test

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A message table and its block store in one media: descriptors first, blocks behind.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "message/message.h"
+
+namespace chainring::test {
+
+struct table_layout {
+  std::uint32_t descriptors = 16;
+  std::uint32_t block_size = 64;
+  std::uint32_t blocks = 256;
+  [[nodiscard]] std::uint64_t size() const {
+    return std::uint64_t{64} * descriptors + std::uint64_t{block_size} * blocks;
+  }
+};
+
+struct table_on_media {
+  media& m;
+  std::unique_ptr<block_store> store;
+  std::unique_ptr<message_table> table;
+
+  /// Everything free; `caches` off makes which descriptor and blocks come next predictable.
+  explicit table_on_media(media& on, const table_layout& l = {}, bool caches = false)
+      : m(on), store(block_store::create(on, std::uint64_t{64} * l.descriptors, l.block_size,
+                                         l.blocks, {.cache_runs_max = caches ? 64u : 0u})
+                         .value()),
+        table(message_table::create(on, 0, l.descriptors, *store,
+                                    {.cache_descriptors_max = caches ? 64u : 0u})
+                  .value()) {}
+
+  message_table* operator->() const { return table.get(); }
+  [[nodiscard]] message_descriptor& descriptor(std::uint32_t index) const {
+    return reinterpret_cast<message_descriptor*>(m.base())[index];
+  }
+  void begin_recovery(bool several_threads = false) const {
+    store->begin_recovery(several_threads);
+    table->begin_recovery(several_threads);
+  }
+  void finish_recovery() const {
+    table->finish_recovery();
+    store->finish_recovery();
+  }
+};
+
+/// The bytes of message `id`: any two ids differ in every word.
+inline std::vector<std::byte> content(std::uint64_t id, std::uint64_t size) {
+  std::vector<std::byte> bytes(size);
+  for (std::uint64_t i = 0; i < size; ++i)
+    bytes[i] = static_cast<std::byte>(id * 37 + i / 8 * 5 + i % 8 + 1);
+  return bytes;
+}
+
+inline message_fields fields(std::uint64_t id, std::uint32_t payload, std::uint16_t topic = 5,
+                             std::uint16_t properties = 3) {
+  message_fields f;
+  f.payload_size = payload;
+  f.topic_size = topic;
+  f.properties_size = properties;
+  f.qos = static_cast<std::uint8_t>(1 + id % 2);
+  f.flags = id % 2 == 0 ? message_flag_retain : 0;
+  f.packet_id = static_cast<std::uint16_t>(id);
+  f.publisher_session = static_cast<std::uint32_t>(1000 + id);
+  f.publisher_incarnation = static_cast<std::uint32_t>(7 + id);
+  f.expiry_ns = id * 1'000'000'007;
+  f.published_ns = id * 998'244'353;
+  return f;
+}
+
+/// Up to and with stage(); false: congestion.
+inline bool stage_message(message_table& table, std::uint64_t id, const message_fields& f,
+                          message& m) {
+  if (!table.reserve(f, m)) return false;
+  const auto bytes = content(id, f.size());
+  table.copy_in(m, bytes.data(), bytes.size());
+  table.stage(m);
+  return true;
+}
+
+/// All of publishing one message, drained twice.
+inline bool publish_message(const table_on_media& t, std::uint64_t id, const message_fields& f,
+                            message& m) {
+  if (!stage_message(*t.table, id, f, m)) return false;
+  t->flush_staged(m);
+  t.m.drain();
+  t->publish(m);
+  t->flush_published(m);
+  t.m.drain();
+  return true;
+}
+
+/// Empty, or how the message differs from `id` with fields `f`.
+inline std::string differs(const message_table& table, message_ref ref, std::uint64_t id,
+                           const message_fields& f) {
+  message_view v;
+  if (const auto s = table.view(ref, v); s != message_status::ok) return to_string(s);
+  if (!(v.fields == f)) return "fields differ";
+  if (!table.verify(v)) return "CRC differs";
+  std::vector<std::byte> all(f.size());
+  message_cursor at = v.all;
+  if (at.copy_out(all.data(), all.size() + 10) != all.size()) return "size differs";
+  return all == content(id, f.size()) ? "" : "content differs";
+}
+
+/// The same on memory, with what the unit tests do again and again.
+struct fixture {
+  std::unique_ptr<media> m;
+  table_on_media t;
+  explicit fixture(const table_layout& l = {}, bool caches = false)
+      : m(memory_media(l.size(), durability_class::process)), t(*m, l, caches) {}
+  message_table* operator->() const { return t.table.get(); }
+
+  /// Leaves free runs of `length` blocks only.
+  void fragment(std::uint32_t length) const {
+    const auto count = static_cast<std::uint32_t>(t.store->block_count());
+    chain all;
+    ASSERT_TRUE(t.store->allocate_contiguous(count, all));
+    for (std::uint32_t b = 0; b + length < count; b += length + 1)
+      t.store->release({b, length});
+  }
+  message published(std::uint64_t id, const message_fields& f) const {
+    message msg;
+    EXPECT_TRUE(publish_message(t, id, f, msg));
+    return msg;
+  }
+};
+
+} // namespace chainring::test
