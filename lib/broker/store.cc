@@ -179,7 +179,9 @@ void store::void_sessions(recovery_context& c, open_summary& summary) {
                          queue.incarnation == w.incarnation;
     if (wrong == nullptr && unowned && r.check == 0) wrong = "it has a queue and was never used";
     if (wrong != nullptr)
-      c.report({"session " + std::to_string(n), std::string(wrong) + "; it is deleted"});
+      c.report({"session " + std::to_string(n),
+                std::string(wrong) + (c.checking() ? "" : "; it is deleted")});
+    if (c.checking()) continue;
     if (wrong == nullptr && !unowned &&
         (w.state == session_state::free || (w.flags & session_flag_clean) == 0))
       continue;
@@ -203,9 +205,7 @@ bool store::wanted(std::span<const std::byte> key) const noexcept {
 
 // The driver drains after each phase: [S4 < S5] what was visible when the last process died need
 // not have been durable; [S5 < S6] nothing is given out while what is void could come back.
-result<void> store::recover(const broker::progress& told, open_summary& summary) {
-  blocks_->begin_recovery();
-  messages_->begin_recovery();
+recovery store::parts(open_summary& summary) {
   const auto notes = [](recovery_context& c, const char* object,
                         const std::vector<std::string>& of) {
     for (const std::string& note : of)
@@ -218,17 +218,27 @@ result<void> store::recover(const broker::progress& told, open_summary& summary)
   all.add({.name = "sessions",
            .items = sessions_max_,
            .persist_as_read =
-               [&](recovery_context&) {
+               [this](recovery_context&) {
                  media_.flush_read(sessions_,
                                    std::uint64_t{sessions_max_} * sizeof(session_record)); // [S4]
                },
-           .repair = [&](recovery_context& c) { void_sessions(c, summary); }});
+           .repair = [this, &summary](recovery_context& c) { void_sessions(c, summary); }});
   all.add({.name = "messages",
-           .persist_as_read = [&](recovery_context&) { messages_->persist_as_read(); }});
-  all.add({.name = "queues",
-           .persist_as_read = [&](recovery_context&) { queues_->persist_as_read(); },
+           .persist_as_read = [this](recovery_context&) { messages_->persist_as_read(); },
            .repair =
-               [&](recovery_context& c) {
+               [this](recovery_context& c) {
+                 if (!c.checking()) return; // an open judges each message when it is referred to
+                 const message_check found = messages_->check();
+                 if (found.malformed != 0)
+                   c.report({"message " + std::to_string(found.first_malformed),
+                             std::string(found.first_reason) + " (and " +
+                                 std::to_string(found.malformed - 1) + " more)"});
+               }});
+  all.add({.name = "queues",
+           .persist_as_read = [this](recovery_context&) { queues_->persist_as_read(); },
+           .repair =
+               [this, notes, fatal, &summary](recovery_context& c) {
+                 if (c.checking()) return notes(c, "queues", queues_->check().notes);
                  auto found = queues_->recover([this](std::uint32_t n) {
                    return session_word0::unpack(sessions_[n].state).incarnation;
                  });
@@ -238,27 +248,34 @@ result<void> store::recover(const broker::progress& told, open_summary& summary)
                  notes(c, "queues", found->notes);
                }});
   all.add({.name = "subscriptions",
-           .persist_as_read = [&](recovery_context&) { subscriptions_->persist_as_read(); },
+           .persist_as_read = [this](recovery_context&) { subscriptions_->persist_as_read(); },
            .repair =
-               [&](recovery_context& c) {
+               [this, notes, &summary](recovery_context& c) {
+                 if (c.checking()) return notes(c, "subscriptions", subscriptions_->check().notes);
                  const auto found = subscriptions_->recover(
                      [this](std::span<const std::byte> key) { return wanted(key); });
                  summary.subscriptions = found.entries;
                  notes(c, "subscriptions", found.notes);
                }});
-  all.add({.name = "free memory", .rebuild = [&](recovery_context& c) {
+  all.add({.name = "free memory", .rebuild = [this, fatal](recovery_context& c) {
              messages_->finish_recovery();
              blocks_->finish_recovery();
              tolerate_loss(); // what recovery follows is required by now
              if (auto served = queues_->finish_recovery(); !served)
                fatal(c, "queues", served.error());
            }});
+  return all;
+}
+
+result<void> store::recover(const broker::progress& told, open_summary& summary) {
+  blocks_->begin_recovery();
+  messages_->begin_recovery();
   recovery_listener listener;
   if (told)
     listener = [&](const recovery_progress& p) {
       told(std::string(to_string(p.phase)) + " " + p.part, p.done, p.total);
     };
-  auto report = all.run(region_, listener);
+  auto report = parts(summary).run(region_, listener);
   if (!report) return report.error();
   for (const problem& p : report->problems)
     summary.notes.push_back(p.text());
@@ -408,19 +425,10 @@ std::uint64_t store::now_ns() noexcept {
 result<std::vector<std::string>> store::check(region& on) {
   store s(on);
   if (auto attached = s.attach(broker_config{}); !attached) return attached.error();
+  open_summary unused;
   std::vector<std::string> wrong;
-  for (std::uint32_t n = 0; n < s.sessions_max_; ++n)
-    if (const char* why = s.examine(n))
-      wrong.push_back("session " + std::to_string(n) + ": " + why);
-  const message_check messages = s.messages_->check();
-  if (messages.malformed != 0)
-    wrong.push_back("message " + std::to_string(messages.first_malformed) + ": " +
-                    messages.first_reason + " (and " + std::to_string(messages.malformed - 1) +
-                    " more)");
-  const queue_recovery queues = s.queues_->check();
-  wrong.insert(wrong.end(), queues.notes.begin(), queues.notes.end());
-  const auto map = s.subscriptions_->check();
-  wrong.insert(wrong.end(), map.notes.begin(), map.notes.end());
+  for (const problem& p : s.parts(unused).check(on).problems)
+    wrong.push_back(p.text());
   return wrong;
 }
 

@@ -87,6 +87,8 @@ class store {
   store(region& on) : region_(on), media_(on.medium()) {}
   [[nodiscard]] result<void> attach(const broker_config& config);
   [[nodiscard]] result<void> recover(const broker::progress& told, open_summary& summary);
+  /// What an open and a check run, in one table.
+  [[nodiscard]] recovery parts(open_summary& summary);
   void tolerate_loss() noexcept;
   [[nodiscard]] const char* examine(std::uint32_t number) const noexcept;
   void void_sessions(recovery_context& c, open_summary& summary);

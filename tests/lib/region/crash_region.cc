@@ -250,8 +250,8 @@ struct tables {
   result<recovery_report> recover(history* h) {
     recovery all;
     all.add({.name = "records", .items = n, .persist_as_read = [&](recovery_context& c) {
-               c.region().medium().flush_read(record(0), n * 64); // [T4]
-               c.region().medium().flush_read(epoch(), 64);       // [T4]
+               c.medium().flush_read(record(0), n * 64); // [T4]
+               c.medium().flush_read(epoch(), 64);       // [T4]
              }});
     all.add({.name = "slots",
              .items = n,
@@ -262,13 +262,13 @@ struct tables {
                  },
              .persist_as_read =
                  [&](recovery_context& c) {
-                   c.region().medium().flush_read(slot(0), n * 64); // [T4]
+                   c.medium().flush_read(slot(0), n * 64); // [T4]
                  },
              .repair =
                  [&](recovery_context& c) {
                    for (std::uint64_t i = 0; i < n; ++i) {
                      if (slot(i)[0] == 0 || counts(i)) continue;
-                     c.region().medium().store_release(slot(i), 0); // [T5]
+                     c.medium().store_release(slot(i), 0); // [T5]
                      c.flush_repair(slot(i), 64);                  // [T5]
                    }
                  },
@@ -440,7 +440,7 @@ constexpr const char* in_pieces = "its lines are drained once more at the end; i
 
 TEST(RegionMutation, EveryFlushAndDrainIsNeeded) {
   mutation_options which;
-  which.under = {"lib/region/"};
+  which.under = {"lib/region/", "lib/media/recovery_part"};
   explorer_options o;
   o.print = false;
   o.second_lives = 16;
