@@ -132,7 +132,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   std::vector<std::string>& notes = s->opened.notes;
   s->state->for_each_subscription(
       [&](std::uint32_t n, std::string_view filter, std::uint8_t bits) {
-        if (s->filters->add(filter, n, bits) == filter_index::status::full)
+        if (!filter_index::accepted(s->filters->add(filter, n, bits)))
           notes.push_back("subscription of session " + std::to_string(n) + " to '" +
                           std::string(filter) + "': no room in the index; it is not served");
       },

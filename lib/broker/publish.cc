@@ -133,7 +133,8 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
     const std::uint32_t incarnation =
         shared.sessions[sub.session].incarnation.load(std::memory_order_acquire);
     if ((sub.options & delivery::qos_mask) == 0) {
-      volatile_targets.push_back({sub.session, incarnation, sub.options});
+      volatile_targets.push_back(
+          {sub.session, incarnation, static_cast<std::uint16_t>(sub.options)});
       continue;
     }
     // A full queue refuses early, before anything is stored; place() decides.
@@ -148,7 +149,7 @@ bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n
         break;
       }
     }
-    targets.push_back({sub.session, incarnation, index, sub.options});
+    targets.push_back({sub.session, incarnation, index, static_cast<std::uint16_t>(sub.options)});
   }
   auto abandon = [&] {
     targets.resize(first_target);

@@ -110,7 +110,7 @@ void broker_worker::impl::subscribe(session& s, std::uint32_t n, client_address 
       static_cast<unsigned>(qos) | static_cast<unsigned>(type) << delivery::topic_type_shift);
   if (!state.add_subscription(n, filter, bits)) return answer(0, mqttsn::return_code::congestion);
   ++count.drains;
-  if (shared.filters->add(filter, n, bits) == filter_index::status::full) {
+  if (!filter_index::accepted(shared.filters->add(filter, n, bits))) {
     state.remove_subscription(n, filter);
     return answer(0, mqttsn::return_code::congestion);
   }

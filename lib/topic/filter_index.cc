@@ -6,34 +6,15 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
+#include <new>
 
-#include "base/crc32c.h"
 #include "base/idle.h"
 #include "topic/topic.h"
 
 namespace chainring {
 
 namespace {
-
-std::uint32_t hash_text(std::string_view s, std::uint32_t seed = 0) noexcept {
-  return crc32c(seed, s.data(), s.size());
-}
-
-std::vector<std::uint32_t> free_list(std::uint32_t count, std::uint32_t first = 0) {
-  std::vector<std::uint32_t> list;
-  list.reserve(count);
-  for (std::uint32_t i = count; i > first; --i)
-    list.push_back(i - 1);
-  return list;
-}
-
-std::uint32_t take(std::vector<std::uint32_t>& list) noexcept {
-  const std::uint32_t i = list.back();
-  list.pop_back();
-  return i;
-}
 
 std::string_view next_level(std::string_view& rest, bool& last) noexcept {
   const std::size_t slash = rest.find('/');
@@ -45,22 +26,19 @@ std::string_view next_level(std::string_view& rest, bool& last) noexcept {
 
 } // namespace
 
-struct filter_index::writer_guard {
-  explicit writer_guard(filter_index& i) noexcept : index(i), one_writer(i.writer_) {
+// Readers wait while one exists. A writer looks up and copies before it makes one.
+struct filter_index::readers_stopped {
+  explicit readers_stopped(filter_index& i) noexcept : index(i) {
     for (unsigned r = 0; r < index.reader_count_; ++r)
       acquire(index.readers_[r]);
   }
-  ~writer_guard() {
-    // [F2] release: pairs with [F1]. Before the locks are freed, so that a reader that matches
-    // with the change in place can already see that older matches are out of date.
-    index.version_.fetch_add(1, std::memory_order_release);
+  ~readers_stopped() {
     for (unsigned r = index.reader_count_; r-- > 0;)
       release(index.readers_[r]);
   }
-  writer_guard(const writer_guard&) = delete;
-  writer_guard& operator=(const writer_guard&) = delete;
+  readers_stopped(const readers_stopped&) = delete;
+  readers_stopped& operator=(const readers_stopped&) = delete;
   filter_index& index;
-  std::lock_guard<std::mutex> one_writer;
 };
 
 void filter_index::acquire(reader_lock& lock) noexcept {
@@ -76,66 +54,126 @@ void filter_index::release(reader_lock& lock) noexcept {
 }
 
 filter_index::filter_index(const filter_index_options& o)
-    : pieces_(o.filters_max * 2 + o.levels_max), filters_(o.filters_max),
-      subscriptions_(o.subscriptions_max), nodes_(o.levels_max + 1),
-      filter_buckets_(std::bit_ceil(o.filters_max), none),
-      node_buckets_(std::bit_ceil(o.levels_max), none), session_heads_(o.sessions_max, none),
-      session_counts_(o.sessions_max),
-      free_pieces_(free_list(static_cast<std::uint32_t>(pieces_.size()))),
-      free_filters_(free_list(o.filters_max)), free_subscriptions_(free_list(o.subscriptions_max)),
-      free_nodes_(free_list(o.levels_max + 1, 1)),
-      readers_(std::make_unique<reader_lock[]>(o.readers)), reader_count_(o.readers) {}
+    : options_(o), key_(make_hash_key(o.seed)),
+      changes_(std::make_unique<change_counts[]>(changes_size)),
+      readers_(std::make_unique<reader_lock[]>(o.readers)), reader_count_(o.readers) {
+  std::uint32_t& ceiling = options_.subscriptions_ceiling;
+  ceiling = std::max(ceiling, o.subscriptions_max);
+  if (options_.text_bytes_max == 0)
+    options_.text_bytes_max = std::uint64_t{96} * o.filters_max + std::uint64_t{24} * o.levels_max;
+  const auto pieces = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(options_.text_bytes_max / piece_size + 1, entries_limit));
+  options_.text_bytes_max = std::uint64_t{pieces} * piece_size;
+  pieces_.make(pieces, scaled(pieces, ceiling));
+  filters_.make(o.filters_max, scaled(o.filters_max, ceiling));
+  subscriptions_.make(o.subscriptions_max, ceiling);
+  nodes_.make(o.levels_max + 1, scaled(o.levels_max + 1, ceiling));
+  filter_chains_.make(scaled(o.filters_max, ceiling));
+  subscription_chains_.make(ceiling);
+  node_chains_.make(scaled(o.levels_max + 1, ceiling));
+  if (!sessions_.make(o.sessions_max)) throw std::bad_alloc();
+  nodes_.take(); // the root
+}
+
+// The limit of a table that has `table_max` entries for subscriptions_max subscriptions.
+std::uint32_t filter_index::scaled(std::uint32_t table_max,
+                                   std::uint32_t subscriptions) const noexcept {
+  const std::uint64_t n =
+      (std::uint64_t{table_max} * subscriptions + options_.subscriptions_max - 1) /
+      std::max(options_.subscriptions_max, 1u);
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(n, table_max, entries_limit));
+}
+
+bool filter_index::reserve(std::uint32_t subscriptions) noexcept {
+  const std::lock_guard one_writer(writer_);
+  const auto pieces = static_cast<std::uint32_t>(options_.text_bytes_max / piece_size);
+  return subscriptions_.raise_limit(subscriptions) &&
+         pieces_.raise_limit(scaled(pieces, subscriptions)) &&
+         filters_.raise_limit(scaled(options_.filters_max, subscriptions)) &&
+         nodes_.raise_limit(scaled(options_.levels_max + 1, subscriptions));
+}
 
 bool filter_index::set_text(text& to, std::string_view from) noexcept {
   const std::size_t need = (from.size() + piece_size - 1) / piece_size;
-  if (free_pieces_.size() < need) return false;
+  if (pieces_.limit() - pieces_.used() < need) return false;
   to.length = static_cast<std::uint32_t>(from.size());
   std::uint32_t* link = &to.first;
   *link = none;
   for (std::size_t at = 0; at < from.size(); at += piece_size) {
-    const std::uint32_t p = take(free_pieces_);
+    const std::uint32_t p = pieces_.take();
     std::memcpy(pieces_[p].bytes, from.data() + at, std::min(piece_size, from.size() - at));
-    pieces_[p].next = none;
     *link = p;
-    link = &pieces_[p].next;
+    link = &pieces_[p].link.next;
   }
   return true;
 }
 
 void filter_index::free_text(text& t) noexcept {
-  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next)
-    free_pieces_.push_back(p);
+  for (std::uint32_t p = t.first; p != none;) {
+    const std::uint32_t next = pieces_[p].link.next;
+    pieces_.give(p);
+    p = next;
+  }
   t = {};
 }
 
 bool filter_index::same(const text& t, std::string_view s) const noexcept {
   if (t.length != s.size()) return false;
   std::size_t at = 0;
-  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next, at += piece_size)
+  for (std::uint32_t p = t.first; p != none; p = pieces_[p].link.next, at += piece_size)
     if (std::memcmp(pieces_[p].bytes, s.data() + at, std::min(piece_size, s.size() - at)) != 0)
       return false;
   return true;
 }
 
-std::uint32_t filter_index::find_filter(std::string_view filter,
-                                        std::uint32_t hash) const noexcept {
-  std::uint32_t f = filter_buckets_[hash & (filter_buckets_.size() - 1)];
-  while (f != none && !(filters_[f].hash == hash && same(filters_[f].name, filter)))
-    f = filters_[f].next_in_bucket;
-  return f;
+std::uint32_t filter_index::text_hash(std::string_view s) const noexcept {
+  return static_cast<std::uint32_t>(keyed_hash(key_, s));
 }
 
-std::uint32_t filter_index::bucket_of(std::uint32_t parent, std::string_view level) const noexcept {
-  return hash_text(level, parent * 2654435761u) & // Knuth's multiplicative hash spreads parents
-         static_cast<std::uint32_t>(node_buckets_.size() - 1);
+std::uint32_t filter_index::level_hash(std::uint32_t parent,
+                                       std::string_view level) const noexcept {
+  return static_cast<std::uint32_t>(keyed_hash({key_.k0 + parent, key_.k1}, level));
+}
+
+std::uint32_t filter_index::find_filter(std::string_view filter,
+                                        std::uint32_t hash) const noexcept {
+  return filter_chains_.find(
+      filters_, hash, [&](std::uint32_t f) noexcept { return same(filters_[f].name, filter); });
+}
+
+std::uint32_t filter_index::find_subscription(std::uint32_t session,
+                                              std::uint32_t filter) const noexcept {
+  return subscription_chains_.find(
+      subscriptions_, keyed_mix(key_, session, filter), [&](std::uint32_t s) noexcept {
+        return subscriptions_[s].session == session && subscriptions_[s].filter == filter;
+      });
 }
 
 std::uint32_t filter_index::child(std::uint32_t parent, std::string_view level) const noexcept {
   if (nodes_[parent].children == 0) return none;
-  std::uint32_t n = node_buckets_[bucket_of(parent, level)];
-  while (n != none && !(nodes_[n].parent == parent && same(nodes_[n].level, level)))
-    n = nodes_[n].next_in_bucket;
-  return n;
+  return node_chains_.find(nodes_, level_hash(parent, level), [&](std::uint32_t n) noexcept {
+    return nodes_[n].parent == parent && same(nodes_[n].level, level);
+  });
+}
+
+filter_index::topic_key filter_index::key_of(std::string_view topic) const noexcept {
+  return {text_hash(topic), text_hash(topic.substr(0, topic.find('/')))};
+}
+
+std::atomic<std::uint64_t>* filter_index::changes_of(std::string_view filter,
+                                                     std::uint32_t hash) noexcept {
+  if (!has_wildcard(filter)) return &changes_[hash % changes_size].exact;
+  if (filter.front() == '+' || filter.front() == '#') return &any_changes_;
+  return &changes_[key_of(filter).first_level % changes_size].below;
+}
+
+// Before the readers go on, so that one that matches with the change in place can already see that
+// older matches are out of date.
+void filter_index::count_change(const filter_entry& f) noexcept {
+  // [F2] release: pairs with [F1].
+  version_.fetch_add(1, std::memory_order_release);
+  // [F2] release: pairs with [F1].
+  f.changes->fetch_add(1, std::memory_order_release);
 }
 
 // Makes the nodes of a filter with wildcards; none when a table is full (nothing is left behind).
@@ -148,12 +186,12 @@ std::uint32_t filter_index::make_path(std::string_view filter) noexcept {
                          : level == "#" ? nodes_[at].hash
                                         : child(at, level);
     if (next == none) {
-      if (free_nodes_.empty()) {
+      next = nodes_.take();
+      if (next == none) {
         prune(at);
         return none;
       }
-      next = take(free_nodes_);
-      node_entry& made = nodes_[next] = node_entry{};
+      node_entry& made = nodes_[next];
       made.parent = at;
       if (level == "+") {
         nodes_[at].plus = next;
@@ -161,13 +199,11 @@ std::uint32_t filter_index::make_path(std::string_view filter) noexcept {
         nodes_[at].hash = next;
       } else {
         if (!set_text(made.level, level)) {
-          free_nodes_.push_back(next);
+          nodes_.give(next);
           prune(at);
           return none;
         }
-        made.bucket = bucket_of(at, level);
-        made.next_in_bucket = node_buckets_[made.bucket];
-        node_buckets_[made.bucket] = next;
+        node_chains_.insert(nodes_, next, level_hash(at, level));
         ++nodes_[at].children;
       }
     }
@@ -187,92 +223,129 @@ void filter_index::prune(std::uint32_t n) noexcept {
     } else if (parent.hash == n) {
       parent.hash = none;
     } else {
-      std::uint32_t* link = &node_buckets_[node.bucket];
-      while (*link != n)
-        link = &nodes_[*link].next_in_bucket;
-      *link = node.next_in_bucket;
+      node_chains_.erase(nodes_, n);
       --parent.children;
       free_text(node.level);
     }
     const std::uint32_t up = node.parent;
-    free_nodes_.push_back(n);
+    nodes_.give(n);
     n = up;
   }
 }
 
+// Makes a filter without subscriptions, which no reader sees anything of yet but empty trie nodes;
+// none when a table is full (nothing is left behind).
+std::uint32_t filter_index::make_filter(std::string_view filter, std::uint32_t hash) noexcept {
+  const std::uint32_t f = filters_.take();
+  if (f == none) return none;
+  filter_entry& made = filters_[f];
+  bool room = set_text(made.name, filter);
+  if (room && has_wildcard(filter)) {
+    const readers_stopped guard(*this);
+    made.node = make_path(filter);
+    room = made.node != none;
+  }
+  if (!room) {
+    free_text(made.name);
+    filters_.give(f);
+    return none;
+  }
+  made.changes = changes_of(filter, hash);
+  return f;
+}
+
 filter_index::status filter_index::add(std::string_view filter, std::uint32_t session,
-                                       std::uint8_t options) noexcept {
-  if (filter.size() > filter_size_max || std::ranges::count(filter, '/') >= filter_levels_max)
-    return status::full;
-  const writer_guard guard(*this);
-  const std::uint32_t hash = hash_text(filter);
+                                       std::uint32_t options) noexcept {
+  if (filter.size() > filter_size_max) return status::too_long;
+  if (has_wildcard(filter) && std::ranges::count(filter, '/') >= filter_levels_max)
+    return status::too_deep;
+  const std::uint32_t hash = text_hash(filter);
+  const std::lock_guard one_writer(writer_);
   std::uint32_t f = find_filter(filter, hash);
   if (f != none)
-    for (std::uint32_t s = filters_[f].first_subscription; s != none; s = subscriptions_[s].next)
-      if (subscriptions_[s].session == session) {
-        subscriptions_[s].options = options;
-        return status::replaced;
-      }
-  if (free_subscriptions_.empty()) return status::full;
-  if (f == none) {
-    if (free_filters_.empty()) return status::full;
-    filter_entry made;
-    made.hash = hash;
-    if (!set_text(made.name, filter)) return status::full;
-    if (has_wildcard(filter)) {
-      made.node = make_path(filter);
-      if (made.node == none) {
-        free_text(made.name);
-        return status::full;
-      }
+    if (const std::uint32_t s = find_subscription(session, f); s != none) {
+      const readers_stopped guard(*this);
+      subscriptions_[s].options = options;
+      count_change(filters_[f]);
+      return status::replaced;
     }
-    f = take(free_filters_);
-    std::uint32_t& bucket = filter_buckets_[hash & (filter_buckets_.size() - 1)];
-    made.next_in_bucket = bucket;
-    bucket = f;
-    filters_[f] = made;
-    if (made.node != none) nodes_[made.node].filter = f;
+  if (subscriptions_.full()) return status::full;
+  const bool fresh = f == none;
+  if (fresh && (f = make_filter(filter, hash)) == none) return status::full;
+
+  const readers_stopped guard(*this);
+  filter_entry& at = filters_[f];
+  if (fresh) {
+    filter_chains_.insert(filters_, f, hash);
+    if (at.node != none) nodes_[at.node].filter = f;
   }
-  const std::uint32_t s = take(free_subscriptions_);
-  subscriptions_[s] = {session, filters_[f].first_subscription, f, session_heads_[session],
-                       options};
-  filters_[f].first_subscription = s;
-  session_heads_[session] = s;
-  ++session_counts_[session];
+  const std::uint32_t s = subscriptions_.take();
+  subscription_entry& made = subscriptions_[s];
+  made.session = session;
+  made.filter = f;
+  made.options = options;
+  subscription_chains_.insert(subscriptions_, s, keyed_mix(key_, session, f));
+  made.before = at.last;
+  (at.last == none ? at.first : subscriptions_[at.last].after) = s;
+  at.last = s;
+  ++at.subscriptions;
+  session_entry& owner = sessions_[session];
+  made.session_after = owner.first - 1;
+  if (made.session_after != none) subscriptions_[made.session_after].session_before = s;
+  owner.first = s + 1;
+  ++owner.count;
+  count_change(at);
   return status::added;
 }
 
 bool filter_index::remove(std::string_view filter, std::uint32_t session) noexcept {
-  const writer_guard guard(*this);
-  const std::uint32_t hash = hash_text(filter);
+  if (filter.size() > filter_size_max) return false;
+  const std::uint32_t hash = text_hash(filter);
+  const std::lock_guard one_writer(writer_);
   const std::uint32_t f = find_filter(filter, hash);
   if (f == none) return false;
-  std::uint32_t* link = &filters_[f].first_subscription;
-  while (*link != none && subscriptions_[*link].session != session)
-    link = &subscriptions_[*link].next;
-  if (*link == none) return false;
-  const std::uint32_t s = *link;
-  *link = subscriptions_[s].next;
-  link = &session_heads_[session];
-  while (*link != s)
-    link = &subscriptions_[*link].next_of_session;
-  *link = subscriptions_[s].next_of_session;
-  --session_counts_[session];
-  free_subscriptions_.push_back(s);
-  if (filters_[f].first_subscription != none) return true;
-
-  std::uint32_t* bucket = &filter_buckets_[hash & (filter_buckets_.size() - 1)];
-  while (*bucket != f)
-    bucket = &filters_[*bucket].next_in_bucket;
-  *bucket = filters_[f].next_in_bucket;
-  if (const std::uint32_t node = filters_[f].node; node != none) {
-    nodes_[node].filter = none;
-    prune(node);
-  }
-  free_text(filters_[f].name);
-  filters_[f] = filter_entry{};
-  free_filters_.push_back(f);
+  const std::uint32_t s = find_subscription(session, f);
+  if (s == none) return false;
+  remove_subscription(s);
   return true;
+}
+
+void filter_index::remove_first(std::uint32_t session) noexcept {
+  const std::lock_guard one_writer(writer_);
+  if (sessions_[session].first != 0) remove_subscription(sessions_[session].first - 1);
+}
+
+void filter_index::remove_subscription(std::uint32_t s) noexcept {
+  const subscription_entry gone = subscriptions_[s];
+  filter_entry& filter = filters_[gone.filter];
+  {
+    const readers_stopped guard(*this);
+    (gone.before == none ? filter.first : subscriptions_[gone.before].after) = gone.after;
+    (gone.after == none ? filter.last : subscriptions_[gone.after].before) = gone.before;
+    count_change(filter);
+    if (--filter.subscriptions == 0) {
+      filter_chains_.erase(filters_, gone.filter);
+      if (filter.node != none) {
+        nodes_[filter.node].filter = none;
+        prune(filter.node);
+      }
+    }
+  }
+  // Readers do not look at what follows.
+  session_entry& owner = sessions_[gone.session];
+  if (gone.session_before == none)
+    owner.first = gone.session_after + 1;
+  else
+    subscriptions_[gone.session_before].session_after = gone.session_after;
+  if (gone.session_after != none)
+    subscriptions_[gone.session_after].session_before = gone.session_before;
+  --owner.count;
+  subscription_chains_.erase(subscriptions_, s);
+  subscriptions_.give(s);
+  if (filter.subscriptions == 0) {
+    free_text(filter.name);
+    filters_.give(gone.filter);
+  }
 }
 
 // Collects the filters that match: the total, and those from number `skip` on as far as `out`
@@ -285,7 +358,7 @@ std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std
     if (total >= skip && n < match_filters_max) out[n++] = f;
     ++total;
   };
-  const std::uint32_t exact = find_filter(topic, hash_text(topic));
+  const std::uint32_t exact = find_filter(topic, text_hash(topic));
   if (exact != none && filters_[exact].node == none) emit(exact);
 
   const node_entry& root = nodes_[0];
@@ -322,28 +395,27 @@ std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std
 
 std::size_t filter_index::copy_text(const text& t, char* to) const noexcept {
   std::size_t at = 0;
-  for (std::uint32_t p = t.first; p != none; p = pieces_[p].next, at += piece_size)
+  for (std::uint32_t p = t.first; p != none; p = pieces_[p].link.next, at += piece_size)
     std::memcpy(to + at, pieces_[p].bytes, std::min<std::size_t>(piece_size, t.length - at));
   return t.length;
 }
 
-// Only the session's home changes its subscriptions, so the name stays good after the lock is
+// Only the session's home changes its subscriptions, so the name stays valid after the lock is
 // freed.
 std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexcept {
   const std::lock_guard guard(writer_);
-  const std::uint32_t s = session_heads_[session];
-  if (s == none) return 0;
-  return copy_text(filters_[subscriptions_[s].filter].name, name);
+  const std::uint32_t s = sessions_[session].first;
+  return s == 0 ? 0 : copy_text(filters_[subscriptions_[s - 1].filter].name, name);
 }
 
 std::uint32_t filter_index::filter_count() const noexcept {
   const std::lock_guard guard(writer_);
-  return static_cast<std::uint32_t>(filters_.size() - free_filters_.size());
+  return filters_.used();
 }
 
 std::uint32_t filter_index::subscription_count() const noexcept {
   const std::lock_guard guard(writer_);
-  return static_cast<std::uint32_t>(subscriptions_.size() - free_subscriptions_.size());
+  return subscriptions_.used();
 }
 
 } // namespace chainring

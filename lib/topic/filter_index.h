@@ -9,8 +9,11 @@
 /// Thread-safety: match() runs on many threads at once, each with a reader number of its own; add()
 /// and remove() from any thread. A reader holds only its own lock, which no other reader touches; a
 /// writer takes them all, for the few hundred nanoseconds its links take.
-/// Memory: everything is allocated by create(); add() says full when a table is.
-/// Cost: a match is one hash look-up plus one per trie node visited.
+/// Cost: a match is one hash look-up plus one per trie node visited. add() and remove() cost what
+/// their filter's octets and levels cost, whoever else subscribes to it; remove_all() costs the
+/// session's own subscriptions. Clients choose the filters, so the hashes are keyed.
+/// Memory: address space is reserved by the constructor and memory is taken as filters come.
+/// reserve() raises the limits later without moving anything.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -18,16 +21,18 @@
 #include <mutex>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "../base/cacheline.h"
+#include "../base/keyed_hash.h"
+#include "../base/lazy_array.h"
+#include "hash_chains.h"
 
 namespace chainring {
 
 /// One subscriber of a topic, as a match gives it.
 struct subscriber {
   std::uint32_t session;
-  std::uint8_t options; ///< what add() was given: the queue slot's delivery bits
+  std::uint32_t options; ///< what add() was given; the index does not look into it
   bool operator==(const subscriber&) const = default;
 };
 
@@ -37,53 +42,73 @@ struct filter_index_options {
   std::uint32_t levels_max = 131072;        ///< distinct trie levels of filters with wildcards
   std::uint32_t sessions_max = 16384;       ///< session numbers are below this
   unsigned readers = 1;                     ///< threads that match
+  /// Octets of all filters and trie levels, in pieces of 24; 0: 96 a filter and 24 a level.
+  std::uint64_t text_bytes_max = 0;
+  /// Subscriptions that reserve() may raise the limit to; the other tables grow in proportion.
+  /// 0: subscriptions_max. Only address space is spent on it.
+  std::uint32_t subscriptions_ceiling = 0;
+  std::uint64_t seed = 0; ///< of the hashes; 0: a secret of this process, as outside of tests
 };
 
 class filter_index {
  public:
-  enum class status : std::uint8_t { added, replaced, full };
+  enum class status : std::uint8_t {
+    added,
+    replaced, ///< there was such a subscription: it has the new options
+    full,     ///< a table has no room; nothing was changed
+    too_deep, ///< a filter with wildcards has more than filter_levels_max levels
+    too_long  ///< a filter has more than filter_size_max octets
+  };
 
+  [[nodiscard]] static constexpr bool accepted(status s) noexcept {
+    return s == status::added || s == status::replaced;
+  }
+
+  /// Throws std::bad_alloc without memory.
   explicit filter_index(const filter_index_options& options);
 
-  /// Levels a filter may have; one with more is refused as full.
+  /// Levels a filter with wildcards may have.
   static constexpr int filter_levels_max = 255;
   /// Octets a filter may have.
-  static constexpr std::size_t filter_size_max = 1024;
+  static constexpr std::size_t filter_size_max = 65535;
+
+  /// Raises the limits to those for `subscriptions` in all, when the store's tables have grown.
+  /// False above subscriptions_ceiling. It never lowers them.
+  [[nodiscard]] bool reserve(std::uint32_t subscriptions) noexcept;
 
   /// Adds a subscription, or replaces its options. The filter must be a valid one (MQTT 4.7).
-  status add(std::string_view filter, std::uint32_t session, std::uint8_t options) noexcept;
+  status add(std::string_view filter, std::uint32_t session, std::uint32_t options) noexcept;
   /// True when there was such a subscription.
   bool remove(std::string_view filter, std::uint32_t session) noexcept;
 
-  /// Calls fn(filter) for each of the session's subscriptions and removes it. The view is good
-  /// during the call only; fn calls nothing of the index.
+  /// Calls fn(filter) for each of the session's subscriptions and removes it. The view is valid
+  /// during the call only; fn calls nothing of the index. Nobody else may change the session's
+  /// subscriptions meanwhile.
   template <class F> void remove_all(std::uint32_t session, F&& fn) noexcept {
     char name[filter_size_max];
     while (const std::size_t n = first_filter(session, name)) {
       fn(std::string_view(name, n));
-      remove({name, n}, session);
+      remove_first(session);
     }
   }
-  /// Calls fn(filter, subscriptions) for up to `max` filters, subscriptions held up meanwhile.
+  /// Calls fn(filter, subscriptions) for up to `max` filters. Subscribing waits meanwhile, and
+  /// matching does not.
   template <class F> void for_each(std::size_t max, F&& fn) {
     const std::lock_guard guard(writer_);
     char name[filter_size_max];
-    for (std::size_t f = 0; f < filters_.size() && max > 0; ++f) {
-      if (filters_[f].first_subscription == none) continue;
-      std::uint32_t n = 0;
-      for (std::uint32_t s = filters_[f].first_subscription; s != none; s = subscriptions_[s].next)
-        ++n;
-      fn(std::string_view(name, copy_text(filters_[f].name, name)), n);
+    for (std::uint32_t f = 0; f < filters_.touched() && max > 0; ++f) {
+      if (filters_[f].subscriptions == 0) continue;
+      fn(std::string_view(name, copy_text(filters_[f].name, name)), filters_[f].subscriptions);
       --max;
     }
   }
   /// Subscriptions of the session.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {
-    return session_counts_[session];
+    return sessions_[session].count;
   }
 
   /// Calls fn(subscriber) for every subscription that matches the topic name. One session may come
-  /// several times, for overlapping filters. Neither add() nor remove() from within fn.
+  /// several times, for overlapping filters. fn calls neither add() nor remove().
   template <class F> void match(unsigned reader, std::string_view topic, F&& fn) noexcept {
     const reader_guard guard(readers_[reader]);
     std::uint32_t found[match_filters_max];
@@ -92,60 +117,85 @@ class filter_index {
       std::uint32_t total = 0;
       const std::uint32_t n = find(topic, found, skip, total);
       for (std::uint32_t i = 0; i < n; ++i)
-        for (std::uint32_t s = filters_[found[i]].first_subscription; s != none;
-             s = subscriptions_[s].next)
+        for (std::uint32_t s = filters_[found[i]].first; s != none; s = subscriptions_[s].after)
           fn(subscriber{subscriptions_[s].session, subscriptions_[s].options});
       skip += n;
       if (skip >= total) return;
     }
   }
 
-  /// Changes with every add and remove: a match kept aside is good while this stays the same.
-  /// Read it before the match whose result it vouches for.
+  /// Changes with every add and remove: a kept match is valid while this stays the same. Read it
+  /// before the match whose result it vouches for.
   [[nodiscard]] std::uint64_t version() const noexcept {
     // [F1] acquire: pairs with the release [F2] of a change. Without it a kept match could be
     // taken as newer than a subscription already acknowledged.
     return version_.load(std::memory_order_acquire);
+  }
+
+  /// Which changes can concern a topic name: a filter without wildcards concerns names of its own
+  /// hash, one whose first level is literal concerns names with that first level, and one that
+  /// begins with a wildcard concerns all.
+  struct topic_key {
+    std::uint32_t name, first_level;
+  };
+  [[nodiscard]] topic_key key_of(std::string_view topic) const noexcept;
+  /// As version(), but it changes only with filters that may match the topic, so that one client's
+  /// SUBSCRIBE does not make the kept matches of all other topics invalid.
+  [[nodiscard]] std::uint64_t version(const topic_key& key) const noexcept {
+    // Each count only grows, so an equal sum means that none of them has changed.
+    // [F1] acquire: as above, for each of the three counts.
+    return any_changes_.load(std::memory_order_acquire) +
+           changes_[key.name % changes_size].exact.load(std::memory_order_acquire) +
+           changes_[key.first_level % changes_size].below.load(std::memory_order_acquire);
   }
   [[nodiscard]] std::uint32_t filter_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
  private:
   static constexpr std::uint32_t none = 0xffffffff;
+  static constexpr std::uint32_t entries_limit = 1u << 30; // of one table
   static constexpr std::uint32_t match_filters_max = 64;
-  static constexpr std::size_t piece_size = 28;
+  static constexpr std::size_t piece_size = 24;
 
-  struct piece { // of a string
+  struct piece {            // of a string
+    detail::hash_link link; // next piece, or next unused one
     char bytes[piece_size];
-    std::uint32_t next;
   };
   struct text {
     std::uint32_t first = none;
     std::uint32_t length = 0;
   };
   struct filter_entry {
+    detail::hash_link link;
     text name;
-    std::uint32_t hash = 0;
-    std::uint32_t next_in_bucket = none;
-    std::uint32_t first_subscription = none;
-    std::uint32_t node = none; // its end in the trie; none without wildcards
+    std::uint32_t first = none, last = none; // subscriptions
+    std::uint32_t subscriptions = 0;
+    std::uint32_t node = none;                     // its end in the trie; none without wildcards
+    std::atomic<std::uint64_t>* changes = nullptr; // the count that a change of it raises
   };
   struct subscription_entry {
-    std::uint32_t session = 0;
-    std::uint32_t next = none; // of the same filter
-    std::uint32_t filter = none;
-    std::uint32_t next_of_session = none;
-    std::uint8_t options = 0;
+    detail::hash_link link; // by session and filter
+    std::uint32_t session = none, filter = none;
+    std::uint32_t before = none, after = none;                 // of the same filter
+    std::uint32_t session_before = none, session_after = none; // of the same session
+    std::uint32_t options = 0;
   };
-  struct node_entry { // one level of a filter with wildcards
+  struct node_entry {       // one level of a filter with wildcards
+    detail::hash_link link; // by parent and level
     text level;
     std::uint32_t parent = none;
-    std::uint32_t next_in_bucket = none;
     std::uint32_t plus = none; // child for +
     std::uint32_t hash = none; // child for #
     std::uint32_t filter = none;
     std::uint32_t children = 0;
-    std::uint32_t bucket = 0;
+  };
+  struct session_entry {
+    std::uint32_t first; // subscription + 1; 0: none
+    std::uint32_t count;
+  };
+  struct change_counts {
+    std::atomic<std::uint64_t> exact; // of filters without wildcards, by the hash of the filter
+    std::atomic<std::uint64_t> below; // of filters with wildcards, by the hash of the first level
   };
   struct alignas(cacheline_size) reader_lock {
     std::atomic<bool> held{false};
@@ -157,15 +207,20 @@ class filter_index {
     reader_guard& operator=(const reader_guard&) = delete;
     reader_lock& lock;
   };
-  struct writer_guard;
+  struct readers_stopped;
 
   static void acquire(reader_lock& lock) noexcept;
   static void release(reader_lock& lock) noexcept;
   std::uint32_t find(std::string_view topic, std::uint32_t* out, std::uint32_t skip,
                      std::uint32_t& total) const noexcept;
+  std::uint32_t text_hash(std::string_view s) const noexcept;
+  std::uint32_t level_hash(std::uint32_t parent, std::string_view level) const noexcept;
   std::uint32_t find_filter(std::string_view filter, std::uint32_t hash) const noexcept;
+  std::uint32_t find_subscription(std::uint32_t session, std::uint32_t filter) const noexcept;
+  std::uint32_t make_filter(std::string_view filter, std::uint32_t hash) noexcept;
+  void remove_filter(std::uint32_t f) noexcept;
+  void remove_subscription(std::uint32_t s) noexcept;
   std::uint32_t child(std::uint32_t parent, std::string_view level) const noexcept;
-  std::uint32_t bucket_of(std::uint32_t parent, std::string_view level) const noexcept;
   std::uint32_t make_path(std::string_view filter) noexcept;
   void prune(std::uint32_t node) noexcept;
   bool set_text(text& to, std::string_view from) noexcept;
@@ -173,18 +228,30 @@ class filter_index {
   bool same(const text& t, std::string_view s) const noexcept;
   std::size_t copy_text(const text& t, char* to) const noexcept;
   std::size_t first_filter(std::uint32_t session, char* name) noexcept;
+  void remove_first(std::uint32_t session) noexcept;
+  void count_change(const filter_entry& f) noexcept;
+  std::atomic<std::uint64_t>* changes_of(std::string_view filter, std::uint32_t hash) noexcept;
+  [[nodiscard]] std::uint32_t scaled(std::uint32_t table_max,
+                                     std::uint32_t subscriptions) const noexcept;
 
-  std::vector<piece> pieces_;
-  std::vector<filter_entry> filters_;
-  std::vector<subscription_entry> subscriptions_;
-  std::vector<node_entry> nodes_; // node 0 is the root
-  std::vector<std::uint32_t> filter_buckets_, node_buckets_;
-  std::vector<std::uint32_t> session_heads_, session_counts_;
-  std::vector<std::uint32_t> free_pieces_, free_filters_, free_subscriptions_, free_nodes_;
+  static constexpr std::uint32_t changes_size = 4096;
+
+  filter_index_options options_;
+  const hash_key key_;
+  detail::entry_table<piece, &piece::link> pieces_;
+  detail::entry_table<filter_entry, &filter_entry::link> filters_;
+  detail::entry_table<subscription_entry, &subscription_entry::link> subscriptions_;
+  detail::entry_table<node_entry, &node_entry::link> nodes_; // node 0 is the root
+  detail::hash_chains<filter_entry, &filter_entry::link> filter_chains_;
+  detail::hash_chains<subscription_entry, &subscription_entry::link> subscription_chains_;
+  detail::hash_chains<node_entry, &node_entry::link> node_chains_;
+  detail::lazy_array<session_entry> sessions_;
+  std::unique_ptr<change_counts[]> changes_;
   std::unique_ptr<reader_lock[]> readers_;
   unsigned reader_count_;
   mutable std::mutex writer_;
   std::atomic<std::uint64_t> version_{1};
+  std::atomic<std::uint64_t> any_changes_{1};
 };
 
 } // namespace chainring

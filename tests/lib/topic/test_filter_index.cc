@@ -96,7 +96,7 @@ TEST(FilterIndex, RefusesFiltersThatAreTooDeep) {
   std::string deep = "+";
   for (int i = 0; i < 255; ++i)
     deep += "/a";
-  EXPECT_EQ(index.add(deep, 1, 1), filter_index::status::full);
+  EXPECT_EQ(index.add(deep, 1, 1), filter_index::status::too_deep);
   EXPECT_TRUE(sessions_of(index, deep.replace(0, 1, "a")).empty());
 }
 

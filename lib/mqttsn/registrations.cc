@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mqttsn/registrations.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "base/assert.h"
+
+namespace chainring::mqttsn {
+
+namespace {
+
+// Ids 0x0000 and 0xffff are reserved (MQTT-SN 1.2 section 5.3.11).
+constexpr std::uint16_t id_max = 0xfffe;
+
+void check(const char* what, std::uint32_t value, std::uint32_t most) {
+  if (value < 1 || value > most)
+    throw std::invalid_argument("registrations: " + std::string(what) + " is " +
+                                std::to_string(value) + ", expected 1 to " + std::to_string(most));
+}
+
+const registrations::options& checked(const registrations::options& o) {
+  check("entries_max", o.entries_max, 1u << 30);
+  // Half of the ids stay free, so a free one is found in two tries on average.
+  check("per_session_max", o.per_session_max, id_max / 2);
+  return o;
+}
+
+} // namespace
+
+registrations::registrations(topic_names& names, const options& o)
+    : names_(names), key_(make_hash_key(checked(o).seed)), per_session_max_(o.per_session_max) {
+  entries_.make(o.entries_max, o.entries_max);
+  lists_.make(o.entries_max, o.entries_max);
+  ids_.make(o.entries_max);
+  topics_.make(o.entries_max);
+}
+
+std::uint32_t registrations::id_hash(std::uint32_t session, std::uint16_t id) const noexcept {
+  return keyed_mix(key_, session, id);
+}
+
+std::uint32_t registrations::topic_hash(std::uint32_t session, std::uint32_t topic) const noexcept {
+  return keyed_mix(key_, topic, session);
+}
+
+std::uint32_t registrations::find_by_id(std::uint32_t session, std::uint16_t id) const noexcept {
+  return ids_.find(entries_, id_hash(session, id), [&](std::uint32_t r) noexcept {
+    return entries_[r].session == session && entries_[r].id == id;
+  });
+}
+
+std::uint32_t registrations::find_by_topic(std::uint32_t session,
+                                           std::uint32_t topic) const noexcept {
+  return topics_.find(entries_, topic_hash(session, topic), [&](std::uint32_t r) noexcept {
+    return entries_[r].session == session && entries_[r].topic == topic;
+  });
+}
+
+std::uint32_t registrations::count_of(std::uint32_t list) const noexcept {
+  return list == none ? 0 : lists_[list].count;
+}
+
+// The next id after the last one given out. Once the ids have gone round it may be taken; then ids
+// are tried in an order that a client cannot arrange its own ids to follow.
+std::uint16_t registrations::free_id(std::uint32_t session, std::uint16_t last) const noexcept {
+  std::uint16_t id = last == id_max ? std::uint16_t{1} : static_cast<std::uint16_t>(last + 1);
+  for (std::uint32_t attempt = 1; find_by_id(session, id) != none; ++attempt)
+    id = static_cast<std::uint16_t>(1 + keyed_mix(key_, last, attempt) % id_max);
+  return id;
+}
+
+std::uint32_t registrations::add(std::uint32_t session, std::uint32_t& list,
+                                 std::uint32_t topic) noexcept {
+  if (const std::uint32_t r = find_by_topic(session, topic); r != none) return r;
+  if (count_of(list) >= per_session_max_) {
+    last_refusal_ = refusal::session_limit;
+    return none;
+  }
+  if (entries_.full() || (list == none && (list = lists_.take()) == none)) {
+    last_refusal_ = refusal::table_full;
+    return none;
+  }
+  list_entry& owner = lists_[list];
+  const std::uint32_t r = entries_.take();
+  entry& made = entries_[r];
+  made.topic = topic;
+  made.session = session;
+  made.id = owner.last_id = free_id(session, owner.last_id);
+  made.after = owner.first;
+  if (owner.first != none) entries_[owner.first].before = r;
+  owner.first = r;
+  ++owner.count;
+  ids_.insert(entries_, r, id_hash(session, made.id));
+  topics_.insert(entries_, r, topic_hash(session, topic));
+  names_.hold(topic);
+  return r;
+}
+
+void registrations::forget(std::uint32_t& list, std::uint32_t r) noexcept {
+  CHAINRING_ASSERT(list != none);
+  list_entry& owner = lists_[list];
+  const entry& gone = entries_[r];
+  (gone.before == none ? owner.first : entries_[gone.before].after) = gone.after;
+  if (gone.after != none) entries_[gone.after].before = gone.before;
+  --owner.count;
+  ids_.erase(entries_, r);
+  topics_.erase(entries_, r);
+  names_.release(gone.topic);
+  entries_.give(r);
+}
+
+void registrations::forget_all(std::uint32_t& list) noexcept {
+  if (list == none) return;
+  while (lists_[list].first != none)
+    forget(list, lists_[list].first);
+  lists_.give(list);
+  list = none;
+}
+
+} // namespace chainring::mqttsn
