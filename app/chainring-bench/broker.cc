@@ -18,16 +18,13 @@
 
 #include "base/idle.h"
 #include "clients.h"
-#include "dpdk-chainring/packet_transport.h"
 #include "figures.h"
-#include "net/link.h"
+#include "net/listener.h"
 
 namespace chainring::bench {
 
 namespace {
 
-constexpr std::uint16_t burst_size = 64;
-constexpr std::uint32_t answers_per_burst = 4 * burst_size;
 constexpr std::uint32_t ring_slots = 32768;
 constexpr std::uint64_t region_size = 256 << 20;
 
@@ -89,9 +86,8 @@ class world {
   std::unique_ptr<rte_mempool, pool_deleter> pool_;
   std::unique_ptr<memory_port> port_;
   std::unique_ptr<net::interface> interface_;
-  std::unique_ptr<net::link> link_;
   std::unique_ptr<chainring::broker> broker_;
-  std::unique_ptr<app::packet_transport> transport_;
+  std::unique_ptr<net::listener_group> listeners_;
   std::unique_ptr<client_fleet> fleet_;
   idle_policy idle_;
   std::uint64_t client_tsc_ = 0;
@@ -120,12 +116,13 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   auto opened = net::open_interface(ic, po);
   if (!opened) return opened.error();
   w->interface_ = std::move(*opened);
-  net::link_options lo;
+  net::listener_options lo;
   lo.tx_capacity = 16384;
   lo.pool = w->pool_.get();
-  auto link = net::link::create(*w->interface_, lo);
-  if (!link) return link.error();
-  w->link_ = std::move(*link);
+  std::array<net::interface*, 1> all{w->interface_.get()};
+  auto listeners = net::listener_group::create(all, lo);
+  if (!listeners) return listeners.error();
+  w->listeners_ = std::move(*listeners);
 
   std::unique_ptr<media> on;
   if (d == durability_class::file) {
@@ -152,9 +149,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   auto served = chainring::broker::open(std::move(*made), bc);
   if (!served) return served.error();
   w->broker_ = std::move(*served);
-  w->transport_ = std::make_unique<app::packet_transport>(std::vector<net::link*>{w->link_.get()},
-                                                          w->pool_.get(), 65536);
-  w->broker_->worker(0).attach(*w->transport_);
+  w->broker_->worker(0).attach(w->listeners_->worker(0).out());
 
   fleet_options fo;
   fo.clients = clients;
@@ -171,32 +166,36 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
 
 world::~world() {
   fleet_.reset();
-  transport_.reset();
   broker_.reset();
-  link_.reset();
+  listeners_.reset();
   interface_.reset();
   port_.reset();
 }
 
+/// Gives the datagrams to the one worker.
+class worker_sink final : public net::datagram_sink {
+ public:
+  explicit worker_sink(chainring::broker& b) : broker_(b) {}
+  unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
+    return broker_.home_of(from, payload);
+  }
+  void receive(client_address from, std::span<const std::byte> payload,
+               std::uint64_t) noexcept override {
+    broker_.worker(0).receive(from, payload);
+  }
+
+ private:
+  chainring::broker& broker_;
+};
+
 // As service::loop(), of one worker.
 bool world::round() {
-  broker_worker& worker = broker_->worker(0);
   media& on = broker_->region().medium();
-  const std::uint64_t now = rte_rdtsc();
-  bool any = false;
-  std::array<net::datagram, burst_size> in;
-  if (on.has_room() && transport_->has_room(answers_per_burst)) {
-    const std::uint16_t n = link_->receive(in, now);
-    any = n != 0;
-    for (std::uint16_t i = 0; i < n; ++i) {
-      const client_address from = in[i].view.source.key();
-      (void)broker_->home_of(from, in[i].view.payload); // one worker: itself
-      worker.receive(from, in[i].view.payload);
-      rte_pktmbuf_free(in[i].frame);
-    }
-  }
-  any |= worker.end_burst();
-  any |= link_->pump(on, now) != 0;
+  net::listener& in = listeners_->worker(0);
+  worker_sink sink(*broker_);
+  bool any = on.has_room() && in.poll(sink);
+  any |= broker_->worker(0).end_burst();
+  any |= in.send(on, rte_rdtsc());
   return any;
 }
 
@@ -233,7 +232,7 @@ template <class Done> bool world::run_until(Done&& done) {
 bool world::run(double seconds, slice& out) {
   const broker_counters before = broker_->counters();
   const std::uint64_t client_before = client_tsc_, commits_before = commits_;
-  gen::latencies latency;
+  app::latencies latency;
   fleet_->latency = &latency;
   const double cpu_before = cpu_seconds();
   const std::uint64_t start = rte_rdtsc();
@@ -269,8 +268,9 @@ bool world::run(double seconds, slice& out) {
 std::string world::why() const {
   if (!fleet_->wrong().empty()) return fleet_->wrong();
   if (broker_->region().failed()) return "the region's file cannot be written";
-  if (link_->drops().total() != 0) return "packets were dropped on the way";
-  if (transport_->dropped() != 0) return "answers were dropped";
+  if (listeners_->worker(0).links()[0]->drops().total() != 0)
+    return "packets were dropped on the way";
+  if (listeners_->worker(0).out().dropped() != 0) return "answers were dropped";
   return "";
 }
 

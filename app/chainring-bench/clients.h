@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "dpdk-chainring-gen/latency.h"
+#include "common/latency.h"
 #include "net/address.h"
 #include "mqttsn/codec.h"
 
@@ -49,7 +49,7 @@ class client_fleet {
   /// nothing. Empty: all was well.
   [[nodiscard]] const std::string& wrong() const { return wrong_; }
   /// From handing a PUBLISH to the port to finding its PUBACK there.
-  gen::latencies* latency = nullptr;
+  app::latencies* latency = nullptr;
 
  private:
   struct client {

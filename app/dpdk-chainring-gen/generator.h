@@ -13,13 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "latency.h"
+#include "common/latency.h"
 #include "ledger.h"
 #include "ledger_file.h"
+#include "mqttsn/codec.h"
 #include "net/link.h"
 #include "options.h"
 #include "topic_ids.h"
-#include "mqttsn/codec.h"
 
 namespace chainring::gen {
 
@@ -52,8 +52,8 @@ class generator {
 
   outcome run();
 
-  [[nodiscard]] const latencies& to_ack() const noexcept { return to_ack_; }
-  [[nodiscard]] const latencies& to_delivery() const noexcept { return to_delivery_; }
+  [[nodiscard]] const app::latencies& to_ack() const noexcept { return to_ack_; }
+  [[nodiscard]] const app::latencies& to_delivery() const noexcept { return to_delivery_; }
   [[nodiscard]] const net::link& link() const noexcept { return *link_; }
 
  private:
@@ -176,7 +176,7 @@ class generator {
   tally reported_;
   std::uint64_t report_tsc_ = 0, report_due_ = 0, ledger_due_ = 0;
   outcome outcome_;
-  latencies to_ack_, to_delivery_;
+  app::latencies to_ack_, to_delivery_;
 };
 
 } // namespace chainring::gen

@@ -11,14 +11,14 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-void print_latency(const char* what, const latencies& l) {
+void print_latency(const char* what, const app::latencies& l) {
   if (l.count() == 0) return;
   std::printf("%s: p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f us (%" PRIu64 ")\n", what,
               l.quantile_us(0.5), l.quantile_us(0.9), l.quantile_us(0.99), l.quantile_us(0.999),
               l.max_us(), l.count());
 }
 
-json latency_to(const latencies& l) {
+json latency_to(const app::latencies& l) {
   return {
       {"count", l.count()},         {"p50", l.quantile_us(0.5)},     {"p90", l.quantile_us(0.9)},
       {"p99", l.quantile_us(0.99)}, {"p99_9", l.quantile_us(0.999)}, {"max", l.max_us()}};

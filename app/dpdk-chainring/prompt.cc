@@ -59,16 +59,17 @@ void show_port_stats(cmdline* cl) {
       std::uint64_t n = 0;
       const auto reason = static_cast<net::drop_reason>(r);
       for (const auto& w : served->workers())
-        n += w->links[i->config.interface_id]->drops()[reason];
+        n += served->listener(w->number).links()[i->config.interface_id]->drops()[reason];
       if (n != 0) cmdline_printf(cl, "  dropped %s: %" PRIu64 "\n", net::to_string(reason), n);
     }
   }
-  for (const auto& w : served->workers())
+  for (const auto& w : served->workers()) {
+    const net::listener& l = served->listener(w->number);
     cmdline_printf(cl,
                    "worker %u (lcore %u): handed over %" PRIu64 ", hand-over full %" PRIu64
                    ", answers dropped %" PRIu64 "\n",
-                   w->number, w->lcore, w->handed_over.load(), w->handed_dropped.load(),
-                   w->out->dropped());
+                   w->number, w->lcore, l.handed_over(), l.handed_dropped(), l.out().dropped());
+  }
 }
 
 void show_region(cmdline* cl) {
@@ -79,8 +80,8 @@ void show_region(cmdline* cl) {
   cmdline_printf(cl,
                  "region %s: class %s, driver %s, %" PRIu64 " bytes, uuid %s, opened %" PRIu64
                  " times%s\n",
-                 r.medium().path().c_str(), to_string(r.medium().durability()), r.medium().driver_name(),
-                 r.medium().size(), r.uuid().c_str(), r.incarnation(),
+                 r.medium().path().c_str(), to_string(r.medium().durability()),
+                 r.medium().driver_name(), r.medium().size(), r.uuid().c_str(), r.incarnation(),
                  r.medium().failed() ? ", FAILED: read only until it is reopened" : "");
   cmdline_printf(cl,
                  "blocks: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " live, %" PRIu64
@@ -184,7 +185,8 @@ void on_grow(void* parsed, cmdline* cl, void*) {
     return cmdline_printf(cl, "grow region %s: %s\n", text.c_str(), size.error().message.c_str());
   if (auto grown = served->broker().grow(*size); !grown)
     return cmdline_printf(cl, "%s\n", grown.error().message.c_str());
-  cmdline_printf(cl, "the region has %" PRIu64 " bytes\n", served->broker().region().medium().size());
+  cmdline_printf(cl, "the region has %" PRIu64 " bytes\n",
+                 served->broker().region().medium().size());
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;

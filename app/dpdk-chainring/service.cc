@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Edges:
 //   [A1] acquire of stopping_ in loop()      <- [A2] release in stop()
-//   [A3] acquire of a transmit queue's lock  <- [A4] release of it
 #include "service.h"
 
 #include <algorithm>
@@ -12,8 +11,6 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
-#include <rte_ring.h>
-#include <rte_ring_elem.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,22 +20,43 @@ namespace chainring::app {
 
 namespace {
 
-/// A datagram on its way to its session's home.
-struct handed_datagram {
-  rte_mbuf* frame;
-  client_address from;
-  const std::byte* payload;
-  std::uint64_t size;
+/// Gives a worker's datagrams to the broker.
+class broker_sink final : public net::datagram_sink {
+ public:
+  broker_sink(chainring::broker& b, unsigned number) : broker_(b), mine_(b.worker(number)) {}
+  unsigned home_of(net::client_address from, std::span<const std::byte> payload) noexcept override {
+    return broker_.home_of(from, payload);
+  }
+  void receive(net::client_address from, std::span<const std::byte> payload,
+               std::uint64_t) noexcept override {
+    mine_.receive(from, payload);
+  }
+
+ private:
+  chainring::broker& broker_;
+  broker_worker& mine_;
 };
-static_assert(sizeof(handed_datagram) == 32);
 
-constexpr std::uint16_t burst_size = 64;
-constexpr std::uint32_t answers_per_burst =
-    4 * burst_size; // an ack and a delivery each, twice over
+/// Takes datagrams for a region that has failed, which is not touched any more: its memory may be
+/// gone. Frames are read all the same, for the ARP and ping among them.
+class no_sink final : public net::datagram_sink {
+ public:
+  explicit no_sink(unsigned number) : number_(number) {}
+  unsigned home_of(net::client_address, std::span<const std::byte>) noexcept override {
+    return number_;
+  }
+  void receive(net::client_address, std::span<const std::byte>, std::uint64_t) noexcept override {}
 
-// Statistics: nothing is ordered by them.
-void bump(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1) noexcept {
-  counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+ private:
+  unsigned number_;
+};
+
+/// Frames that one link lets wait: what all may hold together stays within some 100 MiB.
+std::uint32_t link_capacity(std::size_t links) {
+  std::uint32_t capacity = 8192;
+  while (capacity > 1024 && capacity * links > 32768)
+    capacity /= 2;
+  return capacity;
 }
 
 } // namespace
@@ -47,14 +65,8 @@ result<std::unique_ptr<service>> service::create(const options& o) {
   std::unique_ptr<service> s(new service(o));
   if (auto ports = s->open_ports(); !ports) return ports.error();
   if (auto opened = s->open_region(); !opened) return opened.error();
-  const std::uint32_t waiting_max = 65536;
-  for (auto& w : s->workers_) {
-    std::vector<net::link*> links;
-    for (auto& l : w->links)
-      links.push_back(l.get());
-    w->out = std::make_unique<packet_transport>(links, s->pool_, waiting_max);
-    s->broker_->worker(w->number).attach(*w->out);
-  }
+  for (auto& w : s->workers_)
+    s->broker_->worker(w->number).attach(s->listeners_->worker(w->number).out());
   return s;
 }
 
@@ -62,14 +74,7 @@ service::~service() {
   stop();
   if (started_) rte_eal_mp_wait_lcore();
   broker_.reset();
-  for (auto& w : workers_) {
-    handed_datagram d{};
-    while (w->handed != nullptr && rte_ring_dequeue_elem(w->handed, &d, sizeof d) == 0)
-      rte_pktmbuf_free(d.frame);
-    rte_ring_free(w->handed);
-    w->out.reset();
-    w->links.clear();
-  }
+  listeners_.reset();
   interfaces_.clear();
 }
 
@@ -152,8 +157,12 @@ result<void> service::open_ports() {
                                              " addresses; give one for each port"};
   const std::uint16_t room = static_cast<std::uint16_t>(
       std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, options_.mtu + 64u + RTE_PKTMBUF_HEADROOM));
-  const unsigned count = 4096u * ports + 8192u * workers - 1;
-  pool_ = rte_pktmbuf_pool_create("chainring_packets", count, 256, 0, room,
+  constexpr unsigned cache = 256;
+  net::listener_options l;
+  l.workers = workers;
+  l.tx_capacity = link_capacity(std::size_t{ports} * workers);
+  const unsigned count = net::listener_group::frames_needed(ports, l, cache);
+  pool_ = rte_pktmbuf_pool_create("chainring_packets", count, cache, 0, room,
                                   static_cast<int>(rte_socket_id()));
   if (pool_ == nullptr)
     return error{errc::no_space, "packet buffers: no memory for " + std::to_string(count) +
@@ -179,39 +188,22 @@ result<void> service::open_ports() {
                   (net::format_ipv4(c.address.address) + ":" + std::to_string(c.udp_port)).c_str(),
                   on.device.rx_queues(), on.device.tx_queues(),
                   on.device.link_up() ? "up" : "down");
-    tx_locks_.push_back(std::make_unique<queue_lock[]>(on.device.tx_queues()));
-    tx_queue_of_.emplace_back();
-    for (auto& w : workers_) {
-      net::link_options l;
-      // One worker polls a port's receive queue, and hands over what is others'.
-      const bool polls = id % workers == w->number;
-      l.rx_queue = polls ? 0 : net::link::no_queue;
-      l.tx_queue = static_cast<std::uint16_t>(w->number % on.device.tx_queues());
-      l.tx_capacity = 16384;
-      l.pool = pool_;
-      auto link = net::link::create(on, l);
-      if (!link) return link.error();
-      if (polls) w->polled.push_back(link->get());
-      w->links.push_back(std::move(*link));
-      tx_queue_of_.back().push_back(l.tx_queue);
-    }
     interfaces_.push_back(std::move(*opened));
     ++id;
   }
-  for (auto& w : workers_) {
-    const std::string name = "chainring_handed_" + std::to_string(w->number);
-    w->handed =
-        rte_ring_create_elem(name.c_str(), sizeof(handed_datagram), 4096,
-                             static_cast<int>(rte_socket_id()), RING_F_MP_HTS_ENQ | RING_F_SC_DEQ);
-    if (w->handed == nullptr) return error{errc::no_space, "hand-over rings: no memory"};
-  }
+  std::vector<net::interface*> all;
+  for (const auto& i : interfaces_)
+    all.push_back(i.get());
+  l.pool = pool_;
+  auto made = net::listener_group::create(all, l);
+  if (!made) return made.error();
+  listeners_ = std::move(*made);
   return {};
 }
 
 result<void> service::start() {
   for (auto& w : workers_)
-    for (net::link* l : w->polled)
-      l->announce();
+    listeners_->worker(w->number).announce();
   arguments_.clear();
   arguments_.reserve(workers_.size());
   for (auto& w : workers_) {
@@ -252,67 +244,25 @@ int service::run(void* context) {
 
 void service::loop(worker_context& w) noexcept {
   broker_worker& mine = broker_->worker(w.number);
+  net::listener& in = listeners_->worker(w.number);
   region& on = broker_->region();
+  broker_sink sink(*broker_, w.number);
+  no_sink nobody(w.number);
   idle_policy idle(options_.idle);
-  std::array<net::datagram, burst_size> in;
-  std::array<handed_datagram, burst_size> handed;
   while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
-    const std::uint64_t now = rte_rdtsc();
     bool any = false;
-    // A region that has failed is not touched any more: its memory may be gone. Frames are read all
-    // the same, for the ARP and ping among them.
     const bool failed = on.failed();
-    if (failed) {
-      for (net::link* l : w.polled) {
-        const std::uint16_t n = l->receive(in, now);
-        any |= n != 0;
-        for (std::uint16_t i = 0; i < n; ++i)
-          rte_pktmbuf_free(in[i].frame);
-      }
-    } else if (on.medium().has_room() && w.out->has_room(answers_per_burst)) {
-      // Else no room behind the marks, or in the journal: nothing more is taken in.
-      for (net::link* l : w.polled) {
-        const std::uint16_t n = l->receive(in, now);
-        any |= n != 0;
-        for (std::uint16_t i = 0; i < n; ++i) {
-          const client_address from = in[i].view.source.key();
-          const unsigned home = broker_->home_of(from, in[i].view.payload);
-          if (home == w.number) {
-            mine.receive(from, in[i].view.payload);
-            rte_pktmbuf_free(in[i].frame);
-            continue;
-          }
-          handed_datagram d{in[i].frame, from, in[i].view.payload.data(),
-                            in[i].view.payload.size()};
-          if (rte_ring_enqueue_elem(workers_[home]->handed, &d, sizeof d) == 0) {
-            bump(w.handed_over);
-          } else { // as if lost on the way
-            bump(w.handed_dropped);
-            rte_pktmbuf_free(in[i].frame);
-          }
-        }
-      }
-      const unsigned n = rte_ring_dequeue_burst_elem(w.handed, handed.data(), sizeof handed[0],
-                                                     burst_size, nullptr);
-      any |= n != 0;
-      for (unsigned i = 0; i < n; ++i) {
-        mine.receive(handed[i].from, {handed[i].payload, handed[i].size});
-        rte_pktmbuf_free(handed[i].frame);
-      }
-    }
+    if (failed)
+      any |= in.poll(nobody);
+    else if (on.medium().has_room()) // else the journal is full, and nothing more is taken in
+      any |= in.poll(sink);
     if (!failed) any |= mine.end_burst();
-    for (std::size_t i = 0; i < w.links.size(); ++i) {
-      queue_lock& lock = tx_locks_[i][tx_queue_of_[i][w.number]];
-      // [A3] acquire: pairs with [A4]. ethdev wants one thread at a time on a transmit queue.
-      if (lock.held.exchange(true, std::memory_order_acquire)) continue;
-      any |= w.links[i]->pump(on.medium(), now) != 0;
-      lock.held.store(false, std::memory_order_release); // [A4] pairs with [A3]
-    }
-    bump(w.rounds);
+    any |= in.send(on.medium(), rte_rdtsc());
+    ++w.rounds;
     if (any) {
       idle.busy();
     } else {
-      bump(w.idle_rounds);
+      ++w.idle_rounds;
       idle.idle();
     }
   }

@@ -5,12 +5,10 @@
 #include <memory>
 #include <vector>
 
+#include "base/statistic.h"
 #include "broker/broker.h"
-#include "net/link.h"
+#include "net/listener.h"
 #include "options.h"
-#include "packet_transport.h"
-
-struct rte_ring;
 
 namespace chainring::app {
 
@@ -18,11 +16,7 @@ namespace chainring::app {
 struct worker_context {
   unsigned number = 0;
   unsigned lcore = 0;
-  std::vector<std::unique_ptr<net::link>> links; ///< one an interface
-  std::vector<net::link*> polled;                ///< those whose receive queue is this worker's
-  std::unique_ptr<packet_transport> out;
-  rte_ring* handed = nullptr; ///< datagrams from other workers
-  std::atomic<std::uint64_t> handed_over{0}, handed_dropped{0}, rounds{0}, idle_rounds{0};
+  statistic rounds, idle_rounds;
 };
 
 class service {
@@ -45,6 +39,9 @@ class service {
   [[nodiscard]] const std::vector<std::unique_ptr<worker_context>>& workers() const noexcept {
     return workers_;
   }
+  [[nodiscard]] const net::listener& listener(unsigned worker) const noexcept {
+    return listeners_->worker(worker);
+  }
 
  private:
   explicit service(const options& o) : options_(o) {}
@@ -57,18 +54,13 @@ class service {
   std::unique_ptr<chainring::broker> broker_;
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<net::interface>> interfaces_;
+  std::unique_ptr<net::listener_group> listeners_;
   std::vector<std::unique_ptr<worker_context>> workers_;
   struct start_argument {
     service* self;
     worker_context* worker;
   };
   std::vector<start_argument> arguments_;
-  /// One a transmit queue that several workers share: its holder pumps.
-  struct queue_lock {
-    std::atomic<bool> held{false};
-  };
-  std::vector<std::unique_ptr<queue_lock[]>> tx_locks_; ///< by interface, by queue
-  std::vector<std::vector<std::uint16_t>> tx_queue_of_; ///< by interface, by worker
   std::atomic<bool> stopping_{false};
   bool started_ = false;
 };

@@ -70,7 +70,7 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
         std::uint64_t n = 0;
         const auto reason = static_cast<net::drop_reason>(r);
         for (const auto& w : s.workers())
-          n += w->links[i->config.interface_id]->drops()[reason];
+          n += s.listener(w->number).links()[i->config.interface_id]->drops()[reason];
         if (n == 0) continue;
         const std::string name =
             "port" + std::to_string(i->device.id()) + "_dropped_" + net::to_string(reason);
@@ -78,10 +78,11 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
       }
     for (const auto& w : s.workers()) {
       const std::string name = "worker" + std::to_string(w->number);
-      add(d, (name + "_handed_over").c_str(), w->handed_over.load());
-      add(d, (name + "_handed_dropped").c_str(), w->handed_dropped.load());
-      add(d, (name + "_rounds").c_str(), w->rounds.load());
-      add(d, (name + "_idle_rounds").c_str(), w->idle_rounds.load());
+      add(d, (name + "_handed_over").c_str(), s.listener(w->number).handed_over());
+      add(d, (name + "_handed_dropped").c_str(), s.listener(w->number).handed_dropped());
+      add(d, (name + "_answers_dropped").c_str(), s.listener(w->number).out().dropped());
+      add(d, (name + "_rounds").c_str(), w->rounds.value());
+      add(d, (name + "_idle_rounds").c_str(), w->idle_rounds.value());
     }
   });
 }

@@ -32,12 +32,13 @@
 
 #include "../base/error.h"
 #include "../media/media.h"
+#include "../net/transport.h"
 #include "../region/region.h"
 
 namespace chainring {
 
-/// Where a client is, as the transport knows it: an opaque word, equal for equal senders. Never 0.
-using client_address = std::uint64_t;
+using net::client_address;
+using net::transport;
 
 /// What happens to a message for a queue that is full.
 enum class overflow_policy : std::uint8_t {
@@ -81,18 +82,6 @@ struct broker_config {
   std::uint16_t datagram_size_max = 1472; ///< largest payload the transport sends, octets
   std::uint8_t gateway_id = 1;
   std::vector<predefined_topic> predefined;
-};
-
-/// Where a worker's datagrams go. Called on the worker's thread.
-class transport {
- public:
-  virtual ~transport() = default;
-  /// Room for one datagram of up to `size` octets to `to`; empty when nothing can be sent now.
-  virtual std::span<std::byte> begin(client_address to, std::size_t size) noexcept = 0;
-  /// Sends the first `size` octets of what begin() gave last.
-  virtual void commit(std::size_t size) noexcept = 0;
-  /// Everything committed since the last call waits for `mark`.
-  virtual void release(mark_t mark) noexcept = 0;
 };
 
 /// Counters of one worker, or of all. What each counts is its name; refusals by reason. `Word`:
@@ -192,8 +181,9 @@ class broker {
   [[nodiscard]] static std::vector<area_spec>
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
   /// Recovers what the region holds and gets ready to serve. The region is the broker's from here.
-  [[nodiscard]] static result<std::unique_ptr<broker>>
-  open(std::unique_ptr<chainring::region> on, const broker_config& config, const progress& told = {});
+  [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<chainring::region> on,
+                                                            const broker_config& config,
+                                                            const progress& told = {});
   ~broker();
   broker(const broker&) = delete;
   broker& operator=(const broker&) = delete;

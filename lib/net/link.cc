@@ -58,6 +58,7 @@ std::uint16_t link::receive(std::span<datagram> out, std::uint64_t now_tsc) noex
   const auto most = static_cast<std::uint16_t>(std::min<std::size_t>(burst, out.size()));
   const std::uint16_t n =
       rte_eth_rx_burst(on_->device.id(), options_.rx_queue, frames.data(), most);
+  emptied_ = n < most;
   return n == 0 ? std::uint16_t{0} : process(std::span(frames.data(), n), out, now_tsc);
 }
 

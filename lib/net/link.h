@@ -84,6 +84,10 @@ class link {
   /// rest.
   std::uint16_t receive(std::span<datagram> out, std::uint64_t now_tsc) noexcept;
 
+  /// Whether the last receive() found fewer frames than it asked the port for.
+  [[nodiscard]] bool emptied() const noexcept { return emptied_; }
+  [[nodiscard]] bool receives() const noexcept { return options_.rx_queue != no_queue; }
+
   /// The same for frames that came some other way; takes all of them. `out` holds at least as many.
   std::uint16_t process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                         std::uint64_t now_tsc) noexcept;
@@ -139,6 +143,7 @@ class link {
   link_options options_;
   endpoint own_;
   std::uint16_t ip_id_ = 0;
+  bool emptied_ = false;
   std::unique_ptr<tx_buffer> tx_;
   std::uint64_t stalled_ = 0; ///< tx_->stalled() as counted in drops_
   drop_counters drops_;

@@ -21,6 +21,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#include "../base/assert.h"
 #include "../base/error.h"
 #include "../base/statistic.h"
 #include "../media/media.h"
@@ -46,7 +47,7 @@ class tx_buffer {
 
   /// Appends a complete frame. False: full, and the frame is still the caller's.
   [[nodiscard]] bool send(rte_mbuf* frame, mark_t mark) noexcept {
-    if (tail_ - head_ > mask_) [[unlikely]]
+    if (free() == 0) [[unlikely]]
       return false;
     packets_[tail_ & mask_] = {frame, mark};
     ++tail_;
@@ -62,7 +63,17 @@ class tx_buffer {
 
   [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_; }
   [[nodiscard]] std::uint32_t capacity() const noexcept { return mask_ + 1; }
-  [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size(); }
+  /// Places that send() would fill: those reserved are not among them.
+  [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size() - reserved_; }
+  /// Keeps one free place for a frame that comes later; unreserve() gives it back to send().
+  void reserve() noexcept {
+    CHAINRING_ASSERT(free() != 0);
+    ++reserved_;
+  }
+  void unreserve() noexcept {
+    CHAINRING_ASSERT(reserved_ != 0);
+    --reserved_;
+  }
   [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
   /// Packets the device took, and packets dropped because it stalled. Any thread may read them.
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.value(); }
@@ -81,6 +92,7 @@ class tx_buffer {
   std::uint32_t mask_;
   std::uint32_t head_ = 0; ///< free-running, as is tail_
   std::uint32_t tail_ = 0;
+  std::uint32_t reserved_ = 0;
   std::uint32_t high_water_ = 0;
   mark_t durable_ = 0; ///< the highest mark known to be durable
   std::uint16_t port_id_;

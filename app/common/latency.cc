@@ -7,7 +7,7 @@
 #include <boost/histogram/make_histogram.hpp>
 #include <vector>
 
-namespace chainring::gen {
+namespace chainring::app {
 
 namespace bh = boost::histogram;
 
@@ -38,4 +38,4 @@ double latencies::quantile_us(double q) const {
   return max_us();
 }
 
-} // namespace chainring::gen
+} // namespace chainring::app

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace chainring::gen {
+namespace chainring::app {
 
 class latencies {
  public:
@@ -27,4 +27,4 @@ class latencies {
   std::uint64_t max_ns_ = 0;
 };
 
-} // namespace chainring::gen
+} // namespace chainring::app

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Edges:
+//   [L1] acquire of a transmit queue's lock   <- [L2] release of it
+//   [L3] acquire of emptied_at by a home      <- [L4] release of it by the port's reader
+#include "net/listener.h"
+
+#include <array>
+#include <rte_cycles.h>
+#include <rte_lcore.h>
+#include <rte_ring.h>
+#include <rte_ring_elem.h>
+
+namespace chainring::net {
+
+namespace {
+
+/// A datagram on its way to the worker whose it is.
+struct handed_datagram {
+  rte_mbuf* frame;
+  client_address from;
+  const std::byte* payload;
+  std::uint64_t size;
+  std::uint64_t received_tsc;
+};
+static_assert(sizeof(handed_datagram) == 40);
+
+constexpr std::uint16_t burst_size = 64;
+/// A port is read only while its link has room for what a burst may give rise to: an
+/// acknowledgement and a delivery for each datagram, twice over.
+constexpr std::uint32_t answers_per_burst = 4 * burst_size;
+/// Some drivers learn of new frames by a signal, and give none before it has arrived. So a port
+/// counts as emptied only when it came back short twice, this long apart.
+constexpr std::uint64_t settle_ms = 2;
+constexpr std::uint32_t arp_packets_max = 512; ///< neighbour_options::pending_packets
+
+} // namespace
+
+std::uint32_t listener_group::frames_needed(std::size_t interfaces, const listener_options& o,
+                                            std::uint32_t cache_size) noexcept {
+  const std::uint32_t handed = o.workers > 1 ? o.handed_capacity : 0;
+  const std::uint32_t link = o.tx_capacity + o.descriptors + handed;
+  const std::uint32_t interface = o.descriptors + arp_packets_max + o.workers * link;
+  const std::uint32_t worker = 2 * burst_size + cache_size + cache_size / 2;
+  return static_cast<std::uint32_t>(interfaces) * interface + (o.workers + 1) * worker;
+}
+
+result<std::unique_ptr<listener_group>>
+listener_group::create(std::span<net::interface* const> interfaces, const listener_options& o) {
+  if (o.workers == 0) return error{errc::invalid_argument, "listener: expected at least 1 worker"};
+  if (o.pool == nullptr) return error{errc::invalid_argument, "listener: no packet pool"};
+  const std::uint32_t needed = frames_needed(interfaces.size(), o, o.pool->cache_size);
+  if (o.pool->size < needed)
+    return error{errc::invalid_argument, "packet buffers: " + std::to_string(o.pool->size) +
+                                             " of them, and what may wait at one time is " +
+                                             std::to_string(needed)};
+  std::unique_ptr<listener_group> g(new listener_group);
+  g->settle_tsc_ = rte_get_tsc_hz() / 1000 * settle_ms;
+  for (net::interface* i : interfaces) {
+    auto p = std::make_unique<port_state>();
+    p->tx_queues = i->device.tx_queues();
+    p->tx_locks = std::make_unique<queue_lock[]>(p->tx_queues);
+    g->ports_.push_back(std::move(p));
+  }
+  static std::atomic<unsigned> groups{0};
+  const std::string name = "chainring_handed_" + std::to_string(groups++) + "_";
+  for (unsigned n = 0; n < o.workers; ++n) {
+    std::unique_ptr<listener> w(new listener(*g, n));
+    std::vector<link*> links;
+    for (std::size_t id = 0; id < interfaces.size(); ++id) {
+      link_options l;
+      l.rx_queue = id % o.workers == n ? 0 : link::no_queue;
+      l.tx_queue = static_cast<std::uint16_t>(n % g->ports_[id]->tx_queues);
+      l.tx_capacity = o.tx_capacity;
+      l.pool = o.pool;
+      auto made = link::create(*interfaces[id], l);
+      if (!made) return made.error();
+      links.push_back(made->get());
+      w->links_.push_back(std::move(*made));
+      rte_ring* ring = nullptr;
+      if (o.workers > 1) {
+        ring = rte_ring_create_elem((name + std::to_string(n) + "_" + std::to_string(id)).c_str(),
+                                    sizeof(handed_datagram), o.handed_capacity,
+                                    static_cast<int>(rte_socket_id()),
+                                    RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+        if (ring == nullptr) return error{errc::no_space, "hand-over rings: no memory"};
+      }
+      w->handed_.push_back(ring);
+    }
+    w->short_since_.resize(interfaces.size());
+    w->heard_until_.resize(interfaces.size());
+    w->out_ = std::make_unique<datagram_transport>(std::move(links), o.pool, o.waiting_max);
+    g->workers_.push_back(std::move(w));
+  }
+  return g;
+}
+
+listener_group::~listener_group() {
+  for (auto& w : workers_) {
+    for (rte_ring* ring : w->handed_) {
+      handed_datagram d{};
+      while (ring != nullptr && rte_ring_dequeue_elem(ring, &d, sizeof d) == 0)
+        rte_pktmbuf_free(d.frame);
+      rte_ring_free(ring);
+    }
+    w->out_.reset();
+  }
+}
+
+void listener::announce() noexcept {
+  for (const auto& l : links_)
+    if (l->receives()) l->announce();
+}
+
+std::uint64_t listener::heard_until(client_address from) const noexcept {
+  const std::size_t id = endpoint::from_key(from).interface_id;
+  return id < heard_until_.size() ? heard_until_[id] : 0;
+}
+
+bool listener::poll(datagram_sink& sink) noexcept {
+  bool any = false;
+  for (std::size_t id = 0; id < links_.size(); ++id) {
+    // A link without room takes nothing in; the others go on.
+    if (links_[id]->tx().free() < answers_per_burst) continue;
+    if (links_[id]->receives()) any |= read_port(id, sink);
+    any |= take_handed(id, sink);
+  }
+  return any;
+}
+
+bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
+  std::array<datagram, burst_size> in;
+  link& l = *links_[id];
+  const std::uint64_t now = rte_rdtsc();
+  const std::uint16_t n = l.receive(in, now);
+  for (std::uint16_t i = 0; i < n; ++i) {
+    const client_address from = in[i].view.source.key();
+    const std::span<const std::byte> payload = in[i].view.payload;
+    const unsigned home = sink.home_of(from, payload);
+    if (home == number_) {
+      sink.receive(from, payload, now);
+      rte_pktmbuf_free(in[i].frame);
+      continue;
+    }
+    handed_datagram d{in[i].frame, from, payload.data(), payload.size(), now};
+    if (rte_ring_enqueue_elem(group_->workers_[home]->handed_[id], &d, sizeof d) == 0) {
+      ++handed_over_;
+    } else { // as if lost on the way
+      ++handed_dropped_;
+      rte_pktmbuf_free(in[i].frame);
+    }
+  }
+  if (!l.emptied()) {
+    short_since_[id] = 0;
+  } else if (short_since_[id] == 0) {
+    short_since_[id] = now;
+  } else if (now - short_since_[id] >= group_->settle_tsc_) {
+    // [L4] release: pairs with [L3]. Without it a home could see the time and not yet the
+    // datagrams handed to it before, and take their sender for silent.
+    group_->ports_[id]->emptied_at.store(short_since_[id], std::memory_order_release);
+    short_since_[id] = now;
+  }
+  return n != 0;
+}
+
+bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
+  // [L3] acquire: pairs with [L4]. Read before the ring, which then holds all it speaks of.
+  const std::uint64_t emptied = group_->ports_[id]->emptied_at.load(std::memory_order_acquire);
+  std::array<handed_datagram, burst_size> in;
+  unsigned n = 0;
+  if (handed_[id] != nullptr && !links_[id]->receives())
+    n = rte_ring_dequeue_burst_elem(handed_[id], in.data(), sizeof in[0], burst_size, nullptr);
+  for (unsigned i = 0; i < n; ++i) {
+    sink.receive(in[i].from, {in[i].payload, in[i].size}, in[i].received_tsc);
+    rte_pktmbuf_free(in[i].frame);
+  }
+  if (n < burst_size) heard_until_[id] = emptied;
+  return n != 0;
+}
+
+bool listener::send(media& m, std::uint64_t now_tsc) noexcept {
+  bool any = false;
+  for (std::size_t id = 0; id < links_.size(); ++id) {
+    listener_group::port_state& port = *group_->ports_[id];
+    auto& lock = port.tx_locks[number_ % port.tx_queues];
+    // [L1] acquire: pairs with [L2]. ethdev wants one thread at a time on a transmit queue.
+    if (lock.held.exchange(true, std::memory_order_acquire)) continue;
+    any |= links_[id]->pump(m, now_tsc) != 0;
+    lock.held.store(false, std::memory_order_release); // [L2] pairs with [L1]
+  }
+  return any;
+}
+
+} // namespace chainring::net
