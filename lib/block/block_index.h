@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 
+#include "../base/lazy_array.h"
 #include "block_store.h"
 #include "thread_cache.h"
 

@@ -20,6 +20,8 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/lazy_array.h"
+#include "base/spin_lock.h"
 #include "block/block_index.h"
 #include "block/thread_cache.h"
 
@@ -56,7 +58,7 @@ struct block_store::state {
   detail::lazy_array<thread_runs> caches;
   std::uint32_t cache_runs_max = 0;
 
-  detail::short_lock lock; ///< over everything below
+  alignas(cacheline_size) spin_lock lock; ///< over everything below
   detail::block_index index;
   std::uint64_t block_count_max = 0;
   std::uint64_t restore_free = 1; ///< free blocks in the index from which caches fill again
@@ -95,7 +97,7 @@ struct block_store::state {
   [[nodiscard]] std::uint64_t cached_blocks() const noexcept {
     if (cache_runs_max == 0) return 0;
     std::uint64_t blocks = 0;
-    for (unsigned slot = 0, slots = detail::revocable::slots(); slot < slots; ++slot)
+    for (unsigned slot = 0, slots = detail::slots_in_use(); slot < slots; ++slot)
       for (std::uint32_t length = 1; length <= cached_lengths; ++length)
         blocks += std::uint64_t{length} * get(caches[slot].count[length - 1]);
     return blocks;
@@ -106,7 +108,7 @@ struct block_store::state {
   bool reclaim() noexcept {
     if (caches_open.revoked() || cached_blocks() == 0) return false;
     caches_open.revoke(); // [B2]
-    for (unsigned slot = 0, slots = detail::revocable::slots(); slot < slots; ++slot) {
+    for (unsigned slot = 0, slots = detail::slots_in_use(); slot < slots; ++slot) {
       thread_runs& cache = caches[slot];
       detail::revocable::wait_out(cache.busy);
       for (std::uint32_t length = 1; length <= cached_lengths; ++length)
@@ -424,7 +426,7 @@ bool block_store::resize(chain& c, std::uint32_t blocks) noexcept {
 
 void block_store::begin_recovery(bool several) noexcept {
   const std::lock_guard guard(state_->lock);
-  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
+  for (unsigned slot = 0; slot < detail::slots_in_use(); ++slot)
     for (auto& count : state_->caches[slot].count)
       if (get(count) != 0) set(count, 0);
   state_->index.begin_marking(block_count(), several);
@@ -522,7 +524,7 @@ result<void> block_store::check() const {
   const std::lock_guard guard(state_->lock);
   if (auto ok = state_->index.check(block_count()); !ok) return ok;
   std::vector<bool> seen(block_count());
-  for (unsigned slot = 0; slot < detail::revocable::slots(); ++slot)
+  for (unsigned slot = 0; slot < detail::slots_in_use(); ++slot)
     for (std::uint32_t length = 1; length <= cached_lengths; ++length) {
       const thread_runs& cache = state_->caches[slot];
       for (std::uint32_t i = 0; i < get(cache.count[length - 1]); ++i) {

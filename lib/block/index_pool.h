@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <mutex>
 
+#include "../base/lazy_array.h"
+#include "../base/spin_lock.h"
 #include "thread_cache.h"
 
 namespace chainring::detail {
@@ -63,7 +65,7 @@ class index_pool {
   /// Everything taken: before a recovery gives back what nothing refers to. Nobody else works.
   void clear() noexcept {
     const std::lock_guard guard(lock_);
-    for (unsigned slot = 0; slot < revocable::slots(); ++slot)
+    for (unsigned slot = 0; slot < slots_in_use(); ++slot)
       set(caches_[slot].count, 0);
     free_count_ = 0;
   }
@@ -105,7 +107,7 @@ class index_pool {
     const std::lock_guard guard(lock_);
     if (free_count_ == 0 && !open_.revoked() && cached_count() != 0) {
       open_.revoke();
-      for (unsigned slot = 0, slots = revocable::slots(); slot < slots; ++slot) {
+      for (unsigned slot = 0, slots = slots_in_use(); slot < slots; ++slot) {
         revocable::wait_out(caches_[slot].busy);
         flush(caches_[slot], get(caches_[slot].count));
       }
@@ -134,7 +136,7 @@ class index_pool {
   }
   [[nodiscard]] std::uint64_t cached_count() const noexcept {
     std::uint64_t n = 0;
-    for (unsigned slot = 0, slots = revocable::slots(); slot < slots; ++slot)
+    for (unsigned slot = 0, slots = slots_in_use(); slot < slots; ++slot)
       n += get(caches_[slot].count);
     return n;
   }
@@ -146,7 +148,8 @@ class index_pool {
   lazy_array<cache> caches_;
   std::uint32_t cache_max_ = 0;
   std::uint64_t restore_free_ = 1;
-  mutable short_lock lock_; ///< over what follows, and the caches while revoked
+  alignas(
+      cacheline_size) mutable spin_lock lock_; ///< over what follows, and the caches while revoked
   lazy_array<std::uint32_t> free_;
   std::uint64_t free_count_ = 0;
 };

@@ -8,7 +8,6 @@
 //        on before the cell was given to its next use (half, or cell), so a lookup that saw any new
 //        word sees the entry's new version, and starts again.
 //   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and the next writer.
-//   [M5] lock of the free cells or the graveyard taken (acquire) <- [M6] released (release).
 //   [M7] count of entries: statistics.
 //   [M9] count of keys there may be: says when to grow, and orders nothing.
 // clang-format on
@@ -25,7 +24,7 @@
 #include "map/durable_map.h"
 
 #include <algorithm>
-#include <new>
+#include <mutex>
 #include <vector>
 
 #include "base/hook.h"
@@ -41,21 +40,17 @@ using detail::unpack_chain;
 
 namespace detail {
 
-map_graveyard::map_graveyard(block_store& blocks) : blocks_(blocks) {
-  const std::size_t size = rte_rcu_qsbr_get_memsize(max_thread_slots);
-  rcu_ = static_cast<rte_rcu_qsbr*>(::operator new (size, std::align_val_t{cacheline_size}));
-  rte_rcu_qsbr_init(rcu_, max_thread_slots);
-  for (unsigned i = 0; i < max_thread_slots; ++i)
-    rte_rcu_qsbr_thread_register(rcu_, i); // off line until it enters
-}
-
-map_graveyard::~map_graveyard() {
-  ::operator delete (rcu_, std::align_val_t{cacheline_size});
-}
-
-bool map_graveyard::collect_locked() noexcept {
-  if (count_ == 0) return false;
-  while (count_ != 0 && rte_rcu_qsbr_check(rcu_, ring_[first_].token, false) == 1) {
+bool map_graveyard::collect() noexcept {
+  std::uint64_t newest;
+  {
+    const std::lock_guard guard(lock_);
+    if (count_ == 0) return false;
+    newest = ring_[(first_ + count_ - 1) % graves].stamp;
+  }
+  if (!periods_.begun(newest)) periods_.begin();
+  const std::lock_guard guard(lock_);
+  while (count_ != 0 && periods_.over(ring_[first_].stamp)) {
+    blocks_waiting_ -= ring_[first_].what.blocks;
     blocks_.release_required(ring_[first_].what);
     first_ = (first_ + 1) % graves;
     --count_;
@@ -63,24 +58,22 @@ bool map_graveyard::collect_locked() noexcept {
   return true;
 }
 
-bool map_graveyard::collect() noexcept {
-  const spin_guard guard(lock_);
-  return collect_locked();
-}
-
 void map_graveyard::bury(chain c) noexcept {
-  const std::uint64_t token = rte_rcu_qsbr_start(rcu_);
   short_wait wait;
   for (;;) {
+    bool collect_now = true, buried = false;
     {
-      const spin_guard guard(lock_);
-      collect_locked();
+      const std::lock_guard guard(lock_);
       if (count_ < graves) {
-        ring_[(first_ + count_++) % graves] = {c, token};
-        collect_locked();
-        return;
+        // Stamped under the lock, so that the ring is in the order of the stamps.
+        ring_[(first_ + count_++) % graves] = {c, periods_.stamp()};
+        blocks_waiting_ += c.blocks;
+        collect_now = count_ % enough == 0 || blocks_waiting_ >= too_much;
+        buried = true;
       }
     }
+    if (collect_now) collect();
+    if (buried) return;
     wait.round(); // lookups and walks end soon
   }
 }
@@ -90,10 +83,9 @@ void map_graveyard::bury(chain c) noexcept {
 // --- map ----------------------------------------------------------------------------------------
 
 durable_map::durable_map(media& on, map_cell* cells, std::uint64_t count, block_store& blocks,
-                         index_type index)
+                         index_type index, std::unique_ptr<detail::map_graveyard> graveyard)
     : media_(on), cells_(cells), count_(count), blocks_(blocks), seed_(random_seed()),
-      index_(std::move(index)), claims_(index_.groups()),
-      graveyard_(std::make_unique<detail::map_graveyard>(blocks)) {
+      index_(std::move(index)), claims_(index_.groups()), graveyard_(std::move(graveyard)) {
   free_.reserve(count);
   for (std::uint64_t i = count; i-- > 0;)
     free_.push_back(static_cast<std::uint32_t>(i));
@@ -119,13 +111,15 @@ result<std::unique_ptr<durable_map>> durable_map::create(media& on, std::uint64_
                                              std::to_string(cells)};
   auto index = index_type::create(first == 0 ? cells : first, cells);
   if (!index) return index.error();
+  auto graveyard = std::make_unique<detail::map_graveyard>(blocks);
+  if (!graveyard->make()) return error{errc::no_space, "map: no memory for its readers"};
   return std::unique_ptr<durable_map>(
       new durable_map(on, reinterpret_cast<map_cell*>(on.base() + offset), cells, blocks,
-                      std::move(index).value()));
+                      std::move(index).value(), std::move(graveyard)));
 }
 
 bool durable_map::take_cell(std::uint32_t& cell) noexcept {
-  const detail::spin_guard guard(free_lock_);
+  const std::lock_guard guard(free_lock_);
   if (free_.empty()) return false;
   cell = free_.back();
   free_.pop_back();
@@ -133,7 +127,7 @@ bool durable_map::take_cell(std::uint32_t& cell) noexcept {
 }
 
 void durable_map::give_cell(std::uint32_t cell) noexcept {
-  const detail::spin_guard guard(free_lock_);
+  const std::lock_guard guard(free_lock_);
   free_.push_back(cell); // within the capacity reserved at creation
 }
 
@@ -152,6 +146,11 @@ void durable_map::count(std::int64_t by) noexcept {
 }
 std::uint64_t durable_map::len() const noexcept {
   return entries_.load(std::memory_order_relaxed); // [M7] statistics
+}
+
+void durable_map::trim() noexcept {
+  index_.give_back();
+  graveyard_->collect();
 }
 
 bool durable_map::help_grow(unsigned homes) noexcept {

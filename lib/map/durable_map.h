@@ -58,6 +58,7 @@
 #include <vector>
 
 #include "../base/error.h"
+#include "../base/spin_lock.h"
 #include "../base/thread_slot.h"
 #include "../block/block_store.h"
 #include "../media/media.h"
@@ -149,8 +150,9 @@ class durable_map {
   /// Moves up to that many homes of the index, for a thread with time to spare. False: none is
   /// left, or somebody's claim or another mover is in the way.
   bool help_grow(unsigned homes) noexcept;
-  /// Gives the memory of outgrown tables back to the system, by system calls: not on a data path.
-  void trim() noexcept { index_.give_back(); }
+  /// Gives the memory of outgrown tables back to the system, and to the block store the chains
+  /// that nobody reads any more. System calls: not on a data path.
+  void trim() noexcept;
 
   // --- recovery; one thread ---------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class durable_map {
   };
 
   durable_map(media& on, map_cell* cells, std::uint64_t count, block_store& blocks,
-              index_type index);
+              index_type index, std::unique_ptr<detail::map_graveyard> graveyard);
   [[nodiscard]] std::uint64_t hash(key_span key) const noexcept { return hash_bytes(key, seed_); }
   [[nodiscard]] const map_cell& cell_of(const payload& p) const noexcept { return cells_[p[0]]; }
   [[nodiscard]] bool has_key(const payload& p, const wanted_key& key) const noexcept;
@@ -227,7 +229,7 @@ class durable_map {
   detail::key_claims claims_;
   std::unique_ptr<detail::map_graveyard> graveyard_;
   std::array<batch*, max_thread_slots> open_{}; ///< each thread's own
-  alignas(cacheline_size) std::atomic<bool> free_lock_{false};
+  alignas(cacheline_size) spin_lock free_lock_;
   std::vector<std::uint32_t> free_;
   alignas(cacheline_size) std::atomic<std::uint64_t> entries_{0};
   alignas(cacheline_size) std::atomic<std::uint64_t> expected_{0}; ///< keys, inserts under way too

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <rte_rcu_qsbr.h>
 #include <vector>
 
 #include "base/crc32c.h"
-#include "base/idle.h"
+#include "base/grace.h"
+#include "base/spin_lock.h"
 #include "map/durable_map.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -66,33 +66,24 @@ inline chain unpack_chain(std::uint64_t word) noexcept {
   return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32)};
 }
 
-class spin_guard {
- public:
-  explicit spin_guard(std::atomic<bool>& lock) noexcept : lock_(lock) {
-    short_wait wait;
-    while (lock_.exchange(true, std::memory_order_acquire)) // [M5] pairs with [M6]
-      wait.round();
-  }
-  ~spin_guard() { lock_.store(false, std::memory_order_release); } // [M6] pairs with [M5]
-  spin_guard(const spin_guard&) = delete;
-  spin_guard& operator=(const spin_guard&) = delete;
-
- private:
-  std::atomic<bool>& lock_;
-};
-
-/// Chains that entries have given up, until no lookup can be reading them. Lookups of long keys and
-/// values are on line in a quiescent-state RCU while they read; the others touch no chain. Sections
-/// of one thread may lie within each other: a walk's callback may look things up.
+/// Chains that entries have given up, until no lookup can be reading them (base/grace.h). Lookups
+/// of long keys and values are inside while they read; the others touch no chain. Sections of one
+/// thread may lie within each other: a walk's callback may look things up.
+///
+/// A grace period costs a system call, so chains gather until `enough` of them wait, or until
+/// somebody needs what they hold.
 class map_graveyard {
  public:
-  explicit map_graveyard(block_store& blocks);
-  ~map_graveyard();
+  explicit map_graveyard(block_store& blocks) noexcept : blocks_(blocks) {}
+  /// False: no memory.
+  [[nodiscard]] bool make() noexcept { return periods_.make(); }
   void enter(unsigned thread) noexcept {
-    if (depth_[thread].sections++ == 0) rte_rcu_qsbr_thread_online(rcu_, thread);
+    nesting& mine = depth_[thread];
+    if (mine.sections++ == 0) mine.inside = &periods_.enter();
   }
   void leave(unsigned thread) noexcept {
-    if (--depth_[thread].sections == 0) rte_rcu_qsbr_thread_offline(rcu_, thread);
+    nesting& mine = depth_[thread];
+    if (--mine.sections == 0) grace_periods::leave(*mine.inside);
   }
   /// The chain is no longer named by anything a lookup can find.
   void bury(chain c) noexcept;
@@ -101,20 +92,23 @@ class map_graveyard {
 
  private:
   static constexpr std::size_t graves = 1024;
+  static constexpr std::size_t enough = 64;      ///< chains
+  static constexpr std::uint64_t too_much = 256; ///< blocks
   struct grave {
     chain what;
-    std::uint64_t token;
+    std::uint64_t stamp;
   };
   struct alignas(cacheline_size) nesting {
     unsigned sections = 0;
+    std::atomic<std::uint64_t>* inside = nullptr;
   };
-  bool collect_locked() noexcept;
 
   block_store& blocks_;
   std::array<nesting, max_thread_slots> depth_; ///< each thread's own
-  rte_rcu_qsbr* rcu_;
-  std::atomic<bool> lock_{false};
+  grace_periods periods_;
+  alignas(cacheline_size) spin_lock lock_; ///< over what follows
   std::size_t first_ = 0, count_ = 0;
+  std::uint64_t blocks_waiting_ = 0;
   std::array<grave, graves> ring_;
 };
 
@@ -140,7 +134,7 @@ struct durable_map::wanted_key {
 /// While it lives, chains that lookups may find are not reused.
 class durable_map::reading {
  public:
-  explicit reading(const durable_map& map) noexcept : map_(map), thread_(thread_slot()) {
+  explicit reading(const durable_map& map) noexcept : map_(map), thread_(detail::my_slot()) {
     map_.graveyard_->enter(thread_);
   }
   ~reading() { map_.graveyard_->leave(thread_); }

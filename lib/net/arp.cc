@@ -30,14 +30,6 @@ rte_ether_addr unpack(std::uint64_t word) noexcept {
   return mac;
 }
 
-struct guard {
-  explicit guard(rte_spinlock_t& l) noexcept : lock(l) { rte_spinlock_lock(&lock); }
-  ~guard() { rte_spinlock_unlock(&lock); }
-  guard(const guard&) = delete;
-  guard& operator=(const guard&) = delete;
-  rte_spinlock_t& lock;
-};
-
 // Ages are hints for eviction and for asking again: nothing is ordered by them.
 std::uint32_t load_age(std::uint32_t& age) noexcept {
   return std::atomic_ref(age).load(std::memory_order_relaxed); // [N5]
@@ -183,7 +175,7 @@ void neighbours::free_packet(std::uint16_t index) noexcept {
 
 drop_reason neighbours::hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mark,
                              std::uint32_t own, std::uint64_t now_tsc) noexcept {
-  const guard g(lock_);
+  const std::lock_guard guard(lock_);
   waiting_address* w = nullptr;
   for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
     waiting_address& a = addresses_[i];
@@ -251,7 +243,8 @@ void neighbours::ask(waiting_address& w, tx_buffer& tx, rte_mempool* pool, drop_
 void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                       std::uint64_t now_tsc) noexcept {
   if (pending_.load(std::memory_order_acquire) == 0) return; // [N3] pairs with [N4]
-  if (rte_spinlock_trylock(&lock_) == 0) return;             // another lcore is at it
+  const std::unique_lock guard(lock_, std::try_to_lock);
+  if (!guard.owns_lock()) return; // another lcore is at it
   for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
     waiting_address& w = addresses_[i];
     if (w.packets == 0) continue;
@@ -265,7 +258,6 @@ void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
         ask(w, tx, pool, drops, now_tsc);
     }
   }
-  rte_spinlock_unlock(&lock_);
 }
 
 std::uint32_t neighbours::announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,

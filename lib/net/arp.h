@@ -26,11 +26,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
-#include <rte_spinlock.h>
 
 #include "../base/error.h"
+#include "../base/spin_lock.h"
 #include "../media/media.h"
 #include "address.h"
 #include "build.h"
@@ -150,7 +151,7 @@ class neighbours {
   /// When each was last confirmed, age units; 0: never.
   std::unique_ptr<std::uint32_t[], free_deleter> ages_;
 
-  mutable rte_spinlock_t lock_ = RTE_SPINLOCK_INITIALIZER; // guards all below
+  mutable spin_lock lock_; // guards all below
   std::unique_ptr<waiting_packet[]> packets_;
   std::unique_ptr<waiting_address[]> addresses_; ///< in use where packets > 0
   std::uint16_t free_packet_ = none;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Edges:
-//   [L1] acquire of a transmit queue's lock   <- [L2] release of it
 //   [L3] acquire of emptied_at by a home      <- [L4] release of it by the port's reader
 #include "net/listener.h"
 
 #include <array>
+#include <mutex>
 #include <rte_cycles.h>
 #include <rte_lcore.h>
 #include <rte_ring.h>
@@ -58,7 +58,7 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
   for (net::interface* i : interfaces) {
     auto p = std::make_unique<port_state>();
     p->tx_queues = i->device.tx_queues();
-    p->tx_locks = std::make_unique<queue_lock[]>(p->tx_queues);
+    p->tx_locks = std::make_unique<spin_lock[]>(p->tx_queues);
     g->ports_.push_back(std::move(p));
   }
   static std::atomic<unsigned> groups{0};
@@ -181,11 +181,10 @@ bool listener::send(media& m, std::uint64_t now_tsc) noexcept {
   bool any = false;
   for (std::size_t id = 0; id < links_.size(); ++id) {
     listener_group::port_state& port = *group_->ports_[id];
-    auto& lock = port.tx_locks[number_ % port.tx_queues];
-    // [L1] acquire: pairs with [L2]. ethdev wants one thread at a time on a transmit queue.
-    if (lock.held.exchange(true, std::memory_order_acquire)) continue;
+    // ethdev wants one thread at a time on a transmit queue.
+    const std::unique_lock guard(port.tx_locks[number_ % port.tx_queues], std::try_to_lock);
+    if (!guard.owns_lock()) continue;
     any |= links_[id]->pump(m, now_tsc) != 0;
-    lock.held.store(false, std::memory_order_release); // [L2] pairs with [L1]
   }
   return any;
 }

@@ -29,6 +29,7 @@
 #include <span>
 #include <vector>
 
+#include "../base/spin_lock.h"
 #include "datagram_transport.h"
 #include "link.h"
 
@@ -119,12 +120,9 @@ class listener_group {
 
  private:
   friend class listener;
-  /// Who may use a transmit queue that several workers share.
-  struct queue_lock {
-    std::atomic<bool> held{false};
-  };
   struct port_state {
-    std::unique_ptr<queue_lock[]> tx_locks; ///< by transmit queue
+    /// By transmit queue: whose lock it is may use one that several workers share.
+    std::unique_ptr<spin_lock[]> tx_locks;
     std::uint16_t tx_queues = 1;
     /// What its reader found there before this TSC has all been read and handed on.
     alignas(cacheline_size) std::atomic<std::uint64_t> emptied_at{0};

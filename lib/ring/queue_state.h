@@ -13,10 +13,10 @@
 
 #include "base/assert.h"
 #include "base/cacheline.h"
+#include "base/grace.h"
 #include "base/idle.h"
 #include "base/lazy_array.h"
-#include "block/thread_cache.h"
-#include "ring/grace.h"
+#include "base/spin_lock.h"
 #include "ring/ring.h"
 
 namespace chainring::detail {
@@ -215,7 +215,7 @@ struct queue_table::state {
   std::uint64_t changed = 0;        ///< bytes that recovery has flushed since its last drain
   std::atomic<std::uint32_t> at{0}; ///< the queue that maintain() looks at next
 
-  detail::short_lock lock; ///< guards the rest, but for the counters
+  alignas(cacheline_size) spin_lock lock; ///< guards the rest, but for the counters
   std::uint64_t rings_used = 0;
   std::uint64_t rings_live = 0;            ///< of them, those that have blocks
   std::uint64_t blocks_live = 0;           ///< blocks they have

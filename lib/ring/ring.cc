@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Queues: tables, the rings they have in stock, what is done at leisure. Links, appends and
 // restarts are in link.cc, placing in place.cc, leases in lease.cc, the head in release.cc,
-// recovery in ring_recover.cc, grace periods in grace.h.
+// recovery in ring_recover.cc, grace periods in base/grace.h.
 // clang-format off
 //
 // Edges (what one thread sees of another), for the whole component:
@@ -28,7 +28,7 @@
 //        [E4] taken before the leases are looked at, acquire
 //   [S1] the lists' lock taken <- [S2] given back, whose own    a ring in two queues
 //        edges are in block/thread_cache.h
-//   [G1] to [G9] grace periods: grace.h                         a ring is reused in a thread's hands
+//   grace periods, whose edges are in base/grace.h              a ring is reused in a thread's hands
 //   next, high_water: [N1] stored between rte_ring's start and finish, whose own edges order them;
 //        [N2] loaded as an estimate
 //   drop requests: [D1] added, [D2] taken: a count and nothing else

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Edges:
 //   [F2] release of version_ after a change      -> [F1] acquire in version()
-//   [F3] acquire of a reader's lock, by its reader or a writer -> [F4] release of that lock
 #include "topic/filter_index.h"
 
 #include <algorithm>
@@ -9,7 +8,6 @@
 #include <cstring>
 #include <new>
 
-#include "base/idle.h"
 #include "topic/topic.h"
 
 namespace chainring {
@@ -30,28 +28,16 @@ std::string_view next_level(std::string_view& rest, bool& last) noexcept {
 struct filter_index::readers_stopped {
   explicit readers_stopped(filter_index& i) noexcept : index(i) {
     for (unsigned r = 0; r < index.reader_count_; ++r)
-      acquire(index.readers_[r]);
+      index.readers_[r].held.lock();
   }
   ~readers_stopped() {
     for (unsigned r = index.reader_count_; r-- > 0;)
-      release(index.readers_[r]);
+      index.readers_[r].held.unlock();
   }
   readers_stopped(const readers_stopped&) = delete;
   readers_stopped& operator=(const readers_stopped&) = delete;
   filter_index& index;
 };
-
-void filter_index::acquire(reader_lock& lock) noexcept {
-  idle_policy policy;
-  // [F3] acquire: pairs with [F4]. Without it a match could follow links half made.
-  while (lock.held.exchange(true, std::memory_order_acquire))
-    policy.idle();
-}
-
-void filter_index::release(reader_lock& lock) noexcept {
-  // [F4] release: pairs with [F3].
-  lock.held.store(false, std::memory_order_release);
-}
 
 filter_index::filter_index(const filter_index_options& o)
     : options_(o), key_(make_hash_key(o.seed)),

@@ -25,6 +25,7 @@
 #include "../base/cacheline.h"
 #include "../base/keyed_hash.h"
 #include "../base/lazy_array.h"
+#include "../base/spin_lock.h"
 #include "hash_chains.h"
 
 namespace chainring {
@@ -110,7 +111,7 @@ class filter_index {
   /// Calls fn(subscriber) for every subscription that matches the topic name. One session may come
   /// several times, for overlapping filters. fn calls neither add() nor remove().
   template <class F> void match(unsigned reader, std::string_view topic, F&& fn) noexcept {
-    const reader_guard guard(readers_[reader]);
+    const std::lock_guard guard(readers_[reader].held);
     std::uint32_t found[match_filters_max];
     std::uint32_t skip = 0;
     for (;;) { // in pages, should one topic ever match more filters than the array holds
@@ -198,19 +199,10 @@ class filter_index {
     std::atomic<std::uint64_t> below; // of filters with wildcards, by the hash of the first level
   };
   struct alignas(cacheline_size) reader_lock {
-    std::atomic<bool> held{false};
-  };
-  struct reader_guard {
-    explicit reader_guard(reader_lock& l) noexcept : lock(l) { acquire(l); }
-    ~reader_guard() { release(lock); }
-    reader_guard(const reader_guard&) = delete;
-    reader_guard& operator=(const reader_guard&) = delete;
-    reader_lock& lock;
+    spin_lock held;
   };
   struct readers_stopped;
 
-  static void acquire(reader_lock& lock) noexcept;
-  static void release(reader_lock& lock) noexcept;
   std::uint32_t find(std::string_view topic, std::uint32_t* out, std::uint32_t skip,
                      std::uint32_t& total) const noexcept;
   std::uint32_t text_hash(std::string_view s) const noexcept;

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Edges
-//   J1  -> J2   a spin lock's release to the next acquire: `appended`, the sequence and the mirror
-//               behind them have one writer at a time
-//   J3  -> J4   a record whole in the mirror before `appended` passes it: the committer reads it
-//   J5  -> J6   the prefix is on disk before `durable` passes it: a mark is answered, a checkpoint
+//   (the lock, base/spin_lock.h: `appended`, the sequence and the mirror behind them have one
+//   writer at a time) J3  -> J4   a record whole in the mirror before `appended` passes it: the
+//   committer reads it J5  -> J6   the prefix is on disk before `durable` passes it: a mark is
+//   answered, a checkpoint
 //               reads the records
 //   J7  -> J8   the header on disk says so before `tail` moves: a drain overwrites the mirror
 //   J9  -> J10  a waiter is counted before it looks again: the committer starts a checkpoint
 //   J11         the words of a line, read last to first and then compared
-//   J12         a look at the lock: only a hint, the exchange [J2] decides
 //   J13         positions set while no other thread has seen the journal
 //   J14         `appended` read by whoever holds the lock, under which alone it changes
 //   J15 -> J16  the file has grown before its length is expected of it
@@ -34,23 +33,6 @@ namespace chainring {
 
 using file_format::extent;
 using file_format::record;
-
-void spin_lock::lock() noexcept {
-  idle_policy policy;
-  constexpr int spins = 200; // longer than the section lasts while its holder runs
-  // [J2] pairs with [J1]
-  while (held_.exchange(true, std::memory_order_acquire)) {
-    int left = spins;
-    // [J12] relaxed: only a hint; the exchange above decides.
-    while (held_.load(std::memory_order_relaxed) && --left > 0)
-      __builtin_ia32_pause();
-    if (left == 0) policy.idle();
-  }
-}
-
-void spin_lock::unlock() noexcept {
-  held_.store(false, std::memory_order_release); // [J1] pairs with [J2]
-}
 
 result<void> journal::allocate(const std::string& path) {
   auto range = detail::address_range::reserve(size_, detail::hugepage_size, path);

@@ -21,6 +21,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/spin_lock.h"
 #include "block_file.h"
 #include "container.h"
 #include "file_format.h"
@@ -32,16 +33,6 @@ struct journal_point {
   std::uint64_t position = 0;
   std::uint64_t sequence = 0;
   std::uint32_t crc = 0;
-};
-
-/// Short critical sections; a waiter backs off through the idle policy.
-class spin_lock {
- public:
-  void lock() noexcept;
-  void unlock() noexcept;
-
- private:
-  std::atomic<bool> held_ = false;
 };
 
 class journal {

@@ -116,7 +116,10 @@ class map_world {
       if (c.size() > 1) look(k, true);
     set_hook(
         [](const char* name, void* self) noexcept {
-          if (std::strncmp(name, "map.", 4) == 0) static_cast<map_world*>(self)->look();
+          if (std::strncmp(name, "map.", 4) != 0) return;
+          auto& world = *static_cast<map_world*>(self);
+          world.look();
+          world.map_->trim(); // what was given up may be used again from here on
         },
         this);
   }

@@ -47,7 +47,10 @@ struct opened_map {
   }
   durable_map* operator->() const { return map.get(); }
   durable_map& operator*() const { return *map; }
-  [[nodiscard]] std::uint64_t live_blocks() const { return blocks->statistics().live_blocks; }
+  [[nodiscard]] std::uint64_t live_blocks() const {
+    if (map) map->trim(); // what waits for lookups that are over
+    return blocks->statistics().live_blocks;
+  }
   [[nodiscard]] map_cell* cell(std::size_t i) const {
     return reinterpret_cast<map_cell*>(m.base()) + i;
   }

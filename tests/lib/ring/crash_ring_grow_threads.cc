@@ -206,7 +206,7 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
     return all == std::set<std::uint64_t>{1, 2, 3};
   };
   EXPECT_TRUE(holds(nullptr, run));
-  test::expect_found("ring.no_grace", !holds("ring.no_grace", run));
+  test::expect_found("grace.not_kept", !holds("grace.not_kept", run));
 }
 
 TEST(RingGrowThreads, SharedEntriesAreLeasedOnceEachOverTheSeam) {

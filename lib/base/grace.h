@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/ring: how long a ring that is out of its queue may still be in somebody's hands.
+/// Inside the library: how long what was taken away may still be in somebody's hands.
 ///
-/// A call that looks at rings which others may take away is *inside* meanwhile: a store when it
+/// A call that looks at things which others may take away is *inside* meanwhile: a store when it
 /// goes in, a store when it comes out, no locked instruction and no fence. What was taken away is
 /// stamped; whoever reclaims begins a new epoch, makes every running thread pass a fence
-/// (membarrier(2); in a kernel without it the fence is paid going in), and asks later, without
-/// waiting, whether everybody who was inside then has come out. It is what rte_rcu_qsbr does, with
-/// the reader's fence moved to the reclaimer and without threads having to report.
+/// (uneven_fence.h), and asks later, without waiting, whether everybody who was inside then has
+/// come out. It is what rte_rcu_qsbr does, with the reader's fence moved to the reclaimer and
+/// without threads having to report.
 ///
 // clang-format off
 ///   edge                                                        breaks without it
-///   [G1] inside: epoch stored, then rings read, with [G2]       a ring is reused under a thread
-///        between; reclaimer: ring taken away, then [G4] reads   that has just gone in
+///   [G1] inside: epoch stored, then things read, with [G2]      a thing is reused under a thread
+///        between; reclaimer: thing taken away, then [G4] reads  that has just gone in
 ///        who is inside, with [G3] between
-///   [G5] out: release -> [G4] acquire                           a ring is reused before its last
+///   [G5] out: release -> [G4] acquire                           a thing is reused before its last
 ///                                                               reader's reads
 ///   [G6] epoch moved on behind what was taken away, acq_rel     who has seen the epoch, and not
 ///        -> [G7] read, acquire                                  what was taken away, counts as out
@@ -22,35 +22,26 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "base/assert.h"
-#include "base/cacheline.h"
-#include "base/hook.h"
-#include "base/lazy_array.h"
-#include "base/thread_slot.h"
-#include "block/thread_cache.h"
+#include "cacheline.h"
+#include "hook.h"
+#include "lazy_array.h"
+#include "thread_slot.h"
+#include "uneven_fence.h"
 
 namespace chainring::detail {
 
 class grace_periods {
  public:
-  grace_periods() noexcept
-      : by_kernel_(syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0) {
-  }
+  /// False: no memory.
   [[nodiscard]] bool make() noexcept { return threads_.make(max_thread_slots); }
 
   /// Not nested.
   std::atomic<std::uint64_t>& enter() noexcept {
     std::atomic<std::uint64_t>& mine = threads_[my_slot()].inside;
-    // [G1] before the rings are read, by [G2]; pairs with [G4]. Release, so that [G5] stays seen.
+    // [G1] before things are read, by [G2]; pairs with [G4]. Release, so that [G5] stays seen.
     mine.store(epoch_.load(std::memory_order_acquire), std::memory_order_release); // [G1] [G7]
-    if (by_kernel_) [[likely]]
-      std::atomic_signal_fence(std::memory_order_seq_cst); // [G2] pairs with [G3], a membarrier
-    else
-      std::atomic_thread_fence(std::memory_order_seq_cst); // [G2] pairs with [G3], a fence
+    fence_.often(); // [G2] pairs with [G3]
     return mine;
   }
   static void leave(std::atomic<std::uint64_t>& mine) noexcept {
@@ -65,11 +56,8 @@ class grace_periods {
   /// Begins a grace period for every stamp so far. A system call.
   void begin() noexcept {
     const std::uint64_t now =
-        epoch_.fetch_add(1, std::memory_order_acq_rel) + 1; // [G6] behind every stamp so far
-    if (by_kernel_)                                         // [G3] as a membarrier; pairs with [G2]
-      CHAINRING_ASSERT(syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
-    else
-      std::atomic_thread_fence(std::memory_order_seq_cst);         // [G3] pairs with [G2]
+        epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;        // [G6] behind every stamp so far
+    fence_.rarely();                                               // [G3] pairs with [G2]
     std::uint64_t known = fenced_.load(std::memory_order_relaxed); // [G9] the exchange decides
     while (known < now && !fenced_.compare_exchange_weak(known, now, std::memory_order_release,
                                                          std::memory_order_relaxed)) { // [G8] [G9]
@@ -80,9 +68,9 @@ class grace_periods {
   }
   /// Nobody is inside any more who was when the stamp's grace period began.
   [[nodiscard]] bool over(std::uint64_t stamp) const noexcept {
-    if (seeded_bug("ring.no_grace")) return true;
+    if (seeded_bug("grace.not_kept")) return true;
     if (!begun(stamp)) return false;
-    for (unsigned i = 0; i < revocable::slots(); ++i) {
+    for (unsigned i = 0; i < slots_in_use(); ++i) {
       const std::uint64_t in = threads_[i].inside.load(std::memory_order_acquire); // [G4] with [G1]
       if (in != 0 && in <= stamp) return false;
     }
@@ -96,7 +84,7 @@ class grace_periods {
   lazy_array<thread> threads_;
   std::atomic<std::uint64_t> epoch_{1};
   std::atomic<std::uint64_t> fenced_{0};
-  const bool by_kernel_;
+  uneven_fence fence_;
 };
 
 /// Inside while in scope, where `on`.
