@@ -2,16 +2,18 @@
 /// Hashes for tables whose keys a stranger chooses.
 ///
 /// A client that could compute the hash could send names that all fall into one bucket, and each
-/// look-up would walk them all. A checksum does not help, whatever it starts from: two strings that
-/// collide under one CRC of their length collide under each. SipHash-1-3 (Aumasson and Bernstein,
-/// 2012; one round a word and three at the end, as Rust's and Python's tables use it) under a
-/// secret key gives an attacker nothing to compute with.
+/// look-up would walk them all. A checksum does not help, whatever it starts from: two strings of
+/// one length that collide under a CRC collide under each of its start values. These hashes
+/// multiply words to which secret numbers were added, and keep both halves of the product folded,
+/// as wyhash (Wang Yi) does with numbers that everybody knows. An attacker neither knows the
+/// factors, so cannot choose a word that makes one of them zero, nor sees a hash.
 ///
-/// Thread-safe; nothing allocates. Cost: about 8 ns for a word and 1 ns for each further eight
-/// octets.
+/// Not for signatures: whoever sees hashes may work the key out. Thread-safe; nothing allocates.
+/// Cost: about 2 ns for up to 16 octets and 1 ns for each further 16.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace chainring {
@@ -24,9 +26,51 @@ struct hash_key {
 /// system's random source gives once; another seed always gives the same key, for tests.
 [[nodiscard]] hash_key make_hash_key(std::uint64_t seed) noexcept;
 
-/// SipHash-1-3 of `size` octets.
-[[nodiscard]] std::uint64_t keyed_hash(const hash_key& key, const void* data,
-                                       std::size_t size) noexcept;
+namespace detail {
+inline std::uint64_t load_word(const unsigned char* at) noexcept {
+  std::uint64_t w;
+  std::memcpy(&w, at, 8);
+  return w;
+}
+inline std::uint64_t load_half(const unsigned char* at) noexcept {
+  std::uint32_t w;
+  std::memcpy(&w, at, 4);
+  return w;
+}
+inline std::uint64_t folded_product(std::uint64_t a, std::uint64_t b) noexcept {
+  __extension__ using wide = unsigned __int128;
+  const wide product = static_cast<wide>(a) * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+} // namespace detail
+
+/// A hash of `size` octets, all 64 bits well mixed.
+[[nodiscard]] inline std::uint64_t keyed_hash(const hash_key& key, const void* data,
+                                              std::size_t size) noexcept {
+  const auto* at = static_cast<const unsigned char*>(data);
+  std::uint64_t h = key.k0;
+  std::uint64_t a = 0, b = 0;
+  if (size >= 8) {
+    std::size_t left = size;
+    for (; left > 16; left -= 16, at += 16)
+      h = detail::folded_product(detail::load_word(at) ^ h, detail::load_word(at + 8) ^ key.k1);
+    if (left >= 8) {
+      a = detail::load_word(at);
+      b = detail::load_word(at + left - 8);
+    } else { // the octets before were taken already; once more does no harm
+      a = detail::load_word(at + left - 16);
+      b = detail::load_word(at + left - 8);
+    }
+  } else if (size >= 4) {
+    a = detail::load_half(at);
+    b = detail::load_half(at + size - 4);
+  } else if (size > 0) {
+    a = std::uint64_t{at[0]} << 16 | std::uint64_t{at[size >> 1]} << 8 | at[size - 1];
+  }
+  h = detail::folded_product(a ^ h, b ^ key.k1);
+  // Texts that differ only in zeros at the end come here with the same words.
+  return detail::folded_product(h ^ key.k1, (key.k0 | 1) + 2 * size);
+}
 [[nodiscard]] inline std::uint64_t keyed_hash(const hash_key& key, std::string_view text) noexcept {
   return keyed_hash(key, text.data(), text.size());
 }

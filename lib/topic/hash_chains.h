@@ -4,7 +4,7 @@
 ///
 /// Address space is reserved for the bound and memory is taken as entries come, so a table grows
 /// without moving anything. The chains grow by linear hashing (Litwin, 1980): each insertion splits
-/// at most one bucket, so no insertion pays for a table that doubles.
+/// at most two buckets, so no insertion pays for a table that doubles.
 ///
 /// Each link that is looked at passes the hook point "topic.link", so a test can count them.
 #pragma once
@@ -31,7 +31,7 @@ template <class T, hash_link T::*Link> class entry_table {
 
   /// `ceiling`: entries there is address space for. `limit`: entries it gives out for now.
   void make(std::uint32_t limit, std::uint32_t ceiling) {
-    if (!entries_.make(ceiling)) throw std::bad_alloc();
+    if (!entries_.make(ceiling, true)) throw std::bad_alloc();
     limit_ = limit;
     ceiling_ = ceiling;
   }
@@ -79,8 +79,8 @@ template <class T, hash_link T::*Link> class hash_chains {
 
   /// `ceiling`: the most entries there will ever be.
   void make(std::uint32_t ceiling) {
-    buckets_max_ = std::bit_ceil(ceiling < buckets_min ? buckets_min : ceiling);
-    if (!heads_.make(buckets_max_)) throw std::bad_alloc();
+    buckets_max_ = std::bit_ceil(ceiling < buckets_min ? buckets_min : 2 * ceiling);
+    if (!heads_.make(buckets_max_, true)) throw std::bad_alloc();
   }
   /// The first entry with that hash for which same(number) is true; none without one.
   template <class Table, class Same>
@@ -96,7 +96,9 @@ template <class T, hash_link T::*Link> class hash_chains {
   void insert(const Table& table, std::uint32_t i, std::uint32_t hash) noexcept {
     (table[i].*Link).hash = hash;
     push(table, bucket_of(hash), i);
-    if (++size_ > buckets_ && buckets_ < buckets_max_) split(table);
+    ++size_;
+    for (int i = 0; i < 2 && 2 * size_ > buckets_ && buckets_ < buckets_max_; ++i)
+      split(table); // two buckets for each entry
   }
   template <class Table> void erase(const Table& table, std::uint32_t i) noexcept {
     std::uint32_t& head = heads_[bucket_of((table[i].*Link).hash)];

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <gtest/gtest.h>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
+#include <vector>
 
-#include "topic/filter_index.h"
-#include "topic/topic_table.h"
+#include "support/link_counter.h"
 #include "support/seed.h"
+#include "topic/filter_index.h"
 #include "topic/topic.h"
 
 namespace chainring {
@@ -25,7 +28,7 @@ TEST(FilterIndex, MatchesAsTheReferenceDoesThroughRandomChanges) {
   std::mt19937 random(static_cast<unsigned>(test::fresh_seed()));
   filter_index index(
       {.filters_max = 64, .subscriptions_max = 256, .levels_max = 128, .sessions_max = 8});
-  std::map<std::pair<std::string, std::uint32_t>, std::uint8_t> model;
+  std::map<std::pair<std::string, std::uint32_t>, std::uint32_t> model;
   const char* words[] = {"a", "b", "", "$SYS", "a level that is longer than a piece of text", "+"};
   auto draw = [&](bool filter) {
     std::string text;
@@ -42,19 +45,19 @@ TEST(FilterIndex, MatchesAsTheReferenceDoesThroughRandomChanges) {
     const std::string filter = draw(true);
     const std::uint32_t session = random() % 8;
     if (random() % 2 == 0) {
-      const auto added = index.add(filter, session, static_cast<std::uint8_t>(step));
+      const auto added = index.add(filter, session, static_cast<std::uint32_t>(step));
       const bool known = model.count({filter, session}) != 0;
       if (added == filter_index::status::full) {
         EXPECT_FALSE(known);
         continue;
       }
       EXPECT_EQ(added, known ? filter_index::status::replaced : filter_index::status::added);
-      model[{filter, session}] = static_cast<std::uint8_t>(step);
+      model[{filter, session}] = static_cast<std::uint32_t>(step);
     } else {
       EXPECT_EQ(index.remove(filter, session), model.erase({filter, session}) != 0);
     }
     const std::string topic = draw(false);
-    std::multiset<std::pair<std::uint32_t, int>> expected, found;
+    std::multiset<std::pair<std::uint32_t, std::uint32_t>> expected, found;
     for (const auto& [key, options] : model)
       if (topic_matches(key.first, topic)) expected.insert({key.second, options});
     index.match(0, topic, [&](subscriber s) { found.insert({s.session, s.options}); });
@@ -100,49 +103,177 @@ TEST(FilterIndex, RefusesFiltersThatAreTooDeep) {
   EXPECT_TRUE(sessions_of(index, deep.replace(0, 1, "a")).empty());
 }
 
-TEST(TopicTable, GivesIdsFromOneInEachSessionAndForgetsThem) {
-  topic_table topics(16, 8, 16);
-  std::uint32_t first = topic_table::none, second = topic_table::none;
-  const std::uint32_t a = topics.intern("a"), b = topics.intern("b");
-  EXPECT_EQ(topics.intern("a"), a);
-  EXPECT_EQ(topics.at(topics.register_topic(1, first, a)).id, 1);
-  EXPECT_EQ(topics.at(topics.register_topic(1, first, b)).id, 2);
-  EXPECT_EQ(topics.at(topics.register_topic(1, first, a)).id, 1);
-  EXPECT_EQ(topics.at(topics.register_topic(2, second, b)).id, 1);
-  EXPECT_EQ(topics.at(topics.find_by_id(1, 2)).topic, b);
-  EXPECT_EQ(topics.find_by_id(2, 2), topic_table::none);
-  topics.forget_all(first);
-  EXPECT_EQ(topics.find_by_id(1, 1), topic_table::none);
-  EXPECT_NE(topics.find_by_id(2, 1), topic_table::none);
-  EXPECT_EQ(topics.registration_count(), 1u);
+TEST(FilterIndex, TakesFiltersOf65535OctetsAndTellsLongerAndDeeperOnesFromAFullTable) {
+  filter_index index({.filters_max = 8,
+                      .subscriptions_max = 8,
+                      .levels_max = 300,
+                      .sessions_max = 4,
+                      .text_bytes_max = 300'000});
+  const std::string longest(65535, 'x');
+  EXPECT_EQ(index.add(longest, 1, 1), filter_index::status::added);
+  EXPECT_EQ(index.add("+/" + longest.substr(2), 2, 1), filter_index::status::added);
+  EXPECT_EQ(index.add(longest + "x", 1, 1), filter_index::status::too_long);
+  EXPECT_FALSE(index.remove(longest + "x", 1));
+  EXPECT_EQ(sessions_of(index, longest), std::set<std::uint32_t>{1});
+  EXPECT_EQ(sessions_of(index, "/" + longest.substr(1)), std::set<std::uint32_t>{});
+  EXPECT_EQ(sessions_of(index, "a/" + longest.substr(2)), std::set<std::uint32_t>{2});
+  EXPECT_EQ(index.add("#/" + longest.substr(2), 3, 1), filter_index::status::full); // of text
+  std::string shallow = "a"; // without wildcards a filter may have any depth
+  for (int i = 0; i < 400; ++i)
+    shallow += "/";
+  EXPECT_EQ(index.add(shallow, 3, 1), filter_index::status::added);
+  EXPECT_EQ(sessions_of(index, shallow), std::set<std::uint32_t>{3});
+  std::set<std::string> left;
+  for (const std::uint32_t s : {1, 2, 3})
+    index.remove_all(s, [&](std::string_view f) { left.insert(std::string(f)); });
+  EXPECT_EQ(left.size(), 3u);
+  EXPECT_EQ(left.count(longest), 1u);
+  EXPECT_EQ(index.filter_count(), 0u);
 }
 
-TEST(TopicTable, ReusesOnlyNamesThatNothingHolds) {
-  topic_table topics(4, 8, 16);
-  std::uint32_t list = topic_table::none;
-  const std::uint32_t kept = topics.intern("kept");
-  (void)topics.register_topic(1, list, kept);
-  for (int i = 0; i < 100; ++i)
-    ASSERT_NE(topics.intern("passing" + std::to_string(i)), topic_table::none);
-  EXPECT_EQ(topics.name(kept), "kept");
-  EXPECT_EQ(topics.intern("kept"), kept);
-}
-
-TEST(TopicTable, SeesEachSubscriptionChangeAndCountsASessionOnce) {
-  topic_table topics(16, 8, 64);
+TEST(FilterIndex, KeepsAll32BitsOfASubscriptionsOptions) {
   filter_index index(
-      {.filters_max = 16, .subscriptions_max = 16, .levels_max = 16, .sessions_max = 16});
-  const std::uint32_t t = topics.intern("a/b");
-  EXPECT_TRUE(topics.subscribers(t, index, 0).empty());
-  index.add("a/b", 3, 0);
-  index.add("a/+", 3, 1);
-  index.add("#", 4, 0);
-  auto found = topics.subscribers(t, index, 0);
-  ASSERT_EQ(found.size(), 2u);
-  EXPECT_EQ(found[0], (subscriber{3, 1})); // the highest QoS
-  EXPECT_EQ(found[1], (subscriber{4, 0}));
-  index.remove("a/+", 3);
-  EXPECT_EQ(topics.subscribers(t, index, 0)[0], (subscriber{3, 0}));
+      {.filters_max = 4, .subscriptions_max = 4, .levels_max = 4, .sessions_max = 4});
+  index.add("a", 1, 0xdeadbeef);
+  index.match(0, "a", [&](subscriber s) { EXPECT_EQ(s.options, 0xdeadbeef); });
+}
+
+TEST(FilterIndex, VisitsAsManyLinksForTheSubscriberNumber40000OfAFilterAsForTheFirst) {
+  constexpr std::uint32_t sessions = 40'000;
+  filter_index index({.filters_max = 4,
+                      .subscriptions_max = sessions,
+                      .levels_max = 16,
+                      .sessions_max = sessions,
+                      .seed = test::printed_seed(1)});
+  const test::link_counter links;
+  std::uint64_t most = 0;
+  auto count = [&](auto&& call) {
+    const std::uint64_t before = links.count();
+    call();
+    most = std::max(most, links.count() - before);
+  };
+  for (std::uint32_t s = 0; s < sessions; ++s)
+    count([&] { ASSERT_EQ(index.add("site/+/temp", s, 1), filter_index::status::added); });
+  for (std::uint32_t s = 0; s < sessions; ++s)
+    count([&] { ASSERT_EQ(index.add("site/+/temp", s, 2), filter_index::status::replaced); });
+  EXPECT_EQ(sessions_of(index, "site/7/temp").size(), sessions);
+  for (std::uint32_t s = 0; s < sessions; s += 2)
+    count([&] { ASSERT_TRUE(index.remove("site/+/temp", s)); });
+  for (std::uint32_t s = 1; s < sessions; s += 2)
+    count([&] { index.remove_all(s, [](std::string_view) {}); });
+  EXPECT_EQ(index.filter_count(), 0u);
+  EXPECT_GT(links.count(), sessions); // they are counted at all
+  EXPECT_LT(most, 40u);
+}
+
+TEST(FilterIndex, RemovesASessionAtTheCostOfItsOwnSubscriptions) {
+  constexpr std::uint32_t filters = 1000, others = 50;
+  filter_index index({.filters_max = filters,
+                      .subscriptions_max = filters * (others + 1),
+                      .levels_max = 16,
+                      .sessions_max = others + 1,
+                      .seed = 7});
+  for (std::uint32_t f = 0; f < filters; ++f)
+    for (std::uint32_t s = 0; s <= others; ++s)
+      ASSERT_EQ(index.add("f" + std::to_string(f), s, 1), filter_index::status::added);
+  const test::link_counter links;
+  std::uint32_t removed = 0;
+  index.remove_all(others, [&](std::string_view) { ++removed; });
+  EXPECT_EQ(removed, filters);
+  EXPECT_LT(links.count(), 10 * filters);
+  EXPECT_EQ(index.subscription_count(), filters * others);
+}
+
+TEST(FilterIndex, GrowsWhileOthersMatchAndRefusesNothingItHasRoomFor) {
+  constexpr std::uint32_t first = 64, ceiling = 64 * 64;
+  filter_index index({.filters_max = first,
+                      .subscriptions_max = first,
+                      .levels_max = 2 * first,
+                      .sessions_max = 16,
+                      .readers = 2,
+                      .subscriptions_ceiling = ceiling});
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> wrong{0};
+  ASSERT_EQ(index.add("kept/#", 3, 1), filter_index::status::added);
+  std::thread reader([&] {
+    while (!stop) {
+      std::uint32_t found = 0;
+      index.match(1, "kept/7", [&](subscriber s) noexcept { found += s.session == 3; });
+      if (found != 1) ++wrong;
+    }
+  });
+  std::uint32_t limit = first, made = 1;
+  for (;; ++made) {
+    const std::string filter = "+/" + std::to_string(made);
+    auto status = index.add(filter, made % 16, 1);
+    if (status == filter_index::status::full) {
+      EXPECT_EQ(made, limit);
+      if (!index.reserve(2 * limit)) break;
+      limit *= 2;
+      status = index.add(filter, made % 16, 1);
+    }
+    ASSERT_EQ(status, filter_index::status::added) << made;
+  }
+  stop = true;
+  reader.join();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(made, ceiling);
+  EXPECT_FALSE(index.reserve(ceiling + 1));
+  for (std::uint32_t i = 1; i < made; ++i)
+    ASSERT_EQ(sessions_of(index, "x/" + std::to_string(i)), std::set<std::uint32_t>{i % 16});
+}
+
+TEST(FilterIndex, ChangesTheVersionOfTopicsThatAChangedFilterMatches) {
+  std::mt19937 random(static_cast<unsigned>(test::fresh_seed()));
+  filter_index index(
+      {.filters_max = 256, .subscriptions_max = 256, .levels_max = 512, .sessions_max = 8});
+  const char* words[] = {"a", "b", "", "$x", "+"};
+  auto draw = [&](unsigned count) {
+    std::string text = words[random() % count];
+    for (unsigned l = random() % 3; l > 0; --l)
+      text += std::string("/") + words[random() % count];
+    if (count == 5 && random() % 4 == 0) text += "/#";
+    return text.empty() ? std::string("x") : text;
+  };
+  std::set<std::string> topics;
+  for (int i = 0; i < 200; ++i)
+    topics.insert(draw(4));
+  unsigned kept = 0, changed = 0;
+  for (int step = 0; step < 3000; ++step) {
+    std::map<std::string, std::uint64_t> before;
+    for (const std::string& t : topics)
+      before[t] = index.version(index.key_of(t));
+    const std::string filter = draw(5);
+    const std::uint32_t session = random() % 8;
+    const bool did = random() % 2 == 0 ? filter_index::accepted(index.add(filter, session, 1))
+                                       : index.remove(filter, session);
+    for (const std::string& t : topics) {
+      const bool same = index.version(index.key_of(t)) == before[t];
+      if (did && topic_matches(filter, t)) {
+        ASSERT_FALSE(same) << filter << " against " << t;
+      }
+      if (!did) {
+        ASSERT_TRUE(same) << filter << " changed nothing";
+      }
+      ++(same ? kept : changed);
+    }
+  }
+  EXPECT_GT(changed, 1000u);
+  EXPECT_GT(kept, changed); // most changes leave most topics alone
+}
+
+TEST(FilterIndex, SpreadsFiltersThatAClientMadeToShareAChecksum) {
+  const std::vector<std::string> names = test::names_with_one_checksum(4096);
+  filter_index index(
+      {.filters_max = 8192, .subscriptions_max = 8192, .levels_max = 16384, .sessions_max = 4});
+  const test::link_counter links;
+  for (const std::string& name : names) {
+    ASSERT_EQ(index.add(name, 1, 1), filter_index::status::added);
+    ASSERT_EQ(index.add("+/" + name, 1, 1), filter_index::status::added);
+  }
+  for (const std::string& name : names)
+    EXPECT_EQ(sessions_of(index, name).size(), 1u);
+  EXPECT_LT(links.count(), 40 * names.size()); // all in one chain: 2,000 for each name
 }
 
 } // namespace
