@@ -156,10 +156,11 @@ std::atomic<std::uint64_t>* filter_index::changes_of(std::string_view filter,
 // Before the readers go on, so that one that matches with the change in place can already see that
 // older matches are out of date.
 void filter_index::count_change(const filter_entry& f) noexcept {
+  // [F2] release: pairs with [F1]. The filter's own count first: a reader that finds it unchanged
+  // takes its match to be as new as the version it read before that.
+  f.changes->fetch_add(1, std::memory_order_release);
   // [F2] release: pairs with [F1].
   version_.fetch_add(1, std::memory_order_release);
-  // [F2] release: pairs with [F1].
-  f.changes->fetch_add(1, std::memory_order_release);
 }
 
 // Makes the nodes of a filter with wildcards; none when a table is full (nothing is left behind).

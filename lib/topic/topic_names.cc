@@ -151,9 +151,13 @@ std::span<const subscriber> topic_names::subscribers(std::uint32_t topic, filter
     e.key = filters.key_of(name(topic));
     e.keyed = true;
   }
+  // One look where nobody has subscribed since; else whether it can have concerned this topic.
+  const std::uint64_t whole = filters.version();
+  const bool kept = e.match_epoch == fan_out_epoch_;
+  if (kept && e.checked_version == whole) return {fan_out_.data() + e.match_first, e.match_count};
   const std::uint64_t version = filters.version(e.key);
-  if (e.match_version == version && e.match_epoch == fan_out_epoch_)
-    return {fan_out_.data() + e.match_first, e.match_count};
+  e.checked_version = whole;
+  if (kept && e.match_version == version) return {fan_out_.data() + e.match_first, e.match_count};
 
   ++matches_;
   scratch_used_ = 0;

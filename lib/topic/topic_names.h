@@ -80,7 +80,8 @@ class topic_names {
     std::uint32_t match_count = 0;
     std::uint64_t match_first = 0; // in fan_out_
     std::uint64_t match_version = 0, match_epoch = 0;
-    filter_index::topic_key key{}; // once `keyed`: what changes may concern its matches
+    std::uint64_t checked_version = 0; // of the whole index, when the match was valid last
+    filter_index::topic_key key{};     // once `keyed`: what changes may concern its matches
     bool keyed = false;
   };
   std::uint32_t lookup(std::string_view name, std::uint32_t hash) const noexcept;
