@@ -68,7 +68,7 @@ bool fill(broker& b, const sizes& s) {
   std::byte payload[payload_size] = {};
   for (std::uint32_t q = 0; q < queues; ++q) {
     state.create_session(q, "client" + std::to_string(q), 0, 0);
-    if (state.queues().prepare_now(q) != prepare_status::ready) return false;
+    if (state.queues().link_now(q) != link_status::ready) return false;
   }
   std::uint32_t q = 0;
   for (std::uint64_t left = s.messages; left != 0;) {
@@ -87,8 +87,8 @@ bool fill(broker& b, const sizes& s) {
       state.messages().flush_staged(m[i]);
       state.messages().add_references(m[i].ref.index, 1);
       const slot_ref ref(m[i].ref, 1 | delivery::check(q, slot_ref(m[i].ref, 0).word, 1));
-      if (state.queues().place(q, {&ref, 1}, p[i]) != place_status::placed) return false;
-      state.queues().flush_placed(p[i]);
+      if (state.queues().place_start(q, {&ref, 1}, p[i]) != place_status::placed) return false;
+      state.queues().place_flush(p[i]);
     }
     on.drain();
     for (std::uint32_t i = 0; i < n; ++i) {
@@ -97,7 +97,7 @@ bool fill(broker& b, const sizes& s) {
     }
     on.drain();
     for (std::uint32_t i = 0; i < n; ++i) {
-      state.queues().ready(p[i]);
+      state.queues().place_finish(p[i]);
       state.messages().drop_reference(m[i].ref.index);
     }
     left -= n;

@@ -36,19 +36,19 @@ struct durable_queue {
     o.slots = slots;
     o.stock = 1;
     queues = queue_table::create(*m, 0, 1, *store, nullptr, o).value();
-    good = queues->start().ok() && queues->prepare_now(0) == prepare_status::ready;
+    good = queues->start().ok() && queues->link_now(0) == link_status::ready;
     for (unsigned i = 0; i < burst; ++i)
       values[i] = i;
   }
   void turn() {
     placement p;
     const std::uint32_t n = queues->enqueue_burst(0, values, p);
-    const bool moved = queues->release(0);
-    queues->flush_placed(p);
-    if (moved) queues->flush_release(0);
+    const bool moved = queues->release_start(0);
+    queues->place_flush(p);
+    if (moved) queues->release_flush(0);
     m->drain();
-    queues->ready(p);
-    if (moved) queues->finish_release(0);
+    queues->place_finish(p);
+    if (moved) queues->release_finish(0);
     good &= n == burst && queues->lease(0, got) == n;
     queues->ack_through(0, got[n - 1].ticket());
   }

@@ -112,22 +112,22 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t
   place_status placed = place_status::full;
   idle_policy wait;
   for (int round = 0; round < rounds_max; ++round) {
-    prepare_status s = queues.grow(q, n);
-    if (s == prepare_status::unprepared) { // there was no leisure for it
+    link_status s = queues.grow(q, n);
+    if (s == link_status::unprepared) { // there was no leisure for it
       count.drains += 2;
       s = queues.grow_now(q, n);
     }
-    if (s == prepare_status::refused) return place_status::full;
+    if (s == link_status::refused) return place_status::full;
     // Below its limit, and the region is what is full: no policy of the queue's.
-    if (s == prepare_status::no_room) return place_status::no_ring;
-    if (s == prepare_status::linking) {
-      queues.flush_link(q); // [B5] the link, before anything is placed behind it
+    if (s == link_status::no_room) return place_status::no_ring;
+    if (s == link_status::linking) {
+      queues.link_flush(q); // [B5] the link, before anything is placed behind it
       drain();              // [B5]
-      queues.attached(q);
-    } else if (s == prepare_status::wait) {
+      queues.link_finish(q);
+    } else if (s == link_status::wait) {
       wait.idle();
     }
-    placed = queues.place(q, incarnation, refs, out);
+    placed = queues.place_start(q, incarnation, refs, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
   return placed == place_status::full ? place_status::closed : placed; // somebody was in the way
@@ -161,18 +161,18 @@ void broker_worker::impl::place() noexcept {
       const message_ref m = staged[t.publish].content.ref;
       refs.emplace_back(m, t.bits | delivery::check(q, slot_ref(m, 0).word, t.bits));
     }
-    prepare_status prepared = queues.prepare(q);
-    if (prepared == prepare_status::linking) { // a queue's first message, once
-      queues.flush_link(q); // [B5] the queue's own link, before anything is placed behind it
+    link_status prepared = queues.link_start(q);
+    if (prepared == link_status::linking) { // a queue's first message, once
+      queues.link_flush(q); // [B5] the queue's own link, before anything is placed behind it
       drain();              // [B5]
-      queues.attached(q);
-      prepared = prepare_status::ready;
-    } else if (prepared == prepare_status::refused) {
-      prepared = queues.prepare_now(q); // the stock is used up: filled again
+      queues.link_finish(q);
+      prepared = link_status::ready;
+    } else if (prepared == link_status::refused) {
+      prepared = queues.link_now(q); // the stock is used up: filled again
       ++count.drains;
     }
-    place_status placed = prepared == prepare_status::ready
-                              ? queues.place(q, incarnation, refs, g.placement)
+    place_status placed = prepared == link_status::ready
+                              ? queues.place_start(q, incarnation, refs, g.placement)
                               : place_status::no_ring;
     if (queues_grow && placed != place_status::placed && placed != place_status::changed)
         [[unlikely]]
@@ -218,11 +218,11 @@ void broker_worker::impl::make_durable() noexcept {
   hook_point("broker.burst.placed");
   // Stores first, heads among them.
   for (group& g : groups)
-    if (g.placed && staged[targets[g.first].publish].refused) queues.void_placed(g.placement);
+    if (g.placed && staged[targets[g.first].publish].refused) queues.place_void(g.placement);
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
     shared.sessions[n].dirty = false;
-    if (queues.release(n)) dirty[releases++] = n;
+    if (queues.release_start(n)) dirty[releases++] = n;
   }
   dirty.resize(releases);
   // Then every flush, then the drain; or several, where a fan-out is wider than one may cover.
@@ -247,11 +247,11 @@ void broker_worker::impl::make_durable() noexcept {
   for (const group& g : groups) {
     if (!g.placed) continue;
     covering(g.count * sizeof(ring_slot));
-    queues.flush_placed(g.placement); // [B1]
+    queues.place_flush(g.placement); // [B1]
   }
   for (const std::uint32_t n : dirty) {
     covering(0);
-    queues.flush_release(n); // [B4]
+    queues.release_flush(n); // [B4]
   }
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [B1 < B2] [B1 < B4]
   hook_point("broker.burst.drained");
@@ -265,7 +265,7 @@ void broker_worker::impl::make_durable() noexcept {
   }
   hook_point("broker.burst.published");
   for (const std::uint32_t n : dirty)
-    queues.finish_release(n); // [B4]
+    queues.release_finish(n); // [B4]
   dirty.clear();
 }
 
@@ -286,7 +286,7 @@ void broker_worker::impl::finish_publishes() noexcept {
   for (group& g : groups) {
     const bool voided = g.placed && staged[targets[g.first].publish].refused;
     if (g.placed && !voided) {
-      queues.ready(g.placement); // [B3]
+      queues.place_finish(g.placement); // [B3]
       count.placed += g.count;
       wake(targets[g.first].session);
     }

@@ -109,10 +109,10 @@ bool broker_worker::impl::make_room(std::uint32_t queue) noexcept {
   const std::uint32_t wanted = std::max(queues.drop_requested(queue), planned[queue] + 1);
   count.dropped_oldest += queues.drop_oldest(queue, wanted);
   forget_dropped(s, queue);
-  if (queues.release(queue)) {
-    queues.flush_release(queue); // [B4]
+  if (queues.release_start(queue)) {
+    queues.release_flush(queue); // [B4]
     drain();                     // [B4]
-    queues.finish_release(queue);
+    queues.release_finish(queue);
   }
   return queues.free_count(queue) > planned[queue];
 }

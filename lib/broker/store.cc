@@ -353,13 +353,13 @@ void store::end_incarnation(std::uint32_t n, bool keep, std::uint8_t flags,
                  {keep ? session_state::used : session_state::free, flags, old + 1}); // [S2 < S3]
   hook_point("broker.session.ended");
   idle_policy policy;
-  restart_status restarted = queues_->restart(n, old);
-  for (; restarted == restart_status::busy; restarted = queues_->restart(n, old))
+  restart_status restarted = queues_->restart_start(n, old);
+  for (; restarted == restart_status::busy; restarted = queues_->restart_start(n, old))
     policy.idle();
   if (restarted == restart_status::stored) {
-    queues_->flush_restart(n); // [S3]
-    media_.drain();            // [S3, the queues' rule] before restarted()
-    queues_->restarted(n);
+    queues_->restart_flush(n); // [S3]
+    media_.drain();            // [S3, the queues' rule] before restart_finish()
+    queues_->restart_finish(n);
   }
   for (std::size_t at = 0; at < names.size();) {
     const auto size = static_cast<unsigned char>(names[at]);

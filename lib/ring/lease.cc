@@ -114,7 +114,7 @@ std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::
     while (cursor < limit && n < out.size()) {
       const std::uint64_t ticket = cursor + 1;
       const std::uint32_t i = r.index_of(ticket);
-      // [R2] acquire: pairs with the release [R1] in ready().
+      // [R2] acquire: pairs with the release [R1] in place_finish().
       //      Without it the slot is read before it is placed, and handed out before it is durable.
       const std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [R2] with [R1]
       const mark_state s = state_of(mark, ticket);

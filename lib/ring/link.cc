@@ -95,24 +95,24 @@ void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) n
     if (now.count == 0) now.first = 0;
     ++now.count;
     now.mode = r.mode;
-    // [P7] the link: pairs with [P6] in clear() and [P8] in attached(). [P15] behind its entry.
+    // [P7] the link: pairs with [P6] in clear() and [P8] in link_finish(). [P15] behind its entry.
   } while (!media_.compare_exchange(&record.commit, word, now.pack())); // [A8] [P7] [P15]
   if (seeded_bug("ring.entry_last")) store_entry();
   q.spare = &r;
 }
 
-prepare_status queue_table::prepare(std::uint32_t queue) noexcept {
+link_status queue_table::link_start(std::uint32_t queue) noexcept {
   queue_state& q = at(queue);
   if (ring_of(queue) != nullptr) [[likely]] {
     // [A3] a look: who comes a moment too early finds the ring closed.
-    return q.link.load(std::memory_order_relaxed) == link_state::linking ? prepare_status::wait
-                                                                         : prepare_status::ready;
+    return q.link.load(std::memory_order_relaxed) == link_state::linking ? link_status::wait
+                                                                         : link_status::ready;
   }
   link_claim claim(q, link_state::linking);
-  if (!claim) return prepare_status::wait;
+  if (!claim) return link_status::wait;
   state& s = *state_;
-  if (ring_of(queue) != nullptr) return prepare_status::ready;
-  if (q.damaged.load(std::memory_order_relaxed)) return prepare_status::refused; // [A3] orders it
+  if (ring_of(queue) != nullptr) return link_status::ready;
+  if (q.damaged.load(std::memory_order_relaxed)) return link_status::refused; // [A3] orders it
   ring_state* r = nullptr;
   {
     std::lock_guard hold(s.lock);
@@ -123,23 +123,23 @@ prepare_status queue_table::prepare(std::uint32_t queue) noexcept {
   }
   if (r == nullptr) {
     tally(s.refused_ring);
-    return prepare_status::refused;
+    return link_status::refused;
   }
   set_base(*r, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
   link(queue, *r, q.rest_ticket);
   claim.keep(link_state::linking);
   if (seeded_bug("ring.attach_undrained")) {
-    attached(queue);
-    return prepare_status::ready;
+    link_finish(queue);
+    return link_status::ready;
   }
-  return prepare_status::linking;
+  return link_status::linking;
 }
 
-void queue_table::flush_link(std::uint32_t queue) noexcept {
+void queue_table::link_flush(std::uint32_t queue) noexcept {
   media_.flush(&records_[queue], sizeof(queue_record)); // [P7] before [P8]
 }
 
-void queue_table::attached(std::uint32_t queue) noexcept {
+void queue_table::link_finish(std::uint32_t queue) noexcept {
   state& s = *state_;
   queue_state& q = at(queue);
   CHAINRING_ASSERT(q.spare != nullptr);
@@ -159,18 +159,18 @@ void queue_table::attached(std::uint32_t queue) noexcept {
   q.link.store(link_state::idle, std::memory_order_release); // [A4] release: pairs with [A3]
 }
 
-prepare_status queue_table::prepare_now(std::uint32_t queue) noexcept {
-  prepare_status s = prepare(queue);
-  if (s == prepare_status::refused) {
+link_status queue_table::link_now(std::uint32_t queue) noexcept {
+  link_status s = link_start(queue);
+  if (s == link_status::refused) {
     hook_point("ring.prepare.refused");
     refill(std::max(state_->options.stock, 1u)); // or somebody else has: then nothing is added
-    s = prepare(queue);
+    s = link_start(queue);
   }
-  if (s != prepare_status::linking) return s;
-  flush_link(queue);
+  if (s != link_status::linking) return s;
+  link_flush(queue);
   media_.drain(); // [P7] before [P8]
-  attached(queue);
-  return prepare_status::ready;
+  link_finish(queue);
+  return link_status::ready;
 }
 
 // --- appends ------------------------------------------------------------------------------------
@@ -205,57 +205,57 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
   link(queue, r, base);
 }
 
-prepare_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
+link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
   queue_state& q = at(queue);
   state& s = *state_;
   if (ring_of(queue) == nullptr) {
-    const prepare_status first = prepare(queue);
-    return first == prepare_status::refused ? prepare_status::no_room : first;
+    const link_status first = link_start(queue);
+    return first == link_status::refused ? link_status::no_room : first;
   }
   link_claim claim(q, link_state::claimed);
-  if (!claim) return prepare_status::wait;
+  if (!claim) return link_status::wait;
   ring_state* const r = ring_of(queue); // under the claim it stays
-  if (r == nullptr || is_closed(*r)) return prepare_status::wait;
+  if (r == nullptr || is_closed(*r)) return link_status::wait;
   // Not rte_ring_free_count(), whose loads are plain.
   const std::uint64_t from =
       std::max(r->base, r->head.load(std::memory_order_acquire)); // [K2] pairs with [K1]
   const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [N2]
-  if (in_use + n <= r->capacity && free_count(queue) >= n) return prepare_status::ready;
+  if (in_use + n <= r->capacity && free_count(queue) >= n) return link_status::ready;
   const queue_commit c = queue_commit::unpack(
       std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)); // [A7]
   const std::uint64_t last = r->next.load(std::memory_order_relaxed);           // [N2]
   if (c.count == queue_rings_max || r->capacity >= s.capacity_max || free_count(queue) < n ||
       last == ticket_max)
-    return prepare_status::refused;
+    return link_status::refused;
   if (q.spare == nullptr) {
     want_larger(queue, n);
-    return prepare_status::unprepared;
+    return link_status::unprepared;
   }
   ring_state& next = *q.spare;
   claim.keep(link_state::linking);
   append(queue, *r, next);
   tally(s.grown);
   if (seeded_bug("ring.append_undrained")) {
-    attached(queue);
-    return prepare_status::ready;
+    link_finish(queue);
+    return link_status::ready;
   }
-  return prepare_status::linking;
+  return link_status::linking;
 }
 
-prepare_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept {
-  prepare_status is = grow(queue, n);
-  if (is == prepare_status::unprepared) {
+link_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept {
+  link_status is = grow(queue, n);
+  if (is == link_status::unprepared) {
     hook_point("ring.grow.unprepared");
     const bool room = prepare_larger(queue, n) != larger_ring::no_room;
     is = grow(queue, n); // whoever was quicker may have prepared it, or done it all
-    if (is == prepare_status::unprepared)
-      return room ? prepare_status::wait : prepare_status::no_room;
+    if (is == link_status::unprepared)
+      return room ? link_status::wait : link_status::no_room;
   }
-  if (is != prepare_status::linking) return is;
-  flush_link(queue);
+  if (is != link_status::linking) return is;
+  link_flush(queue);
   media_.drain(); // [P7] before [P8]
-  attached(queue);
-  return prepare_status::ready;
+  link_finish(queue);
+  return link_status::ready;
 }
 
 // The next size, allocated, cleared and drained; kept with the queue until its ring is full. For
@@ -332,9 +332,9 @@ bool queue_table::shrink(std::uint32_t queue) noexcept {
   claim.keep(link_state::linking);
   append(queue, *r, *smaller);
   tally(s.shrunk);
-  flush_link(queue);
+  link_flush(queue);
   media_.drain(); // [P7] before [P8]
-  attached(queue);
+  link_finish(queue);
   return true;
 }
 
@@ -379,7 +379,7 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
 
 // --- restart ------------------------------------------------------------------------------------
 
-restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnation) noexcept {
+restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t incarnation) noexcept {
   queue_state& q = at(queue);
   queue_record& record = records_[queue];
   link_claim claim(q, link_state::restarting);
@@ -389,7 +389,7 @@ restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnati
       this->incarnation(queue) != incarnation)
     return restart_status::changed;
   if (ring_state* const first = first_of(queue); first != nullptr) {
-    // [L1] acquire: no release is open from here to restarted().
+    // [L1] acquire: no release is open from here to restart_finish().
     if (first->releasing.exchange(true, std::memory_order_acquire))
       return restart_status::busy; // [L1]
     close(*ring_of(queue));
@@ -408,7 +408,7 @@ restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnati
   std::uint64_t word =
       std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
   if (record.head > ticket_max) media_.store(&record.head, 0); // [P15] only where it was damaged
-  // [P9] everything in it is unreachable: pairs with [P10] in restarted().
+  // [P9] everything in it is unreachable: pairs with [P10] in restart_finish().
   const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]
   const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P9]
   CHAINRING_ASSERT(stored);
@@ -416,11 +416,11 @@ restart_status queue_table::restart(std::uint32_t queue, std::uint32_t incarnati
   return restart_status::stored;
 }
 
-void queue_table::flush_restart(std::uint32_t queue) noexcept {
+void queue_table::restart_flush(std::uint32_t queue) noexcept {
   media_.flush(&records_[queue], sizeof(queue_record)); // [P9] before [P10]
 }
 
-void queue_table::restarted(std::uint32_t queue) noexcept {
+void queue_table::restart_finish(std::uint32_t queue) noexcept {
   queue_state& q = at(queue);
   // [P9 < P10] the caller has drained the restart; what was in the queue may go.
   //      Without it a crash shows the old queue over blocks that were used again.

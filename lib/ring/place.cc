@@ -124,21 +124,21 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
   return place_status::placed;
 }
 
-place_status queue_table::place(std::uint32_t queue, std::span<const slot_ref> refs,
+place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                 placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
                    static_cast<std::uint32_t>(refs.size()), out);
 }
 
-place_status queue_table::place(std::uint32_t queue, std::uint32_t incarnation,
+place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
                                 std::span<const slot_ref> refs, placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0}, &refs.front().word,
                    static_cast<std::uint32_t>(refs.size()), out);
 }
 
-place_status queue_table::place_burst(std::uint32_t queue, std::span<const slot_ref> refs,
+place_status queue_table::place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                       placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<false>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
@@ -161,7 +161,7 @@ std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std
   return s == place_status::placed ? out.count : 0;
 }
 
-void queue_table::flush_placed(const placement& p) noexcept {
+void queue_table::place_flush(const placement& p) noexcept {
   if (p.count == 0) return;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
@@ -171,7 +171,7 @@ void queue_table::flush_placed(const placement& p) noexcept {
                });
 }
 
-void queue_table::ready(const placement& p) noexcept {
+void queue_table::place_finish(const placement& p) noexcept {
   // [P2 < P3] the caller has drained the publication: deliverable implies durable.
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
@@ -183,9 +183,9 @@ void queue_table::ready(const placement& p) noexcept {
                });
 }
 
-void queue_table::void_placed(placement& p) noexcept {
+void queue_table::place_void(placement& p) noexcept {
   tally(state_->voided, std::uint64_t{p.count});
-  if (seeded_bug("ring.void_ready")) return ready(p);
+  if (seeded_bug("ring.void_ready")) return place_finish(p);
   if (p.count == 0) return;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {

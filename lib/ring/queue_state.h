@@ -139,7 +139,7 @@ struct alignas(cacheline_size) ring_state {
   }
   /// The ring that tickets go on in, or null.
   [[nodiscard]] ring_state* following() const noexcept {
-    // [A10] acquire: pairs with the release [A9] in attached().
+    // [A10] acquire: pairs with the release [A9] in link_finish().
     //      Without it the successor's fields are read before they are set.
     return successor.load(std::memory_order_acquire); // [A10]
   }
@@ -156,8 +156,8 @@ struct ring_arrays {
 enum class link_state : std::uint8_t {
   idle,
   claimed,    ///< for a moment: a ring is being prepared for it, or its mode changed
-  linking,    ///< between prepare() or grow() and attached(), by one thread
-  restarting, ///< between restart() and restarted()
+  linking,    ///< between link_start() or grow() and link_finish(), by one thread
+  restarting, ///< between restart_start() and restart_finish()
 };
 
 inline constexpr std::uint32_t no_queue = UINT32_MAX;

@@ -41,7 +41,7 @@ void pass_over(ring_state& r) noexcept {
 
 } // namespace
 
-bool queue_table::release(std::uint32_t queue) noexcept {
+bool queue_table::release_start(std::uint32_t queue) noexcept {
   const inside here = consuming(queue);
   ring_state* const r = first_of(queue);
   if (r == nullptr) return false;
@@ -88,12 +88,12 @@ bool queue_table::release(std::uint32_t queue) noexcept {
       now.first = static_cast<std::uint8_t>((now.first + through) % queue_rings_max);
       now.count = static_cast<std::uint8_t>(now.count - through);
     } while (!media_.compare_exchange(&record.commit, word, now.pack())); // [A8] [P4] before [P5]
-    if (seeded_bug("ring.unlink_undrained")) finish_release(queue);
+    if (seeded_bug("ring.unlink_undrained")) release_finish(queue);
   }
   return true;
 }
 
-void queue_table::flush_release(std::uint32_t queue) noexcept {
+void queue_table::release_flush(std::uint32_t queue) noexcept {
   // [P4] before [P5]: the head, and the commit word in its line. Without it the slots' old entries
   //      come back over new blocks, or a ring over what was put in its place.
   media_.flush(&records_[queue].head, sizeof(std::uint64_t)); // [P4] before [P5]
@@ -116,7 +116,7 @@ void queue_table::drop_references(const ring_state& r, std::uint64_t after,
   }
 }
 
-std::uint32_t queue_table::finish_release(std::uint32_t queue) noexcept {
+std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
   queue_state& q = at(queue);
   const inside here = consuming(queue);
   ring_state* const first = first_of(queue);

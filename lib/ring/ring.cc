@@ -259,7 +259,7 @@ queue_state& queue_table::at(std::uint32_t queue) const noexcept {
 }
 
 ring_state* queue_table::ring_of(std::uint32_t queue) const noexcept {
-  // [A2] acquire: pairs with the release [A1] in attached().
+  // [A2] acquire: pairs with the release [A1] in link_finish().
   //      Without it the ring's fields are read before they are set.
   return at(queue).ring.load(std::memory_order_acquire); // [A2]
 }

@@ -14,14 +14,14 @@
 /// **The publisher's burst**: two drains, whatever the number of queues. All stores, then all
 /// flushes, then the drain.
 /// ```
-/// queues.prepare(q)                    // ready, or see there: the message is set aside
+/// queues.link_start(q)                    // ready, or see there: the message is set aside
 /// messages.reserve, copy_in, stage, add_references(n)
-/// queues.place(q, refs, p)             // each queue, its slots grouped
-/// messages.flush_staged; queues.flush_placed(p)            media.drain();    // [P1 < P2]
+/// queues.place_start(q, refs, p)             // each queue, its slots grouped
+/// messages.flush_staged; queues.place_flush(p)            media.drain();    // [P1 < P2]
 /// messages.publish, flush_published                        media.drain();    // [P2 < P3]
-/// queues.ready(p)                      // from here on consumers see them; acknowledge
+/// queues.place_finish(p)                      // from here on consumers see them; acknowledge
 /// ```
-/// A message that one queue refuses is voided where it was placed: void_placed(p) in ready()'s
+/// A message that one queue refuses is voided where it was placed: place_void(p) in place_finish()'s
 /// place. Each slot placed counts as a reference on its message until the head has passed it,
 /// whatever becomes of it; the queue drops those references, the publisher only its own and those
 /// it counted for places that were refused.
@@ -31,22 +31,22 @@
 /// n = queues.lease(q, entries)         // in ticket order
 /// ...send...                           // answers come
 /// if (queues.ack(q, ticket) == ack_status::marked) -> later flush_slot(q, ticket)
-/// r = queues.release(q)                // stores the head
-/// if (r) queues.flush_release(q);                          media.drain();    // [P4 < P5]
-/// if (r) queues.finish_release(q);     // slots are free, references dropped
+/// r = queues.release_start(q)                // stores the head
+/// if (r) queues.release_flush(q);                          media.drain();    // [P4 < P5]
+/// if (r) queues.release_finish(q);     // slots are free, references dropped
 /// ```
-/// **One burst of one producer in a value queue**: enqueue_burst, flush_placed, drain, ready: one
+/// **One burst of one producer in a value queue**: enqueue_burst, place_flush, drain, ready: one
 /// drain. Each value is durable by itself.
 ///
 /// **Growth.** Where options.capacity_max allows it, a queue whose ring is three quarters full is
 /// noted, and maintain() prepares a ring of twice the size (the third of a queue: of the largest).
-/// When place() then says `full`, grow() closes the full ring and stores the link of the prepared
+/// When place_start() then says `full`, grow() closes the full ring and stores the link of the prepared
 /// one, which takes one drain, as a first ring does:
 /// ```
-/// if (queues.place(q, refs, p) == place_status::full)
-///   if (queues.grow(q, n) == prepare_status::linking) {
-///     queues.flush_link(q);                              media.drain();    // [P7 < P8]
-///     queues.attached(q);                                // and place() again
+/// if (queues.place_start(q, refs, p) == place_status::full)
+///   if (queues.grow(q, n) == link_status::linking) {
+///     queues.link_flush(q);                              media.drain();    // [P7 < P8]
+///     queues.link_finish(q);                                // and place_start() again
 ///   }
 /// ```
 /// Consumers go through the rings in order and see no seam: tickets, leases and packet ids run on.
@@ -55,14 +55,14 @@
 /// way.
 ///
 /// **Tickets** number a queue's slots from 1, never reused in one incarnation, never reordered; a
-/// restart() goes on where it was. Consumers go in ticket order up to the first slot that is not
+/// restart_start() goes on where it was. Consumers go in ticket order up to the first slot that is not
 /// ready.
 ///
 /// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
-/// place() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
-/// one thread at a time, the queue's consumer; in mpmc mode any thread, but restart() and
+/// place_start() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
+/// one thread at a time, the queue's consumer; in mpmc mode any thread, but restart_start() and
 /// drop_oldest() still one at a time and no lease meanwhile, rewind() and set_mode() no consumer
-/// call at all. release() to finish_release() belongs to one thread at a time, the others are told
+/// call at all. release_start() to release_finish() belongs to one thread at a time, the others are told
 /// false. Queries: any thread.
 /// Data-path calls do not allocate, wait for a drain, call the system or throw; queue numbers and
 /// placements are the caller's contract and asserted.
@@ -73,7 +73,7 @@
 /// rest go back to the block store.
 ///
 /// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
-/// out of service until restart(), across crashes and opens, and the rest is served.
+/// out of service until restart_start(), across crashes and opens, and the rest is served.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -161,10 +161,10 @@ struct placement {
   std::uint32_t count = 0;
 };
 
-enum class prepare_status : std::uint8_t {
-  ready,   ///< place() will find a ring; grow(): there is room, place() again
-  linking, ///< this call stored the link: flush_link(), any drain of this thread, then attached()
-  wait,    ///< another thread is about it, or a restart() is under way: try in a later burst
+enum class link_status : std::uint8_t {
+  ready,   ///< place_start() will find a ring; grow(): there is room, place_start() again
+  linking, ///< this call stored the link: link_flush(), any drain of this thread, then link_finish()
+  wait,    ///< another thread is about it, or a restart_start() is under way: try in a later burst
   refused, ///< no ring in stock (see refill()), or the queue is damaged; grow(): see overflow()
   unprepared, ///< grow(): its larger ring is not prepared yet: maintain(), or grow_now()
   no_room,    ///< grow(): below its limit, but there is no ring to be had: congestion
@@ -173,14 +173,14 @@ enum class prepare_status : std::uint8_t {
 enum class place_status : std::uint8_t {
   placed,
   full,      ///< see grow(), and then overflow()
-  no_ring,   ///< prepare() first
+  no_ring,   ///< link_start() first
   changed,   ///< the queue is not in the incarnation that was asked for
-  closed,    ///< a restart(), or another thread's grow(), is under way: set the message aside
+  closed,    ///< a restart_start(), or another thread's grow(), is under way: set the message aside
   exhausted, ///< the last ticket has been given: nothing more, ever
 };
 
 enum class ack_status : std::uint8_t {
-  advanced, ///< the oldest one: the head moves with the next release()
+  advanced, ///< the oldest one: the head moves with the next release_start()
   marked,   ///< out of order: the slot was stored to; flush_slot() with the burst
   ignored,  ///< not leased now: late, doubled or made up
 };
@@ -193,7 +193,7 @@ enum class queue_overflow : std::uint8_t {
 };
 
 enum class restart_status : std::uint8_t {
-  stored,  ///< flush_restart(), this thread's drain, then restarted()
+  stored,  ///< restart_flush(), this thread's drain, then restart_finish()
   busy,    ///< placements or a release are still open; the queue takes nothing new. Call again
   changed, ///< the queue is not in that incarnation
 };
@@ -243,8 +243,8 @@ struct queue_table_statistics {
   std::uint64_t ring_blocks = 0;       ///< of the block store, in all rings
   std::uint64_t grown = 0, shrunk = 0; ///< appends
   std::uint64_t damaged = 0;
-  std::uint64_t refused = 0;      ///< place() found no room
-  std::uint64_t refused_ring = 0; ///< prepare() found no ring, maintain() no room for one
+  std::uint64_t refused = 0;      ///< place_start() found no room
+  std::uint64_t refused_ring = 0; ///< link_start() found no ring, maintain() no room for one
   std::uint64_t dropped_newest = 0, dropped_oldest = 0, voided = 0;
 };
 
@@ -282,46 +282,46 @@ class queue_table {
   // --- producers --------------------------------------------------------------------------------
 
   /// Sees to it that the queue has a ring. `ready` is the usual, quick answer.
-  [[nodiscard]] prepare_status prepare(std::uint32_t queue) noexcept;
-  void flush_link(std::uint32_t queue) noexcept;
-  /// After the drain that followed flush_link(): place() works from here on.
-  void attached(std::uint32_t queue) noexcept;
+  [[nodiscard]] link_status link_start(std::uint32_t queue) noexcept;
+  void link_flush(std::uint32_t queue) noexcept;
+  /// After the drain that followed link_flush(): place_start() works from here on.
+  void link_finish(std::uint32_t queue) noexcept;
   /// The same at once, with a drain of its own, refilling the stock when it is empty. Not the data
   /// path. ready, wait or refused.
-  [[nodiscard]] prepare_status prepare_now(std::uint32_t queue) noexcept;
+  [[nodiscard]] link_status link_now(std::uint32_t queue) noexcept;
 
-  /// After place() found the queue full for `n` slots: closes its ring and stores the link of the
-  /// larger one prepared for it. Between this and attached() nobody places anything in the queue.
+  /// After place_start() found the queue full for `n` slots: closes its ring and stores the link of the
+  /// larger one prepared for it. Between this and link_finish() nobody places anything in the queue.
   /// `refused`: it is at its limit (capacity_max, three rings, the last ticket): the policy
   /// applies. `no_room`: it has no ring and gets none; what it was to take is refused, whatever the
   /// policy, and may be tried again. Waits for placements that other threads are in the middle of
   /// storing.
-  [[nodiscard]] prepare_status grow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  [[nodiscard]] link_status grow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
   /// The same at once, preparing the ring where that has not been done, with drains of its own. Not
   /// the data path. ready, wait, refused or no_room: no state, blocks or memory for a larger ring.
-  [[nodiscard]] prepare_status grow_now(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  [[nodiscard]] link_status grow_now(std::uint32_t queue, std::uint32_t n = 1) noexcept;
 
   /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
   /// each.
-  [[nodiscard]] place_status place(std::uint32_t queue, std::span<const slot_ref> refs,
+  [[nodiscard]] place_status place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                    placement& out) noexcept;
   /// The same, only where the queue is in that incarnation: a subscription that was matched before
   /// a clean start places nothing after it.
-  [[nodiscard]] place_status place(std::uint32_t queue, std::uint32_t incarnation,
+  [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
                                    std::span<const slot_ref> refs, placement& out) noexcept;
   /// Places as many of the first of `refs` as there is room for: `out.count`.
-  [[nodiscard]] place_status place_burst(std::uint32_t queue, std::span<const slot_ref> refs,
+  [[nodiscard]] place_status place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                          placement& out) noexcept;
   /// Flushes the slots.
-  void flush_placed(const placement& p) noexcept;
+  void place_flush(const placement& p) noexcept;
   /// After the drain of the messages' publication: consumers may have them.
-  void ready(const placement& p) noexcept;
+  void place_finish(const placement& p) noexcept;
   /// For a message that will not be published: consumers pass over its slots. Nothing needs to be
   /// flushed: a slot whose message was never published is void after a crash. `p` is empty
   /// afterwards: its ring may go.
-  void void_placed(placement& p) noexcept;
-  /// place_burst() and place() for value queues: each value is durable on its own after one
-  /// flush_placed() and drain, then ready(). Returns how many were enqueued.
+  void place_void(placement& p) noexcept;
+  /// place_burst_start() and place_start() for value queues: each value is durable on its own after one
+  /// place_flush() and drain, then place_finish(). Returns how many were enqueued.
   [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
                                             std::span<const std::uint64_t> values,
                                             placement& out) noexcept;
@@ -333,7 +333,7 @@ class queue_table {
   /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
   /// asks the consumer for room.
   queue_overflow overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
-  /// Brings the lines that place() touches closer.
+  /// Brings the lines that place_start() touches closer.
   void prefetch(std::uint32_t queue) const noexcept;
 
   // --- the consumer -----------------------------------------------------------------------------
@@ -352,7 +352,7 @@ class queue_table {
                        std::uint32_t n_max = UINT32_MAX) noexcept;
   /// No lease ends before that; UINT64_MAX: none has a deadline.
   [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
-  /// The entry is done with. Durable after release(), or flush_slot() where `marked`, and a drain.
+  /// The entry is done with. Durable after release_start(), or flush_slot() where `marked`, and a drain.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
   /// Only where that very lease still is the entry's: where entries can go to another consumer, one
   /// that is late does not end the other's.
@@ -378,16 +378,16 @@ class queue_table {
   /// which nobody acknowledges. A consumer may call it at any time, with nothing leased and nothing
   /// acknowledged too, and does so now and then for each of its queues: otherwise the slots of
   /// refused messages, and a ring that a smaller one follows, stay until the next acknowledgement.
-  /// True: flush_release(), this thread's drain, and finish_release() follow. False: nothing to
+  /// True: release_flush(), this thread's drain, and release_finish() follow. False: nothing to
   /// release, or another thread is at it.
-  [[nodiscard]] bool release(std::uint32_t queue) noexcept;
-  void flush_release(std::uint32_t queue) noexcept;
+  [[nodiscard]] bool release_start(std::uint32_t queue) noexcept;
+  void release_flush(std::uint32_t queue) noexcept;
   /// After the drain: frees the slots and drops their references. Returns how many.
-  std::uint32_t finish_release(std::uint32_t queue) noexcept;
+  std::uint32_t release_finish(std::uint32_t queue) noexcept;
 
   /// Slots producers have asked for since the last drop_oldest().
   [[nodiscard]] std::uint32_t drop_requested(std::uint32_t queue) const noexcept;
-  /// Gives up to `n` of the oldest entries up and returns how many; release() then makes room.
+  /// Gives up to `n` of the oldest entries up and returns how many; release_start() then makes room.
   /// Stops at a QoS 2 entry that may have been delivered. A lease of what was given up has ended:
   /// resolve() does not find it any more, and a late ack is ignored.
   std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
@@ -400,11 +400,11 @@ class queue_table {
   /// Entries may be queued, and placed meanwhile.
   [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
   /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more
-  /// than that. By the consumer. The contents' references are dropped in restarted(). A damaged
+  /// than that. By the consumer. The contents' references are dropped in restart_finish(). A damaged
   /// queue, whose own incarnation may be anything, takes the one it is given and is whole again.
-  [[nodiscard]] restart_status restart(std::uint32_t queue, std::uint32_t incarnation) noexcept;
-  void flush_restart(std::uint32_t queue) noexcept;
-  void restarted(std::uint32_t queue) noexcept;
+  [[nodiscard]] restart_status restart_start(std::uint32_t queue, std::uint32_t incarnation) noexcept;
+  void restart_flush(std::uint32_t queue) noexcept;
+  void restart_finish(std::uint32_t queue) noexcept;
   /// Fills the stock up, by at most `rings_max`: allocates, clears, flushes and drains. Returns how
   /// many were added. Any thread; a few microseconds a ring. Call it when idle.
   std::uint32_t refill(std::uint32_t rings_max = UINT32_MAX) noexcept;

@@ -99,7 +99,7 @@ struct slot_tag {
 /// One ring of a queue. Valid if and only if: base is at most ticket_max and not below the entry
 /// before it; log2 is ring_log2_min to ring_log2_max; `blocks` is exactly what the header and that
 /// many slots need; the chain lies in the block store and overlaps no other live one. Recovery
-/// stores 0 as the chain of a counted ring that is not: it stays damaged until restart().
+/// stores 0 as the chain of a counted ring that is not: it stays damaged until restart_start().
 struct queue_ring {
   std::uint64_t base;  ///< queue_base
   std::uint64_t chain; ///< first block in bits 0..31, blocks in 32..63

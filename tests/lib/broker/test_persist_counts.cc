@@ -176,26 +176,26 @@ TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
   l.options.slots = 64;
   auto m = memory_media(l.size(), durability_class::process);
   test::queues_on_media q(*m, l);
-  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q->link_now(0), link_status::ready);
   std::vector<std::uint64_t> values(32);
   std::vector<leased> got(32);
   drain_counter seen(*m);
   placement p;
   ASSERT_EQ(q->enqueue_burst(0, values, p), 32u);
-  q->flush_placed(p);
+  q->place_flush(p);
   m->drain();
-  q->ready(p);
+  q->place_finish(p);
   EXPECT_EQ(seen.take(), lines{8}); // 32 slots of 16 bytes
   ASSERT_EQ(q->lease(0, got), 32u);
   q->ack_through(0, got.back().ticket());
   EXPECT_EQ(seen.take(), lines{}); // leases and acks in order store nothing
   ASSERT_EQ(q->enqueue_burst(0, {values.data(), 16}, p), 16u);
-  ASSERT_TRUE(q->release(0));
-  q->flush_placed(p);
-  q->flush_release(0);
+  ASSERT_TRUE(q->release_start(0));
+  q->place_flush(p);
+  q->release_flush(0);
   m->drain();
-  q->ready(p);
-  q->finish_release(0);
+  q->place_finish(p);
+  q->release_finish(0);
   EXPECT_EQ(seen.take(), lines{4 + 1}); // slots, and the record with the head
 }
 
@@ -204,13 +204,13 @@ TEST(PersistCounts, AnAckOutOfOrderIsOneLine) {
   l.values = true;
   auto m = memory_media(l.size(), durability_class::process);
   test::queues_on_media q(*m, l);
-  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q->link_now(0), link_status::ready);
   const std::vector<std::uint64_t> values(2);
   placement p;
   ASSERT_EQ(q->enqueue_burst(0, values, p), 2u);
-  q->flush_placed(p);
+  q->place_flush(p);
   m->drain();
-  q->ready(p);
+  q->place_finish(p);
   std::vector<leased> got(2);
   ASSERT_EQ(q->lease(0, got), 2u);
   drain_counter seen(*m);
@@ -230,10 +230,10 @@ TEST(PersistCounts, ALinkIsOneLineAndItsRingWasClearedBefore) {
   auto m = memory_media(l.size(), durability_class::process);
   test::queues_on_media q(*m, l);
   drain_counter seen(*m);
-  ASSERT_EQ(q->prepare(0), prepare_status::linking);
-  q->flush_link(0);
+  ASSERT_EQ(q->link_start(0), link_status::linking);
+  q->link_flush(0);
   m->drain();
-  q->attached(0);
+  q->link_finish(0);
   EXPECT_EQ(seen.take(), lines{1}); // the queue's record
   ASSERT_EQ(q->refill(), 1u);
   EXPECT_EQ(seen.take(), lines{2}); // eight slots of the ring that takes its place

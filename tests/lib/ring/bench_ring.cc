@@ -57,7 +57,7 @@ struct one_queue {
   leased got[burst];
 
   explicit one_queue(durability_class c) : m(memory_media(l.size(), c)), q(*m, l) {
-    if (q->prepare_now(0) != prepare_status::ready) std::abort();
+    if (q->link_now(0) != link_status::ready) std::abort();
     for (unsigned i = 0; i < burst; ++i)
       values[i] = i;
   }
@@ -65,12 +65,12 @@ struct one_queue {
     queue_table& queues = *q.queues;
     placement p;
     const std::uint32_t n = queues.enqueue_burst(0, values, p);
-    const bool moved = queues.release(0);
-    queues.flush_placed(p);
-    if (moved) queues.flush_release(0);
+    const bool moved = queues.release_start(0);
+    queues.place_flush(p);
+    if (moved) queues.release_flush(0);
     m->drain();
-    queues.ready(p);
-    if (moved) queues.finish_release(0);
+    queues.place_finish(p);
+    if (moved) queues.release_finish(0);
     if (queues.lease(0, got) != n || n != burst) std::abort();
     queues.ack_through(0, got[n - 1].ticket());
   }
@@ -137,7 +137,7 @@ void recovery(bool values) {
     std::vector<std::uint64_t> words(1000);
     std::vector<slot_ref> refs(1000);
     for (std::uint32_t queue = 0; queue < l.queues; ++queue) {
-      if (q->prepare_now(queue) != prepare_status::ready) std::abort();
+      if (q->link_now(queue) != link_status::ready) std::abort();
       placement p;
       if (values) {
         if (q->enqueue_bulk(queue, words, p) != words.size()) std::abort();
@@ -149,9 +149,9 @@ void recovery(bool values) {
           ref = slot_ref(msg.ref, 1);
           ++entries;
         }
-        if (q->place(queue, refs, p) != place_status::placed) std::abort();
+        if (q->place_start(queue, refs, p) != place_status::placed) std::abort();
       }
-      q->ready(p);
+      q->place_finish(p);
     }
   }
   double best = 1e9;

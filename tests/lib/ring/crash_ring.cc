@@ -127,7 +127,7 @@ scenario shared() {
     w.publish(2, {0, 1});
     w.publish(3, {0});
     w.consume(0, {1, 2, 0});
-    if (w.q->prepare_now(2) != prepare_status::ready) w.h.fail("no ring");
+    if (w.q->link_now(2) != link_status::ready) w.h.fail("no ring");
     w.publish(4, {0, 2});
     const auto e = w.q.lease(0, 1);
     if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease to return");
@@ -165,7 +165,7 @@ scenario ended_incarnation() {
 scenario linked_elsewhere() {
   return queue_scenario("linked by another thread", [](crash_world& w) {
     std::thread other([&] {
-      if (w.q->prepare_now(0) != prepare_status::ready) w.h.fail("no ring");
+      if (w.q->link_now(0) != link_status::ready) w.h.fail("no ring");
     });
     other.join();
     w.publish(1, {0});
@@ -241,7 +241,7 @@ scenario appended_elsewhere() {
         for (std::uint64_t id = 1; id <= 3; ++id)
           w.publish(id, {0});
         std::thread([&] {
-          if (w.q->grow_now(0) != prepare_status::ready) w.h.fail("not grown");
+          if (w.q->grow_now(0) != link_status::ready) w.h.fail("not grown");
         }).join();
         w.publish(4, {0});
         w.consume(0, {0, 1, 2, 3});
@@ -394,7 +394,7 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
   s.size = l.size();
   s.run = [l](media& m, history& h) {
     queues_on_media q(m, l);
-    if (q->prepare_now(0) != prepare_status::ready) return h.fail("no ring");
+    if (q->link_now(0) != link_status::ready) return h.fail("no ring");
     std::uint64_t next = 1;
     for (int burst = 0; burst < 3; ++burst) {
       std::vector<std::uint64_t> values = {next, next + 1};
@@ -402,28 +402,28 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
         h.begin(v);
       placement p;
       if (q->enqueue_bulk(0, values, p) != 2) return h.fail("full");
-      q->flush_placed(p);
+      q->place_flush(p);
       m.drain();
-      q->ready(p);
+      q->place_finish(p);
       for (std::uint64_t v : values)
         h.ack(v);
       next += 2;
       std::vector<leased> got(1);
       if (q->lease(0, got) != 1) return h.fail("nothing to lease");
       h.promise(consuming, got[0].ref.word);
-      if (q->ack_through(0, got[0].ticket()) != 1 || !q->release(0)) return h.fail("not acked");
-      q->flush_release(0);
+      if (q->ack_through(0, got[0].ticket()) != 1 || !q->release_start(0)) return h.fail("not acked");
+      q->release_flush(0);
       m.drain();
       h.promise(consumed, got[0].ref.word);
-      q->finish_release(0);
+      q->release_finish(0);
       if (burst == 1) { // one more, so that there is room
         if (q->lease(0, got) != 1) return h.fail("nothing to lease");
         h.promise(consuming, got[0].ref.word);
         q->ack_through(0, got[0].ticket());
-        if (!q->release(0)) return h.fail("not acked");
-        q->flush_release(0);
+        if (!q->release_start(0)) return h.fail("not acked");
+        q->release_flush(0);
         m.drain();
-        q->finish_release(0);
+        q->release_finish(0);
       }
     }
   };

@@ -33,13 +33,13 @@ struct value_world : scheduled_queues {
   }
   /// Takes the larger ring that is prepared; false: there is none to be had now.
   bool grow(std::uint32_t queue = 0) {
-    const prepare_status s = q->grow(queue);
-    if (s == prepare_status::linking) {
-      q->flush_link(queue);
+    const link_status s = q->grow(queue);
+    if (s == link_status::linking) {
+      q->link_flush(queue);
       m->drain();
-      q->attached(queue);
+      q->link_finish(queue);
     }
-    return s == prepare_status::linking;
+    return s == link_status::linking;
   }
   /// As a publisher that waits: the queue grows under its hands.
   void must_put(std::uint64_t first, std::uint32_t n) {
@@ -193,7 +193,7 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
                      fast = w.consume();
                      w.q->maintain(); // the ring that left, if nobody has it
                      // And it serves queue 1, if it does: it would be the first in stock.
-                     if (w.q->prepare_now(1) == prepare_status::ready) w.put(101, 3, 1);
+                     if (w.q->link_now(1) == link_status::ready) w.put(101, 3, 1);
                    }});
     w.q.release(0);
     std::set<std::uint64_t> all;
@@ -306,25 +306,25 @@ void publish_one(crash_world& w, std::uint64_t id, const std::vector<std::uint32
   std::vector<placement> placed(to.size());
   for (std::size_t i = 0; i < to.size(); ++i) {
     idle_policy wait;
-    while (w.q->place(to[i], {&ref, 1}, placed[i]) != place_status::placed) {
-      const prepare_status s = w.q->grow(to[i]);
-      if (s == prepare_status::unprepared) w.q->maintain(1);
-      if (s == prepare_status::wait || s == prepare_status::refused) wait.idle();
-      if (s != prepare_status::linking) continue;
-      w.q->flush_link(to[i]);
+    while (w.q->place_start(to[i], {&ref, 1}, placed[i]) != place_status::placed) {
+      const link_status s = w.q->grow(to[i]);
+      if (s == link_status::unprepared) w.q->maintain(1);
+      if (s == link_status::wait || s == link_status::refused) wait.idle();
+      if (s != link_status::linking) continue;
+      w.q->link_flush(to[i]);
       w.q.m.drain();
-      w.q->attached(to[i]);
+      w.q->link_finish(to[i]);
     }
   }
   w.q.messages->flush_staged(msg);
   for (const placement& p : placed)
-    w.q->flush_placed(p);
+    w.q->place_flush(p);
   w.q.m.drain();
   w.q.messages->publish(msg);
   w.q.messages->flush_published(msg);
   w.q.m.drain();
   for (const placement& p : placed)
-    w.q->ready(p);
+    w.q->place_finish(p);
   w.h.ack(id);
   w.q.messages->drop_reference(msg.ref.index);
 }
@@ -391,7 +391,7 @@ TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
                                },
                                [&] {
                                  w.q->maintain();
-                                 if (w.q->prepare_now(1) == prepare_status::ready)
+                                 if (w.q->link_now(1) == link_status::ready)
                                    publish_one(w, 5, {1});
                                }});
   };

@@ -36,17 +36,17 @@ TEST(RingThreads, TwoProducersInterleaved) {
           const slot_ref ref(msg.ref, 1);
           std::vector<placement> placed(to.size());
           for (std::size_t i = 0; i < to.size(); ++i)
-            if (w.q->place(to[i], {&ref, 1}, placed[i]) != place_status::placed)
+            if (w.q->place_start(to[i], {&ref, 1}, placed[i]) != place_status::placed)
               return w.h.fail("not placed");
           w.q.messages->flush_staged(msg);
           for (const placement& p : placed)
-            w.q->flush_placed(p);
+            w.q->place_flush(p);
           w.q.m.drain();
           w.q.messages->publish(msg);
           w.q.messages->flush_published(msg);
           w.q.m.drain();
           for (const placement& p : placed)
-            w.q->ready(p);
+            w.q->place_finish(p);
           w.h.ack(id);
           w.q.messages->drop_reference(msg.ref.index);
         };
@@ -136,7 +136,7 @@ TEST(RingThreads, AReleaserPassesVoidsWhileOthersLease) {
     auto put_void = [&] {
       const std::uint64_t values[2] = {};
       placement p;
-      if (w.q->enqueue_bulk(0, values, p) == 2) w.q->void_placed(p);
+      if (w.q->enqueue_bulk(0, values, p) == 2) w.q->place_void(p);
     };
     put_void();
     w.put(1, 3);
@@ -227,7 +227,7 @@ TEST(RingThreads, ARestartAndAPlacementNeverBothWin) {
                    }});
     if (restarted != restart_status::stored) return false;
     // Whatever was placed before went with the rest; after it, nothing was.
-    if (w.q->prepare_now(0) != prepare_status::ready) return false;
+    if (w.q->link_now(0) != link_status::ready) return false;
     if (!w.values().empty() || w.put(30, 1) != 1) return false;
     static_cast<void>(placed);
     return w.values() == std::vector<std::uint64_t>{30};
@@ -242,16 +242,16 @@ TEST(RingThreads, OneOfManyLinksTheFirstRing) {
     auto link = [&] {
       idle_policy wait;
       for (;;) {
-        const prepare_status p = w.q->prepare(1);
-        if (p == prepare_status::ready) return;
-        if (p == prepare_status::linking) {
+        const link_status p = w.q->link_start(1);
+        if (p == link_status::ready) return;
+        if (p == link_status::linking) {
           ++linked;
-          w.q->flush_link(1);
+          w.q->link_flush(1);
           w.m->drain();
-          w.q->attached(1);
+          w.q->link_finish(1);
           return;
         }
-        if (p == prepare_status::refused) std::abort();
+        if (p == link_status::refused) std::abort();
         wait.idle();
       }
     };

@@ -92,34 +92,34 @@ struct crash_world {
       bool linking = false;
       std::vector<std::uint32_t> links;
       for (std::uint32_t queue : to) {
-        const prepare_status s = q->prepare(queue);
-        if (s == prepare_status::linking) links.push_back(queue);
-        if (s == prepare_status::refused && q->refill() == 0) return false;
-        linking |= s != prepare_status::ready;
+        const link_status s = q->link_start(queue);
+        if (s == link_status::linking) links.push_back(queue);
+        if (s == link_status::refused && q->refill() == 0) return false;
+        linking |= s != link_status::ready;
       }
       if (!linking) return true;
       for (std::uint32_t queue : links)
-        q->flush_link(queue);
+        q->link_flush(queue);
       q.m.drain();
       for (std::uint32_t queue : links)
-        q->attached(queue);
+        q->link_finish(queue);
     }
   }
   /// A larger ring for a full queue, with a consumer that looks after every step.
-  prepare_status grow(std::uint32_t queue) {
-    prepare_status s = q->grow(queue);
-    if (s == prepare_status::unprepared) {
+  link_status grow(std::uint32_t queue) {
+    link_status s = q->grow(queue);
+    if (s == link_status::unprepared) {
       q->maintain(1);
       s = q->grow(queue);
     }
-    if (s != prepare_status::linking) return s;
+    if (s != link_status::linking) return s;
     look();
-    q->flush_link(queue);
+    q->link_flush(queue);
     q.m.drain();
     look();
-    q->attached(queue);
+    q->link_finish(queue);
     look();
-    return prepare_status::ready;
+    return link_status::ready;
   }
   /// A queue that was nearly empty for long.
   void shrink(std::uint32_t queue) {
@@ -136,9 +136,9 @@ struct crash_world {
   }
   /// Places, as a publisher does that may wait for a larger ring.
   place_status place(std::uint32_t queue, const slot_ref& ref, placement& p) {
-    place_status s = q->place(queue, {&ref, 1}, p);
-    if (s == place_status::full && grow(queue) == prepare_status::ready)
-      s = q->place(queue, {&ref, 1}, p);
+    place_status s = q->place_start(queue, {&ref, 1}, p);
+    if (s == place_status::full && grow(queue) == link_status::ready)
+      s = q->place_start(queue, {&ref, 1}, p);
     return s;
   }
   /// The publisher's burst, with a consumer that looks after every step.
@@ -165,10 +165,10 @@ struct crash_world {
     const bool whole = placed.size() == to.size();
     if (!whole)
       for (placement& p : placed)
-        q->void_placed(p);
+        q->place_void(p);
     q.messages->flush_staged(msg);
     for (const placement& p : placed)
-      q->flush_placed(p);
+      q->place_flush(p);
     look();
     if (!whole) {
       h.promise(refused, id);
@@ -183,7 +183,7 @@ struct crash_world {
     q.messages->flush_published(msg);
     auto ready = [&] {
       for (const placement& p : placed)
-        if (p.count != 0) q->ready(p);
+        if (p.count != 0) q->place_finish(p);
     };
     if (wrong == defect::ready_before_drain) ready();
     look();
@@ -232,16 +232,16 @@ struct crash_world {
     release(queue, gone);
   }
   void release(std::uint32_t queue, const std::vector<std::uint64_t>& gone = {}) {
-    const bool moved = q->release(queue);
-    if (moved) q->flush_release(queue);
+    const bool moved = q->release_start(queue);
+    if (moved) q->release_flush(queue);
     if (wrong == defect::finish_before_drain) {
-      if (moved) q->finish_release(queue);
+      if (moved) q->release_finish(queue);
       return;
     }
     q.m.drain();
     for (std::uint64_t k : gone)
       h.promise(consumed, k);
-    if (moved) q->finish_release(queue);
+    if (moved) q->release_finish(queue);
   }
   void receive(std::uint32_t queue) {
     const auto e = q.lease(queue, 1);
@@ -258,12 +258,12 @@ struct crash_world {
     q->rewind(queue);
     for (std::uint64_t id : ids)
       h.promise(consuming, key(queue, id));
-    if (q->restart(queue, q->incarnation(queue)) != restart_status::stored)
+    if (q->restart_start(queue, q->incarnation(queue)) != restart_status::stored)
       return h.fail("restart refused");
-    q->flush_restart(queue);
-    if (wrong == defect::restarted_before_drain) return q->restarted(queue);
+    q->restart_flush(queue);
+    if (wrong == defect::restarted_before_drain) return q->restart_finish(queue);
     q.m.drain();
-    q->restarted(queue);
+    q->restart_finish(queue);
     for (std::uint64_t id : ids)
       h.promise(consumed, key(queue, id));
   }

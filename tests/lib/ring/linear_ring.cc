@@ -74,11 +74,11 @@ void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint6
     }
     wait.busy();
     idle = 0;
-    q->flush_placed(p);
+    q->place_flush(p);
     q.m.drain();
     give_way(nullptr, nullptr);
     r.begin({.kind = queue_call::ready, .ticket = p.first_ticket, .count = 1});
-    q->ready(p);
+    q->place_finish(p);
     r.end();
     // A burst is made ready slot by slot: a consumer may come in between.
     for (std::uint32_t k = 1; k < p.count; ++k) {
@@ -172,7 +172,7 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
   EXPECT_TRUE(q->set_mode(0, shared ? queue_mode::mpmc : queue_mode::mpsc));
-  EXPECT_EQ(q->prepare_now(0), prepare_status::ready);
+  EXPECT_EQ(q->link_now(0), link_status::ready);
   linear_clock clock;
   std::vector<call_recorder> parts;
   for (unsigned i = 0; i < producers + consumers; ++i)

@@ -98,7 +98,7 @@ struct queues_on_media {
   bool publish(std::uint64_t id, std::initializer_list<std::uint32_t> to,
                std::uint16_t delivery = 1, std::uint32_t payload = 24) const {
     for (std::uint32_t q : to)
-      if (queues->prepare_now(q) != prepare_status::ready) return false;
+      if (queues->link_now(q) != link_status::ready) return false;
     message msg;
     if (!stage(id, msg, payload)) return false;
     messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
@@ -106,16 +106,16 @@ struct queues_on_media {
     std::vector<placement> placed;
     for (std::uint32_t q : to) {
       placement p;
-      if (queues->place(q, {&ref, 1}, p) != place_status::placed) break;
+      if (queues->place_start(q, {&ref, 1}, p) != place_status::placed) break;
       placed.push_back(p);
     }
     const bool whole = placed.size() == to.size();
     if (!whole)
       for (placement& p : placed)
-        queues->void_placed(p);
+        queues->place_void(p);
     messages->flush_staged(msg);
     for (const placement& p : placed)
-      queues->flush_placed(p);
+      queues->place_flush(p);
     m.drain();
     if (!whole) {
       messages->drop_reference(msg.ref.index,
@@ -127,37 +127,37 @@ struct queues_on_media {
     messages->flush_published(msg);
     m.drain();
     for (const placement& p : placed)
-      queues->ready(p);
+      queues->place_finish(p);
     messages->drop_reference(msg.ref.index);
     return true;
   }
   /// A larger ring for a full queue, prepared if need be. What grow() says where that is not done.
-  prepare_status grow(std::uint32_t queue, std::uint32_t n = 1) const {
-    prepare_status s = queues->grow(queue, n);
-    if (s == prepare_status::unprepared) {
+  link_status grow(std::uint32_t queue, std::uint32_t n = 1) const {
+    link_status s = queues->grow(queue, n);
+    if (s == link_status::unprepared) {
       queues->maintain();
       s = queues->grow(queue, n);
     }
-    if (s != prepare_status::linking) return s;
-    queues->flush_link(queue);
+    if (s != link_status::linking) return s;
+    queues->link_flush(queue);
     m.drain();
-    queues->attached(queue);
-    return prepare_status::ready;
+    queues->link_finish(queue);
+    return link_status::ready;
   }
   /// Values from `first` on, one drain, growing where that is allowed. Returns how many.
   std::uint32_t put(std::uint32_t queue, std::uint64_t first, std::uint32_t n = 1) const {
-    if (queues->prepare_now(queue) != prepare_status::ready) return 0;
+    if (queues->link_now(queue) != link_status::ready) return 0;
     std::vector<std::uint64_t> values(n);
     for (std::uint32_t i = 0; i < n; ++i)
       values[i] = first + i;
     placement p;
     std::uint32_t got = queues->enqueue_bulk(queue, values, p);
-    if (got == 0 && grow(queue, n) == prepare_status::ready)
+    if (got == 0 && grow(queue, n) == link_status::ready)
       got = queues->enqueue_bulk(queue, values, p);
     if (got == 0) return 0;
-    queues->flush_placed(p);
+    queues->place_flush(p);
     m.drain();
-    queues->ready(p);
+    queues->place_finish(p);
     return got;
   }
   /// Values leased, in order.
@@ -179,17 +179,17 @@ struct queues_on_media {
     return out;
   }
   std::uint32_t release(std::uint32_t queue) const {
-    if (!queues->release(queue)) return 0;
-    queues->flush_release(queue);
+    if (!queues->release_start(queue)) return 0;
+    queues->release_flush(queue);
     m.drain();
-    return queues->finish_release(queue);
+    return queues->release_finish(queue);
   }
   restart_status restart(std::uint32_t queue) const {
-    const restart_status s = queues->restart(queue, queues->incarnation(queue));
+    const restart_status s = queues->restart_start(queue, queues->incarnation(queue));
     if (s != restart_status::stored) return s;
-    queues->flush_restart(queue);
+    queues->restart_flush(queue);
     m.drain();
-    queues->restarted(queue);
+    queues->restart_finish(queue);
     return s;
   }
   /// Messages with a reference, as the table counts them.

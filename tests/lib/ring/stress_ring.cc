@@ -44,9 +44,9 @@ void produce(queues_on_media& q, std::uint64_t producer) {
       wait.idle();
       continue;
     }
-    q->flush_placed(p);
+    q->place_flush(p);
     q.m.drain();
-    q->ready(p);
+    q->place_finish(p);
     next += got;
     wait.busy();
   }
@@ -56,7 +56,7 @@ TEST(RingStress, ManyProducersOneConsumer) {
   const queue_layout l = value_layout(32);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
-  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q->link_now(0), link_status::ready);
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < producers; ++i)
     threads.emplace_back([&q, i] { produce(q, i); });
@@ -108,7 +108,7 @@ TEST(RingStress, ManyProducersManyConsumers) {
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
   ASSERT_TRUE(q->set_mode(0, queue_mode::mpmc));
-  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q->link_now(0), link_status::ready);
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < producers; ++i)
     threads.emplace_back([&q, i] { produce(q, i); });
@@ -204,17 +204,17 @@ void produce_objects(queues_on_media& q, std::vector<object>& all, std::uint32_t
     placement p;
     std::uint32_t got = 0;
     while ((got = q->enqueue_bulk(0, {values, n}, p)) == 0) {
-      if (q->grow(0, static_cast<std::uint32_t>(n)) == prepare_status::linking) {
-        q->flush_link(0);
+      if (q->grow(0, static_cast<std::uint32_t>(n)) == link_status::linking) {
+        q->link_flush(0);
         q.m.drain();
-        q->attached(0);
+        q->link_finish(0);
         continue;
       }
       wait.idle();
     }
-    q->flush_placed(p);
+    q->place_flush(p);
     q.m.drain();
-    q->ready(p);
+    q->place_finish(p);
     next += n;
     wait.busy();
   }
@@ -232,7 +232,7 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
   EXPECT_TRUE(q->set_mode(0, mode));
-  EXPECT_EQ(q->prepare_now(0), prepare_status::ready);
+  EXPECT_EQ(q->link_now(0), link_status::ready);
   std::vector<object> all(std::size_t{producers} * objects_each);
   for (object& o : all)
     o.fill(nobodys);
@@ -375,7 +375,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
       idle_policy wait;
       for (std::uint64_t i = 1; i <= 4000;) {
         for (std::uint32_t queue : {0u, 1u})
-          if (q->prepare_now(queue) != prepare_status::ready) wait.idle();
+          if (q->link_now(queue) != link_status::ready) wait.idle();
         if (q.publish(p << 32 | i, {0, 1})) {
           ++i;
           published.fetch_add(1);

@@ -20,65 +20,65 @@ TEST_F(Ring, AQueueHasNoRingUntilItsFirstMessage) {
   EXPECT_EQ(q()->free_count(0), 7u);
   placement p;
   const slot_ref ref(1);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, p), place_status::no_ring);
-  ASSERT_EQ(q()->prepare(0), prepare_status::linking);
-  EXPECT_EQ(q()->prepare(0), prepare_status::wait) << "one thread links";
-  EXPECT_EQ(q()->place(0, {&ref, 1}, p), place_status::no_ring) << "not before the drain";
-  q()->flush_link(0);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::no_ring);
+  ASSERT_EQ(q()->link_start(0), link_status::linking);
+  EXPECT_EQ(q()->link_start(0), link_status::wait) << "one thread links";
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::no_ring) << "not before the drain";
+  q()->link_flush(0);
   m->drain();
-  q()->attached(0);
-  EXPECT_EQ(q()->prepare(0), prepare_status::ready);
+  q()->link_finish(0);
+  EXPECT_EQ(q()->link_start(0), link_status::ready);
   EXPECT_EQ(q()->statistics(0).capacity, 7u);
 }
 
 TEST_F(Ring, ARingIsRefusedWhenNoneIsLeftAndComesBackWithARefill) {
   layout.options.stock = 1;
   layout.options.rings_max = 2;
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
-  EXPECT_EQ(q()->prepare(1), prepare_status::refused);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
+  EXPECT_EQ(q()->link_start(1), link_status::refused);
   EXPECT_EQ(q()->statistics().refused_ring, 1u);
   EXPECT_EQ(q()->refill(), 1u);
-  EXPECT_EQ(q()->prepare_now(1), prepare_status::ready);
-  EXPECT_EQ(q()->prepare_now(2), prepare_status::refused);
+  EXPECT_EQ(q()->link_now(1), link_status::ready);
+  EXPECT_EQ(q()->link_now(2), link_status::refused);
   ASSERT_EQ(q().restart(0), restart_status::stored);
-  EXPECT_EQ(q()->prepare_now(2), prepare_status::ready) << "the ring of a restarted queue";
+  EXPECT_EQ(q()->link_now(2), link_status::ready) << "the ring of a restarted queue";
 }
 
 TEST_F(Ring, AStockThatSomebodyElseHasJustFilledIsUsed) {
   layout.options.stock = 1;
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   const test::hooked somebody("ring.prepare.refused", [&] { EXPECT_EQ(q()->refill(), 1u); });
-  EXPECT_EQ(q()->prepare_now(1), prepare_status::ready);
+  EXPECT_EQ(q()->link_now(1), link_status::ready);
 }
 
 TEST_F(Ring, EntriesComeInTicketOrderAndOnlyWhenReady) {
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   message a, b;
   ASSERT_TRUE(q().stage(1, a));
   ASSERT_TRUE(q().stage(2, b));
   placement pa, pb;
   const slot_ref ra(a.ref, 1), rb(b.ref, 1);
-  ASSERT_EQ(q()->place(0, {&ra, 1}, pa), place_status::placed);
-  ASSERT_EQ(q()->place(0, {&rb, 1}, pb), place_status::placed);
+  ASSERT_EQ(q()->place_start(0, {&ra, 1}, pa), place_status::placed);
+  ASSERT_EQ(q()->place_start(0, {&rb, 1}, pb), place_status::placed);
   q().messages->publish(b);
-  q()->ready(pb);
+  q()->place_finish(pb);
   EXPECT_THAT(q().ids(0), IsEmpty()) << "the first is not ready: the second waits";
   q().messages->publish(a);
-  q()->ready(pa);
+  q()->place_finish(pa);
   EXPECT_THAT(q().ids(0), ElementsAre(1, 2));
   EXPECT_THAT(q().ids(0), IsEmpty()) << "leased";
 }
 
 TEST_F(Ring, AVoidPlacementIsPassedOver) {
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   message a;
   ASSERT_TRUE(q().stage(1, a));
   q().messages->add_references(a.ref.index, 1);
   placement p;
   const slot_ref ref(a.ref, 1);
-  ASSERT_EQ(q()->place(0, {&ref, 1}, p), place_status::placed);
-  q()->void_placed(p);
-  q()->flush_placed(p);
+  ASSERT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::placed);
+  q()->place_void(p);
+  q()->place_flush(p);
   m->drain();
   q().messages->discard(a);
   EXPECT_EQ(q().live(), 1u) << "the void slot still names it";
@@ -105,16 +105,16 @@ TEST_F(Ring, AMessageThatOneQueueRefusesIsInNone) {
 }
 
 TEST_F(Ring, BulkPlacesAllOrNoneAndBurstWhatFits) {
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   std::vector<slot_ref> refs(5, slot_ref(message_ref{1, 1}, 1));
   placement p;
-  ASSERT_EQ(q()->place(0, refs, p), place_status::placed);
+  ASSERT_EQ(q()->place_start(0, refs, p), place_status::placed);
   EXPECT_EQ(p.count, 5u);
-  EXPECT_EQ(q()->place(0, refs, p), place_status::full);
-  ASSERT_EQ(q()->place_burst(0, refs, p), place_status::placed);
+  EXPECT_EQ(q()->place_start(0, refs, p), place_status::full);
+  ASSERT_EQ(q()->place_burst_start(0, refs, p), place_status::placed);
   EXPECT_EQ(p.count, 2u);
   EXPECT_EQ(p.first_ticket, 6u);
-  EXPECT_EQ(q()->place_burst(0, refs, p), place_status::full);
+  EXPECT_EQ(q()->place_burst_start(0, refs, p), place_status::full);
   const queue_statistics s = q()->statistics(0);
   EXPECT_EQ(s.depth, 7u);
   EXPECT_EQ(s.high_water, 7u);
@@ -135,7 +135,7 @@ TEST_F(Ring, AcksInOrderMoveTheHeadAndLateOnesAreIgnored) {
   EXPECT_EQ(q().release(0), 2u);
   EXPECT_EQ(q().record(0).head, 2u);
   EXPECT_EQ(q()->ack(0, 2), ack_status::ignored);
-  EXPECT_FALSE(q()->release(0));
+  EXPECT_FALSE(q()->release_start(0));
   EXPECT_EQ(q().live(), 2u);
 }
 
@@ -244,11 +244,11 @@ TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
   layout.queues = 1;
   layout.blocks = 20000;
   m = memory_media(layout.size(), durability_class::process);
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   std::vector<std::uint64_t> values(40000);
   placement p;
   ASSERT_EQ(q()->enqueue_bulk(0, values, p), 40000u);
-  q()->ready(p);
+  q()->place_finish(p);
   EXPECT_EQ(q().lease(0, 40000).size(), packet_id_count - 1);
   EXPECT_EQ(q().lease(0).size(), 0u);
   EXPECT_EQ(q()->resolve(0, 32766), 32766u);
@@ -319,7 +319,7 @@ TEST_F(Ring, RestartDropsEverythingAndTicketsGoOn) {
   ASSERT_TRUE(q().publish(1, {0, 1}));
   ASSERT_TRUE(q().publish(2, {0}));
   ASSERT_EQ(q().lease(0).size(), 2u);
-  EXPECT_EQ(q()->restart(0, 1), restart_status::changed);
+  EXPECT_EQ(q()->restart_start(0, 1), restart_status::changed);
   ASSERT_EQ(q().restart(0), restart_status::stored);
   EXPECT_EQ(q()->incarnation(0), 1u);
   EXPECT_EQ(q().live(), 1u) << "the one that is in queue 1 too";
@@ -335,29 +335,29 @@ TEST_F(Ring, RestartDropsEverythingAndTicketsGoOn) {
 
 TEST_F(Ring, RestartWaitsForPlacementsAndTakesNoMore) {
   layout.values = true; // nothing counts references
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   placement p, late;
   const slot_ref ref(message_ref{0, 1}, 1);
-  ASSERT_EQ(q()->place(0, {&ref, 1}, p), place_status::placed);
-  EXPECT_EQ(q()->restart(0, 0), restart_status::busy);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, late), place_status::closed);
-  q()->void_placed(p);
-  ASSERT_EQ(q()->restart(0, 0), restart_status::stored);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, late), place_status::closed);
-  q()->flush_restart(0);
+  ASSERT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::placed);
+  EXPECT_EQ(q()->restart_start(0, 0), restart_status::busy);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, late), place_status::closed);
+  q()->place_void(p);
+  ASSERT_EQ(q()->restart_start(0, 0), restart_status::stored);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, late), place_status::closed);
+  q()->restart_flush(0);
   m->drain();
-  q()->restarted(0);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, late), place_status::no_ring);
+  q()->restart_finish(0);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, late), place_status::no_ring);
 }
 
 TEST_F(Ring, APlaceForAnEarlierIncarnationIsRefused) {
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   const slot_ref ref(message_ref{0, 1}, 1);
   placement p;
   ASSERT_EQ(q().restart(0), restart_status::stored);
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
-  EXPECT_EQ(q()->place(0, 0, {&ref, 1}, p), place_status::changed);
-  EXPECT_EQ(q()->place(0, 1, {&ref, 1}, p), place_status::placed);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
+  EXPECT_EQ(q()->place_start(0, 0, {&ref, 1}, p), place_status::changed);
+  EXPECT_EQ(q()->place_start(0, 1, {&ref, 1}, p), place_status::placed);
 }
 
 TEST_F(Ring, AFullQueueRestarts) {
@@ -389,7 +389,7 @@ TEST_F(Ring, RingsServeOneQueueAfterAnother) {
 
 TEST_F(Ring, ExactCapacityIsWhatItSays) {
   layout.options.capacity = 5;
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   EXPECT_EQ(q()->statistics(0).capacity, 5u);
   for (std::uint64_t i = 1; i <= 5; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
@@ -401,13 +401,13 @@ TEST_F(Ring, ExactCapacityIsWhatItSays) {
 
 TEST_F(Ring, AValueQueueCarriesValuesOverReopens) {
   layout.values = true;
-  ASSERT_EQ(q()->prepare_now(2), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(2), link_status::ready);
   const std::uint64_t values[] = {0, ~0ull, 3};
   placement p;
   ASSERT_EQ(q()->enqueue_burst(2, values, p), 3u);
-  q()->flush_placed(p);
+  q()->place_flush(p);
   m->drain();
-  q()->ready(p);
+  q()->place_finish(p);
   auto got = q().lease(2);
   ASSERT_EQ(got.size(), 3u);
   EXPECT_EQ(got[1].ref.word, ~0ull);
@@ -442,13 +442,13 @@ TEST_F(Ring, OneReleaserAtATime) {
   ASSERT_TRUE(q().publish(2, {0}));
   ASSERT_EQ(q().lease(0).size(), 2u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
-  ASSERT_TRUE(q()->release(0));
+  ASSERT_TRUE(q()->release_start(0));
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
-  EXPECT_FALSE(q()->release(0)) << "until the first has finished";
-  EXPECT_EQ(q()->restart(0, 0), restart_status::busy);
-  q()->flush_release(0);
+  EXPECT_FALSE(q()->release_start(0)) << "until the first has finished";
+  EXPECT_EQ(q()->restart_start(0, 0), restart_status::busy);
+  q()->release_flush(0);
   m->drain();
-  EXPECT_EQ(q()->finish_release(0), 1u);
+  EXPECT_EQ(q()->release_finish(0), 1u);
   EXPECT_EQ(q().release(0), 1u);
 }
 
@@ -468,14 +468,14 @@ TEST_F(Ring, TheLastTicketIsTheLast) {
   // A queue that has seen all but two of its tickets.
   auto* record = reinterpret_cast<queue_record*>(m->base());
   record->head = ticket_max - 2;
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   const slot_ref ref(message_ref{0, 1}, 1);
   const std::vector<slot_ref> three(3, ref);
   placement p;
-  EXPECT_EQ(q()->place(0, three, p), place_status::exhausted);
-  ASSERT_EQ(q()->place(0, {three.data(), 2}, p), place_status::placed);
+  EXPECT_EQ(q()->place_start(0, three, p), place_status::exhausted);
+  ASSERT_EQ(q()->place_start(0, {three.data(), 2}, p), place_status::placed);
   EXPECT_EQ(p.first_ticket, ticket_max - 1);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, p), place_status::exhausted);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::exhausted);
 }
 
 TEST_F(Ring, OptionsOutOfRangeAreRefusedWithASentence) {

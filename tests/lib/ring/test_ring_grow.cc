@@ -66,7 +66,7 @@ TEST_F(RingGrow, AFullQueueGetsALargerRingAndNothingChangesForItsConsumer) {
 }
 
 TEST_F(RingGrow, TheLargerRingIsAskedForAtThreeQuartersAndPreparedByMaintain) {
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   EXPECT_EQ(q()->maintain(), 1u) << "the stock";
   const std::uint64_t rings = q()->statistics().rings;
   fill(1, 5);
@@ -78,26 +78,26 @@ TEST_F(RingGrow, TheLargerRingIsAskedForAtThreeQuartersAndPreparedByMaintain) {
   q()->maintain();
   EXPECT_EQ(q()->statistics().rings, rings + 1) << "one is enough";
   fill(7, 7);
-  EXPECT_EQ(q()->grow(0), prepare_status::linking) << "at once: it was there";
-  EXPECT_EQ(q()->grow(0), prepare_status::wait) << "one thread links";
-  EXPECT_EQ(q()->prepare(0), prepare_status::wait);
+  EXPECT_EQ(q()->grow(0), link_status::linking) << "at once: it was there";
+  EXPECT_EQ(q()->grow(0), link_status::wait) << "one thread links";
+  EXPECT_EQ(q()->link_start(0), link_status::wait);
   placement p;
   const slot_ref ref(8);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, p), place_status::closed) << "until the link is durable";
-  q()->flush_link(0);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::closed) << "until the link is durable";
+  q()->link_flush(0);
   m->drain();
-  q()->attached(0);
-  EXPECT_EQ(q()->place(0, {&ref, 1}, p), place_status::placed);
+  q()->link_finish(0);
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::placed);
   EXPECT_EQ(p.first_ticket, 8u);
 }
 
 TEST_F(RingGrow, AnUnpreparedQueueSaysSoAndGrowNowDoesItAll) {
   fill(1, 7);
-  EXPECT_EQ(q()->grow(0), prepare_status::unprepared);
+  EXPECT_EQ(q()->grow(0), link_status::unprepared);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
-  EXPECT_EQ(q()->grow_now(0), prepare_status::ready);
+  EXPECT_EQ(q()->grow_now(0), link_status::ready);
   EXPECT_EQ(q()->statistics(0).rings, 2u);
-  EXPECT_EQ(q()->grow_now(0), prepare_status::ready) << "there is room";
+  EXPECT_EQ(q()->grow_now(0), link_status::ready) << "there is room";
   EXPECT_EQ(q()->statistics(0).rings, 2u);
 }
 
@@ -108,12 +108,12 @@ TEST_F(RingGrow, WhoFindsThatAnotherWasQuickerHasRoom) {
     fill(1, 7);
     const hooked another("ring.grow.unprepared", [&] {
       if (all)
-        EXPECT_EQ(q()->grow_now(0), prepare_status::ready);
+        EXPECT_EQ(q()->grow_now(0), link_status::ready);
       else
         q()->maintain();
     });
     const std::uint64_t rings = q()->statistics().rings;
-    EXPECT_EQ(q()->grow_now(0), prepare_status::ready);
+    EXPECT_EQ(q()->grow_now(0), link_status::ready);
     EXPECT_TRUE(another.visited());
     EXPECT_EQ(q()->statistics(0).capacity, 15u);
     EXPECT_EQ(q()->statistics().grown, 1u);
@@ -127,7 +127,7 @@ TEST_F(RingGrow, AfterItHasGrownNobodyPreparesTheRingThatItWantedBefore) {
   fill(1, 6); // and wants a larger one
   q()->refill();
   fill(7, 7);
-  ASSERT_EQ(q()->grow_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->grow_now(0), link_status::ready);
   fill(8, 9);
   const std::uint64_t rings = q()->statistics().rings;
   EXPECT_EQ(q()->maintain(), 0u);
@@ -140,9 +140,9 @@ TEST_F(RingGrow, AfterItHasGrownNobodyPreparesTheRingThatItWantedBefore) {
 TEST_F(RingGrow, ManyAtOnceWantALargerRingBeforeThreeQuarters) {
   fill(1, 3);
   q()->refill();
-  EXPECT_EQ(q()->grow(0, 5), prepare_status::unprepared);
+  EXPECT_EQ(q()->grow(0, 5), link_status::unprepared);
   EXPECT_EQ(q()->maintain(), 1u);
-  EXPECT_EQ(q()->grow(0, 5), prepare_status::linking);
+  EXPECT_EQ(q()->grow(0, 5), link_status::linking);
 }
 
 TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
@@ -150,7 +150,7 @@ TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
   EXPECT_EQ(q()->statistics(0).rings, 3u);
   EXPECT_EQ(q()->statistics(0).capacity, 60u);
   EXPECT_EQ(q().put(0, 99), 0u);
-  EXPECT_EQ(q().grow(0), prepare_status::refused);
+  EXPECT_EQ(q().grow(0), link_status::refused);
   consume(7);
   EXPECT_EQ(q().release(0), 7u);
   EXPECT_EQ(q()->statistics(0).rings, 2u);
@@ -158,7 +158,7 @@ TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
   EXPECT_EQ(q()->statistics(0).depth, 60u);
   EXPECT_EQ(q()->free_count(0), 0u);
   EXPECT_EQ(q().put(0, 99), 0u) << "at its limit";
-  EXPECT_EQ(q().grow(0), prepare_status::refused);
+  EXPECT_EQ(q().grow(0), link_status::refused);
   consume(10);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(q()->free_count(0), 3u);
@@ -171,7 +171,7 @@ TEST_F(RingGrow, WhereItMayNotGrowAFullQueueIsFull) {
   layout.options.capacity_max = 0;
   fill(1, 7);
   EXPECT_EQ(q().put(0, 8), 0u);
-  EXPECT_EQ(q()->grow_now(0), prepare_status::refused);
+  EXPECT_EQ(q()->grow_now(0), link_status::refused);
   EXPECT_EQ(q()->statistics().rings, 2u);
 }
 
@@ -276,7 +276,7 @@ TEST_F(RingGrow, AnIdleQueueGetsAllItsMemoryBackWithoutAnAck) {
   const std::uint64_t refused[] = {31, 32, 33};
   placement p;
   ASSERT_EQ(q()->enqueue_bulk(0, refused, p), 3u);
-  q()->void_placed(p); // the last that happened to it
+  q()->place_void(p); // the last that happened to it
   for (int visit = 0; visit < 16; ++visit) {
     q()->maintain();
     q().release(0);
@@ -337,11 +337,11 @@ TEST_F(RingGrow, MemoryThatIsOutIsAFullQueueAndNoMore) {
   fill(1, 7, 0);
   fill(1, 7, 1);
   EXPECT_EQ(q().put(0, 8), 0u);
-  EXPECT_EQ(q()->grow_now(0), prepare_status::no_room) << "it is not at its limit";
+  EXPECT_EQ(q()->grow_now(0), link_status::no_room) << "it is not at its limit";
   EXPECT_GE(q()->statistics().refused_ring, 1u);
-  EXPECT_EQ(q()->prepare_now(2), prepare_status::ready);
-  EXPECT_EQ(q()->prepare_now(3), prepare_status::refused);
-  EXPECT_EQ(q()->grow_now(3), prepare_status::no_room) << "not even its first";
+  EXPECT_EQ(q()->link_now(2), link_status::ready);
+  EXPECT_EQ(q()->link_now(3), link_status::refused);
+  EXPECT_EQ(q()->grow_now(3), link_status::no_room) << "not even its first";
   EXPECT_EQ(q().values(0), from_to(1, 7));
   EXPECT_EQ(q()->ack_through(0, 3), 3u);
   EXPECT_EQ(q().release(0), 3u);
@@ -353,7 +353,7 @@ TEST_F(RingGrow, ARestartDropsAllRings) {
   layout.descriptors = 64;
   for (std::uint64_t id = 1; id <= 25; ++id) {
     if (!q().publish(id, {0})) {
-      ASSERT_EQ(q().grow(0), prepare_status::ready) << id;
+      ASSERT_EQ(q().grow(0), link_status::ready) << id;
       ASSERT_TRUE(q().publish(id, {0}));
     }
   }
@@ -384,11 +384,11 @@ TEST_F(RingGrow, AnEntryThatIsNotReadyHoldsUpTheRingsBehindIt) {
     fill(1, 6);
     const slot_ref ref(7);
     placement late;
-    EXPECT_EQ(q()->place(0, {&ref, 1}, late), place_status::placed);
+    EXPECT_EQ(q()->place_start(0, {&ref, 1}, late), place_status::placed);
     fill(8, 9);
     EXPECT_EQ(q()->statistics(0).rings, 2u);
     const auto before = q().values(0);
-    q()->ready(late);
+    q()->place_finish(late);
     return before;
   };
   EXPECT_EQ(got(), from_to(1, 6));
@@ -435,19 +435,19 @@ TEST_F(RingGrow, TheModeDoesNotChangeWhileEntriesAreLeasedOrAReleaseIsOpen) {
   ASSERT_EQ(q().lease(0, 2).size(), 2u);
   EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc));
   EXPECT_EQ(q()->ack_through(0, 2), 2u);
-  ASSERT_TRUE(q()->release(0));
+  ASSERT_TRUE(q()->release_start(0));
   EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc));
-  q()->flush_release(0);
+  q()->release_flush(0);
   m->drain();
-  EXPECT_EQ(q()->finish_release(0), 2u);
+  EXPECT_EQ(q()->release_finish(0), 2u);
   fill(4, 8);
   q()->maintain();
   fill(9, 9);
-  ASSERT_EQ(q()->grow(0), prepare_status::linking);
+  ASSERT_EQ(q()->grow(0), link_status::linking);
   EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc)) << "a ring is being linked";
-  q()->flush_link(0);
+  q()->link_flush(0);
   m->drain();
-  q()->attached(0);
+  q()->link_finish(0);
   EXPECT_TRUE(q()->set_mode(0, queue_mode::mpmc));
   EXPECT_EQ(q().values(0), from_to(3, 9));
 }
@@ -480,24 +480,24 @@ TEST_F(RingGrow, AnAppendIsOneLineAndAReleaseWithAnUnlinkCostsWhatAReleaseDoes) 
   q()->maintain();
   seam_counter seen;
   m->observe(&seen);
-  ASSERT_EQ(q()->grow(0), prepare_status::linking);
-  q()->flush_link(0);
+  ASSERT_EQ(q()->grow(0), link_status::linking);
+  q()->link_flush(0);
   EXPECT_EQ(seen.stores, 3) << "the entry's two words, the commit word";
   EXPECT_EQ(seen.flushes, 1);
   EXPECT_EQ(seen.drains, 0) << "the caller's comes anyway";
   m->drain();
-  q()->attached(0);
+  q()->link_finish(0);
   m->observe(nullptr);
   fill(8, 9);
   consume(8);
   seen = {};
   m->observe(&seen);
-  ASSERT_TRUE(q()->release(0));
-  q()->flush_release(0);
+  ASSERT_TRUE(q()->release_start(0));
+  q()->release_flush(0);
   EXPECT_EQ(seen.stores, 2) << "the head, the commit word";
   EXPECT_EQ(seen.flushes, 1);
   m->drain();
-  EXPECT_EQ(q()->finish_release(0), 8u);
+  EXPECT_EQ(q()->release_finish(0), 8u);
   EXPECT_EQ(seen.drains, 1);
   m->observe(nullptr);
 }

@@ -152,7 +152,7 @@ struct RingDamage : testing::Test, queues_in_memory {
       EXPECT_THAT(q.ids(other), ElementsAre(other * 10 + 1, other * 10 + 2, other * 10 + 3));
     }
     EXPECT_THAT(q.ids(queue), IsEmpty());
-    EXPECT_EQ(q->prepare_now(queue), prepare_status::refused);
+    EXPECT_EQ(q->link_now(queue), link_status::refused);
     EXPECT_FALSE(q.publish(50, {queue}));
     EXPECT_TRUE(q->statistics(queue).damaged);
     ASSERT_EQ(q.restart(queue), restart_status::stored);
@@ -174,13 +174,13 @@ TEST_F(RingDamage, ACommitWordWithoutItsIncarnationHealsToo) {
   opened->record(0).commit = ~0ull;
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
-  ASSERT_EQ(q->restart(0, 4), restart_status::stored);
-  q->flush_restart(0);
+  ASSERT_EQ(q->restart_start(0, 4), restart_status::stored);
+  q->restart_flush(0);
   m->drain();
-  q->restarted(0);
+  q->restart_finish(0);
   EXPECT_EQ(q->incarnation(0), 5u);
   EXPECT_FALSE(q->statistics(0).damaged);
-  EXPECT_EQ(q->restart(0, 4), restart_status::changed) << "it is whole, and another";
+  EXPECT_EQ(q->restart_start(0, 4), restart_status::changed) << "it is whole, and another";
   ASSERT_TRUE(q.publish(60, {0}));
   EXPECT_THAT(reopen().ids(0), ElementsAre(60));
   EXPECT_THAT(opened->found.notes, IsEmpty());
@@ -357,14 +357,14 @@ TEST(RingDrains, RecoveryVoidsMoreSlotsThanOneDrainCovers) {
   small_drains memory(l.size());
   {
     queues_on_media q(memory, l);
-    ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+    ASSERT_EQ(q->link_now(0), link_status::ready);
     for (std::uint64_t id = 1; id <= 60; ++id) {
       message m;
       ASSERT_TRUE(q.stage(id, m));
       q.messages->add_references(m.ref.index, 1);
       const slot_ref ref(m.ref, 1);
       placement p;
-      ASSERT_EQ(q->place(0, {&ref, 1}, p), place_status::placed);
+      ASSERT_EQ(q->place_start(0, {&ref, 1}, p), place_status::placed);
     }
     memory.drain();
   }
@@ -386,7 +386,7 @@ TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
     auto m = memory_media(l.size(), durability_class::process);
     queues_on_media q(*m, l);
     for (std::uint32_t i = 0; i < n; ++i)
-      ASSERT_EQ(q->prepare_now(i), prepare_status::ready);
+      ASSERT_EQ(q->link_now(i), link_status::ready);
     seam_counter seen;
     m->observe(&seen);
     message msg;
@@ -395,18 +395,18 @@ TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
     const slot_ref ref(msg.ref, 1);
     std::vector<placement> placed(n);
     for (std::uint32_t i = 0; i < n; ++i)
-      ASSERT_EQ(q->place(i, {&ref, 1}, placed[i]), place_status::placed);
+      ASSERT_EQ(q->place_start(i, {&ref, 1}, placed[i]), place_status::placed);
     q.messages->flush_staged(msg);
     const int own = seen.flushes;
     for (const placement& p : placed)
-      q->flush_placed(p);
+      q->place_flush(p);
     EXPECT_EQ(seen.flushes - own, static_cast<int>(n)) << "a flush a queue";
     m->drain();
     q.messages->publish(msg);
     q.messages->flush_published(msg);
     m->drain();
     for (const placement& p : placed)
-      q->ready(p);
+      q->place_finish(p);
     EXPECT_EQ(seen.drains, 2) << n << " queues";
     m->observe(nullptr);
   }
@@ -419,7 +419,7 @@ TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
   l.options.stock = 1;
   auto m = memory_media(l.size(), durability_class::process);
   queues_on_media q(*m, l);
-  ASSERT_EQ(q->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q->link_now(0), link_status::ready);
   std::vector<std::uint64_t> values(32, 5);
   std::vector<leased> got(32);
   seam_counter seen;
@@ -427,13 +427,13 @@ TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
     if (burst == 1) m->observe(&seen);
     placement p;
     ASSERT_EQ(q->enqueue_burst(0, values, p), 32u);
-    const bool moved = q->release(0);
-    q->flush_placed(p);
-    if (moved) q->flush_release(0);
+    const bool moved = q->release_start(0);
+    q->place_flush(p);
+    if (moved) q->release_flush(0);
     m->drain();
-    q->ready(p);
+    q->place_finish(p);
     if (moved) {
-      EXPECT_EQ(q->finish_release(0), 32u);
+      EXPECT_EQ(q->release_finish(0), 32u);
     }
     ASSERT_EQ(q->lease(0, got), 32u);
     EXPECT_EQ(q->ack_through(0, got.back().ticket()), 32u);
@@ -459,10 +459,10 @@ TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
   q->flush_slot(0, 3);
   EXPECT_EQ(seen.stores, 1);
   EXPECT_EQ(seen.flushes, 1);
-  ASSERT_TRUE(q->release(0));
-  q->flush_release(0);
+  ASSERT_TRUE(q->release_start(0));
+  q->release_flush(0);
   m->drain();
-  q->finish_release(0);
+  q->release_finish(0);
   EXPECT_EQ(seen.stores, 2);
   EXPECT_EQ(seen.flushes, 2);
   EXPECT_EQ(seen.drains, 1);

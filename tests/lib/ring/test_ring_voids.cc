@@ -15,11 +15,11 @@ struct RingVoids : testing::Test, queues_in_memory {};
 
 /// Places `n` values that nobody may have.
 void put_void(queues_on_media& q, std::uint32_t queue, std::uint32_t n) {
-  ASSERT_EQ(q->prepare_now(queue), prepare_status::ready);
+  ASSERT_EQ(q->link_now(queue), link_status::ready);
   const std::vector<std::uint64_t> values(n, 7);
   placement p;
   ASSERT_EQ(q->enqueue_bulk(queue, values, p), n);
-  q->void_placed(p);
+  q->place_void(p);
 }
 
 TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
@@ -31,18 +31,18 @@ TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
       EXPECT_EQ(q()->free_count(0), 0u);
       EXPECT_EQ(q().release(0), 7u);
       EXPECT_EQ(q()->free_count(0), 7u);
-      EXPECT_FALSE(q()->release(0));
+      EXPECT_FALSE(q()->release_start(0));
     }
     put_void(q(), 0, 2);
     ASSERT_EQ(q().put(0, 1, 2), 2u);
     put_void(q(), 0, 2);
     EXPECT_EQ(q().release(0), 2u) << "up to the first that somebody may have";
     EXPECT_THAT(q().values(0, 1), ElementsAre(1));
-    EXPECT_FALSE(q()->release(0));
+    EXPECT_FALSE(q()->release_start(0));
     EXPECT_THAT(q().values(0, 1), ElementsAre(2));
     const std::uint64_t last = q()->statistics(0).tail;
     EXPECT_EQ(q()->ack(0, last - 2), ack_status::marked);
-    EXPECT_FALSE(q()->release(0));
+    EXPECT_FALSE(q()->release_start(0));
     EXPECT_EQ(q()->ack(0, last - 3), ack_status::advanced);
     EXPECT_EQ(q().release(0), 4u) << "and what is void behind it";
   }
@@ -50,14 +50,14 @@ TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
 
 TEST_F(RingVoids, AReleaseDoesNotPassWhatIsNotReady) {
   layout.values = true;
-  ASSERT_EQ(q()->prepare_now(0), prepare_status::ready);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
   const std::uint64_t value = 1;
   placement p;
   ASSERT_EQ(q()->enqueue_bulk(0, {&value, 1}, p), 1u);
   put_void(q(), 0, 3);
-  EXPECT_FALSE(q()->release(0));
-  q()->ready(p);
-  EXPECT_FALSE(q()->release(0));
+  EXPECT_FALSE(q()->release_start(0));
+  q()->place_finish(p);
+  EXPECT_FALSE(q()->release_start(0));
   EXPECT_THAT(q().values(0), ElementsAre(1));
 }
 
