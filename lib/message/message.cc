@@ -153,7 +153,7 @@ result<std::unique_ptr<message_table>> message_table::create(media& on, std::uin
 
   auto s = std::make_unique<state>();
   if (!s->entries.make(count, true) || !s->scratches.make(max_thread_slots) ||
-      !s->pool.reserve(count, options.cache_descriptors_max))
+      !s->markers.make(max_thread_slots) || !s->pool.reserve(count, options.cache_descriptors_max))
     return error{errc::no_space,
                  "message table of " + std::to_string(count) + " descriptors: no memory"};
   s->pool.add_all(count);
@@ -169,6 +169,7 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   at.blocks_ = &blocks_;
   at.remaining_ = size;
   out.chains = {};
+  out.list_crc = 0;
   if (size == 0) return true;
   const std::uint64_t wanted = blocks_.blocks_for(size);
   if (wanted > blocks_.block_count()) return false;
@@ -193,6 +194,7 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   }
   media_.write(blocks_.address(list), extents, list_bytes); // [S1] pairs with [F2]
   out.chains = {list.first, used, true};
+  out.list_crc = crc32c(0, extents, list_bytes);
   at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
   at.count_ = used;
   at.next_extent();
@@ -200,7 +202,8 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
 }
 
 bool message_table::reserve(const message_fields& fields, message& out) noexcept {
-  CHAINRING_ASSERT(fields.qos <= 2 && (fields.flags & ~message_flags_known) == 0);
+  CHAINRING_ASSERT(fields.qos <= 2 && (fields.flags & ~message_flags_known) == 0 &&
+                   fields.properties_size <= message_properties_max);
   std::uint32_t index;
   if (!state_->pool.take(index)) {
     count_one(state_->refused_descriptors);
@@ -254,11 +257,12 @@ void message_table::stage(message& m) noexcept {
   media_.store(&d.extent, m.chains.pack());          // [S3]
   media_.store(&d.sizes, fixed.sizes);               // [S3]
   media_.store(&d.check, fixed.check | m.crc);       // [S3]
-  media_.store(&d.expiry_ns, fixed.expiry_ns);       // [S3]
+  media_.store(&d.expires_ns, fixed.expires_ns);     // [S3]
   media_.store(&d.published_ns, fixed.published_ns); // [S3]
   media_.store(&d.publisher, fixed.publisher);       // [S3]
-  media_.store(&d.reserved, fixed.reserved);         // [S3]
-  if (last) media_.store(&d.state, word0);           // [S2] as a seeded bug
+  media_.store(&d.seals, message_seal(m.chains.pack(), m.list_crc, m.ref.index,
+                                      m.ref.generation)); // [S3]
+  if (last) media_.store(&d.state, word0);                // [S2] as a seeded bug
 }
 
 void message_table::flush_staged(const message& m) noexcept {
@@ -295,17 +299,11 @@ bool message_table::lost(const message& m) const noexcept {
 void message_table::publish(const message& m) noexcept {
   message_descriptor& d = table_[m.ref.index];
   // [C1] after the drain of [F1], [F2] and the slots; pairs with [C4]. [P1 < P2]
-  media_.store_release(
-      &d.state,
-      message_word0{m.ref.generation, message_state::published, m.fields.identifier_open}.pack());
-}
-
-void message_table::hold(const message& m) noexcept {
-  message_descriptor& d = table_[m.ref.index];
-  // [C1] as in publish(). [P1 < P2]
-  media_.store_release(
-      &d.state,
-      message_word0{m.ref.generation, message_state::held, m.fields.identifier_open}.pack());
+  media_.store_release(&d.state,
+                       message_word0{m.ref.generation,
+                                     m.fields.held ? message_state::held : message_state::published,
+                                     m.fields.identifier_open}
+                           .pack());
 }
 
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
@@ -402,17 +400,21 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
 
 // --- reading, every bound checked ----------------------------------------------------------------
 
-const char* message_table::invalid(const words& w) const noexcept {
-  if (static_cast<std::uint8_t>(w.check >> 48) > 2) return "its QoS is more than 2";
-  if ((static_cast<std::uint8_t>(w.check >> 56) & ~message_flags_known) != 0)
+const char* message_table::invalid(message_ref ref, const words& w) const noexcept {
+  if ((w.check >> 48 & 3) > 2) return "its QoS is more than 2";
+  if ((w.check >> 50 & 0x3f & ~std::uint64_t{message_flags_known}) != 0)
     return "it has unknown flags";
-  if (w.reserved != 0) return "its reserved word is not zero";
+  const auto unsealed = [&](std::uint32_t list_crc) -> const char* {
+    const std::uint32_t seal = message_seal(w.extent.pack(), list_crc, ref.index, ref.generation);
+    const bool sealed = seal == static_cast<std::uint32_t>(w.seals) || seal == w.seals >> 32;
+    return sealed ? nullptr : "its chain fails its seal";
+  };
   const std::uint64_t blocks = blocks_.blocks_for(w.size());
-  if (blocks == 0) return w.extent.pack() != 0 ? "it is empty and names a chain" : nullptr;
+  if (blocks == 0) return w.extent.pack() != 0 ? "it is empty and names a chain" : unsealed(0);
   if (!w.extent.list) {
     const chain c{w.extent.first, w.extent.count};
     if (!blocks_.valid(c)) return "its chain lies outside the block store";
-    return c.blocks != blocks ? "its chain and its sizes differ" : nullptr;
+    return c.blocks != blocks ? "its chain and its sizes differ" : unsealed(0);
   }
   if (w.extent.count < 2 || w.extent.count > extents_max)
     return "its extent list has no length there is";
@@ -426,29 +428,35 @@ const char* message_table::invalid(const words& w) const noexcept {
     if (!blocks_.valid(c)) return "an extent lies outside the block store";
     sum += c.blocks;
   }
-  return sum != blocks ? "its extents and its sizes differ" : nullptr;
+  return sum != blocks ? "its extents and its sizes differ"
+                       : unsealed(crc32c(0, extents, list_bytes));
 }
 
 message_table::words message_table::words_of(std::uint32_t index) const noexcept {
   const message_descriptor& d = table_[index];
   return {message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
                                     .load(std::memory_order_acquire)), // [C5] pairs with [C1]
-          d.sizes, d.check, d.reserved};
+          d.sizes, d.check, d.seals};
 }
 
 const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {
-  const words w = words_of(index);
-  if (const char* reason = invalid(w); reason != nullptr) return reason;
-  const message_descriptor& d = table_[index];
+  return examine({index, message_word0::unpack(load_state(table_[index])).generation}, out);
+}
+
+const char* message_table::examine(message_ref ref, message_view& out) const noexcept {
+  const words w = words_of(ref.index);
+  if (const char* reason = invalid(ref, w); reason != nullptr) return reason;
+  const message_descriptor& d = table_[ref.index];
+  out.ref = ref;
   message_fields& f = out.fields;
   f.payload_size = static_cast<std::uint32_t>(w.sizes);
   f.topic_size = static_cast<std::uint16_t>(w.sizes >> 32);
-  f.properties_size = static_cast<std::uint16_t>(w.sizes >> 48);
+  f.properties_size = w.properties();
   out.crc = static_cast<std::uint32_t>(w.check);
   f.packet_id = static_cast<std::uint16_t>(w.check >> 32);
-  f.qos = static_cast<std::uint8_t>(w.check >> 48);
-  f.flags = static_cast<std::uint8_t>(w.check >> 56);
-  f.expiry_ns = d.expiry_ns;
+  f.qos = static_cast<std::uint8_t>(w.check >> 48 & 3);
+  f.flags = static_cast<std::uint8_t>(w.check >> 50 & 0x3f);
+  f.expires_ns = d.expires_ns;
   f.published_ns = d.published_ns;
   f.publisher_session = static_cast<std::uint32_t>(d.publisher);
   f.publisher_incarnation = static_cast<std::uint32_t>(d.publisher >> 32);
@@ -490,10 +498,10 @@ message_status message_table::look(message_ref ref, bool held_counts,
   message_word0 word;
   if (const message_status s = look_at_state(ref, held_counts, word); s != message_status::ok)
     return s;
-  out.ref = ref;
+  out.fields.held = word.state == message_state::held;
   out.fields.identifier_open = word.identifier_open;
-  // [K6], or the fields' and extents' part of [K5]
-  return examine(ref.index, out) == nullptr ? message_status::ok : message_status::damaged;
+  // [K7], or [K5]; [K6] is a recovery's alone
+  return examine(ref, out) == nullptr ? message_status::ok : message_status::damaged;
 }
 
 bool message_table::published(message_ref ref) const noexcept {

@@ -50,8 +50,8 @@
 #include <span>
 
 #include "../base/error.h"
-#include "../media/media.h"
 #include "../block/block_store.h"
+#include "../media/media.h"
 #include "message_media.h"
 
 namespace chainring {
@@ -66,14 +66,15 @@ struct message_ref {
 struct message_fields {
   std::uint32_t payload_size = 0;    ///< bytes
   std::uint16_t topic_size = 0;      ///< bytes
-  std::uint16_t properties_size = 0; ///< bytes
+  std::uint32_t properties_size = 0; ///< bytes, at most message_properties_max
   std::uint8_t qos = 0;              ///< 0 to 2
   std::uint8_t flags = 0;            ///< message_flag_*
+  bool held = false;                 ///< a will: publish() holds it, publish_held() publishes it
   bool identifier_open = false;      ///< a QoS 2 identifier, from publication to close_identifier()
   std::uint16_t packet_id = 0;       ///< of the publisher
   std::uint32_t publisher_session = 0;
   std::uint32_t publisher_incarnation = 0;
-  std::uint64_t expiry_ns = 0;    ///< wall clock; 0: never
+  std::uint64_t expires_ns = 0;   ///< wall clock; 0: never
   std::uint64_t published_ns = 0; ///< wall clock
   [[nodiscard]] std::uint64_t size() const noexcept {
     return std::uint64_t{payload_size} + topic_size + properties_size;
@@ -119,9 +120,10 @@ class message_cursor {
 struct message {
   message_ref ref; ///< what slots will store
   message_fields fields;
-  message_word1 chains;    ///< where its bytes go
-  std::uint32_t crc = 0;   ///< of what was copied in so far
-  message_cursor to_write; ///< where copy_in() goes on
+  message_word1 chains;       ///< where its bytes go
+  std::uint32_t crc = 0;      ///< of what was copied in so far
+  std::uint32_t list_crc = 0; ///< of the extent list; 0: there is none
+  message_cursor to_write;    ///< where copy_in() goes on
 };
 
 /// What view() and the recovery calls found at a descriptor.
@@ -209,10 +211,9 @@ class message_table {
   /// where media::losses() has changed since reserve(). Such a message is not acknowledged.
   [[nodiscard]] bool lost(const message& m) const noexcept;
   /// The one commit. The caller then flush_published()es and drains, and only then is the message
-  /// ready for consumers and acknowledged.
+  /// ready for consumers and acknowledged. A message with fields.held is held instead: it is whole,
+  /// and is delivered only once publish_held().
   void publish(const message& m) noexcept;
-  /// For a will, in publish()'s place: whole, and delivered only once publish_held().
-  void hold(const message& m) noexcept;
   void flush_published(const message& m) noexcept { flush_descriptor(m.ref.index); }
   /// Gives up a message that was not published: drops the publisher's reference, and its blocks and
   /// descriptor are free when no other is left. Safe at once when no slot was stored, staged or
@@ -265,6 +266,11 @@ class message_table {
   /// live in the block store. Anything else: no reference; the place is to be void, durably, before
   /// anything is allocated. A damaged descriptor stays out of use. Thread-safe where several
   /// threads were announced.
+  ///
+  /// Where two messages claim a block, the one whose content agrees with its CRC32C keeps it,
+  /// whichever was recovered first. A message that loses blocks it had been given keeps its
+  /// references, and view() finds it not published. A block that its other owner marked by itself
+  /// (a ring, a value of a map) stays with that owner, whose record has a check of its own.
   [[nodiscard]] message_status recover_reference(message_ref ref) noexcept;
   /// The same for a place that may name a held message (a session's will).
   [[nodiscard]] message_status recover_held(message_ref ref) noexcept;
@@ -296,15 +302,20 @@ class message_table {
   /// What a descriptor's validity depends on beside word 0, read once.
   struct words {
     message_word1 extent;
-    std::uint64_t sizes, check, reserved;
+    std::uint64_t sizes, check, seals;
+    [[nodiscard]] std::uint32_t properties() const noexcept {
+      return static_cast<std::uint32_t>(sizes >> 48 | check >> 56 << 16);
+    }
     [[nodiscard]] std::uint64_t size() const noexcept {
-      return (sizes & 0xffff'ffff) + (sizes >> 32 & 0xffff) + (sizes >> 48);
+      return (sizes & 0xffff'ffff) + (sizes >> 32 & 0xffff) + properties();
     }
   };
   [[nodiscard]] words words_of(std::uint32_t index) const noexcept;
   /// What is wrong with them; nullptr: nothing.
-  [[nodiscard]] const char* invalid(const words& w) const noexcept;
-  /// Checks all but word 0; nullptr: valid, and `out` is filled in. Else what is wrong.
+  [[nodiscard]] const char* invalid(message_ref ref, const words& w) const noexcept;
+  /// Checks all but word 0; nullptr: valid, and `out` is filled in but for what word 0 says. Else
+  /// what is wrong.
+  [[nodiscard]] const char* examine(message_ref ref, message_view& out) const noexcept;
   [[nodiscard]] const char* examine(std::uint32_t index, message_view& out) const noexcept;
   /// Checks word 0; ok: `word` is filled in.
   [[nodiscard]] message_status look_at_state(message_ref ref, bool held_counts,
@@ -312,8 +323,13 @@ class message_table {
   [[nodiscard]] message_status look(message_ref ref, bool held_counts,
                                     message_view& out) const noexcept;
   [[nodiscard]] message_status recover(message_ref ref, bool held_counts) noexcept;
-  [[nodiscard]] message_status first_reference(std::uint32_t index, message_status seen) noexcept;
-  [[nodiscard]] bool mark_chains(message_word1 extent) noexcept;
+  [[nodiscard]] message_status first_reference(message_ref ref, message_status seen) noexcept;
+  [[nodiscard]] bool claim(message_ref ref, message_word1 extent) noexcept;
+  [[nodiscard]] bool judge(message_ref ref, message_word1 extent) noexcept;
+  [[nodiscard]] bool meets(message_word1 a, message_word1 b) const noexcept;
+  template <class F> bool for_each_chain(message_word1 extent, F&& fn) const noexcept;
+  void rob(std::uint32_t index) noexcept;
+  [[nodiscard]] bool mark_chains(std::uint32_t index, message_word1 extent) noexcept;
   [[nodiscard]] bool next_open_identifier(std::uint64_t from, message_view& out) const noexcept;
   void release_chains(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;

@@ -8,28 +8,36 @@
 ///        +--------+-----+-------+------------+
 ///   8    | first block        | count   | L  |  word 1: a chain of `count` blocks (L=0), or the
 ///        +--------------------+---------+----+          list, one chain, of `count` extents (L=1)
-///  16    | payload size       | topic | prop |  word 2: bytes
+///  16    | payload size       | topic | prop |  word 2: bytes, of the properties' the low 16 bits
 ///        +--------------------+-------+------+
-///  24    | CRC32C             | packet|q|flag|  word 3
-///        +--------------------+-------+-+----+
+///  24    | CRC32C             | packet|qf|pr |  word 3: QoS, flags, high 8 bits of properties'
+///  size
+///        +--------------------+-------+--+---+
 ///  32    | expiry, wall clock, ns; 0: none   |  word 4
 ///  40    | published, wall clock, ns         |  word 5
 ///        +--------------------+--------------+
 ///  48    | publisher's session| incarnation  |  word 6
 ///        +--------------------+--------------+
-///  56    | 0                                 |  word 7
-///        +-----------------------------------+
+///  56    | seal of word 1     | second seal  |  word 7
+///        +--------------------+--------------+
 /// ```
 /// The chain's first bytes are the topic, then the properties, then the payload. An extent list is
 /// a chain of its own that holds `count` extents, in order, in its first count * 8 bytes. CRC32C
-/// covers, in this order: topic, properties and payload; words 2, 3 (its own half as 0), 4, 5, 6
-/// and 7; the descriptor's index and generation, 4 bytes each. Words 0 and 1 change in a message's
-/// life and are not covered otherwise.
+/// covers, in this order: topic, properties and payload; words 2, 3 (its own half as 0), 4, 5 and
+/// 6; the descriptor's index and generation, 4 bytes each. Words 0, 1 and 7 change in a message's
+/// life and are not covered by it.
+///
+/// A seal is a CRC32C of the extent list (nothing where there is none), word 1, and the index and
+/// generation of the descriptor, 4 bytes each. It tells at open, without reading any content,
+/// whether word 1 names this message's blocks. There are two because a chain may be moved: the
+/// mover stores the seal of the new word 1 in the half that does not seal the present one, and then
+/// word 1, in one line, so that every state a crash leaves has a seal for the word 1 it has.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "../base/cacheline.h"
+#include "../base/crc32c.h"
 
 namespace chainring {
 
@@ -43,27 +51,28 @@ enum class message_state : std::uint8_t {
 /// Valid if and only if: word 0 is `published` (or `held`, for the session that names it) with
 /// the generation of the place that names it; every reserved bit is 0; topic + properties + payload
 /// fit exactly in word 1's chain or in the sum of its extents (the last block is used, none is
-/// spare); every chain lies in the block store and overlaps no other live one; QoS is at most 2.
-/// The content is whole if and only if the CRC agrees; that is checked on delivery, not at open.
+/// spare); one half of word 7 is the seal of word 1; every chain lies in the block store and
+/// overlaps no other live one; QoS is at most 2. The content is whole if and only if the CRC
+/// agrees; that is checked on delivery, and at open only where two messages claim the same block.
 struct message_descriptor {
   std::uint64_t state;        ///< word 0: message_word0
   std::uint64_t extent;       ///< word 1: message_word1
   std::uint64_t sizes;        ///< word 2
   std::uint64_t check;        ///< word 3
-  std::uint64_t expiry_ns;    ///< word 4
+  std::uint64_t expires_ns;   ///< word 4
   std::uint64_t published_ns; ///< word 5
   std::uint64_t publisher;    ///< word 6
-  std::uint64_t reserved;     ///< word 7, zero
+  std::uint64_t seals;        ///< word 7
 };
 static_assert(sizeof(message_descriptor) == cacheline_size);
 static_assert(offsetof(message_descriptor, state) == 0);
 static_assert(offsetof(message_descriptor, extent) == 8);
 static_assert(offsetof(message_descriptor, sizes) == 16);
 static_assert(offsetof(message_descriptor, check) == 24);
-static_assert(offsetof(message_descriptor, expiry_ns) == 32);
+static_assert(offsetof(message_descriptor, expires_ns) == 32);
 static_assert(offsetof(message_descriptor, published_ns) == 40);
 static_assert(offsetof(message_descriptor, publisher) == 48);
-static_assert(offsetof(message_descriptor, reserved) == 56);
+static_assert(offsetof(message_descriptor, seals) == 56);
 
 /// One extent of a list: valid if and only if it has a block and lies in the store.
 struct message_extent {
@@ -109,7 +118,22 @@ struct message_word1 {
   }
 };
 
-/// Message flags, in bits 56..63 of word 3. Others are reserved, zero.
+/// A half of word 7, for a word 1 whose extent list has the CRC32C `list` (0: there is none).
+[[nodiscard]] inline std::uint32_t message_seal(std::uint64_t word1, std::uint32_t list,
+                                                std::uint32_t index,
+                                                std::uint16_t generation) noexcept {
+  const struct {
+    std::uint64_t word1;
+    std::uint32_t index, generation;
+  } sealed{word1, index, generation};
+  static_assert(sizeof(sealed) == 16);
+  return crc32c(list, &sealed, sizeof(sealed));
+}
+
+/// Bytes of properties a descriptor can count: 24 bits.
+inline constexpr std::uint32_t message_properties_max = (1u << 24) - 1;
+
+/// Message flags, in bits 50..55 of word 3. Others are reserved, zero.
 inline constexpr std::uint8_t message_flag_retain = 1; ///< published with RETAIN
 inline constexpr std::uint8_t message_flag_will = 2;   ///< a will
 inline constexpr std::uint8_t message_flags_known = message_flag_retain | message_flag_will;

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "../base/crc32c.h"
+#include "../base/spin_lock.h"
 #include "block/index_pool.h"
+#include "block/thread_cache.h"
 #include "message.h"
 
 namespace chainring {
@@ -18,6 +20,7 @@ struct message_table::state {
   struct entry {
     std::atomic<std::uint32_t> references;
     /// Word 1 of a descriptor in use. Media has it only once staged, and is not trusted again.
+    /// During recovery it is not 0 exactly where the chains are marked live for this descriptor.
     std::uint64_t chains;
   };
   detail::lazy_array<entry> entries; ///< by descriptor
@@ -27,27 +30,34 @@ struct message_table::state {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
-  bool recoverers = false; ///< several threads recover
   std::uint64_t damaged_count = 0;
+  std::uint64_t robbed_count = 0; ///< messages whose blocks recovery found to be another's
+
+  // Recovery by several threads: each marks chains inside `gate`, and who judges shuts it.
+  struct alignas(cacheline_size) marker {
+    std::atomic<std::uint32_t> busy;
+  };
+  bool recoverers = false; ///< several threads recover
+  detail::revocable gate;
+  detail::lazy_array<marker> markers; ///< by thread slot
+  spin_lock judge;
   std::atomic<std::uint64_t> refused_descriptors{0}, refused_blocks{0};
 };
 
 namespace detail {
 
-/// Words 2 to 7 of a descriptor; word 3 with its CRC half as 0.
+/// Words 2 to 6 of a descriptor; word 3 with its CRC half as 0.
 struct fixed_words {
-  std::uint64_t sizes, check, expiry_ns, published_ns, publisher, reserved;
+  std::uint64_t sizes, check, expires_ns, published_ns, publisher;
 };
 
 constexpr fixed_words pack_fields(const message_fields& f) noexcept {
   return {std::uint64_t{f.payload_size} | std::uint64_t{f.topic_size} << 32 |
               std::uint64_t{f.properties_size} << 48,
           std::uint64_t{f.packet_id} << 32 | std::uint64_t{f.qos} << 48 |
-              std::uint64_t{f.flags} << 56,
-          f.expiry_ns,
-          f.published_ns,
-          std::uint64_t{f.publisher_session} | std::uint64_t{f.publisher_incarnation} << 32,
-          0};
+              std::uint64_t{f.flags} << 50 | std::uint64_t{f.properties_size >> 16} << 56,
+          f.expires_ns, f.published_ns,
+          std::uint64_t{f.publisher_session} | std::uint64_t{f.publisher_incarnation} << 32};
 }
 
 /// The CRC of a message whose content has the CRC `content`.
@@ -57,7 +67,7 @@ inline std::uint32_t seal(std::uint32_t content, const message_fields& f,
     fixed_words words;
     std::uint32_t index, generation;
   } const sealed{pack_fields(f), ref.index, ref.generation};
-  static_assert(sizeof(sealed) == 56);
+  static_assert(sizeof(sealed) == 48);
   return crc32c(content, &sealed, sizeof(sealed));
 }
 

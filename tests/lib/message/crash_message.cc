@@ -390,10 +390,12 @@ scenario identifier() {
 scenario will() {
   return make("hold a will and fire it", [](world& w, history& h) {
     message msg;
-    if (!w.stage(h, 1, fields(1, 8), msg)) return;
+    auto f = fields(1, 8);
+    f.held = true;
+    if (!w.stage(h, 1, f, msg)) return;
     w.t->flush_staged(msg);
     w.m.drain();
-    w.t->hold(msg);
+    w.t->publish(msg);
     w.t->flush_published(msg);
     w.m.drain();
     w.m.store(w.will(), world::pack(msg.ref));

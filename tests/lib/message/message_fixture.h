@@ -39,6 +39,16 @@ struct table_on_media {
   [[nodiscard]] message_descriptor& descriptor(std::uint32_t index) const {
     return reinterpret_cast<message_descriptor*>(m.base())[index];
   }
+  /// Makes the seal right for whatever word 1 says: damage that only content can tell.
+  void reseal(std::uint32_t index) const {
+    message_descriptor& d = descriptor(index);
+    const auto word1 = message_word1::unpack(d.extent);
+    std::uint32_t list_crc = 0;
+    const std::uint64_t bytes = std::uint64_t{word1.count} * sizeof(message_extent);
+    const chain list{word1.first, static_cast<std::uint32_t>(store->blocks_for(bytes))};
+    if (word1.list && store->valid(list)) list_crc = crc32c(0, store->address(list), bytes);
+    d.seals = message_seal(d.extent, list_crc, index, message_word0::unpack(d.state).generation);
+  }
   void begin_recovery(bool several_threads = false) const {
     store->begin_recovery(several_threads);
     table->begin_recovery(several_threads);
@@ -68,7 +78,7 @@ inline message_fields fields(std::uint64_t id, std::uint32_t payload, std::uint1
   f.packet_id = static_cast<std::uint16_t>(id);
   f.publisher_session = static_cast<std::uint32_t>(1000 + id);
   f.publisher_incarnation = static_cast<std::uint32_t>(7 + id);
-  f.expiry_ns = id * 1'000'000'007;
+  f.expires_ns = id * 1'000'000'007;
   f.published_ns = id * 998'244'353;
   return f;
 }

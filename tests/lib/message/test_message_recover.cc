@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "message_fixture.h"
+#include "support/seeded.h"
 
 namespace chainring {
 namespace {
@@ -21,11 +22,13 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
   const message unnamed = f.published(2, fields(2, 10));
   message staged, held;
   ASSERT_TRUE(stage_message(*f.t.table, 3, fields(3, 10), staged));
-  ASSERT_TRUE(stage_message(*f.t.table, 4, fields(4, 10), held));
-  f->hold(held);
+  auto will = fields(4, 10);
+  will.held = true;
+  ASSERT_TRUE(stage_message(*f.t.table, 4, will, held));
+  f->publish(held);
   const message broken = f.published(5, fields(5, 10));
   const message overlapping = f.published(6, fields(6, 10));
-  f.t.descriptor(broken.ref.index).reserved = 1;
+  f.t.descriptor(broken.ref.index).check |= 1ull << 55;
   f.t.descriptor(overlapping.ref.index).extent = f.t.descriptor(held.ref.index).extent;
   const message malformed = f.published(7, fields(7, 10));
   f.t.descriptor(malformed.ref.index).state |= 1ull << 63;
@@ -35,9 +38,9 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
   EXPECT_EQ(found.held, 1u);
   EXPECT_EQ(found.staged, 1u);
   EXPECT_EQ(found.free, 16u - 7u);
-  EXPECT_EQ(found.malformed, 2u);
+  EXPECT_EQ(found.malformed, 3u);
   EXPECT_EQ(found.first_malformed, broken.ref.index);
-  EXPECT_STREQ(found.first_reason, "its reserved word is not zero");
+  EXPECT_STREQ(found.first_reason, "it has unknown flags");
 
   f.t.begin_recovery();
   using s = message_status;
@@ -47,11 +50,11 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
   EXPECT_EQ(f->recover_reference(staged.ref), s::not_published);             // [K4]
   EXPECT_EQ(f->recover_reference(held.ref), s::not_published);               // [K4]
   EXPECT_EQ(f->recover_reference({15, 0}), s::not_published);                // [K4]
-  EXPECT_EQ(f->recover_held(held.ref), s::ok);                               // [K6]
+  EXPECT_EQ(f->recover_held(held.ref), s::ok);                               // [K7]
   EXPECT_EQ(f->recover_reference(broken.ref), s::damaged);                   // [K5]
   EXPECT_EQ(f->recover_reference(overlapping.ref), s::damaged);              // [K5]
   EXPECT_EQ(f->recover_reference(overlapping.ref), s::damaged);
-  EXPECT_EQ(f->recover_reference(live.ref), s::ok); // [K6]
+  EXPECT_EQ(f->recover_reference(live.ref), s::ok); // [K7]
   EXPECT_EQ(f->recover_reference(live.ref), s::ok);
   EXPECT_EQ(f->recover_held(live.ref), s::ok);
   f.t.finish_recovery();
@@ -89,6 +92,137 @@ TEST(MessageRecovery, AnExtentThatOverlapsLeavesNothingMarked) {
   EXPECT_EQ(f->recover_reference(msg.ref), message_status::damaged);
   f.t.finish_recovery();
   EXPECT_EQ(f.t.store->statistics().live_blocks, 0u);
+}
+
+// Two messages of which one is damaged so that both claim a block. Which of the two was recovered
+// first must not matter.
+struct claimants {
+  fixture f;
+  message whole, damaged;
+  message_fields whole_fields;
+
+  explicit claimants(std::uint32_t payload) : f({.blocks = 400}), whole_fields(fields(1, payload)) {
+    f.fragment(5);
+    whole = f.published(1, whole_fields);
+    damaged = f.published(2, fields(2, 1000)); // in several extents
+  }
+  [[nodiscard]] message_descriptor& broken() const { return f.t.descriptor(damaged.ref.index); }
+  [[nodiscard]] message_extent* list(const message& m) const {
+    return reinterpret_cast<message_extent*>(f.t.store->address({m.chains.first, 1}));
+  }
+  /// Recovers both `times` each, in either order, and looks at what is left.
+  void expect_the_whole_one_kept(bool damaged_first) {
+    f.t.begin_recovery();
+    for (int time = 0; time < 2; ++time) {
+      if (damaged_first) static_cast<void>(f->recover_reference(damaged.ref));
+      EXPECT_EQ(f->recover_reference(whole.ref), message_status::ok);
+      if (damaged_first) continue;
+      EXPECT_EQ(f->recover_reference(damaged.ref), message_status::damaged);
+    }
+    f.t.finish_recovery();
+    EXPECT_EQ(f->references(whole.ref.index), 2u);
+    EXPECT_EQ(differs(*f.t.table, whole.ref, 1, whole_fields), "");
+    message_view v;
+    // One that lost blocks it had been given is not even followed.
+    const message_status seen = f->view(damaged.ref, v);
+    EXPECT_FALSE(seen == message_status::ok && (damaged_first || f->verify(v)));
+    const std::uint32_t lists = whole.chains.list ? 1 : 0;
+    EXPECT_EQ(f.t.store->statistics().live_blocks,
+              f.t.store->blocks_for(whole_fields.size()) + lists);
+    // What names the damaged one is consumed like anything else, and takes no block with it.
+    const std::uint32_t places = f->references(damaged.ref.index);
+    EXPECT_TRUE(places == 0 || f->drop_reference(damaged.ref.index, places));
+    EXPECT_TRUE(f.t.store->check());
+    EXPECT_EQ(differs(*f.t.table, whole.ref, 1, whole_fields), "");
+    EXPECT_TRUE(f->drop_reference(whole.ref.index, 2));
+    EXPECT_EQ(f.t.store->statistics().live_blocks, 0u);
+  }
+};
+
+TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromADamagedOneThatNamesThem) {
+  for (const bool damaged_first : {false, true})
+    for (const bool sealed : {false, true}) {
+      SCOPED_TRACE(std::string(damaged_first ? "damaged first" : "whole first") +
+                   (sealed ? ", sealed" : ", not sealed"));
+      claimants c(1000);
+      // Word 1, so that both are one message's blocks, list included.
+      c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
+      if (sealed) c.f.t.reseal(c.damaged.ref.index);
+      c.expect_the_whole_one_kept(damaged_first);
+    }
+}
+
+TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromAnExtentListThatNamesThem) {
+  for (const bool damaged_first : {false, true})
+    for (const bool sealed : {false, true})
+      for (const std::uint32_t payload : {290u, 1000u}) { // one chain, and several
+        SCOPED_TRACE(std::string(damaged_first ? "damaged first" : "whole first") +
+                     (sealed ? ", sealed, " : ", not sealed, ") + std::to_string(payload));
+        claimants c(payload);
+        ASSERT_EQ(c.whole.chains.list, payload == 1000);
+        c.list(c.damaged)[1].first =
+            payload == 1000 ? c.list(c.whole)[1].first : c.whole.chains.first;
+        if (sealed) c.f.t.reseal(c.damaged.ref.index);
+        c.expect_the_whole_one_kept(damaged_first);
+      }
+}
+
+TEST(MessageRecovery, AWholeMessageKeepsItsExtentListFromAChainThatCoversIt) {
+  for (const bool damaged_first : {false, true}) {
+    claimants c(1000);
+    message& small = c.damaged = c.f.published(2, fields(2, 10));
+    ASSERT_FALSE(small.chains.list);
+    c.broken().extent = message_word1{c.whole.chains.first, small.chains.count, false}.pack();
+    c.f.t.reseal(small.ref.index);
+    c.expect_the_whole_one_kept(damaged_first);
+  }
+}
+
+TEST(MessageRecovery, TheFirstClaimWouldTakeTheBlocksIfNobodyJudged) {
+  claimants c(1000);
+  c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
+  c.f.t.reseal(c.damaged.ref.index);
+  const test::seeded on("message.first_claim_wins");
+  c.f.t.begin_recovery();
+  EXPECT_EQ(c.f->recover_reference(c.damaged.ref), message_status::ok);
+  test::expect_found("message.first_claim_wins",
+                     c.f->recover_reference(c.whole.ref) != message_status::ok);
+}
+
+TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromSeveralDamagedOnesWhileThreadsRecover) {
+  for (int round = 0; round < 50; ++round) {
+    fixture f({.descriptors = 64, .blocks = 400});
+    std::vector<message> whole, damaged;
+    for (std::uint64_t i = 0; i < 20; ++i)
+      whole.push_back(f.published(i, fields(i, 400)));
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      damaged.push_back(f.published(100 + i, fields(100 + i, 400)));
+      const std::uint32_t index = damaged[i].ref.index;
+      // From the middle of one to the middle of the next.
+      f.t.descriptor(index).extent +=
+          (std::uint64_t{whole[i].chains.first} + 3) - damaged[i].chains.first;
+      f.t.reseal(index);
+    }
+    f.t.begin_recovery(true);
+    std::vector<std::thread> threads;
+    std::atomic<unsigned> ok{0};
+    for (unsigned t = 0; t < 4; ++t)
+      threads.emplace_back([&, t] {
+        for (std::size_t i = t; i < 80; ++i) {
+          static_cast<void>(f->recover_reference(damaged[(i * 7 + t) % 20].ref));
+          if (i < t + 20) ok += f->recover_reference(whole[i % 20].ref) == message_status::ok;
+        }
+      });
+    for (auto& t : threads)
+      t.join();
+    f.t.finish_recovery();
+    ASSERT_EQ(ok, 80u);
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      ASSERT_EQ(differs(*f.t.table, whole[i].ref, i, fields(i, 400)), "");
+      ASSERT_EQ(f->references(whole[i].ref.index), 4u);
+    }
+    ASSERT_TRUE(f.t.store->check());
+  }
 }
 
 TEST(MessageRecovery, ThreadsRecoverTogether) {
