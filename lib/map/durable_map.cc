@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The durable map's changes. Lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
+// The durable map: its making, its segments, single calls and batches. What a change stores:
+// durable_map_store.cc; lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
 //
 // clang-format off
 // Edges (those of the index entry, of growth and of claims: seq_table.h, seq_index.h)
@@ -9,6 +10,8 @@
 //        word sees the entry's new version, and starts again.
 //   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and the next writer.
 //   [M7] count of entries: statistics.
+//   [M10] a segment's place known (release) -> [M11] looked for (acquire): who gets its address has
+//        its bounds.
 //   [M9] count of keys there may be: says when to grow, and orders nothing.
 // clang-format on
 //
@@ -32,64 +35,13 @@
 
 namespace chainring {
 
-using detail::load_word;
-using detail::pack;
-using detail::unpack_chain;
-
-// --- graveyard ----------------------------------------------------------------------------------
-
-namespace detail {
-
-bool map_graveyard::collect() noexcept {
-  std::uint64_t newest;
-  {
-    const std::lock_guard guard(lock_);
-    if (count_ == 0) return false;
-    newest = ring_[(first_ + count_ - 1) % graves].stamp;
-  }
-  if (!periods_.begun(newest)) periods_.begin();
-  const std::lock_guard guard(lock_);
-  while (count_ != 0 && periods_.over(ring_[first_].stamp)) {
-    blocks_waiting_ -= ring_[first_].what.blocks;
-    blocks_.release_required(ring_[first_].what);
-    first_ = (first_ + 1) % graves;
-    --count_;
-  }
-  return true;
-}
-
-void map_graveyard::bury(chain c) noexcept {
-  short_wait wait;
-  for (;;) {
-    bool collect_now = true, buried = false;
-    {
-      const std::lock_guard guard(lock_);
-      if (count_ < graves) {
-        // Stamped under the lock, so that the ring is in the order of the stamps.
-        ring_[(first_ + count_++) % graves] = {c, periods_.stamp()};
-        blocks_waiting_ += c.blocks;
-        collect_now = count_ % enough == 0 || blocks_waiting_ >= too_much;
-        buried = true;
-      }
-    }
-    if (collect_now) collect();
-    if (buried) return;
-    wait.round(); // lookups and walks end soon
-  }
-}
-
-} // namespace detail
-
 // --- map ----------------------------------------------------------------------------------------
 
-durable_map::durable_map(media& on, map_cell* cells, std::uint64_t count, block_store& blocks,
-                         index_type index, std::unique_ptr<detail::map_graveyard> graveyard)
-    : media_(on), cells_(cells), count_(count), blocks_(blocks), seed_(random_seed()),
-      index_(std::move(index)), claims_(index_.groups()), graveyard_(std::move(graveyard)) {
-  free_.reserve(count);
-  for (std::uint64_t i = count; i-- > 0;)
-    free_.push_back(static_cast<std::uint32_t>(i));
-}
+durable_map::durable_map(media& on, block_store& blocks, std::uint64_t cells_max, index_type index,
+                         std::unique_ptr<detail::map_graveyard> graveyard)
+    : media_(on), blocks_(blocks), cells_max_(cells_max), seed_(random_seed()),
+      index_(std::move(index)), claims_(index_.groups()), graveyard_(std::move(graveyard)),
+      staged_(std::make_unique<staging[]>(max_thread_slots)) {}
 
 durable_map::~durable_map() {
   detail::short_wait wait;
@@ -97,38 +49,123 @@ durable_map::~durable_map() {
     wait.round();
 }
 
-result<std::unique_ptr<durable_map>> durable_map::create(media& on, std::uint64_t offset,
-                                                         std::uint64_t cells, block_store& blocks,
-                                                         std::uint64_t first) {
-  if (cells == 0 || cells > UINT32_MAX || offset % cacheline_size != 0 || offset > on.size() ||
-      cells > (on.size() - offset) / sizeof(map_cell))
-    return error{errc::invalid_argument, "map of " + std::to_string(cells) +
-                                             " cells: expected 1 to 2^32 - 1 of them, on a line, "
-                                             "inside the region"};
+result<std::unique_ptr<durable_map>> durable_map::create(media& on,
+                                                         std::span<const map_segment> segments,
+                                                         block_store& blocks, std::uint64_t first,
+                                                         std::uint64_t cells_max) {
+  if (segments.empty() || segments.size() > map_segments_max)
+    return error{errc::invalid_argument, "map of " + std::to_string(segments.size()) +
+                                             " segments: expected 1 to " +
+                                             std::to_string(map_segments_max)};
+  std::uint64_t cells = 0;
+  for (const map_segment& s : segments)
+    cells += std::min<std::uint64_t>(s.cells, std::uint64_t{UINT32_MAX} + 1);
+  if (cells == 0 || cells > UINT32_MAX)
+    return error{errc::invalid_argument,
+                 "map of " + std::to_string(cells) + " cells: expected 1 to 2^32 - 1 of them"};
+  if (cells_max == 0) cells_max = cells;
+  if (cells_max < cells || cells_max > UINT32_MAX)
+    return error{errc::invalid_argument,
+                 "map of at most " + std::to_string(cells_max) +
+                     " cells: expected 2^32 - 1 at most and no fewer than there are, " +
+                     std::to_string(cells)};
   if (first > cells)
     return error{errc::invalid_argument, "map index of " + std::to_string(first) +
                                              " keys to begin with: expected at most one a cell, " +
                                              std::to_string(cells)};
-  auto index = index_type::create(first == 0 ? cells : first, cells);
+  auto index = index_type::create(first == 0 ? cells : first, cells_max);
   if (!index) return index.error();
   auto graveyard = std::make_unique<detail::map_graveyard>(blocks);
   if (!graveyard->make()) return error{errc::no_space, "map: no memory for its readers"};
-  return std::unique_ptr<durable_map>(
-      new durable_map(on, reinterpret_cast<map_cell*>(on.base() + offset), cells, blocks,
-                      std::move(index).value(), std::move(graveyard)));
+  std::unique_ptr<durable_map> map(
+      new durable_map(on, blocks, cells_max, std::move(index).value(), std::move(graveyard)));
+  for (const map_segment& s : segments)
+    if (auto placed = map->place(s); !placed) return placed.error();
+  return map;
+}
+
+// Of one thread at a time.
+result<void> durable_map::place(const map_segment& s) {
+  const std::uint64_t before = capacity();
+  if (s.cells == 0 || s.offset % cacheline_size != 0 || s.offset > media_.size() ||
+      s.cells > (media_.size() - s.offset) / sizeof(map_cell))
+    return error{errc::invalid_argument,
+                 "map segment of " + std::to_string(s.cells) + " cells at offset " +
+                     std::to_string(s.offset) +
+                     ": expected 1 or more of them, on a line, inside the region"};
+  if (s.cells > cells_max_ - before)
+    return error{errc::invalid_argument, "map segment of " + std::to_string(s.cells) +
+                                             " cells: expected " +
+                                             std::to_string(cells_max_ - before) +
+                                             " at most, which is what cells_max leaves"};
+  map_cell* at = reinterpret_cast<map_cell*>(media_.base() + s.offset);
+  segment* to = nullptr;
+  for (segment& other : segments_) {
+    map_cell* there = other.at.load(std::memory_order_relaxed); // [M11] this thread alone adds
+    if (there == nullptr) {
+      to = &other;
+      break;
+    }
+    if (at < there + (other.end - other.first) && there < at + s.cells)
+      return error{errc::invalid_argument, "map segment at offset " + std::to_string(s.offset) +
+                                               ": it overlaps one that the map has"};
+  }
+  if (to == nullptr)
+    return error{errc::no_space, "map segment: the map has " + std::to_string(map_segments_max) +
+                                     ", which is the most; make a larger map and copy the entries"};
+  std::vector<std::uint32_t> free;
+  free.reserve(s.cells);
+  for (std::uint64_t i = s.cells; i-- > 0;)
+    free.push_back(static_cast<std::uint32_t>(before + i));
+  const std::lock_guard guard(free_lock_);
+  to->first = before;
+  to->end = before + s.cells;
+  to->free = std::move(free);
+  to->at.store(at, std::memory_order_release);               // [M10] pairs with [M11]
+  count_.store(before + s.cells, std::memory_order_relaxed); // [M7] statistics
+  return {};
+}
+
+result<void> durable_map::add_segment(std::uint64_t offset, std::uint64_t cells) {
+  const std::lock_guard one(adding_);
+  if (offset % cacheline_size == 0 && offset <= media_.size() &&
+      cells <= (media_.size() - offset) / sizeof(map_cell)) {
+    const auto* at = reinterpret_cast<const map_cell*>(media_.base() + offset);
+    for (std::uint64_t i = 0; i < cells; ++i)
+      if (at[i].state != 0)
+        return error{errc::invalid_argument,
+                     "map segment at offset " + std::to_string(offset) + ": its cell " +
+                         std::to_string(i) +
+                         " is not zero; zero and drain the range before it is added"};
+  }
+  return place({offset, cells});
+}
+
+std::uint64_t durable_map::capacity() const noexcept {
+  return count_.load(std::memory_order_relaxed); // [M7] statistics
+}
+
+durable_map::segment& durable_map::segment_of(std::uint64_t number) noexcept {
+  std::size_t i = 0;
+  while (number >= segments_[i].end)
+    ++i;
+  return segments_[i];
 }
 
 bool durable_map::take_cell(std::uint32_t& cell) noexcept {
   const std::lock_guard guard(free_lock_);
-  if (free_.empty()) return false;
-  cell = free_.back();
-  free_.pop_back();
-  return true;
+  for (segment& s : segments_) {
+    if (s.free.empty()) continue;
+    cell = s.free.back();
+    s.free.pop_back();
+    return true;
+  }
+  return false;
 }
 
 void durable_map::give_cell(std::uint32_t cell) noexcept {
   const std::lock_guard guard(free_lock_);
-  free_.push_back(cell); // within the capacity reserved at creation
+  segment_of(cell).free.push_back(cell); // within the capacity reserved when it was added
 }
 
 bool durable_map::take_chain(std::size_t bytes, chain& c) noexcept {
@@ -230,7 +267,8 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
         const payload now = index_.at(slot);
         std::uint64_t key_copy[3], value_copy[2];
         if (!keep(key_at(now, key_copy), value_at(now, value_copy))) {
-          changes.store_erase(slot, now, k.hash);
+          store_erase(slot, now, k.hash, changes.next());
+          (void)changes.add(map_status::done);
           ++erased;
         }
       }
@@ -257,10 +295,12 @@ void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcep
   detail::key_claims& claims = map_.claims_;
   if (claims.owner(stripe) == owner_) {
     const bool again = std::any_of(changes_.begin(), changes_.begin() + size_,
-                                   [&](const change& c) { return c.hash == hash; });
+                                   [&](const map_change& c) { return c.hash == hash; });
     if (!again || seeded_bug("map.two_undrained")) return;
     commit(); // [P2 < P5]; gives the claim back too
   }
+  // This thread would wait for itself: it has to finish its staged changes first.
+  CHAINRING_ASSERT(claims.owner(stripe) != owner_ + max_thread_slots);
   detail::short_wait wait;
   while (claims.try_take(stripe, owner_) != owner_) {
     if (size_ != 0) commit(); // or two batches could wait for each other
@@ -301,14 +341,16 @@ map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&
 map_status durable_map::batch::insert(key_span key, byte_span value) noexcept {
   return change_key(
       key, true, [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload&) {
-        return slot != index_type::none ? map_status::exists : store_insert(k, hash, value);
+        return slot != index_type::none ? map_status::exists
+                                        : add(map_.store_insert(k, hash, value, next()));
       });
 }
 
 map_status durable_map::batch::update(key_span key, byte_span value) noexcept {
   return change_key(
       key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
-        return slot == index_type::none ? map_status::missing : store_update(slot, p, hash, value);
+        return slot == index_type::none ? map_status::missing
+                                        : add(map_.store_update(slot, p, hash, value, next()));
       });
 }
 
@@ -316,8 +358,8 @@ map_status durable_map::batch::upsert(key_span key, byte_span value) noexcept {
   return change_key(
       key, true,
       [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload& p) {
-        return slot == index_type::none ? store_insert(k, hash, value)
-                                        : store_update(slot, p, hash, value);
+        return slot == index_type::none ? add(map_.store_insert(k, hash, value, next()))
+                                        : add(map_.store_update(slot, p, hash, value, next()));
       });
 }
 
@@ -325,8 +367,8 @@ map_status durable_map::batch::erase(key_span key) noexcept {
   return change_key(
       key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
         if (slot == index_type::none) return map_status::missing;
-        store_erase(slot, p, hash);
-        return map_status::done;
+        map_.store_erase(slot, p, hash, next());
+        return add(map_status::done);
       });
 }
 
@@ -338,7 +380,7 @@ map_status durable_map::batch::compare_exchange(key_span key, byte_span expected
         std::uint64_t copy[2];
         const byte_span now = map_.value_at(p, copy);
         if (!std::ranges::equal(now, expected)) return map_status::mismatch;
-        return store_update(slot, p, hash, value);
+        return add(map_.store_update(slot, p, hash, value, next()));
       });
 }
 
@@ -355,175 +397,38 @@ durable_map::batch::update_in_place(key_span key,
         const std::span value = std::span(buffer).first(now.size());
         std::ranges::copy(now, value.begin());
         fn(value);
-        return store_update(slot, p, hash, value);
+        return add(map_.store_update(slot, p, hash, value, next()));
       });
 }
 
-// The words of a half: the value, or its chain with the value already in it.
-bool durable_map::batch::prepare_value(byte_span value, std::uint64_t (&half)[2]) noexcept {
-  half[0] = half[1] = 0;
-  if (value.size() <= map_value_inline) {
-    if (!value.empty()) std::memcpy(half, value.data(), value.size());
-    return true;
-  }
-  chain c;
-  if (!map_.take_chain(value.size(), c)) return false;
-  map_.media_.write(map_.blocks_.address(c), value.data(), value.size()); // [P1] flushed in flush()
-  half[0] = pack(c);
-  half[1] = crc32c(0, value.data(), value.size());
-  return true;
-}
-
-map_status durable_map::batch::store_insert(const wanted_key& key, std::uint64_t hash,
-                                            byte_span value) noexcept {
-  if (value.size() > map_value_max) return map_status::too_long;
-  std::uint32_t number = 0;
-  if (!map_.take_cell(number)) return map_status::full;
-  std::uint64_t half[2];
-  if (!prepare_value(value, half)) {
-    map_.give_cell(number);
-    return map_status::full;
-  }
-  std::uint64_t words[3] = {key.words[0], key.words[1], key.words[2]};
-  if (key.is_long()) {
-    chain c;
-    if (!map_.take_chain(key.bytes.size(), c)) {
-      if (value.size() > map_value_inline) map_.blocks_.release_required(unpack_chain(half[0]));
-      map_.give_cell(number);
-      return map_status::full;
-    }
-    map_.media_.write(map_.blocks_.address(c), key.bytes.data(), key.bytes.size()); // [P1]
-    words[1] = pack(c);
-  }
-  map_cell& c = map_.cells_[number];
-  map_word0 w = map_word0::unpack(
-      std::atomic_ref(c.state).load(std::memory_order_acquire)); // [M8] pairs with [M2]
-  w = {true, 0, static_cast<std::uint16_t>(key.bytes.size()),
-       static_cast<std::uint32_t>(value.size()), static_cast<std::uint16_t>(w.version + 1)};
-  media& m = map_.media_;
-  detail::before_words(c); // [M1]
-  for (int i = 0; i < 3; ++i)
-    m.store(&c.key[i], words[i]);   // [M1] [P2] before its commit word
-  m.store(&c.value[0][0], half[0]); // [M1] [P2]
-  m.store(&c.value[0][1], half[1]); // [M1] [P2]
-  add({hash, index_type::none, w.pack(), 0, number, map_.claims_.stripe(hash),
-       key.is_long() || w.long_value()});
-  return map_status::done;
-}
-
-map_status durable_map::batch::store_update(std::uint64_t slot, const payload& p,
-                                            std::uint64_t hash, byte_span value) noexcept {
-  if (value.size() > map_value_max) return map_status::too_long;
-  std::uint64_t half[2];
-  if (!prepare_value(value, half)) return map_status::full;
-  const auto number = static_cast<std::uint32_t>(p[0]);
-  map_cell& c = map_.cells_[number];
-  map_word0 w = map_word0::unpack(p[1]);
-  if (!seeded_bug("map.overwrite_active")) w.half ^= 1;
-  w.value_size = static_cast<std::uint32_t>(value.size());
-  ++w.version;
-  detail::before_words(c);                         // [M1]
-  map_.media_.store(&c.value[w.half][0], half[0]); // [M1] [P2] before its commit word
-  map_.media_.store(&c.value[w.half][1], half[1]); // [M1] [P2]
-  add({hash, slot, w.pack(), p[1], number, map_.claims_.stripe(hash), w.long_value()});
-  return map_status::done;
-}
-
-void durable_map::batch::store_erase(std::uint64_t slot, const payload& p,
-                                     std::uint64_t hash) noexcept {
-  const auto number = static_cast<std::uint32_t>(p[0]);
-  add({hash, slot, map_word0::unpack(p[1]).erased().pack(), p[1], number, map_.claims_.stripe(hash),
-       false});
-  if (seeded_bug("map.free_early")) map_.give_cell(number);
-}
-
-void durable_map::batch::add(change c) noexcept {
-  if (seeded_bug("map.commit_before_chains")) c.waits_for_chains = false;
-  if (!c.waits_for_chains)
-    map_.media_.store_release(&map_.cells_[c.cell].state, c.word); // [M2] [P2] pairs with [M8]
-  changes_[size_++] = c;
-  if (seeded_bug("map.release_early") && c.before != 0) {
-    const map_word0 old = map_word0::unpack(c.before);
-    if (old.long_value())
-      map_.retire(unpack_chain(load_word(map_.cells_[c.cell].value[old.half][0])));
-  }
+map_status durable_map::batch::add(map_status stored) noexcept {
+  if (stored != map_status::done) return stored;
+  ++size_;
   hook_point("map.stored");
-}
-
-// Bytes of a chain, drained at once where a drain could not cover them with those before: nothing
-// names them until all are, so it does not matter how many drains they take.
-void durable_map::batch::flush_chain(chain c, std::size_t n, std::uint64_t& undrained) noexcept {
-  const std::byte* at = map_.blocks_.address(c);
-  // A quarter: persist_range() flushes half at a time, and the caller may have its own pending.
-  const std::uint64_t most = map_.media_.drain_bytes_max() / 4;
-  undrained += align_up(n, cacheline_size);
-  if (undrained <= most) {
-    map_.media_.flush(at, n); // [P1]
-  } else {
-    persist_range(map_.media_, at, n); // [P1]
-    undrained = 0;
-  }
+  return stored;
 }
 
 // Chains of changes that flush() has not covered, then the words that name them.
 void durable_map::batch::flush_chains() noexcept {
   bool any = false;
   std::uint64_t undrained = 0;
-  for (std::size_t i = flushed_; i < size_; ++i) {
-    const change& c = changes_[i];
-    const map_word0 w = map_word0::unpack(c.word);
-    const map_cell& cell = map_.cells_[c.cell];
-    if (!w.used) continue;
-    if (c.slot == index_type::none && w.long_key()) {
-      flush_chain(unpack_chain(load_word(cell.key[1])), w.key_size, undrained); // [P1]
-      any = true;
-    }
-    if (w.long_value()) {
-      flush_chain(unpack_chain(load_word(cell.value[w.half][0])), w.value_size, undrained); // [P1]
-      any = true;
-    }
-  }
+  for (std::size_t i = flushed_; i < size_; ++i)
+    any |= map_.flush_chains_of(changes_[i], undrained);
   if (!any || seeded_bug("map.commit_before_chains")) return;
   map_.media_.drain(); // [P1 < P2]
   for (std::size_t i = flushed_; i < size_; ++i)
-    if (changes_[i].waits_for_chains)
-      map_.media_.store_release(&map_.cells_[changes_[i].cell].state,
-                                changes_[i].word); // [M2] [P2] pairs with [M8]
+    if (changes_[i].waits_for_chains) map_.store_word(changes_[i]);
 }
 
 void durable_map::batch::flush() noexcept {
   flush_chains();
   for (; flushed_ < size_; ++flushed_)
-    map_.media_.flush(&map_.cells_[changes_[flushed_].cell], sizeof(map_cell)); // [P2] then [P3]
-}
-
-void durable_map::batch::publish_one(const change& c) noexcept {
-  const map_word0 w = map_word0::unpack(c.word), old = map_word0::unpack(c.before);
-  map_cell& cell = map_.cells_[c.cell];
-  if (c.slot == index_type::none) {
-    const auto slot = map_.index_.insert(c.hash, {c.cell, c.word}); // [P3]
-    CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken
-    map_.count(1);
-    return;
-  }
-  // What the old value leaves behind, read before the cell can have a next use.
-  const chain old_value = unpack_chain(load_word(cell.value[old.half][0]));
-  const chain old_key = unpack_chain(load_word(cell.key[1]));
-  if (w.used)
-    map_.index_.replace(c.slot, {c.cell, c.word}); // [P3]
-  else
-    map_.index_.erase(c.slot);                                                      // [P3]
-  if (old.long_value() && !seeded_bug("map.release_early")) map_.retire(old_value); // [P4]
-  if (w.used) return;
-  if (old.long_key()) map_.retire(old_key);                  // [P4]
-  if (!seeded_bug("map.free_early")) map_.give_cell(c.cell); // [P4]
-  map_.count(-1);
-  map_.unexpect_key();
+    map_.flush_cell(changes_[flushed_]);
 }
 
 void durable_map::batch::publish() noexcept {
   for (std::size_t i = 0; i < flushed_; ++i)
-    publish_one(changes_[i]);
+    map_.publish_one(changes_[i]);
   const std::size_t left = size_ - flushed_;
   std::array<std::uint32_t, changes_max> stripes;
   const std::size_t done = flushed_;

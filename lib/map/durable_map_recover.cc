@@ -38,11 +38,13 @@ bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room)
 
 // Why a cell is not valid, without asking others; nullptr where it is.
 const char* durable_map::examine(std::uint64_t number) const noexcept {
-  map_cell& c = cells_[number];
+  map_cell& c = cell_at(number);
   const std::uint64_t word = load_commit(c.state);
   if (!map_word0::well_formed(word)) return "its commit word cannot be";
   const map_word0 w = map_word0::unpack(word);
   if (!w.used) return nullptr;
+  if (map_check(number, w, c.key, c.value[w.half]) != w.check)
+    return "it does not have the check it should";
   if (w.long_key()) {
     const chain where = unpack_chain(c.key[1]);
     if (!whole(where, w.key_size) || c.key[2] != 0) return "its key's chain cannot be";
@@ -57,7 +59,7 @@ const char* durable_map::examine(std::uint64_t number) const noexcept {
     if (!whole(where, w.value_size)) return "its value's chain cannot be";
     if (crc32c(0, blocks_.address(where), w.value_size) != half[1])
       return "its value does not have the CRC it should";
-  } else if (!zero_behind(half, w.value_size, sizeof c.value[0])) {
+  } else if (!w.owners_words && !zero_behind(half, w.value_size, sizeof c.value[0])) {
     return "there is something behind its value";
   }
   return nullptr;
@@ -65,8 +67,8 @@ const char* durable_map::examine(std::uint64_t number) const noexcept {
 
 // Serves a valid, wanted cell; or why not.
 const char* durable_map::adopt(std::uint64_t number) noexcept {
-  const map_cell& c = cells_[number];
-  const map_word0 w = map_word0::unpack(load_commit(cells_[number].state));
+  map_cell& c = cell_at(number);
+  const map_word0 w = map_word0::unpack(load_commit(c.state));
   const payload p = {number, w.pack()};
   std::uint64_t copy[3];
   const key_span bytes = key_at(p, copy);
@@ -90,7 +92,10 @@ void durable_map::persist_as_read() noexcept {
   // Chains need it as little as a running map does: they were drained before the words that name
   // them [P1 < P2].
   if (seeded_bug("map.recover_unread")) return;
-  media_.flush_read(cells_, count_ * sizeof(map_cell)); // [P6 < P7] the caller drains
+  for (const segment& s : segments_)
+    if (s.end != s.first)
+      media_.flush_read(&cell_at(s.first),
+                        (s.end - s.first) * sizeof(map_cell)); // [P6 < P7] the caller drains
 }
 
 map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
@@ -99,34 +104,37 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
   // this, and left to the caller's drain, is not known here.
   const std::uint64_t most = media_.drain_bytes_max() / 2;
   std::uint64_t undrained = most;
-  const auto erase = [&](std::uint64_t i, map_word0 w) {
+  const auto erase = [&](std::uint64_t i) {
+    std::uint64_t& state = cell_at(i).state;
     if (undrained >= most) {
       media_.drain(); // [P7, in pieces] between two cells, which do not depend on each other
       undrained = 0;
     }
-    media_.store_release(&cells_[i].state, w.erased().pack()); // [M2] [P7] pairs with [M8]
-    media_.flush(&cells_[i].state, sizeof cells_[i].state);    // [P7] the caller drains
+    media_.store_release(&state, 0);    // [M2] [P7] pairs with [M8]
+    media_.flush(&state, sizeof state); // [P7] the caller drains
     undrained += cacheline_size;
-    free_.push_back(static_cast<std::uint32_t>(i));
+    segment_of(i).free.push_back(static_cast<std::uint32_t>(i));
   };
   std::uint64_t used = 0;
-  for (std::uint64_t i = 0; i < count_; ++i)
-    used += map_word0::unpack(load_commit(cells_[i].state)).used;
+  const std::uint64_t cells = capacity();
+  for (std::uint64_t i = 0; i < cells; ++i)
+    used += map_word0::unpack(load_commit(cell_at(i).state)).used;
   index_.begin_with(used);
-  free_.clear();
-  for (std::uint64_t i = count_; i-- > 0;) {
-    const std::uint64_t word = load_commit(cells_[i].state);
+  for (segment& s : segments_)
+    s.free.clear();
+  for (std::uint64_t i = cells; i-- > 0;) {
+    const std::uint64_t word = load_commit(cell_at(i).state);
     const map_word0 w = map_word0::unpack(word);
     const char* wrong = examine(i);
     if (wrong == nullptr && !w.used) {
-      free_.push_back(static_cast<std::uint32_t>(i));
+      segment_of(i).free.push_back(static_cast<std::uint32_t>(i));
       continue;
     }
     if (wrong == nullptr) {
       const payload p = {i, w.pack()};
       std::uint64_t key_copy[3], value_copy[2];
       if (wanted && !wanted(key_at(p, key_copy), value_at(p, value_copy))) {
-        erase(i, w);
+        erase(i);
         ++r.voided;
         continue;
       }
@@ -137,7 +145,7 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
       continue;
     }
     ++r.damaged;
-    if (map_word0::well_formed(word)) erase(i, w);
+    if (map_word0::well_formed(word)) erase(i);
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
   count(static_cast<std::int64_t>(r.entries));
@@ -152,16 +160,31 @@ map_recovery durable_map::recover(const std::function<bool(key_span)>& wanted) {
 
 map_recovery durable_map::check() const {
   map_recovery r;
-  for (std::uint64_t i = 0; i < count_; ++i) {
+  for (std::uint64_t i = 0; i < capacity(); ++i) {
     const char* wrong = examine(i);
     if (wrong == nullptr) {
-      r.entries += map_word0::unpack(load_commit(cells_[i].state)).used;
+      r.entries += map_word0::unpack(load_commit(cell_at(i).state)).used;
       continue;
     }
     ++r.damaged;
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
   return r;
+}
+
+recovery_part durable_map::part(std::string name, std::function<bool(key_span, byte_span)> wanted,
+                                map_recovery* found) {
+  return {.name = name,
+          .items = capacity(),
+          .persist_as_read = [this](recovery_context&) { persist_as_read(); },
+          .repair =
+              [this, name, wanted = std::move(wanted), found](recovery_context& c) {
+                map_recovery r = c.checking() ? check() : recover(wanted);
+                for (std::string& note : r.notes)
+                  c.report({name, note});
+                c.advance(capacity());
+                if (found != nullptr) *found = std::move(r);
+              }};
 }
 
 } // namespace chainring

@@ -26,6 +26,8 @@ const char* to_string(map_status s) noexcept {
     return "mismatch";
   case map_status::full:
     return "full";
+  case map_status::busy:
+    return "busy";
   case map_status::too_long:
     return "too long";
   }

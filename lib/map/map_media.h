@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a durable map looks like on media: a table of one-line cells.
+/// What a durable map looks like on media: up to 16 tables of one-line cells, its segments. Cells
+/// are numbered through, in the order in which the segments were added.
 ///
 /// ```
 /// byte   0               1               3                       6               8
 ///        +---------------+---------------+-----------------------+---------------+
-///   0    | state, half   | key size      | value size            | version       |  word 0
+///   0    | state, half   | key size      | value size            | check         |  word 0
 ///        +---------------+---------------+-----------------------+---------------+
 ///   8    | key, up to 24 bytes, zero behind its end                              |  words 1 to 3
 ///        |   of a longer key: its hash, its chain, 0                             |
@@ -19,21 +20,31 @@
 ///
 /// A cell is valid if and only if
 /// - word 0 is well formed (map_word0);
+/// - where used: the check in word 0 is map_check() of the cell: of its number, its word 0, its key
+///   and the half that word 0 names. So no single flipped bit goes unseen, and no cell that stands
+///   where another was written;
 /// - where used: the key's bytes behind its end are zero; or, of a long key, the chain lies in the
 ///   block store, is as long as the key needs and overlaps no chain marked before, the bytes hash
 ///   to word 1, and word 3 is 0;
 /// - where used: the same of the half that word 0 names, with a CRC32C for the hash. The other half
 ///   means nothing;
 /// - no other valid cell has its key.
-/// Of a free cell only the version means anything.
+/// Of a free cell word 0 is zero, and the rest means nothing.
 ///
 /// Word 0 is the commit word: key and half are stored before it, in program order and in its own
 /// line, and chains drained before it. So a crash leaves a cell as it was or as it was to be.
+///
+/// **Owner's words.** Where word 0 says so, the value is two words of 8 bytes which their owner
+/// changes in place, each by one store, without a change of word 0: the check does not cover them,
+/// and whoever reads them judges each by what is in it. The retained map is made of such cells,
+/// {candidate, current}: a publish stores its candidate, one flush, and it counts once the message
+/// that it names is published.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "../base/cacheline.h"
+#include "../base/crc32c.h"
 
 namespace chainring {
 
@@ -41,7 +52,7 @@ namespace chainring {
 inline constexpr std::size_t map_key_inline = 24;
 inline constexpr std::size_t map_value_inline = 16;
 /// Longest key and value, bytes.
-inline constexpr std::size_t map_key_max = 0xffff;
+inline constexpr std::size_t map_key_max = 0x1'ffff;
 inline constexpr std::size_t map_value_max = 0xff'ffff;
 
 struct map_cell {
@@ -54,37 +65,54 @@ static_assert(offsetof(map_cell, state) == 0);
 static_assert(offsetof(map_cell, key) == 8);
 static_assert(offsetof(map_cell, value) == 32);
 
-/// Word 0: state in bits 0..1 (0 free, 1 used), half 2, zero 3..7, key size 8..23, value size
-/// 24..47, version 48..63. Of a free cell all but the version is zero; the version moves with every
-/// commit, and wraps.
+/// Word 0: state in bits 0..1 (0 free, 1 used), half 2, owner's words 3, zero 4..6, key size 7..23,
+/// value size 24..47, check 48..63. Of a free cell all of it is zero.
 struct map_word0 {
   bool used = false;
   std::uint8_t half = 0;
-  std::uint16_t key_size = 0;   ///< bytes, at least 1
+  bool owners_words = false;    ///< the value size is 16 then
+  std::uint32_t key_size = 0;   ///< bytes, at least 1
   std::uint32_t value_size = 0; ///< bytes
-  std::uint16_t version = 0;
+  std::uint16_t check = 0;      ///< map_check()
 
   [[nodiscard]] constexpr bool long_key() const noexcept { return key_size > map_key_inline; }
   [[nodiscard]] constexpr bool long_value() const noexcept { return value_size > map_value_inline; }
   [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
-    return std::uint64_t{used} | std::uint64_t{half} << 2 | std::uint64_t{key_size} << 8 |
-           std::uint64_t{value_size} << 24 | std::uint64_t{version} << 48;
+    return std::uint64_t{used} | std::uint64_t{half} << 2 | std::uint64_t{owners_words} << 3 |
+           std::uint64_t{key_size} << 7 | std::uint64_t{value_size} << 24 |
+           std::uint64_t{check} << 48;
   }
   [[nodiscard]] static constexpr map_word0 unpack(std::uint64_t w) noexcept {
-    return {(w & 3) == 1, static_cast<std::uint8_t>(w >> 2 & 1), static_cast<std::uint16_t>(w >> 8),
+    return {(w & 3) == 1,
+            static_cast<std::uint8_t>(w >> 2 & 1),
+            (w >> 3 & 1) != 0,
+            static_cast<std::uint32_t>(w >> 7 & map_key_max),
             static_cast<std::uint32_t>(w >> 24 & map_value_max),
             static_cast<std::uint16_t>(w >> 48)};
   }
   [[nodiscard]] static constexpr bool well_formed(std::uint64_t w) noexcept {
     const map_word0 u = unpack(w);
     if (u.pack() != w) return false;
-    return u.used ? u.key_size != 0 : u.half == 0 && u.key_size == 0 && u.value_size == 0;
-  }
-  /// The free cell that an erase leaves.
-  [[nodiscard]] constexpr map_word0 erased() const noexcept {
-    return {false, 0, 0, 0, static_cast<std::uint16_t>(version + 1)};
+    if (!u.used) return w == 0;
+    return u.key_size != 0 && (!u.owners_words || u.value_size == map_value_inline);
   }
 };
-static_assert(map_word0{true, 1, 0x1234, 0x56789a, 0xbcde}.pack() == 0xbcde'5678'9a12'3405);
+static_assert(map_word0{true, 1, true, 0x11234, 0x56789a, 0xbcde}.pack() == 0xbcde'5678'9a89'1a0d);
+
+/// The check of a used cell: its CRC32C, folded to 16 bits. `half`: the one that counts.
+[[nodiscard]] inline std::uint16_t map_check(std::uint64_t number, map_word0 w,
+                                             const std::uint64_t (&key)[3],
+                                             const std::uint64_t (&half)[2]) noexcept {
+  w.check = 0;
+  const std::uint64_t covered[7] = {number,
+                                    w.pack(),
+                                    key[0],
+                                    key[1],
+                                    key[2],
+                                    w.owners_words ? 0 : half[0],
+                                    w.owners_words ? 0 : half[1]};
+  const std::uint32_t crc = crc32c(0, covered, sizeof covered);
+  return static_cast<std::uint16_t>(crc ^ crc >> 16);
+}
 
 } // namespace chainring

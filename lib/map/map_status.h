@@ -11,6 +11,7 @@ enum class map_status : std::uint8_t {
   missing,  ///< the key is not there
   mismatch, ///< compare_exchange: the value is another
   full,     ///< no cell, entry or block is free
+  busy,     ///< a staged change: another one of that key, or of one beside it, is open
   too_long, ///< the key or value is longer than the map holds, or than the caller's buffer
 };
 

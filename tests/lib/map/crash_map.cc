@@ -229,6 +229,39 @@ class map_world {
     look();
   }
 
+  /// Staged changes of one burst; where one is busy the burst ends before it.
+  void burst(const std::vector<step>& steps) {
+    std::vector<std::pair<map_change, std::uint64_t>> open;
+    const auto end = [&] {
+      for (const auto& [c, id] : open)
+        map_->change_flush(c);
+      m_.drain();
+      for (auto& [c, id] : open) {
+        map_->change_finish(c);
+        h_.ack(id);
+      }
+      open.clear();
+    };
+    for (const step& s : steps) {
+      const std::uint64_t id = begin(s.key, s.length);
+      const std::string k = key_text(s.key), v = s.length == 0 ? "" : value_text(id, s.length);
+      const auto start = [&](map_change& c) {
+        return s.what == 'e' ? map_->erase_start(bytes_of(k), c)
+                             : map_->upsert_start(bytes_of(k), bytes_of(v), c);
+      };
+      map_change c{};
+      map_status status = start(c);
+      if (status == map_status::busy) {
+        end();
+        status = start(c);
+      }
+      if (status != map_status::done) return h_.fail("refused in a burst");
+      open.emplace_back(c, id);
+    }
+    end();
+    look();
+  }
+
   void look() {
     for (unsigned k = 0; k < keys; ++k)
       look(k, false);
@@ -474,9 +507,29 @@ scenario growing_batches() {
       false, 1);
 }
 
-const std::vector<scenario (*)()> all = {inserts,  updates,      erases,         long_values,
-                                         batches,  long_batches, second_changes, others,
-                                         unwanted, growth,       growing_batches};
+scenario bursts() {
+  return map_scenario("staged changes in the caller's bursts", [](map_world& w) {
+    w.burst({{'s', 0, 8}, {'s', 1, 16}, {'s', 2, 9}});
+    w.burst({{'s', 0, 16}, {'e', 1}, {'s', 2, 70}});
+    w.burst({{'s', 0, 100}, {'s', 3, 8}, {'s', 4, 17}});
+    w.burst({{'s', 0, 9}, {'s', 0, 12}, {'e', 3}});
+    w.burst({{'e', 0}, {'s', 0, 65}, {'e', 4}});
+  });
+}
+scenario growing_bursts() {
+  return map_scenario(
+      "staged changes while the index grows",
+      [](map_world& w) {
+        w.burst({{'s', 0, 8}, {'s', 1, 70}});
+        w.burst({{'s', 2, 9}, {'e', 0}, {'s', 3, 12}});
+        w.burst({{'s', 4, 12}, {'s', 1, 8}, {'s', 0, 16}});
+      },
+      false, 1);
+}
+
+const std::vector<scenario (*)()> all = {
+    inserts, updates,  erases, long_values,     batches, long_batches,  second_changes,
+    others,  unwanted, growth, growing_batches, bursts,  growing_bursts};
 
 explorer_options options() {
   explorer_options o;

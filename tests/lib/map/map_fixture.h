@@ -15,7 +15,9 @@ struct map_layout {
   std::uint64_t cells = 8;
   std::uint32_t block_size = 64;
   std::uint64_t blocks = 16;
-  std::uint64_t first = 0; ///< keys the index begins with room for; 0: one a cell
+  std::uint64_t first = 0;                ///< keys the index begins with room for; 0: one a cell
+  std::vector<map_segment> segments = {}; ///< of the cells; none: one with all of them
+  std::uint64_t cells_max = 0;
   [[nodiscard]] std::uint64_t blocks_offset() const { return align_up(cells * 64, 4096); }
   [[nodiscard]] std::uint64_t size() const { return blocks_offset() + blocks * block_size; }
 };
@@ -32,7 +34,10 @@ struct opened_map {
     auto store = block_store::create(on, layout.blocks_offset(), layout.block_size, layout.blocks);
     EXPECT_TRUE(store) << store.error().message;
     blocks = std::move(store).value();
-    auto made = durable_map::create(on, 0, layout.cells, *blocks, layout.first);
+    const map_segment all{0, layout.cells};
+    auto made = durable_map::create(
+        on, layout.segments.empty() ? std::span(&all, 1) : std::span(layout.segments), *blocks,
+        layout.first, layout.cells_max);
     EXPECT_TRUE(made) << made.error().message;
     map = std::move(made).value();
     blocks->begin_recovery();
@@ -53,6 +58,13 @@ struct opened_map {
   }
   [[nodiscard]] map_cell* cell(std::size_t i) const {
     return reinterpret_cast<map_cell*>(m.base()) + i;
+  }
+  /// Makes the check right for what the cell holds.
+  void seal(std::size_t i) const {
+    map_cell& c = *cell(i);
+    map_word0 w = map_word0::unpack(c.state);
+    w.check = map_check(i, w, c.key, c.value[w.half]);
+    c.state = w.pack();
   }
   /// The value as text; "(none)" where the key is not there.
   [[nodiscard]] std::string text(std::string_view key) const {
