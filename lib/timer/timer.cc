@@ -1,46 +1,91 @@
 // SPDX-License-Identifier: BSD-3-Clause
+//
+// How deadlines keep their order. rte_timer_reset() adds ticks to a clock that it reads later than
+// whoever counted them, so rte_timer's own times are later than the deadlines, by a little or,
+// where the thread lost its CPU in between, by a lot. A timer is therefore armed to expire a little
+// before its deadline, and again, earlier still, where it would not. So when manage() asks
+// rte_timer at time t, everything with a deadline up to t has expired; it waits in a heap by
+// deadline, and what is due by t is called in that order.
 #include "timer/timer.h"
 
 #include <algorithm>
+#include <functional>
 #include <rte_cycles.h>
 #include <rte_lcore.h>
 #include <rte_timer.h>
 #include <vector>
 
 #include "base/assert.h"
+#include "base/hook.h"
+#include "base/lazy_array.h"
 
 namespace chainring {
 
+namespace {
+
+// A deadline farther away expires that much from now and waits in the heap: rte_timer's sums of
+// ticks and clock must not wrap.
+constexpr std::uint64_t ticks_max = std::uint64_t{1} << 61;
+constexpr std::uint64_t first_lead = 4096; // cycles before the deadline; more than a reset takes
+
+} // namespace
+
 struct timer_set::state {
-  struct entry {
+  struct entry { // zero until its place is first taken
     rte_timer timer;
-    callback function = nullptr;
-    void* context = nullptr;
-    std::uint64_t argument = 0;
-    std::uint64_t deadline = 0;
-    std::uint32_t generation = 1; // of the next arming, or of this one
-    bool armed = false;
-    state* owner = nullptr;
+    callback function;
+    void* context;
+    std::uint64_t argument;
+    std::uint64_t deadline;
+    std::uint32_t generation; // of the next arming, or of this one; 0 where never taken
+    bool armed;
+    state* owner;
   };
-  std::unique_ptr<entry[]> entries;
+  detail::lazy_array<entry> entries;
   std::uint32_t count = 0;
+  std::uint32_t taken = 0; // places that ever were taken: those below
+  // Reserved, so that pushing does not allocate; what is not used takes addresses only.
   std::vector<std::uint32_t> free;
   struct due_timer {
     std::uint64_t deadline;
     timer_handle handle;
+    bool operator>(const due_timer& other) const noexcept { return deadline > other.deadline; }
   };
-  std::vector<due_timer> due; // found by manage(), not yet called
+  std::vector<due_timer> due; // a heap of those that have expired, the first deadline on top
 
+  [[nodiscard]] bool is_armed(timer_handle h) const noexcept {
+    return h.generation != 0 && h.index < taken && entries[h.index].generation == h.generation &&
+           entries[h.index].armed;
+  }
+  entry* take() noexcept {
+    if (!free.empty()) {
+      entry& e = entries[free.back()];
+      free.pop_back();
+      return &e;
+    }
+    if (taken == count) return nullptr;
+    entry& e = entries[taken++];
+    rte_timer_init(&e.timer);
+    e.generation = 1;
+    e.owner = this;
+    return &e;
+  }
   void give_back(entry& e) noexcept {
     e.armed = false;
     if (++e.generation == 0) e.generation = 1; // 0 names none
-    free.push_back(static_cast<std::uint32_t>(&e - entries.get()));
+    free.push_back(static_cast<std::uint32_t>(&e - entries.data()));
+  }
+  void expired(const entry& e) noexcept {
+    if (due.size() == count) { // some were cancelled while they waited: this one is not among them
+      std::erase_if(due, [&](const due_timer& d) { return !is_armed(d.handle); });
+      std::ranges::make_heap(due, std::greater{});
+    }
+    due.push_back({e.deadline, {static_cast<std::uint32_t>(&e - entries.data()), e.generation}});
+    std::ranges::push_heap(due, std::greater{});
   }
   static void expire(rte_timer*, void* argument) {
-    entry& e = *static_cast<entry*>(argument);
-    state& all = *e.owner;
-    all.due.push_back(
-        {e.deadline, {static_cast<std::uint32_t>(&e - all.entries.get()), e.generation}});
+    const entry& e = *static_cast<entry*>(argument);
+    e.owner->expired(e);
   }
 };
 
@@ -54,45 +99,45 @@ result<std::unique_ptr<timer_set>> timer_set::create(std::uint32_t timers_max) {
   if (ready != 0 && ready != -EALREADY)
     return error{errc::unsupported, "timers: they need rte_eal_init() first"};
   auto s = std::make_unique<state>();
-  s->entries = std::make_unique<state::entry[]>(timers_max);
+  if (!s->entries.make(timers_max))
+    return error{errc::no_space, "timers " + std::to_string(timers_max) +
+                                     ": no addresses for them; ask for fewer, or raise the "
+                                     "limit of addresses (ulimit -v)"};
   s->count = timers_max;
   s->free.reserve(timers_max);
   s->due.reserve(timers_max);
-  for (std::uint32_t i = timers_max; i-- > 0;) {
-    rte_timer_init(&s->entries[i].timer);
-    s->entries[i].owner = s.get();
-    s->free.push_back(i);
-  }
   return std::unique_ptr<timer_set>(new timer_set(std::move(s)));
 }
 
 timer_set::~timer_set() {
-  for (std::uint32_t i = 0; i < state_->count; ++i)
+  for (std::uint32_t i = 0; i < state_->taken; ++i)
     if (state_->entries[i].armed) rte_timer_stop_sync(&state_->entries[i].timer);
 }
 
 timer_handle timer_set::arm(std::uint64_t deadline_tsc, callback function, void* context,
                             std::uint64_t argument) noexcept {
-  if (state_->free.empty()) return {};
-  const std::uint32_t i = state_->free.back();
-  state_->free.pop_back();
-  state::entry& e = state_->entries[i];
+  state::entry* const taken = state_->take();
+  if (taken == nullptr) return {};
+  state::entry& e = *taken;
   e.function = function;
   e.context = context;
   e.argument = argument;
   e.deadline = deadline_tsc;
   e.armed = true;
-  // rte_timer adds to a time it reads itself, after this one: never early.
-  const std::uint64_t now = rte_get_timer_cycles();
-  const std::uint64_t ticks = deadline_tsc > now ? deadline_tsc - now : 0;
-  const int set = rte_timer_reset(&e.timer, ticks, SINGLE, rte_lcore_id(), state::expire, &e);
-  CHAINRING_ASSERT(set == 0);
-  return {i, e.generation};
+  for (std::uint64_t lead = first_lead;; lead *= 2) {
+    const std::uint64_t now = rte_get_timer_cycles();
+    const std::uint64_t left = deadline_tsc > now ? deadline_tsc - now : 0;
+    const std::uint64_t ticks = std::min(left > lead ? left - lead : 0, ticks_max);
+    hook_point("timer.counted");
+    const int set = rte_timer_reset(&e.timer, ticks, SINGLE, rte_lcore_id(), state::expire, &e);
+    CHAINRING_ASSERT(set == 0);
+    if (ticks == 0 || e.timer.expire <= deadline_tsc) break; // with 0 the next manage() has it
+  }
+  return {static_cast<std::uint32_t>(&e - state_->entries.data()), e.generation};
 }
 
 bool timer_set::pending(timer_handle h) const noexcept {
-  return h.generation != 0 && h.index < state_->count &&
-         state_->entries[h.index].generation == h.generation && state_->entries[h.index].armed;
+  return state_->is_armed(h);
 }
 
 bool timer_set::cancel(timer_handle h) noexcept {
@@ -104,28 +149,28 @@ bool timer_set::cancel(timer_handle h) noexcept {
 }
 
 std::uint32_t timer_set::manage() noexcept {
+  state& all = *state_;
+  const std::uint64_t now = rte_get_timer_cycles(); // before rte_timer reads it
   rte_timer_manage();
-  if (state_->due.empty()) return 0;
-  // rte_timer's own times differ from the deadlines by the cycles between two reads of the clock.
-  std::ranges::sort(state_->due, {}, &state::due_timer::deadline);
   std::uint32_t fired = 0;
-  for (std::size_t i = 0; i < state_->due.size(); ++i) {
-    const timer_handle h = state_->due[i].handle;
-    if (!pending(h)) continue; // cancelled by one before it
-    state::entry& e = state_->entries[h.index];
+  while (!all.due.empty() && all.due.front().deadline <= now) {
+    const timer_handle h = all.due.front().handle;
+    std::ranges::pop_heap(all.due, std::greater{});
+    all.due.pop_back();
+    if (!all.is_armed(h)) continue; // cancelled
+    state::entry& e = all.entries[h.index];
     const callback function = e.function;
     void* const context = e.context;
     const std::uint64_t argument = e.argument;
-    state_->give_back(e); // its handle is stale before the callback can see it
+    all.give_back(e); // its handle is stale before the callback can see it
     ++fired;
     function(context, argument);
   }
-  state_->due.clear();
   return fired;
 }
 
 std::uint32_t timer_set::armed() const noexcept {
-  return static_cast<std::uint32_t>(state_->count - state_->free.size());
+  return state_->taken - static_cast<std::uint32_t>(state_->free.size());
 }
 
 std::uint64_t remaining_ns(std::uint64_t deadline_wall_ns, std::uint64_t stored_ns,

@@ -2,11 +2,13 @@
 /// Timeouts on `rte_timer`: preallocated, cancelled by handles that cannot be stale, never early.
 ///
 /// A `timer_set` belongs to one lcore, which arms, cancels and expires its timers. Deadlines are
-/// TSC values (rte_rdtsc()); expiry is in deadline order; a timer never fires before its deadline.
-/// A deadline kept on media is wall clock: see remaining_ns().
+/// TSC values (rte_rdtsc()); expiry is in deadline order, whatever happened between two reads of
+/// the clock; a timer never fires before its deadline, and one at the end of time never does. A
+/// deadline kept on media is wall clock: see remaining_ns().
 ///
-/// Needs EAL and rte_timer_subsystem_init(). No allocation after create(). Callbacks may arm and
-/// cancel. Cost: as rte_timer; arm again when a timer fires rather than at each packet.
+/// Needs EAL and rte_timer_subsystem_init(). No allocation after create(), which reserves
+/// addresses: memory is that of the most timers that were ever armed at one time. Callbacks may arm
+/// and cancel. Cost: as rte_timer; arm again when a timer fires rather than at each packet.
 ///
 ///     auto timers = timer_set::create(1024);
 ///     timer_handle h = (*timers)->arm(rte_rdtsc() + hz, on_expiry, self, 7);

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <atomic>
 #include <gtest/gtest.h>
+#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/grace.h"
 #include "base/hook.h"
 #include "base/idle.h"
+#include "base/spin_lock.h"
 #include "base/thread_slot.h"
 
 namespace chainring {
@@ -23,7 +28,8 @@ TEST(Crc32c, ContinuesWhereItStopped) {
   const std::string text = "an acknowledged message is never lost";
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
     const std::uint32_t first = crc32c(0, text.data(), cut);
-    EXPECT_EQ(crc32c(first, text.data() + cut, text.size() - cut), crc32c(0, text.data(), text.size()));
+    EXPECT_EQ(crc32c(first, text.data() + cut, text.size() - cut),
+              crc32c(0, text.data(), text.size()));
   }
 }
 
@@ -71,6 +77,75 @@ TEST(IdleMode, RefusesWhatItDoesNotKnow) {
   auto bad = parse_idle_mode("spin");
   ASSERT_FALSE(bad);
   EXPECT_NE(bad.error().message.find("poll, yield or sleep"), std::string::npos);
+}
+
+TEST(SpinLock, LetsOneInAtATimeAndShowsEachWhatTheLastOneDid) {
+  spin_lock lock;
+  std::uint64_t plain = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20'000; ++i) {
+        const std::lock_guard guard(lock);
+        ++plain;
+      }
+    });
+  for (std::thread& t : threads)
+    t.join();
+  EXPECT_EQ(plain, 80'000u);
+}
+
+TEST(SpinLock, ATryThatFindsItTakenTakesNothing) {
+  spin_lock lock;
+  {
+    const std::unique_lock first(lock, std::try_to_lock);
+    EXPECT_TRUE(first.owns_lock());
+    EXPECT_FALSE(lock.try_lock());
+  }
+  EXPECT_TRUE(lock.try_lock());
+}
+
+TEST(GracePeriods, AreOverWhenWhoWasInsideIsOutAndNotForThoseWhoCameLater) {
+  detail::grace_periods periods;
+  ASSERT_TRUE(periods.make());
+  std::atomic<int> step{0};
+  const auto reach = [&](int n) {
+    step = n;
+    step.notify_all();
+  };
+  const auto wait_for = [&](int n) {
+    for (int now = step; now < n; now = step)
+      step.wait(now);
+  };
+  std::thread reader([&] {
+    {
+      const detail::inside here(periods);
+      reach(1);
+      wait_for(2);
+    }
+    reach(3);
+    wait_for(4);
+    const detail::inside later(periods);
+    reach(5);
+    wait_for(6);
+  });
+  wait_for(1);
+  const std::uint64_t stamp = periods.stamp();
+  EXPECT_FALSE(periods.over(stamp)) << "not begun";
+  periods.begin();
+  EXPECT_FALSE(periods.over(stamp)) << "the reader is inside";
+  reach(2);
+  wait_for(3);
+  EXPECT_TRUE(periods.over(stamp));
+  reach(4);
+  wait_for(5);
+  EXPECT_TRUE(periods.over(stamp)) << "it came in behind";
+  const std::uint64_t next = periods.stamp();
+  periods.begin();
+  EXPECT_FALSE(periods.over(next));
+  reach(6);
+  reader.join();
+  EXPECT_TRUE(periods.over(next));
 }
 
 } // namespace

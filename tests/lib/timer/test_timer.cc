@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <cstring>
+#include <fstream>
 #include <gtest/gtest.h>
+#include <limits>
 #include <rte_cycles.h>
+#include <unistd.h>
 #include <vector>
 
+#include "base/hook.h"
 #include "support/eal_main.h"
 #include "timer/timer.h"
 
@@ -51,6 +57,97 @@ TEST_F(Timer, FiresInDeadlineOrderAndNeverEarly) {
     EXPECT_EQ(log[i].argument, order[i]);
     EXPECT_GE(log[i].at_tsc, due[order[i]]);
   }
+}
+
+// rte_timer adds ticks to a clock that it reads later than whoever counted them.
+TEST_F(Timer, KeepsTheOrderOfDeadlinesWhereOneIsArmedBySomebodyWhoWasHeldUp) {
+  static int armed;
+  armed = 0;
+  set_hook(
+      [](const char* name, void*) noexcept {
+        if (std::strcmp(name, "timer.counted") != 0 || armed++ != 0) return;
+        const std::uint64_t until = rte_rdtsc() + rte_get_tsc_hz() / 100; // between the two clocks
+        while (rte_rdtsc() < until) {
+        }
+      },
+      nullptr);
+  const std::uint64_t due = rte_rdtsc() + 30 * ms;
+  (void)timers->arm(due, note, nullptr, 0);
+  set_hook(nullptr, nullptr);
+  for (std::uint64_t i = 1; i < 20; ++i)
+    (void)timers->arm(due + i, note, nullptr, i);
+  wait_for(20);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    EXPECT_EQ(log[i].argument, i);
+    EXPECT_GE(log[i].at_tsc, due + i);
+  }
+}
+
+TEST_F(Timer, KeepsTheOrderOfManyDeadlinesAFewCyclesApart) {
+  auto made = timer_set::create(20'000);
+  ASSERT_TRUE(made);
+  timers = std::move(made).value();
+  const std::uint64_t due = rte_rdtsc() + 100 * ms;
+  for (std::uint64_t i = 0; i < 20'000; ++i)
+    (void)timers->arm(due + (i * 7919 % 20'000) * 20, note, nullptr, i * 7919 % 20'000);
+  wait_for(20'000);
+  EXPECT_TRUE(std::ranges::is_sorted(log, {}, &fired::argument));
+  for (const fired& f : log)
+    EXPECT_GE(f.at_tsc, due + f.argument * 20);
+}
+
+TEST_F(Timer, ADeadlineAtTheEndOfTimeDoesNotFire) {
+  constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
+  for (std::uint64_t less : {std::uint64_t{0}, std::uint64_t{1}, ms, std::uint64_t{1} << 62})
+    (void)timers->arm(never - less, note, nullptr, 99);
+  const timer_handle last = timers->arm(never, note, nullptr, 98);
+  (void)timers->arm(rte_rdtsc() + 5 * ms, note, nullptr, 1);
+  wait_for(1);
+  for (int i = 0; i < 1000; ++i)
+    timers->manage();
+  ASSERT_EQ(log.size(), 1u);
+  EXPECT_EQ(log[0].argument, 1u);
+  EXPECT_TRUE(timers->cancel(last));
+  EXPECT_EQ(timers->armed(), 4u);
+}
+
+std::uint64_t resident_bytes() {
+  std::uint64_t all = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<std::uint64_t>(getpagesize());
+}
+
+TEST_F(Timer, RoomForAMillionTimersCostsOnlyThoseThatAreArmed) {
+  const std::uint64_t before = resident_bytes();
+  std::vector<std::unique_ptr<timer_set>> workers;
+  for (int i = 0; i < 8; ++i) {
+    auto made = timer_set::create(1'000'000);
+    ASSERT_TRUE(made);
+    workers.push_back(std::move(made).value());
+  }
+  for (auto& w : workers)
+    for (std::uint64_t round = 0; round < 1000; ++round) {
+      timer_handle h[8];
+      for (timer_handle& each : h)
+        each = w->arm(rte_rdtsc() + 1000 * ms, note, nullptr, round);
+      for (const timer_handle& each : h)
+        ASSERT_TRUE(w->cancel(each)); // and its place is the next one's
+    }
+  EXPECT_LT(resident_bytes() - before, 4u << 20);
+}
+
+TEST_F(Timer, ArmedAndCancelledWhileTheyAreDueTheyTakeNoMoreRoom) {
+  const std::uint64_t soon = rte_rdtsc() + 50 * ms;
+  timer_handle h[64];
+  for (timer_handle& each : h)
+    each = timers->arm(soon, note, nullptr, 0);
+  while (rte_rdtsc() < soon) {
+    timers->manage();
+    for (timer_handle& each : h)
+      if (timers->cancel(each)) each = timers->arm(soon, note, nullptr, 1);
+  }
+  wait_for(64);
+  EXPECT_EQ(timers->armed(), 0u);
 }
 
 TEST_F(Timer, StaleHandleCancelsNothing) {
