@@ -13,7 +13,7 @@
 #include <rte_cycles.h>
 #include <rte_lcore.h>
 #include <rte_timer.h>
-#include <vector>
+#include <span>
 
 #include "base/assert.h"
 #include "base/hook.h"
@@ -43,26 +43,24 @@ struct timer_set::state {
   };
   detail::lazy_array<entry> entries;
   std::uint32_t count = 0;
-  std::uint32_t taken = 0; // places that ever were taken: those below
-  // Reserved, so that pushing does not allocate; what is not used takes addresses only.
-  std::vector<std::uint32_t> free;
+  std::uint32_t taken = 0;                // places that ever were taken: those below
+  detail::lazy_array<std::uint32_t> free; // a stack
+  std::uint32_t free_count = 0;
   struct due_timer {
     std::uint64_t deadline;
     timer_handle handle;
     bool operator>(const due_timer& other) const noexcept { return deadline > other.deadline; }
   };
-  std::vector<due_timer> due; // a heap of those that have expired, the first deadline on top
+  detail::lazy_array<due_timer> due; // a heap of those that have expired, the first deadline on top
+  std::uint32_t due_count = 0;
+  [[nodiscard]] std::span<due_timer> heap() const noexcept { return {due.data(), due_count}; }
 
   [[nodiscard]] bool is_armed(timer_handle h) const noexcept {
     return h.generation != 0 && h.index < taken && entries[h.index].generation == h.generation &&
            entries[h.index].armed;
   }
   entry* take() noexcept {
-    if (!free.empty()) {
-      entry& e = entries[free.back()];
-      free.pop_back();
-      return &e;
-    }
+    if (free_count != 0) return &entries[free[--free_count]];
     if (taken == count) return nullptr;
     entry& e = entries[taken++];
     rte_timer_init(&e.timer);
@@ -73,15 +71,18 @@ struct timer_set::state {
   void give_back(entry& e) noexcept {
     e.armed = false;
     if (++e.generation == 0) e.generation = 1; // 0 names none
-    free.push_back(static_cast<std::uint32_t>(&e - entries.data()));
+    free[free_count++] = static_cast<std::uint32_t>(&e - entries.data());
   }
   void expired(const entry& e) noexcept {
-    if (due.size() == count) { // some were cancelled while they waited: this one is not among them
-      std::erase_if(due, [&](const due_timer& d) { return !is_armed(d.handle); });
-      std::ranges::make_heap(due, std::greater{});
+    if (due_count == count) { // some were cancelled while they waited: this one is not among them
+      const auto gone =
+          std::ranges::remove_if(heap(), [&](const due_timer& d) { return !is_armed(d.handle); });
+      due_count -= static_cast<std::uint32_t>(gone.size());
+      std::ranges::make_heap(heap(), std::greater{});
     }
-    due.push_back({e.deadline, {static_cast<std::uint32_t>(&e - entries.data()), e.generation}});
-    std::ranges::push_heap(due, std::greater{});
+    due[due_count++] = {e.deadline,
+                        {static_cast<std::uint32_t>(&e - entries.data()), e.generation}};
+    std::ranges::push_heap(heap(), std::greater{});
   }
   static void expire(rte_timer*, void* argument) {
     const entry& e = *static_cast<entry*>(argument);
@@ -99,13 +100,11 @@ result<std::unique_ptr<timer_set>> timer_set::create(std::uint32_t timers_max) {
   if (ready != 0 && ready != -EALREADY)
     return error{errc::unsupported, "timers: they need rte_eal_init() first"};
   auto s = std::make_unique<state>();
-  if (!s->entries.make(timers_max))
+  if (!s->entries.make(timers_max) || !s->free.make(timers_max) || !s->due.make(timers_max))
     return error{errc::no_space, "timers " + std::to_string(timers_max) +
                                      ": no addresses for them; ask for fewer, or raise the "
                                      "limit of addresses (ulimit -v)"};
   s->count = timers_max;
-  s->free.reserve(timers_max);
-  s->due.reserve(timers_max);
   return std::unique_ptr<timer_set>(new timer_set(std::move(s)));
 }
 
@@ -153,10 +152,10 @@ std::uint32_t timer_set::manage() noexcept {
   const std::uint64_t now = rte_get_timer_cycles(); // before rte_timer reads it
   rte_timer_manage();
   std::uint32_t fired = 0;
-  while (!all.due.empty() && all.due.front().deadline <= now) {
-    const timer_handle h = all.due.front().handle;
-    std::ranges::pop_heap(all.due, std::greater{});
-    all.due.pop_back();
+  while (all.due_count != 0 && all.due[0].deadline <= now) {
+    const timer_handle h = all.due[0].handle;
+    std::ranges::pop_heap(all.heap(), std::greater{});
+    --all.due_count;
     if (!all.is_armed(h)) continue; // cancelled
     state::entry& e = all.entries[h.index];
     const callback function = e.function;
@@ -170,7 +169,7 @@ std::uint32_t timer_set::manage() noexcept {
 }
 
 std::uint32_t timer_set::armed() const noexcept {
-  return state_->taken - static_cast<std::uint32_t>(state_->free.size());
+  return state_->taken - state_->free_count;
 }
 
 std::uint64_t remaining_ns(std::uint64_t deadline_wall_ns, std::uint64_t stored_ns,
