@@ -81,6 +81,10 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
       add(d, (name + "_handed_over").c_str(), s.listener(w->number).handed_over());
       add(d, (name + "_handed_dropped").c_str(), s.listener(w->number).handed_dropped());
       add(d, (name + "_answers_dropped").c_str(), s.listener(w->number).out().dropped());
+      std::uint64_t stalls = 0;
+      for (const auto& l : s.listener(w->number).links())
+        stalls += l->tx().stalls();
+      add(d, (name + "_transmit_stalls").c_str(), stalls);
       add(d, (name + "_rounds").c_str(), w->rounds.value());
       add(d, (name + "_idle_rounds").c_str(), w->idle_rounds.value());
     }

@@ -130,6 +130,38 @@ void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint6
   store_age(ages_[victim], now);
 }
 
+void neighbours::notice(std::uint32_t ipv4, const rte_ether_addr& mac,
+                        std::uint64_t now_tsc) noexcept {
+  const bool on_link = config_.address.contains(ipv4);
+  if (!on_link && config_.gateway != 0) return; // the gateway is the way to it
+  const std::uint32_t x = ipv4 * spread;
+  const std::size_t bucket = std::size_t{x >> 16} * ways;
+  const std::uint64_t word = pack(mac, x & 0xffff);
+  const std::uint32_t now = age_now(now_tsc);
+  std::size_t empty = cells;
+  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    if (there == 0) {
+      empty = std::min(empty, i);
+      continue;
+    }
+    if ((there & 0xffff) != (word & 0xffff)) continue;
+    if (there != word) {
+      if (on_link || elapsed(load_age(ages_[i]), now) <= lifetime_) return;
+      std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [N2] pairs with [N1]
+    }
+    if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
+    return;
+  }
+  if (empty == cells) return;
+  std::uint64_t nothing = 0;
+  // [N2] release: pairs with [N1]. Exchanged, so that what ARP wrote here meanwhile stays.
+  if (std::atomic_ref(words_[empty])
+          .compare_exchange_strong(nothing, word, std::memory_order_release,
+                                   std::memory_order_relaxed)) // [N2]
+    store_age(ages_[empty], now);
+}
+
 bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& age) const noexcept {
   const std::uint32_t x = ipv4 * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Neighbours: which MAC an IPv4 address is reached through.
 ///
-/// **Learning.** From ARP requests to us and replies, and from every unicast UDP datagram and echo
-/// request: an answer goes to the MAC its packet came from. That is the sender itself on the link
-/// and the router for senders behind one, and right with several routers or none configured. The
-/// link layer is trusted as ARP itself trusts it. ARP between others only brings entries up to date
-/// that are there (RFC 826), so that a neighbour which moves and says so is followed.
+/// **Learning.** Entries are made and changed by ARP: requests to us and replies. ARP between
+/// others only brings entries up to date that are there (RFC 826), so that a neighbour which moves
+/// and says so is followed. A UDP datagram or an echo request may only fill an empty place, because
+/// anybody on the link can write any source address into one: a known neighbour's answers cannot be
+/// drawn away with it, nor its entry evicted. What is learned so saves a request to the sender
+/// itself on the link, and is the way back to a sender behind a router where no gateway is
+/// configured. No ARP can confirm the latter, so that its entry is replaced once it has been silent
+/// for `lifetime_s`.
 ///
 /// **Resolving.** route() finds a fresh entry of the address itself, else of the next hop (the
 /// address on the link, the gateway off it). Where there is none, hold() keeps the packet and
 /// poll() asks by ARP; packets wait a bounded time in a bounded queue. An entry that nothing
 /// confirmed for `lifetime_s` is asked for again before it is used.
 ///
-/// The table has a fixed size and evicts the entry of a bucket that was confirmed longest ago: made
-/// up addresses cost others their entries, and so ARP requests, but no memory. At most one request
-/// per waiting address and `retry_ms` is sent.
-/// Thread-safety: route() and learn() never lock and may be called by any lcore; hold(), poll() and
-/// announce() take a small lock. No allocation after create().
+/// The table has a fixed size; ARP evicts the entry of a bucket that was confirmed longest ago:
+/// made up addresses cost others their entries, and so ARP requests, but no memory. At most one
+/// request per waiting address and `retry_ms` is sent. Thread-safety: route() and learn() never
+/// lock and may be called by any lcore; hold(), poll() and announce() take a small lock. No
+/// allocation after create().
 ///
 /// Times are TSC values, one rte_rdtsc() a burst. Lcores take theirs apart: one that is older than
 /// what another has noted is no age at all.
@@ -73,11 +76,14 @@ class neighbours {
   neighbours(const neighbours&) = delete;
   neighbours& operator=(const neighbours&) = delete;
 
-  /// The address is at `mac`, as a packet just said.
+  /// The address is at `mac`, as its ARP just said.
   void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
   /// learn(), but only of an address that is known already.
   void update(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+
+  /// The address seems to be at `mac`: a datagram with that source came from there.
+  void notice(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
   [[nodiscard]] route_result route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept;
 

@@ -45,7 +45,7 @@ enum class drop_reason : std::uint8_t {
   unresolved,        ///< no answer to the ARP requests
   pending_full,      ///< too many packets already wait for ARP answers
   transmit_full,     ///< the transmit buffer was full (ARP and ICMP answers only)
-  transmit_stalled,  ///< the device took nothing for too long
+  transmit_stalled,  ///< the device took nothing, and its link was down
   no_mbuf,           ///< the pool had no mbuf for an ARP request; stays the last
 };
 /// `none` counts as one. drop.cc does not compile with a reason that has no name or is past the

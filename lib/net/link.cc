@@ -88,11 +88,11 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     switch (v.kind) {
     case packet_kind::udp:
       if (!v.to_group || on_->config.address.contains(v.source.ipv4))
-        on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+        on_->arp->notice(v.source.ipv4, v.source_mac, now_tsc);
       out[n++] = {frame, v};
       continue;
     case packet_kind::icmp_echo:
-      on_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+      on_->arp->notice(v.source.ipv4, v.source_mac, now_tsc);
       if (v.payload.size() + sizeof(rte_ipv4_hdr) > on_->transmit.mtu) {
         drops_.count(drop_reason::datagram_too_long);
         break;

@@ -48,6 +48,10 @@ result<std::unique_ptr<listener_group>>
 listener_group::create(std::span<net::interface* const> interfaces, const listener_options& o) {
   if (o.workers == 0) return error{errc::invalid_argument, "listener: expected at least 1 worker"};
   if (o.pool == nullptr) return error{errc::invalid_argument, "listener: no packet pool"};
+  if (o.tx_capacity < 2 * answers_per_burst)
+    return error{errc::invalid_argument,
+                 "listener: transmit buffers of " + std::to_string(o.tx_capacity) +
+                     " packets: expected at least " + std::to_string(2 * answers_per_burst)};
   const std::uint32_t needed = frames_needed(interfaces.size(), o, o.pool->cache_size);
   if (o.pool->size < needed)
     return error{errc::invalid_argument, "packet buffers: " + std::to_string(o.pool->size) +

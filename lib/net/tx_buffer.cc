@@ -26,6 +26,12 @@ tx_buffer::~tx_buffer() {
     rte_pktmbuf_free(packets_[head_ & mask_].frame);
 }
 
+bool tx_buffer::gone() const noexcept {
+  if (rte_eth_dev_is_removed(port_id_) != 0) return true;
+  rte_eth_link link{};
+  return rte_eth_link_get_nowait(port_id_, &link) == 0 && link.link_status == RTE_ETH_LINK_DOWN;
+}
+
 std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
   constexpr std::uint32_t burst = 64;
   std::array<rte_mbuf*, burst> frames;
@@ -52,6 +58,11 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
       stalling_ = true;
       stalled_since_ = now_tsc;
     } else if (static_cast<std::int64_t>(now_tsc - stalled_since_) > stall_tsc_) {
+      if (!gone()) {
+        stalled_since_ = now_tsc; // asked again after as long
+        ++stalls_;
+        break;
+      }
       for (std::uint32_t i = 0; i < n; ++i)
         rte_pktmbuf_free(frames[i]);
       head_ += n;

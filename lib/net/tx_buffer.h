@@ -7,8 +7,9 @@
 /// in the order all the same.
 ///
 /// The buffer is bounded: when it is full, send() refuses and the caller stops taking input. A
-/// device that takes no packet at all for `stall_ms` loses those that may leave, counted, so that a
-/// dead peer does not hold a broker up for ever.
+/// device that takes no packet at all for `stall_ms` is asked for its link. While the link is up
+/// everything is kept, however long the stall lasts; when the link is down or the device is gone,
+/// those packets that may leave are dropped, counted, because nobody can be waiting for them.
 ///
 /// Not thread-safe: one lcore, which is also the only one to use the transmit queue. No allocation
 /// after create().
@@ -75,9 +76,12 @@ class tx_buffer {
     --reserved_;
   }
   [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
-  /// Packets the device took, and packets dropped because it stalled. Any thread may read them.
+  /// Packets the device took, and packets dropped because its link was gone. Any thread may read
+  /// them, as it may the next.
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.value(); }
   [[nodiscard]] std::uint64_t stalled() const noexcept { return stalled_.value(); }
+  /// How often the device took nothing for `stall_ms` although its link was up.
+  [[nodiscard]] std::uint64_t stalls() const noexcept { return stalls_.value(); }
 
  private:
   struct packet {
@@ -87,6 +91,7 @@ class tx_buffer {
 
   explicit tx_buffer(const tx_buffer_options& options);
   std::uint32_t pump(media* m, std::uint64_t now_tsc) noexcept;
+  [[nodiscard]] bool gone() const noexcept;
 
   std::unique_ptr<packet[]> packets_;
   std::uint32_t mask_;
@@ -100,7 +105,7 @@ class tx_buffer {
   bool stalling_ = false;
   std::uint64_t stalled_since_ = 0;
   std::int64_t stall_tsc_; ///< signed: a `now` from before the stall is no stall
-  statistic sent_, stalled_;
+  statistic sent_, stalled_, stalls_;
 };
 
 } // namespace chainring::net

@@ -137,6 +137,19 @@ TEST_F(Link, ANeighbourThatMovesAndSaysSoIsFollowed) {
   EXPECT_EQ(l->drops()[drop_reason::arp_elsewhere], 2u);
 }
 
+TEST_F(Link, ADatagramUnderANeighboursAddressDrawsNoAnswersAway) {
+  (void)arrive(arp_frame());
+  (void)sent();
+  octets forged = datagram_frame();
+  std::ranges::copy(mac_octets(moved_mac), forged.begin() + 6);
+  ASSERT_EQ(arrive(forged), 1);
+  rte_pktmbuf_free(in[0].frame);
+  octets ping = echo_frame();
+  std::ranges::copy(mac_octets(moved_mac), ping.begin() + 6);
+  (void)arrive(ping);
+  EXPECT_EQ(mac_octets(on->arp->route(peer, now).mac), mac_octets(peer_mac));
+}
+
 TEST_F(Link, AClaimOfOurAddressTeachesNothing) {
   (void)arrive(arp_frame({.sip = ours, .tip = ours}));
   EXPECT_EQ(l->drops()[drop_reason::arp_conflict], 1u);
@@ -213,6 +226,7 @@ TEST_F(Link, EachReasonToDropAPacketThatIsSentIsReached) {
   options.tx_capacity = 64;
   options.stall_ms = 1;
   open(2); // the device takes one packet
+  ASSERT_EQ(rte_eth_dev_set_link_down(on->device.id()), 0);
   (void)arrive(arp_frame());
   (void)arrive(arp_frame());
   (void)l->pump(media, now);

@@ -123,6 +123,39 @@ TEST_F(Neighbours, OnlyWhatIsKnownIsUpdated) {
   EXPECT_EQ(mac_octets(arp->route(peer, start).mac), mac_octets(other_mac));
 }
 
+TEST_F(Neighbours, ADatagramsSourceFillsAnEmptyPlaceAndChangesNoEntry) {
+  arp->notice(peer, peer_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(peer, start).mac), mac_octets(peer_mac));
+  arp->notice(peer, other_mac, start + second);
+  EXPECT_EQ(mac_octets(arp->route(peer, start + second).mac), mac_octets(peer_mac));
+  // Nor an old entry: it is asked for again, and ARP says where it is.
+  arp->notice(peer, other_mac, start + 400 * second);
+  EXPECT_EQ(arp->route(peer, start + 400 * second).status, route_status::unresolved);
+  arp->learn(peer, other_mac, start + 400 * second);
+  EXPECT_EQ(mac_octets(arp->route(peer, start + 400 * second).mac), mac_octets(other_mac));
+}
+
+TEST_F(Neighbours, AFloodOfDatagramSourcesEvictsNobody) {
+  arp->learn(peer, peer_mac, start);
+  for (std::uint32_t i = 0; i < 2'000'000; ++i)
+    arp->notice(0x0A000000 + i, other_mac, start + second);
+  EXPECT_EQ(mac_octets(arp->route(peer, start + second).mac), mac_octets(peer_mac));
+  arp->learn(ours + 100, other_mac, start + second); // ARP finds a place all the same
+  EXPECT_EQ(arp->route(ours + 100, start + second).status, route_status::resolved);
+}
+
+TEST_F(Neighbours, ASenderBehindARouterIsFollowedToAnotherOnceTheFirstIsSilent) {
+  arp->notice(elsewhere, peer_mac, start);
+  arp->notice(elsewhere, other_mac, start + 10 * second);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 10 * second).mac), mac_octets(peer_mac));
+  arp->notice(elsewhere, other_mac, start + 400 * second);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 400 * second).mac), mac_octets(other_mac));
+  config.gateway = peer;
+  make();
+  arp->notice(elsewhere, other_mac, start);
+  EXPECT_EQ(arp->route(elsewhere, start).next_hop, peer);
+}
+
 TEST_F(Neighbours, OffTheLinkTheGatewayOrWhoeverForwardedIt) {
   EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unreachable);
   arp->learn(elsewhere, other_mac, start);

@@ -136,7 +136,22 @@ TEST_F(TxBuffer, FullRefusesAndLeavesTheFrameToTheCaller) {
   EXPECT_EQ(left(), (numbers{0, 1, 2, 3, 4, 5, 6}));
 }
 
-TEST_F(TxBuffer, ADeviceThatTakesNothingForTooLongLosesWhatMayLeaveAndNoMore) {
+TEST_F(TxBuffer, ADeviceThatTakesNothingForLongLosesNothingWhileItsLinkIsUp) {
+  for (int i = 0; i < 16; ++i)
+    ASSERT_TRUE(send(0));
+  EXPECT_EQ(tx->pump(media, 0), 7u); // the device is full
+  for (std::uint64_t second = 1; second <= 60; ++second)
+    EXPECT_EQ(tx->pump(media, second * hz), 0u);
+  EXPECT_EQ(tx->stalled(), 0u);
+  EXPECT_EQ(tx->stalls(), 59u);
+  EXPECT_EQ(tx->size(), 9u);
+  EXPECT_EQ(left(), (numbers{0, 1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(tx->pump(media, 61 * hz), 7u);
+  EXPECT_EQ(left(), (numbers{7, 8, 9, 10, 11, 12, 13}));
+}
+
+TEST_F(TxBuffer, ADeviceWhoseLinkIsDownLosesWhatMayLeaveAndNoMore) {
+  ASSERT_EQ(rte_eth_dev_set_link_down(device.id()), 0);
   for (int i = 0; i < 9; ++i)
     ASSERT_TRUE(send(1));
   ASSERT_TRUE(send(2));
@@ -171,6 +186,16 @@ TEST_F(TxBuffer, ADeviceThatTakesOnePacketInTimeLosesNone) {
   EXPECT_EQ(all.size(), 16u);
   EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
   EXPECT_EQ(tx->stalled(), 0u);
+}
+
+TEST_F(TxBuffer, AReservedPlaceIsFreeForNobodyElse) {
+  for (int i = 0; i < 15; ++i)
+    ASSERT_TRUE(send(0));
+  tx->reserve();
+  EXPECT_EQ(tx->free(), 0u);
+  EXPECT_FALSE(send(0));
+  tx->unreserve();
+  EXPECT_TRUE(send(0));
 }
 
 TEST_F(TxBuffer, WithoutAMediaNothingWaits) {

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <array>
+#include <rte_cycles.h>
+
+#include "frames.h"
+#include "net/listener.h"
+
+namespace chainring::net_test {
+namespace {
+
+struct heard {
+  client_address from;
+  std::string text;
+  std::uint64_t received_tsc;
+};
+
+class recording_sink final : public datagram_sink {
+ public:
+  unsigned home = 0;
+  std::vector<heard> got;
+
+  unsigned home_of(client_address, std::span<const std::byte>) noexcept override { return home; }
+  void receive(client_address from, std::span<const std::byte> payload,
+               std::uint64_t received_tsc) noexcept override {
+    got.push_back(
+        {from, {reinterpret_cast<const char*>(payload.data()), payload.size()}, received_tsc});
+  }
+};
+
+/// Two workers and two ports: worker 0 reads port 0, worker 1 reads port 1.
+class Listener : public testing::Test {
+ protected:
+  static constexpr std::uint32_t places = 512;
+  std::array<std::unique_ptr<ring_port>, 2> devices;
+  std::array<std::unique_ptr<net::interface>, 2> on;
+  std::unique_ptr<listener_group> group;
+  recording_sink first, second;
+  marked_media media;
+  listener_options options;
+
+  void SetUp() override {
+    for (std::uint16_t i = 0; i < 2; ++i) {
+      devices[i] = std::make_unique<ring_port>(1024);
+      interface_config c = configuration();
+      c.port_id = devices[i]->id();
+      c.interface_id = i;
+      auto opened = open_interface(c, {.pool = pool()});
+      ASSERT_TRUE(opened) << opened.error().message;
+      on[i] = std::move(*opened);
+    }
+    options.workers = 2;
+    options.tx_capacity = places;
+    options.handed_capacity = 32;
+    options.waiting_max = 4096;
+    options.descriptors = 64;
+    options.pool = pool();
+    auto made = create();
+    ASSERT_TRUE(made) << made.error().message;
+    group = std::move(*made);
+    second.home = 1;
+  }
+  result<std::unique_ptr<listener_group>> create() {
+    std::array<net::interface*, 2> all{on[0].get(), on[1].get()};
+    return listener_group::create(all, options);
+  }
+  void TearDown() override {
+    group.reset();
+    for (auto& i : on)
+      i.reset();
+    for (auto& d : devices)
+      d.reset();
+    EXPECT_TRUE(all_back());
+  }
+  static client_address address(std::uint16_t interface_id) {
+    return endpoint{peer, peer_port, interface_id}.key();
+  }
+  rte_mbuf* to_port(std::size_t port, octets frame) {
+    std::ranges::copy(mac_octets(on[port]->device.mac()), frame.begin());
+    return mbuf(frame);
+  }
+  void arrives(std::size_t port, const char* what) {
+    devices[port]->arrives(to_port(port, datagram_frame(text(what))));
+  }
+  bool send_one(unsigned worker, client_address to) {
+    datagram_transport& out = group->worker(worker).out();
+    if (out.begin(to, 100).empty()) return false;
+    out.commit(100);
+    return true;
+  }
+  /// Both workers poll until port `port` has settled as empty for everybody.
+  void settle(std::uint64_t after) {
+    for (int i = 0; i < 100 && group->worker(1).heard_until(address(0)) < after; ++i) {
+      (void)group->worker(0).poll(first);
+      (void)group->worker(1).poll(second);
+      rte_delay_us_block(1000);
+    }
+  }
+};
+
+TEST_F(Listener, ADatagramGoesToTheWorkerWhoseItIs) {
+  arrives(0, "mine");
+  EXPECT_TRUE(group->worker(0).poll(first));
+  ASSERT_EQ(first.got.size(), 1u);
+  EXPECT_EQ(first.got[0].text, "mine");
+  EXPECT_EQ(first.got[0].from, address(0));
+  first.home = 1;
+  arrives(0, "another's");
+  EXPECT_TRUE(group->worker(0).poll(first));
+  EXPECT_EQ(first.got.size(), 1u);
+  EXPECT_TRUE(group->worker(1).poll(second));
+  ASSERT_EQ(second.got.size(), 1u);
+  EXPECT_EQ(second.got[0].text, "another's");
+  EXPECT_EQ(group->worker(0).handed_over(), 1u);
+}
+
+TEST_F(Listener, ADatagramHandedOverCarriesTheTimeItWasReadAt) {
+  first.home = 1;
+  arrives(0, "ping");
+  const std::uint64_t before = rte_rdtsc();
+  (void)group->worker(0).poll(first);
+  const std::uint64_t after = rte_rdtsc();
+  rte_delay_us_block(1000); // it waits in the ring
+  (void)group->worker(1).poll(second);
+  ASSERT_EQ(second.got.size(), 1u);
+  EXPECT_GE(second.got[0].received_tsc, before);
+  EXPECT_LE(second.got[0].received_tsc, after);
+}
+
+TEST_F(Listener, APortThatIsNotEmptiedTellsNobodyThatAllWasHeard) {
+  const std::uint64_t start = rte_rdtsc();
+  settle(start);
+  EXPECT_GE(group->worker(0).heard_until(address(0)), start);
+  EXPECT_GE(group->worker(1).heard_until(address(0)), start);
+  for (int i = 0; i < 300; ++i)
+    arrives(0, "ping");
+  const std::uint64_t waiting = rte_rdtsc();
+  for (int burst = 0; burst < 4; ++burst) {
+    rte_delay_us_block(3000);
+    (void)group->worker(0).poll(first); // 64 of them each time
+    (void)group->worker(1).poll(second);
+    EXPECT_LT(group->worker(0).heard_until(address(0)), waiting);
+    EXPECT_LT(group->worker(1).heard_until(address(0)), waiting);
+  }
+  settle(waiting);
+  EXPECT_EQ(first.got.size(), 300u);
+  EXPECT_GE(group->worker(0).heard_until(address(0)), waiting);
+}
+
+TEST_F(Listener, AWorkerHasHeardAPortOnlyOnceItTookWhatWasHandedToIt) {
+  settle(rte_rdtsc());
+  first.home = 1;
+  arrives(0, "ping");
+  const std::uint64_t waiting = rte_rdtsc();
+  for (int i = 0; i < 10; ++i) { // worker 0 has long emptied the port; worker 1 does not run
+    (void)group->worker(0).poll(first);
+    rte_delay_us_block(1000);
+  }
+  EXPECT_GE(group->worker(0).heard_until(address(0)), waiting);
+  EXPECT_LT(group->worker(1).heard_until(address(0)), waiting);
+  (void)group->worker(1).poll(second);
+  EXPECT_EQ(second.got.size(), 1u);
+  EXPECT_GE(group->worker(1).heard_until(address(0)), waiting);
+}
+
+TEST_F(Listener, ALinkThatIsFullStopsNoOther) {
+  // Worker 1 answers on both links, of which that to port 0 takes nothing more.
+  while (group->worker(1).out().credit(address(0)) != 0)
+    ASSERT_TRUE(send_one(1, address(0)));
+  EXPECT_EQ(group->worker(1).out().credit(address(1)), places);
+  first.home = 1;
+  arrives(0, "handed, and its link is full");
+  arrives(1, "read");
+  (void)group->worker(0).poll(first);
+  (void)group->worker(1).poll(second);
+  ASSERT_EQ(second.got.size(), 1u);
+  EXPECT_EQ(second.got[0].text, "read");
+  EXPECT_TRUE(send_one(1, address(1)));
+  media.reached = 1;
+  group->worker(1).out().release(1);
+  EXPECT_TRUE(group->worker(1).send(media, rte_rdtsc()));
+  (void)group->worker(1).poll(second);
+  EXPECT_EQ(second.got.size(), 2u);
+}
+
+TEST_F(Listener, WhatHasCreditIsSentWhateverElseWantsThePlaces) {
+  on[0]->arp->learn(peer, peer_mac, rte_rdtsc());
+  datagram_transport& out = group->worker(0).out();
+  const std::uint32_t credit = out.credit(address(0));
+  EXPECT_EQ(credit, places);
+  for (std::uint32_t i = 0; i < credit; ++i)
+    ASSERT_TRUE(send_one(0, address(0)));
+  EXPECT_EQ(out.credit(address(0)), 0u);
+  EXPECT_EQ(out.dropped(), 0u);
+  EXPECT_FALSE(send_one(0, address(0)));
+  EXPECT_EQ(out.dropped(), 1u);
+  // A ping comes in between: its answer finds no place, and what was begun keeps its own.
+  std::array<datagram, 64> in;
+  rte_mbuf* ping = to_port(0, echo_frame());
+  EXPECT_EQ(group->worker(0).links()[0]->process({&ping, 1}, in, rte_rdtsc()), 0u);
+  EXPECT_EQ(group->worker(0).links()[0]->drops()[drop_reason::transmit_full], 1u);
+  out.release(0);
+  std::size_t sent = 0;
+  for (int i = 0; i < 20; ++i) {
+    (void)group->worker(0).send(media, rte_rdtsc());
+    sent += devices[0]->all_left().size();
+  }
+  EXPECT_EQ(sent, credit);
+  EXPECT_EQ(out.credit(address(0)), places);
+}
+
+TEST_F(Listener, ADatagramThatIsGivenUpBeforeItIsSentLeavesItsPlace) {
+  ASSERT_TRUE(send_one(0, address(0)));
+  EXPECT_EQ(group->worker(0).out().credit(address(0)), places - 1);
+} // TearDown looks for the frame
+
+TEST_F(Listener, AnAddressOfNoInterfaceHasNoCredit) {
+  EXPECT_EQ(group->worker(0).out().credit(address(7)), 0u);
+  EXPECT_FALSE(send_one(0, address(7)));
+  EXPECT_EQ(group->worker(0).heard_until(address(7)), 0u);
+}
+
+TEST_F(Listener, AFullHandOverRingIsCounted) {
+  first.home = 1;
+  for (int i = 0; i < 40; ++i)
+    arrives(0, "many");
+  (void)group->worker(0).poll(first);
+  EXPECT_EQ(group->worker(0).handed_over(), 32u);
+  EXPECT_EQ(group->worker(0).handed_dropped(), 8u);
+}
+
+TEST_F(Listener, WhatCannotBeKeptIsRefusedWithTheNumbers) {
+  group.reset();
+  options.tx_capacity = 4096;
+  auto made = create();
+  ASSERT_FALSE(made);
+  EXPECT_NE(made.error().message.find("packet buffers: 4095 of them"), std::string::npos)
+      << made.error().message;
+  options.tx_capacity = 256;
+  made = create();
+  ASSERT_FALSE(made);
+  EXPECT_NE(made.error().message.find("256 packets: expected at least 512"), std::string::npos);
+  options.tx_capacity = 512;
+  options.pool = nullptr;
+  EXPECT_FALSE(create());
+  options.pool = pool();
+  options.workers = 0;
+  EXPECT_FALSE(create());
+}
+
+} // namespace
+} // namespace chainring::net_test
