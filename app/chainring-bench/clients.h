@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/latency.h"
-#include "net/address.h"
 #include "mqttsn/codec.h"
+#include "net/address.h"
 
 namespace chainring::bench {
 

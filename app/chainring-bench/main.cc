@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/eal.h"
+#include "common/start.h"
 #include "figures.h"
 #include "options.h"
 
@@ -49,6 +50,7 @@ int first_cpu(const cpu_set_t& set) {
 } // namespace
 
 int main(int argc, char** argv) {
+  chainring::app::start_process();
   int own = chainring::app::own_arguments(argc, argv); // EAL's are before them, if "--" is there
   if (own == argc) own = 0;
   options o;

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/parse.h"
+
 namespace chainring::bench {
 
 app::parsed parse(int argc, char** argv, options& o) {
@@ -31,11 +33,7 @@ app::parsed parse(int argc, char** argv, options& o) {
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{65536}));
   a.add_flag("--quick", o.quick,
              "Small sizes and few rounds: shows that it runs, measures nothing");
-  try {
-    a.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return {false, a.exit(e) == 0 ? 0 : 2};
-  }
+  if (const app::parsed p = app::parse_arguments(a, argc, argv, [] {}); !p.run) return p;
   o.journal_size = journal_mib << 20;
   return {true, 0};
 }

@@ -5,6 +5,8 @@
 #include <random>
 #include <unistd.h>
 
+#include "common/parse.h"
+#include "common/start.h"
 #include "options.h"
 
 namespace {
@@ -133,6 +135,7 @@ sub_options checked_sub(const typed& t) {
 } // namespace
 
 int main(int argc, char** argv) {
+  chainring::app::start_process();
   CLI::App app("MQTT-SN 1.2 client for the command line, over UDP.");
   app.set_help_flag("--help", "Print this help and exit");
   app.set_help_all_flag("--help-all", "Print the help of both commands and exit");
@@ -195,6 +198,7 @@ int main(int argc, char** argv) {
   sub->add_flag("-N,--no-newline", no_newline, "Print no newline after a message");
 
   try {
+    chainring::app::refuse_unknown(app, argc, argv);
     app.parse(argc, argv);
     if (pub->parsed()) {
       auto options = checked_pub(t);

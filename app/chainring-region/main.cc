@@ -8,6 +8,8 @@
 #include "broker/broker.h"
 #include "broker/store.h"
 #include "common/checks.h"
+#include "common/parse.h"
+#include "common/start.h"
 #include "region/region.h"
 
 using namespace chainring;
@@ -53,9 +55,9 @@ int info(region& r) {
   std::printf("path          %s\nclass         %s\ndriver        %s\nuuid          %s\n"
               "size          %" PRIu64 "\nblock size    %u\nblocks        %" PRIu64
               "\nopened        %" PRIu64 " times\nlast closed   %s\n",
-              r.medium().path().c_str(), to_string(r.medium().durability()), r.medium().driver_name(),
-              r.uuid().c_str(), g.size, g.block_size, g.block_count, r.incarnation(),
-              r.was_clean() ? "cleanly" : "not: in use, or cut off");
+              r.medium().path().c_str(), to_string(r.medium().durability()),
+              r.medium().driver_name(), r.uuid().c_str(), g.size, g.block_size, g.block_count,
+              r.incarnation(), r.was_clean() ? "cleanly" : "not: in use, or cut off");
   for (const region_root& root : r.roots())
     std::printf("root          %s, version %u: %" PRIu64 " bytes at %" PRIu64 "\n",
                 root.name.c_str(), root.version, root.size, root.offset);
@@ -83,6 +85,7 @@ int check(region& r) {
 } // namespace
 
 int main(int argc, char** argv) {
+  app::start_process();
   CLI::App a{"Makes, shows and checks Chainring regions."};
   a.set_version_flag("--version", "chainring-region " CHAINRING_VERSION);
   a.require_subcommand(1);
@@ -115,6 +118,7 @@ int main(int argc, char** argv) {
   CLI::App* look = path(
       a.add_subcommand("check", "Name everything that is wrong with a region; nothing is changed"));
   try {
+    app::refuse_unknown(a, argc, argv);
     a.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return a.exit(e) == 0 ? 0 : 2;

@@ -12,6 +12,17 @@ struct parsed {
   int exit_status = 0; ///< when not to run: 0 after --help and --version, else 2
 };
 
+/// What the process was started with: read_arguments() notes it.
+struct command_line {
+  int argc = 0;
+  char** argv = nullptr;
+  int own = 0; ///< index of "--"; argc without one
+};
+inline command_line& whole_command_line() {
+  static command_line line;
+  return line;
+}
+
 /// Index of "--", where a program's own arguments begin; argc without one.
 inline int own_arguments(int argc, char** argv) {
   int own = 1;
@@ -26,6 +37,7 @@ template <class Options>
 parsed read_arguments(const char* program, int argc, char** argv,
                       parsed (*parse)(int, char**, Options&), Options& options) {
   const int own = own_arguments(argc, argv);
+  whole_command_line() = {argc, argv, own};
   const auto asks_for = [&](const char* option) {
     for (int i = 1; i < own; ++i)
       if (std::strcmp(argv[i], option) == 0) return true;
@@ -38,6 +50,7 @@ parsed read_arguments(const char* program, int argc, char** argv,
   if (asks_for("--help") || asks_for("-h")) {
     char help[] = "--help";
     char* arguments[] = {argv[0], help, nullptr};
+    whole_command_line() = {};
     (void)parse(2, arguments, options);
     std::puts("\nEAL arguments:");
     std::fflush(stdout);

@@ -2,29 +2,22 @@
 /// How programs on EAL begin.
 #pragma once
 #include <csignal>
-#include <cstdio>
-#include <rte_eal.h>
-#include <rte_errno.h>
+#include <string>
+#include <vector>
 
 namespace chainring::app {
 
-/// SIGINT and SIGTERM, blocked from now on in every thread: one takes them from a signalfd, so that
-/// none interrupts a burst.
-inline sigset_t block_end_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
+/// SIGINT, SIGTERM and `others`, blocked from now on in every thread: one takes them from a
+/// signalfd, so that none interrupts a burst.
+[[nodiscard]] sigset_t block_end_signals(std::initializer_list<int> others = {});
 
-/// False: EAL did not start, and why was printed, with the remedy where `memory_mb` would do.
-inline bool start_eal(int argc, char** argv, unsigned memory_mb = 256) {
-  if (rte_eal_init(argc, argv) >= 0) return true;
-  std::fprintf(stderr, "EAL: %s; without hugepages add --no-huge -m %u\n", rte_strerror(rte_errno),
-               memory_mb);
-  return false;
-}
+/// False: EAL did not start, and why was printed, with the remedy. `memory_mb`: what the program
+/// needs where there are no hugepages.
+[[nodiscard]] bool start_eal(int argc, char** argv, unsigned memory_mb = 256);
+
+/// What to tell of a rte_eal_init() with these arguments that logged these errors and failed.
+[[nodiscard]] std::string why_eal_failed(const std::vector<std::string>& arguments,
+                                         const std::vector<std::string>& logged,
+                                         unsigned memory_mb);
 
 } // namespace chainring::app

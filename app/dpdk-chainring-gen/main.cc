@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/eal.h"
+#include "common/start.h"
 #include "generator.h"
 #include "ledger_file.h"
 #include "options.h"
@@ -77,6 +78,8 @@ int work(const options& o, ledger& book, int signal_fd) {
 } // namespace
 
 int main(int argc, char** argv) {
+  app::start_process();
+  app::ignore_hangups();
   options o;
   // The arguments and the ledger are checked first: EAL takes a second to start.
   if (const app::parsed p = app::read_arguments("dpdk-chainring-gen", argc, argv, parse, o); !p.run)

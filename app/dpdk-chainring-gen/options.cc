@@ -4,6 +4,7 @@
 #include <charconv>
 #include <CLI/CLI.hpp>
 
+#include "common/parse.h"
 #include "net/port.h"
 
 namespace chainring::gen {
@@ -181,8 +182,7 @@ app::parsed parse(int argc, char** argv, options& o) {
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
 
-  try {
-    a.parse(argc, argv);
+  const auto check = [&] {
     parse_broker(broker, o.broker);
     auto own = net::parse_ipv4_prefix(address);
     if (!own) refuse("--address", own.error().message);
@@ -205,10 +205,8 @@ app::parsed parse(int argc, char** argv, options& o) {
                                 std::to_string(clients_max));
       s.subscribers = static_cast<std::uint32_t>(n);
     }
-  } catch (const CLI::ParseError& e) {
-    const int code = a.exit(e);
-    return {false, code == 0 ? 0 : 2};
-  }
+  };
+  if (const app::parsed p = app::parse_arguments(a, argc, argv, check); !p.run) return p;
   o.idle = parse_idle_mode(idle).value();
   const auto note = [&](const CLI::Option* option, const char* name) {
     if (option->count() != 0) o.given.insert(name);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dpdk-chainring: EAL arguments, then the broker's own; then workers until a signal or "quit".
+#include <csignal>
 #include <cstdio>
 #include <rte_pdump.h>
 #include <rte_timer.h>
@@ -7,6 +8,8 @@
 #include <unistd.h>
 
 #include "common/eal.h"
+#include "common/start.h"
+#include "common/stream.h"
 #include "log.h"
 #include "options.h"
 #include "prompt.h"
@@ -26,17 +29,39 @@ int register_log(const char* name) {
   return type < 0 ? RTE_LOGTYPE_USER1 : type;
 }
 
+// SIGHUP: the log file is opened anew, and log levels are read again from where they came.
+void reload(int argc, char** argv) {
+  if (auto opened = reopen_log(); !opened)
+    CHAINRING_LOG(ERR, broker, "%s", opened.error().message.c_str());
+  options again;
+  const int own = own_arguments(argc, argv);
+  if (own == argc || !parse(argc - own, argv + own, again).run) {
+    CHAINRING_LOG(ERR, broker, "the arguments are refused now; everything stays as it is");
+    return;
+  }
+  apply(again.log_levels);
+  CHAINRING_LOG(NOTICE, broker, "the log is open anew, its levels are read again");
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
+  start_process();
+  ignore_hangups();
   options o;
   if (const parsed p = read_arguments("dpdk-chainring", argc, argv, parse, o); !p.run)
     return p.exit_status;
   log_region = register_log("chainring.region");
   log_port = register_log("chainring.port");
   log_broker = register_log("chainring.broker");
-  const sigset_t signals = block_end_signals();
+  if (auto opened = open_log(o.log_file); !opened) {
+    std::fprintf(stderr, "dpdk-chainring: %s\n", opened.error().message.c_str());
+    return 2;
+  }
+  apply(o.log_levels);
+  const sigset_t signals = block_end_signals({SIGHUP});
   if (!start_eal(own_arguments(argc, argv), argv)) return 2;
+  apply(o.log_levels); // of types that EAL and its drivers have registered meanwhile
   rte_timer_subsystem_init();
   if (rte_pdump_init() != 0)
     CHAINRING_LOG(WARNING, broker, "packet capture (dpdk-dumpcap) is not available");
@@ -57,7 +82,7 @@ int main(int argc, char** argv) {
     } else {
       CHAINRING_LOG(NOTICE, broker, "ready, %zu worker lcores", s.workers().size());
       const int wake = signalfd(-1, &signals, SFD_CLOEXEC);
-      wait_for_end(s, wake, o.interactive);
+      wait_for_end(s, wake, o.interactive, [&] { reload(argc, argv); });
       close(wake);
     }
     s.stop();

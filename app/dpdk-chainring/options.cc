@@ -4,6 +4,8 @@
 #include <cstdio>
 
 #include "common/checks.h"
+#include "common/parse.h"
+#include "common/stream.h"
 
 namespace chainring::app {
 
@@ -23,7 +25,7 @@ parsed parse(int argc, char** argv, options& o) {
       ->check(CLI::ExistingFile);
   a.allow_config_extras(false);
   std::string idle = "yield", overflow = "reject";
-  std::vector<std::string> addresses, gateways;
+  std::vector<std::string> addresses, gateways, levels;
   std::uint32_t retry_s = 10;
 
   a.add_option("--region", o.region, "Region file or device; created when it is not there")
@@ -58,8 +60,9 @@ parsed parse(int argc, char** argv, options& o) {
                         "Messages, when creating; 0: one for every two blocks");
   number<std::uint32_t>(a, "--queue-size", o.broker.queue_slots, 4, 1 << 20,
                         "Messages a session's queue holds at most");
-  number<std::uint32_t>(a, "--queue-first", o.broker.queue_slots_first, 0, 1 << 20,
-                        "Messages it has room for at first: it grows as it fills; 0: all");
+  const CLI::Option* first =
+      number<std::uint32_t>(a, "--queue-first", o.broker.queue_slots_first, 0, 1 << 20,
+                            "Messages it has room for at first: it grows as it fills; 0: all");
   a.add_option("--overflow", overflow, "What a full queue does: reject, drop-newest, drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();
@@ -79,12 +82,21 @@ parsed parse(int argc, char** argv, options& o) {
                "What a loop without work does: poll (one thread a CPU only), yield, sleep")
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
+  a.add_option("--log-file", o.log_file,
+               "Append the log to this file instead of standard error; SIGHUP opens it anew");
+  a.add_option("--log-level", levels,
+               "Log from this level on, as debug or chainring.*:debug; as often as needed");
   a.add_flag("-i,--interactive", o.interactive,
              "A prompt on standard input; 'help' lists its commands");
 
-  try {
-    a.parse(argc, argv);
+  const auto check = [&] {
     for (const std::string& text : addresses) {
+      if (text.find('/') == std::string::npos)
+        throw CLI::ValidationError("--address",
+                                   "'" + text +
+                                       "': expected the address with the link's prefix "
+                                       "length, as " +
+                                       text + "/24");
       auto address = net::parse_ipv4_prefix(text);
       if (!address) throw CLI::ValidationError("--address", address.error().message);
       o.addresses.push_back(*address);
@@ -96,10 +108,20 @@ parsed parse(int argc, char** argv, options& o) {
     }
     if (!gateways.empty() && gateways.size() != addresses.size())
       throw CLI::ValidationError("--gateway", "give one for each --address, 0.0.0.0 for none");
-  } catch (const CLI::ParseError& e) {
-    const int code = a.exit(e);
-    return {false, code == 0 ? 0 : 2};
-  }
+    if (o.broker.queue_slots_first > o.broker.queue_slots) {
+      if (first->count() != 0)
+        throw CLI::ValidationError(
+            "--queue-first", std::to_string(o.broker.queue_slots_first) + ": expected 0 to " +
+                                 std::to_string(o.broker.queue_slots) + ", which is --queue-size");
+      o.broker.queue_slots_first = o.broker.queue_slots;
+    }
+    for (const std::string& text : levels) {
+      auto level = parse_log_level(text);
+      if (!level) throw CLI::ValidationError("--log-level", level.error().message);
+      o.log_levels.push_back(*level);
+    }
+  };
+  if (const parsed p = parse_arguments(a, argc, argv, check); !p.run) return p;
   o.idle = parse_idle_mode(idle).value();
   o.broker.gateway_id = static_cast<std::uint8_t>(gateway_id);
   o.broker.overflow = overflow == "reject"        ? overflow_policy::reject

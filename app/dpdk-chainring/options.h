@@ -9,6 +9,7 @@
 #include "base/idle.h"
 #include "broker/broker.h"
 #include "common/arguments.h"
+#include "common/stream.h"
 #include "net/address.h"
 
 namespace chainring::app {
@@ -27,6 +28,8 @@ struct options {
   store_layout tables;
   broker_config broker;
   idle_mode idle = idle_mode::yield;
+  std::string log_file;              ///< empty: standard error
+  std::vector<log_level> log_levels; ///< applied in their order
   bool interactive = false;
   bool partial_checksums = false;
 };

@@ -3,12 +3,14 @@
 
 #include <array>
 #include <cinttypes>
+#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <poll.h>
 #include <rte_ethdev.h>
 #include <string>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <vector>
 
@@ -17,6 +19,7 @@
 #include <cmdline_parse_string.h>
 #include <cmdline_socket.h>
 
+#include "base/escape.h"
 #include "broker/store.h"
 #include "common/size.h"
 #include "log.h"
@@ -101,17 +104,6 @@ void show_region(cmdline* cl) {
                    lost, b.withheld_blocks, served->broker().counters().damaged);
 }
 
-/// What clients chose, without what a terminal takes for commands: C0, DEL, and C1 in UTF-8.
-std::string printable(std::string text) {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const bool c1 = i > 0 && text[i - 1] == '\xc2' && c >= 0x80 && c < 0xa0;
-    if (c1) text[i - 1] = '?';
-    if (c1 || c < 0x20 || c == 0x7f) text[i] = '?';
-  }
-  return text;
-}
-
 std::string address_text(client_address a) {
   return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
 }
@@ -128,12 +120,12 @@ void show_sessions(cmdline* cl, bool queues) {
       if (queues)
         cmdline_printf(cl,
                        "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", high water %" PRIu64 "\n",
-                       i.number, printable(i.client_id).c_str(), i.queue_depth, i.queue_capacity,
+                       i.number, escape(i.client_id).c_str(), i.queue_depth, i.queue_capacity,
                        i.queue_high_water);
       else
         cmdline_printf(
             cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
-            i.number, printable(i.client_id).c_str(), i.connected ? "connected" : "disconnected",
+            i.number, escape(i.client_id).c_str(), i.connected ? "connected" : "disconnected",
             i.clean ? ", clean" : "", address_text(i.address).c_str(), i.home, i.keep_alive_s,
             i.queue_depth);
     }
@@ -145,7 +137,7 @@ void show_topics(cmdline* cl) {
   std::uint64_t shown = 0;
   for (const topic_info& t : served->broker().topics(1000)) {
     ++shown;
-    cmdline_printf(cl, "%s: %u subscriptions\n", printable(t.filter).c_str(), t.subscriptions);
+    cmdline_printf(cl, "%s: %u subscriptions\n", escape(t.filter).c_str(), t.subscriptions);
   }
   cmdline_printf(cl, "%" PRIu64 " filters shown, %u subscriptions in all\n", shown,
                  served->broker().subscription_count());
@@ -245,7 +237,8 @@ void tell_losses(region& on, std::uint64_t& told) {
 
 } // namespace
 
-void wait_for_end(service& s, int signal_fd, bool interactive) {
+void wait_for_end(service& s, int signal_fd, bool interactive,
+                  const std::function<void()>& hangup) {
   served = &s;
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
@@ -254,6 +247,7 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
   while (!quit) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
+    s.watch_links();
     tell_losses(s.broker().region(), losses_told);
     if (!told && s.broker().region().failed()) {
       told = true;
@@ -264,7 +258,12 @@ void wait_for_end(service& s, int signal_fd, bool interactive) {
           s.broker().region().why_failed().c_str());
     }
     if (got <= 0) continue;
-    if ((fds[0].revents & POLLIN) != 0) break;
+    if ((fds[0].revents & POLLIN) != 0) {
+      signalfd_siginfo signal{};
+      if (read(signal_fd, &signal, sizeof signal) != sizeof signal || signal.ssi_signo != SIGHUP)
+        break;
+      hangup();
+    }
     if ((fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
     char text[256];
     const ssize_t n = read(0, text, sizeof text);

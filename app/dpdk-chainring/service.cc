@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/size.h"
 #include "log.h"
 
 namespace chainring::app {
@@ -50,6 +51,9 @@ class no_sink final : public net::datagram_sink {
  private:
   unsigned number_;
 };
+
+/// The longest sleep of an idle worker, and so what the first packet after a pause waits at most.
+constexpr std::uint32_t idle_sleep_us_max = 1000;
 
 /// Frames that one link lets wait: what all may hold together stays within some 100 MiB.
 std::uint32_t link_capacity(std::size_t links) {
@@ -102,6 +106,14 @@ result<void> service::open_region() {
     on = region::create(r);
   }
   if (!on) return on.error();
+  constexpr std::uint64_t rounding = 2u << 20; // sizes are rounded up to hugepages
+  if (const std::uint64_t is = (*on)->medium().size();
+      options_.size != 0 && options_.size + rounding <= is)
+    return error{errc::invalid_argument, "--size " + size_name(options_.size) + ": the region " +
+                                             m.path + " has " + size_name(is) +
+                                             " and cannot become smaller; leave --size out, or "
+                                             "give " +
+                                             size_name(is) + " or more"};
   for (const std::string& note : (*on)->notes())
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
@@ -215,6 +227,24 @@ result<void> service::start() {
   return {};
 }
 
+void service::watch_links() {
+  link_seen_.resize(interfaces_.size(), true);
+  for (std::size_t i = 0; i < interfaces_.size(); ++i) {
+    const net::port& port = interfaces_[i]->device;
+    const bool up = port.link_is_up_now();
+    if (up == link_seen_[i]) continue;
+    link_seen_[i] = up;
+    if (up)
+      CHAINRING_LOG(NOTICE, port, "port %u (%s): its link is up again", port.id(),
+                    port.name().c_str());
+    else
+      CHAINRING_LOG(ERR, port,
+                    "port %u (%s): its link is down, or its interface is gone: no client is "
+                    "reached there. If the interface was removed, start the broker again",
+                    port.id(), port.name().c_str());
+  }
+}
+
 void service::stop() noexcept {
   stopping_.store(true, std::memory_order_release); // [A2] pairs with [A1]
 }
@@ -248,7 +278,8 @@ void service::loop(worker_context& w) noexcept {
   region& on = broker_->region();
   broker_sink sink(*broker_, w.number);
   no_sink nobody(w.number);
-  idle_policy idle(options_.idle);
+  idle_policy idle(options_.idle, options_.idle == idle_mode::sleep ? idle_sleep_us_max
+                                                                    : idle_policy::sleep_us_least);
   while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
     bool any = false;
     const bool failed = on.failed();

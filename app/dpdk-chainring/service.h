@@ -31,6 +31,10 @@ class service {
   /// Waits for the workers, then closes ports and region.
   [[nodiscard]] result<void> finish();
 
+  /// Logs each port whose link went or came back since the last call. The main thread, now and
+  /// then.
+  void watch_links();
+
   [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
   [[nodiscard]] const options& settings() const noexcept { return options_; }
   [[nodiscard]] const std::vector<std::unique_ptr<net::interface>>& interfaces() const noexcept {
@@ -54,6 +58,7 @@ class service {
   std::unique_ptr<chainring::broker> broker_;
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<net::interface>> interfaces_;
+  std::vector<bool> link_seen_; ///< by interface: whether its link was up at the last look
   std::unique_ptr<net::listener_group> listeners_;
   std::vector<std::unique_ptr<worker_context>> workers_;
   struct start_argument {

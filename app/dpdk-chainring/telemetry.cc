@@ -7,6 +7,7 @@
 #include <mutex>
 #include <rte_telemetry.h>
 
+#include "base/escape.h"
 #include "broker/store.h"
 
 namespace chainring::app {
@@ -34,7 +35,7 @@ int region_query(const char*, const char*, rte_tel_data* d) {
     chainring::region& r = s.broker().region();
     const block_store_statistics b = s.broker().state().blocks().statistics();
     const message_table_statistics m = s.broker().state().messages().statistics();
-    rte_tel_data_add_dict_string(d, "path", r.medium().path().c_str());
+    rte_tel_data_add_dict_string(d, "path", escape(r.medium().path()).c_str());
     rte_tel_data_add_dict_string(d, "class", to_string(r.medium().durability()));
     rte_tel_data_add_dict_string(d, "driver", r.medium().driver_name());
     rte_tel_data_add_dict_string(d, "uuid", r.uuid().c_str());
@@ -102,7 +103,7 @@ int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
       rte_tel_data* one = rte_tel_data_alloc();
       if (one == nullptr) break;
       rte_tel_data_start_dict(one);
-      rte_tel_data_add_dict_string(one, "client", i.client_id.c_str());
+      rte_tel_data_add_dict_string(one, "client", escape(i.client_id).c_str());
       rte_tel_data_add_dict_string(
           one, "address",
           i.address == 0 ? "" : net::to_string(net::endpoint::from_key(i.address)).c_str());

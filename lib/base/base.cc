@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Edges: [H1], [H2] as in hook.h; [H3] -> [H4] memory is known to be lost before anything is made
 // of the zeros in its place.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -124,17 +125,32 @@ result<idle_mode> parse_idle_mode(std::string_view text) {
                "idle mode '" + std::string(text) + "': expected poll, yield or sleep"};
 }
 
+namespace {
+constexpr std::uint32_t idle_rounds_each = 64;
+}
+
+std::uint32_t idle_policy::sleep_us() const noexcept {
+  std::uint32_t us = sleep_us_least;
+  // In mode `yield` the first rounds only give the CPU away.
+  std::uint32_t slept = rounds_;
+  if (mode_ == idle_mode::yield) slept -= std::min(slept, idle_rounds_each);
+  for (; slept >= idle_rounds_each && us < sleep_us_max_; slept -= idle_rounds_each)
+    us *= 2;
+  return std::min(us, sleep_us_max_);
+}
+
 void idle_policy::idle() noexcept {
-  hook_point("idle");                  // where a test's schedule lets another thread run
-  constexpr std::uint32_t yields = 64; // then nothing is coming soon, and sleeping is cheaper
-  constexpr long sleep_ns_max = 100'000;
+  hook_point("idle"); // where a test's schedule lets another thread run
   if (mode_ == idle_mode::poll) return;
-  if (mode_ == idle_mode::yield && rounds_ < yields) {
-    ++rounds_;
+  if (mode_ == idle_mode::yield && rounds_ < idle_rounds_each) {
+    ++rounds_; // after so many nothing is coming soon, and sleeping is cheaper
     sched_yield();
     return;
   }
-  const timespec t{0, sleep_ns_max / 2};
+  const std::uint32_t us = sleep_us();
+  if (us < sleep_us_max_) ++rounds_;
+  // The kernel's timer slack, 50 us unless it was changed, comes on top.
+  const timespec t{0, static_cast<long>(us - sleep_us_least / 2) * 1000};
   nanosleep(&t, nullptr);
 }
 

@@ -298,7 +298,8 @@ void file_media::stop_threads() noexcept {
 
 void file_media::commit_loop() noexcept {
   enter_background_thread("cr-commit");
-  idle_policy policy;
+  // The first drain after a long pause waits for a millisecond, and an idle process for little.
+  idle_policy policy(idle_mode::yield, 1000);
   while (!stop_.load(std::memory_order_acquire)) { // [W2] pairs with [W1]
     if (journal_.commit_step())
       policy.busy();

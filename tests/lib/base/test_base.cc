@@ -72,6 +72,26 @@ TEST(ThreadSlot, DiffersBetweenLivingThreadsAndIsReused) {
   EXPECT_EQ(first, second);
 }
 
+TEST(IdlePolicy, SleepsGrowInALongPauseUpToTheirBoundAndAreShortAgainAfterWork) {
+  idle_policy idle(idle_mode::sleep, 400);
+  EXPECT_EQ(idle.sleep_us(), 100u);
+  for (int i = 0; i < 64; ++i)
+    idle.idle();
+  EXPECT_EQ(idle.sleep_us(), 200u);
+  for (int i = 0; i < 640; ++i)
+    idle.idle();
+  EXPECT_EQ(idle.sleep_us(), 400u);
+  idle.busy();
+  EXPECT_EQ(idle.sleep_us(), 100u);
+}
+
+TEST(IdlePolicy, ALoopThatAsksForNoLongerSleepsNeverGetsThem) {
+  idle_policy idle;
+  for (int i = 0; i < 300; ++i)
+    idle.idle();
+  EXPECT_EQ(idle.sleep_us(), 100u);
+}
+
 TEST(IdleMode, RefusesWhatItDoesNotKnow) {
   EXPECT_TRUE(parse_idle_mode("yield"));
   auto bad = parse_idle_mode("spin");

@@ -29,9 +29,9 @@ CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overf
 SIZES = ["--size", "--journal-size"]
 OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
           "--gateway": (["there", "1.2.3"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
-          "--config": (["{}/absent"], "does not exist")}
+          "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
 FLAGS = ["--partial-checksums", "--interactive", "--help", "--version"]
-TEXTS = ["--region"]
+TEXTS = ["--region", "--log-file"]
 
 
 def run(*arguments, eal=()):
@@ -131,7 +131,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
-            "max-registrations = 128", "max-qos0 = 32", "gateway-id = 9", 'idle = "sleep"', "partial-checksums = true"]) + "\n")
+            "max-registrations = 128", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
     with b:

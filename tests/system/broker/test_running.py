@@ -131,7 +131,7 @@ def test_prompt_and_telemetry():
         odd = Client("a\x1b[2Jb\x7f", TO)
         expect(odd.connect() == ACCEPTED and odd.subscribe("odd/\x1b]0;\u009bx".encode()) == ACCEPTED, "refused")
         said = p.ask("show sessions", rf"{CLIENTS + 2} sessions") + p.ask("show topics", r"subscriptions in all")
-        expect("'a?[2Jb?'" in said and "odd/?]0;??x: 1 subscriptions" in said and "\x1b[2J" not in said and
+        expect(r"'a\u001b[2Jb\u007f'" in said and r"odd/\u001b]0;\u009bx: 1 subscriptions" in said and "\x1b[2J" not in said and
                "\x7f" not in said, "control characters", repr(said))
 
         # The end of input ends the prompt, not the broker.
