@@ -481,6 +481,40 @@ void block_store::finish_recovery() noexcept {
   state_->restore_if_plenty();
 }
 
+recovery_part block_store::part() {
+  return {.name = "blocks",
+          .repair =
+              [this](recovery_context& c) {
+                begin_recovery();
+                c.advance();
+              },
+          .rebuild =
+              [this](recovery_context& c) {
+                finish_recovery();
+                c.advance();
+              }};
+}
+
+std::optional<std::uint64_t> block_store::reserve_run(std::uint32_t blocks) noexcept {
+  chain c;
+  if (blocks == 0 || !allocate_required(blocks, c)) return std::nullopt;
+  return static_cast<std::uint64_t>(address(c) - media_.base());
+}
+
+void block_store::release_run(std::uint64_t offset, std::uint32_t blocks) noexcept {
+  const auto from = static_cast<std::uint64_t>(blocks_ - media_.base());
+  release_required({static_cast<std::uint32_t>((offset - from) >> block_shift_), blocks});
+}
+
+result<void> block_store::recover_run(std::uint64_t offset, std::uint32_t blocks) {
+  const auto from = static_cast<std::uint64_t>(blocks_ - media_.base());
+  const std::uint64_t first = (offset - from) >> block_shift_;
+  if (offset < from || (offset - from) % block_size_ != 0 || first >= block_count())
+    return error{errc::corrupt, "run of " + std::to_string(blocks) + " blocks at offset " +
+                                    std::to_string(offset) + ": it begins at no block"};
+  return mark_required({static_cast<std::uint32_t>(first), blocks});
+}
+
 result<void> block_store::extend(std::uint64_t wanted) {
   const std::lock_guard guard(state_->lock);
   const std::uint64_t now = block_count();

@@ -45,10 +45,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "../base/error.h"
 #include "../media/media.h"
+#include "../media/recovery_part.h"
 
 namespace chainring {
 
@@ -170,6 +172,20 @@ class block_store {
   void unmark_live(const chain& c) noexcept;
   /// Whatever was not marked is free.
   void finish_recovery() noexcept;
+  /// The store's share of an open or a check, one thread. Its `repair` begins the recovery, so it
+  /// stands before the parts of all owners; its `rebuild` finishes it, behind the last mark.
+  [[nodiscard]] recovery_part part();
+
+  // --- runs that a record of the caller's names by their offset: segments of tables --------------
+
+  /// `blocks` contiguous blocks of memory whose loss fails the media, as an offset of the media;
+  /// nothing where no free run is that long. Their bytes are what was left in them.
+  [[nodiscard]] std::optional<std::uint64_t> reserve_run(std::uint32_t blocks) noexcept;
+  /// Of reserve_run(), or recover_run(): whole.
+  void release_run(std::uint64_t offset, std::uint32_t blocks) noexcept;
+  /// During recovery: the run is live. errc::corrupt: it does not lie on blocks of the store, or
+  /// overlaps what was marked before; errc::io: its memory is lost. Then nothing was marked.
+  [[nodiscard]] result<void> recover_run(std::uint64_t offset, std::uint32_t blocks);
 
   /// After the media grew: the store has `block_count` blocks, at most options.block_count_max.
   /// Thread-safe: whoever is refused meanwhile may ask again.

@@ -24,11 +24,10 @@ class index_pool {
  public:
   static constexpr std::uint32_t cache_limit = 256;
 
-  /// For numbers below `count`; none is free yet.
-  [[nodiscard]] bool reserve(std::uint32_t count, std::uint32_t cache_max) noexcept {
+  /// For numbers below `count_max`; none is free yet.
+  [[nodiscard]] bool reserve(std::uint32_t count_max, std::uint32_t cache_max) noexcept {
     cache_max_ = cache_max;
-    restore_free_ = std::max<std::uint64_t>(1, count / 8);
-    return free_.make(count, true) && caches_.make(max_thread_slots);
+    return free_.make(count_max, true) && caches_.make(max_thread_slots);
   }
 
   [[nodiscard]] bool take(std::uint32_t& index) noexcept {
@@ -69,10 +68,13 @@ class index_pool {
       set(caches_[slot].count, 0);
     free_count_ = 0;
   }
-  /// Every number below `count`, the lowest to be taken first. As add().
-  void add_all(std::uint32_t count) noexcept {
-    for (std::uint32_t i = count; i > 0; --i)
+  /// Numbers from `first` (all below it were added before) to `end` - 1 are free from now on, the
+  /// lowest to be taken first. Thread-safe.
+  void add_range(std::uint32_t first, std::uint32_t end) noexcept {
+    const std::lock_guard guard(lock_);
+    for (std::uint32_t i = end; i > first; --i)
       free_[free_count_++] = i - 1;
+    restore_free_ = std::max<std::uint64_t>(1, end / 8);
     restore_if_plenty();
   }
   /// give() past the cache. Nobody else works.

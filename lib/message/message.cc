@@ -16,6 +16,8 @@
 //        of the whole word, pair with [C4]
 //   [C5] word 1 acquired: it may commit an extent list          a reader follows a list that is
 //                                                               not there yet
+//   [G1] the count of descriptors is acquired before an index   a segment is looked for that is not
+//        below it is followed (stored in message_segments.cc)   in the list yet
 //   [D1] a reference is dropped with release, and the last      blocks are reused while another
 //        one acquires, so every holder's reads are over         holder still reads them
 //   [D2] references are set or added while one is held          nothing: the count cannot be 0
@@ -121,46 +123,6 @@ std::uint64_t message_cursor::copy_out(void* to, std::uint64_t n) noexcept {
   return all;
 }
 
-// --- creating ------------------------------------------------------------------------------------
-
-message_table::message_table(media& on, message_descriptor* table, std::uint32_t count,
-                             block_store& blocks, std::unique_ptr<state> s) noexcept
-    : media_(on), table_(table), count_(count), blocks_(blocks), state_(std::move(s)) {}
-
-message_table::~message_table() = default;
-
-result<std::unique_ptr<message_table>> message_table::create(media& on, std::uint64_t offset,
-                                                             std::uint32_t count,
-                                                             block_store& blocks,
-                                                             message_table_options options) {
-  constexpr std::uint32_t count_max = 1u << 31;
-  auto refuse = [](const char* what, std::uint64_t value, const std::string& expected) {
-    return error{errc::invalid_argument,
-                 std::string(what) + " " + std::to_string(value) + ": expected " + expected};
-  };
-  if (offset % cacheline_size != 0)
-    return refuse("message table offset", offset, "a multiple of 64");
-  if (count == 0 || count > count_max)
-    return refuse("message descriptors", count, "1 to " + std::to_string(count_max));
-  if (offset > on.size() || count > (on.size() - offset) / sizeof(message_descriptor))
-    return refuse("message descriptors", count,
-                  "what fits behind offset " + std::to_string(offset) + " of " + on.path());
-  if (&blocks.medium() != &on)
-    return error{errc::invalid_argument,
-                 "block store: expected one over the same media as the table"};
-  if (options.cache_descriptors_max > detail::index_pool::cache_limit)
-    return refuse("cache_descriptors_max", options.cache_descriptors_max, "at most 256");
-
-  auto s = std::make_unique<state>();
-  if (!s->entries.make(count, true) || !s->scratches.make(max_thread_slots) ||
-      !s->markers.make(max_thread_slots) || !s->pool.reserve(count, options.cache_descriptors_max))
-    return error{errc::no_space,
-                 "message table of " + std::to_string(count) + " descriptors: no memory"};
-  s->pool.add_all(count);
-  return std::unique_ptr<message_table>(new message_table(
-      on, reinterpret_cast<message_descriptor*>(on.base() + offset), count, blocks, std::move(s)));
-}
-
 // --- the publisher -------------------------------------------------------------------------------
 
 bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
@@ -214,7 +176,7 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
     count_one(state_->refused_blocks);
     return false;
   }
-  const auto generation = message_word0::unpack(load_state(table_[index])).generation;
+  const auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
   out.ref = {index, static_cast<std::uint16_t>(
                         seeded_bug("chain.same_generation") ? generation : generation + 1)};
   out.fields = fields;
@@ -241,7 +203,7 @@ void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexc
 
 void message_table::stage(message& m) noexcept {
   CHAINRING_ASSERT(m.to_write.remaining() == 0);
-  message_descriptor& d = table_[m.ref.index];
+  message_descriptor& d = descriptor_of(m.ref.index);
   const auto fixed = detail::pack_fields(m.fields);
   m.crc = detail::seal(m.crc, m.fields, m.ref);
   const bool last = seeded_bug("chain.word0_last");
@@ -297,7 +259,7 @@ bool message_table::lost(const message& m) const noexcept {
 }
 
 void message_table::publish(const message& m) noexcept {
-  message_descriptor& d = table_[m.ref.index];
+  message_descriptor& d = descriptor_of(m.ref.index);
   // [C1] after the drain of [F1], [F2] and the slots; pairs with [C4]. [P1 < P2]
   media_.store_release(&d.state,
                        message_word0{m.ref.generation,
@@ -308,7 +270,7 @@ void message_table::publish(const message& m) noexcept {
 
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
   // [F3] covers [C1], [C2], [C3]; what the caller does behind its drain is [P3].
-  media_.flush(&table_[index], sizeof(message_descriptor));
+  media_.flush(&descriptor_of(index), sizeof(message_descriptor));
 }
 
 void message_table::discard(message& m) noexcept {
@@ -319,7 +281,7 @@ void message_table::discard(message& m) noexcept {
 // --- what is published ---------------------------------------------------------------------------
 
 bool message_table::publish_held(message_ref ref) noexcept {
-  message_descriptor& d = table_[ref.index];
+  message_descriptor& d = descriptor_of(ref.index);
   std::uint64_t found = load_state(d);
   auto word = message_word0::unpack(found);
   while (word.generation == ref.generation && word.state == message_state::held) {
@@ -331,7 +293,7 @@ bool message_table::publish_held(message_ref ref) noexcept {
 }
 
 bool message_table::close_identifier(message_ref ref) noexcept {
-  message_descriptor& d = table_[ref.index];
+  message_descriptor& d = descriptor_of(ref.index);
   std::uint64_t found = load_state(d);
   auto word = message_word0::unpack(found);
   while (word.generation == ref.generation && word.identifier_open) {
@@ -393,8 +355,8 @@ std::uint32_t message_table::references(std::uint32_t index) const noexcept {
 }
 
 void message_table::prefetch(std::uint32_t index) const noexcept {
-  if (index >= count_) return;
-  __builtin_prefetch(&table_[index]);
+  if (index >= count()) return;
+  __builtin_prefetch(&descriptor_of(index));
   __builtin_prefetch(&state_->entries[index], 1);
 }
 
@@ -433,20 +395,20 @@ const char* message_table::invalid(message_ref ref, const words& w) const noexce
 }
 
 message_table::words message_table::words_of(std::uint32_t index) const noexcept {
-  const message_descriptor& d = table_[index];
+  const message_descriptor& d = descriptor_of(index);
   return {message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
                                     .load(std::memory_order_acquire)), // [C5] pairs with [C1]
           d.sizes, d.check, d.seals};
 }
 
 const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {
-  return examine({index, message_word0::unpack(load_state(table_[index])).generation}, out);
+  return examine({index, message_word0::unpack(load_state(descriptor_of(index))).generation}, out);
 }
 
 const char* message_table::examine(message_ref ref, message_view& out) const noexcept {
   const words w = words_of(ref.index);
   if (const char* reason = invalid(ref, w); reason != nullptr) return reason;
-  const message_descriptor& d = table_[ref.index];
+  const message_descriptor& d = descriptor_of(ref.index);
   out.ref = ref;
   message_fields& f = out.fields;
   f.payload_size = static_cast<std::uint32_t>(w.sizes);
@@ -483,8 +445,8 @@ const char* message_table::examine(message_ref ref, message_view& out) const noe
 
 message_status message_table::look_at_state(message_ref ref, bool held_counts,
                                             message_word0& word) const noexcept {
-  if (ref.index >= count_) return message_status::out_of_range; // [K1]
-  const std::uint64_t found = load_state(table_[ref.index]);
+  if (ref.index >= count()) return message_status::out_of_range; // [K1]
+  const std::uint64_t found = load_state(descriptor_of(ref.index));
   if (!message_word0::well_formed(found)) return message_status::damaged; // [K2]
   word = message_word0::unpack(found);
   if (word.generation != ref.generation) return message_status::stale_generation; // [K3]
@@ -505,16 +467,16 @@ message_status message_table::look(message_ref ref, bool held_counts,
 }
 
 bool message_table::published(message_ref ref) const noexcept {
-  if (ref.index >= count_) return false;
-  const std::uint64_t found = load_state(table_[ref.index]);
+  if (ref.index >= count()) return false;
+  const std::uint64_t found = load_state(descriptor_of(ref.index));
   const auto word = message_word0::unpack(found);
   return message_word0::well_formed(found) && word.generation == ref.generation &&
          word.state == message_state::published;
 }
 
 bool message_table::held(message_ref ref) const noexcept {
-  if (ref.index >= count_) return false;
-  const std::uint64_t found = load_state(table_[ref.index]);
+  if (ref.index >= count()) return false;
+  const std::uint64_t found = load_state(descriptor_of(ref.index));
   const auto word = message_word0::unpack(found);
   return message_word0::well_formed(found) && word.generation == ref.generation &&
          word.state == message_state::held;
@@ -541,7 +503,7 @@ bool message_table::verify(const message_view& v) const noexcept {
 message_table_statistics message_table::statistics() const noexcept {
   message_table_statistics s;
   const auto free = state_->pool.count();
-  s.descriptors = count_;
+  s.descriptors = count();
   s.free = free.free;
   s.cached = free.cached;
   s.damaged = state_->damaged_count;

@@ -36,6 +36,9 @@
 /// reference may read it. reserve(), add_references() and drop_reference() from any thread. No call
 /// below "data path" allocates or throws.
 ///
+/// **Growth:** a table starts with some segments and takes up to 16 while it is open. What other
+/// threads hold does not move: neither descriptors nor what DRAM keeps of them.
+///
 /// **Untrusted media:** view() checks every length and extent against the store before anything is
 /// touched, verify() the CRC32C; describe() makes the sentence that names a bad descriptor.
 ///
@@ -43,7 +46,9 @@
 /// verify(). What is copied out is what was verified only if media::losses() is behind the copy
 /// what it was before verify().
 #pragma once
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,6 +57,7 @@
 #include "../base/error.h"
 #include "../block/block_store.h"
 #include "../media/media.h"
+#include "../media/recovery_part.h"
 #include "message_media.h"
 
 namespace chainring {
@@ -148,6 +154,16 @@ struct message_view {
 struct message_table_options {
   /// Descriptors one thread may keep for itself, 0 to 256.
   std::uint32_t cache_descriptors_max = 64;
+  /// Descriptors add_segment() may reach later, at most 2^31; 0: those of create(), no growth.
+  /// Costs addresses, and memory only as far as descriptors are used.
+  std::uint32_t descriptors_max = 0;
+};
+
+/// `count` descriptors from `offset` (a multiple of 64) of the media. A table is a list of
+/// segments, whose descriptors are numbered on from one segment to the next.
+struct message_segment {
+  std::uint64_t offset = 0;
+  std::uint32_t count = 0;
 };
 
 /// Counts as in block_store_statistics.
@@ -175,9 +191,18 @@ class message_table {
   /// Most extents of one message.
   static constexpr std::uint32_t extents_max = 4096;
 
-  /// Over `count` descriptors (at most 2^31) from `offset` (a multiple of 64) of the media, zero
-  /// when the region was made. `blocks` (over the same media) and the media outlive the table.
-  /// Every descriptor is free; to open a table that holds something, go on with begin_recovery().
+  /// Most segments of one table.
+  static constexpr std::uint32_t segments_max = 16;
+
+  /// Over the descriptors (at most 2^31) of 1 to 16 segments of the media, which were zero when the
+  /// region was made or when add_segment() got them, and which come in the same order at each open.
+  /// `blocks` (over the same media) and the media outlive the table. Every descriptor is free; to
+  /// open a table that holds something, go on with begin_recovery().
+  static result<std::unique_ptr<message_table>> create(media& on,
+                                                       std::span<const message_segment> segments,
+                                                       block_store& blocks,
+                                                       message_table_options options = {});
+  /// The same with one segment.
   static result<std::unique_ptr<message_table>> create(media& on, std::uint64_t offset,
                                                        std::uint32_t count, block_store& blocks,
                                                        message_table_options options = {});
@@ -252,12 +277,18 @@ class message_table {
   /// or recover_reference().
   void prefetch(std::uint32_t index) const noexcept;
 
-  // --- recovery and inspection; not the data path -----------------------------------------------
+  // --- growth, recovery and inspection; not the data path ---------------------------------------
+
+  /// `count` descriptors more, as the last segment. They are zero, and drained as such; whoever
+  /// opens the table next must find the segment in its list, so that list is drained as well before
+  /// this call. One thread at a time, not during recovery, while others use the table. An error
+  /// names the argument, and nothing changed.
+  [[nodiscard]] result<void> add_segment(std::uint64_t offset, std::uint32_t count);
 
   /// Nothing has a reference, nothing is free. The block store's begin_recovery() comes first. No
   /// data-path call until finish_recovery(). One thread recovers, or `several`: that costs locked
-  /// instructions.
-  void begin_recovery(bool several = false) noexcept;
+  /// instructions. `checking`: nothing is stored on media.
+  void begin_recovery(bool several = false, bool checking = false) noexcept;
   /// Reads every descriptor and changes nothing.
   [[nodiscard]] message_check check() const noexcept;
   /// Makes durable what was read (media::flush_read); the caller drains before it acts on it.
@@ -289,16 +320,42 @@ class message_table {
   /// every other owner has marked its chains too.
   void finish_recovery() noexcept;
 
+  /// The table's share of an open or a check, one thread. Its `repair` begins the recovery, so it
+  /// stands behind block_store::part() and in front of the parts that refer to messages; its
+  /// `rebuild` finishes it.
+  [[nodiscard]] recovery_part part();
+
   [[nodiscard]] message_table_statistics statistics() const noexcept;
-  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  [[nodiscard]] std::uint32_t count() const noexcept {
+    return count_.load(std::memory_order_acquire); // [G1] pairs with [G1] in add_segment()
+  }
   [[nodiscard]] block_store& blocks() const noexcept { return blocks_; }
   /// The sentence for a status that is not ok, naming the descriptor and what is wrong with it.
   [[nodiscard]] error describe(message_ref ref, message_status status) const;
 
  private:
   struct state;
-  message_table(media& on, message_descriptor* table, std::uint32_t count, block_store& blocks,
-                std::unique_ptr<state> s) noexcept;
+  struct segment {
+    message_descriptor* table = nullptr;
+    std::uint32_t first = 0; ///< the number of its first descriptor
+    std::uint32_t count = 0;
+  };
+  message_table(media& on, block_store& blocks, std::unique_ptr<state> s) noexcept;
+  [[nodiscard]] result<void> attach(const message_segment& s);
+  /// `index` is below a count() that this thread, or one that it synchronised with, has read.
+  [[nodiscard]] message_descriptor& descriptor_of(std::uint32_t index) const noexcept {
+    if (index < segments_[0].count) [[likely]]
+      return segments_[0].table[index];
+    std::uint32_t n = 1;
+    while (index - segments_[n].first >= segments_[n].count)
+      ++n;
+    return segments_[n].table[index - segments_[n].first];
+  }
+  [[nodiscard]] std::uint32_t segments() const noexcept {
+    return static_cast<std::uint32_t>(
+        std::count_if(segments_.begin(), segments_.end(), [](auto& s) { return s.count != 0; }));
+  }
+  void report_robbed(recovery_context& c) const;
   /// What a descriptor's validity depends on beside word 0, read once.
   struct words {
     message_word1 extent;
@@ -336,8 +393,8 @@ class message_table {
   [[nodiscard]] bool place_chains(std::uint64_t size, message& out) noexcept;
 
   media& media_;
-  message_descriptor* table_;
-  std::uint32_t count_;
+  std::array<segment, segments_max> segments_{};
+  std::atomic<std::uint32_t> count_{0};
   block_store& blocks_;
   std::unique_ptr<state> state_;
 };

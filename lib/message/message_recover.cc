@@ -37,6 +37,7 @@
 //
 // Extent lists need no flush_read: their drain came before word 0 was stored (message.cc,
 // [P1 < P2]), so a list that word 0 makes valid is durable in every state a crash leaves.
+#include <algorithm>
 #include <mutex>
 #include <string>
 
@@ -48,11 +49,13 @@
 
 namespace chainring {
 
-void message_table::begin_recovery(bool several) noexcept {
+void message_table::begin_recovery(bool several, bool checking) noexcept {
   state_->recoverers = several;
+  state_->checking = checking;
   state_->pool.clear();
+  const std::uint32_t descriptors = count();
   state_->damaged_count = state_->robbed_count = 0;
-  for (std::uint32_t i = 0; i < count_; ++i) {
+  for (std::uint32_t i = 0; i < descriptors; ++i) {
     state::entry& e = state_->entries[i];
     // Stored only where it changes something: most of a large array was never touched.
     if (e.references.load(std::memory_order_relaxed) != 0) // [V2] nobody else works
@@ -69,9 +72,10 @@ message_check message_table::check() const noexcept {
       found.first_reason = reason;
     }
   };
+  const std::uint32_t descriptors = count();
   message_view v;
-  for (std::uint32_t i = 0; i < count_; ++i) {
-    const std::uint64_t state = table_[i].state;
+  for (std::uint32_t i = 0; i < descriptors; ++i) {
+    const std::uint64_t state = descriptor_of(i).state;
     if (!message_word0::well_formed(state)) {
       bad(i, "its state word is not well formed");
       continue;
@@ -99,7 +103,9 @@ message_check message_table::check() const noexcept {
 }
 
 void message_table::persist_as_read() noexcept {
-  media_.flush_read(table_, std::uint64_t{count_} * sizeof(message_descriptor)); // [V1]
+  for (std::uint32_t n = 0; n < segments(); ++n)
+    media_.flush_read(segments_[n].table,
+                      std::uint64_t{segments_[n].count} * sizeof(message_descriptor)); // [V1]
 }
 
 // Calls fn(chain, required) for the list, if there is one, and then for each chain of content,
@@ -163,19 +169,22 @@ void message_table::rob(std::uint32_t index) noexcept {
     return true;
   });
   e.chains = 0;
-  message_descriptor& d = table_[index];
+  if (state_->robbed_count < state_->robbed.size()) state_->robbed[state_->robbed_count] = index;
+  ++state_->robbed_count;
+  if (state_->checking) return;
+  message_descriptor& d = descriptor_of(index);
   auto word = message_word0::unpack(d.state);
   word.state = message_state::staged;
   media_.store(&d.state, word.pack()); // [V5]
-  ++state_->robbed_count;
 }
 
 // Blocks of this valid descriptor are live already. Nobody else marks meanwhile.
 bool message_table::judge(message_ref ref, message_word1 extent) noexcept {
   if (seeded_bug("message.first_claim_wins")) return false;
+  const std::uint32_t descriptors = count();
   message_view mine, theirs;
   if (examine(ref, mine) != nullptr || !verify(mine)) return false;
-  for (std::uint32_t i = 0; i < count_; ++i) {
+  for (std::uint32_t i = 0; i < descriptors; ++i) {
     const auto other = message_word1::unpack(state_->entries[i].chains);
     if (other.count == 0 || !meets(extent, other)) continue;
     // Two whole ones cannot be told apart; the blocks stay where they are.
@@ -204,7 +213,8 @@ bool message_table::claim(message_ref ref, message_word1 extent) noexcept {
 }
 
 void message_table::prefetch_blocks(std::uint32_t index) const noexcept {
-  if (index < count_) blocks_.prefetch_live(message_word1::unpack(table_[index].extent).first);
+  if (index < count())
+    blocks_.prefetch_live(message_word1::unpack(descriptor_of(index).extent).first);
 }
 
 message_status message_table::first_reference(message_ref ref, message_status seen) noexcept {
@@ -256,9 +266,9 @@ message_status message_table::recover_held(message_ref ref) noexcept {
 }
 
 bool message_table::next_open_identifier(std::uint64_t from, message_view& out) const noexcept {
-  for (; from < count_; ++from) {
+  for (; from < count(); ++from) {
     const auto index = static_cast<std::uint32_t>(from);
-    const auto word = message_word0::unpack(table_[index].state);
+    const auto word = message_word0::unpack(descriptor_of(index).state);
     if (word.identifier_open && look({index, word.generation}, false, out) == message_status::ok)
       return true;
   }
@@ -266,7 +276,7 @@ bool message_table::next_open_identifier(std::uint64_t from, message_view& out) 
 }
 
 void message_table::finish_recovery() noexcept {
-  for (std::uint32_t i = count_; i-- > 0;) {
+  for (std::uint32_t i = count(); i-- > 0;) {
     const std::uint32_t n =
         state_->entries[i].references.load(std::memory_order_relaxed); // [V4] callers joined
     CHAINRING_ASSERT(n != state::marking);
@@ -275,13 +285,48 @@ void message_table::finish_recovery() noexcept {
   }
 }
 
+recovery_part message_table::part() {
+  return {.name = "messages",
+          .items = count(),
+          .persist_as_read = [this](recovery_context&) { persist_as_read(); },
+          .repair =
+              [this](recovery_context& c) {
+                begin_recovery(false, c.checking());
+                c.advance(count());
+                if (!c.checking()) return; // an open judges each message when it is referred to
+                const message_check found = check();
+                if (found.malformed != 0)
+                  c.report({"message " + std::to_string(found.first_malformed),
+                            std::string(found.first_reason) + " (and " +
+                                std::to_string(found.malformed - 1) + " more)"});
+              },
+          .rebuild =
+              [this](recovery_context& c) {
+                finish_recovery();
+                report_robbed(c);
+                c.advance(count());
+              }};
+}
+
+void message_table::report_robbed(recovery_context& c) const {
+  const std::uint64_t known = std::min<std::uint64_t>(state_->robbed_count, state_->robbed.size());
+  for (std::uint64_t i = 0; i < known; ++i)
+    c.report(
+        {"message " + std::to_string(state_->robbed[i]),
+         "it claims blocks of a message whose content is whole, and its own content is not; it "
+         "is not delivered"});
+  if (state_->robbed_count != known)
+    c.report({"messages", std::to_string(state_->robbed_count - known) +
+                              " more claim blocks of others; they are not delivered"});
+}
+
 error message_table::describe(message_ref ref, message_status status) const {
   const std::string name = "message " + std::to_string(ref.index) + " generation " +
                            std::to_string(ref.generation) + ": ";
   if (status == message_status::out_of_range)
-    return {errc::corrupt, name + "there are " + std::to_string(count_) + " descriptors"};
+    return {errc::corrupt, name + "there are " + std::to_string(count()) + " descriptors"};
   if (status != message_status::damaged) return {errc::not_found, name + to_string(status)};
-  if (!message_word0::well_formed(table_[ref.index].state))
+  if (!message_word0::well_formed(descriptor_of(ref.index).state))
     return {errc::corrupt, name + "its state word is not well formed"};
   message_view v;
   const char* reason = examine(ref, v);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Inside lib/message: what message.cc and message_recover.cc share.
 #pragma once
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -30,6 +31,7 @@ struct message_table::state {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
+  std::uint32_t descriptors_max = 0;
   std::uint64_t damaged_count = 0;
   std::uint64_t robbed_count = 0; ///< messages whose blocks recovery found to be another's
 
@@ -37,7 +39,9 @@ struct message_table::state {
   struct alignas(cacheline_size) marker {
     std::atomic<std::uint32_t> busy;
   };
-  bool recoverers = false; ///< several threads recover
+  bool recoverers = false;                ///< several threads recover
+  bool checking = false;                  ///< nothing is stored on media
+  std::array<std::uint32_t, 64> robbed{}; ///< the first of them
   detail::revocable gate;
   detail::lazy_array<marker> markers; ///< by thread slot
   spin_lock judge;

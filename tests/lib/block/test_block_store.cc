@@ -380,6 +380,33 @@ TEST(BlockStoreRecovery, ThreadsMarkTogether) {
 
 using BlockStoreDeathTest = testing::Test;
 
+TEST(BlockStoreRuns, ARunIsOneStretchOfMemoryAndIsRecoveredByItsOffset) {
+  fixture s(100);
+  const chain head = s.take(7);
+  const auto run = s->reserve_run(40);
+  ASSERT_TRUE(run.has_value());
+  EXPECT_EQ(*run, 64u + 7 * 64u);
+  EXPECT_FALSE(s->reserve_run(54).has_value());
+  EXPECT_FALSE(s->reserve_run(0).has_value());
+  s->release(head);
+
+  s->begin_recovery();
+  EXPECT_TRUE(s->recover_run(*run, 40).ok());
+  EXPECT_EQ(s->recover_run(*run + 39 * 64, 2).error().message,
+            "chain of 2 blocks at block 46: overlaps another that is live");
+  for (const std::uint64_t offset : {0ull, 63ull, 64ull + 32, 64ull + 100 * 64})
+    EXPECT_EQ(s->recover_run(offset, 1).error().message,
+              "run of 1 blocks at offset " + std::to_string(offset) + ": it begins at no block");
+  EXPECT_EQ(s->recover_run(64 + 99 * 64, 2).error().message,
+            "chain of 2 blocks at block 99: outside the block store");
+  EXPECT_EQ(s->recover_run(64, 0).error().code, errc::corrupt);
+  s->finish_recovery();
+  EXPECT_EQ(s->statistics().live_blocks, 40u);
+
+  s->release_run(*run, 40);
+  EXPECT_EQ(s->statistics().largest_run, 100u);
+}
+
 TEST(BlockStoreDeathTest, ReleasingTwiceIsABrokenContract) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   fixture s(10);

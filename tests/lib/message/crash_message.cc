@@ -14,7 +14,10 @@
 namespace chainring::test {
 namespace {
 
-constexpr table_layout layout{.descriptors = 3, .block_size = 64, .blocks = 24};
+constexpr table_layout layout{
+    .descriptors = 3, .block_size = 64, .blocks = 24, .descriptors_max = 6};
+/// Where a table that grows gets its second segment.
+constexpr message_segment second{4096, 3};
 constexpr unsigned queues = 2, slots = 4;
 
 enum kinds : int {
@@ -29,19 +32,27 @@ enum kinds : int {
 };
 
 /// What the harness itself may do wrong.
-enum class defect { none, no_first_drain, no_second_drain, dropped_before_drain };
+enum class defect {
+  none,
+  no_first_drain,
+  no_second_drain,
+  dropped_before_drain,
+  listed_before_zeroed,
+  used_before_listed
+};
 
 std::uint64_t key(message_ref r) {
   return std::uint64_t{r.index} << 16 | r.generation;
 }
 
-/// A region: the table, its blocks, then one line a slot: {1 | generation | index}, 0 where empty.
+/// A region: the table, its blocks, then one line a slot: {1 | generation | index}, 0 where empty;
+/// then a line that says whether the table has its second segment.
 struct world {
   media& m;
   table_on_media t;
   defect wrong = defect::none;
 
-  explicit world(media& on, bool fragmented = false) : m(on), t(on, layout) {
+  explicit world(media& on, bool fragmented = false) : m(on), t(on, layout, false, more(on)) {
     recover();
     if (fragmented) fragment();
   }
@@ -50,6 +61,13 @@ struct world {
                                             std::size_t{64} * (queue * slots + i));
   }
   [[nodiscard]] std::uint64_t* will() const { return slot(queues, 0); }
+  [[nodiscard]] static std::uint64_t* grown(media& on) {
+    return reinterpret_cast<std::uint64_t*>(on.base() + layout.size() +
+                                            std::size_t{64} * (queues * slots + 1));
+  }
+  [[nodiscard]] static std::vector<message_segment> more(media& on) {
+    return *grown(on) == 0 ? std::vector<message_segment>{} : std::vector{second};
+  }
   static std::uint64_t pack(message_ref r) {
     return std::uint64_t{1} << 63 | std::uint64_t{r.generation} << 32 | r.index;
   }
@@ -61,7 +79,7 @@ struct world {
   void recover() {
     t.begin_recovery();
     t->persist_as_read();
-    m.flush_read(slot(0, 0), std::size_t{64} * (queues * slots + 1));
+    m.flush_read(slot(0, 0), std::size_t{64} * (queues * slots + 2));
     m.drain();
     bool voided = false;
     for (unsigned q = 0; q < queues; ++q)
@@ -176,6 +194,27 @@ struct world {
       consume(h, q, r);
   }
 
+  /// The second segment's memory was a payload's, which looks like published messages.
+  void grow() {
+    auto* words = reinterpret_cast<std::uint64_t*>(m.base() + second.offset);
+    const std::size_t bytes = second.count * sizeof(message_descriptor);
+    for (std::uint32_t i = 0; i < second.count; ++i)
+      m.store(&words[std::size_t{8} * i],
+              message_word0{77, message_state::published, false}.pack());
+    m.flush(words, bytes);
+    m.drain();
+    for (std::size_t i = 0; i < bytes / 8; ++i)
+      m.store(&words[i], 0);
+    m.flush(words, bytes);
+    if (wrong != defect::listed_before_zeroed) m.drain();
+    m.store(grown(m), 1);
+    if (wrong != defect::used_before_listed) {
+      m.flush(grown(m), 8);
+      m.drain();
+    }
+    t.add_segment(second);
+  }
+
   /// Placed in the first queue, refused by the second.
   void refuse(history& h, std::uint64_t id, std::uint32_t payload) const {
     message msg;
@@ -195,15 +234,18 @@ struct world {
 /// Fields belong to the generation that word 0 says, in every state a crash leaves, whether
 /// anything names the descriptor or not.
 verdict check_descriptors(media& m, const history& h) {
-  const auto* table = reinterpret_cast<const message_descriptor*>(m.base());
-  for (std::uint32_t i = 0; i < layout.descriptors; ++i) {
-    const auto word = message_word0::unpack(table[i].state);
+  std::vector<const message_descriptor*> table;
+  for (const message_segment& s : table_on_media::all(layout, world::more(m)))
+    for (std::uint32_t i = 0; i < s.count; ++i)
+      table.push_back(reinterpret_cast<const message_descriptor*>(m.base() + s.offset) + i);
+  for (std::uint32_t i = 0; i < table.size(); ++i) {
+    const auto word = message_word0::unpack(table[i]->state);
     if (word.state != message_state::published && word.state != message_state::held) continue;
     const auto id = h.value(named, key({i, word.generation}));
     if (!id) return "descriptor " + std::to_string(i) + ": published in a generation it never had";
-    if (static_cast<std::uint16_t>(table[i].check >> 32) != *id ||
-        table[i].published_ns != fields(*id, 0).published_ns ||
-        static_cast<std::uint32_t>(table[i].publisher) != fields(*id, 0).publisher_session)
+    if (static_cast<std::uint16_t>(table[i]->check >> 32) != *id ||
+        table[i]->published_ns != fields(*id, 0).published_ns ||
+        static_cast<std::uint32_t>(table[i]->publisher) != fields(*id, 0).publisher_session)
       return "descriptor " + std::to_string(i) + ": published, with another message's fields";
   }
   return {};
@@ -422,6 +464,22 @@ scenario will() {
     w.publish(h, {2}, 8);
   });
 }
+scenario growing(defect d = defect::none) {
+  return make(
+      "add a segment and publish into it",
+      [](world& w, history& h) {
+        const auto first = w.publish(h, {1, 2}, 8);
+        if (first.empty()) return;
+        w.consume_all(h, first[0]);
+        w.grow();
+        const auto refs = w.publish(h, {3, 4}, 8);
+        if (refs.empty()) return;
+        if (refs[0].index < layout.descriptors && refs[1].index < layout.descriptors)
+          h.fail("nothing lies in the second segment");
+        w.consume(h, 0, refs[1]);
+      },
+      false, d);
+}
 
 explorer_options options() {
   explorer_options o;
@@ -448,6 +506,9 @@ TEST(MessageCrash, AnOpenIdentifierStaysOpenAndAClosedOneClosed) {
 }
 TEST(MessageCrash, AWillIsHeldUntilItFires) {
   EXPECT_TRUE(explore(will(), options()).ok());
+}
+TEST(MessageCrash, ASegmentAddedIsThereWithWhatWasPublishedIntoItOrNotAtAll) {
+  EXPECT_TRUE(explore(growing(), options()).ok());
 }
 
 TEST(MessageCrash, SeededBugsAreCaught) {
@@ -478,6 +539,8 @@ TEST(MessageCrash, CallersThatBreakTheOrderAreCaught) {
       {"publish without the first drain", one(defect::no_first_drain)},
       {"acknowledge without the second drain", one(defect::no_second_drain)},
       {"drop a reference before the drain", reuse(defect::dropped_before_drain)},
+      {"list a segment before its zeroes are drained", growing(defect::listed_before_zeroed)},
+      {"use a segment before its list is drained", growing(defect::used_before_listed)},
   };
   for (const auto& c : cases) {
     auto o = options();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct table_layout {
   std::uint32_t descriptors = 16;
   std::uint32_t block_size = 64;
   std::uint32_t blocks = 256;
+  std::uint32_t descriptors_max = 0; ///< 0: no growth
   [[nodiscard]] std::uint64_t size() const {
     return std::uint64_t{64} * descriptors + std::uint64_t{block_size} * blocks;
   }
@@ -24,20 +26,40 @@ struct table_layout {
 struct table_on_media {
   media& m;
   std::unique_ptr<block_store> store;
+  std::vector<message_segment> segments;
   std::unique_ptr<message_table> table;
 
-  /// Everything free; `caches` off makes which descriptor and blocks come next predictable.
-  explicit table_on_media(media& on, const table_layout& l = {}, bool caches = false)
+  /// Everything free; `caches` off makes which descriptor and blocks come next predictable. `more`:
+  /// segments behind the first.
+  explicit table_on_media(media& on, const table_layout& l = {}, bool caches = false,
+                          const std::vector<message_segment>& more = {})
       : m(on), store(block_store::create(on, std::uint64_t{64} * l.descriptors, l.block_size,
                                          l.blocks, {.cache_runs_max = caches ? 64u : 0u})
                          .value()),
-        table(message_table::create(on, 0, l.descriptors, *store,
-                                    {.cache_descriptors_max = caches ? 64u : 0u})
+        segments(all(l, more)),
+        table(message_table::create(on, segments, *store,
+                                    {.cache_descriptors_max = caches ? 64u : 0u,
+                                     .descriptors_max = l.descriptors_max})
                   .value()) {}
 
   message_table* operator->() const { return table.get(); }
   [[nodiscard]] message_descriptor& descriptor(std::uint32_t index) const {
-    return reinterpret_cast<message_descriptor*>(m.base())[index];
+    for (const message_segment& s : segments) {
+      if (index < s.count) return reinterpret_cast<message_descriptor*>(m.base() + s.offset)[index];
+      index -= s.count;
+    }
+    std::abort();
+  }
+  [[nodiscard]] static std::vector<message_segment> all(const table_layout& l,
+                                                        const std::vector<message_segment>& more) {
+    std::vector<message_segment> list{{0, l.descriptors}};
+    list.insert(list.end(), more.begin(), more.end());
+    return list;
+  }
+  /// Adds a segment, as its owner does once it is drained and listed.
+  void add_segment(const message_segment& s) {
+    ASSERT_TRUE(table->add_segment(s.offset, s.count).ok());
+    segments.push_back(s);
   }
   /// Makes the seal right for whatever word 1 says: damage that only content can tell.
   void reseal(std::uint32_t index) const {

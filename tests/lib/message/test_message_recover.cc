@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "message_fixture.h"
+#include "region/recovery.h"
 #include "support/seeded.h"
 
 namespace chainring {
@@ -248,6 +249,43 @@ TEST(MessageRecovery, ThreadsRecoverTogether) {
       ASSERT_EQ(f->references(msg.ref.index), 4u);
     ASSERT_TRUE(f.t.store->check());
   }
+}
+
+TEST(MessageRecovery, ItsPartAndTheBlocksPartOpenATableAndCheckOne) {
+  claimants c(1000);
+  c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
+  c.f.t.reseal(c.damaged.ref.index);
+  const message kept = c.f.published(3, fields(3, 10));
+  const message malformed = c.f.published(4, fields(4, 10));
+  c.f.t.descriptor(malformed.ref.index).seals = 0;
+  const auto parts = [&] {
+    recovery all;
+    all.add(c.f.t.store->part());
+    all.add(c.f->part());
+    all.add({.name = "places", .repair = [&](recovery_context&) {
+               for (const message& m : {c.damaged, c.whole, kept})
+                 EXPECT_EQ(c.f->recover_reference(m.ref), message_status::ok);
+             }});
+    return all;
+  };
+  const std::vector<std::byte> before(c.f.m->base(), c.f.m->base() + c.f.m->size());
+  const auto checked = parts().check(*c.f.m);
+  ASSERT_EQ(checked.problems.size(), 1u);
+  EXPECT_EQ(checked.problems[0].text(), "message " + std::to_string(malformed.ref.index) +
+                                            ": its chain fails its seal (and 0 more)");
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), c.f.m->base()));
+
+  auto opened = parts().run(*c.f.m);
+  ASSERT_TRUE(opened.ok());
+  ASSERT_EQ(opened->problems.size(), 1u);
+  EXPECT_EQ(opened->problems[0].text(),
+            "message " + std::to_string(c.damaged.ref.index) +
+                ": it claims blocks of a message whose content is whole, and its own content is "
+                "not; it is not delivered");
+  EXPECT_EQ(c.f->statistics().live, 3u);
+  EXPECT_EQ(differs(*c.f.t.table, c.whole.ref, 1, c.whole_fields), "");
+  EXPECT_EQ(differs(*c.f.t.table, kept.ref, 3, fields(3, 10)), "");
+  EXPECT_EQ(c.f->references(malformed.ref.index), 0u);
 }
 
 TEST(MessageRecovery, ATableRecoversTwiceToTheSame) {
