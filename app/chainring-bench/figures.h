@@ -28,6 +28,7 @@ bool journal_figures(bench_context& c);
 bool broker_emulated_figures(bench_context& c);
 bool broker_file_figures(bench_context& c);
 bool recovery_figures(bench_context& c);
+bool idle_figures(bench_context& c);
 
 /// As a region on a device or in hugetlbfs has them: asks for hugepages, and takes what there is.
 void use_hugepages(media& m);

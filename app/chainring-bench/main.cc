@@ -31,6 +31,7 @@ constexpr group groups[] = {
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
     {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
     {"recovery", "a region full of queued messages opened again", recovery_figures},
+    {"idle", "a worker with nothing to do, and the first frame after it", idle_figures},
 };
 
 bool chosen(const options& o, const std::string& name) {

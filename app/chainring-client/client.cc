@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -89,7 +90,22 @@ status client::open() {
   if (socket_ < 0) return system_failed("cannot open a UDP socket");
   if (::connect(socket_, all->ai_addr, all->ai_addrlen) != 0)
     return system_failed("cannot reach " + peer());
+  // Brokers here take no fragments: what is longer than the way allows is an error, not a loss.
+  const int never = all->ai_family == AF_INET6 ? IPV6_PMTUDISC_DO : IP_PMTUDISC_DO;
+  (void)(all->ai_family == AF_INET6
+             ? ::setsockopt(socket_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &never, sizeof never)
+             : ::setsockopt(socket_, IPPROTO_IP, IP_MTU_DISCOVER, &never, sizeof never));
   return {};
+}
+
+std::size_t client::fits() const {
+  int mtu = 0;
+  socklen_t size = sizeof mtu;
+  if (::getsockopt(socket_, IPPROTO_IP, IP_MTU, &mtu, &size) == 0 && mtu > 28)
+    return static_cast<std::size_t>(mtu) - 28; // IPv4 and UDP headers
+  if (::getsockopt(socket_, IPPROTO_IPV6, IPV6_MTU, &mtu, &size) == 0 && mtu > 48)
+    return static_cast<std::size_t>(mtu) - 48;
+  return datagram_size_max;
 }
 
 std::uint16_t client::next_msg_id() noexcept {
@@ -132,8 +148,9 @@ status client::send(std::size_t size) {
   sent_at_ = clock::now();
   if (::send(socket_, datagram.data(), size, MSG_NOSIGNAL) >= 0) return {};
   if (errno == EMSGSIZE)
-    return failed("a message of " + std::to_string(size) + " octets is too long for the way to " +
-                  peer() + "; send it in parts");
+    return failed("too long: with its header the message has " + std::to_string(size) +
+                  " octets, and one packet to " + peer() + " carries " + std::to_string(fits()) +
+                  "; send it in parts");
   // What the network refuses now is as good as lost: the retry timer sees to it.
   refused_ = errno == ECONNREFUSED;
   return {};

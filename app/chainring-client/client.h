@@ -135,6 +135,8 @@ class client {
   status lost(const std::string& what);
   status ended() const;
   status send(std::size_t size);
+  /// Octets of one datagram on the way to the broker, as far as the system knows.
+  std::size_t fits() const;
   status register_name(const std::string& name, std::uint16_t& id);
   status publish_once(const topic& to, std::uint16_t id, mqttsn::octets data, mqttsn::qos_level qos,
                       bool retain);

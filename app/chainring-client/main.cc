@@ -168,6 +168,10 @@ int main(int argc, char** argv) {
   pub->add_option("-q,--qos", t.qos, "Quality of service: -1 (no session), 0, 1 or 2")
       ->check(CLI::Range(-1, 2))
       ->capture_default_str();
+  pub->footer(
+      "Flags of mosquitto_pub that are not here: -A, -I, -L, -M, -S, -u, -P, -V, -x, --nodelay,\n"
+      "--proxy, --quiet, --repeat, --repeat-delay, -D, and all of TLS (--cafile ...). They are\n"
+      "about TCP, accounts, TLS or MQTT 5, which MQTT-SN does not have.");
   pub->add_flag("-r,--retain", retain, "Ask the broker to retain the message");
 
   auto* sub =
@@ -194,6 +198,11 @@ int main(int argc, char** argv) {
   auto* timeout =
       sub->add_option("-W,--timeout", timeout_s, "End after this many seconds, status 27")
           ->check(CLI::Range(0.001, 1e9));
+  sub->footer("Flags of mosquitto_sub that are not here: -A, -E, -F, -I, -L, -R, -S, -T, -U, -u, "
+              "-P, -V, -x,\n"
+              "--nodelay, --pretty, --proxy, --quiet, --random-filter, --remove-retained,\n"
+              "--retain-as-published, --retain-handling, --retained-only, -D, and all of TLS\n"
+              "(--cafile ...).");
   sub->add_flag("-v,--verbose", verbose, "Print the topic before each message");
   sub->add_flag("-N,--no-newline", no_newline, "Print no newline after a message");
 

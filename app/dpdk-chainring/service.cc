@@ -228,7 +228,8 @@ result<void> service::start() {
 }
 
 void service::watch_links() {
-  link_seen_.resize(interfaces_.size(), true);
+  while (link_seen_.size() < interfaces_.size()) // as the line about the port said at the start
+    link_seen_.push_back(interfaces_[link_seen_.size()]->device.link_up());
   for (std::size_t i = 0; i < interfaces_.size(); ++i) {
     const net::port& port = interfaces_[i]->device;
     const bool up = port.link_is_up_now();

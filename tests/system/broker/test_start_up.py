@@ -174,6 +174,25 @@ def test_signals_that_are_no_end_end_nothing():
             fail("the log level of the configuration file was not heeded", open(log + ".1").read())
 
 
+def test_a_message_too_long_for_a_packet_is_said_to_be_at_once():
+    tap = f"crl{os.getpid() % 100000}"
+    with Broker(PROGRAM, os.path.join(scratch, "long"), "--size", "16M", vdev=f"net_tap0,iface={tap}", address="10.79.0.1/24") as b:
+        b.ready()
+        subprocess.run(["ip", "addr", "replace", "10.79.0.2/24", "dev", tap], check=True)
+        subprocess.run(["ip", "link", "set", tap, "up"], check=True)
+        to = [CLIENT, "pub", "-h", "10.79.0.1", "-q", "1", "-t", "a", "-d", "-m"]
+        done = subprocess.run([*to, "x" * 1500], capture_output=True, text=True, timeout=HANG_S)
+        if done.returncode != 1 or "too long" not in done.stderr or "1472" not in done.stderr or done.stderr.count("sent PUBLISH") > 1:
+            fail(f"1,500 octets: status {done.returncode}", done.stderr)
+        done = subprocess.run([*to, "x" * 1400], capture_output=True, text=True, timeout=HANG_S)
+        if done.returncode != 0:
+            fail(f"1,400 octets: status {done.returncode}", done.stderr)
+    for command in ("pub", "sub"):
+        done = subprocess.run([CLIENT, command, "--help"], capture_output=True, text=True, timeout=HANG_S)
+        if f"mosquitto_{command} that are not here" not in done.stdout:
+            fail(f"{command} --help does not say which flags it lacks", done.stdout)
+
+
 def test_what_a_client_calls_itself_does_not_break_telemetry():
     tap = f"crs{os.getpid() % 100000}"
     with Broker(PROGRAM, os.path.join(scratch, "names"), "--size", "16M", vdev=f"net_tap0,iface={tap}", address="10.77.0.1/24",
