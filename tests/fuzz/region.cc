@@ -9,6 +9,7 @@
 #include "broker/broker_media.h"
 #include "broker/store.h"
 #include "fuzz.h"
+#include "message/message_media.h"
 #include "region/region_cases.h"
 
 using namespace chainring;
@@ -39,6 +40,22 @@ void change(line_bytes& now, const image& i, fuzz::input& in) {
   }
 }
 
+/// Seals each descriptor for whatever its word 1 says.
+void reseal_messages(line_bytes& now, const root_entry& area) {
+  const auto& s = *reinterpret_cast<const superblock*>(now.data() + superblock_offsets[0]);
+  if (area.offset > now.size() || area.size > now.size() - area.offset) return;
+  auto* table = reinterpret_cast<message_descriptor*>(now.data() + area.offset);
+  for (std::uint32_t n = 0; n < area.size / sizeof(message_descriptor); ++n) {
+    message_descriptor& d = table[n];
+    const auto word1 = message_word1::unpack(d.extent);
+    const std::uint64_t list = s.block_offset + std::uint64_t{word1.first} * s.block_size;
+    const std::uint64_t bytes = std::uint64_t{word1.count} * sizeof(message_extent);
+    const bool inside = list <= now.size() && bytes <= now.size() - list;
+    const std::uint32_t list_crc = word1.list && inside ? crc32c(0, now.data() + list, bytes) : 0;
+    d.seals = message_seal(d.extent, list_crc, n, message_word0::unpack(d.state).generation);
+  }
+}
+
 void reseal(line_bytes& now) {
   for (const std::uint64_t offset : superblock_offsets) {
     auto& s = *reinterpret_cast<superblock*>(now.data() + offset);
@@ -46,7 +63,12 @@ void reseal(line_bytes& now) {
   }
   auto* roots = reinterpret_cast<root_entry*>(now.data() + root_directory_offset);
   for (unsigned n = 0; n < root_directory_entries; ++n)
-    if (roots[n].state != 0) roots[n].crc = chainring::detail::crc_of(roots[n]);
+    if (roots[n].state != 0) {
+      roots[n].crc = chainring::detail::crc_of(roots[n]);
+      if (std::string_view(roots[n].name, strnlen(roots[n].name, sizeof roots[n].name)) ==
+          "broker.messages")
+        reseal_messages(now, roots[n]);
+    }
   auto* sessions = reinterpret_cast<session_record*>(now.data() + areas_offset);
   for (unsigned n = 0; n < tiny_layout().sessions_max; ++n)
     sessions[n].check = session_check(n, sessions[n]);

@@ -179,6 +179,30 @@ TEST(MessageRecovery, AWholeMessageKeepsItsExtentListFromAChainThatCoversIt) {
   }
 }
 
+TEST(MessageRecovery, AnOpenAfterOneThatJudgedJudgesTheSameWhateverAPowerCutLeft) {
+  for (const bool void_landed : {false, true}) {
+    claimants c(1000);
+    c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
+    c.f.t.reseal(c.damaged.ref.index);
+    const std::uint64_t published = c.broken().state;
+    c.f.t.begin_recovery();
+    EXPECT_EQ(c.f->recover_reference(c.damaged.ref), message_status::ok);
+    EXPECT_EQ(c.f->recover_reference(c.whole.ref), message_status::ok);
+    c.f.t.finish_recovery();
+    EXPECT_FALSE(c.f->published(c.damaged.ref));
+    if (!void_landed) c.broken().state = published;
+
+    c.f.t.begin_recovery();
+    EXPECT_EQ(c.f->recover_reference(c.damaged.ref),
+              void_landed ? message_status::not_published : message_status::ok);
+    EXPECT_EQ(c.f->recover_reference(c.whole.ref), message_status::ok);
+    c.f.t.finish_recovery();
+    EXPECT_FALSE(c.f->published(c.damaged.ref));
+    EXPECT_EQ(differs(*c.f.t.table, c.whole.ref, 1, c.whole_fields), "");
+    EXPECT_TRUE(c.f.t.store->check());
+  }
+}
+
 TEST(MessageRecovery, TheFirstClaimWouldTakeTheBlocksIfNobodyJudged) {
   claimants c(1000);
   c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
