@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The durable map under free-running threads: writers insert, update, erase and batch, also on the
-/// same keys, while readers look up without locks. Every value says whose it is and proves itself.
+/// The durable map under free-running threads: writers insert, update, erase, batch and stage, also
+/// on the same keys, while readers look up without locks. Every value says whose it is and proves
+/// itself.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -94,11 +96,35 @@ map_status count_up(durable_map::batch& b, shared_map& s, unsigned key, std::uin
   return b.compare_exchange(s.name(key), now, next);
 }
 
+/// A burst of staged changes, which ends where it meets a claim.
+void burst(shared_map& s, std::mt19937_64& random, std::uint32_t count) {
+  std::array<map_change, 8> open;
+  std::size_t n = 0;
+  std::vector<std::byte> value;
+  map_status status = map_status::done;
+  while (status != map_status::busy && n < open.size()) {
+    const std::uint64_t draw = random();
+    const auto key = static_cast<unsigned>(staying + (draw >> 32) % coming);
+    value.resize(length_for(draw >> 8));
+    fill(value, key, count);
+    status = draw % 3 == 0 ? s.map->erase_start(s.name(key), open[n])
+                           : s.map->upsert_start(s.name(key), value, open[n]);
+    n += status == map_status::done;
+    if (status == map_status::full) ++s.refused;
+  }
+  for (std::size_t i = 0; i < n; ++i)
+    s.map->change_flush(open[i]);
+  s.m->drain();
+  for (std::size_t i = 0; i < n; ++i)
+    s.map->change_finish(open[i]);
+}
+
 void write(shared_map& s, unsigned me, std::uint64_t seed) {
   std::mt19937_64 random(seed * 100 + me);
   std::vector<std::byte> value;
   std::uint64_t filled = 0;
   for (unsigned i = 0; i < rounds;) {
+    if (random() % 4 == 0) burst(s, random, i);
     durable_map::batch b(*s.map);
     for (std::uint64_t n = 1 + random() % 12; n > 0 && i < rounds; --n, ++i) {
       for (; s.grows && filled < std::uint64_t{fillers} / writers * i / rounds; ++filled) {
