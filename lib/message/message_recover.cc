@@ -123,6 +123,11 @@ template <class F> bool message_table::for_each_chain(message_word1 extent, F&& 
 }
 
 bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexcept {
+  if (!extent.list) { // nearly every message
+    if (extent.count != 0 && !blocks_.try_mark_live({extent.first, extent.count})) return false;
+    state_->entries[index].chains = extent.pack();
+    return true;
+  }
   std::uint32_t marked = 0;
   const auto mark = [&](const chain& c, bool required) {
     const bool ok = required ? blocks_.mark_required(c).ok() : blocks_.try_mark_live(c);

@@ -310,6 +310,22 @@ TEST(MessageTable, AnOpenIdentifierIsFoundUntilItIsClosed) {
   EXPECT_EQ(differs(*f.t.table, a.ref, 1, wanted), ""); // and its CRC does not mind
 }
 
+TEST(MessageMedia, ASealIsTheCrc32cOfTheBytesTheFormatNames) {
+  std::mt19937_64 random(test::printed_seed(7));
+  for (int round = 0; round < 1000; ++round) {
+    const std::uint64_t word1 = random();
+    const auto list = static_cast<std::uint32_t>(random()),
+               index = static_cast<std::uint32_t>(random());
+    const auto generation = static_cast<std::uint16_t>(random());
+    unsigned char bytes[16];
+    for (unsigned i = 0; i < 16; ++i)
+      bytes[i] = static_cast<unsigned char>(i < 8    ? word1 >> 8 * i
+                                            : i < 12 ? index >> 8 * (i - 8)
+                                                     : std::uint32_t{generation} >> 8 * (i - 12));
+    ASSERT_EQ(message_seal(word1, list, index, generation), crc32c(list, bytes, 16));
+  }
+}
+
 TEST(MessageTable, FlippedBitsAreFoundWhereverTheyAre) {
   const std::uint64_t seed = 1;
   fixture f;
