@@ -30,7 +30,7 @@
 ///   [G5] home said to be in motion, then a release fence -> [G6] a walk's acquire fence, then the
 ///        same word again: a walk that saw anything of a move starts the home again.
 ///   [G7] table made the oldest, all of the one before done (release) -> [G8] loaded (acquire).
-///   [G9] mover's lock taken (acquire) <- [G10] released (release).
+///   [G9] read under the mover's lock (base/spin_lock.h), under which alone it changes.
 ///   [C1] claim taken (acquire) <- [C2] claim released (release): the next writer of a home sees
 ///        all the last one did.
 #pragma once
@@ -41,6 +41,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,7 @@
 #include "../base/cacheline.h"
 #include "../base/error.h"
 #include "../base/hook.h"
+#include "../base/spin_lock.h"
 #include "../seqlock/seqlock.h"
 #include "seq_table.h"
 
@@ -260,9 +262,8 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
   template <class Claims, class Hash>
   step move(Claims& claims, Hash&& hash_of, unsigned homes, std::uint32_t held) noexcept {
     if (!growing()) return step::idle;
-    if (moving_.load(std::memory_order_relaxed) ||         // [G9] the exchange decides
-        moving_.exchange(true, std::memory_order_acquire)) // [G9] pairs with [G10]
-      return step::blocked;
+    const std::unique_lock mover(moving_, std::try_to_lock);
+    if (!mover.owns_lock()) return step::blocked;
     step s = step::moved;
     level* from = oldest();
     for (level* to = from->after(); s == step::moved && to != nullptr && homes != 0; --homes) {
@@ -282,7 +283,6 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
         to = nullptr;
       }
     }
-    moving_.store(false, std::memory_order_release); // [G10] pairs with [G9]
     return s;
   }
 
@@ -413,8 +413,8 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   std::unique_ptr<level[]> levels_;
   level* last_ = nullptr;
-  std::atomic<level*> oldest_{nullptr}; ///< the only one with keys, if it has no next
-  alignas(cacheline_size) std::atomic<bool> moving_{false}; ///< the mover's lock
+  std::atomic<level*> oldest_{nullptr};      ///< the only one with keys, if it has no next
+  alignas(cacheline_size) spin_lock moving_; ///< the mover's lock
 };
 
 } // namespace chainring::detail
