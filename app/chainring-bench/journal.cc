@@ -27,7 +27,7 @@ result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
                         "--directory " + c.o.directory + ": no directory can be made in it", errno);
   media_options o;
   o.path = f->directory() + "/region";
-  o.driver = "file";
+  o.durability = durability_class::file;
   o.size = size;
   o.journal_size = c.o.journal_size;
   cpu_set_t own;

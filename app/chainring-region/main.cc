@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // chainring-region: makes, shows and checks regions. Exit status: 0 done or clean, 1 damage found,
 // 2 cannot be opened, or wrong usage.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <string>
@@ -58,6 +59,11 @@ int info(region& r) {
               r.medium().path().c_str(), to_string(r.medium().durability()),
               r.medium().driver_name(), r.uuid().c_str(), g.size, g.block_size, g.block_count,
               r.incarnation(), r.was_clean() ? "cleanly" : "not: in use, or cut off");
+  const auto ranges = std::count_if(r.roots().begin(), r.roots().end(), [](const region_root& root) {
+    return root.kind == root_kind::range;
+  });
+  std::printf("ranges        %td named while it was open, %zu roots of %u\n", ranges, r.roots().size(),
+              root_directory_entries);
   for (const region_root& root : r.roots())
     std::printf("root          %s, version %u: %" PRIu64 " bytes at %" PRIu64 "\n",
                 root.name.c_str(), root.version, root.size, root.offset);
@@ -107,7 +113,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
   make->add_option("--class", durability, "Durability class: auto, or one to insist on")
-      ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
+      ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
   number<std::uint32_t>(*make, "--max-sessions", layout.sessions_max, 1, 4'000'000, "Sessions");
   number<std::uint32_t>(*make, "--max-subscriptions", layout.subscriptions_max, 1, 16'000'000,
@@ -123,11 +129,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return a.exit(e) == 0 ? 0 : 2;
   }
-  m.emulated = durability == "emulated";
-  m.driver = durability == "file"      ? "file"
-             : durability == "power"   ? "dax"
-             : durability == "process" ? "hugetlb"
-                                       : "";
+  auto asked = parse_durability_choice(durability);
+  if (!asked) return refuse(asked.error());
+  m.durability = *asked;
   if (make->parsed()) return create(m, block_size, layout);
   m.read_only = true;
   auto r = region::open(m);

@@ -37,7 +37,7 @@ parsed parse(int argc, char** argv, options& o) {
       ->capture_default_str();
   a.add_option("--class", o.durability,
                "Durability class: auto, or one to insist on; emulated is for benchmarks")
-      ->check(CLI::IsMember({"auto", "power", "file", "process", "emulated"}))
+      ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
   a.add_option("--journal-size", o.journal_size, "Redo journal of class file, when creating [64M]")
       ->transform(size_text(size_min));

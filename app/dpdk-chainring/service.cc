@@ -87,10 +87,9 @@ result<void> service::open_region() {
   m.path = options_.region;
   m.size = options_.size;
   m.journal_size = options_.journal_size;
-  m.emulated = options_.durability == "emulated";
-  if (options_.durability == "file") m.driver = "file";
-  if (options_.durability == "power") m.driver = "dax";
-  if (options_.durability == "process") m.driver = "hugetlb";
+  auto durability = parse_durability_choice(options_.durability);
+  if (!durability) return durability.error();
+  m.durability = *durability;
   struct stat st {};
   const bool exists = stat(m.path.c_str(), &st) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode));
   result<std::unique_ptr<region>> on = error{};

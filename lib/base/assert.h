@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
+#include "compiler.h"
 
 namespace chainring::detail {
 [[noreturn]] void assert_failed(const char* expression, const char* file, int line) noexcept;

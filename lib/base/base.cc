@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges: [H1], [H2] as in hook.h; [H3] -> [H4] memory is known to be lost before anything is made
+// Edges: [H3] -> [H4] memory is known to be lost before anything is made
 // of the zeros in its place.
 #include <algorithm>
 #include <array>
@@ -44,34 +44,7 @@ void assert_failed(const char* expression, const char* file, int line) noexcept 
   std::abort();
 }
 
-std::atomic<bool> hooks_on{false};
-std::atomic<const char*> active_bug{nullptr};
-
-namespace {
-hook_function hook = nullptr;
-void* hook_context = nullptr;
-} // namespace
-
-void run_hook(const char* name) noexcept {
-  if (hook != nullptr) hook(name, hook_context);
-}
-
-bool is_active_bug(const char* name) noexcept {
-  const char* active = active_bug.load(std::memory_order_relaxed); // [H2]
-  return active != nullptr && std::strcmp(active, name) == 0;
-}
-
 } // namespace detail
-
-void set_hook(hook_function function, void* context) noexcept {
-  detail::hook = function;
-  detail::hook_context = context;
-  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed); // [H1]
-}
-
-void set_seeded_bug(const char* name) noexcept {
-  detail::active_bug.store(name, std::memory_order_relaxed); // [H1]
-}
 
 std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
+#include "compiler.h"
+
 #include <cstddef>
 #include <cstdint>
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
+#include "compiler.h"
+
 #include <optional>
 #include <string>
 #include <utility>
@@ -55,7 +57,9 @@ template <class T> class [[nodiscard]] result {
     return std::move(*std::get_if<0>(&state_));
   }
   T& operator*() & { return value(); }
+  const T& operator*() const& { return value(); }
   T* operator->() { return &value(); }
+  const T* operator->() const { return &value(); }
   [[nodiscard]] const chainring::error& error() const {
     CHAINRING_ASSERT(!ok());
     return *std::get_if<1>(&state_);

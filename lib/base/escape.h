@@ -5,6 +5,8 @@
 /// string, octets that are no UTF-8. This is the one way it gets into telemetry, the prompt and the
 /// log.
 #pragma once
+#include "compiler.h"
+
 #include <cstddef>
 #include <string>
 #include <string_view>

@@ -20,6 +20,8 @@
 ///   [G8] fence made known, release -> [G9] acquire              a stamp counts as fenced too soon
 // clang-format on
 #pragma once
+#include "compiler.h"
+
 #include <atomic>
 #include <cstdint>
 

@@ -11,6 +11,8 @@
 /// Not for signatures: whoever sees hashes may work the key out. Thread-safe; nothing allocates.
 /// Cost: about 2 ns for up to 16 octets and 1 ns for each further 16.
 #pragma once
+#include "compiler.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -13,6 +13,8 @@
 ///   [L3] a look at the lock, relaxed                      nothing: a hint; the exchange [L1]
 ///   decides
 #pragma once
+#include "compiler.h"
+
 #include <atomic>
 
 #include "idle.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// A count that one thread writes and any thread may read as it goes. Nothing is ordered by it.
 #pragma once
+#include "compiler.h"
+
 #include <atomic>
 #include <cstdint>
 

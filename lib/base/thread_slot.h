@@ -6,6 +6,8 @@
 ///        announcement; [S2] who looks reads the count    one
 ///        behind a fence that orders the two
 #pragma once
+#include "compiler.h"
+
 #include <atomic>
 
 namespace chainring {

@@ -10,6 +10,8 @@
 ///   [U1] stores before often() -> loads behind rarely(), or     both sides believe that they came
 ///        stores before [U2] rarely() -> loads behind often()    first
 #pragma once
+#include "compiler.h"
+
 #include <atomic>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The drivers built in: one object each, defined in drivers/media/<name>/. Naming them here is what
-/// keeps them in a program linked with the static library.
+/// keeps them in a program linked with the static library. Internal: not installed.
 #pragma once
 #include "media/media.h"
 
@@ -9,6 +9,5 @@ namespace chainring {
 extern const media_driver dax_driver;     ///< devdax and MAP_SYNC files, by libpmem
 extern const media_driver hugetlb_driver; ///< hugetlbfs and tmpfs
 extern const media_driver file_driver;    ///< a regular file behind a redo journal
-extern const media_driver sim_driver;     ///< records every seam call and crashes
 
 } // namespace chainring

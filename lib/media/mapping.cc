@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <csignal>
+#include <ctime>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/file.h>
@@ -134,6 +137,66 @@ result<file_descriptor> open_locked(const std::string& path, open_mode mode) {
     return system_error(errc::io, "region file " + path + ": cannot lock it", errno);
   }
   return fd;
+}
+
+result<void> usable_path(const std::string& path) {
+  const std::string name = "region path " + path + ": ";
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode))
+      return error{errc::unsupported,
+                   name + "it is a directory; name a file in it, or a DAX device"};
+    if (S_ISREG(info.st_mode) && info.st_size == 0)
+      return error{errc::corrupt, name + "it is an empty file, which is no region; remove it, and the "
+                                         "region can be created there"};
+    return {};
+  }
+  if (lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) {
+    char to[PATH_MAX];
+    const ssize_t n = readlink(path.c_str(), to, sizeof to);
+    return error{errc::invalid_argument,
+                 name + "it is a symbolic link to " +
+                     std::string(to, n > 0 ? static_cast<std::size_t>(n) : 0) +
+                     ", which is not there; remove the link or point it at the region, or name the "
+                     "file itself"};
+  }
+  const std::string directory = directory_of(path);
+  if (stat(directory.c_str(), &info) != 0 && errno == ENOENT)
+    return error{errc::invalid_argument, name + "its directory " + directory +
+                                             " does not exist; make it, or name another path"};
+  if (stat(directory.c_str(), &info) != 0 && errno != EACCES)
+    return system_error(errc::invalid_argument, name + "its directory " + directory, errno);
+  if (stat(directory.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
+    return error{errc::invalid_argument,
+                 name + directory + " is no directory; name another path"};
+  return {};
+}
+
+error file_error(std::string sentence, int errno_value) {
+  const bool no_room = errno_value == ENOSPC || errno_value == EDQUOT || errno_value == EFBIG;
+  error e = system_error(no_room ? errc::no_space : errc::io, std::move(sentence), errno_value);
+  if (errno_value == EFBIG)
+    e.message += "; raise the limit on the size of a file (ulimit -f), or ask for a smaller region";
+  else if (no_room)
+    e.message += "; free some space, or ask for a smaller region";
+  return e;
+}
+
+file_limit_guard::file_limit_guard() noexcept {
+  sigset_t limit, pending;
+  sigemptyset(&limit);
+  sigaddset(&limit, SIGXFSZ);
+  was_pending_ = sigpending(&pending) == 0 && sigismember(&pending, SIGXFSZ) == 1;
+  (void)pthread_sigmask(SIG_BLOCK, &limit, &before_);
+}
+
+file_limit_guard::~file_limit_guard() {
+  sigset_t limit;
+  sigemptyset(&limit);
+  sigaddset(&limit, SIGXFSZ);
+  const timespec now{};
+  if (!was_pending_) (void)sigtimedwait(&limit, nullptr, &now); // what came meanwhile was answered
+  (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 result<std::uint64_t> file_size(int fd, const std::string& path) {

@@ -2,6 +2,7 @@
 /// What the media drivers share to lock, size and map files. Internal: not installed.
 #pragma once
 #include <cstddef>
+#include <csignal>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -82,6 +83,29 @@ enum class open_mode { create, read_write, read_only };
 /// Opens or creates (refusing one that exists) the regular file or device at `path`, and locks it:
 /// exclusively, or shared with other readers in read_only. errc::busy names the file.
 [[nodiscard]] result<file_descriptor> open_locked(const std::string& path, open_mode mode);
+
+/// Why nothing can be created or opened at `path`, in a sentence that says what to do: it is a
+/// directory, a symbolic link to nothing or an empty file, or its directory is not there. Nothing
+/// where none of these holds.
+[[nodiscard]] result<void> usable_path(const std::string& path);
+
+/// What a failed allocation or write of a region file is: the sentence, errno's text, and a remedy
+/// where the disk, a quota or the limit on a file's size is what stopped it.
+[[nodiscard]] error file_error(std::string sentence, int errno_value);
+
+/// While it lives, SIGXFSZ does not reach this thread: a file that would pass the limit on a file's
+/// size (ulimit -f) is the error EFBIG, which drivers report and clean up after.
+class file_limit_guard {
+ public:
+  file_limit_guard() noexcept;
+  file_limit_guard(const file_limit_guard&) = delete;
+  file_limit_guard& operator=(const file_limit_guard&) = delete;
+  ~file_limit_guard();
+
+ private:
+  sigset_t before_;
+  bool was_pending_ = false;
+};
 
 /// Size of the regular file, or an error that names it.
 [[nodiscard]] result<std::uint64_t> file_size(int fd, const std::string& path);

@@ -2,11 +2,13 @@
 // Edges: [M5], [M6] as in media.h; [M2] before [M3], in persist_range().
 #include "media/media.h"
 
+#include <algorithm>
 #include <libpmem.h>
+#include <mutex>
 #include <new>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
+#include "base/assert.h"
 #include "base/idle.h"
 #include "media/drivers.h"
 #include "media/mapping.h"
@@ -29,6 +31,14 @@ result<durability_class> parse_durability_class(std::string_view text) {
     if (text == to_string(c)) return c;
   return error{errc::invalid_argument, "durability class '" + std::string(text) +
                                            "': expected power, file, process or emulated"};
+}
+
+result<std::optional<durability_class>> parse_durability_choice(std::string_view text) {
+  if (text == durability_choices[0]) return std::optional<durability_class>{};
+  auto c = parse_durability_class(text);
+  if (c) return std::optional{*c};
+  return error{errc::invalid_argument, "durability class '" + std::string(text) +
+                                           "': expected auto, power, file, process or emulated"};
 }
 
 void media::instruction_flush(const void* from, std::size_t n) noexcept { pmem_flush(from, n); }
@@ -72,27 +82,55 @@ void persist_range(media& m, const void* from, std::uint64_t n, site s) noexcept
 
 namespace {
 
-const media_driver* const drivers[] = {&sim_driver, &dax_driver, &hugetlb_driver, &file_driver};
+struct driver_table {
+  std::mutex lock;
+  // Naming each keeps it in a program that is linked with the archive.
+  std::vector<const media_driver*> drivers{&dax_driver, &hugetlb_driver, &file_driver};
+};
+
+driver_table& table() {
+  static driver_table t;
+  return t;
+}
+
+bool gives(const media_driver& d, durability_class c) {
+  return std::find(d.classes.begin(), d.classes.end(), c) != d.classes.end();
+}
 
 result<const media_driver*> choose(const media_options& options) {
   if (options.path.empty())
     return error{errc::invalid_argument, "region path: it is empty; name a file or device"};
-  struct stat info {};
-  if (stat(options.path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))
-    return error{errc::unsupported, "region path " + options.path +
-                                        ": it is a directory; name a file in it, or a DAX device"};
-  std::string names;
-  // The natural class of an ordinary file is `file`; only the shared mapping can emulate on it.
-  if (options.emulated && options.driver.empty()) return &hugetlb_driver;
-  for (const media_driver* d : drivers) {
-    if (options.driver.empty() ? d->suits(options.path) : options.driver == d->name) return d;
-    names += names.empty() ? d->name : std::string(", ") + d->name;
+  if (auto usable = detail::usable_path(options.path); !usable) return usable.error();
+  const std::vector<const media_driver*> drivers = media_drivers();
+  const std::string name = "region path " + options.path + ": ";
+  if (!options.driver.empty()) {
+    std::string names;
+    for (const media_driver* d : drivers) {
+      names += names.empty() ? d->name : std::string(", ") + d->name;
+      if (options.driver != d->name) continue;
+      if (!options.durability || gives(*d, *options.durability)) return d;
+      std::string classes;
+      for (const durability_class c : d->classes)
+        classes += (classes.empty() ? "" : " and ") + std::string(to_string(c));
+      return error{errc::invalid_argument, name + "driver " + d->name + " gives class " + classes +
+                                               ", not " + to_string(*options.durability) +
+                                               "; name the class or the driver, not both"};
+    }
+    return error{errc::invalid_argument,
+                 "media driver '" + options.driver + "': expected one of " + names};
   }
+  const auto may = [&](const media_driver& d) {
+    return !options.durability || gives(d, *options.durability);
+  };
+  for (const media_driver* d : drivers)
+    if (may(*d) && d->suits(options.path)) return d;
+  // The class that was asked for is not the place's own: the driver built in for it, which stands
+  // behind those added, says whether it can be had there.
+  if (options.durability)
+    for (auto d = drivers.rbegin(); d != drivers.rend(); ++d)
+      if (may(**d)) return *d;
   if (auto place = detail::place_of(options.path); !place) return place.error(); // no such directory
-  if (options.driver.empty())
-    return error{errc::unsupported, "region path " + options.path + ": no media driver suits it"};
-  return error{errc::invalid_argument,
-               "media driver '" + options.driver + "': expected one of " + names};
+  return error{errc::unsupported, name + "no media driver suits it"};
 }
 
 class anonymous_media final : public media {
@@ -116,17 +154,31 @@ class anonymous_media final : public media {
 
 } // namespace
 
-std::span<const media_driver* const> media_drivers() noexcept { return drivers; }
+std::vector<const media_driver*> media_drivers() {
+  driver_table& t = table();
+  const std::lock_guard guard(t.lock);
+  return t.drivers;
+}
+
+void add_media_driver(const media_driver& driver) {
+  driver_table& t = table();
+  const std::lock_guard guard(t.lock);
+  for (const media_driver* d : t.drivers)
+    CHAINRING_ASSERT(std::string_view(d->name) != driver.name);
+  t.drivers.insert(t.drivers.begin(), &driver);
+}
 
 result<std::unique_ptr<media>> create_media(const media_options& options) {
   auto driver = choose(options);
   if (!driver) return driver.error();
+  const detail::file_limit_guard guard;
   return (*driver)->create(options);
 }
 
 result<std::unique_ptr<media>> open_media(const media_options& options) {
   auto driver = choose(options);
   if (!driver) return driver.error();
+  const detail::file_limit_guard guard;
   return (*driver)->open(options);
 }
 

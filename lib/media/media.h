@@ -30,14 +30,17 @@
 ///        page lost; pairs with [N5] in memory_fault.cc
 ///   [M9] the same behind reads, which the fence keeps before it
 #pragma once
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "../base/cacheline.h"
 #include "../base/error.h"
@@ -45,7 +48,9 @@
 
 namespace chainring {
 
-/// What a region survives. The class is detected; forcing one is possible only towards `emulated`.
+/// What a region survives. The class follows from where the region lies and the driver that suits
+/// it; asking for one (media_options::durability) chooses the driver that gives it, which refuses a
+/// place that cannot have it.
 enum class durability_class : std::uint8_t {
   power = 1,    ///< power loss: devdax, or fsdax mapped with MAP_SYNC
   file = 2,     ///< power loss: a regular file behind a redo journal
@@ -55,6 +60,13 @@ enum class durability_class : std::uint8_t {
 
 [[nodiscard]] const char* to_string(durability_class c) noexcept;
 [[nodiscard]] result<durability_class> parse_durability_class(std::string_view text);
+
+/// What an option that asks for a class may say, for help texts and checks of arguments.
+inline constexpr std::array<const char*, 5> durability_choices = {"auto", "power", "file",
+                                                                  "process", "emulated"};
+/// One of durability_choices; nothing for "auto", which leaves the class to the place.
+[[nodiscard]] result<std::optional<durability_class>>
+parse_durability_choice(std::string_view text);
 
 /// A point in the durable order. Marks of one media compare with <.
 using mark_t = std::uint64_t;
@@ -281,7 +293,9 @@ void persist_range(media& m, const void* from, std::uint64_t n, site s = site::c
 /// How a media is opened or created.
 struct media_options {
   std::string path;
-  /// Driver by name; empty: the one that suits the path.
+  /// The class to insist on; nothing: the one that the place has by nature.
+  std::optional<durability_class> durability;
+  /// Driver by name; empty: the one that gives the class asked for, or the one that suits the path.
   std::string driver;
   /// Bytes of the region to create; 0 when opening: as long as it is.
   std::uint64_t size = 0;
@@ -289,24 +303,27 @@ struct media_options {
   std::uint64_t size_max = 0;
   /// Redo journal of class `file`, bytes; 0: the driver's default. Only when creating.
   std::uint64_t journal_size = 0;
-  /// Treat the memory as class `emulated`.
-  bool emulated = false;
   /// For inspection: nothing is written, and other readers may have it open too.
   bool read_only = false;
 };
 
-/// A back end. One constant object a driver, named by the driver table.
+/// A back end. One constant object a driver, initialised before any code runs.
 struct media_driver {
   const char* name;
   const char* summary; ///< one line for --help
+  /// The classes it can give. Each class has one driver built in.
+  std::span<const durability_class> classes;
   /// True where this driver is the natural one for the path (which need not exist yet).
   bool (*suits)(const std::string& path);
   result<std::unique_ptr<media>> (*create)(const media_options&);
   result<std::unique_ptr<media>> (*open)(const media_options&);
 };
 
-/// Every driver there is, in the order they are asked. Names each, so no linker drops one.
-[[nodiscard]] std::span<const media_driver* const> media_drivers() noexcept;
+/// Every driver there is, in the order they are asked: those added, then those built in.
+[[nodiscard]] std::vector<const media_driver*> media_drivers();
+/// Adds a back end of the program's own, which must outlive every use of it. Its name must be new.
+/// Any thread, before a region is opened with it.
+void add_media_driver(const media_driver& driver);
 
 /// Creates (refusing to overwrite) or opens the region at options.path with the driver named, or
 /// with the first one that suits. A region open elsewhere gives errc::busy.

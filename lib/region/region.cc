@@ -323,6 +323,31 @@ result<void> region::add_root(const region_root& given) {
   return {};
 }
 
+namespace {
+
+/// Name of the n-th range called `name`.
+std::string range_name(std::string_view name, std::size_t n) {
+  return n == 0 ? std::string(name) : std::string(name) + "#" + std::to_string(n);
+}
+
+} // namespace
+
+std::vector<region_root> region::ranges(std::string_view name) const {
+  std::vector<region_root> found;
+  for (;;) {
+    auto next = root(range_name(name, found.size()));
+    if (!next) return found;
+    found.push_back(std::move(next).value());
+  }
+}
+
+result<region_root> region::add_range(std::string_view name, std::uint32_t version,
+                                      std::uint64_t offset, std::uint64_t size) {
+  region_root added{range_name(name, ranges(name).size()), offset, size, version, root_kind::range};
+  if (auto done = add_root(added); !done) return done.error();
+  return added;
+}
+
 // --- grow, close --------------------------------------------------------------------------------
 
 result<void> region::grow(std::uint64_t size) {

@@ -5,7 +5,7 @@
 /// **Durability:** every call that changes the region is durable when it returns without an error.
 /// create() leaves a region or nothing that opens. open() changes nothing until it has read,
 /// validated and made durable what it read. grow() changes the superblock after the file has grown
-/// and is synced. add_root() is one commit.
+/// and is synced. add_root() and add_range() are one commit each.
 /// **Thread-safety:** at(), offset_of() and the marks from any thread; the rest from one, with
 /// nobody reading the geometry or roots meanwhile.
 /// **Errors:** sentences that name file, object and remedy. A region that is refused is untouched.
@@ -120,6 +120,15 @@ class region {
   /// Names a range of the block area, such as a chain: it begins on a line and overlaps no other
   /// root. One commit; after a crash the root is there whole or not at all. `kind` is ignored.
   [[nodiscard]] result<void> add_root(const region_root& root);
+  /// Names one more range of the block area for what `name` stands for, such as the next segment of
+  /// a table that grows: the first is called `name`, further ones name#1, name#2 and so on. The
+  /// caller has taken the blocks, and cleared and drained them, before; when this returns without an
+  /// error the range is named durably, and before that a crash leaves the blocks free. At most
+  /// root_directory_entries roots and a name of 31 characters with its number.
+  [[nodiscard]] result<region_root> add_range(std::string_view name, std::uint32_t version,
+                                              std::uint64_t offset, std::uint64_t size);
+  /// All of them, in the order in which they were added; an area called `name` is the first.
+  [[nodiscard]] std::vector<region_root> ranges(std::string_view name) const;
 
   [[nodiscard]] mark_t mark() noexcept { return media_->mark(); }
   [[nodiscard]] bool durable(mark_t m) noexcept { return media_->durable(m); }

@@ -41,9 +41,12 @@ std::string examine_geometry(const superblock& s) {
 std::optional<error> refuse(const superblock& s, std::uint64_t media_size, bool read_only,
                             const std::string& name) {
   if (s.format_major != region_format_major)
-    return error{errc::version, name + "it has format version " + number(s.format_major) +
-                                    ", this build knows " + number(region_format_major) +
-                                    "; open it with a build that knows it"};
+    return error{errc::version,
+                 name + "it has format version " + number(s.format_major) + ", and this build reads " +
+                     number(region_format_major) +
+                     (s.format_major < region_format_major
+                          ? ": drain it with the version that made it, and create another"
+                          : "; open it with a build that reads that version")};
   if (const std::uint32_t unknown = s.incompat & ~region_incompat_known; unknown != 0)
     return error{errc::version, name +
                                     "it needs features this build does not know (incompat flags " +
@@ -172,7 +175,8 @@ std::string examine_root(const region_root& root, const superblock& s,
     return "has no name of 1 to " + number(name_size_max) + " characters";
   const bool area = root.kind == root_kind::area;
   const std::uint64_t from = area ? s.areas_offset : s.block_offset;
-  const std::uint64_t to = area ? s.areas_offset + s.areas_size : s.size;
+  const std::uint64_t to =
+      area ? s.areas_offset + s.areas_size : s.block_offset + s.block_count * s.block_size;
   if (root.offset % cacheline_size != 0 || root.offset < from || root.offset > to ||
       root.size > to - root.offset)
     return "'" + root.name + "' names " + number(root.size) + " bytes at " + number(root.offset) +

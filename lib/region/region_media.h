@@ -31,7 +31,7 @@ namespace chainring {
 
 /// "ChainRgn".
 inline constexpr std::uint64_t region_magic = 0x6e67526e69616843;
-inline constexpr std::uint32_t region_format_major = 1;
+inline constexpr std::uint32_t region_format_major = 3;
 inline constexpr std::uint32_t region_format_minor = 0;
 inline constexpr std::uint64_t superblock_offsets[2] = {0, 4096};
 inline constexpr std::uint64_t root_directory_offset = 8192;
@@ -111,7 +111,7 @@ static_assert(offsetof(superblock, reserved) == 128);
 enum class root_state : std::uint8_t { free = 0, present = 1 };
 enum class root_kind : std::uint8_t {
   area = 1,  ///< laid out when the region was made
-  range = 2, ///< named later, anywhere in the block area
+  range = 2, ///< named while the region is open, anywhere in the block area
 };
 
 /// Valid if and only if: `state` is present, the kind is known, the reserved bytes of the commit
@@ -121,6 +121,10 @@ enum class root_kind : std::uint8_t {
 /// word is 0; the other words then mean nothing.
 ///
 /// The commit word is stored last, in program order with the rest of its line.
+///
+/// Ranges that belong together carry one name and a number: "table", "table#1", "table#2" and so on,
+/// without a gap, since an entry is never removed and each is durable before the next is stored. The
+/// first may be an area.
 struct root_entry {
   std::uint8_t state; ///< root_state; first byte of the commit word
   std::uint8_t kind;  ///< root_kind

@@ -7,9 +7,12 @@ on a line of its statement or in the comment directly above. Each label stands i
 comment a file begins with, that of the .cc beside it or of a file it refers to), or twice in the file and once beside
 its partner; and no table lists a label its folder does not use. Counts that order nothing go through
 lib/base/statistic.h or a helper named as in HELPERS, which are exempt.
-Components: a file of lib/<c> includes headers of <c> and of those before it in lib/meson.build.
+Components: a file of lib/<c> includes headers of <c> and of those before it in lib/meson.build; the `uses` of
+its meson.build list just these; none below the front ends includes one. lib/chainring.h and lib/broker.h include
+every installed header.
 Files: an SPDX line, fewer than 600 lines, no tabs, no marks of unfinished work, no paths of one
-machine. Media structs: size and every offset asserted, in every lib/*/*_media.h and drivers/**/*_format.h.
+machine. Media structs: size and every offset asserted, in every lib/*/*_media.h, lib/*/*_format.h
+and drivers/**/*_format.h. Drivers: none includes another's header.
 """
 import os
 import re
@@ -147,6 +150,85 @@ def components_of(lib_meson):
     return re.findall(r"'(\w+)'", re.search(r"^components\s*=\s*\[(.*?)\]", lib_meson, re.S | re.M).group(1))
 
 
+# Components that speak a protocol. Nothing else in lib/ includes one, but those in FRONT_END_USERS.
+FRONT_ENDS = ("mqttsn", "mqtt")
+FRONT_END_USERS = ("broker",)  # to be () once lib/broker/meson.build no longer lists mqttsn
+# What lib/broker.h includes; lib/chainring.h has the rest.
+BROKER_UMBRELLA = ("broker",) + FRONT_ENDS
+
+
+def list_in(meson, name):
+    """What `name = [...]` or `name = files(...)` and its += list in a meson.build."""
+    lists = re.findall(rf"^\s*{name}\s*\+?=\s*(?:files\(|\[)(.*?)[\])]", meson, re.S | re.M)
+    return [item for one in lists for item in re.findall(r"'([^']+)'", one)]
+
+
+def included_components(component, sources, components):
+    """Other components that the files of lib/<component>, and for media those of the drivers, include: {name: path}."""
+    found = {}
+    for path, text in sources.items():
+        part = path.split("/")
+        mine = part[0] == "lib" and len(part) == 3 and part[1] == component
+        if not mine and not (component == "media" and path.startswith("drivers/media/")):
+            continue
+        for name in re.findall(r'^\s*#\s*include\s+"([^">]+)"', text, re.M):
+            other = name.removeprefix("../").split("/")[0]
+            if "/" in name and other in components and other != component:
+                found.setdefault(other, path)
+    return found
+
+
+def check_uses(files, components):
+    """The includes of a component and the `uses` of its meson.build say the same; nothing below the front ends includes one."""
+    wrong = []
+    sources = {p: t for p, t in files.items() if p.endswith(CODE)}
+    for component in components:
+        meson = f"lib/{component}/meson.build"
+        uses = list_in(files.get(meson, ""), "uses")
+        included = included_components(component, sources, components)
+        for other, path in sorted(included.items()):
+            if other not in uses:
+                wrong.append((path, 1, f"includes a header of {other}, which is not in the uses of {meson}"))
+            if other in FRONT_ENDS and component not in FRONT_ENDS + FRONT_END_USERS:
+                wrong.append((path, 1, f"{component} includes a header of {other}: nothing below a front end knows one"))
+        for other in uses:
+            if other not in included:
+                wrong.append((meson, 1, f"uses {other}, and no file of {component} includes a header of it"))
+    return wrong
+
+
+def check_umbrellas(files, components):
+    """lib/chainring.h includes each installed header of the library, lib/broker.h each of the broker and the protocols."""
+    wrong = []
+    for umbrella, theirs in (("lib/chainring.h", [c for c in components if c not in BROKER_UMBRELLA]),
+                             ("lib/broker.h", [c for c in components if c in BROKER_UMBRELLA])):
+        expected = {f"{c}/{h}" for c in theirs for h in list_in(files.get(f"lib/{c}/meson.build", ""), "headers")}
+        found = set(re.findall(r'^#include "([^"]+)"', files.get(umbrella, ""), re.M))
+        for header in sorted(expected - found):
+            wrong.append((umbrella, 1, f"does not include {header}, which is installed"))
+        for header in sorted(found - expected):
+            wrong.append((umbrella, 1, f"includes {header}, which is not installed or belongs to the other umbrella"))
+    return wrong
+
+
+def check_driver_includes(path, text):
+    """A driver includes nothing of another's: what two of them need lies in lib/media."""
+    part = path.split("/")
+    if not path.startswith("drivers/") or len(part) < 4:
+        return []
+    wrong = []
+    for n, line in enumerate(text.split("\n"), 1):
+        included = re.match(r'\s*#\s*include\s+["<]([^">]+)[">]', line)
+        if not included or "/" not in included.group(1):
+            continue
+        name = included.group(1)
+        at = os.path.normpath(os.path.join(os.path.dirname(path), name)) if name.startswith("../") else "drivers/" + name
+        other = at.split("/")
+        if other[0] == "drivers" and other[1:3] != part[1:3] and other[1] in ("media", "mempool") and len(other) > 3:
+            wrong.append((path, n, f"driver {part[2]} includes {name}, which is another driver's: move it to lib/media"))
+    return wrong
+
+
 def check_includes(path, text, components):
     part = path.split("/")
     if part[0] == "lib" and len(part) == 3:
@@ -212,7 +294,7 @@ def fields_of(body):
 def check_media_structs(path, text):
     """A struct with a default member initialiser or functions only is a value in memory, packed into
     a word; one without is a layout."""
-    if not re.match(r"lib/\w+/\w+_media\.h$|drivers/.*_format\.h$", path):
+    if not re.match(r"lib/\w+/\w+_(?:media|format)\.h$|drivers/.*_format\.h$", path):
         return []
     code = "\n".join(split(text)[0])
     wrong = []
@@ -251,10 +333,11 @@ def check_tree(root):
     files = read_tree(root)
     ordered = {p: t for p, t in files.items() if p.startswith(("lib/", "drivers/")) and p.endswith(CODE)}
     components = components_of(files["lib/meson.build"])
-    wrong = check_tables(ordered)
+    wrong = check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
     for path, text in ordered.items():
         wrong += check_orderings(path, text, tables_of(path, ordered))
         wrong += check_includes(path, text, components)
+        wrong += check_driver_includes(path, text)
         wrong += check_media_structs(path, text)
     for path, text in files.items():
         wrong += check_file(path, text)

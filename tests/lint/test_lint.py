@@ -126,6 +126,45 @@ class Includes(unittest.TestCase):
                      '  #  include "map/durable_map.h"'):
             self.assertEqual(len(self.includes("lib/ring/ring.cc", line)), 1, line)
 
+    def uses(self, **files):
+        tree = {"lib/base/meson.build": "headers = files('error.h')\n", "lib/mqttsn/meson.build": "uses = ['base']\n",
+                "lib/mqttsn/a.cc": '#include "base/error.h"\n', "lib/ring/meson.build": "uses = ['base']\n",
+                "lib/ring/ring.cc": '#include "base/error.h"\n'}
+        tree.update({k.replace("__", "/").replace("_meson", "/meson.build").replace("_cc", ".cc"): v for k, v in files.items()})
+        return [w[2] for w in lint.check_uses(tree, ["base", "ring", "mqttsn"])]
+
+    def test_uses_and_includes_that_agree(self):
+        self.assertEqual(self.uses(), [])
+
+    def test_an_include_that_uses_does_not_list(self):
+        self.assertEqual(self.uses(**{"lib__ring_meson": "uses = []\n"}),
+                         ["includes a header of base, which is not in the uses of lib/ring/meson.build"])
+
+    def test_a_use_that_nothing_includes(self):
+        self.assertEqual(self.uses(**{"lib__ring__ring_cc": "\n"}),
+                         ["uses base, and no file of ring includes a header of it"])
+
+    def test_a_component_that_includes_a_front_end(self):
+        found = self.uses(**{"lib__ring_meson": "uses = ['mqttsn']\n", "lib__ring__ring_cc": '#include "mqttsn/codec.h"\n'})
+        self.assertEqual(found, ["ring includes a header of mqttsn: nothing below a front end knows one"])
+
+    def test_an_umbrella_that_lacks_an_installed_header(self):
+        tree = {"lib/base/meson.build": "headers = files('error.h',\n  'site.h')\n", "lib/mqttsn/meson.build": "headers = files('codec.h')\n",
+                "lib/chainring.h": '#include "base/error.h"\n', "lib/broker.h": '#include "mqttsn/codec.h"\n#include "base/site.h"\n'}
+        found = [w[2] for w in lint.check_umbrellas(tree, ["base", "mqttsn"])]
+        self.assertEqual(found, ["does not include base/site.h, which is installed",
+                                 "includes base/site.h, which is not installed or belongs to the other umbrella"])
+
+    def test_a_driver_that_includes_another(self):
+        def found(line, path="drivers/media/dax/dax.cc"):
+            return len(lint.check_driver_includes(path, SPDX + line + "\n"))
+        self.assertEqual(found('#include "../file/container.h"'), 1)
+        self.assertEqual(found('#include "media/file/file_media.h"'), 1)
+        self.assertEqual(found('#include "media/dax/other.h"'), 0)
+        self.assertEqual(found('#include "media/container.h"'), 0)
+        self.assertEqual(found('#include "other.h"'), 0)
+        self.assertEqual(found('#include "media/file/file_media.h"', "tests/lib/media/test_file.cc"), 0)
+
     def test_a_media_driver_that_reaches_above_media(self):
         self.assertEqual(len(self.includes("drivers/media/file/x.cc", '#include "ring/ring.h"')), 1)
 

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../file/container.h"
+#include "media/container.h"
 #include "media/drivers.h"
 #include "media/mapping.h"
 #include "media/memory_fault.h"
@@ -153,10 +153,6 @@ class dax_media final : public detail::watched_media {
 
   static result<void> check(const media_options& o, open_mode mode) {
     const std::string name = "region " + o.path + ": ";
-    if (o.emulated)
-      return error{errc::invalid_argument,
-                   name +
-                       "driver dax has no class emulated; use driver hugetlb, which maps any file"};
     if (mode == open_mode::create && o.read_only)
       return error{errc::invalid_argument, name + "cannot create it read-only"};
     if (forced())
@@ -175,7 +171,7 @@ class dax_media final : public detail::watched_media {
     return {errc::unsupported,
             "region " + path_ +
                 ": libpmem says this is no persistent memory (neither devdax nor "
-                "a file on a file system mounted with DAX); use driver file"};
+                "a file on a file system mounted with DAX); ask for class file"};
   }
 
   result<void> map_device(const media_options& o, open_mode mode) {
@@ -217,7 +213,7 @@ class dax_media final : public detail::watched_media {
       if (!bytes) return bytes.error();
       if (is_container(fd_.get()))
         return error{errc::unsupported,
-                     "region file " + path_ + ": it is a region of class file; use driver file"};
+                     "region file " + path_ + ": it is a region of class file; ask for class file"};
       if (*bytes == 0 || *bytes % detail::page_size != 0)
         return error{errc::corrupt, "region file " + path_ + ": it is " + std::to_string(*bytes) +
                                         " bytes long: it was cut short, or its creation did not "
@@ -249,6 +245,7 @@ class dax_media final : public detail::watched_media {
 
   result<void> allocate(std::uint64_t from, std::uint64_t to) {
     if (from == to) return {};
+    const detail::file_limit_guard guard;
     int e = 0;
     do
       e = posix_fallocate(fd_.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));
@@ -256,8 +253,7 @@ class dax_media final : public detail::watched_media {
     if (e == 0 && fsync(fd_.get()) != 0) e = errno;
     if (e == 0) return {};
     if (from > 0) (void)ftruncate(fd_.get(), static_cast<off_t>(from));
-    return system_error(
-        e == ENOSPC || e == EFBIG ? errc::no_space : errc::io,
+    return detail::file_error(
         "region file " + path_ + ": cannot allocate " + std::to_string(to) + " bytes", e);
   }
   result<void> commit(std::uint64_t from, std::uint64_t to) {
@@ -294,10 +290,13 @@ bool suits(const std::string& path) {
   return fd.get() >= 0 && !is_container(fd.get());
 }
 
+constexpr durability_class given[] = {durability_class::power};
+
 } // namespace
 
 const media_driver dax_driver = {
-    "dax", "persistent memory: devdax, or a file mounted with DAX; survives power loss", suits,
+    "dax", "persistent memory: devdax, or a file mounted with DAX; survives power loss",
+    given, suits,
     [](const media_options& o) { return dax_media::make(o, open_mode::create); },
     [](const media_options& o) {
       return dax_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);

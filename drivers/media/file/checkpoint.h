@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "block_file.h"
-#include "container.h"
+#include "failure_latch.h"
 #include "journal.h"
+#include "media/block_file.h"
+#include "media/container.h"
 
 namespace chainring {
 

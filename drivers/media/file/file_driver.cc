@@ -31,8 +31,8 @@ result<void> checked_place(const media_options& options) {
   return error{errc::unsupported,
                "region file " + options.path + ": a sync means nothing on " +
                    (place->kind == file_system::tmpfs ? "tmpfs" : "hugetlbfs") +
-                   ", so class file cannot be had there; name a file on a disk, or use driver "
-                   "hugetlb, whose class is process"};
+                   ", so class file cannot be had there; name a file on a disk, or ask for class "
+                   "process, which survives the process and not the machine"};
 }
 
 /// A quarter of the journal bounds one drain: less than this could not hold a busy burst.
@@ -84,13 +84,6 @@ result<std::unique_ptr<media>> attach(file_parts parts, const media_options& opt
   return std::unique_ptr<media>(std::move(*m));
 }
 
-result<void> refuse_emulated(const media_options& options) {
-  if (!options.emulated) return {};
-  return error{errc::invalid_argument, "region file " + options.path +
-                                           ": driver file has no class emulated; use driver "
-                                           "hugetlb, which maps any file"};
-}
-
 bool suits(const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return false;
@@ -99,7 +92,6 @@ bool suits(const std::string& path) {
 }
 
 result<std::unique_ptr<media>> create(const media_options& options) {
-  if (auto ok = refuse_emulated(options); !ok) return ok.error();
   if (options.read_only)
     return error{errc::invalid_argument,
                  "region file " + options.path + ": cannot create it read-only"};
@@ -124,7 +116,6 @@ result<std::unique_ptr<media>> create(const media_options& options) {
 }
 
 result<std::unique_ptr<media>> open(const media_options& options) {
-  if (auto ok = refuse_emulated(options); !ok) return ok.error();
   if (!options.read_only)
     if (auto ok = checked_place(options); !ok) return ok.error();
   auto checked = with_journal_size(options);
@@ -138,9 +129,12 @@ result<std::unique_ptr<media>> open(const media_options& options) {
   return attach(std::move(*parts), *checked);
 }
 
+constexpr durability_class given[] = {durability_class::file};
+
 } // namespace
 
 const media_driver file_driver = {
-    "file", "a regular file behind a redo journal; survives power loss", suits, create, open};
+    "file", "a regular file behind a redo journal; survives power loss",
+    given, suits, create, open};
 
 } // namespace chainring

@@ -63,9 +63,7 @@ result<void> file_media::format(file_parts& parts, const media_options& options)
                    journal_size <= file_format::journal_size_max &&
                    journal_size % file_format::journal_size_unit == 0);
   const std::string name = "region file " + options.path + ": ";
-  const auto failed = [&](const char* what, int e) {
-    return system_error(e == ENOSPC || e == EDQUOT ? errc::no_space : errc::io, name + what, e);
-  };
+  const auto failed = [&](const char* what, int e) { return detail::file_error(name + what, e); };
   const std::uint64_t end = file_format::image_offset(journal_size) + sizes->size;
   if (int e = parts.image->allocate(0, end); e != 0)
     return failed(("cannot allocate " + std::to_string(end) + " bytes").c_str(), e);
@@ -238,8 +236,7 @@ result<void> file_media::grow(std::uint64_t size) {
     return status();
   };
   if (int e = parts_.image->allocate(offset + old, offset + *grown); e != 0)
-    return system_error(
-        e == ENOSPC || e == EDQUOT ? errc::no_space : errc::io,
+    return detail::file_error(
         "region file " + path_ + ": cannot grow it to " + std::to_string(*grown) + " bytes", e);
   if (int e = parts_.image->sync(); e != 0)
     return failed("a sync of the grown file", e); // [O5] pairs with [O6]

@@ -13,10 +13,11 @@
 #include <thread>
 
 #include "base/thread_slot.h"
-#include "block_file.h"
 #include "checkpoint.h"
-#include "container.h"
+#include "failure_latch.h"
 #include "journal.h"
+#include "media/block_file.h"
+#include "media/container.h"
 #include "media/media.h"
 
 namespace chainring {

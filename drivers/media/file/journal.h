@@ -22,9 +22,9 @@
 
 #include "base/error.h"
 #include "base/spin_lock.h"
-#include "block_file.h"
-#include "container.h"
+#include "failure_latch.h"
 #include "file_format.h"
+#include "media/block_file.h"
 
 namespace chainring {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A file mapped shared. On hugetlbfs and tmpfs it survives the process and not the machine: class
-// `process`, where visible is all there is. With media_options::emulated any file will do, and the
+// `process`, where visible is all there is. With class `emulated` asked for any file will do, and the
 // instructions of class `power` are issued on memory that earns nothing by them.
 //
 // A sync of an ordinary file mapped so would promise nothing: the kernel may write a page at any
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../file/container.h"
+#include "media/container.h"
 #include "media/drivers.h"
 #include "media/mapping.h"
 #include "media/memory_fault.h"
@@ -23,6 +23,10 @@ namespace {
 
 using detail::file_system;
 using detail::open_mode;
+
+bool emulated(const media_options& o) {
+  return o.durability == durability_class::emulated;
+}
 
 class shared_media final : public detail::watched_media {
  public:
@@ -35,7 +39,7 @@ class shared_media final : public detail::watched_media {
     std::unique_ptr<shared_media> m(new shared_media);
     m->path_ = o.path;
     m->unit_ = place->kind == file_system::hugetlbfs ? place->block_size : detail::page_size;
-    m->class_ = o.emulated ? durability_class::emulated : durability_class::process;
+    m->class_ = emulated(o) ? durability_class::emulated : durability_class::process;
     if (mode == open_mode::create) {
       // Checked before there is a file to take back.
       if (auto sizes = detail::checked_sizes(o, 0, m->unit_); !sizes) return sizes.error();
@@ -47,7 +51,7 @@ class shared_media final : public detail::watched_media {
       if (mode == open_mode::create) (void)unlink(o.path.c_str());
       return mapped.error();
     }
-    if (o.emulated && mode != open_mode::read_only) m->kind_ = kind::instructions;
+    if (emulated(o) && mode != open_mode::read_only) m->kind_ = kind::instructions;
     return std::unique_ptr<media>(std::move(m));
   }
 
@@ -85,9 +89,9 @@ class shared_media final : public detail::watched_media {
     const std::string name = "region file " + o.path + ": ";
     if (mode == open_mode::create && o.read_only)
       return error{errc::invalid_argument, name + "cannot create it read-only"};
-    if (place.kind == file_system::disk && !o.emulated)
+    if (place.kind == file_system::disk && !emulated(o))
       return error{errc::unsupported,
-                   name + "a shared mapping of a file on a disk survives nothing; use driver file "
+                   name + "a shared mapping of a file on a disk survives nothing; ask for class file "
                           "there, or a path on hugetlbfs or tmpfs"};
     const std::string base = o.path.substr(o.path.rfind('/') + 1);
     if (place.kind == file_system::hugetlbfs && base.find("map_") != std::string::npos)
@@ -103,8 +107,8 @@ class shared_media final : public detail::watched_media {
       auto bytes = detail::file_size(fd_.get(), path_);
       if (!bytes) return bytes.error();
       if (is_container(fd_.get()))
-        return error{errc::unsupported, name + "it is a region of class file; open it with driver "
-                                               "file, on a disk or read-only"};
+        return error{errc::unsupported, name + "it is a region of class file; ask for that "
+                                               "class, on a disk or read-only"};
       if (*bytes == 0 || *bytes % unit_ != 0)
         return error{errc::corrupt, name + "it is " + std::to_string(*bytes) +
                                         " bytes long, no multiple of " + std::to_string(unit_) +
@@ -144,6 +148,7 @@ class shared_media final : public detail::watched_media {
   /// that no access finds the file system full.
   result<void> allocate(std::uint64_t from, std::uint64_t to) {
     if (from == to) return {};
+    const detail::file_limit_guard guard;
     int e = 0;
     do
       e = posix_fallocate(fd_.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));
@@ -151,8 +156,10 @@ class shared_media final : public detail::watched_media {
     if (e == 0 && fsync(fd_.get()) != 0) e = errno;
     if (e == 0) return {};
     if (from > 0) (void)ftruncate(fd_.get(), static_cast<off_t>(from));
-    return system_error(e == ENOSPC || e == EFBIG || e == EINTR || e == ENOMEM ? errc::no_space
-                                                                               : errc::io,
+    if (e == EFBIG)
+      return detail::file_error(
+          "region file " + path_ + ": cannot allocate " + std::to_string(to) + " bytes", e);
+    return system_error(e == ENOSPC || e == EINTR || e == ENOMEM ? errc::no_space : errc::io,
                         "region file " + path_ + ": no room for " + std::to_string(to) +
                             " bytes; free some, or give the file system more pages",
                         e);
@@ -175,10 +182,13 @@ bool suits(const std::string& path) {
   return place && place->kind != file_system::disk;
 }
 
+constexpr durability_class given[] = {durability_class::process, durability_class::emulated};
+
 } // namespace
 
 const media_driver hugetlb_driver = {
-    "hugetlb", "hugetlbfs and tmpfs files (class process); any file with class emulated", suits,
+    "hugetlb", "hugetlbfs and tmpfs files (class process); any file with class emulated",
+    given, suits,
     [](const media_options& o) { return shared_media::make(o, open_mode::create); },
     [](const media_options& o) {
       return shared_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);

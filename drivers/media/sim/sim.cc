@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "media/drivers.h"
 #include "sim_life.h"
 
 namespace chainring {
@@ -200,6 +199,8 @@ result<std::unique_ptr<media>> create_sim(const media_options& options) {
   return sim_join(disk, false);
 }
 
+constexpr durability_class given[] = {durability_class::emulated};
+
 } // namespace
 
 result<std::unique_ptr<media>> sim_join(const std::shared_ptr<sim_disk>& disk, bool read_only) {
@@ -220,6 +221,13 @@ result<std::unique_ptr<media>> sim_join(const std::shared_ptr<sim_disk>& disk, b
 
 const media_driver sim_driver = {
     "sim", "memory that records every seam call, for crash tests (sim:NAME)",
+    given,
     [](const std::string& path) { return path.starts_with(prefix); }, create_sim, open_sim};
+
+namespace {
+// Whatever links this finds its disks by path. Runs before main(); the built-in drivers are
+// constants by then.
+[[maybe_unused]] const bool registered = (add_media_driver(sim_driver), true);
+} // namespace
 
 } // namespace chainring

@@ -63,6 +63,9 @@ struct sim_trace {
   std::vector<std::uint64_t> values;
 };
 
+/// The driver of paths sim:NAME, added to the table wherever this is linked.
+extern const media_driver sim_driver;
+
 class sim_media;
 namespace detail {
 class sim_life;

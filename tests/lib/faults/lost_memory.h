@@ -32,7 +32,7 @@ class OnAPlace : public testing::TestWithParam<place> {
     options_.media.path = directory_.file("region");
     options_.media.size = region_size;
     options_.media.driver = GetParam().driver;
-    options_.media.emulated = GetParam().emulated;
+    if (GetParam().emulated) options_.media.durability = durability_class::emulated;
     options_.areas = broker::areas(small_layout(), region_size, 256);
   }
   std::unique_ptr<region> made() {

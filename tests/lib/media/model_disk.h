@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "media/file/block_file.h"
+#include "media/block_file.h"
 #include "media/file/file_media.h"
 
 namespace chainring::test {

@@ -55,7 +55,7 @@ TEST_F(Dax, SuitsNoOrdinaryFileOrDirectory) {
 }
 
 TEST_F(Dax, RefusesWhatLibpmemDoesNotCallPersistent) {
-  expect_refused("driver file");
+  expect_refused("class file");
 }
 
 TEST_F(Dax, RefusesWhatOnlyAVariableCallsPersistent) {
@@ -70,14 +70,14 @@ TEST_F(Dax, RefusesToFlushNothingWithoutEadr) {
   auto m = create_media(options_);
   ASSERT_FALSE(m);
   EXPECT_TRUE(m.error().message.find("PMEM_NO_FLUSH=1") != std::string::npos ||
-              m.error().message.find("driver file") != std::string::npos)
+              m.error().message.find("class file") != std::string::npos)
       << m.error().message;
 }
 
 TEST_F(Dax, RefusesClassEmulatedAndReadOnlyCreation) {
-  options_.emulated = true;
-  expect_refused("driver hugetlb");
-  options_.emulated = false;
+  options_.durability = durability_class::emulated;
+  expect_refused("driver dax gives class power, not emulated");
+  options_.durability.reset();
   options_.read_only = true;
   expect_refused("read-only");
 }

@@ -201,7 +201,7 @@ TEST_F(FileMedia, RefusesTmpfsAndNamesTheRemedy) {
   const scratch_directory d("/dev/shm");
   options_.path = d.file("region");
   options_.driver = "file";
-  expect_refused(errc::unsupported, "class is process");
+  expect_refused(errc::unsupported, "ask for class process");
 }
 
 TEST_F(FileMedia, RefusesHugetlbfsWhereThereIsOne) {
@@ -230,7 +230,7 @@ TEST_F(FileMedia, RefusesSizesThatCannotWork) {
   expect_refused(errc::invalid_argument, "size_max");
   options_.size_max = 0;
   options_.driver = "file";
-  options_.emulated = true;
+  options_.durability = durability_class::emulated;
   expect_refused(errc::invalid_argument, "emulated");
 }
 
@@ -245,6 +245,8 @@ TEST_F(FileMedia, RefusesAFileSystemWithoutRoomAndLeavesNothing) {
 TEST_F(FileMedia, RefusesFilesThatAreNoneOfItsOwn) {
   expect_not_opened(errc::not_found, "region");
   std::ofstream(options_.path).flush();
+  expect_not_opened(errc::corrupt, "an empty file");
+  std::ofstream(options_.path) << "short";
   expect_not_opened(errc::corrupt, "too short");
   std::ofstream(options_.path) << std::string(1 << 20, 'x');
   expect_not_opened(errc::corrupt, "not a region");

@@ -162,7 +162,7 @@ TEST(Hugetlb, EmulatedClassTakesAnyFile) {
   for (const std::string& where : {std::string(tmpfs), disk_directory()}) {
     const scratch_directory d(where);
     media_options o = at(d.file("region"), 65536);
-    o.emulated = true;
+    o.durability = durability_class::emulated;
     auto m = create_media(o);
     ASSERT_TRUE(m) << m.error().message;
     EXPECT_EQ((*m)->durability(), durability_class::emulated);
@@ -184,7 +184,7 @@ TEST(Hugetlb, RefusesADiskByNameAndNamesTheRemedy) {
   auto m = create_media(o);
   ASSERT_FALSE(m);
   EXPECT_EQ(m.error().code, errc::unsupported);
-  EXPECT_NE(m.error().message.find("driver file"), std::string::npos) << m.error().message;
+  EXPECT_NE(m.error().message.find("class file"), std::string::npos) << m.error().message;
   EXPECT_EQ(access(d.file("region").c_str(), F_OK), -1);
 }
 
@@ -194,7 +194,7 @@ TEST(Hugetlb, RefusesARegionOfClassFile) {
   o.journal_size = 1 << 20;
   ASSERT_TRUE(create_media(o));
   o.size = 0;
-  o.emulated = true;
+  o.durability = durability_class::emulated;
   auto m = open_media(o);
   ASSERT_FALSE(m);
   EXPECT_NE(m.error().message.find("class file"), std::string::npos) << m.error().message;

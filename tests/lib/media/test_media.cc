@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <cctype>
 #include <gtest/gtest.h>
 #include <vector>
 
@@ -44,6 +46,60 @@ TEST(Media, RefusesAnUnknownDriverByName) {
   auto m = open_media(options);
   ASSERT_FALSE(m);
   EXPECT_NE(m.error().message.find("dax, hugetlb, file"), std::string::npos) << m.error().message;
+}
+
+TEST(Media, EachClassHasOneDriverAmongThoseBuiltIn) {
+  for (auto c : {durability_class::power, durability_class::file, durability_class::process,
+                 durability_class::emulated}) {
+    int drivers = 0;
+    for (const media_driver* d : media_drivers())
+      drivers += static_cast<int>(std::count(d->classes.begin(), d->classes.end(), c));
+    EXPECT_EQ(drivers, 1) << to_string(c);
+  }
+}
+
+TEST(Media, AClassThatIsAskedForChoosesItsDriver) {
+  media_options options;
+  options.path = "/dev/shm/chainring-absent";
+  for (const auto& [c, words] :
+       {std::pair{durability_class::file, "class file cannot be had there"},
+        std::pair{durability_class::process, "no such file"}}) {
+    options.durability = c;
+    auto m = open_media(options);
+    ASSERT_FALSE(m);
+    std::string said = m.error().message;
+    std::transform(said.begin(), said.end(), said.begin(), [](char x) { return std::tolower(x); });
+    EXPECT_NE(said.find(words), std::string::npos) << m.error().message;
+  }
+}
+
+TEST(Media, RefusesADriverThatCannotGiveTheClass) {
+  media_options options;
+  options.path = "/dev/shm/chainring-absent";
+  options.driver = "hugetlb";
+  options.durability = durability_class::power;
+  auto m = open_media(options);
+  ASSERT_FALSE(m);
+  EXPECT_EQ(m.error().code, errc::invalid_argument);
+  EXPECT_NE(m.error().message.find("driver hugetlb gives class process and emulated, not power"),
+            std::string::npos)
+      << m.error().message;
+}
+
+TEST(Media, TheSimulatorIsNoDriverOfTheProduct) {
+  for (const media_driver* d : media_drivers())
+    EXPECT_STRNE(d->name, "sim");
+}
+
+TEST(DurabilityClass, AutoAsksForNone) {
+  EXPECT_FALSE(*parse_durability_choice("auto"));
+  for (const char* choice : durability_choices)
+    EXPECT_TRUE(parse_durability_choice(choice)) << choice;
+  EXPECT_EQ(**parse_durability_choice("file"), durability_class::file);
+  auto wrong = parse_durability_choice("tape");
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message.find("auto, power, file, process or emulated"),
+            std::string::npos);
 }
 
 TEST(DurabilityClass, NamesRoundTrip) {

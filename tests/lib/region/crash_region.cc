@@ -29,6 +29,7 @@ enum kinds : int {
   seen,        ///< a root that open() showed, so that somebody may have acted on it
   served,      ///< a message that recovery let through
   epoch_begun, ///< value: it
+  segments,    ///< value: how many ranges of one name there are
 };
 
 region_options options() {
@@ -190,6 +191,58 @@ scenario adding_roots() {
     for (std::uint64_t id = 1; id <= 3; ++id)
       add(*r, h, id);
   });
+}
+
+constexpr const char* segment = "table";
+
+/// The next segment of a table: cleared and drained, then named.
+void add_segment(region& r, history& h) {
+  const std::uint64_t n = r.ranges(segment).size();
+  const std::uint64_t at = r.geometry().block_offset + n * 256;
+  auto* first = reinterpret_cast<std::uint64_t*>(r.at(at));
+  r.medium().store(first, n + 1);        // [T6] what the range holds before it is named
+  r.medium().flush(first, sizeof *first); // [T6]
+  r.medium().drain();                     // [T6]
+  auto done = r.add_range(segment, static_cast<std::uint32_t>(n), at, 128);
+  if (!done) return h.fail(done.error().message);
+  h.promise(segments, 0, n + 1);
+}
+
+/// Two lives, so that the second goes on with the numbers of the first.
+scenario adding_ranges() {
+  scenario s{.name = "region: add ranges of one name", .size = size};
+  s.setup = [](media& m, history& h) {
+    if (auto r = make(m); !r) h.fail(r.error().message);
+  };
+  const auto live = [](media& m, history& h) {
+    auto r = start(m, h);
+    if (!r) return;
+    add_segment(*r, h);
+    add_segment(*r, h);
+  };
+  s.run = [live](media& m, history& h) {
+    live(m, h);
+    live(m, h);
+  };
+  s.continue_after = live;
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) return "does not open: " + r.error().message;
+    if (!(*r)->notes().empty()) return "a crash looks like damage: " + (*r)->notes().front();
+    const std::vector<region_root> found = (*r)->ranges(segment);
+    if (found.size() < h.value(segments, 0).value_or(0)) return "a segment was lost";
+    std::size_t named = 0;
+    for (const region_root& root : (*r)->roots())
+      named += root.kind == root_kind::range;
+    if (named != found.size()) return "the segments' numbers have a gap";
+    for (std::size_t n = 0; n < found.size(); ++n) {
+      if (found[n].version != n || found[n].size != 128) return "a segment in another's place";
+      if (*reinterpret_cast<const std::uint64_t*>((*r)->at(found[n].offset)) != n + 1)
+        return "a segment was named before it held what it must";
+    }
+    return {};
+  };
+  return s;
 }
 
 scenario growing() {
@@ -368,7 +421,7 @@ scenario recovering() {
 }
 
 std::vector<scenario> all() {
-  return {creating(false), creating(true), reopening(), adding_roots(),
+  return {creating(false), creating(true), reopening(), adding_roots(), adding_ranges(),
           growing(),       mending(),      recovering()};
 }
 
@@ -390,6 +443,9 @@ TEST(RegionCrash, OpenIsALifeOfItsOwnAndCloseIsSeen) {
 }
 TEST(RegionCrash, ARootIsThereWholeOrNotAtAll) {
   holds(adding_roots());
+}
+TEST(RegionCrash, RangesOfOneNameAreThereInOrderAndWithoutAGap) {
+  holds(adding_ranges());
 }
 TEST(RegionCrash, GrowthIsThereOnceItIsSaid) {
   holds(growing());
@@ -426,11 +482,13 @@ INSTANTIATE_TEST_SUITE_P(
                     seeded_case{"region.magic_stays", growing},
                     seeded_case{"region.root_commit_first", adding_roots},
                     seeded_case{"region.root_not_drained", adding_roots},
+                    seeded_case{"region.root_commit_first", adding_ranges},
+                    seeded_case{"region.root_not_drained", adding_ranges},
                     seeded_case{"region.superblock_before_growth", growing},
                     seeded_case{"recovery.read_not_drained", recovering},
                     seeded_case{"recovery.repair_not_drained", recovering}),
     [](const testing::TestParamInfo<seeded_case>& i) {
-      std::string name = i.param.bug;
+      std::string name = i.param.bug + std::to_string(i.index);
       std::replace(name.begin(), name.end(), '.', '_');
       return name;
     });

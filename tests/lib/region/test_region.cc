@@ -95,6 +95,52 @@ TEST_F(Region, RootsNameRangesOfTheBlockAreaForGood) {
   EXPECT_EQ(r->root("nobody").error().code, errc::not_found);
 }
 
+TEST_F(Region, RangesOfOneNameAreNumberedInTheOrderTheyWereAdded) {
+  make();
+  {
+    auto r = reopen();
+    const std::uint64_t at = r->geometry().block_offset;
+    for (std::uint32_t n = 0; n < 12; ++n) {
+      auto added = r->add_range("table", n, at + n * 256, 256);
+      ASSERT_TRUE(added) << added.error().message;
+      EXPECT_EQ(added->name, n == 0 ? "table" : "table#" + std::to_string(n));
+      EXPECT_EQ(r->ranges("table").size(), n + 1);
+    }
+    EXPECT_EQ(r->add_range("a", 5, at + 8192, 64)->name, "a#1") << "an area is the first";
+  }
+  auto r = reopen();
+  const std::vector<region_root> found = r->ranges("table");
+  ASSERT_EQ(found.size(), 12u);
+  for (std::uint32_t n = 0; n < 12; ++n) {
+    EXPECT_EQ(found[n].version, n);
+    EXPECT_EQ(found[n].offset, r->geometry().block_offset + n * 256);
+  }
+  ASSERT_EQ(r->ranges("a").size(), 2u);
+  EXPECT_EQ(r->ranges("a")[0].kind, root_kind::area);
+  EXPECT_TRUE(r->ranges("tab").empty());
+}
+
+TEST_F(Region, AddingARangeIsOneCommitOfOneLine) {
+  make();
+  auto r = reopen();
+  seam_counter seam;
+  r->medium().observe(&seam);
+  ASSERT_TRUE(r->add_range("table", 1, r->geometry().block_offset, 4096));
+  r->medium().observe(nullptr);
+  EXPECT_EQ(seam.text(), "8 stores, 0 writes, 1 flushes of 1 lines, 1 drains");
+}
+
+TEST_F(Region, ARangeWhoseNumberedNameDoesNotFitIsRefused) {
+  make();
+  auto r = reopen();
+  const std::uint64_t at = r->geometry().block_offset;
+  const std::string name(30, 'n');
+  ASSERT_TRUE(r->add_range(name, 1, at, 64));
+  auto second = r->add_range(name, 1, at + 64, 64);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message.find("no name of 1 to 31"), std::string::npos);
+}
+
 TEST_F(Region, AddRootNamesWhatItRefuses) {
   make();
   auto r = reopen();

@@ -115,10 +115,45 @@ TEST_F(RegionDamage, RefusesSuperblocksOfTwoRegions) {
 TEST_F(RegionDamage, RefusesAFormatItDoesNotKnow) {
   make();
   forge([](superblock& s) { s.format_major = 9; });
-  refused(errc::version, "format version 9, this build knows 1");
+  refused(errc::version, "format version 9, and this build reads 3; open it with a build that reads");
   block(0).crc ^= 1;
   block(1).crc ^= 1;
   refused(errc::version, "damaged, or of format version 9");
+}
+
+TEST_F(RegionDamage, RefusesARegionOfAnOlderFormatAndSaysWhatToDo) {
+  make();
+  forge([](superblock& s) { s.format_major = 1; });
+  refused(errc::version, "it has format version 1, and this build reads 3: drain it with the version "
+                         "that made it, and create another");
+  refused(errc::version, "drain it with the version that made it", true);
+}
+
+TEST_F(RegionDamage, ARangeThatIsDamagedIsRefusedAndTheOthersAreReadable) {
+  make();
+  {
+    auto r = reopen();
+    const std::uint64_t at = r->geometry().block_offset;
+    ASSERT_TRUE(r->add_range("table", 1, at, 64));
+    ASSERT_TRUE(r->add_range("table", 1, at + 64, 64));
+    ASSERT_TRUE(r->add_range("table", 1, at + 128, 64));
+  }
+  const auto whole = bytes;
+  forge_root(3, [&](root_entry& e) { e.offset = entry(2).offset; });
+  refused(errc::corrupt, "'table#1' overlaps root 'table'");
+  bytes = whole;
+  forge_root(3, [](root_entry& e) { e.offset = size - 32; });
+  refused(errc::corrupt, "outside the block area");
+  bytes = whole;
+  forge_root(3, [](root_entry& e) { e.offset = areas_offset; });
+  refused(errc::corrupt, "outside the block area");
+  bytes = whole;
+  entry(3).version ^= 1;
+  refused(errc::corrupt, "root 3 of its directory fails its checksum");
+  auto r = reopen(true);
+  ASSERT_EQ(r->notes().size(), 1u);
+  EXPECT_EQ(r->ranges("table").size(), 1u) << "no number is passed over";
+  EXPECT_TRUE(r->root("table#2"));
 }
 
 TEST_F(RegionDamage, ANewerMinorVersionAndUnknownCompatFlagsOpenAndAreKept) {

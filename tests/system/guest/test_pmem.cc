@@ -402,7 +402,7 @@ TEST_P(Fsdax, ARegionOfClassFileKeepsItsDriver) {
     o.read_only = read_only;
     auto wrong = open_media(o);
     ASSERT_FALSE(wrong);
-    EXPECT_NE(wrong.error().message.find("driver file"), std::string::npos)
+    EXPECT_NE(wrong.error().message.find("class file"), std::string::npos)
         << wrong.error().message;
   }
 }

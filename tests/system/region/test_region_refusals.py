@@ -110,7 +110,8 @@ def forged(name, **fields):
 
 
 def test_what_this_build_does_not_know():
-    refused_region(forged("major", format_major=7), "format version 7", "this build knows 1", "open it with a build that knows it")
+    refused_region(forged("major", format_major=7), "format version 7", "this build reads 3", "open it with a build that reads that version")
+    refused_region(forged("older", format_major=1), "format version 1", "this build reads 3", "drain it with the version that made it, and create another")
     refused_region(forged("incompat", incompat=4), "incompat flags 4", "open it with a build that knows them")
     path = forged("compat", compat=8)
     with Broker(PROGRAM, path) as b:
@@ -127,9 +128,9 @@ def test_only_the_newer_superblock_is_judged():
     path = fresh("newer")
     a, b = Superblock(path, 0), Superblock(path, 1)
     newer, older = (a, b) if a["sequence"] > b["sequence"] else (b, a)
-    newer["format_major"] = 2
+    newer["format_major"] = 4
     newer.store()
-    refused_region(path, "format version 2")
+    refused_region(path, "format version 4")
 
 
 def test_sizes_that_cannot_be():
@@ -166,15 +167,28 @@ def test_not_a_region():
     refused(path, "not a region")
     empty = os.path.join(scratch, "empty")
     open(empty, "wb").close()
-    refused_by_tool(empty)
+    refused_by_tool(empty, "it is an empty file, which is no region; remove it")
+    refused_by_broker(empty, "it is an empty file, which is no region; remove it")
+    says(run(TOOL, "create", empty, *SMALL, status=2), ["remove it"], "create over an empty file")
+    check(os.path.getsize(empty) == 0, "an empty file of somebody's was changed")
 
 
 def test_paths_that_cannot_be():
     refused_by_tool(scratch, "is a directory")
     refused_by_broker(scratch, "is a directory")
     absent = os.path.join(scratch, "no", "such", "place")
-    refused_by_tool(absent, "No such file or directory")
-    refused_by_broker(absent, "No such file or directory")
+    missing = f"its directory {os.path.dirname(absent)} does not exist; make it, or name another path"
+    refused_by_tool(absent, missing)
+    refused_by_broker(absent, missing)
+    link = os.path.join(scratch, "link")
+    os.symlink(os.path.join(scratch, "gone"), link)
+    refused_by_tool(link, "it is a symbolic link to", "which is not there")
+    refused_by_broker(link, "it is a symbolic link to", "which is not there")
+    check(not os.path.exists(link), "something was made where the link leads")
+    limited = os.path.join(scratch, "limited")
+    said = run("prlimit", "--fsize=2097152", "--", TOOL, "create", limited, *SMALL, status=2)
+    says(said, [limited, "ulimit -f"], "a file above the limit on sizes")
+    check(not os.path.exists(limited), "a file that could not be made whole was left behind")
     says(run(TOOL, "info", os.path.join(scratch, "absent"), status=2), ["chainring-region create"], "an absent file")
     check(not os.path.exists(os.path.join(scratch, "absent")), "info made a file")
     for path in ("/proc/region", "/sys/region"):

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//
-// Edges
-//   F1 -> F2   what failed, written before the flag is set
-//   F3         who fails first: one exchange decides, and [F1] publishes what the winner writes
-//
 // Crash windows
 //   [C1 < C2]  the first new header copy is durable before the second place is written: at any
 //              moment one of the places holds a whole copy, the older or the newer.
-#include "container.h"
+#include "media/container.h"
 
-#include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <sys/random.h>
 #include <unistd.h>
@@ -20,24 +13,6 @@
 namespace chainring {
 
 using file_format::header;
-
-void failure_latch::fail(const char* what, int errno_value) noexcept {
-  // [F3] relaxed: only one caller may win; [F1] publishes what it writes.
-  if (taken_.exchange(true, std::memory_order_relaxed)) return;
-  what_ = what;
-  errno_ = errno_value;
-  failed_.store(true, std::memory_order_release); // [F1] pairs with [F2]
-}
-
-result<void> failure_latch::status(const std::string& path) const {
-  if (!failed()) return {};
-  const errc code = errno_ == ENOSPC || errno_ == EDQUOT ? errc::no_space : errc::io;
-  return system_error(code,
-                      "region file " + path + ": " + what_ +
-                          " failed, so nothing more was made durable; reopen it to go on from what "
-                          "is on disk",
-                      errno_);
-}
 
 namespace {
 

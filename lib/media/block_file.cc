@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "block_file.h"
+#include "media/block_file.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -55,6 +55,7 @@ class posix_file final : public block_file {
   }
   int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
     // Cut first: what a growth that never finished left behind `from` need not be zero.
+    const detail::file_limit_guard guard;
     if (ftruncate(fd_.get(), static_cast<off_t>(from)) != 0) return errno;
     int e = 0;
     do

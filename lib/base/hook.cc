@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What tests set; compiled with -Dtests=true only. Edges: [H1], [H2] as in hook.h.
+#include "base/hook.h"
+
+#include <cstring>
+
+#if !CHAINRING_TEST_HOOKS
+#error "hook.cc is no part of a build without test hooks"
+#endif
+
+namespace chainring {
+
+namespace detail {
+
+std::atomic<bool> hooks_on{false};
+std::atomic<const char*> active_bug{nullptr};
+
+namespace {
+hook_function hook = nullptr;
+void* hook_context = nullptr;
+} // namespace
+
+void run_hook(const char* name) noexcept {
+  if (hook != nullptr) hook(name, hook_context);
+}
+
+bool is_active_bug(const char* name) noexcept {
+  const char* active = active_bug.load(std::memory_order_relaxed); // [H2]
+  return active != nullptr && std::strcmp(active, name) == 0;
+}
+
+} // namespace detail
+
+void set_hook(hook_function function, void* context) noexcept {
+  detail::hook = function;
+  detail::hook_context = context;
+  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed); // [H1]
+}
+
+void set_seeded_bug(const char* name) noexcept {
+  detail::active_bug.store(name, std::memory_order_relaxed); // [H1]
+}
+
+} // namespace chainring
