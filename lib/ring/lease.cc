@@ -120,7 +120,7 @@ std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::
       const mark_state s = state_of(mark, ticket);
       if (s == mark_state::ready) [[likely]] {
         const std::uint64_t tag = word_of(r.slots[i].tag);
-        if (may_be_delivered(tag, ticket)) [[likely]]
+        if (may_be_delivered(r, tag, ticket)) [[likely]]
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
                       handed_out(tag, mark, ticket <= r.delivered)};
         else // the medium changed under us
@@ -157,7 +157,7 @@ void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
   const std::uint32_t i = r.index_of(ticket);
   std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [R2] as in lease()
   if (state_of(mark, ticket) != mark_state::ready ||
-      may_be_delivered(word_of(r.slots[i].tag), ticket))
+      may_be_delivered(r, word_of(r.slots[i].tag), ticket))
     return;
   r.marks[i].compare_exchange_strong(mark, mark_as(mark, mark_state::done),
                                      std::memory_order_acq_rel,
@@ -183,7 +183,7 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
       if (s == mark_state::unready) break;
       if (s == mark_state::ready) {
         const std::uint64_t tag = word_of(r.slots[i].tag);
-        if (may_be_delivered(tag, ticket))
+        if (may_be_delivered(r, tag, ticket))
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
                       handed_out(tag, mark, ticket <= r.delivered)};
         else
@@ -222,7 +222,7 @@ std::uint32_t queue_table::lease_returned(ring_state& r, std::span<leased> out) 
       continue;
     r.returned.fetch_sub(1, std::memory_order_relaxed); // [C1] a hint
     const std::uint64_t tag = word_of(r.slots[i].tag);
-    if (may_be_delivered(tag, t))
+    if (may_be_delivered(r, tag, t))
       out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(tag, mark, true)};
     else
       end_undeliverable(r, t);
@@ -421,8 +421,9 @@ ack_status queue_table::settle(std::uint32_t queue, std::uint64_t ticket, slot_s
   // The exact word: once the head has passed it, the slot may be somebody else's.
   std::uint64_t& tag = r.slots[r.index_of(ticket)].tag;
   std::uint64_t was = word_of(tag);
-  while (may_be_delivered(was, ticket) && !seeded_bug("ring.ack_in_memory"))
-    if (media_.compare_exchange(&tag, was, slot_tag{ticket, to}.pack())) // [P16] before its flush
+  while (may_be_delivered(r, was, ticket) && !seeded_bug("ring.ack_in_memory"))
+    if (media_.compare_exchange(&tag, was,
+                                slot_tag{ticket, to}.pack(queue))) // [P16] before its flush
       break;
   advance(r);
   return ack_status::marked;
@@ -477,9 +478,10 @@ bool queue_table::set_state(std::uint32_t queue, std::uint64_t ticket, slot_stat
     const std::uint32_t i = r->index_of(ticket);
     if (state_of(r->marks[i].load(std::memory_order_acquire), ticket) != mark_state::ready) // [R2]
       return false;
-    std::uint64_t was = slot_tag{ticket, slot_state::queued}.pack();
+    std::uint64_t was = slot_tag{ticket, slot_state::queued}.pack(queue);
     const slot_tag next{ticket, slot_state::pubrec};
-    return media_.compare_exchange(&r->slots[i].tag, was, next.pack()); // [P16] before its flush
+    return media_.compare_exchange(&r->slots[i].tag, was,
+                                   next.pack(queue)); // [P16] before its flush
   }
   CHAINRING_ASSERT(state == slot_state::moved || state == slot_state::dropped);
   return settle(queue, ticket, state, any_generation) == ack_status::marked;

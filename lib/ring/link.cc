@@ -85,9 +85,10 @@ void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) n
   if (now.count == 0) now.first = 0;
   queue_ring& entry = record.rings[(now.first + now.count) % queue_rings_max];
   const auto store_entry = [&] {
-    media_.store(&entry.base, queue_base{base, log2}.pack()); // [P15]
-    media_.store(&entry.chain,
-                 std::uint64_t{r.blocks.first} | std::uint64_t{r.blocks.blocks} << 32); // [P15]
+    const queue_ring next =
+        queue_ring::sealed(queue, queue_base{base, log2}.pack(), r.blocks.first, r.blocks.blocks);
+    media_.store(&entry.base, next.base);   // [P15]
+    media_.store(&entry.chain, next.chain); // [P15]
   };
   if (!seeded_bug("ring.entry_last")) store_entry();
   do {
@@ -96,7 +97,7 @@ void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) n
     ++now.count;
     now.mode = r.mode;
     // [P7] the link: pairs with [P6] in clear() and [P8] in link_finish(). [P15] behind its entry.
-  } while (!media_.compare_exchange(&record.commit, word, now.pack())); // [A8] [P7] [P15]
+  } while (!media_.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P7] [P15]
   if (seeded_bug("ring.entry_last")) store_entry();
   q.spare = &r;
 }
@@ -125,7 +126,7 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
     tally(s.refused_ring);
     return link_status::refused;
   }
-  set_base(*r, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
+  set_base(*r, queue, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
   link(queue, *r, q.rest_ticket);
   claim.keep(link_state::linking);
   if (seeded_bug("ring.attach_undrained")) {
@@ -185,7 +186,7 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
   std::uint64_t base = old.next.load(std::memory_order_relaxed); // [N1] behind [A5]
   if (seeded_bug("ring.base_early")) base = before;
   if (seeded_bug("ring.base_head")) base = old.head.load(std::memory_order_relaxed); // [K2]
-  set_base(r, base, base, old.mode);
+  set_base(r, queue, base, base, old.mode);
   if (seeded_bug("ring.append_copies")) [[unlikely]] { // the way it is not done: see there
     const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [K2]
     for (std::uint64_t t = head + 1; t <= base; ++t) {
@@ -199,7 +200,7 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
     queue_commit c = queue_commit::unpack(word);
     c.first = static_cast<std::uint8_t>((c.first + c.count - 1) % queue_rings_max);
     c.count = 1;
-    media_.compare_exchange(&records_[queue].commit, word, c.pack()); // [A8]
+    media_.compare_exchange(&records_[queue].commit, word, c.pack(queue)); // [A8]
     return;
   }
   link(queue, r, base);
@@ -248,8 +249,7 @@ link_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept
     hook_point("ring.grow.unprepared");
     const bool room = prepare_larger(queue, n) != larger_ring::no_room;
     is = grow(queue, n); // whoever was quicker may have prepared it, or done it all
-    if (is == link_status::unprepared)
-      return room ? link_status::wait : link_status::no_room;
+    if (is == link_status::unprepared) return room ? link_status::wait : link_status::no_room;
   }
   if (is != link_status::linking) return is;
   link_flush(queue);
@@ -364,7 +364,7 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
   do {
     now = queue_commit::unpack(word);
     now.mode = mode;
-  } while (!media_.compare_exchange(&records_[queue].commit, word, now.pack())); // [A8] [P17]
+  } while (!media_.compare_exchange(&records_[queue].commit, word, now.pack(queue))); // [A8] [P17]
   if (!seeded_bug("ring.mode_undrained")) {
     media_.flush(&records_[queue], sizeof(queue_record)); // [P17] before [P18]
     media_.drain();                                       // [P17] before [P18]
@@ -407,10 +407,11 @@ restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t inc
   }
   std::uint64_t word =
       std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
-  if (record.head > ticket_max) media_.store(&record.head, 0); // [P15] only where it was damaged
+  if (!queue_head::well_formed(record.head, queue))                   // only where it was damaged
+    media_.store(&record.head, 0); // [P15] before the commit word
   // [P9] everything in it is unreachable: pairs with [P10] in restart_finish().
   const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]
-  const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P9]
+  const bool stored = media_.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P9]
   CHAINRING_ASSERT(stored);
   claim.keep(link_state::restarting);
   return restart_status::stored;

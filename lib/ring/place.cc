@@ -96,18 +96,20 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
   }
   media& on = media_;
   for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
-    std::uint64_t tag = slot_tag{ticket, slot_state::queued}.pack();
+    const auto tag_of = [&](std::uint32_t i) {
+      return slot_tag{ticket + i, slot_state::queued}.pack(queue);
+    };
     if (seeded_bug("ring.tag_first")) [[unlikely]] {
       for (std::uint32_t i = 0; i < k; ++i) {
-        on.store(&s[i].tag, tag++);    // [P14] the wrong way round
-        on.store(&s[i].ref, *words++); // [P14] the wrong way round
+        on.store(&s[i].tag, tag_of(i)); // [P14] the wrong way round
+        on.store(&s[i].ref, *words++);  // [P14] the wrong way round
       }
       return;
     }
     for (std::uint32_t i = 0; i < k; ++i) {
       // [P14] ref, then tag: what a tag makes valid is there before it.
-      on.store(&s[i].ref, *words++); // [P14] before the tag
-      on.store(&s[i].tag, tag++);    // [P14] behind its ref
+      on.store(&s[i].ref, *words++);  // [P14] before the tag
+      on.store(&s[i].tag, tag_of(i)); // [P14] behind its ref
     }
   });
   r->next.store(last + got, std::memory_order_relaxed); // [N1] before finish, which releases it
@@ -125,21 +127,21 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
 }
 
 place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                placement& out) noexcept {
+                                      placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
                    static_cast<std::uint32_t>(refs.size()), out);
 }
 
 place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
-                                std::span<const slot_ref> refs, placement& out) noexcept {
+                                      std::span<const slot_ref> refs, placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0}, &refs.front().word,
                    static_cast<std::uint32_t>(refs.size()), out);
 }
 
 place_status queue_table::place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                      placement& out) noexcept {
+                                            placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return put<false>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
                     static_cast<std::uint32_t>(refs.size()), out);
@@ -187,13 +189,15 @@ void queue_table::place_void(placement& p) noexcept {
   tally(state_->voided, std::uint64_t{p.count});
   if (seeded_bug("ring.void_ready")) return place_finish(p);
   if (p.count == 0) return;
+  const std::uint32_t queue = p.ring->queue;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
                  // [P16] nothing waits for it: the message was never published.
                  for (std::uint32_t i = 0; i < k; ++i) {
                    const slot_tag tag{ticket + i, slot_state::voided};
-                   std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack();
-                   media_.compare_exchange(&s[i].tag, was, tag.pack()); // [P16] before its flush
+                   std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack(queue);
+                   media_.compare_exchange(&s[i].tag, was,
+                                           tag.pack(queue)); // [P16] before its flush
                  }
                });
   for_each_run(*p.ring, p.first_ticket, p.count,

@@ -102,6 +102,7 @@ struct alignas(cacheline_size) ring_state {
   std::atomic<std::uint64_t> owner{owner_none};
   queue_mode mode = queue_mode::mpsc; ///< changes when nothing else happens
   bool own_marks = false;             ///< allocated for it alone
+  std::uint32_t queue = 0;            ///< whose it is: its slots' checks are keyed by it
 
   // The producers', between rte_ring's start and finish.
   alignas(cacheline_size) std::atomic<std::uint64_t> next{0}; ///< last ticket given
@@ -262,26 +263,34 @@ inline constexpr std::uint64_t redelivered_bit = std::uint64_t{1} << 63;
 /// A slot's tag as it is handed out.
 [[nodiscard]] constexpr std::uint64_t handed_out(std::uint64_t tag, std::uint32_t mark,
                                                  bool again) noexcept {
-  return tag | std::uint64_t{generation_of(mark)} << 59 | (again ? redelivered_bit : 0);
+  return (tag & slot_tag::checked_mask) | std::uint64_t{generation_of(mark)} << 59 |
+         (again ? redelivered_bit : 0);
 }
 static_assert(slot_state_last < 8, "three bits beside the lease's generation");
 inline constexpr std::uint32_t any_generation = ~std::uint32_t{0};
-[[nodiscard]] inline bool may_be_delivered(std::uint64_t tag, std::uint64_t ticket) noexcept {
-  const slot_tag t = slot_tag::unpack(tag);
-  return t.ticket == ticket && (t.state == slot_state::queued || t.state == slot_state::pubrec);
+[[nodiscard]] inline bool may_be_delivered(const ring_state& r, std::uint64_t tag,
+                                           std::uint64_t ticket) noexcept {
+  return tag == slot_tag{ticket, slot_state::queued}.pack(r.queue) ||
+         tag == slot_tag{ticket, slot_state::pubrec}.pack(r.queue);
 }
 
 /// Blocks of a ring's chain.
 [[nodiscard]] inline std::uint64_t ring_blocks(const block_store& blocks, unsigned log2) noexcept {
   return blocks.blocks_for(ring_header_size + (std::uint64_t{sizeof(ring_slot)} << log2));
 }
+/// The chain of an entry that is whole.
+[[nodiscard]] inline chain chain_of(const block_store& blocks, const queue_ring& r) noexcept {
+  return {r.first_block(),
+          static_cast<std::uint32_t>(ring_blocks(blocks, queue_base::unpack(r.base).log2_slots))};
+}
 /// Points a ring state at its chain and makes the rte_ring in it anew, empty at position 0.
 void make_ring(ring_state& r, media& on, const block_store& blocks, const chain& at, unsigned log2,
                std::uint32_t capacity, const ring_arrays& arrays) noexcept;
 /// Frees what is the ring's own.
 void free_arrays(ring_state& r) noexcept;
-/// Sets an empty ring up for tickets behind `from`, in slots counted from `base`.
-void set_base(ring_state& r, std::uint64_t base, std::uint64_t from, queue_mode mode) noexcept;
+/// Sets an empty ring of `queue` up for tickets behind `from`, in slots counted from `base`.
+void set_base(ring_state& r, std::uint32_t queue, std::uint64_t base, std::uint64_t from,
+              queue_mode mode) noexcept;
 /// How rte_ring's consumer side synchronises. Nobody is in it.
 void set_sync(ring_state& r, queue_mode mode) noexcept;
 /// The prefix of what is done with grows as far as it goes.

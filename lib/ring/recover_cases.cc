@@ -15,10 +15,10 @@ const queue_ring& record_facts::ring(unsigned k) const noexcept {
 namespace {
 
 bool head_ok(const record_facts& f) noexcept {
-  return f.record.head <= ticket_max;
+  return queue_head::well_formed(f.record.head, f.queue);
 }
 bool commit_ok(const record_facts& f) noexcept {
-  return head_ok(f) && queue_commit::well_formed(f.record.commit);
+  return head_ok(f) && queue_commit::well_formed(f.record.commit, f.queue);
 }
 bool expected(const record_facts& f) noexcept {
   return commit_ok(f) && (!f.expected || *f.expected == f.commit().incarnation);
@@ -27,14 +27,13 @@ bool rings_ok(const record_facts& f) noexcept {
   std::uint64_t before = 0, reach = ticket_max;
   for (unsigned k = 0; k < f.commit().count; ++k) {
     const queue_base b = queue_base::unpack(f.ring(k).base);
-    const chain c{static_cast<std::uint32_t>(f.ring(k).chain),
-                  static_cast<std::uint32_t>(f.ring(k).chain >> 32)};
     if (b.log2_slots < ring_log2_min || b.log2_slots > ring_log2_max || b.ticket < before ||
-        b.ticket > reach || !f.blocks->valid(c) || c.blocks != ring_blocks(*f.blocks, b.log2_slots))
+        b.ticket > reach || !f.ring(k).whole(f.queue, ring_blocks(*f.blocks, b.log2_slots)) ||
+        !f.blocks->valid(chain_of(*f.blocks, f.ring(k))))
       return false;
     before = b.ticket;
     // A ring held what came before its successor: one entry fewer than it has slots, at most.
-    const std::uint64_t from = std::max(f.record.head, b.ticket);
+    const std::uint64_t from = std::max(f.head(), b.ticket);
     reach = from + (std::uint64_t{1} << b.log2_slots) - 1;
   }
   return true;
@@ -43,11 +42,11 @@ bool rings_ok(const record_facts& f) noexcept {
 // Head and commit word come first: without them nothing else can be read. Then whose it is, for
 // what belongs to an incarnation that has ended need not be whole.
 constexpr record_row records[] = {
-    {record_case::head_damaged, "its head is not a ticket",
+    {record_case::head_damaged, "its head fails its check",
      [](const record_facts& f) noexcept { return !head_ok(f); }},
-    {record_case::commit_damaged, "its commit word is not well formed",
+    {record_case::commit_damaged, "its commit word fails its check",
      [](const record_facts& f) noexcept {
-       return head_ok(f) && !queue_commit::well_formed(f.record.commit);
+       return head_ok(f) && !queue_commit::well_formed(f.record.commit, f.queue);
      }},
     // A restart that did not get here, or a session that did not: what is in it is unreachable.
     {record_case::other_incarnation, "it is of another incarnation than its session",
@@ -55,7 +54,8 @@ constexpr record_row records[] = {
     // Nothing was ever placed, or a restart was the last that happened.
     {record_case::empty, "it has no ring",
      [](const record_facts& f) noexcept { return expected(f) && f.commit().count == 0; }},
-    {record_case::ring_damaged, "a ring of it has an impossible size, place or base",
+    {record_case::ring_damaged,
+     "a ring of it fails its check, or has an impossible size, place or base",
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count != 0 && !rings_ok(f);
      }},
@@ -71,7 +71,7 @@ constexpr record_row records[] = {
 };
 
 bool well_formed(const slot_facts& f) noexcept {
-  return f.tag != 0 && slot_tag::well_formed(f.tag);
+  return f.tag != 0 && slot_tag::well_formed(f.tag, f.queue);
 }
 bool here(const slot_facts& f) noexcept {
   const std::uint64_t t = f.as_tag().ticket;
@@ -93,8 +93,10 @@ constexpr slot_row slots[] = {
     // Never placed since the ring was cleared; or placed and lost, tag and all.
     {slot_case::cleared, "is clear", false, false,
      [](const slot_facts& f) noexcept { return f.tag == 0; }},
-    {slot_case::malformed, "has a tag that is not well formed", true, false,
-     [](const slot_facts& f) noexcept { return f.tag != 0 && !slot_tag::well_formed(f.tag); }},
+    {slot_case::malformed, "has a tag that fails its check", true, false,
+     [](const slot_facts& f) noexcept {
+       return f.tag != 0 && !slot_tag::well_formed(f.tag, f.queue);
+     }},
     {slot_case::elsewhere, "has a ticket that belongs in another slot", true, false,
      [](const slot_facts& f) noexcept { return well_formed(f) && !here(f); }},
     // An entry the head has passed. What was placed over it, if anything, was lost.
@@ -152,7 +154,7 @@ ring_window window_of(const record_facts& f, unsigned k) noexcept {
   const queue_base b = queue_base::unpack(f.ring(k).base);
   ring_window w;
   w.base = b.ticket;
-  w.from = std::max(f.record.head, b.ticket);
+  w.from = std::max(f.head(), b.ticket);
   w.log2_slots = b.log2_slots;
   if (k + 1 < f.commit().count) w.end = queue_base::unpack(f.ring(k + 1).base).ticket;
   return w;

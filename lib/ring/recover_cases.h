@@ -14,6 +14,7 @@ namespace chainring::detail {
 
 /// What a record is judged by.
 struct record_facts {
+  std::uint32_t queue = 0;
   queue_record record;                   ///< as read
   std::optional<std::uint32_t> expected; ///< the incarnation it should have, where known
   const block_store* blocks = nullptr;
@@ -21,6 +22,9 @@ struct record_facts {
   /// Entry `k` of those that count, from the oldest.
   [[nodiscard]] const queue_ring& ring(unsigned k) const noexcept;
   [[nodiscard]] queue_commit commit() const noexcept { return queue_commit::unpack(record.commit); }
+  [[nodiscard]] std::uint64_t head() const noexcept {
+    return queue_head::unpack(record.head).ticket;
+  }
 };
 
 enum class record_case : std::uint8_t {
@@ -56,6 +60,7 @@ struct ring_window {
 
 /// What a slot is judged by.
 struct slot_facts {
+  std::uint32_t queue = 0;
   std::uint64_t tag = 0;
   std::uint32_t index = 0;
   ring_window window;

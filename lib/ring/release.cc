@@ -78,7 +78,7 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
   r->release_to = acked;
   r->unlinked = through;
   queue_record& record = records_[queue];
-  media_.store(&record.head, acked); // [P4] before [P5]
+  media_.store(&record.head, queue_head{acked}.pack(queue)); // [P4] before [P5]
   if (through != 0) {
     // [A7] only an append changes the word meanwhile: it adds to the end.
     std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
@@ -87,7 +87,8 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
       now = queue_commit::unpack(word);
       now.first = static_cast<std::uint8_t>((now.first + through) % queue_rings_max);
       now.count = static_cast<std::uint8_t>(now.count - through);
-    } while (!media_.compare_exchange(&record.commit, word, now.pack())); // [A8] [P4] before [P5]
+    } while (
+        !media_.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P4] before [P5]
     if (seeded_bug("ring.unlink_undrained")) release_finish(queue);
   }
   return true;

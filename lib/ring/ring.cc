@@ -121,10 +121,12 @@ void set_sync(ring_state& r, queue_mode mode) noexcept {
   r.ring->cons.sync_type = mode == queue_mode::mpmc ? RTE_RING_SYNC_MT_HTS : RTE_RING_SYNC_ST;
 }
 
-void set_base(ring_state& r, std::uint64_t base, std::uint64_t from, queue_mode mode) noexcept {
+void set_base(ring_state& r, std::uint32_t queue, std::uint64_t base, std::uint64_t from,
+              queue_mode mode) noexcept {
   set_sync(r, mode);
   move_positions(r, static_cast<std::uint32_t>(from - base - r.ring->cons.tail) & r.mask);
   r.mode = mode;
+  r.queue = queue;
   r.base = base;
   r.origin = from - r.ring->cons.tail;
   // Nobody else has the ring: [A1] publishes all of this.

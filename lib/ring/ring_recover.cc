@@ -46,6 +46,7 @@ std::uint64_t read(const std::uint64_t& word) noexcept {
 record_facts facts_of(const queue_record& r, const block_store& blocks,
                       const incarnation_of* expected, std::uint32_t queue) {
   record_facts f;
+  f.queue = queue;
   f.record.head = read(r.head);
   f.record.commit = read(r.commit);
   for (unsigned i = 0; i < queue_rings_max; ++i)
@@ -55,19 +56,16 @@ record_facts facts_of(const queue_record& r, const block_store& blocks,
   return f;
 }
 
-chain chain_of(const queue_ring& r) noexcept {
-  return {static_cast<std::uint32_t>(r.chain), static_cast<std::uint32_t>(r.chain >> 32)};
-}
-
 ring_slot* slots_of(const block_store& blocks, const queue_ring& r) noexcept {
-  return reinterpret_cast<ring_slot*>(blocks.address(chain_of(r)) + ring_header_size);
+  return reinterpret_cast<ring_slot*>(blocks.address(chain_of(blocks, r)) + ring_header_size);
 }
 
 /// The largest ticket given, as the window's tags show.
-std::uint64_t counter_of(const ring_slot* slots, const ring_window& w) noexcept {
+std::uint64_t counter_of(std::uint32_t queue, const ring_slot* slots,
+                         const ring_window& w) noexcept {
   for (std::uint64_t t = w.from + w.size(); t > w.from; --t) {
     const std::uint32_t i = w.index_of(t);
-    const slot_facts f{read(slots[i].tag), i, w, message_status::ok};
+    const slot_facts f{queue, read(slots[i].tag), i, w, message_status::ok};
     if (f.as_tag().ticket == t && judge(f).in_window) return t;
   }
   return w.from;
@@ -106,7 +104,8 @@ queue_recovery queue_table::check() const {
       const ring_window w = window_of(f, k);
       const ring_slot* slots = slots_of(blocks_, f.ring(k));
       for (std::uint64_t i = 0; i < w.size(); ++i) {
-        slot_facts s{read(slots[i].tag), static_cast<std::uint32_t>(i), w, message_status::ok};
+        slot_facts s{queue, read(slots[i].tag), static_cast<std::uint32_t>(i), w,
+                     message_status::ok};
         message_view view;
         if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
           s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
@@ -154,9 +153,9 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
       if (t + prefetch_far <= tail) messages_->prefetch(index_at(t + prefetch_far));
     }
     if (t > tail && read(s.tag) == 0) continue; // never used: nothing to serve or to say
-    slot_facts f{read(s.tag), r.index_of(t), w, message_status::ok};
+    slot_facts f{queue, read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
-    const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack();
+    const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack(queue);
     if (messages_ != nullptr && t <= tail &&
         (usual || judge(f).is == slot_case::deliverable)) // in the window, its message unasked
       f.message = messages_->recover_reference(ref.message());
@@ -169,10 +168,11 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
     const slot_row& row = judge(f);
     if (row.damage) {
       note_slot(found, queue, t, row);
-      change(s, row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack() : 0); // [P12]
+      change(s,
+             row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack(queue) : 0); // [P12]
     } else if (row.is == slot_case::unpublished) {
       ++found.voided;
-      change(s, slot_tag{t, slot_state::voided}.pack()); // [P12]
+      change(s, slot_tag{t, slot_state::voided}.pack(queue)); // [P12]
     }
     if (t > tail) continue;
     const bool serve = row.is == slot_case::deliverable;
@@ -205,7 +205,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     }
     damaged(text);
   };
-  q.rest_ticket = f.record.head <= ticket_max ? f.record.head : 0;
+  q.rest_ticket = queue_head::well_formed(f.record.head, queue) ? f.head() : 0;
   q.mode.store(f.commit().mode, std::memory_order_relaxed); // [M1] nobody else yet
   switch (row.is) {
   case record_case::empty:
@@ -215,7 +215,8 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     std::uint64_t word = f.record.commit;
     const queue_commit next{*f.expected, 0, 0, f.commit().mode};
     // Not flushed: until a ring is linked, which flushes this line, every open finds the same.
-    const bool stored = media_.compare_exchange(&record.commit, word, next.pack()); // [A8] [P15]
+    const bool stored =
+        media_.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P15]
     CHAINRING_ASSERT(stored);
     return;
   }
@@ -232,9 +233,9 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
 
   const unsigned count = f.commit().count;
   for (unsigned k = 0; k < count; ++k)
-    if (auto live = blocks_.mark_required(chain_of(f.ring(k))); !live) {
+    if (auto live = blocks_.mark_required(chain_of(blocks_, f.ring(k))); !live) {
       while (k-- > 0)
-        blocks_.unmark_required(chain_of(f.ring(k)));
+        blocks_.unmark_required(chain_of(blocks_, f.ring(k)));
       return ring_damaged("a ring of it: " + live.error().message);
     }
   const std::uint64_t owner = owner_of(queue, f.commit().incarnation);
@@ -244,7 +245,8 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     const ring_window w = window_of(f, k);
     const std::uint64_t from = std::min(w.from, w.end);
     // rte_ring holds one fewer than it has slots; what was placed never filled it.
-    std::uint64_t tail = std::min(counter_of(slots_of(blocks_, f.ring(k)), w), from + w.size() - 1);
+    std::uint64_t tail =
+        std::min(counter_of(queue, slots_of(blocks_, f.ring(k)), w), from + w.size() - 1);
     std::uint64_t counter = tail;
     // What an older ring lacks up to the next one's base was placed and lost: holes.
     if (!newest && !seeded_bug("ring.recover_short")) counter = tail = w.end;
@@ -258,10 +260,10 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
       arrays.times[0].until.store(no_deadline, std::memory_order_relaxed); // [E3] nobody else yet
     ++s.rings_used;
     ++s.rings_live;
-    const chain at = chain_of(f.ring(k));
+    const chain at = chain_of(blocks_, f.ring(k));
     s.blocks_live += at.blocks;
     make_ring(r, media_, blocks_, at, w.log2_slots, capacity, arrays);
-    set_base(r, w.base, from, f.commit().mode);
+    set_base(r, queue, w.base, from, f.commit().mode);
     if (const auto depth = static_cast<std::uint32_t>(counter - from); depth != 0) {
       rte_ring_zc_data unused;
       const unsigned got =

@@ -3,8 +3,8 @@
 /// crash point of that, and nothing acknowledged in those blocks since is ever taken for it.
 #include <gtest/gtest.h>
 
-#include "message/message_media.h"
 #include "crash_world.h"
+#include "message/message_media.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -17,8 +17,9 @@ constexpr std::uint32_t owner = 0, damaged = 1, later = 2;
 void damage(const queues_on_media& q) {
   const message_ref first = slot_ref(q.slots(owner)[0].ref).message();
   const auto* table = reinterpret_cast<const message_descriptor*>(q.m.base() + q.l.table());
-  std::uint64_t& place = q.record(damaged).rings[0].chain;
-  q.m.store(&place, place >> 32 << 32 | message_word1::unpack(table[first.index].extent).first);
+  queue_ring& ring = q.record(damaged).rings[0];
+  const std::uint32_t at = message_word1::unpack(table[first.index].extent).first;
+  q.m.store(&ring.chain, queue_ring::sealed(damaged, ring.base, at, q.ring_blocks(ring)).chain);
 }
 
 /// Everything in the owner's queue is consumed, and its blocks are used again.

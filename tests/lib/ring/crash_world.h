@@ -335,7 +335,7 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
   for (std::uint32_t queue = 0; queue < l.queues; ++queue) {
     const queue_commit c = queue_commit::unpack(q.record(queue).commit);
     for (unsigned k = 0; k < c.count; ++k)
-      reachable += q.record(queue).rings[(c.first + k) % queue_rings_max].chain >> 32;
+      reachable += q.ring_blocks(q.record(queue).rings[(c.first + k) % queue_rings_max]);
     const auto mode = h.value(changed, queue), next = h.value(changing, queue);
     if (next && *next != static_cast<std::uint64_t>(c.mode) &&
         mode.value_or(0) != static_cast<std::uint64_t>(c.mode))
@@ -395,7 +395,7 @@ inline scenario queue_scenario(const std::string& name, body run, queue_layout l
     const std::uint64_t words = (l.size() - l.chains()) / 8;
     for (std::uint64_t i = 0; i + 1 < words; i += 2) {
       m.store(&word[i], slot_ref(message_ref{0, 1}, 1).word);
-      m.store(&word[i + 1], slot_tag{i / 2 % l.options.slots + 1, slot_state::queued}.pack());
+      m.store(&word[i + 1], slot_tag{i / 2 % l.options.slots + 1, slot_state::queued}.pack(0));
     }
   };
   s.run = [run, l, wrong](media& m, history& h) {

@@ -62,6 +62,12 @@ struct queues_on_media {
   [[nodiscard]] queue_record& record(std::uint32_t queue) const {
     return reinterpret_cast<queue_record*>(m.base())[queue];
   }
+  /// Blocks of the ring that an entry tells of.
+  [[nodiscard]] std::uint32_t ring_blocks(const queue_ring& entry) const {
+    const unsigned log2 = queue_base::unpack(entry.base).log2_slots;
+    return static_cast<std::uint32_t>(
+        blocks->blocks_for(ring_header_size + (std::uint64_t{16} << log2)));
+  }
   [[nodiscard]] ring_slot* slots(std::uint32_t queue) const {
     const auto first = static_cast<std::uint32_t>(record(queue).rings[0].chain);
     return reinterpret_cast<ring_slot*>(m.base() + l.chains() +

@@ -133,7 +133,7 @@ TEST_F(Ring, AcksInOrderMoveTheHeadAndLateOnesAreIgnored) {
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
   EXPECT_EQ(q().record(0).head, 0u);
   EXPECT_EQ(q().release(0), 2u);
-  EXPECT_EQ(q().record(0).head, 2u);
+  EXPECT_EQ(queue_head::unpack(q().record(0).head).ticket, 2u);
   EXPECT_EQ(q()->ack(0, 2), ack_status::ignored);
   EXPECT_FALSE(q()->release_start(0));
   EXPECT_EQ(q().live(), 2u);
@@ -150,7 +150,7 @@ TEST_F(Ring, AcksOutOfOrderAreMarkedAndJoinThePrefix) {
   EXPECT_EQ(q().release(0), 0u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(q().release(0), 3u);
-  EXPECT_EQ(q().record(0).head, 3u);
+  EXPECT_EQ(queue_head::unpack(q().record(0).head).ticket, 3u);
   EXPECT_EQ(q()->ack_through(0, 4), 1u);
   EXPECT_EQ(q().release(0), 1u);
 }
@@ -467,7 +467,7 @@ TEST_F(Ring, TheLastTicketIsTheLast) {
   opened.reset();
   // A queue that has seen all but two of its tickets.
   auto* record = reinterpret_cast<queue_record*>(m->base());
-  record->head = ticket_max - 2;
+  record->head = queue_head{ticket_max - 2}.pack(0);
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   const slot_ref ref(message_ref{0, 1}, 1);
   const std::vector<slot_ref> three(3, ref);

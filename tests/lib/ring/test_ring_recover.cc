@@ -42,7 +42,12 @@ TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
           for (auto s :
                {message_status::ok, message_status::not_published, message_status::stale_generation,
                 message_status::out_of_range, message_status::damaged}) {
-            const slot_facts f{ticket | std::uint64_t{state} << 56, index, w, s};
+            const std::uint64_t packed =
+                ticket == 0 && state == 0
+                    ? 0
+                    : slot_tag{ticket, static_cast<slot_state>(state)}.pack(3);
+            const slot_facts f{3, state < 8 ? packed : ticket | std::uint64_t{state} << 56, index,
+                               w, s};
             int matches = 0;
             for (const slot_row& row : slot_cases())
               if (row.matches(f)) {
@@ -62,12 +67,8 @@ TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
 TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
   auto m = memory_media(1 << 16, durability_class::process);
   auto blocks = block_store::create(*m, 0, 64, 64).value();
-  const std::uint64_t chains[] = {0,
-                                  std::uint64_t{7} << 32,
-                                  57 | std::uint64_t{7} << 32,
-                                  58 | std::uint64_t{7} << 32,
-                                  std::uint64_t{8} << 32,
-                                  ~0ull};
+  // First block and blocks; whole seals but for the last two.
+  const chain chains[] = {{0, 7}, {57, 7}, {58, 7}, {0, 8}, {0, 0}, {~0u, 0}};
   const std::uint64_t bases[] = {std::uint64_t{2} << 56, 9 | std::uint64_t{2} << 56, 9,
                                  9 | std::uint64_t{25} << 56, ~0ull};
   std::vector<int> seen(record_cases().size());
@@ -75,20 +76,28 @@ TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
        {std::uint64_t{0}, std::uint64_t{9}, ticket_max, ticket_max + 1, ~std::uint64_t{0}})
     for (std::uint32_t incarnation : {0u, 7u})
       for (unsigned first : {0u, 2u, 3u})
-        for (unsigned count : {0u, 1u, 2u, 3u, 4u})
+        for (unsigned count : {0u, 1u, 2u, 3u})
           for (unsigned top : {0u, 1u, 2u, 256u})
             for (std::uint64_t b0 : bases)
               for (std::uint64_t b1 : bases)
-                for (std::uint64_t c0 : chains)
-                  for (std::uint64_t c1 : chains)
+                for (const chain c0 : chains)
+                  for (const chain c1 : chains)
                     for (int expected : {-1, 7}) {
                       record_facts f;
-                      f.record.head = head;
-                      f.record.commit = incarnation | std::uint64_t{first} << 32 |
-                                        std::uint64_t{count} << 40 | std::uint64_t{top} << 48;
-                      f.record.rings[0] = {b0, c0};
-                      f.record.rings[1] = {b1, c1};
-                      f.record.rings[2] = {b0, c0};
+                      const auto entry = [](std::uint64_t base, const chain& c) {
+                        if (c.blocks == 0) return queue_ring{base, c.first};
+                        return queue_ring::sealed(3, base, c.first, c.blocks);
+                      };
+                      f.queue = 3;
+                      f.record.head = head > ticket_max ? head : queue_head{head}.pack(3);
+                      f.record.commit = queue_commit{incarnation, static_cast<std::uint8_t>(first),
+                                                     static_cast<std::uint8_t>(count),
+                                                     static_cast<queue_mode>(top & 1)}
+                                            .pack(3) ^
+                                        (top & ~1u);
+                      f.record.rings[0] = entry(b0, c0);
+                      f.record.rings[1] = entry(b1, c1);
+                      f.record.rings[2] = entry(b0, c0);
                       f.blocks = blocks.get();
                       if (expected >= 0) f.expected = static_cast<std::uint32_t>(expected);
                       int matches = 0;
@@ -105,8 +114,8 @@ TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
 
 TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   record_facts f;
-  f.record.head = 12;
-  f.record.commit = queue_commit{0, 2, 2, queue_mode::mpsc}.pack();
+  f.record.head = queue_head{12}.pack(0);
+  f.record.commit = queue_commit{0, 2, 2, queue_mode::mpsc}.pack(0);
   f.record.rings[2] = {queue_base{8, 2}.pack(), 0};
   f.record.rings[0] = {queue_base{14, 3}.pack(), 0};
   const ring_window old = window_of(f, 0), next = window_of(f, 1);
@@ -115,7 +124,7 @@ TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   EXPECT_EQ(next.from, 14u);
   EXPECT_EQ(next.end, ticket_max);
   auto is = [](const ring_window& w, std::uint64_t ticket) {
-    return judge(slot_facts{slot_tag{ticket, slot_state::queued}.pack(), w.index_of(ticket), w,
+    return judge(slot_facts{0, slot_tag{ticket, slot_state::queued}.pack(0), w.index_of(ticket), w,
                             message_status::ok})
         .is;
   };
@@ -138,6 +147,20 @@ struct RingDamage : testing::Test, queues_in_memory {
   queues_on_media& reopen(const incarnation_of& expected = {}) {
     layout.expected = expected;
     return queues_in_memory::reopen();
+  }
+  /// Moves queue 2's ring to another place, as a whole record would tell of it.
+  void put_at(std::uint32_t first_block) {
+    queue_ring& ring = opened->record(2).rings[0];
+    ring = queue_ring::sealed(2, ring.base, first_block, opened->ring_blocks(ring));
+  }
+  /// A second ring of queue 2, `after` tickets behind the first, in the same place.
+  void add_ring(std::uint64_t after) {
+    queue_record& r = opened->record(2);
+    r.rings[1] = queue_ring::sealed(2, r.rings[0].base + after, r.rings[0].first_block(),
+                                    opened->ring_blocks(r.rings[0]));
+    queue_commit c = queue_commit::unpack(r.commit);
+    ++c.count;
+    r.commit = c.pack(2);
   }
   /// The queue is named and out of service; the others are served; a restart heals it.
   void expect_only_broken(std::uint32_t queue, const char* text) {
@@ -162,12 +185,60 @@ struct RingDamage : testing::Test, queues_in_memory {
   }
 };
 
+TEST_F(RingDamage, NoBitOfARecordAndNoOtherQueuesRecordIsActedUpon) {
+  ASSERT_EQ(opened->lease(1).size(), 3u);
+  ASSERT_EQ((*opened)->ack(1, 1), ack_status::advanced);
+  ASSERT_EQ(opened->release(1), 1u);
+  record_facts f{
+      .queue = 1, .record = opened->record(1), .expected = {}, .blocks = &*opened->blocks};
+  ASSERT_EQ(judge(f).is, record_case::one_ring);
+  auto* words = reinterpret_cast<std::uint64_t*>(&f.record); // head, commit word, the one entry
+  for (unsigned bit = 0; bit < 64 * 4; ++bit) {
+    words[bit / 64] ^= std::uint64_t{1} << bit % 64;
+    EXPECT_NE(judge(f).is, record_case::one_ring) << "bit " << bit;
+    words[bit / 64] ^= std::uint64_t{1} << bit % 64;
+  }
+  for (std::uint32_t other : {0u, 2u, 3u, 77u, 4'000'000u}) {
+    f.queue = other;
+    EXPECT_NE(judge(f).is, record_case::one_ring) << "queue " << other;
+    f.queue = 1;
+  }
+  f.record.rings[0] = opened->record(0).rings[0];
+  EXPECT_EQ(judge(f).is, record_case::ring_damaged) << "another queue's entry";
+}
+TEST_F(RingDamage, NoBitOfATagAndNoOtherQueuesTagIsDelivered) {
+  const ring_window w{.base = 0, .from = 0, .log2_slots = 3};
+  for (const slot_state state : {slot_state::queued, slot_state::pubrec, slot_state::acked,
+                                 slot_state::moved, slot_state::dropped, slot_state::voided})
+    for (const std::uint32_t queue : {0u, 1u, 29u, 30u, 65535u}) {
+      const std::uint64_t tag = slot_tag{3, state}.pack(queue);
+      ASSERT_NE(judge(slot_facts{queue, tag, 2, w}).is, slot_case::malformed);
+      for (unsigned bit = 0; bit < 64; ++bit)
+        EXPECT_EQ(judge(slot_facts{queue, tag ^ std::uint64_t{1} << bit, 2, w}).is,
+                  slot_case::malformed)
+            << "state " << static_cast<int>(state) << " bit " << bit;
+      EXPECT_EQ(judge(slot_facts{queue + 1, tag, 2, w}).is, slot_case::malformed);
+    }
+  for (const std::uint32_t queue : {0u, 1u, 29u, 30u})
+    EXPECT_EQ(judge(slot_facts{queue, ~0ull, 2, w}).is, slot_case::malformed);
+}
+TEST_F(RingDamage, AnAckThatADamagedBitTurnsBackIsNotDelivered) {
+  ASSERT_EQ(opened->lease(0).size(), 3u);
+  ASSERT_EQ((*opened)->ack(0, 2), ack_status::marked);
+  std::uint64_t& tag = opened->slots(0)[1].tag;
+  tag ^= std::uint64_t{3} << 56; // acked reads as queued
+  ASSERT_EQ(slot_tag::unpack(tag).state, slot_state::queued);
+  queues_on_media& q = reopen();
+  EXPECT_EQ(q.found.damaged_slots, 1u);
+  EXPECT_THAT(q.ids(0), ElementsAre(1, 3));
+}
+
 TEST_F(RingDamage, ADamagedHeadTakesOneQueueOutOfService) {
   opened->record(1).head = ~0ull;
   expect_only_broken(1, "head");
 }
 TEST_F(RingDamage, ADamagedCommitWordTakesOneQueueOutOfService) {
-  opened->record(0).commit |= std::uint64_t{200} << 40;
+  opened->record(0).commit |= std::uint64_t{200} << 36;
   expect_only_broken(0, "commit word");
 }
 TEST_F(RingDamage, ACommitWordWithoutItsIncarnationHealsToo) {
@@ -194,14 +265,11 @@ TEST_F(RingDamage, ARingOfAnotherSizeThanItsChainTakesOneQueueOutOfService) {
   expect_only_broken(2, "impossible");
 }
 TEST_F(RingDamage, ARingThatBeginsBehindAllTicketsThatCanBeTakesOneQueueOutOfService) {
-  opened->record(2).rings[1] = opened->record(2).rings[0];
-  opened->record(2).rings[1].base += 8; // the first held seven
-  opened->record(2).commit += std::uint64_t{1} << 40;
+  add_ring(8); // the first held seven
   expect_only_broken(2, "impossible");
 }
 TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
-  opened->record(2).rings[1] = opened->record(2).rings[0];
-  opened->record(2).commit += std::uint64_t{1} << 40;
+  add_ring(0);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
   EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
@@ -211,7 +279,7 @@ TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
   EXPECT_THAT(reopen().ids(2), ElementsAre(60)) << "and its blocks are free again";
 }
 TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
-  opened->record(2).rings[0].chain = opened->record(1).rings[0].chain;
+  put_at(opened->record(1).rings[0].first_block());
   opened.reset();
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
@@ -220,9 +288,8 @@ TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
 }
 
 TEST_F(RingDamage, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
-  std::uint64_t& place = opened->record(2).rings[0].chain;
-  const std::uint64_t blocks = place >> 32;
-  place = blocks << 32 | (layout.blocks - blocks);
+  put_at(static_cast<std::uint32_t>(layout.blocks) -
+         opened->ring_blocks(opened->record(2).rings[0]));
   layout.blocks -= 1;
   ASSERT_EQ(reopen().found.damaged_queues, 1u);
   layout.blocks += 1;
@@ -231,10 +298,10 @@ TEST_F(RingDamage, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
 
 TEST_F(RingDamage, ADamagedSlotIsNamedAndTheOthersAreServed) {
   ring_slot* s = opened->slots(0);
-  s[0].tag = ~0ull;                                             // malformed
-  s[5].tag = slot_tag{9, slot_state::queued}.pack();            // of slot 0
-  s[6].tag = slot_tag{7 + 8 * 1000, slot_state::queued}.pack(); // not given yet
-  s[1].ref = slot_ref(message_ref{1000000, 1}, 1).word;         // no such message
+  s[0].tag = ~0ull;                                              // malformed
+  s[5].tag = slot_tag{9, slot_state::queued}.pack(0);            // of slot 0
+  s[6].tag = slot_tag{7 + 8 * 1000, slot_state::queued}.pack(0); // not given yet
+  s[1].ref = slot_ref(message_ref{1000000, 1}, 1).word;          // no such message
   EXPECT_EQ(opened->queues->check().damaged_slots, 4u);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_slots, 4u);
@@ -249,7 +316,7 @@ TEST_F(RingDamage, ADamagedSlotIsNamedAndTheOthersAreServed) {
 TEST_F(RingDamage, MoreEntriesThanARingHoldsAreDamage) {
   layout.values = true; // the slots of queue 0 alone count then
   for (std::uint64_t t = 1; t <= 8; ++t)
-    opened->slots(0)[t - 1].tag = slot_tag{t, slot_state::queued}.pack();
+    opened->slots(0)[t - 1].tag = slot_tag{t, slot_state::queued}.pack(0);
   EXPECT_EQ(opened->queues->check().damaged_slots, 1u);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_slots, 1u);

@@ -90,7 +90,7 @@ TEST_F(RingVoids, WhatTheMediumNoLongerShowsIsOverAndHoldsNothingUp) {
     ASSERT_TRUE(q()->set_mode(0, mode));
     ASSERT_EQ(q().put(0, 1, 5), 5u);
     q().slots(0)[1].tag = ~0ull;
-    q().slots(0)[2].tag = slot_tag{900, slot_state::queued}.pack();
+    q().slots(0)[2].tag = slot_tag{900, slot_state::queued}.pack(0);
     EXPECT_THAT(q().values(0, 2), ElementsAre(1, 4));
     ASSERT_TRUE(q()->nack(0, 4));
     q().slots(0)[3].tag = 0;
