@@ -76,7 +76,7 @@ class link_claim {
 // The entry and the commit word that counts it, in the record's one line. The link is claimed.
 void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) noexcept {
   queue_state& q = at(queue);
-  queue_record& record = records_[queue];
+  queue_record& record = record_of(queue);
   const auto log2 = static_cast<std::uint8_t>(std::countr_zero(r.size()));
   // [A7] only a release changes the word meanwhile: it takes rings off the front, and the place of
   // the new entry stays what it is.
@@ -137,7 +137,7 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
 }
 
 void queue_table::link_flush(std::uint32_t queue) noexcept {
-  media_.flush(&records_[queue], sizeof(queue_record)); // [P7] before [P8]
+  media_.flush(&record_of(queue), sizeof(queue_record)); // [P7] before [P8]
 }
 
 void queue_table::link_finish(std::uint32_t queue) noexcept {
@@ -196,11 +196,11 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
     }
     persist_range(media_, r.slots, r.size() * sizeof(ring_slot)); // [P6]
     link(queue, r, head);
-    std::uint64_t word = records_[queue].commit;
+    std::uint64_t word = record_of(queue).commit;
     queue_commit c = queue_commit::unpack(word);
     c.first = static_cast<std::uint8_t>((c.first + c.count - 1) % queue_rings_max);
     c.count = 1;
-    media_.compare_exchange(&records_[queue].commit, word, c.pack(queue)); // [A8]
+    media_.compare_exchange(&record_of(queue).commit, word, c.pack(queue)); // [A8]
     return;
   }
   link(queue, r, base);
@@ -223,8 +223,8 @@ link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
   const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [N2]
   if (in_use + n <= r->capacity && free_count(queue) >= n) return link_status::ready;
   const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)); // [A7]
-  const std::uint64_t last = r->next.load(std::memory_order_relaxed);           // [N2]
+      std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed);            // [N2]
   if (c.count == queue_rings_max || r->capacity >= s.capacity_max || free_count(queue) < n ||
       last == ticket_max)
     return link_status::refused;
@@ -272,7 +272,7 @@ queue_table::larger_ring queue_table::prepare_larger(std::uint32_t queue,
     const ring_state* const r = ring_of(queue);
     if (!claim || r == nullptr || q.spare != nullptr) return larger_ring::seen_to;
     const queue_commit c =
-        queue_commit::unpack(std::atomic_ref(records_[queue].commit)
+        queue_commit::unpack(std::atomic_ref(record_of(queue).commit)
                                  .load(std::memory_order_acquire)); // [A7] an estimate
     capacity = s.grown_from(r->capacity, c.count);
     if (capacity == r->capacity || c.count == queue_rings_max) return larger_ring::seen_to;
@@ -343,7 +343,7 @@ bool queue_table::shrink(std::uint32_t queue) noexcept {
 std::uint32_t queue_table::incarnation(std::uint32_t queue) const noexcept {
   // [A7] acquire: what was stored before the exchange [A8] is seen with it.
   return queue_commit::unpack(
-             std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)) // [A7]
+             std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire)) // [A7]
       .incarnation;
 }
 
@@ -359,15 +359,15 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
       return false; // [K2] [C2] no consumer call meanwhile
   }
   std::uint64_t word =
-      std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire); // [A7]
+      std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire); // [A7]
   queue_commit now;
   do {
     now = queue_commit::unpack(word);
     now.mode = mode;
-  } while (!media_.compare_exchange(&records_[queue].commit, word, now.pack(queue))); // [A8] [P17]
+  } while (!media_.compare_exchange(&record_of(queue).commit, word, now.pack(queue))); // [A8] [P17]
   if (!seeded_bug("ring.mode_undrained")) {
-    media_.flush(&records_[queue], sizeof(queue_record)); // [P17] before [P18]
-    media_.drain();                                       // [P17] before [P18]
+    media_.flush(&record_of(queue), sizeof(queue_record)); // [P17] before [P18]
+    media_.drain();                                        // [P17] before [P18]
   }
   q.mode.store(mode, std::memory_order_relaxed); // [M1] [P18] pairs with [M2]
   for (ring_state* r = first; r != nullptr; r = r->following()) {
@@ -381,7 +381,7 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
 
 restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t incarnation) noexcept {
   queue_state& q = at(queue);
-  queue_record& record = records_[queue];
+  queue_record& record = record_of(queue);
   link_claim claim(q, link_state::restarting);
   if (!claim) return restart_status::busy;
   // Of a damaged record the incarnation may be as damaged as the rest.
@@ -418,7 +418,7 @@ restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t inc
 }
 
 void queue_table::restart_flush(std::uint32_t queue) noexcept {
-  media_.flush(&records_[queue], sizeof(queue_record)); // [P9] before [P10]
+  media_.flush(&record_of(queue), sizeof(queue_record)); // [P9] before [P10]
 }
 
 void queue_table::restart_finish(std::uint32_t queue) noexcept {

@@ -226,7 +226,7 @@ std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   const auto left = static_cast<std::uint32_t>(used < most ? most - used : 0);
   if (r->capacity >= s.capacity_max) return std::min(here_left, left);
   const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(records_[queue].commit).load(std::memory_order_relaxed)); // [A7] an estimate
+      std::atomic_ref(record_of(queue).commit).load(std::memory_order_relaxed)); // [A7] an estimate
   const std::uint32_t larger = s.grown_from(r->capacity, c.count);
   return std::min(c.count < queue_rings_max ? std::max(here_left, larger) : here_left, left);
 }

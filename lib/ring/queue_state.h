@@ -190,6 +190,14 @@ template <class T> [[nodiscard]] T counted(const std::atomic<T>& counter) noexce
   return counter.load(std::memory_order_relaxed);
 }
 
+/// Records that lie together, of the queues from `first` to before `end`. Constant once counted.
+struct record_segment {
+  queue_record* records = nullptr;
+  std::uint64_t offset = 0; ///< of the media
+  std::uint32_t first = 0;
+  std::uint32_t end = 0;
+};
+
 /// A ring out of its queue.
 struct retired_ring {
   ring_state* ring;
@@ -207,16 +215,22 @@ struct queue_table::state {
   std::uint32_t ring_blocks = 0;   ///< of a queue's first ring
   std::uint32_t capacity_max = 0;  ///< of a queue; ring_capacity: rings do not grow
 
+  detail::record_segment segments[queue_segments_max];
+  std::atomic<std::uint32_t> count{0}; ///< of queues, in all segments
+  unsigned segment_count = 0;          ///< under the lock
+  std::uint32_t queues_max = 0;        ///< what the arrays have room for
+
   detail::lazy_array<detail::queue_state> queues;
   detail::lazy_array<detail::ring_state> rings;
   detail::lazy_array<std::atomic<std::uint32_t>> marks; ///< (1 << log2_slots) a ring
-  std::uint64_t rings_max = 0;
+  std::uint64_t rings_room = 0;                         ///< what the arrays have room for
   detail::grace_periods grace;
 
   std::uint64_t changed = 0;        ///< bytes that recovery has flushed since its last drain
   std::atomic<std::uint32_t> at{0}; ///< the queue that maintain() looks at next
 
   alignas(cacheline_size) spin_lock lock; ///< guards the rest, but for the counters
+  std::uint64_t rings_max = 0;            ///< rises with the queues, unless the options say it
   std::uint64_t rings_used = 0;
   std::uint64_t rings_live = 0;            ///< of them, those that have blocks
   std::uint64_t blocks_live = 0;           ///< blocks they have
@@ -228,6 +242,15 @@ struct queue_table::state {
 
   std::atomic<std::uint64_t> refused_ring{0}, refused{0}, dropped_newest{0}, dropped_oldest{0},
       voided{0}, grown{0}, shrunk{0};
+
+  /// Rings at most, where there are that many queues.
+  [[nodiscard]] std::uint64_t rings_for(std::uint64_t queues_there) const noexcept {
+    if (options.rings_max != 0) return options.rings_max;
+    return capacity_max > ring_capacity ? queues_there * (queue_rings_max + 1) + options.stock
+                                        : queues_there;
+  }
+  /// Takes the segment's queues over. None is used before `count` says so.
+  [[nodiscard]] result<void> take(media& on, const queue_segment& s);
 
   /// For the state `r`, all zero; its own where the ring is not of the usual size. False: no
   /// memory.

@@ -77,7 +77,7 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
   }
   r->release_to = acked;
   r->unlinked = through;
-  queue_record& record = records_[queue];
+  queue_record& record = record_of(queue);
   media_.store(&record.head, queue_head{acked}.pack(queue)); // [P4] before [P5]
   if (through != 0) {
     // [A7] only an append changes the word meanwhile: it adds to the end.
@@ -97,7 +97,7 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
 void queue_table::release_flush(std::uint32_t queue) noexcept {
   // [P4] before [P5]: the head, and the commit word in its line. Without it the slots' old entries
   //      come back over new blocks, or a ring over what was put in its place.
-  media_.flush(&records_[queue].head, sizeof(std::uint64_t)); // [P4] before [P5]
+  media_.flush(&record_of(queue).head, sizeof(std::uint64_t)); // [P4] before [P5]
 }
 
 void queue_table::drop_references(const ring_state& r, std::uint64_t after,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Queues: tables, the rings they have in stock, what is done at leisure. Links, appends and
 // restarts are in link.cc, placing in place.cc, leases in lease.cc, the head in release.cc,
-// recovery in ring_recover.cc, grace periods in base/grace.h.
+// recovery in ring_recover.cc, queries in statistics.cc, grace periods in base/grace.h.
 // clang-format off
 //
 // Edges (what one thread sees of another), for the whole component:
@@ -15,6 +15,8 @@
 //   [A9] successor release -> [A10] acquire                     a ring is consumed before it is set
 //                                                               up, or unlinked while the queue
 //                                                               still points to it
+//   [G1] count of queues release -> [G2] acquire                a queue's record is looked for where
+//                                                               no segment is
 //   [R1] mark `ready` release -> [R2] mark acquire              a slot is read before it is durable
 //   [R3] rte_ring's finish release -> [R4] its tail acquire     a mark is read before its slot
 //   [C1] cursor release -> [C2] acquire                         an entry leased twice; an ack of
@@ -170,10 +172,9 @@ bool queue_table::state::take_arrays(const ring_state& r, unsigned log2,
   return false;
 }
 
-queue_table::queue_table(media& on, queue_record* records, std::uint32_t count, block_store& blocks,
-                         message_table* messages, std::unique_ptr<state> s) noexcept
-    : media_(on), records_(records), count_(count), blocks_(blocks), messages_(messages),
-      state_(std::move(s)) {}
+queue_table::queue_table(media& on, block_store& blocks, message_table* messages,
+                         std::unique_ptr<state> s) noexcept
+    : media_(on), blocks_(blocks), messages_(messages), state_(std::move(s)) {}
 
 queue_table::~queue_table() {
   if (!state_) return;
@@ -185,21 +186,87 @@ queue_table::~queue_table() {
   }
 }
 
+namespace {
+
+error refuse(std::string text) {
+  return error{errc::invalid_argument, "queue table: " + std::move(text)};
+}
+
+} // namespace
+
+result<void> queue_table::state::take(media& on, const queue_segment& s) {
+  const std::uint32_t have = count.load(std::memory_order_relaxed); // [G2] under the lock
+  if (segment_count == queue_segments_max)
+    return refuse("segments: there are " + std::to_string(queue_segments_max) +
+                  ", as many as a table can have; make the next one of more queues");
+  if (s.offset % cacheline_size != 0)
+    return refuse("offset " + std::to_string(s.offset) + ": expected a multiple of 64");
+  if (s.count == 0 || s.count > queues_max - have)
+    return refuse("count " + std::to_string(s.count) + ": expected 1 to " +
+                  std::to_string(queues_max - have));
+  if (s.offset > on.size() || bytes_for(s.count) > on.size() - s.offset)
+    return refuse("count " + std::to_string(s.count) + ": " + std::to_string(bytes_for(s.count)) +
+                  " bytes from " + std::to_string(s.offset) + " are past the region's end");
+  for (unsigned i = 0; i < segment_count; ++i) {
+    const std::uint64_t at = segments[i].offset;
+    if (s.offset < at + bytes_for(segments[i].end - segments[i].first) &&
+        at < s.offset + bytes_for(s.count))
+      return refuse("offset " + std::to_string(s.offset) + ": overlaps the segment of " +
+                    std::to_string(segments[i].end - segments[i].first) + " queues at " +
+                    std::to_string(at));
+  }
+  segments[segment_count++] = {reinterpret_cast<queue_record*>(on.base() + s.offset), s.offset,
+                               have, have + s.count};
+  // [G1] release: pairs with the acquire [G2]. Without it a queue's record is looked for in a
+  //      segment that is not there yet.
+  count.store(have + s.count, std::memory_order_release); // [G1] pairs with [G2]
+  return {};
+}
+
+result<void> queue_table::add_segment(const queue_segment& s) {
+  state& t = *state_;
+  if (s.offset % cacheline_size == 0 && s.offset <= media_.size() &&
+      bytes_for(s.count) <= media_.size() - s.offset) {
+    const auto* words = reinterpret_cast<const std::uint64_t*>(media_.base() + s.offset);
+    if (std::any_of(words, words + bytes_for(s.count) / sizeof *words,
+                    [](std::uint64_t w) { return w != 0; }))
+      return refuse("offset " + std::to_string(s.offset) +
+                    ": the records are not zero; clear the range and drain it first");
+  }
+  std::lock_guard hold(t.lock);
+  const std::uint64_t before = t.rings_max;
+  t.rings_max =
+      std::max(before, std::min(t.rings_room, t.rings_for(std::uint64_t{count()} + s.count)));
+  auto taken = t.take(media_, s);
+  if (!taken) t.rings_max = before;
+  return taken;
+}
+
+std::uint32_t queue_table::count() const noexcept {
+  return state_->count.load(std::memory_order_acquire); // [G2] pairs with [G1]
+}
+
 result<std::unique_ptr<queue_table>> queue_table::create(media& on, std::uint64_t offset,
                                                          std::uint32_t count, block_store& blocks,
                                                          message_table* messages,
                                                          queue_table_options options) {
-  auto refuse = [](std::string text) {
-    return error{errc::invalid_argument, "queue table: " + std::move(text)};
-  };
-  if (offset % cacheline_size != 0)
-    return refuse("offset " + std::to_string(offset) + ": expected a multiple of 64");
-  if (count == 0 || count == UINT32_MAX)
-    return refuse("count " + std::to_string(count) + ": expected 1 to 4294967294");
-  if (offset > on.size() || bytes_for(count) > on.size() - offset)
-    return refuse("count " + std::to_string(count) + ": " + std::to_string(bytes_for(count)) +
-                  " bytes from " + std::to_string(offset) + " are past the region's end");
+  const queue_segment all{offset, count};
+  return create(on, {&all, 1}, blocks, messages, options);
+}
+
+result<std::unique_ptr<queue_table>>
+queue_table::create(media& on, std::span<const queue_segment> segments, block_store& blocks,
+                    message_table* messages, queue_table_options options) {
   auto s = std::make_unique<state>();
+  std::uint64_t queues = 0;
+  for (const queue_segment& g : segments)
+    queues += g.count;
+  if (segments.empty()) return refuse("segments: there is none, expected 1 to 16");
+  if (queues == 0 || queues >= UINT32_MAX)
+    return refuse("count " + std::to_string(queues) + ": expected 1 to 4294967294");
+  s->queues_max = std::max(static_cast<std::uint32_t>(queues), options.queues_max);
+  for (const queue_segment& g : segments)
+    if (auto taken = s->take(on, g); !taken) return taken.error();
   if (options.capacity != 0) {
     if (options.capacity >= 1u << ring_log2_max)
       return refuse("capacity " + std::to_string(options.capacity) + ": expected 1 to 16777215");
@@ -225,27 +292,22 @@ result<std::unique_ptr<queue_table>> queue_table::create(media& on, std::uint64_
                   std::to_string(s->ring_capacity) + " to 16777215");
   s->capacity_max = std::max(options.capacity_max, s->ring_capacity);
   s->options = options;
-  if (!s->queues.make(count) || !s->grace.make())
-    return error{errc::no_space, "queue table: no memory for " + std::to_string(count) + " queues"};
-  auto* records = reinterpret_cast<queue_record*>(on.base() + offset);
-  return std::unique_ptr<queue_table>(
-      new queue_table(on, records, count, blocks, messages, std::move(s)));
+  if (!s->queues.make(s->queues_max) || !s->grace.make())
+    return error{errc::no_space,
+                 "queue table: no memory for " + std::to_string(s->queues_max) + " queues"};
+  return std::unique_ptr<queue_table>(new queue_table(on, blocks, messages, std::move(s)));
 }
 
 result<void> queue_table::make_pool(std::uint64_t rings) {
   state& s = *state_;
-  const bool grow = s.capacity_max > s.ring_capacity;
-  const std::uint64_t wanted = s.options.rings_max != 0 ? s.options.rings_max
-                               : grow
-                                   ? std::uint64_t{count_} * (queue_rings_max + 1) + s.options.stock
-                                   : count_;
-  s.rings_max = std::max<std::uint64_t>(wanted, rings);
-  if (!s.rings.make(s.rings_max) || !s.marks.make(s.rings_max << s.log2_slots, true))
+  s.rings_max = std::max(s.rings_for(count()), rings);
+  s.rings_room = std::max(s.rings_for(s.queues_max), rings);
+  if (!s.rings.make(s.rings_room) || !s.marks.make(s.rings_room << s.log2_slots, true))
     return error{errc::no_space, "queue table: no memory for the state of " +
-                                     std::to_string(s.rings_max) + " rings"};
+                                     std::to_string(s.rings_room) + " rings"};
   for (auto* list : {&s.stock, &s.dirty, &s.unused})
-    list->reserve(s.rings_max);
-  s.retired.reserve(s.rings_max);
+    list->reserve(s.rings_room);
+  s.retired.reserve(s.rings_room);
   return {};
 }
 
@@ -256,8 +318,16 @@ result<void> queue_table::start() {
 }
 
 queue_state& queue_table::at(std::uint32_t queue) const noexcept {
-  CHAINRING_ASSERT(queue < count_);
+  CHAINRING_ASSERT(queue < count());
   return state_->queues.data()[queue];
+}
+
+queue_record& queue_table::record_of(std::uint32_t queue) const noexcept {
+  CHAINRING_ASSERT(queue < count()); // [G2] its segment is there
+  const record_segment* s = state_->segments;
+  while (queue >= s->end)
+    ++s;
+  return s->records[queue - s->first];
 }
 
 ring_state* queue_table::ring_of(std::uint32_t queue) const noexcept {
@@ -473,68 +543,10 @@ std::uint32_t queue_table::maintain(std::uint32_t work) noexcept {
   }
   if (done < work) done += refill(work - done);
   if (done >= work || s.capacity_max == s.ring_capacity) return done;
-  for (std::uint32_t looked = 0; looked < count_ && looked < work - done && looked < 64; ++looked)
-    done += shrink(s.at.fetch_add(1, std::memory_order_relaxed) % count_); // [N2] wherever it is
+  const std::uint32_t queues = count();
+  for (std::uint32_t looked = 0; looked < queues && looked < work - done && looked < 64; ++looked)
+    done += shrink(s.at.fetch_add(1, std::memory_order_relaxed) % queues); // [N2] wherever it is
   return done;
-}
-
-// --- queries ------------------------------------------------------------------------------------
-
-queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
-  const queue_state& q = at(queue);
-  queue_statistics out;
-  const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(records_[queue].commit).load(std::memory_order_acquire)); // [A7]
-  out.incarnation = c.incarnation;
-  out.mode = c.mode;
-  out.damaged = q.damaged.load(std::memory_order_relaxed); // [A3] a report
-  out.refused = counted(q.refused);
-  out.dropped_newest = counted(q.dropped_newest);
-  out.dropped_oldest = counted(q.dropped_oldest);
-  const inside here(state_->grace);
-  const ring_state* const first = first_of(queue);
-  const ring_state* r = ring_of(queue);
-  if (first == nullptr || r == nullptr) {
-    out.head = out.tail = out.leased = q.rest_ticket;
-    return out;
-  }
-  out.capacity = r->capacity;
-  out.head = first->head.load(std::memory_order_acquire);     // [K2] before the tail: depth >= 0
-  out.leased = first->cursor.load(std::memory_order_acquire); // [C2] likewise
-  out.rings = 1;
-  for (const ring_state* x = first->following(); x != nullptr; x = x->following()) {
-    ++out.rings;
-    if (out.leased == x->base) // the ring before is leased to its end
-      out.leased = x->cursor.load(std::memory_order_acquire); // [C2] likewise
-  }
-  out.tail = r->next.load(std::memory_order_relaxed); // [N2]
-  out.depth = static_cast<std::uint32_t>(out.tail - out.head);
-  out.high_water = r->high_water.load(std::memory_order_relaxed); // [N2]
-  return out;
-}
-
-queue_table_statistics queue_table::statistics() const noexcept {
-  const state& s = *state_;
-  queue_table_statistics out;
-  out.queues = count_;
-  out.rings_max = s.rings_max;
-  {
-    std::lock_guard hold(state_->lock);
-    out.rings = s.rings_live;
-    out.rings_in_stock = s.stock.size();
-    out.rings_retired = s.retired.size();
-    out.ring_blocks = s.blocks_live;
-  }
-  for (std::uint32_t i = 0; i < count_; ++i)
-    out.damaged += at(i).damaged.load(std::memory_order_relaxed); // [A3] a report
-  out.refused = counted(s.refused);
-  out.refused_ring = counted(s.refused_ring);
-  out.dropped_newest = counted(s.dropped_newest);
-  out.dropped_oldest = counted(s.dropped_oldest);
-  out.voided = counted(s.voided);
-  out.grown = counted(s.grown);
-  out.shrunk = counted(s.shrunk);
-  return out;
 }
 
 } // namespace chainring

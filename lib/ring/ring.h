@@ -21,10 +21,10 @@
 /// messages.publish, flush_published                        media.drain();    // [P2 < P3]
 /// queues.place_finish(p)                      // from here on consumers see them; acknowledge
 /// ```
-/// A message that one queue refuses is voided where it was placed: place_void(p) in place_finish()'s
-/// place. Each slot placed counts as a reference on its message until the head has passed it,
-/// whatever becomes of it; the queue drops those references, the publisher only its own and those
-/// it counted for places that were refused.
+/// A message that one queue refuses is voided where it was placed: place_void(p) in
+/// place_finish()'s place. Each slot placed counts as a reference on its message until the head has
+/// passed it, whatever becomes of it; the queue drops those references, the publisher only its own
+/// and those it counted for places that were refused.
 ///
 /// **The consumer's burst**: one drain, shared with the publishing done in the same burst.
 /// ```
@@ -40,8 +40,8 @@
 ///
 /// **Growth.** Where options.capacity_max allows it, a queue whose ring is three quarters full is
 /// noted, and maintain() prepares a ring of twice the size (the third of a queue: of the largest).
-/// When place_start() then says `full`, grow() closes the full ring and stores the link of the prepared
-/// one, which takes one drain, as a first ring does:
+/// When place_start() then says `full`, grow() closes the full ring and stores the link of the
+/// prepared one, which takes one drain, as a first ring does:
 /// ```
 /// if (queues.place_start(q, refs, p) == place_status::full)
 ///   if (queues.grow(q, n) == link_status::linking) {
@@ -55,17 +55,16 @@
 /// way.
 ///
 /// **Tickets** number a queue's slots from 1, never reused in one incarnation, never reordered; a
-/// restart_start() goes on where it was. Consumers go in ticket order up to the first slot that is not
-/// ready.
+/// restart_start() goes on where it was. Consumers go in ticket order up to the first slot that is
+/// not ready.
 ///
 /// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
-/// place_start() holds up the other producers of that queue for as long). Consumer calls: in mpsc mode
-/// one thread at a time, the queue's consumer; in mpmc mode any thread, but restart_start() and
-/// drop_oldest() still one at a time and no lease meanwhile, rewind() and set_mode() no consumer
-/// call at all. release_start() to release_finish() belongs to one thread at a time, the others are told
-/// false. Queries: any thread.
-/// Data-path calls do not allocate, wait for a drain, call the system or throw; queue numbers and
-/// placements are the caller's contract and asserted.
+/// place_start() holds up the other producers of that queue for as long). Consumer calls: in mpsc
+/// mode one thread at a time, the queue's consumer; in mpmc mode any thread, but restart_start()
+/// and drop_oldest() still one at a time and no lease meanwhile, rewind() and set_mode() no
+/// consumer call at all. release_start() to release_finish() belongs to one thread at a time, the
+/// others are told false. Queries: any thread. Data-path calls do not allocate, wait for a drain,
+/// call the system or throw; queue numbers and placements are the caller's contract and asserted.
 ///
 /// **Memory**: 64 bytes on media and 64 in DRAM a queue. A queue has no ring until its first
 /// message, and up to three; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 *
@@ -85,8 +84,9 @@
 
 #include "../base/error.h"
 #include "../block/block_store.h"
-#include "../message/message.h"
 #include "../media/media.h"
+#include "../media/recovery_part.h"
+#include "../message/message.h"
 #include "ring_media.h"
 
 namespace chainring {
@@ -163,7 +163,8 @@ struct placement {
 
 enum class link_status : std::uint8_t {
   ready,   ///< place_start() will find a ring; grow(): there is room, place_start() again
-  linking, ///< this call stored the link: link_flush(), any drain of this thread, then link_finish()
+  linking, ///< this call stored the link: link_flush(), any drain of this thread, then
+           ///< link_finish()
   wait,    ///< another thread is about it, or a restart_start() is under way: try in a later burst
   refused, ///< no ring in stock (see refill()), or the queue is damaged; grow(): see overflow()
   unprepared, ///< grow(): its larger ring is not prepared yet: maintain(), or grow_now()
@@ -219,7 +220,19 @@ struct queue_table_options {
   queue_overflow overflow = queue_overflow::reject;
   /// Leases may have deadlines: 16 bytes more of DRAM a slot.
   bool timed_leases = false;
+  /// Most queues there may be after add_segment(); 0: as many as the table begins with. Costs
+  /// address space, and memory only for queues there are.
+  std::uint32_t queues_max = 0;
 };
+
+/// Where queue records lie: `count` of them from `offset`, a multiple of 64, of the media. A
+/// table's segments number its queues through, in order: the second's first queue follows the
+/// first's last.
+struct queue_segment {
+  std::uint64_t offset = 0;
+  std::uint32_t count = 0;
+};
+inline constexpr unsigned queue_segments_max = 16;
 
 /// Of one queue; each number is right at some moment of the call.
 struct queue_statistics {
@@ -263,10 +276,15 @@ using incarnation_of = std::function<std::uint32_t(std::uint32_t number)>;
 
 class queue_table {
  public:
-  /// Over `count` queue records from `offset` (a multiple of 64) of the media, zero when the region
-  /// was made. Rings come from `blocks`. `messages` (null: a table of value queues), `blocks` and
-  /// the media outlive the table. Empty so far: go on with begin_recovery(), or start() where the
-  /// records are known to be zero.
+  /// Over the queue records of `segments` (1 to queue_segments_max), zero when their range was
+  /// made. Rings come from `blocks`. `messages` (null: a table of value queues), `blocks` and the
+  /// media outlive the table. Empty so far: go on with recover(), or start() where the records are
+  /// known to be zero.
+  static result<std::unique_ptr<queue_table>> create(media& on,
+                                                     std::span<const queue_segment> segments,
+                                                     block_store& blocks, message_table* messages,
+                                                     queue_table_options options = {});
+  /// The same over one segment.
   static result<std::unique_ptr<queue_table>> create(media& on, std::uint64_t offset,
                                                      std::uint32_t count, block_store& blocks,
                                                      message_table* messages,
@@ -290,9 +308,9 @@ class queue_table {
   /// path. ready, wait or refused.
   [[nodiscard]] link_status link_now(std::uint32_t queue) noexcept;
 
-  /// After place_start() found the queue full for `n` slots: closes its ring and stores the link of the
-  /// larger one prepared for it. Between this and link_finish() nobody places anything in the queue.
-  /// `refused`: it is at its limit (capacity_max, three rings, the last ticket): the policy
+  /// After place_start() found the queue full for `n` slots: closes its ring and stores the link of
+  /// the larger one prepared for it. Between this and link_finish() nobody places anything in the
+  /// queue. `refused`: it is at its limit (capacity_max, three rings, the last ticket): the policy
   /// applies. `no_room`: it has no ring and gets none; what it was to take is refused, whatever the
   /// policy, and may be tried again. Waits for placements that other threads are in the middle of
   /// storing.
@@ -304,14 +322,14 @@ class queue_table {
   /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
   /// each.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                   placement& out) noexcept;
+                                         placement& out) noexcept;
   /// The same, only where the queue is in that incarnation: a subscription that was matched before
   /// a clean start places nothing after it.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
-                                   std::span<const slot_ref> refs, placement& out) noexcept;
+                                         std::span<const slot_ref> refs, placement& out) noexcept;
   /// Places as many of the first of `refs` as there is room for: `out.count`.
   [[nodiscard]] place_status place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                         placement& out) noexcept;
+                                               placement& out) noexcept;
   /// Flushes the slots.
   void place_flush(const placement& p) noexcept;
   /// After the drain of the messages' publication: consumers may have them.
@@ -320,8 +338,8 @@ class queue_table {
   /// flushed: a slot whose message was never published is void after a crash. `p` is empty
   /// afterwards: its ring may go.
   void place_void(placement& p) noexcept;
-  /// place_burst_start() and place_start() for value queues: each value is durable on its own after one
-  /// place_flush() and drain, then place_finish(). Returns how many were enqueued.
+  /// place_burst_start() and place_start() for value queues: each value is durable on its own after
+  /// one place_flush() and drain, then place_finish(). Returns how many were enqueued.
   [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
                                             std::span<const std::uint64_t> values,
                                             placement& out) noexcept;
@@ -352,7 +370,8 @@ class queue_table {
                        std::uint32_t n_max = UINT32_MAX) noexcept;
   /// No lease ends before that; UINT64_MAX: none has a deadline.
   [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
-  /// The entry is done with. Durable after release_start(), or flush_slot() where `marked`, and a drain.
+  /// The entry is done with. Durable after release_start(), or flush_slot() where `marked`, and a
+  /// drain.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
   /// Only where that very lease still is the entry's: where entries can go to another consumer, one
   /// that is late does not end the other's.
@@ -387,9 +406,9 @@ class queue_table {
 
   /// Slots producers have asked for since the last drop_oldest().
   [[nodiscard]] std::uint32_t drop_requested(std::uint32_t queue) const noexcept;
-  /// Gives up to `n` of the oldest entries up and returns how many; release_start() then makes room.
-  /// Stops at a QoS 2 entry that may have been delivered. A lease of what was given up has ended:
-  /// resolve() does not find it any more, and a late ack is ignored.
+  /// Gives up to `n` of the oldest entries up and returns how many; release_start() then makes
+  /// room. Stops at a QoS 2 entry that may have been delivered. A lease of what was given up has
+  /// ended: resolve() does not find it any more, and a late ack is ignored.
   std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
 
   // --- control ----------------------------------------------------------------------------------
@@ -400,9 +419,11 @@ class queue_table {
   /// Entries may be queued, and placed meanwhile.
   [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
   /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more
-  /// than that. By the consumer. The contents' references are dropped in restart_finish(). A damaged
-  /// queue, whose own incarnation may be anything, takes the one it is given and is whole again.
-  [[nodiscard]] restart_status restart_start(std::uint32_t queue, std::uint32_t incarnation) noexcept;
+  /// than that. By the consumer. The contents' references are dropped in restart_finish(). A
+  /// damaged queue, whose own incarnation may be anything, takes the one it is given and is whole
+  /// again.
+  [[nodiscard]] restart_status restart_start(std::uint32_t queue,
+                                             std::uint32_t incarnation) noexcept;
   void restart_flush(std::uint32_t queue) noexcept;
   void restart_finish(std::uint32_t queue) noexcept;
   /// Fills the stock up, by at most `rings_max`: allocates, clears, flushes and drains. Returns how
@@ -416,7 +437,13 @@ class queue_table {
   /// then.
   std::uint32_t maintain(std::uint32_t work = UINT32_MAX) noexcept;
 
-  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  /// More queues while the table serves, numbered from count() on. Any thread, one at a time; the
+  /// others may use the queues there are meanwhile. `s` is zero, durably, and the caller sees to it
+  /// that the next create() is given it: the range is linked before its queues are used.
+  /// errc::invalid_argument: a range that cannot be, not zero, or more than queues_max or
+  /// queue_segments_max allow.
+  [[nodiscard]] result<void> add_segment(const queue_segment& s);
+  [[nodiscard]] std::uint32_t count() const noexcept;
   [[nodiscard]] queue_statistics statistics(std::uint32_t queue) const noexcept;
   [[nodiscard]] queue_table_statistics statistics() const noexcept;
   /// Wall clock, ns, at which the oldest entry was published; 0: empty, or a value queue. By the
@@ -438,11 +465,17 @@ class queue_table {
   [[nodiscard]] result<void> finish_recovery();
   /// Reads every record and slot and changes nothing: the notes recover() would give.
   [[nodiscard]] queue_recovery check() const;
+  /// All of that as one part of a region's recovery, to stand behind the parts of the block store,
+  /// the messages, and whatever `expected` asks. What recover() or check() returned is put into
+  /// `found`, which outlives the recovery, where it is given.
+  [[nodiscard]] recovery_part part(std::string name, incarnation_of expected = {},
+                                   queue_recovery* found = nullptr);
 
  private:
   struct state;
-  queue_table(media& on, queue_record* records, std::uint32_t count, block_store& blocks,
-              message_table* messages, std::unique_ptr<state> s) noexcept;
+  queue_table(media& on, block_store& blocks, message_table* messages,
+              std::unique_ptr<state> s) noexcept;
+  [[nodiscard]] queue_record& record_of(std::uint32_t queue) const noexcept;
   template <bool all>
   place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
                    const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
@@ -491,8 +524,6 @@ class queue_table {
   void persist_change(const void* from, std::size_t n) noexcept;
 
   media& media_;
-  queue_record* records_;
-  std::uint32_t count_;
   block_store& blocks_;
   message_table* messages_;
   std::unique_ptr<state> state_;

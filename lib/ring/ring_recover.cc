@@ -77,9 +77,11 @@ void queue_table::persist_as_read() noexcept {
   if (seeded_bug("ring.recover_unread")) return;
   // [P11] before [P12]: after process death what is read need not be durable.
   //      Without it a head that a power cut takes back has freed blocks.
-  media_.flush_read(records_, bytes_for(count_)); // [P11] before [P12]
-  for (std::uint32_t queue = 0; queue < count_; ++queue) {
-    const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
+  for (unsigned i = 0; i < state_->segment_count; ++i)
+    media_.flush_read(state_->segments[i].records,
+                      bytes_for(state_->segments[i].end - state_->segments[i].first)); // [P11]
+  for (std::uint32_t queue = 0; queue < count(); ++queue) {
+    const record_facts f = facts_of(record_of(queue), blocks_, nullptr, queue);
     const record_case is = judge(f).is;
     if (is != record_case::one_ring && is != record_case::several_rings) continue;
     for (unsigned k = 0; k < f.commit().count; ++k)
@@ -90,8 +92,8 @@ void queue_table::persist_as_read() noexcept {
 
 queue_recovery queue_table::check() const {
   queue_recovery found;
-  for (std::uint32_t queue = 0; queue < count_; ++queue) {
-    const record_facts f = facts_of(records_[queue], blocks_, nullptr, queue);
+  for (std::uint32_t queue = 0; queue < count(); ++queue) {
+    const record_facts f = facts_of(record_of(queue), blocks_, nullptr, queue);
     const record_row& row = judge(f);
     if (row.is == record_case::empty) continue;
     if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
@@ -186,7 +188,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
                                 queue_recovery& found) {
   state& s = *state_;
   queue_state& q = at(queue);
-  queue_record& record = records_[queue];
+  queue_record& record = record_of(queue);
   const record_facts f = facts_of(record, blocks_, &expected, queue);
   const record_row& row = judge(f);
   auto damaged = [&](const std::string& text) {
@@ -290,8 +292,8 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
 
 result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
   std::uint64_t rings = 0;
-  for (std::uint32_t queue = 0; queue < count_; ++queue) {
-    const record_facts f = facts_of(records_[queue], blocks_, &expected, queue);
+  for (std::uint32_t queue = 0; queue < count(); ++queue) {
+    const record_facts f = facts_of(record_of(queue), blocks_, &expected, queue);
     const record_case is = judge(f).is;
     if (is == record_case::one_ring || is == record_case::several_rings) rings += f.commit().count;
   }
@@ -300,7 +302,7 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
   state_->changed = media_.drain_bytes_max() / 2;
   queue_recovery found;
   try {
-    for (std::uint32_t queue = 0; queue < count_; ++queue)
+    for (std::uint32_t queue = 0; queue < count(); ++queue)
       recover_queue(queue, expected, found);
   } catch (const std::bad_alloc&) {
     return error{errc::no_space, "queue table: no memory for what the slots of its rings need"};
@@ -311,6 +313,33 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
 result<void> queue_table::finish_recovery() {
   refill(state_->options.stock);
   return {};
+}
+
+recovery_part queue_table::part(std::string name, incarnation_of expected, queue_recovery* found) {
+  const auto fail = [name](recovery_context& c, const error& e) {
+    c.report({name, e.message, severity::fatal});
+  };
+  return {.name = name,
+          .items = count(),
+          .persist_as_read =
+              [this](recovery_context& c) {
+                persist_as_read();
+                c.advance(count());
+              },
+          .repair =
+              [this, name, fail, expected = std::move(expected), found](recovery_context& c) {
+                auto is = c.checking() ? result<queue_recovery>(check()) : recover(expected);
+                if (!is) return fail(c, is.error());
+                for (const std::string& note : is->notes)
+                  c.report({name, note});
+                c.advance(count());
+                if (found != nullptr) *found = std::move(*is);
+              },
+          .rebuild =
+              [this, fail](recovery_context& c) {
+                if (auto served = finish_recovery(); !served) fail(c, served.error());
+                c.advance(count());
+              }};
 }
 
 } // namespace chainring
