@@ -21,7 +21,7 @@ result<std::uint32_t> parse_ipv4(std::string_view text) {
   if (text.find('\0') != std::string_view::npos ||
       inet_pton(AF_INET, std::string(text).c_str(), &a) != 1)
     return error{errc::invalid_argument,
-                 "'" + std::string(text) + "': expected an IPv4 address, as 192.0.2.1"};
+                 std::string("'").append(text) + "': expected an IPv4 address, as 192.0.2.1"};
   return ntohl(a.s_addr);
 }
 
@@ -37,7 +37,7 @@ result<ipv4_prefix> parse_ipv4_prefix(std::string_view text) {
   if (failed != std::errc{} || end != length.data() + length.size() || n > 32 ||
       (length.size() > 1 && length.front() == '0'))
     return error{errc::invalid_argument,
-                 "'" + std::string(text) +
+                 std::string("'").append(text) +
                      "': expected a prefix length of 0 to 32 after the slash"};
   p.length = static_cast<std::uint8_t>(n);
   return p;

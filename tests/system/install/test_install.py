@@ -97,14 +97,15 @@ def test_headers(i):
     jobs = [(c, h) for c in ("g++", "clang++-19") for h in headers]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(alone, jobs))
-    # Debian's default clang is too old, and says so first, whichever header it meets.
+    # Debian's default clang is too old: it is told so first, or the header is one it can read.
     version = run("clang++", "-dM", "-E", "-x", "c++", "/dev/null")
     if int(re.search(r"__clang_major__ (\d+)", version).group(1)) < 16:
         def named(header):
             done = subprocess.run(["clang++", *WARNINGS, *flags, "-fsyntax-only", "-x", "c++", "-"], capture_output=True,
                                   text=True, timeout=HANG_S, input=f"#include <{header}>\n")
             errors = re.findall(r"error: (.*)", done.stderr)
-            if done.returncode == 0 or not errors[0].startswith('"chainring needs clang 16 or newer'):
+            told = done.returncode != 0 and errors and errors[0].startswith('"chainring needs clang 16 or newer')
+            if not told and (done.returncode != 0 or header in ("chainring/chainring.h", "chainring/broker.h")):
                 raise SystemExit(f"clang++ reads {header} and says: {done.stderr or 'nothing'}")
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
