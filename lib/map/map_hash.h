@@ -3,6 +3,7 @@
 /// A secret seed, drawn at open, keeps clients from choosing keys that collide.
 #pragma once
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -23,19 +24,27 @@ inline std::uint64_t multiply_mix(std::uint64_t a, std::uint64_t b) noexcept {
 inline constexpr std::uint64_t hash_odd_1 = 0xa0761d6478bd642f;
 inline constexpr std::uint64_t hash_odd_2 = 0xe7037ed1a0b428db;
 
+/// What the second word of each pair is combined with. It must be as secret as the seed: a client
+/// that knew it could send the word that makes the factor zero, and every key with that word would
+/// have the same hash whatever the seed is. Seed 0 leaves the known number, for hashes on media.
+constexpr std::uint64_t second_secret(std::uint64_t seed) noexcept {
+  return hash_odd_2 ^ std::rotl(seed * hash_odd_1, 32);
+}
+
 } // namespace detail
 
 /// Hash of `key`'s bytes under a seed.
 [[nodiscard]] inline std::uint64_t hash_bytes(std::span<const std::byte> key,
                                               std::uint64_t seed) noexcept {
   std::uint64_t h = seed ^ detail::multiply_mix(key.size() + 1, detail::hash_odd_1);
+  const std::uint64_t second = detail::second_secret(seed);
   const std::byte* at = key.data();
   std::size_t left = key.size();
   while (left > 0) {
     std::uint64_t words[2] = {};
     const std::size_t n = left < sizeof words ? left : sizeof words;
     std::memcpy(words, at, n);
-    h = detail::multiply_mix(words[0] ^ detail::hash_odd_1 ^ h, words[1] ^ detail::hash_odd_2);
+    h = detail::multiply_mix(words[0] ^ detail::hash_odd_1 ^ h, words[1] ^ second);
     at += n;
     left -= n;
   }
@@ -48,9 +57,10 @@ template <class K> struct map_hash {
   [[nodiscard]] std::uint64_t operator()(const K& key) const noexcept {
     std::array<std::uint64_t, (sizeof(K) + 15) / 16 * 2> words{};
     std::memcpy(words.data(), &key, sizeof(K));
+    const std::uint64_t second = detail::second_secret(seed);
     std::uint64_t h = seed ^ detail::hash_odd_1;
     for (std::size_t i = 0; i < words.size(); i += 2)
-      h = detail::multiply_mix(words[i] ^ h, words[i + 1] ^ detail::hash_odd_2);
+      h = detail::multiply_mix(words[i] ^ h, words[i + 1] ^ second);
     return detail::multiply_mix(h ^ detail::hash_odd_2, sizeof(K) ^ detail::hash_odd_1);
   }
 };
