@@ -256,7 +256,7 @@ bool client_fleet::step() {
   while (connecting_ < o_.clients && connecting_ - set_up_ < connecting_max) {
     const std::uint32_t n = connecting_++;
     clients_[n].stage = 1;
-    const std::string id = "c" + std::to_string(n);
+    const std::string id = std::string("c").append(std::to_string(n));
     say(n, mqttsn::connect{.flags = mqttsn::flags{}.with_clean(true), .client_id = id});
     any = true;
   }
