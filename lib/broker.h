@@ -2,6 +2,12 @@
 /// The broker and the protocols it speaks. What they stand on is in chainring.h.
 #pragma once
 // clang-format off: in the order of the components
-#include "mqttsn/codec.h"
 #include "broker/broker.h"
+#include "broker/counters.h"
+#include "broker/front_end.h"
+#include "broker/worker.h"
+#include "mqttsn/codec.h"
+#include "mqttsn/gateway.h"
+#include "mqttsn/gateway_counters.h"
+#include "mqttsn/sink.h"
 // clang-format on

@@ -6,6 +6,8 @@
 // are real: Ethernet, IPv4, UDP, MQTT-SN 1.2, checksums computed and checked in software, since
 // this port has no offloads.
 #include "broker/broker.h"
+#include "mqttsn/gateway.h"
+#include "mqttsn/sink.h"
 
 #include <array>
 #include <cstdio>
@@ -87,6 +89,7 @@ class world {
   std::unique_ptr<memory_port> port_;
   std::unique_ptr<net::interface> interface_;
   std::unique_ptr<chainring::broker> broker_;
+  std::unique_ptr<mqttsn::gateway> gateway_;
   std::unique_ptr<net::listener_group> listeners_;
   std::unique_ptr<client_fleet> fleet_;
   idle_policy idle_;
@@ -144,12 +147,17 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   broker_config bc;
   bc.queue_slots = 64;
   bc.topics_max = 2 * clients + 16;
-  bc.registrations_max = 4 * clients + 16;
-  bc.datagram_size_max = w->interface_->payload_max();
+  mqttsn::gateway_config gc;
+  gc.registrations_max = 4 * clients + 16;
+  gc.datagram_size_max = w->interface_->payload_max();
+  bc.content_size_max = mqttsn::payload_size_max(gc.datagram_size_max);
   auto served = chainring::broker::open(std::move(*made), bc);
   if (!served) return served.error();
   w->broker_ = std::move(*served);
-  w->broker_->worker(0).attach(w->listeners_->worker(0).out());
+  auto gateway = mqttsn::gateway::create(*w->broker_, gc);
+  if (!gateway) return gateway.error();
+  w->gateway_ = std::move(*gateway);
+  w->gateway_->worker(0).attach(w->listeners_->worker(0).out(), &w->listeners_->worker(0));
 
   fleet_options fo;
   fo.clients = clients;
@@ -166,35 +174,23 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
 
 world::~world() {
   fleet_.reset();
+  gateway_.reset();
   broker_.reset();
   listeners_.reset();
   interface_.reset();
   port_.reset();
 }
 
-/// Gives the datagrams to the one worker.
-class worker_sink final : public net::datagram_sink {
- public:
-  explicit worker_sink(chainring::broker& b) : broker_(b) {}
-  unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
-    return broker_.home_of(from, payload);
-  }
-  void receive(client_address from, std::span<const std::byte> payload,
-               std::uint64_t) noexcept override {
-    broker_.worker(0).receive(from, payload);
-  }
-
- private:
-  chainring::broker& broker_;
-};
-
 // As service::loop(), of one worker.
 bool world::round() {
   media& on = broker_->region().medium();
   net::listener& in = listeners_->worker(0);
-  worker_sink sink(*broker_);
+  mqttsn::gateway_sink sink(*gateway_, 0);
   bool any = on.has_room() && in.poll(sink);
-  any |= broker_->worker(0).end_burst();
+  gateway_->worker(0).judge(rte_rdtsc());
+  const mark_t mark = broker_->worker(0).end_burst();
+  any |= broker_->worker(0).worked();
+  gateway_->worker(0).send(mark);
   any |= in.send(on, rte_rdtsc());
   return any;
 }

@@ -12,7 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/broker_media.h"
-#include "broker/store.h"
+#include "broker/access.h"
 #include "figures.h"
 #include "region/region.h"
 
@@ -63,11 +63,13 @@ result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
 /// Queues as publish bursts leave them: a burst goes to as many queues as it has messages, so what
 /// lies together in a queue lies far apart in every table. False: something is full.
 bool fill(broker& b, const sizes& s) {
-  store& state = b.state();
+  store& state = broker_access::state(b);
   media& on = state.medium();
   std::byte payload[payload_size] = {};
   for (std::uint32_t q = 0; q < queues; ++q) {
-    state.create_session(q, "client" + std::to_string(q), 0, 0);
+    (void)state.sessions().create_start(q, "client" + std::to_string(q), 0, {});
+    state.sessions().flush(q);
+    on.drain();
     if (state.queues().link_now(q) != link_status::ready) return false;
   }
   std::uint32_t q = 0;
@@ -86,7 +88,7 @@ bool fill(broker& b, const sizes& s) {
       state.messages().stage(m[i]);
       state.messages().flush_staged(m[i]);
       state.messages().add_references(m[i].ref.index, 1);
-      const slot_ref ref(m[i].ref, 1 | delivery::check(q, slot_ref(m[i].ref, 0).word, 1));
+      const slot_ref ref(m[i].ref, slot_delivery::sealed(q, m[i].ref, slot_delivery{1, false, 0}.pack()));
       if (state.queues().place_start(q, {&ref, 1}, p[i]) != place_status::placed) return false;
       state.queues().place_flush(p[i]);
     }
@@ -159,7 +161,7 @@ bool figures_for(bench_context& c, std::uint64_t messages) {
       if (i != 0) { // the first warms, and is not after a clean close
         rate.push_back(static_cast<double>(messages) / took / 1e6);
         seconds.own.push_back(took);
-        seconds.peer.push_back(read_once((*b)->state(), s));
+        seconds.peer.push_back(read_once(broker_access::state(**b), s));
       }
       if (clean)
         if (auto closed = (*b)->close(); !closed) return wrong(closed.error().message);

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "broker/broker.h"
-#include "broker/store.h"
+#include "broker/broker.h"
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/start.h"
@@ -75,7 +75,7 @@ int info(region& r) {
 int check(region& r) {
   std::vector<std::string> wrong = r.notes();
   if (holds_a_broker(r)) {
-    auto found = store::check(r);
+    auto found = broker::check(r);
     if (!found) {
       wrong.push_back(found.error().message);
     } else {

@@ -5,7 +5,7 @@
 
 namespace chainring::app {
 
-extern int log_region, log_port, log_broker;
+extern int log_region, log_port, log_broker, log_session;
 
 } // namespace chainring::app
 

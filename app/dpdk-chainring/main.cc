@@ -17,7 +17,7 @@
 #include "telemetry.h"
 
 namespace chainring::app {
-int log_region, log_port, log_broker;
+int log_region, log_port, log_broker, log_session;
 }
 
 using namespace chainring::app;
@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   if (const parsed p = read_arguments("dpdk-chainring", argc, argv, parse, o); !p.run)
     return p.exit_status;
   log_region = register_log("chainring.region");
+  log_session = register_log("chainring.session");
   log_port = register_log("chainring.port");
   log_broker = register_log("chainring.broker");
   if (auto opened = open_log(o.log_file); !opened) {

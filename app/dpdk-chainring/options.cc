@@ -68,15 +68,20 @@ parsed parse(int argc, char** argv, options& o) {
       ->capture_default_str();
   number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600,
                         "Seconds before the first retransmission");
-  number<std::uint32_t>(a, "--max-retries", o.broker.retries_max, 0, 100,
+  number<std::uint32_t>(a, "--max-retries", o.gateway.retries_max, 0, 100,
                         "Retransmissions before a client counts as lost");
   number<std::uint32_t>(a, "--max-topics", o.broker.topics_max, 16, 100'000'000,
                         "Topic names a worker knows at one time");
-  number<std::uint32_t>(a, "--max-registrations", o.broker.registrations_max, 16, 100'000'000,
+  number<std::uint32_t>(a, "--max-registrations", o.gateway.registrations_max, 16, 100'000'000,
                         "Topic ids in all of a worker's sessions");
+  number<std::uint32_t>(a, "--max-registrations-per-session",
+                        o.gateway.registrations_per_session_max, 1, 32767,
+                        "Topic ids of one session");
+  number<std::uint32_t>(a, "--session-expiry", o.broker.session_expiry_s, 0, 4'000'000'000,
+                        "Seconds after which a session without a connection ends; 0: never");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
                         "QoS 0 messages on their way at one time");
-  std::uint32_t gateway_id = o.broker.gateway_id; // CLI11 takes 8-bit numbers for characters
+  std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 takes 8-bit numbers for characters
   number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Id given in GWINFO");
   a.add_option("--idle", idle,
                "What a loop without work does: poll (one thread a CPU only), yield, sleep")
@@ -123,19 +128,17 @@ parsed parse(int argc, char** argv, options& o) {
   };
   if (const parsed p = parse_arguments(a, argc, argv, check); !p.run) return p;
   o.idle = parse_idle_mode(idle).value();
-  o.broker.gateway_id = static_cast<std::uint8_t>(gateway_id);
-  o.broker.overflow = overflow == "reject"        ? overflow_policy::reject
-                      : overflow == "drop-newest" ? overflow_policy::drop_newest
-                                                  : overflow_policy::drop_oldest;
-  o.broker.retry_ms = retry_s * 1000;
-  o.broker.retry_ms_max = o.broker.retry_ms * 8;
+  o.gateway.gateway_id = static_cast<std::uint8_t>(gateway_id);
+  o.broker.overflow = parse_overflow_policy(overflow).value();
+  o.gateway.retry_ms = retry_s * 1000;
+  o.gateway.retry_ms_max = o.gateway.retry_ms * 8;
   if (!o.predefined_topics.empty()) {
-    auto topics = read_predefined_topics(o.predefined_topics);
+    auto topics = mqttsn::read_predefined_topics(o.predefined_topics);
     if (!topics) {
       std::fprintf(stderr, "--predefined-topics: %s\n", topics.error().message.c_str());
       return {false, 2};
     }
-    o.broker.predefined = *topics;
+    o.gateway.predefined = *topics;
   }
   return {true, 0};
 }

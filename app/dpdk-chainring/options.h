@@ -10,6 +10,7 @@
 #include "broker/broker.h"
 #include "common/arguments.h"
 #include "common/stream.h"
+#include "mqttsn/gateway.h"
 #include "net/address.h"
 
 namespace chainring::app {
@@ -27,6 +28,7 @@ struct options {
   std::string predefined_topics;
   store_layout tables;
   broker_config broker;
+  mqttsn::gateway_config gateway;
   idle_mode idle = idle_mode::yield;
   std::string log_file;              ///< empty: standard error
   std::vector<log_level> log_levels; ///< applied in their order

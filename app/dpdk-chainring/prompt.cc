@@ -20,7 +20,6 @@
 #include <cmdline_socket.h>
 
 #include "base/escape.h"
-#include "broker/store.h"
 #include "common/size.h"
 #include "log.h"
 
@@ -77,9 +76,8 @@ void show_port_stats(cmdline* cl) {
 
 void show_region(cmdline* cl) {
   chainring::region& r = served->broker().region();
-  store& s = served->broker().state();
-  const block_store_statistics b = s.blocks().statistics();
-  const message_table_statistics m = s.messages().statistics();
+  const block_store_statistics b = served->broker().block_statistics();
+  const message_table_statistics m = served->broker().message_statistics();
   cmdline_printf(cl,
                  "region %s: class %s, driver %s, %" PRIu64 " bytes, uuid %s, opened %" PRIu64
                  " times%s\n",
@@ -104,8 +102,16 @@ void show_region(cmdline* cl) {
                    lost, b.withheld_blocks, served->broker().counters().damaged);
 }
 
-std::string address_text(client_address a) {
+std::string address_text(net::client_address a) {
   return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
+}
+
+/// Why a full queue is full, and what it costs.
+std::string full_text(const session_info& i) {
+  if (i.queue_depth < i.queue_limit) return "";
+  return std::string("; full: ") +
+         (i.connected ? "its client does not acknowledge" : "its client is away") + ", " +
+         std::to_string(i.refused) + " publishes refused for it";
 }
 
 void show_sessions(cmdline* cl, bool queues) {
@@ -119,15 +125,16 @@ void show_sessions(cmdline* cl, bool queues) {
       ++shown;
       if (queues)
         cmdline_printf(cl,
-                       "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", high water %" PRIu64 "\n",
-                       i.number, escape(i.client_id).c_str(), i.queue_depth, i.queue_capacity,
-                       i.queue_high_water);
+                       "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", may grow to %" PRIu64
+                       ", high water %" PRIu64 "%s\n",
+                       i.number, escape(i.identity).c_str(), i.queue_depth, i.queue_capacity,
+                       i.queue_limit, i.queue_high_water, full_text(i).c_str());
       else
         cmdline_printf(
             cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
-            i.number, escape(i.client_id).c_str(), i.connected ? "connected" : "disconnected",
-            i.clean ? ", clean" : "", address_text(i.address).c_str(), i.home, i.keep_alive_s,
-            i.queue_depth);
+            i.number, escape(i.identity).c_str(), i.connected ? "connected" : "disconnected",
+            i.ends_with_connection ? ", clean" : "", address_text(i.address).c_str(), i.home,
+            i.keep_alive_s, i.queue_depth);
     }
   } while (first != 0);
   cmdline_printf(cl, "%" PRIu64 " %s\n", shown, queues ? "queues" : "sessions");
@@ -147,6 +154,10 @@ void show_counters(cmdline* cl) {
   for_each_counter(served->broker().counters(), [cl](const char* name, std::uint64_t value) {
     cmdline_printf(cl, "%-20s %" PRIu64 "\n", name, value);
   });
+  mqttsn::for_each_counter(served->gateway().counters(),
+                           [cl](const char* name, std::uint64_t value) {
+                             cmdline_printf(cl, "%-20s %" PRIu64 "\n", name, value);
+                           });
 }
 
 void on_show(void* parsed, cmdline* cl, void*) {
@@ -168,6 +179,8 @@ void on_help(void*, cmdline* cl, void*) {
                      "show topics       filters and their subscriptions\n"
                      "show counters     what the broker has done\n"
                      "grow region SIZE  make the region larger (512M, 2G) while it is served\n"
+                     "kick CLIENT       end a client's session, with subscriptions and queue\n"
+                     "clear queue CLIENT  give up everything in a client's queue\n"
                      "quit              close cleanly\n");
 }
 void on_grow(void* parsed, cmdline* cl, void*) {
@@ -179,6 +192,18 @@ void on_grow(void* parsed, cmdline* cl, void*) {
     return cmdline_printf(cl, "%s\n", grown.error().message.c_str());
   cmdline_printf(cl, "the region has %" PRIu64 " bytes\n",
                  served->broker().region().medium().size());
+}
+void on_kick(void* parsed, cmdline* cl, void*) {
+  const std::string who = static_cast<two_words*>(parsed)->second;
+  cmdline_printf(cl, "%s\n",
+                 served->broker().kick(who) ? "its session ends"
+                                            : "no such client: see 'show sessions'");
+}
+void on_clear(void* parsed, cmdline* cl, void*) {
+  const std::string who = static_cast<three_words*>(parsed)->third;
+  cmdline_printf(cl, "%s\n",
+                 served->broker().clear_queue(who) ? "its queue is given up"
+                                                   : "no such client: see 'show sessions'");
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;
@@ -208,6 +233,17 @@ instruction<3> grow_instruction = {on_grow,
                                    nullptr,
                                    "grow region SIZE",
                                    {&word_grow.hdr, &word_region.hdr, &word_size.hdr, nullptr}};
+cmdline_parse_token_string_t word_kick = TOKEN_STRING_INITIALIZER(two_words, first, "kick");
+cmdline_parse_token_string_t word_client = TOKEN_STRING_INITIALIZER(two_words, second, nullptr);
+cmdline_parse_token_string_t word_clear = TOKEN_STRING_INITIALIZER(three_words, first, "clear");
+cmdline_parse_token_string_t word_queue = TOKEN_STRING_INITIALIZER(three_words, second, "queue");
+cmdline_parse_token_string_t word_whose = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
+instruction<2> kick_instruction = {
+    on_kick, nullptr, "kick CLIENT", {&word_kick.hdr, &word_client.hdr, nullptr}};
+instruction<3> clear_instruction = {on_clear,
+                                    nullptr,
+                                    "clear queue CLIENT",
+                                    {&word_clear.hdr, &word_queue.hdr, &word_whose.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
 instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
 
@@ -216,9 +252,10 @@ template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i)
 }
 
 cmdline_parse_ctx_t context[] = {
-    as_instruction(show_instruction), as_instruction(show_port_instruction),
-    as_instruction(grow_instruction), as_instruction(help_instruction),
-    as_instruction(quit_instruction), nullptr};
+    as_instruction(show_instruction),  as_instruction(show_port_instruction),
+    as_instruction(grow_instruction),  as_instruction(kick_instruction),
+    as_instruction(clear_instruction), as_instruction(help_instruction),
+    as_instruction(quit_instruction),  nullptr};
 
 /// Says of each page that was lost since the last call what became of it; of many, how many.
 void tell_losses(region& on, std::uint64_t& told) {

@@ -14,46 +14,54 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "common/size.h"
 #include "log.h"
+#include "mqttsn/sink.h"
 
 namespace chainring::app {
 
 namespace {
 
-/// Gives a worker's datagrams to the broker.
-class broker_sink final : public net::datagram_sink {
- public:
-  broker_sink(chainring::broker& b, unsigned number) : broker_(b), mine_(b.worker(number)) {}
-  unsigned home_of(net::client_address from, std::span<const std::byte> payload) noexcept override {
-    return broker_.home_of(from, payload);
+/// What the core tells operators. Client-chosen text is escaped.
+void log_event(void*, const broker_event& e) noexcept {
+  const std::string who = escape(e.identity);
+  switch (e.what) {
+  case broker_event::kind::opened:
+    CHAINRING_LOG(DEBUG, session, "client '%s' has connected", who.c_str());
+    break;
+  case broker_event::kind::closed:
+    CHAINRING_LOG(DEBUG, session, "client '%s': its connection has ended", who.c_str());
+    break;
+  case broker_event::kind::taken_over:
+    CHAINRING_LOG(DEBUG, session, "client '%s' has connected anew; its former connection has ended",
+                  who.c_str());
+    break;
+  case broker_event::kind::kicked:
+    CHAINRING_LOG(NOTICE, session, "client '%s' was kicked: its session has ended", who.c_str());
+    break;
+  case broker_event::kind::expired:
+    CHAINRING_LOG(INFO, session,
+                  "client '%s': its session has expired, with its subscriptions and "
+                  "its queue",
+                  who.c_str());
+    break;
+  case broker_event::kind::queue_full:
+    CHAINRING_LOG(WARNING, session,
+                  "the queue of client '%s' is full with %" PRIu64 " messages: %" PRIu64
+                  " publishes were refused for it. It takes them "
+                  "when it connects; or use 'clear queue' or 'kick' at the prompt, or "
+                  "--session-expiry",
+                  who.c_str(), e.count, e.more);
+    break;
+  case broker_event::kind::too_long:
+    CHAINRING_LOG(WARNING, session,
+                  "client '%s': a message of %" PRIu64
+                  " octets stays in its queue, because its port carries %" PRIu64 " octets",
+                  who.c_str(), e.count, e.more);
+    break;
   }
-  void receive(net::client_address from, std::span<const std::byte> payload,
-               std::uint64_t) noexcept override {
-    mine_.receive(from, payload);
-  }
-
- private:
-  chainring::broker& broker_;
-  broker_worker& mine_;
-};
-
-/// Takes datagrams for a region that has failed, which is not touched any more: its memory may be
-/// gone. Frames are read all the same, for the ARP and ping among them.
-class no_sink final : public net::datagram_sink {
- public:
-  explicit no_sink(unsigned number) : number_(number) {}
-  unsigned home_of(net::client_address, std::span<const std::byte>) noexcept override {
-    return number_;
-  }
-  void receive(net::client_address, std::span<const std::byte>, std::uint64_t) noexcept override {}
-
- private:
-  unsigned number_;
-};
-
-/// The longest sleep of an idle worker, and so what the first packet after a pause waits at most.
-constexpr std::uint32_t idle_sleep_us_max = 1000;
+}
 
 /// Frames that one link lets wait: what all may hold together stays within some 100 MiB.
 std::uint32_t link_capacity(std::size_t links) {
@@ -70,13 +78,15 @@ result<std::unique_ptr<service>> service::create(const options& o) {
   if (auto ports = s->open_ports(); !ports) return ports.error();
   if (auto opened = s->open_region(); !opened) return opened.error();
   for (auto& w : s->workers_)
-    s->broker_->worker(w->number).attach(s->listeners_->worker(w->number).out());
+    s->gateway_->worker(w->number).attach(s->listeners_->worker(w->number).out(),
+                                          &s->listeners_->worker(w->number));
   return s;
 }
 
 service::~service() {
   stop();
   if (started_) rte_eal_mp_wait_lcore();
+  gateway_.reset();
   broker_.reset();
   listeners_.reset();
   interfaces_.clear();
@@ -117,8 +127,12 @@ result<void> service::open_region() {
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
   config.workers = static_cast<unsigned>(workers_.size());
+  // What the largest port can carry is worth keeping; a smaller one passes over it.
+  mqttsn::gateway_config gateway = options_.gateway;
+  gateway.datagram_size_max = 0;
   for (const auto& i : interfaces_)
-    config.datagram_size_max = std::min(config.datagram_size_max, i->payload_max());
+    gateway.datagram_size_max = std::max(gateway.datagram_size_max, i->payload_max());
+  config.content_size_max = mqttsn::payload_size_max(gateway.datagram_size_max);
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
   auto opened = broker::open(
@@ -130,6 +144,10 @@ result<void> service::open_region() {
       });
   if (!opened) return opened.error();
   broker_ = std::move(*opened);
+  broker_->observe(log_event, nullptr);
+  auto made = mqttsn::gateway::create(*broker_, gateway);
+  if (!made) return made.error();
+  gateway_ = std::move(*made);
   const open_summary& s = broker_->opened();
   for (const std::string& note : s.notes)
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
@@ -274,21 +292,26 @@ int service::run(void* context) {
 
 void service::loop(worker_context& w) noexcept {
   broker_worker& mine = broker_->worker(w.number);
+  mqttsn::gateway_worker& gateway = gateway_->worker(w.number);
   net::listener& in = listeners_->worker(w.number);
-  region& on = broker_->region();
-  broker_sink sink(*broker_, w.number);
-  no_sink nobody(w.number);
-  idle_policy idle(options_.idle, options_.idle == idle_mode::sleep ? idle_sleep_us_max
-                                                                    : idle_policy::sleep_us_least);
+  media& medium = broker_->medium();
+  mqttsn::gateway_sink sink(*gateway_, w.number);
+  mqttsn::failed_sink pings_only(*gateway_, w.number);
+  idle_policy idle(options_.idle);
   while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
     bool any = false;
-    const bool failed = on.failed();
-    if (failed)
-      any |= in.poll(nobody);
-    else if (on.medium().has_room()) // else the journal is full, and nothing more is taken in
-      any |= in.poll(sink);
-    if (!failed) any |= mine.end_burst();
-    any |= in.send(on.medium(), rte_rdtsc());
+    if (medium.failed()) {
+      any |= in.poll(pings_only);
+      gateway.send(mark_t{}); // a ping's answer waits for nothing
+    } else {
+      // Without room in the journal nothing more is taken in.
+      if (medium.has_room()) any |= in.poll(sink);
+      gateway.judge(rte_rdtsc());
+      const mark_t mark = mine.end_burst();
+      any |= mine.worked();
+      gateway.send(mark);
+    }
+    any |= in.send(medium, rte_rdtsc());
     ++w.rounds;
     if (any) {
       idle.busy();

@@ -7,6 +7,7 @@
 
 #include "base/statistic.h"
 #include "broker/broker.h"
+#include "mqttsn/gateway.h"
 #include "net/listener.h"
 #include "options.h"
 
@@ -36,6 +37,7 @@ class service {
   void watch_links();
 
   [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
+  [[nodiscard]] mqttsn::gateway& gateway() noexcept { return *gateway_; }
   [[nodiscard]] const options& settings() const noexcept { return options_; }
   [[nodiscard]] const std::vector<std::unique_ptr<net::interface>>& interfaces() const noexcept {
     return interfaces_;
@@ -56,6 +58,7 @@ class service {
 
   options options_;
   std::unique_ptr<chainring::broker> broker_;
+  std::unique_ptr<mqttsn::gateway> gateway_;
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<net::interface>> interfaces_;
   std::vector<bool> link_seen_; ///< by interface: whether its link was up at the last look

@@ -8,7 +8,6 @@
 #include <rte_telemetry.h>
 
 #include "base/escape.h"
-#include "broker/store.h"
 
 namespace chainring::app {
 
@@ -33,8 +32,8 @@ template <class F> int query(rte_tel_data* d, F&& fill) {
 int region_query(const char*, const char*, rte_tel_data* d) {
   return query(d, [d](service& s) {
     chainring::region& r = s.broker().region();
-    const block_store_statistics b = s.broker().state().blocks().statistics();
-    const message_table_statistics m = s.broker().state().messages().statistics();
+    const block_store_statistics b = s.broker().block_statistics();
+    const message_table_statistics m = s.broker().message_statistics();
     rte_tel_data_add_dict_string(d, "path", escape(r.medium().path()).c_str());
     rte_tel_data_add_dict_string(d, "class", to_string(r.medium().durability()));
     rte_tel_data_add_dict_string(d, "driver", r.medium().driver_name());
@@ -59,6 +58,8 @@ int counters_query(const char*, const char*, rte_tel_data* d) {
   return query(d, [d](service& s) {
     for_each_counter(s.broker().counters(),
                      [d](const char* name, std::uint64_t value) { add(d, name, value); });
+    mqttsn::for_each_counter(s.gateway().counters(),
+                             [d](const char* name, std::uint64_t value) { add(d, name, value); });
     add(d, "sessions", s.broker().session_count());
     add(d, "subscriptions", s.broker().subscription_count());
   });
@@ -103,16 +104,18 @@ int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
       rte_tel_data* one = rte_tel_data_alloc();
       if (one == nullptr) break;
       rte_tel_data_start_dict(one);
-      rte_tel_data_add_dict_string(one, "client", escape(i.client_id).c_str());
+      rte_tel_data_add_dict_string(one, "client", escape(i.identity).c_str());
       rte_tel_data_add_dict_string(
           one, "address",
           i.address == 0 ? "" : net::to_string(net::endpoint::from_key(i.address)).c_str());
       add(one, "connected", i.connected);
-      add(one, "clean", i.clean);
+      add(one, "clean", i.ends_with_connection);
       add(one, "worker", i.home);
       add(one, "queued", i.queue_depth);
       add(one, "queue_capacity", i.queue_capacity);
       add(one, "queue_high_water", i.queue_high_water);
+      add(one, "queue_limit", i.queue_limit);
+      add(one, "refused", i.refused);
       rte_tel_data_add_dict_container(d, std::to_string(i.number).c_str(), one, 0);
     }
   });

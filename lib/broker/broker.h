@@ -1,67 +1,43 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The broker: sessions, topics, subscriptions and delivery of MQTT-SN 1.2 messages over durable
-/// queues. It knows no ports and no sockets: datagrams are handed to a worker, answers go to the
-/// worker's transport.
+/// The broker's core: sessions, subscriptions, queues and deliveries over a region, for whatever
+/// protocols serve it. It knows no protocol, no ports and no sockets: front ends (front_end.h) call
+/// its workers (worker.h).
 ///
-/// **The contract.** When a publisher's PUBACK leaves, its message and the message's place in every
-/// matching queue are durable in the region's class; a message not acknowledged is in every
-/// matching queue or in none. A QoS 1 delivery repeats until the subscriber's PUBACK is durable.
+/// **The contract.** When a publish is settled as accepted, its message and the message's place in
+/// every matching queue are durable in the region's class; a message not accepted is in every
+/// matching queue or in none. A QoS 1 delivery repeats until its acknowledgement is durable.
 ///
-/// **Workers.** One per lcore. A session belongs to one worker, its home, which alone handles its
-/// packets and consumes its queue; any worker may place messages in any queue. Call, in a loop:
-/// ```
-/// for each datagram of the burst (or handed over): worker.receive(address, payload);
-/// worker.end_burst();             // drain, publish, drain; acks and deliveries to the transport
-/// ```
-/// Everything a burst says goes to the transport before end_burst() returns, which then tells the
-/// mark those packets have to wait for.
+/// **Workers.** One per lcore. A session belongs to one worker, its home, which alone serves it and
+/// consumes its queue; any worker may place messages in any queue.
 ///
-/// **Thread-safety:** a worker belongs to one thread; the broker's queries may be called from any.
-/// **Allocation:** everything at open; while running only where a queue grows, a fan-out is wider
-/// than any before it, or a session ends.
+/// **Full queues.** Which publishes a full queue refuses or drops is `overflow`; a publish that one
+/// queue refuses is refused in all, and drops nothing anywhere.
+///
+/// Thread-safety: what is said to be for any thread may be called while workers run.
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "../base/error.h"
-#include "../media/media.h"
-#include "../net/transport.h"
 #include "../region/region.h"
+#include "../ring/ring.h"
+#include "counters.h"
+#include "worker.h"
 
 namespace chainring {
 
-using net::client_address;
-using net::transport;
-
-/// What happens to a message for a queue that is full.
-enum class overflow_policy : std::uint8_t {
-  reject,      ///< the publisher is told "congestion", and nobody gets the message (default)
-  drop_newest, ///< that queue does not get the message; counted
-  drop_oldest, ///< that queue loses its oldest message, delivered just now or not; counted
-};
-[[nodiscard]] result<overflow_policy> parse_overflow_policy(std::string_view text);
-[[nodiscard]] const char* to_string(overflow_policy p) noexcept;
-
-/// A topic id both sides know beforehand (MQTT-SN 1.2 section 6.7).
-struct predefined_topic {
-  std::uint16_t id = 0; ///< 1 to 65534
-  std::string name;
-};
-/// Reads "ID NAME" lines; '#' starts a comment. Errors name file and line.
-[[nodiscard]] result<std::vector<predefined_topic>> read_predefined_topics(const std::string& path);
-
-/// Sizes of the tables in the region: fixed when it is created.
+/// Sizes of the tables in the region when it is created; they grow while it is open.
 struct store_layout {
   std::uint32_t sessions_max = 16384;
   std::uint32_t subscriptions_max = 65536;
   std::uint32_t messages_max = 0; ///< 0: one for every two blocks
+  std::uint32_t groups_max = 64;  ///< shared subscriptions
+  std::uint32_t retained_max = 1024;
 };
 
 struct broker_config {
@@ -71,88 +47,31 @@ struct broker_config {
   /// it has been nearly empty for a while. 0: room for all from the first message on.
   std::uint32_t queue_slots_first = 255;
   overflow_policy overflow = overflow_policy::reject;
-  std::uint32_t retry_ms = 10'000; ///< first retransmission (Tretry); doubles each time
-  std::uint32_t retry_ms_max = 80'000;
-  std::uint32_t retries_max = 5;              ///< then the client counts as lost (Nretry)
-  std::uint16_t keep_alive_max_s = 0;         ///< longest keep alive accepted as asked; 0: any
-  std::uint32_t topics_max = 65536;           ///< distinct names a worker knows at one time
-  std::uint32_t registrations_max = 262144;   ///< topic ids in all sessions of a worker
+  std::uint32_t session_expiry_s = 0; ///< a session ends so long after its connection; 0: never
+  std::uint32_t topics_max = 65536;   ///< distinct names a worker knows at one time
   std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages on their way at one time
   std::uint32_t volatile_per_session_max = 16;
-  std::uint16_t datagram_size_max = 1472; ///< largest payload the transport sends, octets
-  std::uint8_t gateway_id = 1;
-  std::vector<predefined_topic> predefined;
+  std::uint32_t in_flight_max =
+      65536;                    ///< QoS 1 messages sent and not acknowledged, beyond one a session
+  std::uint32_t aside_max = 64; ///< publishes of a worker that wait for another to make room
+  /// Content that some listener could deliver, octets: what is longer is refused when published.
+  std::uint32_t content_size_max = 1463;
+  std::uint32_t topic_size_max = 255; ///< topic names and filters, octets
 };
-
-/// Counters of one worker, or of all. What each counts is its name; refusals by reason. `Word`:
-/// std::uint64_t in what is handed out, statistic in what a worker counts with.
-template <class Word> struct basic_broker_counters {
-  Word datagrams{}, malformed{}, unknown_source{}, trailing_octets{}, unsupported{}, unexpected{};
-  Word connects{}, connects_refused{}, disconnects{}, sessions_lost{};
-  Word subscribes{}, unsubscribes{}, registers{}, pings{};
-  Word published_qos0{}, published_qos1{}, published_minus_one{};
-  Word refused_congestion{}, refused_topic{}, refused_unsupported{};
-  Word placed{}, delivered{}, delivered_qos0{}, acked{}, retransmitted{};
-  Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_too_long{}, dropped_by_client{},
-      damaged{};
-  Word bursts{}, drains{}, drain_tsc{};
-
-  /// Calls fn(name, member pointer) for each.
-  template <class F> static void for_each(F&& fn) {
-    using c = basic_broker_counters;
-    fn("datagrams", &c::datagrams);
-    fn("malformed", &c::malformed);
-    fn("unknown_source", &c::unknown_source);
-    fn("trailing_octets", &c::trailing_octets);
-    fn("unsupported", &c::unsupported);
-    fn("unexpected", &c::unexpected);
-    fn("connects", &c::connects);
-    fn("connects_refused", &c::connects_refused);
-    fn("disconnects", &c::disconnects);
-    fn("sessions_lost", &c::sessions_lost);
-    fn("subscribes", &c::subscribes);
-    fn("unsubscribes", &c::unsubscribes);
-    fn("registers", &c::registers);
-    fn("pings", &c::pings);
-    fn("published_qos0", &c::published_qos0);
-    fn("published_qos1", &c::published_qos1);
-    fn("published_minus_one", &c::published_minus_one);
-    fn("refused_congestion", &c::refused_congestion);
-    fn("refused_topic", &c::refused_topic);
-    fn("refused_unsupported", &c::refused_unsupported);
-    fn("placed", &c::placed);
-    fn("delivered", &c::delivered);
-    fn("delivered_qos0", &c::delivered_qos0);
-    fn("acked", &c::acked);
-    fn("retransmitted", &c::retransmitted);
-    fn("dropped_qos0", &c::dropped_qos0);
-    fn("dropped_newest", &c::dropped_newest);
-    fn("dropped_oldest", &c::dropped_oldest);
-    fn("dropped_too_long", &c::dropped_too_long);
-    fn("dropped_by_client", &c::dropped_by_client);
-    fn("damaged", &c::damaged);
-    fn("bursts", &c::bursts);
-    fn("drains", &c::drains);
-    fn("drain_tsc", &c::drain_tsc);
-  }
-};
-using broker_counters = basic_broker_counters<std::uint64_t>;
-
-/// Calls fn(name, value) for each.
-template <class F> void for_each_counter(const broker_counters& c, F&& fn) {
-  broker_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
-}
 
 /// What the broker tells of a session.
 struct session_info {
   std::uint32_t number = 0;
-  std::string client_id;
-  client_address address = 0; ///< 0: not connected
+  std::string identity;      ///< as the client chose it: escape it before it is shown
+  std::uint64_t address = 0; ///< as the front end gave it; 0: not connected
   bool connected = false;
-  bool clean = false;
+  bool ends_with_connection = false;
   unsigned home = 0;
   std::uint16_t keep_alive_s = 0;
-  std::uint64_t queue_depth = 0, queue_capacity = 0, queue_high_water = 0;
+  std::uint64_t queue_depth = 0, queue_capacity = 0;
+  std::uint64_t queue_high_water = 0; ///< of all rings the queue had in this life
+  std::uint64_t queue_limit = 0;      ///< what the queue may grow to
+  std::uint64_t refused = 0;          ///< messages its full queue refused in this life
 };
 
 /// A filter and how many sessions subscribe to it.
@@ -164,12 +83,31 @@ struct topic_info {
 /// What an open found, for the summary line.
 struct open_summary {
   durability_class durability{};
-  std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0;
+  std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0, expired = 0;
   double seconds = 0;
   std::vector<std::string> notes; ///< damage found, in sentences
 };
 
-class broker_worker;
+/// Something an operator should know, said at most once a second for each kind.
+struct broker_event {
+  enum class kind : std::uint8_t {
+    opened,     ///< a session was opened
+    closed,     ///< its front end ended the connection
+    taken_over, ///< another connection of the same identity ended it
+    kicked,     ///< an operator ended it
+    expired,    ///< a session without a connection ended, its queue with it
+    queue_full, ///< a publish was refused because this session's queue is full
+    too_long,   ///< a message stays in the queue: this connection cannot carry it
+  };
+  kind what{};
+  std::uint32_t session = 0;
+  std::string_view identity; ///< valid during the call
+  std::uint64_t count = 0; ///< queue_full: messages the queue holds; too_long: the message's octets
+  std::uint64_t more = 0;  ///< queue_full: refusals since the last event; too_long: the limit
+};
+/// Called on a worker's thread; quick.
+using broker_observer = void (*)(void* context, const broker_event& event) noexcept;
+
 class store;
 
 class broker {
@@ -184,21 +122,35 @@ class broker {
   [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<chainring::region> on,
                                                             const broker_config& config,
                                                             const progress& told = {});
+  /// What is wrong with the region's contents, in sentences; nothing is changed.
+  [[nodiscard]] static result<std::vector<std::string>> check(chainring::region& on);
   ~broker();
   broker(const broker&) = delete;
   broker& operator=(const broker&) = delete;
 
   [[nodiscard]] broker_worker& worker(unsigned number) noexcept;
   [[nodiscard]] unsigned workers() const noexcept;
-  /// The worker a datagram is to be given to. Any thread.
-  [[nodiscard]] unsigned home_of(client_address from, std::span<const std::byte> datagram) noexcept;
+  /// The worker that serves the session of that identity, for all of this process's life. Any
+  /// thread.
+  [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
+  /// Before the workers run.
+  void observe(broker_observer observer, void* context) noexcept;
 
   [[nodiscard]] const broker_config& config() const noexcept;
   [[nodiscard]] const open_summary& opened() const noexcept;
   [[nodiscard]] chainring::region& region() noexcept;
-  [[nodiscard]] store& state() noexcept;
+  [[nodiscard]] media& medium() noexcept;
   [[nodiscard]] broker_counters counters() const;
   [[nodiscard]] broker_counters counters(unsigned worker) const;
+  /// Statistics of the tables in the region. Any thread.
+  [[nodiscard]] block_store_statistics block_statistics() const noexcept;
+  [[nodiscard]] message_table_statistics message_statistics() const noexcept;
+  [[nodiscard]] queue_table_statistics queue_statistics() const noexcept;
+  /// Session numbers are below this as long as the broker is open, however tables grow.
+  [[nodiscard]] std::uint32_t sessions_limit() const noexcept;
+  /// Sessions there can be, and descriptors and subscriptions, now and as far as tables have grown.
+  [[nodiscard]] std::uint32_t sessions_capacity() const noexcept;
+  [[nodiscard]] std::uint64_t subscriptions_capacity() const noexcept;
   /// Sessions from number `first` on, at most `max`; the next first, or 0 at the end. Any thread.
   [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
                                        std::vector<session_info>& out) const;
@@ -207,41 +159,29 @@ class broker {
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
+  /// Asks the session's home to end it, its subscriptions and queue with it. False: no such
+  /// session. Any thread.
+  bool kick(std::string_view identity) noexcept;
+  /// Asks the session's home to give up everything in its queue. False: no such session. Any
+  /// thread.
+  bool clear_queue(std::string_view identity) noexcept;
+
   /// Makes the region at least `size` bytes long, while workers run: what was refused for lack of
-  /// blocks is accepted again. Tables keep their sizes. One thread at a time; the new size is
-  /// durable before a block of it is used. errc::no_space: the medium or the reserved addresses end
-  /// before.
+  /// blocks is accepted again. One thread at a time; the new size is durable before a block of it
+  /// is used. errc::no_space: the medium or the reserved addresses end before.
   [[nodiscard]] result<void> grow(std::uint64_t size);
+  /// Adds a segment to each table that is nearly full, where there are blocks for it. One thread at
+  /// a time, now and then, while workers run; drains. Returns how many segments were added.
+  [[nodiscard]] result<unsigned> grow_tables();
   /// Closes the region cleanly. No worker runs any more.
   [[nodiscard]] result<void> close();
 
  private:
   friend class broker_worker;
+  friend struct broker_access; // access.h
   struct shared;
   explicit broker(std::unique_ptr<shared> s);
   std::unique_ptr<shared> shared_;
-};
-
-/// One thread's part of the broker.
-class broker_worker {
- public:
-  ~broker_worker();
-  broker_worker(const broker_worker&) = delete;
-  broker_worker& operator=(const broker_worker&) = delete;
-
-  /// Where answers go; before the first burst.
-  void attach(transport& out) noexcept;
-  /// Handles one datagram. Never fails: what is wrong with it is answered or counted.
-  void receive(client_address from, std::span<const std::byte> datagram) noexcept;
-  /// Makes the burst durable, then acknowledges and delivers. Also does what other workers and the
-  /// timers left to do. True when anything was done.
-  bool end_burst() noexcept;
-
- private:
-  friend class broker;
-  struct impl;
-  explicit broker_worker(std::unique_ptr<impl> i);
-  std::unique_ptr<impl> impl_;
 };
 
 } // namespace chainring

@@ -1,22 +1,33 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the broker itself keeps on media: session records, and the keys and values of the
-/// subscription map. Queues, messages and map cells have layouts of their own.
+/// What the broker itself keeps on media, version 3: session records, group records, and the keys
+/// and values of the subscription map. Queues, messages and map cells have layouts of their own.
 ///
-/// A session record is one line:
+/// A session record is two lines. The first says whose the number is:
 /// ```
 /// byte   0       1       2               4                       8
 ///        +-------+-------+---------------+-----------------------+
-///   0    | state | flags | 0             | incarnation           |  word 0, the commit word
+///   0    | state | flags | seal          | incarnation           |  word 0, the commit word
 ///        +-------+-------+---------------+-----------------------+
-///   8    | id len| 0                     | keep alive, s | 0     |  word 1
-///        +-------+-----------------------+---------------+-------+
-///  16    | client id, 24 bytes, zero behind its end              |  words 2 to 4
+///   8    | identity size | front end | 0                         |  word 1
+///        +---------------+---------------------------------------+
+///  16    | identity: inline to 24 octets, zero behind its end;   |  words 2 to 4
+///        | else {hash, first block 32 | blocks 32, 0}            |
 ///  40    | created, wall clock, ns                               |  word 5
-///  48    | check                     | 0                         |  word 6
+///  48    | check                 | 0                             |  word 6
 ///  56    | 0                                                     |  word 7
 ///        +-------------------------------------------------------+
 /// ```
-/// The record's number is the session's, and that of its queue record.
+/// The second holds its settings, twice; they may be changed while the session lives:
+/// ```
+///  64    | active half 1, version 31     | check                 |  word 8, the settings' commit
+///  word 72    | half 0: disconnected at, wall clock, ns; 0: connected |  word 9 80    | expiry, s
+///  | will delay, s         |  word 10 88    |         will: descriptor 32, generation 16, flags 16
+///  |  word 11 96    | half 1                                                |  words 12 to 14
+/// 120    | 0                                                     |  word 15
+///        +-------------------------------------------------------+
+/// ```
+/// The record's number is the session's, and that of its queue record. A group record is the same,
+/// in a table of its own, with `group/filter` as its identity and numbers apart from sessions'.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -31,101 +42,118 @@ enum class session_state : std::uint8_t {
   used = 1,
 };
 
-/// The session ends with its connection (CONNECT with CleanSession), and at the next open.
+/// The session ends with its connection, and at the next open.
 inline constexpr std::uint8_t session_flag_clean = 1;
 
-/// Valid if and only if: state is `used`, every reserved bit is 0, the client id has 1 to 23 octets
-/// and is zero behind them, the check is session_check() of the record and its number, no other
-/// used record has the same id. The words before the commit word in program order are word 1 to 7:
-/// a crash leaves a free record or a whole one.
+inline constexpr std::size_t identity_inline_max = 24;   ///< octets in the record itself
+inline constexpr std::size_t identity_size_max = 65'535; ///< octets
+
+/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit is 0, the
+/// identity has 1 to 65,535 octets and is zero behind them where it is inline, the check is
+/// session_check() of the record and its number, and no other used record has the same identity.
+/// The words before the commit word in program order are words 1 to 7 and the settings: the first
+/// line is a free record or a whole one after any crash, and the settings are drained no later.
+///
+/// The settings count if and only if word 8's check is settings_check() of the active half; else
+/// the session is as one without settings.
 struct session_record {
-  std::uint64_t state;        ///< word 0: session_word0
-  std::uint64_t attributes;   ///< word 1: id length, keep alive
-  std::uint64_t client_id[3]; ///< words 2 to 4
-  std::uint64_t created_ns;   ///< word 5
-  std::uint64_t check;        ///< word 6: session_check(), upper half zero
-  std::uint64_t reserved;     ///< zero
+  std::uint64_t state;       ///< word 0: session_word0
+  std::uint64_t attributes;  ///< word 1: session_word1
+  std::uint64_t identity[3]; ///< words 2 to 4
+  std::uint64_t created_ns;  ///< word 5
+  std::uint64_t check;       ///< word 6: session_check(), upper half zero
+  std::uint64_t reserved0;   ///< zero
+  std::uint64_t settings;    ///< word 8: settings_word
+  std::uint64_t halves[2][3];
+  std::uint64_t reserved1; ///< zero
 };
-static_assert(sizeof(session_record) == cacheline_size);
+static_assert(sizeof(session_record) == 2 * cacheline_size);
 static_assert(offsetof(session_record, state) == 0);
 static_assert(offsetof(session_record, attributes) == 8);
-static_assert(offsetof(session_record, client_id) == 16);
+static_assert(offsetof(session_record, identity) == 16);
 static_assert(offsetof(session_record, created_ns) == 40);
 static_assert(offsetof(session_record, check) == 48);
-static_assert(offsetof(session_record, reserved) == 56);
+static_assert(offsetof(session_record, reserved0) == 56);
+static_assert(offsetof(session_record, settings) == 64);
+static_assert(offsetof(session_record, halves) == 72);
+static_assert(offsetof(session_record, reserved1) == 120);
 
-/// Word 0: state in bits 0..7, flags in 8..15, incarnation in 32..63.
+/// Word 0: state in bits 0..7, flags in 8..15, seal in 16..31, incarnation in 32..63.
 struct session_word0 {
   session_state state = session_state::free;
   std::uint8_t flags = 0;
   std::uint32_t incarnation = 0;
 
-  [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
-    return std::uint64_t{static_cast<std::uint8_t>(state)} | std::uint64_t{flags} << 8 |
-           std::uint64_t{incarnation} << 32;
+  /// The seal of a record that was never used is zero, as the whole word is.
+  [[nodiscard]] static std::uint16_t seal(std::uint32_t number, std::uint64_t word) noexcept {
+    constexpr std::uint64_t covered = ~(std::uint64_t{0xffff} << 16);
+    if ((word & covered) == 0) return 0;
+    const std::uint64_t of[2] = {word & covered, number};
+    const std::uint32_t crc = crc32c(0, of, sizeof of);
+    return static_cast<std::uint16_t>(crc ^ crc >> 16);
+  }
+  [[nodiscard]] std::uint64_t pack(std::uint32_t number) const noexcept {
+    const std::uint64_t w = std::uint64_t{static_cast<std::uint8_t>(state)} |
+                            std::uint64_t{flags} << 8 | std::uint64_t{incarnation} << 32;
+    return w | std::uint64_t{seal(number, w)} << 16;
   }
   [[nodiscard]] static constexpr session_word0 unpack(std::uint64_t w) noexcept {
     return {static_cast<session_state>(w & 0xff), static_cast<std::uint8_t>(w >> 8),
             static_cast<std::uint32_t>(w >> 32)};
   }
-  [[nodiscard]] static constexpr bool well_formed(std::uint64_t w) noexcept {
-    return (w & 0xff) <= 1 && (w >> 8 & 0xff) <= session_flag_clean && (w >> 16 & 0xffff) == 0;
+  [[nodiscard]] static bool well_formed(std::uint32_t number, std::uint64_t w) noexcept {
+    return (w & 0xff) <= 1 && (w >> 8 & 0xff) <= session_flag_clean &&
+           (w >> 16 & 0xffff) == seal(number, w);
   }
 };
 
-/// Word 1: id length in bits 0..7, keep alive (seconds) in 32..47, rest 0.
+/// Word 1: identity size in bits 0..15, the front end's number in 16..23, rest 0.
 struct session_word1 {
-  std::uint8_t id_length = 0;
-  std::uint16_t keep_alive_s = 0;
+  std::uint16_t identity_size = 0;
+  std::uint8_t front_end = 0; ///< opaque to the core; 0: not said
 
   [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
-    return std::uint64_t{id_length} | std::uint64_t{keep_alive_s} << 32;
+    return std::uint64_t{identity_size} | std::uint64_t{front_end} << 16;
   }
   [[nodiscard]] static constexpr session_word1 unpack(std::uint64_t w) noexcept {
-    return {static_cast<std::uint8_t>(w), static_cast<std::uint16_t>(w >> 32)};
+    return {static_cast<std::uint16_t>(w), static_cast<std::uint8_t>(w >> 16)};
   }
 };
 
 /// CRC-32C of the record's number and words 1 to 5: a record that is damaged, or another's in this
-/// place, is nobody's session.
+/// place, is nobody's session. A long identity has a hash of its own in word 2.
 [[nodiscard]] inline std::uint64_t session_check(std::uint32_t number,
                                                  const session_record& r) noexcept {
   constexpr std::size_t covered = offsetof(session_record, check) - sizeof r.state;
   return crc32c(crc32c(0, &number, sizeof number), &r.attributes, covered);
 }
 
+/// Word 8: the active half in bit 0, a version in 1..31, settings_check() in 32..63. Zero: the
+/// session has no settings.
+[[nodiscard]] inline std::uint32_t settings_check(std::uint32_t number, std::uint32_t incarnation,
+                                                  std::uint32_t low,
+                                                  const std::uint64_t (&half)[3]) noexcept {
+  const std::uint32_t of[3] = {number, incarnation, low};
+  return crc32c(crc32c(0, of, sizeof of), half, sizeof half);
+}
+
 /// Key of a subscription in the map: session and incarnation, little-endian, then the filter. A
 /// record whose incarnation is not exactly its session's is void.
 inline constexpr std::size_t subscription_key_prefix = 8;
 
-/// Value of a subscription: its delivery bits, as in a queue slot, in the first octet; three zeros;
-/// the CRC-32C of the key and those four.
-inline constexpr std::size_t subscription_value_size = 8;
+/// Value of a subscription: an options word, opaque to the core but for the QoS in bits 0..1 and
+/// the front end's two bits in 3..4; the subscription identifier, 28 bits; four zeros; the CRC-32C
+/// of the key and those twelve.
+inline constexpr std::size_t subscription_value_size = 16;
 
-/// Delivery bits of a queue slot and of a subscription.
-namespace delivery {
-inline constexpr std::uint16_t qos_mask = 3;         ///< 0 or 1 so far
-inline constexpr std::uint16_t retain = 4;           ///< reserved until retained messages exist
-inline constexpr std::uint16_t topic_type_shift = 3; ///< two bits: MQTT-SN topic id type
-inline constexpr std::uint16_t topic_type_mask = 3 << topic_type_shift;
-inline constexpr std::uint16_t check_shift = 5; ///< eleven bits, in a slot: check()
-inline constexpr std::uint16_t bits_mask = (1 << check_shift) - 1;
-
-/// Of a slot that names the message `ref` (descriptor and generation, 48 bits) for the session: a
-/// slot that is damaged, or another session's, does not deliver somebody else's message. No change
-/// of one bit goes unseen.
-[[nodiscard]] inline std::uint16_t check(std::uint32_t session, std::uint64_t ref,
-                                         std::uint16_t bits) noexcept {
-  const std::uint64_t covered[] = {ref | std::uint64_t{bits} << 48, session};
-  const std::uint32_t crc = crc32c(0, covered, sizeof covered);
-  return static_cast<std::uint16_t>((crc ^ crc >> 11 ^ crc >> 22) << check_shift);
-}
-/// Whether the delivery bits of a slot go with the rest of its first word.
-[[nodiscard]] inline bool whole(std::uint32_t session, std::uint64_t slot_word) noexcept {
-  const auto bits = static_cast<std::uint16_t>(slot_word >> 48);
-  const std::uint64_t ref = slot_word & ((std::uint64_t{1} << 48) - 1);
-  return (bits & ~bits_mask) == check(session, ref, bits & bits_mask);
-}
-} // namespace delivery
+namespace subscription_option {
+inline constexpr std::uint32_t qos_mask = 3;
+inline constexpr std::uint32_t front_end_shift = 3;
+inline constexpr std::uint32_t front_end_mask = 3u << front_end_shift;
+inline constexpr std::uint32_t no_local = 1u << 5;
+inline constexpr std::uint32_t retain_as_published = 1u << 6;
+inline constexpr std::uint32_t retain_handling_shift = 7; ///< two bits
+inline constexpr std::uint32_t defined = (1u << 9) - 1 - 4;
+} // namespace subscription_option
 
 } // namespace chainring

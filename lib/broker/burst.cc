@@ -2,112 +2,59 @@
 // A burst made durable, whatever its fan-out, in two drains.
 //
 // Edges:
-//   [W1] [W2] [W5] as in connect.cc
-//   [W6] exchange of a session's `woken` <- [W7] its clearing
+//   [home-read] [incarnation-read] [shown-only] as in sessions.cc
 //
 // Crash windows:
-//   [B1 < B2] payloads, staged descriptors, slots and heads drained before any descriptor is
-//      published. Crash between: the slots are void, the blocks unreachable; nobody was told.
-//   [B2 < B3] the published descriptors drained before the slots are ready and PUBACK is made.
-//      Crash between: each message is in all its queues or in none; the publisher sends it again.
-//   [B5 < B1] a new ring's link drained before a slot is placed in it. Crash between: an empty
-//      ring.
-//   [B1 < B4] heads drained before the slots they passed are reused. Crash between: delivered
-//      again.
+//   [place-before-publish] payloads, staged descriptors, slots, heads, session records and
+//      subscription cells are drained before any descriptor is published. Crash between: the slots
+//      are void, the blocks unreachable; nobody was told.
+//   [publish-before-ready] the published descriptors are drained before the slots are ready and a
+//      publish is settled. Crash between: each message is in all its queues or in none; its
+//      publisher sends it again.
+//   [link-before-place] a new ring's link is drained before a slot is placed in it. Crash between:
+//      an empty ring.
+//   [release-before-reuse] heads are drained before the slots they passed are reused. Crash
+//      between: delivered again.
 #include <algorithm>
 #include <rte_cycles.h>
 
 #include "base/hook.h"
 #include "base/idle.h"
-#include "broker/worker.h"
+#include "broker/worker_state.h"
 #include "ring/ring_media.h"
 
 namespace chainring {
 
 namespace {
 constexpr std::uint32_t maintain_pieces = 64;
-constexpr std::uint32_t release_pieces = 256; ///< sessions at a visit
 constexpr std::uint32_t maintain_hz = 20;
 } // namespace
 
-void broker_worker::impl::drain() noexcept {
+void broker_worker::state::drain() noexcept {
   const std::uint64_t before = rte_rdtsc();
-  on.drain(); // [B1] [B2]
+  medium.drain(); // [place-before-publish] [publish-before-ready] and what callers say
   count.drain_tsc += rte_rdtsc() - before;
   ++count.drains;
 }
 
-void broker_worker::impl::make_ready(session& s, std::uint32_t n) noexcept {
+void broker_worker::state::make_ready(session& s, std::uint32_t n) noexcept {
   if (s.ready) return;
   s.ready = true;
   ready.push_back(n);
 }
 
-void broker_worker::impl::make_dirty(session& s, std::uint32_t n) noexcept {
+void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
   if (s.dirty) return;
   s.dirty = true;
   dirty.push_back(n);
 }
 
-// Tells a session's home that there is something to look at.
-void broker_worker::impl::wake(std::uint32_t n) noexcept {
-  session& s = shared.sessions[n];
-  // [W1] acquire: the home is set before the state that shows it.
-  if (s.state.load(std::memory_order_acquire) == connection::none) return;
-  if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n); // [W1]
-  // [W6] acq_rel: pairs with [W7]. Without it the home could clear the flag and miss what was made
-  // ready before it was set.
-  if (s.woken.exchange(true, std::memory_order_acq_rel)) return;
-  const bool room = shared.inboxes[s.home.load(std::memory_order_relaxed)]->woken.push( // [W1]
-      &n); // one entry a session: it has room
-  CHAINRING_ASSERT(room);
-}
-
-bool broker_worker::impl::take_inbox() noexcept {
-  worker_inbox& inbox = *shared.inboxes[number];
-  bool any = false;
-  std::uint32_t n = 0;
-  while (inbox.woken.pop(&n)) {
-    any = true;
-    session& s = shared.sessions[n];
-    s.woken.exchange(false, std::memory_order_acq_rel); // [W7] pairs with [W6]
-    // [W1] as seen with [W7]: whoever left it there for a later session saw that session's home.
-    if (s.home.load(std::memory_order_relaxed) != number) {
-      wake(n); // the number has been given away meanwhile, and what woke it may be for its new home
-      continue;
-    }
-    const connection c = s.state.load(std::memory_order_relaxed); // [W1] own session
-    if (c == connection::none) continue;
-    if (c == connection::disconnected) { // asked to drop, at most
-      make_ready(s, n);
-      continue;
-    }
-    const auto at = shared.addresses->get(s.address.load(std::memory_order_relaxed)); // [W2] own
-    if (!at || *at != n)
-      end_connection(s, n); // somebody else is at its address now
-    else
-      make_ready(s, n);
-  }
-  volatile_parcel p{};
-  while (inbox.parcels.pop(&p)) {
-    any = true;
-    session& s = shared.sessions[p.session];
-    if (s.home.load(std::memory_order_relaxed) == number &&
-        s.state.load(std::memory_order_relaxed) == connection::active && // [W1] own session
-        s.incarnation.load(std::memory_order_relaxed) == p.incarnation)  // [W4] own session
-      keep_volatile(s, p.session, p.message, static_cast<std::uint16_t>(p.bits));
-    else
-      shared.volatiles->drop(p.message);
-  }
-  return any;
-}
-
-// Its queue is full, or about to get a larger ring from another worker. `full`: the policy applies.
-// `no_ring` or `closed`: the publisher comes again.
-place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
-                                                  placement& out) noexcept {
+// The queue is full, or about to get a larger ring from another worker. Returns `full` when the
+// overflow policy applies, and `no_ring` or `closed` when the publisher must try again.
+place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
+                                                   placement& out) noexcept {
   constexpr int rounds_max = 64; // a restart may wait for this worker's own places: no longer
-  queue_table& queues = state.queues();
+  queue_table& queues = durable.queues();
   const auto n = static_cast<std::uint32_t>(refs.size());
   place_status placed = place_status::full;
   idle_policy wait;
@@ -121,8 +68,8 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t
     // Below its limit, and the region is what is full: no policy of the queue's.
     if (s == link_status::no_room) return place_status::no_ring;
     if (s == link_status::linking) {
-      queues.link_flush(q); // [B5] the link, before anything is placed behind it
-      drain();              // [B5]
+      queues.link_flush(q); // [link-before-place]
+      drain();              // [link-before-place]
       queues.link_finish(q);
     } else if (s == link_status::wait) {
       wait.idle();
@@ -133,9 +80,7 @@ place_status broker_worker::impl::place_in_larger(std::uint32_t q, std::uint32_t
   return placed == place_status::full ? place_status::closed : placed; // somebody was in the way
 }
 
-// Places every target in its queue, those of one queue together. What a queue refuses is refused in
-// all: its other places become void.
-void broker_worker::impl::place() noexcept {
+void broker_worker::state::collect_groups() noexcept {
   // By queue, in the order of arrival within each.
   std::ranges::sort(targets, [](const target& a, const target& b) {
     return a.session != b.session ? a.session < b.session : a.publish < b.publish;
@@ -143,57 +88,105 @@ void broker_worker::impl::place() noexcept {
   groups.clear();
   for (std::uint32_t i = 0; i < targets.size();) {
     std::uint32_t n = 1;
+    bool makes_room = targets[i].makes_room;
     while (i + n < targets.size() && targets[i + n].session == targets[i].session &&
            targets[i + n].incarnation == targets[i].incarnation)
-      ++n;
-    groups.push_back({.first = i, .count = n});
+      makes_room |= targets[i + n++].makes_room;
+    groups.push_back({.first = i, .count = n, .makes_room = makes_room});
     i += n;
-  }
-  queue_table& queues = state.queues();
-  for (const staged_publish& p : staged)
-    if (p.places != 0) state.messages().add_references(p.content.ref.index, p.places);
-  for (group& g : groups) {
-    const std::uint32_t q = targets[g.first].session;
-    const std::uint32_t incarnation = targets[g.first].incarnation;
-    refs.clear();
-    for (std::uint32_t i = 0; i < g.count; ++i) {
-      const target& t = targets[g.first + i];
-      const message_ref m = staged[t.publish].content.ref;
-      refs.emplace_back(m, t.bits | delivery::check(q, slot_ref(m, 0).word, t.bits));
-    }
-    link_status prepared = queues.link_start(q);
-    if (prepared == link_status::linking) { // a queue's first message, once
-      queues.link_flush(q); // [B5] the queue's own link, before anything is placed behind it
-      drain();              // [B5]
-      queues.link_finish(q);
-      prepared = link_status::ready;
-    } else if (prepared == link_status::refused) {
-      prepared = queues.link_now(q); // the stock is used up: filled again
-      ++count.drains;
-    }
-    place_status placed = prepared == link_status::ready
-                              ? queues.place_start(q, incarnation, refs, g.placement)
-                              : place_status::no_ring;
-    if (queues_grow && placed != place_status::placed && placed != place_status::changed)
-        [[unlikely]]
-      placed = place_in_larger(q, incarnation, g.placement);
-    g.placed = placed == place_status::placed;
-    // The queue is another's by now: what was matched for the old one is not for the new.
-    if (placed == place_status::changed) continue;
-    if (!g.placed) {
-      const queue_overflow policy =
-          placed == place_status::full ? queues.overflow(q, g.count) : queue_overflow::reject;
-      g.skipped = policy == queue_overflow::drop_newest;
-      if (g.skipped) count.dropped_newest += g.count;
-      for (std::uint32_t i = 0; i < g.count && !g.skipped; ++i)
-        staged[targets[g.first + i].publish].refused = true;
-    }
   }
 }
 
-// Of a group with refused messages, which share a placement with accepted ones: all are refused
-// then, so that a placement is ready or void as one. Goes on until nothing changes.
-void broker_worker::impl::settle() noexcept {
+void broker_worker::state::place_group(group& g) noexcept {
+  queue_table& queues = durable.queues();
+  const std::uint32_t q = targets[g.first].session;
+  const std::uint32_t incarnation = targets[g.first].incarnation;
+  refs.clear();
+  for (std::uint32_t i = 0; i < g.count; ++i) {
+    const target& t = targets[g.first + i];
+    const message_ref m = staged[t.publish].content.ref;
+    refs.emplace_back(m, slot_delivery::sealed(q, m, t.bits));
+  }
+  link_status prepared = queues.link_start(q);
+  if (prepared == link_status::linking) { // a queue's first message, once
+    queues.link_flush(q);                 // [link-before-place] its own link
+    drain();                              // [link-before-place]
+    queues.link_finish(q);
+    prepared = link_status::ready;
+  } else if (prepared == link_status::refused) {
+    prepared = queues.link_now(q); // the stock is used up: filled again
+    ++count.drains;
+  }
+  place_status placed = prepared == link_status::ready
+                            ? queues.place_start(q, incarnation, refs, g.placement)
+                            : place_status::no_ring;
+  if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
+    placed = place_in_larger(q, incarnation, g.placement);
+  g.placed = placed == place_status::placed;
+  // The queue is another's by now: what was matched for the old one is not for the new.
+  if (g.placed || placed == place_status::changed) return;
+  if (placed == place_status::full && config.overflow == overflow_policy::drop_newest) {
+    count.dropped_newest += g.count;
+    (void)queues.overflow(q, g.count); // counts them
+    return;
+  }
+  for (std::uint32_t i = 0; i < g.count; ++i)
+    staged[targets[g.first + i].publish].refused = true;
+}
+
+// Makes room in the full queues of publishes that every other queue has taken. One drain for all.
+void broker_worker::state::make_room() noexcept {
+  queue_table& queues = durable.queues();
+  for (group& g : groups) {
+    if (!g.makes_room) continue;
+    // What was refused meanwhile drops nothing.
+    const auto begin = targets.begin() + g.first;
+    const auto kept = std::stable_partition(
+        begin, begin + g.count, [&](const target& t) { return !staged[t.publish].refused; });
+    for (auto t = kept; t != begin + g.count; ++t)
+      durable.messages().drop_reference(staged[t->publish].content.ref.index);
+    g.count = static_cast<std::uint32_t>(kept - begin);
+    if (g.count == 0) continue;
+    const std::uint32_t q = begin->session;
+    const std::uint32_t free = queues.free_count(q);
+    if (free >= g.count) continue;
+    const std::uint32_t dropped = queues.drop_oldest(q, g.count - free);
+    count.dropped_oldest += dropped;
+    forget_dropped(at(q), q);
+    if (dropped == 0 || !queues.release_start(q)) continue;
+    queues.release_flush(q); // [release-before-reuse]
+    releasing.push_back(q);
+  }
+  if (releasing.empty()) return;
+  drain(); // [release-before-reuse]
+  for (const std::uint32_t q : releasing)
+    queues.release_finish(q);
+  releasing.clear();
+}
+
+// Places every target in its queue, those of one queue together. What a queue refuses is refused in
+// all: its other places become void. Queues that must drop something come last, when it is known
+// what else was refused.
+void broker_worker::state::place() noexcept {
+  collect_groups();
+  for (const staged_publish& p : staged)
+    if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
+  bool later = false;
+  for (group& g : groups) {
+    later |= g.makes_room;
+    if (!g.makes_room) place_group(g);
+  }
+  settle_groups();
+  if (!later) return;
+  make_room();
+  for (group& g : groups)
+    if (g.makes_room && g.count != 0) place_group(g);
+  settle_groups();
+}
+
+// Of a group with refused messages, which share a placement with accepted ones, all are refused, so
+// that a placement becomes ready or void as a whole. Goes on until nothing changes.
+void broker_worker::state::settle_groups() noexcept {
   for (bool changed = true; changed;) {
     changed = false;
     for (const group& g : groups) {
@@ -212,90 +205,101 @@ void broker_worker::impl::settle() noexcept {
   }
 }
 
-void broker_worker::impl::make_durable() noexcept {
-  queue_table& queues = state.queues();
-  message_table& messages = state.messages();
+void broker_worker::state::make_durable() noexcept {
+  queue_table& queues = durable.queues();
+  message_table& messages = durable.messages();
   hook_point("broker.burst.placed");
   // Stores first, heads among them.
   for (group& g : groups)
     if (g.placed && staged[targets[g.first].publish].refused) queues.place_void(g.placement);
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
-    shared.sessions[n].dirty = false;
+    at(n).dirty = false;
     if (queues.release_start(n)) dirty[releases++] = n;
   }
   dirty.resize(releases);
+  durable_map::batch cells(durable.subscriptions());
+  apply_subscriptions(cells);
   // Then every flush, then the drain; or several, where a fan-out is wider than one may cover.
-  bool any = releases != 0, publishes = false;
+  bool any = releases != 0 || !subscriptions.empty() || !records.empty(), publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
     bytes += 2 * cacheline_size; // the parts of lines at both ends
     if (undrained != 0 && undrained + bytes > drain_bytes_max) {
-      drain(); // [B1]
+      drain(); // [place-before-publish]
       undrained = 0;
     }
     undrained += bytes;
   };
+  // [place-before-publish] the cells of subscriptions
+  cells.flush();
+  for (const std::uint32_t n : records) {
+    covering(sizeof(session_record));
+    at(n).record_dirty = false;
+    durable.sessions().flush(n); // [place-before-publish]
+  }
+  records.clear();
   for (const staged_publish& p : staged) {
     if (p.places == 0) continue;
     any = true;
     if (p.refused) continue;
     publishes = true;
     covering(messages.flushed_bytes(p.content));
-    messages.flush_staged(p.content); // [B1]
+    messages.flush_staged(p.content); // [place-before-publish]
   }
   for (const group& g : groups) {
-    if (!g.placed) continue;
+    if (!g.placed || staged[targets[g.first].publish].refused) continue;
     covering(g.count * sizeof(ring_slot));
-    queues.place_flush(g.placement); // [B1]
+    queues.place_flush(g.placement); // [place-before-publish]
   }
   for (const std::uint32_t n : dirty) {
     covering(0);
-    queues.release_flush(n); // [B4]
+    queues.release_flush(n); // [release-before-reuse]
   }
-  if (any && !seeded_bug("broker.no_first_drain")) drain(); // [B1 < B2] [B1 < B4]
+  if (any && !seeded_bug("broker.no_first_drain"))
+    drain(); // [place-before-publish] [release-before-reuse]
   hook_point("broker.burst.drained");
+  cells.publish();
   if (publishes) {
     for (const staged_publish& p : staged)
-      if (p.places != 0 && !p.refused) messages.publish(p.content); // [B2]
+      if (p.places != 0 && !p.refused) messages.publish(p.content); // [publish-before-ready]
     for (const staged_publish& p : staged)
       if (p.places != 0 && !p.refused && !seeded_bug("broker.no_publish_flush"))
-        messages.flush_published(p.content);            // [B2]
-    if (!seeded_bug("broker.no_second_drain")) drain(); // [B2 < B3]
+        messages.flush_published(p.content);            // [publish-before-ready]
+    if (!seeded_bug("broker.no_second_drain")) drain(); // [publish-before-ready]
   }
   hook_point("broker.burst.published");
   for (const std::uint32_t n : dirty)
-    queues.release_finish(n); // [B4]
+    queues.release_finish(n); // [release-before-reuse]
   dirty.clear();
 }
 
 // What lay in memory that is gone is not durable, drained or not: its publisher hears nothing and
 // sends it again. Behind the drains: nothing of what is acknowledged is still to be written.
-void broker_worker::impl::find_lost() noexcept {
-  const std::uint64_t now = on.losses();
+void broker_worker::state::find_lost() noexcept {
+  const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
     return;
   losses = now;
   for (staged_publish& p : staged)
-    if (p.places != 0 && !p.refused) p.lost = state.messages().lost(p.content);
+    if (p.places != 0 && !p.refused) p.lost = durable.messages().lost(p.content);
 }
 
-void broker_worker::impl::finish_publishes() noexcept {
-  queue_table& queues = state.queues();
-  message_table& messages = state.messages();
+void broker_worker::state::finish_publishes() noexcept {
+  queue_table& queues = durable.queues();
+  message_table& messages = durable.messages();
   for (group& g : groups) {
     const bool voided = g.placed && staged[targets[g.first].publish].refused;
     if (g.placed && !voided) {
-      queues.place_finish(g.placement); // [B3]
+      queues.place_finish(g.placement); // [publish-before-ready]
       count.placed += g.count;
       wake(targets[g.first].session);
     }
     // A place that was never made keeps nothing alive.
     for (std::uint32_t i = 0; i < g.count && !g.placed; ++i)
       messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
-    for (std::uint32_t i = 0; i < g.count; ++i)
-      planned[targets[g.first + i].session] = 0;
   }
+  planned.clear();
   for (staged_publish& p : staged) {
     if (p.places != 0) {
       if (p.refused)
@@ -303,9 +307,10 @@ void broker_worker::impl::finish_publishes() noexcept {
       else
         messages.drop_reference(p.content.ref.index); // the publisher's own
     }
+    if (p.refused) ++count.refused_congestion;
     if (!p.lost)
-      puback(p.from, p.topic_id, p.msg_id,
-             p.refused ? mqttsn::return_code::congestion : mqttsn::return_code::accepted); // [B3]
+      answer_with(p.by, p.token,
+                  p.refused ? outcome::congestion : outcome::accepted); // [publish-before-ready]
     if (p.volatile_copy == none) continue;
     for (std::uint32_t i = 0; i < p.volatile_count && !p.refused; ++i)
       hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
@@ -317,48 +322,108 @@ void broker_worker::impl::finish_publishes() noexcept {
   groups.clear();
 }
 
-// Slots of refused publishes, and rings that were left, go with the next release: without an ack
-// nothing else would ask for one.
-void broker_worker::impl::release_voids() noexcept {
-  for (std::uint32_t i = 0; i < release_pieces; ++i) {
-    const std::uint32_t n = release_from;
-    release_from = n + 1 < shared.sessions_max ? n + 1 : 0;
-    session& s = shared.sessions[n];
-    // [W1] acquire: the home is set before the state that shows it.
-    if (s.state.load(std::memory_order_acquire) != connection::none &&
-        s.home.load(std::memory_order_relaxed) == number) // [W1]
-      make_dirty(s, n);
-    if (release_from == 0) break;
+// Tells the front ends what came of their calls, in the order in which it was known.
+void broker_worker::state::say_settled() noexcept {
+  for (std::size_t i = 0; i < answers.size();) {
+    front_end* to = answers[i].to;
+    settled_now.clear();
+    for (; i < answers.size() && answers[i].to == to; ++i)
+      settled_now.push_back(answers[i].said);
+    to->settled(settled_now);
   }
+  answers.clear();
 }
 
-bool broker_worker::impl::end_burst() noexcept {
+void broker_worker::state::end_burst() noexcept {
   now_tsc = rte_rdtsc();
-  bool any = take_inbox();
-  any |= timers->manage() != 0;
-  if (!staged.empty() || !dirty.empty()) {
-    any = true;
+  did_work = take_woken();
+  did_work |= take_parcels();
+  take_requests();
+  retry_aside();
+  if (now_tsc >= maintain_at) {
+    if (queues_grow) durable.queues().maintain(maintain_pieces);
+    look_after_sessions();
+    maintain_at = now_tsc + tsc_hz / maintain_hz;
+  }
+  did_work |= !endings.empty() || !answers.empty();
+  finish_endings();
+  if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty()) {
+    did_work = true;
     ++count.bursts;
     place();
-    settle();
     make_durable();
     find_lost();
     finish_publishes();
+    finish_subscriptions();
   }
+  say_settled();
   // Deliveries may make more sessions ready; those wait for the next round.
   ready.swap(ready_next);
   ready.clear();
   for (const std::uint32_t n : ready_next)
-    deliver(shared.sessions[n], n);
-  any |= !ready_next.empty();
+    deliver(at(n), n);
+  did_work |= !ready_next.empty();
   ready_next.clear();
-  if (now_tsc >= maintain_at) {
-    if (queues_grow) state.queues().maintain(maintain_pieces);
-    release_voids();
-    maintain_at = now_tsc + tsc_hz / maintain_hz;
-  }
-  out->release(on.mark());
-  return any;
+}
+
+broker_worker::broker_worker(std::unique_ptr<state> s) : state_(std::move(s)) {}
+broker_worker::~broker_worker() = default;
+
+opened_session broker_worker::open_session(front_end& by, std::string_view identity,
+                                           const session_options& options,
+                                           std::uint64_t token) noexcept {
+  return state_->open(by, identity, options, token);
+}
+void broker_worker::close_session(std::uint32_t n) noexcept {
+  state_->close(n);
+}
+bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noexcept {
+  return state_->own(n) && state_->durable.sessions().identity(n) == identity;
+}
+void broker_worker::resume(std::uint32_t n) noexcept {
+  session& s = state_->at(n);
+  if (!state_->own(n)) return;
+  s.paused = false;
+  state_->make_ready(s, n);
+}
+topic_names& broker_worker::topics() noexcept {
+  return state_->names;
+}
+void broker_worker::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
+                            std::span<const std::byte> content, const publish_options& options,
+                            std::uint64_t token) noexcept {
+  state_->publish(by, from, topic, content, options, token);
+}
+void broker_worker::subscribe(std::uint32_t n, std::string_view filter,
+                              const subscribe_options& options, std::uint64_t token) noexcept {
+  state_->subscribe(n, filter, options, token, false);
+}
+void broker_worker::unsubscribe(std::uint32_t n, std::string_view filter,
+                                std::uint64_t token) noexcept {
+  state_->subscribe(n, filter, {}, token, true);
+}
+void broker_worker::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
+  state_->ack(n, ticket, reason);
+}
+void broker_worker::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {
+  state_->give_back(n, ticket);
+}
+void broker_worker::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
+  state_->skip(n, ticket);
+}
+void broker_worker::report_too_long(std::uint32_t n, std::uint64_t size,
+                                    std::uint64_t limit) noexcept {
+  state_->tell(broker_event::kind::too_long, n, size, limit);
+}
+mark_t broker_worker::end_burst() noexcept {
+  state_->end_burst();
+  return state_->medium.mark();
+}
+bool broker_worker::worked() const noexcept {
+  return state_->did_work;
+}
+unsigned broker_worker::number() const noexcept {
+  return state_->number;
 }
 
 } // namespace chainring

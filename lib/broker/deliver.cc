@@ -1,35 +1,52 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH to a client: one exchange at a time in each session (MQTT-SN 1.2 sections 6.5, 6.6).
+// Messages out: leased from the session's queue, offered to its front end, and acknowledged in the
+// queue when the front end says so. Until that is durable a crash delivers them again.
 //
-// A message is leased from the session's queue, sent, and acknowledged in the queue when the
-// client's PUBACK comes; until that is durable a crash delivers it again. A client that does not
-// know the topic's id is told by REGISTER first, and nothing is sent before its REGACK. What the
-// client does not answer is sent again with DUP, at doubling intervals; in the end the client
-// counts as lost and the message stays in its queue.
+// Credit comes before a lease: what cannot be sent now stays in the queue. A message offered and
+// not taken is kept at hand and offered again after resume().
 //
-// Edges: [W1] [W2] [W5] as in connect.cc.
+// Edges: [home-read] [incarnation-read] as in sessions.cc.
 #include <algorithm>
+#include <cstring>
 
 #include "base/hook.h"
-#include "broker/worker.h"
+#include "broker/worker_state.h"
 
 namespace chainring {
+
+bool delivery_content::copy_out(void* to) const noexcept {
+  if (medium_ == nullptr) {
+    std::memcpy(to, octets_.data(), octets_.size());
+    return true;
+  }
+  message_cursor at = chain_;
+  at.copy_out(to, at.remaining());
+  return !medium_->lost_since(losses_);
+}
+
+bool broker_worker::state::own(std::uint32_t n) noexcept {
+  if (n >= durable.sessions_max()) return false;
+  // [home-read] acquire: pairs with [home-set].
+  return at(n).state.load(std::memory_order_acquire) == connection::active &&
+         at(n).home.load(std::memory_order_relaxed) == number;
+}
 
 // --- QoS 0 ------------------------------------------------------------------------------------
 
 // Gives one target its copy; takes no reference over from the caller.
-void broker_worker::impl::hand_volatile(std::uint32_t message, const volatile_target& to) noexcept {
-  session& s = shared.sessions[to.session];
-  // [W1] acquire: the home is set before the state that shows it.
+void broker_worker::state::hand_volatile(std::uint32_t message,
+                                         const volatile_target& to) noexcept {
+  session& s = at(to.session);
+  // [home-read] acquire: the home is set before the state that shows it.
   if (s.state.load(std::memory_order_acquire) != connection::active)
     return; // not kept for the absent
   shared.volatiles->hold(message);
-  if (s.home.load(std::memory_order_relaxed) == number) {                // [W1]
-    if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [W5]
+  if (s.home.load(std::memory_order_relaxed) == number) {                // [home-read]
+    if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [incarnation-read]
       return keep_volatile(s, to.session, message, to.bits);
   } else {
     const volatile_parcel parcel{message, to.session, to.incarnation, to.bits};
-    // [W1]
+    // [home-read]
     if (shared.inboxes[s.home.load(std::memory_order_relaxed)]->parcels.push(&parcel)) return;
     ++count.dropped_qos0;
   }
@@ -37,8 +54,8 @@ void broker_worker::impl::hand_volatile(std::uint32_t message, const volatile_ta
 }
 
 // Takes over the caller's reference.
-void broker_worker::impl::keep_volatile(session& s, std::uint32_t n, std::uint32_t message,
-                                        std::uint16_t bits) noexcept {
+void broker_worker::state::keep_volatile(session& s, std::uint32_t n, std::uint32_t message,
+                                         std::uint8_t bits) noexcept {
   if (s.volatile_count >= config.volatile_per_session_max || free_nodes.empty()) {
     ++count.dropped_qos0;
     shared.volatiles->drop(message);
@@ -47,16 +64,16 @@ void broker_worker::impl::keep_volatile(session& s, std::uint32_t n, std::uint32
   const std::uint32_t node = free_nodes.back();
   free_nodes.pop_back();
   nodes[node] = {message, none, bits};
-  (s.volatile_count == 0 ? s.volatile_first_index : nodes[s.volatile_last_index].next) = node;
-  s.volatile_last_index = node;
+  (s.volatile_count == 0 ? s.volatile_first : nodes[s.volatile_last].next) = node;
+  s.volatile_last = node;
   ++s.volatile_count;
   make_ready(s, n);
 }
 
-void broker_worker::impl::drop_volatile(session& s, bool all) noexcept {
+void broker_worker::state::drop_volatile(session& s, bool all) noexcept {
   while (s.volatile_count != 0) {
-    const std::uint32_t node = s.volatile_first_index;
-    s.volatile_first_index = nodes[node].next;
+    const std::uint32_t node = s.volatile_first;
+    s.volatile_first = nodes[node].next;
     --s.volatile_count;
     shared.volatiles->drop(nodes[node].message);
     free_nodes.push_back(node);
@@ -64,276 +81,221 @@ void broker_worker::impl::drop_volatile(session& s, bool all) noexcept {
   }
 }
 
-// --- names ------------------------------------------------------------------------------------
+// --- in flight --------------------------------------------------------------------------------
 
-broker_worker::impl::name_status
-broker_worker::impl::name_for(session& s, std::uint32_t n, std::string_view topic,
-                              std::uint16_t bits, std::uint16_t& id,
-                              mqttsn::topic_id_type& type) noexcept {
-  type = static_cast<mqttsn::topic_id_type>((bits & delivery::topic_type_mask) >>
-                                            delivery::topic_type_shift);
-  if (type == mqttsn::topic_id_type::short_name && topic.size() == 2) {
-    id = mqttsn::short_topic_id(topic);
-    return name_status::known;
-  }
-  if (type == mqttsn::topic_id_type::predefined) {
-    if (const auto p = shared.predefined_ids.find(topic); p != shared.predefined_ids.end()) {
-      id = p->second;
-      return name_status::known;
-    }
-  }
-  type = mqttsn::topic_id_type::normal;
-  const std::uint32_t t = topics.intern(topic);
-  if (t == none) return name_status::later;
-  const std::uint32_t r = topics.register_topic(n, s.registrations, t);
-  if (r == none) return name_status::later;
-  if (topics.at(r).known) {
-    id = topics.at(r).id;
-    return name_status::known;
-  }
-  if (topic.size() + 6 > config.datagram_size_max) return name_status::impossible;
-  s.registration = r;
-  s.phase = session::exchange::registering;
-  s.retries = 0;
-  ++s.register_id;
-  if (s.register_id == 0) s.register_id = 1;
-  send_register(s, r);
-  schedule_retry(s, n);
-  return name_status::asked;
-}
-
-bool broker_worker::impl::send_register(session& s, std::uint32_t r) noexcept {
-  const std::string_view name = topics.name(topics.at(r).topic);
-  const client_address to = s.address.load(std::memory_order_relaxed); // [W2] own session
-  const std::span<std::byte> room = out->begin(to, name.size() + 8);
-  if (room.empty()) return false;
-  out->commit(mqttsn::encode_register(
-      room, {.topic_id = topics.at(r).id, .msg_id = s.register_id, .topic = name}));
-  return true;
-}
-
-// --- sending ----------------------------------------------------------------------------------
-
-// The payload was verified when losses() was `losses_then`; where it has changed, nothing is sent.
-bool broker_worker::impl::send_publish(session& s, mqttsn::flags flags, std::uint16_t id,
-                                       std::uint16_t msg_id, message_cursor payload,
-                                       std::uint64_t losses_then) noexcept {
-  const std::size_t size = payload.remaining();
-  const std::size_t header = mqttsn::publish_header_size(size);
-  const client_address to = s.address.load(std::memory_order_relaxed); // [W2] own session
-  const std::span<std::byte> room = out->begin(to, header + size);
-  if (room.size() < header + size) return false;
-  mqttsn::encode_publish_header(room, {.flags = flags, .topic_id = id, .msg_id = msg_id}, size);
-  payload.copy_out(room.data() + header, size);
-  if (on.lost_since(losses_then)) [[unlikely]]
-    return false;
-  out->commit(header + size);
-  return true;
-}
-
-// What was leased may have been among what was dropped.
-void broker_worker::impl::forget_dropped(session& s, std::uint32_t n) noexcept {
-  if (s.ticket == 0) return;
-  if (state.queues().resolve(n, s.packet_id) == s.ticket) return;
-  s.ticket = 0;
-  if (s.phase != session::exchange::publishing) return; // a REGISTER under way goes on
-  s.phase = session::exchange::idle;
-  s.retry_tsc = 0;
-}
-
-void broker_worker::impl::deliver(session& s, std::uint32_t n) noexcept {
-  s.ready = false;
-  if (const std::uint32_t wanted = state.queues().drop_requested(n); wanted != 0) {
-    count.dropped_oldest += state.queues().drop_oldest(n, wanted);
-    forget_dropped(s, n);
-    make_dirty(s, n);
-  }
-  if (s.state.load(std::memory_order_relaxed) != connection::active) return; // [W1] own session
-  while (s.phase == session::exchange::idle) {
-    if (s.volatile_count != 0) {
-      if (!deliver_volatile(s, n)) return;
-      continue;
-    }
-    if (s.ticket == 0) {
-      leased next;
-      if (state.queues().lease(n, {&next, 1}) == 0) return;
-      s.ticket = next.ticket();
-      s.leased = next.message();
-      s.delivery_bits = next.delivery() & delivery::bits_mask;
-      s.packet_id = packet_id_of(next.ticket());
-      s.retries = 0;
-      s.corrections = 0;
-      s.sent = next.redelivered();
-      if (!delivery::whole(n, next.ref.word)) {
-        ++count.damaged; // whose message it is cannot be told
-        finish_delivery(s, n);
-        continue;
-      }
-    }
-    if (!deliver_leased(s, n, s.sent)) return;
-  }
-}
-
-// False: nothing more can be sent to this session now.
-bool broker_worker::impl::deliver_volatile(session& s, std::uint32_t n) noexcept {
-  const volatile_node& first = nodes[s.volatile_first_index];
-  const std::span<const std::byte> payload = shared.volatiles->payload(first.message);
-  std::uint16_t id = 0;
-  mqttsn::topic_id_type type{};
-  s.volatile_first = true;
-  switch (name_for(s, n, shared.volatiles->topic(first.message), first.bits, id, type)) {
-  case name_status::asked:
-    return false;
-  case name_status::impossible:
-  case name_status::later:
-    ++count.dropped_qos0;
-    drop_volatile(s, false);
-    return true;
-  case name_status::known:
-    break;
-  }
-  const client_address to = s.address.load(std::memory_order_relaxed); // [W2] own session
-  const std::span<std::byte> room =
-      out->begin(to, payload.size() + mqttsn::publish_header_size_max);
-  if (!room.empty()) {
-    out->commit(mqttsn::encode_publish(
-        room, {.flags = mqttsn::flags{}.with_topic_type(type), .topic_id = id, .data = payload}));
-    ++count.delivered_qos0;
+bool broker_worker::state::add_in_flight(session& s, std::uint64_t ticket) noexcept {
+  if (s.first_ticket == 0) {
+    s.first_ticket = ticket;
   } else {
-    ++count.dropped_qos0;
+    if (free_flights.empty()) return false;
+    const std::uint32_t node = free_flights.back();
+    free_flights.pop_back();
+    flights[node] = {ticket, s.more_tickets};
+    s.more_tickets = node;
   }
-  drop_volatile(s, false);
+  ++s.in_flight;
   return true;
 }
 
-// Sends what is leased. True: it is out of the way without the client, and the next may follow.
-bool broker_worker::impl::deliver_leased(session& s, std::uint32_t n, bool again) noexcept {
-  message_view v;
-  const std::uint64_t before = on.losses();
-  const message_status seen = state.messages().view(s.leased, v);
-  if (seen != message_status::ok || !state.messages().verify(v)) {
-    ++count.damaged; // nothing damaged is ever delivered
-    finish_delivery(s, n);
+bool broker_worker::state::remove_in_flight(session& s, std::uint64_t ticket) noexcept {
+  if (ticket == 0) return false;
+  if (s.first_ticket == ticket) {
+    s.first_ticket = 0;
+    --s.in_flight;
     return true;
   }
-  hook_point("broker.deliver.verified");
-  const std::size_t size = v.payload.remaining();
-  if (mqttsn::publish_header_size(size) == 0 ||
-      size + mqttsn::publish_header_size(size) > config.datagram_size_max) {
-    ++count.dropped_too_long; // section 6.10: given up silently
-    finish_delivery(s, n);
+  for (std::uint32_t* link = &s.more_tickets; *link != none; link = &flights[*link].next) {
+    const std::uint32_t node = *link;
+    if (flights[node].ticket != ticket) continue;
+    *link = flights[node].next;
+    free_flights.push_back(node);
+    --s.in_flight;
     return true;
   }
-  char name[topic_length_max];
-  const std::size_t length = v.topic.remaining();
-  if (length > topic_length_max) {
-    ++count.damaged;
-    finish_delivery(s, n);
-    return true;
-  }
-  v.topic.copy_out(name, length);
-  if (on.lost_since(before)) [[unlikely]] { // what was verified need not be what was copied
-    make_ready(s, n);
-    return false;
-  }
-  std::uint16_t id = 0;
-  mqttsn::topic_id_type type{};
-  s.volatile_first = false;
-  switch (name_for(s, n, {name, length}, s.delivery_bits, id, type)) {
-  case name_status::asked:
-    return false;
-  case name_status::impossible:
-    ++count.dropped_too_long;
-    finish_delivery(s, n);
-    return true;
-  case name_status::later:
-    schedule_retry(s, n);
-    return false;
-  case name_status::known:
-    break;
-  }
-  const auto flags =
-      mqttsn::flags{}.with_qos(mqttsn::qos_level::one).with_topic_type(type).with_dup(again);
-  s.phase = session::exchange::publishing;
-  s.sent = true;
-  if (send_publish(s, flags, id, s.packet_id, v.payload, before))
-    ++(again ? count.retransmitted : count.delivered);
-  schedule_retry(s, n); // also where it could not be sent just now
   return false;
 }
 
-// --- answers and silence ----------------------------------------------------------------------
-
-// The leased message is done with: its acknowledgement goes with the next burst.
-void broker_worker::impl::finish_delivery(session& s, std::uint32_t n) noexcept {
-  if (s.ticket != 0 && state.queues().ack(n, s.ticket) != ack_status::ignored) make_dirty(s, n);
-  s.ticket = 0;
-  s.phase = session::exchange::idle;
-  s.retry_tsc = 0;
-  s.retries = 0;
+void broker_worker::state::clear_in_flight(session& s) noexcept {
+  s.first_ticket = 0;
+  s.in_flight = 0;
+  while (s.more_tickets != none) {
+    const std::uint32_t node = s.more_tickets;
+    s.more_tickets = flights[node].next;
+    free_flights.push_back(node);
+  }
 }
 
-void broker_worker::impl::puback_in(session& s, std::uint32_t n, const mqttsn::puback& m) noexcept {
-  if (s.phase != session::exchange::publishing || m.msg_id != s.packet_id) {
-    ++count.unexpected; // late, doubled or made up: it names nothing that is leased now
-    return;
-  }
-  switch (m.code) {
-  case mqttsn::return_code::congestion:
-    return; // the retransmission comes later
-  case mqttsn::return_code::invalid_topic_id: {
-    // It has forgotten the id: told again, then sent again. The retries go on counting.
-    if (const std::uint32_t r = topics.find_by_id(n, m.topic_id); r != none)
-      topics.at(r).known = false;
-    s.phase = session::exchange::idle;
-    if (++s.corrections > config.retries_max) {
-      ++count.sessions_lost;
-      return end_connection(s, n);
+// --- drop oldest ------------------------------------------------------------------------------
+
+// Another worker asked for room in the queue.
+void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
+  const std::uint32_t wanted = durable.queues().drop_requested(n);
+  if (wanted == 0) return;
+  count.dropped_oldest += durable.queues().drop_oldest(n, wanted);
+  forget_dropped(s, n);
+  make_dirty(s, n);
+}
+
+// What was sent may have been among what was dropped: its exchange is over, and the next begins.
+void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept {
+  const queue_table& queues = durable.queues();
+  const auto gone = [&](std::uint64_t ticket) {
+    return ticket != 0 && queues.resolve(n, packet_id_of(ticket)) != ticket;
+  };
+  if (s.has_pending && gone(s.pending.ticket())) s.has_pending = false;
+  constexpr std::size_t at_once = 16;
+  std::uint64_t ended[at_once];
+  for (std::size_t found = at_once; found == at_once;) {
+    found = 0;
+    if (gone(s.first_ticket)) ended[found++] = s.first_ticket;
+    for (std::uint32_t node = s.more_tickets; node != none && found < at_once;
+         node = flights[node].next)
+      if (gone(flights[node].ticket)) ended[found++] = flights[node].ticket;
+    for (std::size_t i = 0; i < found; ++i) {
+      remove_in_flight(s, ended[i]);
+      if (s.server != nullptr) s.server->withdrawn(n, ended[i]);
     }
-    if (deliver_leased(s, n, true)) make_ready(s, n);
-    return;
   }
-  case mqttsn::return_code::not_supported:
-    ++count.dropped_by_client;
-    break;
-  default:
-    ++count.acked;
-    break;
-  }
-  finish_delivery(s, n);
+  s.paused = false;
   make_ready(s, n);
 }
 
-void broker_worker::impl::schedule_retry(session& s, std::uint32_t n) noexcept {
-  const std::uint64_t doubled = std::uint64_t{config.retry_ms} << std::min<unsigned>(s.retries, 16);
-  const std::uint64_t wait = std::min<std::uint64_t>(doubled, config.retry_ms_max);
-  const std::uint64_t due = now_tsc + milliseconds(wait);
-  s.retry_tsc = due;
-  // A timer that fires before looks at the deadline and arms itself again.
-  if (s.timer_due == 0 || due < s.timer_due) arm(s, n);
+// --- offering ---------------------------------------------------------------------------------
+
+void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
+  s.ready = false;
+  drop_asked(s, n);
+  // [home-read] own session
+  while (s.state.load(std::memory_order_relaxed) == connection::active && !s.paused) {
+    const std::uint32_t credit = s.server->credit(n);
+    if (credit == 0) return make_ready(s, n);
+    if (s.volatile_count != 0) {
+      if (!offer_volatile(s, n)) return;
+      continue;
+    }
+    if (s.in_flight >= s.window) return;
+    if (!offer_leased(s, n)) return;
+  }
 }
 
-bool broker_worker::impl::retransmit(session& s, std::uint32_t n) noexcept {
-  s.retry_tsc = 0;
-  if (s.retries >= config.retries_max) {
-    ++count.sessions_lost;
-    end_connection(s, n);
+// False: nothing more can be offered to this session now.
+bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept {
+  const volatile_node& first = nodes[s.volatile_first];
+  delivery_item item;
+  item.front_end_bits = first.bits;
+  item.topic = names.intern(shared.volatiles->topic(first.message));
+  item.name = shared.volatiles->topic(first.message);
+  item.content = delivery_content(shared.volatiles->payload(first.message));
+  if (s.server->deliver(n, {&item, 1}) == 0) {
+    s.paused = true;
     return false;
   }
-  ++s.retries;
-  if (s.phase == session::exchange::registering) {
-    ++count.retransmitted;
-    send_register(s, s.registration);
-    schedule_retry(s, n);
-  } else if (s.ticket != 0) {
-    const std::uint8_t tried = s.retries;
-    s.phase = session::exchange::idle;
-    if (deliver_leased(s, n, s.sent)) make_ready(s, n);
-    if (s.phase == session::exchange::publishing) s.retries = tried;
-  } else {
-    make_ready(s, n);
-  }
+  ++count.delivered_qos0;
+  // The front end may have closed the session, and with it what waited.
+  if (s.volatile_count != 0) drop_volatile(s, false);
   return true;
+}
+
+// Done with without its front end having seen it.
+void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept {
+  ++count.damaged; // nothing damaged is ever delivered
+  if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(at(n), n);
+}
+
+// Views and verifies a leased message. False: it is damaged, and settled; or, where memory was lost
+// this very moment, it is to be looked at again.
+bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
+                                    delivery_item& out) noexcept {
+  const slot_delivery bits = slot_delivery::unpack(l.delivery());
+  if (!slot_delivery::whole(n, l.ref.word)) { // whose message it is cannot be told
+    settle_unseen(n, l.ticket());
+    return false;
+  }
+  message_view v;
+  const std::uint64_t before = medium.losses();
+  if (durable.messages().view(l.message(), v) != message_status::ok ||
+      !durable.messages().verify(v) || v.topic.remaining() > name_buffer.size()) {
+    settle_unseen(n, l.ticket());
+    return false;
+  }
+  hook_point("broker.deliver.verified");
+  const auto length = static_cast<std::size_t>(v.topic.remaining());
+  v.topic.copy_out(name_buffer.data(), length);
+  if (medium.lost_since(before)) [[unlikely]] { // what was verified need not be what was copied
+    s.has_pending = true;
+    s.pending = l;
+    make_ready(s, n);
+    return false;
+  }
+  out.ticket = l.ticket();
+  out.qos = bits.qos;
+  out.retain = bits.retain;
+  out.redelivered = l.redelivered();
+  out.front_end_bits = bits.front_end;
+  out.topic = names.intern({name_buffer.data(), length});
+  out.name = {name_buffer.data(), length};
+  out.content = delivery_content(v.payload, medium, before);
+  return true;
+}
+
+// Offers the next message. False: nothing more can be offered now.
+bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
+  leased next;
+  if (s.has_pending) {
+    next = s.pending;
+    s.has_pending = false;
+  } else if (durable.queues().lease(n, {&next, 1}) == 0) {
+    return false;
+  }
+  delivery_item item;
+  if (!describe(s, n, next, item)) return !s.has_pending;
+  if (!add_in_flight(s, next.ticket())) { // the worker's pool is used up by others
+    s.has_pending = true;
+    s.pending = next;
+    make_ready(s, n);
+    return false;
+  }
+  const std::size_t taken = s.server->deliver(n, {&item, 1});
+  if (s.state.load(std::memory_order_relaxed) != connection::active)
+    return false; // [home-read] own
+  if (taken == 0) {
+    if (remove_in_flight(s, next.ticket())) {
+      s.has_pending = true;
+      s.pending = next;
+    }
+    s.paused = true;
+    return false;
+  }
+  ++count.delivered;
+  return true;
+}
+
+// --- answers ----------------------------------------------------------------------------------
+
+// The acknowledgement goes with the next burst.
+void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
+  session& s = at(n);
+  if (!own(n) || !remove_in_flight(s, ticket)) return; // late, doubled or made up
+  ++(reason == ack_reason::delivered ? count.acked : count.dropped_by_client);
+  if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
+  make_ready(s, n);
+}
+
+void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {
+  session& s = at(n);
+  if (!own(n) || !remove_in_flight(s, ticket)) return;
+  ++count.given_back;
+  (void)durable.queues().nack(n, ticket);
+  make_ready(s, n);
+}
+
+// Its lease goes on: nothing acknowledges it before the session's next connection, whose rewind
+// offers it again.
+void broker_worker::state::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
+  session& s = at(n);
+  if (!own(n) || !remove_in_flight(s, ticket)) return;
+  ++count.skipped;
+  make_ready(s, n);
 }
 
 } // namespace chainring

@@ -1,206 +1,275 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH from a client: its topic found, its subscribers matched, its message staged for the
-// burst. Nothing is placed in a queue yet (burst.cc).
+// Messages in: subscribers matched, room decided, content staged for the burst. Nothing is placed
+// in a queue yet (burst.cc), and nothing is dropped for a publish that could still be refused.
+//
+// Room is decided for all targets of a publish before anything changes:
+//   every queue has room            -> staged
+//   a queue refuses (policy reject) -> refused in all, nothing dropped
+//   a queue drops its newest        -> the publish goes to the others
+//   a queue drops its oldest, here  -> staged; its group makes room when it is placed
+//   a queue drops its oldest, and another worker consumes it
+//                                   -> the content is kept aside, the other worker is asked, and
+//                                   the
+//                                      publish is matched again in a later burst
 //
 // Edges:
-//   [W5] acquire of a session's incarnation -> [W4] release in connect.cc; [W1] as there
-// Crash windows: [B4] as in burst.cc.
+//   [incarnation-read] [home-read] [shown-only] as in sessions.cc
 #include <algorithm>
 
-#include "broker/worker.h"
+#include "broker/worker_state.h"
 
 namespace chainring {
 
-void broker_worker::impl::puback(client_address to, std::uint16_t topic_id, std::uint16_t msg_id,
-                                 mqttsn::return_code code) noexcept {
-  if (code == mqttsn::return_code::congestion) ++count.refused_congestion;
-  if (code == mqttsn::return_code::invalid_topic_id) ++count.refused_topic;
-  if (code == mqttsn::return_code::not_supported) ++count.refused_unsupported;
-  reply(to, 7, [&](std::span<std::byte> b) {
-    return mqttsn::encode_puback(b, {.topic_id = topic_id, .msg_id = msg_id, .code = code});
-  });
+namespace {
+std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
+  return static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
+                                   subscription_option::front_end_shift);
 }
+/// How long a publish waits until another worker has made room, before its sender is refused.
+constexpr std::uint64_t aside_seconds = 2;
+} // namespace
 
-// The topic a PUBLISH names; none with the reason otherwise.
-std::uint32_t broker_worker::impl::topic_of(session* s, std::uint32_t n, const mqttsn::publish& m,
-                                            mqttsn::return_code& code) noexcept {
-  code = mqttsn::return_code::invalid_topic_id;
-  std::string_view name;
-  std::array<char, 2> two{};
-  switch (m.flags.topic_type()) {
-  case mqttsn::topic_id_type::normal: {
-    // QoS -1 with a name in front of the data is not in the specification, and refused.
-    if (s == nullptr || m.flags.qos() == mqttsn::qos_level::minus_one) return none;
-    const std::uint32_t r = topics.find_by_id(n, m.topic_id);
-    return r == none ? none : topics.at(r).topic;
+void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                   std::span<const std::byte> content,
+                                   const publish_options& options, std::uint64_t token) noexcept {
+  if (content.size() > config.content_size_max) {
+    ++count.refused_too_long;
+    if (options.qos != 0) answer_with(&by, token, outcome::too_long);
+    return;
   }
-  case mqttsn::topic_id_type::predefined: {
-    const std::string* found = predefined(m.topic_id);
-    if (found == nullptr) return none;
-    name = *found;
-    break;
+  if (options.qos == 0) {
+    ++count.published_qos0;
+    return publish_volatile(topic, content, names.subscribers(topic, *shared.filters, number));
   }
-  case mqttsn::topic_id_type::short_name:
-    two = mqttsn::short_topic_name(m.topic_id);
-    name = {two.data(), two.size()};
-    if (!valid_topic_name(name)) return none;
-    break;
-  default:
-    return none;
-  }
-  const std::uint32_t topic = topics.intern(name);
-  if (topic == none) code = mqttsn::return_code::congestion;
-  return topic;
-}
-
-void broker_worker::impl::publish(session* s, std::uint32_t n, client_address from,
-                                  const mqttsn::publish& m) noexcept {
-  const auto qos = m.flags.qos();
-  const bool silent = qos == mqttsn::qos_level::minus_one; // that sender waits for nothing
-  auto refuse = [&](mqttsn::return_code code) {
-    if (!silent) return puback(from, m.topic_id, m.msg_id, code);
-    ++(code == mqttsn::return_code::invalid_topic_id ? count.refused_topic
-                                                     : count.refused_unsupported);
+  ++count.published_qos1;
+  auto refuse = [&] {
+    ++count.refused_congestion;
+    answer_with(&by, token, outcome::congestion);
   };
-  if (qos == mqttsn::qos_level::two || m.flags.retain())
-    return refuse(mqttsn::return_code::not_supported);
-  mqttsn::return_code code{};
-  const std::uint32_t topic = topic_of(s, n, m, code);
-  if (topic == none) return refuse(code);
+  // What a sender publishes comes after what it published before.
+  const bool behind = from != no_session && at(from).aside != 0;
+  if (medium.failed() || behind) return refuse();
+  std::size_t targets_before = 0, volatile_before = 0;
+  room found = room::changed;
+  constexpr int attempts = 16; // should subscriptions change all the time, the sender tries again
+  for (int i = 0; i < attempts && found == room::changed; ++i)
+    found = find_room(topic, targets_before, volatile_before);
+  const auto give_up = [&] {
+    targets.resize(targets_before);
+    volatile_targets.resize(volatile_before);
+    refuse();
+  };
+  if (found == room::changed || found == room::full) return give_up();
 
-  if (qos == mqttsn::qos_level::one) {
-    if (on.failed()) return refuse(mqttsn::return_code::congestion);
-    ++count.published_qos1;
-    constexpr int attempts = 16; // should subscriptions change all the time, the client tries again
-    for (int i = 0; i < attempts; ++i)
-      if (stage(topic, *s, n, from, m)) return;
-    return refuse(mqttsn::return_code::congestion);
+  staged_publish p;
+  p.by = &by;
+  p.token = token;
+  const bool kept = targets.size() != targets_before;
+  if (kept && !reserve(topic, from, content, options, p.content)) return give_up();
+  p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
+  // A publish that waits is matched again later: its QoS 0 subscribers get this copy then.
+  if (volatile_targets.size() != volatile_before) {
+    p.volatile_copy = shared.volatiles->make(names.name(topic), content);
+    if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
   }
-  ++(silent ? count.published_minus_one : count.published_qos0);
-  publish_volatile(topic, m, topics.subscribers(topic, *shared.filters, number));
+  if (found == room::wait) {
+    const bool may = aside.size() < config.aside_max && prepare_rings(targets_before);
+    if (may) ask_for_room(targets_before);
+    targets.resize(targets_before);
+    volatile_targets.resize(volatile_before);
+    if (!may) {
+      if (p.volatile_copy != none) shared.volatiles->drop(p.volatile_copy);
+      durable.messages().discard(p.content);
+      return refuse();
+    }
+    return set_aside({.content = p.content,
+                      .by = &by,
+                      .token = token,
+                      .until_tsc = now_tsc + aside_seconds * tsc_hz,
+                      .topic = topic,
+                      .from = from,
+                      .volatile_copy = p.volatile_copy});
+  }
+  stage(p, targets_before, volatile_before);
 }
 
-void broker_worker::impl::publish_volatile(std::uint32_t topic, const mqttsn::publish& m,
-                                           std::span<const subscriber> to) noexcept {
+// QoS 0: handed on at once, never kept.
+void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
+                                            std::span<const subscriber> to) noexcept {
   if (to.empty()) return;
-  const std::uint32_t copy = shared.volatiles->make(topics.name(topic), m.data);
+  const std::uint32_t copy = shared.volatiles->make(names.name(topic), content);
   if (copy == none) {
     count.dropped_qos0 += to.size();
     return;
   }
   for (const subscriber& sub : to) {
-    session& s = shared.sessions[sub.session];
-    const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire); // [W5]
-    hand_volatile(copy, {sub.session, incarnation,
-                         static_cast<std::uint16_t>(sub.options & ~delivery::qos_mask)});
+    const std::uint32_t incarnation =
+        at(sub.session).incarnation.load(std::memory_order_acquire); // [incarnation-read]
+    hand_volatile(copy, {sub.session, incarnation, front_end_bits_of(sub.options)});
   }
   shared.volatiles->drop(copy);
 }
 
-// Room in a queue whose oldest message may go. Only the queue's consumer drops; another worker is
-// asked, and the publisher is refused until it has.
-bool broker_worker::impl::make_room(std::uint32_t queue) noexcept {
-  session& s = shared.sessions[queue];
-  if (s.home.load(std::memory_order_relaxed) != number) { // [W1] seen with the subscription [W5]
-    wake(queue);
-    return false;
-  }
-  queue_table& queues = state.queues();
-  const std::uint32_t wanted = std::max(queues.drop_requested(queue), planned[queue] + 1);
-  count.dropped_oldest += queues.drop_oldest(queue, wanted);
-  forget_dropped(s, queue);
-  if (queues.release_start(queue)) {
-    queues.release_flush(queue); // [B4]
-    drain();                     // [B4]
-    queues.release_finish(queue);
-  }
-  return queues.free_count(queue) > planned[queue];
-}
-
-// False: subscriptions changed meanwhile, and nothing was done.
-bool broker_worker::impl::stage(std::uint32_t topic, session& s, std::uint32_t n,
-                                client_address from, const mqttsn::publish& m) noexcept {
+// The targets of a publish, appended to `targets` and `volatile_targets`; nothing else is changed.
+broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
+                                                           std::size_t& targets_before,
+                                                           std::size_t& volatile_before) noexcept {
   const std::uint64_t matched_version = shared.filters->version();
-  const std::span<const subscriber> to = topics.subscribers(topic, *shared.filters, number);
-  const std::size_t first_target = targets.size(), first_volatile = volatile_targets.size();
+  const std::span<const subscriber> to = names.subscribers(topic, *shared.filters, number);
+  targets_before = targets.size();
+  volatile_before = volatile_targets.size();
   const auto index = static_cast<std::uint32_t>(staged.size());
-  bool full = false;
+  queue_table& queues = durable.queues();
+  room found = room::there;
   std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
-    // [W5] acquire: pairs with [W4]. A subscription ends in the index before its session's
-    // incarnation moves on; so if the index has not changed when all are read, each incarnation is
-    // the one that subscribed.
-    const std::uint32_t incarnation =
-        shared.sessions[sub.session].incarnation.load(std::memory_order_acquire);
-    if ((sub.options & delivery::qos_mask) == 0) {
-      volatile_targets.push_back(
-          {sub.session, incarnation, static_cast<std::uint16_t>(sub.options)});
+    session& s = at(sub.session);
+    // [incarnation-read] acquire: pairs with [incarnation-set]. A filter leaves the index before
+    // its session's incarnation moves on; so if the index has not changed when all are read, each
+    // incarnation is the one that subscribed.
+    const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire);
+    if ((sub.options & subscription_option::qos_mask) == 0) {
+      volatile_targets.push_back({sub.session, incarnation, front_end_bits_of(sub.options)});
       continue;
     }
-    // A full queue refuses early, before anything is stored; place() decides.
-    if (state.queues().free_count(sub.session) <= planned[sub.session]) {
-      const queue_overflow policy = state.queues().overflow(sub.session);
-      if (policy == queue_overflow::drop_newest) {
-        ++dropped_newest;
-        continue;
-      }
-      if (policy == queue_overflow::reject || !make_room(sub.session)) {
-        full = true;
-        break;
-      }
+    const std::uint32_t free = queues.free_count(sub.session);
+    const bool full = free <= planned.of(sub.session);
+    if (full && config.overflow == overflow_policy::drop_newest) {
+      ++dropped_newest;
+      continue;
     }
-    targets.push_back({sub.session, incarnation, index, static_cast<std::uint16_t>(sub.options)});
+    if (full && config.overflow == overflow_policy::reject) {
+      report_full(sub.session);
+      return room::full;
+    }
+    // [home-read] seen with the subscription
+    if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
+    targets.push_back({sub.session, incarnation, index,
+                       slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full});
   }
-  auto abandon = [&] {
-    targets.resize(first_target);
-    volatile_targets.resize(first_volatile);
-    puback(from, m.topic_id, m.msg_id, mqttsn::return_code::congestion);
-    return true;
-  };
   if (shared.filters->version() != matched_version) {
-    targets.resize(first_target);
-    volatile_targets.resize(first_volatile);
-    return false;
-  }
-  if (full) return abandon();
-
-  staged_publish p;
-  p.from = from;
-  p.topic_id = m.topic_id;
-  p.msg_id = m.msg_id;
-  p.volatile_first = static_cast<std::uint32_t>(first_volatile);
-  p.volatile_count = static_cast<std::uint32_t>(volatile_targets.size() - first_volatile);
-  if (p.volatile_count != 0) {
-    p.volatile_copy = shared.volatiles->make(topics.name(topic), m.data);
-    if (p.volatile_copy == none) {
-      count.dropped_qos0 += p.volatile_count;
-      p.volatile_count = 0;
-    }
-  }
-  if (targets.size() != first_target) {
-    const std::string_view name = topics.name(topic);
-    message_fields fields;
-    fields.payload_size = static_cast<std::uint32_t>(m.data.size());
-    fields.topic_size = static_cast<std::uint16_t>(name.size());
-    fields.qos = 1;
-    fields.packet_id = m.msg_id;
-    fields.publisher_session = n;
-    fields.publisher_incarnation = s.incarnation.load(std::memory_order_acquire); // [W5]
-    fields.published_ns = state.now_ns();
-    if (!state.messages().reserve(fields, p.content)) {
-      if (p.volatile_copy != none) shared.volatiles->drop(p.volatile_copy);
-      return abandon();
-    }
-    state.messages().copy_in(p.content, name.data(), name.size());
-    state.messages().copy_in(p.content, m.data.data(), m.data.size());
-    state.messages().stage(p.content);
-    for (std::size_t t = first_target; t < targets.size(); ++t)
-      ++planned[targets[t].session];
-    p.places = static_cast<std::uint32_t>(targets.size() - first_target);
+    targets.resize(targets_before);
+    volatile_targets.resize(volatile_before);
+    return room::changed;
   }
   count.dropped_newest += dropped_newest;
-  staged.push_back(p);
+  return found;
+}
+
+// A descriptor and blocks, with the content copied in. False: there are none.
+bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
+                                   std::span<const std::byte> content,
+                                   const publish_options& options, message& out) noexcept {
+  const std::string_view name = names.name(topic);
+  message_fields fields;
+  fields.payload_size = static_cast<std::uint32_t>(content.size());
+  fields.topic_size = static_cast<std::uint16_t>(name.size());
+  fields.qos = 1;
+  fields.packet_id = options.packet_id;
+  fields.publisher_session = from;
+  if (from != no_session)
+    fields.publisher_incarnation =
+        at(from).incarnation.load(std::memory_order_acquire); // [incarnation-read]
+  fields.published_ns = store::now_ns();
+  if (!durable.messages().reserve(fields, out)) return false;
+  durable.messages().copy_in(out, name.data(), name.size());
+  durable.messages().copy_in(out, content.data(), content.size());
   return true;
+}
+
+void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
+                                 std::size_t volatile_before) noexcept {
+  p.volatile_first = static_cast<std::uint32_t>(volatile_before);
+  p.volatile_count = p.volatile_copy == none
+                         ? 0
+                         : static_cast<std::uint32_t>(volatile_targets.size() - volatile_before);
+  if (p.places != 0) durable.messages().stage(p.content);
+  for (std::size_t t = targets_before; t < targets.size(); ++t) {
+    const std::uint32_t n = targets[t].session;
+    planned.add(n);
+    const std::uint64_t held = config.queue_slots -
+                               std::min(config.queue_slots, durable.queues().free_count(n)) +
+                               planned.of(n);
+    if (held > at(n).high_water.load(std::memory_order_relaxed)) // [shown-only]
+      at(n).high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
+                             std::memory_order_relaxed); // [shown-only]
+  }
+  staged.push_back(p);
+}
+
+// What could still refuse the publish is found out before another worker is asked to drop anything.
+bool broker_worker::state::prepare_rings(std::size_t targets_before) noexcept {
+  for (std::size_t t = targets_before; t < targets.size(); ++t)
+    if (durable.queues().link_now(targets[t].session) == link_status::refused) return false;
+  return true;
+}
+
+void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
+  for (std::size_t t = targets_before; t < targets.size(); ++t) {
+    const target& to = targets[t];
+    if (!to.makes_room ||
+        at(to.session).home.load(std::memory_order_relaxed) == number) // [home-read] as above
+      continue;
+    (void)durable.queues().overflow(to.session); // asks its consumer
+    shared.wake(to.session);
+  }
+}
+
+void broker_worker::state::set_aside(const aside_publish& p) noexcept {
+  ++count.set_aside;
+  names.hold(p.topic);
+  if (p.from != no_session) ++at(p.from).aside;
+  aside.push_back(p);
+}
+
+// Publishes that waited for another worker are matched again, in their order.
+void broker_worker::state::retry_aside() noexcept {
+  if (aside.empty()) return;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < aside.size(); ++i) {
+    aside_publish& a = aside[i];
+    std::size_t targets_before = 0, volatile_before = 0;
+    const room found = find_room(a.topic, targets_before, volatile_before);
+    if ((found == room::wait || found == room::changed) && now_tsc < a.until_tsc) {
+      if (found == room::wait) ask_for_room(targets_before);
+      targets.resize(targets_before);
+      volatile_targets.resize(volatile_before);
+      aside[kept++] = a;
+      continue;
+    }
+    names.release(a.topic);
+    if (a.from != no_session && at(a.from).aside != 0) --at(a.from).aside;
+    if (found != room::there) {
+      targets.resize(targets_before);
+      volatile_targets.resize(volatile_before);
+      if (a.volatile_copy != none) shared.volatiles->drop(a.volatile_copy);
+      durable.messages().discard(a.content);
+      ++count.refused_congestion;
+      answer_with(a.by, a.token, outcome::congestion);
+      continue;
+    }
+    staged_publish p;
+    p.by = a.by;
+    p.token = a.token;
+    p.content = a.content;
+    p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
+    p.volatile_copy = a.volatile_copy;
+    if (p.places == 0) durable.messages().discard(p.content); // nobody wants it any more
+    stage(p, targets_before, volatile_before);
+  }
+  aside.resize(kept);
+}
+
+// Nobody else tells an operator which client stops a topic.
+void broker_worker::state::report_full(std::uint32_t n) noexcept {
+  session& s = at(n);
+  s.refused.store(s.refused.load(std::memory_order_relaxed) + 1,
+                  std::memory_order_relaxed); // [shown-only]
+  ++full_untold;
+  if (now_tsc < told_full_at + tsc_hz && told_full_at != 0) return;
+  told_full_at = now_tsc;
+  tell(broker_event::kind::queue_full, n, durable.queues().statistics(n).depth, full_untold);
+  full_untold = 0;
 }
 
 } // namespace chainring

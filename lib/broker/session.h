@@ -1,50 +1,56 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A session as it runs: what the record on media does not hold. One per session number, allocated
-/// at open. Internal to the broker.
+/// A session as it runs: what the record on media does not hold. One per session number. Internal
+/// to the broker.
 #pragma once
 #include <atomic>
 #include <cstdint>
 
-#include "topic/topic_table.h"
+#include "broker/front_end.h"
 #include "message/message.h"
-#include "timer/timer.h"
+#include "ring/ring.h"
 
 namespace chainring {
 
 enum class connection : std::uint8_t { none, disconnected, active };
 
+/// A message sent and not acknowledged, beyond the first of its session.
+struct in_flight_node {
+  std::uint64_t ticket;
+  std::uint32_t next;
+};
+
 /// Fields marked (any) are read by any thread; the others belong to the session's home worker.
 struct session {
+  static constexpr std::uint32_t none = 0xffffffff;
+
   std::atomic<connection> state{connection::none}; // (any)
+  std::atomic<std::uint8_t> home{0};               // (any) set before the state that shows it
+  std::atomic<bool> woken{false};                  // (any) in its home's list of woken sessions
   std::atomic<std::uint32_t> incarnation{0};       // (any)
-  std::atomic<std::uint64_t> address{0};           // (any) client_address while active
-  std::atomic<bool> woken{false};             // (any) in some worker's list of queues to look at
-  std::atomic<std::uint8_t> home{0};          // (any) set before the state that shows it
-  std::atomic<std::uint16_t> keep_alive_s{0}; // (any)
-  bool clean = false;
-  bool ready = false; // in the home's list of sessions that may have something to deliver
-  bool dirty = false; // in the home's list of queues with acks to make durable
-  std::uint16_t register_id = 0; // message id of the last REGISTER sent
-  std::uint32_t registrations = topic_table::none;
+  std::atomic<std::uint32_t> next_woken{none};     // (any) behind it in that list
+  std::atomic<std::uint64_t> address{0};           // (any) as the front end gave it
+  std::atomic<std::uint16_t> keep_alive_s{0};      // (any) as the front end gave it
+  std::atomic<std::uint64_t> refused{0};           // (any) messages its full queue refused
+  std::atomic<std::uint64_t> high_water{0};        // (any) most messages its queue held
 
-  // One outstanding exchange towards the client (MQTT-SN 1.2 section 6.6 and 6.5).
-  enum class exchange : std::uint8_t { idle, registering, publishing } phase = exchange::idle;
-  bool sent = false; // what is leased has been sent before: DUP
-  std::uint8_t retries = 0;
-  std::uint8_t corrections = 0; // times the client did not know the id of what is leased
-  bool volatile_first = false;  // the REGISTER is for the first volatile message
-  std::uint16_t packet_id = 0;
-  std::uint16_t delivery_bits = 0;
-  std::uint32_t registration = topic_table::none; // being registered
-  std::uint64_t ticket = 0;                       // leased and not acknowledged; 0: none
-  message_ref leased;
+  front_end* server = nullptr;       // who serves the connection
+  bool ends_with_connection = false; // its record's flag
+  bool ready = false;                // in the home's list of sessions that may have deliveries
+  bool dirty = false;                // in the home's list of queues with acks to make durable
+  bool record_dirty = false;         // in the list of records to flush
+  bool ending = false;               // in the list of incarnations that end in this burst
+  bool paused = false;               // deliver() left something: until resume()
+  std::uint8_t aside = 0;            // publishes of it that wait for room, at most 255
+  std::uint16_t window = 1;
+  std::uint16_t in_flight = 0;    // tickets below
+  std::uint64_t first_ticket = 0; // 0: none
+  std::uint32_t more_tickets = none;
 
-  std::uint64_t heard_tsc = 0; // last packet from the client
-  std::uint64_t retry_tsc = 0; // next retransmission; 0: none
-  std::uint64_t timer_due = 0; // when `timer` fires; 0: it is not set
-  timer_handle timer;
-  std::uint32_t volatile_first_index = topic_table::none; // QoS 0 messages that wait
-  std::uint32_t volatile_last_index = topic_table::none;
+  // Leased and offered, and not taken yet.
+  bool has_pending = false;
+  leased pending;
+
+  std::uint32_t volatile_first = none, volatile_last = none; // QoS 0 messages that wait
   std::uint32_t volatile_count = 0;
 };
 

@@ -2,54 +2,41 @@
 /// What the workers of one broker share. Internal to the broker.
 #pragma once
 #include <array>
+#include <atomic>
+#include <cstring>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "base/lazy_array.h"
+#include "base/spin_lock.h"
+#include "base/value_ring.h"
 #include "broker/broker.h"
-#include "topic/filter_index.h"
 #include "broker/session.h"
 #include "broker/store.h"
 #include "broker/volatile_pool.h"
+#include "map/map_hash.h"
 #include "map/seq_map.h"
-
-struct rte_ring;
+#include "topic/filter_index.h"
 
 namespace chainring {
 
-/// A client id as a key: zero behind its end.
-struct client_key {
-  std::array<char, 24> id{};
-  explicit client_key(std::string_view text = {}) noexcept {
-    for (std::size_t i = 0; i < text.size() && i < id.size(); ++i)
-      id[i] = text[i];
+/// An identity as a key: its octets where it is short, else two hashes with seeds of their own.
+struct identity_key {
+  std::array<char, 24> octets{};
+  std::uint64_t size = 0;
+  identity_key() = default;
+  identity_key(std::string_view identity, const std::array<std::uint64_t, 2>& seeds) noexcept
+      : size(identity.size()) {
+    if (identity.size() <= octets.size()) {
+      std::memcpy(octets.data(), identity.data(), identity.size());
+      return;
+    }
+    const auto bytes = std::as_bytes(std::span(identity.data(), identity.size()));
+    const std::uint64_t hashes[2] = {hash_bytes(bytes, seeds[0]), hash_bytes(bytes, seeds[1])};
+    std::memcpy(octets.data(), hashes, sizeof hashes);
   }
-  [[nodiscard]] std::string_view text() const noexcept {
-    std::size_t n = 0;
-    while (n < id.size() && id[n] != 0)
-      ++n;
-    return {id.data(), n};
-  }
-  bool operator==(const client_key&) const = default;
-};
-
-/// An rte_ring of small values in memory of its own: works without EAL.
-class value_ring {
- public:
-  value_ring() = default;
-  value_ring(std::uint32_t capacity, unsigned element_size, unsigned flags);
-  [[nodiscard]] bool push(const void* value) noexcept;
-  [[nodiscard]] bool pop(void* value) noexcept;
-  [[nodiscard]] bool empty() const noexcept;
-
- private:
-  struct freer {
-    void operator()(rte_ring* r) const noexcept;
-  };
-  std::unique_ptr<rte_ring, freer> ring_;
-  unsigned element_size_ = 0;
+  bool operator==(const identity_key&) const = default;
 };
 
 /// A QoS 0 delivery for a session whose home is another worker.
@@ -60,10 +47,20 @@ struct volatile_parcel {
   std::uint32_t bits;
 };
 
-/// What other workers leave for one.
+/// What an operator asks of a session's home. By identity: its number may be another's by then.
+struct operator_request {
+  enum class kind : std::uint8_t { kick, clear_queue } what;
+  std::string identity;
+};
+
+/// What other threads leave for one worker.
 struct worker_inbox {
-  value_ring woken;   ///< session numbers whose queue has something new, or that are to be closed
-  value_ring parcels; ///< volatile_parcel
+  /// The session woken last, whose next_woken is the one before it: each is in it once.
+  alignas(cacheline_size) std::atomic<std::uint32_t> woken{session::none};
+  value_ring parcels;             ///< volatile_parcel
+  std::atomic<bool> asked{false}; ///< there are requests
+  spin_lock requests_lock;
+  std::vector<operator_request> requests;
 };
 
 struct broker::shared {
@@ -73,22 +70,27 @@ struct broker::shared {
   open_summary opened;
 
   std::unique_ptr<filter_index> filters;
-  std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>> addresses; ///< client_address -> session
-  std::unique_ptr<seq_map<client_key, std::uint32_t>> clients;      ///< client id -> session
-  std::unique_ptr<session[]> sessions;
-  std::uint32_t sessions_max = 0;
-  std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after open
-  std::unordered_map<std::string_view, std::uint16_t> predefined_ids;
+  std::unique_ptr<seq_map<identity_key, std::uint32_t>> identities; ///< identity -> session
+  std::array<std::uint64_t, 2> identity_seeds{};
+  std::uint64_t home_seed = 0;
+  detail::lazy_array<session> sessions;
+  std::uint32_t sessions_limit = 0; ///< as far as the table can grow
   std::unique_ptr<volatile_pool> volatiles;
+  broker_observer observer = nullptr;
+  void* observer_context = nullptr;
 
-  std::mutex free_lock;
+  spin_lock free_lock;
   std::vector<std::uint32_t> free_sessions;
 
   std::vector<std::unique_ptr<worker_inbox>> inboxes;
   std::vector<std::unique_ptr<broker_worker>> workers;
 
-  /// The home of a client id, for all of this process's life.
-  [[nodiscard]] unsigned home_of(std::string_view client_id) const noexcept;
+  [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
+  [[nodiscard]] identity_key key_of(std::string_view identity) const noexcept {
+    return {identity, identity_seeds};
+  }
+  /// Tells a session's home that there is something to look at. Any thread.
+  void wake(std::uint32_t number) noexcept;
 };
 
 } // namespace chainring

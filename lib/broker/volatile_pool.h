@@ -8,10 +8,6 @@
 #include <span>
 #include <string_view>
 
-#include "topic/topic_table.h"
-
-struct rte_ring;
-
 namespace chainring {
 
 class value_ring;
@@ -19,7 +15,7 @@ class value_ring;
 class volatile_pool {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
-  volatile_pool(std::uint32_t messages, std::size_t payload_max);
+  volatile_pool(std::uint32_t messages, std::size_t topic_max, std::size_t payload_max);
   ~volatile_pool();
 
   /// A message with one reference; none when all are in use or the payload is too long.
@@ -39,7 +35,7 @@ class volatile_pool {
   [[nodiscard]] char* bytes(std::uint32_t message) const noexcept {
     return memory_.get() + message * stride_;
   }
-  std::size_t payload_max_, stride_;
+  std::size_t topic_max_, payload_max_, stride_;
   std::unique_ptr<header[]> headers_;
   std::unique_ptr<char[]> memory_;
   std::unique_ptr<value_ring> free_;

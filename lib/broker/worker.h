@@ -1,188 +1,140 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's state and the parts of its burst, in the order a burst goes through them. Internal to
-/// the broker.
+/// What a front end calls: one worker of the broker, which is one lcore's part of it.
 ///
-///   receive.cc  a datagram: decoded, its session found, given to its handler
-///   connect.cc  CONNECT, DISCONNECT, keep-alive; the ends of sessions
-///   subscribe.cc  REGISTER, SUBSCRIBE, UNSUBSCRIBE and their answers
-///   publish.cc  PUBLISH in: matched and staged
-///   burst.cc    the burst made durable: placed, drained, published, drained
-///   deliver.cc  PUBLISH out, its acknowledgement, its retransmission
+/// Calls stage; end_burst() makes everything staged durable at once and says what became of it. A
+/// burst costs two drains whatever is in it, and two more where sessions ended or started anew.
+/// ```
+/// worker.publish(session, topic, content, {.qos = 1}, token);   // any number of calls
+/// const mark_t mark = worker.end_burst(); // front_end::settled(), front_end::deliver()
+/// transport.release(mark);                // what was answered leaves behind the mark
+/// ```
+/// Thread-safety: one thread a worker, the same one for all calls. A session belongs to the worker
+/// that broker::home_of(identity) names, and is opened and served there only.
+/// Durability: what was settled as `accepted` is durable, in the region's class, once the mark that
+/// end_burst() returned is; nothing may be answered before.
 #pragma once
+#include <cstdint>
 #include <memory>
-#include <vector>
+#include <span>
+#include <string_view>
 
-#include "base/statistic.h"
-#include "broker/shared.h"
-#include "topic/topic_table.h"
-#include "timer/timer.h"
-#include "mqttsn/codec.h"
+#include "../media/media.h"
+#include "front_end.h"
 
 namespace chainring {
 
-struct broker_worker::impl {
-  static constexpr std::uint32_t none = topic_table::none;
+class broker;
+class topic_names;
 
-  /// A QoS 1 publish between its match and its acknowledgement.
-  struct staged_publish {
-    message content;
-    client_address from = 0;
-    std::uint16_t topic_id = 0;
-    std::uint16_t msg_id = 0;
-    std::uint32_t places = 0;                             // slots that name it, void ones included
-    std::uint32_t volatile_copy = none;                   // for subscribers at QoS 0
-    std::uint32_t volatile_first = 0, volatile_count = 0; // in volatile_targets
-    bool refused = false;
-    bool lost = false; // memory its content lay in is gone: not acknowledged
-  };
-  /// One queue a staged publish goes to.
-  struct target {
-    std::uint32_t session;
-    std::uint32_t incarnation;
-    std::uint32_t publish; // index into staged
-    std::uint16_t bits;
-  };
-  struct volatile_target {
-    std::uint32_t session;
-    std::uint32_t incarnation;
-    std::uint16_t bits;
-  };
-  /// A run of targets of one life of one queue, placed together.
-  struct group {
-    std::uint32_t first, count;
-    bool placed = false;
-    bool skipped = false; // dropped by policy
-    chainring::placement placement{};
-  };
-  struct volatile_node {
-    std::uint32_t message;
-    std::uint32_t next;
-    std::uint16_t bits;
-  };
-
-  impl(broker::shared& s, unsigned number, std::unique_ptr<timer_set> timers);
-
-  broker::shared& shared;
-  const broker_config& config;
-  store& state;
-  media& on;
-  const unsigned number;
-  transport* out = nullptr;
-  topic_table topics;
-  std::unique_ptr<timer_set> timers;
-  std::uint64_t now_tsc = 0;
-  std::uint64_t tsc_hz;
-  const bool queues_grow;
-  const std::uint64_t drain_bytes_max; // what one drain covers at most; half, as others flush too
-  std::uint64_t maintain_at = 0;       // when queues are looked after next
-  std::uint32_t release_from = 0;      // the session whose queue is looked after next
-  std::uint64_t losses = 0;            // media::losses() before what is staged was copied in
-  basic_broker_counters<statistic> count;
-
-  std::vector<staged_publish> staged;
-  std::vector<target> targets;
-  std::vector<volatile_target> volatile_targets;
-  std::vector<group> groups;
-  std::vector<slot_ref> refs;                   // of one group
-  std::vector<std::uint32_t> planned;           // places this burst wants, by session
-  std::vector<std::uint32_t> ready, ready_next; // sessions to look at for deliveries
-  std::vector<std::uint32_t> dirty;             // sessions with acks to make durable
-  std::vector<volatile_node> nodes;
-  std::vector<std::uint32_t> free_nodes;
-
-  // receive.cc
-  void receive(client_address from, std::span<const std::byte> datagram) noexcept;
-  void refuse_field(const session* s, client_address from, const mqttsn::message& m) noexcept;
-  [[nodiscard]] session* find(client_address from, std::uint32_t& number) noexcept;
-  [[nodiscard]] std::uint32_t number_of(const session& s) const noexcept;
-  template <class Encode> void reply(client_address to, std::size_t size, Encode&& encode) noexcept;
-  void disconnect_unknown(client_address to) noexcept;
-  [[nodiscard]] std::uint64_t milliseconds(std::uint64_t ms) const noexcept {
-    return ms * tsc_hz / 1000;
-  }
-
-  // connect.cc
-  void connect(client_address from, const mqttsn::connect& m) noexcept;
-  void disconnect(session& s, std::uint32_t number, client_address from,
-                  const mqttsn::disconnect& m) noexcept;
-  /// The connection is over; what a clean session leaves is deleted, and its number may be another
-  /// worker's at once: the caller does not touch the session any more.
-  void end_connection(session& s, std::uint32_t number) noexcept;
-  /// Subscriptions and queue of the session are gone, durably; the session itself as well if asked.
-  void wipe(session& s, std::uint32_t number, bool keep, std::uint8_t flags) noexcept;
-  void forget_address(client_address address, std::uint32_t number) noexcept;
-  [[nodiscard]] std::uint64_t silence_end(const session& s) const noexcept;
-  void arm(session& s, std::uint32_t number) noexcept;
-  void on_timer(std::uint32_t number) noexcept;
-
-  // subscribe.cc
-  void register_topic(session& s, std::uint32_t number, client_address from,
-                      const mqttsn::register_topic& m) noexcept;
-  void regack(session& s, std::uint32_t number, const mqttsn::regack& m) noexcept;
-  void subscribe(session& s, std::uint32_t number, client_address from,
-                 const mqttsn::subscribe& m) noexcept;
-  void unsubscribe(std::uint32_t number, client_address from,
-                   const mqttsn::unsubscribe& m) noexcept;
-  void remove_subscription(std::uint32_t number, std::string_view filter) noexcept;
-  [[nodiscard]] const std::string* predefined(std::uint16_t id) const noexcept;
-
-  // publish.cc
-  void publish(session* s, std::uint32_t number, client_address from,
-               const mqttsn::publish& m) noexcept;
-  [[nodiscard]] std::uint32_t topic_of(session* s, std::uint32_t number, const mqttsn::publish& m,
-                                       mqttsn::return_code& code) noexcept;
-  void publish_volatile(std::uint32_t topic, const mqttsn::publish& m,
-                        std::span<const subscriber> to) noexcept;
-  bool stage(std::uint32_t topic, session& s, std::uint32_t number, client_address from,
-             const mqttsn::publish& m) noexcept;
-  bool make_room(std::uint32_t queue) noexcept;
-  void puback(client_address to, std::uint16_t topic_id, std::uint16_t msg_id,
-              mqttsn::return_code code) noexcept;
-
-  // burst.cc
-  bool end_burst() noexcept;
-  void place() noexcept;
-  [[nodiscard]] place_status place_in_larger(std::uint32_t q, std::uint32_t incarnation,
-                                             placement& out) noexcept;
-  void settle() noexcept;
-  void make_durable() noexcept;
-  void find_lost() noexcept;
-  void release_voids() noexcept;
-  void finish_publishes() noexcept;
-  void drain() noexcept;
-  bool take_inbox() noexcept;
-  void wake(std::uint32_t session) noexcept;
-  void make_ready(session& s, std::uint32_t number) noexcept;
-  void make_dirty(session& s, std::uint32_t number) noexcept;
-
-  // deliver.cc
-  void hand_volatile(std::uint32_t message, const volatile_target& to) noexcept;
-  void keep_volatile(session& s, std::uint32_t number, std::uint32_t message,
-                     std::uint16_t bits) noexcept;
-  void drop_volatile(session& s, bool all) noexcept;
-  void forget_dropped(session& s, std::uint32_t number) noexcept;
-  void deliver(session& s, std::uint32_t number) noexcept;
-  bool deliver_volatile(session& s, std::uint32_t number) noexcept;
-  bool deliver_leased(session& s, std::uint32_t number, bool again) noexcept;
-  /// The topic id for a name at that client; asks it first by REGISTER where it does not know one.
-  enum class name_status : std::uint8_t { known, asked, impossible, later };
-  name_status name_for(session& s, std::uint32_t number, std::string_view topic, std::uint16_t bits,
-                       std::uint16_t& id, mqttsn::topic_id_type& type) noexcept;
-  bool send_register(session& s, std::uint32_t registration) noexcept;
-  bool send_publish(session& s, mqttsn::flags flags, std::uint16_t id, std::uint16_t msg_id,
-                    message_cursor payload, std::uint64_t losses_then) noexcept;
-  void puback_in(session& s, std::uint32_t number, const mqttsn::puback& m) noexcept;
-  void finish_delivery(session& s, std::uint32_t number) noexcept;
-  /// False: it was the last try, and the session may be another worker's by now.
-  bool retransmit(session& s, std::uint32_t number) noexcept;
-  void schedule_retry(session& s, std::uint32_t number) noexcept;
+/// What a session is to be.
+struct session_options {
+  /// Subscriptions and queue of an earlier life are not wanted.
+  bool clean_start = false;
+  /// The session ends with its connection, and at the next open of the region.
+  bool ends_with_connection = false;
+  /// Seconds after the end of the connection at which the session ends; 0: the broker's setting.
+  std::uint32_t expiry_s = 0;
+  /// QoS 1 and 2 messages that may be on their way at one time.
+  std::uint16_t window = 1;
+  std::uint16_t keep_alive_s = 0; ///< shown to operators; the front end acts on it
+  std::uint64_t address = 0;      ///< shown to operators: where the client is
 };
 
-template <class Encode>
-void broker_worker::impl::reply(client_address to, std::size_t size, Encode&& encode) noexcept {
-  const std::span<std::byte> room = out->begin(to, size);
-  if (room.empty()) return; // the client asks again
-  out->commit(encode(room));
-}
+enum class open_status : std::uint8_t {
+  opening,    ///< settled(token) follows
+  congestion, ///< no free session: nothing was done, and nothing follows
+  refused,    ///< no octets, too many, or another worker's: nothing was done
+};
+
+struct opened_session {
+  open_status status = open_status::refused;
+  std::uint32_t session = no_session;
+  bool present = false; ///< there was a session of that identity, and it goes on
+};
+
+struct publish_options {
+  std::uint8_t qos = 0;
+  bool retain = false;
+  std::uint16_t packet_id = 0;
+};
+
+struct subscribe_options {
+  std::uint8_t qos = 0;            ///< highest QoS to deliver at, 0 or 1 so far
+  std::uint8_t front_end_bits = 0; ///< 0 to 3: handed back with every delivery
+  std::uint32_t identifier = 0;    ///< kept for the front end, 0 to 268,435,455
+};
+
+class broker_worker {
+ public:
+  ~broker_worker();
+  broker_worker(const broker_worker&) = delete;
+  broker_worker& operator=(const broker_worker&) = delete;
+
+  // --- sessions ---------------------------------------------------------------------------------
+
+  /// Opens the session of that identity for `by`, which serves it from here on. Another connection
+  /// of the same identity ends first, and its front end is told closed(). Identity: 1 to 65,535
+  /// octets.
+  [[nodiscard]] opened_session open_session(front_end& by, std::string_view identity,
+                                            const session_options& options,
+                                            std::uint64_t token) noexcept;
+  /// Ends the connection at the front end's own wish; closed() is not called for it.
+  void close_session(std::uint32_t session) noexcept;
+  /// Whether that session is open here and of that identity.
+  [[nodiscard]] bool serves(std::uint32_t session, std::string_view identity) const noexcept;
+  /// Messages that deliver() left, or that were held up for any other reason, are offered again.
+  void resume(std::uint32_t session) noexcept;
+
+  // --- topics -----------------------------------------------------------------------------------
+
+  /// The topic names of this worker: a number stays the name's while it is held.
+  [[nodiscard]] topic_names& topics() noexcept;
+
+  // --- messages in ------------------------------------------------------------------------------
+
+  /// Stages a message. `from`: who sends it, or no_session. QoS 1: settled(token) follows, and the
+  /// content is copied. QoS 0: it is handed on at once, and nothing follows.
+  void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
+               std::span<const std::byte> content, const publish_options& options,
+               std::uint64_t token) noexcept;
+  /// Adds or replaces a subscription: settled(token) follows.
+  void subscribe(std::uint32_t session, std::string_view filter, const subscribe_options& options,
+                 std::uint64_t token) noexcept;
+  /// Ends one: settled(token) follows.
+  void unsubscribe(std::uint32_t session, std::string_view filter, std::uint64_t token) noexcept;
+
+  // --- messages out -----------------------------------------------------------------------------
+
+  enum class ack_reason : std::uint8_t {
+    delivered, ///< by the client's acknowledgement
+    refused,   ///< the client will never take it: settled, counted and passed
+  };
+  /// The message is done with; durable with this burst. An unknown ticket is ignored.
+  void ack(std::uint32_t session, std::uint64_t ticket,
+           ack_reason reason = ack_reason::delivered) noexcept;
+  /// Not now: it is offered again, as redelivered, after resume() or at once if not paused.
+  void give_back(std::uint32_t session, std::uint64_t ticket) noexcept;
+  /// This connection can never carry it. It stays in the queue, and the session's next connection
+  /// is offered it again.
+  void skip(std::uint32_t session, std::uint64_t ticket) noexcept;
+
+  /// For operators: a message of `size` octets was skipped, the connection carries `limit`.
+  void report_too_long(std::uint32_t session, std::uint64_t size, std::uint64_t limit) noexcept;
+
+  // --- the burst --------------------------------------------------------------------------------
+
+  /// Makes everything staged durable, settles it and delivers. Also does what other workers,
+  /// operators and the clock left to do. Returns the mark behind which what was answered may leave.
+  [[nodiscard]] mark_t end_burst() noexcept;
+  /// Whether the last end_burst() found anything to do.
+  [[nodiscard]] bool worked() const noexcept;
+  [[nodiscard]] unsigned number() const noexcept;
+
+ private:
+  friend class broker;
+  struct state;
+  explicit broker_worker(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
 
 } // namespace chainring

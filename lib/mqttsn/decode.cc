@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "mqttsn/codec.h"
 
+#include <type_traits>
+
 namespace chainring::mqttsn {
 namespace {
 
@@ -256,7 +258,7 @@ template <class Message> decode_status parse_into(octets body, message& out) noe
   return s;
 }
 
-/// `frame` is the wrapper, `datagram` all of it with the wrapped message.
+/// An encapsulated message: `datagram` is the wrapper and what it wraps.
 decode_status unwrap(octets datagram, std::size_t header, std::size_t length,
                      message& out) noexcept {
   if (header != 2) return decode_status::bad_length;
@@ -270,70 +272,32 @@ decode_status unwrap(octets datagram, std::size_t header, std::size_t length,
   return decode_status::ok;
 }
 
-decode_status decode_other(octets datagram, std::size_t header, std::size_t length,
-                           message& out) noexcept {
-  const octets body = datagram.subspan(header, length - header);
-  switch (out.type) {
-  case message_type::advertise:
-    return parse_into<advertise>(body, out);
-  case message_type::searchgw:
-    return parse_into<searchgw>(body, out);
-  case message_type::gwinfo:
-    return parse_into<gwinfo>(body, out);
-  case message_type::connect:
-    return parse_into<connect>(body, out);
-  case message_type::connack:
-    return parse_into<connack>(body, out);
-  case message_type::willtopicreq:
-    return parse_into<willtopicreq>(body, out);
-  case message_type::willtopic:
-    return parse_into<willtopic>(body, out);
-  case message_type::willmsgreq:
-    return parse_into<willmsgreq>(body, out);
-  case message_type::willmsg:
-    return parse_into<willmsg>(body, out);
-  case message_type::register_topic:
-    return parse_into<register_topic>(body, out);
-  case message_type::regack:
-    return parse_into<regack>(body, out);
-  case message_type::publish:
-    return parse_into<publish>(body, out);
-  case message_type::puback:
-    return parse_into<puback>(body, out);
-  case message_type::pubcomp:
-    return parse_into<pubcomp>(body, out);
-  case message_type::pubrec:
-    return parse_into<pubrec>(body, out);
-  case message_type::pubrel:
-    return parse_into<pubrel>(body, out);
-  case message_type::subscribe:
-    return parse_into<subscribe>(body, out);
-  case message_type::suback:
-    return parse_into<suback>(body, out);
-  case message_type::unsubscribe:
-    return parse_into<unsubscribe>(body, out);
-  case message_type::unsuback:
-    return parse_into<unsuback>(body, out);
-  case message_type::pingreq:
-    return parse_into<pingreq>(body, out);
-  case message_type::pingresp:
-    return parse_into<pingresp>(body, out);
-  case message_type::disconnect:
-    return parse_into<disconnect>(body, out);
-  case message_type::willtopicupd:
-    return parse_into<willtopicupd>(body, out);
-  case message_type::willtopicresp:
-    return parse_into<willtopicresp>(body, out);
-  case message_type::willmsgupd:
-    return parse_into<willmsgupd>(body, out);
-  case message_type::willmsgresp:
-    return parse_into<willmsgresp>(body, out);
-  case message_type::encapsulated:
+using decoder = decode_status (*)(octets datagram, std::size_t header, std::size_t length,
+                                  message& out) noexcept;
+
+template <class Message>
+decode_status decode_as(octets datagram, std::size_t header, std::size_t length,
+                        message& out) noexcept {
+  if constexpr (std::is_same_v<Message, encapsulated>)
     return unwrap(datagram, header, length, out);
-  }
+  else
+    return parse_into<Message>(datagram.subspan(header, length - header), out);
+}
+
+decode_status decode_reserved(octets, std::size_t, std::size_t, message& out) noexcept {
   out.body.emplace<std::monostate>();
   return decode_status::unknown_type;
 }
+
+/// By message type.
+constexpr std::array<decoder, 256> decoders = [] {
+  std::array<decoder, 256> table{};
+  table.fill(&decode_reserved);
+  all_messages::for_each([&]<class Message>() {
+    table[static_cast<std::size_t>(Message::type)] = &decode_as<Message>;
+  });
+  return table;
+}();
 
 } // namespace
 
@@ -359,10 +323,7 @@ decode_status decode(octets datagram, message& out) noexcept {
   out.type = message_type(at(header - 1));
   out.length = length;
   out.trailing = datagram.size() - length;
-  const octets body = datagram.subspan(header, length - header);
-  if (out.type == message_type::publish) return parse_into<publish>(body, out);
-  if (out.type == message_type::puback) return parse_into<puback>(body, out);
-  return decode_other(datagram, header, length, out);
+  return decoders[at(header - 1)](datagram, header, length, out);
 }
 
 } // namespace chainring::mqttsn

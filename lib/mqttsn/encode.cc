@@ -2,6 +2,7 @@
 #include "mqttsn/codec.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace chainring::mqttsn {
 namespace {
@@ -218,45 +219,15 @@ std::size_t encode_willmsgupd(std::span<std::byte> to, const willmsgupd& m) noex
   return with_data(to, m);
 }
 
-namespace {
-struct encoder {
-  std::span<std::byte> to;
-  std::size_t operator()(std::monostate) const noexcept { return 0; }
-  std::size_t operator()(const advertise& m) const noexcept { return encode_advertise(to, m); }
-  std::size_t operator()(const searchgw& m) const noexcept { return encode_searchgw(to, m); }
-  std::size_t operator()(const gwinfo& m) const noexcept { return encode_gwinfo(to, m); }
-  std::size_t operator()(const connect& m) const noexcept { return encode_connect(to, m); }
-  std::size_t operator()(const connack& m) const noexcept { return with_code(to, m); }
-  std::size_t operator()(const willtopicreq& m) const noexcept { return bare(to, m); }
-  std::size_t operator()(const willtopic& m) const noexcept { return with_will_topic(to, m); }
-  std::size_t operator()(const willmsgreq& m) const noexcept { return bare(to, m); }
-  std::size_t operator()(const willmsg& m) const noexcept { return with_data(to, m); }
-  std::size_t operator()(const register_topic& m) const noexcept { return encode_register(to, m); }
-  std::size_t operator()(const regack& m) const noexcept { return with_topic_ack(to, m); }
-  std::size_t operator()(const publish& m) const noexcept { return encode_publish(to, m); }
-  std::size_t operator()(const puback& m) const noexcept { return with_topic_ack(to, m); }
-  std::size_t operator()(const pubrec& m) const noexcept { return with_msg_id(to, m); }
-  std::size_t operator()(const pubrel& m) const noexcept { return with_msg_id(to, m); }
-  std::size_t operator()(const pubcomp& m) const noexcept { return with_msg_id(to, m); }
-  std::size_t operator()(const subscribe& m) const noexcept { return with_filter(to, m); }
-  std::size_t operator()(const suback& m) const noexcept { return encode_suback(to, m); }
-  std::size_t operator()(const unsubscribe& m) const noexcept { return with_filter(to, m); }
-  std::size_t operator()(const unsuback& m) const noexcept { return with_msg_id(to, m); }
-  std::size_t operator()(const pingreq& m) const noexcept { return encode_pingreq(to, m); }
-  std::size_t operator()(const pingresp& m) const noexcept { return bare(to, m); }
-  std::size_t operator()(const disconnect& m) const noexcept { return encode_disconnect(to, m); }
-  std::size_t operator()(const willtopicupd& m) const noexcept { return with_will_topic(to, m); }
-  std::size_t operator()(const willmsgupd& m) const noexcept { return with_data(to, m); }
-  std::size_t operator()(const willtopicresp& m) const noexcept { return with_code(to, m); }
-  std::size_t operator()(const willmsgresp& m) const noexcept { return with_code(to, m); }
-  std::size_t operator()(const encapsulated& m) const noexcept {
-    return encode_encapsulated(to, m);
-  }
-};
-} // namespace
-
 std::size_t encode(std::span<std::byte> to, const message_body& body) noexcept {
-  return std::visit(encoder{to}, body);
+  return std::visit(
+      [&]<class Message>(const Message& m) noexcept -> std::size_t {
+        if constexpr (std::is_same_v<Message, std::monostate>)
+          return 0;
+        else
+          return encode_message(to, m);
+      },
+      body);
 }
 
 } // namespace chainring::mqttsn

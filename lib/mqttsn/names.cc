@@ -13,65 +13,14 @@ bool valid_client_id(std::string_view id) noexcept {
 }
 
 const char* to_string(message_type type) noexcept {
-  switch (type) {
-  case message_type::advertise:
-    return "ADVERTISE";
-  case message_type::searchgw:
-    return "SEARCHGW";
-  case message_type::gwinfo:
-    return "GWINFO";
-  case message_type::connect:
-    return "CONNECT";
-  case message_type::connack:
-    return "CONNACK";
-  case message_type::willtopicreq:
-    return "WILLTOPICREQ";
-  case message_type::willtopic:
-    return "WILLTOPIC";
-  case message_type::willmsgreq:
-    return "WILLMSGREQ";
-  case message_type::willmsg:
-    return "WILLMSG";
-  case message_type::register_topic:
-    return "REGISTER";
-  case message_type::regack:
-    return "REGACK";
-  case message_type::publish:
-    return "PUBLISH";
-  case message_type::puback:
-    return "PUBACK";
-  case message_type::pubcomp:
-    return "PUBCOMP";
-  case message_type::pubrec:
-    return "PUBREC";
-  case message_type::pubrel:
-    return "PUBREL";
-  case message_type::subscribe:
-    return "SUBSCRIBE";
-  case message_type::suback:
-    return "SUBACK";
-  case message_type::unsubscribe:
-    return "UNSUBSCRIBE";
-  case message_type::unsuback:
-    return "UNSUBACK";
-  case message_type::pingreq:
-    return "PINGREQ";
-  case message_type::pingresp:
-    return "PINGRESP";
-  case message_type::disconnect:
-    return "DISCONNECT";
-  case message_type::willtopicupd:
-    return "WILLTOPICUPD";
-  case message_type::willtopicresp:
-    return "WILLTOPICRESP";
-  case message_type::willmsgupd:
-    return "WILLMSGUPD";
-  case message_type::willmsgresp:
-    return "WILLMSGRESP";
-  case message_type::encapsulated:
-    return "ENCAPSULATED";
-  }
-  return "reserved";
+  static constexpr std::array<const char*, 256> names = [] {
+    std::array<const char*, 256> table{};
+    table.fill("reserved");
+    all_messages::for_each(
+        [&]<class Message>() { table[static_cast<std::size_t>(Message::type)] = Message::name; });
+    return table;
+  }();
+  return names[static_cast<std::uint8_t>(type)];
 }
 
 const char* to_string(return_code code) noexcept {

@@ -27,6 +27,22 @@ std::uint32_t datagram_transport::credit(client_address to) const noexcept {
   return std::min(links_[e.interface_id]->tx().free(), static_cast<std::uint32_t>(staging));
 }
 
+std::size_t datagram_transport::size_max(client_address to) const noexcept {
+  const endpoint e = endpoint::from_key(to);
+  return e.interface_id < links_.size() ? links_[e.interface_id]->interface().payload_max() : 0;
+}
+
+std::uint32_t datagram_transport::position(client_address to) const noexcept {
+  const endpoint e = endpoint::from_key(to);
+  return e.interface_id < links_.size() ? links_[e.interface_id]->tx().end() : 0;
+}
+
+bool datagram_transport::passed(client_address to, std::uint32_t position) const noexcept {
+  const endpoint e = endpoint::from_key(to);
+  return e.interface_id >= links_.size() ||
+         static_cast<std::int32_t>(links_[e.interface_id]->tx().begin() - position) >= 0;
+}
+
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
   open_to_ = endpoint::from_key(to);
   if (open_ == nullptr && credit(to) != 0) open_ = rte_pktmbuf_alloc(pool_);

@@ -27,6 +27,9 @@ class datagram_transport final : public transport {
   datagram_transport& operator=(const datagram_transport&) = delete;
 
   [[nodiscard]] std::uint32_t credit(client_address to) const noexcept override;
+  [[nodiscard]] std::size_t size_max(client_address to) const noexcept override;
+  [[nodiscard]] std::uint32_t position(client_address to) const noexcept override;
+  [[nodiscard]] bool passed(client_address to, std::uint32_t position) const noexcept override;
   std::span<std::byte> begin(client_address to, std::size_t size) noexcept override;
   void commit(std::size_t size) noexcept override;
   void release(mark_t mark) noexcept override;

@@ -61,7 +61,7 @@ struct listener_options {
 class listener_group;
 
 /// One worker's part.
-class listener {
+class listener final : public hearing {
  public:
   /// Reads this worker's ports once each and takes what others handed over, as far as there is room
   /// to answer it. True when there was anything.
@@ -73,7 +73,7 @@ class listener {
   [[nodiscard]] const datagram_transport& out() const noexcept { return *out_; }
   /// The sink has had everything for this worker that was received before this TSC through the
   /// interface the address belongs to; 0: nothing can be said yet.
-  [[nodiscard]] std::uint64_t heard_until(client_address from) const noexcept;
+  [[nodiscard]] std::uint64_t heard_until(client_address from) const noexcept override;
 
   /// This worker's link on each interface, by interface id.
   [[nodiscard]] std::span<const std::unique_ptr<link>> links() const noexcept { return links_; }

@@ -63,6 +63,9 @@ class tx_buffer {
   std::uint32_t pump(std::uint64_t now_tsc) noexcept { return pump(nullptr, now_tsc); }
 
   [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_; }
+  /// Free-running numbers of the oldest packet that waits, and of the next one to come.
+  [[nodiscard]] std::uint32_t begin() const noexcept { return head_; }
+  [[nodiscard]] std::uint32_t end() const noexcept { return tail_; }
   [[nodiscard]] std::uint32_t capacity() const noexcept { return mask_ + 1; }
   /// Places that send() would fill: those reserved are not among them.
   [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size() - reserved_; }

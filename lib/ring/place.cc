@@ -231,19 +231,19 @@ std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   return std::min(c.count < queue_rings_max ? std::max(here_left, larger) : here_left, left);
 }
 
-queue_overflow queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
+overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
   queue_state& q = at(queue);
   state& s = *state_;
   switch (s.options.overflow) {
-  case queue_overflow::reject:
+  case overflow_policy::reject:
     tally(q.refused, n);
     tally(s.refused, std::uint64_t{n});
     break;
-  case queue_overflow::drop_newest:
+  case overflow_policy::drop_newest:
     tally(q.dropped_newest, n);
     tally(s.dropped_newest, std::uint64_t{n});
     break;
-  case queue_overflow::drop_oldest:
+  case overflow_policy::drop_oldest:
     q.drop_requests.fetch_add(n, std::memory_order_relaxed); // [D1] taken by [D2]
     break;
   }

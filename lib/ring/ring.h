@@ -87,7 +87,9 @@
 #include "../media/media.h"
 #include "../media/recovery_part.h"
 #include "../message/message.h"
+#include "overflow.h"
 #include "ring_media.h"
+#include "slot_delivery.h"
 
 namespace chainring {
 
@@ -96,21 +98,6 @@ struct queue_state;
 struct ring_state;
 class inside;
 } // namespace detail
-
-/// How a message is to be delivered from this place: QoS in bits 0..1, retain in bit 2, the
-/// subscription (or whatever else the broker keeps there) in bits 3..15.
-struct slot_delivery {
-  std::uint8_t qos = 0;
-  bool retain = false;
-  std::uint16_t subscription = 0; ///< 13 bits
-
-  [[nodiscard]] constexpr std::uint16_t pack() const noexcept {
-    return static_cast<std::uint16_t>((qos & 3) | (retain ? 4 : 0) | subscription << 3);
-  }
-  [[nodiscard]] static constexpr slot_delivery unpack(std::uint16_t w) noexcept {
-    return {static_cast<std::uint8_t>(w & 3), (w & 4) != 0, static_cast<std::uint16_t>(w >> 3)};
-  }
-};
 
 /// First word of a slot: which message, and how it is delivered. The queue itself reads only the
 /// two QoS bits of `delivery`; in a value queue the word is the caller's.
@@ -186,13 +173,6 @@ enum class ack_status : std::uint8_t {
   ignored,  ///< not leased now: late, doubled or made up
 };
 
-/// What happens to a message for a full queue.
-enum class queue_overflow : std::uint8_t {
-  reject,      ///< the message is refused in all its queues
-  drop_newest, ///< this queue goes without it; counted
-  drop_oldest, ///< the consumer is asked to make room: set the message aside; counted when dropped
-};
-
 enum class restart_status : std::uint8_t {
   stored,  ///< restart_flush(), this thread's drain, then restart_finish()
   busy,    ///< placements or a release are still open; the queue takes nothing new. Call again
@@ -217,7 +197,7 @@ struct queue_table_options {
   std::uint32_t rings_max = 0;
   /// Rings kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
-  queue_overflow overflow = queue_overflow::reject;
+  overflow_policy overflow = overflow_policy::reject;
   /// Leases may have deadlines: 16 bytes more of DRAM a slot.
   bool timed_leases = false;
   /// Most queues there may be after add_segment(); 0: as many as the table begins with. Costs
@@ -350,7 +330,7 @@ class queue_table {
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
   /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
   /// asks the consumer for room.
-  queue_overflow overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  overflow_policy overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
   /// Brings the lines that place_start() touches closer.
   void prefetch(std::uint32_t queue) const noexcept;
 

@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                           "another exit status");
   if (!parsed.run) return 0;
   chainring::fuzz::expect(!o.addresses.empty() && o.mtu >= 576 && o.udp_port != 0 &&
-                              o.tables.sessions_max != 0 && o.broker.gateway_id != 0,
+                              o.tables.sessions_max != 0 && o.gateway.gateway_id != 0,
                           "an option out of its range");
   return 0;
 }

@@ -7,7 +7,7 @@
 // moment.
 #include "../lib/faults/damage_world.h"
 #include "broker/broker_media.h"
-#include "broker/store.h"
+#include "broker/broker.h"
 #include "fuzz.h"
 #include "message/message_media.h"
 #include "region/region_cases.h"
@@ -89,7 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (forged) reseal(now);
   {
     auto r = region::open_on(std::make_unique<kept_media>(now), true);
-    if (r) (void)store::check(**r);
+    if (r) (void)broker::check(**r);
   }
   outcome_counts counts{};
   const std::string wrong = judge_memory(*base, now, counts);

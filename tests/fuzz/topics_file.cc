@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The file of predefined topics.
-#include "broker/broker.h"
+#include "mqttsn/gateway.h"
 #include "fuzz.h"
 #include "topic/topic.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const chainring::fuzz::memory_file file({data, size});
-  auto topics = chainring::read_predefined_topics(file.path());
+  auto topics = chainring::mqttsn::read_predefined_topics(file.path());
   if (!topics) {
     chainring::fuzz::expect(!topics.error().message.empty(), "refused without a reason");
     return 0;

@@ -6,7 +6,6 @@
 // 5: the burst ends; 6: all settles; 7: the process dies and the next one opens.
 #include "../lib/broker/broker_fixture.h"
 #include "../lib/region/region_fixture.h"
-#include "broker/store.h"
 #include "fuzz.h"
 
 using namespace chainring;
@@ -16,12 +15,20 @@ using chainring::test::line_bytes;
 
 namespace {
 
+constexpr std::uint16_t datagram_max = 400;
+
+sn::gateway_config gateway_config() {
+  sn::gateway_config c = testing_broker::small_gateway();
+  c.datagram_size_max = datagram_max;
+  c.retry_ms = c.retry_ms_max = 10'000'000;
+  c.predefined = {{1, "predefined/one"}, {7, "p"}};
+  return c;
+}
+
 broker_config config_for(unsigned workers) {
   broker_config c = tiny_config(workers);
   if (workers > 1) c.queue_slots_first = 2; // queues that grow
-  c.datagram_size_max = 400;
-  c.retry_ms = c.retry_ms_max = 10'000'000;
-  c.predefined = {{1, "predefined/one"}, {7, "p"}};
+  c.content_size_max = sn::payload_size_max(datagram_max);
   return c;
 }
 
@@ -30,10 +37,11 @@ std::unique_ptr<bench> open(line_bytes& bytes, unsigned workers, bool fresh) {
   l.sessions_max = 4;
   l.subscriptions_max = 8;
   l.messages_max = 32;
+  l.groups_max = l.retained_max = 1;
   auto made = broker_on(std::make_unique<kept_media>(bytes), config_for(workers), fresh, l);
   fuzz::expect(made.ok(), made.ok() ? "" : made.error().message);
   if (!(*made)->opened().notes.empty()) fuzz::expect(false, (*made)->opened().notes.front());
-  return std::make_unique<bench>(std::move(*made));
+  return std::make_unique<bench>(std::move(*made), gateway_config());
 }
 
 /// What left is well formed and fits.
@@ -43,7 +51,7 @@ void look(bench& b) {
       sn::message m;
       fuzz::expect(sn::decode(datagram, m) == sn::decode_status::ok && m.trailing == 0,
                    "the broker sends something malformed");
-      fuzz::expect(datagram.size() <= b.broker->config().datagram_size_max, "a datagram too long");
+      fuzz::expect(datagram.size() <= datagram_max, "a datagram too long");
     }
     sent.clear();
   }
@@ -86,7 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   b.reset();
   auto r = region::open_on(std::make_unique<kept_media>(memory), true);
   fuzz::expect(r.ok(), "the region does not open for inspection");
-  auto wrong = store::check(**r);
+  auto wrong = broker::check(**r);
   fuzz::expect(wrong.ok() && wrong->empty(),
                wrong.ok() && !wrong->empty() ? wrong->front() : "check");
   return 0;

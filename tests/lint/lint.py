@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the sources promise each other and no compiler checks.   lint.py SOURCE_DIR
 
-Ordering: each memory order and each persist call in lib/ and drivers/ carries a label such as [R2],
+Ordering: each memory order and each persist call in lib/ and drivers/ carries a label such as [slot-ready] or [R2],
 on a line of its statement or in the comment directly above. Each label stands in an edges table (the
 comment a file begins with, that of the .cc beside it or of a file it refers to), or twice in the file and once beside
 its partner; and no table lists a label its folder does not use. Counts that order nothing go through
@@ -26,7 +26,8 @@ ORDER = re.compile(r"\bmemory_order(?:_|::)\w+|\b__ATOMIC_[A-Z_]+|\brte_(?:smp_)
 # A map's own compare_exchange takes a key, and is none of the seam's.
 PERSIST = re.compile(r"(?:\.|->)(?:store_release|flush|flush_read|drain)\s*\("
                      r"|(?:\.|->)compare_exchange\s*\((?!key\b)|\bpersist_range\s*\((?!media&)")
-LABEL = re.compile(r"\b[A-Z]{1,2}\d+[a-z]?\b")
+# A label is a letter or two and a number, or better words joined by hyphens.
+LABEL = re.compile(r"\b[A-Z]{1,2}\d+[a-z]?\b|(?<![\w-])[a-z][a-z0-9]*(?:-[a-z0-9]+)+(?![\w-])")
 BRACKETS = re.compile(r"\[([^\]\n]*)\]")
 EXEMPT_FILES = ("lib/base/statistic.h",)
 # The helpers for counts, which may use relaxed order and no other.
@@ -152,7 +153,7 @@ def components_of(lib_meson):
 
 # Components that speak a protocol. Nothing else in lib/ includes one, but those in FRONT_END_USERS.
 FRONT_ENDS = ("mqttsn", "mqtt")
-FRONT_END_USERS = ("broker",)  # to be () once lib/broker/meson.build no longer lists mqttsn
+FRONT_END_USERS = ()
 # What lib/broker.h includes; lib/chainring.h has the rest.
 BROKER_UMBRELLA = ("broker",) + FRONT_ENDS
 

@@ -6,20 +6,22 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <rte_cycles.h>
 #include <string>
 #include <vector>
 
 #include "broker/broker.h"
+#include "mqttsn/gateway.h"
 #include "region/region.h"
-#include "mqttsn/codec.h"
 
 namespace chainring::testing_broker {
 
 namespace sn = chainring::mqttsn;
+using net::client_address;
 using bytes = std::vector<std::byte>;
 
 /// Keeps what was sent, by address; what its mark does not cover yet is not there.
-class recording_transport final : public transport {
+class recording_transport final : public net::transport {
  public:
   std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
     to_ = to;
@@ -56,27 +58,52 @@ template <class T> bytes encode(const T& m) {
   return b;
 }
 
+inline sn::gateway_config small_gateway() {
+  sn::gateway_config c;
+  c.registrations_max = 256;
+  return c;
+}
+
+inline std::unique_ptr<sn::gateway> gateway_for(chainring::broker& b, const sn::gateway_config& c) {
+  auto made = sn::gateway::create(b, c);
+  EXPECT_TRUE(made) << (made ? "" : made.error().message);
+  return std::move(*made);
+}
+
+/// One worker's part of a round: what timers do, the burst, and what it said. True when there was
+/// anything to do.
+inline bool turn_of(chainring::broker& b, sn::gateway& g, unsigned worker) {
+  g.worker(worker).judge(rte_rdtsc());
+  const mark_t mark = b.worker(worker).end_burst();
+  g.worker(worker).send(mark);
+  return b.worker(worker).worked();
+}
+
 /// Workers share one thread here: a round lets each take its inbox and end its burst.
 class bench {
  public:
-  explicit bench(std::unique_ptr<chainring::broker> b) : broker(std::move(b)) {
+  explicit bench(std::unique_ptr<chainring::broker> b,
+                 const sn::gateway_config& config = small_gateway())
+      : broker(std::move(b)), gateway(gateway_for(*broker, config)) {
     for (unsigned w = 0; w < broker->workers(); ++w)
-      broker->worker(w).attach(out);
+      gateway->worker(w).attach(out);
   }
   void send(client_address from, const bytes& datagram) {
-    broker->worker(broker->home_of(from, datagram)).receive(from, datagram);
+    gateway->worker(gateway->home_of(from, datagram)).receive(from, datagram);
   }
+  /// One worker's part of a round. True when it found anything to do.
+  bool turn(unsigned w) { return turn_of(*broker, *gateway, w); }
   template <class T> void send(client_address from, const T& m) { send(from, encode(m)); }
   void round() {
     for (unsigned w = 0; w < broker->workers(); ++w)
-      broker->worker(w).end_burst();
+      turn(w);
   }
   /// Until nothing is left to do.
   void settle() {
     for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
       bool any = false;
       for (unsigned w = 0; w < broker->workers(); ++w)
-        any |= broker->worker(w).end_burst();
+        any |= turn(w);
       quiet = any ? 0 : quiet + 1;
     }
   }
@@ -154,6 +181,7 @@ class bench {
   }
 
   std::unique_ptr<chainring::broker> broker;
+  std::unique_ptr<sn::gateway> gateway;
   recording_transport out;
 };
 
@@ -161,6 +189,8 @@ inline store_layout small_layout() {
   store_layout l;
   l.sessions_max = 64;
   l.subscriptions_max = 128;
+  l.groups_max = 4;
+  l.retained_max = 16;
   return l;
 }
 
@@ -169,7 +199,6 @@ inline broker_config small_config(unsigned workers = 1) {
   c.workers = workers;
   c.queue_slots = 15;
   c.topics_max = 256;
-  c.registrations_max = 256;
   c.volatile_messages_max = 64;
   return c;
 }
@@ -180,6 +209,8 @@ inline store_layout tiny_layout() {
   l.sessions_max = 8;
   l.subscriptions_max = 16;
   l.messages_max = 64;
+  l.groups_max = 1;
+  l.retained_max = 1;
   return l;
 }
 
@@ -187,7 +218,6 @@ inline broker_config tiny_config(unsigned workers = 1) {
   broker_config c = small_config(workers);
   c.queue_slots = 7;
   c.topics_max = 16;
-  c.registrations_max = 32;
   c.volatile_messages_max = 16;
   return c;
 }

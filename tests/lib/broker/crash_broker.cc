@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "base/hook.h"
-#include "broker/store.h"
+#include "broker/access.h"
 #include "broker_fixture.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
@@ -46,7 +46,8 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned wor
     return nullptr;
   }
   // What chainring-region check says of a region that recovery has been through: nothing.
-  auto wrong = checks_clean ? store::check((*made)->region()) : std::vector<std::string>{};
+  auto wrong =
+      checks_clean ? chainring::broker::check((*made)->region()) : std::vector<std::string>{};
   if (!wrong || !wrong->empty()) {
     why = "check: " + (wrong ? wrong->front() : wrong.error().message);
     return nullptr;
@@ -143,7 +144,7 @@ verdict check(media& m, const history& h) {
     if (!h.is_acked(id) && n != subscribers && h.ids(consumed).empty())
       return "in " + std::to_string(n) + " queues: " + std::to_string(id);
   b->settle();
-  const auto live = b->broker->state().messages().statistics().live;
+  const auto live = broker_access::state(*b->broker).messages().statistics().live;
   if (live != 0) return "messages live that nothing reaches: " + std::to_string(live);
   return {};
 }
@@ -186,7 +187,8 @@ scenario growing_queues() {
     publish(*b, h, 1, 2);
     publish(*b, h, 3, 1);
     consume(*b, h, 0, 3);
-    if (b->broker->state().queues().statistics().grown == 0) h.fail("no queue has grown");
+    if (broker_access::state(*b->broker).queues().statistics().grown == 0)
+      h.fail("no queue has grown");
   };
   s.recover_and_check = check;
   s.continue_after = [](media& m, history& h) {
@@ -209,9 +211,9 @@ class two_workers {
   /// Gives the datagram to its session's home and lets it happen there.
   template <class T> void send(unsigned home, client_address from, const T& m) {
     const auto work = [&, datagram = encode(m)] {
-      b_.broker->worker(home).receive(from, datagram);
+      b_.gateway->worker(home).receive(from, datagram);
       for (int i = 0; i < 4; ++i)
-        b_.broker->worker(home).end_burst();
+        b_.turn(home);
     };
     if (home == 0)
       work();
@@ -226,9 +228,7 @@ class two_workers {
   static std::string name(const chainring::broker& b, unsigned home, const std::string& start) {
     for (int i = 0;; ++i) {
       const std::string id = start + std::to_string(i);
-      if (const_cast<chainring::broker&>(b).home_of(1, encode(sn::connect{.client_id = id})) ==
-          home)
-        return id;
+      if (b.home_of(id) == home) return id;
     }
   }
 
@@ -451,7 +451,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   checks_clean = false;
   test::mutation_options which;
   which.under = {"lib/broker/"};
-  which.hang_seconds = 1500; // a slow machine is none
+  which.hang_seconds = 1500;             // a slow machine is none
   test::explorer_options quick = bounds; // a missing call shows in a few of the states
   quick.print = false;
   quick.states_max = 64;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "broker/broker_media.h"
+#include "ring/slot_delivery.h"
 
 namespace chainring {
 namespace {
@@ -10,20 +11,20 @@ TEST(DeliveryCheck, SeesEveryChangeOfOneBitAndEveryOtherSession) {
   for (const std::uint32_t session : {0u, 7u, 65535u, 4'000'000u})
     for (const std::uint64_t ref : {0ull, 0x0001'0000'0005ull, 0xffff'0012'3456ull}) {
       const std::uint16_t bits = 9;
-      const std::uint64_t word = ref | std::uint64_t(bits | delivery::check(session, ref, bits))
-                                           << 48;
-      ASSERT_TRUE(delivery::whole(session, word));
+      const std::uint64_t word =
+          ref | std::uint64_t(bits | slot_delivery::check(session, ref, bits)) << 48;
+      ASSERT_TRUE(slot_delivery::whole(session, word));
       for (unsigned bit = 0; bit < 64; ++bit)
-        EXPECT_FALSE(delivery::whole(session, word ^ std::uint64_t{1} << bit)) << bit;
+        EXPECT_FALSE(slot_delivery::whole(session, word ^ std::uint64_t{1} << bit)) << bit;
       for (unsigned bit = 0; bit < 32; ++bit)
-        EXPECT_FALSE(delivery::whole(session ^ 1u << bit, word)) << bit;
+        EXPECT_FALSE(slot_delivery::whole(session ^ 1u << bit, word)) << bit;
     }
 }
 
 TEST(SessionCheck, CoversTheNumberAndEveryBitOfWhatSaysWhoseItIs) {
   session_record r{};
   r.attributes = 5;
-  r.client_id[0] = 0x6f6c6c6568;
+  r.identity[0] = 0x6f6c6c6568;
   r.created_ns = 12345;
   r.check = session_check(3, r);
   EXPECT_NE(session_check(4, r), r.check);

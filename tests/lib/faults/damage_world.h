@@ -261,7 +261,7 @@ std::string serve(Bench& b, broker& served, const image& i, std::uint64_t& missi
       std::vector<session_info> all_sessions;
       (void)served.sessions(0, 64, all_sessions);
       for (const session_info& info : all_sessions)
-        if (info.client_id == subscribers[s].name) return info.queue_depth;
+        if (info.identity == subscribers[s].name) return info.queue_depth;
       return std::uint64_t{0};
     };
     for (unsigned s = 0; s < std::size(subscribers); ++s)

@@ -78,7 +78,7 @@ inline result<std::unique_ptr<stepped_media>> open_file(model_disk& disk) {
 }
 
 /// Packets wait for their marks, as on a port.
-class marked_transport final : public transport {
+class marked_transport final : public net::transport {
  public:
   explicit marked_transport(media& m) : media_(m) {}
   std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
@@ -200,7 +200,7 @@ class file_bench {
  private:
   file_bench(std::unique_ptr<chainring::broker> b, stepped_media& m)
       : media_(m), out_(m), bench_(std::move(b)) {
-    served().worker(0).attach(out_);
+    bench_.gateway->worker(0).attach(out_);
   }
   stepped_media& media_; ///< the broker's region owns it
   marked_transport out_;

@@ -68,7 +68,7 @@ inline void poison(media& m, std::uint64_t offset) {
 }
 
 /// Counts what its mark allows to leave.
-class marked_transport final : public transport {
+class marked_transport final : public net::transport {
  public:
   explicit marked_transport(region& r) : on_(r) {}
   std::span<std::byte> begin(client_address, std::size_t size) noexcept override {

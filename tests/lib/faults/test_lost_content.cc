@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "base/hook.h"
-#include "broker/store.h"
+#include "broker/access.h"
 #include "lost_memory.h"
 #include "ring/ring_media.h"
 #include "support/eal_main.h"
@@ -32,10 +32,11 @@ struct world {
   std::uint16_t ab = 0, cd = 0;
   std::uint16_t next_id = 0;
 
-  explicit world(std::unique_ptr<region> on, bool fresh = true, broker_config c = config()) {
+  explicit world(std::unique_ptr<region> on, bool fresh = true, broker_config c = config(),
+                 const sn::gateway_config& g = small_gateway()) {
     auto opened = broker::open(std::move(on), c);
     EXPECT_TRUE(opened) << opened.error().message;
-    b = std::make_unique<bench>(std::move(*opened));
+    b = std::make_unique<bench>(std::move(*opened), g);
     EXPECT_EQ(b->connect(publisher, "publisher", true), sn::return_code::accepted);
     ab = b->register_name(publisher, "a/b");
     cd = b->register_name(publisher, "c/d");
@@ -171,7 +172,7 @@ TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
   EXPECT_TRUE(accepted);
   EXPECT_EQ(w.collect(one, "one").back(), "found room");
   EXPECT_FALSE(w.served_region().failed());
-  EXPECT_TRUE(w.b->broker->state().blocks().check());
+  EXPECT_TRUE(broker_access::state(*w.b->broker).blocks().check());
   EXPECT_TRUE(w.b->broker->close());
   w.b.reset();
   EXPECT_FALSE(region::open(options_.media)) << "it is shorter than it says";
@@ -193,7 +194,7 @@ TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
   EXPECT_EQ(w.served_region().medium().lost_pages(), 3u);
   EXPECT_EQ(unanswered, 1) << "once memory was lost, it is looked at before it is used";
   EXPECT_FALSE(w.served_region().failed());
-  const block_store& blocks = w.b->broker->state().blocks();
+  const block_store& blocks = broker_access::state(*w.b->broker).blocks();
   EXPECT_TRUE(blocks.check());
   const block_store_statistics s = blocks.statistics();
   EXPECT_GT(s.withheld_blocks, 0u);
@@ -253,7 +254,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
 }
 
 /// Loses memory just before a message is copied out.
-class losing_transport final : public transport {
+class losing_transport final : public net::transport {
  public:
   losing_transport(recording_transport& to, media& m, std::uint64_t lost)
       : to_(to), m_(m), lost_(lost) {}
@@ -273,16 +274,17 @@ class losing_transport final : public transport {
 
 TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
   broker_config c = world::config();
-  c.retry_ms = c.retry_ms_max = 1;
-  c.retries_max = 250;
-  world w(made(), true, c);
+  sn::gateway_config g = small_gateway();
+  g.retry_ms = g.retry_ms_max = 1;
+  g.retries_max = 250;
+  world w(made(), true, c, g);
   std::map<int, std::uint64_t> places;
   for (int i = 0; i < 8; ++i)
     ASSERT_TRUE(w.publish(w.ab, text_of(i)));
   for (int i = 0; i < 8; ++i)
     places[i] = w.place_of(text_of(i));
   losing_transport out(w.b->out, w.served_region().medium(), places[chosen]);
-  w.b->broker->worker(0).attach(out);
+  w.b->gateway->worker(0).attach(out);
   w.b->connect(one, "one", false);
   std::vector<std::string> got;
   for (int ms = 0; ms < hang_ms && (got.empty() || got.back() != text_of(7)); ++ms) {
@@ -304,7 +306,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
 }
 
 /// One worker's way out, on its own thread.
-class own_transport final : public transport {
+class own_transport final : public net::transport {
  public:
   std::span<std::byte> begin(client_address, std::size_t size) noexcept override {
     room_.resize(size);
@@ -342,10 +344,7 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
     std::uint16_t topics[2] = {};
     for (unsigned t = 0; t < 2; ++t) {
       std::string id = "publisher";
-      const auto hello = [&] {
-        return encode(sn::connect{.flags = sn::flags{}.with_clean(), .client_id = id});
-      };
-      while (b.home_of(publishers[t], hello()) != t)
+      while (b.home_of(id) != t)
         id += 'x';
       ASSERT_EQ(w.b->connect(publishers[t], id, true), sn::return_code::accepted);
       topics[t] = w.b->register_name(publishers[t], t == 0 ? "a/b" : "c/d");
@@ -356,18 +355,18 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
       all.emplace_back([&, t] {
         ASSERT_EQ(rte_thread_register(), 0);
         own_transport out;
-        b.worker(t).attach(out);
+        w.b->gateway->worker(t).attach(out);
         for (int i = 0; i < messages; ++i) {
           while (taken < i / messages_a_page)
             std::this_thread::yield();
           const std::string text = text_of(static_cast<int>(t) * messages + i);
-          b.worker(t).receive(publishers[t],
+          w.b->gateway->worker(t).receive(publishers[t],
                               encode(sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                                                  .topic_id = topics[t],
                                                  .msg_id = static_cast<std::uint16_t>(i + 1),
                                                  .data = std::as_bytes(std::span(text))}));
           out.sent.clear();
-          b.worker(t).end_burst();
+          w.b->turn(t);
           sn::message m;
           if (out.sent.size() != 1 || sn::decode(out.sent[0], m) != sn::decode_status::ok) continue;
           const auto* a = m.get<sn::puback>();
@@ -384,7 +383,7 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
     for (auto& t : all)
       t.join();
     EXPECT_FALSE(w.served_region().failed()) << w.served_region().why_failed();
-    EXPECT_TRUE(b.state().blocks().check());
+    EXPECT_TRUE(broker_access::state(b).blocks().check());
     std::printf("%zu and %zu of %d acknowledged, %llu pages lost\n", acked[0].size(),
                 acked[1].size(), messages,
                 static_cast<unsigned long long>(w.served_region().medium().lost_pages()));
@@ -435,7 +434,7 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
   std::thread worker([&] {
     if (rte_thread_register() != 0) _exit(5);
     marked_transport out(r); // heeds marks
-    w.b->broker->worker(0).attach(out);
+    w.b->gateway->worker(0).attach(out);
     const std::string text = "one more";
     w.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                                      .topic_id = w.ab,

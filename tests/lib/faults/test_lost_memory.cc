@@ -78,14 +78,15 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
   if (!opened) _exit(2);
   broker& b = **opened;
   marked_transport out(b.region());
-  b.worker(0).attach(out);
+  auto gateway = gateway_for(b, small_gateway());
+  gateway->worker(0).attach(out);
   std::atomic<int> step = 0;
   std::thread worker([&] {
     if (rte_thread_register() != 0) _exit(8);
     const auto say = [&](client_address from, const auto& m) {
-      b.worker(0).receive(from, encode(m));
+      gateway->worker(0).receive(from, encode(m));
       for (int i = 0; i < 4; ++i)
-        b.worker(0).end_burst();
+        turn_of(b, *gateway, 0);
     };
     const std::string text(300, 'x');
     const auto publish = [&](std::uint16_t id) {
@@ -127,7 +128,7 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
   if (why.find("block ") == std::string::npos || why.find(path) == std::string::npos) _exit(6);
   std::vector<session_info> sessions;
   (void)b.sessions(0, 10, sessions);
-  if (sessions.size() < 2 || b.counters().datagrams < before) _exit(7);
+  if (sessions.size() < 2 || gateway->counters().datagrams < before) _exit(7);
   _exit(0);
 }
 

@@ -274,7 +274,7 @@ scenario many_in_two_rings() {
 scenario drop_over_the_seam() {
   queue_layout l = growing_layout();
   l.options.capacity_max = 5; // of them 3 in the first ring
-  l.options.overflow = queue_overflow::drop_oldest;
+  l.options.overflow = overflow_policy::drop_oldest;
   return queue_scenario(
       "drop oldest over the seam",
       [](crash_world& w) {
@@ -292,7 +292,7 @@ scenario drop_over_the_seam() {
 scenario drop_newest() {
   queue_layout l = growing_layout();
   l.options.capacity_max = 3;
-  l.options.overflow = queue_overflow::drop_newest;
+  l.options.overflow = overflow_policy::drop_newest;
   return queue_scenario(
       "drop newest",
       [](crash_world& w) {

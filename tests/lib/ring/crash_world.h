@@ -155,7 +155,7 @@ struct crash_world {
       placement p;
       if (place(queue, ref, p) != place_status::placed) {
         // The message goes to the others, if that is what the table says.
-        if (q->overflow(queue) != queue_overflow::drop_newest) break;
+        if (q->overflow(queue) != overflow_policy::drop_newest) break;
         h.promise(consuming, key(queue, id));
         h.promise(consumed, key(queue, id));
         q.messages->drop_reference(msg.ref.index);

@@ -304,13 +304,13 @@ TEST_F(Ring, DroppingAQos2EntryUnderWayWouldBeSeen) {
 }
 
 TEST_F(Ring, OverflowFollowsThePolicyAndCounts) {
-  layout.options.overflow = queue_overflow::drop_oldest;
-  EXPECT_EQ(q()->overflow(1, 2), queue_overflow::drop_oldest);
+  layout.options.overflow = overflow_policy::drop_oldest;
+  EXPECT_EQ(q()->overflow(1, 2), overflow_policy::drop_oldest);
   EXPECT_EQ(q()->drop_requested(1), 2u);
   q()->drop_oldest(1, 2);
   EXPECT_EQ(q()->drop_requested(1), 0u);
-  layout.options.overflow = queue_overflow::drop_newest;
-  EXPECT_EQ(reopen()->overflow(1), queue_overflow::drop_newest);
+  layout.options.overflow = overflow_policy::drop_newest;
+  EXPECT_EQ(reopen()->overflow(1), overflow_policy::drop_newest);
   EXPECT_EQ(q()->statistics(1).dropped_newest, 1u);
   EXPECT_EQ(q()->statistics().dropped_newest, 1u);
 }

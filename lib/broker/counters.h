@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What the core counts. Each counter is named after what it counts.
+#pragma once
+#include <cstdint>
+
+namespace chainring {
+
+/// Counters of one worker, or of all. `Word`: std::uint64_t in what is handed out, `statistic` in
+/// what a worker counts with.
+template <class Word> struct basic_broker_counters {
+  Word opens{}, opens_refused{}, closes{}, taken_over{}, kicked{}, expired{};
+  Word subscribes{}, unsubscribes{}, subscribes_refused{};
+  Word published_qos0{}, published_qos1{};
+  Word refused_congestion{}, refused_too_long{};
+  Word set_aside{}; ///< publishes that waited until another worker had made room
+  Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
+  Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, cleared{},
+      damaged{};
+  Word bursts{}, drains{}, drain_tsc{};
+
+  /// Calls fn(name, member pointer) for each.
+  template <class F> static void for_each(F&& fn) {
+    using c = basic_broker_counters;
+    fn("opens", &c::opens);
+    fn("opens_refused", &c::opens_refused);
+    fn("closes", &c::closes);
+    fn("taken_over", &c::taken_over);
+    fn("kicked", &c::kicked);
+    fn("expired", &c::expired);
+    fn("subscribes", &c::subscribes);
+    fn("unsubscribes", &c::unsubscribes);
+    fn("subscribes_refused", &c::subscribes_refused);
+    fn("published_qos0", &c::published_qos0);
+    fn("published_qos1", &c::published_qos1);
+    fn("refused_congestion", &c::refused_congestion);
+    fn("refused_too_long", &c::refused_too_long);
+    fn("set_aside", &c::set_aside);
+    fn("placed", &c::placed);
+    fn("delivered", &c::delivered);
+    fn("delivered_qos0", &c::delivered_qos0);
+    fn("acked", &c::acked);
+    fn("given_back", &c::given_back);
+    fn("skipped", &c::skipped);
+    fn("dropped_qos0", &c::dropped_qos0);
+    fn("dropped_newest", &c::dropped_newest);
+    fn("dropped_oldest", &c::dropped_oldest);
+    fn("dropped_by_client", &c::dropped_by_client);
+    fn("cleared", &c::cleared);
+    fn("damaged", &c::damaged);
+    fn("bursts", &c::bursts);
+    fn("drains", &c::drains);
+    fn("drain_tsc", &c::drain_tsc);
+  }
+};
+using broker_counters = basic_broker_counters<std::uint64_t>;
+
+/// Calls fn(name, value) for each.
+template <class F> void for_each_counter(const broker_counters& c, F&& fn) {
+  broker_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
+}
+
+} // namespace chainring

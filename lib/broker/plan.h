@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// How many places a burst wants in each queue. Internal to the broker.
+///
+/// Its size follows the burst's fan-out, not the number of sessions: a worker needs no memory for
+/// queues it does not place in.
+#pragma once
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+namespace chainring {
+
+class plan_table {
+ public:
+  explicit plan_table(std::uint32_t first) : entries_(std::bit_ceil(first)) {}
+
+  /// Places wanted in that queue since clear().
+  [[nodiscard]] std::uint32_t of(std::uint32_t queue) const noexcept {
+    const entry& e = entries_[find(queue)];
+    return e.burst == burst_ ? e.count : 0;
+  }
+  void add(std::uint32_t queue) {
+    if (2 * used_ >= entries_.size()) grow();
+    entry& e = entries_[find(queue)];
+    if (e.burst != burst_) {
+      e = {burst_, queue, 0};
+      ++used_;
+    }
+    ++e.count;
+  }
+  /// Nothing is planned.
+  void clear() noexcept {
+    ++burst_;
+    used_ = 0;
+  }
+
+ private:
+  struct entry {
+    std::uint64_t burst = 0;
+    std::uint32_t queue = 0, count = 0;
+  };
+  /// The queue's entry, or the free one it would take.
+  [[nodiscard]] std::size_t find(std::uint32_t queue) const noexcept {
+    const std::size_t mask = entries_.size() - 1;
+    std::size_t i = queue * std::uint64_t{0x9e3779b97f4a7c15} >> 40 & mask; // 2^64 / phi
+    while (entries_[i].burst == burst_ && entries_[i].queue != queue)
+      i = (i + 1) & mask;
+    return i;
+  }
+  void grow() {
+    std::vector<entry> old(2 * entries_.size());
+    old.swap(entries_);
+    for (const entry& e : old)
+      if (e.burst == burst_) entries_[find(e.queue)] = e;
+  }
+
+  std::vector<entry> entries_;
+  std::uint64_t burst_ = 1;
+  std::size_t used_ = 0;
+};
+
+} // namespace chainring

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Session records.
+//
+// Edges:
+//   [table-grown] release of the number of records -> [table-seen] acquire before a number is used
+//   [session-commit] release of a record's commit word -> [session-read] acquire of its words
+//
+// Crash windows:
+//   [session-words] a record's words and [session-commit] its commit word lie in one line, in
+//      program order. Crash between: the record is free, and nobody was answered.
+//   [settings-half] the idle half of the settings, then [settings-commit] the word that selects it,
+//      in one line. Crash between: the former settings count. A later incarnation's check does not
+//      fit the settings of an earlier one: a session whose settings were not drained has none.
+//   [session-voided] what recovery voids is drained before a number is given out.
+#include "broker/session_table.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <ctime>
+
+#include "base/assert.h"
+#include "base/hook.h"
+
+namespace chainring {
+
+namespace {
+
+std::uint64_t load(const std::uint64_t& word) noexcept {
+  // [session-read] acquire: pairs with [session-commit]. Without it the line's other words could be
+  // older than the commit word that makes them valid.
+  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_acquire);
+}
+
+std::uint64_t now_ns() noexcept {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+std::uint64_t identity_hash(std::string_view identity) noexcept {
+  const std::uint32_t forward = crc32c(0, identity.data(), identity.size());
+  return std::uint64_t{forward} << 32 | crc32c(forward, identity.data(), identity.size());
+}
+
+} // namespace
+
+result<void> session_table::add_segment(const table_segment& segment) {
+  const std::uint32_t extents = extent_count_.load(std::memory_order_relaxed); // [table-seen] own
+  const std::uint32_t before = count_.load(std::memory_order_relaxed);         // [table-seen] own
+  if (extents == segments_max)
+    return error{errc::no_space, std::string(noun_) + " records: a table has at most " +
+                                     std::to_string(segments_max) + " segments"};
+  if (segment.count == 0 || segment.count > UINT32_MAX - 1 - before)
+    return error{errc::no_space, std::string(noun_) + " records: expected 1 to 2^32 - 2 in all"};
+  extents_[extents] = {before, static_cast<std::uint32_t>(segment.count),
+                       reinterpret_cast<session_record*>(media_.base() + segment.offset)};
+  // [table-grown] release: pairs with [table-seen]. Without it a thread could be given a number
+  // whose segment it does not see yet.
+  extent_count_.store(extents + 1, std::memory_order_release);
+  count_.store(before + static_cast<std::uint32_t>(segment.count),
+               std::memory_order_release); // [table-grown]
+  return {};
+}
+
+session_record& session_table::record(std::uint32_t number) const noexcept {
+  const extent* e = extents_;
+  while (number - e->first >= e->count)
+    ++e;
+  return e->records[number - e->first];
+}
+
+session_word0 session_table::word0(std::uint32_t number) const noexcept {
+  return session_word0::unpack(load(record(number).state));
+}
+
+std::string_view session_table::identity(std::uint32_t number) const noexcept {
+  const session_record& r = record(number);
+  const std::size_t size = session_word1::unpack(r.attributes).identity_size;
+  if (size <= identity_inline_max) return {reinterpret_cast<const char*>(r.identity), size};
+  return {reinterpret_cast<const char*>(blocks_.address(long_identity(r))), size};
+}
+
+// Another thread may be making the record another session's: taken word by word, and again where
+// the record moved on meanwhile.
+std::string session_table::identity_seen(std::uint32_t number) const {
+  const session_record& r = record(number);
+  for (;;) {
+    const std::uint64_t before = load(r.state); // [session-read]
+    const std::size_t size = session_word1::unpack(load(r.attributes)).identity_size;
+    std::uint64_t words[3];
+    for (int i = 0; i < 3; ++i)
+      words[i] = load(r.identity[i]); // [session-read] the next load of state comes after
+    std::string text;
+    const chain c{static_cast<std::uint32_t>(words[1]), static_cast<std::uint32_t>(words[1] >> 32)};
+    if (size <= identity_inline_max) {
+      text.assign(reinterpret_cast<const char*>(words), size);
+    } else if (blocks_.valid(c) && size <= blocks_.size_of(c)) {
+      text.resize(size);
+      // The blocks may be given back and written meanwhile: each octet is some octet, and the text
+      // is thrown away then.
+      const std::byte* from = blocks_.address(c);
+      for (std::size_t i = 0; i < size; ++i)
+        text[i] = static_cast<char>(std::atomic_ref(const_cast<std::byte&>(from[i]))
+                                        .load(std::memory_order_relaxed)); // [session-read]
+      std::atomic_thread_fence(std::memory_order_acquire); // [session-read] before state is read
+    }
+    if (load(r.state) == before) return text; // [session-read]
+  }
+}
+
+session_settings session_table::settings(std::uint32_t number) const noexcept {
+  const session_record& r = record(number);
+  const std::uint64_t word = load(r.settings); // [session-read]
+  const auto low = static_cast<std::uint32_t>(word);
+  std::uint64_t half[3];
+  for (int i = 0; i < 3; ++i)
+    half[i] = load(r.halves[low & 1][i]); // [session-read]
+  if (word == 0 || settings_check(number, incarnation(number), low, half) != word >> 32) return {};
+  return {half[0], static_cast<std::uint32_t>(half[1]), static_cast<std::uint32_t>(half[1] >> 32),
+          half[2]};
+}
+
+void session_table::store_settings(std::uint32_t number, session_record& r,
+                                   std::uint32_t incarnation, const session_settings& s) noexcept {
+  const auto before = static_cast<std::uint32_t>(load(r.settings)); // [session-read] own session
+  const std::uint32_t active = ~before & 1;
+  const std::uint32_t low = active | ((before >> 1) + 1) << 1;
+  const std::uint64_t half[3] = {
+      s.disconnected_ns, std::uint64_t{s.expiry_s} | std::uint64_t{s.will_delay_s} << 32, s.will};
+  for (int i = 0; i < 3; ++i)
+    media_.store(&r.halves[active][i], half[i]); // [settings-half]
+  const std::uint64_t word =
+      low | std::uint64_t{settings_check(number, incarnation, low, half)} << 32;
+  media_.store_release(&r.settings, word); // [settings-commit] pairs with [session-read]
+}
+
+bool session_table::create_start(std::uint32_t number, std::string_view identity,
+                                 std::uint8_t flags, const session_settings& s) noexcept {
+  session_record& r = record(number);
+  CHAINRING_ASSERT(word0(number).state == session_state::free);
+  CHAINRING_ASSERT(!identity.empty() && identity.size() <= identity_size_max);
+  std::uint64_t words[3] = {};
+  if (identity.size() <= identity_inline_max) {
+    std::memcpy(words, identity.data(), identity.size());
+  } else {
+    chain c;
+    if (!blocks_.allocate_required(static_cast<std::uint32_t>(blocks_.blocks_for(identity.size())),
+                                   c))
+      return false;
+    media_.write(blocks_.address(c), identity.data(), identity.size());
+    media_.flush(blocks_.address(c), identity.size()); // [session-words] before the drain
+    media_.drain(); // [session-words] a write is unordered until it is drained
+    words[0] = identity_hash(identity);
+    words[1] = std::uint64_t{c.first} | std::uint64_t{c.blocks} << 32;
+  }
+  const std::uint32_t mine = incarnation(number);
+  media_.store(&r.attributes, session_word1{static_cast<std::uint16_t>(identity.size()), 0}.pack());
+  for (int i = 0; i < 3; ++i)
+    media_.store(&r.identity[i], words[i]);
+  media_.store(&r.created_ns, now_ns());
+  media_.store(&r.check, session_check(number, r));
+  store_settings(number, r, mine, s);
+  media_.store_release(
+      &r.state, session_word0{session_state::used, flags, mine}.pack(number)); // [session-commit]
+  return true;
+}
+
+void session_table::end_start(std::uint32_t number, bool keep, std::uint8_t flags,
+                              const session_settings& s) noexcept {
+  session_record& r = record(number);
+  const std::uint32_t next = incarnation(number) + 1;
+  if (keep) store_settings(number, r, next, s);
+  media_.store_release(
+      &r.state, session_word0{keep ? session_state::used : session_state::free, flags, next}.pack(
+                    number)); // [session-commit]
+}
+
+void session_table::end_finish(std::uint32_t number) noexcept {
+  const session_record& r = record(number);
+  if (session_word1::unpack(r.attributes).identity_size > identity_inline_max)
+    blocks_.release_required(long_identity(r));
+}
+
+void session_table::flags_start(std::uint32_t number, std::uint8_t flags) noexcept {
+  media_.store_release(&record(number).state,
+                       session_word0{session_state::used, flags, incarnation(number)}.pack(
+                           number)); // [session-commit]
+}
+
+void session_table::settings_start(std::uint32_t number, const session_settings& s) noexcept {
+  store_settings(number, record(number), incarnation(number), s);
+}
+
+void session_table::flush(std::uint32_t number) noexcept {
+  if (seeded_bug("broker.no_session_flush")) return;
+  const session_record& r = record(number);
+  media_.flush(&r, sizeof r); // [session-commit] [settings-commit] for the burst's drain
+}
+
+void session_table::persist_as_read() noexcept {
+  for (std::uint32_t i = 0; i < extent_count_.load(std::memory_order_relaxed); ++i) // [table-seen]
+    media_.flush_read(extents_[i].records, std::uint64_t{extents_[i].count} *
+                                               sizeof(session_record)); // [session-voided]
+  for (std::uint32_t n = 0; n < count(); ++n)
+    if (word0(n).state == session_state::used && examine(n) == nullptr &&
+        session_word1::unpack(record(n).attributes).identity_size > identity_inline_max)
+      media_.flush_read(blocks_.address(long_identity(record(n))),
+                        identity(n).size()); // [session-voided]
+}
+
+const char* session_table::examine(std::uint32_t number) const noexcept {
+  const session_record& r = record(number);
+  const std::uint64_t word = load(r.state); // [session-read]
+  if (!session_word0::well_formed(number, word)) return "its commit word is damaged";
+  if (session_word0::unpack(word).state == session_state::free) return nullptr;
+  const session_word1 w = session_word1::unpack(r.attributes);
+  if (w.pack() != r.attributes || w.identity_size == 0) return "its attributes are damaged";
+  if (r.check != session_check(number, r)) return "its checksum does not fit";
+  if (w.identity_size <= identity_inline_max) {
+    char id[identity_inline_max];
+    std::memcpy(id, r.identity, sizeof id);
+    for (std::size_t i = w.identity_size; i < sizeof id; ++i)
+      if (id[i] != 0) return "its identity is damaged";
+    return nullptr;
+  }
+  const chain c = long_identity(r);
+  if (!blocks_.valid(c) || c.blocks != blocks_.blocks_for(w.identity_size))
+    return "its identity lies outside the region";
+  if (identity_hash(identity(number)) != r.identity[0]) return "its identity is damaged";
+  return nullptr;
+}
+
+void session_table::void_record(std::uint32_t number, std::uint32_t above,
+                                recovery_context& c) noexcept {
+  session_record& r = record(number);
+  std::uint32_t next = session_word0::unpack(r.state).incarnation + 1;
+  if (next == above) ++next; // only where the incarnation itself is damaged
+  media_.store_release(
+      &r.state, session_word0{session_state::free, 0, next}.pack(number)); // [session-voided]
+  c.flush_repair(&r.state, sizeof r.state);                                // [session-voided]
+}
+
+bool session_table::mark_live(std::uint32_t number) noexcept {
+  const session_record& r = record(number);
+  if (session_word1::unpack(r.attributes).identity_size <= identity_inline_max) return true;
+  return static_cast<bool>(blocks_.mark_required(long_identity(r)));
+}
+
+} // namespace chainring

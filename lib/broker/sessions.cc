@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Sessions: how they begin and end.
+//
+// Edges:
+//   [home-set] release of a session's state -> [home-read] acquire wherever its home is looked up
+//   [incarnation-set] release of an incarnation -> [incarnation-read] acquire in a match: a filter
+//      leaves the index before its session's incarnation moves on
+//   [shown-only] relaxed: shown to operators, orders nothing
+//
+// Crash windows. A session is one record; its commit word is the one commit of an open, of a clean
+// start and of a deletion:
+//   [record-stored] a new record is stored in the burst and drained with it; only then is the open
+//      settled. Crash between: the session is there or not, and nobody was answered.
+//   [ended-before-restart] the new incarnation is drained before the queue is emptied and the
+//      subscription records are erased. Crash between: both carry the old incarnation, and are void
+//      at the next open.
+//   [ended-before-reuse] the end of a session is drained before its identity gets another record.
+//      Crash between: there would be two records of one identity.
+#include <algorithm>
+#include <mutex>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "broker/worker_state.h"
+
+namespace chainring {
+
+opened_session broker_worker::state::open(front_end& by, std::string_view identity,
+                                          const session_options& options,
+                                          std::uint64_t token) noexcept {
+  ++count.opens;
+  if (identity.empty() || identity.size() > identity_size_max ||
+      shared.home_of(identity) != number) {
+    ++count.opens_refused;
+    return {open_status::refused};
+  }
+  const identity_key key = shared.key_of(identity);
+  const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
+  std::uint32_t n = none;
+  bool present = false;
+  if (const auto known = shared.identities->get(key)) {
+    n = *known;
+    session& s = at(n);
+    if (durable.sessions().identity(n) != identity) { // two long identities with the same hashes
+      ++count.opens_refused;
+      return {open_status::congestion};
+    }
+    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read] own session
+      ++count.taken_over;
+      front_end* before = s.server;
+      detach(s, n);
+      before->closed(n, close_reason::taken_over);
+      tell(broker_event::kind::taken_over, n);
+    }
+    // A session that ends with its connection ends before the next one begins.
+    const session_settings settings{.expiry_s = options.expiry_s};
+    if (options.clean_start || s.ends_with_connection) {
+      begin_ending(s, n, true, flags, settings);
+    } else {
+      present = true;
+      durable.queues().rewind(n);
+      if (options.ends_with_connection != s.ends_with_connection)
+        durable.sessions().flags_start(n, flags); // [record-stored]
+      if (durable.sessions().settings(n) != settings)
+        durable.sessions().settings_start(n, settings); // [record-stored]
+      make_record_dirty(s, n);
+    }
+  } else {
+    n = create(identity, key, options);
+    if (n == none) {
+      ++count.opens_refused;
+      return {open_status::congestion};
+    }
+  }
+  session& s = at(n);
+  s.server = &by;
+  s.ends_with_connection = options.ends_with_connection;
+  s.window = std::max<std::uint16_t>(options.window, 1);
+  s.paused = false;
+  s.has_pending = false;
+  clear_in_flight(s);
+  drop_volatile(s, true);
+  s.home.store(static_cast<std::uint8_t>(number),
+               std::memory_order_relaxed);                               // [home-set] before state
+  s.keep_alive_s.store(options.keep_alive_s, std::memory_order_relaxed); // [shown-only]
+  s.address.store(options.address, std::memory_order_relaxed);           // [shown-only]
+  s.incarnation.store(durable.sessions().incarnation(n),
+                      std::memory_order_release); // [incarnation-set] pairs with [incarnation-read]
+  // [home-set] release: pairs with [home-read]. Without it another lcore could hand this session
+  // something before its home is set.
+  s.state.store(connection::active, std::memory_order_release);
+  answer_with(&by, token, outcome::accepted);
+  tell(broker_event::kind::opened, n);
+  make_ready(s, n);
+  return {open_status::opening, n, present};
+}
+
+// A record for an identity that has none.
+std::uint32_t broker_worker::state::create(std::string_view identity, const identity_key& key,
+                                           const session_options& options) noexcept {
+  // [ended-before-reuse]
+  if (std::ranges::any_of(endings, [&](const ending& e) { return !e.keep && e.identity == key; }))
+    finish_endings();
+  std::uint32_t n = none;
+  {
+    const std::lock_guard guard(shared.free_lock);
+    if (shared.free_sessions.empty()) return none;
+    n = shared.free_sessions.back();
+    shared.free_sessions.pop_back();
+  }
+  const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
+  bool made = durable.sessions().create_start(n, identity, flags,
+                                              {.expiry_s = options.expiry_s}); // [record-stored]
+  if (made && shared.identities->insert(key, n) != map_status::done) {
+    durable.sessions().end_start(n, false, 0, {}); // [record-stored]
+    made = false;
+  }
+  if (!made) {
+    const std::lock_guard guard(shared.free_lock);
+    shared.free_sessions.push_back(n);
+    return none;
+  }
+  make_record_dirty(at(n), n);
+  return n;
+}
+
+void broker_worker::state::make_record_dirty(session& s, std::uint32_t n) noexcept {
+  if (s.record_dirty) return;
+  s.record_dirty = true;
+  records.push_back(n);
+}
+
+void broker_worker::state::close(std::uint32_t n) noexcept {
+  session& s = at(n);
+  if (!own(n)) return;
+  ++count.closes;
+  tell(broker_event::kind::closed, n);
+  detach(s, n);
+  disconnected(s, n);
+}
+
+void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
+  // [home-set] release: pairs with [home-read]. What ended with the connection comes before.
+  s.state.store(connection::disconnected, std::memory_order_release);
+  s.address.store(0, std::memory_order_relaxed); // [shown-only]
+  s.server = nullptr;
+  s.has_pending = false;
+  s.paused = false;
+  clear_in_flight(s);
+  drop_volatile(s, true);
+}
+
+// What becomes of a session whose connection is over.
+void broker_worker::state::disconnected(session& s, std::uint32_t n) noexcept {
+  if (s.ends_with_connection) return begin_ending(s, n, false, 0, {});
+  session_settings settings = durable.sessions().settings(n);
+  if (settings.expiry_s == 0 && config.session_expiry_s == 0) return; // it stays
+  settings.disconnected_ns = store::now_ns();
+  durable.sessions().settings_start(n, settings); // [record-stored]
+  make_record_dirty(s, n);
+}
+
+// At an operator's wish, or because its time is over.
+void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) noexcept {
+  session& s = at(n);
+  tell(why, n);
+  if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read] own session
+    front_end* before = s.server;
+    detach(s, n);
+    before->closed(n, close_reason::kicked);
+  }
+  begin_ending(s, n, false, 0, {});
+}
+
+// Publishers stop matching the session before its incarnation changes; one that matched earlier
+// carries the old incarnation, and its place is refused.
+void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
+                                        const session_settings& settings) noexcept {
+  const auto first = static_cast<std::uint32_t>(ended_filters_used);
+  shared.filters->remove_all(n, [&](std::string_view filter) {
+    if (ended_filters_used == ended_filters.size()) ended_filters.emplace_back();
+    ended_filters[ended_filters_used++].assign(filter);
+  });
+  const identity_key key = shared.key_of(durable.sessions().identity(n));
+  endings.push_back({n, durable.sessions().incarnation(n), first,
+                     static_cast<std::uint32_t>(ended_filters_used) - first, keep, key});
+  durable.sessions().end_start(n, keep, flags, settings); // [ended-before-restart]
+  make_record_dirty(s, n);
+  clear_in_flight(s);
+  s.has_pending = false;
+  s.incarnation.store(durable.sessions().incarnation(n),
+                      std::memory_order_release); // [incarnation-set] pairs with [incarnation-read]
+  if (!keep) shared.identities->erase(key);
+}
+
+// All that end in this burst share two drains: their records, then their queues.
+void broker_worker::state::finish_endings() noexcept {
+  if (endings.empty()) return;
+  for (const ending& e : endings)
+    durable.sessions().flush(e.session); // [ended-before-restart]
+  drain(); // [ended-before-restart]
+  hook_point("broker.session.ended");
+  queue_table& queues = durable.queues();
+  bool any = false;
+  for (ending& e : endings) {
+    idle_policy policy;
+    restart_status restarted = queues.restart_start(e.session, e.incarnation);
+    for (; restarted == restart_status::busy;
+         restarted = queues.restart_start(e.session, e.incarnation))
+      policy.idle(); // another worker's placement is open
+    if (restarted != restart_status::stored) continue;
+    queues.restart_flush(e.session); // [ended-before-restart]
+    // A session that ended twice in this burst needs its first restart finished before the second.
+    any = true;
+    const bool again = std::ranges::count(endings, e.session, &ending::session) > 1;
+    if (!again) continue;
+    drain(); // [ended-before-restart]
+    queues.restart_finish(e.session);
+    e.incarnation = UINT32_MAX; // finished
+  }
+  if (any) drain(); // [ended-before-restart] before restart_finish()
+  for (const ending& e : endings) {
+    if (e.incarnation != UINT32_MAX) queues.restart_finish(e.session);
+    if (e.keep) continue;
+    durable.sessions().end_finish(e.session);
+    free_number(at(e.session), e.session);
+  }
+  // Their subscription records are erased with this burst: see erase_ended().
+  for (const ending& e : endings)
+    for (std::uint32_t i = 0; i < e.names_count; ++i) {
+      const std::string& filter = ended_filters[e.names_first + i];
+      subscriptions.push_back({.by = nullptr,
+                               .token = 0,
+                               .session = e.session,
+                               .incarnation = durable.sessions().incarnation(e.session) - 1,
+                               .filter_at = static_cast<std::uint32_t>(filter_text.size()),
+                               .filter_size = static_cast<std::uint32_t>(filter.size()),
+                               .options = 0,
+                               .identifier = 0,
+                               .remove = true,
+                               .applied = false,
+                               .result = outcome::accepted});
+      filter_text.append(filter);
+    }
+  endings.clear();
+  ended_filters_used = 0;
+}
+
+void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
+  // [home-set] release: pairs with [home-read].
+  s.state.store(connection::none, std::memory_order_release);
+  s.ends_with_connection = false;
+  s.refused.store(0, std::memory_order_relaxed);    // [shown-only]
+  s.high_water.store(0, std::memory_order_relaxed); // [shown-only]
+  // Its number may be another worker's session at once: nothing here may still point at it.
+  if (s.ready) std::erase(ready, n);
+  if (s.dirty) std::erase(dirty, n);
+  if (s.record_dirty) std::erase(records, n);
+  s.ready = s.dirty = s.record_dirty = false;
+  s.aside = 0;
+  const std::lock_guard guard(shared.free_lock);
+  shared.free_sessions.push_back(n);
+}
+
+// Whether the time of a session without a connection is over. One that was connected when the
+// process ended has no time of disconnection: it counts from now on.
+bool broker_worker::state::expired(session& s, std::uint32_t n) noexcept {
+  session_settings settings = durable.sessions().settings(n);
+  const std::uint64_t expiry_s =
+      settings.expiry_s != 0 ? settings.expiry_s : config.session_expiry_s;
+  if (expiry_s == 0) return false;
+  const std::uint64_t now = store::now_ns();
+  if (settings.disconnected_ns == 0) {
+    settings.disconnected_ns = now;
+    durable.sessions().settings_start(n, settings); // [record-stored]
+    make_record_dirty(s, n);
+    return false;
+  }
+  // A clock that was set back makes no session end early.
+  return now > settings.disconnected_ns &&
+         now - settings.disconnected_ns >= expiry_s * 1'000'000'000;
+}
+
+} // namespace chainring

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Connections: how they begin and end.
+//
+// An address belongs to one connection. A CONNECT from an address that another client holds ends
+// that client's connection first. Where another worker serves it, the CONNECT waits until that
+// worker has closed it and everything it said to the address has left.
+//
+// Edges:
+//   [address-set] release of a connection's address -> [address-read] acquire: its home is seen
+//   [address-own] relaxed: a worker's own connections
+#include <algorithm>
+#include <cstring>
+#include <rte_cycles.h>
+
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+void gateway_worker::state::handle(const sender& from, const connect& m) noexcept {
+  ++count.connects;
+  // Wills come later; an id that is empty or too long has no code of its own.
+  if (m.flags.will() || !valid_client_id(m.client_id)) {
+    ++count.connects_refused;
+    return say(from.address, 3, connack{.code = return_code::not_supported});
+  }
+  if (!clear_address(from, m)) return;
+  const session_options options{.clean_start = m.flags.clean(),
+                                .ends_with_connection = m.flags.clean(),
+                                .expiry_s = 0,
+                                .window = 1,
+                                .keep_alive_s = m.keep_alive_s,
+                                .address = from.address};
+  const std::uint64_t token =
+      token_for({.what = pending_answer::kind::connack, .to = from.address});
+  const opened_session opened = core.open_session(*this, m.client_id, options, token);
+  if (opened.status != open_status::opening) {
+    free_answers.push_back(static_cast<std::uint32_t>(token));
+    ++count.connects_refused;
+    return say(from.address, 3, connack{.code = return_code::congestion});
+  }
+  const std::uint32_t n = opened.session;
+  connection& c = at(n);
+  if (c.address.load(std::memory_order_relaxed) != 0) reset(n); // [address-own]
+  answers[token].session = n;
+  answers[token].life = c.life;
+  c.keep_alive_s = m.keep_alive_s;
+  c.heard_tsc = from.received_tsc;
+  c.home.store(static_cast<std::uint8_t>(number),
+               std::memory_order_relaxed); // [address-set] before it
+  // [address-set] release: pairs with [address-read].
+  c.address.store(from.address, std::memory_order_release);
+  // Another worker's client may have connected from there at this very moment. The address is this
+  // one's only once that one is closed: this connection ends, and the CONNECT waits.
+  std::uint32_t other = none;
+  shared.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
+    if (now && *now != n) other = *now;
+    if (other == none) now = n;
+    return map_status::done;
+  });
+  if (other == none) return arm(n);
+  end(n);
+  keep_waiting(from, m, other);
+}
+
+// Ends whoever else is at the sender's address. False: the CONNECT waits, or is refused.
+bool gateway_worker::state::clear_address(const sender& from, const connect& m) noexcept {
+  const auto other = shared.addresses->get(from.address);
+  if (!other) return true;
+  connection& c = at(*other);
+  // [address-read] acquire: pairs with [address-set].
+  if (c.address.load(std::memory_order_acquire) != from.address) return true; // it is ending itself
+  const unsigned home = c.home.load(std::memory_order_relaxed);               // [address-read]
+  // The same client from the same address: the core takes its session over.
+  if (home == number) {
+    const sender before{from.address, *other, from.received_tsc};
+    if (core.serves(before.session, m.client_id)) return true;
+    ++count.addresses_taken;
+    end(before.session);
+    return true;
+  }
+  keep_waiting(from, m, *other);
+  return false;
+}
+
+void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
+                                         std::uint32_t other) noexcept {
+  const auto refuse = [&] {
+    ++count.connects_refused;
+    say(from.address, 3, connack{.code = return_code::congestion});
+  };
+  auto slot = std::ranges::find(waiting, from.address, &waiting_connect::from);
+  if (slot == waiting.end())
+    slot = std::ranges::find(waiting, client_address{0}, &waiting_connect::from);
+  if (slot == waiting.end()) return refuse();
+  const address_request request{from.address, other, static_cast<std::uint16_t>(number), false};
+  const unsigned home = at(other).home.load(std::memory_order_relaxed); // [address-read]
+  if (slot->tries >= 8 || !shared.requests[home]->push(&request)) {
+    slot->from = 0;
+    slot->tries = 0;
+    return refuse();
+  }
+  slot->from = from.address;
+  slot->received_tsc = from.received_tsc;
+  ++slot->tries;
+  slot->size = static_cast<std::uint16_t>(encode_connect(slot->datagram, m));
+}
+
+void gateway_worker::state::take_requests() noexcept {
+  address_request r{};
+  while (shared.requests[number]->pop(&r)) {
+    if (!r.answered) {
+      const connection& c = at(r.session);
+      if (c.address.load(std::memory_order_relaxed) == r.address && // [address-own]
+          c.home.load(std::memory_order_relaxed) == number) {       // [address-own]
+        ++count.addresses_taken;
+        end(r.session);
+      }
+      // Answered behind this burst's release, and when all of it has left.
+      leavings.push_back({r, 0});
+      continue;
+    }
+    const auto slot = std::ranges::find(waiting, r.address, &waiting_connect::from);
+    if (slot == waiting.end()) continue;
+    message m;
+    const waiting_connect kept = *slot;
+    slot->from = 0;
+    const bool whole = decode({kept.datagram.data(), kept.size}, m) == decode_status::ok;
+    if (whole && m.get<connect>() != nullptr)
+      handle(sender{r.address, none, kept.received_tsc}, *m.get<connect>());
+    if (slot->from == 0) slot->tries = 0;
+  }
+}
+
+// After a release: `position` counts what had been said by then.
+void gateway_worker::state::answer_leavings() noexcept {
+  for (std::size_t i = 0; i < leavings.size();) {
+    leaving& l = leavings[i];
+    if (!l.request.answered) {
+      l.request.answered = true;
+      l.position = out->position(l.request.address);
+    }
+    if (!out->passed(l.request.address, l.position) ||
+        !shared.requests[l.request.from_worker]->push(&l.request)) {
+      ++i;
+      continue;
+    }
+    l = leavings.back();
+    leavings.pop_back();
+  }
+}
+
+void gateway_worker::state::handle(const sender& from, const disconnect& m) noexcept {
+  // Sleep is not offered yet: an answer to a DISCONNECT with a duration would promise it.
+  if (m.has_duration) {
+    ++count.unsupported;
+    return;
+  }
+  if (!from.known()) return stranger(from, true);
+  ++count.disconnects;
+  say(from.address, 2, disconnect{});
+  end(from.session);
+}
+
+// The front end's own wish.
+void gateway_worker::state::end(std::uint32_t n) noexcept {
+  reset(n);
+  core.close_session(n);
+}
+
+// A client that stays silent, or answers nothing, is told that its session is given up.
+void gateway_worker::state::lose(std::uint32_t n) noexcept {
+  ++count.sessions_lost;
+  const client_address to = address_of(n);
+  end(n);
+  say(to, 2, disconnect{});
+}
+
+void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcept {
+  const client_address to = address_of(n);
+  reset(n);
+  if (reason == close_reason::kicked && to != 0) say(to, 2, disconnect{});
+}
+
+// Forgets the connection. Nobody else may have connected from there meanwhile.
+void gateway_worker::state::reset(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  const client_address address =
+      c.address.exchange(0, std::memory_order_acq_rel); // [address-set] [address-read]
+  if (address != 0)
+    shared.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
+      if (!now || *now != n) return map_status::mismatch;
+      now.reset();
+      return map_status::done;
+    });
+  timers->cancel(c.timer);
+  c.timer = {};
+  c.timer_due = 0;
+  std::uint32_t list = c.list_plus_1 - 1;
+  ids.forget_all(list);
+  c.list_plus_1 = 0;
+  ++c.life;
+  c.phase = connection::exchange::idle;
+  c.predefined_unknown = c.told_too_long = c.refused_volatile = false;
+  c.retries = c.corrections = 0;
+  c.registration_plus_1 = 0;
+  c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = 0;
+  c.volatile_sent_id = 0;
+  c.retry_tsc = 0;
+}
+
+// When a client that stays silent counts as lost; 0: never.
+std::uint64_t gateway_worker::state::silence_end(const connection& c) const noexcept {
+  const std::uint64_t keep_alive_s = c.keep_alive_s;
+  // Tolerance: 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
+  return keep_alive_s == 0
+             ? 0
+             : c.heard_tsc + milliseconds(keep_alive_s * (keep_alive_s > 60 ? 1100 : 1500));
+}
+
+// Whether everything received before `tsc` from where the client is has been handled. Until then
+// what would end its silence may still wait in the port.
+bool gateway_worker::state::read_until(std::uint32_t n, std::uint64_t tsc) const noexcept {
+  return heard == nullptr || heard->heard_until(address_of(n)) >= tsc;
+}
+
+// One timer a session: it fires at the nearest of the two deadlines as known when it was set, and
+// looks then whether the deadline has moved. Nothing is re-armed per packet.
+void gateway_worker::state::arm(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  std::uint64_t due = silence_end(c);
+  if (c.retry_tsc != 0 && (due == 0 || c.retry_tsc < due)) due = c.retry_tsc;
+  timers->cancel(c.timer);
+  c.timer = {};
+  if (due != 0 && due <= now_tsc) due = now_tsc + milliseconds(10); // not judged yet
+  c.timer_due = due;
+  if (due == 0) return;
+  c.timer = timers->arm(
+      due,
+      [](void* self, std::uint64_t session) noexcept {
+        static_cast<state*>(self)->on_timer(static_cast<std::uint32_t>(session));
+      },
+      this, n);
+}
+
+void gateway_worker::state::on_timer(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  c.timer = {};
+  c.timer_due = 0;
+  if (c.address.load(std::memory_order_relaxed) == 0) return; // [address-own]
+  if (const std::uint64_t end = silence_end(c); end != 0 && now_tsc >= end && read_until(n, end))
+    return lose(n);
+  if (c.retry_tsc != 0 && now_tsc >= c.retry_tsc && read_until(n, c.retry_tsc)) retransmit(n);
+  if (c.address.load(std::memory_order_relaxed) != 0 && c.timer_due == 0) arm(n); // [address-own]
+}
+
+} // namespace chainring::mqttsn

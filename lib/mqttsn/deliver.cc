@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// PUBLISH to a client: one exchange at a time in each session (sections 6.5 and 6.6).
+//
+// A client that does not know the topic's id is told by REGISTER first, and nothing is sent before
+// its REGACK. What the client does not answer is sent again with DUP, at doubling intervals; in the
+// end the client counts as lost and the message stays in its queue. What the client refuses for
+// good is settled, counted and passed. What is too long for this connection stays in the queue, and
+// is passed for as long as the connection lasts.
+//
+// Edges: [address-own] a worker's own connections.
+#include <algorithm>
+
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+std::uint32_t gateway_worker::state::credit(std::uint32_t n) const noexcept {
+  return out->credit(address_of(n));
+}
+
+// --- names ------------------------------------------------------------------------------------
+
+gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t n,
+                                                                   const delivery_item& item,
+                                                                   std::uint16_t& id,
+                                                                   topic_id_type& type) noexcept {
+  connection& c = at(n);
+  type = static_cast<topic_id_type>(item.front_end_bits);
+  if (type == topic_id_type::short_name && item.name.size() == 2) {
+    id = short_topic_id(item.name);
+    return name_status::known;
+  }
+  if (type == topic_id_type::predefined && !c.predefined_unknown) {
+    if (const auto p = shared.predefined_ids.find(item.name); p != shared.predefined_ids.end()) {
+      id = p->second;
+      return name_status::known;
+    }
+  }
+  type = topic_id_type::normal;
+  const std::uint32_t r = registration(n, item.topic);
+  if (r == none) {
+    ++count.registers_refused;
+    return name_status::later;
+  }
+  if (ids.at(r).known) {
+    id = ids.at(r).id;
+    return name_status::known;
+  }
+  if (item.name.size() + 8 > out->size_max(address_of(n))) return name_status::impossible;
+  c.registration_plus_1 = r + 1;
+  c.phase = connection::exchange::registering;
+  c.retries = 0;
+  c.wanted_ticket = item.ticket;
+  if (++c.register_id == 0) c.register_id = 1;
+  send_register(n);
+  schedule_retry(n);
+  return name_status::asked;
+}
+
+void gateway_worker::state::send_register(std::uint32_t n) noexcept {
+  const registrations::entry& e = ids.at(at(n).registration_plus_1 - 1);
+  const std::string_view name = topics.name(e.topic);
+  say(address_of(n), name.size() + 8,
+      register_topic{.topic_id = e.id, .msg_id = at(n).register_id, .topic = name});
+}
+
+// --- sending ----------------------------------------------------------------------------------
+
+// True: this connection cannot carry it, and it is out of the way.
+bool gateway_worker::state::too_long(std::uint32_t n, const delivery_item& item,
+                                     std::size_t size) noexcept {
+  const std::size_t header = publish_header_size(size);
+  if (header != 0 && header + size <= out->size_max(address_of(n)) &&
+      header + size <= config.datagram_size_max)
+    return false;
+  if (item.ticket == 0) {
+    ++count.dropped_too_long;
+    return true;
+  }
+  ++count.kept_too_long;
+  core.skip(n, item.ticket);
+  if (!at(n).told_too_long) {
+    at(n).told_too_long = true;
+    core.report_too_long(n, size, out->size_max(address_of(n)));
+  }
+  return true;
+}
+
+std::size_t gateway_worker::state::deliver(std::uint32_t n,
+                                           std::span<const delivery_item> items) noexcept {
+  connection& c = at(n);
+  for (std::size_t taken = 0; taken < items.size(); ++taken) {
+    const delivery_item& item = items[taken];
+    if (c.phase != connection::exchange::idle) return taken;
+    if (item.ticket == 0 ? c.refused_volatile : item.ticket == c.refused_ticket) {
+      // The client does not want this name.
+      ++count.refused_by_client;
+      if (item.ticket == 0)
+        c.refused_volatile = false;
+      else
+        core.ack(n, item.ticket, broker_worker::ack_reason::refused);
+      continue;
+    }
+    const auto size = static_cast<std::size_t>(item.content.size());
+    if (too_long(n, item, size)) continue;
+    std::uint16_t id = 0;
+    topic_id_type type{};
+    switch (name_for(n, item, id, type)) {
+    case name_status::asked:
+      return taken;
+    case name_status::impossible:
+      if (item.ticket == 0) {
+        ++count.dropped_too_long;
+      } else {
+        ++count.kept_too_long;
+        core.skip(n, item.ticket);
+      }
+      continue;
+    case name_status::later: // the timer asks for it again
+      if (item.ticket == 0) {
+        ++count.dropped_too_long;
+        continue;
+      }
+      schedule_retry(n);
+      return taken;
+    case name_status::known:
+      break;
+    }
+    const std::size_t header = publish_header_size(size);
+    const std::span<std::byte> room = out->begin(address_of(n), header + size);
+    if (room.size() < header + size || !item.content.copy_out(room.data() + header)) {
+      schedule_retry(n);
+      return taken;
+    }
+    const bool again = item.redelivered || (item.ticket != 0 && item.ticket == c.sent_ticket);
+    const auto packet_id =
+        static_cast<std::uint16_t>(item.ticket == 0 ? 0 : packet_id_of(item.ticket));
+    encode_publish_header(
+        room,
+        {.flags = flags{}
+                      .with_qos(item.ticket == 0 ? qos_level::zero : qos_level::one)
+                      .with_topic_type(type)
+                      .with_dup(item.ticket != 0 && again),
+         .topic_id = id,
+         .msg_id = packet_id},
+        size);
+    out->commit(header + size);
+    if (item.ticket == 0) {
+      c.volatile_sent_type = type;
+      c.volatile_sent_id = id;
+      continue;
+    }
+    if (again) ++count.retransmitted;
+    if (item.ticket != c.sent_ticket) c.retries = c.corrections = 0;
+    c.phase = connection::exchange::publishing;
+    c.ticket = c.sent_ticket = item.ticket;
+    c.packet_id = packet_id;
+    c.topic_id = id;
+    c.sent_type = type;
+    schedule_retry(n);
+  }
+  return items.size();
+}
+
+// --- answers and silence ----------------------------------------------------------------------
+
+void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  c.phase = connection::exchange::idle;
+  c.ticket = 0;
+  c.retry_tsc = 0;
+  c.retries = 0;
+  core.resume(n);
+}
+
+void gateway_worker::state::withdrawn(std::uint32_t n, std::uint64_t ticket) noexcept {
+  connection& c = at(n);
+  if (c.phase == connection::exchange::publishing && c.ticket == ticket) finish_exchange(n);
+}
+
+void gateway_worker::state::handle(const sender& from, const puback& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  connection& c = at(from.session);
+  const bool answers_it = c.phase == connection::exchange::publishing && m.msg_id == c.packet_id;
+  if (m.code == return_code::invalid_topic_id && (answers_it || m.msg_id == 0))
+    return unknown_id(from.session, m);
+  if (!answers_it) {
+    ++count.unexpected; // late, doubled or made up: it names nothing that was sent now
+    return;
+  }
+  if (m.code == return_code::congestion) return; // the retransmission comes later
+  const bool refused = m.code == return_code::not_supported;
+  if (refused) ++count.refused_by_client;
+  core.ack(from.session, c.ticket,
+           refused ? broker_worker::ack_reason::refused : broker_worker::ack_reason::delivered);
+  finish_exchange(from.session);
+}
+
+// The client does not know the id of a PUBLISH: of the one under way, or, where the message id is
+// 0000, of one at QoS 0. Ids of different types are different ids.
+void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcept {
+  connection& c = at(n);
+  const bool at_qos_0 = m.msg_id == 0;
+  const topic_id_type type = at_qos_0 ? c.volatile_sent_type : c.sent_type;
+  if (m.topic_id != (at_qos_0 ? c.volatile_sent_id : c.topic_id)) {
+    ++count.unexpected;
+    return;
+  }
+  ++count.ids_forgotten;
+  if (type == topic_id_type::predefined) c.predefined_unknown = true;
+  if (type == topic_id_type::normal)
+    if (const std::uint32_t r = ids.find_by_id(n, m.topic_id); r != none) ids.at(r).known = false;
+  if (at_qos_0) return;
+  // A short name has no other form; and a client that goes on forgetting gets the next message.
+  const std::uint64_t ticket = c.ticket;
+  if (type == topic_id_type::short_name || ++c.corrections > config.retries_max) {
+    ++count.refused_by_client;
+    core.ack(n, ticket, broker_worker::ack_reason::refused);
+  } else {
+    core.give_back(n, ticket);
+  }
+  const std::uint8_t corrections = c.corrections;
+  finish_exchange(n);
+  c.corrections = corrections;
+}
+
+void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  const std::uint64_t doubled = std::uint64_t{config.retry_ms} << std::min<unsigned>(c.retries, 16);
+  c.retry_tsc = now_tsc + milliseconds(std::min<std::uint64_t>(doubled, config.retry_ms_max));
+  // A timer that fires before looks at the deadline and arms itself again.
+  if (c.timer_due == 0 || c.retry_tsc < c.timer_due) arm(n);
+}
+
+void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  c.retry_tsc = 0;
+  if (c.phase == connection::exchange::idle) return core.resume(n);
+  if (c.retries >= config.retries_max) return lose(n);
+  ++c.retries;
+  if (c.phase == connection::exchange::registering) {
+    ++count.retransmitted;
+    send_register(n);
+    schedule_retry(n);
+    return;
+  }
+  // The core offers it again in this burst, and deliver() knows it by its ticket.
+  c.phase = connection::exchange::idle;
+  const std::uint64_t ticket = c.ticket;
+  c.ticket = 0;
+  core.give_back(n, ticket);
+  core.resume(n);
+}
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Edges: [address-read] [address-own] as in connect.cc
+#include "mqttsn/gateway.h"
+
+#include <rte_cycles.h>
+#include <rte_ring.h>
+
+#include "map/map_hash.h"
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+std::uint32_t payload_size_max(std::size_t datagram_size) noexcept {
+  if (datagram_size <= 7) return 0;
+  return static_cast<std::uint32_t>(datagram_size <= 0xff
+                                        ? datagram_size - 7
+                                        : std::max<std::size_t>(datagram_size - 9, 0xff - 7));
+}
+
+gateway::gateway(std::unique_ptr<shared> s) : shared_(std::move(s)) {}
+gateway::~gateway() {
+  shared_->workers.clear(); // they refer to the rest
+}
+
+result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_config& config) {
+  if (config.datagram_size_max < 32)
+    return error{errc::invalid_argument, "datagram size " +
+                                             std::to_string(config.datagram_size_max) +
+                                             ": expected at least 32 octets"};
+  if (config.registrations_per_session_max == 0 || config.registrations_per_session_max > 32767)
+    return error{errc::invalid_argument, "registrations of a session " +
+                                             std::to_string(config.registrations_per_session_max) +
+                                             ": expected 1 to 32767"};
+  auto s = std::make_unique<shared>(core, config);
+  const std::uint32_t sessions = core.sessions_limit();
+  auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(
+      core.sessions_capacity(), map_hash<std::uint64_t>{random_seed()});
+  if (!addresses) return addresses.error();
+  s->addresses = std::move(addresses).value();
+  if (!s->connections.make(sessions))
+    return error{errc::no_space, "connections: no memory for " + std::to_string(sessions)};
+  s->stranger_seed = random_seed();
+  for (const predefined_topic& t : config.predefined)
+    s->predefined_names[t.id] = t.name;
+  for (const auto& [id, name] : s->predefined_names)
+    s->predefined_ids[name] = id;
+  for (unsigned w = 0; w < core.workers(); ++w)
+    s->requests.push_back(std::make_unique<value_ring>(1023, sizeof(address_request),
+                                                       RING_F_MP_HTS_ENQ | RING_F_SC_DEQ));
+  for (unsigned w = 0; w < core.workers(); ++w) {
+    auto timers = timer_set::create(sessions);
+    if (!timers) return timers.error();
+    s->workers.push_back(std::unique_ptr<gateway_worker>(new gateway_worker(
+        std::make_unique<gateway_worker::state>(*s, w, std::move(timers).value()))));
+  }
+  return std::unique_ptr<gateway>(new gateway(std::move(s)));
+}
+
+gateway_worker::state::state(gateway::shared& s, unsigned n, std::unique_ptr<timer_set> t)
+    : shared(s), config(s.config), core(s.core.worker(n)), topics(core.topics()), number(n),
+      ids(topics, {.entries_max = s.config.registrations_max,
+                   .per_session_max = s.config.registrations_per_session_max}),
+      timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()), tsc_hz(rte_get_tsc_hz()),
+      waiting(64) {
+  answers.reserve(4096);
+  free_answers.reserve(4096);
+  leavings.reserve(64);
+}
+
+gateway_worker& gateway::worker(unsigned number) noexcept {
+  return *shared_->workers[number];
+}
+
+unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
+  const unsigned workers = shared_->core.workers();
+  if (workers == 1) return 0;
+  // CONNECT says whose it is; everything else goes where its sender's connection lives.
+  const std::size_t header = !datagram.empty() && datagram[0] == std::byte{1} ? 3 : 1;
+  if (datagram.size() > header &&
+      datagram[header] == static_cast<std::byte>(message_type::connect)) {
+    message m;
+    if (decode(datagram, m) == decode_status::ok)
+      return shared_->core.home_of(m.get<connect>()->client_id);
+  }
+  if (const auto at = shared_->addresses->get(from))
+    return shared_->connections[*at].home.load(std::memory_order_relaxed); // [address-read] a hint
+  const std::uint64_t key[1] = {from};
+  const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(key)), shared_->stranger_seed);
+  return static_cast<unsigned>((hash >> 32) * workers >> 32);
+}
+
+namespace {
+
+void add(gateway_counters& to, const basic_gateway_counters<statistic>& from) {
+  std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;
+  std::size_t i = 0;
+  from.for_each([&](const char*, auto member) { values[i++] = (from.*member).value(); });
+  i = 0;
+  to.for_each([&](const char*, auto member) { to.*member += values[i++]; });
+}
+
+} // namespace
+
+gateway_counters gateway::counters(unsigned worker) const {
+  gateway_counters sum{};
+  add(sum, shared_->workers[worker]->state_->count);
+  return sum;
+}
+
+gateway_counters gateway::counters() const {
+  gateway_counters sum{};
+  for (const auto& w : shared_->workers)
+    add(sum, w->state_->count);
+  return sum;
+}
+
+gateway_worker::gateway_worker(std::unique_ptr<state> s) : state_(std::move(s)) {}
+gateway_worker::~gateway_worker() = default;
+
+void gateway_worker::attach(net::transport& out, const net::hearing* heard) noexcept {
+  state_->out = &out;
+  state_->heard = heard;
+}
+
+void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
+                             std::uint64_t received_tsc) noexcept {
+  if (received_tsc == 0) received_tsc = rte_rdtsc();
+  state_->now_tsc = std::max(state_->now_tsc, received_tsc);
+  state_->receive(from, datagram, received_tsc);
+}
+
+void gateway_worker::receive_failed(client_address from,
+                                    std::span<const std::byte> datagram) noexcept {
+  message m;
+  if (decode(datagram, m) != decode_status::ok || m.get<pingreq>() == nullptr) return;
+  if (!state_->find(from, 0).known()) return;
+  ++state_->count.pings;
+  state_->say(from, 2, pingresp{});
+}
+
+void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
+  state_->now_tsc = std::max(state_->now_tsc, now_tsc);
+  state_->take_requests();
+  state_->timers->manage();
+}
+
+void gateway_worker::send(mark_t mark) noexcept {
+  state_->out->release(mark);
+  if (!state_->leavings.empty()) state_->answer_leavings();
+}
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What the MQTT-SN front end counts. Each counter is named after what it counts.
+#pragma once
+#include <cstdint>
+
+namespace chainring::mqttsn {
+
+/// Counters of one worker, or of all. `Word`: std::uint64_t in what is handed out, `statistic` in
+/// what a worker counts with.
+template <class Word> struct basic_gateway_counters {
+  Word datagrams{}, malformed{}, unknown_source{}, strangers_told{}, trailing_octets{};
+  Word unsupported{}, unexpected{};
+  Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
+  Word registers{}, registers_refused{}, pings{};
+  Word published_minus_one{}, refused_topic{}, refused_unsupported{};
+  Word retransmitted{}, kept_too_long{}, dropped_too_long{}, ids_forgotten{}, refused_by_client{};
+  Word answers_dropped{};
+
+  /// Calls fn(name, member pointer) for each.
+  template <class F> static void for_each(F&& fn) {
+    using c = basic_gateway_counters;
+    fn("datagrams", &c::datagrams);
+    fn("malformed", &c::malformed);
+    fn("unknown_source", &c::unknown_source);
+    fn("strangers_told", &c::strangers_told);
+    fn("trailing_octets", &c::trailing_octets);
+    fn("unsupported", &c::unsupported);
+    fn("unexpected", &c::unexpected);
+    fn("connects", &c::connects);
+    fn("connects_refused", &c::connects_refused);
+    fn("disconnects", &c::disconnects);
+    fn("sessions_lost", &c::sessions_lost);
+    fn("addresses_taken", &c::addresses_taken);
+    fn("registers", &c::registers);
+    fn("registers_refused", &c::registers_refused);
+    fn("pings", &c::pings);
+    fn("published_minus_one", &c::published_minus_one);
+    fn("refused_topic", &c::refused_topic);
+    fn("refused_unsupported", &c::refused_unsupported);
+    fn("retransmitted", &c::retransmitted);
+    fn("kept_too_long", &c::kept_too_long);
+    fn("dropped_too_long", &c::dropped_too_long);
+    fn("ids_forgotten", &c::ids_forgotten);
+    fn("refused_by_client", &c::refused_by_client);
+    fn("answers_dropped", &c::answers_dropped);
+  }
+};
+using gateway_counters = basic_gateway_counters<std::uint64_t>;
+
+/// Calls fn(name, value) for each.
+template <class F> void for_each_counter(const gateway_counters& c, F&& fn) {
+  gateway_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
+}
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// PUBLISH from a client, and what the core says of it and of everything else that was asked.
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+void gateway_worker::state::refuse_publish(const sender& from, const publish& m,
+                                           return_code code) noexcept {
+  if (code == return_code::invalid_topic_id) ++count.refused_topic;
+  if (code == return_code::not_supported) ++count.refused_unsupported;
+  if (m.flags.qos() == qos_level::minus_one) return; // that sender waits for nothing
+  say(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
+}
+
+// The topic a PUBLISH names; no_topic with the reason otherwise.
+std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish& m,
+                                              return_code& code) noexcept {
+  code = return_code::invalid_topic_id;
+  std::string_view name;
+  std::array<char, 2> two{};
+  switch (m.flags.topic_type()) {
+  case topic_id_type::normal: {
+    // QoS -1 with a name in front of the data is not in the specification, and refused.
+    if (!from.known() || m.flags.qos() == qos_level::minus_one) return no_topic;
+    const std::uint32_t r = ids.find_by_id(from.session, m.topic_id);
+    return r == none ? no_topic : ids.at(r).topic;
+  }
+  case topic_id_type::predefined: {
+    const std::string* found = predefined(m.topic_id);
+    if (found == nullptr) return no_topic;
+    name = *found;
+    break;
+  }
+  case topic_id_type::short_name:
+    two = short_topic_name(m.topic_id);
+    name = {two.data(), two.size()};
+    if (!valid_topic_name(name)) return no_topic;
+    break;
+  default:
+    return no_topic;
+  }
+  const std::uint32_t topic = topics.intern(name);
+  if (topic == no_topic) code = return_code::congestion;
+  return topic;
+}
+
+void gateway_worker::state::handle(const sender& from, const publish& m) noexcept {
+  const qos_level qos = m.flags.qos();
+  if (!from.known() && qos != qos_level::minus_one) return stranger(from, false);
+  if (qos == qos_level::two || m.flags.retain())
+    return refuse_publish(from, m, return_code::not_supported);
+  return_code code{};
+  const std::uint32_t topic = topic_of(from, m, code);
+  if (topic == no_topic) return refuse_publish(from, m, code);
+  if (qos == qos_level::minus_one) ++count.published_minus_one;
+  const std::uint32_t source = from.known() ? from.session : no_session;
+  if (qos != qos_level::one)
+    return core.publish(*this, source, topic, m.data, {.qos = 0}, no_token);
+  core.publish(*this, source, topic, m.data, {.qos = 1, .packet_id = m.msg_id},
+               token_for({.what = pending_answer::kind::puback,
+                          .to = from.address,
+                          .session = from.session,
+                          .life = at(from.session).life,
+                          .topic_id = m.topic_id,
+                          .msg_id = m.msg_id}));
+}
+
+std::uint64_t gateway_worker::state::token_for(const pending_answer& a) {
+  if (free_answers.empty()) {
+    answers.push_back(a);
+    return answers.size() - 1;
+  }
+  const std::uint32_t at = free_answers.back();
+  free_answers.pop_back();
+  answers[at] = a;
+  return at;
+}
+
+void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
+  for (const settlement& s : all) {
+    if (s.token == no_token) continue;
+    const pending_answer a = answers[s.token];
+    free_answers.push_back(static_cast<std::uint32_t>(s.token));
+    // Its connection is over, and the address may be another client's.
+    if (a.session != none && at(a.session).life != a.life) continue;
+    const return_code code = s.outcome == outcome::accepted   ? return_code::accepted
+                             : s.outcome == outcome::too_long ? return_code::not_supported
+                                                              : return_code::congestion;
+    switch (a.what) {
+    case pending_answer::kind::connack:
+      say(a.to, 3, connack{.code = code});
+      break;
+    case pending_answer::kind::puback:
+      say(a.to, 7, puback{.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
+      break;
+    case pending_answer::kind::suback: {
+      const bool yes = code == return_code::accepted;
+      say(a.to, 8,
+          suback{.flags = flags{}.with_qos(yes ? a.qos : qos_level::zero),
+                 .topic_id = static_cast<std::uint16_t>(yes ? a.topic_id : 0),
+                 .msg_id = a.msg_id,
+                 .code = code});
+      break;
+    }
+    case pending_answer::kind::unsuback: // it says nothing of what there was
+      say(a.to, 4, unsuback{.msg_id = a.msg_id});
+      break;
+    }
+  }
+}
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Datagrams in: decoded, their sender found, given to the handler of their type. The dispatch
+// visits every type of all_messages: a message without a handler does not compile.
+//
+// Edges: [address-set] [address-read] as in connect.cc; [address-own] a worker's own connections.
+#include <rte_cycles.h>
+
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+gateway_worker::state::sender gateway_worker::state::find(client_address from,
+                                                          std::uint64_t received_tsc) noexcept {
+  sender s{from, none, received_tsc};
+  const auto found = shared.addresses->get(from);
+  if (!found) return s;
+  const connection& c = at(*found);
+  // [address-read] acquire: pairs with [address-set]; the home is set before the address.
+  if (c.address.load(std::memory_order_acquire) == from &&
+      c.home.load(std::memory_order_relaxed) == number) // [address-read]
+    s.session = *found;
+  return s;
+}
+
+// Somebody who has no session is told so, now and then.
+void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noexcept {
+  ++count.unknown_source;
+  if (!strangers.may_tell(from.address, by_disconnect, now_tsc)) return;
+  ++count.strangers_told;
+  say(from.address, 2, disconnect{});
+}
+
+// A message whose form is right and a field of which is not: refused as its own answer can.
+void gateway_worker::state::refuse_field(const sender& from, const message& m) noexcept {
+  constexpr auto refused = return_code::not_supported;
+  ++count.malformed;
+  const auto* p = m.get<publish>();
+  if (p != nullptr && p->flags.qos() == qos_level::minus_one) return; // waits for nothing
+  if (m.get<connect>() != nullptr)
+    say(from.address, 3, connack{.code = refused});
+  else if (!from.known())
+    stranger(from, false);
+  else if (p != nullptr)
+    say(from.address, 7, puback{.topic_id = p->topic_id, .msg_id = p->msg_id, .code = refused});
+  else if (const auto* q = m.get<subscribe>())
+    say(from.address, 8, suback{.msg_id = q->msg_id, .code = refused});
+  else if (const auto* u = m.get<unsubscribe>())
+    say(from.address, 4, unsuback{.msg_id = u->msg_id}); // it names no subscription
+}
+
+void gateway_worker::state::receive(client_address from, std::span<const std::byte> datagram,
+                                    std::uint64_t received_tsc) noexcept {
+  ++count.datagrams;
+  message m;
+  const auto status = decode(datagram, m);
+  if (status != decode_status::ok && status != decode_status::bad_field) {
+    ++count.malformed;
+    return;
+  }
+  if (m.trailing != 0) ++count.trailing_octets;
+  const sender s = find(from, received_tsc);
+  if (s.known()) at(s.session).heard_tsc = std::max(at(s.session).heard_tsc, received_tsc);
+  if (status == decode_status::bad_field) return refuse_field(s, m);
+  std::visit([&](const auto& body) { handle(s, body); }, m.body);
+}
+
+void gateway_worker::state::handle(const sender& from, const searchgw&) noexcept {
+  say(from.address, 3, gwinfo{.gw_id = config.gateway_id});
+}
+
+void gateway_worker::state::handle(const sender& from, const pingreq&) noexcept {
+  if (!from.known()) return stranger(from, false);
+  ++count.pings;
+  say(from.address, 2, pingresp{});
+}
+
+// What only a gateway sends is answered with nothing, or two gateways could go on for ever.
+void gateway_worker::state::handle(const sender&, const advertise&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const gwinfo&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const connack&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const willtopicreq&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const willmsgreq&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const suback&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const unsuback&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const willtopicresp&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const willmsgresp&) noexcept {
+  ++count.unexpected;
+}
+void gateway_worker::state::handle(const sender&, const pingresp&) noexcept {
+  ++count.unexpected;
+}
+
+// QoS 2 and wills are not offered: nothing asked for these.
+void gateway_worker::state::handle(const sender& from, const pubrec&) noexcept {
+  ++count.unexpected;
+  if (!from.known()) stranger(from, false);
+}
+void gateway_worker::state::handle(const sender& from, const pubrel&) noexcept {
+  ++count.unexpected;
+  if (!from.known()) stranger(from, false);
+}
+void gateway_worker::state::handle(const sender& from, const pubcomp&) noexcept {
+  ++count.unexpected;
+  if (!from.known()) stranger(from, false);
+}
+void gateway_worker::state::handle(const sender& from, const willtopic&) noexcept {
+  ++count.unexpected;
+  if (!from.known()) stranger(from, false);
+}
+void gateway_worker::state::handle(const sender& from, const willmsg&) noexcept {
+  ++count.unexpected;
+  if (!from.known()) stranger(from, false);
+}
+void gateway_worker::state::handle(const sender& from, const willtopicupd&) noexcept {
+  if (!from.known()) return stranger(from, false);
+  ++count.unsupported;
+  say(from.address, 3, willtopicresp{.code = return_code::not_supported});
+}
+void gateway_worker::state::handle(const sender& from, const willmsgupd&) noexcept {
+  if (!from.known()) return stranger(from, false);
+  ++count.unsupported;
+  say(from.address, 3, willmsgresp{.code = return_code::not_supported});
+}
+void gateway_worker::state::handle(const sender&, const encapsulated&) noexcept {
+  ++count.unsupported; // forwarders are not served
+}
+
+} // namespace chainring::mqttsn

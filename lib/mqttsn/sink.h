@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Gives the datagrams of a worker's listener to its gateway worker.
+#pragma once
+#include "../net/listener.h"
+#include "gateway.h"
+
+namespace chainring::mqttsn {
+
+class gateway_sink final : public net::datagram_sink {
+ public:
+  gateway_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}
+  unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
+    return gateway_.home_of(from, payload);
+  }
+  void receive(client_address from, std::span<const std::byte> payload,
+               std::uint64_t received_tsc) noexcept override {
+    mine_.receive(from, payload, received_tsc);
+  }
+
+ private:
+  gateway& gateway_;
+  gateway_worker& mine_;
+};
+
+/// The same for a broker whose medium has failed: its region is not touched any more, because its
+/// memory may be gone. Pings are answered all the same.
+class failed_sink final : public net::datagram_sink {
+ public:
+  failed_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}
+  unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
+    return gateway_.home_of(from, payload);
+  }
+  void receive(client_address from, std::span<const std::byte> payload,
+               std::uint64_t) noexcept override {
+    mine_.receive_failed(from, payload);
+  }
+
+ private:
+  gateway& gateway_;
+  gateway_worker& mine_;
+};
+
+} // namespace chainring::mqttsn

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Topic ids and subscriptions.
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+const std::string* gateway_worker::state::predefined(std::uint16_t id) const noexcept {
+  const auto found = shared.predefined_names.find(id);
+  return found == shared.predefined_names.end() ? nullptr : &found->second;
+}
+
+// The registration of a topic in a session, made if need be; none where a limit is reached.
+std::uint32_t gateway_worker::state::registration(std::uint32_t n, std::uint32_t topic) noexcept {
+  if (topic == no_topic) return none;
+  connection& c = at(n);
+  std::uint32_t list = c.list_plus_1 - 1;
+  const std::uint32_t r = ids.add(n, list, topic);
+  c.list_plus_1 = list + 1;
+  return r;
+}
+
+void gateway_worker::state::handle(const sender& from, const register_topic& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  ++count.registers;
+  const auto answer = [&](std::uint16_t id, return_code code) {
+    if (code != return_code::accepted) ++count.registers_refused;
+    say(from.address, 7, regack{.topic_id = id, .msg_id = m.msg_id, .code = code});
+  };
+  if (!valid_topic_name(m.topic) || m.topic.size() > topic_length_max)
+    return answer(0, return_code::not_supported);
+  const std::uint32_t r = registration(from.session, topics.intern(m.topic));
+  if (r == none) return answer(0, return_code::congestion);
+  ids.at(r).known = true;
+  answer(ids.at(r).id, return_code::accepted);
+}
+
+void gateway_worker::state::handle(const sender& from, const regack& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  connection& c = at(from.session);
+  if (c.phase != connection::exchange::registering || m.msg_id != c.register_id) {
+    ++count.unexpected;
+    return;
+  }
+  const std::uint32_t r = c.registration_plus_1 - 1;
+  if (m.code == return_code::congestion) { // asked again later, by the timer
+    schedule_retry(from.session);
+    return;
+  }
+  c.phase = connection::exchange::idle;
+  c.retry_tsc = 0;
+  c.retries = 0;
+  c.registration_plus_1 = 0;
+  if (m.code == return_code::accepted) {
+    ids.at(r).known = true;
+  } else {
+    // Refusing a name is an unsubscribe from it (section 6.10), and what led here is not wanted.
+    core.unsubscribe(from.session, topics.name(ids.at(r).topic), no_token);
+    std::uint32_t list = c.list_plus_1 - 1;
+    ids.forget(list, r);
+    c.list_plus_1 = list + 1;
+    c.refused_volatile = c.wanted_ticket == 0;
+    c.refused_ticket = c.wanted_ticket;
+  }
+  core.resume(from.session);
+}
+
+void gateway_worker::state::handle(const sender& from, const subscribe& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  const auto refuse = [&](std::uint16_t id, return_code code) {
+    ++(code == return_code::invalid_topic_id ? count.refused_topic : count.refused_unsupported);
+    say(from.address, 8, suback{.topic_id = id, .msg_id = m.msg_id, .code = code});
+  };
+  const auto type = m.flags.topic_type();
+  std::string_view filter = m.topic;
+  if (type == topic_id_type::predefined) {
+    const std::string* name = predefined(m.topic_id);
+    if (name == nullptr) return refuse(m.topic_id, return_code::invalid_topic_id);
+    filter = *name;
+  }
+  const bool valid =
+      type == topic_id_type::normal ? valid_topic_filter(filter) : valid_topic_name(filter);
+  // A shared subscription would be accepted as a filter that nobody publishes to.
+  const bool sharing = filter == "$share" || filter.starts_with("$share/");
+  if (!valid || sharing || filter.size() > topic_length_max)
+    return refuse(0, return_code::not_supported);
+
+  std::uint16_t id = 0;
+  if (type == topic_id_type::predefined) {
+    id = m.topic_id;
+  } else if (type == topic_id_type::normal && !has_wildcard(filter)) {
+    const std::uint32_t r = registration(from.session, topics.intern(filter));
+    if (r == none) {
+      ++count.registers_refused;
+      return say(from.address, 8, suback{.msg_id = m.msg_id, .code = return_code::congestion});
+    }
+    ids.at(r).known = true; // SUBACK says it
+    id = ids.at(r).id;
+  }
+  // QoS 2 is not offered: QoS 1 is granted.
+  const qos_level granted = m.flags.qos() == qos_level::zero ? qos_level::zero : qos_level::one;
+  core.subscribe(from.session, filter,
+                 {.qos = static_cast<std::uint8_t>(granted),
+                  .front_end_bits = static_cast<std::uint8_t>(type)},
+                 token_for({.what = pending_answer::kind::suback,
+                            .to = from.address,
+                            .session = from.session,
+                            .life = at(from.session).life,
+                            .topic_id = id,
+                            .msg_id = m.msg_id,
+                            .qos = granted}));
+}
+
+void gateway_worker::state::handle(const sender& from, const unsubscribe& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  std::string_view filter = m.topic;
+  if (m.flags.topic_type() == topic_id_type::predefined)
+    if (const std::string* name = predefined(m.topic_id)) filter = *name;
+  if (filter.empty()) return say(from.address, 4, unsuback{.msg_id = m.msg_id});
+  core.unsubscribe(from.session, filter,
+                   token_for({.what = pending_answer::kind::unsuback,
+                              .to = from.address,
+                              .session = from.session,
+                              .life = at(from.session).life,
+                              .msg_id = m.msg_id}));
+}
+
+} // namespace chainring::mqttsn
