@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The core through its second front end: what these tests use is front_end.h and worker.h, a text
+// protocol and 16 deliveries in flight. What they show of the core holds for any protocol.
+#include <gtest/gtest.h>
+#include <set>
+#include <vector>
+
+#include "line_fixture.h"
+#include "support/eal_main.h"
+
+namespace chainring::testing_line {
+namespace {
+
+constexpr unsigned alice = 1, bob = 2, carol = 3, dave = 4;
+
+class LineFrontEnd : public testing::TestWithParam<unsigned> {
+ protected:
+  std::unique_ptr<test::line_server> server;
+  broker_config config = line_config(GetParam(), 63);
+
+  void start() {
+    store_layout layout;
+    layout.sessions_max = 64;
+    layout.subscriptions_max = 128;
+    auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    server = std::make_unique<test::line_server>(std::move(*made));
+  }
+  /// Alice publishes and Bob subscribes, on two workers where there are two.
+  void SetUp() override {
+    start();
+    ASSERT_NE(server, nullptr);
+    bob_id = identity_at(server->broker(), GetParam() - 1, "bob");
+    ASSERT_EQ(ask(alice, "CONNECT " + identity_at(server->broker(), 0, "alice") + " clean,passing"),
+              "OK 1");
+    ASSERT_EQ(ask(bob, "CONNECT " + bob_id + " -"), "OK 1");
+    ASSERT_EQ(ask(bob, "SUB a/# 1"), "OK 2");
+  }
+  std::string ask(unsigned connection, const std::string& line) {
+    return server->ask(connection, line);
+  }
+  void send(unsigned connection, const std::string& line) {
+    server->send(connection, line);
+    server->settle();
+  }
+  void publish(int first, int last) {
+    for (int i = first; i <= last; ++i)
+      ASSERT_TRUE(ask(alice, "PUB a/b 1 text " + std::to_string(i)).starts_with("OK ")) << i;
+  }
+  void expect(int first, int last, int number, const char* flags = "-") {
+    for (int i = first; i <= last; ++i, ++number)
+      ASSERT_EQ(server->next(bob), "MSG " + std::to_string(number) + " 1 0 " + flags +
+                                       " a/b text " + std::to_string(i));
+  }
+  void acknowledge(int first, int last) {
+    for (int i = first; i <= last; ++i)
+      send(bob, "ACK " + std::to_string(i));
+  }
+  void reconnect(const char* answer) {
+    send(bob, "BYE");
+    server->forget(bob);
+    const std::string said = ask(bob, "CONNECT " + bob_id + " -");
+    ASSERT_EQ(said.substr(said.rfind(' ') + 1), answer);
+  }
+  std::string bob_id;
+};
+
+TEST_P(LineFrontEnd, DeliversAPublishToItsSubscriberWithTheBitsOfTheSubscription) {
+  ASSERT_EQ(ask(bob, "SUB c/+ 1 2"), "OK 3");
+  EXPECT_EQ(ask(alice, "PUB c/d 1 hello there"), "OK 2");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 2 - c/d hello there");
+  send(bob, "ACK 1");
+  EXPECT_EQ(server->broker().counters().acked, 1u);
+  EXPECT_EQ(server->broker().message_statistics().live, 0u);
+}
+
+TEST_P(LineFrontEnd, HasSixteenDeliveriesInFlightAndTheNextWhenOneIsAcknowledged) {
+  publish(1, 20);
+  expect(1, 16, 1);
+  EXPECT_EQ(server->next(bob), "");
+  acknowledge(5, 5); // any of them
+  expect(17, 17, 17);
+  EXPECT_EQ(server->next(bob), "");
+  acknowledge(1, 4);
+  expect(18, 20, 18);
+  acknowledge(6, 20);
+  EXPECT_EQ(server->broker().message_statistics().live, 0u);
+}
+
+TEST_P(LineFrontEnd, OffersWhatWasNotAcknowledgedAgainInItsOrderAtTheNextConnection) {
+  publish(1, 6);
+  expect(1, 6, 1);
+  for (const int n : {6, 2, 4})
+    acknowledge(n, n);
+  reconnect("present");
+  std::vector<std::string> texts;
+  for (std::string line = server->next(bob); !line.empty(); line = server->next(bob)) {
+    EXPECT_NE(line.find(" again "), std::string::npos) << line;
+    texts.push_back(line.substr(line.find("text")));
+  }
+  EXPECT_EQ(texts, (std::vector<std::string>{"text 1", "text 3", "text 5"}));
+}
+
+TEST_P(LineFrontEnd, KeepsMessagesForAnAbsentSubscriberAndNoneAtQos0) {
+  ASSERT_EQ(ask(bob, "SUB z 0"), "OK 3");
+  send(bob, "BYE");
+  publish(1, 2);
+  send(alice, "PUB z 0 lost");
+  server->forget(bob);
+  EXPECT_EQ(ask(bob, "CONNECT " + bob_id + " -"), "OK 5 present");
+  EXPECT_EQ(server->waiting(bob), 2u);
+  expect(1, 2, 1);
+  send(alice, "PUB z 0 passing");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 - z passing");
+}
+
+TEST_P(LineFrontEnd, GivesAMessageThatWasGivenBackAgain) {
+  publish(1, 2);
+  expect(1, 2, 1);
+  send(bob, "NACK 1");
+  EXPECT_EQ(server->next(bob), "MSG 3 1 0 again a/b text 1");
+  acknowledge(2, 3);
+  EXPECT_EQ(server->next(bob), "");
+  EXPECT_EQ(server->broker().counters().given_back, 1u);
+}
+
+TEST_P(LineFrontEnd, PassesOverWhatAConnectionCannotCarryAndOffersItToTheNextOne) {
+  publish(1, 2);
+  expect(1, 2, 1);
+  send(bob, "SKIP 1");
+  acknowledge(2, 2);
+  EXPECT_EQ(server->next(bob), "");
+  publish(3, 3);
+  expect(3, 3, 3);
+  acknowledge(3, 3);
+  reconnect("present");
+  EXPECT_EQ(server->waiting(bob), 1u);
+  EXPECT_EQ(server->next(bob), "MSG 4 1 0 again a/b text 1");
+}
+
+TEST_P(LineFrontEnd, OffersNothingToAConnectionThatTakesNothingUntilItResumes) {
+  send(bob, "STOP");
+  publish(1, 3);
+  EXPECT_EQ(server->next(bob), "");
+  EXPECT_EQ(server->broker().counters().delivered, 0u);
+  send(bob, "GO");
+  expect(1, 3, 1);
+}
+
+TEST_P(LineFrontEnd, EndsTheOtherConnectionOfAnIdentityBeforeItServesTheNewOne) {
+  publish(1, 2);
+  expect(1, 2, 1);
+  acknowledge(1, 1);
+  EXPECT_EQ(ask(carol, "CONNECT " + bob_id + " -"), "OK 1 present");
+  EXPECT_EQ(server->next(bob), "GONE taken_over");
+  EXPECT_EQ(server->next(carol), "MSG 1 1 0 again a/b text 2");
+  send(bob, "ACK 2"); // the late answer of a connection that is over
+  send(carol, "BYE");
+  server->forget(carol);
+  EXPECT_EQ(ask(carol, "CONNECT " + bob_id + " -"), "OK 3 present");
+  EXPECT_EQ(server->next(carol), "MSG 2 1 0 again a/b text 2");
+}
+
+TEST_P(LineFrontEnd, StartsCleanWithoutSubscriptionsOrMessages) {
+  publish(1, 3);
+  send(bob, "BYE");
+  server->forget(bob);
+  EXPECT_EQ(ask(bob, "CONNECT " + bob_id + " clean"), "OK 4");
+  publish(4, 4);
+  EXPECT_EQ(server->next(bob), "");
+  EXPECT_EQ(server->broker().subscription_count(), 0u);
+  EXPECT_EQ(server->broker().message_statistics().live, 0u);
+}
+
+TEST_P(LineFrontEnd, SaysWhyACallIsRefused) {
+  EXPECT_EQ(ask(bob, "UNSUB never"), "NO 3 not_found");
+  EXPECT_EQ(ask(bob, "UNSUB a/#"), "OK 4");
+  EXPECT_EQ(ask(bob, "UNSUB a/#"), "NO 5 not_found");
+  EXPECT_EQ(ask(alice, "PUB a 1 " + std::string(config.content_size_max + 1, 'x')),
+            "NO 2 too_long");
+  EXPECT_EQ(ask(alice, "PUB a 1 " + std::string(config.content_size_max, 'x')), "OK 3");
+  EXPECT_EQ(ask(carol, "SUB a 1"), "NO 1 not_connected");
+}
+
+TEST_P(LineFrontEnd, RefusesAPublishInEveryQueueWhenOneIsFull) {
+  ASSERT_EQ(ask(carol, "CONNECT " + identity_at(server->broker(), 0, "carol") + " -"), "OK 1");
+  ASSERT_EQ(ask(carol, "SUB a/b 1"), "OK 2");
+  send(bob, "STOP");
+  send(carol, "STOP");
+  int kept = 0;
+  while (kept < 1000 && ask(alice, "PUB a/b 1 text " + std::to_string(kept + 1)).starts_with("OK"))
+    ++kept;
+  EXPECT_GE(kept, 62);
+  EXPECT_LE(kept, 64);
+  send(carol, "GO");
+  std::set<std::string> got;
+  for (int n = 1; n <= kept + 1; ++n) {
+    const std::string line = server->next(carol);
+    if (line.empty()) break;
+    got.insert(line.substr(line.find("text")));
+    send(carol, "ACK " + std::to_string(n));
+  }
+  EXPECT_EQ(got.size(), static_cast<std::size_t>(kept));
+  EXPECT_EQ(got.count("text " + std::to_string(kept + 1)), 0u); // refused in hers as well
+}
+
+TEST_P(LineFrontEnd, ServesIdentitiesOf65535Octets) {
+  const std::string identity(65535, 'i');
+  ASSERT_EQ(ask(carol, "CONNECT " + identity + " -"), "OK 1");
+  ASSERT_EQ(ask(carol, "SUB a/b 1"), "OK 2");
+  publish(1, 1);
+  EXPECT_EQ(server->next(carol), "MSG 1 1 0 - a/b text 1");
+  send(carol, "BYE");
+  server->forget(carol);
+  EXPECT_EQ(ask(carol, "CONNECT " + identity + " -"), "OK 4 present");
+  EXPECT_EQ(ask(dave, "CONNECT " + identity + "i -"), "NO 1 refused");
+}
+
+TEST_P(LineFrontEnd, ToldThatAnOperatorEndedItsConnection) {
+  ASSERT_TRUE(server->broker().kick(bob_id));
+  server->settle();
+  EXPECT_EQ(server->next(bob), "GONE kicked");
+  EXPECT_EQ(server->broker().subscription_count(), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, LineFrontEnd, testing::Values(1u, 2u));
+
+} // namespace
+} // namespace chainring::testing_line

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "support/line_front_end.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "topic/topic_names.h"
+
+namespace chainring::test {
+
+namespace {
+
+/// Up to `most` words; the last of them is the rest of the line.
+std::vector<std::string_view> split(std::string_view line, std::size_t most) {
+  std::vector<std::string_view> words;
+  while (!line.empty()) {
+    const std::size_t end = words.size() + 1 == most ? std::string_view::npos : line.find(' ');
+    words.push_back(line.substr(0, end));
+    line = end == std::string_view::npos ? std::string_view{} : line.substr(end + 1);
+  }
+  return words;
+}
+
+unsigned number_of(std::string_view text) {
+  unsigned n = 0;
+  std::from_chars(text.data(), text.data() + text.size(), n);
+  return n;
+}
+
+const char* text_of(outcome o) {
+  switch (o) {
+  case outcome::accepted:
+    return "accepted";
+  case outcome::congestion:
+    return "congestion";
+  case outcome::too_long:
+    return "too_long";
+  case outcome::not_found:
+    return "not_found";
+  }
+  return "unknown";
+}
+
+} // namespace
+
+line_front_end::client* line_front_end::serving(std::uint32_t session) noexcept {
+  const auto at = connections_.find(session);
+  return at == connections_.end() ? nullptr : &clients_[at->second];
+}
+
+void line_front_end::refuse(unsigned connection, const client& c, const char* reason) {
+  out_.send(connection, "NO " + std::to_string(c.requests) + " " + reason);
+}
+
+void line_front_end::receive(unsigned connection, std::string_view line) {
+  client& c = clients_[connection];
+  const std::string_view verb = line.substr(0, line.find(' '));
+  const words w = split(line, verb == "PUB" ? 4 : 8);
+  if (verb == "ACK" || verb == "NACK" || verb == "SKIP") return answer_delivery(c, w);
+  if (verb == "STOP" || verb == "GO") {
+    c.stopped = verb == "STOP";
+    if (!c.stopped && c.session != no_session) worker_.resume(c.session);
+    return;
+  }
+  ++c.requests;
+  if (verb == "CONNECT" && w.size() == 3) return connect(connection, c, w);
+  if (c.session == no_session) return refuse(connection, c, "not_connected");
+  request(connection, c, w, w.size() == 4 ? w[3] : std::string_view{});
+}
+
+void line_front_end::connect(unsigned connection, client& c, const words& w) {
+  if (c.session != no_session) { // the connection's earlier session ends first
+    connections_.erase(c.session);
+    worker_.close_session(c.session);
+  }
+  c.session = no_session;
+  c.in_flight = {};
+  c.stopped = false;
+  session_options o;
+  o.clean_start = w[2].find("clean") != std::string_view::npos;
+  o.ends_with_connection = w[2].find("passing") != std::string_view::npos;
+  o.window = window;
+  o.address = connection;
+  const opened_session opened = worker_.open_session(*this, w[1], o, token(connection, c));
+  if (opened.status != open_status::opening)
+    return refuse(connection, c,
+                  opened.status == open_status::congestion ? "congestion" : "refused");
+  c.session = opened.session;
+  connections_[c.session] = connection;
+  if (opened.present) present_[token(connection, c)] = true;
+}
+
+void line_front_end::request(unsigned connection, client& c, const words& w,
+                             std::string_view text) {
+  const std::uint64_t t = token(connection, c);
+  if (w[0] == "SUB" && w.size() >= 3) {
+    const auto bits = static_cast<std::uint8_t>(w.size() > 3 ? number_of(w[3]) : 0);
+    worker_.subscribe(c.session, w[1],
+                      {.qos = static_cast<std::uint8_t>(number_of(w[2])), .front_end_bits = bits},
+                      t);
+  } else if (w[0] == "UNSUB" && w.size() == 2) {
+    worker_.unsubscribe(c.session, w[1], t);
+  } else if (w[0] == "PUB" && w.size() == 4) {
+    const std::uint32_t topic = worker_.topics().intern(w[1]);
+    if (topic == topic_names::none) return refuse(connection, c, "congestion");
+    worker_.publish(*this, c.session, topic, std::as_bytes(std::span(text)),
+                    {.qos = static_cast<std::uint8_t>(number_of(w[2]))}, t);
+  } else if (w[0] == "BYE") {
+    connections_.erase(c.session);
+    worker_.close_session(c.session);
+    c.session = no_session;
+    out_.send(connection, "OK " + std::to_string(c.requests));
+  } else {
+    refuse(connection, c, "not_understood");
+  }
+}
+
+void line_front_end::answer_delivery(client& c, const words& w) {
+  if (c.session == no_session || w.size() != 2) return;
+  for (delivery& d : c.in_flight) {
+    if (d.ticket == 0 || d.number != number_of(w[1])) continue;
+    const std::uint64_t ticket = d.ticket;
+    d = {};
+    if (w[0] == "ACK")
+      worker_.ack(c.session, ticket);
+    else if (w[0] == "NACK")
+      worker_.give_back(c.session, ticket);
+    else
+      worker_.skip(c.session, ticket);
+    return;
+  }
+}
+
+bool line_front_end::end_burst() {
+  (void)worker_.end_burst(); // lines in the process wait for their drain, and for no disk
+  out_.release();
+  return worker_.worked();
+}
+
+// --- what the core calls ------------------------------------------------------------------------
+
+std::uint32_t line_front_end::credit(std::uint32_t session) const noexcept {
+  const auto at = connections_.find(session);
+  if (at == connections_.end()) return 0;
+  const auto& places = clients_.at(at->second).in_flight;
+  // One more for QoS 0, which takes no place.
+  return 1 + static_cast<std::uint32_t>(std::ranges::count(places, 0u, &delivery::ticket));
+}
+
+void line_front_end::settled(std::span<const settlement> all) noexcept {
+  for (const settlement& s : all) {
+    const auto connection = static_cast<unsigned>(s.token >> 32);
+    const std::string number = std::to_string(s.token & UINT32_MAX);
+    const bool present = present_.erase(s.token) != 0;
+    if (s.outcome == outcome::accepted)
+      out_.send(connection, "OK " + number + (present ? " present" : ""));
+    else
+      out_.send(connection, "NO " + number + " " + text_of(s.outcome));
+  }
+}
+
+std::size_t line_front_end::deliver(std::uint32_t session,
+                                    std::span<const delivery_item> items) noexcept {
+  client* const c = serving(session);
+  if (c == nullptr || c->stopped) return 0;
+  std::size_t taken = 0;
+  for (; taken < items.size(); ++taken) {
+    const delivery_item& item = items[taken];
+    delivery* place = nullptr;
+    if (item.ticket != 0) {
+      const auto free = std::ranges::find(c->in_flight, 0u, &delivery::ticket);
+      if (free == c->in_flight.end()) break;
+      place = &*free;
+    }
+    std::string text(item.content.size(), '\0');
+    if (!item.content.copy_out(text.data())) break;
+    if (place != nullptr) *place = {item.ticket, ++c->deliveries};
+    std::string flags = item.redelivered ? "again" : "";
+    if (item.retain) flags += flags.empty() ? "retained" : ",retained";
+    out_.send(connections_[session],
+              "MSG " + std::to_string(place != nullptr ? place->number : 0) + " " +
+                  std::to_string(item.qos) + " " + std::to_string(item.front_end_bits) + " " +
+                  (flags.empty() ? "-" : flags) + " " + std::string(item.name) + " " + text);
+  }
+  return taken;
+}
+
+void line_front_end::withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept {
+  client* const c = serving(session);
+  if (c == nullptr) return;
+  for (delivery& d : c->in_flight)
+    if (d.ticket == ticket) {
+      out_.send(connections_[session], "DROP " + std::to_string(d.number));
+      d = {};
+    }
+}
+
+void line_front_end::closed(std::uint32_t session, close_reason reason) noexcept {
+  client* const c = serving(session);
+  if (c == nullptr) return;
+  out_.send(connections_[session],
+            reason == close_reason::taken_over ? "GONE taken_over" : "GONE kicked");
+  c->session = no_session;
+  c->in_flight = {};
+  connections_.erase(session);
+}
+
+// --- the server ---------------------------------------------------------------------------------
+
+line_server::line_server(std::unique_ptr<chainring::broker> b) : broker_(std::move(b)) {
+  for (unsigned w = 0; w < broker_->workers(); ++w)
+    front_ends_.push_back(std::make_unique<line_front_end>(broker_->worker(w), out_));
+}
+
+void line_server::send(unsigned connection, const std::string& line) {
+  if (line.starts_with("CONNECT ")) {
+    const unsigned home = broker_->home_of(split(line, 8).at(1));
+    const auto before = homes_.find(connection);
+    if (before != homes_.end() && before->second != home) {
+      front_ends_[before->second]->receive(connection, "BYE");
+      settle(); // its answer is not the next session's
+      out_.forget(connection);
+    }
+    homes_[connection] = home;
+  }
+  front_ends_[homes_[connection]]->receive(connection, line);
+}
+
+void line_server::settle() {
+  for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
+    bool any = false;
+    for (auto& f : front_ends_)
+      any |= f->end_burst();
+    quiet = any ? 0 : quiet + 1;
+  }
+}
+
+std::string line_server::ask(unsigned connection, const std::string& line) {
+  send(connection, line);
+  settle();
+  return out_.next_answer(connection);
+}
+
+} // namespace chainring::test

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// A second front end, for tests: a protocol of text lines over a transport in the process. It
+/// serves the same core as the products' front ends and shares nothing else with them.
+///
+/// A client sends lines. Every line but ACK, NACK, SKIP, STOP and GO is numbered 1, 2, 3 ... on its
+/// connection, and is answered "OK number" once it is durable, or "NO number reason"; a PUB at
+/// QoS 0 is not answered.
+///
+///     CONNECT identity flags   flags: "clean" and "passing" joined by ",", or "-"; OK says
+///     "present"
+///                              where the session goes on. "passing" ends with its connection.
+///     SUB filter qos [bits]    bits: 0 to 3, shown in each MSG
+///     UNSUB filter
+///     PUB topic qos text       text is the rest of the line
+///     BYE
+///     ACK n  NACK n  SKIP n    delivery n is done with; comes again; stays for the next connection
+///     STOP  GO                 the client takes no deliveries from STOP on until GO
+///
+/// It gets "MSG n qos bits flags topic text" (n: 0 at QoS 0; flags: "again" where it may have been
+/// sent before, "retained", or "-"), at most 16 of which wait for their ACK, "DROP n" for a
+/// delivery given up by policy, and "GONE reason" when the core ended the connection.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "broker/broker.h"
+#include "broker/front_end.h"
+#include "broker/worker.h"
+
+namespace chainring::test {
+
+/// Lines on their way to clients, by connection. What waits is nobody's until its mark is reached.
+class line_transport {
+ public:
+  void send(unsigned connection, std::string line) {
+    waiting_.emplace_back(connection, std::move(line));
+  }
+  void release() {
+    for (auto& [connection, line] : waiting_)
+      arrived_[connection].push_back(std::move(line));
+    waiting_.clear();
+  }
+  /// The oldest line for that client; empty when there is none.
+  std::string next(unsigned connection) {
+    auto& lines = arrived_[connection];
+    if (lines.empty()) return {};
+    std::string line = std::move(lines.front());
+    lines.pop_front();
+    return line;
+  }
+  /// The oldest that begins with OK or NO; what came before it stays.
+  std::string next_answer(unsigned connection) {
+    auto& lines = arrived_[connection];
+    const auto at = std::ranges::find_if(
+        lines, [](const std::string& l) { return l.starts_with("OK ") || l.starts_with("NO "); });
+    if (at == lines.end()) return {};
+    std::string line = std::move(*at);
+    lines.erase(at);
+    return line;
+  }
+  [[nodiscard]] std::size_t count(unsigned connection) { return arrived_[connection].size(); }
+  void forget(unsigned connection) { arrived_[connection].clear(); }
+
+ private:
+  std::vector<std::pair<unsigned, std::string>> waiting_;
+  std::map<unsigned, std::deque<std::string>> arrived_;
+};
+
+/// The front end of one worker.
+class line_front_end final : public front_end {
+ public:
+  static constexpr std::uint16_t window = 16;
+
+  line_front_end(broker_worker& worker, line_transport& out) : worker_(worker), out_(out) {}
+  void receive(unsigned connection, std::string_view line);
+  /// Ends the worker's burst and lets out what was answered. Whether there was anything to do.
+  bool end_burst();
+
+  [[nodiscard]] std::uint32_t credit(std::uint32_t session) const noexcept override;
+  void settled(std::span<const settlement> all) noexcept override;
+  [[nodiscard]] std::size_t deliver(std::uint32_t session,
+                                    std::span<const delivery_item> items) noexcept override;
+  void withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept override;
+  void closed(std::uint32_t session, close_reason reason) noexcept override;
+
+ private:
+  struct delivery {
+    std::uint64_t ticket = 0; // 0: the place is free
+    unsigned number = 0;
+  };
+  struct client {
+    std::uint32_t session = no_session;
+    unsigned requests = 0;   // lines numbered so far
+    unsigned deliveries = 0; // MSGs numbered so far
+    bool stopped = false;
+    std::array<delivery, window> in_flight{};
+  };
+  using words = std::vector<std::string_view>;
+
+  client* serving(std::uint32_t session) noexcept;
+  void connect(unsigned connection, client& c, const words& w);
+  void request(unsigned connection, client& c, const words& w, std::string_view text);
+  void answer_delivery(client& c, const words& w);
+  void refuse(unsigned connection, const client& c, const char* reason);
+  [[nodiscard]] std::uint64_t token(unsigned connection, const client& c) const noexcept {
+    return std::uint64_t{connection} << 32 | c.requests;
+  }
+
+  broker_worker& worker_;
+  line_transport& out_;
+  std::map<unsigned, client> clients_;
+  std::map<std::uint32_t, unsigned> connections_; // by session
+  std::map<std::uint64_t, bool> present_;         // CONNECTs that wait for their settlement
+};
+
+/// A broker with a line front end on each worker, all on one thread: a round lets each end its
+/// burst.
+class line_server {
+ public:
+  explicit line_server(std::unique_ptr<chainring::broker> b);
+  /// Gives the line to the home of the connection's identity.
+  void send(unsigned connection, const std::string& line);
+  /// Until nothing is left to do.
+  void settle();
+  /// Sends, lets it happen, and returns the oldest OK or NO; MSGs stay.
+  std::string ask(unsigned connection, const std::string& line);
+  std::string next(unsigned connection) { return out_.next(connection); }
+  [[nodiscard]] std::size_t waiting(unsigned connection) { return out_.count(connection); }
+  void forget(unsigned connection) { out_.forget(connection); }
+  [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
+
+ private:
+  std::unique_ptr<chainring::broker> broker_;
+  line_transport out_;
+  std::vector<std::unique_ptr<line_front_end>> front_ends_;
+  std::map<unsigned, unsigned> homes_; // by connection
+};
+
+} // namespace chainring::test
