@@ -50,7 +50,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   s->state = std::move(state).value();
   const std::uint32_t count = s->state->sessions_max();
   s->sessions_limit = std::max(count, std::min<std::uint32_t>(1u << 20, 16 * count));
-  s->home_seed = random_seed();
+  s->home_seed = config.home_seed != 0 ? config.home_seed : random_seed();
   s->identity_seeds = {random_seed(), random_seed()};
 
   filter_index_options fo;
@@ -58,7 +58,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   fo.filters_max = fo.subscriptions_max;
   fo.levels_max = fo.subscriptions_max;
   fo.sessions_max = s->sessions_limit;
-  fo.subscriptions_ceiling = std::max(fo.subscriptions_max, std::min<std::uint32_t>(1u << 24, 16 * fo.subscriptions_max));
+  fo.subscriptions_ceiling =
+      std::max(fo.subscriptions_max, std::min<std::uint32_t>(1u << 24, 16 * fo.subscriptions_max));
   fo.readers = config.workers;
   s->filters = std::make_unique<filter_index>(fo);
   auto identities =
@@ -89,8 +90,9 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   s->state->for_each_subscription(
       [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
         if (!filter_index::accepted(s->filters->add(filter, n, options)))
-          notes.push_back("subscription of session " + std::to_string(n) +
-                          ": its filter has too many levels, or the index is full; it is not served");
+          notes.push_back(
+              "subscription of session " + std::to_string(n) +
+              ": its filter has too many levels, or the index is full; it is not served");
       },
       notes);
   s->volatiles = std::make_unique<volatile_pool>(config.volatile_messages_max,

@@ -57,6 +57,9 @@ struct broker_config {
   /// Content that some listener could deliver, octets: what is longer is refused when published.
   std::uint32_t content_size_max = 1463;
   std::uint32_t topic_size_max = 255; ///< topic names and filters, octets
+  /// Of the hash that spreads sessions over workers; 0: a secret of this process, as outside of
+  /// tests.
+  std::uint64_t home_seed = 0;
 };
 
 /// What the broker tells of a session.

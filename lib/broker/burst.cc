@@ -148,6 +148,9 @@ void broker_worker::state::make_room() noexcept {
     g.count = static_cast<std::uint32_t>(kept - begin);
     if (g.count == 0) continue;
     const std::uint32_t q = begin->session;
+    // [incarnation-read] own: a session that ended in this burst may have another home by now, and
+    // only a queue's own consumer drops from it.
+    if (at(q).incarnation.load(std::memory_order_relaxed) != begin->incarnation) continue;
     const std::uint32_t free = queues.free_count(q);
     if (free >= g.count) continue;
     const std::uint32_t dropped = queues.drop_oldest(q, g.count - free);
@@ -360,9 +363,11 @@ void broker_worker::state::end_burst() noexcept {
   // Deliveries may make more sessions ready; those wait for the next round.
   ready.swap(ready_next);
   ready.clear();
+  // A session that only waits for credit is no work: the loop around this may rest.
+  const std::uint64_t moved_before = moved;
   for (const std::uint32_t n : ready_next)
     deliver(at(n), n);
-  did_work |= !ready_next.empty();
+  did_work |= moved != moved_before;
   ready_next.clear();
 }
 

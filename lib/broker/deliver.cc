@@ -132,6 +132,7 @@ void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   const std::uint32_t wanted = durable.queues().drop_requested(n);
   if (wanted == 0) return;
   count.dropped_oldest += durable.queues().drop_oldest(n, wanted);
+  ++moved;
   forget_dropped(s, n);
   make_dirty(s, n);
 }
@@ -191,6 +192,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
     return false;
   }
   ++count.delivered_qos0;
+  ++moved;
   // The front end may have closed the session, and with it what waited.
   if (s.volatile_count != 0) drop_volatile(s, false);
   return true;
@@ -199,6 +201,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
 // Done with without its front end having seen it.
 void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept {
   ++count.damaged; // nothing damaged is ever delivered
+  ++moved;
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(at(n), n);
 }
 
@@ -255,7 +258,9 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     make_ready(s, n);
     return false;
   }
+  const std::uint16_t sent = s.in_flight;
   const std::size_t taken = s.server->deliver(n, {&item, 1});
+  ++moved;
   if (s.state.load(std::memory_order_relaxed) != connection::active)
     return false; // [home-read] own
   if (taken == 0) {
@@ -266,7 +271,7 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     s.paused = true;
     return false;
   }
-  ++count.delivered;
+  if (s.in_flight == sent) ++count.delivered; // else it was settled or skipped at once
   return true;
 }
 

@@ -131,8 +131,8 @@ void session_table::store_settings(std::uint32_t number, session_record& r,
       s.disconnected_ns, std::uint64_t{s.expiry_s} | std::uint64_t{s.will_delay_s} << 32, s.will};
   for (int i = 0; i < 3; ++i)
     media_.store(&r.halves[active][i], half[i]); // [settings-half]
-  const std::uint64_t word =
-      low | std::uint64_t{settings_check(number, incarnation, low, half)} << 32;
+  const std::uint64_t word = low | std::uint64_t{settings_check(number, incarnation, low, half)}
+                                       << 32;
   media_.store_release(&r.settings, word); // [settings-commit] pairs with [session-read]
 }
 

@@ -59,11 +59,11 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
     } else {
       present = true;
       durable.queues().rewind(n);
-      if (options.ends_with_connection != s.ends_with_connection)
-        durable.sessions().flags_start(n, flags); // [record-stored]
-      if (durable.sessions().settings(n) != settings)
-        durable.sessions().settings_start(n, settings); // [record-stored]
-      make_record_dirty(s, n);
+      const bool other_flags = options.ends_with_connection != s.ends_with_connection;
+      const bool other_settings = durable.sessions().settings(n) != settings;
+      if (other_flags) durable.sessions().flags_start(n, flags);          // [record-stored]
+      if (other_settings) durable.sessions().settings_start(n, settings); // [record-stored]
+      if (other_flags || other_settings) make_record_dirty(s, n);
     }
   } else {
     n = create(identity, key, options);
@@ -183,7 +183,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   });
   const identity_key key = shared.key_of(durable.sessions().identity(n));
   endings.push_back({n, durable.sessions().incarnation(n), first,
-                     static_cast<std::uint32_t>(ended_filters_used) - first, keep, key});
+                     static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key});
   durable.sessions().end_start(n, keep, flags, settings); // [ended-before-restart]
   make_record_dirty(s, n);
   clear_in_flight(s);
@@ -198,7 +198,7 @@ void broker_worker::state::finish_endings() noexcept {
   if (endings.empty()) return;
   for (const ending& e : endings)
     durable.sessions().flush(e.session); // [ended-before-restart]
-  drain(); // [ended-before-restart]
+  drain();                               // [ended-before-restart]
   hook_point("broker.session.ended");
   queue_table& queues = durable.queues();
   bool any = false;
@@ -216,11 +216,11 @@ void broker_worker::state::finish_endings() noexcept {
     if (!again) continue;
     drain(); // [ended-before-restart]
     queues.restart_finish(e.session);
-    e.incarnation = UINT32_MAX; // finished
+    e.finished = true;
   }
   if (any) drain(); // [ended-before-restart] before restart_finish()
   for (const ending& e : endings) {
-    if (e.incarnation != UINT32_MAX) queues.restart_finish(e.session);
+    if (!e.finished) queues.restart_finish(e.session);
     if (e.keep) continue;
     durable.sessions().end_finish(e.session);
     free_number(at(e.session), e.session);
@@ -232,7 +232,7 @@ void broker_worker::state::finish_endings() noexcept {
       subscriptions.push_back({.by = nullptr,
                                .token = 0,
                                .session = e.session,
-                               .incarnation = durable.sessions().incarnation(e.session) - 1,
+                               .incarnation = e.incarnation,
                                .filter_at = static_cast<std::uint32_t>(filter_text.size()),
                                .filter_size = static_cast<std::uint32_t>(filter.size()),
                                .options = 0,

@@ -76,6 +76,7 @@ struct broker_worker::state {
     std::uint32_t incarnation;
     std::uint32_t names_first, names_count; // in ended_filters
     bool keep;
+    bool finished; // its queue has been restarted
     identity_key identity;
   };
   struct staged_subscription {
@@ -111,6 +112,7 @@ struct broker_worker::state {
   std::uint64_t told_full_at = 0;      // when a full queue was reported last
   std::uint64_t full_untold = 0;
   bool did_work = false;
+  std::uint64_t moved = 0; // messages that left a queue in any way, ever
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
