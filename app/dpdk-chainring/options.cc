@@ -77,6 +77,9 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint32_t>(a, "--max-registrations-per-session",
                         o.gateway.registrations_per_session_max, 1, 32767,
                         "Topic ids of one session");
+  number<std::uint32_t>(a, "--max-subscriptions-per-session",
+                        o.broker.subscriptions_per_session_max, 1, 16'000'000,
+                        "Subscriptions of one session");
   number<std::uint32_t>(a, "--session-expiry", o.broker.session_expiry_s, 0, 4'000'000'000,
                         "Seconds after which a session without a connection ends; 0: never");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,

@@ -33,6 +33,10 @@ void log_event(void*, const broker_event& e) noexcept {
   case broker_event::kind::closed:
     CHAINRING_LOG(DEBUG, session, "client '%s': its connection has ended", who.c_str());
     break;
+  case broker_event::kind::lost:
+    CHAINRING_LOG(DEBUG, session, "client '%s' is lost: it was silent, or did not answer",
+                  who.c_str());
+    break;
   case broker_event::kind::taken_over:
     CHAINRING_LOG(DEBUG, session, "client '%s' has connected anew; its former connection has ended",
                   who.c_str());

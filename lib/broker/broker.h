@@ -51,6 +51,8 @@ struct broker_config {
   std::uint32_t topics_max = 65536;   ///< distinct names a worker knows at one time
   std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages on their way at one time
   std::uint32_t volatile_per_session_max = 16;
+  /// So that one client cannot take the table from the others.
+  std::uint32_t subscriptions_per_session_max = 8192;
   std::uint32_t in_flight_max =
       65536;                    ///< QoS 1 messages sent and not acknowledged, beyond one a session
   std::uint32_t aside_max = 64; ///< publishes of a worker that wait for another to make room
@@ -96,6 +98,7 @@ struct broker_event {
   enum class kind : std::uint8_t {
     opened,     ///< a session was opened
     closed,     ///< its front end ended the connection
+    lost,       ///< its front end gave the client up: it was silent, or did not answer
     taken_over, ///< another connection of the same identity ended it
     kicked,     ///< an operator ended it
     expired,    ///< a session without a connection ended, its queue with it

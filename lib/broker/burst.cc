@@ -379,8 +379,8 @@ opened_session broker_worker::open_session(front_end& by, std::string_view ident
                                            std::uint64_t token) noexcept {
   return state_->open(by, identity, options, token);
 }
-void broker_worker::close_session(std::uint32_t n) noexcept {
-  state_->close(n);
+void broker_worker::close_session(std::uint32_t n, end_reason reason) noexcept {
+  state_->close(n, reason);
 }
 bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noexcept {
   return state_->own(n) && state_->durable.sessions().identity(n) == identity;

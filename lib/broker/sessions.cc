@@ -130,11 +130,11 @@ void broker_worker::state::make_record_dirty(session& s, std::uint32_t n) noexce
   records.push_back(n);
 }
 
-void broker_worker::state::close(std::uint32_t n) noexcept {
+void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
   session& s = at(n);
   if (!own(n)) return;
   ++count.closes;
-  tell(broker_event::kind::closed, n);
+  tell(reason == end_reason::lost ? broker_event::kind::lost : broker_event::kind::closed, n);
   detach(s, n);
   disconnected(s, n);
 }

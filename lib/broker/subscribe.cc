@@ -63,6 +63,10 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
+    if (shared.filters->count_of(p.session) >= config.subscriptions_per_session_max) {
+      p.result = outcome::congestion;
+      continue;
+    }
     p.applied = store::put_subscription(batch, p.session, p.incarnation, filter, p.options,
                                         p.identifier) == map_status::done;
     if (!p.applied) p.result = outcome::congestion;

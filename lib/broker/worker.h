@@ -78,8 +78,12 @@ class broker_worker {
   [[nodiscard]] opened_session open_session(front_end& by, std::string_view identity,
                                             const session_options& options,
                                             std::uint64_t token) noexcept;
+  enum class end_reason : std::uint8_t {
+    client, ///< the client's own wish
+    lost,   ///< the front end gave it up: silent, or without an answer
+  };
   /// Ends the connection at the front end's own wish; closed() is not called for it.
-  void close_session(std::uint32_t session) noexcept;
+  void close_session(std::uint32_t session, end_reason reason = end_reason::client) noexcept;
   /// Whether that session is open here and of that identity.
   [[nodiscard]] bool serves(std::uint32_t session, std::string_view identity) const noexcept;
   /// Messages that deliver() left, or that were held up for any other reason, are offered again.

@@ -154,7 +154,7 @@ struct broker_worker::state {
                                     const session_options& options, std::uint64_t token) noexcept;
   [[nodiscard]] std::uint32_t create(std::string_view identity, const identity_key& key,
                                      const session_options& options) noexcept;
-  void close(std::uint32_t n) noexcept;
+  void close(std::uint32_t n, end_reason reason) noexcept;
   /// The connection is over. Nothing of it is delivered any more.
   void detach(session& s, std::uint32_t n) noexcept;
   void disconnected(session& s, std::uint32_t n) noexcept;

@@ -171,7 +171,8 @@ void gateway_worker::state::end(std::uint32_t n) noexcept {
 void gateway_worker::state::lose(std::uint32_t n) noexcept {
   ++count.sessions_lost;
   const client_address to = address_of(n);
-  end(n);
+  reset(n);
+  core.close_session(n, broker_worker::end_reason::lost);
   say(to, 2, disconnect{});
 }
 

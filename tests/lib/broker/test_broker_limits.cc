@@ -88,6 +88,22 @@ TEST(BrokerLimits, SubscriptionsGrowPastTheRoomTheyBeginWith) {
   }
 }
 
+TEST(BrokerLimits, OneClientCannotTakeTheSubscriptionsFromTheOthers) {
+  broker_config config = small_config();
+  config.subscriptions_per_session_max = 3;
+  auto b = make(4 << 20, config);
+  b->connect(alice, "alice", false);
+  for (const char* filter : {"a/#", "b/#", "c/#"})
+    b->subscribe(alice, filter, sn::qos_level::one);
+  auto refused =
+      b->ask<sn::suback>(alice, sn::subscribe{.flags = qos1, .msg_id = 4, .topic = "d/#"});
+  EXPECT_EQ(refused.get<sn::suback>()->code, sn::return_code::congestion);
+  EXPECT_EQ(b->broker->counters().subscribes_refused, 1u);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "d/#", sn::qos_level::one);
+  EXPECT_EQ(b->broker->subscription_count(), 4u);
+}
+
 // The protocol counts characters.
 TEST(BrokerLimits, AClientIdOf23CharactersIsAcceptedWhateverItsOctets) {
   auto b = make(4 << 20, small_config());
