@@ -67,6 +67,9 @@ void log_event(void*, const broker_event& e) noexcept {
   }
 }
 
+/// The longest sleep of an idle worker, and so what the first packet after a pause waits at most.
+constexpr std::uint32_t idle_sleep_us_max = 1000;
+
 /// Frames that one link lets wait: what all may hold together stays within some 100 MiB.
 std::uint32_t link_capacity(std::size_t links) {
   std::uint32_t capacity = 8192;
@@ -301,7 +304,8 @@ void service::loop(worker_context& w) noexcept {
   media& medium = broker_->medium();
   mqttsn::gateway_sink sink(*gateway_, w.number);
   mqttsn::failed_sink pings_only(*gateway_, w.number);
-  idle_policy idle(options_.idle);
+  idle_policy idle(options_.idle, options_.idle == idle_mode::sleep ? idle_sleep_us_max
+                                                                    : idle_policy::sleep_us_least);
   while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
     bool any = false;
     if (medium.failed()) {

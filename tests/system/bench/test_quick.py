@@ -20,6 +20,7 @@ FIGURES = {
     "broker-emulated": 16,
     "broker-file": 20,
     "recovery": 4,
+    "idle": 3,
 }
 
 

@@ -23,7 +23,9 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576),
            "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
-           "--max-registrations": (16, 100000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255)}
+           "--max-registrations": (16, 100000000),
+           "--max-registrations-per-session": (1, 32767), "--max-subscriptions-per-session": (1, 16000000),
+           "--session-expiry": (0, 4000000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
 SIZES = ["--size", "--journal-size"]
@@ -131,7 +133,8 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
-            "max-registrations = 128", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true"]) + "\n")
+            "max-registrations = 128", "max-registrations-per-session = 64",
+            "max-subscriptions-per-session = 48", "session-expiry = 3600", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
     with b:
