@@ -140,17 +140,20 @@ void broker_worker::state::make_room() noexcept {
   for (group& g : groups) {
     if (!g.makes_room) continue;
     // What was refused meanwhile drops nothing.
-    const auto begin = targets.begin() + g.first;
-    const auto kept = std::stable_partition(
-        begin, begin + g.count, [&](const target& t) { return !staged[t.publish].refused; });
-    for (auto t = kept; t != begin + g.count; ++t)
-      durable.messages().drop_reference(staged[t->publish].content.ref.index);
-    g.count = static_cast<std::uint32_t>(kept - begin);
+    std::uint32_t kept = 0;
+    for (std::uint32_t i = 0; i < g.count; ++i) {
+      const target t = targets[g.first + i];
+      if (staged[t.publish].refused)
+        durable.messages().drop_reference(staged[t.publish].content.ref.index);
+      else
+        targets[g.first + kept++] = t;
+    }
+    g.count = kept;
     if (g.count == 0) continue;
-    const std::uint32_t q = begin->session;
+    const std::uint32_t q = targets[g.first].session;
     // [incarnation-read] own: a session that ended in this burst may have another home by now, and
     // only a queue's own consumer drops from it.
-    if (at(q).incarnation.load(std::memory_order_relaxed) != begin->incarnation) continue;
+    if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
     const std::uint32_t free = queues.free_count(q);
     if (free >= g.count) continue;
     const std::uint32_t dropped = queues.drop_oldest(q, g.count - free);

@@ -38,8 +38,8 @@ class registrations {
 
    private:
     friend class registrations;
-    std::uint32_t list = none;                 // of the session
-    std::uint32_t before = none, after = none; // in it, newest first
+    [[maybe_unused]] std::uint32_t list = none;                 // of the session
+    [[maybe_unused]] std::uint32_t before = none, after = none; // in it, newest first
     detail::hash_link by_id, by_topic;
   };
 
