@@ -37,7 +37,19 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
     }
   }
   type = topic_id_type::normal;
-  const std::uint32_t r = registration(n, item.topic);
+  std::uint32_t r = registration(n, item.topic);
+  if (r == none && item.topic != no_topic) {
+    // A subscriber to many topics goes on with the newest ids: its oldest one gives way. A client
+    // that still publishes by that id is told that it is unknown, and registers again.
+    std::uint32_t list = c.list_plus_1 - 1;
+    const std::uint32_t oldest = ids.oldest(list);
+    if (oldest != none) {
+      ids.forget(list, oldest);
+      c.list_plus_1 = list + 1;
+      ++count.ids_replaced;
+      r = registration(n, item.topic);
+    }
+  }
   if (r == none) {
     ++count.registers_refused;
     return name_status::later;

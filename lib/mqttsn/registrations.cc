@@ -90,6 +90,7 @@ std::uint32_t registrations::add(std::uint32_t session, std::uint32_t& list,
   made.after = owner.first;
   if (owner.first != none) entries_[owner.first].before = r;
   owner.first = r;
+  if (owner.last == none) owner.last = r;
   ++owner.count;
   ids_.insert(entries_, r, id_hash(session, made.id));
   topics_.insert(entries_, r, topic_hash(session, topic));
@@ -102,7 +103,7 @@ void registrations::forget(std::uint32_t& list, std::uint32_t r) noexcept {
   list_entry& owner = lists_[list];
   const entry& gone = entries_[r];
   (gone.before == none ? owner.first : entries_[gone.before].after) = gone.after;
-  if (gone.after != none) entries_[gone.after].before = gone.before;
+  (gone.after == none ? owner.last : entries_[gone.after].before) = gone.before;
   --owner.count;
   ids_.erase(entries_, r);
   topics_.erase(entries_, r);

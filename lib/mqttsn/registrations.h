@@ -68,6 +68,10 @@ class registrations {
 
   [[nodiscard]] refusal last_refusal() const noexcept { return last_refusal_; }
   [[nodiscard]] std::uint32_t count() const noexcept { return entries_.used(); }
+  /// The session's oldest registration; none where it has none.
+  [[nodiscard]] std::uint32_t oldest(std::uint32_t list) const noexcept {
+    return list == none ? none : lists_[list].last;
+  }
   /// Registrations of the session that `list` belongs to.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t list) const noexcept;
 
@@ -75,6 +79,7 @@ class registrations {
   struct list_entry {
     detail::hash_link link;     // of the free list
     std::uint32_t first = none; // newest
+    std::uint32_t last = none;  // oldest
     std::uint32_t count = 0;
     std::uint16_t last_id = 0; // given out last
   };

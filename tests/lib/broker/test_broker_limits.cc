@@ -104,6 +104,21 @@ TEST(BrokerLimits, OneClientCannotTakeTheSubscriptionsFromTheOthers) {
   EXPECT_EQ(b->broker->subscription_count(), 4u);
 }
 
+TEST(BrokerLimits, ASubscriberToMoreTopicsThanItMayHaveIdsForGetsThemAll) {
+  sn::gateway_config gateway = small_gateway();
+  gateway.registrations_per_session_max = 4;
+  auto b = make(4 << 20, small_config(), gateway);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "many/+", sn::qos_level::one);
+  for (unsigned i = 0; i < 12; ++i) {
+    b->connect(200 + i, "publisher" + std::to_string(i), true);
+    const auto id = b->register_name(200 + i, "many/" + std::to_string(i));
+    ASSERT_EQ(b->publish(200 + i, id, std::to_string(i), 1), sn::return_code::accepted);
+    EXPECT_EQ(b->take(bob), std::to_string(i));
+  }
+  EXPECT_EQ(b->gateway->counters().ids_replaced, 8u);
+}
+
 // The protocol counts characters.
 TEST(BrokerLimits, AClientIdOf23CharactersIsAcceptedWhateverItsOctets) {
   auto b = make(4 << 20, small_config());
