@@ -121,6 +121,7 @@ def test_library(i, scratch):
               *i.flags("--libs", "libdpdk", "libpmem"), "-pthread"]
     at = lambda name: os.path.join(scratch, name)
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
+               "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "drivers": os.path.join(HERE, "drivers.cc")}
     for name, source in sources.items():
         run(*compile, source, "-o", at(f"{name}-shared"), *shared)
@@ -132,6 +133,10 @@ def test_library(i, scratch):
         said = run(at(f"words-{kind}"), at("words.region"), env=there)
         if not re.fullmatch(rf"run {n}, class (file|process)\n", said):
             raise SystemExit(f"durable_words ({kind}), run {n}, says: {said}")
+    for kind, arguments, heard in (("shared", ["one"], ["one"]), ("static", ["two", "-"], []), ("static", ["three"], ["two", "three"])):
+        said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
+        if said != "".join(f"echo/here: {text}\n" for text in heard):
+            raise SystemExit(f"echo_front_end ({kind}) {arguments} says: {said}")
     expected = None
     for kind in ("shared", "static"):
         said = run(at(f"drivers-{kind}"), scratch, env=there)
@@ -144,7 +149,7 @@ def test_library(i, scratch):
         if expected not in (None, said):
             raise SystemExit(f"shared says:\n{expected}static says:\n{said}")
         expected = said
-    print(f"durable_words shared and static; drivers in both: {', '.join(drivers)}")
+    print(f"durable_words and echo_front_end shared and static; drivers in both: {', '.join(drivers)}")
 
 
 def test_unit(i, scratch):
