@@ -58,8 +58,8 @@ struct audience {
 
   explicit audience(unsigned n) : subscribers(n) {
     store_layout layout;
-    layout.sessions_max = n + 4;
-    layout.subscriptions_max = n + 4;
+    layout.sessions_max = n + 8;
+    layout.subscriptions_max = n + 8;
     auto made =
         broker_on(memory_media(8 << 20, durability_class::process), small_config(), true, layout);
     EXPECT_TRUE(made) << made.error().message;
@@ -166,6 +166,29 @@ TEST(PersistCounts, NothingIsPersistedForAMessageThatNobodyWants) {
   drain_counter seen(a.medium());
   a.publish();
   EXPECT_EQ(seen.take(), lines{});
+}
+
+TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
+  const audience a(8);
+  constexpr client_address first = 500;
+  drain_counter seen(a.medium());
+  for (unsigned i = 0; i < 4; ++i)
+    a.b->send(first + i, sn::connect{.flags = sn::flags{}.with_clean(false),
+                                     .client_id = std::string_view("wxyz").substr(i, 1)});
+  a.b->settle();
+  // The two lines of each record.
+  EXPECT_EQ(seen.take(), lines{4 * 2});
+  for (unsigned i = 0; i < 4; ++i)
+    a.b->send(first + i, sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                       .msg_id = 1,
+                                       .topic = "c/d"});
+  a.b->settle();
+  // A cell of each.
+  EXPECT_EQ(seen.take(), lines{4});
+  for (unsigned i = 0; i < 4; ++i)
+    a.b->send(first + i, sn::unsubscribe{.msg_id = 2, .topic = "c/d"});
+  a.b->settle();
+  EXPECT_EQ(seen.take(), lines{4});
 }
 
 // --- queues --------------------------------------------------------------------------------------
