@@ -64,7 +64,7 @@ struct broker_config {
   std::uint64_t home_seed = 0;
 };
 
-/// What the broker tells of a session.
+/// What operators are shown of a session.
 struct session_info {
   std::uint32_t number = 0;
   std::string identity;      ///< as the client chose it: escape it before it is shown
@@ -111,7 +111,7 @@ struct broker_event {
   std::uint64_t count = 0; ///< queue_full: messages the queue holds; too_long: the message's octets
   std::uint64_t more = 0;  ///< queue_full: refusals since the last event; too_long: the limit
 };
-/// Called on a worker's thread; quick.
+/// Called on a worker's thread, so it must return quickly.
 using broker_observer = void (*)(void* context, const broker_event& event) noexcept;
 
 class store;
@@ -124,7 +124,8 @@ class broker {
   /// The areas a region needs to hold a broker's state: hand them to region::create().
   [[nodiscard]] static std::vector<area_spec>
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
-  /// Recovers what the region holds and gets ready to serve. The region is the broker's from here.
+  /// Recovers what the region holds and gets ready to serve. From here on the broker
+  /// owns the region.
   [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<chainring::region> on,
                                                             const broker_config& config,
                                                             const progress& told = {});
@@ -154,7 +155,7 @@ class broker {
   [[nodiscard]] queue_table_statistics queue_statistics() const noexcept;
   /// Session numbers are below this as long as the broker is open, however tables grow.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept;
-  /// Sessions there can be, and descriptors and subscriptions, now and as far as tables have grown.
+  /// How many sessions and subscriptions the tables have room for now.
   [[nodiscard]] std::uint32_t sessions_capacity() const noexcept;
   [[nodiscard]] std::uint64_t subscriptions_capacity() const noexcept;
   /// Sessions from number `first` on, at most `max`; the next first, or 0 at the end. Any thread.

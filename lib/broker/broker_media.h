@@ -2,6 +2,7 @@
 /// What the broker itself keeps on media, version 3: session records, group records, and the keys
 /// and values of the subscription map. Queues, messages and map cells have layouts of their own.
 ///
+// clang-format off: the diagrams
 /// A session record is two lines. The first says whose the number is:
 /// ```
 /// byte   0       1       2               4                       8
@@ -19,13 +20,17 @@
 /// ```
 /// The second holds its settings, twice; they may be changed while the session lives:
 /// ```
+///        +-------------------------------+-----------------------+
 ///  64    | active half 1, version 31     | check                 |  word 8, the settings' commit
-///  word 72    | half 0: disconnected at, wall clock, ns; 0: connected |  word 9 80    | expiry, s
-///  | will delay, s         |  word 10 88    |         will: descriptor 32, generation 16, flags 16
-///  |  word 11 96    | half 1                                                |  words 12 to 14
+///        +-------------------------------+-----------------------+
+///  72    | half 0: disconnected at, wall clock, ns; 0: connected |  word 9
+///  80    | expiry, s                     | will delay, s         |  word 10
+///  88    | will: descriptor 32, generation 16, flags 16          |  word 11
+///  96    | half 1                                                |  words 12 to 14
 /// 120    | 0                                                     |  word 15
 ///        +-------------------------------------------------------+
 /// ```
+// clang-format on
 /// The record's number is the session's, and that of its queue record. A group record is the same,
 /// in a table of its own, with `group/filter` as its identity and numbers apart from sessions'.
 #pragma once

@@ -60,12 +60,12 @@ place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_
   idle_policy wait;
   for (int round = 0; round < rounds_max; ++round) {
     link_status s = queues.grow(q, n);
-    if (s == link_status::unprepared) { // there was no leisure for it
+    if (s == link_status::unprepared) { // no larger ring was prepared in time
       count.drains += 2;
       s = queues.grow_now(q, n);
     }
     if (s == link_status::refused) return place_status::full;
-    // Below its limit, and the region is what is full: no policy of the queue's.
+    // The queue is below its limit and the region is full: the queue's policy does not apply.
     if (s == link_status::no_room) return place_status::no_ring;
     if (s == link_status::linking) {
       queues.link_flush(q); // [link-before-place]
@@ -77,7 +77,7 @@ place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_
     placed = queues.place_start(q, incarnation, refs, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
-  return placed == place_status::full ? place_status::closed : placed; // somebody was in the way
+  return placed == place_status::full ? place_status::closed : placed; // others were faster
 }
 
 void broker_worker::state::collect_groups() noexcept {
@@ -123,7 +123,7 @@ void broker_worker::state::place_group(group& g) noexcept {
   if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
     placed = place_in_larger(q, incarnation, g.placement);
   g.placed = placed == place_status::placed;
-  // The queue is another's by now: what was matched for the old one is not for the new.
+  // `changed`: the queue belongs to another session by now, which this publish did not match.
   if (g.placed || placed == place_status::changed) return;
   if (placed == place_status::full && config.overflow == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;
@@ -280,8 +280,8 @@ void broker_worker::state::make_durable() noexcept {
   dirty.clear();
 }
 
-// What lay in memory that is gone is not durable, drained or not: its publisher hears nothing and
-// sends it again. Behind the drains: nothing of what is acknowledged is still to be written.
+// Content in memory that was lost is not durable, although it was drained: its publisher is not
+// answered, and sends it again. This comes after the drains, because until then content is written.
 void broker_worker::state::find_lost() noexcept {
   const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
@@ -301,7 +301,7 @@ void broker_worker::state::finish_publishes() noexcept {
       count.placed += g.count;
       wake(targets[g.first].session);
     }
-    // A place that was never made keeps nothing alive.
+    // A place that was never made must not keep its message alive.
     for (std::uint32_t i = 0; i < g.count && !g.placed; ++i)
       messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
   }

@@ -33,13 +33,13 @@ bool broker_worker::state::own(std::uint32_t n) noexcept {
 
 // --- QoS 0 ------------------------------------------------------------------------------------
 
-// Gives one target its copy; takes no reference over from the caller.
+// Gives one target its copy. The caller keeps its own reference.
 void broker_worker::state::hand_volatile(std::uint32_t message,
                                          const volatile_target& to) noexcept {
   session& s = at(to.session);
   // [home-read] acquire: the home is set before the state that shows it.
   if (s.state.load(std::memory_order_acquire) != connection::active)
-    return; // not kept for the absent
+    return; // QoS 0 is not kept for clients that are away
   shared.volatiles->hold(message);
   if (s.home.load(std::memory_order_relaxed) == number) {                // [home-read]
     if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [incarnation-read]
@@ -53,7 +53,7 @@ void broker_worker::state::hand_volatile(std::uint32_t message,
   shared.volatiles->drop(message);
 }
 
-// Takes over the caller's reference.
+// Keeps the copy for the session, and takes over the caller's reference to it.
 void broker_worker::state::keep_volatile(session& s, std::uint32_t n, std::uint32_t message,
                                          std::uint8_t bits) noexcept {
   if (s.volatile_count >= config.volatile_per_session_max || free_nodes.empty()) {
@@ -198,7 +198,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   return true;
 }
 
-// Done with without its front end having seen it.
+// Settles a message that its front end will never see.
 void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept {
   ++count.damaged; // nothing damaged is ever delivered
   ++moved;
@@ -210,7 +210,7 @@ void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) 
 bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
                                     delivery_item& out) noexcept {
   const slot_delivery bits = slot_delivery::unpack(l.delivery());
-  if (!slot_delivery::whole(n, l.ref.word)) { // whose message it is cannot be told
+  if (!slot_delivery::whole(n, l.ref.word)) { // a damaged slot does not say which message it means
     settle_unseen(n, l.ticket());
     return false;
   }

@@ -9,8 +9,7 @@
 //   a queue drops its oldest, here  -> staged; its group makes room when it is placed
 //   a queue drops its oldest, and another worker consumes it
 //                                   -> the content is kept aside, the other worker is asked, and
-//                                   the
-//                                      publish is matched again in a later burst
+//                                      a later burst matches the publish again
 //
 // Edges:
 //   [incarnation-read] [home-read] [shown-only] as in sessions.cc

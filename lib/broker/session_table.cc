@@ -82,8 +82,8 @@ std::string_view session_table::identity(std::uint32_t number) const noexcept {
   return {reinterpret_cast<const char*>(blocks_.address(long_identity(r))), size};
 }
 
-// Another thread may be making the record another session's: taken word by word, and again where
-// the record moved on meanwhile.
+// Another thread may give the record to another session meanwhile. So it is read word by word, and
+// read again where its commit word has changed by the end.
 std::string session_table::identity_seen(std::uint32_t number) const {
   const session_record& r = record(number);
   for (;;) {
@@ -98,8 +98,8 @@ std::string session_table::identity_seen(std::uint32_t number) const {
       text.assign(reinterpret_cast<const char*>(words), size);
     } else if (blocks_.valid(c) && size <= blocks_.size_of(c)) {
       text.resize(size);
-      // The blocks may be given back and written meanwhile: each octet is some octet, and the text
-      // is thrown away then.
+      // The blocks may be reused and written meanwhile. Atomic loads make that harmless, and the
+      // text is thrown away because the commit word has changed then.
       const std::byte* from = blocks_.address(c);
       for (std::size_t i = 0; i < size; ++i)
         text[i] = static_cast<char>(std::atomic_ref(const_cast<std::byte&>(from[i]))

@@ -70,10 +70,10 @@ class session_table {
                  const session_settings& s) noexcept;
   /// After the drain of an end_start() without keep: gives the blocks of a long identity back.
   void end_finish(std::uint32_t number) noexcept;
-  /// Other flags, in the same incarnation.
+  /// Gives the session other flags, in the same incarnation.
   void flags_start(std::uint32_t number, std::uint8_t flags) noexcept;
   void settings_start(std::uint32_t number, const session_settings& s) noexcept;
-  /// Flushes both lines, and a long identity where `fresh`.
+  /// Flushes both lines of the record.
   void flush(std::uint32_t number) noexcept;
 
   // --- recovery ---------------------------------------------------------------------------------

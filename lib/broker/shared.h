@@ -47,7 +47,8 @@ struct volatile_parcel {
   std::uint32_t bits;
 };
 
-/// What an operator asks of a session's home. By identity: its number may be another's by then.
+/// What an operator asks of a session's home. It names the identity, because the session's number
+/// may be another session's when the request is read.
 struct operator_request {
   enum class kind : std::uint8_t { kick, clear_queue } what;
   std::string identity;

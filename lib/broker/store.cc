@@ -275,7 +275,7 @@ result<void> store::recover(const broker_config& config, const broker::progress&
   all.add({.name = "free memory", .rebuild = [&](recovery_context& c) {
              messages_->finish_recovery();
              blocks_->finish_recovery();
-             tolerate_loss(); // what recovery follows is required by now
+             tolerate_loss(); // recovery has required by now whatever it follows
              if (auto served = queues_->finish_recovery(); !served)
                fatal(c, "queues", served.error());
            }});

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Subscriptions.
 //
-// A subscription is one record in the map. It is stored and flushed with the burst, and the index
-// has it, and it is settled, only after the burst's drain. Its end is the index first, then the
-// erased record. So what the index matches after a crash is what was settled, or asked for and not
-// answered.
+// A subscription is one record in the map. The record is stored and flushed with the burst; after
+// the burst's drain the index gets the filter and the call is settled. An unsubscribe takes the
+// filter out of the index first and erases the record then. So after a crash the index matches what
+// was settled, or what was asked for and not answered.
 //
 // Edges: [incarnation-read] as in sessions.cc
 #include "broker/worker_state.h"

@@ -18,7 +18,7 @@ namespace chainring::mqttsn {
 
 void gateway_worker::state::handle(const sender& from, const connect& m) noexcept {
   ++count.connects;
-  // Wills come later; an id that is empty or too long has no code of its own.
+  // Wills are not offered yet. An id that is empty or too long has no return code of its own.
   if (m.flags.will() || !valid_client_id(m.client_id)) {
     ++count.connects_refused;
     return say(from.address, 3, connack{.code = return_code::not_supported});
@@ -131,7 +131,8 @@ void gateway_worker::state::take_requests() noexcept {
   }
 }
 
-// After a release: `position` counts what had been said by then.
+// After a release. `position` is the place behind everything that was said to the address by then;
+// once that has left, the other worker may answer its client there.
 void gateway_worker::state::answer_leavings() noexcept {
   for (std::size_t i = 0; i < leavings.size();) {
     leaving& l = leavings[i];
@@ -161,7 +162,7 @@ void gateway_worker::state::handle(const sender& from, const disconnect& m) noex
   end(from.session);
 }
 
-// The front end's own wish.
+// Ends a connection at the front end's own wish.
 void gateway_worker::state::end(std::uint32_t n) noexcept {
   reset(n);
   core.close_session(n);
@@ -182,7 +183,8 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
   if (reason == close_reason::kicked && to != 0) say(to, 2, disconnect{});
 }
 
-// Forgets the connection. Nobody else may have connected from there meanwhile.
+// Forgets the connection. Its address leaves the map only where it still means this session:
+// another client may have connected from there meanwhile.
 void gateway_worker::state::reset(std::uint32_t n) noexcept {
   connection& c = at(n);
   const client_address address =

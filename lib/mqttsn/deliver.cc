@@ -78,7 +78,7 @@ void gateway_worker::state::send_register(std::uint32_t n) noexcept {
 
 // --- sending ----------------------------------------------------------------------------------
 
-// True: this connection cannot carry it, and it is out of the way.
+// Returns true where this connection cannot carry the message, which was passed over then.
 bool gateway_worker::state::too_long(std::uint32_t n, const delivery_item& item,
                                      std::size_t size) noexcept {
   const std::size_t header = publish_header_size(size);

@@ -75,8 +75,8 @@ class gateway_worker {
                std::uint64_t received_tsc = 0) noexcept;
   /// In a broker whose medium has failed: pings are answered, and nothing else is done.
   void receive_failed(client_address from, std::span<const std::byte> datagram) noexcept;
-  /// Lets timers fire. A client counts as silent only where all that came before its time was over
-  /// has been handled.
+  /// Lets timers fire. A client counts as silent only once every datagram that reached its port
+  /// before its time was over has been handled.
   void judge(std::uint64_t now_tsc) noexcept;
   /// What was said in this burst may leave once `mark` is durable.
   void send(mark_t mark) noexcept;

@@ -30,7 +30,7 @@ void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noe
   say(from.address, 2, disconnect{});
 }
 
-// A message whose form is right and a field of which is not: refused as its own answer can.
+// A message of the right form that has a reserved value in a field is refused by its own answer.
 void gateway_worker::state::refuse_field(const sender& from, const message& m) noexcept {
   constexpr auto refused = return_code::not_supported;
   ++count.malformed;

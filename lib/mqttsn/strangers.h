@@ -19,9 +19,9 @@ class stranger_limit {
   stranger_limit(std::uint64_t seed, std::uint64_t tsc_hz, std::uint32_t per_second = 4)
       : seed_(seed), tsc_hz_(tsc_hz), per_second_(per_second), entries_(4096) {}
 
-  /// Whether that source may be told DISCONNECT. `by_disconnect`: it has sent one itself. That is
-  /// answered once, until something else comes from it: it may be a gateway, too, which answers
-  /// ours.
+  /// Whether that source may be told DISCONNECT. `by_disconnect`: it has sent one itself. One
+  /// DISCONNECT is answered, and the next only after something else came from there: the source may
+  /// be a gateway, too, which would answer ours.
   [[nodiscard]] bool may_tell(std::uint64_t address, bool by_disconnect,
                               std::uint64_t now_tsc) noexcept {
     const std::array<std::uint64_t, 1> key{address};

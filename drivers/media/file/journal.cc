@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//
+// clang-format off
 // Edges
-//   (the lock, base/spin_lock.h: `appended`, the sequence and the mirror behind them have one
-//   writer at a time) J3  -> J4   a record whole in the mirror before `appended` passes it: the
-//   committer reads it J5  -> J6   the prefix is on disk before `durable` passes it: a mark is
-//   answered, a checkpoint
+//   (the lock, base/spin_lock.h: `appended`, the sequence and the mirror behind them have one writer
+//   at a time)
+//   J3  -> J4   a record whole in the mirror before `appended` passes it: the committer reads it
+//   J5  -> J6   the prefix is on disk before `durable` passes it: a mark is answered, a checkpoint
 //               reads the records
 //   J7  -> J8   the header on disk says so before `tail` moves: a drain overwrites the mirror
 //   J9  -> J10  a waiter is counted before it looks again: the committer starts a checkpoint
@@ -12,6 +12,7 @@
 //   J13         positions set while no other thread has seen the journal
 //   J14         `appended` read by whoever holds the lock, under which alone it changes
 //   J15 -> J16  the file has grown before its length is expected of it
+// clang-format on
 //
 // Crash windows
 //   [D1 < D2]   the records are written and synced before `durable` says so: a mark is never true
