@@ -381,7 +381,10 @@ scenario subscriptions() {
     h.promise(unsubscribing, 0);
     (void)b->ask<sn::unsuback>(subscriber_base, sn::unsubscribe{.msg_id = 4, .topic = "short"});
     h.promise(unsubscribing, 1);
-    b->connect(subscriber_base + 50, "newcomer", false);
+    // Of 32 octets: longer than a record holds.
+    b->connect(subscriber_base + 50,
+               "newc\u00f6mer \u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc",
+               false);
     b->subscribe(subscriber_base + 50, "new", sn::qos_level::one);
     h.promise(subscribed, 2);
   };
