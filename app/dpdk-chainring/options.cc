@@ -75,7 +75,7 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint32_t>(a, "--max-registrations", o.gateway.registrations_max, 16, 100'000'000,
                         "Topic ids in all of a worker's sessions");
   number<std::uint32_t>(a, "--max-registrations-per-session",
-                        o.gateway.registrations_per_session_max, 1, 32767,
+                        o.gateway.registrations_per_session_max, 1, 16383,
                         "Topic ids of one session");
   number<std::uint32_t>(a, "--max-subscriptions-per-session",
                         o.broker.subscriptions_per_session_max, 1, 16'000'000,

@@ -26,6 +26,9 @@ std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
 }
 /// How long a publish waits until another worker has made room, before its sender is refused.
 constexpr std::uint64_t aside_seconds = 2;
+/// Parts of a second after which the other worker is asked again: somebody else may have taken the
+/// room it made. Each time it is asked it drops one more message.
+constexpr std::uint64_t ask_again_hz = 20;
 } // namespace
 
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
@@ -85,6 +88,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
                       .by = &by,
                       .token = token,
                       .until_tsc = now_tsc + aside_seconds * tsc_hz,
+                      .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
                       .topic = topic,
                       .from = from,
                       .volatile_copy = p.volatile_copy});
@@ -230,7 +234,10 @@ void broker_worker::state::retry_aside() noexcept {
     std::size_t targets_before = 0, volatile_before = 0;
     const room found = find_room(a.topic, targets_before, volatile_before);
     if ((found == room::wait || found == room::changed) && now_tsc < a.until_tsc) {
-      if (found == room::wait) ask_for_room(targets_before);
+      if (found == room::wait && now_tsc >= a.ask_tsc) {
+        ask_for_room(targets_before);
+        a.ask_tsc = now_tsc + tsc_hz / ask_again_hz;
+      }
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);
       aside[kept++] = a;

@@ -61,7 +61,8 @@ struct broker_worker::state {
     front_end* by;
     std::uint64_t token;
     std::uint64_t until_tsc;
-    std::uint32_t topic; // held
+    std::uint64_t ask_tsc; // when the other worker is asked again
+    std::uint32_t topic;   // held
     std::uint32_t from;
     std::uint32_t volatile_copy; // made before anything could change, or none
   };

@@ -3,7 +3,8 @@
 //
 // An address belongs to one connection. A CONNECT from an address that another client holds ends
 // that client's connection first. Where another worker serves it, the CONNECT waits until that
-// worker has closed it and everything it said to the address has left.
+// worker has closed it and everything it said to the address has left. Of two CONNECTs from one
+// address the one received later wins, whichever worker looks first.
 //
 // Edges:
 //   [address-set] release of a connection's address -> [address-read] acquire: its home is seen
@@ -44,7 +45,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   answers[token].session = n;
   answers[token].life = c.life;
   c.keep_alive_s = m.keep_alive_s;
-  c.heard_tsc = from.received_tsc;
+  c.connected_tsc = c.heard_tsc = from.received_tsc;
   c.home.store(static_cast<std::uint8_t>(number),
                std::memory_order_relaxed); // [address-set] before it
   // [address-set] release: pairs with [address-read].
@@ -74,6 +75,10 @@ bool gateway_worker::state::clear_address(const sender& from, const connect& m) 
   if (home == number) {
     const sender before{from.address, *other, from.received_tsc};
     if (core.serves(before.session, m.client_id)) return true;
+    if (c.connected_tsc > from.received_tsc) { // this CONNECT has waited for too long
+      ++count.connects_refused;
+      return false;
+    }
     ++count.addresses_taken;
     end(before.session);
     return true;
@@ -92,7 +97,12 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
   if (slot == waiting.end())
     slot = std::ranges::find(waiting, client_address{0}, &waiting_connect::from);
   if (slot == waiting.end()) return refuse();
-  const address_request request{from.address, other, static_cast<std::uint16_t>(number), false};
+  const address_request request{.address = from.address,
+                                .session = other,
+                                .from_worker = static_cast<std::uint16_t>(number),
+                                .answered = false,
+                                .superseded = false,
+                                .received_tsc = from.received_tsc};
   const unsigned home = at(other).home.load(std::memory_order_relaxed); // [address-read]
   if (slot->tries >= 8 || !shared.requests[home]->push(&request)) {
     slot->from = 0;
@@ -112,8 +122,11 @@ void gateway_worker::state::take_requests() noexcept {
       const connection& c = at(r.session);
       if (c.address.load(std::memory_order_relaxed) == r.address && // [address-own]
           c.home.load(std::memory_order_relaxed) == number) {       // [address-own]
-        ++count.addresses_taken;
-        end(r.session);
+        r.superseded = c.connected_tsc > r.received_tsc;
+        if (!r.superseded) {
+          ++count.addresses_taken;
+          end(r.session);
+        }
       }
       // Answered behind this burst's release, and when all of it has left.
       leavings.push_back({r, 0});
@@ -121,6 +134,13 @@ void gateway_worker::state::take_requests() noexcept {
     }
     const auto slot = std::ranges::find(waiting, r.address, &waiting_connect::from);
     if (slot == waiting.end()) continue;
+    if (r.superseded) {
+      if (slot->received_tsc > r.received_tsc) continue; // a later CONNECT, which asks for itself
+      ++count.connects_refused;
+      slot->from = 0;
+      slot->tries = 0;
+      continue;
+    }
     message m;
     const waiting_connect kept = *slot;
     slot->from = 0;
@@ -198,9 +218,11 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   timers->cancel(c.timer);
   c.timer = {};
   c.timer_due = 0;
-  std::uint32_t list = c.list_plus_1 - 1;
-  ids.forget_all(list);
-  c.list_plus_1 = 0;
+  for (std::uint32_t* of : {&c.list_plus_1, &c.offered_plus_1}) {
+    std::uint32_t list = *of - 1;
+    ids.forget_all(list);
+    *of = 0;
+  }
   ++c.life;
   c.phase = connection::exchange::idle;
   c.predefined_unknown = c.told_too_long = c.refused_volatile = false;

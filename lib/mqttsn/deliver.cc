@@ -37,19 +37,7 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
     }
   }
   type = topic_id_type::normal;
-  std::uint32_t r = registration(n, item.topic);
-  if (r == none && item.topic != no_topic) {
-    // A subscriber to many topics goes on with the newest ids: its oldest one gives way. A client
-    // that still publishes by that id is told that it is unknown, and registers again.
-    std::uint32_t list = c.list_plus_1 - 1;
-    const std::uint32_t oldest = ids.oldest(list);
-    if (oldest != none) {
-      ids.forget(list, oldest);
-      c.list_plus_1 = list + 1;
-      ++count.ids_replaced;
-      r = registration(n, item.topic);
-    }
-  }
+  const std::uint32_t r = registration_to_offer(n, item.topic);
   if (r == none) {
     ++count.registers_refused;
     return name_status::later;
@@ -78,24 +66,25 @@ void gateway_worker::state::send_register(std::uint32_t n) noexcept {
 
 // --- sending ----------------------------------------------------------------------------------
 
-// Returns true where this connection cannot carry the message, which was passed over then.
-bool gateway_worker::state::too_long(std::uint32_t n, const delivery_item& item,
-                                     std::size_t size) noexcept {
+bool gateway_worker::state::too_long(std::uint32_t n, std::size_t size) const noexcept {
   const std::size_t header = publish_header_size(size);
-  if (header != 0 && header + size <= out->size_max(address_of(n)) &&
-      header + size <= config.datagram_size_max)
-    return false;
+  return header == 0 || header + size > out->size_max(address_of(n)) ||
+         header + size > config.datagram_size_max;
+}
+
+// What this connection cannot carry is out of the way: its content, or its name, of `size` octets
+// is too long. At QoS 1 it stays in the queue, and an operator is told once.
+void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item,
+                                      std::size_t size) noexcept {
   if (item.ticket == 0) {
     ++count.dropped_too_long;
-    return true;
+    return;
   }
   ++count.kept_too_long;
   core.skip(n, item.ticket);
-  if (!at(n).told_too_long) {
-    at(n).told_too_long = true;
-    core.report_too_long(n, size, out->size_max(address_of(n)));
-  }
-  return true;
+  if (at(n).told_too_long) return;
+  at(n).told_too_long = true;
+  core.report_too_long(n, size, out->size_max(address_of(n)));
 }
 
 std::size_t gateway_worker::state::deliver(std::uint32_t n,
@@ -114,23 +103,21 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
       continue;
     }
     const auto size = static_cast<std::size_t>(item.content.size());
-    if (too_long(n, item, size)) continue;
+    if (too_long(n, size)) {
+      pass_over(n, item, size);
+      continue;
+    }
     std::uint16_t id = 0;
     topic_id_type type{};
     switch (name_for(n, item, id, type)) {
     case name_status::asked:
       return taken;
     case name_status::impossible:
-      if (item.ticket == 0) {
-        ++count.dropped_too_long;
-      } else {
-        ++count.kept_too_long;
-        core.skip(n, item.ticket);
-      }
+      pass_over(n, item, item.name.size());
       continue;
     case name_status::later: // the timer asks for it again
       if (item.ticket == 0) {
-        ++count.dropped_too_long;
+        ++count.dropped_no_id;
         continue;
       }
       schedule_retry(n);
@@ -248,6 +235,8 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   connection& c = at(n);
   c.retry_tsc = 0;
   if (c.phase == connection::exchange::idle) return core.resume(n);
+  // What cannot leave now says nothing of the client: it is tried again, and not counted.
+  if (out->credit(address_of(n)) == 0) return schedule_retry(n);
   if (c.retries >= config.retries_max) return lose(n);
   ++c.retries;
   if (c.phase == connection::exchange::registering) {

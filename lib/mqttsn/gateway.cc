@@ -27,10 +27,10 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
     return error{errc::invalid_argument, "datagram size " +
                                              std::to_string(config.datagram_size_max) +
                                              ": expected at least 32 octets"};
-  if (config.registrations_per_session_max == 0 || config.registrations_per_session_max > 32767)
+  if (config.registrations_per_session_max == 0 || config.registrations_per_session_max > 16383)
     return error{errc::invalid_argument, "registrations of a session " +
                                              std::to_string(config.registrations_per_session_max) +
-                                             ": expected 1 to 32767"};
+                                             ": expected 1 to 16383"};
   auto s = std::make_unique<shared>(core, config);
   const std::uint32_t sessions = core.sessions_limit();
   auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(

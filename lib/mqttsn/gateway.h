@@ -11,8 +11,9 @@
 /// gateway->worker(n).send(broker->worker(n).end_burst());
 /// ```
 /// **Limits.** A client id has 1 to 23 characters. A session has at most
-/// registrations_per_session_max topic ids. Strangers are told DISCONNECT at most a few times a
-/// second each.
+/// registrations_per_session_max topic ids that its client asked for, and as many that deliveries
+/// needed: of these the oldest is given up for the next, and a client that still uses it is told
+/// "invalid topic id". Strangers are told DISCONNECT at most a few times a second each.
 /// **Refused so far**, with "not supported": QoS 2 publishes, retained messages, wills, shared
 /// subscriptions. A subscription at QoS 2 is granted QoS 1. DISCONNECT with a duration is not
 /// answered, because an answer would promise that the client's sleep is kept.

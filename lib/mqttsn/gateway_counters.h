@@ -13,8 +13,8 @@ template <class Word> struct basic_gateway_counters {
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
   Word registers{}, registers_refused{}, pings{};
   Word published_minus_one{}, refused_topic{}, refused_unsupported{};
-  Word retransmitted{}, kept_too_long{}, dropped_too_long{}, ids_forgotten{}, ids_replaced{},
-      refused_by_client{};
+  Word retransmitted{}, kept_too_long{}, dropped_too_long{}, dropped_no_id{}, ids_forgotten{},
+      ids_replaced{}, refused_by_client{};
   Word answers_dropped{};
 
   /// Calls fn(name, member pointer) for each.
@@ -41,6 +41,7 @@ template <class Word> struct basic_gateway_counters {
     fn("retransmitted", &c::retransmitted);
     fn("kept_too_long", &c::kept_too_long);
     fn("dropped_too_long", &c::dropped_too_long);
+    fn("dropped_no_id", &c::dropped_no_id);
     fn("ids_forgotten", &c::ids_forgotten);
     fn("ids_replaced", &c::ids_replaced);
     fn("refused_by_client", &c::refused_by_client);

@@ -46,15 +46,17 @@ struct connection {
   topic_id_type volatile_sent_type; // of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
   std::uint32_t registration_plus_1; // being registered; 0: none
-  std::uint32_t list_plus_1;         // of its registrations; 0: none
+  std::uint32_t list_plus_1;         // of the registrations it asked for; 0: none
+  std::uint32_t offered_plus_1;      // of those that deliveries made; 0: none
   std::uint64_t ticket;              // being published
   std::uint64_t sent_ticket;         // published last, in this connection
   std::uint64_t wanted_ticket;       // what the REGISTER is for; 0: a QoS 0 message
   std::uint64_t refused_ticket;      // the client refused its name
 
-  std::uint64_t heard_tsc; // reception of the last datagram
-  std::uint64_t retry_tsc; // next retransmission; 0: none
-  std::uint64_t timer_due; // when `timer` fires; 0: it is not set
+  std::uint64_t connected_tsc; // reception of its CONNECT
+  std::uint64_t heard_tsc;     // reception of the last datagram
+  std::uint64_t retry_tsc;     // next retransmission; 0: none
+  std::uint64_t timer_due;     // when `timer` fires; 0: it is not set
   timer_handle timer;
 };
 
@@ -67,6 +69,8 @@ struct address_request {
   std::uint32_t session;
   std::uint16_t from_worker;
   bool answered; ///< to the asker: nothing of the former client will leave to the address any more
+  bool superseded;            ///< or: that client's CONNECT came later, and it keeps the address
+  std::uint64_t received_tsc; ///< reception of the CONNECT that waits
 };
 
 struct gateway::shared {
@@ -206,6 +210,8 @@ struct gateway_worker::state final : front_end {
 
   // subscribe.cc
   [[nodiscard]] std::uint32_t registration(std::uint32_t session, std::uint32_t topic) noexcept;
+  [[nodiscard]] std::uint32_t registration_to_offer(std::uint32_t session,
+                                                    std::uint32_t topic) noexcept;
 
   // publish.cc
   [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m,
@@ -217,8 +223,8 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] name_status name_for(std::uint32_t session, const delivery_item& item,
                                      std::uint16_t& id, topic_id_type& type) noexcept;
   void send_register(std::uint32_t session) noexcept;
-  [[nodiscard]] bool too_long(std::uint32_t session, const delivery_item& item,
-                              std::size_t size) noexcept;
+  [[nodiscard]] bool too_long(std::uint32_t session, std::size_t size) const noexcept;
+  void pass_over(std::uint32_t session, const delivery_item& item, std::size_t size) noexcept;
   void finish_exchange(std::uint32_t session) noexcept;
   void schedule_retry(std::uint32_t session) noexcept;
   void retransmit(std::uint32_t session) noexcept;

@@ -21,8 +21,8 @@ void check(const char* what, std::uint32_t value, std::uint32_t most) {
 
 const registrations::options& checked(const registrations::options& o) {
   check("entries_max", o.entries_max, 1u << 30);
-  // Half of the ids stay free, so a free one is found in two tries on average.
-  check("per_session_max", o.per_session_max, id_max / 2);
+  // Half of the ids stay free in two full lists, so a free one is found in two tries on average.
+  check("per_session_max", o.per_session_max, id_max / 4);
   return o;
 }
 
@@ -70,51 +70,79 @@ std::uint16_t registrations::free_id(std::uint32_t session, std::uint16_t last) 
   return id;
 }
 
+// False: there is no room, and last_refusal() says where.
+bool registrations::has_room(std::uint32_t& list) noexcept {
+  if (count_of(list) >= per_session_max_) {
+    last_refusal_ = refusal::session_limit;
+    return false;
+  }
+  if (list != none || (list = lists_.take()) != none) return true;
+  last_refusal_ = refusal::table_full;
+  return false;
+}
+
+void registrations::link(std::uint32_t list, std::uint32_t r) noexcept {
+  list_entry& owner = lists_[list];
+  entry& e = entries_[r];
+  e.list = list;
+  e.before = none;
+  e.after = owner.first;
+  (owner.first == none ? owner.last : entries_[owner.first].before) = r;
+  owner.first = r;
+  ++owner.count;
+}
+
+void registrations::unlink(std::uint32_t r) noexcept {
+  const entry& e = entries_[r];
+  list_entry& owner = lists_[e.list];
+  (e.before == none ? owner.first : entries_[e.before].after) = e.after;
+  (e.after == none ? owner.last : entries_[e.after].before) = e.before;
+  --owner.count;
+}
+
 std::uint32_t registrations::add(std::uint32_t session, std::uint32_t& list,
                                  std::uint32_t topic) noexcept {
   if (const std::uint32_t r = find_by_topic(session, topic); r != none) return r;
-  if (count_of(list) >= per_session_max_) {
-    last_refusal_ = refusal::session_limit;
+  if (entries_.full()) {
+    last_refusal_ =
+        count_of(list) >= per_session_max_ ? refusal::session_limit : refusal::table_full;
     return none;
   }
-  if (entries_.full() || (list == none && (list = lists_.take()) == none)) {
-    last_refusal_ = refusal::table_full;
-    return none;
-  }
-  list_entry& owner = lists_[list];
+  if (!has_room(list)) return none;
   const std::uint32_t r = entries_.take();
   entry& made = entries_[r];
   made.topic = topic;
   made.session = session;
-  made.id = owner.last_id = free_id(session, owner.last_id);
-  made.after = owner.first;
-  if (owner.first != none) entries_[owner.first].before = r;
-  owner.first = r;
-  if (owner.last == none) owner.last = r;
-  ++owner.count;
+  made.id = lists_[list].last_id = free_id(session, lists_[list].last_id);
+  link(list, r);
   ids_.insert(entries_, r, id_hash(session, made.id));
   topics_.insert(entries_, r, topic_hash(session, topic));
   names_.hold(topic);
   return r;
 }
 
-void registrations::forget(std::uint32_t& list, std::uint32_t r) noexcept {
-  CHAINRING_ASSERT(list != none);
-  list_entry& owner = lists_[list];
-  const entry& gone = entries_[r];
-  (gone.before == none ? owner.first : entries_[gone.before].after) = gone.after;
-  (gone.after == none ? owner.last : entries_[gone.after].before) = gone.before;
-  --owner.count;
+void registrations::move(std::uint32_t& list, std::uint32_t r) noexcept {
+  if (entries_[r].list == list || !has_room(list)) return;
+  unlink(r);
+  link(list, r);
+}
+
+std::uint32_t registrations::oldest(std::uint32_t list) const noexcept {
+  return list == none ? none : lists_[list].last;
+}
+
+void registrations::forget(std::uint32_t r) noexcept {
+  unlink(r);
   ids_.erase(entries_, r);
   topics_.erase(entries_, r);
-  names_.release(gone.topic);
+  names_.release(entries_[r].topic);
   entries_.give(r);
 }
 
 void registrations::forget_all(std::uint32_t& list) noexcept {
   if (list == none) return;
   while (lists_[list].first != none)
-    forget(list, lists_[list].first);
+    forget(lists_[list].first);
   lists_.give(list);
   list = none;
 }

@@ -6,11 +6,11 @@
 /// late packet with an old id seldom meets a new topic. Each registration holds its topic, so the
 /// topic's number stays valid.
 ///
-/// A session has at most per_session_max registrations, so that one client cannot take the worker's
-/// topics from the others. Each call costs the same whatever is registered, except forget_all(),
-/// which costs the session's own registrations.
-/// Memory: address space is reserved by the constructor and memory is taken as registrations come.
-/// Not thread-safe: one object a worker.
+/// A session may have two lists of registrations, each of at most per_session_max, so that one
+/// client cannot take the worker's topics from the others. Each call costs the same whatever is
+/// registered, except forget_all(), which costs the session's own registrations. Memory: address
+/// space is reserved by the constructor and memory is taken as registrations come. Not thread-safe:
+/// one object a worker.
 #pragma once
 #include <cstdint>
 
@@ -26,7 +26,7 @@ class registrations {
 
   struct options {
     std::uint32_t entries_max = 131072;   ///< 1 to 2^30, of all sessions
-    std::uint32_t per_session_max = 1024; ///< 1 to 32,767
+    std::uint32_t per_session_max = 1024; ///< 1 to 16,383, of each list
     std::uint64_t seed = 0; ///< of the hashes; 0: a secret of this process, as outside of tests
   };
 
@@ -38,7 +38,7 @@ class registrations {
 
    private:
     friend class registrations;
-    [[maybe_unused]] std::uint32_t list = none;                 // of the session
+    std::uint32_t list = none;                                  // of the session
     [[maybe_unused]] std::uint32_t before = none, after = none; // in it, newest first
     detail::hash_link by_id, by_topic;
   };
@@ -46,15 +46,15 @@ class registrations {
   enum class refusal : std::uint8_t {
     nothing,      ///< no call was refused yet
     table_full,   ///< entries_max registrations exist
-    session_limit ///< the session has per_session_max registrations
+    session_limit ///< the list has per_session_max registrations
   };
 
   /// Throws std::invalid_argument for an option out of range, std::bad_alloc without memory.
   registrations(topic_names& names, const options& o);
 
-  /// The registration of a topic in a session, made with a free id if need be; none when the table
-  /// or the session is full, and last_refusal() says which. `list` is the session's own: none at
-  /// first, kept by the caller with the session, and none again after forget_all().
+  /// The registration of a topic in a session, in whichever of its lists, made in `list` with a
+  /// free id if need be; none when the table or the list is full, and last_refusal() says which. A
+  /// list is none at first, kept by the caller with the session, and none again after forget_all().
   std::uint32_t add(std::uint32_t session, std::uint32_t& list, std::uint32_t topic) noexcept;
   [[nodiscard]] std::uint32_t find_by_topic(std::uint32_t session,
                                             std::uint32_t topic) const noexcept;
@@ -62,27 +62,29 @@ class registrations {
   [[nodiscard]] entry& at(std::uint32_t r) noexcept { return entries_[r]; }
   [[nodiscard]] const entry& at(std::uint32_t r) const noexcept { return entries_[r]; }
 
-  /// Forgets one registration of the session that `list` belongs to, or all of them.
-  void forget(std::uint32_t& list, std::uint32_t r) noexcept;
+  /// The registration of that list that was made first; none when there is none.
+  [[nodiscard]] std::uint32_t oldest(std::uint32_t list) const noexcept;
+  /// Forgets one registration, or all of a list.
+  void forget(std::uint32_t r) noexcept;
+  /// Puts a registration into another list of its session, where that has room.
+  void move(std::uint32_t& list, std::uint32_t r) noexcept;
   void forget_all(std::uint32_t& list) noexcept;
 
   [[nodiscard]] refusal last_refusal() const noexcept { return last_refusal_; }
   [[nodiscard]] std::uint32_t count() const noexcept { return entries_.used(); }
-  /// The session's oldest registration; none where it has none.
-  [[nodiscard]] std::uint32_t oldest(std::uint32_t list) const noexcept {
-    return list == none ? none : lists_[list].last;
-  }
-  /// Registrations of the session that `list` belongs to.
+  /// Registrations in that list.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t list) const noexcept;
 
  private:
   struct list_entry {
-    detail::hash_link link;     // of the free list
-    std::uint32_t first = none; // newest
-    std::uint32_t last = none;  // oldest
+    detail::hash_link link;                  // of the free list
+    std::uint32_t first = none, last = none; // newest and oldest
     std::uint32_t count = 0;
     std::uint16_t last_id = 0; // given out last
   };
+  [[nodiscard]] bool has_room(std::uint32_t& list) noexcept;
+  void link(std::uint32_t list, std::uint32_t r) noexcept;
+  void unlink(std::uint32_t r) noexcept;
   std::uint32_t id_hash(std::uint32_t session, std::uint16_t id) const noexcept;
   std::uint32_t topic_hash(std::uint32_t session, std::uint32_t topic) const noexcept;
   std::uint16_t free_id(std::uint32_t session, std::uint16_t last) const noexcept;

@@ -9,13 +9,33 @@ const std::string* gateway_worker::state::predefined(std::uint16_t id) const noe
   return found == shared.predefined_names.end() ? nullptr : &found->second;
 }
 
-// The registration of a topic in a session, made if need be; none where a limit is reached.
+// The registration of a topic that a client asks for, made if need be; none where a limit is
+// reached.
 std::uint32_t gateway_worker::state::registration(std::uint32_t n, std::uint32_t topic) noexcept {
   if (topic == no_topic) return none;
   connection& c = at(n);
   std::uint32_t list = c.list_plus_1 - 1;
   const std::uint32_t r = ids.add(n, list, topic);
+  if (r != none) ids.move(list, r); // a delivery may have made it
   c.list_plus_1 = list + 1;
+  return r;
+}
+
+// The same for a name that a delivery needs. Where a limit is reached the id that a delivery needed
+// longest ago is given up: it would stand in the way of every other name for ever. The ids that the
+// client asked for stay its own.
+std::uint32_t gateway_worker::state::registration_to_offer(std::uint32_t n,
+                                                           std::uint32_t topic) noexcept {
+  if (topic == no_topic) return none;
+  connection& c = at(n);
+  std::uint32_t list = c.offered_plus_1 - 1;
+  std::uint32_t r = ids.add(n, list, topic);
+  if (r == none && ids.oldest(list) != none) {
+    ++count.ids_replaced;
+    ids.forget(ids.oldest(list));
+    r = ids.add(n, list, topic);
+  }
+  c.offered_plus_1 = list + 1;
   return r;
 }
 
@@ -55,9 +75,7 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
   } else {
     // Refusing a name is an unsubscribe from it (section 6.10), and what led here is not wanted.
     core.unsubscribe(from.session, topics.name(ids.at(r).topic), no_token);
-    std::uint32_t list = c.list_plus_1 - 1;
-    ids.forget(list, r);
-    c.list_plus_1 = list + 1;
+    ids.forget(r);
     c.refused_volatile = c.wanted_ticket == 0;
     c.refused_ticket = c.wanted_ticket;
   }

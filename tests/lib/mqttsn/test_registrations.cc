@@ -42,7 +42,7 @@ TEST(Registrations, DoesNotGiveAForgottenIdToTheNextTopic) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 8});
   std::uint32_t list = none;
-  known.forget(list, known.add(1, list, names.intern("a")));
+  known.forget(known.add(1, list, names.intern("a")));
   EXPECT_EQ(known.count(), 0u);
   EXPECT_EQ(names.held_count(), 0u);
   EXPECT_EQ(known.at(known.add(1, list, names.intern("b"))).id, 2);
@@ -86,7 +86,7 @@ TEST(Registrations, FindsAFreeIdInAFewStepsWhenTheIdsHaveGoneRound) {
     ASSERT_NE(r, none);
     const std::uint16_t id = known.at(r).id;
     ASSERT_TRUE(id > 1000 && id < 0xffff) << id;
-    known.forget(list, r);
+    known.forget(r);
     most = std::max(most, links.count() - before);
   }
   EXPECT_LT(most, 60u);
@@ -106,6 +106,34 @@ TEST(Registrations, SaysWhetherTheTableOrTheSessionIsFull) {
   EXPECT_EQ(known.last_refusal(), registrations::refusal::table_full);
   EXPECT_NE(known.add(2, second, a), none); // is there already
   EXPECT_THROW(registrations(names, {.per_session_max = 40'000}), std::invalid_argument);
+}
+
+TEST(Registrations, ASessionHasTwoListsWithRoomAndAnOldestOfTheirOwn) {
+  topic_names names({.topics_max = 16, .fan_out_max = 16});
+  registrations known(names, {.entries_max = 8, .per_session_max = 2});
+  std::uint32_t asked = none, offered = none;
+  EXPECT_EQ(known.oldest(offered), none);
+  const std::uint32_t a = known.add(1, offered, names.intern("a"));
+  const std::uint32_t b = known.add(1, offered, names.intern("b"));
+  EXPECT_EQ(known.add(1, offered, names.intern("c")), none);
+  const std::uint32_t c = known.add(1, asked, names.intern("c"));
+  ASSERT_NE(c, none) << "the other list has room";
+  EXPECT_EQ(known.oldest(offered), a);
+  EXPECT_EQ(known.add(1, asked, names.intern("a")), a) << "it is in the other list";
+  known.move(asked, a);
+  EXPECT_EQ(known.oldest(offered), b);
+  EXPECT_EQ(known.oldest(asked), c);
+  known.move(asked, b); // there is no room, and it stays where it is
+  EXPECT_EQ(known.count_of(asked), 2u);
+  EXPECT_EQ(known.oldest(offered), b);
+  known.forget(c);
+  EXPECT_EQ(known.oldest(asked), a);
+  known.forget(b);
+  EXPECT_EQ(known.oldest(offered), none);
+  known.forget_all(asked);
+  known.forget_all(offered);
+  EXPECT_EQ(known.count(), 0u);
+  EXPECT_EQ(names.held_count(), 0u);
 }
 
 TEST(Registrations, AgreesWithAModelThroughRandomUse) {
@@ -142,7 +170,7 @@ TEST(Registrations, AgreesWithAModelThroughRandomUse) {
       total -= mine.size();
       mine.clear();
     } else if (at != mine.end()) {
-      known.forget(lists[s], known.find_by_topic(s, topic));
+      known.forget(known.find_by_topic(s, topic));
       mine.erase(at);
       --total;
     }

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Who sends: clients that a stalled process has not heard yet, clients that ask for too much,
+// strangers, and other gateways.
+#include <array>
+
+#include "base/idle.h"
+#include "gateway_fixture.h"
+#include "net/address.h"
+
+namespace chainring::testing_gateway {
+namespace {
+
+constexpr client_address alice = 101, bob = 102, stranger = 700;
+
+// --- a stall longer than the keep-alive
+// -----------------------------------------------------------
+
+class GatewayHearing : public GatewayTest {
+ protected:
+  const std::uint64_t second = rte_get_tsc_hz();
+  void SetUp() override {
+    layout.sessions_max = 256;
+    layout.subscriptions_max = 256;
+    start();
+  }
+  void connect_at(std::uint64_t tsc, client_address at, std::uint16_t keep_alive_s) {
+    const std::string id = "c" + std::to_string(at);
+    b->send_at(tsc, at, sn::connect{.keep_alive_s = keep_alive_s, .client_id = id});
+  }
+  /// Timers fire meanwhile.
+  void go_on_for_a_while() {
+    const std::uint64_t end = rte_rdtsc() + second / 10;
+    for (idle_policy wait; rte_rdtsc() < end; wait.idle())
+      b->round();
+  }
+};
+
+TEST_P(GatewayHearing, NobodyIsLostWhosePingsWaitInAPortThatHasNotBeenRead) {
+  for (const unsigned clients : {2u, 150u}) {
+    start();
+    const std::uint64_t now = rte_rdtsc(), stalled = now - 10 * second;
+    constexpr client_address first = 1000;
+    for (unsigned i = 0; i < clients; ++i)
+      connect_at(stalled, first + i, 2);
+    const unsigned silent = clients; // one more, that pings no more
+    connect_at(stalled, first + silent, 2);
+    b->heard.until = stalled + second / 10;
+    b->settle();
+    go_on_for_a_while(); // each keep-alive is over, as far as the clock is concerned
+    EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
+    // The port is read, and each client has pinged each second.
+    for (unsigned s = 1; s <= 10; ++s) {
+      for (unsigned i = 0; i < clients; ++i)
+        b->send_at(stalled + s * second, first + i, sn::pingreq{});
+      b->heard.until = stalled + s * second;
+      b->round();
+    }
+    b->heard.until = now;
+    idle_policy wait;
+    while (b->gateway->counters().sessions_lost == 0) {
+      b->round();
+      wait.idle();
+    }
+    b->settle();
+    EXPECT_EQ(b->gateway->counters().sessions_lost, 1u) << "and only the silent one";
+    EXPECT_FALSE(b->connected("c" + std::to_string(first + silent)));
+    for (unsigned i = 0; i < clients; ++i)
+      EXPECT_TRUE(b->connected("c" + std::to_string(first + i)));
+    EXPECT_GE(b->count<sn::disconnect>(first + silent), 1u) << "a session given up is told";
+  }
+}
+
+TEST_P(GatewayHearing, AClientWithoutKeepAliveIsNeverLostForSilence) {
+  connect_at(rte_rdtsc() - 1000 * second, alice, 0);
+  b->settle();
+  go_on_for_a_while();
+  EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
+}
+
+// The PUBACK that waits in the port was sent in time.
+TEST_P(GatewayHearing, NothingIsSentAgainWhoseAnswerMayWaitInAPortThatHasNotBeenRead) {
+  gateway.retry_ms = 10;
+  start();
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", true);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  const auto id = b->register_name(alice, "t");
+  b->heard.until = rte_rdtsc();
+  EXPECT_EQ(b->publish(alice, id, "once", 1), sn::return_code::accepted);
+  go_on_for_a_while();
+  EXPECT_EQ(b->gateway->counters().retransmitted, 0u);
+  EXPECT_EQ(b->take(bob), "once");
+  EXPECT_EQ(b->take(bob), "(nothing)");
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayHearing, testing::Values(1u, 3u));
+
+// --- limits
+// ---------------------------------------------------------------------------------------
+
+class GatewayLimits : public GatewayTest {};
+
+TEST_P(GatewayLimits, AClientThatRegistersEveryNameGetsItsShareAndTheOthersGetTheirs) {
+  config.topics_max = 65'536;
+  gateway.registrations_max = 262'144;
+  start();
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", true);
+  unsigned accepted = 0, refused = 0;
+  for (unsigned i = 0; i < 65'530; ++i) {
+    const std::string name = "mine/" + std::to_string(i);
+    b->send(alice, sn::register_topic{.msg_id = static_cast<std::uint16_t>(i), .topic = name});
+    if (i % 64 != 0 && i != 65'529) continue;
+    b->round();
+    for (const auto& r : b->all(alice)) {
+      ASSERT_TRUE(r.get<sn::regack>());
+      ++(r.get<sn::regack>()->code == sn::return_code::accepted ? accepted : refused);
+    }
+  }
+  EXPECT_EQ(accepted, gateway.registrations_per_session_max);
+  EXPECT_EQ(refused, 65'530 - gateway.registrations_per_session_max);
+  EXPECT_EQ(b->gateway->counters().registers_refused, refused);
+  for (unsigned i = 0; i < 100; ++i)
+    (void)b->register_name(bob, "yours/" + std::to_string(i));
+  b->subscribe(bob, "other", sn::qos_level::one);
+  const auto id = b->register_name(bob, "other");
+  EXPECT_EQ(b->publish(bob, id, "x", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(bob), "x");
+  // What the first has, it can use.
+  const auto mine = b->register_name(alice, "mine/0");
+  EXPECT_EQ(b->publish(alice, mine, "x", 2), sn::return_code::accepted);
+}
+
+// 60,000 short names at QoS -1, where a worker knows 256.
+TEST_P(GatewayLimits, SendersWithoutASessionCannotTakeTopicNumbersFromClients) {
+  b->connect(alice, "alice", true);
+  b->subscribe(alice, "kept", sn::qos_level::one);
+  for (unsigned i = 0; i < 60'000; ++i) {
+    const std::array<char, 2> two{static_cast<char>('0' + i % 75),
+                                  static_cast<char>('0' + i / 75 % 75)};
+    b->send_publish(stranger, sn::short_topic_id({two.data(), 2}), "x", 0,
+                    sn::flags{}
+                        .with_qos(sn::qos_level::minus_one)
+                        .with_topic_type(sn::topic_id_type::short_name));
+    if (i % 64 == 0) b->round();
+  }
+  b->settle();
+  EXPECT_EQ(b->all(stranger).size(), 0u);
+  const auto id = b->register_name(alice, "kept");
+  EXPECT_EQ(b->publish(alice, id, "x", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(alice), "x");
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayLimits, testing::Values(1u, 3u));
+
+TEST(GatewayStrangers, SpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
+  auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(4), true);
+  ASSERT_TRUE(made) << made.error().message;
+  gateway_bench b(std::move(*made), small_gateway());
+  const bytes ping = encode(sn::pingreq{});
+  constexpr unsigned senders = 4096;
+  const auto check = [&](const char* what, auto endpoint_of) {
+    std::array<unsigned, 4> at{};
+    for (std::uint32_t i = 0; i < senders; ++i)
+      ++at[b.gateway->home_of(endpoint_of(i).key(), ping)];
+    // Each gets 1,024 in the mean; 160 is more than five times the deviation.
+    for (const unsigned n : at)
+      EXPECT_NEAR(n, senders / 4, 160) << what;
+  };
+  constexpr std::uint32_t base = 10u << 24;
+  check("ports", [](std::uint32_t i) {
+    return net::endpoint{base + 1, static_cast<std::uint16_t>(1024 + i), 0};
+  });
+  check("even ports", [](std::uint32_t i) {
+    return net::endpoint{base + 1, static_cast<std::uint16_t>(2 * i), 0};
+  });
+  check("addresses", [](std::uint32_t i) { return net::endpoint{base + i, 1883, 0}; });
+  check("addresses of networks", [](std::uint32_t i) {
+    return net::endpoint{base + (i << 8) + 1, 1883, 1};
+  });
+}
+
+// --- who must not be answered
+// ---------------------------------------------------------------------
+
+class GatewayPeers : public GatewayTest {
+ protected:
+  void expect_silence(const bytes& datagram, client_address from) {
+    b->send(from, datagram);
+    b->settle();
+    EXPECT_EQ(b->all(from).size(), 0u) << "message type " << std::to_integer<int>(datagram[1]);
+  }
+};
+
+TEST_P(GatewayPeers, WhatOnlyAGatewaySendsIsAnsweredWithNothing) {
+  b->connect(alice, "alice", true);
+  for (const client_address from : {stranger, alice}) {
+    expect_silence(encode(sn::advertise{}), from);
+    expect_silence(encode(sn::gwinfo{.gw_id = 1}), from);
+    expect_silence(encode(sn::connack{}), from);
+    expect_silence(encode(sn::willtopicreq{}), from);
+    expect_silence(encode(sn::willmsgreq{}), from);
+    expect_silence(encode(sn::suback{}), from);
+    expect_silence(encode(sn::unsuback{}), from);
+    expect_silence(encode(sn::willtopicresp{}), from);
+    expect_silence(encode(sn::willmsgresp{}), from);
+    expect_silence(encode(sn::pingresp{}), from);
+  }
+  EXPECT_EQ(b->gateway->counters().unexpected, 20u);
+  EXPECT_EQ(b->gateway->counters().strangers_told, 0u);
+  EXPECT_TRUE(b->connected("alice"));
+}
+
+// Each is a stranger to the other; `first` is spoofed, as if the one had sent it to the other.
+TEST_P(GatewayPeers, TwoGatewaysEndWhatASpoofedMessageBegins) {
+  const std::string name = "t";
+  const std::vector<bytes> spoofed{
+      encode(sn::disconnect{}),
+      encode(sn::pingreq{}),
+      encode(sn::register_topic{.msg_id = 1, .topic = name}),
+      encode(sn::regack{}),
+      encode(sn::puback{}),
+      encode(sn::publish{.flags = qos1, .topic_id = 1, .msg_id = 1}),
+      encode(sn::subscribe{.flags = qos1, .msg_id = 1, .topic = name}),
+      encode(sn::unsubscribe{.msg_id = 1, .topic = name}),
+      encode(sn::searchgw{}),
+      encode(sn::willtopicupd{.topic = name}),
+  };
+  for (const bytes& first : spoofed) {
+    start();
+    auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true);
+    ASSERT_TRUE(made) << made.error().message;
+    gateway_bench other(std::move(*made), gateway);
+    constexpr client_address here = 1, there = 2; // where each is, for the other
+    b->send(there, first);
+    unsigned passed = 0;
+    for (bool any = true; any && passed < 1000;) {
+      any = false;
+      b->settle();
+      while (!b->out.sent[there].empty()) {
+        other.send(here, b->out.sent[there].front());
+        b->out.sent[there].pop_front();
+        any = true;
+        ++passed;
+      }
+      other.settle();
+      while (!other.out.sent[here].empty()) {
+        b->send(there, other.out.sent[here].front());
+        other.out.sent[here].pop_front();
+        any = true;
+        ++passed;
+      }
+    }
+    EXPECT_LE(passed, 4u) << "message type " << std::to_integer<int>(first[1]);
+  }
+}
+
+TEST_P(GatewayPeers, AStrangerIsToldAFewTimesASecondAndOthersAreToldAllTheSame) {
+  const std::uint64_t now = rte_rdtsc();
+  for (int i = 0; i < 100; ++i)
+    b->send_at(now, stranger, sn::pingreq{});
+  for (client_address other = 5000; other < 5010; ++other)
+    b->send_at(now, other, sn::pingreq{});
+  b->settle();
+  EXPECT_EQ(b->count<sn::disconnect>(stranger), 4u);
+  unsigned told = 0;
+  for (client_address other = 5000; other < 5010; ++other)
+    told += b->count<sn::disconnect>(other) != 0;
+  EXPECT_GE(told, 9u) << "one may share its count with the first";
+  EXPECT_EQ(b->gateway->counters().unknown_source, 110u);
+  // Later it is told again.
+  b->send_at(now + 2 * rte_get_tsc_hz(), stranger, sn::pingreq{});
+  b->settle();
+  EXPECT_EQ(b->count<sn::disconnect>(stranger), 1u);
+}
+
+// --- what is not offered
+// --------------------------------------------------------------------------
+
+TEST_P(GatewayPeers, ASharedSubscriptionIsRefusedAsNotSupported) {
+  b->connect(alice, "alice", true);
+  for (const std::string filter : {"$share/g/f", "$share/g/#", "$share", "$share/"}) {
+    const auto r =
+        b->ask<sn::suback>(alice, sn::subscribe{.flags = qos1, .msg_id = 1, .topic = filter});
+    EXPECT_EQ(r.get<sn::suback>()->code, sn::return_code::not_supported) << filter;
+  }
+  EXPECT_EQ(b->broker->subscription_count(), 0u);
+  b->subscribe(alice, "$shared/x", sn::qos_level::one);
+}
+
+TEST_P(GatewayPeers, ADisconnectWithADurationIsNotAnsweredAndTheConnectionGoesOn) {
+  b->connect(alice, "alice", true);
+  expect_silence(encode(sn::disconnect{.has_duration = true, .duration_s = 60}), alice);
+  EXPECT_TRUE(b->connected("alice"));
+  EXPECT_EQ(b->gateway->counters().unsupported, 1u);
+  (void)b->ask<sn::disconnect>(alice, sn::disconnect{});
+  EXPECT_FALSE(b->connected("alice"));
+}
+
+TEST_P(GatewayPeers, ASubscriptionAtQosTwoIsGrantedQosOneAndServedAtIt) {
+  b->connect(alice, "alice", true);
+  const auto s = b->ask<sn::suback>(
+      alice,
+      sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::two), .msg_id = 3, .topic = "t"});
+  EXPECT_EQ(s.get<sn::suback>()->code, sn::return_code::accepted);
+  EXPECT_EQ(s.get<sn::suback>()->flags.qos(), sn::qos_level::one);
+  EXPECT_EQ(b->publish(alice, s.get<sn::suback>()->topic_id, "x", 1), sn::return_code::accepted);
+  const auto r = b->next(alice);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  EXPECT_EQ(r->get<sn::publish>()->flags.qos(), sn::qos_level::one);
+}
+
+// --- a medium that has failed
+// ---------------------------------------------------------------------
+
+TEST_P(GatewayPeers, WhereTheMediumHasFailedPingsOfClientsAreAnsweredAndNothingElseIsDone) {
+  b->connect(alice, "alice", true);
+  const auto id = b->register_name(alice, "t");
+  const auto failed = [&](client_address from, const bytes& datagram) {
+    const unsigned home = b->gateway->home_of(from, datagram);
+    b->gateway->worker(home).receive_failed(from, datagram);
+    b->gateway->worker(home).send(mark_t{});
+    return b->all(from);
+  };
+  const auto answers = failed(alice, encode(sn::pingreq{}));
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_NE(answers[0].get<sn::pingresp>(), nullptr);
+  const std::string text = "x";
+  EXPECT_EQ(failed(alice, encode(sn::publish{.flags = qos1,
+                                             .topic_id = id,
+                                             .msg_id = 1,
+                                             .data = std::as_bytes(std::span(text))}))
+                .size(),
+            0u);
+  EXPECT_EQ(failed(alice, encode(sn::disconnect{})).size(), 0u);
+  EXPECT_EQ(failed(bob, encode(sn::connect{.client_id = "bob"})).size(), 0u);
+  EXPECT_EQ(failed(stranger, encode(sn::pingreq{})).size(), 0u);
+  EXPECT_EQ(failed(alice, bytes{}).size(), 0u);
+  EXPECT_TRUE(b->connected("alice"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayPeers, testing::Values(1u, 3u));
+
+} // namespace
+} // namespace chainring::testing_gateway
