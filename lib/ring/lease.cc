@@ -111,7 +111,8 @@ std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::
   for (;;) {
     // Tickets leased at one time span fewer than there are packet ids.
     const std::uint64_t limit = std::min(tail, acked + packet_id_count - 1);
-    while (cursor < limit && n < out.size()) {
+    slot_tag_run queued(r.queue, cursor + 1, slot_state::queued);
+    for (; cursor < limit && n < out.size(); queued.next()) {
       const std::uint64_t ticket = cursor + 1;
       const std::uint32_t i = r.index_of(ticket);
       // [R2] acquire: pairs with the release [R1] in place_finish().
@@ -120,7 +121,7 @@ std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::
       const mark_state s = state_of(mark, ticket);
       if (s == mark_state::ready) [[likely]] {
         const std::uint64_t tag = word_of(r.slots[i].tag);
-        if (may_be_delivered(r, tag, ticket)) [[likely]]
+        if (tag == queued.tag() || may_be_delivered(r, tag, ticket)) [[likely]]
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
                       handed_out(tag, mark, ticket <= r.delivered)};
         else // the medium changed under us

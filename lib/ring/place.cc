@@ -96,20 +96,18 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
   }
   media& on = media_;
   for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
-    const auto tag_of = [&](std::uint32_t i) {
-      return slot_tag{ticket + i, slot_state::queued}.pack(queue);
-    };
+    slot_tag_run tags(queue, ticket, slot_state::queued);
     if (seeded_bug("ring.tag_first")) [[unlikely]] {
-      for (std::uint32_t i = 0; i < k; ++i) {
-        on.store(&s[i].tag, tag_of(i)); // [P14] the wrong way round
-        on.store(&s[i].ref, *words++);  // [P14] the wrong way round
+      for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
+        on.store(&s[i].tag, tags.tag()); // [P14] the wrong way round
+        on.store(&s[i].ref, *words++);   // [P14] the wrong way round
       }
       return;
     }
-    for (std::uint32_t i = 0; i < k; ++i) {
+    for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
       // [P14] ref, then tag: what a tag makes valid is there before it.
-      on.store(&s[i].ref, *words++);  // [P14] before the tag
-      on.store(&s[i].tag, tag_of(i)); // [P14] behind its ref
+      on.store(&s[i].ref, *words++);   // [P14] before the tag
+      on.store(&s[i].tag, tags.tag()); // [P14] behind its ref
     }
   });
   r->next.store(last + got, std::memory_order_relaxed); // [N1] before finish, which releases it

@@ -117,6 +117,26 @@ struct slot_tag {
   }
 };
 
+/// The tags of consecutive tickets in one state, as slot_tag::pack() makes them: the next ticket is
+/// one more, so its check is one less, and begins again where it would be zero.
+class slot_tag_run {
+ public:
+  constexpr slot_tag_run(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept
+      : word_(ticket | std::uint64_t{static_cast<std::uint8_t>(state)} << 56),
+        check_(word_check<slot_tag::check_bits>(word_, queue)) {}
+  [[nodiscard]] constexpr std::uint64_t tag() const noexcept {
+    return word_ | check_ << slot_tag::check_shift;
+  }
+  constexpr void next() noexcept {
+    ++word_;
+    check_ = check_ == 1 ? check_max : check_ - 1;
+  }
+
+ private:
+  static constexpr std::uint64_t check_max = (std::uint64_t{1} << slot_tag::check_bits) - 2;
+  std::uint64_t word_, check_;
+};
+
 /// One ring of a queue. Valid if and only if: the seal is that of the entry; base is at most
 /// ticket_max and not below the entry before it; log2 is ring_log2_min to ring_log2_max; the chain,
 /// as many blocks as the header and that many slots need, lies in the block store and overlaps no

@@ -536,5 +536,15 @@ TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
   m->observe(nullptr);
 }
 
+TEST(SlotTags, OfConsecutiveTicketsAreThoseOfEachTicket) {
+  for (const std::uint32_t queue : {0u, 7u, 29u, 4'000'000'000u})
+    for (const std::uint64_t first : {std::uint64_t{1}, std::uint64_t{1} << 40, ticket_max - 64})
+      for (const slot_state state : {slot_state::queued, slot_state::pubrec}) {
+        slot_tag_run run(queue, first, state);
+        for (std::uint64_t ticket = first; ticket < first + 64; ++ticket, run.next())
+          ASSERT_EQ(run.tag(), (slot_tag{ticket, state}.pack(queue))) << queue << " " << ticket;
+      }
+}
+
 } // namespace
 } // namespace chainring::test
