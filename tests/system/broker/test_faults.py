@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults found in use, over real packets on a TAP port: a process that stands still for longer than its
+clients' keep-alive, one socket with two clients, an absent subscriber whose full queue stops a topic, and
+what an operator can do about it. Needs root.   test_faults.py BROKER"""
+import os
+import re
+import select
+import signal
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "region")]
+import own_network  # noqa: F401
+from regions import Broker, run
+from sn_client import ACCEPTED, CONGESTION, DISCONNECT, HANG_S, PINGREQ, PINGRESP, Client, decode, encode
+from telemetry import Telemetry
+
+PROGRAM = sys.argv[1]
+TAP = f"crq{os.getpid() % 100000}"
+NET = f"10.{192 + os.getpid() % 2}.{os.getpid() % 250}"
+TO = (f"{NET}.1", 10000)
+KEEP_ALIVE_S, STALL_S, CLIENTS = 2, 5, 150
+
+
+def start(region, *arguments, **more):
+    b = Broker(PROGRAM, region, "--size", "32M", *arguments, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24",
+               telemetry=True, **more).ready()
+    run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
+    # What the broker does not read meanwhile waits here.
+    run("ip", "link", "set", TAP, "txqueuelen", "8192", "up")
+    return b
+
+
+def expect(true, what, said=""):
+    if not true:
+        raise SystemExit(f"{what}\n{said}")
+
+
+def until(condition, what, b):
+    end = time.monotonic() + HANG_S
+    while not condition():
+        expect(time.monotonic() < end and b.process.poll() is None, f"never: {what}", b.said())
+        time.sleep(0.05)
+
+
+def delivered(client):
+    """What comes to the client until it is quiet for a while: one delivery at least."""
+    end = time.monotonic() + HANG_S
+    while not client.got and time.monotonic() < end:
+        client.receive(1)
+    while client.receive(0.5)[0] is not None:
+        pass
+    return client.got
+
+
+def ping_each_second(clients, seconds):
+    """Each client pings each second. How many PINGRESPs each got; a DISCONNECT ends the test."""
+    answers = {c.sock.fileno(): 0 for c in clients}
+    names = {c.sock.fileno(): c for c in clients}
+    for _ in range(seconds):
+        again = time.monotonic() + 1
+        for c in clients:
+            c.send(encode(PINGREQ))
+        while (left := again - time.monotonic()) > 0:
+            for fd in select.select(list(answers), [], [], left)[0]:
+                kind, _ = decode(names[fd].sock.recv(65536))
+                expect(kind != DISCONNECT, f"{names[fd].name.decode()} was given up, and has pinged each second")
+                answers[fd] += kind == PINGRESP
+    return list(answers.values())
+
+
+def test_a_stall_longer_than_the_keep_alive():
+    for count in (2, CLIENTS):
+        with start(os.path.join(scratch, f"stall{count}")) as b:
+            clients = [Client(f"pinger{i}", TO) for i in range(count)]
+            for c in clients:
+                expect(c.connect(clean=True, keep_alive_s=KEEP_ALIVE_S) == ACCEPTED, "refused", b.said())
+                # Those that wait for the others are not silent either.
+                for other in clients[::20]:
+                    other.send(encode(PINGREQ))
+                c.send(encode(PINGREQ))
+            ping_each_second(clients, 1)
+            b.process.send_signal(signal.SIGSTOP)
+            try:
+                ping_each_second(clients, STALL_S)
+            finally:
+                b.process.send_signal(signal.SIGCONT)
+            answers = ping_each_second(clients, 2 * KEEP_ALIVE_S)
+            expect(min(answers) > 0, "a client is not answered after the stall", b.said())
+            counters = Telemetry(b.prefix).ask("/chainring/counters")
+            expect(counters["sessions"] == count and counters["sessions_lost"] == 0, "sessions were lost", counters)
+            # And who is silent is given up.
+            t = Telemetry(b.prefix)
+            until(lambda: t.ask("/chainring/counters")["sessions"] == 0, "silent clients are given up", b)
+            expect(b.end() == 0, "it did not close cleanly", b.said())
+
+
+def test_one_socket_with_two_clients():
+    with start(os.path.join(scratch, "socket")) as b:
+        first, second, publisher = Client("first", TO), Client("second", TO), Client("publisher", TO)
+        second.sock = first.sock
+        expect(publisher.connect(clean=True) == ACCEPTED, "refused")
+        expect(first.connect() == ACCEPTED and first.subscribe(b"a") == ACCEPTED, "refused")
+        expect(second.connect() == ACCEPTED and second.subscribe(b"b") == ACCEPTED, "refused")
+        expect(publisher.publish(b"a", b"for the first") == ACCEPTED, "refused")
+        expect(publisher.publish(b"b", b"for the second") == ACCEPTED, "refused")
+        expect(delivered(second) == [b"for the second"], "the second client got", second.got)
+        elsewhere = Client("first", TO)
+        expect(elsewhere.connect() == ACCEPTED, "refused")
+        expect(delivered(elsewhere) == [b"for the first"], "the first client got", elsewhere.got)
+        expect(b.end() == 0, "it did not close cleanly", b.said())
+
+
+def test_an_absent_subscriber_and_the_prompt():
+    ours, theirs = os.pipe()
+    with start(os.path.join(scratch, "absent"), "-i", "--queue-size", "63", stdin=ours) as b:
+        os.close(ours)
+
+        def prompt(line, words):
+            before = len(b.said())
+            os.write(theirs, (line + "\n").encode())
+            until(lambda: re.search(words, b.said()[before:]), f"'{line}' answered by {words}", b)
+            return b.said()[before:]
+
+        absent, publisher = Client("absent", TO), Client("publisher", TO)
+        expect(absent.connect() == ACCEPTED and absent.subscribe(b"t") == ACCEPTED, "refused")
+        absent.disconnect()
+        expect(publisher.connect(clean=True) == ACCEPTED, "refused")
+
+        def fill():
+            for i in range(200):
+                if publisher.publish(b"t", b"%d" % i) == CONGESTION:
+                    return i
+            raise SystemExit("200 messages in a queue of 63")
+
+        expect(fill() == 63, "the queue takes another number of messages")
+        expect(b.until("the queue of client 'absent' is full with 63 messages"), "the log does not name it", b.said())
+        prompt("show queues", r"\(absent\): depth 63 of 63")
+        prompt("clear queue nobody", "no such client")
+        prompt("clear queue absent", "its queue is given up")
+        until(lambda: publisher.publish(b"t", b"new") == ACCEPTED, "the topic goes on", b)
+        expect(absent.connect() == ACCEPTED, "refused")
+        expect(delivered(absent) == [b"new"], "behind the cleared queue comes", absent.got)
+        absent.disconnect()
+        expect(fill() == 63, "the queue takes another number of messages")
+        prompt("kick nobody", "no such client")
+        prompt("kick absent", "its session ends")
+        until(lambda: publisher.publish(b"t", b"for nobody") == ACCEPTED, "the topic goes on", b)
+        expect("absent" not in prompt("show sessions", r"1 sessions"), "it is still there")
+        # One that is connected is told.
+        expect(absent.connect() == ACCEPTED, "refused")
+        prompt("kick absent", "its session ends")
+        kind = 0
+        while kind not in (DISCONNECT, None):
+            kind, _ = absent.receive(HANG_S)
+        expect(kind == DISCONNECT, "a client that is kicked hears nothing")
+        os.close(theirs)
+        expect(b.end() == 0, "it did not close cleanly", b.said())
+
+
+def test_sessions_that_expire_behind_a_restart():
+    region = os.path.join(scratch, "expiry")
+    with start(region) as b:
+        absent, publisher = Client("absent", TO), Client("publisher", TO)
+        expect(absent.connect() == ACCEPTED and absent.subscribe(b"t") == ACCEPTED, "refused")
+        expect(publisher.connect(clean=True) == ACCEPTED and publisher.publish(b"t", b"x") == ACCEPTED, "refused")
+        expect(b.end() == 0, "it did not close cleanly", b.said())
+    with start(region, "--session-expiry", "1") as b:
+        t = Telemetry(b.prefix)
+        until(lambda: t.ask("/chainring/counters")["sessions"] == 0, "the session expires", b)
+        counters = t.ask("/chainring/counters")
+        expect(counters["expired"] == 1 and counters["subscriptions"] == 0, "after the expiry", counters)
+        until(lambda: t.ask("/chainring/region")["messages_live"] == 0, "its messages go with it", b)
+        expect(b.end() == 0, "it did not close cleanly", b.said())
+
+
+with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="chainring-faults-") as scratch:
+    for name, test in sorted((n, f) for n, f in globals().items() if n.startswith("test_")):
+        before = time.monotonic()
+        test()
+        print(f"{name}: fine, {time.monotonic() - before:.0f} seconds", flush=True)
