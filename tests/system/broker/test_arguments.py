@@ -24,7 +24,7 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--queue-first": (0, 1048576),
            "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
            "--max-registrations": (16, 100000000),
-           "--max-registrations-per-session": (1, 32767), "--max-subscriptions-per-session": (1, 16000000),
+           "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
            "--session-expiry": (0, 4000000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
