@@ -138,7 +138,7 @@ class file_bench {
   /// by a checkpoint.
   void settle() {
     for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
-      bool any = served().worker(0).end_burst();
+      bool any = bench_.turn(0);
       any |= file().commit_step();
       if (++commits_ % 3 == 0) (void)file().checkpoint_step();
       any |= pump() != 0;
