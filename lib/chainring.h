@@ -26,6 +26,7 @@
 #include "region/region_media.h"
 #include "message/message.h"
 #include "message/message_media.h"
+#include "ring/consumer.h"
 #include "ring/overflow.h"
 #include "ring/ring.h"
 #include "ring/ring_media.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A burst of 32 slots of 16 bytes through one durable queue: placed, flushed, drained, leased,
 // acknowledged and released, the head sharing the next burst's drain.
-#include "ring/ring.h"
+#include "ring/consumer.h"
 
 #include <atomic>
 #include <cstdio>
@@ -50,7 +50,7 @@ struct durable_queue {
     queues->place_finish(p);
     if (moved) queues->release_finish(0);
     good &= n == burst && queues->lease(0, got) == n;
-    queues->ack_through(0, got[n - 1].ticket());
+    queue_consumer(*queues).ack_through(0, got[n - 1].ticket());
   }
 };
 

@@ -69,15 +69,10 @@ void set_deadlines(ring_state& r, std::span<const leased> out, std::uint64_t dea
 } // namespace
 
 std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out) noexcept {
-  return lease_until(queue, out, no_deadline);
-}
-std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out,
-                                 std::uint64_t deadline) noexcept {
-  CHAINRING_ASSERT(state_->options.timed_leases);
-  return lease_until(queue, out, deadline);
+  return state_->lease_until(queue, out, no_deadline);
 }
 
-inline std::uint32_t queue_table::lease_until(std::uint32_t queue, std::span<leased> out,
+std::uint32_t queue_table::state::lease_until(std::uint32_t queue, std::span<leased> out,
                                               std::uint64_t deadline) noexcept {
   const inside here = consuming(queue);
   ring_state* r = first_of(queue);
@@ -103,8 +98,9 @@ inline std::uint32_t queue_table::lease_until(std::uint32_t queue, std::span<lea
 }
 
 // One consumer. `acked`: the queue's, which may be in an older ring.
-std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::uint64_t& acked,
-                                       std::span<leased> out) noexcept {
+std::uint32_t queue_table::state::lease_ready(std::uint32_t queue, ring_state& r,
+                                              std::uint64_t& acked,
+                                              std::span<leased> out) noexcept {
   std::uint32_t n = 0;
   std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed); // [C2] its only writer
   const std::uint64_t tail = r.tail(cursor);
@@ -142,7 +138,7 @@ std::uint32_t queue_table::lease_ready(std::uint32_t queue, ring_state& r, std::
 }
 
 // The queue's prefix of what is done with, gone on with in each ring. mpsc mode.
-std::uint64_t queue_table::settled(std::uint32_t queue) const noexcept {
+std::uint64_t queue_table::state::settled(std::uint32_t queue) const noexcept {
   for (ring_state* r = first_of(queue);; r = r->following()) {
     advance(*r);
     const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [K2] its only writer
@@ -169,7 +165,7 @@ void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
 
 // Several consumers: what is read is handed out only if the cursor was still there when it was
 // moved. Until then nobody has leased those entries, so nobody can have released their slots.
-std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) noexcept {
+std::uint32_t queue_table::state::lease_shared(ring_state& r, std::span<leased> out) noexcept {
   std::uint64_t from = r.cursor.load(std::memory_order_acquire); // [C2] pairs with [C1]
   for (;;) {
     const std::uint64_t tail = r.tail(from);
@@ -209,7 +205,7 @@ std::uint32_t queue_table::lease_shared(ring_state& r, std::span<leased> out) no
 }
 
 // Entries that nack() gave back: rare, and near the head.
-std::uint32_t queue_table::lease_returned(ring_state& r, std::span<leased> out) noexcept {
+std::uint32_t queue_table::state::lease_returned(ring_state& r, std::span<leased> out) noexcept {
   std::uint32_t n = 0;
   const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [C2] pairs with [C1]
   for (std::uint64_t t = r.acked.load(std::memory_order_acquire) + 1;    // [K2] pairs with [K1]
@@ -248,8 +244,8 @@ bool hand_back(ring_state& r, std::uint64_t ticket, std::uint32_t mark) noexcept
 
 } // namespace
 
-bool queue_table::give_back(std::uint32_t queue, std::uint64_t ticket,
-                            std::uint32_t generation) noexcept {
+bool queue_table::state::give_back(std::uint32_t queue, std::uint64_t ticket,
+                                   std::uint32_t generation) noexcept {
   const inside here = consuming(queue);
   ring_state* const r = ring_for(queue, ticket);
   if (r == nullptr || ticket <= r->acked.load(std::memory_order_acquire) || // [K2]
@@ -263,24 +259,11 @@ bool queue_table::give_back(std::uint32_t queue, std::uint64_t ticket,
 }
 
 bool queue_table::nack(std::uint32_t queue, std::uint64_t ticket) noexcept {
-  return give_back(queue, ticket, any_generation);
-}
-bool queue_table::nack(std::uint32_t queue, const leased& by) noexcept {
-  return give_back(queue, by.ticket(), by.generation());
+  return state_->give_back(queue, ticket, any_generation);
 }
 
-std::uint32_t queue_table::expire(std::uint32_t queue, std::uint64_t now,
-                                  std::uint32_t n_max) noexcept {
-  const inside here = consuming(queue);
-  std::uint32_t n = 0;
-  for (ring_state* r = first_of(queue); r != nullptr && r->times != nullptr; r = r->following())
-    if (r->earliest().load(std::memory_order_relaxed) <= now) // [E4] a look
-      n += expire_in(*r, now, n_max - n);
-  return n;
-}
-
-std::uint32_t queue_table::expire_in(ring_state& r, std::uint64_t now,
-                                     std::uint32_t n_max) noexcept {
+std::uint32_t queue_table::state::expire_in(ring_state& r, std::uint64_t now,
+                                            std::uint32_t n_max) noexcept {
   // [E4] acquire: pairs with [E3]. Taken away first: what is not seen below was leased a moment ago
   //      and lowers it again. Without that such a lease would never end.
   if (!seeded_bug("ring.expire_takes_late"))
@@ -318,18 +301,10 @@ std::uint32_t queue_table::expire_in(ring_state& r, std::uint64_t now,
   return n;
 }
 
-std::uint64_t queue_table::earliest_deadline(std::uint32_t queue) const noexcept {
-  const inside here(state_->grace);
-  std::uint64_t earliest = no_deadline;
-  for (const ring_state* r = first_of(queue); r != nullptr && r->times != nullptr;
-       r = r->following())
-    earliest = std::min(earliest, r->earliest().load(std::memory_order_relaxed)); // [E4] a look
-  return earliest;
-}
-
 void queue_table::rewind(std::uint32_t queue) noexcept {
-  const inside here = consuming(queue);
-  for (ring_state* r = first_of(queue); r != nullptr; r = r->following()) {
+  state& s = *state_;
+  const inside here = s.consuming(queue);
+  for (ring_state* r = s.first_of(queue); r != nullptr; r = r->following()) {
     const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [C2] nobody leases
     advance(*r);
     const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [K2] likewise
@@ -349,8 +324,9 @@ void queue_table::rewind(std::uint32_t queue) noexcept {
 }
 
 std::uint64_t queue_table::resolve(std::uint32_t queue, std::uint16_t packet_id) const noexcept {
-  const inside here(state_->grace);
-  const ring_state* r = first_of(queue);
+  state& s = *state_;
+  const inside here(s.grace);
+  const ring_state* r = s.first_of(queue);
   if (r == nullptr || packet_id == 0 || packet_id > packet_id_count) return 0;
   std::uint64_t acked = r->acked.load(std::memory_order_acquire); // [K2] pairs with [K1]
   for (const ring_state* x = r->following(); x != nullptr && acked == x->base; x = x->following())
@@ -358,7 +334,7 @@ std::uint64_t queue_table::resolve(std::uint32_t queue, std::uint16_t packet_id)
   const std::uint64_t ahead =
       (packet_id + packet_id_count - packet_id_of(acked + 1)) % packet_id_count;
   const std::uint64_t ticket = acked + 1 + ahead;
-  r = ring_for(queue, ticket);
+  r = s.ring_for(queue, ticket);
   if (r == nullptr || ticket <= r->base ||
       ticket > r->cursor.load(std::memory_order_acquire)) // [C2] pairs with [C1]
     return 0;
@@ -385,8 +361,8 @@ bool is_oldest(const ring_state* first, const ring_state* r) noexcept {
 } // namespace
 
 // The lease of `ticket` ends: the prefix grows, or the slot says so.
-ack_status queue_table::settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
-                               std::uint32_t generation) noexcept {
+ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
+                                      std::uint32_t generation) noexcept {
   ring_state* const of = ring_for(queue, ticket);
   if (of == nullptr) return ack_status::ignored;
   ring_state& r = *of;
@@ -423,7 +399,7 @@ ack_status queue_table::settle(std::uint32_t queue, std::uint64_t ticket, slot_s
   std::uint64_t& tag = r.slots[r.index_of(ticket)].tag;
   std::uint64_t was = word_of(tag);
   while (may_be_delivered(r, was, ticket) && !seeded_bug("ring.ack_in_memory"))
-    if (media_.compare_exchange(&tag, was,
+    if (medium.compare_exchange(&tag, was,
                                 slot_tag{ticket, to}.pack(queue))) // [P16] before its flush
       break;
   advance(r);
@@ -431,69 +407,8 @@ ack_status queue_table::settle(std::uint32_t queue, std::uint64_t ticket, slot_s
 }
 
 ack_status queue_table::ack(std::uint32_t queue, std::uint64_t ticket) noexcept {
-  const inside here = consuming(queue);
-  return settle(queue, ticket, slot_state::acked, any_generation);
-}
-ack_status queue_table::ack(std::uint32_t queue, const leased& by) noexcept {
-  const inside here = consuming(queue);
-  return settle(queue, by.ticket(), slot_state::acked, by.generation());
-}
-
-std::uint32_t queue_table::ack_through(std::uint32_t queue, std::uint64_t ticket) noexcept {
-  ring_state* r = ring_for(queue, ticket);
-  if (r == nullptr || ticket <= r->acked.load(std::memory_order_relaxed) || // [K2] its only writer
-      ticket > r->cursor.load(std::memory_order_relaxed))                   // [C2] likewise
-    return 0;
-  CHAINRING_ASSERT(r->mode == queue_mode::mpsc);
-  const auto through = [&](ring_state& in, std::uint64_t end) {
-    const std::uint64_t acked = in.acked.load(std::memory_order_relaxed); // [K2] likewise
-    if (in.returned.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // [C2] likewise
-      advance(in); // what is void has no lease to settle
-      for (std::uint64_t t = acked + 1; t <= end; ++t) {
-        if (in.acked.load(std::memory_order_relaxed) >= t) continue; // [K2] likewise
-        if (settle(queue, t, slot_state::acked, any_generation) != ack_status::advanced) break;
-      }
-    } else if (end > acked) {
-      in.acked.store(end, std::memory_order_release); // [K1] pairs with [K2]
-      advance(in);
-    }
-    return static_cast<std::uint32_t>(in.acked.load(std::memory_order_relaxed) - acked); // [K2]
-  };
-  std::uint32_t n = 0;
-  for (ring_state* x = first_of(queue);; x = x->following()) {
-    ring_state* const next = x->following();
-    const std::uint64_t end = x == r ? ticket : next->base;
-    n += through(*x, end);
-    if (x == r || x->acked.load(std::memory_order_relaxed) != end) return n; // [K2] likewise
-  }
-}
-
-bool queue_table::set_state(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept {
-  const inside here = consuming(queue);
-  ring_state* const r = ring_for(queue, ticket);
-  if (r == nullptr) return false;
-  if (state == slot_state::pubrec) {
-    if (ticket <= r->acked.load(std::memory_order_acquire) || // [K2] pairs with [K1]
-        ticket > r->cursor.load(std::memory_order_acquire))   // [C2] pairs with [C1]
-      return false;
-    const std::uint32_t i = r->index_of(ticket);
-    if (state_of(r->marks[i].load(std::memory_order_acquire), ticket) != mark_state::ready) // [R2]
-      return false;
-    std::uint64_t was = slot_tag{ticket, slot_state::queued}.pack(queue);
-    const slot_tag next{ticket, slot_state::pubrec};
-    return media_.compare_exchange(&r->slots[i].tag, was,
-                                   next.pack(queue)); // [P16] before its flush
-  }
-  CHAINRING_ASSERT(state == slot_state::moved || state == slot_state::dropped);
-  return settle(queue, ticket, state, any_generation) == ack_status::marked;
-}
-
-void queue_table::flush_slot(std::uint32_t queue, std::uint64_t ticket) noexcept {
-  const inside here = consuming(queue);
-  const ring_state* const r = ring_for(queue, ticket);
-  if (r == nullptr || ticket <= r->base) return; // the head has passed it, durably
-  // [P16] durable with this thread's next drain. PUBREL leaves behind that.
-  media_.flush(&r->slots[r->index_of(ticket)], sizeof(ring_slot)); // [P16] behind its exchange
+  const inside here = state_->consuming(queue);
+  return state_->settle(queue, ticket, slot_state::acked, any_generation);
 }
 
 } // namespace chainring

@@ -74,8 +74,8 @@ class link_claim {
 // --- links --------------------------------------------------------------------------------------
 
 // The entry and the commit word that counts it, in the record's one line. The link is claimed.
-void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) noexcept {
-  queue_state& q = at(queue);
+void queue_table::state::link(std::uint32_t queue, ring_state& r, std::uint64_t base) noexcept {
+  queue_state& q = queue_at(queue);
   queue_record& record = record_of(queue);
   const auto log2 = static_cast<std::uint8_t>(std::countr_zero(r.size()));
   // [A7] only a release changes the word meanwhile: it takes rings off the front, and the place of
@@ -87,8 +87,8 @@ void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) n
   const auto store_entry = [&] {
     const queue_ring next =
         queue_ring::sealed(queue, queue_base{base, log2}.pack(), r.blocks.first, r.blocks.blocks);
-    media_.store(&entry.base, next.base);   // [P15]
-    media_.store(&entry.chain, next.chain); // [P15]
+    medium.store(&entry.base, next.base);   // [P15]
+    medium.store(&entry.chain, next.chain); // [P15]
   };
   if (!seeded_bug("ring.entry_last")) store_entry();
   do {
@@ -97,22 +97,22 @@ void queue_table::link(std::uint32_t queue, ring_state& r, std::uint64_t base) n
     ++now.count;
     now.mode = r.mode;
     // [P7] the link: pairs with [P6] in clear() and [P8] in link_finish(). [P15] behind its entry.
-  } while (!media_.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P7] [P15]
+  } while (!medium.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P7] [P15]
   if (seeded_bug("ring.entry_last")) store_entry();
   q.spare = &r;
 }
 
 link_status queue_table::link_start(std::uint32_t queue) noexcept {
-  queue_state& q = at(queue);
-  if (ring_of(queue) != nullptr) [[likely]] {
+  state& s = *state_;
+  queue_state& q = s.queue_at(queue);
+  if (s.ring_of(queue) != nullptr) [[likely]] {
     // [A3] a look: who comes a moment too early finds the ring closed.
     return q.link.load(std::memory_order_relaxed) == link_state::linking ? link_status::wait
                                                                          : link_status::ready;
   }
   link_claim claim(q, link_state::linking);
   if (!claim) return link_status::wait;
-  state& s = *state_;
-  if (ring_of(queue) != nullptr) return link_status::ready;
+  if (s.ring_of(queue) != nullptr) return link_status::ready;
   if (q.damaged.load(std::memory_order_relaxed)) return link_status::refused; // [A3] orders it
   ring_state* r = nullptr;
   {
@@ -127,7 +127,7 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
     return link_status::refused;
   }
   set_base(*r, queue, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
-  link(queue, *r, q.rest_ticket);
+  s.link(queue, *r, q.rest_ticket);
   claim.keep(link_state::linking);
   if (seeded_bug("ring.attach_undrained")) {
     link_finish(queue);
@@ -137,12 +137,12 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
 }
 
 void queue_table::link_flush(std::uint32_t queue) noexcept {
-  media_.flush(&record_of(queue), sizeof(queue_record)); // [P7] before [P8]
+  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [P7] before [P8]
 }
 
 void queue_table::link_finish(std::uint32_t queue) noexcept {
   state& s = *state_;
-  queue_state& q = at(queue);
+  queue_state& q = s.queue_at(queue);
   CHAINRING_ASSERT(q.spare != nullptr);
   ring_state& r = *q.spare;
   ring_state* const old = q.ring.load(std::memory_order_relaxed); // [A2] under [A3]
@@ -169,7 +169,7 @@ link_status queue_table::link_now(std::uint32_t queue) noexcept {
   }
   if (s != link_status::linking) return s;
   link_flush(queue);
-  media_.drain(); // [P7] before [P8]
+  state_->medium.drain(); // [P7] before [P8]
   link_finish(queue);
   return link_status::ready;
 }
@@ -177,7 +177,7 @@ link_status queue_table::link_now(std::uint32_t queue) noexcept {
 // --- appends ------------------------------------------------------------------------------------
 
 // Closes `old` and links `r`, which is cleared and drained, behind it. The link is claimed.
-void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) noexcept {
+void queue_table::state::append(std::uint32_t queue, ring_state& old, ring_state& r) noexcept {
   const std::uint64_t before = old.next.load(std::memory_order_relaxed); // [N2] see below
   hook_point("ring.append.closing");
   close(old);
@@ -191,31 +191,31 @@ void queue_table::append(std::uint32_t queue, ring_state& old, ring_state& r) no
     const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [K2]
     for (std::uint64_t t = head + 1; t <= base; ++t) {
       ring_slot& to = r.slots[static_cast<std::uint32_t>(t - 1 - head) & r.mask];
-      media_.store(&to.ref, old.slots[old.index_of(t)].ref); // [P14]
-      media_.store(&to.tag, old.slots[old.index_of(t)].tag); // [P14]
+      medium.store(&to.ref, old.slots[old.index_of(t)].ref); // [P14]
+      medium.store(&to.tag, old.slots[old.index_of(t)].tag); // [P14]
     }
-    persist_range(media_, r.slots, r.size() * sizeof(ring_slot)); // [P6]
+    persist_range(medium, r.slots, r.size() * sizeof(ring_slot)); // [P6]
     link(queue, r, head);
     std::uint64_t word = record_of(queue).commit;
     queue_commit c = queue_commit::unpack(word);
     c.first = static_cast<std::uint8_t>((c.first + c.count - 1) % queue_rings_max);
     c.count = 1;
-    media_.compare_exchange(&record_of(queue).commit, word, c.pack(queue)); // [A8]
+    medium.compare_exchange(&record_of(queue).commit, word, c.pack(queue)); // [A8]
     return;
   }
   link(queue, r, base);
 }
 
 link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
-  queue_state& q = at(queue);
   state& s = *state_;
-  if (ring_of(queue) == nullptr) {
+  queue_state& q = s.queue_at(queue);
+  if (s.ring_of(queue) == nullptr) {
     const link_status first = link_start(queue);
     return first == link_status::refused ? link_status::no_room : first;
   }
   link_claim claim(q, link_state::claimed);
   if (!claim) return link_status::wait;
-  ring_state* const r = ring_of(queue); // under the claim it stays
+  ring_state* const r = s.ring_of(queue); // under the claim it stays
   if (r == nullptr || is_closed(*r)) return link_status::wait;
   // Not rte_ring_free_count(), whose loads are plain.
   const std::uint64_t from =
@@ -223,18 +223,18 @@ link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
   const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [N2]
   if (in_use + n <= r->capacity && free_count(queue) >= n) return link_status::ready;
   const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
-  const std::uint64_t last = r->next.load(std::memory_order_relaxed);            // [N2]
+      std::atomic_ref(s.record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed);              // [N2]
   if (c.count == queue_rings_max || r->capacity >= s.capacity_max || free_count(queue) < n ||
       last == ticket_max)
     return link_status::refused;
   if (q.spare == nullptr) {
-    want_larger(queue, n);
+    s.want_larger(queue, n);
     return link_status::unprepared;
   }
   ring_state& next = *q.spare;
   claim.keep(link_state::linking);
-  append(queue, *r, next);
+  s.append(queue, *r, next);
   tally(s.grown);
   if (seeded_bug("ring.append_undrained")) {
     link_finish(queue);
@@ -247,13 +247,13 @@ link_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept
   link_status is = grow(queue, n);
   if (is == link_status::unprepared) {
     hook_point("ring.grow.unprepared");
-    const bool room = prepare_larger(queue, n) != larger_ring::no_room;
+    const bool room = state_->prepare_larger(queue, n) != state::larger_ring::no_room;
     is = grow(queue, n); // whoever was quicker may have prepared it, or done it all
     if (is == link_status::unprepared) return room ? link_status::wait : link_status::no_room;
   }
   if (is != link_status::linking) return is;
   link_flush(queue);
-  media_.drain(); // [P7] before [P8]
+  state_->medium.drain(); // [P7] before [P8]
   link_finish(queue);
   return link_status::ready;
 }
@@ -261,10 +261,9 @@ link_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept
 // The next size, allocated, cleared and drained; kept with the queue until its ring is full. For
 // `n` slots that found no room, or (0) at leisure; and only where the newest ring still wants it:
 // after an append it is another.
-queue_table::larger_ring queue_table::prepare_larger(std::uint32_t queue,
-                                                     std::uint32_t n) noexcept {
-  queue_state& q = at(queue);
-  state& s = *state_;
+queue_table::state::larger_ring queue_table::state::prepare_larger(std::uint32_t queue,
+                                                                   std::uint32_t n) noexcept {
+  queue_state& q = queue_at(queue);
   const std::uint32_t wanted = q.wanted.exchange(0, std::memory_order_relaxed); // [S1] an estimate
   std::uint32_t capacity = 0;
   {
@@ -274,7 +273,7 @@ queue_table::larger_ring queue_table::prepare_larger(std::uint32_t queue,
     const queue_commit c =
         queue_commit::unpack(std::atomic_ref(record_of(queue).commit)
                                  .load(std::memory_order_acquire)); // [A7] an estimate
-    capacity = s.grown_from(r->capacity, c.count);
+    capacity = grown_from(r->capacity, c.count);
     if (capacity == r->capacity || c.count == queue_rings_max) return larger_ring::seen_to;
     const std::uint64_t in_use =
         r->next.load(std::memory_order_relaxed) -
@@ -286,7 +285,7 @@ queue_table::larger_ring queue_table::prepare_larger(std::uint32_t queue,
   reclaim(); // rings that are over make room
   ring_state* const larger = cleared_ring(capacity);
   if (larger == nullptr) {
-    tally(s.refused_ring);
+    tally(refused_ring);
     return larger_ring::no_room;
   }
   {
@@ -307,14 +306,13 @@ constexpr std::uint32_t quiet_part = 8; ///< "nearly empty": at most capacity / 
 } // namespace
 
 // One visit: a queue that was nearly empty at this one and those before gets a smaller ring.
-bool queue_table::shrink(std::uint32_t queue) noexcept {
-  queue_state& q = at(queue);
-  state& s = *state_;
+bool queue_table::state::shrink(std::uint32_t queue) noexcept {
+  queue_state& q = queue_at(queue);
   if (ring_of(queue) == nullptr) return false;
   link_claim claim(q, link_state::claimed);
   if (!claim) return false;
   ring_state* const r = ring_of(queue);
-  if (r == nullptr || is_closed(*r) || r->capacity <= s.ring_capacity ||
+  if (r == nullptr || is_closed(*r) || r->capacity <= ring_capacity ||
       q.first.load(std::memory_order_relaxed) != r) // [A2] one ring, and larger than the first was
     return false;
   const std::uint32_t depth = static_cast<std::uint32_t>(
@@ -325,16 +323,13 @@ bool queue_table::shrink(std::uint32_t queue) noexcept {
   }
   if (++q.quiet < quiet_visits) return false;
   q.quiet = 0;
-  const std::uint32_t capacity = std::max(r->capacity / (quiet_part / 2), s.ring_capacity);
+  const std::uint32_t capacity = std::max(r->capacity / (quiet_part / 2), ring_capacity);
   ring_state* const smaller = cleared_ring(capacity);
   if (smaller == nullptr) return false;
   if (q.spare != nullptr) retire(*q.spare);
   claim.keep(link_state::linking);
   append(queue, *r, *smaller);
-  tally(s.shrunk);
-  link_flush(queue);
-  media_.drain(); // [P7] before [P8]
-  link_finish(queue);
+  tally(shrunk);
   return true;
 }
 
@@ -342,13 +337,13 @@ bool queue_table::shrink(std::uint32_t queue) noexcept {
 
 std::uint32_t queue_table::incarnation(std::uint32_t queue) const noexcept {
   // [A7] acquire: what was stored before the exchange [A8] is seen with it.
-  return queue_commit::unpack(
-             std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire)) // [A7]
+  return queue_commit::unpack(std::atomic_ref(state_->record_of(queue).commit)
+                                  .load(std::memory_order_acquire)) // [A7]
       .incarnation;
 }
 
-bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
-  queue_state& q = at(queue);
+bool queue_table::state::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
+  queue_state& q = queue_at(queue);
   link_claim claim(q, link_state::claimed);
   if (!claim || q.damaged.load(std::memory_order_relaxed)) return false; // [A3] orders it
   ring_state* const first = first_of(queue);
@@ -364,10 +359,10 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
   do {
     now = queue_commit::unpack(word);
     now.mode = mode;
-  } while (!media_.compare_exchange(&record_of(queue).commit, word, now.pack(queue))); // [A8] [P17]
+  } while (!medium.compare_exchange(&record_of(queue).commit, word, now.pack(queue))); // [A8] [P17]
   if (!seeded_bug("ring.mode_undrained")) {
-    media_.flush(&record_of(queue), sizeof(queue_record)); // [P17] before [P18]
-    media_.drain();                                        // [P17] before [P18]
+    medium.flush(&record_of(queue), sizeof(queue_record)); // [P17] before [P18]
+    medium.drain();                                        // [P17] before [P18]
   }
   q.mode.store(mode, std::memory_order_relaxed); // [M1] [P18] pairs with [M2]
   for (ring_state* r = first; r != nullptr; r = r->following()) {
@@ -380,19 +375,20 @@ bool queue_table::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
 // --- restart ------------------------------------------------------------------------------------
 
 restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t incarnation) noexcept {
-  queue_state& q = at(queue);
-  queue_record& record = record_of(queue);
+  state& s = *state_;
+  queue_state& q = s.queue_at(queue);
+  queue_record& record = s.record_of(queue);
   link_claim claim(q, link_state::restarting);
   if (!claim) return restart_status::busy;
   // Of a damaged record the incarnation may be as damaged as the rest.
   if (!q.damaged.load(std::memory_order_relaxed) && // [A3] orders it
       this->incarnation(queue) != incarnation)
     return restart_status::changed;
-  if (ring_state* const first = first_of(queue); first != nullptr) {
+  if (ring_state* const first = s.first_of(queue); first != nullptr) {
     // [L1] acquire: no release is open from here to restart_finish().
     if (first->releasing.exchange(true, std::memory_order_acquire))
       return restart_status::busy; // [L1]
-    close(*ring_of(queue));
+    close(*s.ring_of(queue));
     std::uint64_t t = first->head.load(std::memory_order_relaxed); // [K2] under [L1]
     for (ring_state* r = first; r != nullptr; r = r->following()) {
       for (const std::uint64_t tail = r->tail(t); t < tail; ++t) {
@@ -408,39 +404,41 @@ restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t inc
   std::uint64_t word =
       std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
   if (!queue_head::well_formed(record.head, queue))                   // only where it was damaged
-    media_.store(&record.head, 0); // [P15] before the commit word
+    s.medium.store(&record.head, 0); // [P15] before the commit word
   // [P9] everything in it is unreachable: pairs with [P10] in restart_finish().
   const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]
-  const bool stored = media_.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P9]
+  const bool stored =
+      s.medium.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P9]
   CHAINRING_ASSERT(stored);
   claim.keep(link_state::restarting);
   return restart_status::stored;
 }
 
 void queue_table::restart_flush(std::uint32_t queue) noexcept {
-  media_.flush(&record_of(queue), sizeof(queue_record)); // [P9] before [P10]
+  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [P9] before [P10]
 }
 
 void queue_table::restart_finish(std::uint32_t queue) noexcept {
-  queue_state& q = at(queue);
+  state& s = *state_;
+  queue_state& q = s.queue_at(queue);
   // [P9 < P10] the caller has drained the restart; what was in the queue may go.
   //      Without it a crash shows the old queue over blocks that were used again.
-  ring_state* r = first_of(queue);
+  ring_state* r = s.first_of(queue);
   if (r != nullptr) {
-    q.rest_ticket = ring_of(queue)->next.load(std::memory_order_relaxed); // [N2] closed: it rests
-    q.ring.store(nullptr, std::memory_order_release);                     // [A1] pairs with [A2]
-    q.first.store(nullptr, std::memory_order_release);                    // [A1] pairs with [A2]
+    q.rest_ticket = s.ring_of(queue)->next.load(std::memory_order_relaxed); // [N2] closed: it rests
+    q.ring.store(nullptr, std::memory_order_release);                       // [A1] pairs with [A2]
+    q.first.store(nullptr, std::memory_order_release);                      // [A1] pairs with [A2]
   }
   while (r != nullptr) {
     ring_state* const next = r->following();
     const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [K2] under [L1]
     const std::uint64_t tail = r->next.load(std::memory_order_relaxed); // [N2] closed: it rests
-    drop_references(*r, head, tail);
+    s.drop_references(*r, head, tail);
     dequeue(*r, tail);
-    retire(*r);
+    s.retire(*r);
     r = next;
   }
-  if (q.spare != nullptr) retire(*q.spare);
+  if (q.spare != nullptr) s.retire(*q.spare);
   q.spare = nullptr;
   q.quiet = 0;
   q.drop_requests.store(0, std::memory_order_relaxed);       // [D2]

@@ -42,12 +42,11 @@ inline void fence_behind_start() noexcept {
 } // namespace
 
 template <bool all>
-place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
-                              const std::uint64_t* words, std::uint32_t n,
-                              placement& out) noexcept {
-  queue_state& q = at(queue);
-  state& s = *state_;
-  const inside here(s.grace); // the ring stays a ring until its placement is finished
+place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
+                                     std::uint64_t owner_mask, const std::uint64_t* words,
+                                     std::uint32_t n, placement& out) noexcept {
+  queue_state& q = queue_at(queue);
+  const inside here(grace); // the ring stays a ring until its placement is finished
   ring_state* r = nullptr;
   rte_ring_zc_data at;
   unsigned room = 0, got = 0;
@@ -74,7 +73,7 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
       first != r && got != 0) [[unlikely]] {
     const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [N1] owned
                                 first->head.load(std::memory_order_relaxed); // [K2] only rises
-    const std::uint64_t most = std::max(s.capacity_max, r->capacity);
+    const std::uint64_t most = std::max(capacity_max, r->capacity);
     const auto left = static_cast<std::uint32_t>(depth < most ? most - depth : 0);
     if (got > left) {
       got = all ? 0 : left;
@@ -94,7 +93,7 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
     rte_ring_enqueue_zc_elem_finish(r->ring, 0);
     return place_status::exhausted;
   }
-  media& on = media_;
+  media& on = medium;
   for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
     slot_tag_run tags(queue, ticket, slot_state::queued);
     if (seeded_bug("ring.tag_first")) [[unlikely]] {
@@ -127,37 +126,32 @@ place_status queue_table::put(std::uint32_t queue, std::uint64_t owner, std::uin
 place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                       placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
-  return put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
-                   static_cast<std::uint32_t>(refs.size()), out);
+  return state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
+                           static_cast<std::uint32_t>(refs.size()), out);
 }
 
 place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
                                       std::span<const slot_ref> refs, placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
-  return put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0}, &refs.front().word,
-                   static_cast<std::uint32_t>(refs.size()), out);
-}
-
-place_status queue_table::place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                            placement& out) noexcept {
-  CHAINRING_ASSERT(!refs.empty());
-  return put<false>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
-                    static_cast<std::uint32_t>(refs.size()), out);
+  return state_->put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
+                           &refs.front().word, static_cast<std::uint32_t>(refs.size()), out);
 }
 
 std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const std::uint64_t> values,
                                          placement& out) noexcept {
-  CHAINRING_ASSERT(messages_ == nullptr && !values.empty());
-  const place_status s = put<false>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                                    static_cast<std::uint32_t>(values.size()), out);
+  CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
+  const place_status s =
+      state_->put<false>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                         static_cast<std::uint32_t>(values.size()), out);
   return s == place_status::placed ? out.count : 0;
 }
 
 std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values,
                                         placement& out) noexcept {
-  CHAINRING_ASSERT(messages_ == nullptr && !values.empty());
-  const place_status s = put<true>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                                   static_cast<std::uint32_t>(values.size()), out);
+  CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
+  const place_status s =
+      state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                        static_cast<std::uint32_t>(values.size()), out);
   return s == place_status::placed ? out.count : 0;
 }
 
@@ -167,7 +161,7 @@ void queue_table::place_flush(const placement& p) noexcept {
                [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
                  // [P1] before [P2]: the slots, before the publication that makes them valid.
                  //      Without it the message is published and missing from this queue.
-                 media_.flush(s, k * sizeof(ring_slot)); // [P1] before [P2]
+                 state_->medium.flush(s, k * sizeof(ring_slot)); // [P1] before [P2]
                });
 }
 
@@ -184,7 +178,8 @@ void queue_table::place_finish(const placement& p) noexcept {
 }
 
 void queue_table::place_void(placement& p) noexcept {
-  tally(state_->voided, std::uint64_t{p.count});
+  state& in = *state_;
+  tally(in.voided, std::uint64_t{p.count});
   if (seeded_bug("ring.void_ready")) return place_finish(p);
   if (p.count == 0) return;
   const std::uint32_t queue = p.ring->queue;
@@ -194,8 +189,8 @@ void queue_table::place_void(placement& p) noexcept {
                  for (std::uint32_t i = 0; i < k; ++i) {
                    const slot_tag tag{ticket + i, slot_state::voided};
                    std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack(queue);
-                   media_.compare_exchange(&s[i].tag, was,
-                                           tag.pack(queue)); // [P16] before its flush
+                   in.medium.compare_exchange(&s[i].tag, was,
+                                              tag.pack(queue)); // [P16] before its flush
                  }
                });
   for_each_run(*p.ring, p.first_ticket, p.count,
@@ -208,10 +203,10 @@ void queue_table::place_void(placement& p) noexcept {
 }
 
 std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
-  const state& s = *state_;
-  const inside here(state_->grace);
-  const ring_state* const first = first_of(queue);
-  const ring_state* const r = ring_of(queue);
+  state& s = *state_;
+  const inside here(s.grace);
+  const ring_state* const first = s.first_of(queue);
+  const ring_state* const r = s.ring_of(queue);
   if (first == nullptr || r == nullptr) return s.ring_capacity;
   const std::uint64_t head = first->head.load(std::memory_order_relaxed); // [K2] an estimate
   const std::uint64_t tail = r->next.load(std::memory_order_relaxed);     // [N2]
@@ -223,15 +218,16 @@ std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   const std::uint64_t used = tail > head ? tail - head : 0;
   const auto left = static_cast<std::uint32_t>(used < most ? most - used : 0);
   if (r->capacity >= s.capacity_max) return std::min(here_left, left);
-  const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(record_of(queue).commit).load(std::memory_order_relaxed)); // [A7] an estimate
+  const queue_commit c =
+      queue_commit::unpack(std::atomic_ref(s.record_of(queue).commit)
+                               .load(std::memory_order_relaxed)); // [A7] an estimate
   const std::uint32_t larger = s.grown_from(r->capacity, c.count);
   return std::min(c.count < queue_rings_max ? std::max(here_left, larger) : here_left, left);
 }
 
 overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
-  queue_state& q = at(queue);
   state& s = *state_;
+  queue_state& q = s.queue_at(queue);
   switch (s.options.overflow) {
   case overflow_policy::reject:
     tally(q.refused, n);
@@ -246,13 +242,6 @@ overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noex
     break;
   }
   return s.options.overflow;
-}
-
-void queue_table::prefetch(std::uint32_t queue) const noexcept {
-  const ring_state* r = at(queue).ring.load(std::memory_order_relaxed); // [A2] address only
-  if (r == nullptr) return;
-  __builtin_prefetch(r);
-  __builtin_prefetch(&r->next);
 }
 
 } // namespace chainring

@@ -208,7 +208,13 @@ struct retired_ring {
 
 namespace chainring {
 
+/// Everything that a queue table is. The public members of queue_table and queue_consumer are
+/// bodies over it, in the same files as the members of `state` that they call.
 struct queue_table::state {
+  media& medium;
+  block_store& blocks;
+  message_table* messages; ///< null: a table of value queues
+
   queue_table_options options;
   unsigned log2_slots = 0;         ///< of a queue's first ring
   std::uint32_t ring_capacity = 0; ///< of a queue's first ring
@@ -226,8 +232,8 @@ struct queue_table::state {
   std::uint64_t rings_room = 0;                         ///< what the arrays have room for
   detail::grace_periods grace;
 
-  std::uint64_t changed = 0;        ///< bytes that recovery has flushed since its last drain
-  std::atomic<std::uint32_t> at{0}; ///< the queue that maintain() looks at next
+  std::uint64_t changed = 0; ///< bytes that recovery has flushed since its last drain
+  std::atomic<std::uint32_t> visit_next{0}; ///< the queue that maintain() looks at next
 
   alignas(cacheline_size) spin_lock lock; ///< guards the rest, but for the counters
   std::uint64_t rings_max = 0;            ///< rises with the queues, unless the options say it
@@ -242,6 +248,8 @@ struct queue_table::state {
 
   std::atomic<std::uint64_t> refused_ring{0}, refused{0}, dropped_newest{0}, dropped_oldest{0},
       voided{0}, grown{0}, shrunk{0};
+
+  state(media& m, block_store& b, message_table* t) noexcept : medium(m), blocks(b), messages(t) {}
 
   /// Rings at most, where there are that many queues.
   [[nodiscard]] std::uint64_t rings_for(std::uint64_t queues_there) const noexcept {
@@ -273,6 +281,109 @@ struct queue_table::state {
     if (capacity >= capacity_max) return capacity;
     return rings + 1 >= queue_rings_max ? capacity_max : std::min(2 * capacity + 1, capacity_max);
   }
+
+  // --- queues and their rings -------------------------------------------------------------------
+
+  [[nodiscard]] std::uint32_t queue_count() const noexcept {
+    return count.load(std::memory_order_acquire); // [G2] pairs with [G1]
+  }
+  [[nodiscard]] detail::queue_state& queue_at(std::uint32_t queue) const noexcept {
+    CHAINRING_ASSERT(queue < queue_count());
+    return queues.data()[queue];
+  }
+  [[nodiscard]] queue_record& record_of(std::uint32_t queue) const noexcept {
+    CHAINRING_ASSERT(queue < queue_count()); // [G2] its segment is there
+    const detail::record_segment* s = segments;
+    while (queue >= s->end)
+      ++s;
+    return s->records[queue - s->first];
+  }
+  /// The newest ring, where producers place; null: none.
+  [[nodiscard]] detail::ring_state* ring_of(std::uint32_t queue) const noexcept {
+    // [A2] acquire: pairs with the release [A1] in link_finish().
+    //      Without it the ring's fields are read before they are set.
+    return queue_at(queue).ring.load(std::memory_order_acquire); // [A2]
+  }
+  /// The oldest ring, where consumers begin; null: none.
+  [[nodiscard]] detail::ring_state* first_of(std::uint32_t queue) const noexcept {
+    return queue_at(queue).first.load(std::memory_order_acquire); // [A2] pairs with [A1]
+  }
+  /// The ring that `ticket` is in, if it is in any.
+  [[nodiscard]] detail::ring_state* ring_for(std::uint32_t queue,
+                                             std::uint64_t ticket) const noexcept {
+    detail::ring_state* r = first_of(queue);
+    while (r != nullptr) {
+      detail::ring_state* const next = r->following();
+      if (next == nullptr || ticket <= next->base) break;
+      r = next;
+    }
+    return r;
+  }
+  /// A consumer call holds this while it runs: where other consumers may take rings away, it keeps
+  /// the rings that the call reads.
+  [[nodiscard]] detail::inside consuming(std::uint32_t queue) noexcept {
+    // [M2] the one consumer of a queue takes rings away itself: nobody else does under its hands.
+    return detail::inside(grace, queue_at(queue).mode.load(std::memory_order_relaxed) == // [M2]
+                                     queue_mode::mpmc);
+  }
+
+  // --- placing: place.cc ------------------------------------------------------------------------
+
+  template <bool all>
+  place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
+                   const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
+
+  // --- leases and acknowledgements: lease.cc ----------------------------------------------------
+
+  [[nodiscard]] std::uint32_t lease_until(std::uint32_t queue, std::span<leased> out,
+                                          std::uint64_t deadline) noexcept;
+  [[nodiscard]] std::uint32_t lease_ready(std::uint32_t queue, detail::ring_state& r,
+                                          std::uint64_t& acked, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint64_t settled(std::uint32_t queue) const noexcept;
+  ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
+                    std::uint32_t generation) noexcept;
+  bool give_back(std::uint32_t queue, std::uint64_t ticket, std::uint32_t generation) noexcept;
+  [[nodiscard]] std::uint32_t expire_in(detail::ring_state& r, std::uint64_t now,
+                                        std::uint32_t n_max) noexcept;
+
+  // --- the head: release.cc ---------------------------------------------------------------------
+
+  void drop_references(const detail::ring_state& r, std::uint64_t after,
+                       std::uint64_t through) noexcept;
+  [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
+                                        bool& stopped) noexcept;
+  [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
+                               bool leased_now) const noexcept;
+
+  // --- rings coming and going: link.cc ----------------------------------------------------------
+
+  enum class larger_ring : std::uint8_t { prepared, seen_to, no_room };
+  void link(std::uint32_t queue, detail::ring_state& r, std::uint64_t base) noexcept;
+  void append(std::uint32_t queue, detail::ring_state& old, detail::ring_state& r) noexcept;
+  larger_ring prepare_larger(std::uint32_t queue, std::uint32_t n) noexcept;
+  /// True: a smaller ring's link is stored; link_flush(), a drain and link_finish() follow.
+  [[nodiscard]] bool shrink(std::uint32_t queue) noexcept;
+  [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
+
+  // --- the stock, and what is done at leisure: ring.cc ------------------------------------------
+
+  [[nodiscard]] result<void> make_pool(std::uint64_t rings_found);
+  [[nodiscard]] detail::ring_state* new_ring(std::uint32_t capacity) noexcept;
+  [[nodiscard]] detail::ring_state* cleared_ring(std::uint32_t capacity) noexcept;
+  void clear(detail::ring_state& r) noexcept;
+  void retire(detail::ring_state& r) noexcept;
+  std::uint32_t reclaim(std::uint32_t most = UINT32_MAX) noexcept;
+  void want_larger(std::uint32_t queue, std::uint32_t n) noexcept;
+  std::uint32_t next_wanting() noexcept;
+
+  // --- recovery: ring_recover.cc ----------------------------------------------------------------
+
+  void recover_queue(std::uint32_t queue, const incarnation_of& expected, queue_recovery& found);
+  void recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
+                     std::uint64_t end, queue_recovery& found);
+  void persist_change(const void* from, std::size_t n) noexcept;
 };
 
 namespace detail {

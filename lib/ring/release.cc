@@ -42,8 +42,9 @@ void pass_over(ring_state& r) noexcept {
 } // namespace
 
 bool queue_table::release_start(std::uint32_t queue) noexcept {
-  const inside here = consuming(queue);
-  ring_state* const r = first_of(queue);
+  state& s = *state_;
+  const inside here = s.consuming(queue);
+  ring_state* const r = s.first_of(queue);
   if (r == nullptr) return false;
   if (r->mode == queue_mode::mpsc) {
     if (r->releasing.load(std::memory_order_relaxed)) return false; // [L1] one consumer
@@ -77,8 +78,8 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
   }
   r->release_to = acked;
   r->unlinked = through;
-  queue_record& record = record_of(queue);
-  media_.store(&record.head, queue_head{acked}.pack(queue)); // [P4] before [P5]
+  queue_record& record = s.record_of(queue);
+  s.medium.store(&record.head, queue_head{acked}.pack(queue)); // [P4] before [P5]
   if (through != 0) {
     // [A7] only an append changes the word meanwhile: it adds to the end.
     std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
@@ -88,7 +89,7 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
       now.first = static_cast<std::uint8_t>((now.first + through) % queue_rings_max);
       now.count = static_cast<std::uint8_t>(now.count - through);
     } while (
-        !media_.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P4] before [P5]
+        !s.medium.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P4] before [P5]
     if (seeded_bug("ring.unlink_undrained")) release_finish(queue);
   }
   return true;
@@ -97,12 +98,12 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
 void queue_table::release_flush(std::uint32_t queue) noexcept {
   // [P4] before [P5]: the head, and the commit word in its line. Without it the slots' old entries
   //      come back over new blocks, or a ring over what was put in its place.
-  media_.flush(&record_of(queue).head, sizeof(std::uint64_t)); // [P4] before [P5]
+  state_->medium.flush(&state_->record_of(queue).head, sizeof(std::uint64_t)); // [P4] before [P5]
 }
 
-void queue_table::drop_references(const ring_state& r, std::uint64_t after,
-                                  std::uint64_t through) noexcept {
-  if (messages_ == nullptr) return;
+void queue_table::state::drop_references(const ring_state& r, std::uint64_t after,
+                                         std::uint64_t through) noexcept {
+  if (messages == nullptr) return;
   for (std::uint64_t t = after + 1; t <= through; ++t) {
     const std::uint32_t i = r.index_of(t);
     if (state_of(r.marks[i].load(std::memory_order_relaxed), t) == mark_state::hole) // [R2] over
@@ -111,16 +112,17 @@ void queue_table::drop_references(const ring_state& r, std::uint64_t after,
     // named stays until the next open.
     const message_ref ref = slot_ref(word_of(r.slots[i].ref)).message();
     message_view unread;
-    const bool named = messages_->published(ref) || // or void
-                       messages_->view(ref, unread) == message_status::not_published;
-    if (named && messages_->references(ref.index) != 0) messages_->drop_reference(ref.index);
+    const bool named = messages->published(ref) || // or void
+                       messages->view(ref, unread) == message_status::not_published;
+    if (named && messages->references(ref.index) != 0) messages->drop_reference(ref.index);
   }
 }
 
 std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
-  queue_state& q = at(queue);
-  const inside here = consuming(queue);
-  ring_state* const first = first_of(queue);
+  state& s = *state_;
+  queue_state& q = s.queue_at(queue);
+  const inside here = s.consuming(queue);
+  ring_state* const first = s.first_of(queue);
   CHAINRING_ASSERT(first != nullptr);
   const std::uint64_t to = first->release_to;
   const unsigned unlinked = first->unlinked;
@@ -131,7 +133,7 @@ std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
     const std::uint64_t end = k < unlinked ? r->following()->base : to;
     const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [L1] orders it
     if (end > head) {
-      drop_references(*r, head, end);
+      s.drop_references(*r, head, end);
       dequeue(*r, end);
       r->head.store(end, std::memory_order_release); // [K1] pairs with [K2]
       n += static_cast<std::uint32_t>(end - head);
@@ -147,7 +149,7 @@ std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
   q.first.store(r, std::memory_order_release); // [A1] pairs with [A2]
   for (ring_state* x = first; x != r;) {
     ring_state* const next = x->following();
-    retire(*x);
+    s.retire(*x);
     x = next;
   }
   return n;
@@ -156,29 +158,32 @@ std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
 // --- dropping -----------------------------------------------------------------------------------
 
 std::uint32_t queue_table::drop_requested(std::uint32_t queue) const noexcept {
-  return at(queue).drop_requests.load(std::memory_order_relaxed); // [D2] pairs with [D1]
+  return state_->queue_at(queue).drop_requests.load(
+      std::memory_order_relaxed); // [D2] pairs with [D1]
 }
 
 // The oldest entries end as if acknowledged in order: the head says so, no slot is touched. What a
 // client may hold half of (QoS 2) ends only by its own doing.
 std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept {
-  queue_state& q = at(queue);
+  state& s = *state_;
+  queue_state& q = s.queue_at(queue);
   q.drop_requests.store(0, std::memory_order_relaxed); // [D2] pairs with [D1]
-  const inside here = consuming(queue);
+  const inside here = s.consuming(queue);
   std::uint32_t dropped = 0;
   bool stopped = false;
-  for (ring_state* r = first_of(queue); r != nullptr && dropped < n && !stopped;) {
-    dropped += drop_from(*r, n - dropped, stopped);
+  for (ring_state* r = s.first_of(queue); r != nullptr && dropped < n && !stopped;) {
+    dropped += s.drop_from(*r, n - dropped, stopped);
     ring_state* const next = r->following();
     if (next == nullptr || r->acked.load(std::memory_order_acquire) != next->base) break; // [K2]
     r = next;
   }
   tally(q.dropped_oldest, dropped);
-  tally(state_->dropped_oldest, std::uint64_t{dropped});
+  tally(s.dropped_oldest, std::uint64_t{dropped});
   return dropped;
 }
 
-std::uint32_t queue_table::drop_from(ring_state& r, std::uint32_t n, bool& stopped) noexcept {
+std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n,
+                                            bool& stopped) noexcept {
   advance(r);
   std::uint64_t ticket = r.acked.load(std::memory_order_acquire) + 1; // [K2] pairs with [K1]
   std::uint64_t cursor = r.cursor.load(std::memory_order_acquire);    // [C2] pairs with [C1]
@@ -210,34 +215,14 @@ std::uint32_t queue_table::drop_from(ring_state& r, std::uint32_t n, bool& stopp
   return dropped;
 }
 
-bool queue_table::droppable(const ring_state& r, std::uint64_t ticket,
-                            bool leased_now) const noexcept {
+bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,
+                                   bool leased_now) const noexcept {
   if (seeded_bug("ring.drop_leased")) return true;
   const ring_slot& slot = r.slots[r.index_of(ticket)];
   if (slot_tag::unpack(word_of(slot.tag)).state == slot_state::pubrec) return false;
-  if (messages_ == nullptr) return true;
+  if (messages == nullptr) return true;
   const bool begun = leased_now || ticket <= r.delivered;
   return !begun || slot_delivery::unpack(slot_ref(word_of(slot.ref)).delivery()).qos != 2;
-}
-
-std::uint64_t queue_table::oldest_published_ns(std::uint32_t queue) const noexcept {
-  const inside here = consuming(queue);
-  if (messages_ == nullptr) return 0;
-  for (const ring_state* r = first_of(queue); r != nullptr; r = r->following()) {
-    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [K2] the consumer asks
-    const std::uint64_t tail = r->tail(acked);
-    for (std::uint64_t t = acked + 1; t <= tail; ++t) {
-      const std::uint32_t i = r->index_of(t);
-      const mark_state s = state_of(r->marks[i].load(std::memory_order_acquire), t); // [R2]
-      if (is_over(s)) continue;
-      message_view v;
-      if (s == mark_state::unready ||
-          messages_->view(slot_ref(word_of(r->slots[i].ref)).message(), v) != message_status::ok)
-        return 0;
-      return v.fields.published_ns;
-    }
-  }
-  return 0;
 }
 
 } // namespace chainring

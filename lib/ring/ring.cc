@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Queues: tables, the rings they have in stock, what is done at leisure. Links, appends and
-// restarts are in link.cc, placing in place.cc, leases in lease.cc, the head in release.cc,
-// recovery in ring_recover.cc, queries in statistics.cc, grace periods in base/grace.h.
+// restarts are in link.cc, placing in place.cc, leases in lease.cc and consumer.cc, the head in
+// release.cc, recovery in ring_recover.cc, queries in statistics.cc, grace periods in base/grace.h.
 // clang-format off
 //
 // Edges (what one thread sees of another), for the whole component:
@@ -172,16 +172,14 @@ bool queue_table::state::take_arrays(const ring_state& r, unsigned log2,
   return false;
 }
 
-queue_table::queue_table(media& on, block_store& blocks, message_table* messages,
-                         std::unique_ptr<state> s) noexcept
-    : media_(on), blocks_(blocks), messages_(messages), state_(std::move(s)) {}
+queue_table::queue_table(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
 
 queue_table::~queue_table() {
   if (!state_) return;
   for (std::uint64_t i = 0; i < state_->rings_used; ++i) {
     ring_state& r = state_->rings[i];
     if (r.ring == nullptr) continue;
-    media_.retract_scratch(r.ring, ring_header_size);
+    state_->medium.retract_scratch(r.ring, ring_header_size);
     free_arrays(r);
   }
 }
@@ -225,9 +223,9 @@ result<void> queue_table::state::take(media& on, const queue_segment& s) {
 
 result<void> queue_table::add_segment(const queue_segment& s) {
   state& t = *state_;
-  if (s.offset % cacheline_size == 0 && s.offset <= media_.size() &&
-      bytes_for(s.count) <= media_.size() - s.offset) {
-    const auto* words = reinterpret_cast<const std::uint64_t*>(media_.base() + s.offset);
+  if (s.offset % cacheline_size == 0 && s.offset <= t.medium.size() &&
+      bytes_for(s.count) <= t.medium.size() - s.offset) {
+    const auto* words = reinterpret_cast<const std::uint64_t*>(t.medium.base() + s.offset);
     if (std::any_of(words, words + bytes_for(s.count) / sizeof *words,
                     [](std::uint64_t w) { return w != 0; }))
       return refuse("offset " + std::to_string(s.offset) +
@@ -237,13 +235,13 @@ result<void> queue_table::add_segment(const queue_segment& s) {
   const std::uint64_t before = t.rings_max;
   t.rings_max =
       std::max(before, std::min(t.rings_room, t.rings_for(std::uint64_t{count()} + s.count)));
-  auto taken = t.take(media_, s);
+  auto taken = t.take(t.medium, s);
   if (!taken) t.rings_max = before;
   return taken;
 }
 
 std::uint32_t queue_table::count() const noexcept {
-  return state_->count.load(std::memory_order_acquire); // [G2] pairs with [G1]
+  return state_->queue_count();
 }
 
 result<std::unique_ptr<queue_table>> queue_table::create(media& on, std::uint64_t offset,
@@ -257,7 +255,7 @@ result<std::unique_ptr<queue_table>> queue_table::create(media& on, std::uint64_
 result<std::unique_ptr<queue_table>>
 queue_table::create(media& on, std::span<const queue_segment> segments, block_store& blocks,
                     message_table* messages, queue_table_options options) {
-  auto s = std::make_unique<state>();
+  auto s = std::make_unique<state>(on, blocks, messages);
   std::uint64_t queues = 0;
   for (const queue_segment& g : segments)
     queues += g.count;
@@ -295,72 +293,32 @@ queue_table::create(media& on, std::span<const queue_segment> segments, block_st
   if (!s->queues.make(s->queues_max) || !s->grace.make())
     return error{errc::no_space,
                  "queue table: no memory for " + std::to_string(s->queues_max) + " queues"};
-  return std::unique_ptr<queue_table>(new queue_table(on, blocks, messages, std::move(s)));
+  return std::unique_ptr<queue_table>(new queue_table(std::move(s)));
 }
 
-result<void> queue_table::make_pool(std::uint64_t rings) {
-  state& s = *state_;
-  s.rings_max = std::max(s.rings_for(count()), rings);
-  s.rings_room = std::max(s.rings_for(s.queues_max), rings);
-  if (!s.rings.make(s.rings_room) || !s.marks.make(s.rings_room << s.log2_slots, true))
+result<void> queue_table::state::make_pool(std::uint64_t rings_found) {
+  rings_max = std::max(rings_for(queue_count()), rings_found);
+  rings_room = std::max(rings_for(queues_max), rings_found);
+  if (!rings.make(rings_room) || !marks.make(rings_room << log2_slots, true))
     return error{errc::no_space, "queue table: no memory for the state of " +
-                                     std::to_string(s.rings_room) + " rings"};
-  for (auto* list : {&s.stock, &s.dirty, &s.unused})
-    list->reserve(s.rings_room);
-  s.retired.reserve(s.rings_room);
+                                     std::to_string(rings_room) + " rings"};
+  for (auto* list : {&stock, &dirty, &unused})
+    list->reserve(rings_room);
+  retired.reserve(rings_room);
   return {};
 }
 
 result<void> queue_table::start() {
-  if (auto made = make_pool(0); !made) return made;
+  if (auto made = state_->make_pool(0); !made) return made;
   refill(state_->options.stock);
   return {};
-}
-
-queue_state& queue_table::at(std::uint32_t queue) const noexcept {
-  CHAINRING_ASSERT(queue < count());
-  return state_->queues.data()[queue];
-}
-
-queue_record& queue_table::record_of(std::uint32_t queue) const noexcept {
-  CHAINRING_ASSERT(queue < count()); // [G2] its segment is there
-  const record_segment* s = state_->segments;
-  while (queue >= s->end)
-    ++s;
-  return s->records[queue - s->first];
-}
-
-ring_state* queue_table::ring_of(std::uint32_t queue) const noexcept {
-  // [A2] acquire: pairs with the release [A1] in link_finish().
-  //      Without it the ring's fields are read before they are set.
-  return at(queue).ring.load(std::memory_order_acquire); // [A2]
-}
-
-ring_state* queue_table::first_of(std::uint32_t queue) const noexcept {
-  return at(queue).first.load(std::memory_order_acquire); // [A2] pairs with [A1]
-}
-
-ring_state* queue_table::ring_for(std::uint32_t queue, std::uint64_t ticket) const noexcept {
-  ring_state* r = first_of(queue);
-  while (r != nullptr) {
-    ring_state* const next = r->following();
-    if (next == nullptr || ticket <= next->base) break;
-    r = next;
-  }
-  return r;
-}
-
-inside queue_table::consuming(std::uint32_t queue) const noexcept {
-  // [M2] the one consumer of a queue takes rings away itself: nobody else does under its hands.
-  return inside(state_->grace, at(queue).mode.load(std::memory_order_relaxed) == // [M2]
-                                   queue_mode::mpmc);
 }
 
 // --- rings --------------------------------------------------------------------------------------
 
 // [P6 < P7] cleared and drained before anything links to it.
 //      Without it what lay in these blocks before reads as slots: a publisher can forge entries.
-void queue_table::clear(ring_state& r) noexcept {
+void queue_table::state::clear(ring_state& r) noexcept {
   static constexpr std::byte zeros[1024]{};
   for (std::uint32_t i = 0; i <= r.mask; ++i)
     r.marks[i].store(0, std::memory_order_relaxed); // [R1] in no queue: [A1] follows
@@ -370,62 +328,60 @@ void queue_table::clear(ring_state& r) noexcept {
     r.earliest().store(no_deadline, std::memory_order_relaxed); // [E3] in no queue: [A1] follows
   }
   if (seeded_bug("ring.uncleared") ||
-      (seeded_bug("ring.larger_uncleared") && r.size() != 1u << state_->log2_slots))
+      (seeded_bug("ring.larger_uncleared") && r.size() != 1u << log2_slots))
     return;
   auto* to = reinterpret_cast<std::byte*>(r.slots);
   std::uint64_t left = std::uint64_t{r.size()} * sizeof(ring_slot);
   while (left != 0) { // in one piece, unless the medium cannot drain so much at once
-    const std::uint64_t piece = std::min(left, media_.drain_bytes_max() / 2);
+    const std::uint64_t piece = std::min(left, medium.drain_bytes_max() / 2);
     for (std::uint64_t done = 0; done < piece; done += sizeof zeros)
-      media_.write(to + done, zeros, std::min(piece - done, sizeof zeros)); // [P6] before its flush
-    media_.flush(to, piece); // [P6] before [P7] in link()
-    media_.drain();          // [P6] before [P7] in link()
+      medium.write(to + done, zeros, std::min(piece - done, sizeof zeros)); // [P6] before its flush
+    medium.flush(to, piece); // [P6] before [P7] in link()
+    medium.drain();          // [P6] before [P7] in link()
     to += piece;
     left -= piece;
   }
 }
 
 // A ring with blocks of its own, not cleared yet. Null: no state, blocks or memory are left.
-ring_state* queue_table::new_ring(std::uint32_t capacity) noexcept {
-  state& s = *state_;
+ring_state* queue_table::state::new_ring(std::uint32_t capacity) noexcept {
   const unsigned log2 = state::log2_for(capacity);
-  const auto needs = static_cast<std::uint32_t>(ring_blocks(blocks_, log2));
+  const auto needs = static_cast<std::uint32_t>(detail::ring_blocks(blocks, log2));
   ring_state* r = nullptr;
   {
-    std::lock_guard hold(s.lock);
-    if (!s.unused.empty()) {
-      r = s.unused.back();
-      s.unused.pop_back();
-    } else if (s.rings_used < s.rings_max) {
-      r = &s.rings[s.rings_used++];
+    std::lock_guard hold(lock);
+    if (!unused.empty()) {
+      r = unused.back();
+      unused.pop_back();
+    } else if (rings_used < rings_max) {
+      r = &rings[rings_used++];
     }
   }
   if (r == nullptr) return nullptr;
   chain at;
   ring_arrays arrays;
-  const bool made = s.take_arrays(*r, log2, arrays);
-  if (!made || !blocks_.allocate_required(needs, at)) {
+  const bool made = take_arrays(*r, log2, arrays);
+  if (!made || !blocks.allocate_required(needs, at)) {
     if (made && arrays.own_marks) delete[] arrays.marks;
     if (made) delete[] arrays.times;
-    std::lock_guard hold(s.lock);
-    s.unused.push_back(r);
+    std::lock_guard hold(lock);
+    unused.push_back(r);
     return nullptr;
   }
-  std::lock_guard hold(s.lock);
-  make_ring(*r, media_, blocks_, at, log2, capacity, arrays);
-  ++s.rings_live;
-  s.blocks_live += at.blocks;
+  std::lock_guard hold(lock);
+  make_ring(*r, medium, blocks, at, log2, capacity, arrays);
+  ++rings_live;
+  blocks_live += at.blocks;
   return r;
 }
 
 // A ring, cleared and drained: from the stock where that has such.
-ring_state* queue_table::cleared_ring(std::uint32_t capacity) noexcept {
-  state& s = *state_;
-  if (capacity == s.ring_capacity) {
-    std::lock_guard hold(s.lock);
-    if (!s.stock.empty()) {
-      ring_state* const r = s.stock.back();
-      s.stock.pop_back();
+ring_state* queue_table::state::cleared_ring(std::uint32_t capacity) noexcept {
+  if (capacity == ring_capacity) {
+    std::lock_guard hold(lock);
+    if (!stock.empty()) {
+      ring_state* const r = stock.back();
+      stock.pop_back();
       return r;
     }
   }
@@ -435,50 +391,48 @@ ring_state* queue_table::cleared_ring(std::uint32_t capacity) noexcept {
 }
 
 // Out of its queue, by stores that came before.
-void queue_table::retire(ring_state& r) noexcept {
-  state& s = *state_;
-  const std::uint64_t stamp = s.grace.stamp();
-  std::lock_guard hold(s.lock);
-  s.retired.push_back({&r, stamp});
+void queue_table::state::retire(ring_state& r) noexcept {
+  const std::uint64_t stamp = grace.stamp();
+  std::lock_guard hold(lock);
+  retired.push_back({&r, stamp});
 }
 
 // Gives rings back that no thread can have in hand any more; asks, and does not wait.
-std::uint32_t queue_table::reclaim(std::uint32_t rings_max) noexcept {
-  state& s = *state_;
+std::uint32_t queue_table::state::reclaim(std::uint32_t most) noexcept {
   std::uint64_t newest = 0;
   {
-    std::lock_guard hold(s.lock);
-    if (s.retired.empty()) return 0;
-    newest = s.retired.back().stamp;
+    std::lock_guard hold(lock);
+    if (retired.empty()) return 0;
+    newest = retired.back().stamp;
   }
-  if (!s.grace.begun(newest)) s.grace.begin();
+  if (!grace.begun(newest)) grace.begin();
   std::uint32_t done = 0;
-  while (done < rings_max) {
+  while (done < most) {
     ring_state* r = nullptr;
     {
-      std::lock_guard hold(s.lock);
-      const auto it = std::ranges::find_if(
-          s.retired, [&](const retired_ring& x) { return s.grace.over(x.stamp); });
-      if (it == s.retired.end()) return done;
+      std::lock_guard hold(lock);
+      const auto it =
+          std::ranges::find_if(retired, [&](const retired_ring& x) { return grace.over(x.stamp); });
+      if (it == retired.end()) return done;
       r = it->ring;
-      s.retired.erase(it);
+      retired.erase(it);
       // First rings are kept for other queues, as many as the stock has room for.
-      if (r->size() == 1u << s.log2_slots && r->capacity == s.ring_capacity &&
-          s.stock.size() + s.dirty.size() < s.options.stock) {
-        s.dirty.push_back(r);
+      if (r->size() == 1u << log2_slots && r->capacity == ring_capacity &&
+          stock.size() + dirty.size() < options.stock) {
+        dirty.push_back(r);
         ++done;
         continue;
       }
-      --s.rings_live;
-      s.blocks_live -= r->blocks.blocks;
+      --rings_live;
+      blocks_live -= r->blocks.blocks;
     }
-    media_.retract_scratch(r->ring, ring_header_size);
-    blocks_.release_required(r->blocks);
+    medium.retract_scratch(r->ring, ring_header_size);
+    blocks.release_required(r->blocks);
     free_arrays(*r);
     r->ring = nullptr;
     ++done;
-    std::lock_guard hold(s.lock);
-    s.unused.push_back(r);
+    std::lock_guard hold(lock);
+    unused.push_back(r);
   }
   return done;
 }
@@ -486,7 +440,7 @@ std::uint32_t queue_table::reclaim(std::uint32_t rings_max) noexcept {
 std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
   state& s = *state_;
   std::uint32_t added = 0;
-  reclaim(rings_max);
+  s.reclaim(rings_max);
   while (added < rings_max) {
     ring_state* r = nullptr;
     {
@@ -497,9 +451,9 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
         s.dirty.pop_back();
       }
     }
-    if (r == nullptr) r = new_ring(s.ring_capacity);
+    if (r == nullptr) r = s.new_ring(s.ring_capacity);
     if (r == nullptr) break;
-    clear(*r);
+    s.clear(*r);
     ++added;
     std::lock_guard hold(s.lock);
     s.stock.push_back(r);
@@ -510,24 +464,22 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
 // --- at leisure ---------------------------------------------------------------------------------
 
 // Its newest ring is three quarters full, or was found full for `n`.
-void queue_table::want_larger(std::uint32_t queue, std::uint32_t n) noexcept {
-  state& s = *state_;
-  queue_state& q = at(queue);
+void queue_table::state::want_larger(std::uint32_t queue, std::uint32_t n) noexcept {
+  queue_state& q = queue_at(queue);
   if (n > q.wanted.load(std::memory_order_relaxed))                // [S1] an estimate
     q.wanted.store(n, std::memory_order_relaxed);                  // [S1] an estimate
   if (q.wanting.exchange(true, std::memory_order_relaxed)) return; // [S1] orders the list
-  std::lock_guard hold(s.lock);
-  q.next_wanting = s.wanting_first;
-  s.wanting_first = queue;
+  std::lock_guard hold(lock);
+  q.next_wanting = wanting_first;
+  wanting_first = queue;
 }
 
-std::uint32_t queue_table::next_wanting() noexcept {
-  state& s = *state_;
-  std::lock_guard hold(s.lock);
-  const std::uint32_t queue = s.wanting_first;
+std::uint32_t queue_table::state::next_wanting() noexcept {
+  std::lock_guard hold(lock);
+  const std::uint32_t queue = wanting_first;
   if (queue == no_queue) return queue;
-  queue_state& q = at(queue);
-  s.wanting_first = q.next_wanting;
+  queue_state& q = queue_at(queue);
+  wanting_first = q.next_wanting;
   q.next_wanting = no_queue;
   q.wanting.store(false, std::memory_order_relaxed); // [S2] orders the list
   return queue;
@@ -535,17 +487,24 @@ std::uint32_t queue_table::next_wanting() noexcept {
 
 std::uint32_t queue_table::maintain(std::uint32_t work) noexcept {
   state& s = *state_;
-  std::uint32_t done = reclaim(work);
+  std::uint32_t done = s.reclaim(work);
   while (done < work) {
-    const std::uint32_t queue = next_wanting();
+    const std::uint32_t queue = s.next_wanting();
     if (queue == no_queue) break;
-    done += prepare_larger(queue, 0) == larger_ring::prepared;
+    done += s.prepare_larger(queue, 0) == state::larger_ring::prepared;
   }
   if (done < work) done += refill(work - done);
   if (done >= work || s.capacity_max == s.ring_capacity) return done;
   const std::uint32_t queues = count();
-  for (std::uint32_t looked = 0; looked < queues && looked < work - done && looked < 64; ++looked)
-    done += shrink(s.at.fetch_add(1, std::memory_order_relaxed) % queues); // [N2] wherever it is
+  for (std::uint32_t looked = 0; looked < queues && looked < work - done && looked < 64; ++looked) {
+    const std::uint32_t queue =
+        s.visit_next.fetch_add(1, std::memory_order_relaxed) % queues; // [N2] wherever it is
+    if (!s.shrink(queue)) continue;
+    link_flush(queue);
+    s.medium.drain(); // [P7] before [P8]
+    link_finish(queue);
+    ++done;
+  }
   return done;
 }
 

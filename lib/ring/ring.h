@@ -30,13 +30,15 @@
 /// ```
 /// n = queues.lease(q, entries)         // in ticket order
 /// ...send...                           // answers come
-/// if (queues.ack(q, ticket) == ack_status::marked) -> later flush_slot(q, ticket)
+/// if (queues.ack(q, ticket) == ack_status::marked) -> queue_consumer(queues).flush_slot(q, ticket)
 /// r = queues.release_start(q)                // stores the head
 /// if (r) queues.release_flush(q);                          media.drain();    // [P4 < P5]
 /// if (r) queues.release_finish(q);     // slots are free, references dropped
 /// ```
-/// **One burst of one producer in a value queue**: enqueue_burst, place_flush, drain, ready: one
-/// drain. Each value is durable by itself.
+/// What fewer consumers need (deadlines, states, modes) is in consumer.h.
+///
+/// **One burst of one producer in a value queue**: enqueue_burst, place_flush, drain, place_finish:
+/// one drain. Each value is durable by itself.
 ///
 /// **Growth.** Where options.capacity_max allows it, a queue whose ring is three quarters full is
 /// noted, and maintain() prepares a ring of twice the size (the third of a queue: of the largest).
@@ -61,10 +63,11 @@
 /// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
 /// place_start() holds up the other producers of that queue for as long). Consumer calls: in mpsc
 /// mode one thread at a time, the queue's consumer; in mpmc mode any thread, but restart_start()
-/// and drop_oldest() still one at a time and no lease meanwhile, rewind() and set_mode() no
-/// consumer call at all. release_start() to release_finish() belongs to one thread at a time, the
-/// others are told false. Queries: any thread. Data-path calls do not allocate, wait for a drain,
-/// call the system or throw; queue numbers and placements are the caller's contract and asserted.
+/// and drop_oldest() still one at a time and no lease meanwhile, rewind() and
+/// queue_consumer::set_mode() no consumer call at all. release_start() to release_finish() belongs
+/// to one thread at a time, the others are told false. Queries: any thread. Data-path calls do not
+/// allocate, wait for a drain, call the system or throw; queue numbers and placements are the
+/// caller's contract and asserted.
 ///
 /// **Memory**: 64 bytes on media and 64 in DRAM a queue. A queue has no ring until its first
 /// message, and up to three; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 *
@@ -94,9 +97,7 @@
 namespace chainring {
 
 namespace detail {
-struct queue_state;
 struct ring_state;
-class inside;
 } // namespace detail
 
 /// First word of a slot: which message, and how it is delivered. The queue itself reads only the
@@ -169,7 +170,7 @@ enum class place_status : std::uint8_t {
 
 enum class ack_status : std::uint8_t {
   advanced, ///< the oldest one: the head moves with the next release_start()
-  marked,   ///< out of order: the slot was stored to; flush_slot() with the burst
+  marked,   ///< out of order: the slot was stored to; queue_consumer::flush_slot() with the burst
   ignored,  ///< not leased now: late, doubled or made up
 };
 
@@ -198,7 +199,7 @@ struct queue_table_options {
   /// Rings kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
   overflow_policy overflow = overflow_policy::reject;
-  /// Leases may have deadlines: 16 bytes more of DRAM a slot.
+  /// Leases may have deadlines (see queue_consumer): 16 bytes more of DRAM a slot.
   bool timed_leases = false;
   /// Most queues there may be after add_segment(); 0: as many as the table begins with. Costs
   /// address space, and memory only for queues there are.
@@ -254,6 +255,11 @@ struct queue_recovery {
 /// The incarnation queue `number` should have; what is there of any other is unreachable.
 using incarnation_of = std::function<std::uint32_t(std::uint32_t number)>;
 
+/// The broker needs a part of this and of queue_consumer. The rest is for programs of other people
+/// that link the library, and in this tree only tests call it: enqueue_bulk(), which is
+/// enqueue_burst()'s other half, as in rte_ring; refill(), for tables whose rings do not grow and
+/// which therefore need no maintain(); add_segment() and part(), for a table that is not in the
+/// broker's store; rings for several consumers, deadlines and slot states.
 class queue_table {
  public:
   /// Over the queue records of `segments` (1 to queue_segments_max), zero when their range was
@@ -307,9 +313,6 @@ class queue_table {
   /// a clean start places nothing after it.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
                                          std::span<const slot_ref> refs, placement& out) noexcept;
-  /// Places as many of the first of `refs` as there is room for: `out.count`.
-  [[nodiscard]] place_status place_burst_start(std::uint32_t queue, std::span<const slot_ref> refs,
-                                               placement& out) noexcept;
   /// Flushes the slots.
   void place_flush(const placement& p) noexcept;
   /// After the drain of the messages' publication: consumers may have them.
@@ -318,8 +321,9 @@ class queue_table {
   /// flushed: a slot whose message was never published is void after a crash. `p` is empty
   /// afterwards: its ring may go.
   void place_void(placement& p) noexcept;
-  /// place_burst_start() and place_start() for value queues: each value is durable on its own after
-  /// one place_flush() and drain, then place_finish(). Returns how many were enqueued.
+  /// place_start() for value queues: each value is durable on its own after one place_flush() and
+  /// drain, then place_finish(). enqueue_burst() places as many of the first of `values` as there
+  /// is room for, enqueue_bulk() all of them or none; both return how many were enqueued.
   [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
                                             std::span<const std::uint64_t> values,
                                             placement& out) noexcept;
@@ -331,41 +335,18 @@ class queue_table {
   /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
   /// asks the consumer for room.
   overflow_policy overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
-  /// Brings the lines that place_start() touches closer.
-  void prefetch(std::uint32_t queue) const noexcept;
 
   // --- the consumer -----------------------------------------------------------------------------
+  // Deadlines, acknowledgements by lease or of a prefix, slot states and modes: consumer.h.
 
   /// Hands out entries in ticket order and returns how many: those returned by nack() first, then
   /// the next ready ones. In mpsc mode leases span fewer than packet_id_count tickets.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
-  /// The same until `deadline`, in whatever unit the caller's clock has: expire() then gives back
-  /// what has not been acknowledged. In a table of timed_leases. UINT64_MAX: no deadline.
-  [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out,
-                                    std::uint64_t deadline) noexcept;
-  /// Gives back, as nack() does, up to `n_max` entries whose lease's deadline is at or before
-  /// `now`, and returns how many. A look at a few words where none is; else at all that is leased.
-  /// Reads no clock. Their holders' ack() by lease is ignored from here on.
-  std::uint32_t expire(std::uint32_t queue, std::uint64_t now,
-                       std::uint32_t n_max = UINT32_MAX) noexcept;
-  /// No lease ends before that; UINT64_MAX: none has a deadline.
-  [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
-  /// The entry is done with. Durable after release_start(), or flush_slot() where `marked`, and a
-  /// drain.
+  /// The entry is done with. Where `advanced`, that is durable after the steps of a release; where
+  /// `marked`, after queue_consumer::flush_slot() and a drain.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
-  /// Only where that very lease still is the entry's: where entries can go to another consumer, one
-  /// that is late does not end the other's.
-  ack_status ack(std::uint32_t queue, const leased& by) noexcept;
-  /// ack() of every entry leased up to and with `ticket`, mpsc mode: returns how many tickets that
-  /// were (void ones too).
-  std::uint32_t ack_through(std::uint32_t queue, std::uint64_t ticket) noexcept;
-  /// Marks a leased entry: pubrec (it stays leased), moved or dropped (it is done with, as by ack).
-  /// False: not leased now, or already in another state than queued. flush_slot() with the burst.
-  bool set_state(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept;
-  void flush_slot(std::uint32_t queue, std::uint64_t ticket) noexcept;
   /// Gives a lease back: the next lease() hands the entry out again. False: not leased now.
   bool nack(std::uint32_t queue, std::uint64_t ticket) noexcept;
-  bool nack(std::uint32_t queue, const leased& by) noexcept;
   /// Gives all leases back, as after a reconnect: the next lease() starts behind the last ticket
   /// acknowledged in order, and leaves out what was acknowledged since. No other consumer call of
   /// the queue meanwhile, in mpmc mode too: there nack() what one consumer has.
@@ -394,10 +375,6 @@ class queue_table {
   // --- control ----------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t incarnation(std::uint32_t queue) const noexcept;
-  /// Durable when it returns true; drains. The queue is quiescent: no consumer call meanwhile, and
-  /// false where entries are leased, a release or restart is open, or a ring is being linked.
-  /// Entries may be queued, and placed meanwhile.
-  [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) noexcept;
   /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more
   /// than that. By the consumer. The contents' references are dropped in restart_finish(). A
   /// damaged queue, whose own incarnation may be anything, takes the one it is given and is whole
@@ -426,9 +403,6 @@ class queue_table {
   [[nodiscard]] std::uint32_t count() const noexcept;
   [[nodiscard]] queue_statistics statistics(std::uint32_t queue) const noexcept;
   [[nodiscard]] queue_table_statistics statistics() const noexcept;
-  /// Wall clock, ns, at which the oldest entry was published; 0: empty, or a value queue. By the
-  /// consumer.
-  [[nodiscard]] std::uint64_t oldest_published_ns(std::uint32_t queue) const noexcept;
 
   // --- recovery ---------------------------------------------------------------------------------
 
@@ -452,60 +426,10 @@ class queue_table {
                                    queue_recovery* found = nullptr);
 
  private:
+  friend class queue_consumer;
   struct state;
-  queue_table(media& on, block_store& blocks, message_table* messages,
-              std::unique_ptr<state> s) noexcept;
-  [[nodiscard]] queue_record& record_of(std::uint32_t queue) const noexcept;
-  template <bool all>
-  place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
-                   const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
-  [[nodiscard]] detail::queue_state& at(std::uint32_t queue) const noexcept;
-  [[nodiscard]] detail::ring_state* ring_of(std::uint32_t queue) const noexcept;
-  [[nodiscard]] detail::ring_state* first_of(std::uint32_t queue) const noexcept;
-  /// The ring that `ticket` is in, if it is in any.
-  [[nodiscard]] detail::ring_state* ring_for(std::uint32_t queue,
-                                             std::uint64_t ticket) const noexcept;
-  /// Consumer calls: inside where other consumers may take rings away.
-  [[nodiscard]] detail::inside consuming(std::uint32_t queue) const noexcept;
-  [[nodiscard]] std::uint32_t lease_until(std::uint32_t queue, std::span<leased> out,
-                                          std::uint64_t deadline) noexcept;
-  [[nodiscard]] std::uint32_t expire_in(detail::ring_state& r, std::uint64_t now,
-                                        std::uint32_t n_max) noexcept;
-  [[nodiscard]] std::uint32_t lease_ready(std::uint32_t queue, detail::ring_state& r,
-                                          std::uint64_t& acked, std::span<leased> out) noexcept;
-  [[nodiscard]] std::uint64_t settled(std::uint32_t queue) const noexcept;
-  [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
-  [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
-  [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
-                               bool leased_now) const noexcept;
-  [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
-                                        bool& stopped) noexcept;
-  ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
-                    std::uint32_t generation) noexcept;
-  bool give_back(std::uint32_t queue, std::uint64_t ticket, std::uint32_t generation) noexcept;
-  void drop_references(const detail::ring_state& r, std::uint64_t after,
-                       std::uint64_t through) noexcept;
-  [[nodiscard]] detail::ring_state* new_ring(std::uint32_t capacity) noexcept;
-  [[nodiscard]] detail::ring_state* cleared_ring(std::uint32_t capacity) noexcept;
-  void clear(detail::ring_state& r) noexcept;
-  void retire(detail::ring_state& r) noexcept;
-  std::uint32_t reclaim(std::uint32_t rings_max = UINT32_MAX) noexcept;
-  void want_larger(std::uint32_t queue, std::uint32_t n) noexcept;
-  std::uint32_t next_wanting() noexcept;
-  enum class larger_ring : std::uint8_t { prepared, seen_to, no_room };
-  larger_ring prepare_larger(std::uint32_t queue, std::uint32_t n) noexcept;
-  bool shrink(std::uint32_t queue) noexcept;
-  void link(std::uint32_t queue, detail::ring_state& r, std::uint64_t base) noexcept;
-  void append(std::uint32_t queue, detail::ring_state& old, detail::ring_state& r) noexcept;
-  [[nodiscard]] result<void> make_pool(std::uint64_t rings);
-  void recover_queue(std::uint32_t queue, const incarnation_of& expected, queue_recovery& found);
-  void recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
-                     std::uint64_t end, queue_recovery& found);
-  void persist_change(const void* from, std::size_t n) noexcept;
+  explicit queue_table(std::unique_ptr<state> s) noexcept;
 
-  media& media_;
-  block_store& blocks_;
-  message_table* messages_;
   std::unique_ptr<state> state_;
 };
 

@@ -74,26 +74,28 @@ std::uint64_t counter_of(std::uint32_t queue, const ring_slot* slots,
 } // namespace
 
 void queue_table::persist_as_read() noexcept {
+  state& s = *state_;
   if (seeded_bug("ring.recover_unread")) return;
   // [P11] before [P12]: after process death what is read need not be durable.
   //      Without it a head that a power cut takes back has freed blocks.
-  for (unsigned i = 0; i < state_->segment_count; ++i)
-    media_.flush_read(state_->segments[i].records,
-                      bytes_for(state_->segments[i].end - state_->segments[i].first)); // [P11]
+  for (unsigned i = 0; i < s.segment_count; ++i)
+    s.medium.flush_read(s.segments[i].records,
+                        bytes_for(s.segments[i].end - s.segments[i].first)); // [P11]
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
-    const record_facts f = facts_of(record_of(queue), blocks_, nullptr, queue);
+    const record_facts f = facts_of(s.record_of(queue), s.blocks, nullptr, queue);
     const record_case is = judge(f).is;
     if (is != record_case::one_ring && is != record_case::several_rings) continue;
     for (unsigned k = 0; k < f.commit().count; ++k)
-      media_.flush_read(slots_of(blocks_, f.ring(k)),
-                        window_of(f, k).size() * sizeof(ring_slot)); // [P11] before [P12]
+      s.medium.flush_read(slots_of(s.blocks, f.ring(k)),
+                          window_of(f, k).size() * sizeof(ring_slot)); // [P11] before [P12]
   }
 }
 
 queue_recovery queue_table::check() const {
+  state& in = *state_;
   queue_recovery found;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
-    const record_facts f = facts_of(record_of(queue), blocks_, nullptr, queue);
+    const record_facts f = facts_of(in.record_of(queue), in.blocks, nullptr, queue);
     const record_row& row = judge(f);
     if (row.is == record_case::empty) continue;
     if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
@@ -104,13 +106,13 @@ queue_recovery queue_table::check() const {
     ++found.queues;
     for (unsigned k = 0; k < f.commit().count; ++k) {
       const ring_window w = window_of(f, k);
-      const ring_slot* slots = slots_of(blocks_, f.ring(k));
+      const ring_slot* slots = slots_of(in.blocks, f.ring(k));
       for (std::uint64_t i = 0; i < w.size(); ++i) {
         slot_facts s{queue, read(slots[i].tag), static_cast<std::uint32_t>(i), w,
                      message_status::ok};
         message_view view;
-        if (judge(s).is == slot_case::deliverable && messages_ != nullptr)
-          s.message = messages_->view(slot_ref(read(slots[i].ref)).message(), view);
+        if (judge(s).is == slot_case::deliverable && in.messages != nullptr)
+          s.message = in.messages->view(slot_ref(read(slots[i].ref)).message(), view);
         const slot_row& is = judge(s);
         found.entries += is.is == slot_case::deliverable;
         found.voided += is.is == slot_case::unpublished;
@@ -123,44 +125,44 @@ queue_recovery queue_table::check() const {
 
 // [P12] before [P13]: what is void or unlinked is so durably before anything is allocated.
 //      Without it the slot's message is published by somebody else in the same generation.
-void queue_table::persist_change(const void* from, std::size_t n) noexcept {
-  const std::uint64_t most = media_.drain_bytes_max() / 2;
-  if (state_->changed + cacheline_size > most) {
-    media_.drain(); // [P12, in pieces] before [P13]
-    state_->changed = 0;
+void queue_table::state::persist_change(const void* from, std::size_t n) noexcept {
+  const std::uint64_t most = medium.drain_bytes_max() / 2;
+  if (changed + cacheline_size > most) {
+    medium.drain(); // [P12, in pieces] before [P13]
+    changed = 0;
   }
-  media_.flush(from, n); // [P12] before [P13]
-  state_->changed += cacheline_size;
+  medium.flush(from, n); // [P12] before [P13]
+  changed += cacheline_size;
 }
 
 // Slot by slot: served, over, or made void.
-void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
-                                std::uint64_t end, queue_recovery& found) {
+void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
+                                       std::uint64_t end, queue_recovery& found) {
   const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [K1] nobody else yet
   const ring_window w{r.base, from, end, static_cast<unsigned>(std::countr_zero(r.size()))};
   auto change = [&](ring_slot& s, std::uint64_t tag) {
     if (seeded_bug("ring.recover_unvoided")) return;
-    media_.store(&s.tag, tag); // [P12] before its flush
+    medium.store(&s.tag, tag); // [P12] before its flush
     persist_change(&s, sizeof(ring_slot));
   };
   const auto index_at = [&](std::uint64_t t) {
     return slot_ref(read(r.slots[r.index_of(t)].ref)).message().index;
   };
   for (std::uint64_t t = from + 1; t <= std::min(from + prefetch_far, tail); ++t)
-    if (messages_ != nullptr) messages_->prefetch(index_at(t));
+    if (messages != nullptr) messages->prefetch(index_at(t));
   for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
     ring_slot& s = r.slots[r.index_of(t)];
-    if (messages_ != nullptr && t + prefetch_near <= tail) {
-      messages_->prefetch_blocks(index_at(t + prefetch_near));
-      if (t + prefetch_far <= tail) messages_->prefetch(index_at(t + prefetch_far));
+    if (messages != nullptr && t + prefetch_near <= tail) {
+      messages->prefetch_blocks(index_at(t + prefetch_near));
+      if (t + prefetch_far <= tail) messages->prefetch(index_at(t + prefetch_far));
     }
     if (t > tail && read(s.tag) == 0) continue; // never used: nothing to serve or to say
     slot_facts f{queue, read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
     const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack(queue);
-    if (messages_ != nullptr && t <= tail &&
+    if (messages != nullptr && t <= tail &&
         (usual || judge(f).is == slot_case::deliverable)) // in the window, its message unasked
-      f.message = messages_->recover_reference(ref.message());
+      f.message = messages->recover_reference(ref.message());
     if (usual && t <= tail && f.message == message_status::ok) { // as the table would say
       ++found.entries;
       r.marks[f.index].store(mark_of(t, mark_state::ready),
@@ -184,12 +186,11 @@ void queue_table::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_
   }
 }
 
-void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expected,
-                                queue_recovery& found) {
-  state& s = *state_;
-  queue_state& q = at(queue);
+void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of& expected,
+                                       queue_recovery& found) {
+  queue_state& q = queue_at(queue);
   queue_record& record = record_of(queue);
-  const record_facts f = facts_of(record, blocks_, &expected, queue);
+  const record_facts f = facts_of(record, blocks, &expected, queue);
   const record_row& row = judge(f);
   auto damaged = [&](const std::string& text) {
     ++found.damaged_queues;
@@ -202,7 +203,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
   auto ring_damaged = [&](const std::string& text) {
     std::uint64_t& place = record.rings[f.commit().first].chain;
     if (read(place) != 0 && !seeded_bug("ring.recover_damaged_kept")) {
-      media_.store(&place, 0); // [P12] before its flush
+      medium.store(&place, 0); // [P12] before its flush
       if (!seeded_bug("ring.recover_damaged_unflushed")) persist_change(&record, sizeof record);
     }
     damaged(text);
@@ -218,7 +219,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     const queue_commit next{*f.expected, 0, 0, f.commit().mode};
     // Not flushed: until a ring is linked, which flushes this line, every open finds the same.
     const bool stored =
-        media_.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P15]
+        medium.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P15]
     CHAINRING_ASSERT(stored);
     return;
   }
@@ -235,9 +236,9 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
 
   const unsigned count = f.commit().count;
   for (unsigned k = 0; k < count; ++k)
-    if (auto live = blocks_.mark_required(chain_of(blocks_, f.ring(k))); !live) {
+    if (auto live = blocks.mark_required(chain_of(blocks, f.ring(k))); !live) {
       while (k-- > 0)
-        blocks_.unmark_required(chain_of(blocks_, f.ring(k)));
+        blocks.unmark_required(chain_of(blocks, f.ring(k)));
       return ring_damaged("a ring of it: " + live.error().message);
     }
   const std::uint64_t owner = owner_of(queue, f.commit().incarnation);
@@ -248,23 +249,23 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     const std::uint64_t from = std::min(w.from, w.end);
     // rte_ring holds one fewer than it has slots; what was placed never filled it.
     std::uint64_t tail =
-        std::min(counter_of(queue, slots_of(blocks_, f.ring(k)), w), from + w.size() - 1);
+        std::min(counter_of(queue, slots_of(blocks, f.ring(k)), w), from + w.size() - 1);
     std::uint64_t counter = tail;
     // What an older ring lacks up to the next one's base was placed and lost: holes.
     if (!newest && !seeded_bug("ring.recover_short")) counter = tail = w.end;
     if (newest && seeded_bug("ring.counter_from_head")) counter = from;
-    std::uint32_t capacity = s.capacity_of(w.log2_slots);
+    std::uint32_t capacity = capacity_of(w.log2_slots);
     if (counter - from > capacity) capacity = static_cast<std::uint32_t>(w.size() - 1);
-    ring_state& r = s.rings[s.rings_used];
+    ring_state& r = rings[rings_used];
     ring_arrays arrays;
-    if (!s.take_arrays(r, w.log2_slots, arrays)) throw std::bad_alloc();
+    if (!take_arrays(r, w.log2_slots, arrays)) throw std::bad_alloc();
     if (arrays.times != nullptr)
       arrays.times[0].until.store(no_deadline, std::memory_order_relaxed); // [E3] nobody else yet
-    ++s.rings_used;
-    ++s.rings_live;
-    const chain at = chain_of(blocks_, f.ring(k));
-    s.blocks_live += at.blocks;
-    make_ring(r, media_, blocks_, at, w.log2_slots, capacity, arrays);
+    ++rings_used;
+    ++rings_live;
+    const chain at = chain_of(blocks, f.ring(k));
+    blocks_live += at.blocks;
+    make_ring(r, medium, blocks, at, w.log2_slots, capacity, arrays);
     set_base(r, queue, w.base, from, f.commit().mode);
     if (const auto depth = static_cast<std::uint32_t>(counter - from); depth != 0) {
       rte_ring_zc_data unused;
@@ -277,7 +278,7 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
     r.delivered = counter;
     r.high_water.store(static_cast<std::uint32_t>(counter - from),
                        std::memory_order_relaxed); // [N1] nobody else yet
-    r.prepare_at = capacity < s.capacity_max ? capacity - capacity / 4 : 0;
+    r.prepare_at = capacity < capacity_max ? capacity - capacity / 4 : 0;
     recover_slots(queue, r, tail, w.end, found);
     if (newest) r.owner.store(owner, std::memory_order_relaxed); // [A5] nobody else yet
     if (older == nullptr)
@@ -291,19 +292,20 @@ void queue_table::recover_queue(std::uint32_t queue, const incarnation_of& expec
 }
 
 result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
+  state& s = *state_;
   std::uint64_t rings = 0;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
-    const record_facts f = facts_of(record_of(queue), blocks_, &expected, queue);
+    const record_facts f = facts_of(s.record_of(queue), s.blocks, &expected, queue);
     const record_case is = judge(f).is;
     if (is == record_case::one_ring || is == record_case::several_rings) rings += f.commit().count;
   }
-  if (auto made = make_pool(rings); !made) return made.error();
+  if (auto made = s.make_pool(rings); !made) return made.error();
   // Begun full: what others flushed before this, and left to the caller's drain, is not known here.
-  state_->changed = media_.drain_bytes_max() / 2;
+  s.changed = s.medium.drain_bytes_max() / 2;
   queue_recovery found;
   try {
     for (std::uint32_t queue = 0; queue < count(); ++queue)
-      recover_queue(queue, expected, found);
+      s.recover_queue(queue, expected, found);
   } catch (const std::bad_alloc&) {
     return error{errc::no_space, "queue table: no memory for what the slots of its rings need"};
   }

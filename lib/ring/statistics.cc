@@ -10,10 +10,10 @@ namespace chainring {
 using namespace detail;
 
 queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
-  const queue_state& q = at(queue);
+  const queue_state& q = state_->queue_at(queue);
   queue_statistics out;
   const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
+      std::atomic_ref(state_->record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
   out.incarnation = c.incarnation;
   out.mode = c.mode;
   out.damaged = q.damaged.load(std::memory_order_relaxed); // [A3] a report
@@ -21,8 +21,8 @@ queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
   out.dropped_newest = counted(q.dropped_newest);
   out.dropped_oldest = counted(q.dropped_oldest);
   const inside here(state_->grace);
-  const ring_state* const first = first_of(queue);
-  const ring_state* r = ring_of(queue);
+  const ring_state* const first = state_->first_of(queue);
+  const ring_state* r = state_->ring_of(queue);
   if (first == nullptr || r == nullptr) {
     out.head = out.tail = out.leased = q.rest_ticket;
     return out;
@@ -43,11 +43,11 @@ queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
 }
 
 queue_table_statistics queue_table::statistics() const noexcept {
-  const state& s = *state_;
+  state& s = *state_;
   queue_table_statistics out;
   out.queues = count();
   {
-    std::lock_guard hold(state_->lock);
+    std::lock_guard hold(s.lock);
     out.rings_max = s.rings_max;
     out.rings = s.rings_live;
     out.rings_in_stock = s.stock.size();
@@ -55,7 +55,7 @@ queue_table_statistics queue_table::statistics() const noexcept {
     out.ring_blocks = s.blocks_live;
   }
   for (std::uint32_t i = 0; i < out.queues; ++i)
-    out.damaged += at(i).damaged.load(std::memory_order_relaxed); // [A3] a report
+    out.damaged += s.queue_at(i).damaged.load(std::memory_order_relaxed); // [A3] a report
   out.refused = counted(s.refused);
   out.refused_ring = counted(s.refused_ring);
   out.dropped_newest = counted(s.dropped_newest);

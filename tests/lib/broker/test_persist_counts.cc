@@ -210,7 +210,7 @@ TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
   q->place_finish(p);
   EXPECT_EQ(seen.take(), lines{8}); // 32 slots of 16 bytes
   ASSERT_EQ(q->lease(0, got), 32u);
-  q->ack_through(0, got.back().ticket());
+  q.consumer().ack_through(0, got.back().ticket());
   EXPECT_EQ(seen.take(), lines{}); // leases and acks in order store nothing
   ASSERT_EQ(q->enqueue_burst(0, {values.data(), 16}, p), 16u);
   ASSERT_TRUE(q->release_start(0));
@@ -238,7 +238,7 @@ TEST(PersistCounts, AnAckOutOfOrderIsOneLine) {
   ASSERT_EQ(q->lease(0, got), 2u);
   drain_counter seen(*m);
   ASSERT_EQ(q->ack(0, got[1].ticket()), ack_status::marked);
-  q->flush_slot(0, got[1].ticket());
+  q.consumer().flush_slot(0, got[1].ticket());
   m->drain();
   EXPECT_EQ(seen.take(), lines{1});
   ASSERT_EQ(q->ack(0, got[0].ticket()), ack_status::advanced);

@@ -72,7 +72,7 @@ struct one_queue {
     queues.place_finish(p);
     if (moved) queues.release_finish(0);
     if (queues.lease(0, got) != n || n != burst) std::abort();
-    queues.ack_through(0, got[n - 1].ticket());
+    queue_consumer(queues).ack_through(0, got[n - 1].ticket());
   }
 };
 

@@ -60,7 +60,7 @@ scenario head_of_line() {
     const auto e = w.q.lease(0, 3);
     w.h.promise(consuming, key(0, 2));
     if (w.q->ack(0, e[1].ticket()) != ack_status::marked) w.h.fail("not marked");
-    w.q->flush_slot(0, e[1].ticket());
+    w.q.consumer().flush_slot(0, e[1].ticket());
     w.q.m.drain();
     w.h.promise(consumed, key(0, 2));
     w.q->rewind(0);
@@ -122,7 +122,7 @@ scenario drops() {
 
 scenario shared() {
   return queue_scenario("a shared queue", [](crash_world& w) {
-    if (!w.q->set_mode(0, queue_mode::mpmc)) w.h.fail("no shared mode");
+    if (!w.q.consumer().set_mode(0, queue_mode::mpmc)) w.h.fail("no shared mode");
     w.publish(1, {0});
     w.publish(2, {0, 1});
     w.publish(3, {0});
@@ -411,7 +411,8 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
       std::vector<leased> got(1);
       if (q->lease(0, got) != 1) return h.fail("nothing to lease");
       h.promise(consuming, got[0].ref.word);
-      if (q->ack_through(0, got[0].ticket()) != 1 || !q->release_start(0)) return h.fail("not acked");
+      if (q.consumer().ack_through(0, got[0].ticket()) != 1 || !q->release_start(0))
+        return h.fail("not acked");
       q->release_flush(0);
       m.drain();
       h.promise(consumed, got[0].ref.word);
@@ -419,7 +420,7 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
       if (burst == 1) { // one more, so that there is room
         if (q->lease(0, got) != 1) return h.fail("nothing to lease");
         h.promise(consuming, got[0].ref.word);
-        q->ack_through(0, got[0].ticket());
+        q.consumer().ack_through(0, got[0].ticket());
         if (!q->release_start(0)) return h.fail("not acked");
         q->release_flush(0);
         m.drain();

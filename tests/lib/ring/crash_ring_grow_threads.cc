@@ -56,7 +56,7 @@ struct value_world : scheduled_queues {
     std::vector<std::uint64_t> out;
     for (const leased& e : q.lease(queue, 3)) {
       out.push_back(e.ref.word);
-      if (q->ack(queue, e) == ack_status::ignored) out.push_back(ignored);
+      if (q.consumer().ack(queue, e) == ack_status::ignored) out.push_back(ignored);
     }
     q.release(queue);
     return out;
@@ -178,14 +178,14 @@ TEST(RingGrowThreads, AQueueThatShrinksUnderItsProducersLosesNothing) {
 TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
-    if (!w.q->set_mode(1, queue_mode::mpmc)) std::abort();
+    if (!w.q.consumer().set_mode(1, queue_mode::mpmc)) std::abort();
     w.put(1, 3);
     w.q->maintain(1); // the larger one; the stock stays empty, so that the ring comes back to it
     std::vector<std::uint64_t> slow, fast;
     interleave(s, {[&] {
                      for (const leased& e : w.q.lease(0, 3)) {
                        slow.push_back(e.ref.word);
-                       static_cast<void>(w.q->ack(0, e));
+                       static_cast<void>(w.q.consumer().ack(0, e));
                      }
                    },
                    [&] {
@@ -240,21 +240,22 @@ TEST(RingGrowThreads, AnAckAndADeadlineNeverBothWin) {
     value_world w(queue_mode::mpmc);
     w.put(1, 2);
     std::array<leased, 2> e;
-    if (w.q->lease(0, e, 10) != 2) std::abort();
+    if (w.q.consumer().lease(0, e, 10) != 2) std::abort();
     std::array<ack_status, 2> acked{};
     std::uint32_t expired = 0;
     std::vector<std::uint64_t> other;
     interleave(s, {[&] {
                      for (std::size_t i : {1u, 0u})
-                       acked[i] = w.q->ack(0, e[i]);
+                       acked[i] = w.q.consumer().ack(0, e[i]);
                    },
                    [&] {
-                     expired = w.q->expire(0, 10);
+                     expired = w.q.consumer().expire(0, 10);
                      std::array<leased, 2> mine;
-                     const std::uint32_t n = w.q->lease(0, mine, 20);
+                     const std::uint32_t n = w.q.consumer().lease(0, mine, 20);
                      for (std::uint32_t i = 0; i < n; ++i) {
                        other.push_back(mine[i].ref.word);
-                       if (w.q->ack(0, mine[i]) == ack_status::ignored) other.push_back(999);
+                       if (w.q.consumer().ack(0, mine[i]) == ack_status::ignored)
+                         other.push_back(999);
                      }
                    }});
     std::uint32_t won = 0;
@@ -273,21 +274,22 @@ TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
     std::array<leased, 3> e;
     // A lap with deadlines that are long over stays behind in the slots.
     w.put(1, 3);
-    if (w.q->lease(0, e, 5) != 3) std::abort();
+    if (w.q.consumer().lease(0, e, 5) != 3) std::abort();
     for (const leased& x : e)
-      static_cast<void>(w.q->ack(0, x));
+      static_cast<void>(w.q.consumer().ack(0, x));
     w.q.release(0);
     w.put(4, 1);
-    if (w.q->lease(0, {e.data(), 1}, 5) != 1) std::abort(); // and one of them ends now
+    if (w.q.consumer().lease(0, {e.data(), 1}, 5) != 1) std::abort(); // and one of them ends now
     w.put(5, 2);
     std::array<leased, 2> mine;
     std::uint32_t n = 0, early = 0;
-    interleave(s, {[&] { n = w.q->lease(0, mine, 100); }, [&] { early = w.q->expire(0, 50); }});
+    interleave(s, {[&] { n = w.q.consumer().lease(0, mine, 100); },
+                   [&] { early = w.q.consumer().expire(0, 50); }});
     if (n != 2) return false;
     if (early != 1) return false;
     // Whatever is leased until 100 ends at 100, and not before.
-    if (w.q->expire(0, 99) != 0) return false;
-    return w.q->expire(0, 100) == 2 && w.q->earliest_deadline(0) == UINT64_MAX;
+    if (w.q.consumer().expire(0, 99) != 0) return false;
+    return w.q.consumer().expire(0, 100) == 2 && w.q.consumer().earliest_deadline(0) == UINT64_MAX;
   };
   EXPECT_TRUE(holds(nullptr, run));
   test::expect_found("ring.expire_stale", !holds("ring.expire_stale", run));
@@ -391,8 +393,7 @@ TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
                                },
                                [&] {
                                  w.q->maintain();
-                                 if (w.q->link_now(1) == link_status::ready)
-                                   publish_one(w, 5, {1});
+                                 if (w.q->link_now(1) == link_status::ready) publish_one(w, 5, {1});
                                }});
   };
   const explorer_report r = crashed("a ring that leaves and serves another queue", run);

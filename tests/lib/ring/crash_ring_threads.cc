@@ -146,7 +146,7 @@ TEST(RingThreads, AReleaserPassesVoidsWhileOthersLease) {
                      for (int round = 0; round < 3; ++round)
                        for (const leased& e : w.q.lease(0, 2)) {
                          got.push_back(e.ref.word);
-                         static_cast<void>(w.q->ack(0, e));
+                         static_cast<void>(w.q.consumer().ack(0, e));
                        }
                    },
                    [&] {
@@ -194,7 +194,7 @@ TEST(RingThreads, ProducersAndAConsumerOverTheWrapLoseNothing) {
                        if (e.empty())
                          wait.idle();
                        else
-                         w.q->ack_through(0, e.back().ticket());
+                         w.q.consumer().ack_through(0, e.back().ticket());
                        w.q.release(0);
                      }
                    }});

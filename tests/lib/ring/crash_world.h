@@ -131,7 +131,7 @@ struct crash_world {
   }
   void set_mode(std::uint32_t queue, queue_mode mode) {
     h.promise(changing, queue, static_cast<std::uint64_t>(mode));
-    if (!q->set_mode(queue, mode)) return h.fail("no such mode");
+    if (!q.consumer().set_mode(queue, mode)) return h.fail("no such mode");
     h.promise(changed, queue, static_cast<std::uint64_t>(mode));
   }
   /// Places, as a publisher does that may wait for a larger ring.
@@ -207,26 +207,29 @@ struct crash_world {
       gone.push_back(key(queue, id));
     }
     for (std::uint64_t ticket : marked)
-      q->flush_slot(queue, ticket);
+      q.consumer().flush_slot(queue, ticket);
     release(queue, gone);
   }
   /// Leases until `deadline`, lets that pass, and acknowledges too late: nothing comes of it.
   void time_out(std::uint32_t queue, std::size_t n, std::uint64_t deadline) {
     std::vector<leased> late(n);
-    late.resize(q->lease(queue, late, deadline));
-    if (q->expire(queue, deadline - 1) != 0 || q->expire(queue, deadline) != late.size())
+    late.resize(q.consumer().lease(queue, late, deadline));
+    if (q.consumer().expire(queue, deadline - 1) != 0 ||
+        q.consumer().expire(queue, deadline) != late.size())
       return h.fail("not in time");
     for (const leased& e : late)
-      if (q->ack(queue, e) != ack_status::ignored) return h.fail("a late ack");
+      if (q.consumer().ack(queue, e) != ack_status::ignored) return h.fail("a late ack");
     std::vector<leased> again(n);
-    again.resize(q->lease(queue, again, deadline + 1));
+    again.resize(q.consumer().lease(queue, again, deadline + 1));
     if (again.size() != late.size()) return h.fail("not again");
     for (const leased& e : late) // not theirs any more
-      if (q->ack(queue, e) != ack_status::ignored) return h.fail("a late ack of another's lease");
+      if (q.consumer().ack(queue, e) != ack_status::ignored)
+        return h.fail("a late ack of another's lease");
     std::vector<std::uint64_t> gone;
     for (std::size_t i = again.size(); i-- > 0;) {
       h.promise(consuming, key(queue, q.id_of(again[i].message())));
-      if (q->ack(queue, again[i]) == ack_status::marked) q->flush_slot(queue, again[i].ticket());
+      if (q.consumer().ack(queue, again[i]) == ack_status::marked)
+        q.consumer().flush_slot(queue, again[i].ticket());
       gone.push_back(key(queue, q.id_of(again[i].message())));
     }
     release(queue, gone);
@@ -245,8 +248,8 @@ struct crash_world {
   }
   void receive(std::uint32_t queue) {
     const auto e = q.lease(queue, 1);
-    if (e.empty() || !q->set_state(queue, e[0].ticket(), slot_state::pubrec)) return;
-    q->flush_slot(queue, e[0].ticket());
+    if (e.empty() || !q.consumer().set_state(queue, e[0].ticket(), slot_state::pubrec)) return;
+    q.consumer().flush_slot(queue, e[0].ticket());
     q.m.drain();
     h.promise(received, key(queue, q.id_of(e[0].message())));
     q->rewind(queue);

@@ -171,7 +171,7 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
   const queue_layout l = few_slots(grows);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
-  EXPECT_TRUE(q->set_mode(0, shared ? queue_mode::mpmc : queue_mode::mpsc));
+  EXPECT_TRUE(q.consumer().set_mode(0, shared ? queue_mode::mpmc : queue_mode::mpsc));
   EXPECT_EQ(q->link_now(0), link_status::ready);
   linear_clock clock;
   std::vector<call_recorder> parts;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "message/message.h"
+#include "ring/consumer.h"
 #include "ring/ring.h"
 
 namespace chainring::test {
@@ -59,6 +60,7 @@ struct queues_on_media {
   }
 
   queue_table* operator->() const { return queues.get(); }
+  [[nodiscard]] queue_consumer consumer() const { return queue_consumer(*queues); }
   [[nodiscard]] queue_record& record(std::uint32_t queue) const {
     return reinterpret_cast<queue_record*>(m.base())[queue];
   }

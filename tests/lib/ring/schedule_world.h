@@ -23,7 +23,7 @@ struct scheduled_queues {
   queues_on_media q{*m, l};
 
   scheduled_queues(queue_mode mode, const queue_layout& layout) : l(layout) {
-    if (!q->set_mode(0, mode) || q->link_now(0) != link_status::ready) std::abort();
+    if (!q.consumer().set_mode(0, mode) || q->link_now(0) != link_status::ready) std::abort();
   }
   /// n values from `first` on: all, or none and 0.
   std::uint32_t put(std::uint64_t first, std::uint32_t n, std::uint32_t queue = 0) {

@@ -75,13 +75,13 @@ TEST(RingStress, ManyProducersOneConsumer) {
         q->rewind(0);
         continue;
       }
-      q->ack_through(0, got[taken - 1].ticket());
+      q.consumer().ack_through(0, got[taken - 1].ticket());
       q->rewind(0);
     } else if (n != 0 && random() % 2 == 0) {
       for (std::uint32_t i = n; i-- > 0;) // backwards
         good &= q->ack(0, got[i].ticket()) == (i == 0 ? ack_status::advanced : ack_status::marked);
     } else if (n != 0) {
-      q->ack_through(0, got[n - 1].ticket());
+      q.consumer().ack_through(0, got[n - 1].ticket());
     }
     for (std::uint32_t i = 0; i < taken; ++i) {
       const std::uint64_t producer = got[i].ref.word >> 32;
@@ -107,7 +107,7 @@ TEST(RingStress, ManyProducersManyConsumers) {
   const queue_layout l = value_layout(64);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
-  ASSERT_TRUE(q->set_mode(0, queue_mode::mpmc));
+  ASSERT_TRUE(q.consumer().set_mode(0, queue_mode::mpmc));
   ASSERT_EQ(q->link_now(0), link_status::ready);
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < producers; ++i)
@@ -231,7 +231,7 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
   const queue_layout l = growing_values();
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
-  EXPECT_TRUE(q->set_mode(0, mode));
+  EXPECT_TRUE(q.consumer().set_mode(0, mode));
   EXPECT_EQ(q->link_now(0), link_status::ready);
   std::vector<object> all(std::size_t{producers} * objects_each);
   for (object& o : all)
@@ -292,7 +292,8 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
         }
         leased e[16];
         const std::uint64_t begin = now.load();
-        const std::uint32_t n = q->lease(0, {e, 1 + random() % 16}, begin + 1 + random() % 3);
+        const std::uint32_t n =
+            q.consumer().lease(0, {e, 1 + random() % 16}, begin + 1 + random() % 3);
         if (random() % 2 == 0) std::shuffle(e, e + n, random);
         if (n > 1 && random() % 64 == 0) // thinks for longer than it may
           for (const std::uint64_t t = now.load() + 4; now.load() < t;)
@@ -303,7 +304,7 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
             if (e[i].ticket() <= last) good = false;
           }
           // Ours only if the ack says so: else it has gone back, maybe to another.
-          if (q->ack(0, e[i]) == ack_status::ignored) {
+          if (q.consumer().ack(0, e[i]) == ack_status::ignored) {
             late.fetch_add(1);
             continue;
           }
@@ -312,14 +313,14 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
         }
         for (std::uint32_t i = 0; i < n; ++i)
           if (!e[i].redelivered()) last = std::max(last, e[i].ticket());
-        if (random() % 4 == 0) expired.fetch_add(q->expire(0, now.load()));
+        if (random() % 4 == 0) expired.fetch_add(q.consumer().expire(0, now.load()));
         q.release(0);
         if (n == 0)
           wait.idle();
         else
           wait.busy();
       }
-      expired.fetch_add(q->expire(0, UINT64_MAX - 1));
+      expired.fetch_add(q.consumer().expire(0, UINT64_MAX - 1));
     });
   for (std::size_t i = 0; i < threads.size(); ++i)
     if (i != producers) threads[i].join();
@@ -399,7 +400,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
       const auto e = q.lease(0, 16);
       for (const leased& x : e)
         if (q.id_of(x.message()) == 0) ADD_FAILURE() << "not whole";
-      if (!e.empty()) q->ack_through(0, e.back().ticket());
+      if (!e.empty()) q.consumer().ack_through(0, e.back().ticket());
       q.release(0);
       if (e.empty()) wait.idle();
     }
@@ -414,7 +415,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
       ASSERT_EQ(id & 0xffff'ffff, next[id >> 32]++);
     }
     seen += e.size();
-    if (!e.empty()) q->ack_through(1, e.back().ticket());
+    if (!e.empty()) q.consumer().ack_through(1, e.back().ticket());
     q.release(1);
     if (e.empty())
       wait.idle();

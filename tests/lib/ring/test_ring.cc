@@ -105,16 +105,17 @@ TEST_F(Ring, AMessageThatOneQueueRefusesIsInNone) {
 }
 
 TEST_F(Ring, BulkPlacesAllOrNoneAndBurstWhatFits) {
+  layout.values = true;
   ASSERT_EQ(q()->link_now(0), link_status::ready);
-  std::vector<slot_ref> refs(5, slot_ref(message_ref{1, 1}, 1));
+  const std::vector<std::uint64_t> values(5);
   placement p;
-  ASSERT_EQ(q()->place_start(0, refs, p), place_status::placed);
+  ASSERT_EQ(q()->enqueue_bulk(0, values, p), 5u);
   EXPECT_EQ(p.count, 5u);
-  EXPECT_EQ(q()->place_start(0, refs, p), place_status::full);
-  ASSERT_EQ(q()->place_burst_start(0, refs, p), place_status::placed);
+  EXPECT_EQ(q()->enqueue_bulk(0, values, p), 0u);
+  ASSERT_EQ(q()->enqueue_burst(0, values, p), 2u);
   EXPECT_EQ(p.count, 2u);
   EXPECT_EQ(p.first_ticket, 6u);
-  EXPECT_EQ(q()->place_burst_start(0, refs, p), place_status::full);
+  EXPECT_EQ(q()->enqueue_burst(0, values, p), 0u);
   const queue_statistics s = q()->statistics(0);
   EXPECT_EQ(s.depth, 7u);
   EXPECT_EQ(s.high_water, 7u);
@@ -151,7 +152,7 @@ TEST_F(Ring, AcksOutOfOrderAreMarkedAndJoinThePrefix) {
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(queue_head::unpack(q().record(0).head).ticket, 3u);
-  EXPECT_EQ(q()->ack_through(0, 4), 1u);
+  EXPECT_EQ(q().consumer().ack_through(0, 4), 1u);
   EXPECT_EQ(q().release(0), 1u);
 }
 
@@ -183,7 +184,7 @@ TEST_F(Ring, ALateAckNeverHitsTheSlotsNewOccupant) {
   ASSERT_TRUE(q().lease(0, 7).size() == 7);
   EXPECT_EQ(q()->ack(0, 1), ack_status::ignored);
   EXPECT_FALSE(q()->nack(0, 1));
-  EXPECT_FALSE(q()->set_state(0, 1, slot_state::pubrec));
+  EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec));
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
 }
 
@@ -252,7 +253,7 @@ TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
   EXPECT_EQ(q().lease(0, 40000).size(), packet_id_count - 1);
   EXPECT_EQ(q().lease(0).size(), 0u);
   EXPECT_EQ(q()->resolve(0, 32766), 32766u);
-  EXPECT_EQ(q()->ack_through(0, 10), 10u);
+  EXPECT_EQ(q().consumer().ack_through(0, 10), 10u);
   EXPECT_EQ(q().lease(0).size(), 10u);
   EXPECT_EQ(q()->resolve(0, 9), 32767u + 9);
   EXPECT_EQ(q()->resolve(0, 10), 0u);
@@ -261,11 +262,11 @@ TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
 TEST_F(Ring, PubrecIsAStateThatSurvivesAndStaysLeased) {
   ASSERT_TRUE(q().publish(1, {0}, 2));
   ASSERT_TRUE(q().publish(2, {0}, 2));
-  EXPECT_FALSE(q()->set_state(0, 1, slot_state::pubrec)) << "not leased";
+  EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec)) << "not leased";
   ASSERT_EQ(q().lease(0).size(), 2u);
-  EXPECT_TRUE(q()->set_state(0, 1, slot_state::pubrec));
-  EXPECT_FALSE(q()->set_state(0, 1, slot_state::pubrec));
-  q()->flush_slot(0, 1);
+  EXPECT_TRUE(q().consumer().set_state(0, 1, slot_state::pubrec));
+  EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec));
+  q().consumer().flush_slot(0, 1);
   m->drain();
   const auto after = reopen().lease(0);
   ASSERT_EQ(after.size(), 2u);
@@ -273,7 +274,7 @@ TEST_F(Ring, PubrecIsAStateThatSurvivesAndStaysLeased) {
   EXPECT_TRUE(after[0].redelivered());
   EXPECT_EQ(after[1].state(), slot_state::queued);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
-  EXPECT_TRUE(q()->set_state(0, 2, slot_state::moved));
+  EXPECT_TRUE(q().consumer().set_state(0, 2, slot_state::moved));
   EXPECT_EQ(slot_tag::unpack(q().slots(0)[1].tag).state, slot_state::moved);
   EXPECT_EQ(q().release(0), 2u);
 }
@@ -296,7 +297,7 @@ TEST_F(Ring, DroppingAQos2EntryUnderWayWouldBeSeen) {
   ASSERT_TRUE(q().publish(1, {0}, 2));
   ASSERT_EQ(q().lease(0).size(), 1u);
   EXPECT_EQ(q()->drop_oldest(0, 1), 0u);
-  ASSERT_TRUE(q()->set_state(0, 1, slot_state::pubrec));
+  ASSERT_TRUE(q().consumer().set_state(0, 1, slot_state::pubrec));
   q()->rewind(0);
   EXPECT_EQ(q()->drop_oldest(0, 1), 0u) << "its client waits for PUBREL";
   const test::seeded on("ring.drop_leased");
@@ -411,7 +412,7 @@ TEST_F(Ring, AValueQueueCarriesValuesOverReopens) {
   auto got = q().lease(2);
   ASSERT_EQ(got.size(), 3u);
   EXPECT_EQ(got[1].ref.word, ~0ull);
-  EXPECT_EQ(q()->ack_through(2, 2), 2u);
+  EXPECT_EQ(q().consumer().ack_through(2, 2), 2u);
   EXPECT_EQ(q().release(2), 2u);
   got = reopen().lease(2);
   ASSERT_EQ(got.size(), 1u);
@@ -421,11 +422,11 @@ TEST_F(Ring, AValueQueueCarriesValuesOverReopens) {
 }
 
 TEST_F(Ring, SharedQueuesLeaseEachEntryOnceAndRedeliverReturnedOnes) {
-  ASSERT_TRUE(q()->set_mode(0, queue_mode::mpmc));
+  ASSERT_TRUE(q().consumer().set_mode(0, queue_mode::mpmc));
   for (std::uint64_t i = 1; i <= 6; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
   EXPECT_THAT(q().ids(0, 2), ElementsAre(1, 2));
-  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpsc)) << "entries are leased";
+  EXPECT_FALSE(q().consumer().set_mode(0, queue_mode::mpsc)) << "entries are leased";
   EXPECT_THAT(q().ids(0, 2), ElementsAre(3, 4));
   EXPECT_EQ(q()->ack(0, 3), ack_status::marked);
   EXPECT_EQ(q()->ack(0, 2), ack_status::marked);
@@ -453,13 +454,13 @@ TEST_F(Ring, OneReleaserAtATime) {
 }
 
 TEST_F(Ring, TheOldestEntrysAgeIsItsMessages) {
-  EXPECT_EQ(q()->oldest_published_ns(0), 0u);
+  EXPECT_EQ(q().consumer().oldest_published_ns(0), 0u);
   ASSERT_TRUE(q().publish(41, {0}));
   ASSERT_TRUE(q().publish(42, {0}));
-  EXPECT_EQ(q()->oldest_published_ns(0), 41u);
+  EXPECT_EQ(q().consumer().oldest_published_ns(0), 41u);
   ASSERT_EQ(q().lease(0).size(), 2u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
-  EXPECT_EQ(q()->oldest_published_ns(0), 42u);
+  EXPECT_EQ(q().consumer().oldest_published_ns(0), 42u);
 }
 
 TEST_F(Ring, TheLastTicketIsTheLast) {

@@ -39,7 +39,7 @@ struct RingGrow : testing::Test, queues_in_memory {
   /// Leases and acknowledges everything up to `ticket`.
   void consume(std::uint64_t ticket, std::uint32_t queue = 0) {
     static_cast<void>(q().lease(queue, 64));
-    q()->ack_through(queue, ticket);
+    q().consumer().ack_through(queue, ticket);
     q()->rewind(queue);
   }
 };
@@ -60,7 +60,7 @@ TEST_F(RingGrow, AFullQueueGetsALargerRingAndNothingChangesForItsConsumer) {
   }
   EXPECT_EQ(ticket, 20u);
   EXPECT_EQ(q()->statistics(0).leased, 20u);
-  EXPECT_EQ(q()->ack_through(0, 20), 20u);
+  EXPECT_EQ(q().consumer().ack_through(0, 20), 20u);
   EXPECT_EQ(q().release(0), 20u);
   EXPECT_EQ(q()->statistics(0).depth, 0u);
 }
@@ -186,7 +186,7 @@ TEST_F(RingGrow, ARingThatIsThroughLeavesWithItsReleaseAndIsReused) {
   EXPECT_EQ(q()->statistics().rings_retired, 1u);
   EXPECT_EQ(q()->ack(0, 3), ack_status::ignored) << "in a ring that is gone";
   EXPECT_FALSE(q()->nack(0, 7));
-  q()->flush_slot(0, 3); // of no use, and no harm
+  q().consumer().flush_slot(0, 3); // of no use, and no harm
   const std::uint64_t rings = q()->statistics().rings;
   q()->maintain();
   EXPECT_EQ(q()->statistics().rings_retired, 0u);
@@ -217,7 +217,7 @@ TEST_F(RingGrow, AReopenFindsAllRings) {
   EXPECT_EQ(q()->ack(0, 9), ack_status::marked);
   EXPECT_EQ(q()->ack(0, 8), ack_status::marked) << "in order in its ring, and not in the queue";
   for (std::uint64_t t : {2, 8, 9})
-    q()->flush_slot(0, t);
+    q().consumer().flush_slot(0, t);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(q().release(0), 2u);
   EXPECT_EQ(q()->check().entries, 26u);
@@ -229,7 +229,7 @@ TEST_F(RingGrow, AReopenFindsAllRings) {
   for (std::uint64_t v = 10; v <= 30; ++v)
     expected.push_back(v);
   EXPECT_EQ(q().values(0), expected);
-  EXPECT_EQ(q()->ack_through(0, 30), 28u);
+  EXPECT_EQ(q().consumer().ack_through(0, 30), 28u);
   EXPECT_EQ(q().release(0), 28u);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
   fill(31, 40);
@@ -240,7 +240,7 @@ TEST_F(RingGrow, EntriesThatTheLimitNoLongerAllowsAreStillServed) {
   fill(1, 30);
   layout.options.capacity_max = 0;
   EXPECT_EQ(reopen().values(0), from_to(1, 30));
-  EXPECT_EQ(q()->ack_through(0, 30), 30u);
+  EXPECT_EQ(q().consumer().ack_through(0, 30), 30u);
   EXPECT_EQ(q().release(0), 30u);
 }
 
@@ -257,7 +257,7 @@ TEST_F(RingGrow, AQueueThatStaysNearlyEmptyGetsASmallerRing) {
   EXPECT_EQ(q()->statistics(0).rings, 2u);
   fill(31, 33);
   EXPECT_EQ(q().values(0), from_to(29, 33));
-  EXPECT_EQ(q()->ack_through(0, 33), 5u);
+  EXPECT_EQ(q().consumer().ack_through(0, 33), 5u);
   EXPECT_EQ(q().release(0), 5u);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
   q()->maintain();
@@ -323,7 +323,7 @@ TEST_F(RingGrow, TheThreeEntriesOfARecordGoRound) {
     fill(in, in + 19);
     in += 20;
     EXPECT_EQ(reopen().values(0), from_to(out, in - 1));
-    EXPECT_EQ(q()->ack_through(0, in - 1), in - out);
+    EXPECT_EQ(q().consumer().ack_through(0, in - 1), in - out);
     EXPECT_EQ(q().release(0), in - out);
     out = in;
     for (int visit = 0; visit < 6; ++visit)
@@ -343,7 +343,7 @@ TEST_F(RingGrow, MemoryThatIsOutIsAFullQueueAndNoMore) {
   EXPECT_EQ(q()->link_now(3), link_status::refused);
   EXPECT_EQ(q()->grow_now(3), link_status::no_room) << "not even its first";
   EXPECT_EQ(q().values(0), from_to(1, 7));
-  EXPECT_EQ(q()->ack_through(0, 3), 3u);
+  EXPECT_EQ(q().consumer().ack_through(0, 3), 3u);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(q().put(0, 8), 1u);
 }
@@ -412,7 +412,7 @@ TEST_F(RingGrow, RewindAndReturnedEntriesGoOverTheSeam) {
 
 TEST_F(RingGrow, TheModeOfAQueueWithEntriesChangesDurably) {
   fill(1, 10); // two rings
-  ASSERT_TRUE(q()->set_mode(0, queue_mode::mpmc));
+  ASSERT_TRUE(q().consumer().set_mode(0, queue_mode::mpmc));
   EXPECT_EQ(q()->statistics(0).mode, queue_mode::mpmc);
   EXPECT_THAT(q().values(0, 9), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9));
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
@@ -422,10 +422,10 @@ TEST_F(RingGrow, TheModeOfAQueueWithEntriesChangesDurably) {
   for (std::uint64_t t = 2; t <= 10; ++t)
     EXPECT_NE(q()->ack(0, t), ack_status::ignored);
   EXPECT_EQ(q().release(0), 9u);
-  ASSERT_TRUE(q()->set_mode(0, queue_mode::mpsc));
+  ASSERT_TRUE(q().consumer().set_mode(0, queue_mode::mpsc));
   fill(11, 13);
   EXPECT_EQ(q().values(0), from_to(11, 13));
-  EXPECT_EQ(q()->ack_through(0, 13), 3u);
+  EXPECT_EQ(q().consumer().ack_through(0, 13), 3u);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(reopen()->statistics(0).mode, queue_mode::mpsc);
 }
@@ -433,10 +433,10 @@ TEST_F(RingGrow, TheModeOfAQueueWithEntriesChangesDurably) {
 TEST_F(RingGrow, TheModeDoesNotChangeWhileEntriesAreLeasedOrAReleaseIsOpen) {
   fill(1, 3);
   ASSERT_EQ(q().lease(0, 2).size(), 2u);
-  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc));
-  EXPECT_EQ(q()->ack_through(0, 2), 2u);
+  EXPECT_FALSE(q().consumer().set_mode(0, queue_mode::mpmc));
+  EXPECT_EQ(q().consumer().ack_through(0, 2), 2u);
   ASSERT_TRUE(q()->release_start(0));
-  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc));
+  EXPECT_FALSE(q().consumer().set_mode(0, queue_mode::mpmc));
   q()->release_flush(0);
   m->drain();
   EXPECT_EQ(q()->release_finish(0), 2u);
@@ -444,16 +444,16 @@ TEST_F(RingGrow, TheModeDoesNotChangeWhileEntriesAreLeasedOrAReleaseIsOpen) {
   q()->maintain();
   fill(9, 9);
   ASSERT_EQ(q()->grow(0), link_status::linking);
-  EXPECT_FALSE(q()->set_mode(0, queue_mode::mpmc)) << "a ring is being linked";
+  EXPECT_FALSE(q().consumer().set_mode(0, queue_mode::mpmc)) << "a ring is being linked";
   q()->link_flush(0);
   m->drain();
   q()->link_finish(0);
-  EXPECT_TRUE(q()->set_mode(0, queue_mode::mpmc));
+  EXPECT_TRUE(q().consumer().set_mode(0, queue_mode::mpmc));
   EXPECT_EQ(q().values(0), from_to(3, 9));
 }
 
 TEST_F(RingGrow, AModeSurvivesARestart) {
-  ASSERT_TRUE(q()->set_mode(0, queue_mode::mpmc));
+  ASSERT_TRUE(q().consumer().set_mode(0, queue_mode::mpmc));
   fill(1, 3);
   ASSERT_EQ(q().restart(0), restart_status::stored);
   fill(4, 5);

@@ -23,7 +23,7 @@ struct RingLeases : testing::TestWithParam<queue_mode>, queues_in_memory {
     const bool fresh = opened == nullptr;
     queues_in_memory::q();
     if (fresh) {
-      EXPECT_TRUE(opened->queues->set_mode(0, GetParam()));
+      EXPECT_TRUE(opened->consumer().set_mode(0, GetParam()));
     }
     return *opened;
   }
@@ -33,7 +33,7 @@ struct RingLeases : testing::TestWithParam<queue_mode>, queues_in_memory {
   }
   std::vector<leased> lease(std::size_t n, std::uint64_t deadline) {
     std::vector<leased> out(n);
-    out.resize(q()->lease(0, out, deadline));
+    out.resize(q().consumer().lease(0, out, deadline));
     return out;
   }
 };
@@ -42,11 +42,11 @@ TEST_P(RingLeases, ALeaseThatIsNotAckedInTimeComesAgainFirst) {
   fill(1, 3);
   const auto late = lease(2, 100);
   ASSERT_EQ(late.size(), 2u);
-  EXPECT_EQ(q()->earliest_deadline(0), 100u);
-  EXPECT_EQ(q()->expire(0, 99), 0u) << "not before its time";
-  EXPECT_EQ(q()->expire(0, 100), 2u);
-  EXPECT_EQ(q()->expire(0, 1000), 0u) << "once";
-  EXPECT_EQ(q()->earliest_deadline(0), UINT64_MAX);
+  EXPECT_EQ(q().consumer().earliest_deadline(0), 100u);
+  EXPECT_EQ(q().consumer().expire(0, 99), 0u) << "not before its time";
+  EXPECT_EQ(q().consumer().expire(0, 100), 2u);
+  EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "once";
+  EXPECT_EQ(q().consumer().earliest_deadline(0), UINT64_MAX);
   const auto again = lease(3, 200);
   ASSERT_EQ(again.size(), 3u);
   EXPECT_EQ(again[0].ticket(), 1u);
@@ -59,23 +59,23 @@ TEST_P(RingLeases, ALeaseThatIsNotAckedInTimeComesAgainFirst) {
 TEST_P(RingLeases, WhoIsLateDoesNotEndTheLeaseOfWhoHasItNow) {
   fill(1, 2);
   const auto late = lease(1, 100);
-  EXPECT_EQ(q()->expire(0, 150), 1u);
-  EXPECT_EQ(q()->ack(0, late[0]), ack_status::ignored) << "between two leases";
+  EXPECT_EQ(q().consumer().expire(0, 150), 1u);
+  EXPECT_EQ(q().consumer().ack(0, late[0]), ack_status::ignored) << "between two leases";
   const auto now = lease(1, 300);
   ASSERT_EQ(now[0].ticket(), 1u);
-  EXPECT_EQ(q()->ack(0, late[0]), ack_status::ignored);
-  EXPECT_FALSE(q()->nack(0, late[0]));
-  EXPECT_EQ(q()->ack(0, now[0]), ack_status::advanced);
-  EXPECT_EQ(q()->ack(0, now[0]), ack_status::ignored);
+  EXPECT_EQ(q().consumer().ack(0, late[0]), ack_status::ignored);
+  EXPECT_FALSE(q().consumer().nack(0, late[0]));
+  EXPECT_EQ(q().consumer().ack(0, now[0]), ack_status::advanced);
+  EXPECT_EQ(q().consumer().ack(0, now[0]), ack_status::ignored);
   EXPECT_EQ(q().release(0), 1u);
 }
 
 TEST_P(RingLeases, WhatIsAckedDoesNotComeAgain) {
   fill(1, 4);
   const auto e = lease(4, 100);
-  EXPECT_EQ(q()->ack(0, e[0]), ack_status::advanced);
-  EXPECT_EQ(q()->ack(0, e[2]), ack_status::marked);
-  EXPECT_EQ(q()->expire(0, 100), 2u);
+  EXPECT_EQ(q().consumer().ack(0, e[0]), ack_status::advanced);
+  EXPECT_EQ(q().consumer().ack(0, e[2]), ack_status::marked);
+  EXPECT_EQ(q().consumer().expire(0, 100), 2u);
   EXPECT_THAT(q().values(0), ElementsAre(2, 4));
 }
 
@@ -85,21 +85,21 @@ TEST_P(RingLeases, EachLeaseHasItsOwnTime) {
   lease(2, 100);
   lease(1, UINT64_MAX);
   static_cast<void>(q().lease(0, 1)); // without one
-  EXPECT_EQ(q()->earliest_deadline(0), 100u);
-  EXPECT_EQ(q()->expire(0, 200), 2u);
-  EXPECT_EQ(q()->earliest_deadline(0), 300u);
-  EXPECT_EQ(q()->expire(0, UINT64_MAX), 2u);
-  EXPECT_EQ(q()->expire(0, UINT64_MAX), 0u);
+  EXPECT_EQ(q().consumer().earliest_deadline(0), 100u);
+  EXPECT_EQ(q().consumer().expire(0, 200), 2u);
+  EXPECT_EQ(q().consumer().earliest_deadline(0), 300u);
+  EXPECT_EQ(q().consumer().expire(0, UINT64_MAX), 2u);
+  EXPECT_EQ(q().consumer().expire(0, UINT64_MAX), 0u);
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4));
 }
 
 TEST_P(RingLeases, AtMostSoManyEndAtOnceAndTheRestNextTime) {
   fill(1, 5);
   lease(5, 10);
-  EXPECT_EQ(q()->expire(0, 10, 2), 2u);
-  EXPECT_EQ(q()->earliest_deadline(0), 10u);
-  EXPECT_EQ(q()->expire(0, 10, 2), 2u);
-  EXPECT_EQ(q()->expire(0, 10, 2), 1u);
+  EXPECT_EQ(q().consumer().expire(0, 10, 2), 2u);
+  EXPECT_EQ(q().consumer().earliest_deadline(0), 10u);
+  EXPECT_EQ(q().consumer().expire(0, 10, 2), 2u);
+  EXPECT_EQ(q().consumer().expire(0, 10, 2), 1u);
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4, 5));
 }
 
@@ -108,12 +108,12 @@ TEST_P(RingLeases, ASlotUsedAgainHasNothingOfTheLeasesBefore) {
   for (int lap = 0; lap < 5; ++lap) {
     fill(next, next + 6);
     for (const leased& e : lease(7, 10)) // acknowledged, and the deadline is left behind
-      EXPECT_NE(q()->ack(0, e), ack_status::ignored);
+      EXPECT_NE(q().consumer().ack(0, e), ack_status::ignored);
     EXPECT_EQ(q().release(0), 7u);
     next += 7;
     fill(next, next + 6);
     ASSERT_EQ(q().lease(0).size(), 7u);
-    EXPECT_EQ(q()->expire(0, 1000), 0u) << "leased without a deadline";
+    EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "leased without a deadline";
     for (std::uint64_t t = next; t < next + 7; ++t)
       EXPECT_NE(q()->ack(0, t), ack_status::ignored);
     EXPECT_EQ(q().release(0), 7u);
@@ -129,53 +129,53 @@ TEST_P(RingLeases, ARingUsedAgainHasNothingOfTheQueueBefore) {
   lease(3, 10);
   ASSERT_EQ(q().restart(0), restart_status::stored);
   q()->refill();
-  ASSERT_TRUE(q()->set_mode(1, GetParam()));
+  ASSERT_TRUE(q().consumer().set_mode(1, GetParam()));
   ASSERT_EQ(q().put(1, 1, 3), 3u);
   std::vector<leased> out(3);
-  ASSERT_EQ(q()->lease(1, out, 100), 3u);
-  EXPECT_EQ(q()->expire(1, 50), 0u);
-  EXPECT_EQ(q()->expire(1, 100), 3u);
+  ASSERT_EQ(q().consumer().lease(1, out, 100), 3u);
+  EXPECT_EQ(q().consumer().expire(1, 50), 0u);
+  EXPECT_EQ(q().consumer().expire(1, 100), 3u);
 }
 
 TEST_P(RingLeases, TimesGoOverTheSeamBetweenRings) {
   fill(1, 10);
   lease(10, 50);
-  EXPECT_EQ(q()->expire(0, 49), 0u);
-  EXPECT_EQ(q()->expire(0, 50, 8), 8u);
-  EXPECT_EQ(q()->expire(0, 50), 2u);
+  EXPECT_EQ(q().consumer().expire(0, 49), 0u);
+  EXPECT_EQ(q().consumer().expire(0, 50, 8), 8u);
+  EXPECT_EQ(q().consumer().expire(0, 50), 2u);
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
 }
 
 TEST_P(RingLeases, ALeaseIsNotDurableAndATimedOutEntryIsAsItWas) {
   fill(1, 3);
   lease(3, 50);
-  EXPECT_EQ(q()->expire(0, 60), 3u);
+  EXPECT_EQ(q().consumer().expire(0, 60), 3u);
   opened.reset();
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3));
-  EXPECT_EQ(q()->expire(0, UINT64_MAX), 0u) << "leased without a deadline";
+  EXPECT_EQ(q().consumer().expire(0, UINT64_MAX), 0u) << "leased without a deadline";
 }
 
 TEST_P(RingLeases, RewindEndsLeasesToo) {
   fill(1, 3);
   const auto before = lease(3, 50);
   q()->rewind(0);
-  EXPECT_EQ(q()->ack(0, before[0]), ack_status::ignored);
+  EXPECT_EQ(q().consumer().ack(0, before[0]), ack_status::ignored);
   const auto now = lease(3, 500);
   ASSERT_EQ(now.size(), 3u);
-  EXPECT_EQ(q()->ack(0, before[0]), ack_status::ignored);
-  EXPECT_EQ(q()->expire(0, 100), 0u);
-  EXPECT_EQ(q()->ack(0, now[0]), ack_status::advanced);
-  EXPECT_EQ(q()->expire(0, 500), 2u);
+  EXPECT_EQ(q().consumer().ack(0, before[0]), ack_status::ignored);
+  EXPECT_EQ(q().consumer().expire(0, 100), 0u);
+  EXPECT_EQ(q().consumer().ack(0, now[0]), ack_status::advanced);
+  EXPECT_EQ(q().consumer().expire(0, 500), 2u);
 }
 
 TEST_P(RingLeases, PubrecStaysWhenALeaseEnds) {
   layout.values = false;
   ASSERT_TRUE(q().publish(1, {0}, 2));
   auto e = lease(1, 10);
-  ASSERT_TRUE(q()->set_state(0, e[0].ticket(), slot_state::pubrec));
-  q()->flush_slot(0, e[0].ticket());
+  ASSERT_TRUE(q().consumer().set_state(0, e[0].ticket(), slot_state::pubrec));
+  q().consumer().flush_slot(0, e[0].ticket());
   m->drain();
-  EXPECT_EQ(q()->expire(0, 10), 1u);
+  EXPECT_EQ(q().consumer().expire(0, 10), 1u);
   e = lease(1, 20);
   ASSERT_EQ(e.size(), 1u);
   EXPECT_EQ(e[0].state(), slot_state::pubrec);
@@ -184,13 +184,13 @@ TEST_P(RingLeases, PubrecStaysWhenALeaseEnds) {
 TEST_P(RingLeases, SixteenLeasesLaterNamesBeginAgain) {
   fill(1, 1);
   const auto first = lease(1, 1);
-  EXPECT_EQ(q()->expire(0, 1), 1u);
+  EXPECT_EQ(q().consumer().expire(0, 1), 1u);
   for (int i = 1; i < 16; ++i) {
     const auto e = lease(1, 1);
     ASSERT_EQ(e.size(), 1u);
     EXPECT_EQ(e[0].generation(), static_cast<std::uint32_t>(i));
-    EXPECT_EQ(q()->ack(0, first[0]), ack_status::ignored);
-    EXPECT_EQ(q()->expire(0, 1), 1u);
+    EXPECT_EQ(q().consumer().ack(0, first[0]), ack_status::ignored);
+    EXPECT_EQ(q().consumer().expire(0, 1), 1u);
   }
   EXPECT_EQ(lease(1, 1)[0].generation(), 0u);
 }

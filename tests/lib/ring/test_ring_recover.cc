@@ -503,7 +503,7 @@ TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
       EXPECT_EQ(q->release_finish(0), 32u);
     }
     ASSERT_EQ(q->lease(0, got), 32u);
-    EXPECT_EQ(q->ack_through(0, got.back().ticket()), 32u);
+    EXPECT_EQ(q.consumer().ack_through(0, got.back().ticket()), 32u);
   }
   m->observe(nullptr);
   EXPECT_EQ(seen.stores, 65) << "32 slots of two words, the head";
@@ -523,7 +523,7 @@ TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
   ASSERT_EQ(q->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(seen.stores, 0);
   ASSERT_EQ(q->ack(0, 3), ack_status::marked);
-  q->flush_slot(0, 3);
+  q.consumer().flush_slot(0, 3);
   EXPECT_EQ(seen.stores, 1);
   EXPECT_EQ(seen.flushes, 1);
   ASSERT_TRUE(q->release_start(0));

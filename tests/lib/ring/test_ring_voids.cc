@@ -25,7 +25,7 @@ void put_void(queues_on_media& q, std::uint32_t queue, std::uint32_t n) {
 TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
   layout.values = true;
   for (const queue_mode mode : {queue_mode::mpsc, queue_mode::mpmc}) {
-    ASSERT_TRUE(q()->set_mode(0, mode));
+    ASSERT_TRUE(q().consumer().set_mode(0, mode));
     for (int lap = 0; lap < 3; ++lap) {
       put_void(q(), 0, 7);
       EXPECT_EQ(q()->free_count(0), 0u);
@@ -78,7 +78,7 @@ TEST_F(RingVoids, AckThroughPassesAVoidSlotWhereAnEntryWasGivenBack) {
   ASSERT_EQ(q().put(0, 2, 3), 3u);
   ASSERT_EQ(q().lease(0).size(), 3u);
   ASSERT_TRUE(q()->nack(0, 4));
-  EXPECT_EQ(q()->ack_through(0, 4), 3u) << "up to the one that is nobody's";
+  EXPECT_EQ(q().consumer().ack_through(0, 4), 3u) << "up to the one that is nobody's";
   EXPECT_THAT(q().values(0), ElementsAre(4));
 }
 
@@ -87,7 +87,7 @@ TEST_F(RingVoids, WhatTheMediumNoLongerShowsIsOverAndHoldsNothingUp) {
   for (const queue_mode mode : {queue_mode::mpsc, queue_mode::mpmc}) {
     opened.reset();
     m = memory_media(1 << 20, durability_class::process);
-    ASSERT_TRUE(q()->set_mode(0, mode));
+    ASSERT_TRUE(q().consumer().set_mode(0, mode));
     ASSERT_EQ(q().put(0, 1, 5), 5u);
     q().slots(0)[1].tag = ~0ull;
     q().slots(0)[2].tag = slot_tag{900, slot_state::queued}.pack(0);
@@ -110,7 +110,7 @@ TEST_F(RingVoids, AChangedSlotDropsNobodyElsesReference) {
   q().slots(0)[0].ref =
       slot_ref(message_ref{third.index, static_cast<std::uint16_t>(third.generation + 1)}, 1).word;
   q().slots(0)[1].ref = slot_ref(message_ref{layout.descriptors - 1, 0}, 1).word; // nobody's
-  EXPECT_EQ(q()->ack_through(0, 2), 2u);
+  EXPECT_EQ(q().consumer().ack_through(0, 2), 2u);
   EXPECT_EQ(q().release(0), 2u);
   EXPECT_EQ(q().live(), 3u);
   EXPECT_EQ(q().id_of(third), 3u);
