@@ -167,15 +167,15 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = false;
   drop_asked(s, n);
   // [home-read] own session
-  while (s.state.load(std::memory_order_relaxed) == connection::active && !s.paused) {
-    const std::uint32_t credit = s.server->credit(n);
+  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return;
+  if (s.volatile_count == 0 && s.in_flight >= s.window) return;
+  std::uint32_t credit = s.server->credit(n);
+  for (;; --credit) {
+    if (s.volatile_count == 0 && s.in_flight >= s.window) return;
     if (credit == 0) return make_ready(s, n);
-    if (s.volatile_count != 0) {
-      if (!offer_volatile(s, n)) return;
-      continue;
-    }
-    if (s.in_flight >= s.window) return;
-    if (!offer_leased(s, n)) return;
+    const bool more = s.volatile_count != 0 ? offer_volatile(s, n) : offer_leased(s, n);
+    // [home-read] own session: the front end may have closed it
+    if (!more || s.paused || s.state.load(std::memory_order_relaxed) != connection::active) return;
   }
 }
 

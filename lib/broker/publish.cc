@@ -148,7 +148,7 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
     // [home-read] seen with the subscription
     if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
     targets.push_back({sub.session, incarnation, index,
-                       slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full});
+                       slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full, free});
   }
   if (shared.filters->version() != matched_version) {
     targets.resize(targets_before);
@@ -190,9 +190,8 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const std::uint32_t n = targets[t].session;
     planned.add(n);
-    const std::uint64_t held = config.queue_slots -
-                               std::min(config.queue_slots, durable.queues().free_count(n)) +
-                               planned.of(n);
+    const std::uint64_t held =
+        config.queue_slots - std::min(config.queue_slots, targets[t].free) + planned.of(n);
     if (held > at(n).high_water.load(std::memory_order_relaxed)) // [shown-only]
       at(n).high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
                              std::memory_order_relaxed); // [shown-only]

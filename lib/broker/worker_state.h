@@ -41,7 +41,8 @@ struct broker_worker::state {
     std::uint32_t incarnation;
     std::uint32_t publish; // index into staged
     std::uint16_t bits;
-    bool makes_room; // the queue is full, and its oldest message goes for this one
+    bool makes_room;    // the queue is full, and its oldest message goes for this one
+    std::uint32_t free; // places of the queue when it was matched
   };
   struct volatile_target {
     std::uint32_t session;

@@ -45,8 +45,9 @@ bool datagram_transport::passed(client_address to, std::uint32_t position) const
 
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
   open_to_ = endpoint::from_key(to);
-  if (open_ == nullptr && credit(to) != 0) open_ = rte_pktmbuf_alloc(pool_);
-  if (open_ == nullptr || credit(to) == 0 || rte_pktmbuf_tailroom(open_) < size) {
+  const bool room = credit(to) != 0;
+  if (open_ == nullptr && room) open_ = rte_pktmbuf_alloc(pool_);
+  if (open_ == nullptr || !room || rte_pktmbuf_tailroom(open_) < size) {
     ++dropped_;
     return {};
   }
