@@ -91,6 +91,10 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
                       .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
                       .topic = topic,
                       .from = from,
+                      .from_incarnation = from == no_session
+                                              ? 0
+                                              : at(from).incarnation.load( // [incarnation-read] own
+                                                    std::memory_order_relaxed),
                       .volatile_copy = p.volatile_copy});
   }
   stage(p, targets_before, volatile_before);
@@ -243,7 +247,11 @@ void broker_worker::state::retry_aside() noexcept {
       continue;
     }
     names.release(a.topic);
-    if (a.from != no_session && at(a.from).aside != 0) --at(a.from).aside;
+    // [incarnation-read] a session that has ended counts nothing, and its number may be another
+    // worker's by now.
+    if (a.from != no_session &&
+        at(a.from).incarnation.load(std::memory_order_relaxed) == a.from_incarnation)
+      --at(a.from).aside;
     if (found != room::there) {
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);

@@ -188,6 +188,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   make_record_dirty(s, n);
   clear_in_flight(s);
   s.has_pending = false;
+  s.aside = 0; // what waits of the old incarnation counts no more
   s.incarnation.store(durable.sessions().incarnation(n),
                       std::memory_order_release); // [incarnation-set] pairs with [incarnation-read]
   if (!keep) shared.identities->erase(key);

@@ -64,7 +64,7 @@ struct broker_worker::state {
     std::uint64_t until_tsc;
     std::uint64_t ask_tsc; // when the other worker is asked again
     std::uint32_t topic;   // held
-    std::uint32_t from;
+    std::uint32_t from, from_incarnation;
     std::uint32_t volatile_copy; // made before anything could change, or none
   };
   struct volatile_node {

@@ -187,7 +187,10 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
     ++count.unexpected; // late, doubled or made up: it names nothing that was sent now
     return;
   }
-  if (m.code == return_code::congestion) return; // the retransmission comes later
+  if (m.code == return_code::congestion) { // sent again later: who answers is not lost
+    c.retries = 0;
+    return schedule_retry(from.session);
+  }
   const bool refused = m.code == return_code::not_supported;
   if (refused) ++count.refused_by_client;
   core.ack(from.session, c.ticket,
@@ -200,8 +203,15 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
 void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcept {
   connection& c = at(n);
   const bool at_qos_0 = m.msg_id == 0;
-  const topic_id_type type = at_qos_0 ? c.volatile_sent_type : c.sent_type;
-  if (m.topic_id != (at_qos_0 ? c.volatile_sent_id : c.topic_id)) {
+  topic_id_type type = c.sent_type;
+  bool sent = m.topic_id == c.topic_id;
+  if (at_qos_0) { // of which several may have been sent, and only the last one is remembered
+    const bool last = m.topic_id == c.volatile_sent_id;
+    const bool normal = ids.find_by_id(n, m.topic_id) != none;
+    type = last ? c.volatile_sent_type : normal ? topic_id_type::normal : topic_id_type::predefined;
+    sent = last || normal || predefined(m.topic_id) != nullptr;
+  }
+  if (!sent) {
     ++count.unexpected;
     return;
   }

@@ -62,7 +62,8 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
     return;
   }
   const std::uint32_t r = c.registration_plus_1 - 1;
-  if (m.code == return_code::congestion) { // asked again later, by the timer
+  if (m.code == return_code::congestion) { // asked again later: who answers is not lost
+    c.retries = 0;
     schedule_retry(from.session);
     return;
   }

@@ -226,6 +226,28 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAQosZeroPublishIsToldTheNameBefo
   EXPECT_EQ(b->take(bob), "two");
 }
 
+// Several may be on their way before the first answer comes.
+TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAnEarlierQosZeroPublishIsToldItsName) {
+  b->subscribe(bob, "t", sn::qos_level::zero);
+  b->subscribe(bob, "u", sn::qos_level::zero);
+  const auto t = b->register_name(alice, "t"), u = b->register_name(alice, "u");
+  b->send_publish(alice, t, "one", 0, qos0);
+  b->send_publish(alice, u, "two", 0, qos0);
+  b->settle();
+  const auto first = b->next(bob), second = b->next(bob);
+  ASSERT_TRUE(first && first->get<sn::publish>() && second && second->get<sn::publish>());
+  b->send(bob, sn::puback{.topic_id = first->get<sn::publish>()->topic_id, .code = unknown});
+  b->send(bob, sn::puback{.topic_id = 999, .code = unknown}); // nobody's
+  b->send_publish(alice, t, "three", 0, qos0);
+  b->send_publish(alice, u, "four", 0, qos0);
+  b->settle();
+  EXPECT_EQ(registered(), "t");
+  EXPECT_EQ(b->take(bob), "three");
+  EXPECT_EQ(b->take(bob), "four");
+  EXPECT_EQ(b->gateway->counters().ids_forgotten, 1u);
+  EXPECT_EQ(b->gateway->counters().unexpected, 1u);
+}
+
 TEST_P(GatewayIds, AClientThatDoesNotKnowThePredefinedIdOfAQosZeroPublishIsToldTheName) {
   const auto r = b->ask<sn::suback>(
       bob, sn::subscribe{.flags = qos0.with_topic_type(sn::topic_id_type::predefined),
@@ -241,6 +263,35 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowThePredefinedIdOfAQosZeroPublishIsToldT
   b->settle();
   EXPECT_EQ(registered(), "sensor/1");
   EXPECT_EQ(b->take(bob), "two");
+}
+
+// A client that answers is there, whatever it answers.
+TEST_P(GatewayIds, AClientThatAnswersCongestionIsAskedAgainAndNotLost) {
+  gateway.retry_ms = gateway.retry_ms_max = 1;
+  gateway.retries_max = 2;
+  start();
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", true);
+  b->subscribe(bob, "+", sn::qos_level::one);
+  const auto id = b->register_name(alice, "t");
+  b->send_publish(alice, id, "one", 1);
+  unsigned registers = 0, publishes = 0;
+  const std::uint64_t end = rte_rdtsc() + 20 * rte_get_tsc_hz(); // only detects hangs
+  for (idle_policy wait; publishes < 8 && rte_rdtsc() < end; wait.idle()) {
+    b->round();
+    while (const auto r = b->next(bob)) {
+      const auto busy = sn::return_code::congestion;
+      if (const auto* g = r->get<sn::register_topic>())
+        b->send(bob, sn::regack{.topic_id = g->topic_id,
+                                .msg_id = g->msg_id,
+                                .code = ++registers < 8 ? busy : sn::return_code::accepted});
+      if (const auto* p = r->get<sn::publish>(); p != nullptr && ++publishes < 8)
+        b->send(bob, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id, .code = busy});
+      if (r->get<sn::disconnect>()) publishes = 1000;
+    }
+  }
+  EXPECT_EQ(publishes, 8u);
+  EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayIds, testing::Values(1u, 3u));

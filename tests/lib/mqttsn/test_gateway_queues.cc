@@ -179,8 +179,10 @@ TEST_P(GatewayDropOldest, APublishThatWaitsForAnotherWorkerIsSettledWhenThatHasM
   EXPECT_EQ(publish(topic, "later"), sn::return_code::accepted);
 }
 
-TEST_P(GatewayDropOldest, APublishThatWaitsOutlivesItsSendersConnectionAndNobodyElseIsAnswered) {
-  if (!GetParam().remote) GTEST_SKIP() << "nothing waits";
+// Where another worker has to make room.
+class GatewayWaits : public GatewayDropOldest {};
+
+TEST_P(GatewayWaits, APublishThatWaitsOutlivesItsSendersConnectionAndNobodyElseIsAnswered) {
   fill();
   b->send_publish(alice, topic, "new", 1000);
   b->turn(0);
@@ -194,14 +196,38 @@ TEST_P(GatewayDropOldest, APublishThatWaitsOutlivesItsSendersConnectionAndNobody
   EXPECT_EQ(publish(id, "x"), sn::return_code::accepted);
 }
 
+// The new life has published nothing yet that its next publish would have to come behind.
+TEST_P(GatewayWaits, APublishThatWaitsHoldsUpNoPublishOfItsSendersNextLife) {
+  fill();
+  b->send_publish(alice, topic, "new", 1000);
+  b->turn(0);
+  b->send_connect(alice, b->id_at(0, "alice"));
+  b->send(alice, sn::register_topic{.msg_id = 1, .topic = "elsewhere"});
+  b->turn(0);
+  const auto came = b->all(alice);
+  ASSERT_EQ(came.size(), 2u);
+  const auto* registered = came.back().get<sn::regack>();
+  if (registered == nullptr) registered = came.front().get<sn::regack>();
+  ASSERT_NE(registered, nullptr);
+  b->send_publish(alice, registered->topic_id, "x", 1);
+  b->turn(0);
+  const auto answer = b->next(alice);
+  ASSERT_TRUE(answer && answer->get<sn::puback>());
+  EXPECT_EQ(answer->get<sn::puback>()->code, sn::return_code::accepted);
+}
+
+std::string name_of(const testing::TestParamInfo<dropping>& info) {
+  return std::to_string(info.param.workers) + "Workers" + (info.param.local ? "Local" : "") +
+         (info.param.remote ? "Remote" : "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Consumers, GatewayDropOldest,
                          testing::Values(dropping{1, true, false}, dropping{3, true, false},
                                          dropping{3, false, true}, dropping{3, true, true}),
-                         [](const auto& info) {
-                           return std::to_string(info.param.workers) + "Workers" +
-                                  (info.param.local ? "Local" : "") +
-                                  (info.param.remote ? "Remote" : "");
-                         });
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(Consumers, GatewayWaits,
+                         testing::Values(dropping{3, false, true}, dropping{3, true, true}),
+                         name_of);
 
 // --- operators
 // ------------------------------------------------------------------------------------
