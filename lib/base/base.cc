@@ -49,13 +49,18 @@ void assert_failed(const char* expression, const char* file, int line) noexcept 
 std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
   std::uint32_t state = ~crc;
-  // rte_hash_crc reads whole words where it stands.
-  for (; n != 0 && reinterpret_cast<std::uintptr_t>(at) % 8 != 0; --n)
-    state = rte_hash_crc_1byte(*at++, state);
-  constexpr std::size_t step = 1u << 30; // rte_hash_crc takes 32-bit lengths
-  for (; n > step; n -= step, at += step)
-    state = rte_hash_crc(at, step, state);
-  return ~rte_hash_crc(at, static_cast<std::uint32_t>(n), state);
+  // Whole words wherever they stand: rte_hash_crc() itself wants them aligned.
+  const auto take = [&]<class Word>(Word word) {
+    std::memcpy(&word, at, sizeof word);
+    at += sizeof word;
+    return word;
+  };
+  for (; n >= sizeof(std::uint64_t); n -= sizeof(std::uint64_t))
+    state = rte_hash_crc_8byte(take(std::uint64_t{}), state);
+  if ((n & 4) != 0) state = rte_hash_crc_4byte(take(std::uint32_t{}), state);
+  if ((n & 2) != 0) state = rte_hash_crc_2byte(take(std::uint16_t{}), state);
+  if ((n & 1) != 0) state = rte_hash_crc_1byte(*at, state);
+  return ~state;
 }
 
 const char* to_string(errc code) noexcept {

@@ -19,14 +19,15 @@ class plan_table {
     const entry& e = entries_[find(queue)];
     return e.burst == burst_ ? e.count : 0;
   }
-  void add(std::uint32_t queue) {
+  /// One place more; returns how many are wanted there now.
+  std::uint32_t add(std::uint32_t queue) {
     if (2 * used_ >= entries_.size()) grow();
     entry& e = entries_[find(queue)];
     if (e.burst != burst_) {
       e = {burst_, queue, 0};
       ++used_;
     }
-    ++e.count;
+    return ++e.count;
   }
   /// Nothing is planned.
   void clear() noexcept {

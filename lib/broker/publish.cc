@@ -193,9 +193,8 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   if (p.places != 0) durable.messages().stage(p.content);
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const std::uint32_t n = targets[t].session;
-    planned.add(n);
     const std::uint64_t held =
-        config.queue_slots - std::min(config.queue_slots, targets[t].free) + planned.of(n);
+        config.queue_slots - std::min(config.queue_slots, targets[t].free) + planned.add(n);
     if (held > at(n).high_water.load(std::memory_order_relaxed)) // [shown-only]
       at(n).high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
                              std::memory_order_relaxed); // [shown-only]
