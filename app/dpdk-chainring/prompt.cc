@@ -274,6 +274,27 @@ void tell_losses(region& on, std::uint64_t& told) {
 
 } // namespace
 
+namespace {
+
+/// Tables that are nearly full get more room. An error is told once, until another follows.
+void grow_tables(broker& b, std::string& error_told) {
+  if (b.region().failed()) return;
+  auto grown = b.grow_tables();
+  if (!grown) {
+    if (grown.error().message != error_told)
+      CHAINRING_LOG(WARNING, region, "the tables cannot grow: %s", grown.error().message.c_str());
+    error_told = grown.error().message;
+  } else if (*grown != 0) {
+    CHAINRING_LOG(NOTICE, region,
+                  "tables have grown: room for %" PRIu32 " sessions, %" PRIu64
+                  " subscriptions and %" PRIu64 " messages",
+                  b.sessions_capacity(), b.subscriptions_capacity(),
+                  b.message_statistics().descriptors);
+  }
+}
+
+} // namespace
+
 void wait_for_end(service& s, int signal_fd, bool interactive,
                   const std::function<void()>& hangup) {
   served = &s;
@@ -281,11 +302,13 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
   bool told = false; // that the region can no longer be written
   std::uint64_t losses_told = 0;
+  std::string growth_told;
   while (!quit) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
     s.watch_links();
     tell_losses(s.broker().region(), losses_told);
+    grow_tables(s.broker(), growth_told);
     if (!told && s.broker().region().failed()) {
       told = true;
       CHAINRING_LOG(

@@ -49,7 +49,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   if (!state) return state.error();
   s->state = std::move(state).value();
   const std::uint32_t count = s->state->sessions_max();
-  s->sessions_limit = std::max(count, std::min<std::uint32_t>(1u << 20, 16 * count));
+  s->sessions_limit = s->state->sessions_limit();
   s->home_seed = config.home_seed != 0 ? config.home_seed : random_seed();
   s->identity_seeds = {random_seed(), random_seed()};
 
@@ -58,17 +58,17 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   fo.filters_max = fo.subscriptions_max;
   fo.levels_max = fo.subscriptions_max;
   fo.sessions_max = s->sessions_limit;
-  fo.subscriptions_ceiling =
-      std::max(fo.subscriptions_max, std::min<std::uint32_t>(1u << 24, 16 * fo.subscriptions_max));
+  fo.subscriptions_ceiling = s->state->subscriptions_limit();
   fo.readers = config.workers;
   s->filters = std::make_unique<filter_index>(fo);
   auto identities =
-      seq_map<identity_key, std::uint32_t>::create(count, map_hash<identity_key>{random_seed()});
+      seq_map<identity_key, std::uint32_t>::create(s->sessions_limit,
+                                                   map_hash<identity_key>{random_seed()}, count);
   if (!identities) return identities.error();
   s->identities = std::move(identities).value();
   if (!s->sessions.make(s->sessions_limit))
     return error{errc::no_space, "sessions: no memory for " + std::to_string(s->sessions_limit)};
-  s->free_sessions.reserve(count);
+  s->free_sessions.reserve(s->sessions_limit); // workers add to it without allocating
   session_table& records = s->state->sessions();
   for (std::uint32_t i = count; i-- > 0;) {
     session& one = *new (&s->sessions[i]) session;
@@ -84,7 +84,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
     one.state.store(connection::disconnected, std::memory_order_relaxed); // [home-set] alone
     if (s->identities->insert(s->key_of(identity), i) != map_status::done)
       s->opened.notes.push_back("session " + std::to_string(i) +
-                                ": another has its identity; it is not served");
+                                ": a longer identity has the same hashes; it is not served");
   }
   std::vector<std::string>& notes = s->opened.notes;
   s->state->for_each_subscription(
@@ -93,8 +93,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
           notes.push_back(
               "subscription of session " + std::to_string(n) +
               ": its filter has too many levels, or the index is full; it is not served");
-      },
-      notes);
+      });
   s->volatiles = std::make_unique<volatile_pool>(config.volatile_messages_max,
                                                  config.topic_size_max, config.content_size_max);
   for (unsigned w = 0; w < config.workers; ++w) {
@@ -280,10 +279,6 @@ bool broker::clear_queue(std::string_view identity) noexcept {
 
 result<void> broker::grow(std::uint64_t size) {
   return shared_->state->grow(size);
-}
-
-result<unsigned> broker::grow_tables() {
-  return 0u;
 }
 
 result<void> broker::close() {

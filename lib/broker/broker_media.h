@@ -36,6 +36,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "../base/cacheline.h"
 #include "../base/crc32c.h"
@@ -53,8 +54,8 @@ inline constexpr std::uint8_t session_flag_clean = 1;
 inline constexpr std::size_t identity_inline_max = 24;   ///< octets in the record itself
 inline constexpr std::size_t identity_size_max = 65'535; ///< octets
 
-/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit is 0, the
-/// identity has 1 to 65,535 octets and is zero behind them where it is inline, the check is
+/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit of words 0, 1 and
+/// 6 is 0 (words 7 and 15 are not looked at), the identity has 1 to 65,535 octets and is zero behind them where it is inline, the check is
 /// session_check() of the record and its number, and no other used record has the same identity.
 /// The words before the commit word in program order are words 1 to 7 and the settings: the first
 /// line is a free record or a whole one after any crash, and the settings are drained no later.
@@ -131,6 +132,13 @@ struct session_word1 {
                                                  const session_record& r) noexcept {
   constexpr std::size_t covered = offsetof(session_record, check) - sizeof r.state;
   return crc32c(crc32c(0, &number, sizeof number), &r.attributes, covered);
+}
+
+/// Word 2 of a long identity: the CRC-32C of its octets in the upper half, and that of the octets
+/// twice over in the lower.
+[[nodiscard]] inline std::uint64_t long_identity_hash(std::string_view identity) noexcept {
+  const std::uint32_t forward = crc32c(0, identity.data(), identity.size());
+  return std::uint64_t{forward} << 32 | crc32c(forward, identity.data(), identity.size());
 }
 
 /// Word 8: the active half in bit 0, a version in 1..31, settings_check() in 32..63. Zero: the

@@ -11,7 +11,6 @@
 //   [settings-half] the idle half of the settings, then [settings-commit] the word that selects it,
 //      in one line. Crash between: the former settings count. A later incarnation's check does not
 //      fit the settings of an earlier one: a session whose settings were not drained has none.
-//   [session-voided] what recovery voids is drained before a number is given out.
 #include "broker/session_table.h"
 
 #include <algorithm>
@@ -37,11 +36,6 @@ std::uint64_t now_ns() noexcept {
   clock_gettime(CLOCK_REALTIME, &t);
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u +
          static_cast<std::uint64_t>(t.tv_nsec);
-}
-
-std::uint64_t identity_hash(std::string_view identity) noexcept {
-  const std::uint32_t forward = crc32c(0, identity.data(), identity.size());
-  return std::uint64_t{forward} << 32 | crc32c(forward, identity.data(), identity.size());
 }
 
 } // namespace
@@ -152,7 +146,7 @@ bool session_table::create_start(std::uint32_t number, std::string_view identity
     media_.write(blocks_.address(c), identity.data(), identity.size());
     media_.flush(blocks_.address(c), identity.size()); // [session-words] before the drain
     media_.drain(); // [session-words] a write is unordered until it is drained
-    words[0] = identity_hash(identity);
+    words[0] = long_identity_hash(identity);
     words[1] = std::uint64_t{c.first} | std::uint64_t{c.blocks} << 32;
   }
   const std::uint32_t mine = incarnation(number);
@@ -197,55 +191,6 @@ void session_table::flush(std::uint32_t number) noexcept {
   if (seeded_bug("broker.no_session_flush")) return;
   const session_record& r = record(number);
   media_.flush(&r, sizeof r); // [session-commit] [settings-commit] for the burst's drain
-}
-
-void session_table::persist_as_read() noexcept {
-  for (std::uint32_t i = 0; i < extent_count_.load(std::memory_order_relaxed); ++i) // [table-seen]
-    media_.flush_read(extents_[i].records, std::uint64_t{extents_[i].count} *
-                                               sizeof(session_record)); // [session-voided]
-  for (std::uint32_t n = 0; n < count(); ++n)
-    if (word0(n).state == session_state::used && examine(n) == nullptr &&
-        session_word1::unpack(record(n).attributes).identity_size > identity_inline_max)
-      media_.flush_read(blocks_.address(long_identity(record(n))),
-                        identity(n).size()); // [session-voided]
-}
-
-const char* session_table::examine(std::uint32_t number) const noexcept {
-  const session_record& r = record(number);
-  const std::uint64_t word = load(r.state); // [session-read]
-  if (!session_word0::well_formed(number, word)) return "its commit word is damaged";
-  if (session_word0::unpack(word).state == session_state::free) return nullptr;
-  const session_word1 w = session_word1::unpack(r.attributes);
-  if (w.pack() != r.attributes || w.identity_size == 0) return "its attributes are damaged";
-  if (r.check != session_check(number, r)) return "its checksum does not fit";
-  if (w.identity_size <= identity_inline_max) {
-    char id[identity_inline_max];
-    std::memcpy(id, r.identity, sizeof id);
-    for (std::size_t i = w.identity_size; i < sizeof id; ++i)
-      if (id[i] != 0) return "its identity is damaged";
-    return nullptr;
-  }
-  const chain c = long_identity(r);
-  if (!blocks_.valid(c) || c.blocks != blocks_.blocks_for(w.identity_size))
-    return "its identity lies outside the region";
-  if (identity_hash(identity(number)) != r.identity[0]) return "its identity is damaged";
-  return nullptr;
-}
-
-void session_table::void_record(std::uint32_t number, std::uint32_t above,
-                                recovery_context& c) noexcept {
-  session_record& r = record(number);
-  std::uint32_t next = session_word0::unpack(r.state).incarnation + 1;
-  if (next == above) ++next; // only where the incarnation itself is damaged
-  media_.store_release(
-      &r.state, session_word0{session_state::free, 0, next}.pack(number)); // [session-voided]
-  c.flush_repair(&r.state, sizeof r.state);                                // [session-voided]
-}
-
-bool session_table::mark_live(std::uint32_t number) noexcept {
-  const session_record& r = record(number);
-  if (session_word1::unpack(r.attributes).identity_size <= identity_inline_max) return true;
-  return static_cast<bool>(blocks_.mark_required(long_identity(r)));
 }
 
 } // namespace chainring

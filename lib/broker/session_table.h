@@ -10,16 +10,15 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <span>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/lazy_array.h"
 #include "block/block_store.h"
 #include "broker/broker_media.h"
 #include "media/media.h"
-#include "region/recovery.h"
+#include "media/recovery_part.h"
 
 namespace chainring {
 
@@ -36,6 +35,21 @@ struct session_settings {
   std::uint32_t will_delay_s = 0;
   std::uint64_t will = 0; ///< as a slot's reference; 0: none
   friend bool operator==(const session_settings&, const session_settings&) = default;
+};
+
+/// What recovery asks of the table's owner.
+struct session_rules {
+  std::uint64_t now_ns = 0;   ///< wall clock
+  std::uint32_t expiry_s = 0; ///< of sessions that name no time of their own; 0: they stay
+  /// Whether the number's queue record has a ring in that incarnation. Empty: none has.
+  std::function<bool(std::uint32_t number, std::uint32_t incarnation)> has_queue = {};
+};
+
+/// What recovery found and did.
+struct session_recovery {
+  std::uint64_t used = 0;    ///< sessions that are there
+  std::uint64_t voided = 0;  ///< records that are nobody's since
+  std::uint64_t expired = 0; ///< of these, sessions whose time was over
 };
 
 class session_table {
@@ -81,11 +95,12 @@ class session_table {
   void persist_as_read() noexcept;
   /// What is wrong with the record; nullptr: nothing.
   [[nodiscard]] const char* examine(std::uint32_t number) const noexcept;
-  /// The record is nobody's from here on, in a later incarnation than `above` and its own.
-  void void_record(std::uint32_t number, std::uint32_t above, recovery_context& c) noexcept;
-  /// A valid record's long identity is live in the block store. False: its blocks are somebody
-  /// else's.
-  [[nodiscard]] bool mark_live(std::uint32_t number) noexcept;
+  /// The table's share of an open or a check, one thread; it stands behind the block store's part
+  /// and in front of the parts that ask it for incarnations. Deletes what is damaged, what has the
+  /// identity of a lower number, what ended with its connection, and what expired. What it did is
+  /// put into `found`, which outlives the recovery, where it is given.
+  [[nodiscard]] recovery_part part(std::string name, session_rules rules,
+                                   session_recovery* found = nullptr);
   [[nodiscard]] const char* noun() const noexcept { return noun_; }
 
  private:
@@ -98,6 +113,16 @@ class session_table {
     return {static_cast<std::uint32_t>(r.identity[1]),
             static_cast<std::uint32_t>(r.identity[1] >> 32)};
   }
+  /// Numbers whose record is whole and has the identity of another, lower one, in order.
+  [[nodiscard]] std::vector<std::uint32_t> doubled() const;
+  /// Whether a valid session ends at an open of itself.
+  [[nodiscard]] bool expired(std::uint32_t number, const session_rules& rules) const noexcept;
+  /// A valid record's long identity is live in the block store. False: its blocks are somebody
+  /// else's, or their memory is lost.
+  [[nodiscard]] bool mark_live(std::uint32_t number) noexcept;
+  /// The record is nobody's from here on, in a later incarnation than its own that is not `taken`.
+  void void_record(std::uint32_t number, std::uint32_t taken, recovery_context& c) noexcept;
+  void repair(recovery_context& c, const session_rules& rules, session_recovery& found);
   void store_settings(std::uint32_t number, session_record& r, std::uint32_t incarnation,
                       const session_settings& s) noexcept;
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,19 @@
 #include "ring/ring.h"
 
 namespace chainring {
+
+/// Roots of a broker's region; each is the first of the ranges of that name.
+namespace store_area {
+inline constexpr const char* sessions = "broker.sessions";
+inline constexpr const char* queues = "broker.queues";
+inline constexpr const char* subscriptions = "broker.subscriptions";
+inline constexpr const char* messages = "broker.messages";
+inline constexpr const char* groups = "broker.groups";
+inline constexpr const char* group_queues = "broker.group_queues";
+inline constexpr const char* retained = "broker.retained";
+/// Of all areas: version 3, with everything the broker will keep.
+inline constexpr std::uint32_t version = 3;
+} // namespace store_area
 
 class store {
  public:
@@ -45,8 +59,18 @@ class store {
   [[nodiscard]] media& medium() noexcept { return media_; }
   /// The region at least `size` bytes long, its new blocks free. One thread; workers go on.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// See broker::grow_tables().
-  [[nodiscard]] result<unsigned> grow_tables(std::uint32_t sessions_free);
+  /// Tables that grow while they are used.
+  enum class table : std::uint8_t { sessions, subscriptions, messages };
+  /// One more segment for the table, as large as what there is of it, or up to its limit. Returns
+  /// how many places it has more: none where it is at its limit, or where no run of blocks is long
+  /// enough or would leave fewer than half of the free blocks. Durable when it returns; drains. One
+  /// thread; workers go on.
+  [[nodiscard]] result<std::uint32_t> grow_table(table which);
+  /// Whether fewer than an eighth of the table's places are free. Sessions: its owner knows.
+  [[nodiscard]] bool nearly_full(table which) const noexcept;
+  /// As far as sessions and subscriptions can grow while this is open.
+  [[nodiscard]] std::uint32_t sessions_limit() const noexcept { return sessions_limit_; }
+  [[nodiscard]] std::uint32_t subscriptions_limit() const noexcept { return subscriptions_limit_; }
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_->count(); }
   [[nodiscard]] std::uint64_t subscriptions_max() const noexcept {
     return subscriptions_->capacity();
@@ -59,23 +83,45 @@ class store {
                                      std::uint32_t options, std::uint32_t identifier) noexcept;
   static map_status erase_subscription(durable_map::batch& in, std::uint32_t session,
                                        std::uint32_t incarnation, std::string_view filter) noexcept;
-  /// Calls fn(session, filter, options) for each that is whole; notes the others. At open.
+  /// Calls fn(session, filter, options) for each. At open.
   void for_each_subscription(
-      const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn,
-      std::vector<std::string>& notes);
+      const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn);
 
   [[nodiscard]] static std::uint64_t now_ns() noexcept;
 
  private:
   explicit store(region& on) : region_(on), media_(on.medium()) {}
+  struct subscription {
+    std::uint32_t session = 0, options = 0, identifier = 0;
+    std::string_view filter;
+  };
+  /// What is wrong with an entry of the map; nullptr: nothing, and `out` is filled in.
+  [[nodiscard]] static const char* examine(std::span<const std::byte> key,
+                                           std::span<const std::byte> value,
+                                           subscription& out) noexcept;
+  struct found {
+    session_recovery sessions;
+    queue_recovery queues;
+    map_recovery subscriptions;
+    std::vector<problem> wrong; ///< with subscriptions
+  };
   [[nodiscard]] result<void> attach(const broker_config& config);
+  /// The segments of one table.
+  [[nodiscard]] result<std::vector<region_root>> ranges(const char* name) const;
+  [[nodiscard]] result<void> judge_later_contents();
+  /// Everything an open recovers and a check judges, in the order in which one thing needs another.
+  [[nodiscard]] recovery parts(const broker_config& config, found& out);
+  [[nodiscard]] recovery_part segments_part();
   [[nodiscard]] result<void> recover(const broker_config& config, const broker::progress& told,
                                      open_summary& summary);
-  [[nodiscard]] result<void> refuse_later_contents() const;
   void tolerate_loss() noexcept;
-  void void_sessions(recovery_context& c, const broker_config& config, open_summary& summary);
-  [[nodiscard]] bool wanted(std::span<const std::byte> subscription_key) const noexcept;
+  [[nodiscard]] bool wanted(std::span<const std::byte> key, std::span<const std::byte> value,
+                            std::vector<problem>& wrong) const;
   [[nodiscard]] bool has_queue(std::uint32_t number, std::uint32_t incarnation) const noexcept;
+  [[nodiscard]] std::uint32_t expected_incarnation(std::uint32_t queue) const noexcept;
+  /// A cleared, durable and named range of `count` records, or nothing for lack of room.
+  [[nodiscard]] result<std::optional<std::uint64_t>> add_range(const char* name, std::uint64_t count,
+                                                              std::uint64_t record_size);
 
   region& region_;
   media& media_;
@@ -85,6 +131,8 @@ class store {
   std::unique_ptr<message_table> messages_;
   std::unique_ptr<queue_table> queues_;
   std::unique_ptr<durable_map> subscriptions_;
+  std::vector<problem> later_contents_; ///< noted where nothing of this build lies
+  std::uint32_t sessions_limit_ = 0, subscriptions_limit_ = 0, messages_limit_ = 0;
 };
 
 } // namespace chainring

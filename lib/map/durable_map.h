@@ -231,8 +231,9 @@ class durable_map {
   map_recovery recover(const std::function<bool(key_span)>& wanted);
   map_recovery recover() { return recover(std::function<bool(key_span, byte_span)>()); }
   /// Changes nothing, and needs no recovery before: the notes recover() would give, but for chains
-  /// that overlap and keys that are there twice.
-  [[nodiscard]] map_recovery check() const;
+  /// that overlap and keys that are there twice. `voided` counts what recover() would erase.
+  [[nodiscard]] map_recovery
+  check(const std::function<bool(key_span, byte_span)>& wanted = {}) const;
   /// All of that as one part of a region's recovery, to stand behind the block store's part that
   /// begins, and before the one that finishes. What recover() or check() returned is put into
   /// `found`, which outlives the recovery, where it is given.

@@ -158,12 +158,17 @@ map_recovery durable_map::recover(const std::function<bool(key_span)>& wanted) {
   return recover([&](key_span key, byte_span) { return wanted(key); });
 }
 
-map_recovery durable_map::check() const {
+map_recovery durable_map::check(const std::function<bool(key_span, byte_span)>& wanted) const {
   map_recovery r;
   for (std::uint64_t i = 0; i < capacity(); ++i) {
     const char* wrong = examine(i);
     if (wrong == nullptr) {
-      r.entries += map_word0::unpack(load_commit(cell_at(i).state)).used;
+      const map_word0 w = map_word0::unpack(load_commit(cell_at(i).state));
+      if (!w.used) continue;
+      const payload p = {i, w.pack()};
+      std::uint64_t key_copy[3], value_copy[2];
+      const bool counts = !wanted || wanted(key_at(p, key_copy), value_at(p, value_copy));
+      ++(counts ? r.entries : r.voided);
       continue;
     }
     ++r.damaged;
@@ -179,7 +184,7 @@ recovery_part durable_map::part(std::string name, std::function<bool(key_span, b
           .persist_as_read = [this](recovery_context&) { persist_as_read(); },
           .repair =
               [this, name, wanted = std::move(wanted), found](recovery_context& c) {
-                map_recovery r = c.checking() ? check() : recover(wanted);
+                map_recovery r = c.checking() ? check(wanted) : recover(wanted);
                 for (std::string& note : r.notes)
                   c.report({name, note});
                 c.advance(capacity());

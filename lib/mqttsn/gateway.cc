@@ -34,7 +34,7 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   auto s = std::make_unique<shared>(core, config);
   const std::uint32_t sessions = core.sessions_limit();
   auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(
-      core.sessions_capacity(), map_hash<std::uint64_t>{random_seed()});
+      sessions, map_hash<std::uint64_t>{random_seed()}, core.sessions_capacity());
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
   if (!s->connections.make(sessions))

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What an open recovers and a check judges: one table of parts.
+//
+// Crash windows:
+//   [store-read] everything read is drained before recovery stores anything because of it.
+//      Crash between: nothing has changed.
+//   [store-voided] what recovery voids is drained before a block or descriptor is given out.
+//      Crash between: recovery finds the same again.
+//
+// Edges: [queue-commit-read] acquire of a queue's commit word, with the release that stored it.
+#include <cstring>
+
+#include "broker/store.h"
+#include "ring/ring_media.h"
+
+namespace chainring {
+
+bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept {
+  for (const table_segment& s : queue_segments_) {
+    if (n >= s.count) {
+      n -= static_cast<std::uint32_t>(s.count);
+      continue;
+    }
+    const auto& record = reinterpret_cast<const queue_record*>(region_.at(s.offset))[n];
+    // [queue-commit-read] acquire: alone at open.
+    const queue_commit queue = queue_commit::unpack(
+        std::atomic_ref(const_cast<std::uint64_t&>(record.commit)).load(std::memory_order_acquire));
+    return queue.count != 0 && queue.incarnation == incarnation;
+  }
+  return false;
+}
+
+// A growth that a crash cut off may have left queue records without sessions: of no incarnation yet.
+std::uint32_t store::expected_incarnation(std::uint32_t queue) const noexcept {
+  return queue < sessions_->count() ? sessions_->incarnation(queue) : 0;
+}
+
+// The subscriptions of sessions as they are now, and whole.
+bool store::wanted(std::span<const std::byte> key, std::span<const std::byte> value,
+                   std::vector<problem>& wrong) const {
+  if (key.size() <= subscription_key_prefix) return false;
+  std::uint32_t words[2];
+  std::memcpy(words, key.data(), sizeof words);
+  if (words[0] >= sessions_->count()) return false;
+  const session_word0 w = sessions_->word0(words[0]);
+  if (w.state != session_state::used || w.incarnation != words[1]) return false;
+  subscription s;
+  const char* why = examine(key, value, s);
+  if (why == nullptr) return true;
+  if (wrong.size() < recovery_report::problems_max)
+    wrong.push_back({"subscription of session " + std::to_string(words[0]), why});
+  return false;
+}
+
+// Segments of tables that were added while the region was open lie on blocks.
+recovery_part store::segments_part() {
+  return {.name = "segments of tables", .repair = [this](recovery_context& c) {
+            for (const region_root& root : region_.roots()) {
+              if (root.kind != root_kind::range) continue;
+              auto live = blocks_->recover_run(
+                  root.offset, static_cast<std::uint32_t>(blocks_->blocks_for(root.size)));
+              if (!live)
+                c.report({"root '" + root.name + "'", live.error().message, severity::fatal});
+            }
+            c.advance();
+          }};
+}
+
+// Who marks blocks by records with checks of their own comes before messages, which are judged by
+// their content where they meet others' blocks.
+recovery store::parts(const broker_config& config, found& out) {
+  recovery all;
+  const auto add = [&](recovery_part part) { all.add(std::move(part)); };
+  add(blocks_->part());
+  add(segments_part());
+  add(messages_->part());
+  add({.name = "content of messages", .rebuild = [this](recovery_context&) {
+         tolerate_loss(); // what recovery follows is required by now
+       }});
+  add(sessions_->part("sessions",
+                      {.now_ns = now_ns(),
+                       .expiry_s = config.session_expiry_s,
+                       .has_queue = [this](std::uint32_t n,
+                                           std::uint32_t i) { return has_queue(n, i); }},
+                      &out.sessions));
+  add(subscriptions_->part(
+      "subscriptions",
+      [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
+        return wanted(key, value, out.wrong);
+      },
+      &out.subscriptions));
+  add({.name = "values of subscriptions", .repair = [&out](recovery_context& c) {
+         for (problem& p : out.wrong)
+           c.report(std::move(p));
+         out.wrong.clear();
+       }});
+  add(queues_->part(
+      "queues", [this](std::uint32_t n) { return expected_incarnation(n); }, &out.queues));
+  add({.name = "areas not in use", .validate = [this](recovery_context& c) {
+         for (const problem& p : later_contents_)
+           c.report(p);
+       }});
+  return all;
+}
+
+// The driver drains after each phase: [store-read] what was visible when the last process died need
+// not have been durable; [store-voided] nothing is given out while what is void could come back.
+result<void> store::recover(const broker_config& config, const broker::progress& told,
+                            open_summary& summary) {
+  recovery_listener listener;
+  if (told)
+    listener = [&](const recovery_progress& p) {
+      told(std::string(to_string(p.phase)) + " " + p.part, p.done, p.total);
+    };
+  found is;
+  auto report = parts(config, is).run(region_, listener);
+  if (!report) return report.error();
+  for (const problem& p : report->problems)
+    summary.notes.push_back(p.text());
+  summary.sessions = is.sessions.used;
+  summary.expired = is.sessions.expired;
+  summary.queues = is.queues.queues;
+  summary.subscriptions = is.subscriptions.entries;
+  summary.voided = is.sessions.voided + is.queues.voided;
+  summary.messages = messages_->statistics().live;
+  summary.durability = media_.durability();
+  return {};
+}
+
+result<std::vector<std::string>> store::check(region& on) {
+  store s(on);
+  if (auto attached = s.attach(broker_config{}); !attached) return attached.error();
+  found is;
+  std::vector<std::string> wrong;
+  for (const problem& p : s.parts(broker_config{}, is).check(on).problems)
+    wrong.push_back(p.text());
+  return wrong;
+}
+
+} // namespace chainring
