@@ -3,7 +3,9 @@
 #pragma once
 #include "compiler.h"
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace chainring {
@@ -28,5 +30,16 @@ class statistic {
  private:
   std::atomic<std::uint64_t> word_{0};
 };
+
+/// Adds to `to` what `from` has counted. A table of counters, by the type of its words, whose
+/// for_each(fn) calls fn(name, member pointer) for each.
+template <template <class> class Counters>
+void add_counters(Counters<std::uint64_t>& to, const Counters<statistic>& from) {
+  std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;
+  std::size_t i = 0;
+  from.for_each([&](const char*, auto member) { values[i++] = (from.*member).value(); });
+  i = 0;
+  to.for_each([&](const char*, auto member) { to.*member += values[i++]; });
+}
 
 } // namespace chainring

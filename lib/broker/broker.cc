@@ -61,9 +61,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   fo.subscriptions_ceiling = s->state->subscriptions_limit();
   fo.readers = config.workers;
   s->filters = std::make_unique<filter_index>(fo);
-  auto identities =
-      seq_map<identity_key, std::uint32_t>::create(s->sessions_limit,
-                                                   map_hash<identity_key>{random_seed()}, count);
+  auto identities = seq_map<identity_key, std::uint32_t>::create(
+      s->sessions_limit, map_hash<identity_key>{random_seed()}, count);
   if (!identities) return identities.error();
   s->identities = std::move(identities).value();
   if (!s->sessions.make(s->sessions_limit))
@@ -87,13 +86,12 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
                                 ": a longer identity has the same hashes; it is not served");
   }
   std::vector<std::string>& notes = s->opened.notes;
-  s->state->for_each_subscription(
-      [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
-        if (!filter_index::accepted(s->filters->add(filter, n, options)))
-          notes.push_back(
-              "subscription of session " + std::to_string(n) +
-              ": its filter has too many levels, or the index is full; it is not served");
-      });
+  s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter,
+                                      std::uint32_t options) {
+    if (!filter_index::accepted(s->filters->add(filter, n, options)))
+      notes.push_back("subscription of session " + std::to_string(n) +
+                      ": its filter has too many levels, or the index is full; it is not served");
+  });
   s->volatiles = std::make_unique<volatile_pool>(config.volatile_messages_max,
                                                  config.topic_size_max, config.content_size_max);
   for (unsigned w = 0; w < config.workers; ++w) {
@@ -169,28 +167,16 @@ media& broker::medium() noexcept {
   return shared_->state->medium();
 }
 
-namespace {
-
-void add(broker_counters& to, const basic_broker_counters<statistic>& from) {
-  std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;
-  std::size_t i = 0;
-  from.for_each([&](const char*, auto member) { values[i++] = (from.*member).value(); });
-  i = 0;
-  to.for_each([&](const char*, auto member) { to.*member += values[i++]; });
-}
-
-} // namespace
-
 broker_counters broker::counters(unsigned worker) const {
   broker_counters sum{};
-  add(sum, shared_->workers[worker]->state_->count);
+  add_counters(sum, shared_->workers[worker]->state_->count);
   return sum;
 }
 
 broker_counters broker::counters() const {
   broker_counters sum{};
   for (const auto& w : shared_->workers)
-    add(sum, w->state_->count);
+    add_counters(sum, w->state_->count);
   return sum;
 }
 

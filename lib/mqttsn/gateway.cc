@@ -89,28 +89,16 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
 }
 
-namespace {
-
-void add(gateway_counters& to, const basic_gateway_counters<statistic>& from) {
-  std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;
-  std::size_t i = 0;
-  from.for_each([&](const char*, auto member) { values[i++] = (from.*member).value(); });
-  i = 0;
-  to.for_each([&](const char*, auto member) { to.*member += values[i++]; });
-}
-
-} // namespace
-
 gateway_counters gateway::counters(unsigned worker) const {
   gateway_counters sum{};
-  add(sum, shared_->workers[worker]->state_->count);
+  add_counters(sum, shared_->workers[worker]->state_->count);
   return sum;
 }
 
 gateway_counters gateway::counters() const {
   gateway_counters sum{};
   for (const auto& w : shared_->workers)
-    add(sum, w->state_->count);
+    add_counters(sum, w->state_->count);
   return sum;
 }
 
