@@ -10,9 +10,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "broker/access.h"
 #include "broker/broker.h"
 #include "broker/broker_media.h"
-#include "broker/access.h"
 #include "figures.h"
 #include "region/region.h"
 
@@ -68,7 +68,7 @@ bool fill(broker& b, const sizes& s) {
   std::byte payload[payload_size] = {};
   for (std::uint32_t q = 0; q < queues; ++q) {
     (void)state.sessions().create_start(q, "client" + std::to_string(q), 0, {});
-    state.sessions().flush(q);
+    state.sessions().flush_record(q);
     on.drain();
     if (state.queues().link_now(q) != link_status::ready) return false;
   }
@@ -88,7 +88,8 @@ bool fill(broker& b, const sizes& s) {
       state.messages().stage(m[i]);
       state.messages().flush_staged(m[i]);
       state.messages().add_references(m[i].ref.index, 1);
-      const slot_ref ref(m[i].ref, slot_delivery::sealed(q, m[i].ref, slot_delivery{1, false, 0}.pack()));
+      const slot_ref ref(m[i].ref,
+                         slot_delivery::sealed(q, m[i].ref, slot_delivery{1, false, 0}.pack()));
       if (state.queues().place_start(q, {&ref, 1}, p[i]) != place_status::placed) return false;
       state.queues().place_flush(p[i]);
     }

@@ -177,10 +177,10 @@ class broker {
   /// blocks is accepted again. One thread at a time; the new size is durable before a block of it
   /// is used. errc::no_space: the medium or the reserved addresses end before.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// Adds a segment, as large as what there is, to each table of which fewer than an eighth is free,
-  /// or `at_once` to each, where half of the free blocks have room for it. One thread at a time, now
-  /// and then, while workers run; drains. Returns how many tables have grown. What was refused for
-  /// want of a session, subscription or message is accepted again.
+  /// Adds a segment, as large as what there is, to each table of which fewer than an eighth is
+  /// free, or `at_once` to each, where half of the free blocks have room for it. One thread at a
+  /// time, now and then, while workers run; drains. Returns how many tables have grown. What was
+  /// refused for want of a session, subscription or message is accepted again.
   [[nodiscard]] result<unsigned> grow_tables(bool at_once = false);
   /// Closes the region cleanly. No worker runs any more.
   [[nodiscard]] result<void> close();

@@ -54,11 +54,12 @@ inline constexpr std::uint8_t session_flag_clean = 1;
 inline constexpr std::size_t identity_inline_max = 24;   ///< octets in the record itself
 inline constexpr std::size_t identity_size_max = 65'535; ///< octets
 
-/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit of words 0, 1 and
-/// 6 is 0 (words 7 and 15 are not looked at), the identity has 1 to 65,535 octets and is zero behind them where it is inline, the check is
-/// session_check() of the record and its number, and no other used record has the same identity.
-/// The words before the commit word in program order are words 1 to 7 and the settings: the first
-/// line is a free record or a whole one after any crash, and the settings are drained no later.
+/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit of words 0, 1
+/// and 6 is 0 (words 7 and 15 are not looked at), the identity has 1 to 65,535 octets and is zero
+/// behind them where it is inline, the check is session_check() of the record and its number, and
+/// no other used record has the same identity. The words before the commit word in program order
+/// are words 1 to 7 and the settings: the first line is a free record or a whole one after any
+/// crash, and the settings are drained no later.
 ///
 /// The settings count if and only if word 8's check is settings_check() of the active half; else
 /// the session is as one without settings.

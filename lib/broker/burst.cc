@@ -237,12 +237,11 @@ void broker_worker::state::make_durable() noexcept {
     }
     undrained += bytes;
   };
-  // [place-before-publish] the cells of subscriptions
-  cells.flush();
+  cells.flush_changes(); // [place-before-publish] the cells of subscriptions
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
-    durable.sessions().flush(n); // [place-before-publish]
+    durable.sessions().flush_record(n); // [place-before-publish]
   }
   records.clear();
   for (const staged_publish& p : staged) {

@@ -187,7 +187,7 @@ void session_table::settings_start(std::uint32_t number, const session_settings&
   store_settings(number, record(number), incarnation(number), s);
 }
 
-void session_table::flush(std::uint32_t number) noexcept {
+void session_table::flush_record(std::uint32_t number) noexcept {
   if (seeded_bug("broker.no_session_flush")) return;
   const session_record& r = record(number);
   media_.flush(&r, sizeof r); // [session-commit] [settings-commit] for the burst's drain

@@ -2,8 +2,8 @@
 /// Session records on media: who has which session number, in which incarnation, with which
 /// settings. Internal to the broker; groups of shared subscriptions use a table of their own.
 ///
-/// Staged calls: `x_start` stores, `flush(number)` flushes what was stored, and the caller's next
-/// drain makes it durable.
+/// Staged calls: `x_start` stores, `flush_record(number)` flushes what was stored, and the caller's
+/// next drain makes it durable.
 ///
 /// Thread-safety: the calls that store are for the session's home worker, one session at a time;
 /// the others are for any thread.
@@ -88,7 +88,7 @@ class session_table {
   void flags_start(std::uint32_t number, std::uint8_t flags) noexcept;
   void settings_start(std::uint32_t number, const session_settings& s) noexcept;
   /// Flushes both lines of the record.
-  void flush(std::uint32_t number) noexcept;
+  void flush_record(std::uint32_t number) noexcept;
 
   // --- recovery ---------------------------------------------------------------------------------
 

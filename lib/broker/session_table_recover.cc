@@ -28,11 +28,7 @@ void session_table::persist_as_read() noexcept {
   for (std::uint32_t i = 0; i < extent_count_.load(std::memory_order_relaxed); ++i) // [table-seen]
     media_.flush_read(extents_[i].records, std::uint64_t{extents_[i].count} *
                                                sizeof(session_record)); // [session-voided]
-  for (std::uint32_t n = 0; n < count(); ++n)
-    if (word0(n).state == session_state::used && examine(n) == nullptr &&
-        session_word1::unpack(record(n).attributes).identity_size > identity_inline_max)
-      media_.flush_read(blocks_.address(long_identity(record(n))),
-                        identity(n).size()); // [session-voided]
+  // A long identity was drained before the record that names it was stored: it needs no flush here.
 }
 
 const char* session_table::examine(std::uint32_t number) const noexcept {
@@ -110,8 +106,8 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
     if (used && std::ranges::binary_search(twice, n)) wrong = "another has its identity";
-    const bool gone = used && wrong == nullptr &&
-                      ((w.flags & session_flag_clean) != 0 || expired(n, rules));
+    const bool gone =
+        used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));
     if (used && wrong == nullptr && !gone && !mark_live(n))
       wrong = "its identity's blocks are another's, or their memory is lost";
     // A free number's queue may have a ring, left by a publisher that had matched the last session,
@@ -119,7 +115,8 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const bool unowned = wrong == nullptr && !used && has_queue(n, w.incarnation);
     if (unowned && w.incarnation == 0) wrong = "it has a queue and was never used";
     if (wrong != nullptr)
-      c.report({std::string(noun_) + " " + std::to_string(n), std::string(wrong) + "; it is deleted"});
+      c.report(
+          {std::string(noun_) + " " + std::to_string(n), std::string(wrong) + "; it is deleted"});
     if (wrong == nullptr && !unowned && !gone) {
       found.used += used;
       continue;

@@ -198,8 +198,8 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
 void broker_worker::state::finish_endings() noexcept {
   if (endings.empty()) return;
   for (const ending& e : endings)
-    durable.sessions().flush(e.session); // [ended-before-restart]
-  drain();                               // [ended-before-restart]
+    durable.sessions().flush_record(e.session); // [ended-before-restart]
+  drain();                                      // [ended-before-restart]
   hook_point("broker.session.ended");
   queue_table& queues = durable.queues();
   bool any = false;

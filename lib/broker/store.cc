@@ -66,13 +66,17 @@ std::vector<area_spec> store::areas(const store_layout& layout, std::uint64_t re
                                      ? layout.messages_max
                                      : std::max<std::uint64_t>(region_size / (2 * block_size), 64);
   return {
-      {store_area::sessions, std::uint64_t{layout.sessions_max} * sizeof(session_record), store_area::version},
+      {store_area::sessions, std::uint64_t{layout.sessions_max} * sizeof(session_record),
+       store_area::version},
       {store_area::queues, queue_table::bytes_for(layout.sessions_max), store_area::version},
-      {store_area::subscriptions, std::uint64_t{layout.subscriptions_max} * cacheline_size, store_area::version},
+      {store_area::subscriptions, std::uint64_t{layout.subscriptions_max} * cacheline_size,
+       store_area::version},
       {store_area::messages, messages * sizeof(message_descriptor), store_area::version},
-      {store_area::groups, std::uint64_t{layout.groups_max} * sizeof(session_record), store_area::version},
+      {store_area::groups, std::uint64_t{layout.groups_max} * sizeof(session_record),
+       store_area::version},
       {store_area::group_queues, queue_table::bytes_for(layout.groups_max), store_area::version},
-      {store_area::retained, std::uint64_t{layout.retained_max} * cacheline_size, store_area::version}};
+      {store_area::retained, std::uint64_t{layout.retained_max} * cacheline_size,
+       store_area::version}};
 }
 
 store::~store() = default;
@@ -123,10 +127,10 @@ result<void> store::attach(const broker_config& config) {
     count += descriptors.back().count;
   }
   // A message has one block at least.
-  messages_limit_ = static_cast<std::uint32_t>(
-      limit_of(count, std::min<std::uint64_t>(most, messages_most)));
-  auto table = message_table::create(media_, descriptors, *blocks_,
-                                     {.descriptors_max = messages_limit_});
+  messages_limit_ =
+      static_cast<std::uint32_t>(limit_of(count, std::min<std::uint64_t>(most, messages_most)));
+  auto table =
+      message_table::create(media_, descriptors, *blocks_, {.descriptors_max = messages_limit_});
   if (!table) return table.error();
   messages_ = std::move(table).value();
 
@@ -187,8 +191,7 @@ result<void> store::judge_later_contents() {
     const std::byte* at = region_.at(root.offset);
     if (std::all_of(at, at + root.size, [](std::byte b) { return b == std::byte{}; })) return;
     later_contents_.push_back({"root '" + root.name + "'",
-                               "it is not in use, and not all of it is zero",
-                               severity::note});
+                               "it is not in use, and not all of it is zero", severity::note});
   };
   auto groups = ranges(store_area::groups);
   if (!groups) return groups.error();

@@ -76,8 +76,8 @@ class store {
     return subscriptions_->capacity();
   }
 
-  /// A change of a subscription in a batch of the map: durable after the batch's flush() and the
-  /// next drain.
+  /// A change of a subscription in a batch of the map: durable after the batch's flush_changes()
+  /// and the next drain.
   static map_status put_subscription(durable_map::batch& in, std::uint32_t session,
                                      std::uint32_t incarnation, std::string_view filter,
                                      std::uint32_t options, std::uint32_t identifier) noexcept;
@@ -120,8 +120,8 @@ class store {
   [[nodiscard]] bool has_queue(std::uint32_t number, std::uint32_t incarnation) const noexcept;
   [[nodiscard]] std::uint32_t expected_incarnation(std::uint32_t queue) const noexcept;
   /// A cleared, durable and named range of `count` records, or nothing for lack of room.
-  [[nodiscard]] result<std::optional<std::uint64_t>> add_range(const char* name, std::uint64_t count,
-                                                              std::uint64_t record_size);
+  [[nodiscard]] result<std::optional<std::uint64_t>>
+  add_range(const char* name, std::uint64_t count, std::uint64_t record_size);
 
   region& region_;
   media& media_;

@@ -2,7 +2,8 @@
 // Tables that grow while the region is open.
 //
 // Crash windows:
-//   [range-cleared] a new segment is cleared and drained before the root that names it is committed.
+//   [range-cleared] a new segment is cleared and drained before the root that names it is
+//   committed.
 //      Crash between: the blocks are free.
 //   [range-named] the root is durable before the table gives out a place in the segment.
 //      Crash between: the table has the segment at the next open, and nothing is in it. Queue

@@ -30,7 +30,8 @@ bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept
   return false;
 }
 
-// A growth that a crash cut off may have left queue records without sessions: of no incarnation yet.
+// A growth that a crash cut off may have left queue records without sessions: of no incarnation
+// yet.
 std::uint32_t store::expected_incarnation(std::uint32_t queue) const noexcept {
   return queue < sessions_->count() ? sessions_->incarnation(queue) : 0;
 }
@@ -77,12 +78,12 @@ recovery store::parts(const broker_config& config, found& out) {
   add({.name = "content of messages", .rebuild = [this](recovery_context&) {
          tolerate_loss(); // what recovery follows is required by now
        }});
-  add(sessions_->part("sessions",
-                      {.now_ns = now_ns(),
-                       .expiry_s = config.session_expiry_s,
-                       .has_queue = [this](std::uint32_t n,
-                                           std::uint32_t i) { return has_queue(n, i); }},
-                      &out.sessions));
+  add(sessions_->part(
+      "sessions",
+      {.now_ns = now_ns(),
+       .expiry_s = config.session_expiry_s,
+       .has_queue = [this](std::uint32_t n, std::uint32_t i) { return has_queue(n, i); }},
+      &out.sessions));
   add(subscriptions_->part(
       "subscriptions",
       [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {

@@ -408,7 +408,7 @@ map_status durable_map::batch::add(map_status stored) noexcept {
   return stored;
 }
 
-// Chains of changes that flush() has not covered, then the words that name them.
+// Chains of changes that flush_changes() has not covered, then the words that name them.
 void durable_map::batch::flush_chains() noexcept {
   bool any = false;
   std::uint64_t undrained = 0;
@@ -420,7 +420,7 @@ void durable_map::batch::flush_chains() noexcept {
     if (changes_[i].waits_for_chains) map_.store_word(changes_[i]);
 }
 
-void durable_map::batch::flush() noexcept {
+void durable_map::batch::flush_changes() noexcept {
   flush_chains();
   for (; flushed_ < size_; ++flushed_)
     map_.flush_cell(changes_[flushed_]);
@@ -443,7 +443,7 @@ void durable_map::batch::publish() noexcept {
 
 void durable_map::batch::commit() noexcept {
   if (size_ == 0) return;
-  flush();
+  flush_changes();
   if (seeded_bug("map.publish_undrained")) publish();
   hook_point("map.flushed");
   map_.media_.drain(); // [P2 < P3]

@@ -44,7 +44,8 @@
 ///     durable_map::batch burst(**map);
 ///     burst.insert(bytes_of("a"), bytes_of(1));                        // done, exists, full ...
 ///     burst.erase(bytes_of("b"));
-///     burst.flush();  media.drain();  burst.publish();                 // or burst.commit()
+///     burst.flush_changes();  media.drain();  burst.publish();                 // or
+///     burst.commit()
 ///
 ///     map_change c;                                                    // in a burst of the
 ///     caller's if ((*map)->upsert_start(key, value, c) == map_status::busy) ... // end the burst,
@@ -368,10 +369,10 @@ class durable_map::batch {
   /// often where they are more than one drain can cover). What the thread's next drain makes
   /// durable is then for publish(). The caller may have a quarter of drain_bytes_max() flushed
   /// before.
-  void flush() noexcept;
-  /// After a drain that followed flush(): what that flush() covered becomes visible.
+  void flush_changes() noexcept;
+  /// After a drain that followed flush_changes(): what that covered becomes visible.
   void publish() noexcept;
-  /// flush(), drain, publish().
+  /// flush_changes(), drain, publish().
   void commit() noexcept;
   /// Changes not published yet.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }

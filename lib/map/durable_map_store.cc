@@ -21,7 +21,7 @@ bool durable_map::prepare_value(byte_span value, std::uint64_t (&half)[2]) noexc
   }
   chain c;
   if (!take_chain(value.size(), c)) return false;
-  media_.write(blocks_.address(c), value.data(), value.size()); // [P1] flushed in flush()
+  media_.write(blocks_.address(c), value.data(), value.size()); // [P1] flushed in flush_changes()
   half[0] = pack(c);
   half[1] = crc32c(0, value.data(), value.size());
   return true;

@@ -392,6 +392,7 @@ scenario subscriptions() {
     std::string why;
     auto b = open(m, false, why);
     if (!b) return "does not open: " + why;
+    if (!b->broker->opened().notes.empty()) return "damage: " + b->broker->opened().notes.front();
     std::map<std::string, unsigned> found;
     for (const topic_info& t : b->broker->topics(100))
       found[t.filter] = t.subscriptions;
@@ -460,10 +461,6 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   quick.states_max = 64;
   quick.second_lives = 1;
   quick.second_states_max = 8;
-  which.stay = {{"[S3, the queues' rule]",
-                 "the session's new incarnation is durable by then, so nothing of the old queue is "
-                 "reachable whatever its record says, and nobody places in the new one before a "
-                 "subscription that the same worker drains; the queues ask for it all the same"}};
   const auto r = mutate({publish_and_consume(), clean_start(), subscriptions()}, quick, which);
   std::printf("%s", r.text().c_str());
   checks_clean = true;

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "broker/access.h"
-#include "broker_fixture.h"
 #include "broker/session_table.h"
+#include "broker_fixture.h"
 #include "region/recovery.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
@@ -127,7 +127,8 @@ scenario growth() {
   return s;
 }
 
-// --- the life of a session record -----------------------------------------------------------------
+// --- the life of a session record
+// -----------------------------------------------------------------
 
 constexpr std::uint64_t blocks_at = 4096, second = 1'000'000'000;
 constexpr int created = history::first_own_kind, set = created + 1, ending = created + 2,
@@ -158,7 +159,7 @@ struct records {
     if (done && !done->problems.empty()) why = done->problems.front().text();
   }
   void flush(std::uint32_t n) {
-    table->flush(n);
+    table->flush_record(n);
     medium->drain();
   }
 };
@@ -258,8 +259,7 @@ scenario expiry() {
   return s;
 }
 
-const test::explorer_options bounds{
-    .states_max = 64, .second_lives = 1, .second_states_max = 4};
+const test::explorer_options bounds{.states_max = 64, .second_lives = 1, .second_states_max = 4};
 
 TEST(CrashGrowth, TablesThatGrowLoseNothingAndAreUsedAtOnce) {
   EXPECT_TRUE(explore(growth(), bounds).ok());
@@ -277,8 +277,7 @@ TEST(CrashGrowth, ASegmentThatIsNamedBeforeItIsClearedDurablyIsFound) {
   test::explorer_options quick = bounds;
   quick.print = false;
   const auto r = explore(growth(), quick);
-  test::expect_found("store.range_not_drained", !r.ok(),
-                     r.failure.substr(0, r.failure.find('\n')));
+  test::expect_found("store.range_not_drained", !r.ok(), r.failure.substr(0, r.failure.find('\n')));
 }
 
 } // namespace

@@ -66,7 +66,7 @@ class SessionTable : public testing::Test {
   void create(std::uint32_t n, std::string_view identity, const session_settings& s = {},
               std::uint8_t flags = 0) {
     ASSERT_TRUE(table->create_start(n, identity, flags, s));
-    table->flush(n);
+    table->flush_record(n);
     medium->drain();
   }
 };
@@ -165,7 +165,7 @@ TEST_F(SessionTable, SettingsAlternateBetweenHalvesAndADamagedHalfIsAsNone) {
     const session_settings s{.disconnected_ns = i * second, .expiry_s = i, .will_delay_s = i + 1};
     const auto active = words(0)[8] & 1;
     table->settings_start(0, s);
-    table->flush(0);
+    table->flush_record(0);
     medium->drain();
     EXPECT_NE(words(0)[8] & 1, active) << "the half that counts is never written to";
     EXPECT_EQ(table->settings(0), s);
@@ -254,7 +254,7 @@ TEST_F(SessionTable, ADamagedOctetOfALongIdentityDeletesTheSessionAndGivesItsBlo
 TEST_F(SessionTable, ALongIdentityIsGivenBackOnceItsEndIsDurable) {
   create(0, long_identity(700));
   table->end_start(0, false, 0, {});
-  table->flush(0);
+  table->flush_record(0);
   medium->drain();
   EXPECT_EQ(blocks->statistics().live_blocks, 3u);
   table->end_finish(0);

@@ -215,7 +215,7 @@ class map_world {
           }
           ids.push_back(id);
         }
-        b.flush();
+        b.flush_changes();
         look();
       }
       if (how == end::commit) b.commit();

@@ -153,7 +153,7 @@ void write(shared_map& s, unsigned me, std::uint64_t seed) {
         status = b.erase(s.name(key));
         break;
       case 5:
-        b.flush();
+        b.flush_changes();
         s.m->drain();
         b.publish();
         break;

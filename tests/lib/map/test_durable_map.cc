@@ -164,7 +164,7 @@ TEST_F(DurableMap, ABatchIsSeenWhenItIsPublishedAndNotBefore) {
     EXPECT_EQ(m->text("c"), "(none)");
   };
   unseen();
-  b.flush();
+  b.flush_changes();
   EXPECT_EQ(b.insert(bytes_of("d"), bytes_of("2")), map_status::done); // behind that flush
   memory->drain();
   unseen();
