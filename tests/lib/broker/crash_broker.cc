@@ -32,6 +32,9 @@ constexpr int cleaning = history::first_own_kind + 3;
 constexpr int cleaned = history::first_own_kind + 4;
 constexpr client_address publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 3;
+/// A client id of 32 octets: longer than a record holds.
+constexpr const char* newcomer =
+    "newc\u00f6mer \u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc";
 constexpr const char* load_topic = "a/long/topic/name/of/more/than/inline";
 
 bool checks_clean = true; ///< off where it is only asked whether a mistake is found: takes as long
@@ -381,10 +384,7 @@ scenario subscriptions() {
     h.promise(unsubscribing, 0);
     (void)b->ask<sn::unsuback>(subscriber_base, sn::unsubscribe{.msg_id = 4, .topic = "short"});
     h.promise(unsubscribing, 1);
-    // Of 32 octets: longer than a record holds.
-    b->connect(subscriber_base + 50,
-               "newc\u00f6mer \u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc\u00fc",
-               false);
+    b->connect(subscriber_base + 50, newcomer, false);
     b->subscribe(subscriber_base + 50, "new", sn::qos_level::one);
     h.promise(subscribed, 2);
   };
@@ -406,6 +406,15 @@ scenario subscriptions() {
     if (found.count("passing/by") != 0) return "a clean session's is back";
     if (found.size() > 4) return "a filter nobody asked for";
     return {};
+  };
+  // A record that was seen and was not durable yet must be, before anything is built on it.
+  s.continue_after = [](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why);
+    if (!b) return h.fail("does not open again: " + why);
+    b->connect(subscriber_base + 50, newcomer, false);
+    b->subscribe(subscriber_base + 50, "new", sn::qos_level::one);
+    h.promise(subscribed, 2);
   };
   return s;
 }
