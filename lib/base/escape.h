@@ -13,11 +13,11 @@
 
 namespace chainring {
 
-/// `text` in printable ASCII, at most `size_max` octets. Characters beyond ASCII and control
-/// characters become \\uXXXX as in JSON (two of them beyond U+FFFF), octets that are not UTF-8
-/// become
-/// \\xXX, a quote and a backslash get a backslash. Different texts stay different, unless they were
-/// too long: those end in "...".
+/// `text` in printable ASCII, at most `size_max` octets. A control character or one beyond ASCII
+/// becomes a backslash, a `u` and four hexadecimal digits, as in JSON, and one beyond U+FFFF two of
+/// these. An octet that is not UTF-8 becomes a backslash, an `x` and two digits; a quote and a
+/// backslash get a backslash. Different texts stay different, unless they were too long: those end
+/// in "...".
 [[nodiscard]] std::string escape(std::string_view text, std::size_t size_max = 120);
 
 } // namespace chainring

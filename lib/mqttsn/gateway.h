@@ -18,6 +18,10 @@
 /// subscriptions. A subscription at QoS 2 is granted QoS 1. DISCONNECT with a duration is not
 /// answered, because an answer would promise that the client's sleep is kept.
 ///
+/// Durability: PUBACK, SUBACK, UNSUBACK and CONNACK leave behind the mark of the burst that made what
+/// they acknowledge durable. Addresses, topic ids and exchanges under way are forgotten in a crash:
+/// clients connect again, and what they had not acknowledged is delivered again.
+///
 /// Thread-safety: each worker has a thread of its own; home_of() and the counters are for any.
 #pragma once
 #include <cstdint>
