@@ -210,7 +210,7 @@ TEST_F(FileMedia, RefusesHugetlbfsWhereThereIsOne) {
   const scratch_directory d(*where);
   options_.path = d.file("region");
   options_.driver = "file";
-  expect_refused(errc::unsupported, "class is process");
+  expect_refused(errc::unsupported, "ask for class process");
 }
 
 TEST_F(FileMedia, RefusesSizesThatCannotWork) {
