@@ -39,7 +39,9 @@ bool parse_step(std::string text, crash_step& step) {
   const std::string kind = cut(text, '@');
   if (kind != "power" && kind != "death") return false;
   step.kind = kind == "power" ? crash_kind::power_loss : crash_kind::process_death;
-  step.position = std::strtoull(cut(text, ':').c_str(), nullptr, 10);
+  std::string where = cut(text, ':');
+  step.position = std::strtoull(cut(where, '<').c_str(), nullptr, 10);
+  step.struck = std::strtoull(where.c_str(), nullptr, 10);
   while (!text.empty()) {
     std::string choice = cut(text, ',');
     const std::uint64_t line = std::strtoull(cut(choice, '=').c_str(), nullptr, 16);
@@ -63,6 +65,7 @@ std::string crash_case::text() const {
     out += i == 0 ? "" : ";";
     out += step.kind == crash_kind::power_loss ? "power@" : "death@";
     out += std::to_string(step.position);
+    if (step.struck != 0) out += "<" + std::to_string(step.struck);
     char before = ':';
     for (const auto& [line, c] : step.kept) {
       out += before + hex(line) + "=" + std::to_string(c.stores);

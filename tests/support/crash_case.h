@@ -20,6 +20,9 @@ struct crash_step {
   crash_kind kind = crash_kind::power_loss;
   std::uint64_t position = 0;
   kept_lines kept;
+  /// Marks were held: the crash struck after so many events, and only what was drained before
+  /// `position` had become durable. 0: it struck at `position`.
+  std::uint64_t struck = 0;
 };
 
 /// Everything a run needs to strike the same crashes again.

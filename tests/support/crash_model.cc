@@ -114,6 +114,8 @@ void crash_model::apply(const sim_trace& trace, const sim_event& e) {
     change_scratch(e.offset, e.offset + e.count, false);
     break;
   case sim_call::note:
+  case sim_call::hold:
+  case sim_call::reach:
     break;
   }
 }

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <malloc.h>
+#include <random>
 #include <unistd.h>
 #include <unordered_set>
 
@@ -63,19 +64,26 @@ class exploration {
     crash_model model;
     const history& whole;
     history at_point; ///< what of `whole` had happened
+    bool marks_held = false;
   };
   struct crash_point {
     std::uint64_t position;
     const char* when;
     site where;
+    bool between_stores = false; ///< only process death is tried here
   };
 
   bool explore_once();
   std::vector<crash_point> points(const past& p) const;
+  void add_deaths(const past& p, std::vector<crash_point>& out) const;
+  void advance(past& p, std::uint64_t& position, std::uint64_t to);
+  bool die_at(past& p);
+  bool crash_behind_marks(past& p, const crash_point& at);
   bool crash_everywhere(past& p);
   bool crash_at(past& p, const crash_point& at);
   bool replay_at(past& p, const crash_point& at);
-  verdict check(past& p, const kept_lines& kept);
+  verdict check(past& p, const kept_lines& kept) { return check(p, kept, p.at_point); }
+  verdict check(past& p, const kept_lines& kept, const history& told);
   bool next_life(past& p, crash_kind kind, const kept_lines& kept, std::uint64_t hash);
   bool finish_life(sim_media& m, history& h, sim_trace& trace);
   void minimise(past& p, const crash_point& at, const state_space& space,
@@ -248,14 +256,14 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
   return held;
 }
 
-verdict exploration::check(past& p, const kept_lines& kept) {
+verdict exploration::check(past& p, const kept_lines& kept, const history& told) {
   ++report_.recoveries;
   auto m = p.disk->boot(false);
   for (const auto& [offset, c] : kept) {
     const line_bytes line = p.model.content(offset, c);
     m->poke(offset, line.data(), sizeof line);
   }
-  verdict bad = s_.recover_and_check(*m, p.at_point);
+  verdict bad = s_.recover_and_check(*m, told);
   if (!bad && m->joined() > 0) bad = "recover_and_check still has the region open";
   return bad;
 }
@@ -275,6 +283,8 @@ std::vector<exploration::crash_point> exploration::points(const past& p) const {
       add(i + 1, "after drain", e.where);
     } else if (e.call == sim_call::grow) {
       add(i + 1, "after growth", e.where);
+    } else if (e.call == sim_call::hold) {
+      add(i + 1, "as marks are held", e.where);
     } else if (e.call == sim_call::note && e.offset == end_of_life) {
       add(i, "at the end", e.where);
     } else if (e.call == sim_call::note &&
@@ -282,28 +292,63 @@ std::vector<exploration::crash_point> exploration::points(const past& p) const {
       add(i + 1, "at the acknowledgement", e.where);
     }
   }
+  add_deaths(p, out);
   return out;
+}
+
+// A sample of the places behind a store. Direct stores are seen late, at the next flush or drain.
+void exploration::add_deaths(const past& p, std::vector<crash_point>& out) const {
+  const std::size_t deaths = p.level == 0 ? o_.deaths : o_.second_deaths;
+  if (deaths == 0) return;
+  std::vector<crash_point> places;
+  const auto& events = p.trace.events;
+  for (std::uint64_t i = 0; i < events.size(); ++i) {
+    const sim_call c = events[i].call;
+    if (c != sim_call::store && c != sim_call::write && c != sim_call::direct) continue;
+    if (std::ranges::any_of(out, [&](const crash_point& x) { return x.position == i + 1; }))
+      continue;
+    places.push_back({i + 1, "after a store", events[i].where, true});
+  }
+  std::mt19937_64 random(mix(o_.seed ^ mix(places.size())));
+  std::vector<crash_point> chosen;
+  std::ranges::sample(places, std::back_inserter(chosen), static_cast<std::ptrdiff_t>(deaths),
+                      random);
+  out.insert(out.end(), chosen.begin(), chosen.end());
+  std::ranges::stable_sort(out, {}, &crash_point::position);
+}
+
+void exploration::advance(past& p, std::uint64_t& position, std::uint64_t to) {
+  for (; position < to; ++position) {
+    const sim_event& e = p.trace.events[position];
+    p.model.apply(p.trace, e);
+    if (e.call == sim_call::grow) p.disk->resize(e.offset);
+    if (e.call == sim_call::hold) p.marks_held = true;
+    if (e.call == sim_call::reach) p.marks_held = e.count == 0;
+    if (e.call == sim_call::note && e.offset < p.whole.entries().size()) {
+      const history::entry& n = p.whole.entries()[e.offset];
+      p.at_point.record(n.kind, n.id, n.value, e.where);
+    }
+  }
 }
 
 bool exploration::crash_everywhere(past& p) {
   std::uint64_t position = 0;
   for (const crash_point& at : points(p)) {
-    for (; position < at.position; ++position) {
-      const sim_event& e = p.trace.events[position];
-      p.model.apply(p.trace, e);
-      if (e.call == sim_call::grow) p.disk->resize(e.offset);
-      if (e.call == sim_call::note && e.offset < p.whole.entries().size()) {
-        const history::entry& n = p.whole.entries()[e.offset];
-        p.at_point.record(n.kind, n.id, n.value, e.where);
-      }
-    }
+    advance(p, position, at.position);
     steps_.push_back({crash_kind::power_loss, at.position, {}});
     places_.push_back(std::string(at.when) + " " + place(at.where) + ", after " +
                       std::to_string(at.position) + " of " +
                       std::to_string(p.trace.events.size() - 1) + " events");
     if (o_.noise) p.model.fill_scratch(mix(o_.seed ^ mix(report_.crash_points)));
+    if (at.between_stores && !replay_.has_value()) {
+      if (!die_at(p)) return false;
+      steps_.pop_back();
+      places_.pop_back();
+      continue;
+    }
     ++report_.crash_points;
-    if (!(replay_.has_value() ? replay_at(p, at) : crash_at(p, at))) return false;
+    if (!(replay_.has_value() ? replay_at(p, at) : crash_at(p, at) && crash_behind_marks(p, at)))
+      return false;
     steps_.pop_back();
     places_.pop_back();
   }
@@ -359,14 +404,52 @@ bool exploration::crash_at(past& p, const crash_point& at) {
   return next_life(p, crash_kind::process_death, all_pending(p.model), 0);
 }
 
+// The process dies between two stores: what was visible is what the next life finds.
+bool exploration::die_at(past& p) {
+  ++report_.deaths;
+  steps_.back() = {crash_kind::process_death, steps_.back().position, {}};
+  const kept_lines kept = all_pending(p.model);
+  if (verdict bad = check(p, kept); bad.has_value()) return fail_life(*bad);
+  return p.level + 1 >= o_.depth || next_life(p, crash_kind::process_death, kept, 0);
+}
+
+// While marks are held, nothing drained since the last one reached need be durable. So this image
+// may be what is left at any later moment, up to the one at which more became durable: everything
+// that was told to the outside until then must hold for it.
+bool exploration::crash_behind_marks(past& p, const crash_point& at) {
+  if (!p.marks_held) return true;
+  history told;
+  told.copy_from(p.at_point);
+  const auto& events = p.trace.events;
+  std::uint64_t later_drain = ~0ull; // ends at
+  for (std::uint64_t i = at.position; i < events.size(); ++i) {
+    const sim_event& e = events[i];
+    if (e.call == sim_call::drain) later_drain = std::min(later_drain, i);
+    if (e.call == sim_call::reach && e.offset > later_drain) break;
+    if (e.call != sim_call::note || e.offset >= p.whole.entries().size()) continue;
+    const history::entry& n = p.whole.entries()[e.offset];
+    told.record(n.kind, n.id, n.value, e.where);
+    if (n.kind == history::begun_kind || later_drain == ~0ull) continue;
+    if (!checked_.insert(mix(p.model.hash()) ^ told.hash_).second) continue;
+    ++report_.ordered;
+    steps_.back() = {crash_kind::power_loss, at.position, {}, i + 1};
+    if (verdict bad = check(p, {}, told); bad.has_value())
+      return fail_life(*bad + ", told at " + place(e.where) + " before its mark was reached");
+  }
+  return true;
+}
+
 bool exploration::replay_at(past& p, const crash_point& at) {
   const auto level = static_cast<std::size_t>(p.level);
   if (level >= replay_->steps.size() || replay_->steps[level].position != at.position) return true;
   const crash_step& step = replay_->steps[level];
+  if (step.struck != 0) return crash_behind_marks(p, at);
   steps_.back() = step;
   ++report_.states;
   const kept_lines kept = step.kind == crash_kind::power_loss ? step.kept : all_pending(p.model);
-  if (step.kind == crash_kind::power_loss && level + 1 == replay_->steps.size()) {
+  const bool last = level + 1 == replay_->steps.size();
+  if (step.kind == crash_kind::process_death && last && at.between_stores) return die_at(p);
+  if (step.kind == crash_kind::power_loss && last) {
     if (verdict bad = check(p, kept); bad.has_value()) {
       std::vector<std::uint64_t> lost;
       for (const auto& [offset, words] : p.model.pending())
@@ -476,6 +559,12 @@ explorer_report exploration::run() {
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (o_.print) {
     std::printf("%s\n", report_.line().c_str());
+    if (report_.deaths != 0)
+      std::printf("  process deaths between two stores: %llu\n",
+                  static_cast<unsigned long long>(report_.deaths));
+    if (report_.ordered != 0)
+      std::printf("  images checked while marks were held: %llu\n",
+                  static_cast<unsigned long long>(report_.ordered));
     if (!report_.ok()) std::printf("%s", report_.failure.c_str());
     std::fflush(stdout);
   }

@@ -38,6 +38,14 @@
 /// next life opens and goes on working, and is itself crashed at every point. Power loss is
 /// followed by a second life and a second crash in the same way, so recovery is crashed inside.
 ///
+/// Between drains, process death also strikes at a sample of the places between any two stores
+/// (options.deaths): what was visible there must open and hold, and the life after it is crashed
+/// like any other.
+///
+/// While the medium holds its marks (sim.h), what was drained after the last mark reached is only
+/// ordered: each drained image is also checked against everything that was told to the outside
+/// until more became durable. A transport that sends before its mark is found so.
+///
 /// Past states_max a point is *bounded*: nothing kept, everything kept, each line at each of its
 /// contents with the others all lost and all kept, pairs of lines likewise, then seeded random
 /// states. Lines of write() words that would alone exceed it are reduced first (each word alone
@@ -157,6 +165,11 @@ struct explorer_options {
   /// one (nothing kept, everything kept, then random ones), and whether process death does.
   unsigned second_lives = 4;
   bool process_death = true;
+  /// Places between two stores of a life, besides those at drains, at which the process dies: all
+  /// of them where they are fewer, else a sample chosen by the seed. 0: none.
+  unsigned deaths = 0;
+  /// The same for lives after the first, which are recovery and the work after it.
+  unsigned second_deaths = 0;
   /// As states_max, in lives after the first.
   std::uint64_t second_states_max = 256;
   /// Thread schedules to run the whole exploration with (of use where `run` calls interleave()).
@@ -187,6 +200,8 @@ struct explorer_report {
   std::uint64_t states = 0;            ///< distinct images a point's crash may leave, summed
   std::uint64_t recoveries = 0; ///< states checked: those not seen before, with their history
   std::uint64_t lives = 0;      ///< recorded lives
+  std::uint64_t deaths = 0;     ///< process deaths between two stores, in all lives
+  std::uint64_t ordered = 0;    ///< checks of an image behind which marks were held
   std::uint64_t schedules = 0;
   double seconds = 0;
   std::vector<crash_point_count> first_life; ///< of the first schedule

@@ -114,7 +114,19 @@ result<void> sim_media::close() {
 }
 
 mark_t sim_media::mark() noexcept {
-  return life_->marks.fetch_add(1) + 1;
+  return life_->mark();
+}
+bool sim_media::durable(mark_t mark) noexcept {
+  return life_->durable(mark);
+}
+void sim_media::hold_marks(site s) {
+  life_->hold_marks(s);
+}
+void sim_media::reach_mark(mark_t mark, site s) {
+  life_->reach_marks(mark, true, s);
+}
+void sim_media::reach_every_mark(site s) {
+  life_->reach_marks(~mark_t{0}, false, s);
 }
 
 result<void> sim_media::grow(std::uint64_t size) {

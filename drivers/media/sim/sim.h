@@ -16,6 +16,10 @@
 /// Stores that went round the seam (rte_ring headers, bytes a device put there) are found by
 /// comparing with a shadow: a flushed line at flush(), every touched page at drain() and note().
 ///
+/// Marks are durable at once, unless the tester holds them (hold_marks()): then what was drained is
+/// only ordered, as in class `file`, until reach_mark() says how far the medium has come. A crash
+/// keeps every drain up to the last mark reached and, of the later ones, some first part.
+///
 /// Thread-safety: as media. With threads that run one at a time (tests/support/schedule.h) the
 /// trace is exact; with free-running threads it is one legal order. Each seam call is a hook point
 /// ("seam.store", "seam.write", "seam.exchange", "seam.flush", "seam.drain").
@@ -46,6 +50,8 @@ enum class sim_call : std::uint8_t {
   scratch, ///< `count` bytes from `offset` declared scratch
   retract, ///< the same taken back; the words' visible values follow as a `direct` event
   note,    ///< `offset` is the value given to note()
+  hold,    ///< marks are no longer durable at once
+  reach,   ///< marks became durable: everything before event `offset` of the trace survives a crash
 };
 
 struct sim_event {
@@ -118,6 +124,7 @@ class sim_media final : public media {
 
   [[nodiscard]] const char* driver_name() const noexcept override { return "sim"; }
   [[nodiscard]] mark_t mark() noexcept override;
+  [[nodiscard]] bool durable(mark_t mark) noexcept override;
   [[nodiscard]] result<void> grow(std::uint64_t size) override;
   [[nodiscard]] result<void> close() override;
   /// The observer is asked before a call is recorded: a flush or drain it suppresses leaves no
@@ -138,6 +145,11 @@ class sim_media final : public media {
   void note(std::uint64_t value, site s = site::current()) noexcept;
   /// Takes what is visible now for durable: writes it to the disk, and empties the trace.
   void settle() noexcept;
+  /// From here on a mark is durable only once reach_mark() names it or a later one. Every mark taken
+  /// before is durable. Ends with reach_every_mark(), or with the life.
+  void hold_marks(site s = site::current());
+  void reach_mark(mark_t mark, site s = site::current());
+  void reach_every_mark(site s = site::current());
   /// Changes visible bytes without a trace, as if the life had begun with them.
   void poke(std::uint64_t offset, const void* from, std::size_t n) noexcept;
 

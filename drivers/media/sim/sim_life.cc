@@ -271,6 +271,37 @@ void sim_life::note(std::uint64_t value, const site& s) noexcept {
   record(sim_call::note, thread, value, 0, s);
 }
 
+mark_t sim_life::mark() noexcept {
+  const std::lock_guard guard(lock);
+  const mark_t taken = ++marks_;
+  if (holding_) held_.push_back({taken, trace.events.size()});
+  return taken;
+}
+
+bool sim_life::durable(mark_t mark) noexcept {
+  const std::lock_guard guard(lock);
+  return !holding_ || mark <= reached_;
+}
+
+void sim_life::hold_marks(const site& s) {
+  const std::lock_guard guard(lock);
+  holding_ = true;
+  reached_ = marks_;
+  if (recorded) record(sim_call::hold, thread_index(), 0, 0, s);
+}
+
+void sim_life::reach_marks(mark_t through, bool holding, const site& s) {
+  const std::lock_guard guard(lock);
+  std::uint64_t covered = 0;
+  for (const held_mark& h : held_)
+    if (h.mark <= through) covered = std::max(covered, h.events);
+  std::erase_if(held_, [&](const held_mark& h) { return h.mark <= through; });
+  reached_ = std::max(reached_, std::min<mark_t>(through, marks_));
+  if (holding_ && !holding) covered = trace.events.size();
+  holding_ = holding_ && holding;
+  if (recorded) record(sim_call::reach, thread_index(), covered, holding_ ? 0 : 1, s);
+}
+
 void sim_life::scratch(const void* from, std::size_t n, bool declared) noexcept {
   const std::lock_guard guard(lock);
   const site s = site::current();

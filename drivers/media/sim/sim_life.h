@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Inside of the simulated medium: a disk's store, and one life of it with its recorder.
 #pragma once
-#include <atomic>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -52,6 +51,10 @@ class sim_life final : public persist_observer {
                    const site& s) noexcept override;
 
   void note(std::uint64_t value, const site& s) noexcept;
+  mark_t mark() noexcept;
+  bool durable(mark_t mark) noexcept;
+  void hold_marks(const site& s);
+  void reach_marks(mark_t through, bool holding, const site& s);
   void scratch(const void* from, std::size_t n, bool declared) noexcept;
   void settle() noexcept;
   void poke(std::uint64_t offset, const void* from, std::size_t n) noexcept;
@@ -67,7 +70,6 @@ class sim_life final : public persist_observer {
   sim_trace trace;
   std::vector<std::string> violations;
   persist_observer* user = nullptr;
-  std::atomic<mark_t> marks{0};
   std::vector<sim_media*> handles;
   unsigned writers = 0; ///< joined by path
   unsigned readers = 0;
@@ -93,6 +95,14 @@ class sim_life final : public persist_observer {
   std::uint64_t id_;
   std::byte* shadow_ = nullptr;
   std::map<std::thread::id, unsigned> threads_;
+  struct held_mark {
+    mark_t mark;
+    std::uint64_t events; ///< of the trace when it was taken: what it covers
+  };
+  mark_t marks_ = 0;
+  bool holding_ = false;             ///< marks are held
+  mark_t reached_ = 0;               ///< while they are, the last that is durable
+  std::vector<held_mark> held_;      ///< the others
   std::vector<span_of> in_flight_; ///< per thread: recorded, and perhaps not yet visible
   std::map<std::uint64_t, std::uint64_t> scratch_; ///< offset -> end
 };
