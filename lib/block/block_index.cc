@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// The index of free runs, and the marks of recovery.
 //
-//   edge                                                        breaks without it
-//   [I1] the bits of one mark() are set by atomic operations    of two overlapping chains, marked
-//        that return the word before                            by two threads, both are live
-// All else is serialised by the block store's lock, and recovery by its caller's joins.
+// Ordering labels:
+//   [live-bits-marked]  mark() sets the bits of a chain with an atomic fetch_or and looks at the
+//     word it returns; pairs with [live-bits-marked]. The block store's lock serialises everything
+//     else, and the caller of a recovery joins the threads that mark.
 #include "block/block_index.h"
 
 #include <algorithm>
@@ -18,8 +19,8 @@ namespace chainring::detail {
 
 namespace {
 
-/// Calls fn(word, mask) for each bitmap word that blocks [first, first + blocks) touch, until
-/// false.
+/// Calls fn(word, mask) for each bitmap word that blocks [first, first + blocks) touch, until fn
+/// returns false.
 template <class F> bool for_each_word(std::uint32_t first, std::uint32_t blocks, F&& fn) {
   std::uint64_t at = first;
   const std::uint64_t end = at + blocks;
@@ -46,7 +47,8 @@ bool block_index::reserve(std::uint64_t blocks_max) noexcept {
 
 void block_index::set_free(std::uint32_t first, std::uint32_t blocks, bool free) noexcept {
   for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
-    CHAINRING_ASSERT((bits_[word] & mask) == (free ? 0 : mask)); // else released or taken twice
+    // otherwise a block is released or taken twice
+    CHAINRING_ASSERT((bits_[word] & mask) == (free ? 0 : mask));
     bits_[word] ^= mask;
     return true;
   });
@@ -89,7 +91,7 @@ void block_index::release(std::uint32_t first, std::uint32_t blocks) noexcept {
       blocks += before;
       remove(nodes_[first / 2]);
     }
-  // tags_ has one entry more than there are blocks, so there is always a block behind.
+  // tags_ has one entry more than there are blocks, so tags_[first + blocks] always exists.
   if (const std::uint32_t after = tags_[first + blocks];
       after != 0 && !seeded_bug("chain.coalesce_one_way")) {
     remove(nodes_[(first + blocks) / 2]);
@@ -99,7 +101,7 @@ void block_index::release(std::uint32_t first, std::uint32_t blocks) noexcept {
 }
 
 unsigned block_index::take(std::uint32_t blocks, std::span<chain> out) noexcept {
-  // Exact, or the shortest longer run; equals at the lowest address.
+  // The run of exactly this length, or the shortest longer one, at the lowest address.
   auto fit = by_length_.lower_bound(blocks, by_length());
   if (fit != by_length_.end()) {
     if (out.empty()) return 0;
@@ -108,7 +110,7 @@ unsigned block_index::take(std::uint32_t blocks, std::span<chain> out) noexcept 
     carve(*fit, out[0].blocks);
     return 1;
   }
-  // The longest runs there are: do enough of them fit into `out`?
+  // No single run is long enough. Do enough of the longest runs fit into `out`?
   std::uint64_t sum = 0;
   std::size_t n = 0;
   for (auto r = by_length_.rbegin(); r != by_length_.rend() && sum < blocks && n < out.size();
@@ -133,7 +135,8 @@ unsigned block_index::take_batch(std::uint32_t blocks, std::uint32_t* firsts, un
   while (got < n) {
     auto fit = by_length_.lower_bound(blocks, by_length());
     if (fit == by_length_.end()) break;
-    // What a split leaves is the shortest run that still fits, so the next piece comes from it too.
+    // The rest of a split run is the shortest run that still fits, so cut all pieces from it at
+    // once.
     const std::uint32_t pieces = std::min<std::uint32_t>(n - got, fit->blocks / blocks);
     const std::uint32_t first = fit->first;
     carve(*fit, pieces * blocks);
@@ -145,7 +148,7 @@ unsigned block_index::take_batch(std::uint32_t blocks, std::uint32_t* firsts, un
 
 bool block_index::take_at(std::uint32_t first, std::uint32_t blocks) noexcept {
   if (std::uint64_t{first} + blocks > blocks_max_ || tags_[first] < blocks) return false;
-  // `first` lies behind an allocated block, so a run that touches it begins there.
+  // The block before `first` is allocated, so the free run that touches `first` begins there.
   run& r = nodes_[first / 2];
   CHAINRING_ASSERT(r.first == first && r.blocks == tags_[first]);
   carve(r, blocks);
@@ -176,9 +179,9 @@ result<void> block_index::check(std::uint64_t block_count) const {
         (r.first + r.blocks < block_count && is_free(r.first + r.blocks)))
       return bad(r.first, "a free run touches another");
     for (std::uint32_t b = r.first; b < r.first + r.blocks; ++b) {
-      if (!is_free(b)) return bad(b, "in a free run and not free");
+      if (!is_free(b)) return bad(b, "it lies in a free run and is not marked as free");
       if (tags_[b] != 0 && b != r.first && b != r.first + r.blocks - 1)
-        return bad(b, "a tag inside a run");
+        return bad(b, "a tag stands inside a free run");
     }
     free += r.blocks;
     ++runs;
@@ -188,7 +191,7 @@ result<void> block_index::check(std::uint64_t block_count) const {
   for (std::uint64_t b = 0; b < block_count; ++b) {
     bits += is_free(static_cast<std::uint32_t>(b));
     if (tags_[b] != 0 && !is_free(static_cast<std::uint32_t>(b)))
-      return bad(b, "tagged and not free");
+      return bad(b, "it has a tag and is not free");
   }
   if (bits != free) return bad(0, "more blocks are free than the runs hold");
   if (free != free_blocks_ || runs != runs_ || by_class != runs_by_length_)
@@ -205,7 +208,7 @@ void block_index::begin_marking(std::uint64_t block_count, bool several_threads)
 }
 
 bool block_index::mark(std::uint32_t first, std::uint32_t blocks) noexcept {
-  if (!markers_) { // nobody else is at work: no locked instructions
+  if (!markers_) { // one thread marks, so no locked instruction is needed
     if (!for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
           return (bits_[word] & mask) == 0;
         }))
@@ -218,10 +221,12 @@ bool block_index::mark(std::uint32_t first, std::uint32_t blocks) noexcept {
   std::uint64_t done = first;
   const bool free_before =
       for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
+        // [live-bits-marked] Without it two threads could mark two overlapping chains as live.
         const std::uint64_t old =
-            std::atomic_ref(bits_[word]).fetch_or(mask, std::memory_order_relaxed); // [I1]
+            std::atomic_ref(bits_[word]).fetch_or(mask, std::memory_order_relaxed);
         if ((old & mask) != 0) {
-          std::atomic_ref(bits_[word]).fetch_and(~(mask & ~old), std::memory_order_relaxed); // [I1]
+          // [live-bits-marked]
+          std::atomic_ref(bits_[word]).fetch_and(~(mask & ~old), std::memory_order_relaxed);
           return false;
         }
         done = word * 64 + 64;
@@ -234,7 +239,7 @@ bool block_index::mark(std::uint32_t first, std::uint32_t blocks) noexcept {
 
 void block_index::unmark(std::uint32_t first, std::uint32_t blocks) noexcept {
   for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
-    std::atomic_ref(bits_[word]).fetch_and(~mask, std::memory_order_relaxed); // [I1]
+    std::atomic_ref(bits_[word]).fetch_and(~mask, std::memory_order_relaxed); // [live-bits-marked]
     return true;
   });
 }
@@ -250,7 +255,8 @@ void block_index::finish_marking(std::uint64_t block_count) noexcept {
     }
     return block_count;
   };
-  // Runs go in from the lowest address; the bits turn to their other meaning behind the scan.
+  // The scan inserts the free runs by ascending address. The bits change their meaning afterwards,
+  // from live to free.
   for (std::uint64_t at = 0; at < block_count;) {
     const std::uint64_t free_from = next(at, false);
     const std::uint64_t free_to = next(free_from, true);

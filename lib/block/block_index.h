@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/block: the free runs of a block store, in DRAM. Not thread-safe, but for mark() where
-/// announced.
+/// Internal to lib/block: the index of a block store's free runs, in DRAM. Its caller serialises
+/// all calls; only mark() may run on several threads, if begin_marking() announced them.
 ///
-/// Runs are ordered by (length, address) in a tree, which gives best fit at the lowest address, and
-/// by address through boundary tags: tag[b] is the length of the free run that begins or ends at
-/// block b, and 0 everywhere else, inside runs too. Free runs never touch, so two runs never begin
-/// in the same pair of blocks, and the tree node of a run is number first / 2: nothing is
-/// allocated. One bit a block says that it is in a free run, so no double release passes unseen.
+/// A tree orders the runs by (length, address), which gives best fit at the lowest address.
+/// Boundary tags order them by address: tags_[b] is the length of the free run that begins or ends
+/// at block b, and 0 for every other block, also inside a run. Free runs never touch, so two runs
+/// never begin in the same pair of blocks and the tree node of a run can be node number first / 2
+/// of an array: no node is allocated. One bit for each block says whether the block lies in a free
+/// run, so a double release is always noticed.
 #pragma once
 #include <array>
 #include <boost/intrusive/set.hpp>
@@ -21,17 +22,18 @@ namespace chainring::detail {
 
 class block_index {
  public:
-  /// For up to `blocks_max` blocks, of which none is free.
+  /// Allocates the index for up to `blocks_max` blocks. None of them is free yet.
   [[nodiscard]] bool reserve(std::uint64_t blocks_max) noexcept;
 
-  /// Coalesces both ways. The blocks are not free (asserted).
+  /// Makes a run free and merges it with its free neighbours. Asserts that none of its blocks was
+  /// free.
   void release(std::uint32_t first, std::uint32_t blocks) noexcept;
   /// As block_store::allocate().
   [[nodiscard]] unsigned take(std::uint32_t blocks, std::span<chain> out) noexcept;
-  /// Up to `n` runs of `blocks` blocks, best fit each. Returns how many.
+  /// Takes up to `n` runs of `blocks` blocks, each by best fit. Returns how many it took.
   [[nodiscard]] unsigned take_batch(std::uint32_t blocks, std::uint32_t* firsts,
                                     unsigned n) noexcept;
-  /// The `blocks` blocks from `first` on, where a free run begins there.
+  /// Takes the `blocks` blocks from `first` on, if a free run begins there and is long enough.
   [[nodiscard]] bool take_at(std::uint32_t first, std::uint32_t blocks) noexcept;
 
   [[nodiscard]] std::uint64_t free_blocks() const noexcept { return free_blocks_; }
@@ -41,9 +43,9 @@ class block_index {
   }
   [[nodiscard]] result<void> check(std::uint64_t block_count) const;
 
-  /// Recovery: bits mean live from here to finish_marking().
+  /// Begins recovery. Until finish_marking() a set bit means that the block is live.
   void begin_marking(std::uint64_t block_count, bool several_threads) noexcept;
-  /// False: a block was marked before, and nothing changed. Thread-safe where that was announced.
+  /// Marks a run as live. Returns false and changes nothing if one of its blocks was marked before.
   [[nodiscard]] bool mark(std::uint32_t first, std::uint32_t blocks) noexcept;
   void prefetch(std::uint32_t block) const noexcept { __builtin_prefetch(&bits_[block / 64], 1); }
   void unmark(std::uint32_t first, std::uint32_t blocks) noexcept;
@@ -68,7 +70,7 @@ class block_index {
 
   void insert(std::uint32_t first, std::uint32_t blocks) noexcept;
   void remove(run& r) noexcept;
-  /// Takes the front of a run and puts the rest back.
+  /// Takes the first `blocks` blocks of a run and inserts the rest again.
   void carve(run& r, std::uint32_t blocks) noexcept;
   void set_free(std::uint32_t first, std::uint32_t blocks, bool free) noexcept;
 
@@ -78,7 +80,7 @@ class block_index {
   lazy_array<std::uint64_t> bits_;
   std::uint64_t blocks_max_ = 0;
   std::uint64_t free_blocks_ = 0;
-  bool markers_ = false; ///< several threads mark
+  bool markers_ = false; ///< several threads may mark at once
   std::uint64_t runs_ = 0;
   std::array<std::uint64_t, 32> runs_by_length_{};
 };

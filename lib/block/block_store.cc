@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Allocation through the caches of threads, the index behind them, and recovery.
 //
-//   edge                                                        breaks without it
-//   [B1] a cache's entries and counts are the owner's between   two threads pop one run
-//        enter() and leave() (thread_cache.h), the lock
-//        holder's while revoked, and the owner's under the
-//        lock while not
-//   [B2] revoked changes only under the lock, and then every    a full store refuses while blocks
-//        cache is empty until it is restored                    lie in another thread's cache
-//   [B3] statistics and the hint before a revocation read       nothing: they are only counts
-//        counts of other threads at any moment
-//   [B4] the count grows under the lock before the new blocks   a new block is thought invalid
-//        go into the index; whoever has one, had it from there
+// `revoked` changes only under the lock, and every cache is empty from the revocation until the
+// restoration. Otherwise a full store could refuse a request while blocks lie in another thread's
+// cache.
+//
+// Ordering labels:
+//   [run-cache-owned]  The entries and counts of a cache are used by its owner between enter() and
+//     leave(), by the holder of the lock while the caches are revoked, and by its owner under the
+//     lock otherwise. The access itself orders nothing: the labels of thread_cache.h order it.
+//   [block-counts-shown]  Statistics, and the guess whether a revocation is worth its cost, read
+//     the counts of other threads at any moment; the read orders nothing.
+//   [block-count-grown]  extend() raises the number of blocks before it puts the new blocks into
+//     the index. A thread that owns a new block took it out of the index under the same lock.
 #include "block/block_store.h"
 
 #include <algorithm>
@@ -31,10 +33,11 @@ namespace {
 
 constexpr std::uint32_t cached_lengths = block_store::cached_length_max;
 constexpr std::uint32_t cache_runs_limit = 256;
-/// Chains of lost memory that one request puts aside before it is refused: each costs a signal.
+/// Chains of lost memory that one request withholds before it is refused. Each of them costs a
+/// signal.
 constexpr int replacements_max = 64;
 
-/// One thread's runs by length, newest last.
+/// The cached runs of one thread, by length. The newest run is last.
 struct alignas(cacheline_size) thread_runs {
   std::atomic<std::uint32_t> busy;
   std::atomic<std::uint32_t> count[cached_lengths];
@@ -42,13 +45,13 @@ struct alignas(cacheline_size) thread_runs {
 };
 
 std::uint32_t get(const std::atomic<std::uint32_t>& a) noexcept {
-  return a.load(std::memory_order_relaxed); // [B1], [B3]
+  return a.load(std::memory_order_relaxed); // [run-cache-owned] [block-counts-shown]
 }
 void set(std::atomic<std::uint32_t>& a, std::uint32_t v) noexcept {
-  a.store(v, std::memory_order_relaxed); // [B1]
+  a.store(v, std::memory_order_relaxed); // [run-cache-owned]
 }
 void count_one(std::atomic<std::uint64_t>& a, std::uint64_t n = 1) noexcept {
-  a.fetch_add(n, std::memory_order_relaxed); // [B3]
+  a.fetch_add(n, std::memory_order_relaxed); // [block-counts-shown]
 }
 
 } // namespace
@@ -58,10 +61,11 @@ struct block_store::state {
   detail::lazy_array<thread_runs> caches;
   std::uint32_t cache_runs_max = 0;
 
-  alignas(cacheline_size) spin_lock lock; ///< over everything below
+  alignas(cacheline_size) spin_lock lock; ///< protects all members below
   detail::block_index index;
   std::uint64_t block_count_max = 0;
-  std::uint64_t restore_free = 1; ///< free blocks in the index from which caches fill again
+  /// once the index has this many free blocks, caches may fill again
+  std::uint64_t restore_free = 1;
   bool recovering = false;
   std::atomic<std::uint64_t> refused{0}, reclaims{0}, withheld{0};
 
@@ -71,7 +75,7 @@ struct block_store::state {
     return blocks - 1 < cached_lengths && cache_runs_max != 0;
   }
 
-  /// Gives `n` cached runs of one length, oldest first, back to the index. Under the lock.
+  /// Moves the `n` oldest cached runs of one length back to the index. The caller holds the lock.
   void flush_runs(thread_runs& cache, std::uint32_t length, std::uint32_t n) noexcept {
     std::uint32_t firsts[cache_runs_limit];
     auto& entries = cache.firsts[length - 1];
@@ -81,7 +85,7 @@ struct block_store::state {
     for (std::uint32_t i = n; i < count; ++i)
       set(entries[i - n], get(entries[i]));
     set(cache.count[length - 1], count - n);
-    // Neighbours go in as one run: one change of the tree, not one each.
+    // Runs that adjoin each other enter the index as one run, which changes the tree once.
     std::sort(firsts, firsts + n);
     for (std::uint32_t i = 0; i < n;) {
       std::uint32_t blocks = length;
@@ -93,7 +97,8 @@ struct block_store::state {
     }
   }
 
-  /// Blocks in all caches. Exact while they are revoked or nobody works.
+  /// Counts the blocks in all caches. The count is exact while the caches are revoked or no other
+  /// thread works.
   [[nodiscard]] std::uint64_t cached_blocks() const noexcept {
     if (cache_runs_max == 0) return 0;
     std::uint64_t blocks = 0;
@@ -103,11 +108,11 @@ struct block_store::state {
     return blocks;
   }
 
-  /// Takes every cache back into the index; they stay shut. Under the lock. False: there was
-  /// nothing to take.
+  /// Moves the blocks of every cache back to the index and leaves the caches revoked. Returns false
+  /// if there was nothing to move. The caller holds the lock.
   bool reclaim() noexcept {
     if (caches_open.revoked() || cached_blocks() == 0) return false;
-    caches_open.revoke(); // [B2]
+    caches_open.revoke();
     for (unsigned slot = 0, slots = detail::slots_in_use(); slot < slots; ++slot) {
       thread_runs& cache = caches[slot];
       detail::revocable::wait_out(cache.busy);
@@ -119,13 +124,14 @@ struct block_store::state {
     return true;
   }
 
-  /// Lets the caches fill again once there is something to fill them with. Under the lock. A store
-  /// that stays near full goes to the index each time and makes no system call.
+  /// Restores the caches once the index has enough blocks to fill them. A store that stays nearly
+  /// full therefore goes to the index each time and makes no system call. The caller holds the
+  /// lock.
   void restore_if_plenty() noexcept {
-    if (caches_open.revoked() && index.free_blocks() >= restore_free) caches_open.restore(); // [B2]
+    if (caches_open.revoked() && index.free_blocks() >= restore_free) caches_open.restore();
   }
 
-  /// From this thread's cache. False: it is empty, or shut.
+  /// Takes a run from the cache of this thread. Returns false if the cache is empty or revoked.
   [[nodiscard]] bool pop(std::uint32_t length, std::uint32_t& first) noexcept {
     thread_runs& cache = mine();
     if (!caches_open.enter(cache.busy)) return false;
@@ -138,7 +144,7 @@ struct block_store::state {
     return n != 0;
   }
 
-  /// Into this thread's cache. False: it is full, or shut.
+  /// Puts a run into the cache of this thread. Returns false if the cache is full or revoked.
   [[nodiscard]] bool push(std::uint32_t length, std::uint32_t first) noexcept {
     thread_runs& cache = mine();
     if (!caches_open.enter(cache.busy)) return false;
@@ -152,8 +158,9 @@ struct block_store::state {
     return room;
   }
 
-  /// Fills this thread's cache with runs of one length, as many as the index can well spare, and
-  /// returns one more to the caller. Under the lock. False: it cannot spare any.
+  /// Fills the cache of this thread with runs of one length, at most one sixteenth of what is free,
+  /// and returns one more run to the caller. Returns false if the index cannot spare any. The
+  /// caller holds the lock.
   [[nodiscard]] bool refill(std::uint32_t length, std::uint32_t& first) noexcept {
     if (caches_open.revoked()) return false;
     const std::uint64_t spare = index.free_blocks() / 16 / length;
@@ -162,7 +169,7 @@ struct block_store::state {
     std::uint32_t firsts[cache_runs_limit];
     const unsigned got = index.take_batch(length, firsts, want);
     if (got == 0) return false;
-    // The last is used first: lowest addresses on top.
+    // The cache is last in, first out: put the lowest addresses on top.
     thread_runs& cache = mine();
     std::uint32_t n = get(cache.count[length - 1]);
     for (unsigned i = got - 1; i > 0; --i)
@@ -202,7 +209,7 @@ struct block_store::state {
     restore_if_plenty();
   }
 
-  /// What allocate() and release() do while no memory is lost.
+  /// Allocates as allocate() does while no memory is lost; give_back() releases likewise.
   [[nodiscard]] unsigned take(std::uint32_t blocks, std::span<chain> out) noexcept {
     CHAINRING_ASSERT(blocks != 0);
     if (cached_length(blocks) && !out.empty() && pop(blocks, out[0].first)) {
@@ -217,15 +224,15 @@ struct block_store::state {
   }
 };
 
-block_store::block_store(media& on, std::byte* blocks, std::uint32_t block_size,
+block_store::block_store(media& medium, std::byte* blocks, std::uint32_t block_size,
                          std::uint64_t block_count, std::unique_ptr<state> s) noexcept
-    : media_(on), blocks_(blocks), block_size_(block_size),
+    : media_(medium), blocks_(blocks), block_size_(block_size),
       block_shift_(static_cast<unsigned>(std::countr_zero(block_size))), block_count_(block_count),
       state_(std::move(s)) {}
 
 block_store::~block_store() = default;
 
-result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_t offset,
+result<std::unique_ptr<block_store>> block_store::create(media& medium, std::uint64_t offset,
                                                          std::uint32_t block_size,
                                                          std::uint64_t block_count,
                                                          block_store_options options) {
@@ -238,11 +245,12 @@ result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_
   if (offset % cacheline_size != 0) return refuse("block store offset", offset, "a multiple of 64");
   if (block_count == 0 || block_count > blocks_max)
     return refuse("block count", block_count, "1 to " + std::to_string(blocks_max));
-  if (offset > on.size() || block_count > (on.size() - offset) / block_size)
-    return refuse("block count", block_count,
-                  "at most the " +
-                      std::to_string(offset > on.size() ? 0 : (on.size() - offset) / block_size) +
-                      " that fit behind offset " + std::to_string(offset) + " of " + on.path());
+  if (offset > medium.size() || block_count > (medium.size() - offset) / block_size)
+    return refuse(
+        "block count", block_count,
+        "at most the " +
+            std::to_string(offset > medium.size() ? 0 : (medium.size() - offset) / block_size) +
+            " blocks that fit behind offset " + std::to_string(offset) + " of " + medium.path());
   if (options.cache_runs_max > cache_runs_limit)
     return refuse("cache_runs_max", options.cache_runs_max, "at most 256");
   const std::uint64_t most = options.block_count_max == 0 ? block_count : options.block_count_max;
@@ -258,7 +266,7 @@ result<std::unique_ptr<block_store>> block_store::create(media& on, std::uint64_
                                      " blocks: no memory for its free index"};
   s->index.release(0, static_cast<std::uint32_t>(block_count));
   return std::unique_ptr<block_store>(
-      new block_store(on, on.base() + offset, block_size, block_count, std::move(s)));
+      new block_store(medium, medium.base() + offset, block_size, block_count, std::move(s)));
 }
 
 unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexcept {
@@ -276,7 +284,7 @@ bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {
   for (int tries = 0; tries < replacements_max; ++tries) {
     if (!allocate_contiguous(blocks, out)) return false;
     if (media_.require(address(out), size_of(out))) return true;
-    release(out); // what is lost of it is withheld
+    release(out); // release() withholds the lost part
   }
   return false;
 }
@@ -326,7 +334,7 @@ void block_store::release_required(const chain& c) noexcept {
 void block_store::release(std::span<const chain> chains) noexcept {
   std::size_t i = 0;
   if (chains.size() > 1 && state_->cache_runs_max != 0 && media_.losses() == 0) {
-    // As many as the cache takes, in one visit.
+    // Put as many chains into the cache as fit, in one visit.
     thread_runs& cache = state_->mine();
     if (state_->caches_open.enter(cache.busy)) {
       for (; i < chains.size(); ++i) {
@@ -347,7 +355,7 @@ void block_store::release(std::span<const chain> chains) noexcept {
 
 // --- lost memory ---------------------------------------------------------------------------------
 
-// A request's chains, `used` of them, without those whose memory is lost.
+// Replaces the chains of a request, `used` of them, until none of them has lost memory.
 [[gnu::noinline]] unsigned block_store::replace_lost(std::uint32_t blocks, std::span<chain> out,
                                                      unsigned used) noexcept {
   for (int tries = 0; used != 0; ++tries) {
@@ -366,7 +374,7 @@ void block_store::release(std::span<const chain> chains) noexcept {
   return 0;
 }
 
-// The blocks of a chain whose memory is there; the others are withheld.
+// Releases the blocks of a chain whose memory is sound, and withholds the others.
 [[gnu::noinline]] void block_store::give_back_sound(const chain& c) noexcept {
   if (!lost(c)) return state_->give_back(c);
   for (std::uint32_t first = c.first; first < c.first + c.blocks;) {
@@ -383,10 +391,11 @@ void block_store::release(std::span<const chain> chains) noexcept {
   }
 }
 
-// With what is free behind it of the same memory, so that a large page is put aside at once.
+// Withholds a chain of lost blocks, together with free blocks behind it that are lost too, so that
+// a large page is withheld at once.
 void block_store::withhold(chain c) noexcept {
   count_one(state_->withheld, c.blocks);
-  constexpr std::uint64_t pages_max = 16; // found lost on the way
+  constexpr std::uint64_t pages_max = 16; // lost pages that this walk may discover
   const std::uint64_t before = media_.losses();
   while (media_.losses() - before < pages_max) {
     const chain behind{c.first + c.blocks, 1};
@@ -440,7 +449,7 @@ result<void> block_store::mark_live(const chain& c) {
                                     std::to_string(c.first) + ": " + what};
   };
   if (!valid(c)) return bad("outside the block store");
-  if (!try_mark_live(c)) return bad("overlaps another that is live");
+  if (!try_mark_live(c)) return bad("overlaps another live chain");
   return {};
 }
 
@@ -458,7 +467,7 @@ result<void> block_store::mark_required(const chain& c) {
   if (marked && !media_.require(address(c), size_of(c))) {
     unmark_live(c);
     return error{errc::io, "chain of " + std::to_string(c.blocks) + " blocks at block " +
-                               std::to_string(c.first) + ": its memory is lost"};
+                               std::to_string(c.first) + ": memory of the chain is lost"};
   }
   return marked;
 }
@@ -511,7 +520,8 @@ result<void> block_store::recover_run(std::uint64_t offset, std::uint32_t blocks
   const std::uint64_t first = (offset - from) >> block_shift_;
   if (offset < from || (offset - from) % block_size_ != 0 || first >= block_count())
     return error{errc::corrupt, "run of " + std::to_string(blocks) + " blocks at offset " +
-                                    std::to_string(offset) + ": it begins at no block"};
+                                    std::to_string(offset) +
+                                    ": it does not begin at a block of the store"};
   return mark_required({static_cast<std::uint32_t>(first), blocks});
 }
 
@@ -524,7 +534,8 @@ result<void> block_store::extend(std::uint64_t wanted) {
   if (wanted < now || wanted > most)
     return error{errc::invalid_argument, "block count " + std::to_string(wanted) + ": expected " +
                                              std::to_string(now) + " to " + std::to_string(most)};
-  block_count_.store(wanted, std::memory_order_relaxed); // [B4] before the blocks can be had
+  // [block-count-grown] Without it a thread could own a new block that valid() refuses.
+  block_count_.store(wanted, std::memory_order_relaxed);
   if (wanted > now)
     state_->index.release(static_cast<std::uint32_t>(now),
                           static_cast<std::uint32_t>(wanted - now));
@@ -548,9 +559,9 @@ block_store_statistics block_store::statistics() const noexcept {
   s.free_blocks = state_->index.free_blocks() + s.cached_blocks;
   s.live_blocks = state_->recovering ? 0 : block_count() - s.free_blocks;
   state_->index.fill(s);
-  s.withheld_blocks = state_->withheld.load(std::memory_order_relaxed); // [B3]
-  s.refused = state_->refused.load(std::memory_order_relaxed);          // [B3]
-  s.reclaims = state_->reclaims.load(std::memory_order_relaxed);        // [B3]
+  s.withheld_blocks = state_->withheld.load(std::memory_order_relaxed); // [block-counts-shown]
+  s.refused = state_->refused.load(std::memory_order_relaxed);          // [block-counts-shown]
+  s.reclaims = state_->reclaims.load(std::memory_order_relaxed);        // [block-counts-shown]
   return s;
 }
 
@@ -567,7 +578,8 @@ result<void> block_store::check() const {
                                  std::to_string(c.first) + ": ";
         if (!valid(c)) return error{errc::corrupt, name + "outside the block store"};
         for (std::uint32_t b = c.first; b < c.first + length; ++b) {
-          if (seen[b] || state_->index.is_free(b)) return error{errc::corrupt, name + "free twice"};
+          if (seen[b] || state_->index.is_free(b))
+            return error{errc::corrupt, name + "it is free twice"};
           seen[b] = true;
         }
       }

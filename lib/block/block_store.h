@@ -1,36 +1,40 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Block store: chains of contiguous blocks in a media, best fit, all or nothing.
+/// Block store: allocates chains of contiguous blocks from a media, best fit, all or nothing.
 ///
-/// The blocks are [offset, offset + block_count * block_size) of a media. A *chain* is a run of
-/// contiguous blocks; a request is met by the fewest and longest chains: a free run of exactly that
-/// length first, then the shortest longer one (split, the remainder stays free), then several runs,
-/// longest first. Free runs coalesce on both sides.
+/// The store's blocks are the bytes [offset, offset + block_count * block_size) of a media. A
+/// *chain* is a run of contiguous blocks. allocate() answers a request with as few chains as it
+/// can. It takes a free run of exactly the requested length if there is one, otherwise the shortest
+/// longer run, which it splits; if no single run is long enough it takes several, the longest
+/// first. A released run is merged with the free runs on both sides of it.
 ///
-/// **When to use:** for anything whose size is known when it is allocated and that recovery can
-/// reach from a root. **When not:** for one fixed size without durability, `rte_mempool` is
-/// simpler.
+/// **When to use:** for objects whose size is known when they are allocated and that recovery can
+/// reach from a root. **When not:** for objects of one fixed size that need not be durable,
+/// `rte_mempool` is simpler.
 ///
-/// **Durability:** none of its own. Allocation and release store nothing on media; the free index
-/// lives in DRAM. What is live is what recovery reaches: between begin_recovery() and
-/// finish_recovery() every owner marks its chains, and the rest becomes free. So nothing leaks and
-/// nothing is freed twice, whatever a crash leaves. The rule callers keep in return: release a
-/// chain only after your own drain of the store that unlinked it.
+/// **Durability:** the store itself keeps nothing on media; its index of free runs lives in DRAM.
+/// After a crash the live blocks are those that recovery reaches: between begin_recovery() and
+/// finish_recovery() every owner marks its chains, and all other blocks become free. So no crash
+/// can leak a block or free one twice. In return a caller must release a chain only after the store
+/// that unlinked the chain has been drained.
 ///
-/// **Thread-safety:** allocate*(), release(), resize() from any thread, without allocation or
-/// exceptions. Runs of 1 to 8 blocks go through a cache of the calling thread's (thread_slot.h), so
-/// the usual pair of calls takes no lock and no locked instruction; the index behind is under one
-/// short spinlock, O(log n) a run. When the index is short, the caches of all threads are taken
-/// back (one membarrier system call where the kernel has it), so a request fails only if the store
-/// as a whole cannot meet it.
+/// **Thread-safety:** allocate*(), release() and resize() may be called from any thread; they
+/// neither allocate memory nor throw. Runs of 1 to 8 blocks go through a cache of the calling
+/// thread (thread_slot.h), so the usual allocation and release take no lock and no locked
+/// instruction. The index behind the caches is protected by one short spinlock and costs O(log n)
+/// per run. When the index runs short, the store takes back the caches of all threads (one
+/// membarrier system call where the kernel has it), so a request fails only if the store as a whole
+/// cannot meet it.
 ///
-/// **Memory:** up to 20 bytes of DRAM a block, touched only as far as the store fragments.
+/// **Memory:** up to 20 bytes of DRAM for each block, touched only as far as the store fragments.
 ///
-/// **Lost memory:** where the media tolerates the loss of blocks (media.h), none whose memory is
-/// known to be lost is given out: it is withheld, allocated for good, until the next open.
-/// allocate_required() is for what its owner cannot check whenever it reads it.
+/// **Lost memory:** where the media tolerates the loss of blocks (media.h), the store never hands
+/// out a block whose memory is known to be lost. It withholds such a block, which then counts as
+/// allocated, until the next open. allocate_required() is for objects that their owner cannot check
+/// at each read; losing their memory fails the media.
 ///
-/// Errors: create() refuses geometry with a sentence; full is a result (0 or false), not an error.
-/// Releasing what is not allocated is a broken contract and asserted where it can be seen.
+/// **Errors:** create() refuses wrong geometry with a sentence. A full store is a result (0 or
+/// false), not an error. Releasing blocks that are not allocated breaks the contract, and is
+/// asserted where it can be seen.
 ///
 /// Example:
 /// ```
@@ -54,7 +58,7 @@
 
 namespace chainring {
 
-/// `blocks` contiguous blocks from block number `first` on.
+/// A run of `blocks` contiguous blocks that begins with block number `first`.
 struct chain {
   std::uint32_t first = 0;
   std::uint32_t blocks = 0;
@@ -62,41 +66,46 @@ struct chain {
 };
 
 struct block_store_options {
-  /// Runs of each short length that one thread may keep, 0 to 256; 0: no caches.
+  /// Most runs of each short length that one thread may keep in its cache, 0 to 256; with 0 there
+  /// are no caches.
   std::uint32_t cache_runs_max = 64;
-  /// Blocks extend() may reach later; 0: block_count, no growth.
+  /// Most blocks that extend() may reach later; 0 stands for block_count, so the store cannot grow.
   std::uint32_t block_count_max = 0;
 };
 
-/// Counts are of one instant when no other thread works; else each is right, and their sums nearly.
+/// The counts belong to one instant if no other thread works at the time. Otherwise each count is
+/// right by itself, and sums of several counts may be slightly off.
 struct block_store_statistics {
   std::uint64_t block_size = 0; ///< bytes
   std::uint64_t block_count = 0;
-  std::uint64_t free_blocks = 0;     ///< in the index or in a cache
-  std::uint64_t live_blocks = 0;     ///< block_count - free_blocks
-  std::uint64_t withheld_blocks = 0; ///< of the live ones, those nobody has: their memory was lost
-  std::uint64_t cached_blocks = 0;   ///< of the free ones, those in threads' caches
-  std::uint64_t free_runs = 0;       ///< in the index
-  std::uint64_t largest_run = 0;     ///< blocks, in the index
-  /// [i]: runs in the index of 2^i to 2^(i+1) - 1 blocks.
+  std::uint64_t free_blocks = 0; ///< blocks in the index or in a cache
+  std::uint64_t live_blocks = 0; ///< block_count - free_blocks
+  /// live blocks that nobody owns, because their memory was lost
+  std::uint64_t withheld_blocks = 0;
+  std::uint64_t cached_blocks = 0; ///< free blocks that lie in the caches of threads
+  std::uint64_t free_runs = 0;     ///< runs in the index
+  std::uint64_t largest_run = 0;   ///< length of the longest run in the index, blocks
+  /// Entry i counts the runs in the index that have 2^i to 2^(i+1) - 1 blocks.
   std::array<std::uint64_t, 32> runs_by_length{};
-  /// 1 - largest_run / free blocks in the index: 0 where all is one run, near 1 where it is dust.
+  /// 1 - largest_run / (free blocks in the index): 0 if they form one run, near 1 if they are
+  /// scattered.
   double fragmentation = 0;
   std::uint64_t refused = 0;  ///< requests that could not be met
-  std::uint64_t reclaims = 0; ///< times all caches were taken back
+  std::uint64_t reclaims = 0; ///< how often the caches of all threads were taken back
 };
 
 class block_store {
  public:
-  /// Most blocks of a store.
+  /// Most blocks that one store can have.
   static constexpr std::uint64_t blocks_max = 0x7fff'ffff;
-  /// Longest run that goes through the threads' caches, blocks.
+  /// Longest run that goes through the caches of threads, in blocks.
   static constexpr std::uint32_t cached_length_max = 8;
 
-  /// Over `block_count` blocks of `block_size` bytes (a power of two, 64 to 4096) from `offset` (a
-  /// multiple of 64) of the media, which outlives the store. All blocks are free; to open a store
-  /// that holds something, go on with begin_recovery(). All DRAM is allocated here.
-  static result<std::unique_ptr<block_store>> create(media& on, std::uint64_t offset,
+  /// Makes a store over `block_count` blocks of `block_size` bytes (a power of two, 64 to 4096)
+  /// that begin at `offset` (a multiple of 64) of the media. The media must outlive the store. All
+  /// blocks are free at first; the caller that opens a store with content goes on with
+  /// begin_recovery(). All DRAM that the store needs is allocated here.
+  static result<std::unique_ptr<block_store>> create(media& medium, std::uint64_t offset,
                                                      std::uint32_t block_size,
                                                      std::uint64_t block_count,
                                                      block_store_options options = {});
@@ -104,47 +113,48 @@ class block_store {
   block_store(const block_store&) = delete;
   block_store& operator=(const block_store&) = delete;
 
-  // --- data path
-  // ----------------------------------------------------------------------------------
+  // --- data path --------------------------------------------------------------------------------
 
-  /// `blocks` blocks (at least 1) in the fewest, longest chains, all at once. Returns how many
-  /// chains of `out` were used; 0: fewer blocks are free, or they need more chains than `out`
-  /// holds, and nothing was taken.
+  /// Allocates `blocks` blocks (at least 1) in as few chains as possible. Returns the number of
+  /// chains written to `out`. Returns 0, and allocates nothing, if too few blocks are free or they
+  /// would need more chains than `out` holds.
   [[nodiscard]] unsigned allocate(std::uint32_t blocks, std::span<chain> out) noexcept;
-  /// The same in one chain, or nothing.
+  /// Allocates `blocks` blocks as one chain, or nothing.
   [[nodiscard]] bool allocate_contiguous(std::uint32_t blocks, chain& out) noexcept;
-  /// As many chains as `out` holds, each of `blocks` blocks, or nothing.
+  /// Fills `out` with chains of `blocks` blocks each, or allocates nothing.
   [[nodiscard]] bool allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept;
-  /// The same, of memory whose loss fails the media (media::require).
+  /// Allocates `blocks` blocks as one chain of memory whose loss fails the media (media::require),
+  /// or nothing.
   [[nodiscard]] bool allocate_required(std::uint32_t blocks, chain& out) noexcept;
-  /// Gives chains, or a part of a chain, back.
+  /// Gives back chains, or a part of a chain.
   void release(const chain& c) noexcept;
   void release(std::span<const chain> chains) noexcept;
-  /// Of allocate_required(), or mark_required(): whole.
+  /// Gives back a whole chain that came from allocate_required() or mark_required().
   void release_required(const chain& c) noexcept;
-  /// Makes an allocated chain `blocks` (at least 1) blocks long where it is: shorter always, longer
-  /// when the blocks behind it are free in the index. False: nothing changed.
+  /// Changes the length of an allocated chain to `blocks` (at least 1) without moving it. Making it
+  /// shorter always succeeds. Making it longer succeeds if the blocks behind it are free in the
+  /// index; otherwise returns false and changes nothing.
   [[nodiscard]] bool resize(chain& c, std::uint32_t blocks) noexcept;
 
-  // --- arithmetic
-  // ---------------------------------------------------------------------------------
+  // --- arithmetic -------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t block_size() const noexcept { return block_size_; }
   [[nodiscard]] std::uint64_t block_count() const noexcept {
-    return block_count_.load(std::memory_order_relaxed); // [B4]
+    return block_count_.load(std::memory_order_relaxed); // [block-count-grown]
   }
-  /// Blocks that hold `bytes` bytes.
+  /// The number of blocks that hold `bytes` bytes.
   [[nodiscard]] std::uint64_t blocks_for(std::uint64_t bytes) const noexcept {
     return (bytes + block_size_ - 1) >> block_shift_;
   }
   [[nodiscard]] std::uint64_t size_of(const chain& c) const noexcept {
     return std::uint64_t{c.blocks} << block_shift_;
   }
-  /// First byte of the chain. The chain is valid(): what comes from media is asked first.
+  /// The first byte of the chain, which must be valid(): ask valid() first for a chain read from
+  /// media.
   [[nodiscard]] std::byte* address(const chain& c) const noexcept {
     return blocks_ + (std::uint64_t{c.first} << block_shift_);
   }
-  /// At least one block, and all inside the store.
+  /// True if the chain has at least one block and lies inside the store.
   [[nodiscard]] bool valid(const chain& c) const noexcept {
     return c.blocks != 0 && std::uint64_t{c.first} + c.blocks <= block_count();
   }
@@ -152,50 +162,55 @@ class block_store {
 
   // --- recovery, growth and inspection; not the data path ---------------------------------------
 
-  /// Forgets every allocation: until finish_recovery() nothing is free. No other call meanwhile but
-  /// mark_live() and the arithmetic. One thread recovers, or `several`: that costs locked
-  /// instructions.
+  /// Forgets every allocation and begins recovery. Until finish_recovery() no block is free, and
+  /// only the mark calls and the arithmetic may be used. `several` announces that several threads
+  /// will mark, which then costs locked instructions.
   void begin_recovery(bool several = false) noexcept;
-  /// The chain is live. Thread-safe where several threads were announced. errc::corrupt, naming the
-  /// chain: it is out of range or overlaps one marked before; then nothing was marked.
+  /// Marks the chain as live. Thread-safe if several threads were announced. Fails with
+  /// errc::corrupt, names the chain and marks nothing if the chain is out of range or overlaps one
+  /// marked before.
   [[nodiscard]] result<void> mark_live(const chain& c);
-  /// The same without the sentence.
+  /// As mark_live(), but returns false where mark_live() returns an error.
   [[nodiscard]] bool try_mark_live(const chain& c) noexcept;
-  /// For a mark_live() of a chain that begins there, some calls later.
+  /// Prefetches what a later mark_live() of a chain that begins at `block` will touch.
   void prefetch_live(std::uint32_t block) const noexcept;
-  /// mark_live() of what allocate_required() gave. Also errc::io: its memory is lost.
+  /// As mark_live(), for a chain that allocate_required() gave. Fails also with errc::io if memory
+  /// of the chain is lost.
   [[nodiscard]] result<void> mark_required(const chain& c);
-  /// Takes a mark_required() back. Thread-safe as mark_live().
+  /// Takes back a mark_required(). Thread-safe under the same condition as mark_live().
   void unmark_required(const chain& c) noexcept;
-  /// Takes a mark_live() back, where a part of the same object turned out to be damaged.
-  /// Thread-safe as mark_live().
+  /// Takes back a mark_live(), for an object of which another part turned out to be damaged.
+  /// Thread-safe under the same condition as mark_live().
   void unmark_live(const chain& c) noexcept;
-  /// Whatever was not marked is free.
+  /// Ends recovery: every block that was not marked becomes free.
   void finish_recovery() noexcept;
-  /// The store's share of an open or a check, one thread. Its `repair` begins the recovery, so it
-  /// stands before the parts of all owners; its `rebuild` finishes it, behind the last mark.
+  /// The store's part of an open or a check, which one thread runs. Its `repair` step begins the
+  /// recovery, so it must come before the parts of all owners. Its `rebuild` step finishes the
+  /// recovery, so it must come after the last mark.
   [[nodiscard]] recovery_part part();
 
-  // --- runs that a record of the caller's names by their offset: segments of tables --------------
+  // --- runs that a record of the caller names by their offset, such as the segments of a table --
 
-  /// `blocks` contiguous blocks of memory whose loss fails the media, as an offset of the media;
-  /// nothing where no free run is that long. Their bytes are what was left in them.
+  /// Allocates `blocks` contiguous blocks of memory whose loss fails the media and returns their
+  /// offset in the media. Returns nothing if no free run is that long. The blocks still hold old
+  /// bytes.
   [[nodiscard]] std::optional<std::uint64_t> reserve_run(std::uint32_t blocks) noexcept;
-  /// Of reserve_run(), or recover_run(): whole.
+  /// Gives back a whole run that came from reserve_run() or recover_run().
   void release_run(std::uint64_t offset, std::uint32_t blocks) noexcept;
-  /// During recovery: the run is live. errc::corrupt: it does not lie on blocks of the store, or
-  /// overlaps what was marked before; errc::io: its memory is lost. Then nothing was marked.
+  /// Marks a run as live during recovery. Fails with errc::corrupt if the run does not lie on
+  /// blocks of the store or overlaps a chain marked before, and with errc::io if memory of the run
+  /// is lost. A run that fails is not marked.
   [[nodiscard]] result<void> recover_run(std::uint64_t offset, std::uint32_t blocks);
 
-  /// After the media grew: the store has `block_count` blocks, at most options.block_count_max.
-  /// Thread-safe: whoever is refused meanwhile may ask again.
+  /// Enlarges the store to `block_count` blocks, at most options.block_count_max, after the media
+  /// grew. Thread-safe; an allocation that was refused meanwhile can be tried again.
   [[nodiscard]] result<void> extend(std::uint64_t block_count);
-  /// Puts every cached block back into the index, where it coalesces. Thread-safe.
+  /// Moves the blocks in all caches back into the index, which merges them. Thread-safe.
   void flush_caches() noexcept;
   [[nodiscard]] block_store_statistics statistics() const noexcept;
-  /// Walks the index and the caches: errc::corrupt, naming the block, where runs overlap, touch
-  /// without having coalesced, or disagree with their tags or with the statistics. No data-path
-  /// call runs meanwhile.
+  /// Walks the index and the caches. Fails with errc::corrupt and names the block if runs overlap,
+  /// if two free runs touch, or if runs disagree with their tags or with the statistics. No
+  /// data-path call may run meanwhile.
   [[nodiscard]] result<void> check() const;
 
  private:
@@ -207,7 +222,7 @@ class block_store {
                                       unsigned used) noexcept;
   void give_back_sound(const chain& c) noexcept;
   void withhold(chain c) noexcept;
-  block_store(media& on, std::byte* blocks, std::uint32_t block_size, std::uint64_t block_count,
+  block_store(media& medium, std::byte* blocks, std::uint32_t block_size, std::uint64_t block_count,
               std::unique_ptr<state> s) noexcept;
 
   media& media_;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/block: free descriptor numbers, in DRAM, last in first out, with a cache for each
-/// thread that all others can take back (thread_cache.h).
+/// Internal to lib/block: a pool of free descriptor numbers in DRAM, last in first out. Each thread
+/// has a cache, which any other thread can take back (thread_cache.h).
 ///
-///   edge                                                        breaks without it
-///   [N1] a cache is the owner's between enter() and leave(),    two threads take one number
-///        the lock holder's while revoked, the owner's under
-///        the lock while not
-///   [N2] statistics and the hint before a revocation read       nothing: they are only counts
-///        counts of other threads at any moment
+/// Ordering labels:
+///   [number-cache-owned]  A cache is used by its owner between enter() and leave(), by the holder
+///     of the lock while the caches are revoked, and by its owner under the lock otherwise. The
+///     access itself orders nothing: the labels of thread_cache.h order it.
+///   [number-counts-shown]  Statistics, and the guess whether a revocation is worth its cost, read
+///     the counts of other threads at any moment; the read orders nothing.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -24,7 +24,7 @@ class index_pool {
  public:
   static constexpr std::uint32_t cache_limit = 256;
 
-  /// For numbers below `count_max`; none is free yet.
+  /// Allocates the pool for numbers below `count_max`. No number is free yet.
   [[nodiscard]] bool reserve(std::uint32_t count_max, std::uint32_t cache_max) noexcept {
     cache_max_ = cache_max;
     return free_.make(count_max, true) && caches_.make(max_thread_slots);
@@ -61,15 +61,16 @@ class index_pool {
     restore_if_plenty();
   }
 
-  /// Everything taken: before a recovery gives back what nothing refers to. Nobody else works.
+  /// Empties the pool. Recovery then adds each number that nothing on media refers to. No other
+  /// thread may use the pool meanwhile.
   void clear() noexcept {
     const std::lock_guard guard(lock_);
     for (unsigned slot = 0; slot < slots_in_use(); ++slot)
       set(caches_[slot].count, 0);
     free_count_ = 0;
   }
-  /// Numbers from `first` (all below it were added before) to `end` - 1 are free from now on, the
-  /// lowest to be taken first. Thread-safe.
+  /// Makes the numbers from `first` to `end` - 1 free; the lowest is taken first. All numbers below
+  /// `first` must have been added before. Thread-safe.
   void add_range(std::uint32_t first, std::uint32_t end) noexcept {
     const std::lock_guard guard(lock_);
     for (std::uint32_t i = end; i > first; --i)
@@ -77,7 +78,7 @@ class index_pool {
     restore_free_ = std::max<std::uint64_t>(1, end / 8);
     restore_if_plenty();
   }
-  /// give() past the cache. Nobody else works.
+  /// As give(), but without the cache. No other thread may use the pool meanwhile.
   void add(std::uint32_t index) noexcept {
     free_[free_count_++] = index;
     restore_if_plenty();
@@ -99,10 +100,10 @@ class index_pool {
     std::atomic<std::uint32_t> entries[cache_limit];
   };
   static std::uint32_t get(const std::atomic<std::uint32_t>& a) noexcept {
-    return a.load(std::memory_order_relaxed); // [N1], [N2]
+    return a.load(std::memory_order_relaxed); // [number-cache-owned] [number-counts-shown]
   }
   static void set(std::atomic<std::uint32_t>& a, std::uint32_t v) noexcept {
-    a.store(v, std::memory_order_relaxed); // [N1]
+    a.store(v, std::memory_order_relaxed); // [number-cache-owned]
   }
 
   [[nodiscard]] bool take_behind_cache(cache& mine, std::uint32_t& index) noexcept {
@@ -117,7 +118,7 @@ class index_pool {
     }
     if (free_count_ == 0) return false;
     index = free_[--free_count_];
-    // As many again as can well be spared, for next time.
+    // Refill the cache of this thread, with at most one sixteenth of what is free.
     if (!open_.revoked() && get(mine.count) == 0) {
       const std::uint64_t n = std::min<std::uint64_t>(cache_max_ / 2, free_count_ / 16);
       for (std::uint64_t i = n; i > 0; --i)
@@ -127,7 +128,7 @@ class index_pool {
     return true;
   }
 
-  /// Gives the cache's `n` oldest back. Under the lock.
+  /// Moves the `n` oldest numbers of a cache back to the pool. The caller holds the lock.
   void flush(cache& c, std::uint32_t n) noexcept {
     const std::uint32_t count = get(c.count);
     for (std::uint32_t i = 0; i < n; ++i)
@@ -151,7 +152,8 @@ class index_pool {
   std::uint32_t cache_max_ = 0;
   std::uint64_t restore_free_ = 1;
   alignas(
-      cacheline_size) mutable spin_lock lock_; ///< over what follows, and the caches while revoked
+      /// protects the members below, and the caches while they are revoked
+      cacheline_size) mutable spin_lock lock_;
   lazy_array<std::uint32_t> free_;
   std::uint64_t free_count_ = 0;
 };

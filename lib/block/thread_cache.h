@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/block: what lets every thread keep a cache of its own that all others can take back.
+/// Internal to lib/block: lets every thread keep a cache of its own that any other thread can take
+/// back.
 ///
-/// The owner of a cache uses it between enter() and leave() without a locked instruction. A
-/// revoker, under the lock that serialises revokers, shuts every owner out, waits for those inside,
-/// and then owns all caches until it restores them. It is Dekker's handshake over an uneven fence
-/// (base/uneven_fence.h), which the revoker pays for. It is no grace period (base/grace.h): a grace
-/// period waits for those who were inside once and lets others in meanwhile, and here nobody may be
-/// inside until the caches are restored.
+/// The owner of a cache uses it between enter() and leave() without a locked instruction. A revoker
+/// holds the lock that serialises revokers, shuts every owner out, waits for those that are inside,
+/// and then owns all caches until it restores them. The handshake is Dekker's over an uneven fence
+/// (base/uneven_fence.h), whose cost falls on the revoker. A grace period (base/grace.h) would not
+/// do: it waits for the threads that were inside once and lets others in meanwhile, whereas here no
+/// owner may be inside until the caches are restored. base/thread_slot.h explains why the revoker
+/// overlooks no thread's cache.
 ///
-///   edge                                                        breaks without it
-///   [T1] owner: busy = 1, then [T3] reads revoked, with [T2]    owner and revoker both inside
-///        between; revoker: [T4] revoked = 1, then [T6] reads
-///        busy, with [T5] between
-///   [T7] owner: busy = 0 release -> [T6] acquire                revoker misses the owner's last
-///                                                               entries
-///   [T8] revoker: revoked = 0 release -> [T3] acquire           owner finds entries that were
-///                                                               taken back
-///   [T9] read under the lock that all changes are made under    nothing
-///   (that the revoker overlooks no thread's cache: base/thread_slot.h, whose count it reads behind
-///   [T5])
+/// Ordering labels:
+///   [cache-busy]  The owner stores busy = 1 before it loads revoked, with the frequent side of the
+///     uneven fence between; pairs with [cache-waited-out].
+///   [cache-open-read]  The owner loads revoked with acquire; pairs with [cache-revoked] and
+///     [cache-restored].
+///   [cache-revoked]  The revoker stores revoked = true before it loads busy, with the rare side of
+///     the uneven fence between; pairs with [cache-open-read].
+///   [cache-waited-out]  The revoker loads busy with acquire until it is 0; pairs with [cache-busy]
+///     and [cache-left].
+///   [cache-left]  The owner stores busy = 0 with release; pairs with [cache-waited-out].
+///   [cache-restored]  The revoker stores revoked = false with release; pairs with
+///     [cache-open-read].
+///   [revoked-read-locked]  The revoker loads revoked under the lock under which revoked is
+///     changed, so the load orders nothing.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -31,37 +36,43 @@ namespace chainring::detail {
 
 class revocable {
  public:
-  /// The owner goes in. False: the caches are taken back, go to what lies behind them.
+  /// Lets the owner in. Returns false if the caches are taken back; the owner then uses what lies
+  /// behind its cache.
   [[nodiscard]] bool enter(std::atomic<std::uint32_t>& busy) noexcept {
-    busy.store(1, std::memory_order_relaxed); // [T1] before [T3], by [T2]; pairs with [T6]
-    fence_.often();                           // [T2] pairs with [T5]
-    if (revoked_.load(std::memory_order_acquire)) [[unlikely]] { // [T3] pairs with [T4], [T8]
+    // [cache-busy] Without it the revoker could overlook an owner that is inside.
+    busy.store(1, std::memory_order_relaxed);
+    fence_.often();
+    // [cache-open-read] Without it the owner could find entries that the revoker has taken back.
+    if (revoked_.load(std::memory_order_acquire)) [[unlikely]] {
       leave(busy);
       return false;
     }
     return true;
   }
   void leave(std::atomic<std::uint32_t>& busy) noexcept {
-    busy.store(0, std::memory_order_release); // [T7] pairs with [T6]
+    // [cache-left] Without it the revoker could miss the last entries that the owner stored.
+    busy.store(0, std::memory_order_release);
   }
 
-  // --- under the revokers' lock -----------------------------------------------------------------
+  // --- The callers of these hold the lock that serialises revokers. ----------------------------
   [[nodiscard]] bool revoked() const noexcept {
-    return revoked_.load(std::memory_order_relaxed); // [T9] changes only under the caller's lock
+    return revoked_.load(std::memory_order_relaxed); // [revoked-read-locked]
   }
   void revoke() noexcept {
-    revoked_.store(true, std::memory_order_relaxed); // [T4] before [T6], by [T5]; pairs with [T3]
-    fence_.rarely();                                 // [T5] pairs with [T2]
+    // [cache-revoked] Without it an owner could enter while the revoker uses its cache.
+    revoked_.store(true, std::memory_order_relaxed);
+    fence_.rarely();
   }
-  /// After revoke(): this owner is out, and what it did is visible.
+  /// Waits, after revoke(), until this owner is outside and its stores are visible.
   static void wait_out(const std::atomic<std::uint32_t>& busy) noexcept {
     idle_policy wait;
-    // [T6] pairs with [T1], [T7]
+    // [cache-waited-out] Without it the revoker could use the cache together with its owner.
     while (busy.load(std::memory_order_acquire) != 0)
       wait.idle();
   }
   void restore() noexcept {
-    revoked_.store(false, std::memory_order_release); // [T8] pairs with [T3]
+    // [cache-restored] Without it an owner could enter and miss that its cache was emptied.
+    revoked_.store(false, std::memory_order_release);
   }
 
  private:

@@ -2,17 +2,39 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the sources promise each other and no compiler checks.   lint.py SOURCE_DIR
 
-Ordering: each memory order and each persist call in lib/ and drivers/ carries a label such as [slot-ready] or [R2],
-on a line of its statement or in the comment directly above. Each label stands in an edges table (the
-comment a file begins with, that of the .cc beside it or of a file it refers to), or twice in the file and once beside
-its partner; and no table lists a label its folder does not use. Counts that order nothing go through
-lib/base/statistic.h or a helper named as in HELPERS, which are exempt.
-Components: a file of lib/<c> includes headers of <c> and of those before it in lib/meson.build; the `uses` of
-its meson.build list just these; none below the front ends includes one. lib/chainring.h and lib/broker.h include
-every installed header.
-Files: an SPDX line, fewer than 600 lines, no tabs, no marks of unfinished work, no paths of one
-machine. Media structs: size and every offset asserted, in every lib/*/*_media.h, lib/*/*_format.h
-and drivers/**/*_format.h. Drivers: none includes another's header.
+Orderings: each memory order and each persist call in lib/ and drivers/ carries an ordering label, on a line of its
+statement or in the comment directly above. Relaxed counters go through lib/base/statistic.h or a helper named as in
+HELPERS; these are exempt.
+
+A label is two or more lower-case words joined by hyphens, alone in brackets, and unique in the tree: [slot-ready].
+Each label has one row in one table. A table stands in the comment a file begins with:
+
+    // Ordering labels:
+    //   [slot-ready]  enqueue() stores ready[slot] with release; pairs with [slot-seen].
+    //   [slot-seen]  lease() loads ready[slot] with acquire; pairs with [slot-ready].
+    //   [payload-before-publish]  The payload is drained before the commit word of the descriptor
+    //     is stored.
+    //   [depth-shown]  The depth is read at any moment for statistics; it orders nothing.
+
+A row is full sentences. It names a partner: "pairs with [label]", whose row names this label in turn; or, for a
+persist call, what happens "before" what; or it says that the access "orders nothing" and why. What breaks without a
+label is said once in the tree, as a sentence behind the label at the line of code that needs it; everywhere else the
+bare label stands:
+
+    // [slot-ready] Without it a consumer could read a slot that is not durable yet.
+    // [payload-before-publish] Crash between: the slots are void and the blocks are free again.
+
+A label that orders nothing needs no such sentence. A table headed "Recovery cases:" has rows of the same form for the
+cases of a recovery; they need no partner, and code names them. Folders in LETTERED still have lettered labels such as
+[R2], which are refused everywhere else.
+
+Components: a file of lib/<c> includes headers of <c> and of the components before it in lib/meson.build. The list
+`uses` of its meson.build names exactly the components it includes. No component below the front ends includes a front
+end. lib/chainring.h and lib/broker.h together include every installed header. A driver includes no header of another
+driver.
+Files: each has an SPDX line, and none has a tab, a mark of unfinished work or a path of one machine. Media structs, in
+every lib/*/*_media.h, lib/*/*_format.h and drivers/**/*_format.h: the size and every offset are asserted.
+Sizes: the longest files and functions are reported, and nothing fails because of them.
 """
 import os
 import re
@@ -21,16 +43,24 @@ import sys
 CODE = (".cc", ".h")
 TEXT = CODE + (".py", ".md", ".sh", ".conf", ".args", ".in", "meson.build", "meson_options.txt")
 TOPS = ("app", "lib", "drivers", "tests", "docs", ".ci")
-LINES_MAX = 600
+# Files and functions with at least this many lines are reported.
+FILE_LINES, FUNCTION_LINES, LONGEST_SHOWN = 600, 70, 10
+# Folders whose ordering labels are still letters; the rules for labels that speak do not count there.
+LETTERED = ("drivers/media/file", "lib/base", "lib/broker", "lib/map", "lib/media", "lib/message", "lib/mqttsn", "lib/net",
+            "lib/region", "lib/ring", "lib/seqlock", "lib/topic")
 ORDER = re.compile(r"\bmemory_order(?:_|::)\w+|\b__ATOMIC_[A-Z_]+|\brte_(?:smp_)?[rwm]?mb\(|\brte_atomic_thread_fence\(")
-# A map's own compare_exchange takes a key, and is none of the seam's.
+# A compare_exchange() whose first argument is `key` is the map's own operation and no persist call.
 PERSIST = re.compile(r"(?:\.|->)(?:store_release|flush|flush_read|drain)\s*\("
                      r"|(?:\.|->)compare_exchange\s*\((?!key\b)|\bpersist_range\s*\((?!media&)")
-# A label is a letter or two and a number, or better words joined by hyphens.
+# A label of a folder in LETTERED: a letter or two and a number, or words joined by hyphens.
 LABEL = re.compile(r"\b[A-Z]{1,2}\d+[a-z]?\b|(?<![\w-])[a-z][a-z0-9]*(?:-[a-z0-9]+)+(?![\w-])")
+SPEAKING = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
+LETTERS = re.compile(r"\[[A-Z]{1,2}\d+[a-z]?(?:[ ,<][^\]\n]*)?\]")
+TABLE_HEADS = ("Ordering labels:", "Recovery cases:")
+PAIRS_WITH = re.compile(r"\bpairs with ((?:\[[a-z0-9-]+\](?:, | and )?)+)", re.I)
 BRACKETS = re.compile(r"\[([^\]\n]*)\]")
 EXEMPT_FILES = ("lib/base/statistic.h",)
-# The helpers for counts, which may use relaxed order and no other.
+# Helpers for counters. They may use relaxed order and no other.
 HELPERS = ("bump", "tally", "counted", "load_counter", "store_counter", "load_age", "store_age")
 EXEMPT_FUNCTION = re.compile(rf"[\w>&]\s+(?:{'|'.join(HELPERS)})\s*\([^;]*\{{\s*$")
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
@@ -86,13 +116,26 @@ def statement(code, at):
     return first, last
 
 
-def check_orderings(path, text, tables):
-    """`tables`: the labels of the edges tables that count for this file."""
+def table_rows(text):
+    """The rows of the tables in a file's opening comment: (label, words, line number, head of the table)."""
+    rows, head = [], None
+    for n, line in enumerate(opening(text).split("\n"), 1):
+        words = line.lstrip("/")
+        if words.strip() in TABLE_HEADS:
+            head = words.strip()
+        elif head is not None and (row := re.match(r"   \[([a-z0-9-]+)\]  (.*)", words)):
+            rows.append([row.group(1), row.group(2).strip(), n, head])
+        elif head is not None and rows and re.match(r" {5,}\S", words):
+            rows[-1][1] += " " + words.strip()
+        else:
+            head = None
+    return [tuple(row) for row in rows]
+
+
+def ordered_lines(path, text):
+    """The lines of code that order something: (line from 0, the call, the comments of its statement)."""
     code, comments = split(text)
-    wrong, exempt, here = [], None, {}
-    for n, comment in enumerate(comments):
-        for label in labels_in(comment):
-            here.setdefault(label, []).append(n)
+    exempt = None
     for n, line in enumerate(code):
         if exempt is not None and line.startswith(exempt + "}"):
             exempt = None
@@ -107,10 +150,94 @@ def check_orderings(path, text, tables):
         above = first
         while above > 0 and not code[above - 1].strip() and comments[above - 1].strip():
             above -= 1
-        if not any(labels_in(c) for c in comments[above:last + 1]):
-            wrong.append((path, n + 1, f"{call.group(0).strip('.->(')} without a label"))
+        yield n, call.group(0).strip(".->("), comments[above:last + 1]
+
+
+def comment_blocks(text):
+    """The comments behind a file's opening, those of adjoining lines joined: (line from 1, words)."""
+    code, comments = split(text)
+    blocks, joined = [], False
+    for n in range(len(opening(text).split("\n")), len(comments)):
+        words = comments[n].strip()
+        if not words:
+            joined = False
+            continue
+        words = re.sub(r"^/[/*]+[<!]?", "", words).strip()
+        if joined and not code[n].strip():
+            blocks[-1] = (blocks[-1][0], blocks[-1][1] + " " + words)
+        else:
+            blocks.append((n + 1, words))
+        joined = True
+    return blocks
+
+
+def check_labels(sources, lettered=LETTERED):
+    """The rules for labels that speak, over all sources at once: {path: text}."""
+    wrong, rows, used, sentences = [], {}, {}, {}
+    for path, text in sources.items():
+        for label, words, n, head in table_rows(text):
+            if label in rows:
+                wrong.append((path, n, f"label {label} has a row in {rows[label][0]} too"))
+            else:
+                rows[label] = (path, n, words, head)
+    for path, text in sources.items():
+        old = os.path.dirname(path) in lettered
+        for n, words in comment_blocks(text):
+            for m in SPEAKING.finditer(words):
+                label = m.group(1)
+                used.setdefault(label, (path, n))
+                if re.match(r"\s+[A-Z`].*?\.(?:\s|$)", words[m.end():] + " "):
+                    if label in sentences and label in rows:
+                        wrong.append((path, n, f"label {label} has its sentence in {sentences[label]} already: "
+                                               "here its name is enough"))
+                    sentences[label] = path
+        if old:
+            continue
+        for n, call, comments in ordered_lines(path, text):
+            if not any(SPEAKING.search(c) for c in comments):
+                wrong.append((path, n + 1, f"{call} without a label"))
+        for n, comment in enumerate(split(text)[1], 1):
+            if letters := LETTERS.search(comment):
+                wrong.append((path, n, f"{letters.group(0)} is a lettered label: let it say what it orders"))
+            for label in SPEAKING.findall(comment):
+                if label not in rows:
+                    wrong.append((path, n, f"label {label} has no row in any table"))
+    for label, (path, n, words, head) in rows.items():
+        if os.path.dirname(path) in lettered:
+            continue
+        say = lambda what: wrong.append((path, n, f"label {label} {what}"))
+        if label not in used:
+            say("has a row and no line of code carries it")
+        if not words.endswith((".", ":")):
+            say("has a row that is not a full sentence")
+        if head != TABLE_HEADS[0]:
+            continue
+        idle = re.search(r"\borders?\s+nothing\b", words, re.I)
+        partners = [p for group in PAIRS_WITH.findall(words) for p in re.findall(r"\[([a-z0-9-]+)\]", group)]
+        for partner in partners:
+            if partner not in rows:
+                say(f"pairs with {partner}, which has no row")
+            elif f"[{label}]" not in rows[partner][2] and partner != label:
+                say(f"pairs with {partner}, whose row does not name it back")
+        if not idle and not partners and not re.search(r"\bbefore\b", words):
+            say('names no partner: "pairs with [label]", what is "before" what, or that it "orders nothing"')
+        if not idle and label not in sentences:
+            say("has no sentence, at any line of code, that says what breaks without it")
+    return wrong
+
+
+def check_lettered(path, text, tables):
+    """The rules for a folder in LETTERED. `tables`: the labels of the tables that count for this file."""
+    comments = split(text)[1]
+    wrong, where = [], {}
+    for n, comment in enumerate(comments):
+        for label in labels_in(comment):
+            where.setdefault(label, []).append(n)
+    for n, call, beside in ordered_lines(path, text):
+        if not any(labels_in(c) for c in beside):
+            wrong.append((path, n + 1, f"{call} without a label"))
     top = len(opening(text).split("\n"))
-    for label, lines in sorted(here.items()):
+    for label, lines in sorted(where.items()):
         if label in tables or all(n < top for n in lines):
             continue
         partnered = any(len(labels_in(comments[n]) - {label}) > 0 for n in lines)
@@ -128,13 +255,17 @@ def tables_of(path, sources):
         other = f"{folder}/{name}"
         if other in sources:
             found |= set(LABEL.findall(opening(sources[other])))
+    for text in sources.values():
+        found |= {row[0] for row in table_rows(text)}
     return found
 
 
 def check_tables(sources):
-    """Labels that an opening comment lists in brackets and nothing in the folder carries."""
+    """Labels that an opening comment of a folder in LETTERED lists in brackets and nothing in the folder carries."""
     wrong = []
     for path, text in sources.items():
+        if os.path.dirname(path) not in LETTERED:
+            continue
         used = set()
         for other, body in sources.items():
             if os.path.dirname(other) != os.path.dirname(path):
@@ -260,8 +391,6 @@ def check_file(path, text):
     if path.endswith(CODE + (".py", ".sh", ".conf", ".args", ".in")):
         if "SPDX-License-Identifier: BSD-3-Clause" not in "\n".join(lines[:2]):
             wrong.append((path, 1, "no SPDX line"))
-    if len(lines) - 1 >= LINES_MAX:
-        wrong.append((path, LINES_MAX, f"{len(lines) - 1} lines, expected fewer than {LINES_MAX}"))
     for n, line in enumerate(lines, 1):
         if "\t" in line:
             wrong.append((path, n, "a tab"))
@@ -330,24 +459,61 @@ def read_tree(root):
     return files
 
 
+def functions_of(text):
+    """The functions of a C++ source, by clang-format's indentation: (first line, count of lines, name)."""
+    code = split(text)[0]
+    found, depth_of = [], None
+    for n, line in enumerate(code):
+        if depth_of is None:
+            if not line.rstrip().endswith("{"):
+                continue
+            first = statement(code, n)[0]
+            indent = re.match(r" *", code[first]).group(0)
+            name = re.search(r"([\w:~]+)\s*\(", " ".join(code[first:n + 1]))
+            if name and len(indent) <= 4 and not re.search(r"\b(?:struct|class|enum|union|namespace|extern|for|while|if|switch)\b",
+                                                           code[first].split("(")[0]):
+                depth_of = (indent, first, name.group(1))
+        elif re.match(rf"{depth_of[0]}\}}", line):
+            found.append((depth_of[1] + 1, n + 1 - depth_of[1], depth_of[2]))
+            depth_of = None
+    return found
+
+
+def sizes(files):
+    """What is long: sentences for the reader, which fail nothing."""
+    long = []
+    for path, text in files.items():
+        lines = text.count("\n")
+        if lines >= FILE_LINES and path.endswith(CODE + (".py",)):
+            long.append((lines, f"{path} has {lines} lines"))
+        if path.endswith(CODE):
+            long += [(n, f"{path}:{first}: {name}() has {n} lines")
+                     for first, n, name in functions_of(text) if n >= FUNCTION_LINES]
+    words = [words for _, words in sorted(long, reverse=True)]
+    return words[:LONGEST_SHOWN] + ([f"{len(words) - LONGEST_SHOWN} more"] if len(words) > LONGEST_SHOWN else [])
+
+
 def check_tree(root):
     files = read_tree(root)
     ordered = {p: t for p, t in files.items() if p.startswith(("lib/", "drivers/")) and p.endswith(CODE)}
     components = components_of(files["lib/meson.build"])
-    wrong = check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
+    wrong = check_labels(ordered) + check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
     for path, text in ordered.items():
-        wrong += check_orderings(path, text, tables_of(path, ordered))
+        if os.path.dirname(path) in LETTERED:
+            wrong += check_lettered(path, text, tables_of(path, ordered))
         wrong += check_includes(path, text, components)
         wrong += check_driver_includes(path, text)
         wrong += check_media_structs(path, text)
     for path, text in files.items():
         wrong += check_file(path, text)
-    return sorted(wrong), len(files)
+    return sorted(wrong), files
 
 
 if __name__ == "__main__":
-    found, count = check_tree(sys.argv[1])
+    found, files = check_tree(sys.argv[1])
+    for words in sizes(files):
+        print(f"long: {words}")
     for path, line, what in found:
         print(f"{path}:{line}: {what}")
-    print(f"{count} files, {len(found)} complaints")
+    print(f"{len(files)} files, {len(found)} complaints")
     sys.exit(1 if found else 0)
