@@ -48,9 +48,10 @@ TEST(BlockStore, RefusesGeometryWithASentenceThatNamesTheArgument) {
   EXPECT_EQ(message(0, 192, 1), "block size 192: expected a power of two from 64 to 4096");
   EXPECT_EQ(message(8, 64, 1), "block store offset 8: expected a multiple of 64");
   EXPECT_EQ(message(0, 64, 0), "block count 0: expected 1 to 2147483647");
-  EXPECT_EQ(message(64, 4096, 256),
-            "block count 256: expected at most the 255 blocks that fit behind offset 64 of (memory)");
-  EXPECT_NE(message(2 << 20, 64, 1).find("at most the 0 that fit"), std::string::npos);
+  EXPECT_EQ(
+      message(64, 4096, 256),
+      "block count 256: expected at most the 255 blocks that fit behind offset 64 of (memory)");
+  EXPECT_NE(message(2 << 20, 64, 1).find("at most the 0 blocks that fit"), std::string::npos);
   EXPECT_EQ(message(0, 64, 4, {.cache_runs_max = 257}), "cache_runs_max 257: expected at most 256");
   EXPECT_NE(message(0, 64, 4, {.block_count_max = 3}).find("block_count_max 3"), std::string::npos);
   EXPECT_EQ(message(0, 4096, 256), "accepted");
@@ -396,7 +397,8 @@ TEST(BlockStoreRuns, ARunIsOneStretchOfMemoryAndIsRecoveredByItsOffset) {
             "chain of 2 blocks at block 46: overlaps another live chain");
   for (const std::uint64_t offset : {0ull, 63ull, 64ull + 32, 64ull + 100 * 64})
     EXPECT_EQ(s->recover_run(offset, 1).error().message,
-              "run of 1 blocks at offset " + std::to_string(offset) + ": it does not begin at a block of the store");
+              "run of 1 blocks at offset " + std::to_string(offset) +
+                  ": it does not begin at a block of the store");
   EXPECT_EQ(s->recover_run(64 + 99 * 64, 2).error().message,
             "chain of 2 blocks at block 99: outside the block store");
   EXPECT_EQ(s->recover_run(64, 0).error().code, errc::corrupt);
