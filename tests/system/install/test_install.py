@@ -122,6 +122,8 @@ def test_library(i, scratch):
     at = lambda name: os.path.join(scratch, name)
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
+               "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
+               "memory": os.path.join(SOURCE, "docs/examples/shared_memory_driver.cc"),
                "drivers": os.path.join(HERE, "drivers.cc")}
     for name, source in sources.items():
         run(*compile, source, "-o", at(f"{name}-shared"), *shared)
@@ -137,6 +139,15 @@ def test_library(i, scratch):
         said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
         if said != "".join(f"echo/here: {text}\n" for text in heard):
             raise SystemExit(f"echo_front_end ({kind}) {arguments} says: {said}")
+    for kind, value, total in (("shared", 20, "1 values, sum 20"), ("static", 22, "2 values, sum 42")):
+        said = run(at(f"tally-{kind}"), at("tally.region"), str(value), env=there)
+        if said != total + "\n":
+            raise SystemExit(f"durable_tally ({kind}) says: {said}")
+    with tempfile.TemporaryDirectory(prefix="chainring-install-", dir="/dev/shm") as memory:
+        for n, kind in enumerate(("shared", "static"), 1):
+            said = run(at(f"memory-{kind}"), os.path.join(memory, "region"), env=there)
+            if said != f"run {n}, driver shared-memory\n":
+                raise SystemExit(f"shared_memory_driver ({kind}), run {n}, says: {said}")
     expected = None
     for kind in ("shared", "static"):
         said = run(at(f"drivers-{kind}"), scratch, env=there)
@@ -149,7 +160,7 @@ def test_library(i, scratch):
         if expected not in (None, said):
             raise SystemExit(f"shared says:\n{expected}static says:\n{said}")
         expected = said
-    print(f"durable_words and echo_front_end shared and static; drivers in both: {', '.join(drivers)}")
+    print(f"the examples shared and static; drivers in both: {', '.join(drivers)}")
 
 
 def test_unit(i, scratch):
