@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What fewer consumers of a queue need, beside the plain lease(), ack() and nack() of queue_table:
-/// leases that end at a deadline, calls that count for one particular lease, the acknowledgement of
-/// a whole prefix, states of slots, and the queue's mode.
+/// What only some consumers of a queue need, beside the plain lease(), ack() and nack() of
+/// queue_table: leases that end at a deadline, calls that count for one particular lease, the
+/// acknowledgement of a whole prefix, states of slots, and the queue's mode.
 ///
-/// **When to use:** consumers that share a queue, that can be late, or that acknowledge many
-/// entries at once; QoS 2. **When not:** a single consumer that answers entry by entry needs only
-/// queue_table, and flush_slot() where it answers out of order.
+/// **When to use:** consumers that share a queue, that can be late, that acknowledge many entries
+/// at once, or that deliver at QoS 2. **When not:** a single consumer that answers entry by entry
+/// needs only queue_table, and flush_slot() where it answers out of order.
 ///
-/// **Cost.** A queue_consumer is one pointer. It is made where it is used, or kept and copied; the
+/// **Cost.** A queue_consumer is one pointer. It is made where it is used, or kept and copied. The
 /// queues and their state belong to the table, which outlives it.
 ///
 /// **Thread-safety.** These are consumer calls, so the rule of ring.h holds: in mpsc mode the
@@ -16,10 +16,10 @@
 ///
 /// ```
 /// queue_consumer consumer(queues);
-/// n = consumer.lease(q, entries, now + patience);    // this consumer has them until then
-/// if (consumer.ack(q, entries[0]) == ack_status::marked)  // ignored where the lease has ended
+/// n = consumer.lease(q, entries, now + patience);    // this consumer holds them until then
+/// if (consumer.ack(q, entries[0]) == ack_status::marked)  // `ignored` where the lease has ended
 ///   consumer.flush_slot(q, entries[0].ticket());
-/// consumer.expire(q, now);                           // the next lease() hands out what is late
+/// consumer.expire(q, now);                     // the next lease() hands out what is overdue
 /// ```
 #pragma once
 #include <cstdint>
@@ -36,48 +36,49 @@ class queue_consumer {
 
   // --- leases with a deadline -------------------------------------------------------------------
 
-  /// Hands out entries as queue_table::lease() does, until `deadline`, in whatever unit the
-  /// caller's clock has: expire() then gives back what has not been acknowledged. The table was
-  /// made with timed_leases. UINT64_MAX: no deadline.
+  /// Hands out entries as queue_table::lease() does, until `deadline`, in the unit of the caller's
+  /// clock. After the deadline expire() gives back the entries that were not acknowledged. The
+  /// table was made with timed_leases. UINT64_MAX: no deadline.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out,
                                     std::uint64_t deadline) const noexcept;
   /// Gives back, as nack() does, up to `n_max` entries whose lease's deadline is at or before
   /// `now`, and returns how many. It reads no clock. Where no deadline has passed it reads a few
-  /// words, and otherwise everything that is leased. From here on the holders' ack() and nack() by
-  /// lease are ignored.
+  /// words, and otherwise everything that is leased. Afterwards an ack() or nack() by the ended
+  /// lease is ignored.
   std::uint32_t expire(std::uint32_t queue, std::uint64_t now,
                        std::uint32_t n_max = UINT32_MAX) const noexcept;
-  /// No lease ends before that; UINT64_MAX: no lease has a deadline.
+  /// A lower bound of all deadlines: no lease ends before it. UINT64_MAX: no lease has a deadline.
   [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
 
   // --- acknowledgements -------------------------------------------------------------------------
 
-  /// As queue_table::ack() and nack(), only where that very lease still is the entry's: an entry
-  /// can have gone to another consumer, and one that is late does not end the other's lease.
+  /// Act as queue_table::ack() and nack() do, but only while that very lease still holds the entry.
+  /// So a late consumer does not end the lease of the consumer that has the entry now.
   ack_status ack(std::uint32_t queue, const leased& by) const noexcept;
   bool nack(std::uint32_t queue, const leased& by) const noexcept;
-  /// Acknowledges every entry leased up to and with `ticket`, in mpsc mode. Returns how many
-  /// tickets that were; void ones count too.
+  /// Acknowledges every leased entry up to and including `ticket`, in mpsc mode. Returns the number
+  /// of tickets; void ones count too.
   std::uint32_t ack_through(std::uint32_t queue, std::uint64_t ticket) const noexcept;
 
   // --- states of slots --------------------------------------------------------------------------
 
-  /// Marks a leased entry: pubrec (it stays leased), moved or dropped (it is done with, as by
-  /// ack()). False: it is not leased now, or already in another state than queued. flush_slot()
-  /// follows with the burst.
+  /// Changes the state of a leased entry to pubrec, which keeps it leased, or to moved or dropped,
+  /// which end it as ack() does. False: it is not leased now, or its state is not `queued`.
+  /// flush_slot() follows in the same burst.
   bool set_state(std::uint32_t queue, std::uint64_t ticket, slot_state to) const noexcept;
-  /// What set_state(), or an ack() that was `marked`, stored in the slot is durable with this
-  /// thread's next drain.
+  /// Flushes the slot that set_state(), or an ack() that returned `marked`, has changed. It is
+  /// durable with this thread's next drain.
   void flush_slot(std::uint32_t queue, std::uint64_t ticket) const noexcept;
 
   // --- the queue --------------------------------------------------------------------------------
 
-  /// Makes the queue one of a single consumer or of several; durable when it returns true; drains.
-  /// No consumer call of the queue runs meanwhile. False: entries are leased, a release or restart
-  /// is open, or a ring is being linked. Entries may be in the queue, and may be placed meanwhile.
+  /// Makes the queue one of a single consumer or of several. The mode is durable when it returns
+  /// true; it drains. No consumer call of the queue runs meanwhile. False: entries are leased, a
+  /// release or restart is open, or a ring is being linked. The queue may hold entries, and
+  /// producers may place more meanwhile.
   [[nodiscard]] bool set_mode(std::uint32_t queue, queue_mode mode) const noexcept;
-  /// Wall clock, ns, at which the oldest entry was published; 0: the queue is empty, or holds
-  /// values.
+  /// Returns the wall clock time in ns at which the oldest entry was published. 0: the queue is
+  /// empty, or holds values.
   [[nodiscard]] std::uint64_t oldest_published_ns(std::uint32_t queue) const noexcept;
 
  private:

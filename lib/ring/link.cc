@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Rings coming and going: the first ring, appends, modes, restarts.
+// Rings that are added to a queue and removed from it: the first ring, appends, modes and restarts.
 //
-// An append closes the newest ring and links one that was prepared:
-//   closed (flag, full fence, producers out) -> entry and commit word stored, one line -> drained
-//   by the caller -> pointers published. Producers that come meanwhile find `closed`; one that had
-//   begun finishes nothing and goes on in the successor.
+// An append closes the newest ring of a queue and links a ring that was prepared:
+//   1. close() marks the ring closed, makes a full fence and waits until no producer is placing.
+//   2. The entry and the commit word, which lie in one line, are stored.
+//   3. The caller drains them.
+//   4. link_finish() publishes the pointers.
+// Producers that come between 1 and 4 find the ring closed. A producer that had begun gives its
+// turn in the old ring back and places its slots in the successor.
 //
-// Edges and crash windows: see ring.cc. Here [A1], [A2], [A3], [A4], [A5], [A7], [A8], [A9], [C1],
-// [C2], [D2], [K2], [L1], [L2], [M1], [N1], [N2], [P6], [P7], [P8], [P9], [P10], [P15], [P17],
-// [P18], [R2], [S1].
+// The ordering labels are described in ring.cc.
 #include <algorithm>
 #include <bit>
 
@@ -22,45 +23,45 @@ using namespace detail;
 
 namespace {
 
-/// Nothing more is placed in the ring, and whoever was placing is out: waits for them.
+/// Ends placing in the ring: no producer begins any more, and those that were placing have
+/// finished.
 void close(ring_state& r) noexcept {
-  r.owner.store(owner_none, std::memory_order_relaxed); // [A5] before the fence; pairs with [A6]
-  // [A5] full fence: a producer whose start() is not seen below sees the ring closed at [A6].
-  //      Without it both miss each other, and a slot is placed behind the end.
-  std::atomic_thread_fence(std::memory_order_seq_cst); // [A5] pairs with [A6]
+  // A producer whose start() the comparison below does not see finds the ring closed.
+  r.owner.store(owner_none, std::memory_order_relaxed); // [ring-closed]
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // [ring-closed]
   if (seeded_bug("ring.close_unwaited")) return;
   idle_policy wait;
   for (;;) {
     __rte_ring_hts_pos position;
-    // [A5] acquire: pairs with [R3] in rte_ring's finish: its placement is seen.
-    position.raw = __atomic_load_n(&r.ring->hts_prod.ht.raw, __ATOMIC_ACQUIRE); // [A5]
+    // The acquire pairs with rte_ring's finish: the placements that have finished are seen.
+    position.raw = __atomic_load_n(&r.ring->hts_prod.ht.raw, __ATOMIC_ACQUIRE); // [ring-closed]
     if (position.pos.head == position.pos.tail) return;
     wait.idle();
   }
 }
 
 bool is_closed(const ring_state& r) noexcept {
-  return r.owner.load(std::memory_order_relaxed) == owner_none; // [A5] under [A3]
+  return r.owner.load(std::memory_order_relaxed) == owner_none; // [ring-closed] [link-claimed]
 }
 
-/// Claims the link of a queue while in scope, unless it is kept.
+/// Claims the link of a queue while it is in scope, or for longer after keep().
 class link_claim {
  public:
   link_claim(queue_state& q, link_state as) noexcept : q_(q) {
     link_state idle = link_state::idle;
-    // [A3] acquire: pairs with the release [A4]: the last one's doings are seen, its ring among
-    // them.
+    // [link-claimed] Without it two threads could link rings to one queue at the same time, or one
+    // could miss the ring that the last one prepared.
     have_ = q.link.compare_exchange_strong(idle, as, std::memory_order_acquire,
-                                           std::memory_order_relaxed); // [A3] failed: nothing seen
+                                           std::memory_order_relaxed); // [link-claimed]
   }
   ~link_claim() {
-    if (have_) q_.link.store(link_state::idle, std::memory_order_release); // [A4] pairs with [A3]
+    if (have_) q_.link.store(link_state::idle, std::memory_order_release); // [link-claimed]
   }
   link_claim(const link_claim&) = delete;
   link_claim& operator=(const link_claim&) = delete;
   explicit operator bool() const noexcept { return have_; }
   void keep(link_state as) noexcept {
-    q_.link.store(as, std::memory_order_relaxed); // [A3] still this thread's
+    q_.link.store(as, std::memory_order_relaxed); // [link-claimed]
     have_ = false;
   }
 
@@ -73,22 +74,24 @@ class link_claim {
 
 // --- links --------------------------------------------------------------------------------------
 
-// The entry and the commit word that counts it, in the record's one line. The link is claimed.
+// Stores a ring's entry and the commit word that counts it, in the one line of the record. The
+// caller has claimed the link.
 void queue_table::state::link(std::uint32_t queue, ring_state& r, std::uint64_t base) noexcept {
   queue_state& q = queue_at(queue);
   queue_record& record = record_of(queue);
   const auto log2 = static_cast<std::uint8_t>(std::countr_zero(r.size()));
-  // [A7] only a release changes the word meanwhile: it takes rings off the front, and the place of
-  // the new entry stays what it is.
-  std::uint64_t word = std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7]
+  // Only a release changes the commit word meanwhile. It takes rings off the front, so the place of
+  // the new entry does not move.
+  std::uint64_t word =
+      std::atomic_ref(record.commit).load(std::memory_order_acquire); // [commit-exchanged]
   queue_commit now = queue_commit::unpack(word);
   if (now.count == 0) now.first = 0;
   queue_ring& entry = record.rings[(now.first + now.count) % queue_rings_max];
   const auto store_entry = [&] {
     const queue_ring next =
         queue_ring::sealed(queue, queue_base{base, log2}.pack(), r.blocks.first, r.blocks.blocks);
-    medium.store(&entry.base, next.base);   // [P15]
-    medium.store(&entry.chain, next.chain); // [P15]
+    medium.store(&entry.base, next.base);   // [entry-before-commit]
+    medium.store(&entry.chain, next.chain); // [entry-before-commit]
   };
   if (!seeded_bug("ring.entry_last")) store_entry();
   do {
@@ -96,8 +99,12 @@ void queue_table::state::link(std::uint32_t queue, ring_state& r, std::uint64_t 
     if (now.count == 0) now.first = 0;
     ++now.count;
     now.mode = r.mode;
-    // [P7] the link: pairs with [P6] in clear() and [P8] in link_finish(). [P15] behind its entry.
-  } while (!medium.compare_exchange(&record.commit, word, now.pack(queue))); // [A8] [P7] [P15]
+    // [entry-before-commit] Without it the commit word could count an entry that was not stored.
+    // [commit-exchanged] Without it an append or a release could undo what the other one changed in
+    // the commit word.
+  } while (!medium.compare_exchange(
+      &record.commit, word,
+      now.pack(queue))); // [commit-exchanged] [link-before-use] [entry-before-commit]
   if (seeded_bug("ring.entry_last")) store_entry();
   q.spare = &r;
 }
@@ -106,14 +113,15 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
   if (s.ring_of(queue) != nullptr) [[likely]] {
-    // [A3] a look: who comes a moment too early finds the ring closed.
+    // The look may be too early: a producer that gets `ready` then finds the ring closed.
+    // [queue-estimate]
     return q.link.load(std::memory_order_relaxed) == link_state::linking ? link_status::wait
                                                                          : link_status::ready;
   }
   link_claim claim(q, link_state::linking);
   if (!claim) return link_status::wait;
   if (s.ring_of(queue) != nullptr) return link_status::ready;
-  if (q.damaged.load(std::memory_order_relaxed)) return link_status::refused; // [A3] orders it
+  if (q.damaged.load(std::memory_order_relaxed)) return link_status::refused; // [link-claimed]
   ring_state* r = nullptr;
   {
     std::lock_guard hold(s.lock);
@@ -126,8 +134,9 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
     tally(s.refused_ring);
     return link_status::refused;
   }
-  set_base(*r, queue, q.rest_ticket, q.rest_ticket, q.mode.load(std::memory_order_relaxed)); // [M2]
-  s.link(queue, *r, q.rest_ticket);
+  set_base(*r, queue, q.resume_after, q.resume_after,
+           q.mode.load(std::memory_order_relaxed)); // [mode-changed]
+  s.link(queue, *r, q.resume_after);
   claim.keep(link_state::linking);
   if (seeded_bug("ring.attach_undrained")) {
     link_finish(queue);
@@ -137,7 +146,7 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
 }
 
 void queue_table::link_flush(std::uint32_t queue) noexcept {
-  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [P7] before [P8]
+  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [link-before-use]
 }
 
 void queue_table::link_finish(std::uint32_t queue) noexcept {
@@ -145,62 +154,69 @@ void queue_table::link_finish(std::uint32_t queue) noexcept {
   queue_state& q = s.queue_at(queue);
   CHAINRING_ASSERT(q.spare != nullptr);
   ring_state& r = *q.spare;
-  ring_state* const old = q.ring.load(std::memory_order_relaxed); // [A2] under [A3]
+  ring_state* const old = q.ring.load(std::memory_order_relaxed); // [ring-published]
   q.spare = nullptr;
   q.quiet = 0;
   r.prepare_at = r.capacity < s.capacity_max ? r.capacity - r.capacity / 4 : 0;
-  // [P7 < P8] the caller has drained the link; from here on slots are placed behind it.
-  //      Without it a published message lies in a ring that no queue has.
-  r.owner.store(owner_of(queue, incarnation(queue)), std::memory_order_relaxed); // [A5] before [A1]
-  if (old == nullptr) q.first.store(&r, std::memory_order_release); // [A1] [P8] pairs with [A2]
-  q.ring.store(&r, std::memory_order_release);                      // [A1] [P8] pairs with [A2]
-  // [A9] release: pairs with [A10]. Behind [A1]: once a consumer sees it, it may take the old ring
-  //      away, and no producer may be sent there any more.
-  if (old != nullptr) old->successor.store(&r, std::memory_order_release); // [A9]
-  q.link.store(link_state::idle, std::memory_order_release); // [A4] release: pairs with [A3]
+  // The caller has drained the link; from here on producers place slots behind it.
+  // [link-before-use] Without it a crash could leave a published message in a ring that no queue
+  // has. Crash between: the queue has an empty ring.
+  r.owner.store(owner_of(queue, incarnation(queue)),
+                std::memory_order_relaxed); // [ring-closed] [ring-published]
+  if (old == nullptr)
+    q.first.store(&r, std::memory_order_release); // [ring-published] [link-before-use]
+  q.ring.store(&r, std::memory_order_release);    // [ring-published] [link-before-use]
+
+  // The successor is stored last: a consumer that sees it may remove the old ring, so no producer
+  // may still be sent there.
+  if (old != nullptr) old->successor.store(&r, std::memory_order_release); // [successor-published]
+  q.link.store(link_state::idle, std::memory_order_release);               // [link-claimed]
 }
 
 link_status queue_table::link_now(std::uint32_t queue) noexcept {
   link_status s = link_start(queue);
   if (s == link_status::refused) {
     hook_point("ring.prepare.refused");
-    refill(std::max(state_->options.stock, 1u)); // or somebody else has: then nothing is added
+    refill(std::max(state_->options.stock, 1u)); // adds nothing if another thread was quicker
     s = link_start(queue);
   }
   if (s != link_status::linking) return s;
   link_flush(queue);
-  state_->medium.drain(); // [P7] before [P8]
+  state_->medium.drain(); // [link-before-use]
   link_finish(queue);
   return link_status::ready;
 }
 
 // --- appends ------------------------------------------------------------------------------------
 
-// Closes `old` and links `r`, which is cleared and drained, behind it. The link is claimed.
+// Closes `old` and links `r`, a cleared and drained ring, behind it. The caller has claimed the
+// link.
 void queue_table::state::append(std::uint32_t queue, ring_state& old, ring_state& r) noexcept {
-  const std::uint64_t before = old.next.load(std::memory_order_relaxed); // [N2] see below
+  const std::uint64_t before = old.next.load(std::memory_order_relaxed); // [ticket-counter]
   hook_point("ring.append.closing");
   close(old);
   hook_point("ring.append.closed");
-  // [N1] closed: the counter rests. It is the base: every ticket given lies in a ring's window.
-  std::uint64_t base = old.next.load(std::memory_order_relaxed); // [N1] behind [A5]
+  // The ring is closed, so its ticket counter rests. Its value is the new ring's base: so every
+  // ticket that was given lies in the window of one of the rings.
+  std::uint64_t base = old.next.load(std::memory_order_relaxed); // [ticket-counter]
   if (seeded_bug("ring.base_early")) base = before;
-  if (seeded_bug("ring.base_head")) base = old.head.load(std::memory_order_relaxed); // [K2]
+  if (seeded_bug("ring.base_head"))
+    base = old.head.load(std::memory_order_relaxed); // [prefix-acked]
   set_base(r, queue, base, base, old.mode);
-  if (seeded_bug("ring.append_copies")) [[unlikely]] { // the way it is not done: see there
-    const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [K2]
+  if (seeded_bug("ring.append_copies")) [[unlikely]] { // the entries are copied, which is wrong
+    const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [prefix-acked]
     for (std::uint64_t t = head + 1; t <= base; ++t) {
       ring_slot& to = r.slots[static_cast<std::uint32_t>(t - 1 - head) & r.mask];
-      medium.store(&to.ref, old.slots[old.index_of(t)].ref); // [P14]
-      medium.store(&to.tag, old.slots[old.index_of(t)].tag); // [P14]
+      medium.store(&to.ref, old.slots[old.index_of(t)].ref); // [ref-before-tag]
+      medium.store(&to.tag, old.slots[old.index_of(t)].tag); // [ref-before-tag]
     }
-    persist_range(medium, r.slots, r.size() * sizeof(ring_slot)); // [P6]
+    persist_range(medium, r.slots, r.size() * sizeof(ring_slot)); // [clear-before-link]
     link(queue, r, head);
     std::uint64_t word = record_of(queue).commit;
     queue_commit c = queue_commit::unpack(word);
     c.first = static_cast<std::uint8_t>((c.first + c.count - 1) % queue_rings_max);
     c.count = 1;
-    medium.compare_exchange(&record_of(queue).commit, word, c.pack(queue)); // [A8]
+    medium.compare_exchange(&record_of(queue).commit, word, c.pack(queue)); // [commit-exchanged]
     return;
   }
   link(queue, r, base);
@@ -215,16 +231,17 @@ link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
   }
   link_claim claim(q, link_state::claimed);
   if (!claim) return link_status::wait;
-  ring_state* const r = s.ring_of(queue); // under the claim it stays
+  ring_state* const r = s.ring_of(queue); // it stays the newest ring while the link is claimed
   if (r == nullptr || is_closed(*r)) return link_status::wait;
-  // Not rte_ring_free_count(), whose loads are plain.
+  // rte_ring_free_count() is not used, because its loads are plain.
   const std::uint64_t from =
-      std::max(r->base, r->head.load(std::memory_order_acquire)); // [K2] pairs with [K1]
-  const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [N2]
+      std::max(r->base, r->head.load(std::memory_order_acquire));              // [prefix-acked]
+  const std::uint64_t in_use = r->next.load(std::memory_order_relaxed) - from; // [ticket-counter]
   if (in_use + n <= r->capacity && free_count(queue) >= n) return link_status::ready;
-  const queue_commit c = queue_commit::unpack(
-      std::atomic_ref(s.record_of(queue).commit).load(std::memory_order_acquire)); // [A7]
-  const std::uint64_t last = r->next.load(std::memory_order_relaxed);              // [N2]
+  const queue_commit c =
+      queue_commit::unpack(std::atomic_ref(s.record_of(queue).commit)
+                               .load(std::memory_order_acquire));     // [commit-exchanged]
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed); // [ticket-counter]
   if (c.count == queue_rings_max || r->capacity >= s.capacity_max || free_count(queue) < n ||
       last == ticket_max)
     return link_status::refused;
@@ -244,45 +261,46 @@ link_status queue_table::grow(std::uint32_t queue, std::uint32_t n) noexcept {
 }
 
 link_status queue_table::grow_now(std::uint32_t queue, std::uint32_t n) noexcept {
-  link_status is = grow(queue, n);
-  if (is == link_status::unprepared) {
+  link_status status = grow(queue, n);
+  if (status == link_status::unprepared) {
     hook_point("ring.grow.unprepared");
     const bool room = state_->prepare_larger(queue, n) != state::larger_ring::no_room;
-    is = grow(queue, n); // whoever was quicker may have prepared it, or done it all
-    if (is == link_status::unprepared) return room ? link_status::wait : link_status::no_room;
+    status = grow(queue, n); // another thread may have prepared the ring, or have linked it
+    if (status == link_status::unprepared) return room ? link_status::wait : link_status::no_room;
   }
-  if (is != link_status::linking) return is;
+  if (status != link_status::linking) return status;
   link_flush(queue);
-  state_->medium.drain(); // [P7] before [P8]
+  state_->medium.drain(); // [link-before-use]
   link_finish(queue);
   return link_status::ready;
 }
 
-// The next size, allocated, cleared and drained; kept with the queue until its ring is full. For
-// `n` slots that found no room, or (0) at leisure; and only where the newest ring still wants it:
-// after an append it is another.
+// Prepares a ring of the next size: allocated, cleared, drained, and kept with the queue until its
+// newest ring is full. `n` is the number of slots that found no room; 0 means background work.
+// Nothing is prepared where the newest ring does not want a larger one: after an append it is
+// another ring.
 queue_table::state::larger_ring queue_table::state::prepare_larger(std::uint32_t queue,
                                                                    std::uint32_t n) noexcept {
   queue_state& q = queue_at(queue);
-  const std::uint32_t wanted = q.wanted.exchange(0, std::memory_order_relaxed); // [S1] an estimate
+  const std::uint32_t wanted = q.wanted.exchange(0, std::memory_order_relaxed); // [queue-estimate]
   std::uint32_t capacity = 0;
   {
     link_claim claim(q, link_state::claimed);
     const ring_state* const r = ring_of(queue);
-    if (!claim || r == nullptr || q.spare != nullptr) return larger_ring::seen_to;
+    if (!claim || r == nullptr || q.spare != nullptr) return larger_ring::not_needed;
     const queue_commit c =
         queue_commit::unpack(std::atomic_ref(record_of(queue).commit)
-                                 .load(std::memory_order_acquire)); // [A7] an estimate
+                                 .load(std::memory_order_acquire)); // [queue-estimate]
     capacity = grown_from(r->capacity, c.count);
-    if (capacity == r->capacity || c.count == queue_rings_max) return larger_ring::seen_to;
+    if (capacity == r->capacity || c.count == queue_rings_max) return larger_ring::not_needed;
     const std::uint64_t in_use =
         r->next.load(std::memory_order_relaxed) -
-        std::max(r->base, r->head.load(std::memory_order_relaxed)); // [N2] [K2] an estimate
-    const bool filling =
-        n == 0 && r->high_water.load(std::memory_order_relaxed) >= r->prepare_at; // [N2]
-    if (!filling && in_use + (n == 0 ? wanted : n) <= r->capacity) return larger_ring::seen_to;
+        std::max(r->base, r->head.load(std::memory_order_relaxed)); // [queue-estimate]
+    const bool filling = n == 0 && r->high_water.load(std::memory_order_relaxed) >=
+                                       r->prepare_at; // [ticket-counter]
+    if (!filling && in_use + (n == 0 ? wanted : n) <= r->capacity) return larger_ring::not_needed;
   }
-  reclaim(); // rings that are over make room
+  reclaim(); // retired rings make room
   ring_state* const larger = cleared_ring(capacity);
   if (larger == nullptr) {
     tally(refused_ring);
@@ -296,27 +314,31 @@ queue_table::state::larger_ring queue_table::state::prepare_larger(std::uint32_t
       return larger_ring::prepared;
     }
   }
-  retire(*larger); // somebody was quicker
-  return larger_ring::seen_to;
+  retire(*larger); // another thread was quicker
+  return larger_ring::not_needed;
 }
 
 namespace {
 constexpr std::uint32_t quiet_visits = 4;
-constexpr std::uint32_t quiet_part = 8; ///< "nearly empty": at most capacity / 8 in use
+/// A ring is nearly empty while at most capacity / quiet_part of its slots are in use.
+constexpr std::uint32_t quiet_part = 8;
 } // namespace
 
-// One visit: a queue that was nearly empty at this one and those before gets a smaller ring.
+// Makes one visit to the queue. A queue that was nearly empty at this visit and at the visits
+// before gets a smaller ring.
 bool queue_table::state::shrink(std::uint32_t queue) noexcept {
   queue_state& q = queue_at(queue);
   if (ring_of(queue) == nullptr) return false;
   link_claim claim(q, link_state::claimed);
   if (!claim) return false;
   ring_state* const r = ring_of(queue);
+  // Only a queue with one ring shrinks, and only a ring larger than a first ring.
   if (r == nullptr || is_closed(*r) || r->capacity <= ring_capacity ||
-      q.first.load(std::memory_order_relaxed) != r) // [A2] one ring, and larger than the first was
+      q.first.load(std::memory_order_relaxed) != r) // [link-claimed]
     return false;
-  const std::uint32_t depth = static_cast<std::uint32_t>(
-      r->next.load(std::memory_order_relaxed) - r->head.load(std::memory_order_relaxed)); // [N2]
+  const std::uint32_t depth =
+      static_cast<std::uint32_t>(r->next.load(std::memory_order_relaxed) -
+                                 r->head.load(std::memory_order_relaxed)); // [ticket-counter]
   if (depth > r->capacity / quiet_part) {
     q.quiet = 0;
     return false;
@@ -336,35 +358,38 @@ bool queue_table::state::shrink(std::uint32_t queue) noexcept {
 // --- modes --------------------------------------------------------------------------------------
 
 std::uint32_t queue_table::incarnation(std::uint32_t queue) const noexcept {
-  // [A7] acquire: what was stored before the exchange [A8] is seen with it.
   return queue_commit::unpack(std::atomic_ref(state_->record_of(queue).commit)
-                                  .load(std::memory_order_acquire)) // [A7]
+                                  .load(std::memory_order_acquire)) // [commit-exchanged]
       .incarnation;
 }
 
 bool queue_table::state::set_mode(std::uint32_t queue, queue_mode mode) noexcept {
   queue_state& q = queue_at(queue);
   link_claim claim(q, link_state::claimed);
-  if (!claim || q.damaged.load(std::memory_order_relaxed)) return false; // [A3] orders it
+  if (!claim || q.damaged.load(std::memory_order_relaxed)) return false; // [link-claimed]
   ring_state* const first = first_of(queue);
-  if (first != nullptr && first->releasing.load(std::memory_order_relaxed)) return false; // [L1]
+  if (first != nullptr && first->releasing.load(std::memory_order_relaxed))
+    return false; // [release-locked]
   for (ring_state* r = first; r != nullptr; r = r->following()) {
     advance(*r);
     if (r->acked.load(std::memory_order_relaxed) != r->cursor.load(std::memory_order_relaxed))
-      return false; // [K2] [C2] no consumer call meanwhile
+      return false; // [prefix-acked] [cursor-moved]
   }
-  std::uint64_t word =
-      std::atomic_ref(record_of(queue).commit).load(std::memory_order_acquire); // [A7]
+  std::uint64_t word = std::atomic_ref(record_of(queue).commit)
+                           .load(std::memory_order_acquire); // [commit-exchanged]
   queue_commit now;
   do {
     now = queue_commit::unpack(word);
     now.mode = mode;
-  } while (!medium.compare_exchange(&record_of(queue).commit, word, now.pack(queue))); // [A8] [P17]
+  } while (!medium.compare_exchange(&record_of(queue).commit, word,
+                                    now.pack(queue))); // [commit-exchanged] [mode-before-leases]
   if (!seeded_bug("ring.mode_undrained")) {
-    medium.flush(&record_of(queue), sizeof(queue_record)); // [P17] before [P18]
-    medium.drain();                                        // [P17] before [P18]
+    medium.flush(&record_of(queue), sizeof(queue_record)); // [mode-before-leases]
+    medium.drain();                                        // [mode-before-leases]
   }
-  q.mode.store(mode, std::memory_order_relaxed); // [M1] [P18] pairs with [M2]
+  // [mode-before-leases] Without it a crash could bring back the mode from before, after entries
+  // were leased in the new one. Crash between: the queue has either mode, and nothing is leased.
+  q.mode.store(mode, std::memory_order_relaxed); // [mode-changed] [mode-before-leases]
   for (ring_state* r = first; r != nullptr; r = r->following()) {
     r->mode = mode;
     set_sync(*r, mode);
@@ -380,59 +405,63 @@ restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t inc
   queue_record& record = s.record_of(queue);
   link_claim claim(q, link_state::restarting);
   if (!claim) return restart_status::busy;
-  // Of a damaged record the incarnation may be as damaged as the rest.
-  if (!q.damaged.load(std::memory_order_relaxed) && // [A3] orders it
+  // The incarnation of a damaged record cannot be trusted, so it is not compared.
+  if (!q.damaged.load(std::memory_order_relaxed) && // [link-claimed]
       this->incarnation(queue) != incarnation)
     return restart_status::changed;
   if (ring_state* const first = s.first_of(queue); first != nullptr) {
-    // [L1] acquire: no release is open from here to restart_finish().
-    if (first->releasing.exchange(true, std::memory_order_acquire))
-      return restart_status::busy; // [L1]
+    // No release is open from here to restart_finish().
+    if (first->releasing.exchange(true, std::memory_order_acquire)) // [release-locked]
+      return restart_status::busy;
     close(*s.ring_of(queue));
-    std::uint64_t t = first->head.load(std::memory_order_relaxed); // [K2] under [L1]
+    std::uint64_t t = first->head.load(std::memory_order_relaxed); // [prefix-acked]
     for (ring_state* r = first; r != nullptr; r = r->following()) {
       for (const std::uint64_t tail = r->tail(t); t < tail; ++t) {
-        // [R2] acquire: pairs with [R1]: whoever placed it does nothing with the ring any more.
-        if (state_of(r->marks[r->index_of(t + 1)].load(std::memory_order_acquire), t + 1) != // [R2]
+        // The mark's acquire load shows that its producer does nothing with the ring any more.
+        if (state_of(r->marks[r->index_of(t + 1)].load(std::memory_order_acquire),
+                     t + 1) != // [slot-ready]
             mark_state::unready)
           continue;
-        first->releasing.store(false, std::memory_order_release); // [L2] release: pairs with [L1]
+        first->releasing.store(false, std::memory_order_release); // [release-locked]
         return restart_status::busy;
       }
     }
   }
   std::uint64_t word =
-      std::atomic_ref(record.commit).load(std::memory_order_acquire); // [A7] under [A3]
-  if (!queue_head::well_formed(record.head, queue))                   // only where it was damaged
-    s.medium.store(&record.head, 0); // [P15] before the commit word
-  // [P9] everything in it is unreachable: pairs with [P10] in restart_finish().
-  const queue_commit next{incarnation + 1, 0, 0, q.mode.load(std::memory_order_relaxed)}; // [M2]
-  const bool stored =
-      s.medium.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P9]
+      std::atomic_ref(record.commit).load(std::memory_order_acquire); // [commit-exchanged]
+  if (!queue_head::well_formed(record.head, queue))                   // only in a damaged record
+    s.medium.store(&record.head, 0);                                  // [entry-before-commit]
+
+  // From this commit word on everything in the queue is unreachable.
+  const queue_commit next{incarnation + 1, 0, 0,
+                          q.mode.load(std::memory_order_relaxed)}; // [mode-changed]
+  const bool stored = s.medium.compare_exchange(
+      &record.commit, word, next.pack(queue)); // [commit-exchanged] [restart-before-free]
   CHAINRING_ASSERT(stored);
   claim.keep(link_state::restarting);
   return restart_status::stored;
 }
 
 void queue_table::restart_flush(std::uint32_t queue) noexcept {
-  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [P9] before [P10]
+  state_->medium.flush(&state_->record_of(queue), sizeof(queue_record)); // [restart-before-free]
 }
 
 void queue_table::restart_finish(std::uint32_t queue) noexcept {
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
-  // [P9 < P10] the caller has drained the restart; what was in the queue may go.
-  //      Without it a crash shows the old queue over blocks that were used again.
+  // The caller has drained the restart, so the contents of the queue may be freed.
+  // [restart-before-free] Without it a crash could show the old queue over blocks that were used
+  // again. Crash between: the queue is empty and of the next incarnation.
   ring_state* r = s.first_of(queue);
   if (r != nullptr) {
-    q.rest_ticket = s.ring_of(queue)->next.load(std::memory_order_relaxed); // [N2] closed: it rests
-    q.ring.store(nullptr, std::memory_order_release);                       // [A1] pairs with [A2]
-    q.first.store(nullptr, std::memory_order_release);                      // [A1] pairs with [A2]
+    q.resume_after = s.ring_of(queue)->next.load(std::memory_order_relaxed); // [ticket-counter]
+    q.ring.store(nullptr, std::memory_order_release);                        // [ring-published]
+    q.first.store(nullptr, std::memory_order_release);                       // [ring-published]
   }
   while (r != nullptr) {
     ring_state* const next = r->following();
-    const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [K2] under [L1]
-    const std::uint64_t tail = r->next.load(std::memory_order_relaxed); // [N2] closed: it rests
+    const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [prefix-acked]
+    const std::uint64_t tail = r->next.load(std::memory_order_relaxed); // [ticket-counter]
     s.drop_references(*r, head, tail);
     dequeue(*r, tail);
     s.retire(*r);
@@ -441,9 +470,9 @@ void queue_table::restart_finish(std::uint32_t queue) noexcept {
   if (q.spare != nullptr) s.retire(*q.spare);
   q.spare = nullptr;
   q.quiet = 0;
-  q.drop_requests.store(0, std::memory_order_relaxed);       // [D2]
-  q.damaged.store(false, std::memory_order_relaxed);         // [A4] orders it
-  q.link.store(link_state::idle, std::memory_order_release); // [A4] release: pairs with [A3]
+  q.drop_requests.store(0, std::memory_order_relaxed);       // [drop-requests]
+  q.damaged.store(false, std::memory_order_relaxed);         // [link-claimed]
+  q.link.store(link_state::idle, std::memory_order_release); // [link-claimed]
 }
 
 } // namespace chainring

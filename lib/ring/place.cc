@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Producers: slots are placed between rte_ring's start and finish, one ring at a time, nothing held
-// across a drain.
-//
-// Edges and crash windows: see ring.cc. Here [A2], [A5 -> A6], [R1], [K2], [N1], [N2], [D1], [P1],
-// [P3], [P14], [P16].
+// Producers place slots between rte_ring's start and finish, in one ring at a time. They hold
+// nothing across a drain. The ordering labels are described in ring.cc.
 #include <algorithm>
 
 #include "base/hook.h"
@@ -16,7 +13,7 @@ using namespace detail;
 
 namespace {
 
-/// The parts of tickets first .. first + n - 1 that are contiguous: fn(slots, marks, ticket, n).
+/// Calls fn(slots, marks, ticket, n) for each contiguous part of tickets first .. first + n - 1.
 template <class F>
 inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t n, F&& fn) {
   const std::uint32_t at = r.index_of(first);
@@ -29,13 +26,13 @@ inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t
   }
 }
 
-/// [A6] full fence between rte_ring's start and the look at the ring's owner; pairs with the one in
-/// close(). On x86 start's locked exchange is one.
+/// A full fence between rte_ring's start and the load of the ring's owner; its partner is in
+/// close(). On x86 the locked exchange in start is a full fence already.
 inline void fence_behind_start() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
-  std::atomic_signal_fence(std::memory_order_seq_cst); // [A6]
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [ring-closed]
 #else
-  std::atomic_thread_fence(std::memory_order_seq_cst); // [A6]
+  std::atomic_thread_fence(std::memory_order_seq_cst); // [ring-closed]
 #endif
 }
 
@@ -46,7 +43,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
                                      std::uint64_t owner_mask, const std::uint64_t* words,
                                      std::uint32_t n, placement& out) noexcept {
   queue_state& q = queue_at(queue);
-  const inside here(grace); // the ring stays a ring until its placement is finished
+  const inside guard(grace); // the ring stays valid memory until its placement is finished
   ring_state* r = nullptr;
   rte_ring_zc_data at;
   unsigned room = 0, got = 0;
@@ -58,21 +55,23 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
     got = all ? rte_ring_enqueue_zc_bulk_elem_start(r->ring, sizeof(ring_slot), n, &at, &room)
               : rte_ring_enqueue_zc_burst_elem_start(r->ring, sizeof(ring_slot), n, &at, &room);
     fence_behind_start();
-    // [A6] behind start: pairs with [A5]. What start took is given back untouched.
-    //      Without it slots are placed in a ring that has ended, or is another queue's.
-    const std::uint64_t now = r->owner.load(std::memory_order_relaxed); // [A6]
+    // What start took is given back untouched when the ring is not the queue's any more.
+    // [ring-closed] Without it a producer could place slots in a ring that has ended or that
+    // belongs to another queue, where no consumer looks for them.
+    const std::uint64_t now = r->owner.load(std::memory_order_relaxed); // [ring-closed]
     if (((now ^ owner) & owner_mask) == 0 || seeded_bug("ring.closed_unchecked")) [[likely]]
       break;
     if (got != 0) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
     if (((now ^ owner) & owner_queue_mask) == 0) return place_status::changed;
     if (ring_of(queue) == r) return place_status::closed;
-    // It has a successor: there it goes on.
+    // The ring has a successor by now: place the slots there.
   }
-  // With older rings about, the limit is on all together. The head only rises: never too many.
-  if (const ring_state* first = q.first.load(std::memory_order_acquire); // [A2] pairs with [A1]
+  // While older rings exist, capacity_max bounds the slots of all rings together. The head that is
+  // read here may be old; it only rises, so the bound is never exceeded.
+  if (const ring_state* first = q.first.load(std::memory_order_acquire); // [ring-published]
       first != r && got != 0) [[unlikely]] {
-    const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [N1] owned
-                                first->head.load(std::memory_order_relaxed); // [K2] only rises
+    const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [ticket-counter]
+                                first->head.load(std::memory_order_relaxed); // [queue-estimate]
     const std::uint64_t most = std::max(capacity_max, r->capacity);
     const auto left = static_cast<std::uint32_t>(depth < most ? most - depth : 0);
     if (got > left) {
@@ -83,40 +82,40 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
       }
     }
   }
-  if (got == 0) [[unlikely]] { // nothing was started: no finish, which would be another producer's
+  if (got == 0) [[unlikely]] { // start took nothing, and finish would end another producer's turn
     hook_point("ring.place.full");
     if (seeded_bug("ring.finish_unstarted")) rte_ring_enqueue_zc_elem_finish(r->ring, 0);
     return place_status::full;
   }
-  const std::uint64_t last = r->next.load(std::memory_order_relaxed); // [N1] owned until finish
+  const std::uint64_t last = r->next.load(std::memory_order_relaxed); // [ticket-counter]
   if (ticket_max - last < got) [[unlikely]] {
     rte_ring_enqueue_zc_elem_finish(r->ring, 0);
     return place_status::exhausted;
   }
-  media& on = medium;
+  media& m = medium;
   for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
     slot_tag_run tags(queue, ticket, slot_state::queued);
     if (seeded_bug("ring.tag_first")) [[unlikely]] {
       for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
-        on.store(&s[i].tag, tags.tag()); // [P14] the wrong way round
-        on.store(&s[i].ref, *words++);   // [P14] the wrong way round
+        m.store(&s[i].tag, tags.tag()); // [ref-before-tag]
+        m.store(&s[i].ref, *words++);   // [ref-before-tag]
       }
       return;
     }
     for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
-      // [P14] ref, then tag: what a tag makes valid is there before it.
-      on.store(&s[i].ref, *words++);   // [P14] before the tag
-      on.store(&s[i].tag, tags.tag()); // [P14] behind its ref
+      // [ref-before-tag] Without it a tag could make another entry's ref valid.
+      m.store(&s[i].ref, *words++);   // [ref-before-tag]
+      m.store(&s[i].tag, tags.tag()); // [ref-before-tag]
     }
   });
-  r->next.store(last + got, std::memory_order_relaxed); // [N1] before finish, which releases it
+  r->next.store(last + got, std::memory_order_relaxed); // [ticket-counter]
   const std::uint32_t depth = r->capacity - room;
   bool wants = false;
-  if (depth > r->high_water.load(std::memory_order_relaxed)) { // [N1] owned until finish
-    r->high_water.store(depth, std::memory_order_relaxed);     // [N1] owned until finish
+  if (depth > r->high_water.load(std::memory_order_relaxed)) { // [ticket-counter]
+    r->high_water.store(depth, std::memory_order_relaxed);     // [ticket-counter]
     wants = r->prepare_at != 0 && depth >= r->prepare_at;
   }
-  rte_ring_enqueue_zc_elem_finish(r->ring, got); // [R3]
+  rte_ring_enqueue_zc_elem_finish(r->ring, got); // [slot-placed]
   out = {r, last + 1, got};
   if (wants) [[unlikely]]
     want_larger(queue, 0);
@@ -159,22 +158,27 @@ void queue_table::place_flush(const placement& p) noexcept {
   if (p.count == 0) return;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
-                 // [P1] before [P2]: the slots, before the publication that makes them valid.
-                 //      Without it the message is published and missing from this queue.
-                 state_->medium.flush(s, k * sizeof(ring_slot)); // [P1] before [P2]
+                 // [slots-before-publish] Without it a message could be published and missing from
+                 // this queue. Crash between: the slots are void, because the message is not
+                 // published.
+                 state_->medium.flush(s, k * sizeof(ring_slot)); // [slots-before-publish]
                });
 }
 
 void queue_table::place_finish(const placement& p) noexcept {
-  // [P2 < P3] the caller has drained the publication: deliverable implies durable.
-  for_each_run(*p.ring, p.first_ticket, p.count,
-               [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
-                 std::uint32_t mark = mark_of(ticket, mark_state::ready);
-                 // [R1] release: pairs with the acquire [R2] in lease(). After the last one the
-                 //      ring may go: nothing here touches it then.
-                 for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_ticket_shift)
-                   marks[i].store(mark, std::memory_order_release); // [R1] [P3]
-               });
+  // [publication-before-mark] Without it a consumer could deliver a message that a crash takes
+  // back. Crash between: the message is in all its queues and was not acknowledged.
+  for_each_run(
+      *p.ring, p.first_ticket, p.count,
+      [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
+        std::uint32_t mark = mark_of(ticket, mark_state::ready);
+        // Once its last mark is stored the ring may be released, so nothing here touches it
+        // afterwards.
+        // [slot-ready] Without it a consumer could read a slot that is not durable yet.
+        for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_ticket_shift)
+          marks[i].store(mark,
+                         std::memory_order_release); // [slot-ready] [publication-before-mark]
+      });
 }
 
 void queue_table::place_void(placement& p) noexcept {
@@ -185,44 +189,44 @@ void queue_table::place_void(placement& p) noexcept {
   const std::uint32_t queue = p.ring->queue;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
-                 // [P16] nothing waits for it: the message was never published.
+                 // The tag waits for no flush, because the message was never published.
                  for (std::uint32_t i = 0; i < k; ++i) {
                    const slot_tag tag{ticket + i, slot_state::voided};
                    std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack(queue);
                    in.medium.compare_exchange(&s[i].tag, was,
-                                              tag.pack(queue)); // [P16] before its flush
+                                              tag.pack(queue)); // [tag-with-burst]
                  }
                });
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
                  for (std::uint32_t i = 0; i < k; ++i)
                    marks[i].store(mark_of(ticket + i, mark_state::done),
-                                  std::memory_order_release); // [R1] pairs with [R2]
+                                  std::memory_order_release); // [slot-ready]
                });
-  p.count = 0; // the ring may go
+  p.count = 0; // the ring may be released from here on
 }
 
 std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   state& s = *state_;
-  const inside here(s.grace);
+  const inside guard(s.grace);
   const ring_state* const first = s.first_of(queue);
   const ring_state* const r = s.ring_of(queue);
   if (first == nullptr || r == nullptr) return s.ring_capacity;
-  const std::uint64_t head = first->head.load(std::memory_order_relaxed); // [K2] an estimate
-  const std::uint64_t tail = r->next.load(std::memory_order_relaxed);     // [N2]
+  const std::uint64_t head = first->head.load(std::memory_order_relaxed); // [queue-estimate]
+  const std::uint64_t tail = r->next.load(std::memory_order_relaxed);     // [queue-estimate]
   const std::uint64_t own = std::max(head, r->base);
-  const std::uint64_t here_used = tail > own ? tail - own : 0;
-  const auto here_left =
-      static_cast<std::uint32_t>(here_used < r->capacity ? r->capacity - here_used : 0);
+  const std::uint64_t used_in_ring = tail > own ? tail - own : 0;
+  const auto left_in_ring =
+      static_cast<std::uint32_t>(used_in_ring < r->capacity ? r->capacity - used_in_ring : 0);
   const std::uint64_t most = std::max(s.capacity_max, r->capacity);
   const std::uint64_t used = tail > head ? tail - head : 0;
   const auto left = static_cast<std::uint32_t>(used < most ? most - used : 0);
-  if (r->capacity >= s.capacity_max) return std::min(here_left, left);
+  if (r->capacity >= s.capacity_max) return std::min(left_in_ring, left);
   const queue_commit c =
       queue_commit::unpack(std::atomic_ref(s.record_of(queue).commit)
-                               .load(std::memory_order_relaxed)); // [A7] an estimate
+                               .load(std::memory_order_relaxed)); // [queue-estimate]
   const std::uint32_t larger = s.grown_from(r->capacity, c.count);
-  return std::min(c.count < queue_rings_max ? std::max(here_left, larger) : here_left, left);
+  return std::min(c.count < queue_rings_max ? std::max(left_in_ring, larger) : left_in_ring, left);
 }
 
 overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
@@ -238,7 +242,7 @@ overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noex
     tally(s.dropped_newest, std::uint64_t{n});
     break;
   case overflow_policy::drop_oldest:
-    q.drop_requests.fetch_add(n, std::memory_order_relaxed); // [D1] taken by [D2]
+    q.drop_requests.fetch_add(n, std::memory_order_relaxed); // [drop-requests]
     break;
   }
   return s.options.overflow;

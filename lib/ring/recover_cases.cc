@@ -32,15 +32,15 @@ bool rings_ok(const record_facts& f) noexcept {
         !f.blocks->valid(chain_of(*f.blocks, f.ring(k))))
       return false;
     before = b.ticket;
-    // A ring held what came before its successor: one entry fewer than it has slots, at most.
+    // A ring held the tickets before its successor's base: at most one fewer than it has slots.
     const std::uint64_t from = std::max(f.head(), b.ticket);
     reach = from + (std::uint64_t{1} << b.log2_slots) - 1;
   }
   return true;
 }
 
-// Head and commit word come first: without them nothing else can be read. Then whose it is, for
-// what belongs to an incarnation that has ended need not be whole.
+// Head and commit word are judged first, because nothing else can be read without them. The
+// incarnation comes next: the rings of an incarnation that has ended need not be valid.
 constexpr record_row records[] = {
     {record_case::head_damaged, "its head fails its check",
      [](const record_facts& f) noexcept { return !head_ok(f); }},
@@ -48,14 +48,15 @@ constexpr record_row records[] = {
      [](const record_facts& f) noexcept {
        return head_ok(f) && !queue_commit::well_formed(f.record.commit, f.queue);
      }},
-    // A restart that did not get here, or a session that did not: what is in it is unreachable.
-    {record_case::other_incarnation, "it is of another incarnation than its session",
+    // The restart of the queue or of its session was lost. The entries of the queue are
+    // unreachable.
+    {record_case::other_incarnation, "its incarnation is not that of its session",
      [](const record_facts& f) noexcept { return commit_ok(f) && !expected(f); }},
-    // Nothing was ever placed, or a restart was the last that happened.
+    // Nothing was ever placed in the queue, or a restart was the last thing that happened to it.
     {record_case::empty, "it has no ring",
      [](const record_facts& f) noexcept { return expected(f) && f.commit().count == 0; }},
     {record_case::ring_damaged,
-     "a ring of it fails its check, or has an impossible size, place or base",
+     "one of its rings fails its check, or has an impossible size, place or base",
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count != 0 && !rings_ok(f);
      }},
@@ -63,7 +64,7 @@ constexpr record_row records[] = {
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count == 1 && rings_ok(f);
      }},
-    // An append came before the release that would have unlinked the older ones.
+    // An append came before the release that would have unlinked the older rings.
     {record_case::several_rings, "it has several rings",
      [](const record_facts& f) noexcept {
        return expected(f) && f.commit().count > 1 && rings_ok(f);
@@ -73,13 +74,14 @@ constexpr record_row records[] = {
 bool well_formed(const slot_facts& f) noexcept {
   return f.tag != 0 && slot_tag::well_formed(f.tag, f.queue);
 }
-bool here(const slot_facts& f) noexcept {
+bool in_its_slot(const slot_facts& f) noexcept {
   const std::uint64_t t = f.as_tag().ticket;
   return well_formed(f) && t > f.window.base && f.window.index_of(t) == f.index;
 }
 bool in_window(const slot_facts& f) noexcept {
   const std::uint64_t t = f.as_tag().ticket;
-  return here(f) && t > f.window.from && t - f.window.from <= f.window.size() && t <= f.window.end;
+  return in_its_slot(f) && t > f.window.from && t - f.window.from <= f.window.size() &&
+         t <= f.window.end;
 }
 bool overfull(const slot_facts& f) noexcept {
   return in_window(f) && f.as_tag().ticket - f.window.from == f.window.size();
@@ -90,7 +92,7 @@ bool live(const slot_facts& f) noexcept {
 }
 
 constexpr slot_row slots[] = {
-    // Never placed since the ring was cleared; or placed and lost, tag and all.
+    // The slot was never placed since the ring was cleared, or it was placed and lost.
     {slot_case::cleared, "is clear", false, false,
      [](const slot_facts& f) noexcept { return f.tag == 0; }},
     {slot_case::malformed, "has a tag that fails its check", true, false,
@@ -98,23 +100,25 @@ constexpr slot_row slots[] = {
        return f.tag != 0 && !slot_tag::well_formed(f.tag, f.queue);
      }},
     {slot_case::elsewhere, "has a ticket that belongs in another slot", true, false,
-     [](const slot_facts& f) noexcept { return well_formed(f) && !here(f); }},
-    // An entry the head has passed. What was placed over it, if anything, was lost.
+     [](const slot_facts& f) noexcept { return well_formed(f) && !in_its_slot(f); }},
+    // The head has passed the entry. If another entry was placed over it, that one was lost.
     {slot_case::released, "is released", false, false,
-     [](const slot_facts& f) noexcept { return here(f) && f.as_tag().ticket <= f.window.from; }},
-    // A slot is used again only once the head that freed it is durable: this cannot come about.
+     [](const slot_facts& f) noexcept {
+       return in_its_slot(f) && f.as_tag().ticket <= f.window.from;
+     }},
+    // A slot is used again only once the head that freed it is durable, so only damage makes this.
     {slot_case::ahead, "has a ticket that cannot have been given yet", true, false,
      [](const slot_facts& f) noexcept {
-       return here(f) && f.as_tag().ticket > f.window.from && !in_window(f);
+       return in_its_slot(f) && f.as_tag().ticket > f.window.from && !in_window(f);
      }},
     // A ring holds one entry fewer than it has slots.
     {slot_case::overfull, "has a ticket that the ring had no room for", true, true, overfull},
-    // Acked out of order, moved, dropped or void.
-    {slot_case::settled, "is done with", false, true,
+    // The entry was acknowledged out of order, moved or dropped, or it is void.
+    {slot_case::settled, "is done", false, true,
      [](const slot_facts& f) noexcept { return in_window(f) && !overfull(f) && !live(f); }},
     {slot_case::deliverable, "is to be delivered", false, true,
      [](const slot_facts& f) noexcept { return live(f) && f.message == message_status::ok; }},
-    // Placed by a burst that the crash cut off: its publisher was not acknowledged.
+    // The burst that placed the slot was cut off by the crash; its publisher was not acknowledged.
     {slot_case::unpublished, "names a message that was not published", false, true,
      [](const slot_facts& f) noexcept {
        return live(f) && (f.message == message_status::not_published ||
@@ -131,7 +135,7 @@ template <class Row, class Facts>
 const Row& first_match(std::span<const Row> rows, const Facts& f) noexcept {
   for (const Row& row : rows)
     if (row.matches(f)) return row;
-  CHAINRING_ASSERT(!"every pattern has a case");
+  CHAINRING_ASSERT(!"every pattern matches a case");
   return rows.front();
 }
 

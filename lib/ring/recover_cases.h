@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Inside lib/ring: what recovery can find, as two tables of cases. Every record and every slot
-/// matches exactly one case; the tests try all patterns. Nothing here changes anything.
+/// matches exactly one case; the tests try all patterns. The functions only judge and change
+/// nothing.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -12,14 +13,14 @@
 
 namespace chainring::detail {
 
-/// What a record is judged by.
+/// The facts that decide the case of a record.
 struct record_facts {
   std::uint32_t queue = 0;
-  queue_record record;                   ///< as read
-  std::optional<std::uint32_t> expected; ///< the incarnation it should have, where known
+  queue_record record;                   ///< the record as it was read
+  std::optional<std::uint32_t> expected; ///< the incarnation it should have, where that is known
   const block_store* blocks = nullptr;
 
-  /// Entry `k` of those that count, from the oldest.
+  /// The entry number `k` of those that the commit word counts, from the oldest.
   [[nodiscard]] const queue_ring& ring(unsigned k) const noexcept;
   [[nodiscard]] queue_commit commit() const noexcept { return queue_commit::unpack(record.commit); }
   [[nodiscard]] std::uint64_t head() const noexcept {
@@ -38,14 +39,14 @@ enum class record_case : std::uint8_t {
 };
 
 struct record_row {
-  record_case is;
+  record_case kind;
   const char* text; ///< for notes: "queue 7: <text>"
   bool (*matches)(const record_facts&) noexcept;
 };
 [[nodiscard]] std::span<const record_row> record_cases() noexcept;
 [[nodiscard]] const record_row& judge(const record_facts& f) noexcept;
 
-/// The tickets a ring may hold: from < ticket <= from + size, and not past `end`.
+/// The tickets that a ring may hold: from < ticket <= from + size, and not past `end`.
 struct ring_window {
   std::uint64_t base = 0;
   std::uint64_t from = 0;         ///< max(head, base)
@@ -58,13 +59,13 @@ struct ring_window {
 };
 [[nodiscard]] ring_window window_of(const record_facts& f, unsigned k) noexcept;
 
-/// What a slot is judged by.
+/// The facts that decide the case of a slot.
 struct slot_facts {
   std::uint32_t queue = 0;
   std::uint64_t tag = 0;
   std::uint32_t index = 0;
   ring_window window;
-  message_status message = message_status::ok; ///< of its ref; a value queue: ok
+  message_status message = message_status::ok; ///< of the message it names; in a value queue: ok
   [[nodiscard]] slot_tag as_tag() const noexcept { return slot_tag::unpack(tag); }
 };
 
@@ -82,10 +83,10 @@ enum class slot_case : std::uint8_t {
 };
 
 struct slot_row {
-  slot_case is;
-  const char* text;
-  bool damage;    ///< noted
-  bool in_window; ///< its ticket was given: the counter is not below it
+  slot_case kind;
+  const char* text; ///< for notes: "queue 7: the slot of ticket 9 <text>"
+  bool damage;      ///< the slot is damaged, and recovery notes it
+  bool in_window;   ///< the slot's ticket was given, so the counter is not below it
   bool (*matches)(const slot_facts&) noexcept;
 };
 [[nodiscard]] std::span<const slot_row> slot_cases() noexcept;

@@ -1,65 +1,87 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Queues: tables, the rings they have in stock, what is done at leisure. Links, appends and
+// Queue tables: the rings they have in stock, and their background work. Links, appends and
 // restarts are in link.cc, placing in place.cc, leases in lease.cc and consumer.cc, the head in
 // release.cc, recovery in ring_recover.cc, queries in statistics.cc, grace periods in base/grace.h.
-// clang-format off
 //
-// Edges (what one thread sees of another), for the whole component:
-//   edge                                                        breaks without it
-//   [A1] ring pointer release -> [A2] acquire                   a ring is used before it is set up
-//   [A3] link claimed, acquire <- [A4] given back, release      two threads link one queue
-//   [A5] ring closed, full fence, rte_ring's head and tail      a producer places in a ring that
-//        compared -> rte_ring's start, full fence, [A6] owner   has ended: its slots are in nobody's
-//        read                                                   window
-//   [A7] commit word read -> [A8] exchanged                     a change is made to another
-//   [A9] successor release -> [A10] acquire                     a ring is consumed before it is set
-//                                                               up, or unlinked while the queue
-//                                                               still points to it
-//   [G1] count of queues release -> [G2] acquire                a queue's record is looked for where
-//                                                               no segment is
-//   [R1] mark `ready` release -> [R2] mark acquire              a slot is read before it is durable
-//   [R3] rte_ring's finish release -> [R4] its tail acquire     a mark is read before its slot
-//   [C1] cursor release -> [C2] acquire                         an entry leased twice; an ack of
-//                                                               what is not leased
-//   [K1] acked release -> [K2] acquire                          an ack of what is done with
-//   [K3] mark exchanged by its one acker -> [R2]                two acks of one lease
-//   [L1] releaser's lock acquire <- [L2] release                two releasers free one prefix
-//   [E1] lease's deadline, then its name, release ->            a lease ends at the deadline of the
-//        [E2] acquire                                           slot's one before
-//   [E3] earliest deadline lowered behind [E1], release ->      a lease never ends
-//        [E4] taken before the leases are looked at, acquire
-//   [S1] the lists' lock taken <- [S2] given back, whose own    a ring in two queues
-//        edges are in block/thread_cache.h
-//   grace periods, whose edges are in base/grace.h              a ring is reused in a thread's hands
-//   next, high_water: [N1] stored between rte_ring's start and finish, whose own edges order them;
-//        [N2] loaded as an estimate
-//   drop requests: [D1] added, [D2] taken: a count and nothing else
-//   mode: [M1] changed while no consumer call runs; [M2] read
+// The labels of the whole component, between threads first, then of what must be durable. Where the
+// block store, the message table or base/grace.h order something, their files describe it.
 //
-// Crash windows (what must be durable before what is stored or done):
-//   [P1] slots flushed, drained     < [P2] the message's publication is stored (by the publisher)
-//        A crash between: the slots are void, for the message is not published.
-//   [P2] publication drained        < [P3] marks say ready
-//        A crash between: the message is in all its queues and was not acknowledged.
-//   [P4] head flushed, drained      < [P5] slots are free, references dropped, an unlinked ring
-//                                          retired
-//        A crash between: the entries are gone, their messages unreachable.
-//   [P6] ring cleared, drained      < [P7] the commit word that links it is stored
-//        A crash between: nothing links to it. Without it, old payload reads as slots.
-//   [P7] link flushed, drained      < [P8] ring pointer set: slots are placed in it
-//        A crash between: an empty ring. Without it, published messages lie in no queue.
-//   [P9] restart flushed, drained   < [P10] references dropped, the rings taken away
-//        A crash between: an empty queue of the next incarnation.
-//   [P11] what recovery read flushed, drained < [P12] acted upon
-//        Without it, what was only visible steers recovery, and a power cut takes it back.
-//   [P12] voids flushed, drained    < [P13] anything allocated
-//        Without it, the slot's message is published by somebody else, in the same generation.
-//   [P14] ref stored before the tag of its line: a tag never validates another ref
-//   [P15] entry stored before the commit word of its line: a count never counts another entry
-//   [P16] tag changed, flushed: durable with the burst; until then the entry comes again
-//   [P17] mode flushed, drained     < [P18] leases are handed out in it
-//        Without it a crash brings back the mode before.
-// clang-format on
+// Ordering labels:
+//   [ring-published]  link_finish() stores the pointer to a ring with release after the ring is set
+//     up; ring_of() and first_of() load it with acquire; pairs with [ring-published].
+//   [link-claimed]  One thread at a time claims the link of a queue by an exchange with acquire,
+//     and gives it back with release; what was changed under the last claim is seen under the next;
+//     pairs with [link-claimed].
+//   [ring-closed]  close() stores the owner `none`, makes a full fence and then compares rte_ring's
+//     head and tail; a producer's start() moves the head, then it makes a full fence and loads the
+//     owner; pairs with [ring-closed].
+//   [commit-exchanged]  The commit word is loaded with acquire and changed only by a
+//     compare-exchange of the seam, since a release and an append may change it at the same time;
+//     pairs with [commit-exchanged].
+//   [successor-published]  link_finish() stores the pointer to the successor with release, behind
+//     [ring-published]; following() loads it with acquire; pairs with [successor-published].
+//   [queue-counted]  take() fills in a segment and stores the number of queues with release;
+//     queue_count() loads it with acquire; pairs with [queue-counted].
+//   [slot-ready]  place_finish() stores the mark `ready` with release after the slot is durable;
+//     lease() loads the mark with acquire and then reads the slot; pairs with [slot-ready].
+//   [slot-placed]  rte_ring's finish stores the producers' tail with release; tail() loads it with
+//     acquire; pairs with [slot-placed].
+//   [cursor-moved]  lease() stores the cursor with release, in mpmc mode by an exchange; the calls
+//     that ask whether a ticket is leased load it with acquire; pairs with [cursor-moved].
+//   [prefix-acked]  The acknowledged prefix and the released head are stored with release and
+//     loaded with acquire; pairs with [prefix-acked].
+//   [lease-ended]  The mark of a leased entry is exchanged for `done` or `returned` by one thread;
+//     advance() loads it with acquire; pairs with [lease-ended].
+//   [release-locked]  A releaser takes the lock of the queue's oldest ring with acquire in
+//     release_start() and gives it back with release in release_finish(); pairs with
+//     [release-locked].
+//   [deadline-named]  A lease's deadline is stored, then the number of the lease with release;
+//     expire() loads the number with acquire and then the deadline; pairs with [deadline-named].
+//   [earliest-deadline]  A lease lowers the earliest deadline of its ring behind [deadline-named];
+//     expire() takes the earliest deadline away before it looks at the leases; both exchange, so
+//     each sees the other; pairs with [earliest-deadline].
+//   [ring-lists]  The lists of rings and of queues that want a larger ring are guarded by the
+//     table's lock, whose own edges order their contents; a flag beside a list orders nothing.
+//   [ticket-counter]  `next` and `high_water` are changed between rte_ring's start and finish,
+//     whose own edges order producers; outside of it they are estimates, or the ring is closed and
+//     they rest; the accesses order nothing.
+//   [drop-requests]  Producers add to the number of requested slots and the consumer takes it; it
+//     is a count and orders nothing.
+//   [mode-changed]  The mode changes only while no consumer call runs; the load orders nothing.
+//   [single-consumer]  In mpsc mode the queue's one consumer is the only writer of what it loads
+//     here, so the access orders nothing.
+//   [returned-hint]  The number of returned entries only says whether a look at the marks is worth
+//     while; it orders nothing.
+//   [queue-estimate]  A report or a decision that may be made on an old value; it orders nothing.
+//   [exchange-decides]  The load only supplies the value that the following exchange expects; the
+//     exchange orders, the load orders nothing.
+//   [queue-recovery-alone]  Recovery runs before any other thread uses the table; it orders
+//     nothing.
+//
+//   The rest of the table says what must be durable before what is stored or done.
+//
+// Ordering labels:
+//   [slots-before-publish]  Slots are flushed and drained before the publisher stores the
+//     publication of their message.
+//   [publication-before-mark]  The publication is drained before the marks say `ready`.
+//   [head-before-reuse]  The head, and the commit word in its line, are flushed and drained before
+//     slots are free, references are dropped and an unlinked ring is retired.
+//   [clear-before-link]  A ring is cleared and drained before the commit word that links it is
+//     stored.
+//   [link-before-use]  The link is flushed and drained before the ring pointer is set, so before
+//     slots are placed in the ring.
+//   [restart-before-free]  A restart is flushed and drained before references are dropped and the
+//     rings are taken away.
+//   [read-before-repair]  What recovery reads is flushed and drained before recovery acts on it.
+//   [voids-before-allocation]  The voids and repairs of recovery are flushed and drained before
+//     anything is allocated.
+//   [voids-in-pieces]  On media that bounds a drain, recovery drains its voids in pieces before the
+//     caller's drain.
+//   [ref-before-tag]  The ref of a slot is stored before the tag in its line.
+//   [entry-before-commit]  The entry of a ring is stored before the commit word in its line.
+//   [tag-with-burst]  A changed tag is stored before its flush, and is durable with the drain of
+//     the burst.
+//   [mode-before-leases]  A changed mode is flushed and drained before entries are leased in it.
 #include "ring/ring.h"
 
 #include <algorithm>
@@ -74,11 +96,11 @@ using namespace detail;
 
 namespace detail {
 
-void make_ring(ring_state& r, media& on, const block_store& blocks, const chain& at, unsigned log2,
-               std::uint32_t capacity, const ring_arrays& arrays) noexcept {
+void make_ring(ring_state& r, media& medium, const block_store& blocks, const chain& at,
+               unsigned log2, std::uint32_t capacity, const ring_arrays& arrays) noexcept {
   new (&r) ring_state;
   std::byte* memory = blocks.address(at);
-  on.declare_scratch(memory, ring_header_size);
+  medium.declare_scratch(memory, ring_header_size);
   r.ring = reinterpret_cast<rte_ring*>(memory);
   r.slots = reinterpret_cast<ring_slot*>(memory + ring_header_size);
   r.marks = arrays.marks;
@@ -87,7 +109,7 @@ void make_ring(ring_state& r, media& on, const block_store& blocks, const chain&
   r.blocks = at;
   r.mask = (1u << log2) - 1;
   r.capacity = capacity;
-  // The flag makes rte_ring round capacity + 1 up to the slots there are.
+  // RING_F_EXACT_SZ makes rte_ring round capacity + 1 up to the number of slots.
   const int made = rte_ring_init(r.ring, "chainring", capacity,
                                  RING_F_MP_HTS_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
   CHAINRING_ASSERT(made == 0 && r.ring->size == r.size());
@@ -103,6 +125,7 @@ void free_arrays(ring_state& r) noexcept {
 
 namespace {
 
+/// Moves rte_ring's positions forward by `n`. The ring is empty and no other thread uses it.
 void move_positions(ring_state& r, std::uint32_t n) noexcept {
   while (n != 0) {
     const std::uint32_t step = n < r.capacity ? n : r.capacity;
@@ -131,23 +154,23 @@ void set_base(ring_state& r, std::uint32_t queue, std::uint64_t base, std::uint6
   r.queue = queue;
   r.base = base;
   r.origin = from - r.ring->cons.tail;
-  // Nobody else has the ring: [A1] publishes all of this.
-  r.next.store(from, std::memory_order_relaxed);         // [N1] before [A1]
-  r.high_water.store(0, std::memory_order_relaxed);      // [N1] before [A1]
-  r.cursor.store(from, std::memory_order_relaxed);       // [C1] before [A1]
-  r.acked.store(from, std::memory_order_relaxed);        // [K1] before [A1]
-  r.head.store(from, std::memory_order_relaxed);         // [K1] before [A1]
-  r.returned.store(0, std::memory_order_relaxed);        // [C1] before [A1]
-  r.releasing.store(false, std::memory_order_relaxed);   // [L2] before [A1]
-  r.successor.store(nullptr, std::memory_order_relaxed); // [A9] before [A1]
+  // No other thread has the ring yet: [ring-published] publishes all of these stores.
+  r.next.store(from, std::memory_order_relaxed);         // [ticket-counter]
+  r.high_water.store(0, std::memory_order_relaxed);      // [ticket-counter]
+  r.cursor.store(from, std::memory_order_relaxed);       // [cursor-moved]
+  r.acked.store(from, std::memory_order_relaxed);        // [prefix-acked]
+  r.head.store(from, std::memory_order_relaxed);         // [prefix-acked]
+  r.returned.store(0, std::memory_order_relaxed);        // [cursor-moved]
+  r.releasing.store(false, std::memory_order_relaxed);   // [release-locked]
+  r.successor.store(nullptr, std::memory_order_relaxed); // [successor-published]
   r.unlinked = 0;
   r.release_to = from;
   r.delivered = from;
 }
 
 void dequeue(ring_state& r, std::uint64_t to) noexcept {
-  const auto n =
-      static_cast<std::uint32_t>(to - r.head.load(std::memory_order_relaxed)); // [K2] own
+  const auto n = static_cast<std::uint32_t>(
+      to - r.head.load(std::memory_order_relaxed)); // [single-consumer] [release-locked]
   if (n == 0) return;
   hook_point("ring.release.freeing");
   rte_ring_zc_data unused;
@@ -192,32 +215,34 @@ error refuse(std::string text) {
 
 } // namespace
 
-result<void> queue_table::state::take(media& on, const queue_segment& s) {
-  const std::uint32_t have = count.load(std::memory_order_relaxed); // [G2] under the lock
+result<void> queue_table::state::take(const queue_segment& s) {
+  const std::uint32_t have = count.load(std::memory_order_relaxed); // [queue-counted]
   if (segment_count == queue_segments_max)
-    return refuse("segments: there are " + std::to_string(queue_segments_max) +
-                  ", as many as a table can have; make the next one of more queues");
+    return refuse("the table already has " + std::to_string(queue_segments_max) +
+                  " segments, the most a table can have; make each segment of more queues");
   if (s.offset % cacheline_size != 0)
-    return refuse("offset " + std::to_string(s.offset) + ": expected a multiple of 64");
+    return refuse("offset " + std::to_string(s.offset) + " is not a multiple of 64");
   if (s.count == 0 || s.count > queues_max - have)
     return refuse("count " + std::to_string(s.count) + ": expected 1 to " +
-                  std::to_string(queues_max - have));
-  if (s.offset > on.size() || bytes_for(s.count) > on.size() - s.offset)
-    return refuse("count " + std::to_string(s.count) + ": " + std::to_string(bytes_for(s.count)) +
-                  " bytes from " + std::to_string(s.offset) + " are past the region's end");
+                  std::to_string(queues_max - have) + " queues in the segment");
+  if (s.offset > medium.size() || bytes_for(s.count) > medium.size() - s.offset)
+    return refuse("count " + std::to_string(s.count) + ": the records take " +
+                  std::to_string(bytes_for(s.count)) + " bytes from offset " +
+                  std::to_string(s.offset) + ", which is past the end of the region");
   for (unsigned i = 0; i < segment_count; ++i) {
     const std::uint64_t at = segments[i].offset;
     if (s.offset < at + bytes_for(segments[i].end - segments[i].first) &&
         at < s.offset + bytes_for(s.count))
-      return refuse("offset " + std::to_string(s.offset) + ": overlaps the segment of " +
-                    std::to_string(segments[i].end - segments[i].first) + " queues at " +
+      return refuse("offset " + std::to_string(s.offset) +
+                    ": the segment overlaps the segment of " +
+                    std::to_string(segments[i].end - segments[i].first) + " queues at offset " +
                     std::to_string(at));
   }
-  segments[segment_count++] = {reinterpret_cast<queue_record*>(on.base() + s.offset), s.offset,
+  segments[segment_count++] = {reinterpret_cast<queue_record*>(medium.base() + s.offset), s.offset,
                                have, have + s.count};
-  // [G1] release: pairs with the acquire [G2]. Without it a queue's record is looked for in a
-  //      segment that is not there yet.
-  count.store(have + s.count, std::memory_order_release); // [G1] pairs with [G2]
+  // [queue-counted] Without it a thread could look for a queue's record in a segment that is not
+  // there yet.
+  count.store(have + s.count, std::memory_order_release); // [queue-counted]
   return {};
 }
 
@@ -229,13 +254,13 @@ result<void> queue_table::add_segment(const queue_segment& s) {
     if (std::any_of(words, words + bytes_for(s.count) / sizeof *words,
                     [](std::uint64_t w) { return w != 0; }))
       return refuse("offset " + std::to_string(s.offset) +
-                    ": the records are not zero; clear the range and drain it first");
+                    ": the queue records are not zero; clear their range and drain it first");
   }
   std::lock_guard hold(t.lock);
   const std::uint64_t before = t.rings_max;
   t.rings_max =
       std::max(before, std::min(t.rings_room, t.rings_for(std::uint64_t{count()} + s.count)));
-  auto taken = t.take(t.medium, s);
+  auto taken = t.take(s);
   if (!taken) t.rings_max = before;
   return taken;
 }
@@ -244,30 +269,31 @@ std::uint32_t queue_table::count() const noexcept {
   return state_->queue_count();
 }
 
-result<std::unique_ptr<queue_table>> queue_table::create(media& on, std::uint64_t offset,
+result<std::unique_ptr<queue_table>> queue_table::create(media& medium, std::uint64_t offset,
                                                          std::uint32_t count, block_store& blocks,
                                                          message_table* messages,
                                                          queue_table_options options) {
   const queue_segment all{offset, count};
-  return create(on, {&all, 1}, blocks, messages, options);
+  return create(medium, {&all, 1}, blocks, messages, options);
 }
 
 result<std::unique_ptr<queue_table>>
-queue_table::create(media& on, std::span<const queue_segment> segments, block_store& blocks,
+queue_table::create(media& medium, std::span<const queue_segment> segments, block_store& blocks,
                     message_table* messages, queue_table_options options) {
-  auto s = std::make_unique<state>(on, blocks, messages);
+  auto s = std::make_unique<state>(medium, blocks, messages);
   std::uint64_t queues = 0;
   for (const queue_segment& g : segments)
     queues += g.count;
-  if (segments.empty()) return refuse("segments: there is none, expected 1 to 16");
+  if (segments.empty()) return refuse("no segment is given: expected 1 to 16 segments");
   if (queues == 0 || queues >= UINT32_MAX)
-    return refuse("count " + std::to_string(queues) + ": expected 1 to 4294967294");
+    return refuse("count " + std::to_string(queues) + ": expected 1 to 4294967294 queues");
   s->queues_max = std::max(static_cast<std::uint32_t>(queues), options.queues_max);
   for (const queue_segment& g : segments)
-    if (auto taken = s->take(on, g); !taken) return taken.error();
+    if (auto taken = s->take(g); !taken) return taken.error();
   if (options.capacity != 0) {
     if (options.capacity >= 1u << ring_log2_max)
-      return refuse("capacity " + std::to_string(options.capacity) + ": expected 1 to 16777215");
+      return refuse("capacity " + std::to_string(options.capacity) +
+                    ": expected 0, or 2 to 16777215");
     options.slots = std::max(std::bit_ceil(options.capacity + 1), 1u << ring_log2_min);
   }
   if (!std::has_single_bit(options.slots) || options.slots < 1u << ring_log2_min ||
@@ -275,14 +301,16 @@ queue_table::create(media& on, std::span<const queue_segment> segments, block_st
     return refuse("slots " + std::to_string(options.slots) +
                   ": expected a power of two from 4 to 16777216");
   s->log2_slots = static_cast<unsigned>(std::countr_zero(options.slots));
-  // rte_ring rounds capacity + 1 up to a power of two, and that has to be the slots there are.
+  // rte_ring rounds capacity + 1 up to a power of two, which must be the number of slots.
   s->ring_capacity = options.capacity == 0 ? options.slots - 1 : options.capacity;
   if (std::bit_ceil(s->ring_capacity + 1) != options.slots)
-    return refuse("capacity " + std::to_string(options.capacity) + ": expected at least 2");
+    return refuse("capacity " + std::to_string(options.capacity) +
+                  ": expected 0, or 2 to 16777215");
   const std::uint64_t ring_needs = ring_blocks(blocks, s->log2_slots);
   if (ring_needs > blocks.block_count())
-    return refuse("slots " + std::to_string(options.slots) + ": a ring of " +
-                  std::to_string(ring_needs) + " blocks does not fit the block store");
+    return refuse("slots " + std::to_string(options.slots) + ": a ring takes " +
+                  std::to_string(ring_needs) + " blocks, and the block store has " +
+                  std::to_string(blocks.block_count()));
   s->ring_blocks = static_cast<std::uint32_t>(ring_needs);
   if (options.capacity_max != 0 &&
       (options.capacity_max < s->ring_capacity || options.capacity_max >= 1u << ring_log2_max))
@@ -292,7 +320,7 @@ queue_table::create(media& on, std::span<const queue_segment> segments, block_st
   s->options = options;
   if (!s->queues.make(s->queues_max) || !s->grace.make())
     return error{errc::no_space,
-                 "queue table: no memory for " + std::to_string(s->queues_max) + " queues"};
+                 "queue table: not enough memory for " + std::to_string(s->queues_max) + " queues"};
   return std::unique_ptr<queue_table>(new queue_table(std::move(s)));
 }
 
@@ -300,7 +328,7 @@ result<void> queue_table::state::make_pool(std::uint64_t rings_found) {
   rings_max = std::max(rings_for(queue_count()), rings_found);
   rings_room = std::max(rings_for(queues_max), rings_found);
   if (!rings.make(rings_room) || !marks.make(rings_room << log2_slots, true))
-    return error{errc::no_space, "queue table: no memory for the state of " +
+    return error{errc::no_space, "queue table: not enough memory for the state of " +
                                      std::to_string(rings_room) + " rings"};
   for (auto* list : {&stock, &dirty, &unused})
     list->reserve(rings_room);
@@ -316,34 +344,35 @@ result<void> queue_table::start() {
 
 // --- rings --------------------------------------------------------------------------------------
 
-// [P6 < P7] cleared and drained before anything links to it.
-//      Without it what lay in these blocks before reads as slots: a publisher can forge entries.
+// Clears a ring that no queue has.
+// [clear-before-link] Without it the old bytes of these blocks read as slots, and a publisher could
+// forge entries.
 void queue_table::state::clear(ring_state& r) noexcept {
   static constexpr std::byte zeros[1024]{};
   for (std::uint32_t i = 0; i <= r.mask; ++i)
-    r.marks[i].store(0, std::memory_order_relaxed); // [R1] in no queue: [A1] follows
+    r.marks[i].store(0, std::memory_order_relaxed); // [slot-ready]
   if (r.times != nullptr) {
     for (std::uint32_t i = 0; i <= r.size(); ++i)
-      r.times[i].whose.store(0, std::memory_order_relaxed);     // [E1] in no queue: [A1] follows
-    r.earliest().store(no_deadline, std::memory_order_relaxed); // [E3] in no queue: [A1] follows
+      r.times[i].lease_id.store(0, std::memory_order_relaxed);  // [deadline-named]
+    r.earliest().store(no_deadline, std::memory_order_relaxed); // [earliest-deadline]
   }
   if (seeded_bug("ring.uncleared") ||
       (seeded_bug("ring.larger_uncleared") && r.size() != 1u << log2_slots))
     return;
   auto* to = reinterpret_cast<std::byte*>(r.slots);
   std::uint64_t left = std::uint64_t{r.size()} * sizeof(ring_slot);
-  while (left != 0) { // in one piece, unless the medium cannot drain so much at once
+  while (left != 0) { // one piece, unless the medium cannot drain so much at once
     const std::uint64_t piece = std::min(left, medium.drain_bytes_max() / 2);
     for (std::uint64_t done = 0; done < piece; done += sizeof zeros)
-      medium.write(to + done, zeros, std::min(piece - done, sizeof zeros)); // [P6] before its flush
-    medium.flush(to, piece); // [P6] before [P7] in link()
-    medium.drain();          // [P6] before [P7] in link()
+      medium.write(to + done, zeros, std::min(piece - done, sizeof zeros)); // [clear-before-link]
+    medium.flush(to, piece);                                                // [clear-before-link]
+    medium.drain();                                                         // [clear-before-link]
     to += piece;
     left -= piece;
   }
 }
 
-// A ring with blocks of its own, not cleared yet. Null: no state, blocks or memory are left.
+// Allocates a ring that is not cleared yet. Null: no ring state, blocks or memory are left.
 ring_state* queue_table::state::new_ring(std::uint32_t capacity) noexcept {
   const unsigned log2 = state::log2_for(capacity);
   const auto needs = static_cast<std::uint32_t>(detail::ring_blocks(blocks, log2));
@@ -375,7 +404,7 @@ ring_state* queue_table::state::new_ring(std::uint32_t capacity) noexcept {
   return r;
 }
 
-// A ring, cleared and drained: from the stock where that has such.
+// Returns a ring that is cleared and drained, from the stock where that has one.
 ring_state* queue_table::state::cleared_ring(std::uint32_t capacity) noexcept {
   if (capacity == ring_capacity) {
     std::lock_guard hold(lock);
@@ -390,14 +419,14 @@ ring_state* queue_table::state::cleared_ring(std::uint32_t capacity) noexcept {
   return r;
 }
 
-// Out of its queue, by stores that came before.
+// Retires a ring that the caller has already removed from its queue.
 void queue_table::state::retire(ring_state& r) noexcept {
   const std::uint64_t stamp = grace.stamp();
   std::lock_guard hold(lock);
   retired.push_back({&r, stamp});
 }
 
-// Gives rings back that no thread can have in hand any more; asks, and does not wait.
+// Gives back rings that no thread can still reference. It does not wait for a grace period.
 std::uint32_t queue_table::state::reclaim(std::uint32_t most) noexcept {
   std::uint64_t newest = 0;
   {
@@ -416,7 +445,7 @@ std::uint32_t queue_table::state::reclaim(std::uint32_t most) noexcept {
       if (it == retired.end()) return done;
       r = it->ring;
       retired.erase(it);
-      // First rings are kept for other queues, as many as the stock has room for.
+      // Rings of the first size are kept for other queues, as many as the stock has room for.
       if (r->size() == 1u << log2_slots && r->capacity == ring_capacity &&
           stock.size() + dirty.size() < options.stock) {
         dirty.push_back(r);
@@ -461,14 +490,15 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
   return added;
 }
 
-// --- at leisure ---------------------------------------------------------------------------------
+// --- background work ----------------------------------------------------------------------------
 
-// Its newest ring is three quarters full, or was found full for `n`.
+// Notes that the queue wants a larger ring: its newest ring is three quarters full, or had no room
+// for `n` slots.
 void queue_table::state::want_larger(std::uint32_t queue, std::uint32_t n) noexcept {
   queue_state& q = queue_at(queue);
-  if (n > q.wanted.load(std::memory_order_relaxed))                // [S1] an estimate
-    q.wanted.store(n, std::memory_order_relaxed);                  // [S1] an estimate
-  if (q.wanting.exchange(true, std::memory_order_relaxed)) return; // [S1] orders the list
+  if (n > q.wanted.load(std::memory_order_relaxed))                // [queue-estimate]
+    q.wanted.store(n, std::memory_order_relaxed);                  // [queue-estimate]
+  if (q.wanting.exchange(true, std::memory_order_relaxed)) return; // [ring-lists]
   std::lock_guard hold(lock);
   q.next_wanting = wanting_first;
   wanting_first = queue;
@@ -481,7 +511,7 @@ std::uint32_t queue_table::state::next_wanting() noexcept {
   queue_state& q = queue_at(queue);
   wanting_first = q.next_wanting;
   q.next_wanting = no_queue;
-  q.wanting.store(false, std::memory_order_relaxed); // [S2] orders the list
+  q.wanting.store(false, std::memory_order_relaxed); // [ring-lists]
   return queue;
 }
 
@@ -498,10 +528,10 @@ std::uint32_t queue_table::maintain(std::uint32_t work) noexcept {
   const std::uint32_t queues = count();
   for (std::uint32_t looked = 0; looked < queues && looked < work - done && looked < 64; ++looked) {
     const std::uint32_t queue =
-        s.visit_next.fetch_add(1, std::memory_order_relaxed) % queues; // [N2] wherever it is
+        s.visit_next.fetch_add(1, std::memory_order_relaxed) % queues; // [queue-estimate]
     if (!s.shrink(queue)) continue;
     link_flush(queue);
-    s.medium.drain(); // [P7] before [P8]
+    s.medium.drain(); // [link-before-use]
     link_finish(queue);
     ++done;
   }

@@ -1,81 +1,91 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues: durable MP/SC and MP/MC queues of 16-byte slots on `rte_ring`, numbered from 0 in a
-/// table. A slot names a message of a message table, or (in a table without one) is 8 bytes of the
+/// Queues: durable queues of 16-byte slots on `rte_ring`, for many producers and one consumer or
+/// many consumers, numbered from 0 in a table. A slot names a message of a message table. In a
+/// table that was created without a message table, a *value queue*, a slot holds eight bytes of the
 /// caller's own and a ticket.
 ///
 /// **When to use:** one queue for each session or group, with leases, acknowledgements and
-/// redelivery that survive a crash. **When not:** between two lcores of one process `rte_ring`
+/// redelivery that survive a crash. **When not:** between two lcores of one process, `rte_ring`
 /// itself is faster and needs no drain.
 ///
-/// **Durability.** What lease() hands out is durable (*deliverable implies durable*), and is handed
-/// out again, after a crash too, until its ack() is durable. A message is in every queue it was
-/// placed in, or in none: publication of its descriptor is the one commit.
+/// **Durability.** Every entry that lease() hands out is durable (*deliverable implies durable*).
+/// It is handed out again, after a crash too, until its ack() is durable. A message is in every
+/// queue it was placed in or in none of them, because the publication of its descriptor is the one
+/// commit.
 ///
-/// **The publisher's burst**: two drains, whatever the number of queues. All stores, then all
-/// flushes, then the drain.
+/// **The publisher's burst** takes two drains, whatever the number of queues. For each drain, all
+/// stores come first, then all flushes, then the drain.
 /// ```
-/// queues.link_start(q)                    // ready, or see there: the message is set aside
+/// queues.link_start(q)                // ready; with another answer the message is set aside
 /// messages.reserve, copy_in, stage, add_references(n)
-/// queues.place_start(q, refs, p)             // each queue, its slots grouped
-/// messages.flush_staged; queues.place_flush(p)            media.drain();    // [P1 < P2]
-/// messages.publish, flush_published                        media.drain();    // [P2 < P3]
-/// queues.place_finish(p)                      // from here on consumers see them; acknowledge
+/// queues.place_start(q, refs, p)             // for each queue, all its slots in one call
+/// messages.flush_staged; queues.place_flush(p)
+/// media.drain();                             // [slots-before-publish]
+/// messages.publish, flush_published
+/// media.drain();                             // [publication-before-mark]
+/// queues.place_finish(p)                     // now consumers see the slots: acknowledge
 /// ```
-/// A message that one queue refuses is voided where it was placed: place_void(p) in
-/// place_finish()'s place. Each slot placed counts as a reference on its message until the head has
-/// passed it, whatever becomes of it; the queue drops those references, the publisher only its own
-/// and those it counted for places that were refused.
+/// When one queue refuses a message, the publisher voids the slots that other queues already gave
+/// it: it calls place_void(p) instead of place_finish(p). Each placed slot counts as one reference
+/// on its message until the head has passed the slot, also when the slot is void. The queue drops
+/// these references. The publisher drops its own reference, and those it counted for slots that
+/// were refused.
 ///
-/// **The consumer's burst**: one drain, shared with the publishing done in the same burst.
+/// **The consumer's burst** takes one drain, which it shares with the publishing of the same burst.
 /// ```
 /// n = queues.lease(q, entries)         // in ticket order
-/// ...send...                           // answers come
+/// ...send the messages and receive the answers...
 /// if (queues.ack(q, ticket) == ack_status::marked) -> queue_consumer(queues).flush_slot(q, ticket)
-/// r = queues.release_start(q)                // stores the head
-/// if (r) queues.release_flush(q);                          media.drain();    // [P4 < P5]
-/// if (r) queues.release_finish(q);     // slots are free, references dropped
+/// r = queues.release_start(q)          // stores the head
+/// if (r) queues.release_flush(q);
+/// media.drain();                       // [head-before-reuse]
+/// if (r) queues.release_finish(q);     // frees the slots and drops their references
 /// ```
-/// What fewer consumers need (deadlines, states, modes) is in consumer.h.
+/// Deadlines, slot states and modes, which only some consumers need, are in consumer.h.
 ///
-/// **One burst of one producer in a value queue**: enqueue_burst, place_flush, drain, place_finish:
-/// one drain. Each value is durable by itself.
+/// **One burst of one producer in a value queue** is enqueue_burst, place_flush, drain,
+/// place_finish. It takes one drain, and each value is durable by itself.
 ///
-/// **Growth.** Where options.capacity_max allows it, a queue whose ring is three quarters full is
-/// noted, and maintain() prepares a ring of twice the size (the third of a queue: of the largest).
-/// When place_start() then says `full`, grow() closes the full ring and stores the link of the
-/// prepared one, which takes one drain, as a first ring does:
+/// **Growth.** Where options.capacity_max allows it, a queue whose ring becomes three quarters full
+/// is noted, and maintain() prepares a ring of twice the size for it. The third ring of a queue is
+/// prepared at the largest size. When place_start() later returns `full`, grow() closes the full
+/// ring and stores the link of the prepared one. The link takes one drain, as the link of a first
+/// ring does:
 /// ```
 /// if (queues.place_start(q, refs, p) == place_status::full)
 ///   if (queues.grow(q, n) == link_status::linking) {
-///     queues.link_flush(q);                              media.drain();    // [P7 < P8]
-///     queues.link_finish(q);                                // and place_start() again
+///     queues.link_flush(q);
+///     media.drain();                   // [link-before-use]
+///     queues.link_finish(q);           // then call place_start() again
 ///   }
 /// ```
-/// Consumers go through the rings in order and see no seam: tickets, leases and packet ids run on.
-/// A ring is taken out of the queue with the release that empties it, and reused when no thread can
-/// have it in hand any more. A queue that has been nearly empty gets a smaller ring in the same
-/// way.
+/// Consumers go through the rings in order and notice no border: tickets, leases and packet ids
+/// continue. The release that empties a ring takes it out of the queue. The ring is reused when no
+/// thread can still reference it. A queue that has been nearly empty gets a smaller ring in the
+/// same way.
 ///
-/// **Tickets** number a queue's slots from 1, never reused in one incarnation, never reordered; a
-/// restart_start() goes on where it was. Consumers go in ticket order up to the first slot that is
-/// not ready.
+/// **Tickets** number a queue's slots from 1. Within one incarnation a ticket is never reused and
+/// the order of tickets never changes; after restart_start() the numbers continue. Consumers take
+/// entries in ticket order and stop at the first slot that is not ready.
 ///
-/// **Thread-safety.** Producer calls: any thread, on pinned lcores (a producer preempted inside
-/// place_start() holds up the other producers of that queue for as long). Consumer calls: in mpsc
-/// mode one thread at a time, the queue's consumer; in mpmc mode any thread, but restart_start()
-/// and drop_oldest() still one at a time and no lease meanwhile, rewind() and
-/// queue_consumer::set_mode() no consumer call at all. release_start() to release_finish() belongs
-/// to one thread at a time, the others are told false. Queries: any thread. Data-path calls do not
-/// allocate, wait for a drain, call the system or throw; queue numbers and placements are the
-/// caller's contract and asserted.
+/// **Thread-safety.** Any thread may make producer calls. Producers should run on pinned lcores: a
+/// producer that is preempted inside place_start() holds up the other producers of that queue for
+/// as long. In mpsc mode only one thread at a time, the queue's consumer, makes consumer calls. In
+/// mpmc mode any thread may make them, with these exceptions: restart_start() and drop_oldest() are
+/// called by one thread at a time while no thread leases, and rewind() and
+/// queue_consumer::set_mode() while no other consumer call runs. Only one thread at a time is
+/// between release_start() and release_finish(); release_start() returns false to the others. Any
+/// thread may make queries. Calls on the data path do not allocate, wait for a drain, make a system
+/// call or throw. Queue numbers and placements are the caller's responsibility and are asserted.
 ///
-/// **Memory**: 64 bytes on media and 64 in DRAM a queue. A queue has no ring until its first
-/// message, and up to three; a ring takes 384 + 16 * slots bytes of the block store, 192 + 4 *
-/// slots of DRAM (20 * slots with timed leases). Some first rings are kept for other queues, the
-/// rest go back to the block store.
+/// **Memory.** A queue takes 64 bytes on media and 64 bytes in DRAM. A queue has no ring before its
+/// first message, and at most three rings. A ring takes 384 + 16 * slots bytes of the block store
+/// and 192 + 4 * slots bytes of DRAM (192 + 20 * slots with timed leases). Some rings of the first
+/// size are kept in stock for other queues; the rest go back to the block store.
 ///
-/// **Media is untrusted**: recovery validates every record and slot; a damaged queue is named, kept
-/// out of service until restart_start(), across crashes and opens, and the rest is served.
+/// **Media is untrusted.** Recovery validates every record and every slot. A damaged queue is named
+/// in a note and kept out of service, across crashes and opens, until restart_start(). All other
+/// queues are served.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -100,8 +110,8 @@ namespace detail {
 struct ring_state;
 } // namespace detail
 
-/// First word of a slot: which message, and how it is delivered. The queue itself reads only the
-/// two QoS bits of `delivery`; in a value queue the word is the caller's.
+/// The first word of a slot: the message it names and how that message is delivered. The queue
+/// itself reads only the two QoS bits of `delivery`. In a value queue the word is the caller's.
 struct slot_ref {
   std::uint64_t word = 0;
 
@@ -120,29 +130,30 @@ struct slot_ref {
 };
 static_assert(sizeof(slot_ref) == 8);
 
-/// What lease() hands out.
+/// An entry that lease() hands out.
 struct leased {
   slot_ref ref;
-  std::uint64_t tag = 0; ///< slot_tag; bits 59..62: which lease of the entry, 63: redelivered
+  /// A slot_tag in bits 0..58, the generation of the lease in bits 59..62, `redelivered` in bit 63.
+  std::uint64_t tag = 0;
 
   [[nodiscard]] constexpr std::uint64_t ticket() const noexcept { return tag & ticket_max; }
-  /// queued; or pubrec: the client has it, PUBREL is what it waits for.
+  /// `queued`, or `pubrec`: the client has received the message and waits for PUBREL.
   [[nodiscard]] constexpr slot_state state() const noexcept {
     return static_cast<slot_state>(tag >> 56 & 7);
   }
-  /// How often the entry was given back before, in this life, modulo 16.
+  /// How often the entry was given back before this lease, since the table was opened, modulo 16.
   [[nodiscard]] constexpr std::uint32_t generation() const noexcept {
     return static_cast<std::uint32_t>(tag >> 59 & 15);
   }
-  /// It may have been delivered before, in this life or an earlier one.
+  /// True when the entry may have been delivered before, since the open or before a crash.
   [[nodiscard]] constexpr bool redelivered() const noexcept { return tag >> 63 != 0; }
   [[nodiscard]] constexpr message_ref message() const noexcept { return ref.message(); }
   [[nodiscard]] constexpr std::uint16_t delivery() const noexcept { return ref.delivery(); }
 };
 static_assert(sizeof(leased) == 16);
 
-/// Slots placed and not yet ready or void: plain data, may be kept across bursts by one owner. The
-/// queue cannot be restarted meanwhile.
+/// Slots that are placed and neither ready nor void yet. A placement is plain data that one owner
+/// may keep across bursts. While it exists the queue cannot be restarted.
 struct placement {
   detail::ring_state* ring = nullptr;
   std::uint64_t first_ticket = 0;
@@ -150,255 +161,265 @@ struct placement {
 };
 
 enum class link_status : std::uint8_t {
-  ready,   ///< place_start() will find a ring; grow(): there is room, place_start() again
-  linking, ///< this call stored the link: link_flush(), any drain of this thread, then
-           ///< link_finish()
-  wait,    ///< another thread is about it, or a restart_start() is under way: try in a later burst
-  refused, ///< no ring in stock (see refill()), or the queue is damaged; grow(): see overflow()
-  unprepared, ///< grow(): its larger ring is not prepared yet: maintain(), or grow_now()
-  no_room,    ///< grow(): below its limit, but there is no ring to be had: congestion
+  /// place_start() will find a ring. From grow(): the queue has room, call place_start() again.
+  ready,
+  /// This call stored the link. link_flush(), a drain of this thread and link_finish() follow.
+  linking,
+  /// Another thread is linking a ring, or a restart_start() is under way. Try in a later burst.
+  wait,
+  /// The stock has no ring (see refill()), or the queue is damaged. From grow(): the queue is at
+  /// its limit, and overflow() says what becomes of the messages.
+  refused,
+  /// Only from grow(): no larger ring is prepared yet. Call maintain() or grow_now().
+  unprepared,
+  /// Only from grow(): the queue is below its limit, but no ring is available: congestion.
+  no_room,
 };
 
 enum class place_status : std::uint8_t {
   placed,
-  full,      ///< see grow(), and then overflow()
-  no_ring,   ///< link_start() first
-  changed,   ///< the queue is not in the incarnation that was asked for
-  closed,    ///< a restart_start(), or another thread's grow(), is under way: set the message aside
-  exhausted, ///< the last ticket has been given: nothing more, ever
+  full,    ///< the queue has no room: call grow(), and overflow() where that refuses
+  no_ring, ///< the queue has no ring: call link_start() first
+  changed, ///< the queue is not in the incarnation that was asked for
+  closed, ///< a restart_start(), or a grow() of another thread, is under way: set the message aside
+  exhausted, ///< the queue has given its last ticket and will never take another message
 };
 
 enum class ack_status : std::uint8_t {
-  advanced, ///< the oldest one: the head moves with the next release_start()
-  marked,   ///< out of order: the slot was stored to; queue_consumer::flush_slot() with the burst
-  ignored,  ///< not leased now: late, doubled or made up
+  advanced, ///< the entry was the oldest: the head passes it with the next release_start()
+  marked,   ///< the entry was not the oldest: its slot changed; queue_consumer::flush_slot() it
+  ignored,  ///< the ticket is not leased now: the ack is late, doubled or made up
 };
 
 enum class restart_status : std::uint8_t {
-  stored,  ///< restart_flush(), this thread's drain, then restart_finish()
-  busy,    ///< placements or a release are still open; the queue takes nothing new. Call again
+  stored,  ///< restart_flush(), a drain of this thread and restart_finish() follow
+  busy,    ///< placements or a release are still open; the queue takes nothing new; call again
   changed, ///< the queue is not in that incarnation
 };
 
-/// The outbound packet id of a ticket: 1 to 32767, the same after a crash.
+/// The outbound packet id of a ticket, from 1 to 32767. It is the same after a crash.
 inline constexpr std::uint32_t packet_id_count = 32767;
 [[nodiscard]] constexpr std::uint16_t packet_id_of(std::uint64_t ticket) noexcept {
   return static_cast<std::uint16_t>((ticket - 1) % packet_id_count + 1);
 }
 
 struct queue_table_options {
-  /// Slots of a ring, a power of two; one fewer can be in use, as in rte_ring.
+  /// Slots of a ring, a power of two. One fewer can be in use, as in rte_ring.
   std::uint32_t slots = 1024;
-  /// Exactly this many in use (then `slots` is derived); 0: off.
+  /// Exactly this many slots can be in use, and `slots` is derived from it. 0: `slots` counts.
   std::uint32_t capacity = 0;
-  /// Most slots in use in one queue, in all its rings together: rings grow up to it. 0: they do
-  /// not.
+  /// The most slots in use in one queue, in all its rings together: rings grow up to this limit.
+  /// 0: rings do not grow.
   std::uint32_t capacity_max = 0;
-  /// Most rings at one time; 0: one for each queue, or four and the stock where they grow.
+  /// The most rings at one time. 0: one for each queue; where rings grow, four for each queue and
+  /// the stock.
   std::uint32_t rings_max = 0;
-  /// Rings kept cleared and drained for queues that get their first message.
+  /// Rings that are kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
   overflow_policy overflow = overflow_policy::reject;
-  /// Leases may have deadlines (see queue_consumer): 16 bytes more of DRAM a slot.
+  /// Leases may have deadlines (see queue_consumer). This takes 16 more bytes of DRAM a slot.
   bool timed_leases = false;
-  /// Most queues there may be after add_segment(); 0: as many as the table begins with. Costs
-  /// address space, and memory only for queues there are.
+  /// The most queues there may be after add_segment(). 0: as many as the table begins with. The
+  /// limit takes address space; memory is used only for queues that exist.
   std::uint32_t queues_max = 0;
 };
 
-/// Where queue records lie: `count` of them from `offset`, a multiple of 64, of the media. A
-/// table's segments number its queues through, in order: the second's first queue follows the
-/// first's last.
+/// A range of queue records: `count` of them, from `offset` in the media, a multiple of 64. The
+/// segments of a table number its queues in order: the first queue of the second segment follows
+/// the last queue of the first.
 struct queue_segment {
   std::uint64_t offset = 0;
   std::uint32_t count = 0;
 };
 inline constexpr unsigned queue_segments_max = 16;
 
-/// Of one queue; each number is right at some moment of the call.
+/// Statistics of one queue. Each number was right at some moment during the call.
 struct queue_statistics {
   std::uint32_t incarnation = 0;
   queue_mode mode = queue_mode::mpsc;
   bool damaged = false;
   std::uint32_t rings = 0;
-  std::uint32_t capacity = 0;   ///< slots of the newest ring; 0: no ring yet
+  std::uint32_t capacity = 0;   ///< slots that can be in use in the newest ring; 0: no ring yet
   std::uint32_t depth = 0;      ///< slots in use, in all rings
-  std::uint32_t high_water = 0; ///< largest depth of the newest ring in this life
+  std::uint32_t high_water = 0; ///< largest depth of the newest ring since the open
   std::uint64_t head = 0;       ///< last ticket released
   std::uint64_t tail = 0;       ///< last ticket placed
   std::uint64_t leased = 0;     ///< last ticket leased
   std::uint64_t dropped_newest = 0, dropped_oldest = 0, refused = 0;
 };
 
-/// Of the table.
+/// Statistics of the whole table.
 struct queue_table_statistics {
   std::uint64_t queues = 0, rings = 0, rings_in_stock = 0, rings_max = 0;
-  std::uint64_t rings_retired = 0;     ///< out of their queue, maybe still in some thread's hands
-  std::uint64_t ring_blocks = 0;       ///< of the block store, in all rings
-  std::uint64_t grown = 0, shrunk = 0; ///< appends
-  std::uint64_t damaged = 0;
-  std::uint64_t refused = 0;      ///< place_start() found no room
-  std::uint64_t refused_ring = 0; ///< link_start() found no ring, maintain() no room for one
+  std::uint64_t rings_retired = 0; ///< rings out of their queue that a thread may still reference
+  std::uint64_t ring_blocks = 0;   ///< blocks of the block store in all rings
+  std::uint64_t grown = 0, shrunk = 0; ///< larger and smaller rings that were appended
+  std::uint64_t damaged = 0;           ///< queues out of service
+  std::uint64_t refused = 0;           ///< messages that overflow() refused
+  std::uint64_t refused_ring = 0;      ///< rings that link_start() or maintain() did not get
   std::uint64_t dropped_newest = 0, dropped_oldest = 0, voided = 0;
 };
 
 /// What recovery found and did.
 struct queue_recovery {
-  std::uint64_t queues = 0;    ///< with a ring
+  std::uint64_t queues = 0;    ///< queues that have a ring
   std::uint64_t entries = 0;   ///< slots that will be delivered
-  std::uint64_t voided = 0;    ///< slots whose message was not published: void, durably
-  std::uint64_t restarted = 0; ///< queues of another incarnation than their session's
+  std::uint64_t voided = 0;    ///< slots that were made void: their message was not published
+  std::uint64_t restarted = 0; ///< queues whose incarnation was not that of their session
   std::uint64_t damaged_queues = 0, damaged_slots = 0;
-  std::vector<std::string> notes; ///< damage, in sentences that name the queue; the first 100
+  std::vector<std::string> notes; ///< the first 100 damages, as sentences that name the queue
 };
 
-/// The incarnation queue `number` should have; what is there of any other is unreachable.
+/// Returns the incarnation that queue `number` should have. Entries of another one are unreachable.
 using incarnation_of = std::function<std::uint32_t(std::uint32_t number)>;
 
-/// The broker needs a part of this and of queue_consumer. The rest is for programs of other people
-/// that link the library, and in this tree only tests call it: enqueue_bulk(), which is
-/// enqueue_burst()'s other half, as in rte_ring; refill(), for tables whose rings do not grow and
-/// which therefore need no maintain(); add_segment() and part(), for a table that is not in the
+/// A table of queues. The broker uses a part of this class and of queue_consumer. The rest is for
+/// other programs that link the library, and in this tree only tests call it: enqueue_bulk(), the
+/// all-or-none form of enqueue_burst() as in rte_ring; refill(), for tables whose rings do not grow
+/// and which therefore need no maintain(); add_segment() and part(), for a table outside the
 /// broker's store; rings for several consumers, deadlines and slot states.
 class queue_table {
  public:
-  /// Over the queue records of `segments` (1 to queue_segments_max), zero when their range was
-  /// made. Rings come from `blocks`. `messages` (null: a table of value queues), `blocks` and the
-  /// media outlive the table. Empty so far: go on with recover(), or start() where the records are
-  /// known to be zero.
-  static result<std::unique_ptr<queue_table>> create(media& on,
+  /// Makes a table over the queue records of `segments` (1 to queue_segments_max), which are zero
+  /// when their range is made. Rings come from `blocks`. With `messages` null it is a table of
+  /// value queues. `messages`, `blocks` and the media outlive the table. The table does not serve
+  /// yet: recover() follows, or start() where the records are known to be zero.
+  static result<std::unique_ptr<queue_table>> create(media& medium,
                                                      std::span<const queue_segment> segments,
                                                      block_store& blocks, message_table* messages,
                                                      queue_table_options options = {});
-  /// The same over one segment.
-  static result<std::unique_ptr<queue_table>> create(media& on, std::uint64_t offset,
+  /// Makes a table over one segment.
+  static result<std::unique_ptr<queue_table>> create(media& medium, std::uint64_t offset,
                                                      std::uint32_t count, block_store& blocks,
                                                      message_table* messages,
                                                      queue_table_options options = {});
   ~queue_table();
   queue_table(const queue_table&) = delete;
   queue_table& operator=(const queue_table&) = delete;
-  /// Bytes of media for `count` queues.
+  /// Bytes of media that `count` queues take.
   [[nodiscard]] static constexpr std::uint64_t bytes_for(std::uint32_t count) noexcept {
     return std::uint64_t{count} * sizeof(queue_record);
   }
 
   // --- producers --------------------------------------------------------------------------------
 
-  /// Sees to it that the queue has a ring. `ready` is the usual, quick answer.
+  /// Stores the link of a first ring where the queue has none. `ready` is the usual, quick answer.
   [[nodiscard]] link_status link_start(std::uint32_t queue) noexcept;
   void link_flush(std::uint32_t queue) noexcept;
-  /// After the drain that followed link_flush(): place_start() works from here on.
+  /// Follows the drain behind link_flush(). From here on place_start() finds the ring.
   void link_finish(std::uint32_t queue) noexcept;
-  /// The same at once, with a drain of its own, refilling the stock when it is empty. Not the data
-  /// path. ready, wait or refused.
+  /// Links a first ring at once, with a drain of its own, and refills the stock when it is empty.
+  /// Not for the data path. Returns `ready`, `wait` or `refused`.
   [[nodiscard]] link_status link_now(std::uint32_t queue) noexcept;
 
-  /// After place_start() found the queue full for `n` slots: closes its ring and stores the link of
-  /// the larger one prepared for it. Between this and link_finish() nobody places anything in the
-  /// queue. `refused`: it is at its limit (capacity_max, three rings, the last ticket): the policy
-  /// applies. `no_room`: it has no ring and gets none; what it was to take is refused, whatever the
-  /// policy, and may be tried again. Waits for placements that other threads are in the middle of
-  /// storing.
+  /// Makes room after place_start() found the queue full for `n` slots: closes the newest ring and
+  /// stores the link of the larger ring prepared for the queue. Between this call and link_finish()
+  /// no thread places anything in the queue. Waits until other threads have stored the placements
+  /// that they began. Returns `refused` when the queue is at its limit (capacity_max, three rings
+  /// or the last ticket): the overflow policy applies. Returns `no_room` when the queue has no ring
+  /// and none is available: the messages are refused, whatever the policy, and may be tried again.
   [[nodiscard]] link_status grow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
-  /// The same at once, preparing the ring where that has not been done, with drains of its own. Not
-  /// the data path. ready, wait, refused or no_room: no state, blocks or memory for a larger ring.
+  /// Grows the queue at once: prepares the larger ring where that has not been done, with drains of
+  /// its own. Not for the data path. Returns `ready`, `wait` or `refused`, or `no_room` when no
+  /// ring state, blocks or memory are left for a larger ring.
   [[nodiscard]] link_status grow_now(std::uint32_t queue, std::uint32_t n = 1) noexcept;
 
-  /// Places all of `refs` (at least one) in order, or none. The caller has counted a reference for
-  /// each.
+  /// Places all of `refs` (at least one) in order, or none of them. The caller has counted one
+  /// reference for each.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                          placement& out) noexcept;
-  /// The same, only where the queue is in that incarnation: a subscription that was matched before
-  /// a clean start places nothing after it.
+  /// Places `refs` only while the queue is in that incarnation. So a subscription that was matched
+  /// before a clean start places nothing after it.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
                                          std::span<const slot_ref> refs, placement& out) noexcept;
   /// Flushes the slots.
   void place_flush(const placement& p) noexcept;
-  /// After the drain of the messages' publication: consumers may have them.
+  /// Follows the drain of the messages' publication. From here on consumers may lease the slots.
   void place_finish(const placement& p) noexcept;
-  /// For a message that will not be published: consumers pass over its slots. Nothing needs to be
-  /// flushed: a slot whose message was never published is void after a crash. `p` is empty
-  /// afterwards: its ring may go.
+  /// Ends a placement of messages that will not be published: consumers pass over its slots. The
+  /// void slots need no flush, because after a crash a slot is void when its message was never
+  /// published. Empties `p`: its ring may be released from then on.
   void place_void(placement& p) noexcept;
-  /// place_start() for value queues: each value is durable on its own after one place_flush() and
-  /// drain, then place_finish(). enqueue_burst() places as many of the first of `values` as there
-  /// is room for, enqueue_bulk() all of them or none; both return how many were enqueued.
+  /// Place values in a value queue. Each value becomes durable on its own with one place_flush()
+  /// and a drain; place_finish() follows. enqueue_burst() places as many of the first of `values`
+  /// as there is room for, enqueue_bulk() all of them or none. Both return how many they placed.
   [[nodiscard]] std::uint32_t enqueue_burst(std::uint32_t queue,
                                             std::span<const std::uint64_t> values,
                                             placement& out) noexcept;
   [[nodiscard]] std::uint32_t
   enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values, placement& out) noexcept;
 
-  /// Slots that can be placed now, or after grow(): capacity where there is no ring yet.
+  /// Slots that can be placed now or after grow(). Where the queue has no ring: its first capacity.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
-  /// What is to become of `n` messages that found the queue full; counts them, and for drop_oldest
-  /// asks the consumer for room.
+  /// Returns what is to become of `n` messages that found the queue full, and counts them. For
+  /// drop_oldest it asks the consumer to make room.
   overflow_policy overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
 
   // --- the consumer -----------------------------------------------------------------------------
-  // Deadlines, acknowledgements by lease or of a prefix, slot states and modes: consumer.h.
+  // Deadlines, acknowledgement of one lease or of a prefix, slot states and modes are in
+  // consumer.h.
 
-  /// Hands out entries in ticket order and returns how many: those returned by nack() first, then
-  /// the next ready ones. In mpsc mode leases span fewer than packet_id_count tickets.
+  /// Hands out entries in ticket order and returns how many: first those that nack() gave back,
+  /// then the next ready ones. In mpsc mode the leased tickets span fewer than packet_id_count.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
-  /// The entry is done with. Where `advanced`, that is durable after the steps of a release; where
-  /// `marked`, after queue_consumer::flush_slot() and a drain.
+  /// Acknowledges an entry. The ack is durable after the steps of a release where it returns
+  /// `advanced`, and after queue_consumer::flush_slot() and a drain where it returns `marked`.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;
-  /// Gives a lease back: the next lease() hands the entry out again. False: not leased now.
+  /// Gives a lease back: the next lease() hands the entry out again. False: it is not leased now.
   bool nack(std::uint32_t queue, std::uint64_t ticket) noexcept;
-  /// Gives all leases back, as after a reconnect: the next lease() starts behind the last ticket
-  /// acknowledged in order, and leaves out what was acknowledged since. No other consumer call of
-  /// the queue meanwhile, in mpmc mode too: there nack() what one consumer has.
+  /// Gives all leases back, as after a reconnect. The next lease() starts behind the last ticket
+  /// that was acknowledged in order, and leaves out entries acknowledged since. No other consumer
+  /// call of the queue may run meanwhile, also in mpmc mode: there a consumer uses nack() for its
+  /// own leases.
   void rewind(std::uint32_t queue) noexcept;
-  /// The ticket leased now that has this packet id; 0: none.
+  /// Returns the ticket with this packet id that is leased now, or 0.
   [[nodiscard]] std::uint64_t resolve(std::uint32_t queue, std::uint16_t packet_id) const noexcept;
 
-  /// Stores the head where it can move: over what is acknowledged, and over void slots and holes,
-  /// which nobody acknowledges. A consumer may call it at any time, with nothing leased and nothing
-  /// acknowledged too, and does so now and then for each of its queues: otherwise the slots of
-  /// refused messages, and a ring that a smaller one follows, stay until the next acknowledgement.
-  /// True: release_flush(), this thread's drain, and release_finish() follow. False: nothing to
-  /// release, or another thread is at it.
+  /// Stores the head where it can move: over acknowledged entries, and over void slots and holes,
+  /// which no consumer acknowledges. A consumer may call it at any time, also with nothing leased
+  /// and nothing acknowledged, and does so now and then for each of its queues. Otherwise the slots
+  /// of refused messages, and a ring that a smaller one follows, stay until the next
+  /// acknowledgement. True: release_flush(), a drain of this thread and release_finish() follow.
+  /// False: nothing can be released, or another thread is releasing.
   [[nodiscard]] bool release_start(std::uint32_t queue) noexcept;
   void release_flush(std::uint32_t queue) noexcept;
-  /// After the drain: frees the slots and drops their references. Returns how many.
+  /// Follows the drain: frees the slots and drops their references. Returns how many.
   std::uint32_t release_finish(std::uint32_t queue) noexcept;
 
-  /// Slots producers have asked for since the last drop_oldest().
+  /// Slots that producers have asked for since the last drop_oldest().
   [[nodiscard]] std::uint32_t drop_requested(std::uint32_t queue) const noexcept;
-  /// Gives up to `n` of the oldest entries up and returns how many; release_start() then makes
-  /// room. Stops at a QoS 2 entry that may have been delivered. A lease of what was given up has
-  /// ended: resolve() does not find it any more, and a late ack is ignored.
+  /// Gives up to `n` of the oldest entries up and returns how many; the next release_start() makes
+  /// their room free. Stops at a QoS 2 entry that may have been delivered. The lease of a given-up
+  /// entry has ended: resolve() does not find it, and a late ack() is ignored.
   std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
 
   // --- control ----------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t incarnation(std::uint32_t queue) const noexcept;
-  /// Clean start and deletion: everything in it is unreachable, and the incarnation is one more
-  /// than that. By the consumer. The contents' references are dropped in restart_finish(). A
-  /// damaged queue, whose own incarnation may be anything, takes the one it is given and is whole
-  /// again.
+  /// Empties the queue, for a clean start or a deletion: everything in it becomes unreachable, and
+  /// its incarnation becomes `incarnation` + 1. Called by the consumer. restart_finish() drops the
+  /// references of its contents. A damaged queue, whose own incarnation cannot be trusted, accepts
+  /// any `incarnation` and is in service again afterwards.
   [[nodiscard]] restart_status restart_start(std::uint32_t queue,
                                              std::uint32_t incarnation) noexcept;
   void restart_flush(std::uint32_t queue) noexcept;
   void restart_finish(std::uint32_t queue) noexcept;
-  /// Fills the stock up, by at most `rings_max`: allocates, clears, flushes and drains. Returns how
-  /// many were added. Any thread; a few microseconds a ring. Call it when idle.
+  /// Fills the stock up with at most `rings_max` rings: allocates, clears, flushes and drains.
+  /// Returns how many were added. Any thread may call it when idle; a ring takes a few
+  /// microseconds.
   std::uint32_t refill(std::uint32_t rings_max = UINT32_MAX) noexcept;
 
-  /// What is done at leisure, at most `work` pieces of it: rings that nobody can have in hand any
-  /// more are given back, queues that are three quarters full get their larger ring prepared, the
-  /// stock is refilled, and queues that were nearly empty at several visits get a smaller ring.
-  /// Returns how many pieces were done. Any thread; allocates and drains: when idle, or now and
-  /// then.
+  /// Does at most `work` pieces of background work and returns how many it did. It gives back rings
+  /// that no thread can still reference, prepares a larger ring for each queue that is three
+  /// quarters full, refills the stock, and gives a smaller ring to queues that were nearly empty at
+  /// several visits. Any thread may call it, when idle or now and then; it allocates and drains.
   std::uint32_t maintain(std::uint32_t work = UINT32_MAX) noexcept;
 
-  /// More queues while the table serves, numbered from count() on. Any thread, one at a time; the
-  /// others may use the queues there are meanwhile. `s` is zero, durably, and the caller sees to it
-  /// that the next create() is given it: the range is linked before its queues are used.
-  /// errc::invalid_argument: a range that cannot be, not zero, or more than queues_max or
-  /// queue_segments_max allow.
+  /// Adds queues while the table serves, numbered from count() on. Any thread may call it, one at a
+  /// time, while other threads use the existing queues. The records of `s` are zero, durably. The
+  /// caller makes sure that the next create() is given `s` as well, before the new queues are used.
+  /// errc::invalid_argument: the range is not valid or not zero, or it exceeds queues_max or
+  /// queue_segments_max.
   [[nodiscard]] result<void> add_segment(const queue_segment& s);
   [[nodiscard]] std::uint32_t count() const noexcept;
   [[nodiscard]] queue_statistics statistics(std::uint32_t queue) const noexcept;
@@ -406,22 +427,23 @@ class queue_table {
 
   // --- recovery ---------------------------------------------------------------------------------
 
-  /// All records are zero: serves at once.
+  /// Starts to serve at once. All records are zero.
   [[nodiscard]] result<void> start();
-  /// Makes durable what recovery will read; the caller drains, together with all other metadata.
+  /// Flushes everything that recovery will read. The caller drains it with all other metadata.
   void persist_as_read() noexcept;
-  /// After begin_recovery() of the block store and the message table, and that drain: marks rings
-  /// live, counts references, restores positions, voids what is not published. Stores and flushes;
-  /// the caller drains before anything is allocated. `expected` (may be empty): see there.
-  /// errc::no_space: no memory.
+  /// Recovers all queues, after begin_recovery() of the block store and of the message table and
+  /// the drain of persist_as_read(). It marks the rings' chains live, counts references, restores
+  /// positions and voids slots of unpublished messages. It stores and flushes; the caller drains
+  /// before anything is allocated. `expected` may be empty; otherwise a queue of another
+  /// incarnation is emptied. errc::no_space: there is not enough memory.
   [[nodiscard]] result<queue_recovery> recover(const incarnation_of& expected = {});
-  /// After finish_recovery() of message table and block store: fills the stock, and serves.
+  /// Fills the stock and serves, after finish_recovery() of the message table and the block store.
   [[nodiscard]] result<void> finish_recovery();
-  /// Reads every record and slot and changes nothing: the notes recover() would give.
+  /// Reads every record and slot and changes nothing. Returns the notes that recover() would give.
   [[nodiscard]] queue_recovery check() const;
-  /// All of that as one part of a region's recovery, to stand behind the parts of the block store,
-  /// the messages, and whatever `expected` asks. What recover() or check() returned is put into
-  /// `found`, which outlives the recovery, where it is given.
+  /// The whole of this as one part of a region's recovery. It stands behind the parts of the block
+  /// store, of the messages, and of whatever `expected` asks. The result of recover() or check() is
+  /// put into `found`, unless that is null; `found` outlives the recovery.
   [[nodiscard]] recovery_part part(std::string name, incarnation_of expected = {},
                                    queue_recovery* found = nullptr);
 

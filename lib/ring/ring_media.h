@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What queues look like on media: one-line queue records, and rings of 16-byte slots.
+/// How queues are laid out on media: queue records of one line each, and rings of 16-byte slots.
 ///
 /// Queue record:
 // clang-format off
@@ -19,13 +19,13 @@
 ///        +---------------------------------------------+
 /// ```
 // clang-format on
-/// Every word and every entry carries a check that also covers the queue's number: a record that is
-/// damaged, or another queue's in this place, is recognised and not acted upon.
+/// Every word and every entry carries a check that also covers the queue's number. So a damaged
+/// record, and the record of another queue in this place, are recognised and not acted upon.
 ///
 /// The queue's rings are entries first, first + 1, ... (modulo 3), `count` of them, oldest first.
 ///
-/// A ring is one chain: 384 bytes of `rte_ring` header (scratch: rebuilt at open, never read by
-/// recovery), then the slots. Slot:
+/// A ring is one chain: 384 bytes of `rte_ring` header, then the slots. The header is scratch: it
+/// is rebuilt at every open, and recovery never reads it. Slot:
 /// ```
 /// byte   0                   4         6         7     8
 ///        +-------------------+---------+---------------+
@@ -43,33 +43,34 @@
 
 namespace chainring {
 
-/// Tickets number what was placed in a queue, from 1; 0 is none. They never wrap.
+/// Tickets number the slots placed in a queue, from 1. 0 means no ticket. Tickets never wrap.
 inline constexpr std::uint64_t ticket_max = (std::uint64_t{1} << 56) - 1;
 
-/// Bytes of a ring's chain before its first slot: what `struct rte_ring` takes.
+/// Bytes of a ring's chain before its first slot: the size of `struct rte_ring`.
 inline constexpr std::size_t ring_header_size = 384;
 
-/// Most rings of one queue.
+/// The most rings of one queue.
 inline constexpr unsigned queue_rings_max = 3;
 
-/// Slots of a ring: 2^ring_log2_min to 2^ring_log2_max. (Four slots are one line.)
+/// A ring has 2^ring_log2_min to 2^ring_log2_max slots. Four slots are one line.
 inline constexpr unsigned ring_log2_min = 2;
 inline constexpr unsigned ring_log2_max = 24;
 
 enum class slot_state : std::uint8_t {
-  none = 0,    ///< cleared: never placed
-  queued = 1,  ///< placed
-  acked = 2,   ///< acknowledged before an older entry was
-  pubrec = 3,  ///< QoS 2: PUBREC received, PUBREL may leave
-  moved = 4,   ///< lives on in another queue
-  dropped = 5, ///< given up by policy
+  none = 0,    ///< the slot is cleared and was never placed
+  queued = 1,  ///< the slot is placed
+  acked = 2,   ///< acknowledged while an older entry was not
+  pubrec = 3,  ///< QoS 2: PUBREC was received, PUBREL may leave
+  moved = 4,   ///< the entry was moved to another queue
+  dropped = 5, ///< the overflow policy gave the entry up
   voided = 6,  ///< placed for a message that was never published
 };
 inline constexpr std::uint8_t slot_state_last = 6;
 
-/// Check bits for a word that has `bits` of them to spare: what the word and the queue's number
-/// lack to a multiple of 2^bits - 2. They are never all zeros or all ones, so that erased memory
-/// does not pass, and no change of one bit goes unseen, for no power of two is such a multiple.
+/// Check bits for a word that has `bits` of them to spare. The check makes the sum of the word, the
+/// queue's number and itself a multiple of 2^bits - 2. It is never all zeros or all ones, so erased
+/// memory does not pass. It detects every change of one bit, because no power of two is such a
+/// multiple.
 template <unsigned bits>
 [[nodiscard]] constexpr std::uint64_t word_check(std::uint64_t word, std::uint32_t queue) noexcept {
   constexpr std::uint64_t modulus = (std::uint64_t{1} << bits) - 2;
@@ -77,15 +78,16 @@ template <unsigned bits>
 }
 
 enum class queue_mode : std::uint8_t {
-  mpsc = 0, ///< many producers, one consumer: a session
-  mpmc = 1, ///< many producers, many consumers: a shared group
+  mpsc = 0, ///< many producers and one consumer: a session
+  mpmc = 1, ///< many producers and many consumers: a shared group
 };
 inline constexpr std::uint8_t queue_mode_last = 1;
 
 /// One place in a ring. Valid if and only if, in a ring of `size` slots with base `base` of a queue
-/// with head `head`: max(head, base) < ticket <= max(head, base) + size, not past the base of the
-/// ring that follows if there is one; (ticket - 1 - base) % size is the slot's index; the state is
-/// queued or pubrec; and, but for a value queue, the descriptor is published with that generation.
+/// with head `head`: max(head, base) < ticket <= max(head, base) + size; the ticket is not past the
+/// base of the ring that follows, if there is one; (ticket - 1 - base) % size is the slot's index;
+/// the state is queued or pubrec; and, except in a value queue, the descriptor is published with
+/// that generation.
 struct ring_slot {
   std::uint64_t ref; ///< slot_ref
   std::uint64_t tag; ///< slot_tag
@@ -94,7 +96,7 @@ static_assert(sizeof(ring_slot) == 16);
 static_assert(offsetof(ring_slot, ref) == 0);
 static_assert(offsetof(ring_slot, tag) == 8);
 
-/// Tag: ticket in bits 0..55, state in 56..58, their check in 59..63.
+/// The tag word: ticket in bits 0..55, state in bits 56..58, their check in bits 59..63.
 struct slot_tag {
   std::uint64_t ticket = 0;
   slot_state state = slot_state::none;
@@ -109,7 +111,8 @@ struct slot_tag {
   [[nodiscard]] static constexpr slot_tag unpack(std::uint64_t w) noexcept {
     return {w & ticket_max, static_cast<slot_state>(w >> 56 & 7)};
   }
-  /// Zero (cleared), or a ticket and a state as pack() makes them in that queue.
+  /// True for zero (a cleared slot), and for a ticket and a state as pack() makes them in that
+  /// queue.
   [[nodiscard]] static constexpr bool well_formed(std::uint64_t w, std::uint32_t queue) noexcept {
     const slot_tag t = unpack(w);
     return w == 0 || (t.ticket != 0 && t.state != slot_state::none &&
@@ -117,8 +120,8 @@ struct slot_tag {
   }
 };
 
-/// The tags of consecutive tickets in one state, as slot_tag::pack() makes them: the next ticket is
-/// one more, so its check is one less, and begins again where it would be zero.
+/// The tags of consecutive tickets in one state, as slot_tag::pack() makes them. The next ticket is
+/// one more, so its check is one less, and restarts at the maximum instead of becoming zero.
 class slot_tag_run {
  public:
   constexpr slot_tag_run(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept
@@ -138,10 +141,10 @@ class slot_tag_run {
 };
 
 /// One ring of a queue. Valid if and only if: the seal is that of the entry; base is at most
-/// ticket_max and not below the entry before it; log2 is ring_log2_min to ring_log2_max; the chain,
-/// as many blocks as the header and that many slots need, lies in the block store and overlaps no
-/// other live one. Recovery stores 0 as the chain of a counted ring that is not: it stays damaged
-/// until restart_start().
+/// ticket_max and not below the base of the entry before; log2 is ring_log2_min to ring_log2_max;
+/// and the chain, of as many blocks as the header and that many slots need, lies in the block store
+/// and overlaps no other live chain. When a ring that the commit word counts is not valid, recovery
+/// stores 0 as its chain, so that the queue stays damaged until restart_start().
 struct queue_ring {
   std::uint64_t base;  ///< queue_base
   std::uint64_t chain; ///< first block in bits 0..31, the entry's seal in 32..63
@@ -149,7 +152,8 @@ struct queue_ring {
   [[nodiscard]] std::uint32_t first_block() const noexcept {
     return static_cast<std::uint32_t>(chain);
   }
-  /// CRC-32C of the base word, the first block, the blocks and the queue's number; never zero.
+  /// CRC-32C of the base word, the first block, the number of blocks and the queue's number. Never
+  /// 0.
   [[nodiscard]] static std::uint32_t seal_of(std::uint32_t queue, std::uint64_t base,
                                              std::uint32_t first_block,
                                              std::uint32_t blocks) noexcept {
@@ -163,7 +167,7 @@ struct queue_ring {
     return {base, std::uint64_t{first_block} |
                       std::uint64_t{seal_of(queue, base, first_block, blocks)} << 32};
   }
-  /// Whether the seal goes with the rest, in an entry of that queue whose ring takes `blocks`.
+  /// True when the seal fits the rest of the entry, in that queue, for a ring that takes `blocks`.
   [[nodiscard]] bool whole(std::uint32_t queue, std::uint64_t blocks) const noexcept {
     return chain >> 32 == seal_of(queue, base, first_block(), static_cast<std::uint32_t>(blocks));
   }
@@ -172,8 +176,8 @@ static_assert(sizeof(queue_ring) == 16);
 static_assert(offsetof(queue_ring, base) == 0);
 static_assert(offsetof(queue_ring, chain) == 8);
 
-/// First word of an entry: the ticket before the ring's first in bits 0..55, log2 of its slots in
-/// 56..63.
+/// The first word of an entry: the ticket before the ring's first one in bits 0..55, and log2 of
+/// its number of slots in bits 56..63.
 struct queue_base {
   std::uint64_t ticket = 0;
   std::uint8_t log2_slots = 0;
@@ -186,7 +190,7 @@ struct queue_base {
   }
 };
 
-/// The head word: the last ticket released in bits 0..55, its check in 56..63. 0: nothing released.
+/// The head word: the last ticket released in bits 0..55, its check in bits 56..63. 0: none yet.
 struct queue_head {
   std::uint64_t ticket = 0;
 
@@ -201,8 +205,9 @@ struct queue_head {
   }
 };
 
-/// The commit word: incarnation in bits 0..31, first in 32..33, count in 34..35, mode in 36..39,
-/// 0 in 40..47, the check of all these in 48..63. 0: incarnation 0, no ring, mpsc.
+/// The commit word: incarnation in bits 0..31, first in bits 32..33, count in bits 34..35, mode in
+/// bits 36..39, 0 in bits 40..47, and the check of all these in bits 48..63. 0 means incarnation 0,
+/// no ring, mpsc.
 struct queue_commit {
   std::uint32_t incarnation = 0;
   std::uint8_t first = 0;
@@ -226,10 +231,10 @@ struct queue_commit {
   }
 };
 
-/// A queue. All zero: an empty queue of incarnation 0. Valid if and only if: the head and the
-/// commit word are well formed; and the `count` entries from `first` are valid with bases that
-/// rise. Entries outside that range mean nothing. Head never falls; only the commit word says which
-/// entries count, and an entry is stored before the commit word that counts it.
+/// The record of a queue. All zero: an empty queue of incarnation 0. Valid if and only if the head
+/// and the commit word are well formed, and the `count` entries from `first` are valid with bases
+/// that rise. Entries outside that range mean nothing. The head never falls. Only the commit word
+/// says which entries count, and an entry is stored before the commit word that counts it.
 struct queue_record {
   std::uint64_t head;   ///< queue_head
   std::uint64_t commit; ///< queue_commit

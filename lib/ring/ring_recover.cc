@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Recovery: the cases of recover_cases.h, acted upon.
+// Recovery of queues: acts on the cases of recover_cases.h.
 //
-// The queue as it runs is rebuilt from its record and its slots alone: the head is where it was,
-// the ticket counter restarts at the largest ticket in the newest ring's window, an older ring ends
-// at the base of the next, rte_ring's positions follow through its own calls, and tickets between
-// that did not land are holes. What will be delivered counts a reference; everything else in the
-// window is over, durably, before anything is allocated, and counts none from then on.
+// The run-time state of a queue is rebuilt from its record and its slots alone. The head is the one
+// that was stored. The ticket counter restarts at the largest ticket in the newest ring's window.
+// An older ring ends at the base of the next one. rte_ring's positions are moved by its own calls.
+// Tickets in a window whose slots were lost in the crash are holes. Each entry that will be
+// delivered counts one reference. Every other slot in the window is done, durably, before anything
+// is allocated, and counts no reference from then on.
 //
-// Edges and crash windows: see ring.cc. Here [P11], [P12], [P13], [P15], [P16], [A1], [A4], [A5],
-// [A7], [A8], [A9], [R1], [K1], [C1], [E3], [M1], [N1].
+// The ordering labels are described in ring.cc.
 #include <algorithm>
 #include <new>
 
@@ -24,7 +24,7 @@ using namespace detail;
 namespace {
 
 constexpr std::size_t notes_max = 100;
-/// Slots ahead: their descriptors' lines, and then what depends on what those say.
+/// How many slots ahead the descriptors' lines are prefetched, and then what the descriptors name.
 constexpr std::uint32_t prefetch_far = 24, prefetch_near = 12;
 
 void note(queue_recovery& found, std::uint32_t queue, const std::string& text) {
@@ -40,7 +40,7 @@ void note_slot(queue_recovery& found, std::uint32_t queue, std::uint64_t ticket,
 
 std::uint64_t read(const std::uint64_t& word) noexcept {
   return std::atomic_ref(const_cast<std::uint64_t&>(word))
-      .load(std::memory_order_relaxed); // [A7] nobody else is at work yet
+      .load(std::memory_order_relaxed); // [queue-recovery-alone]
 }
 
 record_facts facts_of(const queue_record& r, const block_store& blocks,
@@ -60,7 +60,7 @@ ring_slot* slots_of(const block_store& blocks, const queue_ring& r) noexcept {
   return reinterpret_cast<ring_slot*>(blocks.address(chain_of(blocks, r)) + ring_header_size);
 }
 
-/// The largest ticket given, as the window's tags show.
+/// Returns the largest ticket that was given, as the tags in the window show it.
 std::uint64_t counter_of(std::uint32_t queue, const ring_slot* slots,
                          const ring_window& w) noexcept {
   for (std::uint64_t t = w.from + w.size(); t > w.from; --t) {
@@ -76,29 +76,30 @@ std::uint64_t counter_of(std::uint32_t queue, const ring_slot* slots,
 void queue_table::persist_as_read() noexcept {
   state& s = *state_;
   if (seeded_bug("ring.recover_unread")) return;
-  // [P11] before [P12]: after process death what is read need not be durable.
-  //      Without it a head that a power cut takes back has freed blocks.
+  // After the death of the process, what recovery reads need not be durable.
+  // [read-before-repair] Without it recovery could free blocks behind a head that a power cut takes
+  // back.
   for (unsigned i = 0; i < s.segment_count; ++i)
     s.medium.flush_read(s.segments[i].records,
-                        bytes_for(s.segments[i].end - s.segments[i].first)); // [P11]
+                        bytes_for(s.segments[i].end - s.segments[i].first)); // [read-before-repair]
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
     const record_facts f = facts_of(s.record_of(queue), s.blocks, nullptr, queue);
-    const record_case is = judge(f).is;
-    if (is != record_case::one_ring && is != record_case::several_rings) continue;
+    const record_case kind = judge(f).kind;
+    if (kind != record_case::one_ring && kind != record_case::several_rings) continue;
     for (unsigned k = 0; k < f.commit().count; ++k)
       s.medium.flush_read(slots_of(s.blocks, f.ring(k)),
-                          window_of(f, k).size() * sizeof(ring_slot)); // [P11] before [P12]
+                          window_of(f, k).size() * sizeof(ring_slot)); // [read-before-repair]
   }
 }
 
 queue_recovery queue_table::check() const {
-  state& in = *state_;
+  state& t = *state_;
   queue_recovery found;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
-    const record_facts f = facts_of(in.record_of(queue), in.blocks, nullptr, queue);
+    const record_facts f = facts_of(t.record_of(queue), t.blocks, nullptr, queue);
     const record_row& row = judge(f);
-    if (row.is == record_case::empty) continue;
-    if (row.is != record_case::one_ring && row.is != record_case::several_rings) {
+    if (row.kind == record_case::empty) continue;
+    if (row.kind != record_case::one_ring && row.kind != record_case::several_rings) {
       ++found.damaged_queues;
       note(found, queue, row.text);
       continue;
@@ -106,43 +107,45 @@ queue_recovery queue_table::check() const {
     ++found.queues;
     for (unsigned k = 0; k < f.commit().count; ++k) {
       const ring_window w = window_of(f, k);
-      const ring_slot* slots = slots_of(in.blocks, f.ring(k));
+      const ring_slot* slots = slots_of(t.blocks, f.ring(k));
       for (std::uint64_t i = 0; i < w.size(); ++i) {
         slot_facts s{queue, read(slots[i].tag), static_cast<std::uint32_t>(i), w,
                      message_status::ok};
         message_view view;
-        if (judge(s).is == slot_case::deliverable && in.messages != nullptr)
-          s.message = in.messages->view(slot_ref(read(slots[i].ref)).message(), view);
-        const slot_row& is = judge(s);
-        found.entries += is.is == slot_case::deliverable;
-        found.voided += is.is == slot_case::unpublished;
-        if (is.damage) note_slot(found, queue, s.as_tag().ticket, is);
+        if (judge(s).kind == slot_case::deliverable && t.messages != nullptr)
+          s.message = t.messages->view(slot_ref(read(slots[i].ref)).message(), view);
+        const slot_row& slot = judge(s);
+        found.entries += slot.kind == slot_case::deliverable;
+        found.voided += slot.kind == slot_case::unpublished;
+        if (slot.damage) note_slot(found, queue, s.as_tag().ticket, slot);
       }
     }
   }
   return found;
 }
 
-// [P12] before [P13]: what is void or unlinked is so durably before anything is allocated.
-//      Without it the slot's message is published by somebody else in the same generation.
+// Flushes a change that recovery made.
+// [voids-before-allocation] Without it another publisher could publish a slot's message in the same
+// generation, and the slot would deliver it.
 void queue_table::state::persist_change(const void* from, std::size_t n) noexcept {
   const std::uint64_t most = medium.drain_bytes_max() / 2;
   if (changed + cacheline_size > most) {
-    medium.drain(); // [P12, in pieces] before [P13]
+    // [voids-in-pieces] Without it recovery could flush more than such a medium can drain at once.
+    medium.drain(); // [voids-in-pieces]
     changed = 0;
   }
-  medium.flush(from, n); // [P12] before [P13]
+  medium.flush(from, n); // [voids-before-allocation]
   changed += cacheline_size;
 }
 
-// Slot by slot: served, over, or made void.
+// Judges each slot of a ring: it is served, it is done, or it is made void.
 void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
                                        std::uint64_t end, queue_recovery& found) {
-  const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [K1] nobody else yet
+  const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [queue-recovery-alone]
   const ring_window w{r.base, from, end, static_cast<unsigned>(std::countr_zero(r.size()))};
   auto change = [&](ring_slot& s, std::uint64_t tag) {
     if (seeded_bug("ring.recover_unvoided")) return;
-    medium.store(&s.tag, tag); // [P12] before its flush
+    medium.store(&s.tag, tag); // [voids-before-allocation]
     persist_change(&s, sizeof(ring_slot));
   };
   const auto index_at = [&](std::uint64_t t) {
@@ -156,33 +159,33 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
       messages->prefetch_blocks(index_at(t + prefetch_near));
       if (t + prefetch_far <= tail) messages->prefetch(index_at(t + prefetch_far));
     }
-    if (t > tail && read(s.tag) == 0) continue; // never used: nothing to serve or to say
+    if (t > tail && read(s.tag) == 0) continue; // the slot was never used
     slot_facts f{queue, read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
     const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack(queue);
     if (messages != nullptr && t <= tail &&
-        (usual || judge(f).is == slot_case::deliverable)) // in the window, its message unasked
+        (usual || judge(f).kind == slot_case::deliverable)) // in the window; its message is unknown
       f.message = messages->recover_reference(ref.message());
-    if (usual && t <= tail && f.message == message_status::ok) { // as the table would say
+    if (usual && t <= tail && f.message == message_status::ok) { // the table of cases says the same
       ++found.entries;
       r.marks[f.index].store(mark_of(t, mark_state::ready),
-                             std::memory_order_relaxed); // [R1] nobody else yet
+                             std::memory_order_relaxed); // [queue-recovery-alone]
       continue;
     }
     const slot_row& row = judge(f);
     if (row.damage) {
       note_slot(found, queue, t, row);
-      change(s,
-             row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack(queue) : 0); // [P12]
-    } else if (row.is == slot_case::unpublished) {
+      change(s, row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack(queue)
+                                           : 0); // [voids-before-allocation]
+    } else if (row.kind == slot_case::unpublished) {
       ++found.voided;
-      change(s, slot_tag{t, slot_state::voided}.pack(queue)); // [P12]
+      change(s, slot_tag{t, slot_state::voided}.pack(queue)); // [voids-before-allocation]
     }
     if (t > tail) continue;
-    const bool serve = row.is == slot_case::deliverable;
+    const bool serve = row.kind == slot_case::deliverable;
     found.entries += serve;
     r.marks[r.index_of(t)].store(mark_of(t, serve ? mark_state::ready : mark_state::hole),
-                                 std::memory_order_relaxed); // [R1] nobody else yet
+                                 std::memory_order_relaxed); // [queue-recovery-alone]
   }
 }
 
@@ -195,31 +198,32 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
   auto damaged = [&](const std::string& text) {
     ++found.damaged_queues;
     note(found, queue, text);
-    q.damaged.store(true, std::memory_order_relaxed); // [A4] nobody else yet
+    q.damaged.store(true, std::memory_order_relaxed); // [queue-recovery-alone]
   };
-  // What stands in its way today may be gone tomorrow: a ring over somebody's blocks, or past the
-  // region's end, would take them from a message that was acknowledged since. It has no place
-  // from now on.
+  // A damaged entry may name any blocks, for example those of another ring or past the end of the
+  // region. What makes it invalid at this open may be gone at the next. It would then take blocks
+  // from a message that was acknowledged since. Therefore its chain is set to 0 now.
   auto ring_damaged = [&](const std::string& text) {
-    std::uint64_t& place = record.rings[f.commit().first].chain;
-    if (read(place) != 0 && !seeded_bug("ring.recover_damaged_kept")) {
-      medium.store(&place, 0); // [P12] before its flush
+    std::uint64_t& chain_word = record.rings[f.commit().first].chain;
+    if (read(chain_word) != 0 && !seeded_bug("ring.recover_damaged_kept")) {
+      medium.store(&chain_word, 0); // [voids-before-allocation]
       if (!seeded_bug("ring.recover_damaged_unflushed")) persist_change(&record, sizeof record);
     }
     damaged(text);
   };
-  q.rest_ticket = queue_head::well_formed(f.record.head, queue) ? f.head() : 0;
-  q.mode.store(f.commit().mode, std::memory_order_relaxed); // [M1] nobody else yet
-  switch (row.is) {
+  q.resume_after = queue_head::well_formed(f.record.head, queue) ? f.head() : 0;
+  q.mode.store(f.commit().mode, std::memory_order_relaxed); // [queue-recovery-alone]
+  switch (row.kind) {
   case record_case::empty:
     return;
   case record_case::other_incarnation: {
     ++found.restarted;
     std::uint64_t word = f.record.commit;
     const queue_commit next{*f.expected, 0, 0, f.commit().mode};
-    // Not flushed: until a ring is linked, which flushes this line, every open finds the same.
-    const bool stored =
-        medium.compare_exchange(&record.commit, word, next.pack(queue)); // [A8] [P15]
+    // The word is not flushed: until a ring is linked, which flushes this line, every open finds
+    // the same case.
+    const bool stored = medium.compare_exchange(
+        &record.commit, word, next.pack(queue)); // [commit-exchanged] [entry-before-commit]
     CHAINRING_ASSERT(stored);
     return;
   }
@@ -228,7 +232,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     break;
   case record_case::head_damaged:
   case record_case::commit_damaged:
-    q.mode.store(queue_mode::mpsc, std::memory_order_relaxed); // [M1] nobody else yet
+    q.mode.store(queue_mode::mpsc, std::memory_order_relaxed); // [queue-recovery-alone]
     return damaged(row.text);
   case record_case::ring_damaged:
     return ring_damaged(row.text);
@@ -239,7 +243,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     if (auto live = blocks.mark_required(chain_of(blocks, f.ring(k))); !live) {
       while (k-- > 0)
         blocks.unmark_required(chain_of(blocks, f.ring(k)));
-      return ring_damaged("a ring of it: " + live.error().message);
+      return ring_damaged("one of its rings cannot be used: " + live.error().message);
     }
   const std::uint64_t owner = owner_of(queue, f.commit().incarnation);
   ring_state* older = nullptr;
@@ -247,11 +251,12 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     const bool newest = k + 1 == count;
     const ring_window w = window_of(f, k);
     const std::uint64_t from = std::min(w.from, w.end);
-    // rte_ring holds one fewer than it has slots; what was placed never filled it.
+    // rte_ring holds one entry fewer than it has slots, so the placed slots never filled the ring.
     std::uint64_t tail =
         std::min(counter_of(queue, slots_of(blocks, f.ring(k)), w), from + w.size() - 1);
     std::uint64_t counter = tail;
-    // What an older ring lacks up to the next one's base was placed and lost: holes.
+    // Tickets that an older ring lacks up to the base of the next one were placed and lost:
+    // holes.
     if (!newest && !seeded_bug("ring.recover_short")) counter = tail = w.end;
     if (newest && seeded_bug("ring.counter_from_head")) counter = from;
     std::uint32_t capacity = capacity_of(w.log2_slots);
@@ -260,7 +265,8 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     ring_arrays arrays;
     if (!take_arrays(r, w.log2_slots, arrays)) throw std::bad_alloc();
     if (arrays.times != nullptr)
-      arrays.times[0].until.store(no_deadline, std::memory_order_relaxed); // [E3] nobody else yet
+      arrays.times[0].deadline.store(no_deadline,
+                                     std::memory_order_relaxed); // [queue-recovery-alone]
     ++rings_used;
     ++rings_live;
     const chain at = chain_of(blocks, f.ring(k));
@@ -274,19 +280,19 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
       CHAINRING_ASSERT(got == depth);
       rte_ring_enqueue_zc_elem_finish(r.ring, depth);
     }
-    r.next.store(counter, std::memory_order_relaxed); // [N1] nobody else yet
+    r.next.store(counter, std::memory_order_relaxed); // [queue-recovery-alone]
     r.delivered = counter;
     r.high_water.store(static_cast<std::uint32_t>(counter - from),
-                       std::memory_order_relaxed); // [N1] nobody else yet
+                       std::memory_order_relaxed); // [queue-recovery-alone]
     r.prepare_at = capacity < capacity_max ? capacity - capacity / 4 : 0;
     recover_slots(queue, r, tail, w.end, found);
-    if (newest) r.owner.store(owner, std::memory_order_relaxed); // [A5] nobody else yet
+    if (newest) r.owner.store(owner, std::memory_order_relaxed); // [queue-recovery-alone]
     if (older == nullptr)
-      q.first.store(&r, std::memory_order_release); // [A1] pairs with [A2]
+      q.first.store(&r, std::memory_order_release); // [ring-published]
     else
-      older->successor.store(&r, std::memory_order_release); // [A9] pairs with [A10]
+      older->successor.store(&r, std::memory_order_release); // [successor-published]
     older = &r;
-    q.ring.store(&r, std::memory_order_release); // [A1] pairs with [A2]
+    q.ring.store(&r, std::memory_order_release); // [ring-published]
   }
   ++found.queues;
 }
@@ -296,18 +302,20 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
   std::uint64_t rings = 0;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
     const record_facts f = facts_of(s.record_of(queue), s.blocks, &expected, queue);
-    const record_case is = judge(f).is;
-    if (is == record_case::one_ring || is == record_case::several_rings) rings += f.commit().count;
+    const record_case kind = judge(f).kind;
+    if (kind == record_case::one_ring || kind == record_case::several_rings)
+      rings += f.commit().count;
   }
   if (auto made = s.make_pool(rings); !made) return made.error();
-  // Begun full: what others flushed before this, and left to the caller's drain, is not known here.
+  // The count begins at its limit, because other components flushed an unknown number of bytes
+  // before this and left them to the caller's drain.
   s.changed = s.medium.drain_bytes_max() / 2;
   queue_recovery found;
   try {
     for (std::uint32_t queue = 0; queue < count(); ++queue)
       s.recover_queue(queue, expected, found);
   } catch (const std::bad_alloc&) {
-    return error{errc::no_space, "queue table: no memory for what the slots of its rings need"};
+    return error{errc::no_space, "queue table: not enough memory for the slots of its rings"};
   }
   return found;
 }
@@ -330,12 +338,12 @@ recovery_part queue_table::part(std::string name, incarnation_of expected, queue
               },
           .repair =
               [this, name, fail, expected = std::move(expected), found](recovery_context& c) {
-                auto is = c.checking() ? result<queue_recovery>(check()) : recover(expected);
-                if (!is) return fail(c, is.error());
-                for (const std::string& note : is->notes)
+                auto recovered = c.checking() ? result<queue_recovery>(check()) : recover(expected);
+                if (!recovered) return fail(c, recovered.error());
+                for (const std::string& note : recovered->notes)
                   c.report({name, note});
                 c.advance(count());
-                if (found != nullptr) *found = std::move(*is);
+                if (found != nullptr) *found = std::move(*recovered);
               },
           .rebuild =
               [this, fail](recovery_context& c) {

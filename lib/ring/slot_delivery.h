@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The sixteen bits of a slot that are its caller's: how a message is delivered from that place,
-/// and a check that the slot is whole and this queue's.
+/// The sixteen bits of a slot that are its caller's: how a message is delivered from that slot, and
+/// a check that the slot is undamaged and belongs to its queue.
 /// ```
 /// bit    15                         5   4    3     2       1   0
 ///        +--------------------------+--------+--------+--------+
@@ -16,10 +16,11 @@
 
 namespace chainring {
 
+/// How a message is delivered, as the low bits of the sixteen.
 struct slot_delivery {
   std::uint8_t qos = 0; ///< 0 to 2
   bool retain = false;
-  std::uint8_t front_end = 0; ///< 0 to 3, the front end's own
+  std::uint8_t front_end = 0; ///< 0 to 3, for the front end's own use
 
   static constexpr unsigned retain_shift = 2, front_end_shift = 3, check_shift = 5;
   static constexpr std::uint16_t bits_mask = (1 << check_shift) - 1;
@@ -33,9 +34,9 @@ struct slot_delivery {
             static_cast<std::uint8_t>(w >> front_end_shift & 3)};
   }
 
-  /// The check of a slot of that queue that names the message in the low 48 bits of `word`: a slot
-  /// that is damaged, or another queue's, does not deliver somebody else's message. No change of
-  /// one bit goes unseen.
+  /// Returns the check of a slot of that queue that names the message in the low 48 bits of `word`.
+  /// Because of it a damaged slot, or the slot of another queue, does not deliver a message that is
+  /// not the queue's. It detects every change of one bit.
   [[nodiscard]] static std::uint16_t check(std::uint32_t queue, std::uint64_t word,
                                            std::uint16_t bits) noexcept {
     constexpr std::uint64_t named = (std::uint64_t{1} << 48) - 1;
@@ -43,14 +44,14 @@ struct slot_delivery {
     const std::uint32_t crc = crc32c(0, covered, sizeof covered);
     return static_cast<std::uint16_t>((crc ^ crc >> 11 ^ crc >> 22) << check_shift);
   }
-  /// The sixteen bits of a slot of that queue for that message: `bits` as pack() gave them, and the
-  /// check.
+  /// Returns the sixteen bits of a slot of that queue for that message: `bits` as pack() made them,
+  /// and the check.
   [[nodiscard]] static std::uint16_t sealed(std::uint32_t queue, message_ref m,
                                             std::uint16_t bits) noexcept {
     const std::uint64_t word = std::uint64_t{m.index} | std::uint64_t{m.generation} << 32;
     return static_cast<std::uint16_t>(bits | check(queue, word, bits));
   }
-  /// Whether the first word of a slot of that queue has the check that goes with the rest of it.
+  /// True when the check in the first word of a slot of that queue fits the rest of the word.
   [[nodiscard]] static bool whole(std::uint32_t queue, std::uint64_t slot_word) noexcept {
     const auto all = static_cast<std::uint16_t>(slot_word >> 48);
     return (all & ~bits_mask) == check(queue, slot_word, all & bits_mask);

@@ -520,8 +520,9 @@ TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/ring/"};
   m.hang_seconds = 1500; // a slow machine is none
-  m.stay = {{"[P12, in pieces]", "its lines are drained once more at the end; it is for media that "
-                                 "cannot take so much in one drain"}};
+  m.stay = {{"[voids-in-pieces]",
+             "its lines are drained once more at the end; it is for media that "
+             "cannot take so much in one drain"}};
   const explorer_options o = few_states();
   std::vector<scenario> scenarios;
   for (const auto* list : {&growing, &fixed})

@@ -487,10 +487,10 @@ TEST_F(Ring, OptionsOutOfRangeAreRefusedWithASentence) {
   };
   EXPECT_THAT(refused(1, 1, {}), testing::HasSubstr("offset 1"));
   EXPECT_THAT(refused(0, 0, {}), testing::HasSubstr("count 0"));
-  EXPECT_THAT(refused(0, 1 << 30, {}), testing::HasSubstr("past the region's end"));
+  EXPECT_THAT(refused(0, 1 << 30, {}), testing::HasSubstr("past the end of the region"));
   EXPECT_THAT(refused(0, 1, {.slots = 12}), testing::HasSubstr("slots 12"));
   EXPECT_THAT(refused(0, 1, {.slots = 2}), testing::HasSubstr("slots 2"));
-  EXPECT_THAT(refused(0, 1, {.slots = 4096}), testing::HasSubstr("does not fit"));
+  EXPECT_THAT(refused(0, 1, {.slots = 4096}), testing::HasSubstr("and the block store has"));
   EXPECT_THAT(refused(0, 1, {.capacity = 1u << 30}), testing::HasSubstr("capacity"));
   EXPECT_EQ(refused(0, 1, {.slots = 16}), "");
 }

@@ -52,7 +52,7 @@ TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
             for (const slot_row& row : slot_cases())
               if (row.matches(f)) {
                 ++matches;
-                ++seen[static_cast<std::size_t>(row.is)];
+                ++seen[static_cast<std::size_t>(row.kind)];
               }
             ASSERT_EQ(matches, 1) << "ticket " << ticket << " state " << state << " index " << index
                                   << " base " << w.base << " from " << w.from;
@@ -104,7 +104,7 @@ TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
                       for (const record_row& row : record_cases())
                         if (row.matches(f)) {
                           ++matches;
-                          ++seen[static_cast<std::size_t>(row.is)];
+                          ++seen[static_cast<std::size_t>(row.kind)];
                         }
                       ASSERT_EQ(matches, 1) << head << " " << count << " " << top;
                     }
@@ -126,7 +126,7 @@ TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   auto is = [](const ring_window& w, std::uint64_t ticket) {
     return judge(slot_facts{0, slot_tag{ticket, slot_state::queued}.pack(0), w.index_of(ticket), w,
                             message_status::ok})
-        .is;
+        .kind;
   };
   EXPECT_EQ(is(old, 12), slot_case::released);
   EXPECT_EQ(is(old, 14), slot_case::deliverable);
@@ -191,20 +191,20 @@ TEST_F(RingDamage, NoBitOfARecordAndNoOtherQueuesRecordIsActedUpon) {
   ASSERT_EQ(opened->release(1), 1u);
   record_facts f{
       .queue = 1, .record = opened->record(1), .expected = {}, .blocks = &*opened->blocks};
-  ASSERT_EQ(judge(f).is, record_case::one_ring);
+  ASSERT_EQ(judge(f).kind, record_case::one_ring);
   auto* words = reinterpret_cast<std::uint64_t*>(&f.record); // head, commit word, the one entry
   for (unsigned bit = 0; bit < 64 * 4; ++bit) {
     words[bit / 64] ^= std::uint64_t{1} << bit % 64;
-    EXPECT_NE(judge(f).is, record_case::one_ring) << "bit " << bit;
+    EXPECT_NE(judge(f).kind, record_case::one_ring) << "bit " << bit;
     words[bit / 64] ^= std::uint64_t{1} << bit % 64;
   }
   for (std::uint32_t other : {0u, 2u, 3u, 77u, 4'000'000u}) {
     f.queue = other;
-    EXPECT_NE(judge(f).is, record_case::one_ring) << "queue " << other;
+    EXPECT_NE(judge(f).kind, record_case::one_ring) << "queue " << other;
     f.queue = 1;
   }
   f.record.rings[0] = opened->record(0).rings[0];
-  EXPECT_EQ(judge(f).is, record_case::ring_damaged) << "another queue's entry";
+  EXPECT_EQ(judge(f).kind, record_case::ring_damaged) << "another queue's entry";
 }
 TEST_F(RingDamage, NoBitOfATagAndNoOtherQueuesTagIsDelivered) {
   const ring_window w{.base = 0, .from = 0, .log2_slots = 3};
@@ -212,15 +212,15 @@ TEST_F(RingDamage, NoBitOfATagAndNoOtherQueuesTagIsDelivered) {
                                  slot_state::moved, slot_state::dropped, slot_state::voided})
     for (const std::uint32_t queue : {0u, 1u, 29u, 30u, 65535u}) {
       const std::uint64_t tag = slot_tag{3, state}.pack(queue);
-      ASSERT_NE(judge(slot_facts{queue, tag, 2, w}).is, slot_case::malformed);
+      ASSERT_NE(judge(slot_facts{queue, tag, 2, w}).kind, slot_case::malformed);
       for (unsigned bit = 0; bit < 64; ++bit)
-        EXPECT_EQ(judge(slot_facts{queue, tag ^ std::uint64_t{1} << bit, 2, w}).is,
+        EXPECT_EQ(judge(slot_facts{queue, tag ^ std::uint64_t{1} << bit, 2, w}).kind,
                   slot_case::malformed)
             << "state " << static_cast<int>(state) << " bit " << bit;
-      EXPECT_EQ(judge(slot_facts{queue + 1, tag, 2, w}).is, slot_case::malformed);
+      EXPECT_EQ(judge(slot_facts{queue + 1, tag, 2, w}).kind, slot_case::malformed);
     }
   for (const std::uint32_t queue : {0u, 1u, 29u, 30u})
-    EXPECT_EQ(judge(slot_facts{queue, ~0ull, 2, w}).is, slot_case::malformed);
+    EXPECT_EQ(judge(slot_facts{queue, ~0ull, 2, w}).kind, slot_case::malformed);
 }
 TEST_F(RingDamage, AnAckThatADamagedBitTurnsBackIsNotDelivered) {
   ASSERT_EQ(opened->lease(0).size(), 3u);
@@ -272,7 +272,7 @@ TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
   add_ring(0);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
-  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
+  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: one of its rings"));
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
   ASSERT_EQ(q.restart(2), restart_status::stored);
   ASSERT_TRUE(q.publish(60, {2}));
@@ -283,7 +283,7 @@ TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
   opened.reset();
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
-  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: a ring of it"));
+  EXPECT_THAT(q.found.notes[0], HasSubstr("queue 2: one of its rings"));
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
 }
 

@@ -90,7 +90,7 @@ TEST_F(RingSegments, ACheckNamesWhatAnOpenWouldAndChangesNothing) {
   const recovery_report report = all.check(*m);
   ASSERT_EQ(report.problems.size(), 1u);
   EXPECT_THAT(report.problems[0].text(),
-              HasSubstr("queues: queue 3: a ring of it fails its check"));
+              HasSubstr("queues: queue 3: one of its rings fails its check"));
   EXPECT_EQ(seen.damaged_queues, 1u);
   EXPECT_TRUE(std::equal(before.begin(), before.end(), m->base()));
   open({{0, 2}, {4096, 2}});
@@ -137,18 +137,18 @@ TEST_F(RingSegments, WhatCannotBeASegmentIsRefusedByName) {
     EXPECT_THAT(added.error().message, HasSubstr(text));
     EXPECT_EQ(queues->count(), 2u);
   };
-  refused({100, 2}, "offset 100: expected a multiple of 64");
+  refused({100, 2}, "offset 100 is not a multiple of 64");
   refused({4096, 0}, "count 0: expected 1 to 62");
   refused({4096, 63}, "count 63: expected 1 to 62");
-  refused({(1 << 20) - 64, 2}, "past the region's end");
-  refused({64, 1}, "offset 64: overlaps the segment of 2 queues at 0");
+  refused({(1 << 20) - 64, 2}, "past the end of the region");
+  refused({64, 1}, "offset 64: the segment overlaps the segment of 2 queues at offset 0");
   auto* words = reinterpret_cast<std::uint64_t*>(m->base() + 4096);
   words[9] = 1;
   refused({4096, 2}, "not zero");
   words[9] = 0;
   for (std::uint32_t i = 1; i < queue_segments_max; ++i)
     ASSERT_TRUE(queues->add_segment({std::uint64_t{4096} + 64 * i, 1}));
-  EXPECT_THAT(queues->add_segment({8192, 1}).error().message, HasSubstr("segments: there are 16"));
+  EXPECT_THAT(queues->add_segment({8192, 1}).error().message, HasSubstr("the table already has 16 segments"));
 }
 
 TEST_F(RingSegments, OtherThreadsUseTheQueuesThereAreMeanwhile) {
