@@ -5,15 +5,16 @@
 namespace chainring::detail {
 [[noreturn]] void assert_failed(const char* expression, const char* file, int line) noexcept;
 
-/// From here on a broken invariant may be the consequence of memory that the machine took away (see
-/// media/memory_fault.h): the thread that meets one stops for good and the process goes on, for
-/// those who ask what happened. Safe in a signal handler.
+/// Announces that memory was lost (see media/memory_fault.h), so that an assertion may fail
+/// although the program is right. From then on a thread whose assertion fails stops for good and
+/// the process goes on, so that operators can still ask it what happened. Safe in a signal handler.
 void expect_broken_invariants() noexcept;
 } // namespace chainring::detail
 
-/// Checks a caller's contract on the data path. Always on: the branch is well predicted, and going
-/// on with a broken invariant could acknowledge what is not durable. Never used for media or
-/// packets, which are untrusted input and are validated instead.
+/// Checks on the data path that a caller kept its contract. The check is always on: its branch is
+/// well predicted, and a program that went on with a broken invariant could acknowledge a message
+/// that is not durable. Media and packets are untrusted input; they are validated and never
+/// asserted.
 #define CHAINRING_ASSERT(expression)                                                               \
   (__builtin_expect(!(expression), 0)                                                              \
        ? ::chainring::detail::assert_failed(#expression, __FILE__, __LINE__)                       \

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges: [H3] -> [H4] memory is known to be lost before anything is made
-// of the zeros in its place.
+// The parts of lib/base that need no file of their own: assertions, CRC-32C, errors, waiting,
+// thread slots.
+//
+// Ordering labels:
+//   [loss-announced]  expect_broken_invariants() stores memory_lost with release before zeros
+//     replace the lost page; pairs with [loss-noticed].
+//   [loss-noticed]  assert_failed() loads memory_lost with acquire; pairs with [loss-announced].
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -29,14 +34,15 @@ std::atomic<bool> memory_lost{false};
 }
 
 void expect_broken_invariants() noexcept {
-  memory_lost.store(true, std::memory_order_release); // [H3] pairs with [H4]
+  // [loss-announced] Without it a thread that asserts because of the zeros could end the process.
+  memory_lost.store(true, std::memory_order_release);
 }
 
 void assert_failed(const char* expression, const char* file, int line) noexcept {
-  // [H4] acquire: pairs with [H3], which comes before the zeros that broke the invariant.
+  // [loss-noticed] Without it this thread could miss the loss that broke the invariant.
   if (memory_lost.load(std::memory_order_acquire)) {
-    std::fprintf(stderr, "%s:%d: a thread stops: memory was lost, and with it: %s\n", file, line,
-                 expression);
+    std::fprintf(stderr, "%s:%d: this thread stops, because memory was lost and with it: %s\n",
+                 file, line, expression);
     for (;;)
       (void)pause();
   }
@@ -49,7 +55,7 @@ void assert_failed(const char* expression, const char* file, int line) noexcept 
 std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
   std::uint32_t state = ~crc;
-  // Whole words wherever they stand: rte_hash_crc() itself wants them aligned.
+  // rte_hash_crc() wants aligned words; take() copies them from any address.
   const auto take = [&]<class Word>(Word word) {
     std::memcpy(&word, at, sizeof word);
     at += sizeof word;
@@ -109,7 +115,7 @@ constexpr std::uint32_t idle_rounds_each = 64;
 
 std::uint32_t idle_policy::sleep_us() const noexcept {
   std::uint32_t us = sleep_us_least;
-  // In mode `yield` the first rounds only give the CPU away.
+  // In mode `yield` the first rounds yield the CPU and do not sleep.
   std::uint32_t slept = rounds_;
   if (mode_ == idle_mode::yield) slept -= std::min(slept, idle_rounds_each);
   for (; slept >= idle_rounds_each && us < sleep_us_max_; slept -= idle_rounds_each)
@@ -118,16 +124,16 @@ std::uint32_t idle_policy::sleep_us() const noexcept {
 }
 
 void idle_policy::idle() noexcept {
-  hook_point("idle"); // where a test's schedule lets another thread run
+  hook_point("idle"); // a test's schedule may let another thread run here
   if (mode_ == idle_mode::poll) return;
   if (mode_ == idle_mode::yield && rounds_ < idle_rounds_each) {
-    ++rounds_; // after so many nothing is coming soon, and sleeping is cheaper
+    ++rounds_; // after so many rounds nothing is likely to come soon, so sleep from then on
     sched_yield();
     return;
   }
   const std::uint32_t us = sleep_us();
   if (us < sleep_us_max_) ++rounds_;
-  // The kernel's timer slack, 50 us unless it was changed, comes on top.
+  // The kernel adds its timer slack, which is 50 us unless it was changed.
   const timespec t{0, static_cast<long>(us - sleep_us_least / 2) * 1000};
   nanosleep(&t, nullptr);
 }

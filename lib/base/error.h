@@ -13,30 +13,30 @@ namespace chainring {
 
 enum class errc {
   invalid_argument, ///< a caller's argument is out of the accepted range
-  not_found,        ///< no such file, root or object
-  exists,           ///< it is already there
+  not_found,        ///< there is no such file, root or object
+  exists,           ///< the object exists already
   busy,             ///< another process has the region open
   io,               ///< the operating system failed a call
-  corrupt,          ///< the medium holds something that is not valid
-  version,          ///< a format, flag or size this build does not know
+  corrupt,          ///< the medium holds content that is not valid
+  version,          ///< this build does not know a format version, flag or size
   no_space,         ///< the file system or the region is full
-  unsupported,      ///< this medium or build cannot do it
-  read_only,        ///< a write failed earlier: the region serves reads only
+  unsupported,      ///< this medium or build does not offer the operation
+  read_only,        ///< a write failed earlier, so the region only serves reads
 };
 
 [[nodiscard]] const char* to_string(errc code) noexcept;
 
-/// What went wrong, in a sentence that names the object or argument and, where there is one, the
-/// remedy. Control path only: it allocates.
+/// An error, as a sentence that names the object or argument and, where there is one, the remedy.
+/// It allocates memory, so only the control path uses it.
 struct error {
   errc code{};
   std::string message;
 };
 
-/// Adds the text of `errno_value` to a sentence.
+/// Makes an error of the sentence and the operating system's text for `errno_value`.
 [[nodiscard]] error system_error(errc code, std::string message, int errno_value);
 
-/// A value or an error. Control path only; data-path calls return counts and statuses.
+/// A value or an error, for the control path. Calls on the data path return counts and statuses.
 template <class T> class [[nodiscard]] result {
  public:
   result(T value) : state_(std::in_place_index<0>, std::move(value)) {}

@@ -9,7 +9,8 @@ namespace chainring {
 
 namespace {
 
-/// The code point at the start of `text` and its length; length 0: it is not UTF-8.
+/// A code point at the start of a text and its length in octets. The length is 0 if the text does
+/// not start with valid UTF-8.
 struct character {
   std::uint32_t code = 0;
   std::size_t size = 0;
@@ -56,7 +57,7 @@ std::string octet_of(unsigned char o) {
 std::string escape(std::string_view text, std::size_t size_max) {
   constexpr std::string_view cut = "...";
   std::string out;
-  std::size_t fits = 0; // of `out`, what leaves room for the mark that something was cut
+  std::size_t fits = 0; // length of the part of `out` that leaves room for the mark of a cut
   while (!text.empty()) {
     const character c = first_of(text);
     std::string one;

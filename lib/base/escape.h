@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Text that a client chose, made fit to be shown: client ids, topic names.
+/// Makes text that a client chose, such as a client id or a topic name, fit to be shown.
 ///
-/// Such text may hold anything: control characters that a terminal obeys, quotes that end a JSON
-/// string, octets that are no UTF-8. This is the one way it gets into telemetry, the prompt and the
-/// log.
+/// Such text may hold any octets: control characters that a terminal obeys, quotes that end a JSON
+/// string, octets that are not UTF-8. Telemetry, the prompt and the log show it only as escape()
+/// returns it.
 #pragma once
 #include "compiler.h"
 
@@ -13,11 +13,11 @@
 
 namespace chainring {
 
-/// `text` in printable ASCII, at most `size_max` octets. A control character or one beyond ASCII
-/// becomes a backslash, a `u` and four hexadecimal digits, as in JSON, and one beyond U+FFFF two of
-/// these. An octet that is not UTF-8 becomes a backslash, an `x` and two digits; a quote and a
-/// backslash get a backslash. Different texts stay different, unless they were too long: those end
-/// in "...".
+/// Returns `text` in printable ASCII, at most `size_max` octets. A control character, or a
+/// character beyond ASCII, becomes a backslash, a `u` and four hexadecimal digits, as in JSON; a
+/// character beyond U+FFFF becomes two of these. An octet that is not UTF-8 becomes a backslash, an
+/// `x` and two digits. A quote and a backslash get a backslash in front. Different texts stay
+/// different unless they are too long; a text that is too long is cut and ends in "...".
 [[nodiscard]] std::string escape(std::string_view text, std::size_t size_max = 120);
 
 } // namespace chainring

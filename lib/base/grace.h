@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside the library: how long what was taken away may still be in somebody's hands.
+/// Internal to the library: grace periods. They tell when no thread can still use what was
+/// unlinked.
 ///
-/// A call that looks at things which others may take away is *inside* meanwhile: a store when it
-/// goes in, a store when it comes out, no locked instruction and no fence. What was taken away is
-/// stamped; whoever reclaims begins a new epoch, makes every running thread pass a fence
-/// (uneven_fence.h), and asks later, without waiting, whether everybody who was inside then has
-/// come out. It is what rte_rcu_qsbr does, with the reader's fence moved to the reclaimer and
-/// without threads having to report.
+/// A call that looks at things which another thread may unlink is *inside* meanwhile. Going in
+/// costs one store and coming out costs one store; neither needs a locked instruction or a fence. A
+/// thread that unlinked something takes a stamp. The thread that reclaims begins a new epoch, makes
+/// every running thread pass a fence (uneven_fence.h), and asks later, without waiting, whether all
+/// threads that were inside then have come out. This is what rte_rcu_qsbr does, with the reader's
+/// fence moved to the reclaimer, and without threads that must report.
 ///
-// clang-format off
-///   edge                                                        breaks without it
-///   [G1] inside: epoch stored, then things read, with [G2]      a thing is reused under a thread
-///        between; reclaimer: thing taken away, then [G4] reads  that has just gone in
-///        who is inside, with [G3] between
-///   [G5] out: release -> [G4] acquire                           a thing is reused before its last
-///                                                               reader's reads
-///   [G6] epoch moved on behind what was taken away, acq_rel     who has seen the epoch, and not
-///        -> [G7] read, acquire                                  what was taken away, counts as out
-///   [G8] fence made known, release -> [G9] acquire              a stamp counts as fenced too soon
-// clang-format on
+/// Ordering labels:
+///   [inside-announced]  A thread stores its epoch before it reads things, with the frequent side
+///     of the uneven fence between; pairs with [inside-looked-up].
+///   [inside-left]  A thread that comes out clears its epoch with release; pairs with
+///     [inside-looked-up].
+///   [inside-looked-up]  The reclaimer loads the epochs of all threads with acquire, behind the
+///     rare side of the uneven fence and after the unlinking; pairs with [inside-announced] and
+///     [inside-left].
+///   [epoch-advanced]  The epoch is advanced behind the unlinking, with acquire and release; pairs
+///     with [epoch-read].
+///   [epoch-read]  A thread that goes in loads the epoch with acquire; pairs with [epoch-advanced].
+///   [epoch-fenced]  begin() publishes, with release, the epoch that its fence covers; pairs with
+///     [epoch-fenced-read].
+///   [epoch-fenced-read]  begun() loads that epoch with acquire; pairs with [epoch-fenced].
 #pragma once
 #include "compiler.h"
 
@@ -35,45 +39,55 @@ namespace chainring::detail {
 
 class grace_periods {
  public:
-  /// False: no memory.
+  /// Allocates the table of threads. Returns false if there is no memory.
   [[nodiscard]] bool make() noexcept { return threads_.make(max_thread_slots); }
 
-  /// Not nested.
+  /// The thread goes in. Must not be called by a thread that is inside.
   std::atomic<std::uint64_t>& enter() noexcept {
     std::atomic<std::uint64_t>& mine = threads_[my_slot()].inside;
-    // [G1] before things are read, by [G2]; pairs with [G4]. Release, so that [G5] stays seen.
-    mine.store(epoch_.load(std::memory_order_acquire), std::memory_order_release); // [G1] [G7]
-    fence_.often(); // [G2] pairs with [G3]
+    // [inside-announced] Without it something could be reused under a thread that has just gone in.
+    // The order is release so that the thread's last [inside-left] stays visible too.
+    // [epoch-read] Without it a thread could see the new epoch and not what was unlinked before it.
+    mine.store(epoch_.load(std::memory_order_acquire), std::memory_order_release);
+    fence_.often();
     return mine;
   }
   static void leave(std::atomic<std::uint64_t>& mine) noexcept {
-    mine.store(0, std::memory_order_release); // [G5] pairs with [G4]
+    // [inside-left] Without it something could be reused before its last reader has read it.
+    mine.store(0, std::memory_order_release);
   }
 
-  /// For what has been taken away, by stores that came before.
+  /// Returns the stamp for what this thread has unlinked by its stores so far.
   [[nodiscard]] std::uint64_t stamp() noexcept {
-    // [G6] acq_rel: pairs with [G7]: who goes in with a later epoch sees what was taken away.
-    return epoch_.fetch_add(1, std::memory_order_acq_rel); // [G6]
+    // [epoch-advanced] Without it a thread with a later epoch could still reach what was unlinked.
+    return epoch_.fetch_add(1, std::memory_order_acq_rel);
   }
-  /// Begins a grace period for every stamp so far. A system call.
+  /// Begins a grace period for every stamp so far. Costs a system call.
   void begin() noexcept {
-    const std::uint64_t now =
-        epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;        // [G6] behind every stamp so far
-    fence_.rarely();                                               // [G3] pairs with [G2]
-    std::uint64_t known = fenced_.load(std::memory_order_relaxed); // [G9] the exchange decides
+    // [epoch-advanced]
+    const std::uint64_t now = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
+    fence_.rarely();
+    std::uint64_t known = fenced_.load(std::memory_order_relaxed); // [epoch-fenced-read]
+    // [epoch-fenced] Without it a stamp could count as covered before the fence was passed.
     while (known < now && !fenced_.compare_exchange_weak(known, now, std::memory_order_release,
-                                                         std::memory_order_relaxed)) { // [G8] [G9]
+                                                         // [epoch-fenced]
+                                                         std::memory_order_relaxed)) {
     }
   }
+  /// True once a grace period for the stamp has begun.
   [[nodiscard]] bool begun(std::uint64_t stamp) const noexcept {
-    return fenced_.load(std::memory_order_acquire) > stamp; // [G9] pairs with [G8]
+    // [epoch-fenced-read] Without it this thread could look up epochs from before the fence.
+    return fenced_.load(std::memory_order_acquire) > stamp;
   }
-  /// Nobody is inside any more who was when the stamp's grace period began.
+  /// True once no thread is inside any more that was inside when the grace period of the stamp
+  /// began.
   [[nodiscard]] bool over(std::uint64_t stamp) const noexcept {
     if (seeded_bug("grace.not_kept")) return true;
     if (!begun(stamp)) return false;
     for (unsigned i = 0; i < slots_in_use(); ++i) {
-      const std::uint64_t in = threads_[i].inside.load(std::memory_order_acquire); // [G4] with [G1]
+      // [inside-looked-up] Without it a reader that is inside, or its last reads, could be
+      // overlooked.
+      const std::uint64_t in = threads_[i].inside.load(std::memory_order_acquire);
       if (in != 0 && in <= stamp) return false;
     }
     return true;
@@ -81,7 +95,8 @@ class grace_periods {
 
  private:
   struct alignas(cacheline_size) thread {
-    std::atomic<std::uint64_t> inside; ///< the epoch it went in with; 0: out
+    /// the epoch that the thread went in with; 0 while it is outside
+    std::atomic<std::uint64_t> inside;
   };
   lazy_array<thread> threads_;
   std::atomic<std::uint64_t> epoch_{1};
@@ -89,10 +104,11 @@ class grace_periods {
   uneven_fence fence_;
 };
 
-/// Inside while in scope, where `on`.
+/// Keeps the calling thread inside as long as the object lives, if `wanted` is true.
 class inside {
  public:
-  explicit inside(grace_periods& g, bool on = true) noexcept : mine_(on ? &g.enter() : nullptr) {}
+  explicit inside(grace_periods& g, bool wanted = true) noexcept
+      : mine_(wanted ? &g.enter() : nullptr) {}
   ~inside() {
     if (mine_ != nullptr) grace_periods::leave(*mine_);
   }

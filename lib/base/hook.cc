@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What tests set; compiled with -Dtests=true only. Edges: [H1], [H2] as in hook.h.
+// The hooks that tests set. Compiled with -Dtests=true only. Its ordering labels are in hook.h.
 #include "base/hook.h"
 
 #include <cstring>
@@ -25,7 +25,7 @@ void run_hook(const char* name) noexcept {
 }
 
 bool is_active_bug(const char* name) noexcept {
-  const char* active = active_bug.load(std::memory_order_relaxed); // [H2]
+  const char* active = active_bug.load(std::memory_order_relaxed); // [hook-read]
   return active != nullptr && std::strcmp(active, name) == 0;
 }
 
@@ -34,11 +34,11 @@ bool is_active_bug(const char* name) noexcept {
 void set_hook(hook_function function, void* context) noexcept {
   detail::hook = function;
   detail::hook_context = context;
-  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed); // [H1]
+  detail::hooks_on.store(function != nullptr, std::memory_order_relaxed); // [hook-set]
 }
 
 void set_seeded_bug(const char* name) noexcept {
-  detail::active_bug.store(name, std::memory_order_relaxed); // [H1]
+  detail::active_bug.store(name, std::memory_order_relaxed); // [hook-set]
 }
 
 } // namespace chainring

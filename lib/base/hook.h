@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Hook points and seeded bugs, for tests.
 ///
-/// They exist only where meson was configured with -Dtests=true, which chainring_build.h beside this
-/// file records as CHAINRING_TEST_HOOKS. In every other build a hook point is an empty function, a
-/// seeded bug is the constant false, and both compile to nothing.
+/// They exist only in a build that was configured with -Dtests=true, which the generated header
+/// chainring_build.h records as CHAINRING_TEST_HOOKS. In every other build a hook point is an empty
+/// function, a seeded bug is the constant false, and both compile to nothing.
 ///
-/// Edges: [H1] a hook or bug is set -> [H2] looked at. Both relaxed: they are set while no other
-/// thread runs, and starting the threads orders it.
+/// Ordering labels:
+///   [hook-set]  A hook or a seeded bug is set while no other thread runs; starting the threads
+///     orders the store, which itself orders nothing.
+///   [hook-read]  A hook or a seeded bug is read; the read orders nothing, for the same reason.
 #pragma once
 #include "compiler.h"
 
@@ -20,7 +22,7 @@ namespace chainring {
 
 #if CHAINRING_TEST_HOOKS
 
-/// Called at every named hook point, on the thread that reached it.
+/// A test's hook, which every named hook point calls on the thread that reached it.
 using hook_function = void (*)(const char* name, void* context) noexcept;
 
 namespace detail {
@@ -31,23 +33,23 @@ bool is_active_bug(const char* name) noexcept;
 } // namespace detail
 
 /// A named point between two steps of a protocol, where a test may switch threads, fail or crash.
-/// One predicted branch when no test has set a hook.
+/// It costs one predicted branch while no test has set a hook.
 inline void hook_point(const char* name) noexcept {
-  if (detail::hooks_on.load(std::memory_order_relaxed)) [[unlikely]] // [H2]
+  if (detail::hooks_on.load(std::memory_order_relaxed)) [[unlikely]] // [hook-read]
     detail::run_hook(name);
 }
 
-/// A deliberate defect, by name, that a test can switch on at run time. Names are listed where the
-/// crash tests list them.
+/// True while the test has switched on the deliberate defect of this name. The crash tests list the
+/// names.
 [[nodiscard]] inline bool seeded_bug(const char* name) noexcept {
-  return detail::active_bug.load(std::memory_order_relaxed) != nullptr && // [H2]
+  return detail::active_bug.load(std::memory_order_relaxed) != nullptr && // [hook-read]
          detail::is_active_bug(name);
 }
 
-/// Sets (or with nullptr clears) the process's hook. Call while no other thread runs.
+/// Sets the hook of this process, or clears it with nullptr. Call while no other thread runs.
 void set_hook(hook_function function, void* context) noexcept;
 
-/// Switches one seeded bug on (nullptr: none). Call while no other thread runs.
+/// Switches on one seeded bug, or none with nullptr. Call while no other thread runs.
 void set_seeded_bug(const char* name) noexcept;
 
 #else

@@ -8,7 +8,7 @@ namespace chainring {
 
 namespace {
 
-std::uint64_t split_mix(std::uint64_t& state) noexcept { // Steele, Lea and Flood, 2014
+std::uint64_t split_mix(std::uint64_t& state) noexcept { // splitmix64: Steele, Lea and Flood, 2014
   std::uint64_t z = state += 0x9e3779b97f4a7c15u;
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
   z = (z ^ z >> 27) * 0x94d049bb133111ebu;
@@ -18,7 +18,7 @@ std::uint64_t split_mix(std::uint64_t& state) noexcept { // Steele, Lea and Floo
 hash_key draw_key() noexcept {
   hash_key key{};
   if (getrandom(&key, sizeof key, 0) == static_cast<ssize_t>(sizeof key)) return key;
-  // A kernel without getrandom: the clock and an address are better than a constant.
+  // This kernel has no getrandom. The clock and an address are still better than a constant.
   std::timespec now{};
   std::timespec_get(&now, TIME_UTC);
   std::uint64_t state = static_cast<std::uint64_t>(now.tv_nsec) ^

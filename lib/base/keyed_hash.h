@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Hashes for tables whose keys a stranger chooses.
 ///
-/// A client that could compute the hash could send names that all fall into one bucket, and each
-/// look-up would walk them all. A checksum does not help, whatever it starts from: two strings of
-/// one length that collide under a CRC collide under each of its start values. These hashes
-/// multiply words to which secret numbers were added, and keep both halves of the product folded,
-/// as wyhash (Wang Yi) does with numbers that everybody knows. An attacker neither knows the
-/// factors, so cannot choose a word that makes one of them zero, nor sees a hash.
+/// A client that could compute the hash of a table could send names that all fall into one bucket,
+/// and each look-up would then walk through all of them. A checksum does not prevent this, whatever
+/// its start value is: two strings of one length that collide under a CRC collide under every start
+/// value. The hashes here add secret numbers to words of the key, multiply them, and fold both
+/// halves of each product together, as wyhash (Wang Yi) does with public numbers. An attacker does
+/// not know the factors, so it cannot choose a word that makes one of them zero, and it never sees
+/// a hash.
 ///
-/// Not for signatures: whoever sees hashes may work the key out. Thread-safe; nothing allocates.
-/// Cost: about 2 ns for up to 16 octets and 1 ns for each further 16.
+/// Do not use them as signatures: an attacker that sees hashes may work out the secret.
+/// Thread-safe; no call allocates. Cost: about 2 ns for up to 16 octets, and 1 ns for each further
+/// 16.
 #pragma once
 #include "compiler.h"
 
@@ -24,8 +26,9 @@ struct hash_key {
   std::uint64_t k0, k1;
 };
 
-/// The key that a seed stands for. Seed 0 stands for this process's secret, which the operating
-/// system's random source gives once; another seed always gives the same key, for tests.
+/// Returns the key that a seed stands for. Seed 0 stands for the secret of this process, which the
+/// operating system's random source gives once. Any other seed always gives the same key, for
+/// tests.
 [[nodiscard]] hash_key make_hash_key(std::uint64_t seed) noexcept;
 
 namespace detail {
@@ -46,7 +49,7 @@ inline std::uint64_t folded_product(std::uint64_t a, std::uint64_t b) noexcept {
 }
 } // namespace detail
 
-/// A hash of `size` octets, all 64 bits well mixed.
+/// Returns a hash of `size` octets; all 64 bits are well mixed.
 [[nodiscard]] inline std::uint64_t keyed_hash(const hash_key& key, const void* data,
                                               std::size_t size) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
@@ -59,7 +62,7 @@ inline std::uint64_t folded_product(std::uint64_t a, std::uint64_t b) noexcept {
     if (left >= 8) {
       a = detail::load_word(at);
       b = detail::load_word(at + left - 8);
-    } else { // the octets before were taken already; once more does no harm
+    } else { // some of these octets were hashed already; hashing them again does no harm
       a = detail::load_word(at + left - 16);
       b = detail::load_word(at + left - 8);
     }
@@ -70,15 +73,15 @@ inline std::uint64_t folded_product(std::uint64_t a, std::uint64_t b) noexcept {
     a = std::uint64_t{at[0]} << 16 | std::uint64_t{at[size >> 1]} << 8 | at[size - 1];
   }
   h = detail::folded_product(a ^ h, b ^ key.k1);
-  // Texts that differ only in zeros at the end come here with the same words.
+  // The length distinguishes texts that differ only in zeros at their end.
   return detail::folded_product(h ^ key.k1, (key.k0 | 1) + 2 * size);
 }
 [[nodiscard]] inline std::uint64_t keyed_hash(const hash_key& key, std::string_view text) noexcept {
   return keyed_hash(key, text.data(), text.size());
 }
 
-/// A hash of a pair of numbers which strangers influence but do not choose freely: multiplication
-/// by secret odd numbers, of which the high half is kept (Dietzfelbinger et al., 1997).
+/// Returns a hash of a pair of numbers that strangers influence but cannot choose freely. It
+/// multiplies by secret odd numbers and keeps the high half (Dietzfelbinger et al., 1997).
 [[nodiscard]] inline std::uint32_t keyed_mix(const hash_key& key, std::uint32_t a,
                                              std::uint32_t b) noexcept {
   std::uint64_t x = ((static_cast<std::uint64_t>(a) << 32 | b) ^ key.k0) * (key.k1 | 1);

@@ -11,8 +11,9 @@
 
 namespace chainring::detail {
 
-/// An array of objects for which zero bytes are a value, all zero at first. A large one takes
-/// memory only where it is touched. Their constructors and destructors are not run.
+/// An array that is all zero at first, of objects for which zero bytes are a valid value. A large
+/// array takes memory only where it is touched. Constructors and destructors of the objects are not
+/// run.
 template <class T> class lazy_array {
  public:
   lazy_array() = default;
@@ -26,8 +27,8 @@ template <class T> class lazy_array {
       std::free(data_);
   }
 
-  /// Once. `dense`: what is touched lies together, so that huge pages are not wasted. False: no
-  /// memory.
+  /// Allocates the array. Call it once. `dense` says that the touched objects lie together, so that
+  /// huge pages are worth their memory. Returns false if there is no memory.
   [[nodiscard]] bool make(std::size_t n, bool dense = false) noexcept {
     static_assert(alignof(T) <= cacheline_size);
     if (n > SIZE_MAX / 2 / sizeof(T)) return false;
@@ -37,7 +38,8 @@ template <class T> class lazy_array {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (at == MAP_FAILED) return false;
       data_ = static_cast<T*>(at);
-      // Page faults and TLB misses count where a recovery walks all of it. Advice only.
+      // Huge pages save page faults and TLB misses when a recovery walks the whole array. The
+      // kernel may ignore this advice.
       if (dense && bytes_ >= huge_min) (void)madvise(at, bytes_, MADV_HUGEPAGE);
     } else {
       data_ = static_cast<T*>(std::aligned_alloc(cacheline_size, bytes_));

@@ -6,8 +6,8 @@
 
 namespace chainring {
 
-/// A place in the source that calls the persist seam: what a crash report names and what a mutation
-/// run switches off. Costs nothing where nobody observes the seam.
+/// A place in the source that calls the persist seam. A crash report names it, and a mutation run
+/// switches it off. It costs nothing while no observer watches the seam.
 using site = std::source_location;
 
 } // namespace chainring

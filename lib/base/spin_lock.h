@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The one spin lock: for sections of a few instructions, on threads that may be preempted.
+/// A spin lock for sections of a few instructions, on threads that may be preempted.
 ///
-/// A waiter spins about as long as such a section lasts and then waits through the idle policy, so
-/// that a holder which has lost its CPU gets it back. Not recursive, and not fair.
+/// A waiter spins about as long as such a section lasts, and then waits through the idle policy, so
+/// that a holder that lost its CPU gets it back. The lock is neither recursive nor fair.
 ///
 ///     const std::lock_guard guard(lock_);
 ///
-///   edge                                                  breaks without it
-///   [L1] lock taken, acquire <- [L2] lock freed, release  two holders at once, or one that does
-///   not
-///                                                         see what the last one did
-///   [L3] a look at the lock, relaxed                      nothing: a hint; the exchange [L1]
-///   decides
+/// Ordering labels:
+///   [lock-taken]  A thread takes the lock by an exchange with acquire; pairs with [lock-freed].
+///   [lock-freed]  The holder frees the lock with release; pairs with [lock-taken].
+///   [lock-glanced]  A waiter reads the lock to see whether an exchange is worth its cost; the read
+///     orders nothing, because the exchange decides.
 #pragma once
 #include "compiler.h"
 
@@ -29,19 +28,21 @@ class spin_lock {
     wait();
   }
   [[nodiscard]] bool try_lock() noexcept {
-    return !held_.exchange(true, std::memory_order_acquire); // [L1] pairs with [L2]
+    // [lock-taken] Without it the new holder could miss what the last holder stored.
+    return !held_.exchange(true, std::memory_order_acquire);
   }
   void unlock() noexcept {
-    held_.store(false, std::memory_order_release); // [L2] pairs with [L1]
+    // [lock-freed] Without it the next holder could miss what this holder stored.
+    held_.store(false, std::memory_order_release);
   }
 
  private:
   [[gnu::noinline]] void wait() noexcept {
-    constexpr int spins = 200; // longer than a section lasts while its holder runs
+    constexpr int spins = 200; // lasts longer than a section whose holder runs
     idle_policy policy;
     do {
       int left = spins;
-      while (held_.load(std::memory_order_relaxed) && --left > 0) // [L3] a hint
+      while (held_.load(std::memory_order_relaxed) && --left > 0) // [lock-glanced]
         __builtin_ia32_pause();
       if (left == 0) policy.idle();
     } while (!try_lock());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A count that one thread writes and any thread may read as it goes. Nothing is ordered by it.
+/// A counter that one thread writes and any thread may read at any time. It orders nothing.
 #pragma once
 #include "compiler.h"
 
@@ -16,13 +16,13 @@ class statistic {
   statistic(const statistic&) = delete;
   statistic& operator=(const statistic&) = delete;
 
-  /// By the one writer.
+  /// Only the one writer may call this and operator++().
   statistic& operator+=(std::uint64_t n) noexcept {
     word_.store(word_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     return *this;
   }
   statistic& operator++() noexcept { return *this += 1; }
-  /// By anyone.
+  /// Any thread may call this.
   [[nodiscard]] std::uint64_t value() const noexcept {
     return word_.load(std::memory_order_relaxed);
   }
@@ -31,8 +31,8 @@ class statistic {
   std::atomic<std::uint64_t> word_{0};
 };
 
-/// Adds to `to` what `from` has counted. A table of counters, by the type of its words, whose
-/// for_each(fn) calls fn(name, member pointer) for each.
+/// Adds the counts in `from` to `to`. `Counters` is a table of counters, templated on the type of
+/// its words, whose for_each(fn) calls fn(name, member pointer) for each counter.
 template <template <class> class Counters>
 void add_counters(Counters<std::uint64_t>& to, const Counters<statistic>& from) {
   std::array<std::uint64_t, sizeof from / sizeof(statistic)> values;

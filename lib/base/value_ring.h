@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// An rte_ring of small values in memory of its own: works without EAL. Not installed.
+/// An rte_ring of small values in memory of its own, which works without EAL. Not installed.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -11,11 +11,11 @@ namespace chainring {
 class value_ring {
  public:
   value_ring() = default;
-  /// `flags`: rte_ring's, for how producers and consumers are synchronised.
+  /// `flags` are those of rte_ring_init() that say how producers and consumers are synchronised.
   value_ring(std::uint32_t capacity, unsigned element_size, unsigned flags);
-  /// False: it is full.
+  /// Returns false if the ring is full.
   [[nodiscard]] bool push(const void* value) noexcept;
-  /// False: it is empty.
+  /// Returns false if the ring is empty.
   [[nodiscard]] bool pop(void* value) noexcept;
   [[nodiscard]] bool empty() const noexcept;
 

@@ -12,7 +12,7 @@ namespace chainring {
 
 namespace {
 
-constexpr std::uint64_t transfer_max = 1u << 30; // one call moves less than 2 GiB on Linux
+constexpr std::uint64_t transfer_max = 1u << 30; // Linux moves less than 2 GiB in one call
 
 class posix_file final : public block_file {
  public:
@@ -54,7 +54,8 @@ class posix_file final : public block_file {
            static_cast<std::uint64_t>(now.st_size) >= bytes;
   }
   int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
-    // Cut first: what a growth that never finished left behind `from` need not be zero.
+    // Truncate first: an earlier growth that did not finish may have left bytes behind `from` that
+    // are not zero.
     const detail::file_limit_guard guard;
     if (ftruncate(fd_.get(), static_cast<off_t>(from)) != 0) return errno;
     int e = 0;
@@ -68,7 +69,7 @@ class posix_file final : public block_file {
     to = end;
     const off_t data = lseek(fd_.get(), static_cast<off_t>(from), SEEK_DATA);
     if (data < 0) {
-      if (errno == ENXIO) from = end; // nothing but holes to the end of the file
+      if (errno == ENXIO) from = end; // there are only holes up to the end of the file
       return;
     }
     from = std::min(end, static_cast<std::uint64_t>(data));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The file-system calls of class `file`, and nothing else: what a test fails, cuts short or
-/// records.
+/// The file-system calls of class `file`. Tests replace them, to make calls fail, cut them short or
+/// record them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,40 +11,42 @@
 
 namespace chainring {
 
-/// One open description of a file. Two of the same file learn of write-back errors independently.
-/// Thread-safety: as pread and pwrite.
+/// One open description of a file. Two descriptions of the same file learn of write-back errors
+/// independently of each other. Thread-safety: as pread and pwrite.
 class block_file {
  public:
   virtual ~block_file() = default;
-  /// As pwrite and pread, but a failure returns -errno. May be short.
+  /// As pwrite and pread, but a failure returns -errno. A call may transfer fewer bytes than asked.
   virtual ssize_t write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept = 0;
   virtual ssize_t read_at(std::uint64_t offset, void* to, std::size_t n) noexcept = 0;
-  /// Writes all of it and returns once these bytes are durable, without waiting for others: 0, or
-  /// errno. A commit so finds none of a checkpoint's pages to write beside its own.
+  /// Writes all bytes and returns once these bytes are durable, without waiting for other bytes of
+  /// the file. Returns 0 or errno. So a commit does not have to write the pages of a checkpoint.
   virtual int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept;
-  /// Everything written through any description of the file is durable: 0, or errno.
+  /// Makes everything durable that was written through any description of the file. Returns 0 or
+  /// errno.
   virtual int sync() noexcept = 0;
-  /// False where the file is shorter than `bytes`, or has no name any more: somebody cut it short
-  /// or deleted it, and what is written to it is not there after the next open.
+  /// Returns false if the file is shorter than `bytes` or has no name any more. Then it was
+  /// truncated or deleted, and what is written to it is gone at the next open.
   virtual bool whole(std::uint64_t /*bytes*/) noexcept { return true; }
-  /// Makes the file end at `to`, with [from, to) allocated and zero: 0, or errno, and then the file
-  /// ends at `from` again. Durable after sync().
+  /// Makes the file end at `to`, with [from, to) allocated and zero. Returns 0, or errno and a file
+  /// that ends at `from` again. The change is durable after sync().
   virtual int allocate(std::uint64_t from, std::uint64_t to) noexcept = 0;
-  /// The first bytes at or after `from` that may be other than zero: [from, to), empty at `end`.
+  /// Finds the first range [from, to) at or behind `from` that may hold other bytes than zero. The
+  /// range is empty if there is none before `end`.
   virtual void find_data(std::uint64_t& from, std::uint64_t& to, std::uint64_t end) noexcept {
     to = end;
     (void)from;
   }
 };
 
-/// Writes or reads all of it, going on after a short call as long as each moves: 0, or errno. A
-/// write that moves nothing is EIO, a read past the end ENODATA.
+/// Writes or reads all bytes, and goes on after a short call as long as each call moves some.
+/// Returns 0 or errno: EIO for a write that moves nothing, ENODATA for a read past the end.
 [[nodiscard]] int write_all(block_file& file, std::uint64_t offset, const void* from,
                             std::uint64_t n) noexcept;
 [[nodiscard]] int read_all(block_file& file, std::uint64_t offset, void* to,
                            std::uint64_t n) noexcept;
 
-/// The real one.
+/// The block file of the operating system's calls.
 [[nodiscard]] std::unique_ptr<block_file> posix_block_file(detail::file_descriptor fd);
 
 } // namespace chainring

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Crash windows
-//   [C1 < C2]  the first new header copy is durable before the second place is written: at any
-//              moment one of the places holds a whole copy, the older or the newer.
+// Reads, checks and writes the header copies of a container.
+//
+// Ordering labels:
+//   [header-copy-before-other]  A header copy is synced before the other copy is written, and both
+//     before update() returns.
 #include "media/container.h"
 
 #include <cstring>
@@ -96,6 +98,8 @@ int container::rewrite(block_file& file) {
   return write_copy(file);
 }
 
+// [header-copy-before-other] Crash between: at any moment at least one place holds a whole copy,
+// the older or the newer.
 int container::write_copy(block_file& file) {
   header_.crc = header_crc(header_);
   return write_all(file, header_.sequence % 2 * file_format::header_spacing, &header_,

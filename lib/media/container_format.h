@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The header of a region file of class `file`, which stands in front of its journal and image. What
-/// the journal holds is the file driver's affair: drivers/media/file/file_format.h.
+/// The header of a region file of class `file`, which stands in front of its journal and its image.
+/// drivers/media/file/file_format.h describes what the journal holds.
 ///
 /// ```
 ///          0  header copy of even sequence   (512 bytes used of 4096)
 ///       4096  header copy of odd sequence    (512 bytes used of 4096)
 ///       8192  journal: journal_size bytes, circular, made of 64-byte lines
-///      image  the region: image_size bytes, as of the journal position `tail`
+///      image  the region: image_size bytes, as it was at the journal position `tail`
 /// ```
 ///
 /// **A header copy is valid if and only if** its magic is container_magic, its crc is the CRC-32C
-/// of its first 508 bytes, its version is container_version, its sizes and offsets are what
-/// expected_geometry() says of journal_size and image_size, and its numbers are below number_limit,
-/// which nothing lives to reach. Of two valid copies the one with the higher sequence counts. Each
-/// change writes both copies in turn, a sync behind each, and what the change permits (journal
-/// space reused, a larger region used) waits for both: either copy alone is enough.
+/// of its first 508 bytes, its version is container_version, its sizes and offsets agree with
+/// expected_geometry(), and its numbers are below number_limit, which no region lives long enough
+/// to reach. Of two valid copies the one with the higher sequence counts. Each change writes both
+/// copies in turn, each followed by a sync. What the change permits (journal space reused, a larger
+/// region used) waits for both, so either copy alone is enough.
 ///
 /// All fields are little-endian; reserved bytes are zero.
 #pragma once
@@ -30,29 +30,31 @@ inline constexpr std::uint64_t container_magic = 0x314c4e4a474e4843; // "CHNGJNL
 inline constexpr std::uint32_t container_version = 1;
 inline constexpr std::uint64_t header_spacing = 4096;
 inline constexpr std::uint64_t journal_offset = 2 * header_spacing;
-inline constexpr std::uint64_t journal_size_min = 64u << 10; ///< the driver asks for more
+/// a lower bound; the driver asks for more
+inline constexpr std::uint64_t journal_size_min = 64u << 10;
 inline constexpr std::uint64_t journal_size_max = std::uint64_t{1} << 36;
 inline constexpr std::uint64_t journal_size_default = 64u << 20;
 inline constexpr std::uint64_t journal_size_unit = 4096;
 inline constexpr std::uint64_t image_size_unit = 4096;
 inline constexpr std::uint64_t image_size_max = std::uint64_t{1} << 45;
-/// Of positions and sequences in a header: they only count up, and one life must not reach 2^64.
+/// Bound of the positions and sequences in a header. They only count up, and one region must not
+/// reach 2^64.
 inline constexpr std::uint64_t number_limit = std::uint64_t{1} << 63;
 
 struct header {
   std::uint64_t magic;
   std::uint32_t version;
   std::uint32_t header_bytes; ///< 512
-  std::uint8_t uuid[16];      ///< of the container, drawn at create
-  std::uint64_t sequence;     ///< of this copy; its low bit says which place it has
+  std::uint8_t uuid[16];      ///< identifies the container; drawn when it is created
+  std::uint64_t sequence;     ///< of this copy; its low bit says in which place the copy lies
   std::uint64_t journal_offset;
   std::uint64_t journal_size;
   std::uint64_t image_offset;
   std::uint64_t image_size;
-  std::uint64_t salt;          ///< of this life's records
-  std::uint64_t tail;          ///< position of the first record not in the image
-  std::uint64_t tail_sequence; ///< the sequence that record has
-  std::uint32_t tail_crc;      ///< the seed of its crc
+  std::uint64_t salt;          ///< salt of the records written since the last open
+  std::uint64_t tail;          ///< position of the first record that is not in the image yet
+  std::uint64_t tail_sequence; ///< the sequence of that record
+  std::uint32_t tail_crc;      ///< the seed of the crc of that record
   std::uint32_t reserved_word;
   std::uint64_t reserved[50];
   std::uint32_t reserved_end;
@@ -77,7 +79,7 @@ static_assert(offsetof(header, reserved) == 104);
 static_assert(offsetof(header, reserved_end) == 504);
 static_assert(offsetof(header, crc) == 508);
 
-/// Where the image starts, given the journal's size.
+/// The offset at which the image begins.
 constexpr std::uint64_t image_offset(std::uint64_t journal_size) noexcept {
   return journal_offset + journal_size;
 }

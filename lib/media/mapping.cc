@@ -53,8 +53,8 @@ result<void> address_range::commit_memory(std::uint64_t from, std::uint64_t to) 
   if (at == MAP_FAILED)
     return system_error(errc::no_space,
                         "cannot get " + std::to_string(to - from) + " bytes of memory", errno);
-  // Explicit hugepages are left to EAL, which fails without them; this only asks, and a kernel
-  // without transparent ones gives small pages.
+  // EAL looks after explicit huge pages, and fails without them. This advice only asks for
+  // transparent ones; a kernel without them gives small pages.
   (void)madvise(at, to - from, MADV_HUGEPAGE);
   return {};
 }
@@ -66,7 +66,7 @@ result<void> address_range::commit_file(int fd, std::uint64_t from, std::uint64_
            static_cast<off_t>(from)) != MAP_FAILED)
     return {};
   const int e = errno;
-  // A failed fixed mapping may have taken the reservation away: put it back.
+  // A failed fixed mapping may have removed the reservation: restore it.
   (void)mmap(base_ + from, to - from, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   return system_error(e == EOPNOTSUPP || e == EINVAL ? errc::unsupported : errc::no_space,
@@ -75,7 +75,7 @@ result<void> address_range::commit_file(int fd, std::uint64_t from, std::uint64_
 
 result<void> address_range::commit_copy(int fd, std::uint64_t n) {
   if (auto done = commit_memory(0, n); !done) return done.error();
-  constexpr std::uint64_t piece = 1u << 30; // one call moves less than 2 GiB on Linux
+  constexpr std::uint64_t piece = 1u << 30; // Linux moves less than 2 GiB in one call
   for (std::uint64_t at = 0; at < n;) {
     const ssize_t got = pread(fd, base_ + at, std::min(piece, n - at), static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;
@@ -147,8 +147,9 @@ result<void> usable_path(const std::string& path) {
       return error{errc::unsupported,
                    name + "it is a directory; name a file in it, or a DAX device"};
     if (S_ISREG(info.st_mode) && info.st_size == 0)
-      return error{errc::corrupt, name + "it is an empty file, which is no region; remove it, and the "
-                                         "region can be created there"};
+      return error{errc::corrupt, name +
+                                      "it is an empty file, which is no region; remove it, and the "
+                                      "region can be created there"};
     return {};
   }
   if (lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) {
@@ -167,8 +168,7 @@ result<void> usable_path(const std::string& path) {
   if (stat(directory.c_str(), &info) != 0 && errno != EACCES)
     return system_error(errc::invalid_argument, name + "its directory " + directory, errno);
   if (stat(directory.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
-    return error{errc::invalid_argument,
-                 name + directory + " is no directory; name another path"};
+    return error{errc::invalid_argument, name + directory + " is no directory; name another path"};
   return {};
 }
 
@@ -195,7 +195,8 @@ file_limit_guard::~file_limit_guard() {
   sigemptyset(&limit);
   sigaddset(&limit, SIGXFSZ);
   const timespec now{};
-  if (!was_pending_) (void)sigtimedwait(&limit, nullptr, &now); // what came meanwhile was answered
+  // the failed call has reported the signal
+  if (!was_pending_) (void)sigtimedwait(&limit, nullptr, &now);
   (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 

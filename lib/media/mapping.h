@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// What the media drivers share to lock, size and map files. Internal: not installed.
 #pragma once
-#include <cstddef>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -28,8 +28,8 @@ class file_descriptor {
   int fd_;
 };
 
-/// Owns a range of addresses, reserved whole and given memory from its start piece by piece, so
-/// that a region grows without moving. Aligned for huge pages.
+/// Owns a range of addresses. The whole range is reserved at once and gets memory piece by piece
+/// from its start, so that a region grows without moving. It is aligned for huge pages.
 class address_range {
  public:
   address_range() = default;
@@ -42,15 +42,16 @@ class address_range {
   }
   ~address_range();
 
-  /// Reserves `size` bytes at a multiple of `alignment` (a power of two); both whole pages.
+  /// Reserves `size` bytes at a multiple of `alignment` (a power of two). Both are whole pages.
   [[nodiscard]] static result<address_range> reserve(std::uint64_t size, std::uint64_t alignment,
                                                      const std::string& path);
-  /// Gives [from, to) zeroed memory, in transparent hugepages where the kernel grants them.
+  /// Gives [from, to) zeroed memory, in transparent huge pages where the kernel grants them.
   [[nodiscard]] result<void> commit_memory(std::uint64_t from, std::uint64_t to);
-  /// Maps bytes [from, to) of the file there, with mmap's `flags` (MAP_SHARED, ...).
+  /// Maps the bytes [from, to) of the file at the same offsets of the range, with mmap's `flags`
+  /// (MAP_SHARED, ...).
   [[nodiscard]] result<void> commit_file(int fd, std::uint64_t from, std::uint64_t to, int flags);
 
-  /// Puts a private copy of bytes [0, n) of the file there: for inspection.
+  /// Puts a private copy of the bytes [0, n) of the file at the start of the range, for inspection.
   [[nodiscard]] result<void> commit_copy(int fd, std::uint64_t n);
 
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
@@ -63,38 +64,37 @@ class address_range {
 
 inline constexpr std::uint64_t page_size = 4096;
 inline constexpr std::uint64_t hugepage_size = 2u << 20;
-/// Bound on what a caller may ask for, bytes: what x86-64 can reserve with room to spare.
+/// Bound of the sizes that a caller may ask for, in bytes: x86-64 can reserve more than this.
 inline constexpr std::uint64_t region_size_max = std::uint64_t{1} << 45;
 
-/// Where a file lies, which decides what a sync of it is worth.
+/// The kind of file system a file lies on, which decides what a sync of the file is worth.
 enum class file_system { disk, tmpfs, hugetlbfs };
 
 struct file_place {
   file_system kind = file_system::disk;
-  std::uint64_t block_size = page_size; ///< hugetlbfs: the size of its pages
+  std::uint64_t block_size = page_size; ///< the size of its pages on hugetlbfs
 };
 
-/// Of the file, or of its directory while there is no such file.
+/// Returns the place of the file, or of its directory while the file does not exist.
 [[nodiscard]] result<file_place> place_of(const std::string& path);
 [[nodiscard]] std::string directory_of(const std::string& path);
 
 enum class open_mode { create, read_write, read_only };
 
-/// Opens or creates (refusing one that exists) the regular file or device at `path`, and locks it:
+/// Opens the regular file or device at `path`, or creates it and refuses one that exists. Locks it
 /// exclusively, or shared with other readers in read_only. errc::busy names the file.
 [[nodiscard]] result<file_descriptor> open_locked(const std::string& path, open_mode mode);
 
-/// Why nothing can be created or opened at `path`, in a sentence that says what to do: it is a
-/// directory, a symbolic link to nothing or an empty file, or its directory is not there. Nothing
-/// where none of these holds.
+/// Returns an error if nothing can be created or opened at `path`: it is a directory, a symbolic
+/// link to nothing or an empty file, or its directory does not exist. The sentence says what to do.
 [[nodiscard]] result<void> usable_path(const std::string& path);
 
-/// What a failed allocation or write of a region file is: the sentence, errno's text, and a remedy
-/// where the disk, a quota or the limit on a file's size is what stopped it.
+/// Makes the error of a failed allocation or write of a region file: the sentence, the text of
+/// errno, and a remedy if the disk, a quota or the limit on a file's size stopped it.
 [[nodiscard]] error file_error(std::string sentence, int errno_value);
 
-/// While it lives, SIGXFSZ does not reach this thread: a file that would pass the limit on a file's
-/// size (ulimit -f) is the error EFBIG, which drivers report and clean up after.
+/// Keeps SIGXFSZ from this thread while it lives. A file that would exceed the limit on a file's
+/// size (ulimit -f) then causes the error EFBIG, which drivers report and clean up after.
 class file_limit_guard {
  public:
   file_limit_guard() noexcept;
@@ -107,23 +107,24 @@ class file_limit_guard {
   bool was_pending_ = false;
 };
 
-/// Size of the regular file, or an error that names it.
+/// Returns the size of the regular file, or an error that names it.
 [[nodiscard]] result<std::uint64_t> file_size(int fd, const std::string& path);
-/// An error unless the file has the `size` bytes it had: one that was cut short, and then grows,
-/// has zeros where it held something, and no access says so.
+/// Returns an error if the file is shorter than the `size` bytes it had. If a file that was
+/// truncated grows again, zeros replace what it held and no access shows it.
 [[nodiscard]] result<void> not_cut_short(int fd, std::uint64_t size, const std::string& path);
 /// Makes the directory entry of a file durable.
 [[nodiscard]] result<void> sync_directory_of(const std::string& path);
 
-/// Region sizes a caller asks for, checked: size and size_max rounded up to `unit`, size_max
-/// defaulted to four times the size. `size_now` is the file's when opening, 0 when creating.
+/// The sizes of a region that a caller asks for, checked. Both are rounded up to `unit`; size_max
+/// is by default four times the size. `size_now` is the size of the file when opening, and 0 when
+/// creating.
 struct region_sizes {
   std::uint64_t size = 0;
   std::uint64_t size_max = 0;
 };
 [[nodiscard]] result<region_sizes> checked_sizes(const media_options& options,
                                                  std::uint64_t size_now, std::uint64_t unit);
-/// What grow(size) comes to: the new size in whole units, or why not.
+/// Returns the size that grow(size) leads to, in whole units, or the reason why it is refused.
 [[nodiscard]] result<std::uint64_t> checked_growth(std::uint64_t size, std::uint64_t size_now,
                                                    std::uint64_t size_max, std::uint64_t unit,
                                                    const std::string& path);

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges: [M5], [M6] as in media.h; [M2] before [M3], in persist_range().
+// The choice of a driver, and the parts of the persist seam that are not inline. The labels of the
+// seam are in media.h.
+//
+// Ordering labels:
+//   [piece-before-name]  persist_range() drains each piece before its caller stores whatever names
+//     the bytes.
 #include "media/media.h"
 
 #include <algorithm>
@@ -17,10 +22,14 @@ namespace chainring {
 
 const char* to_string(durability_class c) noexcept {
   switch (c) {
-  case durability_class::power: return "power";
-  case durability_class::file: return "file";
-  case durability_class::process: return "process";
-  case durability_class::emulated: return "emulated";
+  case durability_class::power:
+    return "power";
+  case durability_class::file:
+    return "file";
+  case durability_class::process:
+    return "process";
+  case durability_class::emulated:
+    return "emulated";
   }
   return "unknown";
 }
@@ -41,18 +50,24 @@ result<std::optional<durability_class>> parse_durability_choice(std::string_view
                                            "': expected auto, power, file, process or emulated"};
 }
 
-void media::instruction_flush(const void* from, std::size_t n) noexcept { pmem_flush(from, n); }
-void media::instruction_drain() noexcept { pmem_drain(); }
+void media::instruction_flush(const void* from, std::size_t n) noexcept {
+  pmem_flush(from, n);
+}
+void media::instruction_drain() noexcept {
+  pmem_drain();
+}
 
 bool persist_observer::on_exchange(std::uint64_t* word, std::uint64_t& expected,
                                    std::uint64_t value, const site& s) noexcept {
-  // [M6] Threads run one at a time here, so the comparison holds until the exchange.
+  // [seam-commit-read] Without it a thread could exchange a word and miss what the word makes
+  // valid. Threads run one at a time here, so the comparison still holds at the exchange.
   if (std::uint64_t now = std::atomic_ref(*word).load(std::memory_order_acquire); now != expected) {
     expected = now;
     return false;
   }
   on_store(word, value, s);
-  const bool done = std::atomic_ref(*word).compare_exchange_strong( // [M5], [M6]
+  // [seam-commit] [seam-commit-read]
+  const bool done = std::atomic_ref(*word).compare_exchange_strong(
       expected, value, std::memory_order_acq_rel, std::memory_order_acquire);
   CHAINRING_ASSERT(done);
   return done;
@@ -68,13 +83,15 @@ bool media::wait(mark_t mark) noexcept {
 }
 
 void persist_range(media& m, const void* from, std::uint64_t n, site s) noexcept {
-  // Half: the caller may have flushed something else before.
+  // A piece is half of what a drain can cover, because the caller may have flushed something else
+  // before.
   const std::uint64_t piece = m.drain_bytes_max() / 2 / cacheline_size * cacheline_size;
   const auto* at = static_cast<const std::byte*>(from);
   while (n > 0) {
     const std::uint64_t now = n < piece ? n : piece;
-    m.flush(at, now, s); // [M2] the caller stored these bytes; nothing names them before [M3]
-    m.drain(s);          // [M3] pairs with [M2]; whatever names the bytes is stored after it
+    // [piece-before-name] Crash between: nothing names the bytes yet, so nobody reads them.
+    m.flush(at, now, s);
+    m.drain(s); // [piece-before-name]
     at += now;
     n -= now;
   }
@@ -84,7 +101,7 @@ namespace {
 
 struct driver_table {
   std::mutex lock;
-  // Naming each keeps it in a program that is linked with the archive.
+  // Naming each driver here keeps it in a program that is linked with the archive.
   std::vector<const media_driver*> drivers{&dax_driver, &hugetlb_driver, &file_driver};
 };
 
@@ -124,12 +141,13 @@ result<const media_driver*> choose(const media_options& options) {
   };
   for (const media_driver* d : drivers)
     if (may(*d) && d->suits(options.path)) return d;
-  // The class that was asked for is not the place's own: the driver built in for it, which stands
-  // behind those added, says whether it can be had there.
+  // The class that was asked for is not the natural one of the place. The built-in driver of that
+  // class stands behind the added ones, and says whether the place can have it.
   if (options.durability)
     for (auto d = drivers.rbegin(); d != drivers.rend(); ++d)
       if (may(**d)) return *d;
-  if (auto place = detail::place_of(options.path); !place) return place.error(); // no such directory
+  // there may be no such directory
+  if (auto place = detail::place_of(options.path); !place) return place.error();
   return error{errc::unsupported, name + "no media driver suits it"};
 }
 

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// The watch: a signal handler, and the table of pages that it and the owners share.
 //
-// Edges
-//   N1 -> N2   the offset of the failure, before the page of zeros: who reads the zeros, on any
-//              thread, finds the medium failed before it takes a mark
-//   N3 -> N4   a watch whole before its slot names it; the handler reads it through the slot
-//   N5 -> M8   a page lost and losses() counted up, before the page of zeros: who reads the zeros,
-//              or what was stored over them, on any thread, finds losses() changed and then the
-//              page lost (M8 and M9: media.h)
-//   N6 -> N7   the tolerated range's end behind its beginning and behind the requirements made
-//              before
-//   N8         a page's state, changed by exchange: required or lost, whichever came first
-//   N9 -> N10  a loss noted, before whoever has counted it asks where it was; it may be a moment
-//              late
+// Ordering labels:
+//   [failure-offset-set]  The handler stores the offset of the failure with release before it puts
+//     the page of zeros in place; pairs with [failure-offset-read].
+//   [failure-offset-read]  A thread loads that offset with acquire before it takes a mark; pairs
+//     with [failure-offset-set].
+//   [watch-listed]  begin() fills the watch and then lists it in a slot with release; end() takes
+//     it out; pairs with [watch-found].
+//   [watch-found]  The handler loads the slot with acquire and reads the watch through it; pairs
+//     with [watch-listed].
+//   [loss-counted]  The handler marks the page as lost and then increments losses() with release
+//     before it puts the page of zeros in place; pairs with [losses-read] and [losses-read-behind].
+//   [tolerated-set]  tolerate_loss() stores the end of the tolerated range with release, behind its
+//     beginning and behind the requirements made before; pairs with [tolerated-read].
+//   [tolerated-read]  The handler loads the end of the range with acquire and then its beginning;
+//     pairs with [tolerated-set].
+//   [page-state]  Owners and the handler change the state of a page by exchange, so that it becomes
+//     required or lost, whichever comes first; pairs with [page-state].
+//   [loss-noted]  The handler counts a loss and notes its offset with release; pairs with
+//     [loss-note-read].
+//   [loss-note-read]  lost_pages() and lost_page() load the count and the offsets with acquire;
+//     pairs with [loss-noted]. An offset may appear a moment after its count.
 #include "media/memory_fault.h"
 
 #include <algorithm>
@@ -37,11 +47,13 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
     return before.sa_sigaction(signal, info, context);
   if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
     return before.sa_handler(signal);
-  // As if nobody had looked: the access is made again and ends the process.
+  // The memory is not ours: restore the default action, so that the access is made again and ends
+  // the process.
   struct sigaction end {};
   end.sa_handler = SIG_DFL;
   (void)sigaction(signal, &end, nullptr);
-  (void)raise(signal); // one that was sent comes again when this returns
+  // a signal that was sent, not caused by an access, arrives again when this returns
+  (void)raise(signal);
 }
 
 void install() noexcept {
@@ -57,15 +69,17 @@ void install() noexcept {
 bool memory_watch::handle(void* address) noexcept {
   const auto at = reinterpret_cast<std::uintptr_t>(address);
   for (auto& slot : watches) {
-    memory_watch* w = slot.load(std::memory_order_acquire); // [N4] pairs with [N3]
+    // [watch-found] Without it the handler could read a watch that is not filled yet.
+    memory_watch* w = slot.load(std::memory_order_acquire);
     if (w == nullptr) continue;
     const auto base = reinterpret_cast<std::uintptr_t>(w->base_);
     if (at < base || at - base >= w->size_) continue;
     if (!w->tolerated(at - base)) {
       std::uint64_t first = none;
-      // [N1] release: pairs with [N2]. Without it another thread could read the zeros put below and
-      //      send what it made of them.
-      (void)w->first_.compare_exchange_strong(first, at - base, std::memory_order_acq_rel, // [N1]
+      // [failure-offset-set] Without it another thread could read the zeros put in place below and
+      // send what it made of them.
+      // [failure-offset-set]
+      (void)w->first_.compare_exchange_strong(first, at - base, std::memory_order_acq_rel,
                                               std::memory_order_acquire);
       expect_broken_invariants();
     }
@@ -79,30 +93,34 @@ bool memory_watch::handle(void* address) noexcept {
   return false;
 }
 
-// In the handler. True: the page may be lost, and counts as such before this returns. Two threads
-// may come upon one page: each puts zeros there, and counts losses() up before, so that nobody
-// takes what the later zeros replace for what it has seen.
+// Called in the handler. Returns true if the page may be lost; it counts as lost before this
+// returns. Two threads may meet the same page. Each puts zeros there and increments losses()
+// before, so that no thread takes stores which the later zeros replace for stores that were kept.
 bool memory_watch::tolerated(std::uint64_t offset) noexcept {
   if (pages_.data() == nullptr) return false;
   const std::uint64_t page = offset / unit_;
-  if (page >= tolerated_to_.load(std::memory_order_acquire) || // [N7] pairs with [N6]
-      page < tolerated_from_.load(std::memory_order_relaxed))  // [N7] behind the end's
+  // [tolerated-read] Without it the handler could tolerate the loss of a page that was required
+  // before.
+  if (page >= tolerated_to_.load(std::memory_order_acquire) ||
+      page < tolerated_from_.load(std::memory_order_relaxed)) // [tolerated-read]
     return false;
   std::uint8_t state = 0;
-  if (pages_[page].compare_exchange_strong(state, is_lost, std::memory_order_acq_rel,  // [N8]
-                                           std::memory_order_acquire)) {               // [N8]
-    const std::uint64_t n = lost_count_.fetch_add(1, std::memory_order_acq_rel);       // [N9]
-    if (n < lost_at_.size()) lost_at_[n].store(offset + 1, std::memory_order_release); // [N9]
+  // [page-state] Without it a page could count as lost and be required at once.
+  if (pages_[page].compare_exchange_strong(state, is_lost, std::memory_order_acq_rel,
+                                           std::memory_order_acquire)) {
+    // [loss-noted] Without it an operator could be shown a wrong offset.
+    const std::uint64_t n = lost_count_.fetch_add(1, std::memory_order_acq_rel);
+    // [loss-noted]
+    if (n < lost_at_.size()) lost_at_[n].store(offset + 1, std::memory_order_release);
   } else if (state != is_lost) {
     return false;
   }
-  // [N5] release: pairs with [M8]. Without it a message that was stored to the zeros is
-  // acknowledged.
+  // [loss-counted] Without it a message that was stored into the zeros could be acknowledged.
   losses_->fetch_add(1, std::memory_order_release);
   return true;
 }
 
-// --- the owner's part ----------------------------------------------------------------------------
+// --- the calls of owners -------------------------------------------------------------------------
 
 memory_watch::page_range memory_watch::pages_of(const void* from, std::uint64_t n) const noexcept {
   const auto at = static_cast<std::uint64_t>(static_cast<const std::byte*>(from) - base_);
@@ -112,18 +130,19 @@ memory_watch::page_range memory_watch::pages_of(const void* from, std::uint64_t 
 void memory_watch::tolerate_loss(const void* from, std::uint64_t n) noexcept {
   if (!begun_) return;
   const auto at = static_cast<std::uint64_t>(static_cast<const std::byte*>(from) - base_);
-  tolerated_from_.store(align_up(at, unit_) / unit_, std::memory_order_relaxed); // [N6] as its end
-  tolerated_to_.store((at + n) / unit_, std::memory_order_release); // [N6] pairs with [N7]
+  tolerated_from_.store(align_up(at, unit_) / unit_, std::memory_order_relaxed); // [tolerated-set]
+  // [tolerated-set] Without it the handler could see the new end with an old beginning.
+  tolerated_to_.store((at + n) / unit_, std::memory_order_release);
 }
 
-// Reads a byte of the page, one of the caller's own. True: the page is lost.
+// Reads a byte of the page, one that belongs to the caller. Returns true if the page is lost.
 bool memory_watch::look(std::uint64_t page, const void* from) noexcept {
   page_state& state = pages_[page];
-  if (state.load(std::memory_order_acquire) == is_lost) return true; // [N8]
+  if (state.load(std::memory_order_acquire) == is_lost) return true; // [page-state]
   const std::byte* own =
       std::max<const std::byte*>(base_ + page * unit_, static_cast<const std::byte*>(from));
   (void)*static_cast<const volatile std::byte*>(own);
-  return state.load(std::memory_order_acquire) == is_lost; // [N8]
+  return state.load(std::memory_order_acquire) == is_lost; // [page-state]
 }
 
 bool memory_watch::lost(const void* from, std::uint64_t n) noexcept {
@@ -140,11 +159,11 @@ bool memory_watch::require(const void* from, std::uint64_t n) noexcept {
   const page_range r = pages_of(from, n);
   for (std::uint64_t page = r.first; page < r.end; ++page) {
     std::uint8_t now =
-        look(page, from) ? is_lost : pages_[page].load(std::memory_order_acquire); // [N8]
+        look(page, from) ? is_lost : pages_[page].load(std::memory_order_acquire); // [page-state]
     while (now < required_max &&
            !pages_[page].compare_exchange_weak(now, static_cast<std::uint8_t>(now + 1),
-                                               std::memory_order_acq_rel,    // [N8]
-                                               std::memory_order_acquire)) { // [N8]
+                                               std::memory_order_acq_rel,    // [page-state]
+                                               std::memory_order_acquire)) { // [page-state]
     }
     if (now != is_lost) continue;
     while (page-- > r.first)
@@ -155,11 +174,11 @@ bool memory_watch::require(const void* from, std::uint64_t n) noexcept {
 }
 
 void memory_watch::unrequire_page(std::uint64_t page) noexcept {
-  std::uint8_t now = pages_[page].load(std::memory_order_acquire); // [N8]
+  std::uint8_t now = pages_[page].load(std::memory_order_acquire); // [page-state]
   while (now != 0 && now < required_max &&
          !pages_[page].compare_exchange_weak(now, static_cast<std::uint8_t>(now - 1),
-                                             std::memory_order_acq_rel,    // [N8]
-                                             std::memory_order_acquire)) { // [N8]
+                                             std::memory_order_acq_rel,    // [page-state]
+                                             std::memory_order_acquire)) { // [page-state]
   }
 }
 
@@ -171,12 +190,14 @@ void memory_watch::unrequire(const void* from, std::uint64_t n) noexcept {
 }
 
 std::uint64_t memory_watch::lost_pages() const noexcept {
-  return lost_count_.load(std::memory_order_acquire); // [N10] pairs with [N9]
+  // [loss-note-read] Without it an operator could be shown an offset that is not stored yet.
+  return lost_count_.load(std::memory_order_acquire);
 }
 
 std::uint64_t memory_watch::lost_page(std::uint64_t n) const noexcept {
-  // [N10] pairs with [N9]; none while it is not there
-  return n < lost_at_.size() ? lost_at_[n].load(std::memory_order_acquire) - 1 : none; // [N10]
+  // An offset that is not stored yet gives `none`.
+  // [loss-note-read]
+  return n < lost_at_.size() ? lost_at_[n].load(std::memory_order_acquire) - 1 : none;
 }
 
 result<void> memory_watch::status(const std::string& path) const {
@@ -196,11 +217,12 @@ bool memory_watch::begin(std::byte* base, std::uint64_t size, std::uint64_t unit
   size_ = size;
   unit_ = unit;
   losses_ = &losses;
-  (void)pages_.make((size + unit - 1) / unit); // without: as if nothing were tolerated
+  (void)pages_.make((size + unit - 1) / unit); // if this fails, nothing is tolerated
   begun_ = true;
   for (auto& slot : watches) {
     memory_watch* empty = nullptr;
-    if (slot.compare_exchange_strong(empty, this, std::memory_order_acq_rel, // [N3] pairs with [N4]
+    // [watch-listed] Without it the handler could read a watch that is not filled yet.
+    if (slot.compare_exchange_strong(empty, this, std::memory_order_acq_rel,
                                      std::memory_order_acquire))
       return true;
   }
@@ -211,7 +233,7 @@ void memory_watch::end() noexcept {
   begun_ = false;
   for (auto& slot : watches) {
     memory_watch* mine = this;
-    (void)slot.compare_exchange_strong(mine, nullptr, std::memory_order_acq_rel, // [N3]
+    (void)slot.compare_exchange_strong(mine, nullptr, std::memory_order_acq_rel, // [watch-listed]
                                        std::memory_order_acquire);
   }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Crash windows:
-//   [V2, in pieces] some repairs are drained before others are stored.
-//      Crash between: the next recovery finds the rest and repairs it; repairs do not depend on
-//      each other. The driver in lib/region/recovery.cc drains whatever is flushed last.
+// What recovery parts report, and how their repairs become durable.
+//
+// Ordering labels:
+//   [repairs-in-pieces]  flush_repair() drains some repairs before other repairs are stored, if one
+//     drain cannot cover them all.
 #include "media/recovery_part.h"
 
 #include <algorithm>
@@ -41,7 +42,7 @@ void recovery_context::report(problem p) {
   ++(p.level == severity::note     ? report_.notes
      : p.level == severity::damage ? report_.damage
                                    : report_.fatal);
-  // The first fatal problem is what run() names: it is kept whatever came before.
+  // run() names the first fatal problem, so it is kept even if the report is full.
   const bool first_fatal = p.level == severity::fatal && report_.fatal == 1;
   if (report_.problems.size() < recovery_report::problems_max || first_fatal)
     report_.problems.push_back(std::move(p));
@@ -65,11 +66,13 @@ void recovery_context::flush_repair(const void* from, std::size_t n) noexcept {
   const auto end = reinterpret_cast<std::uintptr_t>(from) + n;
   while (at < end) {
     if (undrained_bytes_ == most) {
-      media_.drain(); // [V2, in pieces] between two repairs, which do not depend on each other
+      // [repairs-in-pieces] Crash between: the next recovery finds the other repairs and makes
+      // them. Repairs do not depend on each other.
+      media_.drain();
       undrained_bytes_ = 0;
     }
     const std::uint64_t now = std::min(most - undrained_bytes_, align_up(end - at, cacheline_size));
-    media_.flush(reinterpret_cast<const void*>(at), now); // [V2]
+    media_.flush(reinterpret_cast<const void*>(at), now); // [repair-before-service]
     undrained_bytes_ += now;
     at += now;
   }

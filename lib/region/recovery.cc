@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Crash windows:
-//   [V1 < V2] what was read is drained before the first repair is stored.
-//      Crash between: nothing was changed.
-//   [V2 < V3] repairs are drained before anything is rebuilt, and so before anything is served.
-//      Crash between: the next recovery finds the same and does the same again.
+// The recovery driver: one phase after the other, over all parts.
+//
+// Ordering labels:
+//   [read-before-repair]  What the parts read is drained before the first repair is stored.
+//   [repair-before-service]  Repairs are drained before anything is rebuilt, and so before anything
+//     is served.
 #include "region/recovery.h"
 
 #include <algorithm>
@@ -32,7 +33,7 @@ void recovery::run_phase(recovery_context& c, recovery_phase phase,
     (p.*step)(c);
     done += p.items;
     if (c.said_ == done && c.done_ == done) continue;
-    c.done_ = c.said_ = done; // whatever it said of itself
+    c.done_ = c.said_ = done; // count whole items, whatever the part itself said
     c.say();
   }
 }
@@ -45,8 +46,8 @@ recovery_report recovery::check(media& m, const recovery_listener& listener) {
   return report;
 }
 
-recovery_report recovery::check(region& on, const recovery_listener& listener) {
-  return check(on.medium(), listener);
+recovery_report recovery::check(region& target, const recovery_listener& listener) {
+  return check(target.medium(), listener);
 }
 
 result<recovery_report> recovery::run(media& m, const recovery_listener& listener) {
@@ -60,18 +61,21 @@ result<recovery_report> recovery::run(media& m, const recovery_listener& listene
   };
   const auto failed = [&]() -> error {
     if (auto status = m.status(); !status) return status.error();
-    return {errc::io, name + "its medium failed during recovery, and nothing after that is durable; "
-                             "see to the disk and open it again"};
+    return {errc::io, name +
+                          "its medium failed during recovery, and nothing after that is durable; "
+                          "see to the disk and open it again"};
   };
   run_phase(c, recovery_phase::validate, &recovery_part::validate);
   if (report.fatal != 0) return fatal();
   run_phase(c, recovery_phase::persist_as_read, &recovery_part::persist_as_read);
-  if (!seeded_bug("recovery.read_not_drained")) m.drain(); // [V1 < V2]
+  // [read-before-repair] Crash between: nothing was changed.
+  if (!seeded_bug("recovery.read_not_drained")) m.drain();
   hook_point("recovery.read");
   if (report.fatal != 0) return fatal();
   if (m.failed()) return failed();
   run_phase(c, recovery_phase::repair, &recovery_part::repair);
-  if (!seeded_bug("recovery.repair_not_drained")) m.drain(); // [V2 < V3]
+  // [repair-before-service] Crash between: the next recovery finds the same and repairs it again.
+  if (!seeded_bug("recovery.repair_not_drained")) m.drain();
   hook_point("recovery.repaired");
   if (report.fatal != 0) return fatal();
   run_phase(c, recovery_phase::rebuild, &recovery_part::rebuild);
@@ -80,13 +84,13 @@ result<recovery_report> recovery::run(media& m, const recovery_listener& listene
   return report;
 }
 
-result<recovery_report> recovery::run(region& on, const recovery_listener& listener) {
-  if (on.read_only())
-    return error{errc::read_only, "region " + on.medium().path() +
+result<recovery_report> recovery::run(region& target, const recovery_listener& listener) {
+  if (target.read_only())
+    return error{errc::read_only, "region " + target.medium().path() +
                                       ": it is open for reading only, and cannot be recovered"};
-  auto report = run(on.medium(), listener);
-  // The region knows which object lay where memory was lost.
-  if (!report && on.failed()) return error{report.error().code, on.why_failed()};
+  auto report = run(target.medium(), listener);
+  // The region knows which object lay where memory was lost, so it gives the better sentence.
+  if (!report && target.failed()) return error{report.error().code, target.why_failed()};
   return report;
 }
 

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The recovery driver: brings everything that lies in a region back after an open, in one order.
+/// The recovery driver: after an open it recovers everything that lies in a region, in one order.
 ///
-/// Each structure hands out one `recovery_part` (lib/media/recovery_part.h); the owner of the region
-/// adds them to one flat table, and the driver runs each phase over all parts before the next phase
-/// begins: validate, persist_as_read, drain, repair, drain, rebuild.
+/// Each structure makes one `recovery_part` (lib/media/recovery_part.h). The owner of the region
+/// adds all parts to one flat table. The driver runs each phase over all parts before the next
+/// phase begins: validate, persist_as_read, drain, repair, drain, rebuild.
 ///
-/// The first drain is there because what was visible when the last process died need not have been
-/// durable: acting on it before it is would let a power cut take the reason back and leave the
-/// consequence. The second, because nothing may be given out again while what recovery voided could
-/// come back. A repair must be idempotent, and its stores independent of each other: the driver may
-/// drain between any two.
+/// The first drain is needed because a store that was visible when the last process died need not
+/// have been durable. If recovery acted on such a store, a power cut could take the store back and
+/// leave what recovery did because of it. The second drain is needed because nothing may be given
+/// out again while objects that recovery voided could come back. The driver may also drain between
+/// any two repairs, so a repair must be idempotent and its stores must not depend on other repairs.
 ///
-/// **When to use:** once for each region, right after region::open(), with every component of it.
-/// **Thread-safety:** none; one thread.
-/// **Durability:** when run() returns, all repairs are durable in the sense of media::drain(); what
-/// leaves the machine because of them waits for a mark, as always.
+/// **When to use:** once for each region, right after region::open(), with the parts of every
+/// component in it.
+/// **Thread-safety:** none. One thread uses it.
+/// **Durability:** when run() returns, all repairs are durable in the sense of media::drain(). A
+/// packet that leaves the machine because of them waits for a mark, as always.
 /// **Checking:** check() runs `validate` and `repair` of the same parts without a store or a flush,
-/// so that a check finds what an open would find.
-/// **Errors:** damage is reported, not returned: intact things are served. A problem reported as
-/// `fatal` ends run() after the phase it was found in; found by validate, nothing has been stored.
+/// so it finds what an open would find.
+/// **Errors:** damage is reported and not returned as an error, because the intact objects are
+/// served. A problem reported as `fatal` ends run() after the phase that found it; if validate
+/// found it, nothing has been stored.
 ///
 /// Example:
 /// ```
@@ -48,17 +50,17 @@ namespace chainring {
 
 class recovery {
  public:
-  /// Parts run in the order in which they were added, in every phase.
+  /// Adds a part. In every phase the parts run in the order in which they were added.
   void add(recovery_part part);
-  /// All phases. The report, or an error that names the first fatal problem, or that the region is
-  /// read-only.
-  [[nodiscard]] result<recovery_report> run(region& on, const recovery_listener& listener = {});
-  /// The same for structures that lie on a medium without a region.
-  [[nodiscard]] result<recovery_report> run(media& on, const recovery_listener& listener = {});
-  /// The phases that judge, without a store or a flush; for a region opened read-only, or at any
-  /// quiet time. A fatal problem ends it after the phase it was found in.
-  [[nodiscard]] recovery_report check(region& on, const recovery_listener& listener = {});
-  [[nodiscard]] recovery_report check(media& on, const recovery_listener& listener = {});
+  /// Runs all phases. Returns the report, or an error that names the first fatal problem, or an
+  /// error because the region is read-only.
+  [[nodiscard]] result<recovery_report> run(region& target, const recovery_listener& listener = {});
+  /// As above, for structures that lie on a medium without a region.
+  [[nodiscard]] result<recovery_report> run(media& target, const recovery_listener& listener = {});
+  /// Runs the phases that judge, without a store or a flush. It is for a region opened read-only,
+  /// or for any quiet time. A fatal problem ends it after the phase that found it.
+  [[nodiscard]] recovery_report check(region& target, const recovery_listener& listener = {});
+  [[nodiscard]] recovery_report check(media& target, const recovery_listener& listener = {});
 
  private:
   void run_phase(recovery_context& c, recovery_phase phase,

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges (threads: none; every call but at() and the marks comes from one thread at a time):
-//   [R2] and [R6] are commit words: released for the crash model's sake, first after what they make
-//   valid in program order, in one line.
+// Creating, opening, growing and closing a region, and its root directory.
 //
-// Crash windows:
-//   [R1 < R2] an entry's words before its commit word, in program order in one line.
-//      Crash between: the entry is free.
-//   [R3 < R6] areas cleared, directory and the superblocks' second lines drained before a magic.
-//      Crash between: neither superblock has a magic, so there is no region.
-//   [R4 < R6] what open() read is drained before a superblock is stored.
-//      Without it: the newer superblock, visible and not durable, is lost in a power cut while the
-//      older one is being written over; or a root that was served vanishes.
-//   [R5 < R6] the superblock's magic goes first and comes last, in one line.
-//      Crash between: no magic, and the other superblock counts.
-//   [R6 < R5] one superblock drained before the other is stored over.
-//      Without it: a power cut leaves neither.
-//   [R7 < R6] the file grown and synced before a superblock says so.
-//      Crash between: the medium is longer than the region, and the next grow() uses that.
+// Threads: every call but at() and the marks comes from one thread at a time. The commit words are
+// stored with release only because the crash model asks for it.
+//
+// Ordering labels:
+//   [root-words-first]  The words of a root entry are stored before its commit word, in program
+//     order in one line.
+//   [root-durable]  A root entry is drained before add_root() returns.
+//   [layout-before-magic]  Areas, directory and the other lines of both superblocks are cleared or
+//     written, and drained before a magic is stored.
+//   [layout-in-pieces]  Cleared pages are drained one after the other, all before
+//     [layout-before-magic].
+//   [read-before-superblock]  What open() read is drained before it stores a superblock.
+//   [magic-last]  The magic of a superblock is cleared first and stored last, all words before it
+//     in program order in one line.
+//   [superblock-before-other]  One superblock is drained before the other one is stored over.
+//   [file-before-superblock]  The file has grown and is synced before a superblock says so.
 #include "region/region.h"
 
 #include <algorithm>
@@ -41,7 +41,7 @@ struct layout {
   std::uint64_t block_count = 0;
 };
 
-/// Where everything goes in a region of `size` bytes.
+/// Computes where everything lies in a region of `size` bytes.
 result<layout> plan(const region_options& o, std::uint64_t size) {
   const std::uint32_t bs = o.block_size;
   if (bs < 64 || bs > 4096 || (bs & (bs - 1)) != 0)
@@ -82,20 +82,22 @@ bool is_zero(const std::byte* p, std::uint64_t n) noexcept {
   return n == 0 || (*p == std::byte{0} && std::memcmp(p, p + 1, n - 1) == 0);
 }
 
-/// Makes [from, from + n) zero and durable: whole lines that nothing names. What is zero already
-/// need not be durably so: a create() that died may have made it zero.
+/// Makes [from, from + n) zero and durable. These are whole lines that nothing names. Bytes that
+/// are zero already need not be durably zero: a create() that died may have cleared them.
 void clear(media& m, std::byte* from, std::uint64_t n) noexcept {
   static const std::byte zeros[4096]{};
   for (std::uint64_t at = 0; at < n; at += sizeof zeros) {
     const std::uint64_t now = std::min<std::uint64_t>(sizeof zeros, n - at);
     if (seeded_bug("region.areas_not_cleared")) continue;
     if (is_zero(from + at, now)) {
-      m.flush_read(from + at, now); // [R3] drained with the next, or in lay_out()
+      m.flush_read(from + at, now); // [layout-before-magic]
       continue;
     }
-    m.write(from + at, zeros, now); // [R3] no commit word: nothing there is valid before [R6]
-    m.flush(from + at, now);        // [R3]
-    m.drain();                      // [R3, in pieces] page by page, so that any class can bear it
+    m.write(from + at, zeros, now); // [layout-before-magic]
+    m.flush(from + at, now);        // [layout-before-magic]
+    // [layout-in-pieces] Crash between: neither superblock has a magic, so there is no region. The
+    // drain covers one page, so that every class can bear it.
+    m.drain();
   }
 }
 
@@ -111,23 +113,23 @@ region::~region() = default;
 // --- create -------------------------------------------------------------------------------------
 
 result<std::unique_ptr<region>> region::create(const region_options& options) {
-  // Refused before there is a file to take back.
+  // Refuse wrong options before there is a file that would have to be removed again.
   if (auto planned = plan(options, options.media.size); !planned) return planned.error();
-  auto on = create_media(options.media);
-  if (!on) return on.error();
-  auto r = create_on(std::move(on).value(), options);
+  auto backing = create_media(options.media);
+  if (!backing) return backing.error();
+  auto r = create_on(std::move(backing).value(), options);
   std::error_code ignored;
   if (!r && std::filesystem::is_regular_file(options.media.path, ignored))
     std::filesystem::remove(options.media.path, ignored);
   return r;
 }
 
-result<std::unique_ptr<region>> region::create_on(std::unique_ptr<media> on,
+result<std::unique_ptr<region>> region::create_on(std::unique_ptr<media> backing,
                                                   const region_options& options) {
-  auto planned = plan(options, on->size());
+  auto planned = plan(options, backing->size());
   if (!planned) return planned.error();
   std::unique_ptr<region> r(new region);
-  r->media_ = std::move(on);
+  r->media_ = std::move(backing);
   media& m = *r->media_;
   for (const std::uint64_t offset : superblock_offsets)
     if (reinterpret_cast<const superblock*>(r->at(offset))->magic == region_magic)
@@ -152,14 +154,14 @@ result<std::unique_ptr<region>> region::create_on(std::unique_ptr<media> on,
   s.root_capacity = root_directory_entries;
   s.block_offset = planned->block_offset;
   r->take_geometry();
-  r->place_ = 1; // so that A is the first to be stored
+  r->place_ = 1; // so that A is stored first
   r->lay_out(planned->areas);
   hook_point("region.create.laid_out");
   if (!r->commit()) return r->write_failed();
   return r;
 }
 
-// Everything but the superblocks' first lines.
+// Writes everything but the first lines of the superblocks.
 void region::lay_out(const std::vector<region_root>& areas) noexcept {
   media& m = *media_;
   clear(m, at(0), areas_offset + super_->areas_size);
@@ -169,12 +171,15 @@ void region::lay_out(const std::vector<region_root>& areas) noexcept {
     const std::uint64_t* from = words(super_.get());
     std::uint64_t* to = words(at(offset));
     for (std::size_t w = words_of_a_line; w < sizeof(superblock) / 8; ++w)
-      m.store(&to[w], from[w]); // [R3]
+      m.store(&to[w], from[w]); // [layout-before-magic]
   }
-  if (!areas.empty()) m.flush(at(root_directory_offset), areas.size() * sizeof(root_entry)); // [R3]
+  // [layout-before-magic]
+  if (!areas.empty()) m.flush(at(root_directory_offset), areas.size() * sizeof(root_entry));
   for (const std::uint64_t offset : superblock_offsets)
-    m.flush(at(offset) + cacheline_size, sizeof(superblock) - cacheline_size); // [R3]
-  if (!seeded_bug("region.superblock_before_layout")) m.drain();               // [R3 < R6]
+    // [layout-before-magic]
+    m.flush(at(offset) + cacheline_size, sizeof(superblock) - cacheline_size);
+  // [layout-before-magic] Crash between: neither superblock has a magic, so there is no region.
+  if (!seeded_bug("region.superblock_before_layout")) m.drain();
   roots_ = areas;
   for (std::uint32_t i = root_directory_entries; i > areas.size(); --i)
     free_entries_.push_back(i - 1);
@@ -184,26 +189,26 @@ void region::lay_out(const std::vector<region_root>& areas) noexcept {
 
 result<std::unique_ptr<region>> region::open(const media_options& options) {
   media_options m = options;
-  m.size = 0; // drivers take a size for a check of the file's
-  auto on = open_media(m);
-  if (!on) return on.error();
-  // By default four times the size are reserved: to grow past that, it is opened once more.
-  if (!options.read_only && options.size_max == 0 && options.size / 4 > (*on)->size()) {
-    if (auto closed = (*on)->close(); !closed) return closed.error();
-    on = error{}; // unmapped and unlocked
+  m.size = 0; // drivers would check the file's size against it
+  auto backing = open_media(m);
+  if (!backing) return backing.error();
+  // Four times the size are reserved by default. To grow further, the medium is opened once more.
+  if (!options.read_only && options.size_max == 0 && options.size / 4 > (*backing)->size()) {
+    if (auto closed = (*backing)->close(); !closed) return closed.error();
+    backing = error{}; // the first mapping is unmapped and unlocked
     m.size_max = options.size;
-    on = open_media(m);
-    if (!on) return on.error();
+    backing = open_media(m);
+    if (!backing) return backing.error();
   }
-  auto r = open_on(std::move(on).value(), options.read_only);
+  auto r = open_on(std::move(backing).value(), options.read_only);
   if (!r || options.read_only) return r;
   if (auto grown = (*r)->grow(options.size); !grown) return grown.error();
   return r;
 }
 
-result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool read_only) {
+result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> backing, bool read_only) {
   std::unique_ptr<region> r(new region);
-  r->media_ = std::move(on);
+  r->media_ = std::move(backing);
   r->read_only_ = read_only;
   media& m = *r->media_;
   const std::string name = "region " + m.path() + ": ";
@@ -211,7 +216,7 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool 
     return error{errc::corrupt, name + "it has " + std::to_string(m.size()) +
                                     " bytes, too few for a region: it is something else, or was "
                                     "truncated; restore the whole file"};
-  std::array<superblock, 2> found; // copies: the medium is not to be trusted twice
+  std::array<superblock, 2> found; // copies, because the medium may change under a second look
   for (unsigned i = 0; i < found.size(); ++i)
     std::memcpy(&found[i], r->at(superblock_offsets[i]), sizeof found[i]);
   if (m.failed()) return r->write_failed();
@@ -235,8 +240,10 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> on, bool 
   r->free_entries_ = std::move(directory.free_entries);
   if (read_only) return r;
 
-  m.flush_read(r->at(0), areas_offset);               // [R4]
-  if (!seeded_bug("region.open_not_read")) m.drain(); // [R4 < R6]
+  m.flush_read(r->at(0), areas_offset); // [read-before-superblock]
+  // [read-before-superblock] Without it a power cut could lose the newer superblock, visible and
+  // not durable, while the older one is being stored over; or a root that was served could vanish.
+  if (!seeded_bug("region.open_not_read")) m.drain();
   hook_point("region.open.read");
   ++s.incarnation;
   s.state = static_cast<std::uint32_t>(region_state::open);
@@ -250,8 +257,8 @@ void region::take_geometry() {
 
 // --- the superblocks and the directory ----------------------------------------------------------
 
-// Stores what super_ says over the superblock that does not count, then over the other. True once
-// it is durable.
+// Stores super_ over the superblock that does not count, then over the other one. Returns true once
+// both are durable.
 bool region::commit() noexcept {
   for (int copy = 0; copy < 2; ++copy) {
     ++super_->sequence;
@@ -269,20 +276,22 @@ void region::store_superblock(unsigned place) noexcept {
   std::uint64_t* to = words(at(superblock_offsets[place]));
   constexpr std::size_t line = words_of_a_line;
   constexpr std::size_t fixed = sizeof(superblock) - cacheline_size;
-  if (std::memcmp(to + line, from + line, fixed) != 0) { // damaged: made whole again
+  if (std::memcmp(to + line, from + line, fixed) != 0) { // it is damaged, so make it whole again
     for (std::size_t w = line; w < sizeof(superblock) / 8; ++w)
-      m.store(&to[w], from[w]); // [R5]
-    m.flush(to + line, fixed);  // [R5] without these the checksum fails, as it does already
+      m.store(&to[w], from[w]); // [magic-last]
+    m.flush(to + line, fixed);  // [magic-last]
   }
-  if (!seeded_bug("region.magic_stays")) m.store(&to[0], 0); // [R5]
+  // [magic-last] Crash between: this superblock has no magic, and the other one counts.
+  if (!seeded_bug("region.magic_stays")) m.store(&to[0], 0);
   for (std::size_t w = 1; w < line; ++w)
-    m.store(&to[w], from[w]);       // [R5]
-  m.store_release(&to[0], from[0]); // [R5 < R6]
-  m.flush(to, cacheline_size);      // [R6]
-  m.drain();                        // [R6 < R5]
+    m.store(&to[w], from[w]);       // [magic-last]
+  m.store_release(&to[0], from[0]); // [magic-last]
+  m.flush(to, cacheline_size);      // [superblock-before-other]
+  // [superblock-before-other] Without it a power cut could leave neither of them valid.
+  m.drain();
 }
 
-// Flushed and drained by the caller.
+// Stores a root entry, which the caller flushes and drains.
 void region::store_root(std::uint32_t entry, const region_root& root) noexcept {
   root_entry e{};
   e.state = static_cast<std::uint8_t>(root_state::present);
@@ -295,10 +304,11 @@ void region::store_root(std::uint32_t entry, const region_root& root) noexcept {
   const std::uint64_t* from = words(&e);
   std::uint64_t* to = words(at(root_directory_offset + entry * sizeof e));
   const bool early = seeded_bug("region.root_commit_first");
-  if (early) media_->store_release(&to[0], from[0]); // [R2]
+  if (early) media_->store_release(&to[0], from[0]); // [root-words-first]
   for (std::size_t w = 1; w < words_of_a_line; ++w)
-    media_->store(&to[w], from[w]);                   // [R1]
-  if (!early) media_->store_release(&to[0], from[0]); // [R1 < R2]
+    // [root-words-first] Crash between: the entry is free.
+    media_->store(&to[w], from[w]);
+  if (!early) media_->store_release(&to[0], from[0]); // [root-words-first]
 }
 
 result<void> region::add_root(const region_root& given) {
@@ -315,8 +325,10 @@ result<void> region::add_root(const region_root& given) {
                                      " entries of the root directory are taken"};
   const std::uint32_t entry = free_entries_.back();
   store_root(entry, root);
-  media_->flush(at(root_directory_offset + entry * sizeof(root_entry)), sizeof(root_entry)); // [R2]
-  if (!seeded_bug("region.root_not_drained")) media_->drain();                               // [R2]
+  // [root-durable]
+  media_->flush(at(root_directory_offset + entry * sizeof(root_entry)), sizeof(root_entry));
+  // [root-durable] Without it the caller could use a range that a power cut makes free again.
+  if (!seeded_bug("region.root_not_drained")) media_->drain();
   free_entries_.pop_back();
   roots_.push_back(std::move(root));
   if (!media_->wait(media_->mark())) return write_failed();
@@ -325,7 +337,7 @@ result<void> region::add_root(const region_root& given) {
 
 namespace {
 
-/// Name of the n-th range called `name`.
+/// The name of the n-th range called `name`.
 std::string range_name(std::string_view name, std::size_t n) {
   return n == 0 ? std::string(name) : std::string(name) + "#" + std::to_string(n);
 }
@@ -356,8 +368,10 @@ result<void> region::grow(std::uint64_t size) {
     return error{errc::read_only,
                  "region " + media_->path() + ": grow: it is not open for writing"};
   const bool early = seeded_bug("region.superblock_before_growth");
-  // After a growth that was cut off the medium is longer than the region already.
-  if (!early && size > media_->size()) // [R7 < R6]
+  // A growth that was interrupted has left the medium longer than the region.
+  // [file-before-superblock] Crash between: the medium is longer than the region, and the next
+  // grow() uses it.
+  if (!early && size > media_->size())
     if (auto grown = media_->grow(size); !grown) return grown;
   hook_point("region.grow.medium_grown");
   super_->size = early ? size : media_->size();
@@ -382,7 +396,7 @@ result<void> region::close() {
   return written ? closed : failed;
 }
 
-// --- what is known about it ---------------------------------------------------------------------
+// --- inspection ---------------------------------------------------------------------------------
 
 std::uint64_t region::incarnation() const noexcept {
   return super_->incarnation;

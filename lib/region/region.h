@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions: a medium with superblocks, named areas and a block area; what everything durable lies
-/// in.
+/// Regions: everything durable lies in a region, a medium with superblocks, named areas and a block
+/// area.
 ///
 /// **Durability:** every call that changes the region is durable when it returns without an error.
-/// create() leaves a region or nothing that opens. open() changes nothing until it has read,
-/// validated and made durable what it read. grow() changes the superblock after the file has grown
-/// and is synced. add_root() and add_range() are one commit each.
-/// **Thread-safety:** at(), offset_of() and the marks from any thread; the rest from one, with
-/// nobody reading the geometry or roots meanwhile.
-/// **Errors:** sentences that name file, object and remedy. A region that is refused is untouched.
-/// What is found damaged and can be lived with is told by notes().
+/// create() leaves a region or nothing that can be opened. open() changes nothing until it has read
+/// and validated the metadata and made durable what it read. grow() changes the superblock after
+/// the file has grown and is synced. add_root() and add_range() are one commit each.
+/// **Thread-safety:** at(), offset_of() and the marks may be used from any thread. All other calls
+/// come from one thread, while no other thread reads the geometry or the roots.
+/// **Errors:** sentences that name the file, the object and the remedy. A region that is refused
+/// stays untouched. notes() lists damage that does not prevent the region from being served.
 ///
 /// Example:
 /// ```
@@ -40,11 +40,11 @@
 
 namespace chainring {
 
-/// An area to lay out at create: zeroed, rounded up to whole lines.
+/// An area that create() lays out. It is zeroed, and its size is rounded up to whole lines.
 struct area_spec {
   std::string name; ///< 1 to 31 characters
   std::uint64_t size = 0;
-  std::uint32_t version = 1; ///< of what lies in it, its owner's affair
+  std::uint32_t version = 1; ///< version of the content, which its owner defines
 };
 
 struct region_options {
@@ -71,63 +71,66 @@ struct region_geometry {
 
 class region {
  public:
-  /// Makes a file and a region in it; refuses a path that exists. A failure leaves no file.
+  /// Makes a file and a region in it. Refuses a path that exists. A failure leaves no file behind.
   [[nodiscard]] static result<std::unique_ptr<region>> create(const region_options& options);
-  /// Opens. With options.size larger than the region, grows it; a smaller one is ignored, since a
-  /// region never shrinks. With options.read_only nothing is stored, and a damaged root directory
-  /// is noted, not refused.
+  /// Opens a region. If options.size is larger than the region, the region grows; a smaller size is
+  /// ignored, because a region never shrinks. With options.read_only nothing is stored, and a
+  /// damaged root directory is noted and not refused.
   [[nodiscard]] static result<std::unique_ptr<region>> open(const media_options& options);
-  /// The same over a medium that is there already. create_on() refuses one that holds a region, and
-  /// clears what else it holds where that matters.
-  [[nodiscard]] static result<std::unique_ptr<region>> create_on(std::unique_ptr<media> on,
+  /// As create() and open(), over a medium that exists already. create_on() refuses a medium that
+  /// holds a region, and clears other content where it could be taken for metadata.
+  [[nodiscard]] static result<std::unique_ptr<region>> create_on(std::unique_ptr<media> backing,
                                                                  const region_options& options);
-  [[nodiscard]] static result<std::unique_ptr<region>> open_on(std::unique_ptr<media> on,
+  [[nodiscard]] static result<std::unique_ptr<region>> open_on(std::unique_ptr<media> backing,
                                                                bool read_only);
-  /// Without close() this is what a crash is: the next open finds the region not clean.
+  /// A destruction without close() has the effect of a crash: the next open finds the region not
+  /// clean.
   ~region();
   region(const region&) = delete;
   region& operator=(const region&) = delete;
 
   [[nodiscard]] media& medium() noexcept { return *media_; }
   [[nodiscard]] const media& medium() const noexcept { return *media_; }
-  /// Unchecked: validate offsets read from media with contains().
+  /// The address of an offset. It is not checked: validate offsets read from media with contains().
   [[nodiscard]] std::byte* at(std::uint64_t offset) noexcept { return media_->base() + offset; }
   [[nodiscard]] const std::byte* at(std::uint64_t offset) const noexcept {
     return media_->base() + offset;
   }
-  /// Of a pointer into the region.
+  /// The offset of a pointer into the region.
   [[nodiscard]] std::uint64_t offset_of(const void* p) const noexcept {
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - media_->base());
   }
-  /// Whether bytes [offset, offset + n) lie in the region; no pair of values overflows.
+  /// True if the bytes [offset, offset + n) lie in the region. No pair of values overflows.
   [[nodiscard]] bool contains(std::uint64_t offset, std::uint64_t n) const noexcept {
     return offset <= geometry_.size && n <= geometry_.size - offset;
   }
 
   [[nodiscard]] const region_geometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] std::string uuid() const;
-  /// Times the region was created or opened for writing, this one included.
+  /// How many times the region was created or opened for writing, this time included.
   [[nodiscard]] std::uint64_t incarnation() const noexcept;
-  /// Whether the life before this one ended with close().
+  /// True if the last process that opened the region for writing ended with close().
   [[nodiscard]] bool was_clean() const noexcept { return was_clean_; }
   [[nodiscard]] bool read_only() const noexcept { return read_only_; }
-  /// Damage that was found and could be lived with, in sentences.
+  /// Damage that was found and does not prevent the region from being served, in sentences.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
   [[nodiscard]] result<region_root> root(std::string_view name) const;
-  /// All of them, areas first.
+  /// All roots, areas first.
   [[nodiscard]] std::span<const region_root> roots() const noexcept { return roots_; }
-  /// Names a range of the block area, such as a chain: it begins on a line and overlaps no other
-  /// root. One commit; after a crash the root is there whole or not at all. `kind` is ignored.
+  /// Names a range of the block area, such as a chain. The range begins on a line and overlaps no
+  /// other root. This is one commit: after a crash the root is there whole or not at all. `kind` is
+  /// ignored.
   [[nodiscard]] result<void> add_root(const region_root& root);
-  /// Names one more range of the block area for what `name` stands for, such as the next segment of
-  /// a table that grows: the first is called `name`, further ones name#1, name#2 and so on. The
-  /// caller has taken the blocks, and cleared and drained them, before; when this returns without an
-  /// error the range is named durably, and before that a crash leaves the blocks free. At most
-  /// root_directory_entries roots and a name of 31 characters with its number.
+  /// Names one more range of the block area under `name`, such as the next segment of a table that
+  /// grows. The first range is called `name`, further ones name#1, name#2 and so on. The caller
+  /// must have taken the blocks, and cleared and drained them. When this returns without an error
+  /// the range is named durably; a crash before that leaves the blocks free. There can be at most
+  /// root_directory_entries roots, and a name with its number has at most 31 characters.
   [[nodiscard]] result<region_root> add_range(std::string_view name, std::uint32_t version,
                                               std::uint64_t offset, std::uint64_t size);
-  /// All of them, in the order in which they were added; an area called `name` is the first.
+  /// All ranges of `name`, in the order in which they were added. An area called `name` is the
+  /// first.
   [[nodiscard]] std::vector<region_root> ranges(std::string_view name) const;
 
   [[nodiscard]] mark_t mark() noexcept { return media_->mark(); }
@@ -135,20 +138,21 @@ class region {
   [[nodiscard]] bool wait(mark_t m) noexcept { return media_->wait(m); }
   [[nodiscard]] bool failed() const noexcept { return media_->failed(); }
   [[nodiscard]] bool has_room() const noexcept { return media_->has_room(); }
-  /// Why it failed, in a sentence that names the file and, where memory was lost, the object that
-  /// lay there; empty while it has not.
+  /// Says why the region failed, in a sentence that names the file and, if memory was lost, the
+  /// object that lay there. Empty while the region has not failed.
   [[nodiscard]] std::string why_failed() const;
-  /// What became of the n-th page whose loss was tolerated (media::lost_page()), in such a
-  /// sentence; empty: there is none, or it was not noted which.
+  /// Says in such a sentence what the loss of the n-th tolerated page means (media::lost_page()).
+  /// Empty if there is no such page, or its place was not noted.
   [[nodiscard]] std::string loss(std::uint64_t n) const;
-  /// What lies at `offset`: "superblock A", "root 'sessions'", "block 7".
+  /// Names what lies at `offset`: "superblock A", "root 'sessions'", "block 7".
   [[nodiscard]] std::string object_at(std::uint64_t offset) const;
 
-  /// Grows to `size` bytes at least; whole new blocks come behind those there are, and read as
-  /// zero. Nothing to do where the region is that long already.
+  /// Grows the region to at least `size` bytes. The new whole blocks follow the existing ones and
+  /// read as zero. Does nothing if the region is that long already.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// Everything durable, the superblocks marked clean, the medium closed: no pointer into it is
-  /// good any more. What this process stored must be drained by then. Twice is harmless.
+  /// Makes everything durable, marks the superblocks clean and closes the medium. Every pointer
+  /// into the region is invalid afterwards. What this process stored must be drained before. A
+  /// second call is harmless.
   [[nodiscard]] result<void> close();
 
  private:
@@ -161,11 +165,12 @@ class region {
   [[nodiscard]] error write_failed() const;
 
   std::unique_ptr<media> media_;
-  std::unique_ptr<superblock> super_; ///< what counts, with fields this build does not know
-  unsigned place_ = 0;                ///< where it stands: 0 A, 1 B
+  /// the superblock that counts, including fields that this build does not know
+  std::unique_ptr<superblock> super_;
+  unsigned place_ = 0; ///< where it stands: 0 is A, 1 is B
   region_geometry geometry_;
   std::vector<region_root> roots_;
-  std::vector<std::uint32_t> free_entries_; ///< of the directory, last first
+  std::vector<std::uint32_t> free_entries_; ///< of the directory, the lowest at the back
   std::vector<std::string> notes_;
   bool was_clean_ = true;
   bool read_only_ = false;

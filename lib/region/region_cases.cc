@@ -16,7 +16,7 @@ std::string number(std::uint64_t n) {
   return std::to_string(n);
 }
 
-/// What is wrong with the geometry; empty: nothing.
+/// Says what is wrong with the geometry; empty if nothing is.
 std::string examine_geometry(const superblock& s) {
   const bool power_of_two = (s.block_size & (s.block_size - 1)) == 0;
   if (s.block_size < 64 || s.block_size > 4096 || !power_of_two)
@@ -37,13 +37,13 @@ std::string examine_geometry(const superblock& s) {
   return {};
 }
 
-/// Judges the superblock that counts.
+/// Judges the superblock that counts. Returns an error if the region must be refused.
 std::optional<error> refuse(const superblock& s, std::uint64_t media_size, bool read_only,
                             const std::string& name) {
   if (s.format_major != region_format_major)
     return error{errc::version,
-                 name + "it has format version " + number(s.format_major) + ", and this build reads " +
-                     number(region_format_major) +
+                 name + "it has format version " + number(s.format_major) +
+                     ", and this build reads " + number(region_format_major) +
                      (s.format_major < region_format_major
                           ? ": drain it with the version that made it, and create another"
                           : "; open it with a build that reads that version")};

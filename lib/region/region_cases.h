@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/region: what open() can find, judged without touching anything. Internal: not
-/// installed.
+/// Internal to lib/region: judges what open() finds, without changing anything. Not installed.
 ///
-/// Each superblock is one of four, by its own bytes:
+/// By its own bytes, each superblock is in one of four states:
 ///
 /// | state     | bytes                                   |
 /// |-----------|-----------------------------------------|
@@ -11,17 +10,17 @@
 /// | unwritten | magic 0                                 |
 /// | foreign   | any other magic                         |
 ///
-/// and the two together are one case:
+/// Both superblocks together are one case:
 ///
 // clang-format off
 /// | A, B (either order)   | case     | verdict                                                |
 /// |-----------------------|----------|--------------------------------------------------------|
 /// | valid, valid          | both     | the higher sequence counts; two uuids: refused         |
-/// | valid, unwritten      | cut_off  | the valid one counts. Its partner was being written    |
-/// |                       |          | when the power went; where its second line differs, no |
-/// |                       |          | crash can have left that: it is noted as damaged       |
-/// | valid, other          | survivor | the valid one counts, with a note                      |
-/// | unwritten, unwritten  | none     | refused: not a region, its creation did not finish     |
+/// | valid, unwritten      | cut_off  | the valid one counts: a power cut interrupted the      |
+/// |                       |          | other's change. If their second lines differ, which no |
+/// |                       |          | crash can leave, the other is noted as damaged         |
+/// | valid, other          | survivor | the valid one counts, and a note names the other       |
+/// | unwritten, unwritten  | none     | refused: its creation did not finish, or is no region  |
 /// | no valid, one damaged | lost     | refused as damaged, or as of an unknown version        |
 /// | no valid, no damaged  | foreign  | refused: not a region                                  |
 // clang-format on
@@ -47,25 +46,25 @@ enum class superblock_case { both, cut_off, survivor, none, lost, foreign };
 
 struct superblock_verdict {
   std::optional<error> refused;
-  unsigned place = 0;             ///< which counts, when not refused
-  std::vector<std::string> notes; ///< about the other
+  unsigned place = 0;             ///< the superblock that counts, if the region is not refused
+  std::vector<std::string> notes; ///< sentences about the other superblock
 };
 
-/// Judges both, `name` ("region PATH: ") before each sentence of an error.
+/// Judges both superblocks. Each sentence of an error begins with `name` ("region PATH: ").
 [[nodiscard]] superblock_verdict choose(const std::array<superblock, 2>& s,
                                         std::uint64_t media_size, bool read_only,
                                         const std::string& name);
 
 struct directory_verdict {
-  std::vector<region_root> roots;          ///< areas first, in order
-  std::vector<std::uint32_t> free_entries; ///< last first
+  std::vector<region_root> roots;          ///< areas first, in the order of the directory
+  std::vector<std::uint32_t> free_entries; ///< the lowest at the back
   std::vector<std::string> damage;         ///< sentences that name the entry
 };
 
 /// Judges the root directory of a region whose superblock is `s`.
 [[nodiscard]] directory_verdict examine_directory(const root_entry* entries, const superblock& s);
 
-/// Why the region cannot hold a root of that name and range among those it has; empty: it can.
+/// Says why the region cannot hold this root beside `others`; empty if it can.
 [[nodiscard]] std::string examine_root(const region_root& root, const superblock& s,
                                        const std::vector<region_root>& others);
 

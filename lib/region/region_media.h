@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a region looks like on media.
+/// The layout of a region on media.
 ///
 /// ```
-/// 0        superblock A   256 bytes, the rest of the page is reserved
+/// 0        superblock A   256 bytes; the rest of the page is reserved
 /// 4096     superblock B
 /// 8192     root directory 64 entries of one line
 /// 12288    the named areas, each on a line, in the directory's order
 /// ...      (4096-aligned) the block area, to the end
 /// ```
 ///
-/// Superblock, a row for each of its lines; words of 8 bytes, or a pair of 4 and 4:
+/// A superblock, one row for each of its lines. A word has 8 bytes, or is a pair of 4 and 4:
 /// ```
 ///   0  magic | major, minor | sequence | incarnation | size | block_count | state, 0 | crc, 0
 ///  64  uuid | uuid | compat, incompat | ro_compat, block_size
@@ -17,7 +17,7 @@
 /// 128  0 | 0 | 0 | 0 | 0 | 0 | 0 | 0
 /// 192  0 | 0 | 0 | 0 | 0 | 0 | 0 | 0
 /// ```
-/// Root entry; its first word is 1, 1, 2 and 4 bytes:
+/// A root entry. Its first word consists of 1, 1, 2 and 4 bytes:
 /// ```
 ///   0  (state, kind, 0, version) | offset | size | name | name | name | name | crc, 0
 /// ```
@@ -29,42 +29,44 @@
 
 namespace chainring {
 
-/// "ChainRgn".
+/// The bytes "ChainRgn".
 inline constexpr std::uint64_t region_magic = 0x6e67526e69616843;
 inline constexpr std::uint32_t region_format_major = 3;
 inline constexpr std::uint32_t region_format_minor = 0;
 inline constexpr std::uint64_t superblock_offsets[2] = {0, 4096};
 inline constexpr std::uint64_t root_directory_offset = 8192;
 inline constexpr std::uint32_t root_directory_entries = 64;
-/// Where the areas of this format begin, and the fewest bytes a region can have.
+/// The offset of the first area in this format, which is also the fewest bytes a region can have.
 inline constexpr std::uint64_t areas_offset =
     root_directory_offset + root_directory_entries * cacheline_size;
 
-/// Flags this build knows. Unknown compat flags are kept as they are, an unknown ro_compat flag
-/// allows reading only, an unknown incompat flag forbids opening.
+/// Flags that this build knows. An unknown compat flag is kept as it is. An unknown ro_compat flag
+/// allows only reading, and an unknown incompat flag forbids opening.
 inline constexpr std::uint32_t region_incompat_known = 0;
 inline constexpr std::uint32_t region_ro_compat_known = 0;
 
 enum class region_state : std::uint32_t { open = 1, clean = 2 };
 
-/// Valid if and only if: it has the magic, and its CRC32C agrees. Of two valid ones the higher
-/// sequence counts, and only then are its version, flags and geometry judged: one that is newer and
-/// not understood must not be passed over for an older one.
+/// A superblock is valid if and only if it has the magic and its CRC32C agrees. Of two valid ones
+/// the one with the higher sequence counts. Its version, flags and geometry are judged only then,
+/// because a newer superblock that this build does not understand must not be passed over for an
+/// older one.
 ///
-/// The first line is what changes. It is stored in program order, magic 0 first and the magic last,
-/// so a crash leaves it as it was, without magic, or new: never a mixture that has a magic. The
-/// other lines are drained before a magic is stored over them. Each change is stored twice, over
-/// the older and then, when that is drained, over the other: damage to one of them loses nothing.
+/// Only the first line changes. It is stored in program order, with magic 0 first and the magic
+/// last. So a crash leaves it unchanged, without a magic, or new, and never as a mixture that has a
+/// magic. The other lines are drained before a magic is stored over them. Each change is stored
+/// twice: over the older superblock, and when that is drained, over the other one. So damage to one
+/// of them loses nothing.
 ///
-/// These hold in every format version: the place and size of the superblocks, `magic`,
-/// `format_major`, `sequence`, `crc` and what it covers.
+/// In every format version these stay the same: the place and size of the superblocks, `magic`,
+/// `format_major`, `sequence`, `crc` and what the crc covers.
 struct superblock {
   std::uint64_t magic; ///< commit word
   std::uint32_t format_major;
   std::uint32_t format_minor;
   std::uint64_t sequence;
-  std::uint64_t incarnation; ///< times the region was created or opened for writing
-  std::uint64_t size;        ///< bytes of the region; the medium may have more
+  std::uint64_t incarnation; ///< how many times the region was created or opened for writing
+  std::uint64_t size;        ///< bytes of the region; the medium may be longer
   std::uint64_t block_count;
   std::uint32_t state; ///< region_state
   std::uint32_t reserved0;
@@ -78,7 +80,7 @@ struct superblock {
   std::uint32_t block_size; ///< bytes, 64 to 4096, a power of two
   std::uint64_t areas_offset;
   std::uint64_t areas_size; ///< bytes of all areas together
-  std::uint32_t area_count; ///< the first entries of the directory
+  std::uint32_t area_count; ///< number of entries at the front of the directory that name areas
   std::uint32_t root_capacity;
   std::uint64_t block_offset; ///< a multiple of 4096, at or behind the end of the areas
 
@@ -110,26 +112,27 @@ static_assert(offsetof(superblock, reserved) == 128);
 
 enum class root_state : std::uint8_t { free = 0, present = 1 };
 enum class root_kind : std::uint8_t {
-  area = 1,  ///< laid out when the region was made
-  range = 2, ///< named while the region is open, anywhere in the block area
+  area = 1,  ///< laid out when the region was created
+  range = 2, ///< named while the region is open; lies anywhere in the block area
 };
 
-/// Valid if and only if: `state` is present, the kind is known, the reserved bytes of the commit
-/// word are zero, the CRC32C agrees, the name has 1 to 31 characters and zeros behind them, and the
-/// range lies in the areas (kind area; the first area_count entries, and no others) or in the block
-/// area (kind range), begins on a line, and overlaps no other's. Free if and only if the commit
-/// word is 0; the other words then mean nothing.
+/// A root entry is valid if and only if `state` is present, the kind is known, the reserved bytes
+/// of the commit word are zero, the CRC32C agrees, the name has 1 to 31 characters with zeros
+/// behind them, and its range begins on a line, overlaps no other range, and lies in the right part
+/// of the region: in the areas for kind area (the first area_count entries and no others), in the
+/// block area for kind range. A root entry is free if and only if its commit word is 0; its other
+/// words then mean nothing.
 ///
 /// The commit word is stored last, in program order with the rest of its line.
 ///
-/// Ranges that belong together carry one name and a number: "table", "table#1", "table#2" and so on,
-/// without a gap, since an entry is never removed and each is durable before the next is stored. The
-/// first may be an area.
+/// Ranges that belong together carry one name and a number: "table", "table#1", "table#2" and so
+/// on. There is no gap, because an entry is never removed and each entry is durable before the next
+/// is stored. The first range may be an area.
 struct root_entry {
   std::uint8_t state; ///< root_state; first byte of the commit word
   std::uint8_t kind;  ///< root_kind
   std::uint16_t reserved0;
-  std::uint32_t version; ///< of what lies in the range, its owner's affair
+  std::uint32_t version; ///< version of the content, which its owner defines
   std::uint64_t offset;
   std::uint64_t size; ///< bytes
   char name[32];

@@ -1,32 +1,43 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Seqlocks: values that many threads read without a lock while others replace them.
 ///
-/// When to use: small trivially copyable values, read far more often than written. When not: values
-/// that own memory, or that are larger than a few cache lines (a reader copies all of it and starts
-/// again when a writer interferes).
+/// When to use: small trivially copyable values that are read far more often than written. When
+/// not: values that own memory, or values larger than a few cache lines, because a reader copies
+/// the whole value and starts again when a writer interferes.
 ///
-/// Protocol (Boehm, "Can seqlocks get along with programming language memory models?", 2012): a
-/// version with a bit that says the payload is being replaced; the payload is copied as relaxed
-/// atomic words, so there is no data race in the C++ sense.
+/// Protocol (Boehm, "Can seqlocks get along with programming language memory models?", 2012):
+/// beside the payload stands a version, of which one bit says that the payload is being replaced.
+/// The payload is copied as relaxed atomic words, so there is no data race in the sense of C++.
 ///
-/// Thread-safety: every call from any thread unless it says otherwise. Readers never make a writer
-/// wait, and wait themselves only while a payload is being copied in, never for the holder of a
-/// write guard. Volatile: nothing here is durable, and versions are never on media, so a writer
-/// that dies cannot hang readers after a reopen.
+/// Thread-safety: any thread may make any call, unless the call says otherwise. Readers never make
+/// a writer wait. A reader waits only while a payload is being copied in, and never for the holder
+/// of a write guard. Nothing here is durable, and versions never lie on media, so a writer that
+/// dies cannot block readers after a reopen.
 ///
-///     chainring::seqlock<stats> shared;
-///     { auto now = shared.lock_write(); now->count += 1; }   // replaced when the guard goes
-///     stats seen = shared.read();
+///     chainring::seqlock<stats> totals;
+///     { auto now = totals.lock_write(); now->count += 1; }   // the guard replaces the value
+///     stats seen = totals.read();
 ///
-/// Edges
-///   [S1] version says replacing, then a release fence -> [S4] acquire fence, version read again:
-///        a reader that saw any new word sees that too, and starts again.
-///   [S2] next version stored (release)                -> [S3] version read first (acquire):
-///        a reader that saw this version sees every word of its payload.
-///   [S5] writer claim taken (acquire)              <- [S6] writer claim released (release):
-///        the next writer starts from the last writer's payload.
-///   [S7] length published (release)                -> [S8] length read (acquire):
-///        an element within the length was cleared before it came within it.
+/// Ordering labels:
+///   [replacing-marked]  A writer marks the version as replacing, and a release fence follows
+///     before it stores the payload; pairs with [payload-checked].
+///   [payload-checked]  A reader has an acquire fence between the payload and its second load of
+///     the version; pairs with [replacing-marked].
+///   [version-stored]  A writer stores the next version with release behind the payload; pairs with
+///     [version-read] and [version-claimed].
+///   [version-read]  A reader loads the version with acquire before the payload; pairs with
+///     [version-stored].
+///   [version-claimed]  A writer of an element without a lock claims it by exchanging its version
+///     with acquire; pairs with [version-stored].
+///   [version-owned]  The one writer loads the version that only it changes; the load orders
+///     nothing.
+///   [writer-entered]  A writer takes the claim of a seqlock with acquire; pairs with
+///     [writer-left].
+///   [writer-left]  A write guard gives the claim back with release; pairs with [writer-entered].
+///   [length-stored]  resize() and push() store the length with release, after an element past it
+///     was cleared; pairs with [length-read].
+///   [length-read]  The length is loaded with acquire before an element is used; pairs with
+///     [length-stored].
 #pragma once
 #include <array>
 #include <atomic>
@@ -47,8 +58,8 @@ namespace chainring {
 
 namespace detail {
 
-/// A short wait for another thread's few instructions: pauses, and gives the CPU away when that was
-/// not enough (the other thread was preempted).
+/// Waits a short time for a few instructions of another thread: pauses at first, and yields the CPU
+/// when the pauses were not enough because the other thread was preempted.
 class short_wait {
  public:
   void round() noexcept {
@@ -81,53 +92,57 @@ template <class T> T from_words(const std::uint64_t* words) noexcept {
   return std::bit_cast<T>(bytes);
 }
 
-/// A version and its payload. Bit 0 of the version: being replaced; bit 1: set; the rest counts up
-/// and never back, or a reader could take a new payload for the rest of an old one.
+/// A version and its payload. Bit 0 of the version says that the payload is being replaced, bit 1
+/// that it was set. The rest of the version only counts up: if it went back, a reader could take
+/// words of a new payload for the rest of an old one.
 template <class T> class versioned {
  public:
   static constexpr std::uint64_t replacing = 1, set = 2, step = 4;
 
   versioned() noexcept = default;
 
-  /// One attempt; empty when a writer interfered. Sets `version` to the version read.
+  /// Tries once to read. Returns nothing if a writer interfered. Sets `version` to the version
+  /// read.
   [[nodiscard]] std::optional<T> try_read(std::uint64_t& version) const noexcept {
-    version = version_.load(std::memory_order_acquire); // [S3] pairs with [S2]
+    // [version-read] Without it a reader could see a new version with words of the old payload.
+    version = version_.load(std::memory_order_acquire);
     if ((version & replacing) != 0) return std::nullopt;
     std::array<std::uint64_t, words_of<T>> words;
     for (std::size_t i = 0; i < words.size(); ++i)
-      words[i] = words_[i].load(std::memory_order_relaxed);  // [S4] ordered by the fence below
-    std::atomic_thread_fence(std::memory_order_acquire);     // [S4] pairs with [S1]
-    if (version_.load(std::memory_order_relaxed) != version) // [S4]
+      words[i] = words_[i].load(std::memory_order_relaxed); // [payload-checked]
+    // [payload-checked] Without it a reader could see a new word and then still the old version.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (version_.load(std::memory_order_relaxed) != version) // [payload-checked]
       return std::nullopt;
     return from_words<T>(words.data());
   }
 
   /// Replaces the payload. The caller excludes other writers.
   void replace(const T& value) noexcept {
-    const std::uint64_t version = version_.load(std::memory_order_relaxed); // [S5] ours alone
+    const std::uint64_t version = version_.load(std::memory_order_relaxed); // [version-owned]
     publish(version | replacing, value);
   }
 
-  /// Takes the element for writing by its version; for elements without a lock of their
-  /// own. Waits for other writers.
+  /// Claims the element by its version and replaces the payload, for elements without a lock of
+  /// their own. Waits for other writers.
   void claim_and_replace(const T& value) noexcept { publish(claim() | replacing, value); }
 
-  /// Back to never set; excludes other writers by itself.
+  /// Makes the element unset again. It excludes other writers by itself.
   void clear() noexcept {
     const std::uint64_t version = claim();
-    version_.store((version & ~set) + step, std::memory_order_release); // [S2] pairs with [S3]
+    version_.store((version & ~set) + step, std::memory_order_release); // [version-stored]
   }
 
  private:
-  /// Returns the version found; it says `replacing` afterwards.
+  /// Claims the element: the version says `replacing` afterwards. Returns the version found.
   std::uint64_t claim() noexcept {
     short_wait wait;
     for (;;) {
-      std::uint64_t version = version_.load(std::memory_order_relaxed); // [S5] checked by the swap
+      std::uint64_t version = version_.load(std::memory_order_relaxed); // [version-claimed]
       if ((version & replacing) == 0 &&
-          version_.compare_exchange_weak(version, version | replacing,
-                                         std::memory_order_acquire,  // [S5] pairs with [S2]
-                                         std::memory_order_relaxed)) // [S5] nothing taken
+          // [version-claimed] Without it a writer could store over the end of another's payload.
+          version_.compare_exchange_weak(version, version | replacing, std::memory_order_acquire,
+                                         std::memory_order_relaxed)) // [version-claimed]
         return version;
       wait.round();
     }
@@ -135,12 +150,14 @@ template <class T> class versioned {
 
   void publish(std::uint64_t claimed, const T& value) noexcept {
     const auto words = to_words(value);
-    version_.store(claimed, std::memory_order_relaxed);  // [S1] ordered by the fence below
-    std::atomic_thread_fence(std::memory_order_release); // [S1] pairs with [S4]
+    version_.store(claimed, std::memory_order_relaxed); // [replacing-marked]
+    // [replacing-marked] Without it a reader could see a new word and no mark, and mix two
+    // payloads.
+    std::atomic_thread_fence(std::memory_order_release);
     for (std::size_t i = 0; i < words.size(); ++i)
-      words_[i].store(words[i], std::memory_order_relaxed); // [S1] behind the fence
-    version_.store(((claimed & ~replacing) | set) + step,
-                   std::memory_order_release); // [S2] pairs with [S3]
+      words_[i].store(words[i], std::memory_order_relaxed); // [replacing-marked]
+    // [version-stored] Without it a reader could see the new version and old words.
+    version_.store(((claimed & ~replacing) | set) + step, std::memory_order_release);
   }
 
   std::atomic<std::uint64_t> version_{0};
@@ -154,8 +171,8 @@ template <class T> class seqlock {
   static_assert(std::is_trivially_copyable_v<T>, "seqlock: the value is copied as plain words");
 
  public:
-  /// A writer's copy of the value, which replaces the shared one when the guard goes. One writer at
-  /// a time holds a guard; readers meanwhile read the old value.
+  /// A writer's copy of the value, which replaces the value when the guard is destroyed. Only one
+  /// writer at a time holds a guard; readers read the old value meanwhile.
   class write_guard {
    public:
     write_guard(write_guard&& other) noexcept
@@ -166,7 +183,8 @@ template <class T> class seqlock {
     ~write_guard() {
       if (owner_ == nullptr) return;
       owner_->state_.replace(value_);
-      owner_->writer_.store(false, std::memory_order_release); // [S6] pairs with [S5]
+      // [writer-left] Without it the next writer could start from an older value.
+      owner_->writer_.store(false, std::memory_order_release);
     }
     T& operator*() noexcept { return value_; }
     T* operator->() noexcept { return &value_; }
@@ -180,7 +198,7 @@ template <class T> class seqlock {
 
   explicit seqlock(const T& initial = T{}) noexcept { state_.replace(initial); }
 
-  /// The value as some writer left it. Starts again while a writer interferes.
+  /// Reads the value. Starts again while a writer interferes.
   [[nodiscard]] T read() const noexcept {
     detail::short_wait wait;
     for (;;) {
@@ -188,13 +206,13 @@ template <class T> class seqlock {
       wait.round();
     }
   }
-  /// One attempt: empty when a writer was replacing the value.
+  /// Tries once to read. Returns nothing if a writer was replacing the value.
   [[nodiscard]] std::optional<T> try_read() const noexcept {
     std::uint64_t version = 0;
     return state_.try_read(version);
   }
 
-  /// Waits for other writers.
+  /// Takes the write guard. Waits for other writers.
   [[nodiscard]] write_guard lock_write() noexcept {
     detail::short_wait wait;
     for (;;) {
@@ -202,10 +220,11 @@ template <class T> class seqlock {
       wait.round();
     }
   }
-  /// Empty when another writer holds the guard.
+  /// Tries once to take the write guard. Returns nothing if another writer holds it.
   [[nodiscard]] std::optional<write_guard> try_lock_write() noexcept {
-    if (writer_.exchange(true, std::memory_order_acquire)) // [S5] pairs with [S6]
-      return std::nullopt;
+    // [writer-entered] Without it this writer could start from an older value than the last one
+    // left.
+    if (writer_.exchange(true, std::memory_order_acquire)) return std::nullopt;
     return write_guard(this, read());
   }
 
@@ -219,18 +238,18 @@ template <class T> class seqlock {
 
 enum class seq_status : std::uint8_t {
   done,
-  out_of_bounds, ///< the index is not below the length (set, get) or capacity (resize, push)
+  out_of_bounds, ///< the index is not below the length (set, get) or the capacity (resize, push)
   uninitialized, ///< the element was never set
 };
 
-/// An array of values, each under a seqlock of its own. Memory is taken once, at construction.
-/// resize() is for one thread at a time; a set() that races with a resize() below its index may
-/// leave the element set when the length grows again.
+/// An array of values, each under a seqlock of its own. Its memory is allocated once, at
+/// construction. Only one thread at a time may call resize(). A set() that races with a resize()
+/// below its index may leave the element set when the length grows again.
 template <class T> class seq_array {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  /// `capacity` elements at most, `length` of them in use and uninitialized.
+  /// Makes an array of at most `capacity` elements, of which `length` are in use and uninitialized.
   explicit seq_array(std::size_t capacity, std::size_t length = 0)
       : elements_(std::make_unique<detail::versioned<T>[]>(capacity)), capacity_(capacity),
         length_(length) {
@@ -260,15 +279,17 @@ template <class T> class seq_array {
   }
 
   [[nodiscard]] std::size_t len() const noexcept {
-    return length_.load(std::memory_order_acquire); // [S8] pairs with [S7]
+    // [length-read] Without it a thread could read an element from before it was cleared.
+    return length_.load(std::memory_order_acquire);
   }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 
-  /// Elements past the new length are forgotten; new ones are uninitialized.
+  /// Changes the length. Elements past the new length are forgotten; new ones are uninitialized.
   seq_status resize(std::size_t length) noexcept {
     if (length > capacity_) return seq_status::out_of_bounds;
     const std::size_t before = len();
-    length_.store(length, std::memory_order_release); // [S7] pairs with [S8]
+    // [length-stored] Without it another thread could find the element before it was cleared.
+    length_.store(length, std::memory_order_release);
     for (std::size_t i = length; i < before; ++i)
       elements_[i].clear();
     return seq_status::done;
@@ -280,7 +301,8 @@ template <class T> class seq_array {
   std::atomic<std::size_t> length_;
 };
 
-/// A list that only grows, up to a capacity taken at construction. Many threads push and get.
+/// A list that only grows, up to a capacity allocated at construction. Many threads may push and
+/// get.
 template <class T> class seq_vec {
   static_assert(std::is_trivially_copyable_v<T>);
 
@@ -288,14 +310,14 @@ template <class T> class seq_vec {
   explicit seq_vec(std::size_t capacity)
       : elements_(std::make_unique<detail::versioned<T>[]>(capacity)), capacity_(capacity) {}
 
-  /// Appends; out_of_bounds when full. Sets `index` to the element's.
+  /// Appends a value and sets `index` to its place. Returns out_of_bounds if the list is full.
   seq_status push(const T& value, std::size_t& index) noexcept {
-    std::size_t at = length_.load(std::memory_order_relaxed); // [S7] checked by the swap
+    std::size_t at = length_.load(std::memory_order_relaxed); // [length-stored]
     do {
       if (at >= capacity_) return seq_status::out_of_bounds;
     } while (!length_.compare_exchange_weak(at, at + 1,
-                                            std::memory_order_release,   // [S7] pairs with [S8]
-                                            std::memory_order_relaxed)); // [S7] nothing taken
+                                            std::memory_order_release,   // [length-stored]
+                                            std::memory_order_relaxed)); // [length-stored]
     elements_[at].claim_and_replace(value);
     index = at;
     return seq_status::done;
@@ -305,7 +327,8 @@ template <class T> class seq_vec {
     return push(value, index);
   }
 
-  /// uninitialized: another thread has taken the place and not stored its value yet.
+  /// Reads an element. Returns uninitialized if another thread has taken the place and not stored
+  /// its value yet.
   seq_status get(std::size_t index, T& value) const noexcept {
     if (index >= len()) return seq_status::out_of_bounds;
     std::uint64_t version = 0;
@@ -315,9 +338,9 @@ template <class T> class seq_vec {
     return seq_status::done;
   }
 
-  /// Places taken so far.
+  /// The number of places taken so far.
   [[nodiscard]] std::size_t len() const noexcept {
-    return length_.load(std::memory_order_acquire); // [S8] pairs with [S7]
+    return length_.load(std::memory_order_acquire); // [length-read]
   }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
 

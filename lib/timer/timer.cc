@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // How deadlines keep their order. rte_timer_reset() adds ticks to a clock that it reads later than
-// whoever counted them, so rte_timer's own times are later than the deadlines, by a little or,
-// where the thread lost its CPU in between, by a lot. A timer is therefore armed to expire a little
-// before its deadline, and again, earlier still, where it would not. So when manage() asks
-// rte_timer at time t, everything with a deadline up to t has expired; it waits in a heap by
-// deadline, and what is due by t is called in that order.
+// the caller computed them, so rte_timer's own expiry times lie behind the deadlines: a little, or
+// by a lot if the thread lost its CPU in between. arm() therefore lets a timer expire a little
+// before its deadline, and tries again with a larger lead if rte_timer's time still lies behind. So
+// when manage() asks rte_timer at time t, every timer with a deadline up to t has expired. Expired
+// timers wait in a heap ordered by deadline, and manage() calls those that are due by t in that
+// order.
 #include "timer/timer.h"
 
 #include <algorithm>
@@ -23,35 +24,36 @@ namespace chainring {
 
 namespace {
 
-// A deadline farther away expires that much from now and waits in the heap: rte_timer's sums of
-// ticks and clock must not wrap.
+// A timer with a deadline farther away expires after ticks_max and waits in the heap, because
+// rte_timer's sum of ticks and clock must not wrap.
 constexpr std::uint64_t ticks_max = std::uint64_t{1} << 61;
-constexpr std::uint64_t first_lead = 4096; // cycles before the deadline; more than a reset takes
+// cycles by which a timer expires before its deadline; more than a reset takes
+constexpr std::uint64_t first_lead = 4096;
 
 } // namespace
 
 struct timer_set::state {
-  struct entry { // zero until its place is first taken
+  struct entry { // all zero until its place is first taken
     rte_timer timer;
     callback function;
     void* context;
     std::uint64_t argument;
     std::uint64_t deadline;
-    std::uint32_t generation; // of the next arming, or of this one; 0 where never taken
+    std::uint32_t generation; // of the current or the next arming; 0 if the place was never taken
     bool armed;
     state* owner;
   };
   detail::lazy_array<entry> entries;
   std::uint32_t count = 0;
-  std::uint32_t taken = 0;                // places that ever were taken: those below
-  detail::lazy_array<std::uint32_t> free; // a stack
+  std::uint32_t taken = 0;                // places below this one were taken at least once
+  detail::lazy_array<std::uint32_t> free; // a stack of free places
   std::uint32_t free_count = 0;
   struct due_timer {
     std::uint64_t deadline;
     timer_handle handle;
     bool operator>(const due_timer& other) const noexcept { return deadline > other.deadline; }
   };
-  detail::lazy_array<due_timer> due; // a heap of those that have expired, the first deadline on top
+  detail::lazy_array<due_timer> due; // a heap of the expired timers, the earliest deadline on top
   std::uint32_t due_count = 0;
   [[nodiscard]] std::span<due_timer> heap() const noexcept { return {due.data(), due_count}; }
 
@@ -70,11 +72,11 @@ struct timer_set::state {
   }
   void give_back(entry& e) noexcept {
     e.armed = false;
-    if (++e.generation == 0) e.generation = 1; // 0 names none
+    if (++e.generation == 0) e.generation = 1; // generation 0 names no arming
     free[free_count++] = static_cast<std::uint32_t>(&e - entries.data());
   }
   void expired(const entry& e) noexcept {
-    if (due_count == count) { // some were cancelled while they waited: this one is not among them
+    if (due_count == count) { // timers were cancelled while they waited: remove them to make room
       const auto gone =
           std::ranges::remove_if(heap(), [&](const due_timer& d) { return !is_armed(d.handle); });
       due_count -= static_cast<std::uint32_t>(gone.size());
@@ -130,7 +132,8 @@ timer_handle timer_set::arm(std::uint64_t deadline_tsc, callback function, void*
     hook_point("timer.counted");
     const int set = rte_timer_reset(&e.timer, ticks, SINGLE, rte_lcore_id(), state::expire, &e);
     CHAINRING_ASSERT(set == 0);
-    if (ticks == 0 || e.timer.expire <= deadline_tsc) break; // with 0 the next manage() has it
+    // with 0 ticks the next manage() calls it
+    if (ticks == 0 || e.timer.expire <= deadline_tsc) break;
   }
   return {static_cast<std::uint32_t>(&e - state_->entries.data()), e.generation};
 }
@@ -149,19 +152,19 @@ bool timer_set::cancel(timer_handle h) noexcept {
 
 std::uint32_t timer_set::manage() noexcept {
   state& all = *state_;
-  const std::uint64_t now = rte_get_timer_cycles(); // before rte_timer reads it
+  const std::uint64_t now = rte_get_timer_cycles(); // read before rte_timer_manage() reads it
   rte_timer_manage();
   std::uint32_t fired = 0;
   while (all.due_count != 0 && all.due[0].deadline <= now) {
     const timer_handle h = all.due[0].handle;
     std::ranges::pop_heap(all.heap(), std::greater{});
     --all.due_count;
-    if (!all.is_armed(h)) continue; // cancelled
+    if (!all.is_armed(h)) continue; // it was cancelled while it waited
     state::entry& e = all.entries[h.index];
     const callback function = e.function;
     void* const context = e.context;
     const std::uint64_t argument = e.argument;
-    all.give_back(e); // its handle is stale before the callback can see it
+    all.give_back(e); // so that the callback sees a stale handle
     ++fired;
     function(context, argument);
   }

@@ -200,9 +200,9 @@ void add_segment(region& r, history& h) {
   const std::uint64_t n = r.ranges(segment).size();
   const std::uint64_t at = r.geometry().block_offset + n * 256;
   auto* first = reinterpret_cast<std::uint64_t*>(r.at(at));
-  r.medium().store(first, n + 1);        // [T6] what the range holds before it is named
-  r.medium().flush(first, sizeof *first); // [T6]
-  r.medium().drain();                     // [T6]
+  r.medium().store(first, n + 1);         // [test-segment-before-name]
+  r.medium().flush(first, sizeof *first); // [test-segment-before-name]
+  r.medium().drain();                     // [test-segment-before-name]
   auto done = r.add_range(segment, static_cast<std::uint32_t>(n), at, 128);
   if (!done) return h.fail(done.error().message);
   h.promise(segments, 0, n + 1);
@@ -303,8 +303,8 @@ struct tables {
   result<recovery_report> recover(history* h) {
     recovery all;
     all.add({.name = "records", .items = n, .persist_as_read = [&](recovery_context& c) {
-               c.medium().flush_read(record(0), n * 64); // [T4]
-               c.medium().flush_read(epoch(), 64);       // [T4]
+               c.medium().flush_read(record(0), n * 64); // [test-read-before-repair]
+               c.medium().flush_read(epoch(), 64);       // [test-read-before-repair]
              }});
     all.add({.name = "slots",
              .items = n,
@@ -315,14 +315,14 @@ struct tables {
                  },
              .persist_as_read =
                  [&](recovery_context& c) {
-                   c.medium().flush_read(slot(0), n * 64); // [T4]
+                   c.medium().flush_read(slot(0), n * 64); // [test-read-before-repair]
                  },
              .repair =
                  [&](recovery_context& c) {
                    for (std::uint64_t i = 0; i < n; ++i) {
                      if (slot(i)[0] == 0 || counts(i)) continue;
-                     c.medium().store_release(slot(i), 0); // [T5]
-                     c.flush_repair(slot(i), 64);                  // [T5]
+                     c.medium().store_release(slot(i), 0); // [test-void-before-reuse]
+                     c.flush_repair(slot(i), 64);          // [test-void-before-reuse]
                    }
                  },
              .rebuild =
@@ -354,21 +354,21 @@ struct tables {
     if (tried == n || k == n) return h.fail("no slot or record free");
     media& m = r.medium();
     h.begin(id);
-    m.store(&slot(i)[1], id);            // [T1]
-    m.store(&slot(i)[2], *epoch());      // [T1]
-    m.store_release(&slot(i)[0], k + 1); // [T1]
-    m.store_release(record(k), id);      // [T2]
-    m.flush(slot(i), 64);                // [T1]
-    m.flush(record(k), 64);              // [T2]
-    m.drain();                           // [T1, T2]
+    m.store(&slot(i)[1], id);            // [test-slot-and-record]
+    m.store(&slot(i)[2], *epoch());      // [test-slot-and-record]
+    m.store_release(&slot(i)[0], k + 1); // [test-slot-and-record]
+    m.store_release(record(k), id);      // [test-slot-and-record]
+    m.flush(slot(i), 64);                // [test-slot-and-record]
+    m.flush(record(k), 64);              // [test-slot-and-record]
+    m.drain();                           // [test-slot-and-record]
     h.ack(id, *epoch());
   }
   /// Everything published before is over; one commit.
   void begin_epoch(history& h) {
     const std::uint64_t next = *epoch() + 1;
-    r.medium().store_release(epoch(), next); // [T3]
-    r.medium().flush(epoch(), 64);           // [T3]
-    r.medium().drain();                      // [T3]
+    r.medium().store_release(epoch(), next); // [test-epoch-before-next]
+    r.medium().flush(epoch(), 64);           // [test-epoch-before-next]
+    r.medium().drain();                      // [test-epoch-before-next]
     h.promise(epoch_begun, 0, next);
   }
 };
@@ -421,8 +421,8 @@ scenario recovering() {
 }
 
 std::vector<scenario> all() {
-  return {creating(false), creating(true), reopening(), adding_roots(), adding_ranges(),
-          growing(),       mending(),      recovering()};
+  return {creating(false), creating(true), reopening(), adding_roots(),
+          adding_ranges(), growing(),      mending(),   recovering()};
 }
 
 void holds(const scenario& s, unsigned depth = 2) {
@@ -502,7 +502,7 @@ TEST(RegionMutation, EveryFlushAndDrainIsNeeded) {
   explorer_options o;
   o.print = false;
   o.second_lives = 16;
-  which.stay = {{"[V2, in pieces]", in_pieces}, {"[R3, in pieces]", in_pieces}};
+  which.stay = {{"[repairs-in-pieces]", in_pieces}, {"[layout-in-pieces]", in_pieces}};
   const mutation_report r = mutate(all(), o, which);
   std::printf("%s", r.text().c_str());
   EXPECT_TRUE(r.baseline.empty()) << r.baseline;
