@@ -2,7 +2,7 @@
 // The recovery driver: one phase after the other, over all parts.
 //
 // Ordering labels:
-//   [read-before-repair]  What the parts read is drained before the first repair is stored.
+//   [reading-before-repairs]  What the parts read is drained before the first repair is stored.
 //   [repair-before-service]  Repairs are drained before anything is rebuilt, and so before anything
 //     is served.
 #include "region/recovery.h"
@@ -68,7 +68,7 @@ result<recovery_report> recovery::run(media& m, const recovery_listener& listene
   run_phase(c, recovery_phase::validate, &recovery_part::validate);
   if (report.fatal != 0) return fatal();
   run_phase(c, recovery_phase::persist_as_read, &recovery_part::persist_as_read);
-  // [read-before-repair] Crash between: nothing was changed.
+  // [reading-before-repairs] Crash between: nothing was changed.
   if (!seeded_bug("recovery.read_not_drained")) m.drain();
   hook_point("recovery.read");
   if (report.fatal != 0) return fatal();
