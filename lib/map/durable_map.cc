@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The durable map: its making, its segments, single calls and batches. What a change stores:
-// durable_map_store.cc; lookups: durable_map_read.cc; recovery: durable_map_recover.cc.
+// The durable map: how it is made, its segments, single calls and batches. durable_map_store.cc has
+// what a change stores, durable_map_read.cc the lookups, durable_map_recover.cc the recovery. The
+// labels of the index entries, of growth and of claims are described in seq_table.h and
+// seq_index.h.
 //
-// clang-format off
-// Edges (those of the index entry, of growth and of claims: seq_table.h, seq_index.h)
-//   [M1] a cell's words stored behind a release fence -> [M4] a lookup's relaxed loads, and the
-//        acquire fence before it follows a chain or looks at its index entry again: the entry moved
-//        on before the cell was given to its next use (half, or cell), so a lookup that saw any new
-//        word sees the entry's new version, and starts again.
-//   [M2] commit word stored (release) -> [M8] its load (acquire), by recovery and the next writer.
-//   [M7] count of entries: statistics.
-//   [M10] a segment's place known (release) -> [M11] looked for (acquire): who gets its address has
-//        its bounds.
-//   [M9] count of keys there may be: says when to grow, and orders nothing.
-// clang-format on
-//
-// Crash windows
-//   [P1 < P2] chains of long keys and values drained before the word that names them is stored.
-//      Crash between: they are unreachable, so their blocks are free.
-//   [P2 < P3] the commit word drained before the index has it, so before any lookup.
-//      Crash between: nobody has seen it.
-//   [P2 < P4] an erase or update drained before the cell and the old chains are free for reuse.
-//      Crash between: the old value is whole, or the chains are free at the next open.
-//   [P2 < P5] a key's change drained before the next change of the key is stored.
-//      Crash between: one of the two in full. Without it a key could be there twice.
+// Ordering labels:
+//   [cell-words]  A change stores a cell's words behind a release fence; a lookup loads them and
+//     then makes an acquire fence, before it follows a chain or looks at its index entry again; the
+//     entry was changed before the cell, or its other half, got the new words, so a lookup that saw
+//     a new word sees the entry's new version and starts again; pairs with [cell-words].
+//   [cell-commit]  Word 0 is stored with release; recovery and the next writer load it with
+//     acquire; pairs with [cell-commit].
+//   [segment-placed]  add_cells() stores the address of a segment with release after its bounds;
+//     cell_at() loads it with acquire; pairs with [segment-placed].
+//   [map-counts-shown]  The numbers of cells and of entries are read for statistics; the accesses
+//     order nothing.
+//   [expected-keys]  The number of keys that there may be says when the index grows; it orders
+//     nothing.
+//   [chain-before-word]  Chains of long keys and values are drained before the word 0 that names
+//     them is stored.
+//   [cell-words-before-commit]  Key and half are stored before word 0, the commit word of their
+//     line.
+//   [cell-before-index]  A changed cell is drained before the index changes, so before any lookup
+//     finds the change.
+//   [change-before-reuse]  An update or erase is drained before the cell or the old chains can be
+//     reused.
+//   [change-before-next]  A change of a key is drained before the next change of the key is stored.
 #include "map/durable_map.h"
 
 #include <algorithm>
@@ -37,19 +39,19 @@ namespace chainring {
 
 // --- map ----------------------------------------------------------------------------------------
 
-durable_map::durable_map(media& on, block_store& blocks, std::uint64_t cells_max, index_type index,
-                         std::unique_ptr<detail::map_graveyard> graveyard)
-    : media_(on), blocks_(blocks), cells_max_(cells_max), seed_(random_seed()),
-      index_(std::move(index)), claims_(index_.groups()), graveyard_(std::move(graveyard)),
+durable_map::durable_map(media& medium, block_store& blocks, std::uint64_t cells_max,
+                         index_type index, std::unique_ptr<detail::retired_chains> retired)
+    : media_(medium), blocks_(blocks), cells_max_(cells_max), seed_(random_seed()),
+      index_(std::move(index)), claims_(index_.groups()), retired_(std::move(retired)),
       staged_(std::make_unique<staging[]>(max_thread_slots)) {}
 
 durable_map::~durable_map() {
   detail::short_wait wait;
-  while (graveyard_->collect())
+  while (retired_->reclaim())
     wait.round();
 }
 
-result<std::unique_ptr<durable_map>> durable_map::create(media& on,
+result<std::unique_ptr<durable_map>> durable_map::create(media& medium,
                                                          std::span<const map_segment> segments,
                                                          block_store& blocks, std::uint64_t first,
                                                          std::uint64_t cells_max) {
@@ -62,57 +64,59 @@ result<std::unique_ptr<durable_map>> durable_map::create(media& on,
     cells += std::min<std::uint64_t>(s.cells, std::uint64_t{UINT32_MAX} + 1);
   if (cells == 0 || cells > UINT32_MAX)
     return error{errc::invalid_argument,
-                 "map of " + std::to_string(cells) + " cells: expected 1 to 2^32 - 1 of them"};
+                 "map of " + std::to_string(cells) + " cells: expected 1 to 4294967295 cells"};
   if (cells_max == 0) cells_max = cells;
   if (cells_max < cells || cells_max > UINT32_MAX)
-    return error{errc::invalid_argument,
-                 "map of at most " + std::to_string(cells_max) +
-                     " cells: expected 2^32 - 1 at most and no fewer than there are, " +
-                     std::to_string(cells)};
+    return error{errc::invalid_argument, "map of at most " + std::to_string(cells_max) +
+                                             " cells: expected " + std::to_string(cells) +
+                                             ", the cells there are, to 4294967295"};
   if (first > cells)
-    return error{errc::invalid_argument, "map index of " + std::to_string(first) +
-                                             " keys to begin with: expected at most one a cell, " +
-                                             std::to_string(cells)};
+    return error{errc::invalid_argument, "map index with room for " + std::to_string(first) +
+                                             " keys at first: expected at most one for each of " +
+                                             std::to_string(cells) + " cells"};
   auto index = index_type::create(first == 0 ? cells : first, cells_max);
   if (!index) return index.error();
-  auto graveyard = std::make_unique<detail::map_graveyard>(blocks);
-  if (!graveyard->make()) return error{errc::no_space, "map: no memory for its readers"};
+  auto retired = std::make_unique<detail::retired_chains>(blocks);
+  if (!retired->make())
+    return error{errc::no_space, "map: not enough memory for the state of its readers"};
   std::unique_ptr<durable_map> map(
-      new durable_map(on, blocks, cells_max, std::move(index).value(), std::move(graveyard)));
+      new durable_map(medium, blocks, cells_max, std::move(index).value(), std::move(retired)));
   for (const map_segment& s : segments)
-    if (auto placed = map->place(s); !placed) return placed.error();
+    if (auto added = map->add_cells(s); !added) return added.error();
   return map;
 }
 
-// Of one thread at a time.
-result<void> durable_map::place(const map_segment& s) {
+// Adds a segment. Only one thread at a time calls it.
+result<void> durable_map::add_cells(const map_segment& s) {
   const std::uint64_t before = capacity();
   if (s.cells == 0 || s.offset % cacheline_size != 0 || s.offset > media_.size() ||
       s.cells > (media_.size() - s.offset) / sizeof(map_cell))
     return error{errc::invalid_argument,
                  "map segment of " + std::to_string(s.cells) + " cells at offset " +
                      std::to_string(s.offset) +
-                     ": expected 1 or more of them, on a line, inside the region"};
+                     ": expected at least one cell, an offset that is a multiple of 64, and a "
+                     "range inside the region"};
   if (s.cells > cells_max_ - before)
-    return error{errc::invalid_argument, "map segment of " + std::to_string(s.cells) +
-                                             " cells: expected " +
-                                             std::to_string(cells_max_ - before) +
-                                             " at most, which is what cells_max leaves"};
+    return error{errc::invalid_argument,
+                 "map segment of " + std::to_string(s.cells) + " cells: expected at most " +
+                     std::to_string(cells_max_ - before) + ", the number that cells_max leaves"};
   map_cell* at = reinterpret_cast<map_cell*>(media_.base() + s.offset);
   segment* to = nullptr;
   for (segment& other : segments_) {
-    map_cell* there = other.at.load(std::memory_order_relaxed); // [M11] this thread alone adds
-    if (there == nullptr) {
+    map_cell* other_at = other.at.load(std::memory_order_relaxed); // [segment-placed]
+    if (other_at == nullptr) {
       to = &other;
       break;
     }
-    if (at < there + (other.end - other.first) && there < at + s.cells)
+    if (at < other_at + (other.end - other.first) && other_at < at + s.cells)
       return error{errc::invalid_argument, "map segment at offset " + std::to_string(s.offset) +
-                                               ": it overlaps one that the map has"};
+                                               ": it overlaps another segment of the map"};
   }
   if (to == nullptr)
-    return error{errc::no_space, "map segment: the map has " + std::to_string(map_segments_max) +
-                                     ", which is the most; make a larger map and copy the entries"};
+    return error{errc::no_space, "map segment: the map already has " +
+                                     std::to_string(map_segments_max) +
+                                     " segments, the most a map can have; make a larger map and "
+                                     "copy the entries"};
   std::vector<std::uint32_t> free;
   free.reserve(s.cells);
   for (std::uint64_t i = s.cells; i-- > 0;)
@@ -121,8 +125,9 @@ result<void> durable_map::place(const map_segment& s) {
   to->first = before;
   to->end = before + s.cells;
   to->free = std::move(free);
-  to->at.store(at, std::memory_order_release);               // [M10] pairs with [M11]
-  count_.store(before + s.cells, std::memory_order_relaxed); // [M7] statistics
+  // [segment-placed] Without it a thread could use a segment whose bounds are not set.
+  to->at.store(at, std::memory_order_release);               // [segment-placed]
+  count_.store(before + s.cells, std::memory_order_relaxed); // [map-counts-shown]
   return {};
 }
 
@@ -134,15 +139,15 @@ result<void> durable_map::add_segment(std::uint64_t offset, std::uint64_t cells)
     for (std::uint64_t i = 0; i < cells; ++i)
       if (at[i].state != 0)
         return error{errc::invalid_argument,
-                     "map segment at offset " + std::to_string(offset) + ": its cell " +
+                     "map segment at offset " + std::to_string(offset) + ": cell " +
                          std::to_string(i) +
-                         " is not zero; zero and drain the range before it is added"};
+                         " of it is not zero; zero the range and drain it before it is added"};
   }
-  return place({offset, cells});
+  return add_cells({offset, cells});
 }
 
 std::uint64_t durable_map::capacity() const noexcept {
-  return count_.load(std::memory_order_relaxed); // [M7] statistics
+  return count_.load(std::memory_order_relaxed); // [map-counts-shown]
 }
 
 durable_map::segment& durable_map::segment_of(std::uint64_t number) noexcept {
@@ -165,29 +170,30 @@ bool durable_map::take_cell(std::uint32_t& cell) noexcept {
 
 void durable_map::give_cell(std::uint32_t cell) noexcept {
   const std::lock_guard guard(free_lock_);
-  segment_of(cell).free.push_back(cell); // within the capacity reserved when it was added
+  segment_of(cell).free.push_back(cell); // the capacity was reserved when the segment was added
 }
 
 bool durable_map::take_chain(std::size_t bytes, chain& c) noexcept {
   const auto blocks = static_cast<std::uint32_t>(blocks_.blocks_for(bytes));
   if (blocks_.allocate_required(blocks, c)) return true;
-  return graveyard_->collect() && blocks_.allocate_required(blocks, c);
+  return retired_->reclaim() && blocks_.allocate_required(blocks, c);
 }
 
 void durable_map::retire(chain c) noexcept {
-  graveyard_->bury(c);
+  retired_->add(c);
 }
 
 void durable_map::count(std::int64_t by) noexcept {
-  entries_.fetch_add(static_cast<std::uint64_t>(by), std::memory_order_relaxed); // [M7] statistics
+  entries_.fetch_add(static_cast<std::uint64_t>(by),
+                     std::memory_order_relaxed); // [map-counts-shown]
 }
 std::uint64_t durable_map::len() const noexcept {
-  return entries_.load(std::memory_order_relaxed); // [M7] statistics
+  return entries_.load(std::memory_order_relaxed); // [map-counts-shown]
 }
 
 void durable_map::trim() noexcept {
   index_.give_back();
-  graveyard_->collect();
+  retired_->reclaim();
 }
 
 bool durable_map::help_grow(unsigned homes) noexcept {
@@ -197,48 +203,49 @@ bool durable_map::help_grow(unsigned homes) noexcept {
 
 bool durable_map::expect_key(batch& by) noexcept {
   if (!index_.may_grow()) return false;
-  const std::uint64_t keys = expected_.fetch_add(1, std::memory_order_relaxed) + 1; // [M9]
+  const std::uint64_t keys =
+      expected_.fetch_add(1, std::memory_order_relaxed) + 1; // [expected-keys]
   if (!index_.make_room(keys)) {
-    by.commit(); // or the mover could wait for it
+    by.commit(); // the mover could otherwise wait for a claim of this batch
     index_.wait_for_room(keys, claims_, hash_of(), detail::key_claims::no_stripe);
   }
   return true;
 }
 void durable_map::unexpect_key() noexcept {
-  if (!index_.may_grow()) return;                    // nobody asks any more
-  expected_.fetch_sub(1, std::memory_order_relaxed); // [M9]
+  if (!index_.may_grow()) return;                    // the number is not used any more
+  expected_.fetch_sub(1, std::memory_order_relaxed); // [expected-keys]
 }
 
-template <class Fn> map_status durable_map::alone(Fn&& fn) noexcept {
+template <class Fn> map_status durable_map::run_single(Fn&& fn) noexcept {
   if (batch* open = open_[thread_slot()]; open != nullptr) {
     const map_status status = fn(*open);
     open->commit();
     return status;
   }
   batch one(*this);
-  return fn(one); // committed at the end of its life
+  return fn(one); // its destructor commits the batch
 }
 
 map_status durable_map::insert(key_span key, byte_span value) noexcept {
-  return alone([&](batch& b) { return b.insert(key, value); });
+  return run_single([&](batch& b) { return b.insert(key, value); });
 }
 map_status durable_map::update(key_span key, byte_span value) noexcept {
-  return alone([&](batch& b) { return b.update(key, value); });
+  return run_single([&](batch& b) { return b.update(key, value); });
 }
 map_status durable_map::upsert(key_span key, byte_span value) noexcept {
-  return alone([&](batch& b) { return b.upsert(key, value); });
+  return run_single([&](batch& b) { return b.upsert(key, value); });
 }
 map_status durable_map::erase(key_span key) noexcept {
-  return alone([&](batch& b) { return b.erase(key); });
+  return run_single([&](batch& b) { return b.erase(key); });
 }
 map_status durable_map::compare_exchange(key_span key, byte_span expected,
                                          byte_span value) noexcept {
-  return alone([&](batch& b) { return b.compare_exchange(key, expected, value); });
+  return run_single([&](batch& b) { return b.compare_exchange(key, expected, value); });
 }
 map_status
 durable_map::update_in_place(key_span key,
                              const std::function<void(std::span<std::byte>)>& fn) noexcept {
-  return alone([&](batch& b) { return b.update_in_place(key, fn); });
+  return run_single([&](batch& b) { return b.update_in_place(key, fn); });
 }
 
 std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) noexcept {
@@ -252,15 +259,16 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
   std::vector<seen> keys;
   for (;;) {
     {
-      const reading section(*this); // not while we wait for claims: their holders may wait for it
+      // The section ends before claims are waited for, because their holders may wait for it.
+      const reading section(*this);
       if (!homes.next(keys, [&](const payload& p) { return seen{p[0], hash_at(p)}; })) break;
     }
     for (const seen& k : keys) {
       const std::uint32_t stripe = claims_.stripe(k.hash);
       if (changes.size_ == batch::changes_max) changes.commit();
       changes.claim(k.hash, stripe);
-      // Of this key's claim holder the entry stands still. (The cell may have gone to another key
-      // meanwhile: its hash tells.)
+      // While this thread holds the claim, no thread changes an entry of the key. The cell may have
+      // been given to another key meanwhile, which its hash shows.
       const std::uint64_t slot = index_.find(
           k.hash, [&](const payload& p) { return p[0] == k.cell && hash_at(p) == k.hash; });
       if (slot != index_type::none) {
@@ -281,7 +289,7 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
 // --- batch --------------------------------------------------------------------------------------
 
 durable_map::batch::batch(durable_map& map) noexcept : map_(map), owner_(thread_slot() + 1) {
-  CHAINRING_ASSERT(map.open_[owner_ - 1] == nullptr); // one batch at a time a thread and map
+  CHAINRING_ASSERT(map.open_[owner_ - 1] == nullptr); // a thread has at most one batch for a map
   map.open_[owner_ - 1] = this;
 }
 
@@ -290,20 +298,24 @@ durable_map::batch::~batch() {
   map_.open_[owner_ - 1] = nullptr;
 }
 
-// Returns with the stripe ours and no change of this key pending.
+// Takes the claim of the key's stripe. Afterwards no change of the key is pending.
 void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcept {
   detail::key_claims& claims = map_.claims_;
   if (claims.owner(stripe) == owner_) {
     const bool again = std::any_of(changes_.begin(), changes_.begin() + size_,
                                    [&](const map_change& c) { return c.hash == hash; });
     if (!again || seeded_bug("map.two_undrained")) return;
-    commit(); // [P2 < P5]; gives the claim back too
+    // commit() gives the claim back, too.
+    // [change-before-next] Without it a crash could leave a key in two cells. Crash between: the
+    // map has one of the two changes in full.
+    commit(); // [change-before-next]
   }
-  // This thread would wait for itself: it has to finish its staged changes first.
+  // A thread that has a staged change of this key open would wait for itself: it finishes its
+  // staged changes first.
   CHAINRING_ASSERT(claims.owner(stripe) != owner_ + max_thread_slots);
   detail::short_wait wait;
   while (claims.try_take(stripe, owner_) != owner_) {
-    if (size_ != 0) commit(); // or two batches could wait for each other
+    if (size_ != 0) commit(); // two batches could otherwise wait for each other
     hook_point("map.claim.wait");
     wait.round();
   }
@@ -316,14 +328,15 @@ void durable_map::batch::unclaim_unused(std::uint32_t stripe) noexcept {
   map_.claims_.give_back(stripe);
 }
 
-// decide(slot, payload) stores a change, or not; slot is none where the key is not there.
+// Claims the key, finds it and calls decide(key, hash, slot, payload), which may store a change.
+// The slot is `none` where the key is missing.
 template <class Decide>
 map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&& decide) noexcept {
   if (!wanted_key::accepted(key, {})) return map_status::too_long;
   if (size_ == changes_max) commit();
   if (map_.growing()) [[unlikely]]
     map_.help_grow(index_type::homes_each);
-  const bool expected = may_insert && map_.expect_key(*this); // before anything is claimed
+  const bool expected = may_insert && map_.expect_key(*this); // before a claim is taken
   const wanted_key wanted(key);
   const std::uint64_t hashed = map_.hash(key);
   const std::uint32_t stripe = map_.claims_.stripe(hashed);
@@ -408,14 +421,17 @@ map_status durable_map::batch::add(map_status stored) noexcept {
   return stored;
 }
 
-// Chains of changes that flush_changes() has not covered, then the words that name them.
+// Flushes and drains the chains of the changes that flush_changes() has not covered, and stores the
+// words that name them.
 void durable_map::batch::flush_chains() noexcept {
   bool any = false;
   std::uint64_t undrained = 0;
   for (std::size_t i = flushed_; i < size_; ++i)
     any |= map_.flush_chains_of(changes_[i], undrained);
   if (!any || seeded_bug("map.commit_before_chains")) return;
-  map_.media_.drain(); // [P1 < P2]
+  // [chain-before-word] Without it a crash could leave a cell that names bytes which were not
+  // written. Crash between: nothing names the chains, so their blocks are free.
+  map_.media_.drain(); // [chain-before-word]
   for (std::size_t i = flushed_; i < size_; ++i)
     if (changes_[i].waits_for_chains) map_.store_word(changes_[i]);
 }
@@ -446,7 +462,9 @@ void durable_map::batch::commit() noexcept {
   flush_changes();
   if (seeded_bug("map.publish_undrained")) publish();
   hook_point("map.flushed");
-  map_.media_.drain(); // [P2 < P3]
+  // [cell-before-index] Without it a lookup could return a value that a crash takes back. Crash
+  // between: no thread has seen the change.
+  map_.media_.drain(); // [cell-before-index]
   hook_point("map.drained");
   publish();
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The durable map's lookups. Edges: durable_map.cc.
+// The lookups of the durable map. The ordering labels are described in durable_map.cc.
 //
-// A lookup finds its index entry, reads the cell it names, and looks whether the entry is still the
-// one it was (seq_index::read): then what it read belongs together, and was drained. Which half of
-// the cell counts, and the sizes, are the entry's own copy of word 0; the cell's may already be
-// that of a change which is not drained. Chains are read on line in the graveyard's RCU only; a
-// lookup that turns out to need one starts again so.
+// A lookup finds its index entry, reads the cell that the entry names, and checks that the entry
+// has not changed meanwhile (seq_index::read). Then the words that it read belong together and were
+// drained. The entry has its own copy of word 0, which says what half of the cell counts and how
+// long key and value are; the cell's own word 0 may already belong to a change that is not drained.
+// Chains are read only inside a section of retired_chains. A lookup that finds that it needs a
+// chain starts again inside one.
 #include <algorithm>
 
 #include "map/durable_map_state.h"
@@ -19,7 +20,7 @@ bool durable_map::whole(chain c, std::uint64_t size) const noexcept {
   return blocks_.valid(c) && c.blocks == blocks_.blocks_for(size);
 }
 
-// Of words that may belong to different lives of a cell; then the lookup starts again.
+// The words may belong to different changes of a cell. The lookup then notices it and starts again.
 durable_map::key_span durable_map::key_in(const payload& p,
                                           const std::uint64_t (&words)[3]) const noexcept {
   const map_word0 w = map_word0::unpack(p[1]);
@@ -60,7 +61,7 @@ std::uint64_t durable_map::hash_at(const payload& p) const noexcept {
   return hash(key_at(p, copy));
 }
 
-// take(payload) sees the entry of the key, perhaps several times; the last time counts.
+// Calls take(payload) for the entry of the key, perhaps several times; the last call counts.
 template <class Take>
 bool durable_map::find(const wanted_key& key, bool long_values, Take&& take) const noexcept {
   const std::uint64_t hashed = hash(key.bytes);

@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The durable map's recovery. Edges and crash windows: durable_map.cc.
+// The recovery of the durable map.
 //
-//   word 0                          what is done
-//   not well formed                 named, left alone: neither served nor reused
-//   free                            the cell is free
-//   used, and damaged (map_media.h) named, and erased: its chains may be reused, and what they
-//                                   hold next must not make it whole
-//   used, chain of another's        the same: it must not come back once the other has gone
-//   used, key of a later cell       the same
-//   used, and not wanted            erased; its chains are not marked, so they are free
-//   used, and whole                 served; its chains are live
+//   what is found                        what is done
+//   word 0 is malformed                  the cell is named, and neither served nor reused
+//   the cell is free                     the cell is free
+//   used, and damaged (map_media.h)      the cell is named and erased: its chains may be reused,
+//   and
+//                                        their next bytes must not make it valid again
+//   used, with a chain of another cell   the same: it must not be valid again when the other is
+//   gone used, with the key of a later cell   the same used, and not wanted                 the
+//   cell is erased; its chains are not marked, so are free used, and valid                      the
+//   cell is served; its chains are marked live
 //
-// Crash window
-//   [P6 < P7] what was read made durable before anything depends on it. Crash between, without it:
-//      what only the last process saw is gone, and something may have been done because of it.
+// Ordering labels:
+//   [cells-read-before-repair]  What recovery reads is flushed and drained before anything depends
+//     on it.
+//   [erased-before-allocation]  Erased cells are flushed and drained before anything is allocated.
+//   [cells-erased-in-pieces]  On media that bounds a drain, recovery drains erased cells in pieces
+//     before the caller's drain.
+//
+// Its other ordering labels are described in durable_map.cc.
 #include "base/hook.h"
 #include "map/durable_map_state.h"
 
@@ -24,7 +30,7 @@ using detail::unpack_chain;
 namespace {
 
 std::uint64_t load_commit(std::uint64_t& word) noexcept {
-  return std::atomic_ref(word).load(std::memory_order_acquire); // [M8] pairs with [M2]
+  return std::atomic_ref(word).load(std::memory_order_acquire); // [cell-commit]
 }
 
 bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room) noexcept {
@@ -36,36 +42,36 @@ bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room)
 
 } // namespace
 
-// Why a cell is not valid, without asking others; nullptr where it is.
+// Returns why a cell is not valid, as far as the cell itself shows it; null where it is valid.
 const char* durable_map::examine(std::uint64_t number) const noexcept {
   map_cell& c = cell_at(number);
   const std::uint64_t word = load_commit(c.state);
-  if (!map_word0::well_formed(word)) return "its commit word cannot be";
+  if (!map_word0::well_formed(word)) return "its commit word is malformed";
   const map_word0 w = map_word0::unpack(word);
   if (!w.used) return nullptr;
   if (map_check(number, w, c.key, c.value[w.half]) != w.check)
-    return "it does not have the check it should";
+    return "its check does not match its contents";
   if (w.long_key()) {
     const chain where = unpack_chain(c.key[1]);
-    if (!whole(where, w.key_size) || c.key[2] != 0) return "its key's chain cannot be";
+    if (!whole(where, w.key_size) || c.key[2] != 0) return "the chain of its key is impossible";
     if (detail::media_hash({blocks_.address(where), w.key_size}) != c.key[0])
-      return "its key does not have the hash it should";
+      return "the bytes of its key do not match their hash";
   } else if (!zero_behind(c.key, w.key_size, sizeof c.key)) {
-    return "there is something behind its key";
+    return "the bytes behind the end of its key are not zero";
   }
   const std::uint64_t* half = c.value[w.half];
   if (w.long_value()) {
     const chain where = unpack_chain(half[0]);
-    if (!whole(where, w.value_size)) return "its value's chain cannot be";
+    if (!whole(where, w.value_size)) return "the chain of its value is impossible";
     if (crc32c(0, blocks_.address(where), w.value_size) != half[1])
-      return "its value does not have the CRC it should";
+      return "the bytes of its value do not match their CRC";
   } else if (!w.owners_words && !zero_behind(half, w.value_size, sizeof c.value[0])) {
-    return "there is something behind its value";
+    return "the bytes behind the end of its value are not zero";
   }
   return nullptr;
 }
 
-// Serves a valid, wanted cell; or why not.
+// Serves a valid, wanted cell. Returns why it cannot be served, or null.
 const char* durable_map::adopt(std::uint64_t number) noexcept {
   map_cell& c = cell_at(number);
   const map_word0 w = map_word0::unpack(load_commit(c.state));
@@ -76,42 +82,49 @@ const char* durable_map::adopt(std::uint64_t number) noexcept {
   const std::uint64_t hashed = hash(bytes);
   if (index_.find(hashed, [&](const payload& other) { return has_key(other, key); }) !=
       index_type::none)
-    return "another cell has its key";
+    return "another cell holds the same key";
   if (w.long_key() && !blocks_.mark_required(unpack_chain(c.key[1])))
-    return "its key's chain is somebody else's too";
+    return "the chain of its key overlaps a chain that is in use";
   if (w.long_value() && !blocks_.mark_required(unpack_chain(c.value[w.half][0]))) {
     if (w.long_key()) blocks_.unmark_required(unpack_chain(c.key[1]));
-    return "its value's chain is somebody else's too";
+    return "the chain of its value overlaps a chain that is in use";
   }
   const auto slot = index_.insert(hashed, p);
-  CHAINRING_ASSERT(slot != index_type::none); // at most half the entries are ever taken
+  CHAINRING_ASSERT(slot != index_type::none); // the index is at most half full
   return nullptr;
 }
 
 void durable_map::persist_as_read() noexcept {
-  // Chains need it as little as a running map does: they were drained before the words that name
-  // them [P1 < P2].
+  // Chains are not flushed again: they were drained before the words that name them.
   if (seeded_bug("map.recover_unread")) return;
+  // [cells-read-before-repair] Without it recovery could act on an entry that only the last process
+  // saw, and a power cut could then take the entry back.
   for (const segment& s : segments_)
     if (s.end != s.first)
       media_.flush_read(&cell_at(s.first),
-                        (s.end - s.first) * sizeof(map_cell)); // [P6 < P7] the caller drains
+                        (s.end - s.first) * sizeof(map_cell)); // [cells-read-before-repair]
 }
 
 map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
   map_recovery r;
-  // Half: the caller may flush something of its own besides. Begun full: what others flushed before
-  // this, and left to the caller's drain, is not known here.
+  // Recovery drains at half of what a drain can cover, because the caller may flush something of
+  // its own besides. The count begins at its limit, because other components flushed an unknown
+  // number of bytes before this and left them to the caller's drain.
   const std::uint64_t most = media_.drain_bytes_max() / 2;
   std::uint64_t undrained = most;
   const auto erase = [&](std::uint64_t i) {
     std::uint64_t& state = cell_at(i).state;
     if (undrained >= most) {
-      media_.drain(); // [P7, in pieces] between two cells, which do not depend on each other
+      // The drain stands between two cells, which do not depend on each other.
+      // [cells-erased-in-pieces] Without it recovery could flush more than such a medium can drain
+      // at once.
+      media_.drain(); // [cells-erased-in-pieces]
       undrained = 0;
     }
-    media_.store_release(&state, 0);    // [M2] [P7] pairs with [M8]
-    media_.flush(&state, sizeof state); // [P7] the caller drains
+    // [erased-before-allocation] Without it a damaged cell could become valid again over blocks
+    // that were used again.
+    media_.store_release(&state, 0);    // [cell-commit] [erased-before-allocation]
+    media_.flush(&state, sizeof state); // [erased-before-allocation]
     undrained += cacheline_size;
     segment_of(i).free.push_back(static_cast<std::uint32_t>(i));
   };
@@ -149,7 +162,7 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
   }
   count(static_cast<std::int64_t>(r.entries));
-  expected_.store(r.entries, std::memory_order_relaxed); // [M9] alone yet
+  expected_.store(r.entries, std::memory_order_relaxed); // [expected-keys]
   return r;
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The durable map's staged changes: the caller's own, drained by the caller. Edges and crash
-// windows: durable_map.cc.
+// The staged changes of the durable map, which the caller holds and drains. The ordering labels are
+// described in durable_map.cc.
 //
-// A change claims its key under a number that is neither another thread's nor that of this thread's
-// batch. Whoever has changes open never waits: a claim that is taken, and a growth that waits for
-// one, are `busy`. Chains are on their way from the start; the first change_flush() of a burst that
-// needs them durable drains for all of them, and the others see in the count of drains that theirs
-// were among them.
+// A staged change claims its key under a number that differs from those of other threads and from
+// that of the batch of this thread. A thread with open changes never waits: where a claim is taken,
+// or the growth of the index waits for a claim, the call returns `busy`. The chains of a change are
+// flushed when it starts. The first change_flush() of a burst that needs durable chains drains them
+// for all changes that have started; the count of drains tells the others that theirs were
+// included.
 #include "base/hook.h"
 #include "map/durable_map_state.h"
 
@@ -20,14 +21,15 @@ map_status durable_map::start(key_span key, bool may_insert, map_change& out,
     help_grow(index_type::homes_each);
   const bool expected = may_insert && index_.may_grow();
   if (expected) {
-    const std::uint64_t keys = expected_.fetch_add(1, std::memory_order_relaxed) + 1; // [M9]
+    const std::uint64_t keys =
+        expected_.fetch_add(1, std::memory_order_relaxed) + 1; // [expected-keys]
     while (!index_.make_room(keys)) {
       const auto step =
           index_.move(claims_, hash_of(), index_type::homes_each, detail::key_claims::no_stripe);
-      if (step == index_type::step::stuck) break; // the entries there are have to do
+      if (step == index_type::step::stuck) break; // the key must find an entry in the full table
       if (step != index_type::step::blocked) continue;
       unexpect_key();
-      return map_status::busy; // it may be a change of this thread that is in the way
+      return map_status::busy; // perhaps a change of this thread is in the way
     }
   }
   const wanted_key wanted(key);
@@ -48,10 +50,10 @@ map_status durable_map::start(key_span key, bool may_insert, map_change& out,
   }
   if (expected && (status != map_status::done || !inserts)) unexpect_key();
   if (status != map_status::done) return status;
-  staging& mine = staged_[thread];
-  out.drains = mine.drains;
-  // Where they are more than one drain can cover, some are drained here: nothing names them yet.
-  (void)flush_chains_of(out, mine.undrained); // [P1]
+  staging& own = staged_[thread];
+  out.drains = own.drains;
+  // Where one drain cannot cover the chains, some are drained here, which nothing names yet.
+  (void)flush_chains_of(out, own.undrained); // [chain-before-word]
   hook_point("map.stored");
   return status;
 }
@@ -76,15 +78,15 @@ map_status durable_map::erase_start(key_span key, map_change& out) noexcept {
 
 void durable_map::change_flush(const map_change& c) noexcept {
   if (c.waits_for_chains) {
-    staging& mine = staged_[detail::my_slot()];
-    if (mine.drains == c.drains) {
-      media_.drain(); // [P1 < P2] for every change that this thread has started
-      ++mine.drains;
-      mine.undrained = 0;
+    staging& own = staged_[detail::my_slot()];
+    if (own.drains == c.drains) {
+      media_.drain(); // [chain-before-word]
+      ++own.drains;
+      own.undrained = 0;
     }
-    store_word(c); // [M2] [P2]
+    store_word(c); // [cell-commit] [cell-words-before-commit]
   }
-  flush_cell(c); // [P2] then [P3]
+  flush_cell(c); // [cell-before-index]
   hook_point("map.flushed");
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the sources of durable_map share. Not installed. Edges: durable_map.cc.
+/// What the sources of durable_map share. This header is not installed. Its ordering labels are
+/// described in durable_map.cc.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -29,19 +30,21 @@ namespace chainring {
 
 namespace detail {
 
-/// Between what a chain holds and the words of the cell that will name it. (ThreadSanitizer does
-/// not follow fences, so it is told.)
+/// Stands between the bytes of a chain and the words of the cell that will name it. ThreadSanitizer
+/// does not follow fences, so it is told about this one.
 inline void before_words(const map_cell& cell) noexcept {
-  std::atomic_thread_fence(std::memory_order_release); // [M1] pairs with [M4]
+  // [cell-words] Without it a lookup could take words of two different changes for one entry, or
+  // read a chain before its bytes are written.
+  std::atomic_thread_fence(std::memory_order_release); // [cell-words]
 #ifdef CHAINRING_MAP_TSAN
   __tsan_release(const_cast<map_cell*>(&cell));
 #else
   (void)cell;
 #endif
 }
-/// Between the words of a cell and the chain they name, which may be that of its next use.
+/// Stands between the words of a cell and the chain they name, which may belong to the next change.
 inline void behind_words(const map_cell& cell) noexcept {
-  std::atomic_thread_fence(std::memory_order_acquire); // [M4] pairs with [M1]
+  std::atomic_thread_fence(std::memory_order_acquire); // [cell-words]
 #ifdef CHAINRING_MAP_TSAN
   __tsan_acquire(const_cast<map_cell*>(&cell));
 #else
@@ -49,12 +52,13 @@ inline void behind_words(const map_cell& cell) noexcept {
 #endif
 }
 
+/// Loads a word of a cell. The acquire fence of the index entry that named the cell follows.
 inline std::uint64_t load_word(const std::uint64_t& word) noexcept {
-  // [M4] before the acquire fence of the index entry that named the cell.
-  return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_relaxed);
+  return std::atomic_ref(const_cast<std::uint64_t&>(word))
+      .load(std::memory_order_relaxed); // [cell-words]
 }
 
-/// Of a long key, kept on media: one that does not change with the process.
+/// The hash of a long key that is kept on media. It is the same in every process.
 inline std::uint64_t media_hash(std::span<const std::byte> key) noexcept {
   return hash_bytes(key, 0);
 }
@@ -66,36 +70,37 @@ inline chain unpack_chain(std::uint64_t word) noexcept {
   return {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32)};
 }
 
-/// Chains that entries have given up, until no lookup can be reading them (base/grace.h). Lookups
-/// of long keys and values are inside while they read; the others touch no chain. Sections of one
-/// thread may lie within each other: a walk's callback may look things up.
+/// Chains that entries have given up, kept until no lookup can be reading them (base/grace.h).
+/// Lookups of long keys and values are inside a section while they read; other lookups touch no
+/// chain. Sections of one thread may lie within each other, because the callback of a walk may look
+/// keys up.
 ///
-/// A grace period costs a system call, so chains gather until `enough` of them wait, or until
-/// somebody needs what they hold.
-class map_graveyard {
+/// The end of a grace period takes a system call. So chains gather until `reclaim_chains` of them
+/// or `reclaim_blocks` blocks wait, or until an allocation needs them.
+class retired_chains {
  public:
-  explicit map_graveyard(block_store& blocks) noexcept : blocks_(blocks) {}
-  /// False: no memory.
+  explicit retired_chains(block_store& blocks) noexcept : blocks_(blocks) {}
+  /// False: there is not enough memory.
   [[nodiscard]] bool make() noexcept { return periods_.make(); }
   void enter(unsigned thread) noexcept {
-    nesting& mine = depth_[thread];
-    if (mine.sections++ == 0) mine.inside = &periods_.enter();
+    nesting& own = depth_[thread];
+    if (own.sections++ == 0) own.inside = &periods_.enter();
   }
   void leave(unsigned thread) noexcept {
-    nesting& mine = depth_[thread];
-    if (--mine.sections == 0) grace_periods::leave(*mine.inside);
+    nesting& own = depth_[thread];
+    if (--own.sections == 0) grace_periods::leave(*own.inside);
   }
-  /// The chain is no longer named by anything a lookup can find.
-  void bury(chain c) noexcept;
-  /// Gives back what no lookup is reading. False: nothing was waiting.
-  bool collect() noexcept;
+  /// Adds a chain that nothing a lookup can find names any more.
+  void add(chain c) noexcept;
+  /// Gives back the chains that no lookup can be reading. False: no chain was waiting.
+  bool reclaim() noexcept;
 
  private:
-  static constexpr std::size_t graves = 1024;
-  static constexpr std::size_t enough = 64;      ///< chains
-  static constexpr std::uint64_t too_much = 256; ///< blocks
-  struct grave {
-    chain what;
+  static constexpr std::size_t waiting_max = 1024;     ///< chains
+  static constexpr std::size_t reclaim_chains = 64;    ///< chains
+  static constexpr std::uint64_t reclaim_blocks = 256; ///< blocks
+  struct retired_chain {
+    chain blocks;
     std::uint64_t stamp;
   };
   struct alignas(cacheline_size) nesting {
@@ -104,17 +109,17 @@ class map_graveyard {
   };
 
   block_store& blocks_;
-  std::array<nesting, max_thread_slots> depth_; ///< each thread's own
+  std::array<nesting, max_thread_slots> depth_; ///< by thread slot, used by that thread only
   grace_periods periods_;
-  alignas(cacheline_size) spin_lock lock_; ///< over what follows
+  alignas(cacheline_size) spin_lock lock_; ///< guards the members below
   std::size_t first_ = 0, count_ = 0;
   std::uint64_t blocks_waiting_ = 0;
-  std::array<grave, graves> ring_;
+  std::array<retired_chain, waiting_max> ring_;
 };
 
 } // namespace detail
 
-/// A key as the cells hold it.
+/// A key in the form in which cells hold it.
 struct durable_map::wanted_key {
   byte_span bytes;
   std::uint64_t words[3] = {};
@@ -131,13 +136,13 @@ struct durable_map::wanted_key {
   }
 };
 
-/// While it lives, chains that lookups may find are not reused.
+/// While an object of this class lives, chains that lookups may find are not reused.
 class durable_map::reading {
  public:
   explicit reading(const durable_map& map) noexcept : map_(map), thread_(detail::my_slot()) {
-    map_.graveyard_->enter(thread_);
+    map_.retired_->enter(thread_);
   }
-  ~reading() { map_.graveyard_->leave(thread_); }
+  ~reading() { map_.retired_->leave(thread_); }
   reading(const reading&) = delete;
   reading& operator=(const reading&) = delete;
 
@@ -146,15 +151,16 @@ class durable_map::reading {
   unsigned thread_;
 };
 
-/// An entry and its cell as a walk copied them, all of one moment. Chains are there while the
-/// walk's section lasts.
+/// An entry and its cell as a walk copied them at one moment. The chains that they name stay valid
+/// while the walk's section lasts.
 struct durable_map::copied {
   payload entry;
   std::uint64_t key[3];
   std::uint64_t value[2];
 };
 
-/// Calls fn(copied) for each key. Where it calls it the thread is on line if the home has a chain.
+/// Calls fn(copied) for each key. The thread is inside a section during the calls for a home where
+/// one of the keys has a chain.
 template <class Fn> void durable_map::walk(Fn&& fn) const {
   index_type::walk<copied> homes(index_);
   std::vector<copied> keys;
@@ -182,7 +188,7 @@ template <class Fn> void durable_map::walk(Fn&& fn) const {
   }
 }
 
-/// The key's bytes differ from those of the entry by nothing.
+/// True when the key of the entry equals `key`.
 inline bool durable_map::has_key(const payload& p, const wanted_key& key) const noexcept {
   const map_word0 w = map_word0::unpack(p[1]);
   if (w.key_size != key.bytes.size()) return false;
@@ -194,7 +200,8 @@ inline bool durable_map::has_key(const payload& p, const wanted_key& key) const 
   if (detail::load_word(c.key[0]) != key.words[0]) return false;
   const chain where = detail::unpack_chain(detail::load_word(c.key[1]));
   detail::behind_words(c);
-  // A cell that is being reused under a lookup may name anything: then it is asked again.
+  // The cell may be in reuse while the lookup reads it, and then names anything. The lookup notices
+  // that when it looks at its index entry again.
   return whole(where, w.key_size) &&
          std::memcmp(blocks_.address(where), key.bytes.data(), w.key_size) == 0;
 }

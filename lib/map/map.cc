@@ -37,7 +37,8 @@ const char* to_string(map_status s) noexcept {
 std::uint64_t random_seed() noexcept {
   std::uint64_t seed = 0;
   if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
-    timespec now{}; // before the kernel's pool is ready: guessable, and still a seed
+    // The kernel's pool is not ready yet: the clock can be guessed, but it is still a seed.
+    timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);
     seed ^= detail::multiply_mix(static_cast<std::uint64_t>(now.tv_nsec) + 1,
                                  static_cast<std::uint64_t>(now.tv_sec) ^ detail::hash_odd_1);
@@ -49,7 +50,7 @@ namespace detail {
 
 namespace {
 constexpr std::uint64_t huge_page = 2u << 20;
-constexpr std::uint64_t mapped_min = 128u << 10; // below, the heap is cheaper than a mapping
+constexpr std::uint64_t mapped_min = 128u << 10; // the heap is cheaper for less than this
 } // namespace
 
 table_memory::~table_memory() {
@@ -65,7 +66,7 @@ bool table_memory::give_back() noexcept {
 }
 
 result<table_memory> table_memory::take(std::uint64_t size) {
-  // A large table starts on a huge page: a lookup then costs one line and no page walk.
+  // A large table starts on a huge page, so that a lookup costs one line and no page walk.
   const std::uint64_t rounded = align_up(size, size >= huge_page ? huge_page : 4096);
   const std::uint64_t slack = size >= huge_page ? huge_page : 0;
   void* at = MAP_FAILED;
@@ -76,7 +77,8 @@ result<table_memory> table_memory::take(std::uint64_t size) {
     at = std::memset(small, 0, rounded);
   }
   if (at == MAP_FAILED)
-    return system_error(errc::no_space, "map of " + std::to_string(size) + " bytes", errno);
+    return system_error(errc::no_space,
+                        "memory for a map table of " + std::to_string(size) + " bytes", errno);
   auto* bytes = static_cast<std::byte*>(at);
   if (slack != 0) {
     const std::uint64_t lead = align_up(reinterpret_cast<std::uintptr_t>(bytes), huge_page) -
@@ -84,7 +86,7 @@ result<table_memory> table_memory::take(std::uint64_t size) {
     if (lead != 0) munmap(bytes, lead);
     if (lead != slack) munmap(bytes + lead + rounded, slack - lead);
     bytes += lead;
-    (void)madvise(bytes, rounded, MADV_HUGEPAGE); // only advice: refused, the table is slower
+    (void)madvise(bytes, rounded, MADV_HUGEPAGE); // a refused advice only makes the table slower
   }
   table_memory taken;
   taken.at_ = bytes;

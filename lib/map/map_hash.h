@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Hashes for the maps: 64 bits, well mixed in the low bits (the home slot) and the high (the tag).
-/// A secret seed, drawn at open, keeps clients from choosing keys that collide.
+/// Hashes for the maps: 64 bits, well mixed in the low bits, which choose the home group, and in
+/// the high bits, which make the tag. A secret seed, drawn at open, keeps clients from choosing
+/// keys that collide.
 #pragma once
 #include <array>
 #include <bit>
@@ -14,7 +15,8 @@ namespace chainring {
 
 namespace detail {
 
-/// Both halves of the 128-bit product (wyhash's mixing step, Wang Yi, public domain).
+/// Returns both halves of the 128-bit product combined (wyhash's mixing step, Wang Yi, public
+/// domain).
 inline std::uint64_t multiply_mix(std::uint64_t a, std::uint64_t b) noexcept {
   __extension__ using wide = unsigned __int128;
   const wide product = static_cast<wide>(a) * b;
@@ -24,16 +26,17 @@ inline std::uint64_t multiply_mix(std::uint64_t a, std::uint64_t b) noexcept {
 inline constexpr std::uint64_t hash_odd_1 = 0xa0761d6478bd642f;
 inline constexpr std::uint64_t hash_odd_2 = 0xe7037ed1a0b428db;
 
-/// What the second word of each pair is combined with. It must be as secret as the seed: a client
-/// that knew it could send the word that makes the factor zero, and every key with that word would
-/// have the same hash whatever the seed is. Seed 0 leaves the known number, for hashes on media.
+/// The number that the second word of each pair is combined with. It must be as secret as the seed:
+/// a client that knew it could send the word that makes the factor zero, and every key with that
+/// word would have the same hash, whatever the seed is. With seed 0 it is a known number, for
+/// hashes that are kept on media.
 constexpr std::uint64_t second_secret(std::uint64_t seed) noexcept {
   return hash_odd_2 ^ std::rotl(seed * hash_odd_1, 32);
 }
 
 } // namespace detail
 
-/// Hash of `key`'s bytes under a seed.
+/// Returns the hash of the bytes of `key` with a seed.
 [[nodiscard]] inline std::uint64_t hash_bytes(std::span<const std::byte> key,
                                               std::uint64_t seed) noexcept {
   std::uint64_t h = seed ^ detail::multiply_mix(key.size() + 1, detail::hash_odd_1);
@@ -51,7 +54,7 @@ constexpr std::uint64_t second_secret(std::uint64_t seed) noexcept {
   return detail::multiply_mix(h ^ detail::hash_odd_2, seed ^ detail::hash_odd_1);
 }
 
-/// The default hash of a key compared as bytes.
+/// The default hash of a key that is compared as bytes.
 template <class K> struct map_hash {
   std::uint64_t seed = 0;
   [[nodiscard]] std::uint64_t operator()(const K& key) const noexcept {
@@ -65,7 +68,7 @@ template <class K> struct map_hash {
   }
 };
 
-/// A seed no client knows; from the operating system.
+/// Draws a seed from the operating system, which no client knows.
 [[nodiscard]] std::uint64_t random_seed() noexcept;
 
 } // namespace chainring

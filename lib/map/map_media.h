@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a durable map looks like on media: up to 16 tables of one-line cells, its segments. Cells
-/// are numbered through, in the order in which the segments were added.
+/// How a durable map is laid out on media: up to 16 segments, which are tables of cells of one line
+/// each. Cells are numbered in the order in which their segments were added.
 ///
 /// ```
 /// byte   0               1               3                       6               8
@@ -8,37 +8,41 @@
 ///   0    | state, half   | key size      | value size            | check         |  word 0
 ///        +---------------+---------------+-----------------------+---------------+
 ///   8    | key, up to 24 bytes, zero behind its end                              |  words 1 to 3
-///        |   of a longer key: its hash, its chain, 0                             |
+///        |   (a longer key: its hash, its chain, 0)                              |
 ///        +-----------------------------------------------------------------------+
 ///  32    | value, half 0: up to 16 bytes, zero behind its end                    |  words 4, 5
-///        |   of a longer value: its chain, its CRC32C                            |
+///        |   (a longer value: its chain, its CRC32C)                             |
 ///        +-----------------------------------------------------------------------+
 ///  48    | value, half 1                                                         |  words 6, 7
 ///        +-----------------------------------------------------------------------+
 /// ```
-/// A chain is {first block in bits 0..31, blocks in bits 32..63}.
+/// A chain word holds the first block in bits 0..31 and the number of blocks in bits 32..63.
 ///
 /// A cell is valid if and only if
 /// - word 0 is well formed (map_word0);
-/// - where used: the check in word 0 is map_check() of the cell: of its number, its word 0, its key
-///   and the half that word 0 names. So no single flipped bit goes unseen, and no cell that stands
-///   where another was written;
-/// - where used: the key's bytes behind its end are zero; or, of a long key, the chain lies in the
-///   block store, is as long as the key needs and overlaps no chain marked before, the bytes hash
-///   to word 1, and word 3 is 0;
-/// - where used: the same of the half that word 0 names, with a CRC32C for the hash. The other half
-///   means nothing;
+/// - in a used cell: the check in word 0 is map_check() of the cell's number, its word 0, its key
+/// and
+///   the half that word 0 names. So every flipped bit is detected, and so is a cell that was
+///   written for another place;
+/// - in a used cell: the bytes behind the end of the key are zero; or, with a long key, the chain
+/// lies
+///   in the block store, is as long as the key needs and overlaps no chain marked before, the bytes
+///   hash to word 1, and word 3 is 0;
+/// - in a used cell: the same holds for the half that word 0 names, with a CRC32C instead of the
+/// hash.
+///   The other half means nothing;
 /// - no other valid cell has its key.
-/// Of a free cell word 0 is zero, and the rest means nothing.
+/// In a free cell word 0 is zero, and the rest means nothing.
 ///
-/// Word 0 is the commit word: key and half are stored before it, in program order and in its own
-/// line, and chains drained before it. So a crash leaves a cell as it was or as it was to be.
+/// Word 0 is the commit word. Key and half are stored before it, in program order and in its own
+/// line, and chains are drained before it. So a crash leaves a cell as it was before the change or
+/// as it is after it.
 ///
-/// **Owner's words.** Where word 0 says so, the value is two words of 8 bytes which their owner
-/// changes in place, each by one store, without a change of word 0: the check does not cover them,
-/// and whoever reads them judges each by what is in it. The retained map is made of such cells,
-/// {candidate, current}: a publish stores its candidate, one flush, and it counts once the message
-/// that it names is published.
+/// **Owner's words.** Where word 0 says so, the value is two words of 8 bytes that their owner
+/// changes in place, each by one store and without a change of word 0. The check does not cover
+/// them. Whoever reads them judges each by its contents. The cells of the retained map are of this
+/// kind: {candidate, current}. A publish stores its candidate with one flush, and the candidate
+/// counts once the message that it names is published. that it names is published.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -51,26 +55,28 @@ namespace chainring {
 /// Bytes of a key, and of a value, that lie in the cell itself.
 inline constexpr std::size_t map_key_inline = 24;
 inline constexpr std::size_t map_value_inline = 16;
-/// Longest key and value, bytes.
+/// The longest key and value, in bytes.
 inline constexpr std::size_t map_key_max = 0x1'ffff;
 inline constexpr std::size_t map_value_max = 0xff'ffff;
 
+/// One cell of a map.
 struct map_cell {
   std::uint64_t state;       ///< word 0: map_word0
   std::uint64_t key[3];      ///< words 1 to 3
-  std::uint64_t value[2][2]; ///< words 4 to 7: the halves
+  std::uint64_t value[2][2]; ///< words 4 to 7: the two halves
 };
 static_assert(sizeof(map_cell) == cacheline_size);
 static_assert(offsetof(map_cell, state) == 0);
 static_assert(offsetof(map_cell, key) == 8);
 static_assert(offsetof(map_cell, value) == 32);
 
-/// Word 0: state in bits 0..1 (0 free, 1 used), half 2, owner's words 3, zero 4..6, key size 7..23,
-/// value size 24..47, check 48..63. Of a free cell all of it is zero.
+/// Word 0: state in bits 0..1 (0 free, 1 used), half in bit 2, owner's words in bit 3, zero in bits
+/// 4..6, key size in bits 7..23, value size in bits 24..47, check in bits 48..63. In a free cell
+/// all bits are zero.
 struct map_word0 {
   bool used = false;
   std::uint8_t half = 0;
-  bool owners_words = false;    ///< the value size is 16 then
+  bool owners_words = false;    ///< the value is two words of its owner, and its size is 16
   std::uint32_t key_size = 0;   ///< bytes, at least 1
   std::uint32_t value_size = 0; ///< bytes
   std::uint16_t check = 0;      ///< map_check()
@@ -99,7 +105,7 @@ struct map_word0 {
 };
 static_assert(map_word0{true, 1, true, 0x11234, 0x56789a, 0xbcde}.pack() == 0xbcde'5678'9a89'1a0d);
 
-/// The check of a used cell: its CRC32C, folded to 16 bits. `half`: the one that counts.
+/// Returns the check of a used cell: its CRC32C, folded to 16 bits. `half` is the one that counts.
 [[nodiscard]] inline std::uint16_t map_check(std::uint64_t number, map_word0 w,
                                              const std::uint64_t (&key)[3],
                                              const std::uint64_t (&half)[2]) noexcept {

@@ -4,15 +4,15 @@
 
 namespace chainring {
 
-/// What a map call did. Only `done` changed (or, of a lookup, returned) anything.
+/// The result of a map call. Only `done` changed something or, from a lookup, returned something.
 enum class map_status : std::uint8_t {
   done,
-  exists,   ///< insert: the key is there
-  missing,  ///< the key is not there
-  mismatch, ///< compare_exchange: the value is another
+  exists,   ///< insert: the key is in the map
+  missing,  ///< the key is not in the map
+  mismatch, ///< compare_exchange: the value is not the expected one
   full,     ///< no cell, entry or block is free
-  busy,     ///< a staged change: another one of that key, or of one beside it, is open
-  too_long, ///< the key or value is longer than the map holds, or than the caller's buffer
+  busy,     ///< a staged change: another change of the key, or of a key with its claim, is open
+  too_long, ///< the key or the value is longer than the map or the caller's buffer can hold
 };
 
 [[nodiscard]] const char* to_string(map_status s) noexcept;

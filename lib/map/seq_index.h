@@ -1,38 +1,45 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The index under seq_map and durable_map: tables (seq_table.h), each twice the size of the one
-/// before, of which one or, while the index grows, two hold the keys.
+/// The index under seq_map and durable_map: a row of tables (seq_table.h), each twice the size of
+/// the one before. One table holds the keys, or two while the index grows.
 ///
-/// Growth: a writer that needs more room than half a table's entries opens the next table. From
-/// then on new keys go there, and every change of the map has a few homes of the old table moved,
-/// by whoever has the mover's lock at that moment; nobody waits for that lock. A home moves under
-/// the claim of its keys: each key is put into the new table, then taken out of the old one. So
-/// - a key that is there is at every moment in one of the two, and never goes back: readers look in
-///   the old table, then in the new, then in any that has been opened meanwhile, and cannot miss
-///   it;
+/// Growth: a writer that needs more room than half the entries of a table opens the next table.
+/// From then on new keys go there. Every change of the map moves a few homes of the old table, if
+/// the thread gets the mover's lock at once; no thread waits for that lock. A home moves under the
+/// claim of its keys: each key is put into the new table and then taken out of the old one. So
+/// - a key that is in the map is at every moment in one of the two tables, and never goes back.
+///   Readers look in the old table, then in the new one, then in any that was opened meanwhile, and
+///   cannot miss the key;
 /// - no change of a key comes between its copy and its removal;
-/// - a home that is done is empty for ever in the old table, which readers then pass over.
-/// When all homes are done the new table is the only one, and the next growth may begin. An insert
-/// waits for the mover only where the new table is half full and the old one not empty yet, which
-/// takes a claim held all that time: moving keeps ahead of inserting (homes_each).
+/// - a home that is moved stays empty in the old table, and readers pass over it.
+/// When all homes are moved the new table is the only one, and the next growth may begin. An insert
+/// waits for the mover only where the new table is half full while the old one is not empty. That
+/// takes a claim that is held all that time, because moving keeps ahead of inserting (homes_each).
 ///
-/// Tables take addresses when the index is made, and memory when they are used. Nobody knows which
-/// reader still looks at an old one, so its addresses stay with the index; give_back() gives its
-/// memory back at any time, and readers find zeros there, which are no keys.
+/// The tables take addresses when the index is made, and memory when they are used. The index does
+/// not know which readers still look at an old table, so it keeps the table's addresses.
+/// give_back() gives its memory back at any time; readers then find zeros, which are no keys.
 ///
-/// A walk goes home by home of the table that was the oldest when it began, and takes all keys of
-/// the home, in both tables, at one moment with no move of that home in it.
+/// A walk goes home by home through the table that was the oldest when it began. It takes all keys
+/// of a home, in both tables, at one moment at which the home was not moving.
 ///
-/// Edges (those of entries, I, are in seq_table.h)
-///   [G1] next table opened (release) -> [G2] looked for (acquire), behind a look at the table
-///        before: who misses a key because it moved sees where to.
-///   [G3] home done (release) -> [G4] compared with (acquire): who passes a home over sees its keys
-///        in the next table.
-///   [G5] home said to be in motion, then a release fence -> [G6] a walk's acquire fence, then the
-///        same word again: a walk that saw anything of a move starts the home again.
-///   [G7] table made the oldest, all of the one before done (release) -> [G8] loaded (acquire).
-///   [G9] read under the mover's lock (base/spin_lock.h), under which alone it changes.
-///   [C1] claim taken (acquire) <- [C2] claim released (release): the next writer of a home sees
-///        all the last one did.
+/// Ordering labels:
+///   [next-table]  The pointer to the next table is stored with release when that table is opened;
+///     a reader loads it with acquire after it has looked at the table before, so a reader that
+///     misses a key because it was moved sees the table it was moved to; pairs with [next-table].
+///   [home-done]  The mover stores with release that a home is done; readers load it with acquire,
+///     so a reader that passes over a home sees its keys in the next table; pairs with [home-done].
+///   [home-in-motion]  The mover stores that a home is in motion and then makes a release fence; a
+///     walk makes an acquire fence and loads the same word again, so a walk that saw a part of a
+///     move takes the home again; pairs with [home-in-motion].
+///   [oldest-table]  The mover stores the pointer to the oldest table with release when every home
+///     of the table before is done; others load it with acquire; pairs with [oldest-table].
+///   [mover-locked]  The word changes only under the mover's lock (base/spin_lock.h), which the
+///     thread holds; the load orders nothing.
+///   [key-claimed]  A writer takes the claim of a home with acquire and gives it back with release,
+///     so the next writer of the home sees everything that the last one did; pairs with
+///     [key-claimed].
+///
+/// The labels of the entries are described in seq_table.h.
 #pragma once
 #include <array>
 #include <atomic>
@@ -55,8 +62,8 @@
 
 namespace chainring::detail {
 
-/// Claims of homes by writers: one word for all homes that agree in some low bits. Two that share
-/// one only wait for each other.
+/// The claims of homes by writers. All homes that agree in some low bits share one word, a stripe;
+/// writers of two homes that share one only wait for each other.
 class key_claims {
  public:
   static constexpr std::uint32_t nobody = 0, mover = ~std::uint32_t{0};
@@ -67,56 +74,59 @@ class key_claims {
   [[nodiscard]] std::uint32_t stripe(std::uint64_t hash) const noexcept {
     return static_cast<std::uint32_t>(hash) & mask_;
   }
-  /// Takes the stripe for `owner` (not nobody), or returns who has it.
+  /// Takes the stripe for `owner`, which is not `nobody`. Returns the owner that it has afterwards.
   std::uint32_t try_take(std::uint32_t stripe, std::uint32_t owner) noexcept {
     std::uint32_t found = nobody;
     return takes(stripe, owner, found) ? owner : found;
   }
-  /// Waits for it, whoever has it: owners may share an id.
+  /// Takes the stripe and waits for it, whoever holds it: several owners may share an id.
   void take(std::uint32_t stripe, std::uint32_t owner) noexcept {
     short_wait wait;
     for (std::uint32_t found = nobody; !takes(stripe, owner, found); found = nobody)
       wait.round();
   }
   void give_back(std::uint32_t stripe) noexcept {
-    words_[stripe].store(nobody, std::memory_order_release); // [C2] pairs with [C1]
+    // [key-claimed] Without it the next writer of a home could miss what the last one did.
+    words_[stripe].store(nobody, std::memory_order_release); // [key-claimed]
   }
+  /// Returns the owner of the stripe. A thread only compares it with ids of its own.
   [[nodiscard]] std::uint32_t owner(std::uint32_t stripe) const noexcept {
-    return words_[stripe].load(std::memory_order_relaxed); // [C1] compared with our own id only
+    return words_[stripe].load(std::memory_order_relaxed); // [key-claimed]
   }
   [[nodiscard]] std::uint32_t stripes() const noexcept { return mask_ + 1; }
 
  private:
-  /// `found` is nobody before, and afterwards who has it where it was not free.
+  /// `found` is `nobody` before the call. Where the stripe was not free it is its owner afterwards.
   bool takes(std::uint32_t stripe, std::uint32_t owner, std::uint32_t& found) noexcept {
     return words_[stripe].compare_exchange_strong(found, owner,
-                                                  std::memory_order_acquire, // [C1] pairs with [C2]
-                                                  std::memory_order_relaxed); // [C1] nothing taken
+                                                  std::memory_order_acquire,  // [key-claimed]
+                                                  std::memory_order_relaxed); // [key-claimed]
   }
 
   std::uint32_t mask_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> words_;
 };
 
-/// Tables and their growth.
+/// The tables and their growth.
 template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
  public:
   using table = seq_table<PayloadWords>;
   using payload = typename table::payload;
   using first_look = typename table::first_look;
   static constexpr std::uint64_t none = ~std::uint64_t{0};
-  /// Homes that a change of the map moves. A table is half full after as many inserts as half the
-  /// entries of the one before, which has at most one home an entry: two would be enough.
+  /// The number of homes that a change of the map moves. A table becomes half full after as many
+  /// inserts as the table before has entries divided by two, and that table has at most one home
+  /// for each entry. So two would be enough.
   static constexpr unsigned homes_each = 4;
 
  private:
-  /// A table with its place in the row. Lookups read the first line only.
+  /// A table with its place in the row. Lookups read only its first line.
   struct alignas(cacheline_size) level : table {
     std::atomic<level*> next{nullptr};
-    std::uint64_t capacity = 0; ///< keys
+    std::uint64_t capacity = 0; ///< the most keys
     std::uint64_t number = 0;
-    /// Of the move to the next: bit 0: home `done` is in motion; 1..40: homes done; 41..63: moves
-    /// that found no entry.
+    /// The progress of the move to the next table. Bit 0: home number `done` is in motion; bits
+    /// 1..40: homes done; bits 41..63: moves that found no entry.
     alignas(cacheline_size) std::atomic<std::uint64_t> progress{0};
 
     static constexpr std::uint64_t in_motion = 1, one_done = 2, one_failed = std::uint64_t{1} << 41;
@@ -127,15 +137,16 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       return hash & (this->groups() - 1);
     }
     [[nodiscard]] bool moved(std::uint64_t hash) const noexcept {
-      return home(hash) < done(progress.load(std::memory_order_acquire)); // [G4] pairs with [G3]
+      return home(hash) < done(progress.load(std::memory_order_acquire)); // [home-done]
     }
     [[nodiscard]] level* after() const noexcept {
-      return next.load(std::memory_order_acquire); // [G2] pairs with [G1]
+      return next.load(std::memory_order_acquire); // [next-table]
     }
   };
 
  public:
-  /// Room for `first` keys, growing up to `capacity` (both at least 1, first the smaller).
+  /// Makes an index with room for `first` keys that grows up to `capacity`. Both are at least 1,
+  /// and `first` is not above `capacity`.
   [[nodiscard]] static result<seq_index> create(std::uint64_t first, std::uint64_t capacity) {
     seq_index index;
     const std::uint64_t least = table::slots_for(first), most = table::slots_for(capacity);
@@ -148,19 +159,20 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       l.capacity = (least << i) / 2;
     }
     index.last_ = &index.levels_[count];
-    index.oldest_.store(&index.levels_[0], std::memory_order_relaxed); // [G7] alone yet
+    index.oldest_.store(&index.levels_[0], std::memory_order_relaxed); // [oldest-table]
     return index;
   }
 
-  /// Only while nobody else uses it.
+  /// Only while no other thread uses `other`.
   seq_index(seq_index&& other) noexcept
       : levels_(std::move(other.levels_)), last_(other.last_), oldest_(other.oldest()) {}
   seq_index& operator=(seq_index&&) = delete;
 
   // --- lookups ----------------------------------------------------------------------------------
 
-  /// Calls match(payload) for entries that may hold the key, until it says true of one whose
-  /// payload was whole. What match() copied out counts only then. False: no such key.
+  /// Calls match(payload) for entries that may hold the key, until it returns true for an entry
+  /// that did not change meanwhile. What match() copied out counts only then. False: the key is
+  /// missing.
   template <class Match> [[nodiscard]] bool read(std::uint64_t hash, Match&& match) const noexcept {
     for (const level* l = first_for(hash);;) {
       if (l->read(hash, match)) return true;
@@ -170,11 +182,12 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     }
   }
 
-  /// Where the keys of a burst are looked for.
+  /// The tables in which the keys of a burst are looked for.
   class view {
    public:
     void prefetch(std::uint64_t hash) const noexcept { of(hash)->prefetch(hash); }
-    /// The first step of read(): looks at one group, and says farther where that does not decide.
+    /// The first step of read(): looks at one group, and returns `farther` where that does not
+    /// decide.
     template <class Match>
     [[nodiscard]] first_look read_home(std::uint64_t hash, Match&& match) const noexcept {
       const level* l = of(hash);
@@ -197,7 +210,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   // --- for the holder of the claim of the key's home --------------------------------------------
 
-  /// The slot of the key, or none. Stays right while the claim is held.
+  /// Returns the slot of the key, or none. The slot stays right while the claim is held.
   template <class Match>
   [[nodiscard]] std::uint64_t find(std::uint64_t hash, Match&& match) const noexcept {
     for (const level* l = first_for(hash); l != nullptr; l = l->after())
@@ -220,28 +233,30 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   // --- growth -----------------------------------------------------------------------------------
 
-  /// False: it never will again.
+  /// False: the index will never grow again.
   [[nodiscard]] bool may_grow() const noexcept { return oldest() != last_; }
   [[nodiscard]] bool growing() const noexcept { return oldest()->after() != nullptr; }
-  /// Keys that the newest table takes.
+  /// The most keys that the newest table takes.
   [[nodiscard]] std::uint64_t room() const noexcept { return newest()->capacity; }
 
-  /// True: there is room for that many keys in all; opens the next table for that where it must and
-  /// can. False: the mover has to get on first.
+  /// True: there is room for that many keys in all. Opens the next table where that is needed and
+  /// possible. False: the mover has to make progress first.
   [[nodiscard]] bool make_room(std::uint64_t keys) noexcept {
     for (;;) {
       level* l = oldest();
       if (level* next = l->after(); next != nullptr) return keys <= next->capacity || next == last_;
       if (keys <= l->capacity || l == last_) return true;
-      level* nobody = nullptr;
-      l->next.compare_exchange_strong(nobody, l + 1,              // one opens it
-                                      std::memory_order_release,  // [G1] pairs with [G2]
-                                      std::memory_order_relaxed); // [G1] another did; seen above
+      level* not_opened = nullptr;
+      // [next-table] Without it a reader could miss a key that was moved to the next table.
+      l->next.compare_exchange_strong(not_opened, l + 1,          // only one thread opens it
+                                      std::memory_order_release,  // [next-table]
+                                      std::memory_order_relaxed); // [next-table]
       hook_point("map.grow");
     }
   }
-  /// The same, waiting for the mover and helping it. The caller holds no claim but `held`, and no
-  /// slot. False: keys that all hash alike leave no entry to move to.
+  /// Makes room as make_room() does, waiting for the mover and helping it. The caller holds no
+  /// claim except `held`, and uses no slot. False: so many keys have the same hash that there is no
+  /// entry to move one to.
   template <class Claims, class Hash>
   bool wait_for_room(std::uint64_t keys, Claims& claims, Hash&& hash_of,
                      std::uint32_t held) noexcept {
@@ -257,8 +272,9 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
   }
 
   enum class step : std::uint8_t { moved, blocked, stuck, idle };
-  /// Moves up to `homes` homes, where nobody else is at it and their claims are free or `held`.
-  /// hash_of(payload) is the hash its key was inserted with; called under the key's claim.
+  /// Moves up to `homes` homes, unless another thread is moving, and while their claims are free or
+  /// `held`. hash_of(payload) returns the hash with which its key was inserted; it is called under
+  /// the key's claim.
   template <class Claims, class Hash>
   step move(Claims& claims, Hash&& hash_of, unsigned homes, std::uint32_t held) noexcept {
     if (!growing()) return step::idle;
@@ -268,7 +284,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     level* from = oldest();
     for (level* to = from->after(); s == step::moved && to != nullptr && homes != 0; --homes) {
       const std::uint64_t home =
-          level::done(from->progress.load(std::memory_order_relaxed)); // [G9] the mover's own
+          level::done(from->progress.load(std::memory_order_relaxed)); // [mover-locked]
       const std::uint32_t stripe = claims.stripe(home);
       const bool own = stripe == held || seeded_bug("map.move_unclaimed");
       if (!own && claims.try_take(stripe, Claims::mover) != Claims::mover) {
@@ -278,7 +294,9 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       if (!move_home(*from, *to, home, hash_of)) s = step::stuck;
       if (!own) claims.give_back(stripe);
       if (s == step::moved && home + 1 == from->groups()) {
-        oldest_.store(to, std::memory_order_release); // [G7] pairs with [G8]
+        // [oldest-table] Without it a thread could take the new table for the only one while it
+        // does not see the keys that were moved there.
+        oldest_.store(to, std::memory_order_release); // [oldest-table]
         hook_point("map.grown");
         to = nullptr;
       }
@@ -286,27 +304,27 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     return s;
   }
 
-  /// Gives the memory of outgrown tables back: system calls.
+  /// Gives the memory of outgrown tables back. It makes system calls.
   void give_back() noexcept {
     for (level* l = &levels_[0]; l != oldest(); ++l)
       (void)l->give_back();
   }
 
-  /// Begins with the table for that many keys. Alone, before the first insert.
+  /// Begins with a table for that many keys. Called before the first insert, by one thread alone.
   void begin_with(std::uint64_t keys) noexcept {
     level* l = oldest();
     while (l != last_ && l->capacity < keys)
       ++l;
-    oldest_.store(l, std::memory_order_release); // [G7] pairs with [G8]
+    oldest_.store(l, std::memory_order_release); // [oldest-table]
   }
 
-  /// A walk over the keys, home by home, while others write: each key that is there from its
-  /// beginning to its end comes exactly once.
+  /// A walk over the keys, home by home, while other threads write. Each key that is in the index
+  /// from the walk's beginning to its end comes exactly once.
   template <class Item> class walk {
    public:
     explicit walk(const seq_index& index) noexcept : base_(index.oldest()) {}
 
-    /// Fills `out` with copy(payload) of each key of the next home. False: that was all.
+    /// Fills `out` with copy(payload) of each key of the next home. False: there are no more homes.
     template <class Copy> [[nodiscard]] bool next(std::vector<Item>& out, Copy&& copy) {
       if (depth_ == 0) {
         if (home_ == base_->groups()) return false;
@@ -314,9 +332,9 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       }
       auto [l, home] = todo_[--depth_];
       for (short_wait wait;;) {
-        const auto seen = l->progress.load(std::memory_order_acquire); // [G4] pairs with [G3]
+        const auto seen = l->progress.load(std::memory_order_acquire); // [home-done]
         const std::uint64_t done = level::done(seen);
-        if (home < done) { // its keys are those of two homes of the next table
+        if (home < done) { // the keys of this home are now in two homes of the next table
           const level* n = l->after();
           todo_[depth_++] = {n, home + l->groups()};
           l = n;
@@ -324,7 +342,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
         }
         if (home == done && (seen & level::in_motion) != 0) {
           hook_point("map.walk.wait");
-          wait.round(); // a few instructions
+          wait.round(); // the mover needs a few instructions
           continue;
         }
         out.clear();
@@ -334,8 +352,8 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
           n->collect(home, out, copy);
           n->collect(home + l->groups(), out, copy);
         }
-        std::atomic_thread_fence(std::memory_order_acquire);          // [G6] pairs with [G5]
-        const auto now = l->progress.load(std::memory_order_relaxed); // [G6]
+        std::atomic_thread_fence(std::memory_order_acquire);          // [home-in-motion]
+        const auto now = l->progress.load(std::memory_order_relaxed); // [home-in-motion]
         const std::uint64_t begun = level::done(now) + (now & level::in_motion);
         if (begun <= home && now / level::one_failed == seen / level::one_failed) return true;
       }
@@ -350,11 +368,11 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   // --- for tests and statistics -----------------------------------------------------------------
 
-  /// Of the newest table.
+  /// The number of groups of the newest table.
   [[nodiscard]] std::uint64_t groups() const noexcept { return newest()->groups(); }
-  /// Sum of the reaches of all its groups: what misses look at beyond the first group.
+  /// The sum of the reaches of all its groups: the groups that misses read beyond the first.
   [[nodiscard]] std::uint64_t total_reach() const noexcept { return newest()->total_reach(); }
-  /// Tables that have been outgrown.
+  /// The number of tables that have been outgrown.
   [[nodiscard]] std::uint64_t outgrown() const noexcept { return oldest()->number; }
 
  private:
@@ -369,7 +387,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     return levels_[slot >> slot_bits];
   }
   [[nodiscard]] level* oldest() const noexcept {
-    return oldest_.load(std::memory_order_acquire); // [G8] pairs with [G7]
+    return oldest_.load(std::memory_order_acquire); // [oldest-table]
   }
   [[nodiscard]] level* newest() const noexcept {
     level* l = oldest();
@@ -377,7 +395,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       l = n;
     return l;
   }
-  /// The first table in which the key may be.
+  /// Returns the first table in which the key may be.
   [[nodiscard]] const level* first_for(std::uint64_t hash) const noexcept {
     const level* l = oldest();
     if (const level* n = l->after(); n != nullptr) [[unlikely]]
@@ -387,12 +405,13 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   template <class Hash>
   static bool move_home(level& from, level& to, std::uint64_t home, Hash& hash_of) noexcept {
-    const auto before = from.progress.load(std::memory_order_relaxed);         // [G9] ours
-    from.progress.store(before | level::in_motion, std::memory_order_relaxed); // [G5] fence below
-    std::atomic_thread_fence(std::memory_order_release); // [G5] pairs with [G6]
+    const auto before = from.progress.load(std::memory_order_relaxed); // [mover-locked]
+    // [home-in-motion] Without it a walk could miss a key or take it twice while its home moves.
+    from.progress.store(before | level::in_motion, std::memory_order_relaxed); // [home-in-motion]
+    std::atomic_thread_fence(std::memory_order_release);                       // [home-in-motion]
     const bool all = from.for_home(home, [&](std::uint64_t at, const payload& p) {
       std::uint64_t hash = hash_of(p);
-      if (seeded_bug("map.move_signed")) // a remainder that is negative, and made to fit
+      if (seeded_bug("map.move_signed")) // the remainder is negative, and is made to fit
         hash = (hash & ~(to.groups() - 1)) |
                static_cast<std::uint64_t>(std::abs(static_cast<std::int64_t>(hash) %
                                                    static_cast<std::int64_t>(to.groups())));
@@ -405,15 +424,16 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       if (!seeded_bug("map.move_gap")) from.erase(at);
       return true;
     });
+    // [home-done] Without it a reader could pass over the home and miss a key in the next table.
     from.progress.store(before + (all ? level::one_done : level::one_failed),
-                        std::memory_order_release); // [G3] pairs with [G4]
+                        std::memory_order_release); // [home-done]
     hook_point("map.moved");
     return all;
   }
 
   std::unique_ptr<level[]> levels_;
   level* last_ = nullptr;
-  std::atomic<level*> oldest_{nullptr};      ///< the only one with keys, if it has no next
+  std::atomic<level*> oldest_{nullptr};      ///< where it has no next, it alone holds keys
   alignas(cacheline_size) spin_lock moving_; ///< the mover's lock
 };
 

@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// seq_map: a hash map in DRAM that any number of threads read without a lock while several write.
+/// seq_map: a hash map in DRAM that any number of threads read without a lock while several threads
+/// write.
 ///
 /// **When to use:** lookups by many lcores of small trivially copyable values that change now and
 /// then. **When not:** values that own memory; keys or values of more than a few cache lines; data
-/// that must survive (durable_map.h).
+/// that must survive a crash (durable_map.h).
 ///
-/// **Thread-safety:** every call from any thread, except construction and destruction. Lookups take
-/// no lock and write nothing; a lookup that meets a value being replaced starts that entry again.
-/// Writers of one key take turns; writers of different keys rarely meet. A callback runs while its
-/// key is claimed: it must not call the map.
+/// **Thread-safety:** any thread may make any call, except construction and destruction. Lookups
+/// take no lock and write nothing. A lookup that meets a value being replaced reads that entry
+/// again. Writers of one key take turns; writers of different keys rarely meet. A callback runs
+/// while its key is claimed, so it must not call the map.
 ///
-/// **Consistency:** each call is atomic for its key. for_each() visits every key that is there from
-/// its beginning to its end exactly once, with a value it had in between; others perhaps.
+/// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
+/// from its beginning to its end exactly once, with a value that the key had in between. It may
+/// also visit other keys.
 ///
 /// **Growth:** a map made with `first` below its capacity begins with room for that many keys, and
-/// doubles while it is used (seq_index.h). Lookups and walks go on as ever, each change moves a few
-/// homes along, and no call does more than that: an insert waits only where a callback or a thread
-/// off its CPU holds the mover up until the next table is full as well.
+/// doubles while it is used (seq_index.h). Lookups and walks go on as before, each change moves a
+/// few homes along, and no call does more than that. An insert waits only where a callback, or a
+/// thread that is off its CPU, holds the mover up until the next table is full as well.
 ///
-/// **Memory:** all addresses at creation; from 2 to 4 entries a key of capacity, an entry being 8
-/// bytes and key and value, rounded up to 16, 32 or 64 bytes or whole lines; as much again for the
-/// tables outgrown, which trim() gives back. Large tables take memory as they are used. Nothing
-/// allocates after that, but walks, for the keys of one home.
+/// **Memory:** the map takes all its addresses when it is created: 2 to 4 entries for each key of
+/// capacity. An entry is 8 bytes and key and value, rounded up to 16, 32 or 64 bytes or to whole
+/// lines. Outgrown tables take as much again until trim() gives it back. Large tables take memory
+/// as they are used. Afterwards only walks allocate memory, for the keys of one home.
 ///
-/// **Performance:** a hit is one cache line at the loads allowed; get_bulk() has all of a burst's
-/// lines on their way before it looks at the first. There are no tombstones (seq_index.h), so
-/// lookups do not slow down under churn.
+/// **Performance:** a hit reads one cache line at the loads that are allowed. get_bulk() prefetches
+/// the lines of all keys of a burst before it looks at the first. There are no tombstones
+/// (seq_index.h), so lookups do not become slower while keys come and go.
 ///
-/// Keys are compared as bytes, so K has no padding. Volatile: not durable.
+/// Keys are compared as bytes, so K has no padding. The map is volatile: it is not durable.
 ///
-/// Edges: those of the entries are in seq_table.h and seq_index.h. [N1] the count of entries,
-/// relaxed: it decides only when the map is full and when it grows, so its order with the entries
-/// does not matter.
+/// Ordering labels:
+///   [key-count]  The number of keys decides only when the map is full and when it grows; it orders
+///     nothing.
+///
+/// The labels of the entries are described in seq_table.h and seq_index.h.
 ///
 ///     auto made = chainring::seq_map<client_key, session_ref>::create(1'000'000);
 ///     auto& map = **made;
@@ -63,27 +67,26 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
                 "seq_map: keys are compared as bytes, so they must have no padding");
 
  public:
-  /// Most keys of one get_bulk().
+  /// The most keys of one get_bulk().
   static constexpr unsigned bulk_max = 64;
 
-  /// Room for `capacity` keys (1 to 2^40), of which `first` to begin with (0: all). Errors:
-  /// invalid_argument, no_space.
+  /// Makes a map with room for `capacity` keys (1 to 2^40), of which `first` have room at first (0:
+  /// all). Errors: invalid_argument, no_space.
   [[nodiscard]] static result<std::unique_ptr<seq_map>>
   create(std::uint64_t capacity, Hash hash = Hash{}, std::uint64_t first = 0) {
     if (capacity == 0 || capacity > std::uint64_t{1} << 40)
       return error{errc::invalid_argument,
                    "map capacity " + std::to_string(capacity) + ": expected 1 to 2^40 keys"};
     if (first > capacity)
-      return error{errc::invalid_argument, "map of " + std::to_string(first) +
-                                               " keys to begin with: expected at most its "
-                                               "capacity, " +
+      return error{errc::invalid_argument, "map with room for " + std::to_string(first) +
+                                               " keys at first: expected at most its capacity, " +
                                                std::to_string(capacity)};
     auto index = index_type::create(first == 0 ? capacity : first, capacity);
     if (!index) return index.error();
     return std::unique_ptr<seq_map>(new seq_map(std::move(index).value(), capacity, hash));
   }
 
-  /// The hash that the calls which take one expect.
+  /// Returns the hash that the calls which take a hash expect.
   [[nodiscard]] std::uint64_t hash(const K& key) const noexcept { return hash_(key); }
 
   // --- lookups ----------------------------------------------------------------------------------
@@ -99,8 +102,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     return index_.read(hash(key), [&](const payload& p) { return same(p, words); });
   }
 
-  /// Looks `n` keys up (at most bulk_max), their hashes given. Bit i of the return is set where
-  /// keys[i] was found, and values[i] is then its value (else untouched).
+  /// Looks `n` keys up (at most bulk_max) with their hashes. Bit i of the result is set where
+  /// keys[i] was found. Then values[i] is its value; otherwise values[i] is not changed.
   std::uint64_t get_bulk(const K* keys, const std::uint64_t* hashes, unsigned n,
                          V* values) const noexcept {
     CHAINRING_ASSERT(n <= bulk_max);
@@ -120,7 +123,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     }
     return hits;
   }
-  /// The same, hashing the keys itself.
+  /// Looks `n` keys up and hashes them itself.
   std::uint64_t get_bulk(const K* keys, unsigned n, V* values) const noexcept {
     CHAINRING_ASSERT(n <= bulk_max);
     std::uint64_t hashes[bulk_max];
@@ -129,14 +132,14 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     return get_bulk(keys, hashes, n, values);
   }
 
-  /// Keys in the map; exact when no writer is at work.
+  /// The number of keys in the map. It is exact when no writer is at work.
   [[nodiscard]] std::uint64_t len() const noexcept { return count(); }
-  /// Keys the map holds at most.
+  /// The most keys that the map holds.
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
   // --- changes ----------------------------------------------------------------------------------
 
-  /// done, exists or full.
+  /// Returns done, exists or full.
   map_status insert(const K& key, const V& value) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       if (now) return map_status::exists;
@@ -144,7 +147,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       return map_status::done;
     });
   }
-  /// done or missing.
+  /// Returns done or missing.
   map_status update(const K& key, const V& value) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       if (!now) return map_status::missing;
@@ -152,14 +155,14 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       return map_status::done;
     });
   }
-  /// done or full.
+  /// Returns done or full.
   map_status upsert(const K& key, const V& value) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       now = value;
       return map_status::done;
     });
   }
-  /// done or missing.
+  /// Returns done or missing.
   map_status erase(const K& key) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       if (!now) return map_status::missing;
@@ -167,8 +170,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       return map_status::done;
     });
   }
-  /// Replaces the value if it equals `expected` (by ==): done, missing or mismatch; on mismatch
-  /// `expected` holds the value found.
+  /// Replaces the value if it equals `expected` (by ==). Returns done, missing or mismatch; with
+  /// mismatch, `expected` holds the value that was found.
   map_status compare_exchange(const K& key, V& expected, const V& value) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       if (!now) return map_status::missing;
@@ -180,15 +183,15 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       return map_status::done;
     });
   }
-  /// Adds to an integer value, inserting it if it is missing: done or full.
+  /// Adds to an integer value, and inserts it if it is missing. Returns done or full.
   map_status increment(const K& key, const V& by = V{1}) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       now = now ? static_cast<V>(*now + by) : by;
       return map_status::done;
     });
   }
-  /// Subtracts from an integer value, and erases the key when nothing is left: done, missing, or
-  /// mismatch when there is less than `by`.
+  /// Subtracts from an integer value, and erases the key when the value becomes 0. Returns done,
+  /// missing, or mismatch when the value is less than `by`.
   map_status decrement(const K& key, const V& by = V{1}) noexcept {
     return alter(key, [&](std::optional<V>& now) {
       if (!now) return map_status::missing;
@@ -201,9 +204,9 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     });
   }
 
-  /// Calls fn(std::optional<V>&) with the key's value or nothing, and makes what it leaves there
-  /// the key's: a value inserts or replaces, nothing erases. fn returns a map_status, and changes
-  /// count only with `done`. Returns that status, or full.
+  /// Calls fn(std::optional<V>&) with the key's value or nothing, and makes what fn leaves there
+  /// the key's: a value inserts or replaces, nothing erases. fn returns a map_status, and its
+  /// changes count only with `done`. Returns that status, or full.
   template <class Fn> map_status alter(const K& key, Fn&& fn) noexcept {
     const std::uint64_t hashed = hash(key);
     map_status status;
@@ -230,31 +233,32 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     return erased;
   }
 
-  /// Erases every key that is there from the call's beginning.
+  /// Erases every key that is in the map from the beginning of the call on.
   void clear() {
     retain([](const K&, const V&) { return false; });
   }
 
-  /// Calls fn(key, value) for each key, while others write.
+  /// Calls fn(key, value) for each key while other threads write.
   template <class Fn> void for_each(Fn&& fn) const {
     walk([&](const payload& p) { fn(key_of(p), value_of(p)); });
   }
 
   // --- growth -----------------------------------------------------------------------------------
 
-  /// A growth is under way.
+  /// True while the index grows.
   [[nodiscard]] bool growing() const noexcept { return index_.growing(); }
-  /// Moves up to that many homes of a growth, for a thread with time to spare. False: none is left,
-  /// or somebody else is at it.
+  /// Moves up to `homes` homes of a growth, for a thread that has time for it. False: no home is
+  /// left, or another thread is moving homes.
   bool help_grow(unsigned homes) noexcept {
     return index_.move(claims_, hash_of(), homes, detail::key_claims::no_stripe) ==
            index_type::step::moved;
   }
-  /// Gives the memory of outgrown tables back to the system, by system calls: not on a data path.
+  /// Gives the memory of outgrown tables back to the system. It makes system calls, so it is not
+  /// for the data path.
   void trim() noexcept { index_.give_back(); }
 
-  /// Groups (cache lines) that a miss looks at on average beyond the first. For tests and
-  /// statistics; O(capacity).
+  /// The mean number of groups (cache lines) that a miss reads beyond the first. For tests and
+  /// statistics; it takes O(capacity).
   [[nodiscard]] double mean_reach() const noexcept {
     return static_cast<double>(index_.total_reach()) / static_cast<double>(index_.groups());
   }
@@ -330,25 +334,25 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
                            Fn& fn) noexcept {
     const auto words = key_words(key);
     const std::uint64_t at = index_.find(hashed, [&](const payload& p) { return same(p, words); });
-    const bool was = at != index_type::none;
+    const bool present = at != index_type::none;
     std::optional<V> value;
-    if (was) value = value_of(index_.at(at));
+    if (present) value = value_of(index_.at(at));
     const map_status status = fn(value);
     if (status != map_status::done) return status;
     if (value) {
       const payload p = payload_of(words, *value);
-      if (was) {
+      if (present) {
         index_.replace(at, p);
       } else {
         const std::uint64_t keys = count_one_more();
         if (keys == 0) return map_status::full;
         if (!index_.wait_for_room(keys, claims_, hash_of(), stripe) ||
-            index_.insert(hashed, p) == index_type::none) { // only for a hash that is no hash
+            index_.insert(hashed, p) == index_type::none) { // only when a hash function is bad
           count_one_less();
           return map_status::full;
         }
       }
-    } else if (was) {
+    } else if (present) {
       index_.erase(at);
       count_one_less();
     }
@@ -356,16 +360,16 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   }
 
   [[nodiscard]] std::uint64_t count() const noexcept {
-    return count_.load(std::memory_order_relaxed); // [N1]
+    return count_.load(std::memory_order_relaxed); // [key-count]
   }
-  /// Keys with this one; 0: it is one too many.
+  /// Returns the number of keys including one more, or 0 where the map is full.
   [[nodiscard]] std::uint64_t count_one_more() noexcept {
-    const std::uint64_t before = count_.fetch_add(1, std::memory_order_relaxed); // [N1]
+    const std::uint64_t before = count_.fetch_add(1, std::memory_order_relaxed); // [key-count]
     if (before < capacity_) return before + 1;
     count_one_less();
     return 0;
   }
-  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // [N1]
+  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // [key-count]
 
   index_type index_;
   detail::key_claims claims_;

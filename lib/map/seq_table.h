@@ -1,49 +1,54 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// One hash table of the index under seq_map and durable_map (seq_index.h): open addressing, linear
-/// probing, an entry of a version word and a few payload words, each entry a seqlock of its own.
+/// One hash table of the index under seq_map and durable_map (seq_index.h): open addressing with
+/// linear probing. An entry is a version word and a few payload words, and is a seqlock of its own.
 ///
-/// Entries lie in groups of one cache line (larger entries: a group each). A key's home is a group;
-/// a key that finds its home full lies in a later group, and its home's *reach* says how many
-/// groups behind it its keys go at most. Word 0 of an entry:
+/// Entries lie in groups of one cache line; an entry larger than that is a group by itself. A key's
+/// home is a group. A key that finds its home full lies in a later group, and the *reach* of its
+/// home says how many groups behind the home its keys lie at most. Word 0 of an entry:
 ///
 ///     63           31 30      23 22          15 14       3    2      1..0
 ///     +--------------+----------+--------------+----------+--------+-------+
 ///     | version      | reach    | displacement | tag      | locked | state |
 ///     +--------------+----------+--------------+----------+--------+-------+
 ///
-/// reach: only in a group's first entry; it belongs to the group, and to whoever has the claim of
-/// its keys. The other fields are the entry's. displacement: groups from the key's home to here.
-/// state: empty, reserved (an insert is filling it) or live. locked: the payload is being replaced,
-/// and a reader of its tag waits those few instructions.
-/// Every change of an entry moves its version, so a reader that copied a payload under one version
-/// has it whole. Within a table a key never moves while it lives.
+/// The reach stands only in the first entry of a group. It belongs to the group, and the holder of
+/// the claim of the group's keys changes it. The other fields are those of the entry. The
+/// displacement is the number of groups from the key's home to this one. The state is empty,
+/// reserved (an insert is filling the entry) or live. While `locked` is set the payload is being
+/// replaced, and a reader of its tag waits for those few instructions. Every change of an entry
+/// changes its version, so a payload that a reader copied under one version is whole. Within a
+/// table a key never moves while it lives.
 ///
-/// There are no tombstones: what ends a probe is the reach, not an empty entry, so an erased entry
-/// is empty at once and the next insert takes the first on its probe. An erase of the farthest key
-/// lowers the reach to that of the farthest left. So lookups do not slow down under churn.
-/// (Tombstones were tried: at a load of 61 % with sweeping of those at the end of a run, every
-/// entry was a tombstone or a key after 100 times the capacity of random churn.)
+/// There are no tombstones. A probe ends at the reach, not at an empty entry. So an erased entry is
+/// empty at once, and the next insert takes the first empty entry on its probe. The erase of the
+/// farthest key lowers the reach to that of the farthest key left. So lookups do not become slower
+/// while keys come and go. (Tombstones were tried: at a load of 61 %, with sweeping of those at the
+/// end of a run, every entry was a tombstone or a key after random churn of 100 times the
+/// capacity.)
 ///
-/// Writers of one home exclude each other before they come here (key_claims, seq_index.h); writers
-/// of different homes meet only in the changes of word 0, which are all read-modify-writes for
-/// that.
+/// Writers of one home exclude each other before they come here (key_claims, seq_index.h). Writers
+/// of different homes meet only in word 0, so every change of word 0 is a read-modify-write.
 ///
-/// A table all of whose keys are gone for good may be zeroed under its readers (give_back()): word
-/// 0 of an entry that lives is never zero, so they find nothing there.
+/// A table whose keys are all gone for good may be zeroed while readers look at it (give_back()).
+/// Word 0 of a live entry is never zero, so they find nothing there.
 ///
-/// Edges
-///   [I1] word 0 made live with the payload's version (release) -> [I2] reader's load (acquire):
-///        a reader that sees the version sees the payload.
-///   [I3] word 0 made reserved or locked, then a release fence -> [I4] reader's acquire fence, word
-///        0 read again: a reader that copied any word of a later payload sees a later version, and
-///        starts the entry again.
-///   [I5] entry made empty (release) -> [I6] entry reserved (acquire): what the last owner did with
-///        what its payload names lies before what the next does. Also -> [I2]: a reader that
-///        misses a key since it moved to the next table sees it there.
-///   [I7] reach raised after the key is live (release) -> [I8] reach read (acquire): a reader that
-///        looks that far sees the key there. Lowered after the key is gone: as [I5].
-///   [C1] claim taken (acquire) <- [C2] claim released (release), seq_index.h: the next writer of a
-///        home sees all the last one did.
+/// Ordering labels:
+///   [entry-live]  A writer stores the payload and then makes word 0 live with release; a reader
+///     loads word 0 with acquire, so a reader that sees a version sees its payload; pairs with
+///     [entry-live].
+///   [entry-changing]  A writer makes word 0 reserved or locked and then makes a release fence; a
+///     reader copies the payload, makes an acquire fence and loads word 0 again, so a reader that
+///     copied a word of a later payload sees a later version and reads the entry again; pairs with
+///     [entry-changing].
+///   [entry-emptied]  A writer makes an entry empty with release; an insert reserves it with
+///     acquire, so what the last owner did with what the payload names lies before what the next
+///     owner does; a reader that misses a key because it was moved sees it in the next table; pairs
+///     with [entry-emptied].
+///   [reach-set]  The reach is raised with release after the key is live, and lowered after the key
+///     is gone; a reader loads it with acquire, so a reader that looks that far sees the key there;
+///     pairs with [reach-set].
+///
+/// The label of claims is described in seq_index.h.
 #pragma once
 #include <array>
 #include <atomic>
@@ -60,7 +65,7 @@
 
 namespace chainring::detail {
 
-/// Zeroed memory in huge pages where there are any, given back at the end.
+/// Zeroed memory, in huge pages where there are any. The destructor gives it back.
 class table_memory {
  public:
   table_memory() noexcept = default;
@@ -74,7 +79,7 @@ class table_memory {
   ~table_memory();
   [[nodiscard]] static result<table_memory> take(std::uint64_t size);
   [[nodiscard]] void* at() const noexcept { return at_; }
-  /// Zeroes it and gives the memory back, but for the addresses. False: it is too small for that.
+  /// Zeroes the memory and gives it back, but keeps the addresses. False: it is too small for that.
   bool give_back() noexcept;
 
  private:
@@ -87,17 +92,17 @@ template <std::size_t PayloadWords> class seq_table {
   using payload = std::array<std::uint64_t, PayloadWords>;
   static constexpr std::uint64_t none = ~std::uint64_t{0};
 
-  /// What match() of read_home() found: the first step of a lookup.
+  /// The result of read_home(), the first step of a lookup.
   enum class first_look : std::uint8_t { found, missing, farther };
 
   seq_table() noexcept = default;
 
-  /// Entries for `capacity` keys at a load of at most one half. There the longest reach to expect
-  /// among 2^32 keys is far below the most that word 0 can say.
+  /// Returns the number of entries for `capacity` keys at a load of at most one half. At that load
+  /// the longest reach to expect among 2^32 keys is far below the largest that word 0 can hold.
   [[nodiscard]] static constexpr std::uint64_t slots_for(std::uint64_t capacity) noexcept {
     return std::bit_ceil(capacity * 2 < group_size ? group_size : capacity * 2);
   }
-  /// Takes the memory for `slots` entries, a power of two and a group at least. Once.
+  /// Takes the memory for `slots` entries, a power of two and at least one group. Called once.
   [[nodiscard]] result<void> take(std::uint64_t slots) {
     auto memory = table_memory::take(slots * sizeof(entry));
     if (!memory) return memory.error();
@@ -106,7 +111,7 @@ template <std::size_t PayloadWords> class seq_table {
     mask_ = slots / group_size - 1;
     return {};
   }
-  /// Gives the memory back, where no key is nor ever will be.
+  /// Gives the memory back. The table holds no key and will never hold one.
   bool give_back() noexcept { return memory_.give_back(); }
 
   [[nodiscard]] std::uint64_t slots() const noexcept { return groups() * group_size; }
@@ -114,8 +119,9 @@ template <std::size_t PayloadWords> class seq_table {
 
   void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(group(hash)); }
 
-  /// Calls match(payload) for entries that may hold the key, until it says true of one whose
-  /// payload was whole. What match() copied out counts only then. False: no such key.
+  /// Calls match(payload) for entries that may hold the key, until it returns true for an entry
+  /// that did not change meanwhile. What match() copied out counts only then. False: the key is
+  /// missing.
   template <class Match> [[nodiscard]] bool read(std::uint64_t hash, Match&& match) const noexcept {
     const std::uint64_t reach = reach_of(hash);
     for (std::uint64_t d = 0; d <= reach; ++d)
@@ -123,26 +129,26 @@ template <std::size_t PayloadWords> class seq_table {
     return false;
   }
 
-  /// The first step of read(), for bursts: looks at the home group only, and has the next one on
-  /// its way when the key may lie farther.
+  /// The first step of read(), for bursts. Looks only at the home group, and prefetches the next
+  /// one when the key may lie farther.
   template <class Match>
   [[nodiscard]] first_look read_home(std::uint64_t hash, Match&& match) const noexcept {
     entry* g = group(hash);
     const std::uint64_t wanted = live | tag_of(hash);
-    // Which entry of the group holds the key is a coin toss, so it is chosen without a branch.
+    // The position of the key in its group is random, so the entry is chosen without a branch.
     std::uint64_t words[group_size];
     std::size_t chosen = 0;
     for (std::size_t i = group_size; i-- > 0;) {
-      words[i] = g[i].version.load(std::memory_order_acquire); // [I2] pairs with [I1]
+      words[i] = g[i].version.load(std::memory_order_acquire); // [entry-live]
       chosen = (words[i] & (key_mask | locked)) == wanted ? i : chosen;
     }
     const std::uint64_t word = words[chosen];
     if ((word & (key_mask | locked)) == wanted) [[likely]] {
       const bool same = match(load(g[chosen]));
-      std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
+      std::atomic_thread_fence(std::memory_order_acquire); // [entry-changing]
       if (unchanged(g[chosen], word) && same) [[likely]]
         return first_look::found;
-      return first_look::farther; // a tag shared, or a writer at work: look again
+      return first_look::farther; // keys share a tag, or a writer is at work: look again
     }
     bool busy = false;
     for (std::size_t i = 0; i < group_size; ++i)
@@ -152,7 +158,7 @@ template <std::size_t PayloadWords> class seq_table {
     return first_look::farther;
   }
 
-  /// Appends copy(payload) for each key of a home; each was there, and whole, at one moment.
+  /// Appends copy(payload) for each key of a home. Each was in the table, and whole, at one moment.
   template <class Item, class Copy>
   void collect(std::uint64_t home, std::vector<Item>& out, Copy&& copy) const {
     const std::uint64_t reach = reach_of(home);
@@ -162,11 +168,11 @@ template <std::size_t PayloadWords> class seq_table {
         entry& e = g[i];
         short_wait wait;
         for (;;) {
-          const auto word = e.version.load(std::memory_order_acquire); // [I2] pairs with [I1]
+          const auto word = e.version.load(std::memory_order_acquire); // [entry-live]
           if ((word & home_mask) != (live | d << displacement_shift)) break;
           if ((word & locked) == 0) {
             out.push_back(copy(load(e)));
-            std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
+            std::atomic_thread_fence(std::memory_order_acquire); // [entry-changing]
             if (unchanged(e, word)) break;
             out.pop_back();
           }
@@ -178,16 +184,16 @@ template <std::size_t PayloadWords> class seq_table {
 
   // --- for the holder of the claim of the key's home --------------------------------------------
 
-  /// The slot of the key, or none. Stays right while the claim is held.
+  /// Returns the slot of the key, or none. The slot stays right while the claim is held.
   template <class Match>
   [[nodiscard]] std::uint64_t find(std::uint64_t hash, Match&& match) const noexcept {
     const std::uint64_t reach = reach_of(hash);
     for (std::uint64_t d = 0; d <= reach; ++d) {
       const std::uint64_t first = number(hash, d) * group_size;
       for (std::uint64_t at = first; at < first + group_size; ++at) {
-        const auto word =
-            entries_[at].version.load(std::memory_order_relaxed); // [C1] our keys stand still
-        // An entry of another home has another displacement here.
+        // While the claim is held, no other thread changes the keys of the home. An entry of
+        // another home has another displacement in this group.
+        const auto word = entries_[at].version.load(std::memory_order_relaxed); // [key-claimed]
         if ((word & key_mask) == (live | tag_of(hash) | d << displacement_shift) &&
             match(load(entries_[at])))
           return at;
@@ -205,9 +211,12 @@ template <std::size_t PayloadWords> class seq_table {
         entry& e = entries_[at];
         std::uint64_t mine = 0;
         if (!reserve(e, tag_of(hash) | d << displacement_shift, mine)) continue;
-        std::atomic_thread_fence(std::memory_order_release); // [I3] pairs with [I4]
+        // [entry-changing] Without it a reader could copy words of two payloads and take them for
+        // one.
+        std::atomic_thread_fence(std::memory_order_release); // [entry-changing]
         store(e, value);
-        change(e, mine, bump(mine, live), std::memory_order_release); // [I1] pairs with [I2]
+        // [entry-live] Without it a reader could see a live entry before its payload.
+        change(e, mine, bump(mine, live), std::memory_order_release); // [entry-live]
         if (d > reach_of(hash)) set_reach(hash, d);
         return at;
       }
@@ -219,20 +228,22 @@ template <std::size_t PayloadWords> class seq_table {
   void replace(std::uint64_t at, const payload& value) noexcept {
     entry& e = entries_[at];
     const std::uint64_t word = fields(e);
-    change(e, word, word | locked, std::memory_order_relaxed); // [I3] ordered by the fence below
-    std::atomic_thread_fence(std::memory_order_release);       // [I3] pairs with [I4]
+    change(e, word, word | locked, std::memory_order_relaxed); // [entry-changing]
+    std::atomic_thread_fence(std::memory_order_release);       // [entry-changing]
     store(e, value);
-    change(e, word | locked, bump(word, live), std::memory_order_release); // [I1] pairs with [I2]
+    change(e, word | locked, bump(word, live), std::memory_order_release); // [entry-live]
   }
 
-  /// Removes a live slot's key.
+  /// Removes the key of a live slot.
   void erase(std::uint64_t at) noexcept {
     entry& e = entries_[at];
     const std::uint64_t word = fields(e);
     const std::uint64_t d = (word & displacement_mask) >> displacement_shift;
     const std::uint64_t home = home_of(at / group_size, d);
+    // [entry-emptied] Without it the next owner of the entry could reuse what its payload names
+    // while the last owner still uses it.
     change(e, word, (word & version_mask) + version_step,
-           std::memory_order_release); // [I5] to [I6]
+           std::memory_order_release); // [entry-emptied]
     std::uint64_t reach = reach_of(home);
     if (d == 0 || d != reach) return;
     while (reach > 0 && !has_key(home, reach))
@@ -243,14 +254,13 @@ template <std::size_t PayloadWords> class seq_table {
   /// The payload of a live slot.
   [[nodiscard]] payload at(std::uint64_t slot) const noexcept { return load(entries_[slot]); }
 
-  /// Calls fn(slot, payload) for each key of a home until it says false. It may erase that slot.
+  /// Calls fn(slot, payload) for each key of a home until it returns false. fn may erase that slot.
   template <class Fn> bool for_home(std::uint64_t home, Fn&& fn) const {
     const std::uint64_t reach = reach_of(home);
     for (std::uint64_t d = 0; d <= reach; ++d) {
       const std::uint64_t first = number(home, d) * group_size;
       for (std::uint64_t at = first; at < first + group_size; ++at) {
-        const auto word =
-            entries_[at].version.load(std::memory_order_relaxed); // [C1] our keys stand still
+        const auto word = entries_[at].version.load(std::memory_order_relaxed); // [key-claimed]
         if ((word & home_mask) == (live | d << displacement_shift) && !fn(at, load(entries_[at])))
           return false;
       }
@@ -258,8 +268,8 @@ template <std::size_t PayloadWords> class seq_table {
     return true;
   }
 
-  /// Sum of the reaches of all groups, for tests and statistics: what misses look at beyond the
-  /// first group.
+  /// The sum of the reaches of all groups, for tests and statistics: the groups that misses read
+  /// beyond the first.
   [[nodiscard]] std::uint64_t total_reach() const noexcept {
     std::uint64_t sum = 0;
     for (std::uint64_t g = 0; g <= mask_; ++g)
@@ -280,7 +290,7 @@ template <std::size_t PayloadWords> class seq_table {
   static constexpr std::uint64_t home_mask = displacement_mask | state_mask;
   static constexpr std::uint64_t key_mask = home_mask | tag_mask;
 
-  /// An entry straddles no more lines than its size makes it.
+  /// An entry lies in no more lines than its size requires.
   static constexpr std::size_t entry_words =
       PayloadWords + 1 <= 8 ? std::bit_ceil(PayloadWords + 1) : (PayloadWords + 8) / 8 * 8;
   static constexpr std::size_t group_size = entry_words < 8 ? 8 / entry_words : 1;
@@ -293,13 +303,13 @@ template <std::size_t PayloadWords> class seq_table {
   static std::uint64_t tag_of(std::uint64_t hash) noexcept {
     return hash >> (64 - tag_bits) << tag_shift;
   }
-  /// The next version of the entry, unlocked, in another state.
+  /// Returns the next version of the entry's word 0, unlocked, in another state.
   static std::uint64_t bump(std::uint64_t word, std::uint64_t state) noexcept {
     return ((word & ~(state_mask | locked)) + version_step) | state;
   }
-  /// The group `d` behind a home. The first is the other line of the pair of 128 bytes, which the
-  /// processor tends to fetch along; from there on pair by pair. For a given d each group is that
-  /// of exactly one home: home_of().
+  /// Returns the group `d` behind a home. The first is the other line of the pair of 128 bytes,
+  /// which the processor tends to fetch as well; then they follow pair by pair. For a given d each
+  /// group belongs to exactly one home: home_of().
   [[nodiscard]] std::uint64_t number(std::uint64_t home, std::uint64_t d) const noexcept {
     return ((home ^ (d & 1)) + (d & ~std::uint64_t{1})) & mask_;
   }
@@ -312,54 +322,56 @@ template <std::size_t PayloadWords> class seq_table {
   static payload load(entry& e) noexcept {
     payload copy;
     for (std::size_t i = 0; i < PayloadWords; ++i)
-      copy[i] = e.payload[i].load(std::memory_order_relaxed); // [I4] before its fence
+      copy[i] = e.payload[i].load(std::memory_order_relaxed); // [entry-changing]
     return copy;
   }
   static void store(entry& e, const payload& value) noexcept {
     for (std::size_t i = 0; i < PayloadWords; ++i)
-      e.payload[i].store(value[i], std::memory_order_relaxed); // [I3] behind its fence
+      e.payload[i].store(value[i], std::memory_order_relaxed); // [entry-changing]
   }
-  /// After the fence of [I4].
+  /// True when the entry has not changed. The acquire fence of the reader comes before.
   static bool unchanged(entry& e, std::uint64_t word) noexcept {
-    return ((e.version.load(std::memory_order_relaxed) ^ word) & ~reach_mask) ==
-           0; // [I4] with [I3]
+    const std::uint64_t now = e.version.load(std::memory_order_relaxed); // [entry-changing]
+    return ((now ^ word) & ~reach_mask) == 0;
   }
-  /// Word 0 of an entry that is ours, without the reach, which may be another's.
+  /// Returns word 0 of an entry whose claim is held, without the reach, which another home may own.
   static std::uint64_t fields(entry& e) noexcept {
-    return e.version.load(std::memory_order_relaxed) & ~reach_mask; // [C1] ours alone
+    return e.version.load(std::memory_order_relaxed) & ~reach_mask; // [key-claimed]
   }
-  /// Changes the fields of an entry that is ours, whatever happens to the reach beside them.
+  /// Changes the fields of an entry whose claim is held. The reach beside them may change
+  /// meanwhile.
   static void change(entry& e, std::uint64_t from, std::uint64_t to,
                      std::memory_order order) noexcept {
-    e.version.fetch_add(to - from, order); // [I1] [I3] [I5] as the caller says
+    e.version.fetch_add(to - from, order); // [entry-live] [entry-changing] [entry-emptied]
   }
 
-  /// Makes an empty entry ours; `mine` is its fields then.
+  /// Reserves an empty entry. `mine` becomes its fields.
   static bool reserve(entry& e, std::uint64_t key_fields, std::uint64_t& mine) noexcept {
-    std::uint64_t word = e.version.load(std::memory_order_relaxed); // [I6] checked by the swap
+    std::uint64_t word = e.version.load(std::memory_order_relaxed); // [entry-emptied]
     while ((word & state_mask) == empty) {
       mine = ((word & version_mask) + version_step) | key_fields | reserved;
       if (e.version.compare_exchange_weak(word, mine | (word & reach_mask),
-                                          std::memory_order_acquire,  // [I6] pairs with [I5]
-                                          std::memory_order_relaxed)) // [I6] nothing taken
+                                          std::memory_order_acquire,  // [entry-emptied]
+                                          std::memory_order_relaxed)) // [entry-emptied]
         return true;
     }
     return false;
   }
 
   [[nodiscard]] std::uint64_t reach_of(std::uint64_t home) const noexcept {
-    const auto word = group(home)->version.load(std::memory_order_acquire); // [I8] pairs with [I7]
+    const auto word = group(home)->version.load(std::memory_order_acquire); // [reach-set]
     return (word & reach_mask) >> reach_shift;
   }
   void set_reach(std::uint64_t home, std::uint64_t reach) noexcept {
+    // [reach-set] Without it a reader could look as far as the key lies and not see it there.
     const std::uint64_t by = (reach - reach_of(home)) << reach_shift;
-    group(home)->version.fetch_add(by, std::memory_order_release); // [I7] pairs with [I8]
+    group(home)->version.fetch_add(by, std::memory_order_release); // [reach-set]
   }
   /// True where a key of `home` lies `d` groups behind it.
   [[nodiscard]] bool has_key(std::uint64_t home, std::uint64_t d) const noexcept {
     entry* g = group(home, d);
     for (std::size_t i = 0; i < group_size; ++i) {
-      const auto word = g[i].version.load(std::memory_order_relaxed); // [C1] our keys stand still
+      const auto word = g[i].version.load(std::memory_order_relaxed); // [key-claimed]
       if ((word & home_mask) == (live | d << displacement_shift)) return true;
     }
     return false;
@@ -373,11 +385,11 @@ template <std::size_t PayloadWords> class seq_table {
       entry& e = g[i];
       short_wait wait;
       for (;;) {
-        const auto word = e.version.load(std::memory_order_acquire); // [I2] pairs with [I1]
+        const auto word = e.version.load(std::memory_order_acquire); // [entry-live]
         if ((word & key_mask) != wanted) break;
         if ((word & locked) == 0) {
           const bool same = match(load(e));
-          std::atomic_thread_fence(std::memory_order_acquire); // [I4] pairs with [I3]
+          std::atomic_thread_fence(std::memory_order_acquire); // [entry-changing]
           if (unchanged(e, word)) {
             if (same) return true;
             break;
@@ -391,7 +403,7 @@ template <std::size_t PayloadWords> class seq_table {
 
   table_memory memory_;
   entry* entries_ = nullptr;
-  std::uint64_t mask_ = 0; ///< of a group's number
+  std::uint64_t mask_ = 0; ///< the number of groups less one
 };
 
 } // namespace chainring::detail

@@ -49,7 +49,6 @@ FILE_LINES, FUNCTION_LINES, LONGEST_SHOWN = 600, 70, 10
 LETTERED = (
     "drivers/media/file",
     "lib/broker",
-    "lib/map",
     "lib/message",
     "lib/mqttsn",
     "lib/net",

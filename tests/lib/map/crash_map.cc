@@ -568,8 +568,9 @@ TEST(MapCrash, SeededBugsAreFound) {
 TEST(MapCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/map/"};
-  m.stay = {{"[P7, in pieces]", "its lines are drained once more at the end; it is for media that "
-                                "cannot take so much in one drain"}};
+  m.stay = {{"[cells-erased-in-pieces]",
+             "its lines are drained once more at the end; it is for media that "
+             "cannot take so much in one drain"}};
   explorer_options o = options(); // what a missing call does shows in a few of the states
   o.print = false;
   o.states_max = 512;

@@ -231,7 +231,7 @@ TEST_F(DurableMap, RecoveryErasesWhatTheFilterDoesNotWant) {
 }
 
 TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
-  const char* const malformed = "its commit word cannot be";
+  const char* const malformed = "its commit word is malformed";
   const struct {
     const char* what;
     std::function<void(map_cell&)> damage;
@@ -240,15 +240,15 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
       {"word 0", [](map_cell& c) { c.state |= 0x40; }, malformed},
       {"state 3", [](map_cell& c) { c.state |= 3; }, malformed},
       {"no key", [](map_cell& c) { c.state &= ~std::uint64_t{0xffff80}; }, malformed},
-      {"key bit", [](map_cell& c) { c.key[0] ^= 8; }, "it does not have the check it should"},
-      {"key end", [](map_cell& c) { c.key[2] = 1; }, "its key's chain cannot be"},
-      {"key chain", [](map_cell& c) { c.key[1] += 1u << 20; }, "its key's chain cannot be"},
-      {"key bytes", [](map_cell& c) { ++c.key[0]; }, "its key does not have the hash it should"},
+      {"key bit", [](map_cell& c) { c.key[0] ^= 8; }, "its check does not match its contents"},
+      {"key end", [](map_cell& c) { c.key[2] = 1; }, "the chain of its key is impossible"},
+      {"key chain", [](map_cell& c) { c.key[1] += 1u << 20; }, "the chain of its key is impossible"},
+      {"key bytes", [](map_cell& c) { ++c.key[0]; }, "the bytes of its key do not match their hash"},
       {"value chain", [](map_cell& c) { c.value[0][0] = ~std::uint64_t{0}; },
-       "its value's chain cannot be"},
+       "the chain of its value is impossible"},
       {"value bytes", [](map_cell& c) { ++c.value[0][1]; },
-       "its value does not have the CRC it should"},
-      {"two owners", [](map_cell& c) { c.value[0][0] = c.key[1]; }, "its value's chain cannot be"},
+       "the bytes of its value do not match their CRC"},
+      {"two owners", [](map_cell& c) { c.value[0][0] = c.key[1]; }, "the chain of its value is impossible"},
   };
   for (const auto& each : cases) {
     SCOPED_TRACE(each.what);
@@ -258,7 +258,7 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
       o->insert(bytes_of(long_key), bytes_of(long_value)); // cell 0
       o->insert(bytes_of("b"), bytes_of("2"));             // cell 1
       each.damage(*o.cell(0));
-      if (std::string_view(each.note).find("the check") == std::string_view::npos &&
+      if (std::string_view(each.note).find("its check") == std::string_view::npos &&
           each.note != malformed)
         o.seal(0); // so that the rules behind the check are what finds it
       const auto found = o->check();
@@ -285,11 +285,11 @@ TEST_F(DurableMap, SaysWhatShortCellsMayNotHold) {
   (*m)->insert(bytes_of("a"), bytes_of("1"));
   m->cell(0)->key[2] = 1;
   m->seal(0);
-  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: there is something behind its key");
+  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: the bytes behind the end of its key are not zero");
   m->cell(0)->key[2] = 0;
   m->cell(0)->value[0][1] = 1;
   m->seal(0);
-  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: there is something behind its value");
+  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: the bytes behind the end of its value are not zero");
 }
 
 TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
@@ -301,7 +301,7 @@ TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
   m.reset();
   m = std::make_unique<opened_map>(*memory, layout);
   EXPECT_EQ(m->recovered.damaged, 1u);
-  EXPECT_EQ(m->recovered.notes.at(0), "map cell 0: another cell has its key");
+  EXPECT_EQ(m->recovered.notes.at(0), "map cell 0: another cell holds the same key");
   EXPECT_EQ(m->text(long_key), "1");
   // A value in the block of another's key.
   m->cell(6)->key[0] = 'c';

@@ -65,7 +65,7 @@ TEST(MapCells, ACellThatStandsWhereAnotherWasWrittenIsDamage) {
   *m.cell(4) = *m.cell(0);
   const map_recovery found = m->check();
   ASSERT_EQ(found.damaged, 1u);
-  EXPECT_EQ(found.notes[0], "map cell 4: it does not have the check it should");
+  EXPECT_EQ(found.notes[0], "map cell 4: its check does not match its contents");
 }
 
 TEST(MapCells, KeysAreAsLongAsATopicAndAPrefixAndValuesToMatch) {
@@ -190,14 +190,14 @@ TEST(MapSegments, WhatIsNotAFreshRangeOfTheRegionIsRefusedAndChangesNothing) {
     ASSERT_FALSE(added);
     EXPECT_NE(added.error().message.find(because), std::string::npos) << added.error().message;
   };
-  refused(0, 0, "expected 1 or more");
-  refused(32, 1, "on a line");
+  refused(0, 0, "expected at least one cell");
+  refused(32, 1, "a multiple of 64");
   refused(1 << 20, 1, "inside the region");
   refused(1024 + 128, 1, "overlaps");
   refused(0, 17, "overlaps");
   refused(2048, 61, "cells_max");
   reinterpret_cast<std::uint64_t*>(memory->base())[8] = 5;
-  refused(0, 4, "its cell 1 is not zero");
+  refused(0, 4, "cell 1 of it is not zero");
   EXPECT_EQ(m->capacity(), 4u);
 }
 
@@ -208,7 +208,7 @@ TEST(MapSegments, SixteenAreTheMost) {
     ASSERT_TRUE(m->add_segment(64 * i, 1)) << i;
   const auto added = m->add_segment(2048, 1);
   ASSERT_FALSE(added);
-  EXPECT_NE(added.error().message.find("16, which is the most"), std::string::npos);
+  EXPECT_NE(added.error().message.find("16 segments, the most a map can have"), std::string::npos);
   EXPECT_EQ(insert_until_full(*m, 0), 4u + 15u);
 }
 
@@ -295,7 +295,7 @@ TEST(MapPart, AnOpenMendsAndACheckOfTheSameReportsAndStoresNothing) {
     const recovery_report report = all.check(*memory);
     EXPECT_EQ(report.damage, 1u);
     EXPECT_EQ(report.problems.at(0).text(),
-              "subscriptions: map cell 0: it does not have the check it should");
+              "subscriptions: map cell 0: its check does not match its contents");
     EXPECT_EQ(std::memcmp(before.data(), memory->base(), layout.size()), 0);
   }
   (*blocks)->begin_recovery();
