@@ -26,7 +26,7 @@
 ///   [seam-store]  store() is relaxed and orders nothing by itself: the next [seam-commit] makes it
 ///     visible, flush and drain make it durable.
 ///   [seam-commit]  store_release() and compare_exchange() store a commit word with release, after
-///     the stores that the word makes valid; pairs with [seam-commit-read].
+///     the stores that the word makes valid; pairs with [seam-commit-read] and [line-copied].
 ///   [seam-commit-read]  compare_exchange() loads a commit word with acquire; pairs with
 ///     [seam-commit].
 ///   [visible-drain]  drain() of a medium that has nothing to write back is a fence: everything

@@ -1,39 +1,37 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Publishing a message, reading it, and counting its references. The calls here drain nothing: all
+// drains are the caller's.
 //
-// Publishing: one commit word, and nothing drained here. S: stage(), F: flush_*(), C: commit.
+// Ordering labels:
+//   [content-before-publish]  Content and slots are flushed and drained before publish() stores
+//     word 0.
+//   [extents-before-publish]  The extent list is flushed and drained before publish() stores word
+//     0.
+//   [generation-first]  stage() stores word 0, with the next generation and `staged`, before words
+//     1 to 7, in one line.
+//   [message-published]  publish() stores word 0 with release, after the drain of the content;
+//     pairs with [message-state-read] and [extent-read].
+//   [will-published]  publish_held() exchanges the whole word 0; pairs with [message-state-read].
+//   [identifier-closed]  close_identifier() exchanges the whole word 0; pairs with
+//     [message-state-read].
+//   [message-state-read]  Word 0 is loaded with acquire; pairs with [message-published],
+//     [will-published] and [identifier-closed].
+//   [extent-read]  Word 1 is loaded with acquire, because it may name an extent list; pairs with
+//     [message-published].
+//   [publication-before-ack]  Word 0 is flushed and drained before the caller makes slots ready,
+//     acknowledges or sends PUBCOMP.
+//   [removal-before-drop]  The caller drains the removal of a place before it drops the reference
+//     of the place.
+//   [reference-dropped]  A reference is dropped with release, and the thread that drops the last
+//     one acquires; pairs with [reference-dropped].
+//   [reference-owned]  A count is set or added to by a thread that holds a reference, so it cannot
+//     become 0 meanwhile; the access orders nothing.
+//   [message-counts-shown]  Counters for statistics are read at any moment; the access orders
+//     nothing.
 //
-//   edge                                                        breaks without it
-//   [S1] content and extent list, written in reserve() and      a published message has holes
-//        copy_in(), precede [F1], [F2]
-//   [S2] word 0 is stored before [S3] words 1 to 7, in one      the old generation, still
-//        line                                                   published, over the new fields
-//   [F1] content, [F2] extent list flushed before the caller's  a published message has holes
-//        first drain
-//   [C1] word 0 stored published (or held) after that drain;    a reader sees `published` and
-//        a release, pairs with the acquire [C4]                 not what it makes valid
-//   [F3] word 0 flushed before the caller's second drain        an acknowledged message is gone
-//   [C2] held -> published, [C3] identifier closed: exchanges   one of two changes is undone
-//        of the whole word, pair with [C4]
-//   [C5] word 1 acquired: it may commit an extent list          a reader follows a list that is
-//                                                               not there yet
-//   [G1] the count of descriptors is acquired before an index   a segment is looked for that is not
-//        below it is followed (stored in message_segments.cc)   in the list yet
-//   [D1] a reference is dropped with release, and the last      blocks are reused while another
-//        one acquires, so every holder's reads are over         holder still reads them
-//   [D2] references are set or added while one is held          nothing: the count cannot be 0
-//   [D3] counters for statistics                                nothing: they are only counts
-//
-// The staged descriptor is not flushed before the first drain: its words precede word 0 in the
-// same line, so what makes word 0 durable makes them durable; a crash that leaves [C1] leaves
-// [S3]. The cases of look() are in message_recover.cc.
-//
-// Crash windows, the drains being the caller's:
-//   [P1 < P2] [F1], [F2] and the slots drained before [C1] is stored. Crash between: the
-//             descriptor is staged, or still of the generation before; every slot that names it
-//             is void, its blocks are unreachable; the publisher was not acknowledged.
-//   [P2 < P3] [C1] stored, [F3] not drained: the message is in every queue or in none, by word 0.
-//   [P4 < P5] a place that names the message is removed, drained, then its reference dropped.
-//             Crash between: the place is gone, and recovery counts what is left.
+// The staged descriptor is not flushed before the first drain. Its words precede word 0 in the same
+// line, so what makes word 0 durable makes them durable, and a crash that leaves the published word
+// 0 leaves the other words too. message_recover.cc lists the cases of look().
 #include "message/message.h"
 
 #include <algorithm>
@@ -52,12 +50,13 @@ static_assert(offsetof(chain, first) == offsetof(message_extent, first));
 namespace {
 
 void count_one(std::atomic<std::uint64_t>& a) noexcept {
-  a.fetch_add(1, std::memory_order_relaxed); // [D3]
+  a.fetch_add(1, std::memory_order_relaxed); // [message-counts-shown]
 }
 
 std::uint64_t load_state(const message_descriptor& d) noexcept {
-  return std::atomic_ref(const_cast<std::uint64_t&>(d.state))
-      .load(std::memory_order_acquire); // [C4] pairs with [C1], [C2], [C3]
+  // [message-state-read] Without it a reader could see `published` and not what the word makes
+  // valid.
+  return std::atomic_ref(const_cast<std::uint64_t&>(d.state)).load(std::memory_order_acquire);
 }
 
 chain unpack_extent(std::uint64_t w) noexcept {
@@ -99,7 +98,7 @@ std::uint64_t message_cursor::advance(std::uint64_t n) noexcept {
     remaining_ -= step;
     left -= step;
     if (in_extent_ == 0 && remaining_ != 0) {
-      if (list_ == nullptr || next_ == count_) { // a copy by first() that ended with its extent
+      if (list_ == nullptr || next_ == count_) { // a cursor made by first() ends with its extent
         remaining_ = 0;
         break;
       }
@@ -148,13 +147,14 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   }
   chain list;
   const std::uint64_t list_bytes = std::uint64_t{used} * sizeof(message_extent);
-  // Required: the list is followed without a check once view() has made it.
+  // Losing the list must fail the media, because the list is followed unchecked once view() has
+  // checked it.
   if (!blocks_.allocate_required(static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes)),
                                  list)) {
     blocks_.release(std::span(extents, used));
     return false;
   }
-  media_.write(blocks_.address(list), extents, list_bytes); // [S1] pairs with [F2]
+  media_.write(blocks_.address(list), extents, list_bytes);
   out.chains = {list.first, used, true};
   out.list_crc = crc32c(0, extents, list_bytes);
   at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
@@ -182,7 +182,7 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
   out.fields = fields;
   out.crc = 0;
   state_->entries[index].chains = out.chains.pack();
-  state_->entries[index].references.store(1, std::memory_order_relaxed); // [D2]
+  state_->entries[index].references.store(1, std::memory_order_relaxed); // [reference-owned]
   return true;
 }
 
@@ -194,7 +194,7 @@ void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexc
   while (n != 0) {
     const auto room = at.contiguous();
     const std::uint64_t step = std::min<std::uint64_t>(n, room.size());
-    media_.write(const_cast<std::byte*>(room.data()), in, step); // [S1] pairs with [F1]
+    media_.write(const_cast<std::byte*>(room.data()), in, step);
     in += step;
     n -= step;
     at.advance(step);
@@ -213,25 +213,27 @@ void message_table::stage(message& m) noexcept {
                                                             : message_state::staged,
                     false}
           .pack();
-  // [S2] before [S3], in one line: a crash leaves a prefix, so never the old generation, which may
-  //      still say published, over any of the new words.
-  if (!last) media_.store(&d.state, word0);          // [S2]
-  media_.store(&d.extent, m.chains.pack());          // [S3]
-  media_.store(&d.sizes, fixed.sizes);               // [S3]
-  media_.store(&d.check, fixed.check | m.crc);       // [S3]
-  media_.store(&d.expires_ns, fixed.expires_ns);     // [S3]
-  media_.store(&d.published_ns, fixed.published_ns); // [S3]
-  media_.store(&d.publisher, fixed.publisher);       // [S3]
-  media_.store(&d.seals, message_seal(m.chains.pack(), m.list_crc, m.ref.index,
-                                      m.ref.generation)); // [S3]
-  if (last) media_.store(&d.state, word0);                // [S2] as a seeded bug
+  // [generation-first] Crash between: word 0 is staged, so the words behind it mean nothing. In the
+  // other order the old generation, still published, could stand over new words.
+  if (!last) media_.store(&d.state, word0);
+  media_.store(&d.extent, m.chains.pack());
+  media_.store(&d.sizes, fixed.sizes);
+  media_.store(&d.check, fixed.check | m.crc);
+  media_.store(&d.expires_ns, fixed.expires_ns);
+  media_.store(&d.published_ns, fixed.published_ns);
+  media_.store(&d.publisher, fixed.publisher);
+  media_.store(&d.seals, message_seal(m.chains.pack(), m.list_crc, m.ref.index, m.ref.generation));
+  if (last) media_.store(&d.state, word0); // the seeded bug
 }
 
 void message_table::flush_staged(const message& m) noexcept {
   std::uint64_t left = m.fields.size();
   auto flush_content = [&](const chain& c) {
     const std::uint64_t n = std::min(left, blocks_.size_of(c));
-    media_.flush(blocks_.address(c), n); // [F1] before the caller's drain; covers [S1]
+    // [content-before-publish] Crash between: the descriptor is staged or still of the generation
+    // before, every slot that names it is void and its blocks are unreachable. The publisher was
+    // not acknowledged.
+    media_.flush(blocks_.address(c), n);
     left -= n;
   };
   if (m.chains.list) {
@@ -241,7 +243,9 @@ void message_table::flush_staged(const message& m) noexcept {
       flush_content(unpack_extent(list[i]));
     const std::uint64_t list_bytes = std::uint64_t{m.chains.count} * sizeof(message_extent);
     if (!seeded_bug("chain.list_not_flushed"))
-      media_.flush(list, list_bytes); // [F2] before the caller's drain; covers [S1]
+      // [extents-before-publish] Without it a published message could name blocks that it never
+      // had.
+      media_.flush(list, list_bytes);
   } else if (m.chains.count != 0) {
     flush_content({m.chains.first, m.chains.count});
   }
@@ -260,7 +264,7 @@ bool message_table::lost(const message& m) const noexcept {
 
 void message_table::publish(const message& m) noexcept {
   message_descriptor& d = descriptor_of(m.ref.index);
-  // [C1] after the drain of [F1], [F2] and the slots; pairs with [C4]. [P1 < P2]
+  // [message-published] Without it a reader of the message could see old bytes of its content.
   media_.store_release(&d.state,
                        message_word0{m.ref.generation,
                                      m.fields.held ? message_state::held : message_state::published,
@@ -269,7 +273,8 @@ void message_table::publish(const message& m) noexcept {
 }
 
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
-  // [F3] covers [C1], [C2], [C3]; what the caller does behind its drain is [P3].
+  // [publication-before-ack] Crash between: the message is in every queue or in none, as word 0
+  // says.
   media_.flush(&descriptor_of(index), sizeof(message_descriptor));
 }
 
@@ -286,7 +291,8 @@ bool message_table::publish_held(message_ref ref) noexcept {
   auto word = message_word0::unpack(found);
   while (word.generation == ref.generation && word.state == message_state::held) {
     word.state = message_state::published;
-    if (media_.compare_exchange(&d.state, found, word.pack())) return true; // [C2] pairs with [C4]
+    // [will-published] Without it a change that another thread makes to the word could be undone.
+    if (media_.compare_exchange(&d.state, found, word.pack())) return true;
     word = message_word0::unpack(found);
   }
   return false;
@@ -298,7 +304,9 @@ bool message_table::close_identifier(message_ref ref) noexcept {
   auto word = message_word0::unpack(found);
   while (word.generation == ref.generation && word.identifier_open) {
     word.identifier_open = false;
-    if (media_.compare_exchange(&d.state, found, word.pack())) return true; // [C3] pairs with [C4]
+    // [identifier-closed] Without it a change that another thread makes to the word could be
+    // undone.
+    if (media_.compare_exchange(&d.state, found, word.pack())) return true;
     word = message_word0::unpack(found);
   }
   return false;
@@ -306,23 +314,26 @@ bool message_table::close_identifier(message_ref ref) noexcept {
 
 void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcept {
   auto& count = state_->entries[index].references;
-  // The only holder needs no locked instruction: nobody else can add or drop one.
-  if (count.load(std::memory_order_acquire) == 1)  // [D1] pairs with [D1], the others' drops
-    count.store(n + 1, std::memory_order_relaxed); // [D2]
+  // A thread that holds the only reference needs no locked instruction: no other thread can add or
+  // drop one.
+  if (count.load(std::memory_order_acquire) == 1)  // [reference-dropped]
+    count.store(n + 1, std::memory_order_relaxed); // [reference-owned]
   else
-    count.fetch_add(n, std::memory_order_relaxed); // [D2]
+    count.fetch_add(n, std::memory_order_relaxed); // [reference-owned]
 }
 
-// [P4 < P5] the caller has drained the removal of the place.
+// [removal-before-drop] Crash between: the place is gone, and recovery counts the places that are
+// left.
 bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
   auto& count = state_->entries[index].references;
   if (seeded_bug("chain.freed_at_one_left") && references(index) == n + 1) ++n;
-  // Who holds every reference there is needs no locked instruction: nobody else can add one.
-  if (count.load(std::memory_order_acquire) == n) { // [D1] pairs with [D1], the others' drops
-    count.store(0, std::memory_order_relaxed);      // [D2]
+  // A thread that holds all references needs no locked instruction: no other thread can add one.
+  // [reference-dropped] Without it blocks could be reused while another holder still reads them.
+  if (count.load(std::memory_order_acquire) == n) {
+    count.store(0, std::memory_order_relaxed); // [reference-owned]
   } else {
     const std::uint32_t before =
-        count.fetch_sub(n, std::memory_order_acq_rel); // [D1] pairs with [D1]
+        count.fetch_sub(n, std::memory_order_acq_rel); // [reference-dropped]
     CHAINRING_ASSERT(before >= n && before < state::damaged);
     if (before != n) return false;
   }
@@ -350,7 +361,8 @@ void message_table::release_chains(message_word1 chains) noexcept {
 }
 
 std::uint32_t message_table::references(std::uint32_t index) const noexcept {
-  const std::uint32_t n = state_->entries[index].references.load(std::memory_order_relaxed); // [D3]
+  // [message-counts-shown]
+  const std::uint32_t n = state_->entries[index].references.load(std::memory_order_relaxed);
   return n < state::damaged ? n : 0;
 }
 
@@ -360,7 +372,7 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
   __builtin_prefetch(&state_->entries[index], 1);
 }
 
-// --- reading, every bound checked ----------------------------------------------------------------
+// --- reading, with every bound checked -----------------------------------------------------------
 
 const char* message_table::invalid(message_ref ref, const words& w) const noexcept {
   if ((w.check >> 48 & 3) > 2) return "its QoS is more than 2";
@@ -379,7 +391,7 @@ const char* message_table::invalid(message_ref ref, const words& w) const noexce
     return c.blocks != blocks ? "its chain and its sizes differ" : unsealed(0);
   }
   if (w.extent.count < 2 || w.extent.count > extents_max)
-    return "its extent list has no length there is";
+    return "its extent list has an impossible length";
   const std::uint64_t list_bytes = std::uint64_t{w.extent.count} * sizeof(message_extent);
   const chain list{w.extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes))};
   if (!blocks_.valid(list)) return "its extent list lies outside the block store";
@@ -397,7 +409,9 @@ const char* message_table::invalid(message_ref ref, const words& w) const noexce
 message_table::words message_table::words_of(std::uint32_t index) const noexcept {
   const message_descriptor& d = descriptor_of(index);
   return {message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
-                                    .load(std::memory_order_acquire)), // [C5] pairs with [C1]
+                                    // [extent-read] Without it a reader could follow a list that is
+                                    // not visible yet.
+                                    .load(std::memory_order_acquire)),
           d.sizes, d.check, d.seals};
 }
 
@@ -445,13 +459,14 @@ const char* message_table::examine(message_ref ref, message_view& out) const noe
 
 message_status message_table::look_at_state(message_ref ref, bool held_counts,
                                             message_word0& word) const noexcept {
-  if (ref.index >= count()) return message_status::out_of_range; // [K1]
+  if (ref.index >= count()) return message_status::out_of_range; // [index-beyond-table]
   const std::uint64_t found = load_state(descriptor_of(ref.index));
-  if (!message_word0::well_formed(found)) return message_status::damaged; // [K2]
+  if (!message_word0::well_formed(found)) return message_status::damaged; // [state-malformed]
   word = message_word0::unpack(found);
-  if (word.generation != ref.generation) return message_status::stale_generation; // [K3]
+  // [other-generation]
+  if (word.generation != ref.generation) return message_status::stale_generation;
   if (word.state != message_state::published && !(held_counts && word.state == message_state::held))
-    return message_status::not_published; // [K4]
+    return message_status::not_published; // [message-unpublished]
   return message_status::ok;
 }
 
@@ -462,7 +477,7 @@ message_status message_table::look(message_ref ref, bool held_counts,
     return s;
   out.fields.held = word.state == message_state::held;
   out.fields.identifier_open = word.identifier_open;
-  // [K7], or [K5]; [K6] is a recovery's alone
+  // The result is [message-whole] or [fields-invalid]. Only a recovery finds [blocks-claimed].
   return examine(ref, out) == nullptr ? message_status::ok : message_status::damaged;
 }
 
@@ -508,8 +523,10 @@ message_table_statistics message_table::statistics() const noexcept {
   s.cached = free.cached;
   s.damaged = state_->damaged_count;
   s.live = s.descriptors - s.free - s.damaged;
-  s.refused_descriptors = state_->refused_descriptors.load(std::memory_order_relaxed); // [D3]
-  s.refused_blocks = state_->refused_blocks.load(std::memory_order_relaxed);           // [D3]
+  // [message-counts-shown]
+  s.refused_descriptors = state_->refused_descriptors.load(std::memory_order_relaxed);
+  // [message-counts-shown]
+  s.refused_blocks = state_->refused_blocks.load(std::memory_order_relaxed);
   return s;
 }
 

@@ -1,50 +1,53 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Message table: durable messages, named by index and generation, made durable by one commit word.
+/// Message table: durable messages, named by index and generation. One commit word publishes a
+/// message.
 ///
-/// A message is a 64-byte descriptor in a table and the chains of a block store that hold its
-/// topic, properties and payload. Queues, retained cells and sessions name it by `message_ref`.
+/// A message consists of a 64-byte descriptor in a table and of chains of a block store that hold
+/// its topic, properties and payload. Queues, retained cells and sessions name it by `message_ref`.
 ///
-/// **Publishing, for a burst** (all stores, then all flushes, then the drain):
+/// **Publishing a burst** (first all stores, then all flushes, then the drain):
 /// ```
 /// for each message: table.reserve(fields, m)           // descriptor and chains, or nothing
 ///                   table.copy_in(m, bytes, n)...      // topic, properties, payload, in pieces
 ///                   table.stage(m)                     // descriptor: staged, next generation
 ///                   table.add_references(m.ref.index, n);  ...place m.ref in n slots...
 /// for each message: table.flush_staged(m)              ...flush the slots...
-/// media.drain();                                       // [P1 < P2]
+/// media.drain();                                       // [content-before-publish]
 /// for each message: table.publish(m)                   // the one commit
 /// for each message: table.flush_published(m)
-/// media.drain();                                       // now it may be acknowledged
-/// for each message: table.drop_reference(m.ref.index)  // the publisher's own
+/// media.drain();                                       // from now on it may be acknowledged
+/// for each message: table.drop_reference(m.ref.index)  // the publisher's own reference
 /// ```
-/// **Durability:** published and drained means whole, at the next open, for whoever names it with
-/// that generation; before, it means nothing. The table drains nothing itself: the caller's one
-/// drain covers the burst.
+/// **Durability:** once a message is published and drained, the next open finds it whole under its
+/// index and generation. Before that, the generation means nothing. The table itself drains
+/// nothing: the caller's one drain covers the burst.
 ///
-/// **References** are counts in DRAM, one for the publisher from reserve() on, one for every place
-/// on media that names the message, *whatever its state*: a void slot counts until the head has
-/// passed it. A place is removed in this order: store, flush, the same thread's drain, then
-/// drop_reference(). At zero the chains and the descriptor may be reused, at once.
+/// **References** are counts in DRAM: one for the publisher from reserve() on, and one for every
+/// place on media that names the message, *whatever the state of the place*. A void slot also
+/// counts until the head has passed it. A caller removes a place in this order: store, flush, drain
+/// on the same thread, then drop_reference(). When the count reaches zero the chains and the
+/// descriptor may be reused at once.
 ///
-/// **Generations** are 16 bits and wrap. That is safe because a descriptor is reused only at zero
-/// references: then no place on media, of any generation, names it, in what is durable as little as
-/// in what is visible. A crash can bring back one more: a slot that landed while its descriptor did
-/// not. Recovery finds that generation unpublished, and the slot is void, durably, before anything
-/// is allocated. So two neighbouring generations are all that ever must be told apart.
+/// **Generations** are 16 bits and wrap around. This is safe because a descriptor is reused only at
+/// zero references, when no place on media names it in any generation, neither in what is visible
+/// nor in what is durable. A crash can bring back one more generation: that of a slot that became
+/// durable while its descriptor did not. Recovery finds that generation unpublished, and voids the
+/// slot durably before anything is allocated. So recovery only ever has to distinguish two
+/// neighbouring generations.
 ///
-/// **Thread-safety:** one thread a message until it is published; then any thread that holds a
-/// reference may read it. reserve(), add_references() and drop_reference() from any thread. No call
-/// below "data path" allocates or throws.
+/// **Thread-safety:** one thread owns a message until it is published. Then any thread that holds a
+/// reference may read it. reserve(), add_references() and drop_reference() may be called from any
+/// thread. No call of the data path allocates memory or throws.
 ///
-/// **Growth:** a table starts with some segments and takes up to 16 while it is open. What other
-/// threads hold does not move: neither descriptors nor what DRAM keeps of them.
+/// **Growth:** a table begins with some segments and accepts up to 16 while it is open.
+/// Descriptors, and the entries about them in DRAM, never move.
 ///
-/// **Untrusted media:** view() checks every length and extent against the store before anything is
-/// touched, verify() the CRC32C; describe() makes the sentence that names a bad descriptor.
+/// **Untrusted media:** view() checks every length and extent against the store before it touches
+/// them. verify() checks the CRC32C. describe() makes the sentence that names a bad descriptor.
 ///
-/// **Lost memory:** content that lay in memory the media lost (media::tolerate_loss()) fails
-/// verify(). What is copied out is what was verified only if media::losses() is behind the copy
-/// what it was before verify().
+/// **Lost memory:** content that lay in memory which the media lost (media::tolerate_loss()) fails
+/// verify(). Copied bytes count as verified only if media::losses() did not change between verify()
+/// and the copy.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -62,7 +65,7 @@
 
 namespace chainring {
 
-/// What a place on media stores to name a message.
+/// The name of a message that a place on media stores.
 struct message_ref {
   std::uint32_t index = 0;
   std::uint16_t generation = 0;
@@ -75,12 +78,13 @@ struct message_fields {
   std::uint32_t properties_size = 0; ///< bytes, at most message_properties_max
   std::uint8_t qos = 0;              ///< 0 to 2
   std::uint8_t flags = 0;            ///< message_flag_*
-  bool held = false;                 ///< a will: publish() holds it, publish_held() publishes it
-  bool identifier_open = false;      ///< a QoS 2 identifier, from publication to close_identifier()
-  std::uint16_t packet_id = 0;       ///< of the publisher
+  bool held = false; ///< a will: publish() holds the message, publish_held() publishes it
+  /// a QoS 2 identifier is open, from publication to close_identifier()
+  bool identifier_open = false;
+  std::uint16_t packet_id = 0; ///< the publisher's
   std::uint32_t publisher_session = 0;
   std::uint32_t publisher_incarnation = 0;
-  std::uint64_t expires_ns = 0;   ///< wall clock; 0: never
+  std::uint64_t expires_ns = 0;   ///< wall clock; 0 if it never expires
   std::uint64_t published_ns = 0; ///< wall clock
   [[nodiscard]] std::uint64_t size() const noexcept {
     return std::uint64_t{payload_size} + topic_size + properties_size;
@@ -88,21 +92,22 @@ struct message_fields {
   friend bool operator==(const message_fields&, const message_fields&) = default;
 };
 
-/// A position in a message's bytes, which may lie in many extents. Cheap to copy; a copy kept is a
-/// place to resume from. Valid while its holder has a reference.
+/// A position in the bytes of a message, which may lie in many extents. A cursor is cheap to copy,
+/// and a copy is a place to resume from. It is valid while its holder has a reference to the
+/// message.
 class message_cursor {
  public:
-  /// Bytes from here to the end.
+  /// The number of bytes from here to the end.
   [[nodiscard]] std::uint64_t remaining() const noexcept { return remaining_; }
-  /// The bytes from here that are contiguous in memory; empty at the end.
+  /// The bytes from here on that are contiguous in memory. Empty at the end.
   [[nodiscard]] std::span<const std::byte> contiguous() const noexcept {
     return {at_, static_cast<std::size_t>(in_extent_ < remaining_ ? in_extent_ : remaining_)};
   }
-  /// Goes on by `n` bytes, or to the end. Returns how many.
+  /// Moves forward by `n` bytes, or to the end. Returns by how many bytes it moved.
   std::uint64_t advance(std::uint64_t n) noexcept;
-  /// Copies out up to `n` bytes and goes on behind them. Returns how many.
+  /// Copies up to `n` bytes and moves behind them. Returns how many bytes it copied.
   std::uint64_t copy_out(void* to, std::uint64_t n) noexcept;
-  /// The `n` bytes (at most remaining()) from here, as a cursor of its own.
+  /// A cursor over the `n` bytes from here on, or over remaining() bytes if there are fewer.
   [[nodiscard]] message_cursor first(std::uint64_t n) const noexcept {
     message_cursor c = *this;
     if (n < c.remaining_) c.remaining_ = n;
@@ -114,31 +119,33 @@ class message_cursor {
   void next_extent() noexcept;
 
   const std::byte* at_ = nullptr;
-  std::uint64_t in_extent_ = 0; ///< bytes left in the extent at_ is in
+  std::uint64_t in_extent_ = 0; ///< bytes left in the extent that contains at_
   std::uint64_t remaining_ = 0;
-  const std::uint64_t* list_ = nullptr; ///< the extent list on media; nullptr: one chain
-  std::uint32_t next_ = 0;              ///< the extent behind this one
+  /// the extent list on media; nullptr if the message has one chain
+  const std::uint64_t* list_ = nullptr;
+  std::uint32_t next_ = 0; ///< index of the extent behind this one
   std::uint32_t count_ = 0;
   const block_store* blocks_ = nullptr;
 };
 
-/// A message on its way to publication. Plain data: it may be kept across bursts, by one owner.
+/// A message before its publication. It is plain data; its one owner may keep it across bursts.
 struct message {
-  message_ref ref; ///< what slots will store
+  message_ref ref; ///< what slots will store to name it
   message_fields fields;
-  message_word1 chains;       ///< where its bytes go
-  std::uint32_t crc = 0;      ///< of what was copied in so far
-  std::uint32_t list_crc = 0; ///< of the extent list; 0: there is none
-  message_cursor to_write;    ///< where copy_in() goes on
+  message_word1 chains;       ///< the chain or the extent list that holds its bytes
+  std::uint32_t crc = 0;      ///< of what was copied in so far; stage() seals it
+  std::uint32_t list_crc = 0; ///< of the extent list; 0 if there is none
+  message_cursor to_write;    ///< where copy_in() continues
 };
 
 /// What view() and the recovery calls found at a descriptor.
 enum class message_status : std::uint8_t {
-  ok,               ///< whole as far as can be told without its CRC
-  not_published,    ///< this generation, and free, staged or (where that does not count) held
+  ok, ///< valid, as far as can be known without checking its CRC
+  /// the generation fits, and the message is free, staged, or held where that does not count
+  not_published,
   stale_generation, ///< the descriptor belongs to another message, or to none yet
-  out_of_range,     ///< no such descriptor
-  damaged,          ///< published, and not valid
+  out_of_range,     ///< the table has no such descriptor
+  damaged,          ///< published and not valid
 };
 [[nodiscard]] const char* to_string(message_status s) noexcept;
 
@@ -148,62 +155,64 @@ struct message_view {
   message_fields fields;
   std::uint32_t crc = 0;
   message_cursor topic, properties, payload;
-  message_cursor all; ///< the three in order
+  message_cursor all; ///< topic, properties and payload, in this order
 };
 
 struct message_table_options {
-  /// Descriptors one thread may keep for itself, 0 to 256.
+  /// Most descriptors that one thread may keep in its cache, 0 to 256.
   std::uint32_t cache_descriptors_max = 64;
-  /// Descriptors add_segment() may reach later, at most 2^31; 0: those of create(), no growth.
-  /// Costs addresses, and memory only as far as descriptors are used.
+  /// Most descriptors that add_segment() may reach later, at most 2^31. 0 stands for those of
+  /// create(), so the table cannot grow. It costs addresses; memory is used only as far as
+  /// descriptors are used.
   std::uint32_t descriptors_max = 0;
 };
 
-/// `count` descriptors from `offset` (a multiple of 64) of the media. A table is a list of
-/// segments, whose descriptors are numbered on from one segment to the next.
+/// `count` descriptors that begin at `offset` (a multiple of 64) of the media. A table is a list of
+/// segments, and descriptor numbers continue from one segment to the next.
 struct message_segment {
   std::uint64_t offset = 0;
   std::uint32_t count = 0;
 };
 
-/// Counts as in block_store_statistics.
+/// How exact the counts are: see block_store_statistics.
 struct message_table_statistics {
   std::uint64_t descriptors = 0;
   std::uint64_t free = 0;
-  std::uint64_t live = 0;                ///< with a reference
-  std::uint64_t damaged = 0;             ///< found by recovery, out of use until the next open
-  std::uint64_t cached = 0;              ///< of the free ones, those in threads' caches
-  std::uint64_t refused_descriptors = 0; ///< reserve() without a free descriptor
-  std::uint64_t refused_blocks = 0;      ///< reserve() without enough blocks
+  std::uint64_t live = 0;    ///< descriptors with a reference
+  std::uint64_t damaged = 0; ///< found damaged by recovery, and out of use until the next open
+  std::uint64_t cached = 0;  ///< free descriptors that lie in the caches of threads
+  std::uint64_t refused_descriptors = 0; ///< calls of reserve() that found no free descriptor
+  std::uint64_t refused_blocks = 0;      ///< calls of reserve() that found too few free blocks
 };
 
-/// What check() read.
+/// What check() found.
 struct message_check {
   std::uint64_t free = 0, staged = 0, held = 0, published = 0;
   std::uint64_t identifiers_open = 0;
-  std::uint64_t malformed = 0; ///< published or held and not valid, or word 0 not well formed
+  std::uint64_t malformed = 0; ///< published or held and not valid, or word 0 is not well formed
   std::uint32_t first_malformed = 0;
   const char* first_reason = nullptr;
 };
 
 class message_table {
  public:
-  /// Most extents of one message.
+  /// Most extents that one message can have.
   static constexpr std::uint32_t extents_max = 4096;
 
-  /// Most segments of one table.
+  /// Most segments that one table can have.
   static constexpr std::uint32_t segments_max = 16;
 
-  /// Over the descriptors (at most 2^31) of 1 to 16 segments of the media, which were zero when the
-  /// region was made or when add_segment() got them, and which come in the same order at each open.
-  /// `blocks` (over the same media) and the media outlive the table. Every descriptor is free; to
-  /// open a table that holds something, go on with begin_recovery().
-  static result<std::unique_ptr<message_table>> create(media& on,
+  /// Makes a table over the descriptors (at most 2^31) of 1 to 16 segments of the media. The
+  /// segments were zero when the region was created or when add_segment() got them, and they come
+  /// in the same order at each open. `blocks` must be over the same media, and both must outlive
+  /// the table. Every descriptor is free at first; to open a table with content, go on with
+  /// begin_recovery().
+  static result<std::unique_ptr<message_table>> create(media& medium,
                                                        std::span<const message_segment> segments,
                                                        block_store& blocks,
                                                        message_table_options options = {});
-  /// The same with one segment.
-  static result<std::unique_ptr<message_table>> create(media& on, std::uint64_t offset,
+  /// Makes a table of one segment.
+  static result<std::unique_ptr<message_table>> create(media& medium, std::uint64_t offset,
                                                        std::uint32_t count, block_store& blocks,
                                                        message_table_options options = {});
   ~message_table();
@@ -212,17 +221,17 @@ class message_table {
 
   // --- data path: the publisher -----------------------------------------------------------------
 
-  /// A descriptor and every block for fields.size() bytes, or nothing: false is congestion. `out`
-  /// has one reference, the publisher's, and out.ref is what slots name it by. QoS at most 2, known
-  /// flags only (asserted).
+  /// Reserves a descriptor and all blocks for fields.size() bytes, or nothing: false means
+  /// congestion. `out` gets one reference, the publisher's, and slots name it by out.ref. Asserts
+  /// that the QoS is at most 2 and the flags are known.
   [[nodiscard]] bool reserve(const message_fields& fields, message& out) noexcept;
-  /// Writes the next `n` bytes of topic, properties and payload, in this order, in as many calls as
-  /// it takes; at most m.to_write.remaining().
+  /// Writes the next `n` bytes of topic, properties and payload, in this order. The caller may use
+  /// as many calls as it likes; `n` is at most m.to_write.remaining().
   void copy_in(message& m, const void* from, std::uint64_t n) noexcept;
-  /// Stores the descriptor: `staged` with the next generation first, then the rest. Everything is
-  /// copied in.
+  /// Stores the descriptor: first `staged` with the next generation, then the other words.
+  /// Everything must be copied in.
   void stage(message& m) noexcept;
-  /// What flush_staged() flushes at most, beside parts of lines at both ends: for callers whose
+  /// Most bytes that flush_staged() flushes, beside parts of lines at both ends. For callers whose
   /// medium bounds what one drain covers.
   [[nodiscard]] static std::uint64_t flushed_bytes(const message& m) noexcept {
     const std::uint64_t extents = m.chains.list ? m.chains.count : 0;
@@ -230,107 +239,114 @@ class message_table {
            cacheline_size;
   }
   /// Flushes the content and the extent list; the caller drains before publish(). The descriptor
-  /// becomes durable with its commit word, which is in the same line and behind it.
+  /// becomes durable together with its commit word, which is stored later in the same line.
   void flush_staged(const message& m) noexcept;
-  /// Whether memory that the content lies in is lost (media::lost()): asked behind the last drain,
-  /// where media::losses() has changed since reserve(). Such a message is not acknowledged.
+  /// True if memory of the content is lost (media::lost()). Ask behind the last drain, if
+  /// media::losses() has changed since reserve(). Such a message must not be acknowledged.
   [[nodiscard]] bool lost(const message& m) const noexcept;
-  /// The one commit. The caller then flush_published()es and drains, and only then is the message
-  /// ready for consumers and acknowledged. A message with fields.held is held instead: it is whole,
-  /// and is delivered only once publish_held().
+  /// Stores the commit word. The caller then calls flush_published() and drains; only then is the
+  /// message ready for consumers and may be acknowledged. A message with fields.held becomes held
+  /// instead: it is whole, and is delivered only after publish_held().
   void publish(const message& m) noexcept;
   void flush_published(const message& m) noexcept { flush_descriptor(m.ref.index); }
-  /// Gives up a message that was not published: drops the publisher's reference, and its blocks and
-  /// descriptor are free when no other is left. Safe at once when no slot was stored, staged or
-  /// not; else each slot that names it was counted by add_references(), is void, and is dropped
-  /// like any other, after the drain of its removal: until then a crash may show the slot as it was
-  /// placed, and the descriptor must not be published for anybody else in that generation.
+  /// Gives up a message that was not published. The publisher's reference is dropped; blocks and
+  /// descriptor become free if it was the last. This is safe at once if no slot was stored, whether
+  /// the message is staged or not. Otherwise add_references() counted each slot that names it; such
+  /// a slot is void, and its reference is dropped like any other, after its removal is drained.
+  /// Until then a crash may show the slot as it was placed, so the descriptor must not be published
+  /// for another message in that generation.
   void discard(message& m) noexcept;
 
   // --- data path: what is published -------------------------------------------------------------
 
-  /// A held message becomes published (a will fires). The caller holds a reference,
-  /// flush_descriptor()s and drains. False: it is not held.
+  /// Publishes a held message, when a will is sent. The caller holds a reference, and then calls
+  /// flush_descriptor() and drains. Returns false if the message is not held.
   [[nodiscard]] bool publish_held(message_ref ref) noexcept;
-  /// The QoS 2 identifier is closed: durable once flush_descriptor()ed and drained, then the
-  /// identifier's reference is dropped and PUBCOMP may leave. False: it is not open.
+  /// Closes the QoS 2 identifier. This is durable once the caller has called flush_descriptor() and
+  /// drained; then it drops the identifier's reference and may send PUBCOMP. Returns false if the
+  /// identifier is not open.
   [[nodiscard]] bool close_identifier(message_ref ref) noexcept;
   void flush_descriptor(std::uint32_t index) noexcept;
 
-  /// `n` more places name the message. The caller holds a reference. Before the burst's flushes.
+  /// Counts `n` more places that name the message. The caller holds a reference, and calls this
+  /// before the flushes of the burst.
   void add_references(std::uint32_t index, std::uint32_t n) noexcept;
-  /// `n` places less; the caller has drained their removal itself. True: those were the last, and
-  /// chains and descriptor are free.
+  /// Counts `n` places less; the caller has drained their removal itself. Returns true if these
+  /// were the last, so that chains and descriptor are free.
   bool drop_reference(std::uint32_t index, std::uint32_t n = 1) noexcept;
   [[nodiscard]] std::uint32_t references(std::uint32_t index) const noexcept;
 
-  /// Whether the descriptor is published with that generation.
+  /// True if the descriptor is published in that generation.
   [[nodiscard]] bool published(message_ref ref) const noexcept;
   [[nodiscard]] bool held(message_ref ref) const noexcept;
-  /// The message's parts, every bound checked. The caller holds a reference.
+  /// Fills in the parts of the message after checking every bound. The caller holds a reference.
   [[nodiscard]] message_status view(message_ref ref, message_view& out) const noexcept;
-  /// view() of a message that is published or held.
+  /// As view(), for a message that is published or held.
   [[nodiscard]] message_status view_held(message_ref ref, message_view& out) const noexcept;
-  /// Whether content and fields agree with the CRC.
+  /// True if content and fields agree with the CRC.
   [[nodiscard]] bool verify(const message_view& v) const noexcept;
-  /// Brings the descriptor's line and its count closer, some calls before view(), drop_reference()
-  /// or recover_reference().
+  /// Prefetches the descriptor's line and its count, some calls before view(), drop_reference() or
+  /// recover_reference().
   void prefetch(std::uint32_t index) const noexcept;
 
   // --- growth, recovery and inspection; not the data path ---------------------------------------
 
-  /// `count` descriptors more, as the last segment. They are zero, and drained as such; whoever
-  /// opens the table next must find the segment in its list, so that list is drained as well before
-  /// this call. One thread at a time, not during recovery, while others use the table. An error
-  /// names the argument, and nothing changed.
+  /// Adds `count` descriptors as the last segment, while other threads use the table. They must be
+  /// zero and drained. Whoever opens the table next must find the segment in its list, so the
+  /// caller drains that list too before this call. Only one thread at a time may call it, and not
+  /// during recovery. An error names the argument; then nothing has changed.
   [[nodiscard]] result<void> add_segment(std::uint64_t offset, std::uint32_t count);
 
-  /// Nothing has a reference, nothing is free. The block store's begin_recovery() comes first. No
-  /// data-path call until finish_recovery(). One thread recovers, or `several`: that costs locked
-  /// instructions. `checking`: nothing is stored on media.
+  /// Begins recovery: no descriptor has a reference and none is free. The block store's
+  /// begin_recovery() comes first. No call of the data path may run until finish_recovery().
+  /// `several` announces that several threads recover, which costs locked instructions. With
+  /// `checking` nothing is stored on media.
   void begin_recovery(bool several = false, bool checking = false) noexcept;
   /// Reads every descriptor and changes nothing.
   [[nodiscard]] message_check check() const noexcept;
-  /// Makes durable what was read (media::flush_read); the caller drains before it acts on it.
+  /// Makes durable what was read (media::flush_read()). The caller drains before it acts on it.
   void persist_as_read() noexcept;
-  /// A place on media names `ref`. ok: it has one reference more, and with the first its chains are
-  /// live in the block store. Anything else: no reference; the place is to be void, durably, before
-  /// anything is allocated. A damaged descriptor stays out of use. Thread-safe where several
-  /// threads were announced.
+  /// Counts a place on media that names `ref`. On ok the message has one more reference, and with
+  /// the first one its chains are live in the block store. On any other status nothing is counted,
+  /// and the caller must void the place durably before anything is allocated. A damaged descriptor
+  /// stays out of use. Thread-safe if several threads were announced.
   ///
-  /// Where two messages claim a block, the one whose content agrees with its CRC32C keeps it,
+  /// If two messages claim a block, the one whose content agrees with its CRC32C keeps it,
   /// whichever was recovered first. A message that loses blocks it had been given keeps its
-  /// references, and view() finds it not published. A block that its other owner marked by itself
-  /// (a ring, a value of a map) stays with that owner, whose record has a check of its own.
+  /// references, and view() finds it not published. A block that another owner has marked (a ring,
+  /// a value of a map) stays with that owner, whose record has a check of its own.
   [[nodiscard]] message_status recover_reference(message_ref ref) noexcept;
-  /// The same for a place that may name a held message (a session's will).
+  /// As recover_reference(), for a place that may name a held message (a session's will).
   [[nodiscard]] message_status recover_held(message_ref ref) noexcept;
-  /// Calls fn(view) for each valid published message whose QoS 2 identifier is open, referenced or
-  /// not; the caller decides by session and incarnation and recover_reference()s those that count.
+  /// Calls fn(view) for each valid published message whose QoS 2 identifier is open, whether it has
+  /// references or not. The caller decides by session and incarnation which of them count, and
+  /// calls recover_reference() for those.
   template <class F> void for_each_open_identifier(F&& fn) const {
     message_view v;
     for (std::uint64_t from = 0; next_open_identifier(from, v);
          from = std::uint64_t{v.ref.index} + 1)
       fn(static_cast<const message_view&>(v));
   }
-  /// For recover_reference(), behind prefetch() and nearer to the call: the line that says whether
+  /// Prefetches, behind prefetch() and nearer to recover_reference(), the line that says whether
   /// the message's blocks are live.
   void prefetch_blocks(std::uint32_t index) const noexcept;
-  /// Descriptors never referenced are free. The block store's finish_recovery() comes after, when
-  /// every other owner has marked its chains too.
+  /// Ends recovery: descriptors that were never referenced become free. The block store's
+  /// finish_recovery() comes after it, once every other owner has marked its chains too.
   void finish_recovery() noexcept;
 
-  /// The table's share of an open or a check, one thread. Its `repair` begins the recovery, so it
-  /// stands behind block_store::part() and in front of the parts that refer to messages; its
-  /// `rebuild` finishes it.
+  /// The table's part of an open or a check, which one thread runs. Its `repair` step begins the
+  /// recovery, so it must come after block_store::part() and before the parts that refer to
+  /// messages. Its `rebuild` step finishes the recovery.
   [[nodiscard]] recovery_part part();
 
   [[nodiscard]] message_table_statistics statistics() const noexcept;
   [[nodiscard]] std::uint32_t count() const noexcept {
-    return count_.load(std::memory_order_acquire); // [G1] pairs with [G1] in add_segment()
+    // [descriptors-counted] Without it a thread could look for an index in a segment it cannot see.
+    return count_.load(std::memory_order_acquire);
   }
   [[nodiscard]] block_store& blocks() const noexcept { return blocks_; }
-  /// The sentence for a status that is not ok, naming the descriptor and what is wrong with it.
+  /// Makes the sentence for a status that is not ok. It names the descriptor and says what is wrong
+  /// with it.
   [[nodiscard]] error describe(message_ref ref, message_status status) const;
 
  private:
@@ -340,9 +356,9 @@ class message_table {
     std::uint32_t first = 0; ///< the number of its first descriptor
     std::uint32_t count = 0;
   };
-  message_table(media& on, block_store& blocks, std::unique_ptr<state> s) noexcept;
+  message_table(media& medium, block_store& blocks, std::unique_ptr<state> s) noexcept;
   [[nodiscard]] result<void> attach(const message_segment& s);
-  /// `index` is below a count() that this thread, or one that it synchronised with, has read.
+  /// `index` is below a count() that this thread has read, or a thread that it synchronised with.
   [[nodiscard]] message_descriptor& descriptor_of(std::uint32_t index) const noexcept {
     if (index < segments_[0].count) [[likely]]
       return segments_[0].table[index];
@@ -356,7 +372,7 @@ class message_table {
         std::count_if(segments_.begin(), segments_.end(), [](auto& s) { return s.count != 0; }));
   }
   void report_robbed(recovery_context& c) const;
-  /// What a descriptor's validity depends on beside word 0, read once.
+  /// The words on which the validity of a descriptor depends beside word 0, each read once.
   struct words {
     message_word1 extent;
     std::uint64_t sizes, check, seals;
@@ -368,13 +384,13 @@ class message_table {
     }
   };
   [[nodiscard]] words words_of(std::uint32_t index) const noexcept;
-  /// What is wrong with them; nullptr: nothing.
+  /// Says what is wrong with the words; nullptr if nothing is.
   [[nodiscard]] const char* invalid(message_ref ref, const words& w) const noexcept;
-  /// Checks all but word 0; nullptr: valid, and `out` is filled in but for what word 0 says. Else
-  /// what is wrong.
+  /// Checks everything but word 0. Returns nullptr if it is valid, and fills in `out` except for
+  /// what word 0 says. Otherwise says what is wrong.
   [[nodiscard]] const char* examine(message_ref ref, message_view& out) const noexcept;
   [[nodiscard]] const char* examine(std::uint32_t index, message_view& out) const noexcept;
-  /// Checks word 0; ok: `word` is filled in.
+  /// Checks word 0. On ok, fills in `word`.
   [[nodiscard]] message_status look_at_state(message_ref ref, bool held_counts,
                                              message_word0& word) const noexcept;
   [[nodiscard]] message_status look(message_ref ref, bool held_counts,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the message table looks like on media: one-line descriptors and extent lists.
+/// The message table on media: descriptors of one line, and extent lists.
 ///
 /// ```
 /// byte   0        2     3       4            8
@@ -8,12 +8,13 @@
 ///        +--------+-----+-------+------------+
 ///   8    | first block        | count   | L  |  word 1: a chain of `count` blocks (L=0), or the
 ///        +--------------------+---------+----+          list, one chain, of `count` extents (L=1)
-///  16    | payload size       | topic | prop |  word 2: bytes, of the properties' the low 16 bits
+///  16    | payload size       | topic | prop |  word 2: sizes in bytes, of the properties the low
+///  16 bits
 ///        +--------------------+-------+------+
-///  24    | CRC32C             | packet|qf|pr |  word 3: QoS, flags, high 8 bits of properties'
+///  24    | CRC32C             | packet|qf|pr |  word 3: QoS, flags, high 8 bits of the properties'
 ///  size
 ///        +--------------------+-------+--+---+
-///  32    | expiry, wall clock, ns; 0: none   |  word 4
+///  32    | expiry, wall clock, ns; 0: never  |  word 4
 ///  40    | published, wall clock, ns         |  word 5
 ///        +--------------------+--------------+
 ///  48    | publisher's session| incarnation  |  word 6
@@ -21,17 +22,18 @@
 ///  56    | seal of word 1     | second seal  |  word 7
 ///        +--------------------+--------------+
 /// ```
-/// The chain's first bytes are the topic, then the properties, then the payload. An extent list is
-/// a chain of its own that holds `count` extents, in order, in its first count * 8 bytes. CRC32C
-/// covers, in this order: topic, properties and payload; words 2, 3 (its own half as 0), 4, 5 and
-/// 6; the descriptor's index and generation, 4 bytes each. Words 0, 1 and 7 change in a message's
-/// life and are not covered by it.
+/// The chain holds the topic, then the properties, then the payload. An extent list is a chain of
+/// its own; its first count * 8 bytes are the `count` extents, in order. The CRC32C covers, in this
+/// order: topic, properties and payload; words 2, 3 (with its CRC half as 0), 4, 5 and 6; the index
+/// and the generation of the descriptor, 4 bytes each. Words 0, 1 and 7 change during the life of a
+/// message, so the CRC does not cover them.
 ///
-/// A seal is a CRC32C of the extent list (nothing where there is none), word 1, and the index and
-/// generation of the descriptor, 4 bytes each. It tells at open, without reading any content,
-/// whether word 1 names this message's blocks. There are two because a chain may be moved: the
-/// mover stores the seal of the new word 1 in the half that does not seal the present one, and then
-/// word 1, in one line, so that every state a crash leaves has a seal for the word 1 it has.
+/// A seal is a CRC32C of the extent list (nothing if there is none), of word 1, and of the index
+/// and generation of the descriptor, 4 bytes each. It shows at an open, without reading any
+/// content, whether word 1 names the blocks of this message. There are two seals because a chain
+/// may be moved. The thread that moves it stores the seal of the new word 1 in the half that does
+/// not seal the present one, and then stores word 1, in one line. So whatever a crash leaves, there
+/// is a seal for the word 1 that is there.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -43,17 +45,18 @@ namespace chainring {
 
 enum class message_state : std::uint8_t {
   free = 0,      ///< never used
-  staged = 1,    ///< being written, or abandoned: means nothing
-  held = 2,      ///< a will: whole, named by its session, not published yet
-  published = 3, ///< in every queue that has a slot for it
+  staged = 1,    ///< being written, or abandoned; it means nothing
+  held = 2,      ///< a will: whole, named by its session, and not published yet
+  published = 3, ///< it is in every queue that has a slot for it
 };
 
-/// Valid if and only if: word 0 is `published` (or `held`, for the session that names it) with
-/// the generation of the place that names it; every reserved bit is 0; topic + properties + payload
-/// fit exactly in word 1's chain or in the sum of its extents (the last block is used, none is
-/// spare); one half of word 7 is the seal of word 1; every chain lies in the block store and
-/// overlaps no other live one; QoS is at most 2. The content is whole if and only if the CRC
-/// agrees; that is checked on delivery, and at open only where two messages claim the same block.
+/// A descriptor is valid if and only if word 0 is `published` (or `held`, for the session that
+/// names it) in the generation of the place that names it; every reserved bit is 0; topic,
+/// properties and payload exactly fill the chain of word 1 or the sum of its extents (the last
+/// block is used, and none is spare); one half of word 7 is the seal of word 1; every chain lies in
+/// the block store and overlaps no other live chain; and the QoS is at most 2. The content is whole
+/// if and only if the CRC agrees. That is checked on delivery, and at an open only if two messages
+/// claim the same block.
 struct message_descriptor {
   std::uint64_t state;        ///< word 0: message_word0
   std::uint64_t extent;       ///< word 1: message_word1
@@ -74,7 +77,7 @@ static_assert(offsetof(message_descriptor, published_ns) == 40);
 static_assert(offsetof(message_descriptor, publisher) == 48);
 static_assert(offsetof(message_descriptor, seals) == 56);
 
-/// One extent of a list: valid if and only if it has a block and lies in the store.
+/// One extent of a list. It is valid if and only if it has a block and lies in the store.
 struct message_extent {
   std::uint32_t first;
   std::uint32_t blocks;
@@ -83,7 +86,8 @@ static_assert(sizeof(message_extent) == 8);
 static_assert(offsetof(message_extent, first) == 0);
 static_assert(offsetof(message_extent, blocks) == 4);
 
-/// Word 0: generation in bits 0..15, state in 16..23, bit 24 the QoS 2 identifier is open, rest 0.
+/// Word 0: bits 0..15 are the generation, 16..23 the state, bit 24 says that the QoS 2 identifier
+/// is open. The other bits are 0.
 struct message_word0 {
   std::uint16_t generation = 0;
   message_state state = message_state::free;
@@ -97,13 +101,13 @@ struct message_word0 {
     return {static_cast<std::uint16_t>(w), static_cast<message_state>(w >> 16 & 0xff),
             (w >> 24 & 1) != 0};
   }
-  /// Every bit of `w` means something.
+  /// True if every bit of `w` has a meaning.
   [[nodiscard]] static constexpr bool well_formed(std::uint64_t w) noexcept {
     return w >> 25 == 0 && (w >> 16 & 0xff) <= static_cast<std::uint8_t>(message_state::published);
   }
 };
 
-/// Word 1: first block in bits 0..31, count in 32..62, bit 63 it is an extent list.
+/// Word 1: bits 0..31 are the first block, 32..62 the count, bit 63 says that it is an extent list.
 struct message_word1 {
   std::uint32_t first = 0;
   std::uint32_t count = 0; ///< blocks of the chain, or extents of the list
@@ -118,7 +122,8 @@ struct message_word1 {
   }
 };
 
-/// A half of word 7, for a word 1 whose extent list has the CRC32C `list` (0: there is none).
+/// Computes a half of word 7, for a word 1 whose extent list has the CRC32C `list`; 0 if there is
+/// no list.
 [[nodiscard]] inline std::uint32_t message_seal(std::uint64_t word1, std::uint32_t list,
                                                 std::uint32_t index,
                                                 std::uint16_t generation) noexcept {
@@ -128,7 +133,7 @@ struct message_word1 {
   } sealed{word1, index, generation};
   static_assert(sizeof(sealed) == 16);
 #if defined(__SSE4_2__)
-  // The same value in two instructions: an open computes one for each message.
+  // This gives the same value in two instructions. An open computes one seal for each message.
   std::uint64_t crc = static_cast<std::uint32_t>(~list);
   crc = __builtin_ia32_crc32di(crc, sealed.word1);
   crc = __builtin_ia32_crc32di(crc, std::uint64_t{sealed.generation} << 32 | sealed.index);
@@ -138,10 +143,10 @@ struct message_word1 {
 #endif
 }
 
-/// Bytes of properties a descriptor can count: 24 bits.
+/// Most bytes of properties that a descriptor can count: the count has 24 bits.
 inline constexpr std::uint32_t message_properties_max = (1u << 24) - 1;
 
-/// Message flags, in bits 50..55 of word 3. Others are reserved, zero.
+/// Message flags, in bits 50..55 of word 3. All others are reserved and zero.
 inline constexpr std::uint8_t message_flag_retain = 1; ///< published with RETAIN
 inline constexpr std::uint8_t message_flag_will = 2;   ///< a will
 inline constexpr std::uint8_t message_flags_known = message_flag_retain | message_flag_will;

@@ -1,42 +1,46 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Recovery of the message table. Recovery writes nothing on media, except that
+// [robbed-before-reuse] may void a message. A message is live if a place names it.
 //
-// Recovery of the message table. Nothing on media is written; what is live is what a place names.
+// A place (slot, retained cell, will, open identifier) names an index and a generation. Every
+// pattern of index and word 0 matches exactly one case.
 //
-// Cases, for a place (slot, retained cell, will, open identifier) that names {index, generation};
-// each pattern of index and word 0 matches exactly one:
+// Recovery cases:
+//   [index-beyond-table]  The index lies beyond the table: `out_of_range`. The place is damaged and
+//     is voided.
+//   [state-malformed]  Word 0 is not well formed: `damaged`. The place is voided.
+//   [other-generation]  Word 0 has another generation: `stale_generation`. The place became durable
+//     and its descriptor did not; the place is voided.
+//   [message-unpublished]  The message is free or staged, or it is held and the place only names
+//     published ones: `not_published`. A crash interrupted the burst before its commit; the place
+//     is voided.
+//   [fields-invalid]  The message is published (or held), and its fields, seal or extents are not
+//     valid: `damaged`. The place is voided.
+//   [blocks-claimed]  The message is published (or held) and valid, another message has one of its
+//     blocks, and its own content fails its CRC or the other's does not: `damaged`. The place is
+//     voided.
+//   [message-whole]  The message is published (or held) and valid, and each of its blocks belongs
+//     to nobody or to messages whose content fails their CRC: `ok`. The place counts, and the
+//     message gets the blocks of those others. Their places were answered `ok` and count until they
+//     are consumed; view() finds those messages not published.
 //
-//   case                                           verdict           the place
-//   [K1] index beyond the table                    out_of_range      damage: void it
-//   [K2] word 0 not well formed                    damaged           damage: void it
-//   [K3] another generation                        stale_generation  it landed and its descriptor
-//                                                                    did not: void it
-//   [K4] free or staged, or held for a place that  not_published     a burst cut off before its
-//        only names published ones                                   commit: void it
-//   [K5] published (held), fields, seal or extents damaged           damage: void it
-//        not valid
-//   [K6] published (held) and valid; a block of    damaged           damage: void it
-//        its is live for another, and its content
-//        fails its CRC, or the other's does not
-//   [K7] published (held) and valid; each block    ok                it counts
-//        of its is live for nobody, or for
-//        messages whose content fails their CRC
+// Ordering labels:
+//   [table-read-before-use]  The table is flushed as it was read, and the caller drains before it
+//     acts on what was read.
+//   [first-reference]  The thread that counts the first reference exchanges the count from 0 to
+//     `marking`; pairs with [verdict-stored].
+//   [verdict-stored]  That thread stores the verdict in the count with release; pairs with
+//     [first-reference] and [verdict-read].
+//   [verdict-read]  A thread that counts a further reference waits for the verdict and loads it
+//     with acquire; pairs with [verdict-stored].
+//   [robbed-before-reuse]  A message that lost its blocks says `staged` before anything is given
+//     out.
+//   [recoverer-alone]  One thread recovers, or its helpers have joined it; the access orders
+//     nothing.
 //
-// [K7] takes the blocks from those others. Their places were answered `ok` and count as before,
-// until they are consumed; view() says `not_published` to whoever reads by them.
-//
-//   edge                                                        breaks without it
-//   [V1] flush_read of the table, drained by the caller         a message seen as published after
-//        before it acts                                         process death is delivered, then
-//                                                               gone after a power cut
-//   [V2] first reference: count 0 -> marking, acquires; [V3]    two recovering threads mark one
-//        releases the verdict; a second reference waits for     message's chains, and one takes
-//        [V3] and acquires it by [V4]                           it for damaged
-//   [V5] a message that lost its blocks says `staged` before    its chains are followed into
-//        anything is given out; it need not be durable, since    blocks that are another's by then
-//        the next open judges again
-//
-// Extent lists need no flush_read: their drain came before word 0 was stored (message.cc,
-// [P1 < P2]), so a list that word 0 makes valid is durable in every state a crash leaves.
+// Extent lists need no flush_read(). They were drained before word 0 was stored
+// ([extents-before-publish]), so a list that word 0 makes valid is durable in every state a crash
+// leaves.
 #include <algorithm>
 #include <mutex>
 #include <string>
@@ -57,9 +61,9 @@ void message_table::begin_recovery(bool several, bool checking) noexcept {
   state_->damaged_count = state_->robbed_count = 0;
   for (std::uint32_t i = 0; i < descriptors; ++i) {
     state::entry& e = state_->entries[i];
-    // Stored only where it changes something: most of a large array was never touched.
-    if (e.references.load(std::memory_order_relaxed) != 0) // [V2] nobody else works
-      e.references.store(0, std::memory_order_relaxed);    // [V2] nobody else works
+    // Store only if it changes something: most of a large array was never touched.
+    if (e.references.load(std::memory_order_relaxed) != 0) // [recoverer-alone]
+      e.references.store(0, std::memory_order_relaxed);    // [recoverer-alone]
     if (e.chains != 0) e.chains = 0;
   }
 }
@@ -96,7 +100,8 @@ message_check message_table::check() const noexcept {
       break;
     }
     found.identifiers_open += word.identifier_open;
-    // The content of one that nothing names may be anybody's by now; its extent list, too.
+    // If no place names this message, its blocks and its extent list may belong to another message
+    // by now.
     if (const char* reason = examine(i, v); reason != nullptr) bad(i, reason);
   }
   return found;
@@ -104,12 +109,14 @@ message_check message_table::check() const noexcept {
 
 void message_table::persist_as_read() noexcept {
   for (std::uint32_t n = 0; n < segments(); ++n)
+    // [table-read-before-use] Without it a message that was seen as published could be delivered,
+    // and be gone after a power cut.
     media_.flush_read(segments_[n].table,
-                      std::uint64_t{segments_[n].count} * sizeof(message_descriptor)); // [V1]
+                      std::uint64_t{segments_[n].count} * sizeof(message_descriptor));
 }
 
-// Calls fn(chain, required) for the list, if there is one, and then for each chain of content,
-// until fn returns false. The extent was found valid.
+// Calls fn(chain, required) for the extent list, if there is one, and then for each chain of
+// content, until fn returns false. The extent must have been found valid.
 template <class F> bool message_table::for_each_chain(message_word1 extent, F&& fn) const noexcept {
   if (extent.count == 0) return true;
   if (!extent.list) return fn(chain{extent.first, extent.count}, false);
@@ -123,7 +130,7 @@ template <class F> bool message_table::for_each_chain(message_word1 extent, F&& 
 }
 
 bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexcept {
-  if (!extent.list) { // nearly every message
+  if (!extent.list) { // nearly every message has one chain
     if (extent.count != 0 && !blocks_.try_mark_live({extent.first, extent.count})) return false;
     state_->entries[index].chains = extent.pack();
     return true;
@@ -150,8 +157,7 @@ bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexc
   return false;
 }
 
-// --- two claimants of a block
-// ---------------------------------------------------------------------
+// --- two messages that claim a block -------------------------------------------------------------
 
 bool message_table::meets(message_word1 a, message_word1 b) const noexcept {
   return !for_each_chain(a, [&](const chain& x, bool) {
@@ -162,8 +168,8 @@ bool message_table::meets(message_word1 a, message_word1 b) const noexcept {
   });
 }
 
-// Takes the blocks away from a descriptor that has references. Its word 0 says `staged` from here
-// on, so that nobody follows its chains; where that is not durable the next open judges again.
+// Takes the blocks from a descriptor that has references. Its word 0 says `staged` from then on, so
+// no thread follows its chains.
 void message_table::rob(std::uint32_t index) noexcept {
   state::entry& e = state_->entries[index];
   for_each_chain(message_word1::unpack(e.chains), [&](const chain& c, bool required) {
@@ -180,10 +186,12 @@ void message_table::rob(std::uint32_t index) noexcept {
   message_descriptor& d = descriptor_of(index);
   auto word = message_word0::unpack(d.state);
   word.state = message_state::staged;
-  media_.store(&d.state, word.pack()); // [V5]
+  // [robbed-before-reuse] Without it a thread could follow its chains into blocks of another
+  // message. The store need not be durable, because the next open judges again.
+  media_.store(&d.state, word.pack());
 }
 
-// Blocks of this valid descriptor are live already. Nobody else marks meanwhile.
+// Judges a valid descriptor of which some blocks are live already. No other thread marks meanwhile.
 bool message_table::judge(message_ref ref, message_word1 extent) noexcept {
   if (seeded_bug("message.first_claim_wins")) return false;
   const std::uint32_t descriptors = count();
@@ -192,9 +200,9 @@ bool message_table::judge(message_ref ref, message_word1 extent) noexcept {
   for (std::uint32_t i = 0; i < descriptors; ++i) {
     const auto other = message_word1::unpack(state_->entries[i].chains);
     if (other.count == 0 || !meets(extent, other)) continue;
-    // Two whole ones cannot be told apart; the blocks stay where they are.
+    // If both are whole, nothing shows whose blocks they are, so they stay where they are.
     if (examine(i, theirs) == nullptr && verify(theirs)) return false;
-    rob(i); // [K7]
+    rob(i); // [message-whole]
   }
   return mark_chains(ref.index, extent);
 }
@@ -207,7 +215,7 @@ bool message_table::claim(message_ref ref, message_word1 extent) noexcept {
     state_->gate.leave(busy);
     if (marked) return true;
   }
-  // What was in the way may be a claim that its thread takes back: so once more, alone.
+  // The obstacle may be a claim that another thread is about to take back, so try once more, alone.
   const std::lock_guard guard(state_->judge);
   state_->gate.revoke();
   for (unsigned slot = 0, slots = detail::slots_in_use(); slot < slots; ++slot)
@@ -223,40 +231,47 @@ void message_table::prefetch_blocks(std::uint32_t index) const noexcept {
 }
 
 message_status message_table::first_reference(message_ref ref, message_status seen) noexcept {
-  // [K2], [K5], [K6]: out of use, so that what it says can be looked into until the next open.
+  // A damaged descriptor ([state-malformed], [fields-invalid], [blocks-claimed]) stays out of use,
+  // so that an operator can examine it until the next open.
   const words w = words_of(ref.index);
   const bool whole =
       seen == message_status::ok && invalid(ref, w) == nullptr && claim(ref, w.extent);
+  // [verdict-stored] Without it another thread could count a reference before the chains are
+  // marked.
   state_->entries[ref.index].references.store(whole ? 1 : state::damaged,
-                                              std::memory_order_release); // [V3] pairs with [V4]
+                                              std::memory_order_release);
   return whole ? message_status::ok : message_status::damaged;
 }
 
-// The first reference looks into the descriptor and marks its chains; the others count.
+// The first reference examines the descriptor and marks its chains. Further references only count.
 message_status message_table::recover(message_ref ref, bool held_counts) noexcept {
   message_word0 word;
   const message_status seen = look_at_state(ref, held_counts, word);
   if (seen != message_status::ok && seen != message_status::damaged) return seen;
   auto& count = state_->entries[ref.index].references;
   idle_policy wait;
-  std::uint32_t n = count.load(std::memory_order_acquire); // [V4] pairs with [V3]
-  if (!state_->recoverers) { // nobody else is at work: plain loads and stores will do
+  // [verdict-read] Without it this thread could use a message whose chains are not marked yet.
+  std::uint32_t n = count.load(std::memory_order_acquire);
+  if (!state_->recoverers) { // one thread recovers, so plain loads and stores are enough
     if (n == state::damaged) return message_status::damaged;
     if (n == 0) return first_reference(ref, seen);
-    count.store(n + 1, std::memory_order_relaxed); // [V4] alone
+    count.store(n + 1, std::memory_order_relaxed); // [recoverer-alone]
     return message_status::ok;
   }
   for (;;) {
     if (n == state::damaged) return message_status::damaged;
     if (n == state::marking) {
       wait.idle();
-      n = count.load(std::memory_order_acquire); // [V4] pairs with [V3]
+      n = count.load(std::memory_order_acquire); // [verdict-read]
     } else if (n != 0) {
-      if (count.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, // [V4]
-                                      std::memory_order_acquire))          // [V4] pairs with [V3]
+      if (count.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, // [verdict-read]
+                                      std::memory_order_acquire))          // [verdict-read]
         return message_status::ok;
-    } else if (count.compare_exchange_weak(n, state::marking, std::memory_order_acq_rel, // [V2]
-                                           std::memory_order_acquire)) { // [V4] pairs with [V3]
+    } else if (
+        // [first-reference] Without it two threads could mark the chains of one message, and one of
+        // them would find it damaged.
+        count.compare_exchange_weak(n, state::marking, std::memory_order_acq_rel,
+                                    std::memory_order_acquire)) {
       return first_reference(ref, seen);
     }
   }
@@ -283,7 +298,7 @@ bool message_table::next_open_identifier(std::uint64_t from, message_view& out) 
 void message_table::finish_recovery() noexcept {
   for (std::uint32_t i = count(); i-- > 0;) {
     const std::uint32_t n =
-        state_->entries[i].references.load(std::memory_order_relaxed); // [V4] callers joined
+        state_->entries[i].references.load(std::memory_order_relaxed); // [recoverer-alone]
     CHAINRING_ASSERT(n != state::marking);
     if (n == 0) state_->pool.add(i);
     if (n == state::damaged) ++state_->damaged_count;
@@ -298,7 +313,7 @@ recovery_part message_table::part() {
               [this](recovery_context& c) {
                 begin_recovery(false, c.checking());
                 c.advance(count());
-                if (!c.checking()) return; // an open judges each message when it is referred to
+                if (!c.checking()) return; // an open judges each message when a place refers to it
                 const message_check found = check();
                 if (found.malformed != 0)
                   c.report({"message " + std::to_string(found.first_malformed),
@@ -335,10 +350,12 @@ error message_table::describe(message_ref ref, message_status status) const {
     return {errc::corrupt, name + "its state word is not well formed"};
   message_view v;
   const char* reason = examine(ref, v);
-  return {errc::corrupt,
-          name + (reason != nullptr
-                      ? reason
-                      : "a block of its is another's, or its content fails its CRC32C")};
+  return {
+      errc::corrupt,
+      name +
+          (reason != nullptr
+               ? reason
+               : "one of its blocks belongs to another message, or its content fails its CRC32C")};
 }
 
 } // namespace chainring

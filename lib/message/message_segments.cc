@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Creating a message table, and adding descriptors to one in use.
 //
-// Making a message table, and adding descriptors to one in use.
+// Tables in DRAM with an entry for each descriptor are allocated once, for descriptors_max, and
+// take memory only where they are touched.
 //
-//   edge                                                        breaks without it
-//   [G1] the count is stored, released, when the segment it     a thread that is given a number of
-//        reaches is in the list; and before the pool has its    the new segment looks beyond the
-//        numbers                                                list, or takes it for invalid
-//
-// DRAM state by descriptor is made once, for descriptors_max, and takes memory where it is touched.
+// Ordering labels:
+//   [descriptors-counted]  attach() stores the count with release after the new segment is in the
+//     list and before the pool has its numbers; count() loads it with acquire; pairs with
+//     [descriptors-counted].
 #include <string>
 
 #include "message/message.h"
@@ -26,23 +26,23 @@ error refuse(const char* what, std::uint64_t value, const std::string& expected)
 
 } // namespace
 
-message_table::message_table(media& on, block_store& blocks, std::unique_ptr<state> s) noexcept
-    : media_(on), blocks_(blocks), state_(std::move(s)) {}
+message_table::message_table(media& medium, block_store& blocks, std::unique_ptr<state> s) noexcept
+    : media_(medium), blocks_(blocks), state_(std::move(s)) {}
 
 message_table::~message_table() = default;
 
-result<std::unique_ptr<message_table>> message_table::create(media& on, std::uint64_t offset,
+result<std::unique_ptr<message_table>> message_table::create(media& medium, std::uint64_t offset,
                                                              std::uint32_t count,
                                                              block_store& blocks,
                                                              message_table_options options) {
   const message_segment only{offset, count};
-  return create(on, std::span(&only, 1), blocks, options);
+  return create(medium, std::span(&only, 1), blocks, options);
 }
 
 result<std::unique_ptr<message_table>>
-message_table::create(media& on, std::span<const message_segment> segments, block_store& blocks,
+message_table::create(media& medium, std::span<const message_segment> segments, block_store& blocks,
                       message_table_options options) {
-  if (&blocks.medium() != &on)
+  if (&blocks.medium() != &medium)
     return error{errc::invalid_argument,
                  "block store: expected one over the same media as the table"};
   if (options.cache_descriptors_max > detail::index_pool::cache_limit)
@@ -62,20 +62,20 @@ message_table::create(media& on, std::span<const message_segment> segments, bloc
 
   auto s = std::make_unique<state>();
   s->descriptors_max = static_cast<std::uint32_t>(most);
-  std::unique_ptr<message_table> table(new message_table(on, blocks, std::move(s)));
+  std::unique_ptr<message_table> table(new message_table(medium, blocks, std::move(s)));
   for (const message_segment& each : segments)
     if (auto attached = table->attach(each); !attached) return attached.error();
   state& made = *table->state_;
   if (!made.entries.make(most, true) || !made.scratches.make(max_thread_slots) ||
       !made.markers.make(max_thread_slots) ||
       !made.pool.reserve(static_cast<std::uint32_t>(most), options.cache_descriptors_max))
-    return error{errc::no_space,
-                 "message table of " + std::to_string(most) + " descriptors: no memory"};
+    return error{errc::no_space, "message table of " + std::to_string(most) +
+                                     " descriptors: there is no memory for it; ask for fewer"};
   made.pool.add_range(0, static_cast<std::uint32_t>(all));
   return table;
 }
 
-// Checks the segment and puts it behind the others.
+// Checks a segment and appends it to the list.
 result<void> message_table::attach(const message_segment& s) {
   const std::uint32_t before = count();
   if (s.offset % cacheline_size != 0)
@@ -98,7 +98,7 @@ result<void> message_table::attach(const message_segment& s) {
       return refuse("message table offset", s.offset,
                     "a segment that does not overlap segment " + std::to_string(i));
   segments_[n] = {table, before, s.count};
-  count_.store(before + s.count, std::memory_order_release); // [G1] pairs with [G1] in count()
+  count_.store(before + s.count, std::memory_order_release); // [descriptors-counted]
   return {};
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Inside lib/message: what message.cc and message_recover.cc share.
+/// Internal to lib/message: the state that its source files share.
 #pragma once
 #include <array>
 #include <atomic>
@@ -14,34 +14,37 @@
 namespace chainring {
 
 struct message_table::state {
-  /// References of a descriptor that recovery is just looking at, or found damaged.
+  /// Values of a count of references: recovery is examining the descriptor, or found it damaged.
   static constexpr std::uint32_t marking = 0xffff'ffff;
   static constexpr std::uint32_t damaged = 0xffff'fffe;
 
   struct entry {
     std::atomic<std::uint32_t> references;
-    /// Word 1 of a descriptor in use. Media has it only once staged, and is not trusted again.
-    /// During recovery it is not 0 exactly where the chains are marked live for this descriptor.
+    /// Word 1 of a descriptor in use. Media has it only once the message is staged, and is not
+    /// trusted a second time. During recovery it is not 0 exactly if the chains are marked live for
+    /// this descriptor.
     std::uint64_t chains;
   };
-  detail::lazy_array<entry> entries; ///< by descriptor
+  detail::lazy_array<entry> entries; ///< by descriptor number
   detail::index_pool pool;
-  /// Extents of a request before they are a list on media, by thread slot.
+  /// The extents of a request, by thread slot, before they are a list on media.
   struct scratch {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
   std::uint32_t descriptors_max = 0;
   std::uint64_t damaged_count = 0;
-  std::uint64_t robbed_count = 0; ///< messages whose blocks recovery found to be another's
+  /// messages whose blocks recovery found to belong to another message
+  std::uint64_t robbed_count = 0;
 
-  // Recovery by several threads: each marks chains inside `gate`, and who judges shuts it.
+  // Recovery by several threads: a thread marks chains while it is inside `gate`, and the thread
+  // that judges two claims revokes it.
   struct alignas(cacheline_size) marker {
     std::atomic<std::uint32_t> busy;
   };
   bool recoverers = false;                ///< several threads recover
   bool checking = false;                  ///< nothing is stored on media
-  std::array<std::uint32_t, 64> robbed{}; ///< the first of them
+  std::array<std::uint32_t, 64> robbed{}; ///< the first messages that lost their blocks
   detail::revocable gate;
   detail::lazy_array<marker> markers; ///< by thread slot
   spin_lock judge;
@@ -50,7 +53,7 @@ struct message_table::state {
 
 namespace detail {
 
-/// Words 2 to 6 of a descriptor; word 3 with its CRC half as 0.
+/// Words 2 to 6 of a descriptor; in word 3 the half for the CRC is 0.
 struct fixed_words {
   std::uint64_t sizes, check, expires_ns, published_ns, publisher;
 };

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Persistent memory: a devdax device, or a file on a file system mounted with DAX. Class `power`,
-// and only where libpmem says is_pmem of a mapping of the very file: a device, or MAP_SYNC granted.
+// Persistent memory: a devdax device, or a file on a file system mounted with DAX. It gives class
+// `power`, and only if libpmem says is_pmem of a mapping of the very file: a device, or a file for
+// which MAP_SYNC is granted.
 //
-// Two variables make libpmem say or do otherwise. PMEM_IS_PMEM_FORCE makes it call everything
-// persistent, so nothing it says can be believed: refused. PMEM_NO_FLUSH=1 makes it flush nothing,
-// which is right only where the caches themselves survive (eADR): refused elsewhere.
+// Two environment variables change what libpmem says or does. PMEM_IS_PMEM_FORCE makes it call all
+// memory persistent, so none of its answers can be believed, and the driver refuses to work.
+// PMEM_NO_FLUSH=1 makes it flush nothing. That is right only if the caches survive a power cut
+// (eADR), and the driver refuses to work otherwise.
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -45,14 +47,14 @@ bool is_device(const std::string& path) {
          path.compare(0, 8, "/dev/dax") == 0;
 }
 
-/// What a device may be mapped and unmapped in.
+/// The unit in which a device may be mapped and unmapped.
 std::uint64_t alignment_of(const std::string& device) {
   std::uint64_t bytes = 0;
   std::ifstream("/sys/bus/dax/devices/" + device.substr(device.rfind('/') + 1) + "/align") >> bytes;
   return bytes != 0 ? bytes : detail::hugepage_size;
 }
 
-/// A mapping made by libpmem of a whole file or device.
+/// A mapping of a whole file or device, made by libpmem.
 class pmem_mapping {
  public:
   pmem_mapping() = default;
@@ -81,8 +83,8 @@ class pmem_mapping {
   bool is_pmem_ = false;
 };
 
-/// True where the kernel grants MAP_SYNC: what libpmem goes by, but libpmem opens for writing,
-/// which a reader may not be allowed.
+/// True if the kernel grants MAP_SYNC, which is what libpmem goes by. libpmem itself opens the file
+/// for writing, which a reader may not be allowed to do.
 bool grants_sync(int fd) {
   void* at = mmap(nullptr, detail::page_size, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
   if (at == MAP_FAILED) return false;
@@ -175,7 +177,7 @@ class dax_media final : public detail::watched_media {
   }
 
   result<void> map_device(const media_options& o, open_mode mode) {
-    pmem_mapping device(path_.c_str(), 0, 0); // a device is mapped whole
+    pmem_mapping device(path_.c_str(), 0, 0); // a device is always mapped whole
     if (!device.is_pmem()) return not_pmem();
     const std::string name = "region device " + path_ + ": ";
     if (o.size > device.size())
@@ -191,13 +193,13 @@ class dax_media final : public detail::watched_media {
       return {};
     }
     if (mode == open_mode::create) {
-      constexpr std::size_t looked_at = 8192; // where a region of either kind starts
+      constexpr std::size_t looked_at = 8192; // both kinds of region begin in these bytes
       for (std::size_t i = 0; i < looked_at && i < device.size(); ++i)
         if (device.base()[i] != std::byte{0})
           return error{errc::exists, name +
                                          "its first bytes are not zero, so it may hold "
                                          "something; write zeros over its first 8 KiB to reuse it"};
-      // A fresh region reads as zero, and what an earlier use left beyond must not look valid.
+      // A new region reads as zero, and what an earlier use left behind must not look valid.
       (void)pmem_memset_persist(device.base(), 0, device.size());
     }
     device_ = std::move(device);
@@ -233,8 +235,8 @@ class dax_media final : public detail::watched_media {
     } else {
       if (auto done = allocate(0, sizes->size); !done) return done.error();
       if (auto done = detail::sync_directory_of(path_); !done) return done.error();
-      // libpmem judges; the mapping that is kept is made at a reserved address, so that it can
-      // grow in place, and is refused by the kernel unless MAP_SYNC holds.
+      // libpmem judges by a mapping of its own. The mapping that is kept is made at a reserved
+      // address, so that it can grow in place; the kernel refuses it unless MAP_SYNC holds.
       if (!pmem_mapping(path_.c_str(), 0, 0).is_pmem()) return not_pmem();
       if (auto done = commit(0, sizes->size); !done) return done.error();
     }
@@ -269,12 +271,12 @@ class dax_media final : public detail::watched_media {
   }
 
   detail::file_descriptor fd_;
-  detail::address_range range_; ///< of a file
-  pmem_mapping device_;         ///< of a device
+  detail::address_range range_; ///< used for a file
+  pmem_mapping device_;         ///< used for a device
 };
 
-/// Natural for devices, and for regular files that libpmem maps as persistent memory, or that would
-/// be once they exist: tried with an unnamed file in their directory.
+/// True for devices, and for regular files that libpmem maps as persistent memory. For a file that
+/// does not exist yet, it tries an unnamed file in the same directory.
 bool suits(const std::string& path) {
   if (is_device(path)) return true;
   auto place = detail::place_of(path);
@@ -295,8 +297,10 @@ constexpr durability_class given[] = {durability_class::power};
 } // namespace
 
 const media_driver dax_driver = {
-    "dax", "persistent memory: devdax, or a file mounted with DAX; survives power loss",
-    given, suits,
+    "dax",
+    "persistent memory: devdax, or a file mounted with DAX; survives power loss",
+    given,
+    suits,
     [](const media_options& o) { return dax_media::make(o, open_mode::create); },
     [](const media_options& o) {
       return dax_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// clang-format off
+// Ordering labels:
+//   [image-before-tail]  The image is synced before the header's tail moves past the records that
+//     it was written from.
+//   [header-before-reuse]  Both header copies are synced before the journal space is released.
 //
-// Crash windows
-//   [K1 < K2]  the image is synced before the header's tail moves past what it was written from.
-//   [K2 < K3]  both header copies are synced before the journal space is released: until then
-//              either copy still finds every record it needs.
-// clang-format on
-// A crash before K2 replays the same records over an image that holds some of them: each line's
-// newest durable copy wins either way.
+// A crash before [header-before-reuse] replays the same records over an image that holds some of
+// them already. The newest durable copy of each line wins either way.
 #include "checkpoint.h"
 
 #include <algorithm>
@@ -24,7 +22,8 @@ namespace {
 
 constexpr std::uint64_t lines_per_page = detail::page_size / cacheline_size;
 constexpr std::size_t window_pages = 64;
-/// Pages written before a sync of the image: bounds what a commit finds before it at the disk.
+/// Pages written before the image is synced. This bounds what a commit finds in the queue of the
+/// disk.
 constexpr std::size_t pages_per_sync = 256;
 
 } // namespace
@@ -35,8 +34,8 @@ void checkpoint::collect(std::uint64_t line, std::uint64_t lines, const std::byt
     copies_.push_back({line + i, bytes + i * cacheline_size});
 }
 
-/// Sorts by line, stably, and keeps the last of each: a radix sort, because a checkpoint may hold
-/// half a million copies and shares its core.
+/// Sorts the copies by line, stably, and keeps the last copy of each line. It is a radix sort,
+/// because a checkpoint may hold half a million copies and shares its core.
 void checkpoint::keep_newest() {
   constexpr unsigned bits = 11;
   constexpr std::size_t buckets = std::size_t{1} << bits;
@@ -62,7 +61,7 @@ void checkpoint::keep_newest() {
   copies_.resize(kept);
 }
 
-/// Lines next to each other go out in one write each.
+/// Writes adjoining lines with one write.
 int checkpoint::write_runs(std::size_t from, std::size_t to) noexcept {
   while (from < to) {
     std::size_t end = from + 1;
@@ -79,9 +78,9 @@ int checkpoint::write_runs(std::size_t from, std::size_t to) noexcept {
   return 0;
 }
 
-/// The copies [from, to) lie in neighbouring pages. Many scattered ones are laid over what the
-/// image holds and written at once: two calls instead of one a line. Only the checkpoint writes the
-/// image.
+/// Writes the copies [from, to), which lie in neighbouring pages. If they are scattered, it reads
+/// the pages, puts the copies in and writes the pages back: two calls instead of one for each line.
+/// That is safe because only the checkpoint writes the image.
 int checkpoint::write_window(std::size_t from, std::size_t to) noexcept {
   std::size_t runs = 1;
   for (std::size_t i = from + 1; i < to; ++i)
@@ -136,7 +135,7 @@ bool checkpoint::step(std::uint64_t salt) noexcept {
                                    const std::byte* bytes) { collect(line, lines, bytes); });
   keep_newest();
   if (!copies_.empty()) {
-    // [K1] pairs with [K2]
+    // [image-before-tail] Crash between: the header still names the records, and they are replayed.
     if (int e = write_image(); e != 0) {
       failure_.fail("a checkpoint of the image", e);
       return false;
@@ -147,7 +146,7 @@ bool checkpoint::step(std::uint64_t salt) noexcept {
     journal_.release(end);
     return true;
   }
-  // [K2] pairs with [K3]
+  // [header-before-reuse] Crash between: either header copy still finds every record that it needs.
   const int e = container_.update(image_, [&](file_format::header& h) {
     h.tail = end.position;
     h.tail_sequence = end.sequence;
@@ -158,7 +157,7 @@ bool checkpoint::step(std::uint64_t salt) noexcept {
     failure_.fail("a write of the header", e);
     return false;
   }
-  journal_.release(end); // [K3] the space before the tail on disk may be written over
+  journal_.release(end); // [header-before-reuse]
   return true;
 }
 

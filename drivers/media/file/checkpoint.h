@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Moves durable journal records into the image, so that their space can be reused.
+/// The checkpoint moves durable journal records into the image, so that their space can be reused.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,21 +12,23 @@
 
 namespace chainring {
 
-/// One thread at a time. Allocates, and is on no data path.
+/// Only one thread at a time may use it. It allocates memory, and no data path calls it.
 class checkpoint {
  public:
-  /// `image` must be another description of the file than the journal's: the kernel reports a
-  /// failed write-back once a description, and the journal's sync would swallow the image's. While
-  /// a step runs nobody else syncs `image`, for the same reason.
+  /// `image` and the journal must be two open descriptions of the file. The kernel reports a failed
+  /// write-back once for each description, so the journal's sync would take away a failure that
+  /// concerns the image. For the same reason no other thread may sync `image` while a step runs.
   checkpoint(journal& j, container& c, block_file& image, failure_latch& failure)
       : journal_(j), container_(c), image_(image), failure_(failure) {}
 
-  /// The newest copy of each line in the durable records goes to the image and is synced, the
-  /// header says so and is synced, and only then is the space released. False: there was nothing,
-  /// or it failed. With `salt` not 0, the header takes it as the salt of the records to come.
+  /// Writes the newest copy of each line of the durable records to the image and syncs, then writes
+  /// the header and syncs, and only then releases the journal space. Returns false if there was
+  /// nothing to do, or if a step failed. If `salt` is not 0, the header takes it as the salt of the
+  /// records to come.
   bool step(std::uint64_t salt = 0) noexcept;
 
-  /// Where the seeded bug "file_checkpoint_working_lines" finds them. Nothing else reads them here.
+  /// Sets the working copy that the seeded bug "file_checkpoint_working_lines" reads. Nothing else
+  /// here reads it.
   void seed_bugs_on(const std::byte* working) noexcept { working_ = working; }
 
  private:

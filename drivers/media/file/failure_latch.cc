@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges
-//   F1 -> F2   what failed is written before the flag is set; whoever sees the flag can read it.
-//   F3         one exchange decides who fails first, and [F1] publishes what the winner writes.
+// Ordering labels:
+//   [failure-described]  fail() stores what failed and then the flag with release; pairs with
+//     [failure-read].
+//   [failure-read]  failed() loads the flag with acquire; pairs with [failure-described].
+//   [first-failure]  One exchange decides which thread fails first. It orders nothing:
+//     [failure-described] publishes what this thread writes.
 #include "failure_latch.h"
 
 #include <cerrno>
@@ -9,11 +12,12 @@
 namespace chainring {
 
 void failure_latch::fail(const char* what, int errno_value) noexcept {
-  // [F3] relaxed: only one caller may win; [F1] publishes what it writes.
+  // [first-failure]
   if (taken_.exchange(true, std::memory_order_relaxed)) return;
   what_ = what;
   errno_ = errno_value;
-  failed_.store(true, std::memory_order_release); // [F1] pairs with [F2]
+  // [failure-described] Without it a thread could see the flag and not yet what failed.
+  failed_.store(true, std::memory_order_release);
 }
 
 result<void> failure_latch::status(const std::string& path) const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The first failure of a region file's disk, kept for good.
+/// Keeps the first failure of a region file's disk for good.
 #pragma once
 #include <atomic>
 #include <string>
@@ -8,16 +8,17 @@
 
 namespace chainring {
 
-/// What went wrong first, once for all: a failed write or sync is never retried, because the kernel
-/// may have dropped the pages it could not write.
+/// Remembers what failed first. A failed write or sync is never tried again, because the kernel may
+/// have dropped the pages that it could not write.
 class failure_latch {
  public:
-  /// `what` names the operation and must outlive the latch.
+  /// Notes a failure, if it is the first. `what` names the operation and must outlive the latch.
   void fail(const char* what, int errno_value) noexcept;
   [[nodiscard]] bool failed() const noexcept {
-    return failed_.load(std::memory_order_acquire); // [F2] pairs with [F1]: what failed is readable
+    // [failure-read] Without it a thread could see the flag and not yet what failed.
+    return failed_.load(std::memory_order_acquire);
   }
-  /// An error when failed, errc::no_space or errc::io.
+  /// Returns the error if something failed: errc::no_space or errc::io.
   [[nodiscard]] result<void> status(const std::string& path) const;
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Finds, creates, locks and opens the file; the rest is file_media.
+// The driver finds, creates, locks and opens the file; file_media does everything else.
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/random.h>
@@ -35,7 +35,7 @@ result<void> checked_place(const media_options& options) {
                    "process, which survives the process and not the machine"};
 }
 
-/// A quarter of the journal bounds one drain: less than this could not hold a busy burst.
+/// One drain may cover a quarter of the journal. A smaller journal could not hold a busy burst.
 constexpr std::uint64_t journal_size_min = 1u << 20;
 
 result<media_options> with_journal_size(media_options options) {
@@ -63,7 +63,8 @@ result<file_parts> open_parts(const media_options& options, open_mode mode) {
   detail::file_descriptor second(::open(options.path.c_str(), flags));
   if (second.get() < 0) {
     const int e = errno;
-    if (mode == open_mode::create) (void)unlink(options.path.c_str()); // empty, and of our making
+    // it is empty, and this call created it
+    if (mode == open_mode::create) (void)unlink(options.path.c_str());
     return system_error(errc::io, "region file " + options.path, e);
   }
   if (fstat(locked->get(), &mine) != 0 || fstat(second.get(), &other) != 0 ||
@@ -123,7 +124,8 @@ result<std::unique_ptr<media>> open(const media_options& options) {
   auto parts =
       open_parts(options, options.read_only ? open_mode::read_only : open_mode::read_write);
   if (!parts) return parts.error();
-  // The name too: who created it may have died before its directory was synced.
+  // Sync the name too: the process that created the file may have died before it synced the
+  // directory.
   if (!options.read_only)
     if (auto done = detail::sync_directory_of(options.path); !done) return done.error();
   return attach(std::move(*parts), *checked);
@@ -134,7 +136,7 @@ constexpr durability_class given[] = {durability_class::file};
 } // namespace
 
 const media_driver file_driver = {
-    "file", "a regular file behind a redo journal; survives power loss",
-    given, suits, create, open};
+    "file", "a regular file behind a redo journal; survives power loss", given, suits, create,
+    open};
 
 } // namespace chainring

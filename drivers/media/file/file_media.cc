@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// The driver's media: creating, opening, growing and closing the file, and its two threads.
 //
-// Edges
-//   W1 -> W2   stop: the threads end after the step they are in
-//   W3 -> W4   a checkpoint is wanted: the committer asks once, the checkpointer takes it back
-//
-// Crash windows, opening
-//   [D3 < D4]  the header and the journal records that count are written to their places again and
-//              synced, before the image, the headers or the journal change: what was read may be in
-//              the page cache alone.
-//   [O1 < O2]  the image holds the replayed records and both header copies the new salt, before a
-//              record is appended: one left behind a torn record has the old salt.
-// Crash windows, creating
-//   [O3 < O4]  the file has its space, and a journal of zeros, before a header makes it valid.
-// Crash windows, growing
-//   [O5 < O6]  the file has its new space, synced, before a header says so, and that is synced
-//              before a byte of it can be flushed.
+// Ordering labels:
+//   [stop-set]  stop_threads() stores `stop` with release; pairs with [stop-read].
+//   [stop-read]  The threads load `stop` with acquire and end after their present step; pairs with
+//     [stop-set].
+//   [checkpoint-wanted]  The committer asks for a checkpoint by an exchange with acquire and
+//     release; pairs with [checkpoint-taken].
+//   [checkpoint-taken]  The checkpointer loads the request with acquire, and takes it back with
+//     release; pairs with [checkpoint-wanted].
+//   [salt-before-append]  The image has the replayed records and both header copies have the new
+//     salt, before a record is appended.
+//   [space-before-header]  A new file has its space and a journal of zeros, synced, before a header
+//     makes it valid.
+//   [growth-before-header]  A grown file has its new space, synced, before a header names it; the
+//     header is synced before a byte of the space can be flushed.
 #include "file_media.h"
 
 #include <cerrno>
@@ -32,8 +32,8 @@ using file_format::extent;
 
 namespace {
 
-/// The processors this process was started on. EAL pins the thread that initialises it to one
-/// lcore, and the threads here would inherit that and take turns with a polling loop.
+/// The processors on which this process was started. EAL pins the thread that initialises it to one
+/// lcore. The threads here would inherit that, and take turns with a polling loop.
 const cpu_set_t processors = [] {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -67,18 +67,18 @@ result<void> file_media::format(file_parts& parts, const media_options& options)
   const std::uint64_t end = file_format::image_offset(journal_size) + sizes->size;
   if (int e = parts.image->allocate(0, end); e != 0)
     return failed(("cannot allocate " + std::to_string(end) + " bytes").c_str(), e);
-  // Written once, so that no commit has to convert a fresh extent, which costs a journal commit of
-  // the file system.
+  // Every block is written once now. Otherwise a commit would have to convert a fresh extent, which
+  // costs a journal commit of the file system.
   const std::vector<std::byte> zeros(1u << 20);
   for (std::uint64_t at = 0; at < journal_size; at += zeros.size()) {
     const std::uint64_t n = std::min<std::uint64_t>(zeros.size(), journal_size - at);
     if (int e = write_all(*parts.image, file_format::journal_offset + at, zeros.data(), n); e != 0)
       return failed("cannot write its journal", e);
   }
-  // [O3] pairs with [O4]
+  // [space-before-header] Crash between: no header is valid, so the file is no region.
   if (int e = parts.image->sync(); e != 0) return failed("cannot sync it", e);
   container fresh(journal_size, sizes->size, parts.draw_salt());
-  // [O4] pairs with [O3]
+  // [space-before-header]
   if (int e = fresh.update(*parts.image, [](file_format::header&) {}); e != 0)
     return failed("cannot write its header", e);
   parts.file_bytes = end;
@@ -134,19 +134,22 @@ result<void> file_media::fill(const media_options& options) {
     return done.error();
   base_ = memory_.base();
   size_ = h.image_size;
-  if (options.read_only) return {}; // kind_ stays `visible`: stores change this memory alone
+  if (options.read_only) return {}; // kind_ stays `visible`: stores change only this memory
 
   const std::uint64_t salt = parts_.draw_salt();
   int e = container_.rewrite(*parts_.journal);
   if (e == 0 && !seeded_bug("file_replay_not_rewritten")) e = journal_.rewrite();
-  if (e == 0) e = parts_.journal->sync(); // [D3] pairs with [D4]
+  // [replay-before-change] Crash between: the next open replays the same records. Without it a
+  // power cut could lose records that were read from the page cache alone.
+  if (e == 0) e = parts_.journal->sync();
   if (e != 0)
     return system_error(errc::io, "region file " + path_ + ": cannot write its journal again", e);
   hook_point("replay_rewritten");
-  // [D4] [O1] pairs with [D3] and [O2]
+  // [replay-before-change] [salt-before-append]
   checkpoint_.seed_bugs_on(memory_.base());
   if (!checkpoint_.step(salt)) return status();
-  journal_.set_salt(container_.now().salt); // [O2] pairs with [O1]
+  // [salt-before-append] Crash between: a record left behind a torn one has the old salt.
+  journal_.set_salt(container_.now().salt);
   journal_.expect_file_bytes(h.image_offset + h.image_size);
   kind_ = kind::driver;
   if (parts_.threads) start_threads();
@@ -165,7 +168,7 @@ void file_media::driver_flush(const void* from, std::size_t n) noexcept {
   if (p.extents == nullptr) [[unlikely]]
     p.extents = std::make_unique_for_overwrite<extent[]>(lines_max_);
   if (p.count > 0) {
-    // Neighbours and repetitions of the last range become one extent.
+    // A range that adjoins or repeats the last one extends its extent.
     extent& last = p.extents[p.count - 1];
     const std::uint64_t last_first = file_format::first_line(last);
     const std::uint64_t last_lines = file_format::lines_of(last);
@@ -206,12 +209,12 @@ bool file_media::checkpoint_step() noexcept {
 }
 
 mark_t file_media::mark() noexcept {
-  // A drain that failed appended nothing, and the journal's end would be a mark without it.
+  // A drain that failed has appended nothing, so the end of the journal would be a mark without it.
   return failed() ? UINT64_MAX : journal_.appended();
 }
 
 bool file_media::has_room() const noexcept {
-  // Room for the largest record and the filler before it.
+  // There must be room for the largest record and a filler before it.
   const std::uint64_t used = journal_.appended() - journal_.tail();
   return journal_.size() - used >= 2 * file_format::record_bytes_max(journal_.size());
 }
@@ -239,10 +242,11 @@ result<void> file_media::grow(std::uint64_t size) {
     return detail::file_error(
         "region file " + path_ + ": cannot grow it to " + std::to_string(*grown) + " bytes", e);
   if (int e = parts_.image->sync(); e != 0)
-    return failed("a sync of the grown file", e); // [O5] pairs with [O6]
+    // [growth-before-header] Crash between: the file is longer than its header says.
+    return failed("a sync of the grown file", e);
   const int e =
       container_.update(*parts_.image, [&](file_format::header& h) { h.image_size = *grown; });
-  if (e != 0) return failed("a write of the header", e); // [O6] pairs with [O5]
+  if (e != 0) return failed("a write of the header", e); // [growth-before-header]
   journal_.expect_file_bytes(offset + *grown);
   size_ = *grown;
   return {};
@@ -274,7 +278,7 @@ file_media::~file_media() {
 // --- threads ---------------------------------------------------------------------------------
 
 void file_media::start_threads() {
-  // Signals are the application's, on threads it knows.
+  // Signals belong to the application, on threads that it knows.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -286,7 +290,8 @@ void file_media::start_threads() {
 void file_media::stop_threads() noexcept {
   {
     const std::lock_guard guard(wake_lock_);
-    stop_.store(true, std::memory_order_release); // [W1] pairs with [W2]
+    // [stop-set] Without it a thread could miss what the stopping thread stored before.
+    stop_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
   if (committer_.joinable()) committer_.join();
@@ -295,16 +300,18 @@ void file_media::stop_threads() noexcept {
 
 void file_media::commit_loop() noexcept {
   enter_background_thread("cr-commit");
-  // The first drain after a long pause waits for a millisecond, and an idle process for little.
+  // The first drain after a long pause may wait for a millisecond. In return an idle process rarely
+  // wakes up.
   idle_policy policy(idle_mode::yield, 1000);
-  while (!stop_.load(std::memory_order_acquire)) { // [W2] pairs with [W1]
+  // [stop-read] Without it this thread could miss what the stopping thread stored before.
+  while (!stop_.load(std::memory_order_acquire)) {
     if (journal_.commit_step())
       policy.busy();
     else
       policy.idle();
     const std::uint64_t used = journal_.durable() - journal_.tail();
     if (used < journal_.size() / 4 && !(used > 0 && journal_.awaited())) continue;
-    // [W3] acquire and release: pairs with [W4]; asks once for each checkpoint
+    // [checkpoint-wanted] Without it the request for this checkpoint could be lost or doubled.
     if (wanted_.exchange(true, std::memory_order_acq_rel)) continue;
     { const std::lock_guard guard(wake_lock_); }
     wake_.notify_one();
@@ -316,13 +323,15 @@ void file_media::checkpoint_loop() noexcept {
   std::unique_lock guard(wake_lock_);
   for (;;) {
     wake_.wait(guard, [this] {
-      // [W2] pairs with [W1]; [W4] pairs with [W3]
+      // [stop-read] [checkpoint-taken]
       return stop_.load(std::memory_order_acquire) || wanted_.load(std::memory_order_acquire);
     });
-    if (stop_.load(std::memory_order_acquire)) return; // [W2] pairs with [W1]
+    if (stop_.load(std::memory_order_acquire)) return; // [stop-read]
     guard.unlock();
     (void)checkpoint_step();
-    wanted_.store(false, std::memory_order_release); // [W4] pairs with [W3]
+    // [checkpoint-taken] Without it the committer could ask again before this checkpoint is
+    // visible.
+    wanted_.store(false, std::memory_order_release);
     guard.lock();
   }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Class `file`: a region in memory behind a redo journal. Internal: the seam's contract is
-/// media/media.h, the format file_format.h.
+/// Class `file`: a region in memory, with a redo journal behind it. Internal. media/media.h is the
+/// contract of the seam, and file_format.h the format.
 ///
-/// Destroying one without close() leaves the file as a dead process would: what no commit wrote is
-/// lost, nothing is checkpointed; its threads are joined and its memory and lock given back.
+/// A destruction without close() leaves the file as the death of the process would: what no commit
+/// wrote is lost, and nothing is checkpointed. The threads are joined, and the memory and the lock
+/// are given back.
 #pragma once
 #include <array>
 #include <condition_variable>
@@ -22,22 +23,22 @@
 
 namespace chainring {
 
-/// What a file_media works on. Two descriptions of one file: see checkpoint.h.
+/// What a file_media works on. checkpoint.h says why there are two descriptions of one file.
 struct file_parts {
-  std::unique_ptr<block_file> journal; ///< owns the lock
+  std::unique_ptr<block_file> journal; ///< this description also holds the lock on the file
   std::unique_ptr<block_file> image;
-  std::uint64_t file_bytes = 0; ///< when opening
-  /// Draws a salt, never 0 and never the same twice.
+  std::uint64_t file_bytes = 0; ///< length of the file when it is opened
+  /// Draws a salt, which is never 0 and never the same twice.
   std::function<std::uint64_t()> draw_salt;
-  /// Off: a test calls commit_step() and checkpoint_step() itself.
+  /// Tests set this to false and call commit_step() and checkpoint_step() themselves.
   bool threads = true;
 };
 
 class file_media final : public media {
  public:
-  /// Lays out a new, empty container in the file: allocated, zero, durable.
+  /// Creates a new, empty container in the file: allocated, zero and durable.
   [[nodiscard]] static result<void> format(file_parts& parts, const media_options& options);
-  /// Opens what format() left or a crash did.
+  /// Opens a container that format() or a crash left.
   [[nodiscard]] static result<std::unique_ptr<file_media>> attach(file_parts parts,
                                                                   const media_options& options);
   ~file_media() override;
@@ -53,14 +54,14 @@ class file_media final : public media {
 
   result<void> status() const override { return failure_.status(path_); }
 
-  // --- what the threads do, for tests without them ----------------------------------------------
+  // --- the work of the threads, for tests that run without them ---------------------------------
   bool commit_step() noexcept { return journal_.commit_step(); }
   bool checkpoint_step() noexcept;
 
  private:
-  /// What one thread flushed and has not drained.
+  /// The extents that one thread has flushed and not drained yet.
   struct pending {
-    std::unique_ptr<file_format::extent[]> extents; ///< room for the most a record may have
+    std::unique_ptr<file_format::extent[]> extents; ///< room for as many as a record may have
     std::uint64_t count = 0;
     std::uint64_t lines = 0;
   };
@@ -80,9 +81,10 @@ class file_media final : public media {
   container container_;
   journal journal_;
   checkpoint checkpoint_;
-  /// Over a whole checkpoint and a whole growth, to where a failure is latched: both sync one
-  /// description, which reports a failed write-back once. Who gets it must not be the one whose
-  /// pages it is not about, or the other would count them as written.
+  /// Held during a whole checkpoint and a whole growth, until a failure is latched. Both sync the
+  /// same description, for which the kernel reports a failed write-back only once. If they synced
+  /// at the same time, one could receive the report of the other's pages, and the other would count
+  /// its pages as written.
   std::mutex image_lock_;
   detail::address_range memory_;
   std::uint64_t lines_max_ = 0;
@@ -92,7 +94,7 @@ class file_media final : public media {
   std::thread committer_, checkpointer_;
   std::mutex wake_lock_;
   std::condition_variable wake_;
-  std::atomic<bool> wanted_ = false; ///< a checkpoint
+  std::atomic<bool> wanted_ = false; ///< a checkpoint is wanted
 };
 
 } // namespace chainring

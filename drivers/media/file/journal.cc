@@ -1,24 +1,38 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// clang-format off
-// Edges
-//   (the lock, base/spin_lock.h: `appended`, the sequence and the mirror behind them have one writer
-//   at a time)
-//   J3  -> J4   a record whole in the mirror before `appended` passes it: the committer reads it
-//   J5  -> J6   the prefix is on disk before `durable` passes it: a mark is answered, a checkpoint
-//               reads the records
-//   J7  -> J8   the header on disk says so before `tail` moves: a drain overwrites the mirror
-//   J9  -> J10  a waiter is counted before it looks again: the committer starts a checkpoint
-//   J11         the words of a line, read last to first and then compared
-//   J13         positions set while no other thread has seen the journal
-//   J14         `appended` read by whoever holds the lock, under which alone it changes
-//   J15 -> J16  the file has grown before its length is expected of it
-// clang-format on
+// Appending to the journal, committing it, and replaying it at an open.
 //
-// Crash windows
-//   [D1 < D2]   the records are written and synced before `durable` says so: a mark is never true
-//               of what a crash takes back.
-//   [D3 < D4]   the replayed records are written again and synced before the image is written from
-//               them or anything is appended behind them (file_media.cc).
+// The lock orders what append() writes: only its holder changes `appended`, the sequence and the
+// mirror behind them (base/spin_lock.h).
+//
+// Ordering labels:
+//   [record-appended]  append() stores `appended` with release once the record is whole in the
+//     mirror; pairs with [appended-read].
+//   [appended-read]  The committer loads `appended` with acquire; pairs with [record-appended].
+//   [prefix-durable]  The committer stores `durable` with release once the prefix is on disk; pairs
+//     with [durable-read].
+//   [durable-read]  Marks and the checkpoint load `durable` with acquire; pairs with
+//     [prefix-durable].
+//   [tail-moved]  The checkpoint stores `tail` with release once the header on disk names it; pairs
+//     with [tail-read].
+//   [tail-read]  append() loads `tail` with acquire before it overwrites the mirror; pairs with
+//     [tail-moved].
+//   [waiter-counted]  A thread counts itself as waiting, with release, before it looks for room
+//     again; pairs with [waiters-read].
+//   [waiters-read]  The committer loads the number of waiters with acquire; pairs with
+//     [waiter-counted].
+//   [line-copied]  copy_line() loads the words of a line with acquire, last to first, and then
+//     compares them; pairs with [seam-commit].
+//   [journal-alone]  replay() sets the positions while no other thread has seen the journal; the
+//     stores order nothing.
+//   [appended-locked]  The holder of the lock reads `appended`, which changes only under the lock;
+//     the load orders nothing.
+//   [file-length-set]  The expected length is stored with release after the file has grown; pairs
+//     with [file-length-read].
+//   [file-length-read]  A commit and a checkpoint load the expected length with acquire; pairs with
+//     [file-length-set].
+//   [record-before-mark]  Records are written and synced before `durable` moves past them.
+//   [replay-before-change]  The header and the replayed records are written again and synced before
+//     the image, the headers or the journal change.
 #include "journal.h"
 
 #include <cerrno>
@@ -103,7 +117,7 @@ result<void> journal::replay(const journal_point& tail, std::uint64_t salt, std:
   while (at.position - tail.position < size_) {
     if (int e = load(at.position, sizeof(record)); e != 0) return failed(e);
     const auto* r = reinterpret_cast<const record*>(mirror_.base() + at.position % size_);
-    // Bounded by what a record may have before anything of it is believed.
+    // Bound the record by what a record may have before anything in it is believed.
     const std::uint64_t bytes = r->lines == 0 ? sizeof *r : r->bytes;
     if (bytes > size_ - at.position % size_ || bytes < sizeof *r) break;
     if (int e = load(at.position, bytes); e != 0) return failed(e);
@@ -120,7 +134,7 @@ result<void> journal::replay(const journal_point& tail, std::uint64_t salt, std:
   }
   next_sequence_ = at.sequence;
   sealed_crc_ = at.crc;
-  // [J13] relaxed: no other thread has seen the journal yet.
+  // [journal-alone]
   constexpr auto alone = std::memory_order_relaxed;
   tail_.store(tail.position, alone);
   durable_.store(at.position, alone);
@@ -148,18 +162,19 @@ int journal::rewrite() noexcept {
 
 namespace {
 
-/// Copies a line that other threads may be storing to. Last word first, so that a commit word
-/// stored behind what it validates is never copied without it, wherever in the line its owner kept
-/// to that order; then compared until two readings agree, which makes the copy a state the line was
-/// in.
+/// Copies a line to which other threads may be storing. It reads the last word first: a commit word
+/// is stored behind the words that it validates, so the copy never has the commit word without
+/// them, wherever in the line they are. Then it reads the words again until two readings agree, so
+/// that the copy is a state which the line was in.
 void copy_line(std::byte* to, const std::byte* from) noexcept {
   constexpr unsigned words = cacheline_size / sizeof(std::uint64_t);
-  constexpr int readings_max = 16; // a line stored to without pause keeps the first guarantee
+  // a line that is stored to without pause still gets the first guarantee
+  constexpr int readings_max = 16;
   auto* word = reinterpret_cast<std::uint64_t*>(const_cast<std::byte*>(from));
   std::uint64_t copy[words];
   for (int reading = 0; reading < readings_max; ++reading) {
-    // [J11] acquire: pairs with store_release() and compare_exchange() of commit words in media.h;
-    //       keeps each word's load before the next, and the second reading behind the first.
+    // [line-copied] Without it the copy could hold a commit word without what the word makes valid.
+    // The order also keeps each load before the next, and the second reading behind the first.
     constexpr auto order = std::memory_order_acquire;
     for (unsigned i = words; i-- > 0;)
       copy[i] = std::atomic_ref(word[i]).load(order);
@@ -180,13 +195,13 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
   bool waiting = false, appended = false;
   while (!failure_.failed()) {
     lock_.lock();
-    // [J14] relaxed: only written under the lock.
+    // [appended-locked]
     std::uint64_t at = appended_.load(std::memory_order_relaxed);
     const std::uint64_t left = size_ - at % size_;
     const std::uint64_t filler = bytes <= left ? 0 : left;
     if (at + filler + bytes - tail() > size_) {
       lock_.unlock();
-      // [J9] release: pairs with [J10]
+      // [waiter-counted] Without it the committer could see no waiter while this thread waits.
       if (!waiting) waiters_.fetch_add(1, std::memory_order_release);
       waiting = true;
       hook_point("journal_full");
@@ -206,7 +221,7 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
     to += table;
     const bool early = seeded_bug("file_lines_copied_after_lock");
     if (early) {
-      appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4], too early
+      appended_.store(at + bytes, std::memory_order_release); // [record-appended] is too early here
       lock_.unlock();
       hook_point("journal_position_taken");
     }
@@ -219,13 +234,14 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
       }
     }
     if (!early) {
-      appended_.store(at + bytes, std::memory_order_release); // [J3] pairs with [J4]
+      // [record-appended] Without it the committer could write a record that is not whole yet.
+      appended_.store(at + bytes, std::memory_order_release);
       lock_.unlock();
     }
     appended = true;
     break;
   }
-  if (waiting) waiters_.fetch_sub(1, std::memory_order_release); // [J9] pairs with [J10]
+  if (waiting) waiters_.fetch_sub(1, std::memory_order_release); // [waiter-counted]
   return appended;
 }
 
@@ -249,8 +265,9 @@ bool journal::commit_step() noexcept {
   seal(to);
   hook_point("journal_sealed");
   const bool unsynced = seeded_bug("file_commit_not_synced");
-  // [D1 < D2] every write here returned durable before `durable` moves. A group that wraps takes
-  // two, in order: in between a crash leaves a prefix all the same.
+  // [record-before-mark] Crash between: no mark is true yet for what the crash takes back. Every
+  // write here has returned durable before `durable` moves. A prefix that wraps takes two writes,
+  // in order, so a crash between them leaves a prefix too.
   const int e = for_range(from, to, [&](std::uint64_t at, const void* bytes, std::uint64_t n) {
     return unsynced ? write_all(file_, at, bytes, n) : file_.write_durably(at, bytes, n);
   });
@@ -262,13 +279,15 @@ bool journal::commit_step() noexcept {
     failure_.fail("a commit to a file that somebody deleted or cut short", ESTALE);
     return false;
   }
-  durable_.store(to, std::memory_order_release); // [J5] pairs with [J6]
+  // [prefix-durable] Without it a mark could be true before its records are on disk.
+  durable_.store(to, std::memory_order_release);
   return true;
 }
 
 void journal::release(const journal_point& to) noexcept {
   tail_point_ = to;
-  tail_.store(to.position, std::memory_order_release); // [J7] pairs with [J8]
+  // [tail-moved] Without it a drain could overwrite records that a crash still needs.
+  tail_.store(to.position, std::memory_order_release);
 }
 
 } // namespace chainring

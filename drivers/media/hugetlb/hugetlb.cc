@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A file mapped shared. On hugetlbfs and tmpfs it survives the process and not the machine: class
-// `process`, where visible is all there is. With class `emulated` asked for any file will do, and the
-// instructions of class `power` are issued on memory that earns nothing by them.
+// A file that is mapped shared. On hugetlbfs and tmpfs it survives the death of the process, but
+// not of the machine: class `process`, in which what is visible is all there is. If class
+// `emulated` is asked for, any file will do; the driver then executes the instructions of class
+// `power` on memory that gains nothing from them.
 //
-// A sync of an ordinary file mapped so would promise nothing: the kernel may write a page at any
+// A sync of an ordinary file mapped in this way would promise nothing: the kernel may write a page
+// at any time, so the sync cannot order two stores. For this reason a file on a disk is refused
+// unless class `emulated` is asked for.
 // time, so it cannot order two stores. That is why a file on a disk is refused but for `emulated`.
 #include <algorithm>
 #include <cerrno>
@@ -41,7 +44,7 @@ class shared_media final : public detail::watched_media {
     m->unit_ = place->kind == file_system::hugetlbfs ? place->block_size : detail::page_size;
     m->class_ = emulated(o) ? durability_class::emulated : durability_class::process;
     if (mode == open_mode::create) {
-      // Checked before there is a file to take back.
+      // Check the sizes before there is a file that would have to be removed again.
       if (auto sizes = detail::checked_sizes(o, 0, m->unit_); !sizes) return sizes.error();
     }
     auto fd = detail::open_locked(o.path, mode);
@@ -91,8 +94,9 @@ class shared_media final : public detail::watched_media {
       return error{errc::invalid_argument, name + "cannot create it read-only"};
     if (place.kind == file_system::disk && !emulated(o))
       return error{errc::unsupported,
-                   name + "a shared mapping of a file on a disk survives nothing; ask for class file "
-                          "there, or a path on hugetlbfs or tmpfs"};
+                   name +
+                       "a shared mapping of a file on a disk survives nothing; ask for class file "
+                       "there, or a path on hugetlbfs or tmpfs"};
     const std::string base = o.path.substr(o.path.rfind('/') + 1);
     if (place.kind == file_system::hugetlbfs && base.find("map_") != std::string::npos)
       return error{errc::invalid_argument,
@@ -123,13 +127,13 @@ class shared_media final : public detail::watched_media {
     range_ = std::move(*range);
     read_only_ = mode == open_mode::read_only;
     if (read_only_) {
-      // hugetlbfs would want as many free pages again for a private mapping.
+      // A private mapping on hugetlbfs would need as many free pages again.
       auto done = place.kind == file_system::hugetlbfs
                       ? range_.commit_copy(fd_.get(), sizes->size)
                       : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done) return error{done.error().code, name + done.error().message};
     } else {
-      // A memory file system counts a file's pages exactly; a disk adds those of its own tables.
+      // A memory file system counts exactly the pages of a file. A disk also counts its own tables.
       struct stat held {};
       const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
                          static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;
@@ -144,7 +148,7 @@ class shared_media final : public detail::watched_media {
     return {};
   }
 
-  /// Every page of [from, to) is there afterwards, holes of a file that was copied sparsely too, so
+  /// Gives every page of [from, to) memory, also the holes of a file that was copied sparsely, so
   /// that no access finds the file system full.
   result<void> allocate(std::uint64_t from, std::uint64_t to) {
     if (from == to) return {};
@@ -187,8 +191,10 @@ constexpr durability_class given[] = {durability_class::process, durability_clas
 } // namespace
 
 const media_driver hugetlb_driver = {
-    "hugetlb", "hugetlbfs and tmpfs files (class process); any file with class emulated",
-    given, suits,
+    "hugetlb",
+    "hugetlbfs and tmpfs files (class process); any file with class emulated",
+    given,
+    suits,
     [](const media_options& o) { return shared_media::make(o, open_mode::create); },
     [](const media_options& o) {
       return shared_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);

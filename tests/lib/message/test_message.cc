@@ -396,12 +396,12 @@ TEST(MessageTable, DamageIsRefusedAndNamed) {
                   [](D& d, E&) {
                     d.extent = message_word1{0, 1, true}.pack();
                   }),
-            "its extent list has no length there is");
+            "its extent list has an impossible length");
   EXPECT_EQ(named(listed,
                   [](D& d, E&) {
                     d.extent = message_word1{0, 4097, true}.pack();
                   }),
-            "its extent list has no length there is");
+            "its extent list has an impossible length");
   EXPECT_EQ(named(listed,
                   [](D& d, E&) {
                     d.extent = message_word1{400, 3, true}.pack();

@@ -45,17 +45,17 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
 
   f.t.begin_recovery();
   using s = message_status;
-  EXPECT_EQ(f->recover_reference({16, 1}), s::out_of_range);                 // [K1]
-  EXPECT_EQ(f->recover_reference(malformed.ref), s::damaged);                // [K2]
-  EXPECT_EQ(f->recover_reference({live.ref.index, 2}), s::stale_generation); // [K3]
-  EXPECT_EQ(f->recover_reference(staged.ref), s::not_published);             // [K4]
-  EXPECT_EQ(f->recover_reference(held.ref), s::not_published);               // [K4]
-  EXPECT_EQ(f->recover_reference({15, 0}), s::not_published);                // [K4]
-  EXPECT_EQ(f->recover_held(held.ref), s::ok);                               // [K7]
-  EXPECT_EQ(f->recover_reference(broken.ref), s::damaged);                   // [K5]
-  EXPECT_EQ(f->recover_reference(overlapping.ref), s::damaged);              // [K5]
+  EXPECT_EQ(f->recover_reference({16, 1}), s::out_of_range);                 // [index-beyond-table]
+  EXPECT_EQ(f->recover_reference(malformed.ref), s::damaged);                // [state-malformed]
+  EXPECT_EQ(f->recover_reference({live.ref.index, 2}), s::stale_generation); // [other-generation]
+  EXPECT_EQ(f->recover_reference(staged.ref), s::not_published); // [message-unpublished]
+  EXPECT_EQ(f->recover_reference(held.ref), s::not_published);   // [message-unpublished]
+  EXPECT_EQ(f->recover_reference({15, 0}), s::not_published);    // [message-unpublished]
+  EXPECT_EQ(f->recover_held(held.ref), s::ok);                   // [message-whole]
+  EXPECT_EQ(f->recover_reference(broken.ref), s::damaged);       // [fields-invalid]
+  EXPECT_EQ(f->recover_reference(overlapping.ref), s::damaged);  // [fields-invalid]
   EXPECT_EQ(f->recover_reference(overlapping.ref), s::damaged);
-  EXPECT_EQ(f->recover_reference(live.ref), s::ok); // [K7]
+  EXPECT_EQ(f->recover_reference(live.ref), s::ok); // [message-whole]
   EXPECT_EQ(f->recover_reference(live.ref), s::ok);
   EXPECT_EQ(f->recover_held(live.ref), s::ok);
   f.t.finish_recovery();
