@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [F2] release of version_ after a change      -> [F1] acquire in version()
+// The filter index.
+//
+// Ordering labels:
+//   [filters-version]  A change raises the count of its filter and then the version of the whole
+//     index with release; version() loads them with acquire; pairs with [filters-version].
 #include "topic/filter_index.h"
 
 #include <algorithm>
@@ -24,7 +27,8 @@ std::string_view next_level(std::string_view& rest, bool& last) noexcept {
 
 } // namespace
 
-// Readers wait while one exists. A writer looks up and copies before it makes one.
+// All readers wait while an object of this class lives. A writer looks up and copies what it needs
+// before it makes one.
 struct filter_index::readers_stopped {
   explicit readers_stopped(filter_index& i) noexcept : index(i) {
     for (unsigned r = 0; r < index.reader_count_; ++r)
@@ -61,7 +65,7 @@ filter_index::filter_index(const filter_index_options& o)
   nodes_.take(); // the root
 }
 
-// The limit of a table that has `table_max` entries for subscriptions_max subscriptions.
+// Returns the limit for a table that has `table_max` entries for subscriptions_max subscriptions.
 std::uint32_t filter_index::scaled(std::uint32_t table_max,
                                    std::uint32_t subscriptions) const noexcept {
   const std::uint64_t n =
@@ -153,17 +157,19 @@ std::atomic<std::uint64_t>* filter_index::changes_of(std::string_view filter,
   return &changes_[key_of(filter).first_level % changes_size].below;
 }
 
-// Before the readers go on, so that one that matches with the change in place can already see that
-// older matches are out of date.
+// Counts a change of the filter. Called before the readers go on, so that a reader which matches
+// with the change in place can already see that older matches are out of date.
 void filter_index::count_change(const filter_entry& f) noexcept {
-  // [F2] release: pairs with [F1]. The filter's own count first: a reader that finds it unchanged
-  // takes its match to be as new as the version it read before that.
-  f.changes->fetch_add(1, std::memory_order_release);
-  // [F2] release: pairs with [F1].
-  version_.fetch_add(1, std::memory_order_release);
+  // The filter's own count is raised first. A reader that finds it unchanged takes its match to be
+  // as new as the version of the whole index that it read before.
+  // [filters-version] Without it a kept match could be used although it lacks a subscription that
+  // was already acknowledged.
+  f.changes->fetch_add(1, std::memory_order_release); // [filters-version]
+  version_.fetch_add(1, std::memory_order_release);   // [filters-version]
 }
 
-// Makes the nodes of a filter with wildcards; none when a table is full (nothing is left behind).
+// Makes the trie nodes of a filter with wildcards. Returns none when a table is full; the nodes
+// that it made are then removed again.
 std::uint32_t filter_index::make_path(std::string_view filter) noexcept {
   std::uint32_t at = 0;
   bool last = false;
@@ -199,7 +205,7 @@ std::uint32_t filter_index::make_path(std::string_view filter) noexcept {
   return at;
 }
 
-// Removes a node and its parents as far as nothing hangs on them.
+// Removes a node that nothing uses, and then its parents as far as nothing uses them.
 void filter_index::prune(std::uint32_t n) noexcept {
   while (n != 0) {
     node_entry& node = nodes_[n];
@@ -220,8 +226,8 @@ void filter_index::prune(std::uint32_t n) noexcept {
   }
 }
 
-// Makes a filter without subscriptions, which no reader sees anything of yet but empty trie nodes;
-// none when a table is full (nothing is left behind).
+// Makes a filter that has no subscriptions. Readers can see at most its trie nodes, which are
+// empty. Returns none when a table is full; what it made is then removed again.
 std::uint32_t filter_index::make_filter(std::string_view filter, std::uint32_t hash) noexcept {
   const std::uint32_t f = filters_.take();
   if (f == none) return none;
@@ -318,7 +324,7 @@ void filter_index::remove_subscription(std::uint32_t s) noexcept {
       }
     }
   }
-  // Readers do not look at what follows.
+  // Readers do not use the links that follow.
   session_entry& owner = sessions_[gone.session];
   if (gone.session_before == none)
     owner.first = gone.session_after + 1;
@@ -335,8 +341,8 @@ void filter_index::remove_subscription(std::uint32_t s) noexcept {
   }
 }
 
-// Collects the filters that match: the total, and those from number `skip` on as far as `out`
-// holds. Walks the trie with a stack of its own.
+// Finds the filters that match. Counts them all in `total`, and stores those from number `skip` on
+// in `out` as far as it has room. Walks the trie with a stack of its own.
 std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std::uint32_t skip,
                                  std::uint32_t& total) const noexcept {
   std::uint32_t n = 0;
@@ -354,27 +360,28 @@ std::uint32_t filter_index::find(std::string_view topic, std::uint32_t* out, std
     std::uint32_t node;
     std::uint32_t offset; // where the rest of the topic begins
   };
-  std::array<step, filter_levels_max + 1> stack; // one sibling waits at each level, no more
+  std::array<step, filter_levels_max + 1> stack; // at most one sibling waits at each level
   std::uint32_t depth = 0;
   stack[depth++] = {0, 0};
   const bool dollar = !topic.empty() && topic.front() == '$';
   while (depth > 0) {
-    const step here = stack[--depth];
-    const node_entry& node = nodes_[here.node];
-    const bool wild = !(dollar && here.node == 0);
+    const step current = stack[--depth];
+    const node_entry& node = nodes_[current.node];
+    const bool wild = !(dollar && current.node == 0);
     if (node.hash != none && wild) emit(nodes_[node.hash].filter);
-    std::string_view rest = topic.substr(here.offset);
+    std::string_view rest = topic.substr(current.offset);
     bool last = false;
     const std::string_view level = next_level(rest, last);
     const auto offset = static_cast<std::uint32_t>(topic.size() - rest.size());
-    for (const std::uint32_t next : {wild ? node.plus : none, child(here.node, level)}) {
+    for (const std::uint32_t next : {wild ? node.plus : none, child(current.node, level)}) {
       if (next == none) continue;
       if (!last) {
         stack[depth++] = {next, offset};
         continue;
       }
       emit(nodes_[next].filter);
-      if (nodes_[next].hash != none) emit(nodes_[nodes_[next].hash].filter); // # takes its parent
+      // A `#` below the last level matches its parent level, too.
+      if (nodes_[next].hash != none) emit(nodes_[nodes_[next].hash].filter);
     }
   }
   return n;
@@ -387,8 +394,8 @@ std::size_t filter_index::copy_text(const text& t, char* to) const noexcept {
   return t.length;
 }
 
-// Only the session's home changes its subscriptions, so the name stays valid after the lock is
-// freed.
+// Only the worker that owns the session changes its subscriptions, so the name stays valid after
+// the lock is freed.
 std::size_t filter_index::first_filter(std::uint32_t session, char* name) noexcept {
   const std::lock_guard guard(writer_);
   const std::uint32_t s = sessions_[session].first;

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Which sessions a topic name goes to: every subscription's filter, in DRAM, rebuilt from the
-/// subscription records at open.
+/// The filter index finds the sessions that a topic name goes to. It holds the filter of every
+/// subscription in DRAM, and is rebuilt from the subscription records at every open.
 ///
-/// Filters without wildcards are found by one hash of the whole name; those with `+` or `#` lie in
-/// a trie of topic levels (MQTT 3.1.1 section 4.7: `#` matches its parent level too, and no leading
-/// wildcard matches a topic that begins with `$`).
+/// Filters without wildcards are found by one hash of the whole name. Filters with `+` or `#` lie
+/// in a trie of topic levels (MQTT 3.1.1 section 4.7: `#` also matches its parent level, and a
+/// leading wildcard matches no topic that begins with `$`).
 ///
-/// Thread-safety: match() runs on many threads at once, each with a reader number of its own; add()
-/// and remove() from any thread. A reader holds only its own lock, which no other reader touches; a
-/// writer takes them all, for the few hundred nanoseconds its links take.
-/// Cost: a match is one hash look-up plus one per trie node visited. add() and remove() cost what
-/// their filter's octets and levels cost, whoever else subscribes to it; remove_all() costs the
-/// session's own subscriptions. Clients choose the filters, so the hashes are keyed.
-/// Memory: address space is reserved by the constructor and memory is taken as filters come.
-/// reserve() raises the limits later without moving anything.
+/// **Thread-safety:** many threads may run match() at once, each with a reader number of its own.
+/// Any thread may call add() and remove(). A reader holds only its own lock, which no other reader
+/// touches. A writer takes all of these locks for the few hundred nanoseconds in which it changes
+/// links.
+///
+/// **Cost:** a match takes one hash look-up, and one more for each trie node it visits. add() and
+/// remove() take time in proportion to the octets and levels of their filter, however many sessions
+/// subscribe to it. remove_all() takes time in proportion to the session's own subscriptions.
+/// Clients choose the filters, so the hashes are keyed.
+///
+/// **Memory:** the constructor reserves address space, and memory is taken as filters come.
+/// reserve() later raises the limits without moving anything.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -33,58 +37,63 @@ namespace chainring {
 /// One subscriber of a topic, as a match gives it.
 struct subscriber {
   std::uint32_t session;
-  std::uint32_t options; ///< what add() was given; the index does not look into it
+  std::uint32_t options; ///< the options that add() was given; the index does not interpret them
   bool operator==(const subscriber&) const = default;
 };
 
+/// The limits of a filter_index.
 struct filter_index_options {
   std::uint32_t filters_max = 65536;        ///< distinct filters
-  std::uint32_t subscriptions_max = 131072; ///< session x filter pairs
+  std::uint32_t subscriptions_max = 131072; ///< pairs of a session and a filter
   std::uint32_t levels_max = 131072;        ///< distinct trie levels of filters with wildcards
   std::uint32_t sessions_max = 16384;       ///< session numbers are below this
   unsigned readers = 1;                     ///< threads that match
-  /// Octets of all filters and trie levels, in pieces of 24; 0: 96 a filter and 24 a level.
+  /// Octets of all filters and trie levels, in pieces of 24. 0: 96 for each filter, 24 for each
+  /// level.
   std::uint64_t text_bytes_max = 0;
-  /// Subscriptions that reserve() may raise the limit to; the other tables grow in proportion.
-  /// 0: subscriptions_max. Only address space is spent on it.
+  /// The most subscriptions that reserve() may allow; the other tables grow in proportion. 0:
+  /// subscriptions_max. The ceiling takes only address space.
   std::uint32_t subscriptions_ceiling = 0;
-  std::uint64_t seed = 0; ///< of the hashes; 0: a secret of this process, as outside of tests
+  /// The seed of the hashes. 0: a secret of this process, as everywhere except in tests.
+  std::uint64_t seed = 0;
 };
 
+/// See the head of this file.
 class filter_index {
  public:
   enum class status : std::uint8_t {
     added,
-    replaced, ///< there was such a subscription: it has the new options
-    full,     ///< a table has no room; nothing was changed
+    replaced, ///< the session had this subscription already, which now has the new options
+    full,     ///< a table has no room, and nothing was changed
     too_deep, ///< a filter with wildcards has more than filter_levels_max levels
-    too_long  ///< a filter has more than filter_size_max octets
+    too_long  ///< the filter has more than filter_size_max octets
   };
 
+  /// True when the session has the subscription after add() returned `s`.
   [[nodiscard]] static constexpr bool accepted(status s) noexcept {
     return s == status::added || s == status::replaced;
   }
 
-  /// Throws std::bad_alloc without memory.
+  /// Throws std::bad_alloc when there is not enough memory.
   explicit filter_index(const filter_index_options& options);
 
-  /// Levels a filter with wildcards may have.
+  /// The most levels of a filter with wildcards.
   static constexpr int filter_levels_max = 255;
-  /// Octets a filter may have.
+  /// The most octets of a filter.
   static constexpr std::size_t filter_size_max = 65535;
 
-  /// Raises the limits to those for `subscriptions` in all, when the store's tables have grown.
-  /// False above subscriptions_ceiling. It never lowers them.
+  /// Raises the limits so that there may be `subscriptions` in all, when the tables of the store
+  /// have grown. It never lowers them. False: `subscriptions` is above subscriptions_ceiling.
   [[nodiscard]] bool reserve(std::uint32_t subscriptions) noexcept;
 
-  /// Adds a subscription, or replaces its options. The filter must be a valid one (MQTT 4.7).
+  /// Adds a subscription, or replaces its options. The filter must be valid (MQTT 3.1.1, 4.7).
   status add(std::string_view filter, std::uint32_t session, std::uint32_t options) noexcept;
-  /// True when there was such a subscription.
+  /// Removes a subscription. False: the session did not have it.
   bool remove(std::string_view filter, std::uint32_t session) noexcept;
 
   /// Calls fn(filter) for each of the session's subscriptions and removes it. The view is valid
-  /// during the call only; fn calls nothing of the index. Nobody else may change the session's
-  /// subscriptions meanwhile.
+  /// only during the call, and fn calls nothing of the index. No other thread may change the
+  /// session's subscriptions meanwhile.
   template <class F> void remove_all(std::uint32_t session, F&& fn) noexcept {
     char name[filter_size_max];
     while (const std::size_t n = first_filter(session, name)) {
@@ -92,8 +101,8 @@ class filter_index {
       remove_first(session);
     }
   }
-  /// Calls fn(filter, subscriptions) for up to `max` filters. Subscribing waits meanwhile, and
-  /// matching does not.
+  /// Calls fn(filter, subscriptions) for up to `max` filters. Other threads wait to subscribe
+  /// meanwhile; they do not wait to match.
   template <class F> void for_each(std::size_t max, F&& fn) {
     const std::lock_guard guard(writer_);
     char name[filter_size_max];
@@ -103,18 +112,18 @@ class filter_index {
       --max;
     }
   }
-  /// Subscriptions of the session.
+  /// The number of the session's subscriptions.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {
     return sessions_[session].count;
   }
 
-  /// Calls fn(subscriber) for every subscription that matches the topic name. One session may come
-  /// several times, for overlapping filters. fn calls neither add() nor remove().
+  /// Calls fn(subscriber) for every subscription that matches the topic name. A session may come
+  /// several times when its filters overlap. fn calls neither add() nor remove().
   template <class F> void match(unsigned reader, std::string_view topic, F&& fn) noexcept {
     const std::lock_guard guard(readers_[reader].held);
     std::uint32_t found[match_filters_max];
     std::uint32_t skip = 0;
-    for (;;) { // in pages, should one topic ever match more filters than the array holds
+    for (;;) { // in pages, in case a topic matches more filters than the array holds
       std::uint32_t total = 0;
       const std::uint32_t n = find(topic, found, skip, total);
       for (std::uint32_t i = 0; i < n; ++i)
@@ -125,29 +134,28 @@ class filter_index {
     }
   }
 
-  /// Changes with every add and remove: a kept match is valid while this stays the same. Read it
-  /// before the match whose result it vouches for.
+  /// A number that changes with every add() and remove(). A kept match is valid while it stays the
+  /// same. The caller reads the version before it makes the match.
   [[nodiscard]] std::uint64_t version() const noexcept {
-    // [F1] acquire: pairs with the release [F2] of a change. Without it a kept match could be
-    // taken as newer than a subscription already acknowledged.
-    return version_.load(std::memory_order_acquire);
+    return version_.load(std::memory_order_acquire); // [filters-version]
   }
 
-  /// Which changes can concern a topic name: a filter without wildcards concerns names of its own
-  /// hash, one whose first level is literal concerns names with that first level, and one that
-  /// begins with a wildcard concerns all.
+  /// Says which changes can concern a topic name. A filter without wildcards concerns names of its
+  /// own hash. A filter whose first level is literal concerns names with that first level. A filter
+  /// that begins with a wildcard concerns all names.
   struct topic_key {
     std::uint32_t name, first_level;
   };
   [[nodiscard]] topic_key key_of(std::string_view topic) const noexcept;
-  /// As version(), but it changes only with filters that may match the topic, so that one client's
-  /// SUBSCRIBE does not make the kept matches of all other topics invalid.
+  /// As version(), but it changes only with filters that may match the topic. So the SUBSCRIBE of
+  /// one client does not make the kept matches of all other topics invalid.
   [[nodiscard]] std::uint64_t version(const topic_key& key) const noexcept {
     // Each count only grows, so an equal sum means that none of them has changed.
-    // [F1] acquire: as above, for each of the three counts.
-    return any_changes_.load(std::memory_order_acquire) +
-           changes_[key.name % changes_size].exact.load(std::memory_order_acquire) +
-           changes_[key.first_level % changes_size].below.load(std::memory_order_acquire);
+    const change_counts& by_name = changes_[key.name % changes_size];
+    const change_counts& by_level = changes_[key.first_level % changes_size];
+    return any_changes_.load(std::memory_order_acquire) +  // [filters-version]
+           by_name.exact.load(std::memory_order_acquire) + // [filters-version]
+           by_level.below.load(std::memory_order_acquire); // [filters-version]
   }
   [[nodiscard]] std::uint32_t filter_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
@@ -158,8 +166,8 @@ class filter_index {
   static constexpr std::uint32_t match_filters_max = 64;
   static constexpr std::size_t piece_size = 24;
 
-  struct piece {            // of a string
-    detail::hash_link link; // next piece, or next unused one
+  struct piece {            // a part of a string
+    detail::hash_link link; // the next piece of the string, or the next unused piece
     char bytes[piece_size];
   };
   struct text {
@@ -171,32 +179,33 @@ class filter_index {
     text name;
     std::uint32_t first = none, last = none; // subscriptions
     std::uint32_t subscriptions = 0;
-    std::uint32_t node = none;                     // its end in the trie; none without wildcards
-    std::atomic<std::uint64_t>* changes = nullptr; // the count that a change of it raises
+    std::uint32_t node = none; // the node where it ends in the trie; none: it has no wildcards
+    std::atomic<std::uint64_t>* changes = nullptr; // the count that a change of the filter raises
   };
   struct subscription_entry {
-    detail::hash_link link; // by session and filter
+    detail::hash_link link; // in the chains by session and filter
     std::uint32_t session = none, filter = none;
-    std::uint32_t before = none, after = none;                 // of the same filter
-    std::uint32_t session_before = none, session_after = none; // of the same session
+    std::uint32_t before = none, after = none;                 // in the list of the filter
+    std::uint32_t session_before = none, session_after = none; // in the list of the session
     std::uint32_t options = 0;
   };
   struct node_entry {       // one level of a filter with wildcards
-    detail::hash_link link; // by parent and level
+    detail::hash_link link; // in the chains by parent and level
     text level;
     std::uint32_t parent = none;
-    std::uint32_t plus = none; // child for +
-    std::uint32_t hash = none; // child for #
+    std::uint32_t plus = none; // the child for `+`
+    std::uint32_t hash = none; // the child for `#`
     std::uint32_t filter = none;
     std::uint32_t children = 0;
   };
   struct session_entry {
-    std::uint32_t first; // subscription + 1; 0: none
+    std::uint32_t first; // number of the first subscription plus one; 0: none
     std::uint32_t count;
   };
   struct change_counts {
-    std::atomic<std::uint64_t> exact; // of filters without wildcards, by the hash of the filter
-    std::atomic<std::uint64_t> below; // of filters with wildcards, by the hash of the first level
+    std::atomic<std::uint64_t> exact; // changes of filters without wildcards, by hash of the filter
+    std::atomic<std::uint64_t>
+        below; // changes of filters with wildcards, by hash of the first level
   };
   struct alignas(cacheline_size) reader_lock {
     spin_lock held;

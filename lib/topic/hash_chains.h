@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Tables of entries and hash chains through them, for indexes in DRAM whose size is known only as
-/// a bound. Internal to lib/topic and the front ends.
+/// Tables of entries, and hash chains through them, for indexes in DRAM of which only the largest
+/// size is known. Internal to lib/topic and the front ends.
 ///
-/// Address space is reserved for the bound and memory is taken as entries come, so a table grows
-/// without moving anything. The chains grow by linear hashing (Litwin, 1980): each insertion splits
-/// at most two buckets, so no insertion pays for a table that doubles.
+/// Address space is reserved for the largest size, and memory is taken as entries come. So a table
+/// grows without moving anything. The chains grow by linear hashing (Litwin, 1980): each insertion
+/// splits at most two buckets, so no insertion has to double a whole table.
 ///
-/// Each link that is looked at passes the hook point "topic.link", so a test can count them.
+/// Each link that a call looks at passes the hook point "topic.link", so that a test can count
+/// them.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -18,31 +19,33 @@
 
 namespace chainring::detail {
 
-/// What each entry carries for one set of chains; the first of them also links unused entries.
+/// The part of an entry that one set of chains uses. The first one also links unused entries.
 struct hash_link {
   std::uint32_t hash = 0;
   std::uint32_t next = 0xffffffff;
 };
 
-/// Up to `limit` entries with numbers from 0, reused when given back, the last first.
+/// A table of up to `limit` entries, numbered from 0. An entry that was given back is used again;
+/// the last one given back is used first.
 template <class T, hash_link T::*Link> class entry_table {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
 
-  /// `ceiling`: entries there is address space for. `limit`: entries it gives out for now.
+  /// `ceiling` is the number of entries for which there is address space. `limit` is the number
+  /// that the table gives out for now.
   void make(std::uint32_t limit, std::uint32_t ceiling) {
     if (!entries_.make(ceiling, true)) throw std::bad_alloc();
     limit_ = limit;
     ceiling_ = ceiling;
   }
-  /// False above the ceiling.
+  /// Raises the limit; it never lowers it. False: `limit` is above the ceiling.
   [[nodiscard]] bool raise_limit(std::uint32_t limit) noexcept {
     if (limit > ceiling_) return false;
     if (limit > limit_) limit_ = limit;
     return true;
   }
   [[nodiscard]] bool full() const noexcept { return used_ >= limit_; }
-  /// An entry as T{}; none when the table is full.
+  /// Returns the number of an entry that equals T{}, or none when the table is full.
   std::uint32_t take() noexcept {
     if (full()) return none;
     std::uint32_t i = free_;
@@ -62,7 +65,7 @@ template <class T, hash_link T::*Link> class entry_table {
   }
   [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return entries_[i]; }
   [[nodiscard]] std::uint32_t used() const noexcept { return used_; }
-  /// All entries in use have numbers below this.
+  /// All entries in use have numbers below this one.
   [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
   [[nodiscard]] std::uint32_t limit() const noexcept { return limit_; }
 
@@ -72,17 +75,17 @@ template <class T, hash_link T::*Link> class entry_table {
   std::uint32_t used_ = 0, touched_ = 0, free_ = none;
 };
 
-/// Chains of a table's entries by hash. The caller compares keys.
+/// Chains of the entries of a table, by hash. The caller compares keys.
 template <class T, hash_link T::*Link> class hash_chains {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
 
-  /// `ceiling`: the most entries there will ever be.
+  /// `ceiling` is the most entries that there will ever be.
   void make(std::uint32_t ceiling) {
     buckets_max_ = std::bit_ceil(ceiling < buckets_min ? buckets_min : 2 * ceiling);
     if (!heads_.make(buckets_max_, true)) throw std::bad_alloc();
   }
-  /// The first entry with that hash for which same(number) is true; none without one.
+  /// Returns the first entry with that hash for which same(number) returns true, or none.
   template <class Table, class Same>
   std::uint32_t find(const Table& table, std::uint32_t hash, Same&& same) const noexcept {
     std::uint32_t i = heads_[bucket_of(hash)] - 1;
@@ -98,7 +101,7 @@ template <class T, hash_link T::*Link> class hash_chains {
     push(table, bucket_of(hash), i);
     ++size_;
     for (int i = 0; i < 2 && 2 * size_ > buckets_ && buckets_ < buckets_max_; ++i)
-      split(table); // two buckets for each entry
+      split(table); // there are two buckets for each entry
   }
   template <class Table> void erase(const Table& table, std::uint32_t i) noexcept {
     std::uint32_t& head = heads_[bucket_of((table[i].*Link).hash)];
@@ -116,7 +119,7 @@ template <class T, hash_link T::*Link> class hash_chains {
  private:
   static constexpr std::uint32_t buckets_min = 64;
 
-  // Buckets `low_` and above are the upper halves of buckets that were split already.
+  // Buckets numbered `low_` and above are the upper halves of buckets that were already split.
   [[nodiscard]] std::uint32_t bucket_of(std::uint32_t hash) const noexcept {
     const std::uint32_t i = hash & (2 * low_ - 1);
     return i < buckets_ ? i : i & (low_ - 1);
@@ -140,7 +143,7 @@ template <class T, hash_link T::*Link> class hash_chains {
     if (buckets_ == 2 * low_) low_ = buckets_;
   }
 
-  lazy_array<std::uint32_t> heads_; // entry + 1, 0: empty
+  lazy_array<std::uint32_t> heads_; // number of the first entry plus one; 0: the bucket is empty
   std::uint32_t buckets_max_ = 0;
   std::uint32_t low_ = buckets_min, buckets_ = buckets_min;
   std::uint32_t size_ = 0;

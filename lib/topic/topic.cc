@@ -15,8 +15,8 @@ std::size_t sequence_size(std::string_view text, std::size_t at) noexcept {
   const std::uint8_t lead = octet(text, at);
   if (lead < 0x80) return lead == 0 ? 0 : 1;
   std::size_t size = 0;
-  // Range of the second octet: narrower than 80..BF where the sequence would be overlong, a
-  // surrogate or past U+10FFFF.
+  // The second octet has a narrower range than 80..BF where the sequence would otherwise be
+  // overlong, a surrogate or past U+10FFFF.
   std::uint8_t low = 0x80, high = 0xBF;
   if (lead >= 0xC2 && lead <= 0xDF) {
     size = 2;
@@ -70,7 +70,8 @@ bool valid_topic_filter(std::string_view filter) noexcept {
 
 bool topic_matches(std::string_view filter, std::string_view name) noexcept {
   if (name.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#'))) return false;
-  // Level by level. A string that ran out of levels is npos: "a/" still has an empty one left.
+  // The strings are compared level by level. The position `end` means that a string has no level
+  // left: "a/" still has an empty level behind the slash.
   constexpr std::size_t end = std::string_view::npos;
   std::size_t f = 0, n = 0;
   while (f != end) {

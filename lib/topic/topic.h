@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Topic names and topic filters, whose rules MQTT-SN takes from MQTT (MQTT 3.1.1 section 4.7).
+/// Topic names and topic filters. MQTT-SN takes their rules from MQTT (MQTT 3.1.1 section 4.7).
 ///
 /// A name is a UTF-8 string whose levels are separated by `/`. A filter may hold `+` for exactly
 /// one level and, as its last level, `#` for the level before it and everything below. Levels may
-/// be empty: "/a" has two. Comparison is by octet, without normalisation.
+/// be empty: "/a" has two. Names are compared by octet, without normalisation.
 ///
-/// Thread-safe; nothing allocates. Cost is linear in the octets given.
+/// All functions are thread-safe and do not allocate. Their cost is linear in the octets given.
 ///
 ///     if (!chainring::valid_topic_filter(text)) return refuse(text);
 ///     chainring::topic_matches("site/+/temp", "site/7/temp"); // true
@@ -15,7 +15,7 @@
 
 namespace chainring {
 
-/// Longest topic name or filter, octets.
+/// The longest topic name or filter, in octets.
 inline constexpr std::size_t topic_size_max = 65535;
 
 /// True for well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF)
@@ -26,15 +26,15 @@ inline constexpr std::size_t topic_size_max = 65535;
 /// `+` or `#`.
 [[nodiscard]] bool valid_topic_name(std::string_view name) noexcept;
 
-/// True where `filter` may be subscribed to: as a name, but `+` may be a whole level and `#` the
-/// whole last one.
+/// True where `filter` may be subscribed to. The rules are those of a name, but `+` may stand for a
+/// whole level, and `#` for the whole last level.
 [[nodiscard]] bool valid_topic_filter(std::string_view filter) noexcept;
 
-/// True where the filter holds a wildcard, so that it stands for more than the one name it spells.
+/// True where the filter holds a wildcard, so that it may match names other than its own text.
 [[nodiscard]] bool has_wildcard(std::string_view filter) noexcept;
 
 /// True where a message published to `name` goes to a subscriber of `filter`. Both must be valid.
-/// `a/#` matches `a` too. A filter that starts with a wildcard matches no name that starts with
+/// `a/#` also matches `a`. A filter that starts with a wildcard matches no name that starts with
 /// `$`.
 [[nodiscard]] bool topic_matches(std::string_view filter, std::string_view name) noexcept;
 

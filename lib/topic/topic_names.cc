@@ -13,8 +13,8 @@ namespace chainring {
 
 namespace {
 
-// A call makes room by giving up at most this many names: as many as the smallest blocks that a
-// name of full length covers.
+// The most names that a call gives up to make room: as many of the smallest blocks as the name of
+// full length covers.
 constexpr unsigned reuse_max = 65536 / detail::name_arena::unit_size;
 
 void check(const char* what, std::uint64_t value, std::uint64_t least, std::uint64_t most) {
@@ -132,11 +132,11 @@ void topic_names::reuse_oldest() noexcept {
   ++reused_;
 }
 
-// Each session once, with its highest QoS.
+// Leaves each session once in the match, with its highest QoS.
 void topic_names::compact() noexcept {
   subscriber* const first = scratch_.data();
   subscriber* last = first + scratch_used_;
-  // Matches of one filter mostly come in this order, because sessions are numbered as they come.
+  // The matches of one filter mostly come in this order, because sessions get rising numbers.
   if (!std::is_sorted(first, last, by_session)) std::sort(first, last, by_session);
   last = std::unique(
       first, last, [](const subscriber& a, const subscriber& b) { return a.session == b.session; });
@@ -151,18 +151,20 @@ std::span<const subscriber> topic_names::subscribers(std::uint32_t topic, filter
     e.key = filters.key_of(name(topic));
     e.keyed = true;
   }
-  // One look where nobody has subscribed since; else whether it can have concerned this topic.
-  const std::uint64_t whole = filters.version();
+  // Where no client has subscribed since, one comparison is enough. Otherwise the version of the
+  // topic's key tells whether a change can concern this topic.
+  const std::uint64_t index_version = filters.version();
   const bool kept = e.match_epoch == fan_out_epoch_;
-  if (kept && e.checked_version == whole) return {fan_out_.data() + e.match_first, e.match_count};
+  if (kept && e.checked_version == index_version)
+    return {fan_out_.data() + e.match_first, e.match_count};
   const std::uint64_t version = filters.version(e.key);
-  e.checked_version = whole;
+  e.checked_version = index_version;
   if (kept && e.match_version == version) return {fan_out_.data() + e.match_first, e.match_count};
 
   ++matches_;
   scratch_used_ = 0;
   filters.match(reader, name(topic), [&](subscriber s) noexcept {
-    // A session may match by several filters: then there is room again afterwards.
+    // A session may match by several filters. compact() then makes room again.
     if (scratch_used_ == 2 * std::uint64_t{fan_out_max_}) compact();
     scratch_[scratch_used_++] = s;
   });

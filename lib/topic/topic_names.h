@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The topic names one worker knows, each with a number, and the sessions each name goes to.
+/// The topic names that one worker knows, each with a number, and the sessions that each name goes
+/// to.
 ///
-/// A name is kept once and its number stands for it: a publish by number costs two array look-ups,
-/// because the list of subscribers that a name matched last is kept with it. A number is valid
-/// while somebody holds it. A name that nobody holds stays known until its room is needed; then the
-/// one that was used longest ago goes first, at a cost that does not depend on the number of names.
+/// Each name is kept once, and its number stands for it. A publish by number costs two array
+/// look-ups, because the list of subscribers that the name matched last is kept with it. A number
+/// is valid while the topic is held. A name that is not held stays known until its room is needed.
+/// Then the name that was used longest ago is given up first, at a cost that does not depend on the
+/// number of names.
 ///
-/// When to use: for names that come again and again. When not: for a name that is looked at once,
-/// match it in the filter_index itself.
-/// Memory: address space is reserved by the constructor and memory is taken as names come; no call
+/// **When to use:** for names that come again and again. **When not:** a name that comes once is
+/// matched by the filter_index itself.
+///
+/// **Memory:** the constructor reserves address space, and memory is taken as names come; no call
 /// allocates. Names are contiguous, in blocks of powers of two between 32 and 65,536 octets.
-/// Not thread-safe: one object a worker.
+///
+/// **Thread-safety:** none. Each worker has an object of its own.
 ///
 ///     const std::uint32_t topic = names.intern("site/7/temp");
-///     if (topic == topic_names::none) return refuse();   // everything is held
+///     if (topic == topic_names::none) return refuse();   // all room is taken by held names
 ///     for (const subscriber& s : names.subscribers(topic, filters, reader)) place(s);
 #pragma once
 #include <cstdint>
@@ -28,60 +32,67 @@
 
 namespace chainring {
 
+/// See the head of this file.
 class topic_names {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
 
   struct options {
-    std::uint32_t topics_max = 65536;  ///< 1 to 2^30 names
-    std::uint32_t fan_out_max = 16384; ///< sessions one name can go to: all there can ever be
+    std::uint32_t topics_max = 65536;         ///< 1 to 2^30 names
+    std::uint32_t fan_out_max = 16384;        ///< the most sessions that a name can ever go to
     std::uint64_t name_bytes_max = 64u << 20; ///< octets of all names, rounded up to 65,536
-    std::uint64_t seed = 0; ///< of the hashes; 0: a secret of this process, as outside of tests
+    /// The seed of the hashes. 0: a secret of this process, as everywhere except in tests.
+    std::uint64_t seed = 0;
   };
 
-  /// Throws std::invalid_argument for an option out of range, std::bad_alloc without memory.
+  /// Throws std::invalid_argument for an option out of range, and std::bad_alloc when there is not
+  /// enough memory.
   explicit topic_names(const options& o);
 
-  /// The number of that name, made if need be; none when the name is longer than 65,535 octets or
-  /// no room can be made because other names are held. Without hold() the number is valid until
-  /// the next intern(), which may give it to another name.
+  /// Returns the number of that name, and makes one for a name that is not known. Returns none when
+  /// the name is longer than 65,535 octets, or when no room can be made because the other names are
+  /// held. Without hold() the number is valid until the next intern(), which may give it to another
+  /// name.
   std::uint32_t intern(std::string_view name) noexcept;
-  /// The number of that name where it is known, else none. It counts as a use of the name.
+  /// Returns the number of that name, or none when it is not known. This counts as a use of the
+  /// name.
   std::uint32_t find(std::string_view name) noexcept;
-  /// Valid as long as the number is.
+  /// Returns the name of a topic. It is valid as long as the number is.
   [[nodiscard]] std::string_view name(std::uint32_t topic) const noexcept;
 
-  /// References: a topic that has any keeps its number and its name.
+  /// Adds a reference to the topic, or drops one. A topic with references keeps its number and
+  /// name.
   void hold(std::uint32_t topic) noexcept;
   void release(std::uint32_t topic) noexcept;
 
-  /// The sessions the topic goes to, by ascending number, each once, with the options of its
-  /// subscription with the highest QoS (the lowest two option bits). Valid until the next call.
+  /// Returns the sessions that the topic goes to, by ascending number. Each session comes once,
+  /// with the options of its subscription of the highest QoS (the lowest two option bits). The list
+  /// is valid until the next call.
   std::span<const subscriber> subscribers(std::uint32_t topic, filter_index& filters,
                                           unsigned reader) noexcept;
 
   [[nodiscard]] std::uint32_t topic_count() const noexcept { return topics_.used(); }
-  /// Topics that have references.
+  /// The number of topics that have references.
   [[nodiscard]] std::uint32_t held_count() const noexcept { return held_; }
-  /// Octets of the blocks the names lie in.
+  /// Octets of the blocks in which the names lie.
   [[nodiscard]] std::uint64_t name_bytes() const noexcept { return arena_.bytes_used(); }
-  /// Times a name went so that another found room.
+  /// How often a name was given up so that another one got its room.
   [[nodiscard]] std::uint64_t reuse_count() const noexcept { return reused_; }
-  /// Times subscribers() had to ask the filter index.
+  /// How often subscribers() had to ask the filter index.
   [[nodiscard]] std::uint64_t match_count() const noexcept { return matches_; }
 
  private:
   struct topic_entry {
     detail::hash_link link;
     std::uint32_t references = 0;
-    std::uint32_t older = none, newer = none; // among the topics that nobody holds
-    std::uint32_t name = none;                // its block in the arena
+    std::uint32_t older = none, newer = none; // in the list of topics that are not held
+    std::uint32_t name = none;                // the block of its name in the arena
     std::uint32_t length = 0;
     std::uint32_t match_count = 0;
-    std::uint64_t match_first = 0; // in fan_out_
+    std::uint64_t match_first = 0; // the place of its last match in fan_out_
     std::uint64_t match_version = 0, match_epoch = 0;
-    std::uint64_t checked_version = 0; // of the whole index, when the match was valid last
-    filter_index::topic_key key{};     // once `keyed`: what changes may concern its matches
+    std::uint64_t checked_version = 0; // version of the whole index when the match was last valid
+    filter_index::topic_key key{};     // says which changes concern its matches; set once `keyed`
     bool keyed = false;
   };
   std::uint32_t lookup(std::string_view name, std::uint32_t hash) const noexcept;
@@ -96,10 +107,10 @@ class topic_names {
   detail::entry_table<topic_entry, &topic_entry::link> topics_;
   detail::hash_chains<topic_entry, &topic_entry::link> chains_;
   detail::name_arena arena_;
-  std::uint32_t oldest_ = none, newest_ = none; // of the topics that nobody holds
+  std::uint32_t oldest_ = none, newest_ = none; // of the topics that are not held
   std::uint32_t held_ = 0;
-  detail::lazy_array<subscriber> fan_out_; // matches kept, one behind the other, emptied when full
-  detail::lazy_array<subscriber> scratch_; // one match while it is made
+  detail::lazy_array<subscriber> fan_out_; // kept matches, one behind the other; emptied when full
+  detail::lazy_array<subscriber> scratch_; // a match while it is made
   std::uint32_t scratch_used_ = 0;
   std::uint64_t fan_out_size_ = 0, fan_out_used_ = 0, fan_out_epoch_ = 1;
   std::uint64_t reused_ = 0, matches_ = 0;

@@ -117,8 +117,9 @@ TEST(FilterIndex, TakesFiltersOf65535OctetsAndTellsLongerAndDeeperOnesFromAFullT
   EXPECT_EQ(sessions_of(index, longest), std::set<std::uint32_t>{1});
   EXPECT_EQ(sessions_of(index, "/" + longest.substr(1)), std::set<std::uint32_t>{});
   EXPECT_EQ(sessions_of(index, "a/" + longest.substr(2)), std::set<std::uint32_t>{2});
-  EXPECT_EQ(index.add("#/" + longest.substr(2), 3, 1), filter_index::status::full); // of text
-  std::string shallow = "a"; // without wildcards a filter may have any depth
+  // The table of text has no room left for a third long filter.
+  EXPECT_EQ(index.add("#/" + longest.substr(2), 3, 1), filter_index::status::full);
+  std::string shallow = "a"; // a filter without wildcards may have any number of levels
   for (int i = 0; i < 400; ++i)
     shallow += "/";
   EXPECT_EQ(index.add(shallow, 3, 1), filter_index::status::added);
@@ -162,7 +163,7 @@ TEST(FilterIndex, VisitsAsManyLinksForTheSubscriberNumber40000OfAFilterAsForTheF
   for (std::uint32_t s = 1; s < sessions; s += 2)
     count([&] { index.remove_all(s, [](std::string_view) {}); });
   EXPECT_EQ(index.filter_count(), 0u);
-  EXPECT_GT(links.count(), sessions); // they are counted at all
+  EXPECT_GT(links.count(), sessions); // the counter does count
   EXPECT_LT(most, 40u);
 }
 
@@ -259,7 +260,7 @@ TEST(FilterIndex, ChangesTheVersionOfTopicsThatAChangedFilterMatches) {
     }
   }
   EXPECT_GT(changed, 1000u);
-  EXPECT_GT(kept, changed); // most changes leave most topics alone
+  EXPECT_GT(kept, changed); // most changes do not concern most topics
 }
 
 TEST(FilterIndex, SpreadsFiltersThatAClientMadeToShareAChecksum) {
@@ -273,7 +274,7 @@ TEST(FilterIndex, SpreadsFiltersThatAClientMadeToShareAChecksum) {
   }
   for (const std::string& name : names)
     EXPECT_EQ(sessions_of(index, name).size(), 1u);
-  EXPECT_LT(links.count(), 40 * names.size()); // all in one chain: 2,000 for each name
+  EXPECT_LT(links.count(), 40 * names.size()); // in one chain it would be 2,000 for each name
 }
 
 } // namespace

@@ -69,7 +69,7 @@ struct match_case {
 };
 
 TEST(TopicMatch, FollowsTheRulesOfMqttSection47) {
-  // The specification's own examples (4.7.1.2, 4.7.1.3, 4.7.2), then the corners.
+  // The examples of the specification (4.7.1.2, 4.7.1.3, 4.7.2) come first, then other limits.
   const match_case cases[] = {
       {"sport/tennis/player1/#", "sport/tennis/player1", true},
       {"sport/tennis/player1/#", "sport/tennis/player1/ranking", true},

@@ -45,14 +45,14 @@ TEST(TopicNames, ReusesTheNameThatWasUsedLongestAgo) {
   names.intern("a");
   names.intern("b");
   names.intern("c");
-  names.intern("a"); // used again
+  names.intern("a"); // "a" is used again
   names.intern("d");
   EXPECT_EQ(names.find("b"), none);
   EXPECT_NE(names.find("a"), none);
   EXPECT_NE(names.find("c"), none);
   const std::uint32_t d = names.find("d");
   names.hold(d);
-  names.release(d); // a release is a use
+  names.release(d); // a release counts as a use
   names.intern("e");
   EXPECT_EQ(names.find("a"), none);
   EXPECT_EQ(names.reuse_count(), 2u);
@@ -82,7 +82,7 @@ TEST(TopicNames, KeepsNamesOf65535OctetsInOnePieceAndRefusesLongerOnes) {
     names.hold(t);
   }
   EXPECT_EQ(names.intern(long_name + "x"), none);
-  EXPECT_EQ(names.intern("short"), none); // the octets are used up, the numbers are not
+  EXPECT_EQ(names.intern("short"), none); // the octets are used up; there are numbers left
   EXPECT_EQ(names.topic_count(), 3u);
   names.release(held[1]);
   const std::uint32_t s = names.intern("short");
@@ -90,7 +90,7 @@ TEST(TopicNames, KeepsNamesOf65535OctetsInOnePieceAndRefusesLongerOnes) {
   EXPECT_EQ(names.intern(""), names.intern(""));
   EXPECT_EQ(names.name(held[0]), "a" + long_name.substr(1));
   EXPECT_EQ(names.name(names.find("short")), "short");
-  EXPECT_NE(names.intern(long_name), none); // the short ones make room for it
+  EXPECT_NE(names.intern(long_name), none); // the short names are given up for the long one
   EXPECT_EQ(names.name_bytes(), 3 * 65536u);
 }
 
@@ -158,7 +158,7 @@ TEST(TopicNames, KeepsItsMatchesWhileOthersSubscribeElsewhere) {
     index.add("another/+/" + std::to_string(i), 2, 1);
     ASSERT_EQ(names.subscribers(t, index, 0).size(), 1u);
   }
-  EXPECT_LT(names.match_count(), 5u); // one, and those whose hashes fall together
+  EXPECT_LT(names.match_count(), 5u); // the first match, and a few where hashes collide
   index.add("site/+/temp", 2, 1);
   EXPECT_EQ(names.subscribers(t, index, 0).size(), 2u);
 }
@@ -174,7 +174,7 @@ TEST(TopicNames, GivesEverySessionOfAWideTopicThoughEachMatchesBySeveralFilters)
   for (std::uint32_t f = 0; f < 6; ++f)
     for (std::uint32_t s = 0; s < sessions; ++s)
       ASSERT_EQ(index.add(filters[f], s, s % 6 == f ? 2 : f % 2), filter_index::status::added);
-  for (int i = 0; i < 20; ++i) { // more than is kept at a time
+  for (int i = 0; i < 20; ++i) { // more matches than are kept at a time
     const std::uint32_t t = names.intern(i == 0 ? "a/b/c" : "a/" + std::to_string(i) + "/c");
     const auto found = names.subscribers(t, index, 0);
     ASSERT_EQ(found.size(), sessions);
