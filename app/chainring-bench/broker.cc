@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One worker of the broker over a memory port (net_ring), with its clients at the other end, on one
-// thread: the worker's round as in app/dpdk-chainring/service.cc, then the clients' step. "A worker
-// second" is a second of this thread's CPU time without the clients' part, which is measured by the
-// TSC; "a second" is one on the clock, with the clients' part and other processes in it. Packets
-// are real: Ethernet, IPv4, UDP, MQTT-SN 1.2, checksums computed and checked in software, since
-// this port has no offloads.
+// This benchmark runs one broker worker and its clients on one thread, connected by a memory port
+// (net_ring). A loop iteration is the worker's round, as in app/dpdk-chainring/service.cc, followed
+// by one step of the clients. "A worker second" is a second of this thread's CPU time without the
+// clients' share, which the TSC measures. "A second" is a second of wall-clock time, which includes
+// the clients and other processes. The packets are real: Ethernet, IPv4, UDP and MQTT-SN 1.2. The
+// memory port has no offloads, so all checksums are computed and checked in software.
 #include "broker/broker.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/sink.h"
@@ -30,7 +30,7 @@ namespace {
 constexpr std::uint32_t ring_slots = 32768;
 constexpr std::uint64_t region_size = 256 << 20;
 
-/// A port whose frames come out of one ring and go into another.
+/// A port that receives frames from one ring and transmits frames into another ring.
 struct memory_port {
   rte_ring* in = nullptr;
   rte_ring* out = nullptr;
@@ -43,7 +43,7 @@ struct memory_port {
                           RING_F_SP_ENQ | RING_F_SC_DEQ);
     if (in != nullptr && out != nullptr) id = rte_eth_from_rings(name.c_str(), &in, 1, &out, 1, 0);
   }
-  /// After whoever opened the port has closed it.
+  /// The port must be closed by its user before this destructor runs.
   ~memory_port() {
     for (rte_ring* r : {in, out}) {
       void* m = nullptr;
@@ -60,7 +60,7 @@ struct pool_deleter {
   void operator()(rte_mempool* p) const { rte_mempool_free(p); }
 };
 
-/// What one slice gave.
+/// The measurements of one slice of time.
 struct slice {
   double messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0, drain_share = 0,
          messages_per_burst = 0, group_us = 0, worker_ns = 0, p50_us = 0, p99_us = 0,
@@ -72,7 +72,7 @@ class world {
   static result<std::unique_ptr<world>> create(bench_context& c, durability_class d,
                                                std::uint32_t clients, std::uint32_t window);
   ~world();
-  /// Runs until `done` or an error; false: the latter, which why() tells.
+  /// Runs rounds until `done()` returns true. Returns false on an error, which why() describes.
   template <class Done> bool run_until(Done&& done);
   bool run(double seconds, slice& out);
   [[nodiscard]] client_fleet& clients() { return *fleet_; }
@@ -94,7 +94,7 @@ class world {
   std::unique_ptr<client_fleet> fleet_;
   idle_policy idle_;
   std::uint64_t client_tsc_ = 0;
-  std::deque<mark_t> marks_; ///< not durable yet
+  std::deque<mark_t> marks_; ///< marks that are not durable yet, oldest first
   std::uint64_t commits_ = 0;
 };
 
@@ -181,7 +181,7 @@ world::~world() {
   port_.reset();
 }
 
-// As service::loop(), of one worker.
+// One round of the worker, the same as the loop body of service::loop() with one worker.
 bool world::round() {
   media& on = broker_->region().medium();
   net::listener& in = listeners_->worker(0);
@@ -195,7 +195,8 @@ bool world::round() {
   return any;
 }
 
-// How often the durable end moves on is how many groups were committed: rounds are shorter.
+// Each advance of the durable end of the journal is one group commit. This function is called once
+// in every round, and a round is shorter than a commit, so it misses none.
 void world::watch_commits() {
   media& on = broker_->region().medium();
   if (on.durability() != durability_class::file) return;
@@ -241,7 +242,7 @@ bool world::run(double seconds, slice& out) {
   const auto all_tsc = static_cast<double>(rte_rdtsc() - start);
   const double worker_tsc = all_tsc - static_cast<double>(client_tsc_ - client_before);
   const broker_counters after = broker_->counters();
-  // Done is what the subscriber has acknowledged.
+  // A message counts as done when its subscriber has acknowledged it.
   const auto messages = static_cast<double>(after.acked - before.acked);
   const auto bursts = static_cast<double>(after.bursts - before.bursts);
   if (messages == 0 || bursts == 0) return true;
@@ -263,10 +264,11 @@ bool world::run(double seconds, slice& out) {
 
 std::string world::why() const {
   if (!fleet_->wrong().empty()) return fleet_->wrong();
-  if (broker_->region().failed()) return "the region's file cannot be written";
+  if (broker_->region().failed()) return "the region's file cannot be written any more";
   if (listeners_->worker(0).links()[0]->drops().total() != 0)
-    return "packets were dropped on the way";
-  if (listeners_->worker(0).out().dropped() != 0) return "answers were dropped";
+    return "the listener dropped received packets";
+  if (listeners_->worker(0).out().dropped() != 0)
+    return "the listener dropped answers of the broker";
   return "";
 }
 
@@ -286,7 +288,8 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
   world& w = **made;
   client_fleet& fleet = w.clients();
   if (!w.run_until([&] { return fleet.set_up(); })) return complain("broker", w.why());
-  // Every queue has had its first message, and so its ring, before anything counts.
+  // Wait until every queue has received its first message, and with it its first ring, before
+  // anything is measured.
   fleet.publish(true);
   if (!w.run_until([&] { return fleet.delivered() >= 2 * std::uint64_t{clients}; }))
     return complain("broker", w.why());
@@ -312,7 +315,8 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
   const std::string who = ", " + std::to_string(clients) + " clients";
   const auto at_least = [](double x) { return target{target::sense::at_least, x}; };
   const auto at_most = [](double x) { return target{target::sense::at_most, x}; };
-  // Class `file` commits while the clients work too: there only the whole time is a fair measure.
+  // In class `file` the committer thread works while the clients run, so only wall-clock time gives
+  // a fair figure.
   std::optional<target> per_worker, per_second;
   if (file)
     per_second = at_least(0.5);
@@ -334,7 +338,8 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
         figure("PUBLISH to PUBACK, p99, in group commits", "", of(&slice::p99_groups), at_most(3)));
   }
   if (fleet.refused() != 0)
-    c.out.note(std::to_string(fleet.refused()) + " publishes were refused for congestion");
+    c.out.note(std::to_string(fleet.refused()) +
+               " PUBLISH messages were refused because of congestion");
   return true;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Allocation and release of blocks.
+// This benchmark measures how long the block store takes to allocate and release blocks.
 #include <cstdio>
 #include <rte_malloc.h>
 #include <rte_mempool.h>
@@ -17,7 +17,7 @@ bool chain_figures(bench_context& c) {
   rte_mempool* pool = rte_mempool_create("bench_blocks", 16383, block_size, 512, 0, nullptr,
                                          nullptr, nullptr, nullptr, SOCKET_ID_ANY, 0);
   if (!store || pool == nullptr) {
-    std::fprintf(stderr, "chain: no memory for the pools\n");
+    std::fprintf(stderr, "chain: there is no memory for the pools; give EAL more (-m 512)\n");
     rte_mempool_free(pool);
     return false;
   }
@@ -47,7 +47,7 @@ bool chain_figures(bench_context& c) {
                               })),
                     "rte_malloc + rte_free", target{target::sense::at_least, 1.0}, true));
   rte_mempool_free(pool);
-  if (!ok) std::fprintf(stderr, "chain: an allocation failed\n");
+  if (!ok) std::fprintf(stderr, "chain: the block store or its peer failed to allocate\n");
   return ok;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a client sends all the time, PUBLISH and PUBACK, is a copy of a frame that lib/net built,
-// with address, ids and number filled in and their words added to the checksums (RFC 1624). The
-// rest goes through the codec.
+// PUBLISH and PUBACK, which the clients send all the time, are copies of a frame that lib/net built
+// once. A copy receives the client's address, its ids and its message number, and the words of
+// these fields are added to the checksums (RFC 1624). All other messages go through the codec.
 #include "clients.h"
 
 #include <cstring>
@@ -15,8 +15,9 @@ namespace chainring::bench {
 namespace {
 
 constexpr std::size_t ip_sum_at = 24, source_at = 26, udp_sum_at = 40, payload_at = 42;
-constexpr std::size_t fields_at = payload_at + 2; // flags or topic id: an even offset
-constexpr std::uint32_t connecting_max = 64;      // at one time
+// The offset of the flags (PUBLISH) or of the topic id (PUBACK); it is even, as checksums need.
+constexpr std::size_t fields_at = payload_at + 2;
+constexpr std::uint32_t connecting_max = 64; // clients that are being set up at one time
 constexpr std::uint16_t client_port = 20000;
 constexpr std::uint32_t frames_max = 256;
 
@@ -35,7 +36,8 @@ std::uint16_t fold(std::uint32_t sum) {
   return static_cast<std::uint16_t>(~sum);
 }
 
-// From the octet behind the message type; the payload's first octet fills the word.
+// The part of a PUBLISH behind the octet with the message type. The first octet of the payload
+// completes a 16-bit word.
 struct publish_fields {
   std::uint8_t flags;
   std::uint8_t topic_id[2];
@@ -44,7 +46,8 @@ struct publish_fields {
   std::uint32_t number;
   std::uint32_t sender;
 };
-static_assert(sizeof(publish_fields) == 16); // two octets of padding before number: also payload
+// The compiler adds two octets of padding before `number`; they are part of the payload.
+static_assert(sizeof(publish_fields) == 16);
 struct puback_fields {
   rte_be16_t topic_id, msg_id;
 };
@@ -82,7 +85,7 @@ client_fleet::frame client_fleet::make_frame(const mqttsn::message_body& body,
   if (net::build_udp(m, from, o_.broker_mac, address_of(0), o_.broker) == net::drop_reason::none) {
     const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
     f.bytes.assign(at, at + m->data_len);
-    // The checksums' sums without what will be filled in.
+    // These are the sums of both checksums without the fields that fill() writes later.
     const auto without = [&](std::size_t sum_at) {
       std::uint16_t c;
       std::memcpy(&c, at + sum_at, 2);
@@ -104,7 +107,7 @@ rte_mbuf* client_fleet::fill(const frame& f, std::uint32_t n, std::size_t size,
                              const void* fields) {
   rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
   if (m == nullptr || f.bytes.empty()) {
-    fail(n, "no packet buffer");
+    fail(n, "the pool has no packet buffer left");
     rte_pktmbuf_free(m);
     return nullptr;
   }
@@ -133,7 +136,7 @@ void client_fleet::flush() {
   if (out_.empty()) return;
   const auto n = static_cast<unsigned>(out_.size());
   if (rte_ring_enqueue_bulk(o_.to_port, reinterpret_cast<void**>(out_.data()), n, nullptr) != n) {
-    fail(0, "the port's ring is full");
+    fail(0, "the ring of the memory port is full");
     rte_pktmbuf_free_bulk(out_.data(), n);
   }
   out_.clear();
@@ -141,13 +144,13 @@ void client_fleet::flush() {
 
 void client_fleet::say(std::uint32_t n, const mqttsn::message_body& body) {
   rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
-  if (m == nullptr) return fail(n, "no packet buffer");
+  if (m == nullptr) return fail(n, "the pool has no packet buffer left");
   const std::size_t size = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
   rte_pktmbuf_append(m, static_cast<std::uint16_t>(size));
   const net::transmit_config from{.mac = {{2, 0, 0, 0, 0, 1}}};
   if (net::build_udp(m, from, o_.broker_mac, address_of(n), o_.broker) != net::drop_reason::none) {
     rte_pktmbuf_free(m);
-    return fail(n, "a datagram cannot be built");
+    return fail(n, "lib/net cannot build the client's datagram");
   }
   queue(m);
 }
@@ -175,14 +178,14 @@ void client_fleet::take(const rte_mbuf* m) {
   rte_be32_t to;
   std::memcpy(&to, at + 30, 4);
   const std::uint32_t n = rte_be_to_cpu_32(to) - o_.first_address;
-  if (n >= o_.clients) return; // an ARP announcement
+  if (n >= o_.clients) return; // the frame is an ARP announcement of the broker
   const auto type = static_cast<std::uint8_t>(at[payload_at + 1]);
   client& c = clients_[n];
   if (type == static_cast<std::uint8_t>(mqttsn::message_type::puback)) {
     puback_fields f;
     std::memcpy(&f, at + fields_at, sizeof f);
     if (c.sent_tsc == 0 || rte_be_to_cpu_16(f.msg_id) != c.msg_id)
-      return fail(n, "a strange PUBACK");
+      return fail(n, "received a PUBACK that answers no PUBLISH of this client");
     if (latency != nullptr)
       latency->record(
           static_cast<std::uint64_t>(static_cast<double>(rte_rdtsc() - c.sent_tsc) * ns_per_tsc_));
@@ -196,12 +199,15 @@ void client_fleet::take(const rte_mbuf* m) {
     }
     waiting_.push_back(n);
   } else if (type == static_cast<std::uint8_t>(mqttsn::message_type::publish)) {
-    if (m->data_len < fields_at + sizeof(publish_fields)) return fail(n, "a short PUBLISH");
+    if (m->data_len < fields_at + sizeof(publish_fields))
+      return fail(n, "received a PUBLISH that is too short");
     publish_fields f;
     std::memcpy(&f, at + fields_at, sizeof f);
-    if (f.sender != (n + o_.clients - 1) % o_.clients) return fail(n, "somebody else's message");
+    if (f.sender != (n + o_.clients - 1) % o_.clients)
+      return fail(n, "received a message of another client than its neighbour");
     const bool again = f.number == c.received && (f.flags & 0x80) != 0;
-    if (!again && f.number != c.received + 1) return fail(n, "a message is missing, or came twice");
+    if (!again && f.number != c.received + 1)
+      return fail(n, "did not receive its neighbour's messages in order and once each");
     if (!again) ++delivered_;
     c.received = f.number;
     puback_fields answer;
@@ -215,29 +221,31 @@ void client_fleet::take(const rte_mbuf* m) {
   }
 }
 
-// CONNECT, SUBSCRIBE to one's own topic, REGISTER the neighbour's.
+// A client first sends CONNECT, then SUBSCRIBE to its own topic, then REGISTER of the topic of its
+// neighbour.
 void client_fleet::take_slow(std::uint32_t n, const mqttsn::message& m) {
   client& c = clients_[n];
   if (const auto* a = m.get<mqttsn::connack>(); a != nullptr && c.stage == 1) {
-    if (a->code != mqttsn::return_code::accepted) return fail(n, "CONNECT refused");
+    if (a->code != mqttsn::return_code::accepted) return fail(n, "the broker refused its CONNECT");
     c.stage = 2;
     const std::string topic = topic_of(n);
     say(n, mqttsn::subscribe{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one),
                              .msg_id = 1,
                              .topic = topic});
   } else if (const auto* s = m.get<mqttsn::suback>(); s != nullptr && c.stage == 2) {
-    if (s->code != mqttsn::return_code::accepted) return fail(n, "SUBSCRIBE refused");
+    if (s->code != mqttsn::return_code::accepted)
+      return fail(n, "the broker refused its SUBSCRIBE");
     c.stage = 3;
     const std::string topic = topic_of((n + 1) % o_.clients);
     say(n, mqttsn::register_topic{.msg_id = 2, .topic = topic});
   } else if (const auto* r = m.get<mqttsn::regack>(); r != nullptr && c.stage == 3) {
-    if (r->code != mqttsn::return_code::accepted) return fail(n, "REGISTER refused");
+    if (r->code != mqttsn::return_code::accepted) return fail(n, "the broker refused its REGISTER");
     c.stage = 4;
     c.publish_id = r->topic_id;
     ++set_up_;
     waiting_.push_back(n);
   } else {
-    fail(n, mqttsn::to_string(m.type));
+    fail(n, (std::string("received an unexpected ") + mqttsn::to_string(m.type)).c_str());
   }
 }
 

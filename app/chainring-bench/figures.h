@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The groups of figures. Each prints its rows; false: something went wrong, and was printed.
+/// The groups of figures. Each function prints the rows of its group. It returns false when
+/// something went wrong, after it has printed what.
 #pragma once
 #include <functional>
 #include <memory>
@@ -15,7 +16,7 @@ namespace chainring::bench {
 struct bench_context {
   const options& o;
   report& out;
-  cpu_set_t all_cpus; ///< before EAL pinned this thread
+  cpu_set_t all_cpus; ///< the CPUs that this thread could use before EAL pinned it
 
   [[nodiscard]] budget time() const { return o.quick ? budget{0, 3} : budget{o.seconds, 7}; }
 };
@@ -30,29 +31,30 @@ bool broker_file_figures(bench_context& c);
 bool recovery_figures(bench_context& c);
 bool idle_figures(bench_context& c);
 
-/// As a region on a device or in hugetlbfs has them: asks for hugepages, and takes what there is.
+/// Asks the kernel for hugepages below the medium, which a region on a device or in hugetlbfs has,
+/// and goes on without them where the kernel has none.
 void use_hugepages(media& m);
 
-/// A new directory below `where`, gone with all that is in it when this is destroyed.
+/// A new directory below `where`, which the destructor removes with all that is in it.
 class scratch_directory {
  public:
   explicit scratch_directory(const std::string& where);
   ~scratch_directory();
   scratch_directory(const scratch_directory&) = delete;
   scratch_directory& operator=(const scratch_directory&) = delete;
-  /// Empty: it could not be made, and errno says why.
+  /// The path, or empty when the directory could not be made; errno then says why.
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
   std::string path_;
 };
 
-/// A file of class `file` in the directory of the options, gone when this is destroyed. Its threads
-/// may use every CPU: they inherit from the one that makes them.
+/// A file of class `file` in the directory that the options name, which the destructor removes. The
+/// threads of its medium may use every CPU, because they inherit the CPU set of create()'s thread.
 class file_region {
  public:
   static result<std::unique_ptr<file_region>> create(const bench_context& c, std::uint64_t size);
-  /// The medium, once.
+  /// Hands out the medium. It may be called once.
   [[nodiscard]] std::unique_ptr<media> take() { return std::move(media_); }
   [[nodiscard]] const std::string& directory() const { return directory_.path(); }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A worker's packet path with nothing to do, in mode sleep as dpdk-chainring runs it: its share of
-// a core, and what the first frame after a pause waits for. The port is made of rings, so that no
-// driver's cost is in it; the frame is an ARP request, which the path answers by itself.
+// This benchmark measures a worker's packet path that has nothing to do, in idle mode `sleep` with
+// the settings of dpdk-chainring: the share of a core it uses, and how long the first frame after a
+// pause waits for its answer. The port is made of rings, so that the figures contain no cost of a
+// NIC driver. The frame is an ARP request, which the packet path answers by itself.
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -19,7 +20,8 @@ namespace chainring::bench {
 
 namespace {
 
-constexpr std::uint32_t idle_sleep_us_max = 1000; // as in app/dpdk-chainring/service.cc
+constexpr std::uint32_t idle_sleep_us_max =
+    1000; // the same value as in app/dpdk-chainring/service.cc
 constexpr std::uint32_t our_address = 0x0a000001, peer_address = 0x0a000002;
 constexpr rte_ether_addr peer_mac = {{0x02, 0, 0, 0, 0, 0x02}};
 constexpr auto long_pause = std::chrono::milliseconds(300);
@@ -42,7 +44,7 @@ struct pool_deleter {
   void operator()(rte_mempool* p) const { rte_mempool_free(p); }
 };
 
-/// The path, and the rings at the other end of its port.
+/// The packet path, and the rings at the other end of its port.
 struct idle_path {
   std::unique_ptr<rte_mempool, pool_deleter> pool;
   std::unique_ptr<rte_ring, ring_deleter> in, out;
@@ -81,7 +83,8 @@ result<std::unique_ptr<idle_path>> make_path() {
   return p;
 }
 
-/// Microseconds from an ARP request to its answer; negative: there was none.
+/// Returns the microseconds from an ARP request to its answer, or a negative number when no answer
+/// came.
 double ask(idle_path& p) {
   rte_mbuf* m = rte_pktmbuf_alloc(p.pool.get());
   net::transmit_config as;
@@ -99,7 +102,7 @@ double ask(idle_path& p) {
   void* answer = nullptr;
   const std::uint64_t hz = rte_get_tsc_hz();
   while (rte_ring_dequeue(p.out.get(), &answer) != 0)
-    if (rte_rdtsc() - start > 10 * hz) return -1; // only detects hangs
+    if (rte_rdtsc() - start > 10 * hz) return -1; // only detects a hang
   const std::uint64_t took = rte_rdtsc() - start;
   rte_pktmbuf_free(static_cast<rte_mbuf*>(answer));
   return static_cast<double>(took) * 1e6 / static_cast<double>(hz);
@@ -147,7 +150,7 @@ bool idle_figures(bench_context& c) {
   stop = true;
   worker.join();
   if (!answered) {
-    std::fprintf(stderr, "idle: a frame was not answered\n");
+    std::fprintf(stderr, "idle: the packet path did not answer an ARP request\n");
     return false;
   }
   c.out.add(figure("share of a core", "%", shares, target{target::sense::at_most, 2}));

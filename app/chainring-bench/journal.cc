@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Class `file`: 256 scattered lines made durable, against the same 256 pages of an ordinary mapped
-// file and one fdatasync.
+// This benchmark makes 256 scattered cache lines durable in class `file`, and compares that with
+// writing the same 256 pages of an ordinary mapped file and one fdatasync.
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
@@ -23,8 +23,8 @@ result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
                                                          std::uint64_t size) {
   std::unique_ptr<file_region> f(new file_region(c.o.directory));
   if (f->directory().empty())
-    return system_error(errc::io,
-                        "--directory " + c.o.directory + ": no directory can be made in it", errno);
+    return system_error(
+        errc::io, "--directory " + c.o.directory + ": a directory cannot be made in it", errno);
   media_options o;
   o.path = f->directory() + "/region";
   o.durability = durability_class::file;
@@ -55,7 +55,7 @@ namespace {
 
 constexpr std::uint64_t size = 64 << 20, page = 4096, lines = 256;
 
-/// Word offsets, one in each of `lines` pages that lie apart.
+/// The offsets of one word in each of `lines` pages that lie far apart; each round takes others.
 struct places {
   std::uint64_t round = 0;
   template <class Fn> void each(Fn&& fn) const {
@@ -72,7 +72,8 @@ struct ordinary_file {
   explicit ordinary_file(const std::string& directory) : path(directory + "/ordinary") {
     fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return;
-    // Written, not only allocated: the first write of a page would otherwise change metadata too.
+    // The file is written in full: after a mere allocation the first write of each page would also
+    // change metadata.
     const std::vector<std::byte> zeroes(1 << 20);
     for (std::uint64_t at = 0; at < size; at += zeroes.size())
       if (pwrite(fd, zeroes.data(), zeroes.size(), static_cast<off_t>(at)) < 0) return;
@@ -100,7 +101,7 @@ bool journal_figures(bench_context& c) {
   }
   ordinary_file plain((*made)->directory());
   if (plain.base == nullptr) {
-    std::fprintf(stderr, "journal: %s cannot be made\n", plain.path.c_str());
+    std::fprintf(stderr, "journal: the file %s cannot be made\n", plain.path.c_str());
     return false;
   }
   const std::unique_ptr<media> m = (*made)->take();
@@ -135,7 +136,7 @@ bool journal_figures(bench_context& c) {
                     "mapped file, one fdatasync", {}, true));
   if (auto closed = m->close(); !closed || !good) {
     std::fprintf(stderr, "journal: %s\n",
-                 closed ? "a write failed" : closed.error().message.c_str());
+                 closed ? "the journal could not be written" : closed.error().message.c_str());
     return false;
   }
   return true;

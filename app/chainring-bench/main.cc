@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// chainring-bench: every figure of the design in one run, each against its peer.
+// chainring-bench measures every figure of the design in one run, each against a peer.
 #include <cstdio>
 #include <rte_eal.h>
 #include <rte_timer.h>
@@ -23,15 +23,15 @@ struct group {
 };
 
 constexpr group groups[] = {
-    {"ring", "a burst through one durable queue", ring_figures},
-    {"chain", "blocks, allocated and released", chain_figures},
+    {"ring", "a burst that passes through one durable queue", ring_figures},
+    {"chain", "allocation and release of blocks", chain_figures},
     {"map", "lookups and durable inserts", map_figures},
-    {"match", "topics against 10, 1,000 and 100,000 filters", match_figures},
-    {"journal", "class file, one drain", journal_figures},
+    {"match", "topics matched against 10, 1,000 and 100,000 filters", match_figures},
+    {"journal", "one drain of class file", journal_figures},
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
     {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
-    {"recovery", "a region full of queued messages opened again", recovery_figures},
-    {"idle", "a worker with nothing to do, and the first frame after it", idle_figures},
+    {"recovery", "opening a region that is full of queued messages", recovery_figures},
+    {"idle", "an idle worker, and the first frame after a pause", idle_figures},
 };
 
 bool chosen(const options& o, const std::string& name) {
@@ -41,7 +41,7 @@ bool chosen(const options& o, const std::string& name) {
   return false;
 }
 
-/// The first CPU this process may use.
+/// The number of the first CPU that this process may use.
 int first_cpu(const cpu_set_t& set) {
   for (int i = 0; i < CPU_SETSIZE; ++i)
     if (CPU_ISSET(i, &set)) return i;
@@ -52,7 +52,7 @@ int first_cpu(const cpu_set_t& set) {
 
 int main(int argc, char** argv) {
   chainring::app::start_process();
-  int own = chainring::app::own_arguments(argc, argv); // EAL's are before them, if "--" is there
+  int own = chainring::app::own_arguments(argc, argv); // EAL's arguments stand before a "--"
   if (own == argc) own = 0;
   options o;
   const auto p = parse(argc - own, argv + own, o);
@@ -62,7 +62,8 @@ int main(int argc, char** argv) {
     for (const group& g : groups)
       known |= std::string_view(g.name).starts_with(wanted);
     if (known) continue;
-    std::fprintf(stderr, "--only %s: no such group; --list names them\n", wanted.c_str());
+    std::fprintf(stderr, "--only %s: there is no such group; --list prints the groups\n",
+                 wanted.c_str());
     return 2;
   }
   if (o.list) {
@@ -97,7 +98,7 @@ int main(int argc, char** argv) {
     if (chosen(o, g.name)) good &= g.run(c);
   out.summary();
   if (!o.json.empty() && !out.write_json(o.json)) {
-    std::fprintf(stderr, "--json %s: cannot be written\n", o.json.c_str());
+    std::fprintf(stderr, "--json %s: the file cannot be written\n", o.json.c_str());
     good = false;
   }
   rte_eal_cleanup();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Lookups of the maps, volatile and durable, against rte_hash without locks, and durable inserts
-// against the bare cost of their lines. Keys of 16 bytes, values of 8, all hits, in random order.
+// This benchmark measures lookups in the maps, volatile and durable, against rte_hash without
+// locks, and durable inserts against the bare cost of writing the same cache lines. Keys have 16
+// bytes and values 8; every lookup finds its key; keys come in random order.
 #include <bit>
 #include <cstdio>
 #include <cstring>
@@ -41,7 +42,7 @@ struct key_set {
     for (key16& k : keys)
       k = {random(), random()};
   }
-  /// Looked up in another order than they were inserted in.
+  /// Puts the keys into another order than they were inserted in, and computes their hashes.
   template <class Hash> void shuffle(Hash&& hash) {
     std::mt19937_64 random(2);
     std::ranges::shuffle(keys, random);
@@ -138,7 +139,7 @@ bool durable_lookup(bench_context& c, key_set& k, durable& d, rte_hash* theirs) 
   return good;
 }
 
-/// Inserts of `batch` keys with one drain, each erased again outside the time.
+/// Inserts `batch` keys with one drain; each key is erased again, which the time does not include.
 bool durable_insert(bench_context& c, durable& d, unsigned batch) {
   constexpr unsigned batches = 64;
   std::mt19937_64 random(3);
@@ -161,7 +162,7 @@ bool durable_insert(bench_context& c, durable& d, unsigned batch) {
     }
     return ns / batches / batch;
   };
-  // As many lines, anywhere in as large a table.
+  // The peer writes as many cache lines, at random places of a table of the same size.
   const std::uint64_t lines = d.map->capacity();
   auto other = memory_media(lines * 64, durability_class::emulated);
   use_hugepages(*other);
@@ -206,7 +207,7 @@ bool map_figures(bench_context& c) {
   good = good && durable_lookup(c, keys, d, theirs.get());
   good = good && durable_insert(c, d, 32);
   good = good && durable_insert(c, d, 1);
-  if (!good) std::fprintf(stderr, "map: a key was not there, or not taken\n");
+  if (!good) std::fprintf(stderr, "map: a key was not found, or was refused by a full map\n");
   return good;
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Topic names against filters, half of them exact, a quarter each with + and with #. Each topic
-// matches its own exact filter; one in two also one with +, and one in two one with #.
+// This benchmark matches topic names against filters. Half of the filters are exact, a quarter
+// contain +, and a quarter contain #. Each topic matches its own exact filter; every second topic
+// also matches one filter with +, and the others match one filter with #.
 #include <cstdio>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "topic/filter_index.h"
 #include "figures.h"
+#include "topic/filter_index.h"
 
 namespace chainring::bench {
 
@@ -42,7 +43,10 @@ bool match_figures(bench_context& c) {
     good &= matched >= asked && matched <= 2 * asked;
     c.out.add(figure("match among " + std::to_string(filters) + " filters", "ns/match", p.own));
   }
-  if (!good) std::fprintf(stderr, "match: a filter was not taken, or a topic found too few\n");
+  if (!good)
+    std::fprintf(
+        stderr,
+        "match: the index refused a filter, or a topic matched a wrong number of filters\n");
   return good;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// How figures are measured: in slices of some milliseconds that alternate with the peer's (A B, B
-/// A, A B ...), so that whatever else the machine does meets both. The median of the slices counts,
-/// and for a ratio the median of the pairs' ratios.
+/// How figures are measured: in slices of some milliseconds that alternate with slices of the peer
+/// (A B, B A, A B ...), so that any other load on the machine affects both alike. A figure is the
+/// median of its slices, and a ratio is the median of the ratios of the pairs of slices.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -26,7 +26,7 @@ using clock = std::chrono::steady_clock;
   return quantile(v, 0.5);
 }
 
-/// What one round of each gave.
+/// The values that the slices of the figure and of its peer gave, in the same order.
 struct pairs {
   std::vector<double> own, peer;
 
@@ -43,11 +43,11 @@ struct budget {
   unsigned rounds_min = 7;
 };
 
-/// Runs slice() of one and the other until the time is over. `peer` may be empty.
+/// Runs slices of `own` and `peer` in turn until the time is over. `peer` may be empty.
 inline pairs alternate(const budget& b, const std::function<double()>& own,
                        const std::function<double()>& peer = {}) {
   pairs p;
-  own(); // warm
+  own(); // the first call of each warms the caches and is not recorded
   if (peer) peer();
   const auto end = clock::now() + std::chrono::duration<double>(b.seconds);
   for (unsigned round = 0; round < b.rounds_min || clock::now() < end; ++round) {
@@ -58,7 +58,7 @@ inline pairs alternate(const budget& b, const std::function<double()>& own,
   return p;
 }
 
-/// Seconds of this thread's CPU time: what other processes take of its CPU is not in it.
+/// Seconds of this thread's CPU time, which does not include the time of other processes.
 [[nodiscard]] inline double cpu_seconds() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -68,8 +68,8 @@ inline pairs alternate(const budget& b, const std::function<double()>& own,
   return std::chrono::duration<double>(clock::now().time_since_epoch()).count();
 }
 
-/// A slice that calls fn so often that it takes about 2 ms, and gives nanoseconds a call, by the
-/// thread's CPU time or, for what waits, by the clock.
+/// Makes a slice that calls `fn` until about 2 ms have passed and returns nanoseconds per call. The
+/// thread's CPU time measures it, or the clock (`now`) where `fn` waits for something.
 template <class Fn> std::function<double()> timed(Fn fn, double (*now)() = cpu_seconds) {
   auto once = [fn, now](std::uint64_t n) mutable {
     const double start = now();

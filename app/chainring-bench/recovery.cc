@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// How long a broker takes to come back: open and recovery of a region full of queued messages,
-// after a death and after a clean close. The limit beside it is this machine's: the descriptors and
-// slots that recovery has to look at, read once, by the same thread.
+// This benchmark measures how long a broker takes to open and recover a region that is full of
+// queued messages, after a death of the process and after a clean close. The peer is the limit that
+// this machine sets: one thread reads once the bytes of the descriptors and slots that recovery has
+// to look at.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -40,7 +41,7 @@ struct sizes {
   [[nodiscard]] broker_config config() const {
     broker_config c;
     c.queue_slots = slots;
-    c.queue_slots_first = 0; // one ring a queue, as fill() makes them
+    c.queue_slots_first = 0; // each queue has a single ring, as fill() makes them
     return c;
   }
 };
@@ -60,8 +61,9 @@ result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
   return broker::open(std::move(*made), s.config());
 }
 
-/// Queues as publish bursts leave them: a burst goes to as many queues as it has messages, so what
-/// lies together in a queue lies far apart in every table. False: something is full.
+/// Fills the queues as bursts of PUBLISH messages do: each message of a burst goes to another
+/// queue, so that messages next to each other in a queue lie far apart in every table. Returns
+/// false when a table is full.
 bool fill(broker& b, const sizes& s) {
   store& state = broker_access::state(b);
   media& on = state.medium();
@@ -108,7 +110,7 @@ bool fill(broker& b, const sizes& s) {
   return true;
 }
 
-/// Seconds to read what recovery cannot do without.
+/// Returns the seconds it takes to read as many bytes as recovery must read.
 double read_once(store& state, const sizes& s) {
   const media& on = state.medium();
   const std::uint64_t bytes = std::min<std::uint64_t>(
@@ -122,13 +124,13 @@ double read_once(store& state, const sizes& s) {
 
 bool figures_for(bench_context& c, std::uint64_t messages) {
   const sizes s(messages);
-  // A hugetlbfs without a limit says nothing.
+  // statvfs() reports zero blocks for a hugetlbfs that has no size limit.
   struct statvfs space {};
   if (statvfs(c.o.memory_directory.c_str(), &space) != 0 ||
       (space.f_blocks != 0 &&
        std::uint64_t{space.f_bavail} * space.f_frsize < s.region + (512u << 20))) {
     c.out.note(std::to_string(messages) + " messages need " + std::to_string(s.region >> 20) +
-               " MiB and some in " + c.o.memory_directory + ": left out");
+               " MiB and some in " + c.o.memory_directory + "; this figure is left out");
     return true;
   }
   const scratch_directory where(c.o.memory_directory);
@@ -137,12 +139,13 @@ bool figures_for(bench_context& c, std::uint64_t messages) {
     std::fprintf(stderr, "recovery: %s\n", what.c_str());
     return false;
   };
-  if (where.path().empty()) return wrong("no directory below " + c.o.memory_directory);
+  if (where.path().empty())
+    return wrong("a directory cannot be made below " + c.o.memory_directory);
   {
     auto b = make(path, s);
     if (!b) return wrong(b.error().message);
-    if (!fill(**b, s)) return wrong("the region is full");
-  } // without close(): a death
+    if (!fill(**b, s)) return wrong("the region is too small for the messages");
+  } // The broker is destroyed without close(), as if the process had died.
   for (const bool clean : {false, true}) {
     std::vector<double> rate;
     pairs seconds;
@@ -153,13 +156,15 @@ bool figures_for(bench_context& c, std::uint64_t messages) {
       const double begin = clock_seconds();
       auto r = region::open(at);
       if (!r) return wrong(r.error().message);
-      if ((*r)->was_clean() != (clean && i != 0)) return wrong("the last end is not as it was");
+      if ((*r)->was_clean() != (clean && i != 0))
+        return wrong("the region does not report how it was closed last");
       auto b = broker::open(std::move(*r), s.config());
       const double took = clock_seconds() - begin;
       if (!b) return wrong(b.error().message);
       if ((*b)->opened().messages != messages || !(*b)->opened().notes.empty())
-        return wrong(std::to_string((*b)->opened().messages) + " messages came back");
-      if (i != 0) { // the first warms, and is not after a clean close
+        return wrong(std::to_string((*b)->opened().messages) +
+                     " messages came back, and not all that were queued");
+      if (i != 0) { // the first round warms the caches, and does not follow a clean close
         rate.push_back(static_cast<double>(messages) / took / 1e6);
         seconds.own.push_back(took);
         seconds.peer.push_back(read_once(broker_access::state(**b), s));

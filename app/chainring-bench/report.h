@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The table of figures.
+/// The table of figures that the benchmark prints.
 #pragma once
 #include <functional>
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace chainring::bench {
 
-/// What the design asks of a figure: of its ratio, or where it has no peer of its value.
+/// The bound that the design sets: for the ratio to the peer, or for the value when it has no peer.
 struct target {
   enum class sense { at_most, at_least };
   sense of = sense::at_most;
@@ -22,34 +22,35 @@ struct target {
 struct row {
   std::string figure;
   std::string unit;
-  double value = 0;  ///< median
-  double spread = 0; ///< half the distance of the quartiles, of the median
-  std::string peer;  ///< empty: none
+  double value = 0;  ///< the median
+  double spread = 0; ///< half the distance between the quartiles, relative to the median
+  std::string peer;  ///< what the value is compared with; empty means nothing
   double peer_value = 0;
-  double ratio = 0; ///< of times, or of speeds where `faster`
+  double ratio = 0; ///< of times, or of speeds when `faster` is set
   bool faster = false;
   std::optional<target> wanted;
 };
 
-/// A figure alone.
+/// Makes a row for a figure that has no peer.
 [[nodiscard]] row figure(std::string name, std::string unit, const std::vector<double>& values,
                          std::optional<target> wanted = {});
-/// Times against a peer's: the ratio is own / peer, or where `faster` peer / own.
+/// Makes a row that compares times with a peer's: the ratio is own / peer, or peer / own when
+/// `faster` is set.
 [[nodiscard]] row against(std::string name, std::string unit, const pairs& p, std::string peer,
                           std::optional<target> wanted = {}, bool faster = false);
 
 class report {
  public:
-  /// With `judge` off, targets are shown and not judged.
+  /// With `judge` false, targets are shown but not judged.
   explicit report(bool judge) : judge_(judge) {}
   void heading(const std::string& text);
-  /// Prints the row.
+  /// Prints the row and keeps it for the JSON file.
   void add(row r);
-  /// A sentence below the rows.
+  /// Prints a sentence below the rows and keeps it.
   void note(const std::string& text);
-  /// One line: how many targets were met.
+  /// Prints one line that says how many targets were met.
   void summary() const;
-  /// False: the file cannot be written.
+  /// Writes all rows as JSON. Returns false when the file cannot be written.
   [[nodiscard]] bool write_json(const std::string& path) const;
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A burst of 32 slots of 16 bytes through one durable queue: placed, flushed, drained, leased,
-// acknowledged and released, the head sharing the next burst's drain.
+// This benchmark passes a burst of 32 slots of 16 bytes through one durable queue: the slots are
+// placed, flushed, drained, leased, acknowledged and released. The queue's head is made durable by
+// the drain of the next burst.
 #include "ring/consumer.h"
 
 #include <atomic>
@@ -54,7 +55,7 @@ struct durable_queue {
   }
 };
 
-/// The same stores, 9 flushes and one fence, and nothing else.
+/// The peer: the same stores, 9 flushes and one fence, and nothing else.
 struct bare_stores {
   std::unique_ptr<media> m = memory_media(4096 + slots * 16, durability_class::emulated);
   std::uint64_t* words = reinterpret_cast<std::uint64_t*>(m->base() + 4096);
@@ -104,7 +105,7 @@ bool ring_figures(bench_context& c) {
               alternate(c.time(), timed([&] { process.turn(); }), timed([&] { plain.turn(); })),
               "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
   if (emulated.good && process.good && plain.good) return true;
-  std::fprintf(stderr, "ring: a burst did not go through whole\n");
+  std::fprintf(stderr, "ring: a queue did not pass a whole burst\n");
   return false;
 }
 

@@ -21,7 +21,7 @@ using mqttsn::topic_id_type;
 
 namespace {
 
-/// Largest UDP payload over IPv4, octets.
+/// The largest payload of a UDP datagram over IPv4, in octets.
 constexpr std::size_t datagram_size_max = 65507;
 
 status failed(std::string message) {
@@ -71,7 +71,8 @@ std::string client::peer() const {
 
 status client::open() {
   addrinfo* found = nullptr;
-  // IPv4 first: a datagram says nothing about whether the other family would have been answered.
+  // IPv4 is tried first, because a datagram does not tell whether the other address family would
+  // have been answered.
   for (const int family : {AF_INET, AF_INET6}) {
     addrinfo hints{};
     hints.ai_family = family;
@@ -90,7 +91,8 @@ status client::open() {
   if (socket_ < 0) return system_failed("cannot open a UDP socket");
   if (::connect(socket_, all->ai_addr, all->ai_addrlen) != 0)
     return system_failed("cannot reach " + peer());
-  // Brokers here take no fragments: what is longer than the way allows is an error, not a loss.
+  // The brokers of this project accept no IP fragments. With path MTU discovery a message that is
+  // too long for the path is an error of send() and not a silent loss.
   const int never = all->ai_family == AF_INET6 ? IPV6_PMTUDISC_DO : IP_PMTUDISC_DO;
   (void)(all->ai_family == AF_INET6
              ? ::setsockopt(socket_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &never, sizeof never)
@@ -138,7 +140,7 @@ void client::tell(const char* verb, mqttsn::octets datagram) const {
                status == mqttsn::decode_status::ok ? "" : to_string(status));
 }
 
-/// Sends what stands at the start of out_.
+/// Sends the first `size` octets of out_.
 status client::send(std::size_t size) {
   if (size == 0 || size > datagram_size_max)
     return failed("the message does not fit a datagram of " + std::to_string(datagram_size_max) +
@@ -151,18 +153,18 @@ status client::send(std::size_t size) {
     return failed("too long: with its header the message has " + std::to_string(size) +
                   " octets, and one packet to " + peer() + " carries " + std::to_string(fits()) +
                   "; send it in parts");
-  // What the network refuses now is as good as lost: the retry timer sees to it.
+  // A datagram that the network refuses now counts as lost, and the retry timer sends it again.
   refused_ = errno == ECONNREFUSED;
   return {};
 }
 
 template <class Message> void client::answer(const Message& m) {
-  // An answer that is lost is asked for again.
+  // The answer's own loss is harmless: the broker then repeats its request.
   static_cast<void>(send(mqttsn::encode(out_, mqttsn::message_body(m))));
 }
 
-/// One round: a datagram, `fd`, or the deadline. `matched`: the answer came; `ready`: fd can be
-/// read.
+/// Waits once, for a datagram, for `fd` or for the deadline. Sets `matched` when the datagram is
+/// the answer that `match` waits for, and `ready` when `fd` can be read.
 status client::step(clock::time_point deadline, int fd, const matcher& match, bool& matched,
                     bool& ready) {
   pollfd fds[] = {{socket_, POLLIN, 0}, {options_.stop_fd, POLLIN, 0}, {fd, POLLIN, 0}};
@@ -227,10 +229,10 @@ status client::connect() {
   ids_.clear();
   names_.clear();
   if (options_.clean) open_.clear();
-  inbox_.clear(); // not acknowledged: the broker still has them
+  inbox_.clear(); // these messages are not acknowledged, so the broker sends them again
   connected_ = false;
   pings_ = 0;
-  // DISCONNECTs that arrive now are about something older.
+  // A DISCONNECT that arrives now belongs to an older session and is ignored.
   connecting_ = true;
   const bool with_will = options_.will.has_value();
   std::optional<mqttsn::message_type> step;
@@ -245,7 +247,7 @@ status client::connect() {
     return true;
   };
   status s;
-  // The broker leads: it asks for the will's parts in its order, and may ask again.
+  // The broker leads: it asks for the parts of the will in its own order, and may ask again.
   for (unsigned round = 0; round < 16 && s && step != mqttsn::message_type::connack; ++round) {
     s = exchange(
         step ? "the will" : "CONNECT",
@@ -267,7 +269,8 @@ status client::connect() {
   }
   connecting_ = false;
   if (!s) return s;
-  if (step != mqttsn::message_type::connack) return failed("the broker asks for the will for ever");
+  if (step != mqttsn::message_type::connack)
+    return failed("the broker asked for the will again and again and never answered with CONNACK");
   if (code != return_code::accepted)
     return rejected("client id '" + options_.client_id + "'", code);
   connected_ = true;
@@ -316,7 +319,7 @@ status client::publish_once(const topic& to, std::uint16_t id, mqttsn::octets da
                       .data = data};
   if (qos == qos_level::zero || qos == qos_level::minus_one) {
     if (auto s = send(mqttsn::encode_publish(out_, out)); !s) return s;
-    bool matched = false, ready = false; // an earlier refusal may be waiting
+    bool matched = false, ready = false; // the refusal of an earlier message may be waiting
     return step(clock::now(), -1, {}, matched, ready);
   }
   const std::uint16_t msg_id = out.msg_id = next_msg_id();
@@ -358,7 +361,7 @@ status client::publish(const topic& to, mqttsn::octets data, qos_level qos, bool
     if (auto s = register_name(to.name, id); !s) return s;
     auto s = publish_once(to, id, data, qos, retain);
     if (s.what != outcome::rejected || s.code != return_code::invalid_topic_id || again) return s;
-    ids_.erase(to.name); // section 6.6: register again
+    ids_.erase(to.name); // the broker forgot the id: register the name again (section 6.6)
   }
 }
 
@@ -429,7 +432,8 @@ void client::on_register(const mqttsn::register_topic& r) {
 
 void client::on_publish(const mqttsn::publish& p) {
   if (!connected_) return;
-  // Handed over already; the PUBREC was lost. Without DUP it is a new message under an old id.
+  // The caller already has this QoS 2 message and only the PUBREC was lost. Without the DUP flag a
+  // PUBLISH is a new message that reuses an old id.
   if (p.flags.qos() == qos_level::two && p.flags.dup() && open_.contains(p.msg_id))
     return answer(mqttsn::pubrec{p.msg_id});
   delivery d{p.flags, p.topic_id, p.msg_id, {}, {p.data.begin(), p.data.end()}};
@@ -452,13 +456,14 @@ void client::on_publish(const mqttsn::publish& p) {
   if (known) {
     inbox_.push_back(std::move(d));
   } else if (!subscribing_) {
-    // While a SUBSCRIBE is open its SUBACK may be the one that was lost: no answer then, so that
-    // the broker sends the message again instead of dropping it.
+    // While a SUBSCRIBE waits for its SUBACK, that SUBACK may be what was lost. The client then
+    // does not answer, so that the broker sends the message again instead of dropping it.
     answer(mqttsn::puback{p.topic_id, p.msg_id, return_code::invalid_topic_id});
   }
 }
 
-/// Sends a PINGREQ when one is due. Three quarters of the time leave room for a retry.
+/// Sends a PINGREQ when one is due. It is due after three quarters of the keep-alive time, which
+/// leaves room for a retry.
 status client::keep_alive() {
   if (options_.keep_alive_s == 0 || !connected_) return {};
   const auto now = clock::now();
@@ -506,7 +511,7 @@ status client::wait_readable(int fd) {
 }
 
 status client::acknowledge(const delivery& d) {
-  if (!connected_) return {}; // its session is gone
+  if (!connected_) return {}; // the session in which the message came is over
   if (d.flags.qos() == qos_level::one)
     return send(mqttsn::encode_puback(out_, {.topic_id = d.topic_id, .msg_id = d.msg_id}));
   if (d.flags.qos() == qos_level::two) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// chainring-client: publishes and subscribes from the command line, over ordinary sockets.
+// chainring-client publishes and subscribes from the command line, over ordinary UDP sockets.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <random>
@@ -14,7 +14,7 @@ namespace {
 using namespace chainring;
 using namespace chainring::client;
 
-/// The options as they are typed, common to both commands.
+/// The options as the user types them; both commands have them.
 struct typed {
   client_options client;
   std::vector<std::string> topics;
@@ -44,8 +44,9 @@ void add_common(CLI::App& app, typed& t) {
                  "Client id, 1 to 23 characters (default: a random one)");
   app.add_flag("-c,--disable-clean-session", t.keep_session,
                "Keep the session (subscriptions, queued messages) at the broker; needs --id");
-  app.add_option("-k,--keepalive", t.client.keep_alive_s,
-                 "Seconds within which the broker hears from this client; 0: no limit")
+  app.add_option(
+         "-k,--keepalive", t.client.keep_alive_s,
+         "Keep-alive: this client sends something within this many seconds; 0 means no limit")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   app.add_flag("--short-topic", t.short_topics,
@@ -66,7 +67,7 @@ void add_common(CLI::App& app, typed& t) {
       ->capture_default_str();
   app.add_flag("--will-retain", t.will_retain, "Retain the will")->needs(will);
   app.add_flag("-d,--debug", t.client.debug,
-               "Tell each message sent and received on standard error");
+               "Print each message sent and received on standard error");
 }
 
 std::string random_id() {
@@ -77,7 +78,8 @@ std::string random_id() {
 client_options checked_client(const typed& t) {
   client_options out = t.client;
   if (t.keep_session && out.client_id.empty())
-    refuse("--disable-clean-session: a session that is kept needs a name; give one with --id");
+    refuse("--disable-clean-session: a session that the broker keeps needs a client id; give one "
+           "with --id");
   if (out.client_id.empty()) out.client_id = random_id();
   if (!mqttsn::valid_client_id(out.client_id))
     refuse("--id: '" + out.client_id + "' is not 1 to 23 characters of UTF-8");
@@ -85,7 +87,8 @@ client_options checked_client(const typed& t) {
   out.retry_interval = std::chrono::milliseconds(static_cast<long>(t.retry_interval_s * 1000));
   if (!t.will_topic.empty()) {
     if (!valid_topic_name(t.will_topic))
-      refuse("--will-topic: '" + t.will_topic + "' is not a topic name: UTF-8 without + and #");
+      refuse("--will-topic: '" + t.will_topic +
+             "' is not a topic name: expected UTF-8 without + and #");
     out.will = will{t.will_topic, t.will_payload, level(t.will_qos), t.will_retain};
   }
   return out;
@@ -105,12 +108,12 @@ pub_options checked_pub(const typed& t) {
     const std::string& name = t.topics[0];
     if (!valid_topic_name(name))
       refuse("--topic: '" + name +
-             "' is not a topic name: 1 to 65,535 octets of UTF-8 without + and #");
+             "' is not a topic name: expected 1 to 65,535 octets of UTF-8 without + and #");
     out.to = is_short(name, t) ? topic::short_name(name) : topic::named(name);
   }
   if (out.qos == mqttsn::qos_level::minus_one && out.to.type == mqttsn::topic_id_type::normal)
-    refuse("--qos: -1 has no session to register '" + out.to.name +
-           "' in; give a predefined id with --topic-id, or a topic of two characters with "
+    refuse("--qos: QoS -1 has no session in which to register '" + out.to.name +
+           "'; give a predefined id with --topic-id, or a topic of two characters with "
            "--short-topic");
   return out;
 }
@@ -121,9 +124,9 @@ sub_options checked_sub(const typed& t) {
   out.qos = level(t.qos);
   for (const auto& filter : t.topics) {
     if (!valid_topic_filter(filter))
-      refuse(
-          "--topic: '" + filter +
-          "' is not a topic filter: UTF-8, + only as a whole level, # only as the whole last one");
+      refuse("--topic: '" + filter +
+             "' is not a topic filter: expected UTF-8, with + only as a whole level and # only as "
+             "the whole last level");
     out.filters.push_back(is_short(filter, t) && !has_wildcard(filter) ? topic::short_name(filter)
                                                                        : topic::named(filter));
   }
@@ -141,46 +144,51 @@ int main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Print the help of both commands and exit");
   app.set_version_flag("--version", "chainring-client " CHAINRING_VERSION);
   app.require_subcommand(1);
-  app.footer("Exit status: 0 done; 1 something failed or was not acknowledged; 2 wrong usage;\n"
-             "27 the time of --timeout was over.");
+  app.footer("Exit status: 0 when all is done; 1 when something failed or was not acknowledged;\n"
+             "2 for wrong usage; 27 when the time of --timeout was over.");
 
-  // Where an option takes extra values, CLI11 splits one in brackets at its commas; topics may be
-  // so.
+  // For an option that takes several values, CLI11 splits a value in brackets at its commas. A
+  // topic may be such a value, so each topic option takes exactly one value.
   typed t;
   std::string text, file;
   bool lines = false, whole = false, null = false, retain = false;
-  auto* pub = app.add_subcommand("pub", "Publish messages; waits for the broker's acknowledgement");
+  auto* pub =
+      app.add_subcommand("pub", "Publish messages and wait for the broker's acknowledgement");
   add_common(*pub, t);
-  auto* to = pub->add_option_group("topic", "One of these says where to publish");
+  auto* to = pub->add_option_group("topic", "Give exactly one of these; it says where to publish");
   to->add_option("-t,--topic", t.topics, "Topic name")->expected(1)->allow_extra_args(false);
   to->add_option("--topic-id,--predefined", t.topic_ids, "Predefined topic id")
       ->expected(1)
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 65534));
   to->require_option(1);
-  auto* from = pub->add_option_group("message", "One of these says what to publish");
-  auto* message = from->add_option("-m,--message", text, "This message");
-  from->add_flag("-l,--stdin-line", lines, "Each line of standard input, as a message");
-  auto* from_file = from->add_option("-f,--file", file, "The contents of a file, as one message");
-  from->add_flag("-s,--stdin-file", whole, "All of standard input, as one message");
-  from->add_flag("-n,--null-message", null, "An empty message");
+  auto* from =
+      pub->add_option_group("message", "Give exactly one of these; it says what to publish");
+  auto* message = from->add_option("-m,--message", text, "Publish this text as the message");
+  from->add_flag("-l,--stdin-line", lines, "Publish each line of standard input as a message");
+  auto* from_file =
+      from->add_option("-f,--file", file, "Publish the contents of a file as one message");
+  from->add_flag("-s,--stdin-file", whole, "Publish all of standard input as one message");
+  from->add_flag("-n,--null-message", null, "Publish an empty message");
   from->require_option(1);
   pub->add_option("-q,--qos", t.qos, "Quality of service: -1 (no session), 0, 1 or 2")
       ->check(CLI::Range(-1, 2))
       ->capture_default_str();
   pub->footer(
-      "Flags of mosquitto_pub that are not here: -A, -I, -L, -M, -S, -u, -P, -V, -x, --nodelay,\n"
+      "This program does not have these flags of mosquitto_pub: -A, -I, -L, -M, -S, -u, -P, -V, "
+      "-x, --nodelay,\n"
       "--proxy, --quiet, --repeat, --repeat-delay, -D, and all of TLS (--cafile ...). They are\n"
       "about TCP, accounts, TLS or MQTT 5, which MQTT-SN does not have.");
   pub->add_flag("-r,--retain", retain, "Ask the broker to retain the message");
 
-  auto* sub =
-      app.add_subcommand("sub", "Subscribe and print messages; acknowledges what it printed");
+  auto* sub = app.add_subcommand(
+      "sub", "Subscribe, print messages, and acknowledge each after it is printed");
   add_common(*sub, t);
   unsigned long count = 0;
   double timeout_s = 0;
   bool verbose = false, no_newline = false;
-  auto* what = sub->add_option_group("topics", "At least one of these, each as often as needed");
+  auto* what =
+      sub->add_option_group("topics", "Give at least one of these, each as often as needed");
   what->add_option("-t,--topic", t.topics, "Topic filter; + and # are wildcards")
       ->expected(1)
       ->allow_extra_args(false)
@@ -191,14 +199,15 @@ int main(int argc, char** argv) {
       ->take_all()
       ->check(CLI::Range(1, 65534));
   what->require_option();
-  sub->add_option("-q,--qos", t.qos, "Greatest quality of service: 0, 1 or 2")
+  sub->add_option("-q,--qos", t.qos, "Highest quality of service to ask for: 0, 1 or 2")
       ->check(CLI::Range(0, 2))
       ->capture_default_str();
   sub->add_option("-C,--count", count, "End after this many messages")->check(CLI::PositiveNumber);
   auto* timeout =
-      sub->add_option("-W,--timeout", timeout_s, "End after this many seconds, status 27")
+      sub->add_option("-W,--timeout", timeout_s, "End after this many seconds with status 27")
           ->check(CLI::Range(0.001, 1e9));
-  sub->footer("Flags of mosquitto_sub that are not here: -A, -E, -F, -I, -L, -R, -S, -T, -U, -u, "
+  sub->footer("This program does not have these flags of mosquitto_sub: -A, -E, -F, -I, -L, -R, "
+              "-S, -T, -U, -u, "
               "-P, -V, -x,\n"
               "--nodelay, --pretty, --proxy, --quiet, --random-filter, --remove-retained,\n"
               "--retain-as-published, --retain-handling, --retained-only, -D, and all of TLS\n"

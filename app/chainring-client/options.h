@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the command line says, after it has been checked.
+/// The command line's options, after they have been checked.
 #pragma once
 #include <optional>
 #include <string>
@@ -9,9 +9,9 @@
 
 namespace chainring::client {
 
-/// Exit statuses.
+/// The exit statuses of both commands.
 inline constexpr int exit_ok = 0, exit_failed = 1, exit_usage = 2,
-                     exit_timeout = 27; ///< as mosquitto_sub
+                     exit_timeout = 27; ///< the status that mosquitto_sub has
 
 struct pub_options {
   client_options client;
@@ -19,20 +19,20 @@ struct pub_options {
   mqttsn::qos_level qos = mqttsn::qos_level::zero;
   bool retain = false;
   enum class source { message, lines, file, whole, null } from = source::message;
-  std::string text; ///< the message, or the file's name
+  std::string text; ///< the message or the name of the file, depending on `from`
 };
 
 struct sub_options {
   client_options client;
   std::vector<topic> filters;
   mqttsn::qos_level qos = mqttsn::qos_level::zero;
-  unsigned long count = 0; ///< messages after which to end; 0: never
+  unsigned long count = 0; ///< how many messages to print before the end; 0 means no limit
   std::optional<std::chrono::milliseconds> timeout;
   bool verbose = false;
   bool newline = true;
 };
 
-/// Each returns the exit status, and has said on standard error why it is not 0.
+/// Each function returns the exit status. When it is not 0, standard error has said why.
 int run_pub(const pub_options& options);
 int run_sub(const sub_options& options);
 

@@ -21,7 +21,7 @@ mqttsn::octets bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
-/// Reads to the end of the file. False: errno says why.
+/// Reads to the end of the file. Returns false on an error, which errno names.
 bool read_all(int fd, std::string& text) {
   char buffer[65536];
   for (;;) {
@@ -32,8 +32,8 @@ bool read_all(int fd, std::string& text) {
   }
 }
 
-/// Publishes one message, beginning a new session where the broker ended the old one, and trying
-/// again where it was congested.
+/// Publishes one message. It begins a new session when the broker ended the old one, and repeats
+/// the message when the broker refused it because of congestion.
 status deliver(client& c, const pub_options& options, const std::string& text) {
   for (unsigned attempt = 0;; ++attempt) {
     auto s = c.publish(options.to, bytes_of(text), options.qos, options.retain);
@@ -46,7 +46,7 @@ status deliver(client& c, const pub_options& options, const std::string& text) {
   }
 }
 
-/// Publishes each line of standard input as it comes.
+/// Publishes each line of standard input as soon as it is complete.
 status deliver_lines(client& c, const pub_options& options, unsigned long& count) {
   std::string pending;
   std::size_t searched = 0;
@@ -98,7 +98,8 @@ int run_pub(const pub_options& options) {
   unsigned long count = 0;
   const bool lines = options.from == pub_options::source::lines;
   auto s = lines ? deliver_lines(c, options, count) : deliver(c, options, text);
-  // The broker answers in order: with its answer to DISCONNECT, refusals at QoS 0 are here too.
+  // The broker answers in order, so once it has answered DISCONNECT it has also sent every refusal
+  // of a QoS 0 message.
   const auto end = c.disconnect();
   if (!s) {
     if (lines)
@@ -110,7 +111,7 @@ int run_pub(const pub_options& options) {
     return complain(std::to_string(c.refused_count()) + " of the messages to '" + options.to.name +
                     "' were refused by the broker (" + to_string(c.refused_code()) + ")");
   if (!end && options.qos == mqttsn::qos_level::zero)
-    return complain("whether the broker took the message is not known: " + end.message);
+    return complain("it is not known whether the broker accepted the message: " + end.message);
   return exit_ok;
 }
 

@@ -17,7 +17,8 @@ int complain(const std::string& why) {
   return exit_failed;
 }
 
-/// SIGINT and SIGTERM as a descriptor that becomes readable, so that a session ends in order.
+/// Opens a descriptor that becomes readable on SIGINT and SIGTERM, so that the client can end its
+/// session properly before it exits.
 int open_stop_fd() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -27,7 +28,7 @@ int open_stop_fd() {
   return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
-/// True when the message is with whoever reads our output.
+/// Prints the message. Returns true when the whole of it is handed to standard output.
 bool print(const delivery& d, const sub_options& options) {
   if (options.verbose) std::fprintf(stdout, "%s ", d.topic.c_str());
   std::fwrite(d.payload.data(), 1, d.payload.size(), stdout);
@@ -36,17 +37,18 @@ bool print(const delivery& d, const sub_options& options) {
 }
 
 status subscribe_all(client& c, const sub_options& options) {
+  /// Makes all subscriptions of the command line.
   for (const auto& filter : options.filters) {
     mqttsn::qos_level granted{};
     if (auto s = c.subscribe(filter, options.qos, granted); !s) return s;
     if (granted < options.qos)
-      std::fprintf(stderr, "chainring-client sub: '%s' was granted QoS %d only\n",
+      std::fprintf(stderr, "chainring-client sub: the broker granted '%s' only QoS %d\n",
                    filter.name.c_str(), static_cast<int>(granted));
   }
   return {};
 }
 
-/// connect() and the subscriptions, again where the broker ends the session in between.
+/// Connects and subscribes, and starts again when the broker ends the session in between.
 status begin(client& c, const sub_options& options) {
   status s;
   for (unsigned attempt = 0; attempt <= options.client.retries_max; ++attempt) {
@@ -56,7 +58,7 @@ status begin(client& c, const sub_options& options) {
   return s;
 }
 
-/// Waits before another session, so that a broker which ends each at once is not flooded.
+/// Waits before the next session, so that a broker that ends every session at once is not flooded.
 bool pause(const client_options& options) {
   pollfd stop{options.stop_fd, POLLIN, 0};
   return ::poll(&stop, 1, static_cast<int>(options.retry_interval.count())) == 0;
@@ -93,7 +95,8 @@ int run_sub(const sub_options& given) {
       std::fprintf(stderr, "chainring-client sub: the time of --timeout is over\n");
       return exit_timeout;
     }
-    // Only what is printed is acknowledged: the broker sends the rest again.
+    // A message is acknowledged only after it is printed, so the broker sends it again if it is
+    // not.
     if (!print(*d, options)) {
       const int why = errno;
       static_cast<void>(c.disconnect());

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// chainring-region: makes, shows and checks regions. Exit status: 0 done or clean, 1 damage found,
-// 2 cannot be opened, or wrong usage.
+// chainring-region makes, shows and checks regions. The exit status is 0 when it is done or the
+// region is clean, 1 when the check found damage, and 2 when the region cannot be opened or the
+// arguments are wrong.
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <string>
 
-#include "broker/broker.h"
 #include "broker/broker.h"
 #include "common/checks.h"
 #include "common/parse.h"
@@ -42,7 +42,8 @@ int create(const media_options& m, std::uint32_t block_size, const store_layout&
     return refuse(r.error(), "; give a larger --size, or smaller --max-sessions, "
                              "--max-subscriptions, --max-messages");
   if (!r && r.error().code == errc::exists)
-    return refuse(r.error(), "; name another path, or remove it to give up what it holds");
+    return refuse(r.error(),
+                  "; give another path, or remove the file, and with it all that it holds");
   if (!r) return refuse(r.error());
   std::printf("%s: class %s, %" PRIu64 " blocks of %u bytes\n", m.path.c_str(),
               to_string((*r)->medium().durability()), (*r)->geometry().block_count,
@@ -58,11 +59,12 @@ int info(region& r) {
               "\nopened        %" PRIu64 " times\nlast closed   %s\n",
               r.medium().path().c_str(), to_string(r.medium().durability()),
               r.medium().driver_name(), r.uuid().c_str(), g.size, g.block_size, g.block_count,
-              r.incarnation(), r.was_clean() ? "cleanly" : "not: in use, or cut off");
-  const auto ranges = std::count_if(r.roots().begin(), r.roots().end(), [](const region_root& root) {
-    return root.kind == root_kind::range;
-  });
-  std::printf("ranges        %td named while it was open, %zu roots of %u\n", ranges, r.roots().size(),
+              r.incarnation(),
+              r.was_clean() ? "cleanly" : "no: it is in use, or its last use was cut off");
+  const auto ranges =
+      std::count_if(r.roots().begin(), r.roots().end(),
+                    [](const region_root& root) { return root.kind == root_kind::range; });
+  std::printf("ranges        %td are named; %zu roots of %u are in use\n", ranges, r.roots().size(),
               root_directory_entries);
   for (const region_root& root : r.roots())
     std::printf("root          %s, version %u: %" PRIu64 " bytes at %" PRIu64 "\n",
@@ -92,7 +94,7 @@ int check(region& r) {
 
 int main(int argc, char** argv) {
   app::start_process();
-  CLI::App a{"Makes, shows and checks Chainring regions."};
+  CLI::App a{"Make, show and check Chainring regions."};
   a.set_version_flag("--version", "chainring-region " CHAINRING_VERSION);
   a.require_subcommand(1);
   media_options m;
@@ -100,29 +102,32 @@ int main(int argc, char** argv) {
   std::uint32_t block_size = 256;
   store_layout layout;
   auto path = [&](CLI::App* s) {
-    s->add_option("path", m.path, "Region file or device")->required();
+    s->add_option("path", m.path, "The region's file or device")->required();
     return s;
   };
   CLI::App* make = path(a.add_subcommand("create", "Make a region for the broker"));
-  make->add_option("--size", m.size, "Bytes, or a number with K, M, G or T")
+  make->add_option("--size", m.size, "Size of the region: bytes, or a number with K, M, G or T")
       ->required()
       ->transform(size_text(areas_offset));
-  make->add_option("--journal-size", m.journal_size, "Redo journal of class file [64M]")
+  make->add_option("--journal-size", m.journal_size,
+                   "Size of the redo journal, for class file only [64M]")
       ->transform(size_text(1 << 20));
-  make->add_option("--block-size", block_size, "Bytes of a block")
+  make->add_option("--block-size", block_size, "Size of a block in bytes")
       ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
-  make->add_option("--class", durability, "Durability class: auto, or one to insist on")
+  make->add_option("--class", durability,
+                   "Durability class; auto takes the best one that the path allows")
       ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
-  number<std::uint32_t>(*make, "--max-sessions", layout.sessions_max, 1, 4'000'000, "Sessions");
+  number<std::uint32_t>(*make, "--max-sessions", layout.sessions_max, 1, 4'000'000,
+                        "Number of sessions");
   number<std::uint32_t>(*make, "--max-subscriptions", layout.subscriptions_max, 1, 16'000'000,
-                        "Subscriptions");
+                        "Number of subscriptions");
   number<std::uint32_t>(*make, "--max-messages", layout.messages_max, 0, 1'000'000'000,
-                        "Messages; 0: one for every two blocks");
-  CLI::App* show = path(a.add_subcommand("info", "Show what a region is; nothing is changed"));
-  CLI::App* look = path(
-      a.add_subcommand("check", "Name everything that is wrong with a region; nothing is changed"));
+                        "Number of messages; 0 means one for every two blocks");
+  CLI::App* show = path(a.add_subcommand("info", "Show what a region is, without a change"));
+  CLI::App* look =
+      path(a.add_subcommand("check", "Report all damage of a region, without a change"));
   try {
     app::refuse_unknown(a, argc, argv);
     a.parse(argc, argv);

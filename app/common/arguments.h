@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Arguments of a program on EAL: EAL's, "--", its own.
+/// The arguments of a program on EAL: the arguments of EAL, then "--", then those of the program.
 #pragma once
 #include <cstdio>
 #include <cstring>
 
 namespace chainring::app {
 
-/// What an options parser found: go on, or end with that status.
+/// The result of parsing the options: the program either goes on, or ends with `exit_status`.
 struct parsed {
   bool run = false;
-  int exit_status = 0; ///< when not to run: 0 after --help and --version, else 2
+  int exit_status = 0; ///< 0 after --help and --version, 2 after a refusal
 };
 
-/// What the process was started with: read_arguments() notes it.
+/// The whole command line of the process, which read_arguments() stores.
 struct command_line {
   int argc = 0;
   char** argv = nullptr;
-  int own = 0; ///< index of "--"; argc without one
+  int own = 0; ///< the index of "--", or argc when there is none
 };
 inline command_line& whole_command_line() {
   static command_line line;
   return line;
 }
 
-/// Index of "--", where a program's own arguments begin; argc without one.
+/// Returns the index of "--", behind which the program's own arguments begin, or argc without "--".
 inline int own_arguments(int argc, char** argv) {
   int own = 1;
   while (own < argc && std::strcmp(argv[own], "--") != 0)
@@ -31,8 +31,9 @@ inline int own_arguments(int argc, char** argv) {
   return own;
 }
 
-/// Parses the program's own arguments with parse(argc, argv, options), before EAL, which takes a
-/// second to start. --version and --help may stand before "--" too; the latter goes on to EAL's.
+/// Parses the program's own arguments with parse(argc, argv, options). This happens before EAL
+/// starts, which takes a second. --version and --help may also stand before "--"; --help then also
+/// prints the help of EAL.
 template <class Options>
 parsed read_arguments(const char* program, int argc, char** argv,
                       parsed (*parse)(int, char**, Options&), Options& options) {

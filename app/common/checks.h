@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What several programs check of their arguments, with refusals that say what is accepted.
+/// Checks of arguments that several programs share. Their refusals say what is accepted.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace chainring::app {
 
-/// parse_size(), from `least` up: the text becomes a plain number of bytes.
+/// Accepts what parse_size() accepts, from `least` bytes up, and turns it into a plain number.
 inline CLI::Validator size_text(std::uint64_t least) {
   return CLI::Validator(
       [least](std::string& text) {
@@ -22,7 +22,7 @@ inline CLI::Validator size_text(std::uint64_t least) {
       "SIZE");
 }
 
-/// A whole number from `low` to `high`.
+/// Adds an option that takes a whole number from `low` to `high`.
 template <class T>
 CLI::Option* number(CLI::App& a, const char* name, T& to, T low, T high, const char* text) {
   return a.add_option(name, to, text)

@@ -14,7 +14,7 @@ namespace chainring::app {
 
 namespace {
 
-/// EAL's long options in DPDK 22.11 (lib/eal/common/eal_options.h).
+/// The long options of EAL in DPDK 22.11 (lib/eal/common/eal_options.h).
 const std::vector<std::string> eal_names = {"--allow",
                                             "--base-virtaddr",
                                             "--block",
@@ -54,7 +54,7 @@ const std::vector<std::string> eal_names = {"--allow",
                                             "--vfio-vf-token",
                                             "--vmware-tsc-map"};
 
-/// The value of "--name value" or "--name=value"; empty: it is not there.
+/// Returns the value of "--name value" or "--name=value", or an empty string without that option.
 std::string value_of(const std::vector<std::string>& arguments, const std::string& name) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i] == name) return i + 1 < arguments.size() ? arguments[i + 1] : "";
@@ -72,7 +72,7 @@ std::string unknown_to_eal(const std::vector<std::string>& arguments) {
   for (const std::string& a : arguments) {
     const std::string name = a.substr(0, a.find('='));
     if (!name.starts_with("--") || name.size() == 2) continue;
-    // getopt takes the beginning of a name for the whole.
+    // getopt accepts the beginning of a name in place of the name.
     if (std::ranges::none_of(eal_names, [&](const std::string& n) { return n.starts_with(name); }))
       return "'" + name + "': EAL has no such argument" + suggestion(name, eal_names);
   }
@@ -102,7 +102,7 @@ std::string why_eal_failed(const std::vector<std::string>& arguments,
   if (prefix.empty()) prefix = "rte";
   const std::string no_huge = "--no-huge -m " + std::to_string(memory_mb);
   if (const std::string unknown = unknown_to_eal(arguments); !unknown.empty()) return unknown;
-  // EAL's last word is the most general, its first the cause.
+  // The last error that EAL logs is the most general one; the first is the cause.
   std::string cause = logged.empty() ? "" : logged.front();
   if (cause.starts_with("EAL: ")) cause.erase(0, 5);
   if (said("Cannot create lock on") || said("Is another primary process running"))
@@ -111,10 +111,11 @@ std::string why_eal_failed(const std::vector<std::string>& arguments,
            prefix + "2";
   if (said("init memzone") || said("init config") || said("Cannot resize") ||
       said("Cannot truncate"))
-    return "it cannot make its files in the run-time directory of the file prefix '" + prefix +
+    return "EAL cannot make its files in the run-time directory of the file prefix '" + prefix +
            "' (" + cause + "): see that the directory (/var/run/dpdk/" + prefix +
-           ", or below XDG_RUNTIME_DIR) has room and can be written, and that no file size limit "
-           "applies (ulimit -f); or add --no-shconf, which makes none";
+           ", or one below XDG_RUNTIME_DIR) has room and can be written, and that no file size "
+           "limit "
+           "applies (ulimit -f); or add --no-shconf, with which EAL makes no files";
   const bool huge = !given(arguments, "--no-huge") && !given(arguments, "--no-hug");
   if (said("hugepage") || said("Cannot init memory") || said("not enough memory")) {
     if (huge)
@@ -123,13 +124,13 @@ std::string why_eal_failed(const std::vector<std::string>& arguments,
              "/proc/sys/vm/nr_hugepages, and mount hugetlbfs), or add " +
              no_huge;
     return cause +
-           ". With --no-huge the memory that -m names (MiB) has to be free: expected at "
+           ". With --no-huge, as much memory must be free as -m says in MiB: expected at "
            "least " +
            std::to_string(memory_mb);
   }
   if (cause.empty()) {
-    cause = rte_errno != 0 ? rte_strerror(rte_errno) : "it does not say why";
-    return cause + ": its arguments are " + "listed by --help";
+    cause = rte_errno != 0 ? rte_strerror(rte_errno) : "EAL does not say why";
+    return cause + "; --help lists the arguments of EAL";
   }
   return cause;
 }

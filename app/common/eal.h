@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// How programs on EAL begin.
+/// How every program on EAL begins.
 #pragma once
 #include <csignal>
 #include <string>
@@ -7,15 +7,15 @@
 
 namespace chainring::app {
 
-/// SIGINT, SIGTERM and `others`, blocked from now on in every thread: one takes them from a
-/// signalfd, so that none interrupts a burst.
+/// Blocks SIGINT, SIGTERM and `others` in this thread and those it starts from now on. A signalfd
+/// then delivers them, so that no signal interrupts a burst.
 [[nodiscard]] sigset_t block_end_signals(std::initializer_list<int> others = {});
 
-/// False: EAL did not start, and why was printed, with the remedy. `memory_mb`: what the program
-/// needs where there are no hugepages.
+/// Starts EAL. Returns false when EAL did not start, after printing why and what to do about it.
+/// `memory_mb` is the memory that the program needs when there are no hugepages.
 [[nodiscard]] bool start_eal(int argc, char** argv, unsigned memory_mb = 256);
 
-/// What to tell of a rte_eal_init() with these arguments that logged these errors and failed.
+/// Explains a rte_eal_init() that failed with these arguments after it logged these errors.
 [[nodiscard]] std::string why_eal_failed(const std::vector<std::string>& arguments,
                                          const std::vector<std::string>& logged,
                                          unsigned memory_mb);

@@ -31,7 +31,7 @@ double latencies::quantile_us(double q) const {
   const double wanted = q * static_cast<double>(count_);
   const auto& axis = bins_->of.axis();
   double seen = 0;
-  for (int i = -1; i <= axis.size(); ++i) { // -1 and size(): below and above the axis
+  for (int i = -1; i <= axis.size(); ++i) { // -1 and size() are the bins below and above the axis
     seen += static_cast<double>(bins_->of.at(i));
     if (seen >= wanted) return i == axis.size() ? max_us() : std::min(axis.value(i + 1), max_us());
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Latencies in a histogram of 100 bins a decade, 0.1 us to 1000 s: percentiles within 2.4 %.
+/// A histogram of latencies with 100 bins per decade from 0.1 us to 1000 s, so that percentiles are
+/// exact to 2.4 %.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -13,11 +14,12 @@ class latencies {
   latencies(const latencies&) = delete;
   latencies& operator=(const latencies&) = delete;
 
-  /// Does not allocate.
+  /// Records one latency. It does not allocate memory.
   void record(std::uint64_t ns) noexcept;
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
   [[nodiscard]] double max_us() const noexcept { return static_cast<double>(max_ns_) / 1000; }
-  /// The upper edge of the bin that holds the quantile (0 to 1), at most max_us(); 0 without any.
+  /// The upper edge of the bin that holds quantile `q` (0 to 1), but at most max_us(). It is 0
+  /// while nothing is recorded.
   [[nodiscard]] double quantile_us(double q) const;
 
  private:

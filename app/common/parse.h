@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Parsing with refusals that name what was meant: a mistyped argument, one that stands on the
-/// wrong side of "--", one in the configuration file with its line.
+/// Parsing with refusals that say what the user probably meant: an argument that is misspelt, one
+/// that stands on the wrong side of "--", or one in the configuration file, with its line.
 #pragma once
 #include <algorithm>
 #include <CLI/CLI.hpp>
@@ -13,7 +13,8 @@
 
 namespace chainring::app {
 
-/// Letters to change, insert, drop or swap to make one word the other, `most` + 1 where it is more.
+/// The number of letters to change, insert, drop or swap to turn one word into the other; `most` +
+/// 1 when it is more than `most`.
 inline std::size_t edit_distance(std::string_view a, std::string_view b, std::size_t most = 3) {
   if (a.size() > b.size() + most || b.size() > a.size() + most) return most + 1;
   std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), now(b.size() + 1);
@@ -32,7 +33,7 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b, std::si
   return std::min(last[b.size()], most + 1);
 }
 
-/// "; did you mean --region?", or nothing where no name is near.
+/// Returns "; did you mean --region?" for a similar name, or nothing when no name is similar.
 inline std::string suggestion(std::string_view word, const std::vector<std::string>& names) {
   const std::size_t most = std::clamp<std::size_t>(word.size() / 3, 1, 3);
   std::string nearest;
@@ -45,7 +46,7 @@ inline std::string suggestion(std::string_view word, const std::vector<std::stri
   return nearest.empty() ? "" : "; did you mean " + nearest + "?";
 }
 
-/// The long names an app has, those of its option groups among them, as they are typed.
+/// Appends the long names of all options, including those in option groups, with their "--".
 inline void long_names(const CLI::App& a, std::vector<std::string>& out) {
   for (const CLI::Option* option : a.get_options())
     for (const std::string& name : option->get_lnames())
@@ -54,8 +55,8 @@ inline void long_names(const CLI::App& a, std::vector<std::string>& out) {
     if (group->get_name().empty()) long_names(*group, out);
 }
 
-/// Refuses the first argument that begins with "--" and that the app, or the subcommand it stands
-/// in, does not have. CLI11 alone would first complain of what is missing because of it.
+/// Refuses the first argument that begins with "--" and that neither the app nor the subcommand
+/// before it has. CLI11 alone would first complain about an option that is missing because of it.
 inline void refuse_unknown(const CLI::App& a, int argc, char** argv) {
   const CLI::App* in = &a;
   for (int i = 1; i < argc; ++i) {
@@ -73,18 +74,19 @@ inline void refuse_unknown(const CLI::App& a, int argc, char** argv) {
     const CLI::Option* option = in->get_option_no_throw(name);
     if (option == nullptr) option = a.get_option_no_throw(name);
     if (option == nullptr) {
-      if (!is_long) continue; // -1 may be a value; CLI11 knows
+      if (!is_long) continue; // "-1" may be a value, which CLI11 decides
       std::vector<std::string> names;
       long_names(*in, names);
       throw CLI::ExtrasError("'" + name + "': there is no such argument" + suggestion(name, names),
                              CLI::ExitCodes::ExtrasError);
     }
     const bool value_within = is_long ? equals != std::string::npos : word.size() > 2;
-    if (option->get_items_expected_min() > 0 && !value_within) ++i; // its value, whatever it is
+    if (option->get_items_expected_min() > 0 && !value_within)
+      ++i; // skip the option's value, whatever it is
   }
 }
 
-/// "FILE:LINE: " where an argument's value comes from the configuration file, or nothing.
+/// Returns "FILE:LINE: " for the line of the configuration file that sets `key`, or nothing.
 inline std::string where_in_file(const std::string& file, const std::string& key) {
   std::ifstream in(file);
   std::string line;
@@ -98,7 +100,8 @@ inline std::string where_in_file(const std::string& file, const std::string& key
   return "";
 }
 
-/// The refusal as a sentence, with the configuration file's line where the fault lies there.
+/// Returns the refusal as a sentence, with the line of the configuration file when the fault is
+/// there.
 inline std::string sentence_of(const CLI::App& a, const CLI::ParseError& e, int argc, char** argv) {
   std::string what = e.what();
   const CLI::Option* config = a.get_config_ptr();
@@ -117,17 +120,19 @@ inline std::string sentence_of(const CLI::App& a, const CLI::ParseError& e, int 
   if (file.empty() || !what.starts_with("--")) return what;
   const std::string name = what.substr(0, what.find_first_of(": "));
   for (int i = 1; i < argc; ++i)
-    if (std::string_view(argv[i]).starts_with(name)) return what; // the command line wins
+    if (std::string_view(argv[i]).starts_with(name))
+      return what; // the command line overrides the configuration file
   return where_in_file(file, name.substr(2)) + what;
 }
 
-/// Parses the program's own arguments, then calls check(), which may throw CLI::ParseError too.
-/// Prints help, version or the refusal itself.
+/// Parses the program's own arguments, then calls check(), which may also throw CLI::ParseError.
+/// Prints the help, the version or the refusal itself.
 template <class Check> parsed parse_arguments(CLI::App& a, int argc, char** argv, Check&& check) {
   const command_line& all = whole_command_line();
   const std::string program = a.get_name().substr(0, a.get_name().find(' '));
   try {
-    // What EAL would call unknown, or take for its own, only because the "--" is missing.
+    // An argument of the program that stands before "--" would be unknown to EAL, or be taken for
+    // an argument of EAL.
     for (int i = 1; i < all.own; ++i) {
       const std::string word = all.argv[i];
       const std::string name = word.substr(0, word.find('='));
@@ -147,7 +152,7 @@ template <class Check> parsed parse_arguments(CLI::App& a, int argc, char** argv
   } catch (const CLI::ParseError& e) {
     std::string what = sentence_of(a, e, argc, argv);
     if (all.argc > 1 && all.own == all.argc && what.ends_with("is required"))
-      what += "; arguments of " + program + " stand behind \"--\", and there is none";
+      what += "; the arguments of " + program + " must stand behind \"--\", which is missing";
     std::fprintf(stderr, "%s: %s\nRun with --help for more information.\n", program.c_str(),
                  what.c_str());
     return {false, 2};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Sizes as people write them.
+/// Sizes in the form in which people write them.
 #pragma once
 #include <charconv>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace chainring::app {
 
-/// In the largest unit that leaves no fraction: "64M".
+/// Returns a size in the largest unit that leaves no fraction, such as "64M".
 [[nodiscard]] inline std::string size_name(std::uint64_t bytes) {
   constexpr std::string_view units = "KMGT";
   std::size_t unit = 0;
@@ -20,7 +20,8 @@ namespace chainring::app {
   return std::to_string(bytes) + (unit == 0 ? std::string() : std::string(1, units[unit - 1]));
 }
 
-/// "67108864" and "64M" as bytes: K, M, G and T in either case, up to what a region may have.
+/// Parses "67108864" or "64M" into bytes. The units are K, M, G and T in either case; the largest
+/// size is that of a region.
 [[nodiscard]] inline result<std::uint64_t> parse_size(const std::string& text) {
   std::uint64_t n = 0;
   const char* end = text.data() + text.size();
@@ -33,7 +34,7 @@ namespace chainring::app {
   if (!number || read.ec != std::errc() || n > detail::region_size_max >> shift)
     return error{errc::invalid_argument,
                  "'" + text +
-                     "': expected bytes, or a number with K, M, G or T, as 256M, of at most " +
+                     "': expected bytes, or a number with K, M, G or T such as 256M, up to " +
                      size_name(detail::region_size_max)};
   return n << shift;
 }

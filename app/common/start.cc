@@ -10,7 +10,7 @@ namespace chainring::app {
 void start_process() noexcept {
   for (int fd = 0; fd <= 2; ++fd) {
     if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
-    // The lowest free number is given, which is this one: those below are open.
+    // open() returns the lowest free number. That is `fd`, because all numbers below it are open.
     (void)open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
   }
   (void)std::signal(SIGXFSZ, SIG_IGN);

@@ -22,12 +22,12 @@ constexpr std::array<std::string_view, 8> level_names = {
     "emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"};
 constexpr std::size_t errors_max = 16;
 
-/// The one log of this process. Its FILE's own lock is held during write_log().
+/// The one log of this process. The lock of its FILE is held during write_log().
 struct log_stream {
   std::string path;
   int fd = STDERR_FILENO;
   bool with_times = true;
-  bool in_line = false; ///< the last write ended inside a line
+  bool in_line = false; ///< true when the last write ended inside a line
   bool is_open = false;
   std::mutex errors_lock;
   std::vector<std::string> errors;
@@ -41,7 +41,7 @@ void put(int fd, std::string_view text) noexcept {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return; // nobody is left to be told
+    if (n <= 0) return; // the log itself failed, so there is nowhere to report it
     text.remove_prefix(static_cast<std::size_t>(n));
   }
 }
@@ -88,7 +88,8 @@ ssize_t write_log(void* cookie, const char* data, std::size_t size) {
 
 result<int> open_file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return system_error(errc::io, "--log-file " + path + ": it cannot be opened", errno);
+  if (fd < 0)
+    return system_error(errc::io, "--log-file " + path + ": the file cannot be opened", errno);
   return fd;
 }
 
@@ -105,8 +106,8 @@ result<log_level> parse_log_level(const std::string& text) {
     for (const std::string_view n : level_names)
       all += (all.empty() ? "" : ", ") + std::string(n);
     return error{errc::invalid_argument, "'" + text +
-                                             "': expected LEVEL or TYPES:LEVEL, as "
-                                             "chainring.*:debug; levels are " +
+                                             "': expected LEVEL or TYPES:LEVEL, such as "
+                                             "chainring.*:debug; the levels are " +
                                              all};
   }
   return l;
@@ -128,7 +129,7 @@ result<void> open_log(const std::string& path, bool with_times) {
   s.path = path;
   s.with_times = with_times;
   FILE* f = fopencookie(&s, "w", {nullptr, write_log, nullptr, nullptr});
-  if (f == nullptr) return error{errc::no_space, "the log: no memory"};
+  if (f == nullptr) return error{errc::no_space, "there is no memory for the log's stream"};
   s.is_open = true;
   rte_openlog_stream(f);
   return {};
@@ -139,11 +140,14 @@ result<void> reopen_log() {
   if (s.path.empty()) return {};
   auto fd = open_file(s.path);
   if (!fd) return fd.error();
-  // The number stays the same, so that a line which is being written meets the one or the other.
+  // dup3() keeps the descriptor's number, so a thread that is writing a line writes it either to
+  // the old file or to the new one.
   const bool moved = dup3(*fd, s.fd, O_CLOEXEC) >= 0;
   const int why = errno;
   ::close(*fd);
-  if (!moved) return system_error(errc::io, "--log-file " + s.path, why);
+  if (!moved)
+    return system_error(errc::io, "--log-file " + s.path + ": the file cannot be opened again",
+                        why);
   return {};
 }
 

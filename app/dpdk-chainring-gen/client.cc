@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The clients' side of the protocol. Source: MQTT-SN 1.2, sections 6.2 to 6.14.
+// This file is the clients' side of the protocol. The source is MQTT-SN 1.2, sections 6.2 to 6.14.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::string_view alphabet =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-constexpr unsigned backoff_shift_max = 3;    ///< retransmissions wait up to eight intervals
-constexpr unsigned congestion_shift_max = 8; ///< and refused messages up to 256 ms
+constexpr unsigned backoff_shift_max = 3;    ///< a retransmission waits for up to eight intervals
+constexpr unsigned congestion_shift_max = 8; ///< a refused message waits for up to 256 ms
 constexpr std::size_t name_room = 64;
 
 std::string_view join(std::span<char> room, std::string_view a, std::string_view b,
@@ -35,7 +35,8 @@ mqttsn::qos_level level_of(int qos) noexcept {
                     : mqttsn::qos_level::minus_one;
 }
 
-/// A PUBLISH's message id follows from its sequence, so that a resumed one keeps it.
+/// The message id of a PUBLISH follows from its sequence number, so that the next life uses the
+/// same id when it sends the message again.
 std::uint16_t msg_id_of(std::uint64_t sequence) noexcept {
   return static_cast<std::uint16_t>((sequence - 1) % 65535 + 1);
 }
@@ -84,7 +85,7 @@ net::endpoint generator::endpoint_of(std::uint32_t i) const noexcept {
 void generator::send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept {
   m->data_len = static_cast<std::uint16_t>(size);
   m->pkt_len = static_cast<std::uint32_t>(size);
-  // Full: as if lost on the way; we or the broker ask again.
+  // A full transmit buffer counts as a loss on the network: the client or the broker sends again.
   if (size == 0 ||
       link_->send(m, endpoint_of(i), options_.broker, 0, now_) == net::send_status::full)
     rte_pktmbuf_free(m);
@@ -92,7 +93,7 @@ void generator::send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept {
 
 template <class Message> void generator::say(std::uint32_t i, const Message& m) noexcept {
   rte_mbuf* frame = rte_pktmbuf_alloc(pool_);
-  if (frame == nullptr) return; // as above
+  if (frame == nullptr) return; // this too counts as a loss on the network
   const std::span<std::byte> room(rte_pktmbuf_mtod(frame, std::byte*), rte_pktmbuf_tailroom(frame));
   send(i, frame, mqttsn::encode(room, mqttsn::message_body(m)));
 }
@@ -112,7 +113,7 @@ void generator::connect(std::uint32_t i, state as) noexcept {
 void generator::start(std::uint32_t i) noexcept {
   client& c = clients_[i];
   c.tries = 0;
-  if (is_publisher(i) && options_.shape.qos == -1) { // needs no session
+  if (is_publisher(i) && options_.shape.qos == -1) { // QoS -1 needs no session
     c.state = state::ready;
     c.topic_id = 0;
     ++opening_;
@@ -188,12 +189,12 @@ void generator::set_ready(std::uint32_t i) noexcept {
   }
   due_[i] = 0;
   if (!ledger_.outstanding(i)) return enqueue(i);
-  c.dup = true; // the broker may have taken it before it forgot us
+  c.dup = true; // the broker may have accepted it before the session ended
   ++ledger_.count.resent;
   publish(i);
 }
 
-/// It may send another message.
+/// Puts the publisher into the ring of those that may send another message.
 void generator::enqueue(std::uint32_t i) noexcept {
   client& c = clients_[i];
   if (c.queued) return;
@@ -201,7 +202,7 @@ void generator::enqueue(std::uint32_t i) noexcept {
   ready_[(ready_first_ + ready_count_++) % ready_.size()] = i;
 }
 
-/// Sends the last message begun, for the first time or again.
+/// Sends the publisher's last message, for the first time or again.
 void generator::publish(std::uint32_t i) noexcept {
   const client& c = clients_[i];
   const stamp s = ledger_.last_stamp(i);
@@ -218,7 +219,7 @@ void generator::publish(std::uint32_t i) noexcept {
     m.topic_id = mqttsn::short_topic_id(topic_name(ledger_.topic_of(i), room));
   }
   rte_mbuf* frame = rte_pktmbuf_alloc(pool_);
-  if (frame == nullptr) return; // as if lost on the way
+  if (frame == nullptr) return; // this counts as a loss on the network
   const std::span<std::byte> room(rte_pktmbuf_mtod(frame, std::byte*), rte_pktmbuf_tailroom(frame));
   const std::size_t header = mqttsn::encode_publish_header(room, m, size);
   write_payload(room.subspan(header, size), s);
@@ -239,7 +240,9 @@ void generator::leave(std::uint32_t i) noexcept {
 
 void generator::ping(std::uint32_t i) noexcept {
   const std::uint64_t quiet = now_ - clients_[i].heard_tsc;
-  if (quiet >= ping_tsc_) say(i, mqttsn::pingreq{}); // a broker that came back says DISCONNECT
+  // A broker that was restarted answers the PINGREQ with DISCONNECT, and the client then
+  // reconnects.
+  if (quiet >= ping_tsc_) say(i, mqttsn::pingreq{});
   due_[i] = now_ + (quiet >= ping_tsc_ ? ping_tsc_ : ping_tsc_ - quiet);
 }
 
@@ -256,7 +259,7 @@ void generator::on_timeout(std::uint32_t i) noexcept {
     return prepare(i);
   case state::ready:
     if (!ledger_.outstanding(i)) return;
-    if (c.refused) { // it was not taken, and this is no repetition
+    if (c.refused) { // the broker refused the message, so DUP is not set
       c.refused = false;
       c.tries = 0;
     } else {
@@ -415,7 +418,7 @@ void generator::on_register(std::uint32_t i, const mqttsn::register_topic& m) no
   const bool known = !is_publisher(i) && topic != topic_ids::none &&
                      mqttsn::valid_topic_id(m.topic_id) &&
                      ids_[subscriber_of(i)].set(m.topic_id, topic);
-  // A topic that is none of ours is refused; the broker then gives up its message.
+  // A topic that is not among the generator's topics is refused; the broker then drops its message.
   if (!known) ++outcome_.unexpected;
   say(i, mqttsn::regack{.topic_id = m.topic_id,
                         .msg_id = m.msg_id,
@@ -439,7 +442,7 @@ void generator::on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept {
   } else if (m.flags.topic_type() == topic_id_type::normal) {
     topic = ids_[s].find(m.topic_id);
   }
-  if (topic == topic_ids::none) { // not told yet: the broker registers it and sends again
+  if (topic == topic_ids::none) { // the broker then registers the topic and sends the message again
     ++outcome_.unexpected;
     return answer(return_code::invalid_topic_id);
   }
@@ -465,12 +468,12 @@ void generator::on_disconnect(std::uint32_t i) noexcept {
     return;
   case state::preparing:
   case state::ready:
-    // Without a session a QoS -1 publisher has nothing to lose.
+    // A QoS -1 publisher has no session that could have ended.
     if (is_publisher(i) && options_.shape.qos == -1) break;
     return reconnect(i);
   case state::wiping:
   case state::connecting:
-    return; // about something older: CONNECT is on its way
+    return; // it belongs to an older session; a CONNECT is under way
   case state::away:
     break;
   }

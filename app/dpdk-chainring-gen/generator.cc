@@ -19,13 +19,14 @@ namespace {
 
 constexpr std::uint16_t burst = 64;
 constexpr std::uint32_t timers_per_round = 64;
-constexpr std::uint32_t openings_max = 256; ///< handshakes at one time; one until the first answer
+/// How many handshakes run at one time; only one does until the broker has answered once.
+constexpr std::uint32_t openings_max = 256;
 constexpr double control_s = 0.001;
-/// How long no delivery may come until nothing more is expected.
+/// After this time without a delivery nothing more is expected.
 constexpr double quiet_qos1_s = 0.2, quiet_qos0_s = 1;
 constexpr double farewell_s = 1;
 constexpr double revive_s = 0.25;
-/// A neighbour that was restarted may have another MAC: asked for soon.
+/// A neighbour that was restarted may have another MAC address, so it is asked for often.
 constexpr std::uint32_t neighbour_lifetime_s = 3;
 
 std::uint64_t monotonic_ns() noexcept {
@@ -58,15 +59,15 @@ result<void> generator::open_port() {
   const options& o = options_;
   if (rte_eth_dev_count_avail() == 0)
     return error{errc::not_found,
-                 "ports: EAL found none; give it one, as --vdev=net_tap0,iface=tap0"};
+                 "EAL found no port; give it one, such as --vdev=net_tap0,iface=tap0"};
   const unsigned room =
       std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, o.mtu + 64u + RTE_PKTMBUF_HEADROOM);
   constexpr unsigned count = 16383;
   pool_ = rte_pktmbuf_pool_create("chainring_gen", count, 256, 0, static_cast<std::uint16_t>(room),
                                   static_cast<int>(rte_socket_id()));
   if (pool_ == nullptr)
-    return error{errc::no_space, "packet buffers: no memory for " + std::to_string(count) +
-                                     " of them; give EAL more (-m 256)"};
+    return error{errc::no_space, "there is no memory for " + std::to_string(count) +
+                                     " packet buffers; give EAL more (-m 256)"};
   net::interface_config c;
   c.port_id = o.port_id;
   c.address = o.address;
@@ -90,9 +91,10 @@ result<void> generator::open_port() {
   if (!made) return made.error();
   link_ = std::move(*made);
   if (interface_->payload_max() < o.shape.payload_max + mqttsn::publish_header_size_max)
-    return error{errc::invalid_argument, "--payload: the port takes datagrams of " +
-                                             std::to_string(interface_->payload_max()) +
-                                             " octets, header included"};
+    return error{errc::invalid_argument,
+                 "--payload: the port can send datagrams of at most " +
+                     std::to_string(interface_->payload_max()) +
+                     " octets, which must hold the payload and the PUBLISH header"};
   const net::port& device = interface_->device;
   is_memif_ = device.driver() == "net_memif";
   std::printf("port %u (%s, %s): %u clients from %s:%u on, broker %s:%u, link %s\n", device.id(),
@@ -174,7 +176,7 @@ bool generator::publish_some() noexcept {
     --ready_count_;
     client& c = clients_[i];
     c.queued = false;
-    // One that is connecting, or has a message to repeat, comes back by itself.
+    // A publisher that is connecting, or has a message to repeat, is enqueued again later.
     if (c.state != state::ready || ledger_.outstanding(i)) continue;
     if (ledger_.window_full(i)) {
       enqueue(i);
@@ -305,7 +307,8 @@ void generator::control() {
   const bool stalled = now_ - progress_tsc_ >= cycles(options_.drain_timeout_s);
   const bool opening = stage_ == stage::subscribing || stage_ == stage::connecting;
   if (stalled || outcome_.interrupted || !outcome_.refusal.empty() || (stop_ && opening)) {
-    // A broker that answers, and whose subscribers are all there, had its time to deliver.
+    // If the broker still answers and all subscribers are connected, the broker had its time to
+    // deliver, so what is missing now counts as lost.
     outcome_.judged = stalled && stage_ != stage::subscribing && all_subscribers_ready() &&
                       now_ - heard_tsc_ <= 3 * ping_tsc_;
     enter(stage::leaving);
@@ -314,20 +317,20 @@ void generator::control() {
   if (now_ >= report_due_) report();
   if (file_ != nullptr && now_ >= ledger_due_ && file_->idle()) {
     file_->write_later(ledger_.to_json(false));
-    // Never more than a tenth of the time.
+    // Writing the ledger takes at most a tenth of the time.
     const std::uint64_t took = rte_rdtsc() - now_;
     ledger_due_ = now_ + std::max(cycles(options_.report_interval_s), 10 * took);
   }
 }
 
-/// A memif client whose server went away connects again only when it is started again.
+/// A memif client whose server has gone away connects again only after the port is restarted.
 void generator::revive_port() noexcept {
   const net::port& device = interface_->device;
   if (!is_memif_ || now_ - heard_tsc_ <= ping_tsc_ || now_ - revive_tsc_ < cycles(revive_s)) return;
   revive_tsc_ = now_;
   if (running_ && device.link_is_up_now()) return;
   if (running_) (void)rte_eth_dev_stop(device.id());
-  running_ = rte_eth_dev_start(device.id()) == 0; // fails as long as nobody serves the socket
+  running_ = rte_eth_dev_start(device.id()) == 0; // fails while no server listens on the socket
 }
 
 void generator::read_signals() {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Many MQTT-SN clients on one port, told apart by UDP source port and address.
+/// Many MQTT-SN clients on one port, which differ in their UDP source port and address.
 ///
-/// Clients 0..publishers-1 publish, the others subscribe. Each publisher has one QoS 1 PUBLISH
-/// outstanding, and sends it again, with DUP, until it is acknowledged. Whoever is told DISCONNECT,
-/// because the broker was restarted and does not know it, connects again and goes on. The ledger is
-/// told of everything that matters.
+/// Clients 0 to publishers-1 publish and the others subscribe. Each publisher has at most one QoS 1
+/// PUBLISH without an answer, and sends it again with DUP until it is acknowledged. A client that
+/// receives DISCONNECT, because the broker was restarted and does not know it, connects again and
+/// goes on. The ledger records every event that matters for the verdict.
 ///
-/// One thread, one receive and one transmit queue. Nothing is allocated after create() but for
+/// The generator uses one thread, one receive queue and one transmit queue. After create() only the
+/// reports and the ledger's text allocate memory.
 /// reports and the ledger's text.
 #pragma once
 #include <memory>
@@ -23,33 +24,34 @@
 
 namespace chainring::gen {
 
-/// How a run went, apart from the ledger.
+/// How a run went, apart from what the ledger says.
 struct outcome {
-  bool finished = false;    ///< all that the phase is for was done
-  bool judged = false;      ///< the subscribers were there and the broker answered to the end
-  bool interrupted = false; ///< by a second signal
-  std::string refusal;      ///< what the broker refused for good, in a sentence
+  bool finished = false;    ///< the phase has done all that it is for
+  bool judged = false;      ///< all subscribers were connected and the broker answered to the end
+  bool interrupted = false; ///< a second signal ended the run
+  std::string refusal;      ///< a sentence about what the broker refused finally; empty if nothing
   double elapsed_s = 0;
-  /// From the start of publishing (else of the run) to the last message, acknowledgement, first
-  /// delivery; 0 without.
+  /// The time from the start of publishing (or of the run, when it published nothing) to the last
+  /// message, the last acknowledgement and the last first delivery; 0 when there was none.
   double publishing_s = 0, acking_s = 0, delivering_s = 0;
-  tally before; ///< the ledger's counts when the run began
+  tally before; ///< the ledger's counts at the start of the run
   std::uint64_t reconnects = 0;
-  std::uint64_t malformed = 0;  ///< from the broker
-  std::uint64_t unexpected = 0; ///< late or doubled answers, unknown topic ids
-  std::uint64_t foreign = 0;    ///< datagrams of others
-  bool answered = false;        ///< the broker, at all
+  std::uint64_t malformed = 0;  ///< datagrams of the broker that are no valid message
+  std::uint64_t unexpected = 0; ///< answers that are late or doubled, and unknown topic ids
+  std::uint64_t foreign = 0;    ///< datagrams that came from another address than the broker's
+  bool answered = false;        ///< the broker has answered at least once
 };
 
 class generator {
  public:
-  /// Opens the port. `file` may be null. Signals are read from `signal_fd`.
+  /// Opens the port. `file` may be null. The loop reads signals from `signal_fd`.
   [[nodiscard]] static result<std::unique_ptr<generator>> create(const options& o, ledger& book,
                                                                  ledger_file* file, int signal_fd);
   ~generator();
   generator(const generator&) = delete;
   generator& operator=(const generator&) = delete;
 
+  /// Runs the phase that the options name, to its end.
   outcome run();
 
   [[nodiscard]] const app::latencies& to_ack() const noexcept { return to_ack_; }
@@ -58,20 +60,20 @@ class generator {
 
  private:
   enum class state : std::uint8_t {
-    away,
-    wiping,     ///< CONNECT with clean session sent: what an earlier ledger left is deleted
-    connecting, ///< CONNECT sent
-    preparing,  ///< REGISTER or SUBSCRIBE sent
-    ready,
-    leaving, ///< DISCONNECT sent
+    away,       ///< the client has no session and does nothing
+    wiping,     ///< sent a CONNECT that deletes the session of an earlier run
+    connecting, ///< sent CONNECT
+    preparing,  ///< sent REGISTER or SUBSCRIBE
+    ready,      ///< may publish, or is subscribed
+    leaving,    ///< sent DISCONNECT
   };
   enum class stage : std::uint8_t { subscribing, connecting, publishing, draining, leaving, done };
   struct client {
     gen::generator::state state = state::away;
-    std::uint8_t tries = 0; ///< of what is outstanding
-    bool queued = false;    ///< publishers: in ready_
-    bool dup = false;       ///< publishers: the outstanding PUBLISH may have been taken
-    bool refused = false;   ///< publishers: it is to be tried again later
+    std::uint8_t tries = 0; ///< how often the request without an answer was sent again
+    bool queued = false;    ///< for publishers: the client is in ready_
+    bool dup = false;       ///< for publishers: the broker may already have the outstanding PUBLISH
+    bool refused = false; ///< for publishers: the outstanding PUBLISH was refused and is sent later
     std::uint8_t refusals = 0;
     std::uint16_t topic_id = 0;
     std::uint16_t request_id = 0;
@@ -81,7 +83,7 @@ class generator {
   generator(const options& o, ledger& book, ledger_file* file, int signal_fd);
   [[nodiscard]] result<void> open_port();
 
-  // generator.cc: the loop and its stages
+  // These functions, in generator.cc, are the loop and its stages.
   bool publish_some() noexcept;
   bool check_timers() noexcept;
   void control();
@@ -101,7 +103,7 @@ class generator {
     return start_ns_ + static_cast<std::uint64_t>(static_cast<double>(tsc - start_tsc_) * tick_ns_);
   }
 
-  // client.cc: the protocol
+  // These functions, in client.cc, are the protocol.
   void receive(const net::datagram& d) noexcept;
   void start(std::uint32_t i) noexcept;
   void connect(std::uint32_t i, state as) noexcept;
@@ -121,7 +123,7 @@ class generator {
   void on_register(std::uint32_t i, const mqttsn::register_topic& m) noexcept;
   void on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept;
   void on_disconnect(std::uint32_t i) noexcept;
-  /// Asked again later; false: refused for good.
+  /// Returns true when the request will be sent again later, false when it is refused finally.
   bool again_later(std::uint32_t i, const char* what, mqttsn::return_code code) noexcept;
   template <class Message> void say(std::uint32_t i, const Message& m) noexcept;
   void send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept;
@@ -134,7 +136,7 @@ class generator {
     return i - options_.shape.publishers;
   }
   [[nodiscard]] net::endpoint endpoint_of(std::uint32_t i) const noexcept;
-  /// Topics' names, and short ones at QoS -1.
+  /// The name of a topic: a two-character short name at QoS -1, else one with the prefix.
   std::string_view topic_name(std::uint32_t topic, std::span<char> room) const noexcept;
   [[nodiscard]] std::uint32_t topic_of_name(std::string_view name) const noexcept;
   std::string_view client_id(std::uint32_t i, std::span<char> room) const noexcept;
@@ -151,9 +153,9 @@ class generator {
   std::uint64_t retry_tsc_ = 0, ping_tsc_ = 0;
 
   std::vector<client> clients_;
-  std::vector<std::uint64_t> due_;   ///< by client: when to do something, TSC; 0: never
-  std::vector<topic_ids> ids_;       ///< by subscriber
-  std::vector<std::uint32_t> ready_; ///< publishers that may send: a ring
+  std::vector<std::uint64_t> due_;   ///< for each client, the TSC of its next timeout; 0 means none
+  std::vector<topic_ids> ids_;       ///< for each subscriber, the topic ids that the broker gave it
+  std::vector<std::uint32_t> ready_; ///< a ring of the publishers that may send
   std::uint32_t ready_first_ = 0, ready_count_ = 0;
   std::uint32_t timer_at_ = 0;
 

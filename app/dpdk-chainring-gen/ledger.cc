@@ -31,13 +31,13 @@ result<void> ledger::allocate(std::uint64_t window) {
                                        : 0;
     pairs += p.pairs;
   }
-  // The word that base lies in is still in use.
+  // One word is added because the word in which `base` lies is still in use.
   words_ = std::bit_ceil(window / 64 + 2);
   const std::uint64_t bytes =
       words_ * 64 * 4 * shape_.publishers + pairs * (words_ * 8 + sizeof(pair_state));
   if (window > memory_max || bytes > memory_max)
     return error{errc::no_space,
-                 "the ledger would take " + std::to_string(bytes >> 20) +
+                 "the ledger would need " + std::to_string(bytes >> 20) +
                      " MiB: expected at most " + std::to_string(memory_max >> 20) +
                      "; ask for a smaller --count or --window, or fewer clients on a topic"};
   pairs_.resize(pairs);
@@ -166,7 +166,8 @@ delivery_kind ledger::deliver(std::uint32_t subscriber, std::uint32_t topic,
   publisher_state& p = publishers_[s.publisher];
   const std::uint16_t life = life_of(p, s.sequence);
   if (s.sequence > p.sent || life != s.life) {
-    // Of a life that died, behind what it wrote down last: the next life used the number again.
+    // The message comes from a life that died after its ledger was last written, and the next life
+    // has used its sequence number again.
     if (s.life >= life_ || complete_[s.life] || s.sequence < p.starts[s.life + 1u])
       return unknown();
     ++count.unlisted;
@@ -234,7 +235,8 @@ verdict ledger::judge() const {
   v.undelivered = passed_undelivered_;
   for (std::uint32_t i = 0; i < shape_.publishers; ++i) {
     const publisher_state& p = publishers_[i];
-    // What one of several subscribers got before the process died is in doubt as well.
+    // A life that died may also have delivered the message to the other subscribers without writing
+    // that into the ledger.
     if (partial(i)) ++(p.sent <= p.in_doubt_to ? v.in_doubt : v.partial);
     const std::uint64_t last = shape_.qos == 1 ? p.acked : p.sent;
     for (std::uint64_t q = p.base + 1; q <= last; ++q)

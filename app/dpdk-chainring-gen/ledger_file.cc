@@ -9,7 +9,7 @@ namespace chainring::gen {
 
 namespace {
 
-/// Closes what it holds.
+/// Owns a file descriptor and closes it.
 struct descriptor {
   int fd;
   ~descriptor() {

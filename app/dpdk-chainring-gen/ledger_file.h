@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The ledger's file: replaced as a whole, durably, now and then by a thread of its own so that the
-/// clients need not wait for the disk.
+/// The ledger's file, which is always replaced as a whole and durably. A thread of its own writes
+/// it now and then, so that the clients need not wait for the disk.
 #pragma once
 #include <condition_variable>
 #include <mutex>
@@ -12,8 +12,10 @@
 
 namespace chainring::gen {
 
+/// Reads the whole file. Errors name it.
 [[nodiscard]] result<std::string> read_file(const std::string& path);
-/// Writes a temporary beside it, syncs it, renames it, syncs the directory.
+/// Replaces the file: it writes a temporary file beside it, syncs that, renames it over the old
+/// file and syncs the directory.
 [[nodiscard]] result<void> replace_file(const std::string& path, const std::string& text);
 
 class ledger_file {
@@ -23,18 +25,19 @@ class ledger_file {
   ledger_file(const ledger_file&) = delete;
   ledger_file& operator=(const ledger_file&) = delete;
 
-  /// True: nothing is being written.
+  /// True while nothing is being written.
   [[nodiscard]] bool idle();
-  /// Replaces the file behind the caller's back; while idle() only.
+  /// Replaces the file in the background. Call it only while idle().
   void write_later(std::string text);
-  /// Waits for what is being written, then replaces the file. Any error since the last call.
+  /// Waits until the background write is done, then replaces the file. Returns any error since the
+  /// last call.
   [[nodiscard]] result<void> write_now(const std::string& text);
 
  private:
   void run();
 
   std::string path_;
-  std::mutex lock_; // guards all below
+  std::mutex lock_; // guards all members below
   std::condition_variable changed_;
   std::optional<std::string> waiting_;
   bool writing_ = false, ending_ = false;

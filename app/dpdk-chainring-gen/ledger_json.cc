@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The ledger as JSON. A file is untrusted input: every number is checked before it is used.
+// The ledger as JSON. A file is untrusted input, so every number is checked before it is used.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -15,7 +15,7 @@ constexpr int format = 1;
 constexpr std::uint32_t clients_max = 10'000'000;
 constexpr std::uint64_t sequence_max = std::uint64_t{1} << 56;
 
-/// What the reader throws, beside the library's own exceptions.
+/// The exception that the reader throws, besides those of the JSON library.
 struct invalid {
   std::string what;
 };
@@ -68,12 +68,12 @@ shape shape_of(const json& j) {
 json parse(const std::string& text) {
   json j = json::parse(text);
   expect(j.at("chainring_ledger").get<int>() == format,
-         "format: expected " + std::to_string(format));
+         "chainring_ledger, the format: expected " + std::to_string(format));
   return j;
 }
 
 error refusal(const std::string& path, const std::string& why) {
-  return {errc::corrupt, "ledger " + path + ": " + why + "; it cannot be resumed"};
+  return {errc::corrupt, "ledger " + path + ": " + why + "; a run cannot be resumed from it"};
 }
 
 } // namespace
@@ -100,7 +100,8 @@ std::string ledger::to_json(bool complete) const {
   for (const publisher_state& p : publishers_) {
     json pairs = json::array();
     for (std::uint64_t pair = p.first_pair; pair < p.first_pair + p.pairs; ++pair) {
-      json ranges = json::array(); // above base: below, all is delivered that was owed
+      // Below the base every message is delivered that was owed, so ranges start above it.
+      json ranges = json::array();
       for (std::uint64_t q = p.base + 1; q <= p.sent; ++q) {
         if (!has(pair, q)) continue;
         if (!ranges.empty() && ranges.back()[1].get<std::uint64_t>() == q - 1)
@@ -134,7 +135,8 @@ result<ledger> ledger::from_json(const std::string& text, const std::string& pat
     ledger l(shape_of(j.at("shape")));
     l.run_ = static_cast<std::uint32_t>(number(j, "run", 1, ~std::uint32_t{0}));
     l.complete_ = j.at("lives_complete").get<std::vector<bool>>();
-    expect(!l.complete_.empty() && l.complete_.size() < 65535, "lives: expected 1 to 65534");
+    expect(!l.complete_.empty() && l.complete_.size() < 65535,
+           "lives_complete: expected 1 to 65534 of them");
     l.life_ = static_cast<std::uint16_t>(l.complete_.size());
     const json& counts = j.at("counts");
     for_each_count(l.count, [&](const char* name, std::uint64_t& value) {
@@ -157,13 +159,13 @@ result<ledger> ledger::from_json(const std::string& text, const std::string& pat
       p.starts = from.at("starts").get<std::vector<std::uint64_t>>();
       expect(p.starts.size() == l.complete_.size() && p.starts[0] == 1 &&
                  std::ranges::is_sorted(p.starts) && p.starts.back() <= p.sent + 1,
-             "starts: expected one rising sequence a life");
+             "starts: expected one sequence per life, rising");
       p.starts.push_back(p.sent + 1);
       open = std::max(open, p.sent - p.base);
       l.publishers_.push_back(std::move(p));
     }
     l.subscribed_.resize(l.shape_.subscribers);
-    if (open > memory_max) return refusal(path, "the window is too large");
+    if (open > memory_max) return refusal(path, "too many messages are still open");
     if (auto done = l.allocate(open + window); !done) return done.error();
     for (std::uint32_t i = 0; i < l.shape_.publishers; ++i) {
       const publisher_state& p = l.publishers_[i];
@@ -179,10 +181,11 @@ result<ledger> ledger::from_json(const std::string& text, const std::string& pat
         if (of.from != never) l.subscribed_[l.subscriber_of(i, k)] = true;
         std::uint64_t at = p.base;
         for (const json& range : pairs[k].at("delivered")) {
-          expect(range.is_array() && range.size() == 2 && range[0].is_number_unsigned() &&
-                     range[1].is_number_unsigned() && range[0].get<std::uint64_t>() > at &&
-                     range[1] >= range[0] && range[1].get<std::uint64_t>() <= p.sent,
-                 "delivered: expected rising ranges above base, up to sent");
+          expect(
+              range.is_array() && range.size() == 2 && range[0].is_number_unsigned() &&
+                  range[1].is_number_unsigned() && range[0].get<std::uint64_t>() > at &&
+                  range[1] >= range[0] && range[1].get<std::uint64_t>() <= p.sent,
+              "delivered: expected rising ranges that lie above `base` and end at or below `sent`");
           at = range[1].get<std::uint64_t>();
           for (auto q = range[0].get<std::uint64_t>(); q <= at; ++q)
             l.word(pair, q) |= std::uint64_t{1} << (q & 63);

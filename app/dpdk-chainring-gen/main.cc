@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// dpdk-chainring-gen: EAL arguments, then the generator's own; one lcore, the main one.
+// dpdk-chainring-gen takes EAL arguments, then its own. It runs on one lcore, the main lcore.
 #include <cstdio>
 #include <memory>
 #include <sys/signalfd.h>
@@ -18,17 +18,17 @@ using namespace chainring::gen;
 
 namespace {
 
-/// Messages a publisher may have undelivered, where --window leaves it to us.
+/// The number of messages that a publisher may have undelivered, chosen here without --window.
 std::uint64_t window_for(const options& o) {
   if (o.window != 0) return o.window;
   const shape& s = o.shape;
   const std::uint64_t publishers = std::max(s.publishers, 1u);
   if (o.count != 0 && s.qos == 1) {
     const std::uint64_t share = o.count / publishers + 64;
-    // Without subscribers nothing settles: all of it must fit.
+    // Without subscribers no message is settled, so all messages of the run must fit.
     return o.phase == phase::publish ? share : std::min<std::uint64_t>(share, 1 << 20);
   }
-  // Of a run without end: what 256 MiB hold.
+  // A run without an end gets as many messages as fit into 256 MiB.
   const std::uint64_t pairs =
       publishers * (s.wildcard ? s.subscribers : s.subscribers / s.topics + 1);
   const std::uint64_t fits = (std::uint64_t{256} << 20) / (pairs / 8 + publishers * 4 + 1);
@@ -41,7 +41,7 @@ result<ledger> open_ledger(options& o) {
     if (!o.ledger_path.empty() && ::stat(o.ledger_path.c_str(), &st) == 0)
       return error{errc::exists,
                    "--ledger " + o.ledger_path +
-                       ": it is there already; go on from it with --resume, or remove it"};
+                       ": the file exists; resume from it with --resume, or remove it"};
     return ledger::create(o.shape, window_for(o));
   }
   auto text = read_file(o.ledger_path);
@@ -61,7 +61,8 @@ int work(const options& o, ledger& book, int signal_fd) {
   std::unique_ptr<ledger_file> file;
   if (!o.ledger_path.empty()) {
     file = std::make_unique<ledger_file>(o.ledger_path);
-    // Before anything is sent: should this life die, the next one knows that there was one.
+    // The ledger is written before anything is sent, so that the next life knows of this life even
+    // if it dies.
     if (auto written = file->write_now(book.to_json(false)); !written)
       return complain(written.error());
   }
@@ -81,7 +82,7 @@ int main(int argc, char** argv) {
   app::start_process();
   app::ignore_hangups();
   options o;
-  // The arguments and the ledger are checked first: EAL takes a second to start.
+  // The arguments and the ledger are checked before EAL, which takes a second to start.
   if (const app::parsed p = app::read_arguments("dpdk-chainring-gen", argc, argv, parse, o); !p.run)
     return p.exit_status;
   auto book = open_ledger(o);

@@ -12,7 +12,7 @@ namespace chainring::gen {
 namespace {
 
 constexpr std::uint32_t clients_max = 1'000'000;
-/// Two characters of this alphabet are a short topic name (QoS -1).
+/// A short topic name (QoS -1) consists of two characters out of 62.
 constexpr std::uint32_t short_topics_max = 62 * 62;
 constexpr std::uint32_t publish_overhead = net::udp_ip_overhead + 9;
 constexpr double seconds_max = 1e9;
@@ -55,7 +55,7 @@ std::uint64_t digits(const char* argument, const std::string& text, const std::s
 
 void parse_payload(const std::string& text, std::uint32_t mtu, shape& s) {
   const std::uint32_t most = mtu - publish_overhead;
-  const std::string expected = "octets, or a range MIN-MAX of them, from " +
+  const std::string expected = "a number of octets or a range MIN-MAX, from " +
                                std::to_string(payload_size_min) + " to " + std::to_string(most) +
                                " (--mtu " + std::to_string(mtu) + ")";
   const std::size_t dash = text.find('-');
@@ -82,46 +82,48 @@ void parse_broker(const std::string& text, net::endpoint& to) {
 }
 
 const char* const footer =
-    "Exit status: 0 the contract held: every acknowledged message reached every subscriber of its\n"
-    "topic, whole, and nothing unknown came; 1 it is broken: messages lost, corrupted, or "
-    "delivered\n"
-    "to some of their subscribers only; 2 wrong arguments, or the port or a file failed; 3 not "
+    "The exit status is 0 when the contract held: every acknowledged message reached every\n"
+    "subscriber of its topic, whole, and no unknown message came. It is 1 when the contract is\n"
+    "broken: messages were lost, corrupted, or delivered to some of their subscribers only. It is "
+    "2\n"
+    "when arguments are wrong, or the port or a file failed. It is 3 when the verdict is not "
     "known:\n"
-    "the broker did not answer, or went away before all was delivered.\n"
-    "The first SIGINT or SIGTERM ends publishing, the second the wait for what is outstanding.";
+    "the broker did not answer, or went away before everything was delivered.\n"
+    "The first SIGINT or SIGTERM ends publishing; the second ends the wait for deliveries.";
 
-/// What arguments need of each other.
+/// Checks arguments that depend on each other.
 void check_together(const options& o, bool fan_out, bool subscribers) {
   const shape& s = o.shape;
-  if (s.qos == 2) refuse("--qos", "the broker does not serve QoS 2 yet: expected -1, 0 or 1");
+  if (s.qos == 2) refuse("--qos", "the broker does not serve QoS 2 yet; expected -1, 0 or 1");
   if (fan_out && (subscribers || s.wildcard))
-    refuse("--fan-out", "it says how many --subscribers there are: give one of them, and no "
-                        "--wildcard");
+    refuse("--fan-out", "it sets the number of subscribers; give it without --subscribers and "
+                        "without --wildcard");
   if (s.qos == -1 && s.topics > short_topics_max)
-    refuse("--topics", "at QoS -1 topics have two characters: expected 1 to " +
+    refuse("--topics", "at QoS -1 topics have two characters; expected 1 to " +
                            std::to_string(short_topics_max));
   if (s.prefix.empty() || s.prefix.size() > 10 ||
       s.prefix.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
                                  "-") != std::string::npos)
     refuse("--prefix", "'" + s.prefix + "': expected 1 to 10 letters, digits, '_', '.' or '-'");
   if (s.publishers + s.subscribers == 0)
-    refuse("--publishers", "there are no clients: give publishers or subscribers");
+    refuse("--publishers", "there are no clients; give --publishers or --subscribers");
   if (o.phase != phase::all && s.clean)
-    refuse("--clean", "the broker forgets clean sessions between phases: expected --phase all");
+    refuse("--clean", "the broker deletes clean sessions between phases; expected --phase all");
   if (o.phase == phase::collect && !o.resume)
-    refuse("--phase", "collect goes on from a ledger: add --resume");
+    refuse("--phase", "collect continues from a ledger; add --resume");
   if (o.phase != phase::all && o.ledger_path.empty())
-    refuse("--phase", "phases but 'all' hand over in a ledger: add --ledger FILE");
-  if (o.resume && o.ledger_path.empty()) refuse("--resume", "say from what: add --ledger FILE");
+    refuse("--phase", "all phases except 'all' continue from a ledger; add --ledger FILE");
+  if (o.resume && o.ledger_path.empty())
+    refuse("--resume", "the ledger to resume from is missing; add --ledger FILE");
   if (o.source_port + o.source_ports - 1 > 65535)
-    refuse("--source-ports", "they start at " + std::to_string(o.source_port) + ": expected 1 to " +
-                                 std::to_string(65536 - o.source_port));
+    refuse("--source-ports", "the ports start at " + std::to_string(o.source_port) +
+                                 "; expected 1 to " + std::to_string(65536 - o.source_port));
 }
 
 } // namespace
 
 app::parsed parse(int argc, char** argv, options& o) {
-  CLI::App a{"Emulates MQTT-SN clients on a DPDK port, and judges the broker by what it delivers.\n"
+  CLI::App a{"Emulate MQTT-SN clients on a DPDK port, and judge the broker by what it delivers.\n"
              "Usage: dpdk-chainring-gen [EAL arguments] -- [arguments below]"};
   a.name("dpdk-chainring-gen [EAL arguments] --");
   a.footer(footer);
@@ -130,55 +132,62 @@ app::parsed parse(int argc, char** argv, options& o) {
   std::uint32_t fan_out = 0;
   shape& s = o.shape;
 
-  a.add_option("--broker", broker, "The broker's IPv4 address, and its UDP port if not 10000")
+  a.add_option("--broker", broker,
+               "The broker's IPv4 address and, unless it is 10000, its UDP port")
       ->required();
-  a.add_option("--address", address, "Our first IPv4 address and prefix length, as 192.0.2.100/24")
+  a.add_option("--address", address,
+               "First IPv4 address of the clients, with its prefix length, such as 192.0.2.100/24")
       ->required();
-  a.add_option("--gateway", gateway, "Next hop to a broker off the link");
-  number(a, "--port", o.port_id, 0, 1023, "DPDK port");
-  number(a, "--source-port", o.source_port, 1, 65535, "UDP port of the first client of an address");
+  a.add_option("--gateway", gateway, "Address of the next hop to a broker that is not on the link");
+  number(a, "--port", o.port_id, 0, 1023, "Number of the DPDK port");
+  number(a, "--source-port", o.source_port, 1, 65535,
+         "UDP source port of the first client of each address");
   number(a, "--source-ports", o.source_ports, 1, 65535,
-         "Clients an address; more of them take the next address");
-  number(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet, octets");
+         "Number of clients per address; further clients use the next address");
+  number(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
   a.add_flag("--partial-checksums", o.partial_checksums,
-             "Take UDP datagrams whose checksum a veth or bridge peer left to hardware");
+             "Accept UDP datagrams whose checksum a veth or bridge peer left to the hardware");
 
-  auto* publishers = number(a, "-p,--publishers", s.publishers, 0, clients_max, "Publishers");
-  auto* subscribers = number(a, "-s,--subscribers", s.subscribers, 0, clients_max, "Subscribers");
+  auto* publishers =
+      number(a, "-p,--publishers", s.publishers, 0, clients_max, "Number of publishers");
+  auto* subscribers =
+      number(a, "-s,--subscribers", s.subscribers, 0, clients_max, "Number of subscribers");
   auto* topics = number(a, "-t,--topics", s.topics, 1, clients_max,
-                        "Topics: client number N uses topic N % TOPICS");
+                        "Number of topics; client number N uses topic N % TOPICS");
   auto* fan = number(a, "--fan-out", fan_out, 1, clients_max,
-                     "Subscribers a topic, instead of --subscribers");
+                     "Number of subscribers per topic, instead of --subscribers");
   auto* wildcard =
       a.add_flag("--wildcard", s.wildcard, "Every subscriber subscribes to all topics");
-  auto* clean = a.add_flag("--clean", s.clean, "Clean sessions (durable ones otherwise)");
+  auto* clean = a.add_flag("--clean", s.clean, "Use clean sessions instead of durable ones");
   auto* qos = number(a, "-q,--qos", s.qos, -1, 2, "QoS of messages and subscriptions");
-  auto* sizes = a.add_option("--payload", payload, "Octets of a message: SIZE or MIN-MAX")
+  auto* sizes = a.add_option("--payload", payload, "Size of a message in octets: SIZE or MIN-MAX")
                     ->capture_default_str();
-  auto* seed =
-      a.add_option("--seed", s.seed, "Sizes of the messages follow from it")->capture_default_str();
+  auto* seed = a.add_option("--seed", s.seed, "Seed from which the sizes of the messages follow")
+                   ->capture_default_str();
   auto* prefix =
-      a.add_option("--prefix", s.prefix, "Of client ids and topics")->capture_default_str();
+      a.add_option("--prefix", s.prefix, "How client ids and topics begin")->capture_default_str();
 
   a.add_option("--phase", phase_text,
-               "all; or subscribe, publish, collect one after the other, each with --ledger")
+               "all, or subscribe, publish and collect in turn, each with --ledger")
       ->check(CLI::IsMember({"all", "subscribe", "publish", "collect"}))
       ->capture_default_str();
-  number(a, "-r,--rate", o.rate, 0, 1e9, "Messages a second from all publishers; 0: flat out");
-  number(a, "-n,--count", o.count, 0, 1e12, "Messages in all; 0: no limit");
-  number(a, "--duration", o.duration_s, 0, seconds_max, "Seconds to publish; 0: no limit");
+  number(a, "-r,--rate", o.rate, 0, 1e9,
+         "Messages per second of all publishers together; 0 means as fast as possible");
+  number(a, "-n,--count", o.count, 0, 1e12, "Number of messages in all; 0 means no limit");
+  number(a, "--duration", o.duration_s, 0, seconds_max, "Seconds to publish; 0 means no limit");
   number(a, "--drain-timeout", o.drain_timeout_s, 0.1, seconds_max,
-         "Seconds without any progress before giving up; more than the broker's retry interval");
+         "Seconds without progress before giving up; choose more than the broker's retry interval");
   number(a, "--retry-interval", o.retry_interval_s, 0.01, 3600,
          "Seconds before a message is sent again, and between pings");
   number(a, "--report-interval", o.report_interval_s, 0.1, seconds_max, "Seconds between reports");
   number(a, "--window", o.window, 0, 1e9,
-         "Messages a publisher may have undelivered; 0: as many as the count needs");
+         "Messages that a publisher may have undelivered; 0 means as many as --count needs");
   a.add_option("--ledger", o.ledger_path,
-               "File for the ledger: written at the end and at each report");
-  a.add_flag("--resume", o.resume, "Go on from the ledger: what it owes is expected");
-  a.add_flag("--json", o.json, "The final report as one line of JSON, too");
-  a.add_option("--idle", idle, "What a loop without work does: poll, yield, sleep")
+               "File for the ledger, which is written at each report and at the end");
+  a.add_flag("--resume", o.resume,
+             "Continue from the ledger; the messages that it owes are expected");
+  a.add_flag("--json", o.json, "Print the final report also as one line of JSON");
+  a.add_option("--idle", idle, "What the loop does when it has no work: poll, yield or sleep")
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
 
@@ -201,7 +210,7 @@ app::parsed parse(int argc, char** argv, options& o) {
     if (fan->count() != 0) {
       const std::uint64_t n = std::uint64_t{fan_out} * s.topics;
       if (n > clients_max)
-        refuse("--fan-out", "that makes " + std::to_string(n) + " subscribers: expected at most " +
+        refuse("--fan-out", "it makes " + std::to_string(n) + " subscribers; expected at most " +
                                 std::to_string(clients_max));
       s.subscribers = static_cast<std::uint32_t>(n);
     }
@@ -240,13 +249,14 @@ result<void> adopt_shape(options& o, const shape& of) {
   };
   for (const std::string& name : o.given)
     if (differs(name.c_str()))
-      return error{errc::invalid_argument,
-                   name + ": the ledger " + o.ledger_path +
-                       " was begun with another value; leave it out, or begin another ledger"};
+      return error{
+          errc::invalid_argument,
+          name + ": the ledger " + o.ledger_path +
+              " was begun with another value; leave the argument out, or begin another ledger"};
   if (of.payload_max + publish_overhead > o.mtu)
     return error{errc::invalid_argument,
-                 "--mtu " + std::to_string(o.mtu) + ": the ledger's messages have up to " +
-                     std::to_string(of.payload_max) + " octets: expected " +
+                 "--mtu " + std::to_string(o.mtu) + ": messages of the ledger have up to " +
+                     std::to_string(of.payload_max) + " octets of payload; expected " +
                      std::to_string(of.payload_max + publish_overhead) + " or more"};
   o.shape = of;
   return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The generator's arguments: what stands behind "--".
+/// The generator's own arguments, which stand behind "--".
 #pragma once
 #include <cstdint>
 #include <set>
@@ -14,10 +14,10 @@
 namespace chainring::gen {
 
 enum class phase : std::uint8_t {
-  all,       ///< subscribe, publish, collect
-  subscribe, ///< durable subscriptions, then away
-  publish,   ///< publishers only
-  collect,   ///< subscribers only, until nothing is owed
+  all,       ///< subscribe, publish and collect in one run
+  subscribe, ///< make durable subscriptions, then disconnect
+  publish,   ///< run the publishers only
+  collect,   ///< run the subscribers only, until nothing is owed
 };
 
 struct options {
@@ -26,18 +26,18 @@ struct options {
   net::ipv4_prefix address;
   std::uint32_t gateway = 0;
   std::uint16_t port_id = 0;
-  std::uint16_t source_port = 20000;  ///< of the first client of each address
-  std::uint16_t source_ports = 40000; ///< clients an address
+  std::uint16_t source_port = 20000;  ///< the UDP port of the first client of each address
+  std::uint16_t source_ports = 40000; ///< clients per address
   std::uint16_t mtu = 1500;
   bool partial_checksums = false;
   gen::phase phase = phase::all;
-  double rate = 0;         ///< messages a second from all publishers; 0: flat out
-  std::uint64_t count = 0; ///< messages in all, this run; 0: no limit
-  double duration_s = 0;   ///< of publishing; 0: no limit
+  double rate = 0;         ///< messages per second of all publishers; 0 means no limit
+  std::uint64_t count = 0; ///< messages of this run; 0 means no limit
+  double duration_s = 0;   ///< how long to publish; 0 means no limit
   double drain_timeout_s = 30;
   double retry_interval_s = 1;
   double report_interval_s = 1;
-  std::uint32_t window = 0; ///< messages a publisher may have undelivered; 0: as needed
+  std::uint32_t window = 0; ///< messages a publisher may have undelivered; 0 means as needed
   std::string ledger_path;
   bool resume = false;
   bool json = false;
@@ -49,10 +49,10 @@ struct options {
   }
 };
 
-/// Parses; prints help, version or the refusal itself.
+/// Parses the arguments. It prints the help, the version or the refusal itself.
 [[nodiscard]] app::parsed parse(int argc, char** argv, options& out);
 
-/// Takes the shape of the ledger that is resumed; refuses arguments that contradict it.
+/// Takes over the shape of the ledger that is resumed, and refuses arguments that contradict it.
 [[nodiscard]] result<void> adopt_shape(options& o, const shape& of_ledger);
 
 } // namespace chainring::gen

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a message carries, so that whoever receives it can say whose it is and whether it is whole.
+/// The payload of a message. With it the receiver can tell whose message it is and whether it is
+/// whole.
 ///
 ///     0       4       8          12     14     16         24        32          size-4    size
 ///     | magic | run   | publisher| life | size | sequence | sent_ns | filler ... | crc32c  |
 ///
-/// All little-endian. The filler follows from run, publisher and sequence; the CRC-32C covers all
-/// octets in front of it. So a message that is sent again has the same octets.
+/// All fields are little-endian. The filler follows from run, publisher and sequence, so a message
+/// that is sent again has the same octets. The CRC-32C covers all octets in front of it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,11 +19,12 @@ inline constexpr std::uint32_t payload_header_size = 32;
 inline constexpr std::uint32_t payload_size_min = payload_header_size + 4;
 
 struct stamp {
-  std::uint32_t run = 0; ///< drawn for each ledger: messages of other ledgers are told by it
+  std::uint32_t run = 0; ///< a random number of the ledger, which no other ledger has
   std::uint32_t publisher = 0;
-  std::uint16_t life = 0; ///< how many times the ledger had been resumed when it was first sent
+  /// How often the ledger had been resumed before the message was first sent.
+  std::uint16_t life = 0;
   std::uint64_t sequence = 0;
-  std::uint64_t sent_ns = 0; ///< CLOCK_MONOTONIC
+  std::uint64_t sent_ns = 0; ///< the time of sending on CLOCK_MONOTONIC
 };
 
 /// Mixes a number's bits (the finaliser of SplitMix64).
@@ -33,10 +35,10 @@ struct stamp {
   return x ^ (x >> 31);
 }
 
-/// Fills all of `to`, payload_size_min octets or more.
+/// Fills all of `to`, which must have payload_size_min octets or more.
 void write_payload(std::span<std::byte> to, const stamp& s) noexcept;
 
-/// False: torn. Magic, length or CRC are wrong.
+/// Reads and checks a payload. Returns false for a torn one, whose magic, length or CRC is wrong.
 [[nodiscard]] bool read_payload(std::span<const std::byte> from, stamp& s) noexcept;
 
 } // namespace chainring::gen

@@ -42,15 +42,15 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
     to += (to.empty() ? "" : ", ") + text;
   };
   if (collects && how.judged) {
-    if (v.lost != 0) add(broken, n(v.lost, "deliveries of acknowledged messages lost"));
+    if (v.lost != 0) add(broken, n(v.lost, "deliveries of acknowledged messages were lost"));
     if (v.partial != 0)
       add(broken,
-          n(v.partial, "unacknowledged messages delivered to some of their subscribers only"));
+          n(v.partial, "unacknowledged messages were delivered to some of their subscribers only"));
   }
-  if (t.torn != 0) add(broken, n(t.torn, "messages torn"));
-  if (t.unknown != 0) add(broken, n(t.unknown, "messages unknown"));
-  if (t.misrouted != 0) add(broken, n(t.misrouted, "messages on the wrong topic"));
-  if (how.malformed != 0) add(broken, n(how.malformed, "datagrams malformed"));
+  if (t.torn != 0) add(broken, n(t.torn, "messages were torn"));
+  if (t.unknown != 0) add(broken, n(t.unknown, "messages were unknown"));
+  if (t.misrouted != 0) add(broken, n(t.misrouted, "messages came on the wrong topic"));
+  if (how.malformed != 0) add(broken, n(how.malformed, "datagrams were malformed"));
   if (!broken.empty()) return {exit_broken, "contract BROKEN: " + broken};
 
   std::string open;
@@ -58,19 +58,21 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
   if (!how.answered)
     add(open, "the broker never answered");
   else if (!how.finished && how.interrupted)
-    add(open, "interrupted");
+    add(open, "the run was interrupted");
   else if (!how.finished && !how.judged)
-    add(open, "the broker does not answer any more, or not everybody");
-  if (collects && !how.judged && v.lost != 0) add(open, n(v.lost, "deliveries outstanding"));
-  if (collects && !how.judged && v.partial != 0) add(open, n(v.partial, "delivered in part"));
+    add(open, "the broker stopped answering, or did not accept every subscriber");
+  if (collects && !how.judged && v.lost != 0) add(open, n(v.lost, "deliveries are outstanding"));
+  if (collects && !how.judged && v.partial != 0)
+    add(open, n(v.partial, "messages were delivered to some of their subscribers only"));
   if (collects && v.in_doubt != 0)
-    add(open,
-        n(v.in_doubt, "deliveries missing that an earlier run may have taken before it died"));
+    add(open, n(v.in_doubt,
+                "deliveries are missing that an earlier run may have received before it died"));
   if (publishes && book.unacknowledged() != 0)
-    add(open, n(book.unacknowledged(), t.congestion != how.before.congestion
-                                           ? "messages not acknowledged, the broker being congested"
-                                           : "messages not acknowledged"));
-  if (open.empty() && !how.finished) open = "stopped before the end";
+    add(open, n(book.unacknowledged(),
+                t.congestion != how.before.congestion
+                    ? "messages were not acknowledged because the broker was congested"
+                    : "messages were not acknowledged"));
+  if (open.empty() && !how.finished) open = "the run was stopped before its end";
   if (!open.empty()) return {exit_unknown, "contract UNDECIDED: " + open};
 
   if (o.phase == phase::subscribe) return {exit_held, n(o.shape.subscribers, "clients subscribed")};
@@ -81,7 +83,7 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
     held += n(t.acked, "messages acknowledged, ") + n(t.delivered, "delivered, 0 lost");
   else
     held += n(t.sent, "messages sent, ") + n(t.delivered, "delivered, ") +
-            n(v.undelivered, "not, as QoS below 1 may");
+            n(v.undelivered, "not delivered, which QoS below 1 allows");
   return {exit_held, held};
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The final report, and what it means.
+/// The final report and its meaning.
 #pragma once
 #include "generator.h"
 
@@ -7,7 +7,8 @@ namespace chainring::gen {
 
 enum exit_status { exit_held = 0, exit_broken = 1, exit_unusable = 2, exit_unknown = 3 };
 
-/// Prints it, in words and, if asked for, as one line of JSON at the end. Returns the exit status.
+/// Prints the report in words and, if asked for, as one line of JSON at the end. Returns the exit
+/// status.
 [[nodiscard]] int report(const options& o, const ledger& book, const generator& g,
                          const outcome& how);
 

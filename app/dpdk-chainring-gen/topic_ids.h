@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The topic ids a broker gave one subscriber: id to topic number. Fixed size, open addressing.
+/// The topic ids that the broker gave one subscriber, each with its topic number. It is a hash
+/// table of fixed size with open addressing.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -11,7 +12,7 @@ class topic_ids {
  public:
   static constexpr std::uint32_t none = ~std::uint32_t{0};
 
-  /// For up to `topics` ids (one more where ids change).
+  /// Makes room for `topics` ids. Where ids change, `topics` must be one more than are in use.
   explicit topic_ids(std::uint32_t topics)
       : mask_(std::bit_ceil((topics < 32768 ? topics : 32768) * 2) - 1), slots_(mask_ + 1) {}
 
@@ -20,7 +21,7 @@ class topic_ids {
       s = {};
     used_ = 0;
   }
-  /// Id 0 is nobody's. False: full.
+  /// Sets the topic of `id`, which must not be 0. Returns false when the table is full.
   bool set(std::uint16_t id, std::uint32_t topic) noexcept {
     for (std::uint32_t at = id & mask_;; at = (at + 1) & mask_) {
       slot& s = slots_[at];

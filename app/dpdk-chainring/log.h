@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Log types chainring.* for EAL's --log-level.
+/// The log types chainring.*, whose levels --log-level sets.
 #pragma once
 #include <rte_log.h>
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// dpdk-chainring: EAL arguments, then the broker's own; then workers until a signal or "quit".
+// dpdk-chainring takes EAL arguments, then its own. It then runs its workers until a signal or the
+// command "quit" ends it.
 #include <csignal>
 #include <cstdio>
 #include <rte_pdump.h>
@@ -29,18 +30,21 @@ int register_log(const char* name) {
   return type < 0 ? RTE_LOGTYPE_USER1 : type;
 }
 
-// SIGHUP: the log file is opened anew, and log levels are read again from where they came.
+// Handles SIGHUP: it opens the log file again, and reads the log levels again from the arguments
+// and the configuration file.
 void reload(int argc, char** argv) {
   if (auto opened = reopen_log(); !opened)
     CHAINRING_LOG(ERR, broker, "%s", opened.error().message.c_str());
   options again;
   const int own = own_arguments(argc, argv);
   if (own == argc || !parse(argc - own, argv + own, again).run) {
-    CHAINRING_LOG(ERR, broker, "the arguments are refused now; everything stays as it is");
+    CHAINRING_LOG(
+        ERR, broker,
+        "the arguments or the configuration file are not valid any more; nothing is changed");
     return;
   }
   apply(again.log_levels);
-  CHAINRING_LOG(NOTICE, broker, "the log is open anew, its levels are read again");
+  CHAINRING_LOG(NOTICE, broker, "the log file is open again, and the log levels are read again");
 }
 
 } // namespace
@@ -62,10 +66,10 @@ int main(int argc, char** argv) {
   apply(o.log_levels);
   const sigset_t signals = block_end_signals({SIGHUP});
   if (!start_eal(own_arguments(argc, argv), argv)) return 2;
-  apply(o.log_levels); // of types that EAL and its drivers have registered meanwhile
+  apply(o.log_levels); // EAL and its drivers have registered further log types
   rte_timer_subsystem_init();
   if (rte_pdump_init() != 0)
-    CHAINRING_LOG(WARNING, broker, "packet capture (dpdk-dumpcap) is not available");
+    CHAINRING_LOG(WARNING, broker, "packet capture with dpdk-dumpcap is not available");
 
   int status = 0;
   {
@@ -81,7 +85,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "dpdk-chainring: %s\n", started.error().message.c_str());
       status = 2;
     } else {
-      CHAINRING_LOG(NOTICE, broker, "ready, %zu worker lcores", s.workers().size());
+      CHAINRING_LOG(NOTICE, broker, "ready with %zu worker lcores", s.workers().size());
       const int wake = signalfd(-1, &signals, SFD_CLOEXEC);
       wait_for_end(s, wake, o.interactive, [&] { reload(argc, argv); });
       close(wake);
@@ -93,10 +97,10 @@ int main(int argc, char** argv) {
     } else if (const auto lost = s.broker().region().medium().lost_pages(); lost != 0) {
       CHAINRING_LOG(
           WARNING, broker,
-          "closed; %llu pages of the region's memory were lost, and messages that lay there",
+          "the region is closed; %llu pages of its memory were lost, with the messages on them",
           static_cast<unsigned long long>(lost));
     } else if (status == 0) {
-      CHAINRING_LOG(NOTICE, broker, "closed cleanly");
+      CHAINRING_LOG(NOTICE, broker, "the region is closed cleanly");
     }
     unregister_telemetry();
   }

@@ -11,7 +11,8 @@ namespace chainring::app {
 
 namespace {
 
-constexpr std::uint64_t size_min = 1u << 20; // a journal's least, and no broker's region is smaller
+// A journal has at least this size, and the region of a broker is never smaller.
+constexpr std::uint64_t size_min = 1u << 20;
 
 } // namespace
 
@@ -20,90 +21,101 @@ parsed parse(int argc, char** argv, options& o) {
              "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
   a.name("dpdk-chainring [EAL arguments] --");
   a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
-  a.set_config("--config", "",
-               "Read arguments from this file: KEY = VALUE, the keys as here without --")
+  a.set_config(
+       "--config", "",
+       "Read arguments from this file, in lines KEY = VALUE; a key is an argument without its --")
       ->check(CLI::ExistingFile);
   a.allow_config_extras(false);
   std::string idle = "yield", overflow = "reject";
   std::vector<std::string> addresses, gateways, levels;
   std::uint32_t retry_s = 10;
 
-  a.add_option("--region", o.region, "Region file or device; created when it is not there")
+  a.add_option("--region", o.region,
+               "The region's file or device; the broker creates a missing file")
       ->required();
-  a.add_option("--size", o.size, "Size of the region: created with, or grown to [256M]")
+  a.add_option("--size", o.size, "Size of the region; a smaller region grows to it [256M]")
       ->transform(size_text(size_min));
-  a.add_option("--block-size", o.block_size, "Bytes of a block, when creating")
+  a.add_option("--block-size", o.block_size, "Size of a block in bytes, for a new region")
       ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
-  a.add_option("--class", o.durability,
-               "Durability class: auto, or one to insist on; emulated is for benchmarks")
+  a.add_option(
+       "--class", o.durability,
+       "Durability class; auto takes the best one that the path allows; emulated is for benchmarks")
       ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
-  a.add_option("--journal-size", o.journal_size, "Redo journal of class file, when creating [64M]")
+  a.add_option("--journal-size", o.journal_size,
+               "Size of the redo journal, for a new region of class file [64M]")
       ->transform(size_text(size_min));
   a.add_option("--address", addresses,
-               "Our IPv4 address and prefix length, as 192.0.2.1/24; once a port, in their order")
+               "IPv4 address and prefix length of a port, such as 192.0.2.1/24; once for each "
+               "port, in order")
       ->required();
-  a.add_option("--gateway", gateways, "Next hop off the link, or 0.0.0.0; once a port");
-  number<std::uint16_t>(a, "--udp-port", o.udp_port, 1, 65535, "UDP port MQTT-SN is served at");
-  number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet, octets");
+  a.add_option("--gateway", gateways,
+               "Address of the next hop off the link, or 0.0.0.0 for none; once for each port");
+  number<std::uint16_t>(a, "--udp-port", o.udp_port, 1, 65535,
+                        "UDP port at which the broker serves MQTT-SN");
+  number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
   a.add_flag("--partial-checksums", o.partial_checksums,
-             "Take UDP datagrams whose checksum a veth or bridge peer left to hardware");
+             "Accept UDP datagrams whose checksum a veth or bridge peer left to the hardware");
   a.add_option("--predefined-topics", o.predefined_topics,
-               "File of predefined topics: ID NAME, a line each")
+               "File of predefined topics, with one ID and NAME on each line")
       ->check(CLI::ExistingFile);
   number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
-                        "Sessions, when creating");
+                        "Number of sessions, for a new region");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
-                        "Subscriptions, when creating");
+                        "Number of subscriptions, for a new region");
   number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,
-                        "Messages, when creating; 0: one for every two blocks");
+                        "Number of messages, for a new region; 0 means one for every two blocks");
   number<std::uint32_t>(a, "--queue-size", o.broker.queue_slots, 4, 1 << 20,
-                        "Messages a session's queue holds at most");
-  const CLI::Option* first =
-      number<std::uint32_t>(a, "--queue-first", o.broker.queue_slots_first, 0, 1 << 20,
-                            "Messages it has room for at first: it grows as it fills; 0: all");
-  a.add_option("--overflow", overflow, "What a full queue does: reject, drop-newest, drop-oldest")
+                        "Messages that the queue of a session holds at most");
+  const CLI::Option* first = number<std::uint32_t>(
+      a, "--queue-first", o.broker.queue_slots_first, 0, 1 << 20,
+      "Messages that a new queue has room for before it grows; 0 means --queue-size");
+  a.add_option("--overflow", overflow,
+               "What happens to a message for a full queue: reject, drop-newest or drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();
   number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600,
                         "Seconds before the first retransmission");
   number<std::uint32_t>(a, "--max-retries", o.gateway.retries_max, 0, 100,
-                        "Retransmissions before a client counts as lost");
+                        "Retransmissions after which a silent client counts as lost");
   number<std::uint32_t>(a, "--max-topics", o.broker.topics_max, 16, 100'000'000,
-                        "Topic names a worker knows at one time");
+                        "Topic names that each worker can know at one time");
   number<std::uint32_t>(a, "--max-registrations", o.gateway.registrations_max, 16, 100'000'000,
-                        "Topic ids in all of a worker's sessions");
+                        "Topic ids in all sessions of one worker");
   number<std::uint32_t>(a, "--max-registrations-per-session",
                         o.gateway.registrations_per_session_max, 1, 16383,
-                        "Topic ids of one session");
+                        "Topic ids in one session");
   number<std::uint32_t>(a, "--max-subscriptions-per-session",
                         o.broker.subscriptions_per_session_max, 1, 16'000'000,
-                        "Subscriptions of one session");
+                        "Subscriptions in one session");
   number<std::uint32_t>(a, "--session-expiry", o.broker.session_expiry_s, 0, 4'000'000'000,
-                        "Seconds after which a session without a connection ends; 0: never");
+                        "Seconds after which a session without a connection ends; 0 means never");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
-                        "QoS 0 messages on their way at one time");
-  std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 takes 8-bit numbers for characters
-  number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Id given in GWINFO");
-  a.add_option("--idle", idle,
-               "What a loop without work does: poll (one thread a CPU only), yield, sleep")
+                        "QoS 0 messages that can be under way at one time");
+  std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 reads an 8-bit number as a character
+  number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Gateway id that GWINFO carries");
+  a.add_option(
+       "--idle", idle,
+       "What a worker without work does: poll (only with one thread per CPU), yield or sleep")
       ->check(CLI::IsMember({"poll", "yield", "sleep"}))
       ->capture_default_str();
-  a.add_option("--log-file", o.log_file,
-               "Append the log to this file instead of standard error; SIGHUP opens it anew");
-  a.add_option("--log-level", levels,
-               "Log from this level on, as debug or chainring.*:debug; as often as needed");
+  a.add_option(
+      "--log-file", o.log_file,
+      "Append the log to this file instead of standard error; SIGHUP opens the file again");
+  a.add_option(
+      "--log-level", levels,
+      "Log from this level on, such as debug or chainring.*:debug; may be given several times");
   a.add_flag("-i,--interactive", o.interactive,
-             "A prompt on standard input; 'help' lists its commands");
+             "Show a prompt on standard input; its command 'help' lists the others");
 
   const auto check = [&] {
     for (const std::string& text : addresses) {
       if (text.find('/') == std::string::npos)
         throw CLI::ValidationError("--address",
                                    "'" + text +
-                                       "': expected the address with the link's prefix "
-                                       "length, as " +
+                                       "': expected the address with the prefix length "
+                                       "of the link, such as " +
                                        text + "/24");
       auto address = net::parse_ipv4_prefix(text);
       if (!address) throw CLI::ValidationError("--address", address.error().message);
@@ -115,7 +127,8 @@ parsed parse(int argc, char** argv, options& o) {
       o.gateways.push_back(*gateway);
     }
     if (!gateways.empty() && gateways.size() != addresses.size())
-      throw CLI::ValidationError("--gateway", "give one for each --address, 0.0.0.0 for none");
+      throw CLI::ValidationError("--gateway",
+                                 "expected one for each --address; give 0.0.0.0 for none");
     if (o.broker.queue_slots_first > o.broker.queue_slots) {
       if (first->count() != 0)
         throw CLI::ValidationError(

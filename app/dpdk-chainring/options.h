@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The broker's arguments: what stands behind "--", and the configuration file with the same keys.
+/// The broker's own arguments, which stand behind "--" or, with the same keys, in a configuration
+/// file.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -17,12 +18,12 @@ namespace chainring::app {
 
 struct options {
   std::string region;
-  std::uint64_t size = 0; ///< bytes; 0: as it is, or 256 MiB when creating
+  std::uint64_t size = 0; ///< in bytes; 0 means the present size, or 256 MiB for a new region
   std::uint32_t block_size = 256;
   std::string durability = "auto";
   std::uint64_t journal_size = 0;
-  std::vector<net::ipv4_prefix> addresses; ///< one a port
-  std::vector<std::uint32_t> gateways;     ///< one a port, 0: none
+  std::vector<net::ipv4_prefix> addresses; ///< one for each port
+  std::vector<std::uint32_t> gateways;     ///< one for each port; 0 means none
   std::uint16_t udp_port = 10000;
   std::uint16_t mtu = 1500;
   std::string predefined_topics;
@@ -30,13 +31,13 @@ struct options {
   broker_config broker;
   mqttsn::gateway_config gateway;
   idle_mode idle = idle_mode::yield;
-  std::string log_file;              ///< empty: standard error
-  std::vector<log_level> log_levels; ///< applied in their order
+  std::string log_file;              ///< an empty path means standard error
+  std::vector<log_level> log_levels; ///< applied in this order
   bool interactive = false;
   bool partial_checksums = false;
 };
 
-/// Parses; prints help, version or the refusal itself.
+/// Parses the arguments. It prints the help, the version or the refusal itself.
 [[nodiscard]] parsed parse(int argc, char** argv, options& out);
 
 } // namespace chainring::app

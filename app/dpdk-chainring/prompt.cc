@@ -27,8 +27,8 @@ namespace chainring::app {
 
 namespace {
 
-// cmdline_parse_inst_t ends in a flexible array, which C++ cannot initialise: the same layout with
-// a fixed one.
+// cmdline_parse_inst_t ends in a flexible array member, which C++ cannot initialise. This struct
+// has the same layout with an array of fixed size.
 template <std::size_t N> struct instruction {
   void (*f)(void*, cmdline*, void*);
   void* data;
@@ -83,7 +83,7 @@ void show_region(cmdline* cl) {
                  " times%s\n",
                  r.medium().path().c_str(), to_string(r.medium().durability()),
                  r.medium().driver_name(), r.medium().size(), r.uuid().c_str(), r.incarnation(),
-                 r.medium().failed() ? ", FAILED: read only until it is reopened" : "");
+                 r.medium().failed() ? ", FAILED: it is read-only until it is opened again" : "");
   cmdline_printf(cl,
                  "blocks: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " live, %" PRIu64
                  " free, largest free run %" PRIu64 ", fragmentation %.3f\n",
@@ -97,8 +97,8 @@ void show_region(cmdline* cl) {
                  m.descriptors, m.damaged);
   if (const std::uint64_t lost = r.medium().lost_pages(); lost != 0)
     cmdline_printf(cl,
-                   "LOST: %" PRIu64 " pages of memory; %" PRIu64 " blocks put aside, %" PRIu64
-                   " messages found damaged at delivery\n",
+                   "LOST: %" PRIu64 " pages of memory; %" PRIu64 " blocks are set aside, %" PRIu64
+                   " messages were found damaged at delivery\n",
                    lost, b.withheld_blocks, served->broker().counters().damaged);
 }
 
@@ -106,12 +106,12 @@ std::string address_text(net::client_address a) {
   return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
 }
 
-/// Why a full queue is full, and what it costs.
+/// Says why a full queue does not empty, and how many messages were refused because of it.
 std::string full_text(const session_info& i) {
   if (i.queue_depth < i.queue_limit) return "";
   return std::string("; full: ") +
-         (i.connected ? "its client does not acknowledge" : "its client is away") + ", " +
-         std::to_string(i.refused) + " publishes refused for it";
+         (i.connected ? "its client does not acknowledge" : "its client is not connected") + ", " +
+         std::to_string(i.refused) + " PUBLISH messages were refused because of it";
 }
 
 void show_sessions(cmdline* cl, bool queues) {
@@ -172,16 +172,17 @@ void on_show_port(void*, cmdline* cl, void*) {
   show_port_stats(cl);
 }
 void on_help(void*, cmdline* cl, void*) {
-  cmdline_printf(cl, "show port stats   packets, drops by reason, hand-over\n"
-                     "show region       class, space, messages\n"
-                     "show sessions     clients and where they are\n"
-                     "show queues       depth, capacity, high water\n"
-                     "show topics       filters and their subscriptions\n"
-                     "show counters     what the broker has done\n"
-                     "grow region SIZE  make the region larger (512M, 2G) while it is served\n"
-                     "kick CLIENT       end a client's session, with subscriptions and queue\n"
-                     "clear queue CLIENT  give up everything in a client's queue\n"
-                     "quit              close cleanly\n");
+  cmdline_printf(cl,
+                 "show port stats   print packets, drops by reason, and frames handed over\n"
+                 "show region       print the region's class, space and messages\n"
+                 "show sessions     print the clients and their addresses\n"
+                 "show queues       print each queue's depth, capacity and high-water mark\n"
+                 "show topics       print the filters and their numbers of subscriptions\n"
+                 "show counters     print the broker's counters\n"
+                 "grow region SIZE  make the region larger while it is served, such as 512M or 2G\n"
+                 "kick CLIENT       end a client's session and delete its subscriptions and queue\n"
+                 "clear queue CLIENT  drop all messages in a client's queue\n"
+                 "quit              close the region cleanly and exit\n");
 }
 void on_grow(void* parsed, cmdline* cl, void*) {
   const std::string text = static_cast<three_words*>(parsed)->third;
@@ -196,14 +197,16 @@ void on_grow(void* parsed, cmdline* cl, void*) {
 void on_kick(void* parsed, cmdline* cl, void*) {
   const std::string who = static_cast<two_words*>(parsed)->second;
   cmdline_printf(cl, "%s\n",
-                 served->broker().kick(who) ? "its session ends"
-                                            : "no such client: see 'show sessions'");
+                 served->broker().kick(who)
+                     ? "the client's session ends"
+                     : "there is no such client; 'show sessions' lists them");
 }
 void on_clear(void* parsed, cmdline* cl, void*) {
   const std::string who = static_cast<three_words*>(parsed)->third;
   cmdline_printf(cl, "%s\n",
-                 served->broker().clear_queue(who) ? "its queue is given up"
-                                                   : "no such client: see 'show sessions'");
+                 served->broker().clear_queue(who)
+                     ? "the client's queue is cleared"
+                     : "there is no such client; 'show sessions' lists them");
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;
@@ -257,36 +260,38 @@ cmdline_parse_ctx_t context[] = {
     as_instruction(clear_instruction), as_instruction(help_instruction),
     as_instruction(quit_instruction),  nullptr};
 
-/// Says of each page that was lost since the last call what became of it; of many, how many.
-void tell_losses(region& on, std::uint64_t& told) {
-  const std::uint64_t lost = on.medium().lost_pages();
-  if (lost == told) return;
+/// Logs what became of each page that was lost since the last call. When there are too many to
+/// describe, it logs only how many pages are lost.
+void log_losses(region& r, std::uint64_t& logged) {
+  const std::uint64_t lost = r.medium().lost_pages();
+  if (lost == logged) return;
   std::string sentence;
-  while (told < lost && !(sentence = on.loss(told)).empty()) {
+  while (logged < lost && !(sentence = r.loss(logged)).empty()) {
     CHAINRING_LOG(ERR, region, "%s", sentence.c_str());
-    ++told;
+    ++logged;
   }
-  if (told == lost) return;
-  CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are gone by now",
-                on.medium().path().c_str(), lost);
-  told = lost;
+  if (logged == lost) return;
+  CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are lost so far",
+                r.medium().path().c_str(), lost);
+  logged = lost;
 }
 
 } // namespace
 
 namespace {
 
-/// Tables that are nearly full get more room. An error is told once, until another follows.
-void grow_tables(broker& b, std::string& error_told) {
+/// Gives more room to tables that are nearly full. An error that repeats is logged once.
+void grow_tables(broker& b, std::string& logged_error) {
   if (b.region().failed()) return;
   auto grown = b.grow_tables();
   if (!grown) {
-    if (grown.error().message != error_told)
-      CHAINRING_LOG(WARNING, region, "the tables cannot grow: %s", grown.error().message.c_str());
-    error_told = grown.error().message;
+    if (grown.error().message != logged_error)
+      CHAINRING_LOG(WARNING, region, "the tables of the region cannot grow: %s",
+                    grown.error().message.c_str());
+    logged_error = grown.error().message;
   } else if (*grown != 0) {
     CHAINRING_LOG(NOTICE, region,
-                  "tables have grown: room for %" PRIu32 " sessions, %" PRIu64
+                  "the tables have grown; there is room for %" PRIu32 " sessions, %" PRIu64
                   " subscriptions and %" PRIu64 " messages",
                   b.sessions_capacity(), b.subscriptions_capacity(),
                   b.message_statistics().descriptors);
@@ -300,21 +305,21 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
   served = &s;
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
-  bool told = false; // that the region can no longer be written
-  std::uint64_t losses_told = 0;
-  std::string growth_told;
+  bool failure_logged = false; // whether the failure of the region is logged
+  std::uint64_t losses_logged = 0;
+  std::string growth_error_logged;
   while (!quit) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
     s.watch_links();
-    tell_losses(s.broker().region(), losses_told);
-    grow_tables(s.broker(), growth_told);
-    if (!told && s.broker().region().failed()) {
-      told = true;
+    log_losses(s.broker().region(), losses_logged);
+    grow_tables(s.broker(), growth_error_logged);
+    if (!failure_logged && s.broker().region().failed()) {
+      failure_logged = true;
       CHAINRING_LOG(
           ERR, region,
-          "%s. Nothing more is acknowledged or delivered: start the broker again when that "
-          "is mended",
+          "%s. The broker acknowledges and delivers nothing more. Start it again when the cause "
+          "is removed",
           s.broker().region().why_failed().c_str());
     }
     if (got <= 0) continue;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [A1] acquire of stopping_ in loop()      <- [A2] release in stop()
+// The running broker.
+//
+// Ordering labels:
+//   [stop-requested]  stop() stores stopping_ with release; pairs with [stop-seen].
+//   [stop-seen]  loop() loads stopping_ with acquire; pairs with [stop-requested].
 #include "service.h"
 
 #include <algorithm>
@@ -23,7 +26,7 @@ namespace chainring::app {
 
 namespace {
 
-/// What the core tells operators. Client-chosen text is escaped.
+/// Logs an event of the broker for its operators. Text that a client chose is escaped.
 void log_event(void*, const broker_event& e) noexcept {
   const std::string who = escape(e.identity);
   switch (e.what) {
@@ -31,46 +34,49 @@ void log_event(void*, const broker_event& e) noexcept {
     CHAINRING_LOG(DEBUG, session, "client '%s' has connected", who.c_str());
     break;
   case broker_event::kind::closed:
-    CHAINRING_LOG(DEBUG, session, "client '%s': its connection has ended", who.c_str());
+    CHAINRING_LOG(DEBUG, session, "the connection of client '%s' has ended", who.c_str());
     break;
   case broker_event::kind::lost:
-    CHAINRING_LOG(DEBUG, session, "client '%s' is lost: it was silent, or did not answer",
-                  who.c_str());
+    CHAINRING_LOG(DEBUG, session,
+                  "client '%s' is lost: it was silent for too long or did not answer", who.c_str());
     break;
   case broker_event::kind::taken_over:
-    CHAINRING_LOG(DEBUG, session, "client '%s' has connected anew; its former connection has ended",
-                  who.c_str());
+    CHAINRING_LOG(DEBUG, session,
+                  "client '%s' has connected again; its earlier connection has ended", who.c_str());
     break;
   case broker_event::kind::kicked:
-    CHAINRING_LOG(NOTICE, session, "client '%s' was kicked: its session has ended", who.c_str());
+    CHAINRING_LOG(NOTICE, session, "the session of client '%s' was ended by 'kick'", who.c_str());
     break;
   case broker_event::kind::expired:
     CHAINRING_LOG(INFO, session,
-                  "client '%s': its session has expired, with its subscriptions and "
-                  "its queue",
+                  "the session of client '%s' has expired; its subscriptions and its queue "
+                  "are deleted",
                   who.c_str());
     break;
   case broker_event::kind::queue_full:
-    CHAINRING_LOG(WARNING, session,
-                  "the queue of client '%s' is full with %" PRIu64 " messages: %" PRIu64
-                  " publishes were refused for it. It takes them "
-                  "when it connects; or use 'clear queue' or 'kick' at the prompt, or "
-                  "--session-expiry",
-                  who.c_str(), e.count, e.more);
+    CHAINRING_LOG(
+        WARNING, session,
+        "the queue of client '%s' is full with %" PRIu64 " messages: %" PRIu64
+        " PUBLISH messages were refused because of it. The queue empties "
+        "when the client connects. Otherwise use 'clear queue' or 'kick' at the prompt, or "
+        "--session-expiry",
+        who.c_str(), e.count, e.more);
     break;
   case broker_event::kind::too_long:
-    CHAINRING_LOG(WARNING, session,
-                  "client '%s': a message of %" PRIu64
-                  " octets stays in its queue, because its port carries %" PRIu64 " octets",
-                  who.c_str(), e.count, e.more);
+    CHAINRING_LOG(
+        WARNING, session,
+        "a message of %" PRIu64
+        " octets stays in the queue of client '%s', because its port carries only %" PRIu64
+        " octets",
+        e.count, who.c_str(), e.more);
     break;
   }
 }
 
-/// The longest sleep of an idle worker, and so what the first packet after a pause waits at most.
+/// The longest sleep of an idle worker. The first packet after a pause waits at most this long.
 constexpr std::uint32_t idle_sleep_us_max = 1000;
 
-/// Frames that one link lets wait: what all may hold together stays within some 100 MiB.
+/// The number of frames that one link may hold back. All links together hold about 100 MiB at most.
 std::uint32_t link_capacity(std::size_t links) {
   std::uint32_t capacity = 8192;
   while (capacity > 1024 && capacity * links > 32768)
@@ -118,23 +124,25 @@ result<void> service::open_region() {
     r.media = m;
     r.block_size = options_.block_size;
     r.areas = broker::areas(options_.tables, m.size, options_.block_size);
-    CHAINRING_LOG(INFO, region, "creating %s, %" PRIu64 " MiB", m.path.c_str(), m.size >> 20);
+    CHAINRING_LOG(INFO, region, "creating the region %s with %" PRIu64 " MiB", m.path.c_str(),
+                  m.size >> 20);
     on = region::create(r);
   }
   if (!on) return on.error();
-  constexpr std::uint64_t rounding = 2u << 20; // sizes are rounded up to hugepages
-  if (const std::uint64_t is = (*on)->medium().size();
-      options_.size != 0 && options_.size + rounding <= is)
+  constexpr std::uint64_t rounding = 2u << 20; // region sizes are rounded up to hugepages
+  if (const std::uint64_t present = (*on)->medium().size();
+      options_.size != 0 && options_.size + rounding <= present)
     return error{errc::invalid_argument, "--size " + size_name(options_.size) + ": the region " +
-                                             m.path + " has " + size_name(is) +
+                                             m.path + " has " + size_name(present) +
                                              " and cannot become smaller; leave --size out, or "
                                              "give " +
-                                             size_name(is) + " or more"};
+                                             size_name(present) + " or more"};
   for (const std::string& note : (*on)->notes())
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
   config.workers = static_cast<unsigned>(workers_.size());
-  // What the largest port can carry is worth keeping; a smaller one passes over it.
+  // The broker keeps every message that the largest port can carry. Delivery at a smaller port
+  // skips a message that is too long for it.
   mqttsn::gateway_config gateway = options_.gateway;
   gateway.datagram_size_max = 0;
   for (const auto& i : interfaces_)
@@ -144,10 +152,10 @@ result<void> service::open_region() {
   std::uint64_t last = rte_rdtsc();
   auto opened = broker::open(
       std::move(*on), config, [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
-        if (rte_rdtsc() - last < hz) return; // quick opens say nothing
+        if (rte_rdtsc() - last < hz) return; // an open of less than a second logs no progress
         last = rte_rdtsc();
-        CHAINRING_LOG(INFO, region, "recovering: %s, %" PRIu64 " of %" PRIu64, what.c_str(), done,
-                      of);
+        CHAINRING_LOG(INFO, region, "recovery, %s: %" PRIu64 " of %" PRIu64 " done", what.c_str(),
+                      done, of);
       });
   if (!opened) return opened.error();
   broker_ = std::move(*opened);
@@ -177,14 +185,15 @@ result<void> service::open_ports() {
   const auto workers = static_cast<std::uint16_t>(workers_.size());
   if (workers == 0)
     return error{errc::invalid_argument,
-                 "lcores: the broker needs a worker lcore besides the main one; start it with "
+                 "the broker needs a worker lcore besides the main lcore; start it with "
                  "-l 0,1, or on one CPU with --lcores '0@0,1@0'"};
   if (workers > 64)
-    return error{errc::invalid_argument, "lcores: expected at most 64 worker lcores"};
+    return error{errc::invalid_argument,
+                 "there are " + std::to_string(workers) + " worker lcores; expected at most 64"};
   const std::uint16_t ports = rte_eth_dev_count_avail();
   if (ports == 0)
     return error{errc::not_found,
-                 "ports: EAL found none; give it one, as --vdev=net_tap0,iface=tap0, "
+                 "EAL found no port; give it one, such as --vdev=net_tap0,iface=tap0, "
                  "or bind a NIC to a DPDK driver"};
   if (ports != options_.addresses.size())
     return error{errc::invalid_argument, "--address: there are " + std::to_string(ports) +
@@ -201,8 +210,8 @@ result<void> service::open_ports() {
   pool_ = rte_pktmbuf_pool_create("chainring_packets", count, cache, 0, room,
                                   static_cast<int>(rte_socket_id()));
   if (pool_ == nullptr)
-    return error{errc::no_space, "packet buffers: no memory for " + std::to_string(count) +
-                                     " of them; give EAL more (-m 512)"};
+    return error{errc::no_space, "there is no memory for " + std::to_string(count) +
+                                     " packet buffers; give EAL more (-m 512)"};
   std::uint16_t port = 0, id = 0;
   RTE_ETH_FOREACH_DEV(port) {
     net::interface_config c;
@@ -218,12 +227,12 @@ result<void> service::open_ports() {
     p.tx_queues = workers;
     auto opened = net::open_interface(c, p);
     if (!opened) return opened.error();
-    net::interface& on = **opened;
+    net::interface& added = **opened;
     CHAINRING_LOG(INFO, port, "port %u (%s, %s): %s, %u receive and %u transmit queues, link %s",
-                  port, on.device.name().c_str(), on.device.driver().c_str(),
+                  port, added.device.name().c_str(), added.device.driver().c_str(),
                   (net::format_ipv4(c.address.address) + ":" + std::to_string(c.udp_port)).c_str(),
-                  on.device.rx_queues(), on.device.tx_queues(),
-                  on.device.link_up() ? "up" : "down");
+                  added.device.rx_queues(), added.device.tx_queues(),
+                  added.device.link_up() ? "up" : "down");
     interfaces_.push_back(std::move(*opened));
     ++id;
   }
@@ -252,7 +261,7 @@ result<void> service::start() {
 }
 
 void service::watch_links() {
-  while (link_seen_.size() < interfaces_.size()) // as the line about the port said at the start
+  while (link_seen_.size() < interfaces_.size()) // the line that was logged for the port said so
     link_seen_.push_back(interfaces_[link_seen_.size()]->device.link_up());
   for (std::size_t i = 0; i < interfaces_.size(); ++i) {
     const net::port& port = interfaces_[i]->device;
@@ -260,22 +269,25 @@ void service::watch_links() {
     if (up == link_seen_[i]) continue;
     link_seen_[i] = up;
     if (up)
-      CHAINRING_LOG(NOTICE, port, "port %u (%s): its link is up again", port.id(),
+      CHAINRING_LOG(NOTICE, port, "the link of port %u (%s) is up again", port.id(),
                     port.name().c_str());
     else
       CHAINRING_LOG(ERR, port,
-                    "port %u (%s): its link is down, or its interface is gone: no client is "
+                    "the link of port %u (%s) is down, or its interface is gone. No client is "
                     "reached there. If the interface was removed, start the broker again",
                     port.id(), port.name().c_str());
   }
 }
 
 void service::stop() noexcept {
-  stopping_.store(true, std::memory_order_release); // [A2] pairs with [A1]
+  // [stop-requested] Without it a worker could end its loop before it sees what the main thread
+  // stored before the stop.
+  stopping_.store(true, std::memory_order_release);
 }
 
 result<void> service::finish() {
-  // A worker that came upon lost memory may have stopped for good: nobody can wait for it.
+  // A worker that touched lost memory may have stopped for good. After a second without an end of
+  // the workers the process exits at once.
   for (int tries = 0; broker_->region().medium().lost_at() != UINT64_MAX && tries < 100; ++tries) {
     const bool running = std::ranges::any_of(
         workers_, [](const auto& w) { return rte_eal_get_lcore_state(w->lcore) == RUNNING; });
@@ -306,13 +318,14 @@ void service::loop(worker_context& w) noexcept {
   mqttsn::failed_sink pings_only(*gateway_, w.number);
   idle_policy idle(options_.idle, options_.idle == idle_mode::sleep ? idle_sleep_us_max
                                                                     : idle_policy::sleep_us_least);
-  while (!stopping_.load(std::memory_order_acquire)) { // [A1] pairs with [A2]
+  // [stop-seen] Without it what this worker does after the loop could come before the stop.
+  while (!stopping_.load(std::memory_order_acquire)) {
     bool any = false;
     if (medium.failed()) {
       any |= in.poll(pings_only);
-      gateway.send(mark_t{}); // a ping's answer waits for nothing
+      gateway.send(mark_t{}); // the answer to a ping waits for no mark
     } else {
-      // Without room in the journal nothing more is taken in.
+      // While the journal has no room, the worker receives nothing more.
       if (medium.has_room()) any |= in.poll(sink);
       gateway.judge(rte_rdtsc());
       const mark_t mark = mine.end_burst();

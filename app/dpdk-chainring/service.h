@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The running broker: its ports, its worker lcores and what they hand to each other.
+/// The running broker: its ports, its worker lcores and what they hand over to each other.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -13,7 +13,7 @@
 
 namespace chainring::app {
 
-/// What one worker lcore works with. Counters may be read by any thread.
+/// What belongs to one worker lcore. Any thread may read the counters.
 struct worker_context {
   unsigned number = 0;
   unsigned lcore = 0;
@@ -22,18 +22,19 @@ struct worker_context {
 
 class service {
  public:
-  /// Opens the region and every port. Prints progress and the summary line.
+  /// Opens every port and the region. It logs its progress and a summary line.
   [[nodiscard]] static result<std::unique_ptr<service>> create(const options& o);
   ~service();
 
   /// Starts the workers; they run until stop().
   [[nodiscard]] result<void> start();
+  /// Asks the workers to stop and returns at once. Any thread may call it.
   void stop() noexcept;
-  /// Waits for the workers, then closes ports and region.
+  /// Waits for the workers to stop, then closes the region.
   [[nodiscard]] result<void> finish();
 
-  /// Logs each port whose link went or came back since the last call. The main thread, now and
-  /// then.
+  /// Logs each port whose link went down or came up since the last call. The main thread calls it
+  /// regularly.
   void watch_links();
 
   [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
@@ -61,7 +62,7 @@ class service {
   std::unique_ptr<mqttsn::gateway> gateway_;
   rte_mempool* pool_ = nullptr;
   std::vector<std::unique_ptr<net::interface>> interfaces_;
-  std::vector<bool> link_seen_; ///< by interface: whether its link was up at the last look
+  std::vector<bool> link_seen_; ///< for each interface, whether its link was last seen up
   std::unique_ptr<net::listener_group> listeners_;
   std::vector<std::unique_ptr<worker_context>> workers_;
   struct start_argument {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Queries run on telemetry's own threads; what they read is safe to read from any. A reply holds at
-// most 256 entries and 16 KiB: lists come in pages, ",FIRST" asks for the next.
+// The queries run on threads of DPDK's telemetry library; all that they read may be read by any
+// thread. A reply holds at most 256 entries and 16 KiB, so lists come in pages, and the parameter
+// FIRST asks for the next page.
 #include "telemetry.h"
 
 #include <cstdlib>
@@ -13,7 +14,7 @@ namespace chainring::app {
 
 namespace {
 
-std::mutex one_query; // also keeps the service alive during a query
+std::mutex one_query; // it also keeps the service alive during a query
 service* served = nullptr;
 constexpr std::size_t page_sessions = 32;
 
@@ -130,12 +131,13 @@ void register_telemetry(service& s) {
   }
   rte_telemetry_register_cmd("/chainring/region", region_query,
                              "The region's class, space and messages");
-  rte_telemetry_register_cmd("/chainring/counters", counters_query, "What the broker has done");
+  rte_telemetry_register_cmd("/chainring/counters", counters_query,
+                             "The counters of the broker and its front end");
   rte_telemetry_register_cmd("/chainring/ports", ports_query,
-                             "Drops by reason, hand-over between workers");
+                             "Drops by reason, and frames handed over between workers");
   rte_telemetry_register_cmd("/chainring/sessions", sessions_query,
-                             "Sessions and their queues, a page: parameter FIRST, 'next' is the "
-                             "next page's, 0 at the end");
+                             "A page of sessions with their queues. The parameter FIRST is the "
+                             "'next' of the page before; 'next' is 0 at the end");
 }
 
 void unregister_telemetry() {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// /chainring/... for dpdk-telemetry.py.
+/// The telemetry commands /chainring/..., which dpdk-telemetry.py calls.
 #pragma once
 #include "service.h"
 
 namespace chainring::app {
 
-/// The service must live until unregister_telemetry(), after which queries answer with nothing.
+/// Registers the commands. The service must live until unregister_telemetry(), after which the
+/// queries fail.
 void register_telemetry(service& s);
 void unregister_telemetry();
 

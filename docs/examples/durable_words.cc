@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Keeps a count of its own runs in a durable map:
-//   c++ -std=c++20 durable_words.cc $(pkg-config --cflags --libs libchainring) && ./a.out /var/tmp/words
+// This program keeps a count of its own runs in a durable map:
+//   c++ -std=c++20 durable_words.cc $(pkg-config --cflags --libs libchainring) && ./a.out
+//   /var/tmp/words
 #include <chainring/chainring.h>
 #include <cstdio>
 #include <cstring>
@@ -18,8 +19,8 @@ int main(int argc, char** argv) {
   o.media.path = argv[1];
   o.media.size = 16 << 20;
   o.areas = {{"words", cells * sizeof(map_cell), 1}};
-  struct stat there {};
-  auto r = stat(argv[1], &there) == 0 ? region::open(o.media) : region::create(o);
+  struct stat st {};
+  auto r = stat(argv[1], &st) == 0 ? region::open(o.media) : region::create(o);
   if (!r) {
     std::fprintf(stderr, "%s\n", r.error().message.c_str());
     return 1;
@@ -42,7 +43,7 @@ int main(int argc, char** argv) {
   if (auto v = (*map)->get(key)) std::memcpy(&runs, v->bytes.data(), sizeof runs);
   ++runs;
   if ((*map)->upsert(key, std::as_bytes(std::span(&runs, 1))) != map_status::done) return 1;
-  if (!(*r)->medium().wait((*r)->mark())) return 1; // durable from here on
+  if (!(*r)->medium().wait((*r)->mark())) return 1; // the new count is durable from here on
   std::printf("run %llu, class %s\n", static_cast<unsigned long long>(runs),
               to_string((*r)->medium().durability()));
   map->reset();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The shortest front end that works: it has one client, which hears what it says, also what it said
-// in an earlier run and did not hear then.
+// A front end that is as short as possible. It has one client, which publishes and receives what it
+// published, also what it published in an earlier run and did not receive then.
 //   c++ -std=c++20 echo_front_end.cc $(pkg-config --cflags --libs libchainring)
-//   ./a.out /var/tmp/echo hello        # publishes, and hears "hello"
-//   ./a.out /var/tmp/echo hello -      # publishes, and leaves before it has heard anything
+//   ./a.out /var/tmp/echo hello        # publishes, and receives "hello"
+//   ./a.out /var/tmp/echo hello -      # publishes, and leaves before it has received anything
 #include <array>
 #include <chainring/broker.h>
 #include <chainring/chainring.h>
@@ -19,10 +19,11 @@ class echo final : public front_end {
  public:
   echo(broker_worker& worker, bool listening) : worker_(worker), listening_(listening) {}
 
-  /// A real front end asks its transport here.
+  /// A real front end asks its transport how many messages can be sent.
   std::uint32_t credit(std::uint32_t) const noexcept override { return listening_ ? 1 : 0; }
 
-  /// What was asked is durable or refused: answers are written here, and leave behind the mark.
+  /// The requests are durable or refused. A real front end writes its answers in this function, and
+  /// they leave after the mark of the burst.
   void settled(std::span<const settlement> all) noexcept override {
     for (const settlement& s : all)
       if (s.outcome != outcome::accepted)
@@ -35,17 +36,17 @@ class echo final : public front_end {
       std::array<char, 256> text{};
       const auto size = static_cast<std::size_t>(item.content.size());
       if (size >= text.size()) {
-        worker_.skip(session, item.ticket); // this client can never carry it
+        worker_.skip(session, item.ticket); // this client can never receive it
         continue;
       }
-      if (!item.content.copy_out(text.data())) return 0; // memory was lost: not now
+      if (!item.content.copy_out(text.data())) return 0; // memory was lost meanwhile
       std::printf("%.*s: %s\n", static_cast<int>(item.name.size()), item.name.data(), text.data());
-      worker_.ack(session, item.ticket); // a real client's acknowledgement comes later
+      worker_.ack(session, item.ticket); // a real client acknowledges later
     }
     return items.size();
   }
 
-  /// There is nothing to forget here: no delivery waits for an answer, and nobody else connects.
+  /// The front end keeps no state about deliveries or connections, so there is nothing to do.
   void withdrawn(std::uint32_t, std::uint64_t) noexcept override {}
   void closed(std::uint32_t, close_reason) noexcept override {}
 
@@ -71,13 +72,13 @@ int main(int argc, char** argv) {
   layout.sessions_max = 16;
   layout.subscriptions_max = 64;
   o.areas = broker::areas(layout, o.media.size, o.block_size);
-  struct stat there {};
-  auto r = stat(argv[1], &there) == 0 ? region::open(o.media) : region::create(o);
+  struct stat st {};
+  auto r = stat(argv[1], &st) == 0 ? region::open(o.media) : region::create(o);
   if (!r) {
     std::fprintf(stderr, "%s\n", r.error().message.c_str());
     return 1;
   }
-  auto core = broker::open(std::move(*r), broker_config{}); // recovers what the region holds
+  auto core = broker::open(std::move(*r), broker_config{}); // this also recovers the region
   if (!core) {
     std::fprintf(stderr, "%s\n", core.error().message.c_str());
     return 1;
@@ -88,15 +89,15 @@ int main(int argc, char** argv) {
   const opened_session opened = worker.open_session(client, "echo", session_options{}, 1);
   if (opened.status != open_status::opening) return 1;
   worker.subscribe(opened.session, "echo/#", {.qos = 1}, 2);
-  (void)worker.end_burst(); // a subscription counts from the end of its burst on
+  (void)worker.end_burst(); // a subscription takes effect at the end of its burst
 
   const std::string text = argv[2];
   const std::uint32_t topic = worker.topics().intern("echo/here");
   worker.publish(client, opened.session, topic, std::as_bytes(std::span(text)), {.qos = 1}, 3);
-  // A loop that serves clients goes on for ever. This one ends when nothing is left to do.
+  // A loop that serves clients has no end. This loop ends when there is no work left.
   do {
     const mark_t mark = worker.end_burst();
-    if (!(*core)->medium().wait(mark)) return 1; // what was answered could leave now
+    if (!(*core)->medium().wait(mark)) return 1; // answers may leave now
   } while (worker.worked());
   worker.close_session(opened.session);
   (void)worker.end_burst();

@@ -17,11 +17,11 @@ std::string to_string(const endpoint& e) {
 
 result<std::uint32_t> parse_ipv4(std::string_view text) {
   in_addr a{};
-  // inet_pton takes a dotted quad only, without leading zeroes; it stops at a NUL.
+  // inet_pton() accepts only a dotted quad without leading zeroes, but it stops at a NUL.
   if (text.find('\0') != std::string_view::npos ||
       inet_pton(AF_INET, std::string(text).c_str(), &a) != 1)
     return error{errc::invalid_argument,
-                 std::string("'").append(text) + "': expected an IPv4 address, as 192.0.2.1"};
+                 std::string("'").append(text) + "': expected an IPv4 address such as 192.0.2.1"};
   return ntohl(a.s_addr);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// IPv4 addresses, prefixes and UDP endpoints, all in host byte order.
 ///
-/// Thread-safe. Text functions are for the control path: they allocate.
+/// All functions are thread-safe. The text functions allocate and belong to the control path.
 #pragma once
 #include <compare>
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace chainring::net {
 
-/// Where a datagram comes from or goes to: the key a client's address is found by. Host byte order.
+/// The source or destination of a datagram, in host byte order. Its key() identifies a client.
 struct endpoint {
   std::uint32_t ipv4 = 0;
   std::uint16_t port = 0;
-  /// interface_config::interface_id of the port it is reached through.
+  /// The interface_config::interface_id of the port through which the endpoint is reached.
   std::uint16_t interface_id = 0;
 
-  /// All of it in one word: equal keys, equal endpoints.
+  /// Packs the endpoint into one word. Two endpoints are equal when their keys are equal.
   [[nodiscard]] constexpr std::uint64_t key() const noexcept {
     return std::uint64_t{ipv4} << 32 | std::uint64_t{port} << 16 | interface_id;
   }
@@ -31,13 +31,13 @@ struct endpoint {
   friend constexpr auto operator<=>(const endpoint&, const endpoint&) noexcept = default;
 };
 
-/// "10.0.0.7:1883%0": address, port and interface.
+/// Formats an endpoint as "10.0.0.7:1883%0": address, port and interface.
 [[nodiscard]] std::string to_string(const endpoint& e);
 
-/// An interface's address with the prefix of its link, as 192.0.2.1/24.
+/// An interface's address with the length of its link's prefix, such as 192.0.2.1/24.
 struct ipv4_prefix {
   std::uint32_t address = 0;
-  std::uint8_t length = 0; ///< 0..32
+  std::uint8_t length = 0; ///< 0 to 32
 
   [[nodiscard]] constexpr std::uint32_t mask() const noexcept {
     return length == 0 ? 0 : ~std::uint32_t{0} << (length < 32 ? 32 - length : 0);
@@ -45,13 +45,13 @@ struct ipv4_prefix {
   [[nodiscard]] constexpr bool contains(std::uint32_t ipv4) const noexcept {
     return ((ipv4 ^ address) & mask()) == 0;
   }
-  /// The directed broadcast address; 0 where the prefix is too long to have one.
+  /// The directed broadcast address, or 0 when the prefix is too long to have one.
   [[nodiscard]] constexpr std::uint32_t broadcast() const noexcept {
     return length >= 31 ? 0 : address | ~mask();
   }
-  /// Whether it is an address that no single host on the link has: the network's (an old broadcast
-  /// address) or the directed broadcast address.
-  [[nodiscard]] constexpr bool nobody(std::uint32_t ipv4) const noexcept {
+  /// True for an address on the link that no single host has: the address of the network, which is
+  /// an old broadcast address, or the directed broadcast address.
+  [[nodiscard]] constexpr bool is_no_host(std::uint32_t ipv4) const noexcept {
     return length < 31 && contains(ipv4) && ((ipv4 & ~mask()) == 0 || ipv4 == broadcast());
   }
 };
@@ -60,14 +60,14 @@ struct ipv4_prefix {
   return ipv4 >> 28 == 0xE;
 }
 
-/// An address a host somewhere can have: not of network 0, loopback, multicast or class E.
+/// True for an address that a host can have: not in network 0, loopback, multicast or class E.
 [[nodiscard]] constexpr bool is_unicast(std::uint32_t ipv4) noexcept {
   return ipv4 >> 24 != 0 && ipv4 >> 24 != 127 && ipv4 >> 28 < 0xE;
 }
 
-/// A dotted quad. Refuses anything else, leading zeroes and a NUL anywhere included.
+/// Parses a dotted quad. It refuses anything else, also leading zeroes and a NUL anywhere.
 [[nodiscard]] result<std::uint32_t> parse_ipv4(std::string_view text);
-/// "192.0.2.1/24"; without a slash the length is 32.
+/// Parses "192.0.2.1/24"; without a slash the length is 32.
 [[nodiscard]] result<ipv4_prefix> parse_ipv4_prefix(std::string_view text);
 [[nodiscard]] std::string format_ipv4(std::uint32_t ipv4);
 
@@ -75,7 +75,8 @@ struct ipv4_prefix {
 
 template <> struct std::hash<chainring::net::endpoint> {
   std::size_t operator()(const chainring::net::endpoint& e) const noexcept {
-    std::uint64_t x = e.key() * 0x9E3779B97F4A7C15u; // Fibonacci hashing; the high bits are best
+    std::uint64_t x =
+        e.key() * 0x9E3779B97F4A7C15u; // Fibonacci hashing, which mixes into the high bits
     return static_cast<std::size_t>(x ^ (x >> 32));
   }
 };

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [N1] acquire of an entry's word in find() <- [N2] release in learn(): nothing else hangs on it
-//   [N3] acquire of pending_ in poll()        <- [N4] release in hold(): somebody waits
-//   [N5] relaxed load of an age               <- [N6] relaxed store: hints that order nothing
+// The table of neighbours, and the packets that wait for an address to be resolved.
+//
+// Ordering labels:
+//   [neighbour-word]  learn() and notice() store the word of an entry, and find() loads it. The
+//   word
+//     alone holds the whole entry, MAC address and tag, so the access orders nothing.
+//   [neighbour-age]  The age of an entry is a hint for eviction and for asking again; the access
+//     orders nothing.
+//   [waiting-count]  hold(), release() and give_up() change the count of waiting packets, and
+//   poll()
+//     reads it to skip the lock. lock_ orders the packets themselves, so the count orders nothing;
+//     a poll() that reads an old count finds the packets in the next round.
 #include "net/arp.h"
 
 #include <algorithm>
@@ -15,7 +23,7 @@ namespace chainring::net {
 
 namespace {
 
-constexpr std::uint32_t spread = 0x9E3779B1; // odd, so the product is the address in another order
+constexpr std::uint32_t spread = 0x9E3779B1; // an odd factor permutes the 32-bit addresses
 
 std::uint64_t pack(const rte_ether_addr& mac, std::uint32_t tag) noexcept {
   std::uint64_t w = 0;
@@ -30,15 +38,16 @@ rte_ether_addr unpack(std::uint64_t word) noexcept {
   return mac;
 }
 
-// Ages are hints for eviction and for asking again: nothing is ordered by them.
+// Ages are hints for eviction and for asking again.
 std::uint32_t load_age(std::uint32_t& age) noexcept {
-  return std::atomic_ref(age).load(std::memory_order_relaxed); // [N5]
+  return std::atomic_ref(age).load(std::memory_order_relaxed); // [neighbour-age]
 }
 void store_age(std::uint32_t& age, std::uint32_t value) noexcept {
-  std::atomic_ref(age).store(value, std::memory_order_relaxed); // [N6]
+  std::atomic_ref(age).store(value, std::memory_order_relaxed); // [neighbour-age]
 }
 
-// Cycles or age units from `then` to `now`, which another lcore may have taken a little later: 0.
+// The cycles or age units from `then` to `now`. The result is 0 when another lcore has taken `then`
+// a little later than this lcore has taken `now`.
 std::uint64_t elapsed(std::uint64_t then, std::uint64_t now) noexcept {
   const auto d = static_cast<std::int64_t>(now - then);
   return d > 0 ? static_cast<std::uint64_t>(d) : 0;
@@ -56,7 +65,7 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
   if (options_.tsc_hz == 0) options_.tsc_hz = rte_get_tsc_hz();
   age_shift_ = static_cast<unsigned>(std::bit_width(options_.tsc_hz)) - 1;
   const std::uint64_t unit = std::uint64_t{1} << age_shift_;
-  // Rounded down, so that nothing is used for longer than it says.
+  // The lifetime is rounded down, so that no entry is used for longer than configured.
   lifetime_ = static_cast<std::uint32_t>(options_.lifetime_s * options_.tsc_hz / unit);
   retry_tsc_ = options_.tsc_hz * options_.retry_ms / 1000;
   words_.reset(static_cast<std::uint64_t*>(std::calloc(cells, sizeof(std::uint64_t))));
@@ -82,20 +91,20 @@ result<std::unique_ptr<neighbours>> neighbours::create(const interface_config& c
                 {"packets_per_address", o.packets_per_address, 0xFFFF}};
   for (const auto& r : ranges)
     if (r.value == 0 || r.value > r.most)
-      return error{errc::invalid_argument, std::string("neighbours: ") + r.name + " " +
+      return error{errc::invalid_argument, std::string("neighbour table: ") + r.name + " " +
                                                std::to_string(r.value) + ": expected 1 to " +
                                                std::to_string(r.most)};
   try {
     return std::unique_ptr<neighbours>(new neighbours(c, t, o));
   } catch (const std::bad_alloc&) {
-    return error{errc::no_space, "neighbours: no memory for the table"};
+    return error{errc::no_space, "neighbour table: there is no memory for it"};
   }
 }
 
 neighbours::~neighbours() {
-  drop_counters nobody;
+  drop_counters unread;
   for (std::uint16_t i = 0; i < options_.pending_addresses; ++i)
-    give_up(addresses_[i], nobody);
+    give_up(addresses_[i], unread);
 }
 
 void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac,
@@ -116,31 +125,34 @@ void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint6
   const std::uint32_t now = age_now(now_tsc);
   std::size_t victim = bucket;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    const std::uint64_t there =
+        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (there != 0 && (there & 0xffff) == (word & 0xffff)) {
-      // Written only when it changes: learners are many, and the line is everybody's.
-      if (there != word) std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [N2]
+      // The word is stored only when it changes, because every lcore reads its cache line.
+      if (there != word)
+        std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
       if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
       return;
     }
     if (load_age(ages_[i]) < load_age(ages_[victim])) victim = i;
   }
   if (known_only) return;
-  std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [N2] pairs with [N1]
+  std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [neighbour-word]
   store_age(ages_[victim], now);
 }
 
 void neighbours::notice(std::uint32_t ipv4, const rte_ether_addr& mac,
                         std::uint64_t now_tsc) noexcept {
   const bool on_link = config_.address.contains(ipv4);
-  if (!on_link && config_.gateway != 0) return; // the gateway is the way to it
+  if (!on_link && config_.gateway != 0) return; // it is reached through the gateway
   const std::uint32_t x = ipv4 * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
   std::size_t empty = cells;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    const std::uint64_t there =
+        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (there == 0) {
       empty = std::min(empty, i);
       continue;
@@ -148,17 +160,17 @@ void neighbours::notice(std::uint32_t ipv4, const rte_ether_addr& mac,
     if ((there & 0xffff) != (word & 0xffff)) continue;
     if (there != word) {
       if (on_link || elapsed(load_age(ages_[i]), now) <= lifetime_) return;
-      std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [N2] pairs with [N1]
+      std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
     }
     if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
     return;
   }
   if (empty == cells) return;
   std::uint64_t nothing = 0;
-  // [N2] release: pairs with [N1]. Exchanged, so that what ARP wrote here meanwhile stays.
+  // The word is exchanged, so that an entry that ARP has written here meanwhile stays.
   if (std::atomic_ref(words_[empty])
           .compare_exchange_strong(nothing, word, std::memory_order_release,
-                                   std::memory_order_relaxed)) // [N2]
+                                   std::memory_order_relaxed)) // [neighbour-word]
     store_age(ages_[empty], now);
 }
 
@@ -166,7 +178,8 @@ bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& ag
   const std::uint32_t x = ipv4 * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there = std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [N1]
+    const std::uint64_t there =
+        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (there == 0 || (there & 0xffff) != (x & 0xffff)) continue;
     mac = unpack(there);
     age = load_age(ages_[i]);
@@ -193,7 +206,8 @@ route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const 
     if (fresh(config_.gateway, now, r.mac)) return {route_status::resolved, config_.gateway, r.mac};
     return {route_status::unresolved, config_.gateway, {}};
   }
-  // Off the link without a gateway: whoever forwarded it last, however long ago.
+  // The address is off the link and there is no gateway. The packet goes to the neighbour that last
+  // forwarded a packet from it, however long ago that was.
   std::uint32_t age = 0;
   if (find(ipv4, r.mac, age)) return {route_status::resolved, ipv4, r.mac};
   return r;
@@ -226,7 +240,7 @@ drop_reason neighbours::hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mar
   (w->packets == 0 ? w->first : packets_[w->last].next) = p;
   w->last = p;
   ++w->packets;
-  pending_.fetch_add(1, std::memory_order_release); // [N4] pairs with [N3]
+  pending_.fetch_add(1, std::memory_order_release); // [waiting-count]
   return drop_reason::none;
 }
 
@@ -239,7 +253,7 @@ bool neighbours::release(waiting_address& w, const rte_ether_addr& mac, tx_buffe
     w.first = packets_[p].next;
     --w.packets;
     free_packet(p);
-    pending_.fetch_sub(1, std::memory_order_release); // [N4] pairs with [N3]
+    pending_.fetch_sub(1, std::memory_order_release); // [waiting-count]
   }
   return true;
 }
@@ -251,7 +265,7 @@ void neighbours::give_up(waiting_address& w, drop_counters& drops) noexcept {
     w.first = packets_[p].next;
     --w.packets;
     free_packet(p);
-    pending_.fetch_sub(1, std::memory_order_release); // [N4] pairs with [N3]
+    pending_.fetch_sub(1, std::memory_order_release); // [waiting-count]
     drops.count(drop_reason::unresolved);
   }
 }
@@ -274,9 +288,9 @@ void neighbours::ask(waiting_address& w, tx_buffer& tx, rte_mempool* pool, drop_
 
 void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                       std::uint64_t now_tsc) noexcept {
-  if (pending_.load(std::memory_order_acquire) == 0) return; // [N3] pairs with [N4]
+  if (pending_.load(std::memory_order_acquire) == 0) return; // [waiting-count]
   const std::unique_lock guard(lock_, std::try_to_lock);
-  if (!guard.owns_lock()) return; // another lcore is at it
+  if (!guard.owns_lock()) return; // another lcore is polling
   for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
     waiting_address& w = addresses_[i];
     if (w.packets == 0) continue;
@@ -312,7 +326,7 @@ std::uint32_t neighbours::announce(tx_buffer& tx, rte_mempool* pool, drop_counte
 }
 
 std::uint32_t neighbours::pending() const noexcept {
-  return pending_.load(std::memory_order_acquire); // [N3]
+  return pending_.load(std::memory_order_acquire); // [waiting-count]
 }
 
 } // namespace chainring::net

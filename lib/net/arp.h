@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Neighbours: which MAC an IPv4 address is reached through.
+/// The neighbour table: it maps an IPv4 address to the MAC address through which it is reached.
 ///
-/// **Learning.** Entries are made and changed by ARP: requests to us and replies. ARP between
-/// others only brings entries up to date that are there (RFC 826), so that a neighbour which moves
-/// and says so is followed. A UDP datagram or an echo request may only fill an empty place, because
-/// anybody on the link can write any source address into one: a known neighbour's answers cannot be
-/// drawn away with it, nor its entry evicted. What is learned so saves a request to the sender
-/// itself on the link, and is the way back to a sender behind a router where no gateway is
-/// configured. No ARP can confirm the latter, so that its entry is replaced once it has been silent
-/// for `lifetime_s`.
+/// **Learning.** ARP creates and changes entries: requests for an own address, and replies. ARP
+/// between other hosts only updates entries that exist (RFC 826), so that the table follows a
+/// neighbour that moves and announces it. A UDP datagram or an echo request may only fill an empty
+/// place. Any host on the link can write any source address into such a packet, and so it can
+/// neither redirect the answers to a known neighbour nor evict its entry. For a sender on the link
+/// such an entry saves an ARP request. For a sender behind a router it is the way back when no
+/// gateway is configured. ARP cannot confirm the latter, so such an entry is replaced after it has
+/// been silent for `lifetime_s`.
 ///
-/// **Resolving.** route() finds a fresh entry of the address itself, else of the next hop (the
-/// address on the link, the gateway off it). Where there is none, hold() keeps the packet and
-/// poll() asks by ARP; packets wait a bounded time in a bounded queue. An entry that nothing
-/// confirmed for `lifetime_s` is asked for again before it is used.
+/// **Resolving.** route() uses a fresh entry of the address itself, else a fresh entry of the next
+/// hop: the address itself on the link, the gateway off the link. When there is none, hold() keeps
+/// the packet and poll() sends ARP requests. Packets wait for a bounded time in a bounded queue. An
+/// entry that nothing has confirmed for `lifetime_s` is asked for again before it is used.
 ///
-/// The table has a fixed size; ARP evicts the entry of a bucket that was confirmed longest ago:
-/// made up addresses cost others their entries, and so ARP requests, but no memory. At most one
-/// request per waiting address and `retry_ms` is sent. Thread-safety: route() and learn() never
-/// lock and may be called by any lcore; hold(), poll() and announce() take a small lock. No
-/// allocation after create().
+/// The table has a fixed size. ARP evicts the entry of a bucket that was confirmed longest ago, so
+/// made-up addresses can cost other hosts their entries, and then an ARP request, but no memory. At
+/// most one request per waiting address is sent in `retry_ms`.
 ///
-/// Times are TSC values, one rte_rdtsc() a burst. Lcores take theirs apart: one that is older than
-/// what another has noted is no age at all.
+/// Thread-safety: route() and learn() take no lock and any lcore may call them. hold(), poll() and
+/// announce() take a short lock. Nothing is allocated after create().
+///
+/// Times are TSC values, one rte_rdtsc() per burst. Each lcore takes its own, so a time may be
+/// older than one that another lcore has stored; its age then counts as zero.
 #pragma once
 #include <array>
 #include <atomic>
@@ -44,19 +45,19 @@
 namespace chainring::net {
 
 struct neighbour_options {
-  std::uint64_t tsc_hz = 0; ///< 0: rte_get_tsc_hz()
+  std::uint64_t tsc_hz = 0; ///< 0 means rte_get_tsc_hz()
   std::uint32_t lifetime_s = 300;
   std::uint32_t retry_ms = 250;
-  std::uint16_t retries = 8;              ///< requests sent for an address before its packets go
-  std::uint16_t pending_addresses = 64;   ///< addresses being resolved at one time
-  std::uint16_t pending_packets = 512;    ///< packets waiting in all
-  std::uint16_t packets_per_address = 64; ///< packets waiting for one address
+  std::uint16_t retries = 8;            ///< requests for an address before its packets are dropped
+  std::uint16_t pending_addresses = 64; ///< addresses that are being resolved at one time
+  std::uint16_t pending_packets = 512;  ///< packets that wait in all
+  std::uint16_t packets_per_address = 64; ///< packets that wait for one address
 };
 
 enum class route_status : std::uint8_t {
-  resolved,
-  unresolved,  ///< hold() the packet for the next hop
-  unreachable, ///< off the link, no gateway, never heard of
+  resolved,    ///< send the packet to `mac`
+  unresolved,  ///< give the packet to hold() for `next_hop`
+  unreachable, ///< off the link, without a gateway and without an entry
 };
 
 struct route_result {
@@ -67,43 +68,44 @@ struct route_result {
 
 class neighbours {
  public:
-  /// Refuses what is out of range: sizes, retries, retry_ms and lifetime_s of 0 among it.
+  /// Refuses options out of range, such as sizes, retries, retry_ms or lifetime_s of 0.
   [[nodiscard]] static result<std::unique_ptr<neighbours>>
   create(const interface_config& config, const transmit_config& transmit,
          const neighbour_options& options = {});
-  /// Frees the packets that wait.
+  /// Frees the packets that still wait.
   ~neighbours();
   neighbours(const neighbours&) = delete;
   neighbours& operator=(const neighbours&) = delete;
 
-  /// The address is at `mac`, as its ARP just said.
+  /// Records that the address is at `mac`, as an ARP message of its own has just said.
   void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
-  /// learn(), but only of an address that is known already.
+  /// Does the same as learn(), but only for an address that has an entry.
   void update(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
-  /// The address seems to be at `mac`: a datagram with that source came from there.
+  /// Records that the address seems to be at `mac`: a datagram with that source came from there.
   void notice(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
+  /// Finds how a packet to this address leaves.
   [[nodiscard]] route_result route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept;
 
-  /// Keeps a frame, complete but for its destination MAC, until `next_hop` is known; poll() then
-  /// hands it to the transmit buffer with `mark`. Returns `none`, or pending_full with the frame
-  /// still the caller's. `own` is the address of ours the request is to come from.
+  /// Keeps a frame that is complete except for its destination MAC until `next_hop` is known;
+  /// poll() then hands it to the transmit buffer with `mark`. Returns `none`, or pending_full with
+  /// the frame still owned by the caller. `own` is the own address that the ARP request comes from.
   [[nodiscard]] drop_reason hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mark,
                                  std::uint32_t own, std::uint64_t now_tsc) noexcept;
 
-  /// Sends the ARP requests that are due and the packets that need wait no longer, through `tx`,
-  /// and gives up on the others in time. Nearly free while nothing waits; any lcore may call it, in
-  /// every round. Requests come out of `pool`.
+  /// Sends the ARP requests that are due and the packets whose address has become known through
+  /// `tx`, and drops packets that have waited too long. It costs nearly nothing while no packet
+  /// waits; any lcore may call it in every round. Requests are allocated from `pool`.
   void poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops, std::uint64_t now_tsc) noexcept;
 
-  /// Sends a gratuitous ARP for the interface's first `count_max` addresses: call once when the
-  /// port is up. Returns how many went into `tx`.
+  /// Sends a gratuitous ARP for each of the interface's first `count_max` addresses. Call it once
+  /// when the port is up. Returns how many frames went into `tx`.
   std::uint32_t announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                          std::uint32_t count_max = 64) noexcept;
 
-  /// Packets waiting now.
+  /// The number of packets that wait now.
   [[nodiscard]] std::uint32_t pending() const noexcept;
 
  private:
@@ -139,7 +141,7 @@ class neighbours {
   [[nodiscard]] bool find(std::uint32_t ipv4, rte_ether_addr& mac,
                           std::uint32_t& age) const noexcept;
   bool fresh(std::uint32_t ipv4, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;
-  /// False: the transmit buffer is full.
+  /// Returns false when the transmit buffer is full.
   bool release(waiting_address& w, const rte_ether_addr& mac, tx_buffer& tx) noexcept;
   void give_up(waiting_address& w, drop_counters& drops) noexcept;
   void ask(waiting_address& w, tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
@@ -149,17 +151,19 @@ class neighbours {
   interface_config config_;
   transmit_config transmit_;
   neighbour_options options_;
-  unsigned age_shift_;     ///< an age unit is 2^age_shift_ cycles: half a second to a second
-  std::uint32_t lifetime_; ///< age units
+  unsigned age_shift_;     ///< an age unit is 2^age_shift_ cycles, half a second to a second
+  std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
-  /// {MAC 48, tag 16}: bucket and tag together are the address, so one word says everything.
+  /// Each word is {MAC 48, tag 16}. Bucket and tag together are the address, so one word is a whole
+  /// entry.
   std::unique_ptr<std::uint64_t[], free_deleter> words_;
-  /// When each was last confirmed, age units; 0: never.
+  /// When each entry was last confirmed, in age units; 0 means never.
   std::unique_ptr<std::uint32_t[], free_deleter> ages_;
 
-  mutable spin_lock lock_; // guards all below
+  mutable spin_lock lock_; // guards the members below except pending_
   std::unique_ptr<waiting_packet[]> packets_;
-  std::unique_ptr<waiting_address[]> addresses_; ///< in use where packets > 0
+  /// An element is in use when its `packets` is above 0.
+  std::unique_ptr<waiting_address[]> addresses_;
   std::uint16_t free_packet_ = none;
   alignas(cacheline_size) std::atomic<std::uint32_t> pending_{0};
 };

@@ -38,9 +38,10 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   const std::uint32_t addresses[2] = {h.ip.src_addr, h.ip.dst_addr};
   std::uint64_t sum = add_checksum(0, addresses, sizeof addresses) + rte_cpu_to_be_16(IPPROTO_UDP) +
                       h.udp.dgram_len;
-  m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK; // whatever the mbuf was before
+  m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK; // the mbuf may have been received
   if (config.tx_flags != 0) {
-    h.udp.dgram_cksum = fold_checksum(sum); // of the pseudo-header: the device adds the rest
+    h.udp.dgram_cksum =
+        fold_checksum(sum); // the pseudo-header's sum, to which the device adds the rest
     m->l2_len = sizeof h.eth;
     m->l3_len = sizeof h.ip;
     m->l4_len = sizeof h.udp;
@@ -57,7 +58,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
     for (const rte_mbuf* s = m; s != nullptr; s = s->next) {
       const auto* data = rte_pktmbuf_mtod(s, const unsigned char*);
       std::size_t n = rte_pktmbuf_data_len(s);
-      if (odd && n != 0) { // the second half of a word that began in the segment before
+      if (odd && n != 0) { // this octet completes a word of the segment before
         const unsigned char word[2] = {0, *data};
         sum = add_checksum(sum, word, sizeof word);
         ++data;
@@ -68,7 +69,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
       if (n % 2 != 0) odd = true;
     }
     const auto check = static_cast<std::uint16_t>(~fold_checksum(sum));
-    h.udp.dgram_cksum = check == 0 ? 0xffff : check; // 0 would say there is none
+    h.udp.dgram_cksum = check == 0 ? 0xffff : check; // 0 would mean that there is no checksum
   }
   char* to_bytes = rte_pktmbuf_prepend(m, udp_header_room);
   std::memcpy(to_bytes, &h.eth, sizeof h.eth);
@@ -90,7 +91,7 @@ void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config
   const std::uint32_t asker = ip.src_addr;
   ip.src_addr = ip.dst_addr;
   ip.dst_addr = asker;
-  ip.type_of_service &= 0xfc; // a congestion mark was the request's own
+  ip.type_of_service &= 0xfc; // a congestion mark (ECN) belongs to the request only
   ip.total_length = rte_cpu_to_be_16(static_cast<std::uint16_t>(sizeof ip + view.payload.size()));
   ip.packet_id = rte_cpu_to_be_16(id);
   ip.fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
@@ -104,7 +105,7 @@ void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config
   const auto check =
       static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, icmp, view.payload.size())));
   std::memcpy(icmp + 2, &check, 2);
-  // Padding behind the packet goes.
+  // Padding behind the packet is removed.
   const std::size_t size = view.l2_size + sizeof ip + view.payload.size();
   (void)rte_pktmbuf_trim(m, static_cast<std::uint16_t>(rte_pktmbuf_data_len(m) - size));
 }

@@ -5,7 +5,7 @@ namespace chainring::net {
 
 namespace {
 
-// No default: the compiler names the reason that is missing.
+// The switch has no default, so that the compiler warns about a reason without a name.
 constexpr const char* name_of(drop_reason reason) noexcept {
   // clang-format off
   switch (reason) {
@@ -53,7 +53,8 @@ constexpr std::size_t names() noexcept {
     ++n;
   return n;
 }
-static_assert(names() == drop_reason_count, "a new last reason: drop_reason_count counts from it");
+static_assert(names() == drop_reason_count,
+              "drop_reason_count must be computed from the last reason");
 
 } // namespace
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Why a packet went no further, and how many did.
+/// The reasons why a packet is dropped, and counters for them.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -12,50 +12,53 @@ namespace chainring::net {
 
 enum class drop_reason : std::uint8_t {
   none,
-  // received frames, in the order they are checked
-  not_contiguous,       ///< several segments that do not fit one mbuf: give the pool larger ones
-                        ///< (also sent, by a port that takes one segment only)
-  frame_short,          ///< ends inside a header
-  vlan_tagged,          ///< carries a VLAN id; priority tags (id 0) are read past
-  mac_source,           ///< the source MAC is a group address or zero
-  mac_destination,      ///< unicast to somebody else
-  ethertype,            ///< neither IPv4 nor ARP
-  arp_malformed,        ///< not Ethernet/IPv4, or a reserved operation or address
-  arp_elsewhere,        ///< about addresses that are not ours: brings a known neighbour up to date
-  arp_conflict,         ///< somebody else claims one of our addresses
-  ip_version,           ///< not version 4
-  ip_header_length,     ///< IHL below 5 or past the packet's end
-  ip_total_length,      ///< total length shorter than the header or longer than the frame
-  ip_checksum,          ///< header checksum
-  ip_fragment,          ///< fragments are refused
-  ip_source,            ///< network 0, loopback, group, broadcast, network or our own address
-  ip_destination,       ///< not ours, not a group we joined
-  ip_protocol,          ///< neither UDP nor ICMP
-  udp_length,           ///< below 8 or past the IP packet's end
-  udp_source,           ///< source port 0 cannot be answered
-  udp_destination,      ///< not our port
-  udp_checksum,         ///< wrong
-  udp_checksum_partial, ///< left to hardware by the sender (a veth peer): `ethtool -K DEV tx off`
-  icmp_malformed,       ///< too short, wrong checksum, or IP options on an echo request
-  icmp_other,           ///< not an echo request to our own address
-  // transmission
-  datagram_too_long, ///< longer than the MTU: nothing is fragmented (echo replies too)
+  // These reasons apply to received frames; they are checked in this order.
+  /// Several segments do not fit one mbuf; give the pool larger buffers (also a frame to send, at a
+  /// port that sends one segment only).
+  not_contiguous,
+  frame_short,      ///< the frame ends inside a header
+  vlan_tagged,      ///< the frame carries a VLAN id; a priority tag (id 0) is accepted
+  mac_source,       ///< the source MAC is a group address or zero
+  mac_destination,  ///< the frame is unicast to another host
+  ethertype,        ///< the frame is neither IPv4 nor ARP
+  arp_malformed,    ///< ARP not for Ethernet and IPv4, or with a reserved operation or address
+  arp_elsewhere,    ///< ARP for another host; it updates the entry of a known neighbour
+  arp_conflict,     ///< another host claims one of the own addresses
+  ip_version,       ///< the IP version is not 4
+  ip_header_length, ///< IHL is below 5 or points past the end of the packet
+  ip_total_length,  ///< the total length is below the header's or above the frame's
+  ip_checksum,      ///< the header checksum is wrong
+  ip_fragment,      ///< the packet is a fragment
+  /// The source is network 0, loopback, a group, broadcast, the network or an own address.
+  ip_source,
+  ip_destination,       ///< the destination is neither an own address nor a joined group
+  ip_protocol,          ///< the packet is neither UDP nor ICMP
+  udp_length,           ///< the UDP length is below 8 or goes past the end of the IP packet
+  udp_source,           ///< the source port is 0, which cannot be answered
+  udp_destination,      ///< the destination port is not an own port
+  udp_checksum,         ///< the UDP checksum is wrong
+  udp_checksum_partial, ///< a veth peer left the UDP checksum to hardware: `ethtool -K DEV tx off`
+  icmp_malformed,       ///< ICMP that is too short, has a wrong checksum or IP options
+  icmp_other,           ///< ICMP other than an echo request to an own address
+  // These reasons apply to frames that are sent.
+  datagram_too_long, ///< longer than the MTU, and nothing is fragmented (echo replies too)
   no_headroom,       ///< the mbuf has no room for headers in front of the payload
-  unreachable,       ///< off the link, and no gateway
-  unresolved,        ///< no answer to the ARP requests
+  unreachable,       ///< the destination is off the link and there is no gateway
+  unresolved,        ///< the ARP requests were not answered
   pending_full,      ///< too many packets already wait for ARP answers
   transmit_full,     ///< the transmit buffer was full (ARP and ICMP answers only)
-  transmit_stalled,  ///< the device took nothing, and its link was down
-  no_mbuf,           ///< the pool had no mbuf for an ARP request; stays the last
+  transmit_stalled,  ///< the device accepted no packet while its link was down
+  no_mbuf,           ///< the pool had no mbuf for an ARP request; it must stay the last reason
 };
-/// `none` counts as one. drop.cc does not compile with a reason that has no name or is past the
-/// end.
+/// The number of reasons, with `none`. drop.cc does not compile when a reason has no name or stands
+/// behind the last one.
 inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(drop_reason::no_mbuf) + 1;
 
-/// A word such as "ip_checksum", fit for a counter's name.
+/// The reason as a word such as "ip_checksum", which fits into the name of a counter.
 [[nodiscard]] const char* to_string(drop_reason reason) noexcept;
 
-/// One worker's counters: one writer, any number of readers, which add up the workers' values.
+/// The counters of one worker. It is their only writer; any number of readers add up the values of
+/// all workers.
 class alignas(cacheline_size) drop_counters {
  public:
   void count(drop_reason reason, std::uint64_t n = 1) noexcept {
@@ -64,7 +67,7 @@ class alignas(cacheline_size) drop_counters {
   [[nodiscard]] std::uint64_t operator[](drop_reason reason) const noexcept {
     return counts_[static_cast<std::size_t>(reason)].value();
   }
-  /// All but `none`.
+  /// The sum over all reasons except `none`.
   [[nodiscard]] std::uint64_t total() const noexcept {
     std::uint64_t sum = 0;
     for (std::size_t i = 1; i < drop_reason_count; ++i)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's hold on one interface: datagrams in, datagrams out; ARP and ping answered on the way.
+/// A worker's access to one interface: it receives and sends datagrams, and answers ARP and ping.
 ///
-/// An `interface` is a port with our address and its neighbours, shared by all lcores. A `link` is
-/// one lcore's receive and transmit queue of it, with its buffer and its counters.
+/// An `interface` is a port with its own address and its neighbours; all lcores share it. A `link`
+/// is one lcore's receive queue and transmit queue of it, with the lcore's buffer and counters.
 ///
-/// Thread-safety: an interface may be used by all its links at once; a link belongs to one lcore
-/// (its counters may be read by any). No allocation and no system call of its own after create().
+/// Thread-safety: all links of an interface may use it at once. A link belongs to one lcore; any
+/// thread may read its counters. After create() there is no allocation and no system call of its
+/// own.
 ///
 ///     std::array<datagram, 32> in;
 ///     std::uint64_t now = rte_rdtsc();
@@ -30,7 +31,7 @@
 
 namespace chainring::net {
 
-/// A port, who we are on it, and our neighbours there.
+/// A port, its own addresses, and its neighbours.
 struct interface {
   interface_config config;
   port device;
@@ -38,28 +39,28 @@ struct interface {
   transmit_config transmit;
   std::unique_ptr<neighbours> arp;
 
-  /// Largest UDP payload that fits one packet.
+  /// The largest UDP payload that fits into one packet.
   [[nodiscard]] std::uint16_t payload_max() const noexcept {
     return static_cast<std::uint16_t>(transmit.mtu - udp_ip_overhead);
   }
 };
 
-/// Opens the port and sets the rest up from it.
+/// Opens the port and makes the other members from it.
 [[nodiscard]] result<std::unique_ptr<interface>>
 open_interface(const interface_config& config, const port_options& options,
                const neighbour_options& neighbour = {});
 
-/// A received UDP datagram. The frame is the receiver's to free; view.payload points into it.
+/// A received UDP datagram. The receiver must free the frame; view.payload points into it.
 struct datagram {
   rte_mbuf* frame = nullptr;
   packet_view view;
 };
 
 enum class send_status : std::uint8_t {
-  queued,
-  held,    ///< waits for an ARP answer
-  dropped, ///< freed and counted: too long, no headroom, unreachable, too many waiting
-  full,    ///< the frame, its headers not yet built, is still the caller's
+  queued,  ///< the packet is in the transmit buffer
+  held,    ///< the packet waits for an ARP answer
+  dropped, ///< the packet is freed, and counted under a drop_reason
+  full,    ///< the caller still owns the mbuf, which has no headers yet
 };
 
 struct link_options {
@@ -67,66 +68,70 @@ struct link_options {
   std::uint16_t tx_queue = 0;
   std::uint32_t tx_capacity = 4096;
   std::uint32_t stall_ms = 100;
-  /// For ARP requests: any pool of ordinary mbufs.
+  /// The pool for ARP requests: any pool of ordinary mbufs.
   rte_mempool* pool = nullptr;
 };
 
 class link {
  public:
-  /// Refuses queues the port does not have and a missing pool. A link may be transmit-only: give it
-  /// no_queue as rx_queue.
+  /// The rx_queue of a link that only transmits.
   static constexpr std::uint16_t no_queue = 0xFFFF;
-  [[nodiscard]] static result<std::unique_ptr<link>> create(interface& on,
+  /// Refuses queues that the port does not have, and a missing pool.
+  [[nodiscard]] static result<std::unique_ptr<link>> create(net::interface& port,
                                                             const link_options& options);
 
-  /// Polls the port once for up to 64 frames. Fills `out` with the UDP datagrams among them and
-  /// returns their number; answers ARP and echo requests, learns neighbours, counts and frees the
-  /// rest.
+  /// Polls the port once for up to 64 frames. Writes the UDP datagrams among them to `out` and
+  /// returns their number. Answers ARP and echo requests, learns neighbours, and counts and frees
+  /// all other frames.
   std::uint16_t receive(std::span<datagram> out, std::uint64_t now_tsc) noexcept;
 
-  /// Whether the last receive() found fewer frames than it asked the port for.
+  /// True when the last receive() got fewer frames than it asked the port for.
   [[nodiscard]] bool emptied() const noexcept { return emptied_; }
   [[nodiscard]] bool receives() const noexcept { return options_.rx_queue != no_queue; }
 
-  /// The same for frames that came some other way; takes all of them. `out` holds at least as many.
+  /// Does the same as receive() for frames that came in another way, and consumes all of them.
+  /// `out` must have room for as many datagrams.
   std::uint16_t process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                         std::uint64_t now_tsc) noexcept;
 
-  /// Sends the payload that `m` holds to a client, from our first address and port. Takes the mbuf
-  /// except where it is `full`. It leaves once `mark` is durable, in the order of send(); only
-  /// packets that wait for ARP may be overtaken, while another lcore hears the answer.
+  /// Sends the payload in `m` to a client, from the first own address and port. The link owns the
+  /// mbuf from then on, unless the result is `full`. Packets leave after their `mark` is durable,
+  /// in the order of send(). Only a packet that waits for ARP may be overtaken, when another lcore
+  /// receives the answer.
   send_status send(rte_mbuf* m, const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept {
     return send(m, own_, to, mark, now_tsc);
   }
-  /// The same from another address or port of ours.
+  /// Does the same from another own address or port.
   send_status send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                    std::uint64_t now_tsc) noexcept;
 
-  /// Sends what may leave; polls ARP. Call in every round. Returns how many packets left.
+  /// Sends the packets whose marks are durable, and polls ARP. Call it in every round. Returns how
+  /// many packets left.
   std::uint32_t pump(media& m, std::uint64_t now_tsc) noexcept {
     poll_arp(now_tsc);
     return count_stalled(tx_->pump(m, now_tsc));
   }
-  /// For a program that stores nothing: marks do not count.
+  /// Does the same in a program that stores nothing: marks are ignored.
   std::uint32_t pump(std::uint64_t now_tsc) noexcept {
     poll_arp(now_tsc);
     return count_stalled(tx_->pump(now_tsc));
   }
-  /// Announces our addresses by gratuitous ARP. Once, by one link of the interface.
+  /// Announces the own addresses by gratuitous ARP. One link of each interface calls it once.
   void announce() noexcept;
 
-  [[nodiscard]] net::interface& interface() noexcept { return *on_; }
+  [[nodiscard]] net::interface& interface() noexcept { return *interface_; }
   [[nodiscard]] tx_buffer& tx() noexcept { return *tx_; }
   [[nodiscard]] const tx_buffer& tx() const noexcept { return *tx_; }
   [[nodiscard]] const drop_counters& drops() const noexcept { return drops_; }
-  /// Frames received, good and bad; UDP datagrams among them. Any thread may read them.
+  /// The number of frames received, good and bad, and of the UDP datagrams among them. Any thread
+  /// may read them.
   [[nodiscard]] std::uint64_t frames() const noexcept { return frames_.value(); }
   [[nodiscard]] std::uint64_t datagrams() const noexcept { return datagrams_.value(); }
 
  private:
-  link(net::interface& on, const link_options& options) noexcept;
+  link(net::interface& port, const link_options& options) noexcept;
   void poll_arp(std::uint64_t now_tsc) noexcept {
-    on_->arp->poll(*tx_, options_.pool, drops_, now_tsc);
+    interface_->arp->poll(*tx_, options_.pool, drops_, now_tsc);
   }
   std::uint32_t count_stalled(std::uint32_t left) noexcept {
     const std::uint64_t now = tx_->stalled();
@@ -136,16 +141,16 @@ class link {
     return left;
   }
   void answer(rte_mbuf* frame) noexcept;
-  /// True where the frame was consumed.
+  /// Returns true when it consumed the frame.
   bool handle_arp(rte_mbuf* frame, const packet_view& view, std::uint64_t now_tsc) noexcept;
 
-  net::interface* on_;
+  net::interface* interface_;
   link_options options_;
   endpoint own_;
   std::uint16_t ip_id_ = 0;
   bool emptied_ = false;
   std::unique_ptr<tx_buffer> tx_;
-  std::uint64_t stalled_ = 0; ///< tx_->stalled() as counted in drops_
+  std::uint64_t stalled_ = 0; ///< the value of tx_->stalled() that drops_ already contains
   drop_counters drops_;
   statistic frames_, datagrams_;
 };

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [L3] acquire of emptied_at by a home      <- [L4] release of it by the port's reader
+// The listeners of the workers.
+//
+// Ordering labels:
+//   [port-emptied]  The worker that reads a port stores emptied_at with release; pairs with
+//     [emptied-before-ring].
+//   [emptied-before-ring]  The home worker of a client loads emptied_at with acquire before it
+//   reads
+//     its ring; pairs with [port-emptied].
 #include "net/listener.h"
 
 #include <array>
@@ -14,7 +20,7 @@ namespace chainring::net {
 
 namespace {
 
-/// A datagram on its way to the worker whose it is.
+/// A datagram that is handed over to its client's worker.
 struct handed_datagram {
   rte_mbuf* frame;
   client_address from;
@@ -25,11 +31,12 @@ struct handed_datagram {
 static_assert(sizeof(handed_datagram) == 40);
 
 constexpr std::uint16_t burst_size = 64;
-/// A port is read only while its link has room for what a burst may give rise to: an
+/// A port is read only while its link has room for all frames that a burst may cause: an
 /// acknowledgement and a delivery for each datagram, twice over.
 constexpr std::uint32_t answers_per_burst = 4 * burst_size;
-/// Some drivers learn of new frames by a signal, and give none before it has arrived. So a port
-/// counts as emptied only when it came back short twice, this long apart.
+/// Some drivers learn of new frames by a signal, and return none before the signal has arrived.
+/// Therefore a port counts as emptied only after it returned fewer frames than asked for twice,
+/// with this time between.
 constexpr std::uint64_t settle_ms = 2;
 constexpr std::uint32_t arp_packets_max = 512; ///< neighbour_options::pending_packets
 
@@ -46,17 +53,20 @@ std::uint32_t listener_group::frames_needed(std::size_t interfaces, const listen
 
 result<std::unique_ptr<listener_group>>
 listener_group::create(std::span<net::interface* const> interfaces, const listener_options& o) {
-  if (o.workers == 0) return error{errc::invalid_argument, "listener: expected at least 1 worker"};
-  if (o.pool == nullptr) return error{errc::invalid_argument, "listener: no packet pool"};
+  if (o.workers == 0)
+    return error{errc::invalid_argument, "listener: there are 0 workers; expected at least 1"};
+  if (o.pool == nullptr) return error{errc::invalid_argument, "listener: a packet pool is missing"};
   if (o.tx_capacity < 2 * answers_per_burst)
-    return error{errc::invalid_argument,
-                 "listener: transmit buffers of " + std::to_string(o.tx_capacity) +
-                     " packets: expected at least " + std::to_string(2 * answers_per_burst)};
+    return error{errc::invalid_argument, "listener: transmit buffers of " +
+                                             std::to_string(o.tx_capacity) +
+                                             " packets are too small; expected at least " +
+                                             std::to_string(2 * answers_per_burst)};
   const std::uint32_t needed = frames_needed(interfaces.size(), o, o.pool->cache_size);
   if (o.pool->size < needed)
-    return error{errc::invalid_argument, "packet buffers: " + std::to_string(o.pool->size) +
-                                             " of them, and what may wait at one time is " +
-                                             std::to_string(needed)};
+    return error{errc::invalid_argument,
+                 "the packet pool has " + std::to_string(o.pool->size) +
+                     " buffers, and the packets that may wait at one time need " +
+                     std::to_string(needed)};
   std::unique_ptr<listener_group> g(new listener_group);
   g->settle_tsc_ = rte_get_tsc_hz() / 1000 * settle_ms;
   for (net::interface* i : interfaces) {
@@ -86,7 +96,8 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
                                     sizeof(handed_datagram), o.handed_capacity,
                                     static_cast<int>(rte_socket_id()),
                                     RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
-        if (ring == nullptr) return error{errc::no_space, "hand-over rings: no memory"};
+        if (ring == nullptr)
+          return error{errc::no_space, "there is no memory for the rings between workers"};
       }
       w->handed_.push_back(ring);
     }
@@ -123,7 +134,7 @@ std::uint64_t listener::heard_until(client_address from) const noexcept {
 bool listener::poll(datagram_sink& sink) noexcept {
   bool any = false;
   for (std::size_t id = 0; id < links_.size(); ++id) {
-    // A link without room takes nothing in; the others go on.
+    // A link without room receives nothing, while the other links go on.
     if (links_[id]->tx().free() < answers_per_burst) continue;
     if (links_[id]->receives()) any |= read_port(id, sink);
     any |= take_handed(id, sink);
@@ -148,7 +159,7 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
     handed_datagram d{in[i].frame, from, payload.data(), payload.size(), now};
     if (rte_ring_enqueue_elem(group_->workers_[home]->handed_[id], &d, sizeof d) == 0) {
       ++handed_over_;
-    } else { // as if lost on the way
+    } else { // the loss counts as one on the network
       ++handed_dropped_;
       rte_pktmbuf_free(in[i].frame);
     }
@@ -158,8 +169,8 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
   } else if (short_since_[id] == 0) {
     short_since_[id] = now;
   } else if (now - short_since_[id] >= group_->settle_tsc_) {
-    // [L4] release: pairs with [L3]. Without it a home could see the time and not yet the
-    // datagrams handed to it before, and take their sender for silent.
+    // [port-emptied] Without it the home worker could see this time before it sees datagrams that
+    // were handed over earlier, and judge their sender silent.
     group_->ports_[id]->emptied_at.store(short_since_[id], std::memory_order_release);
     short_since_[id] = now;
   }
@@ -167,7 +178,8 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
 }
 
 bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
-  // [L3] acquire: pairs with [L4]. Read before the ring, which then holds all it speaks of.
+  // [emptied-before-ring] Without it the ring could lack datagrams that were handed over before the
+  // time in emptied_at.
   const std::uint64_t emptied = group_->ports_[id]->emptied_at.load(std::memory_order_acquire);
   std::array<handed_datagram, burst_size> in;
   unsigned n = 0;
@@ -185,7 +197,7 @@ bool listener::send(media& m, std::uint64_t now_tsc) noexcept {
   bool any = false;
   for (std::size_t id = 0; id < links_.size(); ++id) {
     listener_group::port_state& port = *group_->ports_[id];
-    // ethdev wants one thread at a time on a transmit queue.
+    // ethdev allows one thread at a time on a transmit queue.
     const std::unique_lock guard(port.tx_locks[number_ % port.tx_queues], std::try_to_lock);
     if (!guard.owns_lock()) continue;
     any |= links_[id]->pump(m, now_tsc) != 0;

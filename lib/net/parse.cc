@@ -15,7 +15,7 @@ std::uint64_t add_checksum(std::uint64_t sum, const void* data, std::size_t n) n
   for (; n >= 4; n -= 4, at += 4) {
     std::uint32_t w;
     std::memcpy(&w, at, 4);
-    sum += w; // two 16-bit words at once: folding adds the halves
+    sum += w; // this adds two 16-bit words at once; folding adds the halves
   }
   if (n >= 2) {
     std::uint16_t w;
@@ -62,15 +62,15 @@ packet_view arp(const receive_filter& filter, packet_view v, const std::byte* at
       h.arp_plen != 4 ||
       (v.arp_operation != RTE_ARP_OP_REQUEST && v.arp_operation != RTE_ARP_OP_REPLY) ||
       !rte_is_unicast_ether_addr(&v.source_mac) || rte_is_zero_ether_addr(&v.source_mac) ||
-      (v.source.ipv4 != 0 && // 0 asks whether an address is in use (RFC 5227)
-       (!is_unicast(v.source.ipv4) || filter.config.address.nobody(v.source.ipv4))))
+      (v.source.ipv4 != 0 && // a source of 0 asks whether an address is in use (RFC 5227)
+       (!is_unicast(v.source.ipv4) || filter.config.address.is_no_host(v.source.ipv4))))
     return dropped(v, drop_reason::arp_malformed);
-  if (filter.ours(v.source.ipv4)) {
-    // Our own announcement may come back, by a loop or a bridge: no conflict.
+  if (filter.is_own(v.source.ipv4)) {
+    // An own announcement that comes back through a loop or a bridge is no conflict.
     const bool own = rte_is_same_ether_addr(&v.source_mac, &filter.mac) != 0;
     return dropped(v, own ? drop_reason::arp_elsewhere : drop_reason::arp_conflict);
   }
-  if (!filter.ours(v.destination)) return dropped(v, drop_reason::arp_elsewhere);
+  if (!filter.is_own(v.destination)) return dropped(v, drop_reason::arp_elsewhere);
   v.kind = packet_kind::arp;
   return v;
 }
@@ -122,7 +122,8 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   if (header < sizeof ip || header > n) return dropped(v, drop_reason::ip_header_length);
   if (total < header || total > n) return dropped(v, drop_reason::ip_total_length);
   const std::uint64_t ip_verdict = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
-  // Only a good verdict counts: a device may know less of a header than we do.
+  // Only a good verdict of the device counts, because a device may know fewer headers than this
+  // parser.
   if (ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_GOOD && ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_NONE &&
       fold_checksum(add_checksum(0, data, header)) != 0xffff)
     return dropped(v, drop_reason::ip_checksum);
@@ -132,14 +133,14 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   const std::uint32_t from = rte_be_to_cpu_32(ip.src_addr), to = rte_be_to_cpu_32(ip.dst_addr);
   v.source = {from, 0, c.interface_id};
   v.destination = to;
-  if (!is_unicast(from) || filter.ours(from) || c.address.nobody(from))
+  if (!is_unicast(from) || filter.is_own(from) || c.address.is_no_host(from))
     return dropped(v, drop_reason::ip_source);
   const bool broadcast =
       to == 0xffffffff || (c.address.broadcast() != 0 && to == c.address.broadcast());
   const bool group =
       (broadcast && c.accept_broadcast) || (c.multicast_group != 0 && to == c.multicast_group);
-  // A unicast address in a broadcast frame is somebody probing; a group in a unicast frame is fine.
-  if (!group && (!filter.ours(to) || v.to_group)) return dropped(v, drop_reason::ip_destination);
+  // A unicast address in a broadcast frame is a probe, while a group in a unicast frame is valid.
+  if (!group && (!filter.is_own(to) || v.to_group)) return dropped(v, drop_reason::ip_destination);
   v.to_group = v.to_group || group;
   data += header;
   n = total - header;
@@ -168,7 +169,8 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   if (static_cast<std::uint16_t>(v.destination_port - c.udp_port) >= c.udp_port_count)
     return dropped(v, drop_reason::udp_destination);
   const std::uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-  // A device's verdict is about all of the IP packet: octets behind the datagram are not its.
+  // A device's verdict covers the whole IP packet. It does not apply when octets follow the
+  // datagram.
   const bool verified = length == n && (verdict == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
                                         verdict == RTE_MBUF_F_RX_L4_CKSUM_NONE);
   if (udp.dgram_cksum != 0 && !verified) {

@@ -62,21 +62,21 @@ result<void> validate(const interface_config& c) {
   const std::string length = std::to_string(c.address.length);
   if (c.address.length > 32) return refuse("address: prefix length " + length, "0 to 32");
   if (!is_unicast(a)) return refuse("address " + format_ipv4(a), "a unicast address");
-  if (c.address.nobody(a))
+  if (c.address.is_no_host(a))
     return refuse("address " + format_ipv4(a) + "/" + length,
-                  "a host's, not the network's or its broadcast address");
-  // Hosts from the address on: up to the end of the prefix, its broadcast address apart, and of the
-  // unicast addresses.
+                  "the address of a host, not of the network or its broadcast");
+  // `last` is the last address that may be an own one: within the prefix without its broadcast
+  // address, and within the unicast addresses.
   std::uint32_t last = a | ~c.address.mask();
-  if (c.address.nobody(last)) --last;
+  if (c.address.is_no_host(last)) --last;
   last = std::min(last, a < 0x7F000000 ? 0x7EFFFFFFu : 0xDFFFFFFFu);
   const std::uint32_t most = last - a + 1;
   if (c.address_count == 0 || c.address_count > most)
     return refuse("address_count " + std::to_string(c.address_count),
-                  "1 to " + std::to_string(most) + ", the hosts of /" + length + " from " +
-                      format_ipv4(a) + " on");
+                  "1 to " + std::to_string(most) + ", the number of hosts of /" + length +
+                      " from " + format_ipv4(a) + " on");
   if (c.gateway != 0 && (!is_unicast(c.gateway) || !c.address.contains(c.gateway) ||
-                         c.address.nobody(c.gateway) || c.gateway - a < c.address_count))
+                         c.address.is_no_host(c.gateway) || c.gateway - a < c.address_count))
     return refuse("gateway " + format_ipv4(c.gateway),
                   "0.0.0.0 for none, or another host's address on the link");
   if (c.udp_port == 0) return refuse("udp_port 0", "1 to 65535");
@@ -93,7 +93,8 @@ result<void> validate(const interface_config& c) {
 
 namespace {
 
-// What the device can do, narrowest first. The group's frames pass the parser's own filter anyway.
+// Tries the narrowest reception that the device offers first. The parser's own filter drops all
+// other frames anyway.
 multicast_reception receive_group(std::uint16_t id, std::uint32_t group) {
   rte_ether_addr mac = group_mac(group);
   if (rte_eth_dev_set_mc_addr_list(id, &mac, 1) == 0) return multicast_reception::filter;
@@ -116,17 +117,18 @@ result<port> open_port(const interface_config& config, const port_options& optio
   if (rte_eth_dev_get_name_by_port(p.id_, text) == 0) p.name_ = text;
   p.driver_ = info.driver_name != nullptr ? info.driver_name : "";
   name += " (" + p.name_ + "): ";
-  if (options.pool == nullptr) return error{errc::invalid_argument, name + "no packet pool"};
+  if (options.pool == nullptr)
+    return error{errc::invalid_argument, name + "a packet pool is missing"};
 
   const auto bounded = [](std::uint16_t want, std::uint16_t most) {
     return std::max<std::uint16_t>(1, std::min(want, most));
   };
   p.rx_queues_ = bounded(options.rx_queues, info.max_rx_queues);
   p.tx_queues_ = bounded(options.tx_queues, info.max_tx_queues);
-  // These back ends have one pair per queue and refuse unequal numbers.
+  // These drivers have one pair of queues each and refuse unequal numbers.
   if (p.driver_ == "net_tap" || p.driver_ == "net_af_xdp" || p.driver_ == "net_af_packet")
     p.rx_queues_ = p.tx_queues_ = std::min(p.rx_queues_, p.tx_queues_);
-  // The peer decides how many of a memif's queues are connected; the others take no packet, ever.
+  // The peer decides how many queues of a memif are connected; the others never take a packet.
   if (p.driver_ == "net_memif") p.rx_queues_ = p.tx_queues_ = 1;
   rte_eth_conf conf{};
   std::uint64_t flags = 0;
@@ -140,7 +142,7 @@ result<port> open_port(const interface_config& config, const port_options& optio
         info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
     conf.rxmode.offloads |= p.rx_checksums_;
   }
-  // Frames longer than a buffer come in several, where the device can.
+  // A device that can scatter delivers a frame that is longer than a buffer in several buffers.
   const std::uint32_t room = rte_pktmbuf_data_room_size(options.pool) - RTE_PKTMBUF_HEADROOM;
   if (config.mtu + std::uint32_t{RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN} > room)
     conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
@@ -149,8 +151,8 @@ result<port> open_port(const interface_config& config, const port_options& optio
   if (const int failed = rte_eth_dev_configure(p.id_, p.rx_queues_, p.tx_queues_, &conf);
       failed != 0)
     return system_error(errc::unsupported,
-                        name + "it refuses " + std::to_string(p.rx_queues_) + " receive and " +
-                            std::to_string(p.tx_queues_) + " transmit queues",
+                        name + "the device refuses " + std::to_string(p.rx_queues_) +
+                            " receive and " + std::to_string(p.tx_queues_) + " transmit queues",
                         -failed);
   p.open_ = true;
   if (rte_eth_dev_set_mtu(p.id_, config.mtu) != 0 || rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0)
@@ -158,7 +160,7 @@ result<port> open_port(const interface_config& config, const port_options& optio
   p.mtu_ = std::min(p.mtu_, config.mtu);
   if (p.mtu_ < RTE_ETHER_MIN_MTU)
     return error{errc::unsupported,
-                 name + "its MTU is " + std::to_string(p.mtu_) + ", IPv4 needs 68 or more"};
+                 name + "the MTU is " + std::to_string(p.mtu_) + "; IPv4 needs 68 or more"};
   std::uint16_t rx = options.rx_descriptors, tx = options.tx_descriptors;
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(p.id_, &rx, &tx);
   const int socket = std::max(rte_eth_dev_socket_id(p.id_), 0);
@@ -166,24 +168,28 @@ result<port> open_port(const interface_config& config, const port_options& optio
     if (const int failed = rte_eth_rx_queue_setup(p.id_, q, rx, static_cast<unsigned>(socket),
                                                   nullptr, options.pool);
         failed != 0)
-      return system_error(errc::unsupported, name + "receive queue " + std::to_string(q), -failed);
+      return system_error(errc::unsupported,
+                          name + "the device refuses receive queue " + std::to_string(q), -failed);
   rte_eth_txconf tx_conf = info.default_txconf;
   tx_conf.offloads = conf.txmode.offloads;
   for (std::uint16_t q = 0; q < p.tx_queues_; ++q)
     if (const int failed =
             rte_eth_tx_queue_setup(p.id_, q, tx, static_cast<unsigned>(socket), &tx_conf);
         failed != 0)
-      return system_error(errc::unsupported, name + "transmit queue " + std::to_string(q), -failed);
+      return system_error(errc::unsupported,
+                          name + "the device refuses transmit queue " + std::to_string(q), -failed);
   if (const int failed = rte_eth_dev_start(p.id_); failed != 0)
-    return system_error(errc::io, name + "it does not start", -failed);
+    return system_error(errc::io, name + "the device does not start", -failed);
   p.started_ = true;
-  if (options.promiscuous) (void)rte_eth_promiscuous_enable(p.id_); // used as it is otherwise
+  if (options.promiscuous)
+    (void)rte_eth_promiscuous_enable(p.id_); // a device without this mode is used as it is
   if (config.multicast_group != 0) p.multicast_ = receive_group(p.id_, config.multicast_group);
   if (const int failed = rte_eth_macaddr_get(p.id_, &p.mac_); failed != 0)
-    return system_error(errc::io, name + "it has no MAC address", -failed);
+    return system_error(errc::io, name + "the device has no MAC address", -failed);
   if (rte_is_zero_ether_addr(&p.mac_)) {
     rte_eth_random_addr(p.mac_.addr_bytes);
-    (void)rte_eth_dev_default_mac_addr_set(p.id_, &p.mac_); // it filters nothing where it cannot
+    (void)rte_eth_dev_default_mac_addr_set(p.id_,
+                                           &p.mac_); // a device that refuses it does not filter
   }
   p.tx_flags_ = flags;
   idle_policy policy(idle_mode::sleep);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// An ethdev port, set up with whatever it is able to do.
+/// An ethdev port that is set up with the capabilities that it has.
 ///
 /// open_port() works for any driver (net_tap, net_af_packet, net_af_xdp, net_pcap, net_ring,
-/// net_memif, net_null, a NIC): queues and descriptors are brought into the device's limits,
-/// checksum offloads are used where there are any (received ones checked, sent ones computed), and
-/// a device that cannot change its MTU or go promiscuous is used as it is. A device without a MAC
-/// (net_ring) gets a random, locally administered one. What came of it can be read from the port.
+/// net_memif, net_null, a NIC). Numbers of queues and descriptors are brought into the limits of
+/// the device. Checksum offloads are used where they exist, both for received frames and for sent
+/// ones. A device that cannot change its MTU or become promiscuous is used as it is. A device
+/// without a MAC (net_ring) gets a random, locally administered one. The port's functions tell the
+/// result.
 ///
-/// Control path; not thread-safe. rte_eth_rx_burst() and rte_eth_tx_burst() on id() follow ethdev's
-/// rules: one lcore a queue.
+/// The class belongs to the control path and is not thread-safe. rte_eth_rx_burst() and
+/// rte_eth_tx_burst() on id() follow the rule of ethdev: one lcore per queue.
 ///
 ///     auto pool = rte_pktmbuf_pool_create("rx", 16383, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, 0);
 ///     interface_config config{.address = parse_ipv4_prefix("192.0.2.1/24").value()};
@@ -24,62 +25,63 @@
 
 namespace chainring::net {
 
-/// Octets of Ethernet, IPv4 and UDP headers in front of a payload.
+/// The octets of Ethernet, IPv4 and UDP headers in front of a payload.
 inline constexpr std::uint16_t udp_header_room = 14 + 20 + 8;
-/// Of these, what counts against the MTU.
+/// The octets of these headers that count against the MTU.
 inline constexpr std::uint16_t udp_ip_overhead = 20 + 8;
 
-/// One port and who we are on it. Addresses and ports in host byte order.
+/// A port and its own addresses. Addresses and ports are in host byte order.
 struct interface_config {
   std::uint16_t port_id = 0;
-  /// What endpoints of datagrams received here say.
+  /// The interface id in the endpoints of datagrams that this port receives.
   std::uint16_t interface_id = 0;
-  /// Our address, and the prefix of the link.
+  /// The own address, and the prefix of the link.
   ipv4_prefix address{};
-  /// How many consecutive addresses from `address` on are ours (a generator has many): hosts of the
-  /// prefix all of them.
+  /// How many consecutive addresses from `address` on are own addresses (a generator has many). All
+  /// of them must be hosts of the prefix.
   std::uint32_t address_count = 1;
-  /// Next hop for addresses off the link; 0: none. Without one, an address off the link is answered
-  /// through the neighbour its packets came from.
+  /// The next hop for addresses off the link; 0 means none. Without it an answer to an address off
+  /// the link goes to the neighbour from which its packets came.
   std::uint32_t gateway = 0;
-  /// Our UDP port, and how many consecutive ones from it on are ours.
+  /// The own UDP port, and how many consecutive ports from it on are own ports.
   std::uint16_t udp_port = 1883;
   std::uint16_t udp_port_count = 1;
-  /// A multicast group whose datagrams are ours too; 0: none. The device is told to receive it, or
-  /// all groups, or everything: the first of these it can do.
+  /// A multicast group whose datagrams are received too; 0 means none. The device is set to receive
+  /// the group, else all groups, else every frame, whichever it supports first.
   std::uint32_t multicast_group = 0;
-  /// Datagrams to the link's or the limited broadcast address are ours too.
+  /// Datagrams to the broadcast address of the link or to 255.255.255.255 are received too.
   bool accept_broadcast = true;
-  /// Largest IP packet, octets, 68 (RFC 791) to 65535. Brought into the device's limits.
+  /// The largest IP packet in octets, 68 (RFC 791) to 65535, brought into the device's limits.
   std::uint16_t mtu = 1500;
-  /// Use the device's checksum offloads where it has any.
+  /// Use the checksum offloads that the device has.
   bool checksum_offload = true;
-  /// Take UDP datagrams whose checksum the sender left to its hardware (it holds the sum of the
-  /// pseudo-header). Such datagrams reach a port on a veth or bridge without having crossed a wire.
+  /// Accept UDP datagrams whose checksum the sender left to its hardware (the field then holds the
+  /// sum of the pseudo-header). Such datagrams come to a port on a veth or bridge without having
+  /// crossed a wire.
   bool partial_checksums = false;
 };
 
 struct port_options {
-  /// Receive buffers, for every queue.
+  /// The pool of receive buffers for every queue.
   rte_mempool* pool = nullptr;
   std::uint16_t rx_queues = 1;
   std::uint16_t tx_queues = 1;
   std::uint16_t rx_descriptors = 1024;
   std::uint16_t tx_descriptors = 1024;
   bool promiscuous = false;
-  /// Longest wait for the link to come up. A port without a link is opened all the same.
+  /// The longest wait for the link to come up. A port without a link is opened all the same.
   std::uint32_t link_wait_ms = 2000;
 };
 
-/// From the narrowest to the widest.
+/// How a port receives its multicast group, from the narrowest way to the widest.
 enum class multicast_reception : std::uint8_t {
-  none,        ///< no group asked for, or a device that can do none of the others: what it gives
-  filter,      ///< the one group, by a device filter
-  all_groups,  ///< every multicast frame
-  promiscuous, ///< every frame
+  none,        ///< there is no group, or the device supports none of the other ways
+  filter,      ///< a device filter receives the one group
+  all_groups,  ///< every multicast frame is received
+  promiscuous, ///< every frame is received
 };
 
-/// An open, started port. Stopped and closed when destroyed.
+/// An open, started port. The destructor stops and closes it.
 class port {
  public:
   port() noexcept = default;
@@ -91,22 +93,22 @@ class port {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] const std::string& driver() const noexcept { return driver_; }
   [[nodiscard]] const rte_ether_addr& mac() const noexcept { return mac_; }
-  /// Queues there are: at most as many as asked for.
+  /// The numbers of queues, at most as many as were asked for.
   [[nodiscard]] std::uint16_t rx_queues() const noexcept { return rx_queues_; }
   [[nodiscard]] std::uint16_t tx_queues() const noexcept { return tx_queues_; }
   [[nodiscard]] std::uint16_t mtu() const noexcept { return mtu_; }
-  /// RTE_MBUF_F_TX_* for every UDP datagram sent: the checksums the device fills in.
+  /// The RTE_MBUF_F_TX_* flags for every UDP datagram sent, for checksums that the device fills in.
   [[nodiscard]] std::uint64_t tx_flags() const noexcept { return tx_flags_; }
-  /// RTE_ETH_RX_OFFLOAD_*: the checksums the device checks; mbuf flags carry its verdict.
+  /// The RTE_ETH_RX_OFFLOAD_* checksums that the device checks; mbuf flags carry its verdict.
   [[nodiscard]] std::uint64_t rx_checksums() const noexcept { return rx_checksums_; }
   [[nodiscard]] bool multi_segment_tx() const noexcept { return multi_segment_tx_; }
-  /// How frames of config.multicast_group come in.
+  /// How frames of config.multicast_group are received.
   [[nodiscard]] multicast_reception multicast() const noexcept { return multicast_; }
-  /// As it was at the end of open_port().
+  /// Whether the link was up at the end of open_port().
   [[nodiscard]] bool link_up() const noexcept { return link_up_; }
   [[nodiscard]] bool link_is_up_now() const noexcept;
 
-  /// Stops and closes the device; no lcore may be polling it. Idempotent.
+  /// Stops and closes the device, which no lcore may be polling. A second call does nothing.
   void close() noexcept;
 
  private:
@@ -129,10 +131,10 @@ class port {
   std::string driver_;
 };
 
-/// Checks a configuration; open_port() does so first. Errors name the field and its range.
+/// Checks a configuration, as open_port() does first. Errors name the field and its range.
 [[nodiscard]] result<void> validate(const interface_config& config);
 
-/// Configures and starts the port. Errors name the port and the remedy.
+/// Configures and starts the port. Errors name the port and what to do.
 [[nodiscard]] result<port> open_port(const interface_config& config, const port_options& options);
 
 } // namespace chainring::net

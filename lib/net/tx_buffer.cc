@@ -10,8 +10,8 @@ namespace chainring::net {
 
 result<std::unique_ptr<tx_buffer>> tx_buffer::create(const tx_buffer_options& o) {
   if (o.capacity < 2 || o.capacity > 1u << 24)
-    return error{errc::invalid_argument, "transmit buffer of " + std::to_string(o.capacity) +
-                                             " packets: expected 2 to 2^24"};
+    return error{errc::invalid_argument, "a transmit buffer of " + std::to_string(o.capacity) +
+                                             " packets is not possible; expected 2 to 2^24"};
   return std::unique_ptr<tx_buffer>(new tx_buffer(o));
 }
 
@@ -53,13 +53,13 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
     sent_ += taken;
     if (taken != 0) stalling_ = false;
     if (taken == n) continue;
-    if (taken != 0) break; // the device is full for now
+    if (taken != 0) break; // the device has no room left for now
     if (!stalling_) {
       stalling_ = true;
       stalled_since_ = now_tsc;
     } else if (static_cast<std::int64_t>(now_tsc - stalled_since_) > stall_tsc_) {
       if (!gone()) {
-        stalled_since_ = now_tsc; // asked again after as long
+        stalled_since_ = now_tsc; // ask again after another stall_ms
         ++stalls_;
         break;
       }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Transmission that waits until its causes are durable.
+/// A transmit buffer that holds packets back until the changes they report are durable.
 ///
 /// A tx_buffer is one lcore's queue in front of one transmit queue of a port. Every packet is
-/// appended with a mark (media.h) and leaves, in order, once durable(mark). Packets that tell
-/// nobody about stored state (ARP, ping) use mark 0, which is always durable; they keep their place
-/// in the order all the same.
+/// appended with a mark (media.h), and leaves in order once durable(mark). A packet that reports no
+/// stored state (ARP, ping) uses mark 0, which is always durable, and still keeps its place in the
+/// order.
 ///
-/// The buffer is bounded: when it is full, send() refuses and the caller stops taking input. A
-/// device that takes no packet at all for `stall_ms` is asked for its link. While the link is up
-/// everything is kept, however long the stall lasts; when the link is down or the device is gone,
-/// those packets that may leave are dropped, counted, because nobody can be waiting for them.
+/// The buffer is bounded. When it is full, send() refuses and the caller stops receiving. When the
+/// device accepts no packet at all for `stall_ms`, the buffer looks at its link. While the link is
+/// up, all packets are kept, however long the stall lasts. When the link is down or the device is
+/// gone, the packets whose marks are durable are dropped and counted, because no client can be
+/// waiting for them.
 ///
-/// Not thread-safe: one lcore, which is also the only one to use the transmit queue. No allocation
-/// after create().
+/// The class is not thread-safe: one lcore uses it, and that lcore alone uses the transmit queue.
+/// Nothing is allocated after create().
 ///
-///     if (!tx.send(m, media.mark())) stop_receiving();   // m is still the caller's
-///     tx.pump(media, rte_rdtsc());                        // every round
+///     if (!tx.send(m, media.mark())) stop_receiving();   // the caller still owns m
+///     tx.pump(media, rte_rdtsc());                        // in every round
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -33,20 +34,21 @@ namespace chainring::net {
 struct tx_buffer_options {
   std::uint16_t port_id = 0;
   std::uint16_t queue = 0;
-  std::uint32_t capacity = 4096; ///< packets; rounded up to a power of two
+  std::uint32_t capacity = 4096; ///< in packets; rounded up to a power of two
   std::uint32_t stall_ms = 100;
-  std::uint64_t tsc_hz = 0; ///< 0: rte_get_tsc_hz()
+  std::uint64_t tsc_hz = 0; ///< 0 means rte_get_tsc_hz()
 };
 
 class tx_buffer {
  public:
   [[nodiscard]] static result<std::unique_ptr<tx_buffer>> create(const tx_buffer_options& options);
-  /// Frees what did not leave.
+  /// Frees the packets that did not leave.
   ~tx_buffer();
   tx_buffer(const tx_buffer&) = delete;
   tx_buffer& operator=(const tx_buffer&) = delete;
 
-  /// Appends a complete frame. False: full, and the frame is still the caller's.
+  /// Appends a complete frame. Returns false when the buffer is full; the caller then still owns
+  /// the frame.
   [[nodiscard]] bool send(rte_mbuf* frame, mark_t mark) noexcept {
     if (free() == 0) [[unlikely]]
       return false;
@@ -56,20 +58,20 @@ class tx_buffer {
     return true;
   }
 
-  /// Hands every packet whose mark is durable to the device, as far as it takes them, in order.
-  /// Returns how many left the buffer, dropped ones included.
+  /// Hands every packet whose mark is durable to the device, in order, while the device accepts
+  /// them. Returns how many packets left the buffer, with the dropped ones.
   std::uint32_t pump(media& m, std::uint64_t now_tsc) noexcept { return pump(&m, now_tsc); }
-  /// For a program that stores nothing: every mark counts as durable.
+  /// Does the same in a program that stores nothing: every mark counts as durable.
   std::uint32_t pump(std::uint64_t now_tsc) noexcept { return pump(nullptr, now_tsc); }
 
   [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_; }
-  /// Free-running numbers of the oldest packet that waits, and of the next one to come.
+  /// The free-running numbers of the oldest packet that waits and of the next one to be appended.
   [[nodiscard]] std::uint32_t begin() const noexcept { return head_; }
   [[nodiscard]] std::uint32_t end() const noexcept { return tail_; }
   [[nodiscard]] std::uint32_t capacity() const noexcept { return mask_ + 1; }
-  /// Places that send() would fill: those reserved are not among them.
+  /// The number of places that send() can fill, without the reserved places.
   [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size() - reserved_; }
-  /// Keeps one free place for a frame that comes later; unreserve() gives it back to send().
+  /// Reserves a free place for a later frame; unreserve() gives the place back to send().
   void reserve() noexcept {
     CHAINRING_ASSERT(free() != 0);
     ++reserved_;
@@ -79,11 +81,11 @@ class tx_buffer {
     --reserved_;
   }
   [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
-  /// Packets the device took, and packets dropped because its link was gone. Any thread may read
-  /// them, as it may the next.
+  /// The packets that the device accepted, and the packets dropped because its link was down. Any
+  /// thread may read these counters and the next.
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.value(); }
   [[nodiscard]] std::uint64_t stalled() const noexcept { return stalled_.value(); }
-  /// How often the device took nothing for `stall_ms` although its link was up.
+  /// How often the device accepted nothing for `stall_ms` although its link was up.
   [[nodiscard]] std::uint64_t stalls() const noexcept { return stalls_.value(); }
 
  private:
@@ -98,7 +100,7 @@ class tx_buffer {
 
   std::unique_ptr<packet[]> packets_;
   std::uint32_t mask_;
-  std::uint32_t head_ = 0; ///< free-running, as is tail_
+  std::uint32_t head_ = 0; ///< head_ and tail_ are free-running
   std::uint32_t tail_ = 0;
   std::uint32_t reserved_ = 0;
   std::uint32_t high_water_ = 0;
@@ -107,7 +109,7 @@ class tx_buffer {
   std::uint16_t queue_;
   bool stalling_ = false;
   std::uint64_t stalled_since_ = 0;
-  std::int64_t stall_tsc_; ///< signed: a `now` from before the stall is no stall
+  std::int64_t stall_tsc_; ///< signed, so that a `now` from before the stall counts as no stall
   statistic sent_, stalled_, stalls_;
 };
 

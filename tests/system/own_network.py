@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Importing this moves the program, and what it starts, into a network namespace of its own: nothing
-sent while a TAP port is away can leave the machine, and the namespace goes with the program. Root."""
+"""Importing this module moves the program, and what it starts, into a network namespace of its own.
+Nothing that is sent while a TAP port is away can leave the machine, and the namespace ends with
+the program. Needs root."""
 import ctypes
 import os
 import subprocess

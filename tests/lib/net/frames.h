@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Frames as octets, crafted without the library under test, and ports made of rings.
+/// Frames as octets, made without the library under test, and ports made of rings.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -58,7 +58,8 @@ inline octets operator+(octets a, const octets& b) {
   return a;
 }
 
-/// RFC 1071, octet by octet; 0 over what holds its own right checksum.
+/// The checksum of RFC 1071, computed octet by octet. It is 0 over data with a valid checksum in
+/// it.
 inline std::uint16_t checksum(const octets& o, std::uint32_t sum = 0) {
   for (std::size_t i = 0; i < o.size(); ++i)
     sum += i % 2 == 0 ? std::uint32_t{o[i]} << 8 : o[i];
@@ -83,8 +84,8 @@ inline octets ethernet(const octets& payload, unsigned type = 0x0800,
 
 struct ip_fields {
   std::uint32_t from = peer, to = ours;
-  unsigned protocol = 17, version = 4, ihl = 0 /* as the options make it */;
-  int total = -1; // as it is
+  unsigned protocol = 17, version = 4, ihl = 0 /* 0 means as the options require */;
+  int total = -1; // -1 means the real length
   unsigned fragment = 0, ttl = 17, tos = 0, id = 7;
   octets options{};
   bool bad_checksum = false;
@@ -109,9 +110,9 @@ inline octets ipv4(const octets& payload, const ip_fields& f = {}) {
 }
 
 struct udp_fields {
-  std::uint32_t from = peer, to = ours; // of the pseudo-header
+  std::uint32_t from = peer, to = ours; // the addresses in the pseudo-header
   unsigned from_port = peer_port, to_port = our_port;
-  int length = -1; // as it is
+  int length = -1; // -1 means the real length
   enum { right, wrong, none, partial } sum = right;
 };
 inline octets udp(const octets& payload, const udp_fields& f = {}) {
@@ -182,12 +183,12 @@ inline rte_mempool* pool() {
       rte_pktmbuf_pool_create("frames", 4095, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
   return p;
 }
-/// mbufs without a buffer of their own, to attach others to.
+/// mbufs without a buffer of their own, to which other buffers are attached.
 inline rte_mempool* headers() {
   static rte_mempool* p = rte_pktmbuf_pool_create("headers", 1023, 0, 0, 0, SOCKET_ID_ANY);
   return p;
 }
-/// Neither mbuf pool has given anything away: what every test ends with.
+/// True when both pools have all their mbufs back. Every test ends with this check.
 inline bool all_back() {
   return rte_mempool_in_use_count(pool()) == 0 && rte_mempool_in_use_count(headers()) == 0;
 }
@@ -200,8 +201,8 @@ inline rte_mbuf* mbuf(const octets& o) {
   return m;
 }
 
-/// The frame in heap memory of exactly its size, in which AddressSanitizer sees a read or write of
-/// one octet too many. Goes back to the heap with the mbuf.
+/// The frame in heap memory of exactly its size, so that AddressSanitizer reports a read or write
+/// past its end. The memory is freed with the mbuf.
 inline rte_mbuf* exact_mbuf(const octets& o) {
   struct buffer {
     rte_mbuf_ext_shared_info info;
@@ -226,7 +227,7 @@ inline rte_mbuf* exact_mbuf(const octets& o) {
   return m;
 }
 
-/// The frame in segments that begin at `cuts`, ascending.
+/// The frame in segments that begin at the ascending offsets `cuts`.
 inline rte_mbuf* segmented(const octets& o, const std::vector<std::size_t>& cuts,
                            rte_mbuf* (*make)(const octets&) = mbuf) {
   rte_mbuf* head = nullptr;
@@ -270,7 +271,7 @@ inline receive_filter filter() {
 
 // --- ports ---------------------------------------------------------------------------------------
 
-/// A port whose frames come out of one ring and go into another.
+/// A port that receives frames from one ring and transmits frames into another ring.
 class ring_port {
  public:
   explicit ring_port(unsigned tx_slots = 1024) {
@@ -282,7 +283,7 @@ class ring_port {
     if (in_ == nullptr || out_ == nullptr || id < 0) std::abort();
     id_ = static_cast<std::uint16_t>(id);
   }
-  /// After whoever opened the port has closed it.
+  /// The port must be closed by its user before this destructor runs.
   ~ring_port() {
     void* m = nullptr;
     while (rte_ring_dequeue(in_, &m) == 0)
@@ -297,7 +298,7 @@ class ring_port {
 
   [[nodiscard]] std::uint16_t id() const { return id_; }
   void arrives(rte_mbuf* m) const { ASSERT_EQ(rte_ring_enqueue(in_, m), 0); }
-  /// What was sent, oldest first; nullptr: nothing.
+  /// Returns the oldest frame that was transmitted, or nullptr when there is none.
   [[nodiscard]] rte_mbuf* left() const {
     void* m = nullptr;
     return rte_ring_dequeue(out_, &m) == 0 ? static_cast<rte_mbuf*>(m) : nullptr;
@@ -315,7 +316,7 @@ class ring_port {
   std::uint16_t id_ = 0;
 };
 
-/// A media of which nothing is used but what it says is durable.
+/// A media whose only used function is to say which marks are durable.
 class marked_media final : public media {
  public:
   mark_t reached = 0;
@@ -331,7 +332,7 @@ class marked_media final : public media {
   [[nodiscard]] result<void> close() override { return {}; }
 };
 
-/// The run's seed, from CHAINRING_SEED where that is set; printed.
+/// The run's seed, from CHAINRING_SEED if that is set. It is printed.
 inline std::uint64_t run_seed() {
   static const std::uint64_t seed = chainring::test::fresh_seed();
   return seed;

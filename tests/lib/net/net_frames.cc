@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a link answers and builds, in hexadecimal, for a script that knows better:
-//   arrive HEX              frames sent because of this one, or "datagram HEX" with its payload,
-//                           or "dropped REASON"; several are separated by spaces
-//   send IPV4 PORT HEX      the frame this payload goes out in
-//   mac                     the port's own
-// IPV4 and PORT are numbers. One answer a line.
+// Prints what a link answers and builds in hexadecimal, for a script that knows the protocols:
+//   arrive HEX              prints the frames that are sent because of this one, separated by
+//   spaces,
+//                           or "datagram HEX" with its payload, or "dropped REASON"
+//   send IPV4 PORT HEX      prints the frame in which this payload is sent
+//   mac                     prints the port's MAC address
+// IPV4 and PORT are numbers. Each line of input gets one line of output.
 #include <iostream>
 #include <rte_eal.h>
 #include <sstream>

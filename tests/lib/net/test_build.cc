@@ -45,7 +45,7 @@ TEST(Build, ADatagramHasEveryHeaderFieldWhateverItsSegments) {
       b = static_cast<std::uint8_t>(random());
     const std::size_t a = random() % (n + 1), b = a + random() % (n - a + 1);
     rte_mbuf* m = segmented(payload, {a, b});
-    m->ol_flags |= RTE_MBUF_F_TX_UDP_CKSUM; // of an earlier life
+    m->ol_flags |= RTE_MBUF_F_TX_UDP_CKSUM; // left over from an earlier use
     ASSERT_EQ(build_udp(m, config, peer_mac, us, them, static_cast<std::uint16_t>(n)),
               drop_reason::none);
     EXPECT_EQ(m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK, 0u);
@@ -56,7 +56,7 @@ TEST(Build, ADatagramHasEveryHeaderFieldWhateverItsSegments) {
 }
 
 TEST(Build, AChecksumThatComesToZeroIsSentAsOnes) {
-  // Two octets that bring the sum of the rest to 0xffff.
+  // These are two octets that bring the sum of the rest to 0xffff.
   octets payload = {0, 0};
   set16(payload, 0,
         checksum(udp({0, 0}, {.from = ours,
@@ -76,16 +76,16 @@ TEST(Build, TheLongestDatagramFitsTheMtuAndTheNextDoesNot) {
   EXPECT_EQ(taken(m).size(), 1514u);
   m = mbuf(octets(1473));
   EXPECT_EQ(build_udp(m, config, peer_mac, us, them), drop_reason::datagram_too_long);
-  EXPECT_EQ(taken(m).size(), 1473u); // as it was
+  EXPECT_EQ(taken(m).size(), 1473u); // the mbuf is unchanged
 }
 
-TEST(Build, WithoutHeadroomTheMbufStaysAsItWas) {
+TEST(Build, AnMbufWithoutHeadroomIsRefusedAndLeftUnchanged) {
   rte_mbuf* m = exact_mbuf(text("hello"));
   EXPECT_EQ(build_udp(m, config, peer_mac, us, them), drop_reason::no_headroom);
   EXPECT_EQ(taken(m), text("hello"));
 }
 
-TEST(Build, ChecksumsLeftToTheDeviceAreSetUpForIt) {
+TEST(Build, ForChecksumOffloadTheHeadersHoldThePseudoHeaderSum) {
   transmit_config offload = config;
   offload.tx_flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_UDP_CKSUM;
   rte_mbuf* m = mbuf(text("hello"));
@@ -98,7 +98,7 @@ TEST(Build, ChecksumsLeftToTheDeviceAreSetUpForIt) {
   EXPECT_EQ(get16(f, 40), static_cast<std::uint16_t>(~checksum({}, pseudo_header(ours, peer, 13))));
 }
 
-TEST(Build, AnEchoReplyIsTheRequestsDataInAHeaderOfOurs) {
+TEST(Build, AnEchoReplyCarriesTheRequestsDataBehindANewHeader) {
   for (const bool tag : {false, true}) {
     const octets data = text("some data, an odd number of them");
     octets request = ethernet(
@@ -122,7 +122,7 @@ TEST(Build, AnEchoReplyIsTheRequestsDataInAHeaderOfOurs) {
     EXPECT_EQ(f[ip + 1], 0xB8); // the DSCP, without the congestion mark
     EXPECT_EQ(get16(f, ip + 2), 20 + wanted.size());
     EXPECT_EQ(get16(f, ip + 4), 0x4321u);
-    EXPECT_EQ(get16(f, ip + 6), 0x4000u); // DF, no reserved bit
+    EXPECT_EQ(get16(f, ip + 6), 0x4000u); // DF is set and the reserved bit is not
     EXPECT_EQ(f[ip + 8], 64);
     EXPECT_EQ(f[ip + 9], 1);
     EXPECT_EQ(checksum(headers_of(f, ip, 20)), 0);
@@ -133,7 +133,7 @@ TEST(Build, AnEchoReplyIsTheRequestsDataInAHeaderOfOurs) {
   EXPECT_TRUE(all_back());
 }
 
-TEST(Build, AnArpReplyGoesToTheAskerAndCarriesNothingElse) {
+TEST(Build, AnArpReplyGoesToTheAskingHostWithoutPadding) {
   octets request = arp_frame();
   request.resize(60, 0x55);
   rte_mbuf* m = exact_mbuf(request);
@@ -158,8 +158,8 @@ TEST(Build, AnArpRequestAsksForTheTarget) {
   EXPECT_TRUE(all_back());
 }
 
-TEST(Build, GroupAddressesMapAsRfc1112Says) {
-  const rte_ether_addr a = group_mac(0xE0810107); // 224.129.1.7: one bit of it is lost
+TEST(Build, AMulticastGroupMapsToTheMacOfRfc1112) {
+  const rte_ether_addr a = group_mac(0xE0810107); // 224.129.1.7, of which the mapping drops one bit
   EXPECT_EQ(mac_octets(a), (octets{0x01, 0x00, 0x5e, 0x01, 0x01, 0x07}));
   const rte_ether_addr b = group_mac(0xffffffff);
   EXPECT_EQ(mac_octets(b), mac_octets(everybody));

@@ -43,7 +43,7 @@ class Link : public testing::Test {
     EXPECT_TRUE(all_back());
   }
   [[nodiscard]] rte_ether_addr mac() const { return on->device.mac(); }
-  // The frame with the port's own MAC where the tests' one stands.
+  // The frame with the port's own MAC in place of the MAC that the tests use.
   [[nodiscard]] octets readdressed(octets o) const {
     const octets was = mac_octets(our_mac), is = mac_octets(mac());
     if (o.size() >= 6 && std::equal(was.begin(), was.end(), o.begin()))
@@ -65,11 +65,11 @@ class Link : public testing::Test {
   }
 };
 
-TEST_F(Link, ADatagramComesInAndItsAnswerGoesBackTheWayItCame) {
+TEST_F(Link, AnAnswerLeavesToTheSenderOfItsDatagramOnceItsMarkIsDurable) {
   ASSERT_EQ(arrive(datagram_frame(text("question"))), 1);
   EXPECT_EQ(in[0].view.source, (endpoint{peer, peer_port, 0}));
   answered(0, "answer", 3);
-  EXPECT_TRUE(sent().empty()); // the mark
+  EXPECT_TRUE(sent().empty()); // the mark is not durable yet
   media.reached = 3;
   const std::vector<octets> f = sent();
   ASSERT_EQ(f.size(), 1u);
@@ -84,7 +84,7 @@ TEST_F(Link, ADatagramComesInAndItsAnswerGoesBackTheWayItCame) {
   EXPECT_EQ(l->drops().total(), 0u);
 }
 
-TEST_F(Link, ArpIsAnsweredAndTheAskerKnownFromThen) {
+TEST_F(Link, AnArpRequestIsAnsweredAndMakesItsSenderKnown) {
   EXPECT_EQ(arrive(arp_frame()), 0);
   std::vector<octets> f = sent();
   ASSERT_EQ(f.size(), 1u);
@@ -95,7 +95,7 @@ TEST_F(Link, ArpIsAnsweredAndTheAskerKnownFromThen) {
   EXPECT_EQ(l->send(mbuf(text("x")), {peer + 1, 7, 0}, 0, now), send_status::held);
 }
 
-TEST_F(Link, AnAddressProbeIsAnsweredAndTeachesNothing) {
+TEST_F(Link, AnAddressProbeIsAnsweredAndMakesNoEntry) {
   EXPECT_EQ(arrive(arp_frame({.sip = 0})), 0);
   EXPECT_EQ(sent().size(), 1u);
   EXPECT_EQ(on->arp->route(0, now).status, route_status::unreachable);
@@ -113,7 +113,7 @@ TEST_F(Link, APingIsAnswered) {
           0x0800, peer_mac, mac()));
 }
 
-TEST_F(Link, IdentificationsFollowEachOther) {
+TEST_F(Link, IpIdentificationsCountUp) {
   for (unsigned i = 0; i < 4; ++i) {
     if (i % 2 == 0) {
       (void)arrive(echo_frame());
@@ -127,8 +127,8 @@ TEST_F(Link, IdentificationsFollowEachOther) {
   }
 }
 
-TEST_F(Link, ANeighbourThatMovesAndSaysSoIsFollowed) {
-  EXPECT_EQ(arrive(arp_frame({.sip = peer, .tip = peer})), 0); // nobody we know
+TEST_F(Link, AnAnnouncementOfAKnownNeighbourUpdatesItsEntry) {
+  EXPECT_EQ(arrive(arp_frame({.sip = peer, .tip = peer})), 0); // the neighbour is not known yet
   EXPECT_EQ(on->arp->route(peer, now).status, route_status::unresolved);
   (void)arrive(arp_frame());
   (void)sent();
@@ -137,7 +137,7 @@ TEST_F(Link, ANeighbourThatMovesAndSaysSoIsFollowed) {
   EXPECT_EQ(l->drops()[drop_reason::arp_elsewhere], 2u);
 }
 
-TEST_F(Link, ADatagramUnderANeighboursAddressDrawsNoAnswersAway) {
+TEST_F(Link, ADatagramWithTheAddressOfANeighbourDoesNotRedirectItsAnswers) {
   (void)arrive(arp_frame());
   (void)sent();
   octets forged = datagram_frame();
@@ -150,15 +150,15 @@ TEST_F(Link, ADatagramUnderANeighboursAddressDrawsNoAnswersAway) {
   EXPECT_EQ(mac_octets(on->arp->route(peer, now).mac), mac_octets(peer_mac));
 }
 
-TEST_F(Link, AClaimOfOurAddressTeachesNothing) {
+TEST_F(Link, AClaimOfAnOwnAddressMakesNoEntry) {
   (void)arrive(arp_frame({.sip = ours, .tip = ours}));
   EXPECT_EQ(l->drops()[drop_reason::arp_conflict], 1u);
   EXPECT_EQ(on->arp->route(ours, now).status, route_status::unresolved);
 }
 
-TEST_F(Link, WhatWaitsForAnAddressLeavesBeforeWhatIsSentToItNext) {
+TEST_F(Link, PacketsThatWaitForAnAddressLeaveBeforeLaterPacketsToIt) {
   EXPECT_EQ(l->send(mbuf(text("first")), {peer, 7, 0}, 0, now), send_status::held);
-  EXPECT_EQ(sent().size(), 1u); // the request
+  EXPECT_EQ(sent().size(), 1u); // this is the ARP request
   const octets reply =
       ethernet(arp({.operation = 2, .sip = peer, .tha = mac(), .tip = ours}), 0x0806, mac());
   EXPECT_EQ(arrive(reply), 0);
@@ -169,8 +169,8 @@ TEST_F(Link, WhatWaitsForAnAddressLeavesBeforeWhatIsSentToItNext) {
   EXPECT_EQ(octets(f[1].begin() + 42, f[1].end()), text("later"));
 }
 
-TEST_F(Link, ABufferAttachedFromElsewhereGoesBackToItsOwner) {
-  // The answer is made in the frame that came, which may lie in a driver's or a region's memory.
+TEST_F(Link, AnAttachedBufferGoesBackToItsOwner) {
+  // The answer is made in the received frame, which may lie in memory of a driver or a region.
   const octets frames[] = {readdressed(arp_frame()), readdressed(echo_frame())};
   for (const octets& o : frames) {
     rte_mbuf* m = exact_mbuf(o);
@@ -180,7 +180,7 @@ TEST_F(Link, ABufferAttachedFromElsewhereGoesBackToItsOwner) {
     rte_mbuf* out = device->left();
     ASSERT_EQ(out, m);
     EXPECT_EQ(out->ol_flags, RTE_MBUF_F_EXTERNAL);
-    rte_pktmbuf_free(out); // AddressSanitizer reports what does not come back
+    rte_pktmbuf_free(out); // AddressSanitizer reports a buffer that is not freed
   }
 }
 
@@ -235,7 +235,7 @@ TEST_F(Link, EachReasonToDropAPacketThatIsSentIsReached) {
   (void)l->pump(media, now);
   note(drop_reason::transmit_stalled);
   (void)l->pump(media, now);
-  EXPECT_EQ(l->drops().total(), 1u); // counted once
+  EXPECT_EQ(l->drops().total(), 1u); // it is counted once only
 
   rte_mempool* empty = rte_pktmbuf_pool_create("empty", 1, 0, 0, 256, SOCKET_ID_ANY);
   ASSERT_NE(empty, nullptr);
@@ -318,7 +318,7 @@ TEST_F(Link, MutatedFramesInBurstsDoNoHarm) {
   EXPECT_EQ(l->frames(), frames);
 }
 
-TEST_F(Link, QueuesAndPoolAreCheckedByName) {
+TEST_F(Link, AQueueOrPoolThatDoesNotExistIsRefusedByName) {
   link_options o;
   o.pool = pool();
   o.rx_queue = 1;
@@ -336,7 +336,7 @@ TEST_F(Link, QueuesAndPoolAreCheckedByName) {
 
 // --- ports ---------------------------------------------------------------------------------------
 
-TEST(Port, AGroupIsReceivedAsNarrowlyAsTheDeviceCan) {
+TEST(Port, AMulticastGroupIsReceivedByTheNarrowestMeansOfTheDevice) {
   ring_port device;
   interface_config c = configuration();
   c.port_id = device.id();
@@ -348,7 +348,7 @@ TEST(Port, AGroupIsReceivedAsNarrowlyAsTheDeviceCan) {
   c.port_id = other.id();
   c.multicast_group = group;
   const port p = std::move(open_port(c, {.pool = pool()})).value();
-  EXPECT_EQ(p.multicast(), multicast_reception::all_groups); // a ring has no filter
+  EXPECT_EQ(p.multicast(), multicast_reception::all_groups); // a ring port has no filter
   EXPECT_EQ(rte_eth_allmulticast_get(other.id()), 1);
 }
 
@@ -386,8 +386,8 @@ TEST(Port, EachFieldOutOfRangeIsRefusedByNameWithItsRange) {
        },
        "a unicast address"},
       {"prefix 33", [](c& x) { x.address.length = 33; }, "prefix length 33: expected 0 to 32"},
-      {"network's", [](c& x) { x.address.address = 0xC0000200; }, "a host's"},
-      {"broadcast", [](c& x) { x.address.address = 0xC00002FF; }, "a host's"},
+      {"network's", [](c& x) { x.address.address = 0xC0000200; }, "the address of a host"},
+      {"broadcast", [](c& x) { x.address.address = 0xC00002FF; }, "the address of a host"},
       {"no addresses", [](c& x) { x.address_count = 0; }, "address_count 0: expected 1 to 254"},
       {"one too many", [](c& x) { x.address_count = 255; }, "address_count 255: expected 1 to 254"},
       {"into the broadcast address",
@@ -486,13 +486,13 @@ TEST(Port, TheEdgesOfEachRangeAreAccepted) {
   }
 }
 
-TEST(Port, WhatIsMissingIsNamed) {
+TEST(Port, AMissingPortOrPoolIsNamedInTheRefusal) {
   interface_config c = configuration();
   c.port_id = 31;
   EXPECT_NE(open_port(c, {.pool = pool()}).error().message.find("port 31"), std::string::npos);
   ring_port device;
   c.port_id = device.id();
-  EXPECT_NE(open_port(c, {}).error().message.find("no packet pool"), std::string::npos);
+  EXPECT_NE(open_port(c, {}).error().message.find("a packet pool is missing"), std::string::npos);
 }
 
 } // namespace

@@ -27,7 +27,7 @@ class recording_sink final : public datagram_sink {
   }
 };
 
-/// Two workers and two ports: worker 0 reads port 0, worker 1 reads port 1.
+/// A group of two workers and two ports: worker 0 reads port 0, and worker 1 reads port 1.
 class Listener : public testing::Test {
  protected:
   static constexpr std::uint32_t places = 512;
@@ -87,7 +87,7 @@ class Listener : public testing::Test {
     out.commit(100);
     return true;
   }
-  /// Both workers poll until port `port` has settled as empty for everybody.
+  /// Lets both workers poll until port `port` counts as emptied for both.
   void settle(std::uint64_t after) {
     for (int i = 0; i < 100 && group->worker(1).heard_until(address(0)) < after; ++i) {
       (void)group->worker(0).poll(first);
@@ -97,7 +97,7 @@ class Listener : public testing::Test {
   }
 };
 
-TEST_F(Listener, ADatagramGoesToTheWorkerWhoseItIs) {
+TEST_F(Listener, ADatagramGoesToTheWorkerOfItsClient) {
   arrives(0, "mine");
   EXPECT_TRUE(group->worker(0).poll(first));
   ASSERT_EQ(first.got.size(), 1u);
@@ -113,20 +113,20 @@ TEST_F(Listener, ADatagramGoesToTheWorkerWhoseItIs) {
   EXPECT_EQ(group->worker(0).handed_over(), 1u);
 }
 
-TEST_F(Listener, ADatagramHandedOverCarriesTheTimeItWasReadAt) {
+TEST_F(Listener, ADatagramHandedOverCarriesTheTimeAtWhichItWasRead) {
   first.home = 1;
   arrives(0, "ping");
   const std::uint64_t before = rte_rdtsc();
   (void)group->worker(0).poll(first);
   const std::uint64_t after = rte_rdtsc();
-  rte_delay_us_block(1000); // it waits in the ring
+  rte_delay_us_block(1000); // the datagram waits in the ring
   (void)group->worker(1).poll(second);
   ASSERT_EQ(second.got.size(), 1u);
   EXPECT_GE(second.got[0].received_tsc, before);
   EXPECT_LE(second.got[0].received_tsc, after);
 }
 
-TEST_F(Listener, APortThatIsNotEmptiedTellsNobodyThatAllWasHeard) {
+TEST_F(Listener, NoWorkerHasHeardAPortThatIsNotEmptied) {
   const std::uint64_t start = rte_rdtsc();
   settle(start);
   EXPECT_GE(group->worker(0).heard_until(address(0)), start);
@@ -136,7 +136,7 @@ TEST_F(Listener, APortThatIsNotEmptiedTellsNobodyThatAllWasHeard) {
   const std::uint64_t waiting = rte_rdtsc();
   for (int burst = 0; burst < 4; ++burst) {
     rte_delay_us_block(3000);
-    (void)group->worker(0).poll(first); // 64 of them each time
+    (void)group->worker(0).poll(first); // this reads 64 of them each time
     (void)group->worker(1).poll(second);
     EXPECT_LT(group->worker(0).heard_until(address(0)), waiting);
     EXPECT_LT(group->worker(1).heard_until(address(0)), waiting);
@@ -146,12 +146,12 @@ TEST_F(Listener, APortThatIsNotEmptiedTellsNobodyThatAllWasHeard) {
   EXPECT_GE(group->worker(0).heard_until(address(0)), waiting);
 }
 
-TEST_F(Listener, AWorkerHasHeardAPortOnlyOnceItTookWhatWasHandedToIt) {
+TEST_F(Listener, AWorkerHasHeardAPortOnlyAfterItTookTheDatagramsHandedOverToIt) {
   settle(rte_rdtsc());
   first.home = 1;
   arrives(0, "ping");
   const std::uint64_t waiting = rte_rdtsc();
-  for (int i = 0; i < 10; ++i) { // worker 0 has long emptied the port; worker 1 does not run
+  for (int i = 0; i < 10; ++i) { // worker 0 empties the port while worker 1 does not run
     (void)group->worker(0).poll(first);
     rte_delay_us_block(1000);
   }
@@ -162,8 +162,8 @@ TEST_F(Listener, AWorkerHasHeardAPortOnlyOnceItTookWhatWasHandedToIt) {
   EXPECT_GE(group->worker(1).heard_until(address(0)), waiting);
 }
 
-TEST_F(Listener, ALinkThatIsFullStopsNoOther) {
-  // Worker 1 answers on both links, of which that to port 0 takes nothing more.
+TEST_F(Listener, AFullLinkDoesNotStopTheOtherLinks) {
+  // Worker 1 answers on both links; the link to port 0 has no room left.
   while (group->worker(1).out().credit(address(0)) != 0)
     ASSERT_TRUE(send_one(1, address(0)));
   EXPECT_EQ(group->worker(1).out().credit(address(1)), places);
@@ -182,7 +182,7 @@ TEST_F(Listener, ALinkThatIsFullStopsNoOther) {
   EXPECT_EQ(second.got.size(), 2u);
 }
 
-TEST_F(Listener, WhatHasCreditIsSentWhateverElseWantsThePlaces) {
+TEST_F(Listener, ADatagramWithCreditKeepsItsPlaceAgainstOtherFrames) {
   on[0]->arp->learn(peer, peer_mac, rte_rdtsc());
   datagram_transport& out = group->worker(0).out();
   const std::uint32_t credit = out.credit(address(0));
@@ -193,7 +193,8 @@ TEST_F(Listener, WhatHasCreditIsSentWhateverElseWantsThePlaces) {
   EXPECT_EQ(out.dropped(), 0u);
   EXPECT_FALSE(send_one(0, address(0)));
   EXPECT_EQ(out.dropped(), 1u);
-  // A ping comes in between: its answer finds no place, and what was begun keeps its own.
+  // A ping arrives in between. Its answer finds no place, and the datagram that was begun keeps its
+  // own.
   std::array<datagram, 64> in;
   rte_mbuf* ping = to_port(0, echo_frame());
   EXPECT_EQ(group->worker(0).links()[0]->process({&ping, 1}, in, rte_rdtsc()), 0u);
@@ -208,10 +209,10 @@ TEST_F(Listener, WhatHasCreditIsSentWhateverElseWantsThePlaces) {
   EXPECT_EQ(out.credit(address(0)), places);
 }
 
-TEST_F(Listener, ADatagramThatIsGivenUpBeforeItIsSentLeavesItsPlace) {
+TEST_F(Listener, ADatagramThatIsDestroyedBeforeItIsSentGivesBackItsFrame) {
   ASSERT_TRUE(send_one(0, address(0)));
   EXPECT_EQ(group->worker(0).out().credit(address(0)), places - 1);
-} // TearDown looks for the frame
+} // TearDown checks that the frame is back
 
 TEST_F(Listener, AnAddressOfNoInterfaceHasNoCredit) {
   EXPECT_EQ(group->worker(0).out().credit(address(7)), 0u);
@@ -219,7 +220,7 @@ TEST_F(Listener, AnAddressOfNoInterfaceHasNoCredit) {
   EXPECT_EQ(group->worker(0).heard_until(address(7)), 0u);
 }
 
-TEST_F(Listener, AFullHandOverRingIsCounted) {
+TEST_F(Listener, ADatagramForAFullHandOverRingIsDroppedAndCounted) {
   first.home = 1;
   for (int i = 0; i < 40; ++i)
     arrives(0, "many");
@@ -228,17 +229,18 @@ TEST_F(Listener, AFullHandOverRingIsCounted) {
   EXPECT_EQ(group->worker(0).handed_dropped(), 8u);
 }
 
-TEST_F(Listener, WhatCannotBeKeptIsRefusedWithTheNumbers) {
+TEST_F(Listener, ATooSmallPoolOrBufferIsRefusedWithTheNumbers) {
   group.reset();
   options.tx_capacity = 4096;
   auto made = create();
   ASSERT_FALSE(made);
-  EXPECT_NE(made.error().message.find("packet buffers: 4095 of them"), std::string::npos)
+  EXPECT_NE(made.error().message.find("the packet pool has 4095 buffers"), std::string::npos)
       << made.error().message;
   options.tx_capacity = 256;
   made = create();
   ASSERT_FALSE(made);
-  EXPECT_NE(made.error().message.find("256 packets: expected at least 512"), std::string::npos);
+  EXPECT_NE(made.error().message.find("256 packets are too small; expected at least 512"),
+            std::string::npos);
   options.tx_capacity = 512;
   options.pool = nullptr;
   EXPECT_FALSE(create());

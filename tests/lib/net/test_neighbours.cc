@@ -68,7 +68,7 @@ class Neighbours : public testing::Test {
   }
 };
 
-TEST_F(Neighbours, AnAddressIsWhereItWasLastHeard) {
+TEST_F(Neighbours, APacketGoesToTheMacThatWasLearnedLast) {
   EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved);
   EXPECT_EQ(arp->route(peer, start).next_hop, peer);
   arp->learn(peer, peer_mac, start);
@@ -79,7 +79,7 @@ TEST_F(Neighbours, AnAddressIsWhereItWasLastHeard) {
   EXPECT_EQ(mac_octets(arp->route(peer, start + 1).mac), mac_octets(other_mac));
 }
 
-TEST_F(Neighbours, AnUnconfirmedEntryIsAskedForAgain) {
+TEST_F(Neighbours, AnEntryPastItsLifetimeIsAskedForAgain) {
   arp->learn(peer, peer_mac, start);
   EXPECT_EQ(arp->route(peer, start + 300 * second).status, route_status::resolved);
   EXPECT_EQ(arp->route(peer, start + 302 * second).status, route_status::unresolved);
@@ -87,8 +87,8 @@ TEST_F(Neighbours, AnUnconfirmedEntryIsAskedForAgain) {
   EXPECT_EQ(arp->route(peer, start + 302 * second).status, route_status::resolved);
 }
 
-TEST_F(Neighbours, ATimeOlderThanWhatIsNotedIsNoAge) {
-  // Another lcore took its time a second earlier, and comes second.
+TEST_F(Neighbours, ATimeBeforeTheLastConfirmationCountsAsNoAge) {
+  // Another lcore took its time a second earlier and uses it later.
   arp->learn(peer, peer_mac, start);
   EXPECT_EQ(arp->route(peer, start - second).status, route_status::resolved);
   arp->learn(peer, peer_mac, start - second);
@@ -100,7 +100,7 @@ TEST_F(Neighbours, ARetryIsNotDueForALcoreWhoseTimeIsOlder) {
   poll(start);
   EXPECT_EQ(sent().size(), 1u);
   for (int i = 0; i < 20; ++i)
-    poll(start - 1 - static_cast<std::uint64_t>(i)); // huge ages, taken as unsigned
+    poll(start - 1 - static_cast<std::uint64_t>(i)); // as unsigned numbers these ages would be huge
   EXPECT_TRUE(sent().empty());
   EXPECT_EQ(arp->pending(), 1u);
   EXPECT_EQ(drops.total(), 0u);
@@ -115,7 +115,7 @@ TEST_F(Neighbours, TimesNearZeroWork) {
   EXPECT_EQ(sent().size(), 1u);
 }
 
-TEST_F(Neighbours, OnlyWhatIsKnownIsUpdated) {
+TEST_F(Neighbours, AnUpdateChangesOnlyAKnownAddress) {
   arp->update(peer, other_mac, start);
   EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved);
   arp->learn(peer, peer_mac, start);
@@ -128,23 +128,23 @@ TEST_F(Neighbours, ADatagramsSourceFillsAnEmptyPlaceAndChangesNoEntry) {
   EXPECT_EQ(mac_octets(arp->route(peer, start).mac), mac_octets(peer_mac));
   arp->notice(peer, other_mac, start + second);
   EXPECT_EQ(mac_octets(arp->route(peer, start + second).mac), mac_octets(peer_mac));
-  // Nor an old entry: it is asked for again, and ARP says where it is.
+  // It does not change an old entry either: the entry is asked for again, and ARP gives the answer.
   arp->notice(peer, other_mac, start + 400 * second);
   EXPECT_EQ(arp->route(peer, start + 400 * second).status, route_status::unresolved);
   arp->learn(peer, other_mac, start + 400 * second);
   EXPECT_EQ(mac_octets(arp->route(peer, start + 400 * second).mac), mac_octets(other_mac));
 }
 
-TEST_F(Neighbours, AFloodOfDatagramSourcesEvictsNobody) {
+TEST_F(Neighbours, AFloodOfDatagramSourcesEvictsNoEntry) {
   arp->learn(peer, peer_mac, start);
   for (std::uint32_t i = 0; i < 2'000'000; ++i)
     arp->notice(0x0A000000 + i, other_mac, start + second);
   EXPECT_EQ(mac_octets(arp->route(peer, start + second).mac), mac_octets(peer_mac));
-  arp->learn(ours + 100, other_mac, start + second); // ARP finds a place all the same
+  arp->learn(ours + 100, other_mac, start + second); // ARP still finds a place
   EXPECT_EQ(arp->route(ours + 100, start + second).status, route_status::resolved);
 }
 
-TEST_F(Neighbours, ASenderBehindARouterIsFollowedToAnotherOnceTheFirstIsSilent) {
+TEST_F(Neighbours, ASenderBehindARouterMovesToAnotherRouterOnceTheFirstIsSilent) {
   arp->notice(elsewhere, peer_mac, start);
   arp->notice(elsewhere, other_mac, start + 10 * second);
   EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 10 * second).mac), mac_octets(peer_mac));
@@ -156,7 +156,7 @@ TEST_F(Neighbours, ASenderBehindARouterIsFollowedToAnotherOnceTheFirstIsSilent) 
   EXPECT_EQ(arp->route(elsewhere, start).next_hop, peer);
 }
 
-TEST_F(Neighbours, OffTheLinkTheGatewayOrWhoeverForwardedIt) {
+TEST_F(Neighbours, APacketOffTheLinkGoesToTheGatewayOrToTheLastForwarder) {
   EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unreachable);
   arp->learn(elsewhere, other_mac, start);
   EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 1000 * second).mac), mac_octets(other_mac));
@@ -168,7 +168,7 @@ TEST_F(Neighbours, OffTheLinkTheGatewayOrWhoeverForwardedIt) {
   EXPECT_EQ(mac_octets(arp->route(elsewhere, start).mac), mac_octets(peer_mac));
 }
 
-TEST_F(Neighbours, GroupsNeedNoAsking) {
+TEST_F(Neighbours, AGroupAddressResolvesWithoutArp) {
   EXPECT_EQ(mac_octets(arp->route(0xffffffff, start).mac), mac_octets(everybody));
   EXPECT_EQ(mac_octets(arp->route(0xC00002FF, start).mac), mac_octets(everybody));
   EXPECT_EQ(mac_octets(arp->route(group, start).mac), (octets{0x01, 0x00, 0x5e, 0, 1, 7}));
@@ -202,7 +202,7 @@ TEST_F(Neighbours, RequestsAreRepeatedAtTheirIntervalThenGivenUp) {
   std::uint64_t now = start;
   for (unsigned n = 0; n < options.retries; ++n) {
     for (int i = 0; i < 5; ++i)
-      poll(now + static_cast<std::uint64_t>(i)); // polled often, asked once
+      poll(now + static_cast<std::uint64_t>(i)); // several polls send one request
     EXPECT_EQ(sent().size(), 1u) << n;
     now += hz / 4;
   }
@@ -213,17 +213,17 @@ TEST_F(Neighbours, RequestsAreRepeatedAtTheirIntervalThenGivenUp) {
   EXPECT_EQ(drops[drop_reason::unresolved], 2u);
 }
 
-TEST_F(Neighbours, WhatWaitsIsBounded) {
-  // packets_per_address
+TEST_F(Neighbours, TheNumberOfWaitingPacketsIsBounded) {
+  // This reaches packets_per_address.
   for (unsigned i = 0; i < options.packets_per_address; ++i)
     EXPECT_EQ(hold(peer), drop_reason::none);
   EXPECT_EQ(hold(peer), drop_reason::pending_full);
-  // pending_packets
+  // This reaches pending_packets.
   for (unsigned i = options.packets_per_address; i < options.pending_packets; ++i)
     EXPECT_EQ(hold(peer + 1), drop_reason::none);
   EXPECT_EQ(hold(peer + 2), drop_reason::pending_full);
   EXPECT_EQ(arp->pending(), options.pending_packets);
-  // pending_addresses
+  // This reaches pending_addresses.
   make();
   for (unsigned i = 0; i < options.pending_addresses; ++i)
     EXPECT_EQ(hold(peer + i), drop_reason::none);
@@ -249,14 +249,14 @@ TEST_F(Neighbours, AFloodOfAddressesEvictsTheOldAndKeepsTheNewest) {
   arp->learn(peer, peer_mac, start);
   for (std::uint32_t i = 0; i < 2'000'000; ++i)
     arp->learn(0x0A000000 + i, other_mac, start + second);
-  EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved); // asked for again
+  EXPECT_EQ(arp->route(peer, start).status, route_status::unresolved); // it is asked for again
   EXPECT_EQ(arp->route(0x0A000000 + 1'999'999, start + second).status, route_status::resolved);
   arp->learn(peer, peer_mac, start + 2 * second);
   EXPECT_EQ(arp->route(peer, start + 2 * second).status, route_status::resolved);
 }
 
-TEST_F(Neighbours, ThreadsThatLearnAndEvictNeverShowAnAddressTheMacOfAnother) {
-  // The first octets of a MAC are its address; ten times as many addresses as their buckets hold.
+TEST_F(Neighbours, ConcurrentLearningNeverGivesAnAddressTheMacOfAnother) {
+  // The first octets of a MAC hold its address. There are ten times as many addresses as places.
   constexpr std::uint32_t addresses = 2560, rounds = 100;
   auto mac_of = [](std::uint32_t a, std::uint8_t last) {
     rte_ether_addr mac{};
@@ -264,7 +264,7 @@ TEST_F(Neighbours, ThreadsThatLearnAndEvictNeverShowAnAddressTheMacOfAnother) {
     mac.addr_bytes[5] = last;
     return mac;
   };
-  // Addresses of 64 buckets: the high half of address x spread is a bucket's number.
+  // These are the addresses of 64 buckets: the high half of address times `spread` is the bucket.
   std::vector<std::uint32_t> all;
   for (std::uint32_t a = 0x0A000000; all.size() < addresses; ++a)
     if ((a * 0x9E3779B1u) >> 22 == 0) all.push_back(a);
@@ -291,7 +291,7 @@ TEST_F(Neighbours, ThreadsThatLearnAndEvictNeverShowAnAddressTheMacOfAnother) {
   EXPECT_GT(found, 0u);
 }
 
-TEST_F(Neighbours, OurAddressesAreAnnounced) {
+TEST_F(Neighbours, AllOwnAddressesAreAnnounced) {
   config.address_count = 3;
   make();
   EXPECT_EQ(arp->announce(*tx, pool(), drops), 3u);

@@ -76,9 +76,9 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
       {"ARP for somebody else", arp_frame({.tip = ours + 1}), r::arp_elsewhere},
       {"ARP announcement of somebody else", arp_frame({.sip = peer, .tip = peer}),
        r::arp_elsewhere},
-      {"our own announcement come back",
+      {"an own announcement that comes back",
        ethernet(arp({.sha = our_mac, .sip = ours}), 0x0806, everybody, our_mac), r::arp_elsewhere},
-      {"our address claimed", arp_frame({.sip = ours, .tip = ours}), r::arp_conflict},
+      {"an own address that is claimed", arp_frame({.sip = ours, .tip = ours}), r::arp_conflict},
       {"version 6", ip_of({.version = 6}, udp(data)), r::ip_version},
       {"version 0", ip_of({.version = 0}, udp(data)), r::ip_version},
       {"IHL 4", ip_of({.ihl = 4}, udp(data)), r::ip_header_length},
@@ -99,10 +99,10 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
       {"from the limited broadcast address", from(0xffffffff), r::ip_source},
       {"from the link's broadcast address", from(0xC00002FF), r::ip_source},
       {"from the link's network address", from(0xC0000200), r::ip_source},
-      {"from ourselves", from(ours), r::ip_source},
-      {"to our neighbour", to(ours + 1), r::ip_destination},
+      {"from an own address", from(ours), r::ip_source},
+      {"to another host", to(ours + 1), r::ip_destination},
       {"to a group not joined", to(group + 1), r::ip_destination},
-      {"to our address by broadcast", ethernet(ipv4(udp(data)), 0x0800, everybody),
+      {"to an own address by broadcast", ethernet(ipv4(udp(data)), 0x0800, everybody),
        r::ip_destination},
       {"TCP", ip_of({.protocol = 6}, udp(data)), r::ip_protocol},
       {"UDP header cut", ip_of({}, cut(udp(data), 7)), r::udp_length},
@@ -134,7 +134,7 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
     EXPECT_STREQ(to_string(v.reason), to_string(c.reason)) << c.name;
     reached.insert(v.reason);
   }
-  // No mbuf can take the segments of this one.
+  // This frame does not fit into any mbuf in one piece.
   rte_mbuf* m = segmented(datagram_frame(octets(1400)), {20, 700}, exact_mbuf);
   reached.insert(classify(filter(), m).reason);
   rte_pktmbuf_free(m);
@@ -144,7 +144,7 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
   EXPECT_TRUE(all_back());
 }
 
-TEST(Parse, ADatagramIsReadToItsFields) {
+TEST(Parse, TheFieldsOfADatagramAreRead) {
   rte_mbuf* m = exact_mbuf(datagram_frame());
   const packet_view v = classify(filter(), m);
   ASSERT_EQ(v.kind, packet_kind::udp) << to_string(v.reason);
@@ -159,7 +159,7 @@ TEST(Parse, ADatagramIsReadToItsFields) {
   rte_pktmbuf_free(m);
 }
 
-TEST(Parse, WhatIsBehindTheDatagramIsIgnored) {
+TEST(Parse, OctetsBehindTheDatagramAreIgnored) {
   const octets padded = cut(datagram_frame(), 60);
   const octets behind_udp = ethernet(ipv4(udp(text("hello")) + text("more")));
   const octets with_options =
@@ -174,7 +174,7 @@ TEST(Parse, WhatIsBehindTheDatagramIsIgnored) {
   }
 }
 
-TEST(Parse, AnEmptyDatagramIsOne) {
+TEST(Parse, AnEmptyDatagramIsAccepted) {
   rte_mbuf* m = exact_mbuf(datagram_frame({}));
   const packet_view v = classify(filter(), m);
   EXPECT_EQ(v.kind, packet_kind::udp);
@@ -196,7 +196,7 @@ TEST(Parse, SegmentsAreJoinedWhereverTheyAreCut) {
   EXPECT_TRUE(all_back());
 }
 
-TEST(Parse, GroupsAndBroadcastsAreTakenAsConfigured) {
+TEST(Parse, GroupsAndBroadcastsAreAcceptedAsConfigured) {
   receive_filter f = filter();
   auto sent_to = [&](std::uint32_t ip, const rte_ether_addr& mac) {
     return seen(f, ethernet(ipv4(udp(text("x"), {.to = ip}), {.to = ip}), 0x0800, mac));
@@ -212,7 +212,7 @@ TEST(Parse, GroupsAndBroadcastsAreTakenAsConfigured) {
   EXPECT_EQ(sent_to(0xffffffff, everybody).reason, drop_reason::ip_destination);
 }
 
-TEST(Parse, SeveralAddressesAndPortsOfOurs) {
+TEST(Parse, EachOfSeveralOwnAddressesAndPortsIsAccepted) {
   receive_filter f = filter();
   f.config.address_count = 3;
   f.config.udp_port = 65534;
@@ -228,7 +228,7 @@ TEST(Parse, SeveralAddressesAndPortsOfOurs) {
   EXPECT_EQ(kind(ours, 65533), drop_reason::udp_destination);
 }
 
-TEST(Parse, ADevicesGoodVerdictIsTakenAndABadOneChecked) {
+TEST(Parse, AGoodVerdictOfTheDeviceIsTrustedAndABadOneIsChecked) {
   const octets bad_udp = ethernet(ipv4(udp(text("hello"), {.sum = udp_fields::wrong})));
   const octets bad_ip = ethernet(ipv4(udp(text("hello")), {.bad_checksum = true}));
   auto reason = [](const octets& o, std::uint64_t flags) {
@@ -240,14 +240,14 @@ TEST(Parse, ADevicesGoodVerdictIsTakenAndABadOneChecked) {
   EXPECT_EQ(reason(bad_ip, RTE_MBUF_F_RX_IP_CKSUM_GOOD), drop_reason::none);
   EXPECT_EQ(reason(bad_ip, RTE_MBUF_F_RX_IP_CKSUM_NONE), drop_reason::none);
   EXPECT_EQ(reason(bad_ip, RTE_MBUF_F_RX_IP_CKSUM_BAD), drop_reason::ip_checksum);
-  // A device that sums up the whole IP packet knows nothing of a shorter datagram in it.
+  // A device that sums up the whole IP packet knows nothing about a shorter datagram inside it.
   EXPECT_EQ(reason(datagram_frame(), RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD),
             drop_reason::none);
   const octets behind = ethernet(ipv4(udp(text("hello"), {.sum = udp_fields::wrong}) + text("oo")));
   EXPECT_EQ(reason(behind, RTE_MBUF_F_RX_L4_CKSUM_GOOD), drop_reason::udp_checksum);
 }
 
-TEST(Parse, ChecksumsLeftOutOrToHardware) {
+TEST(Parse, AMissingChecksumIsAcceptedAndAPartialOneIfConfigured) {
   const octets none = ethernet(ipv4(udp(text("hello"), {.sum = udp_fields::none})));
   const octets partial = ethernet(ipv4(udp(text("hello"), {.sum = udp_fields::partial})));
   receive_filter f = filter();
@@ -257,7 +257,7 @@ TEST(Parse, ChecksumsLeftOutOrToHardware) {
   EXPECT_EQ(seen(f, partial).kind, packet_kind::udp);
 }
 
-TEST(Parse, AnyOctetsAndAnyMutationOfValidFramesAreTakenWithoutHarm) {
+TEST(Parse, RandomOctetsAndMutatedFramesAreParsedWithinTheirBounds) {
   std::mt19937_64 random(run_seed());
   const std::vector<octets> valid = {
       datagram_frame(), datagram_frame(octets(1400, 7)), echo_frame(),
@@ -270,7 +270,7 @@ TEST(Parse, AnyOctetsAndAnyMutationOfValidFramesAreTakenWithoutHarm) {
     octets o = valid[random() % valid.size()];
     const auto mutations = random() % 5;
     for (std::uint64_t k = 0; k < mutations && !o.empty(); ++k) {
-      // Headers are where it matters.
+      // Most mutations hit the headers.
       const std::size_t at =
           random() % (random() % 4 == 0 ? o.size() : std::min<std::size_t>(o.size(), 46));
       switch (random() % 5) {
@@ -291,7 +291,7 @@ TEST(Parse, AnyOctetsAndAnyMutationOfValidFramesAreTakenWithoutHarm) {
         break;
       }
     }
-    if (random() % 2 == 0 && o.size() >= 34) { // past the header checksum
+    if (random() % 2 == 0 && o.size() >= 34) { // make the header checksum valid again
       const std::size_t header = std::min<std::size_t>((o[14] & 15u) * 4u, o.size() - 14);
       if (header >= 20) {
         set16(o, 24, 0);
@@ -319,7 +319,8 @@ TEST(Parse, AnyOctetsAndAnyMutationOfValidFramesAreTakenWithoutHarm) {
     }
     rte_pktmbuf_free(m);
   }
-  EXPECT_GT(passed, static_cast<std::size_t>(rounds / 10)); // the mutations are not all fatal
+  EXPECT_GT(passed,
+            static_cast<std::size_t>(rounds / 10)); // not every mutation makes the frame invalid
   EXPECT_LT(passed, static_cast<std::size_t>(rounds));
   EXPECT_TRUE(all_back());
 }
@@ -338,7 +339,7 @@ TEST(Checksum, AgreesWithTheDefinitionAtEveryLengthAndAlignment) {
     }
 }
 
-TEST(DropReason, EachHasANameOfItsOwn) {
+TEST(DropReason, EachReasonHasANameOfItsOwn) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < drop_reason_count; ++i) {
     const std::string name = to_string(static_cast<drop_reason>(i));
@@ -352,7 +353,7 @@ TEST(DropReason, EachHasANameOfItsOwn) {
   EXPECT_EQ(c.total(), 2u);
 }
 
-TEST(Address, TextIsADottedQuadAndNothingElse) {
+TEST(Address, OnlyADottedQuadIsAccepted) {
   EXPECT_EQ(parse_ipv4("192.0.2.1").value(), ours);
   EXPECT_EQ(format_ipv4(ours), "192.0.2.1");
   EXPECT_EQ(to_string(endpoint{ours, 1883, 2}), "192.0.2.1:1883%2");
@@ -364,7 +365,7 @@ TEST(Address, TextIsADottedQuadAndNothingElse) {
     EXPECT_FALSE(parse_ipv4(bad)) << bad;
 }
 
-TEST(Address, PrefixTextIsChecked) {
+TEST(Address, OnlyAValidPrefixIsAccepted) {
   const ipv4_prefix p = parse_ipv4_prefix("192.0.2.1/24").value();
   EXPECT_EQ(p.address, ours);
   EXPECT_EQ(p.length, 24);
@@ -382,7 +383,7 @@ TEST(Address, PrefixTextIsChecked) {
     EXPECT_FALSE(parse_ipv4_prefix(bad)) << bad;
 }
 
-TEST(Endpoint, KeyHoldsAllOfIt) {
+TEST(Endpoint, ItsKeyHoldsAddressPortAndInterface) {
   const endpoint e{0xC0000209, 40000, 7};
   EXPECT_EQ(endpoint::from_key(e.key()), e);
 }

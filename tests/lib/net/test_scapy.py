@@ -40,7 +40,7 @@ def failed(name, text):
 
 
 def finished(packet):
-    """The packet with every length and checksum as scapy computes it."""
+    """Returns the packet with every length and checksum as scapy computes it."""
     return packet.__class__(bytes(packet))
 
 
@@ -54,7 +54,7 @@ def without_computed(packet):
 
 
 def compare(name, got, want):
-    """Both are dissected from octets; every field of every layer."""
+    """Compares every field of every layer of two packets, both dissected from octets."""
     global fields, frames
     frames += 1
     got, want = finished(got), finished(want)
@@ -84,7 +84,7 @@ def arrive(packet):
 
 
 def answer_of(name, packet):
-    """The one frame that answers it."""
+    """Returns the one frame that answers the packet."""
     text = arrive(packet)
     if not text or ' ' in text:
         failed(name, 'answered by %r' % text)
@@ -99,7 +99,7 @@ link = Link(sys.argv[1])
 mac = ':'.join(link.ask('mac')[i:i + 2] for i in range(0, 12, 2))
 next_id = 0
 
-# ARP
+# ARP requests, with and without a priority tag.
 for tag in (False, True):
     for padding in (b'', bytes(18), b'\xaa' * 40):
         layers = ([Dot1Q(prio=5, vlan=0)] if tag else [])
@@ -113,7 +113,7 @@ for tag in (False, True):
         if got:
             compare('ARP', got, wanted)
 
-# Echo requests: whatever a sender may put in the header, and data of any length
+# Echo requests with any value that a sender may put into the header, and data of any length.
 for n in list(range(0, 70)) + [1471, 1472]:
     data = bytes(choose.randrange(256) for _ in range(n))
     tos, ttl, ident, sequence = (choose.randrange(256), choose.randrange(1, 256), choose.randrange(65536),
@@ -128,7 +128,7 @@ for n in list(range(0, 70)) + [1471, 1472]:
                 / ICMP(type='echo-reply', id=ident, seq=sequence) / Raw(data))
         next_id += 1
 
-# Datagrams in
+# Received datagrams.
 for n in list(range(0, 40)) + [1472]:
     data = bytes(choose.randrange(256) for _ in range(n))
     options = choose.choice([[], [IPOption(b'\x94\x04\x00\x00')], [IPOption(b'\x07\x07\x04\x00\x00\x00\x00')]])
@@ -138,7 +138,7 @@ for n in list(range(0, 40)) + [1472]:
         failed('datagram of %d' % n, 'not read as scapy built it')
     frames += 1
 
-# What is wrong is called by its name
+# Invalid frames, each of which is counted under its own reason.
 good = lambda: (IP(src=PEER, dst=OURS), UDP(sport=40000, dport=PORT), Raw(b'hello'))
 
 
@@ -174,7 +174,7 @@ for reason, packet in (
     if said != 'dropped ' + reason:
         failed(reason, 'we say %r of %s' % (said, packet.summary()))
 
-# Datagrams out
+# Sent datagrams.
 number = lambda text: int.from_bytes(bytes(int(part) for part in text.split('.')), 'big')
 for n in list(range(0, 70)) + [1471, 1472]:
     data = bytes(choose.randrange(256) for _ in range(n))

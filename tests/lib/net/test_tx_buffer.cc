@@ -8,7 +8,7 @@ constexpr std::uint64_t hz = 1'000'000;
 
 class TxBuffer : public testing::Test {
  protected:
-  ring_port device{8}; // takes 7 packets
+  ring_port device{8}; // its ring takes 7 packets
   marked_media media;
   std::unique_ptr<tx_buffer> tx;
   std::uint32_t next = 0; // numbers the packets
@@ -56,7 +56,7 @@ class TxBuffer : public testing::Test {
   using numbers = std::vector<std::uint32_t>;
 };
 
-TEST_F(TxBuffer, NothingPassesBeforeItsMarkIsDurable) {
+TEST_F(TxBuffer, NoPacketLeavesBeforeItsMarkIsDurable) {
   for (const mark_t mark : {5u, 5u, 6u, 9u})
     ASSERT_TRUE(send(mark));
   EXPECT_EQ(tx->pump(media, 0), 0u);
@@ -73,7 +73,7 @@ TEST_F(TxBuffer, NothingPassesBeforeItsMarkIsDurable) {
   EXPECT_EQ(tx->sent(), 4u);
 }
 
-TEST_F(TxBuffer, WhatNeedsNoMarkKeepsItsPlaceBehindWhatWaits) {
+TEST_F(TxBuffer, APacketWithoutAMarkKeepsItsPlaceBehindWaitingPackets) {
   ASSERT_TRUE(send(0));
   ASSERT_TRUE(send(3));
   ASSERT_TRUE(send(0));
@@ -90,10 +90,10 @@ TEST_F(TxBuffer, AMarkThatIsLowerThanTheOneBeforeWaitsNoLonger) {
   ASSERT_TRUE(send(4));
   EXPECT_EQ(tx->pump(media, 0), 2u);
   EXPECT_EQ(left(), (numbers{0, 1}));
-  EXPECT_EQ(media.asked, 1u); // 10 is durable, so 4 is
+  EXPECT_EQ(media.asked, 1u); // since 10 is durable, 4 is durable too
 }
 
-TEST_F(TxBuffer, RandomMarksNeverOvertakeAndNeverLeaveEarly) {
+TEST_F(TxBuffer, PacketsWithRandomMarksKeepTheirOrderAndNeverLeaveEarly) {
   std::mt19937_64 random(run_seed());
   std::vector<mark_t> marks;
   mark_t mark = 0;
@@ -123,7 +123,7 @@ TEST_F(TxBuffer, RandomMarksNeverOvertakeAndNeverLeaveEarly) {
   EXPECT_EQ(tx->stalled(), 0u);
 }
 
-TEST_F(TxBuffer, FullRefusesAndLeavesTheFrameToTheCaller) {
+TEST_F(TxBuffer, AFullBufferRefusesAndLeavesTheFrameToTheCaller) {
   for (int i = 0; i < 16; ++i)
     ASSERT_TRUE(send(1));
   EXPECT_EQ(tx->free(), 0u);
@@ -136,7 +136,7 @@ TEST_F(TxBuffer, FullRefusesAndLeavesTheFrameToTheCaller) {
   EXPECT_EQ(left(), (numbers{0, 1, 2, 3, 4, 5, 6}));
 }
 
-TEST_F(TxBuffer, ADeviceThatTakesNothingForLongLosesNothingWhileItsLinkIsUp) {
+TEST_F(TxBuffer, AStalledDeviceLosesNoPacketWhileItsLinkIsUp) {
   for (int i = 0; i < 16; ++i)
     ASSERT_TRUE(send(0));
   EXPECT_EQ(tx->pump(media, 0), 7u); // the device is full
@@ -150,7 +150,7 @@ TEST_F(TxBuffer, ADeviceThatTakesNothingForLongLosesNothingWhileItsLinkIsUp) {
   EXPECT_EQ(left(), (numbers{7, 8, 9, 10, 11, 12, 13}));
 }
 
-TEST_F(TxBuffer, ADeviceWhoseLinkIsDownLosesWhatMayLeaveAndNoMore) {
+TEST_F(TxBuffer, ADeviceWhoseLinkIsDownLosesOnlyPacketsWithDurableMarks) {
   ASSERT_EQ(rte_eth_dev_set_link_down(device.id()), 0);
   for (int i = 0; i < 9; ++i)
     ASSERT_TRUE(send(1));
@@ -160,18 +160,18 @@ TEST_F(TxBuffer, ADeviceWhoseLinkIsDownLosesWhatMayLeaveAndNoMore) {
   EXPECT_EQ(tx->pump(media, 1000), 0u); // the stall begins
   EXPECT_EQ(tx->pump(media, 1000 + hz / 10), 0u);
   EXPECT_EQ(tx->stalled(), 0u);
-  EXPECT_EQ(tx->pump(media, 999), 0u); // a time from before is no stall
+  EXPECT_EQ(tx->pump(media, 999), 0u); // a time from before the stall does not count
   EXPECT_EQ(tx->stalled(), 0u);
   EXPECT_EQ(tx->pump(media, 1001 + hz / 10), 2u);
   EXPECT_EQ(tx->stalled(), 2u);
-  EXPECT_EQ(tx->size(), 1u); // its mark is not durable: it is kept
+  EXPECT_EQ(tx->size(), 1u); // the packet is kept because its mark is not durable
   EXPECT_EQ(left(), (numbers{0, 1, 2, 3, 4, 5, 6}));
   media.reached = 2;
   EXPECT_EQ(tx->pump(media, 2000 + hz / 10), 1u);
   EXPECT_EQ(left(), (numbers{9}));
 }
 
-TEST_F(TxBuffer, ADeviceThatTakesOnePacketInTimeLosesNone) {
+TEST_F(TxBuffer, ADeviceThatAcceptsOnePacketInTimeLosesNone) {
   for (int i = 0; i < 16; ++i)
     ASSERT_TRUE(send(0));
   std::uint64_t now = 0;
@@ -188,7 +188,7 @@ TEST_F(TxBuffer, ADeviceThatTakesOnePacketInTimeLosesNone) {
   EXPECT_EQ(tx->stalled(), 0u);
 }
 
-TEST_F(TxBuffer, AReservedPlaceIsFreeForNobodyElse) {
+TEST_F(TxBuffer, AReservedPlaceIsFreeForNoOtherFrame) {
   for (int i = 0; i < 15; ++i)
     ASSERT_TRUE(send(0));
   tx->reserve();
@@ -198,20 +198,20 @@ TEST_F(TxBuffer, AReservedPlaceIsFreeForNobodyElse) {
   EXPECT_TRUE(send(0));
 }
 
-TEST_F(TxBuffer, WithoutAMediaNothingWaits) {
+TEST_F(TxBuffer, WithoutAMediaNoPacketWaits) {
   ASSERT_TRUE(send(99));
   EXPECT_EQ(tx->pump(0), 1u);
   EXPECT_EQ(left(), (numbers{0}));
 }
 
-TEST_F(TxBuffer, WhatDidNotLeaveIsFreed) {
+TEST_F(TxBuffer, PacketsThatDidNotLeaveAreFreed) {
   for (int i = 0; i < 5; ++i)
     ASSERT_TRUE(send(1));
   tx.reset();
   EXPECT_TRUE(all_back());
 }
 
-TEST_F(TxBuffer, CapacityIsRoundedUpAndCheckedByName) {
+TEST_F(TxBuffer, ItsCapacityIsRoundedUpAndChecked) {
   make(9);
   EXPECT_EQ(tx->capacity(), 16u);
   for (const std::uint32_t bad : {0u, 1u, (1u << 24) + 1}) {

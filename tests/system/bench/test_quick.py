@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""chainring-bench --quick runs, prints every figure, and says the same in its JSON. Nothing here
-looks at a time."""
+"""chainring-bench --quick runs, prints every figure, and writes the same figures to its JSON file. This
+test checks no time."""
 import json
 import os
 import subprocess
@@ -29,7 +29,7 @@ def run(*arguments):
 
 
 class Bench(unittest.TestCase):
-    def test_it_names_its_groups(self):
+    def test_list_prints_the_groups(self):
         done = run("--list")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([line.split()[0] for line in done.stdout.splitlines()], list(FIGURES))
@@ -39,7 +39,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("rings", done.stderr)
 
-    def test_a_directory_that_is_not_there_is_refused(self):
+    def test_a_missing_directory_is_refused(self):
         self.assertEqual(run("--directory", "/nonexistent").returncode, 2)
 
     def test_every_figure_is_printed(self):

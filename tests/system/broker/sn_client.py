@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An MQTT-SN 1.2 client for tests of the broker: a plain UDP socket, one exchange at a time, asked
-again until the answer comes. Everything it receives is checked for form."""
+"""An MQTT-SN 1.2 client for tests of the broker. It is a plain UDP socket, has one request at a time,
+and repeats it until the answer comes. It checks the form of everything that it receives."""
 import select
 import socket
 import struct
@@ -9,7 +9,7 @@ import time
 CONNECT, CONNACK, REGISTER, REGACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = (
     4, 5, 0x0A, 0x0B, 0x0C, 0x0D, 0x12, 0x13, 0x16, 0x17, 0x18)
 ACCEPTED, CONGESTION = 0, 1
-HANG_S = 90  # only detects hangs
+HANG_S = 90  # this timeout only detects hangs
 AGAIN_S = 0.5
 
 
@@ -21,7 +21,7 @@ def encode(kind, body=b""):
 def decode(datagram):
     n, at = (datagram[0], 1) if datagram[0] != 1 else (struct.unpack(">H", datagram[1:3])[0], 3)
     if n != len(datagram):
-        raise SystemExit(f"malformed from the broker: {datagram.hex()}")
+        raise SystemExit(f"the broker sent a malformed datagram: {datagram.hex()}")
     return datagram[at], datagram[at + 1:]
 
 
@@ -35,10 +35,10 @@ class Client:
         try:
             self.sock.sendto(datagram, self.to)
         except OSError:
-            pass  # the port is away with the broker
+            pass  # the port is gone because the broker is
 
     def receive(self, seconds):
-        """The next message, deliveries kept and acknowledged on the way; (None, b"") when none came."""
+        """Returns the next message, after keeping and acknowledging deliveries; (None, b"") if none came."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if not select.select([self.sock], [], [], left)[0]:
@@ -57,7 +57,7 @@ class Client:
         return None, b""
 
     def ask(self, datagram, matches):
-        """Sends until an answer matches(kind, body); that body."""
+        """Sends until an answer matches(kind, body), and returns its body."""
         end = time.monotonic() + HANG_S
         while time.monotonic() < end:
             self.send(datagram)
@@ -85,7 +85,7 @@ class Client:
         return body[5]
 
     def publish(self, name, data):
-        """At QoS 1; the return code."""
+        """Publishes at QoS 1 and returns the return code."""
         if name not in self.topics:
             mine = self.next_id()
             body = self.ask(encode(REGISTER, b"\0\0" + mine + name), lambda kind, b: kind == REGACK and b[2:4] == mine)

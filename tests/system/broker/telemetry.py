@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""DPDK's telemetry socket, as dpdk-telemetry.py uses it."""
+"""DPDK's telemetry socket, used as dpdk-telemetry.py uses it."""
 import json
 import socket
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every argument of dpdk-chainring that is malformed or out of range is refused with its name and the
-range that is accepted, with status 2, before anything is started or made; --help lists each argument;
+"""dpdk-chainring refuses every argument that is malformed or out of range, with its name, the range that
+it accepts, and status 2, before it starts or makes anything. --help lists each argument;
 the configuration file has the same keys.
 
   test_arguments.py BROKER
@@ -17,8 +17,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from regions import Broker
 
 PROGRAM = sys.argv[1]
-HANG_S = 90  # only detects hangs
-# Argument: what is refused (None: any text does), and what the refusal says is accepted.
+HANG_S = 90  # this timeout only detects hangs
+# For each argument, what is refused (None when any text is accepted), and what the refusal accepts.
 NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000),
            "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576),
@@ -75,7 +75,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             refused([*good, name, value], name, *choices)
     for name in SIZES:
         for value in ("x", "M", "-1M", "1Q", "1.5G", "1MM", "99999999999999999999", "99999999T", "33T"):
-            refused([*good, name, value], name, f"'{value}'", "K, M, G or T", "at most 32T")
+            refused([*good, name, value], name, f"'{value}'", "K, M, G or T", "up to 32T")
         for value in ("0", "1023K"):
             refused([*good, name, value], name, f"'{value}'", "at least 1M")
     for name, (values, words) in OTHERS.items():
@@ -84,7 +84,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             refused([*base, name, value.format(scratch)], name, words)
     for name in [*NUMBERS, *CHOICES, *SIZES, *OTHERS, *TEXTS]:
         base = ["--region", region] if name == "--address" else good[2:] if name == "--region" else good
-        refused([*base, name], name)  # nothing behind it
+        refused([*base, name], name)  # the value is missing
     refused([*good, "--gateway", "192.0.2.9", "--gateway", "192.0.2.8"], "--gateway", "one for each --address")
     refused(["--region", region], "--address")
     refused(["--address", "192.0.2.1/24"], "--region")
@@ -98,7 +98,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             f.write(text)
         refused([*good, "--predefined-topics", topics], "--predefined-topics", *words)
 
-    # The configuration file: the same keys, the same refusals, and none it does not know.
+    # The configuration file has the same keys and the same refusals, and refuses unknown keys.
     config = os.path.join(scratch, "chainring.conf")
 
     def configured(text, *words):
@@ -123,12 +123,12 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
     listed = set(re.findall(r"^\s+(?:-\w,)?(--[a-z0-9-]+)", said.split("EAL arguments:")[0], re.M))
     unknown = listed - set(NUMBERS) - set(CHOICES) - set(SIZES) - set(OTHERS) - set(TEXTS) - set(FLAGS)
     if status != 0 or unknown:
-        fail(f"status {status}; this test does not try {unknown}", said)
+        fail(f"status {status}; --help lists {unknown}, which this test does not try", said)
     done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=HANG_S)
     if done.returncode != 0 or "--lcores" not in done.stdout or "--queue-size" not in done.stdout:
         fail("--help before -- does not show both halves", done.stdout)
 
-    with open(config, "w") as f:  # every key, each with a value of its own
+    with open(config, "w") as f:  # this file has every key, each with its own value
         f.write(base + "\n".join([
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",

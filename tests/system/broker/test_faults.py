@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults found in use, over real packets on a TAP port: a process that stands still for longer than its
-clients' keep-alive, one socket with two clients, an absent subscriber whose full queue stops a topic, and
-what an operator can do about it. Needs root.   test_faults.py BROKER"""
+"""Faults that were found in use, over real packets on a TAP port: a process that is stopped for longer
+than its clients' keep-alive, one socket with two clients, an absent subscriber whose full queue stops a
+topic, and what an operator can do about it. Needs root.   test_faults.py BROKER"""
 import os
 import re
 import select
@@ -30,7 +30,7 @@ def start(region, *arguments, **more):
     b = Broker(PROGRAM, region, "--size", "32M", *arguments, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24",
                telemetry=True, **more).ready()
     run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
-    # What the broker does not read meanwhile waits here.
+    # Packets that the broker does not read while it is stopped wait in this queue.
     run("ip", "link", "set", TAP, "txqueuelen", "8192", "up")
     return b
 
@@ -43,12 +43,12 @@ def expect(true, what, said=""):
 def until(condition, what, b):
     end = time.monotonic() + HANG_S
     while not condition():
-        expect(time.monotonic() < end and b.process.poll() is None, f"never: {what}", b.said())
+        expect(time.monotonic() < end and b.process.poll() is None, f"this never happened: {what}", b.said())
         time.sleep(0.05)
 
 
 def delivered(client):
-    """What comes to the client until it is quiet for a while: one delivery at least."""
+    """Returns the deliveries to the client until it is quiet for a while, at least one."""
     end = time.monotonic() + HANG_S
     while not client.got and time.monotonic() < end:
         client.receive(1)
@@ -58,7 +58,7 @@ def delivered(client):
 
 
 def ping_each_second(clients, seconds):
-    """Each client pings each second. How many PINGRESPs each got; a DISCONNECT ends the test."""
+    """Each client pings each second. Returns how many PINGRESPs each got; a DISCONNECT ends the test."""
     answers = {c.sock.fileno(): 0 for c in clients}
     names = {c.sock.fileno(): c for c in clients}
     for _ in range(seconds):
@@ -68,7 +68,7 @@ def ping_each_second(clients, seconds):
         while (left := again - time.monotonic()) > 0:
             for fd in select.select(list(answers), [], [], left)[0]:
                 kind, _ = decode(names[fd].sock.recv(65536))
-                expect(kind != DISCONNECT, f"{names[fd].name.decode()} was given up, and has pinged each second")
+                expect(kind != DISCONNECT, f"{names[fd].name.decode()} was sent DISCONNECT although it pinged each second")
                 answers[fd] += kind == PINGRESP
     return list(answers.values())
 
@@ -79,7 +79,7 @@ def test_a_stall_longer_than_the_keep_alive():
             clients = [Client(f"pinger{i}", TO) for i in range(count)]
             for c in clients:
                 expect(c.connect(clean=True, keep_alive_s=KEEP_ALIVE_S) == ACCEPTED, "refused", b.said())
-                # Those that wait for the others are not silent either.
+                # Clients that wait until the others are connected must not be silent either.
                 for other in clients[::20]:
                     other.send(encode(PINGREQ))
                 c.send(encode(PINGREQ))
@@ -93,10 +93,10 @@ def test_a_stall_longer_than_the_keep_alive():
             expect(min(answers) > 0, "a client is not answered after the stall", b.said())
             counters = Telemetry(b.prefix).ask("/chainring/counters")
             expect(counters["sessions"] == count and counters["sessions_lost"] == 0, "sessions were lost", counters)
-            # And who is silent is given up.
+            # A client that is silent is disconnected.
             t = Telemetry(b.prefix)
-            until(lambda: t.ask("/chainring/counters")["sessions"] == 0, "silent clients are given up", b)
-            expect(b.end() == 0, "it did not close cleanly", b.said())
+            until(lambda: t.ask("/chainring/counters")["sessions"] == 0, "the sessions of silent clients end", b)
+            expect(b.end() == 0, "the broker did not close cleanly", b.said())
 
 
 def test_one_socket_with_two_clients():
@@ -112,7 +112,7 @@ def test_one_socket_with_two_clients():
         elsewhere = Client("first", TO)
         expect(elsewhere.connect() == ACCEPTED, "refused")
         expect(delivered(elsewhere) == [b"for the first"], "the first client got", elsewhere.got)
-        expect(b.end() == 0, "it did not close cleanly", b.said())
+        expect(b.end() == 0, "the broker did not close cleanly", b.said())
 
 
 def test_an_absent_subscriber_and_the_prompt():
@@ -135,51 +135,51 @@ def test_an_absent_subscriber_and_the_prompt():
             for i in range(200):
                 if publisher.publish(b"t", b"%d" % i) == CONGESTION:
                     return i
-            raise SystemExit("200 messages in a queue of 63")
+            raise SystemExit("a queue of 63 accepted 200 messages")
 
-        expect(fill() == 63, "the queue takes another number of messages")
-        expect(b.until("the queue of client 'absent' is full with 63 messages"), "the log does not name it", b.said())
+        expect(fill() == 63, "the queue did not accept 63 messages")
+        expect(b.until("the queue of client 'absent' is full with 63 messages"), "the log does not name the full queue", b.said())
         prompt("show queues", r"\(absent\): depth 63 of 63")
         prompt("clear queue nobody", "no such client")
-        prompt("clear queue absent", "its queue is given up")
-        until(lambda: publisher.publish(b"t", b"new") == ACCEPTED, "the topic goes on", b)
+        prompt("clear queue absent", "queue is cleared")
+        until(lambda: publisher.publish(b"t", b"new") == ACCEPTED, "the topic accepts messages again", b)
         expect(absent.connect() == ACCEPTED, "refused")
-        expect(delivered(absent) == [b"new"], "behind the cleared queue comes", absent.got)
+        expect(delivered(absent) == [b"new"], "after the cleared queue the client got", absent.got)
         absent.disconnect()
-        expect(fill() == 63, "the queue takes another number of messages")
+        expect(fill() == 63, "the queue did not accept 63 messages")
         prompt("kick nobody", "no such client")
-        prompt("kick absent", "its session ends")
-        until(lambda: publisher.publish(b"t", b"for nobody") == ACCEPTED, "the topic goes on", b)
-        expect("absent" not in prompt("show sessions", r"1 sessions"), "it is still there")
-        # One that is connected is told.
+        prompt("kick absent", "session ends")
+        until(lambda: publisher.publish(b"t", b"for nobody") == ACCEPTED, "the topic accepts messages again", b)
+        expect("absent" not in prompt("show sessions", r"1 sessions"), "the session is still there")
+        # A client that is connected receives DISCONNECT.
         expect(absent.connect() == ACCEPTED, "refused")
-        prompt("kick absent", "its session ends")
+        prompt("kick absent", "session ends")
         kind = 0
         while kind not in (DISCONNECT, None):
             kind, _ = absent.receive(HANG_S)
-        expect(kind == DISCONNECT, "a client that is kicked hears nothing")
+        expect(kind == DISCONNECT, "a client that is kicked gets no DISCONNECT")
         os.close(theirs)
-        expect(b.end() == 0, "it did not close cleanly", b.said())
+        expect(b.end() == 0, "the broker did not close cleanly", b.said())
 
 
-def test_sessions_that_expire_behind_a_restart():
+def test_sessions_expire_after_a_restart():
     region = os.path.join(scratch, "expiry")
     with start(region) as b:
         absent, publisher = Client("absent", TO), Client("publisher", TO)
         expect(absent.connect() == ACCEPTED and absent.subscribe(b"t") == ACCEPTED, "refused")
         expect(publisher.connect(clean=True) == ACCEPTED and publisher.publish(b"t", b"x") == ACCEPTED, "refused")
-        expect(b.end() == 0, "it did not close cleanly", b.said())
+        expect(b.end() == 0, "the broker did not close cleanly", b.said())
     with start(region, "--session-expiry", "1") as b:
         t = Telemetry(b.prefix)
         until(lambda: t.ask("/chainring/counters")["sessions"] == 0, "the session expires", b)
         counters = t.ask("/chainring/counters")
         expect(counters["expired"] == 1 and counters["subscriptions"] == 0, "after the expiry", counters)
-        until(lambda: t.ask("/chainring/region")["messages_live"] == 0, "its messages go with it", b)
-        expect(b.end() == 0, "it did not close cleanly", b.said())
+        until(lambda: t.ask("/chainring/region")["messages_live"] == 0, "the messages of the session are freed", b)
+        expect(b.end() == 0, "the broker did not close cleanly", b.said())
 
 
 with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="chainring-faults-") as scratch:
     for name, test in sorted((n, f) for n, f in globals().items() if n.startswith("test_")):
         before = time.monotonic()
         test()
-        print(f"{name}: fine, {time.monotonic() - before:.0f} seconds", flush=True)
+        print(f"{name}: passed, {time.monotonic() - before:.0f} seconds", flush=True)

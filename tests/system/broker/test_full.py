@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A region filled to its last block: publishers are told "congestion", nothing acknowledged is lost,
-also when the broker is killed while it is full; when the subscriber has taken its messages, service
+"""Fills a region to its last block. Publishers receive "congestion", and nothing acknowledged is lost,
+even when the broker is killed while the region is full. When the subscriber has its messages, service
 goes on. Real packets on a TAP port. Needs root.
 
   test_full.py BROKER REGION_TOOL DIRECTORY
@@ -53,7 +53,7 @@ def number_of(data):
 
 
 def drain(subscriber, wanted):
-    """Receives until every number of `wanted` has come. The numbers, in the order of arrival."""
+    """Receives until every number of `wanted` has come. Returns the numbers in the order of arrival."""
     came, end = [], time.monotonic() + HANG_S
     while not wanted <= set(came):
         if time.monotonic() > end:
@@ -65,7 +65,7 @@ def drain(subscriber, wanted):
 
 
 def fill(publishers, first, sizes):
-    """Publishes until congestion; the acknowledged numbers, and the next free one."""
+    """Publishes until congestion. Returns the acknowledged numbers and the next free number."""
     acked, number = set(), first
     while True:
         code = publishers[number % len(publishers)].publish(TOPIC, message(number, choose.choice(sizes)))
@@ -100,18 +100,18 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY, prefix="chainring-full-") as scr
         publishers = [Client(f"publisher{i}", to) for i in range(3)]
         for p in publishers:
             p.connect()
-        # Long ones first, then the shortest until not a block is left.
+        # Long messages come first, then the shortest ones until no block is left.
         acked, number = fill(publishers, 1, [40, 300, 900, 1200])
         more, number = fill(publishers, number, [40])
         acked |= more
         space = Telemetry(broker.prefix).ask("/chainring/region")
         if space["blocks_free"] != 0 or space["blocks_live"] != blocks:
-            raise SystemExit(f"congestion with blocks left: {space}")
+            raise SystemExit(f"the broker reports congestion although blocks are left: {space}")
         refused, number_refused = 0, number
-        for p in publishers * 5:  # stays refused, and refuses nothing else
+        for p in publishers * 5:  # publishing stays refused, and nothing else is
             number += 1
             if p.publish(TOPIC, message(number, 40)) != CONGESTION:
-                raise SystemExit("acknowledged with no block free")
+                raise SystemExit("a message was acknowledged although no block is free")
             refused += 1
         other = Client("newcomer", to)
         if other.connect() != ACCEPTED:
@@ -144,13 +144,13 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY, prefix="chainring-full-") as scr
             raise SystemExit(f"only {len(again)} messages fit after the drain, {len(acked)} did before")
         subscriber.connect()
         drain(subscriber, again)
-        # Full again: the region grows under the broker, and what was refused is taken.
+        # The region is full again. It grows while it is served, and then accepts messages.
         subscriber.disconnect()
         acked, number = fill(publishers, number + 1, [40])
         broker.process.stdin.write(b"grow region 1M\n")
         broker.process.stdin.flush()
         if not broker.until("the region has 1048576 bytes"):
-            raise SystemExit(f"it does not grow:\n{broker.said()}")
+            raise SystemExit(f"the region does not grow:\n{broker.said()}")
         more = 0
         while publishers[0].publish(TOPIC, message(number, 40)) == ACCEPTED and more < 50:
             acked.add(number)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""An idle broker on a TAP port with --idle sleep takes at most a twentieth of a core, all its threads
-together, and answers at once all the same. CPU time is counted, not time on the clock, so that other
-work on the machine changes little. Needs root.   test_idle.py BROKER"""
+"""An idle broker on a TAP port with --idle sleep uses at most a twentieth of a core, with all its threads
+together, and still answers. The test measures CPU time and not wall-clock time, so that other work on
+the machine changes little. Needs root.   test_idle.py BROKER"""
 import os
 import subprocess
 import sys
@@ -38,8 +38,8 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-idle-") as sc
         print(f"{share:.1%} of a core; first packets after half a second:")
         print(pings.strip().split("\n")[-1])
         if " 0% packet loss" not in pings:
-            raise SystemExit(f"it does not answer\n{pings}\n{b.said()}")
+            raise SystemExit(f"the broker does not answer pings\n{pings}\n{b.said()}")
         if share > MOST:
-            raise SystemExit(f"idle it takes {share:.1%} of a core: expected at most {MOST:.0%}")
+            raise SystemExit(f"the idle broker uses {share:.1%} of a core; expected at most {MOST:.0%}")
         if b.end() != 0:
             raise SystemExit(b.said())

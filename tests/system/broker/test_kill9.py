@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""kill -9 under load: every acknowledged message is delivered, none is torn, and the region checks
-clean after each death. Real clients (UDP sockets) on a real port (TAP). Needs root.
+"""kill -9 under load: every acknowledged message is delivered, none is torn, and the region passes the
+check after each death. Real clients (UDP sockets) use a real port (TAP). Needs root.
 
   test_kill9.py BROKER REGION_TOOL DIRECTORY ROUNDS
 """
@@ -25,8 +25,8 @@ BROKER, TOOL, DIRECTORY, ROUNDS = sys.argv[1:4] + [int(sys.argv[4])]
 TAP = f"crk{os.getpid() % 100000}"
 NET = f"10.{198 + os.getpid() % 2}.{os.getpid() % 250}"
 PUBLISHERS, SUBSCRIBERS = 8, 3
-HANG_S = 90  # only detects hangs
-AHEAD_MAX = 2000  # what subscribers, one exchange at a time, can still take soon
+HANG_S = 90  # this timeout only detects hangs
+AHEAD_MAX = 2000  # how many messages the subscribers, with one exchange at a time, may lag behind
 CONNECT, CONNACK, REGISTER, REGACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = (
     4, 5, 0x0A, 0x0B, 0x0C, 0x0D, 0x12, 0x13, 0x16, 0x18)
 TOPIC = b"load/of/everything"
@@ -42,13 +42,13 @@ class Client:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         self.connected = False
-        self.waiting = None  # (datagram, when last sent)
+        self.waiting = None  # the datagram and the time when it was last sent
 
     def send(self, datagram):
         try:
             self.sock.sendto(datagram, (f"{NET}.1", 10000))
         except OSError:
-            pass  # the port is away with the broker
+            pass  # the port is gone because the broker is
 
     def ask(self, datagram):
         self.waiting = [datagram, time.monotonic()]
@@ -59,7 +59,7 @@ class Client:
         self.ask(message(CONNECT, bytes([0, 1]) + struct.pack(">H", 0) + self.name))
 
     def poll(self):
-        """Whatever has arrived; asks again where nothing came for a while."""
+        """Returns what has arrived, and repeats a request that had no answer for a while."""
         got = []
         while True:
             try:
@@ -70,7 +70,7 @@ class Client:
             self.ask(self.waiting[0])
         for d in got:
             if len(d) < 2 or d[0] != len(d):
-                raise SystemExit(f"malformed from the broker: {d.hex()}")
+                raise SystemExit(f"the broker sent a malformed datagram: {d.hex()}")
             if d[1] == DISCONNECT:
                 self.start()
             elif d[1] == CONNACK and d[2] == 0 and not self.connected:
@@ -129,7 +129,7 @@ class Subscriber(Client):
         super().poll()
         if self.waiting is None and time.monotonic() - self.last > 0.5:
             self.last = time.monotonic()
-            self.send(message(PINGREQ))  # a broker that came back says DISCONNECT
+            self.send(message(PINGREQ))  # a broker that was restarted answers DISCONNECT
 
     def on(self, kind, body):
         self.last = time.monotonic()
@@ -140,7 +140,7 @@ class Subscriber(Client):
         elif kind == PUBLISH:
             data = body[5:]
             if zlib.crc32(data[:-4]) != struct.unpack(">I", data[-4:])[0]:
-                raise SystemExit(f"torn: {data.hex()}")
+                raise SystemExit(f"a torn message was delivered: {data.hex()}")
             key = struct.unpack(">II", data[:8])
             self.doubled += key in self.got
             self.got[key] = True
@@ -166,12 +166,12 @@ def start(region):
 
 
 def ahead():
-    """How many acknowledged messages the slowest subscriber has still to get, about."""
+    """Returns about how many acknowledged messages the slowest subscriber still has to get."""
     return sum(p.sequence for p in publishers) - min(len(s.got) for s in subscribers)
 
 
 def serve(seconds=None, until=None, progress=None):
-    """For a time, or until something holds; False where that, and progress(), stood still for too long."""
+    """Serves for a time, or until a condition holds; False when that and progress() stood still too long."""
     begun, seen = time.monotonic(), None
     while time.monotonic() < begun + (seconds if seconds else HANG_S):
         select.select([c.sock for c in clients], [], [], 0.05)
@@ -185,7 +185,7 @@ def serve(seconds=None, until=None, progress=None):
 
 
 def ask_broker():
-    """What the broker says of itself, for a failure's report."""
+    """Returns what the broker says about itself, for the report of a failure."""
     broker.stdin.write(b"show sessions\nshow queues\nshow counters\nshow port stats\n")
     broker.stdin.flush()
     time.sleep(1)
@@ -207,24 +207,24 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY) as scratch:
         for s in subscribers:
             s.start()
         if not serve(until=lambda: all(s.subscribed for s in subscribers)):
-            raise SystemExit("no SUBACK")
+            raise SystemExit("the SUBACKs did not come")
         for p in publishers:
             p.start()
         for n in range(ROUNDS):
             before = sum(len(p.acked) for p in publishers)
             if not serve(until=lambda: sum(len(p.acked) for p in publishers) > before + 20):
-                raise SystemExit("nothing is acknowledged")
+                raise SystemExit("no message is acknowledged")
             serve(seconds=choose.uniform(0.0, 0.3))
             broker.send_signal(signal.SIGKILL)
             broker.wait()
             check = subprocess.run([TOOL, "check", region], capture_output=True, text=True)
             if check.returncode != 0:
-                raise SystemExit(f"after kill {n + 1}, check says:\n{check.stdout}{check.stderr}")
+                raise SystemExit(f"after kill {n + 1}, the check of the region says:\n{check.stdout}{check.stderr}")
             broker = start(region)
         load = False
         quiet = lambda: all(p.waiting is None for p in publishers)
         if not serve(until=quiet):
-            raise SystemExit("the last publishes were never acknowledged")
+            raise SystemExit("the last messages were never acknowledged")
         acked = {(p.number, q) for p in publishers for q in p.acked}
         if not serve(until=lambda: all(acked <= s.got.keys() for s in subscribers),
                      progress=lambda: sum(len(s.got) for s in subscribers)):
@@ -237,7 +237,7 @@ with tempfile.TemporaryDirectory(dir=DIRECTORY) as scratch:
         sent = {(p.number, q) for p in publishers for q in range(1, p.sequence + 1)}
         for s in subscribers:
             if not set(s.got) <= sent:
-                raise SystemExit(f"never sent: {sorted(set(s.got) - sent)[:20]}")
+                raise SystemExit(f"messages were delivered that were never sent: {sorted(set(s.got) - sent)[:20]}")
         broker.terminate()
         if broker.wait(timeout=HANG_S) != 0:
             raise SystemExit("the broker did not close cleanly")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The running broker as its operator sees it: the prompt, telemetry and its pages, packet capture,
-signals. Real clients on a TAP port. Needs root.
+"""The running broker as an operator sees it: the prompt, telemetry and its pages, packet capture and
+signals. Real clients use a TAP port. Needs root.
 
   test_running.py BROKER REGION_TOOL DIRECTORY
 """
@@ -48,7 +48,7 @@ class Prompt:
         self.broker, self.to = broker, to
 
     def ask(self, line, until):
-        """Sends a line; what the broker says from then on, once it matches `until`."""
+        """Sends a line. Returns what the broker prints from then on, once it matches `until`."""
         before = len(self.broker.said())
         os.write(self.to, (line + "\n").encode())
         end = time.monotonic() + HANG_S
@@ -57,7 +57,7 @@ class Prompt:
             if re.search(until, said, re.S):
                 return said
             time.sleep(0.02)
-        raise SystemExit(f"'{line}': nothing like {until}:\n{self.broker.said()[before:]}")
+        raise SystemExit(f"the answer to '{line}' does not match {until}:\n{self.broker.said()[before:]}")
 
 
 def test_prompt_and_telemetry():
@@ -65,7 +65,7 @@ def test_prompt_and_telemetry():
     ours, theirs = os.pipe()
     with start(region, "-i", "--size", "32M", "--max-sessions", "128", telemetry=True, stdin=ours) as b:
         os.close(ours)
-        # Sessions, subscriptions, a queue.
+        # Make sessions, subscriptions and a queue.
         subscriber = Client("absent one", TO)
         expect(subscriber.connect() == ACCEPTED and subscriber.subscribe(b"kept/#") == ACCEPTED, "refused")
         subscriber.disconnect()
@@ -76,7 +76,7 @@ def test_prompt_and_telemetry():
             expect(clients[0].publish(b"kept/x", b"%d" % i) == ACCEPTED, "a publish is refused")
 
         p = Prompt(b, theirs)
-        said = p.ask("help", r"quit +close cleanly")
+        said = p.ask("help", r"quit +close the region cleanly")
         for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters", "grow region SIZE", "quit"):
             expect(command in said, f"help does not list '{command}'", said)
         said = p.ask("show port stats", r"worker 0 ")
@@ -93,9 +93,9 @@ def test_prompt_and_telemetry():
         said = p.ask("show counters", r"drain_tsc +\d+")
         expect(re.search(r"published_qos1 +5\b", said), "show counters", said)
         said = p.ask("show nonsense", r"Bad arguments|Command not found")
-        expect(b.process.poll() is None, "a bad command ended it", said)
+        expect(b.process.poll() is None, "a bad command ended the broker", said)
 
-        # Telemetry: the socket, the pages, the script.
+        # Telemetry is read by its socket, page by page, and by DPDK's script.
         t = Telemetry(b.prefix)
         commands = t.ask("/")
         for command in ("/chainring/region", "/chainring/counters", "/chainring/ports", "/chainring/sessions"):
@@ -118,8 +118,8 @@ def test_prompt_and_telemetry():
         expect(sorted(names) == sorted(["absent one"] + [f"client{i}" for i in range(CLIENTS)]) and pages > 2,
                f"{pages} pages of sessions", names)
         for bad in ("/chainring/sessions,x", "/chainring/sessions,99999999999999999999", "/chainring/sessions,-1"):
-            t.ask(bad)  # any answer, and no crash
-        expect(b.process.poll() is None, "a bad parameter ended it", b.said())
+            t.ask(bad)  # any answer is fine, but not a crash
+        expect(b.process.poll() is None, "a bad parameter ended the broker", b.said())
         script = shutil.which("dpdk-telemetry.py")
         if script:
             done = subprocess.run([script, "-f", b.prefix], input="/chainring/region\nquit\n", capture_output=True,
@@ -127,18 +127,18 @@ def test_prompt_and_telemetry():
             expect('"class"' in done.stdout, "dpdk-telemetry.py", done.stdout + done.stderr)
             print("dpdk-telemetry.py reads it")
 
-        # What clients choose does not reach the terminal as commands.
+        # Text that clients choose does not reach the terminal as control characters.
         odd = Client("a\x1b[2Jb\x7f", TO)
         expect(odd.connect() == ACCEPTED and odd.subscribe("odd/\x1b]0;\u009bx".encode()) == ACCEPTED, "refused")
         said = p.ask("show sessions", rf"{CLIENTS + 2} sessions") + p.ask("show topics", r"subscriptions in all")
         expect(r"'a\u001b[2Jb\u007f'" in said and r"odd/\u001b]0;\u009bx: 1 subscriptions" in said and "\x1b[2J" not in said and
                "\x7f" not in said, "control characters", repr(said))
 
-        # The end of input ends the prompt, not the broker.
+        # The end of input ends the prompt but not the broker.
         os.close(theirs)
         time.sleep(0.3)
         expect(clients[1].publish(b"kept/y", b"still there") == ACCEPTED, "after the end of input")
-        expect(b.process.poll() is None, "the end of input ended it", b.said())
+        expect(b.process.poll() is None, "the end of input ended the broker", b.said())
         expect(b.end() == 0 and "closed cleanly" in b.said(), "SIGTERM", b.said())
 
 
@@ -157,7 +157,7 @@ def test_quit_and_signals():
             elif isinstance(how, str):
                 os.close(theirs)
                 theirs = -1
-                expect(c.connect(clean=True) == ACCEPTED, "the end of input ended it")
+                expect(c.connect(clean=True) == ACCEPTED, "the end of input ended the broker")
                 status = b.end()
             else:
                 status = b.end(how)
@@ -166,7 +166,7 @@ def test_quit_and_signals():
             os.close(theirs)
         said = run(TOOL, "info", region)
         expect(re.search(r"^last closed +cleanly$", said, re.M), f"after {how}", said)
-    # A signal while it starts.
+    # A signal comes while the broker starts.
     for delay in (0.0, 0.1, 0.3):
         b = Broker(PROGRAM, region)
         with b:
@@ -175,7 +175,7 @@ def test_quit_and_signals():
             try:
                 b.process.wait(HANG_S)
             except subprocess.TimeoutExpired:
-                raise SystemExit(f"SIGTERM {delay} s after the start: it does not end\n{b.said()}")
+                raise SystemExit(f"SIGTERM {delay} s after the start: the broker does not end\n{b.said()}")
         run(TOOL, "check", region)
 
 
@@ -212,10 +212,10 @@ def test_dumpcap():
                 dumpcap.wait()
         with open(capture, "rb") as f:
             text = f.read()
-        expect(text[:4] == b"\x0a\x0d\x0d\x0a" and b"seen" in text, "the capture holds no packet of ours")
-        expect(b.end() == 0, "it did not close cleanly", b.said())
+        expect(text[:4] == b"\x0a\x0d\x0d\x0a" and b"seen" in text, "the capture holds no packet of the test's clients")
+        expect(b.end() == 0, "the broker did not close cleanly", b.said())
         print("dpdk-dumpcap captures its packets")
-    for line in open("/proc/mounts"):  # EAL's hugepage files outlive it
+    for line in open("/proc/mounts"):  # the hugepage files of EAL stay after the process
         if line.split()[2] == "hugetlbfs":
             for name in os.listdir(line.split()[1]):
                 if name.startswith(f"{b.prefix}map_"):
@@ -226,6 +226,6 @@ scratch = tempfile.mkdtemp(dir=DIRECTORY, prefix="chainring-running-")
 try:
     for name, test in sorted((n, f) for n, f in globals().items() if n.startswith("test_")):
         test()
-        print(f"{name}: fine", flush=True)
+        print(f"{name}: passed", flush=True)
 finally:
     shutil.rmtree(scratch)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Start-up errors name what was meant and what mends it: a mistyped argument, a forgotten "--", what
+"""Start-up errors say what was probably meant and what to do: a misspelt argument, a forgotten "--", what
 EAL refuses, a prefix that is in use, a configuration file with its line, sizes that contradict each
 other. And a broker that is started without descriptors, hung up on, or limited in its file sizes
 does not break. TAP ports: needs root.
@@ -24,7 +24,7 @@ from sn_client import ACCEPTED, Client
 from telemetry import Telemetry
 
 PROGRAM, GENERATOR, CLIENT, TOOL = sys.argv[1:5]
-HANG_S = 90  # only detects hangs
+HANG_S = 90  # this timeout only detects hangs
 EAL = ["--lcores", "0@0,1@0", "--no-pci", "--no-telemetry", "--vdev=net_null0,no-rx=1"]
 NO_HUGE = ["--no-huge", "-m", "256"]
 SESSION = ["--file-prefix", f"crs{os.getpid()}"]
@@ -41,13 +41,13 @@ def refused(command, *words, without=(), status=2, **more):
         fail(f"{command}: status {done.returncode}, expected {status}", said)
     for word in words:
         if word not in said:
-            fail(f"{command}: it does not say '{word}'", said)
+            fail(f"{command}: the refusal does not say '{word}'", said)
     for word in without:
         if word in said:
-            fail(f"{command}: it says '{word}'", said)
+            fail(f"{command}: the refusal wrongly says '{word}'", said)
 
 
-def test_a_mistyped_argument_is_named_with_what_was_meant():
+def test_a_misspelt_argument_is_named_with_the_nearest_name():
     own = ["--region", region, "--address", "192.0.2.1/24"]
     refused([PROGRAM, *EAL, "--", "--regoin", region, "--address", "192.0.2.1/24"], "'--regoin'", "did you mean --region?",
             without=["is required"])
@@ -59,13 +59,13 @@ def test_a_mistyped_argument_is_named_with_what_was_meant():
     refused([TOOL, "create", region, "--sise", "64M"], "'--sise'", "did you mean --size?", without=["is required"])
 
 
-def test_a_forgotten_separator_is_what_is_told():
+def test_a_forgotten_separator_is_named():
     refused([PROGRAM, *EAL, "--region", region, "--address", "192.0.2.1/24"], "'--region'", 'before "--"', without=["is required"])
     refused([PROGRAM, *EAL, "--region", region, "--", "--address", "192.0.2.1/24"], "'--region'", 'before "--"')
     refused([PROGRAM, *EAL], "is required", 'behind "--"')
 
 
-def test_what_eal_refuses_is_told_with_the_remedy_that_helps():
+def test_a_refusal_of_eal_comes_with_the_right_remedy():
     own = ["--", "--region", region, "--address", "192.0.2.1/24"]
     refused([PROGRAM, *NO_HUGE, *EAL, *SESSION, "--vdve=net_null1", *own], "'--vdve'", "did you mean --vdev?", without=["add --no-huge", "Success"])
     refused([PROGRAM, *NO_HUGE, *EAL, *SESSION, "--lcores", "0@999", *own], without=["add --no-huge", "Success"])
@@ -76,7 +76,7 @@ def test_what_eal_refuses_is_told_with_the_remedy_that_helps():
         fail("a region was made", "")
 
 
-def test_a_prefix_in_use_is_named():
+def test_a_file_prefix_in_use_is_named():
     with Broker(PROGRAM, os.path.join(scratch, "first"), "--size", "16M") as b:
         b.ready()
         refused([PROGRAM, *NO_HUGE, *EAL, "--file-prefix", b.prefix, "--", "--region", region, "--address", "192.0.2.1/24"],
@@ -85,7 +85,7 @@ def test_a_prefix_in_use_is_named():
             fail("the first broker", b.said())
 
 
-def test_a_file_that_cannot_be_made_is_told_as_that():
+def test_a_file_size_limit_is_named():
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
@@ -105,7 +105,7 @@ def test_a_configuration_error_has_its_file_and_line():
         refused([PROGRAM, *EAL, "--", "--config", config], *words)
 
 
-def test_values_that_contradict_each_other_are_refused_with_both():
+def test_values_that_contradict_each_other_are_refused_and_both_named():
     refused([PROGRAM, *EAL, "--", "--region", region, "--address", "192.0.2.1"], "--address", "'192.0.2.1'", "192.0.2.1/24")
     refused([PROGRAM, *EAL, "--", "--region", region, "--address", "192.0.2.1/24", "--queue-size", "100", "--queue-first", "200"],
             "--queue-first", "200", "100", "--queue-size")
@@ -124,7 +124,7 @@ def test_values_that_contradict_each_other_are_refused_with_both():
             fail("the same --size again", b.said())
 
 
-def test_started_without_descriptors_it_serves_and_ends():
+def test_a_broker_started_without_standard_descriptors_serves_and_ends():
     for missing in ("2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"):
         b = Broker.__new__(Broker)
         path = os.path.join(scratch, "bare" + missing.replace(" ", "").replace("&-", ""))
@@ -145,7 +145,7 @@ def test_started_without_descriptors_it_serves_and_ends():
                 fail(f"started with {missing}", b.said())
 
 
-def test_signals_that_are_no_end_end_nothing():
+def test_hangup_pipe_and_file_size_signals_do_not_end_the_broker():
     log = os.path.join(scratch, "log")
     config = os.path.join(scratch, "hup.conf")
     with open(config, "w") as f:
@@ -161,20 +161,20 @@ def test_signals_that_are_no_end_end_nothing():
             f.write('log-level = "chainring.*:info"\n')
         os.rename(log, log + ".1")
         b.process.send_signal(signal.SIGHUP)
-        while not (os.path.exists(log) and "open anew" in open(log).read()):
+        while not (os.path.exists(log) and "open again" in open(log).read()):
             if time.monotonic() > end or b.process.poll() is not None:
-                fail("after SIGHUP the log file is not there anew", b.said())
+                fail("after SIGHUP there is no new log file", b.said())
             time.sleep(0.05)
         if b.end() != 0 or "closed cleanly" not in open(log).read():
-            fail("it does not end cleanly", open(log).read())
+            fail("the broker does not end cleanly", open(log).read())
         for line in open(log):
             if line[4] != "-" or line[10] != "T" or not line[19:].startswith("."):
                 fail("a line of the log has no wall-clock time", line)
         if "ready" in open(log + ".1").read():
-            fail("the log level of the configuration file was not heeded", open(log + ".1").read())
+            fail("the log level of the configuration file was not applied", open(log + ".1").read())
 
 
-def test_a_message_too_long_for_a_packet_is_said_to_be_at_once():
+def test_a_message_too_long_for_a_packet_is_refused_at_once():
     tap = f"crl{os.getpid() % 100000}"
     with Broker(PROGRAM, os.path.join(scratch, "long"), "--size", "16M", vdev=f"net_tap0,iface={tap}", address="10.79.0.1/24") as b:
         b.ready()
@@ -189,11 +189,11 @@ def test_a_message_too_long_for_a_packet_is_said_to_be_at_once():
             fail(f"1,400 octets: status {done.returncode}", done.stderr)
     for command in ("pub", "sub"):
         done = subprocess.run([CLIENT, command, "--help"], capture_output=True, text=True, timeout=HANG_S)
-        if f"mosquitto_{command} that are not here" not in done.stdout:
+        if f"these flags of mosquitto_{command}:" not in done.stdout:
             fail(f"{command} --help does not say which flags it lacks", done.stdout)
 
 
-def test_what_a_client_calls_itself_does_not_break_telemetry():
+def test_no_client_id_breaks_telemetry():
     tap = f"crs{os.getpid() % 100000}"
     with Broker(PROGRAM, os.path.join(scratch, "names"), "--size", "16M", vdev=f"net_tap0,iface={tap}", address="10.77.0.1/24",
                 telemetry=True) as b:
@@ -204,19 +204,19 @@ def test_what_a_client_calls_itself_does_not_break_telemetry():
         for name in ("\u00e9", 'a"b\\c', "\x01\x1b[2J\x7f", "\U0001f600", "plain"):
             c = Client(name, ("10.77.0.1", 10000))
             if c.connect() != ACCEPTED:
-                continue  # control characters may be refused: then there is nothing to show
+                continue  # control characters may be refused, and then nothing is shown
             c.disconnect()
             shown.add(name)
-        sessions = Telemetry(b.prefix).ask("/chainring/sessions,0")  # json.loads is the judge
+        sessions = Telemetry(b.prefix).ask("/chainring/sessions,0")  # json.loads checks that it is valid
         got = {s["client"] for s in sessions.values() if isinstance(s, dict)}
         if not {"\\u00e9", "plain", 'a\\"b\\\\c', "\\ud83d\\ude00"} <= got or len(got) != len(shown):
             fail(f"of {shown}", got)
         subprocess.run(["ip", "link", "del", tap], check=True)
-        if not b.until("its link is down, or its interface is gone"):
-            fail("a TAP that vanishes is not told", b.said())
+        if not b.until("is down, or its interface is gone"):
+            fail("a TAP that vanishes is not logged", b.said())
         time.sleep(3)
-        if b.said().count("its link is down") != 1 or b.end() != 0:
-            fail("it is told more than once, or the end is not clean", b.said())
+        if b.said().count("is down, or its interface") != 1 or b.end() != 0:
+            fail("the log says it more than once, or the end is not clean", b.said())
 
 
 with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-start-") as scratch:
@@ -224,4 +224,4 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-start-") as s
     for name, test in list(globals().items()):
         if name.startswith("test_") and (len(sys.argv) < 6 or sys.argv[5] in name):
             test()
-            print(f"{name}: as it should be", flush=True)
+            print(f"{name}: passed", flush=True)

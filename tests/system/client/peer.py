@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A scripted MQTT-SN peer on loopback, and the program under test run against it."""
+"""A scripted MQTT-SN peer on loopback, and the program under test that runs against it."""
 import os
 import socket
 import struct
@@ -14,11 +14,11 @@ DUP, QOS1, QOS2, QOS_MINUS_1, RETAIN, WILL, CLEAN = 0x80, 0x20, 0x40, 0x60, 0x10
 PREDEFINED, SHORT = 0x01, 0x02
 ACCEPTED, CONGESTION, INVALID_TOPIC_ID, NOT_SUPPORTED = range(4)
 
-HANG_S = 60  # longest wait for what must come: detects a hang, nothing else
+HANG_S = 60  # this timeout only detects hangs
 
 
 class Peer:
-    """The broker's end: tells what the client sent, and answers what the test says."""
+    """The broker's end: it reports what the client sent, and answers what the test says."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -30,7 +30,7 @@ class Peer:
         self.socket.close()
 
     def receive(self, timeout_s=HANG_S):
-        """(type, body) of the next message."""
+        """Returns (type, body) of the next message."""
         self.socket.settimeout(timeout_s)
         datagram, self.client = self.socket.recvfrom(65536)
         header = 4 if datagram[0] == 1 else 2
@@ -39,8 +39,8 @@ class Peer:
         return datagram[header - 1], datagram[header:]
 
     def expect(self, kind, again=()):
-        """The body of the next message, which is of this type; retransmissions of those types in
-        `again`, answered already, may come before it."""
+        """Returns the body of the next message, which must have this type. Retransmissions of the types
+        in `again`, which are answered already, may come before it."""
         while True:
             got, body = self.receive()
             if got == kind:
@@ -56,20 +56,20 @@ class Peer:
         self.socket.sendto(datagram, self.client)
 
     def accept(self, again=()):
-        """Takes the CONNECT and gives its body."""
+        """Accepts the CONNECT and returns its body."""
         body = self.expect(CONNECT, again)
         self.send(CONNACK, bytes([ACCEPTED]))
         return body
 
     def register(self, topic_id, again=()):
-        """Takes a REGISTER, gives the topic."""
+        """Accepts a REGISTER and returns its topic."""
         body = self.expect(REGISTER, again)
         assert body[:2] == b'\0\0'
         self.send(REGACK, struct.pack('>H', topic_id) + body[2:4] + bytes([ACCEPTED]))
         return body[4:]
 
     def subscribe(self, topic_id, code=ACCEPTED, again=()):
-        """Takes a SUBSCRIBE, gives (flags, the topic's octets)."""
+        """Accepts a SUBSCRIBE and returns (flags, the octets of its topic)."""
         body = self.expect(SUBSCRIBE, again)
         self.send(SUBACK, bytes([body[0] & 0x60]) + struct.pack('>H', topic_id) + body[1:3] + bytes([code]))
         return body[0], body[3:]
@@ -94,7 +94,7 @@ class ClientTest(unittest.TestCase):
 
     def start(self, command, *arguments, host='127.0.0.1', retry_s=HANG_S,
               stdout=subprocess.PIPE):
-        """Runs the program; without retransmissions where the test is not about them."""
+        """Runs the program; it sends no retransmissions unless the test sets retry_s."""
         process = subprocess.Popen(
             [self.program, command, '-h', host, '-p', str(self.peer.port), '--retry-interval', str(retry_s),
              *arguments], stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
@@ -108,7 +108,7 @@ class ClientTest(unittest.TestCase):
         process.communicate()
 
     def finish(self, process, status, stdin=None):
-        """Waits for the program; gives what it wrote."""
+        """Waits for the program and returns what it wrote."""
         out, err = process.communicate(stdin, timeout=HANG_S)
         self.assertEqual(process.returncode, status, err.decode())
         return out, err.decode()

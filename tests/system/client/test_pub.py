@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""chainring-client pub against a scripted peer. Usage: test_pub.py path/to/chainring-client"""
+"""chainring-client pub runs against a scripted peer. Usage: test_pub.py path/to/chainring-client"""
 import os
 import struct
 import sys
@@ -85,7 +85,7 @@ class Publish(ClientTest):
         self.peer.farewell()
         self.finish(p, 0)
 
-    def test_a_long_message_takes_the_long_length(self):
+    def test_a_long_message_uses_the_long_length_field(self):
         text = bytes(range(256)) * 40
         with tempfile.NamedTemporaryFile() as file:
             file.write(text)
@@ -156,7 +156,7 @@ class Retransmission(ClientTest):
         self.peer.farewell()
         self.finish(p, 0)
 
-    def test_without_an_answer_it_gives_up_after_the_retries_and_says_so(self):
+    def test_a_request_without_an_answer_fails_after_the_retries(self):
         p = self.start('pub', '-q', '1', '-t', 'a/b', '-m', 'x', '--max-retries', '2', retry_s=0.5)
         kinds = [self.peer.receive()[0] for _ in range(3)]
         self.assertEqual(kinds, 3 * [CONNECT])
@@ -164,19 +164,19 @@ class Retransmission(ClientTest):
         self.assertIn('CONNECT was not answered by 127.0.0.1:%d in 3 attempts' % self.peer.port, err)
         self.assertIn('--max-retries', err)
 
-    def test_where_nothing_listens_it_says_so(self):
+    def test_a_port_without_a_listener_is_named(self):
         self.peer.close()
         p = self.start('pub', '-t', 'a/b', '-m', 'x', '--max-retries', '1', retry_s=0.1)
         self.assertIn('nothing listens on that port', self.finish(p, 1)[1])
 
-    def test_an_acknowledgement_of_another_message_counts_for_nothing(self):
+    def test_an_acknowledgement_of_another_message_is_ignored(self):
         p = self.start('pub', '-q', '1', '-t', 'a/b', '-m', 'x')
         self.peer.accept()
         self.peer.register(1)
         body = self.peer.expect(PUBLISH)
         self.peer.send(PUBACK, body[1:3] + struct.pack('>H', 999) + b'\0')
         self.peer.send(PINGREQ)
-        self.peer.expect(PINGRESP)  # it waits still
+        self.peer.expect(PINGRESP)  # the client still waits
         self.peer.puback(body)
         self.peer.farewell()
         self.finish(p, 0)
@@ -216,7 +216,7 @@ class Refusal(ClientTest):
         self.peer.farewell()
         self.assertIn("to 'a/b' was refused by the broker (rejected: not supported)", self.finish(p, 1)[1])
 
-    def test_a_refused_line_says_which(self):
+    def test_a_refused_line_is_named_by_its_number(self):
         p = self.start('pub', '-q', '1', '-t', 'a/b', '-l')
         p.stdin.write(b'one\ntwo\nthree\n')
         p.stdin.flush()
@@ -227,7 +227,7 @@ class Refusal(ClientTest):
         self.peer.farewell()
         self.assertIn('(line 2; the 1 before it were delivered)', self.finish(p, 1)[1])
 
-    def test_a_refusal_at_qos_0_is_noticed(self):
+    def test_a_refusal_at_qos_0_is_reported(self):
         p = self.start('pub', '-t', 'a/b', '-m', 'x')
         self.peer.accept()
         self.peer.register(1)
@@ -247,12 +247,12 @@ class Refusal(ClientTest):
         self.peer.farewell()
         self.finish(p, 0)
 
-    def test_under_congestion_it_tries_again(self):
+    def test_a_message_refused_for_congestion_is_sent_again(self):
         p = self.start('pub', '-q', '1', '--short-topic', '-t', 'ab', '-m', 'x', '--max-retries', '1000', retry_s=0.3)
         self.peer.accept()
         body = self.peer.expect(PUBLISH, again=(CONNECT,))
         self.peer.puback(body, CONGESTION)
-        while True:  # a new message id: what was refused is over
+        while True:  # the repeated message has a new message id
             again = self.peer.expect(PUBLISH)
             if again[3:5] != body[3:5]:
                 break
@@ -262,7 +262,7 @@ class Refusal(ClientTest):
         self.peer.farewell(again=(PUBLISH,))
         self.finish(p, 0)
 
-    def test_a_session_that_the_broker_ended_is_begun_again(self):
+    def test_a_session_that_the_broker_ended_is_replaced_by_a_new_one(self):
         p = self.start('pub', '-q', '1', '-t', 'a/b', '-m', 'x')
         self.peer.accept()
         self.peer.register(1)

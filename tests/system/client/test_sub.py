@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""chainring-client sub against a scripted peer. Usage: test_sub.py path/to/chainring-client"""
+"""chainring-client sub runs against a scripted peer. Usage: test_sub.py path/to/chainring-client"""
 import signal
 import struct
 import sys
@@ -9,7 +9,7 @@ from peer import *  # noqa: F403: the protocol's names
 
 
 class Subscribe(ClientTest):
-    def test_each_filter_is_subscribed_to_and_the_count_ends_it(self):
+    def test_each_filter_is_subscribed_to_and_the_count_ends_the_program(self):
         p = self.start('sub', '-q', '1', '-C', '2', '-v', '-t', 'a/b', '-t', 'c/+')
         self.peer.accept()
         self.assertEqual(self.peer.subscribe(5), (QOS1, b'a/b'))
@@ -23,7 +23,7 @@ class Subscribe(ClientTest):
         self.peer.farewell()
         self.assertEqual(self.finish(p, 0), (b'a/b one\nc/d two\n', ''))
 
-    def test_predefined_and_short_topics(self):
+    def test_predefined_and_short_topics_are_subscribed_to(self):
         p = self.start('sub', '-v', '-C', '2', '--topic-id', '300', '--short-topic', '-t', 'xy')
         self.peer.accept()
         self.assertEqual(self.peer.subscribe(0), (SHORT, b'xy'))
@@ -42,7 +42,7 @@ class Subscribe(ClientTest):
         self.peer.farewell()
         self.finish(p, 0)
 
-    def test_no_newline_where_none_is_wanted(self):
+    def test_no_newline_suppresses_the_newline(self):
         p = self.start('sub', '-N', '-C', '2', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)
@@ -51,7 +51,7 @@ class Subscribe(ClientTest):
         self.peer.farewell()
         self.assertEqual(self.finish(p, 0)[0], b'onetwo')
 
-    def test_it_prints_a_message_before_it_acknowledges_it(self):
+    def test_a_message_is_printed_before_it_is_acknowledged(self):
         p = self.start('sub', '-q', '1', '-C', '1', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)
@@ -61,16 +61,16 @@ class Subscribe(ClientTest):
         self.peer.farewell()
         self.finish(p, 0)
 
-    def test_what_cannot_be_written_is_not_acknowledged(self):
+    def test_a_message_that_cannot_be_written_is_not_acknowledged(self):
         with open('/dev/full', 'wb') as full:
             p = self.start('sub', '-q', '1', '-t', 'a/b', stdout=full)
             self.peer.accept()
             self.peer.subscribe(5)
             self.peer.publish(5, b'lost?')
-            self.peer.farewell()  # and no PUBACK before it
+            self.peer.farewell()  # there is no PUBACK before it
             self.assertIn('cannot write to standard output', self.finish(p, 1)[1])
 
-    def test_a_duplicate_is_printed_and_acknowledged_as_often_as_it_comes(self):
+    def test_a_duplicate_at_qos_1_is_printed_and_acknowledged_again(self):
         p = self.start('sub', '-q', '1', '-C', '2', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)
@@ -81,7 +81,7 @@ class Subscribe(ClientTest):
         self.peer.farewell()
         self.assertEqual(self.finish(p, 0)[0], b'x\nx\n')
 
-    def test_at_qos_2_a_duplicate_is_acknowledged_and_not_printed_again(self):
+    def test_a_duplicate_at_qos_2_is_acknowledged_and_not_printed_again(self):
         p = self.start('sub', '-q', '2', '-C', '2', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)
@@ -91,7 +91,7 @@ class Subscribe(ClientTest):
         self.assertEqual(self.peer.expect(PUBREC), b'\0\3')
         self.peer.send(PUBREL, b'\0\3')
         self.assertEqual(self.peer.expect(PUBCOMP), b'\0\3')
-        self.peer.publish(5, b'y', flags=QOS2, msg_id=3)  # the id is free again
+        self.peer.publish(5, b'y', flags=QOS2, msg_id=3)  # this is a new message with the same id
         self.assertEqual(self.peer.expect(PUBREC), b'\0\3')
         self.peer.farewell()
         self.assertEqual(self.finish(p, 0)[0], b'x\ny\n')
@@ -113,14 +113,14 @@ class Subscribe(ClientTest):
         body = self.peer.expect(SUBSCRIBE)
         self.peer.publish(5, b'x', msg_id=2)
         self.peer.send(PINGREQ)
-        self.peer.expect(PINGRESP)  # nothing before it
+        self.peer.expect(PINGRESP)  # there is no answer before it
         self.peer.send(SUBACK, bytes([QOS1]) + b'\0\5' + body[1:3] + b'\0')
         self.peer.publish(5, b'x', flags=QOS1 | DUP, msg_id=2)
         self.assertEqual(self.peer.expect(PUBACK), b'\0\5\0\2\0')
         self.peer.farewell()
         self.assertEqual(self.finish(p, 0)[0], b'x\n')
 
-    def test_a_registration_of_nonsense_is_refused(self):
+    def test_an_invalid_registration_is_refused(self):
         p = self.start('sub', '-t', '#')
         self.peer.accept()
         self.peer.subscribe(0)
@@ -140,14 +140,14 @@ class Subscribe(ClientTest):
         self.assertIn("the subscription to 'a/b' was refused by the broker (rejected: not supported)",
                       self.finish(p, 1)[1])
 
-    def test_a_lower_qos_than_asked_for_is_told(self):
+    def test_a_lower_qos_than_asked_for_is_reported(self):
         p = self.start('sub', '-q', '1', '-C', '1', '-t', 'a/b')
         self.peer.accept()
         body = self.peer.expect(SUBSCRIBE)
         self.peer.send(SUBACK, b'\0\0\5' + body[1:3] + b'\0')
         self.peer.publish(5, b'x', flags=0, msg_id=0)
         self.peer.farewell()
-        self.assertIn("'a/b' was granted QoS 0 only", self.finish(p, 0)[1])
+        self.assertIn("the broker granted 'a/b' only QoS 0", self.finish(p, 0)[1])
 
 
 class Liveness(ClientTest):
@@ -172,7 +172,7 @@ class Liveness(ClientTest):
         self.peer.farewell(again=(PINGREQ,))
         self.finish(p, 0)
 
-    def test_without_an_answer_to_pings_it_connects_again(self):
+    def test_unanswered_pings_make_the_client_connect_again(self):
         p = self.start('sub', '-k', '1', '-t', 'a/b', '-C', '1', '--max-retries', '3', retry_s=1)
         self.peer.accept()
         self.peer.subscribe(5, again=(CONNECT,))
@@ -186,7 +186,7 @@ class Liveness(ClientTest):
         self.assertEqual(out, b'x\n')
         self.assertIn('PINGREQ was not answered', err)
 
-    def test_a_session_that_the_broker_ended_is_begun_again(self):
+    def test_a_session_that_the_broker_ended_is_replaced_by_a_new_one(self):
         p = self.start('sub', '-q', '1', '-c', '-i', 'kept', '-C', '2', '-v', '-t', 'a/b', '--max-retries', '1000',
                        retry_s=0.3)
         self.assertEqual(self.peer.accept()[0], 0)
@@ -203,7 +203,7 @@ class Liveness(ClientTest):
         self.assertEqual(out, b'a/b one\na/b two\n')
         self.assertIn('ended the session; connecting again', err)
 
-    def test_the_timeout_ends_it_with_a_status_of_its_own(self):
+    def test_the_timeout_ends_the_program_with_status_27(self):
         p = self.start('sub', '-W', '0.2', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)
@@ -216,7 +216,7 @@ class Liveness(ClientTest):
         p.send_signal(signal.SIGTERM)
         self.finish(p, 0)
 
-    def test_debug_tells_each_message(self):
+    def test_debug_prints_each_message(self):
         p = self.start('sub', '-d', '-q', '1', '-C', '1', '-t', 'a/b')
         self.peer.accept()
         self.peer.subscribe(5)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every command of the README and the guides is run, in the order a reader would: each ```sh block of a
+"""Runs every command of the README and the guides in the order of a reader: each ```sh block of a
 document, one command after the other, in one directory and one network namespace. A broker and a
 subscriber without --count stay in the background, as in a terminal of their own; the next broker of
 the document takes the place of the last. Everything else has to end with status 0.
@@ -30,7 +30,7 @@ import own_network  # noqa: F401
 SOURCE, BUILD = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 DOCUMENTS = sys.argv[3:] or ["README.md", "docs/guides/running.md", "docs/guides/network.md", "docs/guides/generator.md",
                              "docs/guides/benchmarks.md"]
-HANG_S = 120  # only detects hangs
+HANG_S = 120  # this timeout only detects hangs
 NOT_RUN = re.compile(r"<!-- not run: (\S.{10,}) -->$")
 OURS = {"dpdk-chainring", "dpdk-chainring-gen", "chainring-client", "chainring-region", "chainring-bench"}
 
@@ -40,14 +40,14 @@ def fail(what, said=""):
 
 
 def blocks(document):
-    """(line, commands, reason why it is not run or None) of each block of commands."""
+    """Returns (line, commands, reason why it is not run or None) for each block of commands."""
     lines = open(os.path.join(SOURCE, document)).read().split("\n")
     found, fence, reason, body, start = [], None, None, [], 0
     for n, line in enumerate(lines, 1):
         if fence is None and line.startswith("```"):
             fence, body, start = line[3:].strip(), [], n
             if not fence:
-                fail(f"{document}:{n}: a block without a language: say sh, text or cpp")
+                fail(f"{document}:{n}: a block has no language; expected sh, text or cpp")
             before = NOT_RUN.match(lines[n - 2]) if n > 1 else None
             reason = before.group(1) if before else None
         elif fence is not None and line == "```":
@@ -57,14 +57,14 @@ def blocks(document):
         elif fence is not None:
             body.append(line)
         elif re.match(r"    \S", line) and not lines[n - 2].strip():
-            fail(f"{document}:{n}: an indented block: give it a fence and a language")
+            fail(f"{document}:{n}: a block is indented; expected a fence with a language")
         elif line.startswith("<!-- not run") and not (NOT_RUN.match(line) and lines[n].startswith("```sh")):
-            fail(f"{document}:{n}: a block is left out with a reason, directly above it")
+            fail(f"{document}:{n}: a 'not run' comment must give a reason directly above an sh block")
     return found
 
 
 def commands(body):
-    """Its commands, continued lines joined."""
+    """Returns the commands of a block, with continued lines joined."""
     joined = []
     for line in body:
         if joined and joined[-1].endswith("\\"):
@@ -90,7 +90,7 @@ class Background:
         end = time.monotonic() + HANG_S
         while words not in self.said():
             if self.process.poll() is not None or time.monotonic() > end:
-                fail(f"{self.name}: it never said '{words}'", self.said())
+                fail(f"{self.name}: the program never printed '{words}'", self.said())
             time.sleep(0.05)
 
     def end(self):
@@ -100,13 +100,13 @@ class Background:
             self.process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            fail(f"{self.name}: it does not end", self.said())
+            fail(f"{self.name}: the program does not end", self.said())
 
 
 def check_only(where, command):
-    """Of a command that is not run: its form, its program, its arguments' names."""
+    """Checks a command that is not run: its form, its program and the names of its arguments."""
     if subprocess.run(["bash", "-n", "-c", command], capture_output=True).returncode != 0:
-        fail(f"{where}: no shell command", command)
+        fail(f"{where}: this is no valid shell command", command)
     words = words_of(command)
     program = words[0]
     if shutil.which(program, path=f"{top}:{os.environ['PATH']}") is None and not os.path.exists(os.path.join(top, program)):
@@ -116,7 +116,7 @@ def check_only(where, command):
     said = subprocess.run([os.path.join(top, program), "--help"], capture_output=True, text=True, timeout=HANG_S).stdout
     for word in words[1:]:
         if word.startswith("--") and len(word) > 2 and word.split("=")[0] not in said:
-            fail(f"{where}: --help does not know {word}", command)
+            fail(f"{where}: --help does not list {word}", command)
 
 
 def run(document):
@@ -157,10 +157,10 @@ def run(document):
 
 
 def own_directories():
-    """What documents name below /var/lib and /tmp lies in the scratch directory for this program."""
+    """Puts /var/lib and /dev/shm of this program into the scratch directory."""
     CLONE_NEWNS = 0x00020000
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
-        fail("a mount namespace: run as root")
+        fail("a mount namespace cannot be made; run this test as root")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     for path in ("/var/lib", "/dev/shm"):
         own = os.path.join(scratch, path.strip("/").replace("/", "-"))
@@ -179,7 +179,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-commands-") a
     helped = subprocess.run([os.path.join(top, ".ci/quickstart"), "--help"], capture_output=True, text=True, timeout=HANG_S)
     if helped.returncode != 0 or "From a fresh clone" not in helped.stdout or "installing" in helped.stdout:
         fail(".ci/quickstart --help", helped.stdout + helped.stderr)
-    # What the documents name is what the quickstart builds.
+    # The quickstart must build every program that the documents name.
     quickstart = open(os.path.join(SOURCE, ".ci/quickstart")).read()
     for document in DOCUMENTS:
         for named in set(re.findall(r"build/(app/[\w-]+/[\w-]+)", open(os.path.join(SOURCE, document)).read())):

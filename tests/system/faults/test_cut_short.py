@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A region's file cut short below the broker that serves it: on tmpfs its memory is gone, on a disk its
-journal. The broker does not crash, names the file, answers its prompt, and acknowledges nothing more.
+"""Truncates the file of a region below the broker that serves it. On tmpfs that removes its memory, on a
+disk its journal. The broker does not crash, names the file, answers at its prompt, and acknowledges nothing more.
 
   test_cut_short.py GENERATOR BROKER REGION_TOOL
 """

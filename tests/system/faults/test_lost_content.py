@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The end of a region's file cut off below the broker, where only messages and free blocks lie: those
-messages are damaged, everything else goes on being served with acknowledgements, and the broker says
+"""Truncates the file of a region below the broker, where only messages and free blocks lie. Those
+messages are damaged, everything else is served and acknowledged, and the broker says
 what it lost. Real packets on a TAP port. Needs root.
 
   test_lost_content.py BROKER REGION_TOOL
@@ -36,12 +36,12 @@ def message(number):
 
 def start(region):
     return Broker(PROGRAM, region, "--queue-size", "4096", "--retry-interval", "1", "--max-retries", "100",
-                  "--queue-first", "0", "-i",  # one ring, made before what it names: it is not cut off
+                  "--queue-first", "0", "-i",  # the queue's one ring lies in front of the messages, so it is not cut off
                   stdin=subprocess.PIPE, vdev=f"net_tap0,iface={TAP}", address=f"{NET}.1/24", telemetry=True)
 
 
 def receive(subscriber, last):
-    """What comes up to the message `last`, each once."""
+    """Returns what comes up to the message `last`, each message once."""
     came = []
     while last not in came:
         kind, _ = subscriber.receive(60)
@@ -74,7 +74,7 @@ with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="chainring-lost-") as sc
         whole = [message(n) for n in range(COUNT) if places[n] + len(message(n)) <= kept]
         os.truncate(region, kept)
 
-        # What is left is delivered, whatever was lost between; and free memory is found by and by.
+        # The messages that are left are delivered, and lost free blocks are found when they are used.
         subscriber.connect()
         came = receive(subscriber, whole[-1])
         expect(came == whole, f"the {len(whole)} messages that are there, not {len(came)}")
@@ -99,10 +99,10 @@ with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="chainring-lost-") as sc
         expect(broker.until("LOST: "), "the prompt to say what is lost:", broker.said())
         expect(broker.until("is gone") and region in broker.said(), "a sentence in", broker.said())
         expect(broker.end() == 0, "a clean end, not", broker.said())
-        expect("pages of the region's memory were lost" in broker.said(), "a warning at the end of", broker.said())
+        expect("pages of its memory were lost" in broker.said(), "a warning at the end of", broker.said())
         refused, said = start(region).refused()
         expect(refused == 2 and region in said, "a refusal of a file that is too short, not", said)
         print(f"cut to {kept} bytes: {len(whole)} of {COUNT} messages delivered, {counters['damaged']} damaged, "
-              f"{space['lost_pages']} pages lost, {space['blocks_withheld']} blocks put aside, {len(more)} more acknowledged")
+              f"{space['lost_pages']} pages lost, {space['blocks_withheld']} blocks set aside, {len(more)} more acknowledged")
     finally:
         broker.kill()

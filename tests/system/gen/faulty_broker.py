@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A broker with faults to order, on a UDP socket: what it does wrong is known, and must be found.
+"""A broker on a UDP socket with a known fault, which the generator must find.
 
 Faults (each hits every EVERY-th delivery, so their number is known):
   none             nothing
@@ -44,12 +44,12 @@ class FaultyBroker:
         self.sock.bind((address, 10000))
         self.sock.settimeout(0.1)
         self.fault, self.every = fault, every
-        self.ids, self.names = {}, {}  # topics, which have one id for everybody
-        self.subscribers = {}  # topic id: addresses in order
-        self.seen = set()  # {publisher's address, message id} placed
+        self.ids, self.names = {}, {}  # topics have the same id for all clients
+        self.subscribers = {}  # for each topic id, the addresses in order
+        self.seen = set()  # pairs (publisher's address, message id) that were placed
         self.deliveries = self.hits = self.msg_id = 0
-        self.held = {}  # subscriber: what waits behind its successor
-        self.owing = []  # partial: what the first subscriber is to get when it is back
+        self.held = {}  # for each subscriber, the delivery that waits for its successor
+        self.owing = []  # for "partial": what the first subscriber gets when it returns
 
     def send(self, to, kind, body=b""):
         self.sock.sendto(bytes([len(body) + 2, kind]) + body, to)
@@ -115,12 +115,12 @@ class FaultyBroker:
             return
         for topic, payload in self.owing:
             if self.subscribers[topic][0] == sender:
-                # Names are told again in a new connection.
+                # Topic names are registered again in a new connection.
                 self.send(sender, REGISTER, struct.pack(">HH", topic, 1) + self.names[topic])
                 self.publish(sender, topic, payload)
 
     def serve(self, while_running):
-        """Until while_running() is false."""
+        """Serves until while_running() is false."""
         while while_running():
             try:
                 d, sender = self.sock.recvfrom(2048)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the generator's tests share: the programs started, their ports, the generator's verdict."""
+"""What the generator's tests have in common: starting the programs, their ports, and the verdict."""
 import json
 import os
 import select
@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-HANG_S = 60  # only detects hangs
+HANG_S = 60  # this timeout only detects hangs
 BROKER_MAC = "02:00:00:00:10:01"
 EAL = ["--no-pci", "--no-huge", "-m", "192"]
 
@@ -22,7 +22,7 @@ def expect(holds, *what):
 
 
 class Rig:
-    """A scratch directory, a broker and generators; all gone at the end."""
+    """A scratch directory, a broker and generators, which all end with this object."""
 
     def __init__(self, generator, broker=None, tool=None, directory=None):
         self.generator_path, self.broker_path, self.tool = generator, broker, tool
@@ -56,7 +56,7 @@ class Rig:
     def start_broker(self, *own, vdev=None, lcores="0@0,1@0", netns=None, **how):
         self.brokers += 1
         if os.path.exists(self.dir + "/memif"):
-            os.unlink(self.dir + "/memif")  # what a killed broker left
+            os.unlink(self.dir + "/memif")  # a killed broker leaves its socket behind
         how.setdefault("stdin", subprocess.DEVNULL)
         p = self.spawn(
             [*inside(netns), self.broker_path, "--lcores", lcores, *EAL, "--no-telemetry", "--file-prefix", self.prefix + "b",
@@ -97,7 +97,7 @@ def inside(netns):
 
 
 class Namespace:
-    """A network namespace in which the kernel has no business on any link: no IPv6."""
+    """A network namespace without IPv6, so that the kernel sends nothing of its own on any link."""
 
     def __init__(self, name):
         self.name = name
@@ -130,7 +130,7 @@ def until(holds, what):
 
 
 def verdict(p):
-    """Waits for a generator; its final report. The exit status must be what the report says."""
+    """Waits for a generator and returns its final report, whose status must be the exit status."""
     try:
         p.wait(timeout=HANG_S)
     except subprocess.TimeoutExpired:
@@ -143,7 +143,7 @@ def verdict(p):
 
 
 def check(report, what, **wanted):
-    """The report holds these values."""
+    """Checks that the report holds these values."""
     wrong = {k: report[k] for k, v in wanted.items() if report[k] != v}
     expect(not wrong, what + ":", wanted, "not", wrong, "in", json.dumps(report))
     print(f"{what}: {report['verdict']}; {report['acked_per_s']:.0f} acked/s, "

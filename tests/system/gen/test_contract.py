@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The generator against the broker over net_memif: two processes, each QoS, fan-out, wildcards.
+"""Runs the generator against the broker over net_memif, in two processes, with each QoS, fan-out and wildcards.
 
   test_contract.py GENERATOR BROKER REGION_TOOL
 """
@@ -23,7 +23,7 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
     r = rig.generate("-p", "5", "-s", "3", "-t", "5", "--wildcard", "-n", str(n), "--prefix", "wild")
     check(r, "wildcard", status=0, acked=n, delivered=3 * n, lost=0, corrupted=0)
 
-    # More clients than one address has ports.
+    # There are more clients than one address has ports.
     r = rig.generate("-p", "300", "-s", "300", "-t", "300", "-n", str(n), "--prefix", "many", "--source-ports", "100")
     check(r, "six addresses", status=0, acked=n, delivered=n, lost=0, corrupted=0)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The generator finds every fault of a broker that has known ones, and says how many there are.
-The faulty broker is a UDP socket of the kernel's, the generator's port a TAP. Needs root.
+"""The generator finds every fault of a broker with known faults, and the number of faults. The faulty
+broker is a UDP socket of the kernel, and the generator's port is a TAP. Needs root.
 
   test_faults.py GENERATOR
 """
@@ -25,7 +25,7 @@ def there():
 
 
 def run(fault, *own, broker=None, every=EVERY):
-    """One generator against a faulty broker, which goes on from an earlier run if it is given."""
+    """Runs a generator against a faulty broker, which continues from an earlier run if it is given."""
     p = rig.start_generator(*own, "--drain-timeout", "2.5", vdev=f"--vdev=net_tap0,iface={TAP}", broker=f"{NET}.2",
                             address=f"{NET}.1/24")
     until(lambda: there() or p.poll() is not None, "the port is there")
@@ -61,12 +61,12 @@ with Rig(sys.argv[1]) as rig:
     expect_fault("duplicate_plain", 0, delivered=all_of_it, duplicated=hits, duplicated_dup=0, duplicated_plain=hits)
     expect_fault("garbage", 1, delivered=all_of_it, malformed=hits)
 
-    # A held delivery comes behind its successor: the last one needs one too.
+    # A held delivery comes behind its successor, so the last delivery needs a successor too.
     r, broker = run("reorder", "-p", "1", "-s", "1", "-n", str(N + 1))
     broker.sock.close()
     check(r, "reorder", status=0, acked=N + 1, **{**clean, "delivered": N + 1, "reordered": N // EVERY})
 
-    # Never acknowledged, and delivered to one subscriber of two: judged once the publisher has gone.
+    # Messages are never acknowledged and go to one of two subscribers. The verdict comes with collect.
     ledger = os.path.join(rig.dir, "partial")
     r, broker = run("partial", *SHAPE, "--phase", "subscribe", "--ledger", ledger)
     check(r, "partial: subscribe", status=0)
@@ -74,14 +74,14 @@ with Rig(sys.argv[1]) as rig:
     check(r, "partial: publish", status=3, unacknowledged=4, acked=4 * (EVERY - 1), partial=0)
     r, _ = run("partial", "--phase", "collect", "--ledger", ledger, "--resume", broker=broker)
     broker.sock.close()
-    # It delivers nothing else to clients that are away: 36 messages to 2 subscribers each.
+    # The broker delivers nothing else to clients that are away: 36 messages to 2 subscribers each.
     check(r, "partial: collect", status=1, partial=4, unacknowledged=4, lost=2 * 36)
 
-    # Nothing can be said of a broker that is not there any more, or never was.
+    # Without an answer there is no verdict on a broker that went away or never was there.
     r, broker = run("half_deaf", *SHAPE, "-n", str(N), every=100)
     broker.sock.close()
     check(r, "half deaf", status=3, lost=0, corrupted=0)
-    expect(r["unacknowledged"] > 0 and "does not answer" in r["verdict"], "a broker that fell silent, not", r)
+    expect(r["unacknowledged"] > 0 and "stopped answering" in r["verdict"], "a broker that fell silent, not", r)
     r, broker = run("deaf", *SHAPE, "-n", str(N))
     broker.sock.close()
     check(r, "deaf", status=3, sent=0)

@@ -58,7 +58,7 @@ shape two_subscribers() {
 
 } // namespace
 
-TEST(Payload, IsReadAsWrittenAndAnyFlippedBitTearsIt) {
+TEST(Payload, ItIsReadAsWrittenAndAnyFlippedBitIsFound) {
   std::array<std::byte, 61> room{};
   const stamp s{9, 3, 2, 77, 123456789};
   write_payload(room, s);
@@ -75,14 +75,14 @@ TEST(Payload, IsReadAsWrittenAndAnyFlippedBitTearsIt) {
     EXPECT_FALSE(read_payload(std::span(room).first(n), seen)) << n;
 }
 
-TEST(Ledger, OwesWhatIsAcknowledgedToThoseSubscribedBeforeItWasSent) {
+TEST(Ledger, AnAcknowledgedMessageIsOwedToTheSubscribersOfTheTimeItWasSent) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   const stamp first = send(l, 0);
   l.subscribe(1);
   const stamp second = send(l, 0);
   EXPECT_EQ(l.owed(), 3u);
-  EXPECT_EQ(give(l, 1, first), delivery_kind::fresh); // not owed, and allowed
+  EXPECT_EQ(give(l, 1, first), delivery_kind::fresh); // a delivery that is not owed is allowed
   EXPECT_EQ(l.owed(), 3u);
   EXPECT_EQ(give(l, 0, first), delivery_kind::fresh);
   EXPECT_EQ(give(l, 0, second), delivery_kind::fresh);
@@ -95,7 +95,7 @@ TEST(Ledger, OwesWhatIsAcknowledgedToThoseSubscribedBeforeItWasSent) {
   EXPECT_EQ(l.judge().lost, 0u);
 }
 
-TEST(Ledger, CannotTellARepetitionOfWhatWasNeverOwedAndIsSettled) {
+TEST(Ledger, ARepetitionOfASettledMessageThatWasNotOwedCountsAsLate) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   const stamp s = send(l, 0);
@@ -106,7 +106,7 @@ TEST(Ledger, CannotTellARepetitionOfWhatWasNeverOwedAndIsSettled) {
   EXPECT_EQ(l.count.duplicated(), 0u);
 }
 
-TEST(Ledger, TellsARepetitionFromAFirstDeliveryBelowAndAboveItsWindowsBase) {
+TEST(Ledger, ARepetitionIsRecognisedBelowAndAboveTheBaseOfTheWindow) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   l.subscribe(1);
@@ -120,7 +120,7 @@ TEST(Ledger, TellsARepetitionFromAFirstDeliveryBelowAndAboveItsWindowsBase) {
   EXPECT_EQ(l.count.delivered, 2u);
 }
 
-TEST(Ledger, CountsAFirstDeliveryBehindALaterOneAsReordered) {
+TEST(Ledger, AFirstDeliveryAfterALaterMessageCountsAsReordered) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   const stamp a = send(l, 0), b = send(l, 0);
@@ -132,7 +132,7 @@ TEST(Ledger, CountsAFirstDeliveryBehindALaterOneAsReordered) {
   EXPECT_EQ(l.count.reordered, 1u);
 }
 
-TEST(Ledger, KnowsWhatWasNeverSent) {
+TEST(Ledger, AMessageThatWasNeverSentIsFound) {
   ledger l = make({.publishers = 2, .subscribers = 2, .topics = 2});
   l.subscribe(0);
   l.subscribe(1);
@@ -147,14 +147,14 @@ TEST(Ledger, KnowsWhatWasNeverSent) {
   EXPECT_EQ(with([](stamp& o) { o.run ^= 1; }), delivery_kind::unknown);
   EXPECT_EQ(with([](stamp& o) { o.life = 1; }), delivery_kind::unknown);
   EXPECT_EQ(with([](stamp& o) { o.publisher = 2; }), delivery_kind::unknown);
-  EXPECT_EQ(give(l, 1, s), delivery_kind::misrouted); // the other topic's subscriber
+  EXPECT_EQ(give(l, 1, s), delivery_kind::misrouted); // this is a subscriber of the other topic
   stamp seen;
   EXPECT_EQ(l.deliver(0, 1, encode(l, s).payload(), false, seen), delivery_kind::misrouted);
   EXPECT_EQ(l.count.corrupted(), 7u);
   EXPECT_EQ(give(l, 0, s), delivery_kind::fresh);
 }
 
-TEST(Ledger, FindsAnUnacknowledgedMessageThatOnlySomeSubscribersGot) {
+TEST(Ledger, AnUnacknowledgedMessageThatOnlySomeSubscribersGotIsFound) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   l.subscribe(1);
@@ -169,7 +169,7 @@ TEST(Ledger, FindsAnUnacknowledgedMessageThatOnlySomeSubscribersGot) {
   EXPECT_EQ(l.judge().lost, 1u);
 }
 
-TEST(Ledger, OwesNothingToASubscriptionThatEnded) {
+TEST(Ledger, NothingIsOwedToASubscriptionThatEnded) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   l.subscribe(1);
@@ -185,7 +185,7 @@ TEST(Ledger, OwesNothingToASubscriptionThatEnded) {
   EXPECT_EQ(l.owed(), 4u);
 }
 
-TEST(Ledger, MakesAPublisherWaitWhoseWindowIsFullAndLetsItGoOnWhenItIsNot) {
+TEST(Ledger, APublisherWaitsWhileItsWindowIsFull) {
   ledger l = make(two_subscribers(), 128);
   l.subscribe(0);
   std::vector<stamp> sent;
@@ -200,7 +200,7 @@ TEST(Ledger, MakesAPublisherWaitWhoseWindowIsFullAndLetsItGoOnWhenItIsNot) {
   EXPECT_EQ(l.owed(), 0u);
 }
 
-TEST(Ledger, MovesItsWindowOnBelowQos1AndCountsWhatDidNotCome) {
+TEST(Ledger, BelowQos1TheWindowMovesOnAndUndeliveredMessagesAreCounted) {
   shape of = two_subscribers();
   of.qos = 0;
   ledger l = make(of, 128);
@@ -217,7 +217,7 @@ TEST(Ledger, MovesItsWindowOnBelowQos1AndCountsWhatDidNotCome) {
   EXPECT_EQ(l.judge().lost, 0u);
 }
 
-TEST(Ledger, IsTheSameAfterItsFile) {
+TEST(Ledger, ALedgerReadFromItsFileIsTheSame) {
   ledger l = make({.publishers = 3, .subscribers = 6, .topics = 3, .payload_max = 900});
   for (std::uint32_t s = 0; s < 6; ++s)
     l.subscribe(s);
@@ -235,21 +235,21 @@ TEST(Ledger, IsTheSameAfterItsFile) {
   EXPECT_TRUE(m.outstanding(1));
   const stamp again = m.last_stamp(1);
   EXPECT_EQ(std::tie(again.sequence, again.life, again.sent_ns),
-            std::tie(open.sequence, open.life, open.sent_ns)); // the same octets
+            std::tie(open.sequence, open.life, open.sent_ns)); // the message has the same octets
   EXPECT_EQ(give(m, 1, sent[1]), delivery_kind::duplicate);
   EXPECT_EQ(give(m, 0, sent[0]), delivery_kind::fresh);
   m.acknowledge(1);
   EXPECT_EQ(send(m, 1).life, 1u);
 }
 
-TEST(Ledger, CallsNothingLostThatADeadLifeMayHaveTaken) {
+TEST(Ledger, AMessageThatADeadLifeMayHaveReceivedIsInDoubtAndNotLost) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   const stamp written = send(l, 0);
   ledger m = next_life(l, false);
   EXPECT_EQ(m.judge().lost, 0u);
   EXPECT_EQ(m.judge().in_doubt, 1u);
-  // Sent behind the last write: the number is used again.
+  // A message sent after the last write has a number that the next life uses again.
   const stamp unwritten{written.run, 0, 0, 2, 7};
   EXPECT_EQ(give(m, 0, unwritten), delivery_kind::unlisted);
   ledger n = next_life(l, false);
@@ -263,12 +263,12 @@ TEST(Ledger, CallsNothingLostThatADeadLifeMayHaveTaken) {
   EXPECT_EQ(n.judge().in_doubt, 1u);
   EXPECT_EQ(n.count.unknown, 0u);
   send(n, 0);
-  EXPECT_EQ(n.judge().lost, 1u); // of this life, and no doubt about it
+  EXPECT_EQ(n.judge().lost, 1u); // the message is of this life, so it is lost and not in doubt
   EXPECT_EQ(give(n, 0, written), delivery_kind::fresh);
   EXPECT_EQ(n.judge().in_doubt, 0u);
 }
 
-TEST(Ledger, RefusesAnotherLifesNumbersWhereThatLifeWroteItsLedger) {
+TEST(Ledger, AMessageBeyondTheEndOfACompleteLifeIsUnknown) {
   ledger l = make(two_subscribers());
   l.subscribe(0);
   const stamp s = send(l, 0);
@@ -277,13 +277,14 @@ TEST(Ledger, RefusesAnotherLifesNumbersWhereThatLifeWroteItsLedger) {
   EXPECT_EQ(give(m, 0, {s.run, 0, 0, 2, 7}), delivery_kind::unknown);
 }
 
-TEST(Ledger, RefusesMoreMemoryThanItsLimit) {
+TEST(Ledger, ALedgerAboveTheMemoryLimitIsRefused) {
   EXPECT_FALSE(ledger::create({.publishers = 1000, .subscribers = 1}, 1u << 30).ok());
   EXPECT_FALSE(ledger::create(two_subscribers(), ~std::uint64_t{0} / 2).ok());
 }
 
-// Against sets: every message is in one place only of owed, delivered and free.
-TEST(Ledger, AgreesWithSetsUnderRandomTraffic) {
+// Compares the ledger with plain sets: every message is in one set only of owed, delivered and
+// free.
+TEST(Ledger, RandomTrafficGivesTheResultOfPlainSets) {
   std::mt19937_64 random(chainring::test::fresh_seed());
   for (int round = 0; round < 20; ++round) {
     shape of{.publishers = 4, .subscribers = 5, .topics = 3, .wildcard = random() % 2 == 0};

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs that outlive the broker, and brokers that outlive the generator.
+"""Runs that outlive the broker, and brokers that outlive the generator, keep the contract.
 
   test_resume.py GENERATOR BROKER REGION_TOOL
 """
@@ -26,7 +26,7 @@ def kill(p):
 
 
 with Rig(*sys.argv[1:4]) as rig:
-    # In phases: the broker dies between the last acknowledgement and the first delivery.
+    # The run has phases: the broker dies between the last acknowledgement and the first delivery.
     ledger = os.path.join(rig.dir, "phases")
     broker = rig.start_broker("--queue-size", "4096")
     r = rig.generate("--phase", "subscribe", "-p", "4", "-t", "2", "--fan-out", "2", "--ledger", ledger, *DRAIN)
@@ -41,7 +41,7 @@ with Rig(*sys.argv[1:4]) as rig:
     state = json.loads(text(ledger))
     expect(state["lives_complete"] == [True, True, True] and not os.path.exists(ledger + ".new"), "a whole ledger")
 
-    # In one go: the broker dies under the clients, who connect again and go on.
+    # The run is one piece: the broker dies under the clients, which connect again and go on.
     ledger = os.path.join(rig.dir, "under-load")
     p = rig.start_generator("-p", "8", "-s", "4", "-t", "2", "--duration", "6", "--prefix", "load", "--ledger", ledger,
                             *DRAIN)
@@ -56,20 +56,20 @@ with Rig(*sys.argv[1:4]) as rig:
     check(r, "two kill -9 under load", status=0, lost=0, corrupted=0, owed=0, partial=0, unacknowledged=0)
     expect(r["reconnects"] >= 12 and r["delivered"] >= 2 * r["acked"] > 0, "reconnects and deliveries in", r)
 
-    # The generator is told to stop: it drains, and its verdict stands.
+    # A signal stops the generator: it drains, and its verdict stands.
     p = rig.start_generator("-p", "4", "-s", "2", "-t", "2", "--prefix", "stop", *DRAIN)
     until(lambda: delivered(p) > 100, "messages flow")
     p.send_signal(signal.SIGTERM)
     r = verdict(p)
     check(r, "SIGTERM", status=0, lost=0, corrupted=0, owed=0, unacknowledged=0)
 
-    # The generator dies. What it took and did not write down is in doubt, and never called lost.
+    # The generator dies. Messages that it may have received are in doubt and are never called lost.
     ledger = os.path.join(rig.dir, "died")
     p = rig.start_generator("-p", "4", "-s", "2", "-t", "2", "--prefix", "died", "--ledger", ledger, *DRAIN)
     until(lambda: delivered(p) > 100 and json.loads(text(ledger))["counts"]["delivered"] > 0, "it writes its ledger")
     kill(p)
-    expect(json.loads(text(ledger))["lives_complete"] == [False], "a ledger that says so")
+    expect(json.loads(text(ledger))["lives_complete"] == [False], "a ledger that says that its life did not end")
     r = rig.generate("-n", "500", "--resume", "--ledger", ledger, "--drain-timeout", "3")
-    expect(r["status"] == (3 if r["in_doubt"] else 0), "status 3 exactly where something is in doubt, not", r)
+    expect(r["status"] == (3 if r["in_doubt"] else 0), "status 3 exactly when a message is in doubt, not", r)
     check(r, "kill -9 of the generator", lost=0, corrupted=0, unacknowledged=0)
     rig.end_broker(broker)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Generator and broker on a TAP port each, joined by a bridge in a network namespace. Needs root.
+"""Generator and broker each have a TAP port, and a bridge in a network namespace joins them. Needs root.
 
   test_tap.py GENERATOR BROKER REGION_TOOL
 """
@@ -14,7 +14,7 @@ with Namespace(f"crtap{os.getpid()}") as ns, Rig(*sys.argv[1:4], directory="/dev
         """Puts the kernel's end of a TAP port on the bridge, once the port has started."""
         until(lambda: "port 0 (net_tap0" in text(process.log) or process.poll() is not None, f"{tap} is there")
         expect(process.poll() is None, "a process that runs, not", tail(process.log))
-        # The kernel's end has the port's MAC address, and the bridge would keep what is sent to it.
+        # The kernel's end has the MAC address of the port, so the bridge would keep frames sent to it.
         ip("-n", ns, "link", "set", tap, "address", f"02:00:00:00:20:0{tap[-1]}")
         ip("-n", ns, "link", "set", tap, "master", "bridge")
         ip("-n", ns, "link", "set", tap, "up")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The broker on one end of a veth pair, the generator on the other, in a network namespace: both by
-net_af_packet. Needs root.
+"""The broker is on one end of a veth pair and the generator on the other, in a network namespace, both
+by net_af_packet. Needs root.
 
   test_veth.py GENERATOR BROKER REGION_TOOL
 """
@@ -15,7 +15,7 @@ HERE, THERE = [f"crv{os.getpid() % 100000}{side}" for side in "ab"]
 with Namespace(f"crveth{os.getpid()}") as there:
     ip("link", "add", HERE, "type", "veth", "peer", "name", THERE, "netns", there)
     with open(f"/proc/sys/net/ipv6/conf/{HERE}/disable_ipv6", "w") as f:
-        f.write("1")  # no neighbours, no router solicitations
+        f.write("1")  # no neighbour or router solicitations
     ip("link", "set", HERE, "up")
     ip("-n", there, "link", "set", THERE, "up")
     with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:

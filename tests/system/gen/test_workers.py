@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A broker with two workers and one port: what the one receives for the other is handed over.
+"""A broker has two workers and one port. What one worker receives for the other is handed over.
 
   test_workers.py GENERATOR BROKER REGION_TOOL
 """
@@ -20,7 +20,7 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
     counts = lambda: re.findall(r"worker (\d) \(lcore \d\): handed over (\d+)", text(broker.log))
     until(lambda: len(counts()) == 2, "the prompt answers")
     handed = {int(worker): int(count) for worker, count in counts()}
-    # Worker 0 polls the port; about half of the sessions are worker 1's.
+    # Worker 0 polls the port, and about half of the sessions belong to worker 1.
     expect(handed[0] > n / 4 and handed[1] == 0, "hand-over from the first worker, not", handed)
     print(f"handed over: {handed[0]}")
     broker.stdin.write(b"quit\n")

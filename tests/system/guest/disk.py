@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A disk with a volatile write cache: an NBD server that forgets, at a power cut, what was not
-flushed.
+"""A disk with a volatile write cache: an NBD server that forgets unflushed writes at a power cut.
 
 A completed write sits in the cache, sector by sector, until a flush makes it durable. A power cut
 comes within a write, so that something is always unflushed, and decides for each sector on its own:
@@ -20,7 +19,7 @@ REQUEST_MAGIC, ANSWER_MAGIC = 0x25609513, 0x67446698
 EXPORT_NAME, ABORT, LIST, INFO, GO = 1, 2, 3, 6, 7
 ACK, INFO_REPLY, UNSUPPORTED = 1, 3, 0x80000001
 READ, WRITE, DISCONNECT, FLUSH, TRIM = 0, 1, 2, 3, 4
-FLAGS = 1 | 4 | 8  # has flags, takes FLUSH, takes FUA
+FLAGS = 1 | 4 | 8  # the server has flags, and supports FLUSH and FUA
 FUA = 1
 EINVAL = 22
 
@@ -30,7 +29,7 @@ class Disk:
         self.path, self.size, self.choose = path, size, random.Random(seed)
         self.now = bytearray(size)      # what the guest reads
         self.durable = bytearray(size)  # what a power cut leaves
-        self.cache = {}                 # sector -> [contents after each write since it was durable]
+        self.cache = {}                 # for each sector, its contents after each write since it was durable
         self.lock, self.off, self.connections = threading.Lock(), True, []
         self.is_cut, self.countdown, self.outcome = threading.Event(), 0, (0, 0)
         self.writes = self.flushes = self.lost = self.kept = 0
@@ -43,17 +42,17 @@ class Disk:
         self.off = False
 
     def cut(self, writes, wait_s):
-        """The power fails within the `writes`-th write from now: from there on nothing is answered.
+        """Makes the power fail within the `writes`-th write from now; from there on nothing is answered.
         Returns (sectors lost or set back, sectors kept whole)."""
         self.is_cut.clear()
         with self.lock:
             self.countdown = writes
-        self.is_cut.wait(wait_s)  # without writes the power fails all the same
+        self.is_cut.wait(wait_s)  # without writes the power fails after this time
         with self.lock:
             return self.outcome if self.off else self.fail()
 
     def fail(self):
-        """Holding the lock."""
+        """Makes the power fail. The caller holds the lock."""
         self.off, self.countdown = True, 0
         lost = kept = 0
         chance = self.choose.choice((0.0, 0.1, 0.5, 0.9))
@@ -82,7 +81,7 @@ class Disk:
             try:
                 c, _ = self.listener.accept()
             except OSError:
-                return  # closed
+                return  # the server is closed
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
     def serve(self, c):
@@ -95,7 +94,7 @@ class Disk:
                 while self.request(c):
                     pass
         except OSError:
-            pass  # cut, or QEMU is gone
+            pass  # the power was cut, or QEMU is gone
         finally:
             c.close()
 
@@ -114,7 +113,7 @@ class Disk:
         self.take(c, 4)
         while True:
             _, option, length = struct.unpack(">QII", self.take(c, 16))
-            self.take(c, length)  # any name is this disk
+            self.take(c, length)  # every name stands for this disk
 
             def reply(kind, body=b""):
                 c.sendall(struct.pack(">QIII", REPLY_MAGIC, option, kind, len(body)) + body)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the guest boots: Debian's kernel, unpacked and not installed, and an initramfs of busybox, a
-few tools, our programs with the libraries they need, and the kernel modules for an NVDIMM, a virtio
-disk and virtio NICs."""
+"""What the guest boots: Debian's kernel, which is unpacked and not installed, and an initramfs with busybox,
+a few tools, the programs of this project with their libraries, and the kernel modules for an NVDIMM, a
+virtio disk and virtio NICs."""
 import glob
 import lzma
 import os
@@ -15,13 +15,13 @@ APPLETS = ["sh", "mount", "umount", "mkdir", "stty", "cat", "ls", "ip", "sleep",
            "mdev", "sync", "touch", "tail", "timeout", "wc", "tr", "cut", "chmod", "stat", "blockdev", "dmesg", "echo",
            "test", "env", "mkfifo", "free", "ps", "truncate", "du", "df", "nproc", "cp", "mv", "seq", "true", "false"]
 TOOLS = ["ndctl", "mkfs.ext4"]
-# EAL loads every driver it finds: only the ones that are used.
+# EAL loads every driver that it finds, so the guest has only those that are used.
 DPDK_DRIVERS = ["librte_bus_vdev", "librte_mempool_ring", "librte_net_af_packet"]
 PACKAGES = ["qemu-system-x86", "ndctl", "busybox-static", "cpio"]
 
 
 class Unavailable(Exception):
-    """Something this needs is not to be had: the test is skipped, and says why."""
+    """Something that the test needs is missing. The test is skipped and says why."""
 
 
 def need(tool):
@@ -32,7 +32,7 @@ def need(tool):
 
 
 def kernel(cache):
-    """(image, modules) of the unpacked kernel package below `cache`, as .ci/guest leaves it."""
+    """Returns (image, modules) of the unpacked kernel package below `cache`, as .ci/guest leaves it."""
     images = sorted(glob.glob(os.path.join(cache, "kernel", "boot", "vmlinuz-*")))
     if not images:
         raise Unavailable(f"there is no kernel below {cache} (.ci/guest fetches and unpacks one)")
@@ -41,8 +41,8 @@ def kernel(cache):
 
 
 def uncompressed(image, directory):
-    """The ELF file inside a bzImage, which QEMU enters by PVH: unpacking itself takes the emulated
-    processor longer than the rest of the boot. The image itself where it is packed otherwise."""
+    """Returns the ELF file inside a bzImage, which QEMU enters by PVH, because unpacking takes the emulated
+    processor longer than the rest of the boot. Returns the image itself if it is packed in another way."""
     with open(image, "rb") as f:
         packed = f.read()
     at = packed.find(b"\xfd7zXZ\0")
@@ -59,7 +59,7 @@ def uncompressed(image, directory):
 
 
 def module_files(root):
-    """The wanted modules in the order they load, each behind what it needs."""
+    """Returns the wanted modules in the order in which they load, each behind those that it needs."""
     where = {os.path.basename(p)[:-3].replace("-", "_"): p
              for p in glob.glob(os.path.join(root, "**", "*.ko"), recursive=True)}
     order = []
@@ -67,7 +67,7 @@ def module_files(root):
     def add(name):
         path = where.get(name)
         if path is None or path in order:
-            return  # built in, or there already
+            return  # the module is built in, or in the list already
         with open(path, "rb") as f:
             depends = re.search(rb"\0depends=([^\0]*)\0", f.read())
         for needed in filter(None, (depends.group(1).decode() if depends else "").split(",")):
@@ -83,7 +83,7 @@ def module_files(root):
 
 
 def libraries(programs):
-    """Every shared library the programs load, the loader among them."""
+    """Returns every shared library that the programs load, including the loader."""
     found = set()
     for program in programs:
         done = subprocess.run(["ldd", program], capture_output=True, text=True)
@@ -94,7 +94,7 @@ def libraries(programs):
 
 
 def build(directory, cache, programs, scripts):
-    """Makes the initramfs below `directory`: (kernel, initramfs)."""
+    """Makes the initramfs below `directory` and returns (kernel, initramfs)."""
     image, modules = kernel(cache)
     root = os.path.join(directory, "root")
     for d in ("bin", "modules", "proc", "sys", "dev", "tmp", "pmem", "disk", "run", "etc", "var"):
@@ -121,7 +121,7 @@ def build(directory, cache, programs, scripts):
         at = glob.glob(f"/usr/lib/*/dpdk/pmds-*/{name}.so*")
         if not at:
             raise Unavailable(f"DPDK's driver {name} is not installed")
-        drivers.append(max(at, key=len))  # a name EAL takes, with the whole version
+        drivers.append(max(at, key=len))  # the longest name has the whole version, which EAL accepts
     for path in libraries(tools + list(programs) + drivers):
         put(path, path)
     for path in drivers:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The seeded defect of the power cut tests: preloaded into a broker, it makes every sync succeed
-// without doing anything as long as /tmp/lie exists. What the broker then acknowledges lies in the
-// page cache only, and the judge must find it lost after a power cut.
+// The seeded defect of the power cut tests. Preloaded into a broker, it makes every sync succeed
+// without doing anything while /tmp/lie exists. The messages that the broker then acknowledges are
+// in the page cache only, and the generator must find them lost after a power cut.
 #include <cstddef>
 #include <dlfcn.h>
 #include <sys/uio.h>

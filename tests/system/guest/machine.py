@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A QEMU guest: started, told what to run, reset and killed."""
+"""A QEMU guest, which can be started, told what to run, reset and killed."""
 import json
 import os
 import select
@@ -9,7 +9,7 @@ import time
 
 from image import need
 
-HANG_S = 240  # only detects hangs
+HANG_S = 240  # this timeout only detects hangs
 
 
 class GuestDied(Exception):
@@ -17,7 +17,7 @@ class GuestDied(Exception):
 
 
 class Machine:
-    """One guest. `nvdimms`: backing files; `disk`: socket of an NBD server; `taps`: host interfaces."""
+    """One guest. `nvdimms` are backing files, `disk` is the socket of an NBD server, `taps` are host interfaces."""
 
     def __init__(self, directory, image, initramfs, nvdimms, disk, taps, prefix=()):
         self.dir, self.image, self.initramfs = directory, image, initramfs
@@ -42,7 +42,7 @@ class Machine:
             "-chardev", f"socket,id=agent,path={self.path('agent')},server=on,wait=off", "-serial", "chardev:agent",
             "-qmp", f"unix:{self.path('monitor')},server=on,wait=off"]
         for i, (path, size_mib) in enumerate(self.nvdimms):
-            # Without a label area the namespace stays raw and has no DAX.
+            # Without a label area the namespace would stay raw, without DAX.
             command += ["-object", f"memory-backend-file,id=m{i},share=on,mem-path={path},size={size_mib + 2}M,align=2M",
                         "-device", f"nvdimm,id=nv{i},memdev=m{i},label-size=2M"]
         if self.disk:
@@ -114,7 +114,7 @@ class Machine:
         self.read_until(b"\001up", HANG_S)
 
     def run(self, command, hang_s=HANG_S):
-        """(exit status, output) of a command in the guest."""
+        """Returns (exit status, output) of a command in the guest."""
         self.agent.sendall(command.replace("\n", " ").encode() + b"\n")
         output, status = self.read_until(b"\001end ", hang_s)
         return int(status), output
@@ -126,13 +126,13 @@ class Machine:
         return output
 
     def system_reset(self):
-        """The reset button: processors and devices start anew; memory but the NVDIMMs is forgotten."""
+        """Presses the reset button: processors and devices restart, and all memory but the NVDIMMs is forgotten."""
         self.pending = b""
         self.qmp("system_reset")
         self.wait_up()
 
     def kill(self):
-        """The plug: QEMU dies between two instructions."""
+        """Pulls the plug: QEMU dies between two instructions."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Puts a test program's memory_media() on real media: linked with --wrap, so that the very tests
-// that run on ordinary memory run on persistent memory in the guest. CHAINRING_TEST_MEDIA names a
-// directory (a file for each, unlinked at once) or a device (cleared for each; while one is in use,
-// a second gets ordinary memory). Says at the end how often, for whoever started it to check.
+// Puts the memory_media() of a test program on real media. It is linked with --wrap, so that the
+// same tests that run on ordinary memory run on persistent memory in the guest.
+// CHAINRING_TEST_MEDIA names a directory (each medium is a file, unlinked at once) or a device
+// (cleared for each medium; while one is in use, a second gets ordinary memory). At the end it
+// prints the counts, for the caller to check.
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>

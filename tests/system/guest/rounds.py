@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-HANG_S = 360  # only detects hangs
+HANG_S = 360  # this timeout only detects hangs
 EAL = "--no-pci --no-huge -m 128 --no-telemetry"
 PRELOAD = "/bin/liblying_sync.so"
 LOAD = ["-p", "8", "-s", "4", "-t", "2", "--payload", "36-700"]
@@ -26,7 +26,7 @@ class Place:
         return f"/tmp/{self.name}.log"
 
     def start(self, machine):
-        """Starts the broker: does not wait."""
+        """Starts the broker and does not wait for it."""
         env = f"env LD_PRELOAD={PRELOAD} " if self.may_lie else ""
         machine.check(
             f"rm -f /tmp/{self.name}.*; ip link set eth{self.number} up && "
@@ -62,8 +62,8 @@ class Place:
 
 
 class Generator:
-    """One phase of the packet generator in the namespace. The ledger outlives it: the first phase
-    makes it, the later ones go on from it."""
+    """One phase of the packet generator in the namespace. The ledger stays between phases: the first phase
+    makes it, and the later ones continue from it."""
 
     def __init__(self, program, directory, namespace, place, phase, *own):
         self.place, self.phase = place, phase
@@ -77,9 +77,9 @@ class Generator:
                    "--idle", "sleep", "--json", "--phase", phase, "--ledger", ledger,
                    *(["--resume"] if os.path.exists(ledger) else LOAD), *own]
         if "--drain-timeout" not in own:
-            command += ["--drain-timeout", "240"]  # detects hangs, a slow boot is none
+            command += ["--drain-timeout", "240"]  # this timeout detects hangs; a slow boot is not one
         with open(self.log, "wb") as to:
-            while True:  # as start_broker does; `read` holds it until its process id is seen to fit
+            while True:  # like start_broker; `read` waits until the process id is found to fit
                 self.process = subprocess.Popen(["sh", "-c", 'read -r _ && exec "$@"', "sh", *command],
                                                 stdin=subprocess.PIPE, stdout=to, stderr=to)
                 if (self.process.pid ^ place.tap_index) & 3 == place.number:
@@ -98,12 +98,12 @@ class Generator:
         return self.process.poll() is not None
 
     def count(self, what):
-        """The newest report's count, or None before the first."""
+        """Returns the count in the newest report, or None before the first report."""
         found = re.findall(rf"\b{what} (\d+) \(", self.text(2000))
         return int(found[-1]) if found else None
 
     def wait_for(self, what, more, or_over=False):
-        """Until `more` than now are counted; returns that count."""
+        """Waits until `more` than now are counted, and returns that count."""
         deadline, since = time.monotonic() + HANG_S, None
         while True:
             now = self.count(what)
@@ -116,7 +116,7 @@ class Generator:
                     return now
                 raise SystemExit(f"the generator of {self.place.name} ended:\n{self.text(3000)}")
             if time.monotonic() > deadline:
-                raise SystemExit(f"{self.place.name}: nothing is {what} any more:\n{self.text(3000)}")
+                raise SystemExit(f"{self.place.name}: no message is {what} any more:\n{self.text(3000)}")
             time.sleep(0.05)
 
     def stop_publishing(self):
@@ -143,12 +143,12 @@ class Generator:
 
 def mount(machine):
     machine.check("mount -t ext4 -o dax=always /dev/pmem0 /pmem && mount -t ext4 /dev/vda /disk")
-    # Without a cache in the disk's model nothing could be lost.
+    # Without a cache in the model of the disk no write could be lost.
     machine.check("grep -q 'write back' /sys/block/vda/queue/write_cache")
 
 
 class Rounds:
-    """The guest, its disk, and whatever befalls them. `say` prints a line of progress."""
+    """The guest, its disk, and the kills and resets. `say` prints a line of progress."""
 
     KINDS = ["power cut", "kill -9", "power cut", "system_reset", "power cut while starting"]
 
@@ -167,7 +167,7 @@ class Rounds:
             place.wait_ready(self.machine)
 
     def run_phase(self, places, phase, *own, wanted=(0,), each=lambda generators: None):
-        """One phase of every place's generator, `each` while they run: their reports."""
+        """Runs one phase of every place's generator, with `each` while they run. Returns their reports."""
         self.running = [self.generate(p, phase, *own) for p in places]
         each(self.running)
         reports = [g.verdict() for g in self.running]
@@ -185,7 +185,7 @@ class Rounds:
         return f"of the unflushed sectors {lost} lost, {kept} kept"
 
     def strike(self, kind, places, progress):
-        """One kill or reset, the check of every region, and the brokers again."""
+        """Makes one kill or reset, checks every region, and starts the brokers again."""
         detail = "each broker"
         if kind == "kill -9":
             for place in places:
@@ -200,7 +200,7 @@ class Rounds:
                         place.kill(self.machine)
                     for place in places:
                         place.start(self.machine)
-                # The first writes after a start are those of a recovery.
+                # The first writes after a start are those of the recovery.
                 detail = self.power_cut(8 if kind == "power cut while starting" else 2)
             mount(self.machine)
         self.counts[kind] += 1
@@ -211,11 +211,11 @@ class Rounds:
                  f"{', '.join(str(p.recoveries[-1]) for p in places)}")
 
     def under(self, what, more, until_resets, places, generators, or_over=False):
-        """Strikes in mid-load until so many resets were made."""
+        """Makes kills and resets in the middle of the load until so many resets were made."""
         while self.resets() < until_resets:
             at = [g.wait_for(what, more, or_over) for g in generators]
             if all(g.over() for g in generators):
-                return  # a reset now would be under no load
+                return  # a reset now would come without load
             time.sleep(self.choose.uniform(0, 0.7))
             kind = self.KINDS[sum(self.counts.values()) % len(self.KINDS)]
             self.strike(kind, places, f"{what} " + ", ".join(map(str, at)))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Persistent memory and power cuts, in a QEMU guest: docs/guides/guest.md says what is shown.
+"""Persistent memory and power cuts, in a QEMU guest. docs/guides/guest.md describes the test.
 
   test_guest.py CACHE BROKER REGION_TOOL GENERATOR LYING_SYNC SUITE...
 
@@ -31,14 +31,14 @@ NAMESPACE = f"crguest{os.getpid()}"
 DEVICE = "/dev/dax1.0"
 PLACES = [Place(0, "fsdax", "/pmem/region", "power", "0@0,1@0"), Place(1, "devdax", DEVICE, "power", "0@1,1@1"),
           Place(2, "disk", "/disk/region", "file", "0@0,1@1")]
-# One power cut, known to lose what two of these acknowledged.
+# One power cut hits these regions, two of which are known to lose what they acknowledged.
 SEEDED = [Place(0, "tmpfs", "/dev/shm/region", "process", "0@0,1@0"), Place(1, "honest", "/disk/honest", "file", "0@1,1@1"),
           Place(2, "lying", "/disk/lying", "file", "0@0,1@1", may_lie=True)]
-# What a suite's own words about its memory, or thousands of media, make pointless here.
+# These tests say something about ordinary memory, or make thousands of media, and are left out here.
 LEFT_OUT = {"guest_block_store": "BlockStore.RefusesGeometryWithASentenceThatNamesTheArgument",
             "guest_message": "MessageTable.RefusesGeometryWithASentenceThatNamesTheArgument",
             "guest_durable_map": "DurableMap.NoBytesOnMediaMakeItCrash"}
-# A device is larger than the region these mean to leave.
+# These tests need a region that ends before its medium does, and a device is larger.
 LEFT_OUT_ON_DEVICE = {"guest_durable_map": "DurableMapCreate.RefusesATableOutsideTheRegion"}
 begun = time.monotonic()
 
@@ -53,7 +53,7 @@ def run(*command):
 
 def make_namespace():
     if os.geteuid() != 0:
-        raise image.Unavailable("it needs root: for TAP devices and a network namespace")
+        raise image.Unavailable("it needs root for TAP devices and a network namespace")
     if not os.path.exists("/dev/net/tun"):
         raise image.Unavailable("there is no /dev/net/tun")
     image.need("ip")
@@ -70,7 +70,7 @@ def make_namespace():
         for place in PLACES + SEEDED:
             place.tap_index = index[place.tap]
     except subprocess.CalledProcessError as e:
-        raise image.Unavailable(f"no network namespace with TAP devices: {e}") from None
+        raise image.Unavailable(f"a network namespace with TAP devices cannot be made: {e}") from None
     return inside
 
 
@@ -106,7 +106,7 @@ class Guest:
 
 
 def suites(guest):
-    """In a guest of their own, beside the rounds, which leave a processor idle while theirs boots."""
+    """Runs in a guest of its own beside the rounds, which leave a processor idle while their guest boots."""
     guest.start()
     machine = guest.machine
     for program in SUITES:
@@ -115,15 +115,15 @@ def suites(guest):
         for where, left_out in (("/pmem", [LEFT_OUT]), (DEVICE, [LEFT_OUT, LEFT_OUT_ON_DEVICE])):
             suite(machine, program, where, f"CHAINRING_TEST_MEDIA={where}",
                   [names[program] for names in left_out if program in names])
-    # Asserts that libpmem says is_pmem and that regions are of class power. Leaves the device blank.
+    # This asserts that libpmem says is_pmem and that regions have class power. It leaves the device blank.
     suite(machine, "guest_pmem", "fsdax, devdax", "CHAINRING_PMEM_DIRECTORY=/pmem CHAINRING_PLAIN_DIRECTORY=/disk "
           f"CHAINRING_PMEM_DEVICE={DEVICE}", [])
     guest.end()
 
 
 def contract(rounds):
-    """Brokers killed and the guest reset under load, with nobody and with everybody subscribed there
-    to take it: 1 if the contract is broken."""
+    """Kills brokers and resets the guest under load, with the subscribers away and with all of them
+    connected. Returns 1 if the contract is broken."""
     machine = rounds.machine
     machine.check(f"chainring-region create {DEVICE} --size 40M --max-sessions 256 --max-subscriptions 256 --class power")
     rounds.start_brokers(PLACES)
@@ -139,7 +139,7 @@ def contract(rounds):
         say(what, "; ".join(f"{p.name}: {x['verdict']}" for p, x in zip(PLACES, reports)))
 
     broken = False
-    for _ in range(2):  # what is not collected in between would fill the queues
+    for _ in range(2):  # without collecting in between, the queues would fill
         until = rounds.resets() + max(1, RESETS // 7)
         r = rounds.run_phase(PLACES, "publish", *RATE, each=lambda g: publish(g, until))
         say_all("subscribers away:", r)
@@ -162,12 +162,12 @@ def contract(rounds):
         f"kill -9 {kills}; disk: {rounds.disk.writes} writes, {rounds.disk.flushes} flushes, {rounds.disk.lost} unflushed "
         f"sectors lost; " + ", ".join(f"{name} {n}" for name, n in total.items()))
     if rounds.disk.lost == 0:
-        raise SystemExit("no power cut lost a sector: nothing was proved of the disk")
+        raise SystemExit("no power cut lost a sector, so nothing was proved about the disk")
     return broken
 
 
 def seeded(rounds):
-    """The same judge over media that lose: 1 if it does not say so."""
+    """Runs the same generator over media that lose data. Returns 1 if it does not report that."""
     rounds.machine.check("rm -f /disk/region && sync")
     rounds.start_brokers(SEEDED)
     rounds.run_phase(SEEDED, "subscribe")
@@ -204,7 +204,7 @@ def main(directory, inside):
         blind = seeded(rounds)
         passed.result()
         say("contract BROKEN" if broken else "the contract held;",
-            "the judge let a seeded loss PASS" if blind else "the judge found every seeded loss")
+            "the generator let a seeded loss PASS" if blind else "the generator found every seeded loss")
         return 1 if broken or blind else 0
     except BaseException:
         print(f"console of the last boot:\n{machine.console_tail() if machine.process else ''}", flush=True)

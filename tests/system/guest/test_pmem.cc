@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Driver dax on what libpmem calls persistent memory. Runs in the guest; the environment names
-// CHAINRING_PMEM_DIRECTORY (fsdax), CHAINRING_PMEM_DEVICE (devdax) and CHAINRING_PLAIN_DIRECTORY (a
-// disk without DAX). Whatever the device holds is lost.
+// Tests the driver dax on what libpmem calls persistent memory. It runs in the guest. The
+// environment names CHAINRING_PMEM_DIRECTORY (fsdax), CHAINRING_PMEM_DEVICE (devdax) and
+// CHAINRING_PLAIN_DIRECTORY (a disk without DAX). All content of the device is lost.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -41,7 +41,7 @@ std::string plain() {
   return named("CHAINRING_PLAIN_DIRECTORY");
 }
 
-/// VmFlags of the mapping that holds `at`: "sf" is MAP_SYNC, granted.
+/// Returns the VmFlags of the mapping that holds `at`; "sf" means that MAP_SYNC was granted.
 std::string mapping_flags(const void* at) {
   std::ifstream smaps("/proc/self/smaps");
   const auto address = reinterpret_cast<std::uintptr_t>(at);
@@ -79,7 +79,7 @@ result<std::unique_ptr<media>> open_at(const std::string& path, bool read_only =
   o.read_only = read_only;
   return open_media(o);
 }
-/// What an operator does to give up what a device holds.
+/// Does what an operator does to give up the content of a device.
 void clear_head(const std::string& path) {
   std::size_t size = 0;
   void* at = pmem_map_file(path.c_str(), 0, 0, 0, &size, nullptr);
@@ -88,7 +88,7 @@ void clear_head(const std::string& path) {
   pmem_unmap(at, size);
 }
 
-/// What holds on both.
+/// Tests that hold for both kinds.
 class Pmem : public testing::TestWithParam<const char*> {
  protected:
   Pmem() {
@@ -124,14 +124,14 @@ class Pmem : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Kinds, Pmem, testing::Values("fsdax", "devdax"),
                          [](const auto& info) { return info.param; });
 
-TEST_P(Pmem, LibpmemSaysIsPmem) {
+TEST_P(Pmem, LibpmemReportsPersistentMemory) {
   if (on_device())
     EXPECT_TRUE(libpmem_says_pmem(options.path, 0, 0));
   else
     EXPECT_TRUE(libpmem_says_pmem(options.path, 1 << 20, PMEM_FILE_CREATE));
 }
 
-TEST_P(Pmem, IsChosenUnaskedAndIsOfClassPower) {
+TEST_P(Pmem, TheDriverIsChosenByDefaultAndHasClassPower) {
   auto m = created();
   ASSERT_TRUE(m);
   EXPECT_STREQ(m->driver_name(), "dax");
@@ -150,7 +150,7 @@ TEST_P(Pmem, IsChosenUnaskedAndIsOfClassPower) {
   EXPECT_EQ(m->durability(), durability_class::power);
 }
 
-TEST_P(Pmem, KeepsWhatWasWritten) {
+TEST_P(Pmem, WrittenDataIsKept) {
   auto m = created();
   ASSERT_TRUE(m);
   const std::uint64_t size = m->size();
@@ -180,8 +180,9 @@ TEST_P(Pmem, KeepsWhatWasWritten) {
   }
 }
 
-// A device is mapped in units of its alignment, and what takes a lost part's place is one too.
-TEST_P(Pmem, MemoryThatIsGoneFailsItAndNotTheProcess) {
+// A device is mapped in units of its alignment, so the page that replaces a lost one is such a
+// unit.
+TEST_P(Pmem, LostMemoryFailsTheMediumAndNotTheProcess) {
   auto m = created();
   ASSERT_TRUE(m);
   const std::uint64_t unit = on_device() ? 2u << 20 : 4096, at = m->size() / 2 / unit * unit;
@@ -197,18 +198,18 @@ TEST_P(Pmem, MemoryThatIsGoneFailsItAndNotTheProcess) {
   EXPECT_TRUE(m->failed());
   EXPECT_EQ(m->lost_at(), at + unit / 2);
   EXPECT_FALSE(m->durable(m->mark()));
-  EXPECT_EQ(words(*m)[0], 5u) << "the rest is there";
+  EXPECT_EQ(words(*m)[0], 5u) << "the rest must still be there";
   EXPECT_FALSE(m->close());
 }
 
-TEST_P(Pmem, ReadOnlyChangesNothing) {
+TEST_P(Pmem, AReadOnlyOpenChangesNothing) {
   auto m = created();
   ASSERT_TRUE(m);
   m->store(words(*m), 1);
   ASSERT_TRUE(m->close());
   m = opened(true);
   ASSERT_TRUE(m);
-  words(*m)[0] = 2; // a private copy
+  words(*m)[0] = 2; // this changes a private copy
   EXPECT_FALSE(m->grow(m->size() + (1 << 20)));
   ASSERT_TRUE(m->close());
   m = opened();
@@ -216,7 +217,7 @@ TEST_P(Pmem, ReadOnlyChangesNothing) {
   EXPECT_EQ(words(*m)[0], 1u);
 }
 
-TEST_P(Pmem, IsOpenForOneWriterOrForReaders) {
+TEST_P(Pmem, AMediumIsOpenForOneWriterOrForReaders) {
   auto m = created();
   ASSERT_TRUE(m);
   for (const bool read_only : {false, true}) {
@@ -231,7 +232,7 @@ TEST_P(Pmem, IsOpenForOneWriterOrForReaders) {
   EXPECT_EQ(writer.error().code, errc::busy) << writer.error().message;
 }
 
-TEST_P(Pmem, RefusesToOverwrite) {
+TEST_P(Pmem, ExistingContentIsNotOverwritten) {
   auto m = created();
   ASSERT_TRUE(m);
   m->store(words(*m) + 1000, 1); // in the second page
@@ -246,7 +247,7 @@ TEST_P(Pmem, RefusesToOverwrite) {
   EXPECT_EQ(words(*m)[1000], 1u);
 }
 
-TEST_P(Pmem, HoldsARegionThatSaysSo) {
+TEST_P(Pmem, ARegionOnItHasClassPower) {
   region_options o;
   o.media = options;
   o.areas = {{"a", 4096, 1}};
@@ -255,8 +256,8 @@ TEST_P(Pmem, HoldsARegionThatSaysSo) {
   EXPECT_EQ((*r)->medium().durability(), durability_class::power);
   EXPECT_EQ((*r)->geometry().size, (*r)->medium().size());
   const std::string uuid = (*r)->uuid();
-  EXPECT_FALSE(region::create(o)) << "it holds one";
-  r = error{}; // not closed: as if the process had died
+  EXPECT_FALSE(region::create(o)) << "it already holds a region";
+  r = error{}; // it is not closed, as if the process had died
   r = region::open(options);
   ASSERT_TRUE(r) << r.error().message;
   EXPECT_FALSE((*r)->was_clean());
@@ -275,9 +276,9 @@ class Fsdax : public Pmem {};
 INSTANTIATE_TEST_SUITE_P(Kinds, Fsdax, testing::Values("fsdax"),
                          [](const auto& info) { return info.param; });
 
-TEST_P(Fsdax, AFileGrowsInPlaceAndIsZeroThere) {
+TEST_P(Fsdax, AFileGrowsInPlaceAndTheNewPartIsZero) {
   options.size_max = 16 << 20;
-  options.size = (4 << 20) + 4096; // no whole huge page
+  options.size = (4 << 20) + 4096; // this is no multiple of a huge page
   auto m = created();
   ASSERT_TRUE(m);
   const std::byte* const base = m->base();
@@ -296,7 +297,7 @@ TEST_P(Fsdax, AFileGrowsInPlaceAndIsZeroThere) {
   auto too_far = m->grow(17 << 20);
   ASSERT_FALSE(too_far);
   EXPECT_EQ(too_far.error().code, errc::invalid_argument);
-  EXPECT_FALSE(m->grow(4096)) << "never shorter";
+  EXPECT_FALSE(m->grow(4096)) << "a file never becomes shorter";
   ASSERT_TRUE(m->close());
   m = opened();
   ASSERT_TRUE(m);
@@ -304,7 +305,7 @@ TEST_P(Fsdax, AFileGrowsInPlaceAndIsZeroThere) {
   EXPECT_EQ(words(*m)[m->size() / 8 - 1], 8u);
 }
 
-TEST_P(Fsdax, ARegionThatGrewAndDiedKeepsItsSizeAndRoots) {
+TEST_P(Fsdax, ARegionThatGrewBeforeADeathKeepsItsSizeAndRoots) {
   options.size_max = 16 << 20;
   region_options o;
   o.media = options;
@@ -315,7 +316,7 @@ TEST_P(Fsdax, ARegionThatGrewAndDiedKeepsItsSizeAndRoots) {
   const std::uint64_t grown = (*r)->geometry().block_count;
   EXPECT_GT(grown, blocks);
   ASSERT_TRUE((*r)->add_root({"mine", (*r)->geometry().block_offset, 512, 3}));
-  r = error{}; // not closed: as if the process had died
+  r = error{}; // it is not closed, as if the process had died
   media_options again = options;
   again.size = 0;
   r = region::open(again);
@@ -338,7 +339,7 @@ TEST_P(Fsdax, AFullFileSystemIsAnErrorWhenCreatingAndGrowing) {
   auto none = create_media(options);
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().code, errc::no_space) << none.error().message;
-  EXPECT_EQ(access(options.path.c_str(), F_OK), -1) << "nothing is left behind";
+  EXPECT_EQ(access(options.path.c_str(), F_OK), -1) << "no file may be left behind";
   options.size = asked;
   options.size_max = 2 * all;
   auto m = created();
@@ -349,11 +350,11 @@ TEST_P(Fsdax, AFullFileSystemIsAnErrorWhenCreatingAndGrowing) {
   EXPECT_EQ(m->size(), asked);
   EXPECT_EQ(std::filesystem::file_size(options.path), asked);
   m->store(words(*m) + asked / 8 - 1, 1);
-  EXPECT_TRUE(m->grow(asked + 4096)) << "a smaller step still works";
+  EXPECT_TRUE(m->grow(asked + 4096)) << "a smaller step must still work";
 }
 
 TEST_P(Fsdax, AFileWithHolesIsGivenItsSpace) {
-  // As a copy made with holes is: the first store to a hole on a full disk would be a SIGBUS.
+  // A copy may have holes. The first store to a hole on a full disk would raise SIGBUS.
   std::ofstream(options.path).flush();
   std::filesystem::resize_file(options.path, 4 << 20);
   auto m = opened();
@@ -364,7 +365,7 @@ TEST_P(Fsdax, AFileWithHolesIsGivenItsSpace) {
   EXPECT_TRUE(is_zero(m->base(), m->size()));
 }
 
-TEST_P(Fsdax, AFileCutShortIsRefused) {
+TEST_P(Fsdax, ATruncatedFileIsRefused) {
   ASSERT_TRUE(created()->close());
   for (const std::uint64_t size : {(4u << 20) - 5, 0u}) {
     std::filesystem::resize_file(options.path, size);
@@ -374,7 +375,7 @@ TEST_P(Fsdax, AFileCutShortIsRefused) {
     auto m = open_media(o);
     ASSERT_FALSE(m);
     EXPECT_EQ(m.error().code, errc::corrupt) << m.error().message;
-    EXPECT_EQ(std::filesystem::file_size(options.path), size) << "nothing is changed";
+    EXPECT_EQ(std::filesystem::file_size(options.path), size) << "nothing may be changed";
   }
 }
 
@@ -402,8 +403,7 @@ TEST_P(Fsdax, ARegionOfClassFileKeepsItsDriver) {
     o.read_only = read_only;
     auto wrong = open_media(o);
     ASSERT_FALSE(wrong);
-    EXPECT_NE(wrong.error().message.find("class file"), std::string::npos)
-        << wrong.error().message;
+    EXPECT_NE(wrong.error().message.find("class file"), std::string::npos) << wrong.error().message;
   }
 }
 
@@ -442,7 +442,7 @@ TEST_P(Fsdax, ARegionFileCopiedToAPlainDiskIsNotCalledPower) {
   unlink(path.c_str());
 }
 
-TEST_P(Fsdax, VariablesThatMakeLibpmemLieAreRefused) {
+TEST_P(Fsdax, EnvironmentVariablesThatMakeLibpmemLieAreRefused) {
   ASSERT_TRUE(created()->close());
   setenv("PMEM_NO_FLUSH", "1", 1);
   auto m = open_at(options.path);
@@ -465,22 +465,22 @@ class Devdax : public Pmem {};
 INSTANTIATE_TEST_SUITE_P(Kinds, Devdax, testing::Values("devdax"),
                          [](const auto& info) { return info.param; });
 
-TEST_P(Devdax, IsUsedWholeAndClearedWhole) {
+TEST_P(Devdax, ADeviceIsUsedAndClearedAsAWhole) {
   auto m = created();
   ASSERT_TRUE(m);
   const std::uint64_t size = m->size();
   EXPECT_GT(size, options.size);
   EXPECT_EQ(size % (2 << 20), 0u);
-  m->store(words(*m) + size / 8 - 1, 9); // beyond the first pages
+  m->store(words(*m) + size / 8 - 1, 9); // this word lies beyond the first pages
   m->flush(m->base() + size - 8, 8);
   m->drain();
   ASSERT_TRUE(m->close());
   m = created();
-  ASSERT_TRUE(m) << "its first 8 KiB are zero";
+  ASSERT_TRUE(m) << "a device whose first 8 KiB are zero is free";
   EXPECT_TRUE(is_zero(m->base(), size));
 }
 
-TEST_P(Devdax, HasTheSizeItHas) {
+TEST_P(Devdax, AMediumHasTheSizeOfItsDevice) {
   auto m = created();
   ASSERT_TRUE(m);
   const std::uint64_t size = m->size();
@@ -496,8 +496,8 @@ TEST_P(Devdax, HasTheSizeItHas) {
   EXPECT_EQ(larger.error().code, errc::no_space) << larger.error().message;
 }
 
-TEST_P(Devdax, ARegionIsOpenedWithTheSizeItWasAskedFor) {
-  // The size an operator names for a device may be less than it has; naming it again is no growth.
+TEST_P(Devdax, ARegionIsOpenedWithTheSizeItWasCreatedWith) {
+  // An operator may name a smaller size than the device has; naming it again is no growth.
   region_options o;
   o.media = options;
   auto r = region::create(o);

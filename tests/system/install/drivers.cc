@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Every media driver linked in, and what each says to a file it cannot open: a program linked with
-// the archive must not have lost one.   drivers DIRECTORY
+// Prints what each linked media driver says to a file that it cannot open. A program that is linked
+// with the archive must have all drivers.   drivers DIRECTORY
 #include <chainring/chainring.h>
 #include <cstdio>
 #include <string>

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is installed can be used: programs say their version, headers compile alone with both
-compilers, a program builds with the shared and with the static library, the unit starts the broker.
+"""What is installed can be used: programs print their version, headers compile alone with both
+compilers, a program builds with the shared and with the static library, and the unit starts the broker.
 
   test_install.py BUILD_DIR SOURCE_DIR VERSION MESON
 """
@@ -19,11 +19,11 @@ import time
 BUILD, SOURCE, VERSION, MESON = sys.argv[1:5]
 HERE = os.path.dirname(os.path.abspath(__file__))
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-std=c++20"]
-HANG_S = 120  # only detects hangs
+HANG_S = 120  # this timeout only detects hangs
 
 
 def run(*command, **more):
-    """Standard output; whatever fails ends the test with both outputs."""
+    """Returns standard output. A command that fails ends the test with both of its outputs."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, **more)
     if done.returncode != 0:
         raise SystemExit(f"{shlex.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -45,7 +45,7 @@ class Installed:
         self.libdir = os.path.dirname(os.path.dirname(pc))
         text = open(pc).read()
         self.prefix = re.search(r"^prefix=(.*)$", text, re.M).group(1)
-        # In place of installing into the system: where it would be found there, it is found here.
+        # The prefix is changed to the scratch directory, which replaces an installation into the system.
         with open(pc, "w") as f:
             f.write(text.replace(f"prefix={self.prefix}", f"prefix={self.root}{self.prefix}", 1))
         self.environment = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc))
@@ -71,7 +71,7 @@ def test_versions(i):
 
 
 def strict(i):
-    """The compiler's flags with warnings for our headers and none for DPDK's."""
+    """Returns the compiler's flags with warnings for the headers of this project and none for DPDK's."""
     flags = i.flags("--cflags", "libchainring")
     ours = f"-I{i.include}"
     if ours not in flags:
@@ -97,7 +97,7 @@ def test_headers(i):
     jobs = [(c, h) for c in ("g++", "clang++-19") for h in headers]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(alone, jobs))
-    # Debian's default clang is too old: it is told so first, or the header is one it can read.
+    # The default clang of Debian is too old. Each header says so first, or is one that it can read.
     version = run("clang++", "-dM", "-E", "-x", "c++", "/dev/null")
     if int(re.search(r"__clang_major__ (\d+)", version).group(1)) < 16:
         def named(header):
@@ -116,7 +116,7 @@ def test_headers(i):
 def test_library(i, scratch):
     compile = ["g++", *WARNINGS, "-O1", *strict(i)]
     shared = i.flags("--libs", "libchainring")
-    # As docs/guides/library.md says it.
+    # These are the flags that docs/guides/library.md gives.
     static = [*i.flags("--libs-only-L", "libchainring"), "-Wl,-Bstatic", "-lchainring", "-Wl,-Bdynamic",
               *i.flags("--libs", "libdpdk", "libpmem"), "-pthread"]
     at = lambda name: os.path.join(scratch, name)
@@ -164,7 +164,7 @@ def test_library(i, scratch):
 
 
 def test_unit(i, scratch):
-    """systemd's view of the unit, then its ExecStart by hand: start, ready, SIGTERM, closed."""
+    """Checks the unit with systemd, then runs its ExecStart by hand: start, ready, SIGTERM, closed."""
     text = open(find(i.root, "chainring.service")).read()
     exec_start = re.search(r"^ExecStart=(.*)$", text, re.M).group(1)
     program = os.path.join(i.prefix, "bin", "dpdk-chainring")
@@ -176,7 +176,7 @@ def test_unit(i, scratch):
             f.write(text.replace(program, i.root + program))
         run("systemd-analyze", "verify", "--man=no", unit)
         print("systemd-analyze verify: fine")
-    else:  # as far as one can see without it
+    else:  # check what can be checked without it
         for line in text.splitlines():
             if line and not re.match(r"#|\[(Unit|Service|Install)\]$|[A-Z]\w*=", line):
                 raise SystemExit(f"not a unit's line: {line}")

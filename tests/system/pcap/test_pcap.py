@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replays a capture of MQTT-SN clients through the broker and compares every packet it sends.
+"""Replays a capture of MQTT-SN clients through the broker and compares every packet that it sends.
 
   test_pcap.py BROKER
 
@@ -33,23 +33,23 @@ from scapy.packet import Padding, Raw, bind_layers
 from scapy.utils import rdpcap, wrpcap
 
 BROKER = sys.argv[1]
-BURST = 64  # frames the broker takes at a time
+BURST = 64  # frames that the broker receives at one time
 PORT, OURS = 10000, '192.0.2.1'
-MAC = '02:70:63:61:70:00'  # what net_pcap gives its first port
+MAC = '02:70:63:61:70:00'  # the MAC address that net_pcap gives to its first port
 BROADCAST = 'ff:ff:ff:ff:ff:ff'
 ROUTER = '02:00:00:00:00:fe'
-HANG_S = 120  # only detects hangs
+HANG_S = 120  # this timeout only detects hangs
 PREDEFINED, PREDEFINED_NAME = 7, b'defined/before'
 
 bind_layers(UDP, sn.MQTTSN, sport=PORT)
 steps = [[]]
-expected = defaultdict(list)  # by destination MAC and address
+expected = defaultdict(list)  # for each destination MAC and address
 clients = []
 malformed = trailing = 0
 
 
 def message(kind, layer=None, **fields):
-    """The octets of a message. A DISCONNECT without duration is built by hand: scapy 2.5 adds two."""
+    """Returns the octets of a message. A DISCONNECT without duration is built by hand; scapy 2.5 adds two octets."""
     if kind == sn.DISCONNECT and not fields:
         return b'\x02\x18'
     packet = sn.MQTTSN(type=kind)
@@ -57,7 +57,7 @@ def message(kind, layer=None, **fields):
 
 
 def long_form(octets):
-    """The same message with the length field of three octets."""
+    """Returns the same message with the length field of three octets."""
     return b'\x01' + (len(octets) + 2).to_bytes(2, 'big') + octets[1:]
 
 
@@ -119,7 +119,7 @@ class Client:
         return Ether(src=self.mac, dst=MAC) / IP(src=self.ip, dst=OURS) / UDP(sport=self.port, dport=PORT) / Raw(octets)
 
     def says(self, octets):
-        """In this step. Short frames are padded as a wire would."""
+        """Sends in this step. Short frames are padded as on a wire."""
         packet = self.frame(octets)
         steps[-1].append(packet / Padding(bytes(max(0, 60 - len(packet)))))
 
@@ -146,17 +146,17 @@ def next_step():
 # --- the clients and what they say ------------------------------------------------------------------
 
 publisher, by_name, wildcard, predefined, short, durable, far, quiet = (Client() for _ in range(8))
-far.ip, far.mac = '198.51.100.7', ROUTER  # off the link: answered through the router it came by
+far.ip, far.mac = '198.51.100.7', ROUTER  # off the link, so answered through the router that forwarded its frames
 refused, stranger, unknown, last = (Client() for _ in range(4))
 connected = [publisher, by_name, wildcard, predefined, short, durable, far, quiet, last]
 
-# Our own announcement comes before everything.
+# The broker's own ARP announcement comes before everything else.
 expected[BROADCAST, OURS].append(Ether(src=MAC, dst=BROADCAST) / ARP(op='who-has', hwsrc=MAC, psrc=OURS,
                                                                      hwdst='00:00:00:00:00:00', pdst=OURS))
 
 for c in connected:
     if c is far or c is quiet:
-        continue  # the quiet one is learned from its datagrams
+        continue  # the quiet client is learned from its datagrams
     c.sends(Ether(src=c.mac, dst=BROADCAST) / ARP(op='who-has', hwsrc=c.mac, psrc=c.ip, pdst=OURS) / Padding(bytes(18)))
     c.gets_frame(Ether(src=MAC, dst=c.mac) / ARP(op='is-at', hwsrc=MAC, psrc=OURS, hwdst=c.mac, pdst=c.ip))
 for n in (0, 1, 56, 1472):
