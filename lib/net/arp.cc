@@ -3,14 +3,12 @@
 //
 // Ordering labels:
 //   [neighbour-word]  learn() and notice() store the word of an entry, and find() loads it. The
-//   word
-//     alone holds the whole entry, MAC address and tag, so the access orders nothing.
-//   [neighbour-age]  The age of an entry is a hint for eviction and for asking again; the access
-//     orders nothing.
+//     word alone holds the whole entry, MAC address and tag, so the access orders nothing.
+//   [neighbour-age]  The age of an entry is a hint for eviction and for asking again; the
+//     access orders nothing.
 //   [waiting-count]  hold(), release() and give_up() change the count of waiting packets, and
-//   poll()
-//     reads it to skip the lock. lock_ orders the packets themselves, so the count orders nothing;
-//     a poll() that reads an old count finds the packets in the next round.
+//     poll() reads it to skip the lock. lock_ orders the packets themselves, so the count
+//     orders nothing; a poll() that reads an old count finds the packets in the next round.
 #include "net/arp.h"
 
 #include <algorithm>

@@ -5,8 +5,7 @@
 //   [port-emptied]  The worker that reads a port stores emptied_at with release; pairs with
 //     [emptied-before-ring].
 //   [emptied-before-ring]  The home worker of a client loads emptied_at with acquire before it
-//   reads
-//     its ring; pairs with [port-emptied].
+//     reads its ring; pairs with [port-emptied].
 #include "net/listener.h"
 
 #include <array>

@@ -49,7 +49,6 @@ FILE_LINES, FUNCTION_LINES, LONGEST_SHOWN = 600, 70, 10
 LETTERED = (
     "lib/broker",
     "lib/mqttsn",
-    "lib/net",
 )
 ORDER = re.compile(r"\bmemory_order(?:_|::)\w+|\b__ATOMIC_[A-Z_]+|\brte_(?:smp_)?[rwm]?mb\(|\brte_atomic_thread_fence\(")
 # A compare_exchange() whose first argument is `key` is the map's own operation and no persist call.
