@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// MQTT-SN 1.2 on the wire: datagrams to messages and back.
+/// The wire format of MQTT-SN 1.2: decoding datagrams to messages and encoding messages.
 ///
 /// Source: "MQTT For Sensor Networks (MQTT-SN) Protocol Specification, Version 1.2" (IBM, 2013),
-/// sections 5.2 to 5.5. All integers are big-endian on the wire and in host order here.
+/// sections 5.2 to 5.5. All integers are big-endian on the wire and in host order in these structs.
 ///
-/// **Decoding** takes one datagram, which holds one message, and never reads past it. It copies no
-/// text and no payload: the message's strings and spans point into the datagram and live as long as
-/// it does. The length field may have one octet or three (0x01 and 16 bits), whatever the size.
+/// **Decoding** takes one datagram, which holds one message, and never reads past its end. It
+/// copies no text and no payload: the strings and spans of the message point into the datagram and
+/// are valid as long as it is. The length field may have one octet or three (0x01 and 16 bits) for
+/// any size.
 ///
 /// **Encoding** writes one message to the start of a buffer, with the shortest length field, and
-/// returns the octets written: 0 where it does not fit the buffer or the 65,535 octets of the
-/// length field. Nothing is checked but size: a caller can encode what a decoder refuses.
+/// returns the number of octets written. It returns 0 when the message does not fit into the buffer
+/// or into the 65,535 octets of the length field. It checks nothing but the size, so a caller can
+/// encode a message that a decoder refuses.
 ///
-/// **What is left to the caller**, because it has an answer in the protocol: empty or malformed
-/// client ids and topics (valid_client_id(), topic.h), ids that are reserved or unknown, return
-/// codes that are reserved, message id 0. Also PUBLISH at QoS -1 with a topic id of type `normal`:
-/// the specification forbids it, and some clients use it to put a name in front of the data, with
-/// the topic id as the name's length. It decodes as any PUBLISH; the caller refuses or splits it.
+/// **The caller checks** what the protocol has an answer for: empty or malformed client ids and
+/// topics (valid_client_id(), topic.h), ids that are reserved or unknown, reserved return codes,
+/// and message id 0. It also checks PUBLISH at QoS -1 with a topic id of type `normal`. The
+/// specification forbids that combination, and some clients use it to put a name in front of the
+/// data, with the length of the name as the topic id. It decodes like any PUBLISH, and the caller
+/// refuses or splits it.
 ///
-/// Thread-safe; no allocation, no exception, no global state. Decoding PUBLISH or PUBACK takes a
-/// few predictable branches.
+/// All functions are thread-safe, allocate nothing, throw nothing and have no global state.
+/// Decoding PUBLISH or PUBACK takes a few predictable branches.
 ///
 ///     mqttsn::message in;
 ///     if (mqttsn::decode(datagram, in) != mqttsn::decode_status::ok) return count(...);
@@ -39,7 +42,7 @@
 
 namespace chainring::mqttsn {
 
-/// Table 3.
+/// The message types of table 3.
 enum class message_type : std::uint8_t {
   advertise = 0x00,
   searchgw = 0x01,
@@ -71,10 +74,10 @@ enum class message_type : std::uint8_t {
   encapsulated = 0xFE,
 };
 
-/// The specification's name, as "PUBLISH"; "reserved" for a value it does not define.
+/// The specification's name, such as "PUBLISH", or "reserved" for a value that it does not define.
 [[nodiscard]] const char* to_string(message_type type) noexcept;
 
-/// Table 5. Values from 4 on are reserved and decode as they are.
+/// The return codes of table 5. Values from 4 on are reserved; they are decoded as they are.
 enum class return_code : std::uint8_t {
   accepted = 0,
   congestion = 1,
@@ -82,13 +85,14 @@ enum class return_code : std::uint8_t {
   not_supported = 3,
 };
 
-/// A phrase such as "rejected: congestion".
+/// Returns a phrase such as "rejected: congestion".
 [[nodiscard]] const char* to_string(return_code code) noexcept;
 
-/// The two bits of the flags octet. `minus_one` is for PUBLISH from a client only.
+/// The two QoS bits of the flags octet. Only a PUBLISH from a client may have `minus_one`.
 enum class qos_level : std::uint8_t { zero = 0, one = 1, two = 2, minus_one = 3 };
 
-/// What a topic id is. In SUBSCRIBE and UNSUBSCRIBE, `normal` means that a name stands there.
+/// The type of a topic id. In SUBSCRIBE and UNSUBSCRIBE, `normal` means that a name takes its
+/// place.
 enum class topic_id_type : std::uint8_t {
   normal = 0,
   predefined = 1,
@@ -96,7 +100,7 @@ enum class topic_id_type : std::uint8_t {
   reserved = 3
 };
 
-/// The flags octet (table 4). Which flags mean something is the message's own affair.
+/// The flags octet (table 4). Which of its flags have a meaning depends on the message.
 struct flags {
   std::uint8_t octet = 0;
 
@@ -130,25 +134,25 @@ struct flags {
   }
 };
 
-/// The only ProtocolId there is.
+/// The only ProtocolId that the specification defines.
 inline constexpr std::uint8_t protocol_id = 0x01;
-/// Longest message the length field can say, octets.
+/// The longest message that the length field can express, in octets.
 inline constexpr std::size_t message_size_max = 65535;
-/// Longest client id, characters (section 5.3.1).
+/// The longest client id, in characters (section 5.3.1).
 inline constexpr std::size_t client_id_size_max = 23;
-/// Most octets that encode_publish_header() writes.
+/// The largest number of octets that encode_publish_header() writes.
 inline constexpr std::size_t publish_header_size_max = 9;
-/// Topic ids that are never assigned.
+/// The topic ids that are never assigned.
 inline constexpr std::uint16_t topic_id_none = 0x0000, topic_id_last = 0xFFFF;
 
 [[nodiscard]] constexpr bool valid_topic_id(std::uint16_t id) noexcept {
   return id != topic_id_none && id != topic_id_last;
 }
 
-/// 1 to 23 characters of valid UTF-8 without NUL.
+/// True for 1 to 23 characters of valid UTF-8 without NUL.
 [[nodiscard]] bool valid_client_id(std::string_view id) noexcept;
 
-/// The topic id that carries a short topic name. `name` has exactly two octets.
+/// The topic id that carries a short topic name. `name` must have exactly two octets.
 [[nodiscard]] constexpr std::uint16_t short_topic_id(std::string_view name) noexcept {
   return static_cast<std::uint16_t>(static_cast<std::uint8_t>(name[0]) << 8 |
                                     static_cast<std::uint8_t>(name[1]));
@@ -177,7 +181,7 @@ struct gwinfo {
   static constexpr auto type = message_type::gwinfo;
   static constexpr const char* name = "GWINFO";
   std::uint8_t gw_id = 0;
-  octets gw_address{}; ///< only from a client that answers for a gateway; else empty
+  octets gw_address{}; ///< empty, unless a client answers for a gateway
 };
 struct connect {
   static constexpr auto type = message_type::connect;
@@ -196,7 +200,8 @@ struct willtopicreq {
   static constexpr auto type = message_type::willtopicreq;
   static constexpr const char* name = "WILLTOPICREQ";
 };
-/// `erase` is the specification's "empty WILLTOPIC message" of two octets, without flags and topic.
+/// `erase` stands for the specification's "empty WILLTOPIC message", which has neither flags nor
+/// topic.
 struct willtopic {
   static constexpr auto type = message_type::willtopic;
   static constexpr const char* name = "WILLTOPIC";
@@ -216,7 +221,7 @@ struct willmsg {
 struct register_topic {
   static constexpr auto type = message_type::register_topic;
   static constexpr const char* name = "REGISTER";
-  std::uint16_t topic_id = topic_id_none; ///< 0 from a client
+  std::uint16_t topic_id = topic_id_none; ///< 0 in a message from a client
   std::uint16_t msg_id = 0;
   std::string_view topic{};
 };
@@ -231,7 +236,7 @@ struct publish {
   static constexpr auto type = message_type::publish;
   static constexpr const char* name = "PUBLISH";
   mqttsn::flags flags{};
-  std::uint16_t topic_id = 0; ///< a short topic name's two octets, where the flags say so
+  std::uint16_t topic_id = 0; ///< the two octets of a short topic name, if the flags say so
   std::uint16_t msg_id = 0;   ///< 0 at QoS 0 and -1
   octets data{};
 };
@@ -257,8 +262,8 @@ struct pubcomp {
   static constexpr const char* name = "PUBCOMP";
   std::uint16_t msg_id = 0;
 };
-/// The flags' topic type says which of `topic` (normal) and `topic_id` (predefined, short name)
-/// counts. Decoding a short name sets `topic` to its two octets as well.
+/// The topic type in the flags says which member counts: `topic` (normal) or `topic_id`
+/// (predefined, short name). Decoding a short name also sets `topic` to its two octets.
 struct subscribe {
   static constexpr auto type = message_type::subscribe;
   static constexpr const char* name = "SUBSCRIBE";
@@ -271,11 +276,11 @@ struct suback {
   static constexpr auto type = message_type::suback;
   static constexpr const char* name = "SUBACK";
   mqttsn::flags flags{};      ///< the granted QoS
-  std::uint16_t topic_id = 0; ///< 0 where the filter holds a wildcard
+  std::uint16_t topic_id = 0; ///< 0 when the filter has a wildcard
   std::uint16_t msg_id = 0;
   return_code code = return_code::accepted;
 };
-/// As subscribe.
+/// The members have the same meaning as in subscribe.
 struct unsubscribe {
   static constexpr auto type = message_type::unsubscribe;
   static constexpr const char* name = "UNSUBSCRIBE";
@@ -292,7 +297,7 @@ struct unsuback {
 struct pingreq {
   static constexpr auto type = message_type::pingreq;
   static constexpr const char* name = "PINGREQ";
-  std::string_view client_id{}; ///< only from a sleeping client that is now awake; else empty
+  std::string_view client_id{}; ///< empty, unless a sleeping client has woken up
 };
 struct pingresp {
   static constexpr auto type = message_type::pingresp;
@@ -301,10 +306,10 @@ struct pingresp {
 struct disconnect {
   static constexpr auto type = message_type::disconnect;
   static constexpr const char* name = "DISCONNECT";
-  bool has_duration = false; ///< true: the client goes to sleep, even for 0 s
+  bool has_duration = false; ///< true when the client goes to sleep, even for 0 s
   std::uint16_t duration_s = 0;
 };
-/// As willtopic.
+/// The members have the same meaning as in willtopic.
 struct willtopicupd {
   static constexpr auto type = message_type::willtopicupd;
   static constexpr const char* name = "WILLTOPICUPD";
@@ -327,23 +332,24 @@ struct willmsgresp {
   static constexpr const char* name = "WILLMSGRESP";
   return_code code = return_code::accepted;
 };
-/// A frame through a forwarder (section 5.5). Its length covers its own header only; `inner` is the
-/// rest of the datagram, to be decoded in turn. `inner` may be an encapsulated message again: a
-/// caller that unwraps bounds the depth.
+/// A frame that came through a forwarder (section 5.5). Its length covers its own header only;
+/// `inner` is the rest of the datagram, which the caller decodes in turn. `inner` may be an
+/// encapsulated message again, so the caller must bound the depth.
 struct encapsulated {
   static constexpr auto type = message_type::encapsulated;
   static constexpr const char* name = "ENCAPSULATED";
-  std::uint8_t radius = 0; ///< 0..3
+  std::uint8_t radius = 0; ///< 0 to 3
   octets node_id{};
   octets inner{};
 };
 
-/// Every message there is, the most frequent first. A new message is one struct here, one parse()
-/// in decode.cc, one encode_message() and one handler in the front end; what is forgotten does not
-/// compile, because the decoder's table, the encoder and the dispatch are made from this list.
+/// All message types, the most frequent first. A new message needs one struct in this file, one
+/// parse() in decode.cc, one encode_message() and one handler in the front end. Code that lacks one
+/// of them does not compile, because the decoder's table, the encoder and the dispatch use this
+/// list.
 template <class... Message> struct message_types {
   using body = std::variant<std::monostate, Message...>;
-  /// Calls fn.template operator()<Message>() for each.
+  /// Calls fn.template operator()<Message>() for each message type.
   template <class F> static constexpr void for_each(F&& fn) {
     (fn.template operator()<Message>(), ...);
   }
@@ -357,13 +363,14 @@ using message_body = all_messages::body;
 
 struct message {
   message_type type{};
-  /// Octets of the datagram that are this message (for `encapsulated`: with the inner one).
+  /// The number of octets of the datagram that belong to this message (for `encapsulated` with the
+  /// inner message).
   std::size_t length = 0;
-  /// Octets of the datagram behind the message, which were ignored.
+  /// The number of octets of the datagram behind the message, which the decoder ignores.
   std::size_t trailing = 0;
   message_body body;
 
-  /// The body, where it is a T; else nullptr.
+  /// Returns the body if it is a T, else nullptr.
   template <class T> [[nodiscard]] const T* get() const noexcept { return std::get_if<T>(&body); }
 };
 
@@ -371,26 +378,30 @@ struct message {
 
 enum class decode_status : std::uint8_t {
   ok,
-  truncated,    ///< the datagram ends before the header does, or before the message's length
-  bad_length,   ///< the length does not even cover its own header
-  unknown_type, ///< a reserved message type; `type` is set
-  too_short,    ///< the message ends before its type's fixed fields do; `type` is set
-  too_long,     ///< octets behind the last field of a type of fixed size; `type` is set
-  bad_field,    ///< whole, but a field's value is reserved; the body is set, so it can be refused
+  truncated,    ///< the datagram ends inside the header or before the message's length
+  bad_length,   ///< the length is smaller than the header
+  unknown_type, ///< the message type is reserved; `type` is set
+  too_short,    ///< the message ends inside the fixed fields of its type; `type` is set
+  too_long,     ///< octets follow the last field of a type of fixed size; `type` is set
+  /// The message is whole but a field has a reserved value; the body is set, so that the caller can
+  /// refuse it.
+  bad_field,
 };
 inline constexpr std::size_t decode_status_count = 7;
 
-/// A word such as "bad_length", fit for a counter's name.
+/// The status as a word such as "bad_length", which fits into the name of a counter.
 [[nodiscard]] const char* to_string(decode_status status) noexcept;
 
-/// Decodes the message at the start of `datagram` into `out`, whose views then point into it.
+/// Decodes the message at the start of `datagram` into `out`, whose views then point into
+/// `datagram`.
 ///
-/// `bad_field` means: CONNECT of an unknown protocol id; PUBLISH, SUBSCRIBE or UNSUBSCRIBE with the
-/// reserved topic id type; SUBSCRIBE or UNSUBSCRIBE of an id or short name that is not two octets
-/// long (`topic_id` is 0 then); SUBSCRIBE, WILLTOPIC or WILLTOPICUPD at QoS -1. The specification
-/// has an encapsulated frame's length in one octet: the long form there is `bad_length`.
+/// `bad_field` is returned for CONNECT with an unknown protocol id; for PUBLISH, SUBSCRIBE or
+/// UNSUBSCRIBE with the reserved topic id type; for SUBSCRIBE or UNSUBSCRIBE with an id or short
+/// name that is not two octets long (`topic_id` is then 0); and for SUBSCRIBE, WILLTOPIC or
+/// WILLTOPICUPD at QoS -1. The specification has one octet for the length of an encapsulated frame,
+/// so the long form is `bad_length` there.
 ///
-/// With any other status but ok, the body is empty.
+/// With any other status except ok, the body is empty.
 [[nodiscard]] decode_status decode(octets datagram, message& out) noexcept;
 
 // --- encoding ------------------------------------------------------------------------------------
@@ -422,23 +433,23 @@ std::size_t encode_willtopicupd(std::span<std::byte> to, const willtopicupd& m) 
 std::size_t encode_willmsgupd(std::span<std::byte> to, const willmsgupd& m) noexcept;
 std::size_t encode_willtopicresp(std::span<std::byte> to, const willtopicresp& m) noexcept;
 std::size_t encode_willmsgresp(std::span<std::byte> to, const willmsgresp& m) noexcept;
-/// Writes the wrapper and `m.inner` behind it. With an empty `inner` only the wrapper is written,
-/// so that a message can be encoded behind it in place.
+/// Writes the wrapper and, behind it, `m.inner`. With an empty `inner` it writes only the wrapper,
+/// so that a message can be encoded in place behind it.
 std::size_t encode_encapsulated(std::span<std::byte> to, const encapsulated& m) noexcept;
 
-/// Octets of the header that encode_publish_header() writes for this payload: 7 or 9; 0 where the
-/// message would be longer than the length field can say.
+/// The number of octets that encode_publish_header() writes for this payload, 7 or 9, or 0 when the
+/// message would be longer than the length field can express.
 [[nodiscard]] constexpr std::size_t publish_header_size(std::size_t payload_size) noexcept {
   if (payload_size > message_size_max - 9) return 0;
   return payload_size + 7 <= 0xFF ? 7 : 9;
 }
 
-/// Writes only what stands before the data of a PUBLISH whose payload of `payload_size` octets is
-/// put behind it by other means; `m.data` is not used. Returns the header's octets.
+/// Writes only the header of a PUBLISH whose payload of `payload_size` octets the caller puts
+/// behind it; `m.data` is not used. Returns the number of octets of the header.
 std::size_t encode_publish_header(std::span<std::byte> to, const publish& m,
                                   std::size_t payload_size) noexcept;
 
-/// The encoder of each message, by its type.
+/// The encoder of each message type.
 inline std::size_t encode_message(std::span<std::byte> to, const advertise& m) noexcept {
   return encode_advertise(to, m);
 }
@@ -524,7 +535,7 @@ inline std::size_t encode_message(std::span<std::byte> to, const encapsulated& m
   return encode_encapsulated(to, m);
 }
 
-/// Encodes whichever message the body holds; 0 where it holds none.
+/// Encodes the message in the body, whatever its type. Returns 0 for an empty body.
 std::size_t encode(std::span<std::byte> to, const message_body& body) noexcept;
 
 } // namespace chainring::mqttsn

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Connections: how they begin and end.
+// Connections: how they begin and how they end.
 //
-// An address belongs to one connection. A CONNECT from an address that another client holds ends
-// that client's connection first. Where another worker serves it, the CONNECT waits until that
-// worker has closed it and everything it said to the address has left. Of two CONNECTs from one
-// address the one received later wins, whichever worker looks first.
+// An address belongs to one connection. A CONNECT from an address that another client holds first
+// ends that client's connection. When another worker serves that client, the CONNECT waits until
+// the worker has closed the connection and everything that it sent to the address has left. Of two
+// CONNECTs from one address the one that was received later wins, whichever worker handles it
+// first.
 //
-// Edges:
-//   [address-set] release of a connection's address -> [address-read] acquire: its home is seen
-//   [address-own] relaxed: a worker's own connections
+// Ordering labels:
+//   [address-set]  The worker of a connection stores its home, then its address with release,
+//     and reset() exchanges the address for 0; pairs with [address-read].
+//   [address-read]  Any worker loads the address of a connection with acquire before it uses
+//     the connection's home; pairs with [address-set].
+//   [address-own]  A worker reads the address and home of its own connections, which only it
+//     stores; the access orders nothing.
 #include <algorithm>
 #include <cstring>
 #include <rte_cycles.h>
@@ -19,7 +24,7 @@ namespace chainring::mqttsn {
 
 void gateway_worker::state::handle(const sender& from, const connect& m) noexcept {
   ++count.connects;
-  // Wills are not offered yet. An id that is empty or too long has no return code of its own.
+  // Wills are not offered yet. The protocol has no return code for an id that is empty or too long.
   if (m.flags.will() || !valid_client_id(m.client_id)) {
     ++count.connects_refused;
     return say(from.address, 3, connack{.code = return_code::not_supported});
@@ -46,12 +51,13 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   answers[token].life = c.life;
   c.keep_alive_s = m.keep_alive_s;
   c.connected_tsc = c.heard_tsc = from.received_tsc;
-  c.home.store(static_cast<std::uint8_t>(number),
-               std::memory_order_relaxed); // [address-set] before it
-  // [address-set] release: pairs with [address-read].
+  c.home.store(static_cast<std::uint8_t>(number), std::memory_order_relaxed); // [address-set]
+  // [address-set] Without it another worker could see the address and use the home of an earlier
+  // connection.
   c.address.store(from.address, std::memory_order_release);
-  // Another worker's client may have connected from there at this very moment. The address is this
-  // one's only once that one is closed: this connection ends, and the CONNECT waits.
+  // Another worker's client may have connected from this address at the same moment. This
+  // connection gets the address only after that client's connection is closed, so it ends and the
+  // CONNECT waits.
   std::uint32_t other = none;
   shared.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
     if (now && *now != n) other = *now;
@@ -63,19 +69,22 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   keep_waiting(from, m, other);
 }
 
-// Ends whoever else is at the sender's address. False: the CONNECT waits, or is refused.
+// Ends the connection of any other client at the sender's address. Returns false when the CONNECT
+// has to wait or is refused.
 bool gateway_worker::state::clear_address(const sender& from, const connect& m) noexcept {
   const auto other = shared.addresses->get(from.address);
   if (!other) return true;
   connection& c = at(*other);
-  // [address-read] acquire: pairs with [address-set].
-  if (c.address.load(std::memory_order_acquire) != from.address) return true; // it is ending itself
-  const unsigned home = c.home.load(std::memory_order_relaxed);               // [address-read]
-  // The same client from the same address: the core takes its session over.
+  // [address-read] Without it this worker could use the home of an earlier connection.
+  if (c.address.load(std::memory_order_acquire) != from.address)
+    return true;                                                // that connection is ending
+  const unsigned home = c.home.load(std::memory_order_relaxed); // [address-read]
+
+  // When the same client connects again from the same address, the core takes its session over.
   if (home == number) {
     const sender before{from.address, *other, from.received_tsc};
     if (core.serves(before.session, m.client_id)) return true;
-    if (c.connected_tsc > from.received_tsc) { // this CONNECT has waited for too long
+    if (c.connected_tsc > from.received_tsc) { // a later CONNECT came while this one waited
       ++count.connects_refused;
       return false;
     }
@@ -128,14 +137,15 @@ void gateway_worker::state::take_requests() noexcept {
           end(r.session);
         }
       }
-      // Answered behind this burst's release, and when all of it has left.
+      // The request is answered after this burst's release, once everything in it has left.
       leavings.push_back({r, 0});
       continue;
     }
     const auto slot = std::ranges::find(waiting, r.address, &waiting_connect::from);
     if (slot == waiting.end()) continue;
     if (r.superseded) {
-      if (slot->received_tsc > r.received_tsc) continue; // a later CONNECT, which asks for itself
+      if (slot->received_tsc > r.received_tsc)
+        continue; // a later CONNECT waits in the slot and has its own request
       ++count.connects_refused;
       slot->from = 0;
       slot->tries = 0;
@@ -151,8 +161,8 @@ void gateway_worker::state::take_requests() noexcept {
   }
 }
 
-// After a release. `position` is the place behind everything that was said to the address by then;
-// once that has left, the other worker may answer its client there.
+// Call after a release. `position` marks the end of everything that was sent to the address so far.
+// Once that has left, the other worker may answer its client at the address.
 void gateway_worker::state::answer_leavings() noexcept {
   for (std::size_t i = 0; i < leavings.size();) {
     leaving& l = leavings[i];
@@ -171,7 +181,7 @@ void gateway_worker::state::answer_leavings() noexcept {
 }
 
 void gateway_worker::state::handle(const sender& from, const disconnect& m) noexcept {
-  // Sleep is not offered yet: an answer to a DISCONNECT with a duration would promise it.
+  // Sleep is not offered yet. An answer to a DISCONNECT with a duration would promise it.
   if (m.has_duration) {
     ++count.unsupported;
     return;
@@ -182,13 +192,13 @@ void gateway_worker::state::handle(const sender& from, const disconnect& m) noex
   end(from.session);
 }
 
-// Ends a connection at the front end's own wish.
+// Ends a connection because the front end decides so.
 void gateway_worker::state::end(std::uint32_t n) noexcept {
   reset(n);
   core.close_session(n);
 }
 
-// A client that stays silent, or answers nothing, is told that its session is given up.
+// Ends the connection of a client that is silent or answers nothing, and sends it DISCONNECT.
 void gateway_worker::state::lose(std::uint32_t n) noexcept {
   ++count.sessions_lost;
   const client_address to = address_of(n);
@@ -203,12 +213,13 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
   if (reason == close_reason::kicked && to != 0) say(to, 2, disconnect{});
 }
 
-// Forgets the connection. Its address leaves the map only where it still means this session:
-// another client may have connected from there meanwhile.
+// Forgets the connection. Its address leaves the map only if it still belongs to this session,
+// because another client may have connected from there meanwhile.
 void gateway_worker::state::reset(std::uint32_t n) noexcept {
   connection& c = at(n);
   const client_address address =
-      c.address.exchange(0, std::memory_order_acq_rel); // [address-set] [address-read]
+      // [address-set] [address-read]
+      c.address.exchange(0, std::memory_order_acq_rel);
   if (address != 0)
     shared.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
@@ -233,30 +244,31 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.retry_tsc = 0;
 }
 
-// When a client that stays silent counts as lost; 0: never.
+// Returns when the client counts as lost if it stays silent; 0 means never.
 std::uint64_t gateway_worker::state::silence_end(const connection& c) const noexcept {
   const std::uint64_t keep_alive_s = c.keep_alive_s;
-  // Tolerance: 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
+  // The tolerance is 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
   return keep_alive_s == 0
              ? 0
              : c.heard_tsc + milliseconds(keep_alive_s * (keep_alive_s > 60 ? 1100 : 1500));
 }
 
-// Whether everything received before `tsc` from where the client is has been handled. Until then
-// what would end its silence may still wait in the port.
+// Returns true when everything that the interface of the client received before `tsc` has been
+// handled. Until then a datagram that ends the client's silence may still wait in the port.
 bool gateway_worker::state::read_until(std::uint32_t n, std::uint64_t tsc) const noexcept {
   return heard == nullptr || heard->heard_until(address_of(n)) >= tsc;
 }
 
-// One timer a session: it fires at the nearest of the two deadlines as known when it was set, and
-// looks then whether the deadline has moved. Nothing is re-armed per packet.
+// Sets the one timer of the session to the nearer of its two deadlines. When the timer fires, it
+// checks whether the deadline has moved, so that no packet has to set the timer again.
 void gateway_worker::state::arm(std::uint32_t n) noexcept {
   connection& c = at(n);
   std::uint64_t due = silence_end(c);
   if (c.retry_tsc != 0 && (due == 0 || c.retry_tsc < due)) due = c.retry_tsc;
   timers->cancel(c.timer);
   c.timer = {};
-  if (due != 0 && due <= now_tsc) due = now_tsc + milliseconds(10); // not judged yet
+  if (due != 0 && due <= now_tsc)
+    due = now_tsc + milliseconds(10); // the deadline is over but could not be judged yet
   c.timer_due = due;
   if (due == 0) return;
   c.timer = timers->arm(

@@ -6,7 +6,7 @@
 namespace chainring::mqttsn {
 namespace {
 
-/// The fields of one message, read from left to right. Callers have checked the size.
+/// Reads the fields of one message from left to right. The caller has checked the size.
 class reader {
  public:
   explicit reader(octets body) noexcept : at_(body.data()), left_(body.size()) {}
@@ -47,7 +47,7 @@ decode_status at_least(std::size_t size, std::size_t fixed) noexcept {
   return size >= fixed ? decode_status::ok : decode_status::too_short;
 }
 
-/// One overload a message: fills it from the octets behind the header.
+/// Each overload fills one message type from the octets behind the header.
 decode_status parse(octets body, publish& m) noexcept {
   if (body.size() < 5) [[unlikely]]
     return decode_status::too_short;
@@ -143,26 +143,26 @@ decode_status parse(octets body, disconnect& m) noexcept {
   return decode_status::ok;
 }
 
-/// WILLTOPICREQ, WILLMSGREQ, PINGRESP.
+/// Parses WILLTOPICREQ, WILLMSGREQ and PINGRESP.
 template <class Message> decode_status parse_bare(octets body, Message&) noexcept {
   return sized(body.size(), 0);
 }
 
-/// CONNACK, WILLTOPICRESP, WILLMSGRESP.
+/// Parses CONNACK, WILLTOPICRESP and WILLMSGRESP.
 template <class Message> decode_status parse_code(octets body, Message& m) noexcept {
   if (const auto s = sized(body.size(), 1); s != decode_status::ok) return s;
   m.code = reader(body).code();
   return decode_status::ok;
 }
 
-/// PUBREC, PUBREL, PUBCOMP, UNSUBACK.
+/// Parses PUBREC, PUBREL, PUBCOMP and UNSUBACK.
 template <class Message> decode_status parse_msg_id(octets body, Message& m) noexcept {
   if (const auto s = sized(body.size(), 2); s != decode_status::ok) return s;
   m.msg_id = reader(body).u16();
   return decode_status::ok;
 }
 
-/// WILLTOPIC, WILLTOPICUPD.
+/// Parses WILLTOPIC and WILLTOPICUPD.
 template <class Message> decode_status parse_will_topic(octets body, Message& m) noexcept {
   m.erase = body.empty();
   if (m.erase) return decode_status::ok;
@@ -172,13 +172,13 @@ template <class Message> decode_status parse_will_topic(octets body, Message& m)
   return m.flags.qos() != qos_level::minus_one ? decode_status::ok : decode_status::bad_field;
 }
 
-/// WILLMSG, WILLMSGUPD.
+/// Parses WILLMSG and WILLMSGUPD.
 template <class Message> decode_status parse_data(octets body, Message& m) noexcept {
   m.data = body;
   return decode_status::ok;
 }
 
-/// SUBSCRIBE, UNSUBSCRIBE.
+/// Parses SUBSCRIBE and UNSUBSCRIBE.
 template <class Message> decode_status parse_filter(octets body, Message& m) noexcept {
   if (const auto s = at_least(body.size(), 3); s != decode_status::ok) return s;
   reader in(body);
@@ -258,7 +258,7 @@ template <class Message> decode_status parse_into(octets body, message& out) noe
   return s;
 }
 
-/// An encapsulated message: `datagram` is the wrapper and what it wraps.
+/// Decodes an encapsulated message. `datagram` holds the wrapper and the message that it wraps.
 decode_status unwrap(octets datagram, std::size_t header, std::size_t length,
                      message& out) noexcept {
   if (header != 2) return decode_status::bad_length;
@@ -289,7 +289,7 @@ decode_status decode_reserved(octets, std::size_t, std::size_t, message& out) no
   return decode_status::unknown_type;
 }
 
-/// By message type.
+/// The decoders, indexed by message type.
 constexpr std::array<decoder, 256> decoders = [] {
   std::array<decoder, 256> table{};
   table.fill(&decode_reserved);

@@ -7,14 +7,14 @@
 namespace chainring::mqttsn {
 namespace {
 
-/// Writes a message from left to right, once its header() has found that all of it fits.
+/// Writes a message from left to right, once header() has found that the whole message fits.
 class writer {
  public:
   explicit writer(std::span<std::byte> to) noexcept
       : begin_(to.data()), at_(begin_), n_(to.size()) {}
 
-  /// The length and type of a message with `body` octets behind them, `written` of which are put
-  /// through this writer. False: it does not fit.
+  /// Writes the length and the type of a message whose header is followed by `body` octets, of
+  /// which `written` go through this writer. Returns false when the message does not fit.
   bool header(message_type type, std::size_t body, std::size_t written) noexcept {
     std::size_t header = 2;
     if (body + header > 0xFF) header = 4;

@@ -10,18 +10,18 @@ namespace chainring::mqttsn {
 
 namespace {
 
-// Ids 0x0000 and 0xffff are reserved (MQTT-SN 1.2 section 5.3.11).
+// The ids 0x0000 and 0xffff are reserved (MQTT-SN 1.2 section 5.3.11).
 constexpr std::uint16_t id_max = 0xfffe;
 
 void check(const char* what, std::uint32_t value, std::uint32_t most) {
   if (value < 1 || value > most)
-    throw std::invalid_argument("registrations: " + std::string(what) + " is " +
-                                std::to_string(value) + ", expected 1 to " + std::to_string(most));
+    throw std::invalid_argument("registrations: " + std::string(what) + " " +
+                                std::to_string(value) + ": expected 1 to " + std::to_string(most));
 }
 
 const registrations::options& checked(const registrations::options& o) {
   check("entries_max", o.entries_max, 1u << 30);
-  // Half of the ids stay free in two full lists, so a free one is found in two tries on average.
+  // With two full lists half of the ids are free, so a free one is found in two tries on average.
   check("per_session_max", o.per_session_max, id_max / 4);
   return o;
 }
@@ -61,8 +61,8 @@ std::uint32_t registrations::count_of(std::uint32_t list) const noexcept {
   return list == none ? 0 : lists_[list].count;
 }
 
-// The next id after the last one given out. Once the ids have gone round it may be taken; then ids
-// are tried in an order that a client cannot arrange its own ids to follow.
+// Returns the id after the last one that was given out. When the ids have gone round, that id may
+// be in use; then ids are tried in an order that a client cannot predict.
 std::uint16_t registrations::free_id(std::uint32_t session, std::uint16_t last) const noexcept {
   std::uint16_t id = last == id_max ? std::uint16_t{1} : static_cast<std::uint16_t>(last + 1);
   for (std::uint32_t attempt = 1; find_by_id(session, id) != none; ++attempt)
@@ -70,7 +70,7 @@ std::uint16_t registrations::free_id(std::uint32_t session, std::uint16_t last) 
   return id;
 }
 
-// False: there is no room, and last_refusal() says where.
+// Returns false when there is no room; last_refusal() then says where.
 bool registrations::has_room(std::uint32_t& list) noexcept {
   if (count_of(list) >= per_session_max_) {
     last_refusal_ = refusal::session_limit;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Which topic id stands for which topic in each session of one worker.
+/// The topic ids of the sessions of one worker, and the topic that each id stands for.
 ///
 /// MQTT-SN topic ids belong to a client (MQTT-SN 1.2 section 6.10). The ids of a session are given
-/// out 1, 2, 3 ... and an id that was forgotten is not given out again before the others, so that a
-/// late packet with an old id seldom meets a new topic. Each registration holds its topic, so the
-/// topic's number stays valid.
+/// out in the order 1, 2, 3 ... An id that was forgotten is not given out again before the others,
+/// so that a late packet with an old id seldom meets a new topic. Each registration holds its
+/// topic, so that the number of the topic stays valid.
 ///
 /// A session may have two lists of registrations, each of at most per_session_max, so that one
-/// client cannot take the worker's topics from the others. Each call costs the same whatever is
-/// registered, except forget_all(), which costs the session's own registrations. Memory: address
-/// space is reserved by the constructor and memory is taken as registrations come. Not thread-safe:
-/// one object a worker.
+/// client cannot take the worker's topics from the others. The cost of a call does not depend on
+/// the number of registrations, except that forget_all() costs time for each registration of its
+/// list. The constructor reserves address space, and memory is taken as registrations come. The
+/// class is not thread-safe; each worker has its own object.
 #pragma once
 #include <cstdint>
 
@@ -25,36 +25,38 @@ class registrations {
   static constexpr std::uint32_t none = 0xffffffff;
 
   struct options {
-    std::uint32_t entries_max = 131072;   ///< 1 to 2^30, of all sessions
-    std::uint32_t per_session_max = 1024; ///< 1 to 16,383, of each list
-    std::uint64_t seed = 0; ///< of the hashes; 0: a secret of this process, as outside of tests
+    std::uint32_t entries_max = 131072;   ///< in all sessions, 1 to 2^30
+    std::uint32_t per_session_max = 1024; ///< in each list, 1 to 16,383
+    std::uint64_t seed = 0;               ///< of the hashes; 0 means a secret of this process
   };
 
   struct entry {
     std::uint32_t topic = none;
     std::uint32_t session = none;
     std::uint16_t id = 0;
-    bool known = false; ///< the client has been told, and has said so
+    bool known = false; ///< the client has acknowledged the id
 
    private:
     friend class registrations;
-    std::uint32_t list = none;                                  // of the session
-    [[maybe_unused]] std::uint32_t before = none, after = none; // in it, newest first
+    std::uint32_t list = none; // the list that holds the entry
+    [[maybe_unused]] std::uint32_t before = none,
+                                   after = none; // the neighbours in the list, newest first
     detail::hash_link by_id, by_topic;
   };
 
   enum class refusal : std::uint8_t {
-    nothing,      ///< no call was refused yet
+    nothing,      ///< no call has been refused yet
     table_full,   ///< entries_max registrations exist
     session_limit ///< the list has per_session_max registrations
   };
 
-  /// Throws std::invalid_argument for an option out of range, std::bad_alloc without memory.
+  /// Throws std::invalid_argument for an option out of range, and std::bad_alloc without memory.
   registrations(topic_names& names, const options& o);
 
-  /// The registration of a topic in a session, in whichever of its lists, made in `list` with a
-  /// free id if need be; none when the table or the list is full, and last_refusal() says which. A
-  /// list is none at first, kept by the caller with the session, and none again after forget_all().
+  /// Returns the registration of a topic in a session, from either of its lists. If there is none,
+  /// it makes one in `list` with a free id. Returns none when the table or the list is full;
+  /// last_refusal() says which. The caller keeps `list` with the session; it is none at first, and
+  /// again after forget_all().
   std::uint32_t add(std::uint32_t session, std::uint32_t& list, std::uint32_t topic) noexcept;
   [[nodiscard]] std::uint32_t find_by_topic(std::uint32_t session,
                                             std::uint32_t topic) const noexcept;
@@ -62,25 +64,26 @@ class registrations {
   [[nodiscard]] entry& at(std::uint32_t r) noexcept { return entries_[r]; }
   [[nodiscard]] const entry& at(std::uint32_t r) const noexcept { return entries_[r]; }
 
-  /// The registration of that list that was made first; none when there is none.
+  /// The registration of the list that was made first, or none when the list is empty.
   [[nodiscard]] std::uint32_t oldest(std::uint32_t list) const noexcept;
-  /// Forgets one registration, or all of a list.
+  /// Forgets one registration.
   void forget(std::uint32_t r) noexcept;
-  /// Puts a registration into another list of its session, where that has room.
+  /// Moves a registration into another list of its session, if that has room.
   void move(std::uint32_t& list, std::uint32_t r) noexcept;
+  /// Forgets all registrations of a list.
   void forget_all(std::uint32_t& list) noexcept;
 
   [[nodiscard]] refusal last_refusal() const noexcept { return last_refusal_; }
   [[nodiscard]] std::uint32_t count() const noexcept { return entries_.used(); }
-  /// Registrations in that list.
+  /// The number of registrations in the list.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t list) const noexcept;
 
  private:
   struct list_entry {
-    detail::hash_link link;                  // of the free list
-    std::uint32_t first = none, last = none; // newest and oldest
+    detail::hash_link link;                  // the link of the free list
+    std::uint32_t first = none, last = none; // the newest and the oldest entry
     std::uint32_t count = 0;
-    std::uint16_t last_id = 0; // given out last
+    std::uint16_t last_id = 0; // the id that was given out last
   };
   [[nodiscard]] bool has_room(std::uint32_t& list) noexcept;
   void link(std::uint32_t list, std::uint32_t r) noexcept;

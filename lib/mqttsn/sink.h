@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Gives the datagrams of a worker's listener to its gateway worker.
+/// Hands the datagrams of a worker's listener over to its gateway worker.
 #pragma once
 #include "../net/listener.h"
 #include "gateway.h"
@@ -22,8 +22,8 @@ class gateway_sink final : public net::datagram_sink {
   gateway_worker& mine_;
 };
 
-/// The same for a broker whose medium has failed: its region is not touched any more, because its
-/// memory may be gone. Pings are answered all the same.
+/// The sink of a broker whose medium has failed. It does not touch the region any more, because its
+/// memory may be lost, and only answers pings.
 class failed_sink final : public net::datagram_sink {
  public:
   failed_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// How often senders without a session are told so: each source a few times a second, and never in
-/// an exchange that two gateways could keep up between them. Internal to lib/mqttsn.
+/// Limits how often senders without a session are answered: each source a few times a second, and
+/// never in an exchange that two gateways could keep up with each other. Internal to lib/mqttsn.
 ///
-/// A fixed table of counts by hash of the address, with a seed of this process: sources that share
-/// an entry share its allowance.
+/// The limits are a fixed table of counts, indexed by a hash of the address with a seed of this
+/// process. Sources that share an entry share its allowance.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -15,13 +15,13 @@ namespace chainring::mqttsn {
 
 class stranger_limit {
  public:
-  /// `per_second`: answers to one source.
+  /// `per_second` is the number of answers to one source in a second.
   stranger_limit(std::uint64_t seed, std::uint64_t tsc_hz, std::uint32_t per_second = 4)
       : seed_(seed), tsc_hz_(tsc_hz), per_second_(per_second), entries_(4096) {}
 
-  /// Whether that source may be told DISCONNECT. `by_disconnect`: it has sent one itself. One
-  /// DISCONNECT is answered, and the next only after something else came from there: the source may
-  /// be a gateway, too, which would answer ours.
+  /// Returns true when the source may be sent DISCONNECT. `by_disconnect` says that the source has
+  /// sent DISCONNECT itself. One such DISCONNECT is answered, and the next only after another
+  /// message came from there, because the source may be a gateway that answers in the same way.
   [[nodiscard]] bool may_tell(std::uint64_t address, bool by_disconnect,
                               std::uint64_t now_tsc) noexcept {
     const std::array<std::uint64_t, 1> key{address};
@@ -38,7 +38,7 @@ class stranger_limit {
  private:
   struct entry {
     std::uint64_t since_tsc = 0;
-    std::uint64_t address = 0; ///< that sent last
+    std::uint64_t address = 0; ///< the address that sent last
     std::uint32_t told = 0;
     bool answered_disconnect = false;
   };

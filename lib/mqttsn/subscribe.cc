@@ -9,21 +9,21 @@ const std::string* gateway_worker::state::predefined(std::uint16_t id) const noe
   return found == shared.predefined_names.end() ? nullptr : &found->second;
 }
 
-// The registration of a topic that a client asks for, made if need be; none where a limit is
-// reached.
+// Returns the registration of a topic that a client asks for, and makes it if there is none.
+// Returns none when a limit is reached.
 std::uint32_t gateway_worker::state::registration(std::uint32_t n, std::uint32_t topic) noexcept {
   if (topic == no_topic) return none;
   connection& c = at(n);
   std::uint32_t list = c.list_plus_1 - 1;
   const std::uint32_t r = ids.add(n, list, topic);
-  if (r != none) ids.move(list, r); // a delivery may have made it
+  if (r != none) ids.move(list, r); // a delivery may have made it in the other list
   c.list_plus_1 = list + 1;
   return r;
 }
 
-// The same for a name that a delivery needs. Where a limit is reached the id that a delivery needed
-// longest ago is given up: it would stand in the way of every other name for ever. The ids that the
-// client asked for stay its own.
+// Does the same for a topic that a delivery needs. When a limit is reached, it replaces the id that
+// a delivery needed longest ago, which would otherwise block every other name. The ids that the
+// client asked for stay.
 std::uint32_t gateway_worker::state::registration_to_offer(std::uint32_t n,
                                                            std::uint32_t topic) noexcept {
   if (topic == no_topic) return none;
@@ -62,7 +62,7 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
     return;
   }
   const std::uint32_t r = c.registration_plus_1 - 1;
-  if (m.code == return_code::congestion) { // asked again later: who answers is not lost
+  if (m.code == return_code::congestion) { // asked again later; a client that answers is not lost
     c.retries = 0;
     schedule_retry(from.session);
     return;
@@ -74,7 +74,8 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
   if (m.code == return_code::accepted) {
     ids.at(r).known = true;
   } else {
-    // Refusing a name is an unsubscribe from it (section 6.10), and what led here is not wanted.
+    // A client that refuses a name unsubscribes from it (section 6.10), and does not want the
+    // message.
     core.unsubscribe(from.session, topics.name(ids.at(r).topic), no_token);
     ids.forget(r);
     c.refused_volatile = c.wanted_ticket == 0;
@@ -98,7 +99,7 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
   }
   const bool valid =
       type == topic_id_type::normal ? valid_topic_filter(filter) : valid_topic_name(filter);
-  // A shared subscription would be accepted as a filter that nobody publishes to.
+  // A shared subscription would otherwise be accepted as a filter to which nobody publishes.
   const bool sharing = filter == "$share" || filter.starts_with("$share/");
   if (!valid || sharing || filter.size() > topic_length_max)
     return refuse(0, return_code::not_supported);
@@ -112,10 +113,10 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
       ++count.registers_refused;
       return say(from.address, 8, suback{.msg_id = m.msg_id, .code = return_code::congestion});
     }
-    ids.at(r).known = true; // SUBACK says it
+    ids.at(r).known = true; // the SUBACK carries the id
     id = ids.at(r).id;
   }
-  // QoS 2 is not offered: QoS 1 is granted.
+  // QoS 2 is not offered, so QoS 1 is granted instead.
   const qos_level granted = m.flags.qos() == qos_level::zero ? qos_level::zero : qos_level::one;
   core.subscribe(from.session, filter,
                  {.qos = static_cast<std::uint8_t>(granted),
