@@ -177,7 +177,7 @@ def test_paths_that_cannot_be():
     refused_by_tool(scratch, "is a directory")
     refused_by_broker(scratch, "is a directory")
     absent = os.path.join(scratch, "no", "such", "place")
-    missing = f"its directory {os.path.dirname(absent)} does not exist; make it, or give another path"
+    missing = f"its directory {os.path.dirname(absent)} does not exist; make it, or name another path"
     refused_by_tool(absent, missing)
     refused_by_broker(absent, missing)
     link = os.path.join(scratch, "link")
