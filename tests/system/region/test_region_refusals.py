@@ -245,7 +245,7 @@ def test_a_full_disk():
 def test_the_tool_s_arguments():
     path = os.path.join(scratch, "never")
     for arguments, words in ((["--size", "x"], ["--size", "'x'", "256M"]), (["--size", "-4M"], ["--size"]),
-                             (["--size", "0"], ["--size", "at least"]), (["--size", "9999999T"], ["--size", "at most"]),
+                             (["--size", "0"], ["--size", "at least"]), (["--size", "9999999T"], ["--size", "up to"]),
                              (["--size", "4M"], ["need", "--max-sessions"]),
                              (["--size", "4M", "--block-size", "100"], ["--block-size", "256"]),
                              (["--size", "4M", "--class", "hope"], ["--class", "power"]),
