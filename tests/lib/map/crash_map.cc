@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The durable map crashed at every point of its changes, with somebody who looks everything up
-/// after every step; the same with each seeded bug and with each flush and drain switched off,
-/// which all have to be found. Cells and blocks are few, so that everything is used again at once.
+/// The durable map is crashed at every point of its changes, while a reader looks every key up
+/// after every step. The same scenarios run with each seeded bug and with each flush and drain
+/// switched off, and must find all of these. There are few cells and blocks, so that each of them
+/// is soon used again.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,16 +18,17 @@
 namespace chainring::test {
 namespace {
 
+/// The kinds of promises that a history records about keys.
 enum kinds : int {
-  seen = history::first_own_kind, ///< id: a lookup returned it, so nothing older comes back
-  seen_absent,                    ///< key: a lookup missed it
-  settled,                        ///< id: what a new life began with
-  settled_absent,                 ///< key
+  seen = history::first_own_kind, ///< id: a lookup returned this change, so no older one comes back
+  seen_absent,                    ///< key: a lookup found that the key is missing
+  settled,                        ///< id: recovery found the key in this state
+  settled_absent,                 ///< key: recovery found that the key is missing
 };
 
 constexpr unsigned keys = 5, first_long_key = 3, first_unwanted = 20;
 
-/// `first`: where it is 1, the index grows with the second, third and fifth key.
+/// With `first` 1 the index grows with the second, third and fifth key.
 map_layout crash_layout(std::uint64_t first = 0) {
   map_layout l;
   l.cells = 6;
@@ -35,7 +37,8 @@ map_layout crash_layout(std::uint64_t first = 0) {
   return l;
 }
 
-/// One change of one key, for the history; its value is the new value's length, 0 for an erase.
+/// The id of one change of one key in the history. The history's value is the length of the new
+/// value, or 0 for an erase.
 constexpr std::uint64_t change_id(unsigned key, std::uint64_t sequence) {
   return std::uint64_t{key} << 32 | sequence;
 }
@@ -49,7 +52,8 @@ std::string key_text(unsigned key) {
   return text;
 }
 
-/// At least 8 bytes, which say what they are; the rest follows from them.
+/// Makes a value of at least 8 bytes. The first 8 bytes hold id and length, and the others follow
+/// from them.
 std::string value_text(std::uint64_t id, std::uint64_t length) {
   std::string text(length, '\0');
   const std::uint64_t head = id << 16 | length;
@@ -58,7 +62,7 @@ std::string value_text(std::uint64_t id, std::uint64_t length) {
     text[i] = static_cast<char>(id * 31 + i * 7 + 1);
   return text;
 }
-/// 0 where it is not whole.
+/// Returns the id in a value, or 0 where the value is not whole.
 std::uint64_t id_of(const std::string& text) {
   std::uint64_t head = 0;
   if (text.size() < sizeof head) return 0;
@@ -69,10 +73,10 @@ std::uint64_t id_of(const std::string& text) {
 
 struct candidate {
   std::uint64_t id;
-  std::uint64_t length; ///< 0: absent
+  std::uint64_t length; ///< 0: the key is missing
 };
 
-/// What each key may be found to be after a crash, oldest first.
+/// Returns the states in which each key may be found after a crash, oldest first.
 std::map<unsigned, std::vector<candidate>> candidates_of(const history& h) {
   std::map<unsigned, std::vector<candidate>> all;
   for (unsigned k = 0; k < keys; ++k)
@@ -105,12 +109,12 @@ opened_map::filter wanted_only(bool filter) {
   };
 }
 
-/// A map under work, looked at after every step.
+/// A map that is changed, and whose keys are looked up after every step.
 class map_world {
  public:
-  map_world(media& on, history& said, bool filter = false, std::uint64_t first = 0)
-      : map_(on, crash_layout(first), wanted_only(filter)), m_(on), h_(said),
-        sequence_(1000 * static_cast<std::uint64_t>(said.crashes())) {
+  map_world(media& medium, history& promises, bool filter = false, std::uint64_t first = 0)
+      : map_(medium, crash_layout(first), wanted_only(filter)), m_(medium), h_(promises),
+        sequence_(1000 * static_cast<std::uint64_t>(promises.crashes())) {
     if (!map_.recovered.notes.empty()) h_.fail("damage: " + map_.recovered.notes.front());
     for (const auto& [k, c] : candidates_of(h_))
       if (c.size() > 1) look(k, true);
@@ -119,7 +123,7 @@ class map_world {
           if (std::strncmp(name, "map.", 4) != 0) return;
           auto& world = *static_cast<map_world*>(self);
           world.look();
-          world.map_->trim(); // what was given up may be used again from here on
+          world.map_->trim(); // chains that were given up may be used again from here on
         },
         this);
   }
@@ -127,11 +131,11 @@ class map_world {
   map_world(const map_world&) = delete;
   map_world& operator=(const map_world&) = delete;
 
-  /// A single change; done, or the scenario is wrong.
+  /// Makes a single change. It must return `done`, otherwise the scenario is wrong.
   template <class Fn> void alone(unsigned key, std::uint64_t length, Fn&& fn) {
     const std::uint64_t id = begin(key, length);
     if (fn(key_text(key), length == 0 ? "" : value_text(id, length)) != map_status::done)
-      return h_.fail("refused: key " + std::to_string(key));
+      return h_.fail("the change of key " + std::to_string(key) + " was refused");
     h_.ack(id);
     look();
   }
@@ -160,7 +164,7 @@ class map_world {
       return map_->compare_exchange(bytes_of(k), bytes_of(now), bytes_of(v));
     });
   }
-  /// Of a value as long as the one there is.
+  /// Replaces a value by one of the same length.
   void update_in_place(unsigned key) {
     alone(key, map_.text(key_text(key)).size(), [&](const std::string& k, const std::string& v) {
       return map_->update_in_place(bytes_of(k), [&](std::span<std::byte> value) {
@@ -168,7 +172,7 @@ class map_world {
       });
     });
   }
-  /// Keeps the keys whose bit is set.
+  /// Keeps the keys whose bit in `mask` is set.
   void retain(unsigned mask) {
     std::vector<std::uint64_t> ids;
     for (unsigned k = 0; k < keys; ++k)
@@ -185,13 +189,13 @@ class map_world {
 
   /// One change of a batch.
   struct step {
-    char what; ///< 'i', 'u' (pdate), 's' (upsert), 'e'
+    char what; ///< 'i' insert, 'u' update, 's' upsert, 'e' erase
     unsigned key;
     std::uint64_t length = 0;
   };
   enum class end { commit, callers_drain, destroyed };
-  /// The changes of each part, flushed behind it; the drain comes behind all. A second change of a
-  /// key says that the first is durable.
+  /// Makes the changes of all parts in one batch. Each part is flushed at its end, and all are
+  /// drained together. A second change of a key implies that the first one is durable.
   void batch(const std::vector<std::vector<step>>& parts, end how = end::commit) {
     std::vector<std::uint64_t> ids;
     {
@@ -207,7 +211,7 @@ class map_world {
                                     : s.what == 'u' ? b.update(bytes_of(k), bytes_of(v))
                                     : s.what == 's' ? b.upsert(bytes_of(k), bytes_of(v))
                                                     : b.erase(bytes_of(k));
-          if (status != map_status::done) return h_.fail("refused in a batch");
+          if (status != map_status::done) return h_.fail("a change of a batch was refused");
           if (!now.empty()) {
             for (std::uint64_t each : ids)
               h_.ack(each);
@@ -229,7 +233,8 @@ class map_world {
     look();
   }
 
-  /// Staged changes of one burst; where one is busy the burst ends before it.
+  /// Makes staged changes in one burst. Where a change is busy, the burst ends before it and a new
+  /// one begins.
   void burst(const std::vector<step>& steps) {
     std::vector<std::pair<map_change, std::uint64_t>> open;
     const auto end = [&] {
@@ -255,7 +260,7 @@ class map_world {
         end();
         status = start(c);
       }
-      if (status != map_status::done) return h_.fail("refused in a burst");
+      if (status != map_status::done) return h_.fail("a staged change was refused");
       open.emplace_back(c, id);
     }
     end();
@@ -273,13 +278,13 @@ class map_world {
     h_.begin(id, length);
     return id;
   }
-  /// What is new is promised: it has been shown to somebody.
+  /// Looks a key up. A new state of the key is recorded as a promise, because a reader has seen it.
   void look(unsigned k, bool fresh) {
     const std::string text = map_.text(key_text(k));
     std::uint64_t id = 0;
     if (text != "(none)") {
       id = id_of(text);
-      if (id == 0) return h_.fail("a value that is not whole: key " + std::to_string(k));
+      if (id == 0) return h_.fail("the value of key " + std::to_string(k) + " is not whole");
     }
     if (!fresh && shown_.contains(k) && shown_[k] == id) return;
     shown_[k] = id;
@@ -322,25 +327,25 @@ verdict check_map(media& m, const history& h, bool filter, std::uint64_t first) 
   std::uint64_t walked = 0;
   map->for_each([&](auto, auto) { ++walked; });
   if (walked != found || map->len() != found)
-    return "ghosts: " + std::to_string(walked) +
-           " entries, of them known: " + std::to_string(found);
+    return "a walk found " + std::to_string(walked) + " entries, expected " + std::to_string(found);
   if (map.live_blocks() != blocks)
-    return "blocks live: " + std::to_string(map.live_blocks()) +
-           ", reachable: " + std::to_string(blocks);
-  // And it goes on working: no cell is lost, and each takes a chain.
+    return "live blocks: " + std::to_string(map.live_blocks()) +
+           ", reachable blocks: " + std::to_string(blocks);
+  // The map must go on working: no cell is lost, and a value over all blocks has room.
   std::uint64_t more = 0;
   while (map->insert(bytes_of("more " + std::to_string(more)), bytes_of("short")) ==
          map_status::done)
     ++more;
   if (found + more != l.cells)
-    return "does not go on: " + std::to_string(found) + " entries, and room for " +
+    return "after recovery the map holds " + std::to_string(found) + " entries and has room for " +
            std::to_string(more);
-  if (map->retain([](auto, auto) { return false; }) != l.cells) return "does not go on: retain";
-  if (map.live_blocks() != 0) return "blocks are live when all is erased";
+  if (map->retain([](auto, auto) { return false; }) != l.cells)
+    return "after recovery retain() did not erase every entry";
+  if (map.live_blocks() != 0) return "blocks are live after every entry was erased";
   const std::string longer(l.block_size * l.blocks, 'x');
   if (map->insert(bytes_of("all"), bytes_of(longer)) != map_status::done ||
       map.text("all") != longer)
-    return "does not go on: a value over all blocks";
+    return "after recovery a value over all blocks has no room";
   return {};
 }
 
@@ -351,7 +356,7 @@ scenario map_scenario(const std::string& name, body run, bool filter = false,
   scenario s;
   s.name = "map: " + name;
   s.size = crash_layout().size();
-  s.setup = [](media& m, history&) { // blocks are never clean
+  s.setup = [](media& m, history&) { // at the start no block is zero
     const map_layout l = crash_layout();
     auto* words = reinterpret_cast<std::uint64_t*>(m.base() + l.blocks_offset());
     for (std::uint64_t i = 0; i < l.blocks * l.block_size / 8; ++i)
@@ -364,7 +369,7 @@ scenario map_scenario(const std::string& name, body run, bool filter = false,
   s.recover_and_check = [filter, first](media& m, const history& h) {
     return check_map(m, h, filter, first);
   };
-  // A second life takes cells and chains that the first may have given up.
+  // The work after a crash takes cells and chains that were given up before it.
   s.continue_after = [filter, first](media& m, history& h) {
     map_world w(m, h, filter, first);
     w.batch({{{'s', 1, 12}, {'s', 4, 100}}});
@@ -437,7 +442,7 @@ scenario long_batches() {
   });
 }
 scenario second_changes() {
-  return map_scenario("second change of a key in a batch", [](map_world& w) {
+  return map_scenario("a second change of a key in a batch", [](map_world& w) {
     w.batch({{{'i', 0, 8}, {'u', 0, 16}}});
     w.batch({{{'u', 0, 9}, {'u', 0, 16}, {'u', 0, 8}}});
     w.batch({{{'e', 0}, {'i', 0, 12}}});
@@ -445,7 +450,7 @@ scenario second_changes() {
     w.batch({{{'u', 0, 16}}, {{'e', 0}}});
   });
 }
-scenario others() {
+scenario other_calls() {
   return map_scenario("compare_exchange, update_in_place, retain", [](map_world& w) {
     w.insert(0, 16);
     w.compare_exchange(0, 8);
@@ -458,7 +463,7 @@ scenario others() {
     w.insert(0, 90);
   });
 }
-/// Records that recovery does not want: their cells and chains are used again.
+/// Recovery does not want some entries, and their cells and chains are used again.
 scenario unwanted() {
   scenario s = map_scenario(
       "records of an incarnation that ended",
@@ -528,8 +533,8 @@ scenario growing_bursts() {
 }
 
 const std::vector<scenario (*)()> all = {
-    inserts, updates,  erases, long_values,     batches, long_batches,  second_changes,
-    others,  unwanted, growth, growing_batches, bursts,  growing_bursts};
+    inserts,     updates,  erases, long_values,     batches, long_batches,  second_changes,
+    other_calls, unwanted, growth, growing_batches, bursts,  growing_bursts};
 
 explorer_options options() {
   explorer_options o;
@@ -569,9 +574,9 @@ TEST(MapCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/map/"};
   m.stay = {{"[cells-erased-in-pieces]",
-             "its lines are drained once more at the end; it is for media that "
-             "cannot take so much in one drain"}};
-  explorer_options o = options(); // what a missing call does shows in a few of the states
+             "recovery drains the same lines once more at its end; this drain is for media that "
+             "cannot cover so many lines with one drain"}};
+  explorer_options o = options(); // a missing call shows in a few of the states
   o.print = false;
   o.states_max = 512;
   o.second_states_max = 16;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Maps on threads, recorded call by call: what each key answered must be what one word answers
-/// that does one thing at a time.
+/// Threads use maps, and each of their calls is recorded. The answers for each key must be those
+/// that a single word could give which does one call at a time.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -66,20 +66,20 @@ class MapLinear : public testing::Test {
   }
 };
 
-/// Runs `each(thread, recorder)` on every thread, and checks what they recorded. What nothing
-/// explains, or nothing.
+/// Runs `each(thread, recorder)` on every thread, and checks the calls that they recorded. Returns
+/// the part of the history that no order of calls explains, or an empty string.
 template <class Each> std::string run(unsigned threads, Each&& each) {
   linear_clock clock;
   std::vector<map_recorder> parts;
   for (unsigned i = 0; i < threads; ++i)
     parts.emplace_back(clock);
   set_hook(give_way, nullptr);
-  std::atomic<unsigned> here{0};
+  std::atomic<unsigned> arrived{0};
   std::vector<std::thread> running;
   for (unsigned i = 0; i < threads; ++i)
     running.emplace_back([&, i] {
       idle_policy wait;
-      for (here.fetch_add(1); here.load() < threads;)
+      for (arrived.fetch_add(1); arrived.load() < threads;)
         wait.idle();
       each(i, parts[i]);
     });
@@ -94,7 +94,7 @@ template <class Each> std::string run(unsigned threads, Each&& each) {
   return v ? "" : v.text;
 }
 
-/// Many short runs: between them a map begins anew, and grows again.
+/// A growing map is tested in many short runs. Each run begins with a new map, which grows again.
 constexpr std::uint64_t growing_runs = 200, growing_operations = 400, fillers = 1200;
 
 // --- volatile -----------------------------------------------------------------------------------
@@ -104,12 +104,12 @@ struct wide_value {
   friend bool operator==(const wide_value&, const wide_value&) = default;
 };
 
-/// All keys have one home, so that entries move while others read.
+/// Gives all keys one home, so that entries move while other threads read.
 struct one_home {
   std::uint64_t operator()(std::uint64_t) const noexcept { return 0; }
 };
 
-/// `each_fills`: keys beside those looked at that each thread inserts, so that the map grows.
+/// `each_fills` is the number of other keys that each thread inserts, so that the map grows.
 template <class Map>
 std::string seq_map_run(Map& map, std::uint64_t keys, std::uint64_t operations,
                         std::uint64_t seed = run_seed(), std::uint64_t each_fills = 0) {
@@ -134,7 +134,7 @@ std::string seq_map_run(Map& map, std::uint64_t keys, std::uint64_t operations,
       case map_call::update:
         s = map.update(o.key, value);
         break;
-      case map_call::upsert: // as upsert() does it, giving way in the middle
+      case map_call::upsert: // does what upsert() does, and gives way in the middle
         s = map.alter(o.key, [&](std::optional<wide_value>& now) {
           give_way(nullptr, nullptr);
           now = value;
@@ -158,19 +158,20 @@ std::string seq_map_run(Map& map, std::uint64_t keys, std::uint64_t operations,
       map_operation& done = r.end();
       done.result = s;
       if (got) {
-        ASSERT_TRUE(got->v == got->same && got->v == got->too) << "torn";
+        ASSERT_TRUE(got->v == got->same && got->v == got->too)
+            << "a value has words of two changes";
         seen[o.key] = done.found = got->v;
       }
     }
   });
 }
 
-TEST_F(MapLinear, SeqMapWithFewKeys) {
+TEST_F(MapLinear, CallsOfASeqMapWithFewKeysHaveOneOrder) {
   auto made = seq_map<std::uint64_t, wide_value>::create(8);
   ASSERT_TRUE(made);
   EXPECT_EQ(seq_map_run(**made, 3, 40'000), "");
 }
-TEST_F(MapLinear, SeqMapWithKeysThatMoveEachOther) {
+TEST_F(MapLinear, CallsOfASeqMapWithOneHomeHaveOneOrder) {
   auto made = seq_map<std::uint64_t, wide_value, one_home>::create(8);
   ASSERT_TRUE(made);
   EXPECT_EQ(seq_map_run(**made, 6, 40'000), "");
@@ -182,14 +183,14 @@ std::string growing_seq_map(std::uint64_t seed) {
   EXPECT_TRUE(made);
   return seq_map_run(**made, keys, growing_operations, seed, fillers / threads_max);
 }
-TEST_F(MapLinear, SeqMapThatGrows) {
+TEST_F(MapLinear, CallsOfAGrowingSeqMapHaveOneOrder) {
   for (std::uint64_t n = 0; n < growing_runs; ++n)
     ASSERT_EQ(growing_seq_map(run_seed() + n), "");
 }
 
 // --- durable ------------------------------------------------------------------------------------
 
-/// Values of 8 bytes lie in the cell, of 24 bytes in a chain.
+/// Values of 8 bytes lie in the cell, and values of 24 bytes in a chain.
 struct durable_values {
   std::size_t words;
   [[nodiscard]] std::vector<std::uint64_t> of(std::uint64_t v) const {
@@ -205,12 +206,12 @@ map_status get_word(const durable_map& map, std::string_view key, std::uint64_t&
   std::size_t size = 0;
   const map_status s = map.get(bytes_of(key), std::as_writable_bytes(std::span(words)), size);
   for (std::size_t i = 1; s == map_status::done && i < size / 8; ++i)
-    EXPECT_EQ(words[i], words[0]) << "torn";
+    EXPECT_EQ(words[i], words[0]) << "a value has words of two changes";
   value = words[0];
   return s;
 }
 
-/// A change, by a map or by one of its batches.
+/// Makes a change through a map or through one of its batches.
 template <class Changes>
 map_status change(Changes& on, std::string_view key, const map_operation& o,
                   const durable_values& values) {
@@ -249,7 +250,7 @@ std::string durable_map_run(std::size_t value_words, bool long_keys, bool batche
     std::uint64_t filled = 0;
     std::vector<std::uint64_t> seen(keys);
     std::unique_ptr<durable_map::batch> open;
-    std::vector<std::size_t> waiting; // changes of the batch, done and not published
+    std::vector<std::size_t> waiting; // changes of the batch that are not published
     const auto publish = [&] {
       open->commit();
       for (std::size_t i : waiting)
@@ -278,7 +279,7 @@ std::string durable_map_run(std::size_t value_words, bool long_keys, bool batche
       r.begin(o);
       const map_status s =
           open ? change(*open, names[o.key], o, values) : change(map, names[o.key], o, values);
-      if (open && s == map_status::done) { // what it answers is durable and seen with the batch
+      if (open && s == map_status::done) { // the change is durable and visible with the batch
         r.at(r.last()).what.result = s;
         waiting.push_back(r.last());
       } else {
@@ -290,19 +291,19 @@ std::string durable_map_run(std::size_t value_words, bool long_keys, bool batche
   });
 }
 
-TEST_F(MapLinear, DurableMapWithFewKeys) {
+TEST_F(MapLinear, CallsOfADurableMapWithFewKeysHaveOneOrder) {
   EXPECT_EQ(durable_map_run(1, false, false, 6000), "");
 }
-TEST_F(MapLinear, DurableMapWithValuesInChains) {
+TEST_F(MapLinear, CallsOfADurableMapWithValuesInChainsHaveOneOrder) {
   EXPECT_EQ(durable_map_run(3, false, false, 6000), "");
 }
-TEST_F(MapLinear, DurableMapWithKeysAndValuesInChains) {
+TEST_F(MapLinear, CallsOfADurableMapWithKeysAndValuesInChainsHaveOneOrder) {
   EXPECT_EQ(durable_map_run(3, true, false, 6000), "");
 }
-TEST_F(MapLinear, DurableMapInBatches) {
+TEST_F(MapLinear, BatchesOfADurableMapHaveOneOrder) {
   EXPECT_EQ(durable_map_run(1, false, true, 6000), "");
 }
-TEST_F(MapLinear, DurableMapInBatchesWithValuesInChains) {
+TEST_F(MapLinear, BatchesOfADurableMapWithValuesInChainsHaveOneOrder) {
   EXPECT_EQ(durable_map_run(3, false, true, 6000), "");
 }
 
@@ -311,17 +312,17 @@ std::string growing_durable_map(std::size_t value_words, bool long_keys, bool ba
   return durable_map_run(value_words, long_keys, batches, growing_operations, seed,
                          fillers / threads_max);
 }
-TEST_F(MapLinear, DurableMapThatGrows) {
+TEST_F(MapLinear, CallsOfAGrowingDurableMapHaveOneOrder) {
   for (std::uint64_t n = 0; n < growing_runs / 2; ++n)
     ASSERT_EQ(growing_durable_map(1, false, false, run_seed() + n), "");
 }
-TEST_F(MapLinear, DurableMapThatGrowsInBatchesWithChains) {
+TEST_F(MapLinear, BatchesOfAGrowingDurableMapWithChainsHaveOneOrder) {
   for (std::uint64_t n = 0; n < growing_runs / 2; ++n)
     ASSERT_EQ(growing_durable_map(3, n % 2 == 0, true, run_seed() + n), "");
 }
 
-/// A home moved without its claim: what is changed between the copy and the removal is lost, or
-/// what is erased there comes back.
+/// The seeded bug moves a home without its claim. A change between the copy and the removal is then
+/// lost, or a key that was erased in between comes back.
 TEST_F(MapLinear, AMoveWithoutTheClaimIsFound) {
   const seeded on("map.move_unclaimed");
   std::string found;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A durable map over a media, opened as a region's owner opens it.
+/// A durable map on a media, which is opened as in a region.
 #pragma once
 #include <functional>
 #include <gtest/gtest.h>
@@ -15,8 +15,8 @@ struct map_layout {
   std::uint64_t cells = 8;
   std::uint32_t block_size = 64;
   std::uint64_t blocks = 16;
-  std::uint64_t first = 0;                ///< keys the index begins with room for; 0: one a cell
-  std::vector<map_segment> segments = {}; ///< of the cells; none: one with all of them
+  std::uint64_t first = 0;                ///< keys that have room at first; 0: one for each cell
+  std::vector<map_segment> segments = {}; ///< of the cells; empty: one segment with all of them
   std::uint64_t cells_max = 0;
   [[nodiscard]] std::uint64_t blocks_offset() const { return align_up(cells * 64, 4096); }
   [[nodiscard]] std::uint64_t size() const { return blocks_offset() + blocks * block_size; }
@@ -48,25 +48,25 @@ struct opened_map {
     blocks->finish_recovery();
   }
   ~opened_map() {
-    map.reset(); // gives chains back, so before the blocks
+    map.reset(); // gives chains back, so it goes before the block store
   }
   durable_map* operator->() const { return map.get(); }
   durable_map& operator*() const { return *map; }
   [[nodiscard]] std::uint64_t live_blocks() const {
-    if (map) map->trim(); // what waits for lookups that are over
+    if (map) map->trim(); // gives back the chains that no lookup reads any more
     return blocks->statistics().live_blocks;
   }
   [[nodiscard]] map_cell* cell(std::size_t i) const {
     return reinterpret_cast<map_cell*>(m.base()) + i;
   }
-  /// Makes the check right for what the cell holds.
+  /// Stores the check that fits the contents of the cell.
   void seal(std::size_t i) const {
     map_cell& c = *cell(i);
     map_word0 w = map_word0::unpack(c.state);
     w.check = map_check(i, w, c.key, c.value[w.half]);
     c.state = w.pack();
   }
-  /// The value as text; "(none)" where the key is not there.
+  /// Returns the value as text, or "(none)" where the key is missing.
   [[nodiscard]] std::string text(std::string_view key) const {
     static thread_local std::vector<std::byte> buffer(1 << 16);
     std::size_t size = 0;

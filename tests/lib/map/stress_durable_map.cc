@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The durable map under free-running threads: writers insert, update, erase, batch and stage, also
-/// on the same keys, while readers look up without locks. Every value says whose it is and proves
-/// itself.
+/// The durable map under free-running threads. Writers insert, update, erase, batch and stage, also
+/// on the same keys, while readers look keys up without locks. Every value names its key and
+/// carries a CRC.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -21,10 +21,10 @@ namespace chainring::test {
 namespace {
 
 constexpr unsigned staying = 8, coming = 120, writers = 2, readers = 2, rounds = 1'000'000;
-/// Keys that writers add beside those, where the index is to grow.
+/// Other keys that writers add, in the test in which the index grows.
 constexpr unsigned fillers = 20'000;
 
-/// Every fourth key is longer than a cell holds.
+/// Every fourth key is too long for its cell.
 std::string key_text(unsigned key) {
   std::string text = "key " + std::to_string(key);
   if (key % 4 == 3) text.resize(40 + key % 60, '.');
@@ -33,7 +33,7 @@ std::string key_text(unsigned key) {
 
 struct head {
   std::uint32_t key, count;
-  std::uint32_t length, crc; ///< of key, count and length, and of what follows
+  std::uint32_t length, crc; ///< of key, count and length, and of the bytes behind the head
 };
 static_assert(sizeof(head) == map_value_inline);
 
@@ -47,7 +47,7 @@ void fill(std::span<std::byte> value, unsigned key, std::uint32_t count) {
   h.crc = crc_of(h, value.data() + sizeof h);
   std::memcpy(value.data(), &h, sizeof h);
 }
-/// The value's count; none where it is not a whole value of that key.
+/// Returns the count in a value, or nothing where it is not a whole value of that key.
 std::optional<std::uint32_t> count_in(std::span<const std::byte> value, unsigned key) {
   head h{};
   if (value.size() < sizeof h) return std::nullopt;
@@ -56,7 +56,7 @@ std::optional<std::uint32_t> count_in(std::span<const std::byte> value, unsigned
     return std::nullopt;
   return h.count;
 }
-/// As long as the cell holds, or a chain of up to four blocks.
+/// Draws a length that fits the cell, or a chain of up to four blocks.
 std::size_t length_for(std::uint64_t draw) {
   return draw % 2 == 0 ? sizeof(head) : sizeof(head) + draw % 200;
 }
@@ -83,9 +83,9 @@ struct shared_map {
   [[nodiscard]] std::span<const std::byte> name(unsigned k) const { return bytes_of(names[k]); }
 };
 
-/// One more than before, and perhaps of another length.
+/// Replaces a value by one with the next count, perhaps of another length.
 map_status count_up(durable_map::batch& b, shared_map& s, unsigned key, std::uint64_t draw) {
-  // What is there cannot change under our claim only: compare_exchange() says whether it did.
+  // The value may change between get() and compare_exchange(), which then returns `mismatch`.
   std::vector<std::byte> now(512), next(length_for(draw));
   std::size_t size = 0;
   if (s.map->get(s.name(key), now, size) != map_status::done) return map_status::missing;
@@ -96,7 +96,7 @@ map_status count_up(durable_map::batch& b, shared_map& s, unsigned key, std::uin
   return b.compare_exchange(s.name(key), now, next);
 }
 
-/// A burst of staged changes, which ends where it meets a claim.
+/// Makes a burst of staged changes, which ends where a change is busy.
 void burst(shared_map& s, std::mt19937_64& random, std::uint32_t count) {
   std::array<map_change, 8> open;
   std::size_t n = 0;
@@ -214,7 +214,7 @@ void read(shared_map& s) {
   } while (s.working.load() != 0);
 }
 
-/// Entries as a walk finds them, and the blocks their keys and values need.
+/// Counts the entries that a walk finds, and the blocks that their keys and values need.
 std::map<std::string, std::string> contents(const opened_map& map, std::uint64_t& blocks) {
   std::map<std::string, std::string> all;
   blocks = 0;
@@ -246,30 +246,30 @@ void readers_and_writers(bool grows) {
   EXPECT_EQ(s.lost.load(), 0u);
   EXPECT_EQ(s.back.load(), 0u);
   EXPECT_EQ(s.twice.load(), 0u);
-  EXPECT_EQ(s.refused.load(), 0u) << "cells and blocks are enough for all";
+  EXPECT_EQ(s.refused.load(), 0u) << "there are enough cells and blocks for all keys";
   EXPECT_GT(s.seen.load(), 0u);
 
   std::uint64_t blocks = 0;
   const auto before = contents(s.map, blocks);
   EXPECT_EQ(before.size(), s.map->len());
-  s.map.map.reset(); // gives back what waited for readers
+  s.map.map.reset(); // gives back the chains that waited for readers
   EXPECT_EQ(s.map.live_blocks(), blocks);
   s.map.blocks.reset();
-  // All of it is on the medium.
+  // Every entry must be on the medium.
   const opened_map again(*s.m, s.layout);
   EXPECT_EQ(again.recovered.notes, std::vector<std::string>{});
   EXPECT_EQ(contents(again, blocks), before);
   EXPECT_EQ(again.live_blocks(), blocks);
 }
 
-TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNothingThatStays) {
+TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNoKeyThatStays) {
   readers_and_writers(false);
 }
-TEST(DurableMapStress, TheSameWhileTheIndexGrows) {
+TEST(DurableMapStress, ReadersSeeWholeValuesAndMissNoKeyThatStaysWhileTheIndexGrows) {
   readers_and_writers(true);
 }
 
-/// Two writers that change the same two keys in opposite order, a batch each.
+/// Two writers change the same two keys in opposite order, each in a batch.
 TEST(DurableMapStress, BatchesThatMeetDoNotDeadlock) {
   shared_map s;
   std::vector<std::byte> value(sizeof(head));

@@ -19,20 +19,20 @@ value32 value_of(std::uint64_t key, std::uint64_t count) {
   return {key, count, ~count, key};
 }
 
-/// Few home slots, so that writers meet in every entry.
+/// Gives keys few homes, so that writers meet in every entry.
 struct crowded {
   std::uint64_t operator()(std::uint64_t key) const noexcept { return key % 4; }
 };
 
-/// `fill`: keys that the writers add one by one beside the others, to a map that begins with room
-/// for hardly more than those that stay.
+/// `fill` is the number of other keys that the writers add one by one. The map then begins with
+/// room for hardly more keys than those that stay.
 template <class Hash>
 void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t fill = 0) {
   using map_type = seq_map<std::uint64_t, value32, Hash>;
   auto made = map_type::create(keys + 8 + fill, Hash{}, fill == 0 ? 0 : 8);
   ASSERT_TRUE(made);
   auto& m = **made;
-  // Keys 0..7 stay for ever: no reader may ever miss them, however the others come and go.
+  // Keys 0..7 are never erased. No reader may ever miss them while other keys come and go.
   for (std::uint64_t k = 0; k < 8; ++k)
     ASSERT_EQ(m.insert(k, value_of(k, 0)), map_status::done);
 
@@ -113,19 +113,19 @@ void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t
   EXPECT_EQ(seen, m.len());
 }
 
-TEST(SeqMapStress, ReadersSeeWholeValuesOfKeysThatStay) {
+TEST(SeqMapStress, ReadersSeeWholeValuesAndMissNoKeyThatStays) {
   readers_and_writers<map_hash<std::uint64_t>>(200, 1'000'000);
 }
-TEST(SeqMapStress, ReadersMissNothingWhileReachesRiseAndFall) {
+TEST(SeqMapStress, ReadersMissNoKeyWhileReachesRiseAndFall) {
   readers_and_writers<crowded>(24, 500'000);
 }
 
-TEST(SeqMapStress, ReadersMissNothingWhileTheMapGrows) {
+TEST(SeqMapStress, ReadersMissNoKeyWhileTheMapGrows) {
   for (int i = 0; i < 4; ++i)
     readers_and_writers<map_hash<std::uint64_t>>(200, 200'000, 100'000);
 }
-/// Four homes grow into no more, and the groups behind them fill up.
-TEST(SeqMapStress, ReadersMissNothingWhileACrowdedMapGrows) {
+/// The hash gives only four homes in every table, and the groups behind them fill up.
+TEST(SeqMapStress, ReadersMissNoKeyWhileACrowdedMapGrows) {
   for (int i = 0; i < 10; ++i)
     readers_and_writers<crowded>(24, 20'000, 150);
 }

@@ -27,7 +27,7 @@ class DurableMap : public testing::Test {
   }
 };
 
-TEST_F(DurableMap, EachCallSaysWhatItFound) {
+TEST_F(DurableMap, EachCallReturnsWhatItFound) {
   durable_map& map = **m;
   EXPECT_EQ(map.update(bytes_of("a"), bytes_of("1")), map_status::missing);
   EXPECT_EQ(map.erase(bytes_of("a")), map_status::missing);
@@ -51,12 +51,12 @@ TEST_F(DurableMap, EachCallSaysWhatItFound) {
   EXPECT_FALSE(map.contains(bytes_of("a")));
   EXPECT_EQ(map.len(), 1u);
   EXPECT_EQ(map.capacity(), 8u);
-  EXPECT_EQ(map.insert({}, bytes_of("1")), map_status::too_long); // no key is empty
+  EXPECT_EQ(map.insert({}, bytes_of("1")), map_status::too_long); // a key must not be empty
   const std::string huge(map_key_max + 1, 'x');
   EXPECT_EQ(map.insert(bytes_of(huge), {}), map_status::too_long);
 }
 
-TEST_F(DurableMap, KeysAreComparedWholeAndByLength) {
+TEST_F(DurableMap, KeysAreComparedByAllTheirBytesAndByLength) {
   durable_map& map = **m;
   const std::string_view zero("a\0", 2);
   EXPECT_EQ(map.insert(bytes_of("a"), bytes_of("1")), map_status::done);
@@ -71,7 +71,7 @@ TEST_F(DurableMap, KeysAreComparedWholeAndByLength) {
   EXPECT_EQ(m->text(other), "4");
 }
 
-TEST_F(DurableMap, LongKeysAndValuesComeAndGoWithTheirBlocks) {
+TEST_F(DurableMap, LongKeysAndValuesTakeBlocksAndGiveThemBack) {
   durable_map& map = **m;
   EXPECT_EQ(map.insert(bytes_of(long_key), bytes_of(long_value)), map_status::done);
   EXPECT_EQ(m->live_blocks(), 1u + 5u);
@@ -96,7 +96,7 @@ TEST_F(DurableMap, LongKeysAndValuesComeAndGoWithTheirBlocks) {
   EXPECT_EQ(m->live_blocks(), 0u);
 }
 
-TEST_F(DurableMap, RefusesWhatHasNoRoomAndTakesNothing) {
+TEST_F(DurableMap, AChangeThatHasNoRoomIsRefusedAndTakesNothing) {
   durable_map& map = **m;
   for (char c = 'a'; c < 'i'; ++c)
     ASSERT_EQ(map.insert(bytes_of(std::string_view(&c, 1)), bytes_of("1")), map_status::done);
@@ -111,7 +111,7 @@ TEST_F(DurableMap, RefusesWhatHasNoRoomAndTakesNothing) {
   EXPECT_EQ(map.insert(bytes_of("z"), bytes_of("1")), map_status::done);
 }
 
-TEST_F(DurableMap, CostsOneFlushAChangeAndOneDrainABatch) {
+TEST_F(DurableMap, AChangeCostsOneFlushAndABatchOneDrain) {
   durable_map& map = **m;
   seam_counter seen;
   const auto counted = [&](auto&& what) {
@@ -150,7 +150,7 @@ TEST_F(DurableMap, CostsOneFlushAChangeAndOneDrainABatch) {
   EXPECT_EQ(counted([&] { map.erase(bytes_of(long_key)); }), cost(1, 1));
 }
 
-TEST_F(DurableMap, ABatchIsSeenWhenItIsPublishedAndNotBefore) {
+TEST_F(DurableMap, ABatchIsVisibleWhenItIsPublishedAndNotBefore) {
   durable_map& map = **m;
   map.insert(bytes_of("a"), bytes_of("1"));
   map.insert(bytes_of("b"), bytes_of("1"));
@@ -165,7 +165,7 @@ TEST_F(DurableMap, ABatchIsSeenWhenItIsPublishedAndNotBefore) {
   };
   unseen();
   b.flush_changes();
-  EXPECT_EQ(b.insert(bytes_of("d"), bytes_of("2")), map_status::done); // behind that flush
+  EXPECT_EQ(b.insert(bytes_of("d"), bytes_of("2")), map_status::done); // after flush_changes()
   memory->drain();
   unseen();
   b.publish();
@@ -201,7 +201,7 @@ TEST_F(DurableMap, ASingleCallJoinsTheThreadsOpenBatch) {
   EXPECT_EQ(m->text("a"), "2");
 }
 
-TEST_F(DurableMap, ABatchTakesMoreChangesThanItHolds) {
+TEST_F(DurableMap, ABatchCommitsItselfWhenItIsFull) {
   layout = {.cells = 300};
   reopen();
   {
@@ -218,7 +218,7 @@ TEST_F(DurableMap, ABatchTakesMoreChangesThanItHolds) {
   }
 }
 
-TEST_F(DurableMap, RecoveryErasesWhatTheFilterDoesNotWant) {
+TEST_F(DurableMap, RecoveryErasesEntriesThatTheFilterDoesNotWant) {
   (*m)->insert(bytes_of("a"), bytes_of("1"));
   (*m)->insert(bytes_of("b"), bytes_of("2"));
   (*m)->insert(bytes_of(long_key), bytes_of(long_value));
@@ -230,7 +230,7 @@ TEST_F(DurableMap, RecoveryErasesWhatTheFilterDoesNotWant) {
   EXPECT_EQ(m->text("a"), "1");
 }
 
-TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
+TEST_F(DurableMap, ADamagedCellIsNamedAndTheOthersAreServed) {
   const char* const malformed = "its commit word is malformed";
   const struct {
     const char* what;
@@ -242,13 +242,16 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
       {"no key", [](map_cell& c) { c.state &= ~std::uint64_t{0xffff80}; }, malformed},
       {"key bit", [](map_cell& c) { c.key[0] ^= 8; }, "its check does not match its contents"},
       {"key end", [](map_cell& c) { c.key[2] = 1; }, "the chain of its key is impossible"},
-      {"key chain", [](map_cell& c) { c.key[1] += 1u << 20; }, "the chain of its key is impossible"},
-      {"key bytes", [](map_cell& c) { ++c.key[0]; }, "the bytes of its key do not match their hash"},
+      {"key chain", [](map_cell& c) { c.key[1] += 1u << 20; },
+       "the chain of its key is impossible"},
+      {"key bytes", [](map_cell& c) { ++c.key[0]; },
+       "the bytes of its key do not match their hash"},
       {"value chain", [](map_cell& c) { c.value[0][0] = ~std::uint64_t{0}; },
        "the chain of its value is impossible"},
       {"value bytes", [](map_cell& c) { ++c.value[0][1]; },
        "the bytes of its value do not match their CRC"},
-      {"two owners", [](map_cell& c) { c.value[0][0] = c.key[1]; }, "the chain of its value is impossible"},
+      {"two owners", [](map_cell& c) { c.value[0][0] = c.key[1]; },
+       "the chain of its value is impossible"},
   };
   for (const auto& each : cases) {
     SCOPED_TRACE(each.what);
@@ -260,7 +263,7 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
       each.damage(*o.cell(0));
       if (std::string_view(each.note).find("its check") == std::string_view::npos &&
           each.note != malformed)
-        o.seal(0); // so that the rules behind the check are what finds it
+        o.seal(0); // so that the check is right and the other rules find the damage
       const auto found = o->check();
       EXPECT_EQ(found.damaged, 1u);
       ASSERT_EQ(found.notes.size(), 1u);
@@ -272,7 +275,7 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
     EXPECT_EQ(o.recovered.entries, 1u);
     EXPECT_EQ(o.text("b"), "2");
     EXPECT_EQ(o.text(long_key), "(none)");
-    // Six cells are left, and the damaged one where its commit word is whole.
+    // Six cells are free, and so is the damaged one where its commit word is well formed.
     const bool kept = each.note == malformed;
     for (char c = 'c'; c < (kept ? 'i' : 'j'); ++c)
       EXPECT_EQ(o->insert(bytes_of(std::string_view(&c, 1)), bytes_of("1")), map_status::done);
@@ -281,21 +284,23 @@ TEST_F(DurableMap, DamageIsNamedAndTheRestServed) {
   }
 }
 
-TEST_F(DurableMap, SaysWhatShortCellsMayNotHold) {
+TEST_F(DurableMap, BytesBehindAShortKeyOrValueAreDamage) {
   (*m)->insert(bytes_of("a"), bytes_of("1"));
   m->cell(0)->key[2] = 1;
   m->seal(0);
-  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: the bytes behind the end of its key are not zero");
+  EXPECT_EQ((*m)->check().notes.at(0),
+            "map cell 0: the bytes behind the end of its key are not zero");
   m->cell(0)->key[2] = 0;
   m->cell(0)->value[0][1] = 1;
   m->seal(0);
-  EXPECT_EQ((*m)->check().notes.at(0), "map cell 0: the bytes behind the end of its value are not zero");
+  EXPECT_EQ((*m)->check().notes.at(0),
+            "map cell 0: the bytes behind the end of its value are not zero");
 }
 
 TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
   (*m)->insert(bytes_of(long_key), bytes_of("1"));
   (*m)->insert(bytes_of("b"), bytes_of("2"));
-  *m->cell(5) = *m->cell(0); // same key
+  *m->cell(5) = *m->cell(0); // the same key
   m->seal(5);
   map_cell other = *m->cell(0);
   m.reset();
@@ -303,7 +308,7 @@ TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
   EXPECT_EQ(m->recovered.damaged, 1u);
   EXPECT_EQ(m->recovered.notes.at(0), "map cell 0: another cell holds the same key");
   EXPECT_EQ(m->text(long_key), "1");
-  // A value in the block of another's key.
+  // A value lies in the block of another key.
   m->cell(6)->key[0] = 'c';
   m->cell(6)->value[0][0] = other.key[1];
   m->cell(6)->value[0][1] =
@@ -315,9 +320,9 @@ TEST_F(DurableMap, TwoCellsWithOneKeyOrOneChainAreDamage) {
   EXPECT_EQ(m->text("b"), "2");
 }
 
-TEST_F(DurableMap, WhatAnotherStoodInTheWayOfDoesNotComeBackWhenThatHasGone) {
+TEST_F(DurableMap, ACellErasedForAnotherDoesNotComeBackWhenTheOtherIsGone) {
   (*m)->insert(bytes_of(long_key), bytes_of("1"));
-  *m->cell(5) = *m->cell(0); // same key, same chain
+  *m->cell(5) = *m->cell(0); // the same key and the same chain
   m->seal(5);
   reopen();
   ASSERT_EQ(m->recovered.damaged, 1u);
@@ -327,7 +332,7 @@ TEST_F(DurableMap, WhatAnotherStoodInTheWayOfDoesNotComeBackWhenThatHasGone) {
   EXPECT_EQ(m->recovered.entries, 0u);
 }
 
-TEST_F(DurableMap, ADamagedCellIsNotMadeWholeByWhatItsChainHoldsNext) {
+TEST_F(DurableMap, ADamagedCellDoesNotBecomeValidByTheNextBytesOfItsChain) {
   (*m)->insert(bytes_of(long_key), bytes_of("stale"));
   std::byte* const key = m->blocks->address({static_cast<std::uint32_t>(m->cell(0)->key[1]), 1});
   key[3] ^= std::byte{1};
@@ -335,20 +340,21 @@ TEST_F(DurableMap, ADamagedCellIsNotMadeWholeByWhatItsChainHoldsNext) {
   ASSERT_EQ(m->recovered.damaged, 1u);
   ASSERT_EQ((*m)->insert(bytes_of(long_key), bytes_of("new")), map_status::done);
   ASSERT_EQ((*m)->erase(bytes_of(long_key)), map_status::done);
-  std::memcpy(key, long_key.data(), long_key.size()); // as if the new one had lain there
+  std::memcpy(key, long_key.data(), long_key.size()); // as if a new key had been written there
   reopen();
   EXPECT_EQ(m->text(long_key), "(none)");
 }
 
-TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
+TEST_F(DurableMap, NoBytesOnMediaCrashTheMap) {
   std::mt19937_64 random(fresh_seed());
   for (int round = 0; round < 2'000; ++round) {
     auto noise = memory_media(layout.size(), durability_class::process);
     auto* words = reinterpret_cast<std::uint64_t*>(noise->base());
     for (std::uint64_t i = 0; i < layout.cells * 8; ++i) {
       words[i] = random();
-      if (round % 2 == 0) words[i] &= random() & random(); // often small
-      if (i % 8 == 0 && round % 3 != 0) // word 0 well formed, so that the rest is looked at
+      if (round % 2 == 0) words[i] &= random() & random(); // so that many words are small
+      if (i % 8 == 0 &&
+          round % 3 != 0) // word 0 is well formed, so that the other rules are reached
         words[i] = map_word0{true,
                              static_cast<std::uint8_t>(random() & 1),
                              false,
@@ -358,7 +364,8 @@ TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
                        .pack();
       if (i % 8 != 0 && round % 5 == 0) words[i] = random() % 4 | (random() % 4) << 32;
     }
-    for (std::uint64_t i = 0; i < layout.cells; ++i) { // as if the check were right by chance
+    for (std::uint64_t i = 0; i < layout.cells;
+         ++i) { // the check is right, as it could be by chance
       map_cell& c = reinterpret_cast<map_cell*>(words)[i];
       map_word0 w = map_word0::unpack(c.state);
       if (!w.used || random() % 4 == 0) continue;
@@ -373,7 +380,7 @@ TEST_F(DurableMap, NoBytesOnMediaMakeItCrash) {
   }
 }
 
-TEST_F(DurableMap, AgreesWithAModelAcrossReopening) {
+TEST_F(DurableMap, AMapAgreesWithAModelAcrossReopens) {
   std::mt19937_64 random(fresh_seed());
   layout = {.cells = 40, .blocks = 400};
   memory = memory_media(1 << 18, durability_class::process);
@@ -424,14 +431,15 @@ TEST_F(DurableMap, AgreesWithAModelAcrossReopening) {
   }
 }
 
-TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
+TEST_F(DurableMap, AWriterCommitsItsOwnBatchBeforeItWaitsForAnotherBatch) {
   durable_map& map = **m;
   std::atomic<int> step{0};
   const auto reach = [&](int n) {
     while (step.load() < n)
       std::this_thread::yield();
   };
-  // The two keys may share a claim: then ours waits at its first, and theirs must go on.
+  // The two keys may share a claim. Then this thread waits at its first key, and the other one must
+  // go on.
   set_hook(
       [](const char* name, void* context) noexcept {
         if (std::string_view(name) == "map.claim.wait")
@@ -443,7 +451,8 @@ TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
     theirs.insert(bytes_of("b"), bytes_of("theirs"));
     step = 1;
     reach(2);
-    // Ours holds "a" and waits for "b" by now or soon: it has given "a" up, or will.
+    // By now or soon, this thread holds "a" and waits for "b". It has committed "a" before, or
+    // will.
     theirs.upsert(bytes_of("a"), bytes_of("theirs"));
     theirs.commit();
   });
@@ -460,8 +469,8 @@ TEST_F(DurableMap, AWriterWaitsForAnothersBatchAndCommitsItsOwnFirst) {
   EXPECT_EQ(m->text("a"), "theirs");
 }
 
-/// Memory a drain of which covers little, as of class `file` with a small journal; notes the most
-/// that one was asked to cover.
+/// Memory whose drains cover few bytes, like class `file` with a small journal. It notes the most
+/// bytes that a drain had to cover.
 class small_drains final : public media {
  public:
   explicit small_drains(std::uint64_t size)
@@ -503,7 +512,7 @@ TEST(DurableMapDrains, RecoveryErasesMoreCellsThanOneDrainCovers) {
   ASSERT_TRUE(blocks) << blocks.error().message;
   auto map = durable_map::create(memory, 0, layout.cells, **blocks);
   ASSERT_TRUE(map) << map.error().message;
-  memory.flush(memory.base(), memory.limit); // others' part of the recovery left this
+  memory.flush(memory.base(), memory.limit); // bytes that other parts of a recovery flushed
   EXPECT_EQ((*map)->recover([](auto, auto) { return false; }).voided, layout.cells);
   memory.drain();
   EXPECT_EQ(memory.most, memory.limit);
@@ -522,10 +531,10 @@ TEST(DurableMapDrains, ABatchTakesMoreLongKeysAndValuesThanOneDrainCovers) {
       const std::string key = std::string(100, 'k') + std::to_string(i);
       ASSERT_EQ(b.insert(bytes_of(key), bytes_of(std::string(1000 + i, 'v'))), map_status::done);
     }
-    // Alone more than a drain covers.
+    // One drain cannot even cover this value alone.
     ASSERT_EQ(b.insert(bytes_of("large"), bytes_of(std::string(3 * memory.limit, 'l'))),
               map_status::done);
-    memory.flush(memory.base(), memory.limit / 4); // the caller's
+    memory.flush(memory.base(), memory.limit / 4); // bytes that the caller flushed
   }
   EXPECT_GT(memory.most, 0u);
   EXPECT_LE(memory.most, memory.limit);
@@ -534,7 +543,7 @@ TEST(DurableMapDrains, ABatchTakesMoreLongKeysAndValuesThanOneDrainCovers) {
   EXPECT_EQ(map.text("large"), std::string(3 * memory.limit, 'l'));
 }
 
-TEST(DurableMapCreate, RefusesATableOutsideTheRegion) {
+TEST(DurableMapCreate, ATableOutsideTheRegionIsRefused) {
   auto memory = memory_media(1 << 16, durability_class::process);
   auto blocks = block_store::create(*memory, 4096, 64, 4);
   ASSERT_TRUE(blocks);

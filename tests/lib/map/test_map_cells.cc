@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What lies in the cells of a durable map: damage of one bit, the longest keys, the owner's words,
-/// and segments that are added while the map is used.
+/// The cells of a durable map: damage of one bit, the longest keys, the owner's words, and segments
+/// that are added while the map is used.
 #include <atomic>
 #include <gtest/gtest.h>
 #include <thread>
@@ -11,11 +11,11 @@
 namespace chainring::test {
 namespace {
 
-TEST(MapCells, EveryFlippedBitThatCountsIsSeen) {
+TEST(MapCells, EveryFlippedBitOfAUsedCellOutsideItsIdleHalfIsFound) {
   const struct {
     const char* what;
     std::string key, value;
-    bool updated; ///< half 1 counts
+    bool updated; ///< true: half 1 counts
   } cases[] = {
       {"short", "key", "value", false},
       {"as long as a cell holds", std::string(24, 'k'), std::string(16, 'v'), false},
@@ -45,7 +45,7 @@ TEST(MapCells, EveryFlippedBitThatCountsIsSeen) {
   }
 }
 
-TEST(MapCells, AFlippedBitOfAFreeCellIsSeenToo) {
+TEST(MapCells, AFlippedBitInWord0OfAFreeCellIsFound) {
   auto memory = memory_media(1 << 16, durability_class::process);
   opened_map m(*memory, {});
   m->insert(bytes_of("key"), bytes_of("value"));
@@ -58,7 +58,7 @@ TEST(MapCells, AFlippedBitOfAFreeCellIsSeenToo) {
   }
 }
 
-TEST(MapCells, ACellThatStandsWhereAnotherWasWrittenIsDamage) {
+TEST(MapCells, ACellCopiedToThePlaceOfAnotherIsDamage) {
   auto memory = memory_media(1 << 16, durability_class::process);
   opened_map m(*memory, {});
   m->insert(bytes_of("key"), bytes_of("value"));
@@ -68,7 +68,7 @@ TEST(MapCells, ACellThatStandsWhereAnotherWasWrittenIsDamage) {
   EXPECT_EQ(found.notes[0], "map cell 4: its check does not match its contents");
 }
 
-TEST(MapCells, KeysAreAsLongAsATopicAndAPrefixAndValuesToMatch) {
+TEST(MapCells, KeysOfUpTo131071BytesAndLongValuesComeBack) {
   const map_layout layout{.blocks = 16384};
   auto memory = memory_media(layout.size(), durability_class::process);
   std::vector<std::pair<std::string, std::string>> all;
@@ -109,10 +109,10 @@ TEST(MapCells, OwnersWordsChangeInPlaceAndTheCellStaysValid) {
     w.owners_words = true;
     m.cell(0)->state = w.pack();
     m.seal(0);
-    m.cell(0)->value[0][0] = 0x1111'2222'3333'4444; // the candidate, and nothing else
+    m.cell(0)->value[0][0] = 0x1111'2222'3333'4444; // only the candidate changes
     EXPECT_EQ(m->check().damaged, 0u);
     m.cell(0)->key[0] ^= 1;
-    EXPECT_EQ(m->check().damaged, 1u) << "the key is covered as in every cell";
+    EXPECT_EQ(m->check().damaged, 1u) << "the check covers the key as in every cell";
     m.cell(0)->key[0] ^= 1;
   }
   opened_map m(*memory, {});
@@ -121,7 +121,7 @@ TEST(MapCells, OwnersWordsChangeInPlaceAndTheCellStaysValid) {
   ASSERT_TRUE(value);
   EXPECT_EQ(value->size, 16u);
   EXPECT_EQ(static_cast<unsigned>(value->bytes[0]), 0x44u);
-  // An ordinary update makes an ordinary value of it.
+  // An update through the map makes the cell an ordinary one.
   EXPECT_EQ(m->update(bytes_of("topic"), bytes_of("plain")), map_status::done);
   EXPECT_EQ(m->check().damaged, 0u);
   EXPECT_EQ(m.text("topic"), "plain");
@@ -129,7 +129,7 @@ TEST(MapCells, OwnersWordsChangeInPlaceAndTheCellStaysValid) {
 
 // --- segments -----------------------------------------------------------------------------------
 
-/// 64 cells, of which the segments take pieces, not in the order of their offsets.
+/// A range of 64 cells. The segments take parts of it, and not in the order of their offsets.
 const map_layout pieces{.cells = 64, .first = 1, .segments = {{1024, 4}}, .cells_max = 64};
 
 std::uint64_t insert_until_full(durable_map& map, std::uint64_t from) {
@@ -138,7 +138,7 @@ std::uint64_t insert_until_full(durable_map& map, std::uint64_t from) {
   return from;
 }
 
-TEST(MapSegments, AddedCellsTakeKeysAndAreThereAfterReopening) {
+TEST(MapSegments, AddedCellsTakeKeysAndKeepThemOverAReopen) {
   auto memory = memory_media(pieces.size(), durability_class::process);
   {
     opened_map m(*memory, pieces);
@@ -166,7 +166,7 @@ TEST(MapSegments, AddedCellsTakeKeysAndAreThereAfterReopening) {
     EXPECT_EQ(m->contains(bytes_of(k)), k != 2 && k != 17) << k;
 }
 
-TEST(MapSegments, GivenInAnotherOrderTheirCellsAreDamage) {
+TEST(MapSegments, SegmentsGivenInAnotherOrderHaveDamagedCells) {
   auto memory = memory_media(pieces.size(), durability_class::process);
   map_layout two = pieces;
   two.segments = {{1024, 4}, {0, 4}};
@@ -182,7 +182,7 @@ TEST(MapSegments, GivenInAnotherOrderTheirCellsAreDamage) {
   EXPECT_EQ((*map)->check().damaged, 8u);
 }
 
-TEST(MapSegments, WhatIsNotAFreshRangeOfTheRegionIsRefusedAndChangesNothing) {
+TEST(MapSegments, AnInvalidSegmentIsRefusedAndChangesNothing) {
   auto memory = memory_media(pieces.size(), durability_class::process);
   opened_map m(*memory, pieces);
   const auto refused = [&](std::uint64_t offset, std::uint64_t cells, std::string_view because) {
@@ -201,7 +201,7 @@ TEST(MapSegments, WhatIsNotAFreshRangeOfTheRegionIsRefusedAndChangesNothing) {
   EXPECT_EQ(m->capacity(), 4u);
 }
 
-TEST(MapSegments, SixteenAreTheMost) {
+TEST(MapSegments, AMapHasAtMostSixteenSegments) {
   auto memory = memory_media(pieces.size(), durability_class::process);
   opened_map m(*memory, pieces);
   for (std::uint64_t i = 1; i < map_segments_max; ++i)
@@ -271,7 +271,7 @@ TEST(MapSegments, ReadersAndWritersGoOnWhileCellsAreAdded) {
 
 // --- recovery part ------------------------------------------------------------------------------
 
-TEST(MapPart, AnOpenMendsAndACheckOfTheSameReportsAndStoresNothing) {
+TEST(MapPart, AnOpenRepairsAndACheckReportsTheSameAndStoresNothing) {
   const map_layout layout{};
   auto memory = memory_media(layout.size(), durability_class::process);
   {

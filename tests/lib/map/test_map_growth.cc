@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The maps' index while it grows, looked at from every hook point of a move, and the growth's
-/// bounds.
+/// The index of the maps while it grows, seen from every hook point of a move, and the limits of
+/// the growth.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -20,8 +20,8 @@
 namespace chainring::test {
 namespace {
 
-/// Calls fn(name) at every hook point, while it lives, on the thread that made it; not at those
-/// that fn itself comes by.
+/// While an object of this class lives, fn(name) is called at every hook point that the thread
+/// which made it passes, except those that fn itself passes.
 class at_hooks {
  public:
   explicit at_hooks(std::function<void(std::string_view)> fn) : fn_(std::move(fn)) {
@@ -50,10 +50,10 @@ struct value40 {
   bool operator==(const value40&) const = default;
 };
 
-/// Keys that are negative numbers, and hash to what they are.
+/// A hash that is a signed number, and negative for half of the keys.
 struct negative_hash {
   std::int64_t operator()(std::int64_t key) const noexcept {
-    return key * 0x0000'9e37'79b9'7f4b; // odd, and negative for half the keys
+    return key * 0x0000'9e37'79b9'7f4b; // the factor is odd
   }
 };
 
@@ -63,8 +63,8 @@ template <class M> std::unique_ptr<M> make(std::uint64_t capacity, std::uint64_t
   return std::move(made).value();
 }
 
-/// Inserts, updates and erases across growths, and looks everything up at each step of each move.
-/// What is wrong first, or nothing.
+/// Inserts, updates and erases keys while a map grows, and looks every key up at each step of each
+/// move. Returns the first thing that was wrong, or an empty string.
 template <class M, class Key, class Value>
 std::string follow(std::uint64_t keys, std::uint64_t capacity, std::uint64_t first,
                    std::uint64_t seed) {
@@ -74,7 +74,7 @@ std::string follow(std::uint64_t keys, std::uint64_t capacity, std::uint64_t fir
   const auto fail = [&](const std::string& what) {
     if (wrong.empty()) wrong = what;
   };
-  Key changing{}; // between the model and the map while a call is under way
+  Key changing{}; // the key that a running call changes
   bool change = false;
   const auto look = [&](std::string_view where) {
     std::vector<Key> sought;
@@ -91,20 +91,23 @@ std::string follow(std::uint64_t keys, std::uint64_t capacity, std::uint64_t fir
         const auto got = m->get(key);
         const bool hit = (hits >> i & 1) != 0, wanted = it != model.end();
         if (hit != wanted || got.has_value() != wanted)
-          fail(std::string(where) + (wanted ? ": a key is missed" : ": an erased key is there"));
+          fail(std::string(where) +
+               (wanted ? ": a lookup missed a key" : ": a lookup found an erased key"));
         else if (wanted && (values[i] != it->second || *got != it->second))
-          fail(std::string(where) + ": an old value");
+          fail(std::string(where) + ": a lookup returned an old value");
       }
     }
-    if (where == "map.move.copy" || where == "map.move.copied") return; // a walk would wait for it
+    if (where == "map.move.copy" || where == "map.move.copied")
+      return; // a walk would wait for this move
     std::map<Key, unsigned> met;
     m->for_each([&](const Key& k, const Value&) { ++met[k]; });
     for (const auto& [k, n] : met)
-      if (n != 1) fail(std::string(where) + ": a walk meets a key twice");
+      if (n != 1) fail(std::string(where) + ": a walk returned a key twice");
     for (const auto& [k, v] : model)
       if (!(change && k == changing) && !met.contains(k))
-        fail(std::string(where) + ": a walk misses a key");
-    if (met.size() > model.size() + 1) fail(std::string(where) + ": a walk meets ghosts");
+        fail(std::string(where) + ": a walk missed a key");
+    if (met.size() > model.size() + 1)
+      fail(std::string(where) + ": a walk returned keys that are not in the map");
   };
   const at_hooks watch(look);
   std::mt19937_64 random(seed);
@@ -130,7 +133,7 @@ std::string follow(std::uint64_t keys, std::uint64_t capacity, std::uint64_t fir
   while (m->help_grow(1) && wrong.empty())
     ;
   look("at the end");
-  if (m->len() != model.size()) fail("the count is wrong");
+  if (m->len() != model.size()) fail("len() is not the number of keys");
   return wrong;
 }
 
@@ -141,7 +144,7 @@ std::string follow_short(std::uint64_t seed) {
   };
   return follow<seq_map<std::int64_t, value8>, std::int64_t, value8>(60, 120, 1, seed);
 }
-/// An entry a line.
+/// Each entry takes a line.
 std::string follow_long(std::uint64_t seed) {
   return follow<seq_map<std::int64_t, value40>, std::int64_t, value40>(60, 120, 3, seed);
 }
@@ -158,7 +161,7 @@ TEST(MapGrowth, NoKeyIsMissedOrDoubledAtAnyPointOfAMove) {
   }
 }
 
-TEST(MapGrowth, HashesOfNegativeKeysHaveSlots) {
+TEST(MapGrowth, NegativeHashesFindTheirSlots) {
   EXPECT_EQ(follow_negative(printed_seed(1)), "");
 }
 
@@ -171,7 +174,7 @@ TEST(MapGrowth, SeededBugsAreFound) {
   }
 }
 
-TEST(MapGrowth, BeginsWithNoMoreThanItsCapacity) {
+TEST(MapGrowth, AMapThatBeginsWithMoreThanItsCapacityIsRefused) {
   auto made = seq_map<std::uint64_t, std::uint64_t>::create(10, {}, 11);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, errc::invalid_argument);
@@ -206,8 +209,8 @@ TEST(MapGrowth, NoChangeMovesMoreThanAFewHomesAndAllAreMovedInTime) {
   EXPECT_EQ(m->insert(1 << 14, {}), map_status::full);
 }
 
-/// A walk's callback grows the map under it.
-TEST(MapGrowth, AWalkMeetsEachKeyOnceHoweverFarTheMapGrowsMeanwhile) {
+/// The callback of a walk makes the map grow.
+TEST(MapGrowth, AWalkReturnsEachKeyOnceHoweverFarTheMapGrowsMeanwhile) {
   using map_type = seq_map<std::uint64_t, std::uint64_t>;
   for (std::uint64_t more : {0, 1, 5, 40}) {
     auto m = make<map_type>(4096, 4);
@@ -230,8 +233,8 @@ TEST(MapGrowth, AWalkMeetsEachKeyOnceHoweverFarTheMapGrowsMeanwhile) {
   }
 }
 
-/// Each home is moved between what a walk takes of it from the old table and from the new.
-TEST(MapGrowth, AWalkTakesAHomeThatMovesUnderItFromTheNewTableOnly) {
+/// Each home is moved after a walk has read it in the old table and before it reads the new one.
+TEST(MapGrowth, AWalkTakesAHomeThatMovesMeanwhileFromTheNewTableOnly) {
   using map_type = seq_map<std::uint64_t, std::uint64_t>;
   auto m = make<map_type>(4096, 64);
   for (std::uint64_t k = 0; k < 64; ++k)
@@ -245,15 +248,15 @@ TEST(MapGrowth, AWalkTakesAHomeThatMovesUnderItFromTheNewTableOnly) {
     });
     m->for_each([&](std::uint64_t k, std::uint64_t) { ++met[k]; });
   }
-  EXPECT_EQ(moved, 60u); // of 64 homes; the insert moved four
+  EXPECT_EQ(moved, 60u); // there are 64 homes, and the insert moved four
   EXPECT_FALSE(m->growing());
   EXPECT_EQ(met.size(), 65u);
   for (const auto& [k, n] : met)
     EXPECT_EQ(n, 1u) << k;
 }
 
-/// A key that is in both tables at the moment: the walk waits for the move to end.
-TEST(MapGrowth, AWalkWaitsOutTheMoveOfAHomeThatItComesTo) {
+/// A key is in both tables at one moment. The walk waits until the move is finished.
+TEST(MapGrowth, AWalkWaitsForTheMoveOfAHomeToFinish) {
   using map_type = seq_map<std::uint64_t, std::uint64_t>;
   auto m = make<map_type>(64, 4);
   for (std::uint64_t k = 0; k < 4; ++k)
@@ -286,13 +289,13 @@ struct all_alike {
   std::uint64_t operator()(std::uint64_t) const noexcept { return ~std::uint64_t{0}; }
 };
 
-TEST(MapGrowth, KeysThatAllHashAlikeFillTheMapEarlyAndStay) {
+TEST(MapGrowth, KeysWithOneHashFillTheMapEarlyAndStay) {
   auto m = make<seq_map<std::uint64_t, std::uint64_t, all_alike>>(1 << 20, 1);
   std::uint64_t n = 0;
   while (m->insert(n, n * 3) == map_status::done)
     ++n;
   EXPECT_EQ(m->insert(n, 0), map_status::full);
-  EXPECT_GE(n, 512u); // two entries a group at least, 256 groups
+  EXPECT_GE(n, 512u); // 256 groups of at least two entries
   EXPECT_LE(n, 1024u);
   std::set<std::uint64_t> met;
   m->for_each([&](std::uint64_t k, std::uint64_t) { EXPECT_TRUE(met.insert(k).second); });
@@ -304,8 +307,8 @@ TEST(MapGrowth, KeysThatAllHashAlikeFillTheMapEarlyAndStay) {
   EXPECT_EQ(m->insert(7, 7), map_status::done);
 }
 
-/// A move that stuck gets on by one key while a walk is at its home.
-TEST(MapGrowth, AWalkSeesAMoveThatFailedHalfWay) {
+/// A move found no entry and stopped. It moves one more key while a walk reads its home.
+TEST(MapGrowth, AWalkReturnsEachKeyOnceWhenAMoveStopsHalfWay) {
   auto m = make<seq_map<std::uint64_t, std::uint64_t, all_alike>>(1 << 20, 1);
   std::uint64_t n = 0;
   while (m->insert(n, n) == map_status::done)
@@ -331,7 +334,7 @@ TEST(MapGrowth, AnInsertWaitsOnlyForAClaimThatHoldsTheGrowthUpToTheLast) {
     while (step.load() < n)
       std::this_thread::yield();
   };
-  // All homes of some stripe, for as long as the callback takes.
+  // The callback holds the claim of all homes of a stripe.
   std::thread holder([&] {
     m->alter(1, [&](std::optional<std::uint64_t>& v) {
       v = 1;
@@ -352,14 +355,15 @@ TEST(MapGrowth, AnInsertWaitsOnlyForAClaimThatHoldsTheGrowthUpToTheLast) {
   std::thread writer([&] {
     const std::uint64_t held = m->hash(1);
     for (std::uint64_t k = 100; inserted.load() < 200; ++k) {
-      if ((m->hash(k) & 3) == (held & 3)) continue; // four homes to begin with, four stripes
+      if ((m->hash(k) & 3) == (held & 3))
+        continue; // the first table has four homes, so there are four stripes
       if (m->insert(k, k) == map_status::done) ++inserted;
     }
     step = 4;
   });
   while (!waited.load())
     std::this_thread::yield();
-  // What the table after the first has room for went in.
+  // As many keys as the second table has room for were inserted.
   EXPECT_EQ(inserted.load(), 16u);
   EXPECT_EQ(step.load(), 1);
   step = 3;
@@ -371,10 +375,10 @@ TEST(MapGrowth, AnInsertWaitsOnlyForAClaimThatHoldsTheGrowthUpToTheLast) {
   EXPECT_EQ(m->get(1), 1u);
 }
 
-TEST(MapGrowth, OutgrownTablesGiveTheirMemoryBackUnderLookups) {
+TEST(MapGrowth, OutgrownTablesGiveTheirMemoryBackWhileLookupsRun) {
   using map_type = seq_map<std::uint64_t, std::uint64_t>;
   constexpr std::uint64_t keys = 60'000;
-  auto m = make<map_type>(1 << 16, 1 << 13); // 256 KiB to begin with
+  auto m = make<map_type>(1 << 16, 1 << 13); // the first table takes 256 KiB
   std::atomic<bool> done{false};
   std::atomic<std::uint64_t> present{0}, missed{0};
   std::thread reader([&] {
@@ -417,7 +421,7 @@ struct durable_growth {
 std::string follow_durable(std::uint64_t seed) {
   durable_growth d;
   std::map<std::string, std::string> model;
-  std::set<std::string> changing; // of the batch
+  std::set<std::string> changing; // keys that the batch changes
   std::string wrong;
   const auto look = [&](std::string_view where) {
     for (std::uint64_t n = 0; n < 150; ++n) {
@@ -437,7 +441,7 @@ std::string follow_durable(std::uint64_t seed) {
         durable_map::batch b(**d.m);
         for (std::uint64_t n = 1 + random() % 12; n > 0; --n) {
           const std::string key = number_key(random() % (life == 0 ? 50 : 150));
-          if (changing.contains(key)) continue; // it would commit the others
+          if (changing.contains(key)) continue; // a second change would commit the batch
           changing.insert(key);
           const std::string value(1 + random() % 40, static_cast<char>('a' + round % 26));
           const map_status s =
@@ -449,7 +453,7 @@ std::string follow_durable(std::uint64_t seed) {
           if (d.m->text(key) == "(none)" && b.size() == 0) then.erase(key);
         }
         b.commit();
-        // What each key is now: as the batch said, in its order.
+        // The model takes the changes of the batch in their order.
         for (const std::string& key : changing) {
           const std::string now = d.m->text(key);
           if (now == "(none)")
@@ -484,19 +488,19 @@ TEST(DurableMapGrowth, SeededBugsAreFound) {
   }
 }
 
-TEST(DurableMapGrowth, TakesAKeyForEachCellAndNoMore) {
+TEST(DurableMapGrowth, TheMapTakesAKeyForEachCellAndNoMore) {
   durable_growth d;
   for (std::uint64_t n = 0; n < 200; ++n)
     ASSERT_EQ((*d.m)->insert(bytes_of(n), bytes_of(n)), map_status::done);
   EXPECT_EQ((*d.m)->insert(bytes_of(std::uint64_t{200}), {}), map_status::full);
   d.reopen();
   EXPECT_EQ(d.m->recovered.entries, 200u);
-  EXPECT_FALSE((*d.m)->growing()); // recovery begins with the table it needs
+  EXPECT_FALSE((*d.m)->growing()); // recovery began with a table for all entries
   for (std::uint64_t n = 0; n < 200; ++n)
     ASSERT_EQ((*d.m)->erase(bytes_of(n)), map_status::done);
 }
 
-TEST(DurableMapGrowth, GrowsWhenHalfTheEntriesAreTakenAndNotBefore) {
+TEST(DurableMapGrowth, TheIndexGrowsWhenHalfItsEntriesAreTakenAndNotBefore) {
   durable_growth d;
   d.layout.first = 16;
   d.reopen();
@@ -546,25 +550,25 @@ TEST(DurableMapGrowth, ABatchLargerThanTheFirstTableIsPublishedWhole) {
     ASSERT_TRUE((*d.m)->contains(bytes_of(n))) << n;
 }
 
-TEST(DurableMapGrowth, BeginsWithNoMoreKeysThanCells) {
+TEST(DurableMapGrowth, AMapThatBeginsWithMoreKeysThanCellsIsRefused) {
   durable_growth d;
   auto made = durable_map::create(*d.memory, 0, 10, *d.m->blocks, 11);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, errc::invalid_argument);
 }
 
-/// A walk's section does not end where its callback has looked something up.
-TEST(DurableMapWalk, ValuesStayWholeWhileACallbackLooksOthersUp) {
+/// The section of a walk does not end when its callback has looked a key up.
+TEST(DurableMapWalk, ValuesStayWholeWhileTheCallbackLooksOtherKeysUp) {
   map_layout layout{.cells = 8, .blocks = 4};
   auto memory = memory_media(layout.size(), durability_class::process);
   const opened_map m(*memory, layout);
   const std::string a(100, 'a'), b(60, 'b'), c(100, 'c');
-  ASSERT_EQ(m->insert(bytes_of("a"), bytes_of(a)), map_status::done); // two blocks
+  ASSERT_EQ(m->insert(bytes_of("a"), bytes_of(a)), map_status::done); // the value takes two blocks
   unsigned seen = 0;
   m->for_each([&](auto key, auto value) {
     ++seen;
     EXPECT_TRUE(std::ranges::equal(key, bytes_of("a")));
-    EXPECT_EQ(m.text("a"), a); // a section within ours
+    EXPECT_EQ(m.text("a"), a); // a section within the section of the walk
     std::thread([&] {
       EXPECT_EQ(m->update(bytes_of("a"), bytes_of(b)), map_status::done);
       EXPECT_EQ(m->insert(bytes_of("c"), bytes_of(c)), map_status::full);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Changes of a durable map that join a drain of the caller's.
+/// Staged changes of a durable map, which share a drain of the caller's.
 #include <atomic>
 #include <gtest/gtest.h>
 #include <thread>
@@ -14,7 +14,7 @@ const std::string long_key(40, 'k'), other_long_key(41, 'l'), long_value(300, 'v
 
 class MapStaged : public testing::Test {
  protected:
-  map_layout layout{.cells = 256, .blocks = 64}; // as many claims as cells, so few keys share one
+  map_layout layout{.cells = 256, .blocks = 64}; // there are many claims, so few keys share one
   std::unique_ptr<media> memory = memory_media(1 << 17, durability_class::process);
   std::unique_ptr<opened_map> m = std::make_unique<opened_map>(*memory, layout);
 
@@ -30,7 +30,7 @@ class MapStaged : public testing::Test {
     for (map_change& c : burst)
       (*m)->change_finish(c);
   }
-  /// A key whose change is not busy while those are open.
+  /// Returns a key whose change is not busy while the `open` changes are open.
   std::string beside(std::string_view name) {
     for (int i = 0;; ++i) {
       const std::string key = std::string(name) + std::to_string(i);
@@ -40,7 +40,7 @@ class MapStaged : public testing::Test {
   }
 };
 
-TEST_F(MapStaged, AChangeIsSeenOnceItIsFinishedAndNotBefore) {
+TEST_F(MapStaged, AChangeIsVisibleOnceItIsFinishedAndNotBefore) {
   map_change c = started("a", "1");
   EXPECT_EQ(m->text("a"), "(none)");
   (*m)->change_flush(c);
@@ -58,10 +58,11 @@ TEST_F(MapStaged, AChangeIsSeenOnceItIsFinishedAndNotBefore) {
   EXPECT_EQ(m->text("a"), "(none)");
   EXPECT_EQ((*m)->erase_start(bytes_of("a"), c), map_status::missing);
   EXPECT_EQ((*m)->len(), 0u);
-  EXPECT_EQ((*m)->insert(bytes_of("a"), {}), map_status::done) << "the claim was given back";
+  EXPECT_EQ((*m)->insert(bytes_of("a"), {}), map_status::done)
+      << "change_finish() gave the claim back";
 }
 
-TEST_F(MapStaged, ABurstCostsAFlushAChangeAndNoDrainOrOneWhereThereAreChains) {
+TEST_F(MapStaged, AStagedChangeCostsOneFlushAndChainsCostTheBurstOneDrain) {
   const std::string second = [&] {
     const map_change c = started("a", "1");
     const std::string key = beside("b");
@@ -83,12 +84,12 @@ TEST_F(MapStaged, ABurstCostsAFlushAChangeAndNoDrainOrOneWhereThereAreChains) {
 
   seen = {};
   burst = {started(long_key, long_value), started(other_long_key, "short")};
-  EXPECT_EQ(seen.flushes, 3) << "the chains";
+  EXPECT_EQ(seen.flushes, 3) << "one flush for each chain";
   EXPECT_EQ(seen.drains, 0);
   for (const map_change& c : burst)
     (*m)->change_flush(c);
   EXPECT_EQ(seen.flushes, 5);
-  EXPECT_EQ(seen.drains, 1) << "for the chains of both";
+  EXPECT_EQ(seen.drains, 1) << "one drain for the chains of both changes";
   memory->drain();
   for (map_change& c : burst)
     (*m)->change_finish(c);
@@ -114,7 +115,7 @@ TEST_F(MapStaged, ASecondChangeOfAKeyIsBusyUntilTheFirstIsFinished) {
   EXPECT_EQ(m->text("a"), "2");
 }
 
-TEST_F(MapStaged, AnotherThreadsChangeIsBusyForABurstAndWaitedForByASingleCall) {
+TEST_F(MapStaged, AKeyThatAnotherThreadChangesIsBusyForABurstAndASingleCallWaits) {
   map_change first = started("a", "1");
   map_status seen = map_status::done;
   std::thread([&] {
@@ -153,7 +154,7 @@ TEST_F(MapStaged, ABatchOfAnotherThreadIsBusy) {
   EXPECT_EQ(m->text("a"), "2");
 }
 
-TEST_F(MapStaged, WhatIsRefusedTakesNothing) {
+TEST_F(MapStaged, ARefusedChangeTakesNothing) {
   map_change c{};
   EXPECT_EQ((*m)->upsert_start({}, bytes_of("1"), c), map_status::too_long);
   EXPECT_EQ((*m)->upsert_start(bytes_of("a"), bytes_of(std::string(65 * 64, 'x')), c),
@@ -165,8 +166,8 @@ TEST_F(MapStaged, WhatIsRefusedTakesNothing) {
   EXPECT_EQ(m->text("a"), "1");
 }
 
-// The index begins with one home, so its growth needs the claim that an open change has.
-TEST_F(MapStaged, AGrowthThatAnOpenChangeHoldsUpIsBusyAndGoesOnWhenItIsFinished) {
+// The index begins with one home, so its growth needs the claim that an open change holds.
+TEST_F(MapStaged, AChangeIsBusyWhileAnOpenChangeHoldsTheGrowthUp) {
   layout = {.cells = 300, .first = 1};
   m.reset();
   memory = memory_media(layout.size(), durability_class::process);
@@ -182,7 +183,7 @@ TEST_F(MapStaged, AGrowthThatAnOpenChangeHoldsUpIsBusyAndGoesOnWhenItIsFinished)
       continue;
     }
     ASSERT_EQ(status, map_status::busy);
-    ASSERT_FALSE(open.empty()) << "busy with nothing open and nobody else there";
+    ASSERT_FALSE(open.empty()) << "a change was busy although no change was open";
     ++busy;
     end(std::move(open));
     open.clear();

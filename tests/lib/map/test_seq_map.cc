@@ -19,7 +19,7 @@ struct key16 {
   bool operator==(const key16&) const = default;
 };
 
-/// Sends every key to a few home slots, so that probes are long and keys share tags.
+/// Gives keys few homes, so that probes are long and keys share tags.
 struct crowded {
   std::uint64_t operator()(std::uint64_t key) const noexcept { return key % 3; }
 };
@@ -30,13 +30,13 @@ template <class M> std::unique_ptr<M> make(std::uint64_t capacity) {
   return std::move(made).value();
 }
 
-TEST(SeqMap, RefusesACapacityOfNothing) {
+TEST(SeqMap, ACapacityOfZeroIsRefused) {
   auto made = seq_map<std::uint64_t, std::uint64_t>::create(0);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, errc::invalid_argument);
 }
 
-TEST(SeqMap, EachCallSaysWhatItFound) {
+TEST(SeqMap, EachCallReturnsWhatItFound) {
   auto m = make<seq_map<key16, std::uint32_t>>(2);
   EXPECT_EQ(m->update({1, 1}, 5), map_status::missing);
   EXPECT_EQ(m->erase({1, 1}), map_status::missing);
@@ -62,7 +62,7 @@ TEST(SeqMap, EachCallSaysWhatItFound) {
   EXPECT_FALSE(m->contains({1, 3}));
 }
 
-TEST(SeqMap, CountsUpAndDownAndForgetsAKeyAtZero) {
+TEST(SeqMap, DecrementErasesAKeyThatReachesZero) {
   auto m = make<seq_map<std::uint64_t, std::uint32_t>>(4);
   EXPECT_EQ(m->decrement(7), map_status::missing);
   EXPECT_EQ(m->increment(7), map_status::done);
@@ -86,7 +86,7 @@ TEST(SeqMap, AnAlterThatIsNotDoneChangesNothing) {
   EXPECT_FALSE(m->contains(1));
 }
 
-TEST(SeqMap, LooksBurstsUpInOneCall) {
+TEST(SeqMap, GetBulkFindsTheKeysOfABurst) {
   auto m = make<seq_map<key16, std::uint64_t>>(1000);
   for (std::uint64_t i = 0; i < 1000; i += 2)
     ASSERT_EQ(m->insert({i, 1}, i * 10), map_status::done);
@@ -147,15 +147,15 @@ template <class M> void agrees_with_a_model(std::uint64_t keys, std::uint64_t ca
   }
 }
 
-TEST(SeqMap, AgreesWithAModel) {
+TEST(SeqMap, AMapAgreesWithAModel) {
   agrees_with_a_model<seq_map<std::uint64_t, std::uint64_t>>(200, 100);
 }
-TEST(SeqMap, AgreesWithAModelWhenAllKeysCollide) {
+TEST(SeqMap, AMapAgreesWithAModelWhenAllKeysCollide) {
   agrees_with_a_model<seq_map<std::uint64_t, std::uint64_t, crowded>>(40, 30);
 }
 
-TEST(SeqMap, ProbesStayShortUnderEndlessChurn) {
-  constexpr std::uint64_t capacity = 8'192; // the greatest load: one half
+TEST(SeqMap, ProbesStayShortHoweverManyKeysComeAndGo) {
+  constexpr std::uint64_t capacity = 8'192; // the highest load is one half
   auto m = make<seq_map<std::uint64_t, std::uint64_t>>(capacity);
   std::mt19937_64 random(test::fresh_seed());
   std::vector<std::uint64_t> live;
@@ -184,7 +184,7 @@ TEST(SeqMap, ProbesStayShortUnderEndlessChurn) {
   EXPECT_EQ(m->mean_reach(), 0);
 }
 
-TEST(SeqMap, OnlyOneOfTheWritersThatInsertAKeyWins) {
+TEST(SeqMap, EachInsertAndEraseThatReturnsDoneCountsOnce) {
   auto m = make<seq_map<std::uint64_t, std::uint64_t, crowded>>(64);
   constexpr int rounds = 2'000;
   std::atomic<int> won{0}, erased{0};

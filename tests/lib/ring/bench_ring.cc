@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A burst of 32 slots through one queue, with lease, ack and release, against the bare cost of the
-/// same stores, 9 flushes and one fence, and in class `process` against rte_ring; then the rate of
-/// recovery. One thread, in one run; prints nanoseconds a burst and the ratios.
+/// Measures a burst of 32 slots through one queue, with lease, ack and release. It is compared with
+/// the bare cost of the same stores, 9 flushes and one fence, and in class `process` with rte_ring.
+/// Then it measures the rate of recovery. One thread does all of it in one run, which prints
+/// nanoseconds for a burst and the ratios.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -22,7 +23,8 @@ using namespace chainring::test;
 
 constexpr unsigned burst = 32, slots = 1024;
 
-/// Best of several rounds, interleaved: noise only adds.
+/// One of the things that are measured. Its time is the best of several interleaved rounds, because
+/// noise only adds time.
 struct subject {
   const char* name;
   std::function<void()> call;
@@ -41,7 +43,7 @@ void measure(std::vector<subject>& subjects, unsigned calls) {
     }
 }
 
-/// A value queue and what one burst of a producer that also consumes does with it.
+/// A value queue, and one burst of a producer that also consumes.
 struct one_queue {
   queue_layout l = [] {
     queue_layout v;
@@ -76,7 +78,7 @@ struct one_queue {
   }
 };
 
-/// The stores of such a burst, their flushes and the fence, and nothing else.
+/// The stores of such a burst, their flushes and the fence, without the queue.
 struct bare {
   std::unique_ptr<media> m;
   std::uint64_t* words;
@@ -191,7 +193,7 @@ int main() {
     measure(all, 20000);
     print("burst of 32 slots, class process (target 1.20x)", all, 0);
   }
-  std::printf("recovery, everything an open does (target 10 M/s)\n");
+  std::printf("recovery, with everything that an open does (target 10 M/s)\n");
   recovery(true);
   recovery(false);
   return 0;

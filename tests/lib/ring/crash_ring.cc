@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues crashed at every point; the same with each seeded bug, each mistake a caller can make and
-/// each flush and drain switched off, which all have to be found.
+/// Queues are crashed at every point. The same scenarios run with each seeded bug, with each
+/// mistake that a caller can make and with each flush and drain switched off, and must find all of
+/// these.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -17,7 +18,7 @@ namespace chainring::test {
 namespace {
 
 scenario one_queue() {
-  return queue_scenario("one queue, over the wrap", [](crash_world& w) {
+  return queue_scenario("one queue whose tickets go round the ring", [](crash_world& w) {
     for (std::uint64_t id = 1; id <= 6; ++id) {
       w.publish(id, {0});
       if (id > 1) w.consume(0, {0});
@@ -42,7 +43,7 @@ scenario out_of_order() {
     w.publish(1, {0});
     w.publish(2, {0, 1});
     w.publish(3, {0});
-    w.consume(0, {2}); // nothing: one is leased, the third position is not
+    w.consume(0, {2}); // acknowledges nothing: only the first entry is leased
     w.consume(0, {2, 1, 0});
     w.q->rewind(0);
     w.publish(4, {0, 1});
@@ -53,13 +54,14 @@ scenario out_of_order() {
 }
 
 scenario head_of_line() {
-  return queue_scenario("a slow first entry", [](crash_world& w) {
+  return queue_scenario("an entry acknowledged before the first one", [](crash_world& w) {
     w.publish(1, {0});
     w.publish(2, {0});
     w.publish(3, {0});
     const auto e = w.q.lease(0, 3);
     w.h.promise(consuming, key(0, 2));
-    if (w.q->ack(0, e[1].ticket()) != ack_status::marked) w.h.fail("not marked");
+    if (w.q->ack(0, e[1].ticket()) != ack_status::marked)
+      w.h.fail("the ack out of order did not return `marked`");
     w.q.consumer().flush_slot(0, e[1].ticket());
     w.q.m.drain();
     w.h.promise(consumed, key(0, 2));
@@ -80,7 +82,7 @@ scenario pubrec() {
 }
 
 scenario voids() {
-  return queue_scenario("refused by one queue", [](crash_world& w) {
+  return queue_scenario("messages that one queue refuses", [](crash_world& w) {
     for (std::uint64_t id = 1; id <= 3; ++id)
       w.publish(id, {1});
     w.publish(4, {0, 1, 2});
@@ -122,20 +124,21 @@ scenario drops() {
 
 scenario shared() {
   return queue_scenario("a shared queue", [](crash_world& w) {
-    if (!w.q.consumer().set_mode(0, queue_mode::mpmc)) w.h.fail("no shared mode");
+    if (!w.q.consumer().set_mode(0, queue_mode::mpmc))
+      w.h.fail("the queue could not be made one of several consumers");
     w.publish(1, {0});
     w.publish(2, {0, 1});
     w.publish(3, {0});
     w.consume(0, {1, 2, 0});
-    if (w.q->link_now(2) != link_status::ready) w.h.fail("no ring");
+    if (w.q->link_now(2) != link_status::ready) w.h.fail("the queue got no ring");
     w.publish(4, {0, 2});
     const auto e = w.q.lease(0, 1);
-    if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease to return");
+    if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease could be given back");
     w.consume(0, {0});
   });
 }
 
-// A crash between a session's new incarnation and its queue's.
+// A crash came after a session got its new incarnation, and before its queue did.
 scenario ended_incarnation() {
   const queue_layout l = crash_layout();
   queue_layout next = l;
@@ -161,11 +164,11 @@ scenario ended_incarnation() {
   return s;
 }
 
-/// A ring that another thread linked: its drain covers nothing of this one's.
+/// Another thread links the ring. Its drain covers nothing that this thread flushed.
 scenario linked_elsewhere() {
   return queue_scenario("linked by another thread", [](crash_world& w) {
     std::thread other([&] {
-      if (w.q->link_now(0) != link_status::ready) w.h.fail("no ring");
+      if (w.q->link_now(0) != link_status::ready) w.h.fail("the queue got no ring");
     });
     other.join();
     w.publish(1, {0});
@@ -173,7 +176,7 @@ scenario linked_elsewhere() {
   });
 }
 
-// --- rings that come and go ---------------------------------------------------------------------
+// --- rings that are added and removed -----------------------------------------------------------
 
 scenario append() {
   return queue_scenario(
@@ -181,11 +184,11 @@ scenario append() {
       [](crash_world& w) {
         for (std::uint64_t id = 1; id <= 3; ++id)
           w.publish(id, {0});
-        w.publish(4, {0, 1}); // behind the first ring
-        w.consume(0, {0, 1}); // the first ring stays, with one
+        w.publish(4, {0, 1}); // goes into the second ring
+        w.consume(0, {0, 1}); // one entry is left in the first ring
         w.publish(5, {0});
-        w.consume(0, {0, 1}); // it leaves
-        w.q->maintain();      // and is used again
+        w.consume(0, {0, 1}); // the first ring leaves the queue
+        w.q->maintain();      // the first ring is used again
         w.publish(6, {0});
         w.publish(7, {1});
         w.consume(0, {1, 0});
@@ -193,13 +196,13 @@ scenario append() {
       growing_layout());
 }
 
-scenario acks_over_the_seam() {
+scenario acks_across_rings() {
   return queue_scenario(
-      "acks out of order over the seam",
+      "acks out of order across two rings",
       [](crash_world& w) {
         for (std::uint64_t id = 1; id <= 5; ++id)
           w.publish(id, {0});
-        w.consume(0, {4, 3, 1, 9, 9}); // all of the second ring, and one of the first
+        w.consume(0, {4, 3, 1, 9, 9}); // both entries of the second ring, and one of the first
         w.q->rewind(0);
         w.publish(6, {0});
         w.consume(0, {0, 1, 2});
@@ -212,17 +215,17 @@ scenario three_rings() {
   queue_layout l = growing_layout();
   l.queues = 1;
   return queue_scenario(
-      "three rings, and smaller again",
+      "three rings, and a smaller one",
       [](crash_world& w) {
         for (std::uint64_t id = 1; id <= 4; ++id)
           w.publish(id, {0});
-        w.consume(0, {0, 1, 2, 3}); // one ring of 7
+        w.consume(0, {0, 1, 2, 3}); // a ring of 7 is left
         w.q->maintain();
-        w.shrink(0); // and one of 3 behind it
+        w.shrink(0); // a ring of 3 follows it
         w.publish(5, {0});
         w.publish(6, {0});
         w.publish(7, {0});
-        w.publish(8, {0}); // a third, in the record's first entry
+        w.publish(8, {0}); // a third ring, in the first entry of the record
         w.consume(0, {0, 1});
         w.consume(0, {0, 1});
         w.q->maintain();
@@ -231,7 +234,7 @@ scenario three_rings() {
       l);
 }
 
-/// Appended by other threads, whose drains cover nothing of this one's.
+/// Other threads append the rings. Their drains cover nothing that this thread flushed.
 scenario appended_elsewhere() {
   queue_layout l = growing_layout();
   l.queues = 1;
@@ -241,7 +244,7 @@ scenario appended_elsewhere() {
         for (std::uint64_t id = 1; id <= 3; ++id)
           w.publish(id, {0});
         std::thread([&] {
-          if (w.q->grow_now(0) != link_status::ready) w.h.fail("not grown");
+          if (w.q->grow_now(0) != link_status::ready) w.h.fail("the queue did not grow");
         }).join();
         w.publish(4, {0});
         w.consume(0, {0, 1, 2, 3});
@@ -254,7 +257,7 @@ scenario appended_elsewhere() {
       l);
 }
 
-scenario many_in_two_rings() {
+scenario restart_of_two_rings() {
   queue_layout l = growing_layout();
   l.queues = 1;
   return queue_scenario(
@@ -271,16 +274,17 @@ scenario many_in_two_rings() {
       l);
 }
 
-scenario drop_over_the_seam() {
+scenario drop_across_rings() {
   queue_layout l = growing_layout();
-  l.options.capacity_max = 5; // of them 3 in the first ring
+  l.options.capacity_max = 5; // 3 of them in the first ring
   l.options.overflow = overflow_policy::drop_oldest;
   return queue_scenario(
-      "drop oldest over the seam",
+      "drop oldest across two rings",
       [](crash_world& w) {
         for (std::uint64_t id = 1; id <= 5; ++id)
           w.publish(id, {0});
-        if (w.publish(6, {0}) || w.q->drop_requested(0) != 1) w.h.fail("past its limit");
+        if (w.publish(6, {0}) || w.q->drop_requested(0) != 1)
+          w.h.fail("the queue took a message past its limit, or asked for no room");
         w.drop_oldest(0, 4);
         w.publish(7, {0, 1});
         w.publish(8, {0});
@@ -298,7 +302,7 @@ scenario drop_newest() {
       [](crash_world& w) {
         for (std::uint64_t id = 1; id <= 3; ++id)
           w.publish(id, {0});
-        w.publish(4, {0, 1}); // queue 0 goes without it
+        w.publish(4, {0, 1}); // queue 0 does not get it
         w.consume(0, {0, 1});
         w.publish(5, {1, 0});
         w.publish(6, {0, 1});
@@ -333,7 +337,7 @@ scenario timeouts() {
         w.set_mode(0, queue_mode::mpmc);
         for (std::uint64_t id = 1; id <= 5; ++id)
           w.publish(id, {0});
-        w.time_out(0, 4, 10); // over the seam
+        w.time_out(0, 4, 10); // across two rings
         w.publish(6, {0, 1});
         w.time_out(1, 1, 20);
         w.time_out(0, 1, 30);
@@ -346,10 +350,10 @@ const std::vector<scenario (*)()> fixed = {
     restarts,         drops,     shared,  ended_incarnation};
 const std::vector<scenario (*)()> growing = {appended_elsewhere,
                                              append,
-                                             acks_over_the_seam,
+                                             acks_across_rings,
                                              three_rings,
-                                             many_in_two_rings,
-                                             drop_over_the_seam,
+                                             restart_of_two_rings,
+                                             drop_across_rings,
                                              drop_newest,
                                              modes,
                                              timeouts};
@@ -362,7 +366,8 @@ explorer_options options() {
   return o;
 }
 
-/// For what shows in a few of the states: a seeded bug, a caller's mistake, a call left out.
+/// Options for faults that show in a few of the states: a seeded bug, a mistake of a caller, or a
+/// call that is switched off.
 explorer_options few_states() {
   explorer_options o = options();
   o.print = false;
@@ -378,14 +383,14 @@ TEST(RingCrash, NothingIsLostTornOrDoubled) {
   }
 }
 
-TEST(RingCrash, NorWhereRingsComeAndGo) {
+TEST(RingCrash, NothingIsLostTornOrDoubledWhileRingsAreAddedAndRemoved) {
   for (auto make : growing) {
     const explorer_report r = explore(make(), options());
     EXPECT_TRUE(r.ok()) << r.failure;
   }
 }
 
-/// Value queues: each value is durable on its own.
+/// In a value queue each value is durable on its own.
 TEST(RingCrash, ValuesAreDurableOneByOne) {
   queue_layout l = crash_layout();
   l.values = true;
@@ -394,14 +399,14 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
   s.size = l.size();
   s.run = [l](media& m, history& h) {
     queues_on_media q(m, l);
-    if (q->link_now(0) != link_status::ready) return h.fail("no ring");
+    if (q->link_now(0) != link_status::ready) return h.fail("the queue got no ring");
     std::uint64_t next = 1;
     for (int burst = 0; burst < 3; ++burst) {
       std::vector<std::uint64_t> values = {next, next + 1};
       for (std::uint64_t v : values)
         h.begin(v);
       placement p;
-      if (q->enqueue_bulk(0, values, p) != 2) return h.fail("full");
+      if (q->enqueue_bulk(0, values, p) != 2) return h.fail("the queue was full");
       q->place_flush(p);
       m.drain();
       q->place_finish(p);
@@ -409,19 +414,19 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
         h.ack(v);
       next += 2;
       std::vector<leased> got(1);
-      if (q->lease(0, got) != 1) return h.fail("nothing to lease");
+      if (q->lease(0, got) != 1) return h.fail("there was nothing to lease");
       h.promise(consuming, got[0].ref.word);
       if (q.consumer().ack_through(0, got[0].ticket()) != 1 || !q->release_start(0))
-        return h.fail("not acked");
+        return h.fail("the entry could not be acknowledged and released");
       q->release_flush(0);
       m.drain();
       h.promise(consumed, got[0].ref.word);
       q->release_finish(0);
-      if (burst == 1) { // one more, so that there is room
-        if (q->lease(0, got) != 1) return h.fail("nothing to lease");
+      if (burst == 1) { // a second entry leaves, so that there is room for the next burst
+        if (q->lease(0, got) != 1) return h.fail("there was nothing to lease");
         h.promise(consuming, got[0].ref.word);
         q.consumer().ack_through(0, got[0].ticket());
-        if (!q->release_start(0)) return h.fail("not acked");
+        if (!q->release_start(0)) return h.fail("the entry could not be acknowledged and released");
         q->release_flush(0);
         m.drain();
         q->release_finish(0);
@@ -434,13 +439,15 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
     std::set<std::uint64_t> in;
     for (const leased& e : q.lease(0)) {
       const std::uint64_t v = e.ref.word;
-      if (!h.begun(v)) return "ghost " + std::to_string(v);
-      if (h.has(consumed, v)) return "consumed and back: " + std::to_string(v);
-      if (!in.insert(v).second) return "doubled " + std::to_string(v);
-      if (e.ticket() != v) return "ticket and value differ";
+      if (!h.begun(v)) return "delivered although never placed: " + std::to_string(v);
+      if (h.has(consumed, v))
+        return "delivered again after its consumption was durable: " + std::to_string(v);
+      if (!in.insert(v).second) return "in the queue twice: " + std::to_string(v);
+      if (e.ticket() != v) return "a value has the ticket of another value";
     }
     for (std::uint64_t v : h.ids(history::acked))
-      if (!h.has(consuming, v) && !in.contains(v)) return "lost " + std::to_string(v);
+      if (!h.has(consuming, v) && !in.contains(v))
+        return "lost after it was durable: " + std::to_string(v);
     return {};
   };
   const explorer_report r = explore(s, options());
@@ -451,7 +458,7 @@ TEST(RingCrash, ValuesAreDurableOneByOne) {
 
 struct seeded_case {
   const char* bug;
-  scenario (*shown_by)(); ///< tried first
+  scenario (*shown_by)(); ///< the scenario that is tried first
 };
 
 void expect_all_found(std::initializer_list<seeded_case> cases,
@@ -485,9 +492,9 @@ TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
                     {"ring.entry_last", appended_elsewhere},
                     {"ring.base_head", appended_elsewhere},
                     {"ring.append_copies", appended_elsewhere},
-                    {"ring.unlink_leased", acks_over_the_seam},
+                    {"ring.unlink_leased", acks_across_rings},
                     {"ring.recover_short", appended_elsewhere},
-                    {"ring.ack_order_of_ring", acks_over_the_seam},
+                    {"ring.ack_order_of_ring", acks_across_rings},
                     {"ring.mode_undrained", modes},
                     {"ring.lease_unnamed", timeouts},
                     {"ring.larger_uncleared", appended_elsewhere}},
@@ -519,10 +526,10 @@ TEST(RingCrash, MistakesOfACallerAreFound) {
 TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   mutation_options m;
   m.under = {"lib/ring/"};
-  m.hang_seconds = 1500; // a slow machine is none
+  m.hang_seconds = 1500; // a slow machine is not taken for a hang
   m.stay = {{"[voids-in-pieces]",
-             "its lines are drained once more at the end; it is for media that "
-             "cannot take so much in one drain"}};
+             "recovery drains the same lines once more at its end; this drain is for media that "
+             "cannot cover so many lines with one drain"}};
   const explorer_options o = few_states();
   std::vector<scenario> scenarios;
   for (const auto* list : {&growing, &fixed})

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A queue whose ring lies over another's message: recovery gives the ring up for good, at every
-/// crash point of that, and nothing acknowledged in those blocks since is ever taken for it.
+/// The entry of a queue's ring names the blocks of a message in another queue. Recovery gives the
+/// ring up for good, whatever the point at which recovery or the work after it crashes. A message
+/// that is later acknowledged in those blocks is never lost to the damaged ring.
 #include <gtest/gtest.h>
 
 #include "crash_world.h"
@@ -10,8 +11,8 @@
 namespace chainring::test {
 namespace {
 
-// Rings are looked at in the order of their queues, each before the contents of the queues behind
-// it: the owner of the blocks stands before the damaged one, who is acknowledged since behind it.
+// Recovery looks at queues in the order of their numbers. The owner of the blocks stands before the
+// damaged queue, and the queue that is used afterwards stands behind it.
 constexpr std::uint32_t owner = 0, damaged = 1, later = 2;
 
 void damage(const queues_on_media& q) {
@@ -22,7 +23,8 @@ void damage(const queues_on_media& q) {
   q.m.store(&ring.chain, queue_ring::sealed(damaged, ring.base, at, q.ring_blocks(ring)).chain);
 }
 
-/// Everything in the owner's queue is consumed, and its blocks are used again.
+/// Consumes everything in the owner's queue, so that its blocks are used again, and publishes two
+/// messages to the later queue.
 void use_again(const queues_on_media& q, history& h, std::uint64_t id) {
   for (const leased& e : q.lease(owner)) {
     h.promise(consuming, q.id_of(e.message()));
@@ -37,7 +39,7 @@ void use_again(const queues_on_media& q, history& h, std::uint64_t id) {
 
 scenario given_up() {
   return {
-      .name = "ring: a damaged ring given up",
+      .name = "ring: a damaged ring is given up",
       .setup =
           [](media& m, history&) {
             const queues_on_media q(m, crash_layout());
@@ -48,18 +50,21 @@ scenario given_up() {
           [](media& m, history& h) {
             const queues_on_media q(m, crash_layout());
             use_again(q, h, 10);
-            if (h.ids(history::acked).size() != 2) h.fail("not published");
+            if (h.ids(history::acked).size() != 2) h.fail("a message was not published");
           },
       .recover_and_check = [](media& m, const history& h) -> verdict {
         const queues_on_media q(m, crash_layout());
         if (q.found.damaged_queues != 1)
-          return std::to_string(q.found.damaged_queues) + " damaged queues instead of the one";
+          return std::to_string(q.found.damaged_queues) + " damaged queues were found, expected 1";
         const auto in_owner = q.ids(owner), in_later = q.ids(later);
-        if (!h.has(consuming, 1) && in_owner != std::vector<std::uint64_t>{1}) return "lost 1";
+        if (!h.has(consuming, 1) && in_owner != std::vector<std::uint64_t>{1})
+          return "message 1 was lost";
         for (const std::uint64_t id : in_later)
-          if (!h.begun(id)) return "ghost " + std::to_string(id);
+          if (!h.begun(id))
+            return "message " + std::to_string(id) + " was delivered although never published";
         for (const std::uint64_t id : h.ids(history::acked))
-          if (!std::ranges::count(in_later, id)) return "lost " + std::to_string(id);
+          if (!std::ranges::count(in_later, id))
+            return "message " + std::to_string(id) + " was lost";
         return {};
       },
       .continue_after =
@@ -70,7 +75,7 @@ scenario given_up() {
   };
 }
 
-TEST(RingDamageCrash, ARingOverAnothersBlocksIsGivenUpForGood) {
+TEST(RingDamageCrash, ARingOverTheBlocksOfAMessageIsGivenUpForGood) {
   const explorer_report r = explore(given_up(), {});
   EXPECT_TRUE(r.ok()) << r.failure;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Rings that come and go, and leases that end, under deterministic schedules: threads are switched
-/// at every seam call, at every hook point and wherever rte_ring spins; with crashes, and with each
-/// seeded race.
+/// Rings that are added and removed, and leases that end, under deterministic schedules, with
+/// crashes and with each seeded race. Threads are switched at every call of the persist seam, at
+/// every hook point and wherever rte_ring spins.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -17,7 +17,7 @@
 namespace chainring::test {
 namespace {
 
-/// Queues of 3 slots that may grow to 15.
+/// Queues whose first ring holds 3 entries, and which may grow to 15.
 struct value_world : scheduled_queues {
   explicit value_world(queue_mode mode) : scheduled_queues(mode, layout()) {}
   static queue_layout layout() {
@@ -31,7 +31,7 @@ struct value_world : scheduled_queues {
     l.blocks = 96;
     return l;
   }
-  /// Takes the larger ring that is prepared; false: there is none to be had now.
+  /// Appends the larger ring that is prepared. False: no ring is available now.
   bool grow(std::uint32_t queue = 0) {
     const link_status s = q->grow(queue);
     if (s == link_status::linking) {
@@ -41,7 +41,7 @@ struct value_world : scheduled_queues {
     }
     return s == link_status::linking;
   }
-  /// As a publisher that waits: the queue grows under its hands.
+  /// Places values as a publisher does that waits until the queue has grown.
   void must_put(std::uint64_t first, std::uint32_t n) {
     idle_policy wait;
     while (put(first, n) == 0) {
@@ -51,7 +51,7 @@ struct value_world : scheduled_queues {
       }
     }
   }
-  static constexpr std::uint64_t ignored = 999; ///< among values: the ack of the one before was
+  static constexpr std::uint64_t ignored = 999; ///< follows a value whose ack was ignored
   std::vector<std::uint64_t> consume(std::uint32_t queue = 0) {
     std::vector<std::uint64_t> out;
     for (const leased& e : q.lease(queue, 3)) {
@@ -63,7 +63,7 @@ struct value_world : scheduled_queues {
   }
 };
 
-/// The numbers from..to of one producer, in order, are in `seen`, once each.
+/// True when `seen` has each of the numbers from..to of one producer once, in order.
 bool in_order(const std::vector<std::uint64_t>& seen, std::uint64_t from, std::uint64_t to) {
   std::uint64_t next = from;
   for (std::uint64_t v : seen)
@@ -78,12 +78,12 @@ bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
 TEST(RingGrowThreads, NothingPlacedWhileARingIsAppendedIsLost) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
-    w.put(1, 3); // full, and the larger one is there
+    w.put(1, 3); // the ring is full, and the larger one gets prepared
     w.q->maintain();
     std::uint32_t placed = 0;
-    auto late = [&] { // takes the ring it finds, and what that says
+    auto late = [&] { // a producer that may find the ring open or closed
       w.q->drop_oldest(0, 1);
-      w.q.release(0); // a place is free, while the ring is being closed
+      w.q.release(0); // a slot is free, while the ring is being closed
       placed = w.put(10, 1);
     };
     interleave(s, {[&] { late(); },
@@ -107,7 +107,7 @@ TEST(RingGrowThreads, NothingPlacedWhileARingIsAppendedIsLost) {
   test::expect_found("ring.base_early", !holds("ring.base_early", run));
 }
 
-TEST(RingGrowThreads, ProducersThatGrowTheQueueAndAConsumerKeepEachOnesOrder) {
+TEST(RingGrowThreads, ProducersThatGrowTheQueueKeepTheirOwnOrder) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     std::vector<std::uint64_t> seen;
@@ -129,7 +129,7 @@ TEST(RingGrowThreads, ProducersThatGrowTheQueueAndAConsumerKeepEachOnesOrder) {
   EXPECT_TRUE(holds(nullptr, run));
 }
 
-TEST(RingGrowThreads, OneOfManyAppends) {
+TEST(RingGrowThreads, OnlyOneOfManyThreadsAppendsARing) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     w.put(1, 3);
@@ -142,7 +142,7 @@ TEST(RingGrowThreads, OneOfManyAppends) {
   EXPECT_TRUE(holds(nullptr, run));
 }
 
-TEST(RingGrowThreads, AQueueThatShrinksUnderItsProducersLosesNothing) {
+TEST(RingGrowThreads, AQueueThatShrinksWhileProducersPlaceLosesNothing) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     w.must_put(1, 3);
@@ -173,14 +173,14 @@ TEST(RingGrowThreads, AQueueThatShrinksUnderItsProducersLosesNothing) {
   EXPECT_TRUE(holds(nullptr, run));
 }
 
-// A consumer holds a ring that leaves the queue under its hands, serves another queue next, and has
-// everything in it again as it was.
-TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
+// A slow consumer reads a ring while another one empties it. The ring leaves its queue, and would
+// next serve another queue with the same tickets in it.
+TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAConsumerStillReferencesIt) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     if (!w.q.consumer().set_mode(1, queue_mode::mpmc)) std::abort();
     w.put(1, 3);
-    w.q->maintain(1); // the larger one; the stock stays empty, so that the ring comes back to it
+    w.q->maintain(1); // prepares only the larger ring, so that the stock stays empty
     std::vector<std::uint64_t> slow, fast;
     interleave(s, {[&] {
                      for (const leased& e : w.q.lease(0, 3)) {
@@ -191,8 +191,8 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
                    [&] {
                      if (!w.grow()) return;
                      fast = w.consume();
-                     w.q->maintain(); // the ring that left, if nobody has it
-                     // And it serves queue 1, if it does: it would be the first in stock.
+                     w.q->maintain(); // takes the ring back if no thread references it
+                     // A ring that was taken back is the first in stock, so it serves queue 1.
                      if (w.q->link_now(1) == link_status::ready) w.put(101, 3, 1);
                    }});
     w.q.release(0);
@@ -209,7 +209,7 @@ TEST(RingGrowThreads, ARingIsNotUsedAgainWhileAnotherConsumerHasItInHand) {
   test::expect_found("grace.not_kept", !holds("grace.not_kept", run));
 }
 
-TEST(RingGrowThreads, SharedEntriesAreLeasedOnceEachOverTheSeam) {
+TEST(RingGrowThreads, EntriesOfASharedQueueAreLeasedOnceEachAcrossTwoRings) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     w.must_put(1, 3);
@@ -235,7 +235,7 @@ TEST(RingGrowThreads, SharedEntriesAreLeasedOnceEachOverTheSeam) {
 
 // --- leases that end ----------------------------------------------------------------------------
 
-TEST(RingGrowThreads, AnAckAndADeadlineNeverBothWin) {
+TEST(RingGrowThreads, AnAckAndADeadlineNeverBothEndALease) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     w.put(1, 2);
@@ -267,19 +267,19 @@ TEST(RingGrowThreads, AnAckAndADeadlineNeverBothWin) {
   test::expect_found("ring.lease_unnamed", !holds("ring.lease_unnamed", run));
 }
 
-// One consumer leases with deadlines while another ends what is over.
-TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
+// One consumer leases with deadlines while another one ends overdue leases.
+TEST(RingGrowThreads, EachLeaseEndsAtItsDeadlineAndNotBefore) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     std::array<leased, 3> e;
-    // A lap with deadlines that are long over stays behind in the slots.
+    // Earlier leases leave deadlines behind in the slots, which are long over.
     w.put(1, 3);
     if (w.q.consumer().lease(0, e, 5) != 3) std::abort();
     for (const leased& x : e)
       static_cast<void>(w.q.consumer().ack(0, x));
     w.q.release(0);
     w.put(4, 1);
-    if (w.q.consumer().lease(0, {e.data(), 1}, 5) != 1) std::abort(); // and one of them ends now
+    if (w.q.consumer().lease(0, {e.data(), 1}, 5) != 1) std::abort(); // a lease that is overdue
     w.put(5, 2);
     std::array<leased, 2> mine;
     std::uint32_t n = 0, early = 0;
@@ -287,7 +287,7 @@ TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
                    [&] { early = w.q.consumer().expire(0, 50); }});
     if (n != 2) return false;
     if (early != 1) return false;
-    // Whatever is leased until 100 ends at 100, and not before.
+    // The leases until 100 end at 100, and not before.
     if (w.q.consumer().expire(0, 99) != 0) return false;
     return w.q.consumer().expire(0, 100) == 2 && w.q.consumer().earliest_deadline(0) == UINT64_MAX;
   };
@@ -298,10 +298,10 @@ TEST(RingGrowThreads, NoLeaseEndsBeforeItsTimeAndEachEndsThen) {
 
 // --- with crashes -------------------------------------------------------------------------------
 
-/// One publisher's burst, which grows the queue where that has to be.
+/// Makes one publisher's burst, and grows the queue where that is necessary.
 void publish_one(crash_world& w, std::uint64_t id, const std::vector<std::uint32_t>& to) {
   message msg;
-  if (!w.q.stage(id, msg)) return w.h.fail("no descriptor");
+  if (!w.q.stage(id, msg)) return w.h.fail("no descriptor was free");
   w.h.begin(id, crash_world::mask_of(to));
   w.q.messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
   const slot_ref ref(msg.ref, 1);
@@ -348,7 +348,7 @@ explorer_report crashed(const char* name, const body& run, const char* bug = nul
   return r;
 }
 
-TEST(RingGrowThreads, TwoProducersOverAnAppendCrashed) {
+TEST(RingGrowThreads, TwoProducersThatAppendARingLoseNothingInACrash) {
   const body run = [](crash_world& w) {
     w.publish(1, {0});
     w.publish(2, {0, 1});
@@ -360,31 +360,33 @@ TEST(RingGrowThreads, TwoProducersOverAnAppendCrashed) {
                                  publish_one(w, 5, {1, 0});
                                }});
   };
-  const explorer_report r = crashed("two producers over an append", run);
+  const explorer_report r = crashed("two producers that append a ring", run);
   EXPECT_TRUE(r.ok()) << r.failure;
-  test::expect_found("ring.append_undrained",
-                     !crashed("two producers over an append", run, "ring.append_undrained").ok());
+  test::expect_found(
+      "ring.append_undrained",
+      !crashed("two producers that append a ring", run, "ring.append_undrained").ok());
 }
 
-TEST(RingGrowThreads, AProducerAndAConsumerOverAnAppendCrashed) {
+TEST(RingGrowThreads, AProducerAndAConsumerDuringAnAppendLoseNothingInACrash) {
   const body run = [](crash_world& w) {
     for (std::uint64_t id : {1, 2, 3})
       w.publish(id, {0});
-    interleave(w.h.threads(), {[&] {
-                                 publish_one(w, 4, {0});
-                                 publish_one(w, 5, {0});
-                               },
-                               [&] {
-                                 w.consume(0, {1, 0}); // not all: the first ring stays
-                                 w.consume(0, {0, 1}); // and leaves with this, or later
-                                 w.q->maintain(1);
-                               }});
+    interleave(w.h.threads(),
+               {[&] {
+                  publish_one(w, 4, {0});
+                  publish_one(w, 5, {0});
+                },
+                [&] {
+                  w.consume(0, {1, 0}); // one entry is left, so the first ring stays
+                  w.consume(0, {0, 1}); // the first ring leaves with this release, or later
+                  w.q->maintain(1);
+                }});
   };
-  const explorer_report r = crashed("a producer and a consumer over an append", run);
+  const explorer_report r = crashed("a producer and a consumer during an append", run);
   EXPECT_TRUE(r.ok()) << r.failure;
 }
 
-TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
+TEST(RingGrowThreads, ARingThatMovesToAnotherQueueLosesNothingInACrash) {
   const body run = [](crash_world& w) {
     for (std::uint64_t id : {1, 2, 3, 4})
       w.publish(id, {0});
@@ -396,14 +398,14 @@ TEST(RingGrowThreads, ARingThatLeavesAndServesAnotherQueueCrashed) {
                                  if (w.q->link_now(1) == link_status::ready) publish_one(w, 5, {1});
                                }});
   };
-  const explorer_report r = crashed("a ring that leaves and serves another queue", run);
+  const explorer_report r = crashed("a ring that moves to another queue", run);
   EXPECT_TRUE(r.ok()) << r.failure;
   test::expect_found(
       "ring.unlink_undrained",
-      !crashed("a ring that leaves and serves another queue", run, "ring.unlink_undrained").ok());
+      !crashed("a ring that moves to another queue", run, "ring.unlink_undrained").ok());
 }
 
-TEST(RingGrowThreads, AProducerWhileTheQueueShrinksCrashed) {
+TEST(RingGrowThreads, AProducerOfAShrinkingQueueLosesNothingInACrash) {
   const body run = [](crash_world& w) {
     for (std::uint64_t id : {1, 2, 3, 4})
       w.publish(id, {0});
@@ -415,7 +417,7 @@ TEST(RingGrowThreads, AProducerWhileTheQueueShrinksCrashed) {
                                }});
     w.consume(0, {0});
   };
-  const explorer_report r = crashed("a producer while the queue shrinks", run);
+  const explorer_report r = crashed("a producer of a shrinking queue", run);
   EXPECT_TRUE(r.ok()) << r.failure;
 }
 

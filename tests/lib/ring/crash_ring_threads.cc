@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues under deterministic schedules: producers and consumers switched at every seam call, at
-/// every hook point and wherever rte_ring spins; with crashes, and with each seeded race.
+/// Queues under deterministic schedules, with crashes and with each seeded race. Producers and
+/// consumers are switched at every call of the persist seam, at every hook point and wherever
+/// rte_ring spins.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -21,7 +22,7 @@ explorer_options crash_options() {
   return o;
 }
 
-TEST(RingThreads, TwoProducersInterleaved) {
+TEST(RingThreads, TwoInterleavedProducersLoseNothingInACrash) {
   queue_layout l = crash_layout();
   l.queues = 2;
   scenario s = queue_scenario(
@@ -30,14 +31,14 @@ TEST(RingThreads, TwoProducersInterleaved) {
         w.prepare({0, 1});
         auto produce = [&w](std::uint64_t id, std::vector<std::uint32_t> to) {
           message msg;
-          if (!w.q.stage(id, msg)) return w.h.fail("no descriptor");
+          if (!w.q.stage(id, msg)) return w.h.fail("no descriptor was free");
           w.h.begin(id, crash_world::mask_of(to));
           w.q.messages->add_references(msg.ref.index, static_cast<std::uint32_t>(to.size()));
           const slot_ref ref(msg.ref, 1);
           std::vector<placement> placed(to.size());
           for (std::size_t i = 0; i < to.size(); ++i)
             if (w.q->place_start(to[i], {&ref, 1}, placed[i]) != place_status::placed)
-              return w.h.fail("not placed");
+              return w.h.fail("a message could not be placed");
           w.q.messages->flush_staged(msg);
           for (const placement& p : placed)
             w.q->place_flush(p);
@@ -92,7 +93,7 @@ bool holds(const char* bug, const std::function<bool(schedule&)>& body) {
   return test::holds(bug, 800, body);
 }
 
-TEST(RingThreads, SharedEntriesAreLeasedOnceEach) {
+TEST(RingThreads, EntriesOfASharedQueueAreLeasedOnceEach) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     w.put(1, 6);
@@ -121,7 +122,7 @@ TEST(RingThreads, TwoReleasersFreeWhatIsAckedOnce) {
     for (const leased& e : w.q.lease(0, 3))
       static_cast<void>(w.q->ack(0, e.ticket()));
     interleave(s, {[&] { w.q.release(0); }, [&] { w.q.release(0); }});
-    // Entries 4 to 6 were never acknowledged: what is placed now must not lie over them.
+    // Entries 4 to 6 were never acknowledged. New entries must not be placed over them.
     const std::uint32_t room = w.q->free_count(0);
     if (w.put(7, 4) != 4 || room != 4 || w.put(11, 1) != 0) return false;
     return w.values() == std::vector<std::uint64_t>{4, 5, 6, 7, 8, 9, 10};
@@ -130,7 +131,7 @@ TEST(RingThreads, TwoReleasersFreeWhatIsAckedOnce) {
   test::expect_found("ring.two_releasers", !holds("ring.two_releasers", run));
 }
 
-TEST(RingThreads, AReleaserPassesVoidsWhileOthersLease) {
+TEST(RingThreads, AReleaserPassesVoidSlotsWhileOthersLease) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpmc);
     auto put_void = [&] {
@@ -161,7 +162,7 @@ TEST(RingThreads, AReleaserPassesVoidsWhileOthersLease) {
   test::expect_found("ring.pass_race", !holds("ring.pass_race", run));
 }
 
-TEST(RingThreads, AFullRingsProducerTakesNothingBackFromAnother) {
+TEST(RingThreads, AProducerThatFindsTheRingFullTakesNothingBackFromAnother) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     w.put(1, 4);
@@ -174,7 +175,7 @@ TEST(RingThreads, AFullRingsProducerTakesNothingBackFromAnother) {
   test::expect_found("ring.finish_unstarted", !holds("ring.finish_unstarted", run));
 }
 
-TEST(RingThreads, ProducersAndAConsumerOverTheWrapLoseNothing) {
+TEST(RingThreads, ProducersAndAConsumerLoseNothingWhenTicketsGoRoundTheRing) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     std::vector<std::uint64_t> seen;
@@ -198,7 +199,7 @@ TEST(RingThreads, ProducersAndAConsumerOverTheWrapLoseNothing) {
                        w.q.release(0);
                      }
                    }});
-    for (std::uint64_t first : {100, 200}) { // each producer's own order is kept
+    for (std::uint64_t first : {100, 200}) { // the order of each producer is kept
       std::vector<std::uint64_t> own;
       for (std::uint64_t v : seen)
         if (v / 100 * 100 == first) own.push_back(v);
@@ -211,7 +212,7 @@ TEST(RingThreads, ProducersAndAConsumerOverTheWrapLoseNothing) {
   EXPECT_TRUE(holds(nullptr, run));
 }
 
-TEST(RingThreads, ARestartAndAPlacementNeverBothWin) {
+TEST(RingThreads, APlacementThatRacesARestartIsDroppedOrRefused) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     w.put(1, 2);
@@ -226,7 +227,7 @@ TEST(RingThreads, ARestartAndAPlacementNeverBothWin) {
                      }
                    }});
     if (restarted != restart_status::stored) return false;
-    // Whatever was placed before went with the rest; after it, nothing was.
+    // A value placed before the restart was dropped with the others, and none was placed after it.
     if (w.q->link_now(0) != link_status::ready) return false;
     if (!w.values().empty() || w.put(30, 1) != 1) return false;
     static_cast<void>(placed);
@@ -235,7 +236,7 @@ TEST(RingThreads, ARestartAndAPlacementNeverBothWin) {
   EXPECT_TRUE(holds(nullptr, run));
 }
 
-TEST(RingThreads, OneOfManyLinksTheFirstRing) {
+TEST(RingThreads, OnlyOneOfManyThreadsLinksTheFirstRing) {
   auto run = [](schedule& s) {
     value_world w(queue_mode::mpsc);
     int linked = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the crash tests of queues do, promise and check. Slots, descriptors and blocks are few, so
-/// that everything is used again at once.
+/// What the crash tests of queues do, promise and check. There are few slots, descriptors and
+/// blocks, so that each of them is soon used again.
 #pragma once
 #include <algorithm>
 #include <functional>
@@ -15,28 +15,29 @@
 
 namespace chainring::test {
 
+/// The kinds of promises that a history records about queues.
 enum kinds : int {
-  delivered = history::first_own_kind, ///< key: a consumer has seen it: it stays until consumed
-  consuming,                           ///< key: it may be gone
-  consumed,                            ///< key: it is gone
-  refused,                             ///< id: it is nowhere
-  received,                            ///< key: in state pubrec
-  changing,                            ///< queue: its mode is about to change; value: to which
-  changed,                             ///< queue: its mode has changed
+  delivered = history::first_own_kind, ///< key: a consumer has seen it, so it stays until consumed
+  consuming,                           ///< key: it may have left the queue
+  consumed,                            ///< key: it has left the queue durably
+  refused,                             ///< id: it is in no queue
+  received,                            ///< key: its slot is in state pubrec
+  changing, ///< queue: its mode is about to change; the value is the new mode
+  changed,  ///< queue: its mode has changed durably
 };
 
-/// One message in one queue, for the history.
+/// The number under which a history records one message in one queue.
 constexpr std::uint64_t key(std::uint32_t queue, std::uint64_t id) {
   return queue * 100000 + id;
 }
 
-/// What a caller may do wrong.
+/// Mistakes that a caller can make.
 enum class defect {
   none,
-  no_first_drain,        ///< publishes before the slots are drained
-  ready_before_drain,    ///< consumers see it before its publication is drained
-  finish_before_drain,   ///< slots and references freed before the head is drained
-  restarted_before_drain ///< contents dropped before the restart is drained
+  no_first_drain,        ///< the caller publishes before the slots are drained
+  ready_before_drain,    ///< consumers see a message before its publication is drained
+  finish_before_drain,   ///< slots and references are freed before the head is drained
+  restarted_before_drain ///< contents are dropped before the restart is drained
 };
 
 inline queue_layout crash_layout() {
@@ -49,7 +50,7 @@ inline queue_layout crash_layout() {
   return l;
 }
 
-/// Queues of 3 slots that may grow to 15.
+/// Queues whose first ring holds 3 entries, and which may grow to 15.
 inline queue_layout growing_layout() {
   queue_layout l = crash_layout();
   l.queues = 2;
@@ -65,9 +66,9 @@ struct crash_world {
   history& h;
   defect wrong = defect::none;
 
-  crash_world(media& on, history& said, const queue_layout& l = crash_layout(),
+  crash_world(media& medium, history& promises, const queue_layout& l = crash_layout(),
               defect d = defect::none)
-      : q(on, l), h(said), wrong(d) {}
+      : q(medium, l), h(promises), wrong(d) {}
 
   static std::uint64_t mask_of(const std::vector<std::uint32_t>& to) {
     std::uint64_t mask = 0;
@@ -75,18 +76,19 @@ struct crash_world {
       mask |= 1u << queue;
     return mask;
   }
-  /// A consumer looks at every queue: what it sees, it may have sent.
+  /// A consumer leases everything in every queue and gives it back. It may have sent what it saw,
+  /// so the history records these entries as delivered.
   void look() {
     for (std::uint32_t queue = 0; queue < q.l.queues; ++queue) {
       for (const leased& e : q.lease(queue)) {
         const std::uint64_t id = q.id_of(e.message());
-        if (id == 0) return h.fail("delivered, and not whole");
+        if (id == 0) return h.fail("a message that is not whole was delivered");
         if (!h.has(delivered, key(queue, id))) h.promise(delivered, key(queue, id));
       }
       q->rewind(queue);
     }
   }
-  /// As the broker does it: a queue's first ring is linked with a drain that comes anyway.
+  /// Links the queues' first rings as the broker does, with a drain that comes anyway.
   bool prepare(const std::vector<std::uint32_t>& to) {
     for (;;) {
       bool linking = false;
@@ -105,7 +107,7 @@ struct crash_world {
         q->link_finish(queue);
     }
   }
-  /// A larger ring for a full queue, with a consumer that looks after every step.
+  /// Gives a full queue a larger ring. A consumer looks at the queues after every step.
   link_status grow(std::uint32_t queue) {
     link_status s = q->grow(queue);
     if (s == link_status::unprepared) {
@@ -121,27 +123,29 @@ struct crash_world {
     look();
     return link_status::ready;
   }
-  /// A queue that was nearly empty for long.
+  /// Visits a queue that is nearly empty until it gets a smaller ring.
   void shrink(std::uint32_t queue) {
     const std::uint64_t before = q->statistics().shrunk;
     for (int visit = 0; visit < 16 && q->statistics().shrunk == before; ++visit)
       q->maintain();
-    if (q->statistics().shrunk == before || q->statistics(queue).rings < 2) h.fail("not shrunk");
+    if (q->statistics().shrunk == before || q->statistics(queue).rings < 2)
+      h.fail("the queue did not get a smaller ring");
     look();
   }
   void set_mode(std::uint32_t queue, queue_mode mode) {
     h.promise(changing, queue, static_cast<std::uint64_t>(mode));
-    if (!q.consumer().set_mode(queue, mode)) return h.fail("no such mode");
+    if (!q.consumer().set_mode(queue, mode))
+      return h.fail("the mode of the queue could not be changed");
     h.promise(changed, queue, static_cast<std::uint64_t>(mode));
   }
-  /// Places, as a publisher does that may wait for a larger ring.
+  /// Places a message as a publisher does that can wait for a larger ring.
   place_status place(std::uint32_t queue, const slot_ref& ref, placement& p) {
     place_status s = q->place_start(queue, {&ref, 1}, p);
     if (s == place_status::full && grow(queue) == link_status::ready)
       s = q->place_start(queue, {&ref, 1}, p);
     return s;
   }
-  /// The publisher's burst, with a consumer that looks after every step.
+  /// Makes the publisher's burst. A consumer looks at the queues after every step.
   bool publish(std::uint64_t id, const std::vector<std::uint32_t>& to, std::uint16_t delivery = 1) {
     if (!prepare(to)) return false;
     message msg;
@@ -154,7 +158,7 @@ struct crash_world {
     for (std::uint32_t queue : to) {
       placement p;
       if (place(queue, ref, p) != place_status::placed) {
-        // The message goes to the others, if that is what the table says.
+        // With drop_newest the message goes to the other queues.
         if (q->overflow(queue) != overflow_policy::drop_newest) break;
         h.promise(consuming, key(queue, id));
         h.promise(consumed, key(queue, id));
@@ -194,7 +198,8 @@ struct crash_world {
     q.messages->drop_reference(msg.ref.index);
     return true;
   }
-  /// Leases `order.size()` entries and acknowledges them in that order, by position.
+  /// Leases `order.size()` entries and acknowledges those at the positions in `order`, in that
+  /// order.
   void consume(std::uint32_t queue, const std::vector<std::size_t>& order) {
     const auto entries = q.lease(queue, order.size());
     std::vector<std::uint64_t> marked, gone;
@@ -210,21 +215,23 @@ struct crash_world {
       q.consumer().flush_slot(queue, ticket);
     release(queue, gone);
   }
-  /// Leases until `deadline`, lets that pass, and acknowledges too late: nothing comes of it.
+  /// Leases until `deadline`, lets the deadline pass, and acknowledges too late. The late acks must
+  /// be ignored, before and after the entries are leased again.
   void time_out(std::uint32_t queue, std::size_t n, std::uint64_t deadline) {
     std::vector<leased> late(n);
     late.resize(q.consumer().lease(queue, late, deadline));
     if (q.consumer().expire(queue, deadline - 1) != 0 ||
         q.consumer().expire(queue, deadline) != late.size())
-      return h.fail("not in time");
+      return h.fail("the leases did not end at their deadline");
     for (const leased& e : late)
-      if (q.consumer().ack(queue, e) != ack_status::ignored) return h.fail("a late ack");
+      if (q.consumer().ack(queue, e) != ack_status::ignored)
+        return h.fail("a late ack was not ignored");
     std::vector<leased> again(n);
     again.resize(q.consumer().lease(queue, again, deadline + 1));
-    if (again.size() != late.size()) return h.fail("not again");
-    for (const leased& e : late) // not theirs any more
+    if (again.size() != late.size()) return h.fail("the entries did not come again");
+    for (const leased& e : late) // these leases have ended
       if (q.consumer().ack(queue, e) != ack_status::ignored)
-        return h.fail("a late ack of another's lease");
+        return h.fail("a late ack ended the lease of another consumer");
     std::vector<std::uint64_t> gone;
     for (std::size_t i = again.size(); i-- > 0;) {
       h.promise(consuming, key(queue, q.id_of(again[i].message())));
@@ -262,7 +269,7 @@ struct crash_world {
     for (std::uint64_t id : ids)
       h.promise(consuming, key(queue, id));
     if (q->restart_start(queue, q->incarnation(queue)) != restart_status::stored)
-      return h.fail("restart refused");
+      return h.fail("the restart was refused");
     q->restart_flush(queue);
     if (wrong == defect::restarted_before_drain) return q->restart_finish(queue);
     q.m.drain();
@@ -283,11 +290,11 @@ struct crash_world {
   }
 };
 
-/// Opens, and compares what is there with what was promised.
+/// Opens the queues and compares their contents with what the history promises.
 inline verdict check_queues(media& m, const history& h, const queue_layout& l = crash_layout()) {
   queues_on_media q(m, l);
   if (!q.found.notes.empty()) return "damage: " + q.found.notes.front();
-  std::map<std::uint64_t, std::uint64_t> in; // id -> queues that have it
+  std::map<std::uint64_t, std::uint64_t> in; // id -> mask of the queues that hold the message
   std::set<std::uint64_t> in_pubrec;
   for (std::uint32_t queue = 0; queue < l.queues; ++queue) {
     std::uint64_t last_ticket = 0;
@@ -295,12 +302,15 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
       const std::uint64_t id = q.id_of(e.message());
       const std::string name =
           "message " + std::to_string(id) + " in queue " + std::to_string(queue);
-      if (id == 0) return "queue " + std::to_string(queue) + ": an entry that is not whole";
-      if (!h.begun(id)) return "ghost: " + name;
-      if ((*h.value(history::begun_kind, id) >> queue & 1) == 0) return "never matched: " + name;
-      if (h.has(consumed, key(queue, id))) return "consumed and back: " + name;
+      if (id == 0)
+        return "queue " + std::to_string(queue) + ": an entry names a message that is not whole";
+      if (!h.begun(id)) return "delivered although never published: " + name;
+      if ((*h.value(history::begun_kind, id) >> queue & 1) == 0)
+        return "in a queue that it was not published to: " + name;
+      if (h.has(consumed, key(queue, id)))
+        return "delivered again after its consumption was durable: " + name;
       if (e.ticket() <= last_ticket) return "out of order: " + name;
-      if (in[id] >> queue & 1) return "doubled: " + name;
+      if (in[id] >> queue & 1) return "in the same queue twice: " + name;
       if (!e.redelivered()) return "not marked redelivered: " + name;
       last_ticket = e.ticket();
       in[id] |= 1u << queue;
@@ -310,27 +320,29 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
   for (std::uint64_t id : h.ids(history::begun_kind)) {
     const std::uint64_t mask = *h.value(history::begun_kind, id);
     const std::string name = "message " + std::to_string(id);
-    std::uint64_t due = mask; // queues that cannot have lost it to a consumer
+    std::uint64_t due = mask; // queues that must still hold the message
     for (std::uint32_t queue = 0; queue < l.queues; ++queue) {
       if (h.has(consuming, key(queue, id))) due &= ~(1u << queue);
       const bool there = in[id] >> queue & 1;
       if ((due >> queue & 1) && h.has(delivered, key(queue, id)) && !there)
-        return "delivered and lost: " + name;
+        return "lost after it was delivered: " + name;
       if ((due >> queue & 1) && h.has(received, key(queue, id)) &&
           !in_pubrec.contains(key(queue, id)))
-        return "PUBREC forgotten: " + name;
+        return "no longer in state pubrec: " + name;
     }
-    if (h.is_acked(id) && (in[id] & due) != due) return "acknowledged and lost: " + name;
-    if ((in[id] & due) != due && (in[id] & due) != 0) return "in some of its queues: " + name;
-    if (h.has(refused, id) && in[id] != 0) return "refused and delivered: " + name;
+    if (h.is_acked(id) && (in[id] & due) != due)
+      return "lost after it was acknowledged to its publisher: " + name;
+    if ((in[id] & due) != due && (in[id] & due) != 0)
+      return "in some of its queues and not in the others: " + name;
+    if (h.has(refused, id) && in[id] != 0) return "delivered although it was refused: " + name;
   }
-  // Live is what is reachable.
+  // Exactly those messages and blocks are live that a queue can reach.
   std::uint64_t distinct = 0;
   for (const auto& [id, queues] : in)
     distinct += queues != 0;
   if (q.live() != distinct)
-    return "messages live: " + std::to_string(q.live()) +
-           ", in queues: " + std::to_string(distinct);
+    return "live messages: " + std::to_string(q.live()) +
+           ", messages in queues: " + std::to_string(distinct);
   std::uint64_t reachable =
       q->statistics().rings_in_stock *
           q.blocks->blocks_for(ring_header_size + std::uint64_t{16} * l.options.slots) +
@@ -342,14 +354,14 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
     const auto mode = h.value(changed, queue), next = h.value(changing, queue);
     if (next && *next != static_cast<std::uint64_t>(c.mode) &&
         mode.value_or(0) != static_cast<std::uint64_t>(c.mode))
-      return "queue " + std::to_string(queue) + ": not in its mode";
+      return "queue " + std::to_string(queue) + ": its mode is neither the old nor the new one";
     if (next && mode == next && static_cast<std::uint64_t>(c.mode) != *mode)
-      return "queue " + std::to_string(queue) + ": its mode was forgotten";
+      return "queue " + std::to_string(queue) + ": its mode is not the one that was stored durably";
   }
   if (q.blocks->statistics().live_blocks != reachable)
-    return "blocks live: " + std::to_string(q.blocks->statistics().live_blocks) +
-           ", reachable: " + std::to_string(reachable);
-  // And it goes on working, over more than a lap.
+    return "live blocks: " + std::to_string(q.blocks->statistics().live_blocks) +
+           ", reachable blocks: " + std::to_string(reachable);
+  // The queues must go on working for more than one round of their slots.
   auto empty = [&](std::uint32_t queue) {
     q->rewind(queue);
     for (const leased& e : q.lease(queue))
@@ -358,20 +370,20 @@ inline verdict check_queues(media& m, const history& h, const queue_layout& l = 
     return true;
   };
   for (std::uint32_t queue = 0; queue < l.queues; ++queue)
-    if (!empty(queue)) return "does not go on: an ack is ignored";
-  if (q.live() != 0) return "messages left when all queues are empty";
+    if (!empty(queue)) return "after recovery an ack was ignored";
+  if (q.live() != 0) return "messages are live although all queues are empty";
   for (std::uint32_t queue = 0; queue < l.queues; ++queue)
     for (std::uint64_t id = 90001; id <= 90001 + 2 * l.options.slots; ++id) {
-      if (!q.publish(id, {queue})) return "does not go on: nothing can be placed";
+      if (!q.publish(id, {queue})) return "after recovery nothing can be placed";
       if (const auto got = q.ids(queue); got != std::vector<std::uint64_t>{id})
-        return "does not go on: what was placed does not come";
-      if (!empty(queue)) return "does not go on: an ack is ignored";
+        return "after recovery a placed message is not delivered";
+      if (!empty(queue)) return "after recovery an ack was ignored";
     }
   return {};
 }
 
-/// A second life: what came back is worked on, and more is published, first where the messages cut
-/// off before were not.
+/// The work after a crash: recovered entries are consumed and more is published, first to a queue
+/// that did not get the messages which the crash cut off.
 inline void go_on(crash_world& w) {
   const auto base = static_cast<std::uint64_t>(1000 * w.h.crashes());
   const std::uint32_t last = w.q.l.queues - 1;
@@ -392,7 +404,8 @@ inline scenario queue_scenario(const std::string& name, body run, queue_layout l
   scenario s;
   s.name = "ring: " + name;
   s.size = l.size();
-  // Every block looks like slots of the first tickets, all of which name message 0.
+  // At the start every block holds bytes that look like slots of the first tickets. All of them
+  // name message 0.
   s.setup = [l](media& m, history&) {
     auto* word = reinterpret_cast<std::uint64_t*>(m.base() + l.chains());
     const std::uint64_t words = (l.size() - l.chains()) / 8;

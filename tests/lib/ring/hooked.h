@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What somebody else does at a hook point, done there.
+/// A test's action at a hook point. It stands for what another thread could do at that moment.
 #pragma once
 #include <functional>
 #include <string_view>
@@ -9,7 +9,8 @@
 
 namespace chainring::test {
 
-/// While in scope: `what` happens at the first visit to the hook point `where`.
+/// While an object of this class lives, `what` is called at the first visit to the hook point
+/// `where`.
 class hooked {
  public:
   hooked(std::string_view where, std::function<void()> what)

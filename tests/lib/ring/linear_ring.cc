@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues on threads, recorded call by call: each history must be that of a queue that does one
-/// thing at a time.
+/// Threads use queues, and each of their calls is recorded. Each history must be one that a queue
+/// could have which does one call at a time.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -42,11 +42,11 @@ queue_layout few_slots(bool grows) {
   return l;
 }
 
-/// How many times in a row a thread finds nothing to do before it gives up: a queue with a seeded
-/// bug may never move again.
+/// A thread gives up after it has found nothing to do for `patience` times in a row, because a
+/// queue with a seeded bug may get stuck. This value means that it never gives up.
 constexpr std::uint64_t for_ever = ~std::uint64_t{0};
 
-/// Places `calls` times, up to `burst` values at once, all or none.
+/// Makes `calls` placements of up to `burst` values each, all or none.
 void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint64_t calls,
              unsigned burst, std::uint64_t patience) {
   std::uint64_t idle = 0;
@@ -61,7 +61,7 @@ void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint6
     r.begin({.kind = queue_call::place, .values = values});
     const bool placed = q->enqueue_bulk(0, values, p) != 0;
     r.end().ticket = placed ? p.first_ticket : 0;
-    // That it did not fit says something only where the queue stays as it is.
+    // A refused placement is only recorded where the queue cannot grow.
     if (!placed && q.l.options.capacity_max != 0) {
       r.cancel(r.last());
       next -= values.size();
@@ -80,7 +80,7 @@ void produce(queues_on_media& q, call_recorder& r, std::uint64_t who, std::uint6
     r.begin({.kind = queue_call::ready, .ticket = p.first_ticket, .count = 1});
     q->place_finish(p);
     r.end();
-    // A burst is made ready slot by slot: a consumer may come in between.
+    // The slots of a burst become ready one by one, and a consumer may come in between.
     for (std::uint32_t k = 1; k < p.count; ++k) {
       auto each = r.at(r.last());
       each.what.ticket = p.first_ticket + k;
@@ -103,7 +103,8 @@ void acknowledge(queues_on_media& q, call_recorder& r, std::uint64_t ticket, boo
   r.end().done = done;
 }
 
-/// One lease, as the calls it is: what came back first, then the next ones. Returns how many.
+/// Makes one lease, and records it as the calls that it consists of: one for each returned entry,
+/// then one for the next entries. Returns how many entries it leased.
 std::uint32_t take(queues_on_media& q, call_recorder& r, std::span<leased> out, bool shared) {
   r.begin({.kind = queue_call::lease, .count = out.size()});
   const std::uint32_t n = q->lease(0, out);
@@ -120,7 +121,8 @@ std::uint32_t take(queues_on_media& q, call_recorder& r, std::span<leased> out, 
   const std::uint32_t first = i;
   for (; i < n && out[i].ticket() == fresh.ticket + (i - first); ++i)
     fresh.values.push_back(out[i].ref.word);
-  // Shared, over a seam: a lease from each ring, and others may come in between.
+  // In a shared queue with two rings, the lease takes from each ring, and others may come in
+  // between.
   for (; i < n; ++i)
     r.add({{.kind = queue_call::lease,
             .ticket = out[i].ticket(),
@@ -128,8 +130,8 @@ std::uint32_t take(queues_on_media& q, call_recorder& r, std::span<leased> out, 
             .values = {out[i].ref.word}},
            r.at(at).invoked,
            r.at(at).returned});
-  // "Nothing" is said of one moment where there is one consumer, and of the newer ones only where
-  // there was room for them.
+  // A lease that found nothing says so of one moment only where there is one consumer. It says
+  // something of new entries only where no returned entry took their room.
   if (first == n && (shared || first != 0)) r.cancel(at);
   return n;
 }
@@ -148,7 +150,7 @@ void consume(queues_on_media& q, call_recorder& r, std::uint64_t who, bool share
       const bool back = random() % 8 == 0;
       acknowledge(q, r, e[i].ticket(), back);
       if (!back) acked.fetch_add(1);
-      if (random() % 16 == 0) acknowledge(q, r, late, false); // again, and late
+      if (random() % 16 == 0) acknowledge(q, r, late, false); // a second, late ack
       if (!back) late = e[i].ticket();
     }
     if (random() % 2 == 0) free_slots(q, r);
@@ -165,7 +167,7 @@ struct recorded {
   std::uint64_t values = 0;
 };
 
-/// `calls` placements a producer, recorded from the threads' beginning to their end.
+/// Runs producers that make `calls` placements each, and consumers, and records all their calls.
 recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burst,
              std::uint64_t patience = for_ever, bool grows = false) {
   const queue_layout l = few_slots(grows);
@@ -193,11 +195,11 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
   for (unsigned i = 0; i < consumers; ++i)
     threads.emplace_back([&, i] {
       for (idle_policy wait; grows && q->statistics().grown == 0 && producing.load() != 0;)
-        wait.idle(); // so that it certainly grows
+        wait.idle(); // so that the queue certainly grows
       consume(q, parts[producers + i], i, shared, burst, producing, acked, placed, patience);
     });
   std::atomic<bool> over{false};
-  std::thread leisure([&] { // larger and smaller, all the time
+  std::thread maintainer([&] { // prepares larger rings and appends smaller ones all the time
     idle_policy wait;
     while (grows && !over) {
       q->maintain(2);
@@ -207,10 +209,11 @@ recorded run(bool shared, unsigned consumers, std::uint64_t calls, unsigned burs
   for (auto& t : threads)
     t.join();
   over = true;
-  leisure.join();
+  maintainer.join();
   if (grows) {
     const queue_table_statistics s = q->statistics();
-    std::printf("%llu times larger, %llu times smaller\n", static_cast<unsigned long long>(s.grown),
+    std::printf("%llu larger and %llu smaller rings appended\n",
+                static_cast<unsigned long long>(s.grown),
                 static_cast<unsigned long long>(s.shrunk));
     EXPECT_GT(s.grown, 0u);
   }
@@ -227,21 +230,21 @@ void expect_linearizable(const recorded& r, bool shared, std::uint32_t slots = c
   EXPECT_TRUE(v) << v.text;
 }
 
-TEST(RingLinear, ManyProducersOneConsumer) {
+TEST(RingLinear, ManyProducersAndOneConsumerSeeOneOrderOfCalls) {
   expect_linearizable(run(false, 1, 4000, 4), false);
 }
-TEST(RingLinear, ManyProducersManyConsumers) {
+TEST(RingLinear, ManyProducersAndConsumersSeeOneOrderOfCalls) {
   expect_linearizable(run(true, 3, 4000, 4), true);
 }
 
-TEST(RingLinear, RingsComeAndGoUnderOneConsumer) {
+TEST(RingLinear, OneConsumerSeesOneOrderOfCallsWhileRingsAreAddedAndRemoved) {
   expect_linearizable(run(false, 1, 4000, 4, for_ever, true), false, capacity_grown);
 }
-TEST(RingLinear, RingsComeAndGoUnderManyConsumers) {
+TEST(RingLinear, ManyConsumersSeeOneOrderOfCallsWhileRingsAreAddedAndRemoved) {
   expect_linearizable(run(true, 3, 4000, 4, for_ever, true), true, capacity_grown);
 }
 
-// The check can fail: consumers that take what another has just taken.
+// With the seeded bug a consumer leases what another has just leased, and the check must find it.
 TEST(RingLinear, TwoConsumersThatLeaseOneEntryAreFound) {
   const test::seeded on("ring.lease_race");
   const recorded r = run(true, 3, 2000, 4, 2000);
@@ -251,7 +254,7 @@ TEST(RingLinear, TwoConsumersThatLeaseOneEntryAreFound) {
   std::printf("%s\n", v.text.c_str());
 }
 
-/// What callers see who know no tickets: a queue, first in first out.
+/// Callers that do not know the tickets see a queue that is first in, first out.
 void expect_fifo(const recorded& r) {
   std::vector<timed<fifo_operation>> h;
   std::map<std::uint64_t, std::size_t> by_ticket;
@@ -272,10 +275,10 @@ void expect_fifo(const recorded& r) {
   EXPECT_TRUE(v) << v.text;
 }
 
-TEST(RingLinear, IsAQueueToThoseWhoKnowNoTickets) {
+TEST(RingLinear, OneConsumerThatKnowsNoTicketsSeesAFifoQueue) {
   expect_fifo(run(false, 1, 3000, 1));
 }
-TEST(RingLinear, IsAQueueToSeveralConsumersWhoKnowNoTickets) {
+TEST(RingLinear, SeveralConsumersThatKnowNoTicketsSeeAFifoQueue) {
   expect_fifo(run(true, 3, 3000, 1));
 }
 

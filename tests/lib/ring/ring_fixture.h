@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues, a message table and a block store in one media, opened as a region is.
+/// Queues, a message table and a block store in one media, which are opened as in a region.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -17,7 +17,7 @@ struct queue_layout {
   std::uint32_t descriptors = 64;
   std::uint32_t block_size = 64;
   std::uint32_t blocks = 512;
-  bool values = false; ///< value queues
+  bool values = false; ///< true: the queues are value queues
   incarnation_of expected = {};
   queue_table_options options{.slots = 8, .capacity = 0, .rings_max = 0, .stock = 4};
 
@@ -26,7 +26,8 @@ struct queue_layout {
   [[nodiscard]] std::uint64_t size() const { return chains() + std::uint64_t{block_size} * blocks; }
 };
 
-/// Opening and every call goes through production code, in the order that design prescribes.
+/// The queues of one media. Opening and every call use production code, in the order that ring.h
+/// prescribes.
 struct queues_on_media {
   media& m;
   queue_layout l;
@@ -35,15 +36,15 @@ struct queues_on_media {
   std::unique_ptr<queue_table> queues;
   queue_recovery found;
 
-  explicit queues_on_media(media& on, const queue_layout& layout = {}, bool caches = false)
-      : m(on), l(layout) {
-    blocks = block_store::create(on, l.chains(), l.block_size, l.blocks,
+  explicit queues_on_media(media& medium, const queue_layout& layout = {}, bool caches = false)
+      : m(medium), l(layout) {
+    blocks = block_store::create(medium, l.chains(), l.block_size, l.blocks,
                                  {.cache_runs_max = caches ? 64u : 0u})
                  .value();
-    messages = message_table::create(on, l.table(), l.descriptors, *blocks,
+    messages = message_table::create(medium, l.table(), l.descriptors, *blocks,
                                      {.cache_descriptors_max = caches ? 64u : 0u})
                    .value();
-    queues = queue_table::create(on, 0, l.queues, *blocks, l.values ? nullptr : messages.get(),
+    queues = queue_table::create(medium, 0, l.queues, *blocks, l.values ? nullptr : messages.get(),
                                  l.options)
                  .value();
     blocks->begin_recovery();
@@ -64,7 +65,7 @@ struct queues_on_media {
   [[nodiscard]] queue_record& record(std::uint32_t queue) const {
     return reinterpret_cast<queue_record*>(m.base())[queue];
   }
-  /// Blocks of the ring that an entry tells of.
+  /// Returns the number of blocks that the ring of an entry takes.
   [[nodiscard]] std::uint32_t ring_blocks(const queue_ring& entry) const {
     const unsigned log2 = queue_base::unpack(entry.base).log2_slots;
     return static_cast<std::uint32_t>(
@@ -76,7 +77,7 @@ struct queues_on_media {
                                         std::uint64_t{first} * l.block_size + ring_header_size);
   }
 
-  // --- messages that say who they are ---
+  // --- messages whose fields and payload tell their id ---
   static message_fields fields(std::uint64_t id, std::uint32_t payload = 24) {
     message_fields f;
     f.payload_size = payload;
@@ -91,7 +92,7 @@ struct queues_on_media {
     messages->stage(out);
     return true;
   }
-  /// 0: not whole.
+  /// Returns the id of a message, or 0 when the message is not whole.
   [[nodiscard]] std::uint64_t id_of(message_ref ref) const {
     message_view v;
     if (messages->view(ref, v) != message_status::ok || !messages->verify(v)) return 0;
@@ -102,7 +103,7 @@ struct queues_on_media {
     return v.fields.published_ns;
   }
 
-  /// The whole burst of one message. False: it is in none of the queues.
+  /// Makes the whole burst of one message. False: the message is in none of the queues.
   bool publish(std::uint64_t id, std::initializer_list<std::uint32_t> to,
                std::uint16_t delivery = 1, std::uint32_t payload = 24) const {
     for (std::uint32_t q : to)
@@ -139,7 +140,8 @@ struct queues_on_media {
     messages->drop_reference(msg.ref.index);
     return true;
   }
-  /// A larger ring for a full queue, prepared if need be. What grow() says where that is not done.
+  /// Gives a full queue a larger ring, and prepares the ring if necessary. Returns `ready`, or the
+  /// status of grow() when the queue did not grow.
   link_status grow(std::uint32_t queue, std::uint32_t n = 1) const {
     link_status s = queues->grow(queue, n);
     if (s == link_status::unprepared) {
@@ -152,7 +154,8 @@ struct queues_on_media {
     queues->link_finish(queue);
     return link_status::ready;
   }
-  /// Values from `first` on, one drain, growing where that is allowed. Returns how many.
+  /// Places `n` values from `first` on with one drain, and grows the queue where that is allowed.
+  /// Returns how many were placed.
   std::uint32_t put(std::uint32_t queue, std::uint64_t first, std::uint32_t n = 1) const {
     if (queues->link_now(queue) != link_status::ready) return 0;
     std::vector<std::uint64_t> values(n);
@@ -168,7 +171,7 @@ struct queues_on_media {
     queues->place_finish(p);
     return got;
   }
-  /// Values leased, in order.
+  /// Leases up to `n` values and returns them in order.
   [[nodiscard]] std::vector<std::uint64_t> values(std::uint32_t queue, std::size_t n = 64) const {
     std::vector<std::uint64_t> out;
     for (const leased& e : lease(queue, n))
@@ -200,11 +203,11 @@ struct queues_on_media {
     queues->restart_finish(queue);
     return s;
   }
-  /// Messages with a reference, as the table counts them.
+  /// The number of messages that have a reference, as the table counts them.
   [[nodiscard]] std::uint64_t live() const { return messages->statistics().live; }
 };
 
-/// Queues in memory, opened when they are first asked for.
+/// Queues in memory, which are opened when they are first used.
 struct queues_in_memory {
   queue_layout layout;
   std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);

@@ -14,8 +14,8 @@
 
 namespace chainring::test {
 
-/// Two value queues over `sim` media, whose seam calls are where schedules switch; the first has
-/// its ring.
+/// Two value queues over `sim` media. Schedules switch threads at the calls of the persist seam.
+/// The first queue has its ring.
 struct scheduled_queues {
   queue_layout l;
   std::shared_ptr<sim_disk> disk = sim_disk::create(l.size());
@@ -25,7 +25,7 @@ struct scheduled_queues {
   scheduled_queues(queue_mode mode, const queue_layout& layout) : l(layout) {
     if (!q.consumer().set_mode(0, mode) || q->link_now(0) != link_status::ready) std::abort();
   }
-  /// n values from `first` on: all, or none and 0.
+  /// Places `n` values from `first` on, all or none. Returns how many were placed.
   std::uint32_t put(std::uint64_t first, std::uint32_t n, std::uint32_t queue = 0) {
     std::vector<std::uint64_t> values(n);
     for (std::uint32_t i = 0; i < n; ++i)
@@ -46,8 +46,8 @@ struct scheduled_queues {
   }
 };
 
-/// True when every schedule holds, up to `enumerated_max` and 200 random ones; `bug` is on
-/// meanwhile.
+/// True when body() returns true for every schedule: up to `enumerated_max` enumerated ones and 200
+/// random ones. The seeded bug `bug` is on meanwhile.
 inline bool holds(const char* bug, unsigned enumerated_max,
                   const std::function<bool(schedule&)>& body) {
   set_seeded_bug(bug);

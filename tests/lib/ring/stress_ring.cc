@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Queues under free-running threads: every value is stamped by its producer and verified by the
-/// consumer that gets it.
+/// Queues under free-running threads. Each producer stamps its values, and the consumer that gets a
+/// value verifies the stamp.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -52,7 +52,7 @@ void produce(queues_on_media& q, std::uint64_t producer) {
   }
 }
 
-TEST(RingStress, ManyProducersOneConsumer) {
+TEST(RingStress, OneConsumerGetsEveryValueOfManyProducersOnceInOrder) {
   const queue_layout l = value_layout(32);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
@@ -69,7 +69,7 @@ TEST(RingStress, ManyProducersOneConsumer) {
     leased got[16];
     const std::uint32_t n = q->lease(0, {got, 1 + random() % 16});
     std::uint32_t taken = n;
-    if (n > 1 && random() % 4 == 0) { // some are given back
+    if (n > 1 && random() % 4 == 0) { // some entries are given back
       taken = static_cast<std::uint32_t>(random() % n);
       if (taken == 0) {
         q->rewind(0);
@@ -78,7 +78,7 @@ TEST(RingStress, ManyProducersOneConsumer) {
       q.consumer().ack_through(0, got[taken - 1].ticket());
       q->rewind(0);
     } else if (n != 0 && random() % 2 == 0) {
-      for (std::uint32_t i = n; i-- > 0;) // backwards
+      for (std::uint32_t i = n; i-- > 0;) // acknowledged in reverse order
         good &= q->ack(0, got[i].ticket()) == (i == 0 ? ack_status::advanced : ack_status::marked);
     } else if (n != 0) {
       q.consumer().ack_through(0, got[n - 1].ticket());
@@ -103,7 +103,7 @@ TEST(RingStress, ManyProducersOneConsumer) {
   EXPECT_EQ(q->statistics(0).depth, 0u);
 }
 
-TEST(RingStress, ManyProducersManyConsumers) {
+TEST(RingStress, ManyConsumersGetEveryValueOfManyProducersOnce) {
   const queue_layout l = value_layout(64);
   auto m = memory_media(l.size(), durability_class::emulated);
   queues_on_media q(*m, l);
@@ -124,7 +124,7 @@ TEST(RingStress, ManyProducersManyConsumers) {
         const std::uint32_t n = q->lease(0, {e, 1 + random() % 8});
         std::shuffle(e, e + n, random);
         for (std::uint32_t i = 0; i < n; ++i) {
-          if (random() % 16 == 0) { // to another member
+          if (random() % 16 == 0) { // so that another consumer gets it
             if (!q->nack(0, e[i].ticket())) ++ignored;
             continue;
           }
@@ -145,13 +145,13 @@ TEST(RingStress, ManyProducersManyConsumers) {
   std::set<std::uint64_t> all;
   for (const auto& one : got)
     for (std::uint64_t v : one)
-      EXPECT_TRUE(all.insert(v).second) << "twice: " << v;
+      EXPECT_TRUE(all.insert(v).second) << "value " << v << " was delivered twice";
   EXPECT_EQ(all.size(), producers * per_producer);
   q.release(0);
   EXPECT_EQ(q->statistics(0).head, producers * per_producer);
 }
 
-// --- rings that come and go ---------------------------------------------------------------------
+// --- rings that are added and removed -----------------------------------------------------------
 
 queue_layout growing_values() {
   queue_layout l = value_layout(8);
@@ -161,35 +161,38 @@ queue_layout growing_values() {
   return l;
 }
 
-/// What queues carry: each object is stamped by who has it, and must be as it was left.
+/// The objects that the queues carry. Whoever holds an object stamps it, and the next holder finds
+/// that stamp.
 struct object {
   std::uint64_t stamp[8];
   void fill(std::uint64_t with) {
     for (std::uint64_t& s : stamp)
       s = with;
   }
-  [[nodiscard]] bool is(std::uint64_t with) const {
+  [[nodiscard]] bool has_stamp(std::uint64_t with) const {
     return std::ranges::all_of(stamp, [&](std::uint64_t s) { return s == with; });
   }
 };
-constexpr std::uint32_t smallest = 7; ///< slots of a first ring
-constexpr std::uint64_t nobodys = ~std::uint64_t{0};
+constexpr std::uint32_t smallest = 7;                     ///< the capacity of a first ring
+constexpr std::uint64_t unused_stamp = ~std::uint64_t{0}; ///< no thread holds the object
+constexpr std::uint64_t consumer_stamp = unused_stamp - 1;
 constexpr std::uint32_t objects_each = 512;
 
-/// Whom everybody lets have their way, so that the queue certainly grows and shrinks.
+/// The side that works alone while the other one waits. With turns the queue certainly grows and
+/// shrinks.
 enum class turn : int { all, producers, consumers };
 
-/// Fill, stamp, place; where the queue is full it grows, or a round is waited.
+/// A producer stamps free objects and places them. A full queue grows, or the producer waits.
 void produce_objects(queues_on_media& q, std::vector<object>& all, std::uint32_t who,
                      std::atomic<std::uint64_t>& taken_back, std::uint64_t rounds,
-                     const std::atomic<turn>& whose, std::atomic<bool>& good) {
+                     const std::atomic<turn>& current_turn, std::atomic<bool>& good) {
   idle_policy wait;
   std::mt19937_64 random(who);
   std::uint64_t next = 0;
   while (next < rounds) {
     const auto n = std::min<std::uint64_t>(1 + random() % 8, rounds - next);
-    // An object is free again once its consumer has put it back.
-    if (whose == turn::consumers ||
+    // An object is free again once its consumer has given it back.
+    if (current_turn == turn::consumers ||
         next + n > taken_back.load(std::memory_order_acquire) + objects_each) {
       wait.idle();
       continue;
@@ -197,7 +200,7 @@ void produce_objects(queues_on_media& q, std::vector<object>& all, std::uint32_t
     std::uint64_t values[8];
     for (std::uint64_t i = 0; i < n; ++i) {
       const std::uint64_t index = who * objects_each + (next + i) % objects_each;
-      if (!all[index].is(nobodys)) good = false;
+      if (!all[index].has_stamp(unused_stamp)) good = false;
       all[index].fill(std::uint64_t{who} << 32 | (next + i));
       values[i] = std::uint64_t{who} << 32 | (next + i);
     }
@@ -224,9 +227,9 @@ struct grown {
   std::uint64_t grown = 0, shrunk = 0, expired = 0, late = 0;
 };
 
-/// Producers, consumers, one thread that does what is done at leisure, and a clock of its own that
-/// lets leases run out. At each eighth of the way but the last ones consumers wait until the ring
-/// is the largest, then producers until it is the smallest.
+/// Runs producers, consumers, and one thread that calls maintain() and moves a clock on, so that
+/// leases end. At the first six eighths of the way, consumers wait until the ring has the largest
+/// size, and then producers wait until it has the smallest.
 grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
   const queue_layout l = growing_values();
   auto m = memory_media(l.size(), durability_class::emulated);
@@ -235,15 +238,15 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
   EXPECT_EQ(q->link_now(0), link_status::ready);
   std::vector<object> all(std::size_t{producers} * objects_each);
   for (object& o : all)
-    o.fill(nobodys);
+    o.fill(unused_stamp);
   std::array<std::atomic<std::uint64_t>, producers> taken_back{};
   std::atomic<bool> good{true}, over{false};
-  std::atomic<turn> whose{turn::all};
+  std::atomic<turn> current_turn{turn::all};
   std::atomic<std::uint64_t> now{1}, acked{0}, expired{0}, late{0};
   std::vector<std::thread> threads;
   for (std::uint32_t i = 0; i < producers; ++i)
     threads.emplace_back(
-        [&, i] { produce_objects(q, all, i, taken_back[i], rounds, whose, good); });
+        [&, i] { produce_objects(q, all, i, taken_back[i], rounds, current_turn, good); });
   threads.emplace_back([&] {
     idle_policy wait;
     while (!over) {
@@ -251,19 +254,19 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
       now.fetch_add(1);
     }
   });
-  // Which of a producer's objects are done with, so that a run of them can be given back.
+  // The objects of each producer that were consumed. A run of them is given back at once.
   std::vector<std::vector<std::uint8_t>> done(producers, std::vector<std::uint8_t>(rounds));
   std::mutex put_back;
   auto take = [&](std::uint64_t value) {
     const std::uint64_t who = value >> 32, at = value & 0xffff'ffff;
     if (who >= producers || at >= rounds) return false;
     object& o = all[who * objects_each + at % objects_each];
-    if (!o.is(value)) return false;
-    o.fill(nobodys - 1); // ours
-    if (!o.is(nobodys - 1)) return false;
-    o.fill(nobodys);
+    if (!o.has_stamp(value)) return false;
+    o.fill(consumer_stamp);
+    if (!o.has_stamp(consumer_stamp)) return false;
+    o.fill(unused_stamp);
     const std::lock_guard hold(put_back);
-    if (done[who][at]++ != 0) return false; // twice
+    if (done[who][at]++ != 0) return false; // the value was delivered twice
     std::uint64_t to = taken_back[who].load();
     while (to < rounds && done[who][to] != 0)
       ++to;
@@ -279,14 +282,15 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
       while (acked.load() < total && good) {
         if (c == 0) {
           const std::uint32_t slots = q->statistics(0).capacity;
-          if (whose == turn::producers && slots == l.options.capacity_max) whose = turn::consumers;
-          if (whose == turn::consumers && slots == smallest) whose = turn::all;
-          if (whose == turn::all && turns < 6 && acked.load() >= total * (turns + 1) / 8) {
-            whose = turn::producers;
+          if (current_turn == turn::producers && slots == l.options.capacity_max)
+            current_turn = turn::consumers;
+          if (current_turn == turn::consumers && slots == smallest) current_turn = turn::all;
+          if (current_turn == turn::all && turns < 6 && acked.load() >= total * (turns + 1) / 8) {
+            current_turn = turn::producers;
             ++turns;
           }
         }
-        if (whose == turn::producers) {
+        if (current_turn == turn::producers) {
           wait.idle();
           continue;
         }
@@ -295,15 +299,16 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
         const std::uint32_t n =
             q.consumer().lease(0, {e, 1 + random() % 16}, begin + 1 + random() % 3);
         if (random() % 2 == 0) std::shuffle(e, e + n, random);
-        if (n > 1 && random() % 64 == 0) // thinks for longer than it may
+        if (n > 1 && random() % 64 == 0) // takes longer than its leases last
           for (const std::uint64_t t = now.load() + 4; now.load() < t;)
             wait.idle();
         for (std::uint32_t i = 0; i < n; ++i) {
-          if (random() % 64 == 0) continue; // forgotten: its time runs out
+          if (random() % 64 == 0) continue; // not acknowledged, so that its lease ends
           if (mode == queue_mode::mpsc && !e[i].redelivered()) {
             if (e[i].ticket() <= last) good = false;
           }
-          // Ours only if the ack says so: else it has gone back, maybe to another.
+          // The entry is this consumer's only if its ack counts. Otherwise the lease has ended, and
+          // another consumer may have the entry.
           if (q.consumer().ack(0, e[i]) == ack_status::ignored) {
             late.fetch_add(1);
             continue;
@@ -326,14 +331,14 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
     if (i != producers) threads[i].join();
   over = true;
   threads[producers].join();
-  EXPECT_TRUE(good.load()) << "an object is not as it was left";
+  EXPECT_TRUE(good.load()) << "an object did not have the stamp of its last holder";
   q.release(0);
   const queue_statistics s = q->statistics(0);
   EXPECT_EQ(s.depth, 0u);
   EXPECT_EQ(s.head, producers * rounds);
   for (const auto& d : done)
     EXPECT_EQ(std::ranges::count(d, 1), static_cast<std::ptrdiff_t>(rounds));
-  // Smaller again, and nothing is left behind.
+  // The queue becomes as small as it was, and no retired ring is left.
   for (int visit = 0; visit < 400; ++visit) {
     q->maintain();
     q.release(0);
@@ -344,7 +349,7 @@ grown run_growing(queue_mode mode, unsigned consumers, std::uint64_t rounds) {
 }
 
 void expect_grown(const grown& g) {
-  std::printf("%llu times larger, %llu times smaller, %llu leases ran out, %llu acks were late\n",
+  std::printf("%llu larger and %llu smaller rings appended, %llu leases ended, %llu late acks\n",
               static_cast<unsigned long long>(g.grown), static_cast<unsigned long long>(g.shrunk),
               static_cast<unsigned long long>(g.expired), static_cast<unsigned long long>(g.late));
   EXPECT_GE(g.grown, 6u);
@@ -352,14 +357,14 @@ void expect_grown(const grown& g) {
   EXPECT_GT(g.expired, 0u);
 }
 
-TEST(RingStress, RingsComeAndGoUnderManyProducersAndOneConsumer) {
+TEST(RingStress, RingsAreAddedAndRemovedWithManyProducersAndOneConsumer) {
   expect_grown(run_growing(queue_mode::mpsc, 1, per_producer / 2));
 }
-TEST(RingStress, RingsComeAndGoUnderManyProducersAndConsumers) {
+TEST(RingStress, RingsAreAddedAndRemovedWithManyProducersAndConsumers) {
   expect_grown(run_growing(queue_mode::mpmc, 3, per_producer / 2));
 }
 
-TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
+TEST(RingStress, AQueueGetsEveryMessageWhileAnotherOneIsRestarted) {
   queue_layout l;
   l.queues = 2;
   l.descriptors = 256;
@@ -387,7 +392,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
       }
       publishing.fetch_sub(1);
     });
-  // Queue 0 is restarted now and then, queue 1 gets every message.
+  // Queue 0 is restarted now and then. Queue 1 gets every message.
   std::thread home([&] {
     idle_policy wait;
     std::mt19937_64 random(3);
@@ -399,7 +404,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
       }
       const auto e = q.lease(0, 16);
       for (const leased& x : e)
-        if (q.id_of(x.message()) == 0) ADD_FAILURE() << "not whole";
+        if (q.id_of(x.message()) == 0) ADD_FAILURE() << "a message is not whole";
       if (!e.empty()) q.consumer().ack_through(0, e.back().ticket());
       q.release(0);
       if (e.empty()) wait.idle();
@@ -411,7 +416,7 @@ TEST(RingStress, MessagesToTwoQueuesWhileOneIsRestarted) {
     const auto e = q.lease(1, 16);
     for (const leased& x : e) {
       const std::uint64_t id = q.id_of(x.message());
-      ASSERT_NE(id, 0u) << "not whole";
+      ASSERT_NE(id, 0u) << "a message is not whole";
       ASSERT_EQ(id & 0xffff'ffff, next[id >> 32]++);
     }
     seen += e.size();

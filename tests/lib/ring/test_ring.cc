@@ -22,8 +22,9 @@ TEST_F(Ring, AQueueHasNoRingUntilItsFirstMessage) {
   const slot_ref ref(1);
   EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::no_ring);
   ASSERT_EQ(q()->link_start(0), link_status::linking);
-  EXPECT_EQ(q()->link_start(0), link_status::wait) << "one thread links";
-  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::no_ring) << "not before the drain";
+  EXPECT_EQ(q()->link_start(0), link_status::wait) << "another call links the ring already";
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::no_ring)
+      << "the link is not drained yet";
   q()->link_flush(0);
   m->drain();
   q()->link_finish(0);
@@ -41,13 +42,13 @@ TEST_F(Ring, ARingIsRefusedWhenNoneIsLeftAndComesBackWithARefill) {
   EXPECT_EQ(q()->link_now(1), link_status::ready);
   EXPECT_EQ(q()->link_now(2), link_status::refused);
   ASSERT_EQ(q().restart(0), restart_status::stored);
-  EXPECT_EQ(q()->link_now(2), link_status::ready) << "the ring of a restarted queue";
+  EXPECT_EQ(q()->link_now(2), link_status::ready) << "the restarted queue gave its ring back";
 }
 
-TEST_F(Ring, AStockThatSomebodyElseHasJustFilledIsUsed) {
+TEST_F(Ring, AStockThatAnotherThreadHasJustFilledIsUsed) {
   layout.options.stock = 1;
   ASSERT_EQ(q()->link_now(0), link_status::ready);
-  const test::hooked somebody("ring.prepare.refused", [&] { EXPECT_EQ(q()->refill(), 1u); });
+  const test::hooked another_thread("ring.prepare.refused", [&] { EXPECT_EQ(q()->refill(), 1u); });
   EXPECT_EQ(q()->link_now(1), link_status::ready);
 }
 
@@ -62,11 +63,11 @@ TEST_F(Ring, EntriesComeInTicketOrderAndOnlyWhenReady) {
   ASSERT_EQ(q()->place_start(0, {&rb, 1}, pb), place_status::placed);
   q().messages->publish(b);
   q()->place_finish(pb);
-  EXPECT_THAT(q().ids(0), IsEmpty()) << "the first is not ready: the second waits";
+  EXPECT_THAT(q().ids(0), IsEmpty()) << "the first entry is not ready, so the second one waits";
   q().messages->publish(a);
   q()->place_finish(pa);
   EXPECT_THAT(q().ids(0), ElementsAre(1, 2));
-  EXPECT_THAT(q().ids(0), IsEmpty()) << "leased";
+  EXPECT_THAT(q().ids(0), IsEmpty()) << "all entries are leased";
 }
 
 TEST_F(Ring, AVoidPlacementIsPassedOver) {
@@ -81,7 +82,7 @@ TEST_F(Ring, AVoidPlacementIsPassedOver) {
   q()->place_flush(p);
   m->drain();
   q().messages->discard(a);
-  EXPECT_EQ(q().live(), 1u) << "the void slot still names it";
+  EXPECT_EQ(q().live(), 1u) << "the void slot still names the message";
   ASSERT_TRUE(q().publish(2, {0}));
   EXPECT_THAT(q().ids(0), ElementsAre(2));
   EXPECT_EQ(q().release(0), 1u) << "the head passes the void slot";
@@ -91,7 +92,7 @@ TEST_F(Ring, AVoidPlacementIsPassedOver) {
   EXPECT_EQ(q().live(), 0u);
 }
 
-TEST_F(Ring, AMessageThatOneQueueRefusesIsInNone) {
+TEST_F(Ring, AMessageThatOneQueueRefusesIsInNoQueue) {
   for (int i = 1; i <= 7; ++i)
     ASSERT_TRUE(q().publish(static_cast<std::uint64_t>(i), {1}));
   EXPECT_EQ(q()->free_count(1), 0u);
@@ -104,7 +105,7 @@ TEST_F(Ring, AMessageThatOneQueueRefusesIsInNone) {
   EXPECT_EQ(q().live(), 7u);
 }
 
-TEST_F(Ring, BulkPlacesAllOrNoneAndBurstWhatFits) {
+TEST_F(Ring, EnqueueBulkPlacesAllOrNoneAndEnqueueBurstWhatFits) {
   layout.values = true;
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   const std::vector<std::uint64_t> values(5);
@@ -125,7 +126,7 @@ TEST_F(Ring, BulkPlacesAllOrNoneAndBurstWhatFits) {
 TEST_F(Ring, AcksInOrderMoveTheHeadAndLateOnesAreIgnored) {
   for (std::uint64_t i = 1; i <= 4; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
-  EXPECT_EQ(q()->ack(0, 1), ack_status::ignored) << "not leased";
+  EXPECT_EQ(q()->ack(0, 1), ack_status::ignored) << "the entry is not leased";
   ASSERT_EQ(q().lease(0, 3).size(), 3u);
   EXPECT_EQ(q()->ack(0, 4), ack_status::ignored);
   EXPECT_EQ(q()->ack(0, 0), ack_status::ignored);
@@ -156,7 +157,7 @@ TEST_F(Ring, AcksOutOfOrderAreMarkedAndJoinThePrefix) {
   EXPECT_EQ(q().release(0), 1u);
 }
 
-TEST_F(Ring, SlotsAreUsedAgainOverManyLaps) {
+TEST_F(Ring, SlotsAreUsedAgainManyTimes) {
   std::uint64_t next = 1, expected = 1;
   for (int lap = 0; lap < 50; ++lap) {
     for (int i = 0; i < 5; ++i)
@@ -188,14 +189,14 @@ TEST_F(Ring, ALateAckNeverHitsTheSlotsNewOccupant) {
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
 }
 
-TEST_F(Ring, RewindDeliversWhatWasLeasedAndNotAckedAgain) {
+TEST_F(Ring, RewindDeliversLeasedEntriesThatWereNotAckedAgain) {
   for (std::uint64_t i = 1; i <= 4; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
   ASSERT_EQ(q().lease(0, 3).size(), 3u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(q()->ack(0, 3), ack_status::marked);
   q()->rewind(0);
-  EXPECT_EQ(q()->ack(0, 2), ack_status::ignored) << "leased no more";
+  EXPECT_EQ(q()->ack(0, 2), ack_status::ignored) << "the lease has ended";
   const auto again = q().lease(0);
   ASSERT_EQ(again.size(), 2u);
   EXPECT_EQ(again[0].ticket(), 2u);
@@ -223,13 +224,13 @@ TEST_F(Ring, ANackedEntryComesAgainFirst) {
   EXPECT_THAT(q().ids(0), IsEmpty());
 }
 
-TEST_F(Ring, PacketIdsResolveToWhatIsLeasedNow) {
+TEST_F(Ring, PacketIdsResolveToTheEntriesThatAreLeasedNow) {
   for (std::uint64_t i = 1; i <= 4; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
   ASSERT_EQ(q().lease(0, 3).size(), 3u);
   EXPECT_EQ(q()->resolve(0, 1), 1u);
   EXPECT_EQ(q()->resolve(0, 3), 3u);
-  EXPECT_EQ(q()->resolve(0, 4), 0u) << "not leased";
+  EXPECT_EQ(q()->resolve(0, 4), 0u) << "the entry is not leased";
   EXPECT_EQ(q()->resolve(0, 0), 0u);
   EXPECT_EQ(q()->resolve(0, 32768), 0u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
@@ -262,7 +263,7 @@ TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
 TEST_F(Ring, PubrecIsAStateThatSurvivesAndStaysLeased) {
   ASSERT_TRUE(q().publish(1, {0}, 2));
   ASSERT_TRUE(q().publish(2, {0}, 2));
-  EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec)) << "not leased";
+  EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec)) << "the entry is not leased";
   ASSERT_EQ(q().lease(0).size(), 2u);
   EXPECT_TRUE(q().consumer().set_state(0, 1, slot_state::pubrec));
   EXPECT_FALSE(q().consumer().set_state(0, 1, slot_state::pubrec));
@@ -283,28 +284,29 @@ TEST_F(Ring, DropOldestStopsAtAQos2EntryThatIsLeasedAndTakesOthers) {
   for (std::uint64_t i = 1; i <= 5; ++i)
     ASSERT_TRUE(q().publish(i, {0}, i == 2 || i == 4 ? 2 : 1));
   ASSERT_EQ(q().lease(0, 2).size(), 2u);
-  EXPECT_EQ(q()->drop_oldest(0, 3), 1u) << "the first, and then a QoS 2 entry under way";
+  EXPECT_EQ(q()->drop_oldest(0, 3), 1u)
+      << "it drops the first entry and stops at a leased QoS 2 entry";
   EXPECT_EQ(q()->ack(0, 1), ack_status::ignored);
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
-  EXPECT_EQ(q()->drop_oldest(0, 2), 2u) << "the fourth was never leased";
+  EXPECT_EQ(q()->drop_oldest(0, 2), 2u) << "the fourth entry was never leased";
   EXPECT_EQ(q().release(0), 4u);
   EXPECT_THAT(q().ids(0), ElementsAre(5));
   EXPECT_EQ(q()->statistics(0).dropped_oldest, 3u);
   EXPECT_EQ(q().live(), 1u);
 }
 
-TEST_F(Ring, DroppingAQos2EntryUnderWayWouldBeSeen) {
+TEST_F(Ring, DroppingALeasedQos2EntryIsFound) {
   ASSERT_TRUE(q().publish(1, {0}, 2));
   ASSERT_EQ(q().lease(0).size(), 1u);
   EXPECT_EQ(q()->drop_oldest(0, 1), 0u);
   ASSERT_TRUE(q().consumer().set_state(0, 1, slot_state::pubrec));
   q()->rewind(0);
-  EXPECT_EQ(q()->drop_oldest(0, 1), 0u) << "its client waits for PUBREL";
+  EXPECT_EQ(q()->drop_oldest(0, 1), 0u) << "the client waits for PUBREL";
   const test::seeded on("ring.drop_leased");
   test::expect_found("ring.drop_leased", q()->drop_oldest(0, 1) == 1);
 }
 
-TEST_F(Ring, OverflowFollowsThePolicyAndCounts) {
+TEST_F(Ring, OverflowReturnsThePolicyAndCounts) {
   layout.options.overflow = overflow_policy::drop_oldest;
   EXPECT_EQ(q()->overflow(1, 2), overflow_policy::drop_oldest);
   EXPECT_EQ(q()->drop_requested(1), 2u);
@@ -316,14 +318,14 @@ TEST_F(Ring, OverflowFollowsThePolicyAndCounts) {
   EXPECT_EQ(q()->statistics().dropped_newest, 1u);
 }
 
-TEST_F(Ring, RestartDropsEverythingAndTicketsGoOn) {
+TEST_F(Ring, ARestartDropsEverythingAndTicketsContinue) {
   ASSERT_TRUE(q().publish(1, {0, 1}));
   ASSERT_TRUE(q().publish(2, {0}));
   ASSERT_EQ(q().lease(0).size(), 2u);
   EXPECT_EQ(q()->restart_start(0, 1), restart_status::changed);
   ASSERT_EQ(q().restart(0), restart_status::stored);
   EXPECT_EQ(q()->incarnation(0), 1u);
-  EXPECT_EQ(q().live(), 1u) << "the one that is in queue 1 too";
+  EXPECT_EQ(q().live(), 1u) << "the message that is also in queue 1";
   EXPECT_EQ(q()->ack(0, 1), ack_status::ignored);
   EXPECT_THAT(q().ids(0), IsEmpty());
   ASSERT_TRUE(q().publish(3, {0}));
@@ -334,8 +336,8 @@ TEST_F(Ring, RestartDropsEverythingAndTicketsGoOn) {
   EXPECT_THAT(reopen().ids(0), ElementsAre(3));
 }
 
-TEST_F(Ring, RestartWaitsForPlacementsAndTakesNoMore) {
-  layout.values = true; // nothing counts references
+TEST_F(Ring, ARestartIsBusyWhilePlacementsAreOpenAndTakesNoNewOnes) {
+  layout.values = true; // so that no references are counted
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   placement p, late;
   const slot_ref ref(message_ref{0, 1}, 1);
@@ -351,7 +353,7 @@ TEST_F(Ring, RestartWaitsForPlacementsAndTakesNoMore) {
   EXPECT_EQ(q()->place_start(0, {&ref, 1}, late), place_status::no_ring);
 }
 
-TEST_F(Ring, APlaceForAnEarlierIncarnationIsRefused) {
+TEST_F(Ring, APlacementForAnEarlierIncarnationIsRefused) {
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   const slot_ref ref(message_ref{0, 1}, 1);
   placement p;
@@ -361,7 +363,7 @@ TEST_F(Ring, APlaceForAnEarlierIncarnationIsRefused) {
   EXPECT_EQ(q()->place_start(0, 1, {&ref, 1}, p), place_status::placed);
 }
 
-TEST_F(Ring, AFullQueueRestarts) {
+TEST_F(Ring, AFullQueueCanBeRestarted) {
   for (std::uint64_t i = 1; i <= 7; ++i)
     ASSERT_TRUE(q().publish(i, {0}));
   ASSERT_EQ(q().restart(0), restart_status::stored);
@@ -388,7 +390,7 @@ TEST_F(Ring, RingsServeOneQueueAfterAnother) {
   EXPECT_EQ(q().live(), 0u);
 }
 
-TEST_F(Ring, ExactCapacityIsWhatItSays) {
+TEST_F(Ring, AnExactCapacityHoldsAsManyEntriesAsItSays) {
   layout.options.capacity = 5;
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   EXPECT_EQ(q()->statistics(0).capacity, 5u);
@@ -400,7 +402,7 @@ TEST_F(Ring, ExactCapacityIsWhatItSays) {
   EXPECT_THAT(q().ids(0), ElementsAre(1, 2, 3, 4, 5));
 }
 
-TEST_F(Ring, AValueQueueCarriesValuesOverReopens) {
+TEST_F(Ring, AValueQueueKeepsItsValuesOverAReopen) {
   layout.values = true;
   ASSERT_EQ(q()->link_now(2), link_status::ready);
   const std::uint64_t values[] = {0, ~0ull, 3};
@@ -431,21 +433,21 @@ TEST_F(Ring, SharedQueuesLeaseEachEntryOnceAndRedeliverReturnedOnes) {
   EXPECT_EQ(q()->ack(0, 3), ack_status::marked);
   EXPECT_EQ(q()->ack(0, 2), ack_status::marked);
   EXPECT_TRUE(q()->nack(0, 1));
-  EXPECT_THAT(q().ids(0, 1), ElementsAre(1)) << "to another member";
+  EXPECT_THAT(q().ids(0, 1), ElementsAre(1)) << "another consumer gets it";
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(reopen()->statistics(0).mode, queue_mode::mpmc);
   EXPECT_THAT(q().ids(0), ElementsAre(4, 5, 6));
 }
 
-TEST_F(Ring, OneReleaserAtATime) {
+TEST_F(Ring, OnlyOneThreadReleasesAtATime) {
   ASSERT_TRUE(q().publish(1, {0}));
   ASSERT_TRUE(q().publish(2, {0}));
   ASSERT_EQ(q().lease(0).size(), 2u);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
   ASSERT_TRUE(q()->release_start(0));
   EXPECT_EQ(q()->ack(0, 2), ack_status::advanced);
-  EXPECT_FALSE(q()->release_start(0)) << "until the first has finished";
+  EXPECT_FALSE(q()->release_start(0)) << "the first release is not finished";
   EXPECT_EQ(q()->restart_start(0, 0), restart_status::busy);
   q()->release_flush(0);
   m->drain();
@@ -453,7 +455,7 @@ TEST_F(Ring, OneReleaserAtATime) {
   EXPECT_EQ(q().release(0), 1u);
 }
 
-TEST_F(Ring, TheOldestEntrysAgeIsItsMessages) {
+TEST_F(Ring, TheOldestEntryIsAsOldAsItsMessage) {
   EXPECT_EQ(q().consumer().oldest_published_ns(0), 0u);
   ASSERT_TRUE(q().publish(41, {0}));
   ASSERT_TRUE(q().publish(42, {0}));
@@ -463,10 +465,10 @@ TEST_F(Ring, TheOldestEntrysAgeIsItsMessages) {
   EXPECT_EQ(q().consumer().oldest_published_ns(0), 42u);
 }
 
-TEST_F(Ring, TheLastTicketIsTheLast) {
+TEST_F(Ring, AQueueTakesNothingAfterItsLastTicket) {
   q();
   opened.reset();
-  // A queue that has seen all but two of its tickets.
+  // The queue has given all its tickets except two.
   auto* record = reinterpret_cast<queue_record*>(m->base());
   record->head = queue_head{ticket_max - 2}.pack(0);
   ASSERT_EQ(q()->link_now(0), link_status::ready);

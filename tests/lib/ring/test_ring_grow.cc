@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Rings that are appended, that shrink, and that change their mode.
+/// Queues that get larger and smaller rings, and that change their mode.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +23,7 @@ std::vector<std::uint64_t> from_to(std::uint64_t first, std::uint64_t last) {
   return v;
 }
 
-/// Value queues of 7 slots that may grow to 60.
+/// Value queues whose first ring holds 7 entries, and which may grow to 60.
 struct RingGrow : testing::Test, queues_in_memory {
   RingGrow() {
     layout.values = true;
@@ -31,12 +31,12 @@ struct RingGrow : testing::Test, queues_in_memory {
     layout.options.capacity_max = 60;
     layout.options.stock = 2;
   }
-  /// Places first to last one by one.
+  /// Places the values `first` to `last` one by one.
   void fill(std::uint64_t first, std::uint64_t last, std::uint32_t queue = 0) {
     for (std::uint64_t v = first; v <= last; ++v)
       ASSERT_EQ(q().put(queue, v), 1u) << v;
   }
-  /// Leases and acknowledges everything up to `ticket`.
+  /// Leases and acknowledges every entry up to `ticket`.
   void consume(std::uint64_t ticket, std::uint32_t queue = 0) {
     static_cast<void>(q().lease(queue, 64));
     q().consumer().ack_through(queue, ticket);
@@ -67,23 +67,24 @@ TEST_F(RingGrow, AFullQueueGetsALargerRingAndNothingChangesForItsConsumer) {
 
 TEST_F(RingGrow, TheLargerRingIsAskedForAtThreeQuartersAndPreparedByMaintain) {
   ASSERT_EQ(q()->link_now(0), link_status::ready);
-  EXPECT_EQ(q()->maintain(), 1u) << "the stock";
+  EXPECT_EQ(q()->maintain(), 1u) << "one ring for the stock";
   const std::uint64_t rings = q()->statistics().rings;
   fill(1, 5);
-  EXPECT_EQ(q()->maintain(), 0u) << "nothing to do yet";
+  EXPECT_EQ(q()->maintain(), 0u) << "the ring is not three quarters full";
   EXPECT_EQ(q()->statistics().rings, rings);
   fill(6, 6);
   q()->maintain();
   EXPECT_EQ(q()->statistics().rings, rings + 1);
   q()->maintain();
-  EXPECT_EQ(q()->statistics().rings, rings + 1) << "one is enough";
+  EXPECT_EQ(q()->statistics().rings, rings + 1) << "only one larger ring is prepared";
   fill(7, 7);
-  EXPECT_EQ(q()->grow(0), link_status::linking) << "at once: it was there";
-  EXPECT_EQ(q()->grow(0), link_status::wait) << "one thread links";
+  EXPECT_EQ(q()->grow(0), link_status::linking) << "the larger ring was prepared";
+  EXPECT_EQ(q()->grow(0), link_status::wait) << "another call links a ring already";
   EXPECT_EQ(q()->link_start(0), link_status::wait);
   placement p;
   const slot_ref ref(8);
-  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::closed) << "until the link is durable";
+  EXPECT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::closed)
+      << "the link is not durable yet";
   q()->link_flush(0);
   m->drain();
   q()->link_finish(0);
@@ -91,7 +92,7 @@ TEST_F(RingGrow, TheLargerRingIsAskedForAtThreeQuartersAndPreparedByMaintain) {
   EXPECT_EQ(p.first_ticket, 8u);
 }
 
-TEST_F(RingGrow, AnUnpreparedQueueSaysSoAndGrowNowDoesItAll) {
+TEST_F(RingGrow, GrowReturnsUnpreparedAndGrowNowPreparesTheRing) {
   fill(1, 7);
   EXPECT_EQ(q()->grow(0), link_status::unprepared);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
@@ -101,7 +102,7 @@ TEST_F(RingGrow, AnUnpreparedQueueSaysSoAndGrowNowDoesItAll) {
   EXPECT_EQ(q()->statistics(0).rings, 2u);
 }
 
-TEST_F(RingGrow, WhoFindsThatAnotherWasQuickerHasRoom) {
+TEST_F(RingGrow, GrowNowFindsRoomWhenAnotherThreadWasQuicker) {
   for (const bool all : {true, false}) {
     opened.reset();
     m = memory_media(1 << 20, durability_class::process);
@@ -123,8 +124,8 @@ TEST_F(RingGrow, WhoFindsThatAnotherWasQuickerHasRoom) {
   }
 }
 
-TEST_F(RingGrow, AfterItHasGrownNobodyPreparesTheRingThatItWantedBefore) {
-  fill(1, 6); // and wants a larger one
+TEST_F(RingGrow, AQueueThatHasGrownDoesNotGetTheRingThatItWantedBefore) {
+  fill(1, 6); // the queue now wants a larger ring
   q()->refill();
   fill(7, 7);
   ASSERT_EQ(q()->grow_now(0), link_status::ready);
@@ -132,12 +133,12 @@ TEST_F(RingGrow, AfterItHasGrownNobodyPreparesTheRingThatItWantedBefore) {
   const std::uint64_t rings = q()->statistics().rings;
   EXPECT_EQ(q()->maintain(), 0u);
   EXPECT_EQ(q()->statistics().rings, rings);
-  fill(10, 19); // twelve of fifteen
+  fill(10, 19); // twelve of fifteen slots are in use
   EXPECT_EQ(q()->maintain(), 1u);
   EXPECT_EQ(q()->statistics().rings, rings + 1);
 }
 
-TEST_F(RingGrow, ManyAtOnceWantALargerRingBeforeThreeQuarters) {
+TEST_F(RingGrow, ALargePlacementWantsALargerRingBeforeThreeQuartersAreInUse) {
   fill(1, 3);
   q()->refill();
   EXPECT_EQ(q()->grow(0, 5), link_status::unprepared);
@@ -145,8 +146,8 @@ TEST_F(RingGrow, ManyAtOnceWantALargerRingBeforeThreeQuarters) {
   EXPECT_EQ(q()->grow(0, 5), link_status::linking);
 }
 
-TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
-  fill(1, 60); // 7, 15, and the third is as large as it may become
+TEST_F(RingGrow, TheLimitCountsTheEntriesOfAllRings) {
+  fill(1, 60); // rings of 7, 15, and one of the largest size
   EXPECT_EQ(q()->statistics(0).rings, 3u);
   EXPECT_EQ(q()->statistics(0).capacity, 60u);
   EXPECT_EQ(q().put(0, 99), 0u);
@@ -157,7 +158,7 @@ TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
   fill(61, 67);
   EXPECT_EQ(q()->statistics(0).depth, 60u);
   EXPECT_EQ(q()->free_count(0), 0u);
-  EXPECT_EQ(q().put(0, 99), 0u) << "at its limit";
+  EXPECT_EQ(q().put(0, 99), 0u) << "the queue is at its limit";
   EXPECT_EQ(q().grow(0), link_status::refused);
   consume(10);
   EXPECT_EQ(q().release(0), 3u);
@@ -167,7 +168,7 @@ TEST_F(RingGrow, TheLimitIsOnAllRingsTogether) {
   EXPECT_EQ(q().values(0), from_to(11, 70));
 }
 
-TEST_F(RingGrow, WhereItMayNotGrowAFullQueueIsFull) {
+TEST_F(RingGrow, AQueueThatMayNotGrowIsFullAtItsFirstCapacity) {
   layout.options.capacity_max = 0;
   fill(1, 7);
   EXPECT_EQ(q().put(0, 8), 0u);
@@ -175,22 +176,22 @@ TEST_F(RingGrow, WhereItMayNotGrowAFullQueueIsFull) {
   EXPECT_EQ(q()->statistics().rings, 2u);
 }
 
-TEST_F(RingGrow, ARingThatIsThroughLeavesWithItsReleaseAndIsReused) {
+TEST_F(RingGrow, ARingLeavesItsQueueWithTheReleaseThatEmptiesItAndIsReused) {
   fill(1, 8);
   consume(6);
   EXPECT_EQ(q().release(0), 6u);
-  EXPECT_EQ(q()->statistics(0).rings, 2u) << "one entry is left in the first";
+  EXPECT_EQ(q()->statistics(0).rings, 2u) << "one entry is left in the first ring";
   consume(7);
   EXPECT_EQ(q().release(0), 1u);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
   EXPECT_EQ(q()->statistics().rings_retired, 1u);
-  EXPECT_EQ(q()->ack(0, 3), ack_status::ignored) << "in a ring that is gone";
+  EXPECT_EQ(q()->ack(0, 3), ack_status::ignored) << "its ring has left the queue";
   EXPECT_FALSE(q()->nack(0, 7));
-  q().consumer().flush_slot(0, 3); // of no use, and no harm
+  q().consumer().flush_slot(0, 3); // does nothing
   const std::uint64_t rings = q()->statistics().rings;
   q()->maintain();
   EXPECT_EQ(q()->statistics().rings_retired, 0u);
-  EXPECT_EQ(q()->statistics().rings, rings - 1) << "the stock is full";
+  EXPECT_EQ(q()->statistics().rings, rings - 1) << "the stock was full, so the ring was freed";
   EXPECT_THAT(q().values(0), ElementsAre(8));
 }
 
@@ -215,7 +216,8 @@ TEST_F(RingGrow, AReopenFindsAllRings) {
   std::vector<leased> e = q().lease(0);
   EXPECT_EQ(q()->ack(0, 2), ack_status::marked);
   EXPECT_EQ(q()->ack(0, 9), ack_status::marked);
-  EXPECT_EQ(q()->ack(0, 8), ack_status::marked) << "in order in its ring, and not in the queue";
+  EXPECT_EQ(q()->ack(0, 8), ack_status::marked)
+      << "the entry is the oldest of its ring, not of the queue";
   for (std::uint64_t t : {2, 8, 9})
     q().consumer().flush_slot(0, t);
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
@@ -263,7 +265,7 @@ TEST_F(RingGrow, AQueueThatStaysNearlyEmptyGetsASmallerRing) {
   q()->maintain();
   EXPECT_EQ(reopen()->statistics(0).capacity, 15u);
   fill(34, 50);
-  EXPECT_EQ(q().values(0), from_to(34, 50)) << "and it grows again";
+  EXPECT_EQ(q().values(0), from_to(34, 50)) << "the queue grows again";
 }
 
 TEST_F(RingGrow, AnIdleQueueGetsAllItsMemoryBackWithoutAnAck) {
@@ -276,7 +278,7 @@ TEST_F(RingGrow, AnIdleQueueGetsAllItsMemoryBackWithoutAnAck) {
   const std::uint64_t refused[] = {31, 32, 33};
   placement p;
   ASSERT_EQ(q()->enqueue_bulk(0, refused, p), 3u);
-  q()->place_void(p); // the last that happened to it
+  q()->place_void(p); // the last call on the queue
   for (int visit = 0; visit < 16; ++visit) {
     q()->maintain();
     q().release(0);
@@ -291,7 +293,7 @@ TEST_F(RingGrow, AnIdleQueueGetsAllItsMemoryBackWithoutAnAck) {
   EXPECT_EQ(q().blocks->statistics().live_blocks, before);
 }
 
-TEST_F(RingGrow, MaintainDoesNoMoreThanItIsAllowed) {
+TEST_F(RingGrow, MaintainDoesNoMoreWorkThanItIsAllowed) {
   for (std::uint32_t queue : {0u, 1u, 2u})
     fill(1, 20, queue);
   for (std::uint32_t queue : {0u, 1u, 2u})
@@ -317,7 +319,7 @@ TEST_F(RingGrow, ABusyQueueKeepsItsRing) {
   EXPECT_EQ(q()->statistics().shrunk, 0u);
 }
 
-TEST_F(RingGrow, TheThreeEntriesOfARecordGoRound) {
+TEST_F(RingGrow, TheThreeEntriesOfARecordAreUsedInTurn) {
   std::uint64_t in = 1, out = 1;
   for (int turn = 0; turn < 12; ++turn) {
     fill(in, in + 19);
@@ -332,16 +334,16 @@ TEST_F(RingGrow, TheThreeEntriesOfARecordGoRound) {
   EXPECT_GT(q()->statistics().shrunk, 0u);
 }
 
-TEST_F(RingGrow, MemoryThatIsOutIsAFullQueueAndNoMore) {
-  layout.blocks = 25; // the first rings of three queues, and a block
+TEST_F(RingGrow, AQueueThatGetsNoBlocksIsFullAndServesOn) {
+  layout.blocks = 25; // enough for the first rings of three queues
   fill(1, 7, 0);
   fill(1, 7, 1);
   EXPECT_EQ(q().put(0, 8), 0u);
-  EXPECT_EQ(q()->grow_now(0), link_status::no_room) << "it is not at its limit";
+  EXPECT_EQ(q()->grow_now(0), link_status::no_room) << "the queue is below its limit";
   EXPECT_GE(q()->statistics().refused_ring, 1u);
   EXPECT_EQ(q()->link_now(2), link_status::ready);
   EXPECT_EQ(q()->link_now(3), link_status::refused);
-  EXPECT_EQ(q()->grow_now(3), link_status::no_room) << "not even its first";
+  EXPECT_EQ(q()->grow_now(3), link_status::no_room) << "there are not even blocks for a first ring";
   EXPECT_EQ(q().values(0), from_to(1, 7));
   EXPECT_EQ(q().consumer().ack_through(0, 3), 3u);
   EXPECT_EQ(q().release(0), 3u);
@@ -369,7 +371,7 @@ TEST_F(RingGrow, ARestartDropsAllRings) {
   EXPECT_THAT(reopen().ids(0), ElementsAre(26));
 }
 
-TEST_F(RingGrow, DropOldestGoesOverTheSeam) {
+TEST_F(RingGrow, DropOldestDropsEntriesOfTwoRings) {
   fill(1, 10);
   EXPECT_EQ(q()->drop_oldest(0, 8), 8u);
   EXPECT_EQ(q().release(0), 8u);
@@ -377,7 +379,7 @@ TEST_F(RingGrow, DropOldestGoesOverTheSeam) {
   EXPECT_THAT(q().values(0), ElementsAre(9, 10));
 }
 
-TEST_F(RingGrow, AnEntryThatIsNotReadyHoldsUpTheRingsBehindIt) {
+TEST_F(RingGrow, AnEntryThatIsNotReadyHoldsUpTheNextRings) {
   auto got = [&] {
     opened.reset();
     m = memory_media(1 << 20, durability_class::process);
@@ -397,7 +399,7 @@ TEST_F(RingGrow, AnEntryThatIsNotReadyHoldsUpTheRingsBehindIt) {
   test::expect_found("ring.lease_ahead", got() != from_to(1, 6));
 }
 
-TEST_F(RingGrow, RewindAndReturnedEntriesGoOverTheSeam) {
+TEST_F(RingGrow, RewindAndNackWorkInTwoRings) {
   fill(1, 10);
   ASSERT_EQ(q().lease(0, 9).size(), 9u);
   EXPECT_TRUE(q()->nack(0, 8));
@@ -416,7 +418,8 @@ TEST_F(RingGrow, TheModeOfAQueueWithEntriesChangesDurably) {
   EXPECT_EQ(q()->statistics(0).mode, queue_mode::mpmc);
   EXPECT_THAT(q().values(0, 9), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9));
   EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
-  EXPECT_EQ(q().release(0), 1u) << "rte_ring's consumer side is another now";
+  EXPECT_EQ(q().release(0), 1u)
+      << "rte_ring's consumer side synchronises for several consumers now";
   EXPECT_EQ(reopen()->statistics(0).mode, queue_mode::mpmc);
   EXPECT_EQ(q().values(0), from_to(2, 10));
   for (std::uint64_t t = 2; t <= 10; ++t)
@@ -473,7 +476,7 @@ TEST_F(RingGrow, LimitsOutOfRangeAreRefusedWithASentence) {
   EXPECT_THAT(text(1 << 24), testing::HasSubstr("capacity_max 16777216"));
 }
 
-// --- how often ----------------------------------------------------------------------------------
+// --- how many stores, flushes and drains --------------------------------------------------------
 
 TEST_F(RingGrow, AnAppendIsOneLineAndAReleaseWithAnUnlinkCostsWhatAReleaseDoes) {
   fill(1, 7);
@@ -482,9 +485,9 @@ TEST_F(RingGrow, AnAppendIsOneLineAndAReleaseWithAnUnlinkCostsWhatAReleaseDoes) 
   m->observe(&seen);
   ASSERT_EQ(q()->grow(0), link_status::linking);
   q()->link_flush(0);
-  EXPECT_EQ(seen.stores, 3) << "the entry's two words, the commit word";
+  EXPECT_EQ(seen.stores, 3) << "the two words of the entry, and the commit word";
   EXPECT_EQ(seen.flushes, 1);
-  EXPECT_EQ(seen.drains, 0) << "the caller's comes anyway";
+  EXPECT_EQ(seen.drains, 0) << "the caller drains anyway";
   m->drain();
   q()->link_finish(0);
   m->observe(nullptr);
@@ -494,7 +497,7 @@ TEST_F(RingGrow, AnAppendIsOneLineAndAReleaseWithAnUnlinkCostsWhatAReleaseDoes) 
   m->observe(&seen);
   ASSERT_TRUE(q()->release_start(0));
   q()->release_flush(0);
-  EXPECT_EQ(seen.stores, 2) << "the head, the commit word";
+  EXPECT_EQ(seen.stores, 2) << "the head and the commit word";
   EXPECT_EQ(seen.flushes, 1);
   m->drain();
   EXPECT_EQ(q()->release_finish(0), 8u);

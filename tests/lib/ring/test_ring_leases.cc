@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Leases that end at a time the caller gives, and acks that name their lease.
+/// Leases that end at a deadline of the caller, and acks that name their lease.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,9 +43,9 @@ TEST_P(RingLeases, ALeaseThatIsNotAckedInTimeComesAgainFirst) {
   const auto late = lease(2, 100);
   ASSERT_EQ(late.size(), 2u);
   EXPECT_EQ(q().consumer().earliest_deadline(0), 100u);
-  EXPECT_EQ(q().consumer().expire(0, 99), 0u) << "not before its time";
+  EXPECT_EQ(q().consumer().expire(0, 99), 0u) << "the deadline has not passed";
   EXPECT_EQ(q().consumer().expire(0, 100), 2u);
-  EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "once";
+  EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "a lease ends only once";
   EXPECT_EQ(q().consumer().earliest_deadline(0), UINT64_MAX);
   const auto again = lease(3, 200);
   ASSERT_EQ(again.size(), 3u);
@@ -56,11 +56,11 @@ TEST_P(RingLeases, ALeaseThatIsNotAckedInTimeComesAgainFirst) {
   EXPECT_EQ(again[0].generation(), 1u);
 }
 
-TEST_P(RingLeases, WhoIsLateDoesNotEndTheLeaseOfWhoHasItNow) {
+TEST_P(RingLeases, ALateConsumerDoesNotEndTheLeaseOfTheNextOne) {
   fill(1, 2);
   const auto late = lease(1, 100);
   EXPECT_EQ(q().consumer().expire(0, 150), 1u);
-  EXPECT_EQ(q().consumer().ack(0, late[0]), ack_status::ignored) << "between two leases";
+  EXPECT_EQ(q().consumer().ack(0, late[0]), ack_status::ignored) << "the entry is not leased";
   const auto now = lease(1, 300);
   ASSERT_EQ(now[0].ticket(), 1u);
   EXPECT_EQ(q().consumer().ack(0, late[0]), ack_status::ignored);
@@ -70,7 +70,7 @@ TEST_P(RingLeases, WhoIsLateDoesNotEndTheLeaseOfWhoHasItNow) {
   EXPECT_EQ(q().release(0), 1u);
 }
 
-TEST_P(RingLeases, WhatIsAckedDoesNotComeAgain) {
+TEST_P(RingLeases, AnAcknowledgedEntryDoesNotComeAgain) {
   fill(1, 4);
   const auto e = lease(4, 100);
   EXPECT_EQ(q().consumer().ack(0, e[0]), ack_status::advanced);
@@ -79,12 +79,12 @@ TEST_P(RingLeases, WhatIsAckedDoesNotComeAgain) {
   EXPECT_THAT(q().values(0), ElementsAre(2, 4));
 }
 
-TEST_P(RingLeases, EachLeaseHasItsOwnTime) {
+TEST_P(RingLeases, EachLeaseHasItsOwnDeadline) {
   fill(1, 6);
   lease(2, 300);
   lease(2, 100);
   lease(1, UINT64_MAX);
-  static_cast<void>(q().lease(0, 1)); // without one
+  static_cast<void>(q().lease(0, 1)); // a lease without a deadline
   EXPECT_EQ(q().consumer().earliest_deadline(0), 100u);
   EXPECT_EQ(q().consumer().expire(0, 200), 2u);
   EXPECT_EQ(q().consumer().earliest_deadline(0), 300u);
@@ -93,7 +93,7 @@ TEST_P(RingLeases, EachLeaseHasItsOwnTime) {
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4));
 }
 
-TEST_P(RingLeases, AtMostSoManyEndAtOnceAndTheRestNextTime) {
+TEST_P(RingLeases, ExpireEndsAtMostAsManyLeasesAsItIsToldAndTheRestNextTime) {
   fill(1, 5);
   lease(5, 10);
   EXPECT_EQ(q().consumer().expire(0, 10, 2), 2u);
@@ -103,17 +103,17 @@ TEST_P(RingLeases, AtMostSoManyEndAtOnceAndTheRestNextTime) {
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4, 5));
 }
 
-TEST_P(RingLeases, ASlotUsedAgainHasNothingOfTheLeasesBefore) {
+TEST_P(RingLeases, ASlotUsedAgainHasNoDeadlineOfEarlierLeases) {
   std::uint64_t next = 1;
   for (int lap = 0; lap < 5; ++lap) {
     fill(next, next + 6);
-    for (const leased& e : lease(7, 10)) // acknowledged, and the deadline is left behind
+    for (const leased& e : lease(7, 10)) // the deadline stays in the slot
       EXPECT_NE(q().consumer().ack(0, e), ack_status::ignored);
     EXPECT_EQ(q().release(0), 7u);
     next += 7;
     fill(next, next + 6);
     ASSERT_EQ(q().lease(0).size(), 7u);
-    EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "leased without a deadline";
+    EXPECT_EQ(q().consumer().expire(0, 1000), 0u) << "the leases have no deadline";
     for (std::uint64_t t = next; t < next + 7; ++t)
       EXPECT_NE(q()->ack(0, t), ack_status::ignored);
     EXPECT_EQ(q().release(0), 7u);
@@ -121,7 +121,7 @@ TEST_P(RingLeases, ASlotUsedAgainHasNothingOfTheLeasesBefore) {
   }
 }
 
-TEST_P(RingLeases, ARingUsedAgainHasNothingOfTheQueueBefore) {
+TEST_P(RingLeases, ARingUsedAgainHasNoDeadlineOfItsLastQueue) {
   layout.options.stock = 1;
   layout.options.rings_max = 1;
   layout.options.capacity_max = 0;
@@ -137,7 +137,7 @@ TEST_P(RingLeases, ARingUsedAgainHasNothingOfTheQueueBefore) {
   EXPECT_EQ(q().consumer().expire(1, 100), 3u);
 }
 
-TEST_P(RingLeases, TimesGoOverTheSeamBetweenRings) {
+TEST_P(RingLeases, DeadlinesCountInTwoRings) {
   fill(1, 10);
   lease(10, 50);
   EXPECT_EQ(q().consumer().expire(0, 49), 0u);
@@ -146,13 +146,13 @@ TEST_P(RingLeases, TimesGoOverTheSeamBetweenRings) {
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
 }
 
-TEST_P(RingLeases, ALeaseIsNotDurableAndATimedOutEntryIsAsItWas) {
+TEST_P(RingLeases, ALeaseIsNotDurableAndATimedOutEntryIsUnchanged) {
   fill(1, 3);
   lease(3, 50);
   EXPECT_EQ(q().consumer().expire(0, 60), 3u);
   opened.reset();
   EXPECT_THAT(q().values(0), ElementsAre(1, 2, 3));
-  EXPECT_EQ(q().consumer().expire(0, UINT64_MAX), 0u) << "leased without a deadline";
+  EXPECT_EQ(q().consumer().expire(0, UINT64_MAX), 0u) << "the leases have no deadline";
 }
 
 TEST_P(RingLeases, RewindEndsLeasesToo) {
@@ -181,7 +181,7 @@ TEST_P(RingLeases, PubrecStaysWhenALeaseEnds) {
   EXPECT_EQ(e[0].state(), slot_state::pubrec);
 }
 
-TEST_P(RingLeases, SixteenLeasesLaterNamesBeginAgain) {
+TEST_P(RingLeases, TheGenerationOfALeaseRepeatsAfterSixteenLeases) {
   fill(1, 1);
   const auto first = lease(1, 1);
   EXPECT_EQ(q().consumer().expire(0, 1), 1u);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Recovery's cases, what it does with damage, and how often each burst drains.
+/// The cases of recovery, what recovery does with damage, and how often each burst flushes and
+/// drains.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -67,7 +68,7 @@ TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
 TEST(RingCases, EveryRecordPatternMatchesExactlyOneCase) {
   auto m = memory_media(1 << 16, durability_class::process);
   auto blocks = block_store::create(*m, 0, 64, 64).value();
-  // First block and blocks; whole seals but for the last two.
+  // Pairs of a first block and a number of blocks. The last two entries get a wrong seal.
   const chain chains[] = {{0, 7}, {57, 7}, {58, 7}, {0, 8}, {0, 0}, {~0u, 0}};
   const std::uint64_t bases[] = {std::uint64_t{2} << 56, 9 | std::uint64_t{2} << 56, 9,
                                  9 | std::uint64_t{25} << 56, ~0ull};
@@ -123,18 +124,19 @@ TEST(RingCases, TheWindowRuleHoldsForRingsThatFollowOneAnother) {
   EXPECT_EQ(old.end, 14u);
   EXPECT_EQ(next.from, 14u);
   EXPECT_EQ(next.end, ticket_max);
-  auto is = [](const ring_window& w, std::uint64_t ticket) {
+  auto case_of = [](const ring_window& w, std::uint64_t ticket) {
     return judge(slot_facts{0, slot_tag{ticket, slot_state::queued}.pack(0), w.index_of(ticket), w,
                             message_status::ok})
         .kind;
   };
-  EXPECT_EQ(is(old, 12), slot_case::released);
-  EXPECT_EQ(is(old, 14), slot_case::deliverable);
-  EXPECT_EQ(is(old, 15), slot_case::ahead) << "past the ring that follows";
-  EXPECT_EQ(is(next, 15), slot_case::deliverable);
-  EXPECT_EQ(is(next, 21), slot_case::deliverable);
-  EXPECT_EQ(is(next, 22), slot_case::overfull);
-  EXPECT_EQ(is(next, 23), slot_case::ahead);
+  EXPECT_EQ(case_of(old, 12), slot_case::released);
+  EXPECT_EQ(case_of(old, 14), slot_case::deliverable);
+  EXPECT_EQ(case_of(old, 15), slot_case::ahead)
+      << "the ticket is past the base of the ring that follows";
+  EXPECT_EQ(case_of(next, 15), slot_case::deliverable);
+  EXPECT_EQ(case_of(next, 21), slot_case::deliverable);
+  EXPECT_EQ(case_of(next, 22), slot_case::overfull);
+  EXPECT_EQ(case_of(next, 23), slot_case::ahead);
 }
 
 struct RingDamage : testing::Test, queues_in_memory {
@@ -148,12 +150,12 @@ struct RingDamage : testing::Test, queues_in_memory {
     layout.expected = expected;
     return queues_in_memory::reopen();
   }
-  /// Moves queue 2's ring to another place, as a whole record would tell of it.
+  /// Stores an entry in queue 2 that names another place for its ring, with a right seal.
   void put_at(std::uint32_t first_block) {
     queue_ring& ring = opened->record(2).rings[0];
     ring = queue_ring::sealed(2, ring.base, first_block, opened->ring_blocks(ring));
   }
-  /// A second ring of queue 2, `after` tickets behind the first, in the same place.
+  /// Adds a second ring to queue 2, `after` tickets behind the first, in the same blocks.
   void add_ring(std::uint64_t after) {
     queue_record& r = opened->record(2);
     r.rings[1] = queue_ring::sealed(2, r.rings[0].base + after, r.rings[0].first_block(),
@@ -162,7 +164,8 @@ struct RingDamage : testing::Test, queues_in_memory {
     ++c.count;
     r.commit = c.pack(2);
   }
-  /// The queue is named and out of service; the others are served; a restart heals it.
+  /// Expects that the queue is named and out of service, that the others are served, and that a
+  /// restart puts the queue into service again.
   void expect_only_broken(std::uint32_t queue, const char* text) {
     EXPECT_EQ(opened->queues->check().damaged_queues, 1u);
     queues_on_media& q = reopen();
@@ -185,14 +188,15 @@ struct RingDamage : testing::Test, queues_in_memory {
   }
 };
 
-TEST_F(RingDamage, NoBitOfARecordAndNoOtherQueuesRecordIsActedUpon) {
+TEST_F(RingDamage, ARecordWithAFlippedBitOrOfAnotherQueueIsNotActedUpon) {
   ASSERT_EQ(opened->lease(1).size(), 3u);
   ASSERT_EQ((*opened)->ack(1, 1), ack_status::advanced);
   ASSERT_EQ(opened->release(1), 1u);
   record_facts f{
       .queue = 1, .record = opened->record(1), .expected = {}, .blocks = &*opened->blocks};
   ASSERT_EQ(judge(f).kind, record_case::one_ring);
-  auto* words = reinterpret_cast<std::uint64_t*>(&f.record); // head, commit word, the one entry
+  auto* words =
+      reinterpret_cast<std::uint64_t*>(&f.record); // the head, the commit word and the one entry
   for (unsigned bit = 0; bit < 64 * 4; ++bit) {
     words[bit / 64] ^= std::uint64_t{1} << bit % 64;
     EXPECT_NE(judge(f).kind, record_case::one_ring) << "bit " << bit;
@@ -204,9 +208,9 @@ TEST_F(RingDamage, NoBitOfARecordAndNoOtherQueuesRecordIsActedUpon) {
     f.queue = 1;
   }
   f.record.rings[0] = opened->record(0).rings[0];
-  EXPECT_EQ(judge(f).kind, record_case::ring_damaged) << "another queue's entry";
+  EXPECT_EQ(judge(f).kind, record_case::ring_damaged) << "the entry of another queue";
 }
-TEST_F(RingDamage, NoBitOfATagAndNoOtherQueuesTagIsDelivered) {
+TEST_F(RingDamage, ASlotWithAFlippedBitInItsTagOrOfAnotherQueueIsNotDelivered) {
   const ring_window w{.base = 0, .from = 0, .log2_slots = 3};
   for (const slot_state state : {slot_state::queued, slot_state::pubrec, slot_state::acked,
                                  slot_state::moved, slot_state::dropped, slot_state::voided})
@@ -222,11 +226,11 @@ TEST_F(RingDamage, NoBitOfATagAndNoOtherQueuesTagIsDelivered) {
   for (const std::uint32_t queue : {0u, 1u, 29u, 30u})
     EXPECT_EQ(judge(slot_facts{queue, ~0ull, 2, w}).kind, slot_case::malformed);
 }
-TEST_F(RingDamage, AnAckThatADamagedBitTurnsBackIsNotDelivered) {
+TEST_F(RingDamage, AnAcknowledgedSlotThatDamageTurnsIntoAQueuedOneIsNotDelivered) {
   ASSERT_EQ(opened->lease(0).size(), 3u);
   ASSERT_EQ((*opened)->ack(0, 2), ack_status::marked);
   std::uint64_t& tag = opened->slots(0)[1].tag;
-  tag ^= std::uint64_t{3} << 56; // acked reads as queued
+  tag ^= std::uint64_t{3} << 56; // the state `acked` now reads as `queued`
   ASSERT_EQ(slot_tag::unpack(tag).state, slot_state::queued);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_slots, 1u);
@@ -241,7 +245,7 @@ TEST_F(RingDamage, ADamagedCommitWordTakesOneQueueOutOfService) {
   opened->record(0).commit |= std::uint64_t{200} << 36;
   expect_only_broken(0, "commit word");
 }
-TEST_F(RingDamage, ACommitWordWithoutItsIncarnationHealsToo) {
+TEST_F(RingDamage, ADamagedIncarnationIsReplacedByARestart) {
   opened->record(0).commit = ~0ull;
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_queues, 1u);
@@ -251,7 +255,8 @@ TEST_F(RingDamage, ACommitWordWithoutItsIncarnationHealsToo) {
   q->restart_finish(0);
   EXPECT_EQ(q->incarnation(0), 5u);
   EXPECT_FALSE(q->statistics(0).damaged);
-  EXPECT_EQ(q->restart_start(0, 4), restart_status::changed) << "it is whole, and another";
+  EXPECT_EQ(q->restart_start(0, 4), restart_status::changed)
+      << "the queue is in service, and in incarnation 5";
   ASSERT_TRUE(q.publish(60, {0}));
   EXPECT_THAT(reopen().ids(0), ElementsAre(60));
   EXPECT_THAT(opened->found.notes, IsEmpty());
@@ -264,8 +269,8 @@ TEST_F(RingDamage, ARingOfAnotherSizeThanItsChainTakesOneQueueOutOfService) {
   opened->record(2).rings[0].base += std::uint64_t{1} << 56;
   expect_only_broken(2, "impossible");
 }
-TEST_F(RingDamage, ARingThatBeginsBehindAllTicketsThatCanBeTakesOneQueueOutOfService) {
-  add_ring(8); // the first held seven
+TEST_F(RingDamage, ARingThatBeginsPastTheTicketsOfTheRingBeforeTakesOneQueueOutOfService) {
+  add_ring(8); // the first ring held at most seven entries
   expect_only_broken(2, "impossible");
 }
 TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
@@ -276,9 +281,9 @@ TEST_F(RingDamage, TwoRingsInTheSameBlocksTakeOneQueueOutOfService) {
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
   ASSERT_EQ(q.restart(2), restart_status::stored);
   ASSERT_TRUE(q.publish(60, {2}));
-  EXPECT_THAT(reopen().ids(2), ElementsAre(60)) << "and its blocks are free again";
+  EXPECT_THAT(reopen().ids(2), ElementsAre(60)) << "the blocks of its rings are free again";
 }
-TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
+TEST_F(RingDamage, ARingOverTheBlocksOfAnotherQueueTakesOneQueueOutOfService) {
   put_at(opened->record(1).rings[0].first_block());
   opened.reset();
   queues_on_media& q = reopen();
@@ -287,7 +292,7 @@ TEST_F(RingDamage, ARingOverAnothersBlocksTakesOneQueueOutOfService) {
   EXPECT_THAT(q.ids(1), ElementsAre(11, 12, 13));
 }
 
-TEST_F(RingDamage, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
+TEST_F(RingDamage, ARingPastTheEndOfTheStoreStaysDamagedWhenTheStoreGrows) {
   put_at(static_cast<std::uint32_t>(layout.blocks) -
          opened->ring_blocks(opened->record(2).rings[0]));
   layout.blocks -= 1;
@@ -298,23 +303,25 @@ TEST_F(RingDamage, ARingPastTheEndStaysDamagedWhenTheEndHasMoved) {
 
 TEST_F(RingDamage, ADamagedSlotIsNamedAndTheOthersAreServed) {
   ring_slot* s = opened->slots(0);
-  s[0].tag = ~0ull;                                              // malformed
-  s[5].tag = slot_tag{9, slot_state::queued}.pack(0);            // of slot 0
-  s[6].tag = slot_tag{7 + 8 * 1000, slot_state::queued}.pack(0); // not given yet
-  s[1].ref = slot_ref(message_ref{1000000, 1}, 1).word;          // no such message
+  s[0].tag = ~0ull;                                   // the tag is malformed
+  s[5].tag = slot_tag{9, slot_state::queued}.pack(0); // the ticket belongs in slot 0
+  s[6].tag =
+      slot_tag{7 + 8 * 1000, slot_state::queued}.pack(0); // the ticket cannot have been given yet
+  s[1].ref = slot_ref(message_ref{1000000, 1}, 1).word;   // there is no such message
   EXPECT_EQ(opened->queues->check().damaged_slots, 4u);
   queues_on_media& q = reopen();
   EXPECT_EQ(q.found.damaged_slots, 4u);
   EXPECT_EQ(q.found.notes.size(), 4u);
   EXPECT_THAT(q.ids(0), ElementsAre(3));
-  EXPECT_EQ(slot_tag::unpack(q.slots(0)[6].tag).ticket, 0u) << "it must never come into the window";
+  EXPECT_EQ(slot_tag::unpack(q.slots(0)[6].tag).ticket, 0u)
+      << "the ticket must never come into the window";
   queues_on_media& again = reopen();
-  EXPECT_THAT(again.found.notes, IsEmpty()) << "and it is not found again";
+  EXPECT_THAT(again.found.notes, IsEmpty()) << "the damage was repaired";
   EXPECT_THAT(again.ids(1), ElementsAre(11, 12, 13));
 }
 
 TEST_F(RingDamage, MoreEntriesThanARingHoldsAreDamage) {
-  layout.values = true; // the slots of queue 0 alone count then
+  layout.values = true; // so that only the slots of queue 0 count
   for (std::uint64_t t = 1; t <= 8; ++t)
     opened->slots(0)[t - 1].tag = slot_tag{t, slot_state::queued}.pack(0);
   EXPECT_EQ(opened->queues->check().damaged_slots, 1u);
@@ -338,7 +345,7 @@ TEST_F(RingDamage, AQueueOfAnotherIncarnationIsEmptiedAndItsMessagesFreed) {
               ElementsAre(70));
 }
 
-TEST_F(RingDamage, RingsOfAnotherSizeAreServedAsTheyAre) {
+TEST_F(RingDamage, RingsOfAnotherSizeThanTheOptionsSayAreServed) {
   layout.options.slots = 32;
   queues_on_media& q = reopen();
   EXPECT_EQ(q->statistics(0).capacity, 7u);
@@ -346,7 +353,7 @@ TEST_F(RingDamage, RingsOfAnotherSizeAreServedAsTheyAre) {
   ASSERT_EQ(q.restart(0), restart_status::stored);
   ASSERT_TRUE(q.publish(9, {0}));
   EXPECT_EQ(q->statistics(0).capacity, 31u);
-  layout.options = {.capacity = 2, .stock = 1}; // fewer than there are entries
+  layout.options = {.capacity = 2, .stock = 1}; // fewer than the entries in the ring
   EXPECT_THAT(reopen().ids(1), ElementsAre(11, 12, 13));
 }
 
@@ -359,7 +366,7 @@ TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
     const std::uint64_t chains = layout.chains();
     const int changes = 1 + static_cast<int>(random() % 8);
     for (int i = 0; i < changes; ++i) {
-      // Records, or the first rings; a bit, a byte or a word.
+      // A bit, a byte or a word changes, in a record or in one of the first rings.
       const std::uint64_t at = random() % 2 ? random() % layout.table() : chains + random() % 4096;
       switch (random() % 3) {
       case 0:
@@ -388,8 +395,8 @@ TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
   }
 }
 
-/// Memory a drain of which covers little, as of class `file` with a small journal; notes the most
-/// that one was asked to cover.
+/// Memory whose drains cover few bytes, like class `file` with a small journal. It notes the most
+/// bytes that a drain had to cover.
 class small_drains final : public media {
  public:
   explicit small_drains(std::uint64_t size)
@@ -467,7 +474,7 @@ TEST(RingCounts, APublishDrainsTwiceWhateverTheNumberOfQueues) {
     const int own = seen.flushes;
     for (const placement& p : placed)
       q->place_flush(p);
-    EXPECT_EQ(seen.flushes - own, static_cast<int>(n)) << "a flush a queue";
+    EXPECT_EQ(seen.flushes - own, static_cast<int>(n)) << "one flush for each queue";
     m->drain();
     q.messages->publish(msg);
     q.messages->flush_published(msg);
@@ -506,12 +513,12 @@ TEST(RingCounts, ABurstOfValuesIsOneRunOfSlotsAndOneDrainWithItsRelease) {
     EXPECT_EQ(q.consumer().ack_through(0, got.back().ticket()), 32u);
   }
   m->observe(nullptr);
-  EXPECT_EQ(seen.stores, 65) << "32 slots of two words, the head";
-  EXPECT_EQ(seen.flushes, 2) << "8 lines in one run, the head's line";
+  EXPECT_EQ(seen.stores, 65) << "32 slots of two words, and the head";
+  EXPECT_EQ(seen.flushes, 2) << "8 lines in one run, and the line of the head";
   EXPECT_EQ(seen.drains, 1);
 }
 
-TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndInOrderOnesNothing) {
+TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndAcksInOrderFlushNothing) {
   queue_layout l;
   auto m = memory_media(l.size(), durability_class::process);
   queues_on_media q(*m, l);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Tables of several segments, segments added while the table serves, and the one part that
-/// recovers them.
+/// Tables of several segments, segments that are added while the table serves, and the recovery
+/// part of a table.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-/// A table of value queues whose records lie in ranges of their own in front of the blocks.
+/// A table of value queues whose records lie in several ranges in front of the blocks.
 struct RingSegments : testing::Test {
   static constexpr std::uint64_t chains = 64 << 10;
   std::unique_ptr<media> m = memory_media(1 << 20, durability_class::process);
@@ -57,7 +57,7 @@ struct RingSegments : testing::Test {
   }
 };
 
-TEST_F(RingSegments, QueuesOfALaterSegmentAreNumberedOnAndComeBack) {
+TEST_F(RingSegments, QueuesOfALaterSegmentFollowInNumberAndSurviveAReopen) {
   open({{0, 3}});
   put(2, 20);
   ASSERT_TRUE(queues->add_segment({4096, 2}));
@@ -77,12 +77,12 @@ TEST_F(RingSegments, QueuesOfALaterSegmentAreNumberedOnAndComeBack) {
   EXPECT_EQ(problems.size(), 0u);
 }
 
-TEST_F(RingSegments, ACheckNamesWhatAnOpenWouldAndChangesNothing) {
+TEST_F(RingSegments, ACheckGivesTheNotesOfAnOpenAndChangesNothing) {
   open({{0, 2}, {4096, 2}});
   put(1, 10);
   put(3, 30);
   auto* records = reinterpret_cast<queue_record*>(m->base() + 4096);
-  records[1].rings[0].base ^= 2; // queue 3
+  records[1].rings[0].base ^= 2; // in queue 3
   const std::vector<std::byte> before(m->base(), m->base() + (1 << 20));
   recovery all;
   queue_recovery seen;
@@ -100,7 +100,7 @@ TEST_F(RingSegments, ACheckNamesWhatAnOpenWouldAndChangesNothing) {
   EXPECT_EQ(queues->link_now(3), link_status::refused);
 }
 
-TEST_F(RingSegments, WhatIsLeasedStaysSoWhileASegmentIsAdded) {
+TEST_F(RingSegments, EntriesStayLeasedWhileASegmentIsAdded) {
   open({{0, 2}});
   put(1, 10);
   put(1, 11);
@@ -129,7 +129,7 @@ TEST_F(RingSegments, EveryQueueOfALaterSegmentCanHaveARing) {
     EXPECT_THAT(values(queue), ElementsAre(queue));
 }
 
-TEST_F(RingSegments, WhatCannotBeASegmentIsRefusedByName) {
+TEST_F(RingSegments, AnInvalidSegmentIsRefusedWithASentence) {
   open({{0, 2}});
   const auto refused = [&](queue_segment s, const char* text) {
     const auto added = queues->add_segment(s);
@@ -148,10 +148,11 @@ TEST_F(RingSegments, WhatCannotBeASegmentIsRefusedByName) {
   words[9] = 0;
   for (std::uint32_t i = 1; i < queue_segments_max; ++i)
     ASSERT_TRUE(queues->add_segment({std::uint64_t{4096} + 64 * i, 1}));
-  EXPECT_THAT(queues->add_segment({8192, 1}).error().message, HasSubstr("the table already has 16 segments"));
+  EXPECT_THAT(queues->add_segment({8192, 1}).error().message,
+              HasSubstr("the table already has 16 segments"));
 }
 
-TEST_F(RingSegments, OtherThreadsUseTheQueuesThereAreMeanwhile) {
+TEST_F(RingSegments, OtherThreadsUseTheExistingQueuesWhileSegmentsAreAdded) {
   open({{0, 2}});
   put(0, 1);
   std::atomic<bool> done = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Slots that nobody gets: void ones, holes, and what the medium no longer shows.
+/// Slots that no consumer gets: void slots, holes, and slots that changed on the medium.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ using testing::IsEmpty;
 
 struct RingVoids : testing::Test, queues_in_memory {};
 
-/// Places `n` values that nobody may have.
+/// Places `n` values and makes them void.
 void put_void(queues_on_media& q, std::uint32_t queue, std::uint32_t n) {
   ASSERT_EQ(q->link_now(queue), link_status::ready);
   const std::vector<std::uint64_t> values(n, 7);
@@ -36,7 +36,7 @@ TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
     put_void(q(), 0, 2);
     ASSERT_EQ(q().put(0, 1, 2), 2u);
     put_void(q(), 0, 2);
-    EXPECT_EQ(q().release(0), 2u) << "up to the first that somebody may have";
+    EXPECT_EQ(q().release(0), 2u) << "the release stops at the first value that is not void";
     EXPECT_THAT(q().values(0, 1), ElementsAre(1));
     EXPECT_FALSE(q()->release_start(0));
     EXPECT_THAT(q().values(0, 1), ElementsAre(2));
@@ -44,11 +44,11 @@ TEST_F(RingVoids, VoidSlotsAtTheHeadAreReleasedWithoutAnAck) {
     EXPECT_EQ(q()->ack(0, last - 2), ack_status::marked);
     EXPECT_FALSE(q()->release_start(0));
     EXPECT_EQ(q()->ack(0, last - 3), ack_status::advanced);
-    EXPECT_EQ(q().release(0), 4u) << "and what is void behind it";
+    EXPECT_EQ(q().release(0), 4u) << "the release also takes the void slots behind it";
   }
 }
 
-TEST_F(RingVoids, AReleaseDoesNotPassWhatIsNotReady) {
+TEST_F(RingVoids, AReleaseDoesNotPassASlotThatIsNotReady) {
   layout.values = true;
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   const std::uint64_t value = 1;
@@ -65,7 +65,7 @@ TEST_F(RingVoids, HolesThatRecoveryFoundAreReleasedWithoutAnAck) {
   layout.values = true;
   ASSERT_EQ(q().put(0, 1, 5), 5u);
   for (int i = 0; i < 3; ++i)
-    q().slots(0)[i] = {}; // lost
+    q().slots(0)[i] = {}; // the crash lost the slot
   EXPECT_EQ(reopen()->statistics(0).depth, 5u);
   EXPECT_EQ(q().release(0), 3u);
   EXPECT_EQ(q()->free_count(0), 5u);
@@ -78,11 +78,12 @@ TEST_F(RingVoids, AckThroughPassesAVoidSlotWhereAnEntryWasGivenBack) {
   ASSERT_EQ(q().put(0, 2, 3), 3u);
   ASSERT_EQ(q().lease(0).size(), 3u);
   ASSERT_TRUE(q()->nack(0, 4));
-  EXPECT_EQ(q().consumer().ack_through(0, 4), 3u) << "up to the one that is nobody's";
+  EXPECT_EQ(q().consumer().ack_through(0, 4), 3u)
+      << "the ack stops at the entry that was given back";
   EXPECT_THAT(q().values(0), ElementsAre(4));
 }
 
-TEST_F(RingVoids, WhatTheMediumNoLongerShowsIsOverAndHoldsNothingUp) {
+TEST_F(RingVoids, ASlotThatChangedOnTheMediumIsDoneAndHoldsNothingUp) {
   layout.values = true;
   for (const queue_mode mode : {queue_mode::mpsc, queue_mode::mpmc}) {
     opened.reset();
@@ -101,7 +102,7 @@ TEST_F(RingVoids, WhatTheMediumNoLongerShowsIsOverAndHoldsNothingUp) {
   }
 }
 
-TEST_F(RingVoids, AChangedSlotDropsNobodyElsesReference) {
+TEST_F(RingVoids, AChangedSlotDropsNoReferenceOfAnotherMessage) {
   ASSERT_TRUE(q().publish(1, {0}));
   ASSERT_TRUE(q().publish(2, {0}));
   ASSERT_TRUE(q().publish(3, {1}));
@@ -109,16 +110,16 @@ TEST_F(RingVoids, AChangedSlotDropsNobodyElsesReference) {
   ASSERT_EQ(q().lease(0).size(), 2u);
   q().slots(0)[0].ref =
       slot_ref(message_ref{third.index, static_cast<std::uint16_t>(third.generation + 1)}, 1).word;
-  q().slots(0)[1].ref = slot_ref(message_ref{layout.descriptors - 1, 0}, 1).word; // nobody's
+  q().slots(0)[1].ref = slot_ref(message_ref{layout.descriptors - 1, 0}, 1).word; // no such message
   EXPECT_EQ(q().consumer().ack_through(0, 2), 2u);
   EXPECT_EQ(q().release(0), 2u);
   EXPECT_EQ(q().live(), 3u);
   EXPECT_EQ(q().id_of(third), 3u);
   EXPECT_THAT(reopen().ids(1), ElementsAre(3));
-  EXPECT_EQ(q().live(), 1u) << "until the next open";
+  EXPECT_EQ(q().live(), 1u) << "the messages of the changed slots stay until the next open";
 }
 
-TEST_F(RingVoids, ManyVoidSlotsDoNotUseThePacketIdsUp) {
+TEST_F(RingVoids, ManyVoidSlotsDoNotUsePacketIdsUp) {
   layout.values = true;
   layout.options.slots = 65536;
   layout.options.stock = 1;
@@ -134,7 +135,7 @@ TEST_F(RingVoids, ManyVoidSlotsDoNotUseThePacketIdsUp) {
   EXPECT_EQ(q().release(0), 33000u);
   put_void(q(), 0, 2000);
   ASSERT_EQ(q().put(0, 3), 1u);
-  EXPECT_THAT(q().values(0), IsEmpty()) << "the first is leased still";
+  EXPECT_THAT(q().values(0), IsEmpty()) << "the first entry is still leased";
   EXPECT_EQ(q()->ack(0, 33001), ack_status::advanced);
   EXPECT_THAT(q().values(0), ElementsAre(3));
 }
