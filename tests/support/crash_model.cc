@@ -81,7 +81,7 @@ void crash_model::apply(const sim_trace& trace, const sim_event& e) {
       if (is_scratch(at)) continue;
       auto& line = pending_[at / cacheline_size * cacheline_size];
       const auto word = static_cast<std::uint8_t>(at % cacheline_size / 8);
-      // A direct store is an ordinary one, coherent at once; a write() may wait in its processor.
+      // A direct store is an ordinary store, coherent at once. A write() may wait in its processor.
       const std::uint64_t settled = e.call == sim_call::write ? ~0ull : order_;
       line.push_back({order_, trace.values[e.values + i], settled, e.where, e.thread, word,
                       e.call == sim_call::store});
@@ -128,13 +128,15 @@ void crash_model::make_durable(std::uint64_t offset, std::uint64_t flush_order,
   const auto covered = [&](const pending_word& p) {
     return p.order <= flush_order && (p.ordered || p.thread == thread || p.settled <= flush_order);
   };
-  std::array<std::uint64_t, 8> last{}; // order of the last word made durable: earlier ones are dead
+  // order of the last word made durable; earlier words no longer show
+  std::array<std::uint64_t, 8> last{};
   for (const pending_word& p : line)
     if (covered(p)) {
       set_word(offset + 8u * p.word, p.value);
       last[p.word] = p.order;
     }
-  // A prefix of stores is durable as a whole, so no store that is left precedes one that is gone.
+  // A prefix of stores is durable as a whole, so no store that is left precedes one that is
+  // durable.
   std::erase_if(line, [&](const pending_word& p) { return covered(p) || p.order < last[p.word]; });
   if (line.empty()) pending_.erase(at);
 }

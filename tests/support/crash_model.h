@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The crash model as code: follows a trace, knows which words are durable and which are pending,
-/// and enumerates what each line may hold after a crash.
+/// The crash model as code. It follows a trace, knows which words are durable and which are
+/// pending, and enumerates what each line may hold after a crash.
 ///
-/// Per line, pending words stand in the order in which they became visible. Ordered ones (store())
-/// persist as a prefix. Unordered ones (write(), direct stores) persist each for itself; of several
-/// to one word the last that persisted shows. A drain of thread T makes durable, for each line T
-/// flushed since its last drain, what was pending at that flush: every ordered word, and the
-/// unordered ones that T wrote itself or whose own thread had drained before the flush.
+/// The pending words of a line are kept in the order in which they became visible. Ordered words
+/// (store()) persist as a prefix. Unordered words (write(), direct stores) persist independently;
+/// of several to one word, the last one that persisted shows. A drain of thread T makes durable,
+/// for each line that T flushed since its last drain, what was pending at that flush: every ordered
+/// word, and those unordered words that T wrote itself or whose own thread had drained before the
+/// flush.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -23,50 +24,51 @@ namespace chainring::test {
 using line_bytes = std::array<std::uint64_t, 8>;
 
 struct pending_word {
-  std::uint64_t order = 0; ///< place in the model's own count of events
+  std::uint64_t order = 0; ///< position in the model's own count of events
   std::uint64_t value = 0;
-  std::uint64_t settled = 0; ///< unordered: when its thread drained; never: ~0
+  std::uint64_t settled = 0; ///< of an unordered word: when its thread drained; ~0 if never
   site where{};
   std::uint16_t thread = 0;
-  std::uint8_t word = 0; ///< 0..7 in its line
+  std::uint8_t word = 0; ///< 0..7, its place in the line
   bool ordered = false;
 };
 
-/// What persisted of one line's pending words.
+/// Which of the pending words of one line persisted.
 struct line_choice {
-  std::uint32_t stores = 0;              ///< ordered words, from the first
-  std::array<std::uint8_t, 8> version{}; ///< unordered: 0 none, n the n-th of that word
+  std::uint32_t stores = 0; ///< number of ordered words that persisted, from the first on
+  /// of unordered words: 0 for none, n for the n-th of that word
+  std::array<std::uint8_t, 8> version{};
   bool operator==(const line_choice&) const = default;
 };
 
 class crash_model {
  public:
-  /// `durable` is the image as it is durable now; the model keeps it so as the trace goes on.
+  /// `durable` is the durable image. The model updates it as the trace goes on.
   explicit crash_model(std::span<std::byte> durable);
-  /// The same where the image's hash is known.
+  /// As above, if the hash of the image is known.
   crash_model(std::span<std::byte> durable, std::uint64_t hash)
       : durable_(durable), size_(durable.size()), hash_(hash) {}
 
   void apply(const sim_trace& trace, const sim_event& e);
-  /// The next life's model after process death, over another copy of the durable image: what is
-  /// pending stays pending, nobody's flushes are waited for any more, every word has left its
-  /// processor, and no scratch is declared yet.
+  /// The model of the next life after the process died, over another copy of the durable image.
+  /// Pending words stay pending, flushes of the dead threads no longer count, every word has left
+  /// its processor, and no scratch is declared yet.
   [[nodiscard]] crash_model after_process_death(std::span<std::byte> durable) const;
 
-  /// Pending words by line offset; no line without one.
+  /// Pending words by the offset of their line. Lines without pending words are not in the map.
   [[nodiscard]] const std::map<std::uint64_t, std::vector<pending_word>>& pending() const {
     return pending_;
   }
-  /// What is durable of the line.
+  /// The durable content of the line.
   [[nodiscard]] line_bytes durable_line(std::uint64_t offset) const;
-  /// What the line holds after a crash with this choice.
+  /// The content of the line after a crash with this choice.
   [[nodiscard]] line_bytes content(std::uint64_t offset, const line_choice& c) const;
   [[nodiscard]] line_choice everything(std::uint64_t offset) const;
-  /// Bytes of the region now.
+  /// The present size of the region in bytes.
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  /// Hash of the durable image without scratch; changes with every line.
+  /// The hash of the durable image without scratch. It changes with every line.
   [[nodiscard]] std::uint64_t hash() const { return hash_; }
-  /// Declared scratch: offset -> end.
+  /// The declared scratch, as a map from each offset to its end.
   [[nodiscard]] const std::map<std::uint64_t, std::uint64_t>& scratch() const { return scratch_; }
   /// Fills scratch with noise in the durable image.
   void fill_scratch(std::uint64_t seed);
@@ -90,35 +92,36 @@ class crash_model {
   std::map<std::uint64_t, std::uint64_t> scratch_;
 };
 
-/// Hash of one line's content at its place; an image's is the sum over its lines.
+/// The hash of one line's content at its place. The hash of an image is the sum over its lines.
 [[nodiscard]] std::uint64_t line_hash(std::uint64_t offset, const line_bytes& content);
 
-/// Everything a power loss may leave at one moment, as choices for each line that has some.
+/// Everything that a power loss may leave at one moment, as choices for each line that has any.
 class state_space {
  public:
   struct line {
     std::uint64_t offset = 0;
-    std::vector<line_choice> choices; ///< distinct contents; the first is nothing
+    /// distinct contents; with the first choice nothing persisted
+    std::vector<line_choice> choices;
     std::vector<std::uint64_t>
-        hashes;                   ///< of the line with each choice, less that of the durable one
-    std::uint32_t everything = 0; ///< index of the choice that keeps all
+        hashes; ///< hash of the line with each choice, minus the hash of the durable line
+    std::uint32_t everything = 0; ///< index of the choice with which everything persisted
   };
-  /// Distinct contents of every line, all of them while their product stays within `states_max`,
-  /// else with write() words reduced.
+  /// Collects the distinct contents of every line: all of them while their product stays within
+  /// `states_max`, and fewer combinations of write() words otherwise.
   state_space(const crash_model& model, std::uint64_t states_max);
 
   [[nodiscard]] const std::vector<line>& lines() const { return lines_; }
-  /// Every state the model allows is in the product of the lines' choices, and that is within
-  /// states_max.
+  /// True if every state that the model allows is in the product of the lines' choices, and the
+  /// product is within states_max.
   [[nodiscard]] bool exhaustive() const { return complete_ && product_ <= states_max_; }
-  /// Product of the counts of choices; saturates.
+  /// The product of the numbers of choices. It saturates.
   [[nodiscard]] std::uint64_t product() const { return product_; }
 
-  /// Calls visit(choice index of each line) for each state: all of the product where it is within
-  /// states_max; else the bounded selection. Distinct states only. Stops when visit returns false.
+  /// Calls visit(index of the choice of each line) for each distinct state: for the whole product
+  /// if it is within states_max, otherwise for a bounded selection. Stops when visit returns false.
   bool for_each(std::uint64_t seed,
                 const std::function<bool(std::span<const std::uint32_t>)>& visit) const;
-  /// Number of the state's hash, to be added to the model's.
+  /// The hash of the state, to be added to the hash of the model.
   [[nodiscard]] std::uint64_t hash(std::span<const std::uint32_t> state) const;
 
  private:
@@ -130,7 +133,7 @@ class state_space {
   std::vector<line> lines_;
 };
 
-/// splitmix64 (Steele, Lea, Flood 2014): the explorer's source of noise and of random states.
+/// splitmix64 (Steele, Lea, Flood 2014), from which the explorer takes noise and random states.
 [[nodiscard]] constexpr std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;

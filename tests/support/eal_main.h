@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// main() of a test that needs EAL: no hugepages, no devices, no root. Include it once, last; link
-/// gtest without its main.
+/// main() of a test that needs EAL, without hugepages, devices or root. Include it once, last, and
+/// link gtest without its main.
 #pragma once
 #include <gtest/gtest.h>
 #include <rte_eal.h>

@@ -8,7 +8,8 @@
 
 namespace chainring::test {
 
-/// Threads give way in the middle of things now and then: few cores would hardly ever.
+/// Makes threads yield in the middle of operations now and then. With few cores this would hardly
+/// happen otherwise.
 inline void give_way(const char*, void*) noexcept {
   thread_local std::minstd_rand random(
       static_cast<unsigned>(std::hash<std::thread::id>{}(std::this_thread::get_id())));

@@ -10,7 +10,7 @@ namespace chainring::test {
 
 namespace {
 
-/// Up to `most` words; the last of them is the rest of the line.
+/// Splits off up to `most` words; the last of them is the rest of the line.
 std::vector<std::string_view> split(std::string_view line, std::size_t most) {
   std::vector<std::string_view> words;
   while (!line.empty()) {
@@ -69,7 +69,7 @@ void line_front_end::receive(unsigned connection, std::string_view line) {
 }
 
 void line_front_end::connect(unsigned connection, client& c, const words& w) {
-  if (c.session != no_session) { // the connection's earlier session ends first
+  if (c.session != no_session) { // the earlier session of the connection ends first
     connections_.erase(c.session);
     worker_.close_session(c.session);
   }
@@ -132,7 +132,7 @@ void line_front_end::answer_delivery(client& c, const words& w) {
 }
 
 bool line_front_end::end_burst() {
-  (void)worker_.end_burst(); // lines in the process wait for their drain, and for no disk
+  (void)worker_.end_burst(); // lines in the process wait for their drain and for no disk
   out_.release();
   return worker_.worked();
 }
@@ -143,7 +143,7 @@ std::uint32_t line_front_end::credit(std::uint32_t session) const noexcept {
   const auto at = connections_.find(session);
   if (at == connections_.end()) return 0;
   const auto& places = clients_.at(at->second).in_flight;
-  // One more for QoS 0, which takes no place.
+  // QoS 0 messages get one place more, because they take none.
   return 1 + static_cast<std::uint32_t>(std::ranges::count(places, 0u, &delivery::ticket));
 }
 
@@ -218,7 +218,7 @@ void line_server::send(unsigned connection, const std::string& line) {
     const auto before = homes_.find(connection);
     if (before != homes_.end() && before->second != home) {
       front_ends_[before->second]->receive(connection, "BYE");
-      settle(); // its answer is not the next session's
+      settle(); // its answer must not be taken for one to the next session
       out_.forget(connection);
     }
     homes_[connection] = home;

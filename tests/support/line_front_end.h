@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A second front end, for tests: a protocol of text lines over a transport in the process. It
-/// serves the same core as the products' front ends and shares nothing else with them.
+/// A second front end, for tests: a protocol of text lines over a transport inside the process. It
+/// serves the same core as the front ends of the product, and shares nothing else with them.
 ///
-/// A client sends lines. Every line but ACK, NACK, SKIP, STOP and GO is numbered 1, 2, 3 ... on its
-/// connection, and is answered "OK number" once it is durable, or "NO number reason"; a PUB at
-/// QoS 0 is not answered.
+/// A client sends lines. Every line except ACK, NACK, SKIP, STOP and GO is numbered 1, 2, 3 ... on
+/// its connection. It is answered with "OK number" once it is durable, or with "NO number reason".
+/// A PUB at QoS 0 is not answered.
 ///
-///     CONNECT identity flags   flags: "clean" and "passing" joined by ",", or "-"; OK says
+///     CONNECT identity flags   flags: "clean" and "passing" joined by ",", or "-". OK says
 ///     "present"
-///                              where the session goes on. "passing" ends with its connection.
+///                              if the session goes on. A "passing" session ends with its
+///                              connection.
 ///     SUB filter qos [bits]    bits: 0 to 3, shown in each MSG
 ///     UNSUB filter
 ///     PUB topic qos text       text is the rest of the line
 ///     BYE
-///     ACK n  NACK n  SKIP n    delivery n is done with; comes again; stays for the next connection
-///     STOP  GO                 the client takes no deliveries from STOP on until GO
+///     ACK n  NACK n  SKIP n    delivery n is done; comes again; stays for the next connection
+///     STOP  GO                 the client takes no deliveries between STOP and GO
 ///
-/// It gets "MSG n qos bits flags topic text" (n: 0 at QoS 0; flags: "again" where it may have been
-/// sent before, "retained", or "-"), at most 16 of which wait for their ACK, "DROP n" for a
-/// delivery given up by policy, and "GONE reason" when the core ended the connection.
+/// It gets "MSG n qos bits flags topic text" (n is 0 at QoS 0; flags is "again" if the message may
+/// have been sent before, "retained", or "-"). At most 16 of them wait for their ACK. It gets "DROP
+/// n" for a delivery that a policy gave up, and "GONE reason" when the core ended the connection.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -38,7 +39,8 @@
 
 namespace chainring::test {
 
-/// Lines on their way to clients, by connection. What waits is nobody's until its mark is reached.
+/// Lines on their way to clients, by connection. A line is handed out only once its mark is
+/// reached.
 class line_transport {
  public:
   void send(unsigned connection, std::string line) {
@@ -49,7 +51,7 @@ class line_transport {
       arrived_[connection].push_back(std::move(line));
     waiting_.clear();
   }
-  /// The oldest line for that client; empty when there is none.
+  /// Takes the oldest line for that client; empty if there is none.
   std::string next(unsigned connection) {
     auto& lines = arrived_[connection];
     if (lines.empty()) return {};
@@ -57,7 +59,7 @@ class line_transport {
     lines.pop_front();
     return line;
   }
-  /// The oldest that begins with OK or NO; what came before it stays.
+  /// Takes the oldest line that begins with OK or NO. Lines before it stay.
   std::string next_answer(unsigned connection) {
     auto& lines = arrived_[connection];
     const auto at = std::ranges::find_if(
@@ -82,7 +84,7 @@ class line_front_end final : public front_end {
 
   line_front_end(broker_worker& worker, line_transport& out) : worker_(worker), out_(out) {}
   void receive(unsigned connection, std::string_view line);
-  /// Ends the worker's burst and lets out what was answered. Whether there was anything to do.
+  /// Ends the worker's burst and sends the answers. Returns whether there was anything to do.
   bool end_burst();
 
   [[nodiscard]] std::uint32_t credit(std::uint32_t session) const noexcept override;
@@ -94,7 +96,7 @@ class line_front_end final : public front_end {
 
  private:
   struct delivery {
-    std::uint64_t ticket = 0; // 0: the place is free
+    std::uint64_t ticket = 0; // 0 if the place is free
     unsigned number = 0;
   };
   struct client {
@@ -122,16 +124,16 @@ class line_front_end final : public front_end {
   std::map<std::uint64_t, bool> present_;         // CONNECTs that wait for their settlement
 };
 
-/// A broker with a line front end on each worker, all on one thread: a round lets each end its
-/// burst.
+/// A broker with a line front end on each worker, all on one thread: a round lets each worker end
+/// its burst.
 class line_server {
  public:
   explicit line_server(std::unique_ptr<chainring::broker> b);
-  /// Gives the line to the home of the connection's identity.
+  /// Gives the line to the home worker of the connection's identity.
   void send(unsigned connection, const std::string& line);
-  /// Until nothing is left to do.
+  /// Runs rounds until nothing is left to do.
   void settle();
-  /// Sends, lets it happen, and returns the oldest OK or NO; MSGs stay.
+  /// Sends the line, runs rounds, and returns the oldest OK or NO. MSGs stay.
   std::string ask(unsigned connection, const std::string& line);
   std::string next(unsigned connection) { return out_.next(connection); }
   [[nodiscard]] std::size_t waiting(unsigned connection) { return out_.count(connection); }

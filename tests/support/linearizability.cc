@@ -9,12 +9,12 @@ namespace chainring::test {
 namespace detail {
 namespace {
 
-/// Operations in flight at one time: bits of a mask.
+/// Most operations in flight at one time: the bits of a mask.
 constexpr unsigned in_flight_max = 64;
 
 struct configuration {
   numbered_object::state_id state;
-  std::uint64_t done; ///< of the operations in flight, by place: those that have taken effect
+  std::uint64_t done; ///< bit mask of the operations in flight, by place, that have taken effect
   bool operator==(const configuration&) const = default;
 };
 struct configuration_hash {
@@ -24,7 +24,7 @@ using configuration_set = std::unordered_set<configuration, configuration_hash>;
 
 struct event {
   std::uint64_t at;
-  bool response; ///< invocations first, where a clock gives one number twice
+  bool response; ///< invocations come first if a clock gives one number twice
   std::size_t operation;
 };
 
@@ -41,7 +41,7 @@ class searcher {
     });
   }
 
-  /// Up to the first response that nothing explains, or (where given) to an invocation.
+  /// Runs up to the first response that nothing explains or, if one is given, up to an invocation.
   void run(linear_verdict& v, std::size_t until_invoked = SIZE_MAX) {
     places_.assign(in_flight_max, SIZE_MAX);
     place_of_.assign(history_.size(), in_flight_max);
@@ -125,9 +125,9 @@ class searcher {
   numbered_object& object_;
   const linear_limits& limits_;
   std::vector<event> events_;
-  std::vector<std::size_t> places_; ///< the operation in flight there
+  std::vector<std::size_t> places_; ///< the operation in flight at each place
   std::vector<unsigned> place_of_;  ///< by operation
-  std::uint64_t free_ = 0;          ///< places
+  std::uint64_t free_ = 0;          ///< bit mask of free places
   std::vector<configuration> now_;
 };
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Is a recorded history linearizable? Each operation has an invocation and a response; it must be
-/// possible to give each one moment between the two at which it took effect, so that an ordinary
-/// sequential object answers all of them as they were answered. An operation that never returned
-/// may have taken effect or not.
+/// Decides whether a recorded history is linearizable. Each operation has an invocation and a
+/// response. The history is linearizable if each operation can be given one moment between the two
+/// at which it took effect, such that an ordinary sequential object would have answered all
+/// operations as they were answered. An operation that never returned may have taken effect or not.
 ///
-///     linear_clock clock;                      // one a history
-///     recorder<map_operation> mine(clock);     // one a thread
+///     linear_clock clock;                      // one for each history
+///     recorder<map_operation> mine(clock);     // one for each thread
 ///     mine.begin({.kind = map_call::insert, .key = 3, .value = 7});
 ///     mine.end().result = map.insert(3, 7);
 ///     auto v = check_each_key(map_model{}, merged(recorders));
@@ -13,18 +13,18 @@
 ///
 /// Method: Wing and Gong's search with the memoised states of G. Lowe, "Testing for
 /// linearizability" (Concurrency and Computation: Practice and Experience 29(4), 2017), in its
-/// just-in-time form: the history is read once, in time order, with the set of all configurations
-/// (state of the object, operations in flight that have taken effect) that explain it so far. Only
-/// a response makes an operation take effect, together with whatever of those in flight has to
-/// come before. The set is the memo; it is all that is kept, so memory is bounded by `limits` and
-/// not by the history. The first response that empties it ends the shortest prefix that nothing
-/// explains.
+/// just-in-time form. The history is read once, in time order, together with the set of all
+/// configurations that explain it so far. A configuration is a state of the object and the
+/// operations in flight that have taken effect. Only a response makes an operation take effect,
+/// together with those in flight that must come before it. The set is the memo and the only thing
+/// kept, so memory is bounded by `limits` and not by the length of the history. The first response
+/// that empties the set ends the shortest prefix that nothing explains.
 ///
 /// A model is an object with types `state` and `operation` and
 ///   state initial() const;
 ///   void step(const state&, const operation&, bool pending, emit) const;
-///       calls emit(next) for each state the operation may lead to with the response it had; where
-///       it is pending it had none, and any will do
+///       calls emit(next) for each state to which the operation may lead with the response it had;
+///       a pending operation had no response, so any response will do
 ///   static std::size_t hash(const state&);  static std::string text(const state&) and (operation&)
 #pragma once
 #include <algorithm>
@@ -45,7 +45,7 @@ namespace chainring::test {
 
 // --- recording ----------------------------------------------------------------------------------
 
-/// The response of an operation that has none.
+/// The response time of an operation that has no response.
 inline constexpr std::uint64_t never = UINT64_MAX;
 
 template <class Operation> struct timed {
@@ -55,7 +55,7 @@ template <class Operation> struct timed {
 };
 
 /// Numbers invocations and responses in the order in which they happen. The order is that of one
-/// word, and orders nothing else: recording must not mend what it watches.
+/// word and orders nothing else, because recording must not hide faults of what it watches.
 class linear_clock {
  public:
   std::uint64_t tick() noexcept {
@@ -69,7 +69,7 @@ class linear_clock {
   std::atomic<std::uint64_t> now_{1};
 };
 
-/// One thread's part of a history.
+/// The part of a history that one thread records.
 template <class Operation> class recorder {
  public:
   explicit recorder(linear_clock& clock, std::size_t room = 1 << 16) : clock_(clock) {
@@ -79,21 +79,21 @@ template <class Operation> class recorder {
     history_.push_back({std::move(o), 0});
     history_.back().invoked = clock_.tick();
   }
-  /// The operation that began last, to put its response into.
+  /// The operation that began last, to store its response in.
   Operation& end() noexcept {
     history_.back().returned = clock_.tick();
     return history_.back().what;
   }
-  /// For what ends later than the next one begins, or is to be put right.
+  /// For an operation that ends after the next one begins, or that is corrected later.
   [[nodiscard]] std::size_t last() const noexcept { return history_.size() - 1; }
   Operation& end(std::size_t i) noexcept {
     history_[i].returned = clock_.tick();
     return history_[i].what;
   }
   [[nodiscard]] timed<Operation>& at(std::size_t i) noexcept { return history_[i]; }
-  /// It promises nothing after all.
+  /// Withdraws the operation: it promises nothing.
   void cancel(std::size_t i) { history_.erase(history_.begin() + static_cast<std::ptrdiff_t>(i)); }
-  /// An operation whose interval is known.
+  /// Adds an operation whose interval is known.
   void add(timed<Operation> t) { history_.push_back(std::move(t)); }
   [[nodiscard]] const std::vector<timed<Operation>>& history() const noexcept { return history_; }
 
@@ -115,25 +115,26 @@ std::vector<timed<Operation>> merged(const std::vector<recorder<Operation>>& par
 // --- checking -----------------------------------------------------------------------------------
 
 struct linear_limits {
-  std::size_t configurations_max = 1 << 20; ///< looked at for one response
+  std::size_t configurations_max = 1 << 20; ///< most configurations examined for one response
   std::uint64_t steps_max = 100'000'000;
 };
 
 struct linear_verdict {
   enum kind : std::uint8_t { linearizable, violated, undecided };
   kind found = linearizable;
-  /// Where violated: the operation whose response nothing explains.
+  /// If violated: the operation whose response nothing explains.
   std::size_t operation = SIZE_MAX;
-  /// The failing window: it begins with that operation's invocation and ends with its response,
-  /// since it has to take effect between the two, and no shorter prefix of the history fails. These
-  /// are the operations that were in flight in it, by invocation.
+  /// The failing window, which begins with the invocation of that operation and ends with its
+  /// response. The operation has to take effect between the two, and no shorter prefix of the
+  /// history fails. The list has the operations that were in flight in the window, ordered by
+  /// invocation.
   std::vector<std::size_t> window;
-  /// What the object may have been when the window began, the first few.
+  /// The first few states in which the object may have been when the window began.
   std::vector<std::string> before;
-  /// All of that in words.
+  /// The whole explanation in words.
   std::string text;
   std::uint64_t steps = 0;        ///< operations tried
-  std::size_t configurations = 0; ///< most at one time
+  std::size_t configurations = 0; ///< most configurations at one time
   explicit operator bool() const noexcept { return found == linearizable; }
 };
 
@@ -143,16 +144,16 @@ struct interval {
   std::uint64_t invoked, returned;
 };
 
-/// A model with its states numbered, so that the search deals in numbers.
+/// A model whose states are numbered, so that the search works on numbers.
 class numbered_object {
  public:
   using state_id = std::uint32_t;
   virtual ~numbered_object() = default;
   virtual state_id initial() = 0;
-  /// Appends what operation `o` may lead to from there.
+  /// Appends the states to which operation `o` may lead from this state.
   virtual void step(state_id from, std::size_t o, bool pending, std::vector<state_id>& to) = 0;
   [[nodiscard]] virtual std::size_t states() const = 0;
-  /// Forgets all states but these, which get new numbers.
+  /// Forgets all states except these, which get new numbers.
   virtual void keep_only(std::vector<state_id>& ids) = 0;
   [[nodiscard]] virtual std::string state_text(state_id s) const = 0;
   [[nodiscard]] virtual std::string operation_text(std::size_t o) const = 0;
@@ -167,7 +168,8 @@ template <class Model> class numbered final : public numbered_object {
       : model_(model), history_(history) {}
   state_id initial() override { return number(model_.initial()); }
   void step(state_id from, std::size_t o, bool pending, std::vector<state_id>& to) override {
-    const state s = *states_[from]; // numbering may move what it points into
+    // a copy, because numbering a state may move the one that it refers to
+    const state s = *states_[from];
     model_.step(s, history_[o].what, pending, [&](state n) { to.push_back(number(std::move(n))); });
   }
   [[nodiscard]] std::size_t states() const override { return states_.size(); }
@@ -202,7 +204,8 @@ template <class Model> class numbered final : public numbered_object {
 
   const Model& model_;
   std::span<const timed<typename Model::operation>> history_;
-  std::unordered_map<state, state_id, hasher> numbers_; // nodes: the addresses stay
+  // a node-based map, so that addresses stay the same
+  std::unordered_map<state, state_id, hasher> numbers_;
   std::vector<const state*> states_;
 };
 
@@ -213,7 +216,7 @@ inline std::size_t mix(std::size_t h, std::uint64_t v) noexcept {
 
 } // namespace detail
 
-/// Of one object.
+/// Checks the history of one object.
 template <class Model>
 [[nodiscard]] linear_verdict
 check_linearizable(const Model& model, std::span<const timed<typename Model::operation>> history,
@@ -226,9 +229,9 @@ check_linearizable(const Model& model, std::span<const timed<typename Model::ope
   return detail::search(intervals, object, limits);
 }
 
-/// Of objects that do not know each other, which is linearizable if and only if each of them is:
-/// operations say whose they are in `key`. The first verdict that is not good, or a good one with
-/// the sums; indexes are the whole history's.
+/// Checks the history of several independent objects, which is linearizable if and only if the
+/// history of each object is. The `key` of an operation names its object. Returns the first verdict
+/// that is not good, or a good one with the sums. Indexes refer to the whole history.
 template <class Model>
 [[nodiscard]] linear_verdict
 check_each_key(const Model& model, const std::vector<timed<typename Model::operation>>& history,
@@ -263,10 +266,10 @@ enum class map_call : std::uint8_t { insert, update, upsert, erase, get, compare
 struct map_operation {
   map_call kind = map_call::get;
   std::uint64_t key = 0;
-  std::uint64_t value = 0;    ///< given
-  std::uint64_t expected = 0; ///< compare_exchange
+  std::uint64_t value = 0;    ///< the given value
+  std::uint64_t expected = 0; ///< what compare_exchange expected
   map_status result = map_status::done;
-  std::uint64_t found = 0; ///< get: the value, where done
+  std::uint64_t found = 0; ///< what get found, if done
 };
 
 struct map_model {
@@ -290,17 +293,17 @@ struct map_model {
   [[nodiscard]] static std::string text(const operation& o);
 };
 
-/// A queue of words, first in first out.
+/// A queue of words, first in, first out.
 struct fifo_operation {
   bool enqueue = false;
-  std::uint64_t key = 0;   ///< which queue
-  std::uint64_t value = 0; ///< given or taken
-  bool done = true;        ///< false: it was full, or empty
+  std::uint64_t key = 0;   ///< names the queue
+  std::uint64_t value = 0; ///< the value given or taken
+  bool done = true;        ///< false if the queue was full or empty
 };
 
 struct fifo_model {
   std::size_t capacity = SIZE_MAX;
-  /// False: "empty" and "full" promise nothing, as where a queue may say so for a moment too long.
+  /// If false, "empty" and "full" promise nothing: a queue may report them for a moment too long.
   bool exact = true;
 
   using state = std::vector<std::uint64_t>;
@@ -328,36 +331,37 @@ struct fifo_model {
 
 /// The calls of a queue with tickets and leases (ring.h).
 enum class queue_call : std::uint8_t {
-  place,       ///< values; ticket: the first one's, 0 where it was full
-  ready,       ///< ticket, count
-  lease,       ///< room; ticket: the first one's, and values, which are none where it was empty
-  lease_again, ///< ticket of what nack() gave back, with its one value
+  place, ///< values; ticket: the first one's, or 0 if the queue was full
+  ready, ///< ticket, count
+  lease, ///< room; ticket: the first one's, and the values, of which there are none if it was empty
+  lease_again, ///< the ticket that nack() gave back, with its one value
   ack,         ///< ticket; done
   nack,        ///< ticket; done
-  release,     ///< count of slots given back to the producers
+  release,     ///< number of slots given back to the producers
 };
 
 struct queue_operation {
   queue_call kind{};
-  std::uint64_t key = 0; ///< which queue
+  std::uint64_t key = 0; ///< names the queue
   std::uint64_t ticket = 0;
   std::uint64_t count = 0; ///< or room
   std::vector<std::uint64_t> values{};
   bool done = true;
 };
 
-/// Tickets are given in the order in which producers place. Consumers lease in ticket order, each
-/// ticket once, up to the first that is not ready. A ticket given back goes to whoever asks next.
+/// Producers get tickets in the order in which they place. Consumers lease in ticket order, each
+/// ticket once, up to the first that is not ready. A ticket that was given back goes to the
+/// consumer that asks next.
 struct queue_model {
   std::uint64_t capacity = 0; ///< slots
-  /// One consumer: a lease that gets nothing says that nothing was ready.
+  /// With one consumer, a lease that gets nothing says that nothing was ready.
   bool one_consumer = true;
 
   enum class slot : std::uint8_t { placed, ready, leased, returned, acked };
   struct state {
     std::uint64_t head = 0;                              ///< last ticket freed
     std::uint64_t cursor = 0;                            ///< last ticket leased
-    std::vector<std::pair<slot, std::uint64_t>> slots{}; ///< behind the head
+    std::vector<std::pair<slot, std::uint64_t>> slots{}; ///< the slots behind the head
     bool operator==(const state&) const = default;
   };
   using operation = queue_operation;
@@ -365,9 +369,9 @@ struct queue_model {
   template <class Emit>
   void step(const state& now, const operation& o, bool pending, Emit&& emit) const {
     if (state next = now; apply(next, o)) return emit(std::move(next));
-    if (pending) emit(now); // it did nothing; the histories here hold no pending place or lease
+    if (pending) emit(now); // it did nothing; these histories have no pending place or lease
   }
-  /// False: the object does not answer so.
+  /// Returns false if the object does not answer in this way.
   [[nodiscard]] bool apply(state& s, const operation& o) const;
   [[nodiscard]] static std::size_t hash(const state& s);
   [[nodiscard]] static std::string text(const state& s);

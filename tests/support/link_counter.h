@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What tests of hash tables count and feed them: links visited, and names whose checksums a client
-/// made equal.
+/// For tests of hash tables: counts the links that a look-up visits, and makes names whose
+/// checksums collide as a client could choose them.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -11,7 +11,7 @@
 
 namespace chainring::test {
 
-/// Counts the links of hash chains that were looked at since it was made. One at a time.
+/// Counts the links of hash chains that are visited while it lives. Only one may live at a time.
 class link_counter {
  public:
   link_counter() {
@@ -30,8 +30,9 @@ class link_counter {
   std::uint64_t links_ = 0;
 };
 
-/// `count` different names of 20 octets (a power of two, up to 65,536) with the same CRC-32C,
-/// whatever it starts from: adding a multiple of the polynomial to a message leaves it as it is.
+/// Makes `count` different names of 20 octets (a power of two, up to 65,536) that have the same
+/// CRC-32C for every start value: adding a multiple of the polynomial to a message does not change
+/// its CRC.
 inline std::vector<std::string> names_with_one_checksum(std::uint32_t count) {
   constexpr std::uint64_t polynomial = 0x11edc6f41; // 33 bits, the highest power first
   std::vector<std::string> names;

@@ -16,7 +16,7 @@
 namespace chainring::test {
 
 namespace {
-constexpr std::uint8_t waited = 0xff; // in schedule::who_: the step was a wait, not a choice
+constexpr std::uint8_t waited = 0xff; // in schedule::who_: the step was a wait and no choice
 constexpr std::uint64_t waits_max = 200'000;
 thread_local int self = -1;
 } // namespace
@@ -63,7 +63,7 @@ std::optional<schedule> schedule::from_text(const std::string& text) {
   return s;
 }
 
-/// One interleave(): passes a baton between the threads.
+/// The work of one interleave(): passes a baton between the threads.
 class interleaver {
  public:
   interleaver(schedule& s, const std::vector<std::function<void()>>& functions)
@@ -195,7 +195,7 @@ void schedule_source::derive(const schedule& ran) {
     for (unsigned t = 1; t < ran.threads(); ++t)
       queue_.push_back(schedule::fixed(t, {}));
   }
-  // One that named a finished thread changed nothing: its run was its parent's again.
+  // A preemption that named a finished thread changed nothing, so this run was that of its parent.
   if (made != ran.wanted_ || static_cast<int>(made.size()) >= plan_.preemptions) return;
   std::vector<schedule> children;
   const std::uint64_t from = made.empty() ? 0 : made.back().step + 1;
@@ -206,7 +206,7 @@ void schedule_source::derive(const schedule& ran) {
       at.push_back({step, t});
       children.push_back(schedule::fixed(ran.first(), std::move(at)));
     }
-  // Shuffled, so that a bound on their number does not favour early steps.
+  // Shuffle them, so that a bound on their number does not favour early steps.
   std::shuffle(children.begin(), children.end(), std::mt19937_64(seed_ + given_));
   for (schedule& c : children) {
     if (queue_.size() >= plan_.enumerated_max) {
@@ -234,7 +234,7 @@ std::optional<schedule> schedule_source::next(const schedule* ran) {
   complete_ = plan_.preemptions >= 0 && next_ == queue_.size() && !cut_;
   if (random_given_ < plan_.random) {
     ++random_given_;
-    // Some switch often, some seldom.
+    // Some schedules switch often, some rarely.
     return schedule::seeded(seed_ * 1000003 + random_given_, 2u << (random_given_ % 5));
   }
   return std::nullopt;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Counts what passes the persist seam.
+/// Counts the calls of the persist seam.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,7 +11,7 @@ namespace chainring::test {
 
 struct seam_counter final : persist_observer {
   int stores = 0, writes = 0, flushes = 0, drains = 0;
-  std::uint64_t lines = 0; ///< flushed
+  std::uint64_t lines = 0; ///< lines flushed
 
   void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override { ++stores; }
   void on_write(const void*, const void*, std::size_t, const site&) noexcept override { ++writes; }
@@ -26,7 +26,7 @@ struct seam_counter final : persist_observer {
            std::to_string(flushes) + " flushes of " + std::to_string(lines) + " lines, " +
            std::to_string(drains) + " drains";
   }
-  /// Lines that n bytes lie in.
+  /// The number of lines that n bytes lie in.
   static std::uint64_t lines_of(const void* from, std::size_t n) noexcept {
     const auto at = reinterpret_cast<std::uintptr_t>(from);
     return (at + n + cacheline_size - 1) / cacheline_size - at / cacheline_size;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Seeds of randomised tests: CHAINRING_SEED where it is set, else the test's own.
+/// Seeds of randomised tests: CHAINRING_SEED if it is set, otherwise the test's own seed.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -13,13 +13,13 @@ inline std::uint64_t seed_from_environment(std::uint64_t fallback) {
   return text == nullptr ? fallback : std::strtoull(text, nullptr, 0);
 }
 
-/// The same, and says so: a failure can be run again.
+/// As above, and prints the seed, so that a failure can be run again.
 inline std::uint64_t printed_seed(std::uint64_t fallback) {
   const std::uint64_t seed = seed_from_environment(fallback);
   std::printf("CHAINRING_SEED=%llu\n", static_cast<unsigned long long>(seed));
   return seed;
 }
-/// Another one in each run.
+/// Returns a different seed in each run.
 inline std::uint64_t fresh_seed() {
   return printed_seed(std::random_device{}());
 }

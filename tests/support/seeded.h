@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Seeded bugs: defects in the production code behind run-time switches. Each must be found by the
-/// tests that would miss it if they were too weak.
+/// Seeded bugs: defects in the production code that a test switches on at run time. The tests must
+/// find each of them; if they did not, they would be too weak.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 
 namespace chainring::test {
 
-/// A bug, switched on for as long as this lives. No other thread may run when it comes or goes.
+/// Switches a bug on while the object lives. No other thread may run when it is made or destroyed.
 class seeded {
  public:
   explicit seeded(const char* bug) { set_seeded_bug(bug); }
@@ -20,8 +20,8 @@ class seeded {
   seeded& operator=(const seeded&) = delete;
 };
 
-/// Fails the test if the bug was not found, and prints the line that tests/prove counts. `by` says
-/// what found it.
+/// Fails the test if the bug was not found. Prints the line that tests/prove counts; `by` says what
+/// found the bug.
 inline void expect_found(const char* bug, bool found, const std::string& by = {}) {
   EXPECT_TRUE(found) << "seeded bug " << bug << " was not found";
   std::printf("seeded bug %s: %s%s%s\n", bug, found ? "found" : "MISSED", by.empty() ? "" : " by ",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Enumerating what a power loss may leave. Each line has a list of choices with distinct contents,
-/// of which the first is nothing; a state is one choice for each line.
+/// Enumerates what a power loss may leave. Each line has a list of choices with distinct contents,
+/// and with the first of them nothing persisted. A state is one choice for each line.
 #include <algorithm>
 #include <functional>
 #include <random>
@@ -14,14 +14,14 @@ namespace chainring::test {
 namespace {
 
 constexpr std::uint64_t saturated = ~0ull;
-constexpr std::uint8_t versions_max = 35; // one digit of a replay string
+constexpr std::uint8_t versions_max = 35; // so that a version is one digit of a replay string
 
 std::uint64_t times(std::uint64_t a, std::uint64_t b) {
   std::uint64_t r;
   return __builtin_mul_overflow(a, b, &r) ? saturated : r;
 }
 
-/// How finely a line's unordered words are taken apart.
+/// How many combinations of a line's unordered words are tried.
 enum detail_level : int { every_subset, each_alone, halves };
 
 } // namespace
@@ -39,7 +39,7 @@ void state_space::add_line(const crash_model& model, std::uint64_t offset, int d
     l.choices.push_back(c);
     l.hashes.push_back(line_hash(offset, bytes) - base);
   };
-  // Versions: each word none, or its n-th; counted up like digits, within what `detail` asks for.
+  // Versions: none or the n-th of each word, counted up like digits, as far as `detail` asks for.
   std::vector<std::array<std::uint8_t, 8>> versions;
   std::uint64_t subsets = 1;
   for (std::uint8_t v : all.version) {
@@ -81,7 +81,7 @@ void state_space::add_line(const crash_model& model, std::uint64_t offset, int d
       versions.push_back(half);
     }
   }
-  add({}); // nothing first
+  add({}); // the choice with which nothing persisted comes first
   for (std::uint32_t stores = 0; stores <= all.stores; ++stores)
     for (const auto& v : versions)
       add({stores, v});
@@ -105,7 +105,7 @@ state_space::state_space(const crash_model& model, std::uint64_t states_max)
     }
     if (product_ <= states_max) return;
   }
-  // Bounded anyway: the selection is made of the finer choices.
+  // The selection is bounded in any case, so make it of the finer choices.
   lines_.clear();
   product_ = 1;
   for (const auto& [offset, words] : model.pending())
@@ -142,8 +142,9 @@ bool state_space::for_each(std::uint64_t seed,
     for (std::size_t i = 0; i < n; ++i)
       state[i] = kept ? lines_[i].everything : 0;
   };
-  // Nothing and everything, then each line alone in each of its contents. These are never cut
-  // short: their number grows with the lines, not with the product.
+  // First the states with nothing and with everything, then each line alone in each of its
+  // contents. These are never cut short, because their number grows with the lines and not with the
+  // product.
   for (bool kept : {false, true}) {
     fill(kept);
     if (!once()) return false;
@@ -154,7 +155,7 @@ bool state_space::for_each(std::uint64_t seed,
       state[i] = was;
     }
   }
-  // Pairs in a shuffled order, up to three quarters of the states; the rest at random.
+  // Pairs in a shuffled order, up to three quarters of the states. The rest is random.
   std::mt19937_64 random(seed);
   std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs;
   const std::size_t pairs_max = 4 * states_max_;
@@ -179,7 +180,8 @@ bool state_space::for_each(std::uint64_t seed,
     }
     if (seen.size() >= states_max_ / 4 * 3) break;
   }
-  // Random: each line anything, with a bias drawn for each state towards nothing or everything.
+  // Random states: each line may have any choice. Each state has a bias towards nothing or
+  // everything.
   for (std::uint64_t tries = 0; seen.size() < states_max_ && tries < 2 * states_max_; ++tries) {
     const std::uint64_t bias = random() % 5;
     for (std::size_t i = 0; i < n; ++i) {

@@ -95,7 +95,7 @@ TEST(CrashModel, LinesAreIndependent) {
             27u);
 }
 
-TEST(CrashModel, AStoreOfWhatIsThereChangesNothing) {
+TEST(CrashModel, AStoreOfTheSameValueChangesNothing) {
   EXPECT_EQ(states([](sim_media& m, std::uint64_t* w) { m.store(w, 0); }), 1u);
 }
 
@@ -112,7 +112,7 @@ TEST(CrashModel, WordsOfAWritePersistInAnySubset) {
             4u);
 }
 
-TEST(CrashModel, OfTwoWritesToAWordEitherOrNoneShows) {
+TEST(CrashModel, EitherOrNoneOfTwoWritesToOneWordShows) {
   const std::uint64_t one = 1, two = 2;
   EXPECT_EQ(states([&](sim_media& m, std::uint64_t* w) {
               m.write(w, &one, 8);
@@ -283,7 +283,7 @@ TEST(CrashModel, AStoreToScratchIsNotPartOfAnyStateEither) {
             1u);
 }
 
-TEST(CrashModel, AWordThatALaterDurableStoreReplacedIsGone) {
+TEST(CrashModel, AWordThatALaterDurableStoreReplacedNoLongerShows) {
   const traced t([](sim_media& m, std::uint64_t* w) {
     const std::uint64_t one = 1;
     m.write(w, &one, 8);
@@ -359,7 +359,7 @@ TEST(CrashModel, ProcessDeathForgetsFlushesAndSettlesWrites) {
   EXPECT_EQ(product(), 1u);
 }
 
-TEST(CrashModel, HashTellsImagesApartAndMeetsAgain) {
+TEST(CrashModel, TheHashDiffersForDifferentImagesAndIsEqualForEqualOnes) {
   const op a = [](sim_media& m, std::uint64_t* w) {
     m.store(&w[0], 1);
     m.flush(w, 8);
@@ -386,7 +386,7 @@ TEST(CrashModel, HashTellsImagesApartAndMeetsAgain) {
   EXPECT_EQ(known.model.hash(), crash_model(known.disk->bytes()).hash());
 }
 
-TEST(StateSpace, BoundedSelectionHoldsNoneAllSinglesAndPairs) {
+TEST(StateSpace, ABoundedSelectionHoldsNothingEverythingSinglesAndPairs) {
   constexpr std::size_t lines = 20;
   const traced t([](sim_media& m, std::uint64_t* w) {
     for (std::size_t l = 0; l < lines; ++l)
@@ -418,7 +418,7 @@ TEST(StateSpace, BoundedSelectionHoldsNoneAllSinglesAndPairs) {
     }
 }
 
-TEST(StateSpace, SelectionDependsOnTheSeedAlone) {
+TEST(StateSpace, TheSelectionDependsOnlyOnTheSeed) {
   const traced t([](sim_media& m, std::uint64_t* w) {
     for (std::size_t l = 0; l < 16; ++l)
       m.store(&w[l * line], 1);

@@ -199,13 +199,13 @@ void all_fail(const Model& model, const bad_history<Operation> (&all)[N]) {
   }
 }
 
-TEST(Linearizability, FindsWhatNoMapDoes) {
+TEST(Linearizability, RejectsHistoriesThatNoMapCanMake) {
   all_fail(map_model{}, bad_map_histories);
 }
-TEST(Linearizability, FindsWhatNoQueueDoes) {
+TEST(Linearizability, RejectsHistoriesThatNoQueueCanMake) {
   all_fail(fifo_model{.capacity = 2}, bad_fifo_histories);
 }
-TEST(Linearizability, FindsWhatNoQueueWithLeasesDoes) {
+TEST(Linearizability, RejectsHistoriesThatNoQueueWithLeasesCanMake) {
   all_fail(queue_model{.capacity = 4}, bad_queue_histories);
 }
 
@@ -244,7 +244,7 @@ TEST(Linearizability, AcceptsAQueueWithLeasesAtWork) {
   EXPECT_TRUE(v) << v.text;
 }
 
-TEST(Linearizability, NamesTheFailingWindowAndWhatWasBeforeIt) {
+TEST(Linearizability, NamesTheFailingWindowAndTheStateBeforeIt) {
   map_history h;
   for (std::uint64_t i = 0; i < 1000; ++i)
     h.push_back(put(10 + 2 * i, 11 + 2 * i, i));
@@ -261,7 +261,7 @@ TEST(Linearizability, NamesTheFailingWindowAndWhatWasBeforeIt) {
   EXPECT_NE(v.text.find("#1002 get() -> done 998"), std::string::npos) << v.text;
 }
 
-TEST(Linearizability, SaysWhenItCouldNotDecide) {
+TEST(Linearizability, ReportsThatItCouldNotDecideWithinItsLimits) {
   map_history h;
   for (std::uint64_t i = 0; i < 65; ++i)
     h.push_back(put(1 + i, 200 + i, i));

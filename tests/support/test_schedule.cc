@@ -35,7 +35,7 @@ TEST(Schedule, WithoutPreemptionsThreadsRunOneAfterAnother) {
   EXPECT_TRUE(s.preemptions().empty());
 }
 
-TEST(Schedule, PreemptsExactlyWhereItSays) {
+TEST(Schedule, PreemptsExactlyAtItsPreemptions) {
   schedule s = schedule::fixed(1, {{2, 0}, {3, 1}});
   // b b, then at step 2 to a; at step 3 (a's first hook point) back to b.
   EXPECT_EQ(trace_of(s, 2), "bbbaaa");
@@ -163,7 +163,7 @@ TEST(Schedule, RtePauseIsAHookPointInTheVariantBuild) {
   EXPECT_EQ(t.steps(), 1u);
 }
 
-TEST(Schedule, SeveralInterleavesCountTheirStepsOn) {
+TEST(Schedule, StepsCountOnOverSeveralInterleaves) {
   schedule s = schedule::fixed(0, {{7, 1}});
   EXPECT_EQ(trace_of(s, 2), "aaabbb");
   EXPECT_EQ(trace_of(s, 2), "abbbaa");

@@ -40,7 +40,7 @@ TEST(Sim, RecordsEveryCallWithItsThreadPlaceAndValues) {
   EXPECT_EQ(w[9], 8u);
 }
 
-TEST(Sim, FindsStoresThatWentRoundTheSeamAtFlushAndAtDrain) {
+TEST(Sim, FindsStoresThatBypassedTheSeamAtFlushAndAtDrain) {
   auto m = sim_media::create(64 << 10);
   auto* w = words(*m);
   w[3] = 1;
@@ -58,7 +58,7 @@ TEST(Sim, FindsStoresThatWentRoundTheSeamAtFlushAndAtDrain) {
   EXPECT_EQ(m->trace().events.size(), 5u) << "each change is found once";
 }
 
-TEST(Sim, AWriteOfPartOfAWordKeepsWhatWasStoredDirectlyBesideIt) {
+TEST(Sim, AWriteOfPartOfAWordKeepsTheBytesStoredDirectlyBesideIt) {
   auto m = sim_media::create(8192);
   auto* bytes = reinterpret_cast<std::uint8_t*>(m->base());
   bytes[0] = 0xaa;
@@ -70,7 +70,7 @@ TEST(Sim, AWriteOfPartOfAWordKeepsWhatWasStoredDirectlyBesideIt) {
   EXPECT_EQ(t.values[t.events[1].values], 0xbbaau);
 }
 
-TEST(Sim, AStoreRecordedAndNotYetVisibleIsNotTakenForAnotherOne) {
+TEST(Sim, ARecordedStoreThatIsNotYetVisibleIsNotRecordedAgain) {
   auto disk = sim_disk::create(8192);
   detail::sim_life life(disk, true, false);
   auto* w = reinterpret_cast<std::uint64_t*>(life.base);
@@ -115,7 +115,7 @@ TEST(Sim, ConsecutiveLivesHaveDifferentAddresses) {
   }
 }
 
-TEST(Sim, FromImageCopiesIt) {
+TEST(Sim, AMediumMadeFromAnImageCopiesTheImage) {
   auto a = sim_media::create(4096);
   a->store(&words(*a)[3], 12);
   auto b = sim_media::from_image(a->image());
@@ -204,7 +204,7 @@ TEST(Sim, OpeningByPathJoinsARunningLife) {
       << "a life that the tester started never settles itself";
 }
 
-TEST(Sim, MisusesOfTheSeamAreViolations) {
+TEST(Sim, AMisuseOfTheSeamIsAViolation) {
   auto m = sim_media::create(8192);
   auto* w = words(*m);
   m->declare_scratch(&w[8], 64);

@@ -19,7 +19,8 @@ namespace chainring {
 namespace {
 
 TEST(Crc32c, GivesThePublishedCheckValues) {
-  EXPECT_EQ(crc32c(0, "123456789", 9), 0xE3069283u); // RFC 3720's polynomial, its usual check input
+  // the usual check input for the polynomial of RFC 3720
+  EXPECT_EQ(crc32c(0, "123456789", 9), 0xE3069283u);
   const std::string zeros(32, '\0');
   EXPECT_EQ(crc32c(0, zeros.data(), zeros.size()), 0x8A9136AAu); // RFC 3720 B.4
 }
@@ -92,14 +93,14 @@ TEST(IdlePolicy, ALoopThatAsksForNoLongerSleepsNeverGetsThem) {
   EXPECT_EQ(idle.sleep_us(), 100u);
 }
 
-TEST(IdleMode, RefusesWhatItDoesNotKnow) {
+TEST(IdleMode, RefusesAnUnknownNameAndListsTheAcceptedOnes) {
   EXPECT_TRUE(parse_idle_mode("yield"));
   auto bad = parse_idle_mode("spin");
   ASSERT_FALSE(bad);
   EXPECT_NE(bad.error().message.find("poll, yield or sleep"), std::string::npos);
 }
 
-TEST(SpinLock, LetsOneInAtATimeAndShowsEachWhatTheLastOneDid) {
+TEST(SpinLock, AdmitsOneHolderAtATimeAndShowsItTheStoresOfTheHolderBefore) {
   spin_lock lock;
   std::uint64_t plain = 0;
   std::vector<std::thread> threads;
@@ -115,7 +116,7 @@ TEST(SpinLock, LetsOneInAtATimeAndShowsEachWhatTheLastOneDid) {
   EXPECT_EQ(plain, 80'000u);
 }
 
-TEST(SpinLock, ATryThatFindsItTakenTakesNothing) {
+TEST(SpinLock, ATryLockFailsWhileAnotherThreadHoldsTheLock) {
   spin_lock lock;
   {
     const std::unique_lock first(lock, std::try_to_lock);
@@ -125,7 +126,7 @@ TEST(SpinLock, ATryThatFindsItTakenTakesNothing) {
   EXPECT_TRUE(lock.try_lock());
 }
 
-TEST(GracePeriods, AreOverWhenWhoWasInsideIsOutAndNotForThoseWhoCameLater) {
+TEST(GracePeriods, AreOverOnceTheThreadsThatWereInsideHaveLeftEvenIfOthersCameInLater) {
   detail::grace_periods periods;
   ASSERT_TRUE(periods.make());
   std::atomic<int> step{0};

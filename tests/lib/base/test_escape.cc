@@ -15,12 +15,12 @@ TEST(Escape, PlainTextStaysAsItIs) {
   EXPECT_EQ(escape(""), "");
 }
 
-TEST(Escape, WhatATerminalOrJsonWouldTakeForItsOwnIsSpelledOut) {
+TEST(Escape, ControlCharactersQuotesAndBackslashesAreEscaped) {
   EXPECT_EQ(escape("a\"b\\c"), "a\\\"b\\\\c");
   EXPECT_EQ(escape(std::string_view("\0\x1b[2J\n\x7f", 7)), "\\u0000\\u001b[2J\\u000a\\u007f");
 }
 
-TEST(Escape, CharactersBeyondAsciiAreTheirCodePoints) {
+TEST(Escape, CharactersBeyondAsciiAreShownAsTheirCodePoints) {
   EXPECT_EQ(escape("\xC3\xA9"), "\\u00e9");
   EXPECT_EQ(escape("\xE2\x82\xAC"), "\\u20ac");
   EXPECT_EQ(escape("\xF0\x9F\x98\x80"), "\\ud83d\\ude00");
@@ -34,14 +34,14 @@ TEST(Escape, OctetsThatAreNoUtf8AreShownAsOctets) {
   EXPECT_EQ(escape("\xF4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
 }
 
-TEST(Escape, TextThatIsTooLongEndsInDotsAndInNoHalfEscape) {
+TEST(Escape, TextThatIsTooLongEndsInDotsAndNeverInHalfAnEscape) {
   EXPECT_EQ(escape("abcdefgh", 8), "abcdefgh");
   EXPECT_EQ(escape("abcdefghi", 8), "abcde...");
   EXPECT_EQ(escape("abc\xC3\xA9g", 8), "abc...");
   EXPECT_EQ(escape("abcdefghi", 2), "");
 }
 
-TEST(Escape, AnyOctetsBecomePrintableAsciiAndDifferentOnesStayDifferent) {
+TEST(Escape, AnyOctetsBecomePrintableAsciiAndDifferentTextsStayDifferent) {
   std::mt19937_64 random(test::fresh_seed());
   std::set<std::string> texts, shown;
   for (int i = 0; i < 20'000; ++i) {

@@ -10,7 +10,7 @@
 namespace chainring {
 namespace {
 
-TEST(KeyedHash, TellsApartTextsThatDifferInOneBitOrInLength) {
+TEST(KeyedHash, DiffersForTextsThatDifferInOneBitOrInLength) {
   const hash_key key = make_hash_key(1);
   std::set<std::uint64_t> seen;
   std::size_t texts = 0;
@@ -36,13 +36,14 @@ TEST(KeyedHash, SpreadsNamesThatDifferInANumberOverBucketsByLowAndByHighBits) {
     ++high[h >> 48];
     ++mixed[keyed_mix(key, i, 7) & 0xffff];
   }
-  // 65,536 balls in as many bins: more than 12 in one is rarer than once in 10,000 keys.
+  // 65,536 balls fall into as many bins. More than 12 in one bin happen less than once in 10,000
+  // keys.
   EXPECT_LE(std::ranges::max(low), 12u);
   EXPECT_LE(std::ranges::max(high), 12u);
   EXPECT_LE(std::ranges::max(mixed), 12u);
 }
 
-TEST(KeyedHash, DependsOnItsKeyWhichASeedFixes) {
+TEST(KeyedHash, DependsOnItsKeyWhichASeedDetermines) {
   const hash_key one = make_hash_key(1), two = make_hash_key(2), secret = make_hash_key(0);
   EXPECT_EQ(keyed_hash(one, "a"), keyed_hash(make_hash_key(1), "a"));
   EXPECT_NE(keyed_hash(one, "a"), keyed_hash(two, "a"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Allocation and release of blocks against rte_mempool with its cache, rte_malloc and, where it is
-/// installed, libpmemobj, in one run on one thread. Prints nanoseconds a pair and the ratios.
+/// Compares allocation and release of blocks with rte_mempool and its cache, rte_malloc and, if it
+/// is installed, libpmemobj, in one run on one thread. Prints nanoseconds for each pair of calls,
+/// and the ratios.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -22,10 +23,11 @@ namespace {
 
 using namespace chainring;
 
-/// Best of several runs, interleaved with the others by the caller: noise only adds.
+/// The best of several runs, which the caller interleaves with those of the others: noise only
+/// adds.
 struct subject {
   const char* name;
-  unsigned pairs; ///< that one call does
+  unsigned pairs; ///< pairs that one call does
   std::function<void()> call;
   double best_ns = 1e9;
 };
@@ -49,7 +51,7 @@ void print(const char* title, const std::vector<subject>& subjects) {
                 subjects[0].best_ns / s.best_ns);
 }
 
-/// Bursts of 32 messages of 64 bytes, published with two drains and dropped; then recovery of many.
+/// Publishes bursts of 32 messages of 64 bytes with two drains, drops them, and then recovers many.
 bool messages() {
   constexpr std::uint32_t count = 1 << 20, burst = 32, bytes = 64;
   auto m = memory_media(std::uint64_t{count} * (64 + 256), durability_class::emulated);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What best fit means, in the simplest form: one flag a block, runs found by scanning.
+/// The meaning of best fit in its simplest form: one flag for each block, and runs found by
+/// scanning.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -31,8 +32,9 @@ class block_model {
   [[nodiscard]] std::uint32_t free_blocks() const {
     return static_cast<std::uint32_t>(std::count(free_.begin(), free_.end(), true));
   }
-  /// Exact length, else the shortest longer run, else the longest there is, until all is taken;
-  /// equals at the lowest address. Empty where it is not possible in `chains_max` chains.
+  /// Takes a run of exactly that length, else the shortest longer one, else the longest there is,
+  /// until everything is taken; of equal runs the one at the lowest address. Returns nothing if it
+  /// is not possible in `chains_max` chains.
   std::vector<chain> allocate(std::uint32_t blocks, std::size_t chains_max) {
     const std::vector<bool> before = free_;
     std::vector<chain> taken;
@@ -58,7 +60,7 @@ class block_model {
   }
   void release(const chain& c) { mark(c, true); }
 
-  /// Empty, or how the store's own view of its free blocks differs.
+  /// Says how the store's own view of its free blocks differs from the model; empty if it does not.
   [[nodiscard]] std::string difference(const block_store& store) const {
     if (auto ok = store.check(); !ok) return ok.error().message;
     const auto s = store.statistics();
@@ -91,8 +93,8 @@ class block_model {
   std::vector<bool> free_;
 };
 
-/// `steps` random requests and releases on a store without caches and on the model; empty, or the
-/// first difference.
+/// Makes `steps` random requests and releases on a store without caches and on the model. Returns
+/// the first difference, or nothing.
 inline std::string run_against_model(block_store& store, std::uint64_t seed, unsigned steps) {
   std::mt19937_64 random(seed);
   const auto count = static_cast<std::uint32_t>(store.block_count());
@@ -101,7 +103,7 @@ inline std::string run_against_model(block_store& store, std::uint64_t seed, uns
   std::vector<chain> out(count);
   for (unsigned step = 0; step < steps; ++step) {
     const std::string at = "step " + std::to_string(step) + ": ";
-    // Phases that fill and phases that empty, so that every degree of fullness is met.
+    // Alternate phases that fill and phases that empty, so that every degree of fullness occurs.
     const bool filling = step / 64 % 2 == 0;
     if (random() % 4 < (filling ? 3u : 1u)) {
       const std::uint32_t most = random() % 8 == 0 ? count + 2 : 12;
@@ -115,7 +117,7 @@ inline std::string run_against_model(block_store& store, std::uint64_t seed, uns
     } else if (!live.empty()) {
       const std::size_t which = random() % live.size();
       chain c = live[which];
-      if (c.blocks > 1 && random() % 3 == 0) { // a part of a chain
+      if (c.blocks > 1 && random() % 3 == 0) { // release only a part of a chain
         const auto keep = static_cast<std::uint32_t>(1 + random() % (c.blocks - 1));
         live[which].blocks = keep;
         c = {c.first + keep, c.blocks - keep};

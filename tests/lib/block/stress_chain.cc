@@ -12,8 +12,8 @@
 namespace chainring {
 namespace {
 
-/// Each block is somebody's at most once: owners write to a flag of it with plain stores, so that a
-/// run given to two threads is a data race and a wrong value, too.
+/// Each block has at most one owner. Owners write to a flag of the block with plain stores, so a
+/// run that two threads own is a data race and also a wrong value.
 struct owners {
   std::vector<std::uint32_t> who;
   std::atomic<unsigned> wrong{0};
@@ -32,7 +32,8 @@ struct owners {
   }
 };
 
-/// `blocks` of which the threads find `first` at the beginning, and the others as they go on.
+/// A store of `blocks` blocks, of which the threads find `first` at the beginning and the others as
+/// they go on.
 std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32_t longest,
                   unsigned rounds, std::uint32_t first = 0) {
   const std::uint64_t seed = test::printed_seed(42);
@@ -56,7 +57,7 @@ std::uint64_t run(std::uint32_t blocks, block_store_options options, std::uint32
             owned.take(out[k], t);
             live.push_back(out[k]);
           }
-          // Full: the store has to be found whole by the next, so let go of most.
+          // The store is full. Release most chains, so that the next request finds it merged again.
           while (used == 0 && live.size() > 4) {
             owned.give(live.back(), t);
             store->release(live.back());
@@ -112,7 +113,7 @@ TEST(MessageStress, ThreadsPublishReadAndDropFromOneTable) {
   auto store = block_store::create(*m, 64 * descriptors, 64, blocks).value();
   auto table = message_table::create(*m, 0, descriptors, *store).value();
   constexpr unsigned count = 4;
-  // Messages go round a ring of mailboxes, so the last reference is dropped anywhere.
+  // Messages pass through a ring of mailboxes, so any thread may drop the last reference.
   std::atomic<std::uint64_t> mailbox[count] = {};
   std::atomic<unsigned> wrong{0};
   std::vector<std::thread> threads;

@@ -78,7 +78,7 @@ TEST(BlockStore, AddressesBlocksOfEverySizeWithinTheMedia) {
   }
 }
 
-/// Free runs of these lengths, in this order, each behind one live block.
+/// Makes free runs of these lengths, in this order, each behind one live block.
 fixture with_runs(std::initializer_list<std::uint32_t> lengths) {
   std::uint32_t total = 0;
   for (std::uint32_t n : lengths)
@@ -102,7 +102,7 @@ TEST(BlockStore, TakesAnExactRunBeforeALongerOne) {
 TEST(BlockStore, SplitsTheShortestLongerRunAndKeepsTheRemainderFree) {
   fixture s = with_runs({9, 6, 7});
   const auto before = s->statistics();
-  // A split passes on the length asked for, not the length found.
+  // A split passes on the length that was asked for, not the length that was found.
   EXPECT_EQ(s.take(4), (chain{11, 4}));
   const auto after = s->statistics();
   EXPECT_EQ(after.free_blocks, before.free_blocks - 4);
@@ -116,7 +116,7 @@ TEST(BlockStore, MeetsARequestFromTheFewestLongestRunsAtOnce) {
   ASSERT_EQ(s->allocate(17, out), 3u);
   EXPECT_EQ(out[0], (chain{5, 8}));
   EXPECT_EQ(out[1], (chain{17, 6}));
-  EXPECT_EQ(out[2], (chain{1, 3})); // the rest, 3, is an exact run
+  EXPECT_EQ(out[2], (chain{1, 3})); // the rest, 3 blocks, is exactly one run
   EXPECT_TRUE(s->check());
 }
 
@@ -124,7 +124,7 @@ TEST(BlockStore, TakesNothingWhenARequestCannotBeMet) {
   fixture s = with_runs({3, 8, 2});
   chain out[2];
   EXPECT_EQ(s->allocate(14, out), 0u); // more than is free
-  EXPECT_EQ(s->allocate(12, out), 0u); // needs three chains
+  EXPECT_EQ(s->allocate(12, out), 0u); // this needs three chains
   EXPECT_EQ(s->allocate(1, {}), 0u);
   EXPECT_FALSE(s->allocate_contiguous(9, out[0]));
   EXPECT_EQ(s->statistics().free_blocks, 13u);
@@ -132,7 +132,7 @@ TEST(BlockStore, TakesNothingWhenARequestCannotBeMet) {
   EXPECT_EQ(s->allocate(11, out), 2u);
 }
 
-TEST(BlockStore, CoalescesBothWays) {
+TEST(BlockStore, AReleasedRunMergesWithTheFreeRunsOnBothSides) {
   for (const bool left_first : {false, true}) {
     fixture s(12);
     const chain a = s.take(4), b = s.take(4), c = s.take(4);
@@ -155,7 +155,7 @@ TEST(BlockStore, ReleasesPartsOfAChain) {
   EXPECT_TRUE(s->check());
 }
 
-TEST(BlockStore, ChoosesAsTheReferenceModelForEveryBlockSize) {
+TEST(BlockStore, ChoosesTheSameBlocksAsTheReferenceModelForEveryBlockSize) {
   for (const std::uint32_t size : block_sizes) {
     const std::uint64_t seed = test::printed_seed(20'26 + size);
     fixture s(150, no_cache, size);
@@ -163,7 +163,7 @@ TEST(BlockStore, ChoosesAsTheReferenceModelForEveryBlockSize) {
   }
 }
 
-TEST(BlockStore, TheReferenceModelSeesTheKnownDefects) {
+TEST(BlockStore, TheReferenceModelFindsEachSeededBug) {
   for (const char* bug : {"chain.coalesce_one_way", "chain.split_takes_found"}) {
     fixture s(150);
     const test::seeded on(bug);
@@ -171,7 +171,7 @@ TEST(BlockStore, TheReferenceModelSeesTheKnownDefects) {
   }
 }
 
-TEST(BlockStore, AStoreOfOneBlockGivesItAndTakesItBack) {
+TEST(BlockStore, AStoreOfOneBlockAllocatesAndReleasesIt) {
   for (const std::uint32_t cache : {0u, 64u}) {
     fixture s(1, {.cache_runs_max = cache});
     for (int i = 0; i < 3; ++i) {
@@ -215,10 +215,10 @@ TEST(BlockStore, ACacheIsBoundedAndFlushedInBulk) {
   EXPECT_EQ(after.reclaims, 1u);
 }
 
-TEST(BlockStore, GivesTheLastBlockThoughOtherThreadsCachedTheRest) {
+TEST(BlockStore, AllocatesTheLastBlockAlthoughOtherThreadsCacheAllOthers) {
   constexpr std::uint32_t blocks = 600;
   fixture s(blocks, {.cache_runs_max = 64});
-  // Four threads leave all they can in their caches, and end or stay.
+  // Four threads put as much as they can into their caches, and then end or stay.
   std::vector<chain> taken;
   for (std::uint32_t left = blocks; left != 0;) {
     const std::uint32_t n = std::min(left, 1 + left % 8);
@@ -232,7 +232,7 @@ TEST(BlockStore, GivesTheLastBlockThoughOtherThreadsCachedTheRest) {
       for (std::size_t i = t; i < taken.size(); i += 4)
         s->release(taken[i]);
       released.arrive_and_wait();
-      if (t % 2 == 0) done.wait(); // two go on living, so that each has a slot of its own
+      if (t % 2 == 0) done.wait(); // two of them go on living, so that each has a slot of its own
     });
   released.arrive_and_wait();
   EXPECT_GT(s->statistics().cached_blocks, 0u);
@@ -251,7 +251,7 @@ TEST(BlockStore, GivesTheLastBlockThoughOtherThreadsCachedTheRest) {
   for (const std::uint32_t b : seen)
     s->release({b, 1});
   s->flush_caches();
-  EXPECT_EQ(s.take(blocks), (chain{0, blocks})); // and in one piece again
+  EXPECT_EQ(s.take(blocks), (chain{0, blocks})); // and it is one run again
 }
 
 TEST(BlockStore, AllocatesInBulkAllOrNothing) {
@@ -274,7 +274,7 @@ TEST(BlockStore, AllocatesInBulkAllOrNothing) {
   }
 }
 
-TEST(BlockStore, ResizesAChainWhereItsNeighbourAllows) {
+TEST(BlockStore, ResizesAChainIfTheBlocksBehindItAreFree) {
   fixture s(20);
   chain a = s.take(4);
   const chain b = s.take(4);
@@ -291,7 +291,7 @@ TEST(BlockStore, ResizesAChainWhereItsNeighbourAllows) {
   EXPECT_EQ(s.take(19), (chain{1, 19}));
 }
 
-TEST(BlockStore, ExtendsOntoTheBlocksBehindIt) {
+TEST(BlockStore, AnExtendedStoreAllocatesTheBlocksBehindItsOldEnd) {
   auto m = memory_media(64 * 100, durability_class::process);
   auto s = block_store::create(*m, 0, 64, 10, {.cache_runs_max = 0, .block_count_max = 40}).value();
   EXPECT_FALSE(s->extend(41));
@@ -305,13 +305,13 @@ TEST(BlockStore, ExtendsOntoTheBlocksBehindIt) {
   EXPECT_TRUE(s->check());
 }
 
-TEST(BlockStoreRecovery, OnlyWhatIsMarkedIsLive) {
+TEST(BlockStoreRecovery, OnlyMarkedChainsAreLive) {
   const std::uint64_t seed = test::printed_seed(7);
   std::mt19937_64 random(seed);
   for (const std::uint32_t count : {1u, 63u, 64u, 65u, 128u, 1000u}) {
     fixture s(count, {.cache_runs_max = 16});
     for (int round = 0; round < 20; ++round) {
-      // Something is live, cached and free; all of it is forgotten.
+      // Some blocks are live, cached and free. All of that is forgotten.
       chain some;
       if (s->allocate_contiguous(1, some)) s->release(some);
       s->begin_recovery();
@@ -339,7 +339,7 @@ TEST(BlockStoreRecovery, OnlyWhatIsMarkedIsLive) {
   }
 }
 
-TEST(BlockStoreRecovery, AnOverlapOrAChainOutsideIsNamedAndMarksNothing) {
+TEST(BlockStoreRecovery, AChainThatOverlapsOrLiesOutsideIsNamedAndNotMarked) {
   fixture s(300);
   s->begin_recovery();
   ASSERT_TRUE(s->mark_live({200, 10}));
@@ -361,14 +361,14 @@ TEST(BlockStoreRecovery, AnOverlapOrAChainOutsideIsNamedAndMarksNothing) {
   EXPECT_TRUE(s->check());
 }
 
-TEST(BlockStoreRecovery, ThreadsMarkTogether) {
+TEST(BlockStoreRecovery, SeveralThreadsMarkEachChainOnce) {
   constexpr std::uint32_t count = 40'000;
   fixture s(count);
   s->begin_recovery(true);
   std::atomic<std::uint32_t> marked{0};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < 4; ++t)
-    threads.emplace_back([&] { // each tries all: every chain is marked by one of them
+    threads.emplace_back([&] { // each thread tries all chains; every chain is marked by one of them
       for (std::uint32_t b = 0; b < count; b += 3)
         if (s->mark_live({b, 2 > count - b ? count - b : 2})) ++marked;
     });
@@ -381,7 +381,7 @@ TEST(BlockStoreRecovery, ThreadsMarkTogether) {
 
 using BlockStoreDeathTest = testing::Test;
 
-TEST(BlockStoreRuns, ARunIsOneStretchOfMemoryAndIsRecoveredByItsOffset) {
+TEST(BlockStoreRuns, ARunIsContiguousMemoryAndIsRecoveredByItsOffset) {
   fixture s(100);
   const chain head = s.take(7);
   const auto run = s->reserve_run(40);
@@ -409,7 +409,7 @@ TEST(BlockStoreRuns, ARunIsOneStretchOfMemoryAndIsRecoveredByItsOffset) {
   EXPECT_EQ(s->statistics().largest_run, 100u);
 }
 
-TEST(BlockStoreDeathTest, ReleasingTwiceIsABrokenContract) {
+TEST(BlockStoreDeathTest, ReleasingAChainTwiceAborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   fixture s(10);
   const chain c = s.take(4);

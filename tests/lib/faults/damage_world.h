@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions of a broker that has lived a while, to be damaged, and the judge of what is served from
-/// them: every message a subscriber gets was published, to a topic it subscribed to.
+/// Regions of a broker that has lived for a while, to be damaged, and the judge of what is served
+/// from them: every message that a subscriber gets was published, to a topic to which it
+/// subscribed.
 #pragma once
 #include <algorithm>
 #include <set>
@@ -17,7 +18,7 @@ using test::line_bytes;
 inline constexpr std::uint64_t page = 4096;
 inline constexpr client_address publisher = 100, subscriber_base = 200;
 
-/// What is published where, and who wants it.
+/// What is published on which topic, and who subscribes to it.
 inline constexpr const char* topics[] = {
     "a/one", "a/topic/whose/name/is/longer/than/a/line/of/memory/is", "b"};
 inline constexpr unsigned topic_count = 3;
@@ -48,7 +49,7 @@ inline std::string text_of(std::uint64_t id) {
   return text;
 }
 
-/// A client's side of a life: names by topic id, per address.
+/// The client's side of a life: names by topic id, for each address.
 template <class Bench> struct clients {
   Bench& b;
   std::map<client_address, std::map<std::uint16_t, std::string>> names{};
@@ -70,7 +71,7 @@ template <class Bench> struct clients {
       if (const auto* a = r->template get<sn::suback>(); a != nullptr && a->topic_id != 0)
         names[at][a->topic_id] = filter;
   }
-  /// True: acknowledged as accepted.
+  /// Returns true if the call was acknowledged as accepted.
   bool publish(client_address at, std::uint64_t id) {
     b.send(at, sn::register_topic{.msg_id = 4, .topic = topics[topic_of(id)]});
     b.settle();
@@ -87,7 +88,7 @@ template <class Bench> struct clients {
     return r && r->template get<sn::puback>() &&
            r->template get<sn::puback>()->code == sn::return_code::accepted;
   }
-  /// Takes up to `max` messages; false ends it: something wrong was delivered.
+  /// Takes up to `max` messages. Returns false, and ends, if something wrong was delivered.
   template <class F> std::string take(client_address at, std::size_t max, F&& seen) {
     for (std::size_t n = 0; n < max;) {
       auto r = b.next(at);
@@ -115,16 +116,16 @@ template <class Bench> struct clients {
   }
 };
 
-/// A region to damage: as it is, and as it was some times before.
+/// A region to damage: as it is now, and as it was at some earlier moments.
 struct image {
-  std::vector<line_bytes> moments; ///< the last is now
-  std::uint64_t published = 0;     ///< ids below it were
+  std::vector<line_bytes> moments; ///< the last moment is now
+  std::uint64_t published = 0;     ///< messages with ids below this one were published
   std::vector<std::set<std::uint64_t>> queued{std::size(subscribers)};
   std::uint64_t tables_at = 0; ///< where superblocks, directory and areas begin
 };
 inline constexpr std::uint64_t tables_size = 20u << 10;
 
-/// Lives a life on what bench_of() opens; snapshot() is called at its moments.
+/// Lives a life on what bench_of() opens. snapshot() is called at its moments.
 template <class Bench, class Snapshot> void build(Bench& b, image& i, Snapshot snapshot) {
   clients<Bench> c{b};
   for (unsigned s = 0; s < std::size(subscribers); ++s) {
@@ -185,7 +186,7 @@ inline image memory_image() {
   return i;
 }
 
-/// The same in class file: the container with its journal.
+/// As above in class file: the container with its journal.
 inline constexpr std::uint64_t file_region_size = 160u << 10, file_journal_size = 256u << 10;
 inline image file_image() {
   image i;
@@ -205,7 +206,7 @@ struct outcome_counts {
   std::uint64_t refused, whole, reported, unreported, again, delivered, served_after;
 };
 
-/// Everything a subscriber is owed and gets, then new messages, then the same after another open.
+/// Every subscriber gets what it is owed, then new messages, and the same after another open.
 template <class Bench>
 std::string serve(Bench& b, broker& served, const image& i, std::uint64_t& missing,
                   std::uint64_t& again, outcome_counts& counts,
@@ -240,7 +241,8 @@ std::string serve(Bench& b, broker& served, const image& i, std::uint64_t& missi
     std::set<std::uint64_t> expected = i.queued[s];
     if (auto wrong = take_all(s, &expected); !wrong.empty()) return wrong;
   }
-  // It goes on serving: a round of new messages to whoever still has its subscriptions.
+  // The broker continues to serve: a round of new messages to everyone who still has its
+  // subscriptions.
   if (!c.connect(publisher, "publisher", true)) return {};
   bool all = true;
   for (unsigned t = 0; t < topic_count; ++t) {
@@ -249,7 +251,7 @@ std::string serve(Bench& b, broker& served, const image& i, std::uint64_t& missi
       if (auto wrong = take_all(s, nullptr); !wrong.empty()) return wrong;
   }
   counts.served_after += all;
-  // And what it acknowledges from now on outlives the process.
+  // What it acknowledges from now on outlives the process.
   for (unsigned s = 0; s < std::size(subscribers); ++s) {
     b.send(subscriber_base + s, sn::disconnect{});
     b.settle();
@@ -295,7 +297,7 @@ std::string serve_again(Bench& b, std::set<std::pair<unsigned, std::uint64_t>> o
          subscribers[owed.begin()->first].name + " by the next open";
 }
 
-/// bench with file_bench's manners.
+/// As bench, over a file.
 struct memory_bench : bench {
   using bench::bench;
   chainring::broker& served() { return *bench::broker; }

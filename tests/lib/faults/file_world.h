@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A broker over class `file` on a model disk, one thread, one step at a time: what its packets
-/// waited for is known, and so is every call the file got.
+/// A broker over class `file` on a model disk, with one thread and one step at a time. So it is
+/// known which mark each packet waited for, and every call that the file got.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -77,7 +77,7 @@ inline result<std::unique_ptr<stepped_media>> open_file(model_disk& disk) {
   return std::make_unique<stepped_media>(std::move(*m));
 }
 
-/// Packets wait for their marks, as on a port.
+/// Its packets wait for their marks, as on a port.
 class marked_transport final : public net::transport {
  public:
   explicit marked_transport(media& m) : media_(m) {}
@@ -95,7 +95,7 @@ class marked_transport final : public net::transport {
       waiting_.push_back({mark, p.first, std::move(p.second)});
     made_.clear();
   }
-  /// Hands out, in order, what may leave.
+  /// Hands out, in order, the packets that may leave.
   std::size_t pump(std::map<client_address, std::deque<bytes>>& to) {
     std::size_t left = 0;
     for (; !waiting_.empty() && media_.durable(waiting_.front().mark); ++left) {
@@ -118,7 +118,7 @@ class marked_transport final : public net::transport {
   std::deque<packet> waiting_;
 };
 
-/// A broker's life on the disk.
+/// The life of a broker on the disk.
 class file_bench {
  public:
   static result<std::unique_ptr<file_bench>> open(model_disk& disk, const broker_config& config,
@@ -134,8 +134,8 @@ class file_bench {
   broker& served() { return *bench_.broker; }
 
   template <class T> void send(client_address from, const T& m) { bench_.send(from, m); }
-  /// Rounds of the worker, each with a commit, until nothing moves. Every third commit is followed
-  /// by a checkpoint.
+  /// Runs rounds of the worker, each with a commit, until nothing moves. A checkpoint follows every
+  /// third commit.
   void settle() {
     for (int quiet = 0, rounds = 0; quiet < 3 && rounds < 1000; ++rounds) {
       bool any = bench_.turn(0);
@@ -168,7 +168,7 @@ class file_bench {
     const auto r = ask<sn::regack>(from, sn::register_topic{.msg_id = 7, .topic = name});
     return r ? r->get<sn::regack>()->topic_id : 0;
   }
-  /// Sends a QoS 1 PUBLISH; the answer comes by accepted().
+  /// Sends a QoS 1 PUBLISH. accepted() receives the answer.
   void publish(client_address from, std::uint16_t id, std::string_view text, std::uint16_t msg_id) {
     send(from, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                            .topic_id = id,
@@ -202,7 +202,7 @@ class file_bench {
       : media_(m), out_(m), bench_(std::move(b)) {
     bench_.gateway->worker(0).attach(out_);
   }
-  stepped_media& media_; ///< the broker's region owns it
+  stepped_media& media_; ///< owned by the broker's region
   marked_transport out_;
   bench bench_;
   unsigned commits_ = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Runs numbered cases in child processes, so that one that crashes or hangs is known by its number
-/// and the others still run. EAL is initialised in each child and never in the parent.
+/// Runs numbered cases in child processes, so that a case that crashes or hangs is known by its
+/// number and the others still run. EAL is initialised in each child, and never in the parent.
 #pragma once
 #include <cerrno>
 #include <cstdint>
@@ -14,18 +14,18 @@
 
 namespace chainring::test_faults {
 
-/// What the children tell, in shared memory. One child at a time.
+/// What the children report, in shared memory. Only one child runs at a time.
 template <class Counts> struct shared_progress {
-  std::uint64_t next = 0;   ///< the case that is being run, or is to be run next
+  std::uint64_t next = 0;   ///< the case that runs now, or that runs next
   std::uint64_t failed = 0; ///< cases whose outcome was wrong
   char first_failure[400] = {};
   Counts counts{};
 };
 
-/// Calls start() and then one(number, counts) in a child for each number in [0, cases), in a new
-/// child after one that died. one() gives what is wrong, or nothing. A case that takes 60 seconds
-/// counts as hung. Returns the counts; `failures` gets a sentence for each failed case, some at
-/// most.
+/// Calls start() and then one(number, counts) in a child for each number in [0, cases); after a
+/// child died, the rest run in a new one. one() returns what is wrong, or nothing. A case that
+/// takes 60 seconds counts as hung. Returns the counts; `failures` gets a sentence for each failed
+/// case, up to some number of them.
 template <class Counts>
 Counts run_forked(std::uint64_t cases, std::vector<std::string>& failures,
                   const std::function<bool()>& start,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions whose memory goes away below what uses them.
+/// Regions whose memory is lost while programs use them.
 #pragma once
 #include <atomic>
 #include <sys/mman.h>
@@ -58,8 +58,8 @@ class OnAPlace : public testing::TestWithParam<place> {
   region_options options_;
 };
 
-/// Takes the page at `offset` away, as a poisoned one is: whoever touches it gets SIGBUS. The file
-/// keeps what it has.
+/// Takes the page at `offset` away, like a poisoned page: a thread that touches it gets SIGBUS. The
+/// file keeps its content.
 inline void poison(media& m, std::uint64_t offset) {
   static const int empty = memfd_create("empty", MFD_CLOEXEC);
   ASSERT_NE(mmap(m.base() + offset / page * page, page, PROT_READ | PROT_WRITE,
@@ -67,7 +67,7 @@ inline void poison(media& m, std::uint64_t offset) {
             MAP_FAILED);
 }
 
-/// Counts what its mark allows to leave.
+/// A transport that counts the packets which its mark allows to leave.
 class marked_transport final : public net::transport {
  public:
   explicit marked_transport(region& r) : on_(r) {}

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A broker's region, damaged in thousands of ways: bits flipped, pages and lines zeroed, swapped,
-// copied over each other, or as they were some time ago. Opening refuses with a reason or serves;
-// nothing crashes, hangs or delivers a byte that its publisher did not send to that subscriber.
+// The region of a broker, damaged in thousands of ways: bits flipped; pages and lines zeroed,
+// swapped, copied over each other, or as they were some time ago. An open refuses with a reason, or
+// serves. Nothing crashes, hangs or delivers a byte that its publisher did not send to that
+// subscriber.
 //
-// CHAINRING_SEED is the run's seed, CHAINRING_CASE one case of it alone, CHAINRING_CASES how many.
+// CHAINRING_SEED is the seed of the run, CHAINRING_CASE runs one case alone, and CHAINRING_CASES is
+// the number of cases.
 #include <rte_eal.h>
 
 #include "damage_world.h"
@@ -16,7 +18,7 @@ namespace {
 std::string damage(line_bytes& now, const image& i, std::mt19937_64& draw) {
   std::string how;
   const std::uint64_t pages = now.size() / page, words = now.size() / 8;
-  // Where there is something, and half of the time in the tables in front of the blocks.
+  // Damage places that hold something, and half of the time the tables in front of the blocks.
   const auto used_word = [&] {
     auto* w = reinterpret_cast<std::uint64_t*>(now.data());
     const bool in_tables = draw() % 2 == 0;
@@ -101,7 +103,7 @@ std::uint64_t number_from(const char* name, std::uint64_t fallback) {
   return text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
 }
 
-TEST(DamagedImages, AreRefusedWithAReasonOrServedWithoutAWrongByte) {
+TEST(DamagedImages, ADamagedImageIsRefusedWithAReasonOrServedWithoutAWrongByte) {
   const std::uint64_t seed = test::printed_seed(20261121);
   const std::uint64_t cases = number_from("CHAINRING_CASES", 10'000);
   const std::uint64_t only = number_from("CHAINRING_CASE", UINT64_MAX);

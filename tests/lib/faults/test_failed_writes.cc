@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A broker of class `file` whose disk fails at each of its calls, one after the other, in each way
-// there is. Nothing more is acknowledged then, nothing is tried again, and what was acknowledged is
-// there after the next open: from what the disk holds, and from what the page cache shows.
+// A broker of class `file` whose disk fails at each of its calls, one after the other, in each
+// possible way. After a failure nothing more is acknowledged and nothing is tried again. Everything
+// that was acknowledged is there after the next open, from the content of the disk and from the
+// page cache.
 #include <algorithm>
 
 #include "base/hook.h"
@@ -27,7 +28,7 @@ std::string name_of(unsigned s) {
   return "subscriber" + std::to_string(s);
 }
 
-/// What clients know.
+/// What the clients know.
 struct ledger {
   std::vector<std::uint64_t> begun, acked;
   std::vector<std::vector<std::uint64_t>> taken{subscribers}; ///< acknowledged by the subscriber
@@ -61,7 +62,7 @@ void consume(file_bench& b, ledger& l, unsigned s, unsigned count) {
   for (unsigned i = 0; i < count; ++i) {
     const auto got = b.take(at);
     if (!got) break;
-    // Acknowledged by its receiver, the broker may forget it.
+    // Once its receiver has acknowledged a message, the broker may forget it.
     l.taken[s].push_back(std::stoul(got->first.substr(8)));
     b.send(at, got->second);
     b.settle();
@@ -72,7 +73,7 @@ void consume(file_bench& b, ledger& l, unsigned s, unsigned count) {
   }
 }
 
-/// A whole life; whatever fails, it goes on asking.
+/// Runs a whole life. Whatever fails, the clients go on asking.
 void live(model_disk& disk, ledger& l, std::uint64_t first_id) {
   auto opened = file_bench::open(disk, tiny_config(), false, tiny_layout());
   if (!opened) return;
@@ -92,7 +93,7 @@ void live(model_disk& disk, ledger& l, std::uint64_t first_id) {
     l.closed = b.served().close().ok();
     return;
   }
-  // Nothing more leaves, and nothing more is asked of the disk.
+  // No more packets leave, and nothing more is asked of the disk.
   const std::uint64_t changes = disk.changes;
   (void)b.pump();
   const std::size_t acked = l.acked.size();
@@ -107,7 +108,7 @@ void live(model_disk& disk, ledger& l, std::uint64_t first_id) {
   if (disk.changes != changes) l.wrong = "something was tried again";
 }
 
-/// Opens what is left and compares it with what clients know.
+/// Opens what is left and compares it with what the clients know.
 std::string verdict(const file_bytes& bytes, const ledger& l) {
   model_disk disk(bytes);
   auto opened = file_bench::open(disk, tiny_config(), false, tiny_layout());
@@ -137,7 +138,7 @@ std::string verdict(const file_bytes& bytes, const ledger& l) {
       if (there && l.subscribed[other] && !has(got[other], id) && !has(l.taken[other], id))
         return "in one queue of two: " + std::to_string(id);
     }
-  // And it serves.
+  // And the broker serves.
   ledger more = l;
   const std::size_t acked = more.acked.size();
   publish(b, more, 90, 1);
@@ -145,10 +146,10 @@ std::string verdict(const file_bytes& bytes, const ledger& l) {
   return {};
 }
 
-/// Every call fails once; gives the first thing that is wrong.
+/// Lets every call fail once. Returns the first thing that is wrong.
 std::string fail_each_call(model_disk::fault how) {
   const std::uint64_t seed = test::printed_seed(11);
-  // A broker that has had a life already, with messages queued.
+  // A broker that has had a life already, with messages in its queues.
   model_disk before;
   auto p = parts_on(before);
   if (!file_media::format(p, file_options(region_size))) return "cannot format";
@@ -179,8 +180,8 @@ std::string fail_each_call(model_disk::fault how) {
       failed += l.opened;
       refused += !l.opened;
     }
-    // The process ends and the next one reads the page cache; or the power goes: nothing that was
-    // pending is on the disk, all is, and some of the rest.
+    // Either the process ends and the next one reads the page cache; or the power fails, and of the
+    // pending sectors none, all or some are on the disk.
     disk.fail_at = UINT64_MAX;
     if (auto wrong = verdict(disk.visible(), l); !wrong.empty())
       return where + ", page cache: " + wrong;
@@ -201,7 +202,7 @@ std::string fail_each_call(model_disk::fault how) {
 
 class FailedCall : public testing::TestWithParam<model_disk::fault> {};
 
-TEST_P(FailedCall, EndsAcknowledgementAndLosesNothingAcknowledgedWhicheverCallItIs) {
+TEST_P(FailedCall, AFailureOfAnyCallEndsAcknowledgementsAndLosesNothingAcknowledged) {
   EXPECT_EQ(fail_each_call(GetParam()), "");
 }
 
@@ -210,7 +211,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, FailedCall,
                                          model_disk::fault::short_then_eio,
                                          model_disk::fault::nothing_moves));
 
-TEST(FailedCalls, AreToldApartFromCallsThatNeverWere) {
+TEST(FailedCalls, ACommitThatIsNeverSyncedIsFound) {
   const test::seeded on("file_commit_not_synced");
   test::expect_found("file_commit_not_synced", !fail_each_call(model_disk::fault::eio).empty());
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Pages that are lost where they held messages or nothing: those messages are not delivered, and
-// everything else is served, with acknowledgements that hold. Pages that held more fail the region.
+// Pages are lost that held messages or nothing. Those messages are not delivered, and everything
+// else is served, with acknowledgements that hold. If a lost page held anything else, the region
+// fails.
 #include <algorithm>
 #include <rte_lcore.h>
 #include <thread>
@@ -14,11 +15,11 @@
 namespace chainring::test_faults {
 namespace {
 
-constexpr int hang_ms = 60'000; // only detects hangs
+constexpr int hang_ms = 60'000; // detects hangs, and nothing else
 
 constexpr client_address publisher = 1, one = 2, two = 3;
 
-/// Message `i`, unlike any other in every few octets.
+/// The text of message `i`. Any two texts differ in every few octets.
 std::string text_of(int i) {
   std::string s;
   for (int k = 0; s.size() < 1300; ++k)
@@ -26,7 +27,7 @@ std::string text_of(int i) {
   return s;
 }
 
-/// A broker on a region's file, its publisher, and two durable subscribers.
+/// A broker on the file of a region, its publisher, and two durable subscribers.
 struct world {
   std::unique_ptr<bench> b;
   std::uint16_t ab = 0, cd = 0;
@@ -57,7 +58,7 @@ struct world {
   std::uint64_t damaged() const { return b->broker->counters().damaged; }
 
   void leave(client_address who) { (void)b->ask<sn::disconnect>(who, sn::disconnect{}); }
-  /// False: no answer, or another than that it is accepted.
+  /// Returns false if there is no answer, or an answer other than accepted.
   bool publish(std::uint16_t topic, const std::string& text) {
     b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                                    .topic_id = topic,
@@ -69,7 +70,7 @@ struct world {
     EXPECT_EQ(r->get<sn::puback>()->msg_id, next_id);
     return r->get<sn::puback>()->code == sn::return_code::accepted;
   }
-  /// Everything the subscriber has waiting, each acknowledged.
+  /// Takes everything that waits for the subscriber, and acknowledges it.
   std::vector<std::string> collect(client_address who, const char* id) {
     EXPECT_EQ(b->connect(who, id, false), sn::return_code::accepted);
     std::vector<std::string> got;
@@ -78,8 +79,8 @@ struct world {
     leave(who);
     return got;
   }
-  /// Where the content that begins with the topic of this text's message begins. Before anything is
-  /// lost.
+  /// Where the content of this text's message begins, which starts with the topic. Call it before
+  /// anything is lost.
   std::uint64_t place_of(const std::string& text) const {
     const std::byte* from = served_region().at(served_region().geometry().block_offset);
     const std::byte* end = served_region().at(served_region().geometry().size);
@@ -88,7 +89,7 @@ struct world {
     EXPECT_NE(found, end);
     return served_region().offset_of(found) - 3;
   }
-  /// Of the numbered texts, those whose content does not touch the page.
+  /// The numbered texts whose content does not touch the page.
   std::vector<std::string> outside(const std::map<int, std::uint64_t>& places,
                                    std::uint64_t lost) const {
     std::vector<std::string> whole;
@@ -99,7 +100,7 @@ struct world {
   }
 };
 
-/// Rings of several pages.
+/// A configuration in which rings have several pages.
 broker_config large_rings() {
   broker_config c = small_config();
   c.queue_slots = 1023;
@@ -109,7 +110,7 @@ broker_config large_rings() {
 
 class LostContent : public OnAPlace {};
 
-TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
+TEST_P(LostContent, AMessageWhoseMemoryIsLostIsNotDeliveredAndAllOthersAre) {
   world w(made());
   std::map<int, std::uint64_t> for_one, for_two;
   for (int i = 0; i < 16; ++i)
@@ -128,7 +129,8 @@ TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
   EXPECT_EQ(w.served_region().medium().lost_pages(), 1u);
   EXPECT_EQ(w.served_region().medium().lost_page(0) / page, lost);
   const std::string said = w.served_region().loss(0);
-  const std::uint64_t block = (w.served_region().medium().lost_page(0) - w.served_region().geometry().block_offset) / 256;
+  const std::uint64_t block =
+      (w.served_region().medium().lost_page(0) - w.served_region().geometry().block_offset) / 256;
   for (const std::string& part :
        {options_.media.path, std::string("is gone"), "block " + std::to_string(block)})
     EXPECT_NE(said.find(part), std::string::npos) << said;
@@ -149,7 +151,7 @@ TEST_P(LostContent, IsNotDeliveredAndEverythingElseIsAndIsAcknowledged) {
   EXPECT_EQ(again.collect(two, "two").size(), 20u);
 }
 
-TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
+TEST_P(LostContent, ATruncationOfTheLastBlocksLeavesTheRestServed) {
   world w(made());
   std::map<int, std::uint64_t> places;
   for (int i = 0; i < 16; ++i)
@@ -165,7 +167,7 @@ TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
   EXPECT_EQ(w.collect(one, "one"), whole);
   EXPECT_EQ(w.damaged(), 16 - whole.size());
   EXPECT_FALSE(w.served_region().failed());
-  // The free memory is gone as well, but for what was just given back: found by and by.
+  // The free memory is lost too, except for what was just released. It is found little by little.
   bool accepted = false;
   for (int tries = 0; tries < 100 && !accepted; ++tries)
     accepted = w.publish(w.ab, "found room");
@@ -178,7 +180,7 @@ TEST_P(LostContent, CutOffAtTheEndOfTheFileLeavesTheRestServed) {
   EXPECT_FALSE(region::open(options_.media)) << "it is shorter than it says";
 }
 
-TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
+TEST_P(LostContent, ALossWhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
   world w(made());
   ASSERT_TRUE(w.publish(w.ab, text_of(0)));
   const std::uint64_t at = w.place_of(text_of(0)) / page;
@@ -199,23 +201,23 @@ TEST_P(LostContent, WhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
   const block_store_statistics s = blocks.statistics();
   EXPECT_GT(s.withheld_blocks, 0u);
   EXPECT_EQ(s.free_blocks + s.live_blocks, s.block_count);
-  w.b.reset(); // a crash; what was written to the zeros is not in the file
+  w.b.reset(); // a crash: what was written to the zeros is not in the file
 
   world again(opened(), false);
   EXPECT_EQ(again.collect(one, "one"), acked);
   EXPECT_EQ(again.damaged(), 1u) << "the one that was not acknowledged";
 }
 
-/// Which message is lost in the tests below: the first share a page with rings.
+/// Which message is lost in the tests below. The first messages share a page with rings.
 constexpr int chosen = 4;
 
 struct at_hook {
   media* m = nullptr;
   std::uint64_t lost = 0;
-  int before = 0; ///< times to let pass
+  int before = 0; ///< how many calls to let pass first
 };
 
-TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
+TEST_P(LostContent, AMessageLostBetweenItsCheckAndItsNameIsNotSentUnderAnotherName) {
   world w(made());
   std::map<int, std::uint64_t> places;
   for (int i = 0; i < 8; ++i)
@@ -244,7 +246,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsNameIsNotSentUnderAnother) {
   }
   set_hook(nullptr, nullptr);
   EXPECT_LT(state.before, 0);
-  // What was sent out of that page before it was lost, was there.
+  // Messages that were sent from that page before it was lost were intact.
   EXPECT_GE(got.size(), whole.size());
   EXPECT_EQ(std::ranges::count(got, text_of(chosen)), 0);
   for (const std::string& text : whole)
@@ -272,7 +274,7 @@ class losing_transport final : public net::transport {
   std::uint64_t lost_;
 };
 
-TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
+TEST_P(LostContent, AMessageLostBetweenItsCheckAndItsCopyIsNotSent) {
   broker_config c = world::config();
   sn::gateway_config g = small_gateway();
   g.retry_ms = g.retry_ms_max = 1;
@@ -289,7 +291,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
   std::vector<std::string> got;
   for (int ms = 0; ms < hang_ms && (got.empty() || got.back() != text_of(7)); ++ms) {
     for (std::string text = w.b->take(one); text != "(nothing)"; text = w.b->take(one))
-      if (got.empty() || got.back() != text) got.push_back(text); // or sent again
+      if (got.empty() || got.back() != text) got.push_back(text); // unless it was sent again
     usleep(1000);
     w.b->settle();
   }
@@ -305,7 +307,7 @@ TEST_P(LostContent, BetweenItsCheckAndItsCopyIsNotSent) {
   EXPECT_EQ(w.damaged(), 8 - got.size());
 }
 
-/// One worker's way out, on its own thread.
+/// The packets that leave one worker, on a thread of its own.
 class own_transport final : public net::transport {
  public:
   std::span<std::byte> begin(client_address, std::size_t size) noexcept override {
@@ -322,16 +324,16 @@ class own_transport final : public net::transport {
   bytes room_;
 };
 
-// A page that goes keeps in the file what was in it: so every acknowledged message is there after a
-// crash, and nothing that was written to zeros may have been acknowledged.
-TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorkers) {
+// The file keeps the content of a page that is lost. So after a crash every acknowledged message is
+// there, and no message that was written to zeros may have been acknowledged.
+TEST_P(LostContent, AMessageAcknowledgedWhilePagesAreLostUnderTwoWorkersIsInTheFile) {
   const char* given = std::getenv("CHAINRING_SEED");
   const unsigned seed =
       given != nullptr ? static_cast<unsigned>(std::atoi(given)) : std::random_device{}();
   std::printf("CHAINRING_SEED=%u\n", seed);
   options_.media.size = 8 << 20;
   options_.areas = broker::areas(small_layout(), options_.media.size, 256);
-  broker_config c = large_rings(); // which are there from the beginning
+  broker_config c = large_rings(); // rings are there from the beginning
   c.workers = 2;
   std::vector<std::string> acked[2];
   constexpr client_address publishers[2] = {11, 12};
@@ -360,11 +362,11 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
           while (taken < i / messages_a_page)
             std::this_thread::yield();
           const std::string text = text_of(static_cast<int>(t) * messages + i);
-          w.b->gateway->worker(t).receive(publishers[t],
-                              encode(sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
-                                                 .topic_id = topics[t],
-                                                 .msg_id = static_cast<std::uint16_t>(i + 1),
-                                                 .data = std::as_bytes(std::span(text))}));
+          w.b->gateway->worker(t).receive(
+              publishers[t], encode(sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                                .topic_id = topics[t],
+                                                .msg_id = static_cast<std::uint16_t>(i + 1),
+                                                .data = std::as_bytes(std::span(text))}));
           out.sent.clear();
           w.b->turn(t);
           sn::message m;
@@ -394,7 +396,8 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
   auto first = again.collect(one, "one"), second = again.collect(two, "two");
   EXPECT_EQ(first.front(), "the first");
   first.erase(first.begin());
-  // Beside them, what was published and not acknowledged, if by chance it is whole.
+  // Beside them there may be messages that were published and not acknowledged, if they happen to
+  // be whole.
   const auto holds = [](const std::vector<std::string>& all, const std::vector<std::string>& some) {
     std::size_t at = 0;
     for (const std::string& s : all)
@@ -405,11 +408,12 @@ TEST_P(LostContent, IsInTheFileWhereItWasAcknowledgedWhilePagesWentUnderTwoWorke
   EXPECT_TRUE(holds(second, acked[1])) << second.size();
 }
 
-// --- what fails the region all the same ----------------------------------------------------------
+// --- losses that fail the region all the same ----------------------------------------------------
 
 constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
 
-/// A publisher's thread loses the page of a queue's newest ring; what goes wrong is a status.
+/// A publisher's thread loses the page of a queue's newest ring. What goes wrong is reported as an
+/// exit status.
 [[noreturn]] void publish_and_lose_the_ring(std::unique_ptr<region> on, bool fresh,
                                             const broker_config& c, std::uint64_t messages) {
   world w(std::move(on), fresh, c);
@@ -418,7 +422,7 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
     if (!w.publish(w.ab, "before")) _exit(2);
   auto root = r.root("broker.queues");
   const auto* records = reinterpret_cast<const queue_record*>(r.at(root->offset));
-  std::uint64_t slot = 0; // the next message's
+  std::uint64_t slot = 0; // of the next message
   for (std::uint32_t n = 0; n < small_layout().sessions_max; ++n) {
     const queue_commit at = queue_commit::unpack(records[n].commit);
     if (at.count == 0) continue;
@@ -433,7 +437,7 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
   std::atomic<bool> acked = false;
   std::thread worker([&] {
     if (rte_thread_register() != 0) _exit(5);
-    marked_transport out(r); // heeds marks
+    marked_transport out(r); // a transport that waits for marks
     w.b->gateway->worker(0).attach(out);
     const std::string text = "one more";
     w.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
@@ -453,13 +457,13 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
   _exit(acked ? 7 : r.why_failed().find("block ") == std::string::npos ? 8 : 0);
 }
 
-TEST_P(LostContent, IsNotWhatARingIs) {
+TEST_P(LostContent, TheLossOfARingFailsTheRegion) {
   auto on = made();
   EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), true, large_rings(), a_page_of_slots),
               testing::ExitedWithCode(0), "");
 }
 
-TEST_P(LostContent, IsNotWhatARingThatGrewIs) {
+TEST_P(LostContent, TheLossOfARingThatGrewFailsTheRegion) {
   broker_config c = large_rings();
   c.queue_slots_first = 255;
   auto on = made();
@@ -467,7 +471,7 @@ TEST_P(LostContent, IsNotWhatARingThatGrewIs) {
               testing::ExitedWithCode(0), "");
 }
 
-TEST_P(LostContent, IsNotWhatARingThatRecoveryFoundIs) {
+TEST_P(LostContent, TheLossOfARingThatRecoveryFoundFailsTheRegion) {
   {
     world w(made(), true, large_rings());
     for (std::uint64_t i = 0; i < earlier; ++i)

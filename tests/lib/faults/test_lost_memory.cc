@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A file cut short below a running broker: the access that finds its memory gone becomes a failed
-// region with a sentence that names what lay there, and the process goes on.
+// A file is truncated while a broker runs on it. The access that finds its memory lost fails the
+// region, with a sentence that names what lay there, and the process goes on.
 #include <atomic>
 #include <csignal>
 #include <rte_lcore.h>
@@ -16,7 +16,7 @@ namespace {
 
 class LostMemory : public OnAPlace {};
 
-TEST_P(LostMemory, AReadGivesZerosAndAFailureThatNamesTheObject) {
+TEST_P(LostMemory, AReadOfLostMemoryGivesZerosAndAFailureThatNamesTheObject) {
   auto r = made();
   const mark_t before = r->mark();
   auto messages = r->root("broker.messages");
@@ -36,7 +36,7 @@ TEST_P(LostMemory, AReadGivesZerosAndAFailureThatNamesTheObject) {
   EXPECT_NE(closed.error().message.find("broker.messages"), std::string::npos);
 }
 
-TEST_P(LostMemory, AStoreIsNotAcknowledged) {
+TEST_P(LostMemory, AStoreToLostMemoryIsNotAcknowledged) {
   auto r = made();
   const std::uint64_t at = r->geometry().block_offset + 100 * 256;
   cut(at / page * page);
@@ -48,7 +48,7 @@ TEST_P(LostMemory, AStoreIsNotAcknowledged) {
   expect_named(*r, "block ");
 }
 
-TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
+TEST_P(LostMemory, NoneOfManyThreadsSeesZerosBeforeTheFailure) {
   for (int round = 0; round < 20; ++round) {
     auto r = made();
     const std::uint64_t at = r->geometry().block_offset / page * page + page;
@@ -72,7 +72,8 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
   }
 }
 
-/// A worker's thread publishes, delivers and loses its memory; what goes wrong is a status.
+/// A worker's thread publishes, delivers and loses its memory. What goes wrong is reported as an
+/// exit status.
 [[noreturn]] void serve_and_lose(std::unique_ptr<region> on, const std::string& path) {
   auto opened = broker::open(std::move(on), small_config());
   if (!opened) _exit(2);
@@ -116,14 +117,15 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
     std::this_thread::yield();
   constexpr unsigned before = 6; // two CONNACKs, SUBACK, REGACK, PUBACK, PUBLISH
   if (out.sent != before) _exit(3);
-  if (truncate(path.c_str(), static_cast<off_t>(b.region().geometry().block_offset / page * page)) != 0)
+  if (truncate(path.c_str(),
+               static_cast<off_t>(b.region().geometry().block_offset / page * page)) != 0)
     _exit(4);
   step = 2;
   while (!b.region().failed())
     std::this_thread::yield();
   for (int i = 0; i < 300 && step != 3; ++i) // until it is through, or has stopped
     usleep(1000);
-  if (out.sent != before) _exit(5); // something left
+  if (out.sent != before) _exit(5); // a packet left
   const std::string why = b.region().why_failed();
   if (why.find("block ") == std::string::npos || why.find(path) == std::string::npos) _exit(6);
   std::vector<session_info> sessions;
@@ -132,18 +134,20 @@ TEST_P(LostMemory, OnManyThreadsAtOnceNobodySeesZerosBeforeTheFailure) {
   _exit(0);
 }
 
-// In a process of its own: the worker's thread may stop for good where its rings were.
-TEST_P(LostMemory, ABrokerAcknowledgesAndDeliversNothingMoreAndStillAnswersWhatItIsAsked) {
+// This runs in a process of its own, because the worker's thread may stop for good where its rings
+// were.
+TEST_P(LostMemory, ABrokerAcknowledgesAndDeliversNothingMoreAndStillAnswersQueries) {
   auto on = made();
   EXPECT_EXIT(serve_and_lose(std::move(on), options_.media.path), testing::ExitedWithCode(0), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Places, LostMemory, places(), place_name);
 
-/// Class file keeps its working copy in memory: there the commit notices.
+/// Class file keeps its working copy in memory, so the next commit notices what happened to the
+/// file.
 class LostFile : public testing::TestWithParam<bool> {};
 
-TEST_P(LostFile, IsNoticedByTheNextCommitAndNothingIsAcknowledgedOnIt) {
+TEST_P(LostFile, TheNextCommitNoticesALostFileAndNothingMoreIsAcknowledged) {
   const scratch_directory directory(test::disk_directory());
   media_options o;
   o.path = directory.file("region");
@@ -171,7 +175,7 @@ TEST_P(LostFile, IsNoticedByTheNextCommitAndNothingIsAcknowledgedOnIt) {
 INSTANTIATE_TEST_SUITE_P(How, LostFile, testing::Values(false, true),
                          [](const auto& info) { return info.param ? "deleted" : "cut_short"; });
 
-TEST(LostMemoryDeathTest, ABusErrorElsewhereEndsTheProcessAsBefore) {
+TEST(LostMemoryDeathTest, ABusErrorOutsideWatchedMemoryEndsTheProcess) {
   const auto m = memory_media(1 << 20, durability_class::process);
   const scratch_directory directory("/dev/shm");
   media_options o;
@@ -179,7 +183,7 @@ TEST(LostMemoryDeathTest, ABusErrorElsewhereEndsTheProcessAsBefore) {
   o.size = region_size;
   auto watched = create_media(o); // installs the handler
   ASSERT_TRUE(watched);
-  // By the signal, or with a status of the sanitizer whose handler was there before.
+  // It ends by the signal, or with the status of a sanitizer whose handler was there before.
   const auto ended = [](int status) { return !WIFEXITED(status) || WEXITSTATUS(status) != 0; };
   EXPECT_EXIT((raise(SIGBUS), _exit(0)), ended, "");
 }

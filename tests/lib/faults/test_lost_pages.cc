@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Pages of a medium that are lost where that is tolerated, and what is never kept in such a page: a
-// medium, and the structures in blocks, alone.
+// Pages of a medium are lost, where that is tolerated. And what must never lie in such a page. Both
+// for a medium alone, and for the structures in blocks.
 #include <algorithm>
 #include <thread>
 
-#include "message/message.h"
 #include "lost_memory.h"
 #include "map/durable_map.h"
+#include "message/message.h"
 #include "support/eal_main.h"
 
 namespace chainring::test_faults {
@@ -14,7 +14,7 @@ namespace {
 
 // --- the medium ----------------------------------------------------------------------------------
 
-/// A medium of which all but the first page may be lost, or so it says.
+/// A medium that tolerates the loss of all pages but the first, when the test says so.
 class LostPage : public OnAPlace {
  protected:
   LostPage() {
@@ -32,7 +32,7 @@ class LostPage : public OnAPlace {
   std::unique_ptr<media> m_;
 };
 
-TEST_P(LostPage, ThatIsToleratedReadsAsZerosAndIsKnownAndTheMediumGoesOn) {
+TEST_P(LostPage, AToleratedPageReadsAsZerosAndIsCountedAndTheMediumGoesOn) {
   word(3) = 7;
   word(4) = 7;
   m_->tolerate_loss(m_->base() + page, region_size - page);
@@ -58,7 +58,7 @@ TEST_P(LostPage, ThatIsToleratedReadsAsZerosAndIsKnownAndTheMediumGoesOn) {
   EXPECT_TRUE(m_->close());
 }
 
-TEST_P(LostPage, IsFoundByWhoAsksForIt) {
+TEST_P(LostPage, ALostPageIsFoundByTheCallThatAsksForIt) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   poison(*m_, 5 * page);
   EXPECT_EQ(m_->lost_pages(), 0u) << "nobody has looked";
@@ -70,8 +70,8 @@ TEST_P(LostPage, IsFoundByWhoAsksForIt) {
   EXPECT_FALSE(m_->failed());
 }
 
-TEST_P(LostPage, OutsideTheRangeOrPartlySoFailsTheMedium) {
-  m_->tolerate_loss(m_->base() + 2 * page + 64, 4 * page); // whole pages: 3 to 5
+TEST_P(LostPage, APageOutsideTheToleratedRangeOrPartlyOutsideFailsTheMedium) {
+  m_->tolerate_loss(m_->base() + 2 * page + 64, 4 * page); // covers whole pages 3 to 5
   for (const std::uint64_t p : {3u, 5u}) {
     lose(p);
     EXPECT_FALSE(m_->failed()) << p;
@@ -82,14 +82,15 @@ TEST_P(LostPage, OutsideTheRangeOrPartlySoFailsTheMedium) {
   EXPECT_EQ(m_->lost_pages(), 2u);
 }
 
-TEST_P(LostPage, ThatIsPartlyInFrontOfTheRangeFailsTheMedium) {
+TEST_P(LostPage, APagePartlyInFrontOfTheToleratedRangeFailsTheMedium) {
   m_->tolerate_loss(m_->base() + 2 * page + 64, 4 * page);
   lose(2);
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(LostPage, ThatIsRequiredFailsTheMedium) {
-  ASSERT_TRUE(m_->require(m_->base() + 4 * page - 8, 16)); // before the range is known, as at open
+TEST_P(LostPage, ARequiredPageFailsTheMedium) {
+  // before the range is known, as at an open
+  ASSERT_TRUE(m_->require(m_->base() + 4 * page - 8, 16));
   m_->tolerate_loss(m_->base() + page, region_size - page);
   lose(2);
   EXPECT_FALSE(m_->failed());
@@ -98,7 +99,7 @@ TEST_P(LostPage, ThatIsRequiredFailsTheMedium) {
   EXPECT_EQ(m_->lost_at(), 3 * page);
 }
 
-TEST_P(LostPage, IsRequiredUntilTheLastWhoRequiresItLeaves) {
+TEST_P(LostPage, APageIsRequiredUntilItsLastRequirementIsTakenBack) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   for (const std::uint64_t p : {3u, 4u}) {
     ASSERT_TRUE(m_->require(m_->base() + p * page, 64));
@@ -113,7 +114,7 @@ TEST_P(LostPage, IsRequiredUntilTheLastWhoRequiresItLeaves) {
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(LostPage, RequiredByMoreThanAreCountedStaysRequired) {
+TEST_P(LostPage, APageRequiredMoreOftenThanCanBeCountedStaysRequired) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   for (int i = 0; i < 300; ++i)
     ASSERT_TRUE(m_->require(m_->base() + 3 * page, 64));
@@ -123,7 +124,7 @@ TEST_P(LostPage, RequiredByMoreThanAreCountedStaysRequired) {
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(LostPage, CannotBeRequiredAnyMoreAndNothingIsRequiredThen) {
+TEST_P(LostPage, ALostPageCannotBeRequiredAndThenNothingIsRequired) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   lose(4);
   EXPECT_FALSE(m_->require(m_->base() + 3 * page, 2 * page));
@@ -131,7 +132,7 @@ TEST_P(LostPage, CannotBeRequiredAnyMoreAndNothingIsRequiredThen) {
   EXPECT_FALSE(m_->failed());
 }
 
-TEST_P(LostPage, OnManyThreadsAtOnceIsOneLossAndNobodySeesZerosBefore) {
+TEST_P(LostPage, APageLostUnderManyThreadsCountsAsOneLossAndNoThreadSeesZerosBefore) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   for (std::uint64_t p = 2; p < 42; ++p) {
     const std::uint64_t losses = m_->losses();
@@ -153,7 +154,7 @@ TEST_P(LostPage, OnManyThreadsAtOnceIsOneLossAndNobodySeesZerosBefore) {
   EXPECT_FALSE(m_->failed());
 }
 
-TEST_P(LostPage, OfAFileThatWasCutShortIsNotMadeAnewByGrowing) {
+TEST_P(LostPage, APageThatATruncationCutOffIsNotReplacedByGrowing) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   cut(region_size / 2);
   const auto grown = m_->grow(2 * region_size);
@@ -163,12 +164,12 @@ TEST_P(LostPage, OfAFileThatWasCutShortIsNotMadeAnewByGrowing) {
 
 INSTANTIATE_TEST_SUITE_P(Places, LostPage, places(), place_name);
 
-// --- what is required ----------------------------------------------------------------------------
+// --- required memory -----------------------------------------------------------------------------
 
-/// Structures over a block store whose memory may be lost; served, or recovered first.
+/// Structures over a block store whose memory may be lost. They were served, or recovered first.
 class Required : public OnAPlace {
  protected:
-  static constexpr std::uint64_t at = region_size / 2; ///< of the blocks
+  static constexpr std::uint64_t at = region_size / 2; ///< offset of the blocks
   static constexpr std::uint32_t block = 64;
 
   Required() {
@@ -200,7 +201,7 @@ class Required : public OnAPlace {
     blocks_->finish_recovery();
     tolerate();
   }
-  /// A message in blocks none of which lie side by side: it has an extent list.
+  /// Makes a message in blocks of which no two adjoin, so that it has an extent list.
   message_ref in_pieces() {
     std::vector<chain> singles(at / block);
     EXPECT_TRUE(blocks_->allocate_bulk(1, singles));
@@ -223,7 +224,7 @@ class Required : public OnAPlace {
     static const std::string key(100, 'k');
     return std::as_bytes(std::span(key));
   }
-  /// Where the key is kept.
+  /// The offset of the key's chain.
   std::uint64_t insert_long_key() {
     EXPECT_EQ(map_->insert(long_key(), std::as_bytes(std::span("v", 1))), map_status::done);
     const std::byte* from = m_->base() + at;
@@ -240,7 +241,7 @@ class Required : public OnAPlace {
   std::uint64_t list_ = 0;
 };
 
-TEST_P(Required, IsAnExtentList) {
+TEST_P(Required, TheLossOfAnExtentListFailsTheMedium) {
   tolerate();
   const message_ref ref = in_pieces();
   poison(*m_, list_);
@@ -249,7 +250,7 @@ TEST_P(Required, IsAnExtentList) {
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(Required, IsAnExtentListThatRecoveryFound) {
+TEST_P(Required, TheLossOfAnExtentListThatRecoveryFoundFailsTheMedium) {
   const message_ref ref = in_pieces();
   begin_recovery();
   ASSERT_EQ(messages_->recover_reference(ref), message_status::ok);
@@ -260,7 +261,7 @@ TEST_P(Required, IsAnExtentListThatRecoveryFound) {
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(Required, IsAnExtentListUntilItsMessageIsGone) {
+TEST_P(Required, TheLossOfAnExtentListFailsTheMediumUntilItsMessageIsGone) {
   tolerate();
   const message_ref ref = in_pieces();
   messages_->drop_reference(ref.index);
@@ -269,14 +270,14 @@ TEST_P(Required, IsAnExtentListUntilItsMessageIsGone) {
   EXPECT_FALSE(m_->failed());
 }
 
-TEST_P(Required, IsALongKey) {
+TEST_P(Required, TheLossOfALongKeyFailsTheMedium) {
   tolerate();
   poison(*m_, insert_long_key());
   (void)map_->contains(long_key());
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(Required, IsALongKeyThatRecoveryFound) {
+TEST_P(Required, TheLossOfALongKeyThatRecoveryFoundFailsTheMedium) {
   const std::uint64_t key = insert_long_key();
   begin_recovery();
   EXPECT_EQ(map_->recover().entries, 1u);
@@ -286,17 +287,17 @@ TEST_P(Required, IsALongKeyThatRecoveryFound) {
   EXPECT_TRUE(m_->failed());
 }
 
-TEST_P(Required, IsALongKeyUntilItIsErased) {
+TEST_P(Required, TheLossOfALongKeyFailsTheMediumUntilTheKeyIsErased) {
   tolerate();
   const std::uint64_t key = insert_long_key();
   EXPECT_EQ(map_->erase(long_key()), map_status::done);
-  map_.reset(); // nobody is looking
+  map_.reset(); // no reader is left
   poison(*m_, key);
   EXPECT_TRUE(m_->lost(m_->base() + key, 8));
   EXPECT_FALSE(m_->failed());
 }
 
-TEST_P(Required, IsNotTakenFromMemoryThatIsGone) {
+TEST_P(Required, RequiredMemoryIsNeverAllocatedFromLostMemory) {
   constexpr std::uint64_t gone = 16; // pages: more blocks than one request tries one by one
   tolerate();
   for (std::uint64_t p = 0; p < gone; ++p)
@@ -314,12 +315,12 @@ TEST_P(Required, IsNotTakenFromMemoryThatIsGone) {
   EXPECT_TRUE(blocks_->check());
 }
 
-TEST_P(Required, BlocksWhoseMemoryIsLostAreNotFreeAgain) {
+TEST_P(Required, BlocksWhoseMemoryIsLostDoNotBecomeFreeAgain) {
   tolerate();
   std::vector<chain> all, together(64); // as many as a thread's cache takes
   chain c;
   ASSERT_TRUE(blocks_->allocate_bulk(4, together));
-  while (blocks_->allocate_contiguous(24, c)) // of a page and a half: many lie in two
+  while (blocks_->allocate_contiguous(24, c)) // of a page and a half, so that many lie in two pages
     all.push_back(c);
   while (blocks_->allocate_contiguous(1, c))
     all.push_back(c);
@@ -333,7 +334,7 @@ TEST_P(Required, BlocksWhoseMemoryIsLostAreNotFreeAgain) {
   EXPECT_TRUE(m_->lost(m_->base() + lost[0] * page, 1));
   for (const chain& one : all)
     blocks_->release(one);
-  blocks_->release(together); // the caches take them again, now that there is room
+  blocks_->release(together); // there is room again, so the caches take them
   const block_store_statistics s = blocks_->statistics();
   EXPECT_EQ(s.withheld_blocks, 2 * page / block);
   EXPECT_EQ(s.live_blocks, s.withheld_blocks);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Class `file` under bursts as a broker makes them: 32 messages a drain, 5 lines a message (two of
-// payload, a descriptor, a queue slot, a queue record). Prints messages made durable a second and
-// the time from a drain to its durable mark, against the same load in class `process`.
+// Class `file` under bursts like those of a broker: 32 messages in each drain and 5 lines for each
+// message (two of payload, a descriptor, a queue slot, a queue record). Prints the messages made
+// durable in a second and the time from a drain to its durable mark, beside the same load in class
+// `process`.
 //
 //   bench_file [threads [seconds [region MiB [messages/s of each thread, 0: all it can
 //              [journal MiB]]]]]
@@ -35,8 +36,8 @@ void load(media& m, unsigned t, unsigned threads, clock::time_point end, double 
   auto* words = reinterpret_cast<std::uint64_t*>(m.base());
   const std::uint64_t lines = m.size() / cacheline_size / threads;
   const std::uint64_t first = t * lines;
-  // A quarter each of descriptors, slots and queue records is a sixteenth of the memory; the rest
-  // is blocks of four lines.
+  // Descriptors, slots and queue records share a sixteenth of the memory; blocks of four lines get
+  // the rest.
   const std::uint64_t small = lines / 16, blocks = (lines - 3 * small) / 4;
   std::mt19937_64 draw(t + 1);
   std::deque<std::pair<mark_t, clock::time_point>> waiting;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The journal's writes, crashed at 512-byte granularity in any order between syncs: while it runs,
-// while it checkpoints, while it recovers, and after it went on working.
+// Crashes the writes of the journal in units of 512 bytes, in any order between syncs: while it
+// runs, while it checkpoints, while it recovers, and after it continued.
 #include <gtest/gtest.h>
 
 #include "base/hook.h"
@@ -15,7 +15,7 @@ struct exploration {
   std::uint64_t seed = 1;
   std::size_t exhaustive_max = 64;
   std::size_t random = 12;
-  std::size_t second_crashes = 6; ///< how many first crashes are followed into recovery
+  std::size_t second_crashes = 6; ///< the number of first crashes that are followed into recovery
   int operations = 60;
   std::uint64_t lines_max = 60;
 
@@ -50,7 +50,7 @@ void crash_in_recovery(exploration& e, workload& w, const file_bytes& first, std
     e.fail("recovery: " + *wrong);
     return;
   }
-  // What recovery showed may have been acted upon: it must not vanish.
+  // Someone may have acted on what recovery showed, so it must not vanish.
   run.emplace(w, *m, k);
   disk.before_sync();
   for (int i = 0; i < 5; ++i) {
@@ -64,7 +64,7 @@ void crash_in_recovery(exploration& e, workload& w, const file_bytes& first, std
   disk.before_sync = nullptr;
 }
 
-/// One random life with a crash before every sync in it.
+/// Runs one random life, with a crash before every sync in it.
 void explore(exploration& e) {
   workload w(e.seed, e.lines_max);
   model_disk disk;
@@ -97,7 +97,7 @@ void explore(exploration& e) {
   disk.after_journal_write = [&] {
     if (!busy && m.has_room() && draw() % 4 == 0) run.drain();
   };
-  // While a checkpoint is between its steps, others drain and the committer commits.
+  // While a checkpoint is between its steps, other threads drain and the committer commits.
   struct context {
     runner& run;
     file_media& m;
@@ -142,13 +142,13 @@ std::string text(const exploration& e) {
   return out;
 }
 
-TEST(JournalCrash, LeavesAPrefixOfTheDrainsWithEveryDurableMark) {
+TEST(JournalCrash, ACrashLeavesAPrefixOfTheDrainsWithEveryDurableMark) {
   const std::uint64_t seed = printed_seed(1);
   std::uint64_t states = 0;
   for (std::uint64_t i = 0; i < 12; ++i) {
     exploration e;
     e.seed = seed + i;
-    // Some lives with small drains, whose records share sectors, and some that lap the journal.
+    // Some lives have small drains, whose records share sectors, and some lap the journal.
     e.lines_max = std::array<std::uint64_t, 3>{3, 40, 150}[i % 3];
     explore(e);
     states += e.states;
@@ -158,7 +158,7 @@ TEST(JournalCrash, LeavesAPrefixOfTheDrainsWithEveryDurableMark) {
   EXPECT_GT(states, 10'000u);
 }
 
-TEST(JournalCrash, SmallGroupsAreCrashedExhaustively) {
+TEST(JournalCrash, ACrashOfASmallGroupLeavesAPrefixInEveryPossibleState) {
   exploration e;
   e.seed = printed_seed(100);
   e.exhaustive_max = 1u << 12;
@@ -168,7 +168,7 @@ TEST(JournalCrash, SmallGroupsAreCrashedExhaustively) {
   ASSERT_TRUE(e.failures.empty()) << text(e);
 }
 
-/// Each defect must be found, or the exploration proves nothing.
+/// Each seeded bug must be found; otherwise the exploration proves nothing.
 class SeededJournalBug : public testing::TestWithParam<const char*> {};
 
 TEST_P(SeededJournalBug, IsFound) {
@@ -191,8 +191,8 @@ INSTANTIATE_TEST_SUITE_P(All, SeededJournalBug,
 
 // --- records of an earlier life --------------------------------------------------------------
 
-/// Life 1 leaves record 1 torn and record 2 whole; life 2 makes drain 1 again, byte for byte, and
-/// is cut off. Gives what life 3 finds.
+/// Life 1 leaves record 1 torn and record 2 whole. Life 2 makes drain 1 again, byte for byte, and
+/// is interrupted. Returns what life 3 finds.
 std::uint64_t drains_found_behind_a_repeated_record() {
   workload w(5, 40);
   model_disk disk;
@@ -219,19 +219,19 @@ std::uint64_t drains_found_behind_a_repeated_record() {
   return life::drains_in(*third);
 }
 
-TEST(JournalCrash, RecordsOfAnEarlierLifeNeverReplay) {
+TEST(JournalCrash, RecordsOfAnEarlierLifeAreNeverReplayed) {
   EXPECT_EQ(drains_found_behind_a_repeated_record(), 1u);
 }
 
-TEST(JournalCrash, RecordsOfAnEarlierLifeReplayWhereTheSaltIsKept) {
+TEST(JournalCrash, RecordsOfAnEarlierLifeWouldBeReplayedIfTheSaltWereKept) {
   const test::seeded on("file_salt_kept");
   test::expect_found("file_salt_kept", drains_found_behind_a_repeated_record() == 2);
 }
 
 // --- one lock --------------------------------------------------------------------------------
 
-/// Thread A has taken its position; thread B drains a precondition and stores, into a line that A
-/// flushed, the word that depends on it. Counts the crash states with the word and without the
+/// Thread A has taken its position. Thread B drains a precondition, and then stores the word that
+/// depends on it into a line that A flushed. Counts the crash states that have the word and not the
 /// precondition.
 int dependants_without_precondition() {
   model_disk disk;
@@ -247,7 +247,8 @@ int dependants_without_precondition() {
     c.m.store(&c.words[80], 7); // the precondition
     c.m.flush(&c.words[80], 8);
     c.m.drain();
-    c.m.store_release(&c.words[9], 7); // what depends on it, in the line of thread A's word
+    // the word that depends on it, in the line of thread A's word
+    c.m.store_release(&c.words[9], 7);
   };
   set_hook(
       [](const char* name, void* at) noexcept {
@@ -259,10 +260,10 @@ int dependants_without_precondition() {
       &c);
   m->store(&words[8], 1);
   m->flush(&words[8], 8);
-  m->flush(&words[160], 12 * cacheline_size); // the next record starts in another sector
+  m->flush(&words[160], 12 * cacheline_size); // the next record begins in another sector
   m->drain();
   set_hook(nullptr, nullptr);
-  if (!c.done) thread_b(c); // with one lock, B can only come behind
+  if (!c.done) thread_b(c); // with one lock, thread B can only come behind
   int broken = 0;
   disk.before_sync = [&] {
     disk.each_crash(1, 1u << 12, 0, [&](const file_bytes& bytes) {
@@ -276,7 +277,7 @@ int dependants_without_precondition() {
   return broken;
 }
 
-TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterOne) {
+TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterRecord) {
   EXPECT_EQ(dependants_without_precondition(), 0);
   const test::seeded on("file_lines_copied_after_lock");
   test::expect_found("file_lines_copied_after_lock", dependants_without_precondition() > 0);
@@ -284,7 +285,7 @@ TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterOne) {
 
 // --- creating and growing --------------------------------------------------------------------
 
-TEST(JournalCrash, AnUnfinishedCreationIsRefusedOrEmptyAndWhole) {
+TEST(JournalCrash, AnUnfinishedCreationIsRefusedOrLeavesAnEmptyIntactRegion) {
   model_disk disk;
   workload w(1, 1);
   int opened = 0, refused = 0;
@@ -306,7 +307,7 @@ TEST(JournalCrash, AnUnfinishedCreationIsRefusedOrEmptyAndWhole) {
   EXPECT_GT(refused, 0);
 }
 
-TEST(JournalCrash, GrowthIsWholeOrAbsentAndLosesNothing) {
+TEST(JournalCrash, GrowthIsCompleteOrAbsentAndLosesNothing) {
   model_disk disk;
   workload w(3, 20);
   ASSERT_TRUE(life::format(disk));

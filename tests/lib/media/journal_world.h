@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Class `file` on a model disk, single-threaded, with a ledger of what each drain left.
+/// Class `file` on a model disk, with one thread and a ledger of what each drain left.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -16,8 +16,8 @@
 
 namespace chainring::test {
 
-/// The contents a region has after each drain of a workload that is the same in every life: drain
-/// number k stores k to line 0 and its own words to some other lines.
+/// The contents of a region after each drain of a workload that is the same in every life: drain
+/// number k stores k to line 0, and words of its own to some other lines.
 class workload {
  public:
   static constexpr std::uint64_t image_size = 16u << 10;
@@ -58,7 +58,7 @@ class workload {
     }
     return states_[drain];
   }
-  /// Does drain number `drain` through the seam.
+  /// Makes drain number `drain` through the seam.
   void run(media& m, std::uint64_t drain) const {
     auto* words = reinterpret_cast<std::uint64_t*>(m.base());
     m.store(&words[0], drain);
@@ -109,7 +109,7 @@ struct promise {
   mark_t mark;
 };
 
-/// Runs the workload in one life and knows which drains were reported durable.
+/// Runs the workload in one life, and knows which drains were reported durable.
 class runner {
  public:
   runner(workload& w, file_media& m, std::uint64_t from) : work_(w), media_(m), done_(from) {
@@ -121,7 +121,7 @@ class runner {
     ++done_;
     promises_.push_back({done_, media_.mark()});
   }
-  /// The highest drain reported durable so far.
+  /// The highest drain that was reported durable so far.
   std::uint64_t acked() {
     for (const promise& p : promises_)
       if (media_.durable(p.mark)) acked_ = std::max(acked_, p.drain);
@@ -141,7 +141,8 @@ class runner {
   std::vector<promise> promises_;
 };
 
-/// Opens a crashed file and says what is wrong with it, if anything. `k` becomes the drains found.
+/// Opens a crashed file and says what is wrong with it, if anything. Sets `k` to the number of
+/// drains found.
 inline std::optional<std::string> verdict(model_disk& disk, workload& w, std::uint64_t acked,
                                           std::uint64_t done, std::uint64_t* k = nullptr,
                                           std::unique_ptr<file_media>* keep = nullptr) {

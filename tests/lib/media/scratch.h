@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Directories of a test's own, gone with it.
+/// Directories that belong to a test and are removed with it.
 #pragma once
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +15,7 @@ namespace chainring::test {
 
 class scratch_directory {
  public:
-  /// Below `where`.
+  /// Makes a directory below `where`.
   explicit scratch_directory(const std::string& where)
       : path_(where + "/chainring-test-" + std::string(6, 'X')) {
     if (mkdtemp(path_.data()) == nullptr)
@@ -34,7 +34,7 @@ class scratch_directory {
   std::string path_;
 };
 
-/// A directory on a disk: the first of the usual places that is on one.
+/// A directory on a disk: the first of the usual places that lies on one.
 inline std::string disk_directory() {
   for (const std::string& where : {testing::TempDir(), std::string("."), std::string("/var/tmp")}) {
     auto place = detail::place_of(where + "/.");
@@ -44,7 +44,7 @@ inline std::string disk_directory() {
   throw std::runtime_error("neither TEST_TMPDIR, the working directory nor /var/tmp is on a disk");
 }
 
-/// Where hugetlbfs is mounted, if anywhere.
+/// The directory where hugetlbfs is mounted, if it is mounted anywhere.
 inline std::optional<std::string> hugetlbfs_directory() {
   std::ifstream mounts("/proc/mounts");
   std::string device, point, type, rest;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// kill -9 of a process that drains from several threads, again and again over one file. A ledger in
-// memory shared with the parent says what was reported durable.
+// Kills a process that drains from several threads with kill -9, again and again, over one file. A
+// ledger in memory shared with the parent says what was reported durable.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -21,16 +21,17 @@ namespace chainring::test {
 namespace {
 
 constexpr unsigned threads = 3;
-constexpr std::uint64_t spread = 64; ///< lines between what two threads write
+constexpr std::uint64_t spread = 64; ///< lines between the lines that two threads write
 
 struct ledger {
   std::atomic<std::uint64_t> acked[threads];
-  std::atomic<std::uint64_t> seen[threads]; ///< drained, by thread: what others may depend on
+  /// by thread: drained, so that other threads may depend on it
+  std::atomic<std::uint64_t> seen[threads];
   std::atomic<bool> ready;
 };
 
-/// What one thread writes in each drain: a count, the same in many other lines, and what it saw of
-/// its neighbour's drained count before it stored.
+/// What one thread writes in each drain: a count, the same count in many other lines, and the
+/// drained count of its neighbour that it saw before it stored.
 struct thread_lines {
   static constexpr std::uint64_t copies = 60;
   std::uint64_t* words;

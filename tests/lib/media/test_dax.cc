@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What can be shown without persistent memory: that class power is never claimed without it.
+// What can be shown without persistent memory: class power is never claimed without it.
 #include <gtest/gtest.h>
 
 #include <unistd.h>
@@ -54,17 +54,17 @@ TEST_F(Dax, SuitsNoOrdinaryFileOrDirectory) {
   EXPECT_EQ(files, 2u) << "the probe leaves no file";
 }
 
-TEST_F(Dax, RefusesWhatLibpmemDoesNotCallPersistent) {
+TEST_F(Dax, RefusesAFileThatLibpmemDoesNotCallPersistent) {
   expect_refused("class file");
 }
 
-TEST_F(Dax, RefusesWhatOnlyAVariableCallsPersistent) {
+TEST_F(Dax, RefusesAFileThatOnlyAnEnvironmentVariableCallsPersistent) {
   setenv("PMEM_IS_PMEM_FORCE", "1", 1);
   expect_refused("PMEM_IS_PMEM_FORCE");
   EXPECT_FALSE(dax().suits(options_.path));
 }
 
-TEST_F(Dax, RefusesToFlushNothingWithoutEadr) {
+TEST_F(Dax, RefusesToWorkWithoutFlushesIfTheMachineHasNoEadr) {
   setenv("PMEM_NO_FLUSH", "1", 1);
   // A machine with eADR gets as far as libpmem's verdict on the file.
   auto m = create_media(options_);
@@ -82,7 +82,7 @@ TEST_F(Dax, RefusesClassEmulatedAndReadOnlyCreation) {
   expect_refused("read-only");
 }
 
-TEST_F(Dax, RefusesSizesItCannotHave) {
+TEST_F(Dax, RefusesImpossibleSizes) {
   options_.size = 0;
   expect_refused("size is 0");
   options_.size = 1 << 20;
@@ -90,7 +90,7 @@ TEST_F(Dax, RefusesSizesItCannotHave) {
   expect_refused("size_max");
 }
 
-TEST_F(Dax, RefusesToOpenWhatIsNotThere) {
+TEST_F(Dax, RefusesToOpenAFileThatDoesNotExist) {
   options_.size = 0;
   EXPECT_EQ(open_media(options_).error().code, errc::not_found);
 }

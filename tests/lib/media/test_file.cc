@@ -22,7 +22,7 @@ class FileMedia : public testing::Test {
     options_.journal_size = 1u << 20;
   }
   static std::uint64_t* words(media& m) { return reinterpret_cast<std::uint64_t*>(m.base()); }
-  /// Stores and drains one word at the start of a line.
+  /// Stores and drains one word at the beginning of a line.
   static void put(media& m, std::uint64_t line, std::uint64_t value) {
     m.store_release(&words(m)[line * 8], value);
     m.flush(&words(m)[line * 8], 8);
@@ -81,7 +81,7 @@ TEST_F(FileMedia, ACreationWithoutADescriptorForTheImageLeavesNothingBehind) {
   EXPECT_TRUE(create_media(options_));
 }
 
-TEST_F(FileMedia, KeepsWhatWasDrainedAcrossClose) {
+TEST_F(FileMedia, KeepsDrainedBytesAcrossAClose) {
   auto m = must_create();
   EXPECT_EQ(m->durability(), durability_class::file);
   EXPECT_STREQ(m->driver_name(), "file");
@@ -96,7 +96,7 @@ TEST_F(FileMedia, KeepsWhatWasDrainedAcrossClose) {
   EXPECT_EQ(get(*m, 1), 0u);
 }
 
-TEST_F(FileMedia, KeepsWhatAMarkWasDurableForWhenAbandoned) {
+TEST_F(FileMedia, KeepsBytesWhoseMarkWasDurableWhenItIsAbandoned) {
   auto m = must_create();
   for (std::uint64_t i = 0; i < 1000; ++i)
     put(*m, i, i + 1);
@@ -107,7 +107,7 @@ TEST_F(FileMedia, KeepsWhatAMarkWasDurableForWhenAbandoned) {
     ASSERT_EQ(get(*m, i), i + 1);
 }
 
-TEST_F(FileMedia, LosesWhatWasStoredAndNeverDrained) {
+TEST_F(FileMedia, LosesBytesThatWereStoredAndNeverDrained) {
   auto m = must_create();
   put(*m, 0, 1);
   m->store(&words(*m)[8], 5);
@@ -121,7 +121,7 @@ TEST_F(FileMedia, LosesWhatWasStoredAndNeverDrained) {
 TEST_F(FileMedia, LapsItsJournalManyTimesUnderSeveralThreads) {
   auto m = must_create();
   constexpr int threads = 3;
-  constexpr std::uint64_t drains = 400, lines = 300; // 23 MB through a journal of 1 MiB
+  constexpr std::uint64_t drains = 400, lines = 300; // 23 MB pass through a journal of 1 MiB
   std::vector<std::thread> all;
   for (int t = 0; t < threads; ++t)
     all.emplace_back([&, t] {
@@ -242,7 +242,7 @@ TEST_F(FileMedia, RefusesAFileSystemWithoutRoomAndLeavesNothing) {
   EXPECT_EQ(access(options_.path.c_str(), F_OK), -1);
 }
 
-TEST_F(FileMedia, RefusesFilesThatAreNoneOfItsOwn) {
+TEST_F(FileMedia, RefusesFilesThatAreNotRegionsOfClassFile) {
   expect_not_opened(errc::not_found, "region");
   std::ofstream(options_.path).flush();
   expect_not_opened(errc::corrupt, "an empty file");
@@ -260,7 +260,7 @@ TEST_F(FileMedia, RefusesATruncatedFileAndLeavesItAlone) {
   }
 }
 
-TEST_F(FileMedia, OpensByEitherHeaderCopyAndNotByNone) {
+TEST_F(FileMedia, OpensAFileWithOneIntactHeaderCopyAndNoFileWithoutOne) {
   auto m = must_create();
   put(*m, 1, 2);
   ASSERT_TRUE(m->close());
@@ -277,7 +277,7 @@ TEST_F(FileMedia, OpensByEitherHeaderCopyAndNotByNone) {
   expect_not_opened(errc::corrupt, "both header copies");
 }
 
-TEST_F(FileMedia, RefusesToOpenWithOtherSizesThanItHas) {
+TEST_F(FileMedia, RefusesToOpenWithSizesThatDifferFromTheFiles) {
   ASSERT_TRUE(must_create()->close());
   options_.journal_size = 2u << 20;
   expect_not_opened(errc::invalid_argument, "journal_size");
@@ -307,7 +307,7 @@ struct failing_file final : block_file {
   std::atomic<bool>& broken;
 };
 
-TEST_F(FileMedia, AfterAFailureNobodyWaitsForEverAndNothingNewIsDurable) {
+TEST_F(FileMedia, AfterAFailureNoThreadWaitsForEverAndNothingNewBecomesDurable) {
   ASSERT_TRUE(must_create()->close());
   std::atomic<bool> broken = false;
   file_parts parts;
@@ -331,7 +331,8 @@ TEST_F(FileMedia, AfterAFailureNobodyWaitsForEverAndNothingNewIsDurable) {
   std::atomic<int> gave_up = 0;
   for (int t = 0; t < 3; ++t)
     all.emplace_back([&, t] {
-      // Far more than the journal holds: whoever waits for room is let go as well.
+      // This is far more than the journal holds, so threads that wait for room must be released
+      // too.
       for (std::uint64_t k = 0; k < 30'000; ++k)
         put(m, 1 + static_cast<std::uint64_t>(t), k);
       gave_up += !m.wait(m.mark());
@@ -343,7 +344,7 @@ TEST_F(FileMedia, AfterAFailureNobodyWaitsForEverAndNothingNewIsDurable) {
   EXPECT_TRUE(m.durable(before)) << "what was durable is";
   EXPECT_FALSE(m.durable(m.mark()));
   EXPECT_FALSE(m.grow(2u << 20));
-  broken = false; // it is final all the same
+  broken = false; // the failure stays final all the same
   EXPECT_FALSE(m.wait(m.mark()));
   EXPECT_EQ(m.close().error().code, errc::io);
   auto again = must_open();

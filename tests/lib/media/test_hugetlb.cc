@@ -57,7 +57,7 @@ void keeps_its_bytes(const std::string& where, std::uint64_t size) {
   ASSERT_TRUE(reader) << reader.error().message;
   ASSERT_TRUE(second_reader) << second_reader.error().message;
   EXPECT_EQ(words(**reader)[0], 42u);
-  words(**reader)[0] = 7; // inspection may mend what it reads
+  words(**reader)[0] = 7; // the memory of an inspection is private, so it may be changed
   EXPECT_FALSE((*reader)->grow(3 * size));
   EXPECT_EQ(open_media(at(d.file("region"))).error().code, errc::busy);
   ASSERT_TRUE((*reader)->close());
@@ -71,7 +71,7 @@ TEST(Hugetlb, KeepsItsBytesOnTmpfsThroughGrowthAndReopen) {
   keeps_its_bytes(tmpfs, 1 << 20);
 }
 
-TEST(Hugetlb, KeepsItsBytesOnHugetlbfsWhereThereIsOne) {
+TEST(Hugetlb, KeepsItsBytesOnHugetlbfsIfItIsMounted) {
   const auto where = hugetlbfs_directory();
   const char* required = std::getenv("CHAINRING_REQUIRE_HUGETLBFS");
   std::printf("hugetlbfs: %s\n", where ? where->c_str() : "none mounted, only tmpfs is tried");
@@ -126,7 +126,7 @@ TEST(Hugetlb, CreatesNothingOverAnExistingFile) {
   EXPECT_EQ(contents(d.file("region")), "mine");
 }
 
-TEST(Hugetlb, LeavesNoFileBehindWhereCreationFails) {
+TEST(Hugetlb, LeavesNoFileBehindIfCreationFails) {
   const scratch_directory d(tmpfs);
   for (const std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1} << 44, UINT64_MAX}) {
     auto m = create_media(at(d.file("region"), size));
@@ -135,7 +135,7 @@ TEST(Hugetlb, LeavesNoFileBehindWhereCreationFails) {
   }
 }
 
-TEST(Hugetlb, RefusesATruncatedFileAndMissingOnes) {
+TEST(Hugetlb, RefusesATruncatedFileAndAMissingFile) {
   const scratch_directory d(tmpfs);
   ASSERT_TRUE(create_media(at(d.file("region"), 65536)));
   for (const off_t size : {100, 0}) {
@@ -158,7 +158,7 @@ TEST(Hugetlb, HolesOfASparseFileAreFilledAtOpen) {
   EXPECT_GE(info.st_blocks * 512, 1 << 20);
 }
 
-TEST(Hugetlb, EmulatedClassTakesAnyFile) {
+TEST(Hugetlb, ClassEmulatedAcceptsAnyFile) {
   for (const std::string& where : {std::string(tmpfs), disk_directory()}) {
     const scratch_directory d(where);
     media_options o = at(d.file("region"), 65536);
@@ -177,7 +177,7 @@ TEST(Hugetlb, EmulatedClassTakesAnyFile) {
   }
 }
 
-TEST(Hugetlb, RefusesADiskByNameAndNamesTheRemedy) {
+TEST(Hugetlb, RefusesAFileOnADiskAndNamesTheRemedy) {
   const scratch_directory d(disk_directory());
   media_options o = at(d.file("region"), 65536);
   o.driver = "hugetlb";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The journal step by step: what it does with failed calls, damage and a lack of room.
+// The journal step by step: how it handles failed calls, damage and a lack of room.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -20,7 +20,7 @@ std::unique_ptr<file_media> must_open(model_disk& disk) {
   return std::move(m).value();
 }
 
-TEST(Journal, MarksAreDurableAfterTheCommitAndNotBefore) {
+TEST(Journal, AMarkIsDurableAfterTheCommitAndNotBefore) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   auto m = must_open(disk);
@@ -36,7 +36,7 @@ TEST(Journal, MarksAreDurableAfterTheCommitAndNotBefore) {
   EXPECT_FALSE(m->commit_step()) << "both drains were one group";
 }
 
-TEST(Journal, AMarkCoversWhatOthersDrainedThoughTheCallerStagedNothing) {
+TEST(Journal, AMarkCoversTheDrainsOfOtherThreadsAlthoughItsCallerDrainedNothing) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   auto m = must_open(disk);
@@ -48,7 +48,7 @@ TEST(Journal, AMarkCoversWhatOthersDrainedThoughTheCallerStagedNothing) {
   EXPECT_TRUE(m->durable(m->mark()));
 }
 
-TEST(Journal, HasNoRoomWhenNearlyFullAndRoomAfterACheckpoint) {
+TEST(Journal, ANearlyFullJournalHasNoRoomUntilACheckpoint) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   auto m = must_open(disk);
@@ -63,7 +63,7 @@ TEST(Journal, HasNoRoomWhenNearlyFullAndRoomAfterACheckpoint) {
   EXPECT_TRUE(m->has_room());
 }
 
-TEST(Journal, ADrainThatFindsItFullWaitsForTheCheckpoint) {
+TEST(Journal, ADrainThatFindsTheJournalFullWaitsForTheCheckpoint) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   auto m = must_open(disk);
@@ -85,7 +85,7 @@ TEST(Journal, ADrainThatFindsItFullWaitsForTheCheckpoint) {
   EXPECT_FALSE(wrong) << *wrong;
 }
 
-TEST(JournalDeathTest, ADrainLargerThanAQuarterOfTheJournalIsRefusedLoudly) {
+TEST(JournalDeathTest, ADrainLargerThanAQuarterOfTheJournalAbortsWithASentence) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   model_disk disk;
   auto p = parts_on(disk);
@@ -94,7 +94,7 @@ TEST(JournalDeathTest, ADrainLargerThanAQuarterOfTheJournalIsRefusedLoudly) {
   ASSERT_TRUE(file_media::format(p, o));
   auto m = must_open(disk);
   EXPECT_DEATH(m->flush(m->base(), m->drain_bytes_max() + cacheline_size), "persist_range");
-  // In pieces it goes.
+  // In pieces it succeeds.
   std::atomic<bool> finished = false;
   std::thread committer([&] {
     while (!finished.load() || !m->durable(m->mark()))
@@ -117,7 +117,7 @@ struct faulty_run {
   bool opened = false, failed = false, moved_on = false;
 };
 
-/// A life with drains, commits, checkpoints, a growth and a close, until something fails.
+/// Runs a life with drains, commits, checkpoints, a growth and a close, until something fails.
 faulty_run run_until_failure(model_disk& disk, workload& w, std::uint64_t from) {
   faulty_run r;
   r.acked = r.done = from;
@@ -138,7 +138,7 @@ faulty_run run_until_failure(model_disk& disk, workload& w, std::uint64_t from) 
   r.failed = m.failed();
   const std::uint64_t changes = disk.changes;
   if (r.failed) {
-    // Nothing is tried again and nothing new is ever durable.
+    // Nothing is tried again, and nothing new ever becomes durable.
     run.drain();
     w.run(m, r.done + 1);
     r.moved_on |= m.durable(m.mark()) || m.commit_step() || m.checkpoint_step() ||
@@ -157,7 +157,7 @@ faulty_run run_until_failure(model_disk& disk, workload& w, std::uint64_t from) 
 
 class JournalFault : public testing::TestWithParam<model_disk::fault> {};
 
-TEST_P(JournalFault, AtEveryCallIsFinalAndLosesNothingAcknowledged) {
+TEST_P(JournalFault, AFailureOfAnyCallIsFinalAndLosesNothingAcknowledged) {
   workload w(printed_seed(7), 60);
   std::uint64_t failures = 0;
   bool survived = false;
@@ -174,13 +174,13 @@ TEST_P(JournalFault, AtEveryCallIsFinalAndLosesNothingAcknowledged) {
     ASSERT_FALSE(first.moved_on) << "change " << n << " failed and it went on";
     disk.fail_at = UINT64_MAX;
 
-    // The power goes: only the disk counts.
+    // The power fails: only the content of the disk counts.
     disk.each_crash(n, 16, 4, [&](const file_bytes& bytes) {
       model_disk crashed(bytes);
       const auto wrong = verdict(crashed, w, first.acked, first.done);
       ASSERT_FALSE(wrong) << "change " << n << ": " << *wrong;
     });
-    // Or the process ends and a new one reads the page cache, goes on, and then the power goes.
+    // Or the process ends, a new one reads the page cache and goes on, and then the power fails.
     std::uint64_t k = 0;
     const auto wrong = verdict(disk, w, first.acked, first.done, &k);
     ASSERT_FALSE(wrong) << "change " << n << ": " << *wrong;
@@ -200,8 +200,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, JournalFault,
                                          model_disk::fault::short_then_eio,
                                          model_disk::fault::nothing_moves));
 
-/// A commit's sync fails, the process ends, the next one reads what only the page cache holds, and
-/// the power goes while it opens or as soon as it has. Gives what was torn or lost.
+/// The sync of a commit fails and the process ends. The next process reads what only the page cache
+/// holds, and the power fails while it opens or right afterwards. Returns what was torn or lost.
 std::optional<std::string> lost_after_a_failed_sync() {
   workload w(9, 20);
   model_disk disk;
@@ -209,7 +209,7 @@ std::optional<std::string> lost_after_a_failed_sync() {
   auto m = must_open(disk);
   for (std::uint64_t k = 1; k <= 5; ++k)
     w.run(*m, k);
-  disk.fail_at = disk.changes + 1; // the write goes through
+  disk.fail_at = disk.changes + 1; // the write succeeds
   disk.how = model_disk::fault::eio;
   EXPECT_FALSE(m->commit_step());
   EXPECT_TRUE(m->failed());
@@ -229,14 +229,14 @@ std::optional<std::string> lost_after_a_failed_sync() {
   return lost;
 }
 
-TEST(Journal, WhatAnOpenShowedAfterAFailedSyncSurvivesAPowerCut) {
+TEST(Journal, BytesThatAnOpenShowedAfterAFailedSyncSurviveAPowerCut) {
   const auto lost = lost_after_a_failed_sync();
   EXPECT_FALSE(lost) << *lost;
   const test::seeded on("file_replay_not_rewritten");
   test::expect_found("file_replay_not_rewritten", lost_after_a_failed_sync().has_value());
 }
 
-TEST(Journal, AFailedReadRefusesToOpen) {
+TEST(Journal, AnOpenFailsIfAReadFails) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   disk.fail_reads = true;
@@ -246,7 +246,7 @@ TEST(Journal, AFailedReadRefusesToOpen) {
   EXPECT_NE(m.error().message.find("model"), std::string::npos) << m.error().message;
 }
 
-TEST(Journal, AFailedLifeSaysWhatFailed) {
+TEST(Journal, TheStatusAfterAFailureSaysWhatFailed) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   auto m = must_open(disk);
@@ -261,9 +261,10 @@ TEST(Journal, AFailedLifeSaysWhatFailed) {
   EXPECT_NE(status.error().message.find("journal"), std::string::npos) << status.error().message;
 }
 
-// The kernel reports a failed write-back once a description, and image and growth share one: the
-// disk drops, with the failed sync of a growth, what a checkpoint has written and not synced.
-TEST(Journal, AGrowthThatFailsDuringACheckpointCostsNothingAcknowledged) {
+// The kernel reports a failed write-back once for each description, and image and growth share one.
+// Together with the failed sync of a growth, the disk drops what a checkpoint has written and not
+// synced.
+TEST(Journal, AGrowthThatFailsDuringACheckpointLosesNothingAcknowledged) {
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
   media_options o = life::options();
@@ -304,7 +305,8 @@ TEST(Journal, AGrowthThatFailsDuringACheckpointCostsNothingAcknowledged) {
         g.known = true;
         while (!g.begun)
           std::this_thread::yield();
-        // Time for a growth that does not wait for the checkpoint to fail in its middle.
+        // This leaves time for a growth that does not wait for the checkpoint to fail in its
+        // middle.
         for (int i = 0; i < 200 && !g.ended; ++i)
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
       },
@@ -325,7 +327,7 @@ TEST(Journal, AGrowthThatFailsDuringACheckpointCostsNothingAcknowledged) {
   });
 }
 
-TEST(Journal, AShortWriteThatGoesOnIsNoFailure) {
+TEST(Journal, AShortWriteThatIsContinuedIsNoFailure) {
   struct stingy final : block_file {
     std::unique_ptr<block_file> real;
     ssize_t write_at(std::uint64_t o, const void* f, std::size_t n) noexcept override {
@@ -360,7 +362,7 @@ TEST(Journal, AShortWriteThatGoesOnIsNoFailure) {
 
 // --- damage ----------------------------------------------------------------------------------
 
-/// A container with five drains in its journal, two of them committed but not checkpointed.
+/// A container with five drains in its journal, two of them committed and not checkpointed.
 model_disk with_journal(workload& w) {
   model_disk disk;
   EXPECT_TRUE(life::format(disk));
@@ -376,7 +378,7 @@ model_disk with_journal(workload& w) {
   return model_disk(disk.visible());
 }
 
-TEST(JournalDamage, AnyByteOfTheJournalCostsOnlyRecordsFromThereOn) {
+TEST(JournalDamage, ADamagedByteOfTheJournalLosesOnlyTheRecordsFromThereOn) {
   workload w(11, 6);
   model_disk whole = with_journal(w);
   std::mt19937_64 draw(printed_seed(3));
@@ -391,7 +393,8 @@ TEST(JournalDamage, AnyByteOfTheJournalCostsOnlyRecordsFromThereOn) {
 }
 
 TEST(JournalDamage, RecordsWithAGoodChecksumAndBadFieldsAreRefused) {
-  // A forged record: right chain, right checksum, lines outside the image or counts that disagree.
+  // A forged record has the right chain and checksum, and lines outside the image or counts that
+  // disagree.
   for (int how = 0; how < 6; ++how) {
     model_disk disk;
     ASSERT_TRUE(life::format(disk));
@@ -411,7 +414,7 @@ TEST(JournalDamage, RecordsWithAGoodChecksumAndBadFieldsAreRefused) {
     file_format::extent e = file_format::make_extent(2, 1);
     switch (how) {
     case 0:
-      break; // as it should be
+      break; // as it must be
     case 1:
       e = file_format::make_extent(workload::lines, 1);
       break;
@@ -443,7 +446,7 @@ TEST(JournalDamage, RecordsWithAGoodChecksumAndBadFieldsAreRefused) {
   }
 }
 
-TEST(JournalDamage, NoiseInTheWholeFileNeverCrashesOpen) {
+TEST(JournalDamage, NoiseInTheWholeFileNeverCrashesAnOpen) {
   workload w(11, 6);
   model_disk whole = with_journal(w);
   std::mt19937_64 draw(printed_seed(4));
@@ -476,7 +479,7 @@ TEST(JournalDamage, EitherHeaderCopyAloneIsEnough) {
     model_disk damaged(bytes);
     const auto wrong = verdict(damaged, w, 5, 5);
     EXPECT_FALSE(wrong) << *wrong;
-    // And opening mended it.
+    // And the open has repaired it.
     file_bytes mended = damaged.visible();
     mended[(1 - place) * file_format::header_spacing + 40] ^= std::byte{1};
     model_disk other_way(mended);
@@ -497,7 +500,7 @@ TEST(JournalDamage, BothCopiesDamagedOrAnUnknownVersionIsRefusedAndLeftAlone) {
       if (how == 0) h.tail ^= 64;
       if (how == 1) h.version = 2;
       if (how == 2) h.image_size *= 1024;
-      // Numbers that would wrap in the life to come.
+      // Numbers that would wrap during the next life.
       if (how == 3) h.tail = -std::uint64_t{192};
       if (how == 4) h.tail_sequence = file_format::number_limit;
       if (how == 5) h.sequence |= file_format::number_limit;

@@ -10,7 +10,7 @@
 namespace chainring {
 namespace {
 
-TEST(Media, SeamStoresAndShowsEveryCallToItsObserver) {
+TEST(Media, TheSeamStoresAndShowsEveryCallToItsObserver) {
   for (auto c : {durability_class::process, durability_class::emulated}) {
     auto m = memory_media(8192, c);
     test::seam_counter seen;
@@ -58,7 +58,7 @@ TEST(Media, EachClassHasOneDriverAmongThoseBuiltIn) {
   }
 }
 
-TEST(Media, AClassThatIsAskedForChoosesItsDriver) {
+TEST(Media, TheRequestedClassChoosesItsDriver) {
   media_options options;
   options.path = "/dev/shm/chainring-absent";
   for (const auto& [c, words] :
@@ -91,7 +91,7 @@ TEST(Media, TheSimulatorIsNoDriverOfTheProduct) {
     EXPECT_STRNE(d->name, "sim");
 }
 
-TEST(DurabilityClass, AutoAsksForNone) {
+TEST(DurabilityClass, TheChoiceAutoAsksForNoClass) {
   EXPECT_FALSE(*parse_durability_choice("auto"));
   for (const char* choice : durability_choices)
     EXPECT_TRUE(parse_durability_choice(choice)) << choice;
@@ -102,7 +102,7 @@ TEST(DurabilityClass, AutoAsksForNone) {
             std::string::npos);
 }
 
-TEST(DurabilityClass, NamesRoundTrip) {
+TEST(DurabilityClass, EachNameParsesToItsClass) {
   for (auto c : {durability_class::power, durability_class::file, durability_class::process,
                  durability_class::emulated}) {
     auto parsed = parse_durability_class(to_string(c));

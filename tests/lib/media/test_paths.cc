@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What is said of a path at which no region can be made or opened, and what a creation that fails
+// The errors for a path at which no region can be created or opened, and what a creation that fails
 // half-way leaves behind.
 #include <csignal>
 #include <filesystem>
@@ -24,7 +24,7 @@ media_options at(const std::string& path) {
   return o;
 }
 
-/// Neither created nor opened there, in these words each time.
+/// Checks that neither a creation nor an open succeeds there, and that each says these words.
 void refused(const std::string& path, const std::string& words) {
   media_options o = at(path);
   auto created = create_media(o);
@@ -38,13 +38,13 @@ void refused(const std::string& path, const std::string& words) {
   }
 }
 
-TEST(MediaPath, ADirectoryIsNamedAsOne) {
+TEST(MediaPath, ADirectoryIsRefusedAndCalledADirectory) {
   const scratch_directory d(disk_directory());
   std::filesystem::create_directory(d.file("here"));
   refused(d.file("here"), "it is a directory; name a file in it");
 }
 
-TEST(MediaPath, AnEmptyFileIsNoRegionAndTheRemedyIsToRemoveIt) {
+TEST(MediaPath, AnEmptyFileIsRefusedAndTheErrorSaysToRemoveIt) {
   for (const std::string& where : {disk_directory(), std::string("/dev/shm")}) {
     const scratch_directory d(where);
     std::ofstream(d.file("empty"));
@@ -55,7 +55,7 @@ TEST(MediaPath, AnEmptyFileIsNoRegionAndTheRemedyIsToRemoveIt) {
   }
 }
 
-TEST(MediaPath, ALinkToNothingIsNamedWithWhereItLeads) {
+TEST(MediaPath, ALinkToNothingIsRefusedAndItsTargetIsNamed) {
   const scratch_directory d(disk_directory());
   std::filesystem::create_symlink(d.file("gone"), d.file("link"));
   refused(d.file("link"), "it is a symbolic link to " + d.file("gone") + ", which is not there");
@@ -63,18 +63,18 @@ TEST(MediaPath, ALinkToNothingIsNamedWithWhereItLeads) {
   std::filesystem::remove(d.file("link"));
 }
 
-TEST(MediaPath, ADirectoryThatIsNotThereIsNamed) {
+TEST(MediaPath, APathInAMissingDirectoryIsRefusedAndTheDirectoryIsNamed) {
   const scratch_directory d(disk_directory());
   refused(d.file("no/region"), "its directory " + d.file("no") + " does not exist; make it");
 }
 
-TEST(MediaPath, AFileInPlaceOfADirectoryIsNamed) {
+TEST(MediaPath, APathBelowAFileIsRefusedAndTheFileIsNamed) {
   const scratch_directory d(disk_directory());
   std::ofstream(d.file("file")) << "x";
   refused(d.file("file/region"), "directory");
 }
 
-/// The limit on the size of a file, for as long as it lives.
+/// Limits the size of files as long as it lives.
 class size_limit {
  public:
   explicit size_limit(rlim_t bytes) {
@@ -89,7 +89,7 @@ class size_limit {
 };
 
 // SIGXFSZ has its default action here, which ends the process.
-TEST(MediaPath, AFileAboveTheLimitOnSizesIsAnErrorAndIsRemoved) {
+TEST(MediaPath, ACreationAboveTheFileSizeLimitFailsAndLeavesNoFile) {
   for (const std::string& where : {disk_directory(), std::string("/dev/shm")}) {
     const scratch_directory d(where);
     const size_limit limit(2 << 20);
@@ -101,7 +101,7 @@ TEST(MediaPath, AFileAboveTheLimitOnSizesIsAnErrorAndIsRemoved) {
   }
 }
 
-TEST(MediaPath, AGrowthAboveTheLimitOnSizesIsAnErrorAndTheRegionGoesOn) {
+TEST(MediaPath, AGrowthAboveTheFileSizeLimitFailsAndTheRegionGoesOn) {
   for (const std::string& where : {disk_directory(), std::string("/dev/shm")}) {
     const scratch_directory d(where);
     auto m = create_media(at(d.file("region")));
@@ -120,7 +120,7 @@ TEST(MediaPath, AGrowthAboveTheLimitOnSizesIsAnErrorAndTheRegionGoesOn) {
   }
 }
 
-TEST(MediaPath, TheSignalOfTheLimitIsNotKeptFromTheProgramForGood) {
+TEST(MediaPath, TheSignalOfTheFileSizeLimitIsBlockedOnlyDuringTheCall) {
   const scratch_directory d(disk_directory());
   {
     const size_limit limit(2 << 20);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Messages named by places on media (two queues of four slots, a will, open identifiers), crashed
-/// everywhere. Descriptors and blocks are few, so that reuse is immediate.
+/// at every point. Descriptors and blocks are few, so that they are reused at once.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr table_layout layout{
     .descriptors = 3, .block_size = 64, .blocks = 24, .descriptors_max = 6};
-/// Where a table that grows gets its second segment.
+/// The offset at which a table that grows gets its second segment.
 constexpr message_segment second{4096, 3};
 constexpr unsigned queues = 2, slots = 4;
 
@@ -31,7 +31,7 @@ enum kinds : int {
   firing
 };
 
-/// What the harness itself may do wrong.
+/// What the harness itself may do wrong on purpose.
 enum class defect {
   none,
   no_first_drain,
@@ -45,8 +45,8 @@ std::uint64_t key(message_ref r) {
   return std::uint64_t{r.index} << 16 | r.generation;
 }
 
-/// A region: the table, its blocks, then one line a slot: {1 | generation | index}, 0 where empty;
-/// then a line that says whether the table has its second segment.
+/// A region: the table, its blocks, and one line for each slot, {1 | generation | index} or 0 if it
+/// is empty; then a line that says whether the table has its second segment.
 struct world {
   media& m;
   table_on_media t;
@@ -75,7 +75,8 @@ struct world {
     return {static_cast<std::uint32_t>(w), static_cast<std::uint16_t>(w >> 32)};
   }
 
-  /// As a region is opened: read, make durable what was read, void, drain, and only then allocate.
+  /// Opens as a region is opened: read, make durable what was read, void, drain, and only then
+  /// allocate.
   void recover() {
     t.begin_recovery();
     t->persist_as_read();
@@ -100,7 +101,7 @@ struct world {
     }
     t.finish_recovery();
   }
-  /// Free runs of three blocks.
+  /// Leaves only free runs of three blocks.
   void fragment() const {
     std::vector<chain> all(layout.blocks);
     std::uint32_t got = 0;
@@ -110,7 +111,7 @@ struct world {
       if (all[i].first % 4 != 0) t.store->release(all[i]);
   }
 
-  /// Where a message named by `r` is in the queue; slots where it is not.
+  /// The slot of the queue that names the message `r`; `slots` if none does.
   [[nodiscard]] unsigned find(unsigned queue, message_ref r) const {
     unsigned i = 0;
     while (i < slots && *slot(queue, i) != pack(r))
@@ -139,7 +140,7 @@ struct world {
     return true;
   }
 
-  /// One burst: every message into every queue. Their names.
+  /// Publishes one burst, with every message in every queue. Returns the names of the messages.
   std::vector<message_ref> publish(history& h, const std::vector<std::uint64_t>& ids,
                                    std::uint32_t payload, bool identifier = false) const {
     std::vector<message> burst(ids.size());
@@ -179,7 +180,7 @@ struct world {
       return;
     }
     const std::uint64_t id = v.fields.packet_id;
-    h.begin(id, v.fields.size()); // known to a later life, too
+    h.begin(id, v.fields.size()); // a later life knows it too
     h.promise(consuming, id * queues + queue);
     m.store(slot(queue, i), 0);
     if (wrong == defect::dropped_before_drain) t->drop_reference(r.index);
@@ -194,7 +195,7 @@ struct world {
       consume(h, q, r);
   }
 
-  /// The second segment's memory was a payload's, which looks like published messages.
+  /// The memory of the second segment held a payload that looks like published messages.
   void grow() {
     auto* words = reinterpret_cast<std::uint64_t*>(m.base() + second.offset);
     const std::size_t bytes = second.count * sizeof(message_descriptor);
@@ -215,7 +216,7 @@ struct world {
     t.add_segment(second);
   }
 
-  /// Placed in the first queue, refused by the second.
+  /// Publishes messages that are placed in the first queue and refused by the second.
   void refuse(history& h, std::uint64_t id, std::uint32_t payload) const {
     message msg;
     if (!stage(h, id, fields(id, payload), msg)) return;
@@ -231,8 +232,8 @@ struct world {
   }
 };
 
-/// Fields belong to the generation that word 0 says, in every state a crash leaves, whether
-/// anything names the descriptor or not.
+/// In every state a crash leaves, the fields must belong to the generation that word 0 says,
+/// whether a place names the descriptor or not.
 verdict check_descriptors(media& m, const history& h) {
   std::vector<const message_descriptor*> table;
   for (const message_segment& s : table_on_media::all(layout, world::more(m)))
@@ -255,7 +256,7 @@ verdict check(media& m, const history& h) {
   if (auto bad = check_descriptors(m, h)) return bad;
   const world w(m);
   std::map<std::uint64_t, unsigned> found[queues];
-  std::map<std::uint32_t, std::uint64_t> live; // index -> blocks
+  std::map<std::uint32_t, std::uint64_t> live; // from the index to the number of blocks
   auto look = [&](message_ref ref, bool held) -> verdict {
     message_view v;
     const auto status = held ? w.t->view_held(ref, v) : w.t->view(ref, v);
@@ -294,7 +295,7 @@ verdict check(media& m, const history& h) {
   if (bad) return bad;
 
   for (const std::uint64_t id : h.ids(history::begun_kind)) {
-    // Delivered once is promised for every queue, as an acknowledgement is.
+    // "Delivered once" is promised for every queue, as an acknowledgement is.
     bool promised = h.is_acked(id), anywhere = false;
     for (unsigned q = 0; q < queues; ++q) {
       promised = promised || h.has(consumed, id * queues + q);
@@ -361,7 +362,7 @@ scenario extents() {
   return make(
       "publish in several extents",
       [](world& w, history& h) {
-        const auto refs = w.publish(h, {1}, 300); // 5 blocks of runs of 3, and a list
+        const auto refs = w.publish(h, {1}, 300); // 5 blocks in runs of 3, and an extent list
         if (refs.empty()) return;
         w.consume_all(h, refs[0]);
         w.publish(h, {2}, 220);
@@ -418,7 +419,7 @@ scenario identifier() {
     w.t->publish(msg);
     w.t->flush_published(msg);
     w.m.drain();
-    h.ack(1, 1); // the publisher's own reference is the identifier's from here on
+    h.ack(1, 1); // from here on the publisher's own reference is the identifier's
     w.consume_all(h, msg.ref);
     h.promise(closing, 1);
     if (!w.t->close_identifier(msg.ref)) h.fail("not open");
@@ -444,7 +445,7 @@ scenario will() {
     w.m.flush(w.will(), 8);
     w.m.drain();
     h.promise(held_kind, 1);
-    // It fires: placed, drained, published by the same commit word.
+    // The will is sent: placed, drained, and published by the same commit word.
     h.promise(firing, 1);
     w.t->add_references(msg.ref.index, queues);
     for (unsigned q = 0; q < queues; ++q) {
@@ -504,10 +505,10 @@ TEST(MessageCrash, ARefusedMessageIsNeverDelivered) {
 TEST(MessageCrash, AnOpenIdentifierStaysOpenAndAClosedOneClosed) {
   EXPECT_TRUE(explore(identifier(), options()).ok());
 }
-TEST(MessageCrash, AWillIsHeldUntilItFires) {
+TEST(MessageCrash, AWillIsHeldUntilItIsPublished) {
   EXPECT_TRUE(explore(will(), options()).ok());
 }
-TEST(MessageCrash, ASegmentAddedIsThereWithWhatWasPublishedIntoItOrNotAtAll) {
+TEST(MessageCrash, AnAddedSegmentIsThereWithItsMessagesOrNotAtAll) {
   EXPECT_TRUE(explore(growing(), options()).ok());
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A message table and its block store in one media: descriptors first, blocks behind.
+/// A message table and its block store in one media: descriptors first, blocks behind them.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@ struct table_layout {
   std::uint32_t descriptors = 16;
   std::uint32_t block_size = 64;
   std::uint32_t blocks = 256;
-  std::uint32_t descriptors_max = 0; ///< 0: no growth
+  std::uint32_t descriptors_max = 0; ///< 0 if the table does not grow
   [[nodiscard]] std::uint64_t size() const {
     return std::uint64_t{64} * descriptors + std::uint64_t{block_size} * blocks;
   }
@@ -29,8 +29,8 @@ struct table_on_media {
   std::vector<message_segment> segments;
   std::unique_ptr<message_table> table;
 
-  /// Everything free; `caches` off makes which descriptor and blocks come next predictable. `more`:
-  /// segments behind the first.
+  /// Everything is free. Without `caches` it is predictable which descriptor and blocks come next.
+  /// `more` are the segments behind the first.
   explicit table_on_media(media& on, const table_layout& l = {}, bool caches = false,
                           const std::vector<message_segment>& more = {})
       : m(on), store(block_store::create(on, std::uint64_t{64} * l.descriptors, l.block_size,
@@ -56,12 +56,12 @@ struct table_on_media {
     list.insert(list.end(), more.begin(), more.end());
     return list;
   }
-  /// Adds a segment, as its owner does once it is drained and listed.
+  /// Adds a segment, as its owner does once the segment is drained and listed.
   void add_segment(const message_segment& s) {
     ASSERT_TRUE(table->add_segment(s.offset, s.count).ok());
     segments.push_back(s);
   }
-  /// Makes the seal right for whatever word 1 says: damage that only content can tell.
+  /// Makes the seal right for whatever word 1 says, so that only the content shows the damage.
   void reseal(std::uint32_t index) const {
     message_descriptor& d = descriptor(index);
     const auto word1 = message_word1::unpack(d.extent);
@@ -81,7 +81,7 @@ struct table_on_media {
   }
 };
 
-/// The bytes of message `id`: any two ids differ in every word.
+/// The bytes of message `id`. Any two ids differ in every word.
 inline std::vector<std::byte> content(std::uint64_t id, std::uint64_t size) {
   std::vector<std::byte> bytes(size);
   for (std::uint64_t i = 0; i < size; ++i)
@@ -105,7 +105,7 @@ inline message_fields fields(std::uint64_t id, std::uint32_t payload, std::uint1
   return f;
 }
 
-/// Up to and with stage(); false: congestion.
+/// Does everything up to and including stage(). Returns false on congestion.
 inline bool stage_message(message_table& table, std::uint64_t id, const message_fields& f,
                           message& m) {
   if (!table.reserve(f, m)) return false;
@@ -115,7 +115,7 @@ inline bool stage_message(message_table& table, std::uint64_t id, const message_
   return true;
 }
 
-/// All of publishing one message, drained twice.
+/// Publishes one message, with both drains.
 inline bool publish_message(const table_on_media& t, std::uint64_t id, const message_fields& f,
                             message& m) {
   if (!stage_message(*t.table, id, f, m)) return false;
@@ -127,7 +127,7 @@ inline bool publish_message(const table_on_media& t, std::uint64_t id, const mes
   return true;
 }
 
-/// Empty, or how the message differs from `id` with fields `f`.
+/// Says how the message differs from `id` with fields `f`; empty if it does not.
 inline std::string differs(const message_table& table, message_ref ref, std::uint64_t id,
                            const message_fields& f) {
   message_view v;
@@ -140,7 +140,7 @@ inline std::string differs(const message_table& table, message_ref ref, std::uin
   return all == content(id, f.size()) ? "" : "content differs";
 }
 
-/// The same on memory, with what the unit tests do again and again.
+/// A table on ordinary memory, with the steps that the unit tests repeat.
 struct fixture {
   std::unique_ptr<media> m;
   table_on_media t;
@@ -148,7 +148,7 @@ struct fixture {
       : m(memory_media(l.size(), durability_class::process)), t(*m, l, caches) {}
   message_table* operator->() const { return t.table.get(); }
 
-  /// Leaves free runs of `length` blocks only.
+  /// Leaves only free runs of `length` blocks.
   void fragment(std::uint32_t length) const {
     const auto count = static_cast<std::uint32_t>(t.store->block_count());
     chain all;

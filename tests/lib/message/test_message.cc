@@ -56,7 +56,7 @@ TEST(MessageTable, APublishedMessageIsReadBackWholeInOneChain) {
                  payload = v.payload.contiguous();
       ASSERT_EQ(topic.size(), 5u);
       ASSERT_EQ(properties.size(), 3u);
-      ASSERT_EQ(payload.size(), size); // one chain: contiguous
+      ASSERT_EQ(payload.size(), size); // it is one chain, so it is contiguous
       EXPECT_TRUE(std::equal(topic.begin(), topic.end(), bytes.begin()));
       EXPECT_TRUE(std::equal(properties.begin(), properties.end(), bytes.begin() + 5));
       EXPECT_TRUE(std::equal(payload.begin(), payload.end(), bytes.begin() + 8));
@@ -69,7 +69,7 @@ TEST(MessageTable, APublishedMessageIsReadBackWholeInOneChain) {
 TEST(MessageTable, AMessageInManyExtentsIsReadBackWhole) {
   for (const std::uint32_t block : {64u, 256u}) {
     fixture f({.block_size = block, .blocks = 900});
-    f.fragment(8); // room for an extent list, and no more
+    f.fragment(8); // there is room for an extent list, and no more
     const std::uint64_t live = f.t.store->statistics().live_blocks;
     const auto wanted = fields(9, 100 * block, 20, 300);
     const message msg = f.published(9, wanted);
@@ -78,7 +78,7 @@ TEST(MessageTable, AMessageInManyExtentsIsReadBackWhole) {
     EXPECT_EQ(differs(*f.t.table, msg.ref, 9, wanted), "");
     message_view v;
     ASSERT_EQ(f->view(msg.ref, v), message_status::ok);
-    // In pieces of every size, resumed from a copy of the cursor.
+    // Read pieces of every size, resumed from a copy of the cursor.
     const auto bytes = content(9, wanted.size());
     std::vector<std::byte> got(wanted.payload_size);
     message_cursor at = v.payload;
@@ -92,14 +92,14 @@ TEST(MessageTable, AMessageInManyExtentsIsReadBackWhole) {
     EXPECT_EQ(at.copy_out(got.data(), 1), 0u);
     EXPECT_TRUE(at.contiguous().empty());
     EXPECT_TRUE(std::equal(got.begin(), got.end(), bytes.begin() + 320));
-    // The list and every extent go back together.
+    // The list and every extent are given back together.
     EXPECT_TRUE(f->drop_reference(msg.ref.index));
     EXPECT_EQ(f.t.store->statistics().live_blocks, live);
     EXPECT_TRUE(f.t.store->check());
   }
 }
 
-TEST(MessageTable, TakesItsContentInPiecesAndComputesTheCrcAsItGoes) {
+TEST(MessageTable, CopiesContentInPiecesAndComputesTheCrcMeanwhile) {
   fixture f({.blocks = 400});
   f.fragment(3);
   const auto wanted = fields(4, 2000);
@@ -117,16 +117,16 @@ TEST(MessageTable, TakesItsContentInPiecesAndComputesTheCrcAsItGoes) {
   EXPECT_EQ(differs(*f.t.table, msg.ref, 4, wanted), "");
 }
 
-TEST(MessageTable, ReservesEverythingOrNothing) {
+TEST(MessageTable, ReservesADescriptorAndAllBlocksOrNothing) {
   fixture f({.descriptors = 2, .blocks = 20});
   message a, b, c;
-  EXPECT_FALSE(f->reserve(fields(1, 21 * 64), a)); // more than there is
+  EXPECT_FALSE(f->reserve(fields(1, 21 * 64), a)); // more blocks than the store has
   EXPECT_FALSE(f->reserve(fields(1, 0xffff'ffff), a));
   ASSERT_TRUE(f->reserve(fields(1, 10 * 64 - 8), a));
   EXPECT_FALSE(f->reserve(fields(2, 11 * 64), b));
   EXPECT_EQ(f.t.store->statistics().live_blocks, 10u);
   ASSERT_TRUE(f->reserve(fields(2, 1), b));
-  EXPECT_FALSE(f->reserve(fields(3, 1), c)); // no descriptor
+  EXPECT_FALSE(f->reserve(fields(3, 1), c)); // there is no descriptor left
   const auto s = f->statistics();
   EXPECT_EQ(s.descriptors, 2u);
   EXPECT_EQ(s.live, 2u);
@@ -141,7 +141,7 @@ TEST(MessageTable, ReservesEverythingOrNothing) {
   EXPECT_EQ(f.t.store->statistics().live_blocks, 0u);
 }
 
-TEST(MessageTable, GivesBackExtentsWhenThereIsNoRoomForTheirList) {
+TEST(MessageTable, ReleasesTheExtentsIfThereIsNoRoomForTheirList) {
   fixture f({.blocks = 20});
   f.fragment(1);
   const std::uint64_t free = f.t.store->statistics().free_blocks;
@@ -149,11 +149,11 @@ TEST(MessageTable, GivesBackExtentsWhenThereIsNoRoomForTheirList) {
   EXPECT_FALSE(f->reserve(fields(1, static_cast<std::uint32_t>(free) * 64 - 8), msg));
   EXPECT_EQ(f.t.store->statistics().free_blocks, free);
   EXPECT_EQ(f->statistics().refused_blocks, 1u);
-  EXPECT_TRUE(f->reserve(fields(1, 7 * 64 - 8), msg)); // 7 extents and a list of one block
+  EXPECT_TRUE(f->reserve(fields(1, 7 * 64 - 8), msg)); // 7 extents, and a list of one block
   EXPECT_EQ(msg.chains.count, 7u);
 }
 
-TEST(MessageTable, GivesTheLastDescriptorThoughOtherThreadsCachedTheRest) {
+TEST(MessageTable, ReservesTheLastDescriptorAlthoughOtherThreadsCacheAllOthers) {
   constexpr std::uint32_t count = 300;
   fixture f({.descriptors = count, .blocks = 1000}, true);
   for (int round = 0; round < 2; ++round) {
@@ -173,7 +173,7 @@ TEST(MessageTable, GivesTheLastDescriptorThoughOtherThreadsCachedTheRest) {
   EXPECT_GT(f->statistics().cached, 0u);
 }
 
-TEST(MessageTable, NothingIsPublishedBeforeItsCommitWord) {
+TEST(MessageTable, AMessageIsNotPublishedBeforeItsCommitWord) {
   fixture f;
   message msg;
   ASSERT_TRUE(f->reserve(fields(1, 10), msg));
@@ -204,7 +204,7 @@ TEST(MessageTable, AnOlderNameOfAReusedDescriptorIsStale) {
   EXPECT_FALSE(f->held({1, 1}));
 }
 
-TEST(MessageTable, GenerationsWrapAndGoOn) {
+TEST(MessageTable, GenerationsWrapAroundAndCountOn) {
   fixture f({.descriptors = 1});
   message_ref last{};
   for (std::uint32_t i = 1; i <= 0x1'0003; ++i) {
@@ -219,7 +219,7 @@ TEST(MessageTable, GenerationsWrapAndGoOn) {
   }
 }
 
-TEST(MessageTable, IsReusedOnlyWhenTheLastReferenceIsDropped) {
+TEST(MessageTable, ADescriptorIsReusedOnlyOnceItsLastReferenceIsDropped) {
   fixture f({.descriptors = 1});
   const message msg = f.published(1, fields(1, 10));
   f->add_references(0, 3);
@@ -305,12 +305,12 @@ TEST(MessageTable, AnOpenIdentifierIsFoundUntilItIsClosed) {
   EXPECT_TRUE(f->close_identifier(a.ref));
   EXPECT_FALSE(f->close_identifier(a.ref));
   EXPECT_EQ(open(), (std::vector{c.ref}));
-  EXPECT_TRUE(f->published(a.ref)); // still there for who has it queued
+  EXPECT_TRUE(f->published(a.ref)); // it stays there for queues that still name it
   wanted.identifier_open = false;
-  EXPECT_EQ(differs(*f.t.table, a.ref, 1, wanted), ""); // and its CRC does not mind
+  EXPECT_EQ(differs(*f.t.table, a.ref, 1, wanted), ""); // and its CRC does not cover the bit
 }
 
-TEST(MessageMedia, ASealIsTheCrc32cOfTheBytesTheFormatNames) {
+TEST(MessageMedia, ASealIsTheCrc32cOfTheBytesThatTheFormatNames) {
   std::mt19937_64 random(test::printed_seed(7));
   for (int round = 0; round < 1000; ++round) {
     const std::uint64_t word1 = random();
@@ -326,7 +326,7 @@ TEST(MessageMedia, ASealIsTheCrc32cOfTheBytesTheFormatNames) {
   }
 }
 
-TEST(MessageTable, FlippedBitsAreFoundWhereverTheyAre) {
+TEST(MessageTable, AFlippedBitIsFoundWhereverItIs) {
   const std::uint64_t seed = 1;
   fixture f;
   const message msg = f.published(1, fields(1, 100));
@@ -335,8 +335,8 @@ TEST(MessageTable, FlippedBitsAreFoundWhereverTheyAre) {
   for (unsigned bit = 0; bit < 512; ++bit) {
     line[bit / 8] ^= static_cast<unsigned char>(1u << bit % 8);
     const auto status = f->view(msg.ref, v);
-    // The open-identifier bit is the one that may change in a message's life, and is not covered.
-    // The second seal is no word 1's while the chain is not being moved.
+    // The bit of the open identifier may change during the life of a message, and nothing covers
+    // it. The second seal seals no word 1 while the chain is not being moved.
     EXPECT_EQ(status == message_status::ok && f->verify(v), bit == 24 || bit >= 480)
         << "bit " << bit;
     line[bit / 8] ^= static_cast<unsigned char>(1u << bit % 8);
@@ -351,7 +351,7 @@ TEST(MessageTable, FlippedBitsAreFoundWhereverTheyAre) {
   EXPECT_EQ(differs(*f.t.table, msg.ref, 1, fields(1, 100)), "");
 }
 
-TEST(MessageTable, DamageIsRefusedAndNamed) {
+TEST(MessageTable, ADamagedDescriptorIsRefusedAndTheErrorSaysWhy) {
   fixture f({.blocks = 400});
   f.fragment(5);
   const message single = f.published(1, fields(1, 100));
@@ -420,7 +420,7 @@ TEST(MessageTable, DamageIsRefusedAndNamed) {
             "message 1 generation 9: another generation");
 }
 
-TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
+TEST(MessageTable, RandomBytesInATableAreReadWithoutHarm) {
   std::mt19937_64 random(test::printed_seed(5));
   fixture f({.descriptors = 8, .blocks = 64});
   std::uint64_t valid = 0;
@@ -430,7 +430,7 @@ TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
       auto* words = reinterpret_cast<std::uint64_t*>(&d);
       for (int w = 0; w < 8; ++w)
         words[w] = random() & random();
-      // Mostly near the truth, so that every check is reached.
+      // The bytes are mostly close to valid, so that every check is reached.
       d.state = (random() & 0x10003) | std::uint64_t{random() % 4} << 16;
       if (random() % 4 != 0) d.sizes = random() % 2000;
       d.check &= 0x000d'ffff'ffff'ffff;
@@ -466,7 +466,7 @@ TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
     f->for_each_open_identifier([&](const message_view& v) { EXPECT_LT(v.ref.index, 8u); });
     f.t.finish_recovery();
     ASSERT_TRUE(f.t.store->check());
-    // What is live can be let go of again.
+    // Messages that are live can be dropped again.
     for (std::uint32_t i = 0; i < 8; ++i)
       if (const auto n = f->references(i); n != 0) f->drop_reference(i, n);
     ASSERT_EQ(f.t.store->statistics().live_blocks, 0u);
@@ -476,7 +476,7 @@ TEST(MessageTable, AnyBytesAtAllAreReadWithoutHarm) {
 
 // --- golden persist counts ----------------------------------------------------------------------
 
-TEST(MessagePersistCounts, AreWhatEachOperationNeedsAndNoMore) {
+TEST(MessagePersistCounts, EachOperationMakesTheGoldenNumberOfPersistCalls) {
   fixture f({.block_size = 256, .blocks = 400});
   auto counted = [&](auto operation) {
     test::seam_counter c;
@@ -486,7 +486,7 @@ TEST(MessagePersistCounts, AreWhatEachOperationNeedsAndNoMore) {
     return c.text();
   };
   message a, b;
-  // 64 bytes in one chain: two lines of content; then the descriptor with its commit word.
+  // 64 bytes in one chain: two lines of content, then the descriptor with its commit word.
   EXPECT_EQ(counted([&] { stage_message(*f.t.table, 1, fields(1, 64), a); }),
             "8 stores, 1 writes, 0 flushes of 0 lines, 0 drains");
   EXPECT_EQ(counted([&] { f->flush_staged(a); }),
@@ -497,7 +497,7 @@ TEST(MessagePersistCounts, AreWhatEachOperationNeedsAndNoMore) {
   EXPECT_EQ(counted([&] { f->drop_reference(a.ref.index); }),
             "0 stores, 0 writes, 0 flushes of 0 lines, 0 drains");
   f.fragment(2);
-  // Five blocks in three extents: 17 lines of content, a list of one line.
+  // Five blocks in three extents: 17 lines of content, and a list of one line.
   EXPECT_EQ(counted([&] { stage_message(*f.t.table, 2, fields(2, 1072), b); }),
             "8 stores, 4 writes, 0 flushes of 0 lines, 0 drains");
   EXPECT_EQ(counted([&] { f->flush_staged(b); }),
@@ -512,7 +512,7 @@ TEST(MessagePersistCounts, AreWhatEachOperationNeedsAndNoMore) {
             "0 stores, 0 writes, 1 flushes of 16 lines, 0 drains");
 }
 
-TEST(MessageMedia, WordsPackAndUnpack) {
+TEST(MessageMedia, EachWordUnpacksToWhatWasPacked) {
   const message_word0 w0{0xbeef, message_state::published, true};
   EXPECT_EQ(w0.pack(), 0x103beefu);
   EXPECT_EQ(message_word0::unpack(w0.pack()).generation, 0xbeef);

@@ -16,7 +16,7 @@ using test::fields;
 using test::fixture;
 using test::stage_message;
 
-TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
+TEST(MessageRecovery, EachRecoveryCaseHasItsVerdict) {
   fixture f({.blocks = 400});
   f.fragment(5);
   const message live = f.published(1, fields(1, 1000));
@@ -69,10 +69,10 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
   EXPECT_EQ(stats.damaged, 3u);
   EXPECT_EQ(stats.free, 11u);
   EXPECT_EQ(f.t.store->statistics().live_blocks,
-            f.t.store->blocks_for(1008) + 1 + 1); // extents, their list, the will
+            f.t.store->blocks_for(1008) + 1 + 1); // the extents, their list, and the will
   EXPECT_EQ(differs(*f.t.table, live.ref, 1, fields(1, 1000)), "");
 
-  // What is damaged is not given out again before the next open.
+  // A damaged descriptor is not given out again before the next open.
   for (unsigned i = 0; i < 11; ++i) {
     message msg;
     ASSERT_TRUE(f->reserve(fields(9, 0, 0, 0), msg));
@@ -83,7 +83,7 @@ TEST(MessageRecovery, EachCaseOfTheTableHasItsVerdict) {
   EXPECT_TRUE(f.t.store->check());
 }
 
-TEST(MessageRecovery, AnExtentThatOverlapsLeavesNothingMarked) {
+TEST(MessageRecovery, AMessageWithAnOverlappingExtentLeavesNoChainMarked) {
   fixture f({.blocks = 400});
   f.fragment(5);
   const message msg = f.published(1, fields(1, 1000));
@@ -95,8 +95,8 @@ TEST(MessageRecovery, AnExtentThatOverlapsLeavesNothingMarked) {
   EXPECT_EQ(f.t.store->statistics().live_blocks, 0u);
 }
 
-// Two messages of which one is damaged so that both claim a block. Which of the two was recovered
-// first must not matter.
+// Two messages, one of them damaged so that both claim a block. It must not matter which of the two
+// is recovered first.
 struct claimants {
   fixture f;
   message whole, damaged;
@@ -111,7 +111,7 @@ struct claimants {
   [[nodiscard]] message_extent* list(const message& m) const {
     return reinterpret_cast<message_extent*>(f.t.store->address({m.chains.first, 1}));
   }
-  /// Recovers both `times` each, in either order, and looks at what is left.
+  /// Recovers each of the two `times` times, in either order, and checks what is left.
   void expect_the_whole_one_kept(bool damaged_first) {
     f.t.begin_recovery();
     for (int time = 0; time < 2; ++time) {
@@ -124,13 +124,13 @@ struct claimants {
     EXPECT_EQ(f->references(whole.ref.index), 2u);
     EXPECT_EQ(differs(*f.t.table, whole.ref, 1, whole_fields), "");
     message_view v;
-    // One that lost blocks it had been given is not even followed.
+    // A message that lost blocks which it had been given is not even followed.
     const message_status seen = f->view(damaged.ref, v);
     EXPECT_FALSE(seen == message_status::ok && (damaged_first || f->verify(v)));
     const std::uint32_t lists = whole.chains.list ? 1 : 0;
     EXPECT_EQ(f.t.store->statistics().live_blocks,
               f.t.store->blocks_for(whole_fields.size()) + lists);
-    // What names the damaged one is consumed like anything else, and takes no block with it.
+    // Places that name the damaged message are consumed like any other, and release no block.
     const std::uint32_t places = f->references(damaged.ref.index);
     EXPECT_TRUE(places == 0 || f->drop_reference(damaged.ref.index, places));
     EXPECT_TRUE(f.t.store->check());
@@ -146,7 +146,7 @@ TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromADamagedOneThatNamesThem) {
       SCOPED_TRACE(std::string(damaged_first ? "damaged first" : "whole first") +
                    (sealed ? ", sealed" : ", not sealed"));
       claimants c(1000);
-      // Word 1, so that both are one message's blocks, list included.
+      // Copy word 1, so that both messages claim the same blocks, including the list.
       c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
       if (sealed) c.f.t.reseal(c.damaged.ref.index);
       c.expect_the_whole_one_kept(damaged_first);
@@ -179,7 +179,7 @@ TEST(MessageRecovery, AWholeMessageKeepsItsExtentListFromAChainThatCoversIt) {
   }
 }
 
-TEST(MessageRecovery, AnOpenAfterOneThatJudgedJudgesTheSameWhateverAPowerCutLeft) {
+TEST(MessageRecovery, TwoOpensJudgeAClaimEquallyWhateverAPowerCutLeft) {
   for (const bool void_landed : {false, true}) {
     claimants c(1000);
     c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
@@ -203,7 +203,7 @@ TEST(MessageRecovery, AnOpenAfterOneThatJudgedJudgesTheSameWhateverAPowerCutLeft
   }
 }
 
-TEST(MessageRecovery, TheFirstClaimWouldTakeTheBlocksIfNobodyJudged) {
+TEST(MessageRecovery, WithoutAJudgementTheFirstClaimWouldTakeTheBlocks) {
   claimants c(1000);
   c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
   c.f.t.reseal(c.damaged.ref.index);
@@ -223,7 +223,7 @@ TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromSeveralDamagedOnesWhileThre
     for (std::uint64_t i = 0; i < 20; ++i) {
       damaged.push_back(f.published(100 + i, fields(100 + i, 400)));
       const std::uint32_t index = damaged[i].ref.index;
-      // From the middle of one to the middle of the next.
+      // The chain reaches from the middle of one message to the middle of the next.
       f.t.descriptor(index).extent +=
           (std::uint64_t{whole[i].chains.first} + 3) - damaged[i].chains.first;
       f.t.reseal(index);
@@ -250,7 +250,7 @@ TEST(MessageRecovery, AWholeMessageKeepsItsBlocksFromSeveralDamagedOnesWhileThre
   }
 }
 
-TEST(MessageRecovery, ThreadsRecoverTogether) {
+TEST(MessageRecovery, SeveralThreadsRecoverOneTable) {
   fixture f({.descriptors = 64, .blocks = 400});
   f.fragment(3);
   std::vector<message> all;
@@ -275,7 +275,7 @@ TEST(MessageRecovery, ThreadsRecoverTogether) {
   }
 }
 
-TEST(MessageRecovery, ItsPartAndTheBlocksPartOpenATableAndCheckOne) {
+TEST(MessageRecovery, ThePartsOfTableAndBlocksOpenATableAndCheckOne) {
   claimants c(1000);
   c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
   c.f.t.reseal(c.damaged.ref.index);
@@ -312,7 +312,7 @@ TEST(MessageRecovery, ItsPartAndTheBlocksPartOpenATableAndCheckOne) {
   EXPECT_EQ(c.f->references(malformed.ref.index), 0u);
 }
 
-TEST(MessageRecovery, ATableRecoversTwiceToTheSame) {
+TEST(MessageRecovery, RecoveringATableTwiceGivesTheSameResult) {
   fixture f({.blocks = 100}, true);
   const message msg = f.published(1, fields(1, 300));
   for (int round = 0; round < 3; ++round) {

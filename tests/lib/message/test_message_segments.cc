@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A table of several segments, and one that gets more of them while it is used.
+// A table of several segments, and a table that gets more of them while it is used.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -20,7 +20,7 @@ using test::table_on_media;
 constexpr table_layout first_of{
     .descriptors = 3, .block_size = 64, .blocks = 256, .descriptors_max = 100};
 
-/// A first segment and blocks, and memory behind them for `more` descriptors.
+/// A first segment and blocks, and behind them memory for `more` descriptors.
 struct growing {
   std::unique_ptr<media> m;
   table_on_media t;
@@ -32,10 +32,10 @@ struct growing {
   }
 };
 
-TEST(MessageSegments, NumbersFollowOnFromSegmentToSegment) {
+TEST(MessageSegments, DescriptorNumbersContinueFromSegmentToSegment) {
   growing g(10);
   g.t.add_segment({growing::at(4), 6});
-  g.t.add_segment({growing::at(0), 1}); // in front of the one before, on media
+  g.t.add_segment({growing::at(0), 1}); // on media it lies in front of the segment before
   EXPECT_EQ(g.t->count(), 10u);
   std::set<std::uint32_t> indexes;
   for (std::uint64_t id = 0; id < 10; ++id) {
@@ -49,7 +49,7 @@ TEST(MessageSegments, NumbersFollowOnFromSegmentToSegment) {
   message msg;
   EXPECT_FALSE(g.t->reserve(fields(1, 20), msg));
   EXPECT_EQ(g.t->statistics().live, 10u);
-  // Each lies where its segment says.
+  // Each descriptor lies where its segment says.
   const auto* media_at = reinterpret_cast<const message_descriptor*>(g.m->base());
   const auto published = [&](std::uint64_t offset) {
     return message_word0::unpack(media_at[offset / 64].state).state == message_state::published;
@@ -78,7 +78,7 @@ TEST(MessageSegments, AFullTableTakesMessagesAgainOnceItHasGrown) {
   }
 }
 
-TEST(MessageSegments, ATableOpenedWithTheSameSegmentsHasItsMessages) {
+TEST(MessageSegments, ATableOpenedWithTheSameSegmentsFindsItsMessages) {
   growing g(10);
   g.t.add_segment({growing::at(0), 4});
   g.t.add_segment({growing::at(4), 6});
@@ -95,13 +95,13 @@ TEST(MessageSegments, ATableOpenedWithTheSameSegmentsHasItsMessages) {
   EXPECT_EQ(again->statistics().free, 6u);
   for (std::uint64_t id = 0; id < 13; id += 2)
     EXPECT_EQ(differs(*again.table, all[id].ref, id, fields(id, 20)), "");
-  // Without its last segment the table does not know the numbers in it.
+  // Without its last segment the table does not know the numbers in that segment.
   const table_on_media less(*g.m, first_of, false, {{growing::at(0), 4}});
   less.begin_recovery();
   EXPECT_EQ(less->recover_reference({7, 1}), message_status::out_of_range);
 }
 
-TEST(MessageSegments, ASegmentThatCannotBeIsRefusedWithASentence) {
+TEST(MessageSegments, AnImpossibleSegmentIsRefusedWithASentence) {
   growing g(200);
   auto refused = [&](std::uint64_t offset, std::uint32_t count) {
     const auto added = g.t->add_segment(offset, count);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions crashed at every point of create, open, add_root, grow and close, and a small structure
-/// of two tables crashed inside the recovery driver.
+/// Crashes regions at every point of create, open, add_root, grow and close, and crashes a small
+/// structure of two tables inside the recovery driver.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,15 +21,15 @@ constexpr std::uint64_t size = 64 << 10;
 
 enum kinds : int {
   opening = history::first_own_kind,
-  opened, ///< value: incarnation
+  opened, ///< value: the incarnation
   closing,
   closed,
   made,        ///< a region was created
   grown,       ///< value: bytes
-  seen,        ///< a root that open() showed, so that somebody may have acted on it
+  seen,        ///< a root that open() showed, so that someone may have acted on it
   served,      ///< a message that recovery let through
-  epoch_begun, ///< value: it
-  segments,    ///< value: how many ranges of one name there are
+  epoch_begun, ///< value: the epoch
+  segments,    ///< value: the number of ranges of one name
 };
 
 region_options options() {
@@ -46,7 +46,8 @@ result<std::unique_ptr<region>> make(media& m) {
   return region::create_on(join_life(m), options());
 }
 
-/// Opens and records what that showed. Null: a failure, which the history has.
+/// Opens the region and records what the open showed. On a failure it tells the history and returns
+/// null.
 std::unique_ptr<region> start(media& m, history& h) {
   h.promise(opening, 0);
   auto r = region::open_on(join_life(m), false);
@@ -79,7 +80,7 @@ void grow(region& r, history& h, std::uint64_t to) {
   h.promise(grown, 0, r.geometry().size);
 }
 
-/// What one region must be, given what was promised.
+/// Checks what the region must be, given what was promised.
 verdict check_region(region& r, const media& m, const history& h) {
   if (!r.notes().empty()) return "a crash looks like damage: " + r.notes().front();
   auto a = r.root("a"), b = r.root("b");
@@ -88,7 +89,7 @@ verdict check_region(region& r, const media& m, const history& h) {
     return "an area is not where it was";
   for (std::uint64_t i = a->offset; i < b->offset + b->size; ++i)
     if (*r.at(i) != std::byte{0}) return "an area was made and is not zero";
-  // Each open is a life of its own, also when the one before was crashed.
+  // Each open is a life of its own, also if the one before was crashed.
   if (r.incarnation() <= h.value(opened, 0).value_or(0)) return "an incarnation came twice";
   int last = opening;
   for (const history::entry& e : h.entries())
@@ -118,7 +119,7 @@ verdict open_and_check(media& m, const history& h) {
   return check_region(**r, m, h);
 }
 
-/// Setup makes a region; `run` works on it, and so does the life after each crash.
+/// Setup makes a region. `run` works on it, and so does the life after each crash.
 scenario on_a_region(std::string name, std::function<void(media&, history&)> run) {
   scenario s{.name = std::move(name), .size = size, .size_max = 4 * size};
   s.setup = [](media& m, history& h) {
@@ -135,7 +136,7 @@ scenario on_a_region(std::string name, std::function<void(media&, history&)> run
   return s;
 }
 
-/// `dirty`: the medium held something before.
+/// `dirty` says that the medium held something before.
 scenario creating(bool dirty) {
   scenario s{.name = dirty ? "region: create over what was there" : "region: create", .size = size};
   if (dirty)
@@ -151,7 +152,7 @@ scenario creating(bool dirty) {
     h.promise(opened, 0, (*r)->incarnation());
     h.promise(made, 0);
   };
-  // A region or none: where there is none, another can be made there.
+  // There is a region or none. If there is none, another can be made there.
   const auto open_or_make = [](media& m, const history& h) -> result<std::unique_ptr<region>> {
     auto r = region::open_on(join_life(m), false);
     if (r || h.has(made, 0) || r.error().message.find("it is not a region") == std::string::npos)
@@ -161,7 +162,7 @@ scenario creating(bool dirty) {
   s.recover_and_check = [open_or_make](media& m, const history& h) -> verdict {
     auto r = open_or_make(m, h);
     if (!r) return "neither a region nor none: " + r.error().message;
-    if (!h.has(made, 0) && (*r)->incarnation() == 1) return {}; // made again
+    if (!h.has(made, 0) && (*r)->incarnation() == 1) return {}; // the region was made again
     for (const region_root& root : (*r)->roots())
       if (root.name != "a" && root.name != "b") return "ghost " + root.name;
     return h.has(made, 0) ? check_region(**r, m, h) : verdict{};
@@ -195,7 +196,7 @@ scenario adding_roots() {
 
 constexpr const char* segment = "table";
 
-/// The next segment of a table: cleared and drained, then named.
+/// Adds the next segment of a table: it is cleared and drained, and then named.
 void add_segment(region& r, history& h) {
   const std::uint64_t n = r.ranges(segment).size();
   const std::uint64_t at = r.geometry().block_offset + n * 256;
@@ -208,7 +209,7 @@ void add_segment(region& r, history& h) {
   h.promise(segments, 0, n + 1);
 }
 
-/// Two lives, so that the second goes on with the numbers of the first.
+/// Runs two lives, so that the second continues with the numbers of the first.
 scenario adding_ranges() {
   scenario s{.name = "region: add ranges of one name", .size = size};
   s.setup = [](media& m, history& h) {
@@ -256,13 +257,13 @@ scenario growing() {
   });
 }
 
-/// The second lines of a superblock are made whole by whatever changes the region next.
+/// The second line of a damaged superblock is repaired by whatever changes the region next.
 scenario mending() {
   scenario s{.name = "region: open, a superblock damaged", .size = size};
   s.setup = [](media& m, history& h) {
     if (auto r = make(m); !r) return h.fail(r.error().message);
     auto* word = reinterpret_cast<std::uint64_t*>(m.base() + superblock_offsets[1] + 128);
-    m.store(word, ~*word); // the damage
+    m.store(word, ~*word); // damages the superblock
     m.flush(word, sizeof *word);
     m.drain();
   };
@@ -281,10 +282,10 @@ scenario mending() {
 }
 
 // --- the recovery driver ------------------------------------------------------------------------
-// Four records (published: the id, else 0), and four slots that name one (1 + record, and the id).
-// A slot counts where its record is published with that id
-// and in the epoch that the slot says. Records nothing refers to are used
-// again at once, so an undrained void or an undrained reading shows.
+// There are four records (a published one holds its id, else 0), and four slots that name one (1 +
+// the number of the record, and the id). A slot counts if its record is published with that id and
+// in the epoch that the slot says. Records that nothing refers to are used again at once, so an
+// undrained void or an undrained reading shows.
 
 struct tables {
   static constexpr std::uint64_t n = 4;
@@ -338,8 +339,9 @@ struct tables {
       if (counts(i) && slot(i)[1] == id) return true;
     return false;
   }
-  /// One drain: either line alone counts for nothing. The record is one that nothing names, so one
-  /// whose slot was voided is used again at once, from another slot.
+  /// Publishes with one drain: the slot alone counts for nothing, and neither does the record. It
+  /// takes a record that nothing names, so a record whose slot was voided is used again at once,
+  /// from another slot.
   void publish(history& h, std::uint64_t id) {
     const auto named = [&](std::uint64_t k) {
       for (std::uint64_t i = 0; i < n; ++i)
@@ -363,7 +365,7 @@ struct tables {
     m.drain();                           // [test-slot-and-record]
     h.ack(id, *epoch());
   }
-  /// Everything published before is over; one commit.
+  /// Ends everything that was published before, with one commit.
   void begin_epoch(history& h) {
     const std::uint64_t next = *epoch() + 1;
     r.medium().store_release(epoch(), next); // [test-epoch-before-next]
@@ -396,7 +398,7 @@ scenario recovering() {
     if (auto done = t.recover(&h); !done) return h.fail(done.error().message);
     t.begin_epoch(h);
   };
-  // The id is that of the message that was cut off: the record is used again with the same one.
+  // The id is that of the interrupted message, so the record is used again with the same one.
   s.continue_after = [live](media& m, history& h) { live(m, h, h.is_acked(1) ? 3 : 1); };
   s.recover_and_check = [](media& m, const history& h) -> verdict {
     auto r = region::open_on(join_life(m), false);
@@ -435,22 +437,22 @@ void holds(const scenario& s, unsigned depth = 2) {
 TEST(RegionCrash, CreateLeavesARegionOrNone) {
   holds(creating(false));
 }
-TEST(RegionCrash, CreateOverWhatWasThereLeavesARegionOrNone) {
+TEST(RegionCrash, CreateOverOldContentLeavesARegionOrNone) {
   holds(creating(true));
 }
-TEST(RegionCrash, OpenIsALifeOfItsOwnAndCloseIsSeen) {
+TEST(RegionCrash, EachOpenCountsAnIncarnationAndTheNextOpenSeesAClose) {
   holds(reopening());
 }
 TEST(RegionCrash, ARootIsThereWholeOrNotAtAll) {
   holds(adding_roots());
 }
-TEST(RegionCrash, RangesOfOneNameAreThereInOrderAndWithoutAGap) {
+TEST(RegionCrash, RangesOfOneNameSurviveInOrderAndWithoutAGap) {
   holds(adding_ranges());
 }
-TEST(RegionCrash, GrowthIsThereOnceItIsSaid) {
+TEST(RegionCrash, GrowthIsDurableOnceGrowReturns) {
   holds(growing());
 }
-TEST(RegionCrash, ADamagedSuperblockIsMendedAndTheOtherCountsMeanwhile) {
+TEST(RegionCrash, ADamagedSuperblockIsRepairedAndTheOtherCountsMeanwhile) {
   holds(mending());
 }
 TEST(RegionCrash, RecoveryActsOnlyOnWhatIsDurable) {

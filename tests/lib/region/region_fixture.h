@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Regions on memory that outlives its medium, as a file's bytes do.
+/// Regions in memory that outlives its medium, as the bytes of a file do.
 #pragma once
 #include <cstring>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 
 namespace chainring::test {
 
-/// Bytes that begin on a cache line, as a medium's do.
+/// Bytes that begin on a cache line, as those of a medium do.
 template <class T> struct line_allocator {
   using value_type = T;
   line_allocator() = default;
@@ -93,7 +93,7 @@ class RegionTest : public testing::Test {
     change(entry(i));
     entry(i).crc = detail::crc_of(entry(i));
   }
-  /// Opening must refuse, with this code and these words, and change nothing.
+  /// Checks that an open refuses with this code and these words, and changes nothing.
   void refused(errc code, const std::string& words, bool read_only = false) {
     const auto before = bytes;
     auto r = region::open_on(fresh(), read_only);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the recovery driver promises about the parts it runs.
+// What the recovery driver promises about the parts that it runs.
 #include "region/recovery.h"
 #include "region_fixture.h"
 
@@ -8,7 +8,7 @@ namespace {
 
 class Recovery : public RegionTest {
  protected:
-  /// A part that writes down each step it is asked for, and repairs one word that is not 0.
+  /// A part that writes down each step that it is asked for, and repairs one word that is not 0.
   recovery_part recorded(const std::string& name, std::uint64_t* word) {
     const auto step = [this, name](const char* what) {
       return [this, name, what](recovery_context&) { steps.push_back(name + " " + what); };
@@ -42,15 +42,14 @@ TEST_F(Recovery, RunsEachPhaseOverAllPartsBeforeTheNext) {
   *word(*r, "b") = 7;
   auto report = all.run(*r);
   ASSERT_TRUE(report) << report.error().message;
-  EXPECT_EQ(steps,
-            (std::vector<std::string>{"a validate", "b validate", "a persist", "b persist",
-                                      "a repair", "b repair", "a rebuild", "b rebuild"}));
+  EXPECT_EQ(steps, (std::vector<std::string>{"a validate", "b validate", "a persist", "b persist",
+                                             "a repair", "b repair", "a rebuild", "b rebuild"}));
   ASSERT_EQ(report->problems.size(), 1u);
   EXPECT_EQ(report->problems[0].text(), "b: its word is 7");
   EXPECT_EQ(*word(*r, "b"), 0u);
 }
 
-TEST_F(Recovery, ACheckRunsThePartsThatJudgeAndStoresAndFlushesNothing) {
+TEST_F(Recovery, ACheckRunsTheStepsThatJudgeAndStoresAndFlushesNothing) {
   make();
   *reinterpret_cast<std::uint64_t*>(bytes.data() + areas_offset) = 7;
   auto r = reopen(true);
@@ -83,7 +82,7 @@ TEST_F(Recovery, ACheckReportsWhatAnOpenRepairs) {
   EXPECT_TRUE(all.check(*r).clean());
 }
 
-TEST_F(Recovery, AFatalProblemEndsRunAndCheckAfterThePhaseItWasFoundIn) {
+TEST_F(Recovery, AFatalProblemEndsRunAndCheckAfterThePhaseThatFoundIt) {
   make();
   auto r = reopen();
   recovery all;

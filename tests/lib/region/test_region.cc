@@ -51,7 +51,7 @@ TEST_F(Region, TranslatesBetweenOffsetsAndPointers) {
   EXPECT_FALSE(g.contains(2, UINT64_MAX));
 }
 
-TEST_F(Region, SaysThatTheLifeBeforeDidNotEndCleanly) {
+TEST_F(Region, SaysThatTheLastProcessDidNotCloseIt) {
   { ASSERT_TRUE(region::create_on(fresh(), two_areas())); }
   EXPECT_FALSE(reopen()->was_clean());
   EXPECT_FALSE(reopen()->was_clean());
@@ -120,7 +120,7 @@ TEST_F(Region, RangesOfOneNameAreNumberedInTheOrderTheyWereAdded) {
   EXPECT_TRUE(r->ranges("tab").empty());
 }
 
-TEST_F(Region, AddingARangeIsOneCommitOfOneLine) {
+TEST_F(Region, AddingARangeStoresAndDrainsOneLine) {
   make();
   auto r = reopen();
   seam_counter seam;
@@ -141,7 +141,7 @@ TEST_F(Region, ARangeWhoseNumberedNameDoesNotFitIsRefused) {
   EXPECT_NE(second.error().message.find("no name of 1 to 31"), std::string::npos);
 }
 
-TEST_F(Region, AddRootNamesWhatItRefuses) {
+TEST_F(Region, AddRootNamesTheRootThatItRefuses) {
   make();
   auto r = reopen();
   const std::uint64_t at = r->geometry().block_offset;
@@ -168,7 +168,7 @@ TEST_F(Region, AddRootNamesWhatItRefuses) {
   EXPECT_TRUE(bytes == before);
 }
 
-TEST_F(Region, AddRootSaysWhenTheDirectoryIsFull) {
+TEST_F(Region, AddRootFailsWithASentenceIfTheDirectoryIsFull) {
   make();
   auto r = reopen();
   std::uint64_t at = r->geometry().block_offset;
@@ -195,7 +195,7 @@ TEST_F(Region, GrowsByWholeBlocksAndStaysGrown) {
     EXPECT_EQ(r->geometry().size, size + 1000);
   }
   EXPECT_EQ(reopen()->geometry().block_count, blocks + 3);
-  // Either superblock alone knows it.
+  // Either superblock alone knows the new size.
   for (int lost : {0, 1}) {
     const auto whole = bytes;
     block(lost).crc ^= 1;
@@ -204,9 +204,9 @@ TEST_F(Region, GrowsByWholeBlocksAndStaysGrown) {
   }
 }
 
-TEST_F(Region, UsesWhatAGrowthThatWasCutOffLeft) {
+TEST_F(Region, UsesTheLongerMediumThatAnInterruptedGrowthLeft) {
   make();
-  bytes.resize(2 * size); // grown and synced, and then the power went
+  bytes.resize(2 * size); // the file was grown and synced before the power failed
   auto r = reopen();
   ASSERT_TRUE(r);
   EXPECT_EQ(r->geometry().size, size);
@@ -214,7 +214,7 @@ TEST_F(Region, UsesWhatAGrowthThatWasCutOffLeft) {
   EXPECT_EQ(r->geometry().size, 2 * size);
 }
 
-TEST_F(Region, CreateClearsWhatTheMediumHeld) {
+TEST_F(Region, CreateClearsTheOldContentOfTheMedium) {
   std::memset(bytes.data(), 0xa5, bytes.size());
   make();
   auto r = reopen();
@@ -239,7 +239,7 @@ TEST_F(Region, CreateRefusesAMediumThatHoldsARegion) {
   }
 }
 
-TEST_F(Region, CreateNamesTheArgumentItRefuses) {
+TEST_F(Region, CreateNamesTheArgumentThatItRefuses) {
   const auto before = bytes;
   auto refusal = [&](auto change) {
     region_options o = two_areas();
@@ -262,7 +262,7 @@ TEST_F(Region, CreateNamesTheArgumentItRefuses) {
   EXPECT_NE(refusal([](auto& o) { o.areas.resize(65); }).find("room for 64"), std::string::npos);
 }
 
-TEST_F(Region, SaysWhenItsMediumFails) {
+TEST_F(Region, CallsFailWithAnErrorOnceTheMediumHasFailed) {
   make();
   auto on = fresh();
   kept_media& m = *on;
@@ -277,8 +277,8 @@ TEST_F(Region, SaysWhenItsMediumFails) {
   EXPECT_FALSE(reopen()->was_clean());
 }
 
-// Golden: a change here is a change of the protocol, and explained in its commit.
-TEST_F(Region, PersistCountsPerOperation) {
+// These counts are golden: a change here is a change of the protocol, and its commit explains it.
+TEST_F(Region, EachOperationMakesTheGoldenNumberOfPersistCalls) {
   const auto counted = [&](auto operation) {
     seam_counter c;
     auto on = fresh();

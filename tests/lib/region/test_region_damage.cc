@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What opening makes of media that are damaged, cut short, foreign, newer or forged.
+// How an open treats media that are damaged, truncated, foreign, newer or forged.
 #include <cstdlib>
 #include <random>
 
@@ -34,7 +34,7 @@ TEST_F(RegionDamage, EveryPairOfSuperblocksIsExactlyOneCase) {
       EXPECT_EQ(case_of(all[a], all[b]), expected[a][b]) << a << ", " << b;
 }
 
-TEST_F(RegionDamage, TheSurvivingSuperblockIsUsedNotedAndTheOtherMadeWhole) {
+TEST_F(RegionDamage, TheSurvivingSuperblockIsUsedAndTheDamagedOneIsNotedAndRepaired) {
   make();
   const auto whole = bytes;
   for (int damaged : {0, 1})
@@ -60,7 +60,7 @@ TEST_F(RegionDamage, TheSurvivingSuperblockIsUsedNotedAndTheOtherMadeWhole) {
     }
 }
 
-TEST_F(RegionDamage, AWriteThatWasCutOffIsNoDamage) {
+TEST_F(RegionDamage, AnInterruptedSuperblockWriteIsNotReportedAsDamage) {
   make();
   for (int cut : {0, 1}) {
     const auto whole = bytes;
@@ -99,7 +99,7 @@ TEST_F(RegionDamage, RefusesTwoDamagedSuperblocks) {
   refused(errc::corrupt, "superblock B has no region magic");
 }
 
-TEST_F(RegionDamage, RefusesWhatIsNoRegion) {
+TEST_F(RegionDamage, RefusesAMediumThatHoldsNoRegion) {
   refused(errc::corrupt, "it is not a region, or its creation did not finish");
   std::memset(bytes.data(), 'x', bytes.size());
   refused(errc::corrupt, "it is not a region: superblock A has no region magic");
@@ -112,10 +112,11 @@ TEST_F(RegionDamage, RefusesSuperblocksOfTwoRegions) {
   refused(errc::corrupt, "two different regions");
 }
 
-TEST_F(RegionDamage, RefusesAFormatItDoesNotKnow) {
+TEST_F(RegionDamage, RefusesAnUnknownFormatVersion) {
   make();
   forge([](superblock& s) { s.format_major = 9; });
-  refused(errc::version, "format version 9, and this build reads 3; open it with a build that reads");
+  refused(errc::version,
+          "format version 9, and this build reads 3; open it with a build that reads");
   block(0).crc ^= 1;
   block(1).crc ^= 1;
   refused(errc::version, "damaged, or of format version 9");
@@ -124,12 +125,13 @@ TEST_F(RegionDamage, RefusesAFormatItDoesNotKnow) {
 TEST_F(RegionDamage, RefusesARegionOfAnOlderFormatAndSaysWhatToDo) {
   make();
   forge([](superblock& s) { s.format_major = 1; });
-  refused(errc::version, "it has format version 1, and this build reads 3: drain it with the version "
-                         "that made it, and create another");
+  refused(errc::version,
+          "it has format version 1, and this build reads 3: drain it with the version "
+          "that made it, and create another");
   refused(errc::version, "drain it with the version that made it", true);
 }
 
-TEST_F(RegionDamage, ARangeThatIsDamagedIsRefusedAndTheOthersAreReadable) {
+TEST_F(RegionDamage, ADamagedRangeIsRefusedAndTheOtherRangesAreReadable) {
   make();
   {
     auto r = reopen();
@@ -178,7 +180,7 @@ TEST_F(RegionDamage, RefusesUnknownIncompatFlags) {
   refused(errc::version, "incompat flags 4", true);
 }
 
-TEST_F(RegionDamage, DoesNotPassOverANewerSuperblockThatItDoesNotUnderstand) {
+TEST_F(RegionDamage, NeverUsesAnOlderSuperblockInPlaceOfANewerOneThatItDoesNotUnderstand) {
   make();
   const int newer = block(0).sequence > block(1).sequence ? 0 : 1;
   block(newer).incompat = 4;
@@ -210,7 +212,7 @@ TEST_F(RegionDamage, RefusesATruncatedMedium) {
   refused(errc::corrupt, "too few for a region");
 }
 
-TEST_F(RegionDamage, RefusesAGeometryThatCannotBe) {
+TEST_F(RegionDamage, RefusesAnImpossibleGeometry) {
   make();
   const auto whole = bytes;
   using change = void (*)(superblock&);
@@ -243,7 +245,7 @@ TEST_F(RegionDamage, RefusesAGeometryThatCannotBe) {
   }
 }
 
-TEST_F(RegionDamage, RefusesADamagedDirectoryButServesWhatIsWholeForReading) {
+TEST_F(RegionDamage, RefusesADamagedDirectoryButOpensItsIntactRootsForReading) {
   make();
   ASSERT_TRUE(reopen()->add_root({"range", reopen(true)->geometry().block_offset, 64, 1}));
   const auto whole = bytes;
@@ -288,8 +290,8 @@ TEST_F(RegionDamage, RefusesADamagedDirectoryButServesWhatIsWholeForReading) {
   refused(errc::corrupt, "root 1 of its directory fails its checksum");
 }
 
-// Bytes of superblocks and directory at random: opening refuses and touches nothing, or what it
-// says of the region can be.
+// Superblocks and directory get random bytes. An open either refuses and changes nothing, or it
+// reports a region that is possible.
 TEST_F(RegionDamage, RandomDamageIsRefusedOrHarmless) {
   std::mt19937_64 random(test::printed_seed(20240607));
   make();
@@ -304,7 +306,7 @@ TEST_F(RegionDamage, RandomDamageIsRefusedOrHarmless) {
                                          : superblock_offsets[random() % 2] + random() % 256;
       bytes[at] = static_cast<std::byte>(random());
     }
-    // Half of the time the checksums are right, so that the judgement behind them is reached.
+    // Half of the time the checksums are made right, so that the checks behind them are reached.
     if (random() % 2 == 0) {
       reseal(0);
       reseal(1);

@@ -16,7 +16,7 @@ struct odd_size {
   bool operator==(const odd_size&) const = default;
 };
 
-/// Whole when every word is the same.
+/// A value of several words. It is whole if all words are the same.
 struct wide {
   std::uint64_t words[9];
   explicit wide(std::uint64_t n = 0) noexcept {
@@ -30,7 +30,7 @@ struct wide {
   }
 };
 
-TEST(Seqlock, ReadsWhatWasWritten) {
+TEST(Seqlock, ReadsTheValueThatWasWrittenLast) {
   seqlock<odd_size> lock(odd_size{1, 2, {3}});
   EXPECT_EQ(lock.read(), (odd_size{1, 2, {3}}));
   {
@@ -84,7 +84,7 @@ TEST(Seqlock, ReadersNeverSeeHalfAValueWhileWritersReplaceIt) {
   EXPECT_EQ(lock.read().words[0], 2 * rounds);
 }
 
-TEST(SeqArray, TellsOutOfBoundsFromUninitialized) {
+TEST(SeqArray, DistinguishesOutOfBoundsFromUninitialized) {
   seq_array<std::uint32_t> array(4, 2);
   std::uint32_t value = 0;
   EXPECT_EQ(array.capacity(), 4u);
@@ -111,7 +111,7 @@ TEST(SeqArray, ForgetsElementsPastAShorterLength) {
     EXPECT_EQ(array.get(i, value), seq_status::uninitialized);
 }
 
-TEST(SeqArray, ElementsAreWholeUnderSeveralWriters) {
+TEST(SeqArray, ElementsAreReadWholeWhileSeveralWritersReplaceThem) {
   seq_array<wide> array(3, 3);
   std::atomic<bool> stop{false};
   std::atomic<unsigned> torn{0};
@@ -134,7 +134,7 @@ TEST(SeqArray, ElementsAreWholeUnderSeveralWriters) {
   EXPECT_EQ(torn.load(), 0u);
 }
 
-TEST(SeqVec, KeepsEveryPushOnceAndRefusesPastItsCapacity) {
+TEST(SeqVec, KeepsEveryPushedValueOnceAndRefusesValuesPastItsCapacity) {
   constexpr std::size_t each = 500;
   seq_vec<std::uint64_t> list(2 * each);
   std::vector<std::thread> threads;

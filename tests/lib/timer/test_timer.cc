@@ -35,7 +35,7 @@ class Timer : public testing::Test {
     timers = std::move(made).value();
     log.clear();
   }
-  // Until that many have fired; a hang is detected, not a delay.
+  // Runs until that many timers have fired. A hang is detected, a delay is not.
   void wait_for(std::size_t count) {
     const std::uint64_t limit = rte_rdtsc() + 60 * rte_get_tsc_hz();
     while (log.size() < count && rte_rdtsc() < limit)
@@ -44,7 +44,7 @@ class Timer : public testing::Test {
   }
 };
 
-TEST_F(Timer, FiresInDeadlineOrderAndNeverEarly) {
+TEST_F(Timer, TimersFireInDeadlineOrderAndNeverEarly) {
   const std::uint64_t now = rte_rdtsc();
   const std::uint64_t due[] = {now + 9 * ms, now + 3 * ms, now + 6 * ms, now + 3 * ms + 1};
   for (std::uint64_t i = 0; i < 4; ++i)
@@ -59,8 +59,8 @@ TEST_F(Timer, FiresInDeadlineOrderAndNeverEarly) {
   }
 }
 
-// rte_timer adds ticks to a clock that it reads later than whoever counted them.
-TEST_F(Timer, KeepsTheOrderOfDeadlinesWhereOneIsArmedBySomebodyWhoWasHeldUp) {
+// rte_timer adds ticks to a clock that it reads later than the caller computed them.
+TEST_F(Timer, TimersFireInDeadlineOrderEvenIfAThreadIsDelayedWhileItArmsOne) {
   static int armed;
   armed = 0;
   set_hook(
@@ -83,7 +83,7 @@ TEST_F(Timer, KeepsTheOrderOfDeadlinesWhereOneIsArmedBySomebodyWhoWasHeldUp) {
   }
 }
 
-TEST_F(Timer, KeepsTheOrderOfManyDeadlinesAFewCyclesApart) {
+TEST_F(Timer, TimersWhoseDeadlinesAreAFewCyclesApartFireInOrder) {
   auto made = timer_set::create(20'000);
   ASSERT_TRUE(made);
   timers = std::move(made).value();
@@ -96,7 +96,7 @@ TEST_F(Timer, KeepsTheOrderOfManyDeadlinesAFewCyclesApart) {
     EXPECT_GE(f.at_tsc, due + f.argument * 20);
 }
 
-TEST_F(Timer, ADeadlineAtTheEndOfTimeDoesNotFire) {
+TEST_F(Timer, ATimerWithTheLargestDeadlineNeverFires) {
   constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
   for (std::uint64_t less : {std::uint64_t{0}, std::uint64_t{1}, ms, std::uint64_t{1} << 62})
     (void)timers->arm(never - less, note, nullptr, 99);
@@ -117,7 +117,7 @@ std::uint64_t resident_bytes() {
   return resident * static_cast<std::uint64_t>(getpagesize());
 }
 
-TEST_F(Timer, RoomForAMillionTimersCostsOnlyThoseThatAreArmed) {
+TEST_F(Timer, ASetForAMillionTimersUsesMemoryOnlyForThoseThatWereArmed) {
   const std::uint64_t before = resident_bytes();
   std::vector<std::unique_ptr<timer_set>> workers;
   for (int i = 0; i < 8; ++i) {
@@ -131,12 +131,12 @@ TEST_F(Timer, RoomForAMillionTimersCostsOnlyThoseThatAreArmed) {
       for (timer_handle& each : h)
         each = w->arm(rte_rdtsc() + 1000 * ms, note, nullptr, round);
       for (const timer_handle& each : h)
-        ASSERT_TRUE(w->cancel(each)); // and its place is the next one's
+        ASSERT_TRUE(w->cancel(each)); // the next timer gets its place
     }
   EXPECT_LT(resident_bytes() - before, 4u << 20);
 }
 
-TEST_F(Timer, ArmedAndCancelledWhileTheyAreDueTheyTakeNoMoreRoom) {
+TEST_F(Timer, TimersThatAreCancelledAfterTheyExpiredLeaveRoomForOthers) {
   const std::uint64_t soon = rte_rdtsc() + 50 * ms;
   timer_handle h[64];
   for (timer_handle& each : h)
@@ -150,7 +150,7 @@ TEST_F(Timer, ArmedAndCancelledWhileTheyAreDueTheyTakeNoMoreRoom) {
   EXPECT_EQ(timers->armed(), 0u);
 }
 
-TEST_F(Timer, StaleHandleCancelsNothing) {
+TEST_F(Timer, AStaleHandleCancelsNothing) {
   const timer_handle first = timers->arm(rte_rdtsc(), note, nullptr, 1);
   wait_for(1);
   EXPECT_FALSE(timers->pending(first));
@@ -163,7 +163,7 @@ TEST_F(Timer, StaleHandleCancelsNothing) {
   EXPECT_EQ(log[1].argument, 2u);
 }
 
-TEST_F(Timer, CancelledOneDoesNotFire) {
+TEST_F(Timer, ACancelledTimerDoesNotFire) {
   const timer_handle h = timers->arm(rte_rdtsc(), note, nullptr, 1);
   EXPECT_TRUE(timers->cancel(h));
   EXPECT_FALSE(timers->cancel(h));
@@ -172,7 +172,7 @@ TEST_F(Timer, CancelledOneDoesNotFire) {
   EXPECT_EQ(log[0].argument, 2u);
 }
 
-TEST_F(Timer, CallbackMayArmAgain) {
+TEST_F(Timer, ACallbackMayArmATimer) {
   struct again {
     timer_set* timers;
     int left;
@@ -189,7 +189,7 @@ TEST_F(Timer, CallbackMayArmAgain) {
   EXPECT_EQ(log[1].argument, 2u);
 }
 
-TEST_F(Timer, SaysWhenNoneIsFreeAndIndependentTimersStayIndependent) {
+TEST_F(Timer, AFullSetRefusesAnotherTimerAndCancellingSomeLeavesTheOthersArmed) {
   std::vector<timer_handle> all;
   for (std::uint64_t i = 0; i < 64; ++i)
     all.push_back(timers->arm(rte_rdtsc() + ms, note, nullptr, i));
@@ -202,10 +202,11 @@ TEST_F(Timer, SaysWhenNoneIsFreeAndIndependentTimersStayIndependent) {
     EXPECT_EQ(f.argument % 2, 1u);
 }
 
-TEST(RemainingTime, NeverGrowsShortByAClockSetBackOrForward) {
+TEST(RemainingTime, IsTheWholeTimeIfTheClockWasSetBack) {
   EXPECT_EQ(remaining_ns(100, 40, 70), 30u);
   EXPECT_EQ(remaining_ns(100, 40, 100), 0u);
-  EXPECT_EQ(remaining_ns(100, 40, 10), 60u); // set back: no longer than it ever was
+  // the clock was set back: the time is no longer than it ever was
+  EXPECT_EQ(remaining_ns(100, 40, 10), 60u);
 }
 
 } // namespace
