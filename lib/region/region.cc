@@ -59,7 +59,7 @@ result<layout> plan(const region_options& o, std::uint64_t size) {
       return error{errc::invalid_argument, "area '" + a.name + "': a name has 1 to 31 characters"};
     if (std::any_of(l.areas.begin(), l.areas.end(),
                     [&](const region_root& r) { return r.name == a.name; }))
-      return error{errc::invalid_argument, "area '" + a.name + "': named twice"};
+      return error{errc::invalid_argument, "area '" + a.name + "': two areas have this name"};
     if (a.size > size)
       return error{errc::invalid_argument, "area '" + a.name + "': " + std::to_string(a.size) +
                                                " bytes do not fit a region of " +
@@ -444,8 +444,8 @@ std::string region::loss(std::uint64_t n) const {
   return "region file " + media_->path() + ": its memory at offset " + std::to_string(at) + " (" +
          object_at(at) +
          ") is gone: the file was cut short, or the memory is damaged; messages that lay in that "
-         "page count as damaged and are not delivered, the rest is served; make the region anew, "
-         "or restore it, when it suits";
+         "page count as damaged and are not delivered, the rest is served; create the "
+         "region again or restore it at a suitable time";
 }
 
 error region::write_failed() const {

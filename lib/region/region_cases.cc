@@ -45,7 +45,7 @@ std::optional<error> refuse(const superblock& s, std::uint64_t media_size, bool 
                  name + "it has format version " + number(s.format_major) +
                      ", and this build reads " + number(region_format_major) +
                      (s.format_major < region_format_major
-                          ? ": drain it with the version that made it, and create another"
+                          ? "; drain it with the version that made it, and create another"
                           : "; open it with a build that reads that version")};
   if (const std::uint32_t unknown = s.incompat & ~region_incompat_known; unknown != 0)
     return error{errc::version, name +
@@ -56,7 +56,7 @@ std::optional<error> refuse(const superblock& s, std::uint64_t media_size, bool 
                                     " bytes, and there are " + number(media_size) +
                                     ": the file was truncated; restore the whole file"};
   if (const std::string wrong = examine_geometry(s); !wrong.empty())
-    return error{errc::corrupt, name + "its superblock says what cannot be (" + wrong +
+    return error{errc::corrupt, name + "its superblock holds an impossible value (" + wrong +
                                     "); restore it from a copy"};
   if (const std::uint32_t unknown = s.ro_compat & ~region_ro_compat_known;
       unknown != 0 && !read_only)
@@ -73,7 +73,7 @@ const char* why(superblock_state s) {
   case superblock_state::damaged:
     return "fails its checksum";
   case superblock_state::unwritten:
-    return "is not there";
+    return "was never written";
   case superblock_state::foreign:
     return "has no region magic";
   }
@@ -180,8 +180,8 @@ std::string examine_root(const region_root& root, const superblock& s,
   if (root.offset % cacheline_size != 0 || root.offset < from || root.offset > to ||
       root.size > to - root.offset)
     return "'" + root.name + "' names " + number(root.size) + " bytes at " + number(root.offset) +
-           ", outside the " + (area ? "areas" : "block area") + " from " + number(from) + " to " +
-           number(to) + " or not on a line";
+           ", not on a line or outside the " + (area ? "areas" : "block area") + " from " +
+           number(from) + " to " + number(to);
   if (!area && root.size == 0) return "'" + root.name + "' names 0 bytes";
   for (const region_root& other : others) {
     if (other.name == root.name) return "'" + root.name + "' has the name of another root";
@@ -201,7 +201,7 @@ directory_verdict examine_directory(const root_entry* entries, const superblock&
     std::memcpy(&word, &e, sizeof word);
     if (word == 0) {
       if (i < s.area_count)
-        v.damage.push_back(object + "is not there");
+        v.damage.push_back(object + "is missing");
       else
         v.free_entries.push_back(i);
       continue;
@@ -213,12 +213,12 @@ directory_verdict examine_directory(const root_entry* entries, const superblock&
     const root_kind kind = i < s.area_count ? root_kind::area : root_kind::range;
     if (e.state != static_cast<std::uint8_t>(root_state::present) ||
         e.kind != static_cast<std::uint8_t>(kind) || e.reserved0 != 0) {
-      v.damage.push_back(object + "has a commit word that cannot be");
+      v.damage.push_back(object + "has an impossible commit word");
       continue;
     }
     const std::size_t length = strnlen(e.name, sizeof e.name);
     if (length > name_size_max || !ends_in_zeros(e.name, length)) {
-      v.damage.push_back(object + "has a name that does not end");
+      v.damage.push_back(object + "has a name without an end");
       continue;
     }
     region_root root{std::string(e.name, length), e.offset, e.size, e.version, kind};

@@ -24,7 +24,8 @@ bare label stands:
     // [slot-ready] Without it a consumer could read a slot that is not durable yet.
     // [payload-before-publish] Crash between: the slots are void and the blocks are free again.
 
-A label that orders nothing needs no such sentence. A table headed "Recovery cases:" has rows of the same form for the
+A label that orders nothing needs no such sentence. A label that a document names in backquotes, or a test in a string,
+has a row too. A table headed "Recovery cases:" has rows of the same form for the
 cases of a recovery; they need no partner, and code names them. Folders in LETTERED still have lettered labels such as
 [R2], which are refused everywhere else.
 
@@ -225,6 +226,26 @@ def check_labels(sources, lettered=LETTERED):
             say('names no partner: "pairs with [label]", what is "before" what, or that it "orders nothing"')
         if not idle and label not in sentences:
             say("has no sentence, at any line of code, that says what breaks without it")
+    return wrong
+
+
+def check_named_labels(files):
+    """Labels that documents name in backquotes, and tests in strings, have a row in a table."""
+    rows = {row[0] for path, text in files.items() if path.startswith(("lib/", "drivers/", "app/")) and path.endswith(CODE)
+            for row in table_rows(text)}
+    for path, text in files.items():
+        if os.path.dirname(path) in LETTERED and path.endswith(CODE):
+            rows |= labels_in(opening(text))
+    wrong = []
+    for path, text in files.items():
+        if path.startswith("docs/") or path == "README.md":
+            named = re.compile(r"`\[([a-z0-9]+(?:-[a-z0-9]+)+)\]`")
+        elif path.startswith("tests/lib/") and path.endswith(CODE):
+            named = re.compile(r'"\[([a-z0-9]+(?:-[a-z0-9]+)+)\]"')
+        else:
+            continue
+        for n, line in enumerate(text.split("\n"), 1):
+            wrong += [(path, n, f"label {label} has no row in any table") for label in named.findall(line) if label not in rows]
     return wrong
 
 
@@ -499,7 +520,7 @@ def check_tree(root):
     files = read_tree(root)
     ordered = {p: t for p, t in files.items() if p.startswith(("lib/", "drivers/")) and p.endswith(CODE)}
     components = components_of(files["lib/meson.build"])
-    wrong = check_labels(ordered) + check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
+    wrong = check_labels(ordered) + check_named_labels(files) + check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
     for path, text in ordered.items():
         if os.path.dirname(path) in LETTERED:
             wrong += check_lettered(path, text, tables_of(path, ordered))

@@ -136,6 +136,12 @@ class Orderings(unittest.TestCase):
         table = SPDX + "// Recovery cases:\n//   [index-too-large]  The index lies outside the table: the slot is void.\n#include <x>\n"
         self.assertEqual(orderings(table + "int f(); // [index-too-large]\n"), [])
 
+    def test_a_label_that_a_document_or_a_test_names_has_a_row(self):
+        tree = {"lib/ring/ring.cc": TABLE, "docs/a.md": "`[slot-ready]` and [a-link](x)\n\n`[slot-gone]`\n",
+                "tests/lib/ring/a.cc": 'stay = {{"[slot-seen]", "x"}, {"[slot-lost]", "y"}};\n'}
+        self.assertEqual(lint.check_named_labels(tree), [("docs/a.md", 3, "label slot-gone has no row in any table"),
+                                                         ("tests/lib/ring/a.cc", 1, "label slot-lost has no row in any table")])
+
     def test_a_counter_goes_through_a_helper(self):
         self.passes("void bump(std::atomic<int>& a) noexcept {\n  a.fetch_add(1, std::memory_order_relaxed);\n}\n")
 

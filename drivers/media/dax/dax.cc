@@ -128,7 +128,7 @@ class dax_media final : public detail::watched_media {
     if (device_.base() != nullptr && size <= old) return {};
     if (device_.base() != nullptr)
       return error{errc::unsupported,
-                   "region device " + path_ + ": a device has the size it has; make a larger one"};
+                   "region device " + path_ + ": a device cannot grow; use a larger one"};
     auto grown = detail::checked_growth(size, old, range_.size(), detail::page_size, path_);
     if (!grown) return grown.error();
     if (auto whole = detail::not_cut_short(fd_.get(), old, path_); !whole) return whole.error();
@@ -160,7 +160,7 @@ class dax_media final : public detail::watched_media {
     if (forced())
       return error{errc::unsupported,
                    name + "PMEM_IS_PMEM_FORCE is set, so libpmem calls any memory persistent and "
-                          "class power cannot be told; unset it, or ask for class emulated"};
+                          "nothing shows whether it is; unset it, or ask for class emulated"};
     if (unflushed())
       return error{errc::unsupported,
                    name +

@@ -29,10 +29,10 @@ result<void> checked_place(const media_options& options) {
   if (!place) return place.error();
   if (place->kind == file_system::disk) return {};
   return error{errc::unsupported,
-               "region file " + options.path + ": a sync means nothing on " +
+               "region file " + options.path + ": a sync has no effect on " +
                    (place->kind == file_system::tmpfs ? "tmpfs" : "hugetlbfs") +
-                   ", so class file cannot be had there; name a file on a disk, or ask for class "
-                   "process, which survives the process and not the machine"};
+                   ", so class file is not possible there; name a file on a disk, or ask for class "
+                   "process, which survives the death of the process and no power loss"};
 }
 
 /// One drain may cover a quarter of the journal. A smaller journal could not hold a busy burst.

@@ -99,7 +99,7 @@ result<std::unique_ptr<file_media>> file_media::attach(file_parts parts,
   if (options.journal_size != 0 && options.journal_size != h->journal_size)
     return sized(options, "journal_size " + std::to_string(options.journal_size) +
                               ": it was created with " + std::to_string(h->journal_size) +
-                              ", which stays; open it with journal_size 0");
+                              ", which cannot be changed; open it with journal_size 0");
   std::unique_ptr<file_media> m(new file_media(std::move(parts), *h));
   m->path_ = options.path;
   if (auto filled = m->fill(options); !filled) return filled.error();

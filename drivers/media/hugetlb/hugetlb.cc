@@ -115,8 +115,9 @@ class shared_media final : public detail::watched_media {
                                                "class, on a disk or read-only"};
       if (*bytes == 0 || *bytes % unit_ != 0)
         return error{errc::corrupt, name + "it is " + std::to_string(*bytes) +
-                                        " bytes long, no multiple of " + std::to_string(unit_) +
-                                        ": it was cut short, or its creation did not finish"};
+                                        " bytes long, which is no multiple of " +
+                                        std::to_string(unit_) +
+                                        "; it was cut short, or its creation did not finish"};
       now = *bytes;
     }
     auto sizes = detail::checked_sizes(o, now, unit_);
@@ -165,7 +166,7 @@ class shared_media final : public detail::watched_media {
           "region file " + path_ + ": cannot allocate " + std::to_string(to) + " bytes", e);
     return system_error(e == ENOSPC || e == EINTR || e == ENOMEM ? errc::no_space : errc::io,
                         "region file " + path_ + ": no room for " + std::to_string(to) +
-                            " bytes; free some, or give the file system more pages",
+                            " bytes; remove other files, or give the file system more pages",
                         e);
   }
   result<void> commit(std::uint64_t from, std::uint64_t to) {

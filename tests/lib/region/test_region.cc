@@ -255,7 +255,8 @@ TEST_F(Region, CreateNamesTheArgumentThatItRefuses) {
             std::string::npos);
   EXPECT_NE(refusal([](auto& o) { o.areas[1].size = UINT64_MAX; }).find("area 'b'"),
             std::string::npos);
-  EXPECT_NE(refusal([](auto& o) { o.areas[1].name = "a"; }).find("named twice"), std::string::npos);
+  EXPECT_NE(refusal([](auto& o) { o.areas[1].name = "a"; }).find("two areas have this name"),
+            std::string::npos);
   EXPECT_NE(refusal([](auto& o) { o.areas[1].name = ""; }).find("1 to 31"), std::string::npos);
   EXPECT_NE(refusal([](auto& o) { o.areas[1].name = std::string(32, 'x'); }).find("1 to 31"),
             std::string::npos);

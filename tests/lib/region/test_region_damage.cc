@@ -94,7 +94,7 @@ TEST_F(RegionDamage, RefusesTwoDamagedSuperblocks) {
   block(1).uuid[0] ^= 1;
   refused(errc::corrupt, "superblock A fails its checksum, superblock B fails its checksum");
   block(1).magic = 0;
-  refused(errc::corrupt, "superblock B is not there");
+  refused(errc::corrupt, "superblock B was never written");
   block(1).magic = 5;
   refused(errc::corrupt, "superblock B has no region magic");
 }
@@ -126,7 +126,7 @@ TEST_F(RegionDamage, RefusesARegionOfAnOlderFormatAndSaysWhatToDo) {
   make();
   forge([](superblock& s) { s.format_major = 1; });
   refused(errc::version,
-          "it has format version 1, and this build reads 3: drain it with the version "
+          "it has format version 1, and this build reads 3; drain it with the version "
           "that made it, and create another");
   refused(errc::version, "drain it with the version that made it", true);
 }
@@ -240,8 +240,8 @@ TEST_F(RegionDamage, RefusesAnImpossibleGeometry) {
     bytes = whole;
     forge(wrong[i]);
     SCOPED_TRACE(i);
-    refused(errc::corrupt, "its superblock says what cannot be");
-    refused(errc::corrupt, "its superblock says what cannot be", true);
+    refused(errc::corrupt, "its superblock holds an impossible value");
+    refused(errc::corrupt, "its superblock holds an impossible value", true);
   }
 }
 
@@ -254,12 +254,12 @@ TEST_F(RegionDamage, RefusesADamagedDirectoryButOpensItsIntactRootsForReading) {
     void (*change)(root_entry&);
     const char* words;
   } const wrong[] = {
-      {1, [](root_entry& e) { e = {}; }, "root 1 of its directory is not there"},
-      {1, [](root_entry& e) { e.state = 2; }, "commit word that cannot be"},
-      {1, [](root_entry& e) { e.kind = 2; }, "commit word that cannot be"},
-      {2, [](root_entry& e) { e.kind = 1; }, "commit word that cannot be"},
-      {2, [](root_entry& e) { e.kind = 3; }, "commit word that cannot be"},
-      {2, [](root_entry& e) { e.reserved0 = 1; }, "commit word that cannot be"},
+      {1, [](root_entry& e) { e = {}; }, "root 1 of its directory is missing"},
+      {1, [](root_entry& e) { e.state = 2; }, "impossible commit word"},
+      {1, [](root_entry& e) { e.kind = 2; }, "impossible commit word"},
+      {2, [](root_entry& e) { e.kind = 1; }, "impossible commit word"},
+      {2, [](root_entry& e) { e.kind = 3; }, "impossible commit word"},
+      {2, [](root_entry& e) { e.reserved0 = 1; }, "impossible commit word"},
       {1, [](root_entry& e) { e.offset = areas_offset; }, "'b' overlaps root 'a'"},
       {1, [](root_entry& e) { e.offset = 0; }, "outside the areas"},
       {1, [](root_entry& e) { e.offset += 64; }, "outside the areas"},
@@ -267,8 +267,8 @@ TEST_F(RegionDamage, RefusesADamagedDirectoryButOpensItsIntactRootsForReading) {
       {2, [](root_entry& e) { e.offset = areas_offset; }, "outside the block area"},
       {2, [](root_entry& e) { e.offset = UINT64_MAX - 63; }, "outside the block area"},
       {2, [](root_entry& e) { e.size = 0; }, "names 0 bytes"},
-      {1, [](root_entry& e) { std::memset(e.name, 'n', sizeof e.name); }, "name that does not end"},
-      {1, [](root_entry& e) { e.name[20] = 'n'; }, "name that does not end"},
+      {1, [](root_entry& e) { std::memset(e.name, 'n', sizeof e.name); }, "name without an end"},
+      {1, [](root_entry& e) { e.name[20] = 'n'; }, "name without an end"},
       {1, [](root_entry& e) { std::memset(e.name, 0, sizeof e.name); }, "has no name"},
       {1, [](root_entry& e) { e.name[0] = 'a'; }, "has the name of another root"},
   };
