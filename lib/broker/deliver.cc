@@ -169,6 +169,8 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   // [home-read] own session
   if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return;
   if (s.volatile_count == 0 && s.in_flight >= s.window) return;
+  // After an acknowledgement there is often nothing more: then the front end need not be asked.
+  if (s.volatile_count == 0 && !s.has_pending && !durable.queues().may_lease(n)) return;
   std::uint32_t credit = s.server->credit(n);
   for (;; --credit) {
     if (s.volatile_count == 0 && s.in_flight >= s.window) return;

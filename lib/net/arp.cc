@@ -195,10 +195,12 @@ bool neighbours::fresh(std::uint32_t ipv4, std::uint32_t now_age,
 route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept {
   route_result r;
   const std::uint32_t now = age_now(now_tsc);
+  // First what most packets are for. No entry is ever made for a group's address.
+  if (fresh(ipv4, now, r.mac)) [[likely]]
+    return {route_status::resolved, ipv4, r.mac};
   if (is_multicast(ipv4) || ipv4 == 0xffffffff ||
       (config_.address.broadcast() != 0 && ipv4 == config_.address.broadcast()))
     return {route_status::resolved, ipv4, group_mac(ipv4)};
-  if (fresh(ipv4, now, r.mac)) return {route_status::resolved, ipv4, r.mac};
   if (config_.address.contains(ipv4)) return {route_status::unresolved, ipv4, {}};
   if (config_.gateway != 0) {
     if (fresh(config_.gateway, now, r.mac)) return {route_status::resolved, config_.gateway, r.mac};

@@ -8,13 +8,11 @@ namespace chainring::net {
 
 datagram_transport::datagram_transport(std::vector<link*> links, rte_mempool* pool,
                                        std::uint32_t waiting_max)
-    : links_(std::move(links)), pool_(pool), waiting_max_(waiting_max) {
-  waiting_.reserve(waiting_max);
-}
+    : links_(std::move(links)), pool_(pool), waiting_(waiting_max) {}
 
 datagram_transport::~datagram_transport() {
   rte_pktmbuf_free(open_);
-  for (const waiting& w : waiting_) {
+  for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
     links_[w.to.interface_id]->tx().unreserve();
     rte_pktmbuf_free(w.frame);
   }
@@ -23,7 +21,7 @@ datagram_transport::~datagram_transport() {
 std::uint32_t datagram_transport::credit(client_address to) const noexcept {
   const endpoint e = endpoint::from_key(to);
   if (e.interface_id >= links_.size()) return 0;
-  const std::size_t staging = waiting_max_ - waiting_.size();
+  const std::size_t staging = waiting_.size() - waiting_count_;
   return std::min(links_[e.interface_id]->tx().free(), static_cast<std::uint32_t>(staging));
 }
 
@@ -45,9 +43,11 @@ bool datagram_transport::passed(client_address to, std::uint32_t position) const
 
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
   open_to_ = endpoint::from_key(to);
-  const bool room = credit(to) != 0;
+  const bool room = open_to_.interface_id < links_.size() &&
+                    links_[open_to_.interface_id]->tx().free() != 0 &&
+                    waiting_count_ < waiting_.size();
   if (open_ == nullptr && room) open_ = rte_pktmbuf_alloc(pool_);
-  if (open_ == nullptr || !room || rte_pktmbuf_tailroom(open_) < size) {
+  if (open_ == nullptr || !room || rte_pktmbuf_tailroom(open_) < size) [[unlikely]] {
     ++dropped_;
     return {};
   }
@@ -58,21 +58,21 @@ void datagram_transport::commit(std::size_t size) noexcept {
   open_->data_len = static_cast<std::uint16_t>(size);
   open_->pkt_len = static_cast<std::uint32_t>(size);
   links_[open_to_.interface_id]->tx().reserve();
-  waiting_.push_back({open_, open_to_});
+  waiting_[waiting_count_++] = {open_, open_to_};
   open_ = nullptr;
 }
 
 void datagram_transport::release(mark_t mark) noexcept {
-  if (waiting_.empty()) return;
+  if (waiting_count_ == 0) return;
   const std::uint64_t now = rte_rdtsc();
-  for (const waiting& w : waiting_) {
+  for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
     link& on = *links_[w.to.interface_id];
     on.tx().unreserve(); // the place it held is what send() finds
     const send_status sent = on.send(w.frame, w.to, mark, now);
     CHAINRING_ASSERT(sent != send_status::full);
     (void)sent; // what the link itself drops it counts
   }
-  waiting_.clear();
+  waiting_count_ = 0;
 }
 
 } // namespace chainring::net

@@ -44,8 +44,8 @@ class datagram_transport final : public transport {
   };
   std::vector<link*> links_;
   rte_mempool* pool_;
-  std::vector<waiting> waiting_;
-  std::size_t waiting_max_;
+  std::vector<waiting> waiting_; ///< of which waiting_count_ are taken
+  std::size_t waiting_count_ = 0;
   rte_mbuf* open_ = nullptr;
   endpoint open_to_;
   statistic dropped_;

@@ -146,13 +146,15 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
   link& l = *links_[id];
   const std::uint64_t now = rte_rdtsc();
   const std::uint16_t n = l.receive(in, now);
+  std::array<rte_mbuf*, burst_size> done; // given back together, at a lower price than one by one
+  unsigned done_count = 0;
   for (std::uint16_t i = 0; i < n; ++i) {
     const client_address from = in[i].view.source.key();
     const std::span<const std::byte> payload = in[i].view.payload;
     const unsigned home = sink.home_of(from, payload);
     if (home == number_) {
       sink.receive(from, payload, now);
-      rte_pktmbuf_free(in[i].frame);
+      done[done_count++] = in[i].frame;
       continue;
     }
     handed_datagram d{in[i].frame, from, payload.data(), payload.size(), now};
@@ -160,9 +162,10 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
       ++handed_over_;
     } else { // the loss counts as one on the network
       ++handed_dropped_;
-      rte_pktmbuf_free(in[i].frame);
+      done[done_count++] = in[i].frame;
     }
   }
+  rte_pktmbuf_free_bulk(done.data(), done_count);
   if (!l.emptied()) {
     short_since_[id] = 0;
   } else if (short_since_[id] == 0) {

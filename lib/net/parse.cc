@@ -10,47 +10,12 @@
 
 namespace chainring::net {
 
-std::uint64_t add_checksum(std::uint64_t sum, const void* data, std::size_t n) noexcept {
-  const auto* at = static_cast<const unsigned char*>(data);
-  for (; n >= 4; n -= 4, at += 4) {
-    std::uint32_t w;
-    std::memcpy(&w, at, 4);
-    sum += w; // this adds two 16-bit words at once; folding adds the halves
-  }
-  if (n >= 2) {
-    std::uint16_t w;
-    std::memcpy(&w, at, 2);
-    sum += w;
-    at += 2;
-    n -= 2;
-  }
-  if (n != 0) {
-    std::uint16_t w = 0;
-    std::memcpy(&w, at, 1);
-    sum += w;
-  }
-  return sum;
-}
-
-std::uint16_t fold_checksum(std::uint64_t sum) noexcept {
-  while (sum >> 16 != 0)
-    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-  return static_cast<std::uint16_t>(sum);
-}
-
 namespace {
 
-packet_view dropped(packet_view v, drop_reason reason) noexcept {
-  v.kind = packet_kind::dropped;
-  v.reason = reason;
-  v.payload = {};
-  return v;
-}
-
-packet_view arp(const receive_filter& filter, packet_view v, const std::byte* at,
-                std::size_t n) noexcept {
+drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::byte* at,
+                     std::size_t n) noexcept {
   rte_arp_hdr h;
-  if (n < sizeof h) return dropped(v, drop_reason::frame_short);
+  if (n < sizeof h) return drop_reason::frame_short;
   std::memcpy(&h, at, sizeof h);
   v.arp_operation = rte_be_to_cpu_16(h.arp_opcode);
   v.source_mac = h.arp_data.arp_sha;
@@ -64,110 +29,108 @@ packet_view arp(const receive_filter& filter, packet_view v, const std::byte* at
       !rte_is_unicast_ether_addr(&v.source_mac) || rte_is_zero_ether_addr(&v.source_mac) ||
       (v.source.ipv4 != 0 && // a source of 0 asks whether an address is in use (RFC 5227)
        (!is_unicast(v.source.ipv4) || filter.config.address.is_no_host(v.source.ipv4))))
-    return dropped(v, drop_reason::arp_malformed);
+    return drop_reason::arp_malformed;
   if (filter.is_own(v.source.ipv4)) {
     // An own announcement that comes back through a loop or a bridge is no conflict.
     const bool own = rte_is_same_ether_addr(&v.source_mac, &filter.mac) != 0;
-    return dropped(v, own ? drop_reason::arp_elsewhere : drop_reason::arp_conflict);
+    return own ? drop_reason::arp_elsewhere : drop_reason::arp_conflict;
   }
-  if (!filter.is_own(v.destination)) return dropped(v, drop_reason::arp_elsewhere);
+  if (!filter.is_own(v.destination)) return drop_reason::arp_elsewhere;
   v.kind = packet_kind::arp;
-  return v;
+  return drop_reason::none;
 }
 
 std::uint64_t pseudo_sum(const rte_ipv4_hdr& ip, std::uint16_t udp_length) noexcept {
-  std::uint64_t sum = add_checksum(0, &ip.src_addr, 8);
-  return sum + rte_cpu_to_be_16(ip.next_proto_id) + rte_cpu_to_be_16(udp_length);
+  return std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id) + rte_cpu_to_be_16(udp_length);
 }
 
-} // namespace
-
-packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
-  packet_view v;
+// Reads the frame into `v` and returns `none`, or why the frame is dropped. The view is filled in
+// place: returning it from every one of these checks would copy it on the way.
+drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v) noexcept {
   const interface_config& c = filter.config;
   if (m->nb_segs > 1 && rte_pktmbuf_linearize(m) != 0)
-    return dropped(v, drop_reason::not_contiguous);
+    return drop_reason::not_contiguous;
   const auto* data = rte_pktmbuf_mtod(m, const std::byte*);
   std::size_t n = rte_pktmbuf_data_len(m);
   rte_ether_hdr eth;
-  if (n < sizeof eth) return dropped(v, drop_reason::frame_short);
+  if (n < sizeof eth) return drop_reason::frame_short;
   std::memcpy(&eth, data, sizeof eth);
   v.l2_size = sizeof eth;
   std::uint16_t type = rte_be_to_cpu_16(eth.ether_type);
   if (type == RTE_ETHER_TYPE_VLAN) {
     rte_vlan_hdr tag;
-    if (n < sizeof eth + sizeof tag) return dropped(v, drop_reason::frame_short);
+    if (n < sizeof eth + sizeof tag) return drop_reason::frame_short;
     std::memcpy(&tag, data + sizeof eth, sizeof tag);
-    if ((rte_be_to_cpu_16(tag.vlan_tci) & 0xfff) != 0) return dropped(v, drop_reason::vlan_tagged);
+    if ((rte_be_to_cpu_16(tag.vlan_tci) & 0xfff) != 0) return drop_reason::vlan_tagged;
     type = rte_be_to_cpu_16(tag.eth_proto);
     v.l2_size = sizeof eth + sizeof tag;
   }
   v.source_mac = eth.src_addr;
   if (!rte_is_unicast_ether_addr(&eth.src_addr) || rte_is_zero_ether_addr(&eth.src_addr))
-    return dropped(v, drop_reason::mac_source);
+    return drop_reason::mac_source;
   v.to_group = rte_is_multicast_ether_addr(&eth.dst_addr) != 0;
   if (!v.to_group && !rte_is_same_ether_addr(&eth.dst_addr, &filter.mac))
-    return dropped(v, drop_reason::mac_destination);
+    return drop_reason::mac_destination;
   data += v.l2_size;
   n -= v.l2_size;
-  if (type == RTE_ETHER_TYPE_ARP) return arp(filter, v, data, n);
-  if (type != RTE_ETHER_TYPE_IPV4) return dropped(v, drop_reason::ethertype);
+  if (type == RTE_ETHER_TYPE_ARP) return read_arp(filter, v, data, n);
+  if (type != RTE_ETHER_TYPE_IPV4) return drop_reason::ethertype;
 
   rte_ipv4_hdr ip;
-  if (n < sizeof ip) return dropped(v, drop_reason::frame_short);
+  if (n < sizeof ip) return drop_reason::frame_short;
   std::memcpy(&ip, data, sizeof ip);
-  if (ip.version_ihl >> 4 != 4) return dropped(v, drop_reason::ip_version);
+  if (ip.version_ihl >> 4 != 4) return drop_reason::ip_version;
   const std::size_t header = std::size_t{ip.version_ihl & 15u} * 4;
   const std::size_t total = rte_be_to_cpu_16(ip.total_length);
-  if (header < sizeof ip || header > n) return dropped(v, drop_reason::ip_header_length);
-  if (total < header || total > n) return dropped(v, drop_reason::ip_total_length);
+  if (header < sizeof ip || header > n) return drop_reason::ip_header_length;
+  if (total < header || total > n) return drop_reason::ip_total_length;
   const std::uint64_t ip_verdict = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
   // Only a good verdict of the device counts, because a device may know fewer headers than this
   // parser.
   if (ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_GOOD && ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_NONE &&
       fold_checksum(add_checksum(0, data, header)) != 0xffff)
-    return dropped(v, drop_reason::ip_checksum);
+    return drop_reason::ip_checksum;
   const std::uint16_t fragment = rte_be_to_cpu_16(ip.fragment_offset);
   if ((fragment & (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0)
-    return dropped(v, drop_reason::ip_fragment);
+    return drop_reason::ip_fragment;
   const std::uint32_t from = rte_be_to_cpu_32(ip.src_addr), to = rte_be_to_cpu_32(ip.dst_addr);
   v.source = {from, 0, c.interface_id};
   v.destination = to;
   if (!is_unicast(from) || filter.is_own(from) || c.address.is_no_host(from))
-    return dropped(v, drop_reason::ip_source);
+    return drop_reason::ip_source;
   const bool broadcast =
       to == 0xffffffff || (c.address.broadcast() != 0 && to == c.address.broadcast());
   const bool group =
       (broadcast && c.accept_broadcast) || (c.multicast_group != 0 && to == c.multicast_group);
   // A unicast address in a broadcast frame is a probe, while a group in a unicast frame is valid.
-  if (!group && (!filter.is_own(to) || v.to_group)) return dropped(v, drop_reason::ip_destination);
+  if (!group && (!filter.is_own(to) || v.to_group)) return drop_reason::ip_destination;
   v.to_group = v.to_group || group;
   data += header;
   n = total - header;
 
   if (ip.next_proto_id == IPPROTO_ICMP) {
     rte_icmp_hdr icmp;
-    if (header != sizeof ip || n < sizeof icmp) return dropped(v, drop_reason::icmp_malformed);
+    if (header != sizeof ip || n < sizeof icmp) return drop_reason::icmp_malformed;
     std::memcpy(&icmp, data, sizeof icmp);
     if (fold_checksum(add_checksum(0, data, n)) != 0xffff)
-      return dropped(v, drop_reason::icmp_malformed);
+      return drop_reason::icmp_malformed;
     if (icmp.icmp_type != RTE_IP_ICMP_ECHO_REQUEST || icmp.icmp_code != 0 || v.to_group)
-      return dropped(v, drop_reason::icmp_other);
+      return drop_reason::icmp_other;
     v.kind = packet_kind::icmp_echo;
     v.payload = {data, n};
-    return v;
+    return drop_reason::none;
   }
-  if (ip.next_proto_id != IPPROTO_UDP) return dropped(v, drop_reason::ip_protocol);
+  if (ip.next_proto_id != IPPROTO_UDP) return drop_reason::ip_protocol;
   rte_udp_hdr udp;
-  if (n < sizeof udp) return dropped(v, drop_reason::udp_length);
+  if (n < sizeof udp) return drop_reason::udp_length;
   std::memcpy(&udp, data, sizeof udp);
   const std::uint16_t length = rte_be_to_cpu_16(udp.dgram_len);
-  if (length < sizeof udp || length > n) return dropped(v, drop_reason::udp_length);
+  if (length < sizeof udp || length > n) return drop_reason::udp_length;
   v.source.port = rte_be_to_cpu_16(udp.src_port);
   v.destination_port = rte_be_to_cpu_16(udp.dst_port);
-  if (v.source.port == 0) return dropped(v, drop_reason::udp_source);
+  if (v.source.port == 0) return drop_reason::udp_source;
   if (static_cast<std::uint16_t>(v.destination_port - c.udp_port) >= c.udp_port_count)
-    return dropped(v, drop_reason::udp_destination);
+    return drop_reason::udp_destination;
   const std::uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
   // A device's verdict covers the whole IP packet. It does not apply when octets follow the
   // datagram.
@@ -177,12 +140,20 @@ packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
     const std::uint64_t pseudo = pseudo_sum(ip, length);
     if (fold_checksum(add_checksum(pseudo, data, length)) != 0xffff) {
       const bool partial = udp.dgram_cksum == fold_checksum(pseudo);
-      if (!partial) return dropped(v, drop_reason::udp_checksum);
-      if (!c.partial_checksums) return dropped(v, drop_reason::udp_checksum_partial);
+      if (!partial) return drop_reason::udp_checksum;
+      if (!c.partial_checksums) return drop_reason::udp_checksum_partial;
     }
   }
   v.kind = packet_kind::udp;
   v.payload = {data + sizeof udp, length - sizeof udp};
+  return drop_reason::none;
+}
+
+} // namespace
+
+packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
+  packet_view v;
+  v.reason = read_frame(filter, m, v);
   return v;
 }
 

@@ -18,6 +18,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 #include <span>
@@ -61,11 +62,58 @@ struct packet_view {
 /// Says what the frame is.
 [[nodiscard]] packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept;
 
-/// Adds the 16-bit words of `n` octets, as they stand in memory, to `sum` and returns the sum,
-/// which fold_checksum() folds. An odd last octet counts as a word with a zero behind it.
-[[nodiscard]] std::uint64_t add_checksum(std::uint64_t sum, const void* data,
-                                         std::size_t n) noexcept;
-/// Folds a sum to 16 bits without complementing it. As a word in memory it is in network order.
-[[nodiscard]] std::uint16_t fold_checksum(std::uint64_t sum) noexcept;
+/// Sum of the 16-bit words of `n` octets as they stand in memory, added to `sum`, in one's
+/// complement arithmetic of 64 bits and not folded to the end; an odd last octet counts as one with
+/// a zero behind it. See fold_checksum(). Inline, since a header's few words cost less than a call.
+[[nodiscard]] inline std::uint64_t add_checksum(std::uint64_t sum, const void* data,
+                                                std::size_t n) noexcept {
+  const auto* at = static_cast<const unsigned char*>(data);
+  // 2^64 - 1 is a multiple of 2^16 - 1, so words of any width may be added as long as each carry
+  // out of the 64 bits is added at the other end.
+  const auto add = [&sum](std::uint64_t w) {
+    sum += w;
+    sum += sum < w ? 1 : 0;
+  };
+  std::uint64_t eight;
+  for (; n >= 32; n -= 32, at += 32) {
+    for (unsigned i = 0; i < 4; ++i) {
+      std::memcpy(&eight, at + 8 * i, 8);
+      add(eight);
+    }
+  }
+  for (; n >= 8; n -= 8, at += 8) {
+    std::memcpy(&eight, at, 8);
+    add(eight);
+  }
+  if (n >= 4) {
+    std::uint32_t four;
+    std::memcpy(&four, at, 4);
+    add(four);
+    at += 4;
+    n -= 4;
+  }
+  if (n >= 2) {
+    std::uint16_t two;
+    std::memcpy(&two, at, 2);
+    add(two);
+    at += 2;
+    n -= 2;
+  }
+  if (n != 0) {
+    std::uint16_t last = 0;
+    std::memcpy(&last, at, 1);
+    add(last);
+  }
+  return sum;
+}
+
+/// Folds to 16 bits, not complemented. As a 16-bit word in memory it is in network order.
+[[nodiscard]] inline std::uint16_t fold_checksum(std::uint64_t sum) noexcept {
+  sum = (sum & 0xffffffff) + (sum >> 32); // below 2^33
+  sum = (sum & 0xffff) + (sum >> 16);     // at most 0x2fffe
+  sum = (sum & 0xffff) + (sum >> 16);     // at most 0x10001
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(sum);
+}
 
 } // namespace chainring::net

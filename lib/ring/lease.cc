@@ -75,6 +75,17 @@ std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out) noe
   return state_->lease_until(queue, out, no_deadline);
 }
 
+bool queue_table::may_lease(std::uint32_t queue) const noexcept {
+  const inside here = state_->consuming(queue);
+  const ring_state* const r = state_->first_of(queue);
+  if (r == nullptr) return false;
+  if (r->mode == queue_mode::mpmc) return true;
+  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
+  return r->tail(cursor) != cursor ||
+         r->returned.load(std::memory_order_relaxed) != 0 || // [returned-hint]
+         r->following() != nullptr;
+}
+
 std::uint32_t queue_table::state::lease_until(std::uint32_t queue, std::span<leased> out,
                                               std::uint64_t deadline) noexcept {
   const inside guard = consuming(queue);
@@ -113,6 +124,7 @@ std::uint32_t queue_table::state::lease_ready(std::uint32_t queue, ring_state& r
   for (;;) {
     // The tickets that are leased at one time span fewer than there are packet ids.
     const std::uint64_t limit = std::min(tail, acked + packet_id_count - 1);
+    if (cursor >= limit && limit == tail) return n;
     slot_tag_run queued(r.queue, cursor + 1, slot_state::queued);
     for (; cursor < limit && n < out.size(); queued.next()) {
       const std::uint64_t ticket = cursor + 1;

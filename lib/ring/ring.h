@@ -362,6 +362,9 @@ class queue_table {
   /// Hands out entries in ticket order and returns how many: first those that nack() gave back,
   /// then the next ready ones. In mpsc mode the leased tickets span fewer than packet_id_count.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
+  /// False: a lease() by this consumer would hand out nothing now. True: it may. The call costs a
+  /// few loads, so a consumer that has just emptied its queue need not prepare for a delivery.
+  [[nodiscard]] bool may_lease(std::uint32_t queue) const noexcept;
   /// Acknowledges an entry. The ack is durable after the steps of a release where it returns
   /// `advanced`, and after queue_consumer::flush_slot() and a drain where it returns `marked`.
   ack_status ack(std::uint32_t queue, std::uint64_t ticket) noexcept;

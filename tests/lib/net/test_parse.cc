@@ -339,6 +339,20 @@ TEST(Checksum, AgreesWithTheDefinitionAtEveryLengthAndAlignment) {
     }
 }
 
+TEST(Checksum, LosesNoCarryOfWordsThatAreAllOnes) {
+  for (const std::size_t n : {8u, 16u, 40u, 64u, 1500u}) {
+    octets ones(n, 0xff), most(n, 0xff);
+    most[n / 2] = 0xfe;
+    for (const octets& o : {ones, most}) {
+      const std::uint16_t got = fold_checksum(add_checksum(0xffffffff, o.data(), n));
+      EXPECT_EQ(static_cast<std::uint16_t>(~rte_be_to_cpu_16(got)), checksum(o)) << n;
+    }
+  }
+  EXPECT_EQ(fold_checksum(0), 0);
+  EXPECT_EQ(fold_checksum(~std::uint64_t{0}), 0xffff);
+  EXPECT_EQ(fold_checksum(std::uint64_t{1} << 63), 0x8000);
+}
+
 TEST(DropReason, EachReasonHasANameOfItsOwn) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < drop_reason_count; ++i) {
