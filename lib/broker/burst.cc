@@ -97,7 +97,9 @@ void broker_worker::state::collect_groups() noexcept {
   }
 }
 
-void broker_worker::state::place_group(group& g) noexcept {
+// True: the queue was full, and room may be made in it for another attempt. The caller wants to
+// know that only where `may_try_again`; otherwise the group's publishes are refused.
+bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   queue_table& queues = durable.queues();
   const std::uint32_t q = targets[g.first].session;
   const std::uint32_t incarnation = targets[g.first].incarnation;
@@ -124,21 +126,24 @@ void broker_worker::state::place_group(group& g) noexcept {
     placed = place_in_larger(q, incarnation, g.placement);
   g.placed = placed == place_status::placed;
   // `changed`: the queue belongs to another session by now, which this publish did not match.
-  if (g.placed || placed == place_status::changed) return;
+  if (g.placed || placed == place_status::changed) return false;
+  const bool full = placed == place_status::full || placed == place_status::closed;
+  if (full && may_try_again) return true;
   if (placed == place_status::full && config.overflow == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;
     (void)queues.overflow(q, g.count); // counts them
-    return;
+    return false;
   }
   for (std::uint32_t i = 0; i < g.count; ++i)
     staged[targets[g.first + i].publish].refused = true;
+  return false;
 }
 
 // Makes room in the full queues of publishes that every other queue has taken. One drain for all.
 void broker_worker::state::make_room() noexcept {
   queue_table& queues = durable.queues();
   for (group& g : groups) {
-    if (!g.makes_room) continue;
+    if (!g.makes_room || g.placed) continue;
     // What was refused meanwhile drops nothing.
     std::uint32_t kept = 0;
     for (std::uint32_t i = 0; i < g.count; ++i) {
@@ -179,15 +184,26 @@ void broker_worker::state::place() noexcept {
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
   bool later = false;
   for (group& g : groups) {
+    // [home-read] A queue that others filled since the publish was matched makes room as well, where
+    // this worker is the one that may drop from it.
+    if (!g.makes_room)
+      g.makes_room = place_group(g, config.overflow == overflow_policy::drop_oldest &&
+                                        at(targets[g.first].session)
+                                                .home.load(std::memory_order_relaxed) == number);
     later |= g.makes_room;
-    if (!g.makes_room) place_group(g);
   }
   settle_groups();
-  if (!later) return;
-  make_room();
-  for (group& g : groups)
-    if (g.makes_room && g.count != 0) place_group(g);
-  settle_groups();
+  // Publishers on other workers may take the place that was made before it is used here: then it is
+  // made again, since the queue's policy refuses nothing as long as there is an older message.
+  constexpr int attempts_max = 16;
+  for (int left = attempts_max; later && left-- > 0;) {
+    make_room();
+    hook_point("broker.room.made");
+    later = false;
+    for (group& g : groups)
+      if (g.makes_room && !g.placed && g.count != 0) later |= place_group(g, left != 0);
+    settle_groups();
+  }
 }
 
 // Of a group with refused messages, which share a placement with accepted ones, all are refused, so
@@ -355,6 +371,7 @@ void broker_worker::state::end_burst() noexcept {
   if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty()) {
     did_work = true;
     ++count.bursts;
+    hook_point("broker.burst.matched");
     place();
     make_durable();
     find_lost();

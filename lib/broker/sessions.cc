@@ -109,10 +109,12 @@ std::uint32_t broker_worker::state::create(std::string_view identity, const iden
     shared.free_sessions.pop_back();
   }
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
-  bool made = durable.sessions().create_start(n, identity, flags,
-                                              {.expiry_s = options.expiry_s}); // [record-stored]
-  if (made && shared.identities->insert(key, n) != map_status::done) {
-    durable.sessions().end_start(n, false, 0, {}); // [record-stored]
+  // The identity comes first, because giving it up costs nothing, and the blocks of a long identity
+  // are free again only behind a drain. Only this worker, its home, looks it up.
+  bool made = shared.identities->insert(key, n) == map_status::done;
+  if (made && !durable.sessions().create_start(n, identity, flags,
+                                               {.expiry_s = options.expiry_s})) { // [record-stored]
+    shared.identities->erase(key);
     made = false;
   }
   if (!made) {

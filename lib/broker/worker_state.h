@@ -198,7 +198,7 @@ struct broker_worker::state {
   void end_burst() noexcept;
   void collect_groups() noexcept;
   void place() noexcept;
-  void place_group(group& g) noexcept;
+  [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
   void make_room() noexcept;
   [[nodiscard]] place_status place_in_larger(std::uint32_t q, std::uint32_t incarnation,
                                              placement& out) noexcept;

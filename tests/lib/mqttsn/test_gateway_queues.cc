@@ -2,6 +2,7 @@
 // Queues that are full, and what policies and operators do about them; and what CONNECT and
 // SUBSCRIBE cost.
 #include "../region/region_fixture.h"
+#include "base/hook.h"
 #include "base/idle.h"
 #include "gateway_fixture.h"
 
@@ -221,6 +222,65 @@ std::string name_of(const testing::TestParamInfo<dropping>& info) {
          (info.param.remote ? "Remote" : "");
 }
 
+// Where the queue's own worker makes room, and a publisher on another worker is quicker to use it.
+class GatewayRoomTaken : public GatewayDropOldest {
+ protected:
+  static constexpr client_address carol = 104;
+  std::uint16_t carols_topic = 0;
+  unsigned taken = 0, times = 0; ///< how often carol was quicker, and is to be
+  std::string at_point;          ///< the hook point at which she is
+
+  void SetUp() override {
+    GatewayDropOldest::SetUp();
+    ASSERT_EQ(b->connect(carol, b->id_at(1, "carol"), true), sn::return_code::accepted);
+    carols_topic = b->register_name(carol, "t");
+  }
+  void TearDown() override { set_hook(nullptr, nullptr); }
+  void be_quicker(const char* point, unsigned how_often) {
+    at_point = point;
+    times = how_often;
+    set_hook(
+        [](const char* name, void* context) noexcept {
+          auto& test = *static_cast<GatewayRoomTaken*>(context);
+          if (name != test.at_point || test.taken == test.times) return;
+          const unsigned n = ++test.taken;
+          test.b->send_publish(carol, test.carols_topic, "carol's", static_cast<std::uint16_t>(n));
+          test.b->turn(1);
+        },
+        this);
+  }
+  void expect_all_accepted() {
+    const sn::return_code code = publish(topic, "alice's");
+    set_hook(nullptr, nullptr);
+    EXPECT_EQ(taken, times) << "the test did not reach " << at_point;
+    EXPECT_EQ(code, sn::return_code::accepted);
+    const auto answers = b->all(carol);
+    ASSERT_EQ(answers.size(), times);
+    for (const auto& a : answers)
+      EXPECT_EQ(a.get<sn::puback>()->code, sn::return_code::accepted);
+    const strings got = texts(bob);
+    ASSERT_FALSE(got.empty());
+    EXPECT_EQ(got.back(), "alice's");
+  }
+};
+
+TEST_P(GatewayRoomTaken, APublishWhoseRoomAnotherWorkerTookMakesRoomAgain) {
+  fill();
+  be_quicker("broker.room.made", 3);
+  expect_all_accepted();
+  EXPECT_EQ(b->broker->counters().dropped_oldest, 1u + 3u);
+}
+
+TEST_P(GatewayRoomTaken, APublishWhoseLastFreePlaceAnotherWorkerTookMakesRoom) {
+  for (unsigned i = 1; i < slots; ++i)
+    ASSERT_EQ(publish(topic, std::to_string(i)), sn::return_code::accepted) << i;
+  be_quicker("broker.burst.matched", 1);
+  expect_all_accepted();
+  EXPECT_EQ(b->broker->counters().dropped_oldest, 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Consumers, GatewayRoomTaken, testing::Values(dropping{3, true, false}),
+                         name_of);
 INSTANTIATE_TEST_SUITE_P(Consumers, GatewayDropOldest,
                          testing::Values(dropping{1, true, false}, dropping{3, true, false},
                                          dropping{3, false, true}, dropping{3, true, true}),
