@@ -184,12 +184,12 @@ void broker_worker::state::place() noexcept {
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
   bool later = false;
   for (group& g : groups) {
-    // [home-read] A queue that others filled since the publish was matched makes room as well, where
-    // this worker is the one that may drop from it.
+    // [home-read] A queue that others filled since the publish was matched makes room as well,
+    // where this worker is the one that may drop from it.
     if (!g.makes_room)
-      g.makes_room = place_group(g, config.overflow == overflow_policy::drop_oldest &&
-                                        at(targets[g.first].session)
-                                                .home.load(std::memory_order_relaxed) == number);
+      g.makes_room = place_group(
+          g, config.overflow == overflow_policy::drop_oldest &&
+                 at(targets[g.first].session).home.load(std::memory_order_relaxed) == number);
     later |= g.makes_room;
   }
   settle_groups();

@@ -41,15 +41,15 @@ drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::by
 }
 
 std::uint64_t pseudo_sum(const rte_ipv4_hdr& ip, std::uint16_t udp_length) noexcept {
-  return std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id) + rte_cpu_to_be_16(udp_length);
+  return std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id) +
+         rte_cpu_to_be_16(udp_length);
 }
 
 // Reads the frame into `v` and returns `none`, or why the frame is dropped. The view is filled in
 // place: returning it from every one of these checks would copy it on the way.
 drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v) noexcept {
   const interface_config& c = filter.config;
-  if (m->nb_segs > 1 && rte_pktmbuf_linearize(m) != 0)
-    return drop_reason::not_contiguous;
+  if (m->nb_segs > 1 && rte_pktmbuf_linearize(m) != 0) return drop_reason::not_contiguous;
   const auto* data = rte_pktmbuf_mtod(m, const std::byte*);
   std::size_t n = rte_pktmbuf_data_len(m);
   rte_ether_hdr eth;
@@ -112,8 +112,7 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
     rte_icmp_hdr icmp;
     if (header != sizeof ip || n < sizeof icmp) return drop_reason::icmp_malformed;
     std::memcpy(&icmp, data, sizeof icmp);
-    if (fold_checksum(add_checksum(0, data, n)) != 0xffff)
-      return drop_reason::icmp_malformed;
+    if (fold_checksum(add_checksum(0, data, n)) != 0xffff) return drop_reason::icmp_malformed;
     if (icmp.icmp_type != RTE_IP_ICMP_ECHO_REQUEST || icmp.icmp_code != 0 || v.to_group)
       return drop_reason::icmp_other;
     v.kind = packet_kind::icmp_echo;
