@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The crash model against counts worked out by hand: how many images a crash may leave.
+/// Compares the crash model with counts worked out by hand: how many images a crash may leave.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -12,7 +12,7 @@ namespace {
 
 using op = std::function<void(sim_media&, std::uint64_t*)>;
 
-/// A trace made by one function on a small disk, followed to its end.
+/// A trace made by one function on a small disk, which the model follows to its end.
 struct traced {
   std::shared_ptr<sim_disk> disk = sim_disk::create(1 << 20);
   crash_model model;
@@ -76,7 +76,7 @@ TEST(CrashModel, TheSameWordStoredAgainIsAnotherPrefix) {
   EXPECT_EQ(states([](sim_media& m, std::uint64_t* w) {
               m.store(&w[0], 1);
               m.store(&w[0], 2);
-              m.store_release(&w[0], 1); // looks like the first
+              m.store_release(&w[0], 1); // the image then looks as after the first store
             }),
             3u);
 }
@@ -105,7 +105,7 @@ TEST(CrashModel, WordsOfAWritePersistInAnySubset) {
   EXPECT_EQ(states([&](sim_media& m, std::uint64_t* w) { m.write(w, from, 24); }), 8u);
   EXPECT_EQ(states([&](sim_media& m, std::uint64_t* w) { m.write(w, from, 64); }), 256u);
   EXPECT_EQ(states([&](sim_media& m, std::uint64_t* w) { m.write(&w[7], from, 16); }), 4u);
-  // Bytes at odd places: two words are touched.
+  // The bytes begin and end inside words, so two words are touched.
   EXPECT_EQ(states([&](sim_media& m, std::uint64_t* w) {
               m.write(reinterpret_cast<std::byte*>(w) + 5, from, 6);
             }),
@@ -151,7 +151,7 @@ TEST(CrashModel, FlushAndDrainMakeALineDurable) {
   const traced t([](sim_media& m, std::uint64_t* w) {
     m.store(&w[0], 1);
     m.store(&w[2], 3);
-    m.flush(&w[0], 8); // the whole line goes
+    m.flush(&w[0], 8); // this flushes the whole line
     m.drain();
   });
   EXPECT_TRUE(t.model.pending().empty());
@@ -345,7 +345,7 @@ TEST(CrashModel, ProcessDeathForgetsFlushesAndSettlesWrites) {
       next.apply(trace, e);
     return state_space(next, 100).product();
   };
-  life->flush(&w[5 * line], 8); // this thread now has the dead one's number
+  life->flush(&w[5 * line], 8); // this thread now has the number of the dead one
   EXPECT_EQ(product(), 4u);
   elsewhere([&] {
     life->flush(&w[0], 8);
@@ -444,7 +444,8 @@ TEST(StateSpace, WritesAreReducedBeforeStoresAreSampled) {
     m.write(&w[line], from, 64);
     m.store(&w[2 * line], 1);
   });
-  // 256 * 256 * 2 states in all. Each written line alone: nothing, all, each word lost, each kept.
+  // There are 256 * 256 * 2 states in all. For each written line alone the selection has nothing,
+  // everything, each word lost, and each word kept.
   const state_space space(t.model, 1000);
   EXPECT_FALSE(space.exhaustive());
   EXPECT_EQ(space.product(), 18u * 18u * 2u);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The tester tested: small protocols with known defects, each of which must be caught, and their
-/// correct forms, which must pass.
+/// Tests the explorer on small protocols. It must catch those with known defects, and pass their
+/// correct forms.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -36,7 +36,7 @@ void expect_caught(const scenario& s, const std::string& reason,
   const explorer_report r = explored(s, o);
   ASSERT_FALSE(r.ok()) << s.name << " was not caught";
   EXPECT_NE(r.failure.find(reason), std::string::npos) << r.failure;
-  // Every failure replays, from its own text alone, to the same reason in one state.
+  // Every failure replays from its own text alone, to the same reason, in one state.
   const explorer_report again = explore(s, o, r.replay);
   ASSERT_FALSE(again.ok()) << s.name << ": " << r.replay << " does not fail again\n" << r.failure;
   EXPECT_NE(again.failure.find(reason), std::string::npos) << again.failure;
@@ -54,12 +54,12 @@ void expect_passes(const scenario& s, const explorer_options& o = quiet()) {
 
 enum class defect {
   none,
-  one_drain, ///< commit word in another line, in the payload's drain
+  one_drain, ///< the commit word is in another line and in the payload's drain
   payload_unflushed,
   commit_unflushed,
   commit_undrained,
-  foreign_drain, ///< the payload is flushed here and drained by another thread
-  torn_write,    ///< payload by write(), and the commit word in the same drain
+  foreign_drain, ///< this thread flushes the payload and another thread drains
+  torn_write,    ///< payload by write(), with the commit word in the same drain
 };
 
 struct log_layout {
@@ -143,11 +143,11 @@ TEST(Explorer, CatchesRelyingOnAnotherThreadsDrain) {
 
 // --- marks that the medium holds ---------------------------------------------------------------
 
-/// Two records, each with a mark of its own. Before `reached` of them are reached, the
-/// acknowledgements of `told` leave.
-scenario marked_log(std::uint64_t reached, std::uint64_t told) {
+/// Two records, each with a mark of its own. `acknowledged` of them are acknowledged when only
+/// `reached` of the marks are reached.
+scenario marked_log(std::uint64_t reached, std::uint64_t acknowledged) {
   scenario s;
-  s.name = "log whose marks are held, " + std::to_string(told) + " told of " +
+  s.name = "log whose marks are held, " + std::to_string(acknowledged) + " acknowledged of " +
            std::to_string(reached) + " reached";
   s.run = [=](media& m, history& h) {
     auto& medium = static_cast<sim_media&>(m);
@@ -164,7 +164,7 @@ scenario marked_log(std::uint64_t reached, std::uint64_t told) {
       medium.reach_mark(marks[id]);
       EXPECT_TRUE(m.durable(marks[id]));
     }
-    for (std::uint64_t id = 1; id <= told; ++id)
+    for (std::uint64_t id = 1; id <= acknowledged; ++id)
       h.ack(id);
     medium.reach_every_mark();
     EXPECT_TRUE(m.durable(marks[2]));
@@ -234,7 +234,7 @@ TEST(Explorer, ASampleOfDeathsIsNoLargerThanAskedFor) {
     EXPECT_EQ(r.deaths, wanted);
     EXPECT_EQ(r.crash_points, 15u);
   }
-  o.deaths = 1000; // a place behind each store: three words and the commit word of each record
+  o.deaths = 1000; // one place behind each store: three words and the commit word of each record
   EXPECT_EQ(explored(log_scenario(defect::none), o).deaths, 12u);
 }
 
@@ -248,9 +248,9 @@ TEST(Explorer, CountsPointsAndStatesAsWorkedOutByHand) {
   scenario s = log_scenario(defect::none);
   const explorer_report r = explored(s, o);
   ASSERT_TRUE(r.ok()) << r.failure;
-  // For each record: before the payload's drain a line with 3 stores pending (4 states), after it
-  // nothing (1); before the commit word's drain 2, after it 1, at the ack 1. The end adds 1 point,
-  // with the same position as the last ack.
+  // For each record: a line with 3 pending stores before the payload's drain (4 states), nothing
+  // after it (1), 2 states before the commit word's drain, 1 after it, and 1 at the ack. The end
+  // adds 1 point, at the same position as the last ack.
   ASSERT_EQ(r.first_life.size(), 15u);
   const std::uint64_t expected[] = {4, 1, 2, 1, 1};
   for (std::size_t i = 0; i < 15; ++i) {
@@ -260,8 +260,9 @@ TEST(Explorer, CountsPointsAndStatesAsWorkedOutByHand) {
   EXPECT_EQ(r.crash_points, 15u);
   EXPECT_EQ(r.exhaustive_points, 15u);
   EXPECT_EQ(r.states, 27u);
-  // Each record: 4, then 1 already seen, then 1 more, 1 seen, and 1 with the ack's history.
-  // The second and third add one for "begun": nothing persisted, but the history differs.
+  // Each record has 4 states, then 1 seen before, then 1 more, 1 seen, and 1 with the history of
+  // the ack. The second and third record add one for "begun": nothing persisted, but the history
+  // differs.
   EXPECT_EQ(r.recoveries, 3u * (4 + 1 + 1));
   EXPECT_EQ(r.lives, 1u);
 }
@@ -269,7 +270,7 @@ TEST(Explorer, CountsPointsAndStatesAsWorkedOutByHand) {
 TEST(Explorer, PrintsAMinimalCase) {
   const explorer_report r = explored(log_scenario(defect::one_drain));
   ASSERT_FALSE(r.ok());
-  // The commit word's line kept and the payload's lost, and no other line.
+  // The line of the commit word persists and the line of the payload does not, nor does any other.
   EXPECT_NE(r.failure.find("line 0x40: kept"), std::string::npos) << r.failure;
   EXPECT_NE(r.failure.find("line 0x440: "), std::string::npos) << r.failure;
   EXPECT_EQ(r.failure.find("line 0x80"), std::string::npos) << r.failure;
@@ -302,8 +303,8 @@ TEST(Explorer, SameSeedSameExploration) {
 
 // --- defects that need particular states ---------------------------------------------------------
 
-/// Six lines in one drain; the defect shows only where the first three persist and the last three
-/// do not.
+/// Six lines in one drain. The defect shows only if the first three persist and the last three do
+/// not.
 scenario three_lines(bool defective) {
   scenario s;
   s.name = "three lines at once";
@@ -331,8 +332,8 @@ TEST(Explorer, CatchesADefectThatNeedsThreeLinesAtOnce) {
   EXPECT_EQ(explored(three_lines(false), pairs).first_life.at(0).exhaustive, false);
 }
 
-/// A 16-byte value {v, ~v}: overwritten in place, or in the idle one of two halves and then
-/// switched to by one word.
+/// A 16-byte value {v, ~v}. It is overwritten in place, or stored in the idle one of two halves
+/// which one word then selects.
 scenario sixteen_bytes(bool in_place) {
   scenario s;
   s.name = "sixteen bytes";
@@ -340,7 +341,8 @@ scenario sixteen_bytes(bool in_place) {
     std::uint64_t* w = words(m);
     const std::uint64_t active = w[0];
     const std::uint64_t half = in_place ? active : 1 - active;
-    // One line: two stores and then, where it is right, the word that makes them count.
+    // All are in one line: two stores, and then, in the correct form, the word that makes them
+    // count.
     m.store(&w[2 + 2 * half], v);
     m.store(&w[3 + 2 * half], ~v);
     if (!in_place) m.store_release(&w[0], half);
@@ -371,9 +373,9 @@ TEST(Explorer, CatchesAnOverwriteOfSixteenBytesInPlace) {
   expect_passes(sixteen_bytes(false));
 }
 
-/// Item 1 is in a block; the consumer moves the head past it, and the next life reuses the block
-/// where the head says it may. Acting on a head that is visible and not durable loses the item when
-/// a power cut brings the old head back.
+/// Item 1 is in a block. The consumer moves the head past it, and the next life reuses the block if
+/// the head allows it. If that life acts on a head that is visible and not durable, the item is
+/// lost when a power cut brings the old head back.
 scenario visible_head(bool made_durable_first) {
   constexpr std::size_t head = 0, block = line, marker = 2 * line;
   scenario s;
@@ -399,7 +401,7 @@ scenario visible_head(bool made_durable_first) {
       m.drain();
     }
     if (w[head] == 0) return;
-    m.store(w + block, 222); // free, by the head: reused
+    m.store(w + block, 222); // the head says that the block is free, so it is reused
     m.flush(w + block, 8);
     m.drain();
     m.store(w + marker, 1);
@@ -417,7 +419,7 @@ TEST(Explorer, CatchesRecoveryThatActsOnWhatIsVisibleAndNotDurable) {
   EXPECT_TRUE(explored(visible_head(false), power_only).ok()) << "only process death shows it";
 }
 
-/// Recovery moves `pending` into `count`, in two lines.
+/// Recovery adds `pending` to `count`, which lie in two lines.
 scenario recovery_moves(bool idempotent) {
   constexpr std::size_t count = 0, pending = line;
   scenario s;
@@ -425,10 +427,10 @@ scenario recovery_moves(bool idempotent) {
   const auto recover = [idempotent](media& m) {
     std::uint64_t* w = words(m);
     if (idempotent) {
-      // The count's second word says which pending value it already holds.
+      // The second word of the count says which pending value is added already.
       if (w[pending] != 0 && w[count + 1] != w[pending + 1]) {
-        // One line: the sum and its mark change together or the mark not at all, so the sum is
-        // stored as a new value beside the old one and the mark chooses.
+        // Sum and mark must change together, in one line: the sum is stored as a new value beside
+        // the old one, and the mark selects one of them.
         const std::uint64_t sum = w[count + 2 + w[count + 1] % 2] + w[pending];
         m.store(&w[count + 2 + w[pending + 1] % 2], sum);
         m.store_release(&w[count + 1], w[pending + 1]);
@@ -450,7 +452,7 @@ scenario recovery_moves(bool idempotent) {
   s.run = [](media& m, history& h) {
     std::uint64_t* w = words(m);
     h.begin(1);
-    m.store(&w[pending + 1], 1); // its number, before its value, in one line
+    m.store(&w[pending + 1], 1); // its number is stored before its value, in one line
     m.store_release(&w[pending], 5);
     m.flush(&w[pending], 64);
     m.drain();
@@ -481,7 +483,7 @@ TEST(Explorer, GoesAsManyLivesDeepAsAsked) {
   EXPECT_GT(three.lives, two.lives);
 }
 
-// --- scratch and stores round the seam -----------------------------------------------------------
+// --- scratch, and stores that bypass the seam ----------------------------------------------------
 
 scenario scratch_count(bool relied_on) {
   scenario s;
@@ -523,7 +525,7 @@ TEST(Explorer, CatchesRecoveryThatReadsScratch) {
 }
 
 TEST(Explorer, NoiseShowsScratchThatHappensToBeRight) {
-  // Counts anew only where the scratch word is zero, which it is on a fresh disk.
+  // It counts again only if the scratch word is zero, which it is on a fresh disk.
   scenario s = scratch_count(false);
   s.name = "scratch taken for empty";
   s.recover_and_check = [](media& m, const history& h) -> verdict {
@@ -582,7 +584,7 @@ TEST(Explorer, CrashesAroundGrowth) {
   s.run = [](media& m, history& h) {
     h.begin(1);
     ASSERT_TRUE(m.grow(16384));
-    m.store(words(m) + 8192 / 8, 7); // in the new part, before anything says it exists
+    m.store(words(m) + 8192 / 8, 7); // in the new part, before anything names it
     m.flush(words(m) + 8192 / 8, 8);
     m.drain();
     m.store_release(words(m), 16384);

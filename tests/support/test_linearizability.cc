@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The checker checked: histories that must fail, histories that must pass, and on tiny ones a
-// search of another kind that tries everything.
+// Tests the checker with histories that must fail, histories that must pass, and a search that
+// tries every order of tiny histories.
 #include "support/linearizability.h"
 #include "support/seed.h"
 
@@ -68,7 +68,7 @@ timed<queue_operation> call(std::uint64_t from, std::uint64_t to, queue_operatio
 template <class Operation> struct bad_history {
   const char* name;
   std::vector<timed<Operation>> history;
-  std::size_t culprit; ///< whose response ends the shortest prefix that fails
+  std::size_t culprit; ///< the operation whose response ends the shortest prefix that fails
 };
 
 const bad_history<map_operation> bad_map_histories[] = {
@@ -193,7 +193,8 @@ void all_fail(const Model& model, const bad_history<Operation> (&all)[N]) {
       if (t.returned >= b.history[b.culprit].returned) t.returned = never;
       shorter.push_back(t);
     }
-    if constexpr (!std::is_same_v<Model, queue_model>) { // whose pending calls know too little
+    // the pending calls of a queue know too little
+    if constexpr (!std::is_same_v<Model, queue_model>) {
       EXPECT_TRUE(check_linearizable<Model>(model, shorter)) << b.name;
     }
   }
@@ -250,7 +251,7 @@ TEST(Linearizability, NamesTheFailingWindowAndTheStateBeforeIt) {
     h.push_back(put(10 + 2 * i, 11 + 2 * i, i));
   h.push_back(put(3000, never, 5000)); // in flight
   h.push_back(put(3001, 3006, 6000));
-  h.push_back(get(3003, 3004, 998)); // 1000 operations back it was 999
+  h.push_back(get(3003, 3004, 998)); // it was 999 only 1000 operations earlier
   h.push_back(put(3010, 3011, 7000));
   const auto v = check_linearizable(map_model{}, std::span(h));
   ASSERT_EQ(v.found, linear_verdict::violated);
@@ -285,7 +286,7 @@ TEST(Linearizability, ChecksEachKeyByItself) {
 
 // --- against a search that tries everything -----------------------------------------------------
 
-/// Every order of every choice of the pending ones, by the definition and nothing cleverer.
+/// Tries every order and every choice of pending operations, exactly as the definition says.
 template <class Model, class Operation>
 bool tried(const Model& model, const std::vector<timed<Operation>>& h,
            const typename Model::state& now, std::uint32_t done) {
@@ -295,7 +296,7 @@ bool tried(const Model& model, const std::vector<timed<Operation>>& h,
   if (complete) return true;
   for (std::size_t i = 0; i < h.size(); ++i) {
     if ((done >> i & 1) != 0) continue;
-    bool minimal = true; // nothing that has not happened yet was over before it began
+    bool minimal = true; // true if no remaining operation returned before this one was invoked
     for (std::size_t j = 0; j < h.size(); ++j)
       minimal &= (done >> j & 1) != 0 || h[j].returned > h[i].invoked;
     if (!minimal) continue;
@@ -308,8 +309,8 @@ bool tried(const Model& model, const std::vector<timed<Operation>>& h,
   return false;
 }
 
-/// A history that is linearizable: operations run one after another, and each interval is drawn
-/// around its moment, such that no more than `threads` overlap.
+/// Makes a linearizable history: operations run one after another, and each gets an interval around
+/// its moment, such that no more than `threads` overlap.
 template <class Operation, class Run>
 std::vector<timed<Operation>> good_history(std::mt19937_64& random, std::size_t n, unsigned threads,
                                            Run&& run) {
@@ -327,7 +328,7 @@ std::vector<timed<Operation>> good_history(std::mt19937_64& random, std::size_t 
     h.push_back({run(random), begin, random() % 40 == 0 ? never : moment + late});
     free_at[t] = h.back().returned;
   }
-  // Distinct times, as a clock gives them.
+  // Times are distinct, as a clock gives them.
   std::vector<std::pair<std::uint64_t, std::uint64_t*>> times;
   for (auto& x : h) {
     times.push_back({2 * x.invoked, &x.invoked});
@@ -391,14 +392,14 @@ void mutate(std::mt19937_64& random, fifo_operation& o) {
     o.value = 1 + random() % 8;
 }
 
-/// One thing in it is otherwise. It may be linearizable still.
+/// Changes one thing in the history, which may still be linearizable.
 template <class Operation> void mutate(std::mt19937_64& random, std::vector<timed<Operation>>& h) {
   const std::size_t i = random() % h.size(), j = random() % h.size();
   switch (random() % 4) {
   case 0:
     std::swap(h[i].what, h[j].what);
     break;
-  case 1: // it happened some time else
+  case 1: // the operation happened at another time
     std::swap(h[i].invoked, h[j].invoked);
     std::swap(h[i].returned, h[j].returned);
     break;
@@ -453,7 +454,7 @@ void long_histories(const Model& model, const Source& source, std::size_t n, uns
     const auto good = check_linearizable<Model>(model, h);
     ASSERT_TRUE(good) << good.text;
     most = std::max(most, good.configurations);
-    // Two responses far apart change places: somewhere that shows.
+    // Exchange two responses that are far apart, at a place where it shows.
     std::swap(h[h.size() / 4].what, h[h.size() / 2].what);
     found += check_linearizable<Model>(model, h).found == linear_verdict::violated;
   }

@@ -13,7 +13,7 @@
 namespace chainring::test {
 namespace {
 
-/// Three steps a thread; which thread took which.
+/// Each thread makes three steps. Records which thread made which step.
 std::string trace_of(schedule& s, unsigned threads) {
   std::string out;
   std::vector<std::function<void()>> functions;
@@ -37,7 +37,8 @@ TEST(Schedule, WithoutPreemptionsThreadsRunOneAfterAnother) {
 
 TEST(Schedule, PreemptsExactlyAtItsPreemptions) {
   schedule s = schedule::fixed(1, {{2, 0}, {3, 1}});
-  // b b, then at step 2 to a; at step 3 (a's first hook point) back to b.
+  // b makes two steps; at step 2 the schedule switches to a; at step 3, the first hook point of a,
+  // back to b.
   EXPECT_EQ(trace_of(s, 2), "bbbaaa");
   schedule t = schedule::fixed(0, {{1, 1}});
   EXPECT_EQ(trace_of(t, 2), "abbbaa");
@@ -155,7 +156,7 @@ TEST(Schedule, RtePauseIsAHookPointInTheVariantBuild) {
                  },
                  [&] { ready = true; }});
   EXPECT_GE(s.steps(), 1u);
-  // And so are the loops inside DPDK's own inline functions.
+  // So are the loops inside DPDK's own inline functions.
   std::uint32_t value = 0;
   schedule t;
   interleave(t, {[&] { rte_wait_until_equal_32(&value, 1, __ATOMIC_ACQUIRE); },
@@ -171,8 +172,8 @@ TEST(Schedule, StepsCountOnOverSeveralInterleaves) {
 
 // --- interleaved producers, crashed --------------------------------------------------------------
 
-/// Two threads take tickets and append. Where the ticket is read and stored in two steps, both may
-/// take one, and the later one overwrites an acknowledged record.
+/// Two threads take tickets and append. If the ticket is read and stored in two steps, both may
+/// take the same one, and the later thread overwrites an acknowledged record.
 scenario two_producers(bool atomic_ticket) {
   scenario s;
   s.name = "two producers";

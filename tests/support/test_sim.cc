@@ -44,7 +44,7 @@ TEST(Sim, FindsStoresThatBypassedTheSeamAtFlushAndAtDrain) {
   auto m = sim_media::create(64 << 10);
   auto* w = words(*m);
   w[3] = 1;
-  w[4000] = 2; // another page, never flushed
+  w[4000] = 2; // on another page, and never flushed
   m->flush(&w[3], 8);
   m->drain();
   const auto& events = m->trace().events;
@@ -210,7 +210,7 @@ TEST(Sim, AMisuseOfTheSeamIsAViolation) {
   m->declare_scratch(&w[8], 64);
   m->store(&w[0], 1);
   m->flush(w, 64);
-  w[9] = 3; // scratch is stored to directly
+  w[9] = 3; // a direct store to scratch
   EXPECT_TRUE(m->violations().empty());
   m->flush(w, 128);
   ASSERT_EQ(m->violations().size(), 1u);
@@ -266,7 +266,8 @@ TEST(Sim, FreeRunningThreadsAreRecordedWithoutInventedStores) {
   auto m = sim_media::create(1 << 20);
   constexpr std::uint64_t rounds = 2000;
   const auto work = [&](std::size_t who) {
-    // Both threads' words share every line, so each flush looks at words the other is storing.
+    // The words of both threads share every line, so each flush examines words that the other
+    // thread is storing.
     for (std::uint64_t i = 0; i < rounds; ++i) {
       auto* w = words(*m) + i * 8 + who;
       m->store(w, i + 1);

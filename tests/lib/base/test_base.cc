@@ -140,7 +140,7 @@ TEST(GracePeriods, AreOverOnceTheThreadsThatWereInsideHaveLeftEvenIfOthersCameIn
   };
   std::thread reader([&] {
     {
-      const detail::inside here(periods);
+      const detail::inside first_visit(periods);
       reach(1);
       wait_for(2);
     }

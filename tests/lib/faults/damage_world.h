@@ -316,11 +316,12 @@ template <class Open> std::string judge(const image& i, Open open, outcome_count
     std::uint64_t missing = 0, again = 0;
     if (auto wrong = serve(b, b.served(), i, missing, again, counts, owed); !wrong.empty())
       return wrong;
-    const bool told = !b.served().opened().notes.empty() || b.served().counters().damaged != 0 ||
-                      !b.served().region().notes().empty();
+    const bool damage_reported = !b.served().opened().notes.empty() ||
+                                 b.served().counters().damaged != 0 ||
+                                 !b.served().region().notes().empty();
     if (missing == 0)
       ++counts.whole;
-    else if (told)
+    else if (damage_reported)
       ++counts.reported;
     else
       ++counts.unreported;

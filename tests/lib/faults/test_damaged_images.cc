@@ -33,7 +33,7 @@ std::string damage(line_bytes& now, const image& i, std::mt19937_64& draw) {
   const std::uint64_t times = 1 + (draw() % 3 == 0 ? draw() % 6 : 0);
   for (std::uint64_t n = 0; n < times; ++n) {
     const std::uint64_t at = used_word(), other = used_word();
-    std::byte* here = now.data() + at * 8;
+    std::byte* target = now.data() + at * 8;
     const auto whole = [](std::uint64_t word, std::uint64_t unit) {
       return word * 8 / unit * unit;
     };
@@ -46,17 +46,17 @@ std::string damage(line_bytes& now, const image& i, std::mt19937_64& draw) {
     case 5:
     case 6: {
       const auto bit = static_cast<unsigned>(draw() % 64);
-      here[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
+      target[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
       how = "bits flipped";
       break;
     }
     case 7:
       for (unsigned k = 0; k < 8; ++k)
-        here[k] = static_cast<std::byte>(draw());
+        target[k] = static_cast<std::byte>(draw());
       how = "words of noise";
       break;
     case 8:
-      std::memset(here, draw() % 2 != 0 ? 0 : 0xff, 8);
+      std::memset(target, draw() % 2 != 0 ? 0 : 0xff, 8);
       how = "words zero or all ones";
       break;
     case 9:
