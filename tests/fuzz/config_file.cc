@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The broker's configuration file, and the texts in it.
+// Fuzz target: the broker's configuration file, and the parsers of its values.
 #include <iostream>
 
 #include "common/size.h"
@@ -23,10 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   chainring::app::options o;
   const auto parsed = chainring::app::parse(std::size(arguments), argv, o);
   chainring::fuzz::expect(parsed.run || parsed.exit_status == 0 || parsed.exit_status == 2,
-                          "another exit status");
+                          "the parser returned an exit status other than 0 and 2");
   if (!parsed.run) return 0;
   chainring::fuzz::expect(!o.addresses.empty() && o.mtu >= 576 && o.udp_port != 0 &&
                               o.tables.sessions_max != 0 && o.gateway.gateway_id != 0,
-                          "an option out of its range");
+                          "an accepted option is out of its range");
   return 0;
 }

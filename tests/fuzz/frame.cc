@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Frames as a port delivers them, through a link: parsed, answered, and their senders answered.
+// Fuzz target: frames as a port delivers them. A link parses them, answers them, and sends replies
+// to their senders.
 //
-// An input is a sequence of {how, length (2), frame}. Bits of `how`: 1 IPv4 header checksum made
-// right, 2 UDP or ICMP checksum made right, 4 several segments, 8 the device found the checksums
-// good, 16 the device does not know.
+// An input is a sequence of {how, length (2), frame}. Bits of `how`: 1 the IPv4 header checksum is
+// made right, 2 the UDP or ICMP checksum is made right, 4 the frame has several segments, 8 the
+// device found the checksums good, 16 the device did not verify them, 32 the frame is sent to the
+// device's address.
 #include "../lib/net/frames.h"
 #include "fuzz.h"
 
@@ -55,12 +57,12 @@ struct world {
           return c;
         }(),
         p);
-    fuzz::expect(opened.ok(), "no interface");
+    fuzz::expect(opened.ok(), "the interface could not be opened");
     on = std::move(*opened);
     link_options l;
     l.pool = net_test::pool();
     auto made = net::link::create(*on, l);
-    fuzz::expect(made.ok(), "no link");
+    fuzz::expect(made.ok(), "the link could not be created");
     link = std::move(*made);
   }
 };
@@ -90,9 +92,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::uint64_t sum = 0;
       for (const std::byte b : v.payload)
         sum += static_cast<std::uint64_t>(b);
-      fuzz::expect(sum <= 255u * 2048, "a payload longer than any frame");
+      fuzz::expect(sum <= 255u * 2048, "the payload of a frame is longer than any frame");
       const endpoint key = endpoint::from_key(v.source.key());
-      fuzz::expect(key.ipv4 == v.source.ipv4 && key.port == v.source.port, "a sender's key");
+      fuzz::expect(key.ipv4 == v.source.ipv4 && key.port == v.source.port,
+                   "the key of a sender gives another sender");
       rte_pktmbuf_free(got[0].frame);
       rte_mbuf* reply = net_test::mbuf(net_test::octets(in.octet(), 0x55));
       if (w->link->send(reply, v.source, 0, now) == send_status::full) rte_pktmbuf_free(reply);
@@ -100,14 +103,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     now += 50'000'000;
     (void)w->link->pump(now);
     for (const net_test::octets& left : w->device.all_left())
-      fuzz::expect(left.size() >= 14 && left.size() <= 1514, "a frame of no good size");
+      fuzz::expect(left.size() >= 14 && left.size() <= 1514,
+                   "the link sent a frame that is too short or too long");
   }
-  now += 3'600'000'000'000; // what waited for a neighbour is given up
+  now += 3'600'000'000'000; // frames that wait for a neighbour's address are given up
   for (int i = 0; i < 64; ++i, now += 3'600'000'000'000) {
     (void)w->link->pump(now);
     (void)w->device.all_left();
     if (w->on->arp->pending() == 0) break;
   }
-  fuzz::expect(net_test::all_back(), "an mbuf is lost");
+  fuzz::expect(net_test::all_back(), "an mbuf was not freed");
   return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the fuzz targets share: input taken apart, EAL, and an end that is noticed.
+/// What the fuzz targets share: a reader of inputs, the start of EAL, and expectations whose
+/// failure the fuzzer notices.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,7 @@
 
 namespace chainring::fuzz {
 
-/// Takes an input apart, front to back. Behind its end it gives zeros.
+/// Reads an input from front to back. Behind its end it returns zeros.
 class input {
  public:
   input(const std::uint8_t* data, std::size_t size) : left_(data, size) {}
@@ -37,14 +38,14 @@ class input {
   std::span<const std::uint8_t> left_;
 };
 
-/// Ends the run where something is wrong that no sanitizer sees.
+/// Ends the run where an expectation fails that no sanitizer checks. `what` says what was found.
 inline void expect(bool good, std::string_view what) {
   if (good) return;
   std::fprintf(stderr, "\nwrong: %.*s\n", static_cast<int>(what.size()), what.data());
   std::abort();
 }
 
-/// The input as a file that others open by name.
+/// A file with the input as its content, which can be opened by its path.
 class memory_file {
  public:
   explicit memory_file(std::span<const std::uint8_t> content);
@@ -58,7 +59,8 @@ class memory_file {
   std::string path_;
 };
 
-/// EAL in memory, without devices; and what gtest's EXPECT finds ends the run. Once.
+/// Starts EAL in memory, without devices. From then on a failure of gtest's EXPECT ends the run.
+/// Called once.
 void start_eal();
 
 } // namespace chainring::fuzz

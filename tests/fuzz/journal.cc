@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Opening a container of class file, its journal replayed, that somebody has changed.
+// Fuzz target: a container of class `file` is changed, then opened, and its journal is replayed.
 //
-// An input's first octet says whether the header copies' checksums (1) and the journal's chain of
-// them (2) are made right afterwards; then changes: {place (3), length (1), octets}.
+// Bits of an input's first octet: 1 the checksums of the header copies are made right after the
+// changes, 2 the chain of checksums in the journal is made right, 4 the file is cut short. Then
+// changes follow: {place (3), length (1), octets}.
 #include "../lib/media/journal_world.h"
 #include "base/crc32c.h"
 #include "fuzz.h"
@@ -20,7 +21,7 @@ void seal_headers(file_bytes& b) {
   }
 }
 
-/// Follows the chain as replay does, for as long as it leads anywhere.
+/// Follows the chain of records as replay does, and makes their checksums right.
 void seal_records(file_bytes& b, const format::header& h) {
   std::uint64_t at = h.tail, sequence = h.tail_sequence;
   std::uint32_t crc = h.tail_crc;
@@ -44,9 +45,9 @@ void seal_records(file_bytes& b, const format::header& h) {
 const file_bytes& base() {
   static const file_bytes bytes = [] {
     model_disk disk;
-    fuzz::expect(life::format(disk).ok(), "does not format");
+    fuzz::expect(life::format(disk).ok(), "the container could not be made");
     auto m = life::open(disk);
-    fuzz::expect(m.ok(), "does not open");
+    fuzz::expect(m.ok(), "the container could not be opened");
     workload w(3, 30);
     for (std::uint64_t k = 1; k <= 12; ++k) {
       w.run(**m, k);
@@ -76,23 +77,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::uint64_t shown = 0;
   if (auto m = life::open(disk, true)) {
     shown = crc32c(0, (*m)->base(), (*m)->size());
-    fuzz::expect(disk.visible() == bytes, "an inspection changes the file");
+    fuzz::expect(disk.visible() == bytes, "an open for reading changed the file");
   }
   auto m = life::open(disk);
   if (!m) {
-    fuzz::expect(!m.error().message.empty(), "refused without a reason");
+    fuzz::expect(!m.error().message.empty(), "the open was refused without a reason");
     return 0;
   }
-  fuzz::expect(shown == crc32c(0, (*m)->base(), (*m)->size()), "shown otherwise to a reader");
+  fuzz::expect(shown == crc32c(0, (*m)->base(), (*m)->size()),
+               "an open for reading showed other contents than an open");
   auto* word = reinterpret_cast<std::uint64_t*>((*m)->base()) + 8;
   (*m)->store(word, 0x1234567890abcdef);
   (*m)->flush(word, 8);
   (*m)->drain();
-  fuzz::expect((*m)->commit_step() && (*m)->durable((*m)->mark()), "does not commit");
+  fuzz::expect((*m)->commit_step() && (*m)->durable((*m)->mark()),
+               "a drain did not become durable");
   shown = crc32c(0, (*m)->base(), (*m)->size());
   m = error{};
   m = life::open(disk);
-  fuzz::expect(m.ok(), "does not open again");
-  fuzz::expect(shown == crc32c(0, (*m)->base(), (*m)->size()), "another content after an open");
+  fuzz::expect(m.ok(), "the container could not be opened again");
+  fuzz::expect(shown == crc32c(0, (*m)->base(), (*m)->size()),
+               "the second open showed other contents than the first");
   return 0;
 }

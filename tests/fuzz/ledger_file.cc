@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The generator's ledger: what is taken can be written, and is then taken again.
+// Fuzz target: the generator's ledger. A ledger that is accepted can be written, and the written
+// one is accepted again.
 #include "fuzz.h"
 #include "ledger.h"
 
@@ -11,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   constexpr std::uint64_t window = 8;
   auto l = ledger::from_json(text, "ledger", window);
   if (!l) {
-    chainring::fuzz::expect(!l.error().message.empty(), "refused without a reason");
+    chainring::fuzz::expect(!l.error().message.empty(), "the ledger was refused without a reason");
     return 0;
   }
   (void)l->judge();

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes the seeds of the fuzz targets' corpora from packets scapy makes.   make_corpus.py DIRECTORY
+"""Writes the seeds of the fuzz targets' corpora from packets that scapy makes.   make_corpus.py DIRECTORY
 
-Files are named by what they hold; inputs that once crashed stand beside them and are left alone.
-The ledger's seeds come from the generator: see docs/guides/fuzzing.md.
+Files are named after their contents. Inputs that once crashed a target lie beside them and are not
+changed. The seeds of the ledger come from the generator: see docs/guides/fuzzing.md.
 """
 import os
 import struct

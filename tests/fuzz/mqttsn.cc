@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The MQTT-SN decoder: what it takes is whole, and encodes to something it takes for the same.
+// Fuzz target: the MQTT-SN decoder. A message that it accepts is whole, and its encoding decodes to
+// the same message.
 #include <vector>
 
 #include "fuzz.h"
@@ -13,11 +14,12 @@ namespace {
 
 void check_topics(std::string_view text, std::string_view other) {
   const bool filter = valid_topic_filter(text);
-  fuzz::expect(!valid_topic_name(text) || filter, "a name that is no filter");
-  fuzz::expect(!filter || valid_utf8(text), "a filter that is no UTF-8");
+  fuzz::expect(!valid_topic_name(text) || filter, "a valid topic name is no valid filter");
+  fuzz::expect(!filter || valid_utf8(text), "a valid filter is no valid UTF-8");
   if (valid_topic_name(text)) {
-    fuzz::expect(topic_matches(text, text), "a name does not match itself");
-    fuzz::expect(topic_matches("#", text) == (text[0] != '$'), "# and a name");
+    fuzz::expect(topic_matches(text, text), "a topic name does not match itself");
+    fuzz::expect(topic_matches("#", text) == (text[0] != '$'),
+                 "the filter # and a topic name match against the rule for $");
   }
   if (filter && valid_topic_name(other)) (void)topic_matches(text, other);
   (void)valid_client_id(text);
@@ -26,31 +28,35 @@ void check_topics(std::string_view text, std::string_view other) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  // Memory of exactly its size, so that a read past it is seen.
+  // The memory has exactly the size of the input, so that a read past its end is found.
   const std::vector<std::uint8_t> exact(data, data + size);
   const octets datagram = std::as_bytes(std::span(exact));
   message m;
   const decode_status status = decode(datagram, m);
-  fuzz::expect(m.length <= size && m.trailing <= size, "longer than the datagram");
+  fuzz::expect(m.length <= size && m.trailing <= size, "the message is longer than the datagram");
   if (status == decode_status::ok || status == decode_status::bad_field) {
-    fuzz::expect(m.length + m.trailing == size, "octets of nobody's");
+    fuzz::expect(m.length + m.trailing == size,
+                 "some octets are neither of the message nor trailing");
     std::vector<std::byte> again(size + 16);
     const std::size_t n = encode(again, m.body);
-    if (status == decode_status::ok) fuzz::expect(n != 0 && n <= m.length, "does not encode");
+    if (status == decode_status::ok)
+      fuzz::expect(n != 0 && n <= m.length, "an accepted message does not encode");
     if (n != 0 && status == decode_status::ok) {
       message second;
       const octets whole(again.data(), n);
-      fuzz::expect(decode(whole, second) == decode_status::ok, "does not decode again");
-      fuzz::expect(second.type == m.type && second.body.index() == m.body.index(), "another type");
+      fuzz::expect(decode(whole, second) == decode_status::ok,
+                   "the encoded message does not decode");
+      fuzz::expect(second.type == m.type && second.body.index() == m.body.index(),
+                   "the encoded message decodes to another type");
       std::vector<std::byte> third(size + 16);
       fuzz::expect(encode(third, second.body) == n &&
                        std::memcmp(third.data(), again.data(), n) == 0,
-                   "encodes otherwise");
+                   "the decoded message encodes to other octets");
       std::vector<std::byte> small(n - 1);
-      fuzz::expect(encode(small, m.body) == 0, "encodes into too little room");
+      fuzz::expect(encode(small, m.body) == 0, "a message was encoded into too little room");
     }
   } else {
-    fuzz::expect(m.body.index() == 0, "a body of a refused datagram");
+    fuzz::expect(m.body.index() == 0, "a refused datagram has a body");
   }
   const std::string_view text(reinterpret_cast<const char*>(exact.data()), size);
   check_topics(text.substr(0, size / 2), text.substr(size / 2));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Opening a region that somebody has changed, and serving from it.
+// Fuzz target: a region is changed, then opened and served from.
 //
-// An input's first octet says whether checksums are made right afterwards (1), as nobody but an
-// attacker would; then changes: {what, place (3), length (1), octets}. `what`: 0 overwritten, 1
-// exclusive or, 2 a line copied from another place (3), 3 lines zeroed, 4 a line as of an earlier
-// moment.
+// Bit 0 of an input's first octet says whether the checksums are made right after the changes, as
+// an attacker would do. Then changes follow: {what, place (3), length (1), octets}. `what`: 0
+// octets are overwritten, 1 they are combined by exclusive or, 2 a line is copied from another
+// place (3), 3 lines are zeroed, 4 a line gets its contents of an earlier moment.
 #include "../lib/faults/damage_world.h"
-#include "broker/broker_media.h"
 #include "broker/broker.h"
+#include "broker/broker_media.h"
 #include "fuzz.h"
 #include "message/message_media.h"
 #include "region/region_cases.h"
@@ -40,7 +40,7 @@ void change(line_bytes& now, const image& i, fuzz::input& in) {
   }
 }
 
-/// Seals each descriptor for whatever its word 1 says.
+/// Makes the seal of each descriptor fit its word 1.
 void reseal_messages(line_bytes& now, const root_entry& area) {
   const auto& s = *reinterpret_cast<const superblock*>(now.data() + superblock_offsets[0]);
   if (area.offset > now.size() || area.size > now.size() - area.offset) return;
@@ -93,7 +93,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   outcome_counts counts{};
   const std::string wrong = judge_memory(*base, now, counts);
-  // Forged with the right checksums, it says what the forger likes; it must not crash on it.
+  // A region with forged checksums may hold anything. The broker must only not crash on it.
   if (!forged) fuzz::expect(wrong.empty(), wrong);
   return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// main() of a fuzz target without the fuzzer: runs every file of the directories given once.
+// main() of a fuzz target without the fuzzer. It runs every file of the given directories once.
 #include <filesystem>
 #include <fstream>
 #include <iterator>

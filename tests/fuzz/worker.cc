@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A broker's workers fed datagrams in sequences, with bursts and crashes in between.
+// Fuzz target: the workers of a broker get sequences of datagrams, with bursts and crashes in
+// between.
 //
-// An input's first octet says how many workers there are; then steps: an octet with the client in
-// its two low bits and the step in the next three. 0 to 4: a datagram, its length (1) and octets;
-// 5: the burst ends; 6: all settles; 7: the process dies and the next one opens.
+// An input's first octet gives the number of workers. Then steps follow: an octet with the client
+// in its two low bits and the step in the next three. Steps 0 to 4: a datagram with its length (1)
+// and octets; 5: the burst ends; 6: bursts run until everything has settled; 7: the process dies
+// and the next one opens the region.
 #include "../lib/broker/broker_fixture.h"
 #include "../lib/region/region_fixture.h"
 #include "fuzz.h"
@@ -27,7 +29,7 @@ sn::gateway_config gateway_config() {
 
 broker_config config_for(unsigned workers) {
   broker_config c = tiny_config(workers);
-  if (workers > 1) c.queue_slots_first = 2; // queues that grow
+  if (workers > 1) c.queue_slots_first = 2; // so that queues grow
   c.content_size_max = sn::payload_size_max(datagram_max);
   return c;
 }
@@ -44,14 +46,14 @@ std::unique_ptr<bench> open(line_bytes& bytes, unsigned workers, bool fresh) {
   return std::make_unique<bench>(std::move(*made), gateway_config());
 }
 
-/// What left is well formed and fits.
+/// Expects that every datagram the broker sent is well formed and not too long.
 void look(bench& b) {
   for (auto& [to, sent] : b.out.sent) {
     for (const bytes& datagram : sent) {
       sn::message m;
       fuzz::expect(sn::decode(datagram, m) == sn::decode_status::ok && m.trailing == 0,
-                   "the broker sends something malformed");
-      fuzz::expect(datagram.size() <= datagram_max, "a datagram too long");
+                   "the broker sent a malformed datagram");
+      fuzz::expect(datagram.size() <= datagram_max, "the broker sent a datagram that is too long");
     }
     sent.clear();
   }
@@ -90,12 +92,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   b->settle();
   look(*b);
-  b = open(memory, workers, false); // whatever happened, what is left is whole
+  b = open(memory, workers, false); // the region must be whole, whatever happened
   b.reset();
   auto r = region::open_on(std::make_unique<kept_media>(memory), true);
-  fuzz::expect(r.ok(), "the region does not open for inspection");
+  fuzz::expect(r.ok(), "the region does not open for reading");
   auto wrong = broker::check(**r);
   fuzz::expect(wrong.ok() && wrong->empty(),
-               wrong.ok() && !wrong->empty() ? wrong->front() : "check");
+               wrong.ok() && !wrong->empty() ? wrong->front() : "the check could not be made");
   return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Makes the golden image of format 3: make_golden FILE, then `gzip -9n FILE`. It was run once; the
-// image in this directory is what counts, and what this writes differs in times and in its uuid.
+// Makes the golden image of format 3: make_golden FILE, then `gzip -9n FILE`. The program was run
+// once, and the image in this directory is the golden one. A new image would differ in its times
+// and its uuid.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -24,37 +25,38 @@ void live(test::line_bytes& bytes) {
   region_options o;
   o.areas = broker::areas(layout(), bytes.size(), o.block_size);
   auto made = region::create_on(std::make_unique<test::kept_media>(bytes), o);
-  require(bool(made), "no region");
+  require(bool(made), "the region could not be made");
   auto opened = broker::open(std::move(*made), config());
-  require(bool(opened), "no broker");
+  require(bool(opened), "the broker could not open the region");
   broker& b = **opened;
   broker_worker& w = b.worker(0);
-  require(b.grow_tables(true) && b.sessions_capacity() == 8, "no growth");
+  require(b.grow_tables(true) && b.sessions_capacity() == 8,
+          "the tables did not grow to 8 sessions");
   reader by;
   std::uint64_t token = 0;
   const auto burst = [&] {
     for (int i = 0; i < 4; ++i)
       (void)w.end_burst();
     for (const auto& [t, o] : by.outcomes)
-      require(o == outcome::accepted, "refused");
+      require(o == outcome::accepted, "a request was refused");
   };
   const auto shorter = w.open_session(by, short_identity, {.window = 16}, ++token);
   const auto longer =
       w.open_session(by, long_identity, {.expiry_s = far_expiry_s, .window = 16}, ++token);
-  require(longer.status == open_status::opening, "no session");
+  require(longer.status == open_status::opening, "the session could not be opened");
   burst();
   w.subscribe(shorter.session, "a/b", {.qos = 1, .front_end_bits = 1}, ++token);
   w.subscribe(longer.session, "a/#",
               {.qos = 1, .front_end_bits = 2, .identifier = largest_identifier}, ++token);
   burst();
-  // A session that is gone: its number's incarnation has moved on.
+  // This session ends, so its number gets the next incarnation.
   const auto passing = w.open_session(by, "passing", {.ends_with_connection = true}, ++token);
   burst();
   w.close_session(passing.session);
   burst();
-  w.close_session(longer.session); // its messages wait
+  w.close_session(longer.session); // its messages wait for it
   burst();
-  // Every other block is taken, so that what is longer than one lies in several extents.
+  // Every second free block is taken, so that content longer than a block lies in several extents.
   block_store& blocks = broker_access::state(b).blocks();
   std::vector<chain> taken;
   for (chain c; blocks.statistics().free_blocks > 20 && blocks.allocate_contiguous(1, c);)
@@ -68,12 +70,12 @@ void live(test::line_bytes& bytes) {
     burst();
   }
   const auto& got = by.got[shorter.session];
-  require(got.size() == messages.size() - 1, "not all are offered");
+  require(got.size() == messages.size() - 1, "not all messages were delivered");
   w.ack(shorter.session, got[acknowledged].ticket);
   burst();
   w.close_session(shorter.session);
   burst();
-  require(bool(b.close()), "not closed");
+  require(bool(b.close()), "the broker could not be closed");
 }
 
 } // namespace
@@ -86,6 +88,7 @@ int main(int argc, char** argv) {
   test::line_bytes bytes(region_size);
   live(bytes);
   std::ofstream(argv[1], std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
   return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A region of format 3, made once, is opened by every later build.
+// A region of format 3 was made once. Every later build must open it.
 #include <fstream>
 #include <iterator>
 
@@ -22,7 +22,7 @@ result<std::unique_ptr<region>> region_of(test::line_bytes& bytes, bool read_onl
   return region::open_on(std::make_unique<test::kept_media>(bytes), read_only);
 }
 
-TEST(Golden, TheImageOfFormat3IsJudgedCleanAndLeftAsItIs) {
+TEST(Golden, TheImageOfFormat3IsJudgedCleanAndNotChanged) {
   test::line_bytes bytes = image();
   const auto before = bytes;
   auto r = region_of(bytes, true);
@@ -33,9 +33,9 @@ TEST(Golden, TheImageOfFormat3IsJudgedCleanAndLeftAsItIs) {
   ASSERT_TRUE(wrong) << wrong.error().message;
   EXPECT_EQ(*wrong, std::vector<std::string>{});
   EXPECT_TRUE(bytes == before);
-  // Tables that have grown: the second segment of each of four.
-  for (const char* name : {store_area::sessions, store_area::queues, store_area::subscriptions,
-                           store_area::messages})
+  // Four tables have grown, so each has a second segment.
+  for (const char* name :
+       {store_area::sessions, store_area::queues, store_area::subscriptions, store_area::messages})
     EXPECT_EQ((*r)->ranges(name).size(), 2u) << name;
 }
 
@@ -77,20 +77,20 @@ TEST(Golden, TheImageOfFormat3IsServedToTheLastOctet) {
         EXPECT_EQ(d.front_end_bits, bits) << i;
         EXPECT_EQ(d.qos, 1) << i;
       }
-      EXPECT_EQ(at, by.got[session].size()) << "there are more";
+      EXPECT_EQ(at, by.got[session].size()) << "there are more messages than were published";
     };
     if (life == 0) {
       expect_all(shorter.session, true, 1);
       expect_all(longer.session, false, 2);
       EXPECT_EQ(b.message_statistics().live, messages.size());
-      // It goes on from there: everything is acknowledged, and gone at the next open.
+      // Every message is acknowledged, and must not come again after the next open.
       for (const auto& [session, all] : by.got)
         for (const auto& d : all)
           w.ack(session, d.ticket);
       for (int i = 0; i < 4; ++i)
         (void)w.end_burst();
     }
-    EXPECT_EQ(b.message_statistics().live, 0u) << "in life " << life;
+    EXPECT_EQ(b.message_statistics().live, 0u) << "after open number " << life;
     w.close_session(shorter.session);
     w.close_session(longer.session);
     (void)w.end_burst();
@@ -98,10 +98,10 @@ TEST(Golden, TheImageOfFormat3IsServedToTheLastOctet) {
   }
 }
 
-TEST(Golden, ARegionOfAnOlderFormatIsRefusedWithASentenceThatSaysSo) {
+TEST(Golden, ARegionOfAnOlderFormatIsRefusedWithASentenceThatNamesItsVersion) {
   for (const std::uint32_t major : {1u, 2u}) {
     test::line_bytes bytes = image();
-    // The superblock has not changed its layout since format 1.
+    // The layout of the superblock is the same since format 1.
     for (const std::uint64_t offset : superblock_offsets) {
       auto& s = *reinterpret_cast<superblock*>(bytes.data() + offset);
       s.format_major = major;
@@ -117,7 +117,7 @@ TEST(Golden, ARegionOfAnOlderFormatIsRefusedWithASentenceThatSaysSo) {
   }
 }
 
-TEST(Golden, AreasOfVersion2AreRefusedByNameAndLeftAsTheyAre) {
+TEST(Golden, AreasOfVersion2AreRefusedByNameAndNotChanged) {
   test::line_bytes bytes = image();
   auto* entries = reinterpret_cast<root_entry*>(bytes.data() + root_directory_offset);
   for (unsigned i = 0; i < root_directory_entries; ++i)

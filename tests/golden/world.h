@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the golden image of format 3 holds, for the program that made it and for the test that opens
-/// it. Change nothing here: the image was made by it.
+/// The contents of the golden image of format 3, for the program that made it and for the test that
+/// opens it. Do not change them, because the image was made from them.
 #pragma once
 #include <map>
 #include <string>
@@ -24,8 +24,9 @@ inline const std::string long_identity = [] {
 }();
 inline const std::string long_topic = "a/" + std::string(60, 't');
 
-/// The messages in the order in which they were published; each goes to both sessions but for the
-/// last, which only the long one wants. The short one has acknowledged the second, and no other.
+/// The messages in the order in which they were published. Each goes to both sessions, except the
+/// last, which only the session with the long identity subscribed to. The session with the short
+/// identity has acknowledged only the second message.
 struct kept_message {
   std::string topic, content;
 };
@@ -36,11 +37,9 @@ inline std::string content_of(std::size_t size) {
   return text;
 }
 inline const std::vector<kept_message> messages = {
-    {"a/b", "hello"},
-    {"a/b", content_of(300)},
-    {"a/b", content_of(1400)}, // in several extents
-    {"a/b", content_of(1)},
-    {long_topic, content_of(40)},
+    {"a/b", "hello"},          {"a/b", content_of(300)},
+    {"a/b", content_of(1400)}, // its content lies in several extents
+    {"a/b", content_of(1)},    {long_topic, content_of(40)},
 };
 inline constexpr std::size_t acknowledged = 1;
 
@@ -62,7 +61,7 @@ inline broker_config config() {
   return c;
 }
 
-/// A front end without a protocol: keeps what it is offered, and acknowledges when told.
+/// A front end without a protocol. It keeps the messages that are delivered to it.
 class reader final : public front_end {
  public:
   struct delivered {
