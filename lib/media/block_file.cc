@@ -18,7 +18,7 @@ class posix_file final : public block_file {
  public:
   explicit posix_file(detail::file_descriptor fd) noexcept : fd_(std::move(fd)) {}
 
-  ssize_t write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept override {
+  ssize_t do_write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept override {
     ssize_t done = 0;
     do
       done = pwrite(fd_.get(), from, n, static_cast<off_t>(offset));
@@ -32,13 +32,13 @@ class posix_file final : public block_file {
     while (done < 0 && errno == EINTR);
     return done < 0 ? -errno : done;
   }
-  int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
+  int do_write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
     const auto* at = static_cast<const std::byte*>(from);
     while (n > 0) {
       const iovec part = {const_cast<std::byte*>(at), std::min(n, transfer_max)};
       const ssize_t done = pwritev2(fd_.get(), &part, 1, static_cast<off_t>(offset), RWF_DSYNC);
       if (done < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-        return block_file::write_durably(offset, at, n);
+        return block_file::do_write_durably(offset, at, n);
       if (done < 0 && errno == EINTR) continue;
       if (done <= 0) return done == 0 ? EIO : errno;
       at += done;
@@ -47,13 +47,13 @@ class posix_file final : public block_file {
     }
     return 0;
   }
-  int sync() noexcept override { return fdatasync(fd_.get()) == 0 ? 0 : errno; }
+  int do_sync() noexcept override { return fdatasync(fd_.get()) == 0 ? 0 : errno; }
   bool whole(std::uint64_t bytes) noexcept override {
     struct stat now {};
     return fstat(fd_.get(), &now) == 0 && now.st_nlink != 0 &&
            static_cast<std::uint64_t>(now.st_size) >= bytes;
   }
-  int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
+  int do_allocate(std::uint64_t from, std::uint64_t to) noexcept override {
     // Truncate first: an earlier growth that did not finish may have left bytes behind `from` that
     // are not zero.
     const detail::file_limit_guard guard;
@@ -83,7 +83,7 @@ class posix_file final : public block_file {
 
 } // namespace
 
-int block_file::write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept {
+int block_file::do_write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept {
   if (int e = write_all(*this, offset, from, n); e != 0) return e;
   return sync();
 }

@@ -93,11 +93,6 @@ header container::now() const {
   return header_;
 }
 
-int container::rewrite(block_file& file) {
-  const std::lock_guard guard(lock_);
-  return write_copy(file);
-}
-
 // [header-copy-before-other] Crash between: at any moment at least one place holds a whole copy,
 // the older or the newer.
 int container::write_copy(block_file& file) {

@@ -26,9 +26,6 @@ class container {
                                                         std::uint64_t file_bytes);
 
   [[nodiscard]] file_format::header now() const;
-  /// Writes the copy that counts to its place again. The page that was read may never have reached
-  /// the disk. Returns 0 or errno.
-  [[nodiscard]] int rewrite(block_file& file);
   /// Applies `change` to the header and writes both copies, each followed by a sync. Returns 0 or
   /// errno.
   template <class Change> [[nodiscard]] int update(block_file& file, Change change) {

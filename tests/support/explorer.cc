@@ -40,6 +40,33 @@ kept_lines all_pending(const crash_model& model) {
   return kept;
 }
 
+/// Passes on to the user's observer, and notes when it suppresses its first call.
+class suppression final : public persist_observer {
+ public:
+  suppression(persist_observer* user, const sim_media& life) : user_(user), life_(life) {}
+  void on_store(const std::uint64_t* word, std::uint64_t value, const site& s) noexcept override {
+    user_->on_store(word, value, s);
+  }
+  void on_write(const void* to, const void* from, std::size_t n, const site& s) noexcept override {
+    user_->on_write(to, from, n, s);
+  }
+  bool on_flush(const void* from, std::size_t n, const site& s) noexcept override {
+    return noted(user_->on_flush(from, n, s));
+  }
+  bool on_drain(const site& s) noexcept override { return noted(user_->on_drain(s)); }
+  /// Events of the life before the first call that was suppressed; all of them where none was.
+  [[nodiscard]] std::uint64_t events_before() const { return events_; }
+
+ private:
+  bool noted(bool allowed) noexcept {
+    if (!allowed) events_ = std::min<std::uint64_t>(events_, life_.trace().events.size());
+    return allowed;
+  }
+  persist_observer* user_;
+  const sim_media& life_;
+  std::uint64_t events_ = ~0ull;
+};
+
 } // namespace
 
 class exploration {
@@ -65,6 +92,7 @@ class exploration {
     const history& whole;
     history at_point; ///< what of `whole` had happened
     bool marks_held = false;
+    std::uint64_t known_events = 0; ///< so far it is the same as a life that is known to hold
   };
   struct crash_point {
     std::uint64_t position;
@@ -93,6 +121,8 @@ class exploration {
     fail(reason, "");
     return false;
   }
+  /// Whether o_.known has results of an earlier exploration.
+  [[nodiscard]] bool is_mutant() const { return o_.known != nullptr && !o_.known->empty(); }
   [[nodiscard]] bool first_life(const past& p) const {
     return p.level == 0 && report_.schedules == 0;
   }
@@ -186,15 +216,19 @@ bool exploration::explore_once() {
   history at_start;
   at_start.copy_from(h);
   sim_trace trace;
+  std::uint64_t known_events = 0;
   {
     auto m = disk->boot(true);
-    m->observe(o_.observer);
+    suppression watch(o_.observer, *m);
+    m->observe(o_.observer != nullptr ? &watch : nullptr);
     h.life_ = m.get();
     s_.run(*m, h);
     if (!finish_life(*m, h, trace)) return false;
+    if (is_mutant()) known_events = watch.events_before();
   }
   past p{0, trace, disk, crash_model(disk->bytes()), h, {}};
   p.at_point.copy_from(at_start);
+  p.known_events = known_events;
   return crash_everywhere(p);
 }
 
@@ -220,6 +254,8 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
   schedule threads = o_.schedules.random > 0 ? schedule::seeded(o_.seed) : schedule{};
   h.schedule_ = &threads;
   sim_trace trace;
+  const bool same_start = is_mutant() && steps_.back().position <= p.known_events;
+  std::uint64_t known_events = 0;
   if (kind == crash_kind::power_loss)
     for (const auto& [offset, c] : kept) {
       const line_bytes line = p.model.content(offset, c);
@@ -232,7 +268,8 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
         const line_bytes line = p.model.content(offset, c);
         m->poke(offset, line.data(), sizeof line);
       }
-    m->observe(o_.observer);
+    suppression watch(o_.observer, *m);
+    m->observe(o_.observer != nullptr ? &watch : nullptr);
     h.life_ = m.get();
     if (s_.continue_after) {
       s_.continue_after(*m, h);
@@ -240,6 +277,9 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
       return fail_life("in the next life: " + *bad);
     }
     if (!finish_life(*m, h, trace)) return false;
+    // It began as a known life did; where nothing was suppressed in it, it also went on like that.
+    if (same_start) known_events = watch.events_before();
+    if (known_events == ~0ull) return true;
   }
   past next{p.level + 1,
             trace,
@@ -250,6 +290,7 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
             {}};
   next.at_point.copy_from(p.at_point);
   next.at_point.crashes_ = p.level + 1;
+  next.known_events = known_events;
   most = std::max(most, size);
   const bool held = crash_everywhere(next);
   most = std::max(most, next.model.size());
@@ -375,6 +416,8 @@ bool exploration::crash_at(past& p, const crash_point& at) {
     }
     const std::uint64_t key = mix(p.model.hash() + space.hash(state)) ^ p.at_point.hash_;
     if (!checked_.insert(key).second) return true;
+    if (at.position <= p.known_events || (o_.known != nullptr && o_.known->contains(key)))
+      return true;
     steps_.back().kept = chosen(space, state);
     verdict bad = check(p, steps_.back().kept);
     if (!bad) return true;
@@ -409,7 +452,8 @@ bool exploration::die_at(past& p) {
   ++report_.deaths;
   steps_.back() = {crash_kind::process_death, steps_.back().position, {}};
   const kept_lines kept = all_pending(p.model);
-  if (verdict bad = check(p, kept); bad.has_value()) return fail_life(*bad);
+  if (steps_.back().position > p.known_events)
+    if (verdict bad = check(p, kept); bad.has_value()) return fail_life(*bad);
   return p.level + 1 >= o_.depth || next_life(p, crash_kind::process_death, kept, 0);
 }
 
@@ -553,6 +597,7 @@ explorer_report exploration::run() {
     }
   }
 
+  if (o_.known != nullptr && report_.ok()) o_.known->insert(checked_.begin(), checked_.end());
   current = nullptr;
   for (std::size_t i = 0; i < std::size(fatal); ++i)
     sigaction(fatal[i], &before[i], nullptr);

@@ -63,6 +63,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "media/media.h"
@@ -176,6 +177,11 @@ struct explorer_options {
   schedule_plan schedules{};
   /// Sees each seam call of every recorded life, and may suppress flushes and drains.
   persist_observer* observer = nullptr;
+  /// What an earlier exploration of the same scenario with the same options has shown to hold, and
+  /// so is not checked again: states, by bytes and history, and everything that comes before the
+  /// first flush or drain that the observer suppresses. An exploration without a failure adds its
+  /// states.
+  std::unordered_set<std::uint64_t>* known = nullptr;
   /// Noise in declared scratch at each crash.
   bool noise = true;
   /// Reduce a failing case to the fewest lines.

@@ -5,111 +5,27 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <fcntl.h>
-#include <filesystem>
-#include <fstream>
-#include <list>
-#include <sstream>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
 #include <sys/wait.h>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 
 #include "support/crash_case.h"
+#include "support/explorer.h"
 
 namespace chainring::test {
 
 namespace {
 
-namespace fs = std::filesystem;
+using clock = std::chrono::steady_clock;
 
-/// The text with comments, strings and characters blanked, lines kept.
-std::string code_only(const std::string& text) {
-  std::string out = text;
-  enum { code, line_comment, block_comment, string, character } in = code;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i], next = i + 1 < text.size() ? text[i + 1] : '\0';
-    if (in == code) {
-      if (c == '/' && next == '/')
-        in = line_comment;
-      else if (c == '/' && next == '*')
-        in = block_comment;
-      else if (c == '"')
-        in = string;
-      else if (c == '\'' && (i == 0 || !std::isalnum(static_cast<unsigned char>(text[i - 1]))))
-        in = character;
-    } else if (in == line_comment) {
-      if (c == '\n') in = code;
-    } else if (in == block_comment) {
-      if (c == '*' && next == '/') {
-        out[i] = out[i + 1] = ' ';
-        ++i;
-        in = code;
-        continue;
-      }
-    } else {
-      if (c == '\\') {
-        out[i] = ' ';
-        if (next != '\n') out[++i] = ' ';
-        continue;
-      }
-      if (c == (in == string ? '"' : '\'')) {
-        out[i] = ' ';
-        in = code;
-        continue;
-      }
-    }
-    if (in != code && c != '\n') out[i] = ' ';
-  }
-  return out;
-}
-
-/// The seam call whose name starts at `at`, as `m.flush (` or `m->drain(`; empty where it is none.
-std::string call_at(const std::string& text, std::size_t at) {
-  constexpr const char* space = " \t\n";
-  const auto before = at == 0 ? std::string::npos : text.find_last_not_of(space, at - 1);
-  if (before == std::string::npos) return {};
-  const bool member =
-      text[before] == '.' || (text[before] == '>' && before > 0 && text[before - 1] == '-');
-  if (!member) return {};
-  for (const char* name : {"flush_read", "flush", "drain"}) {
-    if (text.compare(at, std::strlen(name), name) != 0) continue;
-    const auto after = text.find_first_not_of(space, at + std::strlen(name));
-    if (after != std::string::npos && text[after] == '(') return name;
-  }
-  return {};
-}
-
-/// The call passes on the site it was given, by the name `s`: then its caller's is the site.
-bool forwards_site(const std::string& text, std::size_t at) {
-  const auto open = text.find('(', at);
-  const auto end = text.rfind(')', text.find(';', open));
-  if (open == std::string::npos || end == std::string::npos || end < open) return false;
-  const std::string arguments = text.substr(open + 1, end - open - 1);
-  const auto last = arguments.find_last_of(" ,(\n");
-  return arguments.substr(last == std::string::npos ? 0 : last + 1) == "s";
-}
-
-void scan(const fs::path& file, const std::string& path, std::vector<call_site>& out) {
-  std::ifstream in(file);
-  std::stringstream buffer;
-  buffer << in.rdbuf();
-  const std::string text = code_only(buffer.str());
-  unsigned line = 1;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\n') ++line;
-    call_site s;
-    s.call = call_at(text, i);
-    if (s.call.empty() || forwards_site(text, i)) continue;
-    s.path = path;
-    s.line = line;
-    const auto end =
-        text.begin() + static_cast<std::ptrdiff_t>(std::min(text.find(';', i), text.size()));
-    s.line_last = line + static_cast<unsigned>(
-                             std::count(text.begin() + static_cast<std::ptrdiff_t>(i), end, '\n'));
-    s.label = label_of(path, s.line);
-    out.push_back(std::move(s));
-  }
+double seconds_since(clock::time_point start) {
+  return std::chrono::duration<double>(clock::now() - start).count();
 }
 
 struct outcome {
@@ -117,8 +33,8 @@ struct outcome {
   std::string by;
 };
 
-/// Explores in a child; a failure, a crash and a hang all count as failing.
-outcome run_mutant(const std::vector<const scenario*>& scenarios, const explorer_options& o,
+/// Runs the trials in a child; a failure, a crash and a hang all count as failing.
+outcome run_mutant(const std::vector<const mutation_trial*>& trials, const call_site& site,
                    unsigned hang_seconds) {
   std::fflush(nullptr);
   const pid_t child = fork();
@@ -126,18 +42,20 @@ outcome run_mutant(const std::vector<const scenario*>& scenarios, const explorer
     const int null = open("/dev/null", O_WRONLY);
     dup2(null, STDOUT_FILENO);
     dup2(null, STDERR_FILENO);
-    for (std::size_t i = 0; i < scenarios.size(); ++i)
-      if (!explore(*scenarios[i], o).ok())
+    call_watch watch;
+    watch.switch_off(site);
+    for (std::size_t i = 0; i < trials.size(); ++i)
+      if (!trials[i]->run(watch).empty())
         _exit(static_cast<int>(std::min<std::size_t>(i + 1, 200)));
     _exit(0);
   }
   if (child < 0) return {false, "fork failed"};
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(hang_seconds);
+  const auto start = clock::now();
   int status = 0;
   for (;;) {
     const pid_t done = waitpid(child, &status, WNOHANG);
     if (done == child) break;
-    if (std::chrono::steady_clock::now() > deadline) {
+    if (seconds_since(start) > hang_seconds) {
       kill(child, SIGKILL);
       waitpid(child, &status, 0);
       return {true, "hang"};
@@ -147,116 +65,158 @@ outcome run_mutant(const std::vector<const scenario*>& scenarios, const explorer
   if (WIFSIGNALED(status)) return {true, "signal " + std::to_string(WTERMSIG(status))};
   const auto code = static_cast<std::size_t>(WEXITSTATUS(status));
   if (code == 0) return {};
-  return {true, code <= scenarios.size() ? scenarios[code - 1]->name : "exit"};
+  return {true, code <= trials.size() ? trials[code - 1]->name : "exit"};
 }
 
-} // namespace
+/// A trial with nothing switched off, and what it called.
+struct baseline {
+  const mutation_trial* what;
+  call_watch watch;
+  double seconds = 0;
+};
 
-std::string call_site::name() const {
-  return path + ":" + std::to_string(line) + " " + call + (label.empty() ? "" : " " + label);
-}
-
-std::vector<call_site> find_call_sites(const std::vector<std::string>& under) {
+/// The sites of the stacks that no direct call explains.
+std::vector<call_site> indirect_sites(const std::vector<std::unique_ptr<baseline>>& all,
+                                      const std::vector<std::string>& under) {
+  std::set<std::uint64_t> unknown;
+  for (const auto& b : all)
+    for (const call_watch::stack& s : b->watch.stacks())
+      unknown.insert(s.begin(), s.end());
+  for (const call_site& s : find_call_sites({""}))
+    for (const std::uint64_t r : s.returns)
+      unknown.erase(r);
   std::vector<call_site> out;
-  const fs::path root = CHAINRING_SOURCE_ROOT;
-  for (const std::string& folder : under) {
-    std::vector<fs::path> files;
-    if (fs::is_regular_file(root / folder)) {
-      files.push_back(root / folder);
-    } else if (fs::is_directory(root / folder)) {
-      for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
-        const auto kind = entry.path().extension();
-        if (kind == ".h" || kind == ".cc") files.push_back(entry.path());
-      }
-    }
-    std::sort(files.begin(), files.end());
-    for (const fs::path& f : files)
-      scan(f, fs::relative(f, root).generic_string(), out);
+  for (call_site& s : call_sites_at({unknown.begin(), unknown.end()}))
+    if (is_under(s.path, under)) out.push_back(std::move(s));
+  return out;
+}
+
+/// Which stacks of which trials pass through a site: equal for sites that are one mutant.
+using footprint = std::vector<std::pair<std::size_t, std::size_t>>;
+
+footprint footprint_of(const call_site& site, const std::vector<std::unique_ptr<baseline>>& all) {
+  footprint out;
+  for (std::size_t t = 0; t < all.size(); ++t) {
+    const auto& stacks = all[t]->watch.stacks();
+    for (std::size_t i = 0; i < stacks.size(); ++i)
+      if (std::ranges::any_of(stacks[i], [&](std::uint64_t r) {
+            return std::ranges::binary_search(site.returns, r);
+          }))
+        out.emplace_back(t, i);
   }
   return out;
 }
 
-site_filter::site_filter(const std::vector<call_site>& sites)
-    : sites_(sites), reached_(sites.size(), false) {}
+/// Why a site may survive; null where it may not.
+const std::string* proof_of(const call_site& s, const mutation_options& which) {
+  const auto found = std::ranges::find_if(which.stay, [&](const auto& stay) {
+    return stay.first.starts_with('[')
+               ? s.label == stay.first
+               : source_line(s.path, s.line).find(stay.first) != std::string::npos;
+  });
+  return found == which.stay.end() ? nullptr : &found->second;
+}
 
-const std::vector<int>& site_filter::at(const site& s) {
-  const auto [it, fresh] = at_.try_emplace({s.file_name(), s.line()});
-  if (!fresh) return it->second;
-  const std::string path = source_path(s.file_name());
-  for (std::size_t i = 0; i < sites_.size(); ++i) {
-    const call_site& c = sites_[i];
-    if (c.path == path && s.line() >= c.line && s.line() <= c.line_last)
-      it->second.push_back(static_cast<int>(i));
+} // namespace
+
+mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation_options& which) {
+  const auto start = clock::now();
+  mutation_report report;
+  std::vector<std::unique_ptr<baseline>> all;
+  for (const mutation_trial& t : trials) {
+    auto& b = *all.emplace_back(std::make_unique<baseline>());
+    b.what = &t;
+    const auto begin = clock::now();
+    report.baseline = t.run(b.watch);
+    b.seconds = seconds_since(begin);
+    std::fprintf(stderr, "%s: %.1f s, %zu stacks\n", t.name.c_str(), b.seconds,
+                 b.watch.stacks().size());
+    if (!report.baseline.empty()) return report;
   }
-  if (it->second.empty()) unknown_.insert(place(s));
-  return it->second;
-}
+  std::ranges::stable_sort(all, {}, [](const auto& b) { return b->seconds; });
 
-bool site_filter::allowed(const site& s) noexcept {
-  bool off = false;
-  for (const int i : at(s)) {
-    reached_[static_cast<std::size_t>(i)] = true;
-    off = off || i == disabled_;
+  std::vector<call_site> sites = find_call_sites(which.under);
+  for (call_site& s : indirect_sites(all, which.under)) {
+    const auto same = std::ranges::find_if(sites, [&](const call_site& o) {
+      return o.path == s.path && o.line == s.line && o.call == s.call;
+    });
+    if (same == sites.end())
+      sites.push_back(std::move(s));
+    else
+      same->returns.insert(same->returns.end(), s.returns.begin(), s.returns.end());
   }
-  return !off;
-}
+  for (call_site& s : sites)
+    std::ranges::sort(s.returns);
+  std::ranges::sort(sites, [](const call_site& a, const call_site& b) {
+    return std::tie(a.path, a.line, a.call) < std::tie(b.path, b.line, b.call);
+  });
 
-bool site_filter::on_flush(const void*, std::size_t, const site& s) noexcept {
-  return allowed(s);
-}
-bool site_filter::on_drain(const site& s) noexcept {
-  return allowed(s);
+  std::map<footprint, std::vector<std::size_t>> equal;
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    report.mutants.push_back({sites[i], fate::unreached, {}});
+    equal[footprint_of(sites[i], all)].push_back(i);
+  }
+  equal.erase(footprint{});
+  // In the order of the source, as neighbours are often killed by one scenario.
+  std::vector<const std::pair<const footprint, std::vector<std::size_t>>*> order;
+  for (const auto& e : equal)
+    order.push_back(&e);
+  std::ranges::sort(order, {}, [](const auto* e) { return e->second.front(); });
+  report.runs = order.size();
+
+  std::string last;
+  for (const auto* e : order) {
+    std::vector<const mutation_trial*> reaching;
+    for (std::size_t t = 0; t < all.size(); ++t)
+      if (std::ranges::any_of(e->first, [&](const auto& x) { return x.first == t; }))
+        reaching.push_back(all[t]->what);
+    std::ranges::stable_partition(reaching, [&](const auto* t) { return t->name == last; });
+    const auto begin = clock::now();
+    outcome out = run_mutant(reaching, sites[e->second.front()], which.hang_seconds);
+    if (out.failed) last = out.by;
+    fate result = out.failed ? fate::killed : fate::survived;
+    if (result == fate::survived)
+      for (const std::size_t i : e->second)
+        if (const std::string* proof = proof_of(sites[i], which); proof != nullptr) {
+          result = fate::stays;
+          out.by = *proof;
+        }
+    std::fprintf(stderr, "%s off: %s, after %.1f s\n", sites[e->second.front()].name().c_str(),
+                 out.failed ? out.by.c_str() : "nothing fails", seconds_since(begin));
+    for (const std::size_t i : e->second) {
+      report.mutants[i].result = result;
+      report.mutants[i].by = out.by;
+      report.mutants[i].seconds = i == e->second.front() ? seconds_since(begin) : 0;
+    }
+  }
+  for (mutation_report::mutant& m : report.mutants) {
+    if (m.result != fate::unreached) continue;
+    const std::string* proof = proof_of(m.where, which);
+    if (proof == nullptr) continue;
+    m.result = fate::stays;
+    m.by = *proof;
+  }
+  report.seconds = seconds_since(start);
+  return report;
 }
 
 mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_options& options,
                        const mutation_options& which) {
-  const auto start = std::chrono::steady_clock::now();
-  mutation_report report;
-  const std::vector<call_site> sites = find_call_sites(which.under);
-  explorer_options o = options;
-  o.print = false;
-
-  struct baseline {
-    const scenario* what;
-    site_filter seen;
-    double seconds;
-  };
-  std::list<baseline> all;
+  std::vector<mutation_trial> trials;
   for (const scenario& s : scenarios) {
-    baseline& b = all.emplace_back(baseline{&s, site_filter(sites), 0});
-    o.observer = &b.seen;
-    const explorer_report r = explore(s, o);
-    if (!r.ok()) {
-      report.baseline = r.failure;
-      return report;
-    }
-    b.seconds = r.seconds;
+    // What held with nothing switched off holds in a mutant, too: the same bytes are recovered.
+    auto known = std::make_shared<std::unordered_set<std::uint64_t>>();
+    trials.push_back({s.name, [&s, &options, known](call_watch& watch) {
+                        site_filter filter(watch);
+                        explorer_options o = options;
+                        o.print = false;
+                        o.minimal = false;
+                        o.observer = &filter;
+                        o.known = known.get();
+                        return explore(s, o).failure;
+                      }});
   }
-  all.sort([](const baseline& a, const baseline& b) { return a.seconds < b.seconds; });
-
-  o.minimal = false;
-  for (std::size_t i = 0; i < sites.size(); ++i) {
-    mutation_report::mutant m{sites[i], fate::unreached, {}};
-    std::vector<const scenario*> reaching;
-    for (const baseline& b : all)
-      if (b.seen.reached(i)) reaching.push_back(b.what);
-    if (!reaching.empty()) {
-      site_filter filter(sites);
-      filter.disable(static_cast<int>(i));
-      o.observer = &filter;
-      const outcome out = run_mutant(reaching, o, which.hang_seconds);
-      m.result = out.failed ? fate::killed : fate::survived;
-      m.by = out.by;
-      for (const auto& [label, proof] : which.stay)
-        if (m.result == fate::survived && m.where.label == label) {
-          m.result = fate::stays;
-          m.by = proof;
-        }
-    }
-    report.mutants.push_back(std::move(m));
-  }
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  return mutate(trials, which);
 }
 
 std::size_t mutation_report::count(fate f) const {
@@ -274,18 +234,21 @@ std::vector<std::string> mutation_report::names(fate f) const {
 std::string mutation_report::text() const {
   if (!baseline.empty()) return "mutation: a scenario fails with nothing switched off\n" + baseline;
   std::string out;
-  for (const mutant& m : mutants)
+  for (const mutant& m : mutants) {
+    char time[32] = "";
+    if (m.seconds > 0) std::snprintf(time, sizeof time, " (%.1f s)", m.seconds);
     out += (m.result == fate::killed     ? "killed     "
             : m.result == fate::stays    ? "stays      "
             : m.result == fate::survived ? "SURVIVED   "
                                          : "unreached  ") +
-           m.where.name() + (m.by.empty() ? "" : "  by: " + m.by) + "\n";
-  char total[160];
-  std::snprintf(
-      total, sizeof total,
-      "mutation: %zu killed of %zu reached; %zu stay, %zu survived, %zu unreached; %.1f s\n",
-      count(fate::killed), mutants.size() - count(fate::unreached), count(fate::stays),
-      count(fate::survived), count(fate::unreached), seconds);
+           m.where.name() + (m.by.empty() ? "" : "  by: " + m.by) + time + "\n";
+  }
+  char total[200];
+  std::snprintf(total, sizeof total,
+                "mutation: %zu killed of %zu reached; %zu stay, %zu survived, %zu unreached; %zu "
+                "mutants differ; %.1f s\n",
+                count(fate::killed), mutants.size() - count(fate::unreached), count(fate::stays),
+                count(fate::survived), count(fate::unreached), runs, seconds);
   return out + total;
 }
 

@@ -11,8 +11,10 @@
 //     release; pairs with [checkpoint-wanted].
 //   [salt-before-append]  The image has the replayed records and both header copies have the new
 //     salt, before a record is appended.
-//   [space-before-header]  A new file has its space and a journal of zeros, synced, before a header
-//     makes it valid.
+//   [space-with-header]  The sync of the first header copy of a new file makes its space and the
+//     zeros of its journal durable too. A crash before that leaves no valid header, or a file that
+//     is shorter than its header says, and an open refuses both; or it leaves the whole length, and
+//     what was not written reads as zeros.
 //   [growth-before-header]  A grown file has its new space, synced, before a header names it; the
 //     header is synced before a byte of the space can be flushed.
 #include "file_media.h"
@@ -75,10 +77,8 @@ result<void> file_media::format(file_parts& parts, const media_options& options)
     if (int e = write_all(*parts.image, file_format::journal_offset + at, zeros.data(), n); e != 0)
       return failed("cannot write its journal", e);
   }
-  // [space-before-header] Crash between: no header is valid, so the file is no region.
-  if (int e = parts.image->sync(); e != 0) return failed("cannot sync it", e);
   container fresh(journal_size, sizes->size, parts.draw_salt());
-  // [space-before-header]
+  // [space-with-header] Crash before its first sync: the file is refused, or reads as empty.
   if (int e = fresh.update(*parts.image, [](file_format::header&) {}); e != 0)
     return failed("cannot write its header", e);
   parts.file_bytes = end;
@@ -137,8 +137,8 @@ result<void> file_media::fill(const media_options& options) {
   if (options.read_only) return {}; // kind_ stays `visible`: stores change only this memory
 
   const std::uint64_t salt = parts_.draw_salt();
-  int e = container_.rewrite(*parts_.journal);
-  if (e == 0 && !seeded_bug("file_replay_not_rewritten")) e = journal_.rewrite();
+  int e = 0;
+  if (!seeded_bug("file_replay_not_rewritten")) e = journal_.rewrite();
   // [replay-before-change] Crash between: the next open replays the same records. Without it a
   // power cut could lose records that were read from the page cache alone.
   if (e == 0) e = parts_.journal->sync();

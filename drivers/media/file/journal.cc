@@ -31,8 +31,10 @@
 //   [file-length-read]  A commit and a checkpoint load the expected length with acquire; pairs with
 //     [file-length-set].
 //   [record-before-mark]  Records are written and synced before `durable` moves past them.
-//   [replay-before-change]  The header and the replayed records are written again and synced before
-//     the image, the headers or the journal change.
+//   [replay-before-change]  The replayed records are written again and synced before the image, the
+//     headers or the journal change. The header needs no such care: the checkpoint of an open writes
+//     both copies before anything is shown, and until then the copies on disk find every record that
+//     they need.
 #include "journal.h"
 
 #include <cerrno>

@@ -5,6 +5,7 @@
 
 #include "base/hook.h"
 #include "journal_world.h"
+#include "support/mutation.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -18,6 +19,7 @@ struct exploration {
   std::size_t second_crashes = 6; ///< the number of first crashes that are followed into recovery
   int operations = 60;
   std::uint64_t lines_max = 60;
+  call_watch* watch = nullptr; ///< sees the calls of the lives that are crashed
 
   std::uint64_t states = 0;
   std::vector<std::string> failures;
@@ -26,10 +28,16 @@ struct exploration {
   }
 };
 
+/// Has the disk ask the watch, where there is one.
+void watch_disk(model_disk& disk, call_watch* watch) {
+  if (watch != nullptr) disk.allows = [watch] { return watch->allows(); };
+}
+
 /// Recovers from `first`, crashes inside recovery and behind it, and recovers again.
 void crash_in_recovery(exploration& e, workload& w, const file_bytes& first, std::uint64_t acked,
                        std::uint64_t done) {
   model_disk disk(first);
+  watch_disk(disk, e.watch);
   std::uint64_t least = acked, most = done;
   std::optional<runner> run;
   disk.before_sync = [&] {
@@ -69,6 +77,7 @@ void explore(exploration& e) {
   workload w(e.seed, e.lines_max);
   model_disk disk;
   ASSERT_TRUE(life::format(disk));
+  watch_disk(disk, e.watch);
   auto opened = life::open(disk);
   ASSERT_TRUE(opened) << opened.error().message;
   file_media& m = **opened;
@@ -193,10 +202,11 @@ INSTANTIATE_TEST_SUITE_P(All, SeededJournalBug,
 
 /// Life 1 leaves record 1 torn and record 2 whole. Life 2 makes drain 1 again, byte for byte, and
 /// is interrupted. Returns what life 3 finds.
-std::uint64_t drains_found_behind_a_repeated_record() {
+std::uint64_t drains_found_behind_a_repeated_record(call_watch* watch = nullptr) {
   workload w(5, 40);
   model_disk disk;
   EXPECT_TRUE(life::format(disk));
+  watch_disk(disk, watch);
   auto first = life::open(disk).value();
   runner one(w, *first, 0);
   one.drain();
@@ -208,6 +218,7 @@ std::uint64_t drains_found_behind_a_repeated_record() {
   };
   (void)first->commit_step();
   model_disk second_disk(torn);
+  watch_disk(second_disk, watch);
   auto second = life::open(second_disk).value();
   EXPECT_EQ(life::drains_in(*second), 0u);
   runner two(w, *second, 0);
@@ -285,32 +296,43 @@ TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterRecord) {
 
 // --- creating and growing --------------------------------------------------------------------
 
-TEST(JournalCrash, AnUnfinishedCreationIsRefusedOrLeavesAnEmptyIntactRegion) {
+/// Crashes a creation at every sync. Says what is wrong, if anything.
+std::string crash_creation(call_watch* watch, int& opened, int& refused) {
   model_disk disk;
+  watch_disk(disk, watch);
   workload w(1, 1);
-  int opened = 0, refused = 0;
+  std::string wrong;
+  bool finished = false;
   disk.before_sync = [&] {
     disk.each_crash(1, 64, 32, [&](const file_bytes& bytes) {
       model_disk crashed(bytes);
       auto m = life::open(crashed);
       m ? ++opened : ++refused;
-      if (m) {
-        EXPECT_EQ(std::memcmp((*m)->base(), w.state(0).data(), workload::image_size), 0);
-      } else {
-        EXPECT_EQ(m.error().code, errc::corrupt) << m.error().message;
-      }
+      if (!m && finished) wrong = "a created file does not open: " + m.error().message;
+      if (!m && m.error().code != errc::corrupt) wrong = m.error().message;
+      if (m && std::memcmp((*m)->base(), w.state(0).data(), workload::image_size) != 0)
+        wrong = "a created file is not empty";
     });
   };
-  ASSERT_TRUE(life::format(disk));
+  if (auto done = life::format(disk); !done) return done.error().message;
+  finished = true;
   disk.before_sync();
+  return wrong;
+}
+
+TEST(JournalCrash, AnUnfinishedCreationIsRefusedOrLeavesAnEmptyIntactRegion) {
+  int opened = 0, refused = 0;
+  EXPECT_EQ(crash_creation(nullptr, opened, refused), "");
   EXPECT_GT(opened, 0);
   EXPECT_GT(refused, 0);
 }
 
-TEST(JournalCrash, GrowthIsCompleteOrAbsentAndLosesNothing) {
+/// Grows a file with drains before and behind, and crashes it at every sync. Says what is wrong.
+std::string crash_growth(call_watch* watch, int& old_size, int& new_size) {
   model_disk disk;
   workload w(3, 20);
-  ASSERT_TRUE(life::format(disk));
+  if (!life::format(disk)) return "cannot be created";
+  watch_disk(disk, watch);
   auto m = life::open(disk).value();
   runner run(w, *m, 0);
   for (int i = 0; i < 4; ++i)
@@ -318,31 +340,195 @@ TEST(JournalCrash, GrowthIsCompleteOrAbsentAndLosesNothing) {
   (void)m->commit_step();
   run.drain();
   const std::uint64_t grown = 2 * workload::image_size;
-  int old_size = 0, new_size = 0;
+  auto* last = reinterpret_cast<std::uint64_t*>(m->base() + grown - 8);
+  std::string wrong;
+  bool has_grown = false, has_last = false;
   disk.before_sync = [&] {
     disk.each_crash(1, 64, 32, [&](const file_bytes& bytes) {
       model_disk crashed(bytes);
       std::unique_ptr<file_media> again;
-      const auto wrong = verdict(crashed, w, run.acked(), run.done(), nullptr, &again);
-      ASSERT_FALSE(wrong) << *wrong;
+      if (const auto bad = verdict(crashed, w, run.acked(), run.done(), nullptr, &again)) {
+        wrong = *bad;
+        return;
+      }
       again->size() == grown ? ++new_size : ++old_size;
-      if (again->size() == workload::image_size) return;
-      const file_bytes zeros(again->size() - workload::image_size);
-      EXPECT_EQ(std::memcmp(again->base() + workload::image_size, zeros.data(), zeros.size()), 0);
+      if (again->size() == workload::image_size) {
+        if (has_grown) wrong = "a growth that was answered is lost";
+        return;
+      }
+      file_bytes more(again->size() - workload::image_size);
+      std::memcpy(more.data(), again->base() + workload::image_size, more.size());
+      std::uint64_t found = 0;
+      std::memcpy(&found, more.data() + more.size() - 8, sizeof found);
+      std::memset(more.data() + more.size() - 8, 0, 8);
+      if (has_last && found != 9) wrong = "a mark in the new bytes was durable, and is lost";
+      if (found != 0 && found != 9) wrong = "the new bytes hold what nobody wrote";
+      if (more != file_bytes(more.size())) wrong = "the new bytes are not zero";
     });
   };
-  ASSERT_TRUE(m->grow(grown));
-  EXPECT_EQ(m->size(), grown);
-  EXPECT_GT(old_size, 0);
-  EXPECT_GT(new_size, 0);
-  disk.before_sync = nullptr;
-  auto* last = reinterpret_cast<std::uint64_t*>(m->base() + grown - 8);
+  if (auto done = m->grow(grown); !done) return done.error().message;
+  has_grown = true;
+  disk.before_sync();
   m->store(last, 9);
   m->flush(last, 8);
   m->drain();
-  ASSERT_TRUE(m->close());
-  m = life::open(disk).value();
-  EXPECT_EQ(*reinterpret_cast<std::uint64_t*>(m->base() + grown - 8), 9u);
+  const mark_t mark = m->mark();
+  while (m->commit_step()) {
+  }
+  has_last = m->durable(mark);
+  disk.before_sync();
+  (void)m->checkpoint_step();
+  disk.before_sync();
+  disk.before_sync = nullptr;
+  if (m->failed()) return "it failed";
+  return wrong;
+}
+
+TEST(JournalCrash, GrowthIsCompleteOrAbsentAndLosesNothing) {
+  int old_size = 0, new_size = 0;
+  EXPECT_EQ(crash_growth(nullptr, old_size, new_size), "");
+  EXPECT_GT(old_size, 0);
+  EXPECT_GT(new_size, 0);
+}
+
+// --- every call switched off -----------------------------------------------------------------
+
+/// Lets each change of a life fail in turn. The process dies of it, the next one reads what only
+/// the page cache holds, shows it, goes on, and then the power goes. Says what was lost or torn.
+std::string crash_after_failures(call_watch* watch) {
+  std::string wrong;
+  for (std::uint64_t n = 0; n < 60 && wrong.empty(); ++n) {
+    workload w(9, 20);
+    model_disk disk;
+    if (!life::format(disk)) return "cannot be created";
+    watch_disk(disk, watch);
+    std::uint64_t acked = 0, done = 0;
+    disk.fail_at = disk.changes + n;
+    disk.how = model_disk::fault::eio;
+    const auto work = [&](file_media& m, std::uint64_t from) {
+      runner run(w, m, from);
+      for (int i = 0; i < 8 && !m.failed(); ++i) {
+        run.drain();
+        (void)m.commit_step();
+        if (i % 3 == 2) (void)m.checkpoint_step();
+      }
+      acked = std::max(acked, run.acked());
+      done = std::max(done, run.done());
+    };
+    const auto judge = [&] {
+      disk.each_crash(n, 64, 8, [&](const file_bytes& bytes) {
+        model_disk crashed(bytes);
+        if (auto bad = verdict(crashed, w, acked, done)) wrong = *bad;
+      });
+    };
+    if (auto m = life::open(disk)) work(**m, 0);
+    disk.fail_at = UINT64_MAX;
+    disk.before_sync = judge;
+    std::uint64_t shown = 0;
+    std::unique_ptr<file_media> m;
+    if (auto bad = verdict(disk, w, acked, done, &shown, &m)) return *bad;
+    acked = std::max(acked, shown); // whoever read it may have acted on it
+    judge();
+    disk.before_sync = nullptr;
+    work(*m, shown);
+    judge();
+  }
+  return wrong;
+}
+
+/// Closes a file with drains that nothing committed yet. Says what was lost.
+std::string crash_after_close(call_watch* watch) {
+  workload w(4, 20);
+  model_disk disk;
+  if (!life::format(disk)) return "cannot be created";
+  watch_disk(disk, watch);
+  auto m = life::open(disk).value();
+  runner run(w, *m, 0);
+  for (int i = 0; i < 4; ++i)
+    run.drain();
+  std::string wrong;
+  const auto judge = [&](std::uint64_t acked) {
+    disk.each_crash(1, 64, 32, [&](const file_bytes& bytes) {
+      model_disk crashed(bytes);
+      if (auto bad = verdict(crashed, w, acked, 4)) wrong = *bad;
+    });
+  };
+  disk.before_sync = [&] { judge(run.acked()); };
+  if (auto closed = m->close(); !closed) return closed.error().message;
+  disk.before_sync = nullptr;
+  judge(4);
+  return wrong;
+}
+
+TEST(JournalCrash, WhatAnOpenShowsAfterAFailureAndWhatACloseHasDoneSurviveAPowerCut) {
+  EXPECT_EQ(crash_after_failures(nullptr), "");
+  EXPECT_EQ(crash_after_close(nullptr), "");
+}
+
+mutation_trial lives(const char* name, std::uint64_t seed, std::uint64_t lines_max,
+                     int operations) {
+  return {name, [=](call_watch& watch) {
+            exploration e;
+            e.seed = seed;
+            e.lines_max = lines_max;
+            e.operations = operations;
+            e.watch = &watch;
+            explore(e);
+            return text(e) + (testing::Test::HasFailure() ? "it failed" : "");
+          }};
+}
+
+TEST(JournalMutation, EveryWriteAndSyncIsNeeded) {
+  mutation_options which;
+  which.under = {"drivers/media/file/", "lib/media/block_file", "lib/media/container"};
+  const char* const loop =
+      "the trials make the steps of this thread themselves, so that their order repeats";
+  const char* const real =
+      "the trials have no file of the operating system; they make this call themselves";
+  which.stay = {
+      {"file_format::journal_offset + at, zeros.data(), n)",
+       "allocated space reads as zeros; written once, it makes later commits cheaper"},
+      {"if (int e = image_.sync(); e != 0) return e;",
+       "the sync at the end covers the same pages; this one bounds what a commit waits for"},
+      {"while (checkpoint_step())",
+       "the journal holds what a close has not checkpointed; this makes the next open short"},
+      {"unsynced ? write_all(", "the call of a seeded bug"},
+      {"{ commit_loop(); }", loop},
+      {"{ checkpoint_loop(); }", loop},
+      {"if (journal_.commit_step())", loop},
+      {"(void)checkpoint_step();", loop},
+      {"auto m = file_media::attach(std::move(parts), options);", real},
+      {"if (auto done = file_media::format(*parts, *checked);", real},
+      {"auto m = attach(std::move(*parts), opening);", real},
+      {"return attach(std::move(*parts), *checked);", real},
+  };
+  const mutation_report r = mutate(
+      {
+          {"creation",
+           [](call_watch& watch) {
+             int opened = 0, refused = 0;
+             return crash_creation(&watch, opened, refused);
+           }},
+          {"growth",
+           [](call_watch& watch) {
+             int old_size = 0, new_size = 0;
+             return crash_growth(&watch, old_size, new_size);
+           }},
+          {"records of an earlier life",
+           [](call_watch& watch) {
+             return drains_found_behind_a_repeated_record(&watch) == 1 ? "" : "wrong";
+           }},
+          {"a change that fails", [](call_watch& watch) { return crash_after_failures(&watch); }},
+          {"close", [](call_watch& watch) { return crash_after_close(&watch); }},
+          lives("small drains", 1, 3, 60),
+          lives("drains that share a checkpoint", 2, 40, 60),
+          lives("drains that lap the journal", 3, 150, 60),
+      },
+      which);
+  std::printf("%s", r.text().c_str());
+  EXPECT_EQ(r.baseline, "");
+  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  EXPECT_EQ(r.unreached(), std::vector<std::string>{});
 }
 
 } // namespace

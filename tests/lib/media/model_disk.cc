@@ -10,7 +10,8 @@ namespace chainring::test {
 struct model_disk::view final : block_file {
   explicit view(model_disk& d) : disk(d) {}
 
-  ssize_t write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept override {
+  ssize_t do_write_at(std::uint64_t offset, const void* from, std::size_t n) noexcept override {
+    if (disk.allows && !disk.allows()) return static_cast<ssize_t>(n);
     if (!disk.fails()) {
       disk.put(offset, from, n);
       return static_cast<ssize_t>(n);
@@ -36,7 +37,8 @@ struct model_disk::view final : block_file {
     std::memcpy(to, disk.visible_.data() + offset, n);
     return static_cast<ssize_t>(n);
   }
-  int write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
+  int do_write_durably(std::uint64_t offset, const void* from, std::uint64_t n) noexcept override {
+    if (disk.allows && !disk.allows()) return 0;
     if (int e = write_all(*this, offset, from, n); e != 0) return e;
     if (disk.after_journal_write) disk.after_journal_write();
     if (disk.before_sync) disk.before_sync();
@@ -51,7 +53,8 @@ struct model_disk::view final : block_file {
     }
     return failed ? (disk.how == fault::enospc ? ENOSPC : EIO) : 0;
   }
-  int sync() noexcept override {
+  int do_sync() noexcept override {
+    if (disk.allows && !disk.allows()) return 0;
     if (disk.before_sync) disk.before_sync();
     if (disk.fails()) {
       disk.pending_.clear(); // the page cache is clean now, and the disk is not what it says
@@ -60,7 +63,8 @@ struct model_disk::view final : block_file {
     disk.settle();
     return 0;
   }
-  int allocate(std::uint64_t from, std::uint64_t to) noexcept override {
+  int do_allocate(std::uint64_t from, std::uint64_t to) noexcept override {
+    if (disk.allows && !disk.allows()) return 0;
     if (disk.fails()) return disk.how == fault::enospc ? ENOSPC : EIO;
     disk.resize(from, to);
     return 0;

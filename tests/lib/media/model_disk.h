@@ -36,6 +36,8 @@ class model_disk {
   void each_crash(std::uint64_t seed, std::size_t exhaustive_max, std::size_t random,
                   const std::function<void(const file_bytes&)>& check) const;
 
+  /// Asked before each write, sync and allocation: after `false` it succeeds and does nothing.
+  std::function<bool()> allows;
   /// Called before each sync takes effect.
   std::function<void()> before_sync;
   /// Called when a durable write has written and not synced yet.

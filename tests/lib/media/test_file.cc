@@ -293,14 +293,14 @@ TEST_F(FileMedia, RefusesToOpenWithSizesThatDifferFromTheFiles) {
 struct failing_file final : block_file {
   failing_file(std::unique_ptr<block_file> f, std::atomic<bool>& b)
       : real(std::move(f)), broken(b) {}
-  ssize_t write_at(std::uint64_t o, const void* f, std::size_t n) noexcept override {
+  ssize_t do_write_at(std::uint64_t o, const void* f, std::size_t n) noexcept override {
     return broken ? -EIO : real->write_at(o, f, n);
   }
   ssize_t read_at(std::uint64_t o, void* t, std::size_t n) noexcept override {
     return real->read_at(o, t, n);
   }
-  int sync() noexcept override { return broken ? EIO : real->sync(); }
-  int allocate(std::uint64_t f, std::uint64_t t) noexcept override {
+  int do_sync() noexcept override { return broken ? EIO : real->sync(); }
+  int do_allocate(std::uint64_t f, std::uint64_t t) noexcept override {
     return broken ? ENOSPC : real->allocate(f, t);
   }
   std::unique_ptr<block_file> real;

@@ -330,14 +330,14 @@ TEST(Journal, AGrowthThatFailsDuringACheckpointLosesNothingAcknowledged) {
 TEST(Journal, AShortWriteThatIsContinuedIsNoFailure) {
   struct stingy final : block_file {
     std::unique_ptr<block_file> real;
-    ssize_t write_at(std::uint64_t o, const void* f, std::size_t n) noexcept override {
+    ssize_t do_write_at(std::uint64_t o, const void* f, std::size_t n) noexcept override {
       return real->write_at(o, f, std::min<std::size_t>(n, 7));
     }
     ssize_t read_at(std::uint64_t o, void* t, std::size_t n) noexcept override {
       return real->read_at(o, t, std::min<std::size_t>(n, 1000));
     }
-    int sync() noexcept override { return real->sync(); }
-    int allocate(std::uint64_t f, std::uint64_t t) noexcept override {
+    int do_sync() noexcept override { return real->sync(); }
+    int do_allocate(std::uint64_t f, std::uint64_t t) noexcept override {
       return real->allocate(f, t);
     }
   };
