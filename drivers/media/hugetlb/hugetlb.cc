@@ -7,7 +7,6 @@
 // A sync of an ordinary file mapped in this way would promise nothing: the kernel may write a page
 // at any time, so the sync cannot order two stores. For this reason a file on a disk is refused
 // unless class `emulated` is asked for.
-// time, so it cannot order two stores. That is why a file on a disk is refused but for `emulated`.
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>

@@ -22,7 +22,7 @@ struct model_disk::view final : block_file {
     case fault::nothing_moves:
       return 0;
     case fault::short_then_eio:
-      disk.fail_at = disk.changes; // and the retry for the rest fails for good
+      disk.fail_at = disk.changes; // and the second call, for the rest, fails too
       disk.how = fault::eio;
       disk.put(offset, from, n / 2);
       return static_cast<ssize_t>(n / 2);
@@ -44,7 +44,8 @@ struct model_disk::view final : block_file {
     if (disk.before_sync) disk.before_sync();
     const auto [first, last] = sectors(offset, n);
     const bool failed = disk.fails();
-    // Only these bytes: what else is pending stays so, or is lost by its own sync.
+    // Only these bytes become durable. Other pending bytes stay pending, or are lost by their own
+    // sync.
     for (std::uint64_t s = first; s <= last; ++s) {
       const auto at = disk.pending_.find(s);
       if (at == disk.pending_.end()) continue;
@@ -57,7 +58,8 @@ struct model_disk::view final : block_file {
     if (disk.allows && !disk.allows()) return 0;
     if (disk.before_sync) disk.before_sync();
     if (disk.fails()) {
-      disk.pending_.clear(); // the page cache is clean now, and the disk is not what it says
+      // the page cache is clean now, although the disk does not have its content
+      disk.pending_.clear();
       return disk.how == fault::enospc ? ENOSPC : EIO;
     }
     disk.settle();
@@ -163,7 +165,8 @@ void model_disk::each_crash(std::uint64_t seed, std::size_t exhaustive_max, std:
   std::mt19937_64 draw(seed);
   for (std::size_t r = 0; r < random; ++r) {
     auto choice = none;
-    // Mostly written, mostly not, and even: a torn tail needs nearly everything before it.
+    // Sectors are mostly written, mostly not, or evenly: a torn tail needs nearly everything before
+    // it.
     const std::size_t odds = std::array<std::size_t, 3>{2, 8, 32}[draw() % 3];
     const bool mostly = draw() % 2 == 0;
     for (std::size_t i = 0; i < n; ++i) {
