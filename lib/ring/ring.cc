@@ -45,13 +45,13 @@
 //   [ticket-counter]  `next` and `high_water` are changed between rte_ring's start and finish,
 //     whose own edges order producers; outside of it they are estimates, or the ring is closed and
 //     they rest; the accesses order nothing.
-//   [drop-requests]  Producers add to the number of requested slots and the consumer takes it; it
+//   [drop-requests]  Producers add to the number of requested slots and the consumer resets it; it
 //     is a count and orders nothing.
 //   [mode-changed]  The mode changes only while no consumer call runs; the load orders nothing.
 //   [single-consumer]  In mpsc mode the queue's one consumer is the only writer of what it loads
 //     here, so the access orders nothing.
-//   [returned-hint]  The number of returned entries only says whether a look at the marks is worth
-//     while; it orders nothing.
+//   [returned-hint]  The number of returned entries only says whether a look at the marks may find
+//     one; it orders nothing.
 //   [queue-estimate]  A report or a decision that may be made on an old value; it orders nothing.
 //   [exchange-decides]  The load only supplies the value that the following exchange expects; the
 //     exchange orders, the load orders nothing.
@@ -346,7 +346,7 @@ result<void> queue_table::start() {
 
 // Clears a ring that no queue has.
 // [clear-before-link] Without it the old bytes of these blocks read as slots, and a publisher could
-// forge entries.
+// forge entries. Crash between: nothing links to the ring, and its blocks are free.
 void queue_table::state::clear(ring_state& r) noexcept {
   static constexpr std::byte zeros[1024]{};
   for (std::uint32_t i = 0; i <= r.mask; ++i)
