@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The recovery of the durable map.
 //
-//   what is found                        what is done
-//   word 0 is malformed                  the cell is named, and neither served nor reused
-//   the cell is free                     the cell is free
-//   used, and damaged (map_media.h)      the cell is named and erased: its chains may be reused,
-//   and
-//                                        their next bytes must not make it valid again
-//   used, with a chain of another cell   the same: it must not be valid again when the other is
-//   gone used, with the key of a later cell   the same used, and not wanted                 the
-//   cell is erased; its chains are not marked, so are free used, and valid                      the
-//   cell is served; its chains are marked live
+//   what is found                      what is done
+//   word 0 is malformed                the cell is named, and neither served nor reused
+//   the cell is free                   the cell is free
+//   used and damaged (map_media.h)     the cell is named and erased: its chains may be reused, and
+//                                      their next bytes must not make it valid again
+//   used, a chain of another cell      the same: it must not become valid when the other is gone
+//   used, the key of a later cell      the same
+//   used and not wanted                the cell is erased; its chains are not marked, so are free
+//   used and valid                     the cell is served; its chains are marked live
 //
 // Ordering labels:
 //   [cells-read-before-repair]  What recovery reads is flushed and drained before anything depends

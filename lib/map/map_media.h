@@ -21,16 +21,13 @@
 /// A cell is valid if and only if
 /// - word 0 is well formed (map_word0);
 /// - in a used cell: the check in word 0 is map_check() of the cell's number, its word 0, its key
-/// and
-///   the half that word 0 names. So every flipped bit is detected, and so is a cell that was
+///   and the half that word 0 names. So every flipped bit is detected, and so is a cell that was
 ///   written for another place;
 /// - in a used cell: the bytes behind the end of the key are zero; or, with a long key, the chain
-/// lies
-///   in the block store, is as long as the key needs and overlaps no chain marked before, the bytes
-///   hash to word 1, and word 3 is 0;
+///   lies in the block store, is as long as the key needs and overlaps no chain marked before, the
+///   bytes hash to word 1, and word 3 is 0;
 /// - in a used cell: the same holds for the half that word 0 names, with a CRC32C instead of the
-/// hash.
-///   The other half means nothing;
+///   hash. The other half means nothing;
 /// - no other valid cell has its key.
 /// In a free cell word 0 is zero, and the rest means nothing.
 ///
@@ -42,7 +39,7 @@
 /// changes in place, each by one store and without a change of word 0. The check does not cover
 /// them. Whoever reads them judges each by its contents. The cells of the retained map are of this
 /// kind: {candidate, current}. A publish stores its candidate with one flush, and the candidate
-/// counts once the message that it names is published. that it names is published.
+/// counts once the message that it names is published.
 #pragma once
 #include <cstddef>
 #include <cstdint>

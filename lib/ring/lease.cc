@@ -76,7 +76,7 @@ std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out) noe
 }
 
 bool queue_table::may_lease(std::uint32_t queue) const noexcept {
-  const inside here = state_->consuming(queue);
+  const inside guard = state_->consuming(queue);
   const ring_state* const r = state_->first_of(queue);
   if (r == nullptr) return false;
   if (r->mode == queue_mode::mpmc) return true;
