@@ -543,7 +543,7 @@ TEST(RingCounts, AcksOutOfOrderFlushTheirSlotAndAcksInOrderFlushNothing) {
   m->observe(nullptr);
 }
 
-TEST(SlotTags, OfConsecutiveTicketsAreThoseOfEachTicket) {
+TEST(SlotTags, ARunOfTagsEqualsTheTagsOfItsTickets) {
   for (const std::uint32_t queue : {0u, 7u, 29u, 4'000'000'000u})
     for (const std::uint64_t first : {std::uint64_t{1}, std::uint64_t{1} << 40, ticket_max - 64})
       for (const slot_state state : {slot_state::queued, slot_state::pubrec}) {
