@@ -152,7 +152,7 @@ TEST(GracePeriods, AreOverOnceTheThreadsThatWereInsideHaveLeftEvenIfOthersCameIn
   });
   wait_for(1);
   const std::uint64_t stamp = periods.stamp();
-  EXPECT_FALSE(periods.over(stamp)) << "not begun";
+  EXPECT_FALSE(periods.over(stamp)) << "the grace period has not begun";
   periods.begin();
   EXPECT_FALSE(periods.over(stamp)) << "the reader is inside";
   reach(2);
@@ -160,7 +160,7 @@ TEST(GracePeriods, AreOverOnceTheThreadsThatWereInsideHaveLeftEvenIfOthersCameIn
   EXPECT_TRUE(periods.over(stamp));
   reach(4);
   wait_for(5);
-  EXPECT_TRUE(periods.over(stamp)) << "it came in behind";
+  EXPECT_TRUE(periods.over(stamp)) << "the reader came in after the stamp";
   const std::uint64_t next = periods.stamp();
   periods.begin();
   EXPECT_FALSE(periods.over(next));

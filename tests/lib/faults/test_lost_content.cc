@@ -177,7 +177,7 @@ TEST_P(LostContent, ATruncationOfTheLastBlocksLeavesTheRestServed) {
   EXPECT_TRUE(broker_access::state(*w.b->broker).blocks().check());
   EXPECT_TRUE(w.b->broker->close());
   w.b.reset();
-  EXPECT_FALSE(region::open(options_.media)) << "it is shorter than it says";
+  EXPECT_FALSE(region::open(options_.media)) << "the file is shorter than its superblock says";
 }
 
 TEST_P(LostContent, ALossWhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) {
@@ -194,7 +194,8 @@ TEST_P(LostContent, ALossWhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) 
     acked.push_back(text_of(i));
   }
   EXPECT_EQ(w.served_region().medium().lost_pages(), 3u);
-  EXPECT_EQ(unanswered, 1) << "once memory was lost, it is looked at before it is used";
+  EXPECT_EQ(unanswered, 1)
+      << "once memory was lost, the store checks memory before it hands it out";
   EXPECT_FALSE(w.served_region().failed());
   const block_store& blocks = broker_access::state(*w.b->broker).blocks();
   EXPECT_TRUE(blocks.check());
@@ -205,7 +206,7 @@ TEST_P(LostContent, ALossWhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) 
 
   world again(opened(), false);
   EXPECT_EQ(again.collect(one, "one"), acked);
-  EXPECT_EQ(again.damaged(), 1u) << "the one that was not acknowledged";
+  EXPECT_EQ(again.damaged(), 1u) << "only the message that was not acknowledged is damaged";
 }
 
 /// Which message is lost in the tests below. The first messages share a page with rings.

@@ -22,15 +22,16 @@ TEST_P(LostMemory, AReadOfLostMemoryGivesZerosAndAFailureThatNamesTheObject) {
   auto messages = r->root("broker.messages");
   ASSERT_TRUE(messages);
   cut(messages->offset / page * page);
-  EXPECT_FALSE(r->failed()) << "nobody has looked";
+  EXPECT_FALSE(r->failed()) << "no access has met the page yet";
   const auto* lost =
       reinterpret_cast<const volatile std::uint64_t*>(r->at(messages->offset) + page);
   EXPECT_EQ(*lost, 0u);
   expect_named(*r, "root 'broker.messages'");
-  EXPECT_TRUE(r->durable(before)) << "what was durable is";
+  EXPECT_TRUE(r->durable(before)) << "a mark that was durable stays durable";
   EXPECT_FALSE(r->durable(r->mark()));
   EXPECT_FALSE(r->wait(r->mark()));
-  EXPECT_NE(*reinterpret_cast<const volatile std::uint64_t*>(r->at(0)), 0u) << "the rest is there";
+  EXPECT_NE(*reinterpret_cast<const volatile std::uint64_t*>(r->at(0)), 0u)
+      << "the rest of the memory is intact";
   const auto closed = r->close();
   ASSERT_FALSE(closed);
   EXPECT_NE(closed.error().message.find("broker.messages"), std::string::npos);

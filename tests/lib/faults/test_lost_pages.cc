@@ -50,7 +50,7 @@ TEST_P(LostPage, AToleratedPageReadsAsZerosAndIsCountedAndTheMediumGoesOn) {
   EXPECT_TRUE(m_->lost(m_->base() + 2 * page, 3 * page));
   EXPECT_FALSE(m_->lost(m_->base() + 2 * page, page));
   EXPECT_FALSE(m_->lost(m_->base() + 4 * page, page));
-  EXPECT_TRUE(m_->durable(m_->mark())) << "what lies elsewhere is";
+  EXPECT_TRUE(m_->durable(m_->mark())) << "a tolerated loss leaves the marks durable";
   EXPECT_EQ(word(4), 7u);
   word(3) = 5;
   EXPECT_EQ(word(3), 5u);
@@ -61,7 +61,7 @@ TEST_P(LostPage, AToleratedPageReadsAsZerosAndIsCountedAndTheMediumGoesOn) {
 TEST_P(LostPage, ALostPageIsFoundByTheCallThatAsksForIt) {
   m_->tolerate_loss(m_->base() + page, region_size - page);
   poison(*m_, 5 * page);
-  EXPECT_EQ(m_->lost_pages(), 0u) << "nobody has looked";
+  EXPECT_EQ(m_->lost_pages(), 0u) << "no access has met the page yet";
   EXPECT_TRUE(m_->lost(m_->base() + 4 * page, 3 * page));
   EXPECT_EQ(m_->lost_page(0), 5 * page);
   poison(*m_, 8 * page);
@@ -307,10 +307,12 @@ TEST_P(Required, RequiredMemoryIsNeverAllocatedFromLostMemory) {
   EXPECT_GE(c.first, gone * page / block);
   EXPECT_FALSE(m_->failed());
   chain other;
-  ASSERT_TRUE(blocks_->allocate_contiguous(1, other)) << "nor is anything else";
+  ASSERT_TRUE(blocks_->allocate_contiguous(1, other))
+      << "no other allocation may get lost memory either";
   EXPECT_FALSE(m_->lost(blocks_->address(other), block));
   const block_store_statistics s = blocks_->statistics();
-  EXPECT_EQ(s.withheld_blocks, gone * page / block) << "all that is free of a lost page at once";
+  EXPECT_EQ(s.withheld_blocks, gone * page / block)
+      << "all free blocks of a lost page are withheld at once";
   EXPECT_EQ(s.live_blocks, s.withheld_blocks + c.blocks + 1);
   EXPECT_TRUE(blocks_->check());
 }

@@ -118,8 +118,9 @@ TEST(FileStress, KillNineLosesNothingReportedDurableAndKeepsOrder) {
       thread_lines mine(**m, t), other(**m, (t + 1) % threads);
       EXPECT_GE(mine.count(), l->acked[t].load()) << "round " << round << " thread " << t;
       for (std::uint64_t i = 0; i < thread_lines::copies; ++i)
-        ASSERT_EQ(mine.count(), mine.again(i)) << "one drain, whole or not at all";
-      EXPECT_LE(mine.saw(), other.count()) << "nothing without what it was stored after";
+        ASSERT_EQ(mine.count(), mine.again(i)) << "a drain must be there whole or not at all";
+      EXPECT_LE(mine.saw(), other.count())
+          << "a word must not be there without the word it was stored after";
       total += mine.count();
     }
     ASSERT_FALSE(HasFailure());

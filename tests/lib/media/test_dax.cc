@@ -31,14 +31,14 @@ class Dax : public testing::Test {
     auto m = create_media(options_);
     ASSERT_FALSE(m);
     EXPECT_NE(m.error().message.find(why), std::string::npos) << m.error().message;
-    EXPECT_EQ(access(options_.path.c_str(), F_OK), -1) << "and leaves nothing behind";
+    EXPECT_EQ(access(options_.path.c_str(), F_OK), -1) << "the refusal leaves no file behind";
   }
   scratch_directory directory_;
   media_options options_;
 };
 
 TEST_F(Dax, SuitsNoOrdinaryFileOrDirectory) {
-  EXPECT_FALSE(dax().suits(directory_.file("region"))) << "one to be created";
+  EXPECT_FALSE(dax().suits(directory_.file("region"))) << "a file that does not exist yet";
   std::ofstream(directory_.file("there")) << std::string(8192, 'x');
   EXPECT_FALSE(dax().suits(directory_.file("there")));
   std::ofstream(directory_.file("empty")).flush();

@@ -51,7 +51,7 @@ class FileMedia : public testing::Test {
     EXPECT_EQ(m.error().code, code) << m.error().message;
     EXPECT_NE(m.error().message.find(why), std::string::npos) << m.error().message;
     EXPECT_NE(m.error().message.find(options_.path), std::string::npos) << m.error().message;
-    EXPECT_EQ(access(options_.path.c_str(), F_OK), -1) << "and leaves nothing behind";
+    EXPECT_EQ(access(options_.path.c_str(), F_OK), -1) << "the refusal leaves no file behind";
   }
   void expect_not_opened(errc code, const std::string& why) {
     const std::string before = contents(options_.path);
@@ -60,7 +60,7 @@ class FileMedia : public testing::Test {
     EXPECT_EQ(m.error().code, code) << m.error().message;
     EXPECT_NE(m.error().message.find(why), std::string::npos) << m.error().message;
     EXPECT_NE(m.error().message.find(options_.path), std::string::npos) << m.error().message;
-    EXPECT_TRUE(contents(options_.path) == before) << "the file is left alone";
+    EXPECT_TRUE(contents(options_.path) == before) << "the file must not change";
   }
 
   scratch_directory directory_;
@@ -89,7 +89,7 @@ TEST_F(FileMedia, KeepsDrainedBytesAcrossAClose) {
   for (std::uint64_t i = 0; i < 100; ++i)
     put(*m, i * 7, i + 1);
   ASSERT_TRUE(m->close());
-  ASSERT_TRUE(m->close()) << "twice is once";
+  ASSERT_TRUE(m->close()) << "a second close does nothing";
   m = must_open();
   for (std::uint64_t i = 0; i < 100; ++i)
     EXPECT_EQ(get(*m, i * 7), i + 1);
@@ -153,8 +153,9 @@ TEST_F(FileMedia, GrowsInPlaceAndKeepsTheSizeAcrossReopen) {
   EXPECT_EQ(get(*m, (3u << 20) / 64 - 1), 0u);
   put(*m, (3u << 20) / 64 - 1, 9);
   EXPECT_EQ(m->grow(1u << 20).error().code, errc::invalid_argument);
-  EXPECT_EQ(m->grow(5u << 20).error().code, errc::invalid_argument) << "four times are reserved";
-  EXPECT_TRUE(m->grow(3u << 20)) << "as long as it is: nothing to do";
+  EXPECT_EQ(m->grow(5u << 20).error().code, errc::invalid_argument)
+      << "four times the size are reserved";
+  EXPECT_TRUE(m->grow(3u << 20)) << "the region has this size already";
   ASSERT_TRUE(m->close());
   m = must_open();
   EXPECT_EQ(m->size(), 3u << 20);
@@ -162,7 +163,8 @@ TEST_F(FileMedia, GrowsInPlaceAndKeepsTheSizeAcrossReopen) {
   EXPECT_EQ(get(*m, (3u << 20) / 64 - 1), 9u);
   struct stat info {};
   ASSERT_EQ(stat(options_.path.c_str(), &info), 0);
-  EXPECT_GE(static_cast<std::uint64_t>(info.st_blocks) * 512, 4u << 20) << "allocated, not sparse";
+  EXPECT_GE(static_cast<std::uint64_t>(info.st_blocks) * 512, 4u << 20)
+      << "the file must be allocated and not sparse";
 }
 
 TEST_F(FileMedia, HasOneWriterOrManyReaders) {
@@ -186,7 +188,7 @@ TEST_F(FileMedia, HasOneWriterOrManyReaders) {
   EXPECT_EQ(open_media(opening()).error().code, errc::busy);
   ASSERT_TRUE(a->close());
   ASSERT_TRUE(b->close());
-  EXPECT_TRUE(contents(options_.path) == before) << "readers write nothing";
+  EXPECT_TRUE(contents(options_.path) == before) << "a reader must not write";
 }
 
 TEST_F(FileMedia, CreatesNothingOverAnExistingFile) {
@@ -341,7 +343,7 @@ TEST_F(FileMedia, AfterAFailureNoThreadWaitsForEverAndNothingNewBecomesDurable) 
     t.join();
   EXPECT_EQ(gave_up, 3);
   EXPECT_TRUE(m.failed());
-  EXPECT_TRUE(m.durable(before)) << "what was durable is";
+  EXPECT_TRUE(m.durable(before)) << "a mark that was durable stays durable";
   EXPECT_FALSE(m.durable(m.mark()));
   EXPECT_FALSE(m.grow(2u << 20));
   broken = false; // the failure stays final all the same

@@ -36,13 +36,14 @@ void keeps_its_bytes(const std::string& where, std::uint64_t size) {
     (*m)->flush(words(**m), 8);
     (*m)->drain();
     EXPECT_TRUE((*m)->durable((*m)->mark()));
-    ASSERT_TRUE((*m)->grow(2 * size - 1)) << "rounded up to whole pages";
+    ASSERT_TRUE((*m)->grow(2 * size - 1)) << "the size is rounded up to whole pages";
     EXPECT_EQ((*m)->size(), 2 * size);
-    EXPECT_EQ((*m)->base(), base) << "growth moves nothing";
+    EXPECT_EQ((*m)->base(), base) << "growth must not move the region";
     EXPECT_EQ((*m)->base()[2 * size - 1], std::byte{0});
     (*m)->store(words(**m) + size / 4 - 1, 43);
-    EXPECT_EQ((*m)->grow(5 * size).error().code, errc::invalid_argument) << "reserved four times";
-    EXPECT_EQ((*m)->grow(size).error().code, errc::invalid_argument) << "never shrinks";
+    EXPECT_EQ((*m)->grow(5 * size).error().code, errc::invalid_argument)
+        << "four times the size are reserved";
+    EXPECT_EQ((*m)->grow(size).error().code, errc::invalid_argument) << "a region never shrinks";
   }
   auto m = open_media(at(d.file("region")));
   ASSERT_TRUE(m) << m.error().message;
@@ -64,7 +65,7 @@ void keeps_its_bytes(const std::string& where, std::uint64_t size) {
   ASSERT_TRUE((*second_reader)->close());
   m = open_media(at(d.file("region")));
   ASSERT_TRUE(m) << m.error().message;
-  EXPECT_EQ(words(**m)[0], 42u) << "and changes nothing";
+  EXPECT_EQ(words(**m)[0], 42u) << "the file must not change";
 }
 
 TEST(Hugetlb, KeepsItsBytesOnTmpfsThroughGrowthAndReopen) {

@@ -171,7 +171,7 @@ TEST_P(JournalFault, AFailureOfAnyCallIsFinalAndLosesNothingAcknowledged) {
     const faulty_run first = run_until_failure(disk, w, 0);
     survived = disk.changes <= n;
     failures += first.failed || !first.opened;
-    ASSERT_FALSE(first.moved_on) << "change " << n << " failed and it went on";
+    ASSERT_FALSE(first.moved_on) << "change " << n << " failed, and the life went on";
     disk.fail_at = UINT64_MAX;
 
     // The power fails: only the content of the disk counts.
@@ -319,7 +319,7 @@ TEST(Journal, AGrowthThatFailsDuringACheckpointLosesNothingAcknowledged) {
   EXPECT_TRUE(m.failed());
   const std::uint64_t changes = disk.changes;
   EXPECT_FALSE(m.checkpoint_step());
-  EXPECT_EQ(disk.changes, changes) << "a tail written after the failure";
+  EXPECT_EQ(disk.changes, changes) << "the header was written after the failure";
   disk.each_crash(1, 64, 16, [&](const file_bytes& bytes) {
     model_disk after(bytes);
     const auto wrong = verdict(after, w, 3, 3);

@@ -49,9 +49,10 @@ TEST(MediaPath, AnEmptyFileIsRefusedAndTheErrorSaysToRemoveIt) {
     const scratch_directory d(where);
     std::ofstream(d.file("empty"));
     refused(d.file("empty"), "it is an empty file, which is no region; remove it");
-    EXPECT_TRUE(std::filesystem::exists(d.file("empty"))) << "nothing of another's is removed";
+    EXPECT_TRUE(std::filesystem::exists(d.file("empty")))
+        << "a file that another program made must not be removed";
     std::filesystem::remove(d.file("empty"));
-    EXPECT_TRUE(create_media(at(d.file("empty")))) << "the remedy is the right one";
+    EXPECT_TRUE(create_media(at(d.file("empty")))) << "the remedy that the error names must work";
   }
 }
 
@@ -97,7 +98,7 @@ TEST(MediaPath, ACreationAboveTheFileSizeLimitFailsAndLeavesNoFile) {
     ASSERT_FALSE(m) << where;
     EXPECT_EQ(m.error().code, errc::no_space) << m.error().message;
     EXPECT_NE(m.error().message.find("ulimit -f"), std::string::npos) << m.error().message;
-    EXPECT_TRUE(std::filesystem::is_empty(d.path())) << "something is left behind";
+    EXPECT_TRUE(std::filesystem::is_empty(d.path())) << "a file is left behind";
   }
 }
 
@@ -115,7 +116,7 @@ TEST(MediaPath, AGrowthAboveTheFileSizeLimitFailsAndTheRegionGoesOn) {
           << grown.error().message;
     }
     EXPECT_EQ((*m)->size(), size);
-    EXPECT_TRUE((*m)->grow(2 * size)) << "once there is room";
+    EXPECT_TRUE((*m)->grow(2 * size)) << "growth must succeed once the limit allows it";
     EXPECT_TRUE((*m)->close());
   }
 }

@@ -34,7 +34,7 @@ TEST_F(Region, KeepsItsAreasAndGeometryOverReopens) {
     EXPECT_EQ(g.block_size, 256u);
     EXPECT_EQ(g.block_offset + g.block_count * g.block_size, size);
     ASSERT_TRUE(r->close());
-    ASSERT_TRUE(r->close()) << "twice is harmless";
+    ASSERT_TRUE(r->close()) << "a second close does nothing";
   }
 }
 
@@ -47,7 +47,7 @@ TEST_F(Region, TranslatesBetweenOffsetsAndPointers) {
   EXPECT_TRUE(g.contains(size, 0));
   EXPECT_FALSE(g.contains(1, size));
   EXPECT_FALSE(g.contains(size + 1, 0));
-  EXPECT_FALSE(g.contains(UINT64_MAX, 2)) << "no sum overflows";
+  EXPECT_FALSE(g.contains(UINT64_MAX, 2)) << "the sum of offset and size must not overflow";
   EXPECT_FALSE(g.contains(2, UINT64_MAX));
 }
 
@@ -106,7 +106,8 @@ TEST_F(Region, RangesOfOneNameAreNumberedInTheOrderTheyWereAdded) {
       EXPECT_EQ(added->name, n == 0 ? "table" : "table#" + std::to_string(n));
       EXPECT_EQ(r->ranges("table").size(), n + 1);
     }
-    EXPECT_EQ(r->add_range("a", 5, at + 8192, 64)->name, "a#1") << "an area is the first";
+    EXPECT_EQ(r->add_range("a", 5, at + 8192, 64)->name, "a#1")
+        << "an area of that name is the first range";
   }
   auto r = reopen();
   const std::vector<region_root> found = r->ranges("table");
@@ -186,7 +187,7 @@ TEST_F(Region, GrowsByWholeBlocksAndStaysGrown) {
   const std::uint64_t blocks = reopen()->geometry().block_count;
   {
     auto r = reopen();
-    ASSERT_TRUE(r->grow(size)) << "nothing to do";
+    ASSERT_TRUE(r->grow(size)) << "the region has this size already";
     EXPECT_EQ(r->geometry().block_count, blocks);
     ASSERT_TRUE(r->grow(size + 1000));
     EXPECT_EQ(r->geometry().size, size + 1000);

@@ -56,7 +56,7 @@ TEST_F(RegionDamage, TheSurvivingSuperblockIsUsedAndTheDamagedOneIsNotedAndRepai
         EXPECT_EQ(r->geometry().size, size);
         EXPECT_EQ(r->roots().size(), 2u);
       }
-      EXPECT_TRUE(reopen()->notes().empty()) << "made whole by the open before";
+      EXPECT_TRUE(reopen()->notes().empty()) << "the open before repaired it";
     }
 }
 
@@ -84,7 +84,7 @@ TEST_F(RegionDamage, TheNewerSuperblockCounts) {
   reseal(1);
   EXPECT_EQ(reopen(true)->incarnation(), 80u);
   EXPECT_EQ(reopen()->incarnation(), 81u);
-  EXPECT_EQ(block(0).sequence, 1002u) << "the older is stored over first";
+  EXPECT_EQ(block(0).sequence, 1002u) << "the older superblock is stored over first";
   EXPECT_EQ(block(1).sequence, 1003u);
 }
 
@@ -154,7 +154,7 @@ TEST_F(RegionDamage, ADamagedRangeIsRefusedAndTheOtherRangesAreReadable) {
   refused(errc::corrupt, "root 3 of its directory fails its checksum");
   auto r = reopen(true);
   ASSERT_EQ(r->notes().size(), 1u);
-  EXPECT_EQ(r->ranges("table").size(), 1u) << "no number is passed over";
+  EXPECT_EQ(r->ranges("table").size(), 1u) << "a missing number must not be passed over";
   EXPECT_TRUE(r->root("table#2"));
 }
 
