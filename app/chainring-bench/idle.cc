@@ -20,8 +20,8 @@ namespace chainring::bench {
 
 namespace {
 
-constexpr std::uint32_t idle_sleep_us_max =
-    1000; // the same value as in app/dpdk-chainring/service.cc
+// The same value as in app/dpdk-chainring/service.cc.
+constexpr std::uint32_t idle_sleep_us_max = 1000;
 constexpr std::uint32_t our_address = 0x0a000001, peer_address = 0x0a000002;
 constexpr rte_ether_addr peer_mac = {{0x02, 0, 0, 0, 0, 0x02}};
 constexpr auto long_pause = std::chrono::milliseconds(300);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The broker's durable state, for tests and benchmarks that look behind broker.h. Not installed.
+/// Gives tests and benchmarks the broker's durable state, which broker.h hides. Not installed.
 #pragma once
 #include "broker/shared.h"
 

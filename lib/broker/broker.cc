@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges: [home-set] [home-read] [incarnation-set] [shown-only] as in sessions.cc; [asked-set] as in
-// inbox.cc
+// The broker's core: its set-up, its statistics and what operators ask for.
+//
+// Its ordering labels are described in sessions.cc and inbox.cc.
 #include "broker/broker.h"
 
 #include <algorithm>
@@ -33,7 +34,7 @@ result<std::vector<std::string>> broker::check(chainring::region& on) {
 broker::broker(std::unique_ptr<shared> s) : shared_(std::move(s)) {}
 
 broker::~broker() {
-  shared_->workers.clear(); // they refer to the rest
+  shared_->workers.clear(); // the workers refer to the other members
 }
 
 result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> on,
@@ -66,32 +67,35 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   if (!identities) return identities.error();
   s->identities = std::move(identities).value();
   if (!s->sessions.make(s->sessions_limit))
-    return error{errc::no_space, "sessions: no memory for " + std::to_string(s->sessions_limit)};
-  s->free_sessions.reserve(s->sessions_limit); // workers add to it without allocating
+    return error{errc::no_space,
+                 "there is no memory for " + std::to_string(s->sessions_limit) + " sessions"};
+  s->free_sessions.reserve(s->sessions_limit); // so that workers never allocate when they add to it
   session_table& records = s->state->sessions();
   for (std::uint32_t i = count; i-- > 0;) {
     session& one = *new (&s->sessions[i]) session;
     one.incarnation.store(records.incarnation(i),
-                          std::memory_order_relaxed); // [incarnation-set] alone
+                          std::memory_order_relaxed); // [incarnation-set]
     if (records.word0(i).state == session_state::free) {
       s->free_sessions.push_back(i);
       continue;
     }
     const std::string_view identity = records.identity(i);
     one.home.store(static_cast<std::uint8_t>(s->home_of(identity)),
-                   std::memory_order_relaxed);                            // [home-set] alone
-    one.state.store(connection::disconnected, std::memory_order_relaxed); // [home-set] alone
+                   std::memory_order_relaxed);                            // [home-set]
+    one.state.store(connection::disconnected, std::memory_order_relaxed); // [home-set]
     if (s->identities->insert(s->key_of(identity), i) != map_status::done)
-      s->opened.notes.push_back("session " + std::to_string(i) +
-                                ": a longer identity has the same hashes; it is not served");
+      s->opened.notes.push_back(
+          "session " + std::to_string(i) +
+          ": another long identity has the same hashes; the session is not served");
   }
   std::vector<std::string>& notes = s->opened.notes;
-  s->state->for_each_subscription([&](std::uint32_t n, std::string_view filter,
-                                      std::uint32_t options) {
-    if (!filter_index::accepted(s->filters->add(filter, n, options)))
-      notes.push_back("subscription of session " + std::to_string(n) +
-                      ": its filter has too many levels, or the index is full; it is not served");
-  });
+  s->state->for_each_subscription(
+      [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
+        if (!filter_index::accepted(s->filters->add(filter, n, options)))
+          notes.push_back("subscription of session " + std::to_string(n) +
+                          ": the filter has too many levels or the index is full; the "
+                          "subscription is not served");
+      });
   s->volatiles = std::make_unique<volatile_pool>(config.volatile_messages_max,
                                                  config.topic_size_max, config.content_size_max);
   for (unsigned w = 0; w < config.workers; ++w) {
@@ -118,7 +122,7 @@ broker_worker::state::state(broker::shared& s, unsigned n)
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
       nodes(s.config.volatile_messages_max), flights(s.config.in_flight_max),
       name_buffer(s.config.topic_size_max) {
-  // What a burst needs at most in the usual case; a wider fan-out grows these once.
+  // These sizes suffice for a usual burst. A wider fan-out makes the vectors grow once.
   constexpr std::size_t burst_max = 1024;
   staged.reserve(burst_max);
   targets.reserve(16 * burst_max);
@@ -213,7 +217,7 @@ std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
     i.connected = c == connection::active;
     i.address = i.connected ? s.address.load(std::memory_order_relaxed) : 0; // [shown-only]
     i.ends_with_connection = (shared_->state->sessions().word0(n).flags & session_flag_clean) != 0;
-    i.home = s.home.load(std::memory_order_relaxed);                 // [home-read] as of now
+    i.home = s.home.load(std::memory_order_relaxed);                 // [home-read]
     i.keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [shown-only]
     i.refused = s.refused.load(std::memory_order_relaxed);           // [shown-only]
     const chainring::queue_statistics q = shared_->state->queues().statistics(n);
@@ -247,7 +251,7 @@ namespace {
 bool ask(worker_inbox& home, operator_request::kind what, std::string_view identity) {
   const std::lock_guard guard(home.requests_lock);
   home.requests.push_back({what, std::string(identity)});
-  home.asked.store(true, std::memory_order_release); // [asked-set] pairs with [asked-seen]
+  home.asked.store(true, std::memory_order_release); // [asked-set]
   return true;
 }
 

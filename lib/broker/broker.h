@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The broker's core: sessions, subscriptions, queues and deliveries over a region, for whatever
-/// protocols serve it. It knows no protocol, no ports and no sockets: front ends (front_end.h) call
-/// its workers (worker.h).
+/// The broker's core: sessions, subscriptions, queues and deliveries over a region, for any
+/// protocol. The core knows no protocol, no ports and no sockets; front ends (front_end.h) call its
+/// workers (worker.h).
 ///
 /// **The contract.** When a publish is settled as accepted, its message and the message's place in
-/// every matching queue are durable in the region's class; a message not accepted is in every
-/// matching queue or in none. A QoS 1 delivery repeats until its acknowledgement is durable.
+/// every matching queue are durable in the region's class. A message that is not accepted is in
+/// every matching queue or in none. A QoS 1 delivery is repeated until its acknowledgement is
+/// durable.
 ///
-/// **Workers.** One per lcore. A session belongs to one worker, its home, which alone serves it and
-/// consumes its queue; any worker may place messages in any queue.
+/// **Workers.** There is one worker per lcore. A session belongs to one worker, its home, which
+/// alone serves it and consumes its queue. Any worker may place messages in any queue.
 ///
-/// **Full queues.** Which publishes a full queue refuses or drops is `overflow`; a publish that one
-/// queue refuses is refused in all, and drops nothing anywhere.
+/// **Full queues.** `overflow` says what a full queue refuses or drops. A publish that one queue
+/// refuses is placed in no queue, and drops nothing anywhere.
 ///
-/// Thread-safety: what is said to be for any thread may be called while workers run.
+/// Thread-safety: any thread may call the functions that say so, also while workers run.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -31,105 +32,109 @@
 
 namespace chainring {
 
-/// Sizes of the tables in the region when it is created; they grow while it is open.
+/// The sizes of the tables in a new region; the tables grow while the region is open.
 struct store_layout {
   std::uint32_t sessions_max = 16384;
   std::uint32_t subscriptions_max = 65536;
-  std::uint32_t messages_max = 0; ///< 0: one for every two blocks
-  std::uint32_t groups_max = 64;  ///< shared subscriptions
+  std::uint32_t messages_max = 0; ///< 0 means one for every two blocks
+  std::uint32_t groups_max = 64;  ///< groups of shared subscriptions
   std::uint32_t retained_max = 1024;
 };
 
 struct broker_config {
   unsigned workers = 1;
-  std::uint32_t queue_slots = 1024; ///< messages a session's queue holds at most
-  /// Messages it has room for at first: it grows to queue_slots as it fills, and shrinks again when
-  /// it has been nearly empty for a while. 0: room for all from the first message on.
+  std::uint32_t queue_slots = 1024; ///< messages that the queue of a session holds at most
+  /// Messages that a new queue has room for. It grows to queue_slots as it fills, and shrinks again
+  /// after it has been nearly empty for a while. 0 means queue_slots from the first message on.
   std::uint32_t queue_slots_first = 255;
   overflow_policy overflow = overflow_policy::reject;
-  std::uint32_t session_expiry_s = 0; ///< a session ends so long after its connection; 0: never
-  std::uint32_t topics_max = 65536;   ///< distinct names a worker knows at one time
-  std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages on their way at one time
+  /// A session ends so long after its connection; 0 means never.
+  std::uint32_t session_expiry_s = 0;
+  std::uint32_t topics_max = 65536;           ///< topic names that a worker knows at one time
+  std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages that are under way at one time
   std::uint32_t volatile_per_session_max = 16;
-  /// So that one client cannot take the table from the others.
+  /// A limit per session, so that one client cannot take the whole table.
   std::uint32_t subscriptions_per_session_max = 8192;
-  std::uint32_t in_flight_max =
-      65536;                    ///< QoS 1 messages sent and not acknowledged, beyond one a session
-  std::uint32_t aside_max = 64; ///< publishes of a worker that wait for another to make room
-  /// Content that some listener could deliver, octets: what is longer is refused when published.
+  /// QoS 1 messages that are sent and not acknowledged, beyond the first of each session.
+  std::uint32_t in_flight_max = 65536;
+  std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
+  /// The longest content in octets that a listener can deliver; a longer publish is refused.
   std::uint32_t content_size_max = 1463;
-  std::uint32_t topic_size_max = 255; ///< topic names and filters, octets
-  /// Of the hash that spreads sessions over workers; 0: a secret of this process, as outside of
-  /// tests.
+  std::uint32_t topic_size_max = 255; ///< the longest topic name or filter, in octets
+  /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process,
+  /// which only tests replace.
   std::uint64_t home_seed = 0;
 };
 
-/// What operators are shown of a session.
+/// What operators are shown about a session.
 struct session_info {
   std::uint32_t number = 0;
-  std::string identity;      ///< as the client chose it: escape it before it is shown
-  std::uint64_t address = 0; ///< as the front end gave it; 0: not connected
+  std::string identity;      ///< chosen by the client: escape it before it is shown
+  std::uint64_t address = 0; ///< given by the front end; 0 means not connected
   bool connected = false;
   bool ends_with_connection = false;
   unsigned home = 0;
   std::uint16_t keep_alive_s = 0;
   std::uint64_t queue_depth = 0, queue_capacity = 0;
-  std::uint64_t queue_high_water = 0; ///< of all rings the queue had in this life
-  std::uint64_t queue_limit = 0;      ///< what the queue may grow to
-  std::uint64_t refused = 0;          ///< messages its full queue refused in this life
+  std::uint64_t queue_high_water = 0; ///< over all rings that the queue had in this life
+  std::uint64_t queue_limit = 0;      ///< how many messages the queue may grow to
+  std::uint64_t refused = 0;          ///< messages that its full queue refused in this life
 };
 
-/// A filter and how many sessions subscribe to it.
+/// A filter, and how many sessions subscribe to it.
 struct topic_info {
   std::string filter;
   std::uint32_t subscriptions = 0;
 };
 
-/// What an open found, for the summary line.
+/// What an open found, for the line in the log.
 struct open_summary {
   durability_class durability{};
   std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0, expired = 0;
   double seconds = 0;
-  std::vector<std::string> notes; ///< damage found, in sentences
+  std::vector<std::string> notes; ///< sentences about damage that was found
 };
 
-/// Something an operator should know, said at most once a second for each kind.
+/// An event that an operator should know of. Each kind is reported at most once a second.
 struct broker_event {
   enum class kind : std::uint8_t {
-    opened,     ///< a session was opened
-    closed,     ///< its front end ended the connection
-    lost,       ///< its front end gave the client up: it was silent, or did not answer
-    taken_over, ///< another connection of the same identity ended it
-    kicked,     ///< an operator ended it
-    expired,    ///< a session without a connection ended, its queue with it
-    queue_full, ///< a publish was refused because this session's queue is full
-    too_long,   ///< a message stays in the queue: this connection cannot carry it
+    opened,     ///< the session was opened
+    closed,     ///< the front end ended the connection
+    lost,       ///< the front end ended the connection: the client was silent or did not answer
+    taken_over, ///< another connection of the same identity replaced it
+    kicked,     ///< an operator ended the session
+    expired,    ///< the session ended after its expiry time without a connection
+    queue_full, ///< a publish was refused because the queue of this session is full
+    too_long,   ///< a message stays in the queue because the connection cannot carry it
   };
   kind what{};
   std::uint32_t session = 0;
   std::string_view identity; ///< valid during the call
-  std::uint64_t count = 0; ///< queue_full: messages the queue holds; too_long: the message's octets
-  std::uint64_t more = 0;  ///< queue_full: refusals since the last event; too_long: the limit
+  /// For queue_full the messages in the queue; for too_long the octets of the message.
+  std::uint64_t count = 0;
+  /// For queue_full the refusals since the last event; for too_long the limit.
+  std::uint64_t more = 0;
 };
-/// Called on a worker's thread, so it must return quickly.
+/// The observer is called on a worker's thread, so it must return quickly.
 using broker_observer = void (*)(void* context, const broker_event& event) noexcept;
 
 class store;
 
 class broker {
  public:
-  /// Called now and then while a long open goes on: what, how many done, of how many.
+  /// Called now and then during a long open, with what is being done, how many are done, of how
+  /// many.
   using progress = std::function<void(const std::string&, std::uint64_t, std::uint64_t)>;
 
-  /// The areas a region needs to hold a broker's state: hand them to region::create().
+  /// The areas that a region needs to hold a broker's state; pass them to region::create().
   [[nodiscard]] static std::vector<area_spec>
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
-  /// Recovers what the region holds and gets ready to serve. From here on the broker
-  /// owns the region.
+  /// Recovers what the region holds and prepares to serve it. From then on the broker owns the
+  /// region.
   [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<chainring::region> on,
                                                             const broker_config& config,
                                                             const progress& told = {});
-  /// What is wrong with the region's contents, in sentences; nothing is changed.
+  /// Returns sentences about what is wrong with the region's contents. It changes nothing.
   [[nodiscard]] static result<std::vector<std::string>> check(chainring::region& on);
   ~broker();
   broker(const broker&) = delete;
@@ -137,10 +142,10 @@ class broker {
 
   [[nodiscard]] broker_worker& worker(unsigned number) noexcept;
   [[nodiscard]] unsigned workers() const noexcept;
-  /// The worker that serves the session of that identity, for all of this process's life. Any
-  /// thread.
+  /// The number of the worker that serves the session of this identity, for the whole life of the
+  /// process. Any thread may call it.
   [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
-  /// Before the workers run.
+  /// Sets the observer. Call it before the workers run.
   void observe(broker_observer observer, void* context) noexcept;
 
   [[nodiscard]] const broker_config& config() const noexcept;
@@ -149,40 +154,44 @@ class broker {
   [[nodiscard]] media& medium() noexcept;
   [[nodiscard]] broker_counters counters() const;
   [[nodiscard]] broker_counters counters(unsigned worker) const;
-  /// Statistics of the tables in the region. Any thread.
+  /// Statistics of the tables in the region. Any thread may call these functions.
   [[nodiscard]] block_store_statistics block_statistics() const noexcept;
   [[nodiscard]] message_table_statistics message_statistics() const noexcept;
   [[nodiscard]] queue_table_statistics queue_statistics() const noexcept;
-  /// Session numbers are below this as long as the broker is open, however tables grow.
+  /// All session numbers are below this limit while the broker is open, also after tables have
+  /// grown.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept;
-  /// How many sessions and subscriptions the tables have room for now.
+  /// How many sessions and subscriptions the tables have room for at present.
   [[nodiscard]] std::uint32_t sessions_capacity() const noexcept;
   [[nodiscard]] std::uint64_t subscriptions_capacity() const noexcept;
-  /// Sessions from number `first` on, at most `max`; the next first, or 0 at the end. Any thread.
+  /// Appends at most `max` sessions from number `first` on. Returns the `first` of the next call,
+  /// or 0 at the end. Any thread may call it.
   [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
                                        std::vector<session_info>& out) const;
-  /// Up to `max` of the filters there are. Any thread.
+  /// Returns up to `max` filters. Any thread may call it.
   [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
-  /// Asks the session's home to end it, its subscriptions and queue with it. False: no such
-  /// session. Any thread.
+  /// Asks the home of the session to end it and to delete its subscriptions and queue. Returns
+  /// false when there is no such session. Any thread may call it.
   bool kick(std::string_view identity) noexcept;
-  /// Asks the session's home to give up everything in its queue. False: no such session. Any
-  /// thread.
+  /// Asks the home of the session to drop all messages in its queue. Returns false when there is no
+  /// such session. Any thread may call it.
   bool clear_queue(std::string_view identity) noexcept;
 
-  /// Makes the region at least `size` bytes long, while workers run: what was refused for lack of
-  /// blocks is accepted again. One thread at a time; the new size is durable before a block of it
-  /// is used. errc::no_space: the medium or the reserved addresses end before.
+  /// Makes the region at least `size` bytes long while workers run; publishes that were refused for
+  /// lack of blocks are then accepted again. One thread at a time may call it. The new size is
+  /// durable before a new block is used. errc::no_space means that the medium or the reserved
+  /// addresses end before.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// Adds a segment, as large as what there is, to each table of which fewer than an eighth is
-  /// free, or `at_once` to each, where half of the free blocks have room for it. One thread at a
-  /// time, now and then, while workers run; drains. Returns how many tables have grown. What was
-  /// refused for want of a session, subscription or message is accepted again.
+  /// Adds a segment to each table of which fewer than an eighth is free, or with `at_once` to each
+  /// table. The segment is as large as the table, and is added only if half of the free blocks have
+  /// room for it. One thread at a time calls it now and then while workers run; it drains. Returns
+  /// how many tables have grown. Requests that were refused for lack of a session, subscription or
+  /// message are then accepted again.
   [[nodiscard]] result<unsigned> grow_tables(bool at_once = false);
-  /// Closes the region cleanly. No worker runs any more.
+  /// Closes the region cleanly. No worker may be running any more.
   [[nodiscard]] result<void> close();
 
  private:

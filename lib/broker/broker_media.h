@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the broker itself keeps on media, version 3: session records, group records, and the keys
-/// and values of the subscription map. Queues, messages and map cells have layouts of their own.
+/// What the broker itself keeps on media, in version 3: session records, group records, and the
+/// keys and values of the subscription map. Queues, messages and map cells have layouts of their
+/// own.
 ///
 // clang-format off: the diagrams
-/// A session record is two lines. The first says whose the number is:
+/// A session record has two lines. The first line says to which session the number belongs:
 /// ```
 /// byte   0       1       2               4                       8
 ///        +-------+-------+---------------+-----------------------+
@@ -18,7 +19,7 @@
 ///  56    | 0                                                     |  word 7
 ///        +-------------------------------------------------------+
 /// ```
-/// The second holds its settings, twice; they may be changed while the session lives:
+/// The second line holds the settings twice; they may be changed while the session lives:
 /// ```
 ///        +-------------------------------+-----------------------+
 ///  64    | active half 1, version 31     | check                 |  word 8, the settings' commit
@@ -31,8 +32,9 @@
 ///        +-------------------------------------------------------+
 /// ```
 // clang-format on
-/// The record's number is the session's, and that of its queue record. A group record is the same,
-/// in a table of its own, with `group/filter` as its identity and numbers apart from sessions'.
+/// The number of the record is the number of the session and of its queue record. A group record
+/// has the same form, in a table of its own, with `group/filter` as its identity and with other
+/// numbers.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -44,25 +46,25 @@
 namespace chainring {
 
 enum class session_state : std::uint8_t {
-  free = 0, ///< nobody's; the incarnation is the last one used
+  free = 0, ///< the record is free; its incarnation is the last that was used
   used = 1,
 };
 
-/// The session ends with its connection, and at the next open.
+/// This flag says that the session ends with its connection and at the next open.
 inline constexpr std::uint8_t session_flag_clean = 1;
 
-inline constexpr std::size_t identity_inline_max = 24;   ///< octets in the record itself
-inline constexpr std::size_t identity_size_max = 65'535; ///< octets
+inline constexpr std::size_t identity_inline_max = 24;   ///< octets that fit into the record itself
+inline constexpr std::size_t identity_size_max = 65'535; ///< in octets
 
-/// Valid if and only if: the seal fits word 0, state is `used`, every reserved bit of words 0, 1
-/// and 6 is 0 (words 7 and 15 are not looked at), the identity has 1 to 65,535 octets and is zero
-/// behind them where it is inline, the check is session_check() of the record and its number, and
-/// no other used record has the same identity. The words before the commit word in program order
-/// are words 1 to 7 and the settings: the first line is a free record or a whole one after any
-/// crash, and the settings are drained no later.
+/// A record is valid if and only if: the seal fits word 0, the state is `used`, every reserved bit
+/// of words 0, 1 and 6 is 0 (words 7 and 15 are not checked), the identity has 1 to 65,535 octets
+/// and, where it is inline, zeros behind its end, the check is session_check() of the record and
+/// its number, and no other used record has the same identity. Words 1 to 7 and the settings are
+/// stored before the commit word in program order. So after any crash the first line is a free
+/// record or a whole one; the settings are drained no later.
 ///
-/// The settings count if and only if word 8's check is settings_check() of the active half; else
-/// the session is as one without settings.
+/// The settings are valid if and only if the check in word 8 is settings_check() of the active
+/// half. Otherwise the session counts as one without settings.
 struct session_record {
   std::uint64_t state;       ///< word 0: session_word0
   std::uint64_t attributes;  ///< word 1: session_word1
@@ -91,7 +93,7 @@ struct session_word0 {
   std::uint8_t flags = 0;
   std::uint32_t incarnation = 0;
 
-  /// The seal of a record that was never used is zero, as the whole word is.
+  /// The seal of a record that was never used is zero, like the whole word.
   [[nodiscard]] static std::uint16_t seal(std::uint32_t number, std::uint64_t word) noexcept {
     constexpr std::uint64_t covered = ~(std::uint64_t{0xffff} << 16);
     if ((word & covered) == 0) return 0;
@@ -117,7 +119,7 @@ struct session_word0 {
 /// Word 1: identity size in bits 0..15, the front end's number in 16..23, rest 0.
 struct session_word1 {
   std::uint16_t identity_size = 0;
-  std::uint8_t front_end = 0; ///< opaque to the core; 0: not said
+  std::uint8_t front_end = 0; ///< opaque to the core; 0 means that it is not set
 
   [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
     return std::uint64_t{identity_size} | std::uint64_t{front_end} << 16;
@@ -127,23 +129,23 @@ struct session_word1 {
   }
 };
 
-/// CRC-32C of the record's number and words 1 to 5: a record that is damaged, or another's in this
-/// place, is nobody's session. A long identity has a hash of its own in word 2.
+/// The CRC-32C of the record's number and words 1 to 5. A record that is damaged, or was written
+/// for another place, belongs to no session. A long identity has a hash of its own in word 2.
 [[nodiscard]] inline std::uint64_t session_check(std::uint32_t number,
                                                  const session_record& r) noexcept {
   constexpr std::size_t covered = offsetof(session_record, check) - sizeof r.state;
   return crc32c(crc32c(0, &number, sizeof number), &r.attributes, covered);
 }
 
-/// Word 2 of a long identity: the CRC-32C of its octets in the upper half, and that of the octets
-/// twice over in the lower.
+/// Word 2 of a long identity: the upper half is the CRC-32C of its octets, the lower half the
+/// CRC-32C of its octets twice over.
 [[nodiscard]] inline std::uint64_t long_identity_hash(std::string_view identity) noexcept {
   const std::uint32_t forward = crc32c(0, identity.data(), identity.size());
   return std::uint64_t{forward} << 32 | crc32c(forward, identity.data(), identity.size());
 }
 
-/// Word 8: the active half in bit 0, a version in 1..31, settings_check() in 32..63. Zero: the
-/// session has no settings.
+/// The check in word 8, which has the active half in bit 0, a version in bits 1..31, and this check
+/// in bits 32..63. A word 8 of zero means that the session has no settings.
 [[nodiscard]] inline std::uint32_t settings_check(std::uint32_t number, std::uint32_t incarnation,
                                                   std::uint32_t low,
                                                   const std::uint64_t (&half)[3]) noexcept {
@@ -151,13 +153,13 @@ struct session_word1 {
   return crc32c(crc32c(0, of, sizeof of), half, sizeof half);
 }
 
-/// Key of a subscription in the map: session and incarnation, little-endian, then the filter. A
-/// record whose incarnation is not exactly its session's is void.
+/// The key of a subscription in the map is its session and incarnation, little-endian, then its
+/// filter. A record whose incarnation is not exactly that of its session is void.
 inline constexpr std::size_t subscription_key_prefix = 8;
 
-/// Value of a subscription: an options word, opaque to the core but for the QoS in bits 0..1 and
-/// the front end's two bits in 3..4; the subscription identifier, 28 bits; four zeros; the CRC-32C
-/// of the key and those twelve.
+/// The value of a subscription has an options word, which is opaque to the core except for the QoS
+/// in bits 0..1 and the front end's two bits in 3..4; the subscription identifier of 28 bits; four
+/// zero octets; and the CRC-32C of the key and these twelve octets.
 inline constexpr std::size_t subscription_value_size = 16;
 
 namespace subscription_option {

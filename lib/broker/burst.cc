@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A burst made durable, whatever its fan-out, in two drains.
+// Makes a burst durable in two drains, whatever its fan-out.
 //
-// Edges:
-//   [home-read] [incarnation-read] [shown-only] as in sessions.cc
+// Its ordering labels [home-read], [incarnation-read] and [shown-only] are described in
+// sessions.cc.
 //
-// Crash windows:
-//   [place-before-publish] payloads, staged descriptors, slots, heads, session records and
-//      subscription cells are drained before any descriptor is published. Crash between: the slots
-//      are void, the blocks unreachable; nobody was told.
-//   [publish-before-ready] the published descriptors are drained before the slots are ready and a
-//      publish is settled. Crash between: each message is in all its queues or in none; its
-//      publisher sends it again.
-//   [link-before-place] a new ring's link is drained before a slot is placed in it. Crash between:
-//      an empty ring.
-//   [release-before-reuse] heads are drained before the slots they passed are reused. Crash
-//      between: delivered again.
+// Ordering labels:
+//   [place-before-publish]  Payloads, staged descriptors, slots, heads, session records and
+//     subscription cells are drained before any descriptor is published.
+//   [publish-before-ready]  The published descriptors are drained before their slots are ready
+//     and a publish is settled.
+//   [link-before-place]  The link of a new ring is drained before a slot is placed in the ring.
+//   [release-before-reuse]  Heads are drained before the slots that they passed are reused.
 #include <algorithm>
 #include <rte_cycles.h>
 
@@ -32,7 +28,8 @@ constexpr std::uint32_t maintain_hz = 20;
 
 void broker_worker::state::drain() noexcept {
   const std::uint64_t before = rte_rdtsc();
-  medium.drain(); // [place-before-publish] [publish-before-ready] and what callers say
+  medium.drain(); // [place-before-publish] [publish-before-ready] [link-before-place]
+                  // [release-before-reuse]
   count.drain_tsc += rte_rdtsc() - before;
   ++count.drains;
 }
@@ -49,11 +46,13 @@ void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
   dirty.push_back(n);
 }
 
-// The queue is full, or about to get a larger ring from another worker. Returns `full` when the
-// overflow policy applies, and `no_ring` or `closed` when the publisher must try again.
+// Places the messages of `refs` in a queue that is full, or that is about to get a larger ring from
+// another worker. Returns `full` when the overflow policy applies, and `no_ring` or `closed` when
+// the publisher must retry.
 place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
                                                    placement& out) noexcept {
-  constexpr int rounds_max = 64; // a restart may wait for this worker's own places: no longer
+  // Bounded, because a restart may wait for this worker's own placements.
+  constexpr int rounds_max = 64;
   queue_table& queues = durable.queues();
   const auto n = static_cast<std::uint32_t>(refs.size());
   place_status placed = place_status::full;
@@ -65,7 +64,7 @@ place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_
       s = queues.grow_now(q, n);
     }
     if (s == link_status::refused) return place_status::full;
-    // The queue is below its limit and the region is full: the queue's policy does not apply.
+    // The queue is below its limit and the region is full, so the overflow policy does not apply.
     if (s == link_status::no_room) return place_status::no_ring;
     if (s == link_status::linking) {
       queues.link_flush(q); // [link-before-place]
@@ -77,11 +76,12 @@ place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_
     placed = queues.place_start(q, incarnation, refs, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
-  return placed == place_status::full ? place_status::closed : placed; // others were faster
+  // `full` here means that other workers have taken the new room.
+  return placed == place_status::full ? place_status::closed : placed;
 }
 
 void broker_worker::state::collect_groups() noexcept {
-  // By queue, in the order of arrival within each.
+  // Sort by queue and, within a queue, by the order of arrival.
   std::ranges::sort(targets, [](const target& a, const target& b) {
     return a.session != b.session ? a.session < b.session : a.publish < b.publish;
   });
@@ -97,8 +97,8 @@ void broker_worker::state::collect_groups() noexcept {
   }
 }
 
-// True: the queue was full, and room may be made in it for another attempt. The caller wants to
-// know that only where `may_try_again`; otherwise the group's publishes are refused.
+// Returns true if the queue was full and `may_try_again` is set: the caller makes room in the queue
+// and calls this again. Without `may_try_again` a full queue refuses the group's publishes.
 bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   queue_table& queues = durable.queues();
   const std::uint32_t q = targets[g.first].session;
@@ -110,13 +110,15 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
     refs.emplace_back(m, slot_delivery::sealed(q, m, t.bits));
   }
   link_status prepared = queues.link_start(q);
-  if (prepared == link_status::linking) { // a queue's first message, once
-    queues.link_flush(q);                 // [link-before-place] its own link
-    drain();                              // [link-before-place]
+  if (prepared == link_status::linking) {
+    // This is the first message of the queue.
+    // [link-before-place] Crash between: the queue has an empty ring.
+    queues.link_flush(q);
+    drain(); // [link-before-place]
     queues.link_finish(q);
     prepared = link_status::ready;
   } else if (prepared == link_status::refused) {
-    prepared = queues.link_now(q); // the stock is used up: filled again
+    prepared = queues.link_now(q); // the stock of rings was used up and is filled again
     ++count.drains;
   }
   place_status placed = prepared == link_status::ready
@@ -125,13 +127,14 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
     placed = place_in_larger(q, incarnation, g.placement);
   g.placed = placed == place_status::placed;
-  // `changed`: the queue belongs to another session by now, which this publish did not match.
+  // `changed` means that the queue belongs to another session now, which this publish did not
+  // match.
   if (g.placed || placed == place_status::changed) return false;
   const bool full = placed == place_status::full || placed == place_status::closed;
   if (full && may_try_again) return true;
   if (placed == place_status::full && config.overflow == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;
-    (void)queues.overflow(q, g.count); // counts them
+    (void)queues.overflow(q, g.count); // this counts the drops
     return false;
   }
   for (std::uint32_t i = 0; i < g.count; ++i)
@@ -139,12 +142,13 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   return false;
 }
 
-// Makes room in the full queues of publishes that every other queue has taken. One drain for all.
+// Makes room in the full queues of publishes that all other queues have accepted, with one drain
+// for all queues.
 void broker_worker::state::make_room() noexcept {
   queue_table& queues = durable.queues();
   for (group& g : groups) {
     if (!g.makes_room || g.placed) continue;
-    // What was refused meanwhile drops nothing.
+    // A message that was refused meanwhile drops nothing.
     std::uint32_t kept = 0;
     for (std::uint32_t i = 0; i < g.count; ++i) {
       const target t = targets[g.first + i];
@@ -156,8 +160,8 @@ void broker_worker::state::make_room() noexcept {
     g.count = kept;
     if (g.count == 0) continue;
     const std::uint32_t q = targets[g.first].session;
-    // [incarnation-read] own: a session that ended in this burst may have another home by now, and
-    // only a queue's own consumer drops from it.
+    // A session that ended in this burst may have another home by now, and only a queue's own
+    // consumer may drop from it. [incarnation-read]
     if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
     const std::uint32_t free = queues.free_count(q);
     if (free >= g.count) continue;
@@ -165,7 +169,8 @@ void broker_worker::state::make_room() noexcept {
     count.dropped_oldest += dropped;
     forget_dropped(at(q), q);
     if (dropped == 0 || !queues.release_start(q)) continue;
-    queues.release_flush(q); // [release-before-reuse]
+    // [release-before-reuse] Crash between: the entries are delivered again.
+    queues.release_flush(q);
     releasing.push_back(q);
   }
   if (releasing.empty()) return;
@@ -175,17 +180,17 @@ void broker_worker::state::make_room() noexcept {
   releasing.clear();
 }
 
-// Places every target in its queue, those of one queue together. What a queue refuses is refused in
-// all: its other places become void. Queues that must drop something come last, when it is known
-// what else was refused.
+// Places every target in its queue; all targets of one queue are placed together. A message that
+// one queue refuses is refused in all, and its other places become void. Queues that must drop a
+// message come last, when it is known which other messages were refused.
 void broker_worker::state::place() noexcept {
   collect_groups();
   for (const staged_publish& p : staged)
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
   bool later = false;
   for (group& g : groups) {
-    // [home-read] A queue that others filled since the publish was matched makes room as well,
-    // where this worker is the one that may drop from it.
+    // [home-read] Other workers may have filled the queue since the publish was matched. Then room
+    // is made in it, if this worker owns the session and so may drop from its queue.
     if (!g.makes_room)
       g.makes_room = place_group(
           g, config.overflow == overflow_policy::drop_oldest &&
@@ -193,8 +198,8 @@ void broker_worker::state::place() noexcept {
     later |= g.makes_room;
   }
   settle_groups();
-  // Publishers on other workers may take the place that was made before it is used here: then it is
-  // made again, since the queue's policy refuses nothing as long as there is an older message.
+  // Publishers on other workers may take the room before it is used here. Then room is made again,
+  // because drop-oldest refuses no message while the queue has an older one.
   constexpr int attempts_max = 16;
   for (int left = attempts_max; later && left-- > 0;) {
     make_room();
@@ -206,8 +211,8 @@ void broker_worker::state::place() noexcept {
   }
 }
 
-// Of a group with refused messages, which share a placement with accepted ones, all are refused, so
-// that a placement becomes ready or void as a whole. Goes on until nothing changes.
+// A placement becomes ready or void as a whole, so one refused message refuses its whole group.
+// That may refuse messages of further groups, so this repeats until nothing changes.
 void broker_worker::state::settle_groups() noexcept {
   for (bool changed = true; changed;) {
     changed = false;
@@ -231,7 +236,7 @@ void broker_worker::state::make_durable() noexcept {
   queue_table& queues = durable.queues();
   message_table& messages = durable.messages();
   hook_point("broker.burst.placed");
-  // Stores first, heads among them.
+  // All stores come first, also those of heads.
   for (group& g : groups)
     if (g.placed && staged[targets[g.first].publish].refused) queues.place_void(g.placement);
   std::size_t releases = 0;
@@ -242,18 +247,19 @@ void broker_worker::state::make_durable() noexcept {
   dirty.resize(releases);
   durable_map::batch cells(durable.subscriptions());
   apply_subscriptions(cells);
-  // Then every flush, then the drain; or several, where a fan-out is wider than one may cover.
+  // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   bool any = releases != 0 || !subscriptions.empty() || !records.empty(), publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
-    bytes += 2 * cacheline_size; // the parts of lines at both ends
+    bytes += 2 * cacheline_size; // both ends may share their lines
     if (undrained != 0 && undrained + bytes > drain_bytes_max) {
       drain(); // [place-before-publish]
       undrained = 0;
     }
     undrained += bytes;
   };
-  cells.flush_changes(); // [place-before-publish] the cells of subscriptions
+  // The cells of subscriptions are among the lines of this drain. [place-before-publish]
+  cells.flush_changes();
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
@@ -277,8 +283,9 @@ void broker_worker::state::make_durable() noexcept {
     covering(0);
     queues.release_flush(n); // [release-before-reuse]
   }
-  if (any && !seeded_bug("broker.no_first_drain"))
-    drain(); // [place-before-publish] [release-before-reuse]
+  // [place-before-publish] Crash between: the slots are void and the blocks free; no client was
+  // answered.
+  if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
   hook_point("broker.burst.drained");
   cells.publish();
   if (publishes) {
@@ -286,8 +293,10 @@ void broker_worker::state::make_durable() noexcept {
       if (p.places != 0 && !p.refused) messages.publish(p.content); // [publish-before-ready]
     for (const staged_publish& p : staged)
       if (p.places != 0 && !p.refused && !seeded_bug("broker.no_publish_flush"))
-        messages.flush_published(p.content);            // [publish-before-ready]
-    if (!seeded_bug("broker.no_second_drain")) drain(); // [publish-before-ready]
+        messages.flush_published(p.content); // [publish-before-ready]
+    // [publish-before-ready] Crash between: each message is in all its queues or in none; its
+    // publisher sends it again.
+    if (!seeded_bug("broker.no_second_drain")) drain();
   }
   hook_point("broker.burst.published");
   for (const std::uint32_t n : dirty)
@@ -295,8 +304,9 @@ void broker_worker::state::make_durable() noexcept {
   dirty.clear();
 }
 
-// Content in memory that was lost is not durable, although it was drained: its publisher is not
-// answered, and sends it again. This comes after the drains, because until then content is written.
+// Marks the publishes whose content is in lost memory. Such content is not durable although it was
+// drained, so its publisher gets no answer and sends it again. This comes after the drains, because
+// content is written until then.
 void broker_worker::state::find_lost() noexcept {
   const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
@@ -326,7 +336,7 @@ void broker_worker::state::finish_publishes() noexcept {
       if (p.refused)
         messages.discard(p.content);
       else
-        messages.drop_reference(p.content.ref.index); // the publisher's own
+        messages.drop_reference(p.content.ref.index); // the publisher's own reference
     }
     if (p.refused) ++count.refused_congestion;
     if (!p.lost)
@@ -343,7 +353,7 @@ void broker_worker::state::finish_publishes() noexcept {
   groups.clear();
 }
 
-// Tells the front ends what came of their calls, in the order in which it was known.
+// Reports the outcomes of their calls to the front ends, in the order in which they became known.
 void broker_worker::state::say_settled() noexcept {
   for (std::size_t i = 0; i < answers.size();) {
     front_end* to = answers[i].to;
@@ -379,10 +389,11 @@ void broker_worker::state::end_burst() noexcept {
     finish_subscriptions();
   }
   say_settled();
-  // Deliveries may make more sessions ready; those wait for the next round.
+  // Deliveries may make more sessions ready; these wait for the next round.
   ready.swap(ready_next);
   ready.clear();
-  // A session that only waits for credit is no work: the loop around this may rest.
+  // A session that only waits for credit does not count as work, so that the worker's loop may
+  // sleep.
   const std::uint64_t moved_before = moved;
   for (const std::uint32_t n : ready_next)
     deliver(at(n), n);

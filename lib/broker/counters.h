@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the core counts. Each counter is named after what it counts.
+/// The counters of the core. Each counter is named after what it counts.
 #pragma once
 #include <cstdint>
 
 namespace chainring {
 
-/// Counters of one worker, or of all. `Word`: std::uint64_t in what is handed out, `statistic` in
-/// what a worker counts with.
+/// The counters of one worker, or the sum of all workers. `Word` is std::uint64_t in sums that are
+/// handed out, and `statistic` in the counters of a worker.
 template <class Word> struct basic_broker_counters {
   Word opens{}, opens_refused{}, closes{}, taken_over{}, kicked{}, expired{};
   Word subscribes{}, unsubscribes{}, subscribes_refused{};
   Word published_qos0{}, published_qos1{};
   Word refused_congestion{}, refused_too_long{};
-  Word set_aside{}; ///< publishes that waited until another worker had made room
+  Word set_aside{}; ///< publishes that waited until another worker made room
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, cleared{},
       damaged{};
   Word bursts{}, drains{}, drain_tsc{};
 
-  /// Calls fn(name, member pointer) for each.
+  /// Calls fn(name, member pointer) for each counter.
   template <class F> static void for_each(F&& fn) {
     using c = basic_broker_counters;
     fn("opens", &c::opens);
@@ -54,7 +54,7 @@ template <class Word> struct basic_broker_counters {
 };
 using broker_counters = basic_broker_counters<std::uint64_t>;
 
-/// Calls fn(name, value) for each.
+/// Calls fn(name, value) for each counter.
 template <class F> void for_each_counter(const broker_counters& c, F&& fn) {
   broker_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Messages out: leased from the session's queue, offered to its front end, and acknowledged in the
-// queue when the front end says so. Until that is durable a crash delivers them again.
+// Delivering messages: each is leased from the session's queue, offered to the session's front end,
+// and acknowledged in the queue when the front end says so. Until the acknowledgement is durable, a
+// crash makes the broker deliver the message again.
 //
-// Credit comes before a lease: what cannot be sent now stays in the queue. A message offered and
-// not taken is kept at hand and offered again after resume().
+// Credit comes before a lease: a message that cannot be sent now stays in the queue. A message that
+// was offered and not taken is kept and offered again after resume().
 //
-// Edges: [home-read] [incarnation-read] as in sessions.cc.
+// Its ordering labels are described in sessions.cc.
 #include <algorithm>
 #include <cstring>
 
@@ -26,20 +27,21 @@ bool delivery_content::copy_out(void* to) const noexcept {
 
 bool broker_worker::state::own(std::uint32_t n) noexcept {
   if (n >= durable.sessions_max()) return false;
-  // [home-read] acquire: pairs with [home-set].
+  // [home-read] Without it a worker could see a session as active and use the home of its former
+  // life.
   return at(n).state.load(std::memory_order_acquire) == connection::active &&
          at(n).home.load(std::memory_order_relaxed) == number;
 }
 
 // --- QoS 0 ------------------------------------------------------------------------------------
 
-// Gives one target its copy. The caller keeps its own reference.
+// Gives one target its copy. The caller keeps its own reference to the copy.
 void broker_worker::state::hand_volatile(std::uint32_t message,
                                          const volatile_target& to) noexcept {
   session& s = at(to.session);
-  // [home-read] acquire: the home is set before the state that shows it.
+  // [home-read]
   if (s.state.load(std::memory_order_acquire) != connection::active)
-    return; // QoS 0 is not kept for clients that are away
+    return; // QoS 0 messages are not kept for clients that are not connected
   shared.volatiles->hold(message);
   if (s.home.load(std::memory_order_relaxed) == number) {                // [home-read]
     if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [incarnation-read]
@@ -81,7 +83,7 @@ void broker_worker::state::drop_volatile(session& s, bool all) noexcept {
   }
 }
 
-// --- in flight --------------------------------------------------------------------------------
+// --- messages in flight -----------------------------------------------------------------------
 
 bool broker_worker::state::add_in_flight(session& s, std::uint64_t ticket) noexcept {
   if (s.first_ticket == 0) {
@@ -127,7 +129,7 @@ void broker_worker::state::clear_in_flight(session& s) noexcept {
 
 // --- drop oldest ------------------------------------------------------------------------------
 
-// Another worker asked for room in the queue.
+// Drops messages when another worker has asked for room in the queue.
 void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   const std::uint32_t wanted = durable.queues().drop_requested(n);
   if (wanted == 0) return;
@@ -137,7 +139,7 @@ void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   make_dirty(s, n);
 }
 
-// What was sent may have been among what was dropped: its exchange is over, and the next begins.
+// Ends the exchanges of messages that were sent and then dropped, so that the next ones can begin.
 void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept {
   const queue_table& queues = durable.queues();
   const auto gone = [&](std::uint64_t ticket) {
@@ -166,22 +168,23 @@ void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept 
 void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = false;
   drop_asked(s, n);
-  // [home-read] own session
+  // [home-read]
   if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return;
   if (s.volatile_count == 0 && s.in_flight >= s.window) return;
-  // After an acknowledgement there is often nothing more: then the front end need not be asked.
+  // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
   if (s.volatile_count == 0 && !s.has_pending && !durable.queues().may_lease(n)) return;
   std::uint32_t credit = s.server->credit(n);
   for (;; --credit) {
     if (s.volatile_count == 0 && s.in_flight >= s.window) return;
     if (credit == 0) return make_ready(s, n);
     const bool more = s.volatile_count != 0 ? offer_volatile(s, n) : offer_leased(s, n);
-    // [home-read] own session: the front end may have closed it
+    // The front end may have closed the session during the call. [home-read]
     if (!more || s.paused || s.state.load(std::memory_order_relaxed) != connection::active) return;
   }
 }
 
-// False: nothing more can be offered to this session now.
+// Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session
+// now.
 bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept {
   const volatile_node& first = nodes[s.volatile_first];
   delivery_item item;
@@ -195,20 +198,20 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   }
   ++count.delivered_qos0;
   ++moved;
-  // The front end may have closed the session, and with it what waited.
+  // The front end may have closed the session, and so dropped its waiting messages.
   if (s.volatile_count != 0) drop_volatile(s, false);
   return true;
 }
 
-// Settles a message that its front end will never see.
+// Acknowledges a damaged message in its queue, which its front end never sees.
 void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept {
-  ++count.damaged; // nothing damaged is ever delivered
+  ++count.damaged; // a damaged message is never delivered
   ++moved;
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(at(n), n);
 }
 
-// Views and verifies a leased message. False: it is damaged, and settled; or, where memory was lost
-// this very moment, it is to be looked at again.
+// Views and verifies a leased message. Returns false when the message is damaged and acknowledged,
+// or when memory was lost during the call, so that the message must be verified again.
 bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
                                     delivery_item& out) noexcept {
   const slot_delivery bits = slot_delivery::unpack(l.delivery());
@@ -226,7 +229,7 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   hook_point("broker.deliver.verified");
   const auto length = static_cast<std::size_t>(v.topic.remaining());
   v.topic.copy_out(name_buffer.data(), length);
-  if (medium.lost_since(before)) [[unlikely]] { // what was verified need not be what was copied
+  if (medium.lost_since(before)) [[unlikely]] { // the copied name may not be the verified one
     s.has_pending = true;
     s.pending = l;
     make_ready(s, n);
@@ -243,7 +246,7 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   return true;
 }
 
-// Offers the next message. False: nothing more can be offered now.
+// Offers the next QoS 1 message. Returns false when nothing more can be offered now.
 bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   leased next;
   if (s.has_pending) {
@@ -254,7 +257,7 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   }
   delivery_item item;
   if (!describe(s, n, next, item)) return !s.has_pending;
-  if (!add_in_flight(s, next.ticket())) { // the worker's pool is used up by others
+  if (!add_in_flight(s, next.ticket())) { // other sessions use the whole pool of the worker
     s.has_pending = true;
     s.pending = next;
     make_ready(s, n);
@@ -263,8 +266,8 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   const std::uint16_t sent = s.in_flight;
   const std::size_t taken = s.server->deliver(n, {&item, 1});
   ++moved;
-  if (s.state.load(std::memory_order_relaxed) != connection::active)
-    return false; // [home-read] own
+  // [home-read]
+  if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
   if (taken == 0) {
     if (remove_in_flight(s, next.ticket())) {
       s.has_pending = true;
@@ -273,16 +276,17 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     s.paused = true;
     return false;
   }
-  if (s.in_flight == sent) ++count.delivered; // else it was settled or skipped at once
+  if (s.in_flight == sent)
+    ++count.delivered; // else the front end acknowledged or skipped it at once
   return true;
 }
 
 // --- answers ----------------------------------------------------------------------------------
 
-// The acknowledgement goes with the next burst.
+// Acknowledges a message; the acknowledgement becomes durable with the next burst.
 void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
   session& s = at(n);
-  if (!own(n) || !remove_in_flight(s, ticket)) return; // late, doubled or made up
+  if (!own(n) || !remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
   ++(reason == ack_reason::delivered ? count.acked : count.dropped_by_client);
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
   make_ready(s, n);
@@ -296,8 +300,8 @@ void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noex
   make_ready(s, n);
 }
 
-// Its lease goes on: nothing acknowledges it before the session's next connection, whose rewind
-// offers it again.
+// Skips a message, whose lease goes on. Nothing acknowledges it before the session's next
+// connection, whose rewind offers it again.
 void broker_worker::state::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
   session& s = at(n);
   if (!own(n) || !remove_in_flight(s, ticket)) return;

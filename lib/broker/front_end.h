@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a protocol implements to be served by the broker's core, and the words both sides share.
+/// The interface that a protocol implements to use the broker's core, and the types both sides use.
 ///
-/// The core knows sessions, queues, topics and bursts. A front end knows octets, ids and clients:
-/// it decodes what arrives, calls the worker (worker.h), and is told here what came of it. Both
-/// work on the lcore of one worker, so nothing here is called from another thread.
+/// The core knows sessions, queues, topics and bursts. A front end knows octets, ids and clients.
+/// It decodes what arrives and calls the worker (worker.h), which reports the outcome through this
+/// interface. Both run on the lcore of one worker, so no other thread calls these functions.
 ///
-/// A front end keeps whatever its protocol needs for a connection, by session number. A number
-/// belongs to one session from open_session() until the front end closes it or is told closed().
+/// A front end keeps what its protocol needs for a connection, indexed by session number. A number
+/// belongs to one session from open_session() until the front end closes the session or closed() is
+/// called.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,33 +18,33 @@
 
 namespace chainring {
 
-/// No session: of a sender that has none.
+/// The session number of a sender without a session.
 inline constexpr std::uint32_t no_session = 0xffffffff;
-/// No topic number.
+/// The value that stands for no topic number.
 inline constexpr std::uint32_t no_topic = 0xffffffff;
 
-/// What became of a call that was given a token.
+/// The outcome of a call that was given a token.
 enum class outcome : std::uint8_t {
-  accepted,   ///< durable, in the region's class, behind the mark of this burst
-  congestion, ///< a limit or a full queue: the same call may succeed later
-  too_long,   ///< no listener could ever deliver it: refused for good
-  not_found,  ///< unsubscribe: there was no such subscription
+  accepted,   ///< durable in the region's class once the mark of this burst is
+  congestion, ///< refused by a limit or a full queue; the same call may succeed later
+  too_long,   ///< refused finally, because no listener can deliver it
+  not_found,  ///< for unsubscribe: there was no such subscription
 };
 
-/// One answer of the core.
+/// The outcome of one call.
 struct settlement {
   std::uint64_t token;
   chainring::outcome outcome;
 };
 
-/// Why the core ended a connection.
+/// The reason why the core ended a connection.
 enum class close_reason : std::uint8_t {
-  taken_over, ///< the same identity has connected anew
-  kicked,     ///< by the operator
+  taken_over, ///< the same identity has connected again
+  kicked,     ///< an operator ended the session
 };
 
-/// The content of a delivery: octets of a QoS 0 copy, or of a chain in the region. Valid during
-/// deliver() only.
+/// The content of a delivery: the octets of a QoS 0 copy, or a chain in the region. It is valid
+/// during deliver() only.
 class delivery_content {
  public:
   explicit delivery_content(std::span<const std::byte> octets) noexcept : octets_(octets) {}
@@ -53,26 +54,28 @@ class delivery_content {
   [[nodiscard]] std::uint64_t size() const noexcept {
     return medium_ == nullptr ? octets_.size() : chain_.remaining();
   }
-  /// Copies all of it to `to`, which has room for size() octets. False: memory was lost meanwhile,
-  /// and what was copied must not be sent.
+  /// Copies the whole content to `to`, which must have room for size() octets. Returns false when
+  /// memory was lost meanwhile; the copy must then not be sent.
   [[nodiscard]] bool copy_out(void* to) const noexcept;
 
  private:
   std::span<const std::byte> octets_;
   message_cursor chain_;
   const media* medium_ = nullptr;
-  std::uint64_t losses_ = 0; ///< media::losses() before the content was verified
+  std::uint64_t losses_ = 0; ///< the value of media::losses() before the content was verified
 };
 
 /// One message for one session.
 struct delivery_item {
-  std::uint64_t ticket =
-      0; ///< names it in ack(), give_back() and skip(); 0: QoS 0, settled by taking it
+  /// Names the message in ack(), give_back() and skip(). 0 means QoS 0, which is settled when the
+  /// front end takes it.
+  std::uint64_t ticket = 0;
   std::uint8_t qos = 0;
   bool retain = false;
-  bool redelivered = false;        ///< it may have been sent before, in this life or an earlier one
-  std::uint8_t front_end_bits = 0; ///< what the subscription was given, 0 to 3
-  std::uint32_t topic = no_topic;  ///< topic number of this worker; no_topic: none was free
+  /// The message may have been sent before, in this life or an earlier one.
+  bool redelivered = false;
+  std::uint8_t front_end_bits = 0; ///< the bits that were given with the subscription, 0 to 3
+  std::uint32_t topic = no_topic;  ///< the worker's topic number; no_topic when none was free
   std::string_view name;
   delivery_content content{std::span<const std::byte>{}};
 };
@@ -81,21 +84,22 @@ class front_end {
  public:
   virtual ~front_end() = default;
 
-  /// How many more messages can be sent to that session now. The core leases no message without
-  /// this credit.
+  /// Returns how many more messages can be sent to this session now. The core leases no message
+  /// without this credit.
   [[nodiscard]] virtual std::uint32_t credit(std::uint32_t session) const noexcept = 0;
-  /// What became of calls made in this burst: acknowledge, refuse, or say nothing.
+  /// Reports the outcomes of calls that were made in this burst. The front end answers its clients.
   virtual void settled(std::span<const settlement> all) noexcept = 0;
-  /// Messages for a session, oldest first. Returns how many of them were taken; the rest is offered
-  /// again after resume(). One that this connection can never carry is to be passed over by
-  /// worker.skip(), and counts as taken. May call the worker's ack(), skip() and give_back() for
-  /// these items.
+  /// Offers messages for a session, oldest first. Returns how many of them the front end took; the
+  /// core offers the others again after resume(). A message that this connection can never carry
+  /// must be skipped by worker.skip(), and counts as taken. The front end may call ack(), skip()
+  /// and give_back() of the worker for these items.
   [[nodiscard]] virtual std::size_t deliver(std::uint32_t session,
                                             std::span<const delivery_item> items) noexcept = 0;
-  /// A message that the session took and has not acknowledged was given up by policy: nothing is to
-  /// be sent for it any more, and an acknowledgement would be ignored.
+  /// Reports that a message which the session took and did not acknowledge was dropped by policy.
+  /// The front end must send nothing more for it; an acknowledgement would be ignored.
   virtual void withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept = 0;
-  /// The core ended the connection. Its number may be another session's afterwards.
+  /// Reports that the core ended the connection. The number may belong to another session
+  /// afterwards.
   virtual void closed(std::uint32_t session, close_reason reason) noexcept = 0;
 };
 

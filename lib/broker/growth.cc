@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tables that grow while workers run: first on media (store_growth.cc), then what is kept in DRAM
-// for each place, then the new numbers are given out.
+// Growth of tables while workers run: a table first grows on media (store_growth.cc), then in DRAM,
+// and then its new numbers are given out.
 #include <algorithm>
 #include <mutex>
 #include <new>
@@ -19,14 +19,14 @@ result<unsigned> broker::grow_tables(bool at_once) {
     return s.free_sessions.size();
   }();
   if (at_once || free < (before + 7) / 8) {
-    // Whoever counts the sessions from now on finds them whole.
+    // A thread that sees the larger number of sessions must find them initialised.
     for (std::uint32_t n = before; n < std::min(2 * before, s.sessions_limit); ++n)
       new (&s.sessions[n]) session;
     auto more = state.grow_table(store::table::sessions);
     if (!more) return more.error();
     grown += *more != 0;
-    // Their records are zero, and so is their incarnation. The lock is taken for each, because
-    // workers wait for it.
+    // The records are zero, and so are their incarnations. The lock is taken once for each number,
+    // because workers wait for it.
     for (std::uint32_t n = before + *more; n-- > before;) {
       const std::lock_guard guard(s.free_lock);
       s.free_sessions.push_back(n);
@@ -37,8 +37,9 @@ result<unsigned> broker::grow_tables(bool at_once) {
     if (!more) return more.error();
     grown += *more != 0;
     if (!s.filters->reserve(static_cast<std::uint32_t>(state.subscriptions_max())))
-      return error{errc::no_space, "subscriptions: the index of filters cannot grow to " +
-                                       std::to_string(state.subscriptions_max())};
+      return error{errc::no_space, "the index of filters cannot grow to " +
+                                       std::to_string(state.subscriptions_max()) +
+                                       " subscriptions"};
   }
   if (at_once || state.nearly_full(store::table::messages)) {
     auto more = state.grow_table(store::table::messages);

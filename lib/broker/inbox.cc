@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What other workers, operators and the clock leave for a worker.
+// What other workers, operators and the clock ask of a worker.
 //
-// Edges:
-//   [home-read] as in sessions.cc
-//   [woken-set] exchange of a session's `woken` <-> [woken-cleared] its clearing by the home
-//   [woken-pushed] release of the list's first session -> [woken-taken] acquire of the whole list
-//   [asked-set] release of `asked` behind a request -> [asked-seen] acquire
+// Its ordering label [home-read] is described in sessions.cc.
+//
+// Ordering labels:
+//   [woken-set]  wake() sets a session's `woken` by an acq_rel exchange; pairs with
+//     [woken-cleared].
+//   [woken-cleared]  The home clears `woken` by an acq_rel exchange before it looks at the
+//     session; pairs with [woken-set].
+//   [woken-pushed]  wake() stores the first session of the home's list with release; pairs with
+//     [woken-taken].
+//   [woken-taken]  The home takes the whole list with acquire; pairs with [woken-pushed].
+//   [asked-set]  An operator's thread stores `asked` under requests_lock, which orders the
+//     requests; the access orders nothing.
+//   [asked-seen]  The worker loads `asked` to skip the lock while there is no request;
+//     requests_lock orders the requests, so the access orders nothing.
 #include <mutex>
 
 #include "broker/worker_state.h"
@@ -13,29 +22,32 @@
 namespace chainring {
 
 namespace {
-constexpr std::uint32_t sweep_pieces = 256; ///< sessions at a visit
+constexpr std::uint32_t sweep_pieces = 256; ///< sessions that are checked in one visit
 } // namespace
 
 void broker::shared::wake(std::uint32_t n) noexcept {
   session& s = sessions[n];
-  // [home-read] acquire: pairs with [home-set].
+  // [home-read]
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
-  // [woken-set] acq_rel: pairs with [woken-cleared]. Without it the home could clear the flag and
-  // miss what was made ready before it was set.
+  // [woken-set] Without it the home could clear the flag and miss a message that was made ready
+  // before the flag was set.
   if (s.woken.exchange(true, std::memory_order_acq_rel)) return;
   std::atomic<std::uint32_t>& first =
       inboxes[s.home.load(std::memory_order_relaxed)]->woken; // [home-read]
-  std::uint32_t next = first.load(std::memory_order_relaxed); // [woken-pushed] the exchange decides
+  std::uint32_t next = first.load(std::memory_order_relaxed); // [woken-pushed]
   do {
-    s.next_woken.store(next, std::memory_order_relaxed); // [woken-pushed] before the release below
+    // The release below orders this store. [woken-pushed]
+    s.next_woken.store(next, std::memory_order_relaxed);
+    // [woken-pushed] Without it the home could read an old next_woken and lose the rest of the
+    // list.
   } while (!first.compare_exchange_weak(next, n, std::memory_order_release,
                                         std::memory_order_relaxed)); // [woken-pushed]
 }
 
-// Tells a session's home that there is something to look at.
+// Puts a session into the list of its home's sessions that may have deliveries.
 void broker_worker::state::wake(std::uint32_t n) noexcept {
   session& s = at(n);
-  // [home-read] acquire: the home is set before the state that shows it.
+  // [home-read]
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
   if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n); // [home-read]
   shared.wake(n);
@@ -43,18 +55,20 @@ void broker_worker::state::wake(std::uint32_t n) noexcept {
 
 bool broker_worker::state::take_woken() noexcept {
   std::atomic<std::uint32_t>& first = shared.inboxes[number]->woken;
-  if (first.load(std::memory_order_relaxed) == none) return false; // [woken-taken] a hint
-  // [woken-taken] acquire: pairs with [woken-pushed]: each session's next_woken is seen.
+  if (first.load(std::memory_order_relaxed) == none) return false; // [woken-taken]
+  // [woken-taken] Without it the home could read an old next_woken of a session in the list.
   std::uint32_t n = first.exchange(none, std::memory_order_acquire);
   while (n != none) {
     session& s = at(n);
     const std::uint32_t next = s.next_woken.load(std::memory_order_relaxed); // [woken-taken]
-    s.woken.exchange(false, std::memory_order_acq_rel); // [woken-cleared] pairs with [woken-set]
-    // [home-read] as seen with [woken-cleared]: the number may have been given away meanwhile, and
-    // what woke it may be for its new home.
+    // [woken-cleared] Without it the home could look at the queue before it clears the flag, and
+    // miss a message whose wake() then finds the flag still set.
+    s.woken.exchange(false, std::memory_order_acq_rel);
+    // The number may belong to another session meanwhile, and the wake-up may be for its new home.
+    // [home-read]
     if (s.home.load(std::memory_order_relaxed) != number)
       shared.wake(n);
-    else if (s.state.load(std::memory_order_relaxed) != connection::none) // [home-read] own session
+    else if (s.state.load(std::memory_order_relaxed) != connection::none) // [home-read]
       make_ready(s, n);
     n = next;
   }
@@ -68,7 +82,7 @@ bool broker_worker::state::take_parcels() noexcept {
     any = true;
     session& s = at(p.session);
     if (own(p.session) &&
-        s.incarnation.load(std::memory_order_relaxed) == p.incarnation) // [incarnation-read] own
+        s.incarnation.load(std::memory_order_relaxed) == p.incarnation) // [incarnation-read]
       keep_volatile(s, p.session, p.message, static_cast<std::uint8_t>(p.bits));
     else
       shared.volatiles->drop(p.message);
@@ -76,22 +90,24 @@ bool broker_worker::state::take_parcels() noexcept {
   return any;
 }
 
-// Operators ask by identity: the session's number may be another's by now.
+// Handles the requests of operators. A request names the identity, because the session's number may
+// belong to another session by now.
 void broker_worker::state::take_requests() noexcept {
   worker_inbox& inbox = *shared.inboxes[number];
-  // [asked-seen] acquire: pairs with [asked-set].
+  // [asked-seen]
   if (!inbox.asked.load(std::memory_order_acquire)) [[likely]]
     return;
   {
     const std::lock_guard guard(inbox.requests_lock);
-    inbox.asked.store(false, std::memory_order_relaxed); // [asked-seen] under the lock
+    // The lock orders this store and the requests. [asked-seen]
+    inbox.asked.store(false, std::memory_order_relaxed);
     requests.swap(inbox.requests);
   }
   for (const operator_request& r : requests) {
     const auto n = shared.identities->get(shared.key_of(r.identity));
     if (!n) continue;
     session& s = at(*n);
-    // [home-read] requests come to the home of the identity, which is this worker
+    // A request comes to the home of its identity, which is this worker. [home-read]
     if (s.home.load(std::memory_order_acquire) != number) continue;
     if (r.what == operator_request::kind::kick) {
       ++count.kicked;
@@ -105,15 +121,16 @@ void broker_worker::state::take_requests() noexcept {
   requests.clear();
 }
 
-// A few sessions at each visit. Slots of refused publishes, and rings that were left, go with the
-// next release: without an acknowledgement nothing else would ask for one.
+// Checks a few sessions at each visit: it ends expired ones, and marks the queues of the others
+// dirty. Slots of refused publishes and rings that were left are freed with the next release, and
+// without an acknowledgement nothing else would ask for one.
 void broker_worker::state::look_after_sessions() noexcept {
   const std::uint32_t all = durable.sessions_max();
   for (std::uint32_t i = 0; i < sweep_pieces; ++i) {
     const std::uint32_t n = sweep_from;
     sweep_from = n + 1 < all ? n + 1 : 0;
     session& s = at(n);
-    // [home-read] acquire: the home is set before the state that shows it.
+    // [home-read]
     const connection now = s.state.load(std::memory_order_acquire);
     if (now != connection::none &&
         s.home.load(std::memory_order_relaxed) == number) { // [home-read]
@@ -131,7 +148,8 @@ void broker_worker::state::look_after_sessions() noexcept {
 void broker_worker::state::tell(broker_event::kind what, std::uint32_t n, std::uint64_t held,
                                 std::uint64_t more) noexcept {
   if (shared.observer == nullptr) return;
-  // By identity_seen(): a full queue's session may be another worker's.
+  // A full queue may belong to another worker's session, so its identity is read by
+  // identity_seen().
   if (what == broker_event::kind::queue_full) {
     const std::string identity = durable.sessions().identity_seen(n);
     return shared.observer(shared.observer_context, {what, n, identity, held, more});

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// How many places a burst wants in each queue. Internal to the broker.
+/// The number of places that a burst wants in each queue. Internal to the broker.
 ///
-/// Its size follows the burst's fan-out, not the number of sessions: a worker needs no memory for
-/// queues it does not place in.
+/// The size of this table follows the fan-out of the burst and not the number of sessions, so a
+/// worker needs no memory for queues in which it places nothing.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -14,12 +14,12 @@ class plan_table {
  public:
   explicit plan_table(std::uint32_t first) : entries_(std::bit_ceil(first)) {}
 
-  /// Places wanted in that queue since clear().
+  /// Returns how many places were added for that queue since clear().
   [[nodiscard]] std::uint32_t of(std::uint32_t queue) const noexcept {
     const entry& e = entries_[find(queue)];
     return e.burst == burst_ ? e.count : 0;
   }
-  /// One place more; returns how many are wanted there now.
+  /// Adds one place, and returns how many places the queue has now.
   std::uint32_t add(std::uint32_t queue) {
     if (2 * used_ >= entries_.size()) grow();
     entry& e = entries_[find(queue)];
@@ -29,7 +29,7 @@ class plan_table {
     }
     return ++e.count;
   }
-  /// Nothing is planned.
+  /// Forgets all places.
   void clear() noexcept {
     ++burst_;
     used_ = 0;
@@ -40,7 +40,7 @@ class plan_table {
     std::uint64_t burst = 0;
     std::uint32_t queue = 0, count = 0;
   };
-  /// The queue's entry, or the free one it would take.
+  /// Returns the index of the queue's entry, or of the free entry that it would take.
   [[nodiscard]] std::size_t find(std::uint32_t queue) const noexcept {
     const std::size_t mask = entries_.size() - 1;
     std::size_t i = queue * std::uint64_t{0x9e3779b97f4a7c15} >> 40 & mask; // 2^64 / phi

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Messages in: subscribers matched, room decided, content staged for the burst. Nothing is placed
-// in a queue yet (burst.cc), and nothing is dropped for a publish that could still be refused.
+// Publishing messages: subscribers are matched, room is found, and content is staged for the burst.
+// No message is placed in a queue yet (burst.cc does that), and nothing is dropped for a publish
+// that may still be refused.
 //
-// Room is decided for all targets of a publish before anything changes:
-//   every queue has room            -> staged
-//   a queue refuses (policy reject) -> refused in all, nothing dropped
-//   a queue drops its newest        -> the publish goes to the others
-//   a queue drops its oldest, here  -> staged; its group makes room when it is placed
-//   a queue drops its oldest, and another worker consumes it
-//                                   -> the content is kept aside, the other worker is asked, and
-//                                      a later burst matches the publish again
+// Room is found for all targets of a publish before anything changes:
+//   - Every queue has room: the publish is staged.
+//   - A queue refuses (policy reject): the publish is refused in all queues and nothing is dropped.
+//   - A queue drops its newest message: the publish goes to the other queues.
+//   - A queue of this worker drops its oldest message: the publish is staged, and its group makes
+//   room
+//     when it is placed.
+//   - A queue of another worker drops its oldest message: the publish is set aside with its
+//   content,
+//     the other worker is asked, and a later burst matches the publish again.
 //
-// Edges:
-//   [incarnation-read] [home-read] [shown-only] as in sessions.cc
+// Its ordering labels are described in sessions.cc.
 #include <algorithm>
 
 #include "broker/worker_state.h"
@@ -24,10 +26,10 @@ std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
   return static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
                                    subscription_option::front_end_shift);
 }
-/// How long a publish waits until another worker has made room, before its sender is refused.
+/// How long a publish waits for room that another worker makes, before it is refused.
 constexpr std::uint64_t aside_seconds = 2;
-/// Parts of a second after which the other worker is asked again: somebody else may have taken the
-/// room it made. Each time it is asked it drops one more message.
+/// How often in a second the other worker is asked again, because a third worker may have taken the
+/// room. Each time it is asked it drops one more message.
 constexpr std::uint64_t ask_again_hz = 20;
 } // namespace
 
@@ -48,12 +50,12 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     ++count.refused_congestion;
     answer_with(&by, token, outcome::congestion);
   };
-  // What a sender publishes comes after what it published before.
+  // The messages of a sender keep their order, so none may overtake one that was set aside.
   const bool behind = from != no_session && at(from).aside != 0;
   if (medium.failed() || behind) return refuse();
   std::size_t targets_before = 0, volatile_before = 0;
   room found = room::changed;
-  constexpr int attempts = 16; // should subscriptions change all the time, the sender tries again
+  constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
     found = find_room(topic, targets_before, volatile_before);
   const auto give_up = [&] {
@@ -69,7 +71,8 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   const bool kept = targets.size() != targets_before;
   if (kept && !reserve(topic, from, content, options, p.content)) return give_up();
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
-  // A publish that waits is matched again later: its QoS 0 subscribers get this copy then.
+  // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
+  // copy.
   if (volatile_targets.size() != volatile_before) {
     p.volatile_copy = shared.volatiles->make(names.name(topic), content);
     if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
@@ -93,14 +96,14 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
                       .from = from,
                       .from_incarnation = from == no_session
                                               ? 0
-                                              : at(from).incarnation.load( // [incarnation-read] own
+                                              : at(from).incarnation.load( // [incarnation-read]
                                                     std::memory_order_relaxed),
                       .volatile_copy = p.volatile_copy});
   }
   stage(p, targets_before, volatile_before);
 }
 
-// QoS 0: handed on at once, never kept.
+// Publishes at QoS 0: the message is handed on at once and never kept.
 void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
                                             std::span<const subscriber> to) noexcept {
   if (to.empty()) return;
@@ -117,7 +120,7 @@ void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const
   shared.volatiles->drop(copy);
 }
 
-// The targets of a publish, appended to `targets` and `volatile_targets`; nothing else is changed.
+// Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
 broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
                                                            std::size_t& targets_before,
                                                            std::size_t& volatile_before) noexcept {
@@ -131,9 +134,9 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
   std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
     session& s = at(sub.session);
-    // [incarnation-read] acquire: pairs with [incarnation-set]. A filter leaves the index before
-    // its session's incarnation moves on; so if the index has not changed when all are read, each
-    // incarnation is the one that subscribed.
+    // [incarnation-read] Without it the match could use an incarnation that is older than the
+    // filter. A filter leaves the index before its session's incarnation changes. So if the version
+    // of the index is the same after all loads, each incarnation is the one that subscribed.
     const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire);
     if ((sub.options & subscription_option::qos_mask) == 0) {
       volatile_targets.push_back({sub.session, incarnation, front_end_bits_of(sub.options)});
@@ -149,7 +152,7 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
       report_full(sub.session);
       return room::full;
     }
-    // [home-read] seen with the subscription
+    // The home was set before the subscription entered the index. [home-read]
     if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
     targets.push_back({sub.session, incarnation, index,
                        slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full, free});
@@ -163,7 +166,8 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
   return found;
 }
 
-// A descriptor and blocks, with the content copied in. False: there are none.
+// Reserves a descriptor and blocks and copies the content into them. Returns false when there are
+// none.
 bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
                                    std::span<const std::byte> content,
                                    const publish_options& options, message& out) noexcept {
@@ -202,7 +206,7 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   staged.push_back(p);
 }
 
-// What could still refuse the publish is found out before another worker is asked to drop anything.
+// Finds out whether a ring is missing for a queue, before another worker is asked to drop anything.
 bool broker_worker::state::prepare_rings(std::size_t targets_before) noexcept {
   for (std::size_t t = targets_before; t < targets.size(); ++t)
     if (durable.queues().link_now(targets[t].session) == link_status::refused) return false;
@@ -213,9 +217,9 @@ void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const target& to = targets[t];
     if (!to.makes_room ||
-        at(to.session).home.load(std::memory_order_relaxed) == number) // [home-read] as above
+        at(to.session).home.load(std::memory_order_relaxed) == number) // [home-read]
       continue;
-    (void)durable.queues().overflow(to.session); // asks its consumer
+    (void)durable.queues().overflow(to.session); // this asks the consumer of the queue
     shared.wake(to.session);
   }
 }
@@ -227,7 +231,7 @@ void broker_worker::state::set_aside(const aside_publish& p) noexcept {
   aside.push_back(p);
 }
 
-// Publishes that waited for another worker are matched again, in their order.
+// Matches the publishes that were set aside again, in their order.
 void broker_worker::state::retry_aside() noexcept {
   if (aside.empty()) return;
   std::size_t kept = 0;
@@ -246,8 +250,8 @@ void broker_worker::state::retry_aside() noexcept {
       continue;
     }
     names.release(a.topic);
-    // [incarnation-read] a session that has ended counts nothing, and its number may be another
-    // worker's by now.
+    // A session that has ended counts nothing, and its number may belong to another worker by now.
+    // [incarnation-read]
     if (a.from != no_session &&
         at(a.from).incarnation.load(std::memory_order_relaxed) == a.from_incarnation)
       --at(a.from).aside;
@@ -266,13 +270,14 @@ void broker_worker::state::retry_aside() noexcept {
     p.content = a.content;
     p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
     p.volatile_copy = a.volatile_copy;
-    if (p.places == 0) durable.messages().discard(p.content); // nobody wants it any more
+    if (p.places == 0)
+      durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
   }
   aside.resize(kept);
 }
 
-// Nobody else tells an operator which client stops a topic.
+// Reports a full queue, because nothing else tells an operator which client stops a topic.
 void broker_worker::state::report_full(std::uint32_t n) noexcept {
   session& s = at(n);
   s.refused.store(s.refused.load(std::memory_order_relaxed) + 1,

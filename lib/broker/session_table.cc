@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Session records.
 //
-// Edges:
-//   [table-grown] release of the number of records -> [table-seen] acquire before a number is used
-//   [session-commit] release of a record's commit word -> [session-read] acquire of its words
-//
-// Crash windows:
-//   [session-words] a record's words and [session-commit] its commit word lie in one line, in
-//      program order. Crash between: the record is free, and nobody was answered.
-//   [settings-half] the idle half of the settings, then [settings-commit] the word that selects it,
-//      in one line. Crash between: the former settings count. A later incarnation's check does not
-//      fit the settings of an earlier one: a session whose settings were not drained has none.
+// Ordering labels:
+//   [table-grown]  add_segment() stores the number of records with release; pairs with
+//     [table-seen].
+//   [table-seen]  count() loads the number of records with acquire before a number is used;
+//     pairs with [table-grown].
+//   [session-commit]  The home stores the commit word of a record with release, behind the
+//     record's other words; pairs with [session-read].
+//   [session-read]  Any thread loads the words of a record with acquire; pairs with
+//     [session-commit].
+//   [session-words]  The words of a record are stored before its commit word, in one line and
+//     in program order; a long identity is drained before.
+//   [settings-half]  The idle half of the settings is stored before the word that selects it,
+//     in one line.
+//   [settings-commit]  The word that selects a half is stored with release before the burst's
+//     drain makes the settings durable.
 #include "broker/session_table.h"
 
 #include <algorithm>
@@ -26,8 +31,8 @@ namespace chainring {
 namespace {
 
 std::uint64_t load(const std::uint64_t& word) noexcept {
-  // [session-read] acquire: pairs with [session-commit]. Without it the line's other words could be
-  // older than the commit word that makes them valid.
+  // [session-read] Without it the other words of the line could be older than the commit word that
+  // makes them valid.
   return std::atomic_ref(const_cast<std::uint64_t&>(word)).load(std::memory_order_acquire);
 }
 
@@ -41,17 +46,19 @@ std::uint64_t now_ns() noexcept {
 } // namespace
 
 result<void> session_table::add_segment(const table_segment& segment) {
-  const std::uint32_t extents = extent_count_.load(std::memory_order_relaxed); // [table-seen] own
-  const std::uint32_t before = count_.load(std::memory_order_relaxed);         // [table-seen] own
+  const std::uint32_t extents = extent_count_.load(std::memory_order_relaxed); // [table-seen]
+  const std::uint32_t before = count_.load(std::memory_order_relaxed);         // [table-seen]
   if (extents == segments_max)
-    return error{errc::no_space, std::string(noun_) + " records: a table has at most " +
-                                     std::to_string(segments_max) + " segments"};
+    return error{errc::no_space, std::string(noun_) + " records: the table already has " +
+                                     std::to_string(segments_max) + " segments, which is the most"};
   if (segment.count == 0 || segment.count > UINT32_MAX - 1 - before)
-    return error{errc::no_space, std::string(noun_) + " records: expected 1 to 2^32 - 2 in all"};
+    return error{
+        errc::no_space,
+        std::string(noun_) +
+            " records: the table would have none or too many; expected 1 to 2^32 - 2 in all"};
   extents_[extents] = {before, static_cast<std::uint32_t>(segment.count),
                        reinterpret_cast<session_record*>(media_.base() + segment.offset)};
-  // [table-grown] release: pairs with [table-seen]. Without it a thread could be given a number
-  // whose segment it does not see yet.
+  // [table-grown] Without it a thread could get a number whose segment it does not see yet.
   extent_count_.store(extents + 1, std::memory_order_release);
   count_.store(before + static_cast<std::uint32_t>(segment.count),
                std::memory_order_release); // [table-grown]
@@ -76,8 +83,8 @@ std::string_view session_table::identity(std::uint32_t number) const noexcept {
   return {reinterpret_cast<const char*>(blocks_.address(long_identity(r))), size};
 }
 
-// Another thread may give the record to another session meanwhile. So it is read word by word, and
-// read again where its commit word has changed by the end.
+// Another thread may give the record to another session meanwhile. So the record is read word by
+// word, and read again when its commit word has changed at the end.
 std::string session_table::identity_seen(std::uint32_t number) const {
   const session_record& r = record(number);
   for (;;) {
@@ -85,7 +92,7 @@ std::string session_table::identity_seen(std::uint32_t number) const {
     const std::size_t size = session_word1::unpack(load(r.attributes)).identity_size;
     std::uint64_t words[3];
     for (int i = 0; i < 3; ++i)
-      words[i] = load(r.identity[i]); // [session-read] the next load of state comes after
+      words[i] = load(r.identity[i]); // [session-read]
     std::string text;
     const chain c{static_cast<std::uint32_t>(words[1]), static_cast<std::uint32_t>(words[1] >> 32)};
     if (size <= identity_inline_max) {
@@ -93,12 +100,14 @@ std::string session_table::identity_seen(std::uint32_t number) const {
     } else if (blocks_.valid(c) && size <= blocks_.size_of(c)) {
       text.resize(size);
       // The blocks may be reused and written meanwhile. Atomic loads make that harmless, and the
-      // text is thrown away because the commit word has changed then.
+      // text is then discarded because the commit word has changed.
       const std::byte* from = blocks_.address(c);
       for (std::size_t i = 0; i < size; ++i)
         text[i] = static_cast<char>(std::atomic_ref(const_cast<std::byte&>(from[i]))
                                         .load(std::memory_order_relaxed)); // [session-read]
-      std::atomic_thread_fence(std::memory_order_acquire); // [session-read] before state is read
+
+      // The fence keeps these loads before the last load of the commit word. [session-read]
+      std::atomic_thread_fence(std::memory_order_acquire);
     }
     if (load(r.state) == before) return text; // [session-read]
   }
@@ -118,16 +127,20 @@ session_settings session_table::settings(std::uint32_t number) const noexcept {
 
 void session_table::store_settings(std::uint32_t number, session_record& r,
                                    std::uint32_t incarnation, const session_settings& s) noexcept {
-  const auto before = static_cast<std::uint32_t>(load(r.settings)); // [session-read] own session
+  const auto before = static_cast<std::uint32_t>(load(r.settings)); // [session-read]
   const std::uint32_t active = ~before & 1;
   const std::uint32_t low = active | ((before >> 1) + 1) << 1;
   const std::uint64_t half[3] = {
       s.disconnected_ns, std::uint64_t{s.expiry_s} | std::uint64_t{s.will_delay_s} << 32, s.will};
+  // [settings-half] Crash between: the former settings count.
   for (int i = 0; i < 3; ++i)
-    media_.store(&r.halves[active][i], half[i]); // [settings-half]
+    media_.store(&r.halves[active][i], half[i]);
   const std::uint64_t word = low | std::uint64_t{settings_check(number, incarnation, low, half)}
                                        << 32;
-  media_.store_release(&r.settings, word); // [settings-commit] pairs with [session-read]
+  // [settings-commit] Crash between: the session has its former settings. The check of a later
+  // incarnation does not fit the settings of an earlier one, so undrained settings never carry
+  // over.
+  media_.store_release(&r.settings, word);
 }
 
 bool session_table::create_start(std::uint32_t number, std::string_view identity,
@@ -144,8 +157,9 @@ bool session_table::create_start(std::uint32_t number, std::string_view identity
                                    c))
       return false;
     media_.write(blocks_.address(c), identity.data(), identity.size());
-    media_.flush(blocks_.address(c), identity.size()); // [session-words] before the drain
-    media_.drain(); // [session-words] a write is unordered until it is drained
+    media_.flush(blocks_.address(c), identity.size()); // [session-words]
+    // [session-words] Crash between: the record is free, because its commit word is not stored yet.
+    media_.drain();
     words[0] = long_identity_hash(identity);
     words[1] = std::uint64_t{c.first} | std::uint64_t{c.blocks} << 32;
   }
@@ -156,8 +170,9 @@ bool session_table::create_start(std::uint32_t number, std::string_view identity
   media_.store(&r.created_ns, now_ns());
   media_.store(&r.check, session_check(number, r));
   store_settings(number, r, mine, s);
-  media_.store_release(
-      &r.state, session_word0{session_state::used, flags, mine}.pack(number)); // [session-commit]
+  // [session-commit] Without it another thread could see the record as used with words of its
+  // former session.
+  media_.store_release(&r.state, session_word0{session_state::used, flags, mine}.pack(number));
   return true;
 }
 
@@ -190,7 +205,7 @@ void session_table::settings_start(std::uint32_t number, const session_settings&
 void session_table::flush_record(std::uint32_t number) noexcept {
   if (seeded_bug("broker.no_session_flush")) return;
   const session_record& r = record(number);
-  media_.flush(&r, sizeof r); // [session-commit] [settings-commit] for the burst's drain
+  media_.flush(&r, sizeof r); // [session-commit] [settings-commit]
 }
 
 } // namespace chainring

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Session records on media: who has which session number, in which incarnation, with which
-/// settings. Internal to the broker; groups of shared subscriptions use a table of their own.
+/// Session records on media: the identity, incarnation and settings of each session number.
+/// Internal to the broker; groups of shared subscriptions use a table of their own.
 ///
-/// Staged calls: `x_start` stores, `flush_record(number)` flushes what was stored, and the caller's
-/// next drain makes it durable.
+/// The calls stage: `x_start` stores, `flush_record(number)` flushes what was stored, and the
+/// caller's next drain makes it durable.
 ///
-/// Thread-safety: the calls that store are for the session's home worker, one session at a time;
-/// the others are for any thread.
+/// Thread-safety: the home worker of a session makes the calls that store, one session at a time.
+/// Any thread may make the other calls.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -28,77 +28,82 @@ struct table_segment {
   std::uint64_t count = 0;
 };
 
-/// What may change while the session lives.
+/// The settings that may change while the session lives.
 struct session_settings {
-  std::uint64_t disconnected_ns = 0; ///< wall clock; 0: connected, or not known
-  std::uint32_t expiry_s = 0;        ///< 0: never
+  std::uint64_t disconnected_ns = 0; ///< on the wall clock; 0 means connected or not known
+  std::uint32_t expiry_s = 0;        ///< 0 means never
   std::uint32_t will_delay_s = 0;
-  std::uint64_t will = 0; ///< as a slot's reference; 0: none
+  std::uint64_t will = 0; ///< in the form of a slot's reference; 0 means none
   friend bool operator==(const session_settings&, const session_settings&) = default;
 };
 
-/// What recovery asks of the table's owner.
+/// What recovery needs to know from the table's owner.
 struct session_rules {
-  std::uint64_t now_ns = 0;   ///< wall clock
-  std::uint32_t expiry_s = 0; ///< of sessions that name no time of their own; 0: they stay
-  /// Whether the number's queue record has a ring in that incarnation. Empty: none has.
+  std::uint64_t now_ns = 0; ///< the time on the wall clock
+  /// For sessions without an expiry of their own; 0 means that they stay.
+  std::uint32_t expiry_s = 0;
+  /// Returns true when the queue record of the number has a ring in that incarnation. An empty
+  /// function means that none has.
   std::function<bool(std::uint32_t number, std::uint32_t incarnation)> has_queue = {};
 };
 
-/// What recovery found and did.
+/// The results of a recovery.
 struct session_recovery {
-  std::uint64_t used = 0;    ///< sessions that are there
-  std::uint64_t voided = 0;  ///< records that are nobody's since
-  std::uint64_t expired = 0; ///< of these, sessions whose time was over
+  std::uint64_t used = 0;    ///< sessions that exist
+  std::uint64_t voided = 0;  ///< records that were freed
+  std::uint64_t expired = 0; ///< sessions among these that had expired
 };
 
 class session_table {
  public:
   static constexpr std::size_t segments_max = 16;
-  /// `noun`: what a record is called in notes.
+  /// `noun` is the name of a record in notes.
   session_table(media& on, block_store& blocks, const char* noun) noexcept
       : media_(on), blocks_(blocks), noun_(noun) {}
-  /// Further records, on media that is zero, durably, or that recovery is about to read. Numbers
-  /// follow on. One thread at a time.
+  /// Adds records on media that are durably zero or that recovery is about to read. Their numbers
+  /// follow the present ones. One thread at a time may call it.
   [[nodiscard]] result<void> add_segment(const table_segment& segment);
 
   [[nodiscard]] std::uint32_t count() const noexcept {
-    return count_.load(std::memory_order_acquire); // [table-grown] pairs with add_segment()
+    // [table-seen] Without it a thread could use a number whose segment it does not see yet.
+    return count_.load(std::memory_order_acquire);
   }
   [[nodiscard]] session_word0 word0(std::uint32_t number) const noexcept;
   [[nodiscard]] std::uint32_t incarnation(std::uint32_t number) const noexcept {
     return word0(number).incarnation;
   }
-  /// By the session's home, or where nobody changes it.
+  /// The identity, for the session's home or while no thread changes it.
   [[nodiscard]] std::string_view identity(std::uint32_t number) const noexcept;
-  /// From any thread, as of some moment.
+  /// The identity as it was at some moment of the call. Any thread may call it.
   [[nodiscard]] std::string identity_seen(std::uint32_t number) const;
   [[nodiscard]] session_settings settings(std::uint32_t number) const noexcept;
 
-  /// A free record becomes the identity's. False: no blocks for a long identity.
+  /// Gives a free record to an identity. Returns false when there are no blocks for a long
+  /// identity.
   [[nodiscard]] bool create_start(std::uint32_t number, std::string_view identity,
                                   std::uint8_t flags, const session_settings& s) noexcept;
-  /// The next incarnation: of the same identity (keep), or of nobody. What was of the old one is
-  /// unreachable. The settings are those of a new session.
+  /// Begins the next incarnation, of the same identity (`keep`) or of none. Everything that carries
+  /// the old incarnation becomes unreachable. The settings are those of the new session.
   void end_start(std::uint32_t number, bool keep, std::uint8_t flags,
                  const session_settings& s) noexcept;
-  /// After the drain of an end_start() without keep: gives the blocks of a long identity back.
+  /// Gives the blocks of a long identity back, after the drain of an end_start() without `keep`.
   void end_finish(std::uint32_t number) noexcept;
-  /// Gives the session other flags, in the same incarnation.
+  /// Changes the flags of a session in the same incarnation.
   void flags_start(std::uint32_t number, std::uint8_t flags) noexcept;
   void settings_start(std::uint32_t number, const session_settings& s) noexcept;
+  /// Changes the settings of a session.
   /// Flushes both lines of the record.
   void flush_record(std::uint32_t number) noexcept;
 
   // --- recovery ---------------------------------------------------------------------------------
 
   void persist_as_read() noexcept;
-  /// What is wrong with the record; nullptr: nothing.
+  /// Says what is wrong with the record, or returns nullptr.
   [[nodiscard]] const char* examine(std::uint32_t number) const noexcept;
-  /// The table's share of an open or a check, one thread; it stands behind the block store's part
-  /// and in front of the parts that ask it for incarnations. Deletes what is damaged, what has the
-  /// identity of a lower number, what ended with its connection, and what expired. What it did is
-  /// put into `found`, which outlives the recovery, where it is given.
+  /// The table's part of an open or a check, for one thread. It stands behind the block store's
+  /// part, and before the parts that ask it for incarnations. It deletes records that are damaged,
+  /// that have the identity of a lower number, that ended with their connection, or that expired.
+  /// It writes its results to `found`, if given, which must outlive the recovery.
   [[nodiscard]] recovery_part part(std::string name, session_rules rules,
                                    session_recovery* found = nullptr);
   [[nodiscard]] const char* noun() const noexcept { return noun_; }
@@ -113,14 +118,14 @@ class session_table {
     return {static_cast<std::uint32_t>(r.identity[1]),
             static_cast<std::uint32_t>(r.identity[1] >> 32)};
   }
-  /// Numbers whose record is whole and has the identity of another, lower one, in order.
+  /// The numbers, in order, of valid records with the identity of a lower number.
   [[nodiscard]] std::vector<std::uint32_t> doubled() const;
-  /// Whether a valid session ends at an open of itself.
+  /// True when a valid session ends at an open because of its expiry.
   [[nodiscard]] bool expired(std::uint32_t number, const session_rules& rules) const noexcept;
-  /// A valid record's long identity is live in the block store. False: its blocks are somebody
-  /// else's, or their memory is lost.
+  /// Marks the blocks of a valid record's long identity as live. Returns false when they belong to
+  /// something else or their memory is lost.
   [[nodiscard]] bool mark_live(std::uint32_t number) noexcept;
-  /// The record is nobody's from here on, in a later incarnation than its own that is not `taken`.
+  /// Frees the record, in a later incarnation than its own that is not `taken`.
   void void_record(std::uint32_t number, std::uint32_t taken, recovery_context& c) noexcept;
   void repair(recovery_context& c, const session_rules& rules, session_recovery& found);
   void store_settings(std::uint32_t number, session_record& r, std::uint32_t incarnation,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Session records at an open and at a check.
+// Recovery and check of session records.
 //
-// Edges: [session-commit] [session-read] [table-seen] as in session_table.cc
+// Its ordering labels [session-read], [session-commit] and [table-seen] are described in
+// session_table.cc.
 //
-// Crash windows:
-//   [session-voided] what recovery voids is drained before a number is given out.
-//      Crash between: recovery finds the same again.
+// Ordering labels:
+//   [session-voided]  Records that recovery voids are drained before a session number is given
+//     out.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -19,7 +20,7 @@ namespace {
 
 std::uint64_t load(const std::uint64_t& word) noexcept {
   return std::atomic_ref(const_cast<std::uint64_t&>(word))
-      .load(std::memory_order_acquire); // [session-read] pairs with [session-commit]
+      .load(std::memory_order_acquire); // [session-read]
 }
 
 } // namespace
@@ -28,17 +29,18 @@ void session_table::persist_as_read() noexcept {
   for (std::uint32_t i = 0; i < extent_count_.load(std::memory_order_relaxed); ++i) // [table-seen]
     media_.flush_read(extents_[i].records, std::uint64_t{extents_[i].count} *
                                                sizeof(session_record)); // [session-voided]
-  // A long identity was drained before the record that names it was stored: it needs no flush here.
+
+  // A long identity was drained before its record was stored, so it needs no flush.
 }
 
 const char* session_table::examine(std::uint32_t number) const noexcept {
   const session_record& r = record(number);
   const std::uint64_t word = load(r.state); // [session-read]
-  if (!session_word0::well_formed(number, word)) return "its commit word is damaged";
+  if (!session_word0::well_formed(number, word)) return "the commit word of its record is damaged";
   if (session_word0::unpack(word).state == session_state::free) return nullptr;
   const session_word1 w = session_word1::unpack(r.attributes);
   if (w.pack() != r.attributes || w.identity_size == 0) return "its attributes are damaged";
-  if (r.check != session_check(number, r)) return "its checksum does not fit";
+  if (r.check != session_check(number, r)) return "its checksum is wrong";
   if (w.identity_size <= identity_inline_max) {
     char id[identity_inline_max];
     std::memcpy(id, r.identity, sizeof id);
@@ -74,7 +76,7 @@ std::vector<std::uint32_t> session_table::doubled() const {
 bool session_table::expired(std::uint32_t number, const session_rules& rules) const noexcept {
   const session_settings s = settings(number);
   const std::uint64_t expiry_s = s.expiry_s != 0 ? s.expiry_s : rules.expiry_s;
-  // A clock that was set back makes no session end early.
+  // A clock that was set back makes no session expire early.
   return expiry_s != 0 && s.disconnected_ns != 0 && rules.now_ns > s.disconnected_ns &&
          rules.now_ns - s.disconnected_ns >= expiry_s * 1'000'000'000;
 }
@@ -89,10 +91,10 @@ void session_table::void_record(std::uint32_t number, std::uint32_t taken,
                                 recovery_context& c) noexcept {
   session_record& r = record(number);
   std::uint32_t next = session_word0::unpack(r.state).incarnation + 1;
-  if (next == taken) ++next; // only where the incarnation itself is damaged
-  media_.store_release(
-      &r.state, session_word0{session_state::free, 0, next}.pack(number)); // [session-voided]
-  c.flush_repair(&r.state, sizeof r.state);                                // [session-voided]
+  if (next == taken) ++next; // possible only when the incarnation itself is damaged
+  // [session-voided] Crash between: recovery finds the same record again.
+  media_.store_release(&r.state, session_word0{session_state::free, 0, next}.pack(number));
+  c.flush_repair(&r.state, sizeof r.state); // [session-voided]
 }
 
 void session_table::repair(recovery_context& c, const session_rules& rules,
@@ -105,13 +107,13 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const char* wrong = examine(n);
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
-    if (used && std::ranges::binary_search(twice, n)) wrong = "another has its identity";
+    if (used && std::ranges::binary_search(twice, n)) wrong = "another record has its identity";
     const bool gone =
         used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));
     if (used && wrong == nullptr && !gone && !mark_live(n))
-      wrong = "its identity's blocks are another's, or their memory is lost";
-    // A free number's queue may have a ring, left by a publisher that had matched the last session,
-    // and nothing in it. It is not the next session's.
+      wrong = "the blocks of its identity belong to something else, or their memory is lost";
+    // The queue of a free number may have an empty ring, which a publisher left that had matched
+    // the last session. The ring does not belong to the next session.
     const bool unowned = wrong == nullptr && !used && has_queue(n, w.incarnation);
     if (unowned && w.incarnation == 0) wrong = "it has a queue and was never used";
     if (wrong != nullptr)
@@ -138,9 +140,9 @@ recovery_part session_table::part(std::string name, session_rules rules, session
               },
           .repair =
               [this, rules = std::move(rules), found](recovery_context& c) {
-                session_recovery here;
-                repair(c, rules, here);
-                if (found != nullptr) *found = here;
+                session_recovery results;
+                repair(c, rules, results);
+                if (found != nullptr) *found = results;
               }};
 }
 

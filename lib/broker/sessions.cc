@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Sessions: how they begin and end.
+// Sessions: how they begin and how they end.
 //
-// Edges:
-//   [home-set] release of a session's state -> [home-read] acquire wherever its home is looked up
-//   [incarnation-set] release of an incarnation -> [incarnation-read] acquire in a match: a filter
-//      leaves the index before its session's incarnation moves on
-//   [shown-only] relaxed: shown to operators, orders nothing
+// A session is one record. The record's commit word is the one commit of an open, of a clean start
+// and of a deletion.
 //
-// Crash windows. A session is one record; its commit word is the one commit of an open, of a clean
-// start and of a deletion:
-//   [record-stored] a new record is stored in the burst and drained with it; only then is the open
-//      settled. Crash between: the session is there or not, and nobody was answered.
-//   [ended-before-restart] the new incarnation is drained before the queue is emptied and the
-//      subscription records are erased. Crash between: both carry the old incarnation, and are void
-//      at the next open.
-//   [ended-before-reuse] the end of a session is drained before its identity gets another record.
-//      Crash between: there would be two records of one identity.
+// Ordering labels:
+//   [home-set]  The home stores a session's state with release, behind its home; pairs with
+//     [home-read].
+//   [home-read]  Any thread loads a session's state with acquire before it uses the home; pairs
+//     with [home-set]. The home itself loads the state of its own sessions in any order.
+//   [incarnation-set]  The home stores a session's incarnation with release, after the
+//     session's filters have left the index; pairs with [incarnation-read].
+//   [incarnation-read]  A match loads the incarnation of each session with acquire before it
+//     reads the version of the index again; pairs with [incarnation-set].
+//   [shown-only]  These values are shown to operators; the access orders nothing.
+//   [record-stored]  A new record is drained with its burst before the open is settled.
+//   [ended-before-restart]  The new incarnation is drained before the queue is emptied and the
+//     subscription records are erased.
+//   [ended-before-reuse]  The end of a session is drained before its identity gets another
+//     record.
 #include <algorithm>
 #include <mutex>
 
@@ -41,18 +44,18 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   if (const auto known = shared.identities->get(key)) {
     n = *known;
     session& s = at(n);
-    if (durable.sessions().identity(n) != identity) { // two long identities with the same hashes
+    if (durable.sessions().identity(n) != identity) { // two long identities have the same hashes
       ++count.opens_refused;
       return {open_status::congestion};
     }
-    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read] own session
+    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read]
       ++count.taken_over;
       front_end* before = s.server;
       detach(s, n);
       before->closed(n, close_reason::taken_over);
       tell(broker_event::kind::taken_over, n);
     }
-    // A session that ends with its connection ends before the next one begins.
+    // A session that ends with its connection must end before the next one of its identity begins.
     const session_settings settings{.expiry_s = options.expiry_s};
     if (options.clean_start || s.ends_with_connection) {
       begin_ending(s, n, true, flags, settings);
@@ -61,7 +64,9 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       durable.queues().rewind(n);
       const bool other_flags = options.ends_with_connection != s.ends_with_connection;
       const bool other_settings = durable.sessions().settings(n) != settings;
-      if (other_flags) durable.sessions().flags_start(n, flags);          // [record-stored]
+      // [record-stored] Crash between: the session has its former flags, and the client was not
+      // answered.
+      if (other_flags) durable.sessions().flags_start(n, flags);
       if (other_settings) durable.sessions().settings_start(n, settings); // [record-stored]
       if (other_flags || other_settings) make_record_dirty(s, n);
     }
@@ -81,13 +86,13 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   clear_in_flight(s);
   drop_volatile(s, true);
   s.home.store(static_cast<std::uint8_t>(number),
-               std::memory_order_relaxed);                               // [home-set] before state
+               std::memory_order_relaxed);                               // [home-set]
   s.keep_alive_s.store(options.keep_alive_s, std::memory_order_relaxed); // [shown-only]
   s.address.store(options.address, std::memory_order_relaxed);           // [shown-only]
   s.incarnation.store(durable.sessions().incarnation(n),
-                      std::memory_order_release); // [incarnation-set] pairs with [incarnation-read]
-  // [home-set] release: pairs with [home-read]. Without it another lcore could hand this session
-  // something before its home is set.
+                      std::memory_order_release); // [incarnation-set]
+  // [home-set] Without it another lcore could see the session as active and hand its messages to
+  // the home of an earlier session.
   s.state.store(connection::active, std::memory_order_release);
   answer_with(&by, token, outcome::accepted);
   tell(broker_event::kind::opened, n);
@@ -95,10 +100,10 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   return {open_status::opening, n, present};
 }
 
-// A record for an identity that has none.
+// Makes a record for an identity that has none.
 std::uint32_t broker_worker::state::create(std::string_view identity, const identity_key& key,
                                            const session_options& options) noexcept {
-  // [ended-before-reuse]
+  // [ended-before-reuse] Crash between: two records would have the same identity.
   if (std::ranges::any_of(endings, [&](const ending& e) { return !e.keep && e.identity == key; }))
     finish_endings();
   std::uint32_t n = none;
@@ -109,8 +114,9 @@ std::uint32_t broker_worker::state::create(std::string_view identity, const iden
     shared.free_sessions.pop_back();
   }
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
-  // The identity comes first, because giving it up costs nothing, and the blocks of a long identity
-  // are free again only behind a drain. Only this worker, its home, looks it up.
+  // The identity is inserted first, because erasing it again costs nothing, whereas the blocks of a
+  // long identity are free again only after a drain. No worker but this one, the home of the
+  // identity, looks it up.
   bool made = shared.identities->insert(key, n) == map_status::done;
   if (made && !durable.sessions().create_start(n, identity, flags,
                                                {.expiry_s = options.expiry_s})) { // [record-stored]
@@ -142,7 +148,7 @@ void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
 }
 
 void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
-  // [home-set] release: pairs with [home-read]. What ended with the connection comes before.
+  // [home-set]
   s.state.store(connection::disconnected, std::memory_order_release);
   s.address.store(0, std::memory_order_relaxed); // [shown-only]
   s.server = nullptr;
@@ -152,21 +158,21 @@ void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
   drop_volatile(s, true);
 }
 
-// What becomes of a session whose connection is over.
+// Ends a session whose connection is over, or notes the time from which its expiry counts.
 void broker_worker::state::disconnected(session& s, std::uint32_t n) noexcept {
   if (s.ends_with_connection) return begin_ending(s, n, false, 0, {});
   session_settings settings = durable.sessions().settings(n);
-  if (settings.expiry_s == 0 && config.session_expiry_s == 0) return; // it stays
+  if (settings.expiry_s == 0 && config.session_expiry_s == 0) return; // the session never expires
   settings.disconnected_ns = store::now_ns();
   durable.sessions().settings_start(n, settings); // [record-stored]
   make_record_dirty(s, n);
 }
 
-// At an operator's wish, or because its time is over.
+// Ends a session because an operator asks for it or because it has expired.
 void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) noexcept {
   session& s = at(n);
   tell(why, n);
-  if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read] own session
+  if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read]
     front_end* before = s.server;
     detach(s, n);
     before->closed(n, close_reason::kicked);
@@ -174,8 +180,9 @@ void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) 
   begin_ending(s, n, false, 0, {});
 }
 
-// Publishers stop matching the session before its incarnation changes; one that matched earlier
-// carries the old incarnation, and its place is refused.
+// Begins to end an incarnation. Publishers stop matching the session before its incarnation
+// changes. A publisher that matched it earlier carries the old incarnation, and its placement is
+// refused.
 void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
                                         const session_settings& settings) noexcept {
   const auto first = static_cast<std::uint32_t>(ended_filters_used);
@@ -190,18 +197,22 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   make_record_dirty(s, n);
   clear_in_flight(s);
   s.has_pending = false;
-  s.aside = 0; // what waits of the old incarnation counts no more
-  s.incarnation.store(durable.sessions().incarnation(n),
-                      std::memory_order_release); // [incarnation-set] pairs with [incarnation-read]
+  s.aside = 0; // publishes of the old incarnation count no more
+  // [incarnation-set] Without it a publisher could match the old filters and take the new
+  // incarnation.
+  s.incarnation.store(durable.sessions().incarnation(n), std::memory_order_release);
   if (!keep) shared.identities->erase(key);
 }
 
-// All that end in this burst share two drains: their records, then their queues.
+// Finishes all incarnations that end in this burst with two drains: one for the records, then one
+// for the queues.
 void broker_worker::state::finish_endings() noexcept {
   if (endings.empty()) return;
   for (const ending& e : endings)
     durable.sessions().flush_record(e.session); // [ended-before-restart]
-  drain();                                      // [ended-before-restart]
+  // [ended-before-restart] Crash between: queue and subscription records carry the old incarnation
+  // and are void at the next open.
+  drain();
   hook_point("broker.session.ended");
   queue_table& queues = durable.queues();
   bool any = false;
@@ -210,25 +221,25 @@ void broker_worker::state::finish_endings() noexcept {
     restart_status restarted = queues.restart_start(e.session, e.incarnation);
     for (; restarted == restart_status::busy;
          restarted = queues.restart_start(e.session, e.incarnation))
-      policy.idle(); // another worker's placement is open
+      policy.idle(); // another worker's placement is not finished
     if (restarted != restart_status::stored) continue;
     queues.restart_flush(e.session); // [ended-before-restart]
-    // A session that ended twice in this burst needs its first restart finished before the second.
     any = true;
+    // A session that ended twice in this burst must finish its first restart before the second.
     const bool again = std::ranges::count(endings, e.session, &ending::session) > 1;
     if (!again) continue;
     drain(); // [ended-before-restart]
     queues.restart_finish(e.session);
     e.finished = true;
   }
-  if (any) drain(); // [ended-before-restart] before restart_finish()
+  if (any) drain(); // [ended-before-restart]
   for (const ending& e : endings) {
     if (!e.finished) queues.restart_finish(e.session);
     if (e.keep) continue;
     durable.sessions().end_finish(e.session);
     free_number(at(e.session), e.session);
   }
-  // Their subscription records are erased with this burst: see erase_ended().
+  // The subscription records are erased with this burst: see apply_subscriptions().
   for (const ending& e : endings)
     for (std::uint32_t i = 0; i < e.names_count; ++i) {
       const std::string& filter = ended_filters[e.names_first + i];
@@ -250,12 +261,12 @@ void broker_worker::state::finish_endings() noexcept {
 }
 
 void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
-  // [home-set] release: pairs with [home-read].
+  // [home-set]
   s.state.store(connection::none, std::memory_order_release);
   s.ends_with_connection = false;
   s.refused.store(0, std::memory_order_relaxed);    // [shown-only]
   s.high_water.store(0, std::memory_order_relaxed); // [shown-only]
-  // Its number may be another worker's session at once: nothing here may still point at it.
+  // The number may be given to another worker's session at once, so no list may still hold it.
   if (s.ready) std::erase(ready, n);
   if (s.dirty) std::erase(dirty, n);
   if (s.record_dirty) std::erase(records, n);
@@ -265,8 +276,8 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   shared.free_sessions.push_back(n);
 }
 
-// Whether the time of a session without a connection is over. One that was connected when the
-// process ended has no time of disconnection: it counts from now on.
+// Returns true when a session without a connection has expired. A session that was connected when
+// the process ended has no time of disconnection; its expiry counts from now on.
 bool broker_worker::state::expired(session& s, std::uint32_t n) noexcept {
   session_settings settings = durable.sessions().settings(n);
   const std::uint64_t expiry_s =
@@ -279,7 +290,7 @@ bool broker_worker::state::expired(session& s, std::uint32_t n) noexcept {
     make_record_dirty(s, n);
     return false;
   }
-  // A clock that was set back makes no session end early.
+  // A clock that was set back makes no session expire early.
   return now > settings.disconnected_ns &&
          now - settings.disconnected_ns >= expiry_s * 1'000'000'000;
 }

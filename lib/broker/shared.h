@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the workers of one broker share. Internal to the broker.
+/// The state that the workers of one broker have in common. Internal to the broker.
 #pragma once
 #include <array>
 #include <atomic>
@@ -21,7 +21,7 @@
 
 namespace chainring {
 
-/// An identity as a key: its octets where it is short, else two hashes with seeds of their own.
+/// An identity as a key: its octets if it is short, else two hashes with different seeds.
 struct identity_key {
   std::array<char, 24> octets{};
   std::uint64_t size = 0;
@@ -47,8 +47,8 @@ struct volatile_parcel {
   std::uint32_t bits;
 };
 
-/// What an operator asks of a session's home. It names the identity, because the session's number
-/// may be another session's when the request is read.
+/// A request of an operator to the home of a session. It names the identity, because the session's
+/// number may belong to another session when the request is read.
 struct operator_request {
   enum class kind : std::uint8_t { kick, clear_queue } what;
   std::string identity;
@@ -56,10 +56,11 @@ struct operator_request {
 
 /// What other threads leave for one worker.
 struct worker_inbox {
-  /// The session woken last, whose next_woken is the one before it: each is in it once.
+  /// The head of the list of woken sessions. Each session is in the list at most once; its
+  /// next_woken is the session that was woken before it.
   alignas(cacheline_size) std::atomic<std::uint32_t> woken{session::none};
-  value_ring parcels;             ///< volatile_parcel
-  std::atomic<bool> asked{false}; ///< there are requests
+  value_ring parcels;             ///< holds volatile_parcels
+  std::atomic<bool> asked{false}; ///< set when there are requests
   spin_lock requests_lock;
   std::vector<operator_request> requests;
 };
@@ -71,11 +72,12 @@ struct broker::shared {
   open_summary opened;
 
   std::unique_ptr<filter_index> filters;
-  std::unique_ptr<seq_map<identity_key, std::uint32_t>> identities; ///< identity -> session
+  std::unique_ptr<seq_map<identity_key, std::uint32_t>>
+      identities; ///< maps an identity to its session
   std::array<std::uint64_t, 2> identity_seeds{};
   std::uint64_t home_seed = 0;
   detail::lazy_array<session> sessions;
-  std::uint32_t sessions_limit = 0; ///< as far as the table can grow
+  std::uint32_t sessions_limit = 0; ///< how far the table can grow
   std::unique_ptr<volatile_pool> volatiles;
   broker_observer observer = nullptr;
   void* observer_context = nullptr;
@@ -90,7 +92,7 @@ struct broker::shared {
   [[nodiscard]] identity_key key_of(std::string_view identity) const noexcept {
     return {identity, identity_seeds};
   }
-  /// Tells a session's home that there is something to look at. Any thread.
+  /// Puts the session into its home's list of woken sessions. Any thread may call it.
   void wake(std::uint32_t number) noexcept;
 };
 

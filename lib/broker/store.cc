@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The broker's durable state.
+// The broker's durable state: its areas, and the tables made from them.
 #include "broker/store.h"
 
 #include <algorithm>
@@ -16,8 +16,9 @@ namespace chainring {
 
 namespace {
 
-/// How far a table of `count` places can grow while it is open: sixteen times, so that what is kept
-/// in DRAM for each place stays in proportion, and to some number at least; `most` at most.
+/// How far a table of `count` places can grow while it is open: to sixteen times its size, so that
+/// the DRAM kept for each place stays in proportion, but at least to a small number and at most to
+/// `most`.
 std::uint64_t limit_of(std::uint64_t count, std::uint64_t most) noexcept {
   constexpr std::uint64_t least = 1024;
   return std::max(count, std::min(most, std::max(16 * count, least)));
@@ -26,12 +27,12 @@ constexpr std::uint64_t sessions_most = 1u << 20;
 constexpr std::uint64_t subscriptions_most = 1u << 24;
 constexpr std::uint64_t messages_most = 1u << 31;
 
-/// Subscriptions the index has room for to begin with; it grows while it is used.
+/// The number of subscriptions that the index has room for at first; it grows while it is used.
 constexpr std::uint64_t subscriptions_first = 4096;
 
 constexpr std::size_t subscription_key_max = subscription_key_prefix + 65'535;
 
-/// The key of a subscription, in memory of the calling thread.
+/// Makes the key of a subscription in memory of the calling thread.
 std::span<const std::byte> key_of(std::uint32_t session, std::uint32_t incarnation,
                                   std::string_view filter) noexcept {
   thread_local std::array<std::byte, subscription_key_max> key;
@@ -53,9 +54,10 @@ subscription_value(std::span<const std::byte> key, std::uint32_t options,
 }
 
 error too_many_blocks(std::uint32_t block_size) {
-  return error{errc::no_space, "a region of more than " + std::to_string(block_store::blocks_max) +
-                                   " blocks of " + std::to_string(block_size) +
-                                   " bytes: create one with larger blocks"};
+  return error{errc::no_space, "the region would have more than " +
+                                   std::to_string(block_store::blocks_max) + " blocks of " +
+                                   std::to_string(block_size) +
+                                   " bytes; create a region with larger blocks"};
 }
 
 } // namespace
@@ -83,23 +85,24 @@ store::~store() = default;
 
 result<std::vector<region_root>> store::ranges(const char* name) const {
   if (auto root = region_.root(name); !root)
-    return error{root.error().code, root.error().message +
-                                        ": it was not made for a broker; create another with "
-                                        "dpdk-chainring"};
+    return error{root.error().code,
+                 root.error().message +
+                     ": the region was not made for a broker; create another one with "
+                     "dpdk-chainring"};
   std::vector<region_root> found = region_.ranges(name);
   for (const region_root& root : found)
     if (root.version != store_area::version)
       return error{errc::version,
                    "root '" + root.name + "' has version " + std::to_string(root.version) +
-                       ", this build knows " + std::to_string(store_area::version) +
-                       ": drain it with the version that made it, and create another"};
+                       ", but this build knows " + std::to_string(store_area::version) +
+                       "; drain it with the version that made it, and create another"};
   return found;
 }
 
 result<void> store::attach(const broker_config& config) {
   const region_geometry& g = region_.geometry();
-  // Media reserve addresses for four times the size, unless told otherwise: as far as the region
-  // can grow while it is open.
+  // Unless told otherwise, media reserve addresses for four times the size of the region, which is
+  // how far it can grow while it is open.
   const std::uint64_t most =
       std::min<std::uint64_t>(4 * (g.size / g.block_size), block_store::blocks_max);
   if (g.block_count > block_store::blocks_max) return too_many_blocks(g.block_size);
@@ -126,7 +129,7 @@ result<void> store::attach(const broker_config& config) {
         {root.offset, static_cast<std::uint32_t>(root.size / sizeof(message_descriptor))});
     count += descriptors.back().count;
   }
-  // A message has one block at least.
+  // Every message has at least one block.
   messages_limit_ =
       static_cast<std::uint32_t>(limit_of(count, std::min<std::uint64_t>(most, messages_most)));
   auto table =
@@ -144,7 +147,8 @@ result<void> store::attach(const broker_config& config) {
     count += records.back().count;
   }
   if (count < sessions_->count())
-    return error{errc::corrupt, "root 'broker.queues' has fewer records than there are sessions"};
+    return error{errc::corrupt,
+                 "root 'broker.queues' has fewer queue records than there are sessions"};
   queue_table_options qo;
   qo.queues_max = std::max(sessions_limit_, static_cast<std::uint32_t>(count));
   qo.capacity_max = config.queue_slots;
@@ -152,8 +156,8 @@ result<void> store::attach(const broker_config& config) {
                     ? config.queue_slots
                     : std::min(config.queue_slots_first, config.queue_slots);
   qo.overflow = config.overflow;
-  // Rings in stock are at most a sixteenth of the region, the rest is for messages; and no more
-  // than there are queues.
+  // The rings in stock take at most a sixteenth of the region, which leaves the rest to messages,
+  // and there are not more of them than queues.
   const std::uint64_t stock = std::uint64_t{g.block_count} * g.block_size / 16 /
                               (std::bit_ceil(qo.capacity + 1ull) * sizeof(ring_slot));
   qo.stock = static_cast<std::uint32_t>(
@@ -178,20 +182,22 @@ result<void> store::attach(const broker_config& config) {
   return judge_later_contents();
 }
 
-// Groups and retained messages have their place in version 3, and no code here yet: a region that
-// holds some must not be served as if it held none, which would free what they name. What is not
-// valid means nothing, and is noted.
+// Version 3 has areas for groups and retained messages, which this build does not use. A region
+// that holds some must not be served as if it held none, because that would free the blocks they
+// name. Anything in these areas that is not valid has no meaning and is noted.
 result<void> store::judge_later_contents() {
   const auto refuse = [](const char* name) {
-    return error{errc::version, std::string("root '") + name +
-                                    "' holds what this build does not know: open the region with "
-                                    "the version that wrote it"};
+    return error{errc::version,
+                 std::string("root '") + name +
+                     "' holds records that this build does not know; open the region with "
+                     "the version that wrote it"};
   };
   const auto note = [this](const region_root& root) {
     const std::byte* at = region_.at(root.offset);
     if (std::all_of(at, at + root.size, [](std::byte b) { return b == std::byte{}; })) return;
     later_contents_.push_back({"root '" + root.name + "'",
-                               "it is not in use, and not all of it is zero", severity::note});
+                               "the area is not in use, but not all of it is zero",
+                               severity::note});
   };
   auto groups = ranges(store_area::groups);
   if (!groups) return groups.error();
@@ -243,18 +249,19 @@ map_status store::erase_subscription(durable_map::batch& in, std::uint32_t sessi
 
 const char* store::examine(std::span<const std::byte> key, std::span<const std::byte> value,
                            subscription& out) noexcept {
-  if (key.size() <= subscription_key_prefix) return "its key is malformed; it is not served";
+  if (key.size() <= subscription_key_prefix)
+    return "its key is malformed; the subscription is not served";
   std::memcpy(&out.session, key.data(), sizeof out.session);
   std::uint32_t words[2] = {};
   if (value.size() == subscription_value_size) std::memcpy(words, value.data(), sizeof words);
   if (!std::ranges::equal(value, subscription_value(key, words[0], words[1])))
-    return "its checksum does not fit; it is not served";
+    return "its checksum is wrong; the subscription is not served";
   out.options = words[0];
   out.identifier = words[1];
   out.filter = {reinterpret_cast<const char*>(key.data()) + subscription_key_prefix,
                 key.size() - subscription_key_prefix};
   if (!valid_topic_filter(out.filter) || (words[0] & ~subscription_option::defined) != 0)
-    return "its filter or its options are malformed; it is not served";
+    return "its filter or its options are malformed; the subscription is not served";
   return nullptr;
 }
 
@@ -274,7 +281,7 @@ std::uint64_t store::now_ns() noexcept {
 }
 
 result<void> store::grow(std::uint64_t size) {
-  // Before the region is larger for good.
+  // The size is checked before the region grows, because it cannot become smaller again.
   const region_geometry& g = region_.geometry();
   if (size > g.block_offset && (size - g.block_offset) / g.block_size > block_store::blocks_max)
     return too_many_blocks(g.block_size);
@@ -283,8 +290,8 @@ result<void> store::grow(std::uint64_t size) {
   return blocks_->extend(region_.geometry().block_count);
 }
 
-// The block area holds the content of messages, which has a checksum and is delivered by it; and
-// rings, long keys and extent lists, which are required one by one.
+// The block area holds the content of messages, which has a checksum that delivery checks. It also
+// holds rings, long keys and extent lists, each of which is required on its own.
 void store::tolerate_loss() noexcept {
   const region_geometry& g = region_.geometry();
   media_.tolerate_loss(region_.at(g.block_offset), g.block_count * g.block_size);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The broker's durable state: what its region holds, opened and recovered as one. Internal to the
-/// broker.
+/// The broker's durable state: the tables of its region, which are opened and recovered together.
+/// Internal to the broker.
 ///
-/// Thread-safety: the tables it owns say their own.
+/// Thread-safety: each table states its own.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -25,7 +25,7 @@
 
 namespace chainring {
 
-/// Roots of a broker's region; each is the first of the ranges of that name.
+/// The roots of a broker's region. Each names the first of the ranges with that name.
 namespace store_area {
 inline constexpr const char* sessions = "broker.sessions";
 inline constexpr const char* queues = "broker.queues";
@@ -34,7 +34,7 @@ inline constexpr const char* messages = "broker.messages";
 inline constexpr const char* groups = "broker.groups";
 inline constexpr const char* group_queues = "broker.group_queues";
 inline constexpr const char* retained = "broker.retained";
-/// Of all areas: version 3, with everything the broker will keep.
+/// The version of all areas. Version 3 has an area for everything that the broker will keep.
 inline constexpr std::uint32_t version = 3;
 } // namespace store_area
 
@@ -43,11 +43,12 @@ class store {
   [[nodiscard]] static std::vector<area_spec>
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
 
-  /// Opens and recovers (design: read, make durable what was read, void, drain, rebuild, serve).
+  /// Opens and recovers the tables: it reads, makes durable what it read, voids, drains, rebuilds,
+  /// and then serves.
   [[nodiscard]] static result<std::unique_ptr<store>> open(region& on, const broker_config& config,
                                                            const broker::progress& told,
                                                            open_summary& summary);
-  /// What is wrong with the region's contents, in sentences; nothing is changed.
+  /// Returns sentences about what is wrong with the region's contents. It changes nothing.
   [[nodiscard]] static result<std::vector<std::string>> check(region& on);
   ~store();
 
@@ -57,18 +58,20 @@ class store {
   [[nodiscard]] session_table& sessions() noexcept { return *sessions_; }
   [[nodiscard]] durable_map& subscriptions() noexcept { return *subscriptions_; }
   [[nodiscard]] media& medium() noexcept { return media_; }
-  /// The region at least `size` bytes long, its new blocks free. One thread; workers go on.
+  /// Makes the region at least `size` bytes long, with its new blocks free. One thread at a time
+  /// may call it, while workers run.
   [[nodiscard]] result<void> grow(std::uint64_t size);
-  /// Tables that grow while they are used.
+  /// The tables that can grow while they are used.
   enum class table : std::uint8_t { sessions, subscriptions, messages };
-  /// One more segment for the table, as large as what there is of it, or up to its limit. Returns
-  /// how many places it has more: none where it is at its limit, or where no run of blocks is long
-  /// enough or would leave fewer than half of the free blocks. Durable when it returns; drains. One
-  /// thread; workers go on.
+  /// Adds one more segment to the table, as large as the table or up to its limit. Returns how many
+  /// places the table has more. It has none when the table is at its limit, or when no run of
+  /// blocks is long enough or would leave fewer than half of the free blocks. The growth is durable
+  /// when the function returns; it drains. One thread at a time may call it, while workers run.
   [[nodiscard]] result<std::uint32_t> grow_table(table which);
-  /// Whether fewer than an eighth of the table's places are free. Sessions: its owner knows.
+  /// True when fewer than an eighth of the table's places are free. It is false for sessions, whose
+  /// free numbers the broker keeps.
   [[nodiscard]] bool nearly_full(table which) const noexcept;
-  /// As far as sessions and subscriptions can grow while this is open.
+  /// How many sessions and subscriptions the tables can grow to while the store is open.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept { return sessions_limit_; }
   [[nodiscard]] std::uint32_t subscriptions_limit() const noexcept { return subscriptions_limit_; }
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_->count(); }
@@ -76,14 +79,14 @@ class store {
     return subscriptions_->capacity();
   }
 
-  /// A change of a subscription in a batch of the map: durable after the batch's flush_changes()
-  /// and the next drain.
+  /// Stages a change of a subscription in a batch of the map. It is durable after the batch's
+  /// flush_changes() and the next drain.
   static map_status put_subscription(durable_map::batch& in, std::uint32_t session,
                                      std::uint32_t incarnation, std::string_view filter,
                                      std::uint32_t options, std::uint32_t identifier) noexcept;
   static map_status erase_subscription(durable_map::batch& in, std::uint32_t session,
                                        std::uint32_t incarnation, std::string_view filter) noexcept;
-  /// Calls fn(session, filter, options) for each. At open.
+  /// Calls fn(session, filter, options) for each subscription, during an open.
   void for_each_subscription(
       const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn);
 
@@ -95,7 +98,7 @@ class store {
     std::uint32_t session = 0, options = 0, identifier = 0;
     std::string_view filter;
   };
-  /// What is wrong with an entry of the map; nullptr: nothing, and `out` is filled in.
+  /// Says what is wrong with an entry of the map. Returns nullptr when nothing is, and fills `out`.
   [[nodiscard]] static const char* examine(std::span<const std::byte> key,
                                            std::span<const std::byte> value,
                                            subscription& out) noexcept;
@@ -103,13 +106,14 @@ class store {
     session_recovery sessions;
     queue_recovery queues;
     map_recovery subscriptions;
-    std::vector<problem> wrong; ///< with subscriptions
+    std::vector<problem> wrong; ///< problems of subscriptions
   };
   [[nodiscard]] result<void> attach(const broker_config& config);
-  /// The segments of one table.
+  /// Returns the segments of one table.
   [[nodiscard]] result<std::vector<region_root>> ranges(const char* name) const;
   [[nodiscard]] result<void> judge_later_contents();
-  /// Everything an open recovers and a check judges, in the order in which one thing needs another.
+  /// The parts that an open recovers and a check judges, in the order in which they need each
+  /// other.
   [[nodiscard]] recovery parts(const broker_config& config, found& out);
   [[nodiscard]] recovery_part segments_part();
   [[nodiscard]] result<void> recover(const broker_config& config, const broker::progress& told,
@@ -119,7 +123,8 @@ class store {
                             std::vector<problem>& wrong) const;
   [[nodiscard]] bool has_queue(std::uint32_t number, std::uint32_t incarnation) const noexcept;
   [[nodiscard]] std::uint32_t expected_incarnation(std::uint32_t queue) const noexcept;
-  /// A cleared, durable and named range of `count` records, or nothing for lack of room.
+  /// Makes a cleared, durable and named range of `count` records. The result is empty when there is
+  /// no room.
   [[nodiscard]] result<std::optional<std::uint64_t>>
   add_range(const char* name, std::uint64_t count, std::uint64_t record_size);
 
@@ -131,7 +136,7 @@ class store {
   std::unique_ptr<message_table> messages_;
   std::unique_ptr<queue_table> queues_;
   std::unique_ptr<durable_map> subscriptions_;
-  std::vector<problem> later_contents_; ///< noted where nothing of this build lies
+  std::vector<problem> later_contents_; ///< notes about areas that this build does not use
   std::uint32_t sessions_limit_ = 0, subscriptions_limit_ = 0, messages_limit_ = 0;
 };
 

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tables that grow while the region is open.
+// Growth of tables while the region is open.
 //
-// Crash windows:
-//   [range-cleared] a new segment is cleared and drained before the root that names it is
-//   committed.
-//      Crash between: the blocks are free.
-//   [range-named] the root is durable before the table gives out a place in the segment.
-//      Crash between: the table has the segment at the next open, and nothing is in it. Queue
-//      records come before the sessions they are for, so that no session is without one.
+// Ordering labels:
+//   [range-cleared]  A new segment is cleared and drained before the root that names it is
+//     committed.
+//   [range-named]  The root is durable before the table gives out a place in the segment. Queue
+//     records are added before the sessions they are for, so that no session is without one.
 #include <algorithm>
 
 #include "base/hook.h"
@@ -29,9 +27,10 @@ result<std::optional<std::uint64_t>> store::add_range(const char* name, std::uin
   std::byte* at = region_.at(*offset);
   for (std::uint64_t done = 0; done < size; done += sizeof zeros)
     media_.write(at + done, zeros, std::min<std::uint64_t>(size - done, sizeof zeros));
-  if (!seeded_bug("store.range_not_drained")) persist_range(media_, at, size); // [range-cleared]
+  // [range-cleared] Crash between: the blocks are free.
+  if (!seeded_bug("store.range_not_drained")) persist_range(media_, at, size);
   hook_point("store.range.cleared");
-  // [range-named] durable when it returns
+  // [range-named] Crash between: the table has the segment at the next open, and nothing is in it.
   if (auto named = region_.add_range(name, store_area::version, *offset, size); !named) {
     blocks_->release_run(*offset, static_cast<std::uint32_t>(blocks));
     return named.error();
@@ -65,7 +64,7 @@ result<std::uint32_t> store::grow_table(table which) {
   } else if (which == table::sessions) {
     name = store_area::sessions;
     record_size = sizeof(session_record);
-    // Before the sessions they are for; a crash may have left some.
+    // Queue records come first; a growth that a crash cut off may have left some.
     if (const std::uint32_t have = queues_->count(); have < count + more) {
       auto queues = add_range(store_area::queues, count + more - have, sizeof(queue_record));
       if (!queues) return queues.error();

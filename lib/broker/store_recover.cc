@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What an open recovers and a check judges: one table of parts.
+// The one list of parts that an open recovers and a check judges.
 //
-// Crash windows:
-//   [store-read] everything read is drained before recovery stores anything because of it.
-//      Crash between: nothing has changed.
-//   [store-voided] what recovery voids is drained before a block or descriptor is given out.
-//      Crash between: recovery finds the same again.
-//
-// Edges: [queue-commit-read] acquire of a queue's commit word, with the release that stored it.
+// Ordering labels:
+//   [store-read]  Everything that was read is drained before recovery stores anything because
+//     of it.
+//   [store-voided]  What recovery voids is drained before a block or a descriptor is given out.
+//   [queue-commit-read]  Recovery loads the commit word of a queue, which no other thread
+//     stores during an open; the access orders nothing.
 #include <cstring>
 
 #include "broker/store.h"
@@ -22,7 +21,7 @@ bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept
       continue;
     }
     const auto& record = reinterpret_cast<const queue_record*>(region_.at(s.offset))[n];
-    // [queue-commit-read] acquire: alone at open.
+    // [queue-commit-read]
     const queue_commit queue = queue_commit::unpack(
         std::atomic_ref(const_cast<std::uint64_t&>(record.commit)).load(std::memory_order_acquire));
     return queue.count != 0 && queue.incarnation == incarnation;
@@ -30,13 +29,13 @@ bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept
   return false;
 }
 
-// A growth that a crash cut off may have left queue records without sessions: of no incarnation
-// yet.
+// Returns the incarnation that a queue should have. A growth that a crash cut off may have left
+// queue records without sessions, which have no incarnation yet.
 std::uint32_t store::expected_incarnation(std::uint32_t queue) const noexcept {
   return queue < sessions_->count() ? sessions_->incarnation(queue) : 0;
 }
 
-// The subscriptions of sessions as they are now, and whole.
+// Returns true for a valid subscription of a session in its present incarnation.
 bool store::wanted(std::span<const std::byte> key, std::span<const std::byte> value,
                    std::vector<problem>& wrong) const {
   if (key.size() <= subscription_key_prefix) return false;
@@ -53,7 +52,7 @@ bool store::wanted(std::span<const std::byte> key, std::span<const std::byte> va
   return false;
 }
 
-// Segments of tables that were added while the region was open lie on blocks.
+// Marks the blocks of table segments that were added while the region was open.
 recovery_part store::segments_part() {
   return {.name = "segments of tables", .repair = [this](recovery_context& c) {
             for (const region_root& root : region_.roots()) {
@@ -67,8 +66,8 @@ recovery_part store::segments_part() {
           }};
 }
 
-// Who marks blocks by records with checks of their own comes before messages, which are judged by
-// their content where they meet others' blocks.
+// Parts whose records have checks of their own mark their blocks before messages do. Messages whose
+// blocks overlap with those are then judged by their content.
 recovery store::parts(const broker_config& config, found& out) {
   recovery all;
   const auto add = [&](recovery_part part) { all.add(std::move(part)); };
@@ -76,7 +75,7 @@ recovery store::parts(const broker_config& config, found& out) {
   add(segments_part());
   add(messages_->part());
   add({.name = "content of messages", .rebuild = [this](recovery_context&) {
-         tolerate_loss(); // what recovery follows is required by now
+         tolerate_loss(); // recovery has marked everything required by now
        }});
   add(sessions_->part(
       "sessions",
@@ -104,8 +103,10 @@ recovery store::parts(const broker_config& config, found& out) {
   return all;
 }
 
-// The driver drains after each phase: [store-read] what was visible when the last process died need
-// not have been durable; [store-voided] nothing is given out while what is void could come back.
+// The recovery driver drains after each phase.
+// [store-read] Crash between: nothing has changed. What was only visible when the last process died
+// need not have been durable.
+// [store-voided] Crash between: recovery finds the same again, and nothing was given out.
 result<void> store::recover(const broker_config& config, const broker::progress& told,
                             open_summary& summary) {
   recovery_listener listener;

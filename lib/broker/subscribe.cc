@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Subscriptions.
 //
-// A subscription is one record in the map. The record is stored and flushed with the burst; after
-// the burst's drain the index gets the filter and the call is settled. An unsubscribe takes the
-// filter out of the index first and erases the record then. So after a crash the index matches what
-// was settled, or what was asked for and not answered.
+// A subscription is one record in the map. The record is stored and flushed with the burst. After
+// the burst's drain the filter enters the index and the call is settled. An unsubscribe first takes
+// the filter out of the index and then erases the record. So after a crash the index matches
+// filters that were settled, or filters whose request was not answered.
 //
-// Edges: [incarnation-read] as in sessions.cc
+// Its ordering label [incarnation-read] is described in sessions.cc.
 #include "broker/worker_state.h"
 
 namespace chainring {
@@ -26,7 +26,7 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
       {.by = s.server,
        .token = token,
        .session = n,
-       .incarnation = s.incarnation.load(std::memory_order_relaxed), // [incarnation-read] own
+       .incarnation = s.incarnation.load(std::memory_order_relaxed), // [incarnation-read]
        .filter_at = static_cast<std::uint32_t>(filter_text.size()),
        .filter_size = static_cast<std::uint32_t>(filter.size()),
        .options = word,
@@ -40,19 +40,19 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
 void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexcept {
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
-    if (p.by == nullptr) { // of an incarnation that has ended
+    if (p.by == nullptr) { // the subscription belongs to an incarnation that has ended
       store::erase_subscription(batch, p.session, p.incarnation, filter);
       continue;
     }
     const std::uint32_t now =
-        at(p.session).incarnation.load(std::memory_order_relaxed); // [incarnation-read] own
-    if (now != p.incarnation) { // its session has ended meanwhile
+        at(p.session).incarnation.load(std::memory_order_relaxed); // [incarnation-read]
+    if (now != p.incarnation) { // the session has ended meanwhile
       p.result = outcome::congestion;
       continue;
     }
     if (p.remove) {
       bool was = shared.filters->remove(filter, p.session);
-      // One that this burst adds is not in the index yet.
+      // A subscription that this burst adds is not in the index yet.
       for (staged_subscription* q = subscriptions.data(); q != &p; ++q)
         if (q->applied && q->session == p.session &&
             filter == std::string_view(filter_text.data() + q->filter_at, q->filter_size)) {
@@ -73,7 +73,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
   }
 }
 
-// Behind the drain.
+// Settles the subscriptions of the burst. Call it after the burst's drain.
 void broker_worker::state::finish_subscriptions() noexcept {
   bool undone = false;
   for (staged_subscription& p : subscriptions) {
@@ -81,7 +81,7 @@ void broker_worker::state::finish_subscriptions() noexcept {
     if (!p.applied) continue;
     const auto added = shared.filters->add(filter, p.session, p.options);
     if (filter_index::accepted(added)) continue;
-    // A filter of too many levels is refused for good.
+    // A filter with too many levels is refused finally.
     p.result = added == filter_index::status::full ? outcome::congestion : outcome::too_long;
     undone = true;
   }

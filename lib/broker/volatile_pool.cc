@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges:
-//   [copy-held] a reference is added by a holder of one: relaxed, ordered by that one's own
-//   [copy-dropped] release in drop(): a holder's reads of the message -> [copy-reused] acquire
-//   before it is reused
+// Ordering labels:
+//   [copy-held]  A holder of a reference adds another one, so the count cannot reach zero
+//     meanwhile; the access orders nothing.
+//   [copy-dropped]  drop() takes a reference away with release, after its holder has read the
+//     message; pairs with [copy-reused].
+//   [copy-reused]  The last drop() acquires what the other holders released, before the message
+//     is reused; pairs with [copy-dropped].
 #include "broker/volatile_pool.h"
 
 #include <cstring>
@@ -36,19 +39,20 @@ std::uint32_t volatile_pool::make(std::string_view topic,
   h.payload_size = static_cast<std::uint32_t>(payload.size());
   std::memcpy(bytes(m), topic.data(), topic.size());
   std::memcpy(bytes(m) + topic.size(), payload.data(), payload.size());
-  h.references.store(
-      1, std::memory_order_relaxed); // [copy-held] nobody else knows it yet; see [copy-dropped]
+  // No other thread knows this message yet. [copy-held]
+  h.references.store(1, std::memory_order_relaxed);
   return m;
 }
 
 void volatile_pool::hold(std::uint32_t message) noexcept {
-  // [copy-held] relaxed: the caller holds a reference, so the count cannot reach zero meanwhile.
+  // [copy-held]
   headers_[message].references.fetch_add(1, std::memory_order_relaxed);
 }
 
 void volatile_pool::drop(std::uint32_t message) noexcept {
-  // [copy-dropped] release and [copy-reused] acquire: the last holder's successor overwrites the
-  // bytes only after every holder has read them.
+  // [copy-dropped] Without it a later message could overwrite octets that a holder is still
+  // reading. [copy-reused] Without it the last holder could reuse the message before it sees the
+  // other holders' reads done.
   if (headers_[message].references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     const bool room = free_->push(&message);
     CHAINRING_ASSERT(room);

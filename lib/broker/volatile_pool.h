@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// QoS 0 messages on their way to sessions: counted copies in DRAM. Internal to the broker.
-/// Thread-safe; all memory is allocated by the constructor.
+/// QoS 0 messages on their way to sessions: counted copies in DRAM. Internal to the broker. All
+/// functions are thread-safe, and the constructor allocates all memory.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -18,7 +18,8 @@ class volatile_pool {
   volatile_pool(std::uint32_t messages, std::size_t topic_max, std::size_t payload_max);
   ~volatile_pool();
 
-  /// A message with one reference; none when all are in use or the payload is too long.
+  /// Makes a message with one reference. Returns none when all are in use or the payload is too
+  /// long.
   [[nodiscard]] std::uint32_t make(std::string_view topic,
                                    std::span<const std::byte> payload) noexcept;
   void hold(std::uint32_t message) noexcept;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a front end calls: one worker of the broker, which is one lcore's part of it.
+/// One worker of the broker, which runs on one lcore and which front ends call.
 ///
-/// Calls stage; end_burst() makes everything staged durable at once and says what became of it. A
-/// burst costs two drains whatever is in it, and two more where sessions ended or started anew.
+/// Calls stage their work. end_burst() makes everything staged durable at once and reports the
+/// outcomes. A burst costs two drains whatever it contains, and two more when sessions ended or
+/// started clean.
 /// ```
 /// worker.publish(session, topic, content, {.qos = 1}, token);   // any number of calls
-/// const mark_t mark = worker.end_burst(); // front_end::settled(), front_end::deliver()
-/// transport.release(mark);                // what was answered leaves behind the mark
+/// const mark_t mark = worker.end_burst(); // calls front_end::settled() and front_end::deliver()
+/// transport.release(mark);                // the answers leave once the mark is durable
 /// ```
-/// Thread-safety: one thread a worker, the same one for all calls. A session belongs to the worker
-/// that broker::home_of(identity) names, and is opened and served there only.
+/// Thread-safety: each worker belongs to one thread, which makes all calls. A session belongs to
+/// the worker that broker::home_of(identity) names, and is opened and served only there.
 /// Durability: what was settled as `accepted` is durable, in the region's class, once the mark that
-/// end_burst() returned is; nothing may be answered before.
+/// end_burst() returned is durable. No answer may leave before.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -26,30 +27,31 @@ namespace chainring {
 class broker;
 class topic_names;
 
-/// What a session is to be.
+/// The settings of a session that is opened.
 struct session_options {
-  /// Subscriptions and queue of an earlier life are not wanted.
+  /// Delete the subscriptions and the queue of an earlier session of this identity.
   bool clean_start = false;
   /// The session ends with its connection, and at the next open of the region.
   bool ends_with_connection = false;
-  /// Seconds after the end of the connection at which the session ends; 0: the broker's setting.
+  /// Seconds from the end of the connection to the end of the session; 0 means the broker's
+  /// setting.
   std::uint32_t expiry_s = 0;
-  /// QoS 1 and 2 messages that may be on their way at one time.
+  /// How many QoS 1 and 2 messages may be under way at one time.
   std::uint16_t window = 1;
   std::uint16_t keep_alive_s = 0; ///< shown to operators; the front end acts on it
-  std::uint64_t address = 0;      ///< shown to operators: where the client is
+  std::uint64_t address = 0;      ///< the client's address, which is shown to operators
 };
 
 enum class open_status : std::uint8_t {
-  opening,    ///< settled(token) follows
-  congestion, ///< no free session: nothing was done, and nothing follows
-  refused,    ///< no octets, too many, or another worker's: nothing was done
+  opening,    ///< the session is opened; settled(token) follows
+  congestion, ///< there is no free session; nothing was done and nothing follows
+  refused,    ///< the identity is empty, too long or another worker's; nothing was done
 };
 
 struct opened_session {
   open_status status = open_status::refused;
   std::uint32_t session = no_session;
-  bool present = false; ///< there was a session of that identity, and it goes on
+  bool present = false; ///< a session of this identity existed and goes on
 };
 
 struct publish_options {
@@ -59,8 +61,8 @@ struct publish_options {
 };
 
 struct subscribe_options {
-  std::uint8_t qos = 0;            ///< highest QoS to deliver at, 0 or 1 so far
-  std::uint8_t front_end_bits = 0; ///< 0 to 3: handed back with every delivery
+  std::uint8_t qos = 0;            ///< the highest QoS to deliver at, 0 or 1 so far
+  std::uint8_t front_end_bits = 0; ///< 0 to 3, handed back with every delivery
   std::uint32_t identifier = 0;    ///< kept for the front end, 0 to 268,435,455
 };
 
@@ -72,65 +74,68 @@ class broker_worker {
 
   // --- sessions ---------------------------------------------------------------------------------
 
-  /// Opens the session of that identity for `by`, which serves it from here on. Another connection
-  /// of the same identity ends first, and its front end is told closed(). Identity: 1 to 65,535
-  /// octets.
+  /// Opens the session of this identity for `by`, which serves it from then on. Another connection
+  /// of the same identity ends first, and closed() of its front end is called. An identity has 1 to
+  /// 65,535 octets.
   [[nodiscard]] opened_session open_session(front_end& by, std::string_view identity,
                                             const session_options& options,
                                             std::uint64_t token) noexcept;
   enum class end_reason : std::uint8_t {
-    client, ///< the client's own wish
-    lost,   ///< the front end gave it up: silent, or without an answer
+    client, ///< the client asked for it
+    lost,   ///< the client was silent or did not answer
   };
-  /// Ends the connection at the front end's own wish; closed() is not called for it.
+  /// Ends the connection because the front end asks for it; closed() is not called.
   void close_session(std::uint32_t session, end_reason reason = end_reason::client) noexcept;
-  /// Whether that session is open here and of that identity.
+  /// True when the session is open on this worker and has this identity.
   [[nodiscard]] bool serves(std::uint32_t session, std::string_view identity) const noexcept;
-  /// Messages that deliver() left, or that were held up for any other reason, are offered again.
+  /// Offers messages again that deliver() left or that waited for another reason.
   void resume(std::uint32_t session) noexcept;
 
   // --- topics -----------------------------------------------------------------------------------
 
-  /// The topic names of this worker: a number stays the name's while it is held.
+  /// The topic names of this worker. A topic number stays with its name while it is held.
   [[nodiscard]] topic_names& topics() noexcept;
 
-  // --- messages in ------------------------------------------------------------------------------
+  // --- publishing -------------------------------------------------------------------------------
 
-  /// Stages a message. `from`: who sends it, or no_session. QoS 1: settled(token) follows, and the
-  /// content is copied. QoS 0: it is handed on at once, and nothing follows.
+  /// Stages a message. `from` is the sender's session, or no_session. A QoS 1 message is copied,
+  /// and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows.
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
-  /// Adds or replaces a subscription: settled(token) follows.
+  /// Adds or replaces a subscription; settled(token) follows.
   void subscribe(std::uint32_t session, std::string_view filter, const subscribe_options& options,
                  std::uint64_t token) noexcept;
-  /// Ends one: settled(token) follows.
+  /// Ends a subscription; settled(token) follows.
   void unsubscribe(std::uint32_t session, std::string_view filter, std::uint64_t token) noexcept;
 
-  // --- messages out -----------------------------------------------------------------------------
+  // --- delivering -------------------------------------------------------------------------------
 
   enum class ack_reason : std::uint8_t {
-    delivered, ///< by the client's acknowledgement
-    refused,   ///< the client will never take it: settled, counted and passed
+    delivered, ///< the client has acknowledged the message
+    refused,   ///< the client will never accept the message, which is dropped and counted
   };
-  /// The message is done with; durable with this burst. An unknown ticket is ignored.
+  /// Removes the message from the queue, durably with this burst. An unknown ticket is ignored.
   void ack(std::uint32_t session, std::uint64_t ticket,
            ack_reason reason = ack_reason::delivered) noexcept;
-  /// Not now: it is offered again, as redelivered, after resume() or at once if not paused.
+  /// Gives the message back. It is offered again as redelivered, at once or, when the session is
+  /// paused, after resume().
   void give_back(std::uint32_t session, std::uint64_t ticket) noexcept;
-  /// This connection can never carry it. It stays in the queue, and the session's next connection
-  /// is offered it again.
+  /// Skips a message that this connection can never carry. It stays in the queue, and is offered
+  /// again to the session's next connection.
   void skip(std::uint32_t session, std::uint64_t ticket) noexcept;
 
-  /// For operators: a message of `size` octets was skipped, the connection carries `limit`.
+  /// Reports to operators that a message of `size` octets was skipped; the connection carries
+  /// `limit`.
   void report_too_long(std::uint32_t session, std::uint64_t size, std::uint64_t limit) noexcept;
 
   // --- the burst --------------------------------------------------------------------------------
 
-  /// Makes everything staged durable, settles it and delivers. Also does what other workers,
-  /// operators and the clock left to do. Returns the mark behind which what was answered may leave.
+  /// Makes everything staged durable, settles it and delivers. It also does what other workers,
+  /// operators and the clock ask for. Returns the mark that must be durable before an answer may
+  /// leave.
   [[nodiscard]] mark_t end_burst() noexcept;
-  /// Whether the last end_burst() found anything to do.
+  /// True when the last end_burst() had something to do.
   [[nodiscard]] bool worked() const noexcept;
   [[nodiscard]] unsigned number() const noexcept;
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's state and the parts of its burst, in the order a burst goes through them. Internal to
+/// The state of a worker, and the parts of its burst in the order in which they run. Internal to
 /// the broker.
 ///
-///   sessions.cc   sessions opened, closed, taken over, expired; incarnations that end
-///   publish.cc    messages in: matched, room decided for all targets, staged or set aside
-///   subscribe.cc  subscriptions staged, and made durable with the burst
-///   burst.cc      the burst made durable: placed, drained, published, drained, settled
-///   deliver.cc    messages out: leased, offered, acknowledged, given back
-///   inbox.cc      what other workers, operators and the clock left to do
+///   sessions.cc   sessions that open, close, are taken over or expire, and incarnations that end
+///   publish.cc    publishing: messages are matched, room is found, and they are staged or set
+///   aside subscribe.cc  subscriptions that are staged and made durable with the burst burst.cc the
+///   burst: place, drain, publish, drain, settle deliver.cc    delivering: messages are leased,
+///   offered, acknowledged or given back inbox.cc      what other workers, operators and the clock
+///   ask for
 #pragma once
 #include <memory>
 #include <string>
@@ -24,32 +24,32 @@ namespace chainring {
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
 
-  /// A QoS 1 publish between its match and its settlement.
+  /// A QoS 1 publish from its match to its settlement.
   struct staged_publish {
     message content;
     front_end* by = nullptr;
     std::uint64_t token = 0;
-    std::uint32_t places = 0;                             // slots that name it, void ones included
-    std::uint32_t volatile_copy = none;                   // for subscribers at QoS 0
-    std::uint32_t volatile_first = 0, volatile_count = 0; // in volatile_targets
+    std::uint32_t places = 0;           // the slots that name it, including void ones
+    std::uint32_t volatile_copy = none; // the copy for subscribers at QoS 0
+    std::uint32_t volatile_first = 0, volatile_count = 0; // a range of volatile_targets
     bool refused = false;
-    bool lost = false; // memory its content lay in is gone: it is not acknowledged
+    bool lost = false; // memory of its content is lost, so it is not acknowledged
   };
-  /// One queue a staged publish goes to.
+  /// One queue to which a staged publish goes.
   struct target {
     std::uint32_t session;
     std::uint32_t incarnation;
-    std::uint32_t publish; // index into staged
+    std::uint32_t publish; // an index into staged
     std::uint16_t bits;
-    bool makes_room;    // the queue is full, and its oldest message goes for this one
-    std::uint32_t free; // places of the queue when it was matched
+    bool makes_room;    // the queue is full and drops its oldest message for this one
+    std::uint32_t free; // free places of the queue when it was matched
   };
   struct volatile_target {
     std::uint32_t session;
     std::uint32_t incarnation;
     std::uint8_t bits;
   };
-  /// A run of targets of one life of one queue, placed together.
+  /// A run of targets of one incarnation of one queue, which are placed together.
   struct group {
     std::uint32_t first, count;
     bool makes_room = false;
@@ -62,21 +62,21 @@ struct broker_worker::state {
     front_end* by;
     std::uint64_t token;
     std::uint64_t until_tsc;
-    std::uint64_t ask_tsc; // when the other worker is asked again
-    std::uint32_t topic;   // held
+    std::uint64_t ask_tsc; // when to ask the other worker again
+    std::uint32_t topic;   // the publish holds this topic
     std::uint32_t from, from_incarnation;
-    std::uint32_t volatile_copy; // made before anything could change, or none
+    std::uint32_t volatile_copy; // the copy for subscribers at QoS 0, or none
   };
   struct volatile_node {
     std::uint32_t message;
     std::uint32_t next;
     std::uint8_t bits;
   };
-  /// An incarnation that ends in this burst. Its filters left the index when it was staged.
+  /// An incarnation that ends in this burst. Its filters left the index when the end was staged.
   struct ending {
     std::uint32_t session;
     std::uint32_t incarnation;
-    std::uint32_t names_first, names_count; // in ended_filters
+    std::uint32_t names_first, names_count; // a range of ended_filters
     bool keep;
     bool finished; // its queue has been restarted
     identity_key identity;
@@ -85,7 +85,7 @@ struct broker_worker::state {
     front_end* by;
     std::uint64_t token;
     std::uint32_t session, incarnation;
-    std::uint32_t filter_at, filter_size; // in filter_text
+    std::uint32_t filter_at, filter_size; // a range of filter_text
     std::uint32_t options, identifier;
     bool remove;
     bool applied;
@@ -107,34 +107,35 @@ struct broker_worker::state {
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
   const bool queues_grow;
-  const std::uint64_t drain_bytes_max; // what one drain covers at most; half, as others flush too
-  std::uint64_t maintain_at = 0;       // when queues are looked after next
-  std::uint32_t sweep_from = 0;        // the session that is looked after next
-  std::uint64_t losses = 0;            // media::losses() before what is staged was copied in
-  std::uint64_t told_full_at = 0;      // when a full queue was reported last
+  const std::uint64_t
+      drain_bytes_max; // half of what one drain may cover, because other workers flush too
+  std::uint64_t maintain_at = 0;  // when to maintain queues and check sessions next
+  std::uint32_t sweep_from = 0;   // the session to check next
+  std::uint64_t losses = 0;       // media::losses() before the staged content was copied
+  std::uint64_t told_full_at = 0; // when a full queue was last reported
   std::uint64_t full_untold = 0;
   bool did_work = false;
-  std::uint64_t moved = 0; // messages that left a queue in any way, ever
+  std::uint64_t moved = 0; // counts the messages that left a queue in any way
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
   std::vector<target> targets;
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
-  std::vector<slot_ref> refs; // of one group
-  plan_table planned;         // places this burst wants, by session
+  std::vector<slot_ref> refs; // the references of one group
+  plan_table planned;         // the places that this burst wants in each queue
   std::vector<aside_publish> aside;
   std::vector<ending> endings;
-  std::vector<std::string> ended_filters; // reused: strings keep their memory
+  std::vector<std::string> ended_filters; // reused, so that the strings keep their memory
   std::size_t ended_filters_used = 0;
   std::vector<staged_subscription> subscriptions;
   std::string filter_text;
-  std::vector<std::uint32_t> records; // sessions whose record is to be flushed
-  std::vector<answer> answers;        // in the order of the calls
+  std::vector<std::uint32_t> records; // the sessions whose records must be flushed
+  std::vector<answer> answers;        // in the order in which they became known
   std::vector<settlement> settled_now;
-  std::vector<std::uint32_t> ready, ready_next; // sessions to look at for deliveries
-  std::vector<std::uint32_t> dirty;             // sessions with acks to make durable
-  std::vector<std::uint32_t> releasing;         // queues that make_room() releases
+  std::vector<std::uint32_t> ready, ready_next; // the sessions that may have deliveries
+  std::vector<std::uint32_t> dirty;             // the sessions with acks to make durable
+  std::vector<std::uint32_t> releasing;         // the queues that make_room() releases
   std::vector<volatile_node> nodes;
   std::vector<std::uint32_t> free_nodes;
   std::vector<in_flight_node> flights;
@@ -151,13 +152,13 @@ struct broker_worker::state {
   void tell(broker_event::kind what, std::uint32_t n, std::uint64_t held = 0,
             std::uint64_t more = 0) noexcept;
 
-  // sessions.cc
+  // These functions are in sessions.cc.
   [[nodiscard]] opened_session open(front_end& by, std::string_view identity,
                                     const session_options& options, std::uint64_t token) noexcept;
   [[nodiscard]] std::uint32_t create(std::string_view identity, const identity_key& key,
                                      const session_options& options) noexcept;
   void close(std::uint32_t n, end_reason reason) noexcept;
-  /// The connection is over. Nothing of it is delivered any more.
+  /// Takes the connection off the session, so that nothing more is delivered to it.
   void detach(session& s, std::uint32_t n) noexcept;
   void disconnected(session& s, std::uint32_t n) noexcept;
   void end_session(std::uint32_t n, broker_event::kind why) noexcept;
@@ -168,7 +169,7 @@ struct broker_worker::state {
   [[nodiscard]] bool expired(session& s, std::uint32_t n) noexcept;
   void make_record_dirty(session& s, std::uint32_t n) noexcept;
 
-  // publish.cc
+  // These functions are in publish.cc.
   enum class room : std::uint8_t { there, changed, full, wait };
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
@@ -187,14 +188,13 @@ struct broker_worker::state {
   void retry_aside() noexcept;
   void report_full(std::uint32_t n) noexcept;
 
-  // subscribe.cc
+  // These functions are in subscribe.cc.
   void subscribe(std::uint32_t n, std::string_view filter, const subscribe_options& options,
                  std::uint64_t token, bool remove) noexcept;
   void apply_subscriptions(durable_map::batch& batch) noexcept;
-  void erase_ended(durable_map::batch& batch) noexcept;
   void finish_subscriptions() noexcept;
 
-  // burst.cc
+  // These functions are in burst.cc.
   void end_burst() noexcept;
   void collect_groups() noexcept;
   void place() noexcept;
@@ -210,7 +210,7 @@ struct broker_worker::state {
   void make_ready(session& s, std::uint32_t n) noexcept;
   void make_dirty(session& s, std::uint32_t n) noexcept;
 
-  // deliver.cc
+  // These functions are in deliver.cc.
   void hand_volatile(std::uint32_t message, const volatile_target& to) noexcept;
   void keep_volatile(session& s, std::uint32_t n, std::uint32_t message,
                      std::uint8_t bits) noexcept;
@@ -230,7 +230,7 @@ struct broker_worker::state {
   void give_back(std::uint32_t n, std::uint64_t ticket) noexcept;
   void skip(std::uint32_t n, std::uint64_t ticket) noexcept;
 
-  // inbox.cc
+  // These functions are in inbox.cc.
   void wake(std::uint32_t n) noexcept;
   bool take_woken() noexcept;
   bool take_parcels() noexcept;

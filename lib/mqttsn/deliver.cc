@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH to a client: one exchange at a time in each session (sections 6.5 and 6.6).
+// Sending PUBLISH to a client: each session has one exchange at a time (sections 6.5 and 6.6).
 //
-// A client that does not know the topic's id is told by REGISTER first, and nothing is sent before
-// its REGACK. What the client does not answer is sent again with DUP, at doubling intervals; in the
-// end the client counts as lost and the message stays in its queue. What the client refuses for
-// good is settled, counted and passed. What is too long for this connection stays in the queue, and
-// is passed for as long as the connection lasts.
+// A client that does not know the id of the topic is sent REGISTER first, and nothing more until
+// its REGACK. A message without an answer is sent again with DUP, at doubling intervals. In the end
+// the client counts as lost, and the message stays in its queue. A message that the client refuses
+// finally is acknowledged in its place, counted, and skipped. A message that is too long for this
+// connection stays in the queue, and is skipped as long as the connection lasts.
 //
-// Edges: [address-own] a worker's own connections.
+// Its ordering label [address-own] is described in connect.cc.
 #include <algorithm>
 
 #include "mqttsn/gateway_state.h"
@@ -72,8 +72,8 @@ bool gateway_worker::state::too_long(std::uint32_t n, std::size_t size) const no
          header + size > config.datagram_size_max;
 }
 
-// What this connection cannot carry is out of the way: its content, or its name, of `size` octets
-// is too long. At QoS 1 it stays in the queue, and an operator is told once.
+// Skips a message that this connection cannot carry, because its content or its name of `size`
+// octets is too long. At QoS 1 the message stays in the queue, and the operator's log says so once.
 void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item,
                                       std::size_t size) noexcept {
   if (item.ticket == 0) {
@@ -94,7 +94,7 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     const delivery_item& item = items[taken];
     if (c.phase != connection::exchange::idle) return taken;
     if (item.ticket == 0 ? c.refused_volatile : item.ticket == c.refused_ticket) {
-      // The client does not want this name.
+      // The client has refused the name of this message.
       ++count.refused_by_client;
       if (item.ticket == 0)
         c.refused_volatile = false;
@@ -115,7 +115,7 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     case name_status::impossible:
       pass_over(n, item, item.name.size());
       continue;
-    case name_status::later: // the timer asks for it again
+    case name_status::later: // the timer tries again
       if (item.ticket == 0) {
         ++count.dropped_no_id;
         continue;
@@ -184,10 +184,10 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
   if (m.code == return_code::invalid_topic_id && (answers_it || m.msg_id == 0))
     return unknown_id(from.session, m);
   if (!answers_it) {
-    ++count.unexpected; // late, doubled or made up: it names nothing that was sent now
+    ++count.unexpected; // the PUBACK is late, doubled or made up, and answers no PUBLISH under way
     return;
   }
-  if (m.code == return_code::congestion) { // sent again later: who answers is not lost
+  if (m.code == return_code::congestion) { // sent again later; a client that answers is not lost
     c.retries = 0;
     return schedule_retry(from.session);
   }
@@ -198,14 +198,14 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
   finish_exchange(from.session);
 }
 
-// The client does not know the id of a PUBLISH: of the one under way, or, where the message id is
-// 0000, of one at QoS 0. Ids of different types are different ids.
+// Handles a PUBACK that says that the client does not know a topic id: the id of the PUBLISH under
+// way or, when the message id is 0, of one at QoS 0. An id exists once for each topic id type.
 void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcept {
   connection& c = at(n);
   const bool at_qos_0 = m.msg_id == 0;
   topic_id_type type = c.sent_type;
   bool sent = m.topic_id == c.topic_id;
-  if (at_qos_0) { // of which several may have been sent, and only the last one is remembered
+  if (at_qos_0) { // several may have been sent, and only the last one is remembered
     const bool last = m.topic_id == c.volatile_sent_id;
     const bool normal = ids.find_by_id(n, m.topic_id) != none;
     type = last ? c.volatile_sent_type : normal ? topic_id_type::normal : topic_id_type::predefined;
@@ -220,7 +220,8 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
   if (type == topic_id_type::normal)
     if (const std::uint32_t r = ids.find_by_id(n, m.topic_id); r != none) ids.at(r).known = false;
   if (at_qos_0) return;
-  // A short name has no other form; and a client that goes on forgetting gets the next message.
+  // A short name has no other form, so its message counts as refused. The same happens when the
+  // client keeps on forgetting ids, so that it gets the next message.
   const std::uint64_t ticket = c.ticket;
   if (type == topic_id_type::short_name || ++c.corrections > config.retries_max) {
     ++count.refused_by_client;
@@ -237,7 +238,7 @@ void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
   connection& c = at(n);
   const std::uint64_t doubled = std::uint64_t{config.retry_ms} << std::min<unsigned>(c.retries, 16);
   c.retry_tsc = now_tsc + milliseconds(std::min<std::uint64_t>(doubled, config.retry_ms_max));
-  // A timer that fires before looks at the deadline and arms itself again.
+  // A timer that fires earlier sees the deadline and sets itself again.
   if (c.timer_due == 0 || c.retry_tsc < c.timer_due) arm(n);
 }
 
@@ -245,7 +246,7 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   connection& c = at(n);
   c.retry_tsc = 0;
   if (c.phase == connection::exchange::idle) return core.resume(n);
-  // What cannot leave now says nothing of the client: it is tried again, and not counted.
+  // When the transmit buffer is full, the retry is postponed and not counted against the client.
   if (out->credit(address_of(n)) == 0) return schedule_retry(n);
   if (c.retries >= config.retries_max) return lose(n);
   ++c.retries;
@@ -255,7 +256,7 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
     schedule_retry(n);
     return;
   }
-  // The core offers it again in this burst, and deliver() knows it by its ticket.
+  // The core offers the message again in this burst, and deliver() recognises it by its ticket.
   c.phase = connection::exchange::idle;
   const std::uint64_t ticket = c.ticket;
   c.ticket = 0;

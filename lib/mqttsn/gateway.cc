@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Edges: [address-read] [address-own] as in connect.cc
+// The gateway's set-up, and the calls of a worker's loop.
+//
+// Its ordering labels are described in connect.cc.
 #include "mqttsn/gateway.h"
 
 #include <rte_cycles.h>
@@ -19,16 +21,16 @@ std::uint32_t payload_size_max(std::size_t datagram_size) noexcept {
 
 gateway::gateway(std::unique_ptr<shared> s) : shared_(std::move(s)) {}
 gateway::~gateway() {
-  shared_->workers.clear(); // they refer to the rest
+  shared_->workers.clear(); // the workers refer to the other members
 }
 
 result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_config& config) {
   if (config.datagram_size_max < 32)
-    return error{errc::invalid_argument, "datagram size " +
+    return error{errc::invalid_argument, "datagram_size_max " +
                                              std::to_string(config.datagram_size_max) +
                                              ": expected at least 32 octets"};
   if (config.registrations_per_session_max == 0 || config.registrations_per_session_max > 16383)
-    return error{errc::invalid_argument, "registrations of a session " +
+    return error{errc::invalid_argument, "registrations_per_session_max " +
                                              std::to_string(config.registrations_per_session_max) +
                                              ": expected 1 to 16383"};
   auto s = std::make_unique<shared>(core, config);
@@ -38,7 +40,8 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
   if (!s->connections.make(sessions))
-    return error{errc::no_space, "connections: no memory for " + std::to_string(sessions)};
+    return error{errc::no_space,
+                 "there is no memory for " + std::to_string(sessions) + " connections"};
   s->stranger_seed = random_seed();
   for (const predefined_topic& t : config.predefined)
     s->predefined_names[t.id] = t.name;
@@ -74,7 +77,7 @@ gateway_worker& gateway::worker(unsigned number) noexcept {
 unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
   const unsigned workers = shared_->core.workers();
   if (workers == 1) return 0;
-  // CONNECT says whose it is; everything else goes where its sender's connection lives.
+  // CONNECT names its client; any other datagram goes to the worker of its sender's connection.
   const std::size_t header = !datagram.empty() && datagram[0] == std::byte{1} ? 3 : 1;
   if (datagram.size() > header &&
       datagram[header] == static_cast<std::byte>(message_type::connect)) {
@@ -83,7 +86,7 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
       return shared_->core.home_of(m.get<connect>()->client_id);
   }
   if (const auto at = shared_->addresses->get(from))
-    return shared_->connections[*at].home.load(std::memory_order_relaxed); // [address-read] a hint
+    return shared_->connections[*at].home.load(std::memory_order_relaxed); // [address-read]
   const std::uint64_t key[1] = {from};
   const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(key)), shared_->stranger_seed);
   return static_cast<unsigned>((hash >> 32) * workers >> 32);

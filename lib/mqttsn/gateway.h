@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The MQTT-SN 1.2 front end: datagrams of clients in, the broker's core behind, datagrams out.
+/// The MQTT-SN 1.2 front end between the datagrams of clients and the broker's core.
 ///
 /// It keeps what the protocol needs for a connection: the client's address, topic ids, the exchange
-/// under way, retransmission and keep-alive. What must survive lies in the core.
+/// under way, retransmission and keep-alive. The core keeps everything that must survive a crash.
 /// ```
 /// auto gateway = mqttsn::gateway::create(*broker, config);
 /// gateway->worker(n).attach(transport, &hearing);
@@ -12,17 +12,22 @@
 /// ```
 /// **Limits.** A client id has 1 to 23 characters. A session has at most
 /// registrations_per_session_max topic ids that its client asked for, and as many that deliveries
-/// needed: of these the oldest is given up for the next, and a client that still uses it is told
-/// "invalid topic id". Strangers are told DISCONNECT at most a few times a second each.
-/// **Refused so far**, with "not supported": QoS 2 publishes, retained messages, wills, shared
-/// subscriptions. A subscription at QoS 2 is granted QoS 1. DISCONNECT with a duration is not
-/// answered, because an answer would promise that the client's sleep is kept.
+/// needed. When deliveries need more, the oldest of theirs is replaced, and a client that still
+/// uses it receives "invalid topic id". A sender without a session receives DISCONNECT at most a
+/// few times a second.
 ///
-/// Durability: PUBACK, SUBACK, UNSUBACK and CONNACK leave behind the mark of the burst that made what
-/// they acknowledge durable. Addresses, topic ids and exchanges under way are forgotten in a crash:
-/// clients connect again, and what they had not acknowledged is delivered again.
+/// **Not supported yet** are QoS 2 publishes, retained messages, wills and shared subscriptions,
+/// which are refused with "not supported". A subscription at QoS 2 is granted QoS 1. DISCONNECT
+/// with a duration is not answered, because an answer would promise that the client's sleep is
+/// kept.
 ///
-/// Thread-safety: each worker has a thread of its own; home_of() and the counters are for any.
+/// **Durability.** PUBACK, SUBACK, UNSUBACK and CONNACK leave behind the mark of the burst that
+/// made durable what they acknowledge. Addresses, topic ids and exchanges under way are forgotten
+/// in a crash: clients connect again, and messages that they had not acknowledged are delivered
+/// again.
+///
+/// Thread-safety: each worker belongs to one thread. Any thread may call home_of() and read
+/// counters.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -44,24 +49,25 @@ struct predefined_topic {
   std::uint16_t id = 0;
   std::string name;
 };
-/// Reads "ID NAME" lines; '#' starts a comment. Errors name file and line.
+/// Reads lines of the form "ID NAME"; '#' starts a comment. Errors name the file and the line.
 [[nodiscard]] result<std::vector<predefined_topic>> read_predefined_topics(const std::string& path);
 
-/// Longest topic name and filter, octets: what a REGISTER of 255 octets in a small network can say.
+/// The longest topic name and filter, in octets: the length of a name in a REGISTER of 255 octets.
 inline constexpr std::size_t topic_length_max = 255;
 
 struct gateway_config {
-  std::uint32_t retry_ms = 10'000; ///< first retransmission (Tretry); doubles each time
+  /// Time until the first retransmission (Tretry); it doubles each time.
+  std::uint32_t retry_ms = 10'000;
   std::uint32_t retry_ms_max = 80'000;
-  std::uint32_t retries_max = 5;             ///< then the client counts as lost (Nretry)
+  std::uint32_t retries_max = 5;             ///< after so many the client counts as lost (Nretry)
   std::uint32_t registrations_max = 262'144; ///< topic ids in all sessions of a worker
   std::uint32_t registrations_per_session_max = 1024;
-  std::uint16_t datagram_size_max = 1472; ///< octets of the longest datagram of any interface
+  std::uint16_t datagram_size_max = 1472; ///< the longest datagram of any interface, in octets
   std::uint8_t gateway_id = 1;
   std::vector<predefined_topic> predefined;
 };
 
-/// The longest payload that a datagram of that size can deliver, octets: for
+/// The longest payload in octets that a datagram of this size can deliver, which is the value for
 /// broker_config::content_size_max.
 [[nodiscard]] std::uint32_t payload_size_max(std::size_t datagram_size) noexcept;
 
@@ -71,19 +77,21 @@ class gateway_worker {
   gateway_worker(const gateway_worker&) = delete;
   gateway_worker& operator=(const gateway_worker&) = delete;
 
-  /// Where datagrams go, and who knows what has been read from the ports; before the first burst.
-  /// Without `heard` everything received counts as handled at once.
+  /// Sets the transport for datagrams, and who knows what has been read from the ports. Call it
+  /// before the first burst. Without `heard` everything that was received counts as handled at
+  /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
-  /// Handles one datagram. Never fails: what is wrong with it is answered or counted. Time of
-  /// reception is time of hearing; 0: now.
+  /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
+  /// counts as heard at `received_tsc`; 0 means now.
   void receive(client_address from, std::span<const std::byte> datagram,
                std::uint64_t received_tsc = 0) noexcept;
-  /// In a broker whose medium has failed: pings are answered, and nothing else is done.
+  /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
+  /// else.
   void receive_failed(client_address from, std::span<const std::byte> datagram) noexcept;
-  /// Lets timers fire. A client counts as silent only once every datagram that reached its port
-  /// before its time was over has been handled.
+  /// Lets timers fire. A client counts as silent only after every datagram has been handled that
+  /// reached its port before its time was over.
   void judge(std::uint64_t now_tsc) noexcept;
-  /// What was said in this burst may leave once `mark` is durable.
+  /// Releases the messages of this burst, which leave once `mark` is durable.
   void send(mark_t mark) noexcept;
 
  private:
@@ -95,7 +103,8 @@ class gateway_worker {
 
 class gateway {
  public:
-  /// The broker outlives it. errc::invalid_argument names the setting and its range.
+  /// Makes a gateway. The broker must outlive it. errc::invalid_argument names the setting and its
+  /// range.
   [[nodiscard]] static result<std::unique_ptr<gateway>> create(broker& core,
                                                                const gateway_config& config);
   ~gateway();
@@ -103,7 +112,7 @@ class gateway {
   gateway& operator=(const gateway&) = delete;
 
   [[nodiscard]] gateway_worker& worker(unsigned number) noexcept;
-  /// The worker a datagram is to be given to. Any thread.
+  /// Returns the number of the worker that handles this datagram. Any thread may call it.
   [[nodiscard]] unsigned home_of(client_address from,
                                  std::span<const std::byte> datagram) const noexcept;
   [[nodiscard]] gateway_counters counters() const;

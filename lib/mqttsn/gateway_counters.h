@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What the MQTT-SN front end counts. Each counter is named after what it counts.
+/// The counters of the MQTT-SN front end. Each counter is named after what it counts.
 #pragma once
 #include <cstdint>
 
 namespace chainring::mqttsn {
 
-/// Counters of one worker, or of all. `Word`: std::uint64_t in what is handed out, `statistic` in
-/// what a worker counts with.
+/// The counters of one worker, or the sum of all workers. `Word` is std::uint64_t in sums that are
+/// handed out, and `statistic` in the counters of a worker.
 template <class Word> struct basic_gateway_counters {
   Word datagrams{}, malformed{}, unknown_source{}, strangers_told{}, trailing_octets{};
   Word unsupported{}, unexpected{};
@@ -17,7 +17,7 @@ template <class Word> struct basic_gateway_counters {
       ids_replaced{}, refused_by_client{};
   Word answers_dropped{};
 
-  /// Calls fn(name, member pointer) for each.
+  /// Calls fn(name, member pointer) for each counter.
   template <class F> static void for_each(F&& fn) {
     using c = basic_gateway_counters;
     fn("datagrams", &c::datagrams);
@@ -50,7 +50,7 @@ template <class Word> struct basic_gateway_counters {
 };
 using gateway_counters = basic_gateway_counters<std::uint64_t>;
 
-/// Calls fn(name, value) for each.
+/// Calls fn(name, value) for each counter.
 template <class F> void for_each_counter(const gateway_counters& c, F&& fn) {
   gateway_counters::for_each([&](const char* name, auto member) { fn(name, c.*member); });
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A gateway worker's state. Internal to lib/mqttsn.
+/// The state of a gateway worker. Internal to lib/mqttsn.
 ///
-///   receive.cc    a datagram: decoded, its connection found, given to the handler of its type
-///   connect.cc    CONNECT, DISCONNECT, keep-alive, addresses taken from another worker's client
-///   subscribe.cc  REGISTER, SUBSCRIBE, UNSUBSCRIBE
-///   publish.cc    PUBLISH in, and what is said of it
-///   deliver.cc    PUBLISH out, its acknowledgement, its retransmission
+///   receive.cc    decodes a datagram, finds its connection, and calls the handler of its type
+///   connect.cc    CONNECT, DISCONNECT, keep-alive, and addresses that change to another client
+///   subscribe.cc  REGISTER, SUBSCRIBE and UNSUBSCRIBE
+///   publish.cc    PUBLISH from clients, and the answers to all requests
+///   deliver.cc    PUBLISH to clients, its acknowledgement and its retransmission
+///
+/// Its ordering label [address-own] is described in connect.cc.
 #pragma once
 #include <array>
 #include <atomic>
@@ -26,76 +28,78 @@
 
 namespace chainring::mqttsn {
 
-/// What the front end knows of a session's connection, by session number. All of it belongs to the
-/// session's home worker, but for what is marked (any). Zero is a valid, closed connection.
+/// The connection of a session, indexed by session number. All members belong to the session's home
+/// worker, except those that any worker may read (any). All zero is a valid, closed connection.
 struct connection {
-  std::atomic<client_address> address; // (any) 0: closed
+  std::atomic<client_address> address; // (any) 0 means closed
   std::atomic<std::uint8_t> home;      // (any) the worker that serves it
   std::uint16_t keep_alive_s;
-  std::uint32_t life; // counts connections: an answer for an earlier one is not sent
+  std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
 
-  // One outstanding exchange towards the client (sections 6.5 and 6.6).
+  // The one outstanding exchange with the client (sections 6.5 and 6.6).
   enum class exchange : std::uint8_t { idle, registering, publishing } phase;
-  bool predefined_unknown; // the client does not know predefined ids: names are registered for it
-  bool told_too_long;      // a message too long for this connection was reported
-  bool refused_volatile;   // the client refused the name of the QoS 0 message that waits
+  bool predefined_unknown; // the client knows no predefined ids, so names are registered instead
+  bool told_too_long;      // a message that is too long for this connection was logged
+  bool refused_volatile;   // the client refused the name of the waiting QoS 0 message
   std::uint8_t retries, corrections;
-  std::uint16_t register_id; // message id of the last REGISTER sent
+  std::uint16_t register_id; // message id of the last REGISTER that was sent
   std::uint16_t packet_id, topic_id;
-  topic_id_type sent_type;          // of what is being published
-  topic_id_type volatile_sent_type; // of the last QoS 0 PUBLISH
+  topic_id_type sent_type;          // topic id type of the PUBLISH under way
+  topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
-  std::uint32_t registration_plus_1; // being registered; 0: none
-  std::uint32_t list_plus_1;         // of the registrations it asked for; 0: none
-  std::uint32_t offered_plus_1;      // of those that deliveries made; 0: none
-  std::uint64_t ticket;              // being published
-  std::uint64_t sent_ticket;         // published last, in this connection
-  std::uint64_t wanted_ticket;       // what the REGISTER is for; 0: a QoS 0 message
-  std::uint64_t refused_ticket;      // the client refused its name
+  std::uint32_t registration_plus_1; // the registration under way; 0 means none
+  std::uint32_t list_plus_1;    // list of registrations that the client asked for; 0 means none
+  std::uint32_t offered_plus_1; // list of registrations that deliveries made; 0 means none
+  std::uint64_t ticket;         // the ticket of the PUBLISH under way
+  std::uint64_t sent_ticket;    // the ticket that was published last in this connection
+  std::uint64_t wanted_ticket;  // the ticket that needs the REGISTER; 0 means a QoS 0 message
+  std::uint64_t refused_ticket; // the ticket whose name the client refused
 
-  std::uint64_t connected_tsc; // reception of its CONNECT
-  std::uint64_t heard_tsc;     // reception of the last datagram
-  std::uint64_t retry_tsc;     // next retransmission; 0: none
-  std::uint64_t timer_due;     // when `timer` fires; 0: it is not set
+  std::uint64_t connected_tsc; // when the CONNECT was received
+  std::uint64_t heard_tsc;     // when the last datagram was received
+  std::uint64_t retry_tsc;     // when to retransmit next; 0 means never
+  std::uint64_t timer_due;     // when `timer` fires; 0 means that it is not set
   timer_handle timer;
 };
 
-/// The token of a call whose outcome is of no interest.
+/// The token of a call whose outcome does not matter.
 inline constexpr std::uint64_t no_token = UINT64_MAX;
 
-/// What one worker asks of another: an address is taken over from its client.
+/// A request from one worker to another: a client of the first connects from the address of a
+/// client of the second.
 struct address_request {
   client_address address;
   std::uint32_t session;
   std::uint16_t from_worker;
-  bool answered; ///< to the asker: nothing of the former client will leave to the address any more
-  bool superseded;            ///< or: that client's CONNECT came later, and it keeps the address
-  std::uint64_t received_tsc; ///< reception of the CONNECT that waits
+  bool answered;   ///< set in the answer: nothing to the former client will leave any more
+  bool superseded; ///< set when the former client's CONNECT came later and it keeps the address
+  std::uint64_t received_tsc; ///< when the CONNECT that waits was received
 };
 
 struct gateway::shared {
   shared(broker& b, const gateway_config& c) : core(b), config(c) {}
   broker& core;
   gateway_config config;
-  std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>> addresses; ///< client_address -> session
+  std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>>
+      addresses; ///< maps a client_address to its session
   chainring::detail::lazy_array<connection> connections;
   std::uint64_t stranger_seed = 0;
-  std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create
+  std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create()
   std::unordered_map<std::string_view, std::uint16_t> predefined_ids;
-  std::vector<std::unique_ptr<value_ring>> requests; ///< address_request, by worker
+  std::vector<std::unique_ptr<value_ring>> requests; ///< address_requests to each worker
   std::vector<std::unique_ptr<gateway_worker>> workers;
 };
 
 struct gateway_worker::state final : front_end {
   static constexpr std::uint32_t none = 0xffffffff;
-  /// A datagram's sender: its session where it has one.
+  /// The sender of a datagram, with its session if it has one.
   struct sender {
     client_address address = 0;
     std::uint32_t session = none;
     std::uint64_t received_tsc = 0;
     [[nodiscard]] bool known() const noexcept { return session != none; }
   };
-  /// An answer that waits for the core.
+  /// An answer to a client that waits until the core settles the request.
   struct pending_answer {
     enum class kind : std::uint8_t { connack, puback, suback, unsuback } what;
     client_address to = 0;
@@ -104,15 +108,15 @@ struct gateway_worker::state final : front_end {
     std::uint16_t topic_id = 0, msg_id = 0;
     qos_level qos = qos_level::zero;
   };
-  /// A CONNECT that waits until another worker has closed who was at its address.
+  /// A CONNECT that waits until another worker has closed the connection at its address.
   struct waiting_connect {
-    client_address from = 0; ///< 0: free
+    client_address from = 0; ///< 0 means that the place is free
     std::uint64_t received_tsc = 0;
     std::uint16_t size = 0;
     std::uint8_t tries = 0;
     std::array<std::byte, 120> datagram;
   };
-  /// An address another worker waits for: nothing more of its former client may leave.
+  /// An address that another worker waits for: nothing more to its former client may leave.
   struct leaving {
     address_request request;
     std::uint32_t position;
@@ -151,7 +155,7 @@ struct gateway_worker::state final : front_end {
   template <class Message> void say(client_address to, std::size_t size, const Message& m) noexcept;
   [[nodiscard]] const std::string* predefined(std::uint16_t id) const noexcept;
 
-  // front_end
+  // These functions implement front_end.
   [[nodiscard]] std::uint32_t credit(std::uint32_t session) const noexcept override;
   void settled(std::span<const settlement> all) noexcept override;
   [[nodiscard]] std::size_t deliver(std::uint32_t session,
@@ -159,7 +163,7 @@ struct gateway_worker::state final : front_end {
   void withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept override;
   void closed(std::uint32_t session, close_reason reason) noexcept override;
 
-  // receive.cc: one overload of handle() for each message type
+  // These functions are in receive.cc; handle() has one overload for each message type.
   void receive(client_address from, std::span<const std::byte> datagram,
                std::uint64_t received_tsc) noexcept;
   [[nodiscard]] sender find(client_address from, std::uint64_t received_tsc) noexcept;
@@ -195,7 +199,7 @@ struct gateway_worker::state final : front_end {
   void handle(const sender& from, const willmsgresp& m) noexcept;
   void handle(const sender& from, const encapsulated& m) noexcept;
 
-  // connect.cc
+  // These functions are in connect.cc.
   [[nodiscard]] bool clear_address(const sender& from, const connect& m) noexcept;
   void keep_waiting(const sender& from, const connect& m, std::uint32_t other) noexcept;
   void take_requests() noexcept;
@@ -208,17 +212,17 @@ struct gateway_worker::state final : front_end {
   void arm(std::uint32_t session) noexcept;
   void on_timer(std::uint32_t session) noexcept;
 
-  // subscribe.cc
+  // These functions are in subscribe.cc.
   [[nodiscard]] std::uint32_t registration(std::uint32_t session, std::uint32_t topic) noexcept;
   [[nodiscard]] std::uint32_t registration_to_offer(std::uint32_t session,
                                                     std::uint32_t topic) noexcept;
 
-  // publish.cc
+  // These functions are in publish.cc.
   [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m,
                                        return_code& code) noexcept;
   void refuse_publish(const sender& from, const publish& m, return_code code) noexcept;
 
-  // deliver.cc
+  // These functions are in deliver.cc.
   enum class name_status : std::uint8_t { known, asked, impossible, later };
   [[nodiscard]] name_status name_for(std::uint32_t session, const delivery_item& item,
                                      std::uint16_t& id, topic_id_type& type) noexcept;
@@ -234,7 +238,7 @@ struct gateway_worker::state final : front_end {
 template <class Message>
 void gateway_worker::state::say(client_address to, std::size_t size, const Message& m) noexcept {
   const std::span<std::byte> room = out->begin(to, size);
-  if (room.empty()) { // the client asks again
+  if (room.empty()) { // the client repeats its request
     ++count.answers_dropped;
     return;
   }

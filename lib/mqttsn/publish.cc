@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH from a client, and what the core says of it and of everything else that was asked.
+// PUBLISH from a client, and the answers to all requests that the core has settled.
 #include "mqttsn/gateway_state.h"
 
 namespace chainring::mqttsn {
@@ -8,11 +8,11 @@ void gateway_worker::state::refuse_publish(const sender& from, const publish& m,
                                            return_code code) noexcept {
   if (code == return_code::invalid_topic_id) ++count.refused_topic;
   if (code == return_code::not_supported) ++count.refused_unsupported;
-  if (m.flags.qos() == qos_level::minus_one) return; // that sender waits for nothing
+  if (m.flags.qos() == qos_level::minus_one) return; // a sender at QoS -1 waits for no answer
   say(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
 }
 
-// The topic a PUBLISH names; no_topic with the reason otherwise.
+// Returns the topic that a PUBLISH names, or no_topic with the return code to answer.
 std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish& m,
                                               return_code& code) noexcept {
   code = return_code::invalid_topic_id;
@@ -20,7 +20,8 @@ std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish&
   std::array<char, 2> two{};
   switch (m.flags.topic_type()) {
   case topic_id_type::normal: {
-    // QoS -1 with a name in front of the data is not in the specification, and refused.
+    // Some clients send QoS -1 with a name in front of the data. That is not in the specification
+    // and is refused.
     if (!from.known() || m.flags.qos() == qos_level::minus_one) return no_topic;
     const std::uint32_t r = ids.find_by_id(from.session, m.topic_id);
     return r == none ? no_topic : ids.at(r).topic;
@@ -81,7 +82,7 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
     if (s.token == no_token) continue;
     const pending_answer a = answers[s.token];
     free_answers.push_back(static_cast<std::uint32_t>(s.token));
-    // Its connection is over, and the address may be another client's.
+    // The connection that asked is over, and its address may belong to another client now.
     if (a.session != none && at(a.session).life != a.life) continue;
     const return_code code = s.outcome == outcome::accepted   ? return_code::accepted
                              : s.outcome == outcome::too_long ? return_code::not_supported
@@ -102,7 +103,7 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
                  .code = code});
       break;
     }
-    case pending_answer::kind::unsuback: // it says nothing of what there was
+    case pending_answer::kind::unsuback: // an UNSUBACK carries no return code
       say(a.to, 4, unsuback{.msg_id = a.msg_id});
       break;
     }

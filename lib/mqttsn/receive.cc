@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Datagrams in: decoded, their sender found, given to the handler of their type. The dispatch
-// visits every type of all_messages: a message without a handler does not compile.
+// Receiving datagrams: each is decoded, its sender is found, and the handler of its type is called.
+// The dispatch visits every type of all_messages, so a message without a handler does not compile.
 //
-// Edges: [address-set] [address-read] as in connect.cc; [address-own] a worker's own connections.
+// Its ordering labels are described in connect.cc.
 #include <rte_cycles.h>
 
 #include "mqttsn/gateway_state.h"
@@ -15,14 +15,14 @@ gateway_worker::state::sender gateway_worker::state::find(client_address from,
   const auto found = shared.addresses->get(from);
   if (!found) return s;
   const connection& c = at(*found);
-  // [address-read] acquire: pairs with [address-set]; the home is set before the address.
+  // [address-read]
   if (c.address.load(std::memory_order_acquire) == from &&
       c.home.load(std::memory_order_relaxed) == number) // [address-read]
     s.session = *found;
   return s;
 }
 
-// Somebody who has no session is told so, now and then.
+// Answers a sender without a session with DISCONNECT, unless it had one too recently.
 void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noexcept {
   ++count.unknown_source;
   if (!strangers.may_tell(from.address, by_disconnect, now_tsc)) return;
@@ -30,12 +30,13 @@ void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noe
   say(from.address, 2, disconnect{});
 }
 
-// A message of the right form that has a reserved value in a field is refused by its own answer.
+// Refuses a well-formed message that has a reserved value in a field, by the answer of its type.
 void gateway_worker::state::refuse_field(const sender& from, const message& m) noexcept {
   constexpr auto refused = return_code::not_supported;
   ++count.malformed;
   const auto* p = m.get<publish>();
-  if (p != nullptr && p->flags.qos() == qos_level::minus_one) return; // waits for nothing
+  if (p != nullptr && p->flags.qos() == qos_level::minus_one)
+    return; // a sender at QoS -1 waits for no answer
   if (m.get<connect>() != nullptr)
     say(from.address, 3, connack{.code = refused});
   else if (!from.known())
@@ -74,7 +75,8 @@ void gateway_worker::state::handle(const sender& from, const pingreq&) noexcept 
   say(from.address, 2, pingresp{});
 }
 
-// What only a gateway sends is answered with nothing, or two gateways could go on for ever.
+// Messages that only a gateway sends get no answer, because two gateways could otherwise answer
+// each other for ever.
 void gateway_worker::state::handle(const sender&, const advertise&) noexcept {
   ++count.unexpected;
 }
@@ -106,7 +108,7 @@ void gateway_worker::state::handle(const sender&, const pingresp&) noexcept {
   ++count.unexpected;
 }
 
-// QoS 2 and wills are not offered: nothing asked for these.
+// QoS 2 and wills are not offered, so the broker has not asked for any of these messages.
 void gateway_worker::state::handle(const sender& from, const pubrec&) noexcept {
   ++count.unexpected;
   if (!from.known()) stranger(from, false);

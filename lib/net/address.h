@@ -75,8 +75,8 @@ struct ipv4_prefix {
 
 template <> struct std::hash<chainring::net::endpoint> {
   std::size_t operator()(const chainring::net::endpoint& e) const noexcept {
-    std::uint64_t x =
-        e.key() * 0x9E3779B97F4A7C15u; // Fibonacci hashing, which mixes into the high bits
+    // Fibonacci hashing, which mixes into the high bits.
+    std::uint64_t x = e.key() * 0x9E3779B97F4A7C15u;
     return static_cast<std::size_t>(x ^ (x >> 32));
   }
 };

@@ -40,8 +40,8 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
                       h.udp.dgram_len;
   m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK; // the mbuf may have been received
   if (config.tx_flags != 0) {
-    h.udp.dgram_cksum =
-        fold_checksum(sum); // the pseudo-header's sum, to which the device adds the rest
+    // The pseudo-header's sum, to which the device adds the rest.
+    h.udp.dgram_cksum = fold_checksum(sum);
     m->l2_len = sizeof h.eth;
     m->l3_len = sizeof h.ip;
     m->l4_len = sizeof h.udp;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Three workers on threads of their own, publishers and subscribers homed on all of them, clients
-/// that come and go, and a thread that asks about all of it meanwhile. Every acknowledged message
-/// reaches every lasting subscriber, whole, and once: nothing here is lost on the way.
+/// Three workers run on threads of their own, with publishers and subscribers on all of them.
+/// Clients come and go, and a thread asks for statistics meanwhile. Every acknowledged message must
+/// reach every lasting subscriber whole and exactly once, because this transport loses nothing.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -24,7 +24,7 @@ constexpr unsigned workers = 3, publishers = 6, lasting = 3, churning = 3;
 constexpr unsigned clients = publishers + lasting + churning;
 constexpr std::uint32_t messages_each = 2000;
 
-/// Datagrams on their way, from any thread to any.
+/// Datagrams under way from any thread to any other.
 class mailbox {
  public:
   void put(client_address who, bytes&& data) {
@@ -45,7 +45,7 @@ struct world {
   std::unique_ptr<chainring::broker> broker;
   std::unique_ptr<sn::gateway> gateway;
   std::array<mailbox, workers> to_worker;
-  std::array<mailbox, clients + 1> to_client; // by address, from 1
+  std::array<mailbox, clients + 1> to_client; // indexed by address, from 1
   std::atomic<bool> stop{false};
   std::atomic<unsigned> publishing{publishers};
 
@@ -55,7 +55,7 @@ struct world {
   }
 };
 
-/// What a worker says goes to the clients.
+/// Passes what a worker sends on to the clients.
 class mail_transport final : public net::transport {
  public:
   explicit mail_transport(world& w) : world_(w) {}
@@ -84,7 +84,7 @@ void work(world& w, unsigned number) {
   while (!w.stop.load(std::memory_order_acquire)) {
     auto burst = w.to_worker[number].take();
     for (auto& [from, datagram] : burst) {
-      // Its session may have moved since: as the application does, it goes to its home.
+      // The session may belong to another worker by now; like the application, pass it to its home.
       const unsigned home = w.gateway->home_of(from, datagram);
       if (home == number)
         worker.receive(from, datagram);
@@ -125,7 +125,7 @@ class client {
   virtual void on(const sn::message& m) = 0;
 
  protected:
-  static void ASSERT_DECODES(bool ok) { EXPECT_TRUE(ok) << "malformed from the broker"; }
+  static void ASSERT_DECODES(bool ok) { EXPECT_TRUE(ok) << "the broker sent a malformed datagram"; }
   world& w_;
   client_address at_;
   std::string id_;
@@ -195,10 +195,10 @@ class subscriber final : public client {
     load_message m;
     ASSERT_EQ(p.data.size(), sizeof m);
     std::memcpy(&m, p.data.data(), sizeof m);
-    ASSERT_EQ(m.crc, crc32c(0, &m, offsetof(load_message, crc))) << "torn";
+    ASSERT_EQ(m.crc, crc32c(0, &m, offsetof(load_message, crc))) << "the message is torn";
     if (!got.insert({m.publisher, m.sequence}).second) ++doubled;
     w_.send(at_, sn::puback{.topic_id = p.topic_id, .msg_id = p.msg_id});
-    if (!lasts_ && ++in_this_life_ == 5) { // goes, by either way, and comes again
+    if (!lasts_ && ++in_this_life_ == 5) { // it leaves, in either of two ways, and comes back
       in_this_life_ = 0;
       if (++lives % 2 == 0) w_.send(at_, sn::unsubscribe{.msg_id = 2, .topic = "load/1"});
       w_.send(at_, sn::disconnect{});
@@ -208,7 +208,8 @@ class subscriber final : public client {
   unsigned in_this_life_ = 0;
 };
 
-/// Messages a queue has room for at first: all, or few, so that queues grow under their publishers.
+/// The parameter is queue_slots_first: 0 for full queues, or few slots, so that queues grow
+/// meanwhile.
 class BrokerStress : public testing::TestWithParam<std::uint32_t> {};
 
 TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {

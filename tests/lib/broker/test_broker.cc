@@ -36,7 +36,7 @@ TEST_P(Broker, DeliversAPublishToItsSubscriber) {
   EXPECT_EQ(c.acked, 1u);
 }
 
-TEST_P(Broker, RegistersAWildcardSubscribersTopicBeforeItPublishes) {
+TEST_P(Broker, RegistersTheTopicOfAWildcardSubscriberBeforeItPublishes) {
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", true);
   EXPECT_EQ(b->subscribe(bob, "a/#", sn::qos_level::one), 0);
@@ -45,7 +45,7 @@ TEST_P(Broker, RegistersAWildcardSubscribersTopicBeforeItPublishes) {
   auto r = b->next(bob);
   ASSERT_TRUE(r && r->get<sn::register_topic>());
   EXPECT_EQ(r->get<sn::register_topic>()->topic, "a/b/c");
-  EXPECT_FALSE(b->next(bob)) << "nothing before REGACK";
+  EXPECT_FALSE(b->next(bob)) << "nothing may come before the REGACK";
   const auto g = *r->get<sn::register_topic>();
   b->send(bob, sn::regack{.topic_id = g.topic_id, .msg_id = g.msg_id});
   b->settle();
@@ -68,7 +68,7 @@ TEST_P(Broker, RefusingARegisterEndsThatSubscriptionAndTheNextMessageFollows) {
   EXPECT_EQ(b->take(bob), "wanted");
 }
 
-TEST_P(Broker, KeepsADurableSessionsQueueWhileItIsAway) {
+TEST_P(Broker, KeepsTheQueueOfADurableSessionWithoutAConnection) {
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", false);
   b->subscribe(bob, "t", sn::qos_level::one);
@@ -77,14 +77,14 @@ TEST_P(Broker, KeepsADurableSessionsQueueWhileItIsAway) {
   for (std::uint16_t i = 1; i <= 5; ++i)
     EXPECT_EQ(b->publish(alice, id, std::to_string(i), i), sn::return_code::accepted);
   EXPECT_FALSE(b->next(bob));
-  b->connect(carol, "bob", false); // from elsewhere
+  b->connect(carol, "bob", false); // bob connects from another address
   for (int i = 1; i <= 5; ++i)
     EXPECT_EQ(b->take(carol), std::to_string(i));
   EXPECT_FALSE(b->next(carol));
   EXPECT_FALSE(b->next(bob));
 }
 
-TEST_P(Broker, CleanStartFindsNothing) {
+TEST_P(Broker, ACleanStartDeletesSubscriptionsAndQueue) {
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", false);
   b->subscribe(bob, "t", sn::qos_level::one);
@@ -98,7 +98,7 @@ TEST_P(Broker, CleanStartFindsNothing) {
   EXPECT_EQ(b->broker->subscription_count(), 0u);
 }
 
-TEST_P(Broker, CleanSessionEndsWithItsConnection) {
+TEST_P(Broker, ACleanSessionEndsWithItsConnection) {
   b->connect(bob, "bob", true);
   b->subscribe(bob, "t", sn::qos_level::one);
   EXPECT_EQ(b->broker->session_count(), 1u);
@@ -126,7 +126,7 @@ TEST_P(Broker, RefusesAnUnknownTopicIdWhateverTheQos) {
   }
 }
 
-TEST_P(Broker, RefusesWhatItDoesNotDoYet) {
+TEST_P(Broker, RefusesFeaturesThatItDoesNotSupport) {
   auto r = b->ask<sn::connack>(alice,
                                sn::connect{.flags = sn::flags{}.with_will(), .client_id = "alice"});
   EXPECT_EQ(r.get<sn::connack>()->code, sn::return_code::not_supported);
@@ -145,12 +145,13 @@ TEST_P(Broker, RefusesWhatItDoesNotDoYet) {
       alice,
       sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::two), .msg_id = 3, .topic = "t"});
   EXPECT_EQ(s.get<sn::suback>()->code, sn::return_code::accepted);
-  EXPECT_EQ(s.get<sn::suback>()->flags.qos(), sn::qos_level::one) << "QoS 2 is granted as QoS 1";
+  EXPECT_EQ(s.get<sn::suback>()->flags.qos(), sn::qos_level::one)
+      << "a subscription at QoS 2 is granted QoS 1";
   auto w = b->ask<sn::willtopicresp>(alice, sn::willtopicupd{.topic = "t"});
   EXPECT_EQ(w.get<sn::willtopicresp>()->code, sn::return_code::not_supported);
 }
 
-TEST_P(Broker, RefusesAFieldThatCannotBeAsItsAnswerCan) {
+TEST_P(Broker, RefusesAReservedFieldValueByTheAnswerOfItsMessage) {
   const auto bad = sn::topic_id_type::reserved;
   const auto one = sn::flags{}.with_qos(sn::qos_level::one).with_topic_type(bad);
   auto c = b->ask<sn::connack>(alice, sn::connect{.protocol = 2, .client_id = "alice"});
@@ -158,7 +159,7 @@ TEST_P(Broker, RefusesAFieldThatCannotBeAsItsAnswerCan) {
   (void)b->ask<sn::disconnect>(alice, sn::publish{.flags = one, .topic_id = 1, .msg_id = 1});
   b->send(alice, sn::publish{.flags = one.with_qos(sn::qos_level::minus_one), .topic_id = 1});
   b->settle();
-  EXPECT_FALSE(b->next(alice)) << "QoS -1 waits for nothing";
+  EXPECT_FALSE(b->next(alice)) << "a sender at QoS -1 gets no answer";
   b->connect(alice, "alice", true);
   auto p = b->ask<sn::puback>(alice, sn::publish{.flags = one, .topic_id = 1, .msg_id = 2});
   EXPECT_EQ(p.get<sn::puback>()->code, sn::return_code::not_supported);
@@ -179,7 +180,7 @@ TEST_P(Broker, RefusesAFieldThatCannotBeAsItsAnswerCan) {
   EXPECT_EQ(u->get<sn::unsuback>()->msg_id, 3);
 }
 
-TEST_P(Broker, CarriesQosZeroAndMinusOne) {
+TEST_P(Broker, DeliversMessagesOfQosZeroAndMinusOne) {
   gateway.predefined = {{5, "sensor/5"}};
   start();
   b->connect(alice, "alice", true);
@@ -210,7 +211,7 @@ TEST_P(Broker, CarriesQosZeroAndMinusOne) {
   EXPECT_FALSE(b->next(carol)) << "QoS -1 is never answered";
 }
 
-TEST_P(Broker, FullQueueRefusesThePublisherAndRecoversWhenItDrains) {
+TEST_P(Broker, AFullQueueRefusesPublishesUntilItDrains) {
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", false);
   b->connect(carol, "carol", false);
@@ -228,7 +229,7 @@ TEST_P(Broker, FullQueueRefusesThePublisherAndRecoversWhenItDrains) {
   }
   EXPECT_EQ(code, sn::return_code::congestion);
   EXPECT_EQ(acked.size(), config.queue_slots);
-  EXPECT_FALSE(b->next(carol)) << "refused for one is refused for all";
+  EXPECT_FALSE(b->next(carol)) << "a message that one queue refuses is placed in none";
   b->connect(bob, "bob", false);
   for (const std::string& text : acked)
     EXPECT_EQ(b->take(bob), text);
@@ -258,7 +259,7 @@ TEST_P(Broker, AQueueThatBeginsSmallGrowsToItsLimit) {
   EXPECT_EQ(b->take(bob), "again");
 }
 
-TEST_P(Broker, DropOldestKeepsTheNewest) {
+TEST_P(Broker, DropOldestKeepsTheNewestMessages) {
   config.overflow = overflow_policy::drop_oldest;
   start();
   b->connect(alice, "alice", true);
@@ -279,7 +280,7 @@ TEST_P(Broker, DropOldestKeepsTheNewest) {
   EXPECT_EQ(acked.size() - got.size(), b->broker->counters().dropped_oldest);
 }
 
-TEST_P(Broker, SurvivesAnyBytes) {
+TEST_P(Broker, SurvivesDatagramsOfRandomOctets) {
   std::mt19937 random(7);
   b->connect(alice, "alice", true);
   for (int i = 0; i < 20'000; ++i) {
@@ -293,8 +294,8 @@ TEST_P(Broker, SurvivesAnyBytes) {
   b->settle();
 }
 
-// A session's number is used again by whoever connects next, perhaps at another worker; what the
-// former home still had of it must not keep the new one from hearing of its messages.
+// The number of a session is used again by the next client that connects, perhaps on another
+// worker. What the former home still has of the number must not stop messages for the new session.
 class BrokerHomes : public Broker {
  protected:
   std::string id_at(unsigned home, int from = 0) {
@@ -324,10 +325,11 @@ class BrokerHomes : public Broker {
   static constexpr client_address first = 900, second = 901;
 };
 
-TEST_P(BrokerHomes, ANumberThatMovesIsNotKeptFromItsNewHome) {
+TEST_P(BrokerHomes, ASessionNumberThatMovesIsServedByItsNewHome) {
   b->connect(alice, id_at(1), true);
   const auto id = b->register_name(alice, "t");
-  connect_clean(first, id_at(0)); // home 0 has something to look at when it goes
+  connect_clean(first,
+                id_at(0)); // worker 0 still has the number in its lists when the client leaves
   b->send(first, sn::disconnect{});
   b->turn(0);
   connect_clean(second, id_at(1, 100));
@@ -336,16 +338,16 @@ TEST_P(BrokerHomes, ANumberThatMovesIsNotKeptFromItsNewHome) {
   publish(id, 1);
   for (int i = 0; i < 3; ++i)
     b->turn(1);
-  EXPECT_TRUE(heard(second)) << "its home does not look at it";
+  EXPECT_TRUE(heard(second)) << "its new home does not serve it";
 }
 
-TEST_P(BrokerHomes, AWakeUpLeftForTheFormerHomeReachesTheNewOne) {
+TEST_P(BrokerHomes, AWakeUpForTheFormerHomeReachesTheNewHome) {
   b->connect(alice, id_at(2), true);
   const auto id = b->register_name(alice, "t");
   b->connect(first, id_at(0), true);
   b->subscribe(first, "t", sn::qos_level::one);
   publish(id, 1);
-  b->turn(2); // wakes it, and home 0 does not look yet
+  b->turn(2); // this wakes the session, and worker 0 does not run yet
   b->send(first, sn::disconnect{});
   b->turn(0);
   connect_clean(second, id_at(1, 100));
@@ -359,7 +361,7 @@ TEST_P(BrokerHomes, AWakeUpLeftForTheFormerHomeReachesTheNewOne) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, BrokerHomes, testing::Values(3u));
 
-TEST_P(Broker, FanOutTakesTwoDrainsWhateverItsWidth) {
+TEST_P(Broker, AFanOutOfAnyWidthTakesTwoDrains) {
   b->connect(alice, "alice", true);
   for (client_address c = 1000; c < 1040; ++c) {
     b->connect(c, "c" + std::to_string(c), true);

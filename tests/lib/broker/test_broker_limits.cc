@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The broker where something is short: room in queues and regions, what one drain may cover, octets
-// of a client id; and where a session changes under a burst.
+// The broker under limits: room in queues and regions, the size of one drain, the octets of a
+// client id; and sessions that change during a burst.
 #include "../media/scratch.h"
 #include "../region/region_fixture.h"
 #include "base/idle.h"
@@ -20,7 +20,7 @@ std::unique_ptr<bench> make(std::uint64_t size, const broker_config& config,
   return made ? std::make_unique<bench>(std::move(*made), gateway) : nullptr;
 }
 
-/// Sends without waiting for anything.
+/// Sends a PUBLISH and does not wait.
 void send_publish(bench& b, client_address from, std::uint16_t id, std::string_view text,
                   std::uint16_t msg_id) {
   b.send(from, sn::publish{.flags = qos1,
@@ -29,9 +29,9 @@ void send_publish(bench& b, client_address from, std::uint16_t id, std::string_v
                            .data = std::as_bytes(std::span(text))});
 }
 
-TEST(BrokerLimits, LongQueuesLeaveASmallRegionToMessages) {
+TEST(BrokerLimits, LongQueuesLeaveRoomForMessagesInASmallRegion) {
   broker_config config = small_config();
-  config.queue_slots = 4095; // 64 KiB a ring, of 1 MiB
+  config.queue_slots = 4095; // each ring takes 64 KiB of 1 MiB
   config.queue_slots_first = 0;
   auto b = make(1 << 20, config);
   b->connect(alice, "alice", true);
@@ -44,7 +44,7 @@ TEST(BrokerLimits, LongQueuesLeaveASmallRegionToMessages) {
     ASSERT_EQ(b->publish(alice, id, text, i), sn::return_code::accepted) << i;
 }
 
-TEST(BrokerLimits, SubscriptionsGrowPastTheRoomTheyBeginWith) {
+TEST(BrokerLimits, TheSubscriptionIndexGrowsBeyondItsFirstSize) {
   constexpr unsigned sessions = 60, filters = 100;
   store_layout layout = small_layout();
   layout.subscriptions_max = sessions * filters;
@@ -88,7 +88,7 @@ TEST(BrokerLimits, SubscriptionsGrowPastTheRoomTheyBeginWith) {
   }
 }
 
-TEST(BrokerLimits, OneClientCannotTakeTheSubscriptionsFromTheOthers) {
+TEST(BrokerLimits, OneClientCannotTakeAllSubscriptions) {
   broker_config config = small_config();
   config.subscriptions_per_session_max = 3;
   auto b = make(4 << 20, config);
@@ -104,7 +104,7 @@ TEST(BrokerLimits, OneClientCannotTakeTheSubscriptionsFromTheOthers) {
   EXPECT_EQ(b->broker->subscription_count(), 4u);
 }
 
-TEST(BrokerLimits, ASubscriberToMoreTopicsThanItMayHaveIdsForGetsThemAll) {
+TEST(BrokerLimits, ASubscriberGetsMessagesOnMoreTopicsThanASessionHasIds) {
   sn::gateway_config gateway = small_gateway();
   gateway.registrations_per_session_max = 4;
   auto b = make(4 << 20, small_config(), gateway);
@@ -119,12 +119,12 @@ TEST(BrokerLimits, ASubscriberToMoreTopicsThanItMayHaveIdsForGetsThemAll) {
   EXPECT_EQ(b->gateway->counters().ids_replaced, 8u);
 }
 
-// The protocol counts characters.
-TEST(BrokerLimits, AClientIdOf23CharactersIsAcceptedWhateverItsOctets) {
+// The protocol limits characters and not octets.
+TEST(BrokerLimits, AClientIdOf23CharactersIsAcceptedWithAnyNumberOfOctets) {
   auto b = make(4 << 20, small_config());
   std::string id;
   for (int i = 0; i < 11; ++i)
-    id += "\u00fc"; // two octets each
+    id += "\u00fc"; // each has two octets
   EXPECT_EQ(b->connect(alice, id + "x", false), sn::return_code::accepted);
   EXPECT_EQ(b->connect(bob, id + id + "\u00fc", false), sn::return_code::accepted);
   EXPECT_EQ(b->connect(carol, id + id + "xy", false), sn::return_code::not_supported);
@@ -134,7 +134,7 @@ TEST(BrokerLimits, AClientIdOf23CharactersIsAcceptedWhateverItsOctets) {
   EXPECT_EQ(all[1].identity, id + id + "\u00fc");
 }
 
-/// Lines flushed since the last drain, at most.
+/// Observes the most lines that were flushed for one drain.
 struct largest_drain final : persist_observer {
   std::uint64_t now = 0, most = 0;
   void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override {}
@@ -149,7 +149,7 @@ struct largest_drain final : persist_observer {
   }
 };
 
-TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveral) {
+TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveralDrains) {
   test::line_bytes memory;
   memory.resize(8 << 20);
   auto kept = std::make_unique<test::kept_media>(memory);
@@ -182,11 +182,11 @@ TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveral) {
   EXPECT_LE(seen.most, bytes_max / cacheline_size);
 }
 
-// One of its subscribers has no room for a ring, ever: each publish is refused, and leaves a void
+// One of the subscribers never has room for a ring, so each publish is refused and leaves a void
 // place in the queues of the others.
 TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
   broker_config config = small_config();
-  config.queue_slots = 255; // 4 KiB a ring
+  config.queue_slots = 255; // each ring takes 4 KiB
   auto b = make(256 << 10, config);
   b->connect(alice, "alice", true);
   const std::string filler(1000, 'x');
@@ -197,7 +197,7 @@ TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
   const auto id = b->register_name(alice, "t"), fill = b->register_name(alice, "filler");
   EXPECT_EQ(b->publish(alice, id, "first", 1), sn::return_code::accepted);
   EXPECT_EQ(b->take(bob), "first");
-  // Every block but a few is taken, so that no more ring can be had.
+  // All blocks but a few are taken, so that there is no room for another ring.
   std::uint16_t n = 2;
   while (b->publish(alice, fill, filler, n++) == sn::return_code::accepted) {
   }
@@ -210,13 +210,13 @@ TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
     late.push_back(c);
     code = b->publish(alice, id, "", n++);
     late.push_back(bob);
-    for (const client_address of : late) // what is unacknowledged holds up what is behind it
+    for (const client_address of : late) // unacknowledged messages hold back those behind them
       while (b->take(of) != "(nothing)") {
       }
     late.pop_back();
     if (code != sn::return_code::accepted) break;
   }
-  ASSERT_EQ(code, sn::return_code::congestion) << "there was a ring for everybody";
+  ASSERT_EQ(code, sn::return_code::congestion) << "every queue found room for a ring";
   for (int i = 0; i < 2000; ++i)
     EXPECT_EQ(b->publish(alice, id, "", n++), sn::return_code::congestion);
   for (const client_address c : late)
@@ -230,7 +230,7 @@ TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
   EXPECT_EQ(b->take(bob), "");
 }
 
-TEST(BrokerLimits, ARegisterThatIsLostIsSentAgainThoughItsMessageWasDropped) {
+TEST(BrokerLimits, ALostRegisterIsSentAgainAlsoWhenItsMessageWasDropped) {
   broker_config config = small_config();
   config.overflow = overflow_policy::drop_oldest;
   sn::gateway_config gateway = small_gateway();
@@ -244,7 +244,7 @@ TEST(BrokerLimits, ARegisterThatIsLostIsSentAgainThoughItsMessageWasDropped) {
   for (std::uint16_t i = 1; i <= 40; ++i)
     b->publish(alice, id, std::to_string(i), i);
   ASSERT_GT(b->broker->counters().dropped_oldest, 0u);
-  while (b->next(bob)) { // lost, whatever it was
+  while (b->next(bob)) { // the client loses everything that comes
   }
   idle_policy wait;
   std::optional<received> again;
@@ -266,9 +266,10 @@ class BrokerBurst : public testing::Test {
   }
 };
 
-// Another worker's session begins clean between two publishes of one burst. What was matched for
-// the old session is not for the new one; what was matched for the new one is.
-TEST_F(BrokerBurst, ASessionThatBeginsCleanUnderABurstGetsWhatItSubscribedTo) {
+// A session of another worker starts clean between two publishes of one burst. The publish that
+// matched the old session must not reach the new one, and the publish that matched the new one
+// must.
+TEST_F(BrokerBurst, ASessionThatStartsCleanDuringABurstGetsOnlyItsOwnMessages) {
   const std::string sub = id_at(1, "sub");
   b->connect(alice, id_at(0, "pub"), true);
   const auto id = b->register_name(alice, "t");
@@ -277,7 +278,7 @@ TEST_F(BrokerBurst, ASessionThatBeginsCleanUnderABurstGetsWhatItSubscribedTo) {
   send_publish(*b, alice, id, "old", 1);
   b->send(bob, sn::connect{.flags = sn::flags{}.with_clean(true), .client_id = sub});
   b->send(bob, sn::subscribe{.flags = qos1, .msg_id = 2, .topic = "t"});
-  b->turn(1); // the subscription counts from the end of its burst on
+  b->turn(1); // the subscription takes effect at the end of its burst
   send_publish(*b, alice, id, "new", 2);
   b->settle();
   unsigned accepted = 0;
@@ -290,11 +291,13 @@ TEST_F(BrokerBurst, ASessionThatBeginsCleanUnderABurstGetsWhatItSubscribedTo) {
   EXPECT_EQ(b->take(bob), "(nothing)");
 }
 
-// The address a client left is another's by the time it comes back.
-TEST_F(BrokerBurst, AnAddressThatIsAnothersNowStaysAnothers) {
+// By the time a client comes back, another client uses the address that it left.
+TEST_F(BrokerBurst, AnAddressThatAnotherClientTookOverStaysWithThatClient) {
   const std::string first = id_at(0, "first"), second = id_at(1, "second");
   b->connect(bob, first, false);
-  b->send(bob, sn::connect{.client_id = second}); // from where the first was; its home looks later
+  b->send(bob,
+          sn::connect{.client_id =
+                          second}); // from the address of the first client, whose home runs later
   b->send(carol, sn::connect{.client_id = first});
   b->settle();
   while (b->next(bob)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tables that grow while clients work.
+// Growth of tables while clients work.
 #include "../region/region_fixture.h"
 #include "broker/access.h"
 #include "broker_fixture.h"
@@ -32,12 +32,12 @@ class Growth : public testing::Test {
   broker_config config = small_config(2);
 
   std::unique_ptr<bench> open(bool fresh) {
-    auto made = broker_on(std::make_unique<test::kept_media>(bytes), config, fresh,
-                          four_sessions());
+    auto made =
+        broker_on(std::make_unique<test::kept_media>(bytes), config, fresh, four_sessions());
     EXPECT_TRUE(made) << made.error().message;
     return made ? std::make_unique<bench>(std::move(*made)) : nullptr;
   }
-  /// What the prompt does once a second, here between any two things that clients do.
+  /// Grows the tables, as the application does once a second, between any two steps of clients.
   static void grow(bench& b) {
     auto grown = b.broker->grow_tables();
     ASSERT_TRUE(grown) << grown.error().message;
@@ -91,7 +91,7 @@ TEST_F(Growth, ATableOfFourSessionsTakesAHundredClientsAndKeepsThem) {
   }
 }
 
-TEST_F(Growth, AFullTableIsCongestionUntilItHasGrown) {
+TEST_F(Growth, AFullTableCausesCongestionUntilItHasGrown) {
   auto b = open(true);
   ASSERT_TRUE(b);
   for (unsigned n = 0; n < 4; ++n)
@@ -103,14 +103,14 @@ TEST_F(Growth, AFullTableIsCongestionUntilItHasGrown) {
   EXPECT_EQ(b->connect(first_client + 4, id_of(4), false), sn::return_code::accepted);
   grown = b->broker->grow_tables();
   ASSERT_TRUE(grown);
-  EXPECT_EQ(*grown, 0u) << "an eighth is free";
+  EXPECT_EQ(*grown, 0u) << "nothing grows while an eighth is free";
 }
 
 TEST_F(Growth, ARegionWithoutRoomForASegmentStaysAsItIs) {
   bytes.resize(128 << 10);
   auto b = open(true);
   ASSERT_TRUE(b);
-  // Each growth takes no more than half of what is free, so it ends while messages have room.
+  // Each growth takes at most half of the free blocks, so it ends while messages still have room.
   for (int i = 0; i < 20; ++i) {
     auto grown = b->broker->grow_tables(true);
     ASSERT_TRUE(grown) << grown.error().message;
@@ -169,7 +169,7 @@ TEST_F(Growth, QueueRecordsThatACrashLeftWithoutSessionsAreUsedByTheNextGrowth) 
   ASSERT_TRUE(open(false));
 }
 
-TEST_F(Growth, ASegmentOnBlocksThatAreNoneIsRefusedAtOpenAndNamedByTheCheck) {
+TEST_F(Growth, ASegmentThatLiesOnNoBlocksIsRefusedAtOpenAndNamedByTheCheck) {
   {
     auto b = open(true);
     ASSERT_TRUE(b);
@@ -179,11 +179,10 @@ TEST_F(Growth, ASegmentOnBlocksThatAreNoneIsRefusedAtOpenAndNamedByTheCheck) {
   auto* entries = reinterpret_cast<root_entry*>(bytes.data() + root_directory_offset);
   for (unsigned i = 0; i < root_directory_entries; ++i)
     if (std::string_view(entries[i].name) == "broker.messages#1") {
-      entries[i].offset += 64; // on a line, and on no block
+      entries[i].offset += 64; // aligned to a line but not to a block
       entries[i].crc = detail::crc_of(entries[i]);
     }
-  auto made =
-      broker_on(std::make_unique<test::kept_media>(bytes), config, false, four_sessions());
+  auto made = broker_on(std::make_unique<test::kept_media>(bytes), config, false, four_sessions());
   ASSERT_FALSE(made);
   EXPECT_NE(made.error().message.find("broker.messages#1"), std::string::npos)
       << made.error().message;

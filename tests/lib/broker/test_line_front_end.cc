@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The core through its second front end: what these tests use is front_end.h and worker.h, a text
-// protocol and 16 deliveries in flight. What they show of the core holds for any protocol.
+// Tests the core through its second front end. The tests use front_end.h, worker.h, a text protocol
+// and a window of 16 deliveries, so what they show holds for any protocol.
 #include <gtest/gtest.h>
 #include <set>
 #include <vector>
@@ -26,7 +26,7 @@ class LineFrontEnd : public testing::TestWithParam<unsigned> {
     ASSERT_TRUE(made) << made.error().message;
     server = std::make_unique<test::line_server>(std::move(*made));
   }
-  /// Alice publishes and Bob subscribes, on two workers where there are two.
+  /// Alice publishes and Bob subscribes, on two workers if there are two.
   void SetUp() override {
     start();
     ASSERT_NE(server, nullptr);
@@ -65,7 +65,7 @@ class LineFrontEnd : public testing::TestWithParam<unsigned> {
   std::string bob_id;
 };
 
-TEST_P(LineFrontEnd, DeliversAPublishToItsSubscriberWithTheBitsOfTheSubscription) {
+TEST_P(LineFrontEnd, GetsAPublishWithTheBitsOfTheSubscription) {
   ASSERT_EQ(ask(bob, "SUB c/+ 1 2"), "OK 3");
   EXPECT_EQ(ask(alice, "PUB c/d 1 hello there"), "OK 2");
   EXPECT_EQ(server->next(bob), "MSG 1 1 2 - c/d hello there");
@@ -74,11 +74,11 @@ TEST_P(LineFrontEnd, DeliversAPublishToItsSubscriberWithTheBitsOfTheSubscription
   EXPECT_EQ(server->broker().message_statistics().live, 0u);
 }
 
-TEST_P(LineFrontEnd, HasSixteenDeliveriesInFlightAndTheNextWhenOneIsAcknowledged) {
+TEST_P(LineFrontEnd, GetsSixteenMessagesAndTheNextAfterEachAcknowledgement) {
   publish(1, 20);
   expect(1, 16, 1);
   EXPECT_EQ(server->next(bob), "");
-  acknowledge(5, 5); // any of them
+  acknowledge(5, 5); // any of them may be acknowledged
   expect(17, 17, 17);
   EXPECT_EQ(server->next(bob), "");
   acknowledge(1, 4);
@@ -87,7 +87,7 @@ TEST_P(LineFrontEnd, HasSixteenDeliveriesInFlightAndTheNextWhenOneIsAcknowledged
   EXPECT_EQ(server->broker().message_statistics().live, 0u);
 }
 
-TEST_P(LineFrontEnd, OffersWhatWasNotAcknowledgedAgainInItsOrderAtTheNextConnection) {
+TEST_P(LineFrontEnd, GetsUnacknowledgedMessagesAgainInOrderAtTheNextConnection) {
   publish(1, 6);
   expect(1, 6, 1);
   for (const int n : {6, 2, 4})
@@ -101,7 +101,7 @@ TEST_P(LineFrontEnd, OffersWhatWasNotAcknowledgedAgainInItsOrderAtTheNextConnect
   EXPECT_EQ(texts, (std::vector<std::string>{"text 1", "text 3", "text 5"}));
 }
 
-TEST_P(LineFrontEnd, KeepsMessagesForAnAbsentSubscriberAndNoneAtQos0) {
+TEST_P(LineFrontEnd, GetsMissedMessagesOfQos1AndNoneOfQos0AfterAnAbsence) {
   ASSERT_EQ(ask(bob, "SUB z 0"), "OK 3");
   send(bob, "BYE");
   publish(1, 2);
@@ -114,7 +114,7 @@ TEST_P(LineFrontEnd, KeepsMessagesForAnAbsentSubscriberAndNoneAtQos0) {
   EXPECT_EQ(server->next(bob), "MSG 0 0 0 - z passing");
 }
 
-TEST_P(LineFrontEnd, GivesAMessageThatWasGivenBackAgain) {
+TEST_P(LineFrontEnd, GetsAMessageThatItGaveBackAgain) {
   publish(1, 2);
   expect(1, 2, 1);
   send(bob, "NACK 1");
@@ -124,7 +124,7 @@ TEST_P(LineFrontEnd, GivesAMessageThatWasGivenBackAgain) {
   EXPECT_EQ(server->broker().counters().given_back, 1u);
 }
 
-TEST_P(LineFrontEnd, PassesOverWhatAConnectionCannotCarryAndOffersItToTheNextOne) {
+TEST_P(LineFrontEnd, GetsASkippedMessageAgainAtTheNextConnectionOnly) {
   publish(1, 2);
   expect(1, 2, 1);
   send(bob, "SKIP 1");
@@ -138,7 +138,7 @@ TEST_P(LineFrontEnd, PassesOverWhatAConnectionCannotCarryAndOffersItToTheNextOne
   EXPECT_EQ(server->next(bob), "MSG 4 1 0 again a/b text 1");
 }
 
-TEST_P(LineFrontEnd, OffersNothingToAConnectionThatTakesNothingUntilItResumes) {
+TEST_P(LineFrontEnd, GetsNothingWhileItIsPausedUntilItResumes) {
   send(bob, "STOP");
   publish(1, 3);
   EXPECT_EQ(server->next(bob), "");
@@ -147,21 +147,21 @@ TEST_P(LineFrontEnd, OffersNothingToAConnectionThatTakesNothingUntilItResumes) {
   expect(1, 3, 1);
 }
 
-TEST_P(LineFrontEnd, EndsTheOtherConnectionOfAnIdentityBeforeItServesTheNewOne) {
+TEST_P(LineFrontEnd, LosesItsConnectionToANewOneOfTheSameIdentity) {
   publish(1, 2);
   expect(1, 2, 1);
   acknowledge(1, 1);
   EXPECT_EQ(ask(carol, "CONNECT " + bob_id + " -"), "OK 1 present");
   EXPECT_EQ(server->next(bob), "GONE taken_over");
   EXPECT_EQ(server->next(carol), "MSG 1 1 0 again a/b text 2");
-  send(bob, "ACK 2"); // the late answer of a connection that is over
+  send(bob, "ACK 2"); // a late answer of the connection that has ended
   send(carol, "BYE");
   server->forget(carol);
   EXPECT_EQ(ask(carol, "CONNECT " + bob_id + " -"), "OK 3 present");
   EXPECT_EQ(server->next(carol), "MSG 2 1 0 again a/b text 2");
 }
 
-TEST_P(LineFrontEnd, StartsCleanWithoutSubscriptionsOrMessages) {
+TEST_P(LineFrontEnd, HasNoSubscriptionsOrMessagesAfterACleanStart) {
   publish(1, 3);
   send(bob, "BYE");
   server->forget(bob);
@@ -172,7 +172,7 @@ TEST_P(LineFrontEnd, StartsCleanWithoutSubscriptionsOrMessages) {
   EXPECT_EQ(server->broker().message_statistics().live, 0u);
 }
 
-TEST_P(LineFrontEnd, SaysWhyACallIsRefused) {
+TEST_P(LineFrontEnd, LearnsWhyACallIsRefused) {
   EXPECT_EQ(ask(bob, "UNSUB never"), "NO 3 not_found");
   EXPECT_EQ(ask(bob, "UNSUB a/#"), "OK 4");
   EXPECT_EQ(ask(bob, "UNSUB a/#"), "NO 5 not_found");
@@ -182,7 +182,7 @@ TEST_P(LineFrontEnd, SaysWhyACallIsRefused) {
   EXPECT_EQ(ask(carol, "SUB a 1"), "NO 1 not_connected");
 }
 
-TEST_P(LineFrontEnd, RefusesAPublishInEveryQueueWhenOneIsFull) {
+TEST_P(LineFrontEnd, HasItsPublishRefusedInEveryQueueWhenOneIsFull) {
   ASSERT_EQ(ask(carol, "CONNECT " + identity_at(server->broker(), 0, "carol") + " -"), "OK 1");
   ASSERT_EQ(ask(carol, "SUB a/b 1"), "OK 2");
   send(bob, "STOP");
@@ -201,10 +201,11 @@ TEST_P(LineFrontEnd, RefusesAPublishInEveryQueueWhenOneIsFull) {
     send(carol, "ACK " + std::to_string(n));
   }
   EXPECT_EQ(got.size(), static_cast<std::size_t>(kept));
-  EXPECT_EQ(got.count("text " + std::to_string(kept + 1)), 0u); // refused in hers as well
+  EXPECT_EQ(got.count("text " + std::to_string(kept + 1)),
+            0u); // the message was refused in this queue as well
 }
 
-TEST_P(LineFrontEnd, ServesIdentitiesOf65535Octets) {
+TEST_P(LineFrontEnd, MayHaveAnIdentityOf65535Octets) {
   const std::string identity(65535, 'i');
   ASSERT_EQ(ask(carol, "CONNECT " + identity + " -"), "OK 1");
   ASSERT_EQ(ask(carol, "SUB a/b 1"), "OK 2");
@@ -216,7 +217,7 @@ TEST_P(LineFrontEnd, ServesIdentitiesOf65535Octets) {
   EXPECT_EQ(ask(dave, "CONNECT " + identity + "i -"), "NO 1 refused");
 }
 
-TEST_P(LineFrontEnd, ToldThatAnOperatorEndedItsConnection) {
+TEST_P(LineFrontEnd, LearnsThatAnOperatorEndedItsConnection) {
   ASSERT_TRUE(server->broker().kick(bob_id));
   server->settle();
   EXPECT_EQ(server->next(bob), "GONE kicked");

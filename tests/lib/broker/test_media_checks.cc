@@ -7,7 +7,7 @@
 namespace chainring {
 namespace {
 
-TEST(DeliveryCheck, SeesEveryChangeOfOneBitAndEveryOtherSession) {
+TEST(DeliveryCheck, FindsEveryChangedBitAndEveryOtherSession) {
   for (const std::uint32_t session : {0u, 7u, 65535u, 4'000'000u})
     for (const std::uint64_t ref : {0ull, 0x0001'0000'0005ull, 0xffff'0012'3456ull}) {
       const std::uint16_t bits = 9;
@@ -21,7 +21,7 @@ TEST(DeliveryCheck, SeesEveryChangeOfOneBitAndEveryOtherSession) {
     }
 }
 
-TEST(SessionCheck, CoversTheNumberAndEveryBitOfWhatSaysWhoseItIs) {
+TEST(SessionCheck, CoversTheNumberAndEveryBitOfTheIdentityWords) {
   session_record r{};
   r.attributes = 5;
   r.identity[0] = 0x6f6c6c6568;
@@ -36,7 +36,7 @@ TEST(SessionCheck, CoversTheNumberAndEveryBitOfWhatSaysWhoseItIs) {
       words[word] ^= std::uint64_t{1} << bit;
     }
   r.state = 1;
-  EXPECT_EQ(session_check(3, r), r.check) << "the commit word changes on its own";
+  EXPECT_EQ(session_check(3, r), r.check) << "the check must not cover the commit word";
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What operations cost in lines flushed and in drains: golden numbers. Each constant says which
-/// lines they are; a change of one is a change of a protocol, and its commit says why.
+/// The lines that operations flush and the drains they make: golden numbers. Each constant names
+/// its lines. A changed number is a changed protocol, and the commit that changes it says why.
 #include <vector>
 
 #include "broker_fixture.h"
@@ -11,7 +11,7 @@
 namespace chainring::testing_broker {
 namespace {
 
-/// Lines flushed up to each drain; what was flushed behind the last one is in `open`.
+/// Counts the lines flushed up to each drain. `open` counts lines flushed behind the last drain.
 class drain_counter final : public persist_observer {
  public:
   explicit drain_counter(media& m) : media_(m) { media_.observe(this); }
@@ -30,9 +30,9 @@ class drain_counter final : public persist_observer {
     lines.push_back(std::exchange(open, 0));
     return true;
   }
-  /// What was counted since the last call, the lines of each drain.
+  /// Returns the lines of each drain since the last call.
   std::vector<std::uint64_t> take() {
-    EXPECT_EQ(open, 0u) << "flushed, and not drained";
+    EXPECT_EQ(open, 0u) << "lines were flushed and not drained";
     open = 0;
     return std::exchange(lines, {});
   }
@@ -50,7 +50,7 @@ using lines = std::vector<std::uint64_t>;
 
 constexpr client_address publisher = 1, first_subscriber = 100;
 
-/// A publisher of topic "a/b" and its subscribers, none of whose queues has a ring yet.
+/// A publisher of topic "a/b" and its subscribers, whose queues have no ring yet.
 struct audience {
   std::unique_ptr<bench> b;
   std::uint16_t topic = 0;
@@ -72,7 +72,7 @@ struct audience {
     }
   }
   media& medium() const { return b->broker->region().medium(); }
-  /// One burst with `n` messages of that many octets.
+  /// Publishes `n` messages of that many octets in one burst.
   void publish(unsigned n = 1, std::size_t size = 8) const {
     const std::string text(size, 'x');
     for (unsigned i = 0; i < n; ++i)
@@ -87,7 +87,7 @@ struct audience {
       EXPECT_EQ(r->get<sn::puback>()->code, sn::return_code::accepted);
     }
   }
-  /// Every subscriber's PUBACK of what it got, in one burst.
+  /// Sends the PUBACK of every subscriber for the messages it got, in one burst.
   void acknowledge() const {
     for (unsigned i = 0; i < subscribers; ++i) {
       auto r = b->next(first_subscriber + i);
@@ -101,27 +101,28 @@ struct audience {
 
 class PublishCounts : public testing::TestWithParam<unsigned> {};
 
-TEST_P(PublishCounts, TwoDrainsWhateverTheFanOut) {
+TEST_P(PublishCounts, APublishOfAnyFanOutTakesTwoDrains) {
   const unsigned n = GetParam();
   const audience a(n);
   a.publish();
   a.acknowledge();
   drain_counter seen(a.medium());
   a.publish();
-  // 1: the content's line and a slot's in each queue; 2: the descriptor.
+  // Drain 1 has the line of the content and one slot line in each queue; drain 2 has the
+  // descriptor.
   EXPECT_EQ(seen.take(), (lines{1 + n, 1}));
   a.acknowledge();
-  // The head of each queue.
+  // The drain has the head of each queue.
   EXPECT_EQ(seen.take(), lines{n});
 }
 
 INSTANTIATE_TEST_SUITE_P(Subscribers, PublishCounts, testing::Values(1u, 8u, 100u));
 
-TEST(PersistCounts, TheFirstPublishLinksEachQueuesRingWithADrainOfItsOwn) {
+TEST(PersistCounts, TheFirstPublishLinksTheRingOfEachQueueWithItsOwnDrain) {
   const audience a(8);
   drain_counter seen(a.medium());
   a.publish();
-  // A queue's record for each link, then as ever.
+  // Each link has the record of its queue; then the two usual drains follow.
   EXPECT_EQ(seen.take(), (lines{1, 1, 1, 1, 1, 1, 1, 1, 1 + 8, 1}));
 }
 
@@ -136,7 +137,8 @@ TEST(PersistCounts, AcksShareTheDrainsOfTheirBurst) {
   a.b->send(first_subscriber, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
                                          .msg_id = r->get<sn::publish>()->msg_id});
   a.publish();
-  // 1: content, slot, and the head that the acknowledgement moved; 2: the descriptor.
+  // Drain 1 has the content, the slot, and the head that the acknowledgement moved; drain 2 the
+  // descriptor.
   EXPECT_EQ(seen.take(), (lines{3, 1}));
 }
 
@@ -146,8 +148,8 @@ TEST(PersistCounts, ABurstOfMessagesHasTwoDrains) {
   a.acknowledge();
   drain_counter seen(a.medium());
   a.publish(4);
-  // 1: four contents, and four slots of 16 bytes behind one that is taken: two lines;
-  // 2: four descriptors.
+  // Drain 1 has four contents, and four slots of 16 bytes behind a used one, which take two lines;
+  // drain 2 has four descriptors.
   EXPECT_EQ(seen.take(), (lines{4 + 2, 4}));
 }
 
@@ -157,11 +159,11 @@ TEST(PersistCounts, LongContentIsFlushedLineByLine) {
   a.acknowledge();
   drain_counter seen(a.medium());
   a.publish(1, 1000);
-  // 1: topic and payload are 1,003 octets, 16 lines, and the slot; 2: the descriptor.
+  // Drain 1 has 16 lines of topic and payload (1,003 octets) and the slot; drain 2 the descriptor.
   EXPECT_EQ(seen.take(), (lines{16 + 1, 1}));
 }
 
-TEST(PersistCounts, NothingIsPersistedForAMessageThatNobodyWants) {
+TEST(PersistCounts, NothingIsPersistedForAMessageWithoutSubscribers) {
   const audience a(0);
   drain_counter seen(a.medium());
   a.publish();
@@ -176,14 +178,14 @@ TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
     a.b->send(first + i, sn::connect{.flags = sn::flags{}.with_clean(false),
                                      .client_id = std::string_view("wxyz").substr(i, 1)});
   a.b->settle();
-  // The two lines of each record.
+  // The drain has both lines of each record.
   EXPECT_EQ(seen.take(), lines{4 * 2});
   for (unsigned i = 0; i < 4; ++i)
     a.b->send(first + i, sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                                        .msg_id = 1,
                                        .topic = "c/d"});
   a.b->settle();
-  // A cell of each.
+  // The drain has one cell for each subscription.
   EXPECT_EQ(seen.take(), lines{4});
   for (unsigned i = 0; i < 4; ++i)
     a.b->send(first + i, sn::unsubscribe{.msg_id = 2, .topic = "c/d"});
@@ -193,7 +195,7 @@ TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
 
 // --- queues --------------------------------------------------------------------------------------
 
-TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
+TEST(PersistCounts, ABurstOfAValueQueueHasOneDrainAndItsHeadSharesTheNext) {
   test::queue_layout l;
   l.values = true;
   l.options.slots = 64;
@@ -211,7 +213,7 @@ TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
   EXPECT_EQ(seen.take(), lines{8}); // 32 slots of 16 bytes
   ASSERT_EQ(q->lease(0, got), 32u);
   q.consumer().ack_through(0, got.back().ticket());
-  EXPECT_EQ(seen.take(), lines{}); // leases and acks in order store nothing
+  EXPECT_EQ(seen.take(), lines{}); // leases and acks in order store nothing on media
   ASSERT_EQ(q->enqueue_burst(0, {values.data(), 16}, p), 16u);
   ASSERT_TRUE(q->release_start(0));
   q->place_flush(p);
@@ -219,10 +221,10 @@ TEST(PersistCounts, AValueQueuesBurstHasOneDrainAndItsHeadSharesTheNext) {
   m->drain();
   q->place_finish(p);
   q->release_finish(0);
-  EXPECT_EQ(seen.take(), lines{4 + 1}); // slots, and the record with the head
+  EXPECT_EQ(seen.take(), lines{4 + 1}); // the slots, and the record with the head
 }
 
-TEST(PersistCounts, AnAckOutOfOrderIsOneLine) {
+TEST(PersistCounts, AnAckOutOfOrderFlushesOneLine) {
   test::queue_layout l;
   l.values = true;
   auto m = memory_media(l.size(), durability_class::process);
@@ -243,10 +245,10 @@ TEST(PersistCounts, AnAckOutOfOrderIsOneLine) {
   EXPECT_EQ(seen.take(), lines{1});
   ASSERT_EQ(q->ack(0, got[0].ticket()), ack_status::advanced);
   EXPECT_EQ(q.release(0), 2u);
-  EXPECT_EQ(seen.take(), lines{1}); // the head, past both
+  EXPECT_EQ(seen.take(), lines{1}); // the head, which has passed both entries
 }
 
-TEST(PersistCounts, ALinkIsOneLineAndItsRingWasClearedBefore) {
+TEST(PersistCounts, ALinkFlushesOneLineBecauseItsRingWasClearedBefore) {
   test::queue_layout l;
   l.values = true;
   l.options.rings_max = l.options.stock + 1;
@@ -259,7 +261,7 @@ TEST(PersistCounts, ALinkIsOneLineAndItsRingWasClearedBefore) {
   q->link_finish(0);
   EXPECT_EQ(seen.take(), lines{1}); // the queue's record
   ASSERT_EQ(q->refill(), 1u);
-  EXPECT_EQ(seen.take(), lines{2}); // eight slots of the ring that takes its place
+  EXPECT_EQ(seen.take(), lines{2}); // eight slots of the ring that replaces it in the stock
 }
 
 // --- the map -------------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ struct counted_map {
 
 const std::string long_text(200, 'v');
 
-TEST(PersistCounts, AMapsChangeIsOneLine) {
+TEST(PersistCounts, AChangeOfAMapFlushesOneLine) {
   counted_map c;
   ASSERT_EQ(c.map->insert(bytes_of("k"), bytes_of("1")), map_status::done);
   EXPECT_EQ(c.seen.take(), lines{1}); // the cell: key, half and commit word
@@ -288,7 +290,7 @@ TEST(PersistCounts, AMapsChangeIsOneLine) {
   EXPECT_EQ(c.seen.take(), lines{1}); // the commit word
 }
 
-TEST(PersistCounts, AMapsRefusalPersistsNothing) {
+TEST(PersistCounts, ARefusedChangeOfAMapPersistsNothing) {
   counted_map c;
   ASSERT_EQ(c.map->insert(bytes_of("k"), bytes_of("1")), map_status::done);
   c.seen.take();
@@ -300,11 +302,11 @@ TEST(PersistCounts, AMapsRefusalPersistsNothing) {
   EXPECT_EQ(c.seen.take(), lines{});
 }
 
-TEST(PersistCounts, AMapsLongKeyAndValueAreDrainedBeforeTheCell) {
+TEST(PersistCounts, ALongKeyAndValueOfAMapAreDrainedBeforeTheCell) {
   counted_map c;
   const std::string long_key(100, 'k');
   ASSERT_EQ(c.map->insert(bytes_of(long_key), bytes_of(long_text)), map_status::done);
-  EXPECT_EQ(c.seen.take(), (lines{2 + 4, 1})); // 1: 100 and 200 bytes; 2: the cell
+  EXPECT_EQ(c.seen.take(), (lines{2 + 4, 1})); // drain 1 has 100 and 200 bytes, drain 2 the cell
   ASSERT_EQ(c.map->update(bytes_of(long_key), bytes_of(long_text)), map_status::done);
   EXPECT_EQ(c.seen.take(), (lines{4, 1}));
   ASSERT_EQ(c.map->update(bytes_of(long_key), bytes_of("short")), map_status::done);
@@ -313,7 +315,7 @@ TEST(PersistCounts, AMapsLongKeyAndValueAreDrainedBeforeTheCell) {
   EXPECT_EQ(c.seen.take(), lines{1});
 }
 
-TEST(PersistCounts, AMapsBatchHasOneDrainOrTwo) {
+TEST(PersistCounts, ABatchOfAMapHasOneDrainOrTwo) {
   counted_map c;
   {
     durable_map::batch b(*c.map);
@@ -321,7 +323,7 @@ TEST(PersistCounts, AMapsBatchHasOneDrainOrTwo) {
       ASSERT_EQ(b.insert(bytes_of(i), bytes_of(i)), map_status::done);
     b.commit();
   }
-  EXPECT_EQ(c.seen.take(), lines{5}); // cells
+  EXPECT_EQ(c.seen.take(), lines{5}); // the cells
   {
     durable_map::batch b(*c.map);
     ASSERT_EQ(b.update(bytes_of(std::uint64_t{0}), bytes_of(long_text)), map_status::done);
@@ -329,7 +331,8 @@ TEST(PersistCounts, AMapsBatchHasOneDrainOrTwo) {
     ASSERT_EQ(b.erase(bytes_of(std::uint64_t{2})), map_status::done);
     b.commit();
   }
-  EXPECT_EQ(c.seen.take(), (lines{4 + 4, 3})); // 1: two values of 200 bytes; 2: cells
+  EXPECT_EQ(c.seen.take(),
+            (lines{4 + 4, 3})); // drain 1 has two values of 200 bytes, drain 2 the cells
   {
     durable_map::batch b(*c.map);
     ASSERT_EQ(b.update(bytes_of(std::uint64_t{3}), bytes_of("a")), map_status::done);

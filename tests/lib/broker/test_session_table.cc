@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Session records: what they keep, what an open makes of damaged ones, and the areas of version 3
-// that nothing uses yet.
+// Session records: what they keep, what an open does with damaged ones, and the areas of version 3
+// that this build does not use.
 #include <set>
 
 #include "../region/region_fixture.h"
 #include "base/crc32c.h"
 #include "broker/session_table.h"
-#include "region/recovery.h"
 #include "broker/store.h"
 #include "broker_fixture.h"
+#include "region/recovery.h"
 #include "support/eal_main.h"
 
 namespace chainring {
@@ -52,13 +52,13 @@ class SessionTable : public testing::Test {
     ASSERT_TRUE(done) << done.error().message;
     report = *done;
   }
-  /// The same read-only: it must say what an open says, and change nothing.
+  /// A check, which must report what an open reports, and must change nothing.
   recovery_report check() {
     attach();
     const auto before = bytes;
-    recovery_report is = parts().check(*medium);
+    recovery_report found_by_check = parts().check(*medium);
     EXPECT_TRUE(bytes == before) << "a check changes nothing";
-    return is;
+    return found_by_check;
   }
   std::uint64_t* words(std::uint32_t n) {
     return reinterpret_cast<std::uint64_t*>(bytes.data() + n * sizeof(session_record));
@@ -92,19 +92,20 @@ TEST_F(SessionTable, KeepsIdentitiesOfEveryLengthAcrossAnOpen) {
     EXPECT_EQ(found.used, records);
     EXPECT_TRUE(report.problems.empty());
   }
-  // (257 + 1000 + 65,535 octets and 25 and 256, in blocks of 256)
+  // The blocks have 256 octets; the identities of 25 and of 256 octets take one block each.
   EXPECT_EQ(blocks->statistics().live_blocks, 1u + 1 + 2 + 4 + 256);
 }
 
-TEST_F(SessionTable, AnIdentityWithoutBlocksIsRefusedAndNothingIsTaken) {
+TEST_F(SessionTable, AnIdentityWithoutRoomForItsBlocksIsRefused) {
   std::vector<chain> all(block_count / 256);
   ASSERT_TRUE(blocks->allocate_bulk(256, all));
   EXPECT_FALSE(table->create_start(0, long_identity(25), 0, {}));
   EXPECT_EQ(table->word0(0).state, session_state::free);
-  EXPECT_TRUE(table->create_start(0, long_identity(24), 0, {})) << "it needs none";
+  EXPECT_TRUE(table->create_start(0, long_identity(24), 0, {}))
+      << "an inline identity needs no blocks";
 }
 
-TEST_F(SessionTable, EveryChangeOfOneBitOfACoveredWordDeletesTheSessionAndNamesIt) {
+TEST_F(SessionTable, AChangedBitOfACoveredWordDeletesTheSessionAndNamesIt) {
   for (const std::size_t size : {std::size_t{5}, std::size_t{24}, std::size_t{60}}) {
     bytes.assign(bytes.size(), std::byte{});
     attach();
@@ -123,7 +124,7 @@ TEST_F(SessionTable, EveryChangeOfOneBitOfACoveredWordDeletesTheSessionAndNamesI
         EXPECT_EQ(checked.problems[0].text(), report.problems[0].text());
         EXPECT_EQ(table->word0(3).state, session_state::free);
         EXPECT_EQ(table->identity(4), "neighbour");
-        // It is deleted once and for all, and the number can be used again.
+        // The session is deleted for good, and its number can be used again.
         reopen();
         EXPECT_TRUE(report.problems.empty());
         create(3, "another");
@@ -133,7 +134,7 @@ TEST_F(SessionTable, EveryChangeOfOneBitOfACoveredWordDeletesTheSessionAndNamesI
   }
 }
 
-TEST_F(SessionTable, ARecordInAnothersPlaceIsNobodys) {
+TEST_F(SessionTable, ARecordCopiedToAnotherPlaceIsDeletedThere) {
   create(2, "here");
   std::memcpy(words(5), words(2), sizeof(session_record));
   reopen();
@@ -142,7 +143,7 @@ TEST_F(SessionTable, ARecordInAnothersPlaceIsNobodys) {
   EXPECT_EQ(table->identity(2), "here");
 }
 
-TEST_F(SessionTable, OfTwoRecordsOfOneIdentityTheLowerNumberStays) {
+TEST_F(SessionTable, OfTwoRecordsWithOneIdentityTheLowerNumberStays) {
   for (const std::size_t size : {std::size_t{9}, std::size_t{3000}}) {
     bytes.assign(bytes.size(), std::byte{});
     attach();
@@ -152,14 +153,15 @@ TEST_F(SessionTable, OfTwoRecordsOfOneIdentityTheLowerNumberStays) {
     const auto checked = check();
     reopen();
     ASSERT_EQ(report.problems.size(), 1u);
-    EXPECT_EQ(report.problems[0].text(), "session 6: another has its identity; it is deleted");
+    EXPECT_EQ(report.problems[0].text(),
+              "session 6: another record has its identity; it is deleted");
     ASSERT_EQ(checked.problems.size(), 1u);
     EXPECT_EQ(checked.problems[0].text(), report.problems[0].text());
     EXPECT_EQ(found.used, 2u);
   }
 }
 
-TEST_F(SessionTable, SettingsAlternateBetweenHalvesAndADamagedHalfIsAsNone) {
+TEST_F(SessionTable, SettingsAlternateBetweenHalvesAndADamagedHalfCountsAsNone) {
   create(0, "a", {.expiry_s = 1});
   for (std::uint32_t i = 2; i < 10; ++i) {
     const session_settings s{.disconnected_ns = i * second, .expiry_s = i, .will_delay_s = i + 1};
@@ -167,7 +169,7 @@ TEST_F(SessionTable, SettingsAlternateBetweenHalvesAndADamagedHalfIsAsNone) {
     table->settings_start(0, s);
     table->flush_record(0);
     medium->drain();
-    EXPECT_NE(words(0)[8] & 1, active) << "the half that counts is never written to";
+    EXPECT_NE(words(0)[8] & 1, active) << "the active half must never be written";
     EXPECT_EQ(table->settings(0), s);
     reopen();
     EXPECT_EQ(table->settings(0), s);
@@ -179,22 +181,22 @@ TEST_F(SessionTable, SettingsAlternateBetweenHalvesAndADamagedHalfIsAsNone) {
       bytes = whole;
       words(0)[word] ^= std::uint64_t{1} << bit;
       reopen();
-      EXPECT_EQ(table->word0(0).state, session_state::used) << "it is the settings that are lost";
+      EXPECT_EQ(table->word0(0).state, session_state::used) << "only the settings are lost";
       const bool idle = word >= 9 && (word - 9) / 3 != active;
       EXPECT_EQ(table->settings(0) == session_settings{}, !idle) << word << " " << bit;
     }
 }
 
-TEST_F(SessionTable, SettingsOfAnEarlierIncarnationAreNotTheLaterOnes) {
+TEST_F(SessionTable, SettingsOfAnEarlierIncarnationDoNotCount) {
   create(0, "a", {.disconnected_ns = second, .expiry_s = 5});
   const auto old = std::vector<std::uint64_t>(words(0) + 8, words(0) + 15);
   table->end_start(0, true, 0, {.expiry_s = 7});
   EXPECT_EQ(table->settings(0), session_settings{.expiry_s = 7});
-  std::copy(old.begin(), old.end(), words(0) + 8); // as a crash may leave the second line
+  std::copy(old.begin(), old.end(), words(0) + 8); // a crash may leave the second line like this
   EXPECT_EQ(table->settings(0), session_settings{});
 }
 
-TEST_F(SessionTable, WhatExpiredIsDeletedAtOpenAndSoIsWhatEndedWithItsConnection) {
+TEST_F(SessionTable, ExpiredAndCleanSessionsAreDeletedAtOpen) {
   create(0, "stays");
   create(1, "gone", {.disconnected_ns = 100 * second, .expiry_s = 10});
   create(2, "not yet", {.disconnected_ns = 100 * second, .expiry_s = 11});
@@ -202,7 +204,7 @@ TEST_F(SessionTable, WhatExpiredIsDeletedAtOpenAndSoIsWhatEndedWithItsConnection
   create(4, "clean", {}, session_flag_clean);
   create(5, "by default", {.disconnected_ns = 100 * second});
   rules = {.now_ns = 110 * second, .expiry_s = 4};
-  EXPECT_TRUE(check().problems.empty()) << "nothing of it is damage";
+  EXPECT_TRUE(check().problems.empty()) << "none of this is damage";
   reopen();
   EXPECT_TRUE(report.problems.empty());
   EXPECT_EQ(found.used, 3u);
@@ -216,7 +218,7 @@ TEST_F(SessionTable, WhatExpiredIsDeletedAtOpenAndSoIsWhatEndedWithItsConnection
   }
 }
 
-TEST_F(SessionTable, AClockThatWasSetBackEndsNoSessionEarly) {
+TEST_F(SessionTable, AClockThatIsSetBackExpiresNoSessionEarly) {
   create(0, "a", {.disconnected_ns = 100 * second, .expiry_s = 10});
   for (const std::uint64_t now : {std::uint64_t{0}, 50 * second, 100 * second, 110 * second - 1}) {
     rules = {.now_ns = now};
@@ -228,7 +230,7 @@ TEST_F(SessionTable, AClockThatWasSetBackEndsNoSessionEarly) {
   EXPECT_EQ(table->word0(0).state, session_state::free);
 }
 
-TEST_F(SessionTable, ADamagedOctetOfALongIdentityDeletesTheSessionAndGivesItsBlocksBack) {
+TEST_F(SessionTable, ADamagedOctetOfALongIdentityDeletesTheSessionAndFreesItsBlocks) {
   const std::string id = long_identity(700);
   create(0, id);
   const auto at = static_cast<std::size_t>(
@@ -246,12 +248,12 @@ TEST_F(SessionTable, ADamagedOctetOfALongIdentityDeletesTheSessionAndGivesItsBlo
     EXPECT_EQ(blocks->statistics().live_blocks, 0u);
   }
   bytes = whole;
-  bytes[at + 700] ^= std::byte{1}; // behind its end
+  bytes[at + 700] ^= std::byte{1}; // this octet is behind the end of the identity
   reopen();
   EXPECT_TRUE(report.problems.empty());
 }
 
-TEST_F(SessionTable, ALongIdentityIsGivenBackOnceItsEndIsDurable) {
+TEST_F(SessionTable, ALongIdentityFreesItsBlocksOnceItsEndIsDurable) {
   create(0, long_identity(700));
   table->end_start(0, false, 0, {});
   table->flush_record(0);
@@ -265,7 +267,7 @@ TEST_F(SessionTable, ALongIdentityIsGivenBackOnceItsEndIsDurable) {
   EXPECT_EQ(table->incarnation(0), 1u);
 }
 
-// --- areas that nothing uses yet ------------------------------------------------------------------
+// --- areas that this build does not use ------------------------------------------------------
 
 using namespace testing_broker;
 
@@ -289,8 +291,7 @@ class LaterContents : public testing::Test {
 };
 
 TEST_F(LaterContents, ADamagedBitInAnUnusedAreaIsANoteAndTheRestIsServed) {
-  for (const char* area :
-       {store_area::groups, store_area::group_queues, store_area::retained}) {
+  for (const char* area : {store_area::groups, store_area::group_queues, store_area::retained}) {
     for (const unsigned bit : {0u, 1u, 9u, 40u, 130u, 511u}) {
       const std::uint64_t octet = at(area) + bit / 8;
       bytes[octet] ^= std::byte{1} << bit % 8;
@@ -306,7 +307,7 @@ TEST_F(LaterContents, ADamagedBitInAnUnusedAreaIsANoteAndTheRestIsServed) {
   EXPECT_TRUE(check().empty());
 }
 
-TEST_F(LaterContents, AGroupOrARetainedMessageThatIsWholeIsRefused) {
+TEST_F(LaterContents, ARegionWithAValidGroupOrRetainedMessageIsRefused) {
   const auto before = bytes;
   auto& r = *reinterpret_cast<session_record*>(bytes.data() + at(store_area::groups) +
                                                sizeof(session_record));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Broker and gateway in memory, behind a network with limits: room for so many datagrams, longest
-/// datagrams, links that stand still, and a port that has not been read yet.
+/// A broker and a gateway in memory, behind a network with limits: room for a number of datagrams,
+/// a longest datagram, links that stand still, and a port that is not read yet.
 #pragma once
 #include <algorithm>
 #include <deque>
@@ -20,16 +20,16 @@ using namespace testing_broker;
 constexpr auto qos0 = sn::flags{}.with_qos(sn::qos_level::zero);
 constexpr auto qos1 = sn::flags{}.with_qos(sn::qos_level::one);
 
-/// One worker's way out. What was released leaves at once, or when the link goes on.
+/// The transport of one worker. Released datagrams leave at once, or when the link moves again.
 class narrow_transport final : public net::transport {
  public:
   explicit narrow_transport(recording_transport& wire) : wire_(wire) {}
   std::uint32_t room = std::numeric_limits<std::uint32_t>::max(); ///< datagrams that may wait
   std::size_t longest = std::numeric_limits<std::size_t>::max();
-  std::map<client_address, std::size_t> longest_to; ///< for those behind another interface
+  std::map<client_address, std::size_t> longest_to; ///< for clients behind another interface
   bool stands_still = false;
-  std::uint64_t refused = 0; ///< begin() without credit
-  std::size_t most = 0;      ///< most that ever waited
+  std::uint64_t refused = 0; ///< how often begin() was called without credit
+  std::size_t most = 0;      ///< the most datagrams that ever waited
 
   [[nodiscard]] std::uint32_t credit(client_address) const noexcept override {
     return room - static_cast<std::uint32_t>(std::min<std::size_t>(room, waiting()));
@@ -45,7 +45,7 @@ class narrow_transport final : public net::transport {
     return static_cast<std::int32_t>(left_ - position) >= 0;
   }
   std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
-    EXPECT_LE(size, size_max(to)) << "longer than its interface carries";
+    EXPECT_LE(size, size_max(to)) << "the datagram is longer than its interface carries";
     if (credit(to) == 0) {
       ++refused;
       return {};
@@ -65,7 +65,7 @@ class narrow_transport final : public net::transport {
     staged_.clear();
     if (!stands_still) go_on();
   }
-  /// What waits leaves.
+  /// Makes the link move again, so that waiting datagrams leave.
   void go_on() {
     left_ += static_cast<std::uint32_t>(link_.size());
     for (auto& s : link_)
@@ -82,14 +82,14 @@ class narrow_transport final : public net::transport {
   std::uint32_t left_ = 0;
 };
 
-/// A port of which everything up to a moment has been read.
+/// A port that has been read up to a given moment.
 struct stated_hearing final : net::hearing {
   std::uint64_t until = std::numeric_limits<std::uint64_t>::max();
   [[nodiscard]] std::uint64_t heard_until(client_address) const noexcept override { return until; }
 };
 
-/// What the core told its operator.
-struct told {
+/// An event that the core reported to its operator.
+struct reported_event {
   broker_event::kind what;
   std::string identity;
   std::uint64_t count, more;
@@ -110,13 +110,13 @@ class gateway_bench : public bench {
         },
         this);
   }
-  std::vector<told> events_of(broker_event::kind what) const {
-    std::vector<told> found;
+  std::vector<reported_event> events_of(broker_event::kind what) const {
+    std::vector<reported_event> found;
     std::ranges::copy_if(events, std::back_inserter(found),
-                         [what](const told& t) { return t.what == what; });
+                         [what](const reported_event& t) { return t.what == what; });
     return found;
   }
-  /// A datagram that was received at that time.
+  /// Sends a datagram that was received at the given time.
   template <class T> void send_at(std::uint64_t tsc, client_address from, const T& m) {
     const bytes datagram = encode(m);
     gateway->worker(gateway->home_of(from, datagram)).receive(from, datagram, tsc);
@@ -134,19 +134,19 @@ class gateway_bench : public bench {
   void send_subscribe(client_address from, std::string_view filter, std::uint16_t msg_id = 1) {
     send(from, sn::subscribe{.flags = qos1, .msg_id = msg_id, .topic = filter});
   }
-  /// Everything that came for that client, and is forgotten.
+  /// Returns everything that came for that client, and forgets it.
   std::vector<received> all(client_address at) {
     std::vector<received> list;
     while (auto r = next(at))
       list.push_back(std::move(*r));
     return list;
   }
-  /// How many of them are of that type.
+  /// Returns how many of the messages that came have that type.
   template <class T> std::size_t count(client_address at) {
     return static_cast<std::size_t>(
         std::ranges::count_if(all(at), [](const received& r) { return r.get<T>() != nullptr; }));
   }
-  /// A client id that this worker serves.
+  /// Returns a client id whose home is that worker.
   std::string id_at(unsigned home, const std::string& start) const {
     for (int i = 0;; ++i)
       if (std::string id = start + std::to_string(i);
@@ -163,12 +163,12 @@ class gateway_bench : public bench {
     return list;
   }
 
-  std::vector<std::unique_ptr<narrow_transport>> links; ///< by worker
+  std::vector<std::unique_ptr<narrow_transport>> links; ///< indexed by worker
   stated_hearing heard;
-  std::vector<told> events;
+  std::vector<reported_event> events;
 };
 
-/// Its members may be changed before start().
+/// Tests may change the members before they call start().
 class GatewayTest : public testing::TestWithParam<unsigned> {
  protected:
   broker_config config = small_config(workers_of_test());

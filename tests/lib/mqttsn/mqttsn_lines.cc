@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Answers questions about the codec, one a line: `decode HEX` gives the status, the message as text
-// and what it encodes to again; `encode TEXT` gives the bytes.
+// Answers questions about the codec, one per line: `decode HEX` prints the status, the message as
+// text and the octets to which it is encoded again; `encode TEXT` prints the octets.
 #include <iostream>
 
 #include "mqttsn_text.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// MQTT-SN messages as one line of text, `PUBLISH flags=32 topic_id=1 msg_id=7 data=6869`, and
-/// back: how tests compare messages and how other implementations are asked about ours. Numbers are
-/// decimal; strings and spans are hexadecimal.
+/// back. Tests compare messages in this form and exchange them with other implementations. Numbers
+/// are decimal; strings and spans are hexadecimal.
 #pragma once
 #include <charconv>
 #include <concepts>
@@ -39,7 +39,7 @@ inline std::vector<std::byte> from_hex(std::string_view text) {
   return data;
 }
 
-/// Calls visit(name, member) for each field that is on the wire.
+/// Calls visit(name, member) for each field that is sent on the wire.
 template <class M, class V> void for_each_field(M& m, V visit) {
   if constexpr (requires { m.gw_id; }) visit("gw_id", m.gw_id);
   if constexpr (requires { m.erase; }) visit("erase", m.erase);
@@ -89,7 +89,7 @@ inline std::string to_text(const message_body& body) {
       body);
 }
 
-/// Reads what to_text() writes; fields that are left out keep their defaults. The strings live in
+/// Reads what to_text() writes. Missing fields keep their defaults. The strings are kept in
 /// `storage`.
 inline std::optional<message_body> from_text(const std::string& line,
                                              std::deque<std::vector<std::byte>>& storage) {

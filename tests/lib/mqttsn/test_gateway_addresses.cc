@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// An address belongs to one connection: a client that connects from where another is connected ends
-// that connection before it is answered, and gets nothing of what was the other's.
+// An address belongs to one connection. A client that connects from the address of another client
+// ends that client's connection before it is answered, and gets none of that client's messages.
 #include "gateway_fixture.h"
 #include "support/eal_main.h"
 
@@ -9,7 +9,7 @@ namespace {
 
 constexpr client_address publisher = 900, place = 901, elsewhere = 902;
 
-/// `home` of the first client and of the second: the same worker, or two.
+/// The homes of the first and the second client: the same worker or two workers.
 struct two_homes {
   unsigned workers, first, second;
 };
@@ -31,7 +31,7 @@ class GatewayAddress : public testing::TestWithParam<two_homes> {
     a = b->register_name(publisher, "a");
     other = b->register_name(publisher, "b");
   }
-  /// The texts of all PUBLISHes that came to an address; each is acknowledged.
+  /// Returns the texts of all PUBLISH messages that came to an address, and acknowledges each.
   std::vector<std::string> texts(client_address at) {
     std::vector<std::string> list;
     for (std::string t = b->take(at); t != "(nothing)"; t = b->take(at))
@@ -42,25 +42,26 @@ class GatewayAddress : public testing::TestWithParam<two_homes> {
 
 using strings = std::vector<std::string>;
 
-TEST_P(GatewayAddress, AClientThatConnectsWhereAnotherIsGetsNothingOfItAndTheOtherGetsItLater) {
+TEST_P(GatewayAddress, AClientThatConnectsFromAnothersAddressGetsNoneOfItsMessages) {
   ASSERT_EQ(b->connect(place, first, false), sn::return_code::accepted);
   b->subscribe(place, "a", sn::qos_level::one);
   ASSERT_EQ(b->connect(place, second, false), sn::return_code::accepted);
-  EXPECT_FALSE(b->connected(first)) << "its connection goes on";
+  EXPECT_FALSE(b->connected(first)) << "the connection of the first client must end";
   b->subscribe(place, "b", sn::qos_level::one);
   EXPECT_EQ(b->publish(publisher, a, "for the first", 1), sn::return_code::accepted);
   EXPECT_EQ(b->publish(publisher, other, "for the second", 2), sn::return_code::accepted);
   EXPECT_EQ(texts(place), strings{"for the second"});
   EXPECT_EQ(b->connect(elsewhere, first, false), sn::return_code::accepted);
-  EXPECT_EQ(texts(elsewhere), strings{"for the first"}) << "acknowledged, and lost";
+  EXPECT_EQ(texts(elsewhere), strings{"for the first"}) << "an acknowledged message is lost";
   EXPECT_EQ(texts(place), strings{});
   EXPECT_EQ(b->gateway->counters().addresses_taken, 1u);
 }
 
-TEST_P(GatewayAddress, AClientThatConnectsWhereAnotherIsGetsNoneOfItsQosZeroMessages) {
+TEST_P(GatewayAddress, AClientThatConnectsFromAnothersAddressGetsNoneOfItsQosZeroMessages) {
   ASSERT_EQ(b->connect(place, first, false), sn::return_code::accepted);
   b->subscribe(place, "a", sn::qos_level::zero);
-  b->send_publish(publisher, a, "for the first", 0, qos0); // matched, and perhaps on its way
+  b->send_publish(publisher, a, "for the first", 0,
+                  qos0); // the message is matched and may be under way
   b->send_connect(place, second, false);
   b->settle();
   const auto came = b->all(place);
@@ -70,22 +71,22 @@ TEST_P(GatewayAddress, AClientThatConnectsWhereAnotherIsGetsNoneOfItsQosZeroMess
   ASSERT_NE(answered, came.end());
   EXPECT_TRUE(std::none_of(answered, came.end(), [](const received& r) {
     return r.get<sn::publish>() != nullptr;
-  })) << "behind its CONNACK";
+  })) << "a message of the first client came behind the CONNACK";
   b->send_publish(publisher, a, "for the first", 0, qos0);
   b->settle();
   EXPECT_EQ(texts(place), strings{});
 }
 
-// What is leased to the first client, unacknowledged, or waits for a REGACK, is its own all the
-// same.
-TEST_P(GatewayAddress, AClientThatConnectsWhereAnotherIsGetsNoRegisterOfItsWildcard) {
+// A message that is leased to the first client, is unacknowledged, or waits for a REGACK stays with
+// that client.
+TEST_P(GatewayAddress, AClientThatConnectsFromAnothersAddressGetsNoRegisterOfItsWildcard) {
   ASSERT_EQ(b->connect(place, first, false), sn::return_code::accepted);
   b->subscribe(place, "+", sn::qos_level::one);
   EXPECT_EQ(b->publish(publisher, a, "one", 1), sn::return_code::accepted);
   const auto asked = b->next(place);
   ASSERT_TRUE(asked && asked->get<sn::register_topic>());
   ASSERT_EQ(b->connect(place, second, false), sn::return_code::accepted);
-  // The socket's answer to the first client's REGISTER comes late.
+  // The answer to the REGISTER for the first client comes late.
   b->send(place, sn::regack{.topic_id = asked->get<sn::register_topic>()->topic_id,
                             .msg_id = asked->get<sn::register_topic>()->msg_id});
   EXPECT_EQ(b->publish(publisher, other, "two", 2), sn::return_code::accepted);
@@ -94,7 +95,7 @@ TEST_P(GatewayAddress, AClientThatConnectsWhereAnotherIsGetsNoRegisterOfItsWildc
   EXPECT_EQ(texts(elsewhere), (strings{"one", "two"}));
 }
 
-TEST_P(GatewayAddress, AnAcknowledgementFromTheSecondClientSettlesNothingOfTheFirst) {
+TEST_P(GatewayAddress, AnAcknowledgementFromTheSecondClientSettlesNoMessageOfTheFirst) {
   ASSERT_EQ(b->connect(place, first, false), sn::return_code::accepted);
   b->subscribe(place, "a", sn::qos_level::one);
   EXPECT_EQ(b->publish(publisher, a, "kept", 1), sn::return_code::accepted);
@@ -108,17 +109,17 @@ TEST_P(GatewayAddress, AnAcknowledgementFromTheSecondClientSettlesNothingOfTheFi
   EXPECT_EQ(texts(elsewhere), strings{"kept"});
 }
 
-TEST_P(GatewayAddress, OfTwoConnectsInOneBurstOneIsServedAndTheOtherNotAnswered) {
+TEST_P(GatewayAddress, OfTwoConnectsInOneBurstOnlyOneIsServed) {
   b->send_connect(place, first);
   b->send_connect(place, second);
   b->settle();
   EXPECT_EQ(b->count<sn::connack>(place), 1u);
   EXPECT_EQ(b->connected(first) + b->connected(second), 1);
-  EXPECT_TRUE(b->connected(second)) << "it came last";
+  EXPECT_TRUE(b->connected(second)) << "the CONNECT that came last must be served";
   (void)b->ask<sn::pingresp>(place, sn::pingreq{});
 }
 
-TEST_P(GatewayAddress, AnAddressMayGoBackAndForthBetweenTwoClients) {
+TEST_P(GatewayAddress, AnAddressCanMoveBackAndForthBetweenTwoClients) {
   for (int i = 0; i < 20; ++i) {
     ASSERT_EQ(b->connect(place, first, false), sn::return_code::accepted) << i;
     b->subscribe(place, "a", sn::qos_level::one);
@@ -131,8 +132,8 @@ TEST_P(GatewayAddress, AnAddressMayGoBackAndForthBetweenTwoClients) {
   }
 }
 
-// The one that came last is served, whichever worker hears of it first.
-TEST_P(GatewayAddress, OfConnectsThatOvertakeEachOtherTheOneReceivedLastIsServed) {
+// The CONNECT that was received last is served, whichever worker handles it first.
+TEST_P(GatewayAddress, OfTwoConnectsTheOneReceivedLastIsServedInAnyOrderOfHandling) {
   const std::uint64_t now = rte_rdtsc();
   const auto connect_at = [&](std::uint64_t tsc, const std::string& id) {
     b->send_at(tsc, place, sn::connect{.flags = sn::flags{}.with_clean(true), .client_id = id});
@@ -156,9 +157,9 @@ INSTANTIATE_TEST_SUITE_P(Homes, GatewayAddress,
                                   "And" + std::to_string(h.second);
                          });
 
-// A client's datagrams that have been released, and wait in the link of its worker, come before the
-// next client is answered by another.
-TEST(GatewayAddresses, TheSecondClientIsAnsweredWhenWhatWasTheFirstOnesHasLeft) {
+// Datagrams to the first client that are released and still wait in the link of its worker leave
+// before another worker answers the next client.
+TEST(GatewayAddresses, TheSecondClientIsAnsweredAfterAllDatagramsToTheFirstHaveLeft) {
   auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(2), true);
   ASSERT_TRUE(made) << made.error().message;
   gateway_bench b(std::move(*made), small_gateway());
@@ -172,7 +173,8 @@ TEST(GatewayAddresses, TheSecondClientIsAnsweredWhenWhatWasTheFirstOnesHasLeft) 
   EXPECT_EQ(b.links[0]->waiting(), 1u);
   b.send_connect(place, second);
   b.settle();
-  EXPECT_EQ(b.all(place).size(), 0u) << "answered before the first client's message has left";
+  EXPECT_EQ(b.all(place).size(), 0u)
+      << "the second client was answered before the first client's message left";
   b.links[0]->stands_still = false;
   b.links[0]->go_on();
   b.settle();

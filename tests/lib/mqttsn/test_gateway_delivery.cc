@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH to clients: what is too long for an interface, what a client does not know or refuses,
-// and what a link cannot take now.
+// PUBLISH to clients: messages that are too long for an interface, topic ids that a client does not
+// know, topics that it refuses, and links without room.
 #include "base/idle.h"
 #include "gateway_fixture.h"
 
@@ -9,8 +9,7 @@ namespace {
 
 constexpr client_address alice = 101, bob = 102, small_port = 201, large_port = 202;
 
-// --- too long
-// -------------------------------------------------------------------------------------
+// --- messages that are too long --------------------------------------------------------------
 
 class GatewayLength : public GatewayTest {
  protected:
@@ -27,7 +26,7 @@ class GatewayLength : public GatewayTest {
   static std::string text(std::size_t n, char c = 'x') { return std::string(n, c); }
 };
 
-TEST_P(GatewayLength, APublishThatNoListenerCouldDeliverIsRefusedAsNotSupported) {
+TEST_P(GatewayLength, APublishTooLongForEveryListenerIsRefusedAsNotSupported) {
   b->connect(alice, "alice", true);
   b->connect(bob, "bob", true);
   b->subscribe(bob, "t", sn::qos_level::one);
@@ -45,7 +44,7 @@ TEST_P(GatewayLength, APublishThatNoListenerCouldDeliverIsRefusedAsNotSupported)
 }
 
 TEST_P(GatewayLength,
-       AMessageTooLongForAConnectionIsKeptPassedOverToldOnceAndDeliveredThroughALargerPort) {
+       AMessageTooLongForAConnectionIsKeptReportedOnceAndDeliveredThroughALargerPort) {
   b->connect(alice, "alice", true);
   b->connect(small_port, "bob", false);
   b->subscribe(small_port, "t", sn::qos_level::one);
@@ -65,7 +64,7 @@ TEST_P(GatewayLength,
   EXPECT_EQ(events[0].identity, "bob");
   EXPECT_EQ(events[0].count, one.size());
   EXPECT_EQ(events[0].more, small);
-  // The same connection is not offered them again; the next one through a small port neither.
+  // The same connection is not offered them again, nor is the next one through a small port.
   EXPECT_EQ(b->publish(alice, id, "third", 5), sn::return_code::accepted);
   EXPECT_EQ(b->take(small_port), "third");
   EXPECT_EQ(b->connect(small_port, "bob", false), sn::return_code::accepted);
@@ -88,7 +87,7 @@ TEST_P(GatewayLength, AQosZeroMessageTooLongForAConnectionIsDroppedAndCounted) {
   EXPECT_EQ(b->gateway->counters().dropped_too_long, 1u);
 }
 
-TEST_P(GatewayLength, ANameTooLongForAConnectionsRegisterIsPassedOverAndToldOnce) {
+TEST_P(GatewayLength, AMessageWhoseNameIsTooLongForARegisterIsSkippedAndReportedOnce) {
   for (auto& l : b->links)
     l->longest_to[small_port] = 100;
   b->connect(alice, "alice", true);
@@ -102,9 +101,9 @@ TEST_P(GatewayLength, ANameTooLongForAConnectionsRegisterIsPassedOverAndToldOnce
   EXPECT_EQ(b->take(small_port), "three");
   EXPECT_EQ(b->gateway->counters().kept_too_long, 2u);
   const auto events = b->events_of(broker_event::kind::too_long);
-  ASSERT_EQ(events.size(), 1u) << "told once";
+  ASSERT_EQ(events.size(), 1u) << "the event is reported once";
   EXPECT_EQ(events[0].identity, "bob");
-  EXPECT_EQ(events[0].count, name.size()) << "the name is what is too long";
+  EXPECT_EQ(events[0].count, name.size()) << "the event reports the length of the name";
   EXPECT_EQ(b->connect(large_port, "bob", false), sn::return_code::accepted);
   EXPECT_EQ(b->take(large_port), "one");
   EXPECT_EQ(b->take(large_port), "two");
@@ -112,8 +111,7 @@ TEST_P(GatewayLength, ANameTooLongForAConnectionsRegisterIsPassedOverAndToldOnce
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayLength, testing::Values(1u, 3u));
 
-// --- ids a client does not know
-// -------------------------------------------------------------------
+// --- topic ids that a client does not know ---------------------------------------------------
 
 class GatewayIds : public GatewayTest {
  protected:
@@ -129,7 +127,7 @@ class GatewayIds : public GatewayTest {
                  .flags = qos1.with_topic_type(type), .msg_id = 4, .topic_id = id, .topic = name});
     ASSERT_EQ(r.get<sn::suback>()->code, sn::return_code::accepted);
   }
-  /// The next PUBLISH to bob, answered with that code; its topic id and type.
+  /// Answers the next PUBLISH to bob with that code, and returns its topic id and type.
   std::pair<std::uint16_t, sn::topic_id_type> answer(sn::return_code code) {
     const auto r = b->next(bob);
     if (!r || r->get<sn::publish>() == nullptr) {
@@ -141,7 +139,7 @@ class GatewayIds : public GatewayTest {
     b->settle();
     return {p->topic_id, p->flags.topic_type()};
   }
-  /// The next message to bob is a REGISTER, and is accepted; its name.
+  /// Accepts the next message to bob, which must be a REGISTER, and returns its name.
   std::string registered() {
     const auto r = b->next(bob);
     if (!r || r->get<sn::register_topic>() == nullptr) {
@@ -156,7 +154,7 @@ class GatewayIds : public GatewayTest {
   static constexpr auto unknown = sn::return_code::invalid_topic_id;
 };
 
-TEST_P(GatewayIds, AClientThatDoesNotKnowAPredefinedIdIsToldTheNameAndGetsTheMessage) {
+TEST_P(GatewayIds, AClientThatDoesNotKnowAPredefinedIdGetsARegisterAndTheMessage) {
   subscribe_as(sn::topic_id_type::predefined, 1, "");
   const auto id = b->register_name(alice, "sensor/1");
   EXPECT_EQ(b->publish(alice, id, "one", 1), sn::return_code::accepted);
@@ -164,12 +162,13 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowAPredefinedIdIsToldTheNameAndGetsTheMes
   EXPECT_EQ(answer(unknown), std::pair(std::uint16_t{1}, sn::topic_id_type::predefined));
   EXPECT_EQ(registered(), "sensor/1");
   EXPECT_EQ(b->take(bob), "one");
-  EXPECT_EQ(b->take(bob), "two") << "by the normal id, which it knows now";
+  EXPECT_EQ(b->take(bob), "two")
+      << "the message comes with the normal id, which the client knows now";
   EXPECT_EQ(b->take(bob), "(nothing)");
   EXPECT_EQ(b->gateway->counters().ids_forgotten, 1u);
 }
 
-TEST_P(GatewayIds, AClientThatDoesNotKnowAShortNameLosesThatMessageWhichIsCountedAndGetsTheNext) {
+TEST_P(GatewayIds, AClientThatDoesNotKnowAShortNameLosesThatMessageAndGetsTheNext) {
   subscribe_as(sn::topic_id_type::short_name, sn::short_topic_id("ab"), "ab");
   subscribe_as(sn::topic_id_type::normal, 0, "t");
   const auto id = b->register_name(alice, "ab"), t = b->register_name(alice, "t");
@@ -197,8 +196,8 @@ TEST_P(GatewayIds, AClientThatForgetsAnIdEachTimeLosesThatMessageAndGetsTheNext)
   EXPECT_EQ(b->take(bob), "(nothing)");
 }
 
-TEST_P(GatewayIds, ANumberThatIsAPredefinedIdAndANormalOneIsForgottenAsWhatItWasSentAs) {
-  subscribe_as(sn::topic_id_type::normal, 0, "t"); // its id is 1
+TEST_P(GatewayIds, APredefinedIdThatIsUnknownLeavesTheNormalIdOfTheSameNumberKnown) {
+  subscribe_as(sn::topic_id_type::normal, 0, "t"); // the topic id is 1
   subscribe_as(sn::topic_id_type::predefined, 1, "");
   const auto sensor = b->register_name(alice, "sensor/1"), t = b->register_name(alice, "t");
   EXPECT_EQ(b->publish(alice, sensor, "one", 1), sn::return_code::accepted);
@@ -208,10 +207,10 @@ TEST_P(GatewayIds, ANumberThatIsAPredefinedIdAndANormalOneIsForgottenAsWhatItWas
   EXPECT_EQ(b->publish(alice, t, "two", 2), sn::return_code::accepted);
   EXPECT_EQ(answer(sn::return_code::accepted),
             std::pair(std::uint16_t{1}, sn::topic_id_type::normal))
-      << "the normal id was never unknown";
+      << "the client has never rejected the normal id";
 }
 
-TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAQosZeroPublishIsToldTheNameBeforeTheNext) {
+TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAQosZeroPublishGetsARegisterBeforeTheNext) {
   b->subscribe(bob, "t", sn::qos_level::zero);
   const auto id = b->register_name(alice, "t");
   b->send_publish(alice, id, "one", 0, qos0);
@@ -226,8 +225,8 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAQosZeroPublishIsToldTheNameBefo
   EXPECT_EQ(b->take(bob), "two");
 }
 
-// Several may be on their way before the first answer comes.
-TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAnEarlierQosZeroPublishIsToldItsName) {
+// Several messages may be under way before the first answer comes.
+TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAnEarlierQosZeroPublishGetsItsRegister) {
   b->subscribe(bob, "t", sn::qos_level::zero);
   b->subscribe(bob, "u", sn::qos_level::zero);
   const auto t = b->register_name(alice, "t"), u = b->register_name(alice, "u");
@@ -237,7 +236,7 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAnEarlierQosZeroPublishIsToldIts
   const auto first = b->next(bob), second = b->next(bob);
   ASSERT_TRUE(first && first->get<sn::publish>() && second && second->get<sn::publish>());
   b->send(bob, sn::puback{.topic_id = first->get<sn::publish>()->topic_id, .code = unknown});
-  b->send(bob, sn::puback{.topic_id = 999, .code = unknown}); // nobody's
+  b->send(bob, sn::puback{.topic_id = 999, .code = unknown}); // this id was never used
   b->send_publish(alice, t, "three", 0, qos0);
   b->send_publish(alice, u, "four", 0, qos0);
   b->settle();
@@ -248,7 +247,7 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowTheIdOfAnEarlierQosZeroPublishIsToldIts
   EXPECT_EQ(b->gateway->counters().unexpected, 1u);
 }
 
-TEST_P(GatewayIds, AClientThatDoesNotKnowThePredefinedIdOfAQosZeroPublishIsToldTheName) {
+TEST_P(GatewayIds, AClientThatDoesNotKnowThePredefinedIdOfAQosZeroPublishGetsARegister) {
   const auto r = b->ask<sn::suback>(
       bob, sn::subscribe{.flags = qos0.with_topic_type(sn::topic_id_type::predefined),
                          .msg_id = 4,
@@ -265,7 +264,7 @@ TEST_P(GatewayIds, AClientThatDoesNotKnowThePredefinedIdOfAQosZeroPublishIsToldT
   EXPECT_EQ(b->take(bob), "two");
 }
 
-// A client that answers is there, whatever it answers.
+// A client that answers is not lost, whatever its answer.
 TEST_P(GatewayIds, AClientThatAnswersCongestionIsAskedAgainAndNotLost) {
   gateway.retry_ms = gateway.retry_ms_max = 1;
   gateway.retries_max = 2;
@@ -276,7 +275,7 @@ TEST_P(GatewayIds, AClientThatAnswersCongestionIsAskedAgainAndNotLost) {
   const auto id = b->register_name(alice, "t");
   b->send_publish(alice, id, "one", 1);
   unsigned registers = 0, publishes = 0;
-  const std::uint64_t end = rte_rdtsc() + 20 * rte_get_tsc_hz(); // only detects hangs
+  const std::uint64_t end = rte_rdtsc() + 20 * rte_get_tsc_hz(); // this timeout only detects hangs
   for (idle_policy wait; publishes < 8 && rte_rdtsc() < end; wait.idle()) {
     b->round();
     while (const auto r = b->next(bob)) {
@@ -296,8 +295,7 @@ TEST_P(GatewayIds, AClientThatAnswersCongestionIsAskedAgainAndNotLost) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayIds, testing::Values(1u, 3u));
 
-// --- more topics than a session has ids
-// -----------------------------------------------------------
+// --- more topics than a session has ids ------------------------------------------------------
 
 class GatewayManyTopics : public GatewayTest {
  protected:
@@ -307,7 +305,7 @@ class GatewayManyTopics : public GatewayTest {
     start();
     b->connect(bob, "bob", false);
   }
-  /// One message on a topic of its own, published by somebody who has no ids to spare either.
+  /// Publishes one message on a topic of its own, from a client that has no ids to spare either.
   sn::return_code publish_on(const std::string& name, const std::string& text, sn::flags with) {
     b->connect(alice, "alice", true);
     const auto id = b->register_name(alice, name);
@@ -324,7 +322,7 @@ TEST_P(GatewayManyTopics, AWildcardSubscriberGetsMessagesOnMoreTopicsThanASessio
     for (unsigned i = 0; i < 3 * ids; ++i) {
       const std::string n = std::to_string(i);
       ASSERT_EQ(publish_on("many/" + n, n, qos1), sn::return_code::accepted);
-      ASSERT_EQ(b->take(bob), n) << "its queue stands still";
+      ASSERT_EQ(b->take(bob), n) << "the queue of the subscriber stands still";
     }
 }
 
@@ -337,7 +335,7 @@ TEST_P(GatewayManyTopics, AWildcardSubscriberGetsQosZeroMessagesOnMoreTopicsThan
   }
 }
 
-TEST_P(GatewayManyTopics, TheIdsAClientAskedForStayItsOwn) {
+TEST_P(GatewayManyTopics, TheIdsThatAClientRequestedAreNeverReplaced) {
   std::vector<std::uint16_t> own;
   for (unsigned i = 0; i < ids; ++i)
     own.push_back(b->register_name(bob, "own/" + std::to_string(i)));
@@ -353,10 +351,9 @@ TEST_P(GatewayManyTopics, TheIdsAClientAskedForStayItsOwn) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayManyTopics, testing::Values(1u, 3u));
 
-// --- a link that takes little
-// ---------------------------------------------------------------------
+// --- a link with little room -----------------------------------------------------------------
 
-TEST(GatewayCredit, AWideFanOutThroughALinkWithLittleRoomLosesNothingAndRepeatsNothing) {
+TEST(GatewayCredit, AWideFanOutThroughALinkWithLittleRoomLosesAndRepeatsNoMessage) {
   constexpr unsigned subscribers = 15'000, room = 64;
   constexpr client_address first = 100'000;
   store_layout layout;
@@ -384,14 +381,14 @@ TEST(GatewayCredit, AWideFanOutThroughALinkWithLittleRoomLosesNothingAndRepeatsN
   b.send_publish(alice, id, "to all", 1);
   for (int i = 0; i < 5; ++i)
     b.round();
-  EXPECT_EQ(link.waiting(), room) << "as much as it takes, and no more";
+  EXPECT_EQ(link.waiting(), room) << "the link must be filled exactly";
   EXPECT_LE(b.broker->counters().delivered, room);
   unsigned rounds = 0;
   for (; b.broker->counters().acked < subscribers && rounds < subscribers; ++rounds) {
     link.go_on();
     for (auto& [at, list] : b.out.sent) {
       if (at == alice) continue;
-      ASSERT_LE(list.size(), 1u) << "sent twice";
+      ASSERT_LE(list.size(), 1u) << "a message was sent twice";
       const auto r = b.next(at);
       if (!r) continue;
       ASSERT_TRUE(r->get<sn::publish>());
@@ -404,12 +401,13 @@ TEST(GatewayCredit, AWideFanOutThroughALinkWithLittleRoomLosesNothingAndRepeatsN
   EXPECT_EQ(b.broker->counters().acked, subscribers);
   EXPECT_EQ(b.broker->counters().delivered, subscribers);
   EXPECT_EQ(b.gateway->counters().retransmitted, 0u);
-  EXPECT_EQ(link.refused, 0u) << "something was begun that could not leave";
+  EXPECT_EQ(link.refused, 0u) << "a datagram was begun without credit";
   EXPECT_EQ(link.most, room);
   EXPECT_EQ(b.count<sn::puback>(alice), 1u);
 }
 
-// What a client asks while the link is full is not answered, which is counted; it asks again.
+// A request whose answer finds no room in the link is not answered, which is counted; the client
+// repeats it.
 TEST(GatewayCredit, AnAnswerThatCannotLeaveIsCountedAndTheNextRequestIsAnswered) {
   auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(), true);
   ASSERT_TRUE(made) << made.error().message;
@@ -424,7 +422,8 @@ TEST(GatewayCredit, AnAnswerThatCannotLeaveIsCountedAndTheNextRequestIsAnswered)
   (void)b.ask<sn::pingresp>(alice, sn::pingreq{});
 }
 
-// A retransmission that finds no room is not counted against the client: it happens when there is.
+// A retransmission that finds no room is not counted against the client and happens when there is
+// room.
 class GatewayFullLink : public testing::TestWithParam<const char*> {};
 
 TEST_P(GatewayFullLink, AClientIsNotLostForRetransmissionsThatCouldNotLeave) {
@@ -439,10 +438,11 @@ TEST_P(GatewayFullLink, AClientIsNotLostForRetransmissionsThatCouldNotLeave) {
   b.subscribe(bob, GetParam(), sn::qos_level::one);
   const auto id = b.register_name(alice, "t");
   narrow_transport& link = *b.links[0];
-  link.room = 2; // the PUBACK, and what is sent to bob
+  link.room = 2; // for the PUBACK and the message to bob
   link.stands_still = true;
   b.send_publish(alice, id, "one", 1);
-  const std::uint64_t end = rte_rdtsc() + rte_get_tsc_hz() / 10; // a hundred retry intervals
+  const std::uint64_t end =
+      rte_rdtsc() + rte_get_tsc_hz() / 10; // this is a hundred retry intervals
   for (idle_policy wait; rte_rdtsc() < end; wait.idle())
     b.round();
   EXPECT_EQ(b.gateway->counters().sessions_lost, 0u);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Queues that are full, and what policies and operators do about them; and what CONNECT and
-// SUBSCRIBE cost.
+// Full queues, and what policies and operators do about them; and the cost of CONNECT and
+// SUBSCRIBE.
 #include "../region/region_fixture.h"
 #include "base/hook.h"
 #include "base/idle.h"
@@ -14,7 +14,7 @@ using strings = std::vector<std::string>;
 
 class GatewayQueues : public GatewayTest {
  protected:
-  /// Everything a client is sent from now on, each message acknowledged.
+  /// Returns everything that a client is sent from now on, and acknowledges each message.
   strings texts(client_address at) {
     strings list;
     for (std::string t = b->take(at); t != "(nothing)"; t = b->take(at))
@@ -29,10 +29,9 @@ class GatewayQueues : public GatewayTest {
   }
 };
 
-// --- drop oldest
-// ----------------------------------------------------------------------------------
+// --- policy drop-oldest ----------------------------------------------------------------------
 
-/// Which subscribers there are: one whose home is the publisher's worker, one whose home is not.
+/// Which subscribers exist: one on the publisher's worker, one on another worker, or both.
 struct dropping {
   unsigned workers;
   bool local, remote;
@@ -40,7 +39,7 @@ struct dropping {
 
 class GatewayDropOldest : public testing::TestWithParam<dropping> {
  protected:
-  static constexpr unsigned slots = 63; // a ring is four blocks
+  static constexpr unsigned slots = 63; // a ring takes four blocks
   std::unique_ptr<gateway_bench> b;
   std::vector<client_address> subscribers;
   std::map<client_address, std::string> ids;
@@ -52,7 +51,7 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
     config.queue_slots = slots;
     config.queue_slots_first = 0;
     store_layout layout = small_layout();
-    layout.messages_max = 2048; // more than there are blocks
+    layout.messages_max = 2048; // more messages than blocks
     auto made = broker_on(memory_media(384 << 10, durability_class::process), config, true, layout);
     ASSERT_TRUE(made) << made.error().message;
     b = std::make_unique<gateway_bench>(std::move(*made), small_gateway());
@@ -70,7 +69,7 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
   sn::return_code publish(std::uint16_t on, const std::string& text) {
     return b->publish(alice, on, text, ++msg_id);
   }
-  /// Each queue full, its first message sent and not acknowledged.
+  /// Fills each queue, with its first message sent and not acknowledged.
   void fill() {
     for (unsigned i = 1; i <= slots; ++i)
       ASSERT_EQ(publish(topic, std::to_string(i)), sn::return_code::accepted) << i;
@@ -82,8 +81,8 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
       list.push_back(t);
     return list;
   }
-  /// Takes blocks until no ring can be had, and leaves a few; then a client that subscribes to "t"
-  /// and whose queue can take nothing.
+  /// Takes blocks until there is no room for a ring and a few blocks are left. Then adds a client
+  /// that subscribes to "t" and whose queue cannot take any message.
   void add_subscriber_without_room() {
     const auto fill = b->register_name(alice, "fill");
     client_address filler = first_filler;
@@ -97,7 +96,7 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
       for (unsigned i = 0; i < slots && code == sn::return_code::accepted; ++i)
         code = publish(fill, "");
     }
-    // Some blocks apart from each other: contents fit, rings do not.
+    // This frees some blocks that are not adjacent, so that contents fit and rings do not.
     b->send(filler - 1, sn::unsubscribe{.msg_id = 1, .topic = "fill"});
     b->settle();
     ASSERT_EQ(b->connect(first_filler, "f" + std::to_string(first_filler), false),
@@ -107,7 +106,7 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
     const auto late = b->register_name(alice, "late");
     code = sn::return_code::accepted;
     for (client_address c = first_late; code == sn::return_code::accepted; ++c) {
-      ASSERT_LT(c, first_late + 40) << "there is a ring for everybody";
+      ASSERT_LT(c, first_late + 40) << "every queue found room for a ring";
       ASSERT_EQ(b->connect(c, "l" + std::to_string(c), false), sn::return_code::accepted);
       b->subscribe(c, "late", sn::qos_level::one);
       code = publish(late, "");
@@ -136,30 +135,30 @@ TEST_P(GatewayDropOldest, AMessageDroppedWhileItIsUnacknowledgedMakesRoomForTheN
   fill();
   for (const client_address at : subscribers) {
     const auto sent = b->next(at);
-    ASSERT_TRUE(sent && sent->get<sn::publish>()); // and never acknowledged
+    ASSERT_TRUE(sent && sent->get<sn::publish>()); // the message is never acknowledged
   }
   for (unsigned i = slots + 1; i <= slots + 5; ++i)
     EXPECT_EQ(publish(topic, std::to_string(i)), sn::return_code::accepted);
   for (const client_address at : subscribers) {
     const strings got = texts(at);
-    ASSERT_FALSE(got.empty()) << ids[at] << ": its delivery stands still";
+    ASSERT_FALSE(got.empty()) << ids[at] << ": delivery to it stands still";
     EXPECT_EQ(got.back(), std::to_string(slots + 5));
   }
   EXPECT_EQ(b->broker->counters().dropped_oldest, 5 * subscribers.size());
 }
 
-TEST_P(GatewayDropOldest, APublishThatWaitsForAnotherWorkerIsSettledWhenThatHasMadeRoom) {
+TEST_P(GatewayDropOldest, APublishThatWaitsForAnotherWorkerIsSettledAfterThatMakesRoom) {
   fill();
   b->send_publish(alice, topic, "new", 1000);
   b->turn(0);
   const auto now = b->all(alice);
   if (!GetParam().remote) {
-    EXPECT_EQ(now.size(), 1u) << "nobody else has to make room";
+    EXPECT_EQ(now.size(), 1u) << "no other worker has to make room";
     return;
   }
   EXPECT_EQ(now.size(), 0u);
   EXPECT_EQ(b->broker->counters().set_aside, 1u);
-  // What the sender publishes behind it does not overtake it.
+  // A later publish of the same sender does not overtake it.
   b->send_publish(alice, topic, "too early", 1001);
   b->turn(0);
   const auto refused = b->next(alice);
@@ -172,7 +171,7 @@ TEST_P(GatewayDropOldest, APublishThatWaitsForAnotherWorkerIsSettledWhenThatHasM
   EXPECT_EQ(answer->get<sn::puback>()->msg_id, 1000);
   EXPECT_EQ(answer->get<sn::puback>()->code, sn::return_code::accepted);
   for (const client_address at : subscribers) {
-    (void)b->next(at); // the first message, dropped
+    (void)b->next(at); // the first message, which was dropped
     const strings got = texts(at);
     ASSERT_FALSE(got.empty());
     EXPECT_EQ(got.back(), "new");
@@ -180,10 +179,10 @@ TEST_P(GatewayDropOldest, APublishThatWaitsForAnotherWorkerIsSettledWhenThatHasM
   EXPECT_EQ(publish(topic, "later"), sn::return_code::accepted);
 }
 
-// Where another worker has to make room.
+// The tests below have a queue in which another worker has to make room.
 class GatewayWaits : public GatewayDropOldest {};
 
-TEST_P(GatewayWaits, APublishThatWaitsOutlivesItsSendersConnectionAndNobodyElseIsAnswered) {
+TEST_P(GatewayWaits, AWaitingPublishWhoseSenderHasLeftAnswersNoOtherClient) {
   fill();
   b->send_publish(alice, topic, "new", 1000);
   b->turn(0);
@@ -192,13 +191,13 @@ TEST_P(GatewayWaits, APublishThatWaitsOutlivesItsSendersConnectionAndNobodyElseI
   const auto came = b->all(alice);
   ASSERT_EQ(came.size(), 1u);
   EXPECT_NE(came[0].get<sn::connack>(), nullptr);
-  // The number of the session that waited may be somebody's now, who waits for nothing.
+  // The number of the session that waited may belong to a client now that waits for nothing.
   const auto id = b->register_name(alice, "elsewhere");
   EXPECT_EQ(publish(id, "x"), sn::return_code::accepted);
 }
 
-// The new life has published nothing yet that its next publish would have to come behind.
-TEST_P(GatewayWaits, APublishThatWaitsHoldsUpNoPublishOfItsSendersNextLife) {
+// The new session has published nothing that its next publish would have to follow.
+TEST_P(GatewayWaits, AWaitingPublishHoldsUpNoPublishOfItsSendersNextSession) {
   fill();
   b->send_publish(alice, topic, "new", 1000);
   b->turn(0);
@@ -289,8 +288,7 @@ INSTANTIATE_TEST_SUITE_P(Consumers, GatewayWaits,
                          testing::Values(dropping{3, false, true}, dropping{3, true, true}),
                          name_of);
 
-// --- operators
-// ------------------------------------------------------------------------------------
+// --- operators -------------------------------------------------------------------------------
 
 class GatewayOperator : public GatewayQueues {
  protected:
@@ -313,14 +311,14 @@ class GatewayOperator : public GatewayQueues {
   }
 };
 
-TEST_P(GatewayOperator, AFullQueueIsToldOfByItsClientsNameAndNotForEachPublish) {
+TEST_P(GatewayOperator, AFullQueueIsReportedByItsClientIdAndNotForEachPublish) {
   leave();
   fill();
   for (std::uint16_t i = 0; i < 50; ++i)
     EXPECT_EQ(b->publish(alice, topic, "too many", i), sn::return_code::congestion);
   const auto events = b->events_of(broker_event::kind::queue_full);
   ASSERT_FALSE(events.empty());
-  EXPECT_LT(events.size(), 25u) << "one for each";
+  EXPECT_LT(events.size(), 25u) << "there was an event for each publish";
   EXPECT_EQ(events[0].identity, "bob");
   EXPECT_EQ(events[0].count, config.queue_slots);
   const auto all = b->sessions();
@@ -332,7 +330,7 @@ TEST_P(GatewayOperator, AFullQueueIsToldOfByItsClientsNameAndNotForEachPublish) 
   EXPECT_EQ(it->queue_limit, config.queue_slots);
 }
 
-TEST_P(GatewayOperator, AClearedQueueOfAnAbsentClientTakesPublishesAgain) {
+TEST_P(GatewayOperator, AClearedQueueOfAnAbsentClientAcceptsPublishesAgain) {
   leave();
   fill();
   EXPECT_FALSE(b->broker->clear_queue("nobody"));
@@ -344,16 +342,16 @@ TEST_P(GatewayOperator, AClearedQueueOfAnAbsentClientTakesPublishesAgain) {
   EXPECT_EQ(texts(bob), strings{"new"});
 }
 
-TEST_P(GatewayOperator, AClearedQueueOfAConnectedClientGoesOnWithWhatIsPublishedNext) {
+TEST_P(GatewayOperator, AClearedQueueOfAConnectedClientDeliversTheNextPublish) {
   fill();
-  ASSERT_TRUE(b->next(bob)); // on its way, unacknowledged
+  ASSERT_TRUE(b->next(bob)); // the message is under way and unacknowledged
   EXPECT_TRUE(b->broker->clear_queue("bob"));
   b->settle();
   EXPECT_EQ(b->publish(alice, topic, "new", 100), sn::return_code::accepted);
   EXPECT_EQ(texts(bob), strings{"new"});
 }
 
-TEST_P(GatewayOperator, AQueueClearedWhileARegisterIsUnansweredGoesOnBehindItsAnswer) {
+TEST_P(GatewayOperator, AQueueClearedDuringARegisterDeliversAgainAfterItsAnswer) {
   (void)b->ask<sn::unsuback>(bob, sn::unsubscribe{.msg_id = 1, .topic = "t"});
   b->subscribe(bob, "#", sn::qos_level::one);
   const auto id = b->register_name(alice, "u");
@@ -368,7 +366,7 @@ TEST_P(GatewayOperator, AQueueClearedWhileARegisterIsUnansweredGoesOnBehindItsAn
   EXPECT_EQ(texts(bob), strings{"new"});
 }
 
-TEST_P(GatewayOperator, AKickedAbsentClientsSessionEndsAndItsTopicGoesOn) {
+TEST_P(GatewayOperator, AKickEndsTheSessionOfAnAbsentClientAndItsTopicWorksAgain) {
   leave();
   fill();
   EXPECT_FALSE(b->broker->kick("nobody"));
@@ -382,7 +380,7 @@ TEST_P(GatewayOperator, AKickedAbsentClientsSessionEndsAndItsTopicGoesOn) {
   EXPECT_EQ(b->events_of(broker_event::kind::kicked).size(), 1u);
 }
 
-TEST_P(GatewayOperator, AKickedConnectedClientIsToldAndCanConnectAnew) {
+TEST_P(GatewayOperator, AKickedConnectedClientGetsDisconnectAndCanConnectAgain) {
   fill();
   ASSERT_TRUE(b->next(bob));
   EXPECT_TRUE(b->broker->kick("bob"));
@@ -397,10 +395,9 @@ TEST_P(GatewayOperator, AKickedConnectedClientIsToldAndCanConnectAnew) {
   EXPECT_EQ(texts(bob), strings{"new"});
 }
 
-// --- sessions that expire
-// -------------------------------------------------------------------------
+// --- sessions that expire --------------------------------------------------------------------
 
-TEST_P(GatewayOperator, ASessionExpiresSoLongAfterItsConnectionAndItsTopicGoesOn) {
+TEST_P(GatewayOperator, ASessionExpiresAfterItsConnectionEndedAndItsTopicWorksAgain) {
   config.session_expiry_s = 1;
   start();
   begin();
@@ -414,11 +411,11 @@ TEST_P(GatewayOperator, ASessionExpiresSoLongAfterItsConnectionAndItsTopicGoesOn
   const auto events = b->events_of(broker_event::kind::expired);
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].identity, "bob");
-  EXPECT_TRUE(b->connected("alice")) << "who is connected does not expire";
+  EXPECT_TRUE(b->connected("alice")) << "a connected session must not expire";
   EXPECT_EQ(b->publish(alice, topic, "for nobody", 100), sn::return_code::accepted);
 }
 
-TEST_P(GatewayOperator, ASessionThatWasAwayWhenTheBrokerEndedExpiresBehindTheNextOpen) {
+TEST_P(GatewayOperator, ASessionWithoutAConnectionAtTheEndOfTheBrokerExpiresAfterTheNextOpen) {
   config.session_expiry_s = 1;
   test::line_bytes memory;
   memory.resize(4 << 20);
@@ -429,7 +426,7 @@ TEST_P(GatewayOperator, ASessionThatWasAwayWhenTheBrokerEndedExpiresBehindTheNex
   };
   open(true);
   begin();
-  b->connect(dave, "dave", false); // connected until the end
+  b->connect(dave, "dave", false); // dave is connected until the end
   leave();
   fill();
   b.reset();
@@ -439,7 +436,7 @@ TEST_P(GatewayOperator, ASessionThatWasAwayWhenTheBrokerEndedExpiresBehindTheNex
     b->round();
   b->settle();
   EXPECT_EQ(b->broker->subscription_count(), 0u);
-  EXPECT_EQ(b->broker->counters().expired, 2u) << "and the one that was connected";
+  EXPECT_EQ(b->broker->counters().expired, 2u) << "the session that was connected expires too";
   b->connect(bob, "bob", false);
   EXPECT_EQ(texts(bob), strings{});
 }
@@ -461,12 +458,11 @@ TEST_P(GatewayOperator, ASessionThatComesBackInTimeDoesNotExpire) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayOperator, testing::Values(1u, 3u));
 
-// --- what a burst of newcomers costs
-// --------------------------------------------------------------
+// --- the cost of a burst of new clients ------------------------------------------------------
 
 class GatewayBurst : public GatewayQueues {
  protected:
-  /// Drains that CONNECT and SUBSCRIBE of so many clients take in one burst.
+  /// Returns the drains that CONNECT and SUBSCRIBE of so many clients take in one burst.
   std::uint64_t drains_of(unsigned clients, client_address first) {
     const std::uint64_t before = b->broker->counters().drains;
     for (unsigned i = 0; i < clients; ++i) {
@@ -488,12 +484,12 @@ class GatewayBurst : public GatewayQueues {
 TEST_P(GatewayBurst, ConnectAndSubscribeOfAnyNumberOfClientsShareTheDrainOfTheirBurst) {
   const std::uint64_t one = drains_of(1, 1000), many = drains_of(40, 2000);
   EXPECT_EQ(one, 1u);
-  EXPECT_LE(many, b->broker->workers()) << "each worker's burst has its own";
+  EXPECT_LE(many, b->broker->workers()) << "each worker makes one drain for its burst";
 }
 
 TEST_P(GatewayBurst, SessionsThatBeginCleanShareTheDrainsOfTheirBurst) {
   (void)drains_of(40, 2000);
-  // The same clients again: 40 sessions end, and 40 begin.
+  // The same clients connect again, so that 40 sessions end and 40 begin.
   EXPECT_LE(drains_of(40, 2000), 3u * b->broker->workers());
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Who sends: clients that a stalled process has not heard yet, clients that ask for too much,
-// strangers, and other gateways.
+// Senders: clients whose datagrams a stalled process has not read yet, clients that ask for too
+// much, senders without a session, and other gateways.
 #include <array>
 
 #include "base/idle.h"
@@ -12,8 +12,7 @@ namespace {
 
 constexpr client_address alice = 101, bob = 102, stranger = 700;
 
-// --- a stall longer than the keep-alive
-// -----------------------------------------------------------
+// --- a stall longer than the keep-alive ------------------------------------------------------
 
 class GatewayHearing : public GatewayTest {
  protected:
@@ -27,7 +26,7 @@ class GatewayHearing : public GatewayTest {
     const std::string id = "c" + std::to_string(at);
     b->send_at(tsc, at, sn::connect{.keep_alive_s = keep_alive_s, .client_id = id});
   }
-  /// Timers fire meanwhile.
+  /// Lets time pass, in which timers fire.
   void go_on_for_a_while() {
     const std::uint64_t end = rte_rdtsc() + second / 10;
     for (idle_policy wait; rte_rdtsc() < end; wait.idle())
@@ -35,20 +34,20 @@ class GatewayHearing : public GatewayTest {
   }
 };
 
-TEST_P(GatewayHearing, NobodyIsLostWhosePingsWaitInAPortThatHasNotBeenRead) {
+TEST_P(GatewayHearing, NoClientIsLostWhosePingsWaitInAnUnreadPort) {
   for (const unsigned clients : {2u, 150u}) {
     start();
     const std::uint64_t now = rte_rdtsc(), stalled = now - 10 * second;
     constexpr client_address first = 1000;
     for (unsigned i = 0; i < clients; ++i)
       connect_at(stalled, first + i, 2);
-    const unsigned silent = clients; // one more, that pings no more
+    const unsigned silent = clients; // one more client, which stops pinging
     connect_at(stalled, first + silent, 2);
     b->heard.until = stalled + second / 10;
     b->settle();
-    go_on_for_a_while(); // each keep-alive is over, as far as the clock is concerned
+    go_on_for_a_while(); // by the clock each keep-alive is over
     EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
-    // The port is read, and each client has pinged each second.
+    // Now the port is read, and each client has pinged each second.
     for (unsigned s = 1; s <= 10; ++s) {
       for (unsigned i = 0; i < clients; ++i)
         b->send_at(stalled + s * second, first + i, sn::pingreq{});
@@ -62,11 +61,12 @@ TEST_P(GatewayHearing, NobodyIsLostWhosePingsWaitInAPortThatHasNotBeenRead) {
       wait.idle();
     }
     b->settle();
-    EXPECT_EQ(b->gateway->counters().sessions_lost, 1u) << "and only the silent one";
+    EXPECT_EQ(b->gateway->counters().sessions_lost, 1u) << "only the silent client must be lost";
     EXPECT_FALSE(b->connected("c" + std::to_string(first + silent)));
     for (unsigned i = 0; i < clients; ++i)
       EXPECT_TRUE(b->connected("c" + std::to_string(first + i)));
-    EXPECT_GE(b->count<sn::disconnect>(first + silent), 1u) << "a session given up is told";
+    EXPECT_GE(b->count<sn::disconnect>(first + silent), 1u)
+        << "a client that is lost must get DISCONNECT";
   }
 }
 
@@ -78,7 +78,7 @@ TEST_P(GatewayHearing, AClientWithoutKeepAliveIsNeverLostForSilence) {
 }
 
 // The PUBACK that waits in the port was sent in time.
-TEST_P(GatewayHearing, NothingIsSentAgainWhoseAnswerMayWaitInAPortThatHasNotBeenRead) {
+TEST_P(GatewayHearing, NoMessageIsSentAgainWhoseAnswerMayWaitInAnUnreadPort) {
   gateway.retry_ms = 10;
   start();
   b->connect(alice, "alice", true);
@@ -95,12 +95,11 @@ TEST_P(GatewayHearing, NothingIsSentAgainWhoseAnswerMayWaitInAPortThatHasNotBeen
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayHearing, testing::Values(1u, 3u));
 
-// --- limits
-// ---------------------------------------------------------------------------------------
+// --- limits ----------------------------------------------------------------------------------
 
 class GatewayLimits : public GatewayTest {};
 
-TEST_P(GatewayLimits, AClientThatRegistersEveryNameGetsItsShareAndTheOthersGetTheirs) {
+TEST_P(GatewayLimits, AClientThatRegistersEveryNameGetsOnlyItsShareOfTheIds) {
   config.topics_max = 65'536;
   gateway.registrations_max = 262'144;
   start();
@@ -126,12 +125,12 @@ TEST_P(GatewayLimits, AClientThatRegistersEveryNameGetsItsShareAndTheOthersGetTh
   const auto id = b->register_name(bob, "other");
   EXPECT_EQ(b->publish(bob, id, "x", 1), sn::return_code::accepted);
   EXPECT_EQ(b->take(bob), "x");
-  // What the first has, it can use.
+  // The first client can use the ids that it has.
   const auto mine = b->register_name(alice, "mine/0");
   EXPECT_EQ(b->publish(alice, mine, "x", 2), sn::return_code::accepted);
 }
 
-// 60,000 short names at QoS -1, where a worker knows 256.
+// The senders use 60,000 short names at QoS -1, where a worker can know 256 names.
 TEST_P(GatewayLimits, SendersWithoutASessionCannotTakeTopicNumbersFromClients) {
   b->connect(alice, "alice", true);
   b->subscribe(alice, "kept", sn::qos_level::one);
@@ -155,7 +154,7 @@ TEST_P(GatewayLimits, SendersWithoutASessionCannotTakeTopicNumbersFromClients) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayLimits, testing::Values(1u, 3u));
 
-TEST(GatewayStrangers, SpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
+TEST(GatewayStrangers, AreSpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
   auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(4), true);
   ASSERT_TRUE(made) << made.error().message;
   gateway_bench b(std::move(*made), small_gateway());
@@ -165,7 +164,7 @@ TEST(GatewayStrangers, SpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
     std::array<unsigned, 4> at{};
     for (std::uint32_t i = 0; i < senders; ++i)
       ++at[b.gateway->home_of(endpoint_of(i).key(), ping)];
-    // Each gets 1,024 in the mean; 160 is more than five times the deviation.
+    // The mean is 1,024 for each worker; 160 is more than five times the standard deviation.
     for (const unsigned n : at)
       EXPECT_NEAR(n, senders / 4, 160) << what;
   };
@@ -182,8 +181,7 @@ TEST(GatewayStrangers, SpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
   });
 }
 
-// --- who must not be answered
-// ---------------------------------------------------------------------
+// --- messages that must not be answered ------------------------------------------------------
 
 class GatewayPeers : public GatewayTest {
  protected:
@@ -194,7 +192,7 @@ class GatewayPeers : public GatewayTest {
   }
 };
 
-TEST_P(GatewayPeers, WhatOnlyAGatewaySendsIsAnsweredWithNothing) {
+TEST_P(GatewayPeers, AMessageThatOnlyAGatewaySendsIsNotAnswered) {
   b->connect(alice, "alice", true);
   for (const client_address from : {stranger, alice}) {
     expect_silence(encode(sn::advertise{}), from);
@@ -213,8 +211,9 @@ TEST_P(GatewayPeers, WhatOnlyAGatewaySendsIsAnsweredWithNothing) {
   EXPECT_TRUE(b->connected("alice"));
 }
 
-// Each is a stranger to the other; `first` is spoofed, as if the one had sent it to the other.
-TEST_P(GatewayPeers, TwoGatewaysEndWhatASpoofedMessageBegins) {
+// Neither has a session at the other. `first` is spoofed, as if one gateway had sent it to the
+// other.
+TEST_P(GatewayPeers, TwoGatewaysSoonEndAnExchangeThatASpoofedMessageBegins) {
   const std::string name = "t";
   const std::vector<bytes> spoofed{
       encode(sn::disconnect{}),
@@ -233,22 +232,22 @@ TEST_P(GatewayPeers, TwoGatewaysEndWhatASpoofedMessageBegins) {
     auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true);
     ASSERT_TRUE(made) << made.error().message;
     gateway_bench other(std::move(*made), gateway);
-    constexpr client_address here = 1, there = 2; // where each is, for the other
-    b->send(there, first);
+    constexpr client_address own = 1, peer = 2; // the addresses of the two gateways
+    b->send(peer, first);
     unsigned passed = 0;
     for (bool any = true; any && passed < 1000;) {
       any = false;
       b->settle();
-      while (!b->out.sent[there].empty()) {
-        other.send(here, b->out.sent[there].front());
-        b->out.sent[there].pop_front();
+      while (!b->out.sent[peer].empty()) {
+        other.send(own, b->out.sent[peer].front());
+        b->out.sent[peer].pop_front();
         any = true;
         ++passed;
       }
       other.settle();
-      while (!other.out.sent[here].empty()) {
-        b->send(there, other.out.sent[here].front());
-        other.out.sent[here].pop_front();
+      while (!other.out.sent[own].empty()) {
+        b->send(peer, other.out.sent[own].front());
+        other.out.sent[own].pop_front();
         any = true;
         ++passed;
       }
@@ -257,7 +256,7 @@ TEST_P(GatewayPeers, TwoGatewaysEndWhatASpoofedMessageBegins) {
   }
 }
 
-TEST_P(GatewayPeers, AStrangerIsToldAFewTimesASecondAndOthersAreToldAllTheSame) {
+TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAre) {
   const std::uint64_t now = rte_rdtsc();
   for (int i = 0; i < 100; ++i)
     b->send_at(now, stranger, sn::pingreq{});
@@ -268,16 +267,15 @@ TEST_P(GatewayPeers, AStrangerIsToldAFewTimesASecondAndOthersAreToldAllTheSame) 
   unsigned told = 0;
   for (client_address other = 5000; other < 5010; ++other)
     told += b->count<sn::disconnect>(other) != 0;
-  EXPECT_GE(told, 9u) << "one may share its count with the first";
+  EXPECT_GE(told, 9u) << "one source may share its count with the first";
   EXPECT_EQ(b->gateway->counters().unknown_source, 110u);
-  // Later it is told again.
+  // A second later the stranger is answered again.
   b->send_at(now + 2 * rte_get_tsc_hz(), stranger, sn::pingreq{});
   b->settle();
   EXPECT_EQ(b->count<sn::disconnect>(stranger), 1u);
 }
 
-// --- what is not offered
-// --------------------------------------------------------------------------
+// --- features that are not offered -----------------------------------------------------------
 
 TEST_P(GatewayPeers, ASharedSubscriptionIsRefusedAsNotSupported) {
   b->connect(alice, "alice", true);
@@ -299,7 +297,7 @@ TEST_P(GatewayPeers, ADisconnectWithADurationIsNotAnsweredAndTheConnectionGoesOn
   EXPECT_FALSE(b->connected("alice"));
 }
 
-TEST_P(GatewayPeers, ASubscriptionAtQosTwoIsGrantedQosOneAndServedAtIt) {
+TEST_P(GatewayPeers, ASubscriptionAtQosTwoIsGrantedAndServedAtQosOne) {
   b->connect(alice, "alice", true);
   const auto s = b->ask<sn::suback>(
       alice,
@@ -312,10 +310,9 @@ TEST_P(GatewayPeers, ASubscriptionAtQosTwoIsGrantedQosOneAndServedAtIt) {
   EXPECT_EQ(r->get<sn::publish>()->flags.qos(), sn::qos_level::one);
 }
 
-// --- a medium that has failed
-// ---------------------------------------------------------------------
+// --- a medium that has failed ----------------------------------------------------------------
 
-TEST_P(GatewayPeers, WhereTheMediumHasFailedPingsOfClientsAreAnsweredAndNothingElseIsDone) {
+TEST_P(GatewayPeers, AfterTheMediumHasFailedOnlyPingsOfClientsAreAnswered) {
   b->connect(alice, "alice", true);
   const auto id = b->register_name(alice, "t");
   const auto failed = [&](client_address from, const bytes& datagram) {

@@ -32,7 +32,7 @@ struct example {
   const char* hex;
 };
 
-/// Every type, with each form it has; the bytes worked out by hand from section 5.4.
+/// Every message type in each of its forms, with octets worked out by hand from section 5.4.
 const std::vector<example>& examples() {
   static const std::vector<example> all = {
       {advertise{.gw_id = 7, .duration_s = 0x1234}, "05 00 07 1234"},
@@ -102,7 +102,7 @@ const std::vector<example>& examples() {
   return all;
 }
 
-/// The first n bytes in memory of their own, so that AddressSanitizer sees a read past them.
+/// The first n octets in memory of their own, so that AddressSanitizer finds a read past them.
 std::unique_ptr<std::byte[]> alone(octets data, std::size_t n) {
   auto copy = std::make_unique<std::byte[]>(n);
   std::copy_n(data.begin(), n, copy.get());
@@ -121,7 +121,7 @@ TEST(MqttSn, TheExamplesNameEveryMessageType) {
   EXPECT_EQ(kinds.size(), std::variant_size_v<message_body> - 1);
 }
 
-TEST(MqttSn, EncodesEachTypeToTheSpecifiedBytes) {
+TEST(MqttSn, EachTypeIsEncodedToTheSpecifiedOctets) {
   std::byte buffer[64];
   for (const auto& e : examples()) {
     const std::size_t n = encode(buffer, e.body);
@@ -129,7 +129,7 @@ TEST(MqttSn, EncodesEachTypeToTheSpecifiedBytes) {
   }
 }
 
-TEST(MqttSn, DecodesEachTypeToTheFieldsItWasMadeOf) {
+TEST(MqttSn, EachTypeIsDecodedToItsFields) {
   for (const auto& e : examples()) {
     const auto datagram = from_hex(e.hex);
     message m;
@@ -154,7 +154,7 @@ TEST(MqttSn, TheTextOfAMessageThatHasFieldsNamesFields) {
         e.body);
 }
 
-TEST(MqttSn, RoundTripsThroughText) {
+TEST(MqttSn, EachMessageIsTheSameAfterItsTextIsReadBack) {
   for (const auto& e : examples()) {
     std::deque<std::vector<std::byte>> storage;
     const auto again = test::from_text(to_text(e.body), storage);
@@ -163,7 +163,7 @@ TEST(MqttSn, RoundTripsThroughText) {
   }
 }
 
-TEST(MqttSn, AcceptsTheLongLengthOnShortMessages) {
+TEST(MqttSn, ShortMessagesMayHaveTheLongLengthField) {
   for (const auto& e : examples()) {
     if (std::holds_alternative<encapsulated>(e.body)) continue;
     auto datagram = from_hex(e.hex);
@@ -176,7 +176,7 @@ TEST(MqttSn, AcceptsTheLongLengthOnShortMessages) {
   }
 }
 
-TEST(MqttSn, IgnoresAndCountsOctetsBehindTheMessage) {
+TEST(MqttSn, OctetsBehindTheMessageAreIgnoredAndCounted) {
   for (const auto& e : examples()) {
     if (std::holds_alternative<encapsulated>(e.body)) continue;
     auto datagram = from_hex(e.hex);
@@ -188,7 +188,7 @@ TEST(MqttSn, IgnoresAndCountsOctetsBehindTheMessage) {
   }
 }
 
-TEST(MqttSn, RefusesEveryTruncatedDatagram) {
+TEST(MqttSn, EveryTruncatedDatagramIsRefused) {
   for (const auto& e : examples()) {
     const auto datagram = from_hex(e.hex);
     const bool wrapped = std::holds_alternative<encapsulated>(e.body);
@@ -199,7 +199,8 @@ TEST(MqttSn, RefusesEveryTruncatedDatagram) {
       const auto status = decode({copy.get(), n}, m);
       if (wrapped && n > own) {
         ASSERT_EQ(status,
-                  decode_status::ok); // the inner message is cut, and is refused in its turn
+                  decode_status::ok); // only the inner message is cut, and it is refused when it is
+                                      // decoded
         EXPECT_EQ(decode(m.get<encapsulated>()->inner, m), decode_status::truncated);
       } else {
         EXPECT_EQ(status, n < own ? decode_status::truncated : decode_status::too_short) << e.hex;
@@ -209,7 +210,7 @@ TEST(MqttSn, RefusesEveryTruncatedDatagram) {
   }
 }
 
-TEST(MqttSn, NeverReadsPastALengthThatWasCutWithTheDatagram) {
+TEST(MqttSn, ADatagramCutWithItsLengthFieldIsNeverReadPastItsEnd) {
   for (const auto& e : examples()) {
     auto datagram = from_hex(e.hex);
     for (std::size_t n = 2; n < datagram.size(); ++n) {
@@ -227,7 +228,7 @@ TEST(MqttSn, NeverReadsPastALengthThatWasCutWithTheDatagram) {
   }
 }
 
-TEST(MqttSn, SaysWhyItRefuses) {
+TEST(MqttSn, EachFaultOfADatagramHasItsStatus) {
   const struct {
     const char* hex;
     decode_status status;
@@ -278,7 +279,7 @@ TEST(MqttSn, SaysWhyItRefuses) {
   EXPECT_EQ(seen.size(), decode_status_count);
 }
 
-TEST(MqttSn, ABadFieldLeavesWhatARefusalNeeds) {
+TEST(MqttSn, ABadFieldLeavesTheFieldsThatARefusalNeeds) {
   message m;
   ASSERT_EQ(decode(from_hex("06 04 04 02 0000"), m), decode_status::bad_field);
   EXPECT_EQ(m.get<connect>()->protocol, 2);
@@ -290,14 +291,14 @@ TEST(MqttSn, ABadFieldLeavesWhatARefusalNeeds) {
   EXPECT_EQ(m.get<subscribe>()->topic_id, 0);
 }
 
-TEST(MqttSn, KeepsReservedReturnCodesForTheCaller) {
+TEST(MqttSn, AReservedReturnCodeIsDecodedForTheCaller) {
   message m;
   ASSERT_EQ(decode(from_hex("03 05 7F"), m), decode_status::ok);
   EXPECT_EQ(static_cast<int>(m.get<connack>()->code), 0x7F);
 }
 
-TEST(MqttSn, LeavesTheNonStandardFormOfQosMinusOneToTheCaller) {
-  message m; // type `normal`, topic id 3: the length of "a/b", which stands before the data
+TEST(MqttSn, TheNonStandardFormOfQosMinusOneIsDecodedForTheCaller) {
+  message m; // its type is `normal`, and topic id 3 is the length of "a/b" in front of the data
   ASSERT_EQ(decode(from_hex("0B 0C 60 0003 0000 612F62 21"), m), decode_status::ok);
   const auto* p = m.get<publish>();
   EXPECT_EQ(p->flags.qos(), qos_level::minus_one);
@@ -306,7 +307,7 @@ TEST(MqttSn, LeavesTheNonStandardFormOfQosMinusOneToTheCaller) {
   EXPECT_EQ(p->data.size(), 4u);
 }
 
-TEST(MqttSn, WritesNothingWhereTheMessageDoesNotFit) {
+TEST(MqttSn, AMessageThatDoesNotFitIsNotEncoded) {
   for (const auto& e : examples()) {
     std::byte whole[64];
     const std::size_t size = encode(whole, e.body);
@@ -322,7 +323,7 @@ TEST(MqttSn, WritesNothingWhereTheMessageDoesNotFit) {
   EXPECT_EQ(encode({}, message_body{}), 0u);
 }
 
-TEST(MqttSn, ChoosesTheLengthFormAtTwoHundredAndFiftyFiveOctets) {
+TEST(MqttSn, AMessageOfMoreThan255OctetsHasTheLongLengthField) {
   std::vector<std::byte> buffer(message_size_max + 10), data(message_size_max);
   const std::size_t sizes[] = {0, 1, 247, 248, 249, 250, 251, 1000, 65526, 65527, 65535};
   for (const std::size_t size : sizes) {
@@ -345,7 +346,7 @@ TEST(MqttSn, ChoosesTheLengthFormAtTwoHundredAndFiftyFiveOctets) {
   }
 }
 
-TEST(MqttSn, AForwardersWrapperIsWrittenAloneForAMessageEncodedBehindIt) {
+TEST(MqttSn, TheWrapperOfAForwarderCanBeWrittenAlone) {
   std::byte buffer[32];
   const std::size_t wrapper = encode_encapsulated(buffer, {.radius = 1, .node_id = bytes_of("N")});
   ASSERT_EQ(wrapper, 4u);
@@ -357,7 +358,7 @@ TEST(MqttSn, AForwardersWrapperIsWrittenAloneForAMessageEncodedBehindIt) {
   EXPECT_EQ(encode_encapsulated(large, {.node_id = bytes_of(long_id).first(252)}), 255u);
 }
 
-TEST(MqttSn, WhatDecodesEncodesToAMessageOfTheSameMeaning) {
+TEST(MqttSn, ADecodedMessageIsEncodedToOneOfTheSameMeaning) {
   std::mt19937 random(static_cast<unsigned>(chainring::test::fresh_seed()));
   std::byte buffer[600];
   for (int round = 0; round < 200000; ++round) {
@@ -370,7 +371,8 @@ TEST(MqttSn, WhatDecodesEncodesToAMessageOfTheSameMeaning) {
       datagram.resize(random() % 24);
       for (auto& b : datagram)
         b = std::byte(static_cast<std::uint8_t>(random()));
-      if (datagram.size() > 1 && random() % 4 != 0) { // mostly a length and a type that exist
+      if (datagram.size() > 1 &&
+          random() % 4 != 0) { // mostly with a valid length and a type that exists
         datagram[0] = std::byte(static_cast<std::uint8_t>(datagram.size()));
         datagram[1] = std::byte(static_cast<std::uint8_t>(random() % 32));
       }
@@ -385,7 +387,7 @@ TEST(MqttSn, WhatDecodesEncodesToAMessageOfTheSameMeaning) {
   }
 }
 
-TEST(Flags, EachStandsAloneInItsBits) {
+TEST(Flags, EachFlagHasItsOwnBits) {
   EXPECT_EQ(flags{}.with_dup().octet, 0x80);
   EXPECT_EQ(flags{}.with_qos(qos_level::one).octet, 0x20);
   EXPECT_EQ(flags{}.with_qos(qos_level::two).octet, 0x40);
@@ -411,7 +413,7 @@ TEST(Flags, EachStandsAloneInItsBits) {
   }
 }
 
-TEST(Names, AreTheSpecifications) {
+TEST(Names, AreThoseOfTheSpecification) {
   EXPECT_STREQ(to_string(message_type::register_topic), "REGISTER");
   EXPECT_STREQ(to_string(message_type::pubcomp), "PUBCOMP");
   EXPECT_STREQ(to_string(message_type{0xFF}), "reserved");
@@ -420,7 +422,7 @@ TEST(Names, AreTheSpecifications) {
   EXPECT_STREQ(to_string(decode_status::too_long), "too_long");
 }
 
-TEST(Ids, ReservedOnesAreNotValid) {
+TEST(Ids, ReservedIdsAreNotValid) {
   EXPECT_FALSE(valid_topic_id(0));
   EXPECT_FALSE(valid_topic_id(0xFFFF));
   EXPECT_TRUE(valid_topic_id(1));
@@ -439,7 +441,7 @@ TEST(ClientId, HasOneToTwentyThreeCharacters) {
   std::string umlauts;
   for (int i = 0; i < 23; ++i)
     umlauts += "\xC3\xBC";
-  EXPECT_TRUE(valid_client_id(umlauts)); // characters, not octets
+  EXPECT_TRUE(valid_client_id(umlauts)); // the limit counts characters and not octets
   EXPECT_FALSE(valid_client_id(umlauts + "x"));
   EXPECT_FALSE(valid_client_id("a\xFF"));
   EXPECT_FALSE(valid_client_id("a\0b"sv));

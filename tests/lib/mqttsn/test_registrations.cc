@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint32_t none = registrations::none;
 
-TEST(Registrations, GivesIdsFromOneInEachSessionAndForgetsThem) {
+TEST(Registrations, EachSessionGetsIdsFromOneOnAndForgetsThem) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 8});
   std::uint32_t first = none, second = none;
@@ -38,7 +38,7 @@ TEST(Registrations, GivesIdsFromOneInEachSessionAndForgetsThem) {
   EXPECT_EQ(names.held_count(), 1u);
 }
 
-TEST(Registrations, DoesNotGiveAForgottenIdToTheNextTopic) {
+TEST(Registrations, AForgottenIdIsNotGivenToTheNextTopic) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 8});
   std::uint32_t list = none;
@@ -48,7 +48,7 @@ TEST(Registrations, DoesNotGiveAForgottenIdToTheNextTopic) {
   EXPECT_EQ(known.at(known.add(1, list, names.intern("b"))).id, 2);
 }
 
-TEST(Registrations, OneClientWith65530RegistersTakesNobodyElsesTopicsAndSlowsNobodyDown) {
+TEST(Registrations, OneClientWith65530RegistersTakesNoTopicsFromOthersAndSlowsNoneDown) {
   topic_names names({.topics_max = 65536, .fan_out_max = 16, .seed = test::printed_seed(1)});
   registrations known(names, {.entries_max = 131072, .seed = 1});
   std::uint32_t greedy = none, modest = none;
@@ -71,11 +71,11 @@ TEST(Registrations, OneClientWith65530RegistersTakesNobodyElsesTopicsAndSlowsNob
   EXPECT_LT(most, 60u);
 }
 
-TEST(Registrations, FindsAFreeIdInAFewStepsWhenTheIdsHaveGoneRound) {
+TEST(Registrations, AFreeIdIsFoundInAFewStepsAfterTheIdsHaveGoneRound) {
   topic_names names({.topics_max = 4096, .fan_out_max = 16, .seed = 1});
   registrations known(names, {.entries_max = 4096, .seed = test::printed_seed(1)});
   std::uint32_t list = none;
-  // 1,000 ids in a row stay taken, which the ids given out later come to again and again.
+  // 1,000 ids in a row stay in use, and later ids run into them again and again.
   for (std::uint32_t i = 0; i < 1000; ++i)
     ASSERT_NE(known.add(1, list, names.intern("kept" + std::to_string(i))), none);
   const test::link_counter links;
@@ -92,7 +92,7 @@ TEST(Registrations, FindsAFreeIdInAFewStepsWhenTheIdsHaveGoneRound) {
   EXPECT_LT(most, 60u);
 }
 
-TEST(Registrations, SaysWhetherTheTableOrTheSessionIsFull) {
+TEST(Registrations, ARefusalSaysWhetherTheTableOrTheSessionIsFull) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 3, .per_session_max = 2});
   std::uint32_t first = none, second = none;
@@ -104,11 +104,11 @@ TEST(Registrations, SaysWhetherTheTableOrTheSessionIsFull) {
   EXPECT_NE(known.add(2, second, a), none);
   EXPECT_EQ(known.add(2, second, b), none);
   EXPECT_EQ(known.last_refusal(), registrations::refusal::table_full);
-  EXPECT_NE(known.add(2, second, a), none); // is there already
+  EXPECT_NE(known.add(2, second, a), none); // this topic is registered already
   EXPECT_THROW(registrations(names, {.per_session_max = 40'000}), std::invalid_argument);
 }
 
-TEST(Registrations, ASessionHasTwoListsWithRoomAndAnOldestOfTheirOwn) {
+TEST(Registrations, EachOfTheTwoListsOfASessionHasItsOwnRoomAndOldestEntry) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 8, .per_session_max = 2});
   std::uint32_t asked = none, offered = none;
@@ -117,13 +117,14 @@ TEST(Registrations, ASessionHasTwoListsWithRoomAndAnOldestOfTheirOwn) {
   const std::uint32_t b = known.add(1, offered, names.intern("b"));
   EXPECT_EQ(known.add(1, offered, names.intern("c")), none);
   const std::uint32_t c = known.add(1, asked, names.intern("c"));
-  ASSERT_NE(c, none) << "the other list has room";
+  ASSERT_NE(c, none) << "the other list must have room";
   EXPECT_EQ(known.oldest(offered), a);
-  EXPECT_EQ(known.add(1, asked, names.intern("a")), a) << "it is in the other list";
+  EXPECT_EQ(known.add(1, asked, names.intern("a")), a)
+      << "the topic is registered in the other list";
   known.move(asked, a);
   EXPECT_EQ(known.oldest(offered), b);
   EXPECT_EQ(known.oldest(asked), c);
-  known.move(asked, b); // there is no room, and it stays where it is
+  known.move(asked, b); // there is no room, so the registration stays in its list
   EXPECT_EQ(known.count_of(asked), 2u);
   EXPECT_EQ(known.oldest(offered), b);
   known.forget(c);
@@ -136,7 +137,7 @@ TEST(Registrations, ASessionHasTwoListsWithRoomAndAnOldestOfTheirOwn) {
   EXPECT_EQ(names.held_count(), 0u);
 }
 
-TEST(Registrations, AgreesWithAModelThroughRandomUse) {
+TEST(Registrations, RandomUseGivesTheResultsOfAModel) {
   std::mt19937 random(static_cast<unsigned>(test::fresh_seed()));
   topic_names names({.topics_max = 64, .fan_out_max = 16});
   registrations known(names, {.entries_max = 60, .per_session_max = 20});

@@ -21,7 +21,7 @@ def hexed(text):
     return (text if isinstance(text, bytes) else text.encode()).hex()
 
 
-# Our type, our fields; scapy's type, layer (None: no body) and fields.
+# Each case has this codec's type and fields, and scapy's type, layer (None for no body) and fields.
 CASES = []
 
 
@@ -92,7 +92,7 @@ case('ENCAPSULATED', dict(radius=3, node_id=hexed('node-7'), inner='0c0c20000100
 
 def built_by_scapy(kind, layer, fields):
     if kind == sn.DISCONNECT and layer is None:
-        return b'\x02\x18'  # scapy 2.5 takes the optional duration's two octets off the length twice
+        return b'\x02\x18'  # scapy 2.5 subtracts the two octets of the optional duration twice
     packet = sn.MQTTSN(type=kind)
     if layer is not None:
         packet = packet / layer(**fields)
