@@ -189,8 +189,8 @@ void broker_worker::state::place() noexcept {
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
   bool later = false;
   for (group& g : groups) {
-    // [home-read] Other workers may have filled the queue since the publish was matched. Then room
-    // is made in it, if this worker owns the session and so may drop from its queue.
+    // Other workers may have filled the queue since the publish was matched. Then room is made in
+    // it, if this worker owns the session and so may drop from its queue. [home-read]
     if (!g.makes_room)
       g.makes_room = place_group(
           g, config.overflow == overflow_policy::drop_oldest &&

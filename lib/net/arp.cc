@@ -195,7 +195,8 @@ bool neighbours::fresh(std::uint32_t ipv4, std::uint32_t now_age,
 route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept {
   route_result r;
   const std::uint32_t now = age_now(now_tsc);
-  // First what most packets are for. No entry is ever made for a group's address.
+  // Most packets go to a fresh neighbour, so that is looked up first. A group's address never has
+  // an entry.
   if (fresh(ipv4, now, r.mac)) [[likely]]
     return {route_status::resolved, ipv4, r.mac};
   if (is_multicast(ipv4) || ipv4 == 0xffffffff ||

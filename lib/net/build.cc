@@ -35,7 +35,8 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   h.udp.src_port = rte_cpu_to_be_16(from.port);
   h.udp.dst_port = rte_cpu_to_be_16(to.port);
   h.udp.dgram_len = rte_cpu_to_be_16(length);
-  // The pseudo-header. Its words are added at their width, so no carry leaves the 64 bits.
+  // This is the sum of the pseudo-header. Its words are at most 32 bits wide, so no carry leaves
+  // the 64 bits.
   std::uint64_t sum = std::uint64_t{h.ip.src_addr} + h.ip.dst_addr + rte_cpu_to_be_16(IPPROTO_UDP) +
                       h.udp.dgram_len;
   m->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK; // the mbuf may have been received

@@ -66,11 +66,11 @@ void datagram_transport::release(mark_t mark) noexcept {
   if (waiting_count_ == 0) return;
   const std::uint64_t now = rte_rdtsc();
   for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
-    link& on = *links_[w.to.interface_id];
-    on.tx().unreserve(); // the place it held is what send() finds
-    const send_status sent = on.send(w.frame, w.to, mark, now);
+    link& way = *links_[w.to.interface_id];
+    way.tx().unreserve(); // so send() finds the place that was reserved for this datagram
+    const send_status sent = way.send(w.frame, w.to, mark, now);
     CHAINRING_ASSERT(sent != send_status::full);
-    (void)sent; // what the link itself drops it counts
+    (void)sent; // the link counts the datagrams that it drops
   }
   waiting_count_ = 0;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's way out over its links: datagrams as packets, each behind its mark.
+/// The transport of a worker over its links. Each datagram becomes a packet, which leaves once its
+/// mark is persistent.
 ///
-/// A datagram that was begun holds a place in its link's transmit buffer, so that nothing else (an
-/// ARP answer, a packet whose neighbour became known) can take the place before release(). One link
-/// that is full therefore costs the others nothing, and what credit() promised is kept as long as
-/// the packet pool has the frames that listener_group::frames_needed() asks for.
+/// commit() reserves a place for the datagram in the transmit buffer of its link. No other packet,
+/// such as an ARP answer or a packet whose neighbour became known, can take the place before
+/// release(). So a full link does not delay the other links, and credit() keeps its promise as long
+/// as the packet pool has the frames that listener_group::frames_needed() asks for.
 #pragma once
 #include <memory>
 #include <rte_mempool.h>
@@ -16,11 +17,11 @@
 
 namespace chainring::net {
 
-/// Belongs to one worker; dropped() may be read by any thread.
+/// Belongs to one worker; any thread may call dropped().
 class datagram_transport final : public transport {
  public:
-  /// `links`: the worker's link on each interface, by interface id. `waiting_max`: datagrams
-  /// between begin() and release() at one time.
+  /// `links`: the worker's link on each interface, by interface id. `waiting_max`: the
+  /// greatest number of datagrams between begin() and release().
   datagram_transport(std::vector<link*> links, rte_mempool* pool, std::uint32_t waiting_max);
   ~datagram_transport() override;
   datagram_transport(const datagram_transport&) = delete;
@@ -34,7 +35,8 @@ class datagram_transport final : public transport {
   void commit(std::size_t size) noexcept override;
   void release(mark_t mark) noexcept override;
 
-  /// Datagrams refused for want of credit, of a frame or of a size that fits.
+  /// Returns how many datagrams were refused because credit was lacking, a frame was lacking, or
+  /// the datagram was too long.
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_.value(); }
 
  private:
@@ -44,7 +46,7 @@ class datagram_transport final : public transport {
   };
   std::vector<link*> links_;
   rte_mempool* pool_;
-  std::vector<waiting> waiting_; ///< of which waiting_count_ are taken
+  std::vector<waiting> waiting_; ///< its first waiting_count_ elements are in use
   std::size_t waiting_count_ = 0;
   rte_mbuf* open_ = nullptr;
   endpoint open_to_;

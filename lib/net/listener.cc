@@ -146,7 +146,7 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
   link& l = *links_[id];
   const std::uint64_t now = rte_rdtsc();
   const std::uint16_t n = l.receive(in, now);
-  std::array<rte_mbuf*, burst_size> done; // given back together, at a lower price than one by one
+  std::array<rte_mbuf*, burst_size> done; // freed together, which is cheaper than one by one
   unsigned done_count = 0;
   for (std::uint16_t i = 0; i < n; ++i) {
     const client_address from = in[i].view.source.key();

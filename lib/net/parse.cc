@@ -45,8 +45,8 @@ std::uint64_t pseudo_sum(const rte_ipv4_hdr& ip, std::uint16_t udp_length) noexc
          rte_cpu_to_be_16(udp_length);
 }
 
-// Reads the frame into `v` and returns `none`, or why the frame is dropped. The view is filled in
-// place: returning it from every one of these checks would copy it on the way.
+// Reads the frame into `v` and returns `none`, or the reason why the frame is dropped. `v` is a
+// parameter because returning a view from each of these checks would copy it.
 drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v) noexcept {
   const interface_config& c = filter.config;
   if (m->nb_segs > 1 && rte_pktmbuf_linearize(m) != 0) return drop_reason::not_contiguous;

@@ -62,14 +62,15 @@ struct packet_view {
 /// Says what the frame is.
 [[nodiscard]] packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept;
 
-/// Sum of the 16-bit words of `n` octets as they stand in memory, added to `sum`, in one's
-/// complement arithmetic of 64 bits and not folded to the end; an odd last octet counts as one with
-/// a zero behind it. See fold_checksum(). Inline, since a header's few words cost less than a call.
+/// Adds the 16-bit words of `n` octets, as they stand in memory, to `sum` and returns the sum,
+/// which fold_checksum() folds. The sum is in one's complement arithmetic of 64 bits. An odd last
+/// octet counts as a word with a zero behind it. The function is inline, because adding the few
+/// words of a header costs less than a call.
 [[nodiscard]] inline std::uint64_t add_checksum(std::uint64_t sum, const void* data,
                                                 std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
-  // 2^64 - 1 is a multiple of 2^16 - 1, so words of any width may be added as long as each carry
-  // out of the 64 bits is added at the other end.
+  // 2^64 - 1 is a multiple of 2^16 - 1, so words of 16, 32 and 64 bits may be added, as long as
+  // each carry out of the 64 bits is added to the lowest bit.
   const auto add = [&sum](std::uint64_t w) {
     sum += w;
     sum += sum < w ? 1 : 0;
@@ -107,7 +108,7 @@ struct packet_view {
   return sum;
 }
 
-/// Folds to 16 bits, not complemented. As a 16-bit word in memory it is in network order.
+/// Folds a sum to 16 bits without complementing it. As a word in memory it is in network order.
 [[nodiscard]] inline std::uint16_t fold_checksum(std::uint64_t sum) noexcept {
   sum = (sum & 0xffffffff) + (sum >> 32); // below 2^33
   sum = (sum & 0xffff) + (sum >> 16);     // at most 0x2fffe

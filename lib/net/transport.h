@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Where a front end's datagrams go. It knows addresses as opaque words, and packets not at all.
+/// The interface through which a front end sends datagrams. It has addresses, which are opaque
+/// words, and no packets.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,27 +11,29 @@
 
 namespace chainring::net {
 
-/// Where a client is, as the transport knows it: equal for equal senders, and never 0.
+/// The address of a client, made by the transport. It is equal for equal senders, and never 0.
 using client_address = std::uint64_t;
 
-/// One worker's way out. Called on the worker's thread.
+/// The transport of one worker. The worker's thread calls it.
 class transport {
  public:
   virtual ~transport() = default;
-  /// How many more datagrams to `to` can be begun now. begin() never fails while there is credit
-  /// and the size is at most what the listener's largest payload is. The default is a transport
-  /// that never runs out.
+  /// Returns how many more datagrams to `to` can be begun now. begin() never fails while there is
+  /// credit and the size is at most the listener's largest payload. The default is a transport
+  /// without a limit.
   [[nodiscard]] virtual std::uint32_t credit(client_address to) const noexcept {
     (void)to;
     return std::numeric_limits<std::uint32_t>::max();
   }
-  /// Octets of the longest datagram that can be sent to `to`: the interface decides.
+  /// Returns the octets of the longest datagram that can be sent to `to`, which depend on the
+  /// interface.
   [[nodiscard]] virtual std::size_t size_max(client_address to) const noexcept {
     (void)to;
     return std::numeric_limits<std::size_t>::max();
   }
-  /// A place in what waits to leave to `to`, behind all that was released so far; passed() tells
-  /// whether all of that has left. The default is a transport where nothing waits.
+  /// Returns the position in the line of datagrams to `to` that comes after all that were released
+  /// so far. passed() says whether all of them have left. The default is a transport where no
+  /// datagram waits.
   [[nodiscard]] virtual std::uint32_t position(client_address to) const noexcept {
     (void)to;
     return 0;
@@ -39,20 +42,21 @@ class transport {
     (void)to;
     return static_cast<std::int32_t>(position) <= 0;
   }
-  /// Room for one datagram of up to `size` octets to `to`; empty when nothing can be sent now.
+  /// Returns room for one datagram of up to `size` octets to `to`, or an empty span when nothing
+  /// can be sent now.
   virtual std::span<std::byte> begin(client_address to, std::size_t size) noexcept = 0;
-  /// Sends the first `size` octets of what begin() gave last.
+  /// Sends the first `size` octets of the room that begin() returned last.
   virtual void commit(std::size_t size) noexcept = 0;
-  /// Everything committed since the last call waits for `mark`.
+  /// Lets the datagrams that were committed since the last call leave once `mark` is persistent.
   virtual void release(mark_t mark) noexcept = 0;
 };
 
-/// Up to when what came in has been handled. Called on the worker's thread.
+/// Says up to when received datagrams have been handled. The worker's thread calls it.
 class hearing {
  public:
   virtual ~hearing() = default;
-  /// The worker has had everything that was received before this TSC from where `from` is; 0:
-  /// nothing can be said yet.
+  /// The worker has handled every datagram that was received from `from` before the returned TSC.
+  /// 0 means that this cannot be known yet.
   [[nodiscard]] virtual std::uint64_t heard_until(client_address from) const noexcept = 0;
 };
 

@@ -25,9 +25,8 @@ bare label stands:
     // [payload-before-publish] Crash between: the slots are void and the blocks are free again.
 
 A label that orders nothing needs no such sentence. A label that a document names in backquotes, or a test in a string,
-has a row too. A table headed "Recovery cases:" has rows of the same form for the
-cases of a recovery; they need no partner, and code names them. Folders in LETTERED still have lettered labels such as
-[R2], which are refused everywhere else.
+has a row too. A table headed "Recovery cases:" has rows of the same form for the cases of a recovery; they need no
+partner, and code names them. Lettered labels such as [R2] are refused.
 
 Components: a file of lib/<c> includes headers of <c> and of the components before it in lib/meson.build. The list
 `uses` of its meson.build names exactly the components it includes. No component below the front ends includes a front
@@ -46,22 +45,14 @@ TEXT = CODE + (".py", ".md", ".sh", ".conf", ".args", ".in", "meson.build", "mes
 TOPS = ("app", "lib", "drivers", "tests", "docs", ".ci")
 # Files and functions with at least this many lines are reported.
 FILE_LINES, FUNCTION_LINES, LONGEST_SHOWN = 600, 70, 10
-# Folders whose ordering labels are still letters; the rules for labels that speak do not count there.
-LETTERED = (
-    "lib/broker",
-    "lib/mqttsn",
-)
 ORDER = re.compile(r"\bmemory_order(?:_|::)\w+|\b__ATOMIC_[A-Z_]+|\brte_(?:smp_)?[rwm]?mb\(|\brte_atomic_thread_fence\(")
 # A compare_exchange() whose first argument is `key` is the map's own operation and no persist call.
 PERSIST = re.compile(r"(?:\.|->)(?:store_release|flush|flush_read|drain)\s*\("
                      r"|(?:\.|->)compare_exchange\s*\((?!key\b)|\bpersist_range\s*\((?!media&)")
-# A label of a folder in LETTERED: a letter or two and a number, or words joined by hyphens.
-LABEL = re.compile(r"\b[A-Z]{1,2}\d+[a-z]?\b|(?<![\w-])[a-z][a-z0-9]*(?:-[a-z0-9]+)+(?![\w-])")
-SPEAKING = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
+LABEL = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 LETTERS = re.compile(r"\[[A-Z]{1,2}\d+[a-z]?(?:[ ,<][^\]\n]*)?\]")
 TABLE_HEADS = ("Ordering labels:", "Recovery cases:")
 PAIRS_WITH = re.compile(r"\bpairs with ((?:\[[a-z0-9-]+\](?:, | and )?)+)", re.I)
-BRACKETS = re.compile(r"\[([^\]\n]*)\]")
 EXEMPT_FILES = ("lib/base/statistic.h",)
 # Helpers for counters. They may use relaxed order and no other.
 HELPERS = ("bump", "tally", "counted", "load_counter", "store_counter", "load_age", "store_age")
@@ -92,12 +83,8 @@ def split(text):
     return "".join(code).split("\n"), "".join(comments).split("\n")
 
 
-def labels_in(comment):
-    return {l for b in BRACKETS.findall(comment) for l in LABEL.findall(b)}
-
-
 def opening(text):
-    """The comment a file begins with: where its edges and crash windows stand."""
+    """The comment a file begins with, where its tables stand."""
     lines = []
     for line in text.split("\n"):
         if line.strip() and not line.startswith("//"):
@@ -174,8 +161,8 @@ def comment_blocks(text):
     return blocks
 
 
-def check_labels(sources, lettered=LETTERED):
-    """The rules for labels that speak, over all sources at once: {path: text}."""
+def check_labels(sources):
+    """The rules for labels, over all sources at once: {path: text}."""
     wrong, rows, used, sentences = [], {}, {}, {}
     for path, text in sources.items():
         for label, words, n, head in table_rows(text):
@@ -184,9 +171,8 @@ def check_labels(sources, lettered=LETTERED):
             else:
                 rows[label] = (path, n, words, head)
     for path, text in sources.items():
-        old = os.path.dirname(path) in lettered
         for n, words in comment_blocks(text):
-            for m in SPEAKING.finditer(words):
+            for m in LABEL.finditer(words):
                 label = m.group(1)
                 used.setdefault(label, (path, n))
                 if re.match(r"\s+[A-Z`].*?\.(?:\s|$)", words[m.end():] + " "):
@@ -194,20 +180,16 @@ def check_labels(sources, lettered=LETTERED):
                         wrong.append((path, n, f"label {label} has its sentence in {sentences[label]} already: "
                                                "here its name is enough"))
                     sentences[label] = path
-        if old:
-            continue
         for n, call, comments in ordered_lines(path, text):
-            if not any(SPEAKING.search(c) for c in comments):
+            if not any(LABEL.search(c) for c in comments):
                 wrong.append((path, n + 1, f"{call} without a label"))
         for n, comment in enumerate(split(text)[1], 1):
             if letters := LETTERS.search(comment):
                 wrong.append((path, n, f"{letters.group(0)} is a lettered label: let it say what it orders"))
-            for label in SPEAKING.findall(comment):
+            for label in LABEL.findall(comment):
                 if label not in rows:
                     wrong.append((path, n, f"label {label} has no row in any table"))
     for label, (path, n, words, head) in rows.items():
-        if os.path.dirname(path) in lettered:
-            continue
         say = lambda what: wrong.append((path, n, f"label {label} {what}"))
         if label not in used:
             say("has a row and no line of code carries it")
@@ -233,9 +215,6 @@ def check_named_labels(files):
     """Labels that documents name in backquotes, and tests in strings, have a row in a table."""
     rows = {row[0] for path, text in files.items() if path.startswith(("lib/", "drivers/", "app/")) and path.endswith(CODE)
             for row in table_rows(text)}
-    for path, text in files.items():
-        if os.path.dirname(path) in LETTERED and path.endswith(CODE):
-            rows |= labels_in(opening(text))
     wrong = []
     for path, text in files.items():
         if path.startswith("docs/") or path == "README.md":
@@ -246,58 +225,6 @@ def check_named_labels(files):
             continue
         for n, line in enumerate(text.split("\n"), 1):
             wrong += [(path, n, f"label {label} has no row in any table") for label in named.findall(line) if label not in rows]
-    return wrong
-
-
-def check_lettered(path, text, tables):
-    """The rules for a folder in LETTERED. `tables`: the labels of the tables that count for this file."""
-    comments = split(text)[1]
-    wrong, where = [], {}
-    for n, comment in enumerate(comments):
-        for label in labels_in(comment):
-            where.setdefault(label, []).append(n)
-    for n, call, beside in ordered_lines(path, text):
-        if not any(labels_in(c) for c in beside):
-            wrong.append((path, n + 1, f"{call} without a label"))
-    top = len(opening(text).split("\n"))
-    for label, lines in sorted(where.items()):
-        if label in tables or all(n < top for n in lines):
-            continue
-        partnered = any(len(labels_in(comments[n]) - {label}) > 0 for n in lines)
-        if len(lines) < 2 or not partnered:
-            wrong.append((path, lines[0] + 1, f"label {label} is in no edges table and has no partner here"))
-    return wrong
-
-
-def tables_of(path, sources):
-    """Labels of the file's own table and of those its opening comment refers to, in its folder."""
-    folder, own = os.path.split(path)
-    found = set(LABEL.findall(opening(sources[path])))
-    named = re.findall(r"\b\w+\.(?:cc|h)\b", opening(sources[path]))
-    for name in named + [os.path.splitext(own)[0] + ".cc"]:
-        other = f"{folder}/{name}"
-        if other in sources:
-            found |= set(LABEL.findall(opening(sources[other])))
-    for text in sources.values():
-        found |= {row[0] for row in table_rows(text)}
-    return found
-
-
-def check_tables(sources):
-    """Labels that an opening comment of a folder in LETTERED lists in brackets and nothing in the folder carries."""
-    wrong = []
-    for path, text in sources.items():
-        if os.path.dirname(path) not in LETTERED:
-            continue
-        used = set()
-        for other, body in sources.items():
-            if os.path.dirname(other) != os.path.dirname(path):
-                continue
-            comments = split(body)[1]
-            for comment in comments[len(opening(body).split("\n")):]:
-                used |= set(LABEL.findall(comment))
-        for label in sorted(labels_in(opening(text)) - used):
-            wrong.append((path, 1, f"label {label} is listed and nothing in {os.path.dirname(path)} carries it"))
     return wrong
 
 
@@ -520,10 +447,8 @@ def check_tree(root):
     files = read_tree(root)
     ordered = {p: t for p, t in files.items() if p.startswith(("lib/", "drivers/")) and p.endswith(CODE)}
     components = components_of(files["lib/meson.build"])
-    wrong = check_labels(ordered) + check_named_labels(files) + check_tables(ordered) + check_uses(files, components) + check_umbrellas(files, components)
+    wrong = check_labels(ordered) + check_named_labels(files) + check_uses(files, components) + check_umbrellas(files, components)
     for path, text in ordered.items():
-        if os.path.dirname(path) in LETTERED:
-            wrong += check_lettered(path, text, tables_of(path, ordered))
         wrong += check_includes(path, text, components)
         wrong += check_driver_includes(path, text)
         wrong += check_media_structs(path, text)

@@ -22,12 +22,11 @@ CODE = ("void code() {\n  // [slot-ready] Without it a consumer could read old b
         "  // [slot-seen] Without it a consumer could read old bytes.\n  a.load(std::memory_order_acquire);\n"
         "  // [payload-first] Crash between: the slot\n  //   is void.\n  m.drain();\n"
         "  b.load(std::memory_order_relaxed); // [depth-shown]\n}\n")
-LETTERED = SPDX + "// Edges:\n//   [A1] release -> [A2] acquire\n//   [P1 < P2] drained before it is named\n#include <atomic>\n"
 MESON = "components = [\n  'base', 'media', 'ring', 'map',\n]\n"
 
 
 def orderings(text, path="lib/ring/ring.cc", **others):
-    return [what for _, _, what in lint.check_labels({path: text, **others}, lettered=())]
+    return [what for _, _, what in lint.check_labels({path: text, **others})]
 
 
 class Orderings(unittest.TestCase):
@@ -154,34 +153,6 @@ class Orderings(unittest.TestCase):
 
     def test_a_call_of_the_helper_exempts_nothing(self):
         self.complains("without", "void g() {\n  if (bump(x)) {\n    a.load(std::memory_order_relaxed);\n  }\n}\n")
-
-
-class LetteredFolders(unittest.TestCase):
-    """The rules for folders whose labels are still letters."""
-
-    def found(self, text, **others):
-        path = others.pop("path", "lib/ring/ring.cc")
-        sources = {path: text, **others}
-        return [what for _, _, what in lint.check_lettered(path, text, lint.tables_of(path, sources))]
-
-    def test_a_label_of_a_table_counts(self):
-        self.assertEqual(self.found(LETTERED + "void f() {\n  m.drain(); // [P1, in pieces]\n}\n"), [])
-
-    def test_a_call_without_a_label_is_refused(self):
-        self.assertEqual(self.found(LETTERED + "void f() {\n  m.drain();\n}\n"), ["drain without a label"])
-
-    def test_a_label_in_no_table_and_without_a_partner_is_refused(self):
-        for code in ("m.drain(); // [Z9]", "m.flush(p, 8); // [Z9]\n  m.drain(); // [Z9]"):
-            self.assertIn("label Z9", self.found(LETTERED + f"void f() {{\n  {code}\n}}\n")[0])
-
-    def test_a_label_of_the_table_that_the_opening_refers_to_counts(self):
-        text = SPDX + "// Edges: see ring.cc.\n#include <x>\nvoid f() {\n  m.drain(); // [P1]\n}\n"
-        self.assertEqual(self.found(text, **{"lib/ring/ring.cc": LETTERED, "path": "lib/ring/place.cc"}), [])
-        self.assertIn("label P1", self.found(text, **{"lib/ring/other.cc": LETTERED, "path": "lib/ring/place.cc"})[0])
-
-    def test_a_table_that_lists_a_label_which_nothing_carries_is_refused(self):
-        wrong = lint.check_tables({lint.LETTERED[0] + "/x.cc": LETTERED + "void f() {} // [A1] [A2] [P1]\n"})
-        self.assertEqual([w[2] for w in wrong], [f"label P2 is listed and nothing in {lint.LETTERED[0]} carries it"])
 
 
 class Sizes(unittest.TestCase):

@@ -221,13 +221,14 @@ std::string name_of(const testing::TestParamInfo<dropping>& info) {
          (info.param.remote ? "Remote" : "");
 }
 
-// Where the queue's own worker makes room, and a publisher on another worker is quicker to use it.
+// The worker that owns the queue makes room in it, and a publisher on another worker, carol, uses
+// the room first.
 class GatewayRoomTaken : public GatewayDropOldest {
  protected:
   static constexpr client_address carol = 104;
   std::uint16_t carols_topic = 0;
-  unsigned taken = 0, times = 0; ///< how often carol was quicker, and is to be
-  std::string at_point;          ///< the hook point at which she is
+  unsigned taken = 0, times = 0; ///< how often carol took the room, and how often she shall
+  std::string at_point;          ///< the hook point at which she takes it
 
   void SetUp() override {
     GatewayDropOldest::SetUp();
@@ -235,7 +236,7 @@ class GatewayRoomTaken : public GatewayDropOldest {
     carols_topic = b->register_name(carol, "t");
   }
   void TearDown() override { set_hook(nullptr, nullptr); }
-  void be_quicker(const char* point, unsigned how_often) {
+  void let_carol_take_room(const char* point, unsigned how_often) {
     at_point = point;
     times = how_often;
     set_hook(
@@ -265,7 +266,7 @@ class GatewayRoomTaken : public GatewayDropOldest {
 
 TEST_P(GatewayRoomTaken, APublishWhoseRoomAnotherWorkerTookMakesRoomAgain) {
   fill();
-  be_quicker("broker.room.made", 3);
+  let_carol_take_room("broker.room.made", 3);
   expect_all_accepted();
   EXPECT_EQ(b->broker->counters().dropped_oldest, 1u + 3u);
 }
@@ -273,7 +274,7 @@ TEST_P(GatewayRoomTaken, APublishWhoseRoomAnotherWorkerTookMakesRoomAgain) {
 TEST_P(GatewayRoomTaken, APublishWhoseLastFreePlaceAnotherWorkerTookMakesRoom) {
   for (unsigned i = 1; i < slots; ++i)
     ASSERT_EQ(publish(topic, std::to_string(i)), sn::return_code::accepted) << i;
-  be_quicker("broker.burst.matched", 1);
+  let_carol_take_room("broker.burst.matched", 1);
   expect_all_accepted();
   EXPECT_EQ(b->broker->counters().dropped_oldest, 1u);
 }
