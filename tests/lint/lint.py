@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the sources promise each other and no compiler checks.   lint.py SOURCE_DIR
 
-Orderings: each memory order and each persist call in lib/ and drivers/ carries an ordering label, on a line of its
+Orderings: each memory order and each persist call in app/, lib/ and drivers/ carries an ordering label, on a line of its
 statement or in the comment directly above. Relaxed counters go through lib/base/statistic.h or a helper named as in
-HELPERS; these are exempt.
+HELPERS; these and the benchmarks of app/chainring-bench are exempt.
 
 A label is two or more lower-case words joined by hyphens, alone in brackets, and unique in the tree: [slot-ready].
 Each label has one row in one table. A table stands in the comment a file begins with:
@@ -445,7 +445,8 @@ def sizes(files):
 
 def check_tree(root):
     files = read_tree(root)
-    ordered = {p: t for p, t in files.items() if p.startswith(("lib/", "drivers/")) and p.endswith(CODE)}
+    ordered = {p: t for p, t in files.items() if p.startswith(("app/", "lib/", "drivers/")) and p.endswith(CODE)
+               and not p.startswith("app/chainring-bench/")}
     components = components_of(files["lib/meson.build"])
     wrong = check_labels(ordered) + check_named_labels(files) + check_uses(files, components) + check_umbrellas(files, components)
     for path, text in ordered.items():

@@ -299,6 +299,12 @@ class Program(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("lib/none/ring.cc:20: drain without a label", done.stdout)
 
+    def test_programs_carry_labels_and_benchmarks_need_none(self):
+        code = SPDX + "void g() {\n  a.load(std::memory_order_acquire);\n}\n"
+        done = self.run_on(**{"app/x/main.cc": code, "app/chainring-bench/main.cc": code})
+        self.assertIn("app/x/main.cc:3: memory_order_acquire without a label", done.stdout)
+        self.assertIn("3 files, 1 complaints", done.stdout)
+
     def test_a_tree_that_is_right_passes(self):
         done = self.run_on(**{"lib/ring/ring.cc": SPDX + "int x;\n"})
         self.assertEqual((done.returncode, done.stdout), (0, "2 files, 0 complaints\n"))
