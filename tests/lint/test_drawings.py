@@ -52,6 +52,18 @@ class Drawings(unittest.TestCase):
                 self.assertIn(f"docs/drawings/{file}", shown)
 
 
+    def test_every_label_in_a_drawing_stands_in_the_sources(self):
+        sources = "".join(read(os.path.relpath(os.path.join(folder, file), ROOT))
+                          for top in ("lib", "drivers")
+                          for folder, _, files in os.walk(os.path.join(ROOT, top)) for file in files
+                          if file.endswith((".h", ".cc")))
+        for file in os.listdir(os.path.join(ROOT, "docs", "drawings")):
+            if not file.endswith(".pikchr"):
+                continue
+            for label in re.findall(r"\[[a-z0-9]+(?:-[a-z0-9]+)+\]", read("docs", "drawings", file)):
+                self.assertTrue(label in sources, f"{file} names {label}, which stands in no source")
+
+
 class DependencyGraph(unittest.TestCase):
     def copy(self, changes):
         """A tree of the meson.build files of lib, with changes {path: (from, to)}."""
