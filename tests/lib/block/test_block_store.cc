@@ -166,7 +166,7 @@ TEST(BlockStore, ChoosesTheSameBlocksAsTheReferenceModelForEveryBlockSize) {
 TEST(BlockStore, TheReferenceModelFindsEachSeededBug) {
   for (const char* bug : {"chain.coalesce_one_way", "chain.split_takes_found"}) {
     fixture s(150);
-    const test::seeded on(bug);
+    const test::seeded active_bug(bug);
     test::expect_found(bug, !run_against_model(*s.store, test::printed_seed(1), 3000).empty());
   }
 }

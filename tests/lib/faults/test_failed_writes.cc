@@ -212,7 +212,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, FailedCall,
                                          model_disk::fault::nothing_moves));
 
 TEST(FailedCalls, ACommitThatIsNeverSyncedIsFound) {
-  const test::seeded on("file_commit_not_synced");
+  const test::seeded active_bug("file_commit_not_synced");
   test::expect_found("file_commit_not_synced", !fail_each_call(model_disk::fault::eio).empty());
 }
 

@@ -33,9 +33,9 @@ struct world {
   std::uint16_t ab = 0, cd = 0;
   std::uint16_t next_id = 0;
 
-  explicit world(std::unique_ptr<region> on, bool fresh = true, broker_config c = config(),
+  explicit world(std::unique_ptr<region> backing, bool fresh = true, broker_config c = config(),
                  const sn::gateway_config& g = small_gateway()) {
-    auto opened = broker::open(std::move(on), c);
+    auto opened = broker::open(std::move(backing), c);
     EXPECT_TRUE(opened) << opened.error().message;
     b = std::make_unique<bench>(std::move(*opened), g);
     EXPECT_EQ(b->connect(publisher, "publisher", true), sn::return_code::accepted);
@@ -415,9 +415,9 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
 
 /// A publisher's thread loses the page of a queue's newest ring. What goes wrong is reported as an
 /// exit status.
-[[noreturn]] void publish_and_lose_the_ring(std::unique_ptr<region> on, bool fresh,
+[[noreturn]] void publish_and_lose_the_ring(std::unique_ptr<region> backing, bool fresh,
                                             const broker_config& c, std::uint64_t messages) {
-  world w(std::move(on), fresh, c);
+  world w(std::move(backing), fresh, c);
   region& r = w.served_region();
   for (std::uint64_t i = 0; i < messages; ++i)
     if (!w.publish(w.ab, "before")) _exit(2);
@@ -459,16 +459,16 @@ constexpr std::uint64_t a_page_of_slots = 300, earlier = 2; ///< messages
 }
 
 TEST_P(LostContent, TheLossOfARingFailsTheRegion) {
-  auto on = made();
-  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), true, large_rings(), a_page_of_slots),
+  auto backing = made();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(backing), true, large_rings(), a_page_of_slots),
               testing::ExitedWithCode(0), "");
 }
 
 TEST_P(LostContent, TheLossOfARingThatGrewFailsTheRegion) {
   broker_config c = large_rings();
   c.queue_slots_first = 255;
-  auto on = made();
-  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), true, c, 2 * a_page_of_slots),
+  auto backing = made();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(backing), true, c, 2 * a_page_of_slots),
               testing::ExitedWithCode(0), "");
 }
 
@@ -478,8 +478,8 @@ TEST_P(LostContent, TheLossOfARingThatRecoveryFoundFailsTheRegion) {
     for (std::uint64_t i = 0; i < earlier; ++i)
       ASSERT_TRUE(w.publish(w.ab, "earlier"));
   }
-  auto on = opened();
-  EXPECT_EXIT(publish_and_lose_the_ring(std::move(on), false, large_rings(), a_page_of_slots),
+  auto backing = opened();
+  EXPECT_EXIT(publish_and_lose_the_ring(std::move(backing), false, large_rings(), a_page_of_slots),
               testing::ExitedWithCode(0), "");
 }
 

@@ -181,7 +181,7 @@ TEST(JournalCrash, ACrashOfASmallGroupLeavesAPrefixInEveryPossibleState) {
 class SeededJournalBug : public testing::TestWithParam<const char*> {};
 
 TEST_P(SeededJournalBug, IsFound) {
-  const test::seeded on(GetParam());
+  const test::seeded active_bug(GetParam());
   bool found = false;
   for (std::uint64_t seed = 1; seed <= 12 && !found; ++seed) {
     exploration e;
@@ -235,7 +235,7 @@ TEST(JournalCrash, RecordsOfAnEarlierLifeAreNeverReplayed) {
 }
 
 TEST(JournalCrash, RecordsOfAnEarlierLifeWouldBeReplayedIfTheSaltWereKept) {
-  const test::seeded on("file_salt_kept");
+  const test::seeded active_bug("file_salt_kept");
   test::expect_found("file_salt_kept", drains_found_behind_a_repeated_record() == 2);
 }
 
@@ -290,7 +290,7 @@ int dependants_without_precondition() {
 
 TEST(JournalCrash, NoRecordHoldsAWordWhosePreconditionIsInALaterRecord) {
   EXPECT_EQ(dependants_without_precondition(), 0);
-  const test::seeded on("file_lines_copied_after_lock");
+  const test::seeded active_bug("file_lines_copied_after_lock");
   test::expect_found("file_lines_copied_after_lock", dependants_without_precondition() > 0);
 }
 

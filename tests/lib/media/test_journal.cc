@@ -232,7 +232,7 @@ std::optional<std::string> lost_after_a_failed_sync() {
 TEST(Journal, BytesThatAnOpenShowedAfterAFailedSyncSurviveAPowerCut) {
   const auto lost = lost_after_a_failed_sync();
   EXPECT_FALSE(lost) << *lost;
-  const test::seeded on("file_replay_not_rewritten");
+  const test::seeded active_bug("file_replay_not_rewritten");
   test::expect_found("file_replay_not_rewritten", lost_after_a_failed_sync().has_value());
 }
 

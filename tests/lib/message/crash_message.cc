@@ -52,7 +52,8 @@ struct world {
   table_on_media t;
   defect wrong = defect::none;
 
-  explicit world(media& on, bool fragmented = false) : m(on), t(on, layout, false, more(on)) {
+  explicit world(media& medium, bool fragmented = false)
+      : m(medium), t(medium, layout, false, more(medium)) {
     recover();
     if (fragmented) fragment();
   }
@@ -61,12 +62,12 @@ struct world {
                                             std::size_t{64} * (queue * slots + i));
   }
   [[nodiscard]] std::uint64_t* will() const { return slot(queues, 0); }
-  [[nodiscard]] static std::uint64_t* grown(media& on) {
-    return reinterpret_cast<std::uint64_t*>(on.base() + layout.size() +
+  [[nodiscard]] static std::uint64_t* grown(media& medium) {
+    return reinterpret_cast<std::uint64_t*>(medium.base() + layout.size() +
                                             std::size_t{64} * (queues * slots + 1));
   }
-  [[nodiscard]] static std::vector<message_segment> more(media& on) {
-    return *grown(on) == 0 ? std::vector<message_segment>{} : std::vector{second};
+  [[nodiscard]] static std::vector<message_segment> more(media& medium) {
+    return *grown(medium) == 0 ? std::vector<message_segment>{} : std::vector{second};
   }
   static std::uint64_t pack(message_ref r) {
     return std::uint64_t{1} << 63 | std::uint64_t{r.generation} << 32 | r.index;
@@ -526,7 +527,7 @@ TEST(MessageCrash, SeededBugsAreCaught) {
   for (const auto& c : cases) {
     auto o = options();
     o.print = false;
-    const test::seeded on(c.bug);
+    const test::seeded active_bug(c.bug);
     const auto report = explore(c.in, o);
     test::expect_found(c.bug, !report.ok(), report.failure.substr(0, report.failure.find('\n')));
   }

@@ -31,13 +31,14 @@ struct table_on_media {
 
   /// Everything is free. Without `caches` it is predictable which descriptor and blocks come next.
   /// `more` are the segments behind the first.
-  explicit table_on_media(media& on, const table_layout& l = {}, bool caches = false,
+  explicit table_on_media(media& medium, const table_layout& l = {}, bool caches = false,
                           const std::vector<message_segment>& more = {})
-      : m(on), store(block_store::create(on, std::uint64_t{64} * l.descriptors, l.block_size,
-                                         l.blocks, {.cache_runs_max = caches ? 64u : 0u})
-                         .value()),
+      : m(medium),
+        store(block_store::create(medium, std::uint64_t{64} * l.descriptors, l.block_size, l.blocks,
+                                  {.cache_runs_max = caches ? 64u : 0u})
+                  .value()),
         segments(all(l, more)),
-        table(message_table::create(on, segments, *store,
+        table(message_table::create(medium, segments, *store,
                                     {.cache_descriptors_max = caches ? 64u : 0u,
                                      .descriptors_max = l.descriptors_max})
                   .value()) {}

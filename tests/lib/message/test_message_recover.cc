@@ -207,7 +207,7 @@ TEST(MessageRecovery, WithoutAJudgementTheFirstClaimWouldTakeTheBlocks) {
   claimants c(1000);
   c.broken().extent = c.f.t.descriptor(c.whole.ref.index).extent;
   c.f.t.reseal(c.damaged.ref.index);
-  const test::seeded on("message.first_claim_wins");
+  const test::seeded active_bug("message.first_claim_wins");
   c.f.t.begin_recovery();
   EXPECT_EQ(c.f->recover_reference(c.damaged.ref), message_status::ok);
   test::expect_found("message.first_claim_wins",

@@ -470,7 +470,7 @@ TEST_P(RegionBug, IsFound) {
   explorer_options o;
   o.print = false;
   o.second_lives = 16;
-  const seeded on(GetParam().bug);
+  const seeded active_bug(GetParam().bug);
   const explorer_report r = explore(GetParam().in(), o);
   expect_found(GetParam().bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
 }

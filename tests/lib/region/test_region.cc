@@ -266,9 +266,9 @@ TEST_F(Region, CreateNamesTheArgumentThatItRefuses) {
 
 TEST_F(Region, CallsFailWithAnErrorOnceTheMediumHasFailed) {
   make();
-  auto on = fresh();
-  kept_media& m = *on;
-  auto r = region::open_on(std::move(on), false);
+  auto backing = fresh();
+  kept_media& m = *backing;
+  auto r = region::open_on(std::move(backing), false);
   ASSERT_TRUE(r);
   m.failed_ = true;
   EXPECT_TRUE((*r)->failed());
@@ -283,38 +283,38 @@ TEST_F(Region, CallsFailWithAnErrorOnceTheMediumHasFailed) {
 TEST_F(Region, EachOperationMakesTheGoldenNumberOfPersistCalls) {
   const auto counted = [&](auto operation) {
     seam_counter c;
-    auto on = fresh();
-    media& m = *on;
-    operation(std::move(on), m, c);
+    auto backing = fresh();
+    media& m = *backing;
+    operation(std::move(backing), m, c);
     return std::to_string(c.stores) + " stores, " + std::to_string(c.writes) + " writes, " +
            std::to_string(c.lines) + " lines, " + std::to_string(c.drains) + " drains";
   };
-  EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
+  EXPECT_EQ(counted([&](std::unique_ptr<media> backing, media& m, seam_counter& c) {
               m.observe(&c);
-              ASSERT_TRUE(region::create_on(std::move(on), two_areas()));
+              ASSERT_TRUE(region::create_on(std::move(backing), two_areas()));
             }),
             "82 stores, 0 writes, 268 lines, 3 drains");
-  EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
+  EXPECT_EQ(counted([&](std::unique_ptr<media> backing, media& m, seam_counter& c) {
               m.observe(&c);
-              ASSERT_TRUE(region::open_on(std::move(on), false));
+              ASSERT_TRUE(region::open_on(std::move(backing), false));
             }),
             "18 stores, 0 writes, 194 lines, 3 drains");
-  EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
-              auto r = region::open_on(std::move(on), false);
+  EXPECT_EQ(counted([&](std::unique_ptr<media> backing, media& m, seam_counter& c) {
+              auto r = region::open_on(std::move(backing), false);
               ASSERT_TRUE(r);
               m.observe(&c);
               ASSERT_TRUE((*r)->add_root({"x", (*r)->geometry().block_offset, 64, 1}));
             }),
             "8 stores, 0 writes, 1 lines, 1 drains");
-  EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
-              auto r = region::open_on(std::move(on), false);
+  EXPECT_EQ(counted([&](std::unique_ptr<media> backing, media& m, seam_counter& c) {
+              auto r = region::open_on(std::move(backing), false);
               ASSERT_TRUE(r);
               m.observe(&c);
               ASSERT_TRUE((*r)->grow(size + 4096));
             }),
             "18 stores, 0 writes, 2 lines, 2 drains");
-  EXPECT_EQ(counted([&](std::unique_ptr<media> on, media& m, seam_counter& c) {
-              auto r = region::open_on(std::move(on), false);
+  EXPECT_EQ(counted([&](std::unique_ptr<media> backing, media& m, seam_counter& c) {
+              auto r = region::open_on(std::move(backing), false);
               ASSERT_TRUE(r);
               m.observe(&c);
               ASSERT_TRUE((*r)->close());
