@@ -250,7 +250,6 @@ durable_map::update_in_place(key_span key,
 
 std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) noexcept {
   std::uint64_t erased = 0;
-  if (batch* open = open_[thread_slot()]; open != nullptr) open->commit();
   batch changes(*this);
   struct seen {
     std::uint64_t cell, hash;

@@ -192,7 +192,8 @@ class durable_map {
   map_status update_in_place(key_span key,
                              const std::function<void(std::span<std::byte>)>& fn) noexcept;
   static constexpr std::size_t in_place_max = 4096;
-  /// Erases each entry for which keep(key, value) returns false. Returns how many were erased.
+  /// Erases each entry for which keep(key, value) returns false. Returns how many were erased. This
+  /// thread has no batch of the map open.
   std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep) noexcept;
 
   // --- staged changes, which share a drain of the caller's --------------------------------------

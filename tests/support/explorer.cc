@@ -201,6 +201,7 @@ bool exploration::explore_once() {
                  1); // references are held while deeper lives run
   disk_sizes_.reserve(static_cast<std::size_t>(o_.depth) + 1);
   disks_.assign(1, sim_disk::create(s_.size, s_.size_max));
+  disks_[0]->limit_drains(s_.drain_bytes_max);
   disk_sizes_.assign(1, 0);
   auto& disk = disks_[0];
   history h;
@@ -236,6 +237,7 @@ bool exploration::next_life(past& p, crash_kind kind, const kept_lines& kept, st
   const auto level = static_cast<std::size_t>(p.level) + 1;
   if (disks_.size() <= level) {
     disks_.push_back(sim_disk::create(s_.size, s_.size_max));
+    disks_.back()->limit_drains(s_.drain_bytes_max);
     disk_sizes_.push_back(0);
   }
   // The disk of the next life starts as this one's durable image; what grew beyond it reads as

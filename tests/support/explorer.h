@@ -151,8 +151,9 @@ struct scenario {
   /// that is crashed again. When empty, recover_and_check is run in its place, and must then leave
   /// everything where it is.
   std::function<void(media&, history&)> continue_after{};
-  std::uint64_t size = 256 << 10; ///< of the region, bytes
-  std::uint64_t size_max = 0;     ///< to which it can grow, bytes; 0: four times the size
+  std::uint64_t size = 256 << 10;             ///< of the region, bytes
+  std::uint64_t drain_bytes_max = UINT64_MAX; ///< what the medium says that one drain may cover
+  std::uint64_t size_max = 0; ///< to which it can grow, bytes; 0: four times the size
 };
 
 struct explorer_options {

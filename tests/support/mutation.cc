@@ -5,7 +5,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <fcntl.h>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <set>
@@ -117,6 +119,25 @@ const std::string* proof_of(const call_site& s, const mutation_options& which) {
   return found == which.stay.end() ? nullptr : &found->second;
 }
 
+/// Whether tests/support/open_call_sites has the site: by file and source line, so that it stays
+/// right where lines move.
+bool is_open(const call_site& s) {
+  static const std::set<std::string> listed = [] {
+    std::set<std::string> out;
+    std::ifstream in(CHAINRING_SOURCE_ROOT "/tests/support/open_call_sites");
+    for (std::string line; std::getline(in, line);)
+      out.insert(line);
+    return out;
+  }();
+  const auto text = [&](unsigned line) {
+    const std::string& all = source_line(s.path, line);
+    return all.substr(std::min(all.find_first_not_of(' '), all.size()));
+  };
+  const std::string here = text(s.line);
+  return listed.contains(s.path + ": " + here) ||
+         listed.contains(s.path + ": " + text(s.line - 1) + " | " + here);
+}
+
 } // namespace
 
 mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation_options& which) {
@@ -145,6 +166,9 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
     else
       same->returns.insert(same->returns.end(), s.returns.begin(), s.returns.end());
   }
+  if (const char* only = std::getenv("CHAINRING_SITES"); only != nullptr)
+    std::erase_if(sites,
+                  [&](const call_site& s) { return s.name().find(only) == std::string::npos; });
   for (call_site& s : sites)
     std::ranges::sort(s.returns);
   std::ranges::sort(sites, [](const call_site& a, const call_site& b) {
@@ -157,6 +181,14 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
     equal[footprint_of(sites[i], all)].push_back(i);
   }
   equal.erase(footprint{});
+  if (std::getenv("CHAINRING_LIST_SITES") != nullptr) {
+    for (const auto& [stacks, members] : equal)
+      for (const std::size_t i : members)
+        std::printf("reached    %s\n", sites[i].name().c_str());
+    report.baseline =
+        "CHAINRING_LIST_SITES is set: the sites that are reached are listed, and none is tried";
+    return report;
+  }
   // In the order of the source, as neighbours are often killed by one scenario.
   std::vector<const std::pair<const footprint, std::vector<std::size_t>>*> order;
   for (const auto& e : equal)
@@ -170,22 +202,27 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
     for (std::size_t t = 0; t < all.size(); ++t)
       if (std::ranges::any_of(e->first, [&](const auto& x) { return x.first == t; }))
         reaching.push_back(all[t]->what);
+    // Calls that are kept for a reason are not tried: what is shown is that the others are needed.
+    if (std::ranges::all_of(e->second, [&](std::size_t i) { return proof_of(sites[i], which); })) {
+      for (const std::size_t i : e->second) {
+        report.mutants[i].result = fate::stays;
+        report.mutants[i].by = *proof_of(sites[i], which);
+      }
+      continue;
+    }
     std::ranges::stable_partition(reaching, [&](const auto* t) { return t->name == last; });
     const auto begin = clock::now();
     outcome out = run_mutant(reaching, sites[e->second.front()], which.hang_seconds);
     if (out.failed) last = out.by;
-    fate result = out.failed ? fate::killed : fate::survived;
-    if (result == fate::survived)
-      for (const std::size_t i : e->second)
-        if (const std::string* proof = proof_of(sites[i], which); proof != nullptr) {
-          result = fate::stays;
-          out.by = *proof;
-        }
     std::fprintf(stderr, "%s off: %s, after %.1f s\n", sites[e->second.front()].name().c_str(),
                  out.failed ? out.by.c_str() : "nothing fails", seconds_since(begin));
     for (const std::size_t i : e->second) {
-      report.mutants[i].result = result;
-      report.mutants[i].by = out.by;
+      const std::string* const proof = proof_of(sites[i], which);
+      report.mutants[i].result = out.failed          ? fate::killed
+                                 : proof != nullptr  ? fate::stays
+                                 : is_open(sites[i]) ? fate::open
+                                                     : fate::survived;
+      report.mutants[i].by = !out.failed && proof != nullptr ? *proof : out.by;
       report.mutants[i].seconds = i == e->second.front() ? seconds_since(begin) : 0;
     }
   }
@@ -239,16 +276,18 @@ std::string mutation_report::text() const {
     if (m.seconds > 0) std::snprintf(time, sizeof time, " (%.1f s)", m.seconds);
     out += (m.result == fate::killed     ? "killed     "
             : m.result == fate::stays    ? "stays      "
+            : m.result == fate::open     ? "open       "
             : m.result == fate::survived ? "SURVIVED   "
                                          : "unreached  ") +
            m.where.name() + (m.by.empty() ? "" : "  by: " + m.by) + time + "\n";
   }
   char total[200];
-  std::snprintf(total, sizeof total,
-                "mutation: %zu killed of %zu reached; %zu stay, %zu survived, %zu unreached; %zu "
-                "mutants differ; %.1f s\n",
-                count(fate::killed), mutants.size() - count(fate::unreached), count(fate::stays),
-                count(fate::survived), count(fate::unreached), runs, seconds);
+  std::snprintf(
+      total, sizeof total,
+      "mutation: %zu killed of %zu reached; %zu stay, %zu open, %zu survived, %zu unreached; "
+      "%zu mutants differ; %.1f s\n",
+      count(fate::killed), mutants.size() - count(fate::unreached), count(fate::stays),
+      count(fate::open), count(fate::survived), count(fate::unreached), runs, seconds);
   return out + total;
 }
 

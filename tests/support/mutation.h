@@ -32,7 +32,8 @@ struct explorer_options;
 struct scenario;
 
 /// `stays`: nothing fails without it, and mutation_options says why it is there all the same.
-enum class fate : std::uint8_t { killed, stays, survived, unreached };
+/// `open`: nothing fails without it, and tests/support/open_call_sites lists it: a scenario is missing.
+enum class fate : std::uint8_t { killed, stays, open, survived, unreached };
 
 struct mutation_options {
   /// Folders or files below the source root whose call sites are tried.

@@ -68,6 +68,9 @@ std::uint64_t sim_disk::size() const noexcept {
 std::uint64_t sim_disk::size_max() const noexcept {
   return store_->size_max;
 }
+void sim_disk::limit_drains(std::uint64_t bytes) noexcept {
+  store_->drain_bytes_max = bytes;
+}
 void sim_disk::resize(std::uint64_t size) noexcept {
   CHAINRING_ASSERT(size % 4096 == 0 && size <= store_->size_max);
   store_->size = size;
@@ -118,6 +121,9 @@ mark_t sim_media::mark() noexcept {
 }
 bool sim_media::durable(mark_t mark) noexcept {
   return life_->durable(mark);
+}
+std::uint64_t sim_media::drain_bytes_max() const noexcept {
+  return life_->store.drain_bytes_max;
 }
 void sim_media::hold_marks(site s) {
   life_->hold_marks(s);
@@ -232,9 +238,9 @@ result<std::unique_ptr<media>> sim_join(const std::shared_ptr<sim_disk>& disk, b
 }
 
 const media_driver sim_driver = {
-    "sim", "memory that records every seam call, for crash tests (sim:NAME)",
-    given,
-    [](const std::string& path) { return path.starts_with(prefix); }, create_sim, open_sim};
+    "sim",      "memory that records every seam call, for crash tests (sim:NAME)",
+    given,      [](const std::string& path) { return path.starts_with(prefix); },
+    create_sim, open_sim};
 
 namespace {
 // Whatever links this finds its disks by path. Runs before main(); the built-in drivers are

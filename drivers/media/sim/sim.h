@@ -100,6 +100,8 @@ class sim_disk : public std::enable_shared_from_this<sim_disk> {
   [[nodiscard]] std::uint64_t size_max() const noexcept;
   /// Changes the size that the next life sees.
   void resize(std::uint64_t size) noexcept;
+  /// Sets how many bytes the next lives say that one drain may cover.
+  void limit_drains(std::uint64_t bytes) noexcept;
   /// `sim:NAME`.
   [[nodiscard]] const std::string& path() const noexcept;
 
@@ -125,6 +127,7 @@ class sim_media final : public media {
   [[nodiscard]] const char* driver_name() const noexcept override { return "sim"; }
   [[nodiscard]] mark_t mark() noexcept override;
   [[nodiscard]] bool durable(mark_t mark) noexcept override;
+  [[nodiscard]] std::uint64_t drain_bytes_max() const noexcept override;
   [[nodiscard]] result<void> grow(std::uint64_t size) override;
   [[nodiscard]] result<void> close() override;
   /// The observer is asked before a call is recorded: a flush or drain it suppresses leaves no
@@ -145,8 +148,8 @@ class sim_media final : public media {
   void note(std::uint64_t value, site s = site::current()) noexcept;
   /// Takes what is visible now for durable: writes it to the disk, and empties the trace.
   void settle() noexcept;
-  /// From here on a mark is durable only once reach_mark() names it or a later one. Every mark taken
-  /// before is durable. Ends with reach_every_mark(), or with the life.
+  /// From here on a mark is durable only once reach_mark() names it or a later one. Every mark
+  /// taken before is durable. Ends with reach_every_mark(), or with the life.
   void hold_marks(site s = site::current());
   void reach_mark(mark_t mark, site s = site::current());
   void reach_every_mark(site s = site::current());

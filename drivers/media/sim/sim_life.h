@@ -26,6 +26,7 @@ struct sim_store {
   int fd = -1;
   std::uint64_t size;
   std::uint64_t size_max;
+  std::uint64_t drain_bytes_max = UINT64_MAX;
   std::string path;
   std::byte* shared = nullptr;
   std::vector<std::byte*> mappings;
@@ -100,9 +101,9 @@ class sim_life final : public persist_observer {
     std::uint64_t events; ///< of the trace when it was taken: what it covers
   };
   mark_t marks_ = 0;
-  bool holding_ = false;             ///< marks are held
-  mark_t reached_ = 0;               ///< while they are, the last that is durable
-  std::vector<held_mark> held_;      ///< the others
+  bool holding_ = false;           ///< marks are held
+  mark_t reached_ = 0;             ///< while they are, the last that is durable
+  std::vector<held_mark> held_;    ///< the others
   std::vector<span_of> in_flight_; ///< per thread: recorded, and perhaps not yet visible
   std::map<std::uint64_t, std::uint64_t> scratch_; ///< offset -> end
 };

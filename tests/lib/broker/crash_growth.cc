@@ -280,5 +280,17 @@ TEST(CrashGrowth, ASegmentThatIsNamedBeforeItIsClearedDurablyIsFound) {
   test::expect_found("store.range_not_drained", !r.ok(), r.failure.substr(0, r.failure.find('\n')));
 }
 
+// A growth that is not durable, and nothing but that. What these scenarios cannot notice others do:
+// tests/prove judges all suites together.
+TEST(CrashGrowth, EveryCallThatGrowsIsTried) {
+  test::mutation_options which;
+  which.under = {"lib/broker/broker.cc", "lib/broker/growth.cc", "lib/broker/store_growth.cc",
+                 "lib/region/region.cc"};
+  which.hang_seconds = 1500;
+  const auto r = mutate({growth()}, bounds, which);
+  std::printf("%s", r.text().c_str());
+  EXPECT_EQ(r.baseline, "");
+}
+
 } // namespace
 } // namespace chainring::testing_broker

@@ -529,7 +529,12 @@ TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   m.hang_seconds = 1500; // a slow machine is not taken for a hang
   m.stay = {{"[voids-in-pieces]",
              "recovery drains the same lines once more at its end; this drain is for media that "
-             "cannot cover so many lines with one drain"}};
+             "cannot cover so many lines with one drain"},
+            {"persist_range(medium, r.slots", "the call of a seeded bug"},
+            {"s.append(queue, *r, next);", "reaches the seam in a seeded bug only"},
+            {"append(queue, *r, *smaller);", "reaches the seam in a seeded bug only"},
+            {"link_status status = grow(queue, n);", "reaches the seam in a seeded bug only"},
+            {"status = grow(queue, n); // another", "reaches the seam in a seeded bug only"}};
   const explorer_options o = few_states();
   std::vector<scenario> scenarios;
   for (const auto* list : {&growing, &fixed})

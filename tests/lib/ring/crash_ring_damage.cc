@@ -6,6 +6,7 @@
 
 #include "crash_world.h"
 #include "message/message_media.h"
+#include "support/mutation.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -86,6 +87,15 @@ TEST(RingDamageCrash, SeededBugsAreFound) {
     const explorer_report r = explore(given_up(), {});
     expect_found(bug, !r.ok(), given_up().name);
   }
+}
+
+// A lost or unneeded call that concerns damage. tests/prove judges this together with crash_ring.
+TEST(RingDamageCrash, EveryCallOfTheRecoveryOfDamageIsTried) {
+  mutation_options m;
+  m.under = {"lib/ring/ring_recover"};
+  const mutation_report r = mutate({given_up()}, {}, m);
+  std::printf("%s", r.text().c_str());
+  EXPECT_EQ(r.baseline, "");
 }
 
 } // namespace
