@@ -127,22 +127,22 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   if (!listeners) return listeners.error();
   w->listeners_ = std::move(*listeners);
 
-  std::unique_ptr<media> on;
+  std::unique_ptr<media> medium;
   if (d == durability_class::file) {
     auto file = file_region::create(c, region_size);
     if (!file) return file.error();
     w->file_ = std::move(*file);
-    on = w->file_->take();
+    medium = w->file_->take();
   } else {
-    on = memory_media(region_size, d);
-    use_hugepages(*on);
+    medium = memory_media(region_size, d);
+    use_hugepages(*medium);
   }
   store_layout layout;
   layout.sessions_max = clients + 16;
   layout.subscriptions_max = clients + 16;
   region_options ro;
   ro.areas = chainring::broker::areas(layout, region_size, ro.block_size);
-  auto made = region::create_on(std::move(on), ro);
+  auto made = region::create_on(std::move(medium), ro);
   if (!made) return made.error();
   broker_config bc;
   bc.queue_slots = 64;
@@ -183,27 +183,27 @@ world::~world() {
 
 // One round of the worker, the same as the loop body of service::loop() with one worker.
 bool world::round() {
-  media& on = broker_->region().medium();
+  media& medium = broker_->region().medium();
   net::listener& in = listeners_->worker(0);
   mqttsn::gateway_sink sink(*gateway_, 0);
-  bool any = on.has_room() && in.poll(sink);
+  bool any = medium.has_room() && in.poll(sink);
   gateway_->worker(0).judge(rte_rdtsc());
   const mark_t mark = broker_->worker(0).end_burst();
   any |= broker_->worker(0).worked();
   gateway_->worker(0).send(mark);
-  any |= in.send(on, rte_rdtsc());
+  any |= in.send(medium, rte_rdtsc());
   return any;
 }
 
 // Each advance of the durable end of the journal is one group commit. This function is called once
 // in every round, and a round is shorter than a commit, so it misses none.
 void world::watch_commits() {
-  media& on = broker_->region().medium();
-  if (on.durability() != durability_class::file) return;
-  const mark_t now = on.mark();
+  media& medium = broker_->region().medium();
+  if (medium.durability() != durability_class::file) return;
+  const mark_t now = medium.mark();
   if (marks_.empty() || marks_.back() != now) marks_.push_back(now);
   bool moved = false;
-  while (!marks_.empty() && on.durable(marks_.front())) {
+  while (!marks_.empty() && medium.durable(marks_.front())) {
     marks_.pop_front();
     moved = true;
   }
@@ -312,7 +312,7 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
       v.push_back(s.*member * scale);
     return v;
   };
-  const std::string who = ", " + std::to_string(clients) + " clients";
+  const std::string of_clients = ", " + std::to_string(clients) + " clients";
   const auto at_least = [](double x) { return target{target::sense::at_least, x}; };
   const auto at_most = [](double x) { return target{target::sense::at_most, x}; };
   // In class `file` the committer thread works while the clients run, so only wall-clock time gives
@@ -322,8 +322,8 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
     per_second = at_least(0.5);
   else
     per_worker = at_least(clients == 64 ? 5 : 2);
-  c.out.add(figure("messages a worker second" + who, "M/s", of(&slice::messages_per_worker_s, 1e-6),
-                   per_worker));
+  c.out.add(figure("messages a worker second" + of_clients, "M/s",
+                   of(&slice::messages_per_worker_s, 1e-6), per_worker));
   c.out.add(figure("messages a second, clients' time in it", "M/s",
                    of(&slice::messages_per_s, 1e-6), per_second));
   c.out.add(figure("worker time a message", "ns", of(&slice::worker_ns)));

@@ -75,18 +75,18 @@ hash_pointer make_hash(std::uint64_t entries) {
 bool volatile_lookup(bench_context& c, key_set& k, rte_hash* theirs) {
   auto made = seq_map<key16, std::uint64_t>::create(std::bit_ceil(k.keys.size()));
   if (!made) return false;
-  auto& ours = **made;
+  auto& table = **made;
   for (std::uint64_t i = 0; i < k.keys.size(); ++i) {
-    if (ours.insert(k.keys[i], i) != map_status::done) return false;
+    if (table.insert(k.keys[i], i) != map_status::done) return false;
     if (rte_hash_add_key_data(theirs, &k.keys[i], reinterpret_cast<void*>(i)) != 0) return false;
   }
-  k.shuffle([&](const key16& key) { return ours.hash(key); });
+  k.shuffle([&](const key16& key) { return table.hash(key); });
   bool good = true;
   pairs p = alternate(
       c.time(), timed([&] {
         const std::size_t at = k.next(k.own_at);
         std::uint64_t values[burst];
-        good &= ours.get_bulk(&k.keys[at], &k.hashes[at], burst, values) == 0xffff'ffff;
+        good &= table.get_bulk(&k.keys[at], &k.hashes[at], burst, values) == 0xffff'ffff;
         asm volatile("" : : "r"(values) : "memory");
       }),
       timed([&] {

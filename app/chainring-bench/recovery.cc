@@ -66,12 +66,12 @@ result<std::unique_ptr<broker>> make(const std::string& path, const sizes& s) {
 /// false when a table is full.
 bool fill(broker& b, const sizes& s) {
   store& state = broker_access::state(b);
-  media& on = state.medium();
+  media& medium = state.medium();
   std::byte payload[payload_size] = {};
   for (std::uint32_t q = 0; q < queues; ++q) {
     (void)state.sessions().create_start(q, "client" + std::to_string(q), 0, {});
     state.sessions().flush_record(q);
-    on.drain();
+    medium.drain();
     if (state.queues().link_now(q) != link_status::ready) return false;
   }
   std::uint32_t q = 0;
@@ -95,12 +95,12 @@ bool fill(broker& b, const sizes& s) {
       if (state.queues().place_start(q, {&ref, 1}, p[i]) != place_status::placed) return false;
       state.queues().place_flush(p[i]);
     }
-    on.drain();
+    medium.drain();
     for (std::uint32_t i = 0; i < n; ++i) {
       state.messages().publish(m[i]);
       state.messages().flush_published(m[i]);
     }
-    on.drain();
+    medium.drain();
     for (std::uint32_t i = 0; i < n; ++i) {
       state.queues().place_finish(p[i]);
       state.messages().drop_reference(m[i].ref.index);
@@ -112,10 +112,10 @@ bool fill(broker& b, const sizes& s) {
 
 /// Returns the seconds it takes to read as many bytes as recovery must read.
 double read_once(store& state, const sizes& s) {
-  const media& on = state.medium();
+  const media& medium = state.medium();
   const std::uint64_t bytes = std::min<std::uint64_t>(
-      on.size(), s.messages * (sizeof(message_descriptor) + sizeof(ring_slot)));
-  const auto* at = reinterpret_cast<const std::uint64_t*>(on.base());
+      medium.size(), s.messages * (sizeof(message_descriptor) + sizeof(ring_slot)));
+  const auto* at = reinterpret_cast<const std::uint64_t*>(medium.base());
   const double begin = clock_seconds();
   const volatile std::uint64_t sum = std::accumulate(at, at + bytes / 8, std::uint64_t{0});
   (void)sum;

@@ -94,7 +94,7 @@ sigset_t block_end_signals(std::initializer_list<int> others) {
 
 std::string why_eal_failed(const std::vector<std::string>& arguments,
                            const std::vector<std::string>& logged, unsigned memory_mb) {
-  const auto said = [&](std::string_view words) {
+  const auto is_given = [&](std::string_view words) {
     return std::ranges::any_of(
         logged, [&](const std::string& l) { return l.find(words) != std::string::npos; });
   };
@@ -105,19 +105,19 @@ std::string why_eal_failed(const std::vector<std::string>& arguments,
   // The last error that EAL logs is the most general one; the first is the cause.
   std::string cause = logged.empty() ? "" : logged.front();
   if (cause.starts_with("EAL: ")) cause.erase(0, 5);
-  if (said("Cannot create lock on") || said("Is another primary process running"))
+  if (is_given("Cannot create lock on") || is_given("Is another primary process running"))
     return "the file prefix '" + prefix +
            "' is in use by another process: give this one a prefix of its own, as --file-prefix " +
            prefix + "2";
-  if (said("init memzone") || said("init config") || said("Cannot resize") ||
-      said("Cannot truncate"))
+  if (is_given("init memzone") || is_given("init config") || is_given("Cannot resize") ||
+      is_given("Cannot truncate"))
     return "EAL cannot make its files in the run-time directory of the file prefix '" + prefix +
            "' (" + cause + "): see that the directory (/var/run/dpdk/" + prefix +
            ", or one below XDG_RUNTIME_DIR) has room and can be written, and that no file size "
            "limit "
            "applies (ulimit -f); or add --no-shconf, with which EAL makes no files";
   const bool huge = !given(arguments, "--no-huge") && !given(arguments, "--no-hug");
-  if (said("hugepage") || said("Cannot init memory") || said("not enough memory")) {
+  if (is_given("hugepage") || is_given("Cannot init memory") || is_given("not enough memory")) {
     if (huge)
       return cause +
              ". Reserve hugepages (.ci/hugepages 256, or echo 256 > "

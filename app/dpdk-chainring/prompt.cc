@@ -195,16 +195,16 @@ void on_grow(void* parsed, cmdline* cl, void*) {
                  served->broker().region().medium().size());
 }
 void on_kick(void* parsed, cmdline* cl, void*) {
-  const std::string who = static_cast<two_words*>(parsed)->second;
+  const std::string identity = static_cast<two_words*>(parsed)->second;
   cmdline_printf(cl, "%s\n",
-                 served->broker().kick(who)
+                 served->broker().kick(identity)
                      ? "the client's session ends"
                      : "there is no such client; 'show sessions' lists them");
 }
 void on_clear(void* parsed, cmdline* cl, void*) {
-  const std::string who = static_cast<three_words*>(parsed)->third;
+  const std::string identity = static_cast<three_words*>(parsed)->third;
   cmdline_printf(cl, "%s\n",
-                 served->broker().clear_queue(who)
+                 served->broker().clear_queue(identity)
                      ? "the client's queue is cleared"
                      : "there is no such client; 'show sessions' lists them");
 }

@@ -28,30 +28,33 @@ namespace {
 
 /// Logs an event of the broker for its operators. Text that a client chose is escaped.
 void log_event(void*, const broker_event& e) noexcept {
-  const std::string who = escape(e.identity);
+  const std::string identity = escape(e.identity);
   switch (e.what) {
   case broker_event::kind::opened:
-    CHAINRING_LOG(DEBUG, session, "client '%s' has connected", who.c_str());
+    CHAINRING_LOG(DEBUG, session, "client '%s' has connected", identity.c_str());
     break;
   case broker_event::kind::closed:
-    CHAINRING_LOG(DEBUG, session, "the connection of client '%s' has ended", who.c_str());
+    CHAINRING_LOG(DEBUG, session, "the connection of client '%s' has ended", identity.c_str());
     break;
   case broker_event::kind::lost:
     CHAINRING_LOG(DEBUG, session,
-                  "client '%s' is lost: it was silent for too long or did not answer", who.c_str());
+                  "client '%s' is lost: it was silent for too long or did not answer",
+                  identity.c_str());
     break;
   case broker_event::kind::taken_over:
     CHAINRING_LOG(DEBUG, session,
-                  "client '%s' has connected again; its earlier connection has ended", who.c_str());
+                  "client '%s' has connected again; its earlier connection has ended",
+                  identity.c_str());
     break;
   case broker_event::kind::kicked:
-    CHAINRING_LOG(NOTICE, session, "the session of client '%s' was ended by 'kick'", who.c_str());
+    CHAINRING_LOG(NOTICE, session, "the session of client '%s' was ended by 'kick'",
+                  identity.c_str());
     break;
   case broker_event::kind::expired:
     CHAINRING_LOG(INFO, session,
                   "the session of client '%s' has expired; its subscriptions and its queue "
                   "are deleted",
-                  who.c_str());
+                  identity.c_str());
     break;
   case broker_event::kind::queue_full:
     CHAINRING_LOG(
@@ -60,7 +63,7 @@ void log_event(void*, const broker_event& e) noexcept {
         " PUBLISH messages were refused because of it. The queue empties "
         "when the client connects. Otherwise use 'clear queue' or 'kick' at the prompt, or "
         "--session-expiry",
-        who.c_str(), e.count, e.more);
+        identity.c_str(), e.count, e.more);
     break;
   case broker_event::kind::too_long:
     CHAINRING_LOG(
@@ -68,7 +71,7 @@ void log_event(void*, const broker_event& e) noexcept {
         "a message of %" PRIu64
         " octets stays in the queue of client '%s', because its port carries only %" PRIu64
         " octets",
-        e.count, who.c_str(), e.more);
+        e.count, identity.c_str(), e.more);
     break;
   }
 }
@@ -115,9 +118,9 @@ result<void> service::open_region() {
   m.durability = *durability;
   struct stat st {};
   const bool exists = stat(m.path.c_str(), &st) == 0 && (st.st_size > 0 || !S_ISREG(st.st_mode));
-  result<std::unique_ptr<region>> on = error{};
+  result<std::unique_ptr<region>> opened_region = error{};
   if (exists) {
-    on = region::open(m);
+    opened_region = region::open(m);
   } else {
     if (m.size == 0) m.size = 256u << 20;
     region_options r;
@@ -126,18 +129,18 @@ result<void> service::open_region() {
     r.areas = broker::areas(options_.tables, m.size, options_.block_size);
     CHAINRING_LOG(INFO, region, "creating the region %s with %" PRIu64 " MiB", m.path.c_str(),
                   m.size >> 20);
-    on = region::create(r);
+    opened_region = region::create(r);
   }
-  if (!on) return on.error();
+  if (!opened_region) return opened_region.error();
   constexpr std::uint64_t rounding = 2u << 20; // region sizes are rounded up to hugepages
-  if (const std::uint64_t present = (*on)->medium().size();
+  if (const std::uint64_t present = (*opened_region)->medium().size();
       options_.size != 0 && options_.size + rounding <= present)
     return error{errc::invalid_argument, "--size " + size_name(options_.size) + ": the region " +
                                              m.path + " has " + size_name(present) +
                                              " and cannot become smaller; leave --size out, or "
                                              "give " +
                                              size_name(present) + " or more"};
-  for (const std::string& note : (*on)->notes())
+  for (const std::string& note : (*opened_region)->notes())
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
   config.workers = static_cast<unsigned>(workers_.size());
@@ -150,13 +153,15 @@ result<void> service::open_region() {
   config.content_size_max = mqttsn::payload_size_max(gateway.datagram_size_max);
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
-  auto opened = broker::open(
-      std::move(*on), config, [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
-        if (rte_rdtsc() - last < hz) return; // an open of less than a second logs no progress
-        last = rte_rdtsc();
-        CHAINRING_LOG(INFO, region, "recovery, %s: %" PRIu64 " of %" PRIu64 " done", what.c_str(),
-                      done, of);
-      });
+  auto opened =
+      broker::open(std::move(*opened_region), config,
+                   [&](const std::string& what, std::uint64_t done, std::uint64_t of) {
+                     if (rte_rdtsc() - last < hz)
+                       return; // an open of less than a second logs no progress
+                     last = rte_rdtsc();
+                     CHAINRING_LOG(INFO, region, "recovery, %s: %" PRIu64 " of %" PRIu64 " done",
+                                   what.c_str(), done, of);
+                   });
   if (!opened) return opened.error();
   broker_ = std::move(*opened);
   broker_->observe(log_event, nullptr);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Gives tests and benchmarks the broker's durable state, which broker.h hides. Not installed.
 #pragma once
-#include "broker/shared.h"
+#include "broker/common_state.h"
 
 namespace chainring {
 
 struct broker_access {
-  [[nodiscard]] static store& state(broker& b) noexcept { return *b.shared_->state; }
+  [[nodiscard]] static store& state(broker& b) noexcept { return *b.common_->state; }
 };
 
 } // namespace chainring

@@ -16,7 +16,7 @@
 
 namespace chainring {
 
-unsigned broker::shared::home_of(std::string_view identity) const noexcept {
+unsigned broker::common_state::home_of(std::string_view identity) const noexcept {
   const std::uint64_t hash =
       hash_bytes(std::as_bytes(std::span(identity.data(), identity.size())), home_seed);
   return static_cast<unsigned>((hash >> 32) * config.workers >> 32);
@@ -27,26 +27,27 @@ std::vector<area_spec> broker::areas(const store_layout& layout, std::uint64_t r
   return store::areas(layout, region_size, block_size);
 }
 
-result<std::vector<std::string>> broker::check(chainring::region& on) {
-  return store::check(on);
+result<std::vector<std::string>> broker::check(chainring::region& region) {
+  return store::check(region);
 }
 
-broker::broker(std::unique_ptr<shared> s) : shared_(std::move(s)) {}
+broker::broker(std::unique_ptr<common_state> s) : common_(std::move(s)) {}
 
 broker::~broker() {
-  shared_->workers.clear(); // the workers refer to the other members
+  common_->workers.clear(); // the workers refer to the other members
 }
 
-result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> on,
-                                             const broker_config& config, const progress& told) {
+result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> region,
+                                             const broker_config& config,
+                                             const progress& report_progress) {
   if (config.workers == 0 || config.workers > 64)
     return error{errc::invalid_argument,
                  "workers " + std::to_string(config.workers) + ": expected 1 to 64"};
   const auto began = std::chrono::steady_clock::now();
-  auto s = std::make_unique<shared>();
+  auto s = std::make_unique<common_state>();
   s->config = config;
-  s->on = std::move(on);
-  auto state = store::open(*s->on, config, told, s->opened);
+  s->opened_region = std::move(region);
+  auto state = store::open(*s->opened_region, config, report_progress, s->opened);
   if (!state) return state.error();
   s->state = std::move(state).value();
   const std::uint32_t count = s->state->sessions_max();
@@ -112,8 +113,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   return std::unique_ptr<broker>(new broker(std::move(s)));
 }
 
-broker_worker::state::state(broker::shared& s, unsigned n)
-    : shared(s), config(s.config), durable(*s.state), medium(s.state->medium()), number(n),
+broker_worker::state::state(broker::common_state& s, unsigned n)
+    : common(s), config(s.config), durable(*s.state), medium(s.state->medium()), number(n),
       names({.topics_max = s.config.topics_max,
              .fan_out_max = s.sessions_limit,
              .name_bytes_max = std::max<std::uint64_t>(64u << 20, s.config.topic_size_max)}),
@@ -146,84 +147,84 @@ broker_worker::state::state(broker::shared& s, unsigned n)
 }
 
 broker_worker& broker::worker(unsigned number) noexcept {
-  return *shared_->workers[number];
+  return *common_->workers[number];
 }
 unsigned broker::workers() const noexcept {
-  return shared_->config.workers;
+  return common_->config.workers;
 }
 unsigned broker::home_of(std::string_view identity) const noexcept {
-  return shared_->home_of(identity);
+  return common_->home_of(identity);
 }
 void broker::observe(broker_observer observer, void* context) noexcept {
-  shared_->observer = observer;
-  shared_->observer_context = context;
+  common_->observer = observer;
+  common_->observer_context = context;
 }
 const broker_config& broker::config() const noexcept {
-  return shared_->config;
+  return common_->config;
 }
 const open_summary& broker::opened() const noexcept {
-  return shared_->opened;
+  return common_->opened;
 }
 region& broker::region() noexcept {
-  return *shared_->on;
+  return *common_->opened_region;
 }
 media& broker::medium() noexcept {
-  return shared_->state->medium();
+  return common_->state->medium();
 }
 
 broker_counters broker::counters(unsigned worker) const {
   broker_counters sum{};
-  add_counters(sum, shared_->workers[worker]->state_->count);
+  add_counters(sum, common_->workers[worker]->state_->count);
   return sum;
 }
 
 broker_counters broker::counters() const {
   broker_counters sum{};
-  for (const auto& w : shared_->workers)
+  for (const auto& w : common_->workers)
     add_counters(sum, w->state_->count);
   return sum;
 }
 
 block_store_statistics broker::block_statistics() const noexcept {
-  return shared_->state->blocks().statistics();
+  return common_->state->blocks().statistics();
 }
 message_table_statistics broker::message_statistics() const noexcept {
-  return shared_->state->messages().statistics();
+  return common_->state->messages().statistics();
 }
 queue_table_statistics broker::queue_statistics() const noexcept {
-  return shared_->state->queues().statistics();
+  return common_->state->queues().statistics();
 }
 std::uint32_t broker::sessions_limit() const noexcept {
-  return shared_->sessions_limit;
+  return common_->sessions_limit;
 }
 std::uint32_t broker::sessions_capacity() const noexcept {
-  return shared_->state->sessions_max();
+  return common_->state->sessions_max();
 }
 std::uint64_t broker::subscriptions_capacity() const noexcept {
-  return shared_->state->subscriptions_max();
+  return common_->state->subscriptions_max();
 }
 
 std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
                                std::vector<session_info>& out) const {
-  const std::uint32_t all = shared_->state->sessions_max();
+  const std::uint32_t all = common_->state->sessions_max();
   std::uint32_t n = first;
   for (; n < all && out.size() < max; ++n) {
-    const session& s = shared_->sessions[n];
+    const session& s = common_->sessions[n];
     const connection c = s.state.load(std::memory_order_acquire); // [home-read]
     if (c == connection::none) continue;
     session_info i;
     i.number = n;
-    i.identity = shared_->state->sessions().identity_seen(n);
+    i.identity = common_->state->sessions().identity_seen(n);
     i.connected = c == connection::active;
     i.address = i.connected ? s.address.load(std::memory_order_relaxed) : 0; // [shown-only]
-    i.ends_with_connection = (shared_->state->sessions().word0(n).flags & session_flag_clean) != 0;
+    i.ends_with_connection = (common_->state->sessions().word0(n).flags & session_flag_clean) != 0;
     i.home = s.home.load(std::memory_order_relaxed);                 // [home-read]
     i.keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [shown-only]
     i.refused = s.refused.load(std::memory_order_relaxed);           // [shown-only]
-    const chainring::queue_statistics q = shared_->state->queues().statistics(n);
+    const chainring::queue_statistics q = common_->state->queues().statistics(n);
     i.queue_depth = q.depth;
     i.queue_capacity = q.capacity;
-    i.queue_limit = shared_->config.queue_slots;
+    i.queue_limit = common_->config.queue_slots;
     i.queue_high_water = std::max<std::uint64_t>(
         q.high_water, s.high_water.load(std::memory_order_relaxed)); // [shown-only]
     out.push_back(std::move(i));
@@ -233,17 +234,17 @@ std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
 
 std::vector<topic_info> broker::topics(std::size_t max) const {
   std::vector<topic_info> list;
-  shared_->filters->for_each(max, [&](std::string_view filter, std::uint32_t subscriptions) {
+  common_->filters->for_each(max, [&](std::string_view filter, std::uint32_t subscriptions) {
     list.push_back({std::string(filter), subscriptions});
   });
   return list;
 }
 
 std::uint32_t broker::session_count() const noexcept {
-  return static_cast<std::uint32_t>(shared_->identities->len());
+  return static_cast<std::uint32_t>(common_->identities->len());
 }
 std::uint32_t broker::subscription_count() const noexcept {
-  return shared_->filters->subscription_count();
+  return common_->filters->subscription_count();
 }
 
 namespace {
@@ -258,22 +259,22 @@ bool ask(worker_inbox& home, operator_request::kind what, std::string_view ident
 } // namespace
 
 bool broker::kick(std::string_view identity) noexcept {
-  if (!shared_->identities->get(shared_->key_of(identity))) return false;
-  return ask(*shared_->inboxes[home_of(identity)], operator_request::kind::kick, identity);
+  if (!common_->identities->get(common_->key_of(identity))) return false;
+  return ask(*common_->inboxes[home_of(identity)], operator_request::kind::kick, identity);
 }
 
 bool broker::clear_queue(std::string_view identity) noexcept {
-  if (!shared_->identities->get(shared_->key_of(identity))) return false;
-  return ask(*shared_->inboxes[home_of(identity)], operator_request::kind::clear_queue, identity);
+  if (!common_->identities->get(common_->key_of(identity))) return false;
+  return ask(*common_->inboxes[home_of(identity)], operator_request::kind::clear_queue, identity);
 }
 
 result<void> broker::grow(std::uint64_t size) {
-  return shared_->state->grow(size);
+  return common_->state->grow(size);
 }
 
 result<void> broker::close() {
-  shared_->workers.clear();
-  return shared_->on->close();
+  common_->workers.clear();
+  return common_->opened_region->close();
 }
 
 } // namespace chainring

@@ -131,11 +131,11 @@ class broker {
   areas(const store_layout& layout, std::uint64_t region_size, std::uint32_t block_size);
   /// Recovers what the region holds and prepares to serve it. From then on the broker owns the
   /// region.
-  [[nodiscard]] static result<std::unique_ptr<broker>> open(std::unique_ptr<chainring::region> on,
-                                                            const broker_config& config,
-                                                            const progress& told = {});
+  [[nodiscard]] static result<std::unique_ptr<broker>>
+  open(std::unique_ptr<chainring::region> region, const broker_config& config,
+       const progress& report_progress = {});
   /// Returns sentences about what is wrong with the region's contents. It changes nothing.
-  [[nodiscard]] static result<std::vector<std::string>> check(chainring::region& on);
+  [[nodiscard]] static result<std::vector<std::string>> check(chainring::region& region);
   ~broker();
   broker(const broker&) = delete;
   broker& operator=(const broker&) = delete;
@@ -197,9 +197,9 @@ class broker {
  private:
   friend class broker_worker;
   friend struct broker_access; // access.h
-  struct shared;
-  explicit broker(std::unique_ptr<shared> s);
-  std::unique_ptr<shared> shared_;
+  struct common_state;
+  explicit broker(std::unique_ptr<common_state> s);
+  std::unique_ptr<common_state> common_;
 };
 
 } // namespace chainring

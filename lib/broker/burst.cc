@@ -307,7 +307,7 @@ void broker_worker::state::make_durable() noexcept {
 // Marks the publishes whose content is in lost memory. Such content is not durable although it was
 // drained, so its publisher gets no answer and sends it again. This comes after the drains, because
 // content is written until then.
-void broker_worker::state::find_lost() noexcept {
+void broker_worker::state::mark_lost_publishes() noexcept {
   const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
     return;
@@ -345,7 +345,7 @@ void broker_worker::state::finish_publishes() noexcept {
     if (p.volatile_copy == none) continue;
     for (std::uint32_t i = 0; i < p.volatile_count && !p.refused; ++i)
       hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
-    shared.volatiles->drop(p.volatile_copy);
+    common.volatiles->drop(p.volatile_copy);
   }
   staged.clear();
   targets.clear();
@@ -354,12 +354,12 @@ void broker_worker::state::finish_publishes() noexcept {
 }
 
 // Reports the outcomes of their calls to the front ends, in the order in which they became known.
-void broker_worker::state::say_settled() noexcept {
+void broker_worker::state::report_settled() noexcept {
   for (std::size_t i = 0; i < answers.size();) {
     front_end* to = answers[i].to;
     settled_now.clear();
     for (; i < answers.size() && answers[i].to == to; ++i)
-      settled_now.push_back(answers[i].said);
+      settled_now.push_back(answers[i].result);
     to->settled(settled_now);
   }
   answers.clear();
@@ -373,7 +373,7 @@ void broker_worker::state::end_burst() noexcept {
   retry_aside();
   if (now_tsc >= maintain_at) {
     if (queues_grow) durable.queues().maintain(maintain_pieces);
-    look_after_sessions();
+    check_sessions();
     maintain_at = now_tsc + tsc_hz / maintain_hz;
   }
   did_work |= !endings.empty() || !answers.empty();
@@ -384,11 +384,11 @@ void broker_worker::state::end_burst() noexcept {
     hook_point("broker.burst.matched");
     place();
     make_durable();
-    find_lost();
+    mark_lost_publishes();
     finish_publishes();
     finish_subscriptions();
   }
-  say_settled();
+  report_settled();
   // Deliveries may make more sessions ready; these wait for the next round.
   ready.swap(ready_next);
   ready.clear();
@@ -448,7 +448,7 @@ void broker_worker::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
 }
 void broker_worker::report_too_long(std::uint32_t n, std::uint64_t size,
                                     std::uint64_t limit) noexcept {
-  state_->tell(broker_event::kind::too_long, n, size, limit);
+  state_->notify_observer(broker_event::kind::too_long, n, size, limit);
 }
 mark_t broker_worker::end_burst() noexcept {
   state_->end_burst();

@@ -42,17 +42,17 @@ void broker_worker::state::hand_volatile(std::uint32_t message,
   // [home-read]
   if (s.state.load(std::memory_order_acquire) != connection::active)
     return; // QoS 0 messages are not kept for clients that are not connected
-  shared.volatiles->hold(message);
+  common.volatiles->hold(message);
   if (s.home.load(std::memory_order_relaxed) == number) {                // [home-read]
     if (s.incarnation.load(std::memory_order_acquire) == to.incarnation) // [incarnation-read]
       return keep_volatile(s, to.session, message, to.bits);
   } else {
     const volatile_parcel parcel{message, to.session, to.incarnation, to.bits};
     // [home-read]
-    if (shared.inboxes[s.home.load(std::memory_order_relaxed)]->parcels.push(&parcel)) return;
+    if (common.inboxes[s.home.load(std::memory_order_relaxed)]->parcels.push(&parcel)) return;
     ++count.dropped_qos0;
   }
-  shared.volatiles->drop(message);
+  common.volatiles->drop(message);
 }
 
 // Keeps the copy for the session, and takes over the caller's reference to it.
@@ -60,7 +60,7 @@ void broker_worker::state::keep_volatile(session& s, std::uint32_t n, std::uint3
                                          std::uint8_t bits) noexcept {
   if (s.volatile_count >= config.volatile_per_session_max || free_nodes.empty()) {
     ++count.dropped_qos0;
-    shared.volatiles->drop(message);
+    common.volatiles->drop(message);
     return;
   }
   const std::uint32_t node = free_nodes.back();
@@ -77,7 +77,7 @@ void broker_worker::state::drop_volatile(session& s, bool all) noexcept {
     const std::uint32_t node = s.volatile_first;
     s.volatile_first = nodes[node].next;
     --s.volatile_count;
-    shared.volatiles->drop(nodes[node].message);
+    common.volatiles->drop(nodes[node].message);
     free_nodes.push_back(node);
     if (!all) return;
   }
@@ -189,9 +189,9 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   const volatile_node& first = nodes[s.volatile_first];
   delivery_item item;
   item.front_end_bits = first.bits;
-  item.topic = names.intern(shared.volatiles->topic(first.message));
-  item.name = shared.volatiles->topic(first.message);
-  item.content = delivery_content(shared.volatiles->payload(first.message));
+  item.topic = names.intern(common.volatiles->topic(first.message));
+  item.name = common.volatiles->topic(first.message);
+  item.content = delivery_content(common.volatiles->payload(first.message));
   if (s.server->deliver(n, {&item, 1}) == 0) {
     s.paused = true;
     return false;

@@ -48,8 +48,8 @@ enum class close_reason : std::uint8_t {
 class delivery_content {
  public:
   explicit delivery_content(std::span<const std::byte> octets) noexcept : octets_(octets) {}
-  delivery_content(const message_cursor& at, const media& on, std::uint64_t losses) noexcept
-      : chain_(at), medium_(&on), losses_(losses) {}
+  delivery_content(const message_cursor& at, const media& medium, std::uint64_t losses) noexcept
+      : chain_(at), medium_(&medium), losses_(losses) {}
 
   [[nodiscard]] std::uint64_t size() const noexcept {
     return medium_ == nullptr ? octets_.size() : chain_.remaining();

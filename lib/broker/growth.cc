@@ -5,12 +5,12 @@
 #include <mutex>
 #include <new>
 
-#include "broker/shared.h"
+#include "broker/common_state.h"
 
 namespace chainring {
 
 result<unsigned> broker::grow_tables(bool at_once) {
-  shared& s = *shared_;
+  common_state& s = *common_;
   store& state = *s.state;
   unsigned grown = 0;
   const std::uint32_t before = state.sessions_max();

@@ -25,7 +25,7 @@ namespace {
 constexpr std::uint32_t sweep_pieces = 256; ///< sessions that are checked in one visit
 } // namespace
 
-void broker::shared::wake(std::uint32_t n) noexcept {
+void broker::common_state::wake(std::uint32_t n) noexcept {
   session& s = sessions[n];
   // [home-read]
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
@@ -50,11 +50,11 @@ void broker_worker::state::wake(std::uint32_t n) noexcept {
   // [home-read]
   if (s.state.load(std::memory_order_acquire) == connection::none) return;
   if (s.home.load(std::memory_order_relaxed) == number) return make_ready(s, n); // [home-read]
-  shared.wake(n);
+  common.wake(n);
 }
 
 bool broker_worker::state::take_woken() noexcept {
-  std::atomic<std::uint32_t>& first = shared.inboxes[number]->woken;
+  std::atomic<std::uint32_t>& first = common.inboxes[number]->woken;
   if (first.load(std::memory_order_relaxed) == none) return false; // [woken-taken]
   // [woken-taken] Without it the home could read an old next_woken of a session in the list.
   std::uint32_t n = first.exchange(none, std::memory_order_acquire);
@@ -67,7 +67,7 @@ bool broker_worker::state::take_woken() noexcept {
     // The number may belong to another session meanwhile, and the wake-up may be for its new home.
     // [home-read]
     if (s.home.load(std::memory_order_relaxed) != number)
-      shared.wake(n);
+      common.wake(n);
     else if (s.state.load(std::memory_order_relaxed) != connection::none) // [home-read]
       make_ready(s, n);
     n = next;
@@ -78,14 +78,14 @@ bool broker_worker::state::take_woken() noexcept {
 bool broker_worker::state::take_parcels() noexcept {
   bool any = false;
   volatile_parcel p{};
-  while (shared.inboxes[number]->parcels.pop(&p)) {
+  while (common.inboxes[number]->parcels.pop(&p)) {
     any = true;
     session& s = at(p.session);
     if (own(p.session) &&
         s.incarnation.load(std::memory_order_relaxed) == p.incarnation) // [incarnation-read]
       keep_volatile(s, p.session, p.message, static_cast<std::uint8_t>(p.bits));
     else
-      shared.volatiles->drop(p.message);
+      common.volatiles->drop(p.message);
   }
   return any;
 }
@@ -93,7 +93,7 @@ bool broker_worker::state::take_parcels() noexcept {
 // Handles the requests of operators. A request names the identity, because the session's number may
 // belong to another session by now.
 void broker_worker::state::take_requests() noexcept {
-  worker_inbox& inbox = *shared.inboxes[number];
+  worker_inbox& inbox = *common.inboxes[number];
   // [asked-seen]
   if (!inbox.asked.load(std::memory_order_acquire)) [[likely]]
     return;
@@ -104,7 +104,7 @@ void broker_worker::state::take_requests() noexcept {
     requests.swap(inbox.requests);
   }
   for (const operator_request& r : requests) {
-    const auto n = shared.identities->get(shared.key_of(r.identity));
+    const auto n = common.identities->get(common.key_of(r.identity));
     if (!n) continue;
     session& s = at(*n);
     // A request comes to the home of its identity, which is this worker. [home-read]
@@ -124,7 +124,7 @@ void broker_worker::state::take_requests() noexcept {
 // Checks a few sessions at each visit: it ends expired ones, and marks the queues of the others
 // dirty. Slots of refused publishes and rings that were left are freed with the next release, and
 // without an acknowledgement nothing else would ask for one.
-void broker_worker::state::look_after_sessions() noexcept {
+void broker_worker::state::check_sessions() noexcept {
   const std::uint32_t all = durable.sessions_max();
   for (std::uint32_t i = 0; i < sweep_pieces; ++i) {
     const std::uint32_t n = sweep_from;
@@ -145,16 +145,16 @@ void broker_worker::state::look_after_sessions() noexcept {
   }
 }
 
-void broker_worker::state::tell(broker_event::kind what, std::uint32_t n, std::uint64_t held,
-                                std::uint64_t more) noexcept {
-  if (shared.observer == nullptr) return;
+void broker_worker::state::notify_observer(broker_event::kind what, std::uint32_t n,
+                                           std::uint64_t held, std::uint64_t more) noexcept {
+  if (common.observer == nullptr) return;
   // A full queue may belong to another worker's session, so its identity is read by
   // identity_seen().
   if (what == broker_event::kind::queue_full) {
     const std::string identity = durable.sessions().identity_seen(n);
-    return shared.observer(shared.observer_context, {what, n, identity, held, more});
+    return common.observer(common.observer_context, {what, n, identity, held, more});
   }
-  shared.observer(shared.observer_context, {what, n, durable.sessions().identity(n), held, more});
+  common.observer(common.observer_context, {what, n, durable.sessions().identity(n), held, more});
 }
 
 } // namespace chainring

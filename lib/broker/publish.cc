@@ -43,7 +43,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   }
   if (options.qos == 0) {
     ++count.published_qos0;
-    return publish_volatile(topic, content, names.subscribers(topic, *shared.filters, number));
+    return publish_volatile(topic, content, names.subscribers(topic, *common.filters, number));
   }
   ++count.published_qos1;
   auto refuse = [&] {
@@ -74,7 +74,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
   // copy.
   if (volatile_targets.size() != volatile_before) {
-    p.volatile_copy = shared.volatiles->make(names.name(topic), content);
+    p.volatile_copy = common.volatiles->make(names.name(topic), content);
     if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
   }
   if (found == room::wait) {
@@ -83,7 +83,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     if (!may) {
-      if (p.volatile_copy != none) shared.volatiles->drop(p.volatile_copy);
+      if (p.volatile_copy != none) common.volatiles->drop(p.volatile_copy);
       durable.messages().discard(p.content);
       return refuse();
     }
@@ -107,7 +107,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
 void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
                                             std::span<const subscriber> to) noexcept {
   if (to.empty()) return;
-  const std::uint32_t copy = shared.volatiles->make(names.name(topic), content);
+  const std::uint32_t copy = common.volatiles->make(names.name(topic), content);
   if (copy == none) {
     count.dropped_qos0 += to.size();
     return;
@@ -117,20 +117,20 @@ void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const
         at(sub.session).incarnation.load(std::memory_order_acquire); // [incarnation-read]
     hand_volatile(copy, {sub.session, incarnation, front_end_bits_of(sub.options)});
   }
-  shared.volatiles->drop(copy);
+  common.volatiles->drop(copy);
 }
 
 // Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
 broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
                                                            std::size_t& targets_before,
                                                            std::size_t& volatile_before) noexcept {
-  const std::uint64_t matched_version = shared.filters->version();
-  const std::span<const subscriber> to = names.subscribers(topic, *shared.filters, number);
+  const std::uint64_t matched_version = common.filters->version();
+  const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
   targets_before = targets.size();
   volatile_before = volatile_targets.size();
   const auto index = static_cast<std::uint32_t>(staged.size());
   queue_table& queues = durable.queues();
-  room found = room::there;
+  room found = room::available;
   std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
     session& s = at(sub.session);
@@ -157,7 +157,7 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
     targets.push_back({sub.session, incarnation, index,
                        slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full, free});
   }
-  if (shared.filters->version() != matched_version) {
+  if (common.filters->version() != matched_version) {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     return room::changed;
@@ -220,7 +220,7 @@ void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
         at(to.session).home.load(std::memory_order_relaxed) == number) // [home-read]
       continue;
     (void)durable.queues().overflow(to.session); // this asks the consumer of the queue
-    shared.wake(to.session);
+    common.wake(to.session);
   }
 }
 
@@ -255,10 +255,10 @@ void broker_worker::state::retry_aside() noexcept {
     if (a.from != no_session &&
         at(a.from).incarnation.load(std::memory_order_relaxed) == a.from_incarnation)
       --at(a.from).aside;
-    if (found != room::there) {
+    if (found != room::available) {
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);
-      if (a.volatile_copy != none) shared.volatiles->drop(a.volatile_copy);
+      if (a.volatile_copy != none) common.volatiles->drop(a.volatile_copy);
       durable.messages().discard(a.content);
       ++count.refused_congestion;
       answer_with(a.by, a.token, outcome::congestion);
@@ -282,11 +282,12 @@ void broker_worker::state::report_full(std::uint32_t n) noexcept {
   session& s = at(n);
   s.refused.store(s.refused.load(std::memory_order_relaxed) + 1,
                   std::memory_order_relaxed); // [shown-only]
-  ++full_untold;
-  if (now_tsc < told_full_at + tsc_hz && told_full_at != 0) return;
-  told_full_at = now_tsc;
-  tell(broker_event::kind::queue_full, n, durable.queues().statistics(n).depth, full_untold);
-  full_untold = 0;
+  ++full_unreported;
+  if (now_tsc < full_reported_at + tsc_hz && full_reported_at != 0) return;
+  full_reported_at = now_tsc;
+  notify_observer(broker_event::kind::queue_full, n, durable.queues().statistics(n).depth,
+                  full_unreported);
+  full_unreported = 0;
 }
 
 } // namespace chainring

@@ -58,8 +58,8 @@ class session_table {
  public:
   static constexpr std::size_t segments_max = 16;
   /// `noun` is the name of a record in notes.
-  session_table(media& on, block_store& blocks, const char* noun) noexcept
-      : media_(on), blocks_(blocks), noun_(noun) {}
+  session_table(media& medium, block_store& blocks, const char* noun) noexcept
+      : media_(medium), blocks_(blocks), noun_(noun) {}
   /// Adds records on media that are durably zero or that recovery is about to read. Their numbers
   /// follow the present ones. One thread at a time may call it.
   [[nodiscard]] result<void> add_segment(const table_segment& segment);

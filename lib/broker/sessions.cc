@@ -33,15 +33,15 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
                                           std::uint64_t token) noexcept {
   ++count.opens;
   if (identity.empty() || identity.size() > identity_size_max ||
-      shared.home_of(identity) != number) {
+      common.home_of(identity) != number) {
     ++count.opens_refused;
     return {open_status::refused};
   }
-  const identity_key key = shared.key_of(identity);
+  const identity_key key = common.key_of(identity);
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
   std::uint32_t n = none;
   bool present = false;
-  if (const auto known = shared.identities->get(key)) {
+  if (const auto known = common.identities->get(key)) {
     n = *known;
     session& s = at(n);
     if (durable.sessions().identity(n) != identity) { // two long identities have the same hashes
@@ -53,7 +53,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       front_end* before = s.server;
       detach(s, n);
       before->closed(n, close_reason::taken_over);
-      tell(broker_event::kind::taken_over, n);
+      notify_observer(broker_event::kind::taken_over, n);
     }
     // A session that ends with its connection must end before the next one of its identity begins.
     const session_settings settings{.expiry_s = options.expiry_s};
@@ -95,7 +95,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   // the home of an earlier session.
   s.state.store(connection::active, std::memory_order_release);
   answer_with(&by, token, outcome::accepted);
-  tell(broker_event::kind::opened, n);
+  notify_observer(broker_event::kind::opened, n);
   make_ready(s, n);
   return {open_status::opening, n, present};
 }
@@ -108,24 +108,24 @@ std::uint32_t broker_worker::state::create(std::string_view identity, const iden
     finish_endings();
   std::uint32_t n = none;
   {
-    const std::lock_guard guard(shared.free_lock);
-    if (shared.free_sessions.empty()) return none;
-    n = shared.free_sessions.back();
-    shared.free_sessions.pop_back();
+    const std::lock_guard guard(common.free_lock);
+    if (common.free_sessions.empty()) return none;
+    n = common.free_sessions.back();
+    common.free_sessions.pop_back();
   }
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
   // The identity is inserted first, because erasing it again costs nothing, whereas the blocks of a
   // long identity are free again only after a drain. No worker but this one, the home of the
   // identity, looks it up.
-  bool made = shared.identities->insert(key, n) == map_status::done;
+  bool made = common.identities->insert(key, n) == map_status::done;
   if (made && !durable.sessions().create_start(n, identity, flags,
                                                {.expiry_s = options.expiry_s})) { // [record-stored]
-    shared.identities->erase(key);
+    common.identities->erase(key);
     made = false;
   }
   if (!made) {
-    const std::lock_guard guard(shared.free_lock);
-    shared.free_sessions.push_back(n);
+    const std::lock_guard guard(common.free_lock);
+    common.free_sessions.push_back(n);
     return none;
   }
   make_record_dirty(at(n), n);
@@ -142,7 +142,8 @@ void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
   session& s = at(n);
   if (!own(n)) return;
   ++count.closes;
-  tell(reason == end_reason::lost ? broker_event::kind::lost : broker_event::kind::closed, n);
+  notify_observer(
+      reason == end_reason::lost ? broker_event::kind::lost : broker_event::kind::closed, n);
   detach(s, n);
   disconnected(s, n);
 }
@@ -171,7 +172,7 @@ void broker_worker::state::disconnected(session& s, std::uint32_t n) noexcept {
 // Ends a session because an operator asks for it or because it has expired.
 void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) noexcept {
   session& s = at(n);
-  tell(why, n);
+  notify_observer(why, n);
   if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read]
     front_end* before = s.server;
     detach(s, n);
@@ -186,11 +187,11 @@ void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) 
 void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
                                         const session_settings& settings) noexcept {
   const auto first = static_cast<std::uint32_t>(ended_filters_used);
-  shared.filters->remove_all(n, [&](std::string_view filter) {
+  common.filters->remove_all(n, [&](std::string_view filter) {
     if (ended_filters_used == ended_filters.size()) ended_filters.emplace_back();
     ended_filters[ended_filters_used++].assign(filter);
   });
-  const identity_key key = shared.key_of(durable.sessions().identity(n));
+  const identity_key key = common.key_of(durable.sessions().identity(n));
   endings.push_back({n, durable.sessions().incarnation(n), first,
                      static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key});
   durable.sessions().end_start(n, keep, flags, settings); // [ended-before-restart]
@@ -201,7 +202,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   // [incarnation-set] Without it a publisher could match the old filters and take the new
   // incarnation.
   s.incarnation.store(durable.sessions().incarnation(n), std::memory_order_release);
-  if (!keep) shared.identities->erase(key);
+  if (!keep) common.identities->erase(key);
 }
 
 // Finishes all incarnations that end in this burst with two drains: one for the records, then one
@@ -272,8 +273,8 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   if (s.record_dirty) std::erase(records, n);
   s.ready = s.dirty = s.record_dirty = false;
   s.aside = 0;
-  const std::lock_guard guard(shared.free_lock);
-  shared.free_sessions.push_back(n);
+  const std::lock_guard guard(common.free_lock);
+  common.free_sessions.push_back(n);
 }
 
 // Returns true when a session without a connection has expired. A session that was connected when

@@ -227,11 +227,13 @@ result<void> store::judge_later_contents() {
   return {};
 }
 
-result<std::unique_ptr<store>> store::open(region& on, const broker_config& config,
-                                           const broker::progress& told, open_summary& summary) {
-  std::unique_ptr<store> s(new store(on));
+result<std::unique_ptr<store>> store::open(region& opened_region, const broker_config& config,
+                                           const broker::progress& report_progress,
+                                           open_summary& summary) {
+  std::unique_ptr<store> s(new store(opened_region));
   if (auto attached = s->attach(config); !attached) return attached.error();
-  if (auto recovered = s->recover(config, told, summary); !recovered) return recovered.error();
+  if (auto recovered = s->recover(config, report_progress, summary); !recovered)
+    return recovered.error();
   return s;
 }
 

@@ -45,11 +45,12 @@ class store {
 
   /// Opens and recovers the tables: it reads, makes durable what it read, voids, drains, rebuilds,
   /// and then serves.
-  [[nodiscard]] static result<std::unique_ptr<store>> open(region& on, const broker_config& config,
-                                                           const broker::progress& told,
+  [[nodiscard]] static result<std::unique_ptr<store>> open(region& opened_region,
+                                                           const broker_config& config,
+                                                           const broker::progress& report_progress,
                                                            open_summary& summary);
   /// Returns sentences about what is wrong with the region's contents. It changes nothing.
-  [[nodiscard]] static result<std::vector<std::string>> check(region& on);
+  [[nodiscard]] static result<std::vector<std::string>> check(region& opened_region);
   ~store();
 
   [[nodiscard]] block_store& blocks() noexcept { return *blocks_; }
@@ -93,7 +94,7 @@ class store {
   [[nodiscard]] static std::uint64_t now_ns() noexcept;
 
  private:
-  explicit store(region& on) : region_(on), media_(on.medium()) {}
+  explicit store(region& opened_region) : region_(opened_region), media_(opened_region.medium()) {}
   struct subscription {
     std::uint32_t session = 0, options = 0, identifier = 0;
     std::string_view filter;
@@ -116,7 +117,8 @@ class store {
   /// other.
   [[nodiscard]] recovery parts(const broker_config& config, found& out);
   [[nodiscard]] recovery_part segments_part();
-  [[nodiscard]] result<void> recover(const broker_config& config, const broker::progress& told,
+  [[nodiscard]] result<void> recover(const broker_config& config,
+                                     const broker::progress& report_progress,
                                      open_summary& summary);
   void tolerate_loss() noexcept;
   [[nodiscard]] bool wanted(std::span<const std::byte> key, std::span<const std::byte> value,

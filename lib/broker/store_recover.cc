@@ -107,34 +107,34 @@ recovery store::parts(const broker_config& config, found& out) {
 // [store-read] Crash between: nothing has changed. What was only visible when the last process died
 // need not have been durable.
 // [store-voided] Crash between: recovery finds the same again, and nothing was given out.
-result<void> store::recover(const broker_config& config, const broker::progress& told,
+result<void> store::recover(const broker_config& config, const broker::progress& report_progress,
                             open_summary& summary) {
   recovery_listener listener;
-  if (told)
+  if (report_progress)
     listener = [&](const recovery_progress& p) {
-      told(std::string(to_string(p.phase)) + " " + p.part, p.done, p.total);
+      report_progress(std::string(to_string(p.phase)) + " " + p.part, p.done, p.total);
     };
-  found is;
-  auto report = parts(config, is).run(region_, listener);
+  found results;
+  auto report = parts(config, results).run(region_, listener);
   if (!report) return report.error();
   for (const problem& p : report->problems)
     summary.notes.push_back(p.text());
-  summary.sessions = is.sessions.used;
-  summary.expired = is.sessions.expired;
-  summary.queues = is.queues.queues;
-  summary.subscriptions = is.subscriptions.entries;
-  summary.voided = is.sessions.voided + is.queues.voided;
+  summary.sessions = results.sessions.used;
+  summary.expired = results.sessions.expired;
+  summary.queues = results.queues.queues;
+  summary.subscriptions = results.subscriptions.entries;
+  summary.voided = results.sessions.voided + results.queues.voided;
   summary.messages = messages_->statistics().live;
   summary.durability = media_.durability();
   return {};
 }
 
-result<std::vector<std::string>> store::check(region& on) {
-  store s(on);
+result<std::vector<std::string>> store::check(region& opened_region) {
+  store s(opened_region);
   if (auto attached = s.attach(broker_config{}); !attached) return attached.error();
-  found is;
+  found results;
   std::vector<std::string> wrong;
-  for (const problem& p : s.parts(broker_config{}, is).check(on).problems)
+  for (const problem& p : s.parts(broker_config{}, results).check(opened_region).problems)
     wrong.push_back(p.text());
   return wrong;
 }

@@ -51,7 +51,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       continue;
     }
     if (p.remove) {
-      bool was = shared.filters->remove(filter, p.session);
+      bool was = common.filters->remove(filter, p.session);
       // A subscription that this burst adds is not in the index yet.
       for (staged_subscription* q = subscriptions.data(); q != &p; ++q)
         if (q->applied && q->session == p.session &&
@@ -63,7 +63,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
-    if (shared.filters->count_of(p.session) >= config.subscriptions_per_session_max) {
+    if (common.filters->count_of(p.session) >= config.subscriptions_per_session_max) {
       p.result = outcome::congestion;
       continue;
     }
@@ -79,7 +79,7 @@ void broker_worker::state::finish_subscriptions() noexcept {
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
     if (!p.applied) continue;
-    const auto added = shared.filters->add(filter, p.session, p.options);
+    const auto added = common.filters->add(filter, p.session, p.options);
     if (filter_index::accepted(added)) continue;
     // A filter with too many levels is refused finally.
     p.result = added == filter_index::status::full ? outcome::congestion : outcome::too_long;

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "base/statistic.h"
+#include "broker/common_state.h"
 #include "broker/plan.h"
-#include "broker/shared.h"
 #include "broker/worker.h"
 #include "topic/topic_names.h"
 
@@ -93,12 +93,12 @@ struct broker_worker::state {
   };
   struct answer {
     front_end* to;
-    settlement said;
+    settlement result;
   };
 
-  state(broker::shared& s, unsigned number);
+  state(broker::common_state& s, unsigned number);
 
-  broker::shared& shared;
+  broker::common_state& common;
   const broker_config& config;
   store& durable;
   media& medium;
@@ -109,11 +109,11 @@ struct broker_worker::state {
   const bool queues_grow;
   const std::uint64_t
       drain_bytes_max; // half of what one drain may cover, because other workers flush too
-  std::uint64_t maintain_at = 0;  // when to maintain queues and check sessions next
-  std::uint32_t sweep_from = 0;   // the session to check next
-  std::uint64_t losses = 0;       // media::losses() before the staged content was copied
-  std::uint64_t told_full_at = 0; // when a full queue was last reported
-  std::uint64_t full_untold = 0;
+  std::uint64_t maintain_at = 0;      // when to maintain queues and check sessions next
+  std::uint32_t sweep_from = 0;       // the session to check next
+  std::uint64_t losses = 0;           // media::losses() before the staged content was copied
+  std::uint64_t full_reported_at = 0; // when a full queue was last reported
+  std::uint64_t full_unreported = 0;
   bool did_work = false;
   std::uint64_t moved = 0; // counts the messages that left a queue in any way
   basic_broker_counters<statistic> count;
@@ -143,14 +143,14 @@ struct broker_worker::state {
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
 
-  [[nodiscard]] session& at(std::uint32_t n) noexcept { return shared.sessions[n]; }
+  [[nodiscard]] session& at(std::uint32_t n) noexcept { return common.sessions[n]; }
   [[nodiscard]] bool own(std::uint32_t n) noexcept;
   void drain() noexcept;
   void answer_with(front_end* to, std::uint64_t token, outcome o) noexcept {
     if (to != nullptr) answers.push_back({to, {token, o}});
   }
-  void tell(broker_event::kind what, std::uint32_t n, std::uint64_t held = 0,
-            std::uint64_t more = 0) noexcept;
+  void notify_observer(broker_event::kind what, std::uint32_t n, std::uint64_t held = 0,
+                       std::uint64_t more = 0) noexcept;
 
   // These functions are in sessions.cc.
   [[nodiscard]] opened_session open(front_end& by, std::string_view identity,
@@ -170,7 +170,7 @@ struct broker_worker::state {
   void make_record_dirty(session& s, std::uint32_t n) noexcept;
 
   // These functions are in publish.cc.
-  enum class room : std::uint8_t { there, changed, full, wait };
+  enum class room : std::uint8_t { available, changed, full, wait };
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
@@ -204,9 +204,9 @@ struct broker_worker::state {
                                              placement& out) noexcept;
   void settle_groups() noexcept;
   void make_durable() noexcept;
-  void find_lost() noexcept;
+  void mark_lost_publishes() noexcept;
   void finish_publishes() noexcept;
-  void say_settled() noexcept;
+  void report_settled() noexcept;
   void make_ready(session& s, std::uint32_t n) noexcept;
   void make_dirty(session& s, std::uint32_t n) noexcept;
 
@@ -235,7 +235,7 @@ struct broker_worker::state {
   bool take_woken() noexcept;
   bool take_parcels() noexcept;
   void take_requests() noexcept;
-  void look_after_sessions() noexcept;
+  void check_sessions() noexcept;
 };
 
 } // namespace chainring

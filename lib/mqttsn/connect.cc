@@ -27,7 +27,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   // Wills are not offered yet. The protocol has no return code for an id that is empty or too long.
   if (m.flags.will() || !valid_client_id(m.client_id)) {
     ++count.connects_refused;
-    return say(from.address, 3, connack{.code = return_code::not_supported});
+    return send_message(from.address, 3, connack{.code = return_code::not_supported});
   }
   if (!clear_address(from, m)) return;
   const session_options options{.clean_start = m.flags.clean(),
@@ -42,7 +42,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   if (opened.status != open_status::opening) {
     free_answers.push_back(static_cast<std::uint32_t>(token));
     ++count.connects_refused;
-    return say(from.address, 3, connack{.code = return_code::congestion});
+    return send_message(from.address, 3, connack{.code = return_code::congestion});
   }
   const std::uint32_t n = opened.session;
   connection& c = at(n);
@@ -59,7 +59,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   // connection gets the address only after that client's connection is closed, so it ends and the
   // CONNECT waits.
   std::uint32_t other = none;
-  shared.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
+  common.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
     if (now && *now != n) other = *now;
     if (other == none) now = n;
     return map_status::done;
@@ -72,7 +72,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
 // Ends the connection of any other client at the sender's address. Returns false when the CONNECT
 // has to wait or is refused.
 bool gateway_worker::state::clear_address(const sender& from, const connect& m) noexcept {
-  const auto other = shared.addresses->get(from.address);
+  const auto other = common.addresses->get(from.address);
   if (!other) return true;
   connection& c = at(*other);
   // [address-read] Without it this worker could use the home of an earlier connection.
@@ -100,7 +100,7 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
                                          std::uint32_t other) noexcept {
   const auto refuse = [&] {
     ++count.connects_refused;
-    say(from.address, 3, connack{.code = return_code::congestion});
+    send_message(from.address, 3, connack{.code = return_code::congestion});
   };
   auto slot = std::ranges::find(waiting, from.address, &waiting_connect::from);
   if (slot == waiting.end())
@@ -113,7 +113,7 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
                                 .superseded = false,
                                 .received_tsc = from.received_tsc};
   const unsigned home = at(other).home.load(std::memory_order_relaxed); // [address-read]
-  if (slot->tries >= 8 || !shared.requests[home]->push(&request)) {
+  if (slot->tries >= 8 || !common.requests[home]->push(&request)) {
     slot->from = 0;
     slot->tries = 0;
     return refuse();
@@ -124,9 +124,9 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
   slot->size = static_cast<std::uint16_t>(encode_connect(slot->datagram, m));
 }
 
-void gateway_worker::state::take_requests() noexcept {
+void gateway_worker::state::take_address_requests() noexcept {
   address_request r{};
-  while (shared.requests[number]->pop(&r)) {
+  while (common.requests[number]->pop(&r)) {
     if (!r.answered) {
       const connection& c = at(r.session);
       if (c.address.load(std::memory_order_relaxed) == r.address && // [address-own]
@@ -138,7 +138,7 @@ void gateway_worker::state::take_requests() noexcept {
         }
       }
       // The request is answered after this burst's release, once everything in it has left.
-      leavings.push_back({r, 0});
+      address_handovers.push_back({r, 0});
       continue;
     }
     const auto slot = std::ranges::find(waiting, r.address, &waiting_connect::from);
@@ -163,20 +163,20 @@ void gateway_worker::state::take_requests() noexcept {
 
 // Call after a release. `position` marks the end of everything that was sent to the address so far.
 // Once that has left, the other worker may answer its client at the address.
-void gateway_worker::state::answer_leavings() noexcept {
-  for (std::size_t i = 0; i < leavings.size();) {
-    leaving& l = leavings[i];
+void gateway_worker::state::answer_address_handovers() noexcept {
+  for (std::size_t i = 0; i < address_handovers.size();) {
+    address_handover& l = address_handovers[i];
     if (!l.request.answered) {
       l.request.answered = true;
       l.position = out->position(l.request.address);
     }
     if (!out->passed(l.request.address, l.position) ||
-        !shared.requests[l.request.from_worker]->push(&l.request)) {
+        !common.requests[l.request.from_worker]->push(&l.request)) {
       ++i;
       continue;
     }
-    l = leavings.back();
-    leavings.pop_back();
+    l = address_handovers.back();
+    address_handovers.pop_back();
   }
 }
 
@@ -188,7 +188,7 @@ void gateway_worker::state::handle(const sender& from, const disconnect& m) noex
   }
   if (!from.known()) return stranger(from, true);
   ++count.disconnects;
-  say(from.address, 2, disconnect{});
+  send_message(from.address, 2, disconnect{});
   end(from.session);
 }
 
@@ -204,13 +204,13 @@ void gateway_worker::state::lose(std::uint32_t n) noexcept {
   const client_address to = address_of(n);
   reset(n);
   core.close_session(n, broker_worker::end_reason::lost);
-  say(to, 2, disconnect{});
+  send_message(to, 2, disconnect{});
 }
 
 void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcept {
   const client_address to = address_of(n);
   reset(n);
-  if (reason == close_reason::kicked && to != 0) say(to, 2, disconnect{});
+  if (reason == close_reason::kicked && to != 0) send_message(to, 2, disconnect{});
 }
 
 // Forgets the connection. Its address leaves the map only if it still belongs to this session,
@@ -221,7 +221,7 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
       // [address-set] [address-read]
       c.address.exchange(0, std::memory_order_acq_rel);
   if (address != 0)
-    shared.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
+    common.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
       now.reset();
       return map_status::done;
@@ -236,7 +236,7 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   }
   ++c.life;
   c.phase = connection::exchange::idle;
-  c.predefined_unknown = c.told_too_long = c.refused_volatile = false;
+  c.predefined_unknown = c.reported_too_long = c.refused_volatile = false;
   c.retries = c.corrections = 0;
   c.registration_plus_1 = 0;
   c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = 0;

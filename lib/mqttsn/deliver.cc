@@ -31,7 +31,7 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
     return name_status::known;
   }
   if (type == topic_id_type::predefined && !c.predefined_unknown) {
-    if (const auto p = shared.predefined_ids.find(item.name); p != shared.predefined_ids.end()) {
+    if (const auto p = common.predefined_ids.find(item.name); p != common.predefined_ids.end()) {
       id = p->second;
       return name_status::known;
     }
@@ -60,8 +60,8 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
 void gateway_worker::state::send_register(std::uint32_t n) noexcept {
   const registrations::entry& e = ids.at(at(n).registration_plus_1 - 1);
   const std::string_view name = topics.name(e.topic);
-  say(address_of(n), name.size() + 8,
-      register_topic{.topic_id = e.id, .msg_id = at(n).register_id, .topic = name});
+  send_message(address_of(n), name.size() + 8,
+               register_topic{.topic_id = e.id, .msg_id = at(n).register_id, .topic = name});
 }
 
 // --- sending ----------------------------------------------------------------------------------
@@ -82,8 +82,8 @@ void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item
   }
   ++count.kept_too_long;
   core.skip(n, item.ticket);
-  if (at(n).told_too_long) return;
-  at(n).told_too_long = true;
+  if (at(n).reported_too_long) return;
+  at(n).reported_too_long = true;
   core.report_too_long(n, size, out->size_max(address_of(n)));
 }
 

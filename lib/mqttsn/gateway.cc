@@ -19,9 +19,9 @@ std::uint32_t payload_size_max(std::size_t datagram_size) noexcept {
                                         : std::max<std::size_t>(datagram_size - 9, 0xff - 7));
 }
 
-gateway::gateway(std::unique_ptr<shared> s) : shared_(std::move(s)) {}
+gateway::gateway(std::unique_ptr<common_state> s) : common_(std::move(s)) {}
 gateway::~gateway() {
-  shared_->workers.clear(); // the workers refer to the other members
+  common_->workers.clear(); // the workers refer to the other members
 }
 
 result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_config& config) {
@@ -33,7 +33,7 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
     return error{errc::invalid_argument, "registrations_per_session_max " +
                                              std::to_string(config.registrations_per_session_max) +
                                              ": expected 1 to 16383"};
-  auto s = std::make_unique<shared>(core, config);
+  auto s = std::make_unique<common_state>(core, config);
   const std::uint32_t sessions = core.sessions_limit();
   auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(
       sessions, map_hash<std::uint64_t>{random_seed()}, core.sessions_capacity());
@@ -59,23 +59,23 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   return std::unique_ptr<gateway>(new gateway(std::move(s)));
 }
 
-gateway_worker::state::state(gateway::shared& s, unsigned n, std::unique_ptr<timer_set> t)
-    : shared(s), config(s.config), core(s.core.worker(n)), topics(core.topics()), number(n),
+gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_ptr<timer_set> t)
+    : common(s), config(s.config), core(s.core.worker(n)), topics(core.topics()), number(n),
       ids(topics, {.entries_max = s.config.registrations_max,
                    .per_session_max = s.config.registrations_per_session_max}),
       timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()), tsc_hz(rte_get_tsc_hz()),
       waiting(64) {
   answers.reserve(4096);
   free_answers.reserve(4096);
-  leavings.reserve(64);
+  address_handovers.reserve(64);
 }
 
 gateway_worker& gateway::worker(unsigned number) noexcept {
-  return *shared_->workers[number];
+  return *common_->workers[number];
 }
 
 unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
-  const unsigned workers = shared_->core.workers();
+  const unsigned workers = common_->core.workers();
   if (workers == 1) return 0;
   // CONNECT names its client; any other datagram goes to the worker of its sender's connection.
   const std::size_t header = !datagram.empty() && datagram[0] == std::byte{1} ? 3 : 1;
@@ -83,24 +83,24 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
       datagram[header] == static_cast<std::byte>(message_type::connect)) {
     message m;
     if (decode(datagram, m) == decode_status::ok)
-      return shared_->core.home_of(m.get<connect>()->client_id);
+      return common_->core.home_of(m.get<connect>()->client_id);
   }
-  if (const auto at = shared_->addresses->get(from))
-    return shared_->connections[*at].home.load(std::memory_order_relaxed); // [address-read]
+  if (const auto at = common_->addresses->get(from))
+    return common_->connections[*at].home.load(std::memory_order_relaxed); // [address-read]
   const std::uint64_t key[1] = {from};
-  const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(key)), shared_->stranger_seed);
+  const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(key)), common_->stranger_seed);
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
 }
 
 gateway_counters gateway::counters(unsigned worker) const {
   gateway_counters sum{};
-  add_counters(sum, shared_->workers[worker]->state_->count);
+  add_counters(sum, common_->workers[worker]->state_->count);
   return sum;
 }
 
 gateway_counters gateway::counters() const {
   gateway_counters sum{};
-  for (const auto& w : shared_->workers)
+  for (const auto& w : common_->workers)
     add_counters(sum, w->state_->count);
   return sum;
 }
@@ -126,18 +126,18 @@ void gateway_worker::receive_failed(client_address from,
   if (decode(datagram, m) != decode_status::ok || m.get<pingreq>() == nullptr) return;
   if (!state_->find(from, 0).known()) return;
   ++state_->count.pings;
-  state_->say(from, 2, pingresp{});
+  state_->send_message(from, 2, pingresp{});
 }
 
 void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   state_->now_tsc = std::max(state_->now_tsc, now_tsc);
-  state_->take_requests();
+  state_->take_address_requests();
   state_->timers->manage();
 }
 
 void gateway_worker::send(mark_t mark) noexcept {
   state_->out->release(mark);
-  if (!state_->leavings.empty()) state_->answer_leavings();
+  if (!state_->address_handovers.empty()) state_->answer_address_handovers();
 }
 
 } // namespace chainring::mqttsn

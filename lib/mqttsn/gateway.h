@@ -120,9 +120,9 @@ class gateway {
 
  private:
   friend class gateway_worker;
-  struct shared;
-  explicit gateway(std::unique_ptr<shared> s);
-  std::unique_ptr<shared> shared_;
+  struct common_state;
+  explicit gateway(std::unique_ptr<common_state> s);
+  std::unique_ptr<common_state> common_;
 };
 
 } // namespace chainring::mqttsn

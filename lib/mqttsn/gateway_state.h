@@ -39,7 +39,7 @@ struct connection {
   // The one outstanding exchange with the client (sections 6.5 and 6.6).
   enum class exchange : std::uint8_t { idle, registering, publishing } phase;
   bool predefined_unknown; // the client knows no predefined ids, so names are registered instead
-  bool told_too_long;      // a message that is too long for this connection was logged
+  bool reported_too_long;  // a message that is too long for this connection was logged
   bool refused_volatile;   // the client refused the name of the waiting QoS 0 message
   std::uint8_t retries, corrections;
   std::uint16_t register_id; // message id of the last REGISTER that was sent
@@ -76,8 +76,8 @@ struct address_request {
   std::uint64_t received_tsc; ///< when the CONNECT that waits was received
 };
 
-struct gateway::shared {
-  shared(broker& b, const gateway_config& c) : core(b), config(c) {}
+struct gateway::common_state {
+  common_state(broker& b, const gateway_config& c) : core(b), config(c) {}
   broker& core;
   gateway_config config;
   std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>>
@@ -117,14 +117,14 @@ struct gateway_worker::state final : front_end {
     std::array<std::byte, 120> datagram;
   };
   /// An address that another worker waits for: nothing more to its former client may leave.
-  struct leaving {
+  struct address_handover {
     address_request request;
     std::uint32_t position;
   };
 
-  state(gateway::shared& s, unsigned number, std::unique_ptr<timer_set> timers);
+  state(gateway::common_state& s, unsigned number, std::unique_ptr<timer_set> timers);
 
-  gateway::shared& shared;
+  gateway::common_state& common;
   const gateway_config& config;
   broker_worker& core;
   topic_names& topics;
@@ -140,19 +140,20 @@ struct gateway_worker::state final : front_end {
   std::vector<pending_answer> answers;
   std::vector<std::uint32_t> free_answers;
   std::vector<waiting_connect> waiting;
-  std::vector<leaving> leavings;
+  std::vector<address_handover> address_handovers;
 
   [[nodiscard]] connection& at(std::uint32_t session) noexcept {
-    return shared.connections[session];
+    return common.connections[session];
   }
   [[nodiscard]] client_address address_of(std::uint32_t session) const noexcept {
-    return shared.connections[session].address.load(std::memory_order_relaxed); // [address-own]
+    return common.connections[session].address.load(std::memory_order_relaxed); // [address-own]
   }
   [[nodiscard]] std::uint64_t milliseconds(std::uint64_t ms) const noexcept {
     return ms * tsc_hz / 1000;
   }
   [[nodiscard]] std::uint64_t token_for(const pending_answer& a);
-  template <class Message> void say(client_address to, std::size_t size, const Message& m) noexcept;
+  template <class Message>
+  void send_message(client_address to, std::size_t size, const Message& m) noexcept;
   [[nodiscard]] const std::string* predefined(std::uint16_t id) const noexcept;
 
   // These functions implement front_end.
@@ -202,8 +203,8 @@ struct gateway_worker::state final : front_end {
   // These functions are in connect.cc.
   [[nodiscard]] bool clear_address(const sender& from, const connect& m) noexcept;
   void keep_waiting(const sender& from, const connect& m, std::uint32_t other) noexcept;
-  void take_requests() noexcept;
-  void answer_leavings() noexcept;
+  void take_address_requests() noexcept;
+  void answer_address_handovers() noexcept;
   void end(std::uint32_t session) noexcept;
   void lose(std::uint32_t session) noexcept;
   void reset(std::uint32_t session) noexcept;
@@ -236,7 +237,8 @@ struct gateway_worker::state final : front_end {
 };
 
 template <class Message>
-void gateway_worker::state::say(client_address to, std::size_t size, const Message& m) noexcept {
+void gateway_worker::state::send_message(client_address to, std::size_t size,
+                                         const Message& m) noexcept {
   const std::span<std::byte> room = out->begin(to, size);
   if (room.empty()) { // the client repeats its request
     ++count.answers_dropped;

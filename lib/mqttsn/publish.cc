@@ -9,7 +9,7 @@ void gateway_worker::state::refuse_publish(const sender& from, const publish& m,
   if (code == return_code::invalid_topic_id) ++count.refused_topic;
   if (code == return_code::not_supported) ++count.refused_unsupported;
   if (m.flags.qos() == qos_level::minus_one) return; // a sender at QoS -1 waits for no answer
-  say(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
+  send_message(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
 }
 
 // Returns the topic that a PUBLISH names, or no_topic with the return code to answer.
@@ -89,22 +89,22 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
                                                               : return_code::congestion;
     switch (a.what) {
     case pending_answer::kind::connack:
-      say(a.to, 3, connack{.code = code});
+      send_message(a.to, 3, connack{.code = code});
       break;
     case pending_answer::kind::puback:
-      say(a.to, 7, puback{.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
+      send_message(a.to, 7, puback{.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
       break;
     case pending_answer::kind::suback: {
-      const bool yes = code == return_code::accepted;
-      say(a.to, 8,
-          suback{.flags = flags{}.with_qos(yes ? a.qos : qos_level::zero),
-                 .topic_id = static_cast<std::uint16_t>(yes ? a.topic_id : 0),
-                 .msg_id = a.msg_id,
-                 .code = code});
+      const bool accepted = code == return_code::accepted;
+      send_message(a.to, 8,
+                   suback{.flags = flags{}.with_qos(accepted ? a.qos : qos_level::zero),
+                          .topic_id = static_cast<std::uint16_t>(accepted ? a.topic_id : 0),
+                          .msg_id = a.msg_id,
+                          .code = code});
       break;
     }
     case pending_answer::kind::unsuback: // an UNSUBACK carries no return code
-      say(a.to, 4, unsuback{.msg_id = a.msg_id});
+      send_message(a.to, 4, unsuback{.msg_id = a.msg_id});
       break;
     }
   }

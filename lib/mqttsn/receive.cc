@@ -12,7 +12,7 @@ namespace chainring::mqttsn {
 gateway_worker::state::sender gateway_worker::state::find(client_address from,
                                                           std::uint64_t received_tsc) noexcept {
   sender s{from, none, received_tsc};
-  const auto found = shared.addresses->get(from);
+  const auto found = common.addresses->get(from);
   if (!found) return s;
   const connection& c = at(*found);
   // [address-read]
@@ -25,9 +25,9 @@ gateway_worker::state::sender gateway_worker::state::find(client_address from,
 // Answers a sender without a session with DISCONNECT, unless it had one too recently.
 void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noexcept {
   ++count.unknown_source;
-  if (!strangers.may_tell(from.address, by_disconnect, now_tsc)) return;
+  if (!strangers.may_answer(from.address, by_disconnect, now_tsc)) return;
   ++count.strangers_told;
-  say(from.address, 2, disconnect{});
+  send_message(from.address, 2, disconnect{});
 }
 
 // Refuses a well-formed message that has a reserved value in a field, by the answer of its type.
@@ -38,15 +38,16 @@ void gateway_worker::state::refuse_field(const sender& from, const message& m) n
   if (p != nullptr && p->flags.qos() == qos_level::minus_one)
     return; // a sender at QoS -1 waits for no answer
   if (m.get<connect>() != nullptr)
-    say(from.address, 3, connack{.code = refused});
+    send_message(from.address, 3, connack{.code = refused});
   else if (!from.known())
     stranger(from, false);
   else if (p != nullptr)
-    say(from.address, 7, puback{.topic_id = p->topic_id, .msg_id = p->msg_id, .code = refused});
+    send_message(from.address, 7,
+                 puback{.topic_id = p->topic_id, .msg_id = p->msg_id, .code = refused});
   else if (const auto* q = m.get<subscribe>())
-    say(from.address, 8, suback{.msg_id = q->msg_id, .code = refused});
+    send_message(from.address, 8, suback{.msg_id = q->msg_id, .code = refused});
   else if (const auto* u = m.get<unsubscribe>())
-    say(from.address, 4, unsuback{.msg_id = u->msg_id}); // it names no subscription
+    send_message(from.address, 4, unsuback{.msg_id = u->msg_id}); // it names no subscription
 }
 
 void gateway_worker::state::receive(client_address from, std::span<const std::byte> datagram,
@@ -66,13 +67,13 @@ void gateway_worker::state::receive(client_address from, std::span<const std::by
 }
 
 void gateway_worker::state::handle(const sender& from, const searchgw&) noexcept {
-  say(from.address, 3, gwinfo{.gw_id = config.gateway_id});
+  send_message(from.address, 3, gwinfo{.gw_id = config.gateway_id});
 }
 
 void gateway_worker::state::handle(const sender& from, const pingreq&) noexcept {
   if (!from.known()) return stranger(from, false);
   ++count.pings;
-  say(from.address, 2, pingresp{});
+  send_message(from.address, 2, pingresp{});
 }
 
 // Messages that only a gateway sends get no answer, because two gateways could otherwise answer
@@ -132,12 +133,12 @@ void gateway_worker::state::handle(const sender& from, const willmsg&) noexcept 
 void gateway_worker::state::handle(const sender& from, const willtopicupd&) noexcept {
   if (!from.known()) return stranger(from, false);
   ++count.unsupported;
-  say(from.address, 3, willtopicresp{.code = return_code::not_supported});
+  send_message(from.address, 3, willtopicresp{.code = return_code::not_supported});
 }
 void gateway_worker::state::handle(const sender& from, const willmsgupd&) noexcept {
   if (!from.known()) return stranger(from, false);
   ++count.unsupported;
-  say(from.address, 3, willmsgresp{.code = return_code::not_supported});
+  send_message(from.address, 3, willmsgresp{.code = return_code::not_supported});
 }
 void gateway_worker::state::handle(const sender&, const encapsulated&) noexcept {
   ++count.unsupported; // forwarders are not served

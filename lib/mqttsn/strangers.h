@@ -22,16 +22,16 @@ class stranger_limit {
   /// Returns true when the source may be sent DISCONNECT. `by_disconnect` says that the source has
   /// sent DISCONNECT itself. One such DISCONNECT is answered, and the next only after another
   /// message came from there, because the source may be a gateway that answers in the same way.
-  [[nodiscard]] bool may_tell(std::uint64_t address, bool by_disconnect,
-                              std::uint64_t now_tsc) noexcept {
+  [[nodiscard]] bool may_answer(std::uint64_t address, bool by_disconnect,
+                                std::uint64_t now_tsc) noexcept {
     const std::array<std::uint64_t, 1> key{address};
     entry& e = entries_[hash_bytes(std::as_bytes(std::span(key)), seed_) % entries_.size()];
     if (by_disconnect && e.answered_disconnect && e.address == address) return false;
     e.answered_disconnect = by_disconnect;
     e.address = address;
     if (now_tsc - e.since_tsc >= tsc_hz_) e = {now_tsc, address, 0, by_disconnect};
-    if (e.told >= per_second_) return false;
-    ++e.told;
+    if (e.answered >= per_second_) return false;
+    ++e.answered;
     return true;
   }
 
@@ -39,7 +39,7 @@ class stranger_limit {
   struct entry {
     std::uint64_t since_tsc = 0;
     std::uint64_t address = 0; ///< the address that sent last
-    std::uint32_t told = 0;
+    std::uint32_t answered = 0;
     bool answered_disconnect = false;
   };
   std::uint64_t seed_, tsc_hz_;

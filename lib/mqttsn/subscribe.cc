@@ -5,8 +5,8 @@
 namespace chainring::mqttsn {
 
 const std::string* gateway_worker::state::predefined(std::uint16_t id) const noexcept {
-  const auto found = shared.predefined_names.find(id);
-  return found == shared.predefined_names.end() ? nullptr : &found->second;
+  const auto found = common.predefined_names.find(id);
+  return found == common.predefined_names.end() ? nullptr : &found->second;
 }
 
 // Returns the registration of a topic that a client asks for, and makes it if there is none.
@@ -44,7 +44,7 @@ void gateway_worker::state::handle(const sender& from, const register_topic& m) 
   ++count.registers;
   const auto answer = [&](std::uint16_t id, return_code code) {
     if (code != return_code::accepted) ++count.registers_refused;
-    say(from.address, 7, regack{.topic_id = id, .msg_id = m.msg_id, .code = code});
+    send_message(from.address, 7, regack{.topic_id = id, .msg_id = m.msg_id, .code = code});
   };
   if (!valid_topic_name(m.topic) || m.topic.size() > topic_length_max)
     return answer(0, return_code::not_supported);
@@ -88,7 +88,7 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
   if (!from.known()) return stranger(from, false);
   const auto refuse = [&](std::uint16_t id, return_code code) {
     ++(code == return_code::invalid_topic_id ? count.refused_topic : count.refused_unsupported);
-    say(from.address, 8, suback{.topic_id = id, .msg_id = m.msg_id, .code = code});
+    send_message(from.address, 8, suback{.topic_id = id, .msg_id = m.msg_id, .code = code});
   };
   const auto type = m.flags.topic_type();
   std::string_view filter = m.topic;
@@ -111,7 +111,8 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
     const std::uint32_t r = registration(from.session, topics.intern(filter));
     if (r == none) {
       ++count.registers_refused;
-      return say(from.address, 8, suback{.msg_id = m.msg_id, .code = return_code::congestion});
+      return send_message(from.address, 8,
+                          suback{.msg_id = m.msg_id, .code = return_code::congestion});
     }
     ids.at(r).known = true; // the SUBACK carries the id
     id = ids.at(r).id;
@@ -135,7 +136,7 @@ void gateway_worker::state::handle(const sender& from, const unsubscribe& m) noe
   std::string_view filter = m.topic;
   if (m.flags.topic_type() == topic_id_type::predefined)
     if (const std::string* name = predefined(m.topic_id)) filter = *name;
-  if (filter.empty()) return say(from.address, 4, unsuback{.msg_id = m.msg_id});
+  if (filter.empty()) return send_message(from.address, 4, unsuback{.msg_id = m.msg_id});
   core.unsubscribe(from.session, filter,
                    token_for({.what = pending_answer::kind::unsuback,
                               .to = from.address,

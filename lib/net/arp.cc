@@ -123,11 +123,11 @@ void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint6
   const std::uint32_t now = age_now(now_tsc);
   std::size_t victim = bucket;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there =
+    const std::uint64_t entry_word =
         std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
-    if (there != 0 && (there & 0xffff) == (word & 0xffff)) {
+    if (entry_word != 0 && (entry_word & 0xffff) == (word & 0xffff)) {
       // The word is stored only when it changes, because every lcore reads its cache line.
-      if (there != word)
+      if (entry_word != word)
         std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
       if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
       return;
@@ -149,14 +149,14 @@ void neighbours::notice(std::uint32_t ipv4, const rte_ether_addr& mac,
   const std::uint32_t now = age_now(now_tsc);
   std::size_t empty = cells;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there =
+    const std::uint64_t entry_word =
         std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
-    if (there == 0) {
+    if (entry_word == 0) {
       empty = std::min(empty, i);
       continue;
     }
-    if ((there & 0xffff) != (word & 0xffff)) continue;
-    if (there != word) {
+    if ((entry_word & 0xffff) != (word & 0xffff)) continue;
+    if (entry_word != word) {
       if (on_link || elapsed(load_age(ages_[i]), now) <= lifetime_) return;
       std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
     }
@@ -176,10 +176,10 @@ bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& ag
   const std::uint32_t x = ipv4 * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const std::uint64_t there =
+    const std::uint64_t entry_word =
         std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
-    if (there == 0 || (there & 0xffff) != (x & 0xffff)) continue;
-    mac = unpack(there);
+    if (entry_word == 0 || (entry_word & 0xffff) != (x & 0xffff)) continue;
+    mac = unpack(entry_word);
     age = load_age(ages_[i]);
     return true;
   }

@@ -118,11 +118,11 @@ class client {
       if (const auto* r = m.get<sn::register_topic>())
         w_.send(at_, sn::regack{.topic_id = r->topic_id, .msg_id = r->msg_id});
       else
-        on(m);
+        handle(m);
     }
     return !got.empty();
   }
-  virtual void on(const sn::message& m) = 0;
+  virtual void handle(const sn::message& m) = 0;
 
  protected:
   static void ASSERT_DECODES(bool ok) { EXPECT_TRUE(ok) << "the broker sent a malformed datagram"; }
@@ -137,7 +137,7 @@ class publisher final : public client {
       : client(w, at, "publisher" + std::to_string(number)), number_(number) {}
   std::uint32_t acked = 0;
 
-  void on(const sn::message& m) override {
+  void handle(const sn::message& m) override {
     if (m.get<sn::connack>()) {
       topic_ = "load/" + std::to_string(number_ % 3);
       w_.send(at_, sn::register_topic{.msg_id = 1, .topic = topic_});
@@ -176,7 +176,7 @@ class subscriber final : public client {
   std::uint32_t doubled = 0, lives = 0;
   bool subscribed = false;
 
-  void on(const sn::message& m) override {
+  void handle(const sn::message& m) override {
     if (m.get<sn::connack>()) {
       w_.send(at_, sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::one),
                                  .msg_id = 1,

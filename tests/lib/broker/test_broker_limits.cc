@@ -56,9 +56,9 @@ TEST(BrokerLimits, TheSubscriptionIndexGrowsBeyondItsFirstSize) {
   media_options o;
   o.path = directory.file("region");
   o.size = 32 << 20;
-  auto on = create_media(o);
-  ASSERT_TRUE(on) << on.error().message;
-  auto made = broker_on(std::move(*on), config, true, layout);
+  auto medium = create_media(o);
+  ASSERT_TRUE(medium) << medium.error().message;
+  auto made = broker_on(std::move(*medium), config, true, layout);
   ASSERT_TRUE(made) << made.error().message;
   auto b = std::make_unique<bench>(std::move(*made), gateway);
   const auto name = [](unsigned s, unsigned f) {
@@ -71,9 +71,9 @@ TEST(BrokerLimits, TheSubscriptionIndexGrowsBeyondItsFirstSize) {
   }
   EXPECT_EQ(b->broker->subscription_count(), sessions * filters);
   b.reset();
-  on = open_media(o);
-  ASSERT_TRUE(on) << on.error().message;
-  made = broker_on(std::move(*on), config, false, layout);
+  medium = open_media(o);
+  ASSERT_TRUE(medium) << medium.error().message;
+  made = broker_on(std::move(*medium), config, false, layout);
   ASSERT_TRUE(made) << made.error().message;
   b = std::make_unique<bench>(std::move(*made), gateway);
   EXPECT_EQ(b->broker->opened().subscriptions, sessions * filters);

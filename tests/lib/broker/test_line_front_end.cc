@@ -59,8 +59,8 @@ class LineFrontEnd : public testing::TestWithParam<unsigned> {
   void reconnect(const char* answer) {
     send(bob, "BYE");
     server->forget(bob);
-    const std::string said = ask(bob, "CONNECT " + bob_id + " -");
-    ASSERT_EQ(said.substr(said.rfind(' ') + 1), answer);
+    const std::string answered = ask(bob, "CONNECT " + bob_id + " -");
+    ASSERT_EQ(answered.substr(answered.rfind(' ') + 1), answer);
   }
   std::string bob_id;
 };

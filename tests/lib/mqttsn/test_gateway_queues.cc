@@ -66,8 +66,8 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
     subscribers.push_back(at);
     ids[at] = id;
   }
-  sn::return_code publish(std::uint16_t on, const std::string& text) {
-    return b->publish(alice, on, text, ++msg_id);
+  sn::return_code publish(std::uint16_t topic_id, const std::string& text) {
+    return b->publish(alice, topic_id, text, ++msg_id);
   }
   /// Fills each queue, with its first message sent and not acknowledged.
   void fill() {

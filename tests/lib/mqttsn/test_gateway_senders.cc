@@ -264,10 +264,10 @@ TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAr
     b->send_at(now, other, sn::pingreq{});
   b->settle();
   EXPECT_EQ(b->count<sn::disconnect>(stranger), 4u);
-  unsigned told = 0;
+  unsigned answered = 0;
   for (client_address other = 5000; other < 5010; ++other)
-    told += b->count<sn::disconnect>(other) != 0;
-  EXPECT_GE(told, 9u) << "one source may share its count with the first";
+    answered += b->count<sn::disconnect>(other) != 0;
+  EXPECT_GE(answered, 9u) << "one source may share its count with the first";
   EXPECT_EQ(b->gateway->counters().unknown_source, 110u);
   // A second later the stranger is answered again.
   b->send_at(now + 2 * rte_get_tsc_hz(), stranger, sn::pingreq{});

@@ -29,9 +29,9 @@ using octets = std::vector<std::uint8_t>;
 inline constexpr rte_ether_addr our_mac = {{0x02, 0, 0, 0, 0, 0x01}};
 inline constexpr rte_ether_addr peer_mac = {{0x02, 0, 0, 0, 0, 0x99}};
 inline constexpr rte_ether_addr everybody = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
-inline constexpr std::uint32_t ours = 0xC0000201;  // 192.0.2.1
-inline constexpr std::uint32_t peer = 0xC0000209;  // 192.0.2.9
-inline constexpr std::uint32_t group = 0xE0000107; // 224.0.1.7
+inline constexpr std::uint32_t own_address = 0xC0000201; // 192.0.2.1
+inline constexpr std::uint32_t peer = 0xC0000209;        // 192.0.2.9
+inline constexpr std::uint32_t group = 0xE0000107;       // 224.0.1.7
 inline constexpr std::uint16_t our_port = 10000;
 inline constexpr std::uint16_t peer_port = 40000;
 
@@ -83,7 +83,7 @@ inline octets ethernet(const octets& payload, unsigned type = 0x0800,
 }
 
 struct ip_fields {
-  std::uint32_t from = peer, to = ours;
+  std::uint32_t from = peer, to = own_address;
   unsigned protocol = 17, version = 4, ihl = 0 /* 0 means as the options require */;
   int total = -1; // -1 means the real length
   unsigned fragment = 0, ttl = 17, tos = 0, id = 7;
@@ -110,7 +110,7 @@ inline octets ipv4(const octets& payload, const ip_fields& f = {}) {
 }
 
 struct udp_fields {
-  std::uint32_t from = peer, to = ours; // the addresses in the pseudo-header
+  std::uint32_t from = peer, to = own_address; // the addresses in the pseudo-header
   unsigned from_port = peer_port, to_port = our_port;
   int length = -1; // -1 means the real length
   enum { right, wrong, none, partial } sum = right;
@@ -157,7 +157,7 @@ struct arp_fields {
   rte_ether_addr sha = peer_mac;
   std::uint32_t sip = peer;
   rte_ether_addr tha{};
-  std::uint32_t tip = ours;
+  std::uint32_t tip = own_address;
 };
 inline octets arp(const arp_fields& f = {}) {
   octets o;
@@ -261,7 +261,7 @@ inline octets taken(rte_mbuf* m) {
 
 inline interface_config configuration() {
   interface_config c;
-  c.address = {ours, 24};
+  c.address = {own_address, 24};
   c.udp_port = our_port;
   return c;
 }

@@ -82,17 +82,17 @@ int main() {
     const net_test::ring_port device;
     interface_config c = net_test::configuration();
     c.port_id = device.id();
-    auto on = open_interface(c, {.pool = net_test::pool()});
-    if (!on) return 2;
+    auto opened = open_interface(c, {.pool = net_test::pool()});
+    if (!opened) return 2;
     link_options o;
     o.pool = net_test::pool();
-    auto l = net::link::create(**on, o);
+    auto l = net::link::create(**opened, o);
     if (!l) return 2;
     std::string line;
     while (std::getline(std::cin, line))
       std::cout << answer(line, **l, device) << std::endl;
     l->reset();
-    on->reset();
+    opened->reset();
     if (!net_test::all_back()) status = 1;
   }
   rte_eal_cleanup();

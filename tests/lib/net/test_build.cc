@@ -5,7 +5,7 @@ namespace chainring::net_test {
 namespace {
 
 const transmit_config config{.mac = our_mac, .mtu = 1500, .tx_flags = 0};
-const endpoint us{ours, our_port, 0}, them{peer, peer_port, 0};
+const endpoint us{own_address, our_port, 0}, them{peer, peer_port, 0};
 
 octets headers_of(const octets& frame, std::size_t from, std::size_t n) {
   return {frame.begin() + static_cast<std::ptrdiff_t>(from),
@@ -25,14 +25,14 @@ void expect_datagram(const octets& f, const octets& payload, unsigned id) {
   EXPECT_EQ(f[22], 64);
   EXPECT_EQ(f[23], 17);
   EXPECT_EQ(checksum(headers_of(f, 14, 20)), 0);
-  EXPECT_EQ(get32(f, 26), ours);
+  EXPECT_EQ(get32(f, 26), own_address);
   EXPECT_EQ(get32(f, 30), peer);
   EXPECT_EQ(get16(f, 34), our_port);
   EXPECT_EQ(get16(f, 36), peer_port);
   EXPECT_EQ(get16(f, 38), 8 + payload.size());
   EXPECT_NE(get16(f, 40), 0u);
   EXPECT_EQ(checksum(headers_of(f, 34, 8 + payload.size()),
-                     pseudo_header(ours, peer, 8 + payload.size())),
+                     pseudo_header(own_address, peer, 8 + payload.size())),
             0);
   EXPECT_EQ(headers_of(f, 42, payload.size()), payload);
 }
@@ -59,12 +59,12 @@ TEST(Build, AChecksumThatComesToZeroIsSentAsOnes) {
   // These are two octets that bring the sum of the rest to 0xffff.
   octets payload = {0, 0};
   set16(payload, 0,
-        checksum(udp({0, 0}, {.from = ours,
+        checksum(udp({0, 0}, {.from = own_address,
                               .to = peer,
                               .from_port = our_port,
                               .to_port = peer_port,
                               .sum = udp_fields::none}),
-                 pseudo_header(ours, peer, 10)));
+                 pseudo_header(own_address, peer, 10)));
   rte_mbuf* m = mbuf(payload);
   ASSERT_EQ(build_udp(m, config, peer_mac, us, them), drop_reason::none);
   EXPECT_EQ(get16(taken(m), 40), 0xffffu);
@@ -95,7 +95,8 @@ TEST(Build, ForChecksumOffloadTheHeadersHoldThePseudoHeaderSum) {
   EXPECT_EQ(m->l3_len, 20u);
   const octets f = taken(m);
   EXPECT_EQ(get16(f, 24), 0u);
-  EXPECT_EQ(get16(f, 40), static_cast<std::uint16_t>(~checksum({}, pseudo_header(ours, peer, 13))));
+  EXPECT_EQ(get16(f, 40),
+            static_cast<std::uint16_t>(~checksum({}, pseudo_header(own_address, peer, 13))));
 }
 
 TEST(Build, AnEchoReplyCarriesTheRequestsDataBehindANewHeader) {
@@ -126,7 +127,7 @@ TEST(Build, AnEchoReplyCarriesTheRequestsDataBehindANewHeader) {
     EXPECT_EQ(f[ip + 8], 64);
     EXPECT_EQ(f[ip + 9], 1);
     EXPECT_EQ(checksum(headers_of(f, ip, 20)), 0);
-    EXPECT_EQ(get32(f, ip + 12), ours);
+    EXPECT_EQ(get32(f, ip + 12), own_address);
     EXPECT_EQ(get32(f, ip + 16), peer);
     EXPECT_EQ(headers_of(f, ip + 20, wanted.size()), wanted);
   }
@@ -143,17 +144,18 @@ TEST(Build, AnArpReplyGoesToTheAskingHostWithoutPadding) {
   make_arp_reply(m, v, config);
   EXPECT_EQ(
       taken(m),
-      ethernet(arp({.operation = 2, .sha = our_mac, .sip = ours, .tha = peer_mac, .tip = peer}),
-               0x0806, peer_mac, our_mac));
+      ethernet(
+          arp({.operation = 2, .sha = our_mac, .sip = own_address, .tha = peer_mac, .tip = peer}),
+          0x0806, peer_mac, our_mac));
 }
 
 TEST(Build, AnArpRequestAsksForTheTarget) {
   rte_mbuf* m = mbuf({});
-  ASSERT_TRUE(build_arp_request(m, config, ours, peer, everybody));
-  EXPECT_EQ(taken(m),
-            ethernet(arp({.sha = our_mac, .sip = ours, .tip = peer}), 0x0806, everybody, our_mac));
+  ASSERT_TRUE(build_arp_request(m, config, own_address, peer, everybody));
+  EXPECT_EQ(taken(m), ethernet(arp({.sha = our_mac, .sip = own_address, .tip = peer}), 0x0806,
+                               everybody, our_mac));
   m = exact_mbuf({});
-  EXPECT_FALSE(build_arp_request(m, config, ours, peer, everybody));
+  EXPECT_FALSE(build_arp_request(m, config, own_address, peer, everybody));
   rte_pktmbuf_free(m);
   EXPECT_TRUE(all_back());
 }

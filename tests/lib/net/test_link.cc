@@ -11,7 +11,7 @@ constexpr rte_ether_addr moved_mac = {{0x02, 0, 0, 0, 0, 0x44}};
 class Link : public testing::Test {
  protected:
   std::unique_ptr<ring_port> device;
-  std::unique_ptr<interface> on;
+  std::unique_ptr<interface> interface_;
   std::unique_ptr<link> l;
   marked_media media;
   std::array<datagram, 64> in;
@@ -26,15 +26,15 @@ class Link : public testing::Test {
     config.port_id = device->id();
     auto opened = open_interface(config, {.pool = pool()}, neighbour);
     ASSERT_TRUE(opened) << opened.error().message;
-    on = std::move(*opened);
+    interface_ = std::move(*opened);
     options.pool = pool();
-    auto made = link::create(*on, options);
+    auto made = link::create(*interface_, options);
     ASSERT_TRUE(made) << made.error().message;
     l = std::move(*made);
   }
   void close() {
     l.reset();
-    on.reset();
+    interface_.reset();
     device.reset();
   }
   void SetUp() override { open(); }
@@ -42,7 +42,7 @@ class Link : public testing::Test {
     close();
     EXPECT_TRUE(all_back());
   }
-  [[nodiscard]] rte_ether_addr mac() const { return on->device.mac(); }
+  [[nodiscard]] rte_ether_addr mac() const { return interface_->device.mac(); }
   // The frame with the port's own MAC in place of the MAC that the tests use.
   [[nodiscard]] octets readdressed(octets o) const {
     const octets was = mac_octets(our_mac), is = mac_octets(mac());
@@ -75,10 +75,11 @@ TEST_F(Link, AnAnswerLeavesToTheSenderOfItsDatagramOnceItsMarkIsDurable) {
   ASSERT_EQ(f.size(), 1u);
   EXPECT_EQ(
       f[0],
-      ethernet(ipv4(udp(text("answer"),
-                        {.from = ours, .to = peer, .from_port = our_port, .to_port = peer_port}),
-                    {.from = ours, .to = peer, .fragment = 0x4000, .ttl = 64, .id = 0}),
-               0x0800, peer_mac, mac()));
+      ethernet(
+          ipv4(udp(text("answer"),
+                   {.from = own_address, .to = peer, .from_port = our_port, .to_port = peer_port}),
+               {.from = own_address, .to = peer, .fragment = 0x4000, .ttl = 64, .id = 0}),
+          0x0800, peer_mac, mac()));
   EXPECT_EQ(l->frames(), 1u);
   EXPECT_EQ(l->datagrams(), 1u);
   EXPECT_EQ(l->drops().total(), 0u);
@@ -88,9 +89,11 @@ TEST_F(Link, AnArpRequestIsAnsweredAndMakesItsSenderKnown) {
   EXPECT_EQ(arrive(arp_frame()), 0);
   std::vector<octets> f = sent();
   ASSERT_EQ(f.size(), 1u);
-  EXPECT_EQ(f[0],
-            ethernet(arp({.operation = 2, .sha = mac(), .sip = ours, .tha = peer_mac, .tip = peer}),
-                     0x0806, peer_mac, mac()));
+  EXPECT_EQ(
+      f[0],
+      ethernet(
+          arp({.operation = 2, .sha = mac(), .sip = own_address, .tha = peer_mac, .tip = peer}),
+          0x0806, peer_mac, mac()));
   EXPECT_EQ(l->send(mbuf(text("x")), {peer, 7, 0}, 0, now), send_status::queued);
   EXPECT_EQ(l->send(mbuf(text("x")), {peer + 1, 7, 0}, 0, now), send_status::held);
 }
@@ -98,19 +101,20 @@ TEST_F(Link, AnArpRequestIsAnsweredAndMakesItsSenderKnown) {
 TEST_F(Link, AnAddressProbeIsAnsweredAndMakesNoEntry) {
   EXPECT_EQ(arrive(arp_frame({.sip = 0})), 0);
   EXPECT_EQ(sent().size(), 1u);
-  EXPECT_EQ(on->arp->route(0, now).status, route_status::unreachable);
+  EXPECT_EQ(interface_->arp->route(0, now).status, route_status::unreachable);
 }
 
 TEST_F(Link, APingIsAnswered) {
   EXPECT_EQ(arrive(echo_frame(text("data"))), 0);
   const std::vector<octets> f = sent();
   ASSERT_EQ(f.size(), 1u);
-  EXPECT_EQ(
-      f[0],
-      ethernet(
-          ipv4(echo(text("data"), 0),
-               {.from = ours, .to = peer, .protocol = 1, .fragment = 0x4000, .ttl = 64, .id = 0}),
-          0x0800, peer_mac, mac()));
+  EXPECT_EQ(f[0], ethernet(ipv4(echo(text("data"), 0), {.from = own_address,
+                                                        .to = peer,
+                                                        .protocol = 1,
+                                                        .fragment = 0x4000,
+                                                        .ttl = 64,
+                                                        .id = 0}),
+                           0x0800, peer_mac, mac()));
 }
 
 TEST_F(Link, IpIdentificationsCountUp) {
@@ -129,11 +133,11 @@ TEST_F(Link, IpIdentificationsCountUp) {
 
 TEST_F(Link, AnAnnouncementOfAKnownNeighbourUpdatesItsEntry) {
   EXPECT_EQ(arrive(arp_frame({.sip = peer, .tip = peer})), 0); // the neighbour is not known yet
-  EXPECT_EQ(on->arp->route(peer, now).status, route_status::unresolved);
+  EXPECT_EQ(interface_->arp->route(peer, now).status, route_status::unresolved);
   (void)arrive(arp_frame());
   (void)sent();
   EXPECT_EQ(arrive(arp_frame({.sha = moved_mac, .sip = peer, .tip = peer})), 0);
-  EXPECT_EQ(mac_octets(on->arp->route(peer, now).mac), mac_octets(moved_mac));
+  EXPECT_EQ(mac_octets(interface_->arp->route(peer, now).mac), mac_octets(moved_mac));
   EXPECT_EQ(l->drops()[drop_reason::arp_elsewhere], 2u);
 }
 
@@ -147,20 +151,20 @@ TEST_F(Link, ADatagramWithTheAddressOfANeighbourDoesNotRedirectItsAnswers) {
   octets ping = echo_frame();
   std::ranges::copy(mac_octets(moved_mac), ping.begin() + 6);
   (void)arrive(ping);
-  EXPECT_EQ(mac_octets(on->arp->route(peer, now).mac), mac_octets(peer_mac));
+  EXPECT_EQ(mac_octets(interface_->arp->route(peer, now).mac), mac_octets(peer_mac));
 }
 
 TEST_F(Link, AClaimOfAnOwnAddressMakesNoEntry) {
-  (void)arrive(arp_frame({.sip = ours, .tip = ours}));
+  (void)arrive(arp_frame({.sip = own_address, .tip = own_address}));
   EXPECT_EQ(l->drops()[drop_reason::arp_conflict], 1u);
-  EXPECT_EQ(on->arp->route(ours, now).status, route_status::unresolved);
+  EXPECT_EQ(interface_->arp->route(own_address, now).status, route_status::unresolved);
 }
 
 TEST_F(Link, PacketsThatWaitForAnAddressLeaveBeforeLaterPacketsToIt) {
   EXPECT_EQ(l->send(mbuf(text("first")), {peer, 7, 0}, 0, now), send_status::held);
   EXPECT_EQ(sent().size(), 1u); // this is the ARP request
   const octets reply =
-      ethernet(arp({.operation = 2, .sip = peer, .tha = mac(), .tip = ours}), 0x0806, mac());
+      ethernet(arp({.operation = 2, .sip = peer, .tha = mac(), .tip = own_address}), 0x0806, mac());
   EXPECT_EQ(arrive(reply), 0);
   EXPECT_EQ(l->send(mbuf(text("later")), {peer, 7, 0}, 0, now), send_status::queued);
   const std::vector<octets> f = sent();
@@ -226,7 +230,7 @@ TEST_F(Link, EachReasonToDropAPacketThatIsSentIsReached) {
   options.tx_capacity = 64;
   options.stall_ms = 1;
   open(2); // the device takes one packet
-  ASSERT_EQ(rte_eth_dev_set_link_down(on->device.id()), 0);
+  ASSERT_EQ(rte_eth_dev_set_link_down(interface_->device.id()), 0);
   (void)arrive(arp_frame());
   (void)arrive(arp_frame());
   (void)l->pump(media, now);
@@ -244,7 +248,7 @@ TEST_F(Link, EachReasonToDropAPacketThatIsSentIsReached) {
   neighbour = {};
   open();
   options.pool = empty;
-  l = std::move(link::create(*on, options)).value();
+  l = std::move(link::create(*interface_, options)).value();
   EXPECT_EQ(l->send(mbuf(text("x")), {peer, 7, 0}, 0, now), send_status::held);
   EXPECT_TRUE(sent().empty());
   note(drop_reason::no_mbuf);
@@ -322,15 +326,17 @@ TEST_F(Link, AQueueOrPoolThatDoesNotExistIsRefusedByName) {
   link_options o;
   o.pool = pool();
   o.rx_queue = 1;
-  EXPECT_NE(link::create(*on, o).error().message.find("receive queue 1"), std::string::npos);
+  EXPECT_NE(link::create(*interface_, o).error().message.find("receive queue 1"),
+            std::string::npos);
   o.rx_queue = link::no_queue;
   o.tx_queue = 5;
-  EXPECT_NE(link::create(*on, o).error().message.find("transmit queue 5"), std::string::npos);
+  EXPECT_NE(link::create(*interface_, o).error().message.find("transmit queue 5"),
+            std::string::npos);
   o.tx_queue = 0;
   o.pool = nullptr;
-  EXPECT_NE(link::create(*on, o).error().message.find("pool"), std::string::npos);
+  EXPECT_NE(link::create(*interface_, o).error().message.find("pool"), std::string::npos);
   o.pool = pool();
-  const auto transmit_only = std::move(link::create(*on, o)).value();
+  const auto transmit_only = std::move(link::create(*interface_, o)).value();
   EXPECT_EQ(transmit_only->receive(in, now), 0);
 }
 
@@ -415,9 +421,9 @@ TEST(Port, EachFieldOutOfRangeIsRefusedByNameWithItsRange) {
        },
        "expected 1 to 1"},
       {"gateway elsewhere", [](c& x) { x.gateway = 0xCB007107; }, "gateway 203.0.113.7: expected"},
-      {"gateway ours",
+      {"the gateway has an own address",
        [](c& x) {
-         x.gateway = ours + 1;
+         x.gateway = own_address + 1;
          x.address_count = 2;
        },
        "gateway 192.0.2.2"},
@@ -431,7 +437,8 @@ TEST(Port, EachFieldOutOfRangeIsRefusedByNameWithItsRange) {
          x.udp_port_count = 2;
        },
        "udp_port_count 2: expected 1 to 1"},
-      {"no group", [](c& x) { x.multicast_group = ours; }, "multicast_group 192.0.2.1: expected"},
+      {"no group", [](c& x) { x.multicast_group = own_address; },
+       "multicast_group 192.0.2.1: expected"},
       {"MTU 0", [](c& x) { x.mtu = 0; }, "mtu 0: expected 68 to 65535"},
       {"MTU 67", [](c& x) { x.mtu = 67; }, "mtu 67: expected 68 to 65535"},
   };
@@ -456,7 +463,7 @@ TEST(Port, TheEdgesOfEachRangeAreAccepted) {
         x.address_count = 5;
       },
       [](c& x) {
-        x.address = {ours, 32};
+        x.address = {own_address, 32};
       },
       [](c& x) {
         x.address = {0xC0000200, 31};

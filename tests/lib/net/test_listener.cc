@@ -32,7 +32,7 @@ class Listener : public testing::Test {
  protected:
   static constexpr std::uint32_t places = 512;
   std::array<std::unique_ptr<ring_port>, 2> devices;
-  std::array<std::unique_ptr<net::interface>, 2> on;
+  std::array<std::unique_ptr<net::interface>, 2> interfaces;
   std::unique_ptr<listener_group> group;
   recording_sink first, second;
   marked_media media;
@@ -46,7 +46,7 @@ class Listener : public testing::Test {
       c.interface_id = i;
       auto opened = open_interface(c, {.pool = pool()});
       ASSERT_TRUE(opened) << opened.error().message;
-      on[i] = std::move(*opened);
+      interfaces[i] = std::move(*opened);
     }
     options.workers = 2;
     options.tx_capacity = places;
@@ -60,12 +60,12 @@ class Listener : public testing::Test {
     second.home = 1;
   }
   result<std::unique_ptr<listener_group>> create() {
-    std::array<net::interface*, 2> all{on[0].get(), on[1].get()};
+    std::array<net::interface*, 2> all{interfaces[0].get(), interfaces[1].get()};
     return listener_group::create(all, options);
   }
   void TearDown() override {
     group.reset();
-    for (auto& i : on)
+    for (auto& i : interfaces)
       i.reset();
     for (auto& d : devices)
       d.reset();
@@ -75,7 +75,7 @@ class Listener : public testing::Test {
     return endpoint{peer, peer_port, interface_id}.key();
   }
   rte_mbuf* to_port(std::size_t port, octets frame) {
-    std::ranges::copy(mac_octets(on[port]->device.mac()), frame.begin());
+    std::ranges::copy(mac_octets(interfaces[port]->device.mac()), frame.begin());
     return mbuf(frame);
   }
   void arrives(std::size_t port, const char* what) {
@@ -183,7 +183,7 @@ TEST_F(Listener, AFullLinkDoesNotStopTheOtherLinks) {
 }
 
 TEST_F(Listener, ADatagramWithCreditKeepsItsPlaceAgainstOtherFrames) {
-  on[0]->arp->learn(peer, peer_mac, rte_rdtsc());
+  interfaces[0]->arp->learn(peer, peer_mac, rte_rdtsc());
   datagram_transport& out = group->worker(0).out();
   const std::uint32_t credit = out.credit(address(0));
   EXPECT_EQ(credit, places);

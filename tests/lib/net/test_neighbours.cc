@@ -62,7 +62,7 @@ class Neighbours : public testing::Test {
   }
   drop_reason hold(std::uint32_t next_hop, mark_t mark = 0, std::uint64_t now = start) {
     rte_mbuf* m = mbuf(datagram_frame());
-    const drop_reason why = arp->hold(next_hop, m, mark, ours, now);
+    const drop_reason why = arp->hold(next_hop, m, mark, own_address, now);
     if (why != drop_reason::none) rte_pktmbuf_free(m);
     return why;
   }
@@ -140,8 +140,8 @@ TEST_F(Neighbours, AFloodOfDatagramSourcesEvictsNoEntry) {
   for (std::uint32_t i = 0; i < 2'000'000; ++i)
     arp->notice(0x0A000000 + i, other_mac, start + second);
   EXPECT_EQ(mac_octets(arp->route(peer, start + second).mac), mac_octets(peer_mac));
-  arp->learn(ours + 100, other_mac, start + second); // ARP still finds a place
-  EXPECT_EQ(arp->route(ours + 100, start + second).status, route_status::resolved);
+  arp->learn(own_address + 100, other_mac, start + second); // ARP still finds a place
+  EXPECT_EQ(arp->route(own_address + 100, start + second).status, route_status::resolved);
 }
 
 TEST_F(Neighbours, ASenderBehindARouterMovesToAnotherRouterOnceTheFirstIsSilent) {
@@ -181,8 +181,8 @@ TEST_F(Neighbours, AHeldPacketLeavesWithItsMarkOnceTheAddressIsKnown) {
   poll(start);
   std::vector<octets> frames = sent();
   ASSERT_EQ(frames.size(), 1u);
-  EXPECT_EQ(frames[0], ethernet(net_test::arp({.sha = our_mac, .sip = ours, .tip = peer}), 0x0806,
-                                everybody, our_mac));
+  EXPECT_EQ(frames[0], ethernet(net_test::arp({.sha = our_mac, .sip = own_address, .tip = peer}),
+                                0x0806, everybody, our_mac));
   arp->learn(peer, other_mac, start);
   poll(start);
   EXPECT_EQ(arp->pending(), 0u);
@@ -297,8 +297,10 @@ TEST_F(Neighbours, AllOwnAddressesAreAnnounced) {
   EXPECT_EQ(arp->announce(*tx, pool(), drops), 3u);
   const std::vector<octets> frames = sent();
   ASSERT_EQ(frames.size(), 3u);
-  EXPECT_EQ(frames[2], ethernet(net_test::arp({.sha = our_mac, .sip = ours + 2, .tip = ours + 2}),
-                                0x0806, everybody, our_mac));
+  EXPECT_EQ(
+      frames[2],
+      ethernet(net_test::arp({.sha = our_mac, .sip = own_address + 2, .tip = own_address + 2}),
+               0x0806, everybody, our_mac));
 }
 
 TEST_F(Neighbours, AnOptionOutOfRangeIsRefusedByName) {

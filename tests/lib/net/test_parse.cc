@@ -73,12 +73,14 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
       {"ARP from 255.255.255.255", arp_frame({.sip = 0xffffffff}), r::arp_malformed},
       {"ARP from the link's broadcast address", arp_frame({.sip = 0xC00002FF}), r::arp_malformed},
       {"ARP from loopback", arp_frame({.sip = 0x7F000001}), r::arp_malformed},
-      {"ARP for somebody else", arp_frame({.tip = ours + 1}), r::arp_elsewhere},
+      {"ARP for somebody else", arp_frame({.tip = own_address + 1}), r::arp_elsewhere},
       {"ARP announcement of somebody else", arp_frame({.sip = peer, .tip = peer}),
        r::arp_elsewhere},
       {"an own announcement that comes back",
-       ethernet(arp({.sha = our_mac, .sip = ours}), 0x0806, everybody, our_mac), r::arp_elsewhere},
-      {"an own address that is claimed", arp_frame({.sip = ours, .tip = ours}), r::arp_conflict},
+       ethernet(arp({.sha = our_mac, .sip = own_address}), 0x0806, everybody, our_mac),
+       r::arp_elsewhere},
+      {"an own address that is claimed", arp_frame({.sip = own_address, .tip = own_address}),
+       r::arp_conflict},
       {"version 6", ip_of({.version = 6}, udp(data)), r::ip_version},
       {"version 0", ip_of({.version = 0}, udp(data)), r::ip_version},
       {"IHL 4", ip_of({.ihl = 4}, udp(data)), r::ip_header_length},
@@ -99,8 +101,8 @@ TEST(Parse, EachReasonToDropAReceivedFrameIsReachedByItsFrame) {
       {"from the limited broadcast address", from(0xffffffff), r::ip_source},
       {"from the link's broadcast address", from(0xC00002FF), r::ip_source},
       {"from the link's network address", from(0xC0000200), r::ip_source},
-      {"from an own address", from(ours), r::ip_source},
-      {"to another host", to(ours + 1), r::ip_destination},
+      {"from an own address", from(own_address), r::ip_source},
+      {"to another host", to(own_address + 1), r::ip_destination},
       {"to a group not joined", to(group + 1), r::ip_destination},
       {"to an own address by broadcast", ethernet(ipv4(udp(data)), 0x0800, everybody),
        r::ip_destination},
@@ -151,7 +153,7 @@ TEST(Parse, TheFieldsOfADatagramAreRead) {
   EXPECT_FALSE(v.to_group);
   EXPECT_EQ(v.l2_size, 14);
   EXPECT_EQ(v.source, (endpoint{peer, peer_port, 0}));
-  EXPECT_EQ(v.destination, ours);
+  EXPECT_EQ(v.destination, own_address);
   EXPECT_EQ(v.destination_port, our_port);
   EXPECT_TRUE(rte_is_same_ether_addr(&v.source_mac, &peer_mac));
   ASSERT_EQ(v.payload.size(), 5u);
@@ -220,12 +222,12 @@ TEST(Parse, EachOfSeveralOwnAddressesAndPortsIsAccepted) {
   auto kind = [&](std::uint32_t ip, unsigned port) {
     return seen(f, ethernet(ipv4(udp(text("x"), {.to = ip, .to_port = port}), {.to = ip}))).reason;
   };
-  EXPECT_EQ(kind(ours, 65534), drop_reason::none);
-  EXPECT_EQ(kind(ours + 2, 65535), drop_reason::none);
-  EXPECT_EQ(kind(ours + 3, 65535), drop_reason::ip_destination);
-  EXPECT_EQ(kind(ours - 1, 65535), drop_reason::ip_destination);
-  EXPECT_EQ(kind(ours, 0), drop_reason::udp_destination);
-  EXPECT_EQ(kind(ours, 65533), drop_reason::udp_destination);
+  EXPECT_EQ(kind(own_address, 65534), drop_reason::none);
+  EXPECT_EQ(kind(own_address + 2, 65535), drop_reason::none);
+  EXPECT_EQ(kind(own_address + 3, 65535), drop_reason::ip_destination);
+  EXPECT_EQ(kind(own_address - 1, 65535), drop_reason::ip_destination);
+  EXPECT_EQ(kind(own_address, 0), drop_reason::udp_destination);
+  EXPECT_EQ(kind(own_address, 65533), drop_reason::udp_destination);
 }
 
 TEST(Parse, AGoodVerdictOfTheDeviceIsTrustedAndABadOneIsChecked) {
@@ -368,9 +370,9 @@ TEST(DropReason, EachReasonHasANameOfItsOwn) {
 }
 
 TEST(Address, OnlyADottedQuadIsAccepted) {
-  EXPECT_EQ(parse_ipv4("192.0.2.1").value(), ours);
-  EXPECT_EQ(format_ipv4(ours), "192.0.2.1");
-  EXPECT_EQ(to_string(endpoint{ours, 1883, 2}), "192.0.2.1:1883%2");
+  EXPECT_EQ(parse_ipv4("192.0.2.1").value(), own_address);
+  EXPECT_EQ(format_ipv4(own_address), "192.0.2.1");
+  EXPECT_EQ(to_string(endpoint{own_address, 1883, 2}), "192.0.2.1:1883%2");
   for (const std::string_view bad :
        {std::string_view(""), std::string_view("192.0.2"), std::string_view("192.0.2.1 "),
         std::string_view("192.0.2.256"), std::string_view("192.0.2.01"),
@@ -381,7 +383,7 @@ TEST(Address, OnlyADottedQuadIsAccepted) {
 
 TEST(Address, OnlyAValidPrefixIsAccepted) {
   const ipv4_prefix p = parse_ipv4_prefix("192.0.2.1/24").value();
-  EXPECT_EQ(p.address, ours);
+  EXPECT_EQ(p.address, own_address);
   EXPECT_EQ(p.length, 24);
   EXPECT_EQ(p.mask(), 0xffffff00u);
   EXPECT_EQ(p.broadcast(), 0xC00002FFu);

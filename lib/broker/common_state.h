@@ -65,9 +65,9 @@ struct worker_inbox {
   std::vector<operator_request> requests;
 };
 
-struct broker::shared {
+struct broker::common_state {
   broker_config config;
-  std::unique_ptr<chainring::region> on;
+  std::unique_ptr<chainring::region> opened_region;
   std::unique_ptr<store> state;
   open_summary opened;
 
