@@ -464,13 +464,14 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   checks_clean = false;
   test::mutation_options which;
   // The broker's own sites, and those that only a whole store reaches.
-  which.under = {"lib/broker/",
-                 "lib/mqttsn/",
-                 "lib/region/region.cc",
-                 "lib/message/message_recover",
-                 "lib/map/durable_map_recover",
-                 "lib/map/durable_map.h",
-                 "lib/ring/ring_recover"};
+  which.under = {"lib/broker/", "lib/mqttsn/", "lib/message/message_recover",
+                 "lib/map/durable_map_recover", "lib/ring/ring_recover"};
+  const char* const in_pieces = "its lines are drained once more at the end; it is for media that "
+                                "cannot cover so many lines with one drain";
+  which.stay = {{"      drain(); // [place-before-publish]", in_pieces},
+                {"    covering(", in_pieces},
+                {"[voids-in-pieces]", in_pieces},
+                {"[cells-erased-in-pieces]", in_pieces}};
   which.hang_seconds = 1500;             // a slow machine is none
   test::explorer_options quick = bounds; // a missing call shows in a few of the states
   quick.print = false;

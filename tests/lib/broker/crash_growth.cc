@@ -284,8 +284,7 @@ TEST(CrashGrowth, ASegmentThatIsNamedBeforeItIsClearedDurablyIsFound) {
 // tests/prove judges all suites together.
 TEST(CrashGrowth, EveryCallThatGrowsIsTried) {
   test::mutation_options which;
-  which.under = {"lib/broker/broker.cc", "lib/broker/growth.cc", "lib/broker/store_growth.cc",
-                 "lib/region/region.cc"};
+  which.under = {"lib/broker/growth.cc", "lib/broker/store_growth.cc", "lib/media/media.cc"};
   which.hang_seconds = 1500;
   const auto r = mutate({growth()}, bounds, which);
   std::printf("%s", r.text().c_str());
