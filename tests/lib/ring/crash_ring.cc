@@ -10,6 +10,7 @@
 
 #include "base/hook.h"
 #include "crash_world.h"
+#include "support/bounds.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
 #include "support/seeded.h"
@@ -358,12 +359,18 @@ const std::vector<scenario (*)()> growing = {appended_elsewhere,
                                              modes,
                                              timeouts};
 
+/// At the gate the bounds in which every seeded bug and every mistake of a caller is found; .ci/soak takes
+/// larger ones.
 explorer_options options() {
   explorer_options o;
   o.seed = seed_from_environment(1);
-  o.second_states_max = 64;
   o.second_lives = 3;
-  return o;
+  o.second_states_max = 64;
+  explorer_options gate = o;
+  gate.second_lives = 1;
+  gate.states_max = 512;
+  gate.second_states_max = 16;
+  return bounds(gate, o);
 }
 
 /// Options for faults that show in a few of the states: a seeded bug, a mistake of a caller, or a
@@ -371,6 +378,7 @@ explorer_options options() {
 explorer_options few_states() {
   explorer_options o = options();
   o.print = false;
+  o.second_lives = 3;
   o.states_max = 512;
   o.second_states_max = 16;
   return o;
@@ -464,6 +472,7 @@ struct seeded_case {
 void expect_all_found(std::initializer_list<seeded_case> cases,
                       const std::vector<scenario (*)()>& scenarios) {
   explorer_options o = few_states();
+  o.second_lives = 1;
   o.minimal = false;
   for (const seeded_case& c : cases) {
     const test::seeded on(c.bug);
@@ -502,7 +511,8 @@ TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
 }
 
 TEST(RingCrash, MistakesOfACallerAreFound) {
-  const explorer_options o = few_states();
+  explorer_options o = few_states();
+  o.second_lives = 1;
   const body run = [](crash_world& w) {
     w.publish(1, {0, 1});
     w.publish(2, {0});

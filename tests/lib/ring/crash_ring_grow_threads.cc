@@ -11,6 +11,7 @@
 #include "base/idle.h"
 #include "crash_world.h"
 #include "schedule_world.h"
+#include "support/bounds.h"
 #include "support/explorer.h"
 #include "support/seeded.h"
 
@@ -342,8 +343,10 @@ explorer_report crashed(const char* name, const body& run, const char* bug = nul
   o.schedules.preemptions = 1;
   o.schedules.enumerated_max = 60;
   o.print = bug == nullptr;
+  explorer_options gate = o;
+  gate.states_max = 512;
   set_seeded_bug(bug);
-  explorer_report r = explore(s, o);
+  explorer_report r = explore(s, bounds(gate, o));
   set_seeded_bug(nullptr);
   return r;
 }

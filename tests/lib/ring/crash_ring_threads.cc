@@ -10,6 +10,7 @@
 #include "base/idle.h"
 #include "crash_world.h"
 #include "schedule_world.h"
+#include "support/bounds.h"
 #include "support/explorer.h"
 #include "support/seeded.h"
 
@@ -19,7 +20,9 @@ namespace {
 explorer_options crash_options() {
   explorer_options o;
   o.seed = seed_from_environment(1);
-  return o;
+  explorer_options gate = o;
+  gate.states_max = 512;
+  return bounds(gate, o);
 }
 
 TEST(RingThreads, TwoInterleavedProducersLoseNothingInACrash) {
