@@ -374,7 +374,7 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
 
 // --- reading, with every bound checked -----------------------------------------------------------
 
-const char* message_table::invalid(message_ref ref, const words& w) const noexcept {
+const char* message_table::invalid(message_ref ref, const words& w, bool list_too) const noexcept {
   if ((w.check >> 48 & 3) > 2) return "its QoS is more than 2";
   if ((w.check >> 50 & 0x3f & ~std::uint64_t{message_flags_known}) != 0)
     return "it has unknown flags";
@@ -395,6 +395,7 @@ const char* message_table::invalid(message_ref ref, const words& w) const noexce
   const std::uint64_t list_bytes = std::uint64_t{w.extent.count} * sizeof(message_extent);
   const chain list{w.extent.first, static_cast<std::uint32_t>(blocks_.blocks_for(list_bytes))};
   if (!blocks_.valid(list)) return "its extent list lies outside the block store";
+  if (!list_too) return nullptr;
   const auto* extents = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
   std::uint64_t sum = 0;
   for (std::uint32_t i = 0; i < w.extent.count; ++i) {

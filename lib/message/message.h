@@ -302,7 +302,8 @@ class message_table {
   /// `several` announces that several threads recover, which costs locked instructions. With
   /// `checking` nothing is stored on media.
   void begin_recovery(bool several = false, bool checking = false) noexcept;
-  /// Reads every descriptor and changes nothing.
+  /// Reads every descriptor and changes nothing. An extent list is judged by recover_reference(),
+  /// because the blocks of a list that no place names may be another message's.
   [[nodiscard]] message_check check() const noexcept;
   /// Makes durable what was read (media::flush_read()). The caller drains before it acts on it.
   void persist_as_read() noexcept;
@@ -384,8 +385,10 @@ class message_table {
     }
   };
   [[nodiscard]] words words_of(std::uint32_t index) const noexcept;
-  /// Says what is wrong with the words; nullptr if nothing is.
-  [[nodiscard]] const char* invalid(message_ref ref, const words& w) const noexcept;
+  /// Says what is wrong with the words; nullptr if nothing is. Without `list_too` the blocks of an
+  /// extent list are not read, so its seal is not judged.
+  [[nodiscard]] const char* invalid(message_ref ref, const words& w,
+                                    bool list_too = true) const noexcept;
   /// Checks everything but word 0. Returns nullptr if it is valid, and fills in `out` except for
   /// what word 0 says. Otherwise says what is wrong.
   [[nodiscard]] const char* examine(message_ref ref, message_view& out) const noexcept;

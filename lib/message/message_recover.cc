@@ -77,7 +77,6 @@ message_check message_table::check() const noexcept {
     }
   };
   const std::uint32_t descriptors = count();
-  message_view v;
   for (std::uint32_t i = 0; i < descriptors; ++i) {
     const std::uint64_t state = descriptor_of(i).state;
     if (!message_word0::well_formed(state)) {
@@ -100,9 +99,10 @@ message_check message_table::check() const noexcept {
       break;
     }
     found.identifiers_open += word.identifier_open;
-    // If no place names this message, its blocks and its extent list may belong to another message
-    // by now.
-    if (const char* reason = examine(i, v); reason != nullptr) bad(i, reason);
+    // If no place names this message, its extent list may lie in blocks of another message by now.
+    // Whoever names it judges the list; here only the descriptor's own line can be judged.
+    if (const char* reason = invalid({i, word.generation}, words_of(i), false); reason != nullptr)
+      bad(i, reason);
   }
   return found;
 }

@@ -119,8 +119,11 @@ class state_space {
 
   /// Calls visit(index of the choice of each line) for each distinct state: for the whole product
   /// if it is within states_max, otherwise for a bounded selection. Stops when visit returns false.
+  /// With `sample` the bounded selection ends at states_max states: nothing, everything, and then
+  /// whole lines alone lost or kept in a shuffled order.
   bool for_each(std::uint64_t seed,
-                const std::function<bool(std::span<const std::uint32_t>)>& visit) const;
+                const std::function<bool(std::span<const std::uint32_t>)>& visit,
+                bool sample = false) const;
   /// The hash of the state, to be added to the hash of the model.
   [[nodiscard]] std::uint64_t hash(std::span<const std::uint32_t> state) const;
 

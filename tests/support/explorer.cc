@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <malloc.h>
+#include <numeric>
 #include <random>
 #include <unistd.h>
 #include <unordered_set>
@@ -99,6 +100,7 @@ class exploration {
     const char* when;
     site where;
     bool between_stores = false; ///< only process death is tried here
+    bool starts_lives = true;    ///< another life follows, if the depth allows one
   };
 
   bool explore_once();
@@ -335,6 +337,13 @@ std::vector<exploration::crash_point> exploration::points(const past& p) const {
       add(i + 1, "at the acknowledgement", e.where);
     }
   }
+  if (o_.second_points != 0 && out.size() > o_.second_points) {
+    std::vector<std::size_t> order(out.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::shuffle(order, std::mt19937_64(mix(o_.seed ^ mix(out.size()))));
+    for (const std::size_t i : std::span(order).subspan(o_.second_points))
+      out[i].starts_lives = false;
+  }
   add_deaths(p, out);
   return out;
 }
@@ -404,36 +413,40 @@ bool exploration::crash_at(past& p, const crash_point& at) {
   const std::uint64_t seed = mix(o_.seed ^ mix(at.position + 1000003 * p.level));
   std::uint64_t states = 0;
   std::vector<std::vector<std::uint32_t>> lives; // nothing, everything, then a random sample
-  const unsigned lives_max = p.level + 1 < o_.depth ? o_.second_lives : 0;
+  const bool last = p.level + 1 >= o_.depth || !at.starts_lives;
+  const unsigned lives_max = last ? 0 : o_.second_lives;
   std::uint64_t random = seed;
 
-  const bool held = space.for_each(seed, [&](std::span<const std::uint32_t> state) {
-    ++states;
-    if (lives.size() < lives_max) {
-      lives.emplace_back(state.begin(), state.end());
-    } else if (lives_max > 2) {
-      random = mix(random);
-      const std::uint64_t i = random % states;
-      if (i >= 2 && i < lives_max) lives[i].assign(state.begin(), state.end());
-    }
-    const std::uint64_t key = mix(p.model.hash() + space.hash(state)) ^ p.at_point.hash_;
-    if (!checked_.insert(key).second) return true;
-    if (at.position <= p.known_events || (o_.known != nullptr && o_.known->contains(key)))
-      return true;
-    steps_.back().kept = chosen(space, state);
-    verdict bad = check(p, steps_.back().kept);
-    if (!bad) return true;
-    if (o_.minimal)
-      minimise(p, at, space, {state.begin(), state.end()}, *bad);
-    else
-      fail(*bad, {});
-    return false;
-  });
+  const bool held = space.for_each(
+      seed,
+      [&](std::span<const std::uint32_t> state) {
+        ++states;
+        if (lives.size() < lives_max) {
+          lives.emplace_back(state.begin(), state.end());
+        } else if (lives_max > 2) {
+          random = mix(random);
+          const std::uint64_t i = random % states;
+          if (i >= 2 && i < lives_max) lives[i].assign(state.begin(), state.end());
+        }
+        const std::uint64_t key = mix(p.model.hash() + space.hash(state)) ^ p.at_point.hash_;
+        if (!checked_.insert(key).second) return true;
+        if (at.position <= p.known_events || (o_.known != nullptr && o_.known->contains(key)))
+          return true;
+        steps_.back().kept = chosen(space, state);
+        verdict bad = check(p, steps_.back().kept);
+        if (!bad) return true;
+        if (o_.minimal)
+          minimise(p, at, space, {state.begin(), state.end()}, *bad);
+        else
+          fail(*bad, {});
+        return false;
+      },
+      o_.sample);
   report_.states += states;
   report_.exhaustive_points += space.exhaustive();
   if (first_life(p)) report_.first_life.push_back({places_.back(), states, space.exhaustive()});
   if (!held) return false;
-  if (p.level + 1 >= o_.depth) return true;
+  if (last) return true;
 
   if (lives.size() > 1)
     for (std::size_t i = 0; i < space.lines().size(); ++i)

@@ -160,6 +160,9 @@ struct explorer_options {
   std::uint64_t seed = 1;
   /// States of a crash point that are built; more make it a bounded one.
   std::uint64_t states_max = 4096;
+  /// A bounded point ends at states_max states. Without this the states in which one line alone is
+  /// lost or kept are all built first, however many they are.
+  bool sample = false;
   /// Lives that may follow one another: 1 checks after the first crash only, 2 crashes the life
   /// after it too.
   int depth = 2;
@@ -172,6 +175,9 @@ struct explorer_options {
   unsigned deaths = 0;
   /// The same for lives after the first, which are recovery and the work after it.
   unsigned second_deaths = 0;
+  /// Crash points of a life at which another starts: a sample of so many, chosen by the seed. 0:
+  /// all of them.
+  unsigned second_points = 0;
   /// As states_max, in lives after the first.
   std::uint64_t second_states_max = 256;
   /// Thread schedules to run the whole exploration with (of use where `run` calls interleave()).

@@ -132,8 +132,7 @@ void line_front_end::answer_delivery(client& c, const words& w) {
 }
 
 bool line_front_end::end_burst() {
-  (void)worker_.end_burst(); // lines in the process wait for their drain and for no disk
-  out_.release();
+  out_.release(worker_.end_burst());
   return worker_.worked();
 }
 
@@ -209,7 +208,8 @@ void line_front_end::closed(std::uint32_t session, close_reason reason) noexcept
 
 line_server::line_server(std::unique_ptr<chainring::broker> b) : broker_(std::move(b)) {
   for (unsigned w = 0; w < broker_->workers(); ++w)
-    front_ends_.push_back(std::make_unique<line_front_end>(broker_->worker(w), out_));
+    front_ends_.push_back(
+        std::make_unique<line_front_end>(broker_->worker(w), out_, broker_->medium()));
 }
 
 void line_server::send(unsigned connection, const std::string& line) {

@@ -39,17 +39,11 @@
 
 namespace chainring::test {
 
-/// Lines on their way to clients, by connection. A line is handed out only once its mark is
-/// reached.
+/// Lines that have reached their clients, by connection.
 class line_transport {
  public:
-  void send(unsigned connection, std::string line) {
-    waiting_.emplace_back(connection, std::move(line));
-  }
-  void release() {
-    for (auto& [connection, line] : waiting_)
-      arrived_[connection].push_back(std::move(line));
-    waiting_.clear();
+  void arrive(unsigned connection, std::string line) {
+    arrived_[connection].push_back(std::move(line));
   }
   /// Takes the oldest line for that client; empty if there is none.
   std::string next(unsigned connection) {
@@ -73,8 +67,36 @@ class line_transport {
   void forget(unsigned connection) { arrived_[connection].clear(); }
 
  private:
-  std::vector<std::pair<unsigned, std::string>> waiting_;
   std::map<unsigned, std::deque<std::string>> arrived_;
+};
+
+/// One worker's way to the clients: a line leaves once the mark of its burst is durable.
+class line_link {
+ public:
+  line_link(line_transport& to, media& medium) : to_(to), medium_(medium) {}
+  void send(unsigned connection, std::string line) {
+    waiting_.push_back({connection, std::move(line), unmarked});
+  }
+  /// Everything sent since the last call waits for `mark`, and what may leave does.
+  void release(mark_t mark) {
+    for (auto line = waiting_.rbegin(); line != waiting_.rend() && line->mark == unmarked; ++line)
+      line->mark = mark;
+    while (!waiting_.empty() && medium_.durable(waiting_.front().mark)) {
+      to_.arrive(waiting_.front().connection, std::move(waiting_.front().text));
+      waiting_.pop_front();
+    }
+  }
+
+ private:
+  static constexpr mark_t unmarked = ~mark_t{0};
+  struct waiting_line {
+    unsigned connection;
+    std::string text;
+    mark_t mark;
+  };
+  line_transport& to_;
+  media& medium_;
+  std::deque<waiting_line> waiting_;
 };
 
 /// The front end of one worker.
@@ -82,7 +104,8 @@ class line_front_end final : public front_end {
  public:
   static constexpr std::uint16_t window = 16;
 
-  line_front_end(broker_worker& worker, line_transport& out) : worker_(worker), out_(out) {}
+  line_front_end(broker_worker& worker, line_transport& out, media& medium)
+      : worker_(worker), out_(out, medium) {}
   void receive(unsigned connection, std::string_view line);
   /// Ends the worker's burst and sends the answers. Returns whether there was anything to do.
   bool end_burst();
@@ -118,7 +141,7 @@ class line_front_end final : public front_end {
   }
 
   broker_worker& worker_;
-  line_transport& out_;
+  line_link out_;
   std::map<unsigned, client> clients_;
   std::map<std::uint32_t, unsigned> connections_; // by session
   std::map<std::uint64_t, bool> present_;         // CONNECTs that wait for their settlement
@@ -133,6 +156,8 @@ class line_server {
   void send(unsigned connection, const std::string& line);
   /// Runs rounds until nothing is left to do.
   void settle();
+  /// Runs one burst of one worker. Returns whether there was anything to do.
+  bool turn(unsigned worker) { return front_ends_[worker]->end_burst(); }
   /// Sends the line, runs rounds, and returns the oldest OK or NO. MSGs stay.
   std::string ask(unsigned connection, const std::string& line);
   std::string next(unsigned connection) { return out_.next(connection); }

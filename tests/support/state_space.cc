@@ -120,7 +120,8 @@ std::uint64_t state_space::hash(std::span<const std::uint32_t> state) const {
 }
 
 bool state_space::for_each(std::uint64_t seed,
-                           const std::function<bool(std::span<const std::uint32_t>)>& visit) const {
+                           const std::function<bool(std::span<const std::uint32_t>)>& visit,
+                           bool sample) const {
   const std::size_t n = lines_.size();
   std::vector<std::uint32_t> state(n, 0);
   if (product_ <= states_max_) {
@@ -142,21 +143,40 @@ bool state_space::for_each(std::uint64_t seed,
     for (std::size_t i = 0; i < n; ++i)
       state[i] = kept ? lines_[i].everything : 0;
   };
+  std::mt19937_64 random(seed);
+  if (sample) {
+    std::vector<std::pair<std::size_t, bool>> alone; // the line, and whether the others are kept
+    for (std::size_t i = 0; i < n; ++i)
+      for (bool kept : {false, true})
+        alone.emplace_back(i, kept);
+    std::shuffle(alone.begin(), alone.end(), random);
+    for (bool kept : {false, true}) {
+      fill(kept);
+      if (!once()) return false;
+    }
+    for (const auto& [i, kept] : alone) {
+      if (seen.size() >= states_max_) return true;
+      fill(kept);
+      state[i] = kept ? 0 : lines_[i].everything;
+      if (!once()) return false;
+    }
+  }
   // First the states with nothing and with everything, then each line alone in each of its
-  // contents. These are never cut short, because their number grows with the lines and not with the
-  // product.
+  // contents. These are cut short only for a sample, because their number grows with the lines and not
+  // with the product.
   for (bool kept : {false, true}) {
     fill(kept);
     if (!once()) return false;
     for (std::size_t i = 0; i < n; ++i) {
       const std::uint32_t was = state[i];
-      for (state[i] = 0; state[i] <= last(i); ++state[i])
+      for (state[i] = 0; state[i] <= last(i); ++state[i]) {
+        if (sample && seen.size() >= states_max_) return true;
         if (!once()) return false;
+      }
       state[i] = was;
     }
   }
   // Pairs in a shuffled order, up to three quarters of the states. The rest is random.
-  std::mt19937_64 random(seed);
   std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs;
   const std::size_t pairs_max = 4 * states_max_;
   if (n * (n - 1) / 2 <= pairs_max) {
@@ -175,8 +195,10 @@ bool state_space::for_each(std::uint64_t seed,
     for (bool kept : {false, true}) {
       fill(kept);
       for (state[i] = 0; state[i] <= last(i); ++state[i])
-        for (state[j] = 0; state[j] <= last(j); ++state[j])
+        for (state[j] = 0; state[j] <= last(j); ++state[j]) {
+          if (sample && seen.size() >= states_max_) return true;
           if (!once()) return false;
+        }
     }
     if (seen.size() >= states_max_ / 4 * 3) break;
   }

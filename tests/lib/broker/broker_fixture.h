@@ -12,17 +12,19 @@
 
 #include "broker/broker.h"
 #include "mqttsn/gateway.h"
-#include "region/region.h"
+#include "region_fixture.h"
 
 namespace chainring::testing_broker {
 
 namespace sn = chainring::mqttsn;
 using net::client_address;
+using testing_core::tiny_layout;
 using bytes = std::vector<std::byte>;
 
-/// Keeps what was sent, by address; what its mark does not cover yet is not there.
+/// Keeps what was sent, by address. A datagram leaves once its mark is durable on the medium.
 class recording_transport final : public net::transport {
  public:
+  explicit recording_transport(media* medium = nullptr) : medium_(medium) {}
   std::span<std::byte> begin(client_address to, std::size_t size) noexcept override {
     to_ = to;
     room_.resize(size);
@@ -30,19 +32,29 @@ class recording_transport final : public net::transport {
   }
   void commit(std::size_t size) noexcept override {
     waiting_.push_back(
-        {to_, bytes(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size))});
+        {to_, bytes(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size)), unmarked});
   }
-  void release(mark_t) noexcept override {
-    for (auto& w : waiting_)
-      sent[w.first].push_back(std::move(w.second));
-    waiting_.clear();
+  void release(mark_t mark) noexcept override {
+    for (auto w = waiting_.rbegin(); w != waiting_.rend() && w->mark == unmarked; ++w)
+      w->mark = mark;
+    while (!waiting_.empty() && (medium_ == nullptr || medium_->durable(waiting_.front().mark))) {
+      sent[waiting_.front().to].push_back(std::move(waiting_.front().datagram));
+      waiting_.pop_front();
+    }
   }
   std::map<client_address, std::deque<bytes>> sent;
 
  private:
+  static constexpr mark_t unmarked = ~mark_t{0};
+  struct waiting_datagram {
+    client_address to;
+    bytes datagram;
+    mark_t mark;
+  };
+  media* medium_;
   client_address to_ = 0;
   bytes room_;
-  std::vector<std::pair<client_address, bytes>> waiting_;
+  std::deque<waiting_datagram> waiting_;
 };
 
 /// A received message with the bytes it points into.
@@ -84,7 +96,7 @@ class bench {
  public:
   explicit bench(std::unique_ptr<chainring::broker> b,
                  const sn::gateway_config& config = small_gateway())
-      : broker(std::move(b)), gateway(gateway_for(*broker, config)) {
+      : broker(std::move(b)), gateway(gateway_for(*broker, config)), out(&broker->medium()) {
     for (unsigned w = 0; w < broker->workers(); ++w)
       gateway->worker(w).attach(out);
   }
@@ -204,17 +216,6 @@ inline broker_config small_config(unsigned workers = 1) {
   return c;
 }
 
-/// As small as a broker can be: few states to explore.
-inline store_layout tiny_layout() {
-  store_layout l;
-  l.sessions_max = 8;
-  l.subscriptions_max = 16;
-  l.messages_max = 64;
-  l.groups_max = 1;
-  l.retained_max = 1;
-  return l;
-}
-
 inline broker_config tiny_config(unsigned workers = 1) {
   broker_config c = small_config(workers);
   c.queue_slots = 7;
@@ -227,17 +228,7 @@ inline broker_config tiny_config(unsigned workers = 1) {
 inline result<std::unique_ptr<chainring::broker>>
 broker_on(std::unique_ptr<media> on, const broker_config& config, bool fresh,
           const store_layout& layout = small_layout()) {
-  result<std::unique_ptr<region>> r = error{};
-  if (fresh) {
-    region_options o;
-    o.block_size = 256;
-    o.areas = chainring::broker::areas(layout, on->size(), o.block_size);
-    r = region::create_on(std::move(on), o);
-  } else {
-    r = region::open_on(std::move(on), false);
-  }
-  if (!r) return r.error();
-  return chainring::broker::open(std::move(*r), config);
+  return testing_core::broker_on(std::move(on), config, fresh, layout);
 }
 
 } // namespace chainring::testing_broker

@@ -1,186 +1,71 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The core crashed at every point while the second front end serves it: bursts with several
-// deliveries in flight, acknowledged out of order, which no client of MQTT-SN can do.
+// The core crashed at every point while the line front end serves it: bursts with several
+// deliveries in flight, acknowledged out of order, which no client of MQTT-SN can do; and sessions
+// that are made, ended, made again, and that expire.
 #include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "line_fixture.h"
+#include "line_case.h"
+#include "line_scenarios.h"
 #include "support/eal_main.h"
-#include "support/explorer.h"
 #include "support/seeded.h"
+#include "wall_clock.h"
 
 namespace chainring::testing_line {
+
 namespace {
 
-using test::explore;
-using test::history;
-using test::scenario;
-using test::verdict;
+constexpr int subscribed = first_scenario_kind;
+constexpr int unsubscribing = first_scenario_kind + 1;
+constexpr int unsubscribed = first_scenario_kind + 2;
+constexpr int opened = first_scenario_kind + 3;
+constexpr int renewing = first_scenario_kind + 4;
+constexpr int renewed = first_scenario_kind + 5;
+constexpr int time_passed = first_scenario_kind + 6;
 
-constexpr int consumed = history::first_own_kind; // id: subscriber * 1000 + message
-constexpr int subscribed = history::first_own_kind + 1;
-constexpr int unsubscribing = history::first_own_kind + 2;
-constexpr int unsubscribed = history::first_own_kind + 3;
-constexpr int opened = history::first_own_kind + 4;
-constexpr unsigned publisher = 100, subscriber_base = 200, subscribers = 2;
-constexpr const char* topic = "a/long/topic/name/of/more/than/inline";
+// Of a short identity, and of one that needs a chain of its own.
+const std::string phoenixes[] = {"phoenix", "phoenix-whose-identity-is-longer-than-a-record"};
+constexpr unsigned phoenix_at = 300;
 
-std::unique_ptr<test::line_server> open(media& m, bool fresh, std::string& why) {
-  store_layout layout;
-  layout.sessions_max = 8;
-  layout.subscriptions_max = 16;
-  layout.messages_max = 64;
-  auto made = broker_on(test::join_life(m), line_config(1, 15), fresh, layout);
-  if (!made) {
-    why = made.error().message;
-    return nullptr;
-  }
-  if (!(*made)->opened().notes.empty()) {
-    why = "damage: " + (*made)->opened().notes.front();
-    return nullptr;
-  }
-  auto wrong = broker::check((*made)->region());
-  if (!wrong || !wrong->empty()) {
-    why = "check: " + (wrong ? wrong->front() : wrong.error().message);
-    return nullptr;
-  }
-  return std::make_unique<test::line_server>(std::move(*made));
-}
-
-std::string name_of(unsigned s) {
-  return "subscriber" + std::to_string(s);
-}
-std::string text_of(std::uint64_t id) {
-  // Longer than a line, and different in every line.
-  std::string text = std::to_string(id) + ":";
-  while (text.size() < 90)
-    text += static_cast<char>('a' + (text.size() + id) % 26);
-  return text;
-}
-/// "MSG n qos bits flags topic text"
-struct message_line {
-  std::string number, text;
-  std::uint64_t id = 0;
-  explicit message_line(const std::string& line) {
-    const std::size_t end = line.find(' ', 4);
-    number = line.substr(4, end - 4);
-    text = line.substr(line.rfind(' ') + 1);
-    id = std::stoul(text);
-  }
-};
-
-void set_up(media& m, history& h) {
-  std::string why;
-  auto b = open(m, true, why);
-  if (!b) return h.fail(why);
-  for (unsigned s = 0; s < subscribers; ++s) {
-    if (b->ask(subscriber_base + s, "CONNECT " + name_of(s) + " -") != "OK 1" ||
-        b->ask(subscriber_base + s, std::string("SUB ") + topic + " 1") != "OK 2")
-      return h.fail("no subscriber");
-    b->send(subscriber_base + s, "BYE");
-    b->settle();
-  }
-}
-
-// One burst with all of them.
-void publish(test::line_server& b, history& h, std::uint64_t first, unsigned count) {
-  if (!b.ask(publisher, "CONNECT publisher clean,passing").starts_with("OK "))
-    return h.fail("no publisher");
-  for (unsigned i = 0; i < count; ++i) {
-    h.begin(first + i);
-    b.send(publisher, std::string("PUB ") + topic + " 1 " + text_of(first + i));
-  }
-  b.settle();
-  for (unsigned i = 0; i < count; ++i)
-    if (b.next(publisher).starts_with("OK ")) h.ack(first + i);
-  b.ask(publisher, "BYE");
-}
-
-// Takes what is there into flight, and acknowledges the last `count` of them, the last first.
-void consume(test::line_server& b, history& h, unsigned s, unsigned count) {
-  const unsigned at = subscriber_base + s;
-  if (b.ask(at, "CONNECT " + name_of(s) + " -").find("present") == std::string::npos)
-    return h.fail("the subscriber's session is not there");
-  std::vector<message_line> got;
-  for (std::string line = b.next(at); !line.empty(); line = b.next(at))
-    got.emplace_back(line);
-  if (got.size() < count) return h.fail("fewer messages than were acknowledged");
-  for (unsigned i = 0; i < count; ++i) {
-    const message_line& m = got[got.size() - 1 - i];
-    // What the subscriber acknowledges it has had, and the broker may forget from then on.
-    h.promise(consumed, s * 1000 + m.id);
+/// What a connection is given, in order, each acknowledged.
+verdict take_all(server& b, unsigned at, std::vector<std::uint64_t>& got) {
+  for (std::string line = b.next(at); !line.empty(); line = b.next(at)) {
+    const message_line m(line);
+    const std::uint64_t id = id_of(m.text);
+    if (id == 0 || m.text != text_of(id)) return "torn: " + m.text;
+    if (std::ranges::count(got, id) != 0) return "doubled: " + m.text;
+    got.push_back(id);
     b.send(at, "ACK " + m.number);
-    if (i % 2 == 1) b.settle(); // two acknowledgements in a burst
+    b.settle();
   }
-  b.settle();
-  b.ask(at, "BYE");
-  b.forget(at);
-}
-
-verdict check(media& m, const history& h) {
-  std::string why;
-  auto b = open(m, false, why);
-  if (!b) return "does not open: " + why;
-  std::vector<std::vector<std::uint64_t>> got(subscribers);
-  for (unsigned s = 0; s < subscribers; ++s) {
-    const unsigned at = subscriber_base + s;
-    if (b->ask(at, "CONNECT " + name_of(s) + " -") != "OK 1 present")
-      return "session " + name_of(s) + " is not there";
-    std::uint64_t last = 0;
-    for (std::string line = b->next(at); !line.empty(); line = b->next(at)) {
-      const message_line found(line);
-      if (found.text != text_of(found.id)) return "torn: " + line;
-      if (!h.begun(found.id)) return "ghost: " + line;
-      if (found.id <= last) return "out of order or doubled: " + line;
-      last = found.id;
-      got[s].push_back(found.id);
-      b->send(at, "ACK " + found.number);
-      b->settle();
-    }
-  }
-  for (const std::uint64_t id : h.ids(history::acked))
-    for (unsigned s = 0; s < subscribers; ++s)
-      if (std::ranges::count(got[s], id) == 0 && !h.has(consumed, s * 1000 + id))
-        return "lost: " + std::to_string(id) + " of " + name_of(s);
-  if (h.ids(consumed).empty() && got[0] != got[1]) return "in one queue and not in the other";
-  b->settle();
-  if (b->broker().message_statistics().live != 0) return "messages live that nothing reaches";
   return {};
 }
 
+} // namespace
+
 scenario publish_and_consume() {
-  scenario s;
-  s.name = "line: bursts of publishes, several in flight, acknowledged out of order";
-  s.setup = set_up;
-  s.run = [](media& m, history& h) {
-    std::string why;
-    auto b = open(m, false, why);
-    if (!b) return h.fail(why);
-    publish(*b, h, 1, 3);
-    consume(*b, h, 0, 2); // 3 and 2, and 1 stays
-    publish(*b, h, 4, 1);
-    consume(*b, h, 1, 3);
-  };
-  s.recover_and_check = check;
-  s.continue_after = [](media& m, history& h) {
-    std::string why;
-    auto b = open(m, false, why);
-    if (!b) return h.fail("does not open again: " + why);
-    publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
-  };
-  return s;
+  return line_scenario("line: bursts of publishes, several in flight, acknowledged out of order",
+                       {}, [](server& b, history& h) {
+                         publish(b, h, 1, 3);
+                         consume_backwards(b, h, 0, 2); // 3 and 2, and 1 stays
+                         publish(b, h, 4, 1);
+                         consume(b, h, 1, 3);
+                         consume(b, h, 0, 1);
+                       });
 }
 
 scenario sessions_and_subscriptions() {
+  const line_case kind;
   scenario s;
   s.name = "line: sessions and subscriptions settled with the burst they join";
-  s.setup = set_up;
-  s.run = [](media& m, history& h) {
+  s.size = 128 << 10;
+  s.setup = [kind](media& m, history& h) { kind.set_up(m, h); };
+  s.run = [kind](media& m, history& h) {
     std::string why;
-    auto b = open(m, false, why);
-    if (!b) return h.fail(why);
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
     constexpr unsigned at = 300;
     // Three calls in one burst, settled together.
     b->send(at, "CONNECT newcomer -");
@@ -194,14 +79,14 @@ scenario sessions_and_subscriptions() {
     if (b->ask(at, "UNSUB first") == "OK 4") h.promise(unsubscribed, 0);
     if (h.ids(subscribed).size() != 2 || !h.has(unsubscribed, 0)) h.fail("something was refused");
   };
-  s.recover_and_check = [](media& m, const history& h) -> verdict {
+  s.recover_and_check = [kind](media& m, const history& h) -> verdict {
     std::string why;
-    auto b = open(m, false, why);
-    if (!b) return "does not open: " + why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
     std::map<std::string, unsigned> found;
     for (const topic_info& t : b->broker().topics(100))
       found[t.filter] = t.subscriptions;
-    if (found[topic] != subscribers) return "an old subscription is lost";
+    if (found[topic] != kind.subscribers) return "an old subscription is lost";
     const bool first = found.count("first") != 0;
     if (h.has(subscribed, 0) && !h.has(unsubscribing, 0) && !first) return "first is lost";
     if (h.has(unsubscribed, 0) && first) return "first is back";
@@ -212,31 +97,203 @@ scenario sessions_and_subscriptions() {
     if (said == "OK 1" && found.size() > 1) return "subscriptions of a session that is not there";
     return {};
   };
-  s.continue_after = [](media& m, history& h) {
+  s.continue_after = [kind](media& m, history& h) {
     std::string why;
-    if (!open(m, false, why)) h.fail("does not open again: " + why);
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
   };
   return s;
 }
 
-const test::explorer_options bounds{.second_lives = 1, .second_states_max = 4};
+// A session that stays becomes one that ends with its connection, ends, and is made again under the
+// same identity, all in one burst. After a crash it is the old one with everything, or there is
+// none, or it is the new one with nothing of the old; never two.
+scenario ended_and_made_again() {
+  line_case kind;
+  kind.subscribers = 1;
+  scenario s;
+  s.name = "line: sessions ended and made again in one burst";
+  s.size = 128 << 10;
+  s.setup = [kind](media& m, history& h) {
+    kind.set_up(m, h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    for (const std::string& identity : phoenixes) {
+      (void)b->ask(phoenix_at, "CONNECT " + identity + " -");
+      (void)b->ask(phoenix_at, std::string("SUB ") + topic + " 1");
+    }
+    (void)b->ask(phoenix_at, "BYE");
+    publish(*b, h, 1, 1);
+  };
+  s.run = [kind](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    for (unsigned i = 0; i < 2; ++i) {
+      h.promise(renewing, i);
+      const unsigned at = phoenix_at + 1 + i;
+      b->send(at, "CONNECT " + phoenixes[i] + " passing");
+      b->send(at, "BYE");
+      b->send(at, "CONNECT " + phoenixes[i] + " -");
+      b->send(at, std::string("SUB ") + topic + " 1");
+    }
+    b->settle();
+    for (unsigned i = 0; i < 2; ++i) {
+      const unsigned at = phoenix_at + 1 + i;
+      std::string last;
+      for (std::string line = b->next(at); !line.empty(); line = b->next(at))
+        last = line;
+      if (last != "OK 4") return h.fail("not made again: " + last);
+      h.promise(renewed, i);
+    }
+    publish(*b, h, 2, 1);
+    // An operator ends one of them, and its client comes back.
+    h.promise(renewing, 2);
+    (void)b->broker().kick(phoenixes[1]);
+    b->settle();
+    b->forget(phoenix_at + 2);
+    if (b->ask(phoenix_at + 3, "CONNECT " + phoenixes[1] + " -") != "OK 1")
+      return h.fail("a session that was ended is there");
+    h.promise(renewed, 2);
+  };
+  s.recover_and_check = [kind](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    std::vector<session_info> all;
+    (void)b->broker().sessions(0, 1000, all);
+    for (unsigned i = 0; i < 2; ++i) {
+      if (std::ranges::count(all, phoenixes[i], &session_info::identity) > 1)
+        return "two sessions of one identity";
+      const unsigned at = 400 + i;
+      const bool present = b->ask(at, "CONNECT " + phoenixes[i] + " -") == "OK 1 present";
+      std::vector<std::uint64_t> got;
+      if (verdict bad = take_all(*b, at, got)) return bad;
+      const bool one = std::ranges::count(got, 1) == 1, two = std::ranges::count(got, 2) == 1;
+      if (!present && !got.empty()) return "a queue of a session that is not there";
+      if (!h.has(renewing, i) && (!present || !one)) return "the old session is not whole";
+      if (h.has(renewed, i) && one) return "the old session's queue is the new one's";
+      if (i == 1 && h.has(renewed, 2) && (!present || !got.empty()))
+        return "not the session that was made last";
+      if (i == 1 && h.has(renewing, 2)) continue;
+      if (h.has(renewed, i) && !present) return "the session made again is lost";
+      if (h.has(renewed, i) && h.is_acked(2) && !two) return "lost";
+    }
+    return {};
+  };
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
+// One session is away for longer than sessions are kept. It ends while the broker runs, or at the
+// next open; its client comes back as a new one. The session that is in use stays.
+scenario expired_sessions() {
+  line_case kind;
+  kind.subscribers = 1;
+  kind.config.session_expiry_s = 100;
+  constexpr const char* leaver = "leaver";
+  constexpr unsigned leaver_at = 300;
+  const auto set_clock = [](const history& h) {
+    test::wall_clock_ahead_s = h.has(time_passed, 0) ? 200 : 0;
+  };
+  scenario s;
+  s.name = "line: sessions that expire under way and at an open";
+  s.size = 128 << 10;
+  s.setup = [=](media& m, history& h) {
+    set_clock(h);
+    kind.set_up(m, h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
+    (void)b->ask(leaver_at, std::string("CONNECT ") + leaver + " -");
+    (void)b->ask(leaver_at, std::string("SUB ") + topic + " 1");
+    (void)b->ask(leaver_at, "BYE");
+  };
+  s.run = [=](media& m, history& h) {
+    set_clock(h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    in_flight f = connect_subscriber(*b, h, 0);
+    publish(*b, h, 1, 1);
+    h.promise(time_passed, 0);
+    set_clock(h);
+    // The worker looks after its sessions now and then.
+    for (const std::time_t begin = std::time(nullptr);
+         b->broker().counters().expired == 0 && std::time(nullptr) < begin + 60;)
+      b->settle();
+    if (b->broker().counters().expired != 1) return h.fail("the session has not expired");
+    if (b->ask(leaver_at, std::string("CONNECT ") + leaver + " -") != "OK 1" ||
+        b->ask(leaver_at, std::string("SUB ") + topic + " 1") != "OK 2")
+      return h.fail("the client does not come back");
+    h.promise(renewed, 0);
+    publish(*b, h, 2, 1);
+  };
+  s.recover_and_check = [=](media& m, const history& h) -> verdict {
+    set_clock(h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    const bool there = b->ask(400, std::string("CONNECT ") + leaver + " -") == "OK 1 present";
+    std::vector<std::uint64_t> got;
+    if (verdict bad = take_all(*b, 400, got)) return bad;
+    const bool one = std::ranges::count(got, 1) == 1, two = std::ranges::count(got, 2) == 1;
+    if (!there && !got.empty()) return "a queue of a session that is not there";
+    if (h.has(time_passed, 0)) {
+      if (one) return "a message of a session that has expired";
+      if (h.has(renewed, 0) && (!there || (h.is_acked(2) && !two)))
+        return "the session that came back is not whole";
+    } else if (!there || (h.is_acked(1) && !one)) {
+      return "the session ended before its time";
+    }
+    return judge_deliveries(*b, h, kind.rules());
+  };
+  s.continue_after = [=](media& m, history& h) {
+    set_clock(h);
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
+namespace {
+
+const test::explorer_options gate{.states_max = 400,
+                                  .sample = true,
+                                  .second_lives = 1,
+                                  .deaths = 12,
+                                  .second_deaths = 2,
+                                  .second_points = 20,
+                                  .second_states_max = 12};
+const test::explorer_options large{.states_max = 4096,
+                                   .second_lives = 2,
+                                   .deaths = 64,
+                                   .second_deaths = 8,
+                                   .second_states_max = 64};
 
 TEST(CrashLine, BurstsWithSeveralInFlightLoseNothingThatWasAcknowledged) {
-  EXPECT_TRUE(explore(publish_and_consume(), bounds).ok());
+  EXPECT_TRUE(explore(publish_and_consume(), test::bounds(gate, large)).ok());
 }
 TEST(CrashLine, SessionsAndSubscriptionsAreThereOnceSettled) {
-  EXPECT_TRUE(explore(sessions_and_subscriptions(), bounds).ok());
+  EXPECT_TRUE(explore(sessions_and_subscriptions(), test::bounds(gate, large)).ok());
+}
+TEST(CrashLine, ASessionEndedAndMadeAgainIsOneSession) {
+  EXPECT_TRUE(explore(ended_and_made_again(), test::bounds(gate, large)).ok());
+}
+TEST(CrashLine, ASessionThatExpiredStaysAwayAndOneInUseStays) {
+  EXPECT_TRUE(explore(expired_sessions(), test::bounds(gate, large)).ok());
 }
 
 // The tester tested: through this front end, too, a missing drain is found.
 TEST(CrashLine, ADrainLeftOutIsFound) {
   for (const char* bug : {"broker.no_first_drain", "broker.no_second_drain"}) {
     const test::seeded on(bug);
-    test::explorer_options quick = bounds;
+    test::explorer_options quick = gate;
     quick.print = false;
-    quick.states_max = 128;
-    const auto r = explore(publish_and_consume(), quick);
-    EXPECT_FALSE(r.ok()) << bug;
+    EXPECT_FALSE(explore(publish_and_consume(), quick).ok()) << bug;
   }
 }
 

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The crash scenarios of the core under the line front end. Each is one life of a broker; the
+/// tests in crash_line.cc, crash_queues.cc and crash_two_workers.cc explore them, and mutation
+/// switches calls off under them.
+#pragma once
+#include <vector>
+
+#include "support/explorer.h"
+
+namespace chainring::testing_line {
+
+// crash_line.cc
+test::scenario publish_and_consume();        ///< several in flight, acknowledged in any order
+test::scenario sessions_and_subscriptions(); ///< settled with the burst they join
+test::scenario ended_and_made_again();       ///< one identity, in one burst
+test::scenario expired_sessions();           ///< at an open and under way
+
+// crash_queues.cc
+test::scenario places_used_again();  ///< acknowledged, released, and placed in again
+test::scenario full_queues_refuse(); ///< overflow policy reject
+test::scenario full_queues_drop_newest();
+test::scenario full_queues_drop_oldest();
+test::scenario refused_with_void_slots(); ///< a queue that another worker filled meanwhile
+test::scenario queues_that_grow();        ///< several rings, and rings that are left
+test::scenario several_extents();         ///< content in runs of blocks that lie apart
+test::scenario held_marks();              ///< answers leave behind the marks of their bursts
+
+// crash_two_workers.cc
+test::scenario workers_publish_to_both();     ///< each to a subscriber of both
+test::scenario workers_publish_and_release(); ///< one consumes what both publish
+test::scenario workers_grow_a_queue();        ///< a ring that one links and the other places in
+test::scenario workers_make_room();           ///< drop-oldest asked of another worker
+test::scenario workers_while_tables_grow();
+
+} // namespace chainring::testing_line
