@@ -279,6 +279,9 @@ void broker_worker::state::make_durable() noexcept {
     covering(g.count * sizeof(ring_slot));
     queues.place_flush(g.placement); // [place-before-publish]
   }
+  if (seeded_bug("broker.finish_before_drain"))
+    for (const std::uint32_t n : dirty)
+      queues.release_finish(n); // [release-before-reuse] the wrong way round
   for (const std::uint32_t n : dirty) {
     covering(0);
     queues.release_flush(n); // [release-before-reuse]
@@ -300,7 +303,8 @@ void broker_worker::state::make_durable() noexcept {
   }
   hook_point("broker.burst.published");
   for (const std::uint32_t n : dirty)
-    queues.release_finish(n); // [release-before-reuse]
+    if (!seeded_bug("broker.finish_before_drain"))
+      queues.release_finish(n); // [release-before-reuse]
   dirty.clear();
 }
 
@@ -451,8 +455,9 @@ void broker_worker::report_too_long(std::uint32_t n, std::uint64_t size,
   state_->notify_observer(broker_event::kind::too_long, n, size, limit);
 }
 mark_t broker_worker::end_burst() noexcept {
+  const mark_t before = seeded_bug("broker.mark_before_burst") ? state_->medium.mark() : 0;
   state_->end_burst();
-  return state_->medium.mark();
+  return before != 0 ? before : state_->medium.mark();
 }
 bool broker_worker::worked() const noexcept {
   return state_->did_work;

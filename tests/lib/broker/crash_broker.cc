@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <mutex>
 #include <rte_lcore.h>
@@ -12,6 +13,7 @@
 #include "base/hook.h"
 #include "broker/access.h"
 #include "broker_fixture.h"
+#include "support/bounds.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
@@ -30,6 +32,7 @@ constexpr int subscribed = history::first_own_kind + 1;
 constexpr int unsubscribing = history::first_own_kind + 2;
 constexpr int cleaning = history::first_own_kind + 3;
 constexpr int cleaned = history::first_own_kind + 4;
+constexpr int forgotten_by = history::first_own_kind + 7; // as consumed, and durable
 constexpr client_address publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 3;
 /// A client id of 32 octets: longer than a record holds.
@@ -43,19 +46,10 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, unsigned wor
                             std::uint32_t queue_slots_first = 0) {
   broker_config config = tiny_config(workers);
   config.queue_slots_first = queue_slots_first;
-  auto made = broker_on(test::join_life(m), config, fresh, tiny_layout());
-  if (!made) {
-    why = made.error().message;
-    return nullptr;
-  }
-  // What chainring-region check says of a region that recovery has been through: nothing.
-  auto wrong =
-      checks_clean ? chainring::broker::check((*made)->region()) : std::vector<std::string>{};
-  if (!wrong || !wrong->empty()) {
-    why = "check: " + (wrong ? wrong->front() : wrong.error().message);
-    return nullptr;
-  }
-  return std::make_unique<bench>(std::move(*made));
+  auto made = testing_core::broker_in_order(test::join_life(m), config, fresh, tiny_layout(), why,
+                                            checks_clean);
+  if (made == nullptr) return nullptr;
+  return std::make_unique<bench>(std::move(made));
 }
 
 std::string name_of(unsigned s) {
@@ -103,9 +97,13 @@ void consume(bench& b, history& h, unsigned s, unsigned count) {
   b.connect(subscriber_base + s, name_of(s), false);
   for (unsigned i = 0; i < count; ++i) {
     // What the subscriber acknowledges it has had, and the broker may forget from then on.
+    std::uint64_t id = 0;
     b.take(subscriber_base + s, [&](const std::string& text) {
-      h.promise(consumed, s * 1000 + std::stoul(text.substr(8)));
+      id = s * 1000 + std::stoul(text.substr(8));
+      h.promise(consumed, id);
     });
+    // take() ends the burst: the acknowledgement is durable.
+    if (id != 0) h.promise(forgotten_by, id);
   }
   b.send(subscriber_base + s, sn::disconnect{});
   b.settle();
@@ -118,7 +116,6 @@ verdict check(media& m, const history& h) {
   auto b = open(m, false, why);
   if (!b) return "does not open: " + why;
   if (!b->broker->opened().notes.empty()) return "damage: " + b->broker->opened().notes.front();
-  std::map<std::uint64_t, unsigned> places;
   std::vector<std::vector<std::uint64_t>> got(subscribers);
   for (unsigned s = 0; s < subscribers; ++s) {
     if (b->connect(subscriber_base + s, name_of(s), false) != sn::return_code::accepted)
@@ -131,9 +128,10 @@ verdict check(media& m, const history& h) {
       if (text != text_of(id)) return "torn: " + text;
       if (!h.begun(id)) return "ghost: " + text;
       if (id <= last) return "out of order or doubled: " + text;
+      if (h.has(forgotten_by, s * 1000 + id))
+        return "again after its acknowledgement was durable: " + text;
       last = id;
       got[s].push_back(id);
-      ++places[id];
     }
   }
   for (const std::uint64_t id : h.ids(history::acked))
@@ -143,9 +141,17 @@ verdict check(media& m, const history& h) {
         return "lost: " + std::to_string(id) + " of " + name_of(s);
       if (there && h.has(cleaned, s)) return "back after a clean start: " + std::to_string(id);
     }
-  for (const auto& [id, n] : places)
-    if (!h.is_acked(id) && n != subscribers && h.ids(consumed).empty())
-      return "in " + std::to_string(n) + " queues: " + std::to_string(id);
+  // All or none, also where some subscribers have consumed it: they must have been given it.
+  for (const std::uint64_t id : h.ids(history::begun_kind)) {
+    unsigned there = 0, had = 0;
+    for (unsigned s = 0; s < subscribers; ++s) {
+      there += std::ranges::count(got[s], id) != 0;
+      had += std::ranges::count(got[s], id) == 0 && h.has(consumed, s * 1000 + id);
+    }
+    if (there + had != 0 && there + had != subscribers && !h.is_acked(id))
+      return "in " + std::to_string(there + had) + " queues: " + std::to_string(id);
+  }
+  if (b->broker->counters().damaged != 0) return "a delivery was damaged";
   b->settle();
   const auto live = broker_access::state(*b->broker).messages().statistics().live;
   if (live != 0) return "messages live that nothing reaches: " + std::to_string(live);
@@ -419,23 +425,96 @@ scenario subscriptions() {
   return s;
 }
 
+/// A client does not answer: its message is sent again, and acknowledged then. It never
+/// acknowledges the next one, and counts as lost. Its queue stays, and what it did not acknowledge
+/// comes again when it is back.
+scenario retransmissions_and_a_lost_client() {
+  scenario s;
+  s.name = "broker: retransmissions, and a client that is lost";
+  s.size = 128 << 10;
+  s.setup = set_up;
+  s.run = [](media& m, history& h) {
+    broker_config config = tiny_config();
+    config.queue_slots_first = 0;
+    std::string why;
+    auto made =
+        testing_core::broker_in_order(test::join_life(m), config, false, tiny_layout(), why);
+    if (made == nullptr) return h.fail(why);
+    sn::gateway_config quick = small_gateway();
+    quick.retry_ms = 50;
+    quick.retry_ms_max = 400;
+    quick.retries_max = 4;
+    bench b(std::move(made), quick);
+    publish(b, h, 1, 2);
+    const client_address at = subscriber_base;
+    b.connect(at, name_of(0), false);
+    // The next PUBLISH, after a REGISTER where one comes first. Waits for it, and not for ever.
+    const auto next_publish = [&]() -> std::optional<received> {
+      for (const std::time_t begin = std::time(nullptr); std::time(nullptr) < begin + 60;) {
+        b.settle();
+        auto r = b.next(at);
+        if (!r) continue;
+        if (const auto* g = r->get<sn::register_topic>())
+          b.send(at, sn::regack{.topic_id = g->topic_id, .msg_id = g->msg_id});
+        if (r->get<sn::publish>()) return r;
+      }
+      return std::nullopt;
+    };
+    const auto first = next_publish(), again = next_publish();
+    if (!first || !again) return h.fail("nothing is sent again");
+    const auto* p = again->get<sn::publish>();
+    if (!p->flags.dup() || p->msg_id != first->get<sn::publish>()->msg_id)
+      return h.fail("not the same message again");
+    h.promise(consumed, 1);
+    b.send(at, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+    b.settle();
+    h.promise(forgotten_by, 1);
+    for (const std::time_t begin = std::time(nullptr);
+         b.gateway->counters().sessions_lost == 0 && std::time(nullptr) < begin + 60;)
+      b.settle();
+    if (b.gateway->counters().sessions_lost == 0) return h.fail("the client is not lost");
+    b.out.sent[at].clear();
+    publish(b, h, 3, 1);
+    consume(b, h, 0, 1);
+  };
+  s.recover_and_check = check;
+  s.continue_after = [](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why);
+    if (!b) return h.fail("does not open again: " + why);
+    publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
+  };
+  return s;
+}
+
 // Everything at a point of the first life up to 4,096 states; fewer in the lives after it.
-const test::explorer_options bounds{.second_lives = 2, .second_states_max = 64};
+const test::explorer_options gate{.states_max = 400,
+                                  .sample = true,
+                                  .second_lives = 1,
+                                  .deaths = 12,
+                                  .second_deaths = 2,
+                                  .second_points = 20,
+                                  .second_states_max = 12};
+const test::explorer_options large{
+    .second_lives = 2, .deaths = 64, .second_deaths = 8, .second_states_max = 64};
 
 TEST(CrashBroker, PublishBurstToSeveralQueuesIsInAllOrNone) {
-  EXPECT_TRUE(explore(publish_and_consume(), bounds).ok());
+  EXPECT_TRUE(explore(publish_and_consume(), test::bounds(gate, large)).ok());
 }
 TEST(CrashBroker, QueuesThatGrowKeepWhatWasAcknowledged) {
-  test::explorer_options fewer = bounds; // many points, as rings are cleared and linked
+  test::explorer_options fewer = large; // many points, as rings are cleared and linked
   fewer.second_lives = 1;
   fewer.second_states_max = 2;
-  EXPECT_TRUE(explore(growing_queues(), fewer).ok());
+  EXPECT_TRUE(explore(growing_queues(), test::bounds(gate, fewer)).ok());
 }
 TEST(CrashBroker, CleanStartIsOneCommit) {
-  EXPECT_TRUE(explore(clean_start(), bounds).ok());
+  EXPECT_TRUE(explore(clean_start(), test::bounds(gate, large)).ok());
+}
+TEST(CrashBroker, WhatIsSentAgainAndWhoIsLostLosesNothing) {
+  EXPECT_TRUE(explore(retransmissions_and_a_lost_client(), test::bounds(gate, large)).ok());
 }
 TEST(CrashBroker, SubscriptionsAreThereOnceAcknowledged) {
-  EXPECT_TRUE(explore(subscriptions(), bounds).ok());
+  EXPECT_TRUE(explore(subscriptions(), test::bounds(gate, large)).ok());
 }
 
 // The tester tested: each of these must be found.
@@ -446,7 +525,7 @@ struct seeded_case {
 class SeededBug : public testing::TestWithParam<seeded_case> {};
 TEST_P(SeededBug, IsFound) {
   const test::seeded on(GetParam().bug);
-  test::explorer_options quick = bounds;
+  test::explorer_options quick{.second_lives = 2, .second_states_max = 64};
   quick.print = false;
   quick.states_max = 128;
   quick.second_lives = 1;
@@ -473,7 +552,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                 {"[voids-in-pieces]", in_pieces},
                 {"[cells-erased-in-pieces]", in_pieces}};
   which.hang_seconds = 1500;             // a slow machine is none
-  test::explorer_options quick = bounds; // a missing call shows in a few of the states
+  test::explorer_options quick{
+      .second_lives = 2, .second_states_max = 64}; // a missing call shows in a few of the states
   quick.print = false;
   quick.states_max = 64;
   quick.second_lives = 1;

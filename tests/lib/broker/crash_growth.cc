@@ -6,6 +6,7 @@
 #include "broker/session_table.h"
 #include "broker_fixture.h"
 #include "region/recovery.h"
+#include "support/bounds.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
@@ -259,10 +260,18 @@ scenario expiry() {
   return s;
 }
 
-const test::explorer_options bounds{.states_max = 64, .second_lives = 1, .second_states_max = 4};
+const test::explorer_options gate{.states_max = 400,
+                                  .sample = true,
+                                  .second_lives = 1,
+                                  .deaths = 12,
+                                  .second_deaths = 2,
+                                  .second_points = 20,
+                                  .second_states_max = 12};
+const test::explorer_options large{
+    .states_max = 64, .second_lives = 1, .deaths = 64, .second_deaths = 4, .second_states_max = 4};
 
 TEST(CrashGrowth, TablesThatGrowLoseNothingAndAreUsedAtOnce) {
-  EXPECT_TRUE(explore(growth(), bounds).ok());
+  EXPECT_TRUE(explore(growth(), test::bounds(gate, large)).ok());
 }
 TEST(CrashSessions, ARecordIsThereOnceAndWholeWithItsSettings) {
   EXPECT_TRUE(explore(record_lives(), {}).ok());
@@ -274,7 +283,8 @@ TEST(CrashSessions, WhatExpiredIsDeletedForGood) {
 // The tester tested.
 TEST(CrashGrowth, ASegmentThatIsNamedBeforeItIsClearedDurablyIsFound) {
   const test::seeded on("store.range_not_drained");
-  test::explorer_options quick = bounds;
+  test::explorer_options quick = large;
+  quick.deaths = quick.second_deaths = 0;
   quick.print = false;
   const auto r = explore(growth(), quick);
   test::expect_found("store.range_not_drained", !r.ok(), r.failure.substr(0, r.failure.find('\n')));
@@ -286,7 +296,8 @@ TEST(CrashGrowth, EveryCallThatGrowsIsTried) {
   test::mutation_options which;
   which.under = {"lib/broker/growth.cc", "lib/broker/store_growth.cc", "lib/media/media.cc"};
   which.hang_seconds = 1500;
-  const auto r = mutate({growth()}, bounds, which);
+  const test::explorer_options quick{.states_max = 64, .second_lives = 1, .second_states_max = 4};
+  const auto r = mutate({growth()}, quick, which);
   std::printf("%s", r.text().c_str());
   EXPECT_EQ(r.baseline, "");
 }

@@ -124,6 +124,8 @@ scenario queues_that_grow() {
                          if (b.broker().queue_statistics().grown == 0) h.fail("no queue has grown");
                          consume(b, h, 0, 4);
                          publish(b, h, 6, 1);
+                         prepare_rings(b);
+                         publish(b, h, 7, 2); // in rings that were prepared, where they are full
                          consume_backwards(b, h, 1, 2);
                          consume(b, h, 1, 3);
                        });
@@ -267,6 +269,17 @@ TEST(CrashQueues, ContentInSeveralExtentsIsThereWholeOrNotAtAll) {
 }
 TEST(CrashQueues, AnAnswerLeavesBehindItsMark) {
   EXPECT_TRUE(explore(held_marks(), test::bounds(gate, large)).ok());
+}
+
+// The tester tested: a transport that does not wait, and a mark that covers too little.
+TEST(CrashQueues, AnAnswerThatLeavesBeforeItsMarkIsFound) {
+  for (const char* bug : {"line.sent_before_mark", "broker.mark_before_burst"}) {
+    const test::seeded on(bug);
+    test::explorer_options quick = gate;
+    quick.print = false;
+    const auto r = explore(held_marks(), quick);
+    test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
+  }
 }
 
 } // namespace

@@ -6,7 +6,6 @@
 #include <functional>
 
 #include "base/hook.h"
-#include "broker/access.h"
 #include "line_case.h"
 #include "line_scenarios.h"
 #include "support/eal_main.h"
@@ -136,6 +135,7 @@ scenario workers_grow_a_queue() {
   return of_workers("a ring that one worker appends and the other places in", kind,
                     [](server& b, history& h, workers& w) {
                       publish(b, h, 1, 2);
+                      prepare_rings(b); // so that a worker only links them
                       w.run(
                           [&] {
                             w.publish(0, 3);
@@ -230,6 +230,16 @@ TEST(CrashTwoWorkers, RoomThatTheOtherMakesLosesNothingElse) {
 }
 TEST(CrashTwoWorkers, TablesThatGrowUnderThemLoseNothing) {
   EXPECT_TRUE(explore(workers_while_tables_grow(), bounds()).ok());
+}
+
+// The tester tested: what one worker lets go of before its drain, the other uses at once.
+TEST(CrashTwoWorkers, AReleaseBeforeItsDrainIsFound) {
+  const char* bug = "broker.finish_before_drain";
+  const test::seeded on(bug);
+  test::explorer_options quick = under(200, 50);
+  quick.print = false;
+  const auto r = explore(workers_publish_and_release(), quick);
+  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
 }
 
 } // namespace

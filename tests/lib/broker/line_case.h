@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/access.h"
 #include "line_fixture.h"
 #include "oracle.h"
 #include "support/bounds.h"
@@ -109,6 +110,11 @@ struct in_flight {
     b.send(subscriber_at + subscriber, "ACK " + lines[i].number);
   }
 };
+
+/// Prepares the larger rings that queues have asked for, as a worker does now and then.
+inline void prepare_rings(server& b) {
+  broker_access::state(b.broker()).queues().maintain(64);
+}
 
 inline in_flight connect_subscriber(server& b, history& h, unsigned s) {
   in_flight f{s, {}};
