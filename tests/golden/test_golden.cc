@@ -130,9 +130,10 @@ TEST(Golden, AreasOfVersion2AreRefusedByNameAndNotChanged) {
   auto opened = broker::open(std::move(*r), config());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, errc::version);
-  EXPECT_EQ(opened.error().message,
-            "root 'broker.sessions' has version 2, this build knows 3: drain it with the version "
-            "that made it, and create another");
+  EXPECT_EQ(
+      opened.error().message,
+      "root 'broker.sessions' has version 2, but this build knows 3; drain it with the version "
+      "that made it, and create another");
 }
 
 } // namespace

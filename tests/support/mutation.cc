@@ -237,13 +237,13 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
   return report;
 }
 
-mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_options& options,
-                       const mutation_options& which) {
+std::vector<mutation_trial> trials_of(const std::vector<scenario>& scenarios,
+                                      const explorer_options& options) {
   std::vector<mutation_trial> trials;
   for (const scenario& s : scenarios) {
     // What held with nothing switched off holds in a mutant, too: the same bytes are recovered.
     auto known = std::make_shared<std::unordered_set<std::uint64_t>>();
-    trials.push_back({s.name, [&s, &options, known](call_watch& watch) {
+    trials.push_back({s.name, [s, options, known](call_watch& watch) {
                         site_filter filter(watch);
                         explorer_options o = options;
                         o.print = false;
@@ -253,7 +253,12 @@ mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_op
                         return explore(s, o).failure;
                       }});
   }
-  return mutate(trials, which);
+  return trials;
+}
+
+mutation_report mutate(const std::vector<scenario>& scenarios, const explorer_options& options,
+                       const mutation_options& which) {
+  return mutate(trials_of(scenarios, options), which);
 }
 
 std::size_t mutation_report::count(fate f) const {

@@ -76,7 +76,11 @@ struct mutation_report {
 /// quickest, until one fails.
 [[nodiscard]] mutation_report mutate(const std::vector<mutation_trial>& trials,
                                      const mutation_options& which);
-/// The same with scenarios of the crash explorer. options.observer and options.known are taken.
+/// A trial for each of these scenarios of the crash explorer. options.observer and options.known are
+/// taken.
+[[nodiscard]] std::vector<mutation_trial> trials_of(const std::vector<scenario>& scenarios,
+                                                    const explorer_options& options);
+/// The same with scenarios that are all explored with the same options.
 [[nodiscard]] mutation_report mutate(const std::vector<scenario>& scenarios,
                                      const explorer_options& options,
                                      const mutation_options& which);

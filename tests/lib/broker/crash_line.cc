@@ -9,9 +9,9 @@
 
 #include "line_case.h"
 #include "line_scenarios.h"
-#include "support/eal_main.h"
 #include "support/seeded.h"
 #include "wall_clock.h"
+#include <gtest/gtest.h>
 
 namespace chainring::testing_line {
 

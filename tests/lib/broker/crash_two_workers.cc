@@ -8,8 +8,8 @@
 #include "base/hook.h"
 #include "line_case.h"
 #include "line_scenarios.h"
-#include "support/eal_main.h"
 #include "support/seeded.h"
+#include <gtest/gtest.h>
 
 namespace chainring::testing_line {
 

@@ -62,7 +62,7 @@ TEST(Media, TheRequestedClassChoosesItsDriver) {
   media_options options;
   options.path = "/dev/shm/chainring-absent";
   for (const auto& [c, words] :
-       {std::pair{durability_class::file, "class file cannot be had there"},
+       {std::pair{durability_class::file, "class file is not possible there"},
         std::pair{durability_class::process, "no such file"}}) {
     options.durability = c;
     auto m = open_media(options);
