@@ -365,8 +365,10 @@ void exploration::add_deaths(const past& p, std::vector<crash_point>& out) const
   std::vector<crash_point> chosen;
   std::ranges::sample(places, std::back_inserter(chosen), static_cast<std::ptrdiff_t>(deaths),
                       random);
-  out.insert(out.end(), chosen.begin(), chosen.end());
-  std::ranges::stable_sort(out, {}, &crash_point::position);
+  std::vector<crash_point> all; // both parts are in order, and points at one place stay in it
+  std::ranges::merge(out, chosen, std::back_inserter(all), {}, &crash_point::position,
+                     &crash_point::position);
+  out.swap(all);
 }
 
 void exploration::advance(past& p, std::uint64_t& position, std::uint64_t to) {

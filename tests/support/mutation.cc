@@ -154,7 +154,7 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
                  b.watch.stacks().size());
     if (!report.baseline.empty()) return report;
   }
-  std::ranges::stable_sort(all, {}, [](const auto& b) { return b->seconds; });
+  std::ranges::sort(all, {}, [](const auto& b) { return b->seconds; });
 
   std::vector<call_site> sites = find_call_sites(which.under);
   for (call_site& s : indirect_sites(all, which.under)) {
@@ -210,7 +210,8 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
       }
       continue;
     }
-    std::ranges::stable_partition(reaching, [&](const auto* t) { return t->name == last; });
+    const auto quickest = std::ranges::find(reaching, last, &mutation_trial::name);
+    if (quickest != reaching.end()) std::rotate(reaching.begin(), quickest, quickest + 1);
     const auto begin = clock::now();
     outcome out = run_mutant(reaching, sites[e->second.front()], which.hang_seconds);
     if (out.failed) last = out.by;
