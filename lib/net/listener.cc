@@ -187,10 +187,12 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
   unsigned n = 0;
   if (handed_[id] != nullptr && !links_[id]->receives())
     n = rte_ring_dequeue_burst_elem(handed_[id], in.data(), sizeof in[0], burst_size, nullptr);
+  std::array<rte_mbuf*, burst_size> done;
   for (unsigned i = 0; i < n; ++i) {
     sink.receive(in[i].from, {in[i].payload, in[i].size}, in[i].received_tsc);
-    rte_pktmbuf_free(in[i].frame);
+    done[i] = in[i].frame;
   }
+  rte_pktmbuf_free_bulk(done.data(), n);
   if (n < burst_size) heard_until_[id] = emptied;
   return n != 0;
 }

@@ -13,8 +13,8 @@
 #include "base/hook.h"
 #include "broker/access.h"
 #include "broker_fixture.h"
+#include "crash_bounds.h"
 #include "line_scenarios.h"
-#include "support/bounds.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
@@ -159,6 +159,14 @@ verdict check(media& m, const history& h) {
   return {};
 }
 
+/// The life after a crash, where the scenario has nothing else to do in it.
+void publish_once_more(media& m, history& h) {
+  std::string why;
+  auto b = open(m, false, why);
+  if (!b) return h.fail("does not open again: " + why);
+  publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
+}
+
 scenario publish_and_consume() {
   scenario s;
   s.name = "broker: a burst of publishes to three queues, consumed";
@@ -174,12 +182,7 @@ scenario publish_and_consume() {
     consume(*b, h, 1, 3);
   };
   s.recover_and_check = check;
-  s.continue_after = [](media& m, history& h) {
-    std::string why;
-    auto b = open(m, false, why);
-    if (!b) return h.fail("does not open again: " + why);
-    publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
-  };
+  s.continue_after = publish_once_more;
   return s;
 }
 
@@ -479,43 +482,28 @@ scenario retransmissions_and_a_lost_client() {
     consume(b, h, 0, 1);
   };
   s.recover_and_check = check;
-  s.continue_after = [](media& m, history& h) {
-    std::string why;
-    auto b = open(m, false, why);
-    if (!b) return h.fail("does not open again: " + why);
-    publish(*b, h, static_cast<std::uint64_t>(10 * h.crashes()), 1);
-  };
+  s.continue_after = publish_once_more;
   return s;
 }
 
-// Everything at a point of the first life up to 4,096 states; fewer in the lives after it.
-const test::explorer_options gate{.states_max = 400,
-                                  .sample = true,
-                                  .second_lives = 1,
-                                  .deaths = 12,
-                                  .second_deaths = 2,
-                                  .second_points = 20,
-                                  .second_states_max = 12};
-const test::explorer_options large{
-    .second_lives = 2, .deaths = 64, .second_deaths = 8, .second_states_max = 64};
-
 TEST(CrashBroker, PublishBurstToSeveralQueuesIsInAllOrNone) {
-  EXPECT_TRUE(explore(publish_and_consume(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(publish_and_consume(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashBroker, QueuesThatGrowKeepWhatWasAcknowledged) {
-  test::explorer_options fewer = large; // many points, as rings are cleared and linked
+  test::explorer_options fewer =
+      testing_core::crash_large; // many points, as rings are cleared and linked
   fewer.second_lives = 1;
   fewer.second_states_max = 2;
-  EXPECT_TRUE(explore(growing_queues(), test::bounds(gate, fewer)).ok());
+  EXPECT_TRUE(explore(growing_queues(), test::bounds(testing_core::crash_gate, fewer)).ok());
 }
 TEST(CrashBroker, CleanStartIsOneCommit) {
-  EXPECT_TRUE(explore(clean_start(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(clean_start(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashBroker, WhatIsSentAgainAndWhoIsLostLosesNothing) {
-  EXPECT_TRUE(explore(retransmissions_and_a_lost_client(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(retransmissions_and_a_lost_client(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashBroker, SubscriptionsAreThereOnceAcknowledged) {
-  EXPECT_TRUE(explore(subscriptions(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(subscriptions(), testing_core::crash_bounds()).ok());
 }
 
 // The tester tested: each of these must be found.

@@ -5,8 +5,8 @@
 #include "broker/access.h"
 #include "broker/session_table.h"
 #include "broker_fixture.h"
+#include "crash_bounds.h"
 #include "region/recovery.h"
-#include "support/bounds.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
@@ -260,18 +260,11 @@ scenario expiry() {
   return s;
 }
 
-const test::explorer_options gate{.states_max = 400,
-                                  .sample = true,
-                                  .second_lives = 1,
-                                  .deaths = 12,
-                                  .second_deaths = 2,
-                                  .second_points = 20,
-                                  .second_states_max = 12};
 const test::explorer_options large{
     .states_max = 64, .second_lives = 1, .deaths = 64, .second_deaths = 4, .second_states_max = 4};
 
 TEST(CrashGrowth, TablesThatGrowLoseNothingAndAreUsedAtOnce) {
-  EXPECT_TRUE(explore(growth(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(growth(), test::bounds(testing_core::crash_gate, large)).ok());
 }
 TEST(CrashSessions, ARecordIsThereOnceAndWholeWithItsSettings) {
   EXPECT_TRUE(explore(record_lives(), {}).ok());

@@ -2,17 +2,19 @@
 // The core crashed at every point while the line front end serves it: bursts with several
 // deliveries in flight, acknowledged out of order, which no client of MQTT-SN can do; and sessions
 // that are made, ended, made again, and that expire.
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "broker/access.h"
+#include "crash_bounds.h"
 #include "line_case.h"
 #include "line_scenarios.h"
 #include "support/seeded.h"
 #include "wall_clock.h"
-#include <gtest/gtest.h>
 
 namespace chainring::testing_line {
 
@@ -277,37 +279,24 @@ scenario expired_sessions() {
 
 namespace {
 
-const test::explorer_options gate{.states_max = 400,
-                                  .sample = true,
-                                  .second_lives = 1,
-                                  .deaths = 12,
-                                  .second_deaths = 2,
-                                  .second_points = 20,
-                                  .second_states_max = 12};
-const test::explorer_options large{.states_max = 4096,
-                                   .second_lives = 2,
-                                   .deaths = 64,
-                                   .second_deaths = 8,
-                                   .second_states_max = 64};
-
 TEST(CrashLine, BurstsWithSeveralInFlightLoseNothingThatWasAcknowledged) {
-  EXPECT_TRUE(explore(publish_and_consume(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(publish_and_consume(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashLine, SessionsAndSubscriptionsAreThereOnceSettled) {
-  EXPECT_TRUE(explore(sessions_and_subscriptions(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(sessions_and_subscriptions(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashLine, ASessionEndedAndMadeAgainIsOneSession) {
-  EXPECT_TRUE(explore(ended_and_made_again(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(ended_and_made_again(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashLine, ASessionThatExpiredStaysAwayAndOneInUseStays) {
-  EXPECT_TRUE(explore(expired_sessions(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(expired_sessions(), testing_core::crash_bounds()).ok());
 }
 
 // The tester tested: through this front end, too, a missing drain is found.
 TEST(CrashLine, ADrainLeftOutIsFound) {
   for (const char* bug : {"broker.no_first_drain", "broker.no_second_drain"}) {
     const test::seeded on(bug);
-    test::explorer_options quick = gate;
+    test::explorer_options quick = testing_core::crash_gate;
     quick.print = false;
     EXPECT_FALSE(explore(publish_and_consume(), quick).ok()) << bug;
   }

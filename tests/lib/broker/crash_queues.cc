@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/hook.h"
+#include "crash_bounds.h"
 #include "line_case.h"
 #include "line_scenarios.h"
 #include "support/seeded.h"
@@ -231,51 +232,36 @@ scenario held_marks() {
 
 namespace {
 
-// A message missing or too much shows in few states: the gate takes a sample of them, and process
-// death between a few stores of the burst and of recovery.
-const test::explorer_options gate{.states_max = 400,
-                                  .sample = true,
-                                  .second_lives = 1,
-                                  .deaths = 12,
-                                  .second_deaths = 2,
-                                  .second_points = 20,
-                                  .second_states_max = 12};
-const test::explorer_options large{.states_max = 4096,
-                                   .second_lives = 2,
-                                   .deaths = 64,
-                                   .second_deaths = 8,
-                                   .second_states_max = 64};
-
 TEST(CrashQueues, APlaceIsUsedAgainOnlyBehindTheDurableAcknowledgement) {
-  EXPECT_TRUE(explore(places_used_again(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(places_used_again(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, AFullQueueThatRefusesRefusesInEveryQueue) {
-  EXPECT_TRUE(explore(full_queues_refuse(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(full_queues_refuse(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, AFullQueueThatDropsTheNewestLosesNothingElse) {
-  EXPECT_TRUE(explore(full_queues_drop_newest(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(full_queues_drop_newest(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, AFullQueueThatDropsItsOldestLosesNothingElse) {
-  EXPECT_TRUE(explore(full_queues_drop_oldest(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(full_queues_drop_oldest(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, ARefusedMessageIsInNoQueue) {
-  EXPECT_TRUE(explore(refused_with_void_slots(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(refused_with_void_slots(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, AQueueThatGrowsKeepsWhatWasAcknowledged) {
-  EXPECT_TRUE(explore(queues_that_grow(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(queues_that_grow(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, ContentInSeveralExtentsIsThereWholeOrNotAtAll) {
-  EXPECT_TRUE(explore(several_extents(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(several_extents(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashQueues, AnAnswerLeavesBehindItsMark) {
-  EXPECT_TRUE(explore(held_marks(), test::bounds(gate, large)).ok());
+  EXPECT_TRUE(explore(held_marks(), testing_core::crash_bounds()).ok());
 }
 
 // The tester tested: a transport that does not wait, and a mark that covers too little.
 TEST(CrashQueues, AnAnswerThatLeavesBeforeItsMarkIsFound) {
   for (const char* bug : {"line.sent_before_mark", "broker.mark_before_burst"}) {
     const test::seeded on(bug);
-    test::explorer_options quick = gate;
+    test::explorer_options quick = testing_core::crash_gate;
     quick.print = false;
     const auto r = explore(held_marks(), quick);
     test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));

@@ -2,6 +2,8 @@
 // Two workers, each on a thread of its own, interleaved by schedules and crashed at every point. A
 // drain covers only what its own thread flushed, so what one worker relies on must be durable by
 // its own drains, or by those that the other made before it let go.
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <functional>
 
@@ -9,7 +11,6 @@
 #include "line_case.h"
 #include "line_scenarios.h"
 #include "support/seeded.h"
-#include <gtest/gtest.h>
 
 namespace chainring::testing_line {
 

@@ -4,8 +4,9 @@
 // durable in a second and the time from a drain to its durable mark, beside the same load in class
 // `process`.
 //
-//   bench_file [threads [seconds [region MiB [messages/s of each thread, 0: all it can
-//              [journal MiB]]]]]
+//   bench_file [THREADS [SECONDS [REGION_MIB [RATE [JOURNAL_MIB]]]]]
+//
+// RATE is how many messages each thread makes durable in a second; 0 means as many as it can.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// What recovery makes of message descriptors: each recovery case, blocks that two messages name,
+// and threads that recover one table together.
 #include <gtest/gtest.h>
 
 #include <atomic>
