@@ -60,6 +60,8 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--predefined-topics", o.predefined_topics,
                "File of predefined topics, with one ID and NAME on each line")
       ->check(CLI::ExistingFile);
+  a.add_flag("--names-at-qos-minus-one", o.gateway.names_at_qos_minus_one,
+             "Accept PUBLISH at QoS -1 with a topic name in front of the data, as some clients send");
   number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
                         "Number of sessions, for a new region");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,

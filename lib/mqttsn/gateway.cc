@@ -34,6 +34,16 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
                                              std::to_string(config.registrations_per_session_max) +
                                              ": expected 1 to 16383"};
   auto s = std::make_unique<common_state>(core, config);
+  for (const predefined_topic& t : config.predefined)
+    s->predefined_max = std::max(s->predefined_max, t.id);
+  if (const std::uint16_t first_id_max =
+          registrations::first_id_max(config.registrations_per_session_max);
+      s->predefined_max >= first_id_max)
+    return error{errc::invalid_argument,
+                 "predefined topic id " + std::to_string(s->predefined_max) +
+                     ": expected at most " + std::to_string(first_id_max - 1) +
+                     ", because the topic ids that the broker gives out lie above it; use lower "
+                     "ids or fewer registrations for each session"};
   const std::uint32_t sessions = core.sessions_limit();
   auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(
       sessions, map_hash<std::uint64_t>{random_seed()}, core.sessions_capacity());
@@ -62,7 +72,8 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
 gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_ptr<timer_set> t)
     : common(s), config(s.config), core(s.core.worker(n)), topics(core.topics()), number(n),
       ids(topics, {.entries_max = s.config.registrations_max,
-                   .per_session_max = s.config.registrations_per_session_max}),
+                   .per_session_max = s.config.registrations_per_session_max,
+                   .first_id = static_cast<std::uint16_t>(s.predefined_max + 1)}),
       timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()), tsc_hz(rte_get_tsc_hz()),
       waiting(64) {
   answers.reserve(4096);

@@ -64,6 +64,9 @@ struct gateway_config {
   std::uint32_t registrations_per_session_max = 1024;
   std::uint16_t datagram_size_max = 1472; ///< the longest datagram of any interface, in octets
   std::uint8_t gateway_id = 1;
+  /// Accept PUBLISH at QoS -1 with the length of a topic name in place of the topic id and the name
+  /// in front of the data. Some clients send this form, which is not in the specification.
+  bool names_at_qos_minus_one = false;
   std::vector<predefined_topic> predefined;
 };
 

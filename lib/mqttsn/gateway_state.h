@@ -86,6 +86,7 @@ struct gateway::common_state {
   std::uint64_t stranger_seed = 0;
   std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create()
   std::unordered_map<std::string_view, std::uint16_t> predefined_ids;
+  std::uint16_t predefined_max = 0; ///< the highest predefined id; ids given out lie above it
   std::vector<std::unique_ptr<value_ring>> requests; ///< address_requests to each worker
   std::vector<std::unique_ptr<gateway_worker>> workers;
 };
@@ -219,7 +220,7 @@ struct gateway_worker::state final : front_end {
                                                     std::uint32_t topic) noexcept;
 
   // These functions are in publish.cc.
-  [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m,
+  [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m, octets& data,
                                        return_code& code) noexcept;
   void refuse_publish(const sender& from, const publish& m, return_code code) noexcept;
 

@@ -12,17 +12,25 @@ void gateway_worker::state::refuse_publish(const sender& from, const publish& m,
   send_message(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
 }
 
-// Returns the topic that a PUBLISH names, or no_topic with the return code to answer.
-std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish& m,
+// Returns the topic that a PUBLISH names, or no_topic with the return code to answer. Takes a name
+// that stands in front of the data away from `data`.
+std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish& m, octets& data,
                                               return_code& code) noexcept {
   code = return_code::invalid_topic_id;
   std::string_view name;
   std::array<char, 2> two{};
   switch (m.flags.topic_type()) {
   case topic_id_type::normal: {
-    // Some clients send QoS -1 with a name in front of the data. That is not in the specification
-    // and is refused.
-    if (!from.known() || m.flags.qos() == qos_level::minus_one) return no_topic;
+    // Some clients send QoS -1 with the length of a name as the topic id and the name in front of
+    // the data. That is not in the specification, so an option has to allow it.
+    if (m.flags.qos() == qos_level::minus_one) {
+      if (!config.names_at_qos_minus_one || m.topic_id > data.size()) return no_topic;
+      name = {reinterpret_cast<const char*>(data.data()), m.topic_id};
+      if (name.size() > topic_length_max || !valid_topic_name(name)) return no_topic;
+      data = data.subspan(name.size());
+      break;
+    }
+    if (!from.known()) return no_topic;
     const std::uint32_t r = ids.find_by_id(from.session, m.topic_id);
     return r == none ? no_topic : ids.at(r).topic;
   }
@@ -51,13 +59,14 @@ void gateway_worker::state::handle(const sender& from, const publish& m) noexcep
   if (qos == qos_level::two || m.flags.retain())
     return refuse_publish(from, m, return_code::not_supported);
   return_code code{};
-  const std::uint32_t topic = topic_of(from, m, code);
+  octets data = m.data;
+  const std::uint32_t topic = topic_of(from, m, data, code);
   if (topic == no_topic) return refuse_publish(from, m, code);
   if (qos == qos_level::minus_one) ++count.published_minus_one;
   const std::uint32_t source = from.known() ? from.session : no_session;
   if (qos != qos_level::one)
-    return core.publish(*this, source, topic, m.data, {.qos = 0}, no_token);
-  core.publish(*this, source, topic, m.data, {.qos = 1, .packet_id = m.msg_id},
+    return core.publish(*this, source, topic, data, {.qos = 0}, no_token);
+  core.publish(*this, source, topic, data, {.qos = 1, .packet_id = m.msg_id},
                token_for({.what = pending_answer::kind::puback,
                           .to = from.address,
                           .session = from.session,

@@ -10,8 +10,7 @@ namespace chainring::mqttsn {
 
 namespace {
 
-// The ids 0x0000 and 0xffff are reserved (MQTT-SN 1.2 section 5.3.11).
-constexpr std::uint16_t id_max = 0xfffe;
+constexpr std::uint16_t id_max = registrations::id_max;
 
 void check(const char* what, std::uint32_t value, std::uint32_t most) {
   if (value < 1 || value > most)
@@ -21,15 +20,16 @@ void check(const char* what, std::uint32_t value, std::uint32_t most) {
 
 const registrations::options& checked(const registrations::options& o) {
   check("entries_max", o.entries_max, 1u << 30);
-  // With two full lists half of the ids are free, so a free one is found in two tries on average.
   check("per_session_max", o.per_session_max, id_max / 4);
+  check("first_id", o.first_id, registrations::first_id_max(o.per_session_max));
   return o;
 }
 
 } // namespace
 
 registrations::registrations(topic_names& names, const options& o)
-    : names_(names), key_(make_hash_key(checked(o).seed)), per_session_max_(o.per_session_max) {
+    : names_(names), key_(make_hash_key(checked(o).seed)), per_session_max_(o.per_session_max),
+      first_id_(o.first_id) {
   entries_.make(o.entries_max, o.entries_max);
   lists_.make(o.entries_max, o.entries_max);
   ids_.make(o.entries_max);
@@ -64,9 +64,10 @@ std::uint32_t registrations::count_of(std::uint32_t list) const noexcept {
 // Returns the id after the last one that was given out. When the ids have gone round, that id may
 // be in use; then ids are tried in an order that a client cannot predict.
 std::uint16_t registrations::free_id(std::uint32_t session, std::uint16_t last) const noexcept {
-  std::uint16_t id = last == id_max ? std::uint16_t{1} : static_cast<std::uint16_t>(last + 1);
+  std::uint16_t id =
+      last < first_id_ || last == id_max ? first_id_ : static_cast<std::uint16_t>(last + 1);
   for (std::uint32_t attempt = 1; find_by_id(session, id) != none; ++attempt)
-    id = static_cast<std::uint16_t>(1 + keyed_mix(key_, last, attempt) % id_max);
+    id = static_cast<std::uint16_t>(first_id_ + keyed_mix(key_, last, attempt) % ids_count());
   return id;
 }
 

@@ -2,7 +2,7 @@
 /// The topic ids of the sessions of one worker, and the topic that each id stands for.
 ///
 /// MQTT-SN topic ids belong to a client (MQTT-SN 1.2 section 6.10). The ids of a session are given
-/// out in the order 1, 2, 3 ... An id that was forgotten is not given out again before the others,
+/// out in ascending order from first_id on. An id that was forgotten is not given out again before the others,
 /// so that a late packet with an old id seldom meets a new topic. Each registration holds its
 /// topic, so that the number of the topic stays valid.
 ///
@@ -23,10 +23,15 @@ namespace chainring::mqttsn {
 class registrations {
  public:
   static constexpr std::uint32_t none = 0xffffffff;
+  /// The highest id. 0x0000 and 0xffff are reserved (MQTT-SN 1.2 section 5.3.11).
+  static constexpr std::uint16_t id_max = 0xfffe;
 
   struct options {
     std::uint32_t entries_max = 131072;   ///< in all sessions, 1 to 2^30
     std::uint32_t per_session_max = 1024; ///< in each list, 1 to 16,383
+    /// The lowest id that is given out, 1 to first_id_max(per_session_max). Ids below it are left
+    /// to predefined topics, because some clients confuse the two kinds.
+    std::uint16_t first_id = 1;
     std::uint64_t seed = 0;               ///< of the hashes; 0 means a secret of this process
   };
 
@@ -50,6 +55,11 @@ class registrations {
     session_limit ///< the list has per_session_max registrations
   };
 
+  /// The greatest first_id. With two full lists half of the ids are still free, so a free one is
+  /// found in two tries on average.
+  [[nodiscard]] static constexpr std::uint16_t first_id_max(std::uint32_t per_session) noexcept {
+    return static_cast<std::uint16_t>(id_max + 1 - 4 * per_session);
+  }
   /// Throws std::invalid_argument for an option out of range, and std::bad_alloc without memory.
   registrations(topic_names& names, const options& o);
 
@@ -90,11 +100,13 @@ class registrations {
   void unlink(std::uint32_t r) noexcept;
   std::uint32_t id_hash(std::uint32_t session, std::uint16_t id) const noexcept;
   std::uint32_t topic_hash(std::uint32_t session, std::uint32_t topic) const noexcept;
+  [[nodiscard]] std::uint32_t ids_count() const noexcept { return id_max - first_id_ + 1u; }
   std::uint16_t free_id(std::uint32_t session, std::uint16_t last) const noexcept;
 
   topic_names& names_;
   const hash_key key_;
   const std::uint32_t per_session_max_;
+  const std::uint16_t first_id_;
   detail::entry_table<entry, &entry::by_id> entries_;
   detail::entry_table<list_entry, &list_entry::link> lists_;
   detail::hash_chains<entry, &entry::by_id> ids_;

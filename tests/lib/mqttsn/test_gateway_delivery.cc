@@ -196,8 +196,8 @@ TEST_P(GatewayIds, AClientThatForgetsAnIdEachTimeLosesThatMessageAndGetsTheNext)
   EXPECT_EQ(b->take(bob), "(nothing)");
 }
 
-TEST_P(GatewayIds, APredefinedIdThatIsUnknownLeavesTheNormalIdOfTheSameNumberKnown) {
-  subscribe_as(sn::topic_id_type::normal, 0, "t"); // the topic id is 1
+TEST_P(GatewayIds, APredefinedIdThatIsUnknownLeavesTheNormalIdsKnown) {
+  subscribe_as(sn::topic_id_type::normal, 0, "t"); // the topic id is 2, above the predefined one
   subscribe_as(sn::topic_id_type::predefined, 1, "");
   const auto sensor = b->register_name(alice, "sensor/1"), t = b->register_name(alice, "t");
   EXPECT_EQ(b->publish(alice, sensor, "one", 1), sn::return_code::accepted);
@@ -206,7 +206,7 @@ TEST_P(GatewayIds, APredefinedIdThatIsUnknownLeavesTheNormalIdOfTheSameNumberKno
   EXPECT_EQ(b->take(bob), "one");
   EXPECT_EQ(b->publish(alice, t, "two", 2), sn::return_code::accepted);
   EXPECT_EQ(answer(sn::return_code::accepted),
-            std::pair(std::uint16_t{1}, sn::topic_id_type::normal))
+            std::pair(std::uint16_t{2}, sn::topic_id_type::normal))
       << "the client has never rejected the normal id";
 }
 

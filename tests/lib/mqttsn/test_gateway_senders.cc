@@ -154,6 +154,75 @@ TEST_P(GatewayLimits, SendersWithoutASessionCannotTakeTopicNumbersFromClients) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayLimits, testing::Values(1u, 3u));
 
+class GatewayNames : public GatewayTest {
+ protected:
+  void SetUp() override {}
+  void send_named(std::uint16_t length, std::string_view data) {
+    b->send_publish(stranger, length, data, 0, sn::flags{}.with_qos(sn::qos_level::minus_one));
+    b->settle();
+  }
+};
+
+TEST_P(GatewayNames, ANameInFrontOfTheDataAtQosMinusOneIsAcceptedOnlyWhereTheOptionAllowsIt) {
+  for (const bool allowed : {false, true}) {
+    gateway.names_at_qos_minus_one = allowed;
+    start();
+    b->connect(alice, "alice", true);
+    b->subscribe(alice, "a/b", sn::qos_level::zero);
+    send_named(3, "a/bfirst");
+    EXPECT_EQ(b->take(alice), allowed ? "first" : "(nothing)");
+    EXPECT_EQ(b->gateway->counters().refused_topic, allowed ? 0u : 1u);
+    EXPECT_FALSE(b->next(stranger)) << "QoS -1 is never answered";
+  }
+}
+
+TEST_P(GatewayNames, ALengthBeyondTheDataAndAnInvalidNameAreRefused) {
+  gateway.names_at_qos_minus_one = true;
+  start();
+  b->connect(alice, "alice", true);
+  b->subscribe(alice, "#", sn::qos_level::zero);
+  send_named(9, "a/bfirst");
+  send_named(0, "data");
+  send_named(3, "a/#data");
+  send_named(0xffff, "a");
+  EXPECT_EQ(b->take(alice), "(nothing)");
+  EXPECT_EQ(b->gateway->counters().refused_topic, 4u);
+  send_named(1, "a");
+  EXPECT_EQ(b->take(alice), "") << "the data may be empty";
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayNames, testing::Values(1u, 3u));
+
+class GatewayIdsGivenOut : public GatewayTest {
+ protected:
+  void SetUp() override {}
+};
+
+TEST_P(GatewayIdsGivenOut, LieAboveThePredefinedOnes) {
+  gateway.predefined = {{7, "seven"}, {700, "sevenhundred"}};
+  start();
+  b->connect(alice, "alice", true);
+  EXPECT_EQ(b->register_name(alice, "new"), 701);
+  EXPECT_EQ(b->subscribe(alice, "other", sn::qos_level::zero), 702);
+}
+
+TEST_P(GatewayIdsGivenOut, MustHaveRoomAboveThePredefinedOnes) {
+  start();
+  gateway.registrations_per_session_max = 1024;
+  gateway.predefined = {{65534, "last"}};
+  auto refused = sn::gateway::create(*b->broker, gateway);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("predefined topic id 65534: expected at most 61438"),
+            std::string::npos)
+      << refused.error().message;
+  gateway.predefined = {{61439, "last"}};
+  EXPECT_FALSE(sn::gateway::create(*b->broker, gateway));
+  gateway.predefined = {{61438, "last"}};
+  EXPECT_TRUE(sn::gateway::create(*b->broker, gateway));
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayIdsGivenOut, testing::Values(1u));
+
 TEST(GatewayStrangers, AreSpreadOverWorkersWhateverTheirAddressesHaveInCommon) {
   auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(4), true);
   ASSERT_TRUE(made) << made.error().message;

@@ -38,6 +38,23 @@ TEST(Registrations, EachSessionGetsIdsFromOneOnAndForgetsThem) {
   EXPECT_EQ(names.held_count(), 1u);
 }
 
+TEST(Registrations, GiveOutNoIdBelowTheFirstEvenWhenTheIdsHaveGoneRound) {
+  constexpr std::uint32_t per_session = 1024;
+  constexpr std::uint16_t first_id = registrations::first_id_max(per_session);
+  topic_names names({.topics_max = 16, .fan_out_max = 16});
+  registrations known(names,
+                      {.entries_max = 8, .per_session_max = per_session, .first_id = first_id});
+  std::uint32_t list = none;
+  const std::uint32_t topic = names.intern("a"), kept = names.intern("b");
+  EXPECT_EQ(known.at(known.add(1, list, kept)).id, first_id);
+  for (unsigned i = 0; i < 70'000; ++i) {
+    const std::uint32_t r = known.add(1, list, topic);
+    EXPECT_GT(known.at(r).id, first_id) << "the id of the other topic is taken";
+    EXPECT_LE(known.at(r).id, registrations::id_max);
+    known.forget(r);
+  }
+}
+
 TEST(Registrations, AForgottenIdIsNotGivenToTheNextTopic) {
   topic_names names({.topics_max = 16, .fan_out_max = 16});
   registrations known(names, {.entries_max = 8});

@@ -32,7 +32,7 @@ SIZES = ["--size", "--journal-size"]
 OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
           "--gateway": (["there", "1.2.3"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
-FLAGS = ["--partial-checksums", "--interactive", "--help", "--version"]
+FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--interactive", "--help", "--version"]
 TEXTS = ["--region", "--log-file"]
 
 
@@ -134,7 +134,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
-            "max-subscriptions-per-session = 48", "session-expiry = 3600", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true"]) + "\n")
+            "max-subscriptions-per-session = 48", "session-expiry = 3600", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
     with b:
