@@ -40,6 +40,7 @@ BROADCAST = 'ff:ff:ff:ff:ff:ff'
 ROUTER = '02:00:00:00:00:fe'
 HANG_S = 120  # this timeout only detects hangs
 PREDEFINED, PREDEFINED_NAME = 7, b'defined/before'
+FIRST = PREDEFINED + 1  # the broker gives out ids above the predefined ones
 
 bind_layers(UDP, sn.MQTTSN, sport=PORT)
 steps = [[]]
@@ -178,43 +179,43 @@ refused.asks(connect(b'protocol', prot_id=2), connack(REJECT_UNSUPPORTED))
 malformed += 1
 
 next_step()
-publisher.asks(register(0, 1, b'sensors/a'), regack(1, 1))
-by_name.asks(subscribe(10, qos=1, topic_name=b'sensors/a'), suback(1, 10, qos=1))
+publisher.asks(register(0, 1, b'sensors/a'), regack(FIRST, 1))
+by_name.asks(subscribe(10, qos=1, topic_name=b'sensors/a'), suback(FIRST, 10, qos=1))
 wildcard.asks(subscribe(11, qos=1, topic_name=b'sensors/#'), suback(0, 11, qos=1))
 predefined.asks(subscribe(12, qos=1, tid_type=1, tid=PREDEFINED), suback(PREDEFINED, 12, qos=1))
 short.asks(subscribe(13, tid_type=2, short_topic=b'ab'), suback(0, 13))
-durable.asks(subscribe(14, qos=1, topic_name=b'sensors/b'), suback(1, 14, qos=1))
+durable.asks(subscribe(14, qos=1, topic_name=b'sensors/b'), suback(FIRST, 14, qos=1))
 far.asks(subscribe(15, topic_name=b'sensors/+'), suback(0, 15))
 
 next_step()
-publisher.asks(register(0, 2, b'sensors/b'), regack(2, 2))
-by_name.asks(subscribe(16, qos=1, topic_name=b'sensors/a'), suback(1, 16, qos=1))  # again: the same id
+publisher.asks(register(0, 2, b'sensors/b'), regack(FIRST + 1, 2))
+by_name.asks(subscribe(16, qos=1, topic_name=b'sensors/a'), suback(FIRST, 16, qos=1))  # again: the same id
 
 next_step()
-publisher.asks(register(0, 3, b'sensors/a'), regack(1, 3))
+publisher.asks(register(0, 3, b'sensors/a'), regack(FIRST, 3))
 quiet.asks(register(0, 1, b'wild/#'), regack(0, 1, REJECT_UNSUPPORTED))
 
 next_step()  # QoS 1: known to who subscribed by name, told to the others first
-publisher.asks(publish(b'first', qos=1, tid=1, mid=100), puback(1, 100))
-by_name.gets(publish(b'first', qos=1, tid=1, mid=1))
-wildcard.gets(register(1, 1, b'sensors/a'))
-far.gets(register(1, 1, b'sensors/a'))
+publisher.asks(publish(b'first', qos=1, tid=FIRST, mid=100), puback(FIRST, 100))
+by_name.gets(publish(b'first', qos=1, tid=FIRST, mid=1))
+wildcard.gets(register(FIRST, 1, b'sensors/a'))
+far.gets(register(FIRST, 1, b'sensors/a'))
 
 next_step()
-by_name.says(puback(1, 1))
-wildcard.asks(regack(1, 1), publish(b'first', qos=1, tid=1, mid=1))
-far.asks(regack(1, 1), publish(b'first', tid=1))
+by_name.says(puback(FIRST, 1))
+wildcard.asks(regack(FIRST, 1), publish(b'first', qos=1, tid=FIRST, mid=1))
+far.asks(regack(FIRST, 1), publish(b'first', tid=FIRST))
 
 next_step()  # QoS 0
-wildcard.says(puback(1, 1))
-publisher.says(publish(b'second', tid=2))
-durable.gets(publish(b'second', tid=1))
-wildcard.gets(register(2, 2, b'sensors/b'))
-far.gets(register(2, 2, b'sensors/b'))
+wildcard.says(puback(FIRST, 1))
+publisher.says(publish(b'second', tid=FIRST + 1))
+durable.gets(publish(b'second', tid=FIRST))
+wildcard.gets(register(FIRST + 1, 2, b'sensors/b'))
+far.gets(register(FIRST + 1, 2, b'sensors/b'))
 
 next_step()
-wildcard.asks(regack(2, 2), publish(b'second', tid=2))
-far.asks(regack(2, 2), publish(b'second', tid=2))
+wildcard.asks(regack(FIRST + 1, 2), publish(b'second', tid=FIRST + 1))
+far.asks(regack(FIRST + 1, 2), publish(b'second', tid=FIRST + 1))
 
 next_step()  # QoS -1, from somebody who never connects and is never answered
 stranger.says(publish(b'from outside', qos=3, tid_type=1, tid=PREDEFINED))
@@ -222,7 +223,7 @@ predefined.gets(publish(b'from outside', tid_type=1, tid=PREDEFINED))
 stranger.says(publish(b'short', qos=3, tid_type=2, tid=AB))
 short.gets(publish(b'short', tid_type=2, tid=AB))
 stranger.says(publish(b'unknown id', qos=3, tid_type=1, tid=99))
-stranger.says(publish(b'not allowed', qos=3, tid=1))
+stranger.says(publish(b'not allowed', qos=3, tid=FIRST))
 
 next_step()
 publisher.asks(publish(b'predefined', qos=1, tid_type=1, tid=PREDEFINED, mid=101), puback(PREDEFINED, 101))
@@ -237,32 +238,32 @@ next_step()  # refused, with the protocol's own words
 publisher.asks(publish(b'x', qos=1, tid=77, mid=103), puback(77, 103, REJECT_ID))
 publisher.asks(publish(b'x', tid=77), puback(77, 0, REJECT_ID))
 publisher.asks(publish(b'x', qos=1, tid_type=1, tid=99, mid=104), puback(99, 104, REJECT_ID))
-publisher.asks(publish(b'x', qos=2, tid=1, mid=105), puback(1, 105, REJECT_UNSUPPORTED))
-publisher.asks(publish(b'x', qos=1, retain=1, tid=1, mid=106), puback(1, 106, REJECT_UNSUPPORTED))
+publisher.asks(publish(b'x', qos=2, tid=FIRST, mid=105), puback(FIRST, 105, REJECT_UNSUPPORTED))
+publisher.asks(publish(b'x', qos=1, retain=1, tid=FIRST, mid=106), puback(FIRST, 106, REJECT_UNSUPPORTED))
 quiet.asks(subscribe(21, qos=1, topic_name=b'a/#/b'), suback(0, 21, code=REJECT_UNSUPPORTED))
 quiet.asks(subscribe(22, qos=1, tid_type=1, tid=99), suback(99, 22, code=REJECT_ID))
 quiet.asks(message(sn.WILLTOPICUPD, sn.MQTTSNWillTopicUpd, will_topic=b'w'),
            message(sn.WILLTOPICRESP, sn.MQTTSNWillTopicResp, return_code=REJECT_UNSUPPORTED))
 quiet.asks(message(sn.WILLMSGUPD, sn.MQTTSNWillMsgUpd, will_msg=b'w'),
            message(sn.WILLMSGRESP, sn.MQTTSNWillMsgResp, return_code=REJECT_UNSUPPORTED))
-for octets in (publish(b'x', qos=1, tid=1, mid=1), PINGREQ, subscribe(1, topic_name=b'a'), register(0, 1, b'a')):
+for octets in (publish(b'x', qos=1, tid=FIRST, mid=1), PINGREQ, subscribe(1, topic_name=b'a'), register(0, 1, b'a')):
     unknown.asks(octets, DISCONNECT)
 unknown.says(PINGREQ)  # a stranger is told so four times a second at most
 
 next_step()  # QoS 2 is not offered, and QoS 1 is granted
-quiet.asks(subscribe(20, qos=2, topic_name=b'granted/one'), suback(1, 20, qos=1))
+quiet.asks(subscribe(20, qos=2, topic_name=b'granted/one'), suback(FIRST, 20, qos=1))
 
 next_step()  # nothing of this is answered
 broken = [b'\x05', b'\x00\x16', b'\x01\x00\x00\x16', b'\x01\x00\x03\x16', b'\x09\x16', b'\x01\xff\xff\x0c', b'\x02\x03',
-          b'\x02\xff', b'\x02\x0d', b'\x08' + puback(1, 1)[1:] + b'!', b'\x06\x0c\x20\x00\x01\x00', b'\x02\x04', b'\x04\x12\x20\x00']
+          b'\x02\xff', b'\x02\x0d', b'\x08' + puback(FIRST, 1)[1:] + b'!', b'\x06\x0c\x20\x00\x01\x00', b'\x02\x04', b'\x04\x12\x20\x00']
 for octets in broken:
     quiet.sends(quiet.frame(octets))
     malformed += 1
 quiet.sends(quiet.frame(b''))
 malformed += 1
 quiet.says(bytes(sn.MQTTSN(type=sn.ENCAPS_MSG) / sn.MQTTSNEncaps(radius=1, w_node_id=b'n')) + PINGREQ)
-quiet.says(puback(1, 999))   # nothing is outstanding
-quiet.says(regack(1, 999))
+quiet.says(puback(FIRST, 999))   # nothing is outstanding
+quiet.says(regack(FIRST, 999))
 dropped = Counter()
 
 
@@ -290,7 +291,7 @@ drop('udp_destination', packet)
 packet = good.copy()
 packet[IP].dst = '192.0.2.2'
 drop('ip_destination', packet)
-for part in fragment(quiet.frame(publish(bytes(1000), tid=1)), fragsize=400):
+for part in fragment(quiet.frame(publish(bytes(1000), tid=FIRST)), fragsize=400):
     drop('ip_fragment', part)
 drop('frame_short', Ether(src=quiet.mac, dst=MAC, type=0x0800) / Raw(b'E\0\0'))
 drop('ethertype', Ether(src=quiet.mac, dst=MAC, type=0x86dd) / Raw(bytes(60)))
@@ -300,59 +301,59 @@ next_step()  # the long form of the length, octets behind the message
 quiet.asks(long_form(PINGREQ), PINGRESP)
 quiet.asks(PINGREQ + b'behind', PINGRESP)
 trailing += 1
-publisher.asks(long_form(publish(b'long form', qos=1, tid=1, mid=107)), puback(1, 107))
-by_name.gets(publish(b'long form', qos=1, tid=1, mid=2))
-wildcard.gets(publish(b'long form', qos=1, tid=1, mid=2))
-far.gets(publish(b'long form', tid=1))
+publisher.asks(long_form(publish(b'long form', qos=1, tid=FIRST, mid=107)), puback(FIRST, 107))
+by_name.gets(publish(b'long form', qos=1, tid=FIRST, mid=2))
+wildcard.gets(publish(b'long form', qos=1, tid=FIRST, mid=2))
+far.gets(publish(b'long form', tid=FIRST))
 
 next_step()
-by_name.says(puback(1, 2))
-wildcard.says(long_form(puback(1, 2)))
+by_name.says(puback(FIRST, 2))
+wildcard.says(long_form(puback(FIRST, 2)))
 large = bytes(i * 7 & 255 for i in range(1400))
-publisher.asks(publish(large, qos=1, tid=1, mid=108), puback(1, 108))
-by_name.gets(publish(large, qos=1, tid=1, mid=3))
-wildcard.gets(publish(large, qos=1, tid=1, mid=3))
-far.gets(publish(large, tid=1))
+publisher.asks(publish(large, qos=1, tid=FIRST, mid=108), puback(FIRST, 108))
+by_name.gets(publish(large, qos=1, tid=FIRST, mid=3))
+wildcard.gets(publish(large, qos=1, tid=FIRST, mid=3))
+far.gets(publish(large, tid=FIRST))
 
 next_step()  # a durable session goes away, and finds what came meanwhile
-by_name.says(puback(1, 3))
-wildcard.says(puback(1, 3))
+by_name.says(puback(FIRST, 3))
+wildcard.says(puback(FIRST, 3))
 durable.asks(DISCONNECT, DISCONNECT)
 
 next_step()
-publisher.asks(publish(b'kept', qos=1, tid=2, mid=109), puback(2, 109))
-wildcard.gets(publish(b'kept', qos=1, tid=2, mid=4))
-far.gets(publish(b'kept', tid=2))
+publisher.asks(publish(b'kept', qos=1, tid=FIRST + 1, mid=109), puback(FIRST + 1, 109))
+wildcard.gets(publish(b'kept', qos=1, tid=FIRST + 1, mid=4))
+far.gets(publish(b'kept', tid=FIRST + 1))
 
 next_step()
-wildcard.says(puback(2, 4))
-durable.asks(connect(b'durable', cleansess=0), connack(), register(1, 1, b'sensors/b'))
+wildcard.says(puback(FIRST + 1, 4))
+durable.asks(connect(b'durable', cleansess=0), connack(), register(FIRST, 1, b'sensors/b'))
 
 next_step()
-durable.asks(regack(1, 1), publish(b'kept', qos=1, tid=1, mid=1))
+durable.asks(regack(FIRST, 1), publish(b'kept', qos=1, tid=FIRST, mid=1))
 
 next_step()
-durable.says(puback(1, 1))
+durable.says(puback(FIRST, 1))
 by_name.asks(unsubscribe(30, topic_name=b'sensors/a'), unsuback(30))
 short.asks(unsubscribe(31, tid_type=2, short_topic=b'ab'), unsuback(31))
 predefined.asks(unsubscribe(32, tid_type=1, tid=PREDEFINED), unsuback(32))
 quiet.asks(unsubscribe(33, topic_name=b'never/subscribed'), unsuback(33))
 
 next_step()  # those three hear nothing any more
-publisher.asks(publish(b'after', qos=1, tid=1, mid=110), puback(1, 110))
-wildcard.gets(publish(b'after', qos=1, tid=1, mid=5))
-far.gets(publish(b'after', tid=1))
+publisher.asks(publish(b'after', qos=1, tid=FIRST, mid=110), puback(FIRST, 110))
+wildcard.gets(publish(b'after', qos=1, tid=FIRST, mid=5))
+far.gets(publish(b'after', tid=FIRST))
 publisher.says(publish(b'nobody', tid_type=2, tid=AB))
 publisher.says(publish(b'nobody', tid_type=1, tid=PREDEFINED))
 
 next_step()  # the wildcard subscriber has lost the id: told again, then sent again
-wildcard.asks(puback(1, 5, REJECT_ID), register(1, 3, b'sensors/a'))
+wildcard.asks(puback(FIRST, 5, REJECT_ID), register(FIRST, 3, b'sensors/a'))
 
 next_step()
-wildcard.asks(regack(1, 3), publish(b'after', qos=1, dup=1, tid=1, mid=5))
+wildcard.asks(regack(FIRST, 3), publish(b'after', qos=1, dup=1, tid=FIRST, mid=5))
 
 next_step()
-wildcard.says(puback(1, 5))
+wildcard.says(puback(FIRST, 5))
 for c in connected:
     c.asks(PINGREQ, PINGRESP)
 
@@ -362,7 +363,7 @@ for c in connected:
         c.asks(DISCONNECT, DISCONNECT)
 
 next_step()
-publisher.asks(publish(b'x', qos=1, tid=1, mid=111), DISCONNECT)
+publisher.asks(publish(b'x', qos=1, tid=FIRST, mid=111), DISCONNECT)
 publisher.says(publish(b'x', qos=3, tid_type=2, tid=AB))
 
 next_step()
