@@ -4,6 +4,7 @@
 // clang-format off: in the order of the components
 #include "base/assert.h"
 #include "base/cacheline.h"
+#include "base/client_address.h"
 #include "base/compiler.h"
 #include "base/crc32c.h"
 #include "base/error.h"

@@ -280,9 +280,9 @@ void generator::on_timeout(std::uint32_t i) noexcept {
 void generator::receive(const net::datagram& d) noexcept {
   const net::packet_view& v = d.view;
   const std::uint64_t at =
-      std::uint64_t{v.destination - options_.address.address} * options_.source_ports +
+      std::uint64_t{v.destination.ipv4() - options_.address.address} * options_.source_ports +
       (v.destination_port - options_.source_port);
-  if (v.source.ipv4 != options_.broker.ipv4 || v.source.port != options_.broker.port ||
+  if (v.source.address != options_.broker.address || v.source.port != options_.broker.port ||
       at >= clients_.size()) {
     ++outcome_.foreign;
     return;

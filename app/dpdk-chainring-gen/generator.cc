@@ -100,7 +100,7 @@ result<void> generator::open_port() {
   std::printf("port %u (%s, %s): %u clients from %s:%u on, broker %s:%u, link %s\n", device.id(),
               device.name().c_str(), device.driver().c_str(), o.clients(),
               net::format_ipv4(o.address.address).c_str(), o.source_port,
-              net::format_ipv4(o.broker.ipv4).c_str(), o.broker.port,
+              net::to_string(o.broker.address).c_str(), o.broker.port,
               device.link_up() ? "up" : "down");
   return {};
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // dpdk-chainring-gen takes EAL arguments, then its own. It runs on one lcore, the main lcore.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <sys/signalfd.h>

@@ -72,7 +72,7 @@ void parse_broker(const std::string& text, net::endpoint& to) {
   const std::size_t colon = text.find(':');
   auto address = net::parse_ipv4(text.substr(0, colon));
   if (!address) refuse("--broker", address.error().message);
-  to.ipv4 = *address;
+  to.address = *address;
   to.port = 10000;
   if (colon == std::string::npos) return;
   const auto port = digits("--broker", text.substr(colon + 1), "a UDP port from 1 to 65535");

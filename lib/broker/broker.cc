@@ -216,7 +216,7 @@ std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
     i.number = n;
     i.identity = common_->state->sessions().identity_seen(n);
     i.connected = c == connection::active;
-    i.address = i.connected ? s.address.load(std::memory_order_relaxed) : 0; // [shown-only]
+    if (i.connected) i.address = s.address.read();
     i.ends_with_connection = (common_->state->sessions().word0(n).flags & session_flag_clean) != 0;
     i.home = s.home.load(std::memory_order_relaxed);                 // [home-read]
     i.keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [shown-only]

@@ -24,6 +24,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../base/client_address.h"
 #include "../base/error.h"
 #include "../region/region.h"
 #include "../ring/ring.h"
@@ -69,8 +70,8 @@ struct broker_config {
 /// What operators are shown about a session.
 struct session_info {
   std::uint32_t number = 0;
-  std::string identity;      ///< chosen by the client: escape it before it is shown
-  std::uint64_t address = 0; ///< given by the front end; 0 means not connected
+  std::string identity;     ///< chosen by the client: escape it before it is shown
+  client_address address{}; ///< given by the front end; 0 means not connected
   bool connected = false;
   bool ends_with_connection = false;
   unsigned home = 0;

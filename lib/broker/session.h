@@ -5,9 +5,11 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/client_address.h"
 #include "broker/front_end.h"
 #include "message/message.h"
 #include "ring/ring.h"
+#include "seqlock/seqlock.h"
 
 namespace chainring {
 
@@ -28,7 +30,7 @@ struct session {
   std::atomic<bool> woken{false}; // (any) whether it is in its home's list of woken sessions
   std::atomic<std::uint32_t> incarnation{0};   // (any)
   std::atomic<std::uint32_t> next_woken{none}; // (any) the next session in that list
-  std::atomic<std::uint64_t> address{0};       // (any) given by the front end
+  seqlock<client_address> address;             // (any) given by the front end
   std::atomic<std::uint16_t> keep_alive_s{0};  // (any) given by the front end
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held

@@ -88,7 +88,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   s.home.store(static_cast<std::uint8_t>(number),
                std::memory_order_relaxed);                               // [home-set]
   s.keep_alive_s.store(options.keep_alive_s, std::memory_order_relaxed); // [shown-only]
-  s.address.store(options.address, std::memory_order_relaxed);           // [shown-only]
+  *s.address.lock_write() = options.address;
   s.incarnation.store(durable.sessions().incarnation(n),
                       std::memory_order_release); // [incarnation-set]
   // [home-set] Without it another lcore could see the session as active and hand its messages to
@@ -151,7 +151,7 @@ void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
 void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
   // [home-set]
   s.state.store(connection::disconnected, std::memory_order_release);
-  s.address.store(0, std::memory_order_relaxed); // [shown-only]
+  *s.address.lock_write() = {};
   s.server = nullptr;
   s.has_pending = false;
   s.paused = false;

@@ -19,6 +19,7 @@
 #include <span>
 #include <string_view>
 
+#include "../base/client_address.h"
 #include "../media/media.h"
 #include "front_end.h"
 
@@ -39,7 +40,7 @@ struct session_options {
   /// How many QoS 1 and 2 messages may be under way at one time.
   std::uint16_t window = 1;
   std::uint16_t keep_alive_s = 0; ///< shown to operators; the front end acts on it
-  std::uint64_t address = 0;      ///< the client's address, which is shown to operators
+  client_address address{};       ///< the client's address, which is shown to operators
 };
 
 enum class open_status : std::uint8_t {

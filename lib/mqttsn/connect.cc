@@ -8,15 +8,14 @@
 // first.
 //
 // Ordering labels:
-//   [address-set]  The worker of a connection stores its home, then its address with release,
-//     and reset() exchanges the address for 0; pairs with [address-read].
-//   [address-read]  Any worker loads the address of a connection with acquire before it uses
-//     the connection's home; pairs with [address-set].
-//   [address-own]  A worker reads the address and home of its own connections, which only it
-//     stores; the access orders nothing.
+//   [connection-home]  A worker stores its number in the home of a connection that it opens, and
+//     reset() stores 0. A worker that finds its own number there has stored it itself, so the
+//     connection is its own. For any other worker the home only says where to ask, and the worker
+//     that is asked looks again. The access orders nothing.
 #include <algorithm>
 #include <cstring>
 #include <rte_cycles.h>
+#include <utility>
 
 #include "mqttsn/gateway_state.h"
 
@@ -46,15 +45,14 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   }
   const std::uint32_t n = opened.session;
   connection& c = at(n);
-  if (c.address.load(std::memory_order_relaxed) != 0) reset(n); // [address-own]
+  if (serves(n)) reset(n);
   answers[token].session = n;
   answers[token].life = c.life;
   c.keep_alive_s = m.keep_alive_s;
   c.connected_tsc = c.heard_tsc = from.received_tsc;
-  c.home.store(static_cast<std::uint8_t>(number), std::memory_order_relaxed); // [address-set]
-  // [address-set] Without it another worker could see the address and use the home of an earlier
-  // connection.
-  c.address.store(from.address, std::memory_order_release);
+  c.address = from.address;
+  c.home_plus_1.store(static_cast<std::uint8_t>(number + 1),
+                      std::memory_order_relaxed); // [connection-home]
   // Another worker's client may have connected from this address at the same moment. This
   // connection gets the address only after that client's connection is closed, so it ends and the
   // CONNECT waits.
@@ -75,13 +73,11 @@ bool gateway_worker::state::clear_address(const sender& from, const connect& m) 
   const auto other = common.addresses->get(from.address);
   if (!other) return true;
   connection& c = at(*other);
-  // [address-read] Without it this worker could use the home of an earlier connection.
-  if (c.address.load(std::memory_order_acquire) != from.address)
-    return true;                                                // that connection is ending
-  const unsigned home = c.home.load(std::memory_order_relaxed); // [address-read]
+  const unsigned home_plus_1 = c.home_plus_1.load(std::memory_order_relaxed); // [connection-home]
+  if (home_plus_1 == 0) return true; // that connection is ending
 
   // When the same client connects again from the same address, the core takes its session over.
-  if (home == number) {
+  if (home_plus_1 == number + 1) {
     const sender before{from.address, *other, from.received_tsc};
     if (core.serves(before.session, m.client_id)) return true;
     if (c.connected_tsc > from.received_tsc) { // a later CONNECT came while this one waited
@@ -104,7 +100,7 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
   };
   auto slot = std::ranges::find(waiting, from.address, &waiting_connect::from);
   if (slot == waiting.end())
-    slot = std::ranges::find(waiting, client_address{0}, &waiting_connect::from);
+    slot = std::ranges::find(waiting, client_address{}, &waiting_connect::from);
   if (slot == waiting.end()) return refuse();
   const address_request request{.address = from.address,
                                 .session = other,
@@ -112,7 +108,10 @@ void gateway_worker::state::keep_waiting(const sender& from, const connect& m,
                                 .answered = false,
                                 .superseded = false,
                                 .received_tsc = from.received_tsc};
-  const unsigned home = at(other).home.load(std::memory_order_relaxed); // [address-read]
+  // [connection-home]
+  const unsigned home_plus_1 = at(other).home_plus_1.load(std::memory_order_relaxed);
+  // A connection that has ended meanwhile has no home, so this worker asks itself.
+  const unsigned home = home_plus_1 == 0 ? number : home_plus_1 - 1;
   if (slot->tries >= 8 || !common.requests[home]->push(&request)) {
     slot->from = 0;
     slot->tries = 0;
@@ -128,10 +127,8 @@ void gateway_worker::state::take_address_requests() noexcept {
   address_request r{};
   while (common.requests[number]->pop(&r)) {
     if (!r.answered) {
-      const connection& c = at(r.session);
-      if (c.address.load(std::memory_order_relaxed) == r.address && // [address-own]
-          c.home.load(std::memory_order_relaxed) == number) {       // [address-own]
-        r.superseded = c.connected_tsc > r.received_tsc;
+      if (serves(r.session, r.address)) {
+        r.superseded = at(r.session).connected_tsc > r.received_tsc;
         if (!r.superseded) {
           ++count.addresses_taken;
           end(r.session);
@@ -217,9 +214,8 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
 // because another client may have connected from there meanwhile.
 void gateway_worker::state::reset(std::uint32_t n) noexcept {
   connection& c = at(n);
-  const client_address address =
-      // [address-set] [address-read]
-      c.address.exchange(0, std::memory_order_acq_rel);
+  const client_address address = std::exchange(c.address, {});
+  c.home_plus_1.store(0, std::memory_order_relaxed); // [connection-home]
   if (address != 0)
     common.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
@@ -283,11 +279,11 @@ void gateway_worker::state::on_timer(std::uint32_t n) noexcept {
   connection& c = at(n);
   c.timer = {};
   c.timer_due = 0;
-  if (c.address.load(std::memory_order_relaxed) == 0) return; // [address-own]
+  if (!serves(n)) return;
   if (const std::uint64_t end = silence_end(c); end != 0 && now_tsc >= end && read_until(n, end))
     return lose(n);
   if (c.retry_tsc != 0 && now_tsc >= c.retry_tsc && read_until(n, c.retry_tsc)) retransmit(n);
-  if (c.address.load(std::memory_order_relaxed) != 0 && c.timer_due == 0) arm(n); // [address-own]
+  if (serves(n) && c.timer_due == 0) arm(n);
 }
 
 } // namespace chainring::mqttsn

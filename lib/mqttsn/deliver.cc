@@ -6,8 +6,6 @@
 // the client counts as lost, and the message stays in its queue. A message that the client refuses
 // finally is acknowledged in its place, counted, and skipped. A message that is too long for this
 // connection stays in the queue, and is skipped as long as the connection lasts.
-//
-// Its ordering label [address-own] is described in connect.cc.
 #include <algorithm>
 
 #include "mqttsn/gateway_state.h"

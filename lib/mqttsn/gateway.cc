@@ -45,8 +45,8 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
                      ", because the topic ids that the broker gives out lie above it; use lower "
                      "ids or fewer registrations for each session"};
   const std::uint32_t sessions = core.sessions_limit();
-  auto addresses = seq_map<std::uint64_t, std::uint32_t>::create(
-      sessions, map_hash<std::uint64_t>{random_seed()}, core.sessions_capacity());
+  auto addresses = seq_map<client_address, std::uint32_t>::create(
+      sessions, map_hash<client_address>{random_seed()}, core.sessions_capacity());
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
   if (!s->connections.make(sessions))
@@ -97,9 +97,12 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
       return common_->core.home_of(m.get<connect>()->client_id);
   }
   if (const auto at = common_->addresses->get(from))
-    return common_->connections[*at].home.load(std::memory_order_relaxed); // [address-read]
-  const std::uint64_t key[1] = {from};
-  const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(key)), common_->stranger_seed);
+    // [connection-home]
+    if (const unsigned home = common_->connections[*at].home_plus_1.load(std::memory_order_relaxed);
+        home != 0)
+      return home - 1;
+  const std::uint64_t hash =
+      hash_bytes(std::as_bytes(std::span(from.words)), common_->stranger_seed);
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
 }
 

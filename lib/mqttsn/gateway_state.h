@@ -7,7 +7,7 @@
 ///   publish.cc    PUBLISH from clients, and the answers to all requests
 ///   deliver.cc    PUBLISH to clients, its acknowledgement and its retransmission
 ///
-/// Its ordering label [address-own] is described in connect.cc.
+/// Its ordering label [connection-home] is described in connect.cc.
 #pragma once
 #include <array>
 #include <atomic>
@@ -29,10 +29,10 @@
 namespace chainring::mqttsn {
 
 /// The connection of a session, indexed by session number. All members belong to the session's home
-/// worker, except those that any worker may read (any). All zero is a valid, closed connection.
+/// worker, except the one that any worker may read (any). All zero is a valid, closed connection.
 struct connection {
-  std::atomic<client_address> address; // (any) 0 means closed
-  std::atomic<std::uint8_t> home;      // (any) the worker that serves it
+  std::atomic<std::uint8_t> home_plus_1; // (any) one more than the worker's number; 0 means closed
+  client_address address;                // set while the connection is open
   std::uint16_t keep_alive_s;
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
 
@@ -80,8 +80,8 @@ struct gateway::common_state {
   common_state(broker& b, const gateway_config& c) : core(b), config(c) {}
   broker& core;
   gateway_config config;
-  std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>>
-      addresses; ///< maps a client_address to its session
+  std::unique_ptr<seq_map<client_address, std::uint32_t>>
+      addresses; ///< maps an address to its session
   chainring::detail::lazy_array<connection> connections;
   std::uint64_t stranger_seed = 0;
   std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create()
@@ -95,7 +95,7 @@ struct gateway_worker::state final : front_end {
   static constexpr std::uint32_t none = 0xffffffff;
   /// The sender of a datagram, with its session if it has one.
   struct sender {
-    client_address address = 0;
+    client_address address;
     std::uint32_t session = none;
     std::uint64_t received_tsc = 0;
     [[nodiscard]] bool known() const noexcept { return session != none; }
@@ -103,7 +103,7 @@ struct gateway_worker::state final : front_end {
   /// An answer to a client that waits until the core settles the request.
   struct pending_answer {
     enum class kind : std::uint8_t { connack, puback, suback, unsuback } what;
-    client_address to = 0;
+    client_address to;
     std::uint32_t session = none;
     std::uint32_t life = 0;
     std::uint16_t topic_id = 0, msg_id = 0;
@@ -111,7 +111,7 @@ struct gateway_worker::state final : front_end {
   };
   /// A CONNECT that waits until another worker has closed the connection at its address.
   struct waiting_connect {
-    client_address from = 0; ///< 0 means that the place is free
+    client_address from; ///< 0 means that the place is free
     std::uint64_t received_tsc = 0;
     std::uint16_t size = 0;
     std::uint8_t tries = 0;
@@ -146,8 +146,17 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] connection& at(std::uint32_t session) noexcept {
     return common.connections[session];
   }
-  [[nodiscard]] client_address address_of(std::uint32_t session) const noexcept {
-    return common.connections[session].address.load(std::memory_order_relaxed); // [address-own]
+  /// Returns the address of an own connection, or 0 where the connection is closed.
+  [[nodiscard]] const client_address& address_of(std::uint32_t session) const noexcept {
+    return common.connections[session].address;
+  }
+  /// Returns true when the session's connection is open and served by this worker.
+  [[nodiscard]] bool serves(std::uint32_t session) const noexcept {
+    // [connection-home]
+    return common.connections[session].home_plus_1.load(std::memory_order_relaxed) == number + 1;
+  }
+  [[nodiscard]] bool serves(std::uint32_t session, const client_address& at) const noexcept {
+    return serves(session) && address_of(session) == at;
   }
   [[nodiscard]] std::uint64_t milliseconds(std::uint64_t ms) const noexcept {
     return ms * tsc_hz / 1000;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Receiving datagrams: each is decoded, its sender is found, and the handler of its type is called.
 // The dispatch visits every type of all_messages, so a message without a handler does not compile.
-//
-// Its ordering labels are described in connect.cc.
 #include <rte_cycles.h>
 
 #include "mqttsn/gateway_state.h"
@@ -14,11 +12,7 @@ gateway_worker::state::sender gateway_worker::state::find(client_address from,
   sender s{from, none, received_tsc};
   const auto found = common.addresses->get(from);
   if (!found) return s;
-  const connection& c = at(*found);
-  // [address-read]
-  if (c.address.load(std::memory_order_acquire) == from &&
-      c.home.load(std::memory_order_relaxed) == number) // [address-read]
-    s.session = *found;
+  if (serves(*found, from)) s.session = *found;
   return s;
 }
 

@@ -5,10 +5,11 @@
 /// The limits are a fixed table of counts, indexed by a hash of the address with a seed of this
 /// process. Sources that share an entry share its allowance.
 #pragma once
-#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "base/client_address.h"
 #include "map/map_hash.h"
 
 namespace chainring::mqttsn {
@@ -22,10 +23,10 @@ class stranger_limit {
   /// Returns true when the source may be sent DISCONNECT. `by_disconnect` says that the source has
   /// sent DISCONNECT itself. One such DISCONNECT is answered, and the next only after another
   /// message came from there, because the source may be a gateway that answers in the same way.
-  [[nodiscard]] bool may_answer(std::uint64_t address, bool by_disconnect,
+  [[nodiscard]] bool may_answer(const client_address& address, bool by_disconnect,
                                 std::uint64_t now_tsc) noexcept {
-    const std::array<std::uint64_t, 1> key{address};
-    entry& e = entries_[hash_bytes(std::as_bytes(std::span(key)), seed_) % entries_.size()];
+    entry& e =
+        entries_[hash_bytes(std::as_bytes(std::span(address.words)), seed_) % entries_.size()];
     if (by_disconnect && e.answered_disconnect && e.address == address) return false;
     e.answered_disconnect = by_disconnect;
     e.address = address;
@@ -38,7 +39,7 @@ class stranger_limit {
  private:
   struct entry {
     std::uint64_t since_tsc = 0;
-    std::uint64_t address = 0; ///< the address that sent last
+    client_address address; ///< the address that sent last
     std::uint32_t answered = 0;
     bool answered_disconnect = false;
   };

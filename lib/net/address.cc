@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <charconv>
+#include <rte_byteorder.h>
 
 namespace chainring::net {
 
@@ -11,8 +12,18 @@ std::string format_ipv4(std::uint32_t ipv4) {
          std::to_string(ipv4 >> 8 & 255) + "." + std::to_string(ipv4 & 255);
 }
 
+std::string to_string(const ip_address& a) {
+  if (a.is_ipv4()) return format_ipv4(a.ipv4());
+  const std::uint64_t words[2] = {rte_cpu_to_be_64(a.high), rte_cpu_to_be_64(a.low)};
+  char text[INET6_ADDRSTRLEN] = {};
+  (void)inet_ntop(AF_INET6, words, text, sizeof text); // it fails only without room
+  return text;
+}
+
 std::string to_string(const endpoint& e) {
-  return format_ipv4(e.ipv4) + ":" + std::to_string(e.port) + "%" + std::to_string(e.interface_id);
+  const std::string address = to_string(e.address);
+  return (e.address.is_ipv4() ? address : "[" + address + "]") + ":" + std::to_string(e.port) +
+         "%" + std::to_string(e.interface_id);
 }
 
 result<std::uint32_t> parse_ipv4(std::string_view text) {

@@ -1,37 +1,65 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// IPv4 addresses, prefixes and UDP endpoints, all in host byte order.
+/// IPv4 and IPv6 addresses, prefixes and UDP endpoints, all as numbers in host byte order.
 ///
 /// All functions are thread-safe. The text functions allocate and belong to the control path.
 #pragma once
 #include <compare>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 
+#include "../base/client_address.h"
 #include "../base/error.h"
 
 namespace chainring::net {
 
-/// The source or destination of a datagram, in host byte order. Its key() identifies a client.
+/// An IPv4 or an IPv6 address. An IPv4 address is held as its IPv4-mapped IPv6 address (RFC 4291,
+/// 2.5.5.2), which never appears on the wire. The default is the unspecified IPv6 address.
+struct ip_address {
+  std::uint64_t high = 0; ///< the first eight octets of the IPv6 address
+  std::uint64_t low = 0;  ///< the last eight
+
+  constexpr ip_address() noexcept = default;
+  constexpr ip_address(std::uint64_t first_half, std::uint64_t second_half) noexcept
+      : high(first_half), low(second_half) {}
+  constexpr ip_address(std::uint32_t ipv4) noexcept : low(mapped << 32 | ipv4) {}
+
+  [[nodiscard]] constexpr bool is_ipv4() const noexcept {
+    return (high | (low >> 32 ^ mapped)) == 0;
+  }
+  /// The IPv4 address, when is_ipv4().
+  [[nodiscard]] constexpr std::uint32_t ipv4() const noexcept {
+    return static_cast<std::uint32_t>(low);
+  }
+  friend constexpr auto operator<=>(const ip_address&, const ip_address&) noexcept = default;
+
+ private:
+  static constexpr std::uint64_t mapped = 0xFFFF;
+};
+
+/// The source or destination of a datagram. Its key() identifies a client.
 struct endpoint {
-  std::uint32_t ipv4 = 0;
+  ip_address address{};
   std::uint16_t port = 0;
   /// The interface_config::interface_id of the port through which the endpoint is reached.
   std::uint16_t interface_id = 0;
 
-  /// Packs the endpoint into one word. Two endpoints are equal when their keys are equal.
-  [[nodiscard]] constexpr std::uint64_t key() const noexcept {
-    return std::uint64_t{ipv4} << 32 | std::uint64_t{port} << 16 | interface_id;
+  /// Two endpoints are equal when their keys are equal. No key of an IP address that a host can
+  /// have is zero.
+  [[nodiscard]] constexpr client_address key() const noexcept {
+    return {address.high, address.low, std::uint64_t{port} << 16 | interface_id};
   }
-  [[nodiscard]] static constexpr endpoint from_key(std::uint64_t key) noexcept {
-    return {static_cast<std::uint32_t>(key >> 32), static_cast<std::uint16_t>(key >> 16),
-            static_cast<std::uint16_t>(key)};
+  [[nodiscard]] static constexpr endpoint from_key(const client_address& key) noexcept {
+    return {{key.words[0], key.words[1]},
+            static_cast<std::uint16_t>(key.words[2] >> 16),
+            static_cast<std::uint16_t>(key.words[2])};
   }
   friend constexpr auto operator<=>(const endpoint&, const endpoint&) noexcept = default;
 };
 
-/// Formats an endpoint as "10.0.0.7:1883%0": address, port and interface.
+/// Formats an address as "10.0.0.7" or "2001:db8::7".
+[[nodiscard]] std::string to_string(const ip_address& a);
+/// Formats an endpoint as "10.0.0.7:1883%0" or "[2001:db8::7]:1883%0": address, port and interface.
 [[nodiscard]] std::string to_string(const endpoint& e);
 
 /// An interface's address with the length of its link's prefix, such as 192.0.2.1/24.
@@ -72,11 +100,3 @@ struct ipv4_prefix {
 [[nodiscard]] std::string format_ipv4(std::uint32_t ipv4);
 
 } // namespace chainring::net
-
-template <> struct std::hash<chainring::net::endpoint> {
-  std::size_t operator()(const chainring::net::endpoint& e) const noexcept {
-    // Fibonacci hashing, which mixes into the high bits.
-    std::uint64_t x = e.key() * 0x9E3779B97F4A7C15u;
-    return static_cast<std::size_t>(x ^ (x >> 32));
-  }
-};

@@ -29,8 +29,8 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   h.ip.fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
   h.ip.time_to_live = 64;
   h.ip.next_proto_id = IPPROTO_UDP;
-  h.ip.src_addr = rte_cpu_to_be_32(from.ipv4);
-  h.ip.dst_addr = rte_cpu_to_be_32(to.ipv4);
+  h.ip.src_addr = rte_cpu_to_be_32(from.address.ipv4());
+  h.ip.dst_addr = rte_cpu_to_be_32(to.address.ipv4());
   const auto length = static_cast<std::uint16_t>(payload + sizeof(rte_udp_hdr));
   h.udp.src_port = rte_cpu_to_be_16(from.port);
   h.udp.dst_port = rte_cpu_to_be_16(to.port);

@@ -72,7 +72,8 @@ void link::answer(rte_mbuf* frame) noexcept {
 }
 
 bool link::handle_arp(rte_mbuf* frame, const packet_view& v, std::uint64_t now_tsc) noexcept {
-  if (v.source.ipv4 != 0) interface_->arp->learn(v.source.ipv4, v.source_mac, now_tsc);
+  const std::uint32_t from = v.source.address.ipv4();
+  if (from != 0) interface_->arp->learn(from, v.source_mac, now_tsc);
   if (v.arp_operation != RTE_ARP_OP_REQUEST) return false;
   make_arp_reply(frame, v, interface_->transmit);
   answer(frame);
@@ -88,12 +89,12 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     const packet_view v = classify(interface_->filter, frame);
     switch (v.kind) {
     case packet_kind::udp:
-      if (!v.to_group || interface_->config.address.contains(v.source.ipv4))
-        interface_->arp->notice(v.source.ipv4, v.source_mac, now_tsc);
+      if (!v.to_group || interface_->config.address.contains(v.source.address.ipv4()))
+        interface_->arp->notice(v.source.address.ipv4(), v.source_mac, now_tsc);
       out[n++] = {frame, v};
       continue;
     case packet_kind::icmp_echo:
-      interface_->arp->notice(v.source.ipv4, v.source_mac, now_tsc);
+      interface_->arp->notice(v.source.address.ipv4(), v.source_mac, now_tsc);
       if (v.payload.size() + sizeof(rte_ipv4_hdr) > interface_->transmit.mtu) {
         drops_.count(drop_reason::datagram_too_long);
         break;
@@ -107,9 +108,9 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     case packet_kind::dropped:
       // This is ARP between other hosts or a neighbour's announcement; it updates an entry that
       // exists (RFC 826).
-      if (v.reason == drop_reason::arp_elsewhere && v.source.ipv4 != 0 &&
-          !interface_->filter.is_own(v.source.ipv4))
-        interface_->arp->update(v.source.ipv4, v.source_mac, now_tsc);
+      if (v.reason == drop_reason::arp_elsewhere && v.source.address.ipv4() != 0 &&
+          !interface_->filter.is_own(v.source.address.ipv4()))
+        interface_->arp->update(v.source.address.ipv4(), v.source_mac, now_tsc);
       drops_.count(v.reason);
       break;
     }
@@ -123,7 +124,7 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
 send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                        std::uint64_t now_tsc) noexcept {
   if (tx_->free() == 0) return send_status::full;
-  const route_result way = interface_->arp->route(to.ipv4, now_tsc);
+  const route_result way = interface_->arp->route(to.address.ipv4(), now_tsc);
   auto drop = [&](drop_reason why) {
     drops_.count(why);
     rte_pktmbuf_free(m);
@@ -140,7 +141,8 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
     CHAINRING_ASSERT(room); // free() was checked above, and only this lcore sends
     return send_status::queued;
   }
-  if (const drop_reason why = interface_->arp->hold(way.next_hop, m, mark, from.ipv4, now_tsc);
+  if (const drop_reason why =
+          interface_->arp->hold(way.next_hop, m, mark, from.address.ipv4(), now_tsc);
       why != drop_reason::none)
     return drop(why);
   return send_status::held;

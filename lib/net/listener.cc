@@ -27,7 +27,7 @@ struct handed_datagram {
   std::uint64_t size;
   std::uint64_t received_tsc;
 };
-static_assert(sizeof(handed_datagram) == 40);
+static_assert(sizeof(handed_datagram) == 56);
 
 constexpr std::uint16_t burst_size = 64;
 /// A port is read only while its link has room for all frames that a burst may cause: an

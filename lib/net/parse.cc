@@ -19,23 +19,25 @@ drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::by
   std::memcpy(&h, at, sizeof h);
   v.arp_operation = rte_be_to_cpu_16(h.arp_opcode);
   v.source_mac = h.arp_data.arp_sha;
-  v.source.ipv4 = rte_be_to_cpu_32(h.arp_data.arp_sip);
-  v.destination = rte_be_to_cpu_32(h.arp_data.arp_tip);
+  const std::uint32_t from = rte_be_to_cpu_32(h.arp_data.arp_sip);
+  const std::uint32_t target = rte_be_to_cpu_32(h.arp_data.arp_tip);
+  v.source.address = from;
+  v.destination = target;
   v.source.interface_id = filter.config.interface_id;
   if (h.arp_hardware != rte_cpu_to_be_16(RTE_ARP_HRD_ETHER) ||
       h.arp_protocol != rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) || h.arp_hlen != RTE_ETHER_ADDR_LEN ||
       h.arp_plen != 4 ||
       (v.arp_operation != RTE_ARP_OP_REQUEST && v.arp_operation != RTE_ARP_OP_REPLY) ||
       !rte_is_unicast_ether_addr(&v.source_mac) || rte_is_zero_ether_addr(&v.source_mac) ||
-      (v.source.ipv4 != 0 && // a source of 0 asks whether an address is in use (RFC 5227)
-       (!is_unicast(v.source.ipv4) || filter.config.address.is_no_host(v.source.ipv4))))
+      (from != 0 && // a source of 0 asks whether an address is in use (RFC 5227)
+       (!is_unicast(from) || filter.config.address.is_no_host(from))))
     return drop_reason::arp_malformed;
-  if (filter.is_own(v.source.ipv4)) {
+  if (filter.is_own(from)) {
     // An own announcement that comes back through a loop or a bridge is no conflict.
     const bool own = rte_is_same_ether_addr(&v.source_mac, &filter.mac) != 0;
     return own ? drop_reason::arp_elsewhere : drop_reason::arp_conflict;
   }
-  if (!filter.is_own(v.destination)) return drop_reason::arp_elsewhere;
+  if (!filter.is_own(target)) return drop_reason::arp_elsewhere;
   v.kind = packet_kind::arp;
   return drop_reason::none;
 }

@@ -52,7 +52,7 @@ struct packet_view {
   std::uint16_t arp_operation = 0; ///< RTE_ARP_OP_REQUEST or _REPLY
   rte_ether_addr source_mac{};     ///< the frame's source; for arp the sender in the message
   endpoint source{};               ///< the sender; for icmp_echo and arp without a port
-  std::uint32_t destination = 0;   ///< the destination address; for arp the target's
+  ip_address destination{};        ///< the destination address; for arp the target's
   std::uint16_t destination_port = 0;
   /// For udp the payload of the datagram and for icmp_echo the ICMP message, in the mbuf; else
   /// empty.

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The interface through which a front end sends datagrams. It has addresses, which are opaque
-/// words, and no packets.
+/// The interface through which a front end sends datagrams. It has addresses, which are opaque, and
+/// no packets.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
 
+#include "../base/client_address.h"
 #include "../media/media.h"
 
 namespace chainring::net {
 
-/// The address of a client, made by the transport. It is equal for equal senders, and never 0.
-using client_address = std::uint64_t;
+using chainring::client_address;
 
 /// The transport of one worker. The worker's thread calls it.
 class transport {

@@ -34,7 +34,7 @@ constexpr int unsubscribing = history::first_own_kind + 2;
 constexpr int cleaning = history::first_own_kind + 3;
 constexpr int cleaned = history::first_own_kind + 4;
 constexpr int forgotten_by = history::first_own_kind + 7; // as consumed, and durable
-constexpr client_address publisher = 100, subscriber_base = 200;
+constexpr std::uint64_t publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 3;
 /// A client id of 32 octets: longer than a record holds.
 constexpr const char* newcomer =
@@ -279,7 +279,7 @@ class two_workers {
 /// publishes to it: what was before is there whole or not at all, and what comes after is kept.
 scenario clean_start() {
   static constexpr int renewing = history::first_own_kind + 5, renewed = renewing + 1;
-  static constexpr client_address at = 300, from = 301;
+  static constexpr std::uint64_t at = 300, from = 301;
   scenario s;
   s.name = "broker: clean start of a session with a queue";
   s.size = 256 << 10;

@@ -21,7 +21,7 @@ using test::scenario;
 using test::verdict;
 
 constexpr int subscribed = history::first_own_kind;
-constexpr client_address first_client = 100;
+constexpr std::uint64_t first_client = 100;
 constexpr const char* topic = "t";
 
 store_layout two_sessions() {

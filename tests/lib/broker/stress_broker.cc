@@ -65,7 +65,8 @@ class mail_transport final : public net::transport {
     return room_;
   }
   void commit(std::size_t size) noexcept override {
-    world_.to_client[to_].put(to_, bytes(room_.begin(), room_.begin() + static_cast<long>(size)));
+    world_.to_client[to_.words[1]].put(
+        to_, bytes(room_.begin(), room_.begin() + static_cast<long>(size)));
   }
   void release(mark_t) noexcept override {}
 
@@ -105,7 +106,7 @@ struct load_message {
 
 class client {
  public:
-  client(world& w, client_address at, std::string id) : w_(w), at_(at), id_(std::move(id)) {}
+  client(world& w, std::uint64_t at, std::string id) : w_(w), at_(at), id_(std::move(id)) {}
   virtual ~client() = default;
   void connect(bool clean) {
     w_.send(at_, sn::connect{.flags = sn::flags{}.with_clean(clean), .client_id = id_});
@@ -127,13 +128,13 @@ class client {
  protected:
   static void ASSERT_DECODES(bool ok) { EXPECT_TRUE(ok) << "the broker sent a malformed datagram"; }
   world& w_;
-  client_address at_;
+  std::uint64_t at_;
   std::string id_;
 };
 
 class publisher final : public client {
  public:
-  publisher(world& w, client_address at, std::uint32_t number)
+  publisher(world& w, std::uint64_t at, std::uint32_t number)
       : client(w, at, "publisher" + std::to_string(number)), number_(number) {}
   std::uint32_t acked = 0;
 
@@ -170,7 +171,7 @@ class publisher final : public client {
 
 class subscriber final : public client {
  public:
-  subscriber(world& w, client_address at, const std::string& id, bool lasts)
+  subscriber(world& w, std::uint64_t at, const std::string& id, bool lasts)
       : client(w, at, id), lasts_(lasts) {}
   std::set<std::pair<std::uint32_t, std::uint32_t>> got;
   std::uint32_t doubled = 0, lives = 0;
@@ -240,7 +241,7 @@ TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
 
   std::vector<std::unique_ptr<publisher>> senders;
   std::vector<std::unique_ptr<subscriber>> takers;
-  client_address at = 1;
+  std::uint64_t at = 1;
   for (unsigned i = 0; i < lasting + churning; ++i, ++at)
     takers.push_back(std::make_unique<subscriber>(
         w, at, (i < lasting ? "lasting" : "churning") + std::to_string(i), i < lasting));

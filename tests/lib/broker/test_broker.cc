@@ -8,7 +8,7 @@
 namespace chainring::testing_broker {
 namespace {
 
-constexpr client_address alice = 101, bob = 102, carol = 103;
+constexpr std::uint64_t alice = 101, bob = 102, carol = 103;
 
 class Broker : public testing::TestWithParam<unsigned> {
  protected:
@@ -322,7 +322,7 @@ class BrokerHomes : public Broker {
       any |= r->get<sn::publish>() != nullptr;
     return any;
   }
-  static constexpr client_address first = 900, second = 901;
+  static constexpr std::uint64_t first = 900, second = 901;
 };
 
 TEST_P(BrokerHomes, ASessionNumberThatMovesIsServedByItsNewHome) {
@@ -363,13 +363,13 @@ INSTANTIATE_TEST_SUITE_P(Workers, BrokerHomes, testing::Values(3u));
 
 TEST_P(Broker, AFanOutOfAnyWidthTakesTwoDrains) {
   b->connect(alice, "alice", true);
-  for (client_address c = 1000; c < 1040; ++c) {
+  for (std::uint64_t c = 1000; c < 1040; ++c) {
     b->connect(c, "c" + std::to_string(c), true);
     b->subscribe(c, "t", sn::qos_level::one);
   }
   const auto id = b->register_name(alice, "t");
   b->publish(alice, id, "first, which gives each queue its ring", 1);
-  for (client_address c = 1000; c < 1040; ++c)
+  for (std::uint64_t c = 1000; c < 1040; ++c)
     b->take(c);
   const auto before = b->broker->counters().drains;
   b->send(

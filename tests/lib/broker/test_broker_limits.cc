@@ -10,7 +10,7 @@
 namespace chainring::testing_broker {
 namespace {
 
-constexpr client_address alice = 101, bob = 102, carol = 103;
+constexpr std::uint64_t alice = 101, bob = 102, carol = 103;
 constexpr auto qos1 = sn::flags{}.with_qos(sn::qos_level::one);
 
 std::unique_ptr<bench> make(std::uint64_t size, const broker_config& config,
@@ -162,7 +162,7 @@ TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveralDrains) {
   ASSERT_TRUE(made) << made.error().message;
   auto b = std::make_unique<bench>(std::move(*made));
   b->connect(alice, "alice", true);
-  for (client_address c = 1000; c < 1040; ++c) {
+  for (std::uint64_t c = 1000; c < 1040; ++c) {
     b->connect(c, "c" + std::to_string(c), true);
     b->subscribe(c, "t", sn::qos_level::one);
   }
@@ -204,7 +204,7 @@ TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {
   EXPECT_EQ(b->take(carol), filler);
   std::vector<client_address> late;
   sn::return_code code = sn::return_code::accepted;
-  for (client_address c = 200; c < 240; ++c) {
+  for (std::uint64_t c = 200; c < 240; ++c) {
     b->connect(c, "late" + std::to_string(c), false);
     b->subscribe(c, "t", sn::qos_level::one);
     late.push_back(c);

@@ -8,7 +8,7 @@
 namespace chainring::testing_broker {
 namespace {
 
-constexpr client_address publisher = 9000, first_client = 1000;
+constexpr std::uint64_t publisher = 9000, first_client = 1000;
 constexpr unsigned clients = 100, filters_each = 2, messages_each = 4;
 
 store_layout four_sessions() {

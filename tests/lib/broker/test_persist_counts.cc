@@ -48,7 +48,7 @@ using lines = std::vector<std::uint64_t>;
 
 // --- the broker ----------------------------------------------------------------------------------
 
-constexpr client_address publisher = 1, first_subscriber = 100;
+constexpr std::uint64_t publisher = 1, first_subscriber = 100;
 
 /// A publisher of topic "a/b" and its subscribers, whose queues have no ring yet.
 struct audience {
@@ -172,7 +172,7 @@ TEST(PersistCounts, NothingIsPersistedForAMessageWithoutSubscribers) {
 
 TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
   const audience a(8);
-  constexpr client_address first = 500;
+  constexpr std::uint64_t first = 500;
   drain_counter seen(a.medium());
   for (unsigned i = 0; i < 4; ++i)
     a.b->send(first + i, sn::connect{.flags = sn::flags{}.with_clean(false),

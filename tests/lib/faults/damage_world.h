@@ -16,7 +16,7 @@ using test::kept_media;
 using test::line_bytes;
 
 inline constexpr std::uint64_t page = 4096;
-inline constexpr client_address publisher = 100, subscriber_base = 200;
+inline constexpr std::uint64_t publisher = 100, subscriber_base = 200;
 
 /// What is published on which topic, and who subscribes to it.
 inline constexpr const char* topics[] = {

@@ -14,7 +14,7 @@ namespace chainring::test_faults {
 namespace {
 
 constexpr std::uint64_t region_size = 256u << 10;
-constexpr client_address publisher = 100, subscriber_base = 200;
+constexpr std::uint64_t publisher = 100, subscriber_base = 200;
 constexpr unsigned subscribers = 2;
 constexpr const char* topic = "a/topic/name/that/is/not/short";
 

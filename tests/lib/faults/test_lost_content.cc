@@ -17,7 +17,7 @@ namespace {
 
 constexpr int hang_ms = 60'000; // detects hangs, and nothing else
 
-constexpr client_address publisher = 1, one = 2, two = 3;
+constexpr std::uint64_t publisher = 1, one = 2, two = 3;
 
 /// The text of message `i`. Any two texts differ in every few octets.
 std::string text_of(int i) {
@@ -337,7 +337,7 @@ TEST_P(LostContent, AMessageAcknowledgedWhilePagesAreLostUnderTwoWorkersIsInTheF
   broker_config c = large_rings(); // rings are there from the beginning
   c.workers = 2;
   std::vector<std::string> acked[2];
-  constexpr client_address publishers[2] = {11, 12};
+  constexpr std::uint64_t publishers[2] = {11, 12};
   constexpr int messages = 900, messages_a_page = 10;
   {
     world w(made(), true, c);

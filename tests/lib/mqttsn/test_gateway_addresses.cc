@@ -7,7 +7,7 @@
 namespace chainring::testing_gateway {
 namespace {
 
-constexpr client_address publisher = 900, place = 901, elsewhere = 902;
+constexpr std::uint64_t publisher = 900, place = 901, elsewhere = 902;
 
 /// The homes of the first and the second client: the same worker or two workers.
 struct two_homes {

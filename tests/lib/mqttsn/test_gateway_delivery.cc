@@ -7,7 +7,7 @@
 namespace chainring::testing_gateway {
 namespace {
 
-constexpr client_address alice = 101, bob = 102, small_port = 201, large_port = 202;
+constexpr std::uint64_t alice = 101, bob = 102, small_port = 201, large_port = 202;
 
 // --- messages that are too long --------------------------------------------------------------
 
@@ -355,7 +355,7 @@ INSTANTIATE_TEST_SUITE_P(Workers, GatewayManyTopics, testing::Values(1u, 3u));
 
 TEST(GatewayCredit, AWideFanOutThroughALinkWithLittleRoomLosesAndRepeatsNoMessage) {
   constexpr unsigned subscribers = 15'000, room = 64;
-  constexpr client_address first = 100'000;
+  constexpr std::uint64_t first = 100'000;
   store_layout layout;
   layout.sessions_max = subscribers + 100;
   layout.subscriptions_max = subscribers + 100;

@@ -9,7 +9,7 @@
 namespace chainring::testing_gateway {
 namespace {
 
-constexpr client_address alice = 101, bob = 102, dave = 103, first_filler = 1000, first_late = 2000;
+constexpr std::uint64_t alice = 101, bob = 102, dave = 103, first_filler = 1000, first_late = 2000;
 using strings = std::vector<std::string>;
 
 class GatewayQueues : public GatewayTest {
@@ -85,7 +85,7 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
   /// that subscribes to "t" and whose queue cannot take any message.
   void add_subscriber_without_room() {
     const auto fill = b->register_name(alice, "fill");
-    client_address filler = first_filler;
+    std::uint64_t filler = first_filler;
     sn::return_code code = sn::return_code::accepted;
     for (; code == sn::return_code::accepted; ++filler) {
       if (filler != first_filler)
@@ -105,12 +105,12 @@ class GatewayDropOldest : public testing::TestWithParam<dropping> {
       EXPECT_EQ(b->take(first_filler), "");
     const auto late = b->register_name(alice, "late");
     code = sn::return_code::accepted;
-    for (client_address c = first_late; code == sn::return_code::accepted; ++c) {
+    for (std::uint64_t c = first_late; code == sn::return_code::accepted; ++c) {
       ASSERT_LT(c, first_late + 40) << "every queue found room for a ring";
       ASSERT_EQ(b->connect(c, "l" + std::to_string(c), false), sn::return_code::accepted);
       b->subscribe(c, "late", sn::qos_level::one);
       code = publish(late, "");
-      for (client_address of = first_late; of <= c; ++of)
+      for (std::uint64_t of = first_late; of <= c; ++of)
         (void)texts(of);
       if (code != sn::return_code::accepted) b->subscribe(c, "t", sn::qos_level::one);
     }
@@ -225,7 +225,7 @@ std::string name_of(const testing::TestParamInfo<dropping>& info) {
 // the room first.
 class GatewayRoomTaken : public GatewayDropOldest {
  protected:
-  static constexpr client_address carol = 104;
+  static constexpr std::uint64_t carol = 104;
   std::uint16_t carols_topic = 0;
   unsigned taken = 0, times = 0; ///< how often carol took the room, and how often she shall
   std::string at_point;          ///< the hook point at which she takes it
@@ -464,7 +464,7 @@ INSTANTIATE_TEST_SUITE_P(Workers, GatewayOperator, testing::Values(1u, 3u));
 class GatewayBurst : public GatewayQueues {
  protected:
   /// Returns the drains that CONNECT and SUBSCRIBE of so many clients take in one burst.
-  std::uint64_t drains_of(unsigned clients, client_address first) {
+  std::uint64_t drains_of(unsigned clients, std::uint64_t first) {
     const std::uint64_t before = b->broker->counters().drains;
     for (unsigned i = 0; i < clients; ++i) {
       b->send_connect(first + i, "c" + std::to_string(first + i));

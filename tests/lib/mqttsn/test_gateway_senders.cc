@@ -10,7 +10,7 @@
 namespace chainring::testing_gateway {
 namespace {
 
-constexpr client_address alice = 101, bob = 102, stranger = 700;
+constexpr std::uint64_t alice = 101, bob = 102, stranger = 700;
 
 // --- a stall longer than the keep-alive ------------------------------------------------------
 
@@ -22,7 +22,7 @@ class GatewayHearing : public GatewayTest {
     layout.subscriptions_max = 256;
     start();
   }
-  void connect_at(std::uint64_t tsc, client_address at, std::uint16_t keep_alive_s) {
+  void connect_at(std::uint64_t tsc, std::uint64_t at, std::uint16_t keep_alive_s) {
     const std::string id = "c" + std::to_string(at);
     b->send_at(tsc, at, sn::connect{.keep_alive_s = keep_alive_s, .client_id = id});
   }
@@ -38,7 +38,7 @@ TEST_P(GatewayHearing, NoClientIsLostWhosePingsWaitInAnUnreadPort) {
   for (const unsigned clients : {2u, 150u}) {
     start();
     const std::uint64_t now = rte_rdtsc(), stalled = now - 10 * second;
-    constexpr client_address first = 1000;
+    constexpr std::uint64_t first = 1000;
     for (unsigned i = 0; i < clients; ++i)
       connect_at(stalled, first + i, 2);
     const unsigned silent = clients; // one more client, which stops pinging
@@ -301,7 +301,7 @@ TEST_P(GatewayPeers, TwoGatewaysSoonEndAnExchangeThatASpoofedMessageBegins) {
     auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true);
     ASSERT_TRUE(made) << made.error().message;
     gateway_bench other(std::move(*made), gateway);
-    constexpr client_address own = 1, peer = 2; // the addresses of the two gateways
+    constexpr std::uint64_t own = 1, peer = 2; // the addresses of the two gateways
     b->send(peer, first);
     unsigned passed = 0;
     for (bool any = true; any && passed < 1000;) {
@@ -329,12 +329,12 @@ TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAr
   const std::uint64_t now = rte_rdtsc();
   for (int i = 0; i < 100; ++i)
     b->send_at(now, stranger, sn::pingreq{});
-  for (client_address other = 5000; other < 5010; ++other)
+  for (std::uint64_t other = 5000; other < 5010; ++other)
     b->send_at(now, other, sn::pingreq{});
   b->settle();
   EXPECT_EQ(b->count<sn::disconnect>(stranger), 4u);
   unsigned answered = 0;
-  for (client_address other = 5000; other < 5010; ++other)
+  for (std::uint64_t other = 5000; other < 5010; ++other)
     answered += b->count<sn::disconnect>(other) != 0;
   EXPECT_GE(answered, 9u) << "one source may share its count with the first";
   EXPECT_EQ(b->gateway->counters().unknown_source, 110u);

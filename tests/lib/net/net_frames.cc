@@ -40,8 +40,10 @@ std::string answer(const std::string& line, net::link& l, const net_test::ring_p
   std::array<datagram, 64> got;
   if (what == "mac") return hex(net_test::mac_octets(l.interface().device.mac()));
   if (what == "send") {
+    std::uint32_t address = 0;
     endpoint to;
-    in >> to.ipv4 >> to.port >> text;
+    in >> address >> to.port >> text;
+    to.address = address;
     if (l.send(net_test::mbuf(unhex(text)), to, 0, rte_rdtsc()) != send_status::queued)
       return "not queued";
   } else if (what == "arrive") {
