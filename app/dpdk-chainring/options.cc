@@ -97,6 +97,10 @@ parsed parse(int argc, char** argv, options& o) {
                         "QoS 0 messages that can be under way at one time");
   std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 reads an 8-bit number as a character
   number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Gateway id that GWINFO carries");
+  number<std::uint32_t>(a, "--max-nodes", o.gateway.nodes_max, 1, 1 << 20,
+                        "Wireless nodes that can be served behind forwarders");
+  number<std::uint32_t>(a, "--max-nodes-per-forwarder", o.gateway.nodes_per_forwarder_max, 1, 65535,
+                        "Wireless nodes that can be served behind one forwarder");
   a.add_option(
        "--idle", idle,
        "What a worker without work does: poll (only with one thread per CPU), yield or sleep")

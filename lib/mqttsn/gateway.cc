@@ -52,6 +52,13 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   if (!s->connections.make(sessions))
     return error{errc::no_space,
                  "there is no memory for " + std::to_string(sessions) + " connections"};
+  auto nodes = node_table::create(
+      {.nodes_max = config.nodes_max, .per_forwarder_max = config.nodes_per_forwarder_max},
+      [addresses = s->addresses.get()](const client_address& a) {
+        return addresses->get(a).has_value();
+      });
+  if (!nodes) return nodes.error();
+  s->nodes = std::move(nodes).value();
   s->stranger_seed = random_seed();
   for (const predefined_topic& t : config.predefined)
     s->predefined_names[t.id] = t.name;
@@ -88,14 +95,24 @@ gateway_worker& gateway::worker(unsigned number) noexcept {
 unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
   const unsigned workers = common_->core.workers();
   if (workers == 1) return 0;
-  // CONNECT names its client; any other datagram goes to the worker of its sender's connection.
-  const std::size_t header = !datagram.empty() && datagram[0] == std::byte{1} ? 3 : 1;
-  if (datagram.size() > header &&
-      datagram[header] == static_cast<std::byte>(message_type::connect)) {
-    message m;
-    if (decode(datagram, m) == decode_status::ok)
-      return common_->core.home_of(m.get<connect>()->client_id);
+  // CONNECT names its client; any other datagram goes to the worker of its sender's connection. A
+  // message behind a forwarder's header is looked at in its place.
+  const auto type_of = [](std::span<const std::byte> d) {
+    const std::size_t header = !d.empty() && d[0] == std::byte{1} ? 3 : 1;
+    return d.size() > header ? static_cast<message_type>(d[header]) : message_type::advertise;
+  };
+  message m;
+  message_type type = type_of(datagram);
+  if (type == message_type::encapsulated) [[unlikely]] {
+    if (decode(datagram, m) == decode_status::ok) {
+      const auto* e = m.get<encapsulated>();
+      if (const auto node = common_->nodes->find(from, e->node_id)) from = *node;
+      datagram = e->inner;
+      type = type_of(datagram);
+    }
   }
+  if (type == message_type::connect && decode(datagram, m) == decode_status::ok)
+    return common_->core.home_of(m.get<connect>()->client_id);
   if (const auto at = common_->addresses->get(from))
     // [connection-home]
     if (const unsigned home = common_->connections[*at].home_plus_1.load(std::memory_order_relaxed);
@@ -123,15 +140,16 @@ gateway_worker::gateway_worker(std::unique_ptr<state> s) : state_(std::move(s)) 
 gateway_worker::~gateway_worker() = default;
 
 void gateway_worker::attach(net::transport& out, const net::hearing* heard) noexcept {
-  state_->out = &out;
+  state_->out.emplace(out, *state_->common.nodes);
   state_->heard = heard;
 }
 
 void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
-                             std::uint64_t received_tsc) noexcept {
+                             std::uint64_t received_tsc, client_address group) noexcept {
   if (received_tsc == 0) received_tsc = rte_rdtsc();
   state_->now_tsc = std::max(state_->now_tsc, received_tsc);
-  state_->receive(from, datagram, received_tsc);
+  ++state_->count.datagrams;
+  state_->receive({from, state::none, received_tsc, group}, datagram);
 }
 
 void gateway_worker::receive_failed(client_address from,
@@ -147,6 +165,7 @@ void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   state_->now_tsc = std::max(state_->now_tsc, now_tsc);
   state_->take_address_requests();
   state_->timers->manage();
+  if (state_->advertise_tsc <= state_->now_tsc) state_->advertise_now();
 }
 
 void gateway_worker::send(mark_t mark) noexcept {

@@ -68,6 +68,13 @@ struct gateway_config {
   /// in front of the data. Some clients send this form, which is not in the specification.
   bool names_at_qos_minus_one = false;
   std::vector<predefined_topic> predefined;
+  /// Seconds between two ADVERTISE messages (Tadv), 1 to 65,535. 0: none is sent.
+  std::uint16_t advertise_s = 0;
+  /// The addresses of the groups to which ADVERTISE goes, and GWINFO for a SEARCHGW that came to a
+  /// group: one for each interface, made by the transport.
+  std::vector<client_address> groups;
+  std::uint32_t nodes_max = 4096;               ///< wireless nodes behind forwarders
+  std::uint32_t nodes_per_forwarder_max = 2048; ///< of these, behind one forwarder
 };
 
 /// The longest payload in octets that a datagram of this size can deliver, which is the value for
@@ -85,9 +92,10 @@ class gateway_worker {
   /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
   /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
-  /// counts as heard at `received_tsc`; 0 means now.
+  /// counts as heard at `received_tsc`; 0 means now. `group` is the address of the multicast group
+  /// or broadcast to which the datagram was sent, and 0 for a datagram to this host alone.
   void receive(client_address from, std::span<const std::byte> datagram,
-               std::uint64_t received_tsc = 0) noexcept;
+               std::uint64_t received_tsc = 0, client_address group = {}) noexcept;
   /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
   /// else.
   void receive_failed(client_address from, std::span<const std::byte> datagram) noexcept;

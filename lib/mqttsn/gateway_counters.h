@@ -13,6 +13,8 @@ template <class Word> struct basic_gateway_counters {
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
   Word registers{}, registers_refused{}, pings{};
   Word published_minus_one{}, refused_topic{}, refused_unsupported{};
+  Word searches{}, advertised{}, discovery_limited{}; ///< SEARCHGW, ADVERTISE, and what was not sent
+  Word forwarded{}, nodes_refused{}; ///< messages from nodes behind forwarders
   Word retransmitted{}, kept_too_long{}, dropped_too_long{}, dropped_no_id{}, ids_forgotten{},
       ids_replaced{}, refused_by_client{};
   Word answers_dropped{};
@@ -38,6 +40,11 @@ template <class Word> struct basic_gateway_counters {
     fn("published_minus_one", &c::published_minus_one);
     fn("refused_topic", &c::refused_topic);
     fn("refused_unsupported", &c::refused_unsupported);
+    fn("searches", &c::searches);
+    fn("advertised", &c::advertised);
+    fn("discovery_limited", &c::discovery_limited);
+    fn("forwarded", &c::forwarded);
+    fn("nodes_refused", &c::nodes_refused);
     fn("retransmitted", &c::retransmitted);
     fn("kept_too_long", &c::kept_too_long);
     fn("dropped_too_long", &c::dropped_too_long);

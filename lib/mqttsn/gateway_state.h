@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The state of a gateway worker. Internal to lib/mqttsn.
 ///
+///   discovery.cc  ADVERTISE, SEARCHGW and GWINFO, and messages that come through a forwarder
 ///   receive.cc    decodes a datagram, finds its connection, and calls the handler of its type
 ///   connect.cc    CONNECT, DISCONNECT, keep-alive, and addresses that change to another client
 ///   subscribe.cc  REGISTER, SUBSCRIBE and UNSUBSCRIBE
@@ -12,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include "base/value_ring.h"
 #include "broker/worker.h"
 #include "map/seq_map.h"
+#include "mqttsn/forwarder.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/registrations.h"
 #include "mqttsn/strangers.h"
@@ -83,6 +86,7 @@ struct gateway::common_state {
   std::unique_ptr<seq_map<client_address, std::uint32_t>>
       addresses; ///< maps an address to its session
   chainring::detail::lazy_array<connection> connections;
+  std::unique_ptr<node_table> nodes; ///< the nodes behind forwarders
   std::uint64_t stranger_seed = 0;
   std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create()
   std::unordered_map<std::string_view, std::uint16_t> predefined_ids;
@@ -98,6 +102,7 @@ struct gateway_worker::state final : front_end {
     client_address address;
     std::uint32_t session = none;
     std::uint64_t received_tsc = 0;
+    client_address group = {}; ///< the group to which the datagram was sent; 0 means to us alone
     [[nodiscard]] bool known() const noexcept { return session != none; }
   };
   /// An answer to a client that waits until the core settles the request.
@@ -130,7 +135,7 @@ struct gateway_worker::state final : front_end {
   broker_worker& core;
   topic_names& topics;
   const unsigned number;
-  net::transport* out = nullptr;
+  std::optional<node_transport> out;
   const net::hearing* heard = nullptr;
   registrations ids;
   std::unique_ptr<timer_set> timers;
@@ -142,6 +147,9 @@ struct gateway_worker::state final : front_end {
   std::vector<std::uint32_t> free_answers;
   std::vector<waiting_connect> waiting;
   std::vector<address_handover> address_handovers;
+  std::uint64_t advertise_tsc = 0;      // when to advertise next
+  std::uint64_t group_second_tsc = 0;   // since when group_answers counts
+  std::uint32_t group_answers = 0;      // GWINFOs to a group in this second
 
   [[nodiscard]] connection& at(std::uint32_t session) noexcept {
     return common.connections[session];
@@ -175,8 +183,7 @@ struct gateway_worker::state final : front_end {
   void closed(std::uint32_t session, close_reason reason) noexcept override;
 
   // These functions are in receive.cc; handle() has one overload for each message type.
-  void receive(client_address from, std::span<const std::byte> datagram,
-               std::uint64_t received_tsc) noexcept;
+  void receive(const sender& from, std::span<const std::byte> datagram) noexcept;
   [[nodiscard]] sender find(client_address from, std::uint64_t received_tsc) noexcept;
   void stranger(const sender& from, bool by_disconnect) noexcept;
   void refuse_field(const sender& from, const message& m) noexcept;
@@ -209,6 +216,9 @@ struct gateway_worker::state final : front_end {
   void handle(const sender& from, const willtopicresp& m) noexcept;
   void handle(const sender& from, const willmsgresp& m) noexcept;
   void handle(const sender& from, const encapsulated& m) noexcept;
+
+  // This function is in discovery.cc.
+  void advertise_now() noexcept;
 
   // These functions are in connect.cc.
   [[nodiscard]] bool clear_address(const sender& from, const connect& m) noexcept;

@@ -44,9 +44,9 @@ void gateway_worker::state::refuse_field(const sender& from, const message& m) n
     send_message(from.address, 4, unsuback{.msg_id = u->msg_id}); // it names no subscription
 }
 
-void gateway_worker::state::receive(client_address from, std::span<const std::byte> datagram,
-                                    std::uint64_t received_tsc) noexcept {
-  ++count.datagrams;
+// Handles a datagram, or the message that a forwarder has put a header in front of.
+void gateway_worker::state::receive(const sender& from,
+                                    std::span<const std::byte> datagram) noexcept {
   message m;
   const auto status = decode(datagram, m);
   if (status != decode_status::ok && status != decode_status::bad_field) {
@@ -54,14 +54,11 @@ void gateway_worker::state::receive(client_address from, std::span<const std::by
     return;
   }
   if (m.trailing != 0) ++count.trailing_octets;
-  const sender s = find(from, received_tsc);
-  if (s.known()) at(s.session).heard_tsc = std::max(at(s.session).heard_tsc, received_tsc);
+  sender s = find(from.address, from.received_tsc);
+  s.group = from.group;
+  if (s.known()) at(s.session).heard_tsc = std::max(at(s.session).heard_tsc, s.received_tsc);
   if (status == decode_status::bad_field) return refuse_field(s, m);
   std::visit([&](const auto& body) { handle(s, body); }, m.body);
-}
-
-void gateway_worker::state::handle(const sender& from, const searchgw&) noexcept {
-  send_message(from.address, 3, gwinfo{.gw_id = config.gateway_id});
 }
 
 void gateway_worker::state::handle(const sender& from, const pingreq&) noexcept {
@@ -133,9 +130,6 @@ void gateway_worker::state::handle(const sender& from, const willmsgupd&) noexce
   if (!from.known()) return stranger(from, false);
   ++count.unsupported;
   send_message(from.address, 3, willmsgresp{.code = return_code::not_supported});
-}
-void gateway_worker::state::handle(const sender&, const encapsulated&) noexcept {
-  ++count.unsupported; // forwarders are not served
 }
 
 } // namespace chainring::mqttsn

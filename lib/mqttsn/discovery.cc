@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How clients find the gateway (MQTT-SN 1.2 section 6.1), and messages that come through a
+// forwarder (section 5.5).
+//
+// **Groups.** ADVERTISE goes to the group of each interface on its period. The answer to a SEARCHGW
+// that came to a group goes to the group, as the specification says, so that other clients that are
+// about to search need not. Groups are limited to one link, so a radius has no meaning for them;
+// behind a forwarder the radius is handed on.
+//
+// **Limits.** GWINFO is never longer than SEARCHGW, so a forged source address makes the gateway no
+// amplifier. But a group multiplies what is sent to it, so the number of answers to groups in one
+// second is limited; one answer serves all clients of the group.
+#include <algorithm>
+
+#include "mqttsn/gateway_state.h"
+
+namespace chainring::mqttsn {
+
+namespace {
+/// Answers of one worker to groups in one second.
+constexpr std::uint32_t group_answers_max = 4;
+} // namespace
+
+void gateway_worker::state::advertise_now() noexcept {
+  advertise_tsc = UINT64_MAX;
+  if (config.advertise_s == 0 || number != 0) return; // one worker advertises for all
+  advertise_tsc = now_tsc + config.advertise_s * tsc_hz;
+  for (const client_address& group : config.groups) {
+    ++count.advertised;
+    send_message(group, 5,
+                 advertise{.gw_id = config.gateway_id, .duration_s = config.advertise_s});
+  }
+}
+
+void gateway_worker::state::handle(const sender& from, const searchgw& m) noexcept {
+  ++count.searches;
+  const gwinfo answer{.gw_id = config.gateway_id};
+  if (node_table::is_node(from.address)) {
+    const std::span<std::byte> room = out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));
+    if (room.empty()) {
+      ++count.answers_dropped;
+      return;
+    }
+    return out->commit(encode_message(room, answer));
+  }
+  if (from.group == client_address{}) return send_message(from.address, 3, answer);
+  if (now_tsc - group_second_tsc >= tsc_hz) {
+    group_second_tsc = now_tsc;
+    group_answers = 0;
+  }
+  if (group_answers == group_answers_max) {
+    ++count.discovery_limited;
+    return;
+  }
+  ++group_answers;
+  send_message(from.group, 3, answer);
+}
+
+// The gateway treats a node behind a forwarder as a client with an address of its own.
+void gateway_worker::state::handle(const sender& from, const encapsulated& m) noexcept {
+  if (node_table::is_node(from.address)) { // a header inside a header
+    ++count.malformed;
+    return;
+  }
+  const auto node = common.nodes->find_or_add(from.address, m.node_id);
+  if (!node) {
+    ++count.nodes_refused;
+    return;
+  }
+  ++count.forwarded;
+  receive(sender{*node, none, from.received_tsc}, m.inner);
+}
+
+} // namespace chainring::mqttsn
