@@ -53,6 +53,7 @@
 #include "net/drop.h"
 #include "net/link.h"
 #include "net/listener.h"
+#include "net/membership.h"
 #include "net/parse.h"
 #include "net/port.h"
 #include "net/transport.h"

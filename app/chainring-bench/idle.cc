@@ -29,7 +29,8 @@ constexpr auto long_pause = std::chrono::milliseconds(300);
 class nobody final : public net::datagram_sink {
  public:
   unsigned home_of(net::client_address, std::span<const std::byte>) noexcept override { return 0; }
-  void receive(net::client_address, std::span<const std::byte>, std::uint64_t) noexcept override {}
+  void receive(net::client_address, bool, std::span<const std::byte>,
+               std::uint64_t) noexcept override {}
 };
 
 struct ring_deleter {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "net/build.h"
 
+#include <array>
 #include <cstring>
 #include <rte_arp.h>
 #include <rte_icmp.h>
@@ -27,7 +28,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   h.ip.total_length = rte_cpu_to_be_16(static_cast<std::uint16_t>(payload + udp_ip_overhead));
   h.ip.packet_id = rte_cpu_to_be_16(id);
   h.ip.fragment_offset = rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG);
-  h.ip.time_to_live = 64;
+  h.ip.time_to_live = is_multicast(to.address.ipv4()) ? 1 : 64;
   h.ip.next_proto_id = IPPROTO_UDP;
   h.ip.src_addr = rte_cpu_to_be_32(from.address.ipv4());
   h.ip.dst_addr = rte_cpu_to_be_32(to.address.ipv4());
@@ -152,6 +153,37 @@ bool build_arp_request(rte_mbuf* m, const transmit_config& config, std::uint32_t
   f.arp.arp_data.arp_tip = rte_cpu_to_be_32(target);
   std::memcpy(at, &f.eth, sizeof f.eth);
   std::memcpy(at + sizeof f.eth, &f.arp, sizeof f.arp);
+  return true;
+}
+
+bool build_membership_report(rte_mbuf* m, const transmit_config& config,
+                             const interface_config& own, const ip_address& group) noexcept {
+  constexpr std::array<unsigned char, 4> router_alert = {0x94, 4, 0, 0}; // RFC 2113
+  constexpr std::size_t ip_size = sizeof(rte_ipv4_hdr) + router_alert.size();
+  std::array<unsigned char, ip_size + sizeof(igmp_message)> packet{};
+  rte_ipv4_hdr ip{};
+  ip.version_ihl = RTE_IPV4_VHL_DEF + router_alert.size() / 4;
+  ip.total_length = rte_cpu_to_be_16(packet.size());
+  ip.time_to_live = 1;
+  ip.next_proto_id = IPPROTO_IGMP;
+  ip.src_addr = rte_cpu_to_be_32(own.address.address);
+  ip.dst_addr = rte_cpu_to_be_32(group.ipv4());
+  std::memcpy(packet.data(), &ip, sizeof ip);
+  std::memcpy(packet.data() + sizeof ip, router_alert.data(), router_alert.size());
+  ip.hdr_checksum =
+      static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, packet.data(), ip_size)));
+  std::memcpy(packet.data(), &ip, sizeof ip);
+  igmp_message igmp{.type = igmp_report_v2, .group = ip.dst_addr};
+  igmp.checksum = static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, &igmp, sizeof igmp)));
+  std::memcpy(packet.data() + ip_size, &igmp, sizeof igmp);
+  rte_ether_hdr eth{};
+  eth.dst_addr = group_mac(group.ipv4());
+  eth.src_addr = config.mac;
+  eth.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+  char* at = rte_pktmbuf_append(m, sizeof eth + packet.size());
+  if (at == nullptr) return false;
+  std::memcpy(at, &eth, sizeof eth);
+  std::memcpy(at + sizeof eth, packet.data(), packet.size());
   return true;
 }
 

@@ -2,7 +2,8 @@
 /// Building frames: headers in front of payloads, and answers made in place of requests.
 ///
 /// The functions are thread-safe on different mbufs and allocate nothing. IPv4 packets leave with
-/// DF set, TTL 64 and no options.
+/// DF set, TTL 64 and no options; a datagram to a group leaves with TTL 1, so that no router
+/// forwards it.
 #pragma once
 #include <cstdint>
 #include <rte_ether.h>
@@ -46,6 +47,12 @@ void make_arp_reply(rte_mbuf* m, const packet_view& view, const transmit_config&
 /// confirm its entry. Returns false when the mbuf is too small.
 [[nodiscard]] bool build_arp_request(rte_mbuf* m, const transmit_config& config, std::uint32_t own,
                                      std::uint32_t target, const rte_ether_addr& to) noexcept;
+
+/// Fills the empty mbuf `m` with a report that the interface is a member of `group`. Returns false
+/// when the mbuf is too small.
+[[nodiscard]] bool build_membership_report(rte_mbuf* m, const transmit_config& config,
+                                           const interface_config& own,
+                                           const ip_address& group) noexcept;
 
 /// The Ethernet address that an IPv4 multicast group or broadcast address maps to (RFC 1112).
 [[nodiscard]] rte_ether_addr group_mac(std::uint32_t ipv4) noexcept;

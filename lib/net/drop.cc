@@ -34,6 +34,7 @@ constexpr const char* name_of(drop_reason reason) noexcept {
   case drop_reason::udp_checksum_partial: return "udp_checksum_partial";
   case drop_reason::icmp_malformed: return "icmp_malformed";
   case drop_reason::icmp_other: return "icmp_other";
+  case drop_reason::igmp_other: return "igmp_other";
   case drop_reason::datagram_too_long: return "datagram_too_long";
   case drop_reason::no_headroom: return "no_headroom";
   case drop_reason::unreachable: return "unreachable";

@@ -40,6 +40,7 @@ enum class drop_reason : std::uint8_t {
   udp_checksum_partial, ///< a veth peer left the UDP checksum to hardware: `ethtool -K DEV tx off`
   icmp_malformed,       ///< ICMP that is too short, has a wrong checksum or IP options
   icmp_other,           ///< ICMP other than an echo request to an own address
+  igmp_other,           ///< IGMP that is malformed or no query
   // These reasons apply to frames that are sent.
   datagram_too_long, ///< longer than the MTU, and nothing is fragmented (echo replies too)
   no_headroom,       ///< the mbuf has no room for headers in front of the payload

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <rte_arp.h>
+#include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ip.h>
 
@@ -23,6 +24,7 @@ result<std::unique_ptr<interface>> open_interface(const interface_config& config
   auto arp = neighbours::create(i->config, i->transmit, neighbour);
   if (!arp) return arp.error();
   i->arp = std::move(arp).value();
+  i->groups = std::make_unique<membership>(i->config, i->transmit);
   return i;
 }
 
@@ -105,6 +107,9 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     case packet_kind::arp:
       if (handle_arp(frame, v, now_tsc)) continue;
       break;
+    case packet_kind::membership_query:
+      interface_->groups->asked(v.destination, v.response_ms, now_tsc);
+      break;
     case packet_kind::dropped:
       // This is ARP between other hosts or a neighbour's announcement; it updates an entry that
       // exists (RFC 826).
@@ -117,7 +122,7 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     rte_pktmbuf_free(frame);
   }
   datagrams_ += n;
-  poll_arp(now_tsc); // packets that waited for an address leave before later packets to it
+  poll_timers(now_tsc); // packets that waited for an address leave before later packets to it
   return n;
 }
 
@@ -150,6 +155,7 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
 
 void link::announce() noexcept {
   (void)interface_->arp->announce(*tx_, options_.pool, drops_);
+  interface_->groups->announce(rte_rdtsc());
 }
 
 } // namespace chainring::net

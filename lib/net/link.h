@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's access to one interface: it receives and sends datagrams, and answers ARP and ping.
+/// A worker's access to one interface: it receives and sends datagrams, and answers ARP, ping and
+/// queries for members of its multicast group.
 ///
 /// An `interface` is a port with its own address and its neighbours; all lcores share it. A `link`
 /// is one lcore's receive queue and transmit queue of it, with the lcore's buffer and counters.
@@ -25,6 +26,7 @@
 #include "arp.h"
 #include "build.h"
 #include "drop.h"
+#include "membership.h"
 #include "parse.h"
 #include "port.h"
 #include "tx_buffer.h"
@@ -38,6 +40,7 @@ struct interface {
   receive_filter filter;
   transmit_config transmit;
   std::unique_ptr<neighbours> arp;
+  std::unique_ptr<membership> groups;
 
   /// The largest UDP payload that fits into one packet.
   [[nodiscard]] std::uint16_t payload_max() const noexcept {
@@ -105,18 +108,19 @@ class link {
   send_status send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                    std::uint64_t now_tsc) noexcept;
 
-  /// Sends the packets whose marks are durable, and polls ARP. Call it in every round. Returns how
-  /// many packets left.
+  /// Sends the packets whose marks are durable, with the ARP requests and membership reports that
+  /// are due. Call it in every round. Returns how many packets left.
   std::uint32_t pump(media& m, std::uint64_t now_tsc) noexcept {
-    poll_arp(now_tsc);
+    poll_timers(now_tsc);
     return count_stalled(tx_->pump(m, now_tsc));
   }
   /// Does the same in a program that stores nothing: marks are ignored.
   std::uint32_t pump(std::uint64_t now_tsc) noexcept {
-    poll_arp(now_tsc);
+    poll_timers(now_tsc);
     return count_stalled(tx_->pump(now_tsc));
   }
-  /// Announces the own addresses by gratuitous ARP. One link of each interface calls it once.
+  /// Announces the own addresses by gratuitous ARP and reports the joined group. One link of each
+  /// interface calls it once.
   void announce() noexcept;
 
   [[nodiscard]] net::interface& interface() noexcept { return *interface_; }
@@ -130,8 +134,9 @@ class link {
 
  private:
   link(net::interface& port, const link_options& options) noexcept;
-  void poll_arp(std::uint64_t now_tsc) noexcept {
+  void poll_timers(std::uint64_t now_tsc) noexcept {
     interface_->arp->poll(*tx_, options_.pool, drops_, now_tsc);
+    interface_->groups->poll(*tx_, options_.pool, drops_, now_tsc);
   }
   std::uint32_t count_stalled(std::uint32_t left) noexcept {
     const std::uint64_t now = tx_->stalled();

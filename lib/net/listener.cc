@@ -24,7 +24,8 @@ struct handed_datagram {
   rte_mbuf* frame;
   client_address from;
   const std::byte* payload;
-  std::uint64_t size;
+  std::uint32_t size;
+  bool to_group;
   std::uint64_t received_tsc;
 };
 static_assert(sizeof(handed_datagram) == 56);
@@ -153,11 +154,13 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
     const std::span<const std::byte> payload = in[i].view.payload;
     const unsigned home = sink.home_of(from, payload);
     if (home == number_) {
-      sink.receive(from, payload, now);
+      sink.receive(from, in[i].view.to_group, payload, now);
       done[done_count++] = in[i].frame;
       continue;
     }
-    handed_datagram d{in[i].frame, from, payload.data(), payload.size(), now};
+    handed_datagram d{in[i].frame,         from,
+                      payload.data(),      static_cast<std::uint32_t>(payload.size()),
+                      in[i].view.to_group, now};
     if (rte_ring_enqueue_elem(group_->workers_[home]->handed_[id], &d, sizeof d) == 0) {
       ++handed_over_;
     } else { // the loss counts as one on the network
@@ -189,7 +192,7 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
     n = rte_ring_dequeue_burst_elem(handed_[id], in.data(), sizeof in[0], burst_size, nullptr);
   std::array<rte_mbuf*, burst_size> done;
   for (unsigned i = 0; i < n; ++i) {
-    sink.receive(in[i].from, {in[i].payload, in[i].size}, in[i].received_tsc);
+    sink.receive(in[i].from, in[i].to_group, {in[i].payload, in[i].size}, in[i].received_tsc);
     done[i] = in[i].frame;
   }
   rte_pktmbuf_free_bulk(done.data(), n);

@@ -16,6 +16,10 @@
 /// refuses a pool that is smaller than the sum of these places. So there is a frame for every
 /// datagram that has credit.
 ///
+/// **Groups.** An interface that has joined a multicast group (interface_config::multicast_group)
+/// hands its datagrams over like all others, with `to_group` set. A worker sends to the group
+/// through its datagram_transport, with the key of endpoint{group, port, interface id} as address.
+///
 /// Thread-safety: a listener belongs to the thread of its worker; any thread may read its counters.
 /// Nothing is allocated after create().
 ///
@@ -44,9 +48,10 @@ class datagram_sink {
   virtual ~datagram_sink() = default;
   /// Returns the number of the worker to which this datagram belongs.
   virtual unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept = 0;
-  /// Handles a datagram. `received_tsc` is when it was read from its port. The payload is valid
+  /// Handles a datagram. `to_group` says that it was sent to a multicast group or broadcast, and
+  /// not to this host alone. `received_tsc` is when it was read from its port. The payload is valid
   /// during the call only.
-  virtual void receive(client_address from, std::span<const std::byte> payload,
+  virtual void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                        std::uint64_t received_tsc) noexcept = 0;
 };
 

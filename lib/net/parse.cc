@@ -42,6 +42,21 @@ drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::by
   return drop_reason::none;
 }
 
+drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n) noexcept {
+  igmp_message h;
+  if (n < sizeof h || fold_checksum(add_checksum(0, at, n)) != 0xffff)
+    return drop_reason::igmp_other;
+  std::memcpy(&h, at, sizeof h);
+  const std::uint32_t group = rte_be_to_cpu_32(h.group);
+  if (h.type != igmp_query || (group != 0 && !is_multicast(group))) return drop_reason::igmp_other;
+  constexpr std::uint16_t version_1_ms = 10'000;
+  v.destination = group;
+  v.response_ms =
+      h.response_tenths == 0 ? version_1_ms : static_cast<std::uint16_t>(h.response_tenths * 100);
+  v.kind = packet_kind::membership_query;
+  return drop_reason::none;
+}
+
 std::uint64_t pseudo_sum(const rte_ipv4_hdr& ip, std::uint16_t udp_length) noexcept {
   return std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id) +
          rte_cpu_to_be_16(udp_length);
@@ -98,12 +113,14 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   const std::uint32_t from = rte_be_to_cpu_32(ip.src_addr), to = rte_be_to_cpu_32(ip.dst_addr);
   v.source = {from, 0, c.interface_id};
   v.destination = to;
-  if (!is_unicast(from) || filter.is_own(from) || c.address.is_no_host(from))
+  const bool igmp = ip.next_proto_id == IPPROTO_IGMP && c.multicast_group != 0;
+  if ((!is_unicast(from) || filter.is_own(from) || c.address.is_no_host(from)) &&
+      !(igmp && from == 0)) // a switch without an address asks for members too (RFC 4541)
     return drop_reason::ip_source;
   const bool broadcast =
       to == 0xffffffff || (c.address.broadcast() != 0 && to == c.address.broadcast());
-  const bool group =
-      (broadcast && c.accept_broadcast) || (c.multicast_group != 0 && to == c.multicast_group);
+  const bool group = (broadcast && c.accept_broadcast) ||
+                     (c.multicast_group != 0 && (to == c.multicast_group || to == all_hosts));
   // A unicast address in a broadcast frame is a probe, while a group in a unicast frame is valid.
   if (!group && (!filter.is_own(to) || v.to_group)) return drop_reason::ip_destination;
   v.to_group = v.to_group || group;
@@ -121,7 +138,8 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
     v.payload = {data, n};
     return drop_reason::none;
   }
-  if (ip.next_proto_id != IPPROTO_UDP) return drop_reason::ip_protocol;
+  if (ip.next_proto_id != IPPROTO_UDP)
+    return igmp && v.to_group ? read_igmp(v, data, n) : drop_reason::ip_protocol;
   rte_udp_hdr udp;
   if (n < sizeof udp) return drop_reason::udp_length;
   std::memcpy(&udp, data, sizeof udp);

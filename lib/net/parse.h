@@ -5,10 +5,11 @@
 /// the length fields say. It checks Ethernet; IPv4 (version, header length, total length against
 /// the frame's, header checksum, no fragments, a valid source, an own destination; options are
 /// skipped); UDP (length against the IP packet's, checksum unless zero, an own port); ICMP echo
-/// requests to an own address; and ARP. A frame may be longer than its IP packet (padding), and an
-/// IP packet longer than its UDP datagram; the octets behind are ignored. A checksum is not
-/// computed when the mbuf's flags say that the device found it good (GOOD) or knows it to be good
-/// without one (NONE). A priority tag (VLAN id 0) is skipped; frames of other VLANs are dropped.
+/// requests to an own address; IGMP queries where the port has joined a group; and ARP. A frame may
+/// be longer than its IP packet (padding), and an IP packet longer than its UDP datagram; the
+/// octets behind are ignored. A checksum is not computed when the mbuf's flags say that the device
+/// found it good (GOOD) or knows it to be good without one (NONE). A priority tag (VLAN id 0) is
+/// skipped; frames of other VLANs are dropped.
 ///
 /// classify() is thread-safe on different mbufs and allocates nothing. It does not change the mbuf,
 /// except that it moves the data of several segments into the first.
@@ -19,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <rte_byteorder.h>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 #include <span>
@@ -29,7 +31,17 @@
 
 namespace chainring::net {
 
-enum class packet_kind : std::uint8_t { dropped, udp, icmp_echo, arp };
+enum class packet_kind : std::uint8_t { dropped, udp, icmp_echo, arp, membership_query };
+
+/// An IGMP message of version 1 or 2 (RFC 2236).
+struct igmp_message {
+  std::uint8_t type = 0;
+  std::uint8_t response_tenths = 0; ///< in which a query is to be answered; 0 means version 1
+  rte_be16_t checksum = 0;
+  rte_be32_t group = 0; ///< 0 in a query for every group
+};
+inline constexpr std::uint8_t igmp_query = 0x11, igmp_report_v2 = 0x16;
+inline constexpr std::uint32_t all_hosts = 0xE0000001; ///< 224.0.0.1, which every host has joined
 
 /// The own addresses and ports, made once from a configuration and the port's MAC.
 struct receive_filter {
@@ -46,13 +58,17 @@ struct packet_view {
   /// Set when `kind` is `dropped`. The members that were read before the drop are set; all of them
   /// are for arp_elsewhere.
   drop_reason reason = drop_reason::none;
-  /// The packet was sent to a broadcast or multicast address (udp), or the frame was (arp).
+  /// The packet was sent to a broadcast or multicast address (udp), or the frame was (arp). An
+  /// answer to it must not go to the group.
   bool to_group = false;
   std::uint8_t l2_size = 0;        ///< octets in front of the IPv4 or ARP header, 14 or 18
   std::uint16_t arp_operation = 0; ///< RTE_ARP_OP_REQUEST or _REPLY
+  std::uint16_t response_ms = 0;   ///< for a membership_query the time for the answer
   rte_ether_addr source_mac{};     ///< the frame's source; for arp the sender in the message
   endpoint source{};               ///< the sender; for icmp_echo and arp without a port
-  ip_address destination{};        ///< the destination address; for arp the target's
+  /// The destination address; for arp the target's, and for a membership_query the group that is
+  /// asked for (0.0.0.0 for every group).
+  ip_address destination{};
   std::uint16_t destination_port = 0;
   /// For udp the payload of the datagram and for icmp_echo the ICMP message, in the mbuf; else
   /// empty.

@@ -5,6 +5,8 @@
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <span>
+#include <vector>
 
 #include "base/idle.h"
 #include "net/build.h"
@@ -95,9 +97,9 @@ namespace {
 
 // Tries the narrowest reception that the device offers first. The parser's own filter drops all
 // other frames anyway.
-multicast_reception receive_group(std::uint16_t id, std::uint32_t group) {
-  rte_ether_addr mac = group_mac(group);
-  if (rte_eth_dev_set_mc_addr_list(id, &mac, 1) == 0) return multicast_reception::filter;
+multicast_reception receive_groups(std::uint16_t id, std::span<rte_ether_addr> macs) {
+  if (rte_eth_dev_set_mc_addr_list(id, macs.data(), static_cast<std::uint32_t>(macs.size())) == 0)
+    return multicast_reception::filter;
   if (rte_eth_allmulticast_enable(id) == 0) return multicast_reception::all_groups;
   if (rte_eth_promiscuous_enable(id) == 0) return multicast_reception::promiscuous;
   return multicast_reception::none;
@@ -183,7 +185,10 @@ result<port> open_port(const interface_config& config, const port_options& optio
   p.started_ = true;
   if (options.promiscuous)
     (void)rte_eth_promiscuous_enable(p.id_); // a device without this mode is used as it is
-  if (config.multicast_group != 0) p.multicast_ = receive_group(p.id_, config.multicast_group);
+  std::vector<rte_ether_addr> groups;
+  if (config.multicast_group != 0)
+    groups = {group_mac(config.multicast_group), group_mac(all_hosts)};
+  if (!groups.empty()) p.multicast_ = receive_groups(p.id_, groups);
   if (const int failed = rte_eth_macaddr_get(p.id_, &p.mac_); failed != 0)
     return system_error(errc::io, name + "the device has no MAC address", -failed);
   if (rte_is_zero_ether_addr(&p.mac_)) {

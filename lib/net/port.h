@@ -46,8 +46,10 @@ struct interface_config {
   /// The own UDP port, and how many consecutive ports from it on are own ports.
   std::uint16_t udp_port = 1883;
   std::uint16_t udp_port_count = 1;
-  /// A multicast group whose datagrams are received too; 0 means none. The device is set to receive
-  /// the group, else all groups, else every frame, whichever it supports first.
+  /// A multicast group that the port joins; 0 means none. The device is set to receive the group,
+  /// else all groups, else every frame, whichever it supports first. Its datagrams are received,
+  /// and its membership is reported (membership.h). A datagram is sent to the group like to any
+  /// other endpoint, and its MAC is not asked for. Any group can be sent to without being joined.
   std::uint32_t multicast_group = 0;
   /// Datagrams to the broadcast address of the link or to 255.255.255.255 are received too.
   bool accept_broadcast = true;

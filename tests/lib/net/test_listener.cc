@@ -12,6 +12,7 @@ struct heard {
   client_address from;
   std::string text;
   std::uint64_t received_tsc;
+  bool to_group = false;
 };
 
 class recording_sink final : public datagram_sink {
@@ -20,10 +21,12 @@ class recording_sink final : public datagram_sink {
   std::vector<heard> got;
 
   unsigned home_of(client_address, std::span<const std::byte>) noexcept override { return home; }
-  void receive(client_address from, std::span<const std::byte> payload,
+  void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
-    got.push_back(
-        {from, {reinterpret_cast<const char*>(payload.data()), payload.size()}, received_tsc});
+    got.push_back({from,
+                   {reinterpret_cast<const char*>(payload.data()), payload.size()},
+                   received_tsc,
+                   to_group});
   }
 };
 
@@ -111,6 +114,21 @@ TEST_F(Listener, ADatagramGoesToTheWorkerOfItsClient) {
   ASSERT_EQ(second.got.size(), 1u);
   EXPECT_EQ(second.got[0].text, "another's");
   EXPECT_EQ(group->worker(0).handed_over(), 1u);
+}
+
+TEST_F(Listener, ADatagramThatWasSentToABroadcastIsHandedOverAsOne) {
+  for (unsigned home : {0u, 1u}) {
+    first.home = home;
+    devices[0]->arrives(mbuf(ethernet(
+        ipv4(udp(text("all"), {.to = 0xffffffff}), {.to = 0xffffffff}), 0x0800, everybody)));
+    arrives(0, "one");
+    (void)group->worker(0).poll(first);
+    (void)group->worker(1).poll(second);
+    const auto& got = home == 0 ? first.got : second.got;
+    ASSERT_EQ(got.size(), 2u);
+    EXPECT_TRUE(got[0].to_group);
+    EXPECT_FALSE(got[1].to_group);
+  }
 }
 
 TEST_F(Listener, ADatagramHandedOverCarriesTheTimeAtWhichItWasRead) {
