@@ -108,9 +108,29 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   for (unsigned w = 0; w < config.workers; ++w)
     s->workers.push_back(std::unique_ptr<broker_worker>(
         new broker_worker(std::make_unique<broker_worker::state>(*s, w))));
+  adopt_identifiers(*s);
   s->opened.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return std::unique_ptr<broker>(new broker(std::move(s)));
+}
+
+// Gives the identifiers that recovery found open to the homes of their sessions. There may be more
+// of them than a worker may have, because the workers of the last process had other homes.
+void broker::adopt_identifiers(common_state& s) {
+  for (const open_identifier& i : s.state->take_identifiers()) {
+    session& of = s.sessions[i.session];
+    broker_worker::state& home =
+        *s.workers[of.home.load(std::memory_order_relaxed)]->state_; // [home-read]
+    if (home.identifiers.full()) home.identifiers.reserve_more(64);
+    if (home.identifiers.find(of.identifiers, i.packet_id) == nullptr &&
+        home.identifiers.add(of.identifiers, i.packet_id, i.message, true))
+      continue;
+    // Only damage leaves two of them. The first burst closes the second one.
+    s.opened.notes.push_back("message " + std::to_string(i.message.index) + ": session " +
+                             std::to_string(i.session) + " has another message with packet id " +
+                             std::to_string(i.packet_id) + "; this one is closed");
+    home.closings.push_back({i.message, nullptr, 0});
+  }
 }
 
 broker_worker::state::state(broker::common_state& s, unsigned n)
@@ -121,8 +141,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       tsc_hz(rte_get_tsc_hz()),
       queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
-      nodes(s.config.volatile_messages_max), flights(s.config.in_flight_max),
-      name_buffer(s.config.topic_size_max) {
+      identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
+      flights(s.config.in_flight_max), name_buffer(s.config.topic_size_max) {
   // These sizes suffice for a usual burst. A wider fan-out makes the vectors grow once.
   constexpr std::size_t burst_max = 1024;
   staged.reserve(burst_max);
@@ -135,6 +155,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   subscriptions.reserve(burst_max);
   filter_text.reserve(64 * burst_max);
   records.reserve(burst_max);
+  closings.reserve(burst_max);
+  receipts.reserve(burst_max);
   endings.reserve(burst_max);
   aside.reserve(config.aside_max);
   ready.reserve(s.sessions_limit);

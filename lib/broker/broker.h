@@ -6,7 +6,8 @@
 /// **The contract.** When a publish is settled as accepted, its message and the message's place in
 /// every matching queue are durable in the region's class. A message that is not accepted is in
 /// every matching queue or in none. A QoS 1 delivery is repeated until its acknowledgement is
-/// durable.
+/// durable. A QoS 2 publish that its client repeats is placed once, and a QoS 2 delivery whose
+/// receipt is durable is never sent again, also after a crash.
 ///
 /// **Workers.** There is one worker per lcore. A session belongs to one worker, its home, which
 /// alone serves it and consumes its queue. Any worker may place messages in any queue.
@@ -56,7 +57,11 @@ struct broker_config {
   std::uint32_t volatile_per_session_max = 16;
   /// A limit per session, so that one client cannot take the whole table.
   std::uint32_t subscriptions_per_session_max = 8192;
-  /// QoS 1 messages that are sent and not acknowledged, beyond the first of each session.
+  /// QoS 2 messages that a session has published and not released yet, and those of all sessions of
+  /// a worker.
+  std::uint16_t identifiers_per_session_max = 64;
+  std::uint32_t identifiers_max = 65536;
+  /// QoS 1 and 2 messages that are sent and not acknowledged, beyond the first of each session.
   std::uint32_t in_flight_max = 65536;
   std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
   /// The longest content in octets that a listener can deliver; a longer publish is refused.
@@ -199,6 +204,7 @@ class broker {
   friend class broker_worker;
   friend struct broker_access; // access.h
   struct common_state;
+  static void adopt_identifiers(common_state& s);
   explicit broker(std::unique_ptr<common_state> s);
   std::unique_ptr<common_state> common_;
 };

@@ -9,6 +9,10 @@
 //     subscription cells are drained before any descriptor is published.
 //   [publish-before-ready]  The published descriptors are drained before their slots are ready
 //     and a publish is settled.
+//   [closed-before-reuse]  A closed identifier is drained before its message loses the reference
+//     and before the publisher is answered, who may then use the packet id again.
+//   [received-before-release]  The state of a slot whose message was received is drained before
+//     the receipt is settled and PUBREL may leave.
 //   [link-before-place]  The link of a new ring is drained before a slot is placed in the ring.
 //   [release-before-reuse]  Heads are drained before the slots that they passed are reused.
 #include <algorithm>
@@ -29,7 +33,7 @@ constexpr std::uint32_t maintain_hz = 20;
 void broker_worker::state::drain() noexcept {
   const std::uint64_t before = rte_rdtsc();
   medium.drain(); // [place-before-publish] [publish-before-ready] [link-before-place]
-                  // [release-before-reuse]
+                  // [release-before-reuse] [closed-before-reuse] [received-before-release]
   count.drain_tsc += rte_rdtsc() - before;
   ++count.drains;
 }
@@ -248,7 +252,9 @@ void broker_worker::state::make_durable() noexcept {
   durable_map::batch cells(durable.subscriptions());
   apply_subscriptions(cells);
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
-  bool any = releases != 0 || !subscriptions.empty() || !records.empty(), publishes = false;
+  bool any = releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
+             !receipts.empty();
+  bool publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
     bytes += 2 * cacheline_size; // both ends may share their lines
@@ -266,8 +272,11 @@ void broker_worker::state::make_durable() noexcept {
     durable.sessions().flush_record(n); // [place-before-publish]
   }
   records.clear();
+  covering((closings.size() + receipts.size()) * cacheline_size);
+  close_identifiers(); // [place-before-publish]
+  flush_receipts();
   for (const staged_publish& p : staged) {
-    if (p.places == 0) continue;
+    if (!p.kept) continue;
     any = true;
     if (p.refused) continue;
     publishes = true;
@@ -293,9 +302,9 @@ void broker_worker::state::make_durable() noexcept {
   cells.publish();
   if (publishes) {
     for (const staged_publish& p : staged)
-      if (p.places != 0 && !p.refused) messages.publish(p.content); // [publish-before-ready]
+      if (p.kept && !p.refused) messages.publish(p.content); // [publish-before-ready]
     for (const staged_publish& p : staged)
-      if (p.places != 0 && !p.refused && !seeded_bug("broker.no_publish_flush"))
+      if (p.kept && !p.refused && !seeded_bug("broker.no_publish_flush"))
         messages.flush_published(p.content); // [publish-before-ready]
     // [publish-before-ready] Crash between: each message is in all its queues or in none; its
     // publisher sends it again.
@@ -317,7 +326,7 @@ void broker_worker::state::mark_lost_publishes() noexcept {
     return;
   losses = now;
   for (staged_publish& p : staged)
-    if (p.places != 0 && !p.refused) p.lost = durable.messages().lost(p.content);
+    if (p.kept && !p.refused) p.lost = durable.messages().lost(p.content);
 }
 
 void broker_worker::state::finish_publishes() noexcept {
@@ -336,11 +345,13 @@ void broker_worker::state::finish_publishes() noexcept {
   }
   planned.clear();
   for (staged_publish& p : staged) {
-    if (p.places != 0) {
-      if (p.refused)
-        messages.discard(p.content);
-      else
-        messages.drop_reference(p.content.ref.index); // the publisher's own reference
+    if (p.kept && p.refused) {
+      forget_identifier(p.content);
+      messages.discard(p.content);
+    } else if (p.kept && p.content.fields.identifier_open) {
+      open_identifier_of(p.content, p.lost); // [publish-before-ready]
+    } else if (p.kept) {
+      messages.drop_reference(p.content.ref.index); // the publisher's own reference
     }
     if (p.refused) ++count.refused_congestion;
     if (!p.lost)
@@ -382,12 +393,14 @@ void broker_worker::state::end_burst() noexcept {
   }
   did_work |= !endings.empty() || !answers.empty();
   finish_endings();
-  if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty()) {
+  if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
+      !closings.empty() || !receipts.empty()) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
     place();
     make_durable();
+    finish_closings(); // [closed-before-reuse]
     mark_lost_publishes();
     finish_publishes();
     finish_subscriptions();
@@ -433,6 +446,10 @@ void broker_worker::publish(front_end& by, std::uint32_t from, std::uint32_t top
                             std::uint64_t token) noexcept {
   state_->publish(by, from, topic, content, options, token);
 }
+void broker_worker::release_identifier(std::uint32_t n, std::uint16_t packet_id,
+                                       std::uint64_t token) noexcept {
+  state_->release_identifier(n, packet_id, token);
+}
 void broker_worker::subscribe(std::uint32_t n, std::string_view filter,
                               const subscribe_options& options, std::uint64_t token) noexcept {
   state_->subscribe(n, filter, options, token, false);
@@ -443,6 +460,9 @@ void broker_worker::unsubscribe(std::uint32_t n, std::string_view filter,
 }
 void broker_worker::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
   state_->ack(n, ticket, reason);
+}
+void broker_worker::received(std::uint32_t n, std::uint64_t ticket, std::uint64_t token) noexcept {
+  state_->received(n, ticket, token);
 }
 void broker_worker::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {
   state_->give_back(n, ticket);

@@ -10,7 +10,11 @@ namespace chainring {
 template <class Word> struct basic_broker_counters {
   Word opens{}, opens_refused{}, closes{}, taken_over{}, kicked{}, expired{};
   Word subscribes{}, unsubscribes{}, subscribes_refused{};
-  Word published_qos0{}, published_qos1{};
+  Word published_qos0{}, published_qos1{}, published_qos2{};
+  Word repeated_qos2{};       ///< QoS 2 publishes whose identifier was known
+  Word released_qos2{};       ///< identifiers that their publishers closed
+  Word received_qos2{};       ///< QoS 2 messages that subscribers have received
+  Word refused_identifiers{}; ///< QoS 2 publishes beyond the limit of open identifiers
   Word refused_congestion{}, refused_too_long{};
   Word set_aside{}; ///< publishes that waited until another worker made room
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
@@ -32,6 +36,11 @@ template <class Word> struct basic_broker_counters {
     fn("subscribes_refused", &c::subscribes_refused);
     fn("published_qos0", &c::published_qos0);
     fn("published_qos1", &c::published_qos1);
+    fn("published_qos2", &c::published_qos2);
+    fn("repeated_qos2", &c::repeated_qos2);
+    fn("released_qos2", &c::released_qos2);
+    fn("received_qos2", &c::received_qos2);
+    fn("refused_identifiers", &c::refused_identifiers);
     fn("refused_congestion", &c::refused_congestion);
     fn("refused_too_long", &c::refused_too_long);
     fn("set_aside", &c::set_aside);

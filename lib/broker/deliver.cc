@@ -99,6 +99,14 @@ bool broker_worker::state::add_in_flight(session& s, std::uint64_t ticket) noexc
   return true;
 }
 
+bool broker_worker::state::is_in_flight(const session& s, std::uint64_t ticket) const noexcept {
+  if (ticket == 0) return false;
+  if (s.first_ticket == ticket) return true;
+  for (std::uint32_t node = s.more_tickets; node != none; node = flights[node].next)
+    if (flights[node].ticket == ticket) return true;
+  return false;
+}
+
 bool broker_worker::state::remove_in_flight(session& s, std::uint64_t ticket) noexcept {
   if (ticket == 0) return false;
   if (s.first_ticket == ticket) {
@@ -219,6 +227,12 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
     settle_unseen(n, l.ticket());
     return false;
   }
+  if (l.state() == slot_state::pubrec) { // the client has the message, and its content is not read
+    out.ticket = l.ticket();
+    out.qos = bits.qos;
+    out.redelivered = out.released = true;
+    return true;
+  }
   message_view v;
   const std::uint64_t before = medium.losses();
   if (durable.messages().view(l.message(), v) != message_status::ok ||
@@ -246,7 +260,7 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   return true;
 }
 
-// Offers the next QoS 1 message. Returns false when nothing more can be offered now.
+// Offers the next message at QoS 1 or 2. Returns false when nothing more can be offered now.
 bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   leased next;
   if (s.has_pending) {
@@ -276,7 +290,7 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     s.paused = true;
     return false;
   }
-  if (s.in_flight == sent)
+  if (s.in_flight == sent && !item.released)
     ++count.delivered; // else the front end acknowledged or skipped it at once
   return true;
 }

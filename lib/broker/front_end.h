@@ -28,7 +28,9 @@ enum class outcome : std::uint8_t {
   accepted,   ///< durable in the region's class once the mark of this burst is
   congestion, ///< refused by a limit or a full queue; the same call may succeed later
   too_long,   ///< refused finally, because no listener can deliver it
-  not_found,  ///< for unsubscribe: there was no such subscription
+  not_found,  ///< there was no such subscription, or no such message under way
+  /// The QoS 2 publish with this packet id has no outcome yet. Say nothing: its answer follows.
+  repeated,
 };
 
 /// The outcome of one call.
@@ -74,6 +76,9 @@ struct delivery_item {
   bool retain = false;
   /// The message may have been sent before, in this life or an earlier one.
   bool redelivered = false;
+  /// The client has received this QoS 2 message, durably, and waits for PUBREL. Release it, and do
+  /// not send it: the item has neither a topic nor content.
+  bool released = false;
   std::uint8_t front_end_bits = 0; ///< the bits that were given with the subscription, 0 to 3
   std::uint32_t topic = no_topic;  ///< the worker's topic number; no_topic when none was free
   std::string_view name;

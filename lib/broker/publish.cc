@@ -45,7 +45,9 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     ++count.published_qos0;
     return publish_volatile(topic, content, names.subscribers(topic, *common.filters, number));
   }
-  ++count.published_qos1;
+  const bool identified = options.qos == 2;
+  ++(identified ? count.published_qos2 : count.published_qos1);
+  if (identified && from != no_session && repeats(by, from, options.packet_id, token)) return;
   auto refuse = [&] {
     ++count.refused_congestion;
     answer_with(&by, token, outcome::congestion);
@@ -53,11 +55,12 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   // The messages of a sender keep their order, so none may overtake one that was set aside.
   const bool behind = from != no_session && at(from).aside != 0;
   if (medium.failed() || behind) return refuse();
+  if (identified && (from == no_session || !may_identify(from))) return refuse();
   std::size_t targets_before = 0, volatile_before = 0;
   room found = room::changed;
   constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
-    found = find_room(topic, targets_before, volatile_before);
+    found = find_room(topic, options.qos, targets_before, volatile_before);
   const auto give_up = [&] {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
@@ -68,8 +71,9 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   staged_publish p;
   p.by = &by;
   p.token = token;
-  const bool kept = targets.size() != targets_before;
-  if (kept && !reserve(topic, from, content, options, p.content)) return give_up();
+  // An identifier needs its message, also where nobody subscribes to it.
+  p.kept = targets.size() != targets_before || identified;
+  if (p.kept && !reserve(topic, from, content, options, p.content)) return give_up();
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
   // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
   // copy.
@@ -77,6 +81,9 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     p.volatile_copy = common.volatiles->make(names.name(topic), content);
     if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
   }
+  // There is room for it, which may_identify() has found.
+  if (identified)
+    (void)identifiers.add(at(from).identifiers, options.packet_id, p.content.ref, false);
   if (found == room::wait) {
     const bool may = aside.size() < config.aside_max && prepare_rings(targets_before);
     if (may) ask_for_room(targets_before);
@@ -84,6 +91,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     volatile_targets.resize(volatile_before);
     if (!may) {
       if (p.volatile_copy != none) common.volatiles->drop(p.volatile_copy);
+      forget_identifier(p.content);
       durable.messages().discard(p.content);
       return refuse();
     }
@@ -121,7 +129,7 @@ void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const
 }
 
 // Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
-broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
+broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic, std::uint8_t qos,
                                                            std::size_t& targets_before,
                                                            std::size_t& volatile_before) noexcept {
   const std::uint64_t matched_version = common.filters->version();
@@ -138,7 +146,9 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
     // filter. A filter leaves the index before its session's incarnation changes. So if the version
     // of the index is the same after all loads, each incarnation is the one that subscribed.
     const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire);
-    if ((sub.options & subscription_option::qos_mask) == 0) {
+    // It is delivered at the lower of the two.
+    const auto granted = static_cast<std::uint8_t>(sub.options & subscription_option::qos_mask);
+    if (granted == 0) {
       volatile_targets.push_back({sub.session, incarnation, front_end_bits_of(sub.options)});
       continue;
     }
@@ -154,8 +164,10 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic,
     }
     // The home was set before the subscription entered the index. [home-read]
     if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
-    targets.push_back({sub.session, incarnation, index,
-                       slot_delivery{1, false, front_end_bits_of(sub.options)}.pack(), full, free});
+    targets.push_back(
+        {sub.session, incarnation, index,
+         slot_delivery{std::min(qos, granted), false, front_end_bits_of(sub.options)}.pack(), full,
+         free});
   }
   if (common.filters->version() != matched_version) {
     targets.resize(targets_before);
@@ -175,7 +187,8 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
   message_fields fields;
   fields.payload_size = static_cast<std::uint32_t>(content.size());
   fields.topic_size = static_cast<std::uint16_t>(name.size());
-  fields.qos = 1;
+  fields.qos = options.qos;
+  fields.identifier_open = options.qos == 2;
   fields.packet_id = options.packet_id;
   fields.publisher_session = from;
   if (from != no_session)
@@ -194,7 +207,7 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   p.volatile_count = p.volatile_copy == none
                          ? 0
                          : static_cast<std::uint32_t>(volatile_targets.size() - volatile_before);
-  if (p.places != 0) durable.messages().stage(p.content);
+  if (p.kept) durable.messages().stage(p.content);
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const std::uint32_t n = targets[t].session;
     const std::uint64_t held =
@@ -238,7 +251,7 @@ void broker_worker::state::retry_aside() noexcept {
   for (std::size_t i = 0; i < aside.size(); ++i) {
     aside_publish& a = aside[i];
     std::size_t targets_before = 0, volatile_before = 0;
-    const room found = find_room(a.topic, targets_before, volatile_before);
+    const room found = find_room(a.topic, a.content.fields.qos, targets_before, volatile_before);
     if ((found == room::wait || found == room::changed) && now_tsc < a.until_tsc) {
       if (found == room::wait && now_tsc >= a.ask_tsc) {
         ask_for_room(targets_before);
@@ -259,6 +272,7 @@ void broker_worker::state::retry_aside() noexcept {
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);
       if (a.volatile_copy != none) common.volatiles->drop(a.volatile_copy);
+      forget_identifier(a.content);
       durable.messages().discard(a.content);
       ++count.refused_congestion;
       answer_with(a.by, a.token, outcome::congestion);
@@ -270,8 +284,8 @@ void broker_worker::state::retry_aside() noexcept {
     p.content = a.content;
     p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
     p.volatile_copy = a.volatile_copy;
-    if (p.places == 0)
-      durable.messages().discard(p.content); // no session subscribes to it any more
+    p.kept = p.places != 0 || p.content.fields.identifier_open;
+    if (!p.kept) durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
   }
   aside.resize(kept);

@@ -7,6 +7,7 @@
 
 #include "base/client_address.h"
 #include "broker/front_end.h"
+#include "broker/identifiers.h"
 #include "message/message.h"
 #include "ring/ring.h"
 #include "seqlock/seqlock.h"
@@ -51,6 +52,8 @@ struct session {
   // A message that is leased and offered but not taken yet.
   bool has_pending = false;
   leased pending;
+
+  identifier_list identifiers; // the QoS 2 messages it has published and not released
 
   std::uint32_t volatile_first = none, volatile_last = none; // the QoS 0 messages that wait
   std::uint32_t volatile_count = 0;

@@ -15,8 +15,8 @@
 //     reads the version of the index again; pairs with [incarnation-set].
 //   [shown-only]  These values are shown to operators; the access orders nothing.
 //   [record-stored]  A new record is drained with its burst before the open is settled.
-//   [ended-before-restart]  The new incarnation is drained before the queue is emptied and the
-//     subscription records are erased.
+//   [ended-before-restart]  The new incarnation is drained before the queue is emptied, the
+//     subscription records are erased, and the messages of open identifiers lose their references.
 //   [ended-before-reuse]  The end of a session is drained before its identity gets another
 //     record.
 #include <algorithm>
@@ -193,7 +193,8 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   });
   const identity_key key = common.key_of(durable.sessions().identity(n));
   endings.push_back({n, durable.sessions().incarnation(n), first,
-                     static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key});
+                     static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key,
+                     std::exchange(s.identifiers, {})});
   durable.sessions().end_start(n, keep, flags, settings); // [ended-before-restart]
   make_record_dirty(s, n);
   clear_in_flight(s);
@@ -215,6 +216,12 @@ void broker_worker::state::finish_endings() noexcept {
   // and are void at the next open.
   drain();
   hook_point("broker.session.ended");
+  // The identifiers of an incarnation end with it. A message that is staged or set aside still
+  // belongs to its publish. [ended-before-restart]
+  for (ending& e : endings)
+    identifiers.clear(e.identifiers, [&](const identifier_table::entry& i) {
+      if (i.open) durable.messages().drop_reference(i.message.index);
+    });
   queue_table& queues = durable.queues();
   bool any = false;
   for (ending& e : endings) {

@@ -16,6 +16,7 @@
 #include "block/block_store.h"
 #include "broker/broker.h"
 #include "broker/broker_media.h"
+#include "broker/identifiers.h"
 #include "broker/session_table.h"
 #include "map/durable_map.h"
 #include "message/message.h"
@@ -91,6 +92,11 @@ class store {
   void for_each_subscription(
       const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn);
 
+  /// Takes the QoS 2 identifiers that the open found. Each has a reference to its message.
+  [[nodiscard]] std::vector<open_identifier> take_identifiers() noexcept {
+    return std::exchange(identifiers_, {});
+  }
+
   [[nodiscard]] static std::uint64_t now_ns() noexcept;
 
  private:
@@ -108,6 +114,7 @@ class store {
     queue_recovery queues;
     map_recovery subscriptions;
     std::vector<problem> wrong; ///< problems of subscriptions
+    std::vector<open_identifier> identifiers;
   };
   [[nodiscard]] result<void> attach(const broker_config& config);
   /// Returns the segments of one table.
@@ -117,6 +124,7 @@ class store {
   /// other.
   [[nodiscard]] recovery parts(const broker_config& config, found& out);
   [[nodiscard]] recovery_part segments_part();
+  [[nodiscard]] recovery_part identifiers_part(found& out);
   [[nodiscard]] result<void> recover(const broker_config& config,
                                      const broker::progress& report_progress,
                                      open_summary& summary);
@@ -139,6 +147,7 @@ class store {
   std::unique_ptr<queue_table> queues_;
   std::unique_ptr<durable_map> subscriptions_;
   std::vector<problem> later_contents_; ///< notes about areas that this build does not use
+  std::vector<open_identifier> identifiers_;
   std::uint32_t sessions_limit_ = 0, subscriptions_limit_ = 0, messages_limit_ = 0;
 };
 

@@ -9,6 +9,7 @@
 //     stores during an open; the access orders nothing.
 #include <cstring>
 
+#include "base/hook.h"
 #include "broker/store.h"
 #include "ring/ring_media.h"
 
@@ -66,6 +67,25 @@ recovery_part store::segments_part() {
           }};
 }
 
+// Finds the QoS 2 identifiers that are open. One counts only for its session in exactly its
+// incarnation; after a clean start or the end of the session it means nothing, and another message
+// may have its packet id. Its part stands behind those of messages and sessions.
+recovery_part store::identifiers_part(found& out) {
+  return {.name = "open identifiers", .repair = [this, &out](recovery_context& c) {
+            messages_->for_each_open_identifier([&](const message_view& m) {
+              const std::uint32_t n = m.fields.publisher_session;
+              if (n >= sessions_->count()) return;
+              const session_word0 w = sessions_->word0(n);
+              const bool counts = w.state == session_state::used &&
+                                  (w.incarnation == m.fields.publisher_incarnation ||
+                                   seeded_bug("broker.identifier_of_any_incarnation"));
+              if (counts && messages_->recover_reference(m.ref) == message_status::ok)
+                out.identifiers.push_back({n, m.fields.packet_id, m.ref});
+            });
+            c.advance();
+          }};
+}
+
 // Parts whose records have checks of their own mark their blocks before messages do. Messages whose
 // blocks overlap with those are then judged by their content.
 recovery store::parts(const broker_config& config, found& out) {
@@ -83,6 +103,7 @@ recovery store::parts(const broker_config& config, found& out) {
        .expiry_s = config.session_expiry_s,
        .has_queue = [this](std::uint32_t n, std::uint32_t i) { return has_queue(n, i); }},
       &out.sessions));
+  add(identifiers_part(out));
   add(subscriptions_->part(
       "subscriptions",
       [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
@@ -119,6 +140,7 @@ result<void> store::recover(const broker_config& config, const broker::progress&
   if (!report) return report.error();
   for (const problem& p : report->problems)
     summary.notes.push_back(p.text());
+  identifiers_ = std::move(results.identifiers);
   summary.sessions = results.sessions.used;
   summary.expired = results.sessions.expired;
   summary.queues = results.queues.queues;

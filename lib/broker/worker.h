@@ -56,13 +56,13 @@ struct opened_session {
 };
 
 struct publish_options {
-  std::uint8_t qos = 0;
+  std::uint8_t qos = 0; ///< 0 to 2; QoS 2 needs the session of the sender
   bool retain = false;
-  std::uint16_t packet_id = 0;
+  std::uint16_t packet_id = 0; ///< at QoS 2 it identifies the message until it is released
 };
 
 struct subscribe_options {
-  std::uint8_t qos = 0;            ///< the highest QoS to deliver at, 0 or 1 so far
+  std::uint8_t qos = 0;            ///< the highest QoS to deliver at, 0 to 2
   std::uint8_t front_end_bits = 0; ///< 0 to 3, handed back with every delivery
   std::uint32_t identifier = 0;    ///< kept for the front end, 0 to 268,435,455
 };
@@ -99,11 +99,21 @@ class broker_worker {
 
   // --- publishing -------------------------------------------------------------------------------
 
-  /// Stages a message. `from` is the sender's session, or no_session. A QoS 1 message is copied,
-  /// and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows.
+  /// Stages a message. `from` is the sender's session, or no_session. A message at QoS 1 or 2 is
+  /// copied, and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows.
+  ///
+  /// A QoS 2 message that is accepted opens the identifier {session, packet id}, which survives a
+  /// crash. Until release_identifier() a publish with the same identifier is a repetition: it is
+  /// settled as `accepted`, or as `repeated` while the first one has no outcome, and is delivered
+  /// to nobody. A protocol's flag for duplicates means nothing here.
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
+  /// Closes an identifier, for PUBREL. settled(token) follows as `accepted` once the closing is
+  /// durable, and with this burst when there is no such identifier. It follows as `repeated` when
+  /// the publish has no outcome yet; then the identifier stays open.
+  void release_identifier(std::uint32_t session, std::uint16_t packet_id,
+                          std::uint64_t token) noexcept;
   /// Adds or replaces a subscription; settled(token) follows.
   void subscribe(std::uint32_t session, std::string_view filter, const subscribe_options& options,
                  std::uint64_t token) noexcept;
@@ -119,6 +129,11 @@ class broker_worker {
   /// Removes the message from the queue, durably with this burst. An unknown ticket is ignored.
   void ack(std::uint32_t session, std::uint64_t ticket,
            ack_reason reason = ack_reason::delivered) noexcept;
+  /// Notes that the client has received a QoS 2 message, for PUBREC. When settled(token) follows as
+  /// `accepted`, this is durable and the message is never offered again, except as `released`. The
+  /// front end then sends PUBREL, and calls ack() when the client has answered it. It follows as
+  /// `not_found` when the ticket is not under way.
+  void received(std::uint32_t session, std::uint64_t ticket, std::uint64_t token) noexcept;
   /// Gives the message back. It is offered again as redelivered, at once or, when the session is
   /// paused, after resume().
   void give_back(std::uint32_t session, std::uint64_t ticket) noexcept;

@@ -2,12 +2,13 @@
 /// The state of a worker, and the parts of its burst in the order in which they run. Internal to
 /// the broker.
 ///
-///   sessions.cc   sessions that open, close, are taken over or expire, and incarnations that end
-///   publish.cc    publishing: messages are matched, room is found, and they are staged or set
-///   aside subscribe.cc  subscriptions that are staged and made durable with the burst burst.cc the
-///   burst: place, drain, publish, drain, settle deliver.cc    delivering: messages are leased,
-///   offered, acknowledged or given back inbox.cc      what other workers, operators and the clock
-///   ask for
+///     sessions.cc     sessions that open, close or expire, and incarnations that end
+///     publish.cc      publishing: matching, finding room, staging or setting aside
+///     identifiers.cc  QoS 2: identifiers of publishers, and receipts of subscribers
+///     subscribe.cc    subscriptions that are staged and made durable with the burst
+///     burst.cc        the burst: place, drain, publish, drain, settle
+///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
+///     inbox.cc        what other workers, operators and the clock ask for
 #pragma once
 #include <memory>
 #include <string>
@@ -24,11 +25,12 @@ namespace chainring {
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
 
-  /// A QoS 1 publish from its match to its settlement.
+  /// A publish at QoS 1 or 2 from its match to its settlement.
   struct staged_publish {
     message content;
     front_end* by = nullptr;
     std::uint64_t token = 0;
+    bool kept = false;                  // it has a descriptor, and is published with the burst
     std::uint32_t places = 0;           // the slots that name it, including void ones
     std::uint32_t volatile_copy = none; // the copy for subscribers at QoS 0
     std::uint32_t volatile_first = 0, volatile_count = 0; // a range of volatile_targets
@@ -80,6 +82,7 @@ struct broker_worker::state {
     bool keep;
     bool finished; // its queue has been restarted
     identity_key identity;
+    identifier_list identifiers; // each open one has a reference to its message
   };
   struct staged_subscription {
     front_end* by;
@@ -90,6 +93,17 @@ struct broker_worker::state {
     bool remove;
     bool applied;
     outcome result;
+  };
+  /// A QoS 2 identifier that is closed in this burst.
+  struct closing {
+    message_ref message;
+    front_end* by; // nullptr when nobody waits for it
+    std::uint64_t token;
+  };
+  /// A QoS 2 message that its subscriber has received, noted in its slot in this burst.
+  struct receipt {
+    std::uint32_t session, incarnation;
+    std::uint64_t ticket;
   };
   struct answer {
     front_end* to;
@@ -132,6 +146,9 @@ struct broker_worker::state {
   std::string filter_text;
   std::vector<std::uint32_t> records; // the sessions whose records must be flushed
   std::vector<answer> answers;        // in the order in which they became known
+  identifier_table identifiers;
+  std::vector<closing> closings;
+  std::vector<receipt> receipts;
   std::vector<settlement> settled_now;
   std::vector<std::uint32_t> ready, ready_next; // the sessions that may have deliveries
   std::vector<std::uint32_t> dirty;             // the sessions with acks to make durable
@@ -176,7 +193,7 @@ struct broker_worker::state {
                std::uint64_t token) noexcept;
   void publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
                         std::span<const subscriber> to) noexcept;
-  [[nodiscard]] room find_room(std::uint32_t topic, std::size_t& targets_before,
+  [[nodiscard]] room find_room(std::uint32_t topic, std::uint8_t qos, std::size_t& targets_before,
                                std::size_t& volatile_before) noexcept;
   [[nodiscard]] bool reserve(std::uint32_t topic, std::uint32_t from,
                              std::span<const std::byte> content, const publish_options& options,
@@ -187,6 +204,19 @@ struct broker_worker::state {
   void ask_for_room(std::size_t targets_before) noexcept;
   void retry_aside() noexcept;
   void report_full(std::uint32_t n) noexcept;
+
+  // These functions are in identifiers.cc.
+  [[nodiscard]] bool repeats(front_end& by, std::uint32_t from, std::uint16_t packet_id,
+                             std::uint64_t token) noexcept;
+  [[nodiscard]] bool may_identify(std::uint32_t from) noexcept;
+  [[nodiscard]] identifier_table::entry* entry_of(const message& m) noexcept;
+  void forget_identifier(const message& m) noexcept;
+  void open_identifier_of(const message& m, bool lost) noexcept;
+  void release_identifier(std::uint32_t n, std::uint16_t packet_id, std::uint64_t token) noexcept;
+  void close_identifiers() noexcept;
+  void finish_closings() noexcept;
+  void received(std::uint32_t n, std::uint64_t ticket, std::uint64_t token) noexcept;
+  void flush_receipts() noexcept;
 
   // These functions are in subscribe.cc.
   void subscribe(std::uint32_t n, std::string_view filter, const subscribe_options& options,
@@ -224,6 +254,7 @@ struct broker_worker::state {
                               delivery_item& out) noexcept;
   void settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool add_in_flight(session& s, std::uint64_t ticket) noexcept;
+  [[nodiscard]] bool is_in_flight(const session& s, std::uint64_t ticket) const noexcept;
   bool remove_in_flight(session& s, std::uint64_t ticket) noexcept;
   void clear_in_flight(session& s) noexcept;
   void ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Sending PUBLISH to a client: each session has one exchange at a time (sections 6.5 and 6.6).
+// Sending PUBLISH and PUBREL to a client: each session has one exchange at a time (sections 6.5
+// and 6.6).
 //
 // A client that does not know the id of the topic is sent REGISTER first, and nothing more until
 // its REGACK. A message without an answer is sent again with DUP, at doubling intervals. In the end
 // the client counts as lost, and the message stays in its queue. A message that the client refuses
 // finally is acknowledged in its place, counted, and skipped. A message that is too long for this
 // connection stays in the queue, and is skipped as long as the connection lasts.
+//
+// At QoS 2 the client answers with PUBREC. Once the core has made that durable, PUBREL is sent
+// until its PUBCOMP, in later connections too, and the PUBLISH is never sent again.
 #include <algorithm>
 
 #include "mqttsn/gateway_state.h"
@@ -91,6 +95,10 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
   for (std::size_t taken = 0; taken < items.size(); ++taken) {
     const delivery_item& item = items[taken];
     if (c.phase != connection::exchange::idle) return taken;
+    if (item.released) {
+      if (!offer_release(n, item)) return taken;
+      continue;
+    }
     if (item.ticket == 0 ? c.refused_volatile : item.ticket == c.refused_ticket) {
       // The client has refused the name of this message.
       ++count.refused_by_client;
@@ -132,15 +140,14 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     const bool again = item.redelivered || (item.ticket != 0 && item.ticket == c.sent_ticket);
     const auto packet_id =
         static_cast<std::uint16_t>(item.ticket == 0 ? 0 : packet_id_of(item.ticket));
-    encode_publish_header(
-        room,
-        {.flags = flags{}
-                      .with_qos(item.ticket == 0 ? qos_level::zero : qos_level::one)
-                      .with_topic_type(type)
-                      .with_dup(item.ticket != 0 && again),
-         .topic_id = id,
-         .msg_id = packet_id},
-        size);
+    encode_publish_header(room,
+                          {.flags = flags{}
+                                        .with_qos(static_cast<qos_level>(item.qos))
+                                        .with_topic_type(type)
+                                        .with_dup(item.ticket != 0 && again),
+                           .topic_id = id,
+                           .msg_id = packet_id},
+                          size);
     out->commit(header + size);
     if (item.ticket == 0) {
       c.volatile_sent_type = type;
@@ -154,9 +161,32 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     c.packet_id = packet_id;
     c.topic_id = id;
     c.sent_type = type;
+    c.sent_qos = static_cast<qos_level>(item.qos);
     schedule_retry(n);
   }
   return items.size();
+}
+
+// Goes on with a message that the client received in an earlier connection. Returns false when it
+// cannot be sent now.
+bool gateway_worker::state::offer_release(std::uint32_t n, const delivery_item& item) noexcept {
+  if (out->credit(address_of(n)) == 0) {
+    schedule_retry(n);
+    return false;
+  }
+  connection& c = at(n);
+  c.phase = connection::exchange::releasing;
+  c.retries = c.corrections = 0;
+  c.ticket = item.ticket;
+  c.packet_id = static_cast<std::uint16_t>(packet_id_of(item.ticket));
+  send_pubrel(n);
+  schedule_retry(n);
+  return true;
+}
+
+void gateway_worker::state::send_pubrel(std::uint32_t n) noexcept {
+  ++count.pubrels_sent;
+  send_message(address_of(n), 4, pubrel{.msg_id = at(n).packet_id});
 }
 
 // --- answers and silence ----------------------------------------------------------------------
@@ -172,7 +202,9 @@ void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
 
 void gateway_worker::state::withdrawn(std::uint32_t n, std::uint64_t ticket) noexcept {
   connection& c = at(n);
-  if (c.phase == connection::exchange::publishing && c.ticket == ticket) finish_exchange(n);
+  const bool under_way =
+      c.phase == connection::exchange::publishing || c.phase == connection::exchange::releasing;
+  if (under_way && c.ticket == ticket) finish_exchange(n);
 }
 
 void gateway_worker::state::handle(const sender& from, const puback& m) noexcept {
@@ -190,9 +222,46 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
     return schedule_retry(from.session);
   }
   const bool refused = m.code == return_code::not_supported;
+  if (c.sent_qos == qos_level::two && !refused) { // only PUBREC says that the client has it
+    ++count.unexpected;
+    return;
+  }
   if (refused) ++count.refused_by_client;
   core.ack(from.session, c.ticket,
            refused ? broker_worker::ack_reason::refused : broker_worker::ack_reason::delivered);
+  finish_exchange(from.session);
+}
+
+// A PUBREC counts for the message under way only. A repeated one gets PUBREL again.
+void gateway_worker::state::handle(const sender& from, const pubrec& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  connection& c = at(from.session);
+  const bool first = c.phase == connection::exchange::publishing && c.sent_qos == qos_level::two;
+  if ((!first && c.phase != connection::exchange::releasing) || m.msg_id != c.packet_id) {
+    ++count.unexpected;
+    return;
+  }
+  if (first) {
+    c.phase = connection::exchange::releasing;
+    c.retries = 0;
+    schedule_retry(from.session);
+  }
+  core.received(from.session, c.ticket,
+                token_for({.what = pending_answer::kind::pubrel,
+                           .to = from.address,
+                           .session = from.session,
+                           .life = c.life,
+                           .msg_id = m.msg_id}));
+}
+
+void gateway_worker::state::handle(const sender& from, const pubcomp& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  connection& c = at(from.session);
+  if (c.phase != connection::exchange::releasing || m.msg_id != c.packet_id) {
+    ++count.unexpected;
+    return;
+  }
+  core.ack(from.session, c.ticket);
   finish_exchange(from.session);
 }
 
@@ -251,6 +320,12 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   if (c.phase == connection::exchange::registering) {
     ++count.retransmitted;
     send_register(n);
+    schedule_retry(n);
+    return;
+  }
+  if (c.phase == connection::exchange::releasing) {
+    ++count.retransmitted;
+    send_pubrel(n);
     schedule_retry(n);
     return;
   }

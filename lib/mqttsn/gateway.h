@@ -16,15 +16,14 @@
 /// uses it receives "invalid topic id". A sender without a session receives DISCONNECT at most a
 /// few times a second.
 ///
-/// **Not supported yet** are QoS 2 publishes, retained messages, wills and shared subscriptions,
-/// which are refused with "not supported". A subscription at QoS 2 is granted QoS 1. DISCONNECT
-/// with a duration is not answered, because an answer would promise that the client's sleep is
-/// kept.
+/// **Not supported yet** are retained messages, wills and shared subscriptions, which are refused
+/// with "not supported". DISCONNECT with a duration is not answered, because an answer would
+/// promise that the client's sleep is kept.
 ///
-/// **Durability.** PUBACK, SUBACK, UNSUBACK and CONNACK leave behind the mark of the burst that
-/// made durable what they acknowledge. Addresses, topic ids and exchanges under way are forgotten
-/// in a crash: clients connect again, and messages that they had not acknowledged are delivered
-/// again.
+/// **Durability.** PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK and CONNACK leave behind the
+/// mark of the burst that made durable what they acknowledge. Addresses, topic ids and timers are
+/// forgotten in a crash: clients connect again, messages that they had not acknowledged are
+/// delivered again, and a QoS 2 message that they had received is only released.
 ///
 /// Thread-safety: each worker belongs to one thread. Any thread may call home_of() and read
 /// counters.

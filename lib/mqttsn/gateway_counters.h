@@ -12,6 +12,7 @@ template <class Word> struct basic_gateway_counters {
   Word unsupported{}, unexpected{};
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
   Word registers{}, registers_refused{}, pings{};
+  Word pubrels{}, pubrels_sent{};
   Word published_minus_one{}, refused_topic{}, refused_unsupported{};
   Word searches{}, advertised{}, discovery_limited{}; ///< SEARCHGW, ADVERTISE, and what was not sent
   Word forwarded{}, nodes_refused{}; ///< messages from nodes behind forwarders
@@ -37,6 +38,8 @@ template <class Word> struct basic_gateway_counters {
     fn("registers", &c::registers);
     fn("registers_refused", &c::registers_refused);
     fn("pings", &c::pings);
+    fn("pubrels", &c::pubrels);
+    fn("pubrels_sent", &c::pubrels_sent);
     fn("published_minus_one", &c::published_minus_one);
     fn("refused_topic", &c::refused_topic);
     fn("refused_unsupported", &c::refused_unsupported);

@@ -6,7 +6,7 @@
 ///   connect.cc    CONNECT, DISCONNECT, keep-alive, and addresses that change to another client
 ///   subscribe.cc  REGISTER, SUBSCRIBE and UNSUBSCRIBE
 ///   publish.cc    PUBLISH from clients, and the answers to all requests
-///   deliver.cc    PUBLISH to clients, its acknowledgement and its retransmission
+///   deliver.cc    PUBLISH and PUBREL to clients, their answers and their retransmission
 ///
 /// Its ordering label [connection-home] is described in connect.cc.
 #pragma once
@@ -40,20 +40,21 @@ struct connection {
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
 
   // The one outstanding exchange with the client (sections 6.5 and 6.6).
-  enum class exchange : std::uint8_t { idle, registering, publishing } phase;
+  enum class exchange : std::uint8_t { idle, registering, publishing, releasing } phase;
   bool predefined_unknown; // the client knows no predefined ids, so names are registered instead
   bool reported_too_long;  // a message that is too long for this connection was logged
   bool refused_volatile;   // the client refused the name of the waiting QoS 0 message
   std::uint8_t retries, corrections;
   std::uint16_t register_id; // message id of the last REGISTER that was sent
   std::uint16_t packet_id, topic_id;
+  qos_level sent_qos;               // QoS of the PUBLISH under way
   topic_id_type sent_type;          // topic id type of the PUBLISH under way
   topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
   std::uint32_t registration_plus_1; // the registration under way; 0 means none
   std::uint32_t list_plus_1;    // list of registrations that the client asked for; 0 means none
   std::uint32_t offered_plus_1; // list of registrations that deliveries made; 0 means none
-  std::uint64_t ticket;         // the ticket of the PUBLISH under way
+  std::uint64_t ticket;         // the ticket of the PUBLISH or PUBREL under way
   std::uint64_t sent_ticket;    // the ticket that was published last in this connection
   std::uint64_t wanted_ticket;  // the ticket that needs the REGISTER; 0 means a QoS 0 message
   std::uint64_t refused_ticket; // the ticket whose name the client refused
@@ -107,7 +108,15 @@ struct gateway_worker::state final : front_end {
   };
   /// An answer to a client that waits until the core settles the request.
   struct pending_answer {
-    enum class kind : std::uint8_t { connack, puback, suback, unsuback } what;
+    enum class kind : std::uint8_t {
+      connack,
+      puback,
+      suback,
+      unsuback,
+      pubrec,  // for a PUBLISH at QoS 2
+      pubcomp, // for a PUBREL
+      pubrel,  // for a PUBREC
+    } what;
     client_address to;
     std::uint32_t session = none;
     std::uint32_t life = 0;
@@ -253,6 +262,8 @@ struct gateway_worker::state final : front_end {
   void finish_exchange(std::uint32_t session) noexcept;
   void schedule_retry(std::uint32_t session) noexcept;
   void retransmit(std::uint32_t session) noexcept;
+  void send_pubrel(std::uint32_t session) noexcept;
+  [[nodiscard]] bool offer_release(std::uint32_t session, const delivery_item& item) noexcept;
   void unknown_id(std::uint32_t session, const puback& m) noexcept;
 };
 

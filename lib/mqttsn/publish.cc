@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// PUBLISH from a client, and the answers to all requests that the core has settled.
+// PUBLISH and PUBREL from a client, and the answers to all requests that the core has settled.
+//
+// A PUBLISH at QoS 2 is answered with PUBREC, once the message and its identifier are durable, or
+// with PUBACK where it is refused. The DUP flag means nothing; the core knows which identifiers are
+// open. PUBREL is always answered with PUBCOMP, because a client repeats it until it has one.
 #include "mqttsn/gateway_state.h"
 
 namespace chainring::mqttsn {
@@ -56,23 +60,35 @@ std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish&
 void gateway_worker::state::handle(const sender& from, const publish& m) noexcept {
   const qos_level qos = m.flags.qos();
   if (!from.known() && qos != qos_level::minus_one) return stranger(from, false);
-  if (qos == qos_level::two || m.flags.retain())
-    return refuse_publish(from, m, return_code::not_supported);
+  if (m.flags.retain()) return refuse_publish(from, m, return_code::not_supported);
   return_code code{};
   octets data = m.data;
   const std::uint32_t topic = topic_of(from, m, data, code);
   if (topic == no_topic) return refuse_publish(from, m, code);
   if (qos == qos_level::minus_one) ++count.published_minus_one;
   const std::uint32_t source = from.known() ? from.session : no_session;
-  if (qos != qos_level::one)
+  if (qos != qos_level::one && qos != qos_level::two)
     return core.publish(*this, source, topic, data, {.qos = 0}, no_token);
-  core.publish(*this, source, topic, data, {.qos = 1, .packet_id = m.msg_id},
-               token_for({.what = pending_answer::kind::puback,
+  core.publish(*this, source, topic, data,
+               {.qos = static_cast<std::uint8_t>(qos), .packet_id = m.msg_id},
+               token_for({.what = qos == qos_level::two ? pending_answer::kind::pubrec
+                                                        : pending_answer::kind::puback,
                           .to = from.address,
                           .session = from.session,
                           .life = at(from.session).life,
                           .topic_id = m.topic_id,
                           .msg_id = m.msg_id}));
+}
+
+void gateway_worker::state::handle(const sender& from, const pubrel& m) noexcept {
+  if (!from.known()) return stranger(from, false);
+  ++count.pubrels;
+  core.release_identifier(from.session, m.msg_id,
+                          token_for({.what = pending_answer::kind::pubcomp,
+                                     .to = from.address,
+                                     .session = from.session,
+                                     .life = at(from.session).life,
+                                     .msg_id = m.msg_id}));
 }
 
 std::uint64_t gateway_worker::state::token_for(const pending_answer& a) {
@@ -93,6 +109,7 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
     free_answers.push_back(static_cast<std::uint32_t>(s.token));
     // The connection that asked is over, and its address may belong to another client now.
     if (a.session != none && at(a.session).life != a.life) continue;
+    if (s.outcome == outcome::repeated) continue; // the answer of the first copy follows
     const return_code code = s.outcome == outcome::accepted   ? return_code::accepted
                              : s.outcome == outcome::too_long ? return_code::not_supported
                                                               : return_code::congestion;
@@ -100,6 +117,12 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
     case pending_answer::kind::connack:
       send_message(a.to, 3, connack{.code = code});
       break;
+    case pending_answer::kind::pubrec:
+      if (code == return_code::accepted) {
+        send_message(a.to, 4, pubrec{.msg_id = a.msg_id});
+        break;
+      }
+      [[fallthrough]]; // a refusal is a PUBACK at every QoS
     case pending_answer::kind::puback:
       send_message(a.to, 7, puback{.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
       break;
@@ -112,6 +135,16 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
                           .code = code});
       break;
     }
+    case pending_answer::kind::pubcomp:
+      send_message(a.to, 4, pubcomp{.msg_id = a.msg_id});
+      break;
+    case pending_answer::kind::pubrel:
+      // The client may have answered already, in the same burst, or the message may be gone.
+      if (connection& c = at(a.session); s.outcome == outcome::accepted &&
+                                         c.phase == connection::exchange::releasing &&
+                                         c.packet_id == a.msg_id)
+        send_pubrel(a.session);
+      break;
     case pending_answer::kind::unsuback: // an UNSUBACK carries no return code
       send_message(a.to, 4, unsuback{.msg_id = a.msg_id});
       break;

@@ -100,19 +100,7 @@ void gateway_worker::state::handle(const sender&, const pingresp&) noexcept {
   ++count.unexpected;
 }
 
-// QoS 2 and wills are not offered, so the broker has not asked for any of these messages.
-void gateway_worker::state::handle(const sender& from, const pubrec&) noexcept {
-  ++count.unexpected;
-  if (!from.known()) stranger(from, false);
-}
-void gateway_worker::state::handle(const sender& from, const pubrel&) noexcept {
-  ++count.unexpected;
-  if (!from.known()) stranger(from, false);
-}
-void gateway_worker::state::handle(const sender& from, const pubcomp&) noexcept {
-  ++count.unexpected;
-  if (!from.known()) stranger(from, false);
-}
+// Wills are not offered, so the broker has not asked for any of these messages.
 void gateway_worker::state::handle(const sender& from, const willtopic&) noexcept {
   ++count.unexpected;
   if (!from.known()) stranger(from, false);

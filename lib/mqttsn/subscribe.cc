@@ -117,8 +117,7 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
     ids.at(r).known = true; // the SUBACK carries the id
     id = ids.at(r).id;
   }
-  // QoS 2 is not offered, so QoS 1 is granted instead.
-  const qos_level granted = m.flags.qos() == qos_level::zero ? qos_level::zero : qos_level::one;
+  const qos_level granted = m.flags.qos(); // decode() lets no QoS -1 through
   core.subscribe(from.session, filter,
                  {.qos = static_cast<std::uint8_t>(granted),
                   .front_end_bits = static_cast<std::uint8_t>(type)},

@@ -37,6 +37,8 @@ const char* text_of(outcome o) {
     return "too_long";
   case outcome::not_found:
     return "not_found";
+  case outcome::repeated:
+    return "repeated";
   }
   return "unknown";
 }
@@ -56,7 +58,8 @@ void line_front_end::receive(unsigned connection, std::string_view line) {
   client& c = clients_[connection];
   const std::string_view verb = line.substr(0, line.find(' '));
   const words w = split(line, verb == "PUB" ? 4 : 8);
-  if (verb == "ACK" || verb == "NACK" || verb == "SKIP") return answer_delivery(c, w);
+  if (verb == "ACK" || verb == "NACK" || verb == "SKIP" || verb == "REC")
+    return answer_delivery(c, w);
   if (verb == "STOP" || verb == "GO") {
     c.stopped = verb == "STOP";
     if (!c.stopped && c.session != no_session) worker_.resume(c.session);
@@ -103,8 +106,14 @@ void line_front_end::request(unsigned connection, client& c, const words& w,
   } else if (w[0] == "PUB" && w.size() == 4) {
     const std::uint32_t topic = worker_.topics().intern(w[1]);
     if (topic == topic_names::none) return refuse(connection, c, "congestion");
+    const std::size_t colon = w[2].find(':');
+    const unsigned id = colon == std::string_view::npos ? 0 : number_of(w[2].substr(colon + 1));
     worker_.publish(*this, c.session, topic, std::as_bytes(std::span(text)),
-                    {.qos = static_cast<std::uint8_t>(number_of(w[2]))}, t);
+                    {.qos = static_cast<std::uint8_t>(number_of(w[2])),
+                     .packet_id = static_cast<std::uint16_t>(id)},
+                    t);
+  } else if (w[0] == "REL" && w.size() == 2) {
+    worker_.release_identifier(c.session, static_cast<std::uint16_t>(number_of(w[1])), t);
   } else if (w[0] == "BYE") {
     connections_.erase(c.session);
     worker_.close_session(c.session);
@@ -120,6 +129,10 @@ void line_front_end::answer_delivery(client& c, const words& w) {
   for (delivery& d : c.in_flight) {
     if (d.ticket == 0 || d.number != number_of(w[1])) continue;
     const std::uint64_t ticket = d.ticket;
+    if (w[0] == "REC")
+      return worker_.received(c.session, ticket,
+                              receipt_token | std::uint64_t{connections_[c.session]} << 32 |
+                                  d.number);
     d = {};
     if (w[0] == "ACK")
       worker_.ack(c.session, ticket);
@@ -148,7 +161,13 @@ std::uint32_t line_front_end::credit(std::uint32_t session) const noexcept {
 
 void line_front_end::settled(std::span<const settlement> all) noexcept {
   for (const settlement& s : all) {
-    const auto connection = static_cast<unsigned>(s.token >> 32);
+    if (s.outcome == outcome::repeated) continue;
+    const auto connection = static_cast<unsigned>((s.token & ~receipt_token) >> 32);
+    if ((s.token & receipt_token) != 0) {
+      if (s.outcome == outcome::accepted)
+        out_.send(connection, "REL " + std::to_string(s.token & UINT32_MAX));
+      continue;
+    }
     const std::string number = std::to_string(s.token & UINT32_MAX);
     const bool present = present_.erase(s.token) != 0;
     if (s.outcome == outcome::accepted)
@@ -170,6 +189,11 @@ std::size_t line_front_end::deliver(std::uint32_t session,
       const auto free = std::ranges::find(c->in_flight, 0u, &delivery::ticket);
       if (free == c->in_flight.end()) break;
       place = &*free;
+    }
+    if (item.released) {
+      *place = {item.ticket, ++c->deliveries};
+      out_.send(connections_[session], "REL " + std::to_string(place->number));
+      continue;
     }
     std::string text(item.content.size(), '\0');
     if (!item.content.copy_out(text.data())) break;

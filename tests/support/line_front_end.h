@@ -2,9 +2,9 @@
 /// A second front end, for tests: a protocol of text lines over a transport inside the process. It
 /// serves the same core as the front ends of the product, and shares nothing else with them.
 ///
-/// A client sends lines. Every line except ACK, NACK, SKIP, STOP and GO is numbered 1, 2, 3 ... on
-/// its connection. It is answered with "OK number" once it is durable, or with "NO number reason".
-/// A PUB at QoS 0 is not answered.
+/// A client sends lines. Every line except ACK, NACK, SKIP, REC, STOP and GO is numbered 1, 2, 3
+/// ... on its connection. It is answered with "OK number" once it is durable, or with "NO number
+/// reason". A PUB at QoS 0 is not answered.
 ///
 ///     CONNECT identity flags   flags: "clean" and "passing" joined by ",", or "-". OK says
 ///     "present"
@@ -12,14 +12,20 @@
 ///                              connection.
 ///     SUB filter qos [bits]    bits: 0 to 3, shown in each MSG
 ///     UNSUB filter
-///     PUB topic qos text       text is the rest of the line
+///     PUB topic qos text       text is the rest of the line; qos is 0, 1 or 2:ID, where ID is the
+///                              packet id. While the first copy has no outcome, a repetition is
+///                              not answered.
+///     REL ID                   releases a message at QoS 2, unless it has no outcome yet
 ///     BYE
 ///     ACK n  NACK n  SKIP n    delivery n is done; comes again; stays for the next connection
+///     REC n                    delivery n, at QoS 2, was received: "REL n" follows once that is
+///                              durable, and is answered with ACK n
 ///     STOP  GO                 the client takes no deliveries between STOP and GO
 ///
 /// It gets "MSG n qos bits flags topic text" (n is 0 at QoS 0; flags is "again" if the message may
-/// have been sent before, "retained", or "-"). At most 16 of them wait for their ACK. It gets "DROP
-/// n" for a delivery that a policy gave up, and "GONE reason" when the core ended the connection.
+/// have been sent before, "retained", or "-"). At most 16 of them wait for their ACK. A delivery
+/// that was received in an earlier connection comes as "REL n". The client gets "DROP n" for a
+/// delivery that a policy gave up, and "GONE reason" when the core ended the connection.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -141,6 +147,7 @@ class line_front_end final : public front_end {
   [[nodiscard]] std::uint64_t token(unsigned connection, const client& c) const noexcept {
     return std::uint64_t{connection} << 32 | c.requests;
   }
+  static constexpr std::uint64_t receipt_token = std::uint64_t{1} << 63; // with a delivery's number
 
   broker_worker& worker_;
   line_link out_;

@@ -19,6 +19,7 @@ using namespace testing_broker;
 
 constexpr auto qos0 = sn::flags{}.with_qos(sn::qos_level::zero);
 constexpr auto qos1 = sn::flags{}.with_qos(sn::qos_level::one);
+constexpr auto qos2 = sn::flags{}.with_qos(sn::qos_level::two);
 
 /// The transport of one worker. Released datagrams leave at once, or when the link moves again.
 class narrow_transport final : public net::transport {

@@ -366,19 +366,6 @@ TEST_P(GatewayPeers, ADisconnectWithADurationIsNotAnsweredAndTheConnectionGoesOn
   EXPECT_FALSE(b->connected("alice"));
 }
 
-TEST_P(GatewayPeers, ASubscriptionAtQosTwoIsGrantedAndServedAtQosOne) {
-  b->connect(alice, "alice", true);
-  const auto s = b->ask<sn::suback>(
-      alice,
-      sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::two), .msg_id = 3, .topic = "t"});
-  EXPECT_EQ(s.get<sn::suback>()->code, sn::return_code::accepted);
-  EXPECT_EQ(s.get<sn::suback>()->flags.qos(), sn::qos_level::one);
-  EXPECT_EQ(b->publish(alice, s.get<sn::suback>()->topic_id, "x", 1), sn::return_code::accepted);
-  const auto r = b->next(alice);
-  ASSERT_TRUE(r && r->get<sn::publish>());
-  EXPECT_EQ(r->get<sn::publish>()->flags.qos(), sn::qos_level::one);
-}
-
 // --- a medium that has failed ----------------------------------------------------------------
 
 TEST_P(GatewayPeers, AfterTheMediumHasFailedOnlyPingsOfClientsAreAnswered) {

@@ -185,7 +185,6 @@ next_step()  # refused, with the protocol's own words
 publisher.asks(publish(b'x', qos=1, tid=77, mid=103), puback(77, 103, REJECT_ID))
 publisher.asks(publish(b'x', tid=77), puback(77, 0, REJECT_ID))
 publisher.asks(publish(b'x', qos=1, tid_type=1, tid=99, mid=104), puback(99, 104, REJECT_ID))
-publisher.asks(publish(b'x', qos=2, tid=FIRST, mid=105), puback(FIRST, 105, REJECT_UNSUPPORTED))
 publisher.asks(publish(b'x', qos=1, retain=1, tid=FIRST, mid=106), puback(FIRST, 106, REJECT_UNSUPPORTED))
 quiet.asks(subscribe(21, qos=1, topic_name=b'a/#/b'), suback(0, 21, code=REJECT_UNSUPPORTED))
 quiet.asks(subscribe(22, qos=1, tid_type=1, tid=99), suback(99, 22, code=REJECT_ID))
@@ -197,8 +196,23 @@ for octets in (publish(b'x', qos=1, tid=FIRST, mid=1), PINGREQ, subscribe(1, top
     unknown.asks(octets, DISCONNECT)
 unknown.says(PINGREQ)  # a stranger is told so four times a second at most
 
-next_step()  # QoS 2 is not offered, and QoS 1 is granted
-quiet.asks(subscribe(20, qos=2, topic_name=b'granted/one'), suback(FIRST, 20, qos=1))
+next_step()
+quiet.asks(subscribe(20, qos=2, topic_name=b'exactly/once'), suback(FIRST, 20, qos=2))
+
+next_step()  # both handshakes of QoS 2, in which every message is repeated
+quiet.asks(publish(b'once', qos=2, tid=FIRST, mid=112), pubrec(112), publish(b'once', qos=2, tid=FIRST, mid=1))
+
+next_step()
+quiet.asks(publish(b'once', qos=2, dup=1, tid=FIRST, mid=112), pubrec(112))
+quiet.asks(pubrel(112), pubcomp(112))
+
+next_step()
+quiet.asks(pubrel(112), pubcomp(112))
+quiet.asks(pubrec(1), pubrel(1))
+quiet.asks(pubrec(1), pubrel(1))
+
+next_step()
+quiet.says(pubcomp(1))
 
 next_step()  # nothing of this is answered
 broken = [b'\x05', b'\x00\x16', b'\x01\x00\x00\x16', b'\x01\x00\x03\x16', b'\x09\x16', b'\x01\xff\xff\x0c', b'\x02\x03',
