@@ -57,6 +57,14 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
   a.add_flag("--partial-checksums", o.partial_checksums,
              "Accept UDP datagrams whose checksum a veth or bridge peer left to the hardware");
+  std::string group;
+  a.add_option("--multicast", group,
+               "IPv4 multicast group, such as 225.1.1.1, that every port joins; clients search for "
+               "the gateway there");
+  const CLI::Option* advertise =
+      number<std::uint16_t>(a, "--advertise", o.gateway.advertise_s, 0, 65535,
+                            "Seconds between two ADVERTISE messages to the group, 0 for none; 900 "
+                            "when --multicast is given");
   a.add_option("--predefined-topics", o.predefined_topics,
                "File of predefined topics, with one ID and NAME on each line")
       ->check(CLI::ExistingFile);
@@ -126,6 +134,17 @@ parsed parse(int argc, char** argv, options& o) {
       auto address = net::parse_ipv4_prefix(text);
       if (!address) throw CLI::ValidationError("--address", address.error().message);
       o.addresses.push_back(*address);
+    }
+    if (!group.empty()) {
+      auto parsed = net::parse_ipv4(group);
+      if (!parsed) throw CLI::ValidationError("--multicast", parsed.error().message);
+      if (!net::is_multicast(*parsed))
+        throw CLI::ValidationError("--multicast",
+                                   "'" + group + "': expected 224.0.0.2 to 239.255.255.255");
+      o.multicast = *parsed;
+      if (advertise->count() == 0) o.gateway.advertise_s = 900;
+    } else if (o.gateway.advertise_s != 0) {
+      throw CLI::ValidationError("--advertise", "expected --multicast with a group to advertise to");
     }
     for (const std::string& text : gateways) {
       auto gateway = net::parse_ipv4(text);

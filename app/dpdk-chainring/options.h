@@ -26,6 +26,7 @@ struct options {
   std::vector<std::uint32_t> gateways;     ///< one for each port; 0 means none
   std::uint16_t udp_port = 10000;
   std::uint16_t mtu = 1500;
+  std::uint32_t multicast = 0; ///< a group that every port joins; 0 means none
   std::string predefined_topics;
   store_layout tables;
   broker_config broker;

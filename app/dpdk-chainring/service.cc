@@ -148,6 +148,9 @@ result<void> service::open_region() {
   // skips a message that is too long for it.
   mqttsn::gateway_config gateway = options_.gateway;
   gateway.datagram_size_max = 0;
+  if (options_.multicast != 0)
+    for (std::uint16_t id = 0; id < options_.addresses.size(); ++id)
+      gateway.groups.push_back(net::endpoint{options_.multicast, options_.udp_port, id}.key());
   for (const auto& i : interfaces_)
     gateway.datagram_size_max = std::max(gateway.datagram_size_max, i->payload_max());
   config.content_size_max = mqttsn::payload_size_max(gateway.datagram_size_max);
@@ -225,6 +228,7 @@ result<void> service::open_ports() {
     c.address = options_.addresses[id];
     c.gateway = id < options_.gateways.size() ? options_.gateways[id] : 0;
     c.udp_port = options_.udp_port;
+    c.multicast_group = options_.multicast;
     c.mtu = options_.mtu;
     c.partial_checksums = options_.partial_checksums;
     net::port_options p;

@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "mqttsn/gateway_state.h"
+#include "net/address.h"
 
 namespace chainring::mqttsn {
 
@@ -32,6 +33,16 @@ void gateway_worker::state::advertise_now() noexcept {
   }
 }
 
+// Returns the address of the group on the link of the sender. Where no group is configured it is the
+// broadcast address with the port of the sender, at which other clients may listen as well.
+client_address gateway_worker::state::group_of(const client_address& from) const noexcept {
+  const net::endpoint sender = net::endpoint::from_key(from);
+  for (const client_address& group : config.groups)
+    if (net::endpoint::from_key(group).interface_id == sender.interface_id) return group;
+  constexpr std::uint32_t broadcast = 0xffffffff;
+  return net::endpoint{broadcast, sender.port, sender.interface_id}.key();
+}
+
 void gateway_worker::state::handle(const sender& from, const searchgw& m) noexcept {
   ++count.searches;
   const gwinfo answer{.gw_id = config.gateway_id};
@@ -43,7 +54,7 @@ void gateway_worker::state::handle(const sender& from, const searchgw& m) noexce
     }
     return out->commit(encode_message(room, answer));
   }
-  if (from.group == client_address{}) return send_message(from.address, 3, answer);
+  if (!from.to_group) return send_message(from.address, 3, answer);
   if (now_tsc - group_second_tsc >= tsc_hz) {
     group_second_tsc = now_tsc;
     group_answers = 0;
@@ -53,7 +64,7 @@ void gateway_worker::state::handle(const sender& from, const searchgw& m) noexce
     return;
   }
   ++group_answers;
-  send_message(from.group, 3, answer);
+  send_message(group_of(from.address), 3, answer);
 }
 
 // The gateway treats a node behind a forwarder as a client with an address of its own.

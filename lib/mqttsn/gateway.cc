@@ -145,11 +145,11 @@ void gateway_worker::attach(net::transport& out, const net::hearing* heard) noex
 }
 
 void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
-                             std::uint64_t received_tsc, client_address group) noexcept {
+                             std::uint64_t received_tsc, bool to_group) noexcept {
   if (received_tsc == 0) received_tsc = rte_rdtsc();
   state_->now_tsc = std::max(state_->now_tsc, received_tsc);
   ++state_->count.datagrams;
-  state_->receive({from, state::none, received_tsc, group}, datagram);
+  state_->receive({from, state::none, received_tsc, to_group}, datagram);
 }
 
 void gateway_worker::receive_failed(client_address from,

@@ -70,7 +70,8 @@ struct gateway_config {
   /// Seconds between two ADVERTISE messages (Tadv), 1 to 65,535. 0: none is sent.
   std::uint16_t advertise_s = 0;
   /// The addresses of the groups to which ADVERTISE goes, and GWINFO for a SEARCHGW that came to a
-  /// group: one for each interface, made by the transport.
+  /// group: at most one for each interface, as keys of net::endpoint. On an interface without one
+  /// that GWINFO is broadcast.
   std::vector<client_address> groups;
   std::uint32_t nodes_max = 4096;               ///< wireless nodes behind forwarders
   std::uint32_t nodes_per_forwarder_max = 2048; ///< of these, behind one forwarder
@@ -91,10 +92,10 @@ class gateway_worker {
   /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
   /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
-  /// counts as heard at `received_tsc`; 0 means now. `group` is the address of the multicast group
-  /// or broadcast to which the datagram was sent, and 0 for a datagram to this host alone.
+  /// counts as heard at `received_tsc`; 0 means now. `to_group` says that the datagram was sent to a
+  /// multicast group or broadcast, and not to this host alone.
   void receive(client_address from, std::span<const std::byte> datagram,
-               std::uint64_t received_tsc = 0, client_address group = {}) noexcept;
+               std::uint64_t received_tsc = 0, bool to_group = false) noexcept;
   /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
   /// else.
   void receive_failed(client_address from, std::span<const std::byte> datagram) noexcept;

@@ -103,7 +103,7 @@ struct gateway_worker::state final : front_end {
     client_address address;
     std::uint32_t session = none;
     std::uint64_t received_tsc = 0;
-    client_address group = {}; ///< the group to which the datagram was sent; 0 means to us alone
+    bool to_group = false; ///< the datagram was sent to a group, and not to this host alone
     [[nodiscard]] bool known() const noexcept { return session != none; }
   };
   /// An answer to a client that waits until the core settles the request.
@@ -226,8 +226,9 @@ struct gateway_worker::state final : front_end {
   void handle(const sender& from, const willmsgresp& m) noexcept;
   void handle(const sender& from, const encapsulated& m) noexcept;
 
-  // This function is in discovery.cc.
+  // These functions are in discovery.cc.
   void advertise_now() noexcept;
+  [[nodiscard]] client_address group_of(const client_address& from) const noexcept;
 
   // These functions are in connect.cc.
   [[nodiscard]] bool clear_address(const sender& from, const connect& m) noexcept;

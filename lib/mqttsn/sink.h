@@ -12,9 +12,9 @@ class gateway_sink final : public net::datagram_sink {
   unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
     return gateway_.home_of(from, payload);
   }
-  void receive(client_address from, bool, std::span<const std::byte> payload,
+  void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
-    mine_.receive(from, payload, received_tsc);
+    mine_.receive(from, payload, received_tsc, to_group);
   }
 
  private:

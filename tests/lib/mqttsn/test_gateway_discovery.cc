@@ -2,12 +2,16 @@
 // How clients find the gateway, and clients that are nodes behind a forwarder.
 #include "gateway_fixture.h"
 #include "mqttsn/forwarder.h"
+#include "net/address.h"
 
 namespace chainring::testing_gateway {
 namespace {
 
 constexpr client_address alice = 101, first = 201, second = 202;
-constexpr client_address group_a = 900, group_b = 901;
+// The groups of two interfaces, and a client on the second of them.
+const client_address group_a = net::endpoint{0xe1010101, 1883, 0}.key();
+const client_address group_b = net::endpoint{0xe1010101, 1883, 1}.key();
+const client_address on_b = net::endpoint{0x0a000007, 4711, 1}.key();
 
 bytes node_id(std::string_view text) {
   const auto all = std::as_bytes(std::span(text));
@@ -218,33 +222,45 @@ TEST(NodeTable, RefusesOptionsOutOfRange) {
 class GatewayDiscovery : public GatewayTest {
  protected:
   void SetUp() override {}
-  void search(client_address from, client_address group = {}, std::uint8_t radius = 1) {
-    const bytes datagram = encode(sn::searchgw{.radius = radius});
-    b->gateway->worker(b->gateway->home_of(from, datagram)).receive(from, datagram, 0, group);
+  void search(client_address from, bool to_group = false) {
+    const bytes datagram = encode(sn::searchgw{.radius = 1});
+    b->gateway->worker(b->gateway->home_of(from, datagram)).receive(from, datagram, 0, to_group);
     b->settle();
   }
 };
 
-TEST_P(GatewayDiscovery, AnswersASearchAtItsSenderOrAtTheGroupToWhichItWasSent) {
+TEST_P(GatewayDiscovery, AnswersASearchAtItsSenderOrAtTheGroupOfItsLink) {
   gateway.gateway_id = 9;
+  gateway.groups = {group_a, group_b};
   start();
-  search(alice);
-  auto r = b->next(alice);
+  search(on_b);
+  auto r = b->next(on_b);
   ASSERT_TRUE(r && r->get<sn::gwinfo>());
   EXPECT_EQ(r->get<sn::gwinfo>()->gw_id, 9);
   EXPECT_TRUE(r->get<sn::gwinfo>()->gw_address.empty());
-  search(alice, group_a);
-  EXPECT_FALSE(b->next(alice));
-  r = b->next(group_a);
+  search(on_b, true);
+  EXPECT_FALSE(b->next(on_b));
+  EXPECT_FALSE(b->next(group_a));
+  r = b->next(group_b);
   EXPECT_TRUE(r && r->get<sn::gwinfo>());
   EXPECT_EQ(b->gateway->counters().searches, 2u);
 }
 
+TEST_P(GatewayDiscovery, BroadcastsTheAnswerToABroadcastSearchWhereNoGroupIsConfigured) {
+  gateway.groups = {group_a};
+  start();
+  search(on_b, true);
+  EXPECT_FALSE(b->next(on_b));
+  const auto r = b->next(net::endpoint{0xffffffff, 4711, 1}.key());
+  EXPECT_TRUE(r && r->get<sn::gwinfo>());
+}
+
 TEST_P(GatewayDiscovery, AnswersFewSearchesToAGroupInASecond) {
+  gateway.groups = {group_b};
   start();
   for (int i = 0; i < 1000; ++i)
-    search(alice, group_a);
-  const auto answers = b->all(group_a).size();
+    search(on_b, true);
+  const auto answers = b->all(group_b).size();
   const auto counted = b->gateway->counters();
   EXPECT_EQ(answers + counted.discovery_limited, 1000u);
   EXPECT_GE(answers, 4u);

@@ -26,12 +26,12 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-registrations": (16, 100000000),
            "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
            "--session-expiry": (0, 4000000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
-           "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
+           "--advertise": (0, 65535), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
 SIZES = ["--size", "--journal-size"]
 OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
-          "--gateway": (["there", "1.2.3"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
+          "--gateway": (["there", "1.2.3"], "expected"), "--multicast": (["there", "192.0.2.1"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
 FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--interactive", "--help", "--version"]
 TEXTS = ["--region", "--log-file"]
@@ -88,6 +88,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         refused([*base, name], name)  # the value is missing
     refused([*good, "--gateway", "192.0.2.9", "--gateway", "192.0.2.8"], "--gateway", "one for each --address")
     refused(["--region", region], "--address")
+    refused([*good, "--advertise", "60"], "--advertise", "--multicast")
     refused(["--address", "192.0.2.1/24"], "--region")
     refused([*good, "--colour", "red"], "--colour")
     refused([*good, "--mtu", "1500", "--mtu", "1400"], "--mtu")
@@ -136,6 +137,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "session-expiry = 3600", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
+            'multicast = "225.1.1.1"', "advertise = 60",
             "max-nodes-per-forwarder = 32"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
