@@ -6,9 +6,11 @@ import struct
 import subprocess
 import unittest
 
+ADVERTISE, SEARCHGW, GWINFO = range(0x00, 0x03)
 CONNECT, CONNACK, WILLTOPICREQ, WILLTOPIC, WILLMSGREQ, WILLMSG = range(0x04, 0x0A)
 REGISTER, REGACK, PUBLISH, PUBACK, PUBCOMP, PUBREC, PUBREL = range(0x0A, 0x11)
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(0x12, 0x19)
+WILLTOPICUPD, WILLTOPICRESP, WILLMSGUPD, WILLMSGRESP = range(0x1A, 0x1E)
 
 DUP, QOS1, QOS2, QOS_MINUS_1, RETAIN, WILL, CLEAN = 0x80, 0x20, 0x40, 0x60, 0x10, 0x08, 0x04
 PREDEFINED, SHORT = 0x01, 0x02
@@ -20,9 +22,10 @@ HANG_S = 60  # this timeout only detects hangs
 class Peer:
     """The broker's end: it reports what the client sent, and answers what the test says."""
 
-    def __init__(self):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(('127.0.0.1', 0))
+    def __init__(self, address='127.0.0.1', port=0):
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((address, port))
         self.port = self.socket.getsockname()[1]
         self.client = None
 
@@ -80,6 +83,16 @@ class Peer:
     def puback(self, publish_body, code=ACCEPTED):
         self.send(PUBACK, publish_body[1:5] + bytes([code]))
 
+    def barrier(self, again=()):
+        """Returns when the client has handled everything that was sent to it; it has sent nothing meanwhile."""
+        self.send(PINGREQ)
+        self.expect(PINGRESP, again)
+
+    def sleep(self, duration_s, again=()):
+        """Accepts a DISCONNECT that announces a sleep."""
+        assert self.expect(DISCONNECT, again) == struct.pack('>H', duration_s)
+        self.send(DISCONNECT)
+
     def farewell(self, again=()):
         assert self.expect(DISCONNECT, again) == b''
         self.send(DISCONNECT)
@@ -94,9 +107,11 @@ class ClientTest(unittest.TestCase):
 
     def start(self, command, *arguments, host='127.0.0.1', retry_s=HANG_S,
               stdout=subprocess.PIPE):
-        """Runs the program; it sends no retransmissions unless the test sets retry_s."""
+        """Runs the program; it sends no retransmissions unless the test sets retry_s. A host of None leaves
+        the choice of the broker to the arguments."""
         process = subprocess.Popen(
-            [self.program, command, '-h', host, '-p', str(self.peer.port), '--retry-interval', str(retry_s),
+            [self.program, command, *(['-h', host] if host else []), '-p', str(self.peer.port), '--retry-interval',
+             str(retry_s),
              *arguments], stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE,
             env=dict(os.environ, LC_ALL='C'))
         self.addCleanup(self.end, process)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs every command of the README and the guides in the order of a reader: each ```sh block of a
 document, one command after the other, in one directory and one network namespace. A broker and a
-subscriber without --count stay in the background, as in a terminal of their own; the next broker of
-the document takes the place of the last. Everything else has to end with status 0.
+subscriber that does not end by itself (-C, -W, -E) stay in the background, as in a terminal of
+their own; the next broker of the document takes the place of the last. Everything else has to end with status 0.
 
 A block below a comment `<!-- not run: REASON -->` is not run; its programs have to be there, and to
 know the arguments. Blocks of other languages (```text, ```cpp) are no commands, and a block of no
@@ -28,8 +28,8 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 import own_network  # noqa: F401
 
 SOURCE, BUILD = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-DOCUMENTS = sys.argv[3:] or ["README.md", "docs/guides/running.md", "docs/guides/network.md", "docs/guides/generator.md",
-                             "docs/guides/benchmarks.md"]
+DOCUMENTS = sys.argv[3:] or ["README.md", "docs/guides/running.md", "docs/guides/client.md", "docs/guides/network.md",
+                             "docs/guides/generator.md", "docs/guides/benchmarks.md"]
 HANG_S = 120  # this timeout only detects hangs
 NOT_RUN = re.compile(r"<!-- not run: (\S.{10,}) -->$")
 OURS = {"dpdk-chainring", "dpdk-chainring-gen", "chainring-client", "chainring-region", "chainring-bench"}
@@ -113,7 +113,9 @@ def check_only(where, command):
         fail(f"{where}: there is no {program}", command)
     if os.path.basename(program) not in OURS:
         return
-    said = subprocess.run([os.path.join(top, program), "--help"], capture_output=True, text=True, timeout=HANG_S).stdout
+    # The help of a program with commands does not hold the options of the commands.
+    help_of = "--help-all" if os.path.basename(program) == "chainring-client" else "--help"
+    said = subprocess.run([os.path.join(top, program), help_of], capture_output=True, text=True, timeout=HANG_S).stdout
     for word in words[1:]:
         if word.startswith("--") and len(word) > 2 and word.split("=")[0] not in said:
             fail(f"{where}: --help does not list {word}", command)
@@ -138,7 +140,7 @@ def run(document):
                     broker = Background(command, where)
                     broker.until("chainring: ready")
                     continue
-                if name == "chainring-client" and words[1] == "sub" and not {"-C", "--count", "-W", "--timeout"} & set(words):
+                if name == "chainring-client" and words[1] == "sub" and not {"-C", "--count", "-W", "--timeout", "-E"} & set(words):
                     subscriber = Background(command + " -d", where)
                     subscriber.until("received SUBACK")
                     continue

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""QoS 2 over a network that loses and doubles datagrams at random: nothing is lost and nothing is
+delivered twice. CHAINRING_SEED repeats a run. Usage: test_lossy.py path/to/chainring-client"""
+import os
+import random
+import select
+import struct
+import sys
+import threading
+import unittest
+
+from peer import *  # noqa: F403: the protocol's names
+
+MESSAGES = 60
+AGAIN_S = 0.03
+
+
+class Lossy(Peer):
+    """A small broker at QoS 2, each of whose datagrams may be lost or doubled on the way."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.random = random.Random(seed)
+        self.open, self.got = set(), []
+        self.end = False
+
+    def pass_on(self):
+        """How many copies of a datagram arrive."""
+        return self.random.choices((0, 1, 2), (25, 60, 15))[0]
+
+    def send(self, kind, body=b''):
+        for _ in range(self.pass_on()):
+            super().send(kind, body)
+
+    def heard(self, wait_s):
+        """Returns the messages that arrived within the time."""
+        if not select.select([self.socket], [], [], wait_s)[0]:
+            return []
+        return [self.receive()] * self.pass_on()
+
+    def answer(self, kind, body):
+        """Answers as a broker does; returns True when the message was one of the exchange of subscribe or
+        publish that the caller has to handle."""
+        if kind == CONNECT:
+            self.send(CONNACK, b'\0')
+        elif kind == REGISTER:
+            self.send(REGACK, b'\0\5' + body[2:4] + b'\0')
+        elif kind == SUBSCRIBE:
+            self.send(SUBACK, bytes([QOS2]) + b'\0\5' + body[1:3] + b'\0')
+        elif kind == PUBLISH:
+            if body[3:5] not in self.open:
+                self.open.add(body[3:5])
+                self.got.append(body[5:])
+            self.send(PUBREC, body[3:5])
+        elif kind == PUBREL:
+            self.open.discard(body)
+            self.send(PUBCOMP, body)
+        elif kind == DISCONNECT:
+            self.send(DISCONNECT)
+        elif kind == PINGREQ:
+            self.send(PINGRESP)
+        else:
+            return True
+        return False
+
+    def serve(self):
+        while not self.end:
+            for kind, body in self.heard(0.05):
+                self.answer(kind, body)
+
+    def deliver(self, texts):
+        """Sends the messages one after the other, each until its PUBCOMP came."""
+        subscribed = False
+        while not subscribed:
+            for kind, body in self.heard(AGAIN_S):
+                self.answer(kind, body)
+                subscribed = subscribed or kind == SUBSCRIBE
+        for n, text in enumerate(texts):
+            message_id = struct.pack('>H', n % 3 + 1)  # ids come back soon
+            released = done = False
+            again = 0
+            while not done and not self.end:
+                if released:
+                    self.send(PUBREL, message_id)
+                else:
+                    self.send(PUBLISH, bytes([QOS2 | again]) + b'\0\5' + message_id + text)
+                    again = DUP
+                for kind, body in self.heard(AGAIN_S):
+                    if self.answer(kind, body) and body == message_id:
+                        released = released or kind == PUBREC
+                        done = done or kind == PUBCOMP
+        self.serve()
+
+
+class Exactly(ClientTest):
+    def setUp(self):
+        seed = int(os.environ.get('CHAINRING_SEED', random.randrange(1 << 32)))
+        print('CHAINRING_SEED=%d' % seed, flush=True)
+        self.peer = Lossy(seed)
+        self.addCleanup(self.peer.close)
+
+    def in_background(self, target, *arguments):
+        thread = threading.Thread(target=target, args=arguments)
+
+        def stop():
+            self.peer.end = True
+            thread.join()
+        thread.start()
+        self.addCleanup(stop)
+
+    def test_each_line_arrives_exactly_once_and_in_order(self):
+        lines = [b'line %d' % n for n in range(MESSAGES)]
+        self.in_background(self.peer.serve)
+        p = self.start('pub', '-q', '2', '-t', 'a/b', '-l', '--max-retries', '1000', retry_s=AGAIN_S)
+        self.finish(p, 0, b'\n'.join(lines))
+        self.assertEqual(self.peer.got, lines)
+
+    def test_each_message_is_printed_exactly_once_and_in_order(self):
+        texts = [b'message %d' % n for n in range(MESSAGES)]
+        self.in_background(self.peer.deliver, texts)
+        p = self.start('sub', '-q', '2', '-t', 'a/b', '-C', str(MESSAGES), '--max-retries', '1000', retry_s=AGAIN_S)
+        out, _ = self.finish(p, 0)
+        self.assertEqual(out.splitlines(), texts)
+
+
+if __name__ == '__main__':
+    ClientTest.program = sys.argv.pop(1)
+    unittest.main()
