@@ -109,12 +109,27 @@ footprint footprint_of(const call_site& site, const std::vector<std::unique_ptr<
   return out;
 }
 
+/// The source line of a call, and the same behind the line before it: a line alone may say too
+/// little, as a brace at which an object goes.
+struct source_text {
+  std::string line, with_before;
+  explicit source_text(const call_site& s) : line(trimmed(s, s.line)) {
+    with_before = trimmed(s, s.line - 1) + " | " + line;
+  }
+
+ private:
+  static std::string trimmed(const call_site& s, unsigned number) {
+    const std::string& all = source_line(s.path, number);
+    return all.substr(std::min(all.find_first_not_of(' '), all.size()));
+  }
+};
+
 /// Why a site may survive; null where it may not.
 const std::string* proof_of(const call_site& s, const mutation_options& which) {
   const auto found = std::ranges::find_if(which.stay, [&](const auto& stay) {
-    return stay.first.starts_with('[')
-               ? s.label == stay.first
-               : source_line(s.path, s.line).find(stay.first) != std::string::npos;
+    if (stay.first.starts_with('[')) return s.label == stay.first;
+    return source_line(s.path, s.line).find(stay.first) != std::string::npos ||
+           source_text(s).with_before == stay.first;
   });
   return found == which.stay.end() ? nullptr : &found->second;
 }
@@ -129,13 +144,9 @@ bool is_open(const call_site& s) {
       out.insert(line);
     return out;
   }();
-  const auto text = [&](unsigned line) {
-    const std::string& all = source_line(s.path, line);
-    return all.substr(std::min(all.find_first_not_of(' '), all.size()));
-  };
-  const std::string here = text(s.line);
-  return listed.contains(s.path + ": " + here) ||
-         listed.contains(s.path + ": " + text(s.line - 1) + " | " + here);
+  const source_text text(s);
+  return listed.contains(s.path + ": " + text.line) ||
+         listed.contains(s.path + ": " + text.with_before);
 }
 
 } // namespace

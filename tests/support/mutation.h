@@ -32,14 +32,16 @@ struct explorer_options;
 struct scenario;
 
 /// `stays`: nothing fails without it, and mutation_options says why it is there all the same.
-/// `open`: nothing fails without it, and tests/support/open_call_sites lists it: a scenario is missing.
+/// `open`: nothing fails without it, and tests/support/open_call_sites lists it: a scenario is
+/// missing.
 enum class fate : std::uint8_t { killed, stays, open, survived, unreached };
 
 struct mutation_options {
   /// Folders or files below the source root whose call sites are tried.
   std::vector<std::string> under = {"lib/", "drivers/media/file/"};
   /// Call sites that may survive or stay unreached, each with the proof of why it stays: by label,
-  /// or by a part of the source line on which the call stands.
+  /// or by a part of the source line on which the call stands, or by the line before it, " | ",
+  /// and that line, both without the spaces around them.
   std::vector<std::pair<std::string, std::string>> stay = {};
   /// A mutant that runs longer has hung, which counts as killed.
   unsigned hang_seconds = 300;
@@ -76,8 +78,8 @@ struct mutation_report {
 /// quickest, until one fails.
 [[nodiscard]] mutation_report mutate(const std::vector<mutation_trial>& trials,
                                      const mutation_options& which);
-/// A trial for each of these scenarios of the crash explorer. options.observer and options.known are
-/// taken.
+/// A trial for each of these scenarios of the crash explorer. options.observer and options.known
+/// are taken.
 [[nodiscard]] std::vector<mutation_trial> trials_of(const std::vector<scenario>& scenarios,
                                                     const explorer_options& options);
 /// The same with scenarios that are all explored with the same options.

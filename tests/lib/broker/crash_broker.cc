@@ -14,6 +14,7 @@
 #include "broker/access.h"
 #include "broker_fixture.h"
 #include "crash_bounds.h"
+#include "gateway_scenarios.h"
 #include "line_scenarios.h"
 #include "support/eal_main.h"
 #include "support/explorer.h"
@@ -540,10 +541,18 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       "another "
       "incarnation than its session; the call keeps the promise of queue_table, that a queue's "
       "blocks are free only behind its durable restart";
-  which.stay = {{"      drain(); // [place-before-publish]", in_pieces},
-                {"    covering(", in_pieces},
-                {"queues.restart_flush(e.session)", restarts_anyway},
-                {"if (any) drain()", restarts_anyway}};
+  which.stay = {
+      {"      drain(); // [place-before-publish]", in_pieces},
+      {"    covering(", in_pieces},
+      {"queues.restart_flush(e.session)", restarts_anyway},
+      {"if (any) drain()", restarts_anyway},
+      {"    drain(); // [ended-before-restart]", restarts_anyway},
+      {"link_status s = queues.grow(q, n);", "reaches the seam in a seeded bug only"},
+      {"dirty.clear(); | }", "the batch of the burst is empty when it goes: publish() comes behind "
+                             "flush_changes(), which covers every change, and takes all of them"},
+      {"{.qos = 0}, no_token",
+       "a message of QoS 0 has no place in a queue: publish() returns before it looks for "
+       "one, and only that may link a ring"}};
   which.hang_seconds = 1500; // a slow machine is none
   // A missing call shows in a few of the states. What one thread cannot notice two workers do.
   const test::explorer_options alone{.states_max = 64,
@@ -559,12 +568,28 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       .depth = 1,
       .schedules = {.random = 24, .preemptions = 1, .enumerated_max = 40}};
   using namespace testing_line;
-  auto trials =
-      test::trials_of({testing_broker::publish_and_consume(), clean_start(), subscriptions(),
-                       growing_queues(), sessions_and_subscriptions(), ended_and_made_again(),
-                       expired_sessions(), places_used_again(), full_queues_drop_oldest(),
-                       refused_with_void_slots(), queues_that_grow()},
-                      alone);
+  auto trials = test::trials_of({testing_broker::publish_and_consume(),
+                                 clean_start(),
+                                 subscriptions(),
+                                 growing_queues(),
+                                 sessions_and_subscriptions(),
+                                 ended_and_made_again(),
+                                 expired_sessions(),
+                                 places_used_again(),
+                                 full_queues_drop_oldest(),
+                                 refused_with_void_slots(),
+                                 queues_that_grow(),
+                                 many_subscriptions_in_a_burst(),
+                                 refused_filters(),
+                                 stock_of_rings_used_up(),
+                                 queues_that_shrink(),
+                                 growing_queues_drop_oldest(),
+                                 set_aside_with_a_new_queue(),
+                                 begun_clean_twice(),
+                                 grown_and_closed(),
+                                 address_of_another_worker(),
+                                 publish_set_aside()},
+                                alone);
   const auto add = [&](std::vector<test::mutation_trial> more) {
     std::ranges::move(more, std::back_inserter(trials));
   };

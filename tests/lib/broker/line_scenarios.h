@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
-/// tests in crash_line.cc, crash_queues.cc and crash_two_workers.cc explore them, and mutation
-/// switches calls off under them.
+/// tests in crash_line.cc, crash_queues.cc, crash_two_workers.cc and crash_rare.cc explore them,
+/// and mutation switches calls off under them.
 #pragma once
 #include <vector>
 
@@ -31,5 +31,15 @@ test::scenario workers_publish_and_release(); ///< one consumes what both publis
 test::scenario workers_grow_a_queue();        ///< a ring that one links and the other places in
 test::scenario workers_make_room();           ///< drop-oldest asked of another worker
 test::scenario workers_while_tables_grow();
+
+// crash_rare.cc
+test::scenario many_subscriptions_in_a_burst(); ///< more than a batch of the map holds
+test::scenario refused_filters();               ///< whose records are erased again
+test::scenario stock_of_rings_used_up();        ///< first messages of several queues
+test::scenario queues_that_shrink();
+test::scenario growing_queues_drop_oldest();
+test::scenario set_aside_with_a_new_queue();
+test::scenario begun_clean_twice(); ///< in one burst
+test::scenario grown_and_closed();  ///< as an operator asks
 
 } // namespace chainring::testing_line

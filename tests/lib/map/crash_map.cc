@@ -13,6 +13,7 @@
 
 #include "base/hook.h"
 #include "crash_world.h"
+#include "region/recovery.h"
 #include "support/bounds.h"
 #include "support/mutation.h"
 #include "support/seeded.h"
@@ -104,20 +105,100 @@ scenario other_calls() {
   });
 }
 /// Recovery does not want some entries, and their cells and chains are used again.
-scenario unwanted() {
+scenario unwanted_by(const std::string& name, const map_recoverer& recover_by) {
   scenario s = map_scenario(
-      "records of an incarnation that ended",
+      name,
       [](map_world& w) {
         w.insert(0, 130);
         w.insert(1, 130);
         w.update(0, 12);
         w.insert(2, 60);
       },
-      true);
+      true, 0, recover_by);
   s.setup = [](media& m, history&) {
     opened_map map(m, crash_layout());
     for (unsigned k : {first_unwanted, first_unwanted + 1})
       map->insert(bytes_of(key_text(k)), bytes_of(value_text(change_id(k, 1), 190)));
+  };
+  return s;
+}
+scenario unwanted() {
+  return unwanted_by("records of an incarnation that ended", {});
+}
+/// The recovery driver runs the part of the map, as it does for every region.
+scenario recovered_by_driver() {
+  return unwanted_by("recovered as a part of a region",
+                     [](media& m, block_store& blocks, durable_map& map, const map_filter& wanted) {
+                       map_recovery found;
+                       recovery all;
+                       all.add(blocks.part());
+                       all.add(map.part("map", wanted, &found));
+                       const auto done = all.run(m);
+                       CHAINRING_ASSERT(done.ok());
+                       return found;
+                     });
+}
+/// Recovery asks for the key alone, or for nothing.
+map_recovery recover_by_key(media& m, block_store& blocks, durable_map& map,
+                            const std::function<bool(std::span<const std::byte>)>& wanted) {
+  blocks.begin_recovery();
+  map.persist_as_read();
+  m.drain();
+  map_recovery found = map.recover(wanted);
+  m.drain();
+  blocks.finish_recovery();
+  return found;
+}
+scenario unwanted_keys() {
+  return unwanted_by("keys of an incarnation that ended",
+                     [](media& m, block_store& blocks, durable_map& map, const map_filter& wanted) {
+                       return recover_by_key(m, blocks, map, [&](std::span<const std::byte> key) {
+                         return wanted(key, {});
+                       });
+                     });
+}
+
+/// Two cells have one key. Recovery gives one of them up for good: when the key is erased from the
+/// other cell, it must not come back with the value that it once had.
+scenario key_in_two_cells() {
+  constexpr int gone = history::first_own_kind;
+  static const map_layout layout = [] {
+    map_layout l = crash_layout();
+    l.recover_by = [](media& m, block_store& blocks, durable_map& map, const map_filter&) {
+      return recover_by_key(m, blocks, map, {});
+    };
+    return l;
+  }();
+  scenario s;
+  s.name = "map: a key in two cells";
+  s.size = layout.size();
+  s.setup = [](media& m, history& h) {
+    opened_map map(m, layout);
+    if (map->insert(bytes_of("other"), bytes_of("before")) != map_status::done ||
+        map->insert(bytes_of("key"), bytes_of("now")) != map_status::done)
+      return h.fail("refused");
+    // The cell of the other key gets this key, and a check that fits.
+    map_cell c = *map.cell(0);
+    map_word0 w = map_word0::unpack(c.state);
+    w.key_size = map_word0::unpack(map.cell(1)->state).key_size;
+    std::copy_n(map.cell(1)->key, 3, c.key);
+    w.check = map_check(0, w, c.key, c.value[w.half]);
+    for (int i = 0; i < 3; ++i)
+      m.store(&map.cell(0)->key[i], c.key[i]);
+    m.store(&map.cell(0)->state, w.pack());
+  };
+  s.run = [](media& m, history& h) {
+    opened_map map(m, layout);
+    if (map.recovered.damaged != 1) return h.fail("the second cell was not noticed");
+    if (map->erase(bytes_of("key")) != map_status::done) return h.fail("refused");
+    h.promise(gone, 0);
+  };
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    const opened_map map(m, layout);
+    const std::string text = map.text("key");
+    if (text != "(none)" && text != "now") return "a value from before: " + text;
+    if (h.has(gone, 0) && text != "(none)") return "an erased key is back";
+    return {};
   };
   return s;
 }
@@ -204,7 +285,8 @@ scenario waiting_batches() {
     w.insert(1, 9);
     w.insert(2, 16);
     w.beside_a_batch({'s', 1, 12}, [&] { w.batch({{{'s', 0, 16}, {'s', 1, 10}}}); });
-    w.beside_a_batch({'s', 0, 12}, [&] { w.retain(0); });
+    // The walk has erased other keys when it comes to the one that is held.
+    w.beside_a_batch({'s', w.last_of_walk(), 12}, [&] { w.retain(0); });
   });
 }
 
@@ -264,10 +346,13 @@ scenario long_chains() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {
-    inserts,        updates,        erases,          long_values,  batches,         long_batches,
-    second_changes, other_calls,    unwanted,        growth,       growing_batches, bursts,
-    growing_bursts, beside_batches, waiting_batches, full_batches, long_chains};
+const std::vector<scenario (*)()> all = {inserts,        updates,         erases,
+                                         long_values,    batches,         long_batches,
+                                         second_changes, other_calls,     unwanted,
+                                         growth,         growing_batches, bursts,
+                                         growing_bursts, beside_batches,  waiting_batches,
+                                         full_batches,   long_chains,     recovered_by_driver,
+                                         unwanted_keys,  key_in_two_cells};
 
 /// At the gate the bounds in which EveryFlushAndDrainIsNeeded finds every call that is left out;
 /// .ci/soak takes larger ones.

@@ -112,8 +112,9 @@ inline opened_map::filter wanted_only(bool filter) {
 /// A map that is changed, and whose keys are looked up after every step.
 class map_world {
  public:
-  map_world(media& medium, history& promises, bool filter = false, std::uint64_t first = 0)
-      : map_(medium, crash_layout(first), wanted_only(filter)), m_(medium), h_(promises),
+  map_world(media& medium, history& promises, bool filter = false,
+            const map_layout& layout = crash_layout())
+      : map_(medium, layout, wanted_only(filter)), m_(medium), h_(promises),
         sequence_(1000 * static_cast<std::uint64_t>(promises.crashes())) {
     if (!map_.recovered.notes.empty()) h_.fail("damage: " + map_.recovered.notes.front());
     for (const auto& [k, c] : candidates_of(h_))
@@ -173,6 +174,15 @@ class map_world {
         std::memcpy(value.data(), v.data(), v.size());
       });
     });
+  }
+  /// The key to which a walk comes last.
+  [[nodiscard]] unsigned last_of_walk() const {
+    unsigned last = 0;
+    map_->for_each([&](auto key, auto) {
+      for (unsigned k = 0; k < keys; ++k)
+        if (std::ranges::equal(key, bytes_of(key_text(k)))) last = k;
+    });
+    return last;
   }
   /// Keeps the keys whose bit in `mask` is set.
   void retain(unsigned mask) {
@@ -349,8 +359,7 @@ class map_world {
   std::function<void()> at_wait_; ///< called when this thread waits for a claim
 };
 
-inline verdict check_map(media& m, const history& h, bool filter, std::uint64_t first) {
-  const map_layout l = crash_layout(first);
+inline verdict check_map(media& m, const history& h, bool filter, const map_layout& l) {
   opened_map map(m, l, wanted_only(filter));
   if (!map.recovered.notes.empty()) return "damage: " + map.recovered.notes.front();
   std::uint64_t found = 0, blocks = 0;
@@ -400,7 +409,9 @@ inline verdict check_map(media& m, const history& h, bool filter, std::uint64_t 
 using body = std::function<void(map_world&)>;
 
 inline scenario map_scenario(const std::string& name, body run, bool filter = false,
-                             std::uint64_t first = 0) {
+                             std::uint64_t first = 0, const map_recoverer& recover_by = {}) {
+  map_layout layout = crash_layout(first);
+  layout.recover_by = recover_by;
   scenario s;
   s.name = "map: " + name;
   s.size = crash_layout().size();
@@ -410,16 +421,16 @@ inline scenario map_scenario(const std::string& name, body run, bool filter = fa
     for (std::uint64_t i = 0; i < l.blocks * l.block_size / 8; ++i)
       m.store(&words[i], 0x0101'0101'0101'0101 * (i % 200 + 1));
   };
-  s.run = [run, filter, first](media& m, history& h) {
-    map_world w(m, h, filter, first);
+  s.run = [run, filter, layout](media& m, history& h) {
+    map_world w(m, h, filter, layout);
     run(w);
   };
-  s.recover_and_check = [filter, first](media& m, const history& h) {
-    return check_map(m, h, filter, first);
+  s.recover_and_check = [filter, layout](media& m, const history& h) {
+    return check_map(m, h, filter, layout);
   };
   // The work after a crash takes cells and chains that were given up before it.
-  s.continue_after = [filter, first](media& m, history& h) {
-    map_world w(m, h, filter, first);
+  s.continue_after = [filter, layout](media& m, history& h) {
+    map_world w(m, h, filter, layout);
     w.batch({{{'s', 1, 12}, {'s', 4, 100}}});
     w.upsert(0, 130);
     w.erase(1);

@@ -11,6 +11,12 @@
 
 namespace chainring::test {
 
+/// Whether an entry is kept by recovery. An empty one keeps every entry.
+using map_filter = std::function<bool(std::span<const std::byte>, std::span<const std::byte>)>;
+/// What recovers a map and its block store, from the first step to the last.
+using map_recoverer =
+    std::function<map_recovery(media&, block_store&, durable_map&, const map_filter&)>;
+
 struct map_layout {
   std::uint64_t cells = 8;
   std::uint32_t block_size = 64;
@@ -18,12 +24,13 @@ struct map_layout {
   std::uint64_t first = 0;                ///< keys that have room at first; 0: one for each cell
   std::vector<map_segment> segments = {}; ///< of the cells; empty: one segment with all of them
   std::uint64_t cells_max = 0;
+  map_recoverer recover_by = {}; ///< empty: the map's own calls
   [[nodiscard]] std::uint64_t blocks_offset() const { return align_up(cells * 64, 4096); }
   [[nodiscard]] std::uint64_t size() const { return blocks_offset() + blocks * block_size; }
 };
 
 struct opened_map {
-  using filter = std::function<bool(std::span<const std::byte>, std::span<const std::byte>)>;
+  using filter = map_filter;
 
   media& m;
   std::unique_ptr<block_store> blocks;
@@ -40,6 +47,10 @@ struct opened_map {
         layout.first, layout.cells_max);
     EXPECT_TRUE(made) << made.error().message;
     map = std::move(made).value();
+    if (layout.recover_by) {
+      recovered = layout.recover_by(on, *blocks, *map, wanted);
+      return;
+    }
     blocks->begin_recovery();
     map->persist_as_read();
     on.drain();

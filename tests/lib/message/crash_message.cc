@@ -7,6 +7,7 @@
 
 #include "base/hook.h"
 #include "message_fixture.h"
+#include "region/recovery.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
 #include "support/seeded.h"
@@ -52,9 +53,12 @@ struct world {
   table_on_media t;
   defect wrong = defect::none;
 
-  explicit world(media& medium, bool fragmented = false)
+  explicit world(media& medium, bool fragmented = false, bool by_driver = false)
       : m(medium), t(medium, layout, false, more(medium)) {
-    recover();
+    if (by_driver)
+      recover_by_driver();
+    else
+      recover();
     if (fragmented) fragment();
   }
   [[nodiscard]] std::uint64_t* slot(unsigned queue, unsigned i) const {
@@ -83,6 +87,32 @@ struct world {
     t->persist_as_read();
     m.flush_read(slot(0, 0), std::size_t{64} * (queues * slots + 2));
     m.drain();
+    if (void_places()) {
+      m.flush(slot(0, 0), std::size_t{64} * (queues * slots + 1));
+      m.drain();
+    }
+    t.finish_recovery();
+  }
+  /// The same, where the recovery driver runs the parts of the structures.
+  void recover_by_driver() {
+    recovery all;
+    all.add(t.store->part());
+    all.add(t->part());
+    all.add({.name = "places",
+             .persist_as_read =
+                 [this](recovery_context& c) {
+                   c.medium().flush_read(slot(0, 0), std::size_t{64} * (queues * slots + 2));
+                 },
+             .repair =
+                 [this](recovery_context& c) {
+                   if (void_places())
+                     c.flush_repair(slot(0, 0), std::size_t{64} * (queues * slots + 1));
+                 }});
+    const auto done = all.run(m);
+    CHAINRING_ASSERT(done.ok());
+  }
+  /// Counts the reference of each place, and clears the places of messages that do not count.
+  bool void_places() const {
     bool voided = false;
     for (unsigned q = 0; q < queues; ++q)
       for (unsigned i = 0; i < slots; ++i)
@@ -96,11 +126,7 @@ struct world {
     }
     t->for_each_open_identifier(
         [&](const message_view& v) { static_cast<void>(t->recover_reference(v.ref)); });
-    if (voided) {
-      m.flush(slot(0, 0), std::size_t{64} * (queues * slots + 1));
-      m.drain();
-    }
-    t.finish_recovery();
+    return voided;
   }
   /// Leaves only free runs of three blocks.
   void fragment() const {
@@ -253,9 +279,9 @@ verdict check_descriptors(media& m, const history& h) {
   return {};
 }
 
-verdict check(media& m, const history& h) {
+verdict check_world(media& m, const history& h, bool by_driver) {
   if (auto bad = check_descriptors(m, h)) return bad;
-  const world w(m);
+  const world w(m, false, by_driver);
   std::map<std::uint64_t, unsigned> found[queues];
   std::map<std::uint32_t, std::uint64_t> live; // from the index to the number of blocks
   auto look = [&](message_ref ref, bool held) -> verdict {
@@ -325,9 +351,13 @@ verdict check(media& m, const history& h) {
   return {};
 }
 
+verdict check(media& m, const history& h) {
+  return check_world(m, h, false);
+}
+
 /// Opens, delivers one message from one queue, publishes another, and goes on.
-void continue_after(media& m, history& h) {
-  const world w(m);
+void go_on(media& m, history& h, bool by_driver) {
+  const world w(m, false, by_driver);
   for (unsigned i = 0; i < slots; ++i)
     if (*w.slot(0, i) != 0) {
       w.consume(h, 0, world::unpack(*w.slot(0, i)));
@@ -335,6 +365,9 @@ void continue_after(media& m, history& h) {
     }
   const auto id = static_cast<std::uint64_t>(100 + 10 * h.crashes());
   if (w.t->statistics().free != 0) w.publish(h, {id}, 8);
+}
+void continue_after(media& m, history& h) {
+  go_on(m, h, false);
 }
 
 scenario make(std::string name, std::function<void(world&, history&)> run, bool fragmented = false,
@@ -403,6 +436,21 @@ scenario refused() {
         w.publish(h, {3}, 8);
       },
       false);
+}
+/// The recovery driver runs the part of the table, as it does for every region.
+scenario recovered_by_driver() {
+  scenario s = extents();
+  s.name = "chain: recovered as a part of a region";
+  s.run = [](media& m, history& h) {
+    world w(m, true, true);
+    const auto refs = w.publish(h, {1}, 300);
+    if (refs.empty()) return;
+    w.consume_all(h, refs[0]);
+    w.publish(h, {2}, 220);
+  };
+  s.recover_and_check = [](media& m, const history& h) { return check_world(m, h, true); };
+  s.continue_after = [](media& m, history& h) { go_on(m, h, true); };
+  return s;
 }
 scenario identifier() {
   return make("open and close a QoS 2 identifier", [](world& w, history& h) {
@@ -496,6 +544,9 @@ TEST(MessageCrash, EveryPublicationIsInAllQueuesOrInNone) {
 TEST(MessageCrash, AMessageInSeveralExtentsIsWholeOrAbsent) {
   EXPECT_TRUE(explore(extents(), options()).ok());
 }
+TEST(MessageCrash, AMessageIsWholeOrAbsentWhenTheRecoveryDriverHasRun) {
+  EXPECT_TRUE(explore(recovered_by_driver(), options()).ok());
+}
 TEST(MessageCrash, ReusedDescriptorsAndBlocksNeverShowTheirFormerMessage) {
   EXPECT_TRUE(explore(reuse(), options()).ok());
   EXPECT_TRUE(explore(reuse_beside_one_queue(), options()).ok());
@@ -559,7 +610,8 @@ TEST(MessageCrash, EveryFlushIsNeeded) {
   which.under = {"lib/message/", "lib/block/"};
   auto o = options();
   o.print = false;
-  const auto report = mutate({one(), extents(), reuse(), identifier()}, o, which);
+  const auto report =
+      mutate({one(), extents(), reuse(), identifier(), recovered_by_driver()}, o, which);
   std::printf("%s", report.text().c_str());
   EXPECT_EQ(report.baseline, "");
   EXPECT_EQ(report.survivors(), std::vector<std::string>{});

@@ -76,6 +76,73 @@ scenario given_up() {
   };
 }
 
+// --- what will exist later ----------------------------------------------------------------------
+
+// A slot names a message that does not exist, and a ring lies past the end of the blocks. Recovery
+// gives both up. Then the tables grow, and a message that has that name, or lies there, is
+// published to another queue.
+constexpr std::uint32_t early_slot = 0, early_ring = 1, behind = 2;
+
+queue_layout growing_tables(bool grown) {
+  queue_layout l = crash_layout();
+  l.descriptors = 1;
+  l.blocks_later = 16;
+  l.descriptors_later = 2;
+  l.grown = grown;
+  return l;
+}
+
+scenario named_early() {
+  constexpr int growing = refused + 100;
+  const auto layout = [](const history& h) { return growing_tables(h.has(growing, 0)); };
+  scenario s;
+  s.name = "ring: damage that names what will exist later";
+  s.size = growing_tables(true).size();
+  s.setup = [](media& m, history&) {
+    const queues_on_media q(m, growing_tables(false));
+    CHAINRING_ASSERT(q.publish(1, {early_slot, early_ring}));
+    const slot_ref was(q.slots(early_slot)[0].ref);
+    m.store(&q.slots(early_slot)[0].ref,
+            slot_ref(message_ref{q.l.descriptors, 1}, was.delivery()).word);
+    queue_ring& ring = q.record(early_ring).rings[0];
+    m.store(&ring.chain,
+            queue_ring::sealed(early_ring, ring.base, q.l.blocks, q.ring_blocks(ring)).chain);
+  };
+  s.run = [](media& m, history& h) {
+    const queues_on_media q(m, growing_tables(false));
+    if (q.found.damaged_slots != 1 || q.found.damaged_queues != 1)
+      return h.fail("the damage was not found");
+    h.promise(growing, 0);
+    if (!q.grow_tables()) return h.fail("the tables did not grow");
+    for (std::uint64_t id = 10; id < 13; ++id) {
+      h.begin(id);
+      if (!q.publish(id, {behind}, 1, 12 * q.l.block_size))
+        return h.fail("a message was not published");
+      h.ack(id);
+    }
+  };
+  s.recover_and_check = [layout](media& m, const history& h) -> verdict {
+    const queues_on_media q(m, layout(h));
+    const auto in_behind = q.ids(behind);
+    for (const std::uint64_t id : q.ids(early_slot))
+      return "message " + std::to_string(id) + " was delivered from a slot that was given up";
+    for (const std::uint64_t id : in_behind)
+      if (!h.begun(id)) return "message " + std::to_string(id) + " was never published";
+    for (const std::uint64_t id : h.ids(history::acked))
+      if (!std::ranges::count(in_behind, id)) return "message " + std::to_string(id) + " was lost";
+    return {};
+  };
+  return s;
+}
+
+/// A call that is missing shows in many states.
+const explorer_options few_states{.states_max = 256, .second_lives = 2, .second_states_max = 16};
+
+TEST(RingDamageCrash, WhatIsGivenUpStaysSoWhenWhatItNamesExists) {
+  const explorer_report r = explore(named_early(), few_states);
+  EXPECT_TRUE(r.ok()) << r.failure;
+}
+
 TEST(RingDamageCrash, ARingOverTheBlocksOfAMessageIsGivenUpForGood) {
   const explorer_report r = explore(given_up(), {});
   EXPECT_TRUE(r.ok()) << r.failure;
@@ -93,7 +160,9 @@ TEST(RingDamageCrash, SeededBugsAreFound) {
 TEST(RingDamageCrash, EveryCallOfTheRecoveryOfDamageIsTried) {
   mutation_options m;
   m.under = {"lib/ring/ring_recover"};
-  const mutation_report r = mutate({given_up()}, {}, m);
+  explorer_options quiet = few_states;
+  quiet.print = false;
+  const mutation_report r = mutate({given_up(), named_early()}, quiet, m);
   std::printf("%s", r.text().c_str());
   EXPECT_EQ(r.baseline, "");
 }

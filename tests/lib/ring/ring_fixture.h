@@ -2,6 +2,7 @@
 /// Queues, a message table and a block store in one media, which are opened as in a region.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,8 @@
 
 namespace chainring::test {
 
+struct queues_on_media;
+
 struct queue_layout {
   std::uint32_t queues = 4;
   std::uint32_t descriptors = 64;
@@ -20,10 +23,20 @@ struct queue_layout {
   bool values = false; ///< true: the queues are value queues
   incarnation_of expected = {};
   queue_table_options options{.slots = 8, .capacity = 0, .rings_max = 0, .stock = 4};
+  /// What the tables grow by while they are open (grow_tables()), and whether they have it already.
+  std::uint32_t blocks_later = 0, descriptors_later = 0;
+  bool grown = false;
+  /// What recovers the tables, from the first step to the last. Empty: their own calls.
+  std::function<queue_recovery(queues_on_media&)> recover_by = {};
 
   [[nodiscard]] std::uint64_t table() const { return std::uint64_t{64} * queues; }
   [[nodiscard]] std::uint64_t chains() const { return table() + std::uint64_t{64} * descriptors; }
-  [[nodiscard]] std::uint64_t size() const { return chains() + std::uint64_t{block_size} * blocks; }
+  [[nodiscard]] std::uint64_t later() const {
+    return chains() + std::uint64_t{block_size} * (blocks + blocks_later);
+  }
+  [[nodiscard]] std::uint64_t size() const {
+    return later() + std::uint64_t{64} * descriptors_later;
+  }
 };
 
 /// The queues of one media. Opening and every call use production code, in the order that ring.h
@@ -38,15 +51,24 @@ struct queues_on_media {
 
   explicit queues_on_media(media& medium, const queue_layout& layout = {}, bool caches = false)
       : m(medium), l(layout) {
-    blocks = block_store::create(medium, l.chains(), l.block_size, l.blocks,
-                                 {.cache_runs_max = caches ? 64u : 0u})
-                 .value();
-    messages = message_table::create(medium, l.table(), l.descriptors, *blocks,
-                                     {.cache_descriptors_max = caches ? 64u : 0u})
+    blocks =
+        block_store::create(
+            medium, l.chains(), l.block_size, l.blocks + (l.grown ? l.blocks_later : 0),
+            {.cache_runs_max = caches ? 64u : 0u, .block_count_max = l.blocks + l.blocks_later})
+            .value();
+    std::vector<message_segment> segments{{l.table(), l.descriptors}};
+    if (l.grown && l.descriptors_later != 0) segments.push_back({l.later(), l.descriptors_later});
+    messages = message_table::create(medium, segments, *blocks,
+                                     {.cache_descriptors_max = caches ? 64u : 0u,
+                                      .descriptors_max = l.descriptors + l.descriptors_later})
                    .value();
     queues = queue_table::create(medium, 0, l.queues, *blocks, l.values ? nullptr : messages.get(),
                                  l.options)
                  .value();
+    if (l.recover_by) {
+      found = l.recover_by(*this);
+      return;
+    }
     blocks->begin_recovery();
     messages->begin_recovery();
     messages->persist_as_read();
@@ -60,6 +82,11 @@ struct queues_on_media {
     CHAINRING_ASSERT(served);
   }
 
+  /// Grows the block store and the message table by what the layout says.
+  [[nodiscard]] bool grow_tables() const {
+    return blocks->extend(l.blocks + l.blocks_later).ok() &&
+           messages->add_segment(l.later(), l.descriptors_later).ok();
+  }
   queue_table* operator->() const { return queues.get(); }
   [[nodiscard]] queue_consumer consumer() const { return queue_consumer(*queues); }
   [[nodiscard]] queue_record& record(std::uint32_t queue) const {

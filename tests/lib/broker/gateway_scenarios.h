@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The crash scenarios of rare paths of the MQTT-SN gateway. The tests in crash_gateway.cc explore
+/// them, and mutation switches calls off under them.
+#pragma once
+#include "support/explorer.h"
+
+namespace chainring::testing_broker {
+
+test::scenario address_of_another_worker(); ///< a session that waits for an address
+test::scenario publish_set_aside();         ///< a publish that waits for room at another worker
+test::scenario sent_again_with_dup();       ///< whose PUBACK was lost
+
+} // namespace chainring::testing_broker
