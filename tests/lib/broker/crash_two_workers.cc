@@ -28,13 +28,17 @@ struct two_workers : line_case {
 
 constexpr unsigned publisher_of[] = {publisher_at, publisher_at + 1};
 
+std::string publisher_name(const broker& b, unsigned w) {
+  return identity_at(b, w, "worker-publisher");
+}
+
 /// The parts that two workers play, for interleave(). Each calls only what is its own.
 class workers {
  public:
   workers(server& b, history& h) : b_(b), h_(h) {
     for (unsigned w = 0; w < 2; ++w) {
-      const std::string name = identity_at(b.broker(), w, "worker-publisher");
-      if (!b.ask(publisher_of[w], "CONNECT " + name + " -").starts_with("OK "))
+      if (!b.ask(publisher_of[w], "CONNECT " + publisher_name(b.broker(), w) + " -")
+               .starts_with("OK "))
         h.fail("no publisher");
     }
   }
@@ -197,6 +201,44 @@ scenario workers_while_tables_grow() {
                     });
 }
 
+// The subscribers' records, queues and subscriptions lie in the segments that their tables got
+// last.
+scenario workers_in_second_segments() {
+  two_workers kind;
+  kind.layout.sessions_max = 3; // the publishers
+  scenario s = of_workers("two workers publish to queues of a second segment", kind,
+                          [kind](server& b, history& h, workers& w) {
+                            std::vector<session_info> all;
+                            (void)b.broker().sessions(kind.layout.sessions_max, 100, all);
+                            if (all.size() != kind.subscribers)
+                              return h.fail("not in the second segment");
+                            w.run(
+                                [&] {
+                                  w.publish(0, 1);
+                                  w.publish(0, 3);
+                                },
+                                [&] { w.publish(1, 2); });
+                            // A message may have been refused, where one worker found that the
+                            // other links a ring.
+                            in_flight f = connect_subscriber(b, h, 0);
+                            if (!f.lines.empty()) acknowledge_oldest(b, h, f, 1);
+                            leave(b, 0);
+                          });
+  s.setup = [kind](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, true, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    for (unsigned w = 0; w < 2; ++w)
+      if (!b->ask(publisher_of[w], "CONNECT " + publisher_name(b->broker(), w) + " -")
+               .starts_with("OK "))
+        return h.fail("no publisher");
+    if (auto grown = b->broker().grow_tables(true); !grown || *grown != 3)
+      return h.fail("not all tables have grown");
+    kind.make_subscribers(*b, h);
+  };
+  return s;
+}
+
 namespace {
 
 // Every schedule repeats most images of the one before; those are not checked again.
@@ -231,6 +273,10 @@ TEST(CrashTwoWorkers, RoomThatTheOtherMakesLosesNothingElse) {
 }
 TEST(CrashTwoWorkers, TablesThatGrowUnderThemLoseNothing) {
   EXPECT_TRUE(explore(workers_while_tables_grow(), bounds()).ok());
+}
+
+TEST(CrashTwoWorkers, QueuesOfASecondSegmentLoseNothing) {
+  EXPECT_TRUE(explore(workers_in_second_segments(), bounds()).ok());
 }
 
 // The tester tested: what one worker lets go of before its drain, the other uses at once.

@@ -53,10 +53,13 @@ struct line_case {
     auto b = open(m, true, why);
     if (b == nullptr) return h.fail(why);
     (void)b->ask(publisher_at, "CONNECT publisher -");
+    make_subscribers(*b, h);
+  }
+  void make_subscribers(server& b, history& h) const {
     for (unsigned s = 0; s < subscribers; ++s) {
       const unsigned at = subscriber_at + s;
-      if (b->ask(at, "CONNECT " + subscriber_name(s) + " -") != "OK 1" ||
-          b->ask(at, std::string("SUB ") + topic + " 1") != "OK 2")
+      if (b.ask(at, "CONNECT " + subscriber_name(s) + " -") != "OK 1" ||
+          b.ask(at, std::string("SUB ") + topic + " 1") != "OK 2")
         return h.fail("no subscriber");
     }
   }

@@ -31,6 +31,7 @@ test::scenario workers_publish_and_release(); ///< one consumes what both publis
 test::scenario workers_grow_a_queue();        ///< a ring that one links and the other places in
 test::scenario workers_make_room();           ///< drop-oldest asked of another worker
 test::scenario workers_while_tables_grow();
+test::scenario workers_in_second_segments(); ///< of sessions, queues and subscriptions
 
 // crash_rare.cc
 test::scenario many_subscriptions_in_a_burst(); ///< more than a batch of the map holds
