@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 #include <mutex>
 #include <new>
@@ -97,6 +98,23 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
                           ": the filter has too many levels or the index is full; the "
                           "subscription is not served");
       });
+  const std::uint64_t blocks = s->opened_region->geometry().block_count;
+  const std::uint32_t block_size = s->opened_region->geometry().block_size;
+  s->retained = std::make_unique<retained_table>(retained_table::options{
+      .topics = static_cast<std::uint32_t>(s->state->retained().capacity()),
+      .topics_ceiling = s->state->retained_limit(),
+      .messages_max = config.retained_messages_max,
+      .bytes_max =
+          config.retained_bytes_max != 0 ? config.retained_bytes_max : blocks / 4 * block_size,
+      .name_bytes_max =
+          std::min(s->state->retained_limit() * std::bit_ceil(std::uint64_t{config.topic_size_max}),
+                   detail::name_arena::bytes_limit),
+      .block_size = block_size});
+  s->state->for_each_retained(
+      [&](std::string_view topic, const retained_message& now, const retained_message* before) {
+        if (!s->retained->add(topic, now, before))
+          notes.push_back("retained message: there is no memory for its topic; it is not served");
+      });
   s->volatiles = std::make_unique<volatile_pool>(config.volatile_messages_max,
                                                  config.topic_size_max, config.content_size_max);
   for (unsigned w = 0; w < config.workers; ++w) {
@@ -142,7 +160,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
       identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
-      flights(s.config.in_flight_max), name_buffer(s.config.topic_size_max) {
+      flights(s.config.in_flight_max), name_buffer(s.config.topic_size_max),
+      scans(s.config.retained_scans_max), content_buffer(s.config.content_size_max) {
   // These sizes suffice for a usual burst. A wider fan-out makes the vectors grow once.
   constexpr std::size_t burst_max = 1024;
   staged.reserve(burst_max);
@@ -159,6 +178,13 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   receipts.reserve(burst_max);
   endings.reserve(burst_max);
   aside.reserve(config.aside_max);
+  for (std::uint32_t i = s.config.retained_scans_max; i-- > 0;) {
+    scans[i].filter.reserve(s.config.topic_size_max);
+    free_scans.push_back(i);
+  }
+  running_scans.reserve(s.config.retained_scans_max);
+  tidy.reserve(burst_max);
+  tidy_next.reserve(burst_max);
   ready.reserve(s.sessions_limit);
   ready_next.reserve(s.sessions_limit);
   dirty.reserve(s.sessions_limit);
@@ -262,6 +288,26 @@ std::vector<topic_info> broker::topics(std::size_t max) const {
   return list;
 }
 
+std::uint32_t broker::retained(std::uint32_t first, std::size_t max,
+                               std::vector<retained_info>& out) const {
+  std::uint32_t n = first;
+  retained_message m;
+  for (; n < common_->retained->size() && out.size() < max; ++n) {
+    retained_info i;
+    if (!common_->retained->show(n, i.topic, m)) continue;
+    i.size = m.payload_size;
+    i.qos = m.qos;
+    i.published_ns = m.published_ns;
+    out.push_back(std::move(i));
+  }
+  return n < common_->retained->size() ? n : 0;
+}
+
+retained_statistics broker::retained_counts() const noexcept {
+  const retained_table::statistics s = common_->retained->count();
+  return {s.messages, s.bytes, s.messages_max, s.bytes_max};
+}
+
 std::uint32_t broker::session_count() const noexcept {
   return static_cast<std::uint32_t>(common_->identities->len());
 }
@@ -288,6 +334,11 @@ bool broker::kick(std::string_view identity) noexcept {
 bool broker::clear_queue(std::string_view identity) noexcept {
   if (!common_->identities->get(common_->key_of(identity))) return false;
   return ask(*common_->inboxes[home_of(identity)], operator_request::kind::clear_queue, identity);
+}
+
+bool broker::clear_retained(std::string_view topic) noexcept {
+  if (common_->retained->find(topic) == retained_table::none) return false;
+  return ask(*common_->inboxes[0], operator_request::kind::clear_retained, topic);
 }
 
 result<void> broker::grow(std::uint64_t size) {

@@ -66,7 +66,13 @@ struct broker_config {
   std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
   /// The longest content in octets that a listener can deliver; a longer publish is refused.
   std::uint32_t content_size_max = 1463;
-  std::uint32_t topic_size_max = 255; ///< the longest topic name or filter, in octets
+  std::uint32_t topic_size_max = 255;             ///< the longest topic name or filter, in octets
+  std::uint32_t retained_messages_max = 1u << 20; ///< topics that may have a retained message
+  /// Octets that the blocks of retained messages may take; 0 means a quarter of the region's blocks
+  /// when it is opened. The message that the last one has replaced counts too.
+  std::uint64_t retained_bytes_max = 0;
+  /// Subscriptions of a worker that are given retained messages at one time.
+  std::uint32_t retained_scans_max = 1024;
   /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process,
   /// which only tests replace.
   std::uint64_t home_seed = 0;
@@ -93,10 +99,25 @@ struct topic_info {
   std::uint32_t subscriptions = 0;
 };
 
+/// What operators are shown about a retained message.
+struct retained_info {
+  std::string topic;              ///< chosen by a client: escape it before it is shown
+  std::uint32_t size = 0;         ///< octets of its content
+  std::uint8_t qos = 0;           ///< at which it was published
+  std::uint64_t published_ns = 0; ///< on the wall clock
+};
+
+struct retained_statistics {
+  std::uint64_t messages = 0;
+  std::uint64_t bytes = 0; ///< of the blocks of all messages that the table names
+  std::uint64_t messages_max = 0, bytes_max = 0;
+};
+
 /// What an open found, for the line in the log.
 struct open_summary {
   durability_class durability{};
   std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0, expired = 0;
+  std::uint64_t retained = 0;
   double seconds = 0;
   std::vector<std::string> notes; ///< sentences about damage that was found
 };
@@ -176,6 +197,11 @@ class broker {
                                        std::vector<session_info>& out) const;
   /// Returns up to `max` filters. Any thread may call it.
   [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;
+  /// Appends at most `max` retained messages from place `first` on. Returns the `first` of the next
+  /// call, or 0 at the end. Any thread may call it.
+  [[nodiscard]] std::uint32_t retained(std::uint32_t first, std::size_t max,
+                                       std::vector<retained_info>& out) const;
+  [[nodiscard]] retained_statistics retained_counts() const noexcept;
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
@@ -185,6 +211,9 @@ class broker {
   /// Asks the home of the session to drop all messages in its queue. Returns false when there is no
   /// such session. Any thread may call it.
   bool clear_queue(std::string_view identity) noexcept;
+  /// Asks a worker to delete the retained message of the topic. Nothing is sent to subscribers.
+  /// Returns false when the topic has none. Any thread may call it.
+  bool clear_retained(std::string_view topic) noexcept;
 
   /// Makes the region at least `size` bytes long while workers run; publishes that were refused for
   /// lack of blocks are then accepted again. One thread at a time may call it. The new size is

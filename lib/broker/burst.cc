@@ -188,6 +188,7 @@ void broker_worker::state::make_room() noexcept {
 // one queue refuses is refused in all, and its other places become void. Queues that must drop a
 // message come last, when it is known which other messages were refused.
 void broker_worker::state::place() noexcept {
+  store_cells();
   collect_groups();
   for (const staged_publish& p : staged)
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
@@ -253,7 +254,7 @@ void broker_worker::state::make_durable() noexcept {
   apply_subscriptions(cells);
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   bool any = releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-             !receipts.empty();
+             !receipts.empty() || retained_cells;
   bool publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
@@ -264,8 +265,10 @@ void broker_worker::state::make_durable() noexcept {
     }
     undrained += bytes;
   };
-  // The cells of subscriptions are among the lines of this drain. [place-before-publish]
+  // The cells of subscriptions and of retained topics are among the lines of this drain.
+  // [place-before-publish]
   cells.flush_changes();
+  if (retained_cells) retained_cells->flush_changes(); // [place-before-publish]
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
@@ -276,6 +279,7 @@ void broker_worker::state::make_durable() noexcept {
   close_identifiers(); // [place-before-publish]
   flush_receipts();
   for (const staged_publish& p : staged) {
+    any |= p.places != 0;
     if (!p.kept) continue;
     any = true;
     if (p.refused) continue;
@@ -300,6 +304,8 @@ void broker_worker::state::make_durable() noexcept {
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
   hook_point("broker.burst.drained");
   cells.publish();
+  if (retained_cells) retained_cells->publish();
+  retained_cells.reset();
   if (publishes) {
     for (const staged_publish& p : staged)
       if (p.kept && !p.refused) messages.publish(p.content); // [publish-before-ready]
@@ -311,9 +317,11 @@ void broker_worker::state::make_durable() noexcept {
     if (!seeded_bug("broker.no_second_drain")) drain();
   }
   hook_point("broker.burst.published");
-  for (const std::uint32_t n : dirty)
+  for (const std::uint32_t n : dirty) {
     if (!seeded_bug("broker.finish_before_drain"))
       queues.release_finish(n); // [release-before-reuse]
+    scans_may_go_on |= at(n).scans != 0;
+  }
   dirty.clear();
 }
 
@@ -344,16 +352,19 @@ void broker_worker::state::finish_publishes() noexcept {
       messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
   }
   planned.clear();
+  finish_cells(); // [cell-before-drop]
   for (staged_publish& p : staged) {
+    finish_retained(p); // [cell-before-drop]
+    if (p.scan != none) scans[p.scan].refused |= p.refused;
     if (p.kept && p.refused) {
       forget_identifier(p.content);
       messages.discard(p.content);
     } else if (p.kept && p.content.fields.identifier_open) {
       open_identifier_of(p.content, p.lost); // [publish-before-ready]
-    } else if (p.kept) {
+    } else if (p.kept || p.scan != none) {
       messages.drop_reference(p.content.ref.index); // the publisher's own reference
     }
-    if (p.refused) ++count.refused_congestion;
+    if (p.refused && p.by != nullptr) ++count.refused_congestion;
     if (!p.lost)
       answer_with(p.by, p.token,
                   p.refused ? outcome::congestion : outcome::accepted); // [publish-before-ready]
@@ -389,12 +400,15 @@ void broker_worker::state::end_burst() noexcept {
   if (now_tsc >= maintain_at) {
     if (queues_grow) durable.queues().maintain(maintain_pieces);
     check_sessions();
+    scans_may_go_on = true;
     maintain_at = now_tsc + tsc_hz / maintain_hz;
   }
   did_work |= !endings.empty() || !answers.empty();
   finish_endings();
+  if (!clears.empty()) clear_retained();
+  run_scans();
   if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
-      !closings.empty() || !receipts.empty()) {
+      !closings.empty() || !receipts.empty() || !tidy.empty()) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
@@ -405,6 +419,7 @@ void broker_worker::state::end_burst() noexcept {
     finish_publishes();
     finish_subscriptions();
   }
+  finish_scans();
   report_settled();
   // Deliveries may make more sessions ready; these wait for the next round.
   ready.swap(ready_next);

@@ -12,6 +12,7 @@
 #include "base/spin_lock.h"
 #include "base/value_ring.h"
 #include "broker/broker.h"
+#include "broker/retained.h"
 #include "broker/session.h"
 #include "broker/store.h"
 #include "broker/volatile_pool.h"
@@ -50,8 +51,8 @@ struct volatile_parcel {
 /// A request of an operator to the home of a session. It names the identity, because the session's
 /// number may belong to another session when the request is read.
 struct operator_request {
-  enum class kind : std::uint8_t { kick, clear_queue } what;
-  std::string identity;
+  enum class kind : std::uint8_t { kick, clear_queue, clear_retained } what;
+  std::string identity; ///< for clear_retained: the topic
 };
 
 /// What other threads leave for one worker.
@@ -79,6 +80,7 @@ struct broker::common_state {
   detail::lazy_array<session> sessions;
   std::uint32_t sessions_limit = 0; ///< how far the table can grow
   std::unique_ptr<volatile_pool> volatiles;
+  std::unique_ptr<retained_table> retained;
   broker_observer observer = nullptr;
   void* observer_context = nullptr;
 

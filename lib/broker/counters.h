@@ -20,6 +20,11 @@ template <class Word> struct basic_broker_counters {
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, cleared{},
       damaged{};
+  Word retained{};          ///< publishes that became the retained message of their topic
+  Word retained_cleared{};  ///< topics whose retained message was cleared
+  Word retained_refused{};  ///< retained publishes that found a limit of retained messages reached
+  Word retained_sent{};     ///< retained messages that new subscriptions were given
+  Word retained_given_up{}; ///< subscriptions whose other retained messages were given up
   Word bursts{}, drains{}, drain_tsc{};
 
   /// Calls fn(name, member pointer) for each counter.
@@ -56,6 +61,11 @@ template <class Word> struct basic_broker_counters {
     fn("dropped_by_client", &c::dropped_by_client);
     fn("cleared", &c::cleared);
     fn("damaged", &c::damaged);
+    fn("retained", &c::retained);
+    fn("retained_cleared", &c::retained_cleared);
+    fn("retained_refused", &c::retained_refused);
+    fn("retained_sent", &c::retained_sent);
+    fn("retained_given_up", &c::retained_given_up);
     fn("bursts", &c::bursts);
     fn("drains", &c::drains);
     fn("drain_tsc", &c::drain_tsc);

@@ -178,6 +178,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   drop_asked(s, n);
   // [home-read]
   if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return;
+  if (s.unsettled != 0) return; // the settlement of a subscription comes first
   if (s.volatile_count == 0 && s.in_flight >= s.window) return;
   // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
   if (s.volatile_count == 0 && !s.has_pending && !durable.queues().may_lease(n)) return;
@@ -196,7 +197,9 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
 bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept {
   const volatile_node& first = nodes[s.volatile_first];
   delivery_item item;
-  item.front_end_bits = first.bits;
+  const slot_delivery bits = slot_delivery::unpack(first.bits);
+  item.front_end_bits = bits.front_end;
+  item.retain = bits.retain;
   item.topic = names.intern(common.volatiles->topic(first.message));
   item.name = common.volatiles->topic(first.message);
   item.content = delivery_content(common.volatiles->payload(first.message));
@@ -208,6 +211,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   ++moved;
   // The front end may have closed the session, and so dropped its waiting messages.
   if (s.volatile_count != 0) drop_volatile(s, false);
+  scans_may_go_on |= s.scans != 0;
   return true;
 }
 

@@ -46,6 +46,12 @@ result<unsigned> broker::grow_tables(bool at_once) {
     if (!more) return more.error();
     grown += *more != 0;
   }
+  if (at_once || state.nearly_full(store::table::retained)) {
+    auto more = state.grow_table(store::table::retained);
+    if (!more) return more.error();
+    grown += *more != 0;
+    s.retained->reserve(static_cast<std::uint32_t>(state.retained().capacity()));
+  }
   return grown;
 }
 

@@ -104,6 +104,10 @@ void broker_worker::state::take_requests() noexcept {
     requests.swap(inbox.requests);
   }
   for (const operator_request& r : requests) {
+    if (r.what == operator_request::kind::clear_retained) {
+      clears.push_back(r.identity);
+      continue;
+    }
     const auto n = common.identities->get(common.key_of(r.identity));
     if (!n) continue;
     session& s = at(*n);

@@ -14,7 +14,7 @@
 //   content,
 //     the other worker is asked, and a later burst matches the publish again.
 //
-// Its ordering labels are described in sessions.cc.
+// Its ordering labels are described in sessions.cc, and [claim-before-match] in retain.cc.
 #include <algorithm>
 
 #include "broker/worker_state.h"
@@ -26,11 +26,23 @@ std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
   return static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
                                    subscription_option::front_end_shift);
 }
+/// True when a publish with that retain flag is delivered with it.
+bool retain_goes_on(bool retain, std::uint32_t options) noexcept {
+  return retain && (options & subscription_option::retain_as_published) != 0;
+}
+/// The bits of a copy for a subscriber at QoS 0.
+std::uint8_t copy_bits(bool retain, std::uint32_t options) noexcept {
+  return static_cast<std::uint8_t>(
+      slot_delivery{0, retain_goes_on(retain, options), front_end_bits_of(options)}.pack());
+}
 /// How long a publish waits for room that another worker makes, before it is refused.
 constexpr std::uint64_t aside_seconds = 2;
 /// How often in a second the other worker is asked again, because a third worker may have taken the
 /// room. Each time it is asked it drops one more message.
 constexpr std::uint64_t ask_again_hz = 20;
+/// How many bursts a publish waits at least for the claim of its topic. A claim lasts one or two
+/// bursts of its holder.
+constexpr std::uint32_t claim_tries_min = 1000;
 } // namespace
 
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
@@ -41,38 +53,75 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     if (options.qos != 0) answer_with(&by, token, outcome::too_long);
     return;
   }
-  if (options.qos == 0) {
-    ++count.published_qos0;
-    return publish_volatile(topic, content, names.subscribers(topic, *common.filters, number));
-  }
   const bool identified = options.qos == 2;
-  ++(identified ? count.published_qos2 : count.published_qos1);
+  ++(identified         ? count.published_qos2
+     : options.qos == 0 ? count.published_qos0
+                        : count.published_qos1);
+  if (options.qos == 0 && !options.retain)
+    return publish_volatile(topic, content, false,
+                            names.subscribers(topic, *common.filters, number));
   if (identified && from != no_session && repeats(by, from, options.packet_id, token)) return;
   auto refuse = [&] {
+    if (options.qos == 0) // it is not retained, and delivered all the same
+      return publish_volatile(topic, content, true,
+                              names.subscribers(topic, *common.filters, number));
     ++count.refused_congestion;
     answer_with(&by, token, outcome::congestion);
   };
-  // The messages of a sender keep their order, so none may overtake one that was set aside.
-  const bool behind = from != no_session && at(from).aside != 0;
-  if (medium.failed() || behind) return refuse();
+  if (medium.failed()) return refuse();
   if (identified && (from == no_session || !may_identify(from))) return refuse();
+  // The messages of a sender keep their order, so none may overtake one that was set aside.
+  if (from != no_session && at(from).aside != 0) {
+    if (!waits_for_claims(from) || !wait_for_claim(by, from, topic, content, options, token))
+      return refuse();
+    return;
+  }
+  staged_publish p;
+  p.by = options.qos == 0 ? nullptr : &by;
+  p.token = token;
+  if (options.retain) {
+    retained_table::claim c;
+    switch (common.retained->take(names.name(topic), names.name(topic).size() + content.size(),
+                                  content.empty(), c)) {
+    case retained_table::claim_status::claimed:
+      p.retained = c.entry;
+      p.retained_before = c.before;
+      break;
+    case retained_table::claim_status::nothing: // it clears nothing
+      break;
+    case retained_table::claim_status::full:
+      ++count.retained_refused;
+      return refuse();
+    case retained_table::claim_status::wait:
+      if (!wait_for_claim(by, from, topic, content, options, token)) {
+        ++count.retained_refused;
+        refuse();
+      }
+      return;
+    }
+    // [claim-before-match] Without it the match could miss a subscription that has looked at the
+    // entry before it was claimed.
+    std::atomic_thread_fence(std::memory_order_seq_cst); // [claim-before-match]
+  }
   std::size_t targets_before = 0, volatile_before = 0;
   room found = room::changed;
   constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
-    found = find_room(topic, options.qos, targets_before, volatile_before);
+    found = find_room(topic, from, options.qos, options.retain, targets_before, volatile_before,
+                      p.matched_version);
   const auto give_up = [&] {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
+    give_up_claim(p);
     refuse();
   };
   if (found == room::changed || found == room::full) return give_up();
 
-  staged_publish p;
-  p.by = &by;
-  p.token = token;
+  const bool placed = targets.size() != targets_before;
+  // A message without content that goes to no queue only has to erase the cell of its topic.
+  p.erases = p.retained != none && content.empty() && !placed && !identified;
   // An identifier needs its message, also where nobody subscribes to it.
-  p.kept = targets.size() != targets_before || identified;
+  p.kept = placed || identified || (p.retained != none && !p.erases);
   if (p.kept && !reserve(topic, from, content, options, p.content)) return give_up();
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
   // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
@@ -85,6 +134,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   if (identified)
     (void)identifiers.add(at(from).identifiers, options.packet_id, p.content.ref, false);
   if (found == room::wait) {
+    give_up_claim(p); // it is claimed again when it is matched again
     const bool may = aside.size() < config.aside_max && prepare_rings(targets_before);
     if (may) ask_for_room(targets_before);
     targets.resize(targets_before);
@@ -96,10 +146,11 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
       return refuse();
     }
     return set_aside({.content = p.content,
-                      .by = &by,
+                      .by = p.by,
                       .token = token,
                       .until_tsc = now_tsc + aside_seconds * tsc_hz,
                       .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
+                      .for_claim = false,
                       .topic = topic,
                       .from = from,
                       .from_incarnation = from == no_session
@@ -111,28 +162,70 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   stage(p, targets_before, volatile_before);
 }
 
+// Returns true when all publishes that the sender has set aside wait for claims, and so not long.
+bool broker_worker::state::waits_for_claims(std::uint32_t from) noexcept {
+  return std::ranges::all_of(aside,
+                             [&](const aside_publish& a) { return a.from != from || a.for_claim; });
+}
+
+// Sets a publish aside whose topic is claimed, or that is behind such a one of its sender, before
+// it is matched. Returns false when there is no room for it.
+bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                          std::span<const std::byte> content,
+                                          const publish_options& options,
+                                          std::uint64_t token) noexcept {
+  message kept;
+  if (aside.size() >= config.aside_max || (from != no_session && at(from).aside == UINT8_MAX) ||
+      !reserve(topic, from, content, options, kept))
+    return false;
+  if (options.qos == 2) // there is room for it, which may_identify() has found
+    (void)identifiers.add(at(from).identifiers, options.packet_id, kept.ref, false);
+  set_aside({.content = kept,
+             .by = options.qos == 0 ? nullptr : &by,
+             .token = token,
+             .until_tsc = now_tsc + aside_seconds * tsc_hz,
+             .ask_tsc = now_tsc,
+             .for_claim = true,
+             .topic = topic,
+             .from = from,
+             .from_incarnation = from == no_session
+                                     ? 0
+                                     : at(from).incarnation.load( // [incarnation-read]
+                                           std::memory_order_relaxed),
+             .volatile_copy = common.volatiles->make(names.name(topic), content)});
+  return true;
+}
+
 // Publishes at QoS 0: the message is handed on at once and never kept.
 void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
-                                            std::span<const subscriber> to) noexcept {
+                                            bool retain, std::span<const subscriber> to) noexcept {
   if (to.empty()) return;
   const std::uint32_t copy = common.volatiles->make(names.name(topic), content);
   if (copy == none) {
     count.dropped_qos0 += to.size();
     return;
   }
-  for (const subscriber& sub : to) {
-    const std::uint32_t incarnation =
-        at(sub.session).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-    hand_volatile(copy, {sub.session, incarnation, front_end_bits_of(sub.options)});
-  }
+  hand_to_all(copy, retain, to);
   common.volatiles->drop(copy);
 }
 
+// Gives each subscriber the copy. The caller keeps its own reference to the copy.
+void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
+                                       std::span<const subscriber> to) noexcept {
+  for (const subscriber& sub : to) {
+    const std::uint32_t incarnation =
+        at(sub.session).incarnation.load(std::memory_order_acquire); // [incarnation-read]
+    hand_volatile(copy, {sub.session, incarnation, copy_bits(retain, sub.options)});
+  }
+}
+
 // Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
-broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic, std::uint8_t qos,
-                                                           std::size_t& targets_before,
-                                                           std::size_t& volatile_before) noexcept {
-  const std::uint64_t matched_version = common.filters->version();
+broker_worker::state::room
+broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
+                                bool retain, std::size_t& targets_before,
+                                std::size_t& volatile_before,
+                                std::uint64_t& matched_version) noexcept {
+  matched_version = common.filters->version();
   const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
   targets_before = targets.size();
   volatile_before = volatile_targets.size();
@@ -141,6 +234,7 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic, 
   room found = room::available;
   std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
+    if (sub.session == from && (sub.options & subscription_option::no_local) != 0) continue;
     session& s = at(sub.session);
     // [incarnation-read] Without it the match could use an incarnation that is older than the
     // filter. A filter leaves the index before its session's incarnation changes. So if the version
@@ -148,8 +242,8 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic, 
     const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire);
     // It is delivered at the lower of the two.
     const auto granted = static_cast<std::uint8_t>(sub.options & subscription_option::qos_mask);
-    if (granted == 0) {
-      volatile_targets.push_back({sub.session, incarnation, front_end_bits_of(sub.options)});
+    if (std::min(qos, granted) == 0) {
+      volatile_targets.push_back({sub.session, incarnation, copy_bits(retain, sub.options)});
       continue;
     }
     const std::uint32_t free = queues.free_count(sub.session);
@@ -164,10 +258,11 @@ broker_worker::state::room broker_worker::state::find_room(std::uint32_t topic, 
     }
     // The home was set before the subscription entered the index. [home-read]
     if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
-    targets.push_back(
-        {sub.session, incarnation, index,
-         slot_delivery{std::min(qos, granted), false, front_end_bits_of(sub.options)}.pack(), full,
-         free});
+    targets.push_back({sub.session, incarnation, index,
+                       slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
+                                     front_end_bits_of(sub.options)}
+                           .pack(),
+                       full, free});
   }
   if (common.filters->version() != matched_version) {
     targets.resize(targets_before);
@@ -189,6 +284,7 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
   fields.topic_size = static_cast<std::uint16_t>(name.size());
   fields.qos = options.qos;
   fields.identifier_open = options.qos == 2;
+  fields.flags = options.retain ? message_flag_retain : std::uint8_t{0};
   fields.packet_id = options.packet_id;
   fields.publisher_session = from;
   if (from != no_session)
@@ -250,10 +346,40 @@ void broker_worker::state::retry_aside() noexcept {
   std::size_t kept = 0;
   for (std::size_t i = 0; i < aside.size(); ++i) {
     aside_publish& a = aside[i];
-    std::size_t targets_before = 0, volatile_before = 0;
-    const room found = find_room(a.topic, a.content.fields.qos, targets_before, volatile_before);
-    if ((found == room::wait || found == room::changed) && now_tsc < a.until_tsc) {
-      if (found == room::wait && now_tsc >= a.ask_tsc) {
+    const message_fields& fields = a.content.fields;
+    const bool retain = (fields.flags & message_flag_retain) != 0;
+    std::size_t targets_before = targets.size(), volatile_before = volatile_targets.size();
+    staged_publish p;
+    room found = room::available;
+    const bool behind = a.from != no_session &&
+                        std::any_of(aside.begin(), aside.begin() + std::ptrdiff_t(kept),
+                                    [&](const aside_publish& b) { return b.from == a.from; });
+    if (behind) {
+      found = room::wait;
+    } else if (retain) {
+      retained_table::claim c;
+      const auto claimed =
+          common.retained->take(names.name(a.topic), fields.size(), fields.payload_size == 0, c);
+      if (claimed == retained_table::claim_status::claimed) {
+        p.retained = c.entry;
+        p.retained_before = c.before;
+      } else if (claimed == retained_table::claim_status::wait) {
+        found = room::wait;
+      } else if (claimed == retained_table::claim_status::full) {
+        ++count.retained_refused;
+        found = room::full;
+      }
+      std::atomic_thread_fence(std::memory_order_seq_cst); // [claim-before-match]
+    }
+    a.for_claim = found == room::wait;
+    if (found == room::available)
+      found = find_room(a.topic, a.from, fields.qos, retain, targets_before, volatile_before,
+                        p.matched_version);
+    if (found != room::available) give_up_claim(p);
+    const bool may_wait =
+        now_tsc < a.until_tsc || (a.for_claim && ++a.claim_tries < claim_tries_min);
+    if ((found == room::wait || found == room::changed) && may_wait) {
+      if (found == room::wait && !a.for_claim && now_tsc >= a.ask_tsc) {
         ask_for_room(targets_before);
         a.ask_tsc = now_tsc + tsc_hz / ask_again_hz;
       }
@@ -271,20 +397,21 @@ void broker_worker::state::retry_aside() noexcept {
     if (found != room::available) {
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);
+      if (fields.qos == 0 && a.volatile_copy != none) // it is not retained, and delivered
+        hand_to_all(a.volatile_copy, retain, names.subscribers(a.topic, *common.filters, number));
+      if (fields.qos != 0) ++count.refused_congestion;
       if (a.volatile_copy != none) common.volatiles->drop(a.volatile_copy);
       forget_identifier(a.content);
       durable.messages().discard(a.content);
-      ++count.refused_congestion;
       answer_with(a.by, a.token, outcome::congestion);
       continue;
     }
-    staged_publish p;
     p.by = a.by;
     p.token = a.token;
     p.content = a.content;
     p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
     p.volatile_copy = a.volatile_copy;
-    p.kept = p.places != 0 || p.content.fields.identifier_open;
+    p.kept = p.places != 0 || p.retained != none || fields.identifier_open;
     if (!p.kept) durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
   }

@@ -38,12 +38,15 @@ struct session {
 
   front_end* server = nullptr;       // the front end that serves the connection
   bool ends_with_connection = false; // a copy of the flag in the record
-  bool ready = false;        // whether it is in the list of sessions that may have deliveries
-  bool dirty = false;        // whether it is in the list of queues with acks to make durable
-  bool record_dirty = false; // whether it is in the list of records to flush
-  bool ending = false;       // whether it is in the list of incarnations that end in this burst
-  bool paused = false;       // whether deliver() left a message, until resume()
-  std::uint8_t aside = 0;    // publishes of this session that are set aside, at most 255
+  bool ready = false;          // whether it is in the list of sessions that may have deliveries
+  bool dirty = false;          // whether it is in the list of queues with acks to make durable
+  bool record_dirty = false;   // whether it is in the list of records to flush
+  bool ending = false;         // whether it is in the list of incarnations that end in this burst
+  bool paused = false;         // whether deliver() left a message, until resume()
+  std::uint8_t aside = 0;      // publishes of this session that are set aside, at most 255
+  std::uint16_t scans = 0;     // subscriptions that are still given retained messages
+  std::uint16_t unsettled = 0; // scans whose subscription is not settled; until then nothing is
+                               // delivered, so that the settlement comes first
   std::uint16_t window = 1;
   std::uint16_t in_flight = 0;    // the number of tickets in the next two members
   std::uint64_t first_ticket = 0; // 0 means none

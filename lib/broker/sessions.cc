@@ -200,6 +200,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   clear_in_flight(s);
   s.has_pending = false;
   s.aside = 0; // publishes of the old incarnation count no more
+  s.scans = s.unsettled = 0;
   // [incarnation-set] Without it a publisher could match the old filters and take the new
   // incarnation.
   s.incarnation.store(durable.sessions().incarnation(n), std::memory_order_release);
@@ -261,6 +262,8 @@ void broker_worker::state::finish_endings() noexcept {
                                .identifier = 0,
                                .remove = true,
                                .applied = false,
+                               .scans = false,
+                               .undone = false,
                                .result = outcome::accepted});
       filter_text.append(filter);
     }
@@ -280,6 +283,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   if (s.record_dirty) std::erase(records, n);
   s.ready = s.dirty = s.record_dirty = false;
   s.aside = 0;
+  s.scans = s.unsettled = 0;
   const std::lock_guard guard(common.free_lock);
   common.free_sessions.push_back(n);
 }

@@ -26,9 +26,12 @@ std::uint64_t limit_of(std::uint64_t count, std::uint64_t most) noexcept {
 constexpr std::uint64_t sessions_most = 1u << 20;
 constexpr std::uint64_t subscriptions_most = 1u << 24;
 constexpr std::uint64_t messages_most = 1u << 31;
+constexpr std::uint64_t retained_most = 1u << 24;
 
 /// The number of subscriptions that the index has room for at first; it grows while it is used.
 constexpr std::uint64_t subscriptions_first = 4096;
+/// The same of retained messages.
+constexpr std::uint64_t retained_first = 1024;
 
 constexpr std::size_t subscription_key_max = subscription_key_prefix + 65'535;
 
@@ -179,12 +182,26 @@ result<void> store::attach(const broker_config& config) {
                                  subscriptions_limit_);
   if (!map) return map.error();
   subscriptions_ = std::move(map).value();
+
+  roots = ranges(store_area::retained);
+  if (!roots) return roots.error();
+  cells.clear();
+  count = 0;
+  for (const region_root& root : *roots) {
+    cells.push_back({root.offset, root.size / cacheline_size});
+    count += cells.back().cells;
+  }
+  retained_limit_ = static_cast<std::uint32_t>(limit_of(count, retained_most));
+  map = durable_map::create(media_, cells, *blocks_, std::min(count, retained_first),
+                            retained_limit_);
+  if (!map) return map.error();
+  retained_ = std::move(map).value();
   return judge_later_contents();
 }
 
-// Version 3 has areas for groups and retained messages, which this build does not use. A region
-// that holds some must not be served as if it held none, because that would free the blocks they
-// name. Anything in these areas that is not valid has no meaning and is noted.
+// Version 3 has areas for groups, which this build does not use. A region that holds some must not
+// be served as if it held none, because that would free the blocks they name. Anything in these
+// areas that is not valid has no meaning and is noted.
 result<void> store::judge_later_contents() {
   const auto refuse = [](const char* name) {
     return error{errc::version,
@@ -214,16 +231,6 @@ result<void> store::judge_later_contents() {
   if (!queues) return queues.error();
   for (const region_root& root : *queues)
     note(root);
-  auto retained = ranges(store_area::retained);
-  if (!retained) return retained.error();
-  std::vector<map_segment> cells;
-  for (const region_root& root : *retained) {
-    cells.push_back({root.offset, root.size / cacheline_size});
-    note(root);
-  }
-  auto map = durable_map::create(media_, cells, *blocks_, 1);
-  if (!map) return map.error();
-  if ((*map)->check().entries != 0) return refuse(store_area::retained);
   return {};
 }
 

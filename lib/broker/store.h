@@ -17,6 +17,7 @@
 #include "broker/broker.h"
 #include "broker/broker_media.h"
 #include "broker/identifiers.h"
+#include "broker/retained.h"
 #include "broker/session_table.h"
 #include "map/durable_map.h"
 #include "message/message.h"
@@ -59,12 +60,13 @@ class store {
   [[nodiscard]] queue_table& queues() noexcept { return *queues_; }
   [[nodiscard]] session_table& sessions() noexcept { return *sessions_; }
   [[nodiscard]] durable_map& subscriptions() noexcept { return *subscriptions_; }
+  [[nodiscard]] durable_map& retained() noexcept { return *retained_; }
   [[nodiscard]] media& medium() noexcept { return media_; }
   /// Makes the region at least `size` bytes long, with its new blocks free. One thread at a time
   /// may call it, while workers run.
   [[nodiscard]] result<void> grow(std::uint64_t size);
   /// The tables that can grow while they are used.
-  enum class table : std::uint8_t { sessions, subscriptions, messages };
+  enum class table : std::uint8_t { sessions, subscriptions, messages, retained };
   /// Adds one more segment to the table, as large as the table or up to its limit. Returns how many
   /// places the table has more. It has none when the table is at its limit, or when no run of
   /// blocks is long enough or would leave fewer than half of the free blocks. The growth is durable
@@ -76,6 +78,7 @@ class store {
   /// How many sessions and subscriptions the tables can grow to while the store is open.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept { return sessions_limit_; }
   [[nodiscard]] std::uint32_t subscriptions_limit() const noexcept { return subscriptions_limit_; }
+  [[nodiscard]] std::uint32_t retained_limit() const noexcept { return retained_limit_; }
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_->count(); }
   [[nodiscard]] std::uint64_t subscriptions_max() const noexcept {
     return subscriptions_->capacity();
@@ -96,6 +99,10 @@ class store {
   [[nodiscard]] std::vector<open_identifier> take_identifiers() noexcept {
     return std::exchange(identifiers_, {});
   }
+  /// Calls fn(topic, message, the message that the cell names beside it or nullptr) for each cell
+  /// of the retained map, during an open.
+  void for_each_retained(const std::function<void(std::string_view, const retained_message&,
+                                                  const retained_message*)>& fn);
 
   [[nodiscard]] static std::uint64_t now_ns() noexcept;
 
@@ -112,8 +119,8 @@ class store {
   struct found {
     session_recovery sessions;
     queue_recovery queues;
-    map_recovery subscriptions;
-    std::vector<problem> wrong; ///< problems of subscriptions
+    map_recovery subscriptions, retained;
+    std::vector<problem> wrong; ///< problems of subscriptions and of retained messages
     std::vector<open_identifier> identifiers;
   };
   [[nodiscard]] result<void> attach(const broker_config& config);
@@ -131,6 +138,13 @@ class store {
   void tolerate_loss() noexcept;
   [[nodiscard]] bool wanted(std::span<const std::byte> key, std::span<const std::byte> value,
                             std::vector<problem>& wrong) const;
+  /// Tells whether a cell of the retained map is to stay: whether its topic has a message.
+  [[nodiscard]] bool retained_wanted(std::span<const std::byte> key,
+                                     std::span<const std::byte> value,
+                                     std::vector<problem>& wrong) const;
+  [[nodiscard]] recovery_part retained_part();
+  void recover_retained(recovery_context& c);
+  [[nodiscard]] retained_message retained_of(std::uint64_t word) const noexcept;
   [[nodiscard]] bool has_queue(std::uint32_t number, std::uint32_t incarnation) const noexcept;
   [[nodiscard]] std::uint32_t expected_incarnation(std::uint32_t queue) const noexcept;
   /// Makes a cleared, durable and named range of `count` records. The result is empty when there is
@@ -145,10 +159,12 @@ class store {
   std::unique_ptr<block_store> blocks_;
   std::unique_ptr<message_table> messages_;
   std::unique_ptr<queue_table> queues_;
-  std::unique_ptr<durable_map> subscriptions_;
-  std::vector<problem> later_contents_; ///< notes about areas that this build does not use
+  std::unique_ptr<durable_map> subscriptions_, retained_;
+  std::vector<std::string> dead_topics_; ///< topics whose cells recovery has left empty
+  std::vector<problem> later_contents_;  ///< notes about areas that this build does not use
   std::vector<open_identifier> identifiers_;
   std::uint32_t sessions_limit_ = 0, subscriptions_limit_ = 0, messages_limit_ = 0;
+  std::uint32_t retained_limit_ = 0;
 };
 
 } // namespace chainring

@@ -48,18 +48,21 @@ result<std::uint32_t> store::grow_table(table which) {
       return static_cast<std::uint32_t>(subscriptions_->capacity());
     case table::messages:
       return messages_->count();
+    case table::retained:
+      return static_cast<std::uint32_t>(retained_->capacity());
     }
     return 0;
   }();
   const std::uint32_t limit = which == table::sessions        ? sessions_limit_
                               : which == table::subscriptions ? subscriptions_limit_
+                              : which == table::retained      ? retained_limit_
                                                               : messages_limit_;
   const std::uint32_t more = std::min(count, limit - count);
   if (more == 0) return 0u;
   const char* name = store_area::messages;
   std::uint64_t record_size = sizeof(message_descriptor);
-  if (which == table::subscriptions) {
-    name = store_area::subscriptions;
+  if (which == table::subscriptions || which == table::retained) {
+    name = which == table::retained ? store_area::retained : store_area::subscriptions;
     record_size = sizeof(map_cell);
   } else if (which == table::sessions) {
     name = store_area::sessions;
@@ -78,6 +81,7 @@ result<std::uint32_t> store::grow_table(table which) {
   if (!*offset) return 0u;
   auto added = which == table::sessions        ? sessions_->add_segment({**offset, more})
                : which == table::subscriptions ? subscriptions_->add_segment(**offset, more)
+               : which == table::retained      ? retained_->add_segment(**offset, more)
                                                : messages_->add_segment(**offset, more);
   if (!added) return added.error();
   return more;
@@ -90,6 +94,8 @@ bool store::nearly_full(table which) const noexcept {
            (subscriptions_->capacity() + 7) / 8;
   case table::messages:
     return messages_->statistics().free < (messages_->count() + 7u) / 8;
+  case table::retained:
+    return retained_->capacity() - retained_->len() < (retained_->capacity() + 7) / 8;
   case table::sessions:
     break;
   }

@@ -115,8 +115,20 @@ recovery store::parts(const broker_config& config, found& out) {
            c.report(std::move(p));
          out.wrong.clear();
        }});
+  add(retained_->part(
+      "retained messages",
+      [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
+        return retained_wanted(key, value, out.wrong);
+      },
+      &out.retained));
+  add({.name = "values of retained messages", .repair = [&out](recovery_context& c) {
+         for (problem& p : out.wrong)
+           c.report(std::move(p));
+         out.wrong.clear();
+       }});
   add(queues_->part(
       "queues", [this](std::uint32_t n) { return expected_incarnation(n); }, &out.queues));
+  add(retained_part());
   add({.name = "areas not in use", .validate = [this](recovery_context& c) {
          for (const problem& p : later_contents_)
            c.report(p);
@@ -145,6 +157,7 @@ result<void> store::recover(const broker_config& config, const broker::progress&
   summary.expired = results.sessions.expired;
   summary.queues = results.queues.queues;
   summary.subscriptions = results.subscriptions.entries;
+  summary.retained = results.retained.entries;
   summary.voided = results.sessions.voided + results.queues.voided;
   summary.messages = messages_->statistics().live;
   summary.durability = media_.durability();

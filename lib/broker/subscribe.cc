@@ -6,7 +6,8 @@
 // the filter out of the index and then erases the record. So after a crash the index matches
 // filters that were settled, or filters whose request was not answered.
 //
-// Its ordering label [incarnation-read] is described in sessions.cc.
+// Its ordering labels are described in sessions.cc and, for [indexed-before-scan], in scan.cc.
+#include "base/hook.h"
 #include "broker/worker_state.h"
 
 namespace chainring {
@@ -20,8 +21,19 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
     ++count.subscribes_refused;
     return answer_with(s.server, token, outcome::too_long);
   }
-  const std::uint32_t word = options.qos | std::uint32_t{options.front_end_bits}
-                                               << subscription_option::front_end_shift;
+  if (!remove && options.retain_handling != retain_handling::never && needs_scan(filter)) {
+    if (!may_scan()) {
+      ++count.subscribes_refused;
+      return answer_with(s.server, token, outcome::congestion);
+    }
+    ++scans_promised;
+  }
+  const std::uint32_t word =
+      options.qos | std::uint32_t{options.front_end_bits} << subscription_option::front_end_shift |
+      (options.no_local ? subscription_option::no_local : 0) |
+      (options.retain_as_published ? subscription_option::retain_as_published : 0) |
+      static_cast<std::uint32_t>(options.retain_handling)
+          << subscription_option::retain_handling_shift;
   subscriptions.push_back(
       {.by = s.server,
        .token = token,
@@ -33,6 +45,8 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
        .identifier = options.identifier,
        .remove = remove,
        .applied = false,
+       .scans = false,
+       .undone = false,
        .result = outcome::accepted});
   filter_text.append(filter);
 }
@@ -52,6 +66,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
     }
     if (p.remove) {
       bool was = common.filters->remove(filter, p.session);
+      end_scans_of(p.session, filter);
       // A subscription that this burst adds is not in the index yet.
       for (staged_subscription* q = subscriptions.data(); q != &p; ++q)
         if (q->applied && q->session == p.session &&
@@ -76,24 +91,45 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
 // Settles the subscriptions of the burst. Call it after the burst's drain.
 void broker_worker::state::finish_subscriptions() noexcept {
   bool undone = false;
+  scans_promised = 0;
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
     if (!p.applied) continue;
+    end_scans_of(p.session, filter);
+    const bool early = seeded_bug("broker.scan_before_index");
+    if (early) p.scans = begin_scan(p, filter);
     const auto added = common.filters->add(filter, p.session, p.options);
-    if (filter_index::accepted(added)) continue;
+    hook_point("broker.subscription.indexed");
+    if (filter_index::accepted(added)) {
+      const auto handling =
+          static_cast<retain_handling>(p.options >> subscription_option::retain_handling_shift & 3);
+      const bool wanted =
+          handling == retain_handling::always ||
+          (handling == retain_handling::if_new && added == filter_index::status::added);
+      // A group is given no retained messages.
+      if (wanted && !early && !filter.starts_with("$share/")) {
+        // [indexed-before-scan] Without it a publisher could miss the subscription, and the scan
+        // its claim.
+        std::atomic_thread_fence(std::memory_order_seq_cst); // [indexed-before-scan]
+        p.scans = begin_scan(p, filter);
+        // The session keeps the subscription, and its client asks again.
+        if (!p.scans && free_scans.empty() && needs_scan(filter)) p.result = outcome::congestion;
+      }
+      continue;
+    }
     // A filter with too many levels is refused finally.
     p.result = added == filter_index::status::full ? outcome::congestion : outcome::too_long;
-    undone = true;
+    p.undone = undone = true;
   }
   if (undone) {
     durable_map::batch batch(durable.subscriptions());
     for (const staged_subscription& p : subscriptions)
-      if (p.applied && p.result != outcome::accepted)
+      if (p.undone)
         store::erase_subscription(batch, p.session, p.incarnation,
                                   {filter_text.data() + p.filter_at, p.filter_size});
   }
   for (const staged_subscription& p : subscriptions) {
-    if (p.by == nullptr) continue;
+    if (p.by == nullptr || p.scans) continue; // a scan settles its subscription itself
     if (p.result == outcome::congestion || p.result == outcome::too_long)
       ++count.subscribes_refused;
     answer_with(p.by, p.token, p.result);

@@ -57,14 +57,28 @@ struct opened_session {
 
 struct publish_options {
   std::uint8_t qos = 0; ///< 0 to 2; QoS 2 needs the session of the sender
+  /// The message becomes the retained message of its topic, which each new subscription is given.
+  /// Without content it clears the topic instead.
   bool retain = false;
   std::uint16_t packet_id = 0; ///< at QoS 2 it identifies the message until it is released
+};
+
+/// Which subscriptions are given the retained messages of their topics.
+enum class retain_handling : std::uint8_t {
+  always, ///< each SUBSCRIBE
+  if_new, ///< a SUBSCRIBE for a filter that the session had not subscribed to
+  never,
 };
 
 struct subscribe_options {
   std::uint8_t qos = 0;            ///< the highest QoS to deliver at, 0 to 2
   std::uint8_t front_end_bits = 0; ///< 0 to 3, handed back with every delivery
   std::uint32_t identifier = 0;    ///< kept for the front end, 0 to 268,435,455
+  chainring::retain_handling retain_handling = chainring::retain_handling::always;
+  /// The retain flag of a publish goes on to the subscriber; else only messages that were retained
+  /// before the subscription have it.
+  bool retain_as_published = false;
+  bool no_local = false; ///< the session gets no message that it has published itself
 };
 
 class broker_worker {
@@ -100,7 +114,8 @@ class broker_worker {
   // --- publishing -------------------------------------------------------------------------------
 
   /// Stages a message. `from` is the sender's session, or no_session. A message at QoS 1 or 2 is
-  /// copied, and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows.
+  /// copied, and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows;
+  /// one that is to be retained is handed on when it is durable.
   ///
   /// A QoS 2 message that is accepted opens the identifier {session, packet id}, which survives a
   /// crash. Until release_identifier() a publish with the same identifier is a repetition: it is
@@ -114,7 +129,8 @@ class broker_worker {
   /// the publish has no outcome yet; then the identifier stays open.
   void release_identifier(std::uint32_t session, std::uint16_t packet_id,
                           std::uint64_t token) noexcept;
-  /// Adds or replaces a subscription; settled(token) follows.
+  /// Adds or replaces a subscription; settled(token) follows, when the session has been given the
+  /// retained messages of the topics, or as many as there is room for.
   void subscribe(std::uint32_t session, std::string_view filter, const subscribe_options& options,
                  std::uint64_t token) noexcept;
   /// Ends a subscription; settled(token) follows.

@@ -9,8 +9,11 @@
 ///     burst.cc        the burst: place, drain, publish, drain, settle
 ///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
 ///     inbox.cc        what other workers, operators and the clock ask for
+///     retain.cc       retained messages: claims, the cells of the burst, what becomes of them
+///     scan.cc         retained messages for new subscriptions
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +37,12 @@ struct broker_worker::state {
     std::uint32_t places = 0;           // the slots that name it, including void ones
     std::uint32_t volatile_copy = none; // the copy for subscribers at QoS 0
     std::uint32_t volatile_first = 0, volatile_count = 0; // a range of volatile_targets
+    std::uint32_t retained = none;     // the entry that it has claimed in the retained table
+    std::uint64_t retained_before = 0; // the word of the topic's message so far
+    std::uint64_t matched_version = 0; // of the index of filters
+    std::uint32_t scan = none;         // the scan for which it was placed, if it was
+    bool erases = false;               // it only erases the cell of its topic
+    bool cell_stored = false;          // the burst has stored its cell
     bool refused = false;
     bool lost = false; // memory of its content is lost, so it is not acknowledged
   };
@@ -65,9 +74,11 @@ struct broker_worker::state {
     std::uint64_t token;
     std::uint64_t until_tsc;
     std::uint64_t ask_tsc; // when to ask the other worker again
+    bool for_claim;        // it waits for the claim of a retained topic, or behind one that does
     std::uint32_t topic;   // the publish holds this topic
     std::uint32_t from, from_incarnation;
     std::uint32_t volatile_copy; // the copy for subscribers at QoS 0, or none
+    std::uint32_t claim_tries = 0;
   };
   struct volatile_node {
     std::uint32_t message;
@@ -92,6 +103,8 @@ struct broker_worker::state {
     std::uint32_t options, identifier;
     bool remove;
     bool applied;
+    bool scans;  // a scan settles it
+    bool undone; // the index has not accepted it, and its record is erased again
     outcome result;
   };
   /// A QoS 2 identifier that is closed in this burst.
@@ -104,6 +117,22 @@ struct broker_worker::state {
   struct receipt {
     std::uint32_t session, incarnation;
     std::uint64_t ticket;
+  };
+  /// A subscription that is given the retained messages of its topics, some in each burst.
+  struct scan_job {
+    std::string filter;
+    front_end* by = nullptr; // who waits for the settlement, or nullptr
+    std::uint64_t token = 0;
+    std::uint32_t session = none, incarnation = 0;
+    std::uint32_t options = 0;
+    std::uint64_t version = 0;   // of the index of filters, behind the subscription
+    std::uint32_t cursor = 0;    // the entry to look at next
+    std::uint32_t step_from = 0; // the cursor before this burst
+    std::uint32_t placed = 0;    // messages placed in this burst
+    bool exact = false;          // the filter has no wildcard
+    bool done = false;           // every entry was looked at
+    bool stalled = false;        // it waits for room in the session's queue
+    bool refused = false;        // the queue has refused the places of this burst
   };
   struct answer {
     front_end* to;
@@ -129,7 +158,8 @@ struct broker_worker::state {
   std::uint64_t full_reported_at = 0; // when a full queue was last reported
   std::uint64_t full_unreported = 0;
   bool did_work = false;
-  std::uint64_t moved = 0; // counts the messages that left a queue in any way
+  std::uint32_t scans_promised = 0; // subscriptions of this burst that may need a scan
+  std::uint64_t moved = 0;          // counts the messages that left a queue in any way
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
@@ -159,6 +189,14 @@ struct broker_worker::state {
   std::vector<std::uint32_t> free_flights;
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
+  std::optional<durable_map::batch> retained_cells; // the cells that this burst changes
+  std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
+  std::vector<std::uint32_t> tidy_next; // those that became so in this burst
+  std::vector<std::string> clears;      // topics that an operator asked to clear
+  std::vector<scan_job> scans;          // all places for scans, which keep their memory
+  std::vector<std::uint32_t> free_scans, running_scans;
+  bool scans_may_go_on = false;          // a session with a stalled scan has got room
+  std::vector<std::byte> content_buffer; // of the longest content
 
   [[nodiscard]] session& at(std::uint32_t n) noexcept { return common.sessions[n]; }
   [[nodiscard]] bool own(std::uint32_t n) noexcept;
@@ -186,15 +224,44 @@ struct broker_worker::state {
   [[nodiscard]] bool expired(session& s, std::uint32_t n) noexcept;
   void make_record_dirty(session& s, std::uint32_t n) noexcept;
 
+  // These functions are in retain.cc.
+  void clear_retained() noexcept;
+  void give_up_claim(staged_publish& p) noexcept;
+  void store_cells() noexcept;
+  void store_cell(staged_publish& p) noexcept;
+  void finish_cells() noexcept;
+  void finish_retained(staged_publish& p) noexcept;
+  void drop_named(std::uint64_t word) noexcept;
+
+  // These functions are in scan.cc.
+  [[nodiscard]] bool needs_scan(std::string_view filter) noexcept;
+  [[nodiscard]] bool may_scan() noexcept;
+  [[nodiscard]] bool begin_scan(const staged_subscription& p, std::string_view filter) noexcept;
+  void run_scans() noexcept;
+  void run_scan(std::uint32_t job, std::uint32_t& budget) noexcept;
+  [[nodiscard]] bool give_retained(std::uint32_t job, const retained_message& m) noexcept;
+  [[nodiscard]] bool has_room_for_retained(const scan_job& j, std::uint8_t qos) noexcept;
+  void finish_scans() noexcept;
+  void end_scan(std::uint32_t job, outcome o) noexcept;
+  void end_scans_of(std::uint32_t session, std::string_view filter) noexcept;
+  void answer_scan(scan_job& j, outcome o) noexcept;
+
   // These functions are in publish.cc.
   enum class room : std::uint8_t { available, changed, full, wait };
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
-  void publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
+  void publish_volatile(std::uint32_t topic, std::span<const std::byte> content, bool retain,
                         std::span<const subscriber> to) noexcept;
-  [[nodiscard]] room find_room(std::uint32_t topic, std::uint8_t qos, std::size_t& targets_before,
-                               std::size_t& volatile_before) noexcept;
+  void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
+  [[nodiscard]] room find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
+                               bool retain, std::size_t& targets_before,
+                               std::size_t& volatile_before,
+                               std::uint64_t& matched_version) noexcept;
+  [[nodiscard]] bool waits_for_claims(std::uint32_t from) noexcept;
+  [[nodiscard]] bool wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                    std::span<const std::byte> content,
+                                    const publish_options& options, std::uint64_t token) noexcept;
   [[nodiscard]] bool reserve(std::uint32_t topic, std::uint32_t from,
                              std::span<const std::byte> content, const publish_options& options,
                              message& out) noexcept;

@@ -144,6 +144,7 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
                           {.flags = flags{}
                                         .with_qos(static_cast<qos_level>(item.qos))
                                         .with_topic_type(type)
+                                        .with_retain(item.retain)
                                         .with_dup(item.ticket != 0 && again),
                            .topic_id = id,
                            .msg_id = packet_id},

@@ -60,17 +60,17 @@ std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish&
 void gateway_worker::state::handle(const sender& from, const publish& m) noexcept {
   const qos_level qos = m.flags.qos();
   if (!from.known() && qos != qos_level::minus_one) return stranger(from, false);
-  if (m.flags.retain()) return refuse_publish(from, m, return_code::not_supported);
   return_code code{};
   octets data = m.data;
   const std::uint32_t topic = topic_of(from, m, data, code);
   if (topic == no_topic) return refuse_publish(from, m, code);
   if (qos == qos_level::minus_one) ++count.published_minus_one;
   const std::uint32_t source = from.known() ? from.session : no_session;
+  const bool retain = m.flags.retain();
   if (qos != qos_level::one && qos != qos_level::two)
-    return core.publish(*this, source, topic, data, {.qos = 0}, no_token);
+    return core.publish(*this, source, topic, data, {.qos = 0, .retain = retain}, no_token);
   core.publish(*this, source, topic, data,
-               {.qos = static_cast<std::uint8_t>(qos), .packet_id = m.msg_id},
+               {.qos = static_cast<std::uint8_t>(qos), .retain = retain, .packet_id = m.msg_id},
                token_for({.what = qos == qos_level::two ? pending_answer::kind::pubrec
                                                         : pending_answer::kind::puback,
                           .to = from.address,

@@ -57,7 +57,7 @@ void line_front_end::refuse(unsigned connection, const client& c, const char* re
 void line_front_end::receive(unsigned connection, std::string_view line) {
   client& c = clients_[connection];
   const std::string_view verb = line.substr(0, line.find(' '));
-  const words w = split(line, verb == "PUB" ? 4 : 8);
+  const words w = split(line, verb == "PUB" || verb == "RET" ? 4 : 8);
   if (verb == "ACK" || verb == "NACK" || verb == "SKIP" || verb == "REC")
     return answer_delivery(c, w);
   if (verb == "STOP" || verb == "GO") {
@@ -98,18 +98,23 @@ void line_front_end::request(unsigned connection, client& c, const words& w,
   const std::uint64_t t = token(connection, c);
   if (w[0] == "SUB" && w.size() >= 3) {
     const auto bits = static_cast<std::uint8_t>(w.size() > 3 ? number_of(w[3]) : 0);
-    worker_.subscribe(c.session, w[1],
-                      {.qos = static_cast<std::uint8_t>(number_of(w[2])), .front_end_bits = bits},
-                      t);
+    subscribe_options o{.qos = static_cast<std::uint8_t>(number_of(w[2])), .front_end_bits = bits};
+    const std::string_view more = w.size() > 4 ? w[4] : std::string_view{};
+    if (more.find("new") != std::string_view::npos) o.retain_handling = retain_handling::if_new;
+    if (more.find("never") != std::string_view::npos) o.retain_handling = retain_handling::never;
+    o.retain_as_published = more.find("published") != std::string_view::npos;
+    o.no_local = more.find("others") != std::string_view::npos;
+    worker_.subscribe(c.session, w[1], o, t);
   } else if (w[0] == "UNSUB" && w.size() == 2) {
     worker_.unsubscribe(c.session, w[1], t);
-  } else if (w[0] == "PUB" && w.size() == 4) {
+  } else if ((w[0] == "PUB" && w.size() == 4) || (w[0] == "RET" && w.size() >= 3)) {
     const std::uint32_t topic = worker_.topics().intern(w[1]);
     if (topic == topic_names::none) return refuse(connection, c, "congestion");
     const std::size_t colon = w[2].find(':');
     const unsigned id = colon == std::string_view::npos ? 0 : number_of(w[2].substr(colon + 1));
     worker_.publish(*this, c.session, topic, std::as_bytes(std::span(text)),
                     {.qos = static_cast<std::uint8_t>(number_of(w[2])),
+                     .retain = w[0] == "RET",
                      .packet_id = static_cast<std::uint16_t>(id)},
                     t);
   } else if (w[0] == "REL" && w.size() == 2) {

@@ -10,11 +10,16 @@
 ///     "present"
 ///                              if the session goes on. A "passing" session ends with its
 ///                              connection.
-///     SUB filter qos [bits]    bits: 0 to 3, shown in each MSG
+///     SUB filter qos [bits [options]]
+///                              bits: 0 to 3, shown in each MSG. options: "new" or "never" for
+///                              retained messages, "published" (the retain flag goes on), "others"
+///                              (nothing of its own), joined by ","
 ///     UNSUB filter
 ///     PUB topic qos text       text is the rest of the line; qos is 0, 1 or 2:ID, where ID is the
 ///                              packet id. While the first copy has no outcome, a repetition is
 ///                              not answered.
+///     RET topic qos [text]     the same, and the message is retained; without text the topic is
+///                              cleared
 ///     REL ID                   releases a message at QoS 2, unless it has no outcome yet
 ///     BYE
 ///     ACK n  NACK n  SKIP n    delivery n is done; comes again; stays for the next connection

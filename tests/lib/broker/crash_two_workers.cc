@@ -192,7 +192,7 @@ scenario workers_while_tables_grow() {
                                                      [&] { w.publish(1, 2); },
                                                      [&] {
                                                        auto grown = b.broker().grow_tables(true);
-                                                       if (!grown || *grown != 3)
+                                                       if (!grown || *grown != 4)
                                                          h.fail("not all tables have grown");
                                                      }});
                       // In the new segments.

@@ -131,12 +131,6 @@ TEST_P(Broker, RefusesFeaturesThatItDoesNotSupport) {
                                sn::connect{.flags = sn::flags{}.with_will(), .client_id = "alice"});
   EXPECT_EQ(r.get<sn::connack>()->code, sn::return_code::not_supported);
   b->connect(alice, "alice", true);
-  const auto id = b->register_name(alice, "t");
-  auto p = b->ask<sn::puback>(
-      alice, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one).with_retain(),
-                         .topic_id = id,
-                         .msg_id = 2});
-  EXPECT_EQ(p.get<sn::puback>()->code, sn::return_code::not_supported);
   auto w = b->ask<sn::willtopicresp>(alice, sn::willtopicupd{.topic = "t"});
   EXPECT_EQ(w.get<sn::willtopicresp>()->code, sn::return_code::not_supported);
 }

@@ -185,7 +185,6 @@ next_step()  # refused, with the protocol's own words
 publisher.asks(publish(b'x', qos=1, tid=77, mid=103), puback(77, 103, REJECT_ID))
 publisher.asks(publish(b'x', tid=77), puback(77, 0, REJECT_ID))
 publisher.asks(publish(b'x', qos=1, tid_type=1, tid=99, mid=104), puback(99, 104, REJECT_ID))
-publisher.asks(publish(b'x', qos=1, retain=1, tid=FIRST, mid=106), puback(FIRST, 106, REJECT_UNSUPPORTED))
 quiet.asks(subscribe(21, qos=1, topic_name=b'a/#/b'), suback(0, 21, code=REJECT_UNSUPPORTED))
 quiet.asks(subscribe(22, qos=1, tid_type=1, tid=99), suback(99, 22, code=REJECT_ID))
 quiet.asks(message(sn.WILLTOPICUPD, sn.MQTTSNWillTopicUpd, will_topic=b'w'),

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Retained messages crashed at every point. A topic's message is the last one that was answered, or
+// a later one that was begun; an empty message clears it. A publish is in the queue of its
+// subscriber and the message of its topic, or neither. No topic has the message of another one.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/hook.h"
+#include "broker/access.h"
+#include "crash_bounds.h"
+#include "line_case.h"
+#include "support/seeded.h"
+
+namespace chainring::testing_line {
+namespace {
+
+constexpr int subscribed = first_scenario_kind;
+constexpr unsigned reader_at = 400, second_publisher_at = 101;
+
+/// The short one lies in the cell of the map; the other two need chains of their own.
+const std::string topics[] = {"short", "one/topic/that/is/longer/than/a/cell",
+                              "another/topic/that/is/longer/than/a/cell"};
+
+/// The number of a publish says its topic and whether it clears the topic.
+constexpr std::uint64_t set(std::uint64_t n, unsigned t) {
+  return n * 10 + t;
+}
+constexpr std::uint64_t clear(std::uint64_t n, unsigned t) {
+  return n * 10 + 5 + t;
+}
+constexpr unsigned topic_at(std::uint64_t id) {
+  return static_cast<unsigned>(id % 5);
+}
+constexpr bool clears(std::uint64_t id) {
+  return id % 10 >= 5;
+}
+
+struct retained_case : line_case {
+  retained_case() {
+    subscribers = 1;
+    layout.retained_max = 4;
+    layout.messages_max = 16;
+  }
+  /// A subscriber of the first long topic, which is given no retained messages, and a publisher.
+  void set_up(media& m, history& h) const {
+    std::string why;
+    auto b = open(m, true, why);
+    if (b == nullptr) return h.fail(why);
+    (void)b->ask(publisher_at, "CONNECT publisher -");
+    if (b->ask(subscriber_at, "CONNECT " + subscriber_name(0) + " -") != "OK 1" ||
+        b->ask(subscriber_at, "SUB " + topics[1] + " 1 0 never") != "OK 2")
+      return h.fail("no subscriber");
+  }
+};
+
+void begin(server& b, history& h, unsigned at, std::uint64_t id) {
+  h.begin(id);
+  b.send(at, "RET " + topics[topic_at(id)] + " 1" + (clears(id) ? "" : " " + text_of(id)));
+}
+void answered(history& h, std::uint64_t id, const std::string& said) {
+  if (said.starts_with("OK "))
+    h.ack(id);
+  else
+    h.fail("publish " + std::to_string(id) + ": " + said);
+}
+void retain(server& b, history& h, std::uint64_t id) {
+  begin(b, h, publisher_at, id);
+  b.settle();
+  answered(h, id, b.next(publisher_at));
+}
+
+/// What a client is given: the numbers of the messages, by topic; 0 for an empty one.
+using given = std::map<std::string, std::vector<std::uint64_t>>;
+
+verdict take(server& b, unsigned at, given& got) {
+  b.settle();
+  for (std::string line = b.next(at); !line.empty(); line = b.next(at)) {
+    if (!line.starts_with("MSG ")) continue;
+    // "MSG n qos bits flags topic text"
+    std::vector<std::string> words;
+    for (std::size_t from = 0; words.size() < 6;) {
+      const std::size_t end = line.find(' ', from);
+      words.push_back(line.substr(from, end - from));
+      from = end == std::string::npos ? line.size() : end + 1;
+      if (words.size() == 6) words.push_back(line.substr(from));
+    }
+    const std::uint64_t id = words[6].empty() ? 0 : id_of(words[6]);
+    if (id != 0 && words[6] != text_of(id)) return "torn: " + line;
+    if (id == 0 && !words[6].empty()) return "ghost: " + line;
+    if (id != 0 && topics[topic_at(id)] != words[5]) return "the message of another topic: " + line;
+    got[words[5]].push_back(id);
+    b.send(at, "ACK " + words[1]);
+    b.settle();
+  }
+  return {};
+}
+
+/// Whether a topic may have that message (0: none), by what was begun and answered.
+verdict judge_topic(const history& h, unsigned t, std::uint64_t found) {
+  std::vector<std::uint64_t> ids;
+  for (const std::uint64_t id : h.ids(history::begun_kind))
+    if (topic_at(id) == t) ids.push_back(id);
+  std::size_t last = ids.size();
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (h.is_acked(ids[i])) last = i;
+  bool fits = last == ids.size() && found == 0;
+  for (std::size_t i = last == ids.size() ? 0 : last; i < ids.size(); ++i)
+    fits |= found == (clears(ids[i]) ? 0 : ids[i]);
+  if (fits) return {};
+  return topics[t] + " has " + std::to_string(found) + ", and answered was " +
+         (last == ids.size() ? "nothing" : std::to_string(ids[last]));
+}
+
+verdict check(const retained_case& kind, media& m, const history& h) {
+  std::string why;
+  auto b = kind.open(m, false, why);
+  if (b == nullptr) return "does not open: " + why;
+  given now, queue;
+  if (!b->ask(reader_at, "CONNECT reader clean").starts_with("OK ") ||
+      !b->ask(reader_at, "SUB # 1").starts_with("OK "))
+    return "no reader";
+  if (verdict bad = take(*b, reader_at, now)) return bad;
+  std::uint64_t found[3] = {};
+  for (unsigned t = 0; t < 3; ++t) {
+    const auto& messages = now[topics[t]];
+    if (messages.size() > 1) return "several retained messages of " + topics[t];
+    if (!messages.empty()) found[t] = messages[0];
+    if (!messages.empty() && found[t] == 0) return "an empty message is retained";
+    if (verdict bad = judge_topic(h, t, found[t])) return bad;
+  }
+  if (b->ask(subscriber_at, "CONNECT " + subscriber_name(0) + " -") != "OK 1 present")
+    return "the subscriber's session is not there";
+  if (verdict bad = take(*b, subscriber_at, queue)) return bad;
+  const auto& placed = queue[topics[1]];
+  std::uint64_t empty_ones = 0, begun_clears = 0, acked_clears = 0;
+  std::uint64_t last = 0;
+  for (const std::uint64_t id : h.ids(history::begun_kind)) {
+    if (topic_at(id) != 1) continue;
+    last = id;
+    begun_clears += clears(id);
+    acked_clears += clears(id) && h.is_acked(id);
+    if (h.is_acked(id) && !clears(id) && std::ranges::count(placed, id) != 1)
+      return "lost in the queue or doubled: " + std::to_string(id);
+  }
+  empty_ones = static_cast<std::uint64_t>(std::ranges::count(placed, 0u));
+  if (empty_ones < acked_clears || empty_ones > begun_clears) return "an empty message is lost";
+  // The last publish is in its queue and the topic's message, or neither.
+  if (last != 0 && !clears(last) && (std::ranges::count(placed, last) == 1) != (found[1] == last))
+    return "in the queue or retained, and not both: " + std::to_string(last);
+  // Nothing is left behind when all is cleared.
+  for (unsigned t = 0; t < 3; ++t)
+    (void)b->broker().clear_retained(topics[t]);
+  b->settle();
+  if (b->broker().counters().damaged != 0) return "a delivery was damaged";
+  if (b->broker().retained_counts().messages != 0) return "a topic is not cleared";
+  if (b->broker().message_statistics().live != 0) return "messages are live that nothing reaches";
+  return {};
+}
+
+test::scenario retained_scenario(const std::string& name, const retained_case& kind,
+                                 std::function<void(server&, history&)> run) {
+  test::scenario s;
+  s.name = name;
+  s.size = 128 << 10;
+  s.setup = [kind](media& m, history& h) { kind.set_up(m, h); };
+  s.run = [kind, run](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
+    if (!connect_publisher(*b)) return h.fail("no publisher");
+    run(*b, h);
+  };
+  s.recover_and_check = [kind](media& m, const history& h) { return check(kind, m, h); };
+  // A message of another topic gets the descriptor that a crash has set free.
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail("does not open again: " + why);
+    if (!connect_publisher(*b)) return h.fail("no publisher");
+    retain(*b, h, set(static_cast<std::uint64_t>(1000 * h.crashes()), 2));
+  };
+  return s;
+}
+
+test::scenario set_replaced_and_cleared() {
+  return retained_scenario("retained: set, replaced, cleared and set again", {},
+                           [](server& b, history& h) {
+                             retain(b, h, set(1, 1));
+                             retain(b, h, set(2, 0));
+                             retain(b, h, set(3, 1));
+                             retain(b, h, set(4, 1));
+                             retain(b, h, clear(5, 1));
+                             retain(b, h, set(6, 2));
+                             retain(b, h, clear(7, 0)); // nobody subscribes to it
+                             retain(b, h, set(8, 1));
+                           });
+}
+
+test::scenario two_publishers_in_one_burst() {
+  return retained_scenario("retained: two publishers to one topic in one burst", {},
+                           [](server& b, history& h) {
+                             (void)b.ask(second_publisher_at, "CONNECT second passing");
+                             retain(b, h, set(1, 1));
+                             begin(b, h, publisher_at, set(2, 1));
+                             begin(b, h, second_publisher_at, set(3, 1));
+                             b.settle();
+                             answered(h, set(2, 1), b.next(publisher_at));
+                             answered(h, set(3, 1), b.next(second_publisher_at));
+                             begin(b, h, publisher_at, clear(4, 1));
+                             begin(b, h, second_publisher_at, set(5, 1));
+                             b.settle();
+                             answered(h, clear(4, 1), b.next(publisher_at));
+                             answered(h, set(5, 1), b.next(second_publisher_at));
+                           });
+}
+
+// A client that subscribed durably has all retained messages in its queue.
+test::scenario given_to_a_subscription() {
+  const retained_case kind;
+  constexpr unsigned at = 300;
+  test::scenario s;
+  s.name = "retained: given to a new subscription";
+  s.size = 128 << 10;
+  s.setup = [kind](media& m, history& h) {
+    kind.set_up(m, h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    for (unsigned t = 0; t < 3; ++t)
+      retain(*b, h, set(t + 1, t));
+  };
+  s.run = [kind](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    b->send(at, "CONNECT newcomer -");
+    b->send(at, "STOP");
+    b->settle();
+    if (b->next(at) != "OK 1") return h.fail("no newcomer");
+    if (b->ask(at, "SUB # 1") != "OK 2") return h.fail("no subscription");
+    h.promise(subscribed, 0);
+    retain(*b, h, set(9, 1));
+  };
+  s.recover_and_check = [kind](media& m, const history& h) -> verdict {
+    if (h.has(subscribed, 0)) {
+      std::string why;
+      auto b = kind.open(m, false, why);
+      if (b == nullptr) return "does not open: " + why;
+      if (b->ask(at, "CONNECT newcomer -") != "OK 1 present") return "the newcomer is lost";
+      given got;
+      if (verdict bad = take(*b, at, got)) return bad;
+      for (unsigned t = 0; t < 3; ++t)
+        if (std::ranges::count(got[topics[t]], set(t + 1, t)) != 1)
+          return "not given or doubled: " + topics[t];
+      if (h.is_acked(set(9, 1)) && std::ranges::count(got[topics[1]], set(9, 1)) != 1)
+        return "a later message is lost or doubled";
+    }
+    return {};
+  };
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
+// --- two workers
+// ----------------------------------------------------------------------------------
+
+struct two_workers : retained_case {
+  two_workers() {
+    config.workers = 2;
+    config.home_seed = 1;
+  }
+};
+
+/// Goes on with the bursts of worker `w` until the connection is answered.
+std::string answer_of(server& b, unsigned w, unsigned at) {
+  for (int bursts = 0; bursts < 100'000; ++bursts) {
+    b.turn(w);
+    for (std::string said = b.next(at); !said.empty(); said = b.next(at))
+      if (said.starts_with("OK ") || said.starts_with("NO ")) return said;
+    hook_point("idle"); // the other worker has to do something first
+  }
+  return "nothing";
+}
+
+constexpr unsigned worker_publisher[] = {110, 111};
+
+bool connect_worker_publishers(server& b) {
+  for (unsigned w = 0; w < 2; ++w)
+    if (!b.ask(worker_publisher[w], "CONNECT " + identity_at(b.broker(), w, "p") + " passing")
+             .starts_with("OK "))
+      return false;
+  return true;
+}
+
+// Both publish to one topic. The order of the two is not known, so each of them is a fit.
+test::scenario workers_publish_to_one_topic() {
+  const two_workers kind;
+  test::scenario s = retained_scenario(
+      "retained: two workers publish to one topic", kind, [](server& b, history& h) {
+        if (!connect_worker_publishers(b)) return h.fail("no publishers");
+        retain(b, h, set(1, 0));
+        const auto part = [&](unsigned w) {
+          return [&, w] {
+            begin(b, h, worker_publisher[w], set(2 + w, 0));
+            answered(h, set(2 + w, 0), answer_of(b, w, worker_publisher[w]));
+          };
+        };
+        test::interleave(h.threads(), {part(0), part(1)});
+        b.settle();
+      });
+  s.recover_and_check = [kind](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    std::vector<retained_info> seen;
+    (void)b->broker().retained(0, 100, seen);
+    given now;
+    (void)b->ask(reader_at, "CONNECT reader clean");
+    (void)b->ask(reader_at, "SUB " + topics[0] + " 1");
+    if (verdict bad = take(*b, reader_at, now)) return bad;
+    const auto& messages = now[topics[0]];
+    const std::uint64_t found = messages.empty() ? 0 : messages[0];
+    const bool second = h.is_acked(set(2, 0)), third = h.is_acked(set(3, 0));
+    const bool fits =
+        found == set(2, 0) || found == set(3, 0) ||
+        (!second && !third && (found == set(1, 0) || (!h.is_acked(set(1, 0)) && found == 0)));
+    if (!fits) return "the topic has " + std::to_string(found);
+    return {};
+  };
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
+// One worker retains a message while a session of the other subscribes: it gets the message once,
+// with the flag or without.
+test::scenario a_publish_races_a_subscribe(const std::string& filter) {
+  const two_workers kind;
+  test::scenario s = retained_scenario(
+      "retained: a publish races a subscribe to " + filter, kind, [filter](server& b, history& h) {
+        constexpr unsigned at = 300;
+        if (!connect_worker_publishers(b)) return h.fail("no publishers");
+        retain(b, h, set(1, 2));
+        if (!b.ask(at, "CONNECT " + identity_at(b.broker(), 1, "racer") + " passing")
+                 .starts_with("OK "))
+          return h.fail("no subscriber");
+        test::interleave(h.threads(), {[&] {
+                                         begin(b, h, worker_publisher[0], set(2, 0));
+                                         answered(h, set(2, 0),
+                                                  answer_of(b, 0, worker_publisher[0]));
+                                       },
+                                       [&] {
+                                         b.send(at, "SUB " + filter + " 1");
+                                         for (int i = 0; i < 4; ++i) {
+                                           b.turn(1);
+                                           hook_point("idle");
+                                         }
+                                       }});
+        given got;
+        if (verdict bad = take(b, at, got)) return h.fail(*bad);
+        const auto times = std::ranges::count(got[topics[0]], set(2, 0));
+        if (times != 1) h.fail("the subscriber got it " + std::to_string(times) + " times");
+      });
+  return s;
+}
+
+test::explorer_options under(unsigned preempted, unsigned random) {
+  return {.states_max = 24,
+          .sample = true,
+          .depth = 1,
+          .schedules = {.random = random, .preemptions = 1, .enumerated_max = preempted}};
+}
+test::explorer_options workers_bounds() {
+  test::explorer_options large{
+      .states_max = 256,
+      .second_lives = 1,
+      .deaths = 4,
+      .second_points = 8,
+      .second_states_max = 8,
+      .schedules = {.random = 100, .preemptions = 1, .enumerated_max = 1000}};
+  return test::bounds(under(40, 24), large);
+}
+
+void expect_bug(const char* bug, const test::scenario& s, test::explorer_options quick) {
+  const test::seeded on(bug);
+  quick.print = false;
+  const auto r = explore(s, quick);
+  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
+}
+
+TEST(CrashRetained, ATopicHasTheLastMessageThatWasAnsweredOrALaterOne) {
+  EXPECT_TRUE(explore(set_replaced_and_cleared(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashRetained, TwoPublishersInOneBurstFollowEachOther) {
+  EXPECT_TRUE(explore(two_publishers_in_one_burst(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashRetained, ASettledSubscriptionHasItsRetainedMessagesInItsQueue) {
+  EXPECT_TRUE(explore(given_to_a_subscription(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashRetained, TwoWorkersThatPublishToOneTopicLoseNoAnsweredMessage) {
+  EXPECT_TRUE(explore(workers_publish_to_one_topic(), workers_bounds()).ok());
+}
+TEST(CrashRetained, APublishThatRacesASubscribeReachesItOnce) {
+  EXPECT_TRUE(explore(a_publish_races_a_subscribe("short"), workers_bounds()).ok());
+  EXPECT_TRUE(explore(a_publish_races_a_subscribe("#"), workers_bounds()).ok());
+}
+
+// Replacing the message in the first drain loses the old one, which was answered.
+TEST(CrashRetained, SeededBugAMessageThatIsReplacedBeforeTheCommitIsFound) {
+  expect_bug("broker.retained_before_lost", set_replaced_and_cleared(), testing_core::crash_gate);
+}
+// A tombstone whose descriptor is used again before its cell is erased brings the old message back.
+TEST(CrashRetained, SeededBugATombstoneThatIsFreedFirstIsFound) {
+  expect_bug("broker.tombstone_freed_first", set_replaced_and_cleared(), testing_core::crash_gate);
+}
+// A descriptor that is published again in the generation of a lost candidate.
+TEST(CrashRetained, SeededBugACandidateThatRecoveryLeavesInItsCellIsFound) {
+  expect_bug("broker.candidate_not_cleared", set_replaced_and_cleared(), testing_core::crash_gate);
+}
+// The second candidate overwrites the first one, which is answered.
+TEST(CrashRetained, SeededBugASecondCandidateIsFound) {
+  expect_bug("broker.retained_unclaimed", workers_publish_to_one_topic(), under(400, 100));
+}
+// A subscriber that looks before it is in the index misses what is published meanwhile.
+TEST(CrashRetained, SeededBugAScanBeforeTheIndexIsFound) {
+  expect_bug("broker.scan_before_index", a_publish_races_a_subscribe("short"), under(400, 100));
+}
+
+} // namespace
+} // namespace chainring::testing_line
