@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""chainring-client against the real broker over a TAP port, in a network namespace of the test's own.
+Needs root. Usage: test_broker.py path/to/chainring-client path/to/dpdk-chainring"""
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, '..'), os.path.join(HERE, '..', 'region')]
+import own_network  # noqa: E402, F401
+from regions import Broker  # noqa: E402
+
+CLIENT = BROKER = None
+HANG_S = 90  # this timeout only detects hangs
+ADDRESS, TAP, GROUP = '10.80.0.1', 'crclient', '225.1.1.1'
+PATIENT = ('--retry-interval', '0.3', '--max-retries', '300')
+
+
+class BrokerTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(dir='/var/tmp', prefix='chainring-client-')
+        cls.addClassCleanup(cls.directory.cleanup)
+        cls.topics = os.path.join(cls.directory.name, 'topics')
+        with open(cls.topics, 'w') as f:
+            f.write('7 predefined/seven\n')
+        cls.start_broker()
+        cls.addClassCleanup(lambda: cls.broker.kill())
+
+    @classmethod
+    def start_broker(cls):
+        cls.broker = Broker(BROKER, os.path.join(cls.directory.name, 'region'), '--size', '64M', '--multicast', GROUP,
+                            '--predefined-topics', cls.topics, '--retry-interval', '1', vdev='net_tap0,iface=' + TAP,
+                            address=ADDRESS + '/24')
+        cls.broker.ready()
+        for command in ('ip addr replace 10.80.0.2/24 dev ' + TAP, 'ip link set %s up' % TAP,
+                        'ip route replace 224.0.0.0/4 dev ' + TAP):
+            subprocess.run(command.split(), check=True)
+
+    def setUp(self):
+        """The names of each test are its own, because all tests of a class share a broker."""
+        self.own = self.id().split('.')[-1][5:20]
+        self.topic = self.own + '/t'
+
+    def start(self, command, *arguments, host=ADDRESS, stdin=subprocess.DEVNULL):
+        run = Run([CLIENT, command, *(['-h', host] if host else []), *PATIENT, *arguments], stdin, self)
+        self.addCleanup(run.kill)
+        return run
+
+    def run_client(self, command, *arguments, status=0, **more):
+        return self.start(command, *arguments, **more).finish(status)
+
+    def subscriber(self, *arguments):
+        """A subscriber that has made its first subscription."""
+        run = self.start('sub', '-d', *arguments)
+        run.until('received SUBACK')
+        return run
+
+    def publish_lines(self, lines, *arguments):
+        """Starts a publisher of these lines."""
+        source = tempfile.TemporaryFile()
+        source.write(b'\n'.join(lines))
+        source.seek(0)
+        self.addCleanup(source.close)
+        return self.start('pub', '-t', self.topic, '-l', *arguments, stdin=source)
+
+
+class Run:
+    """A client whose outputs go to files, because a pipe that nobody reads would stop it."""
+
+    def __init__(self, command, stdin, test):
+        self.test, self.out, self.err = test, tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=self.out, stderr=self.err)
+        for file in (self.out, self.err):
+            test.addCleanup(file.close)
+
+    def lines(self):
+        """The whole lines that the client has printed."""
+        return os.pread(self.out.fileno(), 1 << 24, 0).split(b'\n')[:-1]
+
+    def said(self):
+        return os.pread(self.err.fileno(), 1 << 24, 0).decode()
+
+    def wait(self, condition, what):
+        end = time.monotonic() + HANG_S
+        while not condition():
+            if time.monotonic() > end or self.process.poll() is not None and not condition():
+                self.test.fail('%s: never %s; status %s: %s %s\n%s' % (
+                    self.process.args, what, self.process.poll(), self.lines()[-10:], self.said()[-2000:],
+                    self.test.broker.said()[-2000:]))
+            time.sleep(0.01)
+
+    def until(self, words, count=1):
+        self.wait(lambda: self.said().count(words) >= count, 'said %r %d times' % (words, count))
+
+    def printed(self, count):
+        """Waits for so many lines, and returns all that there are."""
+        self.wait(lambda: len(self.lines()) >= count, 'printed %d lines' % count)
+        return self.lines()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def finish(self, status=0):
+        """Waits for the end, and returns the lines that the client printed."""
+        try:
+            got = self.process.wait(HANG_S)
+        except subprocess.TimeoutExpired:
+            got = 'none, it hangs'
+        if got != status:
+            self.test.fail('%s: status %s instead of %d: %s\n%s' % (
+                self.process.args, got, status, self.said()[-3000:], self.test.broker.said()[-2000:]))
+        return [line.decode() for line in self.lines()]
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.finish()
+
+
+class Qos(BrokerTest):
+    def test_a_message_is_delivered_at_the_lower_qos_of_publisher_and_subscriber(self):
+        for wanted in (0, 1, 2):
+            s = self.subscriber('-q', str(wanted), '-t', self.topic, '-C', '3', '-F', '%q %r %t %p')
+            for given in (0, 1, 2):
+                self.run_client('pub', '-q', str(given), '-t', self.topic, '-m', 'at %d' % given)
+            self.assertEqual(s.finish(), ['%d 0 %s at %d' % (min(wanted, given), self.topic, given) for given in (0, 1, 2)])
+
+    def test_qos_minus_1_goes_to_predefined_and_short_topics(self):
+        s = self.subscriber('-t', 'predefined/seven', '-t', 'zz', '-C', '2', '-v')
+        s.until('received SUBACK', 2)
+        self.run_client('pub', '-q', '-1', '--topic-id', '7', '-m', 'one')
+        s.printed(1)  # datagrams of two sockets may overtake each other
+        self.run_client('pub', '-q', '-1', '--short-topic', '-t', 'zz', '-m', 'two')
+        self.assertEqual(s.finish(), ['predefined/seven one', 'zz two'])
+
+    def test_every_form_of_a_topic_and_a_wildcard_is_subscribed_to(self):
+        s = self.subscriber('-q', '2', '--short-topic', '-t', 'yy', '--topic-id', '7', '-t', self.own + '/+/x', '-C', '3', '-v')
+        s.until('received SUBACK', 3)
+        self.run_client('pub', '-q', '2', '-t', 'yy', '-m', 'short')
+        self.run_client('pub', '-q', '1', '-t', 'predefined/seven', '-m', 'predefined')
+        self.run_client('pub', '-q', '2', '-t', self.own + '/7/x', '-m', 'wild')
+        self.assertEqual(s.finish(), ['yy short', '7 predefined', self.own + '/7/x wild'])
+
+    def test_a_kept_session_gets_what_was_published_while_it_was_away(self):
+        me = ('-c', '-i', 'kept', '-q', '2', '-t', self.topic)
+        self.run_client('sub', *me, '-E')
+        for text in ('one', 'two'):
+            self.run_client('pub', '-q', '2', '-t', self.topic, '-m', text)
+        self.assertEqual(self.run_client('sub', *me, '-C', '2'), ['one', 'two'])
+        self.run_client('pub', '-q', '2', '-t', self.topic, '-m', 'three')
+        self.assertEqual(self.run_client('sub', *me, '-C', '1'), ['three'])
+
+    def test_an_unsubscribed_filter_gets_nothing_more(self):
+        me = ('-c', '-i', 'leaver', '-q', '1')
+        self.run_client('sub', *me, '-t', self.topic, '-t', self.own + '/stay', '-E')
+        self.run_client('sub', *me, '-U', self.topic, '-E')
+        self.run_client('pub', '-q', '1', '-t', self.topic, '-m', 'gone')
+        self.run_client('pub', '-q', '1', '-t', self.own + '/stay', '-m', 'kept')
+        self.assertEqual(self.run_client('sub', *me, '-t', self.own + '/stay', '-C', '1'), ['kept'])
+
+    def test_a_request_gets_its_response(self):
+        responder = self.subscriber('-q', '2', '-t', self.own + '/request', '-C', '1')
+        r = self.start('rr', '-q', '2', '-t', self.own + '/request', '-e', self.own + '/response', '-m', '6*7')
+        self.assertEqual(responder.finish(), ['6*7'])
+        self.run_client('pub', '-q', '2', '-t', self.own + '/response', '-m', '42')
+        self.assertEqual(r.finish(), ['42'])
+
+    def test_a_request_without_a_responder_ends_with_status_27(self):
+        r = self.start('rr', '-q', '1', '-t', self.own + '/request', '-e', self.own + '/response', '-n', '-W', '1')
+        self.assertEqual(r.finish(27), [])
+        self.assertIn('no response', r.said())
+
+    def test_the_gateway_is_found_by_multicast_and_by_unicast(self):
+        for where in (GROUP, ADDRESS):
+            self.run_client('pub', '--search', where, '--search-delay', '0', '-q', '1', '-t', self.topic, '-m', 'x', host=None)
+
+
+class Killed(BrokerTest):
+    LINES = 600
+
+    def test_a_broker_that_is_killed_neither_loses_nor_doubles_a_message_at_qos_2(self):
+        lines = ['line %d' % n for n in range(self.LINES)]
+        s = self.subscriber('-k', '1', '-c', '-i', 'sink', '-q', '2', '-t', self.topic, '-C', str(self.LINES))
+        p = self.publish_lines([line.encode() for line in lines], '-c', '-i', 'source', '-q', '2')
+        for fifth in (1, 2, 4):
+            s.printed(self.LINES * fifth // 5)
+            self.broker.kill()
+            type(self).start_broker()
+        self.assertEqual(s.finish(), lines)
+        p.finish()
+
+
+if __name__ == '__main__':
+    CLIENT, BROKER = sys.argv.pop(1), sys.argv.pop(1)
+    unittest.main(warnings='ignore')  # a broker that was killed leaves its log file open until the end
