@@ -184,7 +184,6 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   }
   running_scans.reserve(s.config.retained_scans_max);
   tidy.reserve(burst_max);
-  tidy_next.reserve(burst_max);
   ready.reserve(s.sessions_limit);
   ready_next.reserve(s.sessions_limit);
   dirty.reserve(s.sessions_limit);

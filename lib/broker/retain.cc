@@ -106,8 +106,7 @@ void broker_worker::state::finish_cells() noexcept {
     if (!seeded_bug("broker.tombstone_freed_first")) drop_named(named.candidate);
     drop_named(named.current);
   }
-  tidy.clear();
-  tidy.swap(tidy_next);
+  tidy.clear(); // finish_retained() adds those of the next burst
 }
 
 // Behind the drains: ends the claim of a publish. Its own reference is dropped by the caller.
@@ -125,7 +124,7 @@ void broker_worker::state::finish_retained(staged_publish& p) noexcept {
   const message_fields& f = p.content.fields;
   if (p.refused) {
     drop_named(table.refuse(p.retained, retained_word(p.content.ref, f.qos)));
-    tidy_next.push_back(p.retained);
+    tidy.push_back(p.retained);
     return;
   }
   ++(f.payload_size != 0 ? count.retained : count.retained_cleared);
@@ -134,7 +133,7 @@ void broker_worker::state::finish_retained(staged_publish& p) noexcept {
   if (f.payload_size != 0) return;
   if (seeded_bug("broker.tombstone_freed_first"))
     durable.messages().drop_reference(p.content.ref.index);
-  tidy_next.push_back(p.retained);
+  tidy.push_back(p.retained);
 }
 
 } // namespace chainring

@@ -191,7 +191,6 @@ struct broker_worker::state {
   std::vector<operator_request> requests;
   std::optional<durable_map::batch> retained_cells; // the cells that this burst changes
   std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
-  std::vector<std::uint32_t> tidy_next; // those that became so in this burst
   std::vector<std::string> clears;      // topics that an operator asked to clear
   std::vector<scan_job> scans;          // all places for scans, which keep their memory
   std::vector<std::uint32_t> free_scans, running_scans;

@@ -550,7 +550,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       {"link_status s = queues.grow(q, n);", "reaches the seam in a seeded bug only"},
       {"dirty.clear(); | }", "the batch of the burst is empty when it goes: publish() comes behind "
                              "flush_changes(), which covers every change, and takes all of them"},
-      {"{.qos = 0}, no_token",
+      {"{.qos = 0, .retain = retain}, no_token",
        "a message of QoS 0 has no place in a queue: publish() returns before it looks for "
        "one, and only that may link a ring"}};
   which.hang_seconds = 1500; // a slow machine is none
@@ -588,7 +588,11 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  begun_clean_twice(),
                                  grown_and_closed(),
                                  address_of_another_worker(),
-                                 publish_set_aside()},
+                                 publish_set_aside(),
+                                 set_replaced_and_cleared(),
+                                 two_publishers_in_one_burst(),
+                                 cleared_behind_another(),
+                                 given_to_a_subscription()},
                                 alone);
   const auto add = [&](std::vector<test::mutation_trial> more) {
     std::ranges::move(more, std::back_inserter(trials));
@@ -597,7 +601,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   add(test::trials_of({testing_broker::publish_and_consume(), subscriptions(), expired_sessions()},
                       longer));
   add(test::trials_of({workers_publish_to_both(), workers_publish_and_release(),
-                       workers_grow_a_queue(), workers_make_room()},
+                       workers_grow_a_queue(), workers_make_room(), workers_publish_to_one_topic()},
                       together));
   const auto r = mutate(trials, which);
   std::printf("%s", r.text().c_str());

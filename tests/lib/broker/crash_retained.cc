@@ -14,6 +14,7 @@
 #include "broker/access.h"
 #include "crash_bounds.h"
 #include "line_case.h"
+#include "line_scenarios.h"
 #include "support/seeded.h"
 
 namespace chainring::testing_line {
@@ -187,15 +188,16 @@ test::scenario retained_scenario(const std::string& name, const retained_case& k
   return s;
 }
 
+} // namespace
+
 test::scenario set_replaced_and_cleared() {
-  return retained_scenario("retained: set, replaced and cleared", {},
-                           [](server& b, history& h) {
-                             retain(b, h, set(1, 1));
-                             retain(b, h, set(2, 1));
-                             retain(b, h, clear(3, 1));
-                             retain(b, h, set(4, 0));
-                             retain(b, h, clear(5, 0)); // nobody subscribes to it
-                           });
+  return retained_scenario("retained: set, replaced and cleared", {}, [](server& b, history& h) {
+    retain(b, h, set(1, 1));
+    retain(b, h, set(2, 1));
+    retain(b, h, clear(3, 1));
+    retain(b, h, set(4, 0));
+    retain(b, h, clear(5, 0)); // nobody subscribes to it
+  });
 }
 
 test::scenario two_publishers_in_one_burst() {
@@ -214,19 +216,19 @@ test::scenario two_publishers_in_one_burst() {
 // A topic that nobody subscribes to is cleared behind another publish to it, and a message of
 // another topic follows while the cell of the tombstone is erased.
 test::scenario cleared_behind_another() {
-  return retained_scenario(
-      "retained: cleared behind another publish", {}, [](server& b, history& h) {
-        (void)b.ask(second_publisher_at, "CONNECT second passing");
-        begin(b, h, publisher_at, set(1, 0));
-        begin(b, h, second_publisher_at, clear(2, 0));
-        b.turn(0);
-        answered(h, set(1, 0), b.next(publisher_at));
-        b.turn(0);
-        answered(h, clear(2, 0), b.next(second_publisher_at));
-        begin(b, h, publisher_at, set(3, 2));
-        b.turn(0);
-        answered(h, set(3, 2), b.next(publisher_at));
-      });
+  return retained_scenario("retained: cleared behind another publish", {},
+                           [](server& b, history& h) {
+                             (void)b.ask(second_publisher_at, "CONNECT second passing");
+                             begin(b, h, publisher_at, set(1, 0));
+                             begin(b, h, second_publisher_at, clear(2, 0));
+                             b.turn(0);
+                             answered(h, set(1, 0), b.next(publisher_at));
+                             b.turn(0);
+                             answered(h, clear(2, 0), b.next(second_publisher_at));
+                             begin(b, h, publisher_at, set(3, 2));
+                             b.turn(0);
+                             answered(h, set(3, 2), b.next(publisher_at));
+                           });
 }
 
 // A client that subscribed durably has all retained messages in its queue.
@@ -279,6 +281,8 @@ test::scenario given_to_a_subscription() {
   return s;
 }
 
+namespace {
+
 // --- two workers
 // ----------------------------------------------------------------------------------
 
@@ -309,6 +313,8 @@ bool connect_worker_publishers(server& b) {
       return false;
   return true;
 }
+
+} // namespace
 
 // Both publish to one topic. The order of the two is not known, so each of them is a fit.
 test::scenario workers_publish_to_one_topic() {
@@ -351,6 +357,8 @@ test::scenario workers_publish_to_one_topic() {
   };
   return s;
 }
+
+namespace {
 
 // One worker retains a message while a session of the other subscribes: it gets the message once,
 // with the flag or without.

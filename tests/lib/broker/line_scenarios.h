@@ -43,4 +43,11 @@ test::scenario set_aside_with_a_new_queue();
 test::scenario begun_clean_twice(); ///< in one burst
 test::scenario grown_and_closed();  ///< as an operator asks
 
+// crash_retained.cc
+test::scenario set_replaced_and_cleared();
+test::scenario two_publishers_in_one_burst(); ///< of one topic
+test::scenario cleared_behind_another();      ///< a tombstone that goes to no queue
+test::scenario given_to_a_subscription();     ///< all retained messages there are
+test::scenario workers_publish_to_one_topic();
+
 } // namespace chainring::testing_line

@@ -193,6 +193,89 @@ TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
   EXPECT_EQ(seen.take(), lines{4});
 }
 
+TEST(PersistCounts, ARetainedPublishAddsTheLineOfItsTopicToTheFirstDrain) {
+  const audience a(1);
+  const auto retain = [&](std::string_view text) {
+    a.b->send(publisher,
+              sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one).with_retain(),
+                          .topic_id = a.topic,
+                          .msg_id = 9,
+                          .data = std::as_bytes(std::span(text))});
+    a.b->round();
+    auto r = a.b->next(publisher);
+    ASSERT_TRUE(r && r->get<sn::puback>());
+    EXPECT_EQ(r->get<sn::puback>()->code, sn::return_code::accepted);
+  };
+  a.publish();
+  a.acknowledge();
+  drain_counter seen(a.medium());
+  for (int i = 0; i < 2; ++i) { // set, and replaced
+    retain("text");
+    // Drain 1 has the content, the slot and the cell; drain 2 the descriptor.
+    EXPECT_EQ(seen.take(), (lines{1 + 1 + 1, 1}));
+    a.acknowledge();
+    EXPECT_EQ(seen.take(), lines{1}); // the head
+  }
+  retain("");
+  EXPECT_EQ(seen.take(), (lines{1 + 1 + 1, 1}));
+  a.acknowledge();
+  // The tombstone's cell is erased with the next burst, which has a head to make durable too.
+  EXPECT_EQ(seen.take(), lines{1 + 1});
+}
+
+TEST(PersistCounts, ATopicThatNobodySubscribesToIsRetainedInTwoDrainsAndClearedInOne) {
+  const audience a(0);
+  const auto retain = [&](std::string_view text) {
+    a.b->send(publisher, sn::publish{.flags = sn::flags{}.with_retain(),
+                                     .topic_id = a.topic,
+                                     .data = std::as_bytes(std::span(text))});
+    a.b->settle();
+  };
+  drain_counter seen(a.medium());
+  retain("text");
+  EXPECT_EQ(seen.take(), (lines{1 + 1, 1})); // content and cell; descriptor
+  retain("");
+  EXPECT_EQ(seen.take(), lines{1}); // the cell
+}
+
+TEST(PersistCounts, ALongTopicNameIsDrainedBeforeItsCellOnce) {
+  const audience a(0);
+  const std::string name(100, 't');
+  const auto id = a.b->register_name(publisher, name);
+  const auto retain = [&] {
+    a.b->send(publisher, sn::publish{.flags = sn::flags{}.with_retain(),
+                                     .topic_id = id,
+                                     .data = std::as_bytes(std::span("x", 1))});
+    a.b->settle();
+  };
+  drain_counter seen(a.medium());
+  retain();
+  // The name has two lines; then come the content with the name (101 octets) and the cell.
+  EXPECT_EQ(seen.take(), (lines{2, 2 + 1, 1}));
+  retain();
+  EXPECT_EQ(seen.take(), (lines{2 + 1, 1}));
+}
+
+TEST(PersistCounts, RetainedMessagesForASubscriptionShareItsBurstsAndAreNotPublishedAgain) {
+  const audience a(0);
+  constexpr client_address newcomer = 500;
+  for (const char* name : {"r/1", "r/2", "r/3"}) {
+    const auto id = a.b->register_name(publisher, name);
+    a.b->send(publisher,
+              sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one).with_retain(),
+                          .topic_id = id,
+                          .msg_id = 1,
+                          .data = std::as_bytes(std::span("x", 1))});
+    a.b->settle();
+    (void)a.b->next(publisher);
+  }
+  a.b->connect(newcomer, "newcomer", true);
+  drain_counter seen(a.medium());
+  a.b->subscribe(newcomer, "r/+", sn::qos_level::one);
+  // The cell of the subscription; the link of the queue's ring; three slots of 16 bytes.
+  EXPECT_EQ(seen.take(), (lines{1, 1, 1}));
+}
+
 // --- queues --------------------------------------------------------------------------------------
 
 TEST(PersistCounts, ABurstOfAValueQueueHasOneDrainAndItsHeadSharesTheNext) {
