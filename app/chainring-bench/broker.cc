@@ -149,7 +149,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   bc.topics_max = 2 * clients + 16;
   mqttsn::gateway_config gc;
   gc.registrations_max = 4 * clients + 16;
-  gc.datagram_size_max = w->interface_->payload_max();
+  gc.datagram_size_max = static_cast<std::uint16_t>(w->interface_->datagram_max());
   bc.content_size_max = mqttsn::payload_size_max(gc.datagram_size_max);
   auto served = chainring::broker::open(std::move(*made), bc);
   if (!served) return served.error();

@@ -90,10 +90,11 @@ result<void> generator::open_port() {
   auto made = net::link::create(*interface_, l);
   if (!made) return made.error();
   link_ = std::move(*made);
-  if (interface_->payload_max() < o.shape.payload_max + mqttsn::publish_header_size_max)
+  if (interface_->payload_max(o.broker.address) <
+      o.shape.payload_max + mqttsn::publish_header_size_max)
     return error{errc::invalid_argument,
                  "--payload: the port can send datagrams of at most " +
-                     std::to_string(interface_->payload_max()) +
+                     std::to_string(interface_->payload_max(o.broker.address)) +
                      " octets, which must hold the payload and the PUBLISH header"};
   const net::port& device = interface_->device;
   is_memif_ = device.driver() == "net_memif";

@@ -6,6 +6,7 @@
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/stream.h"
+#include "net/port.h"
 
 namespace chainring::app {
 
@@ -13,6 +14,51 @@ namespace {
 
 // A journal has at least this size, and the region of a broker is never smaller.
 constexpr std::uint64_t size_min = 1u << 20;
+
+/// Parses --address6 and --gateway6.
+void parse_ipv6_ports(const std::vector<std::string>& addresses,
+                      const std::vector<std::string>& gateways, options& o) {
+  for (const std::string& text : addresses) {
+    if (text.find('/') == std::string::npos)
+      throw CLI::ValidationError("--address6",
+                                 "'" + text +
+                                     "': expected the address with the prefix length of the link, "
+                                     "such as " +
+                                     text + "/64");
+    auto address = net::parse_ipv6_prefix(text);
+    if (!address) throw CLI::ValidationError("--address6", address.error().message);
+    o.addresses6.push_back(*address);
+  }
+  for (const std::string& text : gateways) {
+    auto gateway = net::parse_ipv6(text);
+    if (!gateway) throw CLI::ValidationError("--gateway6", gateway.error().message);
+    o.gateways6.push_back(*gateway);
+  }
+  if (!gateways.empty() && gateways.size() != addresses.size())
+    throw CLI::ValidationError("--gateway6", "expected one for each --address6; give :: for none");
+}
+
+/// Parses one --multicast. There may be one group of each family.
+void parse_group(const std::string& text, options& o) {
+  const bool ipv6 = text.find(':') != std::string::npos;
+  const auto refuse = [&](const std::string& why) {
+    throw CLI::ValidationError("--multicast", "'" + text + "': " + why);
+  };
+  if (!ipv6) {
+    auto group = net::parse_ipv4(text);
+    if (!group) throw CLI::ValidationError("--multicast", group.error().message);
+    if (!net::is_multicast(*group)) refuse("expected 224.0.0.2 to 239.255.255.255");
+    if (o.multicast != 0) refuse("there is an IPv4 group already");
+    o.multicast = *group;
+    return;
+  }
+  auto group = net::parse_ipv6(text);
+  if (!group) throw CLI::ValidationError("--multicast", group.error().message);
+  if (!net::is_multicast(*group)) refuse("expected ff00::/8");
+  if (o.addresses6.empty()) refuse("an IPv6 group needs --address6");
+  if (o.multicast6 != net::ip_address{}) refuse("there is an IPv6 group already");
+  o.multicast6 = *group;
+}
 
 } // namespace
 
@@ -27,7 +73,7 @@ parsed parse(int argc, char** argv, options& o) {
       ->check(CLI::ExistingFile);
   a.allow_config_extras(false);
   std::string idle = "yield", overflow = "reject";
-  std::vector<std::string> addresses, gateways, levels;
+  std::vector<std::string> addresses, gateways, addresses6, gateways6, levels;
   std::uint32_t retry_s = 10;
 
   a.add_option("--region", o.region,
@@ -48,19 +94,30 @@ parsed parse(int argc, char** argv, options& o) {
       ->transform(size_text(size_min));
   a.add_option("--address", addresses,
                "IPv4 address and prefix length of a port, such as 192.0.2.1/24; once for each "
-               "port, in order")
-      ->required();
+               "port, in order. With --address6 it may be left out, or be 0.0.0.0/0 for none");
   a.add_option("--gateway", gateways,
                "Address of the next hop off the link, or 0.0.0.0 for none; once for each port");
+  a.add_option("--address6", addresses6,
+               "IPv6 address and prefix length of a port, such as 2001:db8::1/64, or ::/0 for its "
+               "link-local address alone; once for each port, in order");
+  a.add_option("--gateway6", gateways6,
+               "IPv6 address of the next hop off the link, or :: for none; once for each port");
+  a.add_option("--vlan", o.vlans,
+               "VLAN of a port, 1 to 4094, or 0 for frames without a tag; once for each port")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{net::vlan_max}, "0 to 4094"));
   number<std::uint16_t>(a, "--udp-port", o.udp_port, 1, 65535,
                         "UDP port at which the broker serves MQTT-SN");
-  number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
+  const CLI::Option* mtu =
+      number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
+  number<std::uint16_t>(a, "--max-datagram", o.datagram_max, 0, 65000,
+                        "Longest datagram in octets, sent and received in fragments where it is "
+                        "longer than a packet; 0 means what fits into a packet");
   a.add_flag("--partial-checksums", o.partial_checksums,
              "Accept UDP datagrams whose checksum a veth or bridge peer left to the hardware");
-  std::string group;
-  a.add_option("--multicast", group,
-               "IPv4 multicast group, such as 225.1.1.1, that every port joins; clients search for "
-               "the gateway there");
+  std::vector<std::string> groups;
+  a.add_option("--multicast", groups,
+               "Multicast group that every port joins, such as 225.1.1.1, with --address6 also an "
+               "IPv6 one such as ff02::101; clients search for the gateway there");
   const CLI::Option* advertise =
       number<std::uint16_t>(a, "--advertise", o.gateway.advertise_s, 0, 65535,
                             "Seconds between two ADVERTISE messages to the group, 0 for none; 900 "
@@ -68,8 +125,9 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--predefined-topics", o.predefined_topics,
                "File of predefined topics, with one ID and NAME on each line")
       ->check(CLI::ExistingFile);
-  a.add_flag("--names-at-qos-minus-one", o.gateway.names_at_qos_minus_one,
-             "Accept PUBLISH at QoS -1 with a topic name in front of the data, as some clients send");
+  a.add_flag(
+      "--names-at-qos-minus-one", o.gateway.names_at_qos_minus_one,
+      "Accept PUBLISH at QoS -1 with a topic name in front of the data, as some clients send");
   number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
                         "Number of sessions, for a new region");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
@@ -135,22 +193,32 @@ parsed parse(int argc, char** argv, options& o) {
       if (!address) throw CLI::ValidationError("--address", address.error().message);
       o.addresses.push_back(*address);
     }
-    if (!group.empty()) {
-      auto parsed = net::parse_ipv4(group);
-      if (!parsed) throw CLI::ValidationError("--multicast", parsed.error().message);
-      if (!net::is_multicast(*parsed))
-        throw CLI::ValidationError("--multicast",
-                                   "'" + group + "': expected 224.0.0.2 to 239.255.255.255");
-      o.multicast = *parsed;
+    parse_ipv6_ports(addresses6, gateways6, o);
+    for (const std::string& group : groups)
+      parse_group(group, o);
+    if (!groups.empty()) {
       if (advertise->count() == 0) o.gateway.advertise_s = 900;
     } else if (o.gateway.advertise_s != 0) {
-      throw CLI::ValidationError("--advertise", "expected --multicast with a group to advertise to");
+      throw CLI::ValidationError("--advertise",
+                                 "expected --multicast with a group to advertise to");
     }
     for (const std::string& text : gateways) {
       auto gateway = net::parse_ipv4(text);
       if (!gateway) throw CLI::ValidationError("--gateway", gateway.error().message);
       o.gateways.push_back(*gateway);
     }
+    if (o.addresses.empty() && o.addresses6.empty()) throw CLI::RequiredError("--address");
+    if (o.addresses.empty()) o.addresses.resize(o.addresses6.size()); // without IPv4
+    if (!o.addresses6.empty() && o.addresses6.size() != o.addresses.size())
+      throw CLI::ValidationError("--address6",
+                                 "expected one for each --address; give ::/0 for a port that has "
+                                 "a link-local address only");
+    for (const net::ipv4_prefix& address : o.addresses)
+      if (address.address == 0 && o.addresses6.empty())
+        throw CLI::ValidationError("--address", "0.0.0.0: expected an address, or --address6");
+    if (!o.vlans.empty() && o.vlans.size() != o.addresses.size())
+      throw CLI::ValidationError("--vlan", "expected one for each port; give 0 for none");
+    o.mtu_given = mtu->count() != 0;
     if (!gateways.empty() && gateways.size() != addresses.size())
       throw CLI::ValidationError("--gateway",
                                  "expected one for each --address; give 0.0.0.0 for none");

@@ -22,11 +22,17 @@ struct options {
   std::uint32_t block_size = 256;
   std::string durability = "auto";
   std::uint64_t journal_size = 0;
-  std::vector<net::ipv4_prefix> addresses; ///< one for each port
-  std::vector<std::uint32_t> gateways;     ///< one for each port; 0 means none
+  std::vector<net::ipv4_prefix> addresses;  ///< one for each port
+  std::vector<std::uint32_t> gateways;      ///< one for each port; 0 means none
+  std::vector<net::ipv6_prefix> addresses6; ///< one for each port, or empty where IPv6 is off
+  std::vector<net::ip_address> gateways6;   ///< one for each port, or empty
+  std::vector<std::uint16_t> vlans;         ///< one for each port, or empty
   std::uint16_t udp_port = 10000;
   std::uint16_t mtu = 1500;
+  bool mtu_given = false; ///< then a port that cannot have it is refused
+  std::uint16_t datagram_max = 0;
   std::uint32_t multicast = 0; ///< a group that every port joins; 0 means none
+  net::ip_address multicast6;  ///< an IPv6 group that every port joins; :: means none
   std::string predefined_topics;
   store_layout tables;
   broker_config broker;

@@ -79,6 +79,20 @@ void log_event(void*, const broker_event& e) noexcept {
 /// The longest sleep of an idle worker. The first packet after a pause waits at most this long.
 constexpr std::uint32_t idle_sleep_us_max = 1000;
 
+/// The addresses and the UDP port at which an interface is reached.
+std::string addresses_text(const net::interface& i) {
+  const net::interface_config& c = i.config;
+  const std::string port = ":" + std::to_string(c.udp_port);
+  std::string text;
+  if (c.address.address != 0) text = net::format_ipv4(c.address.address) + port;
+  for (const net::ip_address& a :
+       {c.address6.address, c.ipv6 ? net::link_local_of(i.device.mac()) : net::ip_address{}})
+    if (a != net::ip_address{})
+      text += (text.empty() ? "[" : " [") + net::to_string(a) + "]" + port;
+  if (c.vlan != 0) text += " on VLAN " + std::to_string(c.vlan);
+  return text;
+}
+
 /// The number of frames that one link may hold back. All links together hold about 100 MiB at most.
 std::uint32_t link_capacity(std::size_t links) {
   std::uint32_t capacity = 8192;
@@ -148,11 +162,15 @@ result<void> service::open_region() {
   // skips a message that is too long for it.
   mqttsn::gateway_config gateway = options_.gateway;
   gateway.datagram_size_max = 0;
-  if (options_.multicast != 0)
-    for (std::uint16_t id = 0; id < options_.addresses.size(); ++id)
-      gateway.groups.push_back(net::endpoint{options_.multicast, options_.udp_port, id}.key());
+  for (const auto& i : interfaces_) {
+    const net::interface_config& c = i->config;
+    for (const net::ip_address& group : {net::ip_address(c.multicast_group), c.multicast_group6})
+      if (net::is_multicast(group))
+        gateway.groups.push_back(net::endpoint{group, c.udp_port, c.interface_id}.key());
+  }
   for (const auto& i : interfaces_)
-    gateway.datagram_size_max = std::max(gateway.datagram_size_max, i->payload_max());
+    gateway.datagram_size_max =
+        std::max(gateway.datagram_size_max, static_cast<std::uint16_t>(i->datagram_max()));
   config.content_size_max = mqttsn::payload_size_max(gateway.datagram_size_max);
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
@@ -182,6 +200,22 @@ result<void> service::open_region() {
   return {};
 }
 
+/// Refuses an --mtu or --max-datagram that the port cannot have.
+result<void> service::check_sizes(const net::interface& i) const {
+  const std::string port = "port " + std::to_string(i.device.id()) + " (" + i.device.name() + ") ";
+  if (options_.mtu_given && i.device.mtu() < options_.mtu)
+    return error{errc::unsupported, "--mtu " + std::to_string(options_.mtu) + ": " + port +
+                                        "carries packets of at most " +
+                                        std::to_string(i.device.mtu()) + " octets"};
+  if (options_.datagram_max > i.datagram_max())
+    return error{errc::unsupported, "--max-datagram " + std::to_string(options_.datagram_max) +
+                                        ": with packets of " + std::to_string(i.device.mtu()) +
+                                        " octets " + port + "carries at most " +
+                                        std::to_string(i.datagram_max()) + " octets in " +
+                                        std::to_string(net::fragments_max) + " fragments"};
+  return {};
+}
+
 result<void> service::open_ports() {
   unsigned lcore = 0;
   RTE_LCORE_FOREACH_WORKER(lcore) {
@@ -208,8 +242,11 @@ result<void> service::open_ports() {
                                              " ports and " +
                                              std::to_string(options_.addresses.size()) +
                                              " addresses; give one for each port"};
+  // A buffer holds a frame of the MTU, and a datagram that is put together from fragments.
+  constexpr unsigned headers = 80; // Ethernet with a tag, IPv6 with a fragment header, UDP
   const std::uint16_t room = static_cast<std::uint16_t>(
-      std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, options_.mtu + 64u + RTE_PKTMBUF_HEADROOM));
+      std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, std::max(options_.mtu, options_.datagram_max) +
+                                                        headers + RTE_PKTMBUF_HEADROOM));
   constexpr unsigned cache = 256;
   net::listener_options l;
   l.workers = workers;
@@ -228,8 +265,16 @@ result<void> service::open_ports() {
     c.address = options_.addresses[id];
     c.gateway = id < options_.gateways.size() ? options_.gateways[id] : 0;
     c.udp_port = options_.udp_port;
-    c.multicast_group = options_.multicast;
+    c.multicast_group = c.address.address != 0 ? options_.multicast : 0;
+    if (!options_.addresses6.empty()) {
+      c.ipv6 = true;
+      c.address6 = options_.addresses6[id];
+      c.multicast_group6 = options_.multicast6;
+      if (!options_.gateways6.empty()) c.gateway6 = options_.gateways6[id];
+    }
+    if (!options_.vlans.empty()) c.vlan = options_.vlans[id];
     c.mtu = options_.mtu;
+    c.datagram_max = options_.datagram_max;
     c.partial_checksums = options_.partial_checksums;
     net::port_options p;
     p.pool = pool_;
@@ -237,10 +282,10 @@ result<void> service::open_ports() {
     auto opened = net::open_interface(c, p);
     if (!opened) return opened.error();
     net::interface& added = **opened;
+    if (auto fits = check_sizes(added); !fits) return fits.error();
     CHAINRING_LOG(INFO, port, "port %u (%s, %s): %s, %u receive and %u transmit queues, link %s",
                   port, added.device.name().c_str(), added.device.driver().c_str(),
-                  (net::format_ipv4(c.address.address) + ":" + std::to_string(c.udp_port)).c_str(),
-                  added.device.rx_queues(), added.device.tx_queues(),
+                  addresses_text(added).c_str(), added.device.rx_queues(), added.device.tx_queues(),
                   added.device.link_up() ? "up" : "down");
     interfaces_.push_back(std::move(*opened));
     ++id;

@@ -54,6 +54,7 @@ class service {
   explicit service(const options& o) : options_(o) {}
   [[nodiscard]] result<void> open_region();
   [[nodiscard]] result<void> open_ports();
+  [[nodiscard]] result<void> check_sizes(const net::interface& i) const;
   static int run(void* context);
   void loop(worker_context& w) noexcept;
 

@@ -79,6 +79,14 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
             "port" + std::to_string(i->device.id()) + "_dropped_" + net::to_string(reason);
         add(d, name.c_str(), n);
       }
+    for (const auto& i : s.interfaces()) {
+      const std::string name = "port" + std::to_string(i->device.id());
+      std::uint64_t reassembled = 0;
+      for (const auto& w : s.workers())
+        reassembled += s.listener(w->number).links()[i->config.interface_id]->reassembled();
+      add(d, (name + "_reassembled").c_str(), reassembled);
+      add(d, (name + "_neighbours_evicted").c_str(), i->arp->evicted());
+    }
     for (const auto& w : s.workers()) {
       const std::string name = "worker" + std::to_string(w->number);
       add(d, (name + "_handed_over").c_str(), s.listener(w->number).handed_over());

@@ -34,13 +34,17 @@ void gateway_worker::state::advertise_now() noexcept {
 }
 
 // Returns the address of the group on the link of the sender. Where no group is configured it is the
-// broadcast address with the port of the sender, at which other clients may listen as well.
+// broadcast address, for IPv6 the group of all nodes, with the port of the sender, at which other
+// clients may listen as well.
 client_address gateway_worker::state::group_of(const client_address& from) const noexcept {
   const net::endpoint sender = net::endpoint::from_key(from);
   for (const client_address& group : config.groups)
-    if (net::endpoint::from_key(group).interface_id == sender.interface_id) return group;
+    if (const net::endpoint e = net::endpoint::from_key(group);
+        e.interface_id == sender.interface_id && e.address.is_ipv4() == sender.address.is_ipv4())
+      return group;
   constexpr std::uint32_t broadcast = 0xffffffff;
-  return net::endpoint{broadcast, sender.port, sender.interface_id}.key();
+  const net::ip_address all = sender.address.is_ipv4() ? broadcast : net::all_nodes;
+  return net::endpoint{all, sender.port, sender.interface_id}.key();
 }
 
 void gateway_worker::state::handle(const sender& from, const searchgw& m) noexcept {

@@ -70,8 +70,8 @@ struct gateway_config {
   /// Seconds between two ADVERTISE messages (Tadv), 1 to 65,535. 0: none is sent.
   std::uint16_t advertise_s = 0;
   /// The addresses of the groups to which ADVERTISE goes, and GWINFO for a SEARCHGW that came to a
-  /// group: at most one for each interface, as keys of net::endpoint. On an interface without one
-  /// that GWINFO is broadcast.
+  /// group: at most one of each IP version for each interface, as keys of net::endpoint. On an
+  /// interface without one that GWINFO is broadcast, over IPv6 to all nodes.
   std::vector<client_address> groups;
   std::uint32_t nodes_max = 4096;               ///< wireless nodes behind forwarders
   std::uint32_t nodes_per_forwarder_max = 2048; ///< of these, behind one forwarder

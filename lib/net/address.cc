@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <charconv>
-#include <rte_byteorder.h>
 
 namespace chainring::net {
 
@@ -14,9 +13,10 @@ std::string format_ipv4(std::uint32_t ipv4) {
 
 std::string to_string(const ip_address& a) {
   if (a.is_ipv4()) return format_ipv4(a.ipv4());
-  const std::uint64_t words[2] = {rte_cpu_to_be_64(a.high), rte_cpu_to_be_64(a.low)};
+  in6_addr octets;
+  store_ipv6(&octets, a);
   char text[INET6_ADDRSTRLEN] = {};
-  (void)inet_ntop(AF_INET6, words, text, sizeof text); // it fails only without room
+  (void)inet_ntop(AF_INET6, &octets, text, sizeof text); // it fails only without room
   return text;
 }
 
@@ -36,22 +36,50 @@ result<std::uint32_t> parse_ipv4(std::string_view text) {
   return ntohl(a.s_addr);
 }
 
-result<ipv4_prefix> parse_ipv4_prefix(std::string_view text) {
+namespace {
+
+/// Parses what follows the slash in `text`, or returns `most` where there is no slash.
+result<std::uint8_t> parse_length(std::string_view text, unsigned most) {
   const std::size_t slash = text.find('/');
-  auto address = parse_ipv4(text.substr(0, slash));
-  if (!address) return address.error();
-  ipv4_prefix p{*address, 32};
-  if (slash == std::string_view::npos) return p;
+  if (slash == std::string_view::npos) return static_cast<std::uint8_t>(most);
   const std::string_view length = text.substr(slash + 1);
   unsigned n = 0;
   const auto [end, failed] = std::from_chars(length.data(), length.data() + length.size(), n);
-  if (failed != std::errc{} || end != length.data() + length.size() || n > 32 ||
+  if (failed != std::errc{} || end != length.data() + length.size() || n > most ||
       (length.size() > 1 && length.front() == '0'))
+    return error{errc::invalid_argument, std::string("'").append(text) +
+                                             "': expected a prefix length of 0 to " +
+                                             std::to_string(most) + " after the slash"};
+  return static_cast<std::uint8_t>(n);
+}
+
+} // namespace
+
+result<ipv4_prefix> parse_ipv4_prefix(std::string_view text) {
+  auto address = parse_ipv4(text.substr(0, text.find('/')));
+  if (!address) return address.error();
+  auto length = parse_length(text, 32);
+  if (!length) return length.error();
+  return ipv4_prefix{*address, *length};
+}
+
+result<ip_address> parse_ipv6(std::string_view text) {
+  in6_addr octets{};
+  const bool read = text.find('\0') == std::string_view::npos &&
+                    inet_pton(AF_INET6, std::string(text).c_str(), &octets) == 1;
+  const ip_address a = load_ipv6(&octets);
+  if (!read || a.is_ipv4())
     return error{errc::invalid_argument,
-                 std::string("'").append(text) +
-                     "': expected a prefix length of 0 to 32 after the slash"};
-  p.length = static_cast<std::uint8_t>(n);
-  return p;
+                 std::string("'").append(text) + "': expected an IPv6 address such as 2001:db8::1"};
+  return a;
+}
+
+result<ipv6_prefix> parse_ipv6_prefix(std::string_view text) {
+  auto address = parse_ipv6(text.substr(0, text.find('/')));
+  if (!address) return address.error();
+  auto length = parse_length(text, 128);
+  if (!length) return length.error();
+  return ipv6_prefix{*address, *length};
 }
 
 } // namespace chainring::net

@@ -5,6 +5,9 @@
 #pragma once
 #include <compare>
 #include <cstdint>
+#include <cstring>
+#include <rte_byteorder.h>
+#include <rte_ether.h>
 #include <string>
 #include <string_view>
 
@@ -36,6 +39,17 @@ struct ip_address {
  private:
   static constexpr std::uint64_t mapped = 0xFFFF;
 };
+
+/// Reads an IPv6 address from its 16 octets in a packet, and writes it there.
+[[nodiscard]] inline ip_address load_ipv6(const void* at) noexcept {
+  std::uint64_t words[2];
+  std::memcpy(words, at, sizeof words);
+  return {rte_be_to_cpu_64(words[0]), rte_be_to_cpu_64(words[1])};
+}
+inline void store_ipv6(void* at, const ip_address& a) noexcept {
+  const std::uint64_t words[2] = {rte_cpu_to_be_64(a.high), rte_cpu_to_be_64(a.low)};
+  std::memcpy(at, words, sizeof words);
+}
 
 /// The source or destination of a datagram. Its key() identifies a client.
 struct endpoint {
@@ -84,8 +98,50 @@ struct ipv4_prefix {
   }
 };
 
+/// An interface's IPv6 address with the length of its link's prefix, such as 2001:db8::1/64.
+struct ipv6_prefix {
+  ip_address address{}; ///< unspecified means that there is no address
+  std::uint8_t length = 64;
+
+  [[nodiscard]] constexpr bool contains(const ip_address& a) const noexcept {
+    const auto differs = [](std::uint64_t x, std::uint64_t y, unsigned bits) {
+      return bits != 0 && (x ^ y) >> (64 - bits) != 0;
+    };
+    return !differs(a.high, address.high, length < 64 ? length : 64u) &&
+           !differs(a.low, address.low, length > 64 ? length - 64u : 0u);
+  }
+};
+
 [[nodiscard]] constexpr bool is_multicast(std::uint32_t ipv4) noexcept {
   return ipv4 >> 28 == 0xE;
+}
+[[nodiscard]] constexpr bool is_multicast(const ip_address& a) noexcept {
+  return a.is_ipv4() ? is_multicast(a.ipv4()) : a.high >> 56 == 0xFF;
+}
+/// True for fe80::/10, whose addresses are valid on one link only.
+[[nodiscard]] constexpr bool is_link_local(const ip_address& a) noexcept {
+  return a.high >> 54 == 0xFE80 >> 6;
+}
+/// True for an IPv6 address that a host on a wire can have: not unspecified, loopback, a group, or
+/// IPv4-mapped or -compatible.
+[[nodiscard]] constexpr bool is_unicast_ipv6(const ip_address& a) noexcept {
+  return a.high >> 56 != 0xFF && !(a.high == 0 && (a.low >> 32 == 0 || a.is_ipv4()));
+}
+
+inline constexpr ip_address all_nodes{0xFF02'0000'0000'0000, 1}; ///< ff02::1
+/// The group in which a neighbour with this address is asked for (RFC 4291, 2.7.1).
+[[nodiscard]] constexpr ip_address solicited_node(const ip_address& a) noexcept {
+  return {0xFF02'0000'0000'0000, 0x1'FF00'0000 | (a.low & 0xFF'FFFF)};
+}
+/// The link-local address of an interface with this MAC. Its last half is the MAC with 4368 in the
+/// middle, and not with fffe as in most hosts' (RFC 4291, appendix A): both ends of a TAP port have
+/// the same MAC, and must not have the same address.
+[[nodiscard]] constexpr ip_address link_local_of(const rte_ether_addr& mac) noexcept {
+  const auto& b = mac.addr_bytes;
+  const auto octet = [&b](unsigned i) { return std::uint64_t{b[i]}; };
+  constexpr std::uint64_t middle = 0x4368;
+  return {0xFE80'0000'0000'0000, (octet(0) ^ 2) << 56 | octet(1) << 48 | octet(2) << 40 |
+                                     middle << 24 | octet(3) << 16 | octet(4) << 8 | octet(5)};
 }
 
 /// True for an address that a host can have: not in network 0, loopback, multicast or class E.
@@ -98,5 +154,9 @@ struct ipv4_prefix {
 /// Parses "192.0.2.1/24"; without a slash the length is 32.
 [[nodiscard]] result<ipv4_prefix> parse_ipv4_prefix(std::string_view text);
 [[nodiscard]] std::string format_ipv4(std::uint32_t ipv4);
+/// Parses an IPv6 address such as "2001:db8::1". It refuses IPv4-mapped addresses.
+[[nodiscard]] result<ip_address> parse_ipv6(std::string_view text);
+/// Parses "2001:db8::1/64"; without a slash the length is 128.
+[[nodiscard]] result<ipv6_prefix> parse_ipv6_prefix(std::string_view text);
 
 } // namespace chainring::net

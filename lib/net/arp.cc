@@ -6,6 +6,7 @@
 //     word alone holds the whole entry, MAC address and tag, so the access orders nothing.
 //   [neighbour-age]  The age of an entry is a hint for eviction and for asking again; the
 //     access orders nothing.
+//   [evicted-count]  The count of evicted entries is shown to operators; it orders nothing.
 //   [waiting-count]  hold(), release() and give_up() change the count of waiting packets, and
 //     poll() reads it to skip the lock. lock_ orders the packets themselves, so the count
 //     orders nothing; a poll() that reads an old count finds the packets in the next round.
@@ -16,6 +17,7 @@
 #include <cstring>
 #include <new>
 #include <rte_cycles.h>
+#include <span>
 
 namespace chainring::net {
 
@@ -69,6 +71,7 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
   words_.reset(static_cast<std::uint64_t*>(std::calloc(cells, sizeof(std::uint64_t))));
   ages_.reset(static_cast<std::uint32_t*>(std::calloc(cells, sizeof(std::uint32_t))));
   if (words_ == nullptr || ages_ == nullptr) throw std::bad_alloc();
+  if (c.ipv6) ipv6_ = std::make_unique<ipv6_neighbours>();
   packets_ = std::make_unique<waiting_packet[]>(options_.pending_packets);
   addresses_ = std::make_unique<waiting_address[]>(options_.pending_addresses);
   for (std::uint16_t i = options_.pending_packets; i-- > 0;)
@@ -105,19 +108,20 @@ neighbours::~neighbours() {
     give_up(addresses_[i], unread);
 }
 
-void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac,
+void neighbours::learn(const ip_address& a, const rte_ether_addr& mac,
                        std::uint64_t now_tsc) noexcept {
-  learn(ipv4, mac, now_tsc, false);
+  learn(a, mac, now_tsc, false);
 }
 
-void neighbours::update(std::uint32_t ipv4, const rte_ether_addr& mac,
+void neighbours::update(const ip_address& a, const rte_ether_addr& mac,
                         std::uint64_t now_tsc) noexcept {
-  learn(ipv4, mac, now_tsc, true);
+  learn(a, mac, now_tsc, true);
 }
 
-void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc,
+void neighbours::learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc,
                        bool known_only) noexcept {
-  const std::uint32_t x = ipv4 * spread;
+  if (!a.is_ipv4()) return ipv6_->learn(a, mac, age_now(now_tsc), known_only);
+  const std::uint32_t x = a.ipv4() * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
@@ -135,12 +139,43 @@ void neighbours::learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint6
     if (load_age(ages_[i]) < load_age(ages_[victim])) victim = i;
   }
   if (known_only) return;
+  if (load_age(ages_[victim]) != 0)
+    evicted_.fetch_add(1, std::memory_order_relaxed);                     // [evicted-count]
   std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [neighbour-word]
   store_age(ages_[victim], now);
 }
 
-void neighbours::notice(std::uint32_t ipv4, const rte_ether_addr& mac,
+void neighbours::advertised(const ip_address& a, const rte_ether_addr& mac, bool overrides,
+                            std::uint64_t now_tsc) noexcept {
+  rte_ether_addr known;
+  if (!overrides && fresh(a, age_now(now_tsc), known) && !rte_is_same_ether_addr(&known, &mac))
+    return;
+  learn(a, mac, now_tsc, !waited_for(a));
+}
+
+bool neighbours::waited_for(const ip_address& a) noexcept {
+  if (pending_.load(std::memory_order_acquire) == 0) return false; // [waiting-count]
+  const std::lock_guard guard(lock_);
+  const std::span all(addresses_.get(), options_.pending_addresses);
+  return std::ranges::any_of(
+      all, [&](const waiting_address& w) { return w.packets != 0 && w.next_hop == a; });
+}
+
+void neighbours::notice_ipv6(const ip_address& a, const rte_ether_addr& mac,
+                             std::uint64_t now_tsc) noexcept {
+  const bool on_link = on_link_ipv6(a);
+  if (!on_link && config_.gateway6 != ip_address{}) return; // it is reached through the gateway
+  const std::uint32_t now = age_now(now_tsc);
+  // Only off the link an entry that was silent for its lifetime is replaced.
+  const std::uint32_t replace_age = on_link || now <= lifetime_ ? 0 : now - lifetime_ - 1;
+  ipv6_->notice(a, mac, now, replace_age);
+}
+
+void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
                         std::uint64_t now_tsc) noexcept {
+  if (!a.is_ipv4()) [[unlikely]]
+    return notice_ipv6(a, mac, now_tsc);
+  const std::uint32_t ipv4 = a.ipv4();
   const bool on_link = config_.address.contains(ipv4);
   if (!on_link && config_.gateway != 0) return; // it is reached through the gateway
   const std::uint32_t x = ipv4 * spread;
@@ -186,13 +221,34 @@ bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& ag
   return false;
 }
 
-bool neighbours::fresh(std::uint32_t ipv4, std::uint32_t now_age,
+template <class Address>
+bool neighbours::fresh(const Address& a, std::uint32_t now_age,
                        rte_ether_addr& mac) const noexcept {
   std::uint32_t age = 0;
-  return find(ipv4, mac, age) && elapsed(age, now_age) <= lifetime_;
+  return find(a, mac, age) && elapsed(age, now_age) <= lifetime_;
 }
 
-route_result neighbours::route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept {
+route_result neighbours::route_ipv6(const ip_address& to, std::uint64_t now_tsc) const noexcept {
+  route_result r;
+  if (ipv6_ == nullptr) return r;
+  const std::uint32_t now = age_now(now_tsc);
+  if (is_multicast(to)) return {route_status::resolved, to, group_mac(to)};
+  if (fresh(to, now, r.mac)) return {route_status::resolved, to, r.mac};
+  if (on_link_ipv6(to)) return {route_status::unresolved, to, {}};
+  const ip_address& gateway = config_.gateway6;
+  if (gateway != ip_address{}) {
+    if (fresh(gateway, now, r.mac)) return {route_status::resolved, gateway, r.mac};
+    return {route_status::unresolved, gateway, {}};
+  }
+  std::uint32_t age = 0;
+  if (find(to, r.mac, age)) return {route_status::resolved, to, r.mac};
+  return r;
+}
+
+route_result neighbours::route(const ip_address& to, std::uint64_t now_tsc) const noexcept {
+  if (!to.is_ipv4()) [[unlikely]]
+    return route_ipv6(to, now_tsc);
+  const std::uint32_t ipv4 = to.ipv4();
   route_result r;
   const std::uint32_t now = age_now(now_tsc);
   // Most packets go to a fresh neighbour, so that is looked up first. A group's address never has
@@ -220,8 +276,8 @@ void neighbours::free_packet(std::uint16_t index) noexcept {
   free_packet_ = index;
 }
 
-drop_reason neighbours::hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mark,
-                             std::uint32_t own, std::uint64_t now_tsc) noexcept {
+drop_reason neighbours::hold(const ip_address& next_hop, rte_mbuf* frame, mark_t mark,
+                             const ip_address& own, std::uint64_t now_tsc) noexcept {
   const std::lock_guard guard(lock_);
   waiting_address* w = nullptr;
   for (std::uint16_t i = 0; i < options_.pending_addresses; ++i) {
@@ -280,8 +336,11 @@ void neighbours::ask(waiting_address& w, tx_buffer& tx, rte_mempool* pool, drop_
     drops.count(drop_reason::no_mbuf);
     return;
   }
-  if (!build_arp_request(m, transmit_, w.own, w.next_hop, group_mac(0xffffffff)) ||
-      !tx.send(m, 0)) {
+  const bool built =
+      w.next_hop.is_ipv4()
+          ? build_arp_request(m, transmit_, w.own.ipv4(), w.next_hop.ipv4(), group_mac(0xffffffff))
+          : build_neighbour_solicitation(m, transmit_, w.own, w.next_hop);
+  if (!built || !tx.send(m, 0)) {
     rte_pktmbuf_free(m);
     drops.count(drop_reason::transmit_full);
   }
@@ -310,20 +369,39 @@ void neighbours::poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
 std::uint32_t neighbours::announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                                    std::uint32_t count_max) noexcept {
   std::uint32_t sent = 0;
-  for (; sent < std::min(count_max, config_.address_count); ++sent) {
+  const auto send = [&](auto build) {
     rte_mbuf* m = rte_pktmbuf_alloc(pool);
     if (m == nullptr) {
       drops.count(drop_reason::no_mbuf);
-      break;
+      return false;
     }
-    const std::uint32_t own = config_.address.address + sent;
-    if (!build_arp_request(m, transmit_, own, own, group_mac(0xffffffff)) || !tx.send(m, 0)) {
+    if (!build(m) || !tx.send(m, 0)) {
       rte_pktmbuf_free(m);
       drops.count(drop_reason::transmit_full);
-      break;
+      return false;
     }
+    ++sent;
+    return true;
+  };
+  for (std::uint32_t i = 0; i < std::min(count_max, config_.address_count); ++i) {
+    const std::uint32_t own = config_.address.address + i;
+    if (!send([&](rte_mbuf* m) {
+          return build_arp_request(m, transmit_, own, own, group_mac(0xffffffff));
+        }))
+      return sent;
   }
+  if (!config_.ipv6) return sent;
+  for (const ip_address& own : {link_local_of(transmit_.mac), config_.address6.address})
+    if (own != ip_address{} && !send([&](rte_mbuf* m) {
+          return build_neighbour_advertisement(m, transmit_, own, {}, {});
+        }))
+      break;
   return sent;
+}
+
+std::uint64_t neighbours::evicted() const noexcept {
+  const std::uint64_t ipv6 = ipv6_ == nullptr ? 0 : ipv6_->evicted();
+  return ipv6 + evicted_.load(std::memory_order_relaxed); // [evicted-count]
 }
 
 std::uint32_t neighbours::pending() const noexcept {

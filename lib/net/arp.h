@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The neighbour table: it maps an IPv4 address to the MAC address through which it is reached.
+/// The neighbour table: it maps an IP address to the MAC address through which it is reached.
 ///
 /// **Learning.** ARP creates and changes entries: requests for an own address, and replies. ARP
 /// between other hosts only updates entries that exist (RFC 826), so that the table follows a
@@ -10,6 +10,11 @@
 /// gateway is configured. ARP cannot confirm the latter, so such an entry is replaced after it has
 /// been silent for `lifetime_s`.
 ///
+/// **IPv6.** Neighbour discovery takes the place of ARP (RFC 4861), with the same rules: a
+/// solicitation for an own address creates or changes the entry of its sender, and an advertisement
+/// that of its target when the target is known or waited for. Entries are in a table of their own
+/// (nd.h); packets of both families wait in the same queue.
+///
 /// **Resolving.** route() uses a fresh entry of the address itself, else a fresh entry of the next
 /// hop: the address itself on the link, the gateway off the link. When there is none, hold() keeps
 /// the packet and poll() sends ARP requests. Packets wait for a bounded time in a bounded queue. An
@@ -17,7 +22,8 @@
 ///
 /// The table has a fixed size. ARP evicts the entry of a bucket that was confirmed longest ago, so
 /// made-up addresses can cost other hosts their entries, and then an ARP request, but no memory. At
-/// most one request per waiting address is sent in `retry_ms`.
+/// most one request per waiting address is sent in `retry_ms`. evicted() counts the entries that
+/// were lost in this way.
 ///
 /// Thread-safety: route() and learn() take no lock and any lcore may call them. hold(), poll() and
 /// announce() take a short lock. Nothing is allocated after create().
@@ -40,6 +46,7 @@
 #include "address.h"
 #include "build.h"
 #include "drop.h"
+#include "nd.h"
 #include "tx_buffer.h"
 
 namespace chainring::net {
@@ -62,7 +69,7 @@ enum class route_status : std::uint8_t {
 
 struct route_result {
   route_status status = route_status::unreachable;
-  std::uint32_t next_hop = 0;
+  ip_address next_hop{};
   rte_ether_addr mac{};
 };
 
@@ -77,36 +84,51 @@ class neighbours {
   neighbours(const neighbours&) = delete;
   neighbours& operator=(const neighbours&) = delete;
 
-  /// Records that the address is at `mac`, as an ARP message of its own has just said.
-  void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+  /// Records that the address is at `mac`, as a message of ARP or neighbour discovery from there
+  /// has just said.
+  void learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
   /// Does the same as learn(), but only for an address that has an entry.
-  void update(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+  void update(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+
+  /// Takes a neighbour advertisement, which counts only for an address that has an entry or is
+  /// waited for. Without `overrides` it does not change the MAC of a fresh entry.
+  void advertised(const ip_address& a, const rte_ether_addr& mac, bool overrides,
+                  std::uint64_t now_tsc) noexcept;
 
   /// Records that the address seems to be at `mac`: a datagram with that source came from there.
-  void notice(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+  void notice(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+
+  /// Returns true for an address of the link, which is reached without a gateway.
+  [[nodiscard]] bool on_link(const ip_address& a) const noexcept {
+    return a.is_ipv4() ? config_.address.contains(a.ipv4()) : on_link_ipv6(a);
+  }
 
   /// Finds how a packet to this address leaves.
-  [[nodiscard]] route_result route(std::uint32_t ipv4, std::uint64_t now_tsc) const noexcept;
+  [[nodiscard]] route_result route(const ip_address& to, std::uint64_t now_tsc) const noexcept;
 
   /// Keeps a frame that is complete except for its destination MAC until `next_hop` is known;
   /// poll() then hands it to the transmit buffer with `mark`. Returns `none`, or pending_full with
-  /// the frame still owned by the caller. `own` is the own address that the ARP request comes from.
-  [[nodiscard]] drop_reason hold(std::uint32_t next_hop, rte_mbuf* frame, mark_t mark,
-                                 std::uint32_t own, std::uint64_t now_tsc) noexcept;
+  /// the frame still owned by the caller. `own` is the own address that the request comes from.
+  [[nodiscard]] drop_reason hold(const ip_address& next_hop, rte_mbuf* frame, mark_t mark,
+                                 const ip_address& own, std::uint64_t now_tsc) noexcept;
 
-  /// Sends the ARP requests that are due and the packets whose address has become known through
-  /// `tx`, and drops packets that have waited too long. It costs nearly nothing while no packet
-  /// waits; any lcore may call it in every round. Requests are allocated from `pool`.
+  /// Sends the ARP requests and neighbour solicitations that are due and the packets whose address
+  /// has become known through `tx`, and drops packets that have waited too long. It costs nearly
+  /// nothing while no packet waits; any lcore may call it in every round. Requests are allocated
+  /// from `pool`.
   void poll(tx_buffer& tx, rte_mempool* pool, drop_counters& drops, std::uint64_t now_tsc) noexcept;
 
-  /// Sends a gratuitous ARP for each of the interface's first `count_max` addresses. Call it once
-  /// when the port is up. Returns how many frames went into `tx`.
+  /// Sends a gratuitous ARP for each of the interface's first `count_max` IPv4 addresses, and an
+  /// advertisement for each IPv6 address. Call it once when the port is up. Returns how many frames
+  /// went into `tx`.
   std::uint32_t announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                          std::uint32_t count_max = 64) noexcept;
 
   /// The number of packets that wait now.
   [[nodiscard]] std::uint32_t pending() const noexcept;
+  /// How many entries were replaced by those of other addresses.
+  [[nodiscard]] std::uint64_t evicted() const noexcept;
 
  private:
   static constexpr unsigned ways = 4;
@@ -123,8 +145,8 @@ class neighbours {
     std::uint16_t next = none;
   };
   struct waiting_address {
-    std::uint32_t next_hop = 0;
-    std::uint32_t own = 0;
+    ip_address next_hop{};
+    ip_address own{};
     std::uint64_t asked_tsc = 0;
     std::uint16_t requests = 0;
     std::uint16_t packets = 0;
@@ -136,11 +158,24 @@ class neighbours {
   [[nodiscard]] std::uint32_t age_now(std::uint64_t now_tsc) const noexcept {
     return static_cast<std::uint32_t>(now_tsc >> age_shift_) + 1;
   }
-  void learn(std::uint32_t ipv4, const rte_ether_addr& mac, std::uint64_t now_tsc,
+  void learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc,
              bool known_only) noexcept;
+  [[nodiscard]] route_result route_ipv6(const ip_address& to, std::uint64_t now_tsc) const noexcept;
+  void notice_ipv6(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
+  [[nodiscard]] bool waited_for(const ip_address& a) noexcept;
+  [[nodiscard]] bool on_link_ipv6(const ip_address& a) const noexcept {
+    return is_link_local(a) ||
+           (config_.address6.address != ip_address{} && config_.address6.contains(a));
+  }
+  [[nodiscard]] bool find(const ip_address& a, rte_ether_addr& mac,
+                          std::uint32_t& age) const noexcept {
+    return a.is_ipv4() ? find(a.ipv4(), mac, age) : ipv6_->find(a, mac, age);
+  }
   [[nodiscard]] bool find(std::uint32_t ipv4, rte_ether_addr& mac,
                           std::uint32_t& age) const noexcept;
-  bool fresh(std::uint32_t ipv4, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;
+  /// `Address` is std::uint32_t for IPv4, or ip_address.
+  template <class Address>
+  bool fresh(const Address& a, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;
   /// Returns false when the transmit buffer is full.
   bool release(waiting_address& w, const rte_ether_addr& mac, tx_buffer& tx) noexcept;
   void give_up(waiting_address& w, drop_counters& drops) noexcept;
@@ -159,6 +194,8 @@ class neighbours {
   std::unique_ptr<std::uint64_t[], free_deleter> words_;
   /// When each entry was last confirmed, in age units; 0 means never.
   std::unique_ptr<std::uint32_t[], free_deleter> ages_;
+  std::unique_ptr<ipv6_neighbours> ipv6_; ///< only where the interface has IPv6
+  std::atomic<std::uint64_t> evicted_{0}; ///< IPv4 entries
 
   mutable spin_lock lock_; // guards the members below except pending_
   std::unique_ptr<waiting_packet[]> packets_;

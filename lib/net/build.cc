@@ -10,11 +10,62 @@
 
 namespace chainring::net {
 
+namespace detail {
+
+namespace {
+
+// Forced inline into the IPv4 builder below, because nearly every datagram passes here.
+[[gnu::always_inline]] inline std::uint64_t add_checksum_inline(std::uint64_t sum,
+                                                                const rte_mbuf* m) noexcept {
+  bool odd = false;
+  for (const rte_mbuf* s = m; s != nullptr; s = s->next) {
+    const auto* data = rte_pktmbuf_mtod(s, const unsigned char*);
+    std::size_t n = rte_pktmbuf_data_len(s);
+    if (odd && n != 0) { // this octet completes a word of the segment before
+      const unsigned char word[2] = {0, *data};
+      sum = add_checksum(sum, word, sizeof word);
+      ++data;
+      --n;
+      odd = false;
+    }
+    sum = add_checksum(sum, data, n);
+    if (n % 2 != 0) odd = true;
+  }
+  return sum;
+}
+
+} // namespace
+
+std::uint64_t add_checksum_of(std::uint64_t sum, const rte_mbuf* m) noexcept {
+  return add_checksum_inline(sum, m);
+}
+
+char* put_ethernet(char* at, const transmit_config& config, const rte_ether_addr& to,
+                   std::uint16_t type) noexcept {
+  const rte_ether_hdr eth{
+      .dst_addr = to,
+      .src_addr = config.mac,
+      .ether_type = rte_cpu_to_be_16(config.vlan != 0 ? std::uint16_t{RTE_ETHER_TYPE_VLAN} : type)};
+  std::memcpy(at, &eth, sizeof eth);
+  at += sizeof eth;
+  if (config.vlan == 0) return at;
+  const rte_vlan_hdr tag{.vlan_tci = rte_cpu_to_be_16(config.vlan),
+                         .eth_proto = rte_cpu_to_be_16(type)};
+  std::memcpy(at, &tag, sizeof tag);
+  return at + sizeof tag;
+}
+
+} // namespace detail
+
 drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ether_addr& to_mac,
                       const endpoint& from, const endpoint& to, std::uint16_t id) noexcept {
+  if (!to.address.is_ipv4()) [[unlikely]]
+    return detail::build_udp_ipv6(m, config, to_mac, from, to);
   const std::uint32_t payload = rte_pktmbuf_pkt_len(m);
   if (std::uint64_t{payload} + udp_ip_overhead > config.mtu) return drop_reason::datagram_too_long;
-  if (rte_pktmbuf_headroom(m) < udp_header_room) return drop_reason::no_headroom;
+  const auto room =
+      static_cast<std::uint16_t>(udp_header_room + (config.vlan != 0 ? vlan_tag_size : 0));
+  if (rte_pktmbuf_headroom(m) < room) return drop_reason::no_headroom;
   struct {
     rte_ether_hdr eth;
     rte_ipv4_hdr ip;
@@ -44,7 +95,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   if (config.tx_flags != 0) {
     // The pseudo-header's sum, to which the device adds the rest.
     h.udp.dgram_cksum = fold_checksum(sum);
-    m->l2_len = sizeof h.eth;
+    m->l2_len = config.l2_size();
     m->l3_len = sizeof h.ip;
     m->l4_len = sizeof h.udp;
     m->ol_flags |= config.tx_flags;
@@ -56,32 +107,25 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
     unsigned char udp_bytes[sizeof h.udp];
     std::memcpy(udp_bytes, &h.udp, sizeof udp_bytes);
     sum = add_checksum(sum, udp_bytes, sizeof udp_bytes);
-    bool odd = false;
-    for (const rte_mbuf* s = m; s != nullptr; s = s->next) {
-      const auto* data = rte_pktmbuf_mtod(s, const unsigned char*);
-      std::size_t n = rte_pktmbuf_data_len(s);
-      if (odd && n != 0) { // this octet completes a word of the segment before
-        const unsigned char word[2] = {0, *data};
-        sum = add_checksum(sum, word, sizeof word);
-        ++data;
-        --n;
-        odd = false;
-      }
-      sum = add_checksum(sum, data, n);
-      if (n % 2 != 0) odd = true;
-    }
+    sum = detail::add_checksum_inline(sum, m);
     const auto check = static_cast<std::uint16_t>(~fold_checksum(sum));
     h.udp.dgram_cksum = check == 0 ? 0xffff : check; // 0 would mean that there is no checksum
   }
-  char* to_bytes = rte_pktmbuf_prepend(m, udp_header_room);
-  std::memcpy(to_bytes, &h.eth, sizeof h.eth);
-  std::memcpy(to_bytes + sizeof h.eth, &h.ip, sizeof h.ip);
-  std::memcpy(to_bytes + sizeof h.eth + sizeof h.ip, &h.udp, sizeof h.udp);
+  char* to_bytes = rte_pktmbuf_prepend(m, room);
+  if (config.vlan == 0) [[likely]] {
+    std::memcpy(to_bytes, &h.eth, sizeof h.eth);
+    to_bytes += sizeof h.eth;
+  } else {
+    to_bytes = detail::put_ethernet(to_bytes, config, to_mac, RTE_ETHER_TYPE_IPV4);
+  }
+  std::memcpy(to_bytes, &h.ip, sizeof h.ip);
+  std::memcpy(to_bytes + sizeof h.ip, &h.udp, sizeof h.udp);
   return drop_reason::none;
 }
 
 void make_echo_reply(rte_mbuf* m, const packet_view& view, const transmit_config& config,
                      std::uint16_t id) noexcept {
+  if (!view.source.address.is_ipv4()) return detail::make_echo_reply_ipv6(m, view, config);
   auto* data = rte_pktmbuf_mtod(m, unsigned char*);
   rte_ether_hdr eth;
   std::memcpy(&eth, data, sizeof eth);
@@ -134,30 +178,25 @@ void make_arp_reply(rte_mbuf* m, const packet_view& view, const transmit_config&
 
 bool build_arp_request(rte_mbuf* m, const transmit_config& config, std::uint32_t own,
                        std::uint32_t target, const rte_ether_addr& to) noexcept {
-  struct {
-    rte_ether_hdr eth;
-    rte_arp_hdr arp;
-  } f{};
-  char* at = rte_pktmbuf_append(m, sizeof f.eth + sizeof f.arp);
+  rte_arp_hdr arp{};
+  char* at = rte_pktmbuf_append(m, static_cast<std::uint16_t>(config.l2_size() + sizeof arp));
   if (at == nullptr) return false;
-  f.eth.dst_addr = to;
-  f.eth.src_addr = config.mac;
-  f.eth.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP);
-  f.arp.arp_hardware = rte_cpu_to_be_16(RTE_ARP_HRD_ETHER);
-  f.arp.arp_protocol = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
-  f.arp.arp_hlen = RTE_ETHER_ADDR_LEN;
-  f.arp.arp_plen = 4;
-  f.arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REQUEST);
-  f.arp.arp_data.arp_sha = config.mac;
-  f.arp.arp_data.arp_sip = rte_cpu_to_be_32(own);
-  f.arp.arp_data.arp_tip = rte_cpu_to_be_32(target);
-  std::memcpy(at, &f.eth, sizeof f.eth);
-  std::memcpy(at + sizeof f.eth, &f.arp, sizeof f.arp);
+  arp.arp_hardware = rte_cpu_to_be_16(RTE_ARP_HRD_ETHER);
+  arp.arp_protocol = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+  arp.arp_hlen = RTE_ETHER_ADDR_LEN;
+  arp.arp_plen = 4;
+  arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REQUEST);
+  arp.arp_data.arp_sha = config.mac;
+  arp.arp_data.arp_sip = rte_cpu_to_be_32(own);
+  arp.arp_data.arp_tip = rte_cpu_to_be_32(target);
+  at = detail::put_ethernet(at, config, to, RTE_ETHER_TYPE_ARP);
+  std::memcpy(at, &arp, sizeof arp);
   return true;
 }
 
 bool build_membership_report(rte_mbuf* m, const transmit_config& config,
                              const interface_config& own, const ip_address& group) noexcept {
+  if (!group.is_ipv4()) return detail::build_listener_report(m, config, group);
   constexpr std::array<unsigned char, 4> router_alert = {0x94, 4, 0, 0}; // RFC 2113
   constexpr std::size_t ip_size = sizeof(rte_ipv4_hdr) + router_alert.size();
   std::array<unsigned char, ip_size + sizeof(igmp_message)> packet{};
@@ -176,18 +215,19 @@ bool build_membership_report(rte_mbuf* m, const transmit_config& config,
   igmp_message igmp{.type = igmp_report_v2, .group = ip.dst_addr};
   igmp.checksum = static_cast<std::uint16_t>(~fold_checksum(add_checksum(0, &igmp, sizeof igmp)));
   std::memcpy(packet.data() + ip_size, &igmp, sizeof igmp);
-  rte_ether_hdr eth{};
-  eth.dst_addr = group_mac(group.ipv4());
-  eth.src_addr = config.mac;
-  eth.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
-  char* at = rte_pktmbuf_append(m, sizeof eth + packet.size());
+  char* at = rte_pktmbuf_append(m, static_cast<std::uint16_t>(config.l2_size() + packet.size()));
   if (at == nullptr) return false;
-  std::memcpy(at, &eth, sizeof eth);
-  std::memcpy(at + sizeof eth, packet.data(), packet.size());
+  at = detail::put_ethernet(at, config, group_mac(group), RTE_ETHER_TYPE_IPV4);
+  std::memcpy(at, packet.data(), packet.size());
   return true;
 }
 
-rte_ether_addr group_mac(std::uint32_t ipv4) noexcept {
+rte_ether_addr group_mac(const ip_address& group) noexcept {
+  if (!group.is_ipv4())
+    return {{0x33, 0x33, static_cast<std::uint8_t>(group.low >> 24),
+             static_cast<std::uint8_t>(group.low >> 16), static_cast<std::uint8_t>(group.low >> 8),
+             static_cast<std::uint8_t>(group.low)}};
+  const std::uint32_t ipv4 = group.ipv4();
   if (!is_multicast(ipv4)) return {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
   return {{0x01, 0x00, 0x5e, static_cast<std::uint8_t>(ipv4 >> 16 & 0x7f),
            static_cast<std::uint8_t>(ipv4 >> 8), static_cast<std::uint8_t>(ipv4)}};

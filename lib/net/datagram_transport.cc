@@ -13,7 +13,7 @@ datagram_transport::datagram_transport(std::vector<link*> links, rte_mempool* po
 datagram_transport::~datagram_transport() {
   rte_pktmbuf_free(open_);
   for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
-    links_[w.to.interface_id]->tx().unreserve();
+    links_[w.to.interface_id]->tx().unreserve(w.places);
     rte_pktmbuf_free(w.frame);
   }
 }
@@ -27,7 +27,9 @@ std::uint32_t datagram_transport::credit(client_address to) const noexcept {
 
 std::size_t datagram_transport::size_max(client_address to) const noexcept {
   const endpoint e = endpoint::from_key(to);
-  return e.interface_id < links_.size() ? links_[e.interface_id]->interface().payload_max() : 0;
+  return e.interface_id < links_.size()
+             ? links_[e.interface_id]->interface().datagram_max(e.address)
+             : 0;
 }
 
 std::uint32_t datagram_transport::position(client_address to) const noexcept {
@@ -41,10 +43,15 @@ bool datagram_transport::passed(client_address to, std::uint32_t position) const
          static_cast<std::int32_t>(links_[e.interface_id]->tx().begin() - position) >= 0;
 }
 
+std::uint32_t datagram_transport::places_for(const endpoint& to, std::size_t size) const noexcept {
+  const transmit_config& t = links_[to.interface_id]->interface().transmit;
+  return static_cast<std::uint32_t>(packets_of(t, to.address, size));
+}
+
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
   open_to_ = endpoint::from_key(to);
   const bool room = open_to_.interface_id < links_.size() &&
-                    links_[open_to_.interface_id]->tx().free() != 0 &&
+                    links_[open_to_.interface_id]->tx().free() >= places_for(open_to_, size) &&
                     waiting_count_ < waiting_.size();
   if (open_ == nullptr && room) open_ = rte_pktmbuf_alloc(pool_);
   if (open_ == nullptr || !room || rte_pktmbuf_tailroom(open_) < size) [[unlikely]] {
@@ -57,8 +64,9 @@ std::span<std::byte> datagram_transport::begin(client_address to, std::size_t si
 void datagram_transport::commit(std::size_t size) noexcept {
   open_->data_len = static_cast<std::uint16_t>(size);
   open_->pkt_len = static_cast<std::uint32_t>(size);
-  links_[open_to_.interface_id]->tx().reserve();
-  waiting_[waiting_count_++] = {open_, open_to_};
+  const std::uint32_t places = places_for(open_to_, size);
+  links_[open_to_.interface_id]->tx().reserve(places);
+  waiting_[waiting_count_++] = {open_, open_to_, places};
   open_ = nullptr;
 }
 
@@ -67,7 +75,7 @@ void datagram_transport::release(mark_t mark) noexcept {
   const std::uint64_t now = rte_rdtsc();
   for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
     link& way = *links_[w.to.interface_id];
-    way.tx().unreserve(); // so send() finds the place that was reserved for this datagram
+    way.tx().unreserve(w.places); // so send() finds what was reserved for this datagram
     const send_status sent = way.send(w.frame, w.to, mark, now);
     CHAINRING_ASSERT(sent != send_status::full);
     (void)sent; // the link counts the datagrams that it drops

@@ -2,10 +2,11 @@
 /// The transport of a worker over its links. Each datagram becomes a packet, which leaves once its
 /// mark is persistent.
 ///
-/// commit() reserves a place for the datagram in the transmit buffer of its link. No other packet,
-/// such as an ARP answer or a packet whose neighbour became known, can take the place before
-/// release(). So a full link does not delay the other links, and credit() keeps its promise as long
-/// as the packet pool has the frames that listener_group::frames_needed() asks for.
+/// commit() reserves a place for the datagram in the transmit buffer of its link, or several for
+/// one that leaves in fragments; begin() finds no room for such a one when there are fewer. No
+/// other packet, such as an ARP answer or a packet whose neighbour became known, can take the place
+/// before release(). So a full link does not delay the other links, and credit() keeps its promise
+/// as long as the packet pool has the frames that listener_group::frames_needed() asks for.
 #pragma once
 #include <memory>
 #include <rte_mempool.h>
@@ -43,7 +44,9 @@ class datagram_transport final : public transport {
   struct waiting {
     rte_mbuf* frame;
     endpoint to;
+    std::uint32_t places; ///< reserved in the transmit buffer: one for each packet
   };
+  [[nodiscard]] std::uint32_t places_for(const endpoint& to, std::size_t size) const noexcept;
   std::vector<link*> links_;
   rte_mempool* pool_;
   std::vector<waiting> waiting_; ///< its first waiting_count_ elements are in use

@@ -13,6 +13,7 @@ constexpr const char* name_of(drop_reason reason) noexcept {
   case drop_reason::not_contiguous: return "not_contiguous";
   case drop_reason::frame_short: return "frame_short";
   case drop_reason::vlan_tagged: return "vlan_tagged";
+  case drop_reason::vlan_untagged: return "vlan_untagged";
   case drop_reason::mac_source: return "mac_source";
   case drop_reason::mac_destination: return "mac_destination";
   case drop_reason::ethertype: return "ethertype";
@@ -26,6 +27,8 @@ constexpr const char* name_of(drop_reason reason) noexcept {
   case drop_reason::ip_fragment: return "ip_fragment";
   case drop_reason::ip_source: return "ip_source";
   case drop_reason::ip_destination: return "ip_destination";
+  case drop_reason::ip_extension: return "ip_extension";
+  case drop_reason::ip_option: return "ip_option";
   case drop_reason::ip_protocol: return "ip_protocol";
   case drop_reason::udp_length: return "udp_length";
   case drop_reason::udp_source: return "udp_source";
@@ -35,6 +38,11 @@ constexpr const char* name_of(drop_reason reason) noexcept {
   case drop_reason::icmp_malformed: return "icmp_malformed";
   case drop_reason::icmp_other: return "icmp_other";
   case drop_reason::igmp_other: return "igmp_other";
+  case drop_reason::nd_malformed: return "nd_malformed";
+  case drop_reason::nd_elsewhere: return "nd_elsewhere";
+  case drop_reason::nd_conflict: return "nd_conflict";
+  case drop_reason::fragment_refused: return "fragment_refused";
+  case drop_reason::fragment_lost: return "fragment_lost";
   case drop_reason::datagram_too_long: return "datagram_too_long";
   case drop_reason::no_headroom: return "no_headroom";
   case drop_reason::unreachable: return "unreachable";

@@ -7,6 +7,7 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ip.h>
+#include <rte_random.h>
 
 namespace chainring::net {
 
@@ -19,13 +20,26 @@ result<std::unique_ptr<interface>> open_interface(const interface_config& config
   i->config = config;
   i->device = std::move(device).value();
   i->config.mtu = i->device.mtu();
+  if (i->config.address.address == 0) { // IPv6 alone: no IPv4 address is an own one or on the link
+    i->config.address = {0, 32};
+    i->config.address_count = 0;
+    i->config.accept_broadcast = false;
+  }
   i->filter = {i->config, i->device.mac()};
-  i->transmit = {i->device.mac(), i->device.mtu(), i->device.tx_flags()};
+  i->transmit = {i->device.mac(), i->device.mtu(), i->device.tx_flags(), config.vlan};
   auto arp = neighbours::create(i->config, i->transmit, neighbour);
   if (!arp) return arp.error();
   i->arp = std::move(arp).value();
   i->groups = std::make_unique<membership>(i->config, i->transmit);
   return i;
+}
+
+ip_address interface::own_address(const ip_address& to) const noexcept {
+  if (to.is_ipv4()) return config.address.address;
+  constexpr std::uint64_t scope = 0xF'0000'0000'0000, on_link = 0x2'0000'0000'0000;
+  const bool near = is_link_local(to) || (is_multicast(to) && (to.high & scope) <= on_link);
+  return near || config.address6.address == ip_address{} ? link_local_of(transmit.mac)
+                                                         : config.address6.address;
 }
 
 link::link(net::interface& port, const link_options& options) noexcept
@@ -50,6 +64,11 @@ result<std::unique_ptr<link>> link::create(net::interface& port, const link_opti
   if (!tx) return tx.error();
   std::unique_ptr<link> l(new link(port, o));
   l->tx_ = std::move(tx).value();
+  if (o.rx_queue != no_queue) {
+    auto whole = reassembly::create(o.fragments);
+    if (!whole) return whole.error();
+    l->whole_ = std::move(whole).value();
+  }
   return l;
 }
 
@@ -82,22 +101,59 @@ bool link::handle_arp(rte_mbuf* frame, const packet_view& v, std::uint64_t now_t
   return true;
 }
 
+// Answers a neighbour solicitation, and makes its sender known.
+void link::advertise(const packet_view& v, std::uint64_t now_tsc) noexcept {
+  const bool probe = v.source.address == ip_address{};
+  rte_ether_addr to_mac = v.source_mac;
+  if (!probe && rte_is_zero_ether_addr(&to_mac)) {
+    // A neighbour that checks whether this host is still there may leave its MAC out. Where it is
+    // unknown, there is nothing to keep alive.
+    const route_result way = interface_->arp->route(v.source.address, now_tsc);
+    if (way.status != route_status::resolved) return;
+    to_mac = way.mac;
+  }
+  rte_mbuf* m = rte_pktmbuf_alloc(options_.pool);
+  if (m == nullptr) {
+    drops_.count(drop_reason::no_mbuf);
+    return;
+  }
+  if (!build_neighbour_advertisement(m, interface_->transmit, v.destination, v.source.address,
+                                     to_mac)) {
+    rte_pktmbuf_free(m);
+    drops_.count(drop_reason::transmit_full);
+    return;
+  }
+  answer(m);
+}
+
 std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                             std::uint64_t now_tsc) noexcept {
   std::uint16_t n = 0;
   CHAINRING_ASSERT(out.size() >= frames.size());
   frames_ += frames.size();
   for (rte_mbuf* frame : frames) {
-    const packet_view v = classify(interface_->filter, frame);
+    packet_view v = classify(interface_->filter, frame);
+    if (v.kind == packet_kind::fragment) [[unlikely]] {
+      if (whole_ == nullptr) {
+        drops_.count(drop_reason::fragment_refused);
+        rte_pktmbuf_free(frame);
+        continue;
+      }
+      frame = whole_->add(frame, v, drops_, now_tsc);
+      if (frame == nullptr) continue;
+      v = classify(interface_->filter, frame);
+    }
     switch (v.kind) {
     case packet_kind::udp:
-      if (!v.to_group || interface_->config.address.contains(v.source.address.ipv4()))
-        interface_->arp->notice(v.source.address.ipv4(), v.source_mac, now_tsc);
+      if (!v.to_group || interface_->arp->on_link(v.source.address))
+        interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
       out[n++] = {frame, v};
       continue;
     case packet_kind::icmp_echo:
-      interface_->arp->notice(v.source.address.ipv4(), v.source_mac, now_tsc);
-      if (v.payload.size() + sizeof(rte_ipv4_hdr) > interface_->transmit.mtu) {
+      interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
+      if (v.payload.size() +
+              (v.source.address.is_ipv4() ? sizeof(rte_ipv4_hdr) : sizeof(rte_ipv6_hdr)) >
+          interface_->transmit.mtu) {
         drops_.count(drop_reason::datagram_too_long);
         break;
       }
@@ -107,8 +163,19 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     case packet_kind::arp:
       if (handle_arp(frame, v, now_tsc)) continue;
       break;
+    case packet_kind::neighbour_solicitation:
+      if (v.source.address != ip_address{} && !rte_is_zero_ether_addr(&v.source_mac))
+        interface_->arp->learn(v.source.address, v.source_mac, now_tsc);
+      advertise(v, now_tsc);
+      break;
+    case packet_kind::neighbour_advertisement:
+      interface_->arp->advertised(v.destination, v.source_mac, (v.nd_flags & nd_override) != 0,
+                                  now_tsc);
+      break;
     case packet_kind::membership_query:
       interface_->groups->asked(v.destination, v.response_ms, now_tsc);
+      break;
+    case packet_kind::fragment: // a whole packet is none
       break;
     case packet_kind::dropped:
       // This is ARP between other hosts or a neighbour's announcement; it updates an entry that
@@ -129,7 +196,7 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
 send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                        std::uint64_t now_tsc) noexcept {
   if (tx_->free() == 0) return send_status::full;
-  const route_result way = interface_->arp->route(to.address.ipv4(), now_tsc);
+  const route_result way = interface_->arp->route(to.address, now_tsc);
   auto drop = [&](drop_reason why) {
     drops_.count(why);
     rte_pktmbuf_free(m);
@@ -138,6 +205,8 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
   if (way.status == route_status::unreachable) return drop(drop_reason::unreachable);
   if (m->nb_segs > 1 && !interface_->device.multi_segment_tx() && rte_pktmbuf_linearize(m) != 0)
     return drop(drop_reason::not_contiguous);
+  if (rte_pktmbuf_pkt_len(m) > interface_->payload_max(to.address)) [[unlikely]]
+    return send_fragments(m, way, from, to, mark, now_tsc);
   if (const drop_reason why = build_udp(m, interface_->transmit, way.mac, from, to, ip_id_++);
       why != drop_reason::none)
     return drop(why);
@@ -146,11 +215,41 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
     CHAINRING_ASSERT(room); // free() was checked above, and only this lcore sends
     return send_status::queued;
   }
-  if (const drop_reason why =
-          interface_->arp->hold(way.next_hop, m, mark, from.address.ipv4(), now_tsc);
+  if (const drop_reason why = interface_->arp->hold(way.next_hop, m, mark, from.address, now_tsc);
       why != drop_reason::none)
     return drop(why);
   return send_status::held;
+}
+
+send_status link::send_fragments(rte_mbuf* m, const route_result& way, const endpoint& from,
+                                 const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept {
+  const std::size_t payload = rte_pktmbuf_pkt_len(m);
+  const std::size_t count = packets_of(interface_->transmit, to.address, payload);
+  std::array<rte_mbuf*, fragments_max> frames;
+  drop_reason why = drop_reason::datagram_too_long;
+  if (payload <= interface_->datagram_max(to.address)) {
+    if (tx_->free() < count) return send_status::full;
+    const std::uint32_t id =
+        to.address.is_ipv4() ? ip_id_++ : static_cast<std::uint32_t>(rte_rand());
+    why = build_fragments(m, interface_->transmit, way.mac, from, to, id, options_.pool, frames);
+  }
+  rte_pktmbuf_free(m);
+  if (why != drop_reason::none) {
+    drops_.count(why);
+    return send_status::dropped;
+  }
+  for (rte_mbuf* frame : std::span(frames.data(), count)) {
+    if (way.status == route_status::resolved) {
+      const bool room = tx_->send(frame, mark);
+      CHAINRING_ASSERT(room); // free() was checked above, and only this lcore sends
+      continue;
+    }
+    why = interface_->arp->hold(way.next_hop, frame, mark, from.address, now_tsc);
+    if (why == drop_reason::none) continue;
+    drops_.count(why);
+    rte_pktmbuf_free(frame);
+  }
+  return way.status == route_status::resolved ? send_status::queued : send_status::held;
 }
 
 void link::announce() noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A worker's access to one interface: it receives and sends datagrams, and answers ARP, ping and
-/// queries for members of its multicast group.
+/// A worker's access to one interface: it receives and sends datagrams, and answers ARP, neighbour
+/// discovery, ping and queries for members of its multicast groups.
 ///
 /// An `interface` is a port with its own address and its neighbours; all lcores share it. A `link`
 /// is one lcore's receive queue and transmit queue of it, with the lcore's buffer and counters.
@@ -26,6 +26,7 @@
 #include "arp.h"
 #include "build.h"
 #include "drop.h"
+#include "fragments.h"
 #include "membership.h"
 #include "parse.h"
 #include "port.h"
@@ -42,9 +43,23 @@ struct interface {
   std::unique_ptr<neighbours> arp;
   std::unique_ptr<membership> groups;
 
-  /// The largest UDP payload that fits into one packet.
-  [[nodiscard]] std::uint16_t payload_max() const noexcept {
-    return static_cast<std::uint16_t>(transmit.mtu - udp_ip_overhead);
+  /// The own address from which a packet to `to` is sent: the first IPv4 address; for IPv6 the
+  /// link-local address on the link, or where there is no other one.
+  [[nodiscard]] ip_address own_address(const ip_address& to) const noexcept;
+  /// The largest UDP payload that fits into one packet to this address.
+  [[nodiscard]] std::uint16_t payload_max(const ip_address& to) const noexcept {
+    return transmit.payload_max(to);
+  }
+  /// The longest UDP payload that is sent to this address, in fragments if need be.
+  [[nodiscard]] std::size_t datagram_max(const ip_address& to) const noexcept {
+    const std::size_t in_fragments =
+        std::min<std::size_t>(config.datagram_max, fragmented_max(transmit, to));
+    return std::max<std::size_t>(payload_max(to), in_fragments);
+  }
+  /// The longest one that is sent to any address.
+  [[nodiscard]] std::size_t datagram_max() const noexcept {
+    return datagram_max(config.address.address != 0 ? ip_address(config.address.address)
+                                                    : all_nodes);
   }
 };
 
@@ -61,7 +76,7 @@ struct datagram {
 
 enum class send_status : std::uint8_t {
   queued,  ///< the packet is in the transmit buffer
-  held,    ///< the packet waits for an ARP answer
+  held,    ///< the packet waits until the neighbour is known
   dropped, ///< the packet is freed, and counted under a drop_reason
   full,    ///< the caller still owns the mbuf, which has no headers yet
 };
@@ -71,7 +86,9 @@ struct link_options {
   std::uint16_t tx_queue = 0;
   std::uint32_t tx_capacity = 4096;
   std::uint32_t stall_ms = 100;
-  /// The pool for ARP requests: any pool of ordinary mbufs.
+  reassembly_options fragments{};
+  /// The pool for the link's own frames (ARP requests, fragments and so on): any pool of ordinary
+  /// mbufs that hold a frame of the MTU.
   rte_mempool* pool = nullptr;
 };
 
@@ -97,11 +114,15 @@ class link {
   std::uint16_t process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                         std::uint64_t now_tsc) noexcept;
 
-  /// Sends the payload in `m` to a client, from the first own address and port. The link owns the
+  /// Sends the payload in `m` to a client, from the first own address (interface::own_address())
+  /// and port. The link owns the
   /// mbuf from then on, unless the result is `full`. Packets leave after their `mark` is durable,
   /// in the order of send(). Only a packet that waits for ARP may be overtaken, when another lcore
   /// receives the answer.
   send_status send(rte_mbuf* m, const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept {
+    if (!to.address.is_ipv4()) [[unlikely]]
+      return send(m, {interface_->own_address(to.address), own_.port, own_.interface_id}, to, mark,
+                  now_tsc);
     return send(m, own_, to, mark, now_tsc);
   }
   /// Does the same from another own address or port.
@@ -119,7 +140,8 @@ class link {
     poll_timers(now_tsc);
     return count_stalled(tx_->pump(now_tsc));
   }
-  /// Announces the own addresses by gratuitous ARP and reports the joined group. One link of each
+  /// Announces the own addresses by gratuitous ARP and neighbour advertisements, and reports the
+  /// joined groups. One link of each
   /// interface calls it once.
   void announce() noexcept;
 
@@ -131,6 +153,10 @@ class link {
   /// may read them.
   [[nodiscard]] std::uint64_t frames() const noexcept { return frames_.value(); }
   [[nodiscard]] std::uint64_t datagrams() const noexcept { return datagrams_.value(); }
+  /// The number of datagrams that were put together from fragments. Any thread may read it.
+  [[nodiscard]] std::uint64_t reassembled() const noexcept {
+    return whole_ == nullptr ? 0 : whole_->datagrams();
+  }
 
  private:
   link(net::interface& port, const link_options& options) noexcept;
@@ -145,7 +171,10 @@ class link {
     stalled_ = now;
     return left;
   }
+  send_status send_fragments(rte_mbuf* m, const route_result& way, const endpoint& from,
+                             const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept;
   void answer(rte_mbuf* frame) noexcept;
+  void advertise(const packet_view& view, std::uint64_t now_tsc) noexcept;
   /// Returns true when it consumed the frame.
   bool handle_arp(rte_mbuf* frame, const packet_view& view, std::uint64_t now_tsc) noexcept;
 
@@ -155,7 +184,8 @@ class link {
   std::uint16_t ip_id_ = 0;
   bool emptied_ = false;
   std::unique_ptr<tx_buffer> tx_;
-  std::uint64_t stalled_ = 0; ///< the value of tx_->stalled() that drops_ already contains
+  std::unique_ptr<reassembly> whole_; ///< only in a link that receives
+  std::uint64_t stalled_ = 0;         ///< the value of tx_->stalled() that drops_ already contains
   drop_counters drops_;
   statistic frames_, datagrams_;
 };

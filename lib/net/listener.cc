@@ -39,6 +39,8 @@ constexpr std::uint32_t answers_per_burst = 4 * burst_size;
 /// with this time between.
 constexpr std::uint64_t settle_ms = 2;
 constexpr std::uint32_t arp_packets_max = 512; ///< neighbour_options::pending_packets
+/// What the one link of an interface that receives holds back: reassembly_options::datagrams_max.
+constexpr std::uint32_t fragments_waiting_max = 64 * fragments_max;
 
 } // namespace
 
@@ -46,7 +48,8 @@ std::uint32_t listener_group::frames_needed(std::size_t interfaces, const listen
                                             std::uint32_t cache_size) noexcept {
   const std::uint32_t handed = o.workers > 1 ? o.handed_capacity : 0;
   const std::uint32_t link = o.tx_capacity + o.descriptors + handed;
-  const std::uint32_t interface = o.descriptors + arp_packets_max + o.workers * link;
+  const std::uint32_t interface =
+      o.descriptors + arp_packets_max + fragments_waiting_max + o.workers * link;
   const std::uint32_t worker = 2 * burst_size + cache_size + cache_size / 2;
   return static_cast<std::uint32_t>(interfaces) * interface + (o.workers + 1) * worker;
 }

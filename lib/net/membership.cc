@@ -23,9 +23,22 @@ constexpr std::uint32_t apart_ms = 100; ///< between two reports of a group
 
 } // namespace
 
+std::vector<ip_address> ipv6_groups(const interface_config& c, const rte_ether_addr& mac) {
+  if (!c.ipv6) return {};
+  std::vector<ip_address> all{solicited_node(link_local_of(mac))};
+  const auto add = [&](const ip_address& group) {
+    if (std::ranges::find(all, group) == all.end()) all.push_back(group);
+  };
+  if (c.address6.address != ip_address{}) add(solicited_node(c.address6.address));
+  if (c.multicast_group6 != ip_address{}) add(c.multicast_group6);
+  return all;
+}
+
 membership::membership(const interface_config& c, const transmit_config& t, std::uint64_t tsc_hz)
     : config_(c), transmit_(t), tsc_hz_(tsc_hz != 0 ? tsc_hz : rte_get_tsc_hz()) {
   if (c.multicast_group != 0) members_.push_back({c.multicast_group});
+  for (const ip_address& group : ipv6_groups(c, t.mac))
+    members_.push_back({group});
 }
 
 void membership::announce(std::uint64_t now_tsc) noexcept {

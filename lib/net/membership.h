@@ -4,10 +4,12 @@
 ///
 /// A port reports each group twice at its start, ten seconds apart, and then when a router asks:
 /// after a random time within the one that the router allows, at most once for each group and
-/// query (IGMPv2, RFC 2236). A query that comes while a report is due makes it earlier, and never
-/// adds another one; two reports of a group are at least 100 ms apart, however many queries come.
-/// The reports of other hosts are not looked at, because a switch wants one from each port. Nothing
-/// is sent when the port closes; the membership ends when the router's next queries find no answer.
+/// query (IGMPv2, RFC 2236; MLDv1, RFC 2710). Over IPv6 the groups in which neighbours ask for the
+/// own addresses are reported as well. A query that comes while a report is due makes it earlier,
+/// and never adds another one; two reports of a group are at least 100 ms apart, however many
+/// queries come. The reports of other hosts are not looked at, because a switch wants one from each
+/// port. Nothing is sent when the port closes; the membership ends when the router's next queries
+/// find no answer.
 ///
 /// Thread-safety: any lcore may make any call; a short lock is taken when a query comes or a report
 /// is due. Nothing is allocated after the constructor.
@@ -25,10 +27,14 @@
 
 namespace chainring::net {
 
+/// The IPv6 groups of a port whose membership is reported: the one of each own address, and the
+/// configured one.
+[[nodiscard]] std::vector<ip_address> ipv6_groups(const interface_config& config,
+                                                  const rte_ether_addr& mac);
+
 class membership {
  public:
-  /// The groups to report, none of which is the group of all hosts. `tsc_hz`: 0 means
-  /// rte_get_tsc_hz().
+  /// `tsc_hz`: 0 means rte_get_tsc_hz().
   membership(const interface_config& config, const transmit_config& transmit,
              std::uint64_t tsc_hz = 0);
   membership(const membership&) = delete;

@@ -10,6 +10,48 @@
 
 namespace chainring::net {
 
+namespace detail {
+
+// Forced inline into the IPv4 parser below, because nearly every frame passes here.
+[[gnu::always_inline]] inline drop_reason read_udp_inline(const interface_config& c,
+                                                          const rte_mbuf* m, packet_view& v,
+                                                          const std::byte* data, std::size_t n,
+                                                          std::uint64_t pseudo) noexcept {
+  rte_udp_hdr udp;
+  if (n < sizeof udp) return drop_reason::udp_length;
+  std::memcpy(&udp, data, sizeof udp);
+  const std::uint16_t length = rte_be_to_cpu_16(udp.dgram_len);
+  if (length < sizeof udp || length > n) return drop_reason::udp_length;
+  v.source.port = rte_be_to_cpu_16(udp.src_port);
+  v.destination_port = rte_be_to_cpu_16(udp.dst_port);
+  if (v.source.port == 0) return drop_reason::udp_source;
+  if (static_cast<std::uint16_t>(v.destination_port - c.udp_port) >= c.udp_port_count)
+    return drop_reason::udp_destination;
+  const std::uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+  // A device's verdict covers the whole IP packet. It does not apply when octets follow the
+  // datagram.
+  const bool verified = length == n && (verdict == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
+                                        verdict == RTE_MBUF_F_RX_L4_CKSUM_NONE);
+  if (udp.dgram_cksum != 0 && !verified) {
+    const std::uint64_t with_length = pseudo + rte_cpu_to_be_16(length);
+    if (fold_checksum(add_checksum(with_length, data, length)) != 0xffff) {
+      const bool partial = udp.dgram_cksum == fold_checksum(with_length);
+      if (!partial) return drop_reason::udp_checksum;
+      if (!c.partial_checksums) return drop_reason::udp_checksum_partial;
+    }
+  }
+  v.kind = packet_kind::udp;
+  v.payload = {data + sizeof udp, length - sizeof udp};
+  return drop_reason::none;
+}
+
+drop_reason read_udp(const interface_config& c, const rte_mbuf* m, packet_view& v,
+                     const std::byte* data, std::size_t n, std::uint64_t pseudo) noexcept {
+  return read_udp_inline(c, m, v, data, n, pseudo);
+}
+
+} // namespace detail
+
 namespace {
 
 drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::byte* at,
@@ -57,11 +99,6 @@ drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n) noexce
   return drop_reason::none;
 }
 
-std::uint64_t pseudo_sum(const rte_ipv4_hdr& ip, std::uint16_t udp_length) noexcept {
-  return std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id) +
-         rte_cpu_to_be_16(udp_length);
-}
-
 // Reads the frame into `v` and returns `none`, or the reason why the frame is dropped. `v` is a
 // parameter because returning a view from each of these checks would copy it.
 drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v) noexcept {
@@ -74,14 +111,16 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   std::memcpy(&eth, data, sizeof eth);
   v.l2_size = sizeof eth;
   std::uint16_t type = rte_be_to_cpu_16(eth.ether_type);
+  std::uint16_t vlan = 0;
   if (type == RTE_ETHER_TYPE_VLAN) {
     rte_vlan_hdr tag;
     if (n < sizeof eth + sizeof tag) return drop_reason::frame_short;
     std::memcpy(&tag, data + sizeof eth, sizeof tag);
-    if ((rte_be_to_cpu_16(tag.vlan_tci) & 0xfff) != 0) return drop_reason::vlan_tagged;
+    vlan = rte_be_to_cpu_16(tag.vlan_tci) & 0xfff;
     type = rte_be_to_cpu_16(tag.eth_proto);
     v.l2_size = sizeof eth + sizeof tag;
   }
+  if (vlan != c.vlan) return vlan == 0 ? drop_reason::vlan_untagged : drop_reason::vlan_tagged;
   v.source_mac = eth.src_addr;
   if (!rte_is_unicast_ether_addr(&eth.src_addr) || rte_is_zero_ether_addr(&eth.src_addr))
     return drop_reason::mac_source;
@@ -91,7 +130,10 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   data += v.l2_size;
   n -= v.l2_size;
   if (type == RTE_ETHER_TYPE_ARP) return read_arp(filter, v, data, n);
-  if (type != RTE_ETHER_TYPE_IPV4) return drop_reason::ethertype;
+  if (type != RTE_ETHER_TYPE_IPV4) {
+    if (type != RTE_ETHER_TYPE_IPV6 || !c.ipv6) return drop_reason::ethertype;
+    return detail::read_ipv6(filter, m, v, data, n);
+  }
 
   rte_ipv4_hdr ip;
   if (n < sizeof ip) return drop_reason::frame_short;
@@ -107,9 +149,6 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   if (ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_GOOD && ip_verdict != RTE_MBUF_F_RX_IP_CKSUM_NONE &&
       fold_checksum(add_checksum(0, data, header)) != 0xffff)
     return drop_reason::ip_checksum;
-  const std::uint16_t fragment = rte_be_to_cpu_16(ip.fragment_offset);
-  if ((fragment & (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0)
-    return drop_reason::ip_fragment;
   const std::uint32_t from = rte_be_to_cpu_32(ip.src_addr), to = rte_be_to_cpu_32(ip.dst_addr);
   v.source = {from, 0, c.interface_id};
   v.destination = to;
@@ -127,6 +166,13 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   data += header;
   n = total - header;
 
+  const std::uint16_t fragment = rte_be_to_cpu_16(ip.fragment_offset);
+  if ((fragment & (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)) != 0) [[unlikely]] {
+    const std::size_t offset = (std::size_t{fragment} & RTE_IPV4_HDR_OFFSET_MASK) * 8;
+    v.ip_size = static_cast<std::uint16_t>(header);
+    return detail::read_fragment(v, ip.next_proto_id, offset,
+                                 (fragment & RTE_IPV4_HDR_MF_FLAG) != 0, n);
+  }
   if (ip.next_proto_id == IPPROTO_ICMP) {
     rte_icmp_hdr icmp;
     if (header != sizeof ip || n < sizeof icmp) return drop_reason::icmp_malformed;
@@ -140,32 +186,9 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
   }
   if (ip.next_proto_id != IPPROTO_UDP)
     return igmp && v.to_group ? read_igmp(v, data, n) : drop_reason::ip_protocol;
-  rte_udp_hdr udp;
-  if (n < sizeof udp) return drop_reason::udp_length;
-  std::memcpy(&udp, data, sizeof udp);
-  const std::uint16_t length = rte_be_to_cpu_16(udp.dgram_len);
-  if (length < sizeof udp || length > n) return drop_reason::udp_length;
-  v.source.port = rte_be_to_cpu_16(udp.src_port);
-  v.destination_port = rte_be_to_cpu_16(udp.dst_port);
-  if (v.source.port == 0) return drop_reason::udp_source;
-  if (static_cast<std::uint16_t>(v.destination_port - c.udp_port) >= c.udp_port_count)
-    return drop_reason::udp_destination;
-  const std::uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-  // A device's verdict covers the whole IP packet. It does not apply when octets follow the
-  // datagram.
-  const bool verified = length == n && (verdict == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
-                                        verdict == RTE_MBUF_F_RX_L4_CKSUM_NONE);
-  if (udp.dgram_cksum != 0 && !verified) {
-    const std::uint64_t pseudo = pseudo_sum(ip, length);
-    if (fold_checksum(add_checksum(pseudo, data, length)) != 0xffff) {
-      const bool partial = udp.dgram_cksum == fold_checksum(pseudo);
-      if (!partial) return drop_reason::udp_checksum;
-      if (!c.partial_checksums) return drop_reason::udp_checksum_partial;
-    }
-  }
-  v.kind = packet_kind::udp;
-  v.payload = {data + sizeof udp, length - sizeof udp};
-  return drop_reason::none;
+  const std::uint64_t pseudo =
+      std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id);
+  return detail::read_udp_inline(c, m, v, data, n, pseudo);
 }
 
 } // namespace

@@ -3,13 +3,20 @@
 ///
 /// classify() validates everything up to the UDP payload and never reads past the data, whatever
 /// the length fields say. It checks Ethernet; IPv4 (version, header length, total length against
-/// the frame's, header checksum, no fragments, a valid source, an own destination; options are
+/// the frame's, header checksum, a valid source, an own destination; options are
 /// skipped); UDP (length against the IP packet's, checksum unless zero, an own port); ICMP echo
 /// requests to an own address; IGMP queries where the port has joined a group; and ARP. A frame may
 /// be longer than its IP packet (padding), and an IP packet longer than its UDP datagram; the
 /// octets behind are ignored. A checksum is not computed when the mbuf's flags say that the device
-/// found it good (GOOD) or knows it to be good without one (NONE). A priority tag (VLAN id 0) is
-/// skipped; frames of other VLANs are dropped.
+/// found it good (GOOD) or knows it to be good without one (NONE). A port of a VLAN accepts the
+/// frames that carry its id; any other port accepts frames without a tag and skips a priority tag
+/// (VLAN id 0).
+///
+/// Where the interface has IPv6, its packets are checked in the same way (parse_ipv6.cc): the
+/// header, extension headers, a valid source, an own destination, and UDP, whose checksum must be
+/// there; ICMPv6 echo requests, neighbour discovery and queries for members. Hop-by-hop and
+/// destination options are skipped when the sender allows it, and a routing header when nothing of
+/// its route is left.
 ///
 /// classify() is thread-safe on different mbufs and allocates nothing. It does not change the mbuf,
 /// except that it moves the data of several segments into the first.
@@ -17,6 +24,7 @@
 ///     packet_view v = classify(filter, m);
 ///     if (v.kind == packet_kind::udp) handle(v.source, v.payload);
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -31,7 +39,16 @@
 
 namespace chainring::net {
 
-enum class packet_kind : std::uint8_t { dropped, udp, icmp_echo, arp, membership_query };
+enum class packet_kind : std::uint8_t {
+  dropped,
+  udp,
+  icmp_echo,
+  arp,
+  neighbour_solicitation,
+  neighbour_advertisement,
+  membership_query,
+  fragment, ///< of a UDP datagram to an own address, for reassembly (fragments.h)
+};
 
 /// An IGMP message of version 1 or 2 (RFC 2236).
 struct igmp_message {
@@ -43,6 +60,22 @@ struct igmp_message {
 inline constexpr std::uint8_t igmp_query = 0x11, igmp_report_v2 = 0x16;
 inline constexpr std::uint32_t all_hosts = 0xE0000001; ///< 224.0.0.1, which every host has joined
 
+/// A neighbour solicitation or advertisement, or a multicast listener query or report (RFC 4861,
+/// RFC 2710), without its options.
+struct icmpv6_message {
+  std::uint8_t type = 0;
+  std::uint8_t code = 0;
+  rte_be16_t checksum = 0;
+  /// The flags of an advertisement in the first octet, or the milliseconds for the answer to a
+  /// query in the first two.
+  rte_be32_t rest = 0;
+  std::array<std::uint8_t, 16> target{}; ///< the neighbour, or the group
+};
+inline constexpr std::uint8_t icmpv6_echo_request = 128, icmpv6_echo_reply = 129, mld_query = 130,
+                              mld_report = 131, nd_solicitation = 135, nd_advertisement = 136;
+inline constexpr std::uint8_t nd_source_address = 1, nd_target_address = 2; ///< types of options
+inline constexpr std::uint8_t nd_solicited = 0x40, nd_override = 0x20;      ///< flags
+
 /// The own addresses and ports, made once from a configuration and the port's MAC.
 struct receive_filter {
   interface_config config;
@@ -50,6 +83,9 @@ struct receive_filter {
 
   [[nodiscard]] bool is_own(std::uint32_t ipv4) const noexcept {
     return ipv4 - config.address.address < config.address_count;
+  }
+  [[nodiscard]] bool is_own_ipv6(const ip_address& a) const noexcept {
+    return a != ip_address{} && (a == config.address6.address || a == link_local_of(mac));
   }
 };
 
@@ -61,13 +97,19 @@ struct packet_view {
   /// The packet was sent to a broadcast or multicast address (udp), or the frame was (arp). An
   /// answer to it must not go to the group.
   bool to_group = false;
-  std::uint8_t l2_size = 0;        ///< octets in front of the IPv4 or ARP header, 14 or 18
+  std::uint8_t l2_size = 0;        ///< octets in front of the IP or ARP header, 14 or 18
+  std::uint8_t nd_flags = 0;       ///< of a neighbour_advertisement
   std::uint16_t arp_operation = 0; ///< RTE_ARP_OP_REQUEST or _REPLY
   std::uint16_t response_ms = 0;   ///< for a membership_query the time for the answer
-  rte_ether_addr source_mac{};     ///< the frame's source; for arp the sender in the message
-  endpoint source{};               ///< the sender; for icmp_echo and arp without a port
-  /// The destination address; for arp the target's, and for a membership_query the group that is
-  /// asked for (0.0.0.0 for every group).
+  /// Octets of the IP header with its options or extension headers; set for all kinds of IPv6, and
+  /// for an IPv4 fragment.
+  std::uint16_t ip_size = 0;
+  /// The frame's source; for arp the sender in the message, and for neighbour discovery the address
+  /// in the option, or zero when there is none.
+  rte_ether_addr source_mac{};
+  endpoint source{}; ///< the sender; for all kinds but udp without a port
+  /// The destination address; for arp and neighbour discovery the target's, and for a
+  /// membership_query the group that is asked for (0.0.0.0 or :: for every group).
   ip_address destination{};
   std::uint16_t destination_port = 0;
   /// For udp the payload of the datagram and for icmp_echo the ICMP message, in the mbuf; else
@@ -75,7 +117,7 @@ struct packet_view {
   std::span<const std::byte> payload{};
 };
 
-/// Says what the frame is.
+/// Says what the frame is. The link-local address of a port with IPv6 is made from `filter.mac`.
 [[nodiscard]] packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept;
 
 /// Adds the 16-bit words of `n` octets, as they stand in memory, to `sum` and returns the sum,
@@ -132,5 +174,20 @@ struct packet_view {
   sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<std::uint16_t>(sum);
 }
+
+namespace detail {
+
+/// Reads the UDP datagram of an IP packet, whose pseudo-header has the sum `pseudo` without the
+/// length. `n` is the number of octets behind the IP header.
+drop_reason read_udp(const interface_config& c, const rte_mbuf* m, packet_view& v,
+                     const std::byte* data, std::size_t n, std::uint64_t pseudo) noexcept;
+/// Checks a fragment with `n` octets of a packet of the protocol `next`.
+drop_reason read_fragment(packet_view& v, std::uint8_t next, std::size_t offset, bool more,
+                          std::size_t n) noexcept;
+/// Reads an IPv6 packet into `v`, which holds what the Ethernet header says.
+drop_reason read_ipv6(const receive_filter& filter, const rte_mbuf* m, packet_view& v,
+                      const std::byte* data, std::size_t n) noexcept;
+
+} // namespace detail
 
 } // namespace chainring::net

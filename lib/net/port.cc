@@ -10,6 +10,7 @@
 
 #include "base/idle.h"
 #include "net/build.h"
+#include "net/membership.h"
 
 namespace chainring::net {
 
@@ -55,12 +56,54 @@ void port::close() noexcept {
   started_ = open_ = false;
 }
 
+namespace {
+
+template <class Refuse> result<void> validate_ipv6(const interface_config& c, Refuse refuse) {
+  const ip_address &a = c.address6.address, &gateway = c.gateway6, &group = c.multicast_group6;
+  const ip_address none{};
+  if (!c.ipv6) {
+    if (a != none || gateway != none || group != none)
+      return refuse("ipv6 is off", "it to be on with an IPv6 address, gateway or group");
+    return {};
+  }
+  const std::string length = std::to_string(c.address6.length);
+  if (c.address6.length > 128) return refuse("address6: prefix length " + length, "0 to 128");
+  if (a != none && (!is_unicast_ipv6(a) || is_link_local(a)))
+    return refuse("address6 " + to_string(a),
+                  ":: for none, or a unicast address that is not link-local");
+  if (gateway != none && (!is_unicast_ipv6(gateway) || gateway == a ||
+                          !(is_link_local(gateway) || (a != none && c.address6.contains(gateway)))))
+    return refuse("gateway6 " + to_string(gateway),
+                  ":: for none, or another host's address on the link");
+  if (group != none && (group.is_ipv4() || !is_multicast(group)))
+    return refuse("multicast_group6 " + to_string(group), ":: for none, or ff00::/8");
+  return {};
+}
+
+} // namespace
+
 result<void> validate(const interface_config& c) {
   const auto refuse = [&c](const std::string& what, const std::string& range) {
     return error{errc::invalid_argument,
                  "port " + std::to_string(c.port_id) + ": " + what + ": expected " + range};
   };
+  if (c.udp_port == 0) return refuse("udp_port 0", "1 to 65535");
+  if (c.udp_port_count == 0 || c.udp_port_count > 65536 - c.udp_port)
+    return refuse("udp_port_count " + std::to_string(c.udp_port_count),
+                  "1 to " + std::to_string(65536 - c.udp_port) + " from port " +
+                      std::to_string(c.udp_port) + " on");
+  if (c.vlan > vlan_max)
+    return refuse("vlan " + std::to_string(c.vlan),
+                  "0 for none, or 1 to " + std::to_string(vlan_max));
+  if (c.multicast_group != 0 && !is_multicast(c.multicast_group))
+    return refuse("multicast_group " + format_ipv4(c.multicast_group),
+                  "0.0.0.0 for none, or 224.0.0.0 to 239.255.255.255");
+  const std::uint16_t mtu_min = c.ipv6 ? ipv6_mtu_min : std::uint16_t{RTE_ETHER_MIN_MTU};
+  if (c.mtu < mtu_min)
+    return refuse("mtu " + std::to_string(c.mtu), std::to_string(mtu_min) + " to 65535");
+  if (auto valid = validate_ipv6(c, refuse); !valid) return valid;
   const std::uint32_t a = c.address.address;
+  if (a == 0 && c.ipv6) return {}; // IPv6 alone
   const std::string length = std::to_string(c.address.length);
   if (c.address.length > 32) return refuse("address: prefix length " + length, "0 to 32");
   if (!is_unicast(a)) return refuse("address " + format_ipv4(a), "a unicast address");
@@ -81,15 +124,6 @@ result<void> validate(const interface_config& c) {
                          c.address.is_no_host(c.gateway) || c.gateway - a < c.address_count))
     return refuse("gateway " + format_ipv4(c.gateway),
                   "0.0.0.0 for none, or another host's address on the link");
-  if (c.udp_port == 0) return refuse("udp_port 0", "1 to 65535");
-  if (c.udp_port_count == 0 || c.udp_port_count > 65536 - c.udp_port)
-    return refuse("udp_port_count " + std::to_string(c.udp_port_count),
-                  "1 to " + std::to_string(65536 - c.udp_port) + " from port " +
-                      std::to_string(c.udp_port) + " on");
-  if (c.multicast_group != 0 && !is_multicast(c.multicast_group))
-    return refuse("multicast_group " + format_ipv4(c.multicast_group),
-                  "0.0.0.0 for none, or 224.0.0.0 to 239.255.255.255");
-  if (c.mtu < RTE_ETHER_MIN_MTU) return refuse("mtu " + std::to_string(c.mtu), "68 to 65535");
   return {};
 }
 
@@ -103,6 +137,16 @@ multicast_reception receive_groups(std::uint16_t id, std::span<rte_ether_addr> m
   if (rte_eth_allmulticast_enable(id) == 0) return multicast_reception::all_groups;
   if (rte_eth_promiscuous_enable(id) == 0) return multicast_reception::promiscuous;
   return multicast_reception::none;
+}
+
+// Returns the largest MTU of the device, as ethdev computes it.
+std::uint16_t mtu_of(const rte_eth_dev_info& info) {
+  const bool overhead_known = info.max_mtu != UINT16_MAX && info.max_rx_pktlen > info.max_mtu;
+  const std::uint32_t overhead =
+      overhead_known ? info.max_rx_pktlen - info.max_mtu : RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+  if (info.max_rx_pktlen == 0) return info.max_mtu; // the device does not say
+  const std::uint32_t most = info.max_rx_pktlen > overhead ? info.max_rx_pktlen - overhead : 0;
+  return static_cast<std::uint16_t>(std::min<std::uint32_t>(most, info.max_mtu));
 }
 
 } // namespace
@@ -144,10 +188,19 @@ result<port> open_port(const interface_config& config, const port_options& optio
         info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
     conf.rxmode.offloads |= p.rx_checksums_;
   }
+  const std::uint16_t mtu = std::min(config.mtu, mtu_of(info));
+  conf.rxmode.mtu = mtu;
   // A device that can scatter delivers a frame that is longer than a buffer in several buffers.
   const std::uint32_t room = rte_pktmbuf_data_room_size(options.pool) - RTE_PKTMBUF_HEADROOM;
-  if (config.mtu + std::uint32_t{RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN} > room)
-    conf.rxmode.offloads |= info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
+  const std::uint32_t frame = mtu + std::uint32_t{RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN};
+  if (frame > room) {
+    if ((info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) == 0)
+      return error{errc::invalid_argument, name + "an MTU of " + std::to_string(mtu) +
+                                               " needs buffers of " + std::to_string(frame) +
+                                               " octets, and those of the pool have " +
+                                               std::to_string(room)};
+    conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_SCATTER;
+  }
   p.multi_segment_tx_ = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
   if (p.multi_segment_tx_) conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
   if (const int failed = rte_eth_dev_configure(p.id_, p.rx_queues_, p.tx_queues_, &conf);
@@ -157,12 +210,15 @@ result<port> open_port(const interface_config& config, const port_options& optio
                             " receive and " + std::to_string(p.tx_queues_) + " transmit queues",
                         -failed);
   p.open_ = true;
-  if (rte_eth_dev_set_mtu(p.id_, config.mtu) != 0 || rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0)
-    if (rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0) p.mtu_ = 1500;
+  // A device that cannot be told its MTU has no limit of its own below that of mtu_of().
+  (void)rte_eth_dev_set_mtu(p.id_, mtu);
+  if (rte_eth_dev_get_mtu(p.id_, &p.mtu_) != 0) p.mtu_ = RTE_ETHER_MTU;
   p.mtu_ = std::min(p.mtu_, config.mtu);
-  if (p.mtu_ < RTE_ETHER_MIN_MTU)
-    return error{errc::unsupported,
-                 name + "the MTU is " + std::to_string(p.mtu_) + "; IPv4 needs 68 or more"};
+  const std::uint16_t mtu_min = config.ipv6 ? ipv6_mtu_min : std::uint16_t{RTE_ETHER_MIN_MTU};
+  if (p.mtu_ < mtu_min)
+    return error{errc::unsupported, name + "the MTU is " + std::to_string(p.mtu_) + "; " +
+                                        (config.ipv6 ? "IPv6" : "IPv4") + " needs " +
+                                        std::to_string(mtu_min) + " or more"};
   std::uint16_t rx = options.rx_descriptors, tx = options.tx_descriptors;
   (void)rte_eth_dev_adjust_nb_rx_tx_desc(p.id_, &rx, &tx);
   const int socket = std::max(rte_eth_dev_socket_id(p.id_), 0);
@@ -185,10 +241,6 @@ result<port> open_port(const interface_config& config, const port_options& optio
   p.started_ = true;
   if (options.promiscuous)
     (void)rte_eth_promiscuous_enable(p.id_); // a device without this mode is used as it is
-  std::vector<rte_ether_addr> groups;
-  if (config.multicast_group != 0)
-    groups = {group_mac(config.multicast_group), group_mac(all_hosts)};
-  if (!groups.empty()) p.multicast_ = receive_groups(p.id_, groups);
   if (const int failed = rte_eth_macaddr_get(p.id_, &p.mac_); failed != 0)
     return system_error(errc::io, name + "the device has no MAC address", -failed);
   if (rte_is_zero_ether_addr(&p.mac_)) {
@@ -196,6 +248,15 @@ result<port> open_port(const interface_config& config, const port_options& optio
     (void)rte_eth_dev_default_mac_addr_set(p.id_,
                                            &p.mac_); // a device that refuses it does not filter
   }
+  std::vector<rte_ether_addr> groups;
+  if (config.multicast_group != 0)
+    groups = {group_mac(config.multicast_group), group_mac(all_hosts)};
+  for (const ip_address& group : ipv6_groups(config, p.mac_))
+    groups.push_back(group_mac(group));
+  if (config.ipv6) groups.push_back(group_mac(all_nodes));
+  if (!groups.empty()) p.multicast_ = receive_groups(p.id_, groups);
+  // A device that takes tags out of received frames hides them from the parser.
+  (void)rte_eth_dev_set_vlan_offload(p.id_, 0);
   p.tx_flags_ = flags;
   idle_policy policy(idle_mode::sleep);
   const std::uint64_t limit =

@@ -29,6 +29,11 @@ namespace chainring::net {
 inline constexpr std::uint16_t udp_header_room = 14 + 20 + 8;
 /// The octets of these headers that count against the MTU.
 inline constexpr std::uint16_t udp_ip_overhead = 20 + 8;
+/// The same for IPv6.
+inline constexpr std::uint16_t udp_ipv6_overhead = 40 + 8;
+inline constexpr std::uint16_t vlan_tag_size = 4, vlan_max = 4094;
+/// The least MTU of a link that carries IPv6 (RFC 8200).
+inline constexpr std::uint16_t ipv6_mtu_min = 1280;
 
 /// A port and its own addresses. Addresses and ports are in host byte order.
 struct interface_config {
@@ -43,6 +48,17 @@ struct interface_config {
   /// The next hop for addresses off the link; 0 means none. Without it an answer to an address off
   /// the link goes to the neighbour from which its packets came.
   std::uint32_t gateway = 0;
+  /// The port receives and sends IPv6: at its link-local address, which is made from its MAC, and
+  /// at `address6` where one is given. `address` may then be 0, and IPv4 is not received.
+  bool ipv6 = false;
+  ipv6_prefix address6{};
+  /// The next hop for IPv6 addresses off the link; unspecified means none, as for `gateway`.
+  ip_address gateway6{};
+  /// An IPv6 multicast group that the port joins, like `multicast_group`.
+  ip_address multicast_group6{};
+  /// The VLAN whose frames the port receives and sends, 1 to 4094; others are dropped. 0 means
+  /// frames without a tag, or with a priority tag (id 0).
+  std::uint16_t vlan = 0;
   /// The own UDP port, and how many consecutive ports from it on are own ports.
   std::uint16_t udp_port = 1883;
   std::uint16_t udp_port_count = 1;
@@ -55,6 +71,9 @@ struct interface_config {
   bool accept_broadcast = true;
   /// The largest IP packet in octets, 68 (RFC 791) to 65535, brought into the device's limits.
   std::uint16_t mtu = 1500;
+  /// The longest UDP payload that is sent. One that does not fit into a packet is sent in at most
+  /// eight fragments (fragments.h). 0 means what fits into a packet.
+  std::uint16_t datagram_max = 0;
   /// Use the checksum offloads that the device has.
   bool checksum_offload = true;
   /// Accept UDP datagrams whose checksum the sender left to its hardware (the field then holds the
@@ -75,10 +94,10 @@ struct port_options {
   std::uint32_t link_wait_ms = 2000;
 };
 
-/// How a port receives its multicast group, from the narrowest way to the widest.
+/// How a port receives its multicast groups, from the narrowest way to the widest.
 enum class multicast_reception : std::uint8_t {
   none,        ///< there is no group, or the device supports none of the other ways
-  filter,      ///< a device filter receives the one group
+  filter,      ///< a device filter receives these groups
   all_groups,  ///< every multicast frame is received
   promiscuous, ///< every frame is received
 };
@@ -104,7 +123,7 @@ class port {
   /// The RTE_ETH_RX_OFFLOAD_* checksums that the device checks; mbuf flags carry its verdict.
   [[nodiscard]] std::uint64_t rx_checksums() const noexcept { return rx_checksums_; }
   [[nodiscard]] bool multi_segment_tx() const noexcept { return multi_segment_tx_; }
-  /// How frames of config.multicast_group are received.
+  /// How the frames of the groups that the port has joined are received. IPv6 needs several.
   [[nodiscard]] multicast_reception multicast() const noexcept { return multicast_; }
   /// Whether the link was up at the end of open_port().
   [[nodiscard]] bool link_up() const noexcept { return link_up_; }

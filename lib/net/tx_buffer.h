@@ -71,14 +71,14 @@ class tx_buffer {
   [[nodiscard]] std::uint32_t capacity() const noexcept { return mask_ + 1; }
   /// The number of places that send() can fill, without the reserved places.
   [[nodiscard]] std::uint32_t free() const noexcept { return capacity() - size() - reserved_; }
-  /// Reserves a free place for a later frame; unreserve() gives the place back to send().
-  void reserve() noexcept {
-    CHAINRING_ASSERT(free() != 0);
-    ++reserved_;
+  /// Reserves `n` free places for later frames; unreserve() gives them back to send().
+  void reserve(std::uint32_t n = 1) noexcept {
+    CHAINRING_ASSERT(free() >= n);
+    reserved_ += n;
   }
-  void unreserve() noexcept {
-    CHAINRING_ASSERT(reserved_ != 0);
-    --reserved_;
+  void unreserve(std::uint32_t n = 1) noexcept {
+    CHAINRING_ASSERT(reserved_ >= n);
+    reserved_ -= n;
   }
   [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
   /// The packets that the device accepted, and the packets dropped because its link was down. Any

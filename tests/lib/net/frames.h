@@ -180,7 +180,7 @@ inline octets arp_frame(const arp_fields& f = {}) {
 
 inline rte_mempool* pool() {
   static rte_mempool* p =
-      rte_pktmbuf_pool_create("frames", 4095, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+      rte_pktmbuf_pool_create("frames", 8191, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
   return p;
 }
 /// mbufs without a buffer of their own, to which other buffers are attached.

@@ -252,7 +252,7 @@ TEST_F(Listener, ATooSmallPoolOrBufferIsRefusedWithTheNumbers) {
   options.tx_capacity = 4096;
   auto made = create();
   ASSERT_FALSE(made);
-  EXPECT_NE(made.error().message.find("the packet pool has 4095 buffers"), std::string::npos)
+  EXPECT_NE(made.error().message.find("the packet pool has 8191 buffers"), std::string::npos)
       << made.error().message;
   options.tx_capacity = 256;
   made = create();

@@ -6,12 +6,20 @@ by it again. Usage: test_scapy.py path/to/net_frames
 """
 import os
 import random
+import socket
 import subprocess
 import sys
 
-from scapy.layers.inet import ICMP, IP, UDP, IPOption
+from scapy.contrib.igmp import IGMP
+from scapy.layers.inet import ICMP, IP, UDP, IPOption, IPOption_Router_Alert, defragment, fragment
+from scapy.layers.inet6 import (ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6MLQuery, ICMPv6MLReport, ICMPv6ND_NA, ICMPv6ND_NS,
+                                ICMPv6ND_RA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrDestOpt,
+                                IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN, HBHOptUnknown, RouterAlert,
+                                defragment6, fragment6)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Padding, Raw
+from scapy.pton_ntop import inet_ntop, inet_pton
+from scapy.utils6 import in6_getnsma, in6_getnsmac, in6_ptop
 
 OURS, PEER, PORT = '192.0.2.1', '192.0.2.9', 10000
 PEER_MAC = '02:00:00:00:00:99'
@@ -19,8 +27,8 @@ failures = fields = frames = 0
 
 
 class Link:
-    def __init__(self, program):
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    def __init__(self, program, *arguments):
+        self.process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, text=True)
 
     def ask(self, line):
@@ -46,7 +54,9 @@ def finished(packet):
 
 def without_computed(packet):
     packet = packet.copy()
-    for layer, names in ((IP, ('len', 'chksum', 'ihl')), (UDP, ('len', 'chksum')), (ICMP, ('chksum',))):
+    for layer, names in ((IP, ('len', 'chksum', 'ihl')), (UDP, ('len', 'chksum')), (ICMP, ('chksum',)), (IPv6, ('plen',)),
+                         (ICMPv6EchoReply, ('cksum',)), (ICMPv6ND_NS, ('cksum',)), (ICMPv6ND_NA, ('cksum',)),
+                         (ICMPv6MLReport, ('cksum',)), (IGMP, ('chksum',))):
         if packet.haslayer(layer):
             for name in names:
                 packet[layer].delfieldval(name)
@@ -154,7 +164,7 @@ for reason, packet in (
         ('ip_version', spoiled(ip_version=5)), ('ip_header_length', spoiled(ip_ihl=4)),
         ('ip_total_length', spoiled(ip_len=19)), ('ip_total_length', spoiled(ip_len=34)),
         ('ip_checksum', spoiled(ip_chksum=1)), ('ip_fragment', spoiled(ip_flags='MF')),
-        ('ip_fragment', spoiled(ip_frag=3)), ('ip_source', spoiled(ip_src='127.0.0.1')),
+        ('ip_fragment', spoiled(ip_frag=3, ip_proto=1)), ('ip_fragment', spoiled(ip_frag=8191)), ('ip_source', spoiled(ip_src='127.0.0.1')),
         ('ip_source', spoiled(ip_src='224.0.0.1')), ('ip_source', spoiled(ip_src='192.0.2.255')),
         ('ip_source', spoiled(ip_src='192.0.2.0')), ('ip_source', spoiled(ip_src=OURS)),
         ('ip_destination', spoiled(ip_dst='192.0.2.2')), ('ip_protocol', frame(*[IP(src=PEER, dst=OURS, proto=6)])),
@@ -164,7 +174,7 @@ for reason, packet in (
         ('icmp_other', frame(IP(src=PEER, dst=OURS), ICMP(type='timestamp-request'))),
         ('vlan_tagged', frame(Dot1Q(vlan=7), *good())),
         ('mac_destination', Ether(src=PEER_MAC, dst='02:00:00:00:00:42') / good()[0] / good()[1]),
-        ('ethertype', Ether(src=PEER_MAC, dst=mac, type=0x86dd) / Raw(bytes(60))),
+        ('ethertype', Ether(src=PEER_MAC, dst=mac, type=0x88cc) / Raw(bytes(60))),
         ('arp_elsewhere', Ether(src=PEER_MAC, dst='ff:ff:ff:ff:ff:ff') / ARP(hwsrc=PEER_MAC, psrc=PEER, pdst='192.0.2.7')),
         ('arp_conflict', Ether(src=PEER_MAC, dst='ff:ff:ff:ff:ff:ff') / ARP(hwsrc=PEER_MAC, psrc=OURS, pdst=OURS)),
         ('arp_malformed', Ether(src=PEER_MAC, dst='ff:ff:ff:ff:ff:ff') / ARP(hwsrc=PEER_MAC, psrc=PEER, pdst=OURS, op=9)),
@@ -175,14 +185,290 @@ for reason, packet in (
         failed(reason, 'we say %r of %s' % (said, packet.summary()))
 
 # Sent datagrams.
-number = lambda text: int.from_bytes(bytes(int(part) for part in text.split('.')), 'big')
 for n in list(range(0, 70)) + [1471, 1472]:
     data = bytes(choose.randrange(256) for _ in range(n))
     port = choose.randrange(1, 65536)
-    text = link.ask('send %d %d %s' % (number(PEER), port, data.hex()))
+    text = link.ask('send %s %d %s' % (PEER, port, data.hex()))
     compare('datagram out of %d' % n, Ether(bytes.fromhex(text)), Ether(src=mac, dst=PEER_MAC)
             / IP(src=OURS, dst=PEER, ttl=64, id=next_id & 0xffff, flags='DF') / UDP(sport=PORT, dport=port) / Raw(data))
     next_id += 1
+
+
+# --- IPv6 ----------------------------------------------------------------------------------------
+
+OURS6, PEER6, NEAR6, GROUP6, ALL6 = '2001:db8::1', '2001:db8::9', 'fe80::ff:fe00:99', 'ff02::101', 'ff02::1'
+
+
+def link_local(of):
+    o = [int(x, 16) for x in of.split(':')]
+    return 'fe80::%x:%x43:68%02x:%x' % ((o[0] ^ 2) << 8 | o[1], o[2], o[3], o[4] << 8 | o[5])
+
+
+def solicited(a):
+    return in6_ptop(inet_ntop(socket.AF_INET6, in6_getnsma(inet_pton(socket.AF_INET6, a))))
+
+
+def group_mac6(a):
+    return in6_getnsmac(inet_pton(socket.AF_INET6, a))
+
+
+LINK6 = in6_ptop(link_local(mac))
+
+
+def frame6(*layers, to=None, **ip):
+    packet = Ether(src=PEER_MAC, dst=to or mac) / IPv6(**{'src': PEER6, 'dst': OURS6, **ip})
+    for layer in layers:
+        packet = packet / layer
+    return packet
+
+
+def answers(packet):
+    text = arrive(packet)
+    if text.startswith(('dropped', 'datagram')):
+        failed('answers', '%r to %s' % (text, packet.summary()))
+        return []
+    return [Ether(bytes.fromhex(one)) for one in text.split()]
+
+
+def solicitation(target, source=PEER6, option=True, to=None, **ip):
+    to = to or solicited(target)
+    packet = Ether(src=PEER_MAC, dst=group_mac6(to) if to.startswith('ff') else mac) \
+        / IPv6(**{'src': source, 'dst': to, 'hlim': 255, **ip}) / ICMPv6ND_NS(tgt=target)
+    return packet / ICMPv6NDOptSrcLLAddr(lladdr=PEER_MAC) if option else packet
+
+
+def advertisement(target, to, to_mac, solicited_flag):
+    return Ether(src=mac, dst=to_mac) / IPv6(src=target, dst=to, hlim=255) \
+        / ICMPv6ND_NA(R=0, S=solicited_flag, O=1, tgt=target) / ICMPv6NDOptDstLLAddr(lladdr=mac)
+
+
+# Neighbour discovery: a host asks for an own address; it checks that it is there; it probes for a duplicate.
+for target, source in ((OURS6, PEER6), (LINK6, NEAR6), (OURS6, NEAR6)):
+    for question in (solicitation(target, source), solicitation(target, source, to=target),
+                     solicitation(target, source, option=False, to=target)):
+        got = answers(question)
+        if len(got) != 1:
+            failed('solicitation', '%d answers to %s' % (len(got), question.summary()))
+        else:
+            compare('solicitation', got[0], advertisement(target, source, PEER_MAC, 1))
+    got = answers(solicitation(target, '::', option=False))
+    if len(got) == 1:
+        compare('probe', got[0], advertisement(target, ALL6, group_mac6(ALL6), 0))
+    else:
+        failed('probe', '%d answers' % len(got))
+
+# An unknown neighbour is asked for, and the datagram follows its answer.
+text = link.ask('send 2001:db8::77 7 %s' % b'held'.hex())
+got = Ether(bytes.fromhex(text))
+compare('solicitation out', got, Ether(src=mac, dst=group_mac6(solicited('2001:db8::77')))
+        / IPv6(src=OURS6, dst=solicited('2001:db8::77'), hlim=255) / ICMPv6ND_NS(tgt='2001:db8::77')
+        / ICMPv6NDOptSrcLLAddr(lladdr=mac))
+text = arrive(Ether(src='02:00:00:00:00:77', dst=mac) / IPv6(src='2001:db8::77', dst=OURS6, hlim=255)
+              / ICMPv6ND_NA(S=1, O=1, R=0, tgt='2001:db8::77') / ICMPv6NDOptDstLLAddr(lladdr='02:00:00:00:00:77'))
+compare('held datagram', Ether(bytes.fromhex(text)), Ether(src=mac, dst='02:00:00:00:00:77')
+        / IPv6(src=OURS6, dst='2001:db8::77', hlim=64) / UDP(sport=PORT, dport=7) / Raw(b'held'))
+
+# Extension headers that are skipped.
+chains = ([], [IPv6ExtHdrHopByHop(options=[PadN(optdata=b'\0' * 4)])], [IPv6ExtHdrHopByHop(options=[RouterAlert()])],
+          [IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1e, optdata=b'skip')])], [IPv6ExtHdrRouting(segleft=0, addresses=[PEER6])],
+          [IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrRouting(segleft=0, addresses=[]), IPv6ExtHdrDestOpt()],
+          [IPv6ExtHdrFragment(id=7, m=0, offset=0)])
+for n in list(range(0, 40)) + [1300, 1400]:
+    data = bytes(choose.randrange(256) for _ in range(n))
+    chain = choose.choice(chains)
+    question = frame6(*[c.copy() for c in chain], UDP(sport=choose.randrange(1, 65536), dport=PORT), Raw(data),
+                      tc=choose.randrange(256), fl=choose.randrange(1 << 20), hlim=choose.randrange(1, 256))
+    if arrive(question / Padding(bytes(choose.randrange(20)))) != 'datagram ' + data.hex():
+        failed('datagram6 of %d' % n, 'not read as scapy built it: %s' % question.summary())
+    frames += 1
+    source, ours = choose.choice(((PEER6, OURS6), (NEAR6, LINK6)))
+    tc, ident, sequence = choose.randrange(256), choose.randrange(65536), choose.randrange(65536)
+    got = answers(frame6(*[c.copy() for c in chain], ICMPv6EchoRequest(id=ident, seq=sequence, data=data), src=source, dst=ours,
+                         tc=tc, fl=choose.randrange(1 << 20)) / Padding(bytes(choose.randrange(20))))
+    if len(got) == 1:
+        compare('ping6 of %d' % n, got[0], Ether(src=mac, dst=PEER_MAC) / IPv6(src=ours, dst=source, tc=tc & 0xfc, hlim=64)
+                / ICMPv6EchoReply(id=ident, seq=sequence, data=data))
+    else:
+        failed('ping6 of %d' % n, '%d answers' % len(got))
+
+# Sent datagrams, to a known neighbour and to groups of both protocols.
+for n in list(range(0, 70)) + [1451, 1452]:
+    data = bytes(choose.randrange(256) for _ in range(n))
+    port = choose.randrange(1, 65536)
+    for to, source, to_mac, hops in ((PEER6, OURS6, PEER_MAC, 64), (NEAR6, LINK6, PEER_MAC, 64), (GROUP6, LINK6, group_mac6(GROUP6), 1),
+                                     ('ff0e::7', OURS6, group_mac6('ff0e::7'), 1)):
+        text = link.ask('send %s %d %s' % (to, port, data.hex()))
+        compare('datagram6 out of %d to %s' % (n, to), Ether(bytes.fromhex(text)), Ether(src=mac, dst=to_mac)
+                / IPv6(src=source, dst=to, hlim=hops) / UDP(sport=PORT, dport=port) / Raw(data))
+
+# Invalid frames.
+good6 = lambda **ip: frame6(UDP(sport=40000, dport=PORT), Raw(b'hello'), **ip)
+ns = lambda **more: solicitation(OURS6, **more)
+
+
+def with_bytes(packet, at, octets):
+    raw = bytearray(bytes(packet))
+    raw[at:at + len(octets)] = octets
+    return Raw(bytes(raw))
+
+
+odd_options = frame6(IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x80, optdata=b'must')]), UDP(sport=1, dport=PORT))
+deep = frame6(*[IPv6ExtHdrDestOpt() for _ in range(9)], UDP(sport=1, dport=PORT))
+for reason, packet in (
+        ('ip_version', with_bytes(good6(), 14, b'\x50')), ('ip_total_length', good6(plen=200)), ('ip_total_length', good6(plen=0)),
+        ('frame_short', with_bytes(good6(), 14, b'').__class__(bytes(good6())[:14 + 39])),
+        ('ip_source', good6(src='ff02::9')), ('ip_source', good6(src='::1')), ('ip_source', good6(src='::')), ('ip_source', good6(src=OURS6)),
+        ('ip_source', good6(src='::ffff:192.0.2.9')), ('ip_destination', good6(dst='2001:db8::2')), ('ip_destination', good6(dst='ff02::9')),
+        ('ip_destination', frame6(UDP(sport=1, dport=PORT), to=group_mac6(ALL6))),
+        ('ip_protocol', frame6(Raw(bytes(20)), nh=6)), ('ip_protocol', frame6(Raw(bytes(20)), nh=59)),
+        ('ip_option', odd_options), ('ip_extension', deep), ('ip_extension', frame6(IPv6ExtHdrDestOpt(), IPv6ExtHdrHopByHop(), UDP(dport=PORT))),
+        ('ip_extension', frame6(IPv6ExtHdrRouting(segleft=1, addresses=[OURS6]), UDP(dport=PORT))),
+        ('ip_extension', with_bytes(frame6(IPv6ExtHdrDestOpt(), UDP(sport=1, dport=PORT)), 14 + 41, b'\x09')),
+        ('ip_extension', with_bytes(frame6(IPv6ExtHdrDestOpt(), UDP(sport=1, dport=PORT)), 14 + 43, b'\x09')),
+        ('udp_checksum', with_bytes(good6(), 14 + 40 + 6, b'\0\0')), ('udp_checksum', with_bytes(good6(), 14 + 40 + 6, b'\x12\x34')),
+        ('udp_length', with_bytes(good6(), 14 + 40 + 4, b'\0\x07')), ('udp_destination', frame6(UDP(sport=1, dport=PORT + 1))),
+        ('ip_fragment', frame6(IPv6ExtHdrFragment(m=1, offset=0, nh=17), Raw(bytes(9)))),
+        ('ip_fragment', frame6(IPv6ExtHdrFragment(m=0, offset=3, nh=58), Raw(bytes(8)))),
+        ('ip_fragment', frame6(IPv6ExtHdrFragment(m=0, offset=8191, nh=17), Raw(bytes(80)))),
+        ('icmp_malformed', with_bytes(frame6(ICMPv6EchoRequest(data=b'x')), 14 + 40 + 2, b'\x12\x34')),
+        ('icmp_other', frame6(ICMPv6EchoReply())), ('icmp_other', frame6(ICMPv6ND_RA(), src=NEAR6, dst=ALL6, hlim=255, to=group_mac6(ALL6))),
+        ('icmp_other', frame6(ICMPv6EchoRequest(), dst=ALL6, to=group_mac6(ALL6))),
+        ('icmp_other', frame6(ICMPv6MLQuery(), src=PEER6, dst=ALL6, hlim=1, to=group_mac6(ALL6))),
+        ('icmp_other', frame6(ICMPv6MLQuery(), src=NEAR6, dst=ALL6, hlim=2, to=group_mac6(ALL6))),
+        ('nd_malformed', ns(hlim=254)), ('nd_malformed', ns(source='::')), ('nd_malformed', ns(source='::', option=False, to=ALL6)),
+        ('nd_malformed', solicitation(OURS6, option=False) / Raw(b'\x01\0' + bytes(6))),
+        ('nd_malformed', solicitation(OURS6, option=False) / ICMPv6NDOptSrcLLAddr(lladdr='ff:ff:ff:ff:ff:ff')),
+        ('nd_malformed', frame6(ICMPv6ND_NA(S=1, tgt=PEER6), dst=ALL6, hlim=255, to=group_mac6(ALL6))),
+        ('nd_malformed', frame6(ICMPv6ND_NA(S=0, tgt='ff02::7'), hlim=255)),
+        ('nd_elsewhere', solicitation('2001:db8::5:0:1', to=solicited(OURS6))), ('nd_elsewhere', frame6(ICMPv6ND_NA(S=1, tgt=PEER6), hlim=255)),
+        ('nd_conflict', frame6(ICMPv6ND_NA(S=0, O=1, tgt=OURS6) / ICMPv6NDOptDstLLAddr(lladdr=PEER_MAC), dst=ALL6, hlim=255, to=group_mac6(ALL6)))):
+    frames += 1
+    said = arrive(packet)
+    if said != 'dropped ' + reason:
+        failed(reason, 'we say %r of %s' % (said, Ether(bytes(packet)).summary()))
+
+# Fragments in, in any order, and out.
+for n in (1500, 1700, 1800):
+    data = bytes(choose.randrange(256) for _ in range(n))
+    ident = choose.randrange(1, 65536)
+    whole4 = IP(src=PEER, dst=OURS, id=ident) / UDP(sport=40000, dport=PORT) / Raw(data)
+    pieces4 = [Ether(src=PEER_MAC, dst=mac) / p for p in fragment(whole4, fragsize=400)]
+    whole6 = IPv6(src=PEER6, dst=OURS6) / IPv6ExtHdrFragment(id=ident) / UDP(sport=40000, dport=PORT) / Raw(data)
+    pieces6 = [Ether(src=PEER_MAC, dst=mac) / p for p in fragment6(whole6, 480)]
+    chain = IPv6(src=PEER6, dst=OURS6) / IPv6ExtHdrHopByHop() / IPv6ExtHdrFragment(id=ident + 1) / UDP(sport=40000, dport=PORT) / Raw(data)
+    pieces_chain = [Ether(src=PEER_MAC, dst=mac) / p for p in fragment6(chain, 480)]
+    for name, pieces in (('IPv4', pieces4), ('IPv6', pieces6), ('IPv6 behind options', pieces_chain)):
+        if len(pieces) < 3 or len(pieces) > 8:
+            failed('fragments', 'scapy made %d' % len(pieces))
+        choose.shuffle(pieces)
+        said = [link.ask('fragment ' + bytes(p).hex()) for p in pieces]
+        frames += len(pieces)
+        if said != [''] * (len(pieces) - 1) + ['datagram ' + data.hex()]:
+            failed('%s fragments of %d' % (name, n), 'not put together: %s' % [s[:20] for s in said])
+for n in (1473, 1480, 1481, 1700, 1900):
+    data = bytes(choose.randrange(256) for _ in range(n))
+    for to in (PEER, PEER6):
+        text = link.ask('send %s 4000 %s' % (to, data.hex()))
+        pieces = [Ether(bytes.fromhex(one)) for one in text.split()]
+        frames += len(pieces)
+        if len(pieces) != 2 or any(len(p) > 1514 for p in pieces):
+            failed('datagram of %d' % n, '%d fragments' % len(pieces))
+            continue
+        if to == PEER:
+            whole = IP(bytes(defragment(list(p[IP] for p in pieces))[0]))
+            if any(p[IP].chksum != IP(bytes(without_computed(p)[IP])).chksum for p in pieces):
+                failed('datagram of %d' % n, 'a header checksum is wrong')
+        else:
+            whole = IPv6(bytes(defragment6([p[IPv6] for p in pieces])))
+        if not whole.haslayer(UDP):
+            failed('datagram of %d to %s' % (n, to), 'scapy puts together %s' % whole.summary())
+            continue
+        good = finished(without_computed(whole))
+        if bytes(whole[UDP].payload) != data or good[UDP].chksum != whole[UDP].chksum or whole[UDP].len != n + 8:
+            failed('datagram of %d to %s' % (n, to), 'scapy puts something else together')
+        if to == PEER:
+            next_id += 1
+if link.ask('send %s 4000 %s' % (PEER6, bytes(1901).hex())) != 'not sent':
+    failed('datagram of 1901', 'it was sent though --max-datagram is less')
+
+# Membership: reports at the start, and answers to queries.
+link.ask('announce')
+reports = [Ether(bytes.fromhex(one)) for one in link.ask('later').split()]
+
+
+def report6(group):
+    return Ether(src=mac, dst=group_mac6(group)) / IPv6(src=LINK6, dst=group, hlim=1) \
+        / IPv6ExtHdrHopByHop(options=[RouterAlert(), PadN(optdata=b'')]) / ICMPv6MLReport(mladdr=group)
+
+
+report4 = Ether(src=mac, dst='01:00:5e:01:01:01') / IP(src=OURS, dst='225.1.1.1', ttl=1, id=0, options=[IPOption_Router_Alert()]) \
+    / IGMP(type=0x16, mrcode=0, gaddr='225.1.1.1')
+wanted = [report4] + [report6(g) for g in (solicited(LINK6), solicited(OURS6), GROUP6)]
+for query, expected in (
+        (None, wanted),
+        (frame6(ICMPv6MLQuery(mrd=1000), src=NEAR6, dst=ALL6, hlim=1, to=group_mac6(ALL6)), wanted[1:]),
+        (frame6(ICMPv6MLQuery(mrd=1000, mladdr=GROUP6), src=NEAR6, dst=GROUP6, hlim=1, to=group_mac6(GROUP6)), wanted[3:]),
+        (Ether(src=PEER_MAC, dst='01:00:5e:00:00:01') / IP(src=PEER, dst='224.0.0.1', ttl=1, options=[IPOption_Router_Alert()])
+         / IGMP(type=0x11, mrcode=10), wanted[:1])):
+    if query is not None:
+        arrive(query)
+        reports = [Ether(bytes.fromhex(one)) for one in link.ask('later').split()]
+    for one in expected:
+        same = [r for r in reports if r.dst == one.dst]
+        if len(same) != 1 and query is not None or not same:
+            failed('membership', '%d reports like %s' % (len(same), one.summary()))
+        for r in same:
+            compare('membership', r, one)
+
+# --- a port of a VLAN ----------------------------------------------------------------------------
+
+untagged, link = link, Link(sys.argv[1], '7')
+mac = ':'.join(link.ask('mac')[i:i + 2] for i in range(0, 12, 2))
+LINK6 = in6_ptop(link_local(mac))
+
+
+def tagged(packet, vlan=7, prio=0):
+    inner = packet[Ether].payload.copy()
+    return Ether(src=packet.src, dst=packet.dst) / Dot1Q(vlan=vlan, prio=prio) / inner
+
+
+pairs = [(Ether(src=PEER_MAC, dst='ff:ff:ff:ff:ff:ff') / ARP(op='who-has', hwsrc=PEER_MAC, psrc=PEER, pdst=OURS),
+          Ether(src=mac, dst=PEER_MAC) / ARP(op='is-at', hwsrc=mac, psrc=OURS, hwdst=PEER_MAC, pdst=PEER)),
+         (solicitation(OURS6), advertisement(OURS6, PEER6, PEER_MAC, 1)),
+         (frame(IP(src=PEER, dst=OURS), ICMP(type='echo-request'), Raw(b'data')),
+          Ether(src=mac, dst=PEER_MAC) / IP(src=OURS, dst=PEER, id=0, flags='DF') / ICMP(type='echo-reply') / Raw(b'data')),
+         (frame6(IPv6ExtHdrDestOpt(), ICMPv6EchoRequest(data=b'data')),
+          Ether(src=mac, dst=PEER_MAC) / IPv6(src=OURS6, dst=PEER6) / ICMPv6EchoReply(data=b'data'))]
+for question, wanted in pairs:
+    got = answer_of('tagged', tagged(question))
+    if got:
+        compare('tagged', got, tagged(wanted))
+    for reason, packet in (('vlan_untagged', question), ('vlan_untagged', tagged(question, 0)), ('vlan_tagged', tagged(question, 8))):
+        frames += 1
+        if arrive(packet) != 'dropped ' + reason:
+            failed(reason, packet.summary())
+for n in (0, 100, 1452):
+    data = bytes(choose.randrange(256) for _ in range(n))
+    for question in (frame(IP(src=PEER, dst=OURS), UDP(sport=40000, dport=PORT), Raw(data)), frame6(UDP(sport=40000, dport=PORT), Raw(data))):
+        frames += 1
+        if arrive(tagged(question, prio=choose.randrange(8))) != 'datagram ' + data.hex():
+            failed('tagged datagram', question.summary())
+    for to, wanted in ((PEER, IP(src=OURS, dst=PEER, flags='DF', id=2 * (1 + (n > 0) + (n > 100)))), (PEER6, IPv6(src=OURS6, dst=PEER6, hlim=64))):
+        text = link.ask('send %s 9 %s' % (to, data.hex()))
+        compare('tagged datagram out', Ether(bytes.fromhex(text)),
+                tagged(Ether(src=mac, dst=PEER_MAC) / wanted / UDP(sport=PORT, dport=9) / Raw(data)))
+data = bytes(1900)
+for to, layer in ((PEER, IP), (PEER6, IPv6)):
+    pieces = [Ether(bytes.fromhex(one)) for one in link.ask('send %s 9 %s' % (to, data.hex())).split()]
+    if [p[Dot1Q].vlan for p in pieces] != [7, 7] or any(len(p[layer]) > 1500 for p in pieces):
+        failed('tagged fragments', str(pieces))
+link.ask('announce')
+for one in link.ask('later').split():
+    if Ether(bytes.fromhex(one))[Dot1Q].vlan != 7:
+        failed('tagged report', one)
+if link.close() != 0:
+    failed('net_frames', 'with a VLAN it failed, or did not give every buffer back')
+link = untagged
 
 if link.close() != 0:
     failed('net_frames', 'it failed, or did not give every buffer back')

@@ -29,7 +29,7 @@ class Client:
     def __init__(self, name, to):
         self.name, self.to, self.got, self.message_id = name.encode(), to, [], 0
         self.topics = {}
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock = socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET, socket.SOCK_DGRAM)
 
     def send(self, datagram):
         try:

@@ -26,12 +26,14 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-registrations": (16, 100000000),
            "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
            "--session-expiry": (0, 4000000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
-           "--advertise": (0, 65535), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
+           "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
 SIZES = ["--size", "--journal-size"]
 OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
-          "--gateway": (["there", "1.2.3"], "expected"), "--multicast": (["there", "192.0.2.1"], "expected"), "--predefined-topics": (["{}/absent"], "does not exist"),
+          "--gateway": (["there", "1.2.3"], "expected"), "--multicast": (["there", "192.0.2.1", "fd00::1", "ff02::x"], "expected"),
+          "--address6": (["here", "192.0.2.1/24", "fd00::1", "fd00::1/129", "fd00::1/", "fd00::g/64", "::ffff:192.0.2.1/64"], "expected"),
+          "--gateway6": (["there", "192.0.2.1", "fd00::/64"], "expected"), "--vlan": (["x", "-1", "4095"], "0 to 4094"), "--predefined-topics": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
 FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--interactive", "--help", "--version"]
 TEXTS = ["--region", "--log-file"]
@@ -87,6 +89,12 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         base = ["--region", region] if name == "--address" else good[2:] if name == "--region" else good
         refused([*base, name], name)  # the value is missing
     refused([*good, "--gateway", "192.0.2.9", "--gateway", "192.0.2.8"], "--gateway", "one for each --address")
+    refused([*good, "--address6", "fd00::1/64", "--address6", "fd00::2/64"], "--address6", "one for each --address")
+    refused([*good, "--gateway6", "fd00::9"], "--gateway6", "one for each --address6")
+    refused([*good, "--vlan", "7", "--vlan", "8"], "--vlan", "one for each port")
+    refused([*good, "--multicast", "ff02::101"], "--multicast", "needs --address6")
+    refused([*good, "--multicast", "225.1.1.1", "--multicast", "225.1.1.2"], "--multicast", "already")
+    refused(["--region", region, "--address", "0.0.0.0/0"], "--address", "--address6")
     refused(["--region", region], "--address")
     refused([*good, "--advertise", "60"], "--advertise", "--multicast")
     refused(["--address", "192.0.2.1/24"], "--region")
@@ -137,7 +145,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "session-expiry = 3600", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
-            'multicast = "225.1.1.1"', "advertise = 60",
+            'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",
             "max-nodes-per-forwarder = 32"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])

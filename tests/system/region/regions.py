@@ -92,8 +92,8 @@ class Broker:
 
     def __init__(self, program, region, *arguments, vdev="net_null0,no-rx=1", address="192.0.2.1/24", telemetry=False,
                  stdin=subprocess.DEVNULL):
-        self.start([program, *self.eal(vdev, telemetry), "--", "--region", region, "--address", address,
-                    "--idle", "sleep", *arguments], stdin)
+        self.start([program, *self.eal(vdev, telemetry), "--", "--region", region,
+                    *(["--address", address] if address else []), "--idle", "sleep", *arguments], stdin)
 
     def eal(self, vdev, telemetry=False):
         Broker.count += 1
