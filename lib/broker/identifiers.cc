@@ -7,6 +7,7 @@
 // same burst is a new message whose publication comes later.
 //
 // Its ordering labels are described in sessions.cc and burst.cc.
+#include "base/hook.h"
 #include "broker/worker_state.h"
 #include "ring/consumer.h"
 
@@ -106,7 +107,8 @@ void broker_worker::state::received(std::uint32_t n, std::uint64_t ticket,
   session& s = at(n);
   if (!own(n)) return;
   if (!is_in_flight(s, ticket)) return answer_with(s.server, token, outcome::not_found);
-  if (queue_consumer(durable.queues()).set_state(n, ticket, slot_state::pubrec)) {
+  if (!seeded_bug("broker.receipt_not_stored") &&
+      queue_consumer(durable.queues()).set_state(n, ticket, slot_state::pubrec)) {
     ++count.received_qos2;
     receipts.push_back({n, s.incarnation.load(std::memory_order_relaxed), // [incarnation-read]
                         ticket});

@@ -76,6 +76,7 @@ recovery_part store::identifiers_part(found& out) {
               const std::uint32_t n = m.fields.publisher_session;
               if (n >= sessions_->count()) return;
               const session_word0 w = sessions_->word0(n);
+              if (seeded_bug("broker.identifiers_forgotten")) return;
               const bool counts = w.state == session_state::used &&
                                   (w.incarnation == m.fields.publisher_incarnation ||
                                    seeded_bug("broker.identifier_of_any_incarnation"));

@@ -592,7 +592,10 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  set_replaced_and_cleared(),
                                  two_publishers_in_one_burst(),
                                  cleared_behind_another(),
-                                 given_to_a_subscription()},
+                                 given_to_a_subscription(),
+                                 publishes_at_qos_2(),
+                                 deliveries_at_qos_2(),
+                                 clean_start_at_qos_2()},
                                 alone);
   const auto add = [&](std::vector<test::mutation_trial> more) {
     std::ranges::move(more, std::back_inserter(trials));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
-/// tests in crash_line.cc, crash_queues.cc, crash_two_workers.cc and crash_rare.cc explore them,
-/// and mutation switches calls off under them.
+/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc and crash_rare.cc
+/// explore them, and mutation switches calls off under them.
 #pragma once
 #include <vector>
 
@@ -24,6 +24,11 @@ test::scenario refused_with_void_slots(); ///< a queue that another worker fille
 test::scenario queues_that_grow();        ///< several rings, and rings that are left
 test::scenario several_extents();         ///< content in runs of blocks that lie apart
 test::scenario held_marks();              ///< answers leave behind the marks of their bursts
+
+// crash_qos2.cc
+test::scenario publishes_at_qos_2();   ///< repeated and released, with one packet id
+test::scenario deliveries_at_qos_2();  ///< received and released, in any order
+test::scenario clean_start_at_qos_2(); ///< with an identifier open
 
 // crash_two_workers.cc
 test::scenario workers_publish_to_both();     ///< each to a subscriber of both

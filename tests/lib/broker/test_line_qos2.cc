@@ -258,7 +258,49 @@ TEST_P(Qos2, AReceiptOfAnUnknownDeliveryChangesNothing) {
   EXPECT_EQ(counters().received_qos2, 0u);
 }
 
+/// Bob's queue becomes full, and only his worker may drop from it.
+class Qos2SetAside : public Qos2 {};
+
+TEST_P(Qos2SetAside, AMessageThatIsSetAsideHasNoOutcomeUntilThereIsRoom) {
+  config.overflow = overflow_policy::drop_oldest;
+  start();
+  for (int i = 1; i <= 15; ++i)
+    ASSERT_EQ(ask(alice, "PUB a/b 1 text"), "OK " + std::to_string(i + 1));
+  (void)all(bob);
+  server->send(alice, "PUB a/b 2:7 new");
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  server->send(alice, "PUB a/b 2:7 new");
+  server->send(alice, "REL 7");
+  (void)server->turn(0);
+  EXPECT_EQ(all(alice), lines{}) << "neither a repetition nor an early release has an answer yet";
+  server->settle();
+  EXPECT_EQ(all(alice), lines{"OK 17"});
+  EXPECT_EQ(counters().repeated_qos2, 1u);
+  EXPECT_EQ(ask(alice, "PUB a/b 2:7 new"), "OK 20");
+  EXPECT_EQ(counters().repeated_qos2, 2u) << "the message is accepted, and its identifier is open";
+  EXPECT_EQ(ask(alice, "REL 7"), "OK 21");
+}
+
+TEST_P(Qos2SetAside, AMessageSetAsideWhoseSessionEndsIsDeliveredAndIdentifiesNothing) {
+  config.overflow = overflow_policy::drop_oldest;
+  start();
+  for (int i = 1; i <= 15; ++i)
+    ASSERT_EQ(ask(alice, "PUB a/b 1 text"), "OK " + std::to_string(i + 1));
+  server->send(alice, "PUB a/b 2:7 old");
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  server->send(alice, "CONNECT " + alice_id + " clean");
+  (void)server->turn(0);
+  server->settle();
+  (void)all(alice);
+  EXPECT_EQ(ask(alice, "PUB a/b 2:7 new"), "OK 19");
+  EXPECT_EQ(counters().repeated_qos2, 0u);
+  EXPECT_EQ(counters().placed, 17u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, Qos2, testing::Values(1u, 2u));
+INSTANTIATE_TEST_SUITE_P(Workers, Qos2SetAside, testing::Values(2u));
 
 } // namespace
 } // namespace chainring::testing_line

@@ -170,6 +170,87 @@ TEST(PersistCounts, NothingIsPersistedForAMessageWithoutSubscribers) {
   EXPECT_EQ(seen.take(), lines{});
 }
 
+/// A publisher at QoS 2 and one subscriber at QoS 2, which have had one exchange.
+struct exactly_once : audience {
+  exactly_once() : audience(1) {
+    b->subscribe(first_subscriber, "a/b", sn::qos_level::two);
+    publish_at_2();
+    release();
+    receive();
+    complete();
+  }
+  void publish_at_2(std::uint16_t msg_id = 1) const {
+    b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                                   .topic_id = topic,
+                                   .msg_id = msg_id});
+    b->round();
+    auto r = b->next(publisher);
+    ASSERT_TRUE(r && r->get<sn::pubrec>());
+  }
+  void release() const {
+    b->send(publisher, sn::pubrel{.msg_id = 1});
+    b->round();
+    auto r = b->next(publisher);
+    ASSERT_TRUE(r && r->get<sn::pubcomp>());
+  }
+  void receive() {
+    auto r = b->next(first_subscriber);
+    ASSERT_TRUE(r && r->get<sn::publish>());
+    msg_id = r->get<sn::publish>()->msg_id;
+    b->send(first_subscriber, sn::pubrec{.msg_id = msg_id});
+    b->round();
+    r = b->next(first_subscriber);
+    ASSERT_TRUE(r && r->get<sn::pubrel>());
+  }
+  void complete() const {
+    b->send(first_subscriber, sn::pubcomp{.msg_id = msg_id});
+    b->round();
+  }
+  std::uint16_t msg_id = 0;
+};
+
+TEST(PersistCounts, QosTwoTakesOneDrainMoreOnEachSide) {
+  exactly_once a;
+  drain_counter seen(a.medium());
+  a.publish_at_2();
+  // As at QoS 1: the content and the slot, then the descriptor, which has the open identifier.
+  EXPECT_EQ(seen.take(), (lines{1 + 1, 1}));
+  a.publish_at_2();
+  EXPECT_EQ(seen.take(), lines{}) << "a repetition persists nothing";
+  a.release();
+  EXPECT_EQ(seen.take(), lines{1}); // the descriptor, whose identifier is closed
+  a.release();
+  EXPECT_EQ(seen.take(), lines{}) << "a release that is repeated persists nothing";
+  a.receive();
+  EXPECT_EQ(seen.take(), lines{1}); // the slot
+  a.complete();
+  EXPECT_EQ(seen.take(), lines{1}); // the head
+}
+
+TEST(PersistCounts, AReleaseSharesTheDrainsOfItsBurst) {
+  const exactly_once a;
+  a.publish_at_2();
+  drain_counter seen(a.medium());
+  a.b->send(publisher, sn::pubrel{.msg_id = 1});
+  a.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                                   .topic_id = a.topic,
+                                   .msg_id = 2});
+  a.b->round();
+  EXPECT_EQ(a.b->out.sent[publisher].size(), 2u);
+  // Drain 1 has the closed descriptor, the content and the slot; drain 2 the new descriptor.
+  EXPECT_EQ(seen.take(), (lines{3, 1}));
+}
+
+TEST(PersistCounts, AMessageAtQosTwoWithoutSubscribersIsPersistedForItsIdentifier) {
+  const audience a(0);
+  drain_counter seen(a.medium());
+  a.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                                   .topic_id = a.topic,
+                                   .msg_id = 1});
+  a.b->round();
+  EXPECT_EQ(seen.take(), (lines{1, 1})); // the content, then the descriptor
+}
+
 TEST(PersistCounts, SessionsAndSubscriptionsOfABurstShareItsDrain) {
   const audience a(8);
   constexpr std::uint64_t first = 500;
