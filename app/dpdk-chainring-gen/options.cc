@@ -94,7 +94,7 @@ const char* const footer =
 /// Checks arguments that depend on each other.
 void check_together(const options& o, bool fan_out, bool subscribers) {
   const shape& s = o.shape;
-  if (s.qos == 2) refuse("--qos", "the broker does not serve QoS 2 yet; expected -1, 0 or 1");
+  if (s.qos == 2) refuse("--qos", "the generator does not publish at QoS 2; expected -1, 0 or 1");
   if (fan_out && (subscribers || s.wildcard))
     refuse("--fan-out", "it sets the number of subscribers; give it without --subscribers and "
                         "without --wildcard");

@@ -157,6 +157,8 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint32_t>(a, "--max-subscriptions-per-session",
                         o.broker.subscriptions_per_session_max, 1, 16'000'000,
                         "Subscriptions in one session");
+  number<std::uint16_t>(a, "--max-qos2-per-session", o.broker.identifiers_per_session_max, 1, 65535,
+                        "QoS 2 messages that one session has published and not released");
   number<std::uint32_t>(a, "--session-expiry", o.broker.session_expiry_s, 0, 4'000'000'000,
                         "Seconds after which a session without a connection ends; 0 means never");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,

@@ -251,11 +251,14 @@ drop('udp_destination', packet)
 packet = good.copy()
 packet[IP].dst = '192.0.2.2'
 drop('ip_destination', packet)
-for part in fragment(quiet.frame(publish(bytes(1000), tid=FIRST)), fragsize=400):
-    drop('ip_fragment', part)
 drop('frame_short', Ether(src=quiet.mac, dst=MAC, type=0x0800) / Raw(b'E\0\0'))
 drop('ethertype', Ether(src=quiet.mac, dst=MAC, type=0x86dd) / Raw(bytes(60)))
 drop('arp_elsewhere', Ether(src=quiet.mac, dst=BROADCAST) / ARP(hwsrc=quiet.mac, psrc=quiet.ip, pdst='192.0.2.200'))
+
+next_step()  # the fragments of a datagram are put together
+for part in fragment(quiet.frame(publish(bytes(1000), tid=FIRST)), fragsize=400):
+    quiet.sends(part)
+quiet.gets(publish(bytes(1000), tid=FIRST))
 
 next_step()  # the long form of the length, octets behind the message
 quiet.asks(long_form(PINGREQ), PINGRESP)
