@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """chainring-client against the real broker over a TAP port, in a network namespace of the test's own.
 Needs root. Usage: test_broker.py path/to/chainring-client path/to/dpdk-chainring"""
+import itertools
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ PATIENT = ('--retry-interval', '0.3', '--max-retries', '300')
 
 
 class BrokerTest(unittest.TestCase):
+    numbers = itertools.count()
+
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory(dir='/var/tmp', prefix='chainring-client-')
@@ -43,7 +46,7 @@ class BrokerTest(unittest.TestCase):
 
     def setUp(self):
         """The names of each test are its own, because all tests of a class share a broker."""
-        self.own = self.id().split('.')[-1][5:20]
+        self.own = '%s%d' % (self.id().split('.')[-1][5:13], next(BrokerTest.numbers))
         self.topic = self.own + '/t'
 
     def start(self, command, *arguments, host=ADDRESS, stdin=subprocess.DEVNULL):
@@ -194,6 +197,52 @@ class Killed(BrokerTest):
             type(self).start_broker()
         self.assertEqual(s.finish(), lines)
         p.finish()
+
+
+class Retained(BrokerTest):
+    def publish(self, text, *arguments):
+        self.run_client('pub', '-q', '1', '-r', '-t', self.topic, '-m', text, *arguments)
+
+    def none_is_left(self):
+        self.assertEqual(self.start('sub', '-q', '1', '-t', self.topic, '-W', '1', '--retained-only').finish(27), [])
+
+    def test_a_retained_message_is_given_to_new_subscribers_and_the_last_one_counts(self):
+        for qos in ('0', '1', '2'):
+            self.publish('old')
+            self.run_client('pub', '-q', qos, '-r', '-t', self.topic, '-m', 'new ' + qos)
+            for filter in (self.topic, self.own + '/#'):
+                self.assertEqual(self.run_client('sub', '-q', '2', '-t', filter, '-C', '1', '-F', '%r %t %p'),
+                                 ['1 %s new %s' % (self.topic, qos)])
+
+    def test_a_present_subscriber_gets_it_without_the_flag(self):
+        s = self.subscriber('-q', '1', '-t', self.topic, '-C', '1', '-F', '%r %p')
+        self.publish('now')
+        self.assertEqual(s.finish(), ['0 now'])
+
+    def test_an_empty_message_clears_it(self):
+        self.publish('x')
+        self.run_client('pub', '-q', '1', '-r', '-t', self.topic, '-n')
+        self.none_is_left()
+
+    def test_the_client_removes_it(self):
+        self.publish('x')
+        s = self.subscriber('-q', '1', '-t', self.topic, '--remove-retained', '--retained-only')
+        s.until('received PUBACK')
+        self.assertEqual(s.interrupt(), ['x'])
+        self.none_is_left()
+
+    def test_a_stale_message_is_not_printed(self):
+        self.publish('stale')
+        s = self.subscriber('-q', '1', '-t', self.topic, '-R', '-C', '1')
+        s.until('received PUBLISH')
+        self.publish('fresh')
+        self.assertEqual(s.finish(), ['fresh'])
+
+    def test_it_survives_the_broker(self):
+        self.publish('durable')
+        self.broker.kill()
+        type(self).start_broker()
+        self.assertEqual(self.run_client('sub', '-q', '2', '-t', self.topic, '-C', '1', '-F', '%r %p'), ['1 durable'])
 
 
 if __name__ == '__main__':
