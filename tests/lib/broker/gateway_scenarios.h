@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The crash scenarios of rare paths of the MQTT-SN gateway. The tests in crash_gateway.cc explore
-/// them, and mutation switches calls off under them.
+/// The crash scenarios of rare paths of the MQTT-SN gateway. The tests in crash_gateway.cc and
+/// crash_gateway_qos2.cc explore them, and mutation switches calls off under them.
 #pragma once
 #include "support/explorer.h"
 
@@ -9,5 +9,6 @@ namespace chainring::testing_broker {
 test::scenario address_of_another_worker(); ///< a session that waits for an address
 test::scenario publish_set_aside();         ///< a publish that waits for room at another worker
 test::scenario sent_again_with_dup();       ///< whose PUBACK was lost
+test::scenario exactly_once_on_the_wire();  ///< both handshakes of QoS 2
 
 } // namespace chainring::testing_broker
