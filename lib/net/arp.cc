@@ -253,8 +253,11 @@ route_result neighbours::route(const ip_address& to, std::uint64_t now_tsc) cons
   const std::uint32_t now = age_now(now_tsc);
   // Most packets go to a fresh neighbour, so that is looked up first. A group's address never has
   // an entry.
-  if (fresh(ipv4, now, r.mac)) [[likely]]
-    return {route_status::resolved, ipv4, r.mac};
+  if (fresh(ipv4, now, r.mac)) [[likely]] {
+    r.status = route_status::resolved;
+    r.next_hop = to;
+    return r;
+  }
   if (is_multicast(ipv4) || ipv4 == 0xffffffff ||
       (config_.address.broadcast() != 0 && ipv4 == config_.address.broadcast()))
     return {route_status::resolved, ipv4, group_mac(ipv4)};

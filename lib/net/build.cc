@@ -57,15 +57,35 @@ char* put_ethernet(char* at, const transmit_config& config, const rte_ether_addr
 
 } // namespace detail
 
+namespace {
+
+/// The part of build_udp() for IPv4 with a VLAN tag, which few ports have.
+drop_reason build_tagged_udp(rte_mbuf* m, const transmit_config& config,
+                             const rte_ether_addr& to_mac, const endpoint& from, const endpoint& to,
+                             std::uint16_t id) noexcept {
+  if (rte_pktmbuf_headroom(m) < udp_header_room + vlan_tag_size) return drop_reason::no_headroom;
+  transmit_config untagged = config;
+  untagged.vlan = 0;
+  if (const drop_reason why = build_udp(m, untagged, to_mac, from, to, id);
+      why != drop_reason::none)
+    return why;
+  (void)detail::put_ethernet(rte_pktmbuf_prepend(m, vlan_tag_size), config, to_mac,
+                             RTE_ETHER_TYPE_IPV4);
+  m->l2_len = config.l2_size();
+  return drop_reason::none;
+}
+
+} // namespace
+
 drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ether_addr& to_mac,
                       const endpoint& from, const endpoint& to, std::uint16_t id) noexcept {
   if (!to.address.is_ipv4()) [[unlikely]]
     return detail::build_udp_ipv6(m, config, to_mac, from, to);
+  if (config.vlan != 0) [[unlikely]]
+    return build_tagged_udp(m, config, to_mac, from, to, id);
   const std::uint32_t payload = rte_pktmbuf_pkt_len(m);
   if (std::uint64_t{payload} + udp_ip_overhead > config.mtu) return drop_reason::datagram_too_long;
-  const auto room =
-      static_cast<std::uint16_t>(udp_header_room + (config.vlan != 0 ? vlan_tag_size : 0));
-  if (rte_pktmbuf_headroom(m) < room) return drop_reason::no_headroom;
+  if (rte_pktmbuf_headroom(m) < udp_header_room) return drop_reason::no_headroom;
   struct {
     rte_ether_hdr eth;
     rte_ipv4_hdr ip;
@@ -95,7 +115,7 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
   if (config.tx_flags != 0) {
     // The pseudo-header's sum, to which the device adds the rest.
     h.udp.dgram_cksum = fold_checksum(sum);
-    m->l2_len = config.l2_size();
+    m->l2_len = sizeof h.eth;
     m->l3_len = sizeof h.ip;
     m->l4_len = sizeof h.udp;
     m->ol_flags |= config.tx_flags;
@@ -111,15 +131,10 @@ drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ethe
     const auto check = static_cast<std::uint16_t>(~fold_checksum(sum));
     h.udp.dgram_cksum = check == 0 ? 0xffff : check; // 0 would mean that there is no checksum
   }
-  char* to_bytes = rte_pktmbuf_prepend(m, room);
-  if (config.vlan == 0) [[likely]] {
-    std::memcpy(to_bytes, &h.eth, sizeof h.eth);
-    to_bytes += sizeof h.eth;
-  } else {
-    to_bytes = detail::put_ethernet(to_bytes, config, to_mac, RTE_ETHER_TYPE_IPV4);
-  }
-  std::memcpy(to_bytes, &h.ip, sizeof h.ip);
-  std::memcpy(to_bytes + sizeof h.ip, &h.udp, sizeof h.udp);
+  char* to_bytes = rte_pktmbuf_prepend(m, udp_header_room);
+  std::memcpy(to_bytes, &h.eth, sizeof h.eth);
+  std::memcpy(to_bytes + sizeof h.eth, &h.ip, sizeof h.ip);
+  std::memcpy(to_bytes + sizeof h.eth + sizeof h.ip, &h.udp, sizeof h.udp);
   return drop_reason::none;
 }
 

@@ -128,21 +128,19 @@ void link::advertise(const packet_view& v, std::uint64_t now_tsc) noexcept {
 
 std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                             std::uint64_t now_tsc) noexcept {
-  std::uint16_t n = 0;
   CHAINRING_ASSERT(out.size() >= frames.size());
   frames_ += frames.size();
+  const std::uint16_t n = process_packets(frames, out, now_tsc);
+  datagrams_ += n;
+  poll_timers(now_tsc); // packets that waited for an address leave before later packets to it
+  return n;
+}
+
+std::uint16_t link::process_packets(std::span<rte_mbuf* const> frames, std::span<datagram> out,
+                                    std::uint64_t now_tsc) noexcept {
+  std::uint16_t n = 0;
   for (rte_mbuf* frame : frames) {
-    packet_view v = classify(interface_->filter, frame);
-    if (v.kind == packet_kind::fragment) [[unlikely]] {
-      if (whole_ == nullptr) {
-        drops_.count(drop_reason::fragment_refused);
-        rte_pktmbuf_free(frame);
-        continue;
-      }
-      frame = whole_->add(frame, v, drops_, now_tsc);
-      if (frame == nullptr) continue;
-      v = classify(interface_->filter, frame);
-    }
+    const packet_view v = classify(interface_->filter, frame);
     switch (v.kind) {
     case packet_kind::udp:
       if (!v.to_group || interface_->arp->on_link(v.source.address))
@@ -175,8 +173,15 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     case packet_kind::membership_query:
       interface_->groups->asked(v.destination, v.response_ms, now_tsc);
       break;
-    case packet_kind::fragment: // a whole packet is none
-      break;
+    case packet_kind::fragment:
+      if (whole_ == nullptr) {
+        drops_.count(drop_reason::fragment_refused);
+        break;
+      }
+      // A packet that is whole now is no fragment any more.
+      if (rte_mbuf* whole = whole_->add(frame, v, drops_, now_tsc); whole != nullptr)
+        n += process_packets(std::span(&whole, 1), out.subspan(n), now_tsc);
+      continue;
     case packet_kind::dropped:
       // This is ARP between other hosts or a neighbour's announcement; it updates an entry that
       // exists (RFC 826).
@@ -188,8 +193,6 @@ std::uint16_t link::process(std::span<rte_mbuf* const> frames, std::span<datagra
     }
     rte_pktmbuf_free(frame);
   }
-  datagrams_ += n;
-  poll_timers(now_tsc); // packets that waited for an address leave before later packets to it
   return n;
 }
 
@@ -205,11 +208,10 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
   if (way.status == route_status::unreachable) return drop(drop_reason::unreachable);
   if (m->nb_segs > 1 && !interface_->device.multi_segment_tx() && rte_pktmbuf_linearize(m) != 0)
     return drop(drop_reason::not_contiguous);
-  if (rte_pktmbuf_pkt_len(m) > interface_->payload_max(to.address)) [[unlikely]]
+  const drop_reason built = build_udp(m, interface_->transmit, way.mac, from, to, ip_id_++);
+  if (built == drop_reason::datagram_too_long)
     return send_fragments(m, way, from, to, mark, now_tsc);
-  if (const drop_reason why = build_udp(m, interface_->transmit, way.mac, from, to, ip_id_++);
-      why != drop_reason::none)
-    return drop(why);
+  if (built != drop_reason::none) return drop(built);
   if (way.status == route_status::resolved) {
     const bool room = tx_->send(m, mark);
     CHAINRING_ASSERT(room); // free() was checked above, and only this lcore sends

@@ -173,6 +173,8 @@ class link {
   }
   send_status send_fragments(rte_mbuf* m, const route_result& way, const endpoint& from,
                              const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept;
+  std::uint16_t process_packets(std::span<rte_mbuf* const> frames, std::span<datagram> out,
+                                std::uint64_t now_tsc) noexcept;
   void answer(rte_mbuf* frame) noexcept;
   void advertise(const packet_view& view, std::uint64_t now_tsc) noexcept;
   /// Returns true when it consumed the frame.

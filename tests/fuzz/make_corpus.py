@@ -10,11 +10,14 @@ import struct
 import sys
 
 from scapy.contrib import mqttsn as sn
-from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR
+from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR, fragment
+from scapy.layers.inet6 import (HBHOptUnknown, ICMPv6EchoRequest, ICMPv6MLQuery, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr,
+                                ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop,
+                                IPv6ExtHdrRouting, RouterAlert, fragment6)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-CLIENT, OURS = "192.0.2.9", "192.0.2.1"
+CLIENT, OURS, CLIENT6, OURS6 = "192.0.2.9", "192.0.2.1", "2001:db8::9", "2001:db8::1"
 OUR_MAC, PEER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:99"
 
 
@@ -111,6 +114,41 @@ def frames():
         ARP(op=1, hwsrc=PEER_MAC, psrc=CLIENT, pdst=OURS)
     yield "arp_reply", 0, Ether(dst=OUR_MAC, src=PEER_MAC) / \
         ARP(op=2, hwsrc=PEER_MAC, psrc=CLIENT, hwdst=OUR_MAC, pdst=OURS)
+    fragments = [Ether(dst=OUR_MAC, src=PEER_MAC) / p for p in
+                 fragment(IP(src=CLIENT, dst=OURS, id=7) / UDP(sport=40000, dport=10000) / Raw(bytes(300)), fragsize=128)]
+    yield "fragments", 64, fragments
+    yield "fragments_twice", 64, fragments[:2] + fragments[:2] + fragments[2:]
+
+    def ipv6(*layers, **ip):
+        packet = Ether(dst=OUR_MAC, src=PEER_MAC) / IPv6(**{"src": CLIENT6, "dst": OURS6, **ip})
+        for layer in layers:
+            packet = packet / layer
+        return packet
+    datagram = (UDP(sport=40000, dport=10000), Raw(MESSAGES["connect"]))
+    yield "ipv6_connect", 0, ipv6(*datagram)
+    yield "ipv6_options", 0, ipv6(IPv6ExtHdrHopByHop(options=[RouterAlert()]), IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1e, optdata=b"skip")]),
+                                  IPv6ExtHdrRouting(segleft=0, addresses=[CLIENT6]), *datagram)
+    yield "ipv6_option_refused", 0, ipv6(IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x80, optdata=b"must")]), *datagram)
+    yield "ipv6_echo", 0, ipv6(IPv6ExtHdrDestOpt(), ICMPv6EchoRequest(id=7, seq=1, data=b"ping"))
+    for name, chain in (("ipv6_fragments", []), ("ipv6_fragments_behind_options", [IPv6ExtHdrHopByHop()])):
+        whole = IPv6(src=CLIENT6, dst=OURS6)
+        for layer in [*chain, IPv6ExtHdrFragment(id=9), UDP(sport=40000, dport=10000), Raw(bytes(300))]:
+            whole = whole / layer
+        yield name, 64, [Ether(dst=OUR_MAC, src=PEER_MAC) / p for p in fragment6(whole, 180)]
+    yield "ipv6_fragment_alone", 0, ipv6(IPv6ExtHdrFragment(id=9), *datagram)
+    yield "solicitation", 0, ipv6(ICMPv6ND_NS(tgt=OURS6), ICMPv6NDOptSrcLLAddr(lladdr=PEER_MAC), dst="ff02::1:ff00:1", hlim=255)
+    yield "solicitation_without_mac", 0, ipv6(ICMPv6ND_NS(tgt=OURS6), hlim=255)
+    yield "probe", 0, ipv6(ICMPv6ND_NS(tgt=OURS6), src="::", dst="ff02::1:ff00:1", hlim=255)
+    yield "advertisement", 0, [ipv6(*datagram), ipv6(ICMPv6ND_NA(tgt=CLIENT6, S=1, O=1), ICMPv6NDOptDstLLAddr(lladdr=PEER_MAC), hlim=255)]
+    yield "listener_query", 0, ipv6(IPv6ExtHdrHopByHop(options=[RouterAlert()]), ICMPv6MLQuery(mrd=100), src="fe80::9", dst="ff02::1", hlim=1)
+    yield "igmp_query", 0, Ether(dst="01:00:5e:00:00:01", src=PEER_MAC) / IP(src=CLIENT, dst="224.0.0.1", ttl=1, proto=2) / \
+        Raw(bytes.fromhex("110aeef500000000"))
+    tag = Ether(dst=OUR_MAC, src=PEER_MAC) / Dot1Q(vlan=7)
+    yield "vlan_connect", 0, tag / IP(src=CLIENT, dst=OURS) / UDP(sport=40000, dport=10000) / Raw(MESSAGES["connect"])
+    yield "vlan_ipv6", 0, tag / IPv6(src=CLIENT6, dst=OURS6) / UDP(sport=40000, dport=10000) / Raw(MESSAGES["connect"])
+    yield "vlan_arp", 0, tag / ARP(op=1, hwsrc=PEER_MAC, psrc=CLIENT, pdst=OURS)
+    yield "vlan_other", 0, Ether(dst=OUR_MAC, src=PEER_MAC) / Dot1Q(vlan=8) / IP(src=CLIENT, dst=OURS) / UDP(sport=1, dport=10000)
+    yield "vlan_untagged", 0, udp(MESSAGES["connect"])
     yield "group", 0, Ether(dst="01:00:5e:00:01:07", src=PEER_MAC) / IP(src=CLIENT, dst="224.0.1.7") / \
         UDP(sport=40000, dport=10000) / Raw(MESSAGES["searchgw"])
 
@@ -123,8 +161,9 @@ def change(what, place, octets, extra=b"", length=None):
 SEEDS = {
     "mqttsn": lambda: MESSAGES.items(),
     "worker": lambda: [(f"{name}_{w}", bytes([w]) + steps) for name, steps in sequences() for w in (0, 1)],
-    "frame": lambda: [(name, bytes([how | 32 | 3]) + struct.pack(">H", len(bytes(f))) + bytes(f))
-                      for name, how, f in frames()],
+    "frame": lambda: [(name, bytes([name.startswith("vlan_")]) + b"".join(
+        bytes([how | (0 if bytes(f)[0] & 1 else 32) | 3]) + struct.pack(">H", len(bytes(f))) + bytes(f)
+        for f in (sent if isinstance(sent, list) else [sent]))) for name, how, sent in frames()],
     "region": lambda: [
         ("untouched", b"\0"),
         ("superblock", b"\0" + change(1, 16, b"\1")),

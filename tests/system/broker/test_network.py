@@ -45,7 +45,7 @@ def expect(true, what, said=""):
 
 
 def start(name, *arguments, mtu=1500, address=f"{NET}.1/24"):
-    b = Broker(PROGRAM, os.path.join(scratch, name), "--size", "32M", *arguments, vdev=f"net_tap0,iface={TAP}",
+    b = Broker(PROGRAM, os.path.join(scratch, name), "--size", "32M", "--retry-interval", "1", *arguments, vdev=f"net_tap0,iface={TAP}",
                address=address, telemetry=True).ready()
     run("ip", "link", "set", TAP, "up", "mtu", str(mtu))
     run("ip", "addr", "replace", f"{NET}.2/24", "dev", TAP)
@@ -211,7 +211,7 @@ def test_refusals():
             (("--mtu 9000", "(net_tap0) carries packets of at most"), ["--mtu", "9000"], f"net_tap0,iface={TAP}"),
             (("--max-datagram 12000", "in 8 fragments"), ["--max-datagram", "12000"], "net_null0,no-rx=1"),
             (("gateway6 fd01::1",), ["--address6", "fd00::1/64", "--gateway6", "fd01::1"], "net_null0,no-rx=1")):
-        b = Broker(PROGRAM, os.path.join(scratch, "refused"), "--size", "32M", *arguments, vdev=vdev)
+        b = Broker(PROGRAM, os.path.join(scratch, "refused"), "--size", "32M", "--retry-interval", "1", *arguments, vdev=vdev)
         status = b.process.wait(HANG_S)
         expect(status in (1, 2) and all(w in b.said() for w in words), f"{arguments}: status {status}", b.said())
 
