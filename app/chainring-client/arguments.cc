@@ -37,6 +37,9 @@ void arguments::add_common(CLI::App& command) {
   auto* ipv4 = command.add_flag("--ipv4", ipv4_, "Use only IPv4 addresses of the host");
   command.add_flag("--ipv6", ipv6_, "Use only IPv6 addresses of the host")->excludes(ipv4);
   command.add_option("-A,--bind", client_.bind_address, "Local address to send from");
+  command.add_flag("--fragments", client_.fragments,
+                   "Send a message that is too long for one packet in IP fragments; the broker has "
+                   "to accept them (--max-datagram of dpdk-chainring)");
   auto* search =
       command
           .add_option("--search", search_,

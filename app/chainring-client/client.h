@@ -108,6 +108,8 @@ struct client_options {
   std::uint16_t port = 10000;
   std::string bind_address; ///< the local address to send from; empty: the kernel chooses
   address_family family = address_family::any;
+  bool fragments =
+      false; ///< let the kernel send a message in fragments that one packet cannot hold
   std::optional<search_options> search; ///< used instead of `host`
   std::string client_id;
   bool clean = true;

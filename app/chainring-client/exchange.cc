@@ -106,12 +106,14 @@ status client::open_socket(const sockaddr* address, socklen_t size, int family) 
       return system_failed("--bind: cannot send from " + options_.bind_address);
   }
   if (::connect(socket_, address, size) != 0) return system_failed("cannot reach " + peer());
-  // A broker may accept no IP fragments. With path MTU discovery a message that is too long for the
-  // path is an error of send() and not a silent loss.
-  const int never = family == AF_INET6 ? IPV6_PMTUDISC_DO : IP_PMTUDISC_DO;
-  (void)(family == AF_INET6
-             ? ::setsockopt(socket_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &never, sizeof never)
-             : ::setsockopt(socket_, IPPROTO_IP, IP_MTU_DISCOVER, &never, sizeof never));
+  // Without fragments, which not every broker accepts, a message that is too long for the path is
+  // an error of send() and not a silent loss.
+  const bool ipv6 = family == AF_INET6;
+  const int how = options_.fragments ? ipv6 ? IPV6_PMTUDISC_DONT : IP_PMTUDISC_DONT
+                  : ipv6             ? IPV6_PMTUDISC_DO
+                                     : IP_PMTUDISC_DO;
+  (void)(ipv6 ? ::setsockopt(socket_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &how, sizeof how)
+              : ::setsockopt(socket_, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how));
   return {};
 }
 
@@ -177,7 +179,7 @@ status client::send(std::size_t size) {
   if (errno == EMSGSIZE)
     return failed("too long: with its header the message has " + std::to_string(size) +
                   " octets, and one packet to " + peer() + " carries " + std::to_string(fits()) +
-                  "; send it in parts");
+                  "; send it in parts, or give --fragments if the broker accepts fragments");
   // A datagram that the network refuses now counts as lost, and the retry timer sends it again.
   refused_ = errno == ECONNREFUSED;
   return {};

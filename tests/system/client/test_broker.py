@@ -17,7 +17,7 @@ from regions import Broker  # noqa: E402
 
 CLIENT = BROKER = None
 HANG_S = 90  # this timeout only detects hangs
-ADDRESS, TAP, GROUP = '10.80.0.1', 'crclient', '225.1.1.1'
+ADDRESS, ADDRESS6, TAP, GROUP, GROUP6 = '10.80.0.1', '2001:db8:80::1', 'crclient', '225.1.1.1', 'ff02::101'
 PATIENT = ('--retry-interval', '0.3', '--max-retries', '300')
 
 
@@ -37,10 +37,12 @@ class BrokerTest(unittest.TestCase):
     @classmethod
     def start_broker(cls):
         cls.broker = Broker(BROKER, os.path.join(cls.directory.name, 'region'), '--size', '64M', '--multicast', GROUP,
+                            '--multicast', GROUP6, '--address6', ADDRESS6 + '/64', '--max-datagram', '8000',
                             '--predefined-topics', cls.topics, '--retry-interval', '1', vdev='net_tap0,iface=' + TAP,
                             address=ADDRESS + '/24')
         cls.broker.ready()
-        for command in ('ip addr replace 10.80.0.2/24 dev ' + TAP, 'ip link set %s up' % TAP,
+        for command in ('ip addr replace 10.80.0.2/24 dev ' + TAP, 'ip addr replace 2001:db8:80::2/64 dev %s nodad' % TAP,
+                        'ip link set %s up' % TAP,
                         'ip route replace 224.0.0.0/4 dev ' + TAP):
             subprocess.run(command.split(), check=True)
 
@@ -57,9 +59,9 @@ class BrokerTest(unittest.TestCase):
     def run_client(self, command, *arguments, status=0, **more):
         return self.start(command, *arguments, **more).finish(status)
 
-    def subscriber(self, *arguments):
+    def subscriber(self, *arguments, host=ADDRESS):
         """A subscriber that has made its first subscription."""
-        run = self.start('sub', '-d', *arguments)
+        run = self.start('sub', '-d', *arguments, host=host)
         run.until('received SUBACK')
         return run
 
@@ -179,8 +181,25 @@ class Qos(BrokerTest):
         self.assertEqual(r.finish(27), [])
         self.assertIn('no response', r.said())
 
+    def test_clients_of_both_address_families_exchange_messages(self):
+        s = self.subscriber('-q', '2', '-t', self.topic, '-C', '2', host=ADDRESS6)
+        self.run_client('pub', '-q', '2', '-t', self.topic, '-m', 'from 4')
+        self.run_client('pub', '-q', '2', '-t', self.topic, '-m', 'from 6', host=ADDRESS6)
+        self.assertEqual(s.finish(), ['from 4', 'from 6'])
+
+    def test_a_message_longer_than_a_packet_needs_fragments(self):
+        text = 'x' * 5000
+        for host in (ADDRESS, ADDRESS6):
+            s = self.subscriber('-q', '1', '-t', self.topic, '-C', '1', host=host)
+            p = self.start('pub', '-q', '1', '-t', self.topic, '-m', text, host=host)
+            p.finish(1)
+            self.assertIn('too long', p.said())
+            self.assertIn('--fragments', p.said())
+            self.run_client('pub', '-q', '1', '-t', self.topic, '-m', text, '--fragments', host=host)
+            self.assertEqual(s.finish(), [text])
+
     def test_the_gateway_is_found_by_multicast_and_by_unicast(self):
-        for where in (GROUP, ADDRESS):
+        for where in (GROUP, ADDRESS, GROUP6 + '%' + TAP, ADDRESS6):
             self.run_client('pub', '--search', where, '--search-delay', '0', '-q', '1', '-t', self.topic, '-m', 'x', host=None)
 
 

@@ -227,7 +227,7 @@ class Flags(ClientTest):
                 ('pub', '--host --port --bind --search --radius --id --id-prefix --disable-clean-session --keepalive '
                  '--short-topic --will-topic --will-payload --will-qos --will-retain --will-update --will-delete '
                  '--debug --quiet --topic --topic-id --message --stdin-line --file --stdin-file --null-message --qos '
-                 '--retain --repeat --repeat-delay --retry-interval --max-retries --ipv4 --ipv6 --search-delay'),
+                 '--retain --repeat --repeat-delay --retry-interval --max-retries --ipv4 --ipv6 --search-delay --fragments'),
                 ('sub', '--topic --unsubscribe --qos --verbose --no-newline --format --filter-out -R --retained-only '
                  '--remove-retained --sleep --awake-every --count --timeout -E $share/GROUP/FILTER'),
                 ('rr', '--topic --message --response-topic --timeout --format --verbose --no-newline --qos')):
