@@ -40,7 +40,7 @@ int create(const media_options& m, std::uint32_t block_size, const store_layout&
     least += a.size;
   if (!r && least > m.size)
     return refuse(r.error(), "; give a larger --size, or smaller --max-sessions, "
-                             "--max-subscriptions, --max-messages");
+                             "--max-subscriptions, --max-retained, --max-messages");
   if (!r && r.error().code == errc::exists)
     return refuse(r.error(),
                   "; give another path, or remove the file, and with it all that it holds");
@@ -123,6 +123,8 @@ int main(int argc, char** argv) {
                         "Number of sessions");
   number<std::uint32_t>(*make, "--max-subscriptions", layout.subscriptions_max, 1, 16'000'000,
                         "Number of subscriptions");
+  number<std::uint32_t>(*make, "--max-retained", layout.retained_max, 1, 16'000'000,
+                        "Number of retained messages");
   number<std::uint32_t>(*make, "--max-messages", layout.messages_max, 0, 1'000'000'000,
                         "Number of messages; 0 means one for every two blocks");
   CLI::App* show = path(a.add_subcommand("info", "Show what a region is, without a change"));

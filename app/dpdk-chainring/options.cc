@@ -130,6 +130,8 @@ parsed parse(int argc, char** argv, options& o) {
       "Accept PUBLISH at QoS -1 with a topic name in front of the data, as some clients send");
   number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
                         "Number of sessions, for a new region");
+  number<std::uint32_t>(a, "--max-retained", o.tables.retained_max, 1, 16'000'000,
+                        "Number of retained messages, for a new region");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
                         "Number of subscriptions, for a new region");
   number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,
@@ -159,6 +161,10 @@ parsed parse(int argc, char** argv, options& o) {
                         "Subscriptions in one session");
   number<std::uint16_t>(a, "--max-qos2-per-session", o.broker.identifiers_per_session_max, 1, 65535,
                         "QoS 2 messages that one session has published and not released");
+  number<std::uint64_t>(a, "--max-retained-bytes", o.broker.retained_bytes_max, 0,
+                        1'000'000'000'000,
+                        "Octets that the blocks of retained messages can take; 0 means a quarter "
+                        "of the region");
   number<std::uint32_t>(a, "--session-expiry", o.broker.session_expiry_s, 0, 4'000'000'000,
                         "Seconds after which a session without a connection ends; 0 means never");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,

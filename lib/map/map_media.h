@@ -37,9 +37,7 @@
 ///
 /// **Owner's words.** Where word 0 says so, the value is two words of 8 bytes that their owner
 /// changes in place, each by one store and without a change of word 0. The check does not cover
-/// them. Whoever reads them judges each by its contents. The cells of the retained map are of this
-/// kind: {candidate, current}. A publish stores its candidate with one flush, and the candidate
-/// counts once the message that it names is published.
+/// them. Whoever reads them judges each by its contents. Nothing makes such cells.
 #pragma once
 #include <cstddef>
 #include <cstdint>

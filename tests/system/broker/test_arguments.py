@@ -20,7 +20,8 @@ PROGRAM = sys.argv[1]
 HANG_S = 90  # this timeout only detects hangs
 # For each argument, what is refused (None when any text is accepted), and what the refusal accepts.
 NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000),
-           "--max-subscriptions": (1, 16000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
+           "--max-subscriptions": (1, 16000000), "--max-retained": (1, 16000000),
+           "--max-retained-bytes": (0, 1000000000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576),
            "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
            "--max-registrations": (16, 100000000),
