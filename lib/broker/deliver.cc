@@ -222,6 +222,16 @@ void broker_worker::state::settle_unseen(std::uint32_t n, std::uint64_t ticket) 
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(at(n), n);
 }
 
+// True when bytes from here on lie in memory that was lost. It is asked only after a loss.
+bool broker_worker::state::in_lost_memory(message_cursor at) noexcept {
+  while (at.remaining() != 0) {
+    const std::span<const std::byte> next = at.contiguous();
+    if (medium.lost(next.data(), next.size())) return true;
+    at.advance(next.size());
+  }
+  return false;
+}
+
 // Views and verifies a leased message. Returns false when the message is damaged and acknowledged,
 // or when memory was lost during the call, so that the message must be verified again.
 bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
@@ -241,6 +251,13 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   const std::uint64_t before = medium.losses();
   if (durable.messages().view(l.message(), v) != message_status::ok ||
       !durable.messages().verify(v) || v.topic.remaining() > name_buffer.size()) {
+    settle_unseen(n, l.ticket());
+    return false;
+  }
+  // A publish into lost memory can be read until the process ends, but it was not acknowledged. Its
+  // publisher sends it again, and at QoS 2 it must not be delivered twice.
+  if (before != 0 && v.fields.qos == 2 && (in_lost_memory(v.topic) || in_lost_memory(v.payload)))
+      [[unlikely]] {
     settle_unseen(n, l.ticket());
     return false;
   }

@@ -190,9 +190,9 @@ struct broker_worker::state {
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
   std::optional<durable_map::batch> retained_cells; // the cells that this burst changes
-  std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
-  std::vector<std::string> clears;      // topics that an operator asked to clear
-  std::vector<scan_job> scans;          // all places for scans, which keep their memory
+  std::vector<std::uint32_t> tidy; // the claimed entries whose cells this worker tidies up
+  std::vector<std::string> clears; // topics that an operator asked to clear
+  std::vector<scan_job> scans;     // all places for scans, which keep their memory
   std::vector<std::uint32_t> free_scans, running_scans;
   bool scans_may_go_on = false;          // a session with a stalled scan has got room
   std::vector<std::byte> content_buffer; // of the longest content
@@ -318,6 +318,7 @@ struct broker_worker::state {
   [[nodiscard]] bool offer_leased(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,
                               delivery_item& out) noexcept;
+  [[nodiscard]] bool in_lost_memory(message_cursor at) noexcept;
   void settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool add_in_flight(session& s, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool is_in_flight(const session& s, std::uint64_t ticket) const noexcept;

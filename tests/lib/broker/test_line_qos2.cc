@@ -189,6 +189,28 @@ TEST_P(Qos2, AMessageIsDeliveredAtTheLowerQos) {
                         "0 zero x", "1 one x", "2 two x"}));
 }
 
+TEST_P(Qos2, ARetainedMessageThatIsRepeatedIsSetOnce) {
+  EXPECT_EQ(ask(alice, "RET a/b 2:7 text"), "OK 2");
+  EXPECT_EQ(ask(alice, "RET a/b 2:7 text"), "OK 3");
+  EXPECT_EQ(ask(alice, "REL 7"), "OK 4");
+  EXPECT_EQ(all(bob), lines{"MSG 1 2 0 - a/b text"});
+  EXPECT_EQ(ask(bob, "SUB a/b 2"), "OK 3");
+  EXPECT_EQ(all(bob), lines{"MSG 2 2 0 retained a/b text"});
+  for (const char* n : {"1", "2"}) {
+    send(bob, std::string("REC ") + n);
+    send(bob, std::string("ACK ") + n);
+  }
+  EXPECT_EQ(live(), 1u) << "only the retained message keeps it";
+  EXPECT_EQ(ask(alice, "RET a/b 2:7"), "OK 5");
+  EXPECT_EQ(ask(alice, "RET a/b 2:7"), "OK 6");
+  (void)all(bob);
+  for (const char* n : {"3", "4"})
+    send(bob, std::string("ACK ") + n);
+  EXPECT_EQ(ask(alice, "REL 7"), "OK 7");
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
 TEST_P(Qos2, AMessageThatWasReceivedIsReleasedAndNotSentAgain) {
   EXPECT_EQ(ask(alice, "PUB a/b 2:7 text"), "OK 2");
   EXPECT_EQ(all(bob), lines{"MSG 1 2 0 - a/b text"});

@@ -209,6 +209,44 @@ TEST_P(LostContent, ALossWhereAMessageIsWrittenIsFoundBeforeItsAcknowledgement) 
   EXPECT_EQ(again.damaged(), 1u) << "only the message that was not acknowledged is damaged";
 }
 
+// The publisher got no answer and sends the same message again with the same packet id. The first
+// copy is published with its identifier, and must not swallow the second one.
+TEST_P(LostContent, AMessageAtQosTwoThatIsSentAgainAfterALossIsDeliveredOnce) {
+  world w(made());
+  const auto attempt = [&](int i, bool dup) {
+    const std::string text = text_of(i);
+    w.b->send(publisher,
+              sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two).with_dup(dup),
+                          .topic_id = w.ab,
+                          .msg_id = 7,
+                          .data = std::as_bytes(std::span(text))});
+    w.b->settle();
+    const auto r = w.b->next(publisher);
+    return r && r->get<sn::pubrec>() != nullptr;
+  };
+  std::vector<std::string> acked;
+  const auto publish = [&](int i) {
+    int unanswered = 0;
+    for (bool dup = false; !attempt(i, dup); dup = true)
+      if (++unanswered == 3) return unanswered;
+    acked.push_back(text_of(i));
+    (void)w.b->ask<sn::pubcomp>(publisher, sn::pubrel{.msg_id = 7});
+    return unanswered;
+  };
+  ASSERT_EQ(publish(0), 0);
+  const std::uint64_t at = w.place_of(text_of(0)) / page;
+  poison(w.served_region().medium(), (at + 2) * page); // one of the next messages would lie there
+  int unanswered = 0;
+  for (int i = 1; i < 20; ++i)
+    unanswered += publish(i);
+  EXPECT_EQ(unanswered, 1);
+  EXPECT_EQ(w.b->broker->counters().repeated_qos2, 0u);
+  EXPECT_EQ(w.collect(one, "one"), acked);
+  EXPECT_EQ(w.damaged(), 1u) << "only the copy that was not acknowledged is damaged";
+  w.b->settle();
+  EXPECT_EQ(w.b->broker->message_statistics().live, 0u) << "the first identifier is closed as well";
+}
+
 /// Which message is lost in the tests below. The first messages share a page with rings.
 constexpr int chosen = 4;
 
