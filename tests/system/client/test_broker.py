@@ -3,10 +3,14 @@
 Needs root. Usage: test_broker.py path/to/chainring-client path/to/dpdk-chainring"""
 import itertools
 import os
+import random
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -65,13 +69,13 @@ class BrokerTest(unittest.TestCase):
         run.until('received SUBACK')
         return run
 
-    def publish_lines(self, lines, *arguments):
+    def publish_lines(self, lines, *arguments, **more):
         """Starts a publisher of these lines."""
         source = tempfile.TemporaryFile()
         source.write(b'\n'.join(lines))
         source.seek(0)
         self.addCleanup(source.close)
-        return self.start('pub', '-t', self.topic, '-l', *arguments, stdin=source)
+        return self.start('pub', '-t', self.topic, '-l', *arguments, stdin=source, **more)
 
 
 class Run:
@@ -216,6 +220,56 @@ class Killed(BrokerTest):
             type(self).start_broker()
         self.assertEqual(s.finish(), lines)
         p.finish()
+
+
+class Proxy:
+    """A network between one client and the broker that loses and doubles datagrams, both ways."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.near, self.far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        self.near.bind(('127.0.0.1', 0))
+        self.far.connect((ADDRESS, 10000))
+        self.client, self.end = None, False
+        self.thread = threading.Thread(target=self.relay)
+        self.thread.start()
+
+    def relay(self):
+        while not self.end:
+            for from_socket in select.select([self.near, self.far], [], [], 0.1)[0]:
+                datagram, sender = from_socket.recvfrom(65536)
+                for _ in range(self.random.choices((0, 1, 2), (10, 75, 15))[0]):
+                    if from_socket is self.near:
+                        self.client = sender
+                        self.far.send(datagram)
+                    else:
+                        self.near.sendto(datagram, self.client)
+
+    def close(self):
+        self.end = True
+        self.thread.join()
+        self.near.close()
+        self.far.close()
+
+
+class Lossy(BrokerTest):
+    MESSAGES = 25
+
+    def through(self, seed):
+        proxy = Proxy(seed)
+        self.addCleanup(proxy.close)
+        return ('-p', str(proxy.near.getsockname()[1]))
+
+    def test_a_network_that_loses_and_doubles_delivers_once_and_in_order_at_qos_2(self):
+        seed = int(os.environ.get('CHAINRING_SEED', random.randrange(1 << 32)))
+        print('CHAINRING_SEED=%d' % seed, flush=True)
+        lines = ['line %d' % n for n in range(self.MESSAGES)]
+        s = self.start('sub', '-d', '-c', '-i', 'lossy', '-q', '2', '-t', self.topic, '-C', str(self.MESSAGES),
+                       *self.through(seed), host='127.0.0.1')
+        s.until('received SUBACK')
+        p = self.publish_lines([line.encode() for line in lines], '-q', '2', *self.through(seed + 1), host='127.0.0.1')
+        p.finish()
+        self.assertEqual(s.finish(), lines)
 
 
 class Retained(BrokerTest):
