@@ -30,17 +30,28 @@ int register_log(const char* name) {
   return type < 0 ? RTE_LOGTYPE_USER1 : type;
 }
 
-// Handles SIGHUP: it opens the log file again, and reads the log levels again from the arguments
-// and the configuration file.
-void reload(int argc, char** argv) {
+// Reads the access rules again. A file with a fault changes nothing.
+void reload_access(service& s) {
+  if (s.settings().access.empty()) return;
+  if (auto loaded = s.load_access(); loaded)
+    CHAINRING_LOG(NOTICE, broker, "%s", loaded->c_str());
+  else
+    CHAINRING_LOG(ERR, broker, "%s; the former access rules stay in force",
+                  loaded.error().message.c_str());
+}
+
+// Handles SIGHUP: it opens the log file again, reads the access rules again, and the log levels
+// from the arguments and the configuration file.
+void reload(service& s, int argc, char** argv) {
   if (auto opened = reopen_log(); !opened)
     CHAINRING_LOG(ERR, broker, "%s", opened.error().message.c_str());
+  reload_access(s);
   options again;
   const int own = own_arguments(argc, argv);
   if (own == argc || !parse(argc - own, argv + own, again).run) {
     CHAINRING_LOG(
         ERR, broker,
-        "the arguments or the configuration file are not valid any more; nothing is changed");
+        "the arguments or the configuration file are not valid any more; the log levels stay");
     return;
   }
   apply(again.log_levels);
@@ -87,7 +98,7 @@ int main(int argc, char** argv) {
     } else {
       CHAINRING_LOG(NOTICE, broker, "ready with %zu worker lcores", s.workers().size());
       const int wake = signalfd(-1, &signals, SFD_CLOEXEC);
-      wait_for_end(s, wake, o.interactive, [&] { reload(argc, argv); });
+      wait_for_end(s, wake, o.interactive, [&] { reload(s, argc, argv); });
       close(wake);
     }
     s.stop();

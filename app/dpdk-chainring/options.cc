@@ -128,10 +128,18 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_flag(
       "--names-at-qos-minus-one", o.gateway.names_at_qos_minus_one,
       "Accept PUBLISH at QoS -1 with a topic name in front of the data, as some clients send");
+  a.add_option("--access", o.access,
+               "File of access rules, which SIGHUP and the command 'reload' read again; without it "
+               "everything is allowed")
+      ->check(CLI::ExistingFile);
   number<std::uint32_t>(a, "--max-sessions", o.tables.sessions_max, 1, 4'000'000,
                         "Number of sessions, for a new region");
   number<std::uint32_t>(a, "--max-retained", o.tables.retained_max, 1, 16'000'000,
                         "Number of retained messages, for a new region");
+  number<std::uint32_t>(a, "--max-sessions-per-address", o.broker.sessions_per_source_max, 0,
+                        4'000'000,
+                        "Sessions whose clients connected last from one IPv4 address or one IPv6 "
+                        "prefix of 64 bits; 0 means no limit");
   number<std::uint32_t>(a, "--max-subscriptions", o.tables.subscriptions_max, 1, 16'000'000,
                         "Number of subscriptions, for a new region");
   number<std::uint32_t>(a, "--max-messages", o.tables.messages_max, 0, 1'000'000'000,

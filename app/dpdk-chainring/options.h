@@ -34,6 +34,7 @@ struct options {
   std::uint32_t multicast = 0; ///< a group that every port joins; 0 means none
   net::ip_address multicast6;  ///< an IPv6 group that every port joins; :: means none
   std::string predefined_topics;
+  std::string access; ///< the file of access rules; empty means that everything is allowed
   store_layout tables;
   broker_config broker;
   mqttsn::gateway_config gateway;

@@ -182,6 +182,7 @@ void on_help(void*, cmdline* cl, void*) {
                  "grow region SIZE  make the region larger while it is served, such as 512M or 2G\n"
                  "kick CLIENT       end a client's session and delete its subscriptions and queue\n"
                  "clear queue CLIENT  drop all messages in a client's queue\n"
+                 "reload            read the file of access rules again\n"
                  "quit              close the region cleanly and exit\n");
 }
 void on_grow(void* parsed, cmdline* cl, void*) {
@@ -208,6 +209,14 @@ void on_clear(void* parsed, cmdline* cl, void*) {
                      ? "the client's queue is cleared"
                      : "there is no such client; 'show sessions' lists them");
 }
+void on_reload(void*, cmdline* cl, void*) {
+  const auto loaded = served->load_access();
+  if (loaded)
+    cmdline_printf(cl, "%s\n", loaded->c_str());
+  else
+    cmdline_printf(cl, "%s; the former access rules stay in force\n",
+                   loaded.error().message.c_str());
+}
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;
   cmdline_quit(cl);
@@ -222,6 +231,7 @@ cmdline_parse_token_string_t word_grow = TOKEN_STRING_INITIALIZER(three_words, f
 cmdline_parse_token_string_t word_region = TOKEN_STRING_INITIALIZER(three_words, second, "region");
 cmdline_parse_token_string_t word_size = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
 cmdline_parse_token_string_t word_help = TOKEN_STRING_INITIALIZER(two_words, first, "help");
+cmdline_parse_token_string_t word_reload = TOKEN_STRING_INITIALIZER(two_words, first, "reload");
 cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, first, "quit");
 
 instruction<2> show_instruction = {on_show,
@@ -248,17 +258,22 @@ instruction<3> clear_instruction = {on_clear,
                                     "clear queue CLIENT",
                                     {&word_clear.hdr, &word_queue.hdr, &word_whose.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
+instruction<1> reload_instruction = {on_reload, nullptr, "reload", {&word_reload.hdr, nullptr}};
 instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
 
 template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i) {
   return reinterpret_cast<cmdline_parse_inst_t*>(&i);
 }
 
-cmdline_parse_ctx_t context[] = {
-    as_instruction(show_instruction),  as_instruction(show_port_instruction),
-    as_instruction(grow_instruction),  as_instruction(kick_instruction),
-    as_instruction(clear_instruction), as_instruction(help_instruction),
-    as_instruction(quit_instruction),  nullptr};
+cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
+                                 as_instruction(show_port_instruction),
+                                 as_instruction(grow_instruction),
+                                 as_instruction(kick_instruction),
+                                 as_instruction(clear_instruction),
+                                 as_instruction(help_instruction),
+                                 as_instruction(reload_instruction),
+                                 as_instruction(quit_instruction),
+                                 nullptr};
 
 /// Logs what became of each page that was lost since the last call. When there are too many to
 /// describe, it logs only how many pages are lost.

@@ -189,6 +189,11 @@ result<void> service::open_region() {
   auto made = mqttsn::gateway::create(*broker_, gateway);
   if (!made) return made.error();
   gateway_ = std::move(*made);
+  if (!options_.access.empty()) {
+    auto loaded = load_access();
+    if (!loaded) return error{loaded.error().code, "--access: " + loaded.error().message};
+    CHAINRING_LOG(NOTICE, broker, "%s", loaded->c_str());
+  }
   const open_summary& s = broker_->opened();
   for (const std::string& note : s.notes)
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
@@ -214,6 +219,20 @@ result<void> service::check_sizes(const net::interface& i) const {
                                         std::to_string(i.datagram_max()) + " octets in " +
                                         std::to_string(net::fragments_max) + " fragments"};
   return {};
+}
+
+result<std::string> service::load_access() {
+  if (options_.access.empty())
+    return std::string(
+        "there are no access rules, because the broker was started without --access");
+  auto rules = access::rule_set::read(options_.access);
+  if (!rules) return rules.error();
+  const std::string sentence = "access rules: " + std::to_string((*rules)->size()) +
+                               " rules of the file " + options_.access +
+                               " are in force, and what fits none of them is " +
+                               ((*rules)->allows_by_default() ? "allowed" : "denied");
+  gateway_->use_rules(std::move(*rules));
+  return sentence;
 }
 
 result<void> service::open_ports() {

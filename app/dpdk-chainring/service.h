@@ -33,6 +33,10 @@ class service {
   /// Waits for the workers to stop, then closes the region.
   [[nodiscard]] result<void> finish();
 
+  /// Reads the file of access rules, which then are in force. Returns a sentence about them. After
+  /// an error the former rules stay in force. The main thread calls it.
+  [[nodiscard]] result<std::string> load_access();
+
   /// Logs each port whose link went down or came up since the last call. The main thread calls it
   /// regularly.
   void watch_links();

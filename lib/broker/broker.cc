@@ -68,6 +68,12 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
       s->sessions_limit, map_hash<identity_key>{random_seed()}, count);
   if (!identities) return identities.error();
   s->identities = std::move(identities).value();
+  if (config.sessions_per_source_max != 0) {
+    auto sources = seq_map<std::uint64_t, std::uint32_t>::create(
+        s->sessions_limit, map_hash<std::uint64_t>{random_seed()}, count);
+    if (!sources) return sources.error();
+    s->sources = std::move(sources).value();
+  }
   if (!s->sessions.make(s->sessions_limit))
     return error{errc::no_space,
                  "there is no memory for " + std::to_string(s->sessions_limit) + " sessions"};

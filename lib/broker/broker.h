@@ -55,6 +55,10 @@ struct broker_config {
   std::uint32_t topics_max = 65536;           ///< topic names that a worker knows at one time
   std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages that are under way at one time
   std::uint32_t volatile_per_session_max = 16;
+  /// A limit per source (session_options::source), so that one sender cannot take all sessions. A
+  /// session counts to the source from which its client connected last, also while the client is
+  /// away. 0 means no limit. Sources are forgotten in a restart.
+  std::uint32_t sessions_per_source_max = 0;
   /// A limit per session, so that one client cannot take the whole table.
   std::uint32_t subscriptions_per_session_max = 8192;
   /// QoS 2 messages that a session has published and not released yet, and those of all sessions of

@@ -76,6 +76,8 @@ struct broker::common_state {
   std::unique_ptr<seq_map<identity_key, std::uint32_t>>
       identities; ///< maps an identity to its session
   std::array<std::uint64_t, 2> identity_seeds{};
+  /// How many sessions each source has; nullptr when there is no limit.
+  std::unique_ptr<seq_map<std::uint64_t, std::uint32_t>> sources;
   std::uint64_t home_seed = 0;
   detail::lazy_array<session> sessions;
   std::uint32_t sessions_limit = 0; ///< how far the table can grow

@@ -8,7 +8,8 @@ namespace chainring {
 /// The counters of one worker, or the sum of all workers. `Word` is std::uint64_t in sums that are
 /// handed out, and `statistic` in the counters of a worker.
 template <class Word> struct basic_broker_counters {
-  Word opens{}, opens_refused{}, closes{}, taken_over{}, kicked{}, expired{};
+  Word opens{}, opens_refused{}, opens_refused_source{}, closes{}, taken_over{}, kicked{},
+      expired{};
   Word subscribes{}, unsubscribes{}, subscribes_refused{};
   Word published_qos0{}, published_qos1{}, published_qos2{};
   Word repeated_qos2{};       ///< QoS 2 publishes whose identifier was known
@@ -18,8 +19,8 @@ template <class Word> struct basic_broker_counters {
   Word refused_congestion{}, refused_too_long{};
   Word set_aside{}; ///< publishes that waited until another worker made room
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
-  Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, cleared{},
-      damaged{};
+  Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
+      cleared{}, damaged{};
   Word retained{};          ///< publishes that became the retained message of their topic
   Word retained_cleared{};  ///< topics whose retained message was cleared
   Word retained_refused{};  ///< retained publishes that found a limit of retained messages reached
@@ -32,6 +33,7 @@ template <class Word> struct basic_broker_counters {
     using c = basic_broker_counters;
     fn("opens", &c::opens);
     fn("opens_refused", &c::opens_refused);
+    fn("opens_refused_source", &c::opens_refused_source);
     fn("closes", &c::closes);
     fn("taken_over", &c::taken_over);
     fn("kicked", &c::kicked);
@@ -59,6 +61,7 @@ template <class Word> struct basic_broker_counters {
     fn("dropped_newest", &c::dropped_newest);
     fn("dropped_oldest", &c::dropped_oldest);
     fn("dropped_by_client", &c::dropped_by_client);
+    fn("dropped_denied", &c::dropped_denied);
     fn("cleared", &c::cleared);
     fn("damaged", &c::damaged);
     fn("retained", &c::retained);

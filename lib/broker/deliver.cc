@@ -322,7 +322,9 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
 void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
   session& s = at(n);
   if (!own(n) || !remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
-  ++(reason == ack_reason::delivered ? count.acked : count.dropped_by_client);
+  ++(reason == ack_reason::delivered ? count.acked
+     : reason == ack_reason::denied  ? count.dropped_denied
+                                     : count.dropped_by_client);
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
   make_ready(s, n);
 }

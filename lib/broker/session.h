@@ -36,6 +36,7 @@ struct session {
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held
 
+  std::uint64_t source = 0;          // where it counts; 0 means nowhere
   front_end* server = nullptr;       // the front end that serves the connection
   bool ends_with_connection = false; // a copy of the flag in the record
   bool ready = false;          // whether it is in the list of sessions that may have deliveries

@@ -48,6 +48,10 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       ++count.opens_refused;
       return {open_status::congestion};
     }
+    if (!move_to_source(s, options.source)) {
+      ++count.opens_refused_source;
+      return {open_status::congestion};
+    }
     if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read]
       ++count.taken_over;
       front_end* before = s.server;
@@ -71,11 +75,17 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       if (other_flags || other_settings) make_record_dirty(s, n);
     }
   } else {
+    if (!enter_source(options.source)) {
+      ++count.opens_refused_source;
+      return {open_status::congestion};
+    }
     n = create(identity, key, options);
     if (n == none) {
+      leave_source(options.source);
       ++count.opens_refused;
       return {open_status::congestion};
     }
+    at(n).source = options.source;
   }
   session& s = at(n);
   s.server = &by;
@@ -98,6 +108,30 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   notify_observer(broker_event::kind::opened, n);
   make_ready(s, n);
   return {open_status::opening, n, present};
+}
+
+// Counts one more session of that source. Returns false when the source has as many as it may.
+bool broker_worker::state::enter_source(std::uint64_t source) noexcept {
+  if (common.sources == nullptr || source == 0) return true;
+  return common.sources->alter(source, [&](std::optional<std::uint32_t>& sessions) {
+    if (sessions && *sessions >= config.sessions_per_source_max) return map_status::mismatch;
+    sessions = sessions.value_or(0) + 1;
+    return map_status::done;
+  }) == map_status::done;
+}
+
+void broker_worker::state::leave_source(std::uint64_t source) noexcept {
+  if (common.sources != nullptr && source != 0) common.sources->decrement(source);
+}
+
+// Counts a session to that source in the place of its former one. Returns false, and changes
+// nothing, when the source has as many sessions as it may.
+bool broker_worker::state::move_to_source(session& s, std::uint64_t source) noexcept {
+  if (s.source == source) return true;
+  if (!enter_source(source)) return false;
+  leave_source(s.source);
+  s.source = source;
+  return true;
 }
 
 // Makes a record for an identity that has none.
@@ -275,6 +309,8 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   // [home-set]
   s.state.store(connection::none, std::memory_order_release);
   s.ends_with_connection = false;
+  leave_source(s.source);
+  s.source = 0;
   s.refused.store(0, std::memory_order_relaxed);    // [shown-only]
   s.high_water.store(0, std::memory_order_relaxed); // [shown-only]
   // The number may be given to another worker's session at once, so no list may still hold it.

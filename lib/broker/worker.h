@@ -41,6 +41,9 @@ struct session_options {
   std::uint16_t window = 1;
   std::uint16_t keep_alive_s = 0; ///< shown to operators; the front end acts on it
   client_address address{};       ///< the client's address, which is shown to operators
+  /// Where the client is, as the front end counts clients together for
+  /// broker_config::sessions_per_source_max; 0 means nowhere.
+  std::uint64_t source = 0;
 };
 
 enum class open_status : std::uint8_t {
@@ -141,6 +144,7 @@ class broker_worker {
   enum class ack_reason : std::uint8_t {
     delivered, ///< the client has acknowledged the message
     refused,   ///< the client will never accept the message, which is dropped and counted
+    denied,    ///< the client may not read the message, which is dropped and counted
   };
   /// Removes the message from the queue, durably with this burst. An unknown ticket is ignored.
   void ack(std::uint32_t session, std::uint64_t ticket,

@@ -219,6 +219,9 @@ struct broker_worker::state {
   void begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
                     const session_settings& settings) noexcept;
   void finish_endings() noexcept;
+  [[nodiscard]] bool enter_source(std::uint64_t source) noexcept;
+  void leave_source(std::uint64_t source) noexcept;
+  [[nodiscard]] bool move_to_source(session& s, std::uint64_t source) noexcept;
   void free_number(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool expired(session& s, std::uint32_t n) noexcept;
   void make_record_dirty(session& s, std::uint32_t n) noexcept;

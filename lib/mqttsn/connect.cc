@@ -28,13 +28,18 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
     ++count.connects_refused;
     return send_message(from.address, 3, connack{.code = return_code::not_supported});
   }
+  if (!may_connect(from.address, m.client_id)) {
+    ++count.connects_denied;
+    return send_message(from.address, 3, connack{.code = return_code::not_supported});
+  }
   if (!clear_address(from, m)) return;
   const session_options options{.clean_start = m.flags.clean(),
                                 .ends_with_connection = m.flags.clean(),
                                 .expiry_s = 0,
                                 .window = 1,
                                 .keep_alive_s = m.keep_alive_s,
-                                .address = from.address};
+                                .address = from.address,
+                                .source = source_of(from.address)};
   const std::uint64_t token =
       token_for({.what = pending_answer::kind::connack, .to = from.address});
   const opened_session opened = core.open_session(*this, m.client_id, options, token);
@@ -53,6 +58,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   c.address = from.address;
   c.home_plus_1.store(static_cast<std::uint8_t>(number + 1),
                       std::memory_order_relaxed); // [connection-home]
+  admit(n, m.client_id, !opened.present);
   // Another worker's client may have connected from this address at the same moment. This
   // connection gets the address only after that client's connection is closed, so it ends and the
   // CONNECT waits.
@@ -235,6 +241,7 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.predefined_unknown = c.reported_too_long = c.refused_volatile = false;
   c.retries = c.corrections = 0;
   c.registration_plus_1 = 0;
+  c.judged_under = c.subscribed_under = 0;
   c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = 0;
   c.volatile_sent_id = 0;
   c.retry_tsc = 0;

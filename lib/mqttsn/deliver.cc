@@ -108,6 +108,12 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
         core.ack(n, item.ticket, broker_worker::ack_reason::refused);
       continue;
     }
+    if (!still_allowed(n)) return taken;
+    if (!may_deliver(n, item.topic, item.name)) {
+      ++count.deliveries_denied;
+      if (item.ticket != 0) core.ack(n, item.ticket, broker_worker::ack_reason::denied);
+      continue;
+    }
     const auto size = static_cast<std::size_t>(item.content.size());
     if (too_long(n, size)) {
       pass_over(n, item, size);

@@ -49,7 +49,7 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
       sessions, map_hash<client_address>{random_seed()}, core.sessions_capacity());
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
-  if (!s->connections.make(sessions))
+  if (!s->connections.make(sessions) || !s->admissions.make(sessions))
     return error{errc::no_space,
                  "there is no memory for " + std::to_string(sessions) + " connections"};
   auto nodes = node_table::create(
@@ -123,6 +123,14 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
 }
 
+void gateway::use_rules(std::shared_ptr<const access::rule_set> rules) {
+  common_->rules.publish(std::move(rules));
+}
+
+std::shared_ptr<const access::rule_set> gateway::rules() const {
+  return common_->rules.newest();
+}
+
 gateway_counters gateway::counters(unsigned worker) const {
   gateway_counters sum{};
   add_counters(sum, common_->workers[worker]->state_->count);
@@ -142,6 +150,7 @@ gateway_worker::~gateway_worker() = default;
 void gateway_worker::attach(net::transport& out, const net::hearing* heard) noexcept {
   state_->out.emplace(out, *state_->common.nodes);
   state_->heard = heard;
+  state_->adopt_rules();
 }
 
 void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
@@ -163,6 +172,7 @@ void gateway_worker::receive_failed(client_address from,
 
 void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   state_->now_tsc = std::max(state_->now_tsc, now_tsc);
+  state_->adopt_rules();
   state_->take_address_requests();
   state_->timers->manage();
   if (state_->advertise_tsc <= state_->now_tsc) state_->advertise_now();

@@ -20,6 +20,11 @@
 /// supported". DISCONNECT with a duration is not answered, because an answer would
 /// promise that the client's sleep is kept.
 ///
+/// **Access rules** (use_rules()) are asked before anything is made. A CONNECT, REGISTER,
+/// SUBSCRIBE, or PUBLISH at QoS 1 that they deny is answered with return code 3 (not supported),
+/// because MQTT-SN 1.2 has no return code for it; a PUBLISH at QoS 0 or -1 is dropped. REGISTER
+/// asks for the right to publish.
+///
 /// **Durability.** PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK and CONNACK leave behind the
 /// mark of the burst that made durable what they acknowledge. Addresses, topic ids and timers are
 /// forgotten in a crash: clients connect again, messages that they had not acknowledged are
@@ -34,6 +39,7 @@
 #include <string>
 #include <vector>
 
+#include "../access/access.h"
 #include "../base/error.h"
 #include "../broker/broker.h"
 #include "../net/transport.h"
@@ -126,6 +132,12 @@ class gateway {
   /// Returns the number of the worker that handles this datagram. Any thread may call it.
   [[nodiscard]] unsigned home_of(client_address from,
                                  std::span<const std::byte> datagram) const noexcept;
+  /// Puts access rules in force in the place of the former ones. Each worker takes them over with
+  /// its next judge(), or with attach(), and then judges its connections again. Without rules
+  /// everything is allowed. Any thread may call it; it allocates.
+  void use_rules(std::shared_ptr<const access::rule_set> rules);
+  /// Returns the rules that use_rules() was given last, or nullptr.
+  [[nodiscard]] std::shared_ptr<const access::rule_set> rules() const;
   [[nodiscard]] gateway_counters counters() const;
   [[nodiscard]] gateway_counters counters(unsigned worker) const;
 

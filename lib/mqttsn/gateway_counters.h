@@ -10,6 +10,8 @@ namespace chainring::mqttsn {
 template <class Word> struct basic_gateway_counters {
   Word datagrams{}, malformed{}, unknown_source{}, strangers_told{}, trailing_octets{};
   Word unsupported{}, unexpected{};
+  Word connects_denied{}, registers_denied{}, publishes_denied{}, subscribes_denied{};
+  Word deliveries_denied{}, ended_by_rules{}; // what the access rules do not allow
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
   Word registers{}, registers_refused{}, pings{};
   Word pubrels{}, pubrels_sent{};
@@ -30,6 +32,12 @@ template <class Word> struct basic_gateway_counters {
     fn("trailing_octets", &c::trailing_octets);
     fn("unsupported", &c::unsupported);
     fn("unexpected", &c::unexpected);
+    fn("connects_denied", &c::connects_denied);
+    fn("registers_denied", &c::registers_denied);
+    fn("publishes_denied", &c::publishes_denied);
+    fn("subscribes_denied", &c::subscribes_denied);
+    fn("deliveries_denied", &c::deliveries_denied);
+    fn("ended_by_rules", &c::ended_by_rules);
     fn("connects", &c::connects);
     fn("connects_refused", &c::connects_refused);
     fn("disconnects", &c::disconnects);

@@ -7,6 +7,7 @@
 ///   subscribe.cc  REGISTER, SUBSCRIBE and UNSUBSCRIBE
 ///   publish.cc    PUBLISH from clients, and the answers to all requests
 ///   deliver.cc    PUBLISH and PUBREL to clients, their answers and their retransmission
+///   access.cc     what the access rules allow
 ///
 /// Its ordering label [connection-home] is described in connect.cc.
 #pragma once
@@ -17,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "access/rule_board.h"
 #include "base/lazy_array.h"
 #include "base/statistic.h"
 #include "base/value_ring.h"
@@ -38,6 +40,9 @@ struct connection {
   client_address address;                // set while the connection is open
   std::uint16_t keep_alive_s;
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
+  // The number of the access rules that made the verdict on the client, and the number of those
+  // that allow each subscription of its session; 0 means none.
+  std::uint32_t judged_under, subscribed_under;
 
   // The one outstanding exchange with the client (sections 6.5 and 6.6).
   enum class exchange : std::uint8_t { idle, registering, publishing, releasing } phase;
@@ -66,6 +71,17 @@ struct connection {
   timer_handle timer;
 };
 
+/// What the access rules say about a connection. It is kept apart from the connection, and takes no
+/// memory while there are no rules. All zero is valid.
+struct admission {
+  static constexpr std::size_t published_max = 8;
+  access::verdict verdict;
+  std::uint8_t id_size;
+  std::array<char, 4 * client_id_size_max> id; // the client id, in UTF-8
+  /// Whether the client may publish to a predefined or short topic id: see may_publish().
+  std::array<std::uint32_t, published_max> published;
+};
+
 /// The token of a call whose outcome does not matter.
 inline constexpr std::uint64_t no_token = UINT64_MAX;
 
@@ -81,13 +97,15 @@ struct address_request {
 };
 
 struct gateway::common_state {
-  common_state(broker& b, const gateway_config& c) : core(b), config(c) {}
+  common_state(broker& b, const gateway_config& c) : core(b), config(c), rules(b.workers()) {}
   broker& core;
   gateway_config config;
   std::unique_ptr<seq_map<client_address, std::uint32_t>>
       addresses; ///< maps an address to its session
   chainring::detail::lazy_array<connection> connections;
   std::unique_ptr<node_table> nodes; ///< the nodes behind forwarders
+  access::rule_board rules;
+  chainring::detail::lazy_array<admission> admissions; ///< like `connections`
   std::uint64_t stranger_seed = 0;
   std::unordered_map<std::uint16_t, std::string> predefined_names; ///< constant after create()
   std::unordered_map<std::string_view, std::uint16_t> predefined_ids;
@@ -151,6 +169,8 @@ struct gateway_worker::state final : front_end {
   stranger_limit strangers;
   std::uint64_t now_tsc = 0;
   const std::uint64_t tsc_hz;
+  access::rule_board::rules rules;    // the access rules that the worker uses
+  std::uint32_t next_to_judge = none; // the next connection to judge under new rules
   basic_gateway_counters<statistic> count;
   std::vector<pending_answer> answers;
   std::vector<std::uint32_t> free_answers;
@@ -248,10 +268,28 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] std::uint32_t registration_to_offer(std::uint32_t session,
                                                     std::uint32_t topic) noexcept;
 
+  // These functions are in access.cc.
+  [[nodiscard]] access::sender who(client_address from, std::string_view client_id) const noexcept;
+  [[nodiscard]] access::sender who(std::uint32_t session) const noexcept;
+  [[nodiscard]] std::uint64_t source_of(client_address from) const noexcept;
+  void adopt_rules() noexcept;
+  [[nodiscard]] bool may_connect(client_address from, std::string_view client_id) const noexcept;
+  void admit(std::uint32_t session, std::string_view client_id, bool new_session) noexcept;
+  [[nodiscard]] bool judge_again(std::uint32_t session) noexcept;
+  [[nodiscard]] bool still_allowed(std::uint32_t session) noexcept;
+  [[nodiscard]] bool may_publish(const sender& from, std::uint32_t registration) noexcept;
+  [[nodiscard]] bool may_publish(const sender& from, topic_id_type type, std::uint16_t id,
+                                 std::string_view name) noexcept;
+  [[nodiscard]] bool may_publish_to(const sender& from, std::string_view name) const noexcept;
+  [[nodiscard]] bool may_subscribe(std::uint32_t session, std::string_view filter) const noexcept;
+  [[nodiscard]] bool may_deliver(std::uint32_t session, std::uint32_t topic,
+                                 std::string_view name) noexcept;
+
   // These functions are in publish.cc.
   [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m, octets& data,
                                        return_code& code) noexcept;
   void refuse_publish(const sender& from, const publish& m, return_code code) noexcept;
+  void deny_publish(const sender& from, const publish& m) noexcept;
 
   // These functions are in deliver.cc.
   enum class name_status : std::uint8_t { known, asked, impossible, later };

@@ -16,7 +16,17 @@ void gateway_worker::state::refuse_publish(const sender& from, const publish& m,
   send_message(from.address, 7, puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
 }
 
-// Returns the topic that a PUBLISH names, or no_topic with the return code to answer. Takes a name
+// Refuses what the access rules deny. A sender at QoS 0 or -1 waits for no answer.
+void gateway_worker::state::deny_publish(const sender& from, const publish& m) noexcept {
+  ++count.publishes_denied;
+  if (m.flags.qos() == qos_level::minus_one || m.flags.qos() == qos_level::zero) return;
+  send_message(
+      from.address, 7,
+      puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = return_code::not_supported});
+}
+
+// Returns the topic that a PUBLISH names, or no_topic with the return code to answer: "not
+// supported" means that the access rules deny the topic. Takes a name
 // that stands in front of the data away from `data`.
 std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish& m, octets& data,
                                               return_code& code) noexcept {
@@ -32,11 +42,18 @@ std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish&
       name = {reinterpret_cast<const char*>(data.data()), m.topic_id};
       if (name.size() > topic_length_max || !valid_topic_name(name)) return no_topic;
       data = data.subspan(name.size());
+      if (!may_publish_to(from, name)) {
+        code = return_code::not_supported;
+        return no_topic;
+      }
       break;
     }
     if (!from.known()) return no_topic;
     const std::uint32_t r = ids.find_by_id(from.session, m.topic_id);
-    return r == none ? no_topic : ids.at(r).topic;
+    if (r == none) return no_topic;
+    if (may_publish(from, r)) return ids.at(r).topic;
+    code = return_code::not_supported;
+    return no_topic;
   }
   case topic_id_type::predefined: {
     const std::string* found = predefined(m.topic_id);
@@ -52,6 +69,11 @@ std::uint32_t gateway_worker::state::topic_of(const sender& from, const publish&
   default:
     return no_topic;
   }
+  if (m.flags.topic_type() != topic_id_type::normal &&
+      !may_publish(from, m.flags.topic_type(), m.topic_id, name)) {
+    code = return_code::not_supported;
+    return no_topic;
+  }
   const std::uint32_t topic = topics.intern(name);
   if (topic == no_topic) code = return_code::congestion;
   return topic;
@@ -63,7 +85,9 @@ void gateway_worker::state::handle(const sender& from, const publish& m) noexcep
   return_code code{};
   octets data = m.data;
   const std::uint32_t topic = topic_of(from, m, data, code);
-  if (topic == no_topic) return refuse_publish(from, m, code);
+  if (topic == no_topic)
+    return code == return_code::not_supported ? deny_publish(from, m)
+                                              : refuse_publish(from, m, code);
   if (qos == qos_level::minus_one) ++count.published_minus_one;
   const std::uint32_t source = from.known() ? from.session : no_session;
   const bool retain = m.flags.retain();

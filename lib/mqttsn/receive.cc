@@ -57,6 +57,7 @@ void gateway_worker::state::receive(const sender& from,
   sender s = find(from.address, from.received_tsc);
   s.to_group = from.to_group;
   if (s.known()) at(s.session).heard_tsc = std::max(at(s.session).heard_tsc, s.received_tsc);
+  if (s.known() && !still_allowed(s.session)) return;
   if (status == decode_status::bad_field) return refuse_field(s, m);
   std::visit([&](const auto& body) { handle(s, body); }, m.body);
 }

@@ -2,9 +2,9 @@
 /// The topic ids of the sessions of one worker, and the topic that each id stands for.
 ///
 /// MQTT-SN topic ids belong to a client (MQTT-SN 1.2 section 6.10). The ids of a session are given
-/// out in ascending order from first_id on. An id that was forgotten is not given out again before the others,
-/// so that a late packet with an old id seldom meets a new topic. Each registration holds its
-/// topic, so that the number of the topic stays valid.
+/// out in ascending order from first_id on. An id that was forgotten is not given out again before
+/// the others, so that a late packet with an old id seldom meets a new topic. Each registration
+/// holds its topic, so that the number of the topic stays valid.
 ///
 /// A session may have two lists of registrations, each of at most per_session_max, so that one
 /// client cannot take the worker's topics from the others. The cost of a call does not depend on
@@ -32,7 +32,7 @@ class registrations {
     /// The lowest id that is given out, 1 to first_id_max(per_session_max). Ids below it are left
     /// to predefined topics, because some clients confuse the two kinds.
     std::uint16_t first_id = 1;
-    std::uint64_t seed = 0;               ///< of the hashes; 0 means a secret of this process
+    std::uint64_t seed = 0; ///< of the hashes; 0 means a secret of this process
   };
 
   struct entry {
@@ -40,6 +40,9 @@ class registrations {
     std::uint32_t session = none;
     std::uint16_t id = 0;
     bool known = false; ///< the client has acknowledged the id
+    /// Whether the access rules allow the session to publish to the topic, and whether to receive
+    /// from it: the number of the rules that decided, shifted by one, and the decision.
+    std::uint32_t publish_judged = 0, deliver_judged = 0;
 
    private:
     friend class registrations;

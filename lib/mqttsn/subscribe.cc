@@ -48,6 +48,11 @@ void gateway_worker::state::handle(const sender& from, const register_topic& m) 
   };
   if (!valid_topic_name(m.topic) || m.topic.size() > topic_length_max)
     return answer(0, return_code::not_supported);
+  if (!may_publish_to(from, m.topic)) {
+    ++count.registers_denied;
+    return send_message(from.address, 7,
+                        regack{.msg_id = m.msg_id, .code = return_code::not_supported});
+  }
   const std::uint32_t r = registration(from.session, topics.intern(m.topic));
   if (r == none) return answer(0, return_code::congestion);
   ids.at(r).known = true;
@@ -103,6 +108,11 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
   const bool sharing = filter == "$share" || filter.starts_with("$share/");
   if (!valid || sharing || filter.size() > topic_length_max)
     return refuse(0, return_code::not_supported);
+  if (!may_subscribe(from.session, filter)) {
+    ++count.subscribes_denied;
+    return send_message(from.address, 8,
+                        suback{.msg_id = m.msg_id, .code = return_code::not_supported});
+  }
 
   std::uint16_t id = 0;
   if (type == topic_id_type::predefined) {

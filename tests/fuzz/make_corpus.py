@@ -189,6 +189,19 @@ SEEDS = {
         ("bad_id", b"0 a\n"), ("twice", b"1 a\n1 b\n"), ("wildcard", b"3 a/#\n"), ("no_name", b"7\n"),
         ("blank", b"\n   \n\t\n"), ("binary", bytes(range(256))),
     ],
+    "access_file": lambda: [
+        ("usual", b"# who may do what\ndefault deny\ndeny all client guest* listener 1\nallow connect client sensor-* from "
+                  b"10.0.0.0/8\nallow publish client sensor-* topic a/%c/#\nallow publish,subscribe from fd00::/8\n"
+                  b"allow publish unconnected from 10.0.0.0/8 topic a\n"),
+        ("quotes", b"allow publish client \"a \\\"b\\\\\" topic \"a b/#\"\r\n"), ("open_quote", b"deny connect client \"a\n"),
+        ("holes", b"deny subscribe topic a/b\nallow subscribe topic a/#\nallow subscribe topic +/b\ndefault allow\n"),
+        ("client_in_topic", b"deny publish,subscribe topic %c/+/x\nallow publish,subscribe topic %c\nallow all client ?\n"),
+        ("dollar", b"allow subscribe topic #\ndeny subscribe topic $S/#\nallow subscribe\n"),
+        ("range", b"allow connect from 10.0.0.1/8\n"), ("ranges", b"allow connect from ::/0\ndeny connect from 0.0.0.0/0\n"),
+        ("many", b"".join(b"allow publish,subscribe client ? topic a/%d/#\n" % i for i in range(16)) + b"deny subscribe client a\n"),
+        ("percent", b"allow publish topic 100%\n"), ("no_action", b"allow\n"), ("blank", b"\n   \n\t\n"),
+        ("binary", bytes(range(256))),
+    ],
     "config_file": lambda: [
         ("usual", b"region = /var/lib/chainring/region\nsize = 256M\naddress = 192.0.2.1/24\nudp-port = 10000\n"
                   b"queue-size = 1024\noverflow = drop-oldest\nidle = sleep\n"),

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Access rules: who may connect, publish and subscribe (access/access.h).
+//
+// A client is judged once, when it connects; the verdict is kept with its connection. Whether it
+// may publish to a topic is kept with the registration of the topic, so that a PUBLISH costs one
+// comparison. New rules get a new number, which makes everything that was kept under another number
+// stale: a connection is judged again with its next datagram, or when the worker comes to it. What
+// is denied makes no state: no session, no registration, no topic name.
+//
+// A subscription is judged when it is made, and its filter must be allowed as a whole.
+// Subscriptions of an earlier connection, or from before the rules changed, stay; each message that
+// they bring is judged when it is delivered, and is dropped if the client may not read its topic.
+#include <algorithm>
+
+#include "mqttsn/gateway_state.h"
+#include "net/address.h"
+
+namespace chainring::mqttsn {
+
+namespace {
+
+// The connections that a worker looks at in one round after the rules have changed.
+constexpr std::uint32_t looked_at_per_round = 256;
+
+// What was decided under a rule set, in one word: the number of the rules, and the decision.
+constexpr std::uint32_t word_of(std::uint32_t rules_number, bool allowed) noexcept {
+  return rules_number << 1 | (allowed ? 1u : 0u);
+}
+
+} // namespace
+
+// The only place that knows how a transport makes an address of an Internet address.
+access::sender gateway_worker::state::who(client_address from,
+                                          std::string_view client_id) const noexcept {
+  const net::endpoint e = net::endpoint::from_key(from);
+  return {.client_id = client_id,
+          .address = {e.address.high, e.address.low},
+          .listener = e.interface_id};
+}
+
+access::sender gateway_worker::state::who(std::uint32_t n) const noexcept {
+  const admission& a = common.admissions[n];
+  return who(address_of(n), {a.id.data(), a.id_size});
+}
+
+// The sessions of all clients at one address count together, whatever their ports. An IPv6 host
+// chooses its addresses within a prefix of 64 bits, so the prefix counts.
+std::uint64_t gateway_worker::state::source_of(client_address from) const noexcept {
+  const access::ip_address address = who(from, {}).address;
+  return address.high != 0 ? address.high : address.low;
+}
+
+bool gateway_worker::state::may_connect(client_address from,
+                                        std::string_view client_id) const noexcept {
+  return rules.set == nullptr || rules.set->judge(who(from, client_id)).connect().allowed;
+}
+
+// Keeps the verdict on a client with its new connection. `new_session` says that the session has no
+// subscriptions from before.
+void gateway_worker::state::admit(std::uint32_t n, std::string_view client_id,
+                                  bool new_session) noexcept {
+  if (rules.set == nullptr) return;
+  admission& a = common.admissions[n];
+  a.id_size = static_cast<std::uint8_t>(std::min(client_id.size(), a.id.size()));
+  std::ranges::copy(client_id.substr(0, a.id_size), a.id.begin());
+  a.verdict = rules.set->judge(who(n));
+  a.published.fill(0);
+  connection& c = at(n);
+  c.judged_under = rules.number;
+  c.subscribed_under = new_session ? rules.number : 0;
+}
+
+// Judges a connection under new rules. Ends it and returns false when it is not allowed any more.
+bool gateway_worker::state::judge_again(std::uint32_t n) noexcept {
+  admission& a = common.admissions[n];
+  a.verdict = rules.set->judge(who(n));
+  a.published.fill(0);
+  at(n).judged_under = rules.number;
+  if (a.verdict.connect().allowed) return true;
+  ++count.ended_by_rules;
+  const client_address to = address_of(n);
+  end(n);
+  send_message(to, 2, disconnect{});
+  return false;
+}
+
+// False when the connection has ended because the rules allow it no more.
+bool gateway_worker::state::still_allowed(std::uint32_t n) noexcept {
+  return at(n).judged_under == rules.number || judge_again(n);
+}
+
+// Takes over new rules, and judges some connections under them.
+void gateway_worker::state::adopt_rules() noexcept {
+  const access::rule_board::rules now = common.rules.adopt(number);
+  if (now.number != rules.number) {
+    rules = now;
+    next_to_judge = 0;
+  }
+  if (next_to_judge == none) return;
+  const std::uint32_t all = common.core.sessions_capacity();
+  const std::uint32_t last = std::min(all, next_to_judge + looked_at_per_round);
+  for (; next_to_judge < last; ++next_to_judge) {
+    if (serves(next_to_judge)) (void)still_allowed(next_to_judge);
+  }
+  if (next_to_judge >= all) next_to_judge = none;
+}
+
+bool gateway_worker::state::may_publish(const sender& from, std::uint32_t registration) noexcept {
+  if (rules.set == nullptr) return true;
+  registrations::entry& e = ids.at(registration);
+  if (e.publish_judged >> 1 != rules.number) [[unlikely]]
+    e.publish_judged = word_of(rules.number, may_publish_to(from, topics.name(e.topic)));
+  return (e.publish_judged & 1) != 0;
+}
+
+// A predefined or a short topic id, whose name never changes.
+bool gateway_worker::state::may_publish(const sender& from, topic_id_type type, std::uint16_t id,
+                                        std::string_view name) noexcept {
+  if (rules.set == nullptr) return true;
+  if (!from.known()) return may_publish_to(from, name);
+  std::uint32_t& kept = common.admissions[from.session].published[id % admission::published_max];
+  // The word is never 0 when it holds a decision.
+  const std::uint32_t key = std::uint32_t{id} << 4 | static_cast<std::uint32_t>(type) << 2 | 2;
+  if ((kept & ~1u) != key) kept = key | (may_publish_to(from, name) ? 1u : 0u);
+  return (kept & 1) != 0;
+}
+
+bool gateway_worker::state::may_publish_to(const sender& from,
+                                           std::string_view name) const noexcept {
+  if (rules.set == nullptr) return true;
+  if (from.known())
+    return rules.set->publish(common.admissions[from.session].verdict, who(from.session), name)
+        .allowed;
+  const access::sender stranger = who(from.address, {});
+  return rules.set->publish(rules.set->judge(stranger), stranger, name).allowed;
+}
+
+// A shared subscription reads what the filter behind its group reads.
+bool gateway_worker::state::may_subscribe(std::uint32_t n, std::string_view filter) const noexcept {
+  if (rules.set == nullptr) return true;
+  if (filter.starts_with("$share/"))
+    if (const std::size_t group_end = filter.find('/', 7); group_end != std::string_view::npos)
+      filter.remove_prefix(group_end + 1);
+  return rules.set->subscribe(common.admissions[n].verdict, who(n), filter).allowed;
+}
+
+bool gateway_worker::state::may_deliver(std::uint32_t n, std::uint32_t topic,
+                                        std::string_view name) noexcept {
+  if (rules.set == nullptr || at(n).subscribed_under == rules.number) return true;
+  const std::uint32_t r = topic == no_topic ? none : ids.find_by_topic(n, topic);
+  if (r == none) return may_subscribe(n, name);
+  registrations::entry& e = ids.at(r);
+  if (e.deliver_judged >> 1 != rules.number)
+    e.deliver_judged = word_of(rules.number, may_subscribe(n, name));
+  return (e.deliver_judged & 1) != 0;
+}
+
+} // namespace chainring::mqttsn
