@@ -306,6 +306,12 @@ result<void> service::open_ports() {
                   port, added.device.name().c_str(), added.device.driver().c_str(),
                   addresses_text(added).c_str(), added.device.rx_queues(), added.device.tx_queues(),
                   added.device.link_up() ? "up" : "down");
+    if ((c.ipv6 || c.multicast_group != 0) &&
+        added.device.multicast() == net::multicast_reception::none)
+      CHAINRING_LOG(NOTICE, port,
+                    "port %u (%s) cannot be told which multicast groups to receive. If it does not "
+                    "receive them anyway, clients do not find the broker over IPv6 or at its group",
+                    port, added.device.name().c_str());
     interfaces_.push_back(std::move(*opened));
     ++id;
   }

@@ -222,8 +222,7 @@ bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& ag
 }
 
 template <class Address>
-bool neighbours::fresh(const Address& a, std::uint32_t now_age,
-                       rte_ether_addr& mac) const noexcept {
+bool neighbours::fresh(Address a, std::uint32_t now_age, rte_ether_addr& mac) const noexcept {
   std::uint32_t age = 0;
   return find(a, mac, age) && elapsed(age, now_age) <= lifetime_;
 }

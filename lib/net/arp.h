@@ -175,7 +175,7 @@ class neighbours {
                           std::uint32_t& age) const noexcept;
   /// `Address` is std::uint32_t for IPv4, or ip_address.
   template <class Address>
-  bool fresh(const Address& a, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;
+  bool fresh(Address a, std::uint32_t now_age, rte_ether_addr& mac) const noexcept;
   /// Returns false when the transmit buffer is full.
   bool release(waiting_address& w, const rte_ether_addr& mac, tx_buffer& tx) noexcept;
   void give_up(waiting_address& w, drop_counters& drops) noexcept;

@@ -140,12 +140,15 @@ std::uint16_t link::process_packets(std::span<rte_mbuf* const> frames, std::span
                                     std::uint64_t now_tsc) noexcept {
   std::uint16_t n = 0;
   for (rte_mbuf* frame : frames) {
-    const packet_view v = classify(interface_->filter, frame);
+    // The view is read in its place, which the next frame takes unless this one is a datagram.
+    out[n].frame = frame;
+    classify(interface_->filter, frame, out[n].view);
+    const packet_view& v = out[n].view;
     switch (v.kind) {
     case packet_kind::udp:
       if (!v.to_group || interface_->arp->on_link(v.source.address))
         interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
-      out[n++] = {frame, v};
+      ++n;
       continue;
     case packet_kind::icmp_echo:
       interface_->arp->notice(v.source.address, v.source_mac, now_tsc);

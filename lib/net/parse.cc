@@ -101,7 +101,8 @@ drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n) noexce
 
 // Reads the frame into `v` and returns `none`, or the reason why the frame is dropped. `v` is a
 // parameter because returning a view from each of these checks would copy it.
-drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v) noexcept {
+[[gnu::always_inline]] inline drop_reason read_frame(const receive_filter& filter, rte_mbuf* m,
+                                                     packet_view& v) noexcept {
   const interface_config& c = filter.config;
   if (m->nb_segs > 1 && rte_pktmbuf_linearize(m) != 0) return drop_reason::not_contiguous;
   const auto* data = rte_pktmbuf_mtod(m, const std::byte*);
@@ -193,9 +194,14 @@ drop_reason read_frame(const receive_filter& filter, rte_mbuf* m, packet_view& v
 
 } // namespace
 
+void classify(const receive_filter& filter, rte_mbuf* m, packet_view& view) noexcept {
+  view = {};
+  view.reason = read_frame(filter, m, view);
+}
+
 packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept {
   packet_view v;
-  v.reason = read_frame(filter, m, v);
+  classify(filter, m, v);
   return v;
 }
 

@@ -119,6 +119,8 @@ struct packet_view {
 
 /// Says what the frame is. The link-local address of a port with IPv6 is made from `filter.mac`.
 [[nodiscard]] packet_view classify(const receive_filter& filter, rte_mbuf* m) noexcept;
+/// Does the same into `view`, whatever it holds, for code in which the copy of a view counts.
+void classify(const receive_filter& filter, rte_mbuf* m, packet_view& view) noexcept;
 
 /// Adds the 16-bit words of `n` octets, as they stand in memory, to `sum` and returns the sum,
 /// which fold_checksum() folds. The sum is in one's complement arithmetic of 64 bits. An odd last
