@@ -8,6 +8,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "access/access.h"
 #include "common/eal.h"
 #include "common/start.h"
 #include "common/stream.h"
@@ -66,6 +67,13 @@ int main(int argc, char** argv) {
   options o;
   if (const parsed p = read_arguments("dpdk-chainring", argc, argv, parse, o); !p.run)
     return p.exit_status;
+  // A file with a fault is refused before EAL starts and before a region is made.
+  if (!o.access.empty()) {
+    if (auto rules = chainring::access::rule_set::read(o.access); !rules) {
+      std::fprintf(stderr, "dpdk-chainring: --access: %s\n", rules.error().message.c_str());
+      return 2;
+    }
+  }
   log_region = register_log("chainring.region");
   log_session = register_log("chainring.session");
   log_port = register_log("chainring.port");

@@ -19,7 +19,7 @@ from regions import Broker
 PROGRAM = sys.argv[1]
 HANG_S = 90  # this timeout only detects hangs
 # For each argument, what is refused (None when any text is accepted), and what the refusal accepts.
-NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000),
+NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000), "--max-sessions-per-address": (0, 4000000),
            "--max-subscriptions": (1, 16000000), "--max-retained": (1, 16000000),
            "--max-retained-bytes": (0, 1000000000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576),
@@ -36,6 +36,7 @@ OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33"
           "--gateway": (["there", "1.2.3"], "expected"), "--multicast": (["there", "192.0.2.1", "fd00::1", "ff02::x"], "expected"),
           "--address6": (["here", "192.0.2.1/24", "fd00::1", "fd00::1/129", "fd00::1/", "fd00::g/64", "::ffff:192.0.2.1/64"], "expected"),
           "--gateway6": (["there", "192.0.2.1", "fd00::/64"], "expected"), "--vlan": (["x", "-1", "4095"], "0 to 4094"), "--predefined-topics": (["{}/absent"], "does not exist"),
+          "--access": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
 FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--interactive", "--help", "--version"]
 TEXTS = ["--region", "--log-file"]
@@ -109,6 +110,13 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         with open(topics, "w") as f:
             f.write(text)
         refused([*good, "--predefined-topics", topics], "--predefined-topics", *words)
+
+    rules = os.path.join(scratch, "rules")
+    for text, words in (("alow connect\n", ["rules:1", "'alow' begins no rule"]), ("default deny\nallow connect topic a\n", ["rules:2"]),
+                        ("allow connect from 10.0.0.1/8\n", ["rules:1", "which must be zero"])):
+        with open(rules, "w") as f:
+            f.write(text)
+        refused([*good, "--access", rules], "--access", *words)
 
     # The configuration file has the same keys and the same refusals, and refuses unknown keys.
     config = os.path.join(scratch, "chainring.conf")
