@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "broker/counters.h"
 #include "broker/front_end.h"
+#include "broker/operator_view.h"
 #include "broker/worker.h"
 #include "mqttsn/codec.h"
 #include "mqttsn/gateway.h"

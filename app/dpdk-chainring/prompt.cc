@@ -2,6 +2,7 @@
 #include "prompt.h"
 
 #include <array>
+#include <charconv>
 #include <cinttypes>
 #include <csignal>
 #include <cstddef>
@@ -21,7 +22,9 @@
 
 #include "base/escape.h"
 #include "common/size.h"
+#include "common/stream.h"
 #include "log.h"
+#include "show.h"
 
 namespace chainring::app {
 
@@ -40,11 +43,14 @@ static_assert(offsetof(instruction<1>, tokens) == offsetof(cmdline_parse_inst_t,
 service* served = nullptr; // cmdline callbacks have no context of their own
 bool quit = false;
 
+// The last word of a command may be the rest of its line, so that a client id may have spaces.
 struct two_words {
-  cmdline_fixed_string_t first, second;
+  cmdline_fixed_string_t first;
+  cmdline_multi_string_t second;
 };
 struct three_words {
-  cmdline_fixed_string_t first, second, third;
+  cmdline_fixed_string_t first, second;
+  cmdline_multi_string_t third;
 };
 
 void show_port_stats(cmdline* cl) {
@@ -102,54 +108,6 @@ void show_region(cmdline* cl) {
                    lost, b.withheld_blocks, served->broker().counters().damaged);
 }
 
-std::string address_text(net::client_address a) {
-  return a == 0 ? "-" : net::to_string(net::endpoint::from_key(a));
-}
-
-/// Says why a full queue does not empty, and how many messages were refused because of it.
-std::string full_text(const session_info& i) {
-  if (i.queue_depth < i.queue_limit) return "";
-  return std::string("; full: ") +
-         (i.connected ? "its client does not acknowledge" : "its client is not connected") + ", " +
-         std::to_string(i.refused) + " PUBLISH messages were refused because of it";
-}
-
-void show_sessions(cmdline* cl, bool queues) {
-  std::uint32_t first = 0;
-  std::uint64_t shown = 0;
-  do {
-    std::vector<session_info> page;
-    first = served->broker().sessions(first, 256, page);
-    for (const session_info& i : page) {
-      if (queues && i.queue_capacity == 0) continue;
-      ++shown;
-      if (queues)
-        cmdline_printf(cl,
-                       "queue %u (%s): depth %" PRIu64 " of %" PRIu64 ", may grow to %" PRIu64
-                       ", high water %" PRIu64 "%s\n",
-                       i.number, escape(i.identity).c_str(), i.queue_depth, i.queue_capacity,
-                       i.queue_limit, i.queue_high_water, full_text(i).c_str());
-      else
-        cmdline_printf(
-            cl, "session %u '%s': %s%s, at %s, worker %u, keep alive %u s, queued %" PRIu64 "\n",
-            i.number, escape(i.identity).c_str(), i.connected ? "connected" : "disconnected",
-            i.ends_with_connection ? ", clean" : "", address_text(i.address).c_str(), i.home,
-            i.keep_alive_s, i.queue_depth);
-    }
-  } while (first != 0);
-  cmdline_printf(cl, "%" PRIu64 " %s\n", shown, queues ? "queues" : "sessions");
-}
-
-void show_topics(cmdline* cl) {
-  std::uint64_t shown = 0;
-  for (const topic_info& t : served->broker().topics(1000)) {
-    ++shown;
-    cmdline_printf(cl, "%s: %u subscriptions\n", escape(t.filter).c_str(), t.subscriptions);
-  }
-  cmdline_printf(cl, "%" PRIu64 " filters shown, %u subscriptions in all\n", shown,
-                 served->broker().subscription_count());
-}
-
 void show_counters(cmdline* cl) {
   for_each_counter(served->broker().counters(), [cl](const char* name, std::uint64_t value) {
     cmdline_printf(cl, "%-20s %" PRIu64 "\n", name, value);
@@ -160,30 +118,73 @@ void show_counters(cmdline* cl) {
                            });
 }
 
+void show_rates(cmdline* cl) {
+  const bool known = served->sampled_rates().for_each([cl](const char* name, double per_second) {
+    if (per_second > 0) cmdline_printf(cl, "%-20s %.1f a second\n", name, per_second);
+  });
+  if (!known) cmdline_printf(cl, "the rates are known two seconds after the start\n");
+}
+
+void print_rows(cmdline* cl, const std::string& what, const std::string& words) {
+  const print_line print = [cl](const std::string& line) {
+    cmdline_printf(cl, "%s\n", line.c_str());
+  };
+  if (what == "session") return show_session(*served, words, print);
+  if (what == "top") {
+    constexpr unsigned seconds_max = 10;
+    const unsigned seconds = words.empty() ? 1 : static_cast<unsigned>(std::atoi(words.c_str()));
+    if (seconds == 0 || seconds > seconds_max)
+      return print("show top SECONDS: expected 1 to " + std::to_string(seconds_max));
+    return show_top(*served, seconds, print);
+  }
+  auto rows = row_choice::parse(words);
+  if (!rows) return print("show " + what + ": " + rows.error().message);
+  if (what == "sessions") show_sessions(*served, *rows, print);
+  if (what == "queues") show_queues(*served, *rows, print);
+  if (what == "topics") show_topics(*served, *rows, print);
+  if (what == "retained") show_retained(*served, *rows, print);
+  if (what == "subscriptions") show_subscriptions(*served, *rows, print);
+}
+
 void on_show(void* parsed, cmdline* cl, void*) {
   const std::string what = static_cast<two_words*>(parsed)->second;
-  if (what == "region") show_region(cl);
-  if (what == "sessions") show_sessions(cl, false);
-  if (what == "queues") show_sessions(cl, true);
-  if (what == "topics") show_topics(cl);
-  if (what == "counters") show_counters(cl);
+  if (what == "region") return show_region(cl);
+  if (what == "counters") return show_counters(cl);
+  if (what == "rates") return show_rates(cl);
+  print_rows(cl, what, "");
+}
+void on_show_rows(void* parsed, cmdline* cl, void*) {
+  const auto* words = static_cast<three_words*>(parsed);
+  print_rows(cl, words->second, words->third);
 }
 void on_show_port(void*, cmdline* cl, void*) {
   show_port_stats(cl);
 }
 void on_help(void*, cmdline* cl, void*) {
-  cmdline_printf(cl,
-                 "show port stats   print packets, drops by reason, and frames handed over\n"
-                 "show region       print the region's class, space and messages\n"
-                 "show sessions     print the clients and their addresses\n"
-                 "show queues       print each queue's depth, capacity and high-water mark\n"
-                 "show topics       print the filters and their numbers of subscriptions\n"
-                 "show counters     print the broker's counters\n"
-                 "grow region SIZE  make the region larger while it is served, such as 512M or 2G\n"
-                 "kick CLIENT       end a client's session and delete its subscriptions and queue\n"
-                 "clear queue CLIENT  drop all messages in a client's queue\n"
-                 "reload            read the file of access rules again\n"
-                 "quit              close the region cleanly and exit\n");
+  cmdline_printf(cl, "show port stats   print packets, drops by reason, and frames handed over\n"
+                     "show region       print the region's class, space and messages\n"
+                     "show sessions     print the clients and their addresses\n"
+                     "show session CLIENT  print everything about one client\n"
+                     "show queues       print each queue's depth, capacity and high-water mark\n"
+                     "show subscriptions  print the filters of each client\n"
+                     "show topics       print the filters and their numbers of subscriptions\n"
+                     "show retained     print the retained messages\n"
+                     "show counters     print the broker's counters\n"
+                     "show rates        print what the counters gained in the last second\n"
+                     "show top [SECONDS]  print who sends the most and whose queues are longest\n"
+                     "  Behind a list may stand: like PATTERN,\n"
+                     "  connected, disconnected, full, from N, count N (100 rows without it).\n");
+  cmdline_printf(
+      cl, "grow region SIZE  make the region larger while it is served, such as 512M or 2G\n"
+          "kick CLIENT       end a client's session and delete its subscriptions and queue\n"
+          "clear queue CLIENT  drop all messages in a client's queue\n"
+          "clear retained TOPIC  delete the retained message of a topic\n"
+          "drain on|off      refuse new sessions and publishes, and go on delivering\n"
+          "set session-expiry SECONDS  end sessions so long after their connection; 0: never\n"
+          "set retry-interval SECONDS  wait so long before the first retransmission\n"
+          "set max-retries N  count a client as lost after so many retransmissions\n"
+          "set log-level LEVEL  log from this level on, such as debug or chainring.*:debug\n"
+          "quit              close the region cleanly and exit\n");
 }
 void on_grow(void* parsed, cmdline* cl, void*) {
   const std::string text = static_cast<three_words*>(parsed)->third;
@@ -195,19 +196,92 @@ void on_grow(void* parsed, cmdline* cl, void*) {
   cmdline_printf(cl, "the region has %" PRIu64 " bytes\n",
                  served->broker().region().medium().size());
 }
+/// Waits until the home of the session has handled a request, and returns nullptr when it takes too
+/// long, as while the region has failed.
+const operator_reply* wait_for(const std::shared_ptr<const operator_reply>& reply, cmdline* cl) {
+  constexpr int attempts = 2000;
+  for (int i = 0; i < attempts && !reply->done(); ++i)
+    rte_delay_us_sleep(1000);
+  if (reply->done()) return reply.get();
+  cmdline_printf(cl, "the worker of the client has not answered for 2 s; the request stands\n");
+  return nullptr;
+}
+constexpr const char* no_such_client = "there is no such client; 'show sessions' lists them\n";
+
 void on_kick(void* parsed, cmdline* cl, void*) {
-  const std::string identity = static_cast<two_words*>(parsed)->second;
-  cmdline_printf(cl, "%s\n",
-                 served->broker().kick(identity)
-                     ? "the client's session ends"
-                     : "there is no such client; 'show sessions' lists them");
+  const std::string client = static_cast<two_words*>(parsed)->second;
+  const auto session = find_session(served->broker(), client);
+  const auto reply = session ? served->broker().kick(session->identity) : nullptr;
+  if (reply == nullptr) return cmdline_printf(cl, "%s", no_such_client);
+  const operator_reply* r = wait_for(reply, cl);
+  if (r == nullptr) return;
+  if (!r->found) return cmdline_printf(cl, "the client's session has ended meanwhile\n");
+  cmdline_printf(cl,
+                 "the client's session has ended: %s, %u subscriptions and %" PRIu64
+                 " queued messages are deleted\n",
+                 r->connected ? "its connection is closed" : "it was not connected",
+                 r->subscriptions, r->messages);
+}
+void clear_retained(cmdline* cl, const std::string& topic) {
+  const auto reply = served->broker().clear_retained(topic);
+  const operator_reply* r = reply != nullptr ? wait_for(reply, cl) : nullptr;
+  if (reply != nullptr && r == nullptr) return;
+  cmdline_printf(cl, r != nullptr && r->found
+                         ? "the retained message is deleted\n"
+                         : "the topic has no retained message; 'show retained' lists them\n");
 }
 void on_clear(void* parsed, cmdline* cl, void*) {
-  const std::string identity = static_cast<three_words*>(parsed)->third;
-  cmdline_printf(cl, "%s\n",
-                 served->broker().clear_queue(identity)
-                     ? "the client's queue is cleared"
-                     : "there is no such client; 'show sessions' lists them");
+  const std::string client = static_cast<three_words*>(parsed)->third;
+  if (std::string(static_cast<three_words*>(parsed)->second) == "retained")
+    return clear_retained(cl, client);
+  const auto session = find_session(served->broker(), client);
+  const auto reply = session ? served->broker().clear_queue(session->identity) : nullptr;
+  if (reply == nullptr) return cmdline_printf(cl, "%s", no_such_client);
+  const operator_reply* r = wait_for(reply, cl);
+  if (r == nullptr) return;
+  if (!r->found) return cmdline_printf(cl, "the client's session has ended meanwhile\n");
+  cmdline_printf(cl, "the client's queue is cleared: %" PRIu64 " messages are dropped\n",
+                 r->messages);
+}
+void on_drain(void* parsed, cmdline* cl, void*) {
+  const bool on = std::string(static_cast<two_words*>(parsed)->second) == "on";
+  served->broker().set_draining(on);
+  if (!on) return cmdline_printf(cl, "the broker serves again\n");
+  std::uint64_t queued = 0;
+  std::uint32_t first = 0;
+  do {
+    std::vector<session_info> page;
+    first = served->broker().sessions(first, 256, page);
+    for (const session_info& i : page)
+      queued += i.queue_depth;
+  } while (first != 0);
+  cmdline_printf(cl,
+                 "the broker refuses new sessions and publishes; %" PRIu64
+                 " messages are queued. 'drain off' serves again\n",
+                 queued);
+}
+void on_set(void* parsed, cmdline* cl, void*) {
+  const auto* words = static_cast<three_words*>(parsed);
+  const std::string what = words->second, value = words->third;
+  if (what == "log-level") {
+    auto level = parse_log_level(value);
+    if (!level) return cmdline_printf(cl, "set log-level: %s\n", level.error().message.c_str());
+    apply({*level});
+    return cmdline_printf(cl, "the log level is %s\n", value.c_str());
+  }
+  const std::uint32_t least = what == "retry-interval" ? 1 : 0;
+  const std::uint32_t most = what == "retry-interval" ? 3600
+                             : what == "max-retries"  ? 100
+                                                      : 4'000'000'000;
+  std::uint32_t n = 0;
+  const auto [end, bad] = std::from_chars(value.data(), value.data() + value.size(), n);
+  if (bad != std::errc{} || end != value.data() + value.size() || n < least || n > most)
+    return cmdline_printf(cl, "set %s %s: expected %u to %u\n", what.c_str(), value.c_str(), least,
+                          most);
+  if (what == "session-expiry") served->broker().set_session_expiry(n);
+  if (what == "retry-interval") served->gateway().set_retry_interval(n * 1000);
+  if (what == "max-retries") served->gateway().set_retries_max(n);
+  cmdline_printf(cl, "%s is %u from now on\n", what.c_str(), n);
 }
 void on_reload(void*, cmdline* cl, void*) {
   const auto loaded = served->load_access();
@@ -223,8 +297,18 @@ void on_quit(void*, cmdline* cl, void*) {
 }
 
 cmdline_parse_token_string_t word_show = TOKEN_STRING_INITIALIZER(three_words, first, "show");
-cmdline_parse_token_string_t word_what =
-    TOKEN_STRING_INITIALIZER(two_words, second, "region#sessions#queues#topics#counters");
+cmdline_parse_token_string_t word_what = TOKEN_STRING_INITIALIZER(
+    two_words, second, "region#sessions#queues#subscriptions#topics#retained#counters#rates#top");
+cmdline_parse_token_string_t word_rows = TOKEN_STRING_INITIALIZER(
+    three_words, second, "sessions#session#queues#subscriptions#topics#retained#top");
+cmdline_parse_token_string_t rest_of_line =
+    TOKEN_STRING_INITIALIZER(three_words, third, TOKEN_STRING_MULTI);
+cmdline_parse_token_string_t word_drain = TOKEN_STRING_INITIALIZER(two_words, first, "drain");
+cmdline_parse_token_string_t word_on = TOKEN_STRING_INITIALIZER(two_words, second, "on#off");
+cmdline_parse_token_string_t word_set = TOKEN_STRING_INITIALIZER(three_words, first, "set");
+cmdline_parse_token_string_t word_setting = TOKEN_STRING_INITIALIZER(
+    three_words, second, "session-expiry#retry-interval#max-retries#log-level");
+cmdline_parse_token_string_t word_value = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
 cmdline_parse_token_string_t word_port = TOKEN_STRING_INITIALIZER(three_words, second, "port");
 cmdline_parse_token_string_t word_stats = TOKEN_STRING_INITIALIZER(three_words, third, "stats");
 cmdline_parse_token_string_t word_grow = TOKEN_STRING_INITIALIZER(three_words, first, "grow");
@@ -236,8 +320,20 @@ cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, fir
 
 instruction<2> show_instruction = {on_show,
                                    nullptr,
-                                   "show region|sessions|queues|topics|counters",
+                                   "show region|sessions|queues|subscriptions|topics|counters|"
+                                   "rates|top",
                                    {&word_show.hdr, &word_what.hdr, nullptr}};
+instruction<3> show_rows_instruction = {
+    on_show_rows,
+    nullptr,
+    "show sessions|session|queues|subscriptions|topics|top WHICH",
+    {&word_show.hdr, &word_rows.hdr, &rest_of_line.hdr, nullptr}};
+instruction<2> drain_instruction = {
+    on_drain, nullptr, "drain on|off", {&word_drain.hdr, &word_on.hdr, nullptr}};
+instruction<3> set_instruction = {on_set,
+                                  nullptr,
+                                  "set session-expiry|retry-interval|max-retries|log-level VALUE",
+                                  {&word_set.hdr, &word_setting.hdr, &word_value.hdr, nullptr}};
 instruction<3> show_port_instruction = {on_show_port,
                                         nullptr,
                                         "show port stats",
@@ -247,15 +343,18 @@ instruction<3> grow_instruction = {on_grow,
                                    "grow region SIZE",
                                    {&word_grow.hdr, &word_region.hdr, &word_size.hdr, nullptr}};
 cmdline_parse_token_string_t word_kick = TOKEN_STRING_INITIALIZER(two_words, first, "kick");
-cmdline_parse_token_string_t word_client = TOKEN_STRING_INITIALIZER(two_words, second, nullptr);
+cmdline_parse_token_string_t word_client =
+    TOKEN_STRING_INITIALIZER(two_words, second, TOKEN_STRING_MULTI);
 cmdline_parse_token_string_t word_clear = TOKEN_STRING_INITIALIZER(three_words, first, "clear");
-cmdline_parse_token_string_t word_queue = TOKEN_STRING_INITIALIZER(three_words, second, "queue");
-cmdline_parse_token_string_t word_whose = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
+cmdline_parse_token_string_t word_queue =
+    TOKEN_STRING_INITIALIZER(three_words, second, "queue#retained");
+cmdline_parse_token_string_t word_whose =
+    TOKEN_STRING_INITIALIZER(three_words, third, TOKEN_STRING_MULTI);
 instruction<2> kick_instruction = {
     on_kick, nullptr, "kick CLIENT", {&word_kick.hdr, &word_client.hdr, nullptr}};
 instruction<3> clear_instruction = {on_clear,
                                     nullptr,
-                                    "clear queue CLIENT",
+                                    "clear queue CLIENT, clear retained TOPIC",
                                     {&word_clear.hdr, &word_queue.hdr, &word_whose.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
 instruction<1> reload_instruction = {on_reload, nullptr, "reload", {&word_reload.hdr, nullptr}};
@@ -272,6 +371,9 @@ cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
                                  as_instruction(clear_instruction),
                                  as_instruction(help_instruction),
                                  as_instruction(reload_instruction),
+                                 as_instruction(show_rows_instruction),
+                                 as_instruction(drain_instruction),
+                                 as_instruction(set_instruction),
                                  as_instruction(quit_instruction),
                                  nullptr};
 
@@ -327,6 +429,7 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
     s.watch_links();
+    s.sample_rates();
     log_losses(s.broker().region(), losses_logged);
     grow_tables(s.broker(), growth_error_logged);
     if (!failure_logged && s.broker().region().failed()) {

@@ -10,6 +10,7 @@
 #include "mqttsn/gateway.h"
 #include "net/listener.h"
 #include "options.h"
+#include "rates.h"
 
 namespace chainring::app {
 
@@ -40,6 +41,10 @@ class service {
   /// Logs each port whose link went down or came up since the last call. The main thread calls it
   /// regularly.
   void watch_links();
+
+  /// Reads the counters for the rates. The main thread calls it regularly.
+  void sample_rates() { rates_.sample(*broker_, *gateway_); }
+  [[nodiscard]] const rates& sampled_rates() const noexcept { return rates_; }
 
   [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
   [[nodiscard]] mqttsn::gateway& gateway() noexcept { return *gateway_; }
@@ -75,6 +80,7 @@ class service {
     worker_context* worker;
   };
   std::vector<start_argument> arguments_;
+  rates rates_;
   std::atomic<bool> stopping_{false};
   bool started_ = false;
 };

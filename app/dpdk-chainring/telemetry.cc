@@ -9,6 +9,7 @@
 #include <rte_telemetry.h>
 
 #include "base/escape.h"
+#include "show.h"
 
 namespace chainring::app {
 
@@ -17,6 +18,7 @@ namespace {
 std::mutex one_query; // it also keeps the service alive during a query
 service* served = nullptr;
 constexpr std::size_t page_sessions = 32;
+constexpr std::size_t page_filters = 64;
 
 void add(rte_tel_data* d, const char* name, std::uint64_t value) {
   rte_tel_data_add_dict_u64(d, name, value);
@@ -66,6 +68,14 @@ int counters_query(const char*, const char*, rte_tel_data* d) {
   });
 }
 
+int rates_query(const char*, const char*, rte_tel_data* d) {
+  return query(d, [d](service& s) {
+    (void)s.sampled_rates().for_each([d](const char* name, double per_second) {
+      add(d, name, static_cast<std::uint64_t>(per_second + 0.5));
+    });
+  });
+}
+
 int ports_query(const char*, const char*, rte_tel_data* d) {
   return query(d, [d](service& s) {
     for (const auto& i : s.interfaces())
@@ -102,29 +112,103 @@ int ports_query(const char*, const char*, rte_tel_data* d) {
   });
 }
 
+/// Adds everything about a session to a dictionary.
+void add_session(rte_tel_data* one, const session_info& i) {
+  rte_tel_data_add_dict_string(one, "client", escape(i.identity).c_str());
+  rte_tel_data_add_dict_string(one, "address",
+                               i.address == client_address{}
+                                   ? ""
+                                   : net::to_string(net::endpoint::from_key(i.address)).c_str());
+  add(one, "connected", i.connected);
+  add(one, "clean", i.ends_with_connection);
+  add(one, "worker", i.home);
+  add(one, "queued", i.queue_depth);
+  add(one, "queue_capacity", i.queue_capacity);
+  add(one, "queue_high_water", i.queue_high_water);
+  add(one, "queue_limit", i.queue_limit);
+  add(one, "oldest_published_ns", i.oldest_published_ns);
+  add(one, "published", i.published);
+  add(one, "delivered", i.delivered);
+  add(one, "refused", i.refused);
+  add(one, "dropped_newest", i.dropped_newest);
+  add(one, "dropped_oldest", i.dropped_oldest);
+  add(one, "dropped_qos0", i.dropped_qos0);
+  add(one, "subscriptions", i.subscriptions);
+  add(one, "expiry_s", i.expiry_s);
+  add(one, "disconnected_ns", i.disconnected_ns);
+}
+
+std::uint32_t first_of(const char* parameters) {
+  return static_cast<std::uint32_t>(parameters != nullptr ? std::strtoul(parameters, nullptr, 10)
+                                                          : 0);
+}
+
+int session_query(const char*, const char* parameters, rte_tel_data* d) {
+  return query(d, [d, parameters](service& s) {
+    const auto found = find_session(s.broker(), parameters != nullptr ? parameters : "");
+    if (!found) return;
+    add(d, "number", found->number);
+    add_session(d, *found);
+    rte_tel_data* filters = rte_tel_data_alloc();
+    if (filters == nullptr) return;
+    rte_tel_data_start_array(filters, RTE_TEL_STRING_VAL);
+    for (const subscription_info& one : s.broker().subscriptions_of(found->number, 0, page_filters))
+      rte_tel_data_add_array_string(filters, escape(one.filter).c_str());
+    rte_tel_data_add_dict_container(d, "filters", filters, 0);
+  });
+}
+
+int topics_query(const char*, const char* parameters, rte_tel_data* d) {
+  return query(d, [d, parameters](service& s) {
+    std::vector<topic_info> page;
+    add(d, "next", s.broker().topics(first_of(parameters), page_filters, page));
+    // A name in a dictionary may hold only letters, digits, '_' and '/', so these are two lists.
+    rte_tel_data* filters = rte_tel_data_alloc();
+    rte_tel_data* subscriptions = rte_tel_data_alloc();
+    if (filters == nullptr || subscriptions == nullptr) {
+      rte_tel_data_free(filters);
+      rte_tel_data_free(subscriptions);
+      return;
+    }
+    rte_tel_data_start_array(filters, RTE_TEL_STRING_VAL);
+    rte_tel_data_start_array(subscriptions, RTE_TEL_U64_VAL);
+    for (const topic_info& t : page) {
+      rte_tel_data_add_array_string(filters, escape(t.filter).c_str());
+      rte_tel_data_add_array_u64(subscriptions, t.subscriptions);
+    }
+    rte_tel_data_add_dict_container(d, "filters", filters, 0);
+    rte_tel_data_add_dict_container(d, "subscriptions", subscriptions, 0);
+  });
+}
+
+int retained_query(const char*, const char* parameters, rte_tel_data* d) {
+  return query(d, [d, parameters](service& s) {
+    std::vector<retained_info> page;
+    add(d, "next", s.broker().retained(first_of(parameters), page_filters, page));
+    const retained_statistics all = s.broker().retained_counts();
+    add(d, "messages", all.messages);
+    add(d, "messages_max", all.messages_max);
+    add(d, "bytes", all.bytes);
+    add(d, "bytes_max", all.bytes_max);
+    rte_tel_data* topics = rte_tel_data_alloc();
+    if (topics == nullptr) return;
+    rte_tel_data_start_array(topics, RTE_TEL_STRING_VAL);
+    for (const retained_info& i : page)
+      rte_tel_data_add_array_string(topics, escape(i.topic).c_str());
+    rte_tel_data_add_dict_container(d, "topics", topics, 0);
+  });
+}
+
 int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
   return query(d, [d, parameters](service& s) {
-    const auto first = static_cast<std::uint32_t>(
-        parameters != nullptr ? std::strtoul(parameters, nullptr, 10) : 0);
     std::vector<session_info> page;
-    const std::uint32_t next = s.broker().sessions(first, page_sessions, page);
+    const std::uint32_t next = s.broker().sessions(first_of(parameters), page_sessions, page);
     add(d, "next", next);
     for (const session_info& i : page) {
       rte_tel_data* one = rte_tel_data_alloc();
       if (one == nullptr) break;
       rte_tel_data_start_dict(one);
-      rte_tel_data_add_dict_string(one, "client", escape(i.identity).c_str());
-      rte_tel_data_add_dict_string(
-          one, "address",
-          i.address == 0 ? "" : net::to_string(net::endpoint::from_key(i.address)).c_str());
-      add(one, "connected", i.connected);
-      add(one, "clean", i.ends_with_connection);
-      add(one, "worker", i.home);
-      add(one, "queued", i.queue_depth);
-      add(one, "queue_capacity", i.queue_capacity);
-      add(one, "queue_high_water", i.queue_high_water);
-      add(one, "queue_limit", i.queue_limit);
-      add(one, "refused", i.refused);
+      add_session(one, i);
       rte_tel_data_add_dict_container(d, std::to_string(i.number).c_str(), one, 0);
     }
   });
@@ -143,6 +227,17 @@ void register_telemetry(service& s) {
                              "The counters of the broker and its front end");
   rte_telemetry_register_cmd("/chainring/ports", ports_query,
                              "Drops by reason, and frames handed over between workers");
+  rte_telemetry_register_cmd("/chainring/rates", rates_query,
+                             "What the counters gained in the last second");
+  rte_telemetry_register_cmd("/chainring/session", session_query,
+                             "Everything about one session. The parameter is its client id");
+  rte_telemetry_register_cmd(
+      "/chainring/topics", topics_query,
+      "A page of filters and how many subscribe to each. The parameter FIRST "
+      "is the 'next' of the page before");
+  rte_telemetry_register_cmd("/chainring/retained", retained_query,
+                             "A page of topics with retained messages. The parameter FIRST is the "
+                             "'next' of the page before");
   rte_telemetry_register_cmd("/chainring/sessions", sessions_query,
                              "A page of sessions with their queues. The parameter FIRST is the "
                              "'next' of the page before; 'next' is 0 at the end");

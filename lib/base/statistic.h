@@ -22,6 +22,8 @@ class statistic {
     return *this;
   }
   statistic& operator++() noexcept { return *this += 1; }
+  /// Starts again at 0. Only the one writer may call this.
+  void clear() noexcept { word_.store(0, std::memory_order_relaxed); }
   /// Any thread may call this.
   [[nodiscard]] std::uint64_t value() const noexcept {
     return word_.load(std::memory_order_relaxed);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The broker's core: its set-up, its statistics and what operators ask for.
+// The broker's core: its set-up and its statistics.
 //
-// Its ordering labels are described in sessions.cc and inbox.cc.
+// Its ordering labels are described in sessions.cc, inbox.cc and operator_view.h.
 #include "broker/broker.h"
 
 #include <algorithm>
@@ -47,6 +47,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   const auto began = std::chrono::steady_clock::now();
   auto s = std::make_unique<common_state>();
   s->config = config;
+  s->session_expiry_s.store(config.session_expiry_s, std::memory_order_relaxed); // [run-time-setting]
   s->opened_region = std::move(region);
   auto state = store::open(*s->opened_region, config, report_progress, s->opened);
   if (!state) return state.error();
@@ -257,42 +258,6 @@ std::uint64_t broker::subscriptions_capacity() const noexcept {
   return common_->state->subscriptions_max();
 }
 
-std::uint32_t broker::sessions(std::uint32_t first, std::size_t max,
-                               std::vector<session_info>& out) const {
-  const std::uint32_t all = common_->state->sessions_max();
-  std::uint32_t n = first;
-  for (; n < all && out.size() < max; ++n) {
-    const session& s = common_->sessions[n];
-    const connection c = s.state.load(std::memory_order_acquire); // [home-read]
-    if (c == connection::none) continue;
-    session_info i;
-    i.number = n;
-    i.identity = common_->state->sessions().identity_seen(n);
-    i.connected = c == connection::active;
-    if (i.connected) i.address = s.address.read();
-    i.ends_with_connection = (common_->state->sessions().word0(n).flags & session_flag_clean) != 0;
-    i.home = s.home.load(std::memory_order_relaxed);                 // [home-read]
-    i.keep_alive_s = s.keep_alive_s.load(std::memory_order_relaxed); // [shown-only]
-    i.refused = s.refused.load(std::memory_order_relaxed);           // [shown-only]
-    const chainring::queue_statistics q = common_->state->queues().statistics(n);
-    i.queue_depth = q.depth;
-    i.queue_capacity = q.capacity;
-    i.queue_limit = common_->config.queue_slots;
-    i.queue_high_water = std::max<std::uint64_t>(
-        q.high_water, s.high_water.load(std::memory_order_relaxed)); // [shown-only]
-    out.push_back(std::move(i));
-  }
-  return n < all ? n : 0;
-}
-
-std::vector<topic_info> broker::topics(std::size_t max) const {
-  std::vector<topic_info> list;
-  common_->filters->for_each(max, [&](std::string_view filter, std::uint32_t subscriptions) {
-    list.push_back({std::string(filter), subscriptions});
-  });
-  return list;
-}
-
 std::uint32_t broker::retained(std::uint32_t first, std::size_t max,
                                std::vector<retained_info>& out) const {
   std::uint32_t n = first;
@@ -318,32 +283,6 @@ std::uint32_t broker::session_count() const noexcept {
 }
 std::uint32_t broker::subscription_count() const noexcept {
   return common_->filters->subscription_count();
-}
-
-namespace {
-
-bool ask(worker_inbox& home, operator_request::kind what, std::string_view identity) {
-  const std::lock_guard guard(home.requests_lock);
-  home.requests.push_back({what, std::string(identity)});
-  home.asked.store(true, std::memory_order_release); // [asked-set]
-  return true;
-}
-
-} // namespace
-
-bool broker::kick(std::string_view identity) noexcept {
-  if (!common_->identities->get(common_->key_of(identity))) return false;
-  return ask(*common_->inboxes[home_of(identity)], operator_request::kind::kick, identity);
-}
-
-bool broker::clear_queue(std::string_view identity) noexcept {
-  if (!common_->identities->get(common_->key_of(identity))) return false;
-  return ask(*common_->inboxes[home_of(identity)], operator_request::kind::clear_queue, identity);
-}
-
-bool broker::clear_retained(std::string_view topic) noexcept {
-  if (common_->retained->find(topic) == retained_table::none) return false;
-  return ask(*common_->inboxes[0], operator_request::kind::clear_retained, topic);
 }
 
 result<void> broker::grow(std::uint64_t size) {

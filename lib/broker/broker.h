@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@
 #include "../region/region.h"
 #include "../ring/ring.h"
 #include "counters.h"
+#include "operator_view.h"
 #include "worker.h"
 
 namespace chainring {
@@ -80,41 +82,6 @@ struct broker_config {
   /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process,
   /// which only tests replace.
   std::uint64_t home_seed = 0;
-};
-
-/// What operators are shown about a session.
-struct session_info {
-  std::uint32_t number = 0;
-  std::string identity;     ///< chosen by the client: escape it before it is shown
-  client_address address{}; ///< given by the front end; 0 means not connected
-  bool connected = false;
-  bool ends_with_connection = false;
-  unsigned home = 0;
-  std::uint16_t keep_alive_s = 0;
-  std::uint64_t queue_depth = 0, queue_capacity = 0;
-  std::uint64_t queue_high_water = 0; ///< over all rings that the queue had in this life
-  std::uint64_t queue_limit = 0;      ///< how many messages the queue may grow to
-  std::uint64_t refused = 0;          ///< messages that its full queue refused in this life
-};
-
-/// A filter, and how many sessions subscribe to it.
-struct topic_info {
-  std::string filter;
-  std::uint32_t subscriptions = 0;
-};
-
-/// What operators are shown about a retained message.
-struct retained_info {
-  std::string topic;              ///< chosen by a client: escape it before it is shown
-  std::uint32_t size = 0;         ///< octets of its content
-  std::uint8_t qos = 0;           ///< at which it was published
-  std::uint64_t published_ns = 0; ///< on the wall clock
-};
-
-struct retained_statistics {
-  std::uint64_t messages = 0;
-  std::uint64_t bytes = 0; ///< of the blocks of all messages that the table names
-  std::uint64_t messages_max = 0, bytes_max = 0;
 };
 
 /// What an open found, for the line in the log.
@@ -199,8 +166,18 @@ class broker {
   /// or 0 at the end. Any thread may call it.
   [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
                                        std::vector<session_info>& out) const;
-  /// Returns up to `max` filters. Any thread may call it.
+  /// Returns the session of that identity, or nothing. Any thread may call it.
+  [[nodiscard]] std::optional<session_info> session_of(std::string_view identity) const;
+  /// Appends at most `max` filters from position `first` on. Returns the `first` of the next call,
+  /// or 0 at the end. Any thread may call it.
+  std::uint32_t topics(std::uint32_t first, std::size_t max, std::vector<topic_info>& out) const;
+  /// Returns the first `max` filters. Any thread may call it.
   [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;
+  /// Returns up to `max` subscriptions of a session, after the first `skip` of them. Any thread may
+  /// call it; a session that ends meanwhile has none.
+  [[nodiscard]] std::vector<subscription_info> subscriptions_of(std::uint32_t session,
+                                                                std::uint32_t skip,
+                                                                std::size_t max) const;
   /// Appends at most `max` retained messages from place `first` on. Returns the `first` of the next
   /// call, or 0 at the end. Any thread may call it.
   [[nodiscard]] std::uint32_t retained(std::uint32_t first, std::size_t max,
@@ -209,15 +186,23 @@ class broker {
   [[nodiscard]] std::uint32_t session_count() const noexcept;
   [[nodiscard]] std::uint32_t subscription_count() const noexcept;
 
-  /// Asks the home of the session to end it and to delete its subscriptions and queue. Returns
-  /// false when there is no such session. Any thread may call it.
-  bool kick(std::string_view identity) noexcept;
-  /// Asks the home of the session to drop all messages in its queue. Returns false when there is no
-  /// such session. Any thread may call it.
-  bool clear_queue(std::string_view identity) noexcept;
-  /// Asks a worker to delete the retained message of the topic. Nothing is sent to subscribers.
-  /// Returns false when the topic has none. Any thread may call it.
-  bool clear_retained(std::string_view topic) noexcept;
+  /// Asks the home of the session to end it and to delete its subscriptions and queue. The reply
+  /// tells what was done, once it is done. It is null when there is no such session. Any thread may
+  /// call it.
+  std::shared_ptr<const operator_reply> kick(std::string_view identity);
+  /// Asks the home of the session to drop all messages in its queue, with a reply as for kick().
+  std::shared_ptr<const operator_reply> clear_queue(std::string_view identity);
+  /// Asks a worker to delete the retained message of the topic, with a reply as for kick(). Nothing
+  /// is sent to subscribers. Null when the topic has none.
+  std::shared_ptr<const operator_reply> clear_retained(std::string_view topic);
+  /// Drains the broker, or serves again: while it drains it opens no session that is not connected
+  /// and refuses every publish with congestion, and goes on delivering. Any thread may call it.
+  void set_draining(bool on) noexcept;
+  [[nodiscard]] bool draining() const noexcept;
+  /// Changes broker_config::session_expiry_s for sessions that expire from now on. Any thread may
+  /// call it.
+  void set_session_expiry(std::uint32_t seconds) noexcept;
+  [[nodiscard]] std::uint32_t session_expiry() const noexcept;
 
   /// Makes the region at least `size` bytes long while workers run; publishes that were refused for
   /// lack of blocks are then accepted again. One thread at a time may call it. The new size is

@@ -53,6 +53,7 @@ struct volatile_parcel {
 struct operator_request {
   enum class kind : std::uint8_t { kick, clear_queue, clear_retained } what;
   std::string identity; ///< for clear_retained: the topic
+  std::shared_ptr<operator_reply> reply;
 };
 
 /// What other threads leave for one worker.
@@ -86,6 +87,9 @@ struct broker::common_state {
   broker_observer observer = nullptr;
   void* observer_context = nullptr;
 
+  std::atomic<bool> draining{false};              ///< see broker::set_draining()
+  std::atomic<std::uint32_t> session_expiry_s{0}; ///< see broker::set_session_expiry()
+
   spin_lock free_lock;
   std::vector<std::uint32_t> free_sessions;
 
@@ -93,6 +97,9 @@ struct broker::common_state {
   std::vector<std::unique_ptr<broker_worker>> workers;
 
   [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
+  /// What operators are shown about a session; nothing when the number is free. Any thread may call
+  /// it.
+  [[nodiscard]] std::optional<session_info> info_of(std::uint32_t number) const;
   [[nodiscard]] identity_key key_of(std::string_view identity) const noexcept {
     return {identity, identity_seeds};
   }

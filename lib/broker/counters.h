@@ -16,7 +16,7 @@ template <class Word> struct basic_broker_counters {
   Word released_qos2{};       ///< identifiers that their publishers closed
   Word received_qos2{};       ///< QoS 2 messages that subscribers have received
   Word refused_identifiers{}; ///< QoS 2 publishes beyond the limit of open identifiers
-  Word refused_congestion{}, refused_too_long{};
+  Word refused_congestion{}, refused_too_long{}, refused_draining{};
   Word set_aside{}; ///< publishes that waited until another worker made room
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
@@ -50,6 +50,7 @@ template <class Word> struct basic_broker_counters {
     fn("refused_identifiers", &c::refused_identifiers);
     fn("refused_congestion", &c::refused_congestion);
     fn("refused_too_long", &c::refused_too_long);
+    fn("refused_draining", &c::refused_draining);
     fn("set_aside", &c::set_aside);
     fn("placed", &c::placed);
     fn("delivered", &c::delivered);

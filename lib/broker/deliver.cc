@@ -60,6 +60,7 @@ void broker_worker::state::keep_volatile(session& s, std::uint32_t n, std::uint3
                                          std::uint8_t bits) noexcept {
   if (s.volatile_count >= config.volatile_per_session_max || free_nodes.empty()) {
     ++count.dropped_qos0;
+    ++s.dropped_qos0;
     common.volatiles->drop(message);
     return;
   }
@@ -208,6 +209,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
     return false;
   }
   ++count.delivered_qos0;
+  ++s.delivered;
   ++moved;
   // The front end may have closed the session, and so dropped its waiting messages.
   if (s.volatile_count != 0) drop_volatile(s, false);
@@ -311,8 +313,10 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     s.paused = true;
     return false;
   }
-  if (s.in_flight == sent && !item.released)
-    ++count.delivered; // else the front end acknowledged or skipped it at once
+  if (s.in_flight == sent && !item.released) { // else it was acknowledged or skipped at once
+    ++count.delivered;
+    ++s.delivered;
+  }
   return true;
 }
 

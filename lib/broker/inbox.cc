@@ -18,6 +18,7 @@
 #include <mutex>
 
 #include "broker/worker_state.h"
+#include "ring/consumer.h"
 
 namespace chainring {
 
@@ -105,24 +106,36 @@ void broker_worker::state::take_requests() noexcept {
   }
   for (const operator_request& r : requests) {
     if (r.what == operator_request::kind::clear_retained) {
-      clears.push_back(r.identity);
+      clears.push_back(r);
       continue;
     }
-    const auto n = common.identities->get(common.key_of(r.identity));
-    if (!n) continue;
-    session& s = at(*n);
-    // A request comes to the home of its identity, which is this worker. [home-read]
-    if (s.home.load(std::memory_order_acquire) != number) continue;
-    if (r.what == operator_request::kind::kick) {
-      ++count.kicked;
-      end_session(*n, broker_event::kind::kicked);
-      continue;
-    }
-    count.cleared += durable.queues().drop_oldest(*n, UINT32_MAX);
-    forget_dropped(s, *n);
-    make_dirty(s, *n);
+    answer_request(r);
+    r.reply->finish();
   }
   requests.clear();
+}
+
+void broker_worker::state::answer_request(const operator_request& r) noexcept {
+  const auto n = common.identities->get(common.key_of(r.identity));
+  if (!n) return;
+  session& s = at(*n);
+  // A request comes to the home of its identity, which is this worker. [home-read]
+  if (s.home.load(std::memory_order_acquire) != number) return;
+  r.reply->found = true;
+  // [home-read]
+  r.reply->connected = s.state.load(std::memory_order_relaxed) == connection::active;
+  if (r.what == operator_request::kind::kick) {
+    r.reply->subscriptions = common.filters->count_of(*n);
+    r.reply->messages = durable.queues().statistics(*n).depth;
+    ++count.kicked;
+    end_session(*n, broker_event::kind::kicked);
+    return;
+  }
+  const std::uint32_t dropped = durable.queues().drop_oldest(*n, UINT32_MAX);
+  r.reply->messages = dropped;
+  count.cleared += dropped;
+  forget_dropped(s, *n);
+  make_dirty(s, *n);
 }
 
 // Checks a few sessions at each visit: it ends expired ones, and marks the queues of the others
@@ -143,6 +156,8 @@ void broker_worker::state::check_sessions() noexcept {
         end_session(n, broker_event::kind::expired);
       } else {
         make_dirty(s, n);
+        s.oldest_published_ns.store(queue_consumer(durable.queues()).oldest_published_ns(n),
+                                    std::memory_order_relaxed); // [shown-only]
       }
     }
     if (sweep_from == 0) break;

@@ -53,14 +53,21 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     if (options.qos != 0) answer_with(&by, token, outcome::too_long);
     return;
   }
+  if (from != no_session) ++at(from).published;
   const bool identified = options.qos == 2;
   ++(identified         ? count.published_qos2
      : options.qos == 0 ? count.published_qos0
                         : count.published_qos1);
-  if (options.qos == 0 && !options.retain)
+  if (options.qos == 0 && !options.retain &&
+      !common.draining.load(std::memory_order_relaxed)) // [run-time-setting]
     return publish_volatile(topic, content, false,
                             names.subscribers(topic, *common.filters, number));
   if (identified && from != no_session && repeats(by, from, options.packet_id, token)) return;
+  if (common.draining.load(std::memory_order_relaxed)) { // [run-time-setting]
+    ++count.refused_draining;
+    if (options.qos != 0) answer_with(&by, token, outcome::congestion);
+    return;
+  }
   auto refuse = [&] {
     if (options.qos == 0) // it is not retained, and delivered all the same
       return publish_volatile(topic, content, true,

@@ -39,11 +39,14 @@ void broker_worker::state::drop_named(std::uint64_t word) noexcept {
 
 // Stages what operators have asked for. A topic that is claimed is tried again in the next burst.
 void broker_worker::state::clear_retained() noexcept {
-  std::erase_if(clears, [&](const std::string& topic) {
+  std::erase_if(clears, [&](const operator_request& r) {
     retained_table::claim c;
-    const auto status = common.retained->take(topic, 0, true, c);
+    const auto status = common.retained->take(r.identity, 0, true, c);
     if (status == retained_table::claim_status::wait) return false;
-    if (status != retained_table::claim_status::claimed) return true;
+    r.reply->found = status == retained_table::claim_status::claimed;
+    r.reply->messages = r.reply->found ? 1 : 0;
+    r.reply->finish();
+    if (!r.reply->found) return true;
     staged_publish p;
     p.retained = c.entry;
     p.retained_before = c.before;

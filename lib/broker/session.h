@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/client_address.h"
+#include "base/statistic.h"
 #include "broker/front_end.h"
 #include "broker/identifiers.h"
 #include "message/message.h"
@@ -35,6 +36,10 @@ struct session {
   std::atomic<std::uint16_t> keep_alive_s{0};  // (any) given by the front end
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held
+  // (any) When the oldest message in its queue was published, as check_sessions() last saw it.
+  std::atomic<std::uint64_t> oldest_published_ns{0};
+  // (any) Messages that its client has sent, that were sent to it, and for which there was no room.
+  statistic published, delivered, dropped_qos0;
 
   std::uint64_t source = 0;          // where it counts; 0 means nowhere
   front_end* server = nullptr;       // the front end that serves the connection

@@ -75,6 +75,10 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       if (other_flags || other_settings) make_record_dirty(s, n);
     }
   } else {
+    if (common.draining.load(std::memory_order_relaxed)) { // [run-time-setting]
+      ++count.opens_refused;
+      return {open_status::congestion};
+    }
     if (!enter_source(options.source)) {
       ++count.opens_refused_source;
       return {open_status::congestion};
@@ -197,7 +201,9 @@ void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
 void broker_worker::state::disconnected(session& s, std::uint32_t n) noexcept {
   if (s.ends_with_connection) return begin_ending(s, n, false, 0, {});
   session_settings settings = durable.sessions().settings(n);
-  if (settings.expiry_s == 0 && config.session_expiry_s == 0) return; // the session never expires
+  if (settings.expiry_s == 0 &&
+      common.session_expiry_s.load(std::memory_order_relaxed) == 0) // [run-time-setting]
+    return;                                                         // the session never expires
   settings.disconnected_ns = store::now_ns();
   durable.sessions().settings_start(n, settings); // [record-stored]
   make_record_dirty(s, n);
@@ -311,8 +317,12 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.ends_with_connection = false;
   leave_source(s.source);
   s.source = 0;
-  s.refused.store(0, std::memory_order_relaxed);    // [shown-only]
-  s.high_water.store(0, std::memory_order_relaxed); // [shown-only]
+  s.refused.store(0, std::memory_order_relaxed);             // [shown-only]
+  s.high_water.store(0, std::memory_order_relaxed);          // [shown-only]
+  s.oldest_published_ns.store(0, std::memory_order_relaxed); // [shown-only]
+  s.published.clear();
+  s.delivered.clear();
+  s.dropped_qos0.clear();
   // The number may be given to another worker's session at once, so no list may still hold it.
   if (s.ready) std::erase(ready, n);
   if (s.dirty) std::erase(dirty, n);
@@ -329,7 +339,9 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
 bool broker_worker::state::expired(session& s, std::uint32_t n) noexcept {
   session_settings settings = durable.sessions().settings(n);
   const std::uint64_t expiry_s =
-      settings.expiry_s != 0 ? settings.expiry_s : config.session_expiry_s;
+      settings.expiry_s != 0
+          ? settings.expiry_s
+          : common.session_expiry_s.load(std::memory_order_relaxed); // [run-time-setting]
   if (expiry_s == 0) return false;
   const std::uint64_t now = store::now_ns();
   if (settings.disconnected_ns == 0) {

@@ -190,9 +190,9 @@ struct broker_worker::state {
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
   std::optional<durable_map::batch> retained_cells; // the cells that this burst changes
-  std::vector<std::uint32_t> tidy; // the claimed entries whose cells this worker tidies up
-  std::vector<std::string> clears; // topics that an operator asked to clear
-  std::vector<scan_job> scans;     // all places for scans, which keep their memory
+  std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
+  std::vector<operator_request> clears; // topics that an operator asked to clear
+  std::vector<scan_job> scans;          // all places for scans, which keep their memory
   std::vector<std::uint32_t> free_scans, running_scans;
   bool scans_may_go_on = false;          // a session with a stalled scan has got room
   std::vector<std::byte> content_buffer; // of the longest content
@@ -336,6 +336,7 @@ struct broker_worker::state {
   bool take_woken() noexcept;
   bool take_parcels() noexcept;
   void take_requests() noexcept;
+  void answer_request(const operator_request& r) noexcept;
   void check_sessions() noexcept;
 };
 

@@ -297,7 +297,7 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
   // A short name has no other form, so its message counts as refused. The same happens when the
   // client keeps on forgetting ids, so that it gets the next message.
   const std::uint64_t ticket = c.ticket;
-  if (type == topic_id_type::short_name || ++c.corrections > config.retries_max) {
+  if (type == topic_id_type::short_name || ++c.corrections > now_set(common.retries_max)) {
     ++count.refused_by_client;
     core.ack(n, ticket, broker_worker::ack_reason::refused);
   } else {
@@ -310,8 +310,10 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
 
 void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
   connection& c = at(n);
-  const std::uint64_t doubled = std::uint64_t{config.retry_ms} << std::min<unsigned>(c.retries, 16);
-  c.retry_tsc = now_tsc + milliseconds(std::min<std::uint64_t>(doubled, config.retry_ms_max));
+  const std::uint64_t doubled = std::uint64_t{now_set(common.retry_ms)}
+                                << std::min<unsigned>(c.retries, 16);
+  c.retry_tsc =
+      now_tsc + milliseconds(std::min<std::uint64_t>(doubled, now_set(common.retry_ms_max)));
   // A timer that fires earlier sees the deadline and sets itself again.
   if (c.timer_due == 0 || c.retry_tsc < c.timer_due) arm(n);
 }
@@ -322,7 +324,7 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   if (c.phase == connection::exchange::idle) return core.resume(n);
   // When the transmit buffer is full, the retry is postponed and not counted against the client.
   if (out->credit(address_of(n)) == 0) return schedule_retry(n);
-  if (c.retries >= config.retries_max) return lose(n);
+  if (c.retries >= now_set(common.retries_max)) return lose(n);
   ++c.retries;
   if (c.phase == connection::exchange::registering) {
     ++count.retransmitted;

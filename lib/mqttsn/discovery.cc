@@ -28,8 +28,7 @@ void gateway_worker::state::advertise_now() noexcept {
   advertise_tsc = now_tsc + config.advertise_s * tsc_hz;
   for (const client_address& group : config.groups) {
     ++count.advertised;
-    send_message(group, 5,
-                 advertise{.gw_id = config.gateway_id, .duration_s = config.advertise_s});
+    send_message(group, 5, advertise{.gw_id = config.gateway_id, .duration_s = config.advertise_s});
   }
 }
 
@@ -51,7 +50,8 @@ void gateway_worker::state::handle(const sender& from, const searchgw& m) noexce
   ++count.searches;
   const gwinfo answer{.gw_id = config.gateway_id};
   if (node_table::is_node(from.address)) {
-    const std::span<std::byte> room = out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));
+    const std::span<std::byte> room =
+        out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));
     if (room.empty()) {
       ++count.answers_dropped;
       return;

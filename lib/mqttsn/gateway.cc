@@ -131,6 +131,14 @@ std::shared_ptr<const access::rule_set> gateway::rules() const {
   return common_->rules.newest();
 }
 
+void gateway::set_retry_interval(std::uint32_t ms) noexcept {
+  common_->retry_ms.store(ms, std::memory_order_relaxed);         // [run-time-setting]
+  common_->retry_ms_max.store(8 * ms, std::memory_order_relaxed); // [run-time-setting]
+}
+void gateway::set_retries_max(std::uint32_t n) noexcept {
+  common_->retries_max.store(n, std::memory_order_relaxed); // [run-time-setting]
+}
+
 gateway_counters gateway::counters(unsigned worker) const {
   gateway_counters sum{};
   add_counters(sum, common_->workers[worker]->state_->count);

@@ -138,6 +138,10 @@ class gateway {
   void use_rules(std::shared_ptr<const access::rule_set> rules);
   /// Returns the rules that use_rules() was given last, or nullptr.
   [[nodiscard]] std::shared_ptr<const access::rule_set> rules() const;
+  /// Changes gateway_config::retry_ms (and retry_ms_max to eight times as much) and retries_max for
+  /// what is sent from now on. Any thread may call them.
+  void set_retry_interval(std::uint32_t ms) noexcept;
+  void set_retries_max(std::uint32_t n) noexcept;
   [[nodiscard]] gateway_counters counters() const;
   [[nodiscard]] gateway_counters counters(unsigned worker) const;
 

@@ -16,7 +16,8 @@ template <class Word> struct basic_gateway_counters {
   Word registers{}, registers_refused{}, pings{};
   Word pubrels{}, pubrels_sent{};
   Word published_minus_one{}, refused_topic{}, refused_unsupported{};
-  Word searches{}, advertised{}, discovery_limited{}; ///< SEARCHGW, ADVERTISE, and what was not sent
+  Word searches{}, advertised{},
+      discovery_limited{};           ///< SEARCHGW, ADVERTISE, and what was not sent
   Word forwarded{}, nodes_refused{}; ///< messages from nodes behind forwarders
   Word retransmitted{}, kept_too_long{}, dropped_too_long{}, dropped_no_id{}, ids_forgotten{},
       ids_replaced{}, refused_by_client{};

@@ -97,9 +97,13 @@ struct address_request {
 };
 
 struct gateway::common_state {
-  common_state(broker& b, const gateway_config& c) : core(b), config(c), rules(b.workers()) {}
+  common_state(broker& b, const gateway_config& c)
+      : core(b), config(c), retry_ms(c.retry_ms), retry_ms_max(c.retry_ms_max),
+        retries_max(c.retries_max), rules(b.workers()) {}
   broker& core;
   gateway_config config;
+  // Settings that an operator may change at run time. [run-time-setting]
+  std::atomic<std::uint32_t> retry_ms, retry_ms_max, retries_max;
   std::unique_ptr<seq_map<client_address, std::uint32_t>>
       addresses; ///< maps an address to its session
   chainring::detail::lazy_array<connection> connections;
@@ -176,9 +180,9 @@ struct gateway_worker::state final : front_end {
   std::vector<std::uint32_t> free_answers;
   std::vector<waiting_connect> waiting;
   std::vector<address_handover> address_handovers;
-  std::uint64_t advertise_tsc = 0;      // when to advertise next
-  std::uint64_t group_second_tsc = 0;   // since when group_answers counts
-  std::uint32_t group_answers = 0;      // GWINFOs to a group in this second
+  std::uint64_t advertise_tsc = 0;    // when to advertise next
+  std::uint64_t group_second_tsc = 0; // since when group_answers counts
+  std::uint32_t group_answers = 0;    // GWINFOs to a group in this second
 
   [[nodiscard]] connection& at(std::uint32_t session) noexcept {
     return common.connections[session];
@@ -197,6 +201,10 @@ struct gateway_worker::state final : front_end {
   }
   [[nodiscard]] std::uint64_t milliseconds(std::uint64_t ms) const noexcept {
     return ms * tsc_hz / 1000;
+  }
+  /// A setting that an operator may change counts for what is sent from now on. [run-time-setting]
+  [[nodiscard]] std::uint32_t now_set(const std::atomic<std::uint32_t>& setting) const noexcept {
+    return setting.load(std::memory_order_relaxed); // [run-time-setting]
   }
   [[nodiscard]] std::uint64_t token_for(const pending_answer& a);
   template <class Message>

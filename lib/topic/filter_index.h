@@ -101,14 +101,33 @@ class filter_index {
       remove_first(session);
     }
   }
-  /// Calls fn(filter, subscriptions) for up to `max` filters. Other threads wait to subscribe
-  /// meanwhile; they do not wait to match.
-  template <class F> void for_each(std::size_t max, F&& fn) {
+  /// Calls fn(filter, subscriptions) for up to `max` filters, from position `first` on. Returns the
+  /// position for the next call, or 0 at the end. Other threads wait to subscribe meanwhile; they
+  /// do not wait to match.
+  template <class F> std::uint32_t for_each(std::uint32_t first, std::size_t max, F&& fn) {
     const std::lock_guard guard(writer_);
     char name[filter_size_max];
-    for (std::uint32_t f = 0; f < filters_.touched() && max > 0; ++f) {
+    for (std::uint32_t f = first; f < filters_.touched(); ++f) {
       if (filters_[f].subscriptions == 0) continue;
+      if (max-- == 0) return f;
       fn(std::string_view(name, copy_text(filters_[f].name, name)), filters_[f].subscriptions);
+    }
+    return 0;
+  }
+  /// Calls fn(filter, options) for up to `max` subscriptions of the session, after the first `skip`
+  /// of them. Other threads wait to subscribe meanwhile.
+  template <class F>
+  void for_each_of(std::uint32_t session, std::uint32_t skip, std::size_t max, F&& fn) {
+    const std::lock_guard guard(writer_);
+    char name[filter_size_max];
+    std::uint32_t s = sessions_[session].first - 1; // none for a session without subscriptions
+    for (; s != none && max > 0; s = subscriptions_[s].session_after) {
+      if (skip > 0) {
+        --skip;
+        continue;
+      }
+      const subscription_entry& one = subscriptions_[s];
+      fn(std::string_view(name, copy_text(filters_[one.filter].name, name)), one.options);
       --max;
     }
   }

@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "region")]
 import own_network  # noqa: F401
 from regions import Broker, run
-from sn_client import ACCEPTED, HANG_S, Client
+from sn_client import (ACCEPTED, CONGESTION, HANG_S, PUBACK, PUBLISH, REGACK, REGISTER, Client, encode)
 from telemetry import Telemetry
 
 PROGRAM, TOOL, DIRECTORY = sys.argv[1:4]
@@ -77,7 +77,9 @@ def test_prompt_and_telemetry():
 
         p = Prompt(b, theirs)
         said = p.ask("help", r"quit +close the region cleanly")
-        for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters", "grow region SIZE", "quit"):
+        for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters",
+                        "show session CLIENT", "show subscriptions", "show rates", "show top", "grow region SIZE", "kick CLIENT",
+                        "clear queue CLIENT", "drain on|off", "set session-expiry", "quit"):
             expect(command in said, f"help does not list '{command}'", said)
         said = p.ask("show port stats", r"worker 0 ")
         rx = re.search(r"port 0 \(net_tap0\): rx (\d+) packets", said)
@@ -98,7 +100,8 @@ def test_prompt_and_telemetry():
         # Telemetry is read by its socket, page by page, and by DPDK's script.
         t = Telemetry(b.prefix)
         commands = t.ask("/")
-        for command in ("/chainring/region", "/chainring/counters", "/chainring/ports", "/chainring/sessions"):
+        for command in ("/chainring/region", "/chainring/counters", "/chainring/ports", "/chainring/sessions",
+                        "/chainring/session", "/chainring/topics", "/chainring/rates"):
             expect(command in commands, f"telemetry has no {command}", commands)
         r = t.ask("/chainring/region")
         expect(r["path"] == region and r["messages_live"] == 5 and r["failed"] == 0 and
@@ -133,6 +136,57 @@ def test_prompt_and_telemetry():
         said = p.ask("show sessions", rf"{CLIENTS + 2} sessions") + p.ask("show topics", r"subscriptions in all")
         expect(r"'a\u001b[2Jb\u007f'" in said and r"odd/\u001b]0;\u009bx: 1 subscriptions" in said and "\x1b[2J" not in said and
                "\x7f" not in said, "control characters", repr(said))
+
+        # An operator looks closer, and acts; each command says what it did.
+        said = p.ask("show sessions like client1* connected count 5", r"there are more: .*")
+        expect(said.count("connected, at") == 5 and "absent" not in said, "a page of sessions", said)
+        more = re.search(r"show sessions from (\d+) count 5", said).group(1)
+        said = p.ask(f"show sessions like client1* from {more} count 50", r"(\d+) sessions\n")
+        expect(said.count("connected, at") == 6, "the next page", said)  # client1, client10 to client19
+        said = p.ask("show sessions disconnected", r"\d+ sessions")
+        expect("1 sessions" in said and "absent one" in said, "who is not connected", said)
+        said = p.ask("show sessions likewise", r"expected like PATTERN")
+        said = p.ask("show session absent one", r"kept/# at QoS 1")
+        expect("depth 5 of" in said and "oldest message: published" in said and "never expires" in said, "one session", said)
+        said = p.ask(r"show session a\u001b[2Jb\u007f", r"1 subscriptions")  # as it is printed
+        p.ask("show session nobody", r"no such client")
+        said = p.ask("show subscriptions like absent*", r"1 subscriptions")
+        expect("'absent one': kept/# at QoS 1" in said, "subscriptions", said)
+        said = p.ask("show topics like kept*", r"1 filters")
+        keeper = clients[4]
+        tid = keeper.ask(encode(REGISTER, b"\0\0\0\x63status/4"), lambda kind, _: kind == REGACK)[:2]
+        keeper.ask(encode(PUBLISH, b"\x30" + tid + b"\0\x64" + b"up"), lambda kind, _: kind == PUBACK)
+        said = p.ask("show retained", r"1 of at most \d+ messages")
+        expect("status/4: 2 octets at QoS 1" in said and "1 retained messages" in said, "show retained", said)
+        expect(t.ask("/chainring/retained,0")["topics"] == ["status/4"], "telemetry's retained messages")
+        p.ask("clear retained status/4", r"the retained message is deleted")
+        p.ask("clear retained status/4", r"has no retained message")
+        p.ask("show top 99", r"expected 1 to 10")
+        said = p.ask("show top 1", r"longest queues:\s+absent one +5 queued")
+        p.ask("show rates", r"show rates\r?\n(.* a second)*")
+        p.ask("set session-expiry 3600", r"session-expiry is 3600 from now on")
+        expect("ends 3600 s after its connection" in p.ask("show session absent one", r"kept/#"), "session-expiry")
+        p.ask("set session-expiry 0", r"session-expiry is 0")
+        p.ask("set max-retries 101", r"expected 0 to 100")
+        p.ask("set retry-interval 5", r"retry-interval is 5")
+        p.ask("set log-level nonsense", r"set log-level: ")
+        said = p.ask("drain on", r"refuses new sessions and publishes; 5 messages")
+        expect(clients[2].publish(b"kept/x", b"no") == CONGESTION, "a publish while draining")
+        expect(Client("late", TO).connect() == CONGESTION, "a new session while draining")
+        expect(clients[3].connect() == ACCEPTED, "a session that exists is refused while draining")
+        p.ask("drain off", r"serves again")
+        expect(clients[2].publish(b"kept/x", b"yes") == ACCEPTED, "a publish after draining")
+        one = t.ask("/chainring/session,absent one")
+        expect(one["queued"] == 6 and one["filters"] == ["kept/#"], "telemetry's session", one)
+        topics = t.ask("/chainring/topics,0")
+        expect(dict(zip(topics["filters"], topics["subscriptions"])).get("kept/#") == 1, "telemetry's topics", topics)
+        t.ask("/chainring/rates")
+        expect("6 messages are dropped" in p.ask("clear queue absent one", r"is cleared: .*"), "clear queue")
+        said = p.ask("kick absent one", r"the client's session has ended: .*")
+        expect("it was not connected, 1 subscriptions and 0 queued" in said, "kick", said)
+        p.ask("kick absent one", r"no such client")
+        said = p.ask("kick client5", r"the client's session has ended: .*")
+        expect("its connection is closed" in said, "kick", said)
 
         # The end of input ends the prompt but not the broker.
         os.close(theirs)
