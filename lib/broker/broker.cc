@@ -146,7 +146,7 @@ void broker::adopt_identifiers(common_state& s) {
     session& of = s.sessions[i.session];
     broker_worker::state& home =
         *s.workers[of.home.load(std::memory_order_relaxed)]->state_; // [home-read]
-    if (home.identifiers.full()) home.identifiers.reserve_more(64);
+    if (home.identifiers.full()) home.identifiers.reserve_more(1);
     if (home.identifiers.find(of.identifiers, i.packet_id) == nullptr &&
         home.identifiers.add(of.identifiers, i.packet_id, i.message, true))
       continue;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <vector>
 
+#include "../region/region_fixture.h"
+#include "broker/access.h"
 #include "line_fixture.h"
 
 namespace chainring::testing_line {
@@ -319,6 +321,106 @@ TEST_P(Qos2SetAside, AMessageSetAsideWhoseSessionEndsIsDeliveredAndIdentifiesNot
   EXPECT_EQ(ask(alice, "PUB a/b 2:7 new"), "OK 19");
   EXPECT_EQ(counters().repeated_qos2, 0u);
   EXPECT_EQ(counters().placed, 17u);
+}
+
+/// Processes one after the other, each with another number of workers and so with other homes.
+class Qos2Restarts : public testing::Test {
+ protected:
+  using lines = std::vector<std::string>;
+  test::line_bytes bytes{4 << 20};
+  std::unique_ptr<test::line_server> server;
+  std::uint32_t identifiers_max = 64;
+
+  void restart(unsigned workers, bool fresh = false) {
+    server.reset();
+    broker_config config = line_config(workers, 15);
+    config.identifiers_max = identifiers_max;
+    store_layout layout;
+    layout.sessions_max = 64;
+    layout.subscriptions_max = 128;
+    auto made = broker_on(std::make_unique<test::kept_media>(bytes), config, fresh, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    server = std::make_unique<test::line_server>(std::move(*made));
+    (void)ask(alice, "CONNECT alice -");
+    (void)ask(bob, "CONNECT bob -");
+  }
+  void SetUp() override {
+    restart(1, true);
+    ASSERT_EQ(ask(bob, "SUB a/# 2"), "OK 2");
+  }
+  std::string ask(unsigned connection, const std::string& line) {
+    return server->ask(connection, line);
+  }
+  std::vector<std::string> all(unsigned connection) {
+    server->settle();
+    std::vector<std::string> lines;
+    for (std::string l = server->next(connection); !l.empty(); l = server->next(connection))
+      lines.push_back(l);
+    return lines;
+  }
+};
+
+TEST_F(Qos2Restarts, IdentifiersAndReceiptsOutliveTheProcess) {
+  ASSERT_EQ(ask(alice, "PUB a/b 2:7 text"), "OK 2");
+  server->send(bob, "REC 1");
+  ASSERT_EQ(all(bob), (lines{"MSG 1 2 0 - a/b text", "REL 1"}));
+  for (const unsigned workers : {2u, 3u, 1u}) {
+    restart(workers);
+    EXPECT_EQ(all(bob), lines{"REL 1"});
+    EXPECT_EQ(ask(alice, "PUB a/b 2:7 text"), "OK 2");
+    EXPECT_EQ(server->broker().counters().repeated_qos2, 1u);
+  }
+  EXPECT_EQ(ask(alice, "REL 7"), "OK 3");
+  server->send(bob, "ACK 1");
+  server->settle();
+  EXPECT_EQ(server->broker().message_statistics().live, 0u);
+  restart(2);
+  EXPECT_EQ(all(bob), lines{});
+  EXPECT_EQ(ask(alice, "REL 7"), "OK 2") << "a release of an earlier process is answered";
+  EXPECT_EQ(ask(alice, "PUB a/b 2:7 new"), "OK 3");
+  EXPECT_EQ(all(bob), lines{"MSG 1 2 0 - a/b new"});
+}
+
+TEST_F(Qos2Restarts, MoreIdentifiersThanAWorkerMayHaveAreAllKept) {
+  for (int i = 1; i <= 5; ++i)
+    ASSERT_EQ(ask(alice, "PUB a/b 2:" + std::to_string(i) + " text"),
+              "OK " + std::to_string(i + 1));
+  identifiers_max = 2;
+  restart(1);
+  for (int i = 1; i <= 5; ++i)
+    EXPECT_EQ(ask(alice, "PUB a/b 2:" + std::to_string(i) + " text"),
+              "OK " + std::to_string(i + 1));
+  EXPECT_EQ(server->broker().counters().repeated_qos2, 5u);
+  EXPECT_EQ(ask(alice, "PUB a/b 2:6 text"), "NO 7 congestion");
+  EXPECT_EQ(ask(alice, "REL 1"), "OK 8");
+  EXPECT_EQ(ask(alice, "PUB a/b 2:6 text"), "OK 9");
+}
+
+TEST_F(Qos2Restarts, TwoIdentifiersOfOneNameAreNotedAndTheSecondIsClosed) {
+  ASSERT_EQ(ask(alice, "PUB a/b 2:7 text"), "OK 2");
+  message_table& messages = broker_access::state(server->broker()).messages();
+  session_table& sessions = broker_access::state(server->broker()).sessions();
+  message_fields fields; // what no broker writes
+  fields.topic_size = 3;
+  fields.qos = 2;
+  fields.identifier_open = true;
+  fields.packet_id = 7;
+  fields.publisher_session = sessions.identity(0) == "alice" ? 0 : 1;
+  fields.publisher_incarnation = sessions.incarnation(fields.publisher_session);
+  message second;
+  ASSERT_TRUE(messages.reserve(fields, second));
+  messages.copy_in(second, "a/b", 3);
+  messages.stage(second);
+  messages.publish(second);
+  restart(1);
+  ASSERT_EQ(server->broker().opened().notes.size(), 1u);
+  EXPECT_NE(server->broker().opened().notes[0].find("has another message with packet id 7"),
+            std::string::npos)
+      << server->broker().opened().notes[0];
+  EXPECT_EQ(ask(alice, "PUB a/b 2:7 text"), "OK 2");
+  EXPECT_EQ(server->broker().counters().repeated_qos2, 1u);
+  restart(1);
+  EXPECT_EQ(server->broker().opened().notes.size(), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Workers, Qos2, testing::Values(1u, 2u));
