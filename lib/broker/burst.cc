@@ -254,7 +254,7 @@ void broker_worker::state::make_durable() noexcept {
   apply_subscriptions(cells);
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   bool any = releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-             !receipts.empty() || retained_cells;
+             !receipts.empty() || *retained_cells;
   bool publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
@@ -268,7 +268,7 @@ void broker_worker::state::make_durable() noexcept {
   // The cells of subscriptions and of retained topics are among the lines of this drain.
   // [place-before-publish]
   cells.flush_changes();
-  if (retained_cells) retained_cells->flush_changes(); // [place-before-publish]
+  if (*retained_cells) (*retained_cells)->flush_changes(); // [place-before-publish]
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
@@ -304,8 +304,8 @@ void broker_worker::state::make_durable() noexcept {
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
   hook_point("broker.burst.drained");
   cells.publish();
-  if (retained_cells) retained_cells->publish();
-  retained_cells.reset();
+  if (*retained_cells) (*retained_cells)->publish();
+  retained_cells->reset(); // all changes are published
   if (publishes) {
     for (const staged_publish& p : staged)
       if (p.kept && !p.refused) messages.publish(p.content); // [publish-before-ready]
@@ -412,8 +412,12 @@ void broker_worker::state::end_burst() noexcept {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
-    place();
-    make_durable();
+    {
+      std::optional<durable_map::batch> cells;
+      retained_cells = &cells;
+      place();
+      make_durable();
+    }
     finish_closings(); // [closed-before-reuse]
     mark_lost_publishes();
     finish_publishes();

@@ -19,6 +19,8 @@
 //     references.
 //   [claim-before-match]  A publisher claims its topic, makes a full fence and matches the filters;
 //     pairs with [indexed-before-scan].
+#include <algorithm>
+
 #include "base/hook.h"
 #include "broker/worker_state.h"
 
@@ -60,14 +62,14 @@ void broker_worker::state::store_cell(staged_publish& p) noexcept {
   const auto key = bytes_of(common.retained->topic(p.retained));
   map_status stored;
   if (p.erases) {
-    stored = retained_cells->erase(key);
+    stored = (*retained_cells)->erase(key);
   } else {
     // Crash behind the drain: the cell names a message that is not published, so the topic's
     // message is still the one of before. [place-before-publish]
     const retained_value value = {retained_word(p.content.ref, p.content.fields.qos),
                                   seeded_bug("broker.retained_before_lost") ? 0
                                                                             : p.retained_before};
-    stored = retained_cells->upsert(key, bytes_of(value));
+    stored = (*retained_cells)->upsert(key, bytes_of(value));
   }
   p.cell_stored = stored == map_status::done;
   if (p.cell_stored && !p.erases) durable.messages().add_references(p.content.ref.index, 1);
@@ -81,14 +83,17 @@ void broker_worker::state::store_cells() noexcept {
   for (const staged_publish& p : staged)
     any |= p.retained != none;
   if (!any) return;
-  retained_cells.emplace(durable.retained());
-  for (const std::uint32_t entry : tidy) {
+  retained_cells->emplace(durable.retained());
+  // These come first and are at most as many as the batch holds, so none of them commits it.
+  tidied_now = static_cast<std::uint32_t>(std::min(tidy.size(), durable_map::batch::changes_max));
+  for (std::uint32_t i = 0; i < tidied_now; ++i) {
+    const std::uint32_t entry = tidy[i];
     const retained_value value = common.retained->tidy_value(entry);
     const auto key = bytes_of(common.retained->topic(entry));
     if (value.candidate == 0)
-      (void)retained_cells->erase(key);
+      (void)(*retained_cells)->erase(key); // of a tombstone
     else
-      (void)retained_cells->upsert(key, bytes_of(value));
+      (void)(*retained_cells)->upsert(key, bytes_of(value)); // without the one refused
   }
   bool refused = false;
   for (staged_publish& p : staged) {
@@ -104,12 +109,13 @@ void broker_worker::state::store_cells() noexcept {
 
 // Behind the drains: the cells of the burst are durable.
 void broker_worker::state::finish_cells() noexcept {
-  for (const std::uint32_t entry : tidy) {
-    const retained_value named = common.retained->tidied(entry);
+  for (std::uint32_t i = 0; i < tidied_now; ++i) {
+    const retained_value named = common.retained->tidied(tidy[i]);
     if (!seeded_bug("broker.tombstone_freed_first")) drop_named(named.candidate);
     drop_named(named.current);
   }
-  tidy.clear(); // finish_retained() adds those of the next burst
+  tidy.erase(tidy.begin(), tidy.begin() + tidied_now); // the rest is for the next burst
+  tidied_now = 0;
 }
 
 // Behind the drains: ends the claim of a publish. Its own reference is dropped by the caller.

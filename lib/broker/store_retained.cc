@@ -50,6 +50,8 @@ bool store::retained_wanted(std::span<const std::byte> key, std::span<const std:
     return false;
   };
   const retained_value v = value_in(value);
+  // A recovery that found the topic's message damaged has left the cell like this.
+  if (value.size() == sizeof v && v == retained_value{}) return false;
   if (!valid_topic_name(topic_in(key)) || (v.candidate == 0 && v.current == 0) ||
       (v.candidate != 0 && !retained_word_formed(v.candidate)) ||
       (v.current != 0 && !retained_word_formed(v.current)))
@@ -105,10 +107,12 @@ void store::recover_retained(recovery_context& c) {
   });
   // A value of this size lies in its cell, so nothing is allocated.
   durable_map::batch cells(*retained_);
-  for (const change& one : changes)
-    (void)cells.upsert(bytes_of(one.topic), bytes_of(one.value));
-  // [candidate-cleared] Crash between: the next recovery finds the same again.
-  cells.commit();
+  for (std::size_t i = 0; i < changes.size();) {
+    for (; i < changes.size() && cells.size() < durable_map::batch::changes_max; ++i)
+      (void)cells.upsert(bytes_of(changes[i].topic), bytes_of(changes[i].value));
+    // [candidate-cleared] Crash between: the next recovery finds the same again.
+    cells.commit();
+  } // all changes are published
 }
 
 retained_message store::retained_of(std::uint64_t word) const noexcept {
@@ -126,7 +130,7 @@ retained_message store::retained_of(std::uint64_t word) const noexcept {
 void store::for_each_retained(const std::function<void(std::string_view, const retained_message&,
                                                        const retained_message*)>& fn) {
   for (const std::string& topic : dead_topics_)
-    retained_->erase(bytes_of(topic));
+    retained_->erase(bytes_of(topic)); // a cell without a message
   dead_topics_.clear();
   retained_->for_each([&](std::span<const std::byte> key, std::span<const std::byte> value) {
     const retained_value v = value_in(value);

@@ -189,8 +189,10 @@ struct broker_worker::state {
   std::vector<std::uint32_t> free_flights;
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
-  std::optional<durable_map::batch> retained_cells; // the cells that this burst changes
+  // The cells of retained topics that this burst changes. The batch lives in end_burst().
+  std::optional<durable_map::batch>* retained_cells = nullptr;
   std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
+  std::uint32_t tidied_now = 0;         // how many of them this burst tidies up
   std::vector<operator_request> clears; // topics that an operator asked to clear
   std::vector<scan_job> scans;          // all places for scans, which keep their memory
   std::vector<std::uint32_t> free_scans, running_scans;

@@ -541,6 +541,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       "another "
       "incarnation than its session; the call keeps the promise of queue_table, that a queue's "
       "blocks are free only behind its durable restart";
+  const char* const emptied = "the batch is empty when it goes";
   which.stay = {
       {"      drain(); // [place-before-publish]", in_pieces},
       {"    covering(", in_pieces},
@@ -551,8 +552,16 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       {"dirty.clear(); | }", "the batch of the burst is empty when it goes: publish() comes behind "
                              "flush_changes(), which covers every change, and takes all of them"},
       {"{.qos = 0, .retain = retain}, no_token",
-       "a message of QoS 0 has no place in a queue: publish() returns before it looks for "
-       "one, and only that may link a ring"}};
+       "a message of QoS 0 has no place in a queue, and only that may link a ring"},
+      {"retained_cells->emplace(durable.retained());", "the batch of the burst before is gone"},
+      {"retained_cells->reset(); // all changes are published", emptied},
+      {"make_durable(); | }", emptied},
+      {"of a tombstone", "a burst tidies up at most as many cells as the batch holds"},
+      {"without the one refused", "a burst tidies up at most as many cells as the batch holds"},
+      {"(void)cells.upsert(bytes_of(changes[i].topic)", "the batch is committed when it is full"},
+      {"} // all changes are published | }", emptied},
+      {"s->state->for_each_retained(", "erases a cell without a message, as the next open does"},
+      {"a cell without a message", "the next open erases such a cell as well"}};
   which.hang_seconds = 1500; // a slow machine is none
   // A missing call shows in a few of the states. What one thread cannot notice two workers do.
   const test::explorer_options alone{.states_max = 64,
@@ -593,6 +602,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  two_publishers_in_one_burst(),
                                  cleared_behind_another(),
                                  given_to_a_subscription(),
+                                 many_topics_in_a_burst(),
+                                 many_tombstones_in_a_burst(),
                                  publishes_at_qos_2(),
                                  deliveries_at_qos_2(),
                                  clean_start_at_qos_2()},

@@ -314,7 +314,97 @@ bool connect_worker_publishers(server& b) {
   return true;
 }
 
+// --- more topics in a burst than a batch of the map holds
+// -----------------------------------------
+
+constexpr unsigned many = durable_map::batch::changes_max + 2;
+constexpr int replacing = first_scenario_kind + 1, replaced = replacing + 1,
+              clearing = replacing + 2, cleared = replacing + 3;
+
+struct many_case : line_case {
+  many_case() {
+    subscribers = 0;
+    config = line_config(1, 255);
+    config.retained_bytes_max = 1 << 20;
+    config.topics_max = 256;
+    layout.retained_max = many + 2;
+    layout.messages_max = 3 * many;
+  }
+};
+
+/// Publishes to all topics in one burst. Returns how many were accepted.
+unsigned retain_all(server& b, const std::string& text) {
+  for (unsigned i = 0; i < many; ++i)
+    b.send(publisher_at, "RET m/" + std::to_string(i) + " 1" + text);
+  b.settle();
+  unsigned accepted = 0;
+  for (std::string said = b.next(publisher_at); !said.empty(); said = b.next(publisher_at))
+    accepted += said.starts_with("OK ");
+  return accepted;
+}
+
+/// With `present`, a subscriber gets the empty messages too, so that topics get tombstones.
+test::scenario many_topics(const std::string& name, bool present) {
+  const many_case kind;
+  test::scenario s;
+  s.name = name;
+  s.size = 192 << 10;
+  s.setup = [kind, present](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, true, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    if (retain_all(*b, " 1") != many) return h.fail("not every topic was set");
+    if (present && (!b->ask(subscriber_at, "CONNECT present -").starts_with("OK ") ||
+                    !b->ask(subscriber_at, "SUB m/+ 1 0 never").starts_with("OK ")))
+      return h.fail("no subscriber");
+  };
+  s.run = [kind, present](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    if (!present) {
+      h.promise(replacing, 0);
+      if (retain_all(*b, " 22") != many) return h.fail("not every topic was replaced");
+      h.promise(replaced, 0);
+    }
+    h.promise(clearing, 0);
+    if (retain_all(*b, "") != many) return h.fail("not every topic was cleared");
+    h.promise(cleared, 0);
+  };
+  s.recover_and_check = [kind, present](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    std::vector<retained_info> seen;
+    (void)b->broker().retained(0, 1000, seen);
+    if (h.has(cleared, 0) && !seen.empty()) return "a topic that was cleared is back";
+    if (!h.has(clearing, 0) && seen.size() != many) return "topics are lost";
+    for (const retained_info& i : seen)
+      if ((i.size != 1 && i.size != 2) || (i.size == 2 && !h.has(replacing, 0)) ||
+          (i.size == 1 && h.has(replaced, 0)))
+        return i.topic + " has a message of " + std::to_string(i.size) + " octets";
+    for (const retained_info& i : seen)
+      (void)b->broker().clear_retained(i.topic);
+    b->settle();
+    if (!present && b->broker().message_statistics().live != 0)
+      return "messages are live that nothing reaches";
+    return {};
+  };
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
 } // namespace
+
+test::scenario many_topics_in_a_burst() {
+  return many_topics("retained: more topics in a burst than a batch holds", false);
+}
+test::scenario many_tombstones_in_a_burst() {
+  return many_topics("retained: more tombstones in a burst than a batch holds", true);
+}
 
 // Both publish to one topic. The order of the two is not known, so each of them is a fit.
 test::scenario workers_publish_to_one_topic() {
@@ -409,6 +499,11 @@ test::explorer_options workers_bounds() {
   return test::bounds(under(40, 24), large);
 }
 
+/// Their bursts have hundreds of lines, so a sample of their states is small.
+test::explorer_options many_bounds() {
+  return test::bounds({.states_max = 8, .sample = true, .depth = 1}, testing_core::crash_large);
+}
+
 void expect_bug(const char* bug, const test::scenario& s, test::explorer_options quick) {
   const test::seeded on(bug);
   quick.print = false;
@@ -424,6 +519,10 @@ TEST(CrashRetained, TwoPublishersInOneBurstFollowEachOther) {
 }
 TEST(CrashRetained, ATopicThatIsClearedBehindAnotherPublishStaysCleared) {
   EXPECT_TRUE(explore(cleared_behind_another(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashRetained, MoreTopicsInABurstThanABatchHoldsAreAllReplacedAndCleared) {
+  EXPECT_TRUE(explore(many_topics_in_a_burst(), many_bounds()).ok());
+  EXPECT_TRUE(explore(many_tombstones_in_a_burst(), many_bounds()).ok());
 }
 TEST(CrashRetained, ASettledSubscriptionHasItsRetainedMessagesInItsQueue) {
   EXPECT_TRUE(explore(given_to_a_subscription(), testing_core::crash_bounds()).ok());

@@ -53,6 +53,8 @@ test::scenario set_replaced_and_cleared();
 test::scenario two_publishers_in_one_burst(); ///< of one topic
 test::scenario cleared_behind_another();      ///< a tombstone that goes to no queue
 test::scenario given_to_a_subscription();     ///< all retained messages there are
+test::scenario many_topics_in_a_burst();      ///< more than a batch of the map holds
+test::scenario many_tombstones_in_a_burst();
 test::scenario workers_publish_to_one_topic();
 
 } // namespace chainring::testing_line
