@@ -232,7 +232,7 @@ scenario workers_in_second_segments() {
       if (!b->ask(publisher_of[w], "CONNECT " + publisher_name(b->broker(), w) + " -")
                .starts_with("OK "))
         return h.fail("no publisher");
-    if (auto grown = b->broker().grow_tables(true); !grown || *grown != 3)
+    if (auto grown = b->broker().grow_tables(true); !grown || *grown != 4)
       return h.fail("not all tables have grown");
     kind.make_subscribers(*b, h);
   };
