@@ -501,7 +501,7 @@ test::explorer_options workers_bounds() {
 
 /// Their bursts have hundreds of lines, so a sample of their states is small.
 test::explorer_options many_bounds() {
-  return test::bounds({.states_max = 8, .sample = true, .depth = 1}, testing_core::crash_large);
+  return test::bounds({.states_max = 400, .sample = true, .depth = 1}, testing_core::crash_large);
 }
 
 void expect_bug(const char* bug, const test::scenario& s, test::explorer_options quick) {
