@@ -65,6 +65,14 @@ void log_event(void*, const broker_event& e) noexcept {
         "--session-expiry",
         identity.c_str(), e.count, e.more);
     break;
+  case broker_event::kind::group_full:
+    CHAINRING_LOG(WARNING, session,
+                  "the queue of the shared subscription '$share/%s' is full with %" PRIu64
+                  " messages: %" PRIu64
+                  " PUBLISH messages were refused because of it. The queue empties when a member "
+                  "connects, and ends with the session of the last member",
+                  identity.c_str(), e.count, e.more);
+    break;
   case broker_event::kind::too_long:
     CHAINRING_LOG(
         WARNING, session,

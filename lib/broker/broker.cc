@@ -14,6 +14,7 @@
 #include <rte_ring.h>
 
 #include "broker/worker_state.h"
+#include "topic/topic.h"
 
 namespace chainring {
 
@@ -21,6 +22,21 @@ unsigned broker::common_state::home_of(std::string_view identity) const noexcept
   const std::uint64_t hash =
       hash_bytes(std::as_bytes(std::span(identity.data(), identity.size())), home_seed);
   return static_cast<unsigned>((hash >> 32) * config.workers >> 32);
+}
+
+// Makes a session a member of its group again, during an open.
+bool broker::common_state::add_member(std::uint32_t session, std::string_view filter,
+                                      std::uint32_t options) {
+  const std::string_view identity = split_shared_filter(filter)->both;
+  const auto got = groups.join(key_of(identity), identity);
+  if (got.how != group_directory::joined::status::joined) return false;
+  const auto listed =
+      groups.activate(got.place, session, group_qos(options),
+                      static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
+                                                subscription_option::front_end_shift));
+  // A place that is not served stays taken, so that the group goes on with its record.
+  if (filter_index::accepted(listed)) groups.link(got.place, sessions[session]);
+  return filter_index::accepted(listed);
 }
 
 std::vector<area_spec> broker::areas(const store_layout& layout, std::uint64_t region_size,
@@ -47,7 +63,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   const auto began = std::chrono::steady_clock::now();
   auto s = std::make_unique<common_state>();
   s->config = config;
-  s->session_expiry_s.store(config.session_expiry_s, std::memory_order_relaxed); // [run-time-setting]
+  s->session_expiry_s.store(config.session_expiry_s,
+                            std::memory_order_relaxed); // [run-time-setting]
   s->opened_region = std::move(region);
   auto state = store::open(*s->opened_region, config, report_progress, s->opened);
   if (!state) return state.error();
@@ -61,7 +78,9 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   fo.subscriptions_max = static_cast<std::uint32_t>(s->state->subscriptions_max());
   fo.filters_max = fo.subscriptions_max;
   fo.levels_max = fo.subscriptions_max;
-  fo.sessions_max = s->sessions_limit;
+  // A group is a subscriber whose number follows those of sessions.
+  const std::uint32_t groups_limit = s->state->groups_limit();
+  fo.sessions_max = s->sessions_limit + groups_limit;
   fo.subscriptions_ceiling = s->state->subscriptions_limit();
   fo.readers = config.workers;
   s->filters = std::make_unique<filter_index>(fo);
@@ -98,8 +117,27 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
           ": another long identity has the same hashes; the session is not served");
   }
   std::vector<std::string>& notes = s->opened.notes;
+  if (!s->groups.make(s->state->groups(), *s->filters, s->sessions_limit, groups_limit,
+                      config.group_members_max))
+    return error{errc::no_space, "there is no memory for " + std::to_string(groups_limit) +
+                                     " groups of " + std::to_string(config.group_members_max) +
+                                     " members"};
+  session_table& groups = s->state->groups();
+  for (std::uint32_t g = groups.count(); g-- > 0;)
+    if (groups.word0(g).state == session_state::free)
+      s->groups.add_free(g);
+    else if (!s->groups.add_found(g, s->key_of(groups.identity(g))))
+      notes.push_back("group " + std::to_string(g) +
+                      ": another long identity has the same hashes; the group is not served");
   s->state->for_each_subscription(
       [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
+        if (asks_to_share(filter)) {
+          if (!s->add_member(n, filter, options))
+            notes.push_back("subscription of session " + std::to_string(n) +
+                            ": its group has too many members or levels, or the index is full; the "
+                            "subscription is not served");
+          return;
+        }
         if (!filter_index::accepted(s->filters->add(filter, n, options)))
           notes.push_back("subscription of session " + std::to_string(n) +
                           ": the filter has too many levels or the index is full; the "
@@ -161,14 +199,23 @@ void broker::adopt_identifiers(common_state& s) {
 broker_worker::state::state(broker::common_state& s, unsigned n)
     : common(s), config(s.config), durable(*s.state), medium(s.state->medium()), number(n),
       names({.topics_max = s.config.topics_max,
-             .fan_out_max = s.sessions_limit,
+             .fan_out_max = s.sessions_limit + s.groups.limit(),
              .name_bytes_max = std::max<std::uint64_t>(64u << 20, s.config.topic_size_max)}),
       tsc_hz(rte_get_tsc_hz()),
       queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
       identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
-      flights(s.config.in_flight_max), name_buffer(s.config.topic_size_max),
-      scans(s.config.retained_scans_max), content_buffer(s.config.content_size_max) {
+      flights(s.config.in_flight_max),
+      lease_tsc(std::uint64_t{s.config.group_lease_ms} * tsc_hz / 1000),
+      leases_max(std::min(s.config.group_leases_max, group_leases_most)),
+      own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
+      name_buffer(s.config.topic_size_max), scans(s.config.retained_scans_max),
+      content_buffer(s.config.content_size_max) {
+  if (!leases.make(leases_max)) throw std::bad_alloc();
+  for (std::uint32_t i = 0; i < s.sessions_limit && s.groups.member_count() != 0; ++i)
+    if (at(i).memberships != 0 && at(i).home.load(std::memory_order_relaxed) == n) // [home-read]
+      for (std::uint32_t p = at(i).first_place; p != 0; p = s.groups.member(p - 1).next_plus_1)
+        add_own_member(s.groups.group_of(p - 1));
   // These sizes suffice for a usual burst. A wider fan-out makes the vectors grow once.
   constexpr std::size_t burst_max = 1024;
   staged.reserve(burst_max);
@@ -258,6 +305,47 @@ std::uint64_t broker::subscriptions_capacity() const noexcept {
   return common_->state->subscriptions_max();
 }
 
+std::uint32_t broker::groups(std::uint32_t first, std::size_t max,
+                             std::vector<group_info>& out) const {
+  session_table& records = common_->state->groups();
+  const std::uint32_t all = records.count();
+  std::uint32_t g = first;
+  for (; g < all && out.size() < max; ++g) {
+    const shared_group& group = common_->groups.at(g);
+    if (group.state.load(std::memory_order_acquire) != group_state::used) continue; // [home-read]
+    const std::string identity = records.identity_seen(g);
+    const std::size_t end = identity.find('/');
+    if (end == std::string::npos) continue; // it ended meanwhile
+    group_info i;
+    i.number = g;
+    i.name = identity.substr(0, end);
+    i.filter = identity.substr(end + 1);
+    i.members = common_->groups.active_count(g);
+    const chainring::queue_statistics q = common_->state->group_queues().statistics(g);
+    i.queue_depth = q.depth;
+    i.queue_limit = common_->config.queue_slots;
+    i.queue_high_water = std::max<std::uint64_t>(
+        q.high_water, group.high_water.load(std::memory_order_relaxed)); // [shown-only]
+    i.leased = group.leased.load(std::memory_order_relaxed);             // [shown-only]
+    i.refused = group.refused.load(std::memory_order_relaxed);           // [shown-only]
+    out.push_back(std::move(i));
+  }
+  return g < all ? g : 0;
+}
+
+std::uint32_t broker::group_count() const noexcept {
+  return common_->groups.group_count();
+}
+std::uint32_t broker::group_member_count() const noexcept {
+  return common_->groups.member_count();
+}
+std::uint32_t broker::groups_capacity() const noexcept {
+  return common_->state->groups().count();
+}
+queue_table_statistics broker::group_queue_statistics() const noexcept {
+  return common_->state->group_queues().statistics();
+}
+
 std::uint32_t broker::retained(std::uint32_t first, std::size_t max,
                                std::vector<retained_info>& out) const {
   std::uint32_t n = first;
@@ -282,7 +370,9 @@ std::uint32_t broker::session_count() const noexcept {
   return static_cast<std::uint32_t>(common_->identities->len());
 }
 std::uint32_t broker::subscription_count() const noexcept {
-  return common_->filters->subscription_count();
+  // The index counts a group once, whatever the number of its members.
+  return common_->filters->subscription_count() - common_->groups.group_count() +
+         common_->groups.member_count();
 }
 
 result<void> broker::grow(std::uint64_t size) {

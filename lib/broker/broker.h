@@ -13,7 +13,14 @@
 /// alone serves it and consumes its queue. Any worker may place messages in any queue.
 ///
 /// **Full queues.** `overflow` says what a full queue refuses or drops. A publish that one queue
-/// refuses is placed in no queue, and drops nothing anywhere.
+/// refuses is placed in no queue, and drops nothing anywhere. The queue of a group of a shared
+/// subscription has many consumers, so it drops its newest message where a session's queue drops
+/// its oldest.
+///
+/// **Shared subscriptions.** Sessions that subscribe to `$share/<group>/<filter>` share the
+/// messages that match the filter. Each message goes to one member, and waits for one while all are
+/// away. A member that leaves, disconnects or is silent for too long gives its unacknowledged
+/// messages to the others. A group ends with its last member.
 ///
 /// Thread-safety: any thread may call the functions that say so, also while workers run.
 #pragma once
@@ -54,6 +61,13 @@ struct broker_config {
   overflow_policy overflow = overflow_policy::reject;
   /// A session ends so long after its connection; 0 means never.
   std::uint32_t session_expiry_s = 0;
+  /// The members that a group of a shared subscription has at most.
+  std::uint32_t group_members_max = 256;
+  /// A member of a group that does not acknowledge a message within this time loses it to the other
+  /// members, and gets none for as long. 0 means that it keeps its messages while it is connected.
+  std::uint32_t group_lease_ms = 30'000;
+  /// Messages from groups that a worker's members have and have not acknowledged.
+  std::uint32_t group_leases_max = 65536;
   std::uint32_t topics_max = 65536;           ///< topic names that a worker knows at one time
   std::uint32_t volatile_messages_max = 4096; ///< QoS 0 messages that are under way at one time
   std::uint32_t volatile_per_session_max = 16;
@@ -84,11 +98,22 @@ struct broker_config {
   std::uint64_t home_seed = 0;
 };
 
+/// What operators are shown about a group of a shared subscription.
+struct group_info {
+  std::uint32_t number = 0;
+  std::string name; ///< chosen by clients: escape it before it is shown, like the filter
+  std::string filter;
+  std::uint32_t members = 0;
+  std::uint64_t queue_depth = 0, queue_limit = 0, queue_high_water = 0;
+  std::uint64_t leased = 0;  ///< messages that members have and have not acknowledged
+  std::uint64_t refused = 0; ///< messages that its full queue refused in this life
+};
+
 /// What an open found, for the line in the log.
 struct open_summary {
   durability_class durability{};
   std::uint64_t messages = 0, sessions = 0, queues = 0, subscriptions = 0, voided = 0, expired = 0;
-  std::uint64_t retained = 0;
+  std::uint64_t retained = 0, groups = 0;
   double seconds = 0;
   std::vector<std::string> notes; ///< sentences about damage that was found
 };
@@ -103,14 +128,16 @@ struct broker_event {
     kicked,     ///< an operator ended the session
     expired,    ///< the session ended after its expiry time without a connection
     queue_full, ///< a publish was refused because the queue of this session is full
+    group_full, ///< the same for the queue of a group; the identity is the group's name and filter
     too_long,   ///< a message stays in the queue because the connection cannot carry it
   };
   kind what{};
-  std::uint32_t session = 0;
+  std::uint32_t session = 0; ///< no_session for group_full
   std::string_view identity; ///< valid during the call
-  /// For queue_full the messages in the queue; for too_long the octets of the message.
+  /// For queue_full and group_full the messages in the queue; for too_long the octets of the
+  /// message.
   std::uint64_t count = 0;
-  /// For queue_full the refusals since the last event; for too_long the limit.
+  /// For queue_full and group_full the refusals since the last event; for too_long the limit.
   std::uint64_t more = 0;
 };
 /// The observer is called on a worker's thread, so it must return quickly.
@@ -166,6 +193,15 @@ class broker {
   /// or 0 at the end. Any thread may call it.
   [[nodiscard]] std::uint32_t sessions(std::uint32_t first, std::size_t max,
                                        std::vector<session_info>& out) const;
+  /// Appends at most `max` groups from number `first` on. Returns the `first` of the next call, or
+  /// 0 at the end. Any thread may call it.
+  [[nodiscard]] std::uint32_t groups(std::uint32_t first, std::size_t max,
+                                     std::vector<group_info>& out) const;
+  [[nodiscard]] std::uint32_t group_count() const noexcept;
+  /// How many members all groups have, and how many groups there is room for at present.
+  [[nodiscard]] std::uint32_t group_member_count() const noexcept;
+  [[nodiscard]] std::uint32_t groups_capacity() const noexcept;
+  [[nodiscard]] queue_table_statistics group_queue_statistics() const noexcept;
   /// Returns the session of that identity, or nothing. Any thread may call it.
   [[nodiscard]] std::optional<session_info> session_of(std::string_view identity) const;
   /// Appends at most `max` filters from position `first` on. Returns the `first` of the next call,
@@ -175,9 +211,8 @@ class broker {
   [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;
   /// Returns up to `max` subscriptions of a session, after the first `skip` of them. Any thread may
   /// call it; a session that ends meanwhile has none.
-  [[nodiscard]] std::vector<subscription_info> subscriptions_of(std::uint32_t session,
-                                                                std::uint32_t skip,
-                                                                std::size_t max) const;
+  [[nodiscard]] std::vector<subscription_info>
+  subscriptions_of(std::uint32_t session, std::uint32_t skip, std::size_t max) const;
   /// Appends at most `max` retained messages from place `first` on. Returns the `first` of the next
   /// call, or 0 at the end. Any thread may call it.
   [[nodiscard]] std::uint32_t retained(std::uint32_t first, std::size_t max,

@@ -53,11 +53,11 @@ void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
 // Places the messages of `refs` in a queue that is full, or that is about to get a larger ring from
 // another worker. Returns `full` when the overflow policy applies, and `no_ring` or `closed` when
 // the publisher must retry.
-place_status broker_worker::state::place_in_larger(std::uint32_t q, std::uint32_t incarnation,
+place_status broker_worker::state::place_in_larger(queue_table& queues, std::uint32_t q,
+                                                   std::uint32_t incarnation,
                                                    placement& out) noexcept {
   // Bounded, because a restart may wait for this worker's own placements.
   constexpr int rounds_max = 64;
-  queue_table& queues = durable.queues();
   const auto n = static_cast<std::uint32_t>(refs.size());
   place_status placed = place_status::full;
   idle_policy wait;
@@ -104,14 +104,15 @@ void broker_worker::state::collect_groups() noexcept {
 // Returns true if the queue was full and `may_try_again` is set: the caller makes room in the queue
 // and calls this again. Without `may_try_again` a full queue refuses the group's publishes.
 bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
-  queue_table& queues = durable.queues();
-  const std::uint32_t q = targets[g.first].session;
+  const std::uint32_t subscriber = targets[g.first].session;
+  queue_table& queues = table_of(subscriber);
+  const std::uint32_t q = queue_of(subscriber), seal = seal_of(subscriber);
   const std::uint32_t incarnation = targets[g.first].incarnation;
   refs.clear();
   for (std::uint32_t i = 0; i < g.count; ++i) {
     const target& t = targets[g.first + i];
     const message_ref m = staged[t.publish].content.ref;
-    refs.emplace_back(m, slot_delivery::sealed(q, m, t.bits));
+    refs.emplace_back(m, slot_delivery::sealed(seal, m, t.bits));
   }
   link_status prepared = queues.link_start(q);
   if (prepared == link_status::linking) {
@@ -129,14 +130,14 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
                             ? queues.place_start(q, incarnation, refs, g.placement)
                             : place_status::no_ring;
   if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
-    placed = place_in_larger(q, incarnation, g.placement);
+    placed = place_in_larger(queues, q, incarnation, g.placement);
   g.placed = placed == place_status::placed;
   // `changed` means that the queue belongs to another session now, which this publish did not
   // match.
   if (g.placed || placed == place_status::changed) return false;
   const bool full = placed == place_status::full || placed == place_status::closed;
   if (full && may_try_again) return true;
-  if (placed == place_status::full && config.overflow == overflow_policy::drop_newest) {
+  if (placed == place_status::full && drops_newest(subscriber)) {
     count.dropped_newest += g.count;
     (void)queues.overflow(q, g.count); // this counts the drops
     return false;
@@ -199,6 +200,7 @@ void broker_worker::state::place() noexcept {
     if (!g.makes_room)
       g.makes_room = place_group(
           g, config.overflow == overflow_policy::drop_oldest &&
+                 !common.groups.is_group(targets[g.first].session) &&
                  at(targets[g.first].session).home.load(std::memory_order_relaxed) == number);
     later |= g.makes_room;
   }
@@ -243,18 +245,21 @@ void broker_worker::state::make_durable() noexcept {
   hook_point("broker.burst.placed");
   // All stores come first, also those of heads.
   for (group& g : groups)
-    if (g.placed && staged[targets[g.first].publish].refused) queues.place_void(g.placement);
+    if (g.placed && staged[targets[g.first].publish].refused)
+      table_of(targets[g.first].session).place_void(g.placement);
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
     at(n).dirty = false;
     if (queues.release_start(n)) dirty[releases++] = n;
   }
   dirty.resize(releases);
+  start_group_releases();
   durable_map::batch cells(durable.subscriptions());
   apply_subscriptions(cells);
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   bool any = releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-             !receipts.empty() || *retained_cells;
+             !receipts.empty() || *retained_cells || !group_releases.empty() ||
+             !acked_slots.empty();
   bool publishes = false;
   std::uint64_t undrained = 0;
   const auto covering = [&](std::uint64_t bytes) {
@@ -278,6 +283,9 @@ void broker_worker::state::make_durable() noexcept {
   covering((closings.size() + receipts.size()) * cacheline_size);
   close_identifiers(); // [place-before-publish]
   flush_receipts();
+  covering(group_records.size() * sizeof(session_record) + acked_slots.size() * cacheline_size +
+           group_releases.size() * cacheline_size);
+  flush_groups();
   for (const staged_publish& p : staged) {
     any |= p.places != 0;
     if (!p.kept) continue;
@@ -290,7 +298,7 @@ void broker_worker::state::make_durable() noexcept {
   for (const group& g : groups) {
     if (!g.placed || staged[targets[g.first].publish].refused) continue;
     covering(g.count * sizeof(ring_slot));
-    queues.place_flush(g.placement); // [place-before-publish]
+    table_of(targets[g.first].session).place_flush(g.placement); // [place-before-publish]
   }
   if (seeded_bug("broker.finish_before_drain"))
     for (const std::uint32_t n : dirty)
@@ -323,6 +331,7 @@ void broker_worker::state::make_durable() noexcept {
     scans_may_go_on |= at(n).scans != 0;
   }
   dirty.clear();
+  finish_group_releases();
 }
 
 // Marks the publishes whose content is in lost memory. Such content is not durable although it was
@@ -338,15 +347,19 @@ void broker_worker::state::mark_lost_publishes() noexcept {
 }
 
 void broker_worker::state::finish_publishes() noexcept {
-  queue_table& queues = durable.queues();
   message_table& messages = durable.messages();
   for (group& g : groups) {
+    const std::uint32_t to = targets[g.first].session;
     const bool voided = g.placed && staged[targets[g.first].publish].refused;
     if (g.placed && !voided) {
-      queues.place_finish(g.placement); // [publish-before-ready]
+      table_of(to).place_finish(g.placement); // [publish-before-ready]
       count.placed += g.count;
-      wake(targets[g.first].session);
     }
+    // Behind void slots another worker's messages may have been waiting for these.
+    if (g.placed && common.groups.is_group(to))
+      wake_members(queue_of(to), g.count);
+    else if (g.placed)
+      wake(to);
     // A place that was never made must not keep its message alive.
     for (std::uint32_t i = 0; i < g.count && !g.placed; ++i)
       messages.drop_reference(staged[targets[g.first + i].publish].content.ref.index);
@@ -398,17 +411,23 @@ void broker_worker::state::end_burst() noexcept {
   take_requests();
   retry_aside();
   if (now_tsc >= maintain_at) {
-    if (queues_grow) durable.queues().maintain(maintain_pieces);
+    if (queues_grow) {
+      durable.queues().maintain(maintain_pieces);
+      if (!own_groups.empty()) durable.group_queues().maintain(maintain_pieces);
+    }
     check_sessions();
     scans_may_go_on = true;
+    check_leases();
+    for (const std::uint32_t g : own_groups)
+      make_group_dirty(g);
     maintain_at = now_tsc + tsc_hz / maintain_hz;
   }
-  did_work |= !endings.empty() || !answers.empty();
+  did_work |= !endings.empty() || !answers.empty() || !group_endings.empty();
   finish_endings();
   if (!clears.empty()) clear_retained();
   run_scans();
   if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
-      !closings.empty() || !receipts.empty() || !tidy.empty()) {
+      !closings.empty() || !receipts.empty() || !tidy.empty() || !group_dirty.empty()) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");

@@ -3,7 +3,6 @@
 #pragma once
 #include <array>
 #include <atomic>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,33 +11,16 @@
 #include "base/spin_lock.h"
 #include "base/value_ring.h"
 #include "broker/broker.h"
+#include "broker/groups.h"
+#include "broker/identity_key.h"
 #include "broker/retained.h"
 #include "broker/session.h"
 #include "broker/store.h"
 #include "broker/volatile_pool.h"
-#include "map/map_hash.h"
 #include "map/seq_map.h"
 #include "topic/filter_index.h"
 
 namespace chainring {
-
-/// An identity as a key: its octets if it is short, else two hashes with different seeds.
-struct identity_key {
-  std::array<char, 24> octets{};
-  std::uint64_t size = 0;
-  identity_key() = default;
-  identity_key(std::string_view identity, const std::array<std::uint64_t, 2>& seeds) noexcept
-      : size(identity.size()) {
-    if (identity.size() <= octets.size()) {
-      std::memcpy(octets.data(), identity.data(), identity.size());
-      return;
-    }
-    const auto bytes = std::as_bytes(std::span(identity.data(), identity.size()));
-    const std::uint64_t hashes[2] = {hash_bytes(bytes, seeds[0]), hash_bytes(bytes, seeds[1])};
-    std::memcpy(octets.data(), hashes, sizeof hashes);
-  }
-  bool operator==(const identity_key&) const = default;
-};
 
 /// A QoS 0 delivery for a session whose home is another worker.
 struct volatile_parcel {
@@ -82,6 +64,7 @@ struct broker::common_state {
   std::uint64_t home_seed = 0;
   detail::lazy_array<session> sessions;
   std::uint32_t sessions_limit = 0; ///< how far the table can grow
+  group_directory groups;
   std::unique_ptr<volatile_pool> volatiles;
   std::unique_ptr<retained_table> retained;
   broker_observer observer = nullptr;
@@ -96,6 +79,8 @@ struct broker::common_state {
   std::vector<std::unique_ptr<worker_inbox>> inboxes;
   std::vector<std::unique_ptr<broker_worker>> workers;
 
+  [[nodiscard]] bool add_member(std::uint32_t session, std::string_view filter,
+                                std::uint32_t options);
   [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
   /// What operators are shown about a session; nothing when the number is free. Any thread may call
   /// it.

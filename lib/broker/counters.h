@@ -26,6 +26,10 @@ template <class Word> struct basic_broker_counters {
   Word retained_refused{};  ///< retained publishes that found a limit of retained messages reached
   Word retained_sent{};     ///< retained messages that new subscriptions were given
   Word retained_given_up{}; ///< subscriptions whose other retained messages were given up
+  Word groups_made{}, groups_ended{};
+  Word groups_refused{};        ///< shared subscriptions refused because there was no free group
+  Word group_members_refused{}; ///< shared subscriptions refused because the group was full
+  Word group_leases_ended{};    ///< messages taken back from a member that did not answer in time
   Word bursts{}, drains{}, drain_tsc{};
 
   /// Calls fn(name, member pointer) for each counter.
@@ -70,6 +74,11 @@ template <class Word> struct basic_broker_counters {
     fn("retained_refused", &c::retained_refused);
     fn("retained_sent", &c::retained_sent);
     fn("retained_given_up", &c::retained_given_up);
+    fn("groups_made", &c::groups_made);
+    fn("groups_ended", &c::groups_ended);
+    fn("groups_refused", &c::groups_refused);
+    fn("group_members_refused", &c::group_members_refused);
+    fn("group_leases_ended", &c::group_leases_ended);
     fn("bursts", &c::bursts);
     fn("drains", &c::drains);
     fn("drain_tsc", &c::drain_tsc);

@@ -152,7 +152,8 @@ void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
 void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept {
   const queue_table& queues = durable.queues();
   const auto gone = [&](std::uint64_t ticket) {
-    return ticket != 0 && queues.resolve(n, packet_id_of(ticket)) != ticket;
+    return ticket != 0 && (ticket & group_ticket_bit) == 0 &&
+           queues.resolve(n, packet_id_of(ticket)) != ticket;
   };
   if (s.has_pending && gone(s.pending.ticket())) s.has_pending = false;
   constexpr std::size_t at_once = 16;
@@ -178,19 +179,40 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = false;
   drop_asked(s, n);
   // [home-read]
-  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return;
-  if (s.unsettled != 0) return; // the settlement of a subscription comes first
-  if (s.volatile_count == 0 && s.in_flight >= s.window) return;
+  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return pass_on(s);
+  if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
+  if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
   // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
-  if (s.volatile_count == 0 && !s.has_pending && !durable.queues().may_lease(n)) return;
+  if (s.volatile_count == 0 && !s.has_pending && s.memberships == 0 &&
+      !durable.queues().may_lease(n))
+    return;
+  // The front end may close the session while it is called. [home-read]
+  const auto able = [&] {
+    return !s.paused &&
+           s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
+  };
+  shared_visit visit;
   std::uint32_t credit = s.server->credit(n);
   for (;; --credit) {
-    if (s.volatile_count == 0 && s.in_flight >= s.window) return;
-    if (credit == 0) return make_ready(s, n);
-    const bool more = s.volatile_count != 0 ? offer_volatile(s, n) : offer_leased(s, n);
-    // The front end may have closed the session during the call. [home-read]
-    if (!more || s.paused || s.state.load(std::memory_order_relaxed) != connection::active) return;
+    if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
+    if (credit == 0) {
+      pass_on(s);
+      return make_ready(s, n);
+    }
+    bool more = false;
+    if (s.volatile_count != 0) {
+      more = offer_volatile(s, n);
+    } else if (s.memberships == 0) {
+      more = offer_leased(s, n);
+    } else { // the session's own queue and its groups take turns
+      s.groups_next = !s.groups_next;
+      more = s.groups_next ? offer_leased(s, n) : offer_shared(s, n, visit);
+      if (!more && able()) more = s.groups_next ? offer_shared(s, n, visit) : offer_leased(s, n);
+    }
+    if (!able()) return pass_on(s);
+    if (!more) break;
   }
+  if (s.memberships != 0) end_visit(s, n, now_tsc >= s.groups_from_tsc);
 }
 
 // Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session
@@ -234,44 +256,34 @@ bool broker_worker::state::in_lost_memory(message_cursor at) noexcept {
   return false;
 }
 
-// Views and verifies a leased message. Returns false when the message is damaged and acknowledged,
-// or when memory was lost during the call, so that the message must be verified again.
-bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
-                                    delivery_item& out) noexcept {
+// Views and verifies a leased message of a queue with this seal. `again` says that memory was lost
+// during the call, so that the message must be verified again.
+broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t seal, const leased& l,
+                                                               delivery_item& out) noexcept {
   const slot_delivery bits = slot_delivery::unpack(l.delivery());
-  if (!slot_delivery::whole(n, l.ref.word)) { // a damaged slot does not say which message it means
-    settle_unseen(n, l.ticket());
-    return false;
-  }
+  // A damaged slot does not say which message it means.
+  if (!slot_delivery::whole(seal, l.ref.word)) return viewed::damaged;
   if (l.state() == slot_state::pubrec) { // the client has the message, and its content is not read
     out.ticket = l.ticket();
     out.qos = bits.qos;
     out.redelivered = out.released = true;
-    return true;
+    return viewed::whole;
   }
   message_view v;
   const std::uint64_t before = medium.losses();
   if (durable.messages().view(l.message(), v) != message_status::ok ||
-      !durable.messages().verify(v) || v.topic.remaining() > name_buffer.size()) {
-    settle_unseen(n, l.ticket());
-    return false;
-  }
+      !durable.messages().verify(v) || v.topic.remaining() > name_buffer.size())
+    return viewed::damaged;
   // A publish into lost memory can be read until the process ends, but it was not acknowledged. Its
   // publisher sends it again, and at QoS 2 it must not be delivered twice.
   if (before != 0 && v.fields.qos == 2 && (in_lost_memory(v.topic) || in_lost_memory(v.payload)))
-      [[unlikely]] {
-    settle_unseen(n, l.ticket());
-    return false;
-  }
+      [[unlikely]]
+    return viewed::damaged;
   hook_point("broker.deliver.verified");
   const auto length = static_cast<std::size_t>(v.topic.remaining());
   v.topic.copy_out(name_buffer.data(), length);
-  if (medium.lost_since(before)) [[unlikely]] { // the copied name may not be the verified one
-    s.has_pending = true;
-    s.pending = l;
-    make_ready(s, n);
-    return false;
-  }
+  if (medium.lost_since(before)) [[unlikely]] // the copied name may not be the verified one
+    return viewed::again;
   out.ticket = l.ticket();
   out.qos = bits.qos;
   out.retain = bits.retain;
@@ -280,7 +292,26 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   out.topic = names.intern({name_buffer.data(), length});
   out.name = {name_buffer.data(), length};
   out.content = delivery_content(v.payload, medium, before);
-  return true;
+  return viewed::whole;
+}
+
+// Describes the next message of a session's queue. Returns false when the message is damaged and
+// acknowledged, or when it must be verified again.
+bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
+                                    delivery_item& out) noexcept {
+  switch (view_leased(n, l, out)) {
+  case viewed::whole:
+    return true;
+  case viewed::damaged:
+    settle_unseen(n, l.ticket());
+    return false;
+  case viewed::again:
+    s.has_pending = true;
+    s.pending = l;
+    make_ready(s, n);
+    return false;
+  }
+  return false;
 }
 
 // Offers the next message at QoS 1 or 2. Returns false when nothing more can be offered now.
@@ -325,7 +356,9 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
 // Acknowledges a message; the acknowledgement becomes durable with the next burst.
 void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
   session& s = at(n);
-  if (!own(n) || !remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
+  if (!own(n)) return;
+  if ((ticket & group_ticket_bit) != 0) return ack_shared(s, n, ticket, reason);
+  if (!remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
   ++(reason == ack_reason::delivered ? count.acked
      : reason == ack_reason::denied  ? count.dropped_denied
                                      : count.dropped_by_client);
@@ -335,7 +368,9 @@ void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason
 
 void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {
   session& s = at(n);
-  if (!own(n) || !remove_in_flight(s, ticket)) return;
+  if (!own(n)) return;
+  if ((ticket & group_ticket_bit) != 0) return give_back_one(s, n, ticket);
+  if (!remove_in_flight(s, ticket)) return;
   ++count.given_back;
   (void)durable.queues().nack(n, ticket);
   make_ready(s, n);
@@ -345,7 +380,9 @@ void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noex
 // connection, whose rewind offers it again.
 void broker_worker::state::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
   session& s = at(n);
-  if (!own(n) || !remove_in_flight(s, ticket)) return;
+  if (!own(n)) return;
+  if ((ticket & group_ticket_bit) != 0) return skip_shared(s, n, ticket);
+  if (!remove_in_flight(s, ticket)) return;
   ++count.skipped;
   make_ready(s, n);
 }

@@ -85,6 +85,12 @@ struct delivery_item {
   delivery_content content{std::span<const std::byte>{}};
 };
 
+/// Returns the packet id under which a protocol with ids of 16 bits sends the message of that
+/// ticket. Messages of the session's own queue have ids from 1 to 32767, which are the same after a
+/// crash. Messages from groups of shared subscriptions have ids from 32768 on, each different from
+/// those of the session's other messages under way.
+[[nodiscard]] std::uint16_t delivery_packet_id(std::uint64_t ticket) noexcept;
+
 class front_end {
  public:
   virtual ~front_end() = default;

@@ -32,6 +32,14 @@ result<unsigned> broker::grow_tables(bool at_once) {
       s.free_sessions.push_back(n);
     }
   }
+  const std::uint32_t groups_before = state.groups().count();
+  if (at_once || s.groups.free_count() < (groups_before + 7) / 8) {
+    auto more = state.grow_table(store::table::groups);
+    if (!more) return more.error();
+    grown += *more != 0;
+    for (std::uint32_t g = groups_before + *more; g-- > groups_before;)
+      s.groups.add_free(g);
+  }
   if (at_once || state.nearly_full(store::table::subscriptions)) {
     auto more = state.grow_table(store::table::subscriptions);
     if (!more) return more.error();

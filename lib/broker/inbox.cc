@@ -158,6 +158,11 @@ void broker_worker::state::check_sessions() noexcept {
         make_dirty(s, n);
         s.oldest_published_ns.store(queue_consumer(durable.queues()).oldest_published_ns(n),
                                     std::memory_order_relaxed); // [shown-only]
+        // A member that was silent gets messages from its groups again after a while.
+        if (s.groups_from_tsc != 0 && now_tsc >= s.groups_from_tsc) {
+          s.groups_from_tsc = 0;
+          make_ready(s, n);
+        }
       }
     }
     if (sweep_from == 0) break;
@@ -169,6 +174,10 @@ void broker_worker::state::notify_observer(broker_event::kind what, std::uint32_
   if (common.observer == nullptr) return;
   // A full queue may belong to another worker's session, so its identity is read by
   // identity_seen().
+  if (what == broker_event::kind::group_full) {
+    const std::string identity = durable.groups().identity_seen(n);
+    return common.observer(common.observer_context, {what, no_session, identity, held, more});
+  }
   if (what == broker_event::kind::queue_full) {
     const std::string identity = durable.sessions().identity_seen(n);
     return common.observer(common.observer_context, {what, n, identity, held, more});

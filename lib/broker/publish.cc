@@ -220,9 +220,12 @@ void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const
 void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
                                        std::span<const subscriber> to) noexcept {
   for (const subscriber& sub : to) {
-    const std::uint32_t incarnation =
-        at(sub.session).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-    hand_volatile(copy, {sub.session, incarnation, copy_bits(retain, sub.options)});
+    volatile_target one{sub.session, 0, copy_bits(retain, sub.options)};
+    if (!common.groups.is_group(sub.session))
+      one.incarnation = incarnation_of(sub.session); // [incarnation-read]
+    else if (!choose_member(queue_of(sub.session), one))
+      continue; // QoS 0 messages are not kept for groups whose members are all away
+    hand_volatile(copy, one);
   }
 }
 
@@ -237,25 +240,25 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   targets_before = targets.size();
   volatile_before = volatile_targets.size();
   const auto index = static_cast<std::uint32_t>(staged.size());
-  queue_table& queues = durable.queues();
   room found = room::available;
   std::uint64_t dropped_newest = 0;
   for (const subscriber& sub : to) {
     if (sub.session == from && (sub.options & subscription_option::no_local) != 0) continue;
-    session& s = at(sub.session);
+    const bool of_group = common.groups.is_group(sub.session);
     // [incarnation-read] Without it the match could use an incarnation that is older than the
     // filter. A filter leaves the index before its session's incarnation changes. So if the version
     // of the index is the same after all loads, each incarnation is the one that subscribed.
-    const std::uint32_t incarnation = s.incarnation.load(std::memory_order_acquire);
+    const std::uint32_t incarnation = incarnation_of(sub.session);
     // It is delivered at the lower of the two.
     const auto granted = static_cast<std::uint8_t>(sub.options & subscription_option::qos_mask);
     if (std::min(qos, granted) == 0) {
-      volatile_targets.push_back({sub.session, incarnation, copy_bits(retain, sub.options)});
+      volatile_target one{sub.session, incarnation, copy_bits(retain, sub.options)};
+      if (!of_group || choose_member(queue_of(sub.session), one)) volatile_targets.push_back(one);
       continue;
     }
-    const std::uint32_t free = queues.free_count(sub.session);
+    const std::uint32_t free = table_of(sub.session).free_count(queue_of(sub.session));
     const bool full = free <= planned.of(sub.session);
-    if (full && config.overflow == overflow_policy::drop_newest) {
+    if (full && drops_newest(sub.session)) {
       ++dropped_newest;
       continue;
     }
@@ -264,7 +267,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
       return room::full;
     }
     // The home was set before the subscription entered the index. [home-read]
-    if (full && s.home.load(std::memory_order_relaxed) != number) found = room::wait;
+    if (full && at(sub.session).home.load(std::memory_order_relaxed) != number) found = room::wait;
     targets.push_back({sub.session, incarnation, index,
                        slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
                                      front_end_bits_of(sub.options)}
@@ -315,9 +318,11 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
     const std::uint32_t n = targets[t].session;
     const std::uint64_t held =
         config.queue_slots - std::min(config.queue_slots, targets[t].free) + planned.add(n);
-    if (held > at(n).high_water.load(std::memory_order_relaxed)) // [shown-only]
-      at(n).high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
-                             std::memory_order_relaxed); // [shown-only]
+    std::atomic<std::uint64_t>& high_water =
+        common.groups.is_group(n) ? common.groups.at(queue_of(n)).high_water : at(n).high_water;
+    if (held > high_water.load(std::memory_order_relaxed)) // [shown-only]
+      high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
+                       std::memory_order_relaxed); // [shown-only]
   }
   staged.push_back(p);
 }
@@ -325,7 +330,8 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
 // Finds out whether a ring is missing for a queue, before another worker is asked to drop anything.
 bool broker_worker::state::prepare_rings(std::size_t targets_before) noexcept {
   for (std::size_t t = targets_before; t < targets.size(); ++t)
-    if (durable.queues().link_now(targets[t].session) == link_status::refused) return false;
+    if (table_of(targets[t].session).link_now(queue_of(targets[t].session)) == link_status::refused)
+      return false;
   return true;
 }
 
@@ -425,16 +431,25 @@ void broker_worker::state::retry_aside() noexcept {
   aside.resize(kept);
 }
 
+// Says whether a full queue of this subscriber refuses the newest message without refusing the
+// publish. Only one consumer may drop the oldest message of a queue, and a group has several.
+bool broker_worker::state::drops_newest(std::uint32_t subscriber) const noexcept {
+  return config.overflow == overflow_policy::drop_newest ||
+         (config.overflow == overflow_policy::drop_oldest && common.groups.is_group(subscriber));
+}
+
 // Reports a full queue, because nothing else tells an operator which client stops a topic.
 void broker_worker::state::report_full(std::uint32_t n) noexcept {
-  session& s = at(n);
-  s.refused.store(s.refused.load(std::memory_order_relaxed) + 1,
-                  std::memory_order_relaxed); // [shown-only]
+  const bool of_group = common.groups.is_group(n);
+  std::atomic<std::uint64_t>& refused =
+      of_group ? common.groups.at(queue_of(n)).refused : at(n).refused;
+  refused.store(refused.load(std::memory_order_relaxed) + 1,
+                std::memory_order_relaxed); // [shown-only]
   ++full_unreported;
   if (now_tsc < full_reported_at + tsc_hz && full_reported_at != 0) return;
   full_reported_at = now_tsc;
-  notify_observer(broker_event::kind::queue_full, n, durable.queues().statistics(n).depth,
-                  full_unreported);
+  notify_observer(of_group ? broker_event::kind::group_full : broker_event::kind::queue_full,
+                  queue_of(n), table_of(n).statistics(queue_of(n)).depth, full_unreported);
   full_unreported = 0;
 }
 

@@ -63,6 +63,16 @@ struct session {
   leased pending;
 
   identifier_list identifiers; // the QoS 2 messages it has published and not released
+  // Groups of shared subscriptions (sharing.cc). Places and leases are stored plus one; 0 means
+  // none.
+  std::uint32_t memberships = 0;     // the number of places in the list that follows
+  std::uint32_t first_place = 0;     // the session's places in groups
+  std::uint32_t next_place = 0;      // where the next delivery from a group begins
+  std::uint32_t first_lease = 0;     // the messages that it got from groups
+  std::uint32_t pending_lease = 0;   // one of these that is offered but not taken yet
+  std::uint16_t last_group_id = 0;   // from which the last packet id of such a message follows
+  bool groups_next = false;          // whether the next delivery is one from a group
+  std::uint64_t groups_from_tsc = 0; // it gets nothing from groups before this time
 
   std::uint32_t volatile_first = none, volatile_last = none; // the QoS 0 messages that wait
   std::uint32_t volatile_count = 0;

@@ -90,8 +90,8 @@ class session_table {
   void end_finish(std::uint32_t number) noexcept;
   /// Changes the flags of a session in the same incarnation.
   void flags_start(std::uint32_t number, std::uint8_t flags) noexcept;
-  void settings_start(std::uint32_t number, const session_settings& s) noexcept;
   /// Changes the settings of a session.
+  void settings_start(std::uint32_t number, const session_settings& s) noexcept;
   /// Flushes both lines of the record.
   void flush_record(std::uint32_t number) noexcept;
 
@@ -106,6 +106,9 @@ class session_table {
   /// It writes its results to `found`, if given, which must outlive the recovery.
   [[nodiscard]] recovery_part part(std::string name, session_rules rules,
                                    session_recovery* found = nullptr);
+  /// Frees a valid record during a repair, in a later incarnation than its own that is not `taken`.
+  /// Its blocks are not live any more.
+  void void_at_open(std::uint32_t number, std::uint32_t taken, recovery_context& c) noexcept;
   [[nodiscard]] const char* noun() const noexcept { return noun_; }
 
  private:

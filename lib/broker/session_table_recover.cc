@@ -97,6 +97,14 @@ void session_table::void_record(std::uint32_t number, std::uint32_t taken,
   c.flush_repair(&r.state, sizeof r.state); // [session-voided]
 }
 
+void session_table::void_at_open(std::uint32_t number, std::uint32_t taken,
+                                 recovery_context& c) noexcept {
+  const session_record& r = record(number);
+  if (session_word1::unpack(r.attributes).identity_size > identity_inline_max)
+    blocks_.unmark_required(long_identity(r));
+  void_record(number, taken, c);
+}
+
 void session_table::repair(recovery_context& c, const session_rules& rules,
                            session_recovery& found) {
   const std::vector<std::uint32_t> twice = doubled();

@@ -25,6 +25,7 @@
 #include "base/hook.h"
 #include "base/idle.h"
 #include "broker/worker_state.h"
+#include "topic/topic.h"
 
 namespace chainring {
 
@@ -186,13 +187,14 @@ void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
   disconnected(s, n);
 }
 
-void broker_worker::state::detach(session& s, std::uint32_t) noexcept {
+void broker_worker::state::detach(session& s, std::uint32_t n) noexcept {
   // [home-set]
   s.state.store(connection::disconnected, std::memory_order_release);
   *s.address.lock_write() = {};
   s.server = nullptr;
   s.has_pending = false;
   s.paused = false;
+  detach_shared(s, n);
   clear_in_flight(s);
   drop_volatile(s, true);
 }
@@ -231,6 +233,14 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
     if (ended_filters_used == ended_filters.size()) ended_filters.emplace_back();
     ended_filters[ended_filters_used++].assign(filter);
   });
+  while (s.first_place != 0) {
+    const std::uint32_t place = s.first_place - 1;
+    if (ended_filters_used == ended_filters.size()) ended_filters.emplace_back();
+    ended_filters[ended_filters_used++]
+        .assign(shared_prefix)
+        .append(durable.groups().identity(common.groups.group_of(place)));
+    leave_group(s, n, place);
+  }
   const identity_key key = common.key_of(durable.sessions().identity(n));
   endings.push_back({n, durable.sessions().incarnation(n), first,
                      static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key,
@@ -250,7 +260,8 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
 // Finishes all incarnations that end in this burst with two drains: one for the records, then one
 // for the queues.
 void broker_worker::state::finish_endings() noexcept {
-  if (endings.empty()) return;
+  if (endings.empty() && group_endings.empty()) return;
+  end_groups();
   for (const ending& e : endings)
     durable.sessions().flush_record(e.session); // [ended-before-restart]
   // [ended-before-restart] Crash between: queue and subscription records carry the old incarnation
@@ -264,7 +275,7 @@ void broker_worker::state::finish_endings() noexcept {
       if (i.open) durable.messages().drop_reference(i.message.index);
     });
   queue_table& queues = durable.queues();
-  bool any = false;
+  bool any = empty_group_queues();
   for (ending& e : endings) {
     idle_policy policy;
     restart_status restarted = queues.restart_start(e.session, e.incarnation);
@@ -282,6 +293,7 @@ void broker_worker::state::finish_endings() noexcept {
     e.finished = true;
   }
   if (any) drain(); // [ended-before-restart]
+  free_groups();
   for (const ending& e : endings) {
     if (!e.finished) queues.restart_finish(e.session);
     if (e.keep) continue;

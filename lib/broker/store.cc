@@ -24,6 +24,7 @@ std::uint64_t limit_of(std::uint64_t count, std::uint64_t most) noexcept {
   return std::max(count, std::min(most, std::max(16 * count, least)));
 }
 constexpr std::uint64_t sessions_most = 1u << 20;
+constexpr std::uint64_t groups_most = 1u << 16;
 constexpr std::uint64_t subscriptions_most = 1u << 24;
 constexpr std::uint64_t messages_most = 1u << 31;
 constexpr std::uint64_t retained_most = 1u << 24;
@@ -168,6 +169,7 @@ result<void> store::attach(const broker_config& config) {
   auto made = queue_table::create(media_, records, *blocks_, messages_.get(), qo);
   if (!made) return made.error();
   queues_ = std::move(made).value();
+  if (auto attached = attach_groups(qo); !attached) return attached;
 
   roots = ranges(store_area::subscriptions);
   if (!roots) return roots.error();
@@ -196,41 +198,41 @@ result<void> store::attach(const broker_config& config) {
                             retained_limit_);
   if (!map) return map.error();
   retained_ = std::move(map).value();
-  return judge_later_contents();
+  return {};
 }
 
-// Version 3 has areas for groups, which this build does not use. A region that holds some must not
-// be served as if it held none, because that would free the blocks they name. Anything in these
-// areas that is not valid has no meaning and is noted.
-result<void> store::judge_later_contents() {
-  const auto refuse = [](const char* name) {
-    return error{errc::version,
-                 std::string("root '") + name +
-                     "' holds records that this build does not know; open the region with "
-                     "the version that wrote it"};
-  };
-  const auto note = [this](const region_root& root) {
-    const std::byte* at = region_.at(root.offset);
-    if (std::all_of(at, at + root.size, [](std::byte b) { return b == std::byte{}; })) return;
-    later_contents_.push_back({"root '" + root.name + "'",
-                               "the area is not in use, but not all of it is zero",
-                               severity::note});
-  };
-  auto groups = ranges(store_area::groups);
-  if (!groups) return groups.error();
-  session_table records(media_, *blocks_, "group");
-  for (const region_root& root : *groups) {
-    if (auto added = records.add_segment({root.offset, root.size / sizeof(session_record)}); !added)
+// Attaches the records and queues of groups. Their queues are like those of sessions, but have
+// several consumers, and no rings in stock: there are few groups, and they live long.
+result<void> store::attach_groups(const queue_table_options& like) {
+  auto roots = ranges(store_area::groups);
+  if (!roots) return roots.error();
+  groups_ = std::make_unique<session_table>(media_, *blocks_, "group");
+  for (const region_root& root : *roots)
+    if (auto added = groups_->add_segment({root.offset, root.size / sizeof(session_record)});
+        !added)
       return added;
-    note(root);
+  groups_limit_ = static_cast<std::uint32_t>(limit_of(groups_->count(), groups_most));
+  roots = ranges(store_area::group_queues);
+  if (!roots) return roots.error();
+  std::vector<queue_segment> records;
+  std::uint64_t count = 0;
+  for (const region_root& root : *roots) {
+    records.push_back({root.offset, static_cast<std::uint32_t>(root.size / sizeof(queue_record))});
+    group_queue_segments_.push_back({root.offset, records.back().count});
+    count += records.back().count;
   }
-  for (std::uint32_t n = 0; n < records.count(); ++n)
-    if (records.examine(n) == nullptr && records.word0(n).state == session_state::used)
-      return refuse(store_area::groups);
-  auto queues = ranges(store_area::group_queues);
-  if (!queues) return queues.error();
-  for (const region_root& root : *queues)
-    note(root);
+  if (count < groups_->count())
+    return error{errc::corrupt,
+                 "root 'broker.group_queues' has fewer queue records than there are groups"};
+  queue_table_options options = like;
+  options.queues_max = std::max(groups_limit_, static_cast<std::uint32_t>(count));
+  options.mode = queue_mode::mpmc;
+  options.stock = 0;
+  if (options.overflow == overflow_policy::drop_oldest)
+    options.overflow = overflow_policy::drop_newest;
+  auto made = queue_table::create(media_, records, *blocks_, messages_.get(), options);
+  if (!made) return made.error();
+  group_queues_ = std::move(made).value();
   return {};
 }
 
@@ -269,7 +271,9 @@ const char* store::examine(std::span<const std::byte> key, std::span<const std::
   out.identifier = words[1];
   out.filter = {reinterpret_cast<const char*>(key.data()) + subscription_key_prefix,
                 key.size() - subscription_key_prefix};
-  if (!valid_topic_filter(out.filter) || (words[0] & ~subscription_option::defined) != 0)
+  if (!valid_topic_filter(out.filter) ||
+      (asks_to_share(out.filter) && !split_shared_filter(out.filter)) ||
+      (words[0] & ~subscription_option::defined) != 0)
     return "its filter or its options are malformed; the subscription is not served";
   return nullptr;
 }

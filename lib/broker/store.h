@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "block/block_store.h"
@@ -59,6 +60,8 @@ class store {
   [[nodiscard]] message_table& messages() noexcept { return *messages_; }
   [[nodiscard]] queue_table& queues() noexcept { return *queues_; }
   [[nodiscard]] session_table& sessions() noexcept { return *sessions_; }
+  [[nodiscard]] session_table& groups() noexcept { return *groups_; }
+  [[nodiscard]] queue_table& group_queues() noexcept { return *group_queues_; }
   [[nodiscard]] durable_map& subscriptions() noexcept { return *subscriptions_; }
   [[nodiscard]] durable_map& retained() noexcept { return *retained_; }
   [[nodiscard]] media& medium() noexcept { return media_; }
@@ -66,17 +69,18 @@ class store {
   /// may call it, while workers run.
   [[nodiscard]] result<void> grow(std::uint64_t size);
   /// The tables that can grow while they are used.
-  enum class table : std::uint8_t { sessions, subscriptions, messages, retained };
+  enum class table : std::uint8_t { sessions, groups, subscriptions, messages, retained };
   /// Adds one more segment to the table, as large as the table or up to its limit. Returns how many
   /// places the table has more. It has none when the table is at its limit, or when no run of
   /// blocks is long enough or would leave fewer than half of the free blocks. The growth is durable
   /// when the function returns; it drains. One thread at a time may call it, while workers run.
   [[nodiscard]] result<std::uint32_t> grow_table(table which);
-  /// True when fewer than an eighth of the table's places are free. It is false for sessions, whose
-  /// free numbers the broker keeps.
+  /// True when fewer than an eighth of the table's places are free. It is false for sessions
+  /// and groups, whose free numbers the broker keeps.
   [[nodiscard]] bool nearly_full(table which) const noexcept;
-  /// How many sessions and subscriptions the tables can grow to while the store is open.
+  /// How many sessions, groups and subscriptions the tables can grow to while the store is open.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept { return sessions_limit_; }
+  [[nodiscard]] std::uint32_t groups_limit() const noexcept { return groups_limit_; }
   [[nodiscard]] std::uint32_t subscriptions_limit() const noexcept { return subscriptions_limit_; }
   [[nodiscard]] std::uint32_t retained_limit() const noexcept { return retained_limit_; }
   [[nodiscard]] std::uint32_t sessions_max() const noexcept { return sessions_->count(); }
@@ -117,27 +121,29 @@ class store {
                                            std::span<const std::byte> value,
                                            subscription& out) noexcept;
   struct found {
-    session_recovery sessions;
-    queue_recovery queues;
+    session_recovery sessions, groups;
+    queue_recovery queues, group_queues;
     map_recovery subscriptions, retained;
     std::vector<problem> wrong; ///< problems of subscriptions and of retained messages
     std::vector<open_identifier> identifiers;
   };
   [[nodiscard]] result<void> attach(const broker_config& config);
+  [[nodiscard]] result<void> attach_groups(const queue_table_options& like);
   /// Returns the segments of one table.
   [[nodiscard]] result<std::vector<region_root>> ranges(const char* name) const;
-  [[nodiscard]] result<void> judge_later_contents();
   /// The parts that an open recovers and a check judges, in the order in which they need each
   /// other.
   [[nodiscard]] recovery parts(const broker_config& config, found& out);
   [[nodiscard]] recovery_part segments_part();
   [[nodiscard]] recovery_part identifiers_part(found& out);
+  [[nodiscard]] recovery_part group_names_part();
+  [[nodiscard]] recovery_part group_members_part(session_recovery& out);
   [[nodiscard]] result<void> recover(const broker_config& config,
                                      const broker::progress& report_progress,
                                      open_summary& summary);
   void tolerate_loss() noexcept;
   [[nodiscard]] bool wanted(std::span<const std::byte> key, std::span<const std::byte> value,
-                            std::vector<problem>& wrong) const;
+                            std::vector<problem>& wrong);
   /// Tells whether a cell of the retained map is to stay: whether its topic has a message.
   [[nodiscard]] bool retained_wanted(std::span<const std::byte> key,
                                      std::span<const std::byte> value,
@@ -145,8 +151,10 @@ class store {
   [[nodiscard]] recovery_part retained_part();
   void recover_retained(recovery_context& c);
   [[nodiscard]] retained_message retained_of(std::uint64_t word) const noexcept;
-  [[nodiscard]] bool has_queue(std::uint32_t number, std::uint32_t incarnation) const noexcept;
-  [[nodiscard]] std::uint32_t expected_incarnation(std::uint32_t queue) const noexcept;
+  [[nodiscard]] bool has_queue(const std::vector<table_segment>& segments, std::uint32_t number,
+                               std::uint32_t incarnation) const noexcept;
+  [[nodiscard]] static std::uint32_t expected_incarnation(const session_table& of,
+                                                          std::uint32_t queue) noexcept;
   /// Makes a cleared, durable and named range of `count` records. The result is empty when there is
   /// no room.
   [[nodiscard]] result<std::optional<std::uint64_t>>
@@ -155,16 +163,20 @@ class store {
   region& region_;
   media& media_;
   std::unique_ptr<session_table> sessions_;
-  std::vector<table_segment> queue_segments_;
+  std::unique_ptr<session_table> groups_;
+  std::vector<table_segment> queue_segments_, group_queue_segments_;
   std::unique_ptr<block_store> blocks_;
   std::unique_ptr<message_table> messages_;
-  std::unique_ptr<queue_table> queues_;
+  std::unique_ptr<queue_table> queues_, group_queues_;
   std::unique_ptr<durable_map> subscriptions_, retained_;
   std::vector<std::string> dead_topics_; ///< topics whose cells recovery has left empty
-  std::vector<problem> later_contents_;  ///< notes about areas that this build does not use
   std::vector<open_identifier> identifiers_;
-  std::uint32_t sessions_limit_ = 0, subscriptions_limit_ = 0, messages_limit_ = 0;
+  std::uint32_t sessions_limit_ = 0, groups_limit_ = 0, subscriptions_limit_ = 0,
+                messages_limit_ = 0;
   std::uint32_t retained_limit_ = 0;
+  // Only during a recovery: the number of each group, and how many members it has.
+  std::unordered_map<std::string_view, std::uint32_t> group_names_;
+  std::vector<std::uint32_t> group_members_;
 };
 
 } // namespace chainring

@@ -44,6 +44,8 @@ result<std::uint32_t> store::grow_table(table which) {
     switch (which) {
     case table::sessions:
       return sessions_->count();
+    case table::groups:
+      return groups_->count();
     case table::subscriptions:
       return static_cast<std::uint32_t>(subscriptions_->capacity());
     case table::messages:
@@ -54,6 +56,7 @@ result<std::uint32_t> store::grow_table(table which) {
     return 0;
   }();
   const std::uint32_t limit = which == table::sessions        ? sessions_limit_
+                              : which == table::groups        ? groups_limit_
                               : which == table::subscriptions ? subscriptions_limit_
                               : which == table::retained      ? retained_limit_
                                                               : messages_limit_;
@@ -64,15 +67,18 @@ result<std::uint32_t> store::grow_table(table which) {
   if (which == table::subscriptions || which == table::retained) {
     name = which == table::retained ? store_area::retained : store_area::subscriptions;
     record_size = sizeof(map_cell);
-  } else if (which == table::sessions) {
-    name = store_area::sessions;
+  } else if (which == table::sessions || which == table::groups) {
+    const bool sessions = which == table::sessions;
+    name = sessions ? store_area::sessions : store_area::groups;
     record_size = sizeof(session_record);
+    queue_table& of = sessions ? *queues_ : *group_queues_;
     // Queue records come first; a growth that a crash cut off may have left some.
-    if (const std::uint32_t have = queues_->count(); have < count + more) {
-      auto queues = add_range(store_area::queues, count + more - have, sizeof(queue_record));
+    if (const std::uint32_t have = of.count(); have < count + more) {
+      auto queues = add_range(sessions ? store_area::queues : store_area::group_queues,
+                              count + more - have, sizeof(queue_record));
       if (!queues) return queues.error();
       if (!*queues) return 0u;
-      if (auto added = queues_->add_segment({**queues, count + more - have}); !added)
+      if (auto added = of.add_segment({**queues, count + more - have}); !added)
         return added.error();
     }
   }
@@ -80,6 +86,7 @@ result<std::uint32_t> store::grow_table(table which) {
   if (!offset) return offset.error();
   if (!*offset) return 0u;
   auto added = which == table::sessions        ? sessions_->add_segment({**offset, more})
+               : which == table::groups        ? groups_->add_segment({**offset, more})
                : which == table::subscriptions ? subscriptions_->add_segment(**offset, more)
                : which == table::retained      ? retained_->add_segment(**offset, more)
                                                : messages_->add_segment(**offset, more);
@@ -97,6 +104,7 @@ bool store::nearly_full(table which) const noexcept {
   case table::retained:
     return retained_->capacity() - retained_->len() < (retained_->capacity() + 7) / 8;
   case table::sessions:
+  case table::groups:
     break;
   }
   return false;

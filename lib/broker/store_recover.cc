@@ -12,11 +12,13 @@
 #include "base/hook.h"
 #include "broker/store.h"
 #include "ring/ring_media.h"
+#include "topic/topic.h"
 
 namespace chainring {
 
-bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept {
-  for (const table_segment& s : queue_segments_) {
+bool store::has_queue(const std::vector<table_segment>& segments, std::uint32_t n,
+                      std::uint32_t incarnation) const noexcept {
+  for (const table_segment& s : segments) {
     if (n >= s.count) {
       n -= static_cast<std::uint32_t>(s.count);
       continue;
@@ -32,13 +34,15 @@ bool store::has_queue(std::uint32_t n, std::uint32_t incarnation) const noexcept
 
 // Returns the incarnation that a queue should have. A growth that a crash cut off may have left
 // queue records without sessions, which have no incarnation yet.
-std::uint32_t store::expected_incarnation(std::uint32_t queue) const noexcept {
-  return queue < sessions_->count() ? sessions_->incarnation(queue) : 0;
+std::uint32_t store::expected_incarnation(const session_table& of, std::uint32_t queue) noexcept {
+  return queue < of.count() ? of.incarnation(queue) : 0;
 }
 
-// Returns true for a valid subscription of a session in its present incarnation.
+// Returns true for a valid subscription of a session in its present incarnation. A shared one needs
+// the record of its group as well: where a crash left only one of the two, its request was not
+// answered.
 bool store::wanted(std::span<const std::byte> key, std::span<const std::byte> value,
-                   std::vector<problem>& wrong) const {
+                   std::vector<problem>& wrong) {
   if (key.size() <= subscription_key_prefix) return false;
   std::uint32_t words[2];
   std::memcpy(words, key.data(), sizeof words);
@@ -47,6 +51,12 @@ bool store::wanted(std::span<const std::byte> key, std::span<const std::byte> va
   if (w.state != session_state::used || w.incarnation != words[1]) return false;
   subscription s;
   const char* why = examine(key, value, s);
+  if (why == nullptr && asks_to_share(s.filter)) {
+    const auto group = group_names_.find(split_shared_filter(s.filter)->both);
+    if (group == group_names_.end()) return false;
+    ++group_members_[group->second];
+    return true;
+  }
   if (why == nullptr) return true;
   if (wrong.size() < recovery_report::problems_max)
     wrong.push_back({"subscription of session " + std::to_string(words[0]), why});
@@ -87,6 +97,35 @@ recovery_part store::identifiers_part(found& out) {
           }};
 }
 
+// Notes which groups there are, for the subscriptions that name them.
+recovery_part store::group_names_part() {
+  return {.name = "names of groups", .repair = [this](recovery_context& c) {
+            group_names_.clear();
+            group_members_.assign(groups_->count(), 0);
+            for (std::uint32_t g = 0; g < groups_->count(); ++g)
+              if (groups_->word0(g).state == session_state::used && groups_->examine(g) == nullptr)
+                group_names_.emplace(groups_->identity(g), g);
+            c.advance();
+          }};
+}
+
+// Deletes groups without members, behind the part of the subscriptions.
+recovery_part store::group_members_part(session_recovery& out) {
+  return {.name = "members of groups", .repair = [this, &out](recovery_context& c) {
+            for (const auto& [name, g] : group_names_) {
+              if (group_members_[g] != 0 || c.checking() || seeded_bug("store.group_kept"))
+                continue;
+              const std::uint32_t next = groups_->incarnation(g) + 1;
+              groups_->void_at_open(
+                  g, has_queue(group_queue_segments_, g, next) ? next : UINT32_MAX, c);
+              ++out.voided;
+              --out.used;
+            }
+            group_names_.clear();
+            c.advance();
+          }};
+}
+
 // Parts whose records have checks of their own mark their blocks before messages do. Messages whose
 // blocks overlap with those are then judged by their content.
 recovery store::parts(const broker_config& config, found& out) {
@@ -102,9 +141,16 @@ recovery store::parts(const broker_config& config, found& out) {
       "sessions",
       {.now_ns = now_ns(),
        .expiry_s = config.session_expiry_s,
-       .has_queue = [this](std::uint32_t n, std::uint32_t i) { return has_queue(n, i); }},
+       .has_queue = [this](std::uint32_t n,
+                           std::uint32_t i) { return has_queue(queue_segments_, n, i); }},
       &out.sessions));
   add(identifiers_part(out));
+  add(groups_->part(
+      "groups",
+      {.has_queue = [this](std::uint32_t n,
+                           std::uint32_t i) { return has_queue(group_queue_segments_, n, i); }},
+      &out.groups));
+  add(group_names_part());
   add(subscriptions_->part(
       "subscriptions",
       [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
@@ -127,13 +173,14 @@ recovery store::parts(const broker_config& config, found& out) {
            c.report(std::move(p));
          out.wrong.clear();
        }});
+  add(group_members_part(out.groups));
   add(queues_->part(
-      "queues", [this](std::uint32_t n) { return expected_incarnation(n); }, &out.queues));
+      "queues", [this](std::uint32_t n) { return expected_incarnation(*sessions_, n); },
+      &out.queues));
+  add(group_queues_->part(
+      "queues of groups", [this](std::uint32_t n) { return expected_incarnation(*groups_, n); },
+      &out.group_queues));
   add(retained_part());
-  add({.name = "areas not in use", .validate = [this](recovery_context& c) {
-         for (const problem& p : later_contents_)
-           c.report(p);
-       }});
   return all;
 }
 
@@ -156,10 +203,12 @@ result<void> store::recover(const broker_config& config, const broker::progress&
   identifiers_ = std::move(results.identifiers);
   summary.sessions = results.sessions.used;
   summary.expired = results.sessions.expired;
-  summary.queues = results.queues.queues;
+  summary.groups = results.groups.used;
+  summary.queues = results.queues.queues + results.group_queues.queues;
   summary.subscriptions = results.subscriptions.entries;
   summary.retained = results.retained.entries;
-  summary.voided = results.sessions.voided + results.queues.voided;
+  summary.voided = results.sessions.voided + results.groups.voided + results.queues.voided +
+                   results.group_queues.voided;
   summary.messages = messages_->statistics().live;
   summary.durability = media_.durability();
   return {};

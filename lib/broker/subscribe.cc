@@ -4,11 +4,13 @@
 // A subscription is one record in the map. The record is stored and flushed with the burst. After
 // the burst's drain the filter enters the index and the call is settled. An unsubscribe first takes
 // the filter out of the index and then erases the record. So after a crash the index matches
-// filters that were settled, or filters whose request was not answered.
+// filters that were settled, or filters whose request was not answered. Shared subscriptions join a
+// group (sharing.cc) instead of entering the index.
 //
 // Its ordering labels are described in sessions.cc and, for [indexed-before-scan], in scan.cc.
 #include "base/hook.h"
 #include "broker/worker_state.h"
+#include "topic/topic.h"
 
 namespace chainring {
 
@@ -64,6 +66,10 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = outcome::congestion;
       continue;
     }
+    if (asks_to_share(filter)) {
+      apply_shared(p, filter, batch);
+      continue;
+    }
     if (p.remove) {
       bool was = common.filters->remove(filter, p.session);
       end_scans_of(p.session, filter);
@@ -78,7 +84,8 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
-    if (common.filters->count_of(p.session) >= config.subscriptions_per_session_max) {
+    if (common.filters->count_of(p.session) + at(p.session).memberships >=
+        config.subscriptions_per_session_max) {
       p.result = outcome::congestion;
       continue;
     }
@@ -94,6 +101,13 @@ void broker_worker::state::finish_subscriptions() noexcept {
   scans_promised = 0;
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
+    if (p.deferred) continue;
+    if (p.by != nullptr && asks_to_share(filter)) {
+      finish_shared(p);
+      p.undone = p.applied && p.result != outcome::accepted;
+      undone |= p.undone;
+      continue;
+    }
     if (!p.applied) continue;
     end_scans_of(p.session, filter);
     const bool early = seeded_bug("broker.scan_before_index");
@@ -106,8 +120,7 @@ void broker_worker::state::finish_subscriptions() noexcept {
       const bool wanted =
           handling == retain_handling::always ||
           (handling == retain_handling::if_new && added == filter_index::status::added);
-      // A group is given no retained messages.
-      if (wanted && !early && !filter.starts_with("$share/")) {
+      if (wanted && !early) {
         // [indexed-before-scan] Without it a publisher could miss the subscription, and the scan
         // its claim.
         std::atomic_thread_fence(std::memory_order_seq_cst); // [indexed-before-scan]
@@ -128,14 +141,26 @@ void broker_worker::state::finish_subscriptions() noexcept {
         store::erase_subscription(batch, p.session, p.incarnation,
                                   {filter_text.data() + p.filter_at, p.filter_size});
   }
-  for (const staged_subscription& p : subscriptions) {
+  finish_leaving();
+  std::size_t kept = 0; // requests that wait for the next burst
+  for (staged_subscription& p : subscriptions) {
     if (p.by == nullptr || p.scans) continue; // a scan settles its subscription itself
+    if (p.deferred) {
+      const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
+      p.deferred = false;
+      p.result = outcome::accepted;
+      p.filter_at = static_cast<std::uint32_t>(deferred_text.size());
+      deferred_text.append(filter);
+      subscriptions[kept++] = p;
+      continue;
+    }
     if (p.result == outcome::congestion || p.result == outcome::too_long)
       ++count.subscribes_refused;
     answer_with(p.by, p.token, p.result);
   }
-  subscriptions.clear();
-  filter_text.clear();
+  subscriptions.resize(kept);
+  filter_text.swap(deferred_text);
+  deferred_text.clear();
 }
 
 } // namespace chainring

@@ -6,6 +6,7 @@
 ///     publish.cc      publishing: matching, finding room, staging or setting aside
 ///     identifiers.cc  QoS 2: identifiers of publishers, and receipts of subscribers
 ///     subscribe.cc    subscriptions that are staged and made durable with the burst
+///     sharing.cc      shared subscriptions: members of groups, and the messages they lease
 ///     burst.cc        the burst: place, drain, publish, drain, settle
 ///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
 ///     inbox.cc        what other workers, operators and the clock ask for
@@ -106,6 +107,44 @@ struct broker_worker::state {
     bool scans;  // a scan settles it
     bool undone; // the index has not accepted it, and its record is erased again
     outcome result;
+    // Only for shared subscriptions:
+    std::uint32_t place = 0; // the place in the group, plus one
+    bool joins = false;      // the session was not a member before
+    bool deferred = false;   // it waits for the next burst
+  };
+  /// A message that a member got from its group and has not acknowledged yet. Numbers of leases and
+  /// sessions in it are stored plus one, and 0 means none.
+  struct group_lease {
+    std::uint32_t session_plus_1;
+    std::uint32_t place;
+    leased entry;
+    std::uint64_t deadline_tsc;
+    std::uint32_t next, before; // in the session's list; `next` also in the list of free leases
+    std::uint32_t older, newer; // in the list of all leases of the worker
+    std::uint32_t generation;   // counts the uses of this element
+    std::uint16_t id;
+    enum class phase_type : std::uint8_t {
+      pending, // not taken by the front end yet
+      sent,
+      skipped, // the connection can never carry it
+    } phase;
+  };
+  /// The entries that a session may still take from one of its groups, in one call of deliver().
+  struct shared_visit {
+    std::uint32_t place = 0; // plus one; 0 means that the visit has not begun
+    std::uint32_t left = 0;
+    std::uint32_t seen = 0;
+    bool over = false;
+  };
+  struct group_ending {
+    std::uint32_t group;
+    std::uint32_t incarnation;
+    identity_key identity;
+    bool restarted;
+  };
+  struct acked_slot {
+    std::uint32_t group;
+    std::uint64_t ticket;
   };
   /// A QoS 2 identifier that is closed in this burst.
   struct closing {
@@ -187,6 +226,20 @@ struct broker_worker::state {
   std::vector<std::uint32_t> free_nodes;
   std::vector<in_flight_node> flights;
   std::vector<std::uint32_t> free_flights;
+  // Shared subscriptions.
+  const std::uint64_t lease_tsc; // how long a member may keep a message; 0 means for ever
+  detail::lazy_array<group_lease> leases;
+  std::uint32_t leases_max = 0, leases_touched = 0;
+  std::uint32_t free_lease = 0, oldest_lease = 0, newest_lease = 0; // plus one
+  std::vector<std::uint32_t> own_members; // by group, the members whose home is this worker
+  std::vector<std::uint32_t> own_groups;  // the groups that have such members
+  std::vector<std::uint32_t> group_dirty, group_releases, group_retries;
+  std::vector<bool> group_is_dirty;         // by group, whether it is in group_dirty
+  std::vector<std::uint32_t> group_records; // the groups whose records must be flushed
+  std::vector<acked_slot> acked_slots;      // the slots that must be flushed
+  std::vector<std::uint32_t> leaving;       // the places of members that left in this burst
+  std::vector<group_ending> group_endings;  // the groups that end with the next burst
+  std::string deferred_text;                // the filters of requests that wait
   std::vector<char> name_buffer;
   std::vector<operator_request> requests;
   // The cells of retained topics that this burst changes. The batch lives in end_burst().
@@ -274,6 +327,7 @@ struct broker_worker::state {
   [[nodiscard]] bool prepare_rings(std::size_t targets_before) noexcept;
   void ask_for_room(std::size_t targets_before) noexcept;
   void retry_aside() noexcept;
+  [[nodiscard]] bool drops_newest(std::uint32_t subscriber) const noexcept;
   void report_full(std::uint32_t n) noexcept;
 
   // These functions are in identifiers.cc.
@@ -301,8 +355,8 @@ struct broker_worker::state {
   void place() noexcept;
   [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
   void make_room() noexcept;
-  [[nodiscard]] place_status place_in_larger(std::uint32_t q, std::uint32_t incarnation,
-                                             placement& out) noexcept;
+  [[nodiscard]] place_status place_in_larger(queue_table& queues, std::uint32_t q,
+                                             std::uint32_t incarnation, placement& out) noexcept;
   void settle_groups() noexcept;
   void make_durable() noexcept;
   void mark_lost_publishes() noexcept;
@@ -321,6 +375,9 @@ struct broker_worker::state {
   void deliver(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_volatile(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_leased(session& s, std::uint32_t n) noexcept;
+  enum class viewed : std::uint8_t { whole, damaged, again };
+  [[nodiscard]] viewed view_leased(std::uint32_t seal, const leased& l,
+                                   delivery_item& out) noexcept;
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,
                               delivery_item& out) noexcept;
   [[nodiscard]] bool in_lost_memory(message_cursor at) noexcept;
@@ -332,6 +389,50 @@ struct broker_worker::state {
   void ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
   void give_back(std::uint32_t n, std::uint64_t ticket) noexcept;
   void skip(std::uint32_t n, std::uint64_t ticket) noexcept;
+
+  // These functions are in sharing.cc.
+  [[nodiscard]] queue_table& table_of(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] std::uint32_t queue_of(std::uint32_t subscriber) const noexcept;
+  [[nodiscard]] std::uint32_t seal_of(std::uint32_t subscriber) const noexcept;
+  [[nodiscard]] std::uint32_t incarnation_of(std::uint32_t subscriber) noexcept;
+  void wake_members(std::uint32_t group, std::uint32_t n) noexcept;
+  [[nodiscard]] bool choose_member(std::uint32_t group, volatile_target& out) noexcept;
+  [[nodiscard]] std::uint32_t place_in_group(const session& s, std::string_view identity) noexcept;
+  void apply_shared(staged_subscription& p, std::string_view filter,
+                    durable_map::batch& batch) noexcept;
+  [[nodiscard]] bool join_group(staged_subscription& p, const session& s,
+                                std::string_view identity) noexcept;
+  void finish_shared(staged_subscription& p) noexcept;
+  void add_own_member(std::uint32_t group) noexcept;
+  void leave_group(session& s, std::uint32_t n, std::uint32_t place) noexcept;
+  void finish_leaving() noexcept;
+  void free_place(std::uint32_t place) noexcept;
+  void end_groups() noexcept;
+  [[nodiscard]] bool empty_group_queues() noexcept;
+  void free_groups() noexcept;
+  [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;
+  [[nodiscard]] std::uint32_t find_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
+  [[nodiscard]] std::uint32_t take_lease() noexcept;
+  void begin_lease(session& s, std::uint32_t n, std::uint32_t lease, std::uint32_t place,
+                   const leased& entry) noexcept;
+  void end_lease(session& s, std::uint32_t lease) noexcept;
+  void return_lease(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
+  void give_back_shared(session& s, std::uint32_t n, std::uint32_t group, bool tell) noexcept;
+  void detach_shared(session& s, std::uint32_t n) noexcept;
+  void check_leases() noexcept;
+  void pass_on(const session& s) noexcept;
+  void end_visit(session& s, std::uint32_t n, bool may_take) noexcept;
+  void visit_group(shared_visit& v, std::uint32_t place) noexcept;
+  [[nodiscard]] std::uint32_t lease_shared(session& s, std::uint32_t n, shared_visit& v) noexcept;
+  [[nodiscard]] bool offer_shared(session& s, std::uint32_t n, shared_visit& v) noexcept;
+  void make_group_dirty(std::uint32_t group) noexcept;
+  void settle_shared(session& s, std::uint32_t lease) noexcept;
+  void ack_shared(session& s, std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
+  void give_back_one(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
+  void skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
+  void start_group_releases() noexcept;
+  void flush_groups() noexcept;
+  void finish_group_releases() noexcept;
 
   // These functions are in inbox.cc.
   void wake(std::uint32_t n) noexcept;

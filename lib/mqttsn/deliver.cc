@@ -145,7 +145,7 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     }
     const bool again = item.redelivered || (item.ticket != 0 && item.ticket == c.sent_ticket);
     const auto packet_id =
-        static_cast<std::uint16_t>(item.ticket == 0 ? 0 : packet_id_of(item.ticket));
+        static_cast<std::uint16_t>(item.ticket == 0 ? 0 : delivery_packet_id(item.ticket));
     encode_publish_header(room,
                           {.flags = flags{}
                                         .with_qos(static_cast<qos_level>(item.qos))
@@ -185,7 +185,7 @@ bool gateway_worker::state::offer_release(std::uint32_t n, const delivery_item& 
   c.phase = connection::exchange::releasing;
   c.retries = c.corrections = 0;
   c.ticket = item.ticket;
-  c.packet_id = static_cast<std::uint16_t>(packet_id_of(item.ticket));
+  c.packet_id = delivery_packet_id(item.ticket);
   send_pubrel(n);
   schedule_retry(n);
   return true;

@@ -16,8 +16,8 @@
 /// uses it receives "invalid topic id". A sender without a session receives DISCONNECT at most a
 /// few times a second.
 ///
-/// **Not supported yet** are wills and shared subscriptions, which are refused with "not
-/// supported". DISCONNECT with a duration is not answered, because an answer would
+/// **Not supported yet** are wills, which are refused with "not supported". DISCONNECT with a
+/// duration is not answered, because an answer would
 /// promise that the client's sleep is kept.
 ///
 /// **Access rules** (use_rules()) are asked before anything is made. A CONNECT, REGISTER,

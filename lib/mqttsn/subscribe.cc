@@ -104,11 +104,13 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
   }
   const bool valid =
       type == topic_id_type::normal ? valid_topic_filter(filter) : valid_topic_name(filter);
-  // A shared subscription would otherwise be accepted as a filter to which nobody publishes.
-  const bool sharing = filter == "$share" || filter.starts_with("$share/");
-  if (!valid || sharing || filter.size() > topic_length_max)
+  // The name of a group is no part of the topic names that the client is sent.
+  const auto shared = split_shared_filter(filter);
+  if (!valid || (asks_to_share(filter) && !shared) || filter.size() > topic_length_max)
     return refuse(0, return_code::not_supported);
-  if (!may_subscribe(from.session, filter)) {
+  // Access rules, too, are about the filter and not about the group.
+  const std::string_view names = shared ? shared->filter : filter;
+  if (!may_subscribe(from.session, names)) {
     ++count.subscribes_denied;
     return send_message(from.address, 8,
                         suback{.msg_id = m.msg_id, .code = return_code::not_supported});
@@ -117,8 +119,8 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
   std::uint16_t id = 0;
   if (type == topic_id_type::predefined) {
     id = m.topic_id;
-  } else if (type == topic_id_type::normal && !has_wildcard(filter)) {
-    const std::uint32_t r = registration(from.session, topics.intern(filter));
+  } else if (type == topic_id_type::normal && !has_wildcard(names)) {
+    const std::uint32_t r = registration(from.session, topics.intern(names));
     if (r == none) {
       ++count.registers_refused;
       return send_message(from.address, 8,
@@ -127,7 +129,9 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
     ids.at(r).known = true; // the SUBACK carries the id
     id = ids.at(r).id;
   }
-  const qos_level granted = m.flags.qos(); // decode() lets no QoS -1 through
+  // decode() lets no QoS -1 through. A shared subscription is granted QoS 1 at most.
+  const qos_level granted =
+      shared && m.flags.qos() == qos_level::two ? qos_level::one : m.flags.qos();
   core.subscribe(from.session, filter,
                  {.qos = static_cast<std::uint8_t>(granted),
                   .front_end_bits = static_cast<std::uint8_t>(type)},

@@ -42,6 +42,31 @@ std::uint64_t queue_consumer::earliest_deadline(std::uint32_t queue) const noexc
   return earliest;
 }
 
+std::uint32_t queue_consumer::leasable(std::uint32_t queue) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const inside guard = s.consuming(queue);
+  std::uint64_t n = 0;
+  bool ready = false;
+  for (const ring_state* r = s.first_of(queue); r != nullptr; r = r->following()) {
+    const std::uint32_t returned = r->returned.load(std::memory_order_relaxed); // [returned-hint]
+    const std::uint64_t cursor = r->cursor.load(std::memory_order_acquire);     // [cursor-moved]
+    const std::uint64_t tail = r->tail(cursor);
+    n += returned + (tail - cursor);
+    ready = ready || returned != 0;
+    std::uint64_t t = cursor + 1;
+    for (; t <= tail && !ready; ++t) {
+      const mark_state mark =
+          state_of(r->marks[r->index_of(t)].load(std::memory_order_acquire), t); // [slot-ready]
+      ready = mark == mark_state::ready;
+      if (!is_over(mark)) break;
+    }
+    // The entries of the next ring are leased once every entry of this one is.
+    const ring_state* const next = r->following();
+    if (next == nullptr || (!ready && t <= tail) || tail != next->base) break;
+  }
+  return ready ? static_cast<std::uint32_t>(std::min<std::uint64_t>(n, UINT32_MAX)) : 0;
+}
+
 // --- acknowledgements ---------------------------------------------------------------------------
 
 ack_status queue_consumer::ack(std::uint32_t queue, const leased& by) const noexcept {
@@ -52,6 +77,17 @@ ack_status queue_consumer::ack(std::uint32_t queue, const leased& by) const noex
 
 bool queue_consumer::nack(std::uint32_t queue, const leased& by) const noexcept {
   return table_->state_->give_back(queue, by.ticket(), by.generation());
+}
+
+bool queue_consumer::releasable(std::uint32_t queue) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const inside guard = s.consuming(queue);
+  const ring_state* const r = s.first_of(queue);
+  if (r == nullptr) return false;
+  const std::uint64_t acked = r->acked.load(std::memory_order_acquire); // [prefix-acked]
+  const ring_state* const next = r->following();
+  return acked != r->head.load(std::memory_order_acquire) || // [prefix-acked]
+         (next != nullptr && acked == next->base);
 }
 
 std::uint32_t queue_consumer::ack_through(std::uint32_t queue,

@@ -50,12 +50,20 @@ class queue_consumer {
   /// A lower bound of all deadlines: no lease ends before it. UINT64_MAX: no lease has a deadline.
   [[nodiscard]] std::uint64_t earliest_deadline(std::uint32_t queue) const noexcept;
 
+  /// Returns how many entries a lease() could hand out, counting void slots between them, or 0
+  /// where the next entry is not ready. Each number was right at some moment during the call. In
+  /// mpmc mode another consumer may lease them first.
+  [[nodiscard]] std::uint32_t leasable(std::uint32_t queue) const noexcept;
+
   // --- acknowledgements -------------------------------------------------------------------------
 
   /// Act as queue_table::ack() and nack() do, but only while that very lease still holds the entry.
   /// So a late consumer does not end the lease of the consumer that has the entry now.
   ack_status ack(std::uint32_t queue, const leased& by) const noexcept;
   bool nack(std::uint32_t queue, const leased& by) const noexcept;
+  /// True while entries are acknowledged in order and the head has not passed them, or a ring has
+  /// none left. Where release_start() returned false, another thread is releasing then.
+  [[nodiscard]] bool releasable(std::uint32_t queue) const noexcept;
   /// Acknowledges every leased entry up to and including `ticket`, in mpsc mode. Returns the number
   /// of tickets; void ones count too.
   std::uint32_t ack_through(std::uint32_t queue, std::uint64_t ticket) const noexcept;

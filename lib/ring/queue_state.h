@@ -267,6 +267,7 @@ struct queue_table::state {
   }
   /// Adds the segment's queues to the table. No thread uses one of them before `count` includes it.
   [[nodiscard]] result<void> take(const queue_segment& s);
+  void set_first_mode(std::uint32_t from, std::uint32_t to) noexcept;
 
   /// Finds the arrays for the ring state `r`, all zero. A ring that is not of the usual size gets
   /// arrays of its own. False: there is not enough memory.

@@ -215,6 +215,14 @@ error refuse(std::string text) {
 
 } // namespace
 
+// Gives queues the mode that they have before their first ring. create() calls it once there are
+// queues in DRAM.
+void queue_table::state::set_first_mode(std::uint32_t from, std::uint32_t to) noexcept {
+  if (queues.data() == nullptr || options.mode == queue_mode::mpsc) return;
+  for (std::uint32_t q = from; q < to; ++q)
+    queues[q].mode.store(options.mode, std::memory_order_relaxed); // [mode-changed]
+}
+
 result<void> queue_table::state::take(const queue_segment& s) {
   const std::uint32_t have = count.load(std::memory_order_relaxed); // [queue-counted]
   if (segment_count == queue_segments_max)
@@ -240,6 +248,7 @@ result<void> queue_table::state::take(const queue_segment& s) {
   }
   segments[segment_count++] = {reinterpret_cast<queue_record*>(medium.base() + s.offset), s.offset,
                                have, have + s.count};
+  set_first_mode(have, have + s.count);
   // [queue-counted] Without it a thread could look for a queue's record in a segment that is not
   // there yet.
   count.store(have + s.count, std::memory_order_release); // [queue-counted]
@@ -321,6 +330,7 @@ queue_table::create(media& medium, std::span<const queue_segment> segments, bloc
   if (!s->queues.make(s->queues_max) || !s->grace.make())
     return error{errc::no_space,
                  "queue table: not enough memory for " + std::to_string(s->queues_max) + " queues"};
+  s->set_first_mode(0, s->queue_count());
   return std::unique_ptr<queue_table>(new queue_table(std::move(s)));
 }
 
@@ -474,7 +484,7 @@ std::uint32_t queue_table::refill(std::uint32_t rings_max) noexcept {
     ring_state* r = nullptr;
     {
       std::lock_guard hold(s.lock);
-      if (s.stock.size() >= s.options.stock && s.dirty.empty()) break;
+      if (s.stock.size() >= std::max(s.options.stock, 1u) && s.dirty.empty()) break;
       if (!s.dirty.empty()) {
         r = s.dirty.back();
         s.dirty.pop_back();

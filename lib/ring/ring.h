@@ -217,6 +217,8 @@ struct queue_table_options {
   /// Rings that are kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
   overflow_policy overflow = overflow_policy::reject;
+  /// The mode of a queue that has never had a ring. Its first link makes the mode durable.
+  queue_mode mode = queue_mode::mpsc;
   /// Leases may have deadlines (see queue_consumer). This takes 16 more bytes of DRAM a slot.
   bool timed_leases = false;
   /// The most queues there may be after add_segment(). 0: as many as the table begins with. The

@@ -212,14 +212,15 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     damaged(text);
   };
   q.resume_after = queue_head::well_formed(f.record.head, queue) ? f.head() : 0;
-  q.mode.store(f.commit().mode, std::memory_order_relaxed); // [queue-recovery-alone]
+  const queue_mode mode = f.record.commit == 0 ? options.mode : f.commit().mode;
+  q.mode.store(mode, std::memory_order_relaxed); // [queue-recovery-alone]
   switch (row.kind) {
   case record_case::empty:
     return;
   case record_case::other_incarnation: {
     ++found.restarted;
     std::uint64_t word = f.record.commit;
-    const queue_commit next{*f.expected, 0, 0, f.commit().mode};
+    const queue_commit next{*f.expected, 0, 0, mode};
     // The word is not flushed: until a ring is linked, which flushes this line, every open finds
     // the same case.
     const bool stored = medium.compare_exchange(
@@ -232,7 +233,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     break;
   case record_case::head_damaged:
   case record_case::commit_damaged:
-    q.mode.store(queue_mode::mpsc, std::memory_order_relaxed); // [queue-recovery-alone]
+    q.mode.store(options.mode, std::memory_order_relaxed); // [queue-recovery-alone]
     return damaged(row.text);
   case record_case::ring_damaged:
     return ring_damaged(row.text);
@@ -272,7 +273,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     const chain at = chain_of(blocks, f.ring(k));
     blocks_live += at.blocks;
     make_ring(r, medium, blocks, at, w.log2_slots, capacity, arrays);
-    set_base(r, queue, w.base, from, f.commit().mode);
+    set_base(r, queue, w.base, from, mode);
     if (const auto depth = static_cast<std::uint32_t>(counter - from); depth != 0) {
       rte_ring_zc_data unused;
       const unsigned got =

@@ -68,6 +68,21 @@ bool valid_topic_filter(std::string_view filter) noexcept {
   return true;
 }
 
+bool asks_to_share(std::string_view text) noexcept {
+  return text.starts_with(shared_prefix) ||
+         text == shared_prefix.substr(0, shared_prefix.size() - 1);
+}
+
+std::optional<shared_filter> split_shared_filter(std::string_view text) noexcept {
+  if (!text.starts_with(shared_prefix)) return std::nullopt;
+  const std::string_view both = text.substr(shared_prefix.size());
+  const std::size_t end = both.find('/');
+  if (end == 0 || end == std::string_view::npos) return std::nullopt;
+  const shared_filter s{both.substr(0, end), both.substr(end + 1), both};
+  if (!valid_topic_name(s.group) || !valid_topic_filter(s.filter)) return std::nullopt;
+  return s;
+}
+
 bool topic_matches(std::string_view filter, std::string_view name) noexcept {
   if (name.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#'))) return false;
   // The strings are compared level by level. The position `end` means that a string has no level

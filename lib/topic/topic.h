@@ -11,6 +11,7 @@
 ///     chainring::topic_matches("site/+/temp", "site/7/temp"); // true
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <string_view>
 
 namespace chainring {
@@ -32,6 +33,23 @@ inline constexpr std::size_t topic_size_max = 65535;
 
 /// True where the filter holds a wildcard, so that it may match names other than its own text.
 [[nodiscard]] bool has_wildcard(std::string_view filter) noexcept;
+
+/// The parts of a shared subscription, `$share/<group>/<filter>` (MQTT 5.0 section 4.8.2).
+struct shared_filter {
+  std::string_view group;  ///< at least one octet, without `/`, `+` and `#`
+  std::string_view filter; ///< a valid filter
+  std::string_view both;   ///< `<group>/<filter>`, which names the group's subscription
+};
+
+/// What the text of a shared subscription begins with.
+inline constexpr std::string_view shared_prefix = "$share/";
+
+/// True where the text asks for a shared subscription, valid or not: it is `$share`, or begins with
+/// `$share/`. Such a text is never matched as a filter.
+[[nodiscard]] bool asks_to_share(std::string_view text) noexcept;
+
+/// Splits the text of a shared subscription. Empty where the text is not a valid one.
+[[nodiscard]] std::optional<shared_filter> split_shared_filter(std::string_view text) noexcept;
 
 /// True where a message published to `name` goes to a subscriber of `filter`. Both must be valid.
 /// `a/#` also matches `a`. A filter that starts with a wildcard matches no name that starts with

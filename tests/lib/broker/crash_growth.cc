@@ -67,7 +67,7 @@ void grow_and_join(media& m, history& h, std::uint64_t first) {
   auto b = open(m, false, why);
   if (!b) return h.fail(why);
   auto grown = b->broker->grow_tables(true);
-  if (!grown || *grown != 4) return h.fail("not all tables have grown");
+  if (!grown || *grown != 5) return h.fail("not all tables have grown");
   join(*b, h, first);
   join(*b, h, first + 1);
 }

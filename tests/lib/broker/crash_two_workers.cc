@@ -192,7 +192,7 @@ scenario workers_while_tables_grow() {
                                                      [&] { w.publish(1, 2); },
                                                      [&] {
                                                        auto grown = b.broker().grow_tables(true);
-                                                       if (!grown || *grown != 4)
+                                                       if (!grown || *grown != 5)
                                                          h.fail("not all tables have grown");
                                                      }});
                       // In the new segments.
@@ -232,7 +232,7 @@ scenario workers_in_second_segments() {
       if (!b->ask(publisher_of[w], "CONNECT " + publisher_name(b->broker(), w) + " -")
                .starts_with("OK "))
         return h.fail("no publisher");
-    if (auto grown = b->broker().grow_tables(true); !grown || *grown != 4)
+    if (auto grown = b->broker().grow_tables(true); !grown || *grown != 5)
       return h.fail("not all tables have grown");
     kind.make_subscribers(*b, h);
   };

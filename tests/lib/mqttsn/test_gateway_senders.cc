@@ -346,9 +346,10 @@ TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAr
 
 // --- features that are not offered -----------------------------------------------------------
 
-TEST_P(GatewayPeers, ASharedSubscriptionIsRefusedAsNotSupported) {
+TEST_P(GatewayPeers, ASharedSubscriptionWithoutAValidGroupOrFilterIsRefused) {
   b->connect(alice, "alice", true);
-  for (const std::string filter : {"$share/g/f", "$share/g/#", "$share", "$share/"}) {
+  for (const std::string filter :
+       {"$share", "$share/", "$share/g", "$share/g/", "$share//f", "$share/+/f", "$share/g/a#"}) {
     const auto r =
         b->ask<sn::suback>(alice, sn::subscribe{.flags = qos1, .msg_id = 1, .topic = filter});
     EXPECT_EQ(r.get<sn::suback>()->code, sn::return_code::not_supported) << filter;

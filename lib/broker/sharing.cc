@@ -1,0 +1,630 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Shared subscriptions, as a worker serves them: sessions join and leave groups, messages are
+// leased from the queues of groups, offered, acknowledged, and given back to the other members.
+//
+// A membership is one subscription record. The group's record is stored and flushed with the first
+// member's; both are in the first drain of that burst, and an open deletes a record that lacks the
+// other. The last member's record is erased in one burst, and the group ends in the next one with
+// the sessions that end there: first its record is drained, then its queue is emptied.
+//
+// A worker makes consumer calls of a group's queue only while it is the home of one of its members,
+// and a member counts until the end of the burst in which it leaves. So no thread leases, releases
+// or acknowledges while the queue of an ended group is restarted.
+//
+// A lease has a deadline, which the member's home keeps: only the home can tell the front end that
+// a message was taken back. An acknowledgement that comes later finds that its lease has ended.
+//
+// Its ordering labels [group-set], [group-seen] and [turn-only] are described in groups.cc,
+// [incarnation-read] and [home-read] in sessions.cc, and [release-before-reuse] in burst.cc.
+//
+// Ordering labels:
+//   [group-record-stored]  A group's record is drained with the subscription record of each of its
+//     members, before that subscription is settled.
+//   [group-ended-before-restart]  The end of a group is drained before its queue is emptied and its
+//     number is free.
+//   [slot-acked]  A slot that was acknowledged out of order is drained before the burst ends.
+#include <algorithm>
+
+#include "base/hook.h"
+#include "base/idle.h"
+#include "broker/worker_state.h"
+#include "ring/consumer.h"
+#include "topic/topic.h"
+
+namespace chainring {
+
+namespace {
+
+// A ticket of a group: bit 62, the generation of the lease's place, its number, and 15 bits from
+// which the packet id follows.
+constexpr unsigned id_bits = 15, lease_bits = 24, generation_bits = 23;
+constexpr std::uint64_t id_mask = (1u << id_bits) - 1;
+constexpr std::uint64_t lease_mask = (1u << lease_bits) - 1;
+constexpr std::uint64_t generation_mask = (1u << generation_bits) - 1;
+static_assert(id_bits + lease_bits + generation_bits == 62);
+/// Packet ids of a session's own queue end below this one.
+constexpr std::uint16_t group_packet_id_first = packet_id_count + 1;
+static_assert(group_packet_id_first + id_mask == 0xffff);
+
+/// The number for which the slots of a group's queue are sealed. It is no session's.
+constexpr std::uint32_t group_seal = 1u << 31;
+
+} // namespace
+
+std::uint16_t delivery_packet_id(std::uint64_t ticket) noexcept {
+  if ((ticket & group_ticket_bit) == 0) return packet_id_of(ticket);
+  return static_cast<std::uint16_t>(group_packet_id_first + (ticket & id_mask));
+}
+
+// --- queues of sessions and of groups ---------------------------------------------------------
+
+queue_table& broker_worker::state::table_of(std::uint32_t subscriber) noexcept {
+  return common.groups.is_group(subscriber) ? durable.group_queues() : durable.queues();
+}
+std::uint32_t broker_worker::state::queue_of(std::uint32_t subscriber) const noexcept {
+  return common.groups.is_group(subscriber) ? common.groups.group_of_subscriber(subscriber)
+                                            : subscriber;
+}
+std::uint32_t broker_worker::state::seal_of(std::uint32_t subscriber) const noexcept {
+  return common.groups.is_group(subscriber)
+             ? group_seal | common.groups.group_of_subscriber(subscriber)
+             : subscriber;
+}
+std::uint32_t broker_worker::state::incarnation_of(std::uint32_t subscriber) noexcept {
+  // [incarnation-read] [group-seen]
+  return common.groups.is_group(subscriber)
+             ? common.groups.at(queue_of(subscriber)).incarnation.load(std::memory_order_acquire)
+             : at(subscriber).incarnation.load(std::memory_order_acquire); // [incarnation-read]
+}
+
+// Wakes members of a group, one for each of `n` entries that have become available.
+void broker_worker::state::wake_members(std::uint32_t group, std::uint32_t n) noexcept {
+  for (; n > 0; --n) {
+    const std::uint32_t member = common.groups.take_waiting(group);
+    if (member == group_directory::none) return;
+    wake(member);
+  }
+}
+
+// Chooses the member of a group that gets a QoS 0 message. Returns false when none is connected.
+bool broker_worker::state::choose_member(std::uint32_t group, volatile_target& out) noexcept {
+  const std::uint32_t place = common.groups.choose_present(group, common.sessions.data());
+  if (place == group_directory::none) return false;
+  const group_member& m = common.groups.member(place);
+  const std::uint64_t who = m.who.load(std::memory_order_acquire); // [group-seen]
+  if ((who & group_member::active) == 0) return false;
+  out.session = static_cast<std::uint32_t>(who);
+  out.incarnation = incarnation_of(out.session);
+  out.bits = static_cast<std::uint8_t>(slot_delivery{0, false, group_member::bits_of(who)}.pack());
+  // A session leaves its groups before its incarnation changes.
+  return m.who.load(std::memory_order_acquire) == who; // [group-seen]
+}
+
+// --- joining and leaving ----------------------------------------------------------------------
+
+// Returns the session's place in the group of that identity, plus one; 0 means none.
+std::uint32_t broker_worker::state::place_in_group(const session& s,
+                                                   std::string_view identity) noexcept {
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+    if (durable.groups().identity(common.groups.group_of(p - 1)) == identity) return p;
+  return 0;
+}
+
+// Applies a request about a shared subscription. Call it before the burst's flushes.
+void broker_worker::state::apply_shared(staged_subscription& p, std::string_view filter,
+                                        durable_map::batch& batch) noexcept {
+  // What an earlier request of this burst changes counts from the end of the burst on, so a second
+  // one for the same subscription waits for the next burst.
+  for (const staged_subscription* q = subscriptions.data(); q != &p; ++q)
+    if (q->by != nullptr && q->session == p.session && q->incarnation == p.incarnation &&
+        (q->deferred || q->result == outcome::accepted) &&
+        filter == std::string_view(filter_text.data() + q->filter_at, q->filter_size)) {
+      p.deferred = true;
+      return;
+    }
+  session& s = at(p.session);
+  const auto parts = split_shared_filter(filter);
+  const std::uint32_t place = parts ? place_in_group(s, parts->both) : 0;
+  if (p.remove) {
+    p.result = place != 0 ? outcome::accepted : outcome::not_found;
+    if (place == 0) return;
+    store::erase_subscription(batch, p.session, p.incarnation, filter);
+    leave_group(s, p.session, place - 1);
+    return;
+  }
+  if (!parts) {
+    p.result = outcome::too_long; // it is refused finally
+    return;
+  }
+  p.result = outcome::congestion;
+  p.place = place;
+  if (place == 0 && !join_group(p, s, parts->both)) return;
+  p.applied = store::put_subscription(batch, p.session, p.incarnation, filter, p.options,
+                                      p.identifier) == map_status::done;
+  if (p.applied) p.result = outcome::accepted;
+  // Another worker may have stored the record, and need not have drained it yet.
+  group_records.push_back(common.groups.group_of(p.place - 1)); // [group-record-stored]
+}
+
+// Takes a place in a group that the session is not a member of. Returns false when it gets none.
+bool broker_worker::state::join_group(staged_subscription& p, const session& s,
+                                      std::string_view identity) noexcept {
+  if (common.filters->count_of(p.session) + s.memberships >= config.subscriptions_per_session_max)
+    return false;
+  const identity_key key = common.key_of(identity);
+  using enum group_directory::joined::status;
+  const group_directory::joined got = common.groups.join(key, identity);
+  switch (got.how) {
+  case wait:
+    p.deferred = true;
+    return false;
+  case no_group:
+    ++count.groups_refused;
+    return false;
+  case no_place:
+    ++count.group_members_refused;
+    return false;
+  case made: {
+    const std::uint32_t g = common.groups.group_of(got.place);
+    // [group-record-stored] Crash between: the group has no member, and an open deletes it.
+    const bool stored = durable.groups().create_start(g, identity, 0, {});
+    common.groups.made(g, key, stored);
+    if (!stored) {
+      ++count.groups_refused;
+      return false;
+    }
+    ++count.groups_made;
+    break;
+  }
+  case joined:
+    break;
+  }
+  p.place = got.place + 1;
+  p.joins = true;
+  return true;
+}
+
+// Settles a shared subscription behind the burst's drain.
+void broker_worker::state::finish_shared(staged_subscription& p) noexcept {
+  if (p.place == 0) return;
+  if (p.applied) {
+    const auto listed = common.groups.activate(
+        p.place - 1, p.session, group_qos(p.options),
+        static_cast<std::uint8_t>((p.options & subscription_option::front_end_mask) >>
+                                  subscription_option::front_end_shift));
+    if (!filter_index::accepted(listed))
+      p.result = listed == filter_index::status::full ? outcome::congestion : outcome::too_long;
+  }
+  if (!p.joins) return;
+  if (p.result != outcome::accepted) return free_place(p.place - 1);
+  session& s = at(p.session);
+  common.groups.link(p.place - 1, s);
+  add_own_member(common.groups.group_of(p.place - 1));
+  make_ready(s, p.session); // messages may wait for it
+}
+
+void broker_worker::state::add_own_member(std::uint32_t group) noexcept {
+  if (own_members[group]++ == 0) own_groups.push_back(group);
+}
+
+// Takes a member out of its group. What it has and did not acknowledge goes to the others.
+void broker_worker::state::leave_group(session& s, std::uint32_t n, std::uint32_t place) noexcept {
+  common.groups.deactivate(place);
+  give_back_shared(s, n, common.groups.group_of(place), true);
+  common.groups.unlink(place, s);
+  // The place may have been woken for an entry that it did not take.
+  wake_members(common.groups.group_of(place), 1);
+  leaving.push_back(place);
+}
+
+// Frees the places of members that left, at the end of the burst.
+void broker_worker::state::finish_leaving() noexcept {
+  for (const std::uint32_t place : leaving) {
+    const std::uint32_t g = common.groups.group_of(place);
+    if (--own_members[g] == 0) {
+      std::erase(own_groups, g);
+      std::erase(group_dirty, g);
+      group_is_dirty[g] = false;
+    }
+    free_place(place);
+  }
+  leaving.clear();
+}
+
+void broker_worker::state::free_place(std::uint32_t place) noexcept {
+  const std::uint32_t g = common.groups.group_of(place);
+  if (common.groups.release(place))
+    group_endings.push_back({g, durable.groups().incarnation(g), {}, false});
+}
+
+// Stores the ends of groups without members. A drain follows, and then empty_group_queues().
+void broker_worker::state::end_groups() noexcept {
+  // [group-ended-before-restart] Without it a crash could bring the group back over a queue that
+  // was used again. Crash between: the group has no member, and an open deletes it.
+  for (group_ending& e : group_endings) {
+    e.identity = common.key_of(durable.groups().identity(e.group));
+    durable.groups().end_start(e.group, false, 0, {}); // [group-ended-before-restart]
+
+    // Publishers that matched the group before its filter left the index have the old incarnation.
+    common.groups.at(e.group).incarnation.store(durable.groups().incarnation(e.group),
+                                                std::memory_order_release); // [group-set]
+    durable.groups().flush_record(e.group); // [group-ended-before-restart]
+  }
+}
+
+// Empties the queues of the groups that end, behind the drain of their records. Returns whether a
+// drain must follow before free_groups().
+bool broker_worker::state::empty_group_queues() noexcept {
+  bool any = false;
+  for (group_ending& e : group_endings) {
+    idle_policy policy;
+    restart_status restarted = durable.group_queues().restart_start(e.group, e.incarnation);
+    for (; restarted == restart_status::busy;
+         restarted = durable.group_queues().restart_start(e.group, e.incarnation))
+      policy.idle(); // a publisher's placement is not finished
+    e.restarted = restarted == restart_status::stored;
+    if (!e.restarted) continue;
+    durable.group_queues().restart_flush(e.group); // [group-ended-before-restart]
+    any = true;
+  }
+  return any;
+}
+
+void broker_worker::state::free_groups() noexcept {
+  for (const group_ending& e : group_endings) {
+    if (e.restarted) durable.group_queues().restart_finish(e.group);
+    durable.groups().end_finish(e.group);
+    common.groups.ended(e.group, e.identity);
+    ++count.groups_ended;
+  }
+  group_endings.clear();
+}
+
+// --- leases -----------------------------------------------------------------------------------
+
+std::uint64_t broker_worker::state::ticket_of(std::uint32_t lease) const noexcept {
+  const group_lease& l = leases[lease];
+  return group_ticket_bit | (l.generation & generation_mask) << (id_bits + lease_bits) |
+         std::uint64_t{lease} << id_bits | l.id;
+}
+
+// Returns the lease that the session holds under this ticket, or none.
+std::uint32_t broker_worker::state::find_lease(std::uint32_t n, std::uint64_t ticket) noexcept {
+  const auto lease = static_cast<std::uint32_t>(ticket >> id_bits & lease_mask);
+  if (lease >= leases_touched || leases[lease].session_plus_1 != n + 1 ||
+      ticket_of(lease) != ticket)
+    return none;
+  return lease;
+}
+
+// Returns a free lease, or none.
+std::uint32_t broker_worker::state::take_lease() noexcept {
+  if (free_lease != 0) {
+    const std::uint32_t lease = free_lease - 1;
+    free_lease = leases[lease].next;
+    return lease;
+  }
+  return leases_touched < leases_max ? leases_touched++ : none;
+}
+
+void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_t lease,
+                                       std::uint32_t place, const leased& entry) noexcept {
+  group_lease& l = leases[lease];
+  l.session_plus_1 = n + 1;
+  l.place = place;
+  l.entry = entry;
+  l.phase = group_lease::phase_type::pending;
+  l.deadline_tsc = lease_tsc == 0 ? UINT64_MAX : now_tsc + lease_tsc;
+  // No two messages of a session may have one packet id.
+  const auto in_use = [&](std::uint16_t id) {
+    for (std::uint32_t other = s.first_lease; other != 0; other = leases[other - 1].next)
+      if (leases[other - 1].id == id) return true;
+    return false;
+  };
+  do
+    s.last_group_id = static_cast<std::uint16_t>((s.last_group_id + 1) & id_mask);
+  while (in_use(s.last_group_id));
+  l.id = s.last_group_id;
+  l.next = s.first_lease;
+  l.before = 0;
+  if (s.first_lease != 0) leases[s.first_lease - 1].before = lease + 1;
+  s.first_lease = lease + 1;
+  // All leases last equally long, so this list is in the order of their deadlines.
+  l.older = newest_lease;
+  l.newer = 0;
+  (newest_lease != 0 ? leases[newest_lease - 1].newer : oldest_lease) = lease + 1;
+  newest_lease = lease + 1;
+  common.groups.at(common.groups.group_of(place))
+      .leased.fetch_add(1, std::memory_order_relaxed); // [turn-only]
+}
+
+void broker_worker::state::end_lease(session& s, std::uint32_t lease) noexcept {
+  group_lease& l = leases[lease];
+  (l.before != 0 ? leases[l.before - 1].next : s.first_lease) = l.next;
+  if (l.next != 0) leases[l.next - 1].before = l.before;
+  (l.older != 0 ? leases[l.older - 1].newer : oldest_lease) = l.newer;
+  (l.newer != 0 ? leases[l.newer - 1].older : newest_lease) = l.older;
+  if (s.pending_lease == lease + 1) s.pending_lease = 0;
+  common.groups.at(common.groups.group_of(l.place))
+      .leased.fetch_sub(1, std::memory_order_relaxed); // [turn-only]
+  ++l.generation;
+  l.session_plus_1 = 0;
+  l.next = free_lease;
+  free_lease = lease + 1;
+}
+
+// Gives one message back to its group.
+void broker_worker::state::return_lease(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
+  const std::uint32_t g = common.groups.group_of(leases[lease].place);
+  (void)remove_in_flight(s, ticket_of(lease));
+  (void)queue_consumer(durable.group_queues()).nack(g, leases[lease].entry);
+  end_lease(s, lease);
+  ++moved;
+  wake_members(g, 1);
+  make_ready(s, n);
+}
+
+// Gives back what the session has from one group, or from all where `group` is none. With `tell`
+// the front end hears that it must send nothing more for these messages.
+void broker_worker::state::give_back_shared(session& s, std::uint32_t n, std::uint32_t group,
+                                            bool tell) noexcept {
+  for (std::uint32_t l = s.first_lease; l != 0;) {
+    const std::uint32_t lease = l - 1;
+    l = leases[lease].next;
+    if (group != none && common.groups.group_of(leases[lease].place) != group) continue;
+    const bool told = leases[lease].phase == group_lease::phase_type::sent;
+    const std::uint64_t ticket = ticket_of(lease);
+    ++count.given_back;
+    return_lease(s, n, lease);
+    if (tell && told && s.server != nullptr) s.server->withdrawn(n, ticket);
+  }
+}
+
+// The session's connection ends. Its messages go to the other members, and what it was woken for is
+// for somebody else.
+void broker_worker::state::detach_shared(session& s, std::uint32_t n) noexcept {
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+    (void)common.groups.stop_waiting(p - 1);
+  give_back_shared(s, n, none, false);
+  s.groups_from_tsc = 0;
+  pass_on(s);
+}
+
+// Takes messages back from members that have not acknowledged them in time.
+void broker_worker::state::check_leases() noexcept {
+  while (oldest_lease != 0 && leases[oldest_lease - 1].deadline_tsc <= now_tsc) {
+    const std::uint32_t lease = oldest_lease - 1;
+    const std::uint32_t n = leases[lease].session_plus_1 - 1;
+    const std::uint64_t ticket = ticket_of(lease);
+    session& s = at(n);
+    ++count.group_leases_ended;
+    const bool told = leases[lease].phase == group_lease::phase_type::sent;
+    if (told) s.groups_from_tsc = now_tsc + lease_tsc;
+    for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+      (void)common.groups.stop_waiting(p - 1);
+    return_lease(s, n, lease);
+    if (told && s.server != nullptr) s.server->withdrawn(n, ticket);
+  }
+}
+
+// --- offering ---------------------------------------------------------------------------------
+
+// Where a session cannot take anything, an entry that it was woken for is for another member.
+void broker_worker::state::pass_on(const session& s) noexcept {
+  const queue_consumer queues(durable.group_queues());
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
+    const std::uint32_t g = common.groups.group_of(p - 1);
+    if (queues.leasable(g) != 0) wake_members(g, 1);
+  }
+}
+
+// Ends a session's visit to its groups. A member that could take more waits; one that finds
+// something after all comes again with the next burst, and another member is woken meanwhile.
+void broker_worker::state::end_visit(session& s, std::uint32_t n, bool may_take) noexcept {
+  const queue_consumer queues(durable.group_queues());
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
+    const std::uint32_t g = common.groups.group_of(p - 1);
+    if (may_take) {
+      common.groups.wait(p - 1);
+      if (queues.leasable(g) == 0) continue;
+      (void)common.groups.stop_waiting(p - 1);
+      make_ready(s, n);
+    } else if (queues.leasable(g) == 0) {
+      continue;
+    }
+    wake_members(g, 1);
+  }
+}
+
+// Begins to take entries from one group. A member takes its share of what is there, so that one
+// that is visited first does not take everything.
+void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noexcept {
+  const std::uint32_t g = common.groups.group_of(place);
+  const std::uint32_t there = queue_consumer(durable.group_queues()).leasable(g);
+  const std::uint32_t members = there < 2 ? 1 : std::max(common.groups.active_count(g), 1u);
+  v.place = place + 1;
+  v.left = (there + members - 1) / members;
+}
+
+// Leases the next entry from the session's groups, each in turn. Returns none when there is
+// nothing.
+std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
+                                                 shared_visit& v) noexcept {
+  if (v.over || now_tsc < s.groups_from_tsc) return none;
+  const std::uint32_t lease = take_lease();
+  if (lease == none) {
+    make_ready(s, n);
+    return none;
+  }
+  if (v.place == 0) {
+    visit_group(v, (s.next_place != 0 ? s.next_place : s.first_place) - 1);
+    v.seen = 1;
+    const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
+    s.next_place = next != 0 ? next : s.first_place;
+  }
+  for (;;) {
+    leased entry;
+    if (v.left != 0 &&
+        durable.group_queues().lease(common.groups.group_of(v.place - 1), {&entry, 1}) != 0) {
+      --v.left;
+      begin_lease(s, n, lease, v.place - 1, entry);
+      return lease;
+    }
+    if (v.seen++ == s.memberships) break;
+    const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
+    visit_group(v, (next != 0 ? next : s.first_place) - 1);
+  }
+  v.over = true;
+  leases[lease].next = free_lease;
+  free_lease = lease + 1;
+  return none;
+}
+
+// Offers the next message from the session's groups. Returns false when nothing more can be offered
+// now.
+bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visit& v) noexcept {
+  const std::uint32_t lease = s.pending_lease != 0 ? s.pending_lease - 1 : lease_shared(s, n, v);
+  if (lease == none) return false;
+  s.pending_lease = 0;
+  group_lease& l = leases[lease];
+  l.phase = group_lease::phase_type::pending;
+  const std::uint64_t ticket = ticket_of(lease);
+  const auto keep = [&] { s.pending_lease = lease + 1; };
+  delivery_item item;
+  switch (view_leased(group_seal | common.groups.group_of(l.place), l.entry, item)) {
+  case viewed::whole:
+    break;
+  case viewed::damaged:
+    ++count.damaged; // a damaged message is never delivered
+    settle_shared(s, lease);
+    return true;
+  case viewed::again:
+    keep();
+    make_ready(s, n);
+    return false;
+  }
+  const std::uint64_t who =
+      common.groups.member(l.place).who.load(std::memory_order_relaxed); // [group-seen]
+  item.qos = std::min(item.qos, group_member::qos_of(who));
+  item.front_end_bits = group_member::bits_of(who);
+  item.ticket = item.qos == 0 ? 0 : ticket;
+  if (item.qos != 0 && !add_in_flight(s, ticket)) { // other sessions use the whole pool
+    keep();
+    make_ready(s, n);
+    return false;
+  }
+  l.phase = group_lease::phase_type::sent;
+  const std::uint16_t sent = s.in_flight;
+  const std::size_t taken = s.server->deliver(n, {&item, 1});
+  ++moved;
+  // [home-read]
+  if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
+  const bool held = find_lease(n, ticket) == lease; // else the front end has answered at once
+  if (taken == 0) {
+    if (held) {
+      (void)remove_in_flight(s, ticket);
+      l.phase = group_lease::phase_type::pending;
+      keep();
+    }
+    s.paused = true;
+    return false;
+  }
+  if (item.qos == 0) {
+    ++count.delivered_qos0;
+    if (held) settle_shared(s, lease);
+  } else if (s.in_flight == sent) {
+    ++count.delivered;
+  }
+  return true;
+}
+
+// --- answers ----------------------------------------------------------------------------------
+
+void broker_worker::state::make_group_dirty(std::uint32_t group) noexcept {
+  if (group_is_dirty[group]) return;
+  group_is_dirty[group] = true;
+  group_dirty.push_back(group);
+}
+
+// Acknowledges the entry of a lease, which ends it. The acknowledgement becomes durable with the
+// next burst.
+void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexcept {
+  const group_lease& l = leases[lease];
+  const std::uint32_t g = common.groups.group_of(l.place);
+  if (queue_consumer(durable.group_queues()).ack(g, l.entry) == ack_status::marked)
+    acked_slots.push_back({g, l.entry.ticket()});
+  make_group_dirty(g);
+  end_lease(s, lease);
+  ++moved;
+}
+
+void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t ticket,
+                                      ack_reason reason) noexcept {
+  s.groups_from_tsc = 0; // the client answers, also where its lease has ended
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease != none && remove_in_flight(s, ticket)) {
+    ++(reason == ack_reason::delivered ? count.acked
+       : reason == ack_reason::denied  ? count.dropped_denied
+                                       : count.dropped_by_client);
+    settle_shared(s, lease);
+  }
+  make_ready(s, n);
+}
+
+void broker_worker::state::give_back_one(session& s, std::uint32_t n,
+                                         std::uint64_t ticket) noexcept {
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease == none) return;
+  ++count.given_back;
+  return_lease(s, n, lease);
+}
+
+// The lease goes on until its deadline or the end of the connection. Then another member may get
+// the message.
+void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease == none || !remove_in_flight(s, ticket)) return;
+  leases[lease].phase = group_lease::phase_type::skipped;
+  ++count.skipped;
+  make_ready(s, n);
+}
+
+// --- the burst --------------------------------------------------------------------------------
+
+// Stores the heads of the queues of groups. The burst's flushes and drain follow, and then
+// finish_group_releases().
+void broker_worker::state::start_group_releases() noexcept {
+  for (const std::uint32_t g : group_dirty) {
+    group_is_dirty[g] = false;
+    if (durable.group_queues().release_start(g))
+      group_releases.push_back(g);
+    else if (queue_consumer(durable.group_queues()).releasable(g))
+      group_retries.push_back(g); // another worker releases; what it leaves is for the next burst
+  }
+  group_dirty.clear();
+}
+
+void broker_worker::state::flush_groups() noexcept {
+  for (const std::uint32_t g : group_records)
+    durable.groups().flush_record(g); // [group-record-stored]
+  group_records.clear();
+  // [slot-acked] Without it a crash could bring the message back to another member. Crash between:
+  // the message is delivered again.
+  for (const acked_slot& a : acked_slots)
+    if (!seeded_bug("groups.ack_unflushed"))
+      queue_consumer(durable.group_queues()).flush_slot(a.group, a.ticket); // [slot-acked]
+  acked_slots.clear();
+  for (const std::uint32_t g : group_releases)
+    durable.group_queues().release_flush(g); // [release-before-reuse]
+}
+
+void broker_worker::state::finish_group_releases() noexcept {
+  for (const std::uint32_t g : group_releases)
+    durable.group_queues().release_finish(g); // [release-before-reuse]
+  group_releases.clear();
+  for (const std::uint32_t g : group_retries)
+    make_group_dirty(g);
+  group_retries.clear();
+}
+
+} // namespace chainring

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Shared subscriptions through the second front end: who gets which message, what is kept while all
+// members are away, and what becomes of messages that a member does not acknowledge.
+#include <ctime>
+#include <gtest/gtest.h>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "broker/access.h"
+#include "line_fixture.h"
+#include "support/eal_main.h"
+
+namespace chainring::testing_line {
+namespace {
+
+constexpr unsigned alice = 1;
+constexpr unsigned members_at = 10; ///< the connection of the first member
+
+/// "MSG n qos bits flags topic text"
+struct arrived {
+  std::string number, qos, bits, flags, topic, text;
+  explicit arrived(const std::string& line) {
+    std::string rest = line;
+    for (std::string* word : {&number, &number, &qos, &bits, &flags, &topic}) {
+      *word = rest.substr(0, rest.find(' '));
+      rest.erase(0, word->size() + 1);
+    }
+    text = rest;
+  }
+};
+
+class Groups : public testing::TestWithParam<unsigned> {
+ protected:
+  std::unique_ptr<test::line_server> server;
+  broker_config config = line_config(GetParam(), 63);
+  store_layout layout = [] {
+    store_layout l;
+    l.sessions_max = 64;
+    l.subscriptions_max = 128;
+    l.groups_max = 4;
+    return l;
+  }();
+
+  void start() {
+    auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    server = std::make_unique<test::line_server>(std::move(*made));
+    ASSERT_EQ(ask(alice, "CONNECT " + identity_at(server->broker(), 0, "alice") + " clean"),
+              "OK 1");
+  }
+  void SetUp() override { start(); }
+  std::string ask(unsigned connection, const std::string& line) {
+    return server->ask(connection, line);
+  }
+  void send(unsigned connection, const std::string& line) {
+    server->send(connection, line);
+    server->settle();
+  }
+  std::string name(unsigned m) {
+    return identity_at(server->broker(), m % GetParam(), "member" + std::to_string(m) + "-");
+  }
+  bool connect(unsigned m, const char* flags = "-") {
+    return ask(members_at + m, "CONNECT " + name(m) + " " + flags).starts_with("OK ");
+  }
+  bool subscribe(unsigned m, const std::string& filter, const char* qos = "1") {
+    return ask(members_at + m, "SUB " + filter + " " + qos).starts_with("OK ");
+  }
+  void join(unsigned count, const std::string& filter = "$share/g/a/#") {
+    for (unsigned m = 0; m < count; ++m) {
+      ASSERT_TRUE(connect(m));
+      ASSERT_TRUE(subscribe(m, filter));
+    }
+  }
+  void publish(int first, int last, const std::string& to = "a/b") {
+    for (int i = first; i <= last; ++i)
+      ASSERT_TRUE(ask(alice, "PUB " + to + " 1 " + std::to_string(i)).starts_with("OK ")) << i;
+  }
+  /// What a member has been given, in order. DROP and GONE lines are left out.
+  std::vector<arrived> take(unsigned m) {
+    std::vector<arrived> all;
+    for (std::string line = server->next(members_at + m); !line.empty();
+         line = server->next(members_at + m))
+      if (line.starts_with("MSG ")) all.emplace_back(line);
+    return all;
+  }
+  void acknowledge(unsigned m, const arrived& a) { send(members_at + m, "ACK " + a.number); }
+  std::vector<std::string> take_texts(unsigned m, bool ack = true) {
+    std::vector<std::string> texts;
+    for (const arrived& a : take(m)) {
+      texts.push_back(a.text);
+      if (ack) acknowledge(m, a);
+    }
+    return texts;
+  }
+  [[nodiscard]] std::vector<group_info> groups() {
+    std::vector<group_info> all;
+    (void)server->broker().groups(0, 100, all);
+    return all;
+  }
+  [[nodiscard]] std::uint64_t live() { return server->broker().message_statistics().live; }
+};
+
+using texts = std::vector<std::string>;
+
+TEST_P(Groups, GiveEveryMessageToExactlyOneMember) {
+  join(3);
+  publish(1, 12);
+  std::map<std::string, int> seen;
+  for (unsigned m = 0; m < 3; ++m) {
+    const texts got = take_texts(m);
+    EXPECT_EQ(got.size(), 4u) << "member " << m;
+    for (const std::string& t : got)
+      ++seen[t];
+  }
+  EXPECT_EQ(seen.size(), 12u);
+  for (const auto& [text, times] : seen)
+    EXPECT_EQ(times, 1) << text;
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, ShareABurstOfMessagesAmongTheirMembers) {
+  join(4);
+  for (int i = 0; i < 12; ++i)
+    server->send(alice, "PUB a/b 1 " + std::to_string(i));
+  server->settle();
+  for (unsigned m = 0; m < 4; ++m) {
+    const std::size_t got = take_texts(m).size();
+    EXPECT_GE(got, 1u) << "member " << m;
+    EXPECT_LE(got, 6u) << "member " << m;
+  }
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, KeepMessagesWhileAllMembersAreAwayAndTheFirstBackGetsThem) {
+  join(2);
+  for (unsigned m = 0; m < 2; ++m)
+    send(members_at + m, "BYE");
+  publish(1, 3);
+  EXPECT_EQ(groups().at(0).queue_depth, 3u);
+  ASSERT_TRUE(connect(1));
+  EXPECT_EQ(take_texts(1), (texts{"1", "2", "3"}));
+  ASSERT_TRUE(connect(0));
+  EXPECT_EQ(take_texts(0), texts{});
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, GiveWhatAMemberThatLeftDidNotAcknowledgeToTheOthersAsRedelivered) {
+  join(1);
+  publish(1, 3);
+  const auto first = take(0);
+  ASSERT_EQ(first.size(), 3u);
+  acknowledge(0, first[1]);
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  EXPECT_EQ(take(1).size(), 0u);
+  send(members_at, "BYE");
+  std::set<std::string> got;
+  for (const arrived& a : take(1)) {
+    EXPECT_EQ(a.flags, "again") << a.text;
+    got.insert(a.text);
+    acknowledge(1, a);
+  }
+  EXPECT_EQ(got, (std::set<std::string>{"1", "3"}));
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, ServeSeveralFiltersAndPlainSubscriptionsSideBySide) {
+  join(2);
+  ASSERT_TRUE(subscribe(0, "$share/other/a/b", "1"));
+  ASSERT_TRUE(subscribe(0, "$share/g/c/+"));
+  ASSERT_TRUE(subscribe(1, "a/b 1", "3"));
+  EXPECT_EQ(groups().size(), 3u);
+  publish(1, 1);
+  // One for the group g, one for the group other, and one for the plain subscription of member 1.
+  std::size_t zero = take_texts(0).size(), one = take_texts(1).size();
+  EXPECT_EQ(zero + one, 3u);
+  EXPECT_GE(zero, 1u);
+  EXPECT_GE(one, 1u);
+  publish(2, 2, "c/d");
+  EXPECT_EQ(take_texts(0), texts{"2"});
+  EXPECT_EQ(take_texts(1), texts{});
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, EndWithTheLastMemberAndAreMadeAgainEmpty) {
+  join(2);
+  for (unsigned m = 0; m < 2; ++m)
+    send(members_at + m, "BYE");
+  publish(1, 2);
+  EXPECT_EQ(live(), 2u);
+  EXPECT_TRUE(server->broker().kick(name(0)));
+  server->settle();
+  EXPECT_EQ(groups().size(), 1u);
+  ASSERT_TRUE(connect(1));
+  EXPECT_EQ(ask(members_at + 1, "UNSUB $share/g/a/#").substr(0, 2), "OK");
+  server->settle();
+  EXPECT_EQ(groups().size(), 0u);
+  EXPECT_EQ(live(), 0u);
+  EXPECT_EQ(server->broker().counters().groups_ended, 1u);
+  publish(3, 3); // nobody wants it
+  EXPECT_EQ(live(), 0u);
+  (void)take(1);
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  EXPECT_EQ(take_texts(1), texts{});
+  publish(4, 4);
+  EXPECT_EQ(take_texts(1), texts{"4"});
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, EndAndBeginAgainInOneBurst) {
+  join(1);
+  publish(1, 1);
+  (void)take(0);
+  server->send(members_at, "UNSUB $share/g/a/#");
+  server->send(members_at, "SUB $share/g/a/# 1");
+  server->send(members_at, "UNSUB $share/g/a/#");
+  server->send(members_at, "UNSUB $share/g/a/#");
+  server->send(members_at, "SUB $share/g/a/# 1");
+  server->settle();
+  std::vector<std::string> said;
+  for (std::string line = server->next(members_at); !line.empty(); line = server->next(members_at))
+    said.push_back(line);
+  EXPECT_EQ(said, (texts{"DROP 1", "OK 3", "OK 4", "OK 5", "NO 6 not_found", "OK 7"}));
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+  EXPECT_EQ(groups().size(), 1u);
+  EXPECT_EQ(server->broker().counters().groups_made, 3u);
+}
+
+TEST_P(Groups, TakeAMessageBackFromASilentMemberAndIgnoreItsLateAcknowledgement) {
+  config.group_lease_ms = 50;
+  start();
+  join(1);
+  publish(1, 1);
+  const auto kept = take(0);
+  ASSERT_EQ(kept.size(), 1u);
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  std::vector<arrived> again;
+  for (const std::time_t begin = std::time(nullptr);
+       again.empty() && std::time(nullptr) < begin + 60;) {
+    server->settle();
+    again = take(1);
+  }
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].flags, "again");
+  EXPECT_EQ(server->next(members_at), "DROP 1");
+  acknowledge(0, kept[0]);
+  EXPECT_EQ(live(), 1u);
+  acknowledge(1, again[0]);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, DoNotStallBehindAMemberThatTakesNothing) {
+  join(3);
+  send(members_at + 1, "STOP");
+  publish(1, 20);
+  server->settle();
+  std::size_t got = 0;
+  for (const unsigned m : {0u, 2u})
+    got += take_texts(m).size();
+  server->settle();
+  for (const unsigned m : {0u, 2u})
+    got += take_texts(m).size();
+  // The stopped member keeps at most the one that was offered to it.
+  EXPECT_GE(got, 19u);
+  send(members_at + 1, "GO");
+  got += take_texts(1).size();
+  EXPECT_EQ(got, 20u);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, GiveAMessageAtQos0ToOnePresentMember) {
+  join(3);
+  send(members_at + 2, "BYE");
+  std::size_t got = 0;
+  for (int i = 0; i < 6; ++i) {
+    send(alice, "PUB a/b 0 " + std::to_string(i));
+    for (unsigned m = 0; m < 2; ++m)
+      for (const arrived& a : take(m)) {
+        EXPECT_EQ(a.qos, "0");
+        ++got;
+      }
+  }
+  EXPECT_EQ(got, 6u);
+  send(members_at, "BYE");
+  send(members_at + 1, "BYE");
+  send(alice, "PUB a/b 0 nobody");
+  ASSERT_TRUE(connect(0));
+  EXPECT_EQ(take(0).size(), 0u);
+}
+
+TEST_P(Groups, DeliverAtTheQosOfTheMember) {
+  ASSERT_TRUE(connect(0));
+  ASSERT_TRUE(subscribe(0, "$share/g/a/#", "0 2"));
+  send(alice, "PUB a/b 1 one");
+  auto got = take(0);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].qos, "0");
+  EXPECT_EQ(got[0].bits, "2");
+  // A second member makes the group keep messages; the first still gets them at QoS 0.
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#", "1 3"));
+  publish(1, 4);
+  for (const arrived& a : take(0))
+    EXPECT_EQ(a.qos + a.bits, "02");
+  for (const arrived& a : take(1)) {
+    EXPECT_EQ(a.qos + a.bits, "13");
+    acknowledge(1, a);
+  }
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, HaveLimitsThatAreCounted) {
+  config.group_members_max = 2;
+  layout.groups_max = 2;
+  start();
+  join(2);
+  ASSERT_TRUE(connect(2));
+  EXPECT_EQ(ask(members_at + 2, "SUB $share/g/a/# 1"), "NO 2 congestion");
+  EXPECT_EQ(server->broker().counters().group_members_refused, 1u);
+  EXPECT_TRUE(subscribe(2, "$share/h/a/#"));
+  EXPECT_EQ(ask(members_at + 2, "SUB $share/i/a/# 1"), "NO 4 congestion");
+  EXPECT_EQ(server->broker().counters().groups_refused, 1u);
+  auto grown = server->broker().grow_tables();
+  ASSERT_TRUE(grown);
+  EXPECT_EQ(*grown, 1u);
+  EXPECT_EQ(server->broker().groups_capacity(), 4u);
+  EXPECT_TRUE(subscribe(2, "$share/i/a/#"));
+  EXPECT_EQ(ask(members_at + 2, "SUB $share/no+/a 1"), "NO 6 too_long");
+  EXPECT_EQ(ask(members_at + 2, "SUB $share//a 1"), "NO 7 too_long");
+  EXPECT_EQ(ask(members_at + 2, "SUB $share/x/ 1"), "NO 8 too_long");
+  EXPECT_EQ(ask(members_at + 2, "SUB $share 1"), "NO 9 too_long");
+  EXPECT_EQ(server->broker().group_member_count(), 4u);
+}
+
+TEST_P(Groups, RefuseAMessageThatTheirFullQueueCannotTake) {
+  join(1);
+  send(members_at, "BYE");
+  publish(1, 63);
+  EXPECT_EQ(ask(alice, "PUB a/b 1 x"), "NO 65 congestion");
+  EXPECT_EQ(groups().at(0).refused, 1u);
+  EXPECT_EQ(groups().at(0).queue_high_water, 63u);
+}
+
+TEST_P(Groups, AreShownToOperators) {
+  join(2);
+  ASSERT_TRUE(subscribe(0, "$share/a-name-that-is-longer-than-a-record/some/filter/+"));
+  publish(1, 2);
+  const auto all = groups();
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].name, "g");
+  EXPECT_EQ(all[0].filter, "a/#");
+  EXPECT_EQ(all[0].members, 2u);
+  EXPECT_EQ(all[0].queue_depth, 2u);
+  EXPECT_EQ(all[0].leased, 2u);
+  EXPECT_EQ(all[1].name, "a-name-that-is-longer-than-a-record");
+  EXPECT_EQ(all[1].filter, "some/filter/+");
+  EXPECT_EQ(server->broker().group_count(), 2u);
+  EXPECT_EQ(server->broker().subscription_count(), 3u);
+  std::vector<group_info> page;
+  const std::uint32_t next = server->broker().groups(0, 1, page);
+  ASSERT_NE(next, 0u);
+  EXPECT_EQ(server->broker().groups(next, 10, page), 0u);
+  EXPECT_EQ(page.size(), 2u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, Groups, testing::Values(1u, 2u));
+
+} // namespace
+} // namespace chainring::testing_line
