@@ -108,6 +108,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
       continue;
     }
     const std::string_view identity = records.identity(i);
+    one.ends_with_connection = (records.word0(i).flags & session_flag_clean) != 0;
     one.home.store(static_cast<std::uint8_t>(s->home_of(identity)),
                    std::memory_order_relaxed);                            // [home-set]
     one.state.store(connection::disconnected, std::memory_order_relaxed); // [home-set]
@@ -172,6 +173,10 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
     s->workers.push_back(std::unique_ptr<broker_worker>(
         new broker_worker(std::make_unique<broker_worker::state>(*s, w))));
   adopt_identifiers(*s);
+  for (std::uint32_t i = 0; i < count; ++i)
+    if (s->sessions[i].state.load(std::memory_order_relaxed) != connection::none) // [home-read]
+      s->workers[s->sessions[i].home.load(std::memory_order_relaxed)]             // [home-read]
+          ->state_->schedule_will_after_open(i);
   s->opened.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return std::unique_ptr<broker>(new broker(std::move(s)));
@@ -209,7 +214,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       lease_tsc(std::uint64_t{s.config.group_lease_ms} * tsc_hz / 1000),
       leases_max(std::min(s.config.group_leases_max, group_leases_most)),
       own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
-      name_buffer(s.config.topic_size_max), scans(s.config.retained_scans_max),
+      name_buffer(s.config.topic_size_max), will_topic(s.config.topic_size_max),
+      will_content(s.config.content_size_max), scans(s.config.retained_scans_max),
       content_buffer(s.config.content_size_max) {
   if (!leases.make(leases_max)) throw std::bad_alloc();
   for (std::uint32_t i = 0; i < s.sessions_limit && s.groups.member_count() != 0; ++i)
@@ -238,6 +244,10 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   }
   running_scans.reserve(s.config.retained_scans_max);
   tidy.reserve(burst_max);
+  will_changes.reserve(config.wills_changing_max);
+  wills_now.reserve(s.sessions_limit);
+  wills_later.reserve(s.sessions_limit);
+  former_wills.reserve(burst_max);
   ready.reserve(s.sessions_limit);
   ready_next.reserve(s.sessions_limit);
   dirty.reserve(s.sessions_limit);

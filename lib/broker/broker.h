@@ -83,6 +83,12 @@ struct broker_config {
   std::uint32_t identifiers_max = 65536;
   /// QoS 1 and 2 messages that are sent and not acknowledged, beyond the first of each session.
   std::uint32_t in_flight_max = 65536;
+  /// A client that was connected when the process ended has so long after the next open to come
+  /// back before its will is sent.
+  std::uint32_t will_grace_s = 60;
+  /// How long a will is tried again while the queue of a subscriber refuses it.
+  std::uint32_t will_retry_s = 60;
+  std::uint32_t wills_changing_max = 1024; ///< changes of wills that a worker has under way
   std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
   /// The longest content in octets that a listener can deliver; a longer publish is refused.
   std::uint32_t content_size_max = 1463;

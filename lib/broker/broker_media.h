@@ -26,12 +26,16 @@
 ///        +-------------------------------+-----------------------+
 ///  72    | half 0: disconnected at, wall clock, ns; 0: connected |  word 9
 ///  80    | expiry, s                     | will delay, s         |  word 10
-///  88    | will: descriptor 32, generation 16, flags 16          |  word 11
+///  88    | will: descriptor 32, generation 16, will flags 16     |  word 11
 ///  96    | half 1                                                |  words 12 to 14
 /// 120    | 0                                                     |  word 15
 ///        +-------------------------------------------------------+
 /// ```
 // clang-format on
+/// A will is a message that the record keeps alive. It is sent when the connection is lost, which
+/// publishes the message: a will whose message is published has been sent. The word stays, because
+/// a client may open its session again with the will that the session has.
+///
 /// The number of the record is the number of the session and of its queue record. A group record
 /// has the same form, in a table of its own, with `group/filter` as its identity and with other
 /// numbers.
@@ -86,6 +90,11 @@ static_assert(offsetof(session_record, reserved0) == 56);
 static_assert(offsetof(session_record, settings) == 64);
 static_assert(offsetof(session_record, halves) == 72);
 static_assert(offsetof(session_record, reserved1) == 120);
+
+/// Flags of a session's will, in the upper 16 bits of its word. A word of zero means no will.
+inline constexpr std::uint16_t will_flag_set = 1; ///< the word names a will
+/// The client ended its connection itself, so the will is not sent, but stays for the next one.
+inline constexpr std::uint16_t will_flag_resting = 2;
 
 /// Word 0: state in bits 0..7, flags in 8..15, seal in 16..31, incarnation in 32..63.
 struct session_word0 {

@@ -15,6 +15,8 @@
 //     the receipt is settled and PUBREL may leave.
 //   [link-before-place]  The link of a new ring is drained before a slot is placed in the ring.
 //   [release-before-reuse]  Heads are drained before the slots that they passed are reused.
+//   [void-before-retry]  The void slots of a will that was refused are flushed by place_void() and
+//     drained before the same will is tried again.
 #include <algorithm>
 #include <rte_cycles.h>
 
@@ -239,14 +241,37 @@ void broker_worker::state::settle_groups() noexcept {
   }
 }
 
+// True when the group has a message that is tried again after it was refused, under the same
+// reference.
+bool broker_worker::state::placed_again(const group& g) const noexcept {
+  if (seeded_bug("broker.will_void_not_flushed")) return false;
+  for (std::uint32_t i = 0; i < g.count; ++i)
+    if (staged[targets[g.first + i].publish].will_of != none) return true;
+  return false;
+}
+
 void broker_worker::state::make_durable() noexcept {
   queue_table& queues = durable.queues();
   message_table& messages = durable.messages();
   hook_point("broker.burst.placed");
+  std::uint64_t undrained = 0;
+  const auto covering = [&](std::uint64_t bytes) {
+    bytes += 2 * cacheline_size; // both ends may share their lines
+    if (undrained != 0 && undrained + bytes > drain_bytes_max) {
+      drain(); // [place-before-publish]
+      undrained = 0;
+    }
+    undrained += bytes;
+  };
   // All stores come first, also those of heads.
-  for (group& g : groups)
-    if (g.placed && staged[targets[g.first].publish].refused)
-      table_of(targets[g.first].session).place_void(g.placement);
+  bool any = false, publishes = false;
+  for (group& g : groups) {
+    if (!g.placed || !staged[targets[g.first].publish].refused) continue;
+    const bool retried = placed_again(g);
+    if (retried) covering(g.count * sizeof(ring_slot));
+    any |= retried;
+    table_of(targets[g.first].session).place_void(g.placement, retried); // [void-before-retry]
+  }
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
     at(n).dirty = false;
@@ -257,19 +282,8 @@ void broker_worker::state::make_durable() noexcept {
   durable_map::batch cells(durable.subscriptions());
   apply_subscriptions(cells);
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
-  bool any = releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-             !receipts.empty() || *retained_cells || !group_releases.empty() ||
-             !acked_slots.empty();
-  bool publishes = false;
-  std::uint64_t undrained = 0;
-  const auto covering = [&](std::uint64_t bytes) {
-    bytes += 2 * cacheline_size; // both ends may share their lines
-    if (undrained != 0 && undrained + bytes > drain_bytes_max) {
-      drain(); // [place-before-publish]
-      undrained = 0;
-    }
-    undrained += bytes;
-  };
+  any |= releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
+         !receipts.empty() || *retained_cells || !group_releases.empty() || !acked_slots.empty();
   // The cells of subscriptions and of retained topics are among the lines of this drain.
   // [place-before-publish]
   cells.flush_changes();
@@ -287,14 +301,20 @@ void broker_worker::state::make_durable() noexcept {
            group_releases.size() * cacheline_size);
   flush_groups();
   for (const staged_publish& p : staged) {
-    any |= p.places != 0;
-    if (!p.kept) continue;
-    any = true;
-    if (p.refused) continue;
+    any |= p.kept || p.places != 0;
+    if (!p.published()) continue;
     publishes = true;
+    if (p.will_of != none) continue; // the message is durable, and held
     covering(messages.flushed_bytes(p.content));
     messages.flush_staged(p.content); // [place-before-publish]
   }
+  if (wills_copied != 0)
+    for (const staged_will& w : will_changes) {
+      if (w.now != staged_will::phase::copied) continue;
+      any = publishes = true;
+      covering(messages.flushed_bytes(w.content));
+      messages.flush_staged(w.content); // [place-before-publish]
+    }
   for (const group& g : groups) {
     if (!g.placed || staged[targets[g.first].publish].refused) continue;
     covering(g.count * sizeof(ring_slot));
@@ -315,11 +335,22 @@ void broker_worker::state::make_durable() noexcept {
   if (*retained_cells) (*retained_cells)->publish();
   retained_cells->reset(); // all changes are published
   if (publishes) {
+    for (const staged_publish& p : staged) {
+      if (!p.published()) continue;
+      if (p.will_of != none)
+        (void)messages.publish_held(p.content.ref); // [publish-before-ready]
+      else
+        messages.publish(p.content); // [publish-before-ready]
+    }
+    for (const staged_will& w : will_changes)
+      if (w.now == staged_will::phase::copied)
+        messages.publish(w.content); // [publish-before-ready]
     for (const staged_publish& p : staged)
-      if (p.kept && !p.refused) messages.publish(p.content); // [publish-before-ready]
-    for (const staged_publish& p : staged)
-      if (p.kept && !p.refused && !seeded_bug("broker.no_publish_flush"))
+      if (p.published() && !seeded_bug("broker.no_publish_flush"))
         messages.flush_published(p.content); // [publish-before-ready]
+    for (const staged_will& w : will_changes)
+      if (w.now == staged_will::phase::copied)
+        messages.flush_published(w.content); // [publish-before-ready]
     // [publish-before-ready] Crash between: each message is in all its queues or in none; its
     // publisher sends it again.
     if (!seeded_bug("broker.no_second_drain")) drain();
@@ -374,9 +405,10 @@ void broker_worker::state::finish_publishes() noexcept {
       messages.discard(p.content);
     } else if (p.kept && p.content.fields.identifier_open) {
       open_identifier_of(p.content, p.lost); // [publish-before-ready]
-    } else if (p.kept || p.scan != none) {
+    } else if (p.kept || p.scan != none || p.will_of != none) {
       messages.drop_reference(p.content.ref.index); // the publisher's own reference
     }
+    if (p.will_of != none) finish_will(p);
     if (p.refused && p.by != nullptr) ++count.refused_congestion;
     if (!p.lost)
       answer_with(p.by, p.token,
@@ -417,17 +449,21 @@ void broker_worker::state::end_burst() noexcept {
     }
     check_sessions();
     scans_may_go_on = true;
+    look_for_due_wills();
     check_leases();
     for (const std::uint32_t g : own_groups)
       make_group_dirty(g);
     maintain_at = now_tsc + tsc_hz / maintain_hz;
   }
+  apply_will_changes();
+  send_wills();
   did_work |= !endings.empty() || !answers.empty() || !group_endings.empty();
   finish_endings();
   if (!clears.empty()) clear_retained();
   run_scans();
   if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
-      !closings.empty() || !receipts.empty() || !tidy.empty() || !group_dirty.empty()) {
+      !closings.empty() || !receipts.empty() || !tidy.empty() || !group_dirty.empty() ||
+      wills_copied != 0) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
@@ -438,9 +474,13 @@ void broker_worker::state::end_burst() noexcept {
       make_durable();
     }
     finish_closings(); // [closed-before-reuse]
+    drop_former_wills();
+    finish_will_changes();
     mark_lost_publishes();
     finish_publishes();
     finish_subscriptions();
+  } else {
+    drop_former_wills(); // their records were drained with endings
   }
   finish_scans();
   report_settled();
@@ -464,8 +504,25 @@ opened_session broker_worker::open_session(front_end& by, std::string_view ident
                                            std::uint64_t token) noexcept {
   return state_->open(by, identity, options, token);
 }
-void broker_worker::close_session(std::uint32_t n, end_reason reason) noexcept {
-  state_->close(n, reason);
+void broker_worker::close_session(std::uint32_t n, end_reason reason,
+                                  std::uint64_t token) noexcept {
+  state_->close(n, reason, token);
+}
+void broker_worker::set_will(std::uint32_t n, const will_message* will, std::uint64_t token,
+                             will_part part) noexcept {
+  state_->set_will(n, will, part, token);
+}
+void broker_worker::sleep(std::uint32_t n, std::uint32_t duration_s, std::uint64_t token) noexcept {
+  state_->sleep(n, duration_s, token);
+}
+bool broker_worker::delivered_all(std::uint32_t n) const noexcept {
+  const session& s = state_->at(n);
+  return !state_->own(n) ||
+         (!s.ready && s.exhausted && s.in_flight == 0 && s.volatile_count == 0 && !s.has_pending);
+}
+std::uint32_t broker_worker::find_session(std::string_view identity) const noexcept {
+  const auto n = state_->common.identities->get(state_->common.key_of(identity));
+  return n && serves(*n, identity) ? *n : no_session;
 }
 bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noexcept {
   return state_->own(n) && state_->durable.sessions().identity(n) == identity;
@@ -473,7 +530,7 @@ bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noe
 void broker_worker::resume(std::uint32_t n) noexcept {
   session& s = state_->at(n);
   if (!state_->own(n)) return;
-  s.paused = false;
+  s.paused = s.asleep = false;
   state_->make_ready(s, n);
 }
 topic_names& broker_worker::topics() noexcept {

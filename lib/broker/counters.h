@@ -30,6 +30,8 @@ template <class Word> struct basic_broker_counters {
   Word groups_refused{};        ///< shared subscriptions refused because there was no free group
   Word group_members_refused{}; ///< shared subscriptions refused because the group was full
   Word group_leases_ended{};    ///< messages taken back from a member that did not answer in time
+  Word wills_set{}, wills_deleted{}, wills_refused{};
+  Word wills_sent{}, wills_dropped{}; ///< dropped: damaged, or its receivers had no room in time
   Word bursts{}, drains{}, drain_tsc{};
 
   /// Calls fn(name, member pointer) for each counter.
@@ -79,6 +81,11 @@ template <class Word> struct basic_broker_counters {
     fn("groups_refused", &c::groups_refused);
     fn("group_members_refused", &c::group_members_refused);
     fn("group_leases_ended", &c::group_leases_ended);
+    fn("wills_set", &c::wills_set);
+    fn("wills_deleted", &c::wills_deleted);
+    fn("wills_refused", &c::wills_refused);
+    fn("wills_sent", &c::wills_sent);
+    fn("wills_dropped", &c::wills_dropped);
     fn("bursts", &c::bursts);
     fn("drains", &c::drains);
     fn("drain_tsc", &c::drain_tsc);

@@ -176,16 +176,19 @@ void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept 
 // --- offering ---------------------------------------------------------------------------------
 
 void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
-  s.ready = false;
+  s.ready = s.exhausted = false;
   drop_asked(s, n);
   // [home-read]
-  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused) return pass_on(s);
+  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused || s.asleep)
+    return pass_on(s);
   if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
   if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
   // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
   if (s.volatile_count == 0 && !s.has_pending && s.memberships == 0 &&
-      !durable.queues().may_lease(n))
+      !durable.queues().may_lease(n)) {
+    s.exhausted = true;
     return;
+  }
   // The front end may close the session while it is called. [home-read]
   const auto able = [&] {
     return !s.paused &&
@@ -210,7 +213,10 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
       if (!more && able()) more = s.groups_next ? offer_shared(s, n, visit) : offer_leased(s, n);
     }
     if (!able()) return pass_on(s);
-    if (!more) break;
+    if (!more) {
+      s.exhausted = !s.has_pending && s.pending_lease == 0;
+      break;
+    }
   }
   if (s.memberships != 0) end_visit(s, n, now_tsc >= s.groups_from_tsc);
 }
@@ -321,6 +327,7 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     next = s.pending;
     s.has_pending = false;
   } else if (durable.queues().lease(n, {&next, 1}) == 0) {
+    s.exhausted = true;
     return false;
   }
   delivery_item item;

@@ -23,12 +23,17 @@ inline constexpr std::uint32_t no_session = 0xffffffff;
 /// The value that stands for no topic number.
 inline constexpr std::uint32_t no_topic = 0xffffffff;
 
+/// The token of a call whose outcome does not matter; nothing is settled for it.
+inline constexpr std::uint64_t no_token = UINT64_MAX;
+
 /// The outcome of a call that was given a token.
 enum class outcome : std::uint8_t {
   accepted,   ///< durable in the region's class once the mark of this burst is
   congestion, ///< refused by a limit or a full queue; the same call may succeed later
   too_long,   ///< refused finally, because no listener can deliver it
-  not_found,  ///< there was no such subscription, or no such message under way
+  /// There was no such subscription, no such message under way, or no will of which a part could be
+  /// changed.
+  not_found,
   /// The QoS 2 publish with this packet id has no outcome yet. Say nothing: its answer follows.
   repeated,
 };

@@ -151,7 +151,7 @@ void broker_worker::state::check_sessions() noexcept {
     const connection now = s.state.load(std::memory_order_acquire);
     if (now != connection::none &&
         s.home.load(std::memory_order_relaxed) == number) { // [home-read]
-      if (now == connection::disconnected && expired(s, n)) {
+      if (now == connection::disconnected && !s.ends_after_will && expired(s, n)) {
         ++count.expired;
         end_session(n, broker_event::kind::expired);
       } else {

@@ -53,6 +53,8 @@ struct session {
   std::uint16_t scans = 0;     // subscriptions that are still given retained messages
   std::uint16_t unsettled = 0; // scans whose subscription is not settled; until then nothing is
                                // delivered, so that the settlement comes first
+  bool asleep = false;         // whether the client sleeps, until resume()
+  bool exhausted = false;      // whether the queue had nothing to lease when it was asked last
   std::uint16_t window = 1;
   std::uint16_t in_flight = 0;    // the number of tickets in the next two members
   std::uint64_t first_ticket = 0; // 0 means none
@@ -73,6 +75,15 @@ struct session {
   std::uint16_t last_group_id = 0;   // from which the last packet id of such a message follows
   bool groups_next = false;          // whether the next delivery is one from a group
   std::uint64_t groups_from_tsc = 0; // it gets nothing from groups before this time
+  // The will (wills.cc). It is due when it is to be sent, now or after a while.
+  bool will_due = false;
+  bool will_certain = false;    // the due will is sent even if the client comes back
+  bool will_graced = false;     // the will became due because the process had ended
+  bool will_listed = false;     // whether the session is in one of the lists of due wills
+  bool will_blocked = false;    // used while changes of wills are applied
+  bool ends_after_will = false; // the session ends once its will has been sent
+  std::uint64_t will_due_tsc = 0;
+  std::uint64_t will_until_tsc = 0; // when a will that finds no room is given up; 0: not tried yet
 
   std::uint32_t volatile_first = none, volatile_last = none; // the QoS 0 messages that wait
   std::uint32_t volatile_count = 0;

@@ -33,7 +33,7 @@ struct session_settings {
   std::uint64_t disconnected_ns = 0; ///< on the wall clock; 0 means connected or not known
   std::uint32_t expiry_s = 0;        ///< 0 means never
   std::uint32_t will_delay_s = 0;
-  std::uint64_t will = 0; ///< in the form of a slot's reference; 0 means none
+  std::uint64_t will = 0; ///< a slot_ref with will flags as its delivery bits; 0 means none
   friend bool operator==(const session_settings&, const session_settings&) = default;
 };
 
@@ -45,6 +45,14 @@ struct session_rules {
   /// Returns true when the queue record of the number has a ring in that incarnation. An empty
   /// function means that none has.
   std::function<bool(std::uint32_t number, std::uint32_t incarnation)> has_queue = {};
+  enum class will_state : std::uint8_t {
+    unsent, ///< the will is held, and may be sent yet
+    sent,   ///< the will has been published
+    bad,    ///< there is no such message
+  };
+  /// Says what became of a will, and with `count` counts the reference of the session that names
+  /// it.
+  std::function<will_state(std::uint64_t will, bool count)> will = {};
 };
 
 /// The results of a recovery.
@@ -103,13 +111,20 @@ class session_table {
   /// The table's part of an open or a check, for one thread. It stands behind the block store's
   /// part, and before the parts that ask it for incarnations. It deletes records that are damaged,
   /// that have the identity of a lower number, that ended with their connection, or that expired.
+  /// A session that ended or expired and whose will is not sent yet stays until its owner has sent
+  /// it.
   /// It writes its results to `found`, if given, which must outlive the recovery.
   [[nodiscard]] recovery_part part(std::string name, session_rules rules,
                                    session_recovery* found = nullptr);
   /// Frees a valid record during a repair, in a later incarnation than its own that is not `taken`.
   /// Its blocks are not live any more.
   void void_at_open(std::uint32_t number, std::uint32_t taken, recovery_context& c) noexcept;
+  /// The wills' part of an open or a check, which counts a reference for each will of a session.
+  /// It stands behind all parts that mark blocks of their own.
+  [[nodiscard]] recovery_part wills_part(std::string name, session_rules rules);
   [[nodiscard]] const char* noun() const noexcept { return noun_; }
+  /// True when a valid session ends at an open because of its expiry.
+  [[nodiscard]] bool expired(std::uint32_t number, const session_rules& rules) const noexcept;
 
  private:
   struct extent {
@@ -123,8 +138,8 @@ class session_table {
   }
   /// The numbers, in order, of valid records with the identity of a lower number.
   [[nodiscard]] std::vector<std::uint32_t> doubled() const;
-  /// True when a valid session ends at an open because of its expiry.
-  [[nodiscard]] bool expired(std::uint32_t number, const session_rules& rules) const noexcept;
+  /// Settles the will of a record that stays: counts its reference, or clears it durably.
+  void settle_will(std::uint32_t number, const session_rules& rules, recovery_context& c);
   /// Marks the blocks of a valid record's long identity as live. Returns false when they belong to
   /// something else or their memory is lost.
   [[nodiscard]] bool mark_live(std::uint32_t number) noexcept;

@@ -7,6 +7,8 @@
 // Ordering labels:
 //   [session-voided]  Records that recovery voids are drained before a session number is given
 //     out.
+//   [will-cleared]  A will that names no message is cleared and drained before its descriptor is
+//     given out.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -105,6 +107,20 @@ void session_table::void_at_open(std::uint32_t number, std::uint32_t taken,
   void_record(number, taken, c);
 }
 
+void session_table::settle_will(std::uint32_t number, const session_rules& rules,
+                                recovery_context& c) {
+  session_settings s = settings(number);
+  if (s.will == 0 || rules.will(s.will, true) != session_rules::will_state::bad) return;
+  c.report({std::string(noun_) + " " + std::to_string(number),
+            "its will names no valid message; the will is deleted"});
+  if (c.checking()) return;
+  s.will = 0;
+  const session_record& r = record(number);
+  // [will-cleared] Crash between: recovery finds the same will again.
+  settings_start(number, s);
+  c.flush_repair(&r.settings, cacheline_size); // [will-cleared]
+}
+
 void session_table::repair(recovery_context& c, const session_rules& rules,
                            session_recovery& found) {
   const std::vector<std::uint32_t> twice = doubled();
@@ -116,8 +132,12 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
     if (used && std::ranges::binary_search(twice, n)) wrong = "another record has its identity";
-    const bool gone =
+    bool gone =
         used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));
+    if (gone)
+      if (const std::uint64_t will = settings(n).will;
+          will != 0 && (will >> 48 & will_flag_resting) == 0 && rules.will)
+        gone = rules.will(will, false) != session_rules::will_state::unsent;
     if (used && wrong == nullptr && !gone && !mark_live(n))
       wrong = "the blocks of its identity belong to something else, or their memory is lost";
     // The queue of a free number may have an empty ring, which a publisher left that had matched
@@ -152,6 +172,16 @@ recovery_part session_table::part(std::string name, session_rules rules, session
                 repair(c, rules, results);
                 if (found != nullptr) *found = results;
               }};
+}
+
+recovery_part session_table::wills_part(std::string name, session_rules rules) {
+  return {.name = std::move(name),
+          .items = count(),
+          .repair = [this, rules = std::move(rules)](recovery_context& c) {
+            for (std::uint32_t n = 0; n < count(); ++n, c.advance())
+              if (examine(n) == nullptr && word0(n).state == session_state::used)
+                settle_will(n, rules, c);
+          }};
 }
 
 } // namespace chainring

@@ -40,40 +40,80 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   }
   const identity_key key = common.key_of(identity);
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
+  const auto refuse = [&](open_status why) {
+    ++count.opens_refused;
+    return opened_session{why};
+  };
   std::uint32_t n = none;
   bool present = false;
+  staged_will change;        // the new will, if `changes_will`
+  bool changes_will = false; // the open is settled when the will has changed
+  bool sends_will = false;   // the will of the former connection is sent
+  if (options.will != nullptr) {
+    const outcome copied = copy_will(none, *options.will, will_part::all, change);
+    if (copied != outcome::accepted)
+      return refuse(copied == outcome::too_long ? open_status::refused : open_status::congestion);
+    changes_will = true;
+  }
+  const auto give_up_will = [&] {
+    if (changes_will && options.will != nullptr) durable.messages().discard(change.content);
+  };
   if (const auto known = common.identities->get(key)) {
     n = *known;
     session& s = at(n);
     if (durable.sessions().identity(n) != identity) { // two long identities have the same hashes
-      ++count.opens_refused;
-      return {open_status::congestion};
+      give_up_will();
+      return refuse(open_status::congestion);
+    }
+    const bool active =
+        s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
+
+    // A session that ends with its connection must end before the next one of its identity begins.
+    const bool ends = options.clean_start || s.ends_with_connection;
+    const session_settings before = durable.sessions().settings(n);
+    const bool lost = active ? !options.same_connection && (ends || before.will_delay_s == 0)
+                             : s.will_due && ends && !s.will_graced;
+    sends_will = (lost || (s.will_due && s.will_certain)) && will_unsent(before.will);
+    const bool keeps = options.keep_will && options.will == nullptr && !ends && before.will != 0;
+    const bool held = durable.messages().held(slot_ref(before.will).message());
+    if (keeps && (sends_will || !held)) {
+      const outcome copied = copy_will_again(n, change);
+      if (copied == outcome::congestion) return refuse(open_status::congestion);
+      changes_will = copied == outcome::accepted; // else the will is damaged
     }
     if (!move_to_source(s, options.source)) {
+      give_up_will();
       ++count.opens_refused_source;
       return {open_status::congestion};
     }
-    if (s.state.load(std::memory_order_relaxed) == connection::active) { // [home-read]
+    changes_will |= sends_will;
+    if (active) {
       ++count.taken_over;
       front_end* before = s.server;
       detach(s, n);
       before->closed(n, close_reason::taken_over);
       notify_observer(broker_event::kind::taken_over, n);
     }
-    // A session that ends with its connection must end before the next one of its identity begins.
-    const session_settings settings{.expiry_s = options.expiry_s};
-    if (options.clean_start || s.ends_with_connection) {
+    // The record names the former will until that has been sent, or until the new one is held.
+    session_settings settings{.expiry_s = options.expiry_s};
+    if (sends_will || keeps || (options.will != nullptr && !ends)) {
+      settings.will = before.will;
+      settings.will_delay_s = before.will_delay_s;
+      if (keeps) settings.will &= ~(std::uint64_t{will_flag_resting} << 48);
+    }
+    if (ends) {
       begin_ending(s, n, true, flags, settings);
     } else {
       present = true;
       durable.queues().rewind(n);
       const bool other_flags = options.ends_with_connection != s.ends_with_connection;
-      const bool other_settings = durable.sessions().settings(n) != settings;
       // [record-stored] Crash between: the session has its former flags, and the client was not
       // answered.
-      if (other_flags) durable.sessions().flags_start(n, flags);
-      if (other_settings) durable.sessions().settings_start(n, settings); // [record-stored]
-      if (other_flags || other_settings) make_record_dirty(s, n);
+      if (other_flags) {
+        durable.sessions().flags_start(n, flags);
+        make_record_dirty(s, n);
+      }
+      change_settings(s, n, settings);
     }
   } else {
     if (common.draining.load(std::memory_order_relaxed)) { // [run-time-setting]
@@ -87,12 +127,15 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
     n = create(identity, key, options);
     if (n == none) {
       leave_source(options.source);
-      ++count.opens_refused;
-      return {open_status::congestion};
+      give_up_will();
+      return refuse(open_status::congestion);
     }
     at(n).source = options.source;
   }
   session& s = at(n);
+  forget_due_will(s);
+  s.ends_after_will = s.asleep = false;
+  if (sends_will) make_will_due(s, n, 0, true);
   s.server = &by;
   s.ends_with_connection = options.ends_with_connection;
   s.window = std::max<std::uint16_t>(options.window, 1);
@@ -109,7 +152,10 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   // [home-set] Without it another lcore could see the session as active and hand its messages to
   // the home of an earlier session.
   s.state.store(connection::active, std::memory_order_release);
-  answer_with(&by, token, outcome::accepted);
+  if (changes_will)
+    change_will(s, change, n, &by, token);
+  else
+    answer_with(&by, token, outcome::accepted);
   notify_observer(broker_event::kind::opened, n);
   make_ready(s, n);
   return {open_status::opening, n, present};
@@ -177,38 +223,88 @@ void broker_worker::state::make_record_dirty(session& s, std::uint32_t n) noexce
   records.push_back(n);
 }
 
-void broker_worker::state::close(std::uint32_t n, end_reason reason) noexcept {
+// Changes the settings of a session with this burst. A will that they name no more loses its
+// reference after the drain.
+void broker_worker::state::change_settings(session& s, std::uint32_t n,
+                                           const session_settings& settings) noexcept {
+  const session_settings before = durable.sessions().settings(n);
+  if (before == settings) return;
+  forget_will(before.will, settings.will);
+  durable.sessions().settings_start(n, settings); // [record-stored]
+  make_record_dirty(s, n);
+}
+
+void broker_worker::state::forget_will(std::uint64_t before, std::uint64_t now) noexcept {
+  const message_ref former = slot_ref(before).message();
+  if (before == 0 || (now != 0 && slot_ref(now).message() == former)) return;
+  if (seeded_bug("broker.will_dropped_before_drain"))
+    durable.messages().drop_reference(former.index);
+  else
+    former_wills.push_back(former.index);
+}
+
+// Notes until when a client sleeps, so that an open after a crash counts its session as connected
+// until then.
+void broker_worker::state::sleep(std::uint32_t n, std::uint32_t duration_s,
+                                 std::uint64_t token) noexcept {
+  session& s = at(n);
+  if (!own(n)) return;
+  s.asleep = true;
+  session_settings settings = durable.sessions().settings(n);
+  if (settings.will != 0 || settings.expiry_s != 0 || config.session_expiry_s != 0) {
+    settings.disconnected_ns = store::now_ns() + std::uint64_t{duration_s} * 1'000'000'000;
+    change_settings(s, n, settings);
+  }
+  answer_with(s.server, token, outcome::accepted);
+}
+
+void broker_worker::state::close(std::uint32_t n, end_reason reason, std::uint64_t token) noexcept {
   session& s = at(n);
   if (!own(n)) return;
   ++count.closes;
   notify_observer(
       reason == end_reason::lost ? broker_event::kind::lost : broker_event::kind::closed, n);
+  front_end* by = s.server;
   detach(s, n);
-  disconnected(s, n);
+  disconnected(s, n, reason);
+  answer_with(by, token, outcome::accepted);
 }
 
 void broker_worker::state::detach(session& s, std::uint32_t n) noexcept {
+  cancel_will_changes(n);
   // [home-set]
   s.state.store(connection::disconnected, std::memory_order_release);
   *s.address.lock_write() = {};
   s.server = nullptr;
   s.has_pending = false;
-  s.paused = false;
+  s.paused = s.asleep = false;
   detach_shared(s, n);
   clear_in_flight(s);
   drop_volatile(s, true);
 }
 
-// Ends a session whose connection is over, or notes the time from which its expiry counts.
-void broker_worker::state::disconnected(session& s, std::uint32_t n) noexcept {
-  if (s.ends_with_connection) return begin_ending(s, n, false, 0, {});
+// Ends a session whose connection is over, or notes the time from which its expiry and its will's
+// delay count. A session whose will is to be sent ends after that.
+void broker_worker::state::disconnected(session& s, std::uint32_t n, end_reason reason) noexcept {
   session_settings settings = durable.sessions().settings(n);
-  if (settings.expiry_s == 0 &&
+  // A will that is due already is the one of an earlier connection, which was lost.
+  const bool unsent = !s.will_due && will_unsent(settings.will);
+  const bool lost = reason == end_reason::lost;
+  if (s.ends_with_connection) {
+    if (lost && unsent) make_will_due(s, n, 0, true);
+    if (!s.will_due) return begin_ending(s, n, false, 0, {});
+    s.ends_after_will = true;
+    return;
+  }
+  if (lost && unsent)
+    make_will_due(s, n, settings.will_delay_s * tsc_hz, settings.will_delay_s == 0);
+  if (!lost && unsent && !seeded_bug("broker.will_after_disconnect"))
+    settings.will |= std::uint64_t{will_flag_resting} << 48;
+  if (settings.expiry_s == 0 && !unsent &&
       common.session_expiry_s.load(std::memory_order_relaxed) == 0) // [run-time-setting]
     return;                                                         // the session never expires
   settings.disconnected_ns = store::now_ns();
-  durable.sessions().settings_start(n, settings); // [record-stored]
-  make_record_dirty(s, n);
+  change_settings(s, n, settings);
 }
 
 // Ends a session because an operator asks for it or because it has expired.
@@ -220,7 +316,9 @@ void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) 
     detach(s, n);
     before->closed(n, close_reason::kicked);
   }
-  begin_ending(s, n, false, 0, {});
+  if (!will_unsent(durable.sessions().settings(n).will)) return begin_ending(s, n, false, 0, {});
+  s.ends_after_will = true;
+  make_will_due(s, n, 0, true);
 }
 
 // Begins to end an incarnation. Publishers stop matching the session before its incarnation
@@ -245,6 +343,8 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   endings.push_back({n, durable.sessions().incarnation(n), first,
                      static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key,
                      std::exchange(s.identifiers, {})});
+  if (!keep) cancel_will_changes(n);
+  forget_will(durable.sessions().settings(n).will, keep ? settings.will : 0);
   durable.sessions().end_start(n, keep, flags, settings); // [ended-before-restart]
   make_record_dirty(s, n);
   clear_in_flight(s);
@@ -342,6 +442,12 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.ready = s.dirty = s.record_dirty = false;
   s.aside = 0;
   s.scans = s.unsettled = 0;
+  if (s.will_listed) {
+    std::erase(wills_now, n);
+    std::erase(wills_later, n);
+  }
+  s.will_listed = s.ends_after_will = false;
+  forget_due_will(s);
   const std::lock_guard guard(common.free_lock);
   common.free_sessions.push_back(n);
 }
@@ -358,8 +464,7 @@ bool broker_worker::state::expired(session& s, std::uint32_t n) noexcept {
   const std::uint64_t now = store::now_ns();
   if (settings.disconnected_ns == 0) {
     settings.disconnected_ns = now;
-    durable.sessions().settings_start(n, settings); // [record-stored]
-    make_record_dirty(s, n);
+    change_settings(s, n, settings);
     return false;
   }
   // A clock that was set back makes no session expire early.

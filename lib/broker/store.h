@@ -151,6 +151,7 @@ class store {
   [[nodiscard]] recovery_part retained_part();
   void recover_retained(recovery_context& c);
   [[nodiscard]] retained_message retained_of(std::uint64_t word) const noexcept;
+  [[nodiscard]] session_rules::will_state will_state(std::uint64_t will, bool count) noexcept;
   [[nodiscard]] bool has_queue(const std::vector<table_segment>& segments, std::uint32_t number,
                                std::uint32_t incarnation) const noexcept;
   [[nodiscard]] static std::uint32_t expected_incarnation(const session_table& of,

@@ -38,6 +38,17 @@ std::uint32_t store::expected_incarnation(const session_table& of, std::uint32_t
   return queue < of.count() ? of.incarnation(queue) : 0;
 }
 
+// Says what became of the will that a session names, and counts the session's reference.
+session_rules::will_state store::will_state(std::uint64_t will, bool count) noexcept {
+  const message_ref ref = slot_ref(will).message();
+  const bool named = (slot_ref(will).delivery() & will_flag_set) != 0;
+  if (named && count && messages_->recover_held(ref) != message_status::ok)
+    return session_rules::will_state::bad;
+  if (named && messages_->held(ref)) return session_rules::will_state::unsent;
+  if (named && messages_->published(ref)) return session_rules::will_state::sent;
+  return session_rules::will_state::bad;
+}
+
 // Returns true for a valid subscription of a session in its present incarnation. A shared one needs
 // the record of its group as well: where a crash left only one of the two, its request was not
 // answered.
@@ -137,13 +148,13 @@ recovery store::parts(const broker_config& config, found& out) {
   add({.name = "content of messages", .rebuild = [this](recovery_context&) {
          tolerate_loss(); // recovery has marked everything required by now
        }});
-  add(sessions_->part(
-      "sessions",
-      {.now_ns = now_ns(),
-       .expiry_s = config.session_expiry_s,
-       .has_queue = [this](std::uint32_t n,
-                           std::uint32_t i) { return has_queue(queue_segments_, n, i); }},
-      &out.sessions));
+  const session_rules rules{
+      .now_ns = now_ns(),
+      .expiry_s = config.session_expiry_s,
+      .has_queue = [this](std::uint32_t n,
+                          std::uint32_t i) { return has_queue(queue_segments_, n, i); },
+      .will = [this](std::uint64_t will, bool count) { return will_state(will, count); }};
+  add(sessions_->part("sessions", rules, &out.sessions));
   add(identifiers_part(out));
   add(groups_->part(
       "groups",
@@ -181,6 +192,7 @@ recovery store::parts(const broker_config& config, found& out) {
       "queues of groups", [this](std::uint32_t n) { return expected_incarnation(*groups_, n); },
       &out.group_queues));
   add(retained_part());
+  add(sessions_->wills_part("wills", rules));
   return all;
 }
 

@@ -28,6 +28,23 @@ namespace chainring {
 class broker;
 class topic_names;
 
+/// A message that is sent for a client when its connection is lost. It is copied by the call that
+/// is given it.
+struct will_message {
+  std::string_view topic; ///< a valid topic name
+  std::span<const std::byte> content;
+  std::uint8_t qos = 0;
+  bool retain = false;
+  std::uint32_t delay_s = 0; ///< the will is sent so long after the end of the connection
+};
+
+/// The parts of its will that a session changes; the other part stays as it is.
+enum class will_part : std::uint8_t {
+  all,     ///< the whole will
+  topic,   ///< topic, QoS, retain and delay; without a will so far, the content is empty
+  content, ///< the content; without a will so far, the outcome is `not_found`
+};
+
 /// The settings of a session that is opened.
 struct session_options {
   /// Delete the subscriptions and the queue of an earlier session of this identity.
@@ -40,6 +57,14 @@ struct session_options {
   /// How many QoS 1 and 2 messages may be under way at one time.
   std::uint16_t window = 1;
   std::uint16_t keep_alive_s = 0; ///< shown to operators; the front end acts on it
+  /// The will of the session. settled(token) says that it is durable too.
+  const will_message* will = nullptr;
+  /// Without `will` and without a clean start: the session goes on with the will that it has, also
+  /// when that will has been sent or the client ended its last connection itself.
+  bool keep_will = false;
+  /// The client opens its session again over the connection that it has. So no connection is lost
+  /// when the session is taken over, and no will is sent.
+  bool same_connection = false;
   client_address address{};       ///< the client's address, which is shown to operators
   /// Where the client is, as the front end counts clients together for
   /// broker_config::sessions_per_source_max; 0 means nowhere.
@@ -49,7 +74,9 @@ struct session_options {
 enum class open_status : std::uint8_t {
   opening,    ///< the session is opened; settled(token) follows
   congestion, ///< there is no free session; nothing was done and nothing follows
-  refused,    ///< the identity is empty, too long or another worker's; nothing was done
+  /// The identity is empty, too long or another worker's, or the will is too long to be delivered.
+  /// Nothing was done.
+  refused,
 };
 
 struct opened_session {
@@ -99,14 +126,29 @@ class broker_worker {
                                             const session_options& options,
                                             std::uint64_t token) noexcept;
   enum class end_reason : std::uint8_t {
-    client, ///< the client asked for it
-    lost,   ///< the client was silent or did not answer
+    client, ///< the client asked for it, and its will is not sent
+    lost,   ///< the client was silent or did not answer, and its will is sent
   };
-  /// Ends the connection because the front end asks for it; closed() is not called.
-  void close_session(std::uint32_t session, end_reason reason = end_reason::client) noexcept;
+  /// Ends the connection because the front end asks for it; closed() is not called. settled(token)
+  /// follows when it is durable that a client that asked for it sends no will.
+  void close_session(std::uint32_t session, end_reason reason = end_reason::client,
+                     std::uint64_t token = no_token) noexcept;
+  /// Replaces the will of an open session, or a part of it; a null pointer deletes it. settled(token)
+  /// follows when that is durable. Until then the former will counts.
+  void set_will(std::uint32_t session, const will_message* will, std::uint64_t token,
+                will_part part = will_part::all) noexcept;
+  /// The client of an open session sleeps: nothing is delivered to it until resume(). When the
+  /// process ends meanwhile, neither the will nor the expiry of the session is due before the
+  /// sleep is over. settled(token) follows when that is durable.
+  void sleep(std::uint32_t session, std::uint32_t duration_s, std::uint64_t token) noexcept;
+  /// True when nothing is left to deliver to the session, and nothing waits for an acknowledgement.
+  [[nodiscard]] bool delivered_all(std::uint32_t session) const noexcept;
+  /// The number of the session that is open on this worker under this identity, or no_session.
+  [[nodiscard]] std::uint32_t find_session(std::string_view identity) const noexcept;
   /// True when the session is open on this worker and has this identity.
   [[nodiscard]] bool serves(std::uint32_t session, std::string_view identity) const noexcept;
-  /// Offers messages again that deliver() left or that waited for another reason.
+  /// Offers messages again that deliver() left, or that waited for another reason or because the
+  /// client slept.
   void resume(std::uint32_t session) noexcept;
 
   // --- topics -----------------------------------------------------------------------------------

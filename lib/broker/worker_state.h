@@ -12,6 +12,7 @@
 ///     inbox.cc        what other workers, operators and the clock ask for
 ///     retain.cc       retained messages: claims, the cells of the burst, what becomes of them
 ///     scan.cc         retained messages for new subscriptions
+///     wills.cc        wills that are set, replaced, and sent when a connection is lost
 #pragma once
 #include <memory>
 #include <optional>
@@ -44,8 +45,12 @@ struct broker_worker::state {
     std::uint32_t scan = none;         // the scan for which it was placed, if it was
     bool erases = false;               // it only erases the cell of its topic
     bool cell_stored = false;          // the burst has stored its cell
+    std::uint32_t will_of = none; // the session whose will it is; the message is held, and no one
+                                  // waits for an answer
     bool refused = false;
     bool lost = false; // memory of its content is lost, so it is not acknowledged
+    /// True when the burst publishes a message on media for it.
+    [[nodiscard]] bool published() const noexcept { return (kept || will_of != none) && !refused; }
   };
   /// One queue to which a staged publish goes.
   struct target {
@@ -173,6 +178,16 @@ struct broker_worker::state {
     bool stalled = false;        // it waits for room in the session's queue
     bool refused = false;        // the queue has refused the places of this burst
   };
+  /// A change of a session's will. A new will is held before the session's record names it.
+  struct staged_will {
+    enum class phase : std::uint8_t { copied, held, deletion } now = phase::deletion;
+    message content;
+    message_cursor all; // the bytes of the content
+    std::uint32_t session, incarnation;
+    std::uint32_t delay_s;
+    front_end* by;
+    std::uint64_t token;
+  };
   struct answer {
     front_end* to;
     settlement result;
@@ -221,7 +236,13 @@ struct broker_worker::state {
   std::vector<settlement> settled_now;
   std::vector<std::uint32_t> ready, ready_next; // the sessions that may have deliveries
   std::vector<std::uint32_t> dirty;             // the sessions with acks to make durable
-  std::vector<std::uint32_t> releasing;         // the queues that make_room() releases
+  std::vector<staged_will> will_changes;
+  std::uint32_t wills_copied = 0; // changes whose content becomes durable with this burst
+  // The due wills, by session: those that are tried in this burst, and those that wait.
+  std::vector<std::uint32_t> wills_now, wills_later;
+  std::size_t wills_from = 0;              // the waiting will to look at next
+  std::vector<std::uint32_t> former_wills; // messages that records name no more after this burst
+  std::vector<std::uint32_t> releasing;    // the queues that make_room() releases
   std::vector<volatile_node> nodes;
   std::vector<std::uint32_t> free_nodes;
   std::vector<in_flight_node> flights;
@@ -241,6 +262,8 @@ struct broker_worker::state {
   std::vector<group_ending> group_endings;  // the groups that end with the next burst
   std::string deferred_text;                // the filters of requests that wait
   std::vector<char> name_buffer;
+  std::vector<char> will_topic; // the will that is read
+  std::vector<std::byte> will_content;
   std::vector<operator_request> requests;
   // The cells of retained topics that this burst changes. The batch lives in end_burst().
   std::optional<durable_map::batch>* retained_cells = nullptr;
@@ -256,7 +279,7 @@ struct broker_worker::state {
   [[nodiscard]] bool own(std::uint32_t n) noexcept;
   void drain() noexcept;
   void answer_with(front_end* to, std::uint64_t token, outcome o) noexcept {
-    if (to != nullptr) answers.push_back({to, {token, o}});
+    if (to != nullptr && token != no_token) answers.push_back({to, {token, o}});
   }
   void notify_observer(broker_event::kind what, std::uint32_t n, std::uint64_t held = 0,
                        std::uint64_t more = 0) noexcept;
@@ -266,10 +289,10 @@ struct broker_worker::state {
                                     const session_options& options, std::uint64_t token) noexcept;
   [[nodiscard]] std::uint32_t create(std::string_view identity, const identity_key& key,
                                      const session_options& options) noexcept;
-  void close(std::uint32_t n, end_reason reason) noexcept;
+  void close(std::uint32_t n, end_reason reason, std::uint64_t token) noexcept;
   /// Takes the connection off the session, so that nothing more is delivered to it.
   void detach(session& s, std::uint32_t n) noexcept;
-  void disconnected(session& s, std::uint32_t n) noexcept;
+  void disconnected(session& s, std::uint32_t n, end_reason reason) noexcept;
   void end_session(std::uint32_t n, broker_event::kind why) noexcept;
   void begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
                     const session_settings& settings) noexcept;
@@ -279,6 +302,9 @@ struct broker_worker::state {
   [[nodiscard]] bool move_to_source(session& s, std::uint64_t source) noexcept;
   void free_number(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool expired(session& s, std::uint32_t n) noexcept;
+  void forget_will(std::uint64_t before, std::uint64_t now) noexcept;
+  void change_settings(session& s, std::uint32_t n, const session_settings& settings) noexcept;
+  void sleep(std::uint32_t n, std::uint32_t duration_s, std::uint64_t token) noexcept;
   void make_record_dirty(session& s, std::uint32_t n) noexcept;
 
   // These functions are in retain.cc.
@@ -349,6 +375,32 @@ struct broker_worker::state {
   void apply_subscriptions(durable_map::batch& batch) noexcept;
   void finish_subscriptions() noexcept;
 
+  // These functions are in wills.cc.
+  void set_will(std::uint32_t n, const will_message* will, will_part part,
+                std::uint64_t token) noexcept;
+  [[nodiscard]] outcome copy_will(std::uint32_t n, will_message will, will_part part,
+                                  staged_will& out) noexcept;
+  [[nodiscard]] outcome copy_will_again(std::uint32_t n, staged_will& out) noexcept;
+  [[nodiscard]] bool read_will(std::uint32_t n, will_message& out) noexcept;
+  [[nodiscard]] bool read_will(const message_view& v, will_message& out) noexcept;
+  void change_will(session& s, staged_will& change, std::uint32_t n, front_end* by,
+                   std::uint64_t token) noexcept;
+  [[nodiscard]] bool will_unsent(std::uint64_t will) const noexcept;
+  void cancel_will_changes(std::uint32_t n) noexcept;
+  void apply_will_changes() noexcept;
+  void finish_will_changes() noexcept;
+  void make_will_due(session& s, std::uint32_t n, std::uint64_t after_tsc, bool certain) noexcept;
+  void forget_due_will(session& s) noexcept;
+  void send_wills() noexcept;
+  void look_for_due_wills() noexcept;
+  enum class will_attempt : std::uint8_t { staged, later, impossible };
+  [[nodiscard]] will_attempt try_will(session& s, std::uint32_t n) noexcept;
+  void finish_will(const staged_publish& p) noexcept;
+  void retry_will(session& s, std::uint32_t n) noexcept;
+  void will_over(session& s, std::uint32_t n) noexcept;
+  void drop_former_wills() noexcept;
+  void schedule_will_after_open(std::uint32_t n) noexcept;
+
   // These functions are in burst.cc.
   void end_burst() noexcept;
   void collect_groups() noexcept;
@@ -358,6 +410,7 @@ struct broker_worker::state {
   [[nodiscard]] place_status place_in_larger(queue_table& queues, std::uint32_t q,
                                              std::uint32_t incarnation, placement& out) noexcept;
   void settle_groups() noexcept;
+  [[nodiscard]] bool placed_again(const group& g) const noexcept;
   void make_durable() noexcept;
   void mark_lost_publishes() noexcept;
   void finish_publishes() noexcept;

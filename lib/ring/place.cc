@@ -181,7 +181,7 @@ void queue_table::place_finish(const placement& p) noexcept {
       });
 }
 
-void queue_table::place_void(placement& p) noexcept {
+void queue_table::place_void(placement& p, bool flushed) noexcept {
   state& in = *state_;
   tally(in.voided, std::uint64_t{p.count});
   if (seeded_bug("ring.void_ready")) return place_finish(p);
@@ -196,6 +196,9 @@ void queue_table::place_void(placement& p) noexcept {
                    in.medium.compare_exchange(&s[i].tag, was,
                                               tag.pack(queue)); // [tag-with-burst]
                  }
+                 // [void-before-retry] Without it a message that is placed again and published
+                 // could be found twice in the queue after a crash.
+                 if (flushed) in.medium.flush(s, k * sizeof(ring_slot));
                });
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {

@@ -66,7 +66,7 @@ void line_front_end::receive(unsigned connection, std::string_view line) {
     return;
   }
   ++c.requests;
-  if (verb == "CONNECT" && w.size() == 3) return connect(connection, c, w);
+  if (verb == "CONNECT" && (w.size() == 3 || w.size() == 6)) return connect(connection, c, w);
   if (c.session == no_session) return refuse(connection, c, "not_connected");
   request(connection, c, w, w.size() == 4 ? w[3] : std::string_view{});
 }
@@ -84,6 +84,16 @@ void line_front_end::connect(unsigned connection, client& c, const words& w) {
   o.ends_with_connection = w[2].find("passing") != std::string_view::npos;
   o.window = window;
   o.address = connection;
+  o.keep_will = w[2].find("keep") != std::string_view::npos;
+  o.same_connection = w[2].find("same") != std::string_view::npos;
+  will_message will;
+  if (w.size() == 6) {
+    will = {.topic = w[3],
+            .content = std::as_bytes(std::span(w[5])),
+            .qos = static_cast<std::uint8_t>(number_of(w[4])),
+            .retain = w[2].find("retain") != std::string_view::npos};
+    o.will = &will;
+  }
   const opened_session opened = worker_.open_session(*this, w[1], o, token(connection, c));
   if (opened.status != open_status::opening)
     return refuse(connection, c,
@@ -91,6 +101,22 @@ void line_front_end::connect(unsigned connection, client& c, const words& w) {
   c.session = opened.session;
   connections_[c.session] = connection;
   if (opened.present) present_[token(connection, c)] = true;
+}
+
+bool line_front_end::change_will(client& c, const words& w, std::uint64_t t) {
+  if (w[0] == "UNWILL") {
+    worker_.set_will(c.session, nullptr, t);
+  } else if (w[0] == "WILLTEXT" && w.size() == 2) {
+    const will_message will{.topic = {}, .content = std::as_bytes(std::span(w[1]))};
+    worker_.set_will(c.session, &will, t, will_part::content);
+  } else if ((w[0] == "WILL" && w.size() == 4) || (w[0] == "WILLTOPIC" && w.size() == 3)) {
+    will_message will{.topic = w[1], .content = {}, .qos = static_cast<std::uint8_t>(number_of(w[2]))};
+    if (w.size() == 4) will.content = std::as_bytes(std::span(w[3]));
+    worker_.set_will(c.session, &will, t, w.size() == 4 ? will_part::all : will_part::topic);
+  } else {
+    return false;
+  }
+  return true;
 }
 
 void line_front_end::request(unsigned connection, client& c, const words& w,
@@ -119,12 +145,16 @@ void line_front_end::request(unsigned connection, client& c, const words& w,
                     t);
   } else if (w[0] == "REL" && w.size() == 2) {
     worker_.release_identifier(c.session, static_cast<std::uint16_t>(number_of(w[1])), t);
-  } else if (w[0] == "BYE") {
+  } else if (w[0] == "BYE" || w[0] == "LOST") {
     connections_.erase(c.session);
-    worker_.close_session(c.session);
+    worker_.close_session(c.session,
+                          w[0] == "BYE" ? broker_worker::end_reason::client
+                                        : broker_worker::end_reason::lost,
+                          t);
     c.session = no_session;
-    out_.send(connection, "OK " + std::to_string(c.requests));
-  } else {
+  } else if (w[0] == "SLEEP" && w.size() == 2) {
+    worker_.sleep(c.session, number_of(w[1]), t);
+  } else if (!change_will(c, w, t)) {
     refuse(connection, c, "not_understood");
   }
 }

@@ -10,6 +10,15 @@
 ///     "present"
 ///                              if the session goes on. A "passing" session ends with its
 ///                              connection.
+///     CONNECT identity flags topic qos text   the same with a will; flags may also be "retain"
+///                              for the will. Without a will, "keep" goes on with the present one,
+///                              and "same" says that no connection was lost.
+///     WILL topic qos text      replaces the will
+///     WILLTOPIC topic qos      replaces all of it but the text
+///     WILLTEXT text            replaces its text
+///     UNWILL                   deletes the will
+///     LOST                     ends the connection as one that was lost
+///     SLEEP seconds            no deliveries until GO
 ///     SUB filter qos [bits [options]]
 ///                              bits: 0 to 3, shown in each MSG. options: "new" or "never" for
 ///                              retained messages, "published" (the retain flag goes on), "others"
@@ -146,6 +155,7 @@ class line_front_end final : public front_end {
 
   client* serving(std::uint32_t session) noexcept;
   void connect(unsigned connection, client& c, const words& w);
+  bool change_will(client& c, const words& w, std::uint64_t token);
   void request(unsigned connection, client& c, const words& w, std::string_view text);
   void answer_delivery(client& c, const words& w);
   void refuse(unsigned connection, const client& c, const char* reason);
