@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Shared subscriptions as clients of MQTT-SN see them: topic ids, message ids, and who gets what.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "gateway_fixture.h"
+
+namespace chainring::testing_gateway {
+namespace {
+
+constexpr client_address alice = 101, bob = 102, carol = 103;
+
+class GatewayGroups : public testing::Test {
+ protected:
+  std::unique_ptr<gateway_bench> b;
+  void SetUp() override {
+    auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(), true);
+    ASSERT_TRUE(made) << made.error().message;
+    b = std::make_unique<gateway_bench>(std::move(*made), small_gateway());
+    for (const client_address at : {alice, bob, carol})
+      (void)b->connect(at, at == alice ? "alice" : at == bob ? "bob" : "carol", false);
+  }
+};
+
+TEST_F(GatewayGroups, ASubackCarriesTheTopicIdOfTheFilterOrZeroForWildcards) {
+  EXPECT_EQ(b->subscribe(bob, "$share/g/a/#", sn::qos_level::one), 0u);
+  const std::uint16_t id = b->subscribe(bob, "$share/g/a/b", sn::qos_level::one);
+  EXPECT_NE(id, 0u);
+  EXPECT_EQ(id, b->register_name(bob, "a/b")) << "it is the id of the topic name";
+}
+
+TEST_F(GatewayGroups, AMemberThatAsksForQos2IsGrantedQos1) {
+  const auto r =
+      b->ask<sn::suback>(bob, sn::subscribe{.flags = qos2, .msg_id = 1, .topic = "$share/g/a/b"});
+  EXPECT_EQ(r.get<sn::suback>()->flags.qos(), sn::qos_level::one);
+}
+
+TEST_F(GatewayGroups, EachMessageGoesToOneMemberWithAMessageIdOfItsOwnRange) {
+  for (const client_address at : {bob, carol})
+    (void)b->subscribe(at, "$share/g/a/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  for (int i = 0; i < 4; ++i)
+    EXPECT_EQ(b->publish(alice, id, std::to_string(i), static_cast<std::uint16_t>(i + 1)),
+              sn::return_code::accepted);
+  std::multiset<std::string> got;
+  for (int round = 0; round < 2; ++round)
+    for (const client_address at : {bob, carol}) {
+      const auto r = b->next(at);
+      ASSERT_TRUE(r && r->get<sn::publish>());
+      const auto* p = r->get<sn::publish>();
+      EXPECT_GE(p->msg_id, 32768u);
+      got.emplace(reinterpret_cast<const char*>(p->data.data()), p->data.size());
+      b->send(at, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+      b->settle();
+    }
+  EXPECT_EQ(got, (std::multiset<std::string>{"0", "1", "2", "3"}));
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
+TEST_F(GatewayGroups, AMemberThatDisconnectsGivesItsMessageToTheOtherWithDup) {
+  (void)b->subscribe(bob, "$share/g/a/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, "once", 1), sn::return_code::accepted);
+  ASSERT_TRUE(b->next(bob));
+  (void)b->subscribe(carol, "$share/g/a/b", sn::qos_level::one);
+  (void)b->ask<sn::disconnect>(bob, sn::disconnect{});
+  const auto r = b->next(carol);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  EXPECT_TRUE(r->get<sn::publish>()->flags.dup());
+  // A PUBACK with made-up message ids harms nobody, and the right one ends the exchange.
+  for (const std::uint16_t made_up : {std::uint16_t{1}, std::uint16_t{0xffff}})
+    b->send(carol, sn::puback{.topic_id = id, .msg_id = made_up});
+  b->settle();
+  EXPECT_EQ(b->broker->message_statistics().live, 1u);
+  b->send(carol, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
+                            .msg_id = r->get<sn::publish>()->msg_id});
+  b->settle();
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
+TEST_F(GatewayGroups, AnUnsubscribeEndsAGroupWithItsLastMember) {
+  (void)b->subscribe(bob, "$share/g/a/#", sn::qos_level::one);
+  EXPECT_EQ(b->broker->group_count(), 1u);
+  (void)b->ask<sn::unsuback>(bob, sn::unsubscribe{.msg_id = 5, .topic = "$share/g/a/#"});
+  b->settle();
+  EXPECT_EQ(b->broker->group_count(), 0u);
+  (void)b->ask<sn::unsuback>(bob, sn::unsubscribe{.msg_id = 6, .topic = "$share/g/a/#"});
+}
+
+} // namespace
+} // namespace chainring::testing_gateway
