@@ -318,6 +318,45 @@ class Retained(BrokerTest):
         self.assertEqual(self.run_client('sub', '-q', '2', '-t', self.topic, '-C', '1', '-F', '%r %p'), ['1 durable'])
 
 
+class Shared(BrokerTest):
+    def member(self, name, *arguments, filter=None, qos='1'):
+        return self.subscriber('-i', name, '-q', qos, '-t', '$share/%s/%s' % (self.own, filter or self.topic), *arguments)
+
+    def publish(self, count, qos='1'):
+        self.publish_lines([b'%d' % n for n in range(count)], '-q', qos).finish()
+
+    def all_of(self, count):
+        return sorted('%d' % n for n in range(count))
+
+    def test_every_message_goes_to_exactly_one_member(self):
+        for qos in ('1', '2'):
+            members = [self.member('m%d' % n, qos=qos) for n in range(3)]
+            self.publish(100, qos)
+            end = time.monotonic() + HANG_S
+            while sum(len(m.lines()) for m in members) < 100 and time.monotonic() < end:
+                time.sleep(0.01)
+            got = sum((m.interrupt() for m in members), [])
+            self.assertEqual(sorted(got), self.all_of(100))
+
+    def test_messages_are_kept_while_all_members_are_away(self):
+        self.member('away', '-c').interrupt()
+        self.publish(10)
+        self.assertEqual(self.member('away', '-c', '-C', '10').finish(), ['%d' % n for n in range(10)])
+
+    def test_the_messages_of_a_member_that_is_silent_go_to_the_others(self):
+        silent = self.member('silent', '-c', '-k', '1')
+        silent.process.send_signal(signal.SIGSTOP)  # it takes a message and acknowledges nothing
+        alive = self.member('alive', '-c')
+        self.publish(20)
+        self.assertEqual(sorted(line.decode() for line in alive.printed(20)), self.all_of(20))
+        silent.kill()
+
+    def test_a_wildcard_can_be_shared(self):
+        m = self.member('wild', '-v', '-C', '1', filter=self.own + '/#')
+        self.run_client('pub', '-q', '1', '-t', self.own + '/a/b', '-m', 'x')
+        self.assertEqual(m.finish(), [self.own + '/a/b x'])
+
+
 if __name__ == '__main__':
     CLIENT, BROKER = sys.argv.pop(1), sys.argv.pop(1)
     unittest.main(warnings='ignore')  # a broker that was killed leaves its log file open until the end
