@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/hook.h"
 #include "broker/access.h"
 #include "crash_bounds.h"
 #include "line_case.h"
@@ -144,6 +145,111 @@ scenario group_ended_and_made_again() {
   });
 }
 
+// A member on each of two workers. Each worker publishes, and its member acknowledges what it gets,
+// while the other worker does the same with the same queue.
+scenario workers_share_a_group() {
+  line_case kind = group_case();
+  kind.config.workers = 2;
+  kind.config.home_seed = 1;
+  scenario s;
+  s.name = "groups: members on two workers";
+  s.size = 128 << 10;
+  const auto publisher = [](server& b, unsigned w) {
+    return identity_at(b.broker(), w, "publisher");
+  };
+  const auto member = [](server& b, unsigned w) { return identity_at(b.broker(), w, "member"); };
+  s.setup = [=](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, true, why);
+    if (b == nullptr) return h.fail(why);
+    for (unsigned w = 0; w < 2; ++w) {
+      (void)b->ask(publisher_at + w, "CONNECT " + publisher(*b, w) + " -");
+      if (b->ask(subscriber_at + w, "CONNECT " + member(*b, w) + " -") != "OK 1" ||
+          b->ask(subscriber_at + w, share) != "OK 2")
+        return h.fail("no member");
+    }
+  };
+  s.run = [=](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
+    for (unsigned w = 0; w < 2; ++w) {
+      (void)b->ask(publisher_at + w, "CONNECT " + publisher(*b, w) + " -");
+      (void)b->ask(subscriber_at + w, "CONNECT " + member(*b, w) + " -");
+    }
+    std::atomic<unsigned> acked{0};
+    const auto part = [&](unsigned w, std::uint64_t first) {
+      return [&, w, first] {
+        for (const std::uint64_t id : {first, first + 2}) {
+          h.begin(id, usual_size);
+          b->send(publisher_at + w, std::string("PUB ") + topic + " 1 " + text_of(id));
+        }
+        std::uint64_t next = first;
+        for (int i = 0; i < 100'000 && acked < 4; ++i) {
+          b->turn(w);
+          for (std::string said = b->next(publisher_at + w); !said.empty();
+               said = b->next(publisher_at + w), next += 2)
+            if (said.starts_with("OK ")) {
+              h.ack(next);
+            } else { // the other worker links the first ring of the queue just then
+              h.promise(refused, next);
+              ++acked;
+            }
+          for (std::string line = b->next(subscriber_at + w); !line.empty();
+               line = b->next(subscriber_at + w)) {
+            if (!line.starts_with("MSG ")) continue;
+            const message_line got(line);
+            h.promise(acknowledging, place(0, id_of(got.text)));
+            b->send(subscriber_at + w, "ACK " + got.number);
+            ++acked;
+          }
+          hook_point("idle");
+        }
+        b->turn(w);
+      };
+    };
+    test::interleave(h.threads(), {part(0, 1), part(1, 2)});
+    if (acked != 4) h.fail("a message reached no member");
+  };
+  s.recover_and_check = [=](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    std::vector<std::uint64_t> found;
+    for (unsigned w = 0; w < 2; ++w) {
+      const unsigned at = subscriber_at + w;
+      if (b->ask(at, "CONNECT " + member(*b, w) + " -") != "OK 1 present")
+        return "a member's session is lost";
+      for (std::string line = b->next(at); !line.empty(); line = b->next(at)) {
+        const message_line got(line);
+        const std::uint64_t id = id_of(got.text);
+        if (id == 0 || !h.begun(id) || got.text != text_of(id)) return "ghost or torn: " + got.text;
+        if (std::ranges::count(found, id) != 0) return "given to two members: " + got.text;
+        if (h.has(refused, id)) return "refused, and delivered: " + got.text;
+        found.push_back(id);
+        b->send(at, "ACK " + got.number);
+        b->settle();
+      }
+    }
+    for (const std::uint64_t id : h.ids(history::begun_kind))
+      if (h.is_acked(id) && std::ranges::count(found, id) == 0 &&
+          !h.has(acknowledging, place(0, id)))
+        return "lost: " + std::to_string(id);
+    b->settle();
+    if (b->broker().message_statistics().live != 0) return "messages are live that nothing reaches";
+    return {};
+  };
+  return s;
+}
+
+TEST(CrashGroups, MembersOnTwoWorkersLoseNothingAndShareNothing) {
+  const test::explorer_options under{
+      .states_max = 24,
+      .sample = true,
+      .depth = 1,
+      .schedules = {.random = 8, .preemptions = 1, .enumerated_max = 12}};
+  EXPECT_TRUE(explore(workers_share_a_group(), test::bounds(under, under)).ok());
+}
 TEST(CrashGroups, AnAcknowledgementIsDurableThoughAnOlderMessageIsNotAcknowledged) {
   EXPECT_TRUE(explore(members_acknowledge_in_any_order(), testing_core::crash_bounds()).ok());
 }
