@@ -30,9 +30,7 @@ class Client:
     def __init__(self, name, to, clean=False, keep_alive_s=0, on_delivery=None):
         self.name, self.to, self.clean, self.keep_alive_s = name, to, clean, keep_alive_s
         self.on_delivery = on_delivery
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self.sock.setblocking(False)
+        self.open_socket()
         self.connected = False
         self.waiting = None  # the request without an answer: its datagram and the time when it was last sent
         self.tries = 0  # how often the last request was sent
@@ -42,6 +40,11 @@ class Client:
         self.last = 0.0
         self.repeats = 0
         self.wire = None  # a fault on the way in: (kind, body) to a list of what arrives
+
+    def open_socket(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.sock.setblocking(False)
 
     def close(self):
         self.sock.close()

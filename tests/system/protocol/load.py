@@ -180,15 +180,19 @@ class Load:
                 self.remove(c)
         if self.members:
             for c in self.vanished:  # the one of the former round returns
+                c.open_socket()
                 self.add(c)
                 c.start()
             self.vanished = [self.choose.choice(self.members)]
         before = len(self.ledger.acked)
         self.serve(until=lambda: len(self.ledger.acked) >= before + acknowledged, what="a PUBREC")
-        for c in self.vanished:
-            self.clients.remove(c)
-            self.ledger.count("members vanished")
+        self.vanish(self.vanished)
         self.serve(seconds=self.choose.uniform(0.0, 0.3))
+
+    def vanish(self, members):
+        for c in members:
+            self.remove(c)
+            self.ledger.count("members vanished")
 
     def after_restart(self):
         self.rounds += 1
@@ -233,6 +237,9 @@ class Load:
 
     def finish(self):
         """Ends the load, and waits for everything that is owed."""
+        if self.members:  # one more vanishes, and the broker lives on
+            self.vanish([m for m in self.members if m not in self.vanished][:1])
+            self.serve(seconds=0.2)
         self.publishing = False
         for s in self.sleepers:
             s.stays = True
