@@ -11,41 +11,46 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import own_network  # noqa: F401
-from ledger import Broken
-from load import HANG_S, Load
-from one_broker import OneBroker
+from load_process import LoadProcess
+from one_broker import HANG_S, OneBroker
 
-if __name__ == "__main__":
+
+def main(program, tool, directory, rounds, *parts):
     seed = int(os.environ.get("CHAINRING_SEED", random.randrange(1 << 30)))
     print(f"CHAINRING_SEED={seed}", flush=True)
     choose = random.Random(seed)
-    directory, rounds, parts = sys.argv[3], int(sys.argv[4]), sys.argv[5:]
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        broker = OneBroker(sys.argv[1], scratch)
+        broker, load = OneBroker(program, scratch), None
         try:
             broker.start()
-            load = Load(broker.address, choose, parts)
-            load.start()
-            for n in range(rounds):
-                load.before_kill(30)
+            load = LoadProcess(*broker.address, seed, parts)
+            load.do("start")
+            for n in range(int(rounds)):
+                load.do("before")
+                time.sleep(choose.uniform(0.0, 0.3))
                 broker.process.send_signal(signal.SIGKILL)
                 broker.process.wait()
-                check = subprocess.run([sys.argv[2], "check", broker.region], capture_output=True, text=True)
+                check = subprocess.run([tool, "check", broker.region], capture_output=True, text=True)
                 if check.returncode != 0:
-                    raise Broken(f"region: after kill {n + 1}, the check says:\n{check.stdout}{check.stderr}")
+                    raise SystemExit(f"after kill {n + 1}, the check of the region says:\n{check.stdout}{check.stderr}")
                 broker.start()
-                load.after_restart()
-            load.finish()
+                load.do("after")
+            print(f"{rounds} kills, {load.do('finish')}\n{load.report()}")
             broker.process.terminate()
             if broker.process.wait(timeout=HANG_S) != 0:
-                raise Broken("close: the broker did not close cleanly")
-            print(f"{rounds} kills, {len(load.ledger.acked)} messages acknowledged\n{load.ledger.report()}")
-        except Broken as what:
-            print(load.ledger.report())
+                raise SystemExit("the broker did not close cleanly")
+        except SystemExit as what:
             raise SystemExit(f"{what}\n{broker.says()}") from None
         finally:
             broker.end()
+            if load:
+                load.kill()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -287,5 +287,6 @@ if __name__ == "__main__":
                 got = verdict(load, restart)
                 if got != "nothing":
                     raise SystemExit(f"{part}: without a fault the ledger says '{got}'\n{broker.says()}")
+                print(f"{part}: without a fault the ledger says nothing", flush=True)
         finally:
             broker.end()
