@@ -5,7 +5,11 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "protocol"))
+from load_process import LoadProcess
 
 HANG_S = 360  # this timeout only detects hangs
 EAL = "--no-pci --no-huge -m 128 --no-telemetry"
@@ -155,7 +159,7 @@ class Rounds:
     def __init__(self, machine, disk, generate, choose, say):
         self.machine, self.disk, self.generate, self.choose, self.say = machine, disk, generate, choose, say
         self.counts = dict.fromkeys(self.KINDS, 0)
-        self.running = []
+        self.running, self.loads = [], []
 
     def resets(self):
         return sum(n for kind, n in self.counts.items() if kind != "kill -9")
@@ -220,6 +224,32 @@ class Rounds:
             kind = self.KINDS[sum(self.counts.values()) % len(self.KINDS)]
             self.strike(kind, places, f"{what} " + ", ".join(map(str, at)))
 
+    def protocol(self, places, namespace, parts, resets):
+        """Makes so many resets, with the kills between them, under the load of tests/system/protocol. Its ledger
+        must hold at the end."""
+        for place in places:  # the kernel's sockets have an address of their own beside the generator's
+            subprocess.run(["ip", "-n", namespace, "addr", "add", f"{place.net}.99/24", "dev", place.tap], check=True)
+        self.loads = [LoadProcess(f"{p.net}.1", 10000, self.choose.randrange(1 << 30), parts, "protocol/",
+                                  ["ip", "netns", "exec", namespace]) for p in places]
+        self.step("start")
+        until = self.resets() + resets
+        while self.resets() < until:
+            progress = self.step("before")
+            time.sleep(self.choose.uniform(0, 0.7))
+            self.strike(self.KINDS[sum(self.counts.values()) % len(self.KINDS)], places, "; ".join(progress))
+            self.step("after")
+        self.step("finish")
+        for place, load in zip(places, self.loads):
+            self.say(f"{place.name}, the protocol's ledger: " + load.report().replace("\n", "; "))
+        self.loads = []
+        for place in places:
+            subprocess.run(["ip", "-n", namespace, "addr", "del", f"{place.net}.99/24", "dev", place.tap], check=True)
+
+    def step(self, step):
+        for load in self.loads:
+            load.begin(step)
+        return [load.end(step) for load in self.loads]
+
     def kill_generators(self):
-        for g in self.running:
+        for g in self.running + self.loads:
             g.kill()
