@@ -253,9 +253,9 @@ void show_session(service& s, const std::string& client, const print_line& print
     print(format("  oldest message: published %.1f s ago", seconds_since(i.oldest_published_ns)));
   print(
       format("  messages: %" PRIu64 " from it, %" PRIu64 " sent to it", i.published, i.delivered));
-  print(format("  dropped: %" PRIu64 " newest, %" PRIu64 " oldest, %" PRIu64
-               " at QoS 0; refused because its queue is full: %" PRIu64,
-               i.dropped_newest, i.dropped_oldest, i.dropped_qos0, i.refused));
+  print(format("  dropped: %" PRIu64 " newest, %" PRIu64 " oldest, %" PRIu64 " at QoS 0, %" PRIu64
+               " expired; refused because its queue is full: %" PRIu64,
+               i.dropped_newest, i.dropped_oldest, i.dropped_qos0, i.expired_messages, i.refused));
   constexpr std::size_t filters_max = 100;
   const auto filters = s.broker().subscriptions_of(i.number, 0, filters_max);
   print(format("  %u subscriptions", i.subscriptions));

@@ -133,6 +133,7 @@ void add_session(rte_tel_data* one, const session_info& i) {
   add(one, "dropped_newest", i.dropped_newest);
   add(one, "dropped_oldest", i.dropped_oldest);
   add(one, "dropped_qos0", i.dropped_qos0);
+  add(one, "expired_messages", i.expired_messages);
   add(one, "subscriptions", i.subscriptions);
   add(one, "expiry_s", i.expiry_s);
   add(one, "disconnected_ns", i.disconnected_ns);

@@ -61,6 +61,8 @@ struct broker_config {
   overflow_policy overflow = overflow_policy::reject;
   /// A session ends so long after its connection; 0 means never.
   std::uint32_t session_expiry_s = 0;
+  /// A message that is kept is not delivered any more so long after its publish; 0 means never.
+  std::uint32_t message_expiry_s = 0;
   /// The members that a group of a shared subscription has at most.
   std::uint32_t group_members_max = 256;
   /// A member of a group that does not acknowledge a message within this time loses it to the other

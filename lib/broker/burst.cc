@@ -448,6 +448,7 @@ void broker_worker::state::end_burst() noexcept {
       if (!own_groups.empty()) durable.group_queues().maintain(maintain_pieces);
     }
     check_sessions();
+    if (number == 0) clear_expired_retained();
     scans_may_go_on = true;
     look_for_due_wills();
     check_leases();

@@ -21,6 +21,8 @@ template <class Word> struct basic_broker_counters {
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
       cleared{}, damaged{};
+  Word expired_messages{};  ///< messages that expired in a queue
+  Word retained_expired{};  ///< retained messages that expired
   Word retained{};          ///< publishes that became the retained message of their topic
   Word retained_cleared{};  ///< topics whose retained message was cleared
   Word retained_refused{};  ///< retained publishes that found a limit of retained messages reached
@@ -71,6 +73,8 @@ template <class Word> struct basic_broker_counters {
     fn("dropped_denied", &c::dropped_denied);
     fn("cleared", &c::cleared);
     fn("damaged", &c::damaged);
+    fn("expired_messages", &c::expired_messages);
+    fn("retained_expired", &c::retained_expired);
     fn("retained", &c::retained);
     fn("retained_cleared", &c::retained_cleared);
     fn("retained_refused", &c::retained_refused);

@@ -262,6 +262,15 @@ bool broker_worker::state::in_lost_memory(message_cursor at) noexcept {
   return false;
 }
 
+// Acknowledges a message in its queue that has expired, so that its client does not get it.
+void broker_worker::state::settle_expired(session& s, std::uint32_t n,
+                                          std::uint64_t ticket) noexcept {
+  ++count.expired_messages;
+  ++s.expired_messages;
+  ++moved;
+  if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
+}
+
 // Views and verifies a leased message of a queue with this seal. `again` says that memory was lost
 // during the call, so that the message must be verified again.
 broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t seal, const leased& l,
@@ -280,6 +289,10 @@ broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t sea
   if (durable.messages().view(l.message(), v) != message_status::ok ||
       !durable.messages().verify(v) || v.topic.remaining() > name_buffer.size())
     return viewed::damaged;
+  // A QoS 2 message that the client may have in part ends only by the client's answers.
+  if (v.fields.expires_ns != 0 && v.fields.expires_ns <= store::now_ns() &&
+      (bits.qos != 2 || !l.redelivered()))
+    return viewed::expired;
   // A publish into lost memory can be read until the process ends, but it was not acknowledged. Its
   // publisher sends it again, and at QoS 2 it must not be delivered twice.
   if (before != 0 && v.fields.qos == 2 && (in_lost_memory(v.topic) || in_lost_memory(v.payload)))
@@ -301,8 +314,8 @@ broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t sea
   return viewed::whole;
 }
 
-// Describes the next message of a session's queue. Returns false when the message is damaged and
-// acknowledged, or when it must be verified again.
+// Describes the next message of a session's queue. Returns false when the message is damaged or
+// expired and so acknowledged, or when it must be verified again.
 bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
                                     delivery_item& out) noexcept {
   switch (view_leased(n, l, out)) {
@@ -310,6 +323,9 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
     return true;
   case viewed::damaged:
     settle_unseen(n, l.ticket());
+    return false;
+  case viewed::expired:
+    settle_expired(s, n, l.ticket());
     return false;
   case viewed::again:
     s.has_pending = true;

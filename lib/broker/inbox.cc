@@ -24,6 +24,8 @@ namespace chainring {
 
 namespace {
 constexpr std::uint32_t sweep_pieces = 256; ///< sessions that are checked in one visit
+/// Expired messages that one visit drops from a queue, and retained messages that it looks at.
+constexpr std::uint32_t expired_each_queue = 64, retained_pieces = 64;
 } // namespace
 
 void broker::common_state::wake(std::uint32_t n) noexcept {
@@ -138,11 +140,43 @@ void broker_worker::state::answer_request(const operator_request& r) noexcept {
   make_dirty(s, *n);
 }
 
+// Drops the oldest messages of a queue that have expired. Those behind a message that has not wait
+// for their delivery.
+void broker_worker::state::drop_expired(session& s, std::uint32_t n,
+                                        std::uint64_t now_ns) noexcept {
+  const std::uint32_t dropped =
+      queue_consumer(durable.queues()).drop_expired(n, now_ns, expired_each_queue);
+  count.expired_messages += dropped;
+  s.expired_messages += dropped;
+}
+
+// Looks at some topics at each visit, and erases the cells of those whose message has expired.
+void broker_worker::state::clear_expired_retained() noexcept {
+  const std::uint32_t all = common.retained->size();
+  if (all == 0) return;
+  const std::uint64_t now_ns = store::now_ns();
+  for (std::uint32_t i = 0; i < retained_pieces; ++i) {
+    if (retained_from >= all) {
+      retained_from = 0;
+      return;
+    }
+    retained_table::claim c;
+    if (!common.retained->take_expired(retained_from++, now_ns, c)) continue;
+    staged_publish p;
+    p.retained = c.entry;
+    p.retained_before = c.before;
+    p.erases = true;
+    staged.push_back(p);
+    ++count.retained_expired;
+  }
+}
+
 // Checks a few sessions at each visit: it ends expired ones, and marks the queues of the others
 // dirty. Slots of refused publishes and rings that were left are freed with the next release, and
 // without an acknowledgement nothing else would ask for one.
 void broker_worker::state::check_sessions() noexcept {
   const std::uint32_t all = durable.sessions_max();
+  const std::uint64_t now_ns = store::now_ns();
   for (std::uint32_t i = 0; i < sweep_pieces; ++i) {
     const std::uint32_t n = sweep_from;
     sweep_from = n + 1 < all ? n + 1 : 0;
@@ -155,6 +189,7 @@ void broker_worker::state::check_sessions() noexcept {
         ++count.expired;
         end_session(n, broker_event::kind::expired);
       } else {
+        if (now == connection::disconnected) drop_expired(s, n, now_ns);
         make_dirty(s, n);
         s.oldest_published_ns.store(queue_consumer(durable.queues()).oldest_published_ns(n),
                                     std::memory_order_relaxed); // [shown-only]

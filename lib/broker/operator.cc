@@ -43,6 +43,7 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   i.published = s.published.value();
   i.delivered = s.delivered.value();
   i.dropped_qos0 = s.dropped_qos0.value();
+  i.expired_messages = s.expired_messages.value();
   i.oldest_published_ns = s.oldest_published_ns.load(std::memory_order_relaxed); // [shown-only]
   const chainring::queue_statistics q = state->queues().statistics(n);
   i.queue_depth = q.depth;

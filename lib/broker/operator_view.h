@@ -35,9 +35,10 @@ struct session_info {
   std::uint64_t oldest_published_ns = 0; ///< of the oldest queued message; 0: the queue is empty
   std::uint64_t refused = 0;             ///< messages that its full queue refused in this life
   std::uint64_t dropped_newest = 0, dropped_oldest = 0; ///< messages that its full queue dropped
-  std::uint64_t dropped_qos0 = 0; ///< QoS 0 messages for which there was no room
-  std::uint64_t published = 0;    ///< messages that its client has sent in this life
-  std::uint64_t delivered = 0;    ///< messages that were sent to its client in this life
+  std::uint64_t dropped_qos0 = 0;     ///< QoS 0 messages for which there was no room
+  std::uint64_t expired_messages = 0; ///< messages that expired before they were sent to its client
+  std::uint64_t published = 0;        ///< messages that its client has sent in this life
+  std::uint64_t delivered = 0;        ///< messages that were sent to its client in this life
 };
 
 /// A subscription of a session.

@@ -35,6 +35,7 @@ std::uint8_t copy_bits(bool retain, std::uint32_t options) noexcept {
   return static_cast<std::uint8_t>(
       slot_delivery{0, retain_goes_on(retain, options), front_end_bits_of(options)}.pack());
 }
+constexpr std::uint64_t second_ns = 1'000'000'000;
 /// How long a publish waits for room that another worker makes, before it is refused.
 constexpr std::uint64_t aside_seconds = 2;
 /// How often in a second the other worker is asked again, because a third worker may have taken the
@@ -301,6 +302,8 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
     fields.publisher_incarnation =
         at(from).incarnation.load(std::memory_order_acquire); // [incarnation-read]
   fields.published_ns = store::now_ns();
+  const std::uint64_t expiry_s = options.expiry_s != 0 ? options.expiry_s : config.message_expiry_s;
+  if (expiry_s != 0) fields.expires_ns = fields.published_ns + expiry_s * second_ns;
   if (!durable.messages().reserve(fields, out)) return false;
   durable.messages().copy_in(out, name.data(), name.size());
   durable.messages().copy_in(out, content.data(), content.size());

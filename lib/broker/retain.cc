@@ -137,7 +137,8 @@ void broker_worker::state::finish_retained(staged_publish& p) noexcept {
     return;
   }
   ++(f.payload_size != 0 ? count.retained : count.retained_cleared);
-  drop_named(table.accept(p.retained, {p.content.ref, f.qos, f.payload_size, f.published_ns, 0},
+  drop_named(table.accept(p.retained,
+                          {p.content.ref, f.qos, f.payload_size, f.published_ns, 0, f.expires_ns},
                           p.matched_version));
   if (f.payload_size != 0) return;
   if (seeded_bug("broker.tombstone_freed_first"))

@@ -88,6 +88,16 @@ retained_table::claim_status retained_table::take(std::string_view topic, std::u
   return claim_status::claimed;
 }
 
+bool retained_table::take_expired(std::uint32_t n, std::uint64_t now_ns, claim& out) noexcept {
+  const std::lock_guard guard(lock_);
+  if (n >= entries_.touched()) return false;
+  entry& e = entries_[n];
+  if (!e.used || !e.has || e.state != claim_state::idle || !e.now.expired(now_ns)) return false;
+  e.state = claim_state::publishing;
+  out = {n, e.now.word()};
+  return true;
+}
+
 void retained_table::abandon(std::uint32_t n) noexcept {
   const std::lock_guard guard(lock_);
   entry& e = entries_[n];

@@ -58,7 +58,11 @@ struct retained_message {
   std::uint32_t payload_size = 0; ///< 0 means a tombstone
   std::uint64_t published_ns = 0; ///< on the wall clock
   std::uint64_t bytes = 0;        ///< of its blocks
+  std::uint64_t expires_ns = 0;   ///< on the wall clock; 0 means never
 
+  [[nodiscard]] bool expired(std::uint64_t now_ns) const noexcept {
+    return expires_ns != 0 && expires_ns <= now_ns;
+  }
   [[nodiscard]] std::uint64_t word() const noexcept { return retained_word(ref, qos); }
 };
 
@@ -99,6 +103,9 @@ class retained_table {
   /// `clears` the message has no content.
   [[nodiscard]] claim_status take(std::string_view topic, std::uint64_t size, bool clears,
                                   claim& out) noexcept;
+  /// Claims an entry whose message has expired, to clear its topic. Returns false when there is
+  /// none or the topic is claimed.
+  [[nodiscard]] bool take_expired(std::uint32_t entry, std::uint64_t now_ns, claim& out) noexcept;
   /// Gives up a claim of which no cell was stored.
   void abandon(std::uint32_t entry) noexcept;
   /// The new message is published and drained. Returns the word that the cell names no longer, or

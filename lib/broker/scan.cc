@@ -191,6 +191,10 @@ void broker_worker::state::run_scan(std::uint32_t job, std::uint32_t& budget) no
     const look seen = common.retained->look(j.cursor, j.filter, j.version, durable.messages(), m);
     if (seen == look::wait) return; // its publisher's burst is not over
     if (seen == look::nothing) continue;
+    if (m.expired(store::now_ns())) {
+      durable.messages().drop_reference(m.ref.index);
+      continue;
+    }
     if (!give_retained(job, m)) {
       j.stalled = true;
       return;

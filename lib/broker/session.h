@@ -40,6 +40,7 @@ struct session {
   std::atomic<std::uint64_t> oldest_published_ns{0};
   // (any) Messages that its client has sent, that were sent to it, and for which there was no room.
   statistic published, delivered, dropped_qos0;
+  statistic expired_messages; // (any) that were dropped from its queue
 
   std::uint64_t source = 0;          // where it counts; 0 means nowhere
   front_end* server = nullptr;       // the front end that serves the connection

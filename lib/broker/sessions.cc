@@ -435,6 +435,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.published.clear();
   s.delivered.clear();
   s.dropped_qos0.clear();
+  s.expired_messages.clear();
   // The number may be given to another worker's session at once, so no list may still hold it.
   if (s.ready) std::erase(ready, n);
   if (s.dirty) std::erase(dirty, n);

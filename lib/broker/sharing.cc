@@ -498,6 +498,11 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
     ++count.damaged; // a damaged message is never delivered
     settle_shared(s, lease);
     return true;
+  case viewed::expired:
+    ++count.expired_messages;
+    ++s.expired_messages;
+    settle_shared(s, lease);
+    return true;
   case viewed::again:
     keep();
     make_ready(s, n);

@@ -123,6 +123,7 @@ retained_message store::retained_of(std::uint64_t word) const noexcept {
   if (messages_->view(m.ref, v) != message_status::ok) return m;
   m.payload_size = v.fields.payload_size;
   m.published_ns = v.fields.published_ns;
+  m.expires_ns = v.fields.expires_ns;
   m.bytes = blocks_->blocks_for(v.fields.size()) * blocks_->block_size();
   return m;
 }

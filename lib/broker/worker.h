@@ -65,7 +65,7 @@ struct session_options {
   /// The client opens its session again over the connection that it has. So no connection is lost
   /// when the session is taken over, and no will is sent.
   bool same_connection = false;
-  client_address address{};       ///< the client's address, which is shown to operators
+  client_address address{}; ///< the client's address, which is shown to operators
   /// Where the client is, as the front end counts clients together for
   /// broker_config::sessions_per_source_max; 0 means nowhere.
   std::uint64_t source = 0;
@@ -91,6 +91,8 @@ struct publish_options {
   /// Without content it clears the topic instead.
   bool retain = false;
   std::uint16_t packet_id = 0; ///< at QoS 2 it identifies the message until it is released
+  /// Seconds after which the message is not delivered any more; 0 means the broker's setting.
+  std::uint32_t expiry_s = 0;
 };
 
 /// Which subscriptions are given the retained messages of their topics.
@@ -133,8 +135,8 @@ class broker_worker {
   /// follows when it is durable that a client that asked for it sends no will.
   void close_session(std::uint32_t session, end_reason reason = end_reason::client,
                      std::uint64_t token = no_token) noexcept;
-  /// Replaces the will of an open session, or a part of it; a null pointer deletes it. settled(token)
-  /// follows when that is durable. Until then the former will counts.
+  /// Replaces the will of an open session, or a part of it; a null pointer deletes it.
+  /// settled(token) follows when that is durable. Until then the former will counts.
   void set_will(std::uint32_t session, const will_message* will, std::uint64_t token,
                 will_part part = will_part::all) noexcept;
   /// The client of an open session sleeps: nothing is delivered to it until resume(). When the

@@ -208,6 +208,7 @@ struct broker_worker::state {
       drain_bytes_max; // half of what one drain may cover, because other workers flush too
   std::uint64_t maintain_at = 0;      // when to maintain queues and check sessions next
   std::uint32_t sweep_from = 0;       // the session to check next
+  std::uint32_t retained_from = 0;    // the retained topic to check next, by the first worker only
   std::uint64_t losses = 0;           // media::losses() before the staged content was copied
   std::uint64_t full_reported_at = 0; // when a full queue was last reported
   std::uint64_t full_unreported = 0;
@@ -428,13 +429,14 @@ struct broker_worker::state {
   void deliver(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_volatile(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_leased(session& s, std::uint32_t n) noexcept;
-  enum class viewed : std::uint8_t { whole, damaged, again };
+  enum class viewed : std::uint8_t { whole, damaged, expired, again };
   [[nodiscard]] viewed view_leased(std::uint32_t seal, const leased& l,
                                    delivery_item& out) noexcept;
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,
                               delivery_item& out) noexcept;
   [[nodiscard]] bool in_lost_memory(message_cursor at) noexcept;
   void settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept;
+  void settle_expired(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool add_in_flight(session& s, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool is_in_flight(const session& s, std::uint64_t ticket) const noexcept;
   bool remove_in_flight(session& s, std::uint64_t ticket) noexcept;
@@ -494,6 +496,8 @@ struct broker_worker::state {
   void take_requests() noexcept;
   void answer_request(const operator_request& r) noexcept;
   void check_sessions() noexcept;
+  void drop_expired(session& s, std::uint32_t n, std::uint64_t now_ns) noexcept;
+  void clear_expired_retained() noexcept;
 };
 
 } // namespace chainring

@@ -88,6 +88,11 @@ class queue_consumer {
   /// Returns the wall clock time in ns at which the oldest entry was published. 0: the queue is
   /// empty, or holds values.
   [[nodiscard]] std::uint64_t oldest_published_ns(std::uint32_t queue) const noexcept;
+  /// Gives up to `n` of the oldest entries up whose messages expire at `now_ns` on the wall clock
+  /// or earlier, as drop_oldest() does, and returns how many. Stops at the first other entry. It
+  /// has the same callers as drop_oldest().
+  std::uint32_t drop_expired(std::uint32_t queue, std::uint64_t now_ns,
+                             std::uint32_t n) const noexcept;
 
  private:
   queue_table* table_;

@@ -364,8 +364,13 @@ struct queue_table::state {
 
   void drop_references(const detail::ring_state& r, std::uint64_t after,
                        std::uint64_t through) noexcept;
+  /// With `now_ns` other than 0 it stops at a message that does not expire until then.
   [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
-                                        bool& stopped) noexcept;
+                                        std::uint64_t now_ns, bool& stopped) noexcept;
+  [[nodiscard]] std::uint32_t drop_front(std::uint32_t queue, std::uint32_t n,
+                                         std::uint64_t now_ns) noexcept;
+  [[nodiscard]] bool expired(const detail::ring_state& r, std::uint64_t ticket,
+                             std::uint64_t now_ns) const noexcept;
   [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,
                                bool leased_now) const noexcept;
 

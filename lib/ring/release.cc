@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/hook.h"
+#include "ring/consumer.h"
 #include "ring/queue_state.h"
 #include "ring/ring.h"
 
@@ -174,22 +175,34 @@ std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n) noe
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
   q.drop_requests.store(0, std::memory_order_relaxed); // [drop-requests]
-  const inside guard = s.consuming(queue);
-  std::uint32_t dropped = 0;
-  bool stopped = false;
-  for (ring_state* r = s.first_of(queue); r != nullptr && dropped < n && !stopped;) {
-    dropped += s.drop_from(*r, n - dropped, stopped);
-    ring_state* const next = r->following();
-    if (next == nullptr || r->acked.load(std::memory_order_acquire) != next->base)
-      break; // [prefix-acked]
-    r = next;
-  }
+  const std::uint32_t dropped = s.drop_front(queue, n, 0);
   tally(q.dropped_oldest, dropped);
   tally(s.dropped_oldest, std::uint64_t{dropped});
   return dropped;
 }
 
-std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n,
+std::uint32_t queue_consumer::drop_expired(std::uint32_t queue, std::uint64_t now_ns,
+                                           std::uint32_t n) const noexcept {
+  queue_table::state& s = *table_->state_;
+  return s.messages == nullptr || now_ns == 0 ? 0 : s.drop_front(queue, n, now_ns);
+}
+
+std::uint32_t queue_table::state::drop_front(std::uint32_t queue, std::uint32_t n,
+                                             std::uint64_t now_ns) noexcept {
+  const inside guard = consuming(queue);
+  std::uint32_t dropped = 0;
+  bool stopped = false;
+  for (ring_state* r = first_of(queue); r != nullptr && dropped < n && !stopped;) {
+    dropped += drop_from(*r, n - dropped, now_ns, stopped);
+    ring_state* const next = r->following();
+    if (next == nullptr || r->acked.load(std::memory_order_acquire) != next->base)
+      break; // [prefix-acked]
+    r = next;
+  }
+  return dropped;
+}
+
+std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std::uint64_t now_ns,
                                             bool& stopped) noexcept {
   advance(r);
   std::uint64_t ticket = r.acked.load(std::memory_order_acquire) + 1; // [prefix-acked]
@@ -202,6 +215,7 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n,
     const mark_state s = state_of(was, ticket);
     if (s == mark_state::unready) break;
     if (!is_over(s) && !droppable(r, ticket, ticket <= cursor)) break;
+    if (!is_over(s) && now_ns != 0 && !expired(r, ticket, now_ns)) break;
     // An entry that no consumer has leased is leased here first, so the cursor passes it.
     if (ticket > cursor) {
       if (!r.cursor.compare_exchange_strong(cursor, ticket, std::memory_order_acq_rel,
@@ -231,6 +245,14 @@ bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,
   if (messages == nullptr) return true;
   const bool begun = leased_now || ticket <= r.delivered;
   return !begun || slot_delivery::unpack(slot_ref(word_of(slot.ref)).delivery()).qos != 2;
+}
+
+bool queue_table::state::expired(const ring_state& r, std::uint64_t ticket,
+                                 std::uint64_t now_ns) const noexcept {
+  message_view v;
+  const slot_ref ref(word_of(r.slots[r.index_of(ticket)].ref));
+  if (messages->view(ref.message(), v) != message_status::ok) return false;
+  return v.fields.expires_ns != 0 && v.fields.expires_ns <= now_ns;
 }
 
 } // namespace chainring

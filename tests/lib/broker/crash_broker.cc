@@ -584,6 +584,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  sessions_and_subscriptions(),
                                  ended_and_made_again(),
                                  expired_sessions(),
+                                 expired_messages(),
                                  places_used_again(),
                                  full_queues_drop_oldest(),
                                  refused_with_void_slots(),

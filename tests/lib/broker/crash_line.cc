@@ -277,8 +277,82 @@ scenario expired_sessions() {
   return s;
 }
 
+// Messages 1 and 2 expire while 3 does not: in the queue of an absent subscriber, whose oldest
+// messages the worker looks at now and then, and under way to a connected one that has stopped.
+scenario expired_messages() {
+  line_case kind;
+  kind.config.message_expiry_s = 100;
+  const auto set_clock = [](const history& h) {
+    test::wall_clock_ahead_s = h.has(time_passed, 2) ? 120 : h.has(time_passed, 1) ? 60 : 0;
+  };
+  scenario s;
+  s.name = "line: messages that expire in queues";
+  s.size = 128 << 10;
+  s.setup = [=](media& m, history& h) {
+    set_clock(h);
+    kind.set_up(m, h);
+  };
+  s.run = [=](media& m, history& h) {
+    set_clock(h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    const in_flight f = connect_subscriber(*b, h, 1);
+    b->send(subscriber_at + 1, "STOP");
+    b->settle();
+    publish(*b, h, 1, 2);
+    h.promise(time_passed, 1);
+    set_clock(h);
+    publish(*b, h, 3, 1);
+    h.promise(time_passed, 2);
+    set_clock(h);
+    for (const std::time_t begin = std::time(nullptr);
+         b->broker().counters().expired_messages < 2 && std::time(nullptr) < begin + 60;)
+      b->settle();
+    b->send(subscriber_at + 1, "GO");
+    b->settle();
+    if (b->broker().counters().expired_messages != 4)
+      return h.fail("the messages have not expired");
+    const std::string line = b->next(subscriber_at + 1);
+    if (!line.starts_with("MSG ") || id_of(message_line(line).text) != 3)
+      return h.fail("the message that has not expired was not delivered");
+    publish(*b, h, 4, 1); // in places and blocks of those that have expired, among others
+  };
+  s.recover_and_check = [=](media& m, const history& h) -> verdict {
+    set_clock(h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    for (unsigned n = 0; n < kind.subscribers; ++n) {
+      const unsigned at = subscriber_at + n;
+      if (b->ask(at, "CONNECT " + subscriber_name(n) + " -") != "OK 1 present")
+        return "session " + subscriber_name(n) + " is not there";
+      std::vector<std::uint64_t> got;
+      if (verdict bad = take_all(*b, at, got)) return bad;
+      for (std::uint64_t id = 1; id <= 4; ++id) {
+        const bool there = std::ranges::count(got, id) == 1;
+        const bool over = id <= 2 && h.has(time_passed, 2);
+        if (over && there) return "delivered after it had expired: " + std::to_string(id);
+        if (!over && !there && h.is_acked(id)) return "lost: " + std::to_string(id);
+      }
+    }
+    b->settle();
+    if (b->broker().message_statistics().live != 0) return "messages are live that nothing reaches";
+    return {};
+  };
+  s.continue_after = [=](media& m, history& h) {
+    set_clock(h);
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
 namespace {
 
+TEST(CrashLine, AMessageThatHasExpiredNeverComesAndNoOtherIsLost) {
+  EXPECT_TRUE(explore(expired_messages(), testing_core::crash_bounds()).ok());
+}
 TEST(CrashLine, BurstsWithSeveralInFlightLoseNothingThatWasAcknowledged) {
   EXPECT_TRUE(explore(publish_and_consume(), testing_core::crash_bounds()).ok());
 }

@@ -14,6 +14,7 @@ test::scenario publish_and_consume();        ///< several in flight, acknowledge
 test::scenario sessions_and_subscriptions(); ///< settled with the burst they join
 test::scenario ended_and_made_again();       ///< one identity, in one burst
 test::scenario expired_sessions();           ///< at an open and under way
+test::scenario expired_messages();           ///< in the queues of an absent and of a slow subscriber
 
 // crash_queues.cc
 test::scenario places_used_again();  ///< acknowledged, released, and placed in again

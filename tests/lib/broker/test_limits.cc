@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What ends or bounds the messages that the core keeps: their expiry, and the limits and policies
+// of queues, under the line front end.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <ctime>
+#include <string>
+#include <vector>
+
+#include "../region/region_fixture.h"
+#include "line_fixture.h"
+#include "support/eal_main.h"
+#include "wall_clock.h"
+
+namespace chainring::testing_line {
+namespace {
+
+constexpr unsigned publisher = 1, subscriber = 2, another = 3;
+using lines = std::vector<std::string>;
+
+class Limits : public testing::Test {
+ protected:
+  test::line_bytes bytes = test::line_bytes(4 << 20);
+  broker_config config = line_config(1, 15);
+  store_layout layout;
+  std::unique_ptr<test::line_server> server;
+
+  Limits() {
+    layout.sessions_max = 16;
+    layout.subscriptions_max = 64;
+    layout.messages_max = 512;
+    layout.groups_max = 1;
+    layout.retained_max = 64;
+    test::wall_clock_ahead_s = 0;
+  }
+  void open(bool fresh) {
+    server.reset();
+    if (fresh) std::ranges::fill(bytes, std::byte{});
+    auto made = broker_on(std::make_unique<test::kept_media>(bytes), config, fresh, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    EXPECT_EQ((*made)->opened().notes, std::vector<std::string>{});
+    server = std::make_unique<test::line_server>(std::move(*made));
+    ASSERT_TRUE(server->ask(publisher, "CONNECT publisher -").starts_with("OK 1"));
+  }
+  /// A subscriber of topic "t" that is connected, or else absent.
+  void subscribe(unsigned at, const std::string& name, int qos, bool stays,
+                 const std::string& flags = "-") {
+    ASSERT_TRUE(accepted(at, "CONNECT " + name + " " + flags));
+    ASSERT_TRUE(accepted(at, "SUB t " + std::to_string(qos)));
+    if (!stays) leave(at);
+  }
+  void leave(unsigned at) {
+    ASSERT_TRUE(accepted(at, "BYE"));
+    server->forget(at);
+  }
+  broker& core() { return server->broker(); }
+  broker_counters counters() { return core().counters(); }
+  session_info info(const std::string& name) {
+    const auto found = core().session_of(name);
+    EXPECT_TRUE(found) << name;
+    return found.value_or(session_info{});
+  }
+  bool accepted(unsigned at, const std::string& line) {
+    return server->ask(at, line).starts_with("OK ");
+  }
+  bool publish(const std::string& text) { return accepted(publisher, "PUB t 1 " + text); }
+  /// Turns until the condition holds. The worker looks after its sessions now and then.
+  template <class F> bool comes_true(F&& condition) {
+    for (const std::time_t begin = std::time(nullptr); !condition();) {
+      if (std::time(nullptr) > begin + 60) return false;
+      server->settle();
+    }
+    return true;
+  }
+  /// The texts that the connection has got; each is acknowledged.
+  lines take(unsigned at) {
+    lines got;
+    server->settle();
+    for (std::string line = server->next(at); !line.empty(); line = server->next(at)) {
+      if (!line.starts_with("MSG ")) continue;
+      got.push_back(line.substr(line.rfind(' ') + 1));
+      const std::string number = line.substr(4, line.find(' ', 4) - 4);
+      if (number != "0") server->send(at, "ACK " + number);
+      server->settle();
+    }
+    return got;
+  }
+};
+
+// --- messages that expire ------------------------------------------------------------------------
+
+class Expiry : public Limits {
+ protected:
+  void SetUp() override {
+    config.message_expiry_s = 100;
+    open(true);
+  }
+};
+
+TEST_F(Expiry, AMessageThatExpiresBeforeItsClientTakesItIsNotDelivered) {
+  subscribe(subscriber, "slow", 1, true);
+  server->send(subscriber, "STOP");
+  server->settle();
+  ASSERT_TRUE(publish("early"));
+  test::wall_clock_ahead_s = 60;
+  ASSERT_TRUE(publish("late"));
+  test::wall_clock_ahead_s = 120;
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber), lines{"late"});
+  EXPECT_EQ(counters().expired_messages, 1u);
+  EXPECT_EQ(info("slow").expired_messages, 1u);
+  server->settle();
+  EXPECT_EQ(core().message_statistics().live, 0u);
+}
+
+TEST_F(Expiry, ExpiredMessagesOfAnAbsentClientMakeRoomForOthers) {
+  subscribe(subscriber, "absent", 1, false);
+  for (int i = 0; i < 15; ++i)
+    ASSERT_TRUE(publish("old"));
+  ASSERT_FALSE(publish("refused"));
+  test::wall_clock_ahead_s = 101;
+  ASSERT_TRUE(comes_true([&] { return info("absent").queue_depth == 0; }));
+  EXPECT_EQ(info("absent").expired_messages, 15u);
+  ASSERT_TRUE(publish("new"));
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber), lines{"new"});
+  EXPECT_EQ(counters().dropped_oldest, 0u);
+}
+
+TEST_F(Expiry, AMessageExpiresAlsoWhileTheBrokerIsStopped) {
+  subscribe(subscriber, "absent", 1, false);
+  ASSERT_TRUE(publish("early"));
+  test::wall_clock_ahead_s = 60;
+  ASSERT_TRUE(publish("late"));
+  test::wall_clock_ahead_s = 120;
+  config.message_expiry_s = 0; // it counts when a message is published
+  open(false);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber), lines{"late"});
+  EXPECT_EQ(counters().expired_messages, 1u);
+}
+
+TEST_F(Expiry, NoMessageExpiresEarlyWhenTheClockIsSetBack) {
+  subscribe(subscriber, "absent", 1, false);
+  ASSERT_TRUE(publish("text"));
+  test::wall_clock_ahead_s = -1000;
+  ASSERT_TRUE(publish("another"));
+  open(false);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber), (lines{"text", "another"}));
+}
+
+TEST_F(Expiry, AMessageAtQos2ThatMayHaveBeenSentEndsOnlyByTheAnswersOfItsClient) {
+  subscribe(subscriber, "exact", 2, true);
+  ASSERT_TRUE(accepted(publisher, "PUB t 2:1 received"));
+  ASSERT_TRUE(accepted(publisher, "PUB t 2:2 sent"));
+  EXPECT_TRUE(server->next(subscriber).starts_with("MSG 1 2 "));
+  EXPECT_TRUE(server->next(subscriber).starts_with("MSG 2 2 "));
+  server->send(subscriber, "REC 1");
+  server->settle();
+  EXPECT_EQ(server->next(subscriber), "REL 1");
+  leave(subscriber);
+  subscribe(another, "marker", 1, false);
+  ASSERT_TRUE(publish("expires"));
+  test::wall_clock_ahead_s = 101;
+  ASSERT_TRUE(comes_true([&] { return info("marker").queue_depth == 0; }));
+  EXPECT_EQ(info("exact").queue_depth, 3u);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT exact -"));
+  EXPECT_EQ(server->next(subscriber), "REL 3");
+  EXPECT_EQ(server->next(subscriber), "MSG 4 2 0 again t sent");
+  server->settle();
+  EXPECT_EQ(server->next(subscriber), "");
+  EXPECT_EQ(info("exact").expired_messages, 1u) << "the one behind them";
+}
+
+TEST_F(Expiry, ARetainedMessageThatHasExpiredIsGivenToNobodyAndItsTopicIsCleared) {
+  ASSERT_TRUE(accepted(publisher, "RET t 1 old"));
+  test::wall_clock_ahead_s = 60;
+  ASSERT_TRUE(accepted(publisher, "RET u 1 new"));
+  test::wall_clock_ahead_s = 120;
+  ASSERT_TRUE(accepted(subscriber, "CONNECT late -"));
+  ASSERT_TRUE(accepted(subscriber, "SUB # 1"));
+  EXPECT_EQ(take(subscriber), lines{"new"});
+  ASSERT_TRUE(comes_true([&] { return core().retained_counts().messages == 1; }));
+  EXPECT_EQ(counters().retained_expired, 1u);
+  server->settle();
+  EXPECT_EQ(core().message_statistics().live, 1u);
+  open(false);
+  EXPECT_EQ(core().retained_counts().messages, 1u);
+}
+
+} // namespace
+} // namespace chainring::testing_line
