@@ -178,6 +178,9 @@ parsed parse(int argc, char** argv, options& o) {
   number<std::uint32_t>(a, "--message-expiry", o.broker.message_expiry_s, 0, 4'000'000'000,
                         "Seconds after which a message that is kept is not delivered any more; 0 "
                         "means never");
+  number<std::uint32_t>(
+      a, "--will-grace", o.broker.will_grace_s, 0, 86'400,
+      "Seconds for which the will of a client that was connected waits for it after a restart");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
                         "QoS 0 messages that can be under way at one time");
   std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 reads an 8-bit number as a character

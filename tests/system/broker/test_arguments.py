@@ -27,7 +27,8 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-registrations": (16, 100000000),
            "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
            "--max-qos2-per-session": (1, 65535),
-           "--session-expiry": (0, 4000000000), "--message-expiry": (0, 4000000000), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
+           "--session-expiry": (0, 4000000000), "--message-expiry": (0, 4000000000),
+           "--will-grace": (0, 86400), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
            "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
@@ -154,7 +155,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
             "queue-size = 64", 'overflow = "drop-newest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
-            "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
+            "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "will-grace = 30", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
             'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",
             "max-nodes-per-forwarder = 32"]) + "\n")
     b = Broker.__new__(Broker)

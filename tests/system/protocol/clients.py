@@ -39,7 +39,7 @@ class Client:
         self.names = {}  # topics by the ids that the broker gave in this connection
         self.filters, self.subscribed, self.granted = [], 0, None
         self.last = 0.0
-        self.repeats = 0
+        self.repeats = self.connects = 0
         self.wire = None  # a fault on the way in: (kind, body) to a list of what arrives
 
     def open_socket(self):
@@ -119,7 +119,7 @@ class Client:
             if body[0] > 1:  # only "congestion" may be over soon
                 raise Broken(f"refused: {self.name} got CONNACK with the code {body[0]}")
             if body[0] == 0 and not self.connected:
-                self.connected, self.waiting = True, None
+                self.connected, self.waiting, self.connects = True, None, self.connects + 1
                 self.on_connected()
         elif kind == SUBACK:
             if self.subscribed < len(self.filters) and number(body[3:5]) == self.subscribed + 1 and body[5] == 0:
@@ -235,8 +235,8 @@ class Publisher(Client):
 class Leaver(Client):
     """Connects with a will, and sends DISCONNECT when it is told to leave. `gone` says that the answer came."""
 
-    def __init__(self, name, to, will, clean=False):
-        super().__init__(name, to, clean)
+    def __init__(self, name, to, will, keep_alive_s=0):
+        super().__init__(name, to, keep_alive_s=keep_alive_s)
         self.will = will
         self.leaving = self.gone = False
 

@@ -18,6 +18,7 @@ PARTS = ("qos2", "retained", "wills", "groups", "sleepers")
 HANG_S = 300  # this timeout only detects hangs; a guest takes long to boot
 AHEAD_MAX = 300  # how many deliveries, of one exchange at a time each, subscribers may lag behind
 MEMBERS = 3
+WILL_GRACE_S = 8  # the broker's --will-grace
 
 
 class Checker(Client):
@@ -158,11 +159,12 @@ class Load:
         for c in late:
             c.start()
 
-    def with_will(self, name):
+    def with_will(self, name, keep_alive_s=0):
         stream = self.ledger.stream(f"{self.prefix}will/{name}")
         self.will_streams.add(stream)
         self.ledger.sent.add((stream, 1))
-        c = self.add(Leaver(f"{self.prefix}{name}", self.to, (self.ledger.topics[stream], content(stream, 1))))
+        c = self.add(Leaver(f"{self.prefix}{name}", self.to, (self.ledger.topics[stream], content(stream, 1)),
+                            keep_alive_s))
         c.key = (stream, 1)
         c.start()
         return c
@@ -181,6 +183,7 @@ class Load:
             self.serve(until=lambda: all(c.gone for c in leavers), what="the answer to DISCONNECT")
             for c in leavers:
                 self.ledger.never.add(c.key)
+                self.ledger.count("clients that left, with a will")
                 self.remove(c)
         if self.members:
             for c in self.vanished:  # the one of the former round returns
@@ -189,7 +192,10 @@ class Load:
                 c.start()
             self.vanished = [self.choose.choice(self.members)]
         before = len(self.ledger.acked)
-        self.serve(until=lambda: len(self.ledger.acked) >= before + acknowledged, what="a PUBREC")
+        if self.publishers or self.retainers:
+            self.serve(until=lambda: len(self.ledger.acked) >= before + acknowledged,
+                       what="a PUBREC")
+        self.ready_at = time.monotonic()
         self.vanish(self.vanished)
 
     def vanish(self, members):
@@ -208,13 +214,15 @@ class Load:
             self.check_retained()
         if "wills" in self.parts:
             # They connected again with the same will, and now they leave.
-            self.serve(until=lambda: all(c.idle() for c in self.returners), what="a CONNACK")
+            self.serve(until=lambda: all(c.connects == 2 and c.idle() for c in self.returners), what="a CONNACK")
+            in_time = time.monotonic() - self.ready_at < WILL_GRACE_S
             for c in self.returners:
                 c.leave()
             self.serve(until=lambda: all(c.gone for c in self.returners), what="the answer to DISCONNECT")
             for c in self.returners:
-                self.ledger.never.add(c.key)
-                self.ledger.count("clients that came back or left, with a will")
+                if in_time:
+                    self.ledger.never.add(c.key)
+                    self.ledger.count("clients that came back in time, with a will")
                 self.remove(c)
             self.returners = []
 
@@ -243,6 +251,11 @@ class Load:
         if self.members:  # one more vanishes, and the broker lives on
             self.vanish([m for m in self.members if m not in self.vanished][:1])
             self.serve(seconds=0.2)
+        if "wills" in self.parts:  # a client falls silent, and the broker lives on
+            c = self.with_will("silent", keep_alive_s=1)
+            self.serve(until=c.idle, what="a CONNACK")
+            self.ledger.acked.add(c.key)
+            self.remove(c)
         self.publishing = False
         for s in self.sleepers:
             s.stays = True

@@ -4,6 +4,8 @@ import os
 import subprocess
 import time
 
+from load import WILL_GRACE_S
+
 HANG_S = 90  # this timeout only detects hangs
 
 
@@ -22,7 +24,7 @@ class OneBroker:
                 [self.program, "--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
                  "--file-prefix", self.tap, f"--vdev=net_tap0,iface={self.tap}", "--", "--region", self.region,
                  "--size", "64M", "--address", f"{self.net}.1/24", "--retry-interval", "1", "--max-retries", "100",
-                 "--queue-size", "16384", *self.own(), "-i"],
+                 "--queue-size", "16384", "--will-grace", str(WILL_GRACE_S), "-i"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log)
         deadline = time.monotonic() + HANG_S
         while "chainring: ready" not in self.text():
@@ -31,9 +33,6 @@ class OneBroker:
             time.sleep(0.02)
         subprocess.run(["ip", "addr", "replace", f"{self.net}.2/24", "dev", self.tap], check=True)
         subprocess.run(["ip", "link", "set", self.tap, "up"], check=True)
-
-    def own(self):
-        return []
 
     def text(self):
         with open(self.log, errors="replace") as f:

@@ -14,7 +14,7 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import own_network  # noqa: F401
-from clients import DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, QOS1, QOS2, RETAIN, message, number
+from clients import PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, QOS1, QOS2, RETAIN, message, number
 from ledger import Broken, content, key_of
 from load import Load
 from one_broker import OneBroker
@@ -174,7 +174,7 @@ class Wake(Wire):
         return [(PUBLISH, body)]
 
     def behind(self, kind, body):
-        if kind == DISCONNECT and self.kept and self.client.state == "falling asleep":
+        if kind == PINGRESP and self.kept and self.client.state == "awake":
             return [(PUBLISH, self.kept)]
         return []
 
