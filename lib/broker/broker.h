@@ -90,6 +90,8 @@ struct broker_config {
   std::uint32_t will_grace_s = 60;
   /// How long a will is tried again while the queue of a subscriber refuses it.
   std::uint32_t will_retry_s = 60;
+  /// How long it waits between two tries; 0 means that each burst tries it.
+  std::uint32_t will_retry_ms = 50;
   std::uint32_t wills_changing_max = 1024; ///< changes of wills that a worker has under way
   std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
   /// The longest content in octets that a listener can deliver; a longer publish is refused.

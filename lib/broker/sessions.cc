@@ -237,10 +237,7 @@ void broker_worker::state::change_settings(session& s, std::uint32_t n,
 void broker_worker::state::forget_will(std::uint64_t before, std::uint64_t now) noexcept {
   const message_ref former = slot_ref(before).message();
   if (before == 0 || (now != 0 && slot_ref(now).message() == former)) return;
-  if (seeded_bug("broker.will_dropped_before_drain"))
-    durable.messages().drop_reference(former.index);
-  else
-    former_wills.push_back(former.index);
+  former_wills.push_back(former.index);
 }
 
 // Notes until when a client sleeps, so that an open after a crash counts its session as connected

@@ -26,7 +26,6 @@ namespace chainring {
 namespace {
 constexpr std::size_t tries_per_burst = 64;  ///< wills that one burst sends at most
 constexpr std::size_t looks_per_visit = 256; ///< waiting wills that one visit looks at
-constexpr std::uint64_t retry_hz = 20;       ///< how often in a second a will is tried again
 } // namespace
 
 // --- setting ----------------------------------------------------------------------------------
@@ -360,11 +359,13 @@ void broker_worker::state::finish_will(const staged_publish& p) noexcept {
 // A will that finds no room is tried again for a while, and then dropped: the record says that it
 // is not to be sent.
 void broker_worker::state::retry_will(session& s, std::uint32_t n) noexcept {
-  if (s.will_until_tsc == 0) s.will_until_tsc = now_tsc + config.will_retry_s * tsc_hz;
+  // A program without EAL does not know the frequency of its clock.
+  const std::uint64_t hz = tsc_hz != 0 ? tsc_hz : 1'000'000'000;
+  if (s.will_until_tsc == 0) s.will_until_tsc = now_tsc + config.will_retry_s * hz;
   if (now_tsc < s.will_until_tsc) {
-    s.will_due_tsc = now_tsc + tsc_hz / retry_hz;
+    s.will_due_tsc = now_tsc + config.will_retry_ms * hz / 1000;
     s.will_listed = true;
-    wills_later.push_back(n);
+    (config.will_retry_ms == 0 ? wills_now : wills_later).push_back(n);
     return;
   }
   ++count.wills_dropped;

@@ -605,6 +605,9 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  given_to_a_subscription(),
                                  many_topics_in_a_burst(),
                                  many_tombstones_in_a_burst(),
+                                 wills_set_replaced_and_sent(),
+                                 wills_that_rest(),
+                                 wills_of_sessions_that_end(),
                                  publishes_at_qos_2(),
                                  deliveries_at_qos_2(),
                                  clean_start_at_qos_2()},
@@ -616,7 +619,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   add(test::trials_of({testing_broker::publish_and_consume(), subscriptions(), expired_sessions()},
                       longer));
   add(test::trials_of({workers_publish_to_both(), workers_publish_and_release(),
-                       workers_grow_a_queue(), workers_make_room(), workers_publish_to_one_topic()},
+                       workers_grow_a_queue(), workers_make_room(), workers_publish_to_one_topic(),
+                       workers_fill_a_queue_of_a_will()},
                       together));
   const auto r = mutate(trials, which);
   std::printf("%s", r.text().c_str());

@@ -58,4 +58,10 @@ test::scenario many_topics_in_a_burst();      ///< more than a batch of the map 
 test::scenario many_tombstones_in_a_burst();
 test::scenario workers_publish_to_one_topic();
 
+// crash_wills.cc
+test::scenario wills_set_replaced_and_sent();
+test::scenario wills_that_rest();             ///< not sent behind a disconnect
+test::scenario wills_of_sessions_that_end();  ///< with their connection
+test::scenario workers_fill_a_queue_of_a_will();
+
 } // namespace chainring::testing_line
