@@ -72,7 +72,7 @@ parsed parse(int argc, char** argv, options& o) {
        "Read arguments from this file, in lines KEY = VALUE; a key is an argument without its --")
       ->check(CLI::ExistingFile);
   a.allow_config_extras(false);
-  std::string idle = "yield", overflow = "reject";
+  std::string idle = "yield", overflow = "reject", overflow_clean;
   std::vector<std::string> addresses, gateways, addresses6, gateways6, levels;
   std::uint32_t retry_s = 10;
 
@@ -153,6 +153,11 @@ parsed parse(int argc, char** argv, options& o) {
                "What happens to a message for a full queue: reject, drop-newest or drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();
+  number<std::uint32_t>(a, "--queue-size-clean", o.broker.queue_slots_clean, 0, 1 << 20,
+                        "The same limit for sessions with CleanSession=1; 0 means --queue-size");
+  a.add_option("--overflow-clean", overflow_clean,
+               "The same policy for sessions with CleanSession=1; without it --overflow counts")
+      ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}));
   number<std::uint32_t>(a, "--retry-interval", retry_s, 1, 3600,
                         "Seconds before the first retransmission");
   number<std::uint32_t>(a, "--max-retries", o.gateway.retries_max, 0, 100,
@@ -261,6 +266,8 @@ parsed parse(int argc, char** argv, options& o) {
   o.idle = parse_idle_mode(idle).value();
   o.gateway.gateway_id = static_cast<std::uint8_t>(gateway_id);
   o.broker.overflow = parse_overflow_policy(overflow).value();
+  if (!overflow_clean.empty())
+    o.broker.overflow_clean = parse_overflow_policy(overflow_clean).value();
   o.gateway.retry_ms = retry_s * 1000;
   o.gateway.retry_ms_max = o.gateway.retry_ms * 8;
   if (!o.predefined_topics.empty()) {

@@ -206,8 +206,9 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       names({.topics_max = s.config.topics_max,
              .fan_out_max = s.sessions_limit + s.groups.limit(),
              .name_bytes_max = std::max<std::uint64_t>(64u << 20, s.config.topic_size_max)}),
-      tsc_hz(rte_get_tsc_hz()),
-      queues_grow(config.queue_slots_first != 0 && config.queue_slots_first < config.queue_slots),
+      tsc_hz(rte_get_tsc_hz()), queues_grow(config.queue_slots_first != 0 &&
+                                            config.queue_slots_first < config.queue_slots_most()),
+      slots_differ(config.queue_slots_clean != 0 && config.queue_slots_clean != config.queue_slots),
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
       identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
       flights(s.config.in_flight_max),
@@ -227,6 +228,7 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   staged.reserve(burst_max);
   targets.reserve(16 * burst_max);
   volatile_targets.reserve(16 * burst_max);
+  without_newest.reserve(burst_max);
   groups.reserve(16 * burst_max);
   refs.reserve(16 * burst_max);
   answers.reserve(16 * burst_max);

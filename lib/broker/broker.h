@@ -59,6 +59,14 @@ struct broker_config {
   /// after it has been nearly empty for a while. 0 means queue_slots from the first message on.
   std::uint32_t queue_slots_first = 255;
   overflow_policy overflow = overflow_policy::reject;
+  /// The same for sessions that end with their connection: their limit of messages, 0 means
+  /// queue_slots; and what becomes of a message for a full queue, where it differs from `overflow`.
+  std::uint32_t queue_slots_clean = 0;
+  std::optional<overflow_policy> overflow_clean;
+  /// The most messages that any queue may hold.
+  [[nodiscard]] std::uint32_t queue_slots_most() const noexcept {
+    return queue_slots_clean > queue_slots ? queue_slots_clean : queue_slots;
+  }
   /// A session ends so long after its connection; 0 means never.
   std::uint32_t session_expiry_s = 0;
   /// A message that is kept is not delivered any more so long after its publish; 0 means never.

@@ -55,15 +55,21 @@ void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
 // Places the messages of `refs` in a queue that is full, or that is about to get a larger ring from
 // another worker. Returns `full` when the overflow policy applies, and `no_ring` or `closed` when
 // the publisher must retry.
-place_status broker_worker::state::place_in_larger(queue_table& queues, std::uint32_t q,
+place_status broker_worker::state::place_in_larger(std::uint32_t subscriber,
                                                    std::uint32_t incarnation,
                                                    placement& out) noexcept {
+  queue_table& queues = table_of(subscriber);
+  const std::uint32_t q = queue_of(subscriber);
   // Bounded, because a restart may wait for this worker's own placements.
   constexpr int rounds_max = 64;
   const auto n = static_cast<std::uint32_t>(refs.size());
+  const std::uint32_t most = slots_bound(subscriber);
   place_status placed = place_status::full;
   idle_policy wait;
   for (int round = 0; round < rounds_max; ++round) {
+    // A larger ring does not help a queue that is at its own limit.
+    if (slots_differ && std::uint64_t{queues.statistics(q).depth} + n > most)
+      return place_status::full;
     link_status s = queues.grow(q, n);
     if (s == link_status::unprepared) { // no larger ring was prepared in time
       count.drains += 2;
@@ -79,7 +85,7 @@ place_status broker_worker::state::place_in_larger(queue_table& queues, std::uin
     } else if (s == link_status::wait) {
       wait.idle();
     }
-    placed = queues.place_start(q, incarnation, refs, out);
+    placed = queues.place_start(q, incarnation, refs, out, most);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
   // `full` here means that other workers have taken the new room.
@@ -128,20 +134,21 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
     prepared = queues.link_now(q); // the stock of rings was used up and is filled again
     ++count.drains;
   }
-  place_status placed = prepared == link_status::ready
-                            ? queues.place_start(q, incarnation, refs, g.placement)
-                            : place_status::no_ring;
+  place_status placed =
+      prepared == link_status::ready
+          ? queues.place_start(q, incarnation, refs, g.placement, slots_bound(subscriber))
+          : place_status::no_ring;
   if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
-    placed = place_in_larger(queues, q, incarnation, g.placement);
+    placed = place_in_larger(subscriber, incarnation, g.placement);
   g.placed = placed == place_status::placed;
   // `changed` means that the queue belongs to another session now, which this publish did not
   // match.
   if (g.placed || placed == place_status::changed) return false;
   const bool full = placed == place_status::full || placed == place_status::closed;
   if (full && may_try_again) return true;
-  if (placed == place_status::full && drops_newest(subscriber)) {
+  if (placed == place_status::full && policy_of(subscriber) == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;
-    (void)queues.overflow(q, g.count); // this counts the drops
+    (void)queues.overflow(q, overflow_policy::drop_newest, g.count); // this counts the drops
     return false;
   }
   for (std::uint32_t i = 0; i < g.count; ++i)
@@ -170,9 +177,9 @@ void broker_worker::state::make_room() noexcept {
     // A session that ended in this burst may have another home by now, and only a queue's own
     // consumer may drop from it. [incarnation-read]
     if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
-    const std::uint32_t free = queues.free_count(q);
-    if (free >= g.count) continue;
-    const std::uint32_t dropped = queues.drop_oldest(q, g.count - free);
+    const std::uint32_t drops = drops_for(q, g.count);
+    if (drops == 0) continue;
+    const std::uint32_t dropped = queues.drop_oldest(q, drops);
     count.dropped_oldest += dropped;
     forget_dropped(at(q), q);
     if (dropped == 0 || !queues.release_start(q)) continue;
@@ -201,8 +208,7 @@ void broker_worker::state::place() noexcept {
     // it, if this worker owns the session and so may drop from its queue. [home-read]
     if (!g.makes_room)
       g.makes_room = place_group(
-          g, config.overflow == overflow_policy::drop_oldest &&
-                 !common.groups.is_group(targets[g.first].session) &&
+          g, policy_of(targets[g.first].session) == overflow_policy::drop_oldest &&
                  at(targets[g.first].session).home.load(std::memory_order_relaxed) == number);
     later |= g.makes_room;
   }

@@ -140,8 +140,9 @@ void broker_worker::state::clear_in_flight(session& s) noexcept {
 
 // Drops messages when another worker has asked for room in the queue.
 void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
-  const std::uint32_t wanted = durable.queues().drop_requested(n);
-  if (wanted == 0) return;
+  const std::uint32_t asked = durable.queues().drop_requested(n);
+  if (asked == 0) return;
+  const std::uint32_t wanted = slots_differ ? std::max(asked, drops_for(n, 1)) : asked;
   count.dropped_oldest += durable.queues().drop_oldest(n, wanted);
   ++moved;
   forget_dropped(s, n);

@@ -48,7 +48,8 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   const chainring::queue_statistics q = state->queues().statistics(n);
   i.queue_depth = q.depth;
   i.queue_capacity = q.capacity;
-  i.queue_limit = config.queue_slots;
+  i.queue_limit = i.ends_with_connection && config.queue_slots_clean != 0 ? config.queue_slots_clean
+                                                                          : config.queue_slots;
   i.queue_high_water = std::max<std::uint64_t>(
       q.high_water, s.high_water.load(std::memory_order_relaxed)); // [shown-only]
   i.dropped_newest = q.dropped_newest;

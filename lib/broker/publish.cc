@@ -242,7 +242,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   volatile_before = volatile_targets.size();
   const auto index = static_cast<std::uint32_t>(staged.size());
   room found = room::available;
-  std::uint64_t dropped_newest = 0;
+  without_newest.clear();
   for (const subscriber& sub : to) {
     if (sub.session == from && (sub.options & subscription_option::no_local) != 0) continue;
     const bool of_group = common.groups.is_group(sub.session);
@@ -257,13 +257,14 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
       if (!of_group || choose_member(queue_of(sub.session), one)) volatile_targets.push_back(one);
       continue;
     }
-    const std::uint32_t free = table_of(sub.session).free_count(queue_of(sub.session));
+    const std::uint32_t free = room_of(sub.session);
     const bool full = free <= planned.of(sub.session);
-    if (full && drops_newest(sub.session)) {
-      ++dropped_newest;
+    const overflow_policy policy = full ? policy_of(sub.session) : overflow_policy::reject;
+    if (full && policy == overflow_policy::drop_newest) {
+      without_newest.push_back(sub.session);
       continue;
     }
-    if (full && config.overflow == overflow_policy::reject) {
+    if (full && policy == overflow_policy::reject) {
       report_full(sub.session);
       return room::full;
     }
@@ -280,7 +281,9 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     volatile_targets.resize(volatile_before);
     return room::changed;
   }
-  count.dropped_newest += dropped_newest;
+  count.dropped_newest += without_newest.size();
+  for (const std::uint32_t n : without_newest)
+    (void)table_of(n).overflow(queue_of(n), overflow_policy::drop_newest); // this counts the drop
   return found;
 }
 
@@ -319,12 +322,12 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   if (p.kept) durable.messages().stage(p.content);
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const std::uint32_t n = targets[t].session;
-    const std::uint64_t held =
-        config.queue_slots - std::min(config.queue_slots, targets[t].free) + planned.add(n);
+    const std::uint32_t most = slots_of(n);
+    const std::uint64_t held = most - std::min(most, targets[t].free) + planned.add(n);
     std::atomic<std::uint64_t>& high_water =
         common.groups.is_group(n) ? common.groups.at(queue_of(n)).high_water : at(n).high_water;
     if (held > high_water.load(std::memory_order_relaxed)) // [shown-only]
-      high_water.store(std::min<std::uint64_t>(held, config.queue_slots),
+      high_water.store(std::min<std::uint64_t>(held, most),
                        std::memory_order_relaxed); // [shown-only]
   }
   staged.push_back(p);
@@ -344,7 +347,8 @@ void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
     if (!to.makes_room ||
         at(to.session).home.load(std::memory_order_relaxed) == number) // [home-read]
       continue;
-    (void)durable.queues().overflow(to.session); // this asks the consumer of the queue
+    // This asks the consumer of the queue.
+    (void)durable.queues().overflow(to.session, overflow_policy::drop_oldest);
     common.wake(to.session);
   }
 }
@@ -432,13 +436,6 @@ void broker_worker::state::retry_aside() noexcept {
     stage(p, targets_before, volatile_before);
   }
   aside.resize(kept);
-}
-
-// Says whether a full queue of this subscriber refuses the newest message without refusing the
-// publish. Only one consumer may drop the oldest message of a queue, and a group has several.
-bool broker_worker::state::drops_newest(std::uint32_t subscriber) const noexcept {
-  return config.overflow == overflow_policy::drop_newest ||
-         (config.overflow == overflow_policy::drop_oldest && common.groups.is_group(subscriber));
 }
 
 // Reports a full queue, because nothing else tells an operator which client stops a topic.

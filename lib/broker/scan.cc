@@ -114,9 +114,9 @@ bool broker_worker::state::has_room_for_retained(const scan_job& j, std::uint8_t
     return s.volatile_count < std::max(config.volatile_per_session_max / 2, 1u) &&
            !free_nodes.empty();
   const std::uint32_t wanted = planned.of(j.session);
-  if (durable.queues().free_count(j.session) <= wanted) return false;
+  if (room_of(j.session) <= wanted) return false;
   return durable.queues().statistics(j.session).depth + wanted <
-         std::max(config.queue_slots / 2, 1u);
+         std::max(slots_of(j.session) / 2, 1u);
 }
 
 // Gives a message to the subscription, and takes over a reference to it. Returns false when there
@@ -134,8 +134,7 @@ bool broker_worker::state::give_retained(std::uint32_t job, const retained_messa
   }
   if (qos != 0) {
     targets.push_back({j.session, j.incarnation, static_cast<std::uint32_t>(staged.size()),
-                       slot_delivery{qos, true, front_end}.pack(), false,
-                       durable.queues().free_count(j.session)});
+                       slot_delivery{qos, true, front_end}.pack(), false, room_of(j.session)});
     planned.add(j.session);
     staged_publish p;
     p.content.ref = m.ref;

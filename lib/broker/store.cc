@@ -155,11 +155,11 @@ result<void> store::attach(const broker_config& config) {
                  "root 'broker.queues' has fewer queue records than there are sessions"};
   queue_table_options qo;
   qo.queues_max = std::max(sessions_limit_, static_cast<std::uint32_t>(count));
-  qo.capacity_max = config.queue_slots;
-  qo.capacity = config.queue_slots_first == 0
-                    ? config.queue_slots
-                    : std::min(config.queue_slots_first, config.queue_slots);
-  qo.overflow = config.overflow;
+  const auto limit_to = [&](std::uint32_t slots) {
+    qo.capacity_max = slots;
+    qo.capacity = config.queue_slots_first == 0 ? slots : std::min(config.queue_slots_first, slots);
+  };
+  limit_to(config.queue_slots_most());
   // The rings in stock take at most a sixteenth of the region, which leaves the rest to messages,
   // and there are not more of them than queues.
   const std::uint64_t stock = std::uint64_t{g.block_count} * g.block_size / 16 /
@@ -169,6 +169,7 @@ result<void> store::attach(const broker_config& config) {
   auto made = queue_table::create(media_, records, *blocks_, messages_.get(), qo);
   if (!made) return made.error();
   queues_ = std::move(made).value();
+  limit_to(config.queue_slots);
   if (auto attached = attach_groups(qo); !attached) return attached;
 
   roots = ranges(store_area::subscriptions);
@@ -228,8 +229,6 @@ result<void> store::attach_groups(const queue_table_options& like) {
   options.queues_max = std::max(groups_limit_, static_cast<std::uint32_t>(count));
   options.mode = queue_mode::mpmc;
   options.stock = 0;
-  if (options.overflow == overflow_policy::drop_oldest)
-    options.overflow = overflow_policy::drop_newest;
   auto made = queue_table::create(media_, records, *blocks_, messages_.get(), options);
   if (!made) return made.error();
   group_queues_ = std::move(made).value();

@@ -12,6 +12,7 @@
 ///     inbox.cc        what other workers, operators and the clock ask for
 ///     retain.cc       retained messages: claims, the cells of the burst, what becomes of them
 ///     scan.cc         retained messages for new subscriptions
+///     limits.cc       what a queue may hold, and what becomes of a message for a full one
 ///     wills.cc        wills that are set, replaced, and sent when a connection is lost
 #pragma once
 #include <memory>
@@ -204,6 +205,7 @@ struct broker_worker::state {
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
   const bool queues_grow;
+  const bool slots_differ; // sessions that end with their connection have another limit
   const std::uint64_t
       drain_bytes_max; // half of what one drain may cover, because other workers flush too
   std::uint64_t maintain_at = 0;      // when to maintain queues and check sessions next
@@ -221,8 +223,9 @@ struct broker_worker::state {
   std::vector<target> targets;
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
-  std::vector<slot_ref> refs; // the references of one group
-  plan_table planned;         // the places that this burst wants in each queue
+  std::vector<slot_ref> refs;                // the references of one group
+  plan_table planned;                        // the places that this burst wants in each queue
+  std::vector<std::uint32_t> without_newest; // the subscribers whose queues drop this message
   std::vector<aside_publish> aside;
   std::vector<ending> endings;
   std::vector<std::string> ended_filters; // reused, so that the strings keep their memory
@@ -354,8 +357,15 @@ struct broker_worker::state {
   [[nodiscard]] bool prepare_rings(std::size_t targets_before) noexcept;
   void ask_for_room(std::size_t targets_before) noexcept;
   void retry_aside() noexcept;
-  [[nodiscard]] bool drops_newest(std::uint32_t subscriber) const noexcept;
   void report_full(std::uint32_t n) noexcept;
+
+  // These functions are in limits.cc.
+  [[nodiscard]] bool is_clean(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] overflow_policy policy_of(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] std::uint32_t slots_of(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] std::uint32_t drops_for(std::uint32_t session, std::uint32_t n) noexcept;
 
   // These functions are in identifiers.cc.
   [[nodiscard]] bool repeats(front_end& by, std::uint32_t from, std::uint16_t packet_id,
@@ -408,8 +418,8 @@ struct broker_worker::state {
   void place() noexcept;
   [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
   void make_room() noexcept;
-  [[nodiscard]] place_status place_in_larger(queue_table& queues, std::uint32_t q,
-                                             std::uint32_t incarnation, placement& out) noexcept;
+  [[nodiscard]] place_status place_in_larger(std::uint32_t subscriber, std::uint32_t incarnation,
+                                             placement& out) noexcept;
   void settle_groups() noexcept;
   [[nodiscard]] bool placed_again(const group& g) const noexcept;
   void make_durable() noexcept;

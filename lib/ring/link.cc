@@ -470,7 +470,10 @@ void queue_table::restart_finish(std::uint32_t queue) noexcept {
   if (q.spare != nullptr) s.retire(*q.spare);
   q.spare = nullptr;
   q.quiet = 0;
-  q.drop_requests.store(0, std::memory_order_relaxed);       // [drop-requests]
+  q.drop_requests.store(0, std::memory_order_relaxed); // [drop-requests]
+  clear_tally(q.refused); // they are those of the new incarnation from here on
+  clear_tally(q.dropped_newest);
+  clear_tally(q.dropped_oldest);
   q.damaged.store(false, std::memory_order_relaxed);         // [link-claimed]
   q.link.store(link_state::idle, std::memory_order_release); // [link-claimed]
 }

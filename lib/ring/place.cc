@@ -41,7 +41,8 @@ inline void fence_behind_start() noexcept {
 template <bool all>
 place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
                                      std::uint64_t owner_mask, const std::uint64_t* words,
-                                     std::uint32_t n, placement& out) noexcept {
+                                     std::uint32_t n, std::uint32_t limit,
+                                     placement& out) noexcept {
   queue_state& q = queue_at(queue);
   const inside guard(grace); // the ring stays valid memory until its placement is finished
   ring_state* r = nullptr;
@@ -66,13 +67,14 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
     if (ring_of(queue) == r) return place_status::closed;
     // The ring has a successor by now: place the slots there.
   }
-  // While older rings exist, capacity_max bounds the slots of all rings together. The head that is
+  // While older rings exist, capacity_max bounds the slots of all rings together, and the caller's
+  // limit always does. The head that is
   // read here may be old; it only rises, so the bound is never exceeded.
   if (const ring_state* first = q.first.load(std::memory_order_acquire); // [ring-published]
-      first != r && got != 0) [[unlikely]] {
+      (first != r || limit < r->capacity) && got != 0) [[unlikely]] {
     const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [ticket-counter]
                                 first->head.load(std::memory_order_relaxed); // [queue-estimate]
-    const std::uint64_t most = std::max(capacity_max, r->capacity);
+    const std::uint64_t most = std::min(limit, std::max(capacity_max, r->capacity));
     const auto left = static_cast<std::uint32_t>(depth < most ? most - depth : 0);
     if (got > left) {
       got = all ? 0 : left;
@@ -126,14 +128,15 @@ place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_
                                       placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
-                           static_cast<std::uint32_t>(refs.size()), out);
+                           static_cast<std::uint32_t>(refs.size()), UINT32_MAX, out);
 }
 
 place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
-                                      std::span<const slot_ref> refs, placement& out) noexcept {
+                                      std::span<const slot_ref> refs, placement& out,
+                                      std::uint32_t limit) noexcept {
   CHAINRING_ASSERT(!refs.empty());
   return state_->put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
-                           &refs.front().word, static_cast<std::uint32_t>(refs.size()), out);
+                           &refs.front().word, static_cast<std::uint32_t>(refs.size()), limit, out);
 }
 
 std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const std::uint64_t> values,
@@ -141,7 +144,7 @@ std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const st
   CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
   const place_status s =
       state_->put<false>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                         static_cast<std::uint32_t>(values.size()), out);
+                         static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
   return s == place_status::placed ? out.count : 0;
 }
 
@@ -150,7 +153,7 @@ std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std
   CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
   const place_status s =
       state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                        static_cast<std::uint32_t>(values.size()), out);
+                        static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
   return s == place_status::placed ? out.count : 0;
 }
 
@@ -233,9 +236,14 @@ std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
 }
 
 overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noexcept {
+  return overflow(queue, state_->options.overflow, n);
+}
+
+overflow_policy queue_table::overflow(std::uint32_t queue, overflow_policy policy,
+                                      std::uint32_t n) noexcept {
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
-  switch (s.options.overflow) {
+  switch (policy) {
   case overflow_policy::reject:
     tally(q.refused, n);
     tally(s.refused, std::uint64_t{n});
@@ -248,7 +256,7 @@ overflow_policy queue_table::overflow(std::uint32_t queue, std::uint32_t n) noex
     q.drop_requests.fetch_add(n, std::memory_order_relaxed); // [drop-requests]
     break;
   }
-  return s.options.overflow;
+  return policy;
 }
 
 } // namespace chainring

@@ -193,6 +193,9 @@ static_assert(sizeof(queue_state) == cacheline_size);
 template <class T> void tally(std::atomic<T>& counter, T n = 1) noexcept {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
+template <class T> void clear_tally(std::atomic<T>& counter) noexcept {
+  counter.store(0, std::memory_order_relaxed); // [queue-estimate]
+}
 template <class T> [[nodiscard]] T counted(const std::atomic<T>& counter) noexcept {
   return counter.load(std::memory_order_relaxed);
 }
@@ -343,7 +346,8 @@ struct queue_table::state {
 
   template <bool all>
   place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
-                   const std::uint64_t* words, std::uint32_t n, placement& out) noexcept;
+                   const std::uint64_t* words, std::uint32_t n, std::uint32_t limit,
+                   placement& out) noexcept;
 
   // --- leases and acknowledgements: lease.cc ----------------------------------------------------
 

@@ -331,9 +331,11 @@ class queue_table {
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                          placement& out) noexcept;
   /// Places `refs` only while the queue is in that incarnation. So a subscription that was matched
-  /// before a clean start places nothing after it.
+  /// before a clean start places nothing after it. With a `limit` below the limit of the table, it
+  /// returns `full` where more slots than that would be in use in the queue.
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
-                                         std::span<const slot_ref> refs, placement& out) noexcept;
+                                         std::span<const slot_ref> refs, placement& out,
+                                         std::uint32_t limit = UINT32_MAX) noexcept;
   /// Flushes the slots.
   void place_flush(const placement& p) noexcept;
   /// Follows the drain of the messages' publication. From here on consumers may lease the slots.
@@ -358,6 +360,9 @@ class queue_table {
   /// Returns what is to become of `n` messages that found the queue full, and counts them. For
   /// drop_oldest it asks the consumer to make room.
   overflow_policy overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
+  /// The same by another policy than that of the table.
+  overflow_policy overflow(std::uint32_t queue, overflow_policy policy,
+                           std::uint32_t n = 1) noexcept;
 
   // --- the consumer -----------------------------------------------------------------------------
   // Deadlines, acknowledgement of one lease or of a prefix, slot states and modes are in

@@ -190,5 +190,109 @@ TEST_F(Expiry, ARetainedMessageThatHasExpiredIsGivenToNobodyAndItsTopicIsCleared
   EXPECT_EQ(core().retained_counts().messages, 1u);
 }
 
+// --- session classes -----------------------------------------------------------------------------
+
+class Classes : public Limits {
+ protected:
+  /// Both subscribers are connected and take nothing, so that their queues fill.
+  void begin() {
+    open(true);
+    subscribe(subscriber, "durable", 1, true);
+    subscribe(another, "viewer", 1, true, "passing");
+    for (const unsigned at : {subscriber, another})
+      server->send(at, "STOP");
+    server->settle();
+  }
+  lines go(unsigned at) {
+    server->send(at, "GO");
+    return take(at);
+  }
+};
+
+TEST_F(Classes, SessionsThatEndWithTheirConnectionHaveTheirOwnLimitAndPolicy) {
+  config.queue_slots_clean = 3;
+  config.overflow_clean = overflow_policy::drop_newest;
+  begin();
+  for (int i = 1; i <= 15; ++i)
+    ASSERT_TRUE(publish(std::to_string(i))) << i;
+  EXPECT_EQ(info("viewer").queue_depth, 3u);
+  EXPECT_EQ(info("viewer").queue_limit, 3u);
+  EXPECT_EQ(info("durable").queue_depth, 15u);
+  EXPECT_EQ(info("durable").queue_limit, 15u);
+  EXPECT_FALSE(publish("refused")) << "the durable session still refuses";
+  EXPECT_EQ(go(another), (lines{"1", "2", "3"}));
+  EXPECT_EQ(go(subscriber).size(), 15u);
+  EXPECT_EQ(counters().dropped_newest, 12u);
+  EXPECT_EQ(info("viewer").dropped_newest, 12u);
+  EXPECT_EQ(info("durable").refused, 1u);
+}
+
+TEST_F(Classes, ASessionThatTakesAnEarlierOnesNumberDoesNotShowItsDrops) {
+  config.queue_slots_clean = 3;
+  config.overflow_clean = overflow_policy::drop_newest;
+  begin();
+  for (int i = 1; i <= 5; ++i)
+    ASSERT_TRUE(publish(std::to_string(i)));
+  const session_info first = info("viewer");
+  EXPECT_EQ(first.dropped_newest, 2u);
+  leave(another);
+  subscribe(another, "next", 1, true, "passing");
+  EXPECT_EQ(info("next").number, first.number);
+  EXPECT_EQ(info("next").dropped_newest, 0u);
+}
+
+TEST_F(Classes, AViewerDropsItsOldestWhileADurableSessionKeepsAll) {
+  config.queue_slots_clean = 3;
+  config.overflow_clean = overflow_policy::drop_oldest;
+  begin();
+  for (int i = 1; i <= 10; ++i)
+    ASSERT_TRUE(publish(std::to_string(i))) << i;
+  EXPECT_EQ(info("viewer").dropped_oldest, 7u);
+  EXPECT_EQ(info("durable").dropped_oldest, 0u);
+  EXPECT_EQ(go(another), (lines{"8", "9", "10"}));
+  EXPECT_EQ(go(subscriber).size(), 10u);
+}
+
+TEST_F(Classes, TheLimitOfAClassMayBeAboveTheUsualOne) {
+  config.queue_slots = 4;
+  config.queue_slots_first = 2;
+  config.queue_slots_clean = 12;
+  config.overflow = overflow_policy::drop_oldest;
+  config.overflow_clean = overflow_policy::reject;
+  begin();
+  for (int i = 1; i <= 12; ++i)
+    ASSERT_TRUE(publish(std::to_string(i))) << i;
+  EXPECT_FALSE(publish("refused"));
+  EXPECT_EQ(info("durable").dropped_oldest, 8u);
+  EXPECT_EQ(go(another).size(), 12u);
+  EXPECT_EQ(go(subscriber), (lines{"9", "10", "11", "12"}));
+}
+
+TEST_F(Classes, ABurstFillsAQueueUpToTheLimitOfItsClass) {
+  config.queue_slots_clean = 3;
+  config.overflow_clean = overflow_policy::drop_oldest;
+  begin();
+  for (int i = 1; i <= 5; ++i)
+    server->send(publisher, "PUB t 1 " + std::to_string(i));
+  server->settle();
+  EXPECT_LE(info("viewer").queue_depth, 3u);
+  EXPECT_LE(info("viewer").queue_high_water, 3u);
+}
+
+TEST_F(Classes, AQueueAboveANewLimitDropsAsManyAsItMust) {
+  config.overflow = overflow_policy::drop_oldest;
+  open(true);
+  subscribe(subscriber, "durable", 1, false);
+  for (int i = 1; i <= 10; ++i)
+    ASSERT_TRUE(publish(std::to_string(i)));
+  config.queue_slots = 4;
+  config.queue_slots_clean = 15; // the table can hold more than a durable session may
+  open(false);
+  ASSERT_TRUE(publish("11"));
+  EXPECT_EQ(info("durable").dropped_oldest, 7u);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT durable -"));
+  EXPECT_EQ(take(subscriber), (lines{"8", "9", "10", "11"}));
+}
+
 } // namespace
 } // namespace chainring::testing_line

@@ -316,6 +316,8 @@ TEST_F(Ring, OverflowReturnsThePolicyAndCounts) {
   EXPECT_EQ(reopen()->overflow(1), overflow_policy::drop_newest);
   EXPECT_EQ(q()->statistics(1).dropped_newest, 1u);
   EXPECT_EQ(q()->statistics().dropped_newest, 1u);
+  EXPECT_EQ(q()->overflow(1, overflow_policy::reject, 3), overflow_policy::reject);
+  EXPECT_EQ(q()->statistics(1).refused, 3u) << "the policy that the caller gives";
 }
 
 TEST_F(Ring, ARestartDropsEverythingAndTicketsContinue) {

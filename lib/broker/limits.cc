@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How much a queue may hold, and what becomes of a message for a full one. Sessions that end with
+// their connection may have other limits and another policy than durable ones; the groups of shared
+// subscriptions have those of durable sessions.
+//
+// Its ordering label [home-read] is described in sessions.cc.
+#include <algorithm>
+
+#include "broker/worker_state.h"
+
+namespace chainring {
+
+// The flags are read from the record, because the session may belong to another worker. A session
+// that changes its class meanwhile may be judged as either.
+bool broker_worker::state::is_clean(std::uint32_t subscriber) noexcept {
+  return !common.groups.is_group(subscriber) &&
+         (durable.sessions().word0(subscriber).flags & session_flag_clean) != 0;
+}
+
+overflow_policy broker_worker::state::policy_of(std::uint32_t subscriber) noexcept {
+  const overflow_policy policy =
+      config.overflow_clean && is_clean(subscriber) ? *config.overflow_clean : config.overflow;
+  // Only one consumer may drop the oldest message of a queue, and a group has several.
+  return policy == overflow_policy::drop_oldest && common.groups.is_group(subscriber)
+             ? overflow_policy::drop_newest
+             : policy;
+}
+
+// The most messages that the subscriber's queue may hold.
+std::uint32_t broker_worker::state::slots_of(std::uint32_t subscriber) noexcept {
+  return slots_differ && is_clean(subscriber) ? config.queue_slots_clean : config.queue_slots;
+}
+
+// The most slots that may be in use in the queue when more are placed. The table's own limit
+// suffices where all queues have the same.
+std::uint32_t broker_worker::state::slots_bound(std::uint32_t subscriber) noexcept {
+  return slots_differ ? slots_of(subscriber) : UINT32_MAX;
+}
+
+// How many messages can be placed in the subscriber's queue now, or after it has grown.
+std::uint32_t broker_worker::state::room_of(std::uint32_t subscriber) noexcept {
+  const std::uint32_t q = queue_of(subscriber);
+  const std::uint32_t free = table_of(subscriber).free_count(q);
+  if (!slots_differ) return free;
+  const std::uint32_t most = slots_of(subscriber), depth = table_of(subscriber).statistics(q).depth;
+  return std::min(free, most - std::min(most, depth));
+}
+
+// How many messages the queue of a session must drop so that it can take `n` more. A queue whose
+// limit has become smaller may hold more than the limit.
+std::uint32_t broker_worker::state::drops_for(std::uint32_t session, std::uint32_t n) noexcept {
+  const std::uint32_t free = durable.queues().free_count(session);
+  std::uint32_t drops = n - std::min(n, free);
+  if (!slots_differ) return drops;
+  const std::uint64_t most = slots_of(session),
+                      wanted = std::uint64_t{durable.queues().statistics(session).depth} + n;
+  if (wanted > most) drops = std::max(drops, static_cast<std::uint32_t>(wanted - most));
+  return drops;
+}
+
+} // namespace chainring
