@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A broker with a TAP port in this program's own network namespace. It is started again after each kill."""
+"""A broker with a TAP port in this program's own network namespace. It is started again after each kill, with one
+worker and with two in turn, so that sessions change their workers."""
 import os
 import subprocess
 import time
@@ -16,12 +17,14 @@ class OneBroker:
         self.tap = f"crp{os.getpid() % 100000}"
         self.net = f"10.{200 + os.getpid() % 2}.{os.getpid() % 250}"
         self.address = (f"{self.net}.1", 10000)
-        self.process = None
+        self.process, self.starts = None, 0
 
     def start(self):
+        self.starts += 1
+        lcores = "0@0,1@0" if self.starts % 2 else "0@0,1@0,2@1"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [self.program, "--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
+                [self.program, "--lcores", lcores, "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
                  "--file-prefix", self.tap, f"--vdev=net_tap0,iface={self.tap}", "--", "--region", self.region,
                  "--size", "64M", "--address", f"{self.net}.1/24", "--retry-interval", "1", "--max-retries", "100",
                  "--queue-size", "16384", "--will-grace", str(WILL_GRACE_S), "-i"],
