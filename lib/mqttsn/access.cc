@@ -79,7 +79,7 @@ bool gateway_worker::state::judge_again(std::uint32_t n) noexcept {
   if (a.verdict.connect().allowed) return true;
   ++count.ended_by_rules;
   const client_address to = address_of(n);
-  end(n);
+  end(n, broker_worker::end_reason::lost);
   send_message(to, 2, disconnect{});
   return false;
 }

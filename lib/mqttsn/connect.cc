@@ -23,8 +23,8 @@ namespace chainring::mqttsn {
 
 void gateway_worker::state::handle(const sender& from, const connect& m) noexcept {
   ++count.connects;
-  // Wills are not offered yet. The protocol has no return code for an id that is empty or too long.
-  if (m.flags.will() || !valid_client_id(m.client_id)) {
+  // The protocol has no return code for an id that is empty or too long.
+  if (!valid_client_id(m.client_id)) {
     ++count.connects_refused;
     return send_message(from.address, 3, connack{.code = return_code::not_supported});
   }
@@ -33,11 +33,32 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
     return send_message(from.address, 3, connack{.code = return_code::not_supported});
   }
   if (!clear_address(from, m)) return;
+  if (m.flags.will()) return prompt(from, m);
+  if (will_prompt* const former = prompts.find(from.address)) prompts.erase(*former);
+  open(from, m, nullptr);
+}
+
+// True when the client connects again over the connection that it has, so that no connection is
+// lost. A client that sleeps may have another address when it wakes.
+bool gateway_worker::state::same_connection(const sender& from, const connect& m) const noexcept {
+  const std::uint32_t n = core.find_session(m.client_id);
+  return n != none && serves(n) &&
+         (address_of(n) == from.address ||
+          common.connections[n].rest != connection::rest_state::active);
+}
+
+// Opens the session of a client, whose will is known if it has one.
+void gateway_worker::state::open(const sender& from, const connect& m,
+                                 const will_message* will) noexcept {
+  if (m.flags.will() && !clear_address(from, m)) return; // time has passed since the CONNECT
   const session_options options{.clean_start = m.flags.clean(),
                                 .ends_with_connection = m.flags.clean(),
                                 .expiry_s = 0,
                                 .window = 1,
                                 .keep_alive_s = m.keep_alive_s,
+                                .will = will,
+                                .keep_will = !m.flags.will() && !m.flags.clean(),
+                                .same_connection = same_connection(from, m),
                                 .address = from.address,
                                 .source = source_of(from.address)};
   const std::uint64_t token =
@@ -46,7 +67,10 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   if (opened.status != open_status::opening) {
     free_answers.push_back(static_cast<std::uint32_t>(token));
     ++count.connects_refused;
-    return send_message(from.address, 3, connack{.code = return_code::congestion});
+    const bool will_refused = will != nullptr && opened.status == open_status::refused;
+    return send_message(
+        from.address, 3,
+        connack{.code = will_refused ? return_code::not_supported : return_code::congestion});
   }
   const std::uint32_t n = opened.session;
   connection& c = at(n);
@@ -54,6 +78,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
   answers[token].session = n;
   answers[token].life = c.life;
   c.keep_alive_s = m.keep_alive_s;
+  if (m.flags.will()) c.prompted = connection::prompt::asked;
   c.connected_tsc = c.heard_tsc = from.received_tsc;
   c.address = from.address;
   c.home_plus_1.store(static_cast<std::uint8_t>(number + 1),
@@ -69,7 +94,7 @@ void gateway_worker::state::handle(const sender& from, const connect& m) noexcep
     return map_status::done;
   });
   if (other == none) return arm(n);
-  end(n);
+  end(n, broker_worker::end_reason::client);
   keep_waiting(from, m, other);
 }
 
@@ -91,7 +116,7 @@ bool gateway_worker::state::clear_address(const sender& from, const connect& m) 
       return false;
     }
     ++count.addresses_taken;
-    end(before.session);
+    end(before.session, broker_worker::end_reason::lost);
     return true;
   }
   keep_waiting(from, m, *other);
@@ -137,7 +162,7 @@ void gateway_worker::state::take_address_requests() noexcept {
         r.superseded = at(r.session).connected_tsc > r.received_tsc;
         if (!r.superseded) {
           ++count.addresses_taken;
-          end(r.session);
+          end(r.session, broker_worker::end_reason::lost);
         }
       }
       // The request is answered after this burst's release, once everything in it has left.
@@ -184,21 +209,19 @@ void gateway_worker::state::answer_address_handovers() noexcept {
 }
 
 void gateway_worker::state::handle(const sender& from, const disconnect& m) noexcept {
-  // Sleep is not offered yet. An answer to a DISCONNECT with a duration would promise it.
-  if (m.has_duration) {
-    ++count.unsupported;
-    return;
-  }
   if (!from.known()) return stranger(from, true);
+  if (m.duration_s != 0) return go_to_sleep(from, m.duration_s);
   ++count.disconnects;
-  send_message(from.address, 2, disconnect{});
-  end(from.session);
+  reset(from.session);
+  // The answer goes to the address, which has no connection any more.
+  core.close_session(from.session, broker_worker::end_reason::client,
+                     token_for({.what = pending_answer::kind::disconnect, .to = from.address}));
 }
 
 // Ends a connection because the front end decides so.
-void gateway_worker::state::end(std::uint32_t n) noexcept {
+void gateway_worker::state::end(std::uint32_t n, broker_worker::end_reason reason) noexcept {
   reset(n);
-  core.close_session(n);
+  core.close_session(n, reason);
 }
 
 // Ends the connection of a client that is silent or answers nothing, and sends it DISCONNECT.
@@ -216,18 +239,26 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
   if (reason == close_reason::kicked && to != 0) send_message(to, 2, disconnect{});
 }
 
-// Forgets the connection. Its address leaves the map only if it still belongs to this session,
-// because another client may have connected from there meanwhile.
-void gateway_worker::state::reset(std::uint32_t n) noexcept {
-  connection& c = at(n);
-  const client_address address = std::exchange(c.address, {});
-  c.home_plus_1.store(0, std::memory_order_relaxed); // [connection-home]
-  if (address != 0)
+// Takes the connection's address out of the map if it still belongs to this session, because
+// another client may have connected from there meanwhile.
+void gateway_worker::state::leave_address(std::uint32_t n) noexcept {
+  if (const client_address address = std::exchange(at(n).address, {}); address != 0)
     common.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
       now.reset();
       return map_status::done;
     });
+}
+
+// Forgets the connection.
+void gateway_worker::state::reset(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  c.home_plus_1.store(0, std::memory_order_relaxed); // [connection-home]
+  leave_address(n);
+  if (c.awake_listed) std::erase(awake, n);
+  c.awake_listed = false;
+  c.rest = connection::rest_state::active;
+  c.prompted = connection::prompt::none;
   timers->cancel(c.timer);
   c.timer = {};
   c.timer_due = 0;
@@ -249,11 +280,11 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
 
 // Returns when the client counts as lost if it stays silent; 0 means never.
 std::uint64_t gateway_worker::state::silence_end(const connection& c) const noexcept {
-  const std::uint64_t keep_alive_s = c.keep_alive_s;
+  const std::uint64_t allowed_s =
+      c.rest == connection::rest_state::active ? c.keep_alive_s : c.sleep_s;
   // The tolerance is 10 % above one minute, else 50 % (MQTT-SN 1.2 section 7.2).
-  return keep_alive_s == 0
-             ? 0
-             : c.heard_tsc + milliseconds(keep_alive_s * (keep_alive_s > 60 ? 1100 : 1500));
+  return allowed_s == 0 ? 0
+                        : c.heard_tsc + milliseconds(allowed_s * (allowed_s > 60 ? 1100 : 1500));
 }
 
 // Returns true when everything that the interface of the client received before `tsc` has been

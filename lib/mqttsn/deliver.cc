@@ -204,7 +204,7 @@ void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
   c.ticket = 0;
   c.retry_tsc = 0;
   c.retries = 0;
-  core.resume(n);
+  go_on(n);
 }
 
 void gateway_worker::state::withdrawn(std::uint32_t n, std::uint64_t ticket) noexcept {
@@ -310,6 +310,7 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
 
 void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
   connection& c = at(n);
+  if (c.rest == connection::rest_state::asleep) return; // it goes on when the client wakes
   const std::uint64_t doubled = std::uint64_t{now_set(common.retry_ms)}
                                 << std::min<unsigned>(c.retries, 16);
   c.retry_tsc =
@@ -321,10 +322,11 @@ void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
 void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   connection& c = at(n);
   c.retry_tsc = 0;
-  if (c.phase == connection::exchange::idle) return core.resume(n);
+  if (c.phase == connection::exchange::idle) return go_on(n);
   // When the transmit buffer is full, the retry is postponed and not counted against the client.
   if (out->credit(address_of(n)) == 0) return schedule_retry(n);
-  if (c.retries >= now_set(common.retries_max)) return lose(n);
+  if (c.retries >= now_set(common.retries_max))
+    return c.rest == connection::rest_state::awake ? fall_asleep(n, no_token) : lose(n);
   ++c.retries;
   if (c.phase == connection::exchange::registering) {
     ++count.retransmitted;
@@ -343,7 +345,7 @@ void gateway_worker::state::retransmit(std::uint32_t n) noexcept {
   const std::uint64_t ticket = c.ticket;
   c.ticket = 0;
   core.give_back(n, ticket);
-  core.resume(n);
+  go_on(n);
 }
 
 } // namespace chainring::mqttsn

@@ -29,6 +29,10 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
     return error{errc::invalid_argument, "datagram_size_max " +
                                              std::to_string(config.datagram_size_max) +
                                              ": expected at least 32 octets"};
+  if (config.will_prompts_max == 0 || config.will_prompts_max > 1u << 20)
+    return error{errc::invalid_argument, "will_prompts_max " +
+                                             std::to_string(config.will_prompts_max) +
+                                             ": expected 1 to 1048576"};
   if (config.registrations_per_session_max == 0 || config.registrations_per_session_max > 16383)
     return error{errc::invalid_argument, "registrations_per_session_max " +
                                              std::to_string(config.registrations_per_session_max) +
@@ -52,6 +56,11 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   if (!s->connections.make(sessions) || !s->admissions.make(sessions))
     return error{errc::no_space,
                  "there is no memory for " + std::to_string(sessions) + " connections"};
+  auto places =
+      will_prompts::place_map::create(std::uint64_t{config.will_prompts_max} * core.workers(),
+                                      map_hash<client_address>{random_seed()});
+  if (!places) return places.error();
+  s->will_places = std::move(places).value();
   auto nodes = node_table::create(
       {.nodes_max = config.nodes_max, .per_forwarder_max = config.nodes_per_forwarder_max},
       [addresses = s->addresses.get()](const client_address& a) {
@@ -81,8 +90,9 @@ gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_p
       ids(topics, {.entries_max = s.config.registrations_max,
                    .per_session_max = s.config.registrations_per_session_max,
                    .first_id = static_cast<std::uint16_t>(s.predefined_max + 1)}),
-      timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()), tsc_hz(rte_get_tsc_hz()),
-      waiting(64) {
+      timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()),
+      prompts(*s.will_places, n, s.config.will_prompts_max, s.config.will_prompts_per_source_max),
+      tsc_hz(rte_get_tsc_hz()), waiting(64) {
   answers.reserve(4096);
   free_answers.reserve(4096);
   address_handovers.reserve(64);
@@ -113,11 +123,19 @@ unsigned gateway::home_of(client_address from, std::span<const std::byte> datagr
   }
   if (type == message_type::connect && decode(datagram, m) == decode_status::ok)
     return common_->core.home_of(m.get<connect>()->client_id);
+  // A client that is asked for its will has no connection, or one that this CONNECT ends.
+  if (type == message_type::willtopic || type == message_type::willmsg) [[unlikely]]
+    if (const auto place = common_->will_places->get(from))
+      return *place / common_->config.will_prompts_max;
   if (const auto at = common_->addresses->get(from))
     // [connection-home]
     if (const unsigned home = common_->connections[*at].home_plus_1.load(std::memory_order_relaxed);
         home != 0)
       return home - 1;
+  // A sleeping client may wake at an address from which it has not connected.
+  if (type == message_type::pingreq && decode(datagram, m) == decode_status::ok)
+    if (const std::string_view id = m.get<pingreq>()->client_id; !id.empty())
+      return common_->core.home_of(id);
   const std::uint64_t hash =
       hash_bytes(std::as_bytes(std::span(from.words)), common_->stranger_seed);
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
@@ -183,10 +201,13 @@ void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   state_->adopt_rules();
   state_->take_address_requests();
   state_->timers->manage();
+  state_->forget_old_prompts();
   if (state_->advertise_tsc <= state_->now_tsc) state_->advertise_now();
 }
 
 void gateway_worker::send(mark_t mark) noexcept {
+  if (!state_->awake.empty()) [[unlikely]]
+    state_->end_awakenings();
   state_->out->release(mark);
   if (!state_->address_handovers.empty()) state_->answer_address_handovers();
 }

@@ -16,9 +16,12 @@
 /// uses it receives "invalid topic id". A sender without a session receives DISCONNECT at most a
 /// few times a second.
 ///
-/// **Not supported yet** are wills, which are refused with "not supported". DISCONNECT with a
-/// duration is not answered, because an answer would
-/// promise that the client's sleep is kept.
+/// **Wills** are asked for before the session is opened. How many clients are asked at a time has a
+/// limit, and one for each source; a CONNECT beyond it is refused with "congestion". A will whose
+/// topic or message cannot be accepted makes the CONNECT fail with "not supported". The will stays
+/// stored after the client's own DISCONNECT, but it is not sent for it.
+///
+/// **Sleeping clients** keep their topic ids. A duration of 0 is no sleep: it ends the connection.
 ///
 /// **Access rules** (use_rules()) are asked before anything is made. A CONNECT, REGISTER,
 /// SUBSCRIBE, or PUBLISH at QoS 1 that they deny is answered with return code 3 (not supported),
@@ -79,8 +82,11 @@ struct gateway_config {
   /// group: at most one of each IP version for each interface, as keys of net::endpoint. On an
   /// interface without one that GWINFO is broadcast, over IPv6 to all nodes.
   std::vector<client_address> groups;
-  std::uint32_t nodes_max = 4096;               ///< wireless nodes behind forwarders
-  std::uint32_t nodes_per_forwarder_max = 2048; ///< of these, behind one forwarder
+  std::uint32_t will_prompts_max = 1024; ///< clients that a worker asks for their wills at a time
+  std::uint32_t will_prompts_per_source_max = 128; ///< of these, at one Internet address
+  std::uint32_t will_prompt_s = 60;                ///< how long such a client may take
+  std::uint32_t nodes_max = 4096;                  ///< wireless nodes behind forwarders
+  std::uint32_t nodes_per_forwarder_max = 2048;    ///< of these, behind one forwarder
 };
 
 /// The longest payload in octets that a datagram of this size can deliver, which is the value for
@@ -98,8 +104,8 @@ class gateway_worker {
   /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
   /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
-  /// counts as heard at `received_tsc`; 0 means now. `to_group` says that the datagram was sent to a
-  /// multicast group or broadcast, and not to this host alone.
+  /// counts as heard at `received_tsc`; 0 means now. `to_group` says that the datagram was sent to
+  /// a multicast group or broadcast, and not to this host alone.
   void receive(client_address from, std::span<const std::byte> datagram,
                std::uint64_t received_tsc = 0, bool to_group = false) noexcept;
   /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
@@ -108,7 +114,8 @@ class gateway_worker {
   /// Lets timers fire. A client counts as silent only after every datagram has been handled that
   /// reached its port before its time was over.
   void judge(std::uint64_t now_tsc) noexcept;
-  /// Releases the messages of this burst, which leave once `mark` is durable.
+  /// Releases the messages of this burst, which leave once `mark` is durable. Call it between two
+  /// bursts.
   void send(mark_t mark) noexcept;
 
  private:

@@ -14,6 +14,8 @@ template <class Word> struct basic_gateway_counters {
   Word deliveries_denied{}, ended_by_rules{}; // what the access rules do not allow
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
   Word registers{}, registers_refused{}, pings{};
+  Word will_prompts{}, will_prompts_refused{}, will_prompts_expired{}, will_updates{};
+  Word sleeps{}, wakes{}, addresses_moved{}; ///< clients that sleep, and wake elsewhere
   Word pubrels{}, pubrels_sent{};
   Word published_minus_one{}, refused_topic{}, refused_unsupported{};
   Word searches{}, advertised{},
@@ -47,6 +49,13 @@ template <class Word> struct basic_gateway_counters {
     fn("registers", &c::registers);
     fn("registers_refused", &c::registers_refused);
     fn("pings", &c::pings);
+    fn("will_prompts", &c::will_prompts);
+    fn("will_prompts_refused", &c::will_prompts_refused);
+    fn("will_prompts_expired", &c::will_prompts_expired);
+    fn("will_updates", &c::will_updates);
+    fn("sleeps", &c::sleeps);
+    fn("wakes", &c::wakes);
+    fn("addresses_moved", &c::addresses_moved);
     fn("pubrels", &c::pubrels);
     fn("pubrels_sent", &c::pubrels_sent);
     fn("published_minus_one", &c::published_minus_one);

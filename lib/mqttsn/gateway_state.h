@@ -4,6 +4,8 @@
 ///   discovery.cc  ADVERTISE, SEARCHGW and GWINFO, and messages that come through a forwarder
 ///   receive.cc    decodes a datagram, finds its connection, and calls the handler of its type
 ///   connect.cc    CONNECT, DISCONNECT, keep-alive, and addresses that change to another client
+///   will.cc       how clients are asked for their wills, and change them
+///   sleep.cc      clients that sleep, and PINGREQ
 ///   subscribe.cc  REGISTER, SUBSCRIBE and UNSUBSCRIBE
 ///   publish.cc    PUBLISH from clients, and the answers to all requests
 ///   deliver.cc    PUBLISH and PUBREL to clients, their answers and their retransmission
@@ -28,6 +30,7 @@
 #include "mqttsn/gateway.h"
 #include "mqttsn/registrations.h"
 #include "mqttsn/strangers.h"
+#include "mqttsn/will_prompts.h"
 #include "timer/timer.h"
 #include "topic/topic_names.h"
 
@@ -39,6 +42,13 @@ struct connection {
   std::atomic<std::uint8_t> home_plus_1; // (any) one more than the worker's number; 0 means closed
   client_address address;                // set while the connection is open
   std::uint16_t keep_alive_s;
+  std::uint16_t sleep_s; // the duration of the client's sleep
+  // Nothing is sent to a client that is asleep, except answers. A client that is awake gets what
+  // waits for it, and PINGRESP at the end (section 6.14).
+  enum class rest_state : std::uint8_t { active, asleep, awake } rest;
+  bool awake_listed; // the session is in the list of those that may have got everything
+  // Whether the client was asked for its will, and whether its CONNACK has been sent.
+  enum class prompt : std::uint8_t { none, asked, answered } prompted;
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
   // The number of the access rules that made the verdict on the client, and the number of those
   // that allow each subscription of its session; 0 means none.
@@ -82,9 +92,6 @@ struct admission {
   std::array<std::uint32_t, published_max> published;
 };
 
-/// The token of a call whose outcome does not matter.
-inline constexpr std::uint64_t no_token = UINT64_MAX;
-
 /// A request from one worker to another: a client of the first connects from the address of a
 /// client of the second.
 struct address_request {
@@ -107,7 +114,8 @@ struct gateway::common_state {
   std::unique_ptr<seq_map<client_address, std::uint32_t>>
       addresses; ///< maps an address to its session
   chainring::detail::lazy_array<connection> connections;
-  std::unique_ptr<node_table> nodes; ///< the nodes behind forwarders
+  std::unique_ptr<will_prompts::place_map> will_places; ///< where a client is asked for its will
+  std::unique_ptr<node_table> nodes;                    ///< the nodes behind forwarders
   access::rule_board rules;
   chainring::detail::lazy_array<admission> admissions; ///< like `connections`
   std::uint64_t stranger_seed = 0;
@@ -138,6 +146,9 @@ struct gateway_worker::state final : front_end {
       pubrec,  // for a PUBLISH at QoS 2
       pubcomp, // for a PUBREL
       pubrel,  // for a PUBREC
+      willtopicresp,
+      willmsgresp,
+      disconnect, // for a DISCONNECT, with a duration or without
     } what;
     client_address to;
     std::uint32_t session = none;
@@ -171,6 +182,9 @@ struct gateway_worker::state final : front_end {
   registrations ids;
   std::unique_ptr<timer_set> timers;
   stranger_limit strangers;
+  will_prompts prompts;
+  std::uint64_t prompts_looked_at_tsc = 0; // when to look for expired prompts next
+  std::vector<std::uint32_t> awake;        // sessions that may have got everything
   std::uint64_t now_tsc = 0;
   const std::uint64_t tsc_hz;
   access::rule_board::rules rules;    // the access rules that the worker uses
@@ -258,13 +272,33 @@ struct gateway_worker::state final : front_end {
   void advertise_now() noexcept;
   [[nodiscard]] client_address group_of(const client_address& from) const noexcept;
 
+  // These functions are in will.cc.
+  void prompt(const sender& from, const connect& m) noexcept;
+  void forget_old_prompts() noexcept;
+  void finish_prompt(const sender& from, will_prompt& p, const will_message* will) noexcept;
+  void refuse_prompt(const sender& from, will_prompt& p) noexcept;
+  void unasked(const sender& from) noexcept;
+  [[nodiscard]] bool may_have_will(const sender& from, std::string_view client_id,
+                                   std::string_view topic) const noexcept;
+
+  // These functions are in sleep.cc.
+  void go_to_sleep(const sender& from, std::uint16_t duration_s) noexcept;
+  void fall_asleep(std::uint32_t session, std::uint64_t token) noexcept;
+  void wake(std::uint32_t session) noexcept;
+  void go_on(std::uint32_t session) noexcept;
+  void end_awakenings() noexcept;
+  void ping_from_elsewhere(const sender& from, const pingreq& m) noexcept;
+
   // These functions are in connect.cc.
+  void open(const sender& from, const connect& m, const will_message* will) noexcept;
+  [[nodiscard]] bool same_connection(const sender& from, const connect& m) const noexcept;
   [[nodiscard]] bool clear_address(const sender& from, const connect& m) noexcept;
   void keep_waiting(const sender& from, const connect& m, std::uint32_t other) noexcept;
   void take_address_requests() noexcept;
   void answer_address_handovers() noexcept;
-  void end(std::uint32_t session) noexcept;
+  void end(std::uint32_t session, broker_worker::end_reason reason) noexcept;
   void lose(std::uint32_t session) noexcept;
+  void leave_address(std::uint32_t session) noexcept;
   void reset(std::uint32_t session) noexcept;
   [[nodiscard]] std::uint64_t silence_end(const connection& c) const noexcept;
   [[nodiscard]] bool read_until(std::uint32_t session, std::uint64_t tsc) const noexcept;

@@ -134,12 +134,24 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
     // The connection that asked is over, and its address may belong to another client now.
     if (a.session != none && at(a.session).life != a.life) continue;
     if (s.outcome == outcome::repeated) continue; // the answer of the first copy follows
-    const return_code code = s.outcome == outcome::accepted   ? return_code::accepted
-                             : s.outcome == outcome::too_long ? return_code::not_supported
-                                                              : return_code::congestion;
+    const return_code code = s.outcome == outcome::accepted     ? return_code::accepted
+                             : s.outcome == outcome::congestion ? return_code::congestion
+                                                                : return_code::not_supported;
     switch (a.what) {
     case pending_answer::kind::connack:
+      if (connection& c = at(a.session); c.prompted == connection::prompt::asked)
+        c.prompted =
+            code == return_code::accepted ? connection::prompt::answered : connection::prompt::none;
       send_message(a.to, 3, connack{.code = code});
+      break;
+    case pending_answer::kind::willtopicresp:
+      send_message(a.to, 3, willtopicresp{.code = code});
+      break;
+    case pending_answer::kind::willmsgresp:
+      send_message(a.to, 3, willmsgresp{.code = code});
+      break;
+    case pending_answer::kind::disconnect:
+      send_message(a.to, 2, disconnect{});
       break;
     case pending_answer::kind::pubrec:
       if (code == return_code::accepted) {

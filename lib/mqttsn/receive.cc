@@ -33,8 +33,13 @@ void gateway_worker::state::refuse_field(const sender& from, const message& m) n
     return; // a sender at QoS -1 waits for no answer
   if (m.get<connect>() != nullptr)
     send_message(from.address, 3, connack{.code = refused});
+  else if (will_prompt* const asked =
+               m.get<willtopic>() != nullptr ? prompts.find(from.address) : nullptr)
+    refuse_prompt(from, *asked);
   else if (!from.known())
     stranger(from, false);
+  else if (m.get<willtopicupd>() != nullptr)
+    send_message(from.address, 3, willtopicresp{.code = refused});
   else if (p != nullptr)
     send_message(from.address, 7,
                  puback{.topic_id = p->topic_id, .msg_id = p->msg_id, .code = refused});
@@ -60,12 +65,6 @@ void gateway_worker::state::receive(const sender& from,
   if (s.known() && !still_allowed(s.session)) return;
   if (status == decode_status::bad_field) return refuse_field(s, m);
   std::visit([&](const auto& body) { handle(s, body); }, m.body);
-}
-
-void gateway_worker::state::handle(const sender& from, const pingreq&) noexcept {
-  if (!from.known()) return stranger(from, false);
-  ++count.pings;
-  send_message(from.address, 2, pingresp{});
 }
 
 // Messages that only a gateway sends get no answer, because two gateways could otherwise answer
@@ -99,26 +98,6 @@ void gateway_worker::state::handle(const sender&, const willmsgresp&) noexcept {
 }
 void gateway_worker::state::handle(const sender&, const pingresp&) noexcept {
   ++count.unexpected;
-}
-
-// Wills are not offered, so the broker has not asked for any of these messages.
-void gateway_worker::state::handle(const sender& from, const willtopic&) noexcept {
-  ++count.unexpected;
-  if (!from.known()) stranger(from, false);
-}
-void gateway_worker::state::handle(const sender& from, const willmsg&) noexcept {
-  ++count.unexpected;
-  if (!from.known()) stranger(from, false);
-}
-void gateway_worker::state::handle(const sender& from, const willtopicupd&) noexcept {
-  if (!from.known()) return stranger(from, false);
-  ++count.unsupported;
-  send_message(from.address, 3, willtopicresp{.code = return_code::not_supported});
-}
-void gateway_worker::state::handle(const sender& from, const willmsgupd&) noexcept {
-  if (!from.known()) return stranger(from, false);
-  ++count.unsupported;
-  send_message(from.address, 3, willmsgresp{.code = return_code::not_supported});
 }
 
 } // namespace chainring::mqttsn

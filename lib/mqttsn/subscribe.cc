@@ -86,7 +86,7 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
     c.refused_volatile = c.wanted_ticket == 0;
     c.refused_ticket = c.wanted_ticket;
   }
-  core.resume(from.session);
+  go_on(from.session);
 }
 
 void gateway_worker::state::handle(const sender& from, const subscribe& m) noexcept {

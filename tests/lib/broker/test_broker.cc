@@ -126,15 +126,6 @@ TEST_P(Broker, RefusesAnUnknownTopicIdWhateverTheQos) {
   }
 }
 
-TEST_P(Broker, RefusesFeaturesThatItDoesNotSupport) {
-  auto r = b->ask<sn::connack>(alice,
-                               sn::connect{.flags = sn::flags{}.with_will(), .client_id = "alice"});
-  EXPECT_EQ(r.get<sn::connack>()->code, sn::return_code::not_supported);
-  b->connect(alice, "alice", true);
-  auto w = b->ask<sn::willtopicresp>(alice, sn::willtopicupd{.topic = "t"});
-  EXPECT_EQ(w.get<sn::willtopicresp>()->code, sn::return_code::not_supported);
-}
-
 TEST_P(Broker, RefusesAReservedFieldValueByTheAnswerOfItsMessage) {
   const auto bad = sn::topic_id_type::reserved;
   const auto one = sn::flags{}.with_qos(sn::qos_level::one).with_topic_type(bad);

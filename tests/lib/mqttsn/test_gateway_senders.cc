@@ -358,15 +358,6 @@ TEST_P(GatewayPeers, ASharedSubscriptionWithoutAValidGroupOrFilterIsRefused) {
   b->subscribe(alice, "$shared/x", sn::qos_level::one);
 }
 
-TEST_P(GatewayPeers, ADisconnectWithADurationIsNotAnsweredAndTheConnectionGoesOn) {
-  b->connect(alice, "alice", true);
-  expect_silence(encode(sn::disconnect{.has_duration = true, .duration_s = 60}), alice);
-  EXPECT_TRUE(b->connected("alice"));
-  EXPECT_EQ(b->gateway->counters().unsupported, 1u);
-  (void)b->ask<sn::disconnect>(alice, sn::disconnect{});
-  EXPECT_FALSE(b->connected("alice"));
-}
-
 // --- a medium that has failed ----------------------------------------------------------------
 
 TEST_P(GatewayPeers, AfterTheMediumHasFailedOnlyPingsOfClientsAreAnswered) {

@@ -121,7 +121,9 @@ for c, name in ((publisher, b'publisher'), (by_name, b'by-name'), (wildcard, b'w
 durable.asks(connect(b'durable', cleansess=0), connack())
 refused.asks(connect(b''), connack(REJECT_UNSUPPORTED))
 refused.asks(connect(b'24-characters-are-too-ma'), connack(REJECT_UNSUPPORTED))
-refused.asks(connect(b'will', will=1), connack(REJECT_UNSUPPORTED))
+refused.asks(connect(b'will', will=1), WILLTOPICREQ)
+refused.asks(willtopic(b'a/will', qos=1), WILLMSGREQ)
+refused.asks(willtopic(b'every/#', qos=1), connack(REJECT_UNSUPPORTED))
 refused.asks(connect(b'protocol', prot_id=2), connack(REJECT_UNSUPPORTED))
 malformed += 1
 
@@ -187,10 +189,8 @@ publisher.asks(publish(b'x', tid=77), puback(77, 0, REJECT_ID))
 publisher.asks(publish(b'x', qos=1, tid_type=1, tid=99, mid=104), puback(99, 104, REJECT_ID))
 quiet.asks(subscribe(21, qos=1, topic_name=b'a/#/b'), suback(0, 21, code=REJECT_UNSUPPORTED))
 quiet.asks(subscribe(22, qos=1, tid_type=1, tid=99), suback(99, 22, code=REJECT_ID))
-quiet.asks(message(sn.WILLTOPICUPD, sn.MQTTSNWillTopicUpd, will_topic=b'w'),
-           message(sn.WILLTOPICRESP, sn.MQTTSNWillTopicResp, return_code=REJECT_UNSUPPORTED))
-quiet.asks(message(sn.WILLMSGUPD, sn.MQTTSNWillMsgUpd, will_msg=b'w'),
-           message(sn.WILLMSGRESP, sn.MQTTSNWillMsgResp, return_code=REJECT_UNSUPPORTED))
+quiet.asks(willtopicupd(b'every/#'), willtopicresp(REJECT_UNSUPPORTED))
+quiet.asks(willmsgupd(b'w'), willmsgresp(REJECT_UNSUPPORTED))  # there is no will
 for octets in (publish(b'x', qos=1, tid=FIRST, mid=1), PINGREQ, subscribe(1, topic_name=b'a'), register(0, 1, b'a')):
     unknown.asks(octets, DISCONNECT)
 unknown.says(PINGREQ)  # a stranger is told so four times a second at most
