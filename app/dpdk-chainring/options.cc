@@ -153,6 +153,9 @@ parsed parse(int argc, char** argv, options& o) {
                "What happens to a message for a full queue: reject, drop-newest or drop-oldest")
       ->check(CLI::IsMember({"reject", "drop-newest", "drop-oldest"}))
       ->capture_default_str();
+  number<std::uint64_t>(a, "--queue-bytes", o.broker.queue_bytes, 0, 1'000'000'000'000,
+                        "Octets that the messages in the queue of a session can have; 0 means no "
+                        "limit");
   number<std::uint32_t>(a, "--queue-size-clean", o.broker.queue_slots_clean, 0, 1 << 20,
                         "The same limit for sessions with CleanSession=1; 0 means --queue-size");
   a.add_option("--overflow-clean", overflow_clean,

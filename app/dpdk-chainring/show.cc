@@ -256,6 +256,10 @@ void show_session(service& s, const std::string& client, const print_line& print
   print(format("  dropped: %" PRIu64 " newest, %" PRIu64 " oldest, %" PRIu64 " at QoS 0, %" PRIu64
                " expired; refused because its queue is full: %" PRIu64,
                i.dropped_newest, i.dropped_oldest, i.dropped_qos0, i.expired_messages, i.refused));
+  if (i.queue_bytes != 0 || i.over_bytes != 0)
+    print(format("  octets in its queue: %" PRIu64 "; beyond the limit of octets: %" PRIu64
+                 " messages",
+                 i.queue_bytes, i.over_bytes));
   constexpr std::size_t filters_max = 100;
   const auto filters = s.broker().subscriptions_of(i.number, 0, filters_max);
   print(format("  %u subscriptions", i.subscriptions));

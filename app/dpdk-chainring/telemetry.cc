@@ -133,6 +133,8 @@ void add_session(rte_tel_data* one, const session_info& i) {
   add(one, "dropped_newest", i.dropped_newest);
   add(one, "dropped_oldest", i.dropped_oldest);
   add(one, "dropped_qos0", i.dropped_qos0);
+  add(one, "queue_bytes", i.queue_bytes);
+  add(one, "over_bytes", i.over_bytes);
   add(one, "expired_messages", i.expired_messages);
   add(one, "subscriptions", i.subscriptions);
   add(one, "expiry_s", i.expiry_s);

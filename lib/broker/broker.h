@@ -67,6 +67,10 @@ struct broker_config {
   [[nodiscard]] std::uint32_t queue_slots_most() const noexcept {
     return queue_slots_clean > queue_slots ? queue_slots_clean : queue_slots;
   }
+  /// Octets that the topics and contents of the messages in one queue may have; 0 means no limit. A
+  /// queue always takes one message. Workers that publish at the same time may exceed it by a burst
+  /// each.
+  std::uint64_t queue_bytes = 0;
   /// A session ends so long after its connection; 0 means never.
   std::uint32_t session_expiry_s = 0;
   /// A message that is kept is not delivered any more so long after its publish; 0 means never.

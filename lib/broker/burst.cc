@@ -178,8 +178,9 @@ void broker_worker::state::make_room() noexcept {
     // consumer may drop from it. [incarnation-read]
     if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
     const std::uint32_t drops = drops_for(q, g.count);
-    if (drops == 0) continue;
-    const std::uint32_t dropped = queues.drop_oldest(q, drops);
+    const std::uint64_t bytes = drop_bytes_for(g);
+    if (drops == 0 && bytes == 0) continue;
+    const std::uint32_t dropped = queues.drop_oldest(q, drops, bytes);
     count.dropped_oldest += dropped;
     forget_dropped(at(q), q);
     if (dropped == 0 || !queues.release_start(q)) continue;

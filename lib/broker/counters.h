@@ -22,6 +22,7 @@ template <class Word> struct basic_broker_counters {
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
       cleared{}, damaged{};
   Word expired_messages{};  ///< messages that expired in a queue
+  Word over_queue_bytes{};  ///< messages that found a queue at its limit of bytes
   Word retained_expired{};  ///< retained messages that expired
   Word retained{};          ///< publishes that became the retained message of their topic
   Word retained_cleared{};  ///< topics whose retained message was cleared
@@ -74,6 +75,7 @@ template <class Word> struct basic_broker_counters {
     fn("cleared", &c::cleared);
     fn("damaged", &c::damaged);
     fn("expired_messages", &c::expired_messages);
+    fn("over_queue_bytes", &c::over_queue_bytes);
     fn("retained_expired", &c::retained_expired);
     fn("retained", &c::retained);
     fn("retained_cleared", &c::retained_cleared);

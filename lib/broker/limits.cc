@@ -46,6 +46,32 @@ std::uint32_t broker_worker::state::room_of(std::uint32_t subscriber) noexcept {
   return std::min(free, most - std::min(most, depth));
 }
 
+// Says whether the queue of the subscriber would exceed its limit of bytes with one more message of
+// that size, behind those of this burst.
+bool broker_worker::state::exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept {
+  if (config.queue_bytes == 0) return false;
+  const std::uint64_t held =
+      table_of(subscriber).content_bytes(queue_of(subscriber)) + planned.bytes_of(subscriber);
+  return held != 0 && held + size > config.queue_bytes;
+}
+
+// How many bytes the queue of a session must drop so that it can take a message group.
+std::uint64_t broker_worker::state::drop_bytes_for(const group& g) noexcept {
+  if (config.queue_bytes == 0) return 0;
+  const std::uint32_t n = targets[g.first].session;
+  std::uint64_t held = durable.queues().content_bytes(n);
+  for (std::uint32_t i = 0; i < g.count; ++i)
+    held += durable.messages().size_of(staged[targets[g.first + i].publish].content.ref.index);
+  return held - std::min(held, config.queue_bytes);
+}
+
+// Counts a message that the limit of bytes refused or dropped, for the subscriber's session.
+void broker_worker::state::count_over_bytes(std::uint32_t subscriber) noexcept {
+  ++count.over_queue_bytes;
+  if (!common.groups.is_group(subscriber))
+    at(subscriber).over_bytes.fetch_add(1, std::memory_order_relaxed); // [shown-only]
+}
+
 // How many messages the queue of a session must drop so that it can take `n` more. A queue whose
 // limit has become smaller may hold more than the limit.
 std::uint32_t broker_worker::state::drops_for(std::uint32_t session, std::uint32_t n) noexcept {

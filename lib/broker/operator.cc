@@ -39,7 +39,8 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   i.expiry_s = settings.expiry_s;
   i.disconnected_ns = i.connected ? 0 : settings.disconnected_ns;
   i.subscriptions = filters->count_of(n);
-  i.refused = s.refused.load(std::memory_order_relaxed); // [shown-only]
+  i.over_bytes = s.over_bytes.load(std::memory_order_relaxed); // [shown-only]
+  i.refused = s.refused.load(std::memory_order_relaxed);       // [shown-only]
   i.published = s.published.value();
   i.delivered = s.delivered.value();
   i.dropped_qos0 = s.dropped_qos0.value();
@@ -47,6 +48,7 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   i.oldest_published_ns = s.oldest_published_ns.load(std::memory_order_relaxed); // [shown-only]
   const chainring::queue_statistics q = state->queues().statistics(n);
   i.queue_depth = q.depth;
+  i.queue_bytes = state->queues().content_bytes(n);
   i.queue_capacity = q.capacity;
   i.queue_limit = i.ends_with_connection && config.queue_slots_clean != 0 ? config.queue_slots_clean
                                                                           : config.queue_slots;

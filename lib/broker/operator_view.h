@@ -30,6 +30,8 @@ struct session_info {
   std::uint64_t disconnected_ns = 0; ///< on the wall clock; 0 means connected or not known
   std::uint32_t subscriptions = 0;
   std::uint64_t queue_depth = 0, queue_capacity = 0;
+  std::uint64_t queue_bytes = 0;         ///< of the queued messages; 0 without a limit of bytes
+  std::uint64_t over_bytes = 0;          ///< of the drops and refusals, those by that limit
   std::uint64_t queue_high_water = 0;    ///< over all rings that the queue had in this life
   std::uint64_t queue_limit = 0;         ///< how many messages the queue may grow to
   std::uint64_t oldest_published_ns = 0; ///< of the oldest queued message; 0: the queue is empty

@@ -19,14 +19,20 @@ class plan_table {
     const entry& e = entries_[find(queue)];
     return e.burst == burst_ ? e.count : 0;
   }
-  /// Adds one place, and returns how many places the queue has now.
-  std::uint32_t add(std::uint32_t queue) {
+  /// Returns how many bytes were added for that queue since clear().
+  [[nodiscard]] std::uint64_t bytes_of(std::uint32_t queue) const noexcept {
+    const entry& e = entries_[find(queue)];
+    return e.burst == burst_ ? e.bytes : 0;
+  }
+  /// Adds one place for a message of that size, and returns how many places the queue has now.
+  std::uint32_t add(std::uint32_t queue, std::uint64_t bytes = 0) {
     if (2 * used_ >= entries_.size()) grow();
     entry& e = entries_[find(queue)];
     if (e.burst != burst_) {
-      e = {burst_, queue, 0};
+      e = {burst_, queue, 0, 0};
       ++used_;
     }
+    e.bytes += bytes;
     return ++e.count;
   }
   /// Forgets all places.
@@ -39,6 +45,7 @@ class plan_table {
   struct entry {
     std::uint64_t burst = 0;
     std::uint32_t queue = 0, count = 0;
+    std::uint64_t bytes = 0;
   };
   /// Returns the index of the queue's entry, or of the free entry that it would take.
   [[nodiscard]] std::size_t find(std::uint32_t queue) const noexcept {

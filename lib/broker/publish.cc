@@ -115,7 +115,8 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   room found = room::changed;
   constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
-    found = find_room(topic, from, options.qos, options.retain, targets_before, volatile_before,
+    found = find_room(topic, from, options.qos, options.retain,
+                      names.name(topic).size() + content.size(), targets_before, volatile_before,
                       p.matched_version);
   const auto give_up = [&] {
     targets.resize(targets_before);
@@ -233,7 +234,7 @@ void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
 // Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
 broker_worker::state::room
 broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                                bool retain, std::size_t& targets_before,
+                                bool retain, std::uint64_t size, std::size_t& targets_before,
                                 std::size_t& volatile_before,
                                 std::uint64_t& matched_version) noexcept {
   matched_version = common.filters->version();
@@ -258,12 +259,16 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
       continue;
     }
     const std::uint32_t free = room_of(sub.session);
-    const bool full = free <= planned.of(sub.session);
+    const bool over_bytes = exceeds_bytes(sub.session, size);
+    const bool full = over_bytes || free <= planned.of(sub.session);
+    if (over_bytes) count_over_bytes(sub.session);
     const overflow_policy policy = full ? policy_of(sub.session) : overflow_policy::reject;
     if (full && policy == overflow_policy::drop_newest) {
       without_newest.push_back(sub.session);
       continue;
     }
+    // The messages of one burst do not drop each other.
+    if (over_bytes && planned.bytes_of(sub.session) + size > config.queue_bytes) return room::full;
     if (full && policy == overflow_policy::reject) {
       report_full(sub.session);
       return room::full;
@@ -323,7 +328,8 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const std::uint32_t n = targets[t].session;
     const std::uint32_t most = slots_of(n);
-    const std::uint64_t held = most - std::min(most, targets[t].free) + planned.add(n);
+    const std::uint64_t held = most - std::min(most, targets[t].free) +
+                               planned.add(n, p.kept ? p.content.fields.size() : 0);
     std::atomic<std::uint64_t>& high_water =
         common.groups.is_group(n) ? common.groups.at(queue_of(n)).high_water : at(n).high_water;
     if (held > high_water.load(std::memory_order_relaxed)) // [shown-only]
@@ -393,8 +399,8 @@ void broker_worker::state::retry_aside() noexcept {
     }
     a.for_claim = found == room::wait;
     if (found == room::available)
-      found = find_room(a.topic, a.from, fields.qos, retain, targets_before, volatile_before,
-                        p.matched_version);
+      found = find_room(a.topic, a.from, fields.qos, retain, fields.size(), targets_before,
+                        volatile_before, p.matched_version);
     if (found != room::available) give_up_claim(p);
     const bool may_wait =
         now_tsc < a.until_tsc || (a.for_claim && ++a.claim_tries < claim_tries_min);

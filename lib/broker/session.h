@@ -35,6 +35,7 @@ struct session {
   seqlock<client_address> address;             // (any) given by the front end
   std::atomic<std::uint16_t> keep_alive_s{0};  // (any) given by the front end
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
+  std::atomic<std::uint64_t> over_bytes{0};    // (any) messages beyond the limit of bytes
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held
   // (any) When the oldest message in its queue was published, as check_sessions() last saw it.
   std::atomic<std::uint64_t> oldest_published_ns{0};

@@ -427,6 +427,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   leave_source(s.source);
   s.source = 0;
   s.refused.store(0, std::memory_order_relaxed);             // [shown-only]
+  s.over_bytes.store(0, std::memory_order_relaxed);          // [shown-only]
   s.high_water.store(0, std::memory_order_relaxed);          // [shown-only]
   s.oldest_published_ns.store(0, std::memory_order_relaxed); // [shown-only]
   s.published.clear();

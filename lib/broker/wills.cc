@@ -330,8 +330,8 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
   room found = room::changed;
   constexpr int attempts = 16;
   for (int i = 0; i < attempts && found == room::changed; ++i)
-    found =
-        find_room(topic, n, will.qos, retain, targets_before, volatile_before, p.matched_version);
+    found = find_room(topic, n, will.qos, retain, will.topic.size() + will.content.size(),
+                      targets_before, volatile_before, p.matched_version);
   if (found != room::available) {
     if (found == room::wait && prepare_rings(targets_before)) ask_for_room(targets_before);
     targets.resize(targets_before);

@@ -342,7 +342,7 @@ struct broker_worker::state {
                         std::span<const subscriber> to) noexcept;
   void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
   [[nodiscard]] room find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                               bool retain, std::size_t& targets_before,
+                               bool retain, std::uint64_t size, std::size_t& targets_before,
                                std::size_t& volatile_before,
                                std::uint64_t& matched_version) noexcept;
   [[nodiscard]] bool waits_for_claims(std::uint32_t from) noexcept;
@@ -365,6 +365,9 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t slots_of(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
+  [[nodiscard]] bool exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept;
+  [[nodiscard]] std::uint64_t drop_bytes_for(const group& g) noexcept;
+  void count_over_bytes(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t drops_for(std::uint32_t session, std::uint32_t n) noexcept;
 
   // These functions are in identifiers.cc.

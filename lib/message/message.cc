@@ -366,6 +366,10 @@ std::uint32_t message_table::references(std::uint32_t index) const noexcept {
   return n < state::damaged ? n : 0;
 }
 
+std::uint64_t message_table::size_of(std::uint32_t index) const noexcept {
+  return index < count() ? words_of(index).size() : 0;
+}
+
 void message_table::prefetch(std::uint32_t index) const noexcept {
   if (index >= count()) return;
   __builtin_prefetch(&descriptor_of(index));

@@ -288,6 +288,9 @@ class message_table {
   /// Prefetches the descriptor's line and its count, some calls before view(), drop_reference() or
   /// recover_reference().
   void prefetch(std::uint32_t index) const noexcept;
+  /// The bytes of a staged, held or published message to which the caller has a reference, as its
+  /// descriptor says, which is not examined. 0: there is no such descriptor.
+  [[nodiscard]] std::uint64_t size_of(std::uint32_t index) const noexcept;
 
   // --- growth, recovery and inspection; not the data path ---------------------------------------
 

@@ -111,6 +111,12 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
     }
   });
   r->next.store(last + got, std::memory_order_relaxed); // [ticket-counter]
+  if (options.count_bytes) {
+    std::uint64_t placed = 0;
+    for (std::uint64_t t = last + 1; t <= last + got; ++t)
+      placed += bytes_at(*r, t);
+    bytes[queue].fetch_add(placed, std::memory_order_relaxed); // [queue-estimate]
+  }
   const std::uint32_t depth = r->capacity - room;
   bool wants = false;
   if (depth > r->high_water.load(std::memory_order_relaxed)) { // [ticket-counter]

@@ -238,6 +238,7 @@ struct queue_table::state {
   std::uint32_t queues_max = 0;        ///< queues that the arrays have room for
 
   detail::lazy_array<detail::queue_state> queues;
+  detail::lazy_array<std::atomic<std::uint64_t>> bytes; ///< by queue; only with count_bytes
   detail::lazy_array<detail::ring_state> rings;
   detail::lazy_array<std::atomic<std::uint32_t>> marks; ///< (1 << log2_slots) for each ring
   std::uint64_t rings_room = 0;                         ///< rings that the arrays have room for
@@ -370,9 +371,14 @@ struct queue_table::state {
                        std::uint64_t through) noexcept;
   /// With `now_ns` other than 0 it stops at a message that does not expire until then.
   [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
-                                        std::uint64_t now_ns, bool& stopped) noexcept;
-  [[nodiscard]] std::uint32_t drop_front(std::uint32_t queue, std::uint32_t n,
-                                         std::uint64_t now_ns) noexcept;
+                                        std::uint64_t now_ns, std::uint64_t& at_least,
+                                        bool& stopped) noexcept;
+  [[nodiscard]] std::uint32_t drop_front(std::uint32_t queue, std::uint32_t n, std::uint64_t now_ns,
+                                         std::uint64_t bytes) noexcept;
+  /// The bytes of the message of that slot.
+  [[nodiscard]] std::uint64_t bytes_at(const detail::ring_state& r,
+                                       std::uint64_t ticket) const noexcept;
+  void take_bytes_off(std::uint32_t queue, std::uint64_t n) noexcept;
   [[nodiscard]] bool expired(const detail::ring_state& r, std::uint64_t ticket,
                              std::uint64_t now_ns) const noexcept;
   [[nodiscard]] bool droppable(const detail::ring_state& r, std::uint64_t ticket,

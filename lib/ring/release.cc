@@ -107,6 +107,7 @@ void queue_table::release_flush(std::uint32_t queue) noexcept {
 void queue_table::state::drop_references(const ring_state& r, std::uint64_t after,
                                          std::uint64_t through) noexcept {
   if (messages == nullptr) return;
+  std::uint64_t bytes_done = 0;
   for (std::uint64_t t = after + 1; t <= through; ++t) {
     const std::uint32_t i = r.index_of(t);
     if (state_of(r.marks[i].load(std::memory_order_relaxed), t) == mark_state::hole) // [slot-ready]
@@ -115,11 +116,33 @@ void queue_table::state::drop_references(const ring_state& r, std::uint64_t afte
     // since recovery validated it. The message that the slot named before then stays until the next
     // open.
     const message_ref ref = slot_ref(word_of(r.slots[i].ref)).message();
+    if (options.count_bytes) bytes_done += messages->size_of(ref.index);
     message_view unread;
     const bool named = messages->published(ref) || // or it is the message of a void slot
                        messages->view(ref, unread) == message_status::not_published;
     if (named && messages->references(ref.index) != 0) messages->drop_reference(ref.index);
   }
+  if (bytes_done != 0) take_bytes_off(r.queue, bytes_done);
+}
+
+std::uint64_t queue_table::state::bytes_at(const ring_state& r,
+                                           std::uint64_t ticket) const noexcept {
+  return messages->size_of(slot_ref(word_of(r.slots[r.index_of(ticket)].ref)).message().index);
+}
+
+// A descriptor whose size has changed on the medium must not make the count wrap.
+void queue_table::state::take_bytes_off(std::uint32_t queue, std::uint64_t n) noexcept {
+  std::atomic<std::uint64_t>& count_now = bytes[queue];
+  std::uint64_t seen = count_now.load(std::memory_order_relaxed); // [queue-estimate]
+  while (!count_now.compare_exchange_weak(seen, seen - std::min(seen, n),
+                                          std::memory_order_relaxed)) { // [queue-estimate]
+  }
+}
+
+std::uint64_t queue_table::content_bytes(std::uint32_t queue) const noexcept {
+  return state_->options.count_bytes
+             ? state_->bytes[queue].load(std::memory_order_relaxed) // [queue-estimate]
+             : 0;
 }
 
 std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
@@ -171,11 +194,12 @@ std::uint32_t queue_table::drop_requested(std::uint32_t queue) const noexcept {
 // The oldest entries end as if they were acknowledged in order: the head passes them and no slot is
 // changed. A QoS 2 entry that the client may have received in part ends only by the client's
 // answers.
-std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept {
+std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n,
+                                       std::uint64_t bytes) noexcept {
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
   q.drop_requests.store(0, std::memory_order_relaxed); // [drop-requests]
-  const std::uint32_t dropped = s.drop_front(queue, n, 0);
+  const std::uint32_t dropped = s.drop_front(queue, n, 0, s.options.count_bytes ? bytes : 0);
   tally(q.dropped_oldest, dropped);
   tally(s.dropped_oldest, std::uint64_t{dropped});
   return dropped;
@@ -184,16 +208,18 @@ std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n) noe
 std::uint32_t queue_consumer::drop_expired(std::uint32_t queue, std::uint64_t now_ns,
                                            std::uint32_t n) const noexcept {
   queue_table::state& s = *table_->state_;
-  return s.messages == nullptr || now_ns == 0 ? 0 : s.drop_front(queue, n, now_ns);
+  return s.messages == nullptr || now_ns == 0 ? 0 : s.drop_front(queue, n, now_ns, 0);
 }
 
 std::uint32_t queue_table::state::drop_front(std::uint32_t queue, std::uint32_t n,
-                                             std::uint64_t now_ns) noexcept {
+                                             std::uint64_t now_ns,
+                                             std::uint64_t at_least) noexcept {
   const inside guard = consuming(queue);
   std::uint32_t dropped = 0;
   bool stopped = false;
-  for (ring_state* r = first_of(queue); r != nullptr && dropped < n && !stopped;) {
-    dropped += drop_from(*r, n - dropped, now_ns, stopped);
+  for (ring_state* r = first_of(queue);
+       r != nullptr && (dropped < n || at_least != 0) && !stopped;) {
+    dropped += drop_from(*r, n - std::min(n, dropped), now_ns, at_least, stopped);
     ring_state* const next = r->following();
     if (next == nullptr || r->acked.load(std::memory_order_acquire) != next->base)
       break; // [prefix-acked]
@@ -203,13 +229,13 @@ std::uint32_t queue_table::state::drop_front(std::uint32_t queue, std::uint32_t 
 }
 
 std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std::uint64_t now_ns,
-                                            bool& stopped) noexcept {
+                                            std::uint64_t& at_least, bool& stopped) noexcept {
   advance(r);
   std::uint64_t ticket = r.acked.load(std::memory_order_acquire) + 1; // [prefix-acked]
   std::uint64_t cursor = r.cursor.load(std::memory_order_acquire);    // [cursor-moved]
   const std::uint64_t tail = r.tail(ticket - 1);
   std::uint32_t dropped = 0;
-  for (; ticket <= tail && dropped < n; ++ticket) {
+  for (; ticket <= tail && (dropped < n || at_least != 0); ++ticket) {
     std::atomic<std::uint32_t>& mark = r.marks[r.index_of(ticket)];
     std::uint32_t was = mark.load(std::memory_order_acquire); // [slot-ready]
     const mark_state s = state_of(was, ticket);
@@ -230,6 +256,7 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std:
       break;
     if (s == mark_state::returned)
       r.returned.fetch_sub(1, std::memory_order_relaxed); // [cursor-moved]
+    if (at_least != 0) at_least -= std::min(at_least, bytes_at(r, ticket));
     ++dropped;
   }
   stopped = ticket <= tail;

@@ -327,7 +327,9 @@ queue_table::create(media& medium, std::span<const queue_segment> segments, bloc
                   std::to_string(s->ring_capacity) + " to 16777215");
   s->capacity_max = std::max(options.capacity_max, s->ring_capacity);
   s->options = options;
-  if (!s->queues.make(s->queues_max) || !s->grace.make())
+  s->options.count_bytes = options.count_bytes && s->messages != nullptr;
+  if (!s->queues.make(s->queues_max) || !s->grace.make() ||
+      (s->options.count_bytes && !s->bytes.make(s->queues_max)))
     return error{errc::no_space,
                  "queue table: not enough memory for " + std::to_string(s->queues_max) + " queues"};
   s->set_first_mode(0, s->queue_count());

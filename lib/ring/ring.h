@@ -217,6 +217,9 @@ struct queue_table_options {
   /// Rings that are kept cleared and drained for queues that get their first message.
   std::uint32_t stock = 64;
   overflow_policy overflow = overflow_policy::reject;
+  /// Counts the bytes of the messages in each queue, for content_bytes(). This takes 8 bytes of
+  /// DRAM a queue.
+  bool count_bytes = false;
   /// The mode of a queue that has never had a ring. Its first link makes the mode durable.
   queue_mode mode = queue_mode::mpsc;
   /// Leases may have deadlines (see queue_consumer). This takes 16 more bytes of DRAM a slot.
@@ -357,6 +360,9 @@ class queue_table {
 
   /// Slots that can be placed now or after grow(). Where the queue has no ring: its first capacity.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
+  /// The bytes of the messages in the queue, also of those that are acknowledged and not released.
+  /// 0 where options.count_bytes is not set.
+  [[nodiscard]] std::uint64_t content_bytes(std::uint32_t queue) const noexcept;
   /// Returns what is to become of `n` messages that found the queue full, and counts them. For
   /// drop_oldest it asks the consumer to make room.
   overflow_policy overflow(std::uint32_t queue, std::uint32_t n = 1) noexcept;
@@ -403,7 +409,8 @@ class queue_table {
   /// Gives up to `n` of the oldest entries up and returns how many; the next release_start() makes
   /// their room free. Stops at a QoS 2 entry that may have been delivered. The lease of a given-up
   /// entry has ended: resolve() does not find it, and a late ack() is ignored.
-  std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
+  /// Where bytes are counted, it goes on until the dropped messages have `bytes` bytes.
+  std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n, std::uint64_t bytes = 0) noexcept;
 
   // --- control ----------------------------------------------------------------------------------
 

@@ -168,6 +168,9 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
       f.message = messages->recover_reference(ref.message());
     if (usual && t <= tail && f.message == message_status::ok) { // the table of cases says the same
       ++found.entries;
+      if (options.count_bytes)
+        bytes[queue].fetch_add(messages->size_of(ref.message().index),
+                               std::memory_order_relaxed); // [queue-recovery-alone]
       r.marks[f.index].store(mark_of(t, mark_state::ready),
                              std::memory_order_relaxed); // [queue-recovery-alone]
       continue;
@@ -184,6 +187,9 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
     if (t > tail) continue;
     const bool serve = row.kind == slot_case::deliverable;
     found.entries += serve;
+    if (serve && options.count_bytes)
+      bytes[queue].fetch_add(messages->size_of(ref.message().index),
+                             std::memory_order_relaxed); // [queue-recovery-alone]
     r.marks[r.index_of(t)].store(mark_of(t, serve ? mark_state::ready : mark_state::hole),
                                  std::memory_order_relaxed); // [queue-recovery-alone]
   }

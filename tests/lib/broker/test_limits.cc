@@ -294,5 +294,65 @@ TEST_F(Classes, AQueueAboveANewLimitDropsAsManyAsItMust) {
   EXPECT_EQ(take(subscriber), (lines{"8", "9", "10", "11"}));
 }
 
+// --- bytes in a queue ----------------------------------------------------------------------------
+
+class QueueBytes : public Limits {
+ protected:
+  std::string text(int i) { return std::to_string(i) + std::string(98, 'x'); } // 99 octets
+
+  void begin(overflow_policy policy) {
+    config.queue_bytes = 350; // three messages of 100 octets, with the topic
+    config.overflow = policy;
+    open(true);
+    subscribe(subscriber, "absent", 1, false);
+  }
+};
+
+TEST_F(QueueBytes, AQueueRefusesWhatWouldExceedItsLimitOfBytes) {
+  begin(overflow_policy::reject);
+  for (int i = 1; i <= 3; ++i)
+    ASSERT_TRUE(publish(text(i)));
+  EXPECT_EQ(info("absent").queue_bytes, 300u);
+  EXPECT_FALSE(publish(text(4)));
+  EXPECT_TRUE(publish("short"));
+  EXPECT_EQ(info("absent").over_bytes, 1u);
+  EXPECT_EQ(counters().over_queue_bytes, 1u);
+  open(false);
+  EXPECT_EQ(info("absent").queue_bytes, 306u) << "counted again by an open";
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber).size(), 4u);
+  server->settle();
+  EXPECT_EQ(info("absent").queue_bytes, 0u);
+  leave(subscriber);
+  EXPECT_TRUE(publish(std::string(400, 'y'))) << "an empty queue takes any message";
+}
+
+TEST_F(QueueBytes, DropOldestDropsAsManyAsTheNewMessageNeeds) {
+  begin(overflow_policy::drop_oldest);
+  for (int i = 1; i <= 3; ++i)
+    ASSERT_TRUE(publish(text(i)));
+  ASSERT_TRUE(publish(std::string(199, 'z')));
+  EXPECT_EQ(info("absent").dropped_oldest, 2u);
+  EXPECT_EQ(info("absent").queue_bytes, 300u);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber), (lines{text(3), std::string(199, 'z')}));
+}
+
+TEST_F(QueueBytes, ABurstDoesNotExceedTheLimit) {
+  begin(overflow_policy::drop_newest);
+  for (int i = 1; i <= 5; ++i)
+    server->send(publisher, "PUB t 1 " + text(i));
+  server->settle();
+  EXPECT_EQ(info("absent").queue_bytes, 300u);
+  EXPECT_EQ(info("absent").dropped_newest, 2u);
+}
+
+TEST_F(QueueBytes, ACleanStartLeavesNoBytes) {
+  begin(overflow_policy::reject);
+  ASSERT_TRUE(publish(text(1)));
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent clean"));
+  EXPECT_EQ(info("absent").queue_bytes, 0u);
+}
+
 } // namespace
 } // namespace chainring::testing_line

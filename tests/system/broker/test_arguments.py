@@ -22,7 +22,7 @@ HANG_S = 90  # this timeout only detects hangs
 NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000), "--max-sessions-per-address": (0, 4000000),
            "--max-subscriptions": (1, 16000000), "--max-retained": (1, 16000000),
            "--max-retained-bytes": (0, 1000000000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
-           "--queue-first": (0, 1048576), "--queue-size-clean": (0, 1048576),
+           "--queue-first": (0, 1048576), "--queue-size-clean": (0, 1048576), "--queue-bytes": (0, 1000000000000),
            "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
            "--max-registrations": (16, 100000000),
            "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
@@ -154,7 +154,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         f.write(base + "\n".join([
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
-            "queue-size = 64", 'overflow = "drop-newest"', "queue-size-clean = 16", 'overflow-clean = "drop-oldest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
+            "queue-size = 64", 'overflow = "drop-newest"', "queue-size-clean = 16", "queue-bytes = 100000", 'overflow-clean = "drop-oldest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "will-grace = 30", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
             'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",
