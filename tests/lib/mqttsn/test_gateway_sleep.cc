@@ -151,6 +151,20 @@ TEST_P(GatewaySleep, AnExchangeThatTheSleepInterruptsGoesOnWhenTheClientWakes) {
   EXPECT_EQ(wake(bob), "one(again) two PINGRESP");
 }
 
+TEST_P(GatewaySleep, AHandshakeOfQos2ThatTheSleepInterruptsGoesOnWithPubrel) {
+  (void)b->ask<sn::suback>(bob, sn::subscribe{.flags = qos2, .msg_id = 9, .topic = "t"});
+  b->send_publish(alice, topic, "once", 1, qos2);
+  b->settle();
+  const auto r = b->next(bob);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  b->send(bob, sn::pubrec{.msg_id = r->get<sn::publish>()->msg_id});
+  b->settle();
+  ASSERT_EQ(b->count<sn::pubrel>(bob), 1u);
+  send_to_sleep(bob);
+  EXPECT_EQ(take_all(bob), "");
+  EXPECT_EQ(wake(bob), "PUBREL PINGRESP");
+}
+
 TEST_P(GatewaySleep, ALateAcknowledgementFromASleepingClientBringsNothingMore) {
   publish("one");
   b->settle();
