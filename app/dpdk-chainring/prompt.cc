@@ -143,6 +143,7 @@ void print_rows(cmdline* cl, const std::string& what, const std::string& words) 
   if (what == "queues") show_queues(*served, *rows, print);
   if (what == "topics") show_topics(*served, *rows, print);
   if (what == "retained") show_retained(*served, *rows, print);
+  if (what == "groups") show_groups(*served, *rows, print);
   if (what == "subscriptions") show_subscriptions(*served, *rows, print);
 }
 
@@ -169,6 +170,7 @@ void on_help(void*, cmdline* cl, void*) {
                      "show subscriptions  print the filters of each client\n"
                      "show topics       print the filters and their numbers of subscriptions\n"
                      "show retained     print the retained messages\n"
+                     "show groups       print the groups of shared subscriptions\n"
                      "show counters     print the broker's counters\n"
                      "show rates        print what the counters gained in the last second\n"
                      "show top [SECONDS]  print who sends the most and whose queues are longest\n"
@@ -298,9 +300,10 @@ void on_quit(void*, cmdline* cl, void*) {
 
 cmdline_parse_token_string_t word_show = TOKEN_STRING_INITIALIZER(three_words, first, "show");
 cmdline_parse_token_string_t word_what = TOKEN_STRING_INITIALIZER(
-    two_words, second, "region#sessions#queues#subscriptions#topics#retained#counters#rates#top");
+    two_words, second,
+    "region#sessions#queues#subscriptions#topics#retained#groups#counters#rates#top");
 cmdline_parse_token_string_t word_rows = TOKEN_STRING_INITIALIZER(
-    three_words, second, "sessions#session#queues#subscriptions#topics#retained#top");
+    three_words, second, "sessions#session#queues#subscriptions#topics#retained#groups#top");
 cmdline_parse_token_string_t rest_of_line =
     TOKEN_STRING_INITIALIZER(three_words, third, TOKEN_STRING_MULTI);
 cmdline_parse_token_string_t word_drain = TOKEN_STRING_INITIALIZER(two_words, first, "drain");

@@ -215,6 +215,25 @@ void show_retained(service& s, const row_choice& rows, const print_line& print) 
                all.messages, all.messages_max, all.bytes, all.bytes_max));
 }
 
+void show_groups(service& s, const row_choice& rows, const print_line& print) {
+  std::uint32_t next = rows.first;
+  std::uint64_t shown = 0;
+  do {
+    std::vector<group_info> one;
+    next = s.broker().groups(next, 1, one); // one at a time, so that a page ends where it may
+    for (const group_info& i : one) {
+      const std::string name = escape("$share/" + i.name + "/" + i.filter);
+      if (!rows.wants(name)) continue;
+      ++shown;
+      print(format("%s: %u members, queued %" PRIu64 " of at most %" PRIu64 ", high water %" PRIu64
+                   ", not acknowledged %" PRIu64 "; refused because its queue is full: %" PRIu64,
+                   name.c_str(), i.members, i.queue_depth, i.queue_limit, i.queue_high_water,
+                   i.leased, i.refused));
+    }
+  } while (next != 0 && shown < rows.count);
+  print_end(shown, "groups", "groups", rows, next, print);
+}
+
 std::optional<session_info> find_session(broker& b, const std::string& client) {
   if (auto found = b.session_of(client)) return found;
   // The id may have octets that are printed in another form.

@@ -39,6 +39,8 @@ void show_subscriptions(service& s, const row_choice& rows, const print_line& pr
 void show_topics(service& s, const row_choice& rows, const print_line& print);
 /// Prints a page of retained messages.
 void show_retained(service& s, const row_choice& rows, const print_line& print);
+/// Prints a page of the groups of shared subscriptions.
+void show_groups(service& s, const row_choice& rows, const print_line& print);
 /// Prints everything about one session.
 void show_session(service& s, const std::string& client, const print_line& print);
 /// Finds the session of a client id that is written as it is printed.

@@ -202,6 +202,27 @@ int retained_query(const char*, const char* parameters, rte_tel_data* d) {
   });
 }
 
+int groups_query(const char*, const char* parameters, rte_tel_data* d) {
+  return query(d, [d, parameters](service& s) {
+    std::vector<group_info> page;
+    add(d, "next", s.broker().groups(first_of(parameters), page_sessions, page));
+    for (const group_info& i : page) {
+      rte_tel_data* one = rte_tel_data_alloc();
+      if (one == nullptr) break;
+      rte_tel_data_start_dict(one);
+      rte_tel_data_add_dict_string(one, "name", escape(i.name).c_str());
+      rte_tel_data_add_dict_string(one, "filter", escape(i.filter).c_str());
+      add(one, "members", i.members);
+      add(one, "queue_depth", i.queue_depth);
+      add(one, "queue_limit", i.queue_limit);
+      add(one, "queue_high_water", i.queue_high_water);
+      add(one, "leased", i.leased);
+      add(one, "refused", i.refused);
+      rte_tel_data_add_dict_container(d, std::to_string(i.number).c_str(), one, 0);
+    }
+  });
+}
+
 int sessions_query(const char*, const char* parameters, rte_tel_data* d) {
   return query(d, [d, parameters](service& s) {
     std::vector<session_info> page;
@@ -240,6 +261,9 @@ void register_telemetry(service& s) {
       "is the 'next' of the page before");
   rte_telemetry_register_cmd("/chainring/retained", retained_query,
                              "A page of topics with retained messages. The parameter FIRST is the "
+                             "'next' of the page before");
+  rte_telemetry_register_cmd("/chainring/groups", groups_query,
+                             "A page of groups of shared subscriptions. The parameter FIRST is the "
                              "'next' of the page before");
   rte_telemetry_register_cmd("/chainring/sessions", sessions_query,
                              "A page of sessions with their queues. The parameter FIRST is the "

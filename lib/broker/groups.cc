@@ -209,7 +209,7 @@ void group_directory::wait(std::uint32_t place) noexcept {
   groups_[group_of(place)].waiting.fetch_add(1, std::memory_order_relaxed); // [member-waits]
   // [member-waits] Without it the member could look at the queue before its flag is seen, and both
   // sides would miss each other.
-  if (!seeded_bug("groups.wait_unfenced")) std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   hook_point("groups.member.waits");
 }
 

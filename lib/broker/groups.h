@@ -153,6 +153,22 @@ class group_directory {
   /// Returns the place of a member whose session is connected, in turn, or none.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
+  /// Calls fn(group, qos) for each group of which the session is a member, for operators. Any thread
+  /// may call it.
+  template <class F> void for_each_of(std::uint32_t session, F&& fn) const {
+    for (std::uint32_t g = 0; g < limit_; ++g) {
+      if (groups_[g].state.load(std::memory_order_acquire) != group_state::used) // [group-seen]
+        continue;
+      const std::uint32_t places =
+          groups_[g].places.load(std::memory_order_acquire); // [group-seen]
+      for (std::uint32_t i = 0; i < places; ++i) {
+        const std::uint64_t who =
+            members_[g * members_max_ + i].who.load(std::memory_order_acquire); // [group-seen]
+        if ((who & group_member::active) != 0 && static_cast<std::uint32_t>(who) == session)
+          fn(g, group_member::qos_of(who));
+      }
+    }
+  }
 
  private:
   [[nodiscard]] filter_index::status relist(std::uint32_t group) noexcept;

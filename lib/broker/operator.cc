@@ -7,6 +7,7 @@
 
 #include "broker/broker.h"
 #include "broker/worker_state.h"
+#include "topic/topic.h"
 
 namespace chainring {
 
@@ -39,6 +40,7 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   i.expiry_s = settings.expiry_s;
   i.disconnected_ns = i.connected ? 0 : settings.disconnected_ns;
   i.subscriptions = filters->count_of(n);
+  groups.for_each_of(n, [&](std::uint32_t, std::uint8_t) { ++i.subscriptions; });
   i.over_bytes = s.over_bytes.load(std::memory_order_relaxed); // [shown-only]
   i.refused = s.refused.load(std::memory_order_relaxed);       // [shown-only]
   i.published = s.published.value();
@@ -98,6 +100,13 @@ std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::ui
   common_->filters->for_each_of(n, skip, max, [&](std::string_view filter, std::uint32_t options) {
     list.push_back(
         {std::string(filter), static_cast<std::uint8_t>(options & subscription_option::qos_mask)});
+  });
+  // Shared subscriptions stand behind the others.
+  std::uint32_t at = common_->filters->count_of(n);
+  common_->groups.for_each_of(n, [&](std::uint32_t group, std::uint8_t qos) {
+    if (at++ >= skip && list.size() < max)
+      list.push_back(
+          {std::string(shared_prefix) + common_->state->groups().identity_seen(group), qos});
   });
   return list;
 }

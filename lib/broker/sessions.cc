@@ -247,6 +247,7 @@ void broker_worker::state::sleep(std::uint32_t n, std::uint32_t duration_s,
   session& s = at(n);
   if (!own(n)) return;
   s.asleep = true;
+  detach_shared(s, n, true);
   session_settings settings = durable.sessions().settings(n);
   if (settings.will != 0 || settings.expiry_s != 0 || config.session_expiry_s != 0) {
     settings.disconnected_ns = store::now_ns() + std::uint64_t{duration_s} * 1'000'000'000;
@@ -275,7 +276,7 @@ void broker_worker::state::detach(session& s, std::uint32_t n) noexcept {
   s.server = nullptr;
   s.has_pending = false;
   s.paused = s.asleep = false;
-  detach_shared(s, n);
+  detach_shared(s, n, false);
   clear_in_flight(s);
   drop_volatile(s, true);
 }

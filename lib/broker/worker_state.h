@@ -486,7 +486,7 @@ struct broker_worker::state {
   void end_lease(session& s, std::uint32_t lease) noexcept;
   void return_lease(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   void give_back_shared(session& s, std::uint32_t n, std::uint32_t group, bool tell) noexcept;
-  void detach_shared(session& s, std::uint32_t n) noexcept;
+  void detach_shared(session& s, std::uint32_t n, bool tell) noexcept;
   void check_leases() noexcept;
   void pass_on(const session& s) noexcept;
   void end_visit(session& s, std::uint32_t n, bool may_take) noexcept;

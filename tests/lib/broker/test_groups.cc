@@ -255,6 +255,38 @@ TEST_P(Groups, TakeAMessageBackFromASilentMemberAndIgnoreItsLateAcknowledgement)
   EXPECT_EQ(live(), 0u);
 }
 
+TEST_P(Groups, GiveWhatALostOrSleepingMemberDidNotAcknowledgeToTheOthersAtOnce) {
+  join(3);
+  send(members_at + 1, "STOP");
+  send(members_at + 2, "STOP");
+  publish(1, 2);
+  const auto kept = take(0);
+  // The stopped members keep at most one each, which was offered to them.
+  send(members_at, "SLEEP 1000");
+  std::set<std::string> told;
+  for (std::string line = server->next(members_at); !line.empty(); line = server->next(members_at))
+    told.insert(line);
+  for (const arrived& a : kept)
+    EXPECT_TRUE(told.contains("DROP " + a.number)) << "the front end must not send it again";
+  EXPECT_EQ(server->broker().counters().given_back, kept.size());
+  send(members_at + 1, "GO");
+  send(members_at + 2, "LOST"); // with what it was offered and did not take
+  const auto all = take(1);
+  std::set<std::string> got;
+  for (const arrived& a : all)
+    got.insert(a.text);
+  EXPECT_EQ(got, (std::set<std::string>{"1", "2"}));
+  send(members_at + 1, "LOST"); // with what it took and did not acknowledge
+  EXPECT_EQ(live(), 2u);
+  EXPECT_EQ(take(0).size(), 0u) << "nothing is sent to a client that sleeps";
+  ASSERT_TRUE(connect(2));
+  server->settle();
+  const auto last = take_texts(2);
+  EXPECT_EQ((std::set<std::string>{last.begin(), last.end()}), got);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
 TEST_P(Groups, DoNotStallBehindAMemberThatTakesNothing) {
   join(3);
   send(members_at + 1, "STOP");
@@ -364,6 +396,17 @@ TEST_P(Groups, AreShownToOperators) {
   EXPECT_EQ(all[1].filter, "some/filter/+");
   EXPECT_EQ(server->broker().group_count(), 2u);
   EXPECT_EQ(server->broker().subscription_count(), 3u);
+  const auto member = server->broker().session_of(name(0));
+  ASSERT_TRUE(member);
+  EXPECT_EQ(member->subscriptions, 2u);
+  const auto listed = server->broker().subscriptions_of(member->number, 0, 10);
+  ASSERT_EQ(listed.size(), 2u);
+  EXPECT_EQ(listed[0].filter, "$share/g/a/#");
+  EXPECT_EQ(listed[0].qos, 1u);
+  EXPECT_EQ(listed[1].filter, "$share/a-name-that-is-longer-than-a-record/some/filter/+");
+  EXPECT_EQ(server->broker().subscriptions_of(member->number, 1, 10).size(), 1u);
+  EXPECT_EQ(server->broker().subscriptions_of(member->number, 2, 10).size(), 0u);
+  EXPECT_EQ(server->broker().subscriptions_of(member->number, 0, 1).size(), 1u);
   std::vector<group_info> page;
   const std::uint32_t next = server->broker().groups(0, 1, page);
   ASSERT_NE(next, 0u);

@@ -337,6 +337,45 @@ TEST(PersistCounts, ALongTopicNameIsDrainedBeforeItsCellOnce) {
   EXPECT_EQ(seen.take(), (lines{2 + 1, 1}));
 }
 
+TEST(PersistCounts, AGroupPersistsAMessageOnceForAllItsMembers) {
+  audience a(0);
+  a.subscribers = 2;
+  const auto join = [&](unsigned member) {
+    a.b->connect(first_subscriber + member, member == 0 ? "m0" : "m1", false);
+    drain_counter seen(a.medium());
+    a.b->subscribe(first_subscriber + member, "$share/g/a/b", sn::qos_level::one);
+    return seen.take();
+  };
+  // The two lines of the group's record and the cell of the subscription. The second member
+  // flushes the record too, because another worker could have stored it.
+  EXPECT_EQ(join(0), lines{2 + 1});
+  EXPECT_EQ(join(1), lines{2 + 1});
+  drain_counter seen(a.medium());
+  a.publish(2);
+  // Groups have no rings in stock, so the 16 slots of 16 bytes are cleared first. The link of the
+  // ring follows; then two contents and two slots in one line; then two descriptors.
+  EXPECT_EQ(seen.take(), (lines{4, 1, 2 + 1, 2}));
+  std::vector<sn::puback> answers;
+  for (unsigned m = 0; m < 2; ++m) {
+    auto r = a.b->next(first_subscriber + m);
+    ASSERT_TRUE(r && r->get<sn::publish>()) << "member " << m;
+    const auto* p = r->get<sn::publish>();
+    answers.push_back({.topic_id = p->topic_id, .msg_id = p->msg_id});
+  }
+  for (unsigned m = 0; m < 2; ++m) {
+    a.b->send(first_subscriber + m, answers[m]);
+    a.b->settle();
+    // The slot where the acknowledgement is out of order, else the head.
+    EXPECT_EQ(seen.take(), lines{1}) << "member " << m;
+  }
+  for (unsigned m = 0; m < 2; ++m) {
+    a.b->send(first_subscriber + m, sn::unsubscribe{.msg_id = 9, .topic = "$share/g/a/b"});
+    a.b->settle();
+    // The cell. With the last member the group's record follows, and then its queue's.
+    EXPECT_EQ(seen.take(), m == 0 ? lines{1} : (lines{1, 2, 1})) << "member " << m;
+  }
+}
+
 TEST(PersistCounts, RetainedMessagesForASubscriptionShareItsBurstsAndAreNotPublishedAgain) {
   const audience a(0);
   constexpr client_address newcomer = 500;

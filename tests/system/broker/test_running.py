@@ -161,6 +161,12 @@ def test_prompt_and_telemetry():
         expect(t.ask("/chainring/retained,0")["topics"] == ["status/4"], "telemetry's retained messages")
         p.ask("clear retained status/4", r"the retained message is deleted")
         p.ask("clear retained status/4", r"has no retained message")
+        keeper.subscribe(b"$share/crew/jobs/#")
+        said = p.ask("show groups", r"1 groups")
+        expect("$share/crew/jobs/#: 1 members, queued 0 of at most" in said, "show groups", said)
+        group = t.ask("/chainring/groups,0")["0"]
+        expect(group["name"] == "crew" and group["filter"] == "jobs/#" and group["members"] == 1, "telemetry's groups", group)
+        p.ask("show session client4", r"\$share/crew/jobs/# at QoS")
         p.ask("show top 99", r"expected 1 to 10")
         said = p.ask("show top 1", r"longest queues:\s+absent one +5 queued")
         p.ask("show rates", r"show rates\r?\n(.* a second)*")
