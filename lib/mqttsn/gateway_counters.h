@@ -9,7 +9,7 @@ namespace chainring::mqttsn {
 /// handed out, and `statistic` in the counters of a worker.
 template <class Word> struct basic_gateway_counters {
   Word datagrams{}, malformed{}, unknown_source{}, strangers_told{}, trailing_octets{};
-  Word unsupported{}, unexpected{};
+  Word unexpected{};
   Word connects_denied{}, registers_denied{}, publishes_denied{}, subscribes_denied{};
   Word deliveries_denied{}, ended_by_rules{}; // what the access rules do not allow
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
@@ -33,7 +33,6 @@ template <class Word> struct basic_gateway_counters {
     fn("unknown_source", &c::unknown_source);
     fn("strangers_told", &c::strangers_told);
     fn("trailing_octets", &c::trailing_octets);
-    fn("unsupported", &c::unsupported);
     fn("unexpected", &c::unexpected);
     fn("connects_denied", &c::connects_denied);
     fn("registers_denied", &c::registers_denied);
