@@ -9,6 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "protocol"))
+from load import WILL_GRACE_S
 from load_process import LoadProcess
 
 HANG_S = 360  # this timeout only detects hangs
@@ -38,7 +39,7 @@ class Place:
             f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
             f"--region {self.region} --size 40M --journal-size 8M "
             f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
-            f"--max-subscriptions 256 --idle sleep --class {self.durability} &")
+            f"--max-subscriptions 256 --will-grace {WILL_GRACE_S} --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
         log, deadline = "", time.monotonic() + HANG_S

@@ -27,7 +27,7 @@ SUITES = {os.path.basename(s): s for s in sys.argv[6:]}
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESETS = int(os.environ.get("CHAINRING_GUEST_RESETS", "20"))
 # So many of the resets come under the load of tests/system/protocol, with these parts.
-PROTOCOL_RESETS, PROTOCOL_PARTS = RESETS // 4, ("qos2", "retained", "groups")
+PROTOCOL_RESETS, PROTOCOL_PARTS = RESETS // 4, ("qos2", "retained", "wills", "groups", "sleepers")
 SEED = int(os.environ.get("CHAINRING_SEED", random.randrange(1 << 30)))
 NAMESPACE = f"crguest{os.getpid()}"
 DEVICE = "/dev/dax1.0"
