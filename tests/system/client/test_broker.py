@@ -357,6 +357,94 @@ class Shared(BrokerTest):
         self.assertEqual(m.finish(), [self.own + '/a/b x'])
 
 
+class Wills(BrokerTest):
+    def victim(self, *arguments):
+        """A client with a will and a short keep-alive."""
+        return self.subscriber('-i', 'v-' + self.own, '-k', '1', '-t', self.own + '/other', *arguments)
+
+    def will(self, topic=None, text='lost'):
+        return ('--will-topic', topic or self.topic, '--will-payload', text, '--will-qos', '1')
+
+    def test_the_will_of_a_client_that_is_lost_is_published(self):
+        s = self.subscriber('-q', '2', '-t', self.topic, '-C', '1', '-F', '%q %r %p')
+        self.victim(*self.will()).kill()
+        self.assertEqual(s.finish(), ['1 0 lost'])
+
+    def test_a_retained_will_is_retained(self):
+        s = self.subscriber('-q', '1', '-t', self.topic, '-C', '1')
+        self.victim(*self.will(), '--will-retain').kill()
+        s.finish()
+        self.assertEqual(self.run_client('sub', '-q', '1', '-t', self.topic, '-C', '1', '-F', '%r %p'), ['1 lost'])
+
+    def test_no_will_is_published_after_a_disconnect_or_a_deletion(self):
+        s = self.subscriber('-q', '1', '-t', self.topic, '-C', '1')
+        self.victim(*self.will()).interrupt()
+        for delete in (('--will-delete',), ('--will-delete', '--will-update')):
+            self.victim('-c', *self.will()).interrupt()  # the kept session keeps its will
+            self.victim('-c', *delete).kill()
+        time.sleep(3)  # longer than the keep-alive of 1 s with its tolerance
+        self.run_client('pub', '-q', '1', '-t', self.topic, '-m', 'end')
+        self.assertEqual(s.finish(), ['end'])
+
+    def test_an_updated_will_is_published(self):
+        s = self.subscriber('-q', '1', '-t', self.own + '/#', '-C', '2', '-F', '%q %t %p')
+        v = self.victim('-c', *self.will())
+        v.interrupt()
+        self.victim('-c', '--will-update', '--will-topic', self.own + '/new', '--will-qos', '1').kill()
+        self.assertEqual(s.printed(1), [b'1 %s/new lost' % self.own.encode()])
+        self.victim('--will-update', *self.will(self.own + '/newer', 'updated')).kill()
+        self.assertEqual(s.finish()[1], '1 %s/newer updated' % self.own)
+
+    def test_the_will_of_a_client_that_never_returns_is_published_after_the_brokers_death(self):
+        s = self.subscriber('-c', '-i', 'heir', '-q', '1', '-t', self.topic, '-C', '1')
+        v = self.victim('-c', *self.will())
+        v.kill()
+        self.broker.kill()
+        type(self).start_broker()
+        self.assertEqual(s.finish(), ['lost'])
+
+
+class Sleep(BrokerTest):
+    def sleeper(self, *arguments, every='1'):
+        run = self.start('sub', '-d', '-i', 's-' + self.own, '-t', self.topic, '--sleep', '60', '--awake-every', every,
+                         *arguments)
+        run.until('received DISCONNECT')
+        return run
+
+    def test_a_sleeper_gets_the_messages_of_every_qos_that_came_during_its_sleep(self):
+        for wanted in (1, 2):
+            s = self.sleeper('-q', str(wanted), '-C', '2', '-F', '%q %p')
+            for given in (1, 2):
+                self.run_client('pub', '-q', str(given), '-t', self.topic, '-m', 'at %d' % given)
+            self.assertEqual(s.finish(), ['%d at %d' % (min(wanted, given), given) for given in (1, 2)])
+            self.assertNotIn('dropped, as it came during sleep', s.said())
+
+    def test_a_sleeper_learns_the_topics_of_a_wildcard(self):
+        s = self.sleeper('-q', '1', '-t', self.own + '/w/#', '-C', '2', '-v')
+        for name in ('a', 'b'):
+            self.run_client('pub', '-q', '1', '-t', self.own + '/w/' + name, '-m', name)
+        self.assertEqual(s.finish(), ['%s/w/a a' % self.own, '%s/w/b b' % self.own])
+
+    def test_a_sleep_longer_than_the_keep_alive_is_no_loss(self):
+        w = self.subscriber('-q', '1', '-t', self.own + '/will', '-W', '4')
+        s = self.sleeper('-q', '1', '-k', '1', '-C', '1', '--will-topic', self.own + '/will', '--will-payload', 'lost', every='3')
+        self.run_client('pub', '-q', '1', '-t', self.topic, '-m', 'x')
+        self.assertEqual(s.finish(), ['x'])
+        self.assertEqual(w.finish(27), [])
+
+    def test_a_sleeper_that_never_wakes_up_is_lost_and_its_will_is_published(self):
+        w = self.subscriber('-q', '1', '-t', self.own + '/will', '-C', '1')
+        self.run_client('sub', '-i', 's-' + self.own, '-t', self.topic, '--sleep', '1', '-E', '--will-topic', self.own + '/will',
+                        '--will-payload', 'lost')
+        self.assertEqual(w.finish(), ['lost'])
+
+    def test_a_sleeper_that_connects_again_gets_its_messages(self):
+        me = ('-c', '-i', 's-' + self.own, '-q', '2', '-t', self.topic)
+        self.run_client('sub', *me, '--sleep', '60', '-E')
+        self.run_client('pub', '-q', '2', '-t', self.topic, '-m', 'x')
+        self.assertEqual(self.run_client('sub', *me, '-C', '1'), ['x'])
+
+
 if __name__ == '__main__':
     CLIENT, BROKER = sys.argv.pop(1), sys.argv.pop(1)
     unittest.main(warnings='ignore')  # a broker that was killed leaves its log file open until the end
