@@ -610,7 +610,9 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  wills_of_sessions_that_end(),
                                  publishes_at_qos_2(),
                                  deliveries_at_qos_2(),
-                                 clean_start_at_qos_2()},
+                                 clean_start_at_qos_2(),
+                                 members_acknowledge_in_any_order(),
+                                 group_ended_and_made_again()},
                                 alone);
   const auto add = [&](std::vector<test::mutation_trial> more) {
     std::ranges::move(more, std::back_inserter(trials));
@@ -620,7 +622,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                       longer));
   add(test::trials_of({workers_publish_to_both(), workers_publish_and_release(),
                        workers_grow_a_queue(), workers_make_room(), workers_publish_to_one_topic(),
-                       workers_fill_a_queue_of_a_will()},
+                       workers_fill_a_queue_of_a_will(), workers_share_a_group()},
                       together));
   const auto r = mutate(trials, which);
   std::printf("%s", r.text().c_str());

@@ -11,7 +11,7 @@
 #include "broker/access.h"
 #include "crash_bounds.h"
 #include "line_case.h"
-#include "support/eal_main.h"
+#include "line_scenarios.h"
 #include "support/seeded.h"
 
 namespace chainring::testing_line {
@@ -103,6 +103,8 @@ void acknowledge_one(server& b, history& h, std::vector<in_flight>& members, std
       }
   h.fail("nobody has message " + std::to_string(id));
 }
+
+} // namespace
 
 // Every acknowledgement is durable by itself, also while an older message is not acknowledged.
 scenario members_acknowledge_in_any_order() {
@@ -241,6 +243,8 @@ scenario workers_share_a_group() {
   };
   return s;
 }
+
+namespace {
 
 TEST(CrashGroups, MembersOnTwoWorkersLoseNothingAndShareNothing) {
   const test::explorer_options under{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
-/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc and crash_rare.cc
-/// explore them, and mutation switches calls off under them.
+/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc, crash_groups.cc
+/// and crash_rare.cc explore them, and mutation switches calls off under them.
 #pragma once
 #include <vector>
 
@@ -14,7 +14,7 @@ test::scenario publish_and_consume();        ///< several in flight, acknowledge
 test::scenario sessions_and_subscriptions(); ///< settled with the burst they join
 test::scenario ended_and_made_again();       ///< one identity, in one burst
 test::scenario expired_sessions();           ///< at an open and under way
-test::scenario expired_messages();           ///< in the queues of an absent and of a slow subscriber
+test::scenario expired_messages(); ///< in the queues of an absent and of a slow subscriber
 
 // crash_queues.cc
 test::scenario places_used_again();  ///< acknowledged, released, and placed in again
@@ -60,8 +60,13 @@ test::scenario workers_publish_to_one_topic();
 
 // crash_wills.cc
 test::scenario wills_set_replaced_and_sent();
-test::scenario wills_that_rest();             ///< not sent behind a disconnect
-test::scenario wills_of_sessions_that_end();  ///< with their connection
+test::scenario wills_that_rest();            ///< not sent behind a disconnect
+test::scenario wills_of_sessions_that_end(); ///< with their connection
 test::scenario workers_fill_a_queue_of_a_will();
+
+// crash_groups.cc
+test::scenario members_acknowledge_in_any_order();
+test::scenario group_ended_and_made_again(); ///< with a message in its queue
+test::scenario workers_share_a_group();      ///< a member on each
 
 } // namespace chainring::testing_line
