@@ -545,12 +545,16 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   which.stay = {
       {"      drain(); // [place-before-publish]", in_pieces},
       {"    covering(", in_pieces},
+      {"if (retried) covering(", in_pieces},
+      {"  covering((closings.size() + receipts.size())", in_pieces},
+      {"  covering(group_records.size()", in_pieces},
       {"queues.restart_flush(e.session)", restarts_anyway},
       {"if (any) drain()", restarts_anyway},
       {"    drain(); // [ended-before-restart]", restarts_anyway},
       {"link_status s = queues.grow(q, n);", "reaches the seam in a seeded bug only"},
-      {"dirty.clear(); | }", "the batch of the burst is empty when it goes: publish() comes behind "
-                             "flush_changes(), which covers every change, and takes all of them"},
+      {"finish_group_releases(); | }",
+       "the batch of the burst is empty when it goes: publish() comes behind "
+       "flush_changes(), which covers every change, and takes all of them"},
       {"{.qos = 0, .retain = retain}, no_token",
        "a message of QoS 0 has no place in a queue, and only that may link a ring"},
       {"retained_cells->emplace(durable.retained());", "the batch of the burst before is gone"},
