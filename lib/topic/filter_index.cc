@@ -4,6 +4,9 @@
 // Ordering labels:
 //   [filters-version]  A change raises the count of its filter and then the version of the whole
 //     index with release; version() loads them with acquire; pairs with [filters-version].
+//   [subscriptions-counted]  A writer, which holds writer_, changes the number of a session's
+//     subscriptions, and any thread may load it, as operators do; the access orders nothing,
+//     because nothing is read on the strength of the number.
 #include "topic/filter_index.h"
 
 #include <algorithm>
@@ -286,7 +289,7 @@ filter_index::status filter_index::add(std::string_view filter, std::uint32_t se
   made.session_after = owner.first - 1;
   if (made.session_after != none) subscriptions_[made.session_after].session_before = s;
   owner.first = s + 1;
-  ++owner.count;
+  owner.count.fetch_add(1, std::memory_order_relaxed); // [subscriptions-counted]
   count_change(at);
   return status::added;
 }
@@ -332,7 +335,7 @@ void filter_index::remove_subscription(std::uint32_t s) noexcept {
     subscriptions_[gone.session_before].session_after = gone.session_after;
   if (gone.session_after != none)
     subscriptions_[gone.session_after].session_before = gone.session_before;
-  --owner.count;
+  owner.count.fetch_sub(1, std::memory_order_relaxed); // [subscriptions-counted]
   subscription_chains_.erase(subscriptions_, s);
   subscriptions_.give(s);
   if (filter.subscriptions == 0) {

@@ -131,9 +131,9 @@ class filter_index {
       --max;
     }
   }
-  /// The number of the session's subscriptions.
+  /// The number of the session's subscriptions. Any thread may call this at any time.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {
-    return sessions_[session].count;
+    return sessions_[session].count.load(std::memory_order_relaxed); // [subscriptions-counted]
   }
 
   /// Calls fn(subscriber) for every subscription that matches the topic name. A session may come
@@ -219,7 +219,7 @@ class filter_index {
   };
   struct session_entry {
     std::uint32_t first; // number of the first subscription plus one; 0: none
-    std::uint32_t count;
+    std::atomic<std::uint32_t> count;
   };
   struct change_counts {
     std::atomic<std::uint64_t> exact; // changes of filters without wildcards, by hash of the filter

@@ -224,6 +224,31 @@ TEST(FilterIndex, GrowsWhileOthersMatchAndRefusesNothingItHasRoomFor) {
     ASSERT_EQ(sessions_of(index, "x/" + std::to_string(i)), std::set<std::uint32_t>{i % 16});
 }
 
+// Built with ThreadSanitizer this test also reports a count that is no atomic object.
+TEST(FilterIndex, SaysHowManySubscriptionsASessionHasWhileItsWorkerSubscribes) {
+  constexpr std::uint32_t most = 32;
+  filter_index index(
+      {.filters_max = 64, .subscriptions_max = 64, .levels_max = 128, .sessions_max = 2});
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> asked{0}, wrong{0};
+  std::thread operators([&] {
+    while (!stop) {
+      if (index.count_of(1) > most) ++wrong;
+      ++asked;
+    }
+  });
+  for (int round = 0; round < 200 || asked == 0; ++round) {
+    for (std::uint32_t i = 0; i < most; ++i)
+      ASSERT_EQ(index.add("of/" + std::to_string(i), 1, 1), filter_index::status::added);
+    ASSERT_EQ(index.count_of(1), most);
+    index.remove_all(1, [](std::string_view) {});
+    ASSERT_EQ(index.count_of(1), 0u);
+  }
+  stop = true;
+  operators.join();
+  EXPECT_EQ(wrong, 0u);
+}
+
 TEST(FilterIndex, ChangesTheVersionOfTopicsThatAChangedFilterMatches) {
   std::mt19937 random(static_cast<unsigned>(test::fresh_seed()));
   filter_index index(
