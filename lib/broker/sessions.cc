@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "base/assert.h"
 #include "base/hook.h"
 #include "base/idle.h"
 #include "broker/worker_state.h"
@@ -422,6 +423,7 @@ void broker_worker::state::finish_endings() noexcept {
 }
 
 void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
+  CHAINRING_ASSERT(s.first_place == 0); // the next session of this number is in no group
   // [home-set]
   s.state.store(connection::none, std::memory_order_release);
   s.ends_with_connection = false;

@@ -95,13 +95,28 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
   }
 }
 
+// Gives a subscription up whose session has ended behind apply_subscriptions(), for example because
+// its will was sent. Returns false for every other one. The record may replace an earlier one of
+// the incarnation, so it is erased where all records of an ended incarnation are: in the next
+// burst, behind the drain of the end.
+bool broker_worker::state::give_up_ended(staged_subscription& p) noexcept {
+  if (p.by == nullptr || (!p.applied && !p.joins) ||
+      at(p.session).incarnation.load(std::memory_order_relaxed) == // [incarnation-read]
+          p.incarnation)
+    return false;
+  if (p.joins) free_place(p.place - 1);
+  p.ended = p.applied;
+  p.result = outcome::congestion;
+  return true;
+}
+
 // Settles the subscriptions of the burst. Call it after the burst's drain.
 void broker_worker::state::finish_subscriptions() noexcept {
   bool undone = false;
   scans_promised = 0;
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
-    if (p.deferred) continue;
+    if (p.deferred || give_up_ended(p)) continue;
     if (p.by != nullptr && asks_to_share(filter)) {
       finish_shared(p);
       p.undone = p.applied && p.result != outcome::accepted;
@@ -142,21 +157,29 @@ void broker_worker::state::finish_subscriptions() noexcept {
                                   {filter_text.data() + p.filter_at, p.filter_size});
   }
   finish_leaving();
-  std::size_t kept = 0; // requests that wait for the next burst
+  std::size_t kept = 0; // requests, and records to erase, that wait for the next burst
+  const auto keep = [&](staged_subscription& p) {
+    const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
+    p.filter_at = static_cast<std::uint32_t>(deferred_text.size());
+    deferred_text.append(filter);
+    subscriptions[kept++] = p;
+  };
   for (staged_subscription& p : subscriptions) {
     if (p.by == nullptr || p.scans) continue; // a scan settles its subscription itself
     if (p.deferred) {
-      const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
       p.deferred = false;
       p.result = outcome::accepted;
-      p.filter_at = static_cast<std::uint32_t>(deferred_text.size());
-      deferred_text.append(filter);
-      subscriptions[kept++] = p;
+      keep(p);
       continue;
     }
     if (p.result == outcome::congestion || p.result == outcome::too_long)
       ++count.subscribes_refused;
     answer_with(p.by, p.token, p.result);
+    if (!p.ended) continue;
+    p.by = nullptr;
+    p.remove = true;
+    p.applied = p.joins = false;
+    keep(p);
   }
   subscriptions.resize(kept);
   filter_text.swap(deferred_text);

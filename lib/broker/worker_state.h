@@ -113,6 +113,7 @@ struct broker_worker::state {
     bool scans;  // a scan settles it
     bool undone; // the index has not accepted it, and its record is erased again
     outcome result;
+    bool ended = false; // its incarnation has ended in this burst
     // Only for shared subscriptions:
     std::uint32_t place = 0; // the place in the group, plus one
     bool joins = false;      // the session was not a member before
@@ -388,6 +389,7 @@ struct broker_worker::state {
                  std::uint64_t token, bool remove) noexcept;
   void apply_subscriptions(durable_map::batch& batch) noexcept;
   void finish_subscriptions() noexcept;
+  [[nodiscard]] bool give_up_ended(staged_subscription& p) noexcept;
 
   // These functions are in wills.cc.
   void set_will(std::uint32_t n, const will_message* will, will_part part,

@@ -414,6 +414,52 @@ TEST_P(Groups, AreShownToOperators) {
   EXPECT_EQ(page.size(), 2u);
 }
 
+// The session's number is used again afterwards, by a session that is in no group.
+TEST_P(Groups, AreNotJoinedByASessionThatEndsInTheBurstOfItsSubscribe) {
+  const char* const ways[] = {"kick", "LOST"};
+  for (const std::string way : ways)
+    for (const std::string filter : {"$share/g/a/#", "a/#"}) {
+      SCOPED_TRACE(way + " " + filter);
+      ASSERT_EQ(
+          ask(members_at, "CONNECT " + name(0) + (way == "LOST" ? " passing" : " -") + " w 1 gone"),
+          "OK 1");
+      const std::uint32_t number = server->broker().session_of(name(0))->number;
+      server->send(members_at, "SUB " + filter + " 1");
+      if (way == "kick")
+        (void)server->broker().kick(name(0));
+      else
+        server->send(members_at, "LOST");
+      server->settle();
+      EXPECT_FALSE(server->broker().session_of(name(0)));
+      EXPECT_EQ(server->broker().group_member_count(), 0u);
+      EXPECT_EQ(groups().size(), 0u);
+      EXPECT_EQ(server->broker().subscription_count(), 0u);
+      ASSERT_EQ(ask(members_at + 1, "CONNECT " + name(1) + " passing"), "OK 1");
+      if (GetParam() == 1) {
+        EXPECT_EQ(server->broker().session_of(name(1))->number, number);
+      }
+      send(alice, "PUB a/b 1 x");
+      EXPECT_EQ(take(1).size(), 0u);
+      EXPECT_EQ(live(), 0u);
+      send(members_at + 1, "BYE");
+      start();
+    }
+}
+
+// The earlier record counts until the end of the session is durable, so the second SUBSCRIBE does
+// not erase it.
+TEST_P(Groups, LoseAMemberThatSubscribesAgainAndEndsInOneBurst) {
+  join(2);
+  ASSERT_EQ(ask(members_at, "CONNECT " + name(0) + " - w 1 gone"), "OK 3 present");
+  server->send(members_at, "SUB $share/g/a/# 0");
+  (void)server->broker().kick(name(0));
+  server->settle();
+  EXPECT_EQ(server->broker().group_member_count(), 1u);
+  publish(1, 2);
+  EXPECT_EQ(take_texts(1), (texts{"1", "2"}));
+  EXPECT_EQ(broker_access::state(server->broker()).subscriptions().len(), 1u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, Groups, testing::Values(1u, 2u));
 
 } // namespace
