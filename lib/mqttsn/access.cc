@@ -135,12 +135,10 @@ bool gateway_worker::state::may_publish_to(const sender& from,
   return rules.set->publish(rules.set->judge(stranger), stranger, name).allowed;
 }
 
-// A shared subscription reads what the filter behind its group reads.
+// Judges a topic name or a filter. For a shared subscription this is the filter behind its group,
+// which the caller has taken apart.
 bool gateway_worker::state::may_subscribe(std::uint32_t n, std::string_view filter) const noexcept {
   if (rules.set == nullptr) return true;
-  if (filter.starts_with("$share/"))
-    if (const std::size_t group_end = filter.find('/', 7); group_end != std::string_view::npos)
-      filter.remove_prefix(group_end + 1);
   return rules.set->subscribe(common.admissions[n].verdict, who(n), filter).allowed;
 }
 

@@ -57,6 +57,18 @@ TEST_P(GatewayAccess, ADeniedConnectEndsNoConnectionAtItsAddress) {
   EXPECT_TRUE(b->connected("alice"));
 }
 
+TEST_P(GatewayAccess, ASharedSubscriptionIsJudgedByTheFilterBehindItsGroupAndThatOnlyOnce) {
+  use("allow connect\n"
+      "allow subscribe topic secret\n"
+      "allow subscribe topic open/#\n");
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  EXPECT_EQ(subscribe_code(alice, "$share/g/open/a"), sn::return_code::accepted);
+  EXPECT_EQ(subscribe_code(alice, "$share/g/closed"), sn::return_code::not_supported);
+  // This asks for a topic whose name begins with "$share".
+  EXPECT_EQ(subscribe_code(alice, "$share/g/$share/h/secret"), sn::return_code::not_supported);
+  EXPECT_EQ(counters().subscribes_denied, 2u);
+}
+
 TEST_P(GatewayAccess, ADeniedRegisterIsAnsweredWithNotSupportedAndMakesNoRegistration) {
   gateway.registrations_per_session_max = 1;
   start();
