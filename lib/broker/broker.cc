@@ -34,8 +34,9 @@ bool broker::common_state::add_member(std::uint32_t session, std::string_view fi
       groups.activate(got.place, session, group_qos(options),
                       static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
                                                 subscription_option::front_end_shift));
-  // A place that is not served stays taken, so that the group goes on with its record.
-  if (filter_index::accepted(listed)) groups.link(got.place, sessions[session]);
+  // A place that is not served stays the session's, so that the group goes on with its record, and
+  // both end with the subscription.
+  groups.link(got.place, sessions[session]);
   return filter_index::accepted(listed);
 }
 

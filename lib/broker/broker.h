@@ -77,6 +77,9 @@ struct broker_config {
   std::uint32_t message_expiry_s = 0;
   /// The members that a group of a shared subscription has at most.
   std::uint32_t group_members_max = 256;
+  /// The groups of which one session is a member at most, so that one client cannot take all
+  /// groups. A session that has more of them when the limit is lowered stays in these.
+  std::uint32_t group_memberships_per_session_max = 32;
   /// A member of a group that does not acknowledge a message within this time loses it to the other
   /// members, and gets none for as long. 0 means that it keeps its messages while it is connected.
   std::uint32_t group_lease_ms = 30'000;

@@ -32,7 +32,8 @@ template <class Word> struct basic_broker_counters {
   Word groups_made{}, groups_ended{};
   Word groups_refused{};        ///< shared subscriptions refused because there was no free group
   Word group_members_refused{}; ///< shared subscriptions refused because the group was full
-  Word group_leases_ended{};    ///< messages taken back from a member that did not answer in time
+  Word group_memberships_refused{}; ///< shared subscriptions of sessions that are in enough groups
+  Word group_leases_ended{}; ///< messages taken back from a member that did not answer in time
   Word wills_set{}, wills_deleted{}, wills_refused{};
   Word wills_sent{}, wills_dropped{}; ///< dropped: damaged, or its receivers had no room in time
   Word bursts{}, drains{}, drain_tsc{};
@@ -86,6 +87,7 @@ template <class Word> struct basic_broker_counters {
     fn("groups_ended", &c::groups_ended);
     fn("groups_refused", &c::groups_refused);
     fn("group_members_refused", &c::group_members_refused);
+    fn("group_memberships_refused", &c::group_memberships_refused);
     fn("group_leases_ended", &c::group_leases_ended);
     fn("wills_set", &c::wills_set);
     fn("wills_deleted", &c::wills_deleted);

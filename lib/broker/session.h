@@ -70,6 +70,7 @@ struct session {
   // Groups of shared subscriptions (sharing.cc). Places and leases are stored plus one; 0 means
   // none.
   std::uint32_t memberships = 0;     // the number of places in the list that follows
+  std::uint32_t joining = 0;         // places that this burst has given it, not in the list yet
   std::uint32_t first_place = 0;     // the session's places in groups
   std::uint32_t next_place = 0;      // where the next delivery from a group begins
   std::uint32_t first_lease = 0;     // the messages that it got from groups

@@ -127,9 +127,9 @@ void broker_worker::state::apply_shared(staged_subscription& p, std::string_view
   const std::uint32_t place = parts ? place_in_group(s, parts->both) : 0;
   if (p.remove) {
     p.result = place != 0 ? outcome::accepted : outcome::not_found;
-    if (place == 0) return;
-    store::erase_subscription(batch, p.session, p.incarnation, filter);
-    leave_group(s, p.session, place - 1);
+    // A membership that an open found no place for has a record all the same.
+    if (parts) store::erase_subscription(batch, p.session, p.incarnation, filter);
+    if (place != 0) leave_group(s, p.session, place - 1);
     return;
   }
   if (!parts) {
@@ -147,10 +147,15 @@ void broker_worker::state::apply_shared(staged_subscription& p, std::string_view
 }
 
 // Takes a place in a group that the session is not a member of. Returns false when it gets none.
-bool broker_worker::state::join_group(staged_subscription& p, const session& s,
+bool broker_worker::state::join_group(staged_subscription& p, session& s,
                                       std::string_view identity) noexcept {
-  if (common.filters->count_of(p.session) + s.memberships >= config.subscriptions_per_session_max)
+  const std::uint32_t memberships = s.memberships + s.joining;
+  if (common.filters->count_of(p.session) + memberships >= config.subscriptions_per_session_max)
     return false;
+  if (memberships >= config.group_memberships_per_session_max) {
+    ++count.group_memberships_refused;
+    return false;
+  }
   const identity_key key = common.key_of(identity);
   using enum group_directory::joined::status;
   const group_directory::joined got = common.groups.join(key, identity);
@@ -181,6 +186,7 @@ bool broker_worker::state::join_group(staged_subscription& p, const session& s,
   }
   p.place = got.place + 1;
   p.joins = true;
+  ++s.joining;
   return true;
 }
 
@@ -195,11 +201,18 @@ void broker_worker::state::finish_shared(staged_subscription& p) noexcept {
     if (!filter_index::accepted(listed))
       p.result = listed == filter_index::status::full ? outcome::congestion : outcome::too_long;
   }
-  if (!p.joins) return;
-  if (p.result != outcome::accepted) return free_place(p.place - 1);
   session& s = at(p.session);
-  common.groups.link(p.place - 1, s);
-  add_own_member(common.groups.group_of(p.place - 1));
+  if (p.joins) --s.joining;
+  if (p.result != outcome::accepted) {
+    if (p.joins) return free_place(p.place - 1);
+    // Nothing has changed for a member, unless the place was not active and its record is erased.
+    if (p.applied) leave_group(s, p.session, p.place - 1);
+    return;
+  }
+  if (p.joins) {
+    common.groups.link(p.place - 1, s);
+    add_own_member(common.groups.group_of(p.place - 1));
+  }
   make_ready(s, p.session); // messages may wait for it
 }
 

@@ -84,7 +84,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
-    if (common.filters->count_of(p.session) + at(p.session).memberships >=
+    if (common.filters->count_of(p.session) + at(p.session).memberships + at(p.session).joining >=
         config.subscriptions_per_session_max) {
       p.result = outcome::congestion;
       continue;
@@ -104,7 +104,10 @@ bool broker_worker::state::give_up_ended(staged_subscription& p) noexcept {
       at(p.session).incarnation.load(std::memory_order_relaxed) == // [incarnation-read]
           p.incarnation)
     return false;
-  if (p.joins) free_place(p.place - 1);
+  if (p.joins) {
+    --at(p.session).joining;
+    free_place(p.place - 1);
+  }
   p.ended = p.applied;
   p.result = outcome::congestion;
   return true;

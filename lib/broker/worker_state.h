@@ -470,7 +470,7 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t place_in_group(const session& s, std::string_view identity) noexcept;
   void apply_shared(staged_subscription& p, std::string_view filter,
                     durable_map::batch& batch) noexcept;
-  [[nodiscard]] bool join_group(staged_subscription& p, const session& s,
+  [[nodiscard]] bool join_group(staged_subscription& p, session& s,
                                 std::string_view identity) noexcept;
   void finish_shared(staged_subscription& p) noexcept;
   void add_own_member(std::uint32_t group) noexcept;

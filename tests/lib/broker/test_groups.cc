@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "../region/region_fixture.h"
 #include "broker/access.h"
 #include "line_fixture.h"
 #include "support/eal_main.h"
@@ -370,6 +371,56 @@ TEST_P(Groups, HaveLimitsThatAreCounted) {
   EXPECT_EQ(ask(members_at + 2, "SUB $share/x/ 1"), "NO 8 too_long");
   EXPECT_EQ(ask(members_at + 2, "SUB $share 1"), "NO 9 too_long");
   EXPECT_EQ(server->broker().group_member_count(), 4u);
+}
+
+TEST_P(Groups, HaveALimitForEachSessionSoThatOneTakesNotAll) {
+  config.group_memberships_per_session_max = 2;
+  start();
+  ASSERT_TRUE(connect(0));
+  for (const char* group : {"g", "h", "i"}) // in one burst
+    server->send(members_at, std::string("SUB $share/") + group + "/a/# 1");
+  server->settle();
+  EXPECT_EQ(server->next(members_at), "OK 2");
+  EXPECT_EQ(server->next(members_at), "OK 3");
+  EXPECT_EQ(server->next(members_at), "NO 4 congestion");
+  EXPECT_EQ(ask(members_at, "SUB $share/i/a/# 1"), "NO 5 congestion");
+  EXPECT_EQ(server->broker().counters().group_memberships_refused, 2u);
+  EXPECT_EQ(groups().size(), 2u);
+  EXPECT_EQ(ask(members_at, "SUB $share/g/a/# 0"), "OK 6") << "it is a member already";
+  EXPECT_EQ(ask(members_at, "UNSUB $share/g/a/#"), "OK 7");
+  EXPECT_EQ(ask(members_at, "SUB $share/i/a/# 1"), "OK 8");
+  ASSERT_TRUE(connect(1));
+  EXPECT_TRUE(subscribe(1, "$share/j/a/#"));
+}
+
+TEST_P(Groups, ForgetAMemberThatAnOpenFoundNoPlaceForWhenItUnsubscribes) {
+  test::line_bytes bytes(4 << 20);
+  config.home_seed = 1;
+  const auto open_again = [&](std::uint32_t members_max, bool fresh = false) {
+    server.reset();
+    config.group_members_max = members_max;
+    auto made = broker_on(std::make_unique<test::kept_media>(bytes), config, fresh, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    server = std::make_unique<test::line_server>(std::move(*made));
+    ASSERT_TRUE(ask(alice, "CONNECT " + identity_at(server->broker(), 0, "alice") + " clean")
+                    .starts_with("OK 1"));
+  };
+  open_again(2, true);
+  join(2);
+  open_again(1);
+  EXPECT_EQ(server->broker().opened().notes.size(), 1u);
+  EXPECT_EQ(server->broker().group_member_count(), 1u);
+  for (unsigned m = 0; m < 2; ++m) {
+    ASSERT_TRUE(connect(m));
+    const bool served = server->broker().session_of(name(m))->subscriptions == 1;
+    if (served)
+      EXPECT_TRUE(subscribe(m, "$share/g/a/#"));
+    else
+      EXPECT_EQ(ask(members_at + m, "UNSUB $share/g/a/#"), "NO 2 not_found");
+  }
+  open_again(2);
+  EXPECT_EQ(server->broker().opened().notes.size(), 0u);
+  EXPECT_EQ(server->broker().group_member_count(), 1u);
 }
 
 TEST_P(Groups, RefuseAMessageThatTheirFullQueueCannotTake) {
