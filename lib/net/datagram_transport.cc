@@ -8,7 +8,17 @@ namespace chainring::net {
 
 datagram_transport::datagram_transport(std::vector<link*> links, rte_mempool* pool,
                                        std::uint32_t waiting_max)
-    : links_(std::move(links)), pool_(pool), waiting_(waiting_max) {}
+    : links_(std::move(links)), pool_(pool), waiting_(waiting_max) {
+  for (link* way : links_) {
+    const net::interface& on = way->interface();
+    const auto places = [&](const ip_address& to) {
+      return static_cast<std::uint32_t>(packets_of(on.transmit, to, on.datagram_max(to)));
+    };
+    // Any address of its family stands for all.
+    longest_.push_back({places(ip_address(std::uint32_t{0})), places(all_nodes)});
+    CHAINRING_ASSERT(way->tx().capacity() >= std::max(longest_.back().ipv4, longest_.back().ipv6));
+  }
+}
 
 datagram_transport::~datagram_transport() {
   rte_pktmbuf_free(open_);
@@ -21,8 +31,10 @@ datagram_transport::~datagram_transport() {
 std::uint32_t datagram_transport::credit(client_address to) const noexcept {
   const endpoint e = endpoint::from_key(to);
   if (e.interface_id >= links_.size()) return 0;
-  const std::size_t staging = waiting_.size() - waiting_count_;
-  return std::min(links_[e.interface_id]->tx().free(), static_cast<std::uint32_t>(staging));
+  const auto staging = static_cast<std::uint32_t>(waiting_.size() - waiting_count_);
+  const longest& most = longest_[e.interface_id];
+  const std::uint32_t places = e.address.is_ipv4() ? most.ipv4 : most.ipv6;
+  return std::min(links_[e.interface_id]->tx().free() / places, staging);
 }
 
 std::size_t datagram_transport::size_max(client_address to) const noexcept {

@@ -3,9 +3,10 @@
 /// mark is persistent.
 ///
 /// commit() reserves a place for the datagram in the transmit buffer of its link, or several for
-/// one that leaves in fragments; begin() finds no room for such a one when there are fewer. No
-/// other packet, such as an ARP answer or a packet whose neighbour became known, can take the place
-/// before release(). So a full link does not delay the other links, and credit() keeps its promise
+/// one that leaves in fragments. No other packet, such as an ARP answer or a packet whose neighbour
+/// became known, can take the place before release(). credit() counts with the places that the
+/// longest datagram to the address takes, because the caller does not say yet how long its
+/// datagrams will be. So a full link does not delay the other links, and credit() keeps its promise
 /// as long as the packet pool has the frames that listener_group::frames_needed() asks for.
 #pragma once
 #include <memory>
@@ -21,8 +22,9 @@ namespace chainring::net {
 /// Belongs to one worker; any thread may call dropped().
 class datagram_transport final : public transport {
  public:
-  /// `links`: the worker's link on each interface, by interface id. `waiting_max`: the
-  /// greatest number of datagrams between begin() and release().
+  /// `links`: the worker's link on each interface, by interface id; its transmit buffer must have
+  /// room for the longest datagram. `waiting_max`: the greatest number of datagrams between begin()
+  /// and release().
   datagram_transport(std::vector<link*> links, rte_mempool* pool, std::uint32_t waiting_max);
   ~datagram_transport() override;
   datagram_transport(const datagram_transport&) = delete;
@@ -46,8 +48,12 @@ class datagram_transport final : public transport {
     endpoint to;
     std::uint32_t places; ///< reserved in the transmit buffer: one for each packet
   };
+  struct longest { ///< the places that the longest datagram takes
+    std::uint32_t ipv4, ipv6;
+  };
   [[nodiscard]] std::uint32_t places_for(const endpoint& to, std::size_t size) const noexcept;
   std::vector<link*> links_;
+  std::vector<longest> longest_; ///< for each link
   rte_mempool* pool_;
   std::vector<waiting> waiting_; ///< its first waiting_count_ elements are in use
   std::size_t waiting_count_ = 0;

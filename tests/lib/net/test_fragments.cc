@@ -24,6 +24,7 @@ class Fragments : public testing::Test {
     interface_config config = configuration();
     config.port_id = device->id();
     config.datagram_max = 1900;
+    config.ipv6 = true;
     on = std::move(open_interface(config, {.pool = pool()})).value();
     link_options o;
     o.pool = pool();
@@ -121,15 +122,43 @@ TEST_F(Fragments, ADatagramInFragmentsTakesAPlaceForEach) {
   }
   ASSERT_EQ(out.begin(to, 10).size(), 10u);
   out.commit(10);
-  EXPECT_EQ(out.credit(to), 1u);
+  EXPECT_EQ(l->tx().free(), 1u);
   EXPECT_TRUE(out.begin(to, 1900).empty()) << "two packets were promised one place";
   EXPECT_EQ(out.begin(to, 10).size(), 10u);
   out.commit(10);
-  EXPECT_EQ(out.credit(to), 0u);
+  EXPECT_EQ(l->tx().free(), 0u);
   out.release(0);
   (void)l->pump(now);
   EXPECT_EQ(device->all_left().size(), places);
-  EXPECT_EQ(out.credit(to), places);
+  EXPECT_EQ(l->tx().free(), places);
+}
+
+TEST_F(Fragments, CreditPromisesRoomForTheLongestDatagram) {
+  for (const ip_address& address : {ip_address(peer), link_local_of(peer_mac)}) {
+    on->arp->learn(address, peer_mac, now);
+    datagram_transport out({l.get()}, pool(), 16);
+    const client_address to = endpoint{address, peer_port, 0}.key();
+    const std::size_t longest = out.size_max(to);
+    // The buffer is filled by more and more short datagrams, so that each number of places is left
+    // once.
+    for (std::uint32_t taken = 0; taken <= 8; ++taken) {
+      for (std::uint32_t i = 0; i < taken; ++i) {
+        ASSERT_EQ(out.begin(to, 10).size(), 10u);
+        out.commit(10);
+      }
+      std::uint32_t promised = out.credit(to);
+      EXPECT_EQ(promised, (8 - taken) / 2) << taken;
+      for (; promised > 0; --promised) {
+        EXPECT_FALSE(out.begin(to, longest).empty()) << taken << " places were taken";
+        out.commit(longest);
+      }
+      EXPECT_EQ(out.credit(to), 0u);
+      out.release(0);
+      (void)l->pump(now);
+      (void)device->all_left();
+    }
+    EXPECT_EQ(out.dropped(), 0u);
+  }
 }
 
 TEST_F(Fragments, ADatagramWaitsForItsNeighbourInAllItsFragments) {
