@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// rte_ip_frag_table_del_expired_entries() is experimental in DPDK 22.11, and there is no other way
+// to free the place of a datagram before its time.
+#define ALLOW_EXPERIMENTAL_API
 #include "net/fragments.h"
 
 #include <cstring>
@@ -30,6 +33,7 @@ result<std::unique_ptr<reassembly>> reassembly::create(const reassembly_options&
   rte_log_set_level(RTE_LOGTYPE_USER1, RTE_LOG_WARNING);
   r->table_ = rte_ip_frag_table_create(buckets, bucket_entries, o.datagrams_max,
                                        hz * o.timeout_ms / 1000, SOCKET_ID_ANY);
+  r->spared_tsc_ = hz * (o.timeout_ms - std::min(o.timeout_ms, o.crowded_ms)) / 1000;
   if (level >= 0) rte_log_set_level(RTE_LOGTYPE_USER1, static_cast<std::uint32_t>(level));
   if (r->table_ == nullptr)
     return error{errc::no_space, "reassembly: there is no memory for the table of fragments"};
@@ -62,26 +66,43 @@ void remove_extensions(rte_mbuf* m, const packet_view& v) noexcept {
 
 } // namespace
 
+rte_mbuf* reassembly::put(rte_mbuf* m, const packet_view& v, std::uint64_t now_tsc) noexcept {
+  if (v.source.address.is_ipv4())
+    return rte_ipv4_frag_reassemble_packet(
+        table_, &discarded_, m, now_tsc,
+        rte_pktmbuf_mtod_offset(m, rte_ipv4_hdr*, std::size_t{v.l2_size}));
+  auto* ip = rte_pktmbuf_mtod_offset(m, rte_ipv6_hdr*, std::size_t{v.l2_size});
+  return rte_ipv6_frag_reassemble_packet(table_, &discarded_, m, now_tsc, ip,
+                                         reinterpret_cast<rte_ipv6_fragment_ext*>(ip + 1));
+}
+
+void reassembly::free_discarded(const rte_mbuf* newest, drop_counters& drops) noexcept {
+  for (std::uint32_t i = 0; i < discarded_.cnt; ++i)
+    drops.count(discarded_.row[i] == newest ? drop_reason::fragment_refused
+                                            : drop_reason::fragment_lost);
+  rte_ip_frag_free_death_row(&discarded_, 0);
+}
+
 rte_mbuf* reassembly::add(rte_mbuf* m, const packet_view& v, drop_counters& drops,
                           std::uint64_t now_tsc) noexcept {
-  rte_mbuf* whole = nullptr;
   m->l2_len = v.l2_size;
   if (v.source.address.is_ipv4()) {
     m->l3_len = v.ip_size;
-    whole = rte_ipv4_frag_reassemble_packet(
-        table_, &discarded_, m, now_tsc,
-        rte_pktmbuf_mtod_offset(m, rte_ipv4_hdr*, std::size_t{v.l2_size}));
   } else {
     remove_extensions(m, v);
     m->l3_len = sizeof(rte_ipv6_hdr) + sizeof(rte_ipv6_fragment_ext);
-    auto* ip = rte_pktmbuf_mtod_offset(m, rte_ipv6_hdr*, std::size_t{v.l2_size});
-    whole = rte_ipv6_frag_reassemble_packet(table_, &discarded_, m, now_tsc, ip,
-                                            reinterpret_cast<rte_ipv6_fragment_ext*>(ip + 1));
   }
-  for (std::uint32_t i = 0; i < discarded_.cnt; ++i)
-    drops.count(discarded_.row[i] == m ? drop_reason::fragment_refused
-                                       : drop_reason::fragment_lost);
-  rte_ip_frag_free_death_row(&discarded_, 0);
+  rte_mbuf* whole = put(m, v, now_tsc);
+  // A fragment that contradicts others is discarded together with them, and one that found no room
+  // alone. Then it gets the room of what has waited for longer than crowded_ms. Each datagram that
+  // is expelled here came in a packet of its own, so this takes no more time than receiving them.
+  if (discarded_.cnt == 1 && discarded_.row[0] == m) [[unlikely]] {
+    discarded_.cnt = 0;
+    rte_ip_frag_table_del_expired_entries(table_, &discarded_, now_tsc + spared_tsc_);
+    free_discarded(m, drops);
+    whole = put(m, v, now_tsc);
+  }
+  free_discarded(m, drops);
   if (whole == nullptr) return nullptr;
   ++datagrams_;
   // The header has no checksum any more, and each part had a valid one.

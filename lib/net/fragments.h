@@ -3,12 +3,14 @@
 /// longer than the MTU is taken apart.
 ///
 /// **Received** fragments wait in a table of bounded size until all of their datagram have come. It
-/// holds `datagrams_max` unfinished datagrams of at most eight fragments each, so made-up fragments
-/// can keep real ones from being put together for as long as the table is full of them, but cost no
-/// more memory. A datagram whose fragments do not come within `timeout_ms` makes room for others.
-/// What is given up is counted: `fragment_refused` counts fragments that found no room, or that
-/// contradict those before them, and `fragment_lost` the waiting fragments of a datagram that never
-/// became whole.
+/// holds `datagrams_max` unfinished datagrams of at most eight fragments each. A datagram whose
+/// fragments do not come within `timeout_ms` makes room for others, and within `crowded_ms` when a
+/// fragment found no room. So made-up fragments cost no more memory than that, and they can keep
+/// real ones from being put together only when more than `datagrams_max` of them come in each
+/// `crowded_ms`; those of a sender that takes longer for one datagram are lost under fewer. What is
+/// given up is counted: `fragment_refused` counts fragments that found no room, or that contradict
+/// those before them, and `fragment_lost` the waiting fragments of a datagram that never became
+/// whole.
 ///
 /// **Sent** datagrams are copied into frames of their own. A datagram has at most eight of them.
 ///
@@ -35,7 +37,8 @@ inline constexpr std::size_t fragments_max = RTE_LIBRTE_IP_FRAG_MAX_FRAG;
 struct reassembly_options {
   std::uint32_t datagrams_max = 64; ///< unfinished datagrams, 1 to 4096
   std::uint32_t timeout_ms = 2000;
-  std::uint64_t tsc_hz = 0; ///< 0 means rte_get_tsc_hz()
+  std::uint32_t crowded_ms = 20; ///< instead of timeout_ms when there is no room
+  std::uint64_t tsc_hz = 0;      ///< 0 means rte_get_tsc_hz()
 };
 
 class reassembly {
@@ -57,8 +60,12 @@ class reassembly {
 
  private:
   reassembly() = default;
+  /// Gives the fragment to the table, without extension headers.
+  [[nodiscard]] rte_mbuf* put(rte_mbuf* m, const packet_view& v, std::uint64_t now_tsc) noexcept;
+  void free_discarded(const rte_mbuf* newest, drop_counters& drops) noexcept;
 
   rte_ip_frag_tbl* table_ = nullptr;
+  std::uint64_t spared_tsc_ = 0; ///< timeout_ms less crowded_ms
   rte_ip_frag_death_row discarded_{};
   statistic datagrams_;
 };

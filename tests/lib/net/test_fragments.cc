@@ -83,6 +83,29 @@ TEST_F(Fragments, AFloodHoldsNoMoreThanTheTableAndIsOverAfterTheTimeout) {
   EXPECT_GE(l->drops()[drop_reason::fragment_lost], 1u);
 }
 
+TEST_F(Fragments, AFloodThatIsSlowerThanTheTableKeepsNobodysDatagramFromBeingPutTogether) {
+  const std::uint64_t ms = rte_get_tsc_hz() / 1000;
+  for (unsigned id = 1; id <= 400; ++id) {
+    // Just as many made-up fragments as fill the table come between two datagrams, which are more
+    // than crowded_ms apart.
+    for (unsigned made_up = 0; made_up < datagrams_max; ++made_up)
+      EXPECT_EQ(arrive(first(1000 + id * datagrams_max + made_up)), 0);
+    now += 21 * ms;
+    EXPECT_EQ(arrive(first(id)), 0);
+    EXPECT_EQ(arrive(last(id)), 1) << id;
+  }
+  EXPECT_EQ(l->drops()[drop_reason::fragment_refused], 0u);
+  EXPECT_EQ(l->drops()[drop_reason::fragment_lost], 400 * datagrams_max);
+}
+
+TEST_F(Fragments, ADatagramThatBeganJustNowIsNotExpelledByAFlood) {
+  EXPECT_EQ(arrive(first(1)), 0);
+  now += rte_get_tsc_hz() / 1000 * 19;
+  for (unsigned id = 2; id <= 1000; ++id)
+    EXPECT_EQ(arrive(first(id)), 0);
+  EXPECT_EQ(arrive(last(1)), 1);
+}
+
 TEST_F(Fragments, FragmentsThatContradictEachOtherAreCountedAndGivenUp) {
   EXPECT_EQ(arrive(first(1)), 0);
   EXPECT_EQ(arrive(first(1)), 0);
