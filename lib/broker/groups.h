@@ -153,8 +153,8 @@ class group_directory {
   /// Returns the place of a member whose session is connected, in turn, or none.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
-  /// Calls fn(group, qos) for each group of which the session is a member, for operators. Any thread
-  /// may call it.
+  /// Calls fn(group, qos) for each group of which the session is a member, for operators. Any
+  /// thread may call it.
   template <class F> void for_each_of(std::uint32_t session, F&& fn) const {
     for (std::uint32_t g = 0; g < limit_; ++g) {
       if (groups_[g].state.load(std::memory_order_acquire) != group_state::used) // [group-seen]
@@ -189,6 +189,10 @@ class group_directory {
 [[nodiscard]] constexpr std::uint8_t group_qos(std::uint32_t options) noexcept {
   return (options & subscription_option::qos_mask) == 0 ? 0 : 1;
 }
+
+/// The number for which the slots of a group's queue are sealed, with the group's own number. It is
+/// no session's.
+inline constexpr std::uint32_t group_seal = 1u << 31;
 
 /// Tickets of messages that a member got from a group have bit 62 set. The other bits are the
 /// number of a lease, and 15 bits from which its packet id follows. They mean nothing after a

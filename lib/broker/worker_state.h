@@ -6,7 +6,8 @@
 ///     publish.cc      publishing: matching, finding room, staging or setting aside
 ///     identifiers.cc  QoS 2: identifiers of publishers, and receipts of subscribers
 ///     subscribe.cc    subscriptions that are staged and made durable with the burst
-///     sharing.cc      shared subscriptions: members of groups, and the messages they lease
+///     sharing.cc      shared subscriptions: members that join and leave, and groups that end
+///     leases.cc       shared subscriptions: messages that members lease from their groups
 ///     burst.cc        the burst: place, drain, publish, drain, settle
 ///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
 ///     inbox.cc        what other workers, operators and the clock ask for
@@ -480,6 +481,11 @@ struct broker_worker::state {
   void end_groups() noexcept;
   [[nodiscard]] bool empty_group_queues() noexcept;
   void free_groups() noexcept;
+  void start_group_releases() noexcept;
+  void flush_groups() noexcept;
+  void finish_group_releases() noexcept;
+
+  // These functions are in leases.cc.
   [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;
   [[nodiscard]] std::uint32_t find_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] std::uint32_t take_lease() noexcept;
@@ -500,9 +506,6 @@ struct broker_worker::state {
   void ack_shared(session& s, std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
   void give_back_one(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
   void skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
-  void start_group_releases() noexcept;
-  void flush_groups() noexcept;
-  void finish_group_releases() noexcept;
 
   // These functions are in inbox.cc.
   void wake(std::uint32_t n) noexcept;

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Messages of groups, as a worker delivers them: they are leased from the queues of groups,
+// offered, acknowledged, and given back to the other members.
+//
+// A lease has a deadline, which the member's home keeps: only the home can tell the front end that
+// a message was taken back. An acknowledgement that comes later finds that its lease has ended.
+//
+// Its ordering labels [group-seen] and [turn-only] are described in groups.cc, and [home-read] in
+// sessions.cc.
+#include "broker/worker_state.h"
+#include "ring/consumer.h"
+
+namespace chainring {
+
+namespace {
+
+// A ticket of a group: bit 62, the generation of the lease's place, its number, and 15 bits from
+// which the packet id follows.
+constexpr unsigned id_bits = 15, lease_bits = 24, generation_bits = 23;
+constexpr std::uint64_t id_mask = (1u << id_bits) - 1;
+constexpr std::uint64_t lease_mask = (1u << lease_bits) - 1;
+constexpr std::uint64_t generation_mask = (1u << generation_bits) - 1;
+static_assert(id_bits + lease_bits + generation_bits == 62);
+/// Packet ids of a session's own queue end below this one.
+constexpr std::uint16_t group_packet_id_first = packet_id_count + 1;
+static_assert(group_packet_id_first + id_mask == 0xffff);
+
+} // namespace
+
+std::uint16_t delivery_packet_id(std::uint64_t ticket) noexcept {
+  if ((ticket & group_ticket_bit) == 0) return packet_id_of(ticket);
+  return static_cast<std::uint16_t>(group_packet_id_first + (ticket & id_mask));
+}
+
+// --- leases -----------------------------------------------------------------------------------
+
+std::uint64_t broker_worker::state::ticket_of(std::uint32_t lease) const noexcept {
+  const group_lease& l = leases[lease];
+  return group_ticket_bit | (l.generation & generation_mask) << (id_bits + lease_bits) |
+         std::uint64_t{lease} << id_bits | l.id;
+}
+
+// Returns the lease that the session holds under this ticket, or none.
+std::uint32_t broker_worker::state::find_lease(std::uint32_t n, std::uint64_t ticket) noexcept {
+  const auto lease = static_cast<std::uint32_t>(ticket >> id_bits & lease_mask);
+  if (lease >= leases_touched || leases[lease].session_plus_1 != n + 1 ||
+      ticket_of(lease) != ticket)
+    return none;
+  return lease;
+}
+
+// Returns a free lease, or none.
+std::uint32_t broker_worker::state::take_lease() noexcept {
+  if (free_lease != 0) {
+    const std::uint32_t lease = free_lease - 1;
+    free_lease = leases[lease].next;
+    return lease;
+  }
+  return leases_touched < leases_max ? leases_touched++ : none;
+}
+
+void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_t lease,
+                                       std::uint32_t place, const leased& entry) noexcept {
+  group_lease& l = leases[lease];
+  l.session_plus_1 = n + 1;
+  l.place = place;
+  l.entry = entry;
+  l.phase = group_lease::phase_type::pending;
+  l.deadline_tsc = lease_tsc == 0 ? UINT64_MAX : now_tsc + lease_tsc;
+  // No two messages of a session may have one packet id.
+  const auto in_use = [&](std::uint16_t id) {
+    for (std::uint32_t other = s.first_lease; other != 0; other = leases[other - 1].next)
+      if (leases[other - 1].id == id) return true;
+    return false;
+  };
+  do
+    s.last_group_id = static_cast<std::uint16_t>((s.last_group_id + 1) & id_mask);
+  while (in_use(s.last_group_id));
+  l.id = s.last_group_id;
+  l.next = s.first_lease;
+  l.before = 0;
+  if (s.first_lease != 0) leases[s.first_lease - 1].before = lease + 1;
+  s.first_lease = lease + 1;
+  // All leases last equally long, so this list is in the order of their deadlines.
+  l.older = newest_lease;
+  l.newer = 0;
+  (newest_lease != 0 ? leases[newest_lease - 1].newer : oldest_lease) = lease + 1;
+  newest_lease = lease + 1;
+  common.groups.at(common.groups.group_of(place))
+      .leased.fetch_add(1, std::memory_order_relaxed); // [turn-only]
+}
+
+void broker_worker::state::end_lease(session& s, std::uint32_t lease) noexcept {
+  group_lease& l = leases[lease];
+  (l.before != 0 ? leases[l.before - 1].next : s.first_lease) = l.next;
+  if (l.next != 0) leases[l.next - 1].before = l.before;
+  (l.older != 0 ? leases[l.older - 1].newer : oldest_lease) = l.newer;
+  (l.newer != 0 ? leases[l.newer - 1].older : newest_lease) = l.older;
+  if (s.pending_lease == lease + 1) s.pending_lease = 0;
+  common.groups.at(common.groups.group_of(l.place))
+      .leased.fetch_sub(1, std::memory_order_relaxed); // [turn-only]
+  ++l.generation;
+  l.session_plus_1 = 0;
+  l.next = free_lease;
+  free_lease = lease + 1;
+}
+
+// Gives one message back to its group.
+void broker_worker::state::return_lease(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
+  const std::uint32_t g = common.groups.group_of(leases[lease].place);
+  (void)remove_in_flight(s, ticket_of(lease));
+  (void)queue_consumer(durable.group_queues()).nack(g, leases[lease].entry);
+  end_lease(s, lease);
+  ++moved;
+  wake_members(g, 1);
+  make_ready(s, n);
+}
+
+// Gives back what the session has from one group, or from all where `group` is none. With `tell`
+// the front end hears that it must send nothing more for these messages.
+void broker_worker::state::give_back_shared(session& s, std::uint32_t n, std::uint32_t group,
+                                            bool tell) noexcept {
+  for (std::uint32_t l = s.first_lease; l != 0;) {
+    const std::uint32_t lease = l - 1;
+    l = leases[lease].next;
+    if (group != none && common.groups.group_of(leases[lease].place) != group) continue;
+    const bool told = leases[lease].phase == group_lease::phase_type::sent;
+    const std::uint64_t ticket = ticket_of(lease);
+    ++count.given_back;
+    return_lease(s, n, lease);
+    if (tell && told && s.server != nullptr) s.server->withdrawn(n, ticket);
+  }
+}
+
+// The session's connection ends or its client falls asleep. Its messages go to the other members,
+// and what it was woken for is for somebody else.
+void broker_worker::state::detach_shared(session& s, std::uint32_t n, bool tell) noexcept {
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+    (void)common.groups.stop_waiting(p - 1);
+  give_back_shared(s, n, none, tell);
+  s.groups_from_tsc = 0;
+  pass_on(s);
+}
+
+// Takes messages back from members that have not acknowledged them in time.
+void broker_worker::state::check_leases() noexcept {
+  while (oldest_lease != 0 && leases[oldest_lease - 1].deadline_tsc <= now_tsc) {
+    const std::uint32_t lease = oldest_lease - 1;
+    const std::uint32_t n = leases[lease].session_plus_1 - 1;
+    const std::uint64_t ticket = ticket_of(lease);
+    session& s = at(n);
+    ++count.group_leases_ended;
+    const bool told = leases[lease].phase == group_lease::phase_type::sent;
+    if (told) s.groups_from_tsc = now_tsc + lease_tsc;
+    for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+      (void)common.groups.stop_waiting(p - 1);
+    return_lease(s, n, lease);
+    if (told && s.server != nullptr) s.server->withdrawn(n, ticket);
+  }
+}
+
+// --- offering ---------------------------------------------------------------------------------
+
+// Where a session cannot take anything, an entry that it was woken for is for another member.
+void broker_worker::state::pass_on(const session& s) noexcept {
+  const queue_consumer queues(durable.group_queues());
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
+    const std::uint32_t g = common.groups.group_of(p - 1);
+    if (queues.leasable(g) != 0) wake_members(g, 1);
+  }
+}
+
+// Ends a session's visit to its groups. A member that could take more waits; one that finds
+// something after all comes again with the next burst, and another member is woken meanwhile.
+void broker_worker::state::end_visit(session& s, std::uint32_t n, bool may_take) noexcept {
+  const queue_consumer queues(durable.group_queues());
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
+    const std::uint32_t g = common.groups.group_of(p - 1);
+    if (may_take) {
+      common.groups.wait(p - 1);
+      if (queues.leasable(g) == 0) continue;
+      (void)common.groups.stop_waiting(p - 1);
+      make_ready(s, n);
+    } else if (queues.leasable(g) == 0) {
+      continue;
+    }
+    wake_members(g, 1);
+  }
+}
+
+// Begins to take entries from one group. A member takes its share of what is there, so that one
+// that is visited first does not take everything.
+void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noexcept {
+  const std::uint32_t g = common.groups.group_of(place);
+  const std::uint32_t there = queue_consumer(durable.group_queues()).leasable(g);
+  const std::uint32_t members = there < 2 ? 1 : std::max(common.groups.active_count(g), 1u);
+  v.place = place + 1;
+  v.left = (there + members - 1) / members;
+}
+
+// Leases the next entry from the session's groups, each in turn. Returns none when there is
+// nothing.
+std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
+                                                 shared_visit& v) noexcept {
+  if (v.over || now_tsc < s.groups_from_tsc) return none;
+  const std::uint32_t lease = take_lease();
+  if (lease == none) {
+    make_ready(s, n);
+    return none;
+  }
+  if (v.place == 0) {
+    visit_group(v, (s.next_place != 0 ? s.next_place : s.first_place) - 1);
+    v.seen = 1;
+    const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
+    s.next_place = next != 0 ? next : s.first_place;
+  }
+  for (;;) {
+    leased entry;
+    if (v.left != 0 &&
+        durable.group_queues().lease(common.groups.group_of(v.place - 1), {&entry, 1}) != 0) {
+      --v.left;
+      begin_lease(s, n, lease, v.place - 1, entry);
+      return lease;
+    }
+    if (v.seen++ == s.memberships) break;
+    const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
+    visit_group(v, (next != 0 ? next : s.first_place) - 1);
+  }
+  v.over = true;
+  leases[lease].next = free_lease;
+  free_lease = lease + 1;
+  return none;
+}
+
+// Offers the next message from the session's groups. Returns false when nothing more can be offered
+// now.
+bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visit& v) noexcept {
+  const std::uint32_t lease = s.pending_lease != 0 ? s.pending_lease - 1 : lease_shared(s, n, v);
+  if (lease == none) return false;
+  s.pending_lease = 0;
+  group_lease& l = leases[lease];
+  l.phase = group_lease::phase_type::pending;
+  const std::uint64_t ticket = ticket_of(lease);
+  const auto keep = [&] { s.pending_lease = lease + 1; };
+  delivery_item item;
+  switch (view_leased(group_seal | common.groups.group_of(l.place), l.entry, item)) {
+  case viewed::whole:
+    break;
+  case viewed::damaged:
+    ++count.damaged; // a damaged message is never delivered
+    settle_shared(s, lease);
+    return true;
+  case viewed::expired:
+    ++count.expired_messages;
+    ++s.expired_messages;
+    settle_shared(s, lease);
+    return true;
+  case viewed::again:
+    keep();
+    make_ready(s, n);
+    return false;
+  }
+  const std::uint64_t who =
+      common.groups.member(l.place).who.load(std::memory_order_relaxed); // [group-seen]
+  item.qos = std::min(item.qos, group_member::qos_of(who));
+  item.front_end_bits = group_member::bits_of(who);
+  item.ticket = item.qos == 0 ? 0 : ticket;
+  if (item.qos != 0 && !add_in_flight(s, ticket)) { // other sessions use the whole pool
+    keep();
+    make_ready(s, n);
+    return false;
+  }
+  l.phase = group_lease::phase_type::sent;
+  const std::uint16_t sent = s.in_flight;
+  const std::size_t taken = s.server->deliver(n, {&item, 1});
+  ++moved;
+  // [home-read]
+  if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
+  const bool held = find_lease(n, ticket) == lease; // else the front end has answered at once
+  if (taken == 0) {
+    if (held) {
+      (void)remove_in_flight(s, ticket);
+      l.phase = group_lease::phase_type::pending;
+      keep();
+    }
+    s.paused = true;
+    return false;
+  }
+  if (item.qos == 0) {
+    ++count.delivered_qos0;
+    if (held) settle_shared(s, lease);
+  } else if (s.in_flight == sent) {
+    ++count.delivered;
+  }
+  return true;
+}
+
+// --- answers ----------------------------------------------------------------------------------
+
+void broker_worker::state::make_group_dirty(std::uint32_t group) noexcept {
+  if (group_is_dirty[group]) return;
+  group_is_dirty[group] = true;
+  group_dirty.push_back(group);
+}
+
+// Acknowledges the entry of a lease, which ends it. The acknowledgement becomes durable with the
+// next burst.
+void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexcept {
+  const group_lease& l = leases[lease];
+  const std::uint32_t g = common.groups.group_of(l.place);
+  if (queue_consumer(durable.group_queues()).ack(g, l.entry) == ack_status::marked)
+    acked_slots.push_back({g, l.entry.ticket()});
+  make_group_dirty(g);
+  end_lease(s, lease);
+  ++moved;
+}
+
+void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t ticket,
+                                      ack_reason reason) noexcept {
+  s.groups_from_tsc = 0; // the client answers, also where its lease has ended
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease != none && remove_in_flight(s, ticket)) {
+    ++(reason == ack_reason::delivered ? count.acked
+       : reason == ack_reason::denied  ? count.dropped_denied
+                                       : count.dropped_by_client);
+    settle_shared(s, lease);
+  }
+  make_ready(s, n);
+}
+
+void broker_worker::state::give_back_one(session& s, std::uint32_t n,
+                                         std::uint64_t ticket) noexcept {
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease == none) return;
+  ++count.given_back;
+  return_lease(s, n, lease);
+}
+
+// The lease goes on until its deadline or the end of the connection. Then another member may get
+// the message.
+void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
+  const std::uint32_t lease = find_lease(n, ticket);
+  if (lease == none || !remove_in_flight(s, ticket)) return;
+  leases[lease].phase = group_lease::phase_type::skipped;
+  ++count.skipped;
+  make_ready(s, n);
+}
+
+} // namespace chainring
