@@ -166,7 +166,8 @@ void neighbours::notice_ipv6(const ip_address& a, const rte_ether_addr& mac,
   const bool on_link = on_link_ipv6(a);
   if (!on_link && config_.gateway6 != ip_address{}) return; // it is reached through the gateway
   const std::uint32_t now = age_now(now_tsc);
-  // Only off the link an entry that was silent for its lifetime is replaced.
+  // Only a sender off the link replaces an entry that was silent for its lifetime. One on the link
+  // is asked for by neighbour discovery.
   const std::uint32_t replace_age = on_link || now <= lifetime_ ? 0 : now - lifetime_ - 1;
   ipv6_->notice(a, mac, now, replace_age);
 }
@@ -182,7 +183,9 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
-  std::size_t empty = cells;
+  std::size_t empty = cells, silent = cells;
+  std::uint64_t silent_word = 0;
+  std::uint32_t silence = lifetime_;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
     const std::uint64_t entry_word =
         std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
@@ -190,7 +193,15 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
       empty = std::min(empty, i);
       continue;
     }
-    if ((entry_word & 0xffff) != (word & 0xffff)) continue;
+    if ((entry_word & 0xffff) != (word & 0xffff)) {
+      const std::uint32_t age = load_age(ages_[i]);
+      if (age != 0 && elapsed(age, now) > silence) {
+        silence = elapsed(age, now);
+        silent = i;
+        silent_word = entry_word;
+      }
+      continue;
+    }
     if (entry_word != word) {
       if (on_link || elapsed(load_age(ages_[i]), now) <= lifetime_) return;
       std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
@@ -198,7 +209,16 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
     if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
     return;
   }
-  if (empty == cells) return;
+  if (empty == cells) {
+    // A sender on the link is asked for by ARP, so only one off the link needs the place.
+    if (on_link || silent == cells) return;
+    store_age(ages_[silent], now); // before the word, or another lcore would evict the new entry
+    if (std::atomic_ref(words_[silent])
+            .compare_exchange_strong(silent_word, word, std::memory_order_release,
+                                     std::memory_order_relaxed)) // [neighbour-word]
+      evicted_.fetch_add(1, std::memory_order_relaxed);          // [evicted-count]
+    return;
+  }
   std::uint64_t nothing = 0;
   // The word is exchanged, so that an entry that ARP has written here meanwhile stays.
   if (std::atomic_ref(words_[empty])

@@ -4,11 +4,12 @@
 /// **Learning.** ARP creates and changes entries: requests for an own address, and replies. ARP
 /// between other hosts only updates entries that exist (RFC 826), so that the table follows a
 /// neighbour that moves and announces it. A UDP datagram or an echo request may only fill an empty
-/// place. Any host on the link can write any source address into such a packet, and so it can
-/// neither redirect the answers to a known neighbour nor evict its entry. For a sender on the link
-/// such an entry saves an ARP request. For a sender behind a router it is the way back when no
-/// gateway is configured. ARP cannot confirm the latter, so such an entry is replaced after it has
-/// been silent for `lifetime_s`.
+/// place, or one whose entry was silent. Any host on the link can write any source address into
+/// such a packet, and so it can neither redirect the answers to a known neighbour nor evict its
+/// entry. For a sender on the link such an entry saves an ARP request. For a sender behind a router
+/// it is the way back when no gateway is configured. ARP cannot confirm the latter, so such an
+/// entry is replaced after it has been silent for `lifetime_s`, by another way back to the same
+/// address, or by one to another address that finds no empty place.
 ///
 /// **IPv6.** Neighbour discovery takes the place of ARP (RFC 4861), with the same rules: a
 /// solicitation for an own address creates or changes the entry of its sender, and an advertisement
@@ -22,8 +23,10 @@
 ///
 /// The table has a fixed size. ARP evicts the entry of a bucket that was confirmed longest ago, so
 /// made-up addresses can cost other hosts their entries, and then an ARP request, but no memory. At
-/// most one request per waiting address is sent in `retry_ms`. evicted() counts the entries that
-/// were lost in this way.
+/// most one request per waiting address is sent in `retry_ms`. Datagrams with made-up sources can
+/// fill the table, which keeps senders behind routers from being answered for as long as these
+/// sources are repeated within each `lifetime_s`; a `gateway` makes that impossible. evicted()
+/// counts the entries that gave their place to another address.
 ///
 /// Thread-safety: route() and learn() take no lock and any lcore may call them. hold(), poll() and
 /// announce() take a short lock. Nothing is allocated after create().

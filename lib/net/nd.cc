@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "net/nd.h"
 
+#include <algorithm>
 #include <mutex>
 
 namespace chainring::net {
 
-ipv6_neighbours::ipv6_neighbours()
-    : hash_{random_seed()}, entries_(buckets * ways, buckets * ways) {}
+ipv6_neighbours::ipv6_neighbours() : hash_{random_seed()}, entries_(cells, cells) {}
 
 bool ipv6_neighbours::find(const ip_address& a, rte_ether_addr& mac,
                            std::uint32_t& age) const noexcept {
@@ -60,15 +60,25 @@ void ipv6_neighbours::notice(const ip_address& a, const rte_ether_addr& mac, std
   if (found && (same ? age == now : age > replace_age)) return;
   const std::lock_guard guard(lock_);
   const std::size_t bucket = bucket_of(a);
-  std::size_t place = bucket + ways;
+  std::size_t empty = cells, silent = cells, place = cells;
+  std::uint32_t oldest = replace_age;
   entry e;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
-    const bool used = entries_.get(i, e) == seq_status::done;
-    if (used && e.address != a) continue;
-    place = i;
-    if (used) break;
+    if (entries_.get(i, e) != seq_status::done) {
+      empty = std::min(empty, i);
+    } else if (e.address == a) {
+      place = i;
+    } else if (e.age <= oldest) {
+      oldest = e.age;
+      silent = i;
+    }
   }
-  if (place == bucket + ways) return; // a datagram evicts no entry
+  if (place == cells) place = empty;
+  if (place == cells) {
+    if (silent == cells) return; // a datagram evicts no entry that was heard from
+    place = silent;
+    ++evicted_;
+  }
   // An entry that discovery has changed since it was looked at above stays.
   if (entries_.get(place, e) == seq_status::done && !rte_is_same_ether_addr(&e.mac, &mac) &&
       e.age > replace_age)

@@ -29,15 +29,16 @@ class ipv6_neighbours {
   /// Records that the address is at `mac`, but with `known_only` only where it has an entry.
   void learn(const ip_address& a, const rte_ether_addr& mac, std::uint32_t now,
              bool known_only) noexcept;
-  /// Records that the address seems to be at `mac`: fills an empty place, confirms an equal entry,
-  /// and replaces another MAC only when `replace_age` is not below the entry's age.
+  /// Records that the address seems to be at `mac`: fills an empty place and confirms an equal
+  /// entry. It replaces another MAC, or where its bucket is full the oldest entry of another
+  /// address, only when `replace_age` is not below that entry's age.
   void notice(const ip_address& a, const rte_ether_addr& mac, std::uint32_t now,
               std::uint32_t replace_age) noexcept;
   /// How many entries were replaced by those of other addresses. Any thread may read it.
   [[nodiscard]] std::uint64_t evicted() const noexcept { return evicted_.value(); }
 
  private:
-  static constexpr std::size_t ways = 4, buckets = 1 << 12;
+  static constexpr std::size_t ways = 4, buckets = 1 << 12, cells = buckets * ways;
   struct entry {
     ip_address address;
     rte_ether_addr mac{};

@@ -232,11 +232,33 @@ TEST_F(Ipv6Neighbours, AFloodOfAddressesTakesNoMoreThanTheTableAndIsCounted) {
   EXPECT_EQ(table->evicted(), flood - known);
   EXPECT_TRUE(goes_to({near.high, flood << 32}, peer_mac, start + flood * hz))
       << "the newest is lost";
-  // Datagrams evict nothing.
+  // Datagrams evict nothing that was heard from.
   const std::uint64_t before = table->evicted();
   for (std::uint64_t i = 1; i <= entries; ++i)
     table->notice({near.high, i << 16 | 1}, other_mac, start + flood * hz);
   EXPECT_EQ(table->evicted(), before);
+}
+
+TEST_F(Ipv6Neighbours, AFullTableForgetsSilentSourcesForASenderBehindARouter) {
+  for (std::uint64_t i = 1; i <= 200'000; ++i)
+    table->notice({far.high, i << 32}, other_mac, start);
+  const ip_address client = address("2001:db9::c");
+  const std::uint64_t within = start + hz * (options.lifetime_s - 1),
+                      late = start + hz * options.lifetime_s * 2;
+  table->notice(client, peer_mac, within);
+  EXPECT_EQ(status(client, within), route_status::unreachable)
+      << "an entry was evicted that was heard from within its lifetime";
+  EXPECT_EQ(table->evicted(), 0u);
+  table->notice(near, peer_mac, late);
+  EXPECT_EQ(status(near, late), route_status::unresolved)
+      << "a sender that can be asked for took the place of one that cannot";
+  table->notice(client, peer_mac, late);
+  EXPECT_TRUE(goes_to(client, peer_mac, late))
+      << "a client is unreachable although nothing was heard from the flood for its lifetime";
+  EXPECT_EQ(table->evicted(), 1u);
+  for (std::uint64_t i = 1; i <= 200'000; ++i)
+    table->notice({far.high, i << 32 | 1}, other_mac, late);
+  EXPECT_TRUE(goes_to(client, peer_mac, late));
 }
 
 } // namespace

@@ -144,6 +144,28 @@ TEST_F(Neighbours, AFloodOfDatagramSourcesEvictsNoEntry) {
   EXPECT_EQ(arp->route(own_address + 100, start + second).status, route_status::resolved);
 }
 
+TEST_F(Neighbours, AFullTableForgetsSilentSourcesForASenderBehindARouter) {
+  constexpr std::uint32_t flood = 2'000'000, made_up = 0x0A000000;
+  for (std::uint32_t i = 0; i < flood; ++i)
+    arp->notice(made_up + i, other_mac, start);
+  arp->notice(elsewhere, peer_mac, start + 300 * second);
+  EXPECT_EQ(arp->route(elsewhere, start + 300 * second).status, route_status::unreachable)
+      << "an entry was evicted that was heard from within its lifetime";
+  EXPECT_EQ(arp->evicted(), 0u);
+  arp->notice(own_address + 100, peer_mac, start + 302 * second);
+  EXPECT_EQ(arp->route(own_address + 100, start + 302 * second).status, route_status::unresolved)
+      << "a sender that ARP can ask for took the place of one that it cannot ask for";
+  arp->notice(elsewhere, peer_mac, start + 302 * second);
+  ASSERT_EQ(arp->route(elsewhere, start + 302 * second).status, route_status::resolved)
+      << "a client is unreachable although nothing was heard from the flood for its lifetime";
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 302 * second).mac), mac_octets(peer_mac));
+  EXPECT_EQ(arp->evicted(), 1u);
+  // The place of the source that was silent for longest is taken, and nobody takes the new entry's.
+  for (std::uint32_t i = 0; i < flood; ++i)
+    arp->notice(made_up + flood + i, other_mac, start + 303 * second);
+  EXPECT_EQ(arp->route(elsewhere, start + 303 * second).status, route_status::resolved);
+}
+
 TEST_F(Neighbours, ASenderBehindARouterMovesToAnotherRouterOnceTheFirstIsSilent) {
   arp->notice(elsewhere, peer_mac, start);
   arp->notice(elsewhere, other_mac, start + 10 * second);
