@@ -15,8 +15,8 @@
 //     the receipt is settled and PUBREL may leave.
 //   [link-before-place]  The link of a new ring is drained before a slot is placed in the ring.
 //   [release-before-reuse]  Heads are drained before the slots that they passed are reused.
-//   [void-before-retry]  The void slots of a will that was refused are flushed by place_void() and
-//     drained before the same will is tried again.
+//   [void-before-retry]  When a will, or a retained message for a subscription, was refused, its
+//     void slots are flushed by place_void() and drained before the same message is placed again.
 #include <algorithm>
 #include <rte_cycles.h>
 
@@ -248,12 +248,14 @@ void broker_worker::state::settle_groups() noexcept {
   }
 }
 
-// True when the group has a message that is tried again after it was refused, under the same
-// reference.
+// True when the group has a message that is placed again after it was refused, under the same
+// reference. A slot of it that came back with a crash would be a second delivery.
 bool broker_worker::state::placed_again(const group& g) const noexcept {
-  if (seeded_bug("broker.will_void_not_flushed")) return false;
-  for (std::uint32_t i = 0; i < g.count; ++i)
-    if (staged[targets[g.first + i].publish].will_of != none) return true;
+  for (std::uint32_t i = 0; i < g.count; ++i) {
+    const staged_publish& p = staged[targets[g.first + i].publish];
+    if (p.will_of != none && !seeded_bug("broker.will_void_not_flushed")) return true;
+    if (p.scan != none && !seeded_bug("broker.scan_void_not_flushed")) return true;
+  }
   return false;
 }
 

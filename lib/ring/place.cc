@@ -198,15 +198,15 @@ void queue_table::place_void(placement& p, bool flushed) noexcept {
   const std::uint32_t queue = p.ring->queue;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
-                 // The tag waits for no flush, because the message was never published.
+                 // The tag waits for no flush where the message was never published.
                  for (std::uint32_t i = 0; i < k; ++i) {
                    const slot_tag tag{ticket + i, slot_state::voided};
                    std::uint64_t was = slot_tag{ticket + i, slot_state::queued}.pack(queue);
                    in.medium.compare_exchange(&s[i].tag, was,
                                               tag.pack(queue)); // [tag-with-burst]
                  }
-                 // [void-before-retry] Without it a message that is placed again and published
-                 // could be found twice in the queue after a crash.
+                 // [void-before-retry] Without it a message that is published already, or that is
+                 // placed again and published, could be found twice in the queue after a crash.
                  if (flushed) in.medium.flush(s, k * sizeof(ring_slot));
                });
   for_each_run(*p.ring, p.first_ticket, p.count,

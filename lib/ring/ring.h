@@ -346,8 +346,8 @@ class queue_table {
   /// Ends a placement of messages that will not be published: consumers pass over its slots. The
   /// void slots need no flush, because after a crash a slot is void when its message was never
   /// published. Empties `p`: its ring may be released from then on. With `flushed` the void slots
-  /// are flushed: a message that will be placed again, and published then, needs them durable by a
-  /// drain before its publication, or a crash could find it twice in the queue.
+  /// are flushed: a message that will be placed again, and is published by then, needs them durable
+  /// by a drain before that, or a crash could find it twice in the queue.
   void place_void(placement& p, bool flushed = false) noexcept;
   /// Place values in a value queue. Each value becomes durable on its own with one place_flush()
   /// and a drain; place_finish() follows. enqueue_burst() places as many of the first of `values`

@@ -626,7 +626,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                       longer));
   add(test::trials_of({workers_publish_to_both(), workers_publish_and_release(),
                        workers_grow_a_queue(), workers_make_room(), workers_publish_to_one_topic(),
-                       workers_fill_a_queue_of_a_will(), workers_share_a_group()},
+                       workers_fill_a_queue_of_a_will(), workers_fill_a_queue_beside_a_scan(),
+                       workers_share_a_group()},
                       together));
   const auto r = mutate(trials, which);
   std::printf("%s", r.text().c_str());

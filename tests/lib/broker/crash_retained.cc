@@ -448,6 +448,109 @@ test::scenario workers_publish_to_one_topic() {
   return s;
 }
 
+// A retained message at QoS 2 is placed for a subscription beside a publish that goes to another
+// queue as well, which another worker fills meanwhile. So both places in the subscriber's queue are
+// void, and the retained message, which is published already, is placed again.
+test::scenario workers_fill_a_queue_beside_a_scan() {
+  line_case kind;
+  kind.config = line_config(2, 15);
+  kind.config.home_seed = 1;
+  kind.subscribers = 0;
+  kind.layout.messages_max = 24;
+  constexpr unsigned taker_at = 300, full_at = 301, filler_at = 101;
+  constexpr std::uint64_t kept = 1, beside = 2;
+  constexpr int taken = first_scenario_kind + 5;
+  const auto taker = [](server& b) { return identity_at(b.broker(), 0, "taker"); };
+  test::scenario s;
+  s.name = "retained: a queue that another worker fills while a scan places";
+  s.size = 128 << 10;
+  s.setup = [kind, taker](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, true, why);
+    if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
+    bool fine = b->ask(taker_at, "CONNECT " + taker(*b) + " -") == "OK 1" &&
+                b->ask(taker_at, "SUB both 1") == "OK 2";
+    fine = fine && b->ask(publisher_at, "PUB both 1 x").starts_with("OK ") &&
+           b->ask(publisher_at, "PUB both 1 x").starts_with("OK ");
+    fine = fine && b->ask(full_at, "CONNECT full -") == "OK 1" &&
+           b->ask(full_at, "SUB both 1") == "OK 2" && b->ask(full_at, "SUB full 1") == "OK 3";
+    for (int i = 0; fine && i < 14; ++i)
+      fine = b->ask(publisher_at, "PUB full 1 x").starts_with("OK ");
+    fine = fine && b->ask(publisher_at, "RET kept 2:7 " + text_of(kept)).starts_with("OK ") &&
+           b->ask(publisher_at, "REL 7").starts_with("OK ");
+    if (!fine) h.fail("the set-up was refused");
+  };
+  s.run = [kind, taker](media& m, history& h) {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
+    (void)b->ask(publisher_at, "CONNECT " + identity_at(b->broker(), 0, "beside") + " passing");
+    (void)b->ask(filler_at, "CONNECT " + identity_at(b->broker(), 1, "filler") + " passing");
+    if (b->ask(taker_at, "CONNECT " + taker(*b) + " -") != "OK 1 present")
+      return h.fail("no taker");
+    b->settle();
+    std::vector<message_line> lines;
+    for (std::string line = b->next(taker_at); !line.empty(); line = b->next(taker_at))
+      lines.emplace_back(line);
+    if (lines.size() != 2) return h.fail("the taker has not got two messages");
+    b->send(taker_at, "SUB kept 2");
+    b->turn(0); // the next burst looks at the retained messages
+    // The first place of the retained message is the last of its cache line, and the second one the
+    // first of the next, so that no flush of the one covers the other. The other queue has room for
+    // one.
+    test::interleave(h.threads(), {[&] {
+                                     b->send(publisher_at, "PUB both 1 " + text_of(beside));
+                                     for (int i = 0; i < 4; ++i) {
+                                       b->turn(0);
+                                       hook_point("idle");
+                                     }
+                                   },
+                                   [&] {
+                                     b->send(filler_at, "PUB full 1 x");
+                                     for (int i = 0; i < 4; ++i) {
+                                       b->turn(1);
+                                       hook_point("idle");
+                                     }
+                                   }});
+    // The queue gets room, so that the scan goes on. Its other message holds the head back.
+    h.promise(acknowledging, 0);
+    b->send(taker_at, "ACK " + lines[0].number);
+    b->settle();
+    unsigned got = 0;
+    for (std::string line = b->next(taker_at); !line.empty(); line = b->next(taker_at))
+      if (line.starts_with("MSG ")) got += message_line(line).text == text_of(kept);
+    if (got != 1) return h.fail("the retained message was given " + std::to_string(got) + " times");
+    h.promise(taken, 0);
+  };
+  s.recover_and_check = [kind, taker](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    if (b->ask(taker_at, "CONNECT " + taker(*b) + " -") != "OK 1 present")
+      return "the taker is lost";
+    unsigned got = 0, others = 0;
+    for (std::string line = b->next(taker_at); !line.empty(); line = b->next(taker_at)) {
+      const message_line found(line);
+      got += found.text == text_of(kept);
+      others += found.text == "x";
+      if (found.text != text_of(kept) && found.text != text_of(beside) && found.text != "x")
+        return "torn: " + line;
+      b->send(taker_at, "ACK " + found.number);
+      b->settle();
+    }
+    if (got > 1) return "the retained message is in the queue twice";
+    if (got == 0 && h.has(taken, 0)) return "the retained message is lost";
+    if (others != 2 && !(others == 1 && h.has(acknowledging, 0))) return "another message is lost";
+    if (b->broker().counters().damaged != 0) return "a delivery was damaged";
+    return {};
+  };
+  s.continue_after = [kind](media& m, history& h) {
+    std::string why;
+    if (kind.open(m, false, why) == nullptr) h.fail("does not open again: " + why);
+  };
+  return s;
+}
+
 namespace {
 
 // One worker retains a message while a session of the other subscribes: it gets the message once,
@@ -550,6 +653,14 @@ TEST(CrashRetained, SeededBugACandidateThatRecoveryLeavesInItsCellIsFound) {
 // The second candidate overwrites the first one, which is answered.
 TEST(CrashRetained, SeededBugASecondCandidateIsFound) {
   expect_bug("broker.retained_unclaimed", workers_publish_to_one_topic(), under(400, 100));
+}
+TEST(CrashRetained, AMessageWhosePlaceForASubscriptionBecomesVoidIsPlacedOnce) {
+  EXPECT_TRUE(explore(workers_fill_a_queue_beside_a_scan(), workers_bounds()).ok());
+}
+// The void slot comes back as it was, with a message that is in the queue again.
+TEST(CrashRetained, SeededBugVoidSlotsOfAScanThatAreNotFlushedAreFound) {
+  expect_bug("broker.scan_void_not_flushed", workers_fill_a_queue_beside_a_scan(),
+             workers_bounds());
 }
 // A subscriber that looks before it is in the index misses what is published meanwhile.
 TEST(CrashRetained, SeededBugAScanBeforeTheIndexIsFound) {

@@ -57,6 +57,7 @@ test::scenario given_to_a_subscription();     ///< all retained messages there a
 test::scenario many_topics_in_a_burst();      ///< more than a batch of the map holds
 test::scenario many_tombstones_in_a_burst();
 test::scenario workers_publish_to_one_topic();
+test::scenario workers_fill_a_queue_beside_a_scan();
 
 // crash_wills.cc
 test::scenario wills_set_replaced_and_sent();
