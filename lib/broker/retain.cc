@@ -8,9 +8,9 @@
 //   the second drain   covers the descriptors, whose commit words make the new messages count
 //   finish_retained()  ends the claims and drops the references that the cells hold no longer
 //
-// The cell of a tombstone, or of a message that was refused behind store_cells(), is tidied up in
-// the worker's next burst: it is erased, or stored without the refused message. The topic stays
-// claimed until then.
+// The cell of a tombstone, or of a message that was refused behind store_cells() or lies in lost
+// memory, is tidied up in the worker's next burst: it is erased, or stored without that message.
+// The topic stays claimed until then.
 //
 // Its ordering label [place-before-publish] is described in burst.cc.
 //
@@ -131,7 +131,8 @@ void broker_worker::state::finish_retained(staged_publish& p) noexcept {
     return;
   }
   const message_fields& f = p.content.fields;
-  if (p.refused) {
+  // A message in lost memory is not acknowledged, so it does not replace one that was.
+  if (p.refused || p.lost) {
     drop_named(table.refuse(p.retained, retained_word(p.content.ref, f.qos)));
     tidy.push_back(p.retained);
     return;

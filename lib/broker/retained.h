@@ -113,8 +113,8 @@ class retained_table {
   /// `matched_version` is the version of the index of filters that the publish was matched with.
   std::uint64_t accept(std::uint32_t entry, const retained_message& m,
                        std::uint64_t matched_version) noexcept;
-  /// The new message was refused, and its cell is durable all the same. Returns as accept(). The
-  /// entry stays claimed until tidied().
+  /// The new message was refused, or its memory is lost, and its cell is durable all the same.
+  /// Returns as accept(). The entry stays claimed until tidied().
   std::uint64_t refuse(std::uint32_t entry, std::uint64_t word) noexcept;
 
   /// What is to become of a cell whose entry is being tidied up: a value to store, or, where its
