@@ -67,9 +67,9 @@ struct broker_config {
   [[nodiscard]] std::uint32_t queue_slots_most() const noexcept {
     return queue_slots_clean > queue_slots ? queue_slots_clean : queue_slots;
   }
-  /// Octets that the topics and contents of the messages in one queue may have; 0 means no limit. A
-  /// queue always takes one message. Workers that publish at the same time may exceed it by a burst
-  /// each.
+  /// Octets that the topics and contents of the messages in one queue may have; 0 means no limit.
+  /// An empty queue takes any message. Workers that publish at the same time may exceed it by a
+  /// burst each.
   std::uint64_t queue_bytes = 0;
   /// A session ends so long after its connection; 0 means never.
   std::uint32_t session_expiry_s = 0;

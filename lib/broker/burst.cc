@@ -134,11 +134,15 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
     prepared = queues.link_now(q); // the stock of rings was used up and is filled again
     ++count.drains;
   }
+  // A larger ring does not help a queue that is at its limit of bytes.
+  const bool over_bytes = g.makes_room && bytes_to_free(subscriber, group_bytes(g)) != 0;
   place_status placed =
-      prepared == link_status::ready
+      over_bytes ? place_status::full
+      : prepared == link_status::ready
           ? queues.place_start(q, incarnation, refs, g.placement, slots_bound(subscriber))
           : place_status::no_ring;
-  if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
+  if (queues_grow && !over_bytes && placed != place_status::placed &&
+      placed != place_status::changed) [[unlikely]]
     placed = place_in_larger(subscriber, incarnation, g.placement);
   g.placed = placed == place_status::placed;
   // `changed` means that the queue belongs to another session now, which this publish did not
@@ -177,13 +181,14 @@ void broker_worker::state::make_room() noexcept {
     // A session that ended in this burst may have another home by now, and only a queue's own
     // consumer may drop from it. [incarnation-read]
     if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
-    const std::uint32_t drops = drops_for(q, g.count);
-    const std::uint64_t bytes = drop_bytes_for(g);
-    if (drops == 0 && bytes == 0) continue;
-    const std::uint32_t dropped = queues.drop_oldest(q, drops, bytes);
-    count.dropped_oldest += dropped;
-    forget_dropped(at(q), q);
-    if (dropped == 0 || !queues.release_start(q)) continue;
+    // Where it has become impossible, place_group() refuses the messages, and nothing is dropped.
+    const drop_plan plan = plan_drop(q, g.count, group_bytes(g));
+    if (!plan.possible) continue;
+    if (plan.entries != 0) {
+      count.dropped_oldest += queues.drop_oldest(q, plan.entries);
+      forget_dropped(at(q), q);
+    }
+    if (!queues.release_start(q)) continue;
     // [release-before-reuse] Crash between: the entries are delivered again.
     queues.release_flush(q);
     releasing.push_back(q);

@@ -142,7 +142,7 @@ void broker_worker::state::clear_in_flight(session& s) noexcept {
 void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   const std::uint32_t asked = durable.queues().drop_requested(n);
   if (asked == 0) return;
-  const std::uint32_t wanted = slots_differ ? std::max(asked, drops_for(n, 1)) : asked;
+  const std::uint32_t wanted = slots_differ ? std::max(asked, slots_to_free(n, 1)) : asked;
   count.dropped_oldest += durable.queues().drop_oldest(n, wanted);
   ++moved;
   forget_dropped(s, n);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "broker/worker_state.h"
+#include "ring/consumer.h"
 
 namespace chainring {
 
@@ -55,14 +56,41 @@ bool broker_worker::state::exceeds_bytes(std::uint32_t subscriber, std::uint64_t
   return held != 0 && held + size > config.queue_bytes;
 }
 
-// How many bytes the queue of a session must drop so that it can take a message group.
-std::uint64_t broker_worker::state::drop_bytes_for(const group& g) noexcept {
+// How many bytes must leave the queue of a session so that it can take `size` more. An empty
+// queue takes any message.
+std::uint64_t broker_worker::state::bytes_to_free(std::uint32_t session,
+                                                  std::uint64_t size) noexcept {
   if (config.queue_bytes == 0) return 0;
-  const std::uint32_t n = targets[g.first].session;
-  std::uint64_t held = durable.queues().content_bytes(n);
+  const std::uint64_t held = durable.queues().content_bytes(session);
+  return std::min(held, held + size - std::min(held + size, config.queue_bytes));
+}
+
+// The bytes of the messages of a group.
+std::uint64_t broker_worker::state::group_bytes(const group& g) noexcept {
+  std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < g.count; ++i)
-    held += durable.messages().size_of(staged[targets[g.first + i].publish].content.ref.index);
-  return held - std::min(held, config.queue_bytes);
+    bytes += durable.messages().size_of(staged[targets[g.first + i].publish].content.ref.index);
+  return bytes;
+}
+
+// What the queue of a session has to drop so that it can take `n` more messages of together `size`
+// bytes.
+drop_plan broker_worker::state::plan_drop(std::uint32_t session, std::uint32_t n,
+                                          std::uint64_t size) noexcept {
+  return queue_consumer(durable.queues())
+      .plan_drop(session, slots_to_free(session, n), bytes_to_free(session, size));
+}
+
+// Says whether the full queue of a session of this worker can make room for one more message,
+// behind those of this burst, by dropping its oldest. The messages of one burst do not drop each
+// other.
+bool broker_worker::state::can_make_room(std::uint32_t session, std::uint64_t size) noexcept {
+  const std::uint32_t n = planned.of(session);
+  const std::uint64_t bytes = planned.bytes_of(session) + size;
+  if (n >= slots_of(session) || (n != 0 && config.queue_bytes != 0 && bytes > config.queue_bytes))
+    return false;
+  return at(session).home.load(std::memory_order_relaxed) != number || // [home-read]
+         plan_drop(session, n + 1, bytes).possible;
 }
 
 // Counts a message that the limit of bytes refused or dropped, for the subscriber's session.
@@ -72,9 +100,9 @@ void broker_worker::state::count_over_bytes(std::uint32_t subscriber) noexcept {
     at(subscriber).over_bytes.fetch_add(1, std::memory_order_relaxed); // [shown-only]
 }
 
-// How many messages the queue of a session must drop so that it can take `n` more. A queue whose
-// limit has become smaller may hold more than the limit.
-std::uint32_t broker_worker::state::drops_for(std::uint32_t session, std::uint32_t n) noexcept {
+// How many slots the queue of a session must release so that it can take `n` more messages. A queue
+// whose limit has become smaller may hold more than the limit.
+std::uint32_t broker_worker::state::slots_to_free(std::uint32_t session, std::uint32_t n) noexcept {
   const std::uint32_t free = durable.queues().free_count(session);
   std::uint32_t drops = n - std::min(n, free);
   if (!slots_differ) return drops;

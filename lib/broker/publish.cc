@@ -5,7 +5,8 @@
 //
 // Room is found for all targets of a publish before anything changes:
 //   - Every queue has room: the publish is staged.
-//   - A queue refuses (policy reject): the publish is refused in all queues and nothing is dropped.
+//   - A queue refuses (policy reject, or its oldest message cannot be dropped): the publish is
+//     refused in all queues and nothing is dropped.
 //   - A queue drops its newest message: the publish goes to the other queues.
 //   - A queue of this worker drops its oldest message: the publish is staged, and its group makes
 //   room
@@ -267,9 +268,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
       without_newest.push_back(sub.session);
       continue;
     }
-    // The messages of one burst do not drop each other.
-    if (over_bytes && planned.bytes_of(sub.session) + size > config.queue_bytes) return room::full;
-    if (full && policy == overflow_policy::reject) {
+    if (full && (policy == overflow_policy::reject || !can_make_room(sub.session, size))) {
       report_full(sub.session);
       return room::full;
     }

@@ -25,6 +25,7 @@
 #include "broker/common_state.h"
 #include "broker/plan.h"
 #include "broker/worker.h"
+#include "ring/consumer.h"
 #include "topic/topic_names.h"
 
 namespace chainring {
@@ -368,9 +369,13 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
   [[nodiscard]] bool exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept;
-  [[nodiscard]] std::uint64_t drop_bytes_for(const group& g) noexcept;
   void count_over_bytes(std::uint32_t subscriber) noexcept;
-  [[nodiscard]] std::uint32_t drops_for(std::uint32_t session, std::uint32_t n) noexcept;
+  [[nodiscard]] std::uint32_t slots_to_free(std::uint32_t session, std::uint32_t n) noexcept;
+  [[nodiscard]] std::uint64_t bytes_to_free(std::uint32_t session, std::uint64_t size) noexcept;
+  [[nodiscard]] std::uint64_t group_bytes(const group& g) noexcept;
+  [[nodiscard]] drop_plan plan_drop(std::uint32_t session, std::uint32_t n,
+                                    std::uint64_t size) noexcept;
+  [[nodiscard]] bool can_make_room(std::uint32_t session, std::uint64_t size) noexcept;
 
   // These functions are in identifiers.cc.
   [[nodiscard]] bool repeats(front_end& by, std::uint32_t from, std::uint16_t packet_id,

@@ -29,6 +29,14 @@
 
 namespace chainring {
 
+/// What a queue has to drop for some room.
+struct drop_plan {
+  std::uint32_t entries = 0; ///< for drop_oldest()
+  /// False: an entry that drop_oldest() cannot give up, or that is not ready, stands before.
+  /// `entries` is then the number of those that stand before it.
+  bool possible = true;
+};
+
 class queue_consumer {
  public:
   constexpr explicit queue_consumer(queue_table& table) noexcept : table_(&table) {}
@@ -93,6 +101,12 @@ class queue_consumer {
   /// has the same callers as drop_oldest().
   std::uint32_t drop_expired(std::uint32_t queue, std::uint64_t now_ns,
                              std::uint32_t n) const noexcept;
+  /// Returns how many entries drop_oldest() has to give up so that the next release makes at least
+  /// so many slots and bytes free. Entries that are over already, and that the same release passes,
+  /// count for the room too. It changes nothing, and has the same callers as drop_oldest(). Bytes
+  /// are those of content_bytes().
+  [[nodiscard]] drop_plan plan_drop(std::uint32_t queue, std::uint32_t slots,
+                                    std::uint64_t bytes) const noexcept;
 
  private:
   queue_table* table_;

@@ -371,10 +371,9 @@ struct queue_table::state {
                        std::uint64_t through) noexcept;
   /// With `now_ns` other than 0 it stops at a message that does not expire until then.
   [[nodiscard]] std::uint32_t drop_from(detail::ring_state& r, std::uint32_t n,
-                                        std::uint64_t now_ns, std::uint64_t& at_least,
-                                        bool& stopped) noexcept;
-  [[nodiscard]] std::uint32_t drop_front(std::uint32_t queue, std::uint32_t n, std::uint64_t now_ns,
-                                         std::uint64_t bytes) noexcept;
+                                        std::uint64_t now_ns, bool& stopped) noexcept;
+  [[nodiscard]] std::uint32_t drop_front(std::uint32_t queue, std::uint32_t n,
+                                         std::uint64_t now_ns) noexcept;
   /// The bytes of the message of that slot.
   [[nodiscard]] std::uint64_t bytes_at(const detail::ring_state& r,
                                        std::uint64_t ticket) const noexcept;

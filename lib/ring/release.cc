@@ -194,12 +194,11 @@ std::uint32_t queue_table::drop_requested(std::uint32_t queue) const noexcept {
 // The oldest entries end as if they were acknowledged in order: the head passes them and no slot is
 // changed. A QoS 2 entry that the client may have received in part ends only by the client's
 // answers.
-std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n,
-                                       std::uint64_t bytes) noexcept {
+std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept {
   state& s = *state_;
   queue_state& q = s.queue_at(queue);
   q.drop_requests.store(0, std::memory_order_relaxed); // [drop-requests]
-  const std::uint32_t dropped = s.drop_front(queue, n, 0, s.options.count_bytes ? bytes : 0);
+  const std::uint32_t dropped = s.drop_front(queue, n, 0);
   tally(q.dropped_oldest, dropped);
   tally(s.dropped_oldest, std::uint64_t{dropped});
   return dropped;
@@ -208,18 +207,16 @@ std::uint32_t queue_table::drop_oldest(std::uint32_t queue, std::uint32_t n,
 std::uint32_t queue_consumer::drop_expired(std::uint32_t queue, std::uint64_t now_ns,
                                            std::uint32_t n) const noexcept {
   queue_table::state& s = *table_->state_;
-  return s.messages == nullptr || now_ns == 0 ? 0 : s.drop_front(queue, n, now_ns, 0);
+  return s.messages == nullptr || now_ns == 0 ? 0 : s.drop_front(queue, n, now_ns);
 }
 
 std::uint32_t queue_table::state::drop_front(std::uint32_t queue, std::uint32_t n,
-                                             std::uint64_t now_ns,
-                                             std::uint64_t at_least) noexcept {
+                                             std::uint64_t now_ns) noexcept {
   const inside guard = consuming(queue);
   std::uint32_t dropped = 0;
   bool stopped = false;
-  for (ring_state* r = first_of(queue);
-       r != nullptr && (dropped < n || at_least != 0) && !stopped;) {
-    dropped += drop_from(*r, n - std::min(n, dropped), now_ns, at_least, stopped);
+  for (ring_state* r = first_of(queue); r != nullptr && dropped < n && !stopped;) {
+    dropped += drop_from(*r, n - dropped, now_ns, stopped);
     ring_state* const next = r->following();
     if (next == nullptr || r->acked.load(std::memory_order_acquire) != next->base)
       break; // [prefix-acked]
@@ -229,13 +226,13 @@ std::uint32_t queue_table::state::drop_front(std::uint32_t queue, std::uint32_t 
 }
 
 std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std::uint64_t now_ns,
-                                            std::uint64_t& at_least, bool& stopped) noexcept {
+                                            bool& stopped) noexcept {
   advance(r);
   std::uint64_t ticket = r.acked.load(std::memory_order_acquire) + 1; // [prefix-acked]
   std::uint64_t cursor = r.cursor.load(std::memory_order_acquire);    // [cursor-moved]
   const std::uint64_t tail = r.tail(ticket - 1);
   std::uint32_t dropped = 0;
-  for (; ticket <= tail && (dropped < n || at_least != 0); ++ticket) {
+  for (; ticket <= tail && dropped < n; ++ticket) {
     std::atomic<std::uint32_t>& mark = r.marks[r.index_of(ticket)];
     std::uint32_t was = mark.load(std::memory_order_acquire); // [slot-ready]
     const mark_state s = state_of(was, ticket);
@@ -256,12 +253,38 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std:
       break;
     if (s == mark_state::returned)
       r.returned.fetch_sub(1, std::memory_order_relaxed); // [cursor-moved]
-    if (at_least != 0) at_least -= std::min(at_least, bytes_at(r, ticket));
     ++dropped;
   }
   stopped = ticket <= tail;
   advance(r);
   return dropped;
+}
+
+drop_plan queue_consumer::plan_drop(std::uint32_t queue, std::uint32_t slots,
+                                    std::uint64_t bytes) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const inside guard = s.consuming(queue);
+  drop_plan plan;
+  if (!s.options.count_bytes) bytes = 0;
+  for (const ring_state* r = s.first_of(queue); r != nullptr; r = r->following()) {
+    const std::uint64_t acked = r->acked.load(std::memory_order_acquire);   // [prefix-acked]
+    const std::uint64_t cursor = r->cursor.load(std::memory_order_acquire); // [cursor-moved]
+    std::uint64_t ticket = r->head.load(std::memory_order_relaxed) + 1;     // [release-locked]
+    for (const std::uint64_t tail = r->tail(ticket - 1); ticket <= tail; ++ticket) {
+      if (slots == 0 && bytes == 0) return plan;
+      const mark_state now = state_of(r->marks[r->index_of(ticket)].load(std::memory_order_acquire),
+                                      ticket); // [slot-ready]
+      if (ticket > acked && !is_over(now)) {
+        plan.possible = now != mark_state::unready && s.droppable(*r, ticket, ticket <= cursor);
+        if (!plan.possible) return plan;
+        ++plan.entries;
+      }
+      slots -= slots != 0;
+      if (bytes != 0 && now != mark_state::hole) bytes -= std::min(bytes, s.bytes_at(*r, ticket));
+    }
+  }
+  plan.possible = slots == 0 && bytes == 0;
+  return plan;
 }
 
 bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,

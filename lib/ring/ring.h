@@ -409,8 +409,8 @@ class queue_table {
   /// Gives up to `n` of the oldest entries up and returns how many; the next release_start() makes
   /// their room free. Stops at a QoS 2 entry that may have been delivered. The lease of a given-up
   /// entry has ended: resolve() does not find it, and a late ack() is ignored.
-  /// Where bytes are counted, it goes on until the dropped messages have `bytes` bytes.
-  std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n, std::uint64_t bytes = 0) noexcept;
+  /// queue_consumer::plan_drop() says how many entries stand for some slots and bytes.
+  std::uint32_t drop_oldest(std::uint32_t queue, std::uint32_t n) noexcept;
 
   // --- control ----------------------------------------------------------------------------------
 

@@ -354,5 +354,142 @@ TEST_F(QueueBytes, ACleanStartLeavesNoBytes) {
   EXPECT_EQ(info("absent").queue_bytes, 0u);
 }
 
+// A client may have received a QoS 2 message in part, so only its answers end that message, and
+// what stands behind it cannot be dropped either.
+class QueueBytesBehindQos2 : public QueueBytes {
+ protected:
+  void SetUp() override {
+    config.queue_bytes = 350;
+    config.overflow = overflow_policy::drop_oldest;
+    open(true);
+    subscribe(subscriber, "exact", 2, true);
+  }
+  void stop() {
+    server->settle();
+    server->send(subscriber, "STOP");
+  }
+};
+
+TEST_F(QueueBytesBehindQos2, AQueueThatCanDropNothingRefusesWhatExceedsItsLimitOfBytes) {
+  ASSERT_TRUE(accepted(publisher, "PUB t 2:1 " + text(1)));
+  stop();
+  ASSERT_TRUE(publish(text(2)));
+  ASSERT_TRUE(publish(text(3)));
+  for (int i = 0; i < 5; ++i)
+    EXPECT_FALSE(publish(text(4)));
+  EXPECT_EQ(info("exact").queue_bytes, 300u);
+  EXPECT_EQ(info("exact").dropped_oldest, 0u);
+  EXPECT_EQ(info("exact").refused, 5u);
+  ASSERT_TRUE(server->next(subscriber).starts_with("MSG 1 2 "));
+  server->send(subscriber, "REC 1");
+  server->settle();
+  ASSERT_EQ(server->next(subscriber), "REL 1");
+  server->send(subscriber, "ACK 1");
+  server->settle();
+  EXPECT_TRUE(publish(text(4)));
+  EXPECT_EQ(info("exact").dropped_oldest, 0u);
+}
+
+TEST_F(QueueBytesBehindQos2, AMessageThatDoesNotFitHoldsUpNoOtherOfItsBurst) {
+  ASSERT_TRUE(accepted(publisher, "PUB t 2:1 " + text(1)));
+  stop();
+  ASSERT_TRUE(publish(text(2)));
+  ASSERT_TRUE(publish(text(3)));
+  server->send(publisher, "PUB t 1 first");
+  server->send(publisher, "PUB t 1 " + text(4));
+  server->send(publisher, "PUB t 1 second");
+  server->settle();
+  EXPECT_EQ(server->next(publisher), "NO 6 congestion") << "it is refused at once";
+  EXPECT_EQ(server->next(publisher), "OK 5");
+  EXPECT_EQ(server->next(publisher), "OK 7");
+}
+
+TEST_F(QueueBytesBehindQos2, NothingIsDroppedForAMessageThatFindsNoRoomAllTheSame) {
+  ASSERT_TRUE(publish(text(1)));
+  ASSERT_TRUE(accepted(publisher, "PUB t 2:1 " + text(2)));
+  stop();
+  ASSERT_TRUE(publish(text(3)));
+  EXPECT_FALSE(publish(std::string(200, 'z'))) << "the first one alone does not make room for it";
+  EXPECT_EQ(info("exact").dropped_oldest, 0u);
+  EXPECT_TRUE(publish(text(4)));
+  EXPECT_EQ(info("exact").dropped_oldest, 1u);
+}
+
+TEST_F(QueueBytes, AMessageLongerThanTheLimitReplacesAllOthersWithDropOldest) {
+  begin(overflow_policy::drop_oldest);
+  ASSERT_TRUE(publish(text(1)));
+  ASSERT_TRUE(publish(text(2)));
+  EXPECT_TRUE(publish(std::string(400, 'z')));
+  EXPECT_EQ(info("absent").dropped_oldest, 2u);
+  EXPECT_EQ(info("absent").queue_bytes, 401u);
+  EXPECT_TRUE(publish(text(3)));
+  EXPECT_EQ(info("absent").queue_bytes, 100u);
+}
+
+TEST_F(QueueBytes, AMessageThatTheLimitRefusesIsCountedForItsQueue) {
+  begin(overflow_policy::reject);
+  ASSERT_TRUE(publish(text(1)));
+  EXPECT_FALSE(publish(std::string(400, 'z')));
+  EXPECT_EQ(info("absent").refused, 1u);
+}
+
+// --- drop-oldest ---------------------------------------------------------------------------------
+
+class DropOldest : public Limits {
+ protected:
+  void begin() {
+    config.overflow = overflow_policy::drop_oldest;
+    open(true);
+    subscribe(subscriber, "slow", 1, true);
+  }
+  void fill(int messages, const std::string& with = "") {
+    for (int i = 1; i <= messages; ++i)
+      ASSERT_TRUE(publish(std::to_string(i) + with));
+    server->settle();
+  }
+  /// The answers to what the connection asked.
+  lines answers(unsigned at) {
+    lines got;
+    server->settle();
+    for (std::string line = server->next(at); !line.empty(); line = server->next(at))
+      if (line.starts_with("OK ") || line.starts_with("NO ")) got.push_back(line.substr(0, 2));
+    return got;
+  }
+};
+
+TEST_F(DropOldest, ABurstLargerThanAQueueIsRefusedOnlyInItsRest) {
+  begin();
+  for (int i = 0; i < 20; ++i)
+    server->send(publisher, "PUB t 1 " + std::to_string(i));
+  const lines got = answers(publisher);
+  EXPECT_EQ(std::ranges::count(got, "OK"), 15);
+  EXPECT_EQ(std::ranges::count(got, "NO"), 5);
+  EXPECT_EQ(info("slow").queue_depth, 15u);
+}
+
+TEST_F(DropOldest, AnAcknowledgementOfTheSameBurstMakesTheRoom) {
+  begin();
+  fill(15);
+  server->send(subscriber, "ACK 1");
+  server->send(publisher, "PUB t 1 new");
+  EXPECT_EQ(answers(publisher), lines{"OK"});
+  EXPECT_EQ(info("slow").dropped_oldest, 0u);
+  server->send(subscriber, "ACK 3");
+  server->send(publisher, "PUB t 1 new");
+  server->send(publisher, "PUB t 1 new");
+  EXPECT_EQ(answers(publisher), (lines{"OK", "OK"}));
+  EXPECT_EQ(info("slow").dropped_oldest, 1u) << "the second one frees the place of the third too";
+}
+
+TEST_F(DropOldest, AnAcknowledgementOfTheSameBurstMakesRoomForBytesToo) {
+  config.queue_bytes = 350;
+  begin();
+  fill(3, std::string(98, 'x'));
+  server->send(subscriber, "ACK 1");
+  server->send(publisher, "PUB t 1 " + std::string(99, 'y'));
+  EXPECT_EQ(answers(publisher), lines{"OK"});
+  EXPECT_EQ(info("slow").dropped_oldest, 0u);
+}
+
 } // namespace
 } // namespace chainring::testing_line

@@ -295,6 +295,32 @@ TEST_F(Ring, DropOldestStopsAtAQos2EntryThatIsLeasedAndTakesOthers) {
   EXPECT_EQ(q().live(), 1u);
 }
 
+TEST_F(Ring, APlanForADropCountsTheRoomOfEntriesThatAreOverAndStopsWhereTheDropWould) {
+  layout.options.count_bytes = true;
+  for (std::uint64_t i = 1; i <= 6; ++i)
+    ASSERT_TRUE(q().publish(i, {0}, i == 5 ? 2 : 1));
+  const std::uint64_t each = q()->content_bytes(0) / 6;
+  ASSERT_EQ(q().lease(0, 5).size(), 5u);
+  EXPECT_EQ(q()->ack(0, 1), ack_status::advanced);
+  EXPECT_EQ(q()->ack(0, 3), ack_status::marked);
+  const auto plan = [&](std::uint32_t slots, std::uint64_t bytes) {
+    return q().consumer().plan_drop(0, slots, bytes);
+  };
+  const std::uint32_t entries_for[] = {0, 0, 1, 1, 2};
+  for (std::uint32_t n = 0; n < 5; ++n) {
+    for (const drop_plan p : {plan(n, 0), plan(0, n * each), plan(1, n * each)}) {
+      EXPECT_TRUE(p.possible) << n;
+      EXPECT_EQ(p.entries, entries_for[n]) << n;
+    }
+  }
+  EXPECT_FALSE(plan(5, 0).possible) << "the fifth entry is one of QoS 2 that is leased";
+  EXPECT_FALSE(plan(0, 4 * each + 1).possible);
+  EXPECT_EQ(plan(5, 0).entries, 2u);
+  EXPECT_EQ(q()->drop_oldest(0, 2), 2u);
+  EXPECT_EQ(q().release(0), 4u);
+  EXPECT_EQ(q()->content_bytes(0), 2 * each);
+}
+
 TEST_F(Ring, DroppingALeasedQos2EntryIsFound) {
   ASSERT_TRUE(q().publish(1, {0}, 2));
   ASSERT_EQ(q().lease(0).size(), 1u);
