@@ -428,7 +428,9 @@ void broker_worker::state::finish_publishes() noexcept {
       answer_with(p.by, p.token,
                   p.refused ? outcome::congestion : outcome::accepted); // [publish-before-ready]
     if (p.volatile_copy == none) continue;
-    for (std::uint32_t i = 0; i < p.volatile_count && !p.refused; ++i)
+    // What could not be retained at QoS 0 is delivered all the same.
+    const bool handed = !p.refused || p.is_qos_0();
+    for (std::uint32_t i = 0; i < p.volatile_count && handed; ++i)
       hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
     common.volatiles->drop(p.volatile_copy);
   }

@@ -26,7 +26,7 @@ template <class Word> struct basic_broker_counters {
   Word retained_expired{};  ///< retained messages that expired
   Word retained{};          ///< publishes that became the retained message of their topic
   Word retained_cleared{};  ///< topics whose retained message was cleared
-  Word retained_refused{};  ///< retained publishes that found a limit of retained messages reached
+  Word retained_refused{};  ///< publishes that were not retained for a limit or for want of room
   Word retained_sent{};     ///< retained messages that new subscriptions were given
   Word retained_given_up{}; ///< subscriptions whose other retained messages were given up
   Word groups_made{}, groups_ended{};

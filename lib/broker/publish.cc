@@ -71,11 +71,17 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     return;
   }
   auto refuse = [&] {
-    if (options.qos == 0) // it is not retained, and delivered all the same
+    if (options.qos == 0) { // it is not retained, and delivered all the same
+      ++count.retained_refused;
       return publish_volatile(topic, content, true,
                               names.subscribers(topic, *common.filters, number));
+    }
     ++count.refused_congestion;
     answer_with(&by, token, outcome::congestion);
+  };
+  auto refuse_retained = [&] {
+    if (options.qos != 0) ++count.retained_refused;
+    refuse();
   };
   if (medium.failed()) return refuse();
   if (identified && (from == no_session || !may_identify(from))) return refuse();
@@ -99,13 +105,9 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     case retained_table::claim_status::nothing: // it clears nothing
       break;
     case retained_table::claim_status::full:
-      ++count.retained_refused;
-      return refuse();
+      return refuse_retained();
     case retained_table::claim_status::wait:
-      if (!wait_for_claim(by, from, topic, content, options, token)) {
-        ++count.retained_refused;
-        refuse();
-      }
+      if (!wait_for_claim(by, from, topic, content, options, token)) refuse_retained();
       return;
     }
     // [claim-before-match] Without it the match could miss a subscription that has looked at the
@@ -136,10 +138,8 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
   // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
   // copy.
-  if (volatile_targets.size() != volatile_before) {
+  if (volatile_targets.size() != volatile_before)
     p.volatile_copy = common.volatiles->make(names.name(topic), content);
-    if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
-  }
   // There is room for it, which may_identify() has found.
   if (identified)
     (void)identifiers.add(at(from).identifiers, options.packet_id, p.content.ref, false);
@@ -319,6 +319,7 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
 
 void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
                                  std::size_t volatile_before) noexcept {
+  if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
   p.volatile_first = static_cast<std::uint32_t>(volatile_before);
   p.volatile_count = p.volatile_copy == none
                          ? 0
@@ -376,6 +377,7 @@ void broker_worker::state::retry_aside() noexcept {
     std::size_t targets_before = targets.size(), volatile_before = volatile_targets.size();
     staged_publish p;
     room found = room::available;
+    bool at_limit = false; // of retained messages
     const bool behind = a.from != no_session &&
                         std::any_of(aside.begin(), aside.begin() + std::ptrdiff_t(kept),
                                     [&](const aside_publish& b) { return b.from == a.from; });
@@ -391,7 +393,7 @@ void broker_worker::state::retry_aside() noexcept {
       } else if (claimed == retained_table::claim_status::wait) {
         found = room::wait;
       } else if (claimed == retained_table::claim_status::full) {
-        ++count.retained_refused;
+        at_limit = true;
         found = room::full;
       }
       std::atomic_thread_fence(std::memory_order_seq_cst); // [claim-before-match]
@@ -422,9 +424,16 @@ void broker_worker::state::retry_aside() noexcept {
     if (found != room::available) {
       targets.resize(targets_before);
       volatile_targets.resize(volatile_before);
-      if (fields.qos == 0 && a.volatile_copy != none) // it is not retained, and delivered
-        hand_to_all(a.volatile_copy, retain, names.subscribers(a.topic, *common.filters, number));
-      if (fields.qos != 0) ++count.refused_congestion;
+      if (retain && (fields.qos == 0 || at_limit || a.for_claim)) ++count.retained_refused;
+      if (fields.qos != 0) {
+        ++count.refused_congestion;
+      } else { // it is not retained, and delivered
+        const std::span<const subscriber> to = names.subscribers(a.topic, *common.filters, number);
+        if (a.volatile_copy != none)
+          hand_to_all(a.volatile_copy, retain, to);
+        else
+          count.dropped_qos0 += to.size();
+      }
       if (a.volatile_copy != none) common.volatiles->drop(a.volatile_copy);
       forget_identifier(a.content);
       durable.messages().discard(a.content);

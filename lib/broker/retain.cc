@@ -73,7 +73,9 @@ void broker_worker::state::store_cell(staged_publish& p) noexcept {
   }
   p.cell_stored = stored == map_status::done;
   if (p.cell_stored && !p.erases) durable.messages().add_references(p.content.ref.index, 1);
-  if (!p.cell_stored) p.refused = true; // the region has no blocks for a long topic name
+  if (p.cell_stored) return;
+  p.refused = true; // the region has no blocks for a long topic name
+  if (p.will_of == none) ++count.retained_refused;
 }
 
 // Stores all cells of the burst. A publish whose cell cannot be stored is refused before it is
@@ -133,6 +135,7 @@ void broker_worker::state::finish_retained(staged_publish& p) noexcept {
   const message_fields& f = p.content.fields;
   // A message in lost memory is not acknowledged, so it does not replace one that was.
   if (p.refused || p.lost) {
+    if (p.lost) ++count.retained_refused;
     drop_named(table.refuse(p.retained, retained_word(p.content.ref, f.qos)));
     tidy.push_back(p.retained);
     return;

@@ -340,10 +340,8 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
     return will_attempt::later;
   }
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
-  if (volatile_targets.size() != volatile_before) {
+  if (volatile_targets.size() != volatile_before)
     p.volatile_copy = common.volatiles->make(will.topic, will.content);
-    if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
-  }
   durable.messages().add_references(ref.index, 1); // until the burst is finished
   stage(p, targets_before, volatile_before);
   return will_attempt::staged;

@@ -33,7 +33,7 @@ namespace chainring {
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
 
-  /// A publish at QoS 1 or 2 from its match to its settlement.
+  /// A publish at QoS 1 or 2, or one that is to be retained, from its match to its settlement.
   struct staged_publish {
     message content;
     front_end* by = nullptr;
@@ -52,6 +52,8 @@ struct broker_worker::state {
                                   // waits for an answer
     bool refused = false;
     bool lost = false; // memory of its content is lost, so it is not acknowledged
+    /// True for a client's publish at QoS 0, which is here because it is to be retained.
+    [[nodiscard]] bool is_qos_0() const noexcept { return by == nullptr && will_of == none; }
     /// True when the burst publishes a message on media for it.
     [[nodiscard]] bool published() const noexcept { return (kept || will_of != none) && !refused; }
   };

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <vector>
 
 #include "../region/region_fixture.h"
+#include "broker/access.h"
 #include "line_fixture.h"
 #include "support/eal_main.h"
 
@@ -42,6 +44,21 @@ class Retained : public testing::Test {
   void SetUp() override { open(true); }
 
   broker& core() { return server->broker(); }
+  /// Takes all free blocks but so many.
+  void leave_blocks(std::uint32_t left) {
+    block_store& blocks = broker_access::state(core()).blocks();
+    std::uint64_t last = 0;
+    for (std::uint64_t n = blocks.statistics().largest_run; n != 0;
+         n = blocks.statistics().largest_run) {
+      const auto run = blocks.reserve_run(static_cast<std::uint32_t>(n));
+      if (!run) break;
+      last = *run;
+    }
+    while (blocks.reserve_run(1))
+      ;
+    for (std::uint32_t i = 0; i < left; ++i)
+      blocks.release_run(last + std::uint64_t{i} * 256, 1);
+  }
   std::uint64_t retained() { return core().retained_counts().messages; }
   std::uint64_t live() { return core().message_statistics().live; }
   bool accepted(unsigned at, const std::string& line) {
@@ -398,6 +415,70 @@ TEST_F(Retained, TwoWorkersThatPublishToOneTopicWaitForEachOther) {
   ASSERT_TRUE(accepted(at[1], "RET a 1"));
   (void)take(subscriber);
   EXPECT_EQ(live(), 0u);
+}
+
+// --- QoS 0: nobody can be told that a message is not retained
+// ---------------------------------------
+
+class RetainedAtQos0 : public Retained {
+ protected:
+  void SetUp() override {
+    Retained::SetUp();
+    connect(subscriber, "present");
+  }
+  void expect_delivered_and_counted(const std::string& topic) {
+    EXPECT_EQ(take(subscriber), (lines{"0 - " + topic + " text"}));
+    EXPECT_EQ(core().counters().retained_refused, 1u);
+    EXPECT_EQ(retained(), 0u);
+  }
+};
+
+TEST_F(RetainedAtQos0, AMessageThatFindsNoBlocksIsDeliveredAndCounted) {
+  ASSERT_TRUE(accepted(subscriber, "SUB a 1"));
+  leave_blocks(0);
+  server->send(publisher, "RET a 0 text");
+  expect_delivered_and_counted("a");
+}
+
+TEST_F(RetainedAtQos0, AMessageWhoseTopicFindsNoBlocksIsDeliveredAndCounted) {
+  const std::string topic = "a/topic/that/is/longer/than/a/cell/of/the/map";
+  ASSERT_TRUE(accepted(subscriber, "SUB " + topic + " 1"));
+  leave_blocks(1); // for the message
+  server->send(publisher, "RET " + topic + " 0 text");
+  expect_delivered_and_counted(topic);
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_F(RetainedAtQos0, AMessageThatWaitsTooLongForItsTopicIsDeliveredAndCounted) {
+  ASSERT_TRUE(accepted(subscriber, "SUB a 1"));
+  retained_table& table = broker_access::retained(core());
+  retained_table::claim other;
+  ASSERT_EQ(table.take("a", 10, false, other), retained_table::claim_status::claimed);
+  server->send(publisher, "RET a 0 text");
+  const auto begun = std::chrono::steady_clock::now();
+  while (core().counters().retained_refused == 0 &&
+         std::chrono::steady_clock::now() - begun < std::chrono::seconds(60))
+    server->settle();
+  table.abandon(other.entry);
+  expect_delivered_and_counted("a");
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_F(RetainedAtQos0, CopiesThatFindNoRoomAreCountedAlsoForAMessageThatWaited) {
+  config.volatile_messages_max = 1;
+  open(true);
+  connect(subscriber, "present");
+  ASSERT_TRUE(accepted(subscriber, "SUB # 0"));
+  server->send(subscriber, "STOP");
+  server->send(publisher, "PUB b 0 first"); // takes the one place
+  server->settle();
+  server->send(publisher, "RET a 1 one");
+  server->send(publisher, "RET a 1 two"); // waits for the topic
+  server->settle();
+  EXPECT_GE(core().counters().set_aside, 1u);
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber), (lines{"0 - b first"}));
+  EXPECT_EQ(core().counters().dropped_qos0, 2u);
 }
 
 } // namespace
