@@ -108,7 +108,9 @@ struct broker_config {
   /// How long it waits between two tries; 0 means that each burst tries it.
   std::uint32_t will_retry_ms = 50;
   std::uint32_t wills_changing_max = 1024; ///< changes of wills that a worker has under way
-  std::uint32_t aside_max = 64; ///< publishes of a worker that wait until another worker makes room
+  /// Publishes of a worker that wait until another worker makes room, or until a retained topic is
+  /// free. Each sender has at most an eighth of them; those without a session are one sender.
+  std::uint32_t aside_max = 64;
   /// The longest content in octets that a listener can deliver; a longer publish is refused.
   std::uint32_t content_size_max = 1463;
   std::uint32_t topic_size_max = 255;             ///< the longest topic name or filter, in octets

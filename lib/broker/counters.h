@@ -17,7 +17,7 @@ template <class Word> struct basic_broker_counters {
   Word received_qos2{};       ///< QoS 2 messages that subscribers have received
   Word refused_identifiers{}; ///< QoS 2 publishes beyond the limit of open identifiers
   Word refused_congestion{}, refused_too_long{}, refused_draining{};
-  Word set_aside{}; ///< publishes that waited until another worker made room
+  Word set_aside{}; ///< publishes that waited for room at another worker or for a retained topic
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
       cleared{}, damaged{};

@@ -45,6 +45,8 @@ constexpr std::uint64_t ask_again_hz = 20;
 /// How many bursts a publish waits at least for the claim of its topic. A claim lasts one or two
 /// bursts of its holder.
 constexpr std::uint32_t claim_tries_min = 1000;
+/// Among how many senders the places of the publishes that wait are shared at least.
+constexpr std::uint32_t aside_senders = 8;
 } // namespace
 
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
@@ -87,17 +89,22 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   if (identified && (from == no_session || !may_identify(from))) return refuse();
   // The messages of a sender keep their order, so none may overtake one that was set aside.
   if (from != no_session && at(from).aside != 0) {
-    if (!waits_for_claims(from) || !wait_for_claim(by, from, topic, content, options, token))
-      return refuse();
-    return;
+    const bool for_claims = waits_for_claims(from);
+    if (for_claims && wait_for_claim(by, from, topic, content, options, token)) return;
+    return for_claims && options.retain ? refuse_retained() : refuse();
   }
   staged_publish p;
   p.by = options.qos == 0 ? nullptr : &by;
   p.token = token;
   if (options.retain) {
     retained_table::claim c;
-    switch (common.retained->take(names.name(topic), names.name(topic).size() + content.size(),
-                                  content.empty(), c)) {
+    retained_table::asker asker = asker_for(claim_party::publishes);
+    asker.newcomer = true;
+    switch (topic_is_waited_for(topic)
+                ? retained_table::claim_status::wait
+                : common.retained->take(names.name(topic),
+                                        names.name(topic).size() + content.size(), content.empty(),
+                                        asker, c)) {
     case retained_table::claim_status::claimed:
       p.retained = c.entry;
       p.retained_before = c.before;
@@ -145,7 +152,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     (void)identifiers.add(at(from).identifiers, options.packet_id, p.content.ref, false);
   if (found == room::wait) {
     give_up_claim(p); // it is claimed again when it is matched again
-    const bool may = aside.size() < config.aside_max && prepare_rings(targets_before);
+    const bool may = may_set_aside(from) && prepare_rings(targets_before);
     if (may) ask_for_room(targets_before);
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
@@ -178,6 +185,21 @@ bool broker_worker::state::waits_for_claims(std::uint32_t from) noexcept {
                              [&](const aside_publish& a) { return a.from != from || a.for_claim; });
 }
 
+// Returns true when a publish that was set aside waits for the claim of this topic.
+bool broker_worker::state::topic_is_waited_for(std::uint32_t topic) noexcept {
+  return std::ranges::any_of(
+      aside, [&](const aside_publish& a) { return a.for_claim && a.topic == topic; });
+}
+
+// Returns true when one more publish of that sender may wait. Each sender has a share of the
+// places, so that none can take them all; those without a session are one sender.
+bool broker_worker::state::may_set_aside(std::uint32_t from) noexcept {
+  const std::uint32_t share = std::clamp<std::uint32_t>(config.aside_max / aside_senders, 1,
+                                                        UINT8_MAX); // session::aside counts to it
+  return aside.size() < config.aside_max &&
+         (from == no_session ? aside_without_session : at(from).aside) < share;
+}
+
 // Sets a publish aside whose topic is claimed, or that is behind such a one of its sender, before
 // it is matched. Returns false when there is no room for it.
 bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
@@ -185,9 +207,7 @@ bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std
                                           const publish_options& options,
                                           std::uint64_t token) noexcept {
   message kept;
-  if (aside.size() >= config.aside_max || (from != no_session && at(from).aside == UINT8_MAX) ||
-      !reserve(topic, from, content, options, kept))
-    return false;
+  if (!may_set_aside(from) || !reserve(topic, from, content, options, kept)) return false;
   if (options.qos == 2) // there is room for it, which may_identify() has found
     (void)identifiers.add(at(from).identifiers, options.packet_id, kept.ref, false);
   set_aside({.content = kept,
@@ -362,7 +382,10 @@ void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
 void broker_worker::state::set_aside(const aside_publish& p) noexcept {
   ++count.set_aside;
   names.hold(p.topic);
-  if (p.from != no_session) ++at(p.from).aside;
+  if (p.from == no_session)
+    ++aside_without_session;
+  else
+    ++at(p.from).aside;
   aside.push_back(p);
 }
 
@@ -378,15 +401,19 @@ void broker_worker::state::retry_aside() noexcept {
     staged_publish p;
     room found = room::available;
     bool at_limit = false; // of retained messages
-    const bool behind = a.from != no_session &&
-                        std::any_of(aside.begin(), aside.begin() + std::ptrdiff_t(kept),
-                                    [&](const aside_publish& b) { return b.from == a.from; });
+    // Both the messages of a sender and those that wait for one claim keep their order.
+    const bool behind = std::any_of(aside.begin(), aside.begin() + std::ptrdiff_t(kept),
+                                    [&](const aside_publish& b) {
+                                      return (a.from != no_session && b.from == a.from) ||
+                                             (retain && b.for_claim && b.topic == a.topic);
+                                    });
     if (behind) {
       found = room::wait;
     } else if (retain) {
       retained_table::claim c;
       const auto claimed =
-          common.retained->take(names.name(a.topic), fields.size(), fields.payload_size == 0, c);
+          common.retained->take(names.name(a.topic), fields.size(), fields.payload_size == 0,
+                                asker_for(claim_party::publishes), c);
       if (claimed == retained_table::claim_status::claimed) {
         p.retained = c.entry;
         p.retained_before = c.before;
@@ -417,9 +444,10 @@ void broker_worker::state::retry_aside() noexcept {
     }
     names.release(a.topic);
     // A session that has ended counts nothing, and its number may belong to another worker by now.
-    // [incarnation-read]
-    if (a.from != no_session &&
-        at(a.from).incarnation.load(std::memory_order_relaxed) == a.from_incarnation)
+    if (a.from == no_session)
+      --aside_without_session;
+    else if (at(a.from).incarnation.load(std::memory_order_relaxed) == // [incarnation-read]
+             a.from_incarnation)
       --at(a.from).aside;
     if (found != room::available) {
       targets.resize(targets_before);

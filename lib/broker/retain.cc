@@ -26,6 +26,12 @@
 
 namespace chainring {
 
+namespace {
+/// How long a topic is kept for a waiter whose turn it is: a twentieth of a second, in which its
+/// worker has many bursts.
+constexpr std::uint64_t turn_hz = 20;
+} // namespace
+
 // Gives a claim up that has stored no cell.
 void broker_worker::state::give_up_claim(staged_publish& p) noexcept {
   if (p.retained == none) return;
@@ -39,11 +45,23 @@ void broker_worker::state::drop_named(std::uint64_t word) noexcept {
   if (word != 0) durable.messages().drop_reference(slot_ref(word).message().index);
 }
 
+// Who asks for a claim on behalf of this worker.
+retained_table::asker broker_worker::state::asker_for(claim_party party) const noexcept {
+  // A program without EAL does not know the frequency of its clock.
+  const std::uint64_t hz = tsc_hz != 0 ? tsc_hz : 1'000'000'000;
+  return {.party =
+              static_cast<std::uint16_t>(claim_parties * number + static_cast<unsigned>(party)),
+          .newcomer = false,
+          .now_tsc = now_tsc,
+          .patience_tsc = hz / turn_hz};
+}
+
 // Stages what operators have asked for. A topic that is claimed is tried again in the next burst.
 void broker_worker::state::clear_retained() noexcept {
   std::erase_if(clears, [&](const operator_request& r) {
     retained_table::claim c;
-    const auto status = common.retained->take(r.identity, 0, true, c);
+    const auto status =
+        common.retained->take(r.identity, 0, true, asker_for(claim_party::operators), c);
     if (status == retained_table::claim_status::wait) return false;
     r.reply->found = status == retained_table::claim_status::claimed;
     r.reply->messages = r.reply->found ? 1 : 0;

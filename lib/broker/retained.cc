@@ -65,16 +65,49 @@ void retained_table::reserve(std::uint32_t topics) noexcept {
   (void)entries_.raise_limit(std::min(topics, options_.messages_max));
 }
 
+void retained_table::turn_list::add(std::uint16_t party) noexcept {
+  const auto end = parties_.begin() + static_cast<std::ptrdiff_t>(count_);
+  if (count_ != parties_max && std::find(parties_.begin(), end, party) == end)
+    parties_[count_++] = party;
+}
+
+void retained_table::turn_list::remove(std::uint16_t party) noexcept {
+  const auto end = parties_.begin() + static_cast<std::ptrdiff_t>(count_);
+  count_ = static_cast<std::size_t>(std::remove(parties_.begin(), end, party) - parties_.begin());
+}
+
+// Says whether another party is before this one, or has the claim.
+bool retained_table::must_wait(entry& e, const asker& by) noexcept {
+  if (seeded_bug("broker.retained_unclaimed")) return false;
+  if (e.state != claim_state::idle) {
+    e.turns.add(by.party);
+    return true;
+  }
+  while (!e.turns.empty() && (by.newcomer || e.turns.first() != by.party)) {
+    if (e.kept_since_tsc == 0) e.kept_since_tsc = by.now_tsc;
+    if (by.now_tsc <= e.kept_since_tsc + by.patience_tsc) {
+      e.turns.add(by.party);
+      return true;
+    }
+    e.turns.remove(e.turns.first()); // it has given up
+    e.kept_since_tsc = 0;
+  }
+  return false;
+}
+
 retained_table::claim_status retained_table::take(std::string_view topic, std::uint64_t size,
-                                                  bool clears, claim& out) noexcept {
+                                                  bool clears, const asker& by,
+                                                  claim& out) noexcept {
   const std::uint64_t bytes = blocks_of(size);
   const auto hash = static_cast<std::uint32_t>(keyed_hash(key_, topic));
   const std::lock_guard guard(lock_);
   std::uint32_t n = find_locked(topic, hash);
   if (n == none && clears) return claim_status::nothing;
-  if (n != none && entries_[n].state != claim_state::idle &&
-      !seeded_bug("broker.retained_unclaimed"))
-    return claim_status::wait;
+  if (n != none) {
+    if (must_wait(entries_[n], by)) return claim_status::wait;
+    entries_[n].turns.remove(by.party);
+    entries_[n].kept_since_tsc = 0;
+  }
   // The message before the present one is given up by the new one. A topic can always be cleared.
   const std::uint64_t less = n == none ? 0 : entries_[n].current_bytes;
   if (!clears && bytes_ - less + bytes > options_.bytes_max) return claim_status::full;

@@ -9,7 +9,9 @@
 ///
 /// **Claims.** A worker that publishes to a topic first claims the topic's entry, so a cell never
 /// has more than one candidate that is not published. The claim lasts until the publication is
-/// drained. Who meets a claim comes again in a later burst.
+/// drained. Who meets a claim comes again in later bursts, and a newcomer waits behind those that
+/// wait. Parties take turns: the publishes of one worker, its wills and its operators' requests are
+/// one party each. A party that does not come for its turn loses it after a while.
 ///
 /// **Against subscriptions.** A publisher claims an entry, makes a full fence, and matches. A
 /// subscriber enters the index of filters, makes a full fence, and looks at the entries; it waits
@@ -21,6 +23,7 @@
 /// **Thread-safety:** any thread may make any call but the constructor and add(). A lock is held
 /// for a few instructions, and only for messages that are retained.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -92,17 +95,25 @@ class retained_table {
   enum class claim_status : std::uint8_t {
     claimed,
     nothing, ///< the topic is to be cleared and has no retained message
-    wait,    ///< another publish has claimed the topic, or its cell is being tidied up
+    wait,    ///< another publish has claimed the topic or waits for it, or its cell is tidied up
     full,    ///< a limit is reached
   };
   struct claim {
     std::uint32_t entry = none;
     std::uint64_t before = 0; ///< the word of the topic's message; 0 means none
   };
+  /// Who asks for a claim.
+  struct asker {
+    std::uint16_t party = 0;
+    bool newcomer = false; ///< it claims a topic only if nobody waits for it
+    std::uint64_t now_tsc = 0;
+    std::uint64_t patience_tsc =
+        0; ///< how long a free topic is kept for the party whose turn it is
+  };
   /// Claims the entry of a topic for a message whose topic and content have `size` octets. With
-  /// `clears` the message has no content.
+  /// `clears` the message has no content. A party that is told to wait has a turn from then on.
   [[nodiscard]] claim_status take(std::string_view topic, std::uint64_t size, bool clears,
-                                  claim& out) noexcept;
+                                  const asker& by, claim& out) noexcept;
   /// Claims an entry whose message has expired, to clear its topic. Returns false when there is
   /// none or the topic is claimed.
   [[nodiscard]] bool take_expired(std::uint32_t entry, std::uint64_t now_ns, claim& out) noexcept;
@@ -152,6 +163,20 @@ class retained_table {
   [[nodiscard]] statistics count() noexcept;
 
  private:
+  /// The parties that wait for a topic, in the order of their turns. Where more of them wait, the
+  /// others join as places become free.
+  class turn_list {
+   public:
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] std::uint16_t first() const noexcept { return parties_[0]; }
+    void add(std::uint16_t party) noexcept;
+    void remove(std::uint16_t party) noexcept;
+
+   private:
+    static constexpr std::size_t parties_max = 8;
+    std::array<std::uint16_t, parties_max> parties_{};
+    std::size_t count_ = 0;
+  };
   enum class claim_state : std::uint8_t { idle, publishing, tidying };
   struct entry {
     detail::hash_link link;
@@ -165,7 +190,10 @@ class retained_table {
     std::uint64_t current_bytes = 0;
     std::uint64_t refused = 0;       // a candidate that was refused and is in the cell
     std::uint64_t claimed_bytes = 0; // of the message that is being published
+    turn_list turns;
+    std::uint64_t kept_since_tsc = 0; // when the free topic was first kept for a turn; 0: it is not
   };
+  [[nodiscard]] static bool must_wait(entry& e, const asker& by) noexcept;
   [[nodiscard]] std::uint32_t find_locked(std::string_view topic, std::uint32_t hash) noexcept;
   [[nodiscard]] std::uint32_t make(std::string_view topic, std::uint32_t hash) noexcept;
   void remove(std::uint32_t n) noexcept;

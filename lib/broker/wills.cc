@@ -273,11 +273,13 @@ void broker_worker::state::send_wills() noexcept {
     s.will_listed = false;
     if (!s.will_due) continue;
     s.will_certain = true;
-    switch (try_will(s, n)) {
+    const will_attempt tried_now = try_will(s, n);
+    switch (tried_now) {
     case will_attempt::staged:
       break;
+    case will_attempt::soon:
     case will_attempt::later:
-      retry_will(s, n);
+      retry_will(s, n, tried_now == will_attempt::soon);
       break;
     case will_attempt::impossible:
       ++count.wills_dropped;
@@ -310,7 +312,7 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
   if (retain) {
     retained_table::claim c;
     switch (common.retained->take(will.topic, will.topic.size() + will.content.size(),
-                                  will.content.empty(), c)) {
+                                  will.content.empty(), asker_for(claim_party::wills), c)) {
     case retained_table::claim_status::claimed:
       p.retained = c.entry;
       p.retained_before = c.before;
@@ -322,7 +324,7 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
       retain = false;
       break;
     case retained_table::claim_status::wait:
-      return will_attempt::later;
+      return will_attempt::soon;
     }
     std::atomic_thread_fence(std::memory_order_seq_cst); // [claim-before-match]
   }
@@ -356,14 +358,14 @@ void broker_worker::state::finish_will(const staged_publish& p) noexcept {
 
 // A will that finds no room is tried again for a while, and then dropped: the record says that it
 // is not to be sent.
-void broker_worker::state::retry_will(session& s, std::uint32_t n) noexcept {
+void broker_worker::state::retry_will(session& s, std::uint32_t n, bool soon) noexcept {
   // A program without EAL does not know the frequency of its clock.
   const std::uint64_t hz = tsc_hz != 0 ? tsc_hz : 1'000'000'000;
   if (s.will_until_tsc == 0) s.will_until_tsc = now_tsc + config.will_retry_s * hz;
   if (now_tsc < s.will_until_tsc) {
-    s.will_due_tsc = now_tsc + config.will_retry_ms * hz / 1000;
+    s.will_due_tsc = soon ? now_tsc : now_tsc + config.will_retry_ms * hz / 1000;
     s.will_listed = true;
-    (config.will_retry_ms == 0 ? wills_now : wills_later).push_back(n);
+    (soon || config.will_retry_ms == 0 ? wills_now : wills_later).push_back(n);
     return;
   }
   ++count.wills_dropped;

@@ -232,6 +232,7 @@ struct broker_worker::state {
   plan_table planned;                        // the places that this burst wants in each queue
   std::vector<std::uint32_t> without_newest; // the subscribers whose queues drop this message
   std::vector<aside_publish> aside;
+  std::uint32_t aside_without_session = 0; // how many of them came from no session
   std::vector<ending> endings;
   std::vector<std::string> ended_filters; // reused, so that the strings keep their memory
   std::size_t ended_filters_used = 0;
@@ -317,6 +318,9 @@ struct broker_worker::state {
   void make_record_dirty(session& s, std::uint32_t n) noexcept;
 
   // These functions are in retain.cc.
+  enum class claim_party : std::uint8_t { publishes, wills, operators };
+  static constexpr unsigned claim_parties = 3;
+  [[nodiscard]] retained_table::asker asker_for(claim_party party) const noexcept;
   void clear_retained() noexcept;
   void give_up_claim(staged_publish& p) noexcept;
   void store_cells() noexcept;
@@ -351,6 +355,8 @@ struct broker_worker::state {
                                std::size_t& volatile_before,
                                std::uint64_t& matched_version) noexcept;
   [[nodiscard]] bool waits_for_claims(std::uint32_t from) noexcept;
+  [[nodiscard]] bool topic_is_waited_for(std::uint32_t topic) noexcept;
+  [[nodiscard]] bool may_set_aside(std::uint32_t from) noexcept;
   [[nodiscard]] bool wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
                                     std::span<const std::byte> content,
                                     const publish_options& options, std::uint64_t token) noexcept;
@@ -417,10 +423,11 @@ struct broker_worker::state {
   void forget_due_will(session& s) noexcept;
   void send_wills() noexcept;
   void look_for_due_wills() noexcept;
-  enum class will_attempt : std::uint8_t { staged, later, impossible };
+  /// What became of a try: with `soon` a claim is waited for, which takes a few bursts.
+  enum class will_attempt : std::uint8_t { staged, soon, later, impossible };
   [[nodiscard]] will_attempt try_will(session& s, std::uint32_t n) noexcept;
   void finish_will(const staged_publish& p) noexcept;
-  void retry_will(session& s, std::uint32_t n) noexcept;
+  void retry_will(session& s, std::uint32_t n, bool soon = false) noexcept;
   void will_over(session& s, std::uint32_t n) noexcept;
   void drop_former_wills() noexcept;
   void schedule_will_after_open(std::uint32_t n) noexcept;
