@@ -138,15 +138,20 @@ void broker_worker::state::clear_in_flight(session& s) noexcept {
 
 // --- drop oldest ------------------------------------------------------------------------------
 
-// Drops messages when another worker has asked for room in the queue.
+// Makes room in the queue when other workers have asked for it, as far as it has none yet.
 void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   const std::uint32_t asked = durable.queues().drop_requested(n);
-  if (asked == 0) return;
-  const std::uint32_t wanted = slots_differ ? std::max(asked, slots_to_free(n, 1)) : asked;
-  count.dropped_oldest += durable.queues().drop_oldest(n, wanted);
+  std::uint64_t bytes = s.bytes_asked.load(std::memory_order_relaxed); // [bytes-asked]
+  if (asked == 0 && bytes == 0) return;
+  if (bytes != 0) bytes = s.bytes_asked.exchange(0, std::memory_order_relaxed); // [bytes-asked]
+  drop_plan plan = plan_drop(n, asked, bytes);
+  // Where the longest message finds no room whatever is dropped, nothing is dropped for it.
+  if (!plan.possible && bytes != 0) plan = plan_drop(n, asked - std::min(asked, 1u), 0);
+  count.dropped_oldest += durable.queues().drop_oldest(n, plan.entries); // this ends the requests
+  make_dirty(s, n);
+  if (plan.entries == 0) return;
   ++moved;
   forget_dropped(s, n);
-  make_dirty(s, n);
 }
 
 // Ends the exchanges of messages that were sent and then dropped, so that the next ones can begin.

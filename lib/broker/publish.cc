@@ -40,7 +40,7 @@ constexpr std::uint64_t second_ns = 1'000'000'000;
 /// How long a publish waits for room that another worker makes, before it is refused.
 constexpr std::uint64_t aside_seconds = 2;
 /// How often in a second the other worker is asked again, because a third worker may have taken the
-/// room. Each time it is asked it drops one more message.
+/// room. It drops only what is needed for the room that it has not made yet.
 constexpr std::uint64_t ask_again_hz = 20;
 /// How many bursts a publish waits at least for the claim of its topic. A claim lasts one or two
 /// bursts of its holder.
@@ -153,7 +153,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   if (found == room::wait) {
     give_up_claim(p); // it is claimed again when it is matched again
     const bool may = may_set_aside(from) && prepare_rings(targets_before);
-    if (may) ask_for_room(targets_before);
+    if (may) ask_for_room(targets_before, p.content.fields.size());
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     if (!may) {
@@ -367,7 +367,8 @@ bool broker_worker::state::prepare_rings(std::size_t targets_before) noexcept {
   return true;
 }
 
-void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
+// Asks the homes of full queues to make room for a message of that size.
+void broker_worker::state::ask_for_room(std::size_t targets_before, std::uint64_t size) noexcept {
   for (std::size_t t = targets_before; t < targets.size(); ++t) {
     const target& to = targets[t];
     if (!to.makes_room ||
@@ -375,6 +376,13 @@ void broker_worker::state::ask_for_room(std::size_t targets_before) noexcept {
       continue;
     // This asks the consumer of the queue.
     (void)durable.queues().overflow(to.session, overflow_policy::drop_oldest);
+    if (config.queue_bytes != 0) {
+      std::atomic<std::uint64_t>& asked = at(to.session).bytes_asked;
+      std::uint64_t seen = asked.load(std::memory_order_relaxed); // [bytes-asked]
+      while (seen < size &&
+             !asked.compare_exchange_weak(seen, size, std::memory_order_relaxed)) { // [bytes-asked]
+      }
+    }
     common.wake(to.session);
   }
 }
@@ -434,7 +442,7 @@ void broker_worker::state::retry_aside() noexcept {
         now_tsc < a.until_tsc || (a.for_claim && ++a.claim_tries < claim_tries_min);
     if ((found == room::wait || found == room::changed) && may_wait) {
       if (found == room::wait && !a.for_claim && now_tsc >= a.ask_tsc) {
-        ask_for_room(targets_before);
+        ask_for_room(targets_before, fields.size());
         a.ask_tsc = now_tsc + tsc_hz / ask_again_hz;
       }
       targets.resize(targets_before);

@@ -37,6 +37,9 @@ struct session {
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
   std::atomic<std::uint64_t> over_bytes{0};    // (any) messages beyond the limit of bytes
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held
+  // (any) The longest message for which other workers have asked for room in the queue; 0 means
+  // none.
+  std::atomic<std::uint64_t> bytes_asked{0};
   // (any) When the oldest message in its queue was published, as check_sessions() last saw it.
   std::atomic<std::uint64_t> oldest_published_ns{0};
   // (any) Messages that its client has sent, that were sent to it, and for which there was no room.

@@ -14,6 +14,8 @@
 //   [incarnation-read]  A match loads the incarnation of each session with acquire before it
 //     reads the version of the index again; pairs with [incarnation-set].
 //   [shown-only]  These values are shown to operators; the access orders nothing.
+//   [bytes-asked]  Other workers store for how long a message they need room; the home takes the
+//     value and looks at the queue, so the access orders nothing.
 //   [record-stored]  A new record is drained with its burst before the open is settled.
 //   [ended-before-restart]  The new incarnation is drained before the queue is emptied, the
 //     subscription records are erased, and the messages of open identifiers lose their references.
@@ -395,6 +397,7 @@ void broker_worker::state::finish_endings() noexcept {
   free_groups();
   for (const ending& e : endings) {
     if (!e.finished) queues.restart_finish(e.session);
+    at(e.session).bytes_asked.store(0, std::memory_order_relaxed); // [bytes-asked]
     if (e.keep) continue;
     durable.sessions().end_finish(e.session);
     free_number(at(e.session), e.session);
@@ -432,6 +435,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.refused.store(0, std::memory_order_relaxed);             // [shown-only]
   s.over_bytes.store(0, std::memory_order_relaxed);          // [shown-only]
   s.high_water.store(0, std::memory_order_relaxed);          // [shown-only]
+  s.bytes_asked.store(0, std::memory_order_relaxed);         // [bytes-asked]
   s.oldest_published_ns.store(0, std::memory_order_relaxed); // [shown-only]
   s.published.clear();
   s.delivered.clear();

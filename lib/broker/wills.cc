@@ -335,7 +335,8 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
     found = find_room(topic, n, will.qos, retain, will.topic.size() + will.content.size(),
                       targets_before, volatile_before, p.matched_version);
   if (found != room::available) {
-    if (found == room::wait && prepare_rings(targets_before)) ask_for_room(targets_before);
+    if (found == room::wait && prepare_rings(targets_before))
+      ask_for_room(targets_before, will.topic.size() + will.content.size());
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     give_up_claim(p);

@@ -366,7 +366,7 @@ struct broker_worker::state {
   void stage(staged_publish& p, std::size_t targets_before, std::size_t volatile_before) noexcept;
   void set_aside(const aside_publish& p) noexcept;
   [[nodiscard]] bool prepare_rings(std::size_t targets_before) noexcept;
-  void ask_for_room(std::size_t targets_before) noexcept;
+  void ask_for_room(std::size_t targets_before, std::uint64_t size) noexcept;
   void retry_aside() noexcept;
   void report_full(std::uint32_t n) noexcept;
 

@@ -491,5 +491,162 @@ TEST_F(DropOldest, AnAcknowledgementOfTheSameBurstMakesRoomForBytesToo) {
   EXPECT_EQ(info("slow").dropped_oldest, 0u);
 }
 
+// --- limits between two workers ------------------------------------------------------------------
+
+/// The publisher is worker 0's, and the subscribers are worker 1's.
+class TwoWorkers : public DropOldest {
+ protected:
+  static constexpr unsigned remote = 20;
+  std::string slow, viewer;
+
+  TwoWorkers() {
+    config.workers = 2;
+    config.home_seed = 1;
+  }
+  void begin(overflow_policy policy, int qos = 1) {
+    config.overflow = policy;
+    open(true);
+    slow = identity_at(core(), 1, "slow");
+    viewer = identity_at(core(), 1, "viewer");
+    ASSERT_TRUE(accepted(remote, "CONNECT " + identity_at(core(), 0, "remote") + " -"));
+    subscribe(subscriber, slow, qos, true);
+  }
+  void fill(int messages, const std::string& with = "") {
+    for (int i = 1; i <= messages; ++i)
+      ASSERT_TRUE(accepted(remote, "PUB t 1 " + std::to_string(i) + with));
+    server->settle();
+  }
+  /// Publishes, and turns until there is an answer.
+  std::string answer_to(const std::string& text) {
+    std::string got = server->ask(remote, "PUB t 1 " + text);
+    (void)comes_true([&] {
+      if (got.empty()) got = server->next(remote);
+      return !got.empty();
+    });
+    return got.substr(0, 2);
+  }
+};
+
+TEST_F(TwoWorkers, RoomThatAnAcknowledgementMakesIsNotMadeByADropToo) {
+  begin(overflow_policy::drop_oldest);
+  fill(15);
+  server->send(remote, "PUB t 1 new");
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  server->send(subscriber, "ACK 1");
+  EXPECT_EQ(answers(remote), lines{"OK"});
+  EXPECT_EQ(info(slow).dropped_oldest, 0u);
+}
+
+TEST_F(TwoWorkers, AMessageAcknowledgedBehindTheRequestForRoomIsNotDropped) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest);
+  fill(3, std::string(98, 'x'));
+  server->send(remote, "PUB t 1 " + std::string(99, 'y'));
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  server->send(subscriber, "ACK 1");
+  EXPECT_EQ(answers(remote), lines{"OK"});
+  EXPECT_EQ(info(slow).dropped_oldest, 0u);
+}
+
+TEST_F(TwoWorkers, TheLimitOfBytesDropsAsManyAsTheNewMessageNeeds) {
+  config.queue_slots = 127;
+  config.queue_bytes = 200;
+  begin(overflow_policy::drop_oldest);
+  server->send(subscriber, "STOP");
+  for (int i = 0; i < 100; ++i)
+    ASSERT_TRUE(accepted(remote, "PUB t 1 x"));
+  ASSERT_EQ(info(slow).queue_bytes, 200u);
+  EXPECT_EQ(answer_to(std::string(149, 'y')), "OK");
+  EXPECT_EQ(info(slow).dropped_oldest, 75u);
+  EXPECT_EQ(info(slow).queue_bytes, 200u);
+}
+
+TEST_F(TwoWorkers, AQueueHoldsItsLimitOfBytesUnderEachPolicy) {
+  for (const overflow_policy policy :
+       {overflow_policy::reject, overflow_policy::drop_newest, overflow_policy::drop_oldest}) {
+    config.queue_bytes = 350;
+    begin(policy);
+    server->send(subscriber, "STOP");
+    fill(3, std::string(98, 'x'));
+    const bool refused = policy == overflow_policy::reject;
+    EXPECT_EQ(answer_to(std::string(99, 'y')), refused ? "NO" : "OK");
+    EXPECT_EQ(info(slow).queue_bytes, 300u);
+    EXPECT_EQ(info(slow).dropped_newest, policy == overflow_policy::drop_newest ? 1u : 0u);
+    EXPECT_EQ(info(slow).dropped_oldest, policy == overflow_policy::drop_oldest ? 1u : 0u);
+    EXPECT_EQ(answer_to("short"), "OK");
+  }
+}
+
+TEST_F(TwoWorkers, AMessageLongerThanTheLimitReplacesAllOthers) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest);
+  server->send(subscriber, "STOP");
+  fill(3, std::string(98, 'x'));
+  EXPECT_EQ(answer_to(std::string(400, 'z')), "OK");
+  EXPECT_EQ(info(slow).queue_bytes, 401u);
+  EXPECT_EQ(info(slow).dropped_oldest, 3u);
+}
+
+TEST_F(TwoWorkers, NothingIsDroppedForAMessageThatFindsNoRoomAllTheSame) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest, 2);
+  fill(1, std::string(98, 'x'));
+  ASSERT_TRUE(accepted(remote, "PUB t 2:1 " + std::string(99, 'x')));
+  server->settle();
+  server->send(subscriber, "STOP");
+  fill(1, std::string(98, 'x'));
+  EXPECT_EQ(answer_to(std::string(200, 'y')), "NO");
+  EXPECT_EQ(info(slow).dropped_oldest, 0u);
+  EXPECT_EQ(answer_to(std::string(99, 'y')), "OK");
+  EXPECT_EQ(info(slow).dropped_oldest, 1u);
+}
+
+// The request is to make room in the queue of a session that has ended.
+TEST_F(TwoWorkers, ANewSessionDropsNothingForWhatItsPredecessorWasAsked) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest);
+  fill(3, std::string(98, 'x'));
+  server->send(remote, "PUB t 1 " + std::string(300, 'y'));
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  server->send(subscriber, "CONNECT " + slow + " clean");
+  server->send(subscriber, "SUB t 1");
+  EXPECT_EQ(answers(remote), lines{"OK"});
+  server->send(subscriber, "STOP");
+  fill(1, "x");
+  EXPECT_EQ(info(slow).dropped_oldest, 0u);
+}
+
+TEST_F(TwoWorkers, MessagesThatExpireMakeRoomForThePublisherOfAnotherWorker) {
+  config.message_expiry_s = 100;
+  begin(overflow_policy::reject);
+  leave(subscriber);
+  fill(15);
+  EXPECT_EQ(answer_to("refused"), "NO");
+  test::wall_clock_ahead_s = 101;
+  ASSERT_TRUE(comes_true([&] { return info(slow).queue_depth == 0; }));
+  EXPECT_EQ(info(slow).expired_messages, 15u);
+  EXPECT_EQ(answer_to("new"), "OK");
+  ASSERT_TRUE(accepted(subscriber, "CONNECT " + slow + " -"));
+  EXPECT_EQ(take(subscriber), lines{"new"});
+}
+
+TEST_F(TwoWorkers, AMessageThatExpiresBeforeItsClientTakesItIsNotDelivered) {
+  config.message_expiry_s = 100;
+  begin(overflow_policy::reject);
+  server->send(subscriber, "STOP");
+  ASSERT_TRUE(accepted(remote, "PUB t 1 early"));
+  test::wall_clock_ahead_s = 60;
+  ASSERT_TRUE(accepted(remote, "PUB t 1 late"));
+  test::wall_clock_ahead_s = 120;
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber), lines{"late"});
+  EXPECT_EQ(counters().expired_messages, 1u);
+  server->settle();
+  EXPECT_EQ(core().message_statistics().live, 0u);
+}
+
 } // namespace
 } // namespace chainring::testing_line
