@@ -120,6 +120,11 @@ struct broker_config {
   std::uint64_t retained_bytes_max = 0;
   /// Subscriptions of a worker that are given retained messages at one time.
   std::uint32_t retained_scans_max = 1024;
+  /// Of these, those of one session, so that one client cannot take all places.
+  std::uint16_t retained_scans_per_session_max = 16;
+  /// Where a place is missing, a session that has taken no retained message for so long, because
+  /// its queue has no room, gives one up.
+  std::uint32_t retained_scan_idle_ms = 1000;
   /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process,
   /// which only tests replace.
   std::uint64_t home_seed = 0;

@@ -373,7 +373,7 @@ void broker_worker::state::make_durable() noexcept {
   for (const std::uint32_t n : dirty) {
     if (!seeded_bug("broker.finish_before_drain"))
       queues.release_finish(n); // [release-before-reuse]
-    scans_may_go_on |= at(n).scans != 0;
+    let_scans_go_on(at(n));
   }
   dirty.clear();
   finish_group_releases();

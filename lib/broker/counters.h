@@ -29,6 +29,7 @@ template <class Word> struct basic_broker_counters {
   Word retained_refused{};  ///< publishes that were not retained for a limit or for want of room
   Word retained_sent{};     ///< retained messages that new subscriptions were given
   Word retained_given_up{}; ///< subscriptions whose other retained messages were given up
+  Word retained_scans_refused{}; ///< subscriptions refused because so many are given such messages
   Word groups_made{}, groups_ended{};
   Word groups_refused{};        ///< shared subscriptions refused because there was no free group
   Word group_members_refused{}; ///< shared subscriptions refused because the group was full
@@ -83,6 +84,7 @@ template <class Word> struct basic_broker_counters {
     fn("retained_refused", &c::retained_refused);
     fn("retained_sent", &c::retained_sent);
     fn("retained_given_up", &c::retained_given_up);
+    fn("retained_scans_refused", &c::retained_scans_refused);
     fn("groups_made", &c::groups_made);
     fn("groups_ended", &c::groups_ended);
     fn("groups_refused", &c::groups_refused);

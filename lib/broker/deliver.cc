@@ -247,7 +247,7 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   ++moved;
   // The front end may have closed the session, and so dropped its waiting messages.
   if (s.volatile_count != 0) drop_volatile(s, false);
-  scans_may_go_on |= s.scans != 0;
+  let_scans_go_on(s);
   return true;
 }
 

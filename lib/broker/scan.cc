@@ -33,17 +33,48 @@ bool broker_worker::state::needs_scan(std::string_view filter) noexcept {
   return has_wildcard(filter) ? table.size() != 0 : table.find(filter) != retained_table::none;
 }
 
-// Returns true when one more scan may begin. Where all places are taken, the scan of a session that
-// has no room, and so does not take what it was given, gives its place up.
+// Returns true when the session must not begin one more scan, so that others find places. A scan
+// that the new one replaces does not count.
+bool broker_worker::state::has_its_share_of_scans(const session& s, std::uint32_t n,
+                                                  std::string_view filter) noexcept {
+  if (std::uint32_t{s.scans} + s.scans_promised < config.retained_scans_per_session_max)
+    return false;
+  return s.scans_promised != 0 || std::ranges::none_of(running_scans, [&](std::uint32_t job) {
+           return scans[job].session == n && scans[job].filter == filter;
+         });
+}
+
+// The session has taken a message, so there may be room for another retained one.
+void broker_worker::state::let_scans_go_on(session& s) noexcept {
+  if (s.scans == 0) return;
+  scans_may_go_on = true;
+  s.taken_tsc = now_tsc;
+}
+
+// Returns true when one more scan may begin. Where all places are taken, a session whose scans have
+// no room, and that has taken nothing for a while, gives one up: of several such sessions the one
+// with the most scans, and then the one that has taken nothing for longest.
 bool broker_worker::state::may_scan() noexcept {
   if (free_scans.size() > scans_promised) return true;
+  // A program without EAL does not know the frequency of its clock.
+  const std::uint64_t hz = tsc_hz != 0 ? tsc_hz : 1'000'000'000;
+  const std::uint64_t idle = config.retained_scan_idle_ms * hz / 1000;
+  std::uint32_t found = none;
   for (const std::uint32_t job : running_scans) {
     if (!scans[job].stalled || scans[job].by != nullptr) continue;
-    ++count.retained_given_up;
-    end_scan(job, outcome::accepted);
-    return true;
+    const session& s = at(scans[job].session);
+    if (now_tsc - s.taken_tsc < idle) continue;
+    if (found != none) {
+      const session& other = at(scans[found].session);
+      if (s.scans < other.scans || (s.scans == other.scans && s.taken_tsc >= other.taken_tsc))
+        continue;
+    }
+    found = job;
   }
-  return false;
+  if (found == none) return false;
+  ++count.retained_given_up;
+  end_scan(found, outcome::accepted);
+  return true;
 }
 
 // Begins a scan for a subscription that has entered the index. Returns false when there is nothing
@@ -55,6 +86,7 @@ bool broker_worker::state::begin_scan(const staged_subscription& p,
   const std::uint32_t first = exact ? table.find(filter) : 0;
   if (exact ? first == retained_table::none : table.size() == 0) return false;
   // subscribe() has found a place, unless the topic's first message has come since.
+  if (at(p.session).scans >= config.retained_scans_per_session_max) return false;
   if (free_scans.empty() && !may_scan()) return false;
   const std::uint32_t job = free_scans.back();
   free_scans.pop_back();
@@ -72,7 +104,7 @@ bool broker_worker::state::begin_scan(const staged_subscription& p,
   j.exact = exact;
   j.done = j.stalled = j.refused = false;
   session& s = at(p.session);
-  ++s.scans;
+  if (s.scans++ == 0) s.taken_tsc = now_tsc;
   ++s.unsettled;
   return true;
 }

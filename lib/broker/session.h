@@ -91,6 +91,11 @@ struct session {
   std::uint64_t will_due_tsc = 0;
   std::uint64_t will_until_tsc = 0; // when a will that finds no room is given up; 0: not tried yet
 
+  // The subscriptions of this burst that may be given retained messages, and when the session last
+  // took a message while some of its subscriptions were given them, or the first of these began.
+  std::uint16_t scans_promised = 0;
+  std::uint64_t taken_tsc = 0;
+
   std::uint32_t volatile_first = none, volatile_last = none; // the QoS 0 messages that wait
   std::uint32_t volatile_count = 0;
 };

@@ -24,11 +24,13 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
     return answer_with(s.server, token, outcome::too_long);
   }
   if (!remove && options.retain_handling != retain_handling::never && needs_scan(filter)) {
-    if (!may_scan()) {
+    if (has_its_share_of_scans(s, n, filter) || !may_scan()) {
       ++count.subscribes_refused;
+      ++count.retained_scans_refused;
       return answer_with(s.server, token, outcome::congestion);
     }
     ++scans_promised;
+    ++s.scans_promised;
   }
   const std::uint32_t word =
       options.qos | std::uint32_t{options.front_end_bits} << subscription_option::front_end_shift |
@@ -117,6 +119,8 @@ bool broker_worker::state::give_up_ended(staged_subscription& p) noexcept {
 void broker_worker::state::finish_subscriptions() noexcept {
   bool undone = false;
   scans_promised = 0;
+  for (const staged_subscription& p : subscriptions)
+    at(p.session).scans_promised = 0;
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
     if (p.deferred || give_up_ended(p)) continue;
@@ -144,7 +148,12 @@ void broker_worker::state::finish_subscriptions() noexcept {
         std::atomic_thread_fence(std::memory_order_seq_cst); // [indexed-before-scan]
         p.scans = begin_scan(p, filter);
         // The session keeps the subscription, and its client asks again.
-        if (!p.scans && free_scans.empty() && needs_scan(filter)) p.result = outcome::congestion;
+        const bool full =
+            free_scans.empty() || at(p.session).scans >= config.retained_scans_per_session_max;
+        if (!p.scans && full && needs_scan(filter)) {
+          p.result = outcome::congestion;
+          ++count.retained_scans_refused;
+        }
       }
       continue;
     }

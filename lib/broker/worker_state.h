@@ -331,7 +331,10 @@ struct broker_worker::state {
 
   // These functions are in scan.cc.
   [[nodiscard]] bool needs_scan(std::string_view filter) noexcept;
+  [[nodiscard]] bool has_its_share_of_scans(const session& s, std::uint32_t n,
+                                            std::string_view filter) noexcept;
   [[nodiscard]] bool may_scan() noexcept;
+  void let_scans_go_on(session& s) noexcept;
   [[nodiscard]] bool begin_scan(const staged_subscription& p, std::string_view filter) noexcept;
   void run_scans() noexcept;
   void run_scan(std::uint32_t job, std::uint32_t& budget) noexcept;

@@ -279,6 +279,7 @@ TEST_F(Retained, CopiesAtQos0ComeAsTheClientTakesThem) {
 TEST_F(Retained, AClientThatTakesNothingKeepsNoOtherFromItsRetainedMessages) {
   config.queue_slots = 3;
   config.retained_scans_max = 2;
+  config.retained_scan_idle_ms = 0;
   open(true);
   for (int i = 0; i < 10; ++i)
     ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
@@ -292,6 +293,83 @@ TEST_F(Retained, AClientThatTakesNothingKeepsNoOtherFromItsRetainedMessages) {
   connect(subscriber, "quick");
   ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
   EXPECT_EQ(take(subscriber).size(), 10u);
+}
+
+TEST_F(Retained, AClientHasAShareOfThePlacesForSubscriptionsThatAreGivenRetainedMessages) {
+  config.queue_slots = 3;
+  config.retained_scans_max = 6;
+  config.retained_scans_per_session_max = 4;
+  open(true);
+  for (int i = 0; i < 10; ++i)
+    ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
+  connect(another, "greedy");
+  server->send(another, "STOP");
+  const char* const filters[] = {"#", "t/#", "+/#", "t/+", "+/+"};
+  for (int i = 0; i < 4; ++i)
+    ASSERT_TRUE(accepted(another, std::string("SUB ") + filters[i] + " 1"));
+  EXPECT_EQ(server->ask(another, "SUB +/+ 1"), "NO 6 congestion");
+  EXPECT_EQ(core().counters().retained_scans_refused, 1u);
+  EXPECT_TRUE(accepted(another, "SUB t/# 1")) << "the subscription replaces one of the four";
+  EXPECT_TRUE(accepted(another, "SUB +/+ 1 0 never")) << "it is given no retained messages";
+  ASSERT_TRUE(accepted(another, "UNSUB +/+"));
+  ASSERT_TRUE(accepted(another, "UNSUB t/#"));
+  for (const char* filter : {"+/+", "t/#"}) // both in one burst
+    server->send(another, std::string("SUB ") + filter + " 1");
+  server->settle();
+  EXPECT_TRUE(server->next(another).starts_with("NO "));
+  EXPECT_TRUE(server->next(another).starts_with("OK "));
+  EXPECT_EQ(core().counters().retained_scans_refused, 2u);
+  connect(subscriber, "other");
+  ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
+  EXPECT_EQ(take(subscriber).size(), 10u);
+  EXPECT_EQ(core().counters().retained_given_up, 0u);
+}
+
+TEST_F(Retained, AClientThatTakesItsRetainedMessagesOneByOneReceivesThemAll) {
+  config.queue_slots = 3;
+  config.retained_scans_max = 1;
+  config.retained_scan_idle_ms = 600'000;
+  open(true);
+  for (int i = 0; i < 10; ++i)
+    ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
+  connect(subscriber, "steady");
+  ASSERT_TRUE(accepted(subscriber, "SUB t/# 1"));
+  connect(another, "impatient");
+  EXPECT_EQ(server->ask(another, "SUB t/# 1"), "NO 2 congestion");
+  EXPECT_EQ(core().counters().retained_scans_refused, 1u);
+  EXPECT_EQ(take(subscriber).size(), 10u);
+  EXPECT_EQ(server->ask(another, "SUB t/# 1"), "OK 3");
+  EXPECT_EQ(take(another).size(), 10u);
+  EXPECT_EQ(core().counters().retained_given_up, 0u);
+}
+
+TEST_F(Retained, WhereAPlaceIsMissingTheIdleClientWithTheMostGivesOneUp) {
+  config.queue_slots = 3;
+  config.retained_scans_max = 3;
+  config.retained_scan_idle_ms = 0;
+  for (int more_bursts = 0; more_bursts < 3;
+       ++more_bursts) { // whichever of the three is looked at first
+    open(true);
+    for (int i = 0; i < 10; ++i)
+      ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
+    connect(subscriber, "modest");
+    server->send(subscriber, "STOP");
+    ASSERT_TRUE(accepted(subscriber, "SUB t/# 1"));
+    connect(another, "greedy");
+    server->send(another, "STOP");
+    ASSERT_TRUE(accepted(another, "SUB t/# 1"));
+    ASSERT_TRUE(accepted(another, "SUB # 1"));
+    connect(10, "newcomer");
+    server->send(10, "STOP");
+    for (int i = 0; i < more_bursts; ++i)
+      server->turn(0);
+    ASSERT_TRUE(accepted(10, "SUB t/# 1"));
+    EXPECT_EQ(core().counters().retained_given_up, 1u);
+    for (const unsigned at : {subscriber, 10u}) {
+      server->send(at, "GO");
+      EXPECT_EQ(take(at).size(), 10u) << at;
+    }
+  }
 }
 
 TEST_F(Retained, MoreSubscriptionsInOneBurstThanThereArePlacesForAreRefused) {
