@@ -27,8 +27,10 @@ constexpr std::uint32_t entries_each_burst = 512; ///< that all scans of a worke
 
 } // namespace
 
-// Returns true when there may be retained messages for that filter.
+// Returns true when there may be retained messages for that filter. A shared subscription is given
+// none.
 bool broker_worker::state::needs_scan(std::string_view filter) noexcept {
+  if (asks_to_share(filter)) return false;
   retained_table& table = *common.retained;
   return has_wildcard(filter) ? table.size() != 0 : table.find(filter) != retained_table::none;
 }

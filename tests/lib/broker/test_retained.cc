@@ -372,6 +372,19 @@ TEST_F(Retained, WhereAPlaceIsMissingTheIdleClientWithTheMostGivesOneUp) {
   }
 }
 
+TEST_F(Retained, ASubscriptionToAGroupTakesNoPlaceOfOneThatIsGivenRetainedMessages) {
+  config.retained_scans_max = 1;
+  open(true);
+  ASSERT_TRUE(accepted(publisher, "RET t/1 1 x"));
+  connect(subscriber, "s");
+  for (const char* filter : {"$share/g/t/#", "t/1"})
+    server->send(subscriber, std::string("SUB ") + filter + " 1");
+  server->settle();
+  EXPECT_EQ(server->next(subscriber), "OK 2");
+  EXPECT_EQ(server->next(subscriber), "OK 3");
+  EXPECT_EQ(core().counters().subscribes_refused, 0u);
+}
+
 TEST_F(Retained, MoreSubscriptionsInOneBurstThanThereArePlacesForAreRefused) {
   config.retained_scans_max = 2;
   open(true);
