@@ -7,7 +7,8 @@
 // subscription is settled when all entries were looked at, or when there is no more room for now:
 // retained messages take at most half of a queue, because a queue that they filled would refuse the
 // messages of others. The rest follows as the session takes messages. Nothing is delivered to the
-// session before the settlement.
+// session before the settlement. How far a subscription has come is kept in DRAM only, so after a
+// restart the rest does not follow.
 //
 // Its ordering labels [incarnation-read] and [home-read] are described in sessions.cc.
 //

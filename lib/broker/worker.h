@@ -177,7 +177,9 @@ class broker_worker {
   void release_identifier(std::uint32_t session, std::uint16_t packet_id,
                           std::uint64_t token) noexcept;
   /// Adds or replaces a subscription; settled(token) follows, when the session has been given the
-  /// retained messages of the topics, or as many as there is room for.
+  /// retained messages of the topics, or as many as there is room for. The session is given the
+  /// others as it takes messages, until the broker ends: a restart keeps the subscription and the
+  /// queue, and not what had no room in it yet.
   void subscribe(std::uint32_t session, std::string_view filter, const subscribe_options& options,
                  std::uint64_t token) noexcept;
   /// Ends a subscription; settled(token) follows.

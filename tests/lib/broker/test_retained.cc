@@ -263,6 +263,23 @@ TEST_F(Retained, RetainedMessagesTakeHalfOfAQueueAndTheRestFollows) {
   EXPECT_EQ(std::ranges::unique(got).size(), 0u) << "none is given twice";
 }
 
+TEST_F(Retained, WhatHadNoRoomBeforeARestartIsGivenWhenTheClientSubscribesAgain) {
+  config.queue_slots = 15;
+  open(true);
+  for (int i = 0; i < 40; ++i)
+    ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
+  connect(subscriber, "slow");
+  server->send(subscriber, "STOP");
+  ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
+  open(false);
+  ASSERT_EQ(server->ask(subscriber, "CONNECT slow -"), "OK 1 present");
+  EXPECT_EQ(take(subscriber).size(), 7u) << "half of the queue";
+  ASSERT_TRUE(accepted(publisher, "PUB t/new 1 live")) << "the subscription is there";
+  EXPECT_EQ(take(subscriber), (lines{"1 - t/new live"}));
+  ASSERT_TRUE(accepted(subscriber, "SUB t/# 1"));
+  EXPECT_EQ(take(subscriber).size(), 40u);
+}
+
 TEST_F(Retained, CopiesAtQos0ComeAsTheClientTakesThem) {
   config.volatile_per_session_max = 4;
   open(true);
