@@ -230,6 +230,7 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   targets.reserve(16 * burst_max);
   volatile_targets.reserve(16 * burst_max);
   without_newest.reserve(burst_max);
+  beyond_bytes.reserve(burst_max);
   groups.reserve(16 * burst_max);
   refs.reserve(16 * burst_max);
   answers.reserve(16 * burst_max);

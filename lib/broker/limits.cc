@@ -93,11 +93,12 @@ bool broker_worker::state::can_make_room(std::uint32_t session, std::uint64_t si
          plan_drop(session, n + 1, bytes).possible;
 }
 
-// Counts a message that the limit of bytes refused or dropped, for the subscriber's session.
-void broker_worker::state::count_over_bytes(std::uint32_t subscriber) noexcept {
-  ++count.over_queue_bytes;
-  if (!common.groups.is_group(subscriber))
-    at(subscriber).over_bytes.fetch_add(1, std::memory_order_relaxed); // [shown-only]
+// Counts a message that found the limit of bytes in some queues.
+void broker_worker::state::count_over_bytes() noexcept {
+  count.over_queue_bytes += beyond_bytes.size();
+  for (const std::uint32_t n : beyond_bytes)
+    if (!common.groups.is_group(n))
+      at(n).over_bytes.fetch_add(1, std::memory_order_relaxed); // [shown-only]
 }
 
 // How many slots the queue of a session must release so that it can take `n` more messages. A queue

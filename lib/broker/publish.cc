@@ -128,12 +128,14 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     found = find_room(topic, from, options.qos, options.retain,
                       names.name(topic).size() + content.size(), targets_before, volatile_before,
                       p.matched_version);
+  count_over_bytes();
   const auto give_up = [&] {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     give_up_claim(p);
     refuse();
   };
+  if (found == room::full) report_full(full_queue);
   if (found == room::changed || found == room::full) return give_up();
 
   const bool placed = targets.size() != targets_before;
@@ -168,6 +170,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
                       .until_tsc = now_tsc + aside_seconds * tsc_hz,
                       .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
                       .for_claim = false,
+                      .counted = true,
                       .topic = topic,
                       .from = from,
                       .from_incarnation = from == no_session
@@ -216,6 +219,7 @@ bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std
              .until_tsc = now_tsc + aside_seconds * tsc_hz,
              .ask_tsc = now_tsc,
              .for_claim = true,
+             .counted = false,
              .topic = topic,
              .from = from,
              .from_incarnation = from == no_session
@@ -252,7 +256,8 @@ void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
   }
 }
 
-// Appends the targets of a publish to `targets` and `volatile_targets`, and changes nothing else.
+// Appends the targets of a publish to `targets` and `volatile_targets`, and notes what is to be
+// counted. It counts nothing, because a publish that waits is matched again and again.
 broker_worker::state::room
 broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
                                 bool retain, std::uint64_t size, std::size_t& targets_before,
@@ -265,6 +270,8 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   const auto index = static_cast<std::uint32_t>(staged.size());
   room found = room::available;
   without_newest.clear();
+  beyond_bytes.clear();
+  full_queue = none;
   for (const subscriber& sub : to) {
     if (sub.session == from && (sub.options & subscription_option::no_local) != 0) continue;
     const bool of_group = common.groups.is_group(sub.session);
@@ -282,14 +289,14 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     const std::uint32_t free = room_of(sub.session);
     const bool over_bytes = exceeds_bytes(sub.session, size);
     const bool full = over_bytes || free <= planned.of(sub.session);
-    if (over_bytes) count_over_bytes(sub.session);
+    if (over_bytes) beyond_bytes.push_back(sub.session);
     const overflow_policy policy = full ? policy_of(sub.session) : overflow_policy::reject;
     if (full && policy == overflow_policy::drop_newest) {
       without_newest.push_back(sub.session);
       continue;
     }
     if (full && (policy == overflow_policy::reject || !can_make_room(sub.session, size))) {
-      report_full(sub.session);
+      full_queue = sub.session;
       return room::full;
     }
     // The home was set before the subscription entered the index. [home-read]
@@ -303,11 +310,9 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   if (common.filters->version() != matched_version) {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
+    beyond_bytes.clear(); // this match does not count
     return room::changed;
   }
-  count.dropped_newest += without_newest.size();
-  for (const std::uint32_t n : without_newest)
-    (void)table_of(n).overflow(queue_of(n), overflow_policy::drop_newest); // this counts the drop
   return found;
 }
 
@@ -340,6 +345,9 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
 void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
                                  std::size_t volatile_before) noexcept {
   if (p.volatile_copy == none) count.dropped_qos0 += volatile_targets.size() - volatile_before;
+  count.dropped_newest += without_newest.size();
+  for (const std::uint32_t n : without_newest)
+    (void)table_of(n).overflow(queue_of(n), overflow_policy::drop_newest); // this counts the drop
   p.volatile_first = static_cast<std::uint32_t>(volatile_before);
   p.volatile_count = p.volatile_copy == none
                          ? 0
@@ -434,9 +442,13 @@ void broker_worker::state::retry_aside() noexcept {
       std::atomic_thread_fence(std::memory_order_seq_cst); // [claim-before-match]
     }
     a.for_claim = found == room::wait;
-    if (found == room::available)
+    if (found == room::available) {
       found = find_room(a.topic, a.from, fields.qos, retain, fields.size(), targets_before,
                         volatile_before, p.matched_version);
+      if (!a.counted) count_over_bytes();
+      a.counted |= found != room::changed;
+      if (found == room::full) report_full(full_queue);
+    }
     if (found != room::available) give_up_claim(p);
     const bool may_wait =
         now_tsc < a.until_tsc || (a.for_claim && ++a.claim_tries < claim_tries_min);

@@ -86,6 +86,7 @@ struct session {
   bool will_certain = false;    // the due will is sent even if the client comes back
   bool will_graced = false;     // the will became due because the process had ended
   bool will_listed = false;     // whether the session is in one of the lists of due wills
+  bool will_counted = false;    // whether a full queue that it found was counted
   bool will_blocked = false;    // used while changes of wills are applied
   bool ends_after_will = false; // the session ends once its will has been sent
   std::uint64_t will_due_tsc = 0;

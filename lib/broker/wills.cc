@@ -210,7 +210,7 @@ void broker_worker::state::make_will_due(session& s, std::uint32_t n, std::uint6
                                          bool certain) noexcept {
   s.will_due = true;
   s.will_certain = certain;
-  s.will_graced = false;
+  s.will_graced = s.will_counted = false;
   s.will_due_tsc = now_tsc + after_tsc;
   s.will_until_tsc = 0;
   if (s.will_listed) return; // it is looked at again soon
@@ -290,7 +290,7 @@ void broker_worker::state::send_wills() noexcept {
   wills_now.erase(wills_now.begin(), wills_now.begin() + static_cast<std::ptrdiff_t>(tried));
 }
 
-broker_worker::state::will_attempt broker_worker::state::try_will(session&,
+broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
                                                                   std::uint32_t n) noexcept {
   if (medium.failed()) return will_attempt::later;
   const message_ref ref = slot_ref(durable.sessions().settings(n).will).message();
@@ -334,6 +334,12 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session&,
   for (int i = 0; i < attempts && found == room::changed; ++i)
     found = find_room(topic, n, will.qos, retain, will.topic.size() + will.content.size(),
                       targets_before, volatile_before, p.matched_version);
+  // A will that waits is counted once.
+  if (!s.will_counted) {
+    count_over_bytes();
+    if (found == room::full) report_full(full_queue);
+  }
+  s.will_counted |= found != room::changed;
   if (found != room::available) {
     if (found == room::wait && prepare_rings(targets_before))
       ask_for_room(targets_before, will.topic.size() + will.content.size());

@@ -86,6 +86,7 @@ struct broker_worker::state {
     std::uint64_t until_tsc;
     std::uint64_t ask_tsc; // when to ask the other worker again
     bool for_claim;        // it waits for the claim of a retained topic, or behind one that does
+    bool counted;          // it was matched, and counted where it found a limit of bytes
     std::uint32_t topic;   // the publish holds this topic
     std::uint32_t from, from_incarnation;
     std::uint32_t volatile_copy; // the copy for subscribers at QoS 0, or none
@@ -228,9 +229,12 @@ struct broker_worker::state {
   std::vector<target> targets;
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
-  std::vector<slot_ref> refs;                // the references of one group
-  plan_table planned;                        // the places that this burst wants in each queue
-  std::vector<std::uint32_t> without_newest; // the subscribers whose queues drop this message
+  std::vector<slot_ref> refs; // the references of one group
+  plan_table planned;         // the places that this burst wants in each queue
+  // What find_room() has found: the subscribers whose queues drop this message, those whose queues
+  // are at their limit of bytes, and the one whose queue refuses the message.
+  std::vector<std::uint32_t> without_newest, beyond_bytes;
+  std::uint32_t full_queue = none;
   std::vector<aside_publish> aside;
   std::uint32_t aside_without_session = 0; // how many of them came from no session
   std::vector<ending> endings;
@@ -380,7 +384,7 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
   [[nodiscard]] bool exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept;
-  void count_over_bytes(std::uint32_t subscriber) noexcept;
+  void count_over_bytes() noexcept;
   [[nodiscard]] std::uint32_t slots_to_free(std::uint32_t session, std::uint32_t n) noexcept;
   [[nodiscard]] std::uint64_t bytes_to_free(std::uint32_t session, std::uint64_t size) noexcept;
   [[nodiscard]] std::uint64_t group_bytes(const group& g) noexcept;

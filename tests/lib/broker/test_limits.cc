@@ -573,6 +573,7 @@ TEST_F(TwoWorkers, AQueueHoldsItsLimitOfBytesUnderEachPolicy) {
     const bool refused = policy == overflow_policy::reject;
     EXPECT_EQ(answer_to(std::string(99, 'y')), refused ? "NO" : "OK");
     EXPECT_EQ(info(slow).queue_bytes, 300u);
+    EXPECT_EQ(info(slow).over_bytes, 1u);
     EXPECT_EQ(info(slow).dropped_newest, policy == overflow_policy::drop_newest ? 1u : 0u);
     EXPECT_EQ(info(slow).dropped_oldest, policy == overflow_policy::drop_oldest ? 1u : 0u);
     EXPECT_EQ(answer_to("short"), "OK");
@@ -646,6 +647,45 @@ TEST_F(TwoWorkers, AMessageThatExpiresBeforeItsClientTakesItIsNotDelivered) {
   EXPECT_EQ(counters().expired_messages, 1u);
   server->settle();
   EXPECT_EQ(core().message_statistics().live, 0u);
+}
+
+// --- counters ------------------------------------------------------------------------------------
+
+TEST_F(TwoWorkers, APublishThatWaitsIsCountedOnceInEachCounter) {
+  config.overflow_clean = overflow_policy::drop_newest;
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest);
+  subscribe(another, viewer, 1, true, "passing");
+  for (const unsigned at : {subscriber, another})
+    server->send(at, "STOP");
+  fill(3, std::string(98, 'x'));
+  server->send(remote, "PUB t 1 " + std::string(99, 'y'));
+  for (int i = 0; i < 10; ++i)
+    (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 1u);
+  EXPECT_EQ(counters().dropped_newest, 0u) << "it may still be refused";
+  EXPECT_EQ(answers(remote), lines{"OK"});
+  EXPECT_EQ(counters().dropped_newest, 1u);
+  EXPECT_EQ(info(viewer).dropped_newest, 1u);
+  EXPECT_EQ(counters().over_queue_bytes, 2u);
+  EXPECT_EQ(info(slow).over_bytes, 1u);
+  EXPECT_EQ(info(viewer).over_bytes, 1u);
+}
+
+TEST_F(QueueBytes, AWillThatWaitsIsCountedOnce) {
+  config.will_retry_ms = 0;
+  begin(overflow_policy::reject);
+  for (int i = 1; i <= 3; ++i)
+    ASSERT_TRUE(publish(text(i)));
+  ASSERT_TRUE(accepted(another, "CONNECT owner - t 1 " + text(4)));
+  server->send(another, "LOST");
+  for (int i = 0; i < 20; ++i)
+    (void)server->turn(0);
+  EXPECT_EQ(info("absent").refused, 1u);
+  EXPECT_EQ(info("absent").over_bytes, 1u);
+  ASSERT_TRUE(accepted(subscriber, "CONNECT absent -"));
+  EXPECT_EQ(take(subscriber), (lines{text(1), text(2), text(3), text(4)}));
+  EXPECT_EQ(counters().over_queue_bytes, 1u);
 }
 
 } // namespace
