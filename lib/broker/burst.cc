@@ -68,8 +68,7 @@ place_status broker_worker::state::place_in_larger(std::uint32_t subscriber,
   idle_policy wait;
   for (int round = 0; round < rounds_max; ++round) {
     // A larger ring does not help a queue that is at its own limit.
-    if (slots_differ && std::uint64_t{queues.statistics(q).depth} + n > most)
-      return place_status::full;
+    if (slots_differ && std::uint64_t{queues.depth(q)} + n > most) return place_status::full;
     link_status s = queues.grow(q, n);
     if (s == link_status::unprepared) { // no larger ring was prepared in time
       count.drains += 2;
@@ -145,6 +144,7 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
       placed != place_status::changed) [[unlikely]]
     placed = place_in_larger(subscriber, incarnation, g.placement);
   g.placed = placed == place_status::placed;
+  if (g.placed) note_high_water(subscriber);
   // `changed` means that the queue belongs to another session now, which this publish did not
   // match.
   if (g.placed || placed == place_status::changed) return false;

@@ -43,7 +43,7 @@ std::uint32_t broker_worker::state::room_of(std::uint32_t subscriber) noexcept {
   const std::uint32_t q = queue_of(subscriber);
   const std::uint32_t free = table_of(subscriber).free_count(q);
   if (!slots_differ) return free;
-  const std::uint32_t most = slots_of(subscriber), depth = table_of(subscriber).statistics(q).depth;
+  const std::uint32_t most = slots_of(subscriber), depth = table_of(subscriber).depth(q);
   return std::min(free, most - std::min(most, depth));
 }
 
@@ -93,6 +93,16 @@ bool broker_worker::state::can_make_room(std::uint32_t session, std::uint64_t si
          plan_drop(session, n + 1, bytes).possible;
 }
 
+// Notes how many messages the subscriber's queue holds, for those who look at it later.
+void broker_worker::state::note_high_water(std::uint32_t subscriber) noexcept {
+  const std::uint32_t q = queue_of(subscriber);
+  const std::uint64_t depth = table_of(subscriber).depth(q);
+  std::atomic<std::uint64_t>& most =
+      common.groups.is_group(subscriber) ? common.groups.at(q).high_water : at(q).high_water;
+  if (depth > most.load(std::memory_order_relaxed)) // [shown-only]
+    most.store(depth, std::memory_order_relaxed);   // [shown-only]
+}
+
 // Counts a message that found the limit of bytes in some queues.
 void broker_worker::state::count_over_bytes() noexcept {
   count.over_queue_bytes += beyond_bytes.size();
@@ -108,7 +118,7 @@ std::uint32_t broker_worker::state::slots_to_free(std::uint32_t session, std::ui
   std::uint32_t drops = n - std::min(n, free);
   if (!slots_differ) return drops;
   const std::uint64_t most = slots_of(session),
-                      wanted = std::uint64_t{durable.queues().statistics(session).depth} + n;
+                      wanted = std::uint64_t{durable.queues().depth(session)} + n;
   if (wanted > most) drops = std::max(drops, static_cast<std::uint32_t>(wanted - most));
   return drops;
 }

@@ -24,8 +24,8 @@ class plan_table {
     const entry& e = entries_[find(queue)];
     return e.burst == burst_ ? e.bytes : 0;
   }
-  /// Adds one place for a message of that size, and returns how many places the queue has now.
-  std::uint32_t add(std::uint32_t queue, std::uint64_t bytes = 0) {
+  /// Adds one place for a message of that size.
+  void add(std::uint32_t queue, std::uint64_t bytes) {
     if (2 * used_ >= entries_.size()) grow();
     entry& e = entries_[find(queue)];
     if (e.burst != burst_) {
@@ -33,7 +33,7 @@ class plan_table {
       ++used_;
     }
     e.bytes += bytes;
-    return ++e.count;
+    ++e.count;
   }
   /// Forgets all places.
   void clear() noexcept {

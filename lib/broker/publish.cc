@@ -286,9 +286,8 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
       if (!of_group || choose_member(queue_of(sub.session), one)) volatile_targets.push_back(one);
       continue;
     }
-    const std::uint32_t free = room_of(sub.session);
     const bool over_bytes = exceeds_bytes(sub.session, size);
-    const bool full = over_bytes || free <= planned.of(sub.session);
+    const bool full = over_bytes || room_of(sub.session) <= planned.of(sub.session);
     if (over_bytes) beyond_bytes.push_back(sub.session);
     const overflow_policy policy = full ? policy_of(sub.session) : overflow_policy::reject;
     if (full && policy == overflow_policy::drop_newest) {
@@ -305,7 +304,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
                        slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
                                      front_end_bits_of(sub.options)}
                            .pack(),
-                       full, free});
+                       full});
   }
   if (common.filters->version() != matched_version) {
     targets.resize(targets_before);
@@ -353,17 +352,8 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
                          ? 0
                          : static_cast<std::uint32_t>(volatile_targets.size() - volatile_before);
   if (p.kept) durable.messages().stage(p.content);
-  for (std::size_t t = targets_before; t < targets.size(); ++t) {
-    const std::uint32_t n = targets[t].session;
-    const std::uint32_t most = slots_of(n);
-    const std::uint64_t held = most - std::min(most, targets[t].free) +
-                               planned.add(n, p.kept ? p.content.fields.size() : 0);
-    std::atomic<std::uint64_t>& high_water =
-        common.groups.is_group(n) ? common.groups.at(queue_of(n)).high_water : at(n).high_water;
-    if (held > high_water.load(std::memory_order_relaxed)) // [shown-only]
-      high_water.store(std::min<std::uint64_t>(held, most),
-                       std::memory_order_relaxed); // [shown-only]
-  }
+  for (std::size_t t = targets_before; t < targets.size(); ++t)
+    planned.add(targets[t].session, p.kept ? p.content.fields.size() : 0);
   staged.push_back(p);
 }
 
@@ -511,7 +501,7 @@ void broker_worker::state::report_full(std::uint32_t n) noexcept {
   if (now_tsc < full_reported_at + tsc_hz && full_reported_at != 0) return;
   full_reported_at = now_tsc;
   notify_observer(of_group ? broker_event::kind::group_full : broker_event::kind::queue_full,
-                  queue_of(n), table_of(n).statistics(queue_of(n)).depth, full_unreported);
+                  queue_of(n), table_of(n).depth(queue_of(n)), full_unreported);
   full_unreported = 0;
 }
 

@@ -151,8 +151,7 @@ bool broker_worker::state::has_room_for_retained(const scan_job& j, std::uint8_t
   const std::uint32_t wanted = planned.of(j.session);
   if (room_of(j.session) <= wanted) return false;
   if (exceeds_bytes(j.session, config.content_size_max)) return false;
-  return durable.queues().statistics(j.session).depth + wanted <
-         std::max(slots_of(j.session) / 2, 1u);
+  return durable.queues().depth(j.session) + wanted < std::max(slots_of(j.session) / 2, 1u);
 }
 
 // Gives a message to the subscription, and takes over a reference to it. Returns false when there
@@ -170,7 +169,7 @@ bool broker_worker::state::give_retained(std::uint32_t job, const retained_messa
   }
   if (qos != 0) {
     targets.push_back({j.session, j.incarnation, static_cast<std::uint32_t>(staged.size()),
-                       slot_delivery{qos, true, front_end}.pack(), false, room_of(j.session)});
+                       slot_delivery{qos, true, front_end}.pack(), false});
     planned.add(j.session, durable.messages().size_of(m.ref.index));
     staged_publish p;
     p.content.ref = m.ref;

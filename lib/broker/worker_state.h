@@ -63,8 +63,7 @@ struct broker_worker::state {
     std::uint32_t incarnation;
     std::uint32_t publish; // an index into staged
     std::uint16_t bits;
-    bool makes_room;    // the queue is full and drops its oldest message for this one
-    std::uint32_t free; // free places of the queue when it was matched
+    bool makes_room; // the queue is full and drops its oldest message for this one
   };
   struct volatile_target {
     std::uint32_t session;
@@ -384,6 +383,7 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
   [[nodiscard]] bool exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept;
+  void note_high_water(std::uint32_t subscriber) noexcept;
   void count_over_bytes() noexcept;
   [[nodiscard]] std::uint32_t slots_to_free(std::uint32_t session, std::uint32_t n) noexcept;
   [[nodiscard]] std::uint64_t bytes_to_free(std::uint32_t session, std::uint64_t size) noexcept;

@@ -360,6 +360,8 @@ class queue_table {
 
   /// Slots that can be placed now or after grow(). Where the queue has no ring: its first capacity.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
+  /// Slots in use, in all rings of the queue, also void ones.
+  [[nodiscard]] std::uint32_t depth(std::uint32_t queue) const noexcept;
   /// The bytes of the messages in the queue, also of those that are acknowledged and not released.
   /// 0 where options.count_bytes is not set.
   [[nodiscard]] std::uint64_t content_bytes(std::uint32_t queue) const noexcept;

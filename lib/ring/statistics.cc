@@ -42,6 +42,17 @@ queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
   return out;
 }
 
+std::uint32_t queue_table::depth(std::uint32_t queue) const noexcept {
+  const inside guard(state_->grace);
+  const ring_state* const first = state_->first_of(queue);
+  const ring_state* const r = state_->ring_of(queue);
+  if (first == nullptr || r == nullptr) return 0;
+  // The head is loaded before the tail, so the depth is never negative.
+  const std::uint64_t head = first->head.load(std::memory_order_acquire);     // [prefix-acked]
+  return static_cast<std::uint32_t>(r->next.load(std::memory_order_relaxed) - // [ticket-counter]
+                                    head);
+}
+
 queue_table_statistics queue_table::statistics() const noexcept {
   state& s = *state_;
   queue_table_statistics out;

@@ -688,5 +688,19 @@ TEST_F(QueueBytes, AWillThatWaitsIsCountedOnce) {
   EXPECT_EQ(counters().over_queue_bytes, 1u);
 }
 
+TEST_F(Limits, TheHighWaterOfAQueueThatHasNotGrownIsWhatItHeld) {
+  config.queue_slots_first = 3;
+  open(true);
+  subscribe(subscriber, "slow", 1, true);
+  server->send(subscriber, "STOP");
+  for (unsigned i = 1; i <= 15; ++i) {
+    ASSERT_TRUE(publish("text"));
+    EXPECT_EQ(info("slow").queue_high_water, i);
+  }
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber).size(), 15u);
+  EXPECT_EQ(info("slow").queue_high_water, 15u);
+}
+
 } // namespace
 } // namespace chainring::testing_line

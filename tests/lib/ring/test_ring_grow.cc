@@ -375,6 +375,7 @@ TEST_F(RingGrow, DropOldestDropsEntriesOfTwoRings) {
   fill(1, 10);
   EXPECT_EQ(q().consumer().plan_drop(0, 8, 0).entries, 8u);
   EXPECT_FALSE(q().consumer().plan_drop(0, 11, 0).possible);
+  EXPECT_EQ(q()->depth(0), 10u);
   EXPECT_EQ(q()->drop_oldest(0, 8), 8u);
   EXPECT_EQ(q().release(0), 8u);
   EXPECT_EQ(q()->statistics(0).rings, 1u);
