@@ -174,15 +174,18 @@ void show_subscriptions(service& s, const row_choice& rows, const print_line& pr
 }
 
 void show_topics(service& s, const row_choice& rows, const print_line& print) {
+  constexpr std::size_t at_once = 64; // sessions wait to subscribe while these are copied
   std::uint32_t first = rows.first;
   std::uint64_t shown = 0;
+  std::vector<topic_info> page;
+  const auto next_page = [&](std::size_t most) {
+    page.clear();
+    return s.broker().topics(first, most, page);
+  };
   do {
-    std::vector<topic_info> page;
-    const std::uint32_t from = first;
-    const auto left = static_cast<std::size_t>(rows.count - shown);
-    // Without a pattern every filter counts, so the page ends where the next one begins.
-    first =
-        s.broker().topics(from, rows.like.empty() ? left : std::min<std::size_t>(left, 64), page);
+    // A page has at most as many filters as are still wanted, so that it ends where the next one
+    // begins.
+    first = next_page(std::min<std::size_t>(rows.count - shown, at_once));
     for (const topic_info& t : page) {
       const std::string filter = escape(t.filter);
       if (!rows.wants(filter)) continue;
@@ -190,6 +193,12 @@ void show_topics(service& s, const row_choice& rows, const print_line& print) {
       print(format("%s: %u subscriptions", filter.c_str(), t.subscriptions));
     }
   } while (first != 0 && shown < rows.count);
+  // Where only unused places follow, there is nothing more.
+  while (first != 0) {
+    const std::uint32_t after = next_page(1);
+    if (!page.empty()) break;
+    first = after;
+  }
   print_end(shown, "filters", "topics", rows, first, print);
   print(format("%u subscriptions in all", s.broker().subscription_count()));
 }

@@ -237,7 +237,8 @@ class broker {
   /// Returns the session of that identity, or nothing. Any thread may call it.
   [[nodiscard]] std::optional<session_info> session_of(std::string_view identity) const;
   /// Appends at most `max` filters from position `first` on. Returns the `first` of the next call,
-  /// or 0 at the end. Any thread may call it.
+  /// or 0 at the end. It may append fewer, or none, before the end, because sessions wait to
+  /// subscribe meanwhile. Any thread may call it.
   std::uint32_t topics(std::uint32_t first, std::size_t max, std::vector<topic_info>& out) const;
   /// Returns the first `max` filters. Any thread may call it.
   [[nodiscard]] std::vector<topic_info> topics(std::size_t max) const;

@@ -90,7 +90,10 @@ std::uint32_t broker::topics(std::uint32_t first, std::size_t max,
 
 std::vector<topic_info> broker::topics(std::size_t max) const {
   std::vector<topic_info> list;
-  (void)topics(0, max, list);
+  std::uint32_t first = 0;
+  do
+    first = topics(first, max - list.size(), list);
+  while (first != 0 && list.size() < max);
   return list;
 }
 

@@ -101,18 +101,24 @@ class filter_index {
       remove_first(session);
     }
   }
+  /// The most places of filters that one call of for_each() looks at, used and unused.
+  static constexpr std::uint32_t places_at_once = 1024;
   /// Calls fn(filter, subscriptions) for up to `max` filters, from position `first` on. Returns the
-  /// position for the next call, or 0 at the end. Other threads wait to subscribe meanwhile; they
-  /// do not wait to match.
+  /// position for the next call, or 0 at the end. A call may find fewer filters than `max`, or
+  /// none, before the end, because it looks at few places: other threads wait to subscribe
+  /// meanwhile. They do not wait to match.
   template <class F> std::uint32_t for_each(std::uint32_t first, std::size_t max, F&& fn) {
     const std::lock_guard guard(writer_);
     char name[filter_size_max];
-    for (std::uint32_t f = first; f < filters_.touched(); ++f) {
+    const std::uint32_t all = filters_.touched();
+    if (first >= all) return 0;
+    const std::uint32_t end = all - first > places_at_once ? first + places_at_once : all;
+    for (std::uint32_t f = first; f < end; ++f) {
       if (filters_[f].subscriptions == 0) continue;
       if (max-- == 0) return f;
       fn(std::string_view(name, copy_text(filters_[f].name, name)), filters_[f].subscriptions);
     }
-    return 0;
+    return end < all ? end : 0;
   }
   /// Calls fn(filter, options) for up to `max` subscriptions of the session, after the first `skip`
   /// of them. Other threads wait to subscribe meanwhile.

@@ -224,6 +224,40 @@ TEST(FilterIndex, GrowsWhileOthersMatchAndRefusesNothingItHasRoomFor) {
     ASSERT_EQ(sessions_of(index, "x/" + std::to_string(i)), std::set<std::uint32_t>{i % 16});
 }
 
+TEST(FilterIndex, ListsItsFiltersInCallsThatLookAtFewPlacesEach) {
+  constexpr std::uint32_t filters = 10 * filter_index::places_at_once, last = filters - 1;
+  filter_index index({.filters_max = filters, .subscriptions_max = filters, .sessions_max = 2});
+  const auto name_of = [](std::uint32_t i) { return "of/" + std::to_string(i); };
+  for (std::uint32_t i = 0; i < filters; ++i)
+    ASSERT_EQ(index.add(name_of(i), i == 7 || i == last, 1), filter_index::status::added);
+  const auto all = [&](std::size_t max) {
+    std::vector<std::string> found;
+    std::uint32_t first = 0, calls = 0;
+    do {
+      const std::uint32_t from = first;
+      std::size_t in_call = 0;
+      first = index.for_each(from, max, [&](std::string_view filter, std::uint32_t n) {
+        EXPECT_EQ(n, 1u);
+        found.emplace_back(filter);
+        ++in_call;
+      });
+      EXPECT_LE(in_call, max);
+      EXPECT_LE(first, from + filter_index::places_at_once) << "one call looked at too many places";
+      ++calls;
+    } while (first != 0);
+    EXPECT_GE(calls, filters / filter_index::places_at_once);
+    return found;
+  };
+  EXPECT_EQ(all(SIZE_MAX).size(), filters);
+  EXPECT_EQ(all(64).size(), filters);
+  // Only two filters are left among the places that were used once.
+  index.remove_all(0, [](std::string_view) {});
+  EXPECT_EQ(all(SIZE_MAX), (std::vector<std::string>{name_of(7), name_of(last)}));
+  EXPECT_EQ(all(1), (std::vector<std::string>{name_of(7), name_of(last)}));
+  EXPECT_EQ(index.for_each(filters, 1, [](std::string_view, std::uint32_t) { FAIL(); }), 0u);
+  EXPECT_EQ(index.for_each(UINT32_MAX, 1, [](std::string_view, std::uint32_t) { FAIL(); }), 0u);
+}
+
 // Built with ThreadSanitizer this test also reports a count that is no atomic object.
 TEST(FilterIndex, SaysHowManySubscriptionsASessionHasWhileItsWorkerSubscribes) {
   constexpr std::uint32_t most = 32;

@@ -153,6 +153,13 @@ def test_prompt_and_telemetry():
         said = p.ask("show subscriptions like absent*", r"1 subscriptions")
         expect("'absent one': kept/# at QoS 1" in said, "subscriptions", said)
         said = p.ask("show topics like kept*", r"1 filters")
+        said = p.ask("show topics count 1", r"subscriptions in all")
+        more = re.search(r"1 filters; there are more: show topics from (\d+) count 1", said)
+        expect(more, "a page of filters", said)
+        said = p.ask(f"show topics from {more.group(1)} count 1", r"subscriptions in all")
+        expect(re.search(r"1 filters\r?\n", said), "the last page of filters", said)
+        said = p.ask("show topics count 4000000000", r"subscriptions in all")
+        expect("2 filters" in said, "all filters", said)
         keeper = clients[4]
         tid = keeper.ask(encode(REGISTER, b"\0\0\0\x63status/4"), lambda kind, _: kind == REGACK)[:2]
         keeper.ask(encode(PUBLISH, b"\x30" + tid + b"\0\x64" + b"up"), lambda kind, _: kind == PUBACK)
