@@ -120,6 +120,7 @@ void neighbours::update(const ip_address& a, const rte_ether_addr& mac,
 
 void neighbours::learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc,
                        bool known_only) noexcept {
+  if (!on_link(a)) return;
   if (!a.is_ipv4()) return ipv6_->learn(a, mac, age_now(now_tsc), known_only);
   const std::uint32_t x = a.ipv4() * spread;
   const std::size_t bucket = std::size_t{x >> 16} * ways;

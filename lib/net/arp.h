@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The neighbour table: it maps an IP address to the MAC address through which it is reached.
 ///
-/// **Learning.** ARP creates and changes entries: requests for an own address, and replies. ARP
+/// **Learning.** ARP creates and changes the entries of addresses on the link: requests for an own
+/// address, and replies. What it says about other addresses is passed over. ARP
 /// between other hosts only updates entries that exist (RFC 826), so that the table follows a
 /// neighbour that moves and announces it. A UDP datagram or an echo request may only fill an empty
 /// place, or one whose entry was silent. Any host on the link can write any source address into
@@ -88,7 +89,8 @@ class neighbours {
   neighbours& operator=(const neighbours&) = delete;
 
   /// Records that the address is at `mac`, as a message of ARP or neighbour discovery from there
-  /// has just said.
+  /// has just said. An address off the link is not recorded, because a host on the link could
+  /// otherwise take what is sent to it.
   void learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc) noexcept;
 
   /// Does the same as learn(), but only for an address that has an entry.

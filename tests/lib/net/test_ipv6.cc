@@ -261,5 +261,19 @@ TEST_F(Ipv6Neighbours, AFullTableForgetsSilentSourcesForASenderBehindARouter) {
   EXPECT_TRUE(goes_to(client, peer_mac, late));
 }
 
+TEST_F(Ipv6Neighbours, DiscoverySaysNothingAboutAnAddressOffTheLink) {
+  table->learn(far, other_mac, start);
+  EXPECT_EQ(status(far), route_status::unreachable);
+  table->notice(far, peer_mac, start);
+  table->learn(far, other_mac, start);
+  table->advertised(far, other_mac, true, start);
+  EXPECT_TRUE(goes_to(far, peer_mac));
+  config.gateway6 = gateway;
+  make();
+  table->learn(gateway, peer_mac, start);
+  table->learn(far, other_mac, start);
+  EXPECT_TRUE(goes_to(far, peer_mac)) << "a host of the link takes what goes through the gateway";
+}
+
 } // namespace
 } // namespace chainring::net_test

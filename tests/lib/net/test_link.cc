@@ -104,6 +104,13 @@ TEST_F(Link, AnAddressProbeIsAnsweredAndMakesNoEntry) {
   EXPECT_EQ(interface_->arp->route(0, now).status, route_status::unreachable);
 }
 
+TEST_F(Link, AnArpRequestFromAnAddressOffTheLinkIsAnsweredAndMakesNoEntry) {
+  constexpr std::uint32_t elsewhere = 0xCB007107; // 203.0.113.7
+  EXPECT_EQ(arrive(arp_frame({.sip = elsewhere})), 0);
+  EXPECT_EQ(sent().size(), 1u);
+  EXPECT_EQ(interface_->arp->route(elsewhere, now).status, route_status::unreachable);
+}
+
 TEST_F(Link, APingIsAnswered) {
   EXPECT_EQ(arrive(echo_frame(text("data"))), 0);
   const std::vector<octets> f = sent();

@@ -180,7 +180,7 @@ TEST_F(Neighbours, ASenderBehindARouterMovesToAnotherRouterOnceTheFirstIsSilent)
 
 TEST_F(Neighbours, APacketOffTheLinkGoesToTheGatewayOrToTheLastForwarder) {
   EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unreachable);
-  arp->learn(elsewhere, other_mac, start);
+  arp->notice(elsewhere, other_mac, start);
   EXPECT_EQ(mac_octets(arp->route(elsewhere, start + 1000 * second).mac), mac_octets(other_mac));
   config.gateway = peer;
   make();
@@ -188,6 +188,22 @@ TEST_F(Neighbours, APacketOffTheLinkGoesToTheGatewayOrToTheLastForwarder) {
   EXPECT_EQ(arp->route(elsewhere, start).next_hop, peer);
   arp->learn(peer, peer_mac, start);
   EXPECT_EQ(mac_octets(arp->route(elsewhere, start).mac), mac_octets(peer_mac));
+}
+
+TEST_F(Neighbours, ArpSaysNothingAboutAnAddressOffTheLink) {
+  arp->learn(elsewhere, other_mac, start);
+  EXPECT_EQ(arp->route(elsewhere, start).status, route_status::unreachable);
+  // The way back that its datagrams came stays, too.
+  arp->notice(elsewhere, peer_mac, start);
+  arp->learn(elsewhere, other_mac, start);
+  arp->update(elsewhere, other_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start).mac), mac_octets(peer_mac));
+  config.gateway = peer;
+  make();
+  arp->learn(peer, peer_mac, start);
+  arp->learn(elsewhere, other_mac, start);
+  EXPECT_EQ(mac_octets(arp->route(elsewhere, start).mac), mac_octets(peer_mac))
+      << "a host of the link takes what goes through the gateway";
 }
 
 TEST_F(Neighbours, AGroupAddressResolvesWithoutArp) {
@@ -268,6 +284,8 @@ TEST_F(Neighbours, AFullTransmitBufferLosesNoHeldPacket) {
 }
 
 TEST_F(Neighbours, AFloodOfAddressesEvictsTheOldAndKeepsTheNewest) {
+  config.address.length = 0; // every address is on the link
+  make();
   arp->learn(peer, peer_mac, start);
   for (std::uint32_t i = 0; i < 2'000'000; ++i)
     arp->learn(0x0A000000 + i, other_mac, start + second);
@@ -278,6 +296,8 @@ TEST_F(Neighbours, AFloodOfAddressesEvictsTheOldAndKeepsTheNewest) {
 }
 
 TEST_F(Neighbours, ConcurrentLearningNeverGivesAnAddressTheMacOfAnother) {
+  config.address.length = 0; // every address is on the link
+  make();
   // The first octets of a MAC hold its address. There are ten times as many addresses as places.
   constexpr std::uint32_t addresses = 2560, rounds = 100;
   auto mac_of = [](std::uint32_t a, std::uint8_t last) {
