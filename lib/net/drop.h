@@ -46,7 +46,7 @@ enum class drop_reason : std::uint8_t {
   udp_checksum_partial, ///< a veth peer left the UDP checksum to hardware: `ethtool -K DEV tx off`
   icmp_malformed,       ///< ICMP that is too short, has a wrong checksum or IP options
   icmp_other,           ///< ICMP other than an echo request to an own address
-  igmp_other,           ///< IGMP that is malformed or no query
+  igmp_other,           ///< IGMP that is malformed, no query, or not of the link
   nd_malformed,         ///< neighbour discovery that RFC 4861 says to discard
   nd_elsewhere,         ///< neighbour discovery for another host
   nd_conflict,          ///< another host claims one of the own IPv6 addresses

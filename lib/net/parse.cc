@@ -84,8 +84,10 @@ drop_reason read_arp(const receive_filter& filter, packet_view& v, const std::by
   return drop_reason::none;
 }
 
-drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n) noexcept {
+drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n,
+                      std::uint8_t time_to_live) noexcept {
   igmp_message h;
+  if (time_to_live != 1) return drop_reason::igmp_other; // it may come from off the link (RFC 3376)
   if (n < sizeof h || fold_checksum(add_checksum(0, at, n)) != 0xffff)
     return drop_reason::igmp_other;
   std::memcpy(&h, at, sizeof h);
@@ -186,7 +188,7 @@ drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n) noexce
     return drop_reason::none;
   }
   if (ip.next_proto_id != IPPROTO_UDP)
-    return igmp && v.to_group ? read_igmp(v, data, n) : drop_reason::ip_protocol;
+    return igmp && v.to_group ? read_igmp(v, data, n, ip.time_to_live) : drop_reason::ip_protocol;
   const std::uint64_t pseudo =
       std::uint64_t{ip.src_addr} + ip.dst_addr + rte_cpu_to_be_16(ip.next_proto_id);
   return detail::read_udp_inline(c, m, v, data, n, pseudo);
