@@ -27,6 +27,15 @@ namespace {
   return {text.data(), std::min<std::size_t>(static_cast<std::size_t>(std::max(n, 0)), 1023)};
 }
 
+/// Returns one word that matches the client id as `like PATTERN`.
+std::string pattern_of(const std::string& identity) {
+  std::string pattern = escape(identity);
+  for (char& c : pattern)
+    if (c == '[' || c == ' ' || c == '?')
+      c = '*'; // a set, the end of the word, a key of the prompt
+  return pattern;
+}
+
 std::uint64_t wall_clock_ns() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
@@ -117,7 +126,8 @@ result<row_choice> row_choice::parse(const std::string& words) {
 }
 
 bool row_choice::wants(const std::string& shown) const {
-  return like.empty() || fnmatch(like.c_str(), shown.c_str(), 0) == 0;
+  // A backslash stands for itself, because escaped text has backslashes.
+  return like.empty() || fnmatch(like.c_str(), shown.c_str(), FNM_NOESCAPE) == 0;
 }
 
 bool row_choice::wants(const session_info& i) const {
@@ -295,7 +305,7 @@ void show_session(service& s, const std::string& client, const print_line& print
     print(format("    %s at QoS %u", escape(one.filter).c_str(), one.qos));
   if (i.subscriptions > filters.size())
     print(format("    and %zu more: show subscriptions like %s", i.subscriptions - filters.size(),
-                 escape(i.identity).c_str()));
+                 pattern_of(i.identity).c_str()));
 }
 
 void show_top(service& s, unsigned seconds, const print_line& print) {

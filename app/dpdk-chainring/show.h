@@ -15,8 +15,9 @@ namespace chainring::app {
 using print_line = std::function<void(const std::string&)>;
 
 /// Which rows of a list to print. Written as words: `like PATTERN` (a pattern of a shell with `*`
-/// and `?`, against the client id or filter as it is printed), `connected`, `disconnected`, `full`,
-/// `from N` (where the page before ended) and `count N`.
+/// and `[...]`, against the client id or filter as it is printed, where a backslash stands for
+/// itself), `connected`, `disconnected`, `full`, `from N` (where the page before ended) and `count
+/// N`.
 struct row_choice {
   std::string like;
   enum class connection : std::uint8_t { any, connected, disconnected } connected = connection::any;
