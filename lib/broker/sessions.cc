@@ -43,36 +43,34 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   }
   const identity_key key = common.key_of(identity);
   const std::uint8_t flags = options.ends_with_connection ? session_flag_clean : 0;
-  const auto refuse = [&](open_status why) {
-    ++count.opens_refused;
-    return opened_session{why};
-  };
   std::uint32_t n = none;
   bool present = false;
-  staged_will change;        // the new will, if `changes_will`
-  bool changes_will = false; // the open is settled when the will has changed
-  bool sends_will = false;   // the will of the former connection is sent
-  if (options.will != nullptr) {
-    const outcome copied = copy_will(none, *options.will, will_part::all, change);
-    if (copied != outcome::accepted)
-      return refuse(copied == outcome::too_long ? open_status::refused : open_status::congestion);
-    changes_will = true;
-  }
-  const auto give_up_will = [&] {
-    if (changes_will && options.will != nullptr) durable.messages().discard(change.content);
+  staged_will change;      // the new will, if there is one
+  bool copied = false;     // `change` holds a message, which a refusal gives up
+  bool sends_will = false; // the will of the former connection is sent
+  const auto refuse = [&](open_status why, statistic& counter) {
+    if (copied) durable.messages().discard(change.content);
+    ++counter;
+    return opened_session{why};
   };
+  if (options.will != nullptr) {
+    const outcome result = copy_will(none, *options.will, will_part::all, change);
+    if (result == outcome::too_long) return refuse(open_status::refused, count.opens_refused);
+    if (result != outcome::accepted) return refuse(open_status::congestion, count.opens_refused);
+    copied = true;
+  }
   if (const auto known = common.identities->get(key)) {
     n = *known;
     session& s = at(n);
     if (durable.sessions().identity(n) != identity) { // two long identities have the same hashes
-      give_up_will();
-      return refuse(open_status::congestion);
+      return refuse(open_status::congestion, count.opens_refused);
     }
     const bool active =
         s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
 
     // A session that ends with its connection must end before the next one of its identity begins.
-    const bool ends = options.clean_start || s.ends_with_connection;
+    // So must one that an operator or the clock ends, and that is there only until its will is sent.
+    const bool ends = options.clean_start || s.ends_with_connection || s.ends_after_will;
     const session_settings before = durable.sessions().settings(n);
     const bool lost = active ? !options.same_connection && (ends || before.will_delay_s == 0)
                              : s.will_due && ends && !s.will_graced;
@@ -80,16 +78,13 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
     const bool keeps = options.keep_will && options.will == nullptr && !ends && before.will != 0;
     const bool held = durable.messages().held(slot_ref(before.will).message());
     if (keeps && (sends_will || !held)) {
-      const outcome copied = copy_will_again(n, change);
-      if (copied == outcome::congestion) return refuse(open_status::congestion);
-      changes_will = copied == outcome::accepted; // else the will is damaged
+      const outcome result = copy_will_again(n, change);
+      if (result == outcome::congestion)
+        return refuse(open_status::congestion, count.opens_refused);
+      copied = result == outcome::accepted; // else the will is damaged
     }
-    if (!move_to_source(s, options.source)) {
-      give_up_will();
-      ++count.opens_refused_source;
-      return {open_status::congestion};
-    }
-    changes_will |= sends_will;
+    if (!move_to_source(s, options.source))
+      return refuse(open_status::congestion, count.opens_refused_source);
     if (active) {
       ++count.taken_over;
       front_end* before = s.server;
@@ -119,19 +114,14 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       change_settings(s, n, settings);
     }
   } else {
-    if (common.draining.load(std::memory_order_relaxed)) { // [run-time-setting]
-      ++count.opens_refused;
-      return {open_status::congestion};
-    }
-    if (!enter_source(options.source)) {
-      ++count.opens_refused_source;
-      return {open_status::congestion};
-    }
+    if (common.draining.load(std::memory_order_relaxed)) // [run-time-setting]
+      return refuse(open_status::congestion, count.opens_refused);
+    if (!enter_source(options.source))
+      return refuse(open_status::congestion, count.opens_refused_source);
     n = create(identity, key, options);
     if (n == none) {
       leave_source(options.source);
-      give_up_will();
-      return refuse(open_status::congestion);
+      return refuse(open_status::congestion, count.opens_refused);
     }
     at(n).source = options.source;
   }
@@ -155,7 +145,8 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   // [home-set] Without it another lcore could see the session as active and hand its messages to
   // the home of an earlier session.
   s.state.store(connection::active, std::memory_order_release);
-  if (changes_will)
+  // A will that is due is sent before the record names another one, or none.
+  if (copied || sends_will)
     change_will(s, change, n, &by, token);
   else
     answer_with(&by, token, outcome::accepted);
@@ -252,7 +243,8 @@ void broker_worker::state::sleep(std::uint32_t n, std::uint32_t duration_s,
   s.asleep = true;
   detach_shared(s, n, true);
   session_settings settings = durable.sessions().settings(n);
-  if (settings.will != 0 || settings.expiry_s != 0 || config.session_expiry_s != 0) {
+  if (settings.will != 0 || settings.expiry_s != 0 ||
+      common.session_expiry_s.load(std::memory_order_relaxed) != 0) { // [run-time-setting]
     settings.disconnected_ns = store::now_ns() + std::uint64_t{duration_s} * 1'000'000'000;
     change_settings(s, n, settings);
   }

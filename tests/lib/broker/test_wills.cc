@@ -316,6 +316,61 @@ TEST_P(Wills, AnOperatorWhoEndsASessionSendsItsWill) {
   EXPECT_EQ(live(), 0u);
 }
 
+TEST_P(Wills, AKickedSessionWhoseWillStillWaitsEndsAlsoWhenItsClientConnectsAgain) {
+  b->send(watcher_at, "STOP");
+  for (unsigned i = 0; i < config.queue_slots; ++i)
+    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  ASSERT_EQ(connect("-", "1 gone"), "OK");
+  ASSERT_TRUE(b->ask(owner_at, "SUB its/own 1").starts_with("OK"));
+  EXPECT_TRUE(b->broker().kick(owner));
+  b->settle();
+  // The answer follows when the will has been sent, so it is not waited for here.
+  b->send(owner_at, "CONNECT " + owner + " -");
+  b->settle();
+  b->send(watcher_at, "GO");
+  texts all = seen();
+  for (const std::time_t begin = std::time(nullptr);
+       std::ranges::count(all, "gone") == 0 && std::time(nullptr) < begin + 60;)
+    for (const std::string& text : seen())
+      all.push_back(text);
+  EXPECT_EQ(std::ranges::count(all, "gone"), 1);
+  b->settle();
+  EXPECT_EQ(b->broker().subscription_count(), 1u) << "only the watcher's is left";
+}
+
+TEST_P(Wills, ARefusedConnectionLeavesNothingOfItsWillBehind) {
+  config.sessions_per_source_max = 1;
+  open();
+  watch();
+  b->broker().set_draining(true);
+  EXPECT_EQ(connect("-", "1 gone"), "NO 1 congestion");
+  b->broker().set_draining(false);
+  EXPECT_EQ(live(), 0u);
+  // One session of a source is connected, and another one may not join it.
+  const session_options from_there{.source = 7};
+  const will_message will{.topic = "will", .content = {}, .qos = 1};
+  session_options with_will = from_there;
+  with_will.will = &will;
+  broker_worker& w = b->broker().worker(0);
+  struct nobody final : front_end {
+    std::uint32_t credit(std::uint32_t) const noexcept override { return 0; }
+    void settled(std::span<const settlement>) noexcept override {}
+    std::size_t deliver(std::uint32_t, std::span<const delivery_item>) noexcept override {
+      return 0;
+    }
+    void withdrawn(std::uint32_t, std::uint64_t) noexcept override {}
+    void closed(std::uint32_t, close_reason) noexcept override {}
+  } none;
+  const std::string first = identity_at(b->broker(), 0, "first"),
+                    second = identity_at(b->broker(), 0, "second");
+  EXPECT_EQ(w.open_session(none, first, from_there, 0).status, open_status::opening);
+  b->settle();
+  EXPECT_EQ(w.open_session(none, second, with_will, 0).status, open_status::congestion);
+  b->settle();
+  EXPECT_EQ(live(), 0u);
+  EXPECT_EQ(b->broker().counters().opens_refused_source, 1u);
+}
+
 TEST_P(Wills, AWillThatFindsAFullQueueIsSentWhenThereIsRoom) {
   b->send(watcher_at, "STOP");
   for (unsigned i = 0; i < config.queue_slots; ++i)
