@@ -148,12 +148,12 @@ def test_an_absent_subscriber_and_the_prompt():
         absent.disconnect()
         expect(fill() == 63, "the queue did not accept 63 messages")
         prompt("kick nobody", "no such client")
-        prompt("kick absent", "session ends")
+        prompt("kick absent", "session has ended")
         until(lambda: publisher.publish(b"t", b"for nobody") == ACCEPTED, "the topic accepts messages again", b)
         expect("absent" not in prompt("show sessions", r"1 sessions"), "the session is still there")
         # A client that is connected receives DISCONNECT.
         expect(absent.connect() == ACCEPTED, "refused")
-        prompt("kick absent", "session ends")
+        prompt("kick absent", "session has ended")
         kind = 0
         while kind not in (DISCONNECT, None):
             kind, _ = absent.receive(HANG_S)

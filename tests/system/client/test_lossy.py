@@ -125,10 +125,13 @@ class Exactly(ClientTest):
 
     def test_datagrams_of_any_content_do_no_harm(self):
         pick = self.peer.random
+        self.peer.close()
+        self.peer = Peer()  # the network loses nothing of what this test waits for
+        self.addCleanup(self.peer.close)
         p = self.start('sub', '-q', '2', '-t', 'a/b')
-        Peer.accept(self.peer)
+        self.peer.accept()
         body = self.peer.expect(SUBSCRIBE)
-        Peer.send(self.peer, SUBACK, bytes([QOS2]) + b'\0\5' + body[1:3] + b'\0')
+        self.peer.send(SUBACK, bytes([QOS2]) + b'\0\5' + body[1:3] + b'\0')
         kinds = [kind for kind in range(0x00, 0x1E) if kind != DISCONNECT] + [0xFE, 0xFF]
         for n in range(5000):
             body = bytes(pick.choice((0, 1, 5, 0x20, 0x40, 0x61, 0xFF, pick.randrange(256))) for _ in range(pick.randrange(12)))
@@ -137,16 +140,16 @@ class Exactly(ClientTest):
                 continue  # it would rightly end the session
             self.peer.send_raw(datagram)
             if n % 50 == 0:  # the client keeps up, so no datagram is dropped
-                Peer.send(self.peer, PINGREQ)
+                self.peer.send(PINGREQ)
                 while self.peer.receive()[0] != PINGRESP:
                     pass
-        Peer.send(self.peer, PUBLISH, b'\0\0\5\0\0the end')
+        self.peer.send(PUBLISH, b'\0\0\5\0\0the end')
         while b'the end' not in p.stdout.readline():
             self.assertIsNone(p.poll())
         p.send_signal(signal.SIGTERM)
         while self.peer.receive()[0] != DISCONNECT:
             pass
-        Peer.send(self.peer, DISCONNECT)
+        self.peer.send(DISCONNECT)
         self.finish(p, 0)
 
 
