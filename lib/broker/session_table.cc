@@ -16,6 +16,9 @@
 //     in one line.
 //   [settings-commit]  The word that selects a half is stored with release before the burst's
 //     drain makes the settings durable.
+//   [settings-before-state]  Settings that carry a will into the next incarnation are drained
+//     before the commit word of that incarnation is stored. After a crash between the two the
+//     record has settings of the incarnation behind its own, and the next open takes them over.
 #include "broker/session_table.h"
 
 #include <algorithm>
@@ -114,13 +117,18 @@ std::string session_table::identity_seen(std::uint32_t number) const {
 }
 
 session_settings session_table::settings(std::uint32_t number) const noexcept {
+  return settings_in(number, incarnation(number));
+}
+
+session_settings session_table::settings_in(std::uint32_t number,
+                                            std::uint32_t incarnation) const noexcept {
   const session_record& r = record(number);
   const std::uint64_t word = load(r.settings); // [session-read]
   const auto low = static_cast<std::uint32_t>(word);
   std::uint64_t half[3];
   for (int i = 0; i < 3; ++i)
     half[i] = load(r.halves[low & 1][i]); // [session-read]
-  if (word == 0 || settings_check(number, incarnation(number), low, half) != word >> 32) return {};
+  if (word == 0 || settings_check(number, incarnation, low, half) != word >> 32) return {};
   return {half[0], static_cast<std::uint32_t>(half[1]), static_cast<std::uint32_t>(half[1] >> 32),
           half[2]};
 }
@@ -181,6 +189,12 @@ void session_table::end_start(std::uint32_t number, bool keep, std::uint8_t flag
   session_record& r = record(number);
   const std::uint32_t next = incarnation(number) + 1;
   if (keep) store_settings(number, r, next, s);
+  if (keep && s.will != 0 && !seeded_bug("broker.will_settings_with_state")) {
+    media_.flush(&r.settings, cacheline_size); // [settings-before-state]
+    // [settings-before-state] Without this drain the next incarnation could be durable without the
+    // will, which would never be sent.
+    media_.drain();
+  }
   media_.store_release(
       &r.state, session_word0{keep ? session_state::used : session_state::free, flags, next}.pack(
                     number)); // [session-commit]

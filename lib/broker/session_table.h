@@ -90,8 +90,9 @@ class session_table {
   /// identity.
   [[nodiscard]] bool create_start(std::uint32_t number, std::string_view identity,
                                   std::uint8_t flags, const session_settings& s) noexcept;
-  /// Begins the next incarnation, of the same identity (`keep`) or of none. Everything that carries
-  /// the old incarnation becomes unreachable. The settings are those of the new session.
+  /// Begins the next incarnation, of the same identity (`keep`) or of none. With a will in the
+  /// settings it drains once, so that no crash separates the will from its session. Everything that
+  /// carries the old incarnation becomes unreachable. The settings are those of the new session.
   void end_start(std::uint32_t number, bool keep, std::uint8_t flags,
                  const session_settings& s) noexcept;
   /// Gives the blocks of a long identity back, after the drain of an end_start() without `keep`.
@@ -146,6 +147,11 @@ class session_table {
   /// Frees the record, in a later incarnation than its own that is not `taken`.
   void void_record(std::uint32_t number, std::uint32_t taken, recovery_context& c) noexcept;
   void repair(recovery_context& c, const session_rules& rules, session_recovery& found);
+  /// The settings that were stored for that incarnation; without settings if there are none.
+  [[nodiscard]] session_settings settings_in(std::uint32_t number,
+                                             std::uint32_t incarnation) const noexcept;
+  /// Takes over the settings of a next incarnation that a crash kept from beginning.
+  void adopt_settings(std::uint32_t number, recovery_context& c) noexcept;
   void store_settings(std::uint32_t number, session_record& r, std::uint32_t incarnation,
                       const session_settings& s) noexcept;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Recovery and check of session records.
 //
-// Its ordering labels [session-read], [session-commit] and [table-seen] are described in
-// session_table.cc.
+// Its ordering labels [session-read], [session-commit], [settings-before-state] and [table-seen]
+// are described in session_table.cc.
 //
 // Ordering labels:
 //   [session-voided]  Records that recovery voids are drained before a session number is given
@@ -121,6 +121,16 @@ void session_table::settle_will(std::uint32_t number, const session_rules& rules
   c.flush_repair(&r.settings, cacheline_size); // [will-cleared]
 }
 
+// Only the start of a next incarnation that carries a will stores such settings, and it drains them
+// before the incarnation begins. So the session goes on as the one that it was, with that will.
+void session_table::adopt_settings(std::uint32_t number, recovery_context& c) noexcept {
+  const session_settings next = settings_in(number, incarnation(number) + 1);
+  if (next.will == 0 || c.checking()) return;
+  const session_record& r = record(number);
+  settings_start(number, next);
+  c.flush_repair(&r.settings, cacheline_size); // [settings-before-state]
+}
+
 void session_table::repair(recovery_context& c, const session_rules& rules,
                            session_recovery& found) {
   const std::vector<std::uint32_t> twice = doubled();
@@ -131,6 +141,7 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const char* wrong = examine(n);
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
+    if (used) adopt_settings(n, c);
     if (used && std::ranges::binary_search(twice, n)) wrong = "another record has its identity";
     bool gone =
         used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));

@@ -69,8 +69,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
         s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
 
     // A session that ends with its connection must end before the next one of its identity begins.
-    // So must one that an operator or the clock ends, and that is there only until its will is sent.
-    const bool ends = options.clean_start || s.ends_with_connection || s.ends_after_will;
+    const bool ends = options.clean_start || s.ends_with_connection;
     const session_settings before = durable.sessions().settings(n);
     const bool lost = active ? !options.same_connection && (ends || before.will_delay_s == 0)
                              : s.will_due && ends && !s.will_graced;
@@ -126,9 +125,14 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
     at(n).source = options.source;
   }
   session& s = at(n);
+  // A will that was tried before is not given more time because its client has connected again.
+  const std::uint64_t until_tsc = s.will_due && s.will_certain ? s.will_until_tsc : 0;
   forget_due_will(s);
   s.ends_after_will = s.asleep = false;
-  if (sends_will) make_will_due(s, n, 0, true);
+  if (sends_will) {
+    make_will_due(s, n, 0, true);
+    s.will_until_tsc = until_tsc;
+  }
   s.server = &by;
   s.ends_with_connection = options.ends_with_connection;
   s.window = std::max<std::uint16_t>(options.window, 1);
@@ -286,8 +290,7 @@ void broker_worker::state::disconnected(session& s, std::uint32_t n, end_reason 
   if (s.ends_with_connection) {
     if (lost && unsent) make_will_due(s, n, 0, true);
     if (!s.will_due) return begin_ending(s, n, false, 0, {});
-    s.ends_after_will = true;
-    return;
+    return end_after_will(s, n);
   }
   if (lost && unsent)
     make_will_due(s, n, settings.will_delay_s * tsc_hz, settings.will_delay_s == 0);
@@ -310,8 +313,24 @@ void broker_worker::state::end_session(std::uint32_t n, broker_event::kind why) 
     before->closed(n, close_reason::kicked);
   }
   if (!will_unsent(durable.sessions().settings(n).will)) return begin_ending(s, n, false, 0, {});
+  if (!s.will_due || !s.will_certain) make_will_due(s, n, 0, true);
+  end_after_will(s, n);
+}
+
+// A session that is to end stays until its will has been sent. Its record says that the session
+// ends and that the client is lost, so that an open after a crash sends the will at once and ends
+// the session then. A client that connects meanwhile begins anew.
+void broker_worker::state::end_after_will(session& s, std::uint32_t n) noexcept {
   s.ends_after_will = true;
-  make_will_due(s, n, 0, true);
+  if (!s.ends_with_connection) {
+    s.ends_with_connection = true;
+    durable.sessions().flags_start(n, session_flag_clean); // [record-stored]
+    make_record_dirty(s, n);
+  }
+  session_settings settings = durable.sessions().settings(n);
+  settings.disconnected_ns = store::now_ns();
+  settings.will_delay_s = 0;
+  change_settings(s, n, settings);
 }
 
 // Begins to end an incarnation. Publishers stop matching the session before its incarnation

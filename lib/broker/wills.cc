@@ -25,7 +25,10 @@ namespace chainring {
 
 namespace {
 constexpr std::size_t tries_per_burst = 64;  ///< wills that one burst sends at most
-constexpr std::size_t looks_per_visit = 256; ///< waiting wills that one visit looks at
+constexpr std::size_t looks_per_visit = 256; ///< waiting wills that one visit looks at, at least
+/// A visit looks at this part of the waiting wills, so that each is looked at once in a second.
+constexpr std::size_t visits_per_second = 20;
+constexpr std::ptrdiff_t changes_per_session_max = 8; ///< changes of one session's will at one time
 } // namespace
 
 // --- setting ----------------------------------------------------------------------------------
@@ -70,6 +73,13 @@ bool broker_worker::state::read_will(std::uint32_t n, will_message& out) noexcep
   return read_will(v, out) && !medium.lost_since(before);
 }
 
+// True when the session has a will, or will have one when its changes under way are done.
+bool broker_worker::state::has_will(std::uint32_t n) const noexcept {
+  for (std::size_t i = will_changes.size(); i-- > 0;)
+    if (will_changes[i].session == n) return will_changes[i].now != staged_will::phase::deletion;
+  return durable.messages().held(slot_ref(durable.sessions().settings(n).will).message());
+}
+
 // Copies a will into a new message. Of the session's present will it takes the part that is not
 // given.
 outcome broker_worker::state::copy_will(std::uint32_t n, will_message will, will_part part,
@@ -77,8 +87,10 @@ outcome broker_worker::state::copy_will(std::uint32_t n, will_message will, will
   will_message former;
   if (part != will_part::all) {
     const bool any = read_will(n, former);
+    // A will that cannot be read, because it is damaged, keeps its content to itself.
+    if (!any && has_will(n)) return outcome::congestion;
     if (part == will_part::topic) {
-      will.content = former.content;
+      if (any) will.content = former.content;
     } else {
       if (!any) return outcome::not_found;
       former.content = will.content;
@@ -132,7 +144,11 @@ void broker_worker::state::set_will(std::uint32_t n, const will_message* will, w
   if (!own(n)) return;
   session& s = at(n);
   staged_will change;
-  const outcome copied = will == nullptr ? outcome::accepted : copy_will(n, *will, part, change);
+  // A change may have to wait for a former will that is being sent. So that no client fills the
+  // table, each has few changes under way.
+  const auto under_way = std::ranges::count(will_changes, n, &staged_will::session);
+  outcome copied = under_way < changes_per_session_max ? outcome::accepted : outcome::congestion;
+  if (copied == outcome::accepted && will != nullptr) copied = copy_will(n, *will, part, change);
   if (copied != outcome::accepted) {
     ++count.wills_refused;
     return answer_with(s.server, token, copied);
@@ -212,7 +228,6 @@ void broker_worker::state::make_will_due(session& s, std::uint32_t n, std::uint6
   s.will_certain = certain;
   s.will_graced = s.will_counted = false;
   s.will_due_tsc = now_tsc + after_tsc;
-  s.will_until_tsc = 0;
   if (s.will_listed) return; // it is looked at again soon
   s.will_listed = true;
   (after_tsc == 0 ? wills_now : wills_later).push_back(n);
@@ -220,6 +235,7 @@ void broker_worker::state::make_will_due(session& s, std::uint32_t n, std::uint6
 
 void broker_worker::state::forget_due_will(session& s) noexcept {
   s.will_due = s.will_certain = s.will_graced = false;
+  s.will_until_tsc = 0;
 }
 
 // The record of a session says after an open whether its client was connected, and when it was
@@ -244,7 +260,8 @@ void broker_worker::state::schedule_will_after_open(std::uint32_t n) noexcept {
 
 // Moves waiting wills whose time has come to the list of those that are tried.
 void broker_worker::state::look_for_due_wills() noexcept {
-  for (std::size_t left = std::min(looks_per_visit, wills_later.size()); left-- > 0;) {
+  const std::size_t looks = std::max(looks_per_visit, wills_later.size() / visits_per_second);
+  for (std::size_t left = std::min(looks, wills_later.size()); left-- > 0;) {
     if (wills_from >= wills_later.size()) wills_from = 0;
     const std::uint32_t n = wills_later[wills_from];
     session& s = at(n);

@@ -307,6 +307,7 @@ struct broker_worker::state {
   void detach(session& s, std::uint32_t n) noexcept;
   void disconnected(session& s, std::uint32_t n, end_reason reason) noexcept;
   void end_session(std::uint32_t n, broker_event::kind why) noexcept;
+  void end_after_will(session& s, std::uint32_t n) noexcept;
   void begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
                     const session_settings& settings) noexcept;
   void finish_endings() noexcept;
@@ -422,6 +423,7 @@ struct broker_worker::state {
   [[nodiscard]] bool read_will(const message_view& v, will_message& out) noexcept;
   void change_will(session& s, staged_will& change, std::uint32_t n, front_end* by,
                    std::uint64_t token) noexcept;
+  [[nodiscard]] bool has_will(std::uint32_t n) const noexcept;
   [[nodiscard]] bool will_unsent(std::uint64_t will) const noexcept;
   void cancel_will_changes(std::uint32_t n) noexcept;
   void apply_will_changes() noexcept;

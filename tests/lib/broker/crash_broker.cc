@@ -612,6 +612,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  wills_set_replaced_and_sent(),
                                  wills_that_rest(),
                                  wills_of_sessions_that_end(),
+                                 wills_of_connections_taken_over(),
                                  publishes_at_qos_2(),
                                  deliveries_at_qos_2(),
                                  clean_start_at_qos_2(),

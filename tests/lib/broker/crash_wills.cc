@@ -23,7 +23,7 @@ namespace {
 constexpr int leaving = first_scenario_kind, left = leaving + 1;
 /// The second subscriber may have acknowledged the will before the crash.
 constexpr int taken = leaving + 2;
-constexpr unsigned owner_at = 150;
+constexpr unsigned owner_at = 150, taker_at = 151;
 /// What fills a queue; it is no will.
 constexpr const char* filler = "x";
 constexpr std::uint64_t filler_id = 999;
@@ -184,6 +184,19 @@ scenario wills_of_sessions_that_end() {
       });
 }
 
+// A client that begins anew from another address takes its connection over. The will of the earlier
+// connection is due, and it passes to the next incarnation of the session until it has been sent.
+scenario wills_of_connections_taken_over() {
+  return will_scenario("will: of a connection that a clean start takes over", {}, {{1}},
+                       [](server& b, history& h) {
+                         set_will(b, h, 1, true);
+                         const std::string said = b.ask(taker_at, "CONNECT owner clean");
+                         if (!said.starts_with("OK ")) h.fail("not taken over: " + said);
+                         b.send(taker_at, "LOST");
+                         b.settle();
+                       });
+}
+
 // While a will is placed in two queues, another worker fills one of them. Its place in the other
 // queue is void, and the will is placed again when there is room.
 scenario workers_fill_a_queue_of_a_will() {
@@ -274,6 +287,9 @@ TEST(CrashWills, AWillIsNeverSentBehindTheDisconnectOfItsClient) {
 TEST(CrashWills, ASessionThatEndsWithItsConnectionKeepsItsWillUntilThatWasSent) {
   EXPECT_TRUE(explore(wills_of_sessions_that_end(), testing_core::crash_bounds()).ok());
 }
+TEST(CrashWills, TheWillOfAConnectionThatIsTakenOverIsSentOnce) {
+  EXPECT_TRUE(explore(wills_of_connections_taken_over(), testing_core::crash_bounds()).ok());
+}
 TEST(CrashWills, AWillThatAFullQueueRefusesIsSentOnceToAll) {
   EXPECT_TRUE(explore(workers_fill_a_queue_of_a_will(), workers_bounds()).ok());
 }
@@ -283,6 +299,10 @@ TEST(CrashWills, SeededBugARecordThatNamesAWillBeforeItIsHeldIsFound) {
 }
 TEST(CrashWills, SeededBugAWillThatIsSentBehindADisconnectIsFound) {
   expect_bug("broker.will_after_disconnect", wills_that_rest(), testing_core::crash_bounds());
+}
+TEST(CrashWills, SeededBugASessionThatBeginsBeforeTheWillIsDurableThatPassesToItIsFound) {
+  expect_bug("broker.will_settings_with_state", wills_of_connections_taken_over(),
+             testing_core::crash_bounds());
 }
 TEST(CrashWills, SeededBugVoidSlotsOfARefusedWillThatAreNotFlushedAreFound) {
   expect_bug("broker.will_void_not_flushed", workers_fill_a_queue_of_a_will(), workers_bounds());

@@ -61,8 +61,9 @@ test::scenario workers_fill_a_queue_beside_a_scan();
 
 // crash_wills.cc
 test::scenario wills_set_replaced_and_sent();
-test::scenario wills_that_rest();            ///< not sent behind a disconnect
-test::scenario wills_of_sessions_that_end(); ///< with their connection
+test::scenario wills_that_rest();                 ///< not sent behind a disconnect
+test::scenario wills_of_sessions_that_end();      ///< with their connection
+test::scenario wills_of_connections_taken_over(); ///< by a clean start
 test::scenario workers_fill_a_queue_of_a_will();
 
 // crash_groups.cc

@@ -410,6 +410,67 @@ TEST_P(Wills, AWillThatNeverFindsRoomIsDroppedAndCounted) {
   EXPECT_EQ(std::ranges::count(wait_for_will(1), "gone"), 0);
 }
 
+// A will that has no room is tried for a while, also when its client connects again and again.
+TEST_P(Wills, AClientThatConnectsAgainAndAgainGivesItsWillNoMoreTime) {
+  config.will_retry_s = 1;
+  config.will_retry_ms = 1;
+  open();
+  watch();
+  b->send(watcher_at, "STOP");
+  for (unsigned i = 0; i < config.queue_slots; ++i)
+    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  ASSERT_EQ(connect("-", "1 gone"), "OK");
+  b->send(owner_at, "LOST");
+  b->settle();
+  std::uint64_t connects = 0;
+  for (const std::time_t begin = std::time(nullptr);
+       b->broker().counters().wills_dropped == 0 && std::time(nullptr) < begin + 60; ++connects) {
+    b->send(owner_at, "CONNECT " + owner + " keep"); // it is answered when the will is over
+    b->settle();
+  }
+  EXPECT_EQ(b->broker().counters().wills_dropped, 1u);
+  EXPECT_GE(connects, 2u);
+}
+
+// Changes wait while a former will of the session is being sent.
+TEST_P(Wills, OneClientHasFewChangesUnderWayAndTheOthersGoOn) {
+  b->send(watcher_at, "STOP");
+  for (unsigned i = 0; i < config.queue_slots; ++i)
+    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  ASSERT_EQ(connect("-", "1 gone"), "OK");
+  b->send(owner_at, "LOST");
+  b->settle();
+  b->send(owner_at, "CONNECT " + owner + " -"); // it is answered when the will has been sent
+  for (unsigned i = 0; i < 2 * config.wills_changing_max; ++i)
+    b->send(owner_at, "WILL will 1 another");
+  b->settle();
+  EXPECT_GE(b->broker().counters().wills_refused, 2 * config.wills_changing_max - 64u);
+  const std::string other = identity_at(b->broker(), 0, "other");
+  EXPECT_EQ(b->ask(other_at, "CONNECT " + other + " - will 1 hers").substr(0, 2), "OK");
+}
+
+// A crash before the will was sent leaves a session that ends when it has been.
+TEST_P(Wills, AKickedSessionThatWaitsForItsWillEndsAfterARestartAsWell) {
+  b->send(watcher_at, "STOP");
+  for (unsigned i = 0; i < config.queue_slots; ++i)
+    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  ASSERT_EQ(connect("-", "1 gone"), "OK");
+  EXPECT_TRUE(b->broker().kick(owner));
+  b->settle();
+  EXPECT_EQ(b->broker().session_count(), 2u);
+  open();
+  const std::string watcher = identity_at(b->broker(), GetParam() - 1, "watcher");
+  ASSERT_TRUE(b->ask(watcher_at, "CONNECT " + watcher + " -").starts_with("OK 1"));
+  texts all = seen();
+  for (const std::time_t begin = std::time(nullptr);
+       std::ranges::count(all, "gone") == 0 && std::time(nullptr) < begin + 60;)
+    for (const std::string& text : seen())
+      all.push_back(text);
+  EXPECT_EQ(std::ranges::count(all, "gone"), 1);
+  b->settle();
+  EXPECT_EQ(b->broker().session_count(), 1u);
+}
+
 TEST_P(Wills, AChangeBeyondTheWorkersLimitIsRefused) {
   config.wills_changing_max = 1;
   open();
