@@ -29,6 +29,8 @@ void gateway_worker::state::prompt(const sender& from, const connect& m) noexcep
     return send_message(from.address, 3, connack{.code = return_code::congestion});
   }
   ++count.will_prompts;
+  count.will_prompts_expired += prompts.given_up() - prompts_given_up;
+  prompts_given_up = prompts.given_up();
   p->received_tsc = from.received_tsc;
   p->expires_tsc = now_tsc + milliseconds(std::uint64_t{config.will_prompt_s} * 1000);
   p->connect_size = static_cast<std::uint16_t>(encode_connect(p->connect, m));
@@ -50,7 +52,18 @@ void gateway_worker::state::finish_prompt(const sender& from, will_prompt& p,
   const std::size_t size = p.connect_size;
   prompts.erase(p);
   if (decode({datagram.data(), size}, m) != decode_status::ok) return;
-  if (const auto* c = m.get<connect>()) open(then, *c, will);
+  const auto* c = m.get<connect>();
+  if (c == nullptr) return;
+  // The access rules may have changed since the client was asked.
+  if (!may_connect(from.address, c->client_id)) {
+    ++count.connects_denied;
+    return send_message(from.address, 3, refused_will);
+  }
+  if (will != nullptr && !may_have_will(from, c->client_id, will->topic)) {
+    ++count.publishes_denied;
+    return send_message(from.address, 3, refused_will);
+  }
+  open(then, *c, will);
 }
 
 // Refuses the will of a client that is asked for it, and with it the CONNECT.

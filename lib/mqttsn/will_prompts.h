@@ -3,9 +3,11 @@
 /// lib/mqttsn.
 ///
 /// Such a client has no session yet, so anybody can make an entry. The table of a worker therefore
-/// has a fixed number of places, one source gets only some of them, and a client that says nothing
-/// more loses its place after a while. One map for all workers names the worker that asks a client,
-/// because a client without a connection is known by its address only.
+/// has a fixed number of places, one source gets only some of them, a client that says nothing more
+/// loses its place after a while, and the oldest gives its place up when a newcomer finds none. So
+/// a stranger who forges addresses has to fill the table within the time of one handshake. One map
+/// for all workers names the worker that asks a client, because a client without a connection is
+/// known by its address only.
 ///
 /// Thread-safety: each table belongs to its worker. Any thread may ask the map.
 #pragma once
@@ -59,12 +61,16 @@ class will_prompts {
     will_prompt& p = prompts_[*place - first_];
     return p.from == from ? &p : nullptr;
   }
-  /// Returns a prompt for the client at this address, in the place of one that it has. Returns
-  /// nullptr when a limit is reached.
+  /// Returns a prompt for the client at this address, in the place of one that it has, or of the
+  /// one that was made longest ago when there is no other. Returns nullptr when its source has as
+  /// many as it may.
   [[nodiscard]] will_prompt* begin(const client_address& from, std::uint64_t source) noexcept {
     if (will_prompt* const former = find(from)) erase(*former);
-    if (free_.empty() || std::ranges::count(sources_, source_plus_1(source)) >= per_source_max_)
-      return nullptr;
+    if (std::ranges::count(sources_, source_plus_1(source)) >= per_source_max_) return nullptr;
+    if (free_.empty()) {
+      ++given_up_;
+      erase(*std::ranges::min_element(prompts_, {}, &will_prompt::expires_tsc));
+    }
     const std::uint32_t i = free_.back();
     const auto status = places_.alter(from, [&](std::optional<std::uint32_t>& now) {
       now = first_ + i; // the place in another worker's table expires
@@ -102,6 +108,8 @@ class will_prompts {
       }
     return erased;
   }
+  /// How many prompts were given up so that a newcomer got their places.
+  [[nodiscard]] std::uint64_t given_up() const noexcept { return given_up_; }
   [[nodiscard]] std::size_t used() const noexcept { return prompts_.size() - free_.size(); }
 
  private:
@@ -113,6 +121,7 @@ class will_prompts {
   std::vector<will_prompt> prompts_;
   std::vector<std::uint64_t> sources_; ///< like `prompts_`, close together for counting
   std::vector<std::uint32_t> free_;
+  std::uint64_t given_up_ = 0;
 };
 
 } // namespace chainring::mqttsn

@@ -368,6 +368,39 @@ TEST_P(GatewayWills, AccessRulesJudgeTheTopicOfAWillAsAPublish) {
   EXPECT_EQ(published_to(bob), "will/a=allowed");
 }
 
+TEST_P(GatewayWills, RulesThatBecomeStricterWhileAClientIsAskedJudgeItsConnectAndItsWill) {
+  const auto use = [&](const char* text) {
+    auto rules = access::rule_set::parse(text, "rules");
+    ASSERT_TRUE(rules) << rules.error().message;
+    b->gateway->use_rules(std::move(*rules));
+    b->settle();
+  };
+  use("default allow");
+  ask_for_will(alice, "alice");
+  (void)b->ask<sn::willmsgreq>(alice, sn::willtopic{.flags = qos1, .topic = "will/a"});
+  ask_for_will(carol, "carol");
+  (void)b->ask<sn::willmsgreq>(carol, sn::willtopic{.flags = qos1, .topic = "will/c"});
+  ask_for_will(stranger, "stranger");
+  use("default allow\ndeny connect client alice\ndeny connect client stranger\n"
+      "deny publish client carol");
+  EXPECT_EQ(connack(alice, sn::willmsg{}), sn::return_code::not_supported);
+  EXPECT_EQ(connack(carol, sn::willmsg{}), sn::return_code::not_supported);
+  EXPECT_EQ(connack(stranger, sn::willtopic{.erase = true}), sn::return_code::not_supported);
+  EXPECT_EQ(b->sessions().size(), 1u) << "only Bob's is there";
+  EXPECT_EQ(counters().connects_denied, 2u);
+  EXPECT_EQ(counters().publishes_denied, 1u);
+}
+
+TEST_P(GatewayWills, AClientThatNewRulesDoNotAllowSendsNoWill) {
+  EXPECT_EQ(connect_with_will(alice, "alice", "will/a", "lost"), sn::return_code::accepted);
+  auto rules = access::rule_set::parse("default allow\ndeny connect client alice", "rules");
+  ASSERT_TRUE(rules) << rules.error().message;
+  b->gateway->use_rules(std::move(*rules));
+  b->settle();
+  EXPECT_FALSE(b->connected("alice"));
+  EXPECT_EQ(published_to(bob), "");
+}
+
 // --- limits -------------------------------------------------------------------------------------
 
 /// A port of a host.
@@ -398,7 +431,7 @@ TEST_P(GatewayWills, AStrangerWithAThousandConnectsIsAskedForAFewWillsAndOthersS
   EXPECT_EQ(connect_with_will(port_of(other, 1), "alice", "will/a", ""), sn::return_code::accepted);
 }
 
-TEST_P(GatewayWills, ManySourcesAreAskedUpToTheLimitUntilTheirTimeIsOver) {
+TEST_P(GatewayWills, WhenManySourcesHaveFilledTheTableTheOldestGivesItsPlaceUpToANewcomer) {
   gateway.will_prompts_max = 16;
   gateway.will_prompt_s = 2;
   SetUp();
@@ -408,13 +441,14 @@ TEST_P(GatewayWills, ManySourcesAreAskedUpToTheLimitUntilTheirTimeIsOver) {
     b->send_at(now, port_of(0x0A000000 + i, 1), sn::connect{.flags = with_will, .client_id = id});
   }
   b->settle();
-  EXPECT_EQ(counters().will_prompts, 16u * b->broker->workers());
-  EXPECT_EQ(connack(alice, sn::connect{.flags = with_will, .client_id = "alice"}),
-            sn::return_code::congestion);
+  EXPECT_EQ(counters().will_prompts, 1000u);
+  EXPECT_EQ(counters().will_prompts_expired, 1000u - 16 * b->broker->workers());
+  EXPECT_EQ(connect_with_will(alice, "alice", "will/a", ""), sn::return_code::accepted);
+  EXPECT_EQ(counters().will_prompts_expired, 1001u - 16 * b->broker->workers());
   for (unsigned w = 0; w < b->broker->workers(); ++w)
     b->gateway->worker(w).judge(now + 3 * rte_get_tsc_hz());
-  EXPECT_EQ(counters().will_prompts_expired, counters().will_prompts);
-  EXPECT_EQ(connect_with_will(alice, "alice", "will/a", ""), sn::return_code::accepted);
+  EXPECT_EQ(counters().will_prompts_expired, 1000u);
+  EXPECT_EQ(counters().will_prompts_refused, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayWills, testing::Values(1u, 3u));
