@@ -93,6 +93,9 @@ void gateway_worker::state::open(const sender& from, const connect& m,
     if (other == none) now = n;
     return map_status::done;
   });
+  // A node behind a forwarder that lost its place while its CONNECT waited has another address now.
+  if (other == none && !common.nodes->is_current(from.address))
+    return end(n, broker_worker::end_reason::client);
   if (other == none) return arm(n);
   end(n, broker_worker::end_reason::client);
   keep_waiting(from, m, other);
@@ -256,7 +259,7 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.home_plus_1.store(0, std::memory_order_relaxed); // [connection-home]
   leave_address(n);
   if (c.awake_listed) std::erase(awake, n);
-  c.awake_listed = false;
+  c.awake_listed = c.names_lacking = false;
   c.rest = connection::rest_state::active;
   c.prompted = connection::prompt::none;
   timers->cancel(c.timer);

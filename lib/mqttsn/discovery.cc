@@ -8,8 +8,9 @@
 // behind a forwarder the radius is handed on.
 //
 // **Limits.** GWINFO is never longer than SEARCHGW, so a forged source address makes the gateway no
-// amplifier. But a group multiplies what is sent to it, so the number of answers to groups in one
-// second is limited; one answer serves all clients of the group.
+// amplifier. But a group multiplies what is sent to it, and so does a forwarder that broadcasts in
+// its network. So the number of such answers in one second is limited; one answer serves all
+// clients that hear it.
 #include <algorithm>
 
 #include "mqttsn/gateway_state.h"
@@ -18,8 +19,8 @@
 namespace chainring::mqttsn {
 
 namespace {
-/// Answers of one worker to groups in one second.
-constexpr std::uint32_t group_answers_max = 4;
+/// Answers of one worker in one second that many hosts receive.
+constexpr std::uint32_t group_answers_max = 8;
 } // namespace
 
 void gateway_worker::state::advertise_now() noexcept {
@@ -32,9 +33,9 @@ void gateway_worker::state::advertise_now() noexcept {
   }
 }
 
-// Returns the address of the group on the link of the sender. Where no group is configured it is the
-// broadcast address, for IPv6 the group of all nodes, with the port of the sender, at which other
-// clients may listen as well.
+// Returns the address of the group on the link of the sender. Where no group is configured it is
+// the broadcast address, for IPv6 the group of all nodes, with the port of the sender, at which
+// other clients may listen as well.
 client_address gateway_worker::state::group_of(const client_address& from) const noexcept {
   const net::endpoint sender = net::endpoint::from_key(from);
   for (const client_address& group : config.groups)
@@ -46,29 +47,34 @@ client_address gateway_worker::state::group_of(const client_address& from) const
   return net::endpoint{all, sender.port, sender.interface_id}.key();
 }
 
-void gateway_worker::state::handle(const sender& from, const searchgw& m) noexcept {
-  ++count.searches;
-  const gwinfo answer{.gw_id = config.gateway_id};
-  if (node_table::is_node(from.address)) {
-    const std::span<std::byte> room =
-        out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));
-    if (room.empty()) {
-      ++count.answers_dropped;
-      return;
-    }
-    return out->commit(encode_message(room, answer));
-  }
-  if (!from.to_group) return send_message(from.address, 3, answer);
+// True while this worker may send one more answer in this second that many hosts receive.
+bool gateway_worker::state::may_answer_many() noexcept {
   if (now_tsc - group_second_tsc >= tsc_hz) {
     group_second_tsc = now_tsc;
     group_answers = 0;
   }
   if (group_answers == group_answers_max) {
     ++count.discovery_limited;
-    return;
+    return false;
   }
   ++group_answers;
-  send_message(group_of(from.address), 3, answer);
+  return true;
+}
+
+void gateway_worker::state::handle(const sender& from, const searchgw& m) noexcept {
+  ++count.searches;
+  const gwinfo answer{.gw_id = config.gateway_id};
+  const bool behind_forwarder = node_table::is_node(from.address);
+  if (!behind_forwarder && !from.to_group) return send_message(from.address, 3, answer);
+  if (!may_answer_many()) return;
+  if (!behind_forwarder) return send_message(group_of(from.address), 3, answer);
+  const std::span<std::byte> room =
+      out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));
+  if (room.empty()) {
+    ++count.answers_dropped;
+    return;
+  }
+  out->commit(encode_message(room, answer));
 }
 
 // The gateway treats a node behind a forwarder as a client with an address of its own.

@@ -43,7 +43,9 @@ client_address node_table::address_of(const node& n, std::uint32_t place) noexce
 }
 
 std::uint16_t& node_table::count_of(const client_address& forwarder) noexcept {
-  return counts_[hash_bytes(std::as_bytes(std::span(forwarder.words)), seeds_[2]) % counts_.size()];
+  // All forwarders of one host count together, whatever their ports.
+  const std::array<std::uint64_t, 2> host{forwarder.words[0], forwarder.words[1]};
+  return counts_[hash_bytes(std::as_bytes(std::span(host)), seeds_[2]) % counts_.size()];
 }
 
 std::optional<client_address> node_table::find(const client_address& forwarder,
@@ -52,7 +54,7 @@ std::optional<client_address> node_table::find(const client_address& forwarder,
   if (!place) return std::nullopt;
   const node n = places_[*place].read();
   if (n.forwarder != forwarder || !std::ranges::equal(octets(n.id.data(), n.size), id))
-    return std::nullopt; // the place has changed its node meanwhile
+    return std::nullopt;                                // the place has changed its node meanwhile
   used_[*place].store(true, std::memory_order_relaxed); // [place-used]
   return address_of(n, *place);
 }
@@ -66,7 +68,7 @@ std::uint32_t node_table::free_place(const client_address& forwarder) noexcept {
     hand_ = hand_ + 1 < taken_ ? hand_ + 1 : 0;
     const node n = places_[place].read();
     if (n.size == 0) return place; // it was given up, and its successor was refused
-    if (own_only && n.forwarder != forwarder) continue;
+    if (own_only && &count_of(n.forwarder) != &count_of(forwarder)) continue;
     if (used_[place].exchange(false, std::memory_order_relaxed)) continue; // [place-used]
     if (connected_(address_of(n, place))) continue;
     known_->erase(name_of(n.forwarder, {n.id.data(), n.size}));
@@ -127,8 +129,8 @@ std::span<std::byte> node_transport::begin_to_node(const client_address& to, std
   const std::size_t header = header_size + id_size;
   const std::span<std::byte> room = out_->begin(net_address(to), header + size);
   if (room.empty()) return {};
-  (void)encode_encapsulated(
-      room.first(header), {.radius = radius, .node_id = octets(id.data(), id_size), .inner = {}});
+  (void)encode_encapsulated(room.first(header),
+                            {.radius = radius, .node_id = octets(id.data(), id_size), .inner = {}});
   header_ = header;
   return room.subspan(header);
 }

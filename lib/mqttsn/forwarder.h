@@ -8,8 +8,8 @@
 ///
 /// **Limits.** A table holds `nodes_max` nodes, and `per_forwarder_max` of one forwarder, so that
 /// no forwarder takes the room of the others. A node without a connection gives its place up when
-/// another one needs it. The limit of a forwarder is kept in a table of counts, indexed by a hash of
-/// its address with a secret seed; forwarders that share a count share its limit.
+/// another one needs it. The limit of a forwarder is kept in a table of counts, indexed by a hash
+/// of its host with a secret seed; forwarders that share a count share its limit.
 ///
 /// **A place that changes its node** gets the next generation, which is part of the address. A
 /// datagram to an address of an earlier generation is not sent.
@@ -73,6 +73,11 @@ class node_table {
   /// is empty or too long, or when a limit is reached.
   [[nodiscard]] std::optional<client_address> find_or_add(const client_address& forwarder,
                                                           octets id) noexcept;
+  /// True when the address is not a node's, or its node has its place still.
+  [[nodiscard]] bool is_current(const client_address& a) const noexcept {
+    std::array<std::byte, node_id_max> id;
+    return !is_node(a) || id_of(a, id) != 0;
+  }
   /// Copies the id of the node to `out`, and returns its size. Returns 0 when the place has another
   /// node by now.
   [[nodiscard]] std::size_t id_of(const client_address& node,

@@ -63,8 +63,8 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   s->will_places = std::move(places).value();
   auto nodes = node_table::create(
       {.nodes_max = config.nodes_max, .per_forwarder_max = config.nodes_per_forwarder_max},
-      [addresses = s->addresses.get()](const client_address& a) {
-        return addresses->get(a).has_value();
+      [addresses = s->addresses.get(), places = s->will_places.get()](const client_address& a) {
+        return addresses->get(a).has_value() || places->get(a).has_value();
       });
   if (!nodes) return nodes.error();
   s->nodes = std::move(nodes).value();

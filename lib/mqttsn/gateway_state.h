@@ -47,6 +47,8 @@ struct connection {
   // waits for it, and PINGRESP at the end (section 6.14).
   enum class rest_state : std::uint8_t { active, asleep, awake } rest;
   bool awake_listed; // the session is in the list of those that may have got everything
+  // No topic id is free for a message that waits, so the client sleeps again without it.
+  bool names_lacking;
   // Whether the client was asked for its will, and whether its CONNACK has been sent.
   enum class prompt : std::uint8_t { none, asked, answered } prompted;
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
@@ -183,6 +185,7 @@ struct gateway_worker::state final : front_end {
   std::unique_ptr<timer_set> timers;
   stranger_limit strangers;
   will_prompts prompts;
+  std::uint64_t prompts_given_up = 0;      // of these, how many are counted
   std::uint64_t prompts_looked_at_tsc = 0; // when to look for expired prompts next
   std::vector<std::uint32_t> awake;        // sessions that may have got everything
   std::uint64_t now_tsc = 0;
@@ -196,7 +199,7 @@ struct gateway_worker::state final : front_end {
   std::vector<address_handover> address_handovers;
   std::uint64_t advertise_tsc = 0;    // when to advertise next
   std::uint64_t group_second_tsc = 0; // since when group_answers counts
-  std::uint32_t group_answers = 0;    // GWINFOs to a group in this second
+  std::uint32_t group_answers = 0;    // GWINFOs in this second that many hosts receive
 
   [[nodiscard]] connection& at(std::uint32_t session) noexcept {
     return common.connections[session];
@@ -270,6 +273,7 @@ struct gateway_worker::state final : front_end {
 
   // These functions are in discovery.cc.
   void advertise_now() noexcept;
+  [[nodiscard]] bool may_answer_many() noexcept;
   [[nodiscard]] client_address group_of(const client_address& from) const noexcept;
 
   // These functions are in will.cc.

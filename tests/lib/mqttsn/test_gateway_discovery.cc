@@ -132,6 +132,45 @@ TEST_P(GatewayForwarder, HandsTheRadiusOfASearchOn) {
   }
 }
 
+// A forwarder may broadcast in its network what it gets for a search.
+TEST_P(GatewayForwarder, AnswersFewSearchesInASecond) {
+  for (int i = 0; i < 1000; ++i)
+    send_as(first, "one", sn::searchgw{});
+  b->settle();
+  const std::size_t answers = b->all(first).size();
+  EXPECT_GE(answers, 1u);
+  EXPECT_EQ(answers + b->gateway->counters().discovery_limited, 1000u);
+  EXPECT_GE(b->gateway->counters().discovery_limited, 900u);
+}
+
+TEST_P(GatewayForwarder, CountsTheNodesOfAllPortsOfOneHostTogether) {
+  gateway.nodes_max = 16;
+  gateway.nodes_per_forwarder_max = 4;
+  start();
+  for (std::uint16_t port = 1; port <= 8; ++port) {
+    const auto from = net::endpoint{.address = net::ip_address(0x0a000001), .port = port}.key();
+    send_as(from, "n", sn::connect{.client_id = "c" + std::to_string(port)});
+    b->settle();
+  }
+  EXPECT_EQ(b->gateway->counters().nodes_refused, 4u);
+  EXPECT_EQ(b->sessions().size(), 4u);
+}
+
+TEST_P(GatewayForwarder, KeepsTheNodeOfAClientThatIsAskedForItsWill) {
+  gateway.nodes_max = 4;
+  gateway.nodes_per_forwarder_max = 4;
+  start();
+  (void)ask_as<sn::willtopicreq>(first, "one",
+                                 sn::connect{.flags = sn::flags{}.with_will(), .client_id = "a"});
+  for (unsigned i = 0; i < 100; ++i) {
+    send_as(first, "s" + std::to_string(i), sn::pingreq{});
+    b->settle();
+  }
+  (void)b->all(first);
+  (void)ask_as<sn::connack>(first, "one", sn::willtopic{.erase = true});
+  EXPECT_TRUE(b->connected("a"));
+}
+
 TEST_P(GatewayForwarder, KeepsTheNodesThatAreConnectedWhenStrangersAskForEveryPlace) {
   gateway.nodes_max = 16;
   gateway.nodes_per_forwarder_max = 12;
@@ -217,7 +256,8 @@ TEST(NodeTable, RefusesOptionsOutOfRange) {
     EXPECT_FALSE(sn::node_table::create(o, [](const client_address&) { return false; }));
 }
 
-// --- discovery ------------------------------------------------------------------------------------
+// --- discovery
+// ------------------------------------------------------------------------------------
 
 class GatewayDiscovery : public GatewayTest {
  protected:
