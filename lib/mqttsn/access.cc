@@ -55,22 +55,26 @@ bool gateway_worker::state::may_connect(client_address from,
   return rules.set == nullptr || rules.set->judge(who(from, client_id)).connect().allowed;
 }
 
-// Keeps the verdict on a client with its new connection. `new_session` says that the session has no
-// subscriptions from before.
+// Keeps the verdict on a client with its new connection, or at the new address of its connection.
+// `new_session` says that the session has no subscriptions from before.
 void gateway_worker::state::admit(std::uint32_t n, std::string_view client_id,
                                   bool new_session) noexcept {
-  if (rules.set == nullptr) return;
   admission& a = common.admissions[n];
   a.id_size = static_cast<std::uint8_t>(std::min(client_id.size(), a.id.size()));
   std::ranges::copy(client_id.substr(0, a.id_size), a.id.begin());
+  if (rules.set == nullptr) return; // the first rules will judge the client by its id
   a.verdict = rules.set->judge(who(n));
   a.published.fill(0);
   connection& c = at(n);
+  // A client that has moved keeps its registrations, and was judged at another address.
+  for (const std::uint32_t list_plus_1 : {c.list_plus_1, c.offered_plus_1})
+    ids.forget_judgements(list_plus_1 - 1);
   c.judged_under = rules.number;
   c.subscribed_under = new_session ? rules.number : 0;
 }
 
 // Judges a connection under new rules. Ends it and returns false when it is not allowed any more.
+// The will of such a client is not sent, because the rules would not let the client send it.
 bool gateway_worker::state::judge_again(std::uint32_t n) noexcept {
   admission& a = common.admissions[n];
   a.verdict = rules.set->judge(who(n));
@@ -79,7 +83,7 @@ bool gateway_worker::state::judge_again(std::uint32_t n) noexcept {
   if (a.verdict.connect().allowed) return true;
   ++count.ended_by_rules;
   const client_address to = address_of(n);
-  end(n, broker_worker::end_reason::lost);
+  end(n, broker_worker::end_reason::client);
   send_message(to, 2, disconnect{});
   return false;
 }

@@ -140,6 +140,12 @@ void registrations::forget(std::uint32_t r) noexcept {
   entries_.give(r);
 }
 
+void registrations::forget_judgements(std::uint32_t list) noexcept {
+  if (list == none) return;
+  for (std::uint32_t r = lists_[list].first; r != none; r = entries_[r].after)
+    entries_[r].publish_judged = entries_[r].deliver_judged = 0;
+}
+
 void registrations::forget_all(std::uint32_t& list) noexcept {
   if (list == none) return;
   while (lists_[list].first != none)

@@ -83,6 +83,8 @@ class registrations {
   void forget(std::uint32_t r) noexcept;
   /// Moves a registration into another list of its session, if that has room.
   void move(std::uint32_t& list, std::uint32_t r) noexcept;
+  /// Forgets what the access rules decided about the registrations of a list.
+  void forget_judgements(std::uint32_t list) noexcept;
   /// Forgets all registrations of a list.
   void forget_all(std::uint32_t& list) noexcept;
 

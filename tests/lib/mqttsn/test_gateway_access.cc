@@ -265,6 +265,37 @@ TEST_P(GatewayAccess, ASubscriptionFromBeforeTheRulesIsJudgedAtDelivery) {
   EXPECT_EQ(counters().deliveries_denied, 1u);
 }
 
+TEST_P(GatewayAccess, ASleeperThatWakesAtAnotherAddressIsJudgedAnewForItsTopics) {
+  use("allow connect\nallow publish,subscribe from 10.0.0.0/8");
+  b->connect(bob, "bob", true);
+  const auto bobs = b->register_name(bob, "in");
+  b->connect(alice, "alice", false);
+  b->subscribe(alice, "in", sn::qos_level::one);
+  // The rules are newer than the subscription, so deliveries are judged as well.
+  use("allow connect\nallow publish,subscribe from 10.0.0.0/8 topic +");
+  const auto id = b->register_name(alice, "out");
+  EXPECT_EQ(b->publish(alice, id, "x", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->publish(bob, bobs, "for alice", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(alice), "for alice");
+  (void)b->ask<sn::disconnect>(alice, sn::disconnect{.has_duration = true, .duration_s = 600});
+  (void)b->ask<sn::pingresp>(away, sn::pingreq{.client_id = "alice"});
+  EXPECT_EQ(counters().addresses_moved, 1u);
+  EXPECT_EQ(b->publish(away, id, "x", 2), sn::return_code::not_supported);
+  EXPECT_EQ(counters().publishes_denied, 1u);
+  EXPECT_EQ(b->publish(bob, bobs, "not for there", 2), sn::return_code::accepted);
+  (void)b->ask<sn::pingresp>(away, sn::pingreq{.client_id = "alice"});
+  EXPECT_EQ(counters().deliveries_denied, 1u);
+}
+
+TEST_P(GatewayAccess, AClientThatConnectedBeforeTheFirstRulesIsJudgedByItsId) {
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", true);
+  use("allow connect client alice\nallow publish client alice topic own/%c");
+  EXPECT_TRUE(b->connected("alice"));
+  EXPECT_FALSE(b->connected("bob"));
+  EXPECT_EQ(register_code(alice, "own/alice"), sn::return_code::accepted);
+}
+
 TEST_P(GatewayAccess, APublishWithoutAConnectionIsJudgedByAddressAndListener) {
   gateway.predefined = {{1, "t"}};
   start();
