@@ -132,7 +132,11 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
         ++count.dropped_no_id;
         continue;
       }
-      schedule_retry(n);
+      // A client that is awake is not kept so, as its message may have to wait for long.
+      if (c.rest == connection::rest_state::awake)
+        c.names_lacking = true;
+      else
+        schedule_retry(n);
       return taken;
     case name_status::known:
       break;

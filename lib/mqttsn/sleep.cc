@@ -65,14 +65,16 @@ void gateway_worker::state::go_on(std::uint32_t n) noexcept {
 // Sends PINGRESP to each client that is awake and for which nothing waits any more. Call it between
 // the end of a burst and its release.
 void gateway_worker::state::end_awakenings() noexcept {
+  constexpr auto idle = connection::exchange::idle;
   std::erase_if(awake, [&](std::uint32_t n) {
     connection& c = at(n);
-    const bool over = c.rest == connection::rest_state::awake && core.delivered_all(n);
+    const bool over = c.rest == connection::rest_state::awake &&
+                      (core.delivered_all(n) || (c.names_lacking && c.phase == idle));
     // A client with an exchange under way is listed again when that is finished.
     if (!over && c.rest == connection::rest_state::awake && c.phase == connection::exchange::idle)
       return false;
     if (over && out->credit(address_of(n)) == 0) return false;
-    c.awake_listed = false;
+    c.awake_listed = c.names_lacking = false;
     if (!over) return true;
     send_message(address_of(n), 2, pingresp{});
     c.heard_tsc = std::max(c.heard_tsc, now_tsc); // the sleep begins anew

@@ -103,6 +103,25 @@ TEST_P(GatewaySleep, AClientForWhichNothingWaitsGetsPingrespAtOnce) {
   EXPECT_EQ(wake(bob), "PINGRESP");
 }
 
+// The client could not sleep again while it waits for an id, which may take for ever.
+TEST_P(GatewaySleep, AClientSleepsAgainWithoutAMessageForWhoseNameNoTopicIdIsFree) {
+  gateway.registrations_max = 1;
+  gateway.predefined = {{1, "t"}};
+  start();
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "+", sn::qos_level::one);
+  (void)b->register_name(bob, "the only registration");
+  send_to_sleep(bob);
+  b->send_publish(alice, 1, "waits", 1, qos1.with_topic_type(sn::topic_id_type::predefined));
+  b->settle();
+  EXPECT_EQ(wake(bob), "PINGRESP");
+  EXPECT_GE(counters().registers_refused, 1u);
+  EXPECT_EQ(wake(bob), "PINGRESP");
+  EXPECT_EQ(b->connect(bob, "bob", false), sn::return_code::accepted);
+  EXPECT_EQ(take_all(bob), "REGISTER waits(again)") << "a new connection has no registrations";
+}
+
 TEST_P(GatewaySleep, NamesAreRegisteredForAClientThatIsAwake) {
   b->subscribe(bob, "more/#", sn::qos_level::one);
   const auto id = b->register_name(alice, "more/x");
