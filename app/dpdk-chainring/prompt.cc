@@ -40,7 +40,96 @@ template <std::size_t N> struct instruction {
 };
 static_assert(offsetof(instruction<1>, tokens) == offsetof(cmdline_parse_inst_t, tokens));
 
-service* served = nullptr; // cmdline callbacks have no context of their own
+/// Logs what became of each page that was lost since the last call. When there are too many to
+/// describe, it logs only how many pages are lost.
+void log_losses(region& r, std::uint64_t& logged) {
+  const std::uint64_t lost = r.medium().lost_pages();
+  if (lost == logged) return;
+  std::string sentence;
+  while (logged < lost && !(sentence = r.loss(logged)).empty()) {
+    CHAINRING_LOG(ERR, region, "%s", sentence.c_str());
+    ++logged;
+  }
+  if (logged == lost) return;
+  CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are lost so far",
+                r.medium().path().c_str(), lost);
+  logged = lost;
+}
+
+/// Gives more room to tables that are nearly full. An error that repeats is logged once.
+void grow_tables(broker& b, std::string& logged_error) {
+  if (b.region().failed()) return;
+  auto grown = b.grow_tables();
+  if (!grown) {
+    if (grown.error().message != logged_error)
+      CHAINRING_LOG(WARNING, region, "the tables of the region cannot grow: %s",
+                    grown.error().message.c_str());
+    logged_error = grown.error().message;
+  } else if (*grown != 0) {
+    CHAINRING_LOG(NOTICE, region,
+                  "the tables have grown; there is room for %" PRIu32 " sessions, %" PRIu64
+                  " subscriptions and %" PRIu64 " messages",
+                  b.sessions_capacity(), b.subscriptions_capacity(),
+                  b.message_statistics().descriptors);
+  }
+}
+
+/// What the thread of the prompt does besides the prompt. Commands that wait go on with it.
+class housekeeper {
+ public:
+  housekeeper(service& s, int signal_fd, const std::function<void()>& hangup)
+      : service_(s), signal_fd_(signal_fd), hangup_(hangup) {}
+  [[nodiscard]] bool ended() const noexcept { return ended_; }
+
+  /// Logs what has changed, and gives more room to tables. Call it about once a second.
+  void look();
+  /// Reads the signal that has arrived.
+  void take_signal();
+  /// Waits until done() or for so many milliseconds. Returns false when the broker is to end.
+  template <class Done> bool wait(unsigned ms, unsigned step_ms, Done&& done) {
+    constexpr unsigned look_ms = 100;
+    for (unsigned waited = 0; !ended_ && waited < ms && !done(); waited += step_ms) {
+      pollfd signal = {signal_fd_, POLLIN, 0};
+      if (poll(&signal, 1, static_cast<int>(step_ms)) > 0) take_signal();
+      if (waited % look_ms == 0) look();
+    }
+    return !ended_;
+  }
+
+ private:
+  service& service_;
+  int signal_fd_;
+  const std::function<void()>& hangup_;
+  bool ended_ = false;
+  bool failure_logged_ = false;
+  std::uint64_t losses_logged_ = 0;
+  std::string growth_error_logged_;
+};
+
+void housekeeper::look() {
+  service_.watch_links();
+  service_.sample_rates();
+  log_losses(service_.broker().region(), losses_logged_);
+  grow_tables(service_.broker(), growth_error_logged_);
+  if (failure_logged_ || !service_.broker().region().failed()) return;
+  failure_logged_ = true;
+  CHAINRING_LOG(ERR, region,
+                "%s. The broker acknowledges and delivers nothing more. Start it again when the "
+                "cause is removed",
+                service_.broker().region().why_failed().c_str());
+}
+
+void housekeeper::take_signal() {
+  signalfd_siginfo signal{};
+  if (read(signal_fd_, &signal, sizeof signal) != sizeof signal || signal.ssi_signo != SIGHUP)
+    ended_ = true;
+  else
+    hangup_();
+}
+
+// cmdline callbacks have no context of their own.
+service* served = nullptr;
+housekeeper* keeper = nullptr;
 bool quit = false;
 
 // The last word of a command may be the rest of its line, so that a client id may have spaces.
@@ -135,7 +224,10 @@ void print_rows(cmdline* cl, const std::string& what, const std::string& words) 
     const unsigned seconds = words.empty() ? 1 : static_cast<unsigned>(std::atoi(words.c_str()));
     if (seconds == 0 || seconds > seconds_max)
       return print("show top SECONDS: expected 1 to " + std::to_string(seconds_max));
-    return show_top(*served, seconds, print);
+    const pause_function pause = [](unsigned ms) {
+      return keeper->wait(ms, 100, [] { return false; });
+    };
+    return show_top(*served, seconds, pause, print);
   }
   auto rows = row_choice::parse(words);
   if (!rows) return print("show " + what + ": " + rows.error().message);
@@ -201,11 +293,12 @@ void on_grow(void* parsed, cmdline* cl, void*) {
 /// Waits until the home of the session has handled a request, and returns nullptr when it takes too
 /// long, as while the region has failed.
 const operator_reply* wait_for(const std::shared_ptr<const operator_reply>& reply, cmdline* cl) {
-  constexpr int attempts = 2000;
-  for (int i = 0; i < attempts && !reply->done(); ++i)
-    rte_delay_us_sleep(1000);
+  constexpr unsigned ms_max = 2000;
+  const bool goes_on = keeper->wait(ms_max, 1, [&] { return reply->done(); });
   if (reply->done()) return reply.get();
-  cmdline_printf(cl, "the worker of the client has not answered for 2 s; the request stands\n");
+  cmdline_printf(cl, "%s; the request stands\n",
+                 goes_on ? "the worker of the client has not answered for 2 s"
+                         : "the broker ends before the worker of the client has answered");
   return nullptr;
 }
 constexpr const char* no_such_client = "there is no such client; 'show sessions' lists them\n";
@@ -367,94 +460,35 @@ template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i)
   return reinterpret_cast<cmdline_parse_inst_t*>(&i);
 }
 
-cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
-                                 as_instruction(show_port_instruction),
-                                 as_instruction(grow_instruction),
-                                 as_instruction(kick_instruction),
-                                 as_instruction(clear_instruction),
-                                 as_instruction(help_instruction),
-                                 as_instruction(reload_instruction),
-                                 as_instruction(show_rows_instruction),
-                                 as_instruction(drain_instruction),
-                                 as_instruction(set_instruction),
-                                 as_instruction(quit_instruction),
-                                 nullptr};
-
-/// Logs what became of each page that was lost since the last call. When there are too many to
-/// describe, it logs only how many pages are lost.
-void log_losses(region& r, std::uint64_t& logged) {
-  const std::uint64_t lost = r.medium().lost_pages();
-  if (lost == logged) return;
-  std::string sentence;
-  while (logged < lost && !(sentence = r.loss(logged)).empty()) {
-    CHAINRING_LOG(ERR, region, "%s", sentence.c_str());
-    ++logged;
-  }
-  if (logged == lost) return;
-  CHAINRING_LOG(ERR, region, "region file %s: %" PRIu64 " pages of its memory are lost so far",
-                r.medium().path().c_str(), lost);
-  logged = lost;
-}
-
-} // namespace
-
-namespace {
-
-/// Gives more room to tables that are nearly full. An error that repeats is logged once.
-void grow_tables(broker& b, std::string& logged_error) {
-  if (b.region().failed()) return;
-  auto grown = b.grow_tables();
-  if (!grown) {
-    if (grown.error().message != logged_error)
-      CHAINRING_LOG(WARNING, region, "the tables of the region cannot grow: %s",
-                    grown.error().message.c_str());
-    logged_error = grown.error().message;
-  } else if (*grown != 0) {
-    CHAINRING_LOG(NOTICE, region,
-                  "the tables have grown; there is room for %" PRIu32 " sessions, %" PRIu64
-                  " subscriptions and %" PRIu64 " messages",
-                  b.sessions_capacity(), b.subscriptions_capacity(),
-                  b.message_statistics().descriptors);
-  }
-}
+cmdline_parse_ctx_t context[] = {
+    as_instruction(show_instruction),   as_instruction(show_port_instruction),
+    as_instruction(grow_instruction),   as_instruction(kick_instruction),
+    as_instruction(clear_instruction),  as_instruction(help_instruction),
+    as_instruction(reload_instruction), as_instruction(show_rows_instruction),
+    as_instruction(drain_instruction),  as_instruction(set_instruction),
+    as_instruction(quit_instruction),   nullptr};
 
 } // namespace
 
 void wait_for_end(service& s, int signal_fd, bool interactive,
                   const std::function<void()>& hangup) {
+  housekeeper house(s, signal_fd, hangup);
   served = &s;
+  keeper = &house;
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
-  bool failure_logged = false; // whether the failure of the region is logged
-  std::uint64_t losses_logged = 0;
-  std::string growth_error_logged;
-  while (!quit) {
+  while (!quit && !house.ended()) {
     std::fflush(stdout);
     const int got = poll(fds, 2, 1000);
-    s.watch_links();
-    s.sample_rates();
-    log_losses(s.broker().region(), losses_logged);
-    grow_tables(s.broker(), growth_error_logged);
-    if (!failure_logged && s.broker().region().failed()) {
-      failure_logged = true;
-      CHAINRING_LOG(
-          ERR, region,
-          "%s. The broker acknowledges and delivers nothing more. Start it again when the cause "
-          "is removed",
-          s.broker().region().why_failed().c_str());
-    }
+    house.look();
     if (got <= 0) continue;
-    if ((fds[0].revents & POLLIN) != 0) {
-      signalfd_siginfo signal{};
-      if (read(signal_fd, &signal, sizeof signal) != sizeof signal || signal.ssi_signo != SIGHUP)
-        break;
-      hangup();
-    }
-    if ((fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
+    if ((fds[0].revents & POLLIN) != 0) house.take_signal();
+    if (house.ended() || (fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
     char text[256];
     const ssize_t n = read(0, text, sizeof text);
     if (n <= 0 || cmdline_in(cl, text, static_cast<int>(n)) < 0) fds[1].fd = -1;
   }
+  keeper = nullptr;
   if (cl != nullptr) cmdline_stdin_exit(cl);
 }
 

@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <ctime>
 #include <fnmatch.h>
-#include <rte_cycles.h>
 #include <sstream>
 #include <unordered_map>
 
@@ -308,7 +307,7 @@ void show_session(service& s, const std::string& client, const print_line& print
                  pattern_of(i.identity).c_str()));
 }
 
-void show_top(service& s, unsigned seconds, const print_line& print) {
+void show_top(service& s, unsigned seconds, const pause_function& pause, const print_line& print) {
   struct talker {
     session_info info;
     std::uint64_t sent;
@@ -321,7 +320,7 @@ void show_top(service& s, unsigned seconds, const print_line& print) {
     before[i.number] = i.published;
     return true;
   });
-  rte_delay_us_sleep(seconds * 1'000'000);
+  if (!pause(seconds * 1000)) return print("show top: the broker ends");
   std::vector<talker> now;
   each_session(s.broker(), all, [&](const session_info& i) {
     const auto was = before.find(i.number);

@@ -47,8 +47,11 @@ void show_session(service& s, const std::string& client, const print_line& print
 /// Finds the session of a client id that is written as it is printed.
 [[nodiscard]] std::optional<session_info> find_session(broker& b, const std::string& client);
 
+/// Waits for so many milliseconds. False: the program is to end.
+using pause_function = std::function<bool(unsigned ms)>;
+
 /// Looks at all sessions twice, `seconds` apart, and prints the ten clients that sent the most, and
 /// the ten whose queues are longest with the age of their oldest message.
-void show_top(service& s, unsigned seconds, const print_line& print);
+void show_top(service& s, unsigned seconds, const pause_function& pause, const print_line& print);
 
 } // namespace chainring::app

@@ -255,6 +255,27 @@ def test_quit_and_signals():
         run(TOOL, "check", region)
 
 
+def test_a_signal_during_a_command():
+    """The thread of the prompt hears signals also while a command waits."""
+    region = os.path.join(scratch, "command")
+    ours, theirs = os.pipe()
+    with start(region, "-i", "--size", "32M", stdin=ours) as b:
+        os.close(ours)
+        os.write(theirs, b"show top 10\n")
+        end = time.monotonic() + HANG_S
+        while "show top 10" not in b.said():
+            expect(time.monotonic() < end, "the prompt does not echo", b.said())
+            time.sleep(0.01)
+        b.process.send_signal(signal.SIGHUP)
+        while "log levels are read again" not in b.said():
+            expect(time.monotonic() < end, "SIGHUP is not heard", b.said())
+            time.sleep(0.01)
+        expect("clients that sent the most" not in b.said(), "SIGHUP waited for the end of the command", b.said())
+        expect(b.end() == 0, "SIGTERM", b.said())
+        expect("clients that sent the most" not in b.said(), "SIGTERM waited for the end of the command", b.said())
+    os.close(theirs)
+
+
 def test_dumpcap():
     """dpdk-dumpcap is a secondary process, which needs a primary with hugepages."""
     script = shutil.which("dpdk-dumpcap")
