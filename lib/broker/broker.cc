@@ -221,7 +221,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       content_buffer(s.config.content_size_max) {
   if (!leases.make(leases_max)) throw std::bad_alloc();
   for (std::uint32_t i = 0; i < s.sessions_limit && s.groups.member_count() != 0; ++i)
-    if (at(i).memberships != 0 && at(i).home.load(std::memory_order_relaxed) == n) // [home-read]
+    if (at(i).membership_count() != 0 &&
+        at(i).home.load(std::memory_order_relaxed) == n) // [home-read]
       for (std::uint32_t p = at(i).first_place; p != 0; p = s.groups.member(p - 1).next_plus_1)
         add_own_member(s.groups.group_of(p - 1));
   // These sizes suffice for a usual burst. A wider fan-out makes the vectors grow once.

@@ -190,7 +190,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
   if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
   // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
-  if (s.volatile_count == 0 && !s.has_pending && s.memberships == 0 &&
+  if (s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0 &&
       !durable.queues().may_lease(n)) {
     s.exhausted = true;
     return;
@@ -211,7 +211,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
     bool more = false;
     if (s.volatile_count != 0) {
       more = offer_volatile(s, n);
-    } else if (s.memberships == 0) {
+    } else if (s.membership_count() == 0) {
       more = offer_leased(s, n);
     } else { // the session's own queue and its groups take turns
       s.groups_next = !s.groups_next;
@@ -224,7 +224,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
       break;
     }
   }
-  if (s.memberships != 0) end_visit(s, n, now_tsc >= s.groups_from_tsc);
+  if (s.membership_count() != 0) end_visit(s, n, now_tsc >= s.groups_from_tsc);
 }
 
 // Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session

@@ -127,7 +127,7 @@ void group_directory::link(std::uint32_t place, session& s) noexcept {
   m.before_plus_1 = 0;
   if (s.first_place != 0) members_[s.first_place - 1].before_plus_1 = place + 1;
   s.first_place = place + 1;
-  ++s.memberships;
+  s.memberships.fetch_add(1, std::memory_order_relaxed); // [shown-only]
 }
 
 void group_directory::unlink(std::uint32_t place, session& s) noexcept {
@@ -136,7 +136,7 @@ void group_directory::unlink(std::uint32_t place, session& s) noexcept {
       m.next_plus_1;
   if (m.next_plus_1 != 0) members_[m.next_plus_1 - 1].before_plus_1 = m.before_plus_1;
   if (s.next_place == place + 1) s.next_place = 0;
-  --s.memberships;
+  s.memberships.fetch_sub(1, std::memory_order_relaxed); // [shown-only]
 }
 
 // Enters the group into the index with the highest QoS of its members, or takes it out.

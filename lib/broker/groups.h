@@ -28,6 +28,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/hook.h"
 #include "base/lazy_array.h"
 #include "base/spin_lock.h"
 #include "broker/broker_media.h"
@@ -153,10 +154,12 @@ class group_directory {
   /// Returns the place of a member whose session is connected, in turn, or none.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
-  /// Calls fn(group, qos) for each group of which the session is a member, for operators. Any
+  /// Calls fn(group, qos) for each group of which the session is a member, for operators. It looks
+  /// at the groups until it has found `count` of them, the number of the session's memberships. Any
   /// thread may call it.
-  template <class F> void for_each_of(std::uint32_t session, F&& fn) const {
-    for (std::uint32_t g = 0; g < limit_; ++g) {
+  template <class F> void for_each_of(std::uint32_t session, std::uint32_t count, F&& fn) const {
+    for (std::uint32_t g = 0; g < limit_ && count != 0; ++g) {
+      hook_point("group.listed");
       if (groups_[g].state.load(std::memory_order_acquire) != group_state::used) // [group-seen]
         continue;
       const std::uint32_t places =
@@ -164,8 +167,11 @@ class group_directory {
       for (std::uint32_t i = 0; i < places; ++i) {
         const std::uint64_t who =
             members_[g * members_max_ + i].who.load(std::memory_order_acquire); // [group-seen]
-        if ((who & group_member::active) != 0 && static_cast<std::uint32_t>(who) == session)
-          fn(g, group_member::qos_of(who));
+        if ((who & group_member::active) == 0 || static_cast<std::uint32_t>(who) != session)
+          continue;
+        fn(g, group_member::qos_of(who));
+        --count;
+        break; // a session has one place in a group
       }
     }
   }

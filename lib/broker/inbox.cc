@@ -127,7 +127,7 @@ void broker_worker::state::answer_request(const operator_request& r) noexcept {
   // [home-read]
   r.reply->connected = s.state.load(std::memory_order_relaxed) == connection::active;
   if (r.what == operator_request::kind::kick) {
-    r.reply->subscriptions = common.filters->count_of(*n) + s.memberships;
+    r.reply->subscriptions = common.filters->count_of(*n) + s.membership_count();
     r.reply->messages = durable.queues().statistics(*n).depth;
     ++count.kicked;
     end_session(*n, broker_event::kind::kicked);

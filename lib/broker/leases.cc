@@ -222,7 +222,7 @@ std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
       begin_lease(s, n, lease, v.place - 1, entry);
       return lease;
     }
-    if (v.seen++ == s.memberships) break;
+    if (v.seen++ == s.membership_count()) break;
     const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
     visit_group(v, (next != 0 ? next : s.first_place) - 1);
   }

@@ -39,8 +39,7 @@ std::optional<session_info> broker::common_state::info_of(std::uint32_t n) const
   const session_settings settings = state->sessions().settings(n);
   i.expiry_s = settings.expiry_s;
   i.disconnected_ns = i.connected ? 0 : settings.disconnected_ns;
-  i.subscriptions = filters->count_of(n);
-  groups.for_each_of(n, [&](std::uint32_t, std::uint8_t) { ++i.subscriptions; });
+  i.subscriptions = filters->count_of(n) + s.membership_count();
   i.over_bytes = s.over_bytes.load(std::memory_order_relaxed); // [shown-only]
   i.refused = s.refused.load(std::memory_order_relaxed);       // [shown-only]
   i.published = s.published.value();
@@ -106,11 +105,12 @@ std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::ui
   });
   // Shared subscriptions stand behind the others.
   std::uint32_t at = common_->filters->count_of(n);
-  common_->groups.for_each_of(n, [&](std::uint32_t group, std::uint8_t qos) {
-    if (at++ >= skip && list.size() < max)
-      list.push_back(
-          {std::string(shared_prefix) + common_->state->groups().identity_seen(group), qos});
-  });
+  common_->groups.for_each_of(
+      n, common_->sessions[n].membership_count(), [&](std::uint32_t group, std::uint8_t qos) {
+        if (at++ >= skip && list.size() < max)
+          list.push_back(
+              {std::string(shared_prefix) + common_->state->groups().identity_seen(group), qos});
+      });
   return list;
 }
 

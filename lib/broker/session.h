@@ -72,7 +72,10 @@ struct session {
   identifier_list identifiers; // the QoS 2 messages it has published and not released
   // Groups of shared subscriptions (sharing.cc). Places and leases are stored plus one; 0 means
   // none.
-  std::uint32_t memberships = 0;     // the number of places in the list that follows
+  std::atomic<std::uint32_t> memberships{0}; // (any) the number of places in the list that follows
+  [[nodiscard]] std::uint32_t membership_count() const noexcept {
+    return memberships.load(std::memory_order_relaxed); // [shown-only]
+  }
   std::uint32_t joining = 0;         // places that this burst has given it, not in the list yet
   std::uint32_t first_place = 0;     // the session's places in groups
   std::uint32_t next_place = 0;      // where the next delivery from a group begins

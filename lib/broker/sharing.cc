@@ -123,7 +123,7 @@ void broker_worker::state::apply_shared(staged_subscription& p, std::string_view
 // Takes a place in a group that the session is not a member of. Returns false when it gets none.
 bool broker_worker::state::join_group(staged_subscription& p, session& s,
                                       std::string_view identity) noexcept {
-  const std::uint32_t memberships = s.memberships + s.joining;
+  const std::uint32_t memberships = s.membership_count() + s.joining;
   if (common.filters->count_of(p.session) + memberships >= config.subscriptions_per_session_max)
     return false;
   if (memberships >= config.group_memberships_per_session_max) {

@@ -86,7 +86,8 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
-    if (common.filters->count_of(p.session) + at(p.session).memberships + at(p.session).joining >=
+    if (common.filters->count_of(p.session) + at(p.session).membership_count() +
+            at(p.session).joining >=
         config.subscriptions_per_session_max) {
       p.result = outcome::congestion;
       continue;

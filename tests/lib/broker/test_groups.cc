@@ -465,6 +465,28 @@ TEST_P(Groups, AreShownToOperators) {
   EXPECT_EQ(page.size(), 2u);
 }
 
+TEST_P(Groups, AreNotSearchedForTheMembershipsThatAListOfSessionsCounts) {
+  join(2);
+  static std::uint64_t looked_at;
+  looked_at = 0;
+  set_hook(
+      [](const char* at, void*) noexcept { looked_at += std::string_view(at) == "group.listed"; },
+      nullptr);
+  std::vector<session_info> sessions;
+  (void)server->broker().sessions(0, 100, sessions);
+  EXPECT_EQ(looked_at, 0u) << "a list of sessions walks through all groups for each of them";
+  for (const session_info& i : sessions) {
+    const auto filters = server->broker().subscriptions_of(i.number, 0, 10);
+    EXPECT_EQ(filters.size(), i.subscriptions);
+    EXPECT_EQ(looked_at != 0, i.subscriptions != 0) << "only members are looked for";
+    looked_at = 0;
+  }
+  set_hook(nullptr, nullptr);
+  EXPECT_EQ(server->broker().session_of(name(0))->subscriptions, 1u);
+  ASSERT_EQ(ask(members_at, "UNSUB $share/g/a/#").substr(0, 2), "OK");
+  EXPECT_EQ(server->broker().session_of(name(0))->subscriptions, 0u);
+}
+
 // The session's number is used again afterwards, by a session that is in no group.
 TEST_P(Groups, AreNotJoinedByASessionThatEndsInTheBurstOfItsSubscribe) {
   const char* const ways[] = {"kick", "LOST"};
