@@ -496,8 +496,8 @@ for packet, (number, udp_length, kind, length, bad, expert) in zip(sent, seen_by
         failed('tshark on packet %s: length %s' % (number, length))
 
 for reason, n in sorted(dropped.items()):
-    if ports.get('port0_dropped_' + reason) != n:
-        failed('counted as %s: %s, there were %d' % (reason, ports.get('port0_dropped_' + reason), n))
+    if ports.get('port0', {}).get('dropped_' + reason) != n:
+        failed('counted as %s: %s, there were %d' % (reason, ports.get('port0', {}).get('dropped_' + reason), n))
 for name, n in (('malformed', malformed), ('trailing_octets', trailing), ('retransmitted', 1), ('sessions_lost', 0),
                 ('dropped_qos0', 0), ('damaged', 0)):
     if counters.get(name) != n:
