@@ -99,10 +99,16 @@ std::vector<topic_info> broker::topics(std::size_t max) const {
 std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::uint32_t skip,
                                                         std::size_t max) const {
   std::vector<subscription_info> list;
-  common_->filters->for_each_of(n, skip, max, [&](std::string_view filter, std::uint32_t options) {
-    list.push_back(
-        {std::string(filter), static_cast<std::uint8_t>(options & subscription_option::qos_mask)});
-  });
+  constexpr std::size_t at_once = 256; // other sessions wait to subscribe while these are read
+  std::uint32_t position = 0, passed = 0;
+  do {
+    position = common_->filters->for_each_of(
+        n, position, at_once, [&](std::string_view filter, std::uint32_t options) {
+          if (passed++ < skip || list.size() >= max) return;
+          list.push_back({std::string(filter),
+                          static_cast<std::uint8_t>(options & subscription_option::qos_mask)});
+        });
+  } while (position != 0 && list.size() < max);
   // Shared subscriptions stand behind the others.
   std::uint32_t at = common_->filters->count_of(n);
   common_->groups.for_each_of(

@@ -120,22 +120,23 @@ class filter_index {
     }
     return end < all ? end : 0;
   }
-  /// Calls fn(filter, options) for up to `max` subscriptions of the session, after the first `skip`
-  /// of them. Other threads wait to subscribe meanwhile.
+  /// Calls fn(filter, options) for up to `max` subscriptions of the session, from position `first`
+  /// on, where 0 is the first. Returns the position for the next call, or 0 at the end. A list in
+  /// several calls ends early when the session leaves the subscription at which it goes on. Other
+  /// threads wait to subscribe meanwhile.
   template <class F>
-  void for_each_of(std::uint32_t session, std::uint32_t skip, std::size_t max, F&& fn) {
+  std::uint32_t for_each_of(std::uint32_t session, std::uint32_t first, std::size_t max, F&& fn) {
     const std::lock_guard guard(writer_);
     char name[filter_size_max];
-    std::uint32_t s = sessions_[session].first - 1; // none for a session without subscriptions
-    for (; s != none && max > 0; s = subscriptions_[s].session_after) {
-      if (skip > 0) {
-        --skip;
-        continue;
-      }
+    std::uint32_t s = (first != 0 ? first : sessions_[session].first) - 1;
+    if (s != none && (s >= subscriptions_.touched() || subscriptions_[s].session != session))
+      return 0;
+    for (; s != none; s = subscriptions_[s].session_after) {
+      if (max-- == 0) return s + 1;
       const subscription_entry& one = subscriptions_[s];
       fn(std::string_view(name, copy_text(filters_[one.filter].name, name)), one.options);
-      --max;
     }
+    return 0;
   }
   /// The number of the session's subscriptions. Any thread may call this at any time.
   [[nodiscard]] std::uint32_t count_of(std::uint32_t session) const noexcept {

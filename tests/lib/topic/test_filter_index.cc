@@ -258,6 +258,50 @@ TEST(FilterIndex, ListsItsFiltersInCallsThatLookAtFewPlacesEach) {
   EXPECT_EQ(index.for_each(UINT32_MAX, 1, [](std::string_view, std::uint32_t) { FAIL(); }), 0u);
 }
 
+TEST(FilterIndex, ListsTheSubscriptionsOfASessionInCallsOfFew) {
+  constexpr std::uint32_t filters = 1000;
+  filter_index index({.filters_max = filters, .subscriptions_max = 2 * filters, .sessions_max = 3});
+  const auto name_of = [](std::uint32_t i) { return "of/" + std::to_string(i); };
+  for (std::uint32_t i = 0; i < filters; ++i) {
+    ASSERT_EQ(index.add(name_of(i), 0, 0), filter_index::status::added);
+    ASSERT_EQ(index.add(name_of(i), 1, i), filter_index::status::added);
+  }
+  std::set<std::string> found;
+  std::size_t calls = 0;
+  std::uint32_t at = 0;
+  const auto next = [&] {
+    std::size_t in_call = 0;
+    at = index.for_each_of(1, at, 64, [&](std::string_view filter, std::uint32_t options) {
+      EXPECT_EQ(filter, name_of(options));
+      EXPECT_TRUE(found.emplace(filter).second) << filter << " is listed twice";
+      ++in_call;
+    });
+    EXPECT_LE(in_call, 64u);
+    ++calls;
+  };
+  do
+    next();
+  while (at != 0);
+  EXPECT_EQ(found.size(), filters);
+  EXPECT_EQ(calls, filters / 64 + 1);
+  // The list goes on at a subscription that is left meanwhile, and whose place is taken by another
+  // session's.
+  found.clear();
+  next();
+  ASSERT_NE(at, 0u);
+  const std::size_t before = found.size();
+  index.remove_all(1, [](std::string_view) {});
+  next();
+  EXPECT_EQ(at, 0u);
+  EXPECT_EQ(found.size(), before);
+  for (std::uint32_t i = 0; i < filters; ++i)
+    ASSERT_EQ(index.add(name_of(i), 2, filters), filter_index::status::added);
+  for (std::uint32_t i = 1; i < 2 * filters + 10; ++i)
+    index.for_each_of(1, i, 64, [](std::string_view, std::uint32_t) {
+      ADD_FAILURE() << "a subscription of another session is listed";
+    });
+}
+
 // Built with ThreadSanitizer this test also reports a count that is no atomic object.
 TEST(FilterIndex, SaysHowManySubscriptionsASessionHasWhileItsWorkerSubscribes) {
   constexpr std::uint32_t most = 32;
