@@ -289,7 +289,11 @@ TEST(CrashGrowth, EveryCallThatGrowsIsTried) {
   test::mutation_options which;
   which.under = {"lib/broker/growth.cc", "lib/broker/store_growth.cc", "lib/media/media.cc"};
   which.hang_seconds = 1500;
-  const test::explorer_options quick{.states_max = 64, .second_lives = 1, .second_states_max = 4};
+  const test::explorer_options quick{.states_max = 32,
+                                     .sample = true,
+                                     .second_lives = 1,
+                                     .second_points = 12,
+                                     .second_states_max = 4};
   const auto r = mutate({growth()}, quick, which);
   std::printf("%s", r.text().c_str());
   EXPECT_EQ(r.baseline, "");
