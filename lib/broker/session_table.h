@@ -151,7 +151,7 @@ class session_table {
   [[nodiscard]] session_settings settings_in(std::uint32_t number,
                                              std::uint32_t incarnation) const noexcept;
   /// Takes over the settings of a next incarnation that a crash kept from beginning.
-  void adopt_settings(std::uint32_t number, recovery_context& c) noexcept;
+  void adopt_settings(std::uint32_t number) noexcept;
   void store_settings(std::uint32_t number, session_record& r, std::uint32_t incarnation,
                       const session_settings& s) noexcept;
 

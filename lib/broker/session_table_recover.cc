@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Recovery and check of session records.
 //
-// Its ordering labels [session-read], [session-commit], [settings-before-state] and [table-seen]
-// are described in session_table.cc.
+// Its ordering labels [session-read], [session-commit] and [table-seen] are described in
+// session_table.cc.
 //
 // Ordering labels:
 //   [session-voided]  Records that recovery voids are drained before a session number is given
@@ -122,13 +122,12 @@ void session_table::settle_will(std::uint32_t number, const session_rules& rules
 }
 
 // Only the start of a next incarnation that carries a will stores such settings, and it drains them
-// before the incarnation begins. So the session goes on as the one that it was, with that will.
-void session_table::adopt_settings(std::uint32_t number, recovery_context& c) noexcept {
+// before the incarnation begins. So the session goes on as the one that it was, with that will. The
+// line needs no flush: until its next change is durable, which follows in the same line, an open
+// finds the same settings again.
+void session_table::adopt_settings(std::uint32_t number) noexcept {
   const session_settings next = settings_in(number, incarnation(number) + 1);
-  if (next.will == 0 || c.checking()) return;
-  const session_record& r = record(number);
-  settings_start(number, next);
-  c.flush_repair(&r.settings, cacheline_size); // [settings-before-state]
+  if (next.will != 0) settings_start(number, next);
 }
 
 void session_table::repair(recovery_context& c, const session_rules& rules,
@@ -141,7 +140,7 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const char* wrong = examine(n);
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
-    if (used) adopt_settings(n, c);
+    if (used && !c.checking()) adopt_settings(n);
     if (used && std::ranges::binary_search(twice, n)) wrong = "another record has its identity";
     bool gone =
         used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));
