@@ -576,10 +576,10 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
   const test::explorer_options longer{
       .states_max = 64, .sample = true, .second_lives = 2, .second_states_max = 16};
   const test::explorer_options together{
-      .states_max = 24,
+      .states_max = 12,
       .sample = true,
       .depth = 1,
-      .schedules = {.random = 24, .preemptions = 1, .enumerated_max = 40}};
+      .schedules = {.random = 16, .preemptions = 1, .enumerated_max = 24}};
   using namespace testing_line;
   auto trials = test::trials_of({testing_broker::publish_and_consume(),
                                  clean_start(),
