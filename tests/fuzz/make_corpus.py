@@ -25,6 +25,7 @@ def message(body):
     return bytes(sn.MQTTSN() / body)
 
 
+# Topic ids are given out from 8 on, because the targets have predefined ones up to 7.
 MESSAGES = {
     "advertise": message(sn.MQTTSNAdvertise(gw_id=1, duration=900)),
     "searchgw": message(sn.MQTTSNSearchGW(radius=1)),
@@ -35,14 +36,14 @@ MESSAGES = {
     "willtopic": message(sn.MQTTSNWillTopic(qos=1, will_topic="w/t")),
     "willmsg": message(sn.MQTTSNWillMsg(will_msg="gone")),
     "register": message(sn.MQTTSNRegister(tid=0, mid=5, topic_name="a/b")),
-    "regack": message(sn.MQTTSNRegack(tid=1, mid=1, return_code=0)),
-    "publish_qos0": message(sn.MQTTSNPublish(qos=0, tid_type=0, tid=1, mid=0, data="hello")),
-    "publish_qos1": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=1, mid=7, data="hello")),
+    "regack": message(sn.MQTTSNRegack(tid=8, mid=1, return_code=0)),
+    "publish_qos0": message(sn.MQTTSNPublish(qos=0, tid_type=0, tid=8, mid=0, data="hello")),
+    "publish_qos1": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=8, mid=7, data="hello")),
     "publish_short": message(sn.MQTTSNPublish(qos=1, tid_type=2, tid=0x7172, mid=8, data="x")),
     "publish_predefined": message(sn.MQTTSNPublish(qos=1, tid_type=1, tid=1, mid=9, data="p")),
     "publish_minus_one": message(sn.MQTTSNPublish(qos=3, tid_type=1, tid=7, mid=0, data="q")),
-    "publish_long": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=1, mid=10, data="y" * 240)),
-    "puback": message(sn.MQTTSNPuback(tid=1, mid=1, return_code=0)),
+    "publish_long": message(sn.MQTTSNPublish(qos=1, tid_type=0, tid=8, mid=10, data="y" * 240)),
+    "puback": message(sn.MQTTSNPuback(tid=8, mid=1, return_code=0)),
     "pubrec": message(sn.MQTTSNPubrec(mid=7)),
     "pubrel": message(sn.MQTTSNPubrel(mid=7)),
     "pubcomp": message(sn.MQTTSNPubcomp(mid=7)),
@@ -60,8 +61,20 @@ MESSAGES = {
     "willtopicupd": message(sn.MQTTSNWillTopicUpd(qos=1, will_topic="w/u")),
     "willmsgupd": message(sn.MQTTSNWillMsgUpd(will_msg="later")),
     "willtopic_empty": bytes.fromhex("0207"),
+    "connect_will": message(sn.MQTTSNConnect(will=1, cleansess=0, duration=60, client_id="alice")),
+    "willtopic_retained": message(sn.MQTTSNWillTopic(qos=1, retain=1, will_topic="a/b")),
+    "publish_qos2": message(sn.MQTTSNPublish(qos=2, tid_type=0, tid=8, mid=7, data="once")),
+    "publish_again": message(sn.MQTTSNPublish(dup=1, qos=2, tid_type=0, tid=8, mid=7, data="once")),
+    "publish_retained": message(sn.MQTTSNPublish(qos=1, retain=1, tid_type=0, tid=8, mid=20, data="kept")),
+    "publish_cleared": message(sn.MQTTSNPublish(qos=1, retain=1, tid_type=0, tid=8, mid=21, data="")),
+    "subscribe_qos2": message(sn.MQTTSNSubscribe(qos=2, tid_type=0, mid=22, topic_name="a/b")),
+    "subscribe_shared": message(sn.MQTTSNSubscribe(qos=1, tid_type=0, mid=23, topic_name="$share/g/a/#")),
+    "unsubscribe_shared": message(sn.MQTTSNUnsubscribe(tid_type=0, mid=24, topic_name="$share/g/a/#")),
+    "pubrec_first": message(sn.MQTTSNPubrec(mid=1)),
+    "pubcomp_first": message(sn.MQTTSNPubcomp(mid=1)),
+    "regack_refused": message(sn.MQTTSNRegack(tid=8, mid=1, return_code=2)),
     "encapsulated": bytes.fromhex("05fe016162") + message(sn.MQTTSNSearchGW(radius=1)),
-    "long_form": bytes.fromhex("0100080c20000100") + b"z",
+    "long_form": bytes.fromhex("0100080c20000800") + b"z",
 }
 
 BURST, SETTLE, CRASH = 5 << 2, 6 << 2, 7 << 2
@@ -95,6 +108,29 @@ def sequences():
     yield "nobody", say(3, "publish_minus_one", "publish_qos1", "pingreq", "searchgw") + then(SETTLE)
     yield "unsubscribe_and_clean", ready + say(1, "unsubscribe") + say(0, "publish_qos1") + then(SETTLE) + \
         say(1, "connect") + then(SETTLE) + then(CRASH)
+    released = say(0, "publish_qos2") + then(SETTLE) + say(0, "publish_again") + then(SETTLE) + say(0, "pubrel") + then(SETTLE)
+    yield "qos2_both_ways", join + say(1, "subscribe_qos2") + say(0, "register") + then(SETTLE) + released + \
+        say(1, "pubrec_first") + then(SETTLE) + say(1, "pubcomp_first") + then(SETTLE)
+    yield "qos2_across_a_crash", join + say(1, "subscribe_qos2") + say(0, "register", "publish_qos2") + then(SETTLE) + \
+        say(1, "pubrec_first") + then(BURST) + then(CRASH) + say(0, "connect") + say(1, "connect_kept") + then(SETTLE) + \
+        say(0, "pubrel") + say(1, "pubcomp_first") + then(SETTLE)
+    yield "retained", join + say(0, "register", "publish_retained") + then(SETTLE) + say(1, "subscribe_any") + then(SETTLE) + \
+        say(1, "regack", "puback") + then(CRASH) + say(1, "connect_kept", "subscribe_any") + then(SETTLE) + \
+        say(0, "connect", "register", "publish_cleared") + then(SETTLE)
+    will = say(0, "connect_will") + then(SETTLE) + say(0, "willtopic") + then(SETTLE) + say(0, "willmsg") + then(SETTLE)
+    yield "will_set_changed_and_sent", say(1, "connect_kept", "subscribe_any") + will + \
+        say(0, "willtopicupd", "willmsgupd") + then(SETTLE) + say(2, "connect") + then(SETTLE) + then(CRASH)
+    yield "will_retained_and_deleted", say(0, "connect_will") + then(SETTLE) + say(0, "willtopic_retained") + then(SETTLE) + \
+        say(0, "willmsg") + then(SETTLE) + say(2, "connect_kept", "subscribe_any", "connect") + then(SETTLE) + then(CRASH) + will + say(0, "connect_will") + then(SETTLE) + \
+        say(0, "willtopic_empty") + then(SETTLE)
+    yield "will_half_way", say(0, "connect_will") + then(SETTLE) + say(0, "willmsg", "publish_qos1") + then(SETTLE) + \
+        say(0, "willtopic") + then(SETTLE) + say(0, "connect_will") + then(SETTLE) + say(2, "connect_will") + then(SETTLE)
+    yield "sleep", ready + say(1, "disconnect_sleep") + then(SETTLE) + say(0, "publish_qos1") + then(SETTLE) + \
+        say(1, message(sn.MQTTSNPingReq(client_id="bob"))) + then(SETTLE) + say(1, "puback") + then(SETTLE) + \
+        say(2, message(sn.MQTTSNPingReq(client_id="bob"))) + then(CRASH) + say(1, "connect_kept") + then(SETTLE)
+    yield "shared", join + say(0, "subscribe_shared", "register") + say(1, "subscribe_shared") + then(SETTLE) + \
+        say(0, *["publish_qos1"] * 4) + then(SETTLE) + say(1, "regack_refused", "puback", "disconnect_sleep") + then(SETTLE) + \
+        say(0, "puback", "unsubscribe_shared") + then(CRASH) + say(1, "connect_kept", "unsubscribe_shared") + then(SETTLE)
     yield "every_message", join + b"".join(say(n % 4, name) for n, name in enumerate(MESSAGES)) + then(SETTLE)
 
 

@@ -39,7 +39,7 @@ std::unique_ptr<bench> open(line_bytes& bytes, unsigned workers, bool fresh) {
   l.sessions_max = 4;
   l.subscriptions_max = 8;
   l.messages_max = 32;
-  l.groups_max = l.retained_max = 1;
+  l.groups_max = l.retained_max = 2;
   auto made = broker_on(std::make_unique<kept_media>(bytes), config_for(workers), fresh, l);
   fuzz::expect(made.ok(), made.ok() ? "" : made.error().message);
   if (!(*made)->opened().notes.empty()) fuzz::expect(false, (*made)->opened().notes.front());
