@@ -33,11 +33,12 @@ class Place:
     def start(self, machine):
         """Starts the broker and does not wait for it."""
         env = f"env LD_PRELOAD={PRELOAD} " if self.may_lie else ""
+        size = "" if self.region.startswith("/dev/dax") else "--size 40M "  # a device has a size of its own
         machine.check(
             f"rm -f /tmp/{self.name}.*; ip link set eth{self.number} up && "
             f"start_broker {self.number} {self.name} {env}dpdk-chainring --lcores {self.lcores} {EAL} "
             f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
-            f"--region {self.region} --size 40M --journal-size 8M "
+            f"--region {self.region} {size}--journal-size 8M "
             f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
             f"--max-subscriptions 256 --will-grace {WILL_GRACE_S} --idle sleep --class {self.durability} &")
 
