@@ -18,7 +18,7 @@
 //     drain makes the settings durable.
 //   [settings-before-state]  Settings that carry a will into the next incarnation are drained
 //     before the commit word of that incarnation is stored. After a crash between the two the
-//     record has settings of the incarnation behind its own, and the next open takes them over.
+//     record has settings of the incarnation behind its own, and they count for its own.
 #include "broker/session_table.h"
 
 #include <algorithm>
@@ -117,7 +117,9 @@ std::string session_table::identity_seen(std::uint32_t number) const {
 }
 
 session_settings session_table::settings(std::uint32_t number) const noexcept {
-  return settings_in(number, incarnation(number));
+  const session_settings s = settings_in(number, incarnation(number));
+  if (s != session_settings{}) return s;
+  return settings_in(number, incarnation(number) + 1); // a crash kept that one from beginning
 }
 
 session_settings session_table::settings_in(std::uint32_t number,
@@ -184,17 +186,21 @@ bool session_table::create_start(std::uint32_t number, std::string_view identity
   return true;
 }
 
+void session_table::pass_settings(std::uint32_t number, const session_settings& s) noexcept {
+  if (seeded_bug("broker.will_settings_with_state")) return;
+  session_record& r = record(number);
+  store_settings(number, r, incarnation(number) + 1, s);
+  media_.flush(&r.settings, cacheline_size); // [settings-before-state]
+  // [settings-before-state] Without this drain the next incarnation could be durable without the
+  // will, which would never be sent.
+  media_.drain();
+}
+
 void session_table::end_start(std::uint32_t number, bool keep, std::uint8_t flags,
                               const session_settings& s) noexcept {
   session_record& r = record(number);
   const std::uint32_t next = incarnation(number) + 1;
-  if (keep) store_settings(number, r, next, s);
-  if (keep && s.will != 0 && !seeded_bug("broker.will_settings_with_state")) {
-    media_.flush(&r.settings, cacheline_size); // [settings-before-state]
-    // [settings-before-state] Without this drain the next incarnation could be durable without the
-    // will, which would never be sent.
-    media_.drain();
-  }
+  if (keep && settings_in(number, next) != s) store_settings(number, r, next, s);
   media_.store_release(
       &r.state, session_word0{keep ? session_state::used : session_state::free, flags, next}.pack(
                     number)); // [session-commit]

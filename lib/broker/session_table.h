@@ -90,9 +90,12 @@ class session_table {
   /// identity.
   [[nodiscard]] bool create_start(std::uint32_t number, std::string_view identity,
                                   std::uint8_t flags, const session_settings& s) noexcept;
-  /// Begins the next incarnation, of the same identity (`keep`) or of none. With a will in the
-  /// settings it drains once, so that no crash separates the will from its session. Everything that
-  /// carries the old incarnation becomes unreachable. The settings are those of the new session.
+  /// Makes the settings of the next incarnation durable before it begins, so that no crash
+  /// separates the will that they carry from its session. Drains once. end_start() with the same
+  /// settings follows in this burst.
+  void pass_settings(std::uint32_t number, const session_settings& s) noexcept;
+  /// Begins the next incarnation, of the same identity (`keep`) or of none. Everything that carries
+  /// the old incarnation becomes unreachable. The settings are those of the new session.
   void end_start(std::uint32_t number, bool keep, std::uint8_t flags,
                  const session_settings& s) noexcept;
   /// Gives the blocks of a long identity back, after the drain of an end_start() without `keep`.
@@ -150,8 +153,6 @@ class session_table {
   /// The settings that were stored for that incarnation; without settings if there are none.
   [[nodiscard]] session_settings settings_in(std::uint32_t number,
                                              std::uint32_t incarnation) const noexcept;
-  /// Takes over the settings of a next incarnation that a crash kept from beginning.
-  void adopt_settings(std::uint32_t number) noexcept;
   void store_settings(std::uint32_t number, session_record& r, std::uint32_t incarnation,
                       const session_settings& s) noexcept;
 

@@ -121,15 +121,6 @@ void session_table::settle_will(std::uint32_t number, const session_rules& rules
   c.flush_repair(&r.settings, cacheline_size); // [will-cleared]
 }
 
-// Only the start of a next incarnation that carries a will stores such settings, and it drains them
-// before the incarnation begins. So the session goes on as the one that it was, with that will. The
-// line needs no flush: until its next change is durable, which follows in the same line, an open
-// finds the same settings again.
-void session_table::adopt_settings(std::uint32_t number) noexcept {
-  const session_settings next = settings_in(number, incarnation(number) + 1);
-  if (next.will != 0) settings_start(number, next);
-}
-
 void session_table::repair(recovery_context& c, const session_rules& rules,
                            session_recovery& found) {
   const std::vector<std::uint32_t> twice = doubled();
@@ -140,7 +131,6 @@ void session_table::repair(recovery_context& c, const session_rules& rules,
     const char* wrong = examine(n);
     const session_word0 w = word0(n);
     const bool used = wrong == nullptr && w.state == session_state::used;
-    if (used && !c.checking()) adopt_settings(n);
     if (used && std::ranges::binary_search(twice, n)) wrong = "another record has its identity";
     bool gone =
         used && wrong == nullptr && ((w.flags & session_flag_clean) != 0 || expired(n, rules));

@@ -99,6 +99,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       if (keeps) settings.will &= ~(std::uint64_t{will_flag_resting} << 48);
     }
     if (ends) {
+      if (settings.will != 0) durable.sessions().pass_settings(n, settings);
       begin_ending(s, n, true, flags, settings);
     } else {
       present = true;
