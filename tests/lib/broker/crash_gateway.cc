@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Rare paths of the MQTT-SN gateway crashed at every point: a client whose address another worker
-// serves, a publish that the core sets aside, and a client that sends its message again because the
-// PUBACK was lost.
+// serves, a publish that the core sets aside, clients that are asked for their wills, and a client
+// that sends its message again because the PUBACK was lost.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -173,6 +173,79 @@ scenario publish_set_aside() {
   return s;
 }
 
+// Two clients whose ids are longer than a record are asked for their wills. The first one names
+// topic and content, and the second one wants none after all.
+scenario asked_for_wills() {
+  broker_config config = tiny_config();
+  config.will_grace_s = 0; // a client that was connected at the crash is lost at the open
+  const auto name_of = [](const std::string& start) {
+    std::string name = start;
+    for (int i = 0; i < 16; ++i)
+      name += "\u00fc";
+    return name;
+  };
+  const std::string with = name_of("with"), without = name_of("none");
+  scenario s;
+  s.name = "broker: clients that are asked for their wills";
+  s.size = 128 << 10;
+  s.setup = [=](media& m, history& h) {
+    std::string why;
+    auto b = open(m, true, why, config);
+    if (!b) return h.fail(why);
+    b->connect(at, "subscriber", false);
+    b->subscribe(at, topic, sn::qos_level::one);
+    b->send(at, sn::disconnect{});
+    b->settle();
+  };
+  s.run = [=](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why, config);
+    if (!b) return h.fail(why);
+    const std::string text = text_of(1);
+    const auto begin = [&](client_address who, const std::string& name) {
+      (void)b->ask<sn::willtopicreq>(
+          who, sn::connect{.flags = sn::flags{}.with_will(), .client_id = name});
+    };
+    const auto accepted = [](const received& r) {
+      return r.get<sn::connack>()->code == sn::return_code::accepted;
+    };
+    begin(from, with);
+    (void)b->ask<sn::willmsgreq>(
+        from, sn::willtopic{.flags = sn::flags{}.with_qos(sn::qos_level::one), .topic = topic});
+    h.begin(1);
+    if (!accepted(b->ask<sn::connack>(from, sn::willmsg{.data = std::as_bytes(std::span(text))})))
+      return h.fail("the client with a will was refused");
+    h.ack(1);
+    begin(from + 1, without);
+    if (!accepted(b->ask<sn::connack>(from + 1, sn::willtopic{.erase = true})))
+      return h.fail("the client without a will was refused");
+    h.promise(settled, 0);
+  };
+  s.recover_and_check = [=](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = open(m, false, why, config);
+    if (!b) return "does not open: " + why;
+    std::vector<session_info> all;
+    (void)b->broker->sessions(0, 1000, all);
+    if (h.is_acked(1) && std::ranges::count(all, with, &session_info::identity) != 1)
+      return "the session with a will is lost";
+    if (h.has(settled, 0) && std::ranges::count(all, without, &session_info::identity) != 1)
+      return "the session without a will is lost";
+    b->settle(); // the will is sent
+    std::vector<std::uint64_t> got;
+    if (verdict bad = take_all(*b, at, "subscriber", h, got)) return bad;
+    if (got.size() > 1) return "the will was sent twice";
+    return h.is_acked(1) && got.empty() ? verdict("the will is lost") : verdict();
+  };
+  s.continue_after = [=](media& m, history& h) {
+    std::string why;
+    auto b = open(m, false, why, config);
+    if (!b) return h.fail("does not open again: " + why);
+    b->settle();
+  };
+  return s;
+}
+
 // The PUBACK of a message is lost, so its publisher sends the message again with DUP, before the
 // crash or after it. The subscriber gets it once or twice, and never not at all.
 scenario sent_again_with_dup() {
@@ -232,6 +305,9 @@ namespace {
 
 TEST(CrashGateway, ASessionAtAnAddressThatAnotherWorkerServesIsThereOnceAnswered) {
   EXPECT_TRUE(explore(address_of_another_worker(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashGateway, AClientThatIsAskedForItsWillHasSessionAndWillOnceAnswered) {
+  EXPECT_TRUE(explore(asked_for_wills(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashGateway, APublishThatWaitedForRoomIsInEveryQueueOrInNone) {
   EXPECT_TRUE(explore(publish_set_aside(), testing_core::crash_bounds()).ok());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/hook.h"
+#include "broker/access.h"
 #include "crash_bounds.h"
 #include "line_case.h"
 #include "line_scenarios.h"
@@ -29,8 +30,9 @@ constexpr const char* filler = "x";
 constexpr std::uint64_t filler_id = 999;
 
 struct will_case : line_case {
+  unsigned owner_home = 0;
   [[nodiscard]] std::string owner(server& b) const {
-    return config.workers == 1 ? "owner" : identity_at(b.broker(), 0, "owner");
+    return config.workers == 1 ? "owner" : identity_at(b.broker(), owner_home, "owner");
   }
   will_case() {
     subscribers = 1;
@@ -257,6 +259,107 @@ scenario workers_fill_a_queue_of_a_will() {
   return s;
 }
 
+// The queue of one subscriber is full, and its home is another worker, which drops the oldest
+// message for the will. The other subscriber's queue gets its first ring before the will waits.
+scenario will_that_makes_room() {
+  will_case kind;
+  kind.config = line_config(2, 3);
+  kind.config.home_seed = 1;
+  kind.config.overflow = overflow_policy::drop_oldest;
+  kind.config.will_grace_s = 0;
+  kind.config.will_retry_ms = 0;
+  kind.subscribers = 2;
+  kind.owner_home = 1;
+  scenario s = will_scenario(
+      "will: for which another worker makes room", kind, {{1}}, [kind](server& b, history& h) {
+        if (b.broker().home_of(subscriber_name(0)) == kind.owner_home)
+          return h.fail("the full queue is the owner's worker's");
+        for (int i = 0; i < 3; ++i)
+          if (!b.ask(publisher_at, std::string("PUB ") + topic + " 1 " + filler).starts_with("OK "))
+            return h.fail("the queue is full too early");
+        const unsigned at = subscriber_at + 1;
+        if (b.ask(at, "CONNECT " + subscriber_name(1) + " -") != "OK 1 present" ||
+            b.ask(at, std::string("SUB ") + topic + " 1") != "OK 2")
+          return h.fail("no second subscriber");
+        leave(b, 1);
+        h.begin(1, usual_size);
+        const std::string will = std::string(topic) + " 1 " + text_of(1);
+        if (!b.ask(owner_at, "CONNECT " + kind.owner(b) + " - " + will).starts_with("OK "))
+          return h.fail("no owner");
+        h.ack(1);
+        b.send(owner_at, "LOST");
+        b.settle();
+        if (b.broker().counters().wills_sent != 1 || b.broker().counters().dropped_oldest == 0)
+          h.fail("no room was made, or the will was not sent");
+      });
+  s.setup = [kind](media& m, history& h) {
+    will_case first = kind;
+    first.subscribers = 1;
+    first.set_up(m, h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr || b->ask(subscriber_at + 1, "CONNECT " + subscriber_name(1) + " -") != "OK 1")
+      h.fail("no session for the second subscriber " + why);
+  };
+  return s;
+}
+
+// The record of a session names a message that is not held, as lost memory leaves it. The open
+// deletes that will. Then another client's will gets the very descriptor, and that client
+// disconnects, so its will must not be sent for the first session.
+scenario will_that_names_no_message() {
+  const will_case kind;
+  const message_ref next{0, 1}; // what the first message of the region is named
+  const auto open = [kind](media& m, std::string& why) {
+    auto made = broker_on(test::join_life(m), kind.config, false, kind.layout);
+    if (!made) why = made.error().message;
+    return made ? std::make_unique<server>(std::move(*made)) : nullptr;
+  };
+  scenario s;
+  s.name = "will: one that names no message, and one that gets its descriptor";
+  s.size = 128 << 10;
+  s.setup = [kind, next](media& m, history& h) {
+    kind.set_up(m, h);
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return h.fail(why);
+    session_table& sessions = broker_access::state(b->broker()).sessions();
+    if (sessions.identity(0) != "publisher") return h.fail("session 0 is not the publisher's");
+    sessions.settings_start(0, {.will = slot_ref(next, will_flag_set).word});
+    sessions.flush_record(0);
+    b->broker().medium().drain();
+  };
+  s.run = [open, next](media& m, history& h) {
+    std::string why;
+    auto b = open(m, why);
+    if (b == nullptr) return h.fail(why);
+    set_will(*b, h, 1, true);
+    store& all = broker_access::state(b->broker());
+    if (!all.messages().held(next)) return h.fail("the will has not got the descriptor");
+    disconnect(*b, h, 1);
+  };
+  s.recover_and_check = [open](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = open(m, why);
+    if (b == nullptr) return "does not open: " + why;
+    b->settle();
+    std::map<std::uint64_t, unsigned> got;
+    if (verdict bad = take(*b, 0, got)) return bad;
+    if (got[1] != 0 && !h.begun(1)) return "a will that nobody has set was sent";
+    if (got[1] != 0 && h.has(left, 1)) return "a will was sent for a session that has none";
+    if (got[1] > 1) return "a will was sent twice";
+    if (got[1] == 0 && h.is_acked(1) && !h.has(leaving, 1)) return "a will was lost";
+    return {};
+  };
+  s.continue_after = [open](media& m, history& h) {
+    std::string why;
+    auto b = open(m, why);
+    if (b == nullptr) return h.fail("does not open again: " + why);
+    b->settle();
+  };
+  return s;
+}
+
 namespace {
 
 test::explorer_options workers_bounds() {
@@ -292,6 +395,12 @@ TEST(CrashWills, TheWillOfAConnectionThatIsTakenOverIsSentOnce) {
 }
 TEST(CrashWills, AWillThatAFullQueueRefusesIsSentOnceToAll) {
   EXPECT_TRUE(explore(workers_fill_a_queue_of_a_will(), workers_bounds()).ok());
+}
+TEST(CrashWills, AWillForWhichAnotherWorkerMakesRoomIsSentOnceToAll) {
+  EXPECT_TRUE(explore(will_that_makes_room(), testing_core::crash_bounds()).ok());
+}
+TEST(CrashWills, AWillIsNeverSentForASessionWhoseOwnWillNamedNoMessage) {
+  EXPECT_TRUE(explore(will_that_names_no_message(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashWills, SeededBugARecordThatNamesAWillBeforeItIsHeldIsFound) {
   expect_bug("broker.will_named_before_held", wills_set_replaced_and_sent(),

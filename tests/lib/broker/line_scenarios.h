@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
-/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc, crash_groups.cc
-/// and crash_rare.cc explore them, and mutation switches calls off under them.
+/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc, crash_groups.cc,
+/// crash_memberships.cc and crash_rare.cc explore them, and mutation switches calls off under them.
 #pragma once
 #include <vector>
 
@@ -65,10 +65,18 @@ test::scenario wills_that_rest();                 ///< not sent behind a disconn
 test::scenario wills_of_sessions_that_end();      ///< with their connection
 test::scenario wills_of_connections_taken_over(); ///< by a clean start
 test::scenario workers_fill_a_queue_of_a_will();
+test::scenario will_that_makes_room(); ///< in another worker's queue, beside one without a ring
+test::scenario will_that_names_no_message(); ///< whose descriptor another will gets
 
 // crash_groups.cc
 test::scenario members_acknowledge_in_any_order();
 test::scenario group_ended_and_made_again(); ///< with a message in its queue
 test::scenario workers_share_a_group();      ///< a member on each
+
+// crash_memberships.cc
+test::scenario many_memberships_in_a_burst(); ///< more than a batch of the map holds
+test::scenario groups_end_side_by_side();     ///< one is made again with the other's number
+test::scenario group_without_members();       ///< whose blocks messages take
+test::scenario group_queues_that_shrink();
 
 } // namespace chainring::testing_line
