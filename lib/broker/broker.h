@@ -81,8 +81,10 @@ struct broker_config {
   /// groups. A session that has more of them when the limit is lowered stays in these.
   std::uint32_t group_memberships_per_session_max = 32;
   /// A member of a group that does not acknowledge a message within this time loses it to the other
-  /// members, and gets none for as long. 0 means that it keeps its messages while it is connected.
+  /// members, and gets none for as long. 0 means that it keeps its messages while it is connected,
+  /// except those that its connection cannot carry: these it loses after group_lease_skipped_ms.
   std::uint32_t group_lease_ms = 30'000;
+  std::uint32_t group_lease_skipped_ms = 30'000;
   /// Messages from groups that a worker's members have and have not acknowledged.
   std::uint32_t group_leases_max = 65536;
   std::uint32_t topics_max = 65536;           ///< topic names that a worker knows at one time

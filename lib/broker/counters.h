@@ -35,6 +35,8 @@ template <class Word> struct basic_broker_counters {
   Word group_members_refused{}; ///< shared subscriptions refused because the group was full
   Word group_memberships_refused{}; ///< shared subscriptions of sessions that are in enough groups
   Word group_leases_ended{}; ///< messages taken back from a member that did not answer in time
+  /// How often a member got no message because it, or its worker, has as many as it may have.
+  Word group_leases_refused{};
   Word wills_set{}, wills_deleted{}, wills_refused{};
   Word wills_sent{}, wills_dropped{}; ///< dropped: damaged, or its receivers had no room in time
   Word bursts{}, drains{}, drain_tsc{};
@@ -91,6 +93,7 @@ template <class Word> struct basic_broker_counters {
     fn("group_members_refused", &c::group_members_refused);
     fn("group_memberships_refused", &c::group_memberships_refused);
     fn("group_leases_ended", &c::group_leases_ended);
+    fn("group_leases_refused", &c::group_leases_refused);
     fn("wills_set", &c::wills_set);
     fn("wills_deleted", &c::wills_deleted);
     fn("wills_refused", &c::wills_refused);

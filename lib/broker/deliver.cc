@@ -220,11 +220,11 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
     }
     if (!able()) return pass_on(s);
     if (!more) {
-      s.exhausted = !s.has_pending && s.pending_lease == 0;
+      s.exhausted = !s.has_pending && s.pending_leases == 0;
       break;
     }
   }
-  if (s.membership_count() != 0) end_visit(s, n, now_tsc >= s.groups_from_tsc);
+  if (s.membership_count() != 0) end_visit(s, n, may_take_shared(s));
 }
 
 // Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session

@@ -3,10 +3,14 @@
 // offered, acknowledged, and given back to the other members.
 //
 // A lease has a deadline, which the member's home keeps: only the home can tell the front end that
-// a message was taken back. An acknowledgement that comes later finds that its lease has ended.
+// a message was taken back. An acknowledgement that comes later finds that its lease has ended. A
+// session has few leases beyond its window, so that a client that skips every message leaves most
+// of them to the others.
 //
 // Its ordering labels [group-seen] and [turn-only] are described in groups.cc, and [home-read] in
 // sessions.cc.
+#include <algorithm>
+
 #include "broker/worker_state.h"
 #include "ring/consumer.h"
 
@@ -24,6 +28,10 @@ static_assert(id_bits + lease_bits + generation_bits == 62);
 /// Packet ids of a session's own queue end below this one.
 constexpr std::uint16_t group_packet_id_first = packet_id_count + 1;
 static_assert(group_packet_id_first + id_mask == 0xffff);
+
+/// The messages that a session may have from its groups beyond its window, because its connection
+/// cannot carry them.
+constexpr std::uint32_t leases_beyond_window = 8;
 
 } // namespace
 
@@ -59,6 +67,54 @@ std::uint32_t broker_worker::state::take_lease() noexcept {
   return leases_touched < leases_max ? leases_touched++ : none;
 }
 
+bool broker_worker::state::has_lease_room(const session& s) const noexcept {
+  // There are more packet ids than leases, so each lease gets one of its own.
+  static_assert(id_mask < 1u << id_bits);
+  return s.leases < std::min<std::uint64_t>(s.window + leases_beyond_window, id_mask);
+}
+
+bool broker_worker::state::may_take_shared(const session& s) const noexcept {
+  return now_tsc >= s.groups_from_tsc && has_lease_room(s);
+}
+
+// How long a member gets nothing after a message was taken back from it.
+std::uint64_t broker_worker::state::lease_patience() const noexcept {
+  return lease_tsc != 0 ? lease_tsc : skipped_tsc;
+}
+
+// Puts a lease that has a deadline into the worker's list. All leases there last equally long, so
+// it is in the order of their deadlines.
+void broker_worker::state::list_lease(std::uint32_t lease) noexcept {
+  group_lease& l = leases[lease];
+  l.older = newest_lease;
+  l.newer = 0;
+  (newest_lease != 0 ? leases[newest_lease - 1].newer : oldest_lease) = lease + 1;
+  newest_lease = lease + 1;
+}
+
+void broker_worker::state::unlist_lease(std::uint32_t lease) noexcept {
+  const group_lease& l = leases[lease];
+  (l.older != 0 ? leases[l.older - 1].newer : oldest_lease) = l.newer;
+  (l.newer != 0 ? leases[l.newer - 1].older : newest_lease) = l.older;
+}
+
+void broker_worker::state::set_phase(session& s, std::uint32_t lease,
+                                     group_lease::phase_type to) noexcept {
+  using enum group_lease::phase_type;
+  group_lease& l = leases[lease];
+  s.pending_leases += (to == pending ? 1 : 0) - (l.phase == pending ? 1 : 0);
+  l.phase = to;
+}
+
+// Returns the oldest lease whose message is to be offered, or none.
+std::uint32_t broker_worker::state::pending_lease_of(const session& s) const noexcept {
+  if (s.pending_leases == 0) return none;
+  std::uint32_t found = none;
+  for (std::uint32_t l = s.first_lease; l != 0; l = leases[l - 1].next)
+    if (leases[l - 1].phase == group_lease::phase_type::pending) found = l - 1;
+  return found;
+}
+
 void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_t lease,
                                        std::uint32_t place, const leased& entry) noexcept {
   group_lease& l = leases[lease];
@@ -66,6 +122,9 @@ void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_
   l.place = place;
   l.entry = entry;
   l.phase = group_lease::phase_type::pending;
+  l.again = false;
+  ++s.leases;
+  ++s.pending_leases;
   l.deadline_tsc = lease_tsc == 0 ? UINT64_MAX : now_tsc + lease_tsc;
   // No two messages of a session may have one packet id.
   const auto in_use = [&](std::uint16_t id) {
@@ -81,11 +140,7 @@ void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_
   l.before = 0;
   if (s.first_lease != 0) leases[s.first_lease - 1].before = lease + 1;
   s.first_lease = lease + 1;
-  // All leases last equally long, so this list is in the order of their deadlines.
-  l.older = newest_lease;
-  l.newer = 0;
-  (newest_lease != 0 ? leases[newest_lease - 1].newer : oldest_lease) = lease + 1;
-  newest_lease = lease + 1;
+  if (l.deadline_tsc != UINT64_MAX) list_lease(lease);
   common.groups.at(common.groups.group_of(place))
       .leased.fetch_add(1, std::memory_order_relaxed); // [turn-only]
 }
@@ -94,9 +149,9 @@ void broker_worker::state::end_lease(session& s, std::uint32_t lease) noexcept {
   group_lease& l = leases[lease];
   (l.before != 0 ? leases[l.before - 1].next : s.first_lease) = l.next;
   if (l.next != 0) leases[l.next - 1].before = l.before;
-  (l.older != 0 ? leases[l.older - 1].newer : oldest_lease) = l.newer;
-  (l.newer != 0 ? leases[l.newer - 1].older : newest_lease) = l.older;
-  if (s.pending_lease == lease + 1) s.pending_lease = 0;
+  if (l.deadline_tsc != UINT64_MAX) unlist_lease(lease);
+  --s.leases;
+  if (l.phase == group_lease::phase_type::pending) --s.pending_leases;
   common.groups.at(common.groups.group_of(l.place))
       .leased.fetch_sub(1, std::memory_order_relaxed); // [turn-only]
   ++l.generation;
@@ -142,20 +197,25 @@ void broker_worker::state::detach_shared(session& s, std::uint32_t n, bool tell)
   pass_on(s);
 }
 
-// Takes messages back from members that have not acknowledged them in time.
+// Takes a message back from a member that has not acknowledged it in time, or cannot take it. For a
+// while the member gets nothing, unless it was never asked.
+void broker_worker::state::take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
+  using enum group_lease::phase_type;
+  const std::uint64_t ticket = ticket_of(lease);
+  const bool sent_now = leases[lease].phase == sent;
+  ++count.group_leases_ended;
+  if (leases[lease].phase != pending || leases[lease].again)
+    s.groups_from_tsc = now_tsc + lease_patience();
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+    (void)common.groups.stop_waiting(p - 1);
+  return_lease(s, n, lease);
+  if (sent_now && s.server != nullptr) s.server->withdrawn(n, ticket);
+}
+
 void broker_worker::state::check_leases() noexcept {
   while (oldest_lease != 0 && leases[oldest_lease - 1].deadline_tsc <= now_tsc) {
-    const std::uint32_t lease = oldest_lease - 1;
-    const std::uint32_t n = leases[lease].session_plus_1 - 1;
-    const std::uint64_t ticket = ticket_of(lease);
-    session& s = at(n);
-    ++count.group_leases_ended;
-    const bool told = leases[lease].phase == group_lease::phase_type::sent;
-    if (told) s.groups_from_tsc = now_tsc + lease_tsc;
-    for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
-      (void)common.groups.stop_waiting(p - 1);
-    return_lease(s, n, lease);
-    if (told && s.server != nullptr) s.server->withdrawn(n, ticket);
+    const std::uint32_t n = leases[oldest_lease - 1].session_plus_1 - 1;
+    take_back(at(n), n, oldest_lease - 1);
   }
 }
 
@@ -203,8 +263,14 @@ void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noe
 std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
                                                  shared_visit& v) noexcept {
   if (v.over || now_tsc < s.groups_from_tsc) return none;
+  if (!has_lease_room(s)) { // it comes again when one of its leases has ended
+    ++count.group_leases_refused;
+    v.over = true;
+    return none;
+  }
   const std::uint32_t lease = take_lease();
   if (lease == none) {
+    ++count.group_leases_refused;
     make_ready(s, n);
     return none;
   }
@@ -235,13 +301,12 @@ std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
 // Offers the next message from the session's groups. Returns false when nothing more can be offered
 // now.
 bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visit& v) noexcept {
-  const std::uint32_t lease = s.pending_lease != 0 ? s.pending_lease - 1 : lease_shared(s, n, v);
+  using enum group_lease::phase_type;
+  std::uint32_t lease = pending_lease_of(s);
+  if (lease == none) lease = lease_shared(s, n, v);
   if (lease == none) return false;
-  s.pending_lease = 0;
   group_lease& l = leases[lease];
-  l.phase = group_lease::phase_type::pending;
   const std::uint64_t ticket = ticket_of(lease);
-  const auto keep = [&] { s.pending_lease = lease + 1; };
   delivery_item item;
   switch (view_leased(group_seal | common.groups.group_of(l.place), l.entry, item)) {
   case viewed::whole:
@@ -256,7 +321,6 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
     settle_shared(s, lease);
     return true;
   case viewed::again:
-    keep();
     make_ready(s, n);
     return false;
   }
@@ -265,13 +329,13 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   item.qos = std::min(item.qos, group_member::qos_of(who));
   item.front_end_bits = group_member::bits_of(who);
   item.ticket = item.qos == 0 ? 0 : ticket;
+  item.redelivered |= l.again;
   if (item.qos != 0 && !add_in_flight(s, ticket)) { // other sessions use the whole pool
-    keep();
     make_ready(s, n);
     return false;
   }
-  l.phase = group_lease::phase_type::sent;
-  const std::uint16_t sent = s.in_flight;
+  set_phase(s, lease, sent);
+  const std::uint16_t in_flight = s.in_flight;
   const std::size_t taken = s.server->deliver(n, {&item, 1});
   ++moved;
   // [home-read]
@@ -280,8 +344,7 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   if (taken == 0) {
     if (held) {
       (void)remove_in_flight(s, ticket);
-      l.phase = group_lease::phase_type::pending;
-      keep();
+      set_phase(s, lease, pending);
     }
     s.paused = true;
     return false;
@@ -289,7 +352,7 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   if (item.qos == 0) {
     ++count.delivered_qos0;
     if (held) settle_shared(s, lease);
-  } else if (s.in_flight == sent) {
+  } else if (s.in_flight == in_flight) {
     ++count.delivered;
   }
   return true;
@@ -328,20 +391,28 @@ void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t
   make_ready(s, n);
 }
 
+// The front end sends the message again. The lease stays as it is, and so do its ticket, its packet
+// id and its deadline.
 void broker_worker::state::give_back_one(session& s, std::uint32_t n,
                                          std::uint64_t ticket) noexcept {
   const std::uint32_t lease = find_lease(n, ticket);
-  if (lease == none) return;
+  if (lease == none || !remove_in_flight(s, ticket)) return;
   ++count.given_back;
-  return_lease(s, n, lease);
+  set_phase(s, lease, group_lease::phase_type::pending);
+  leases[lease].again = true;
+  make_ready(s, n);
 }
 
-// The lease goes on until its deadline or the end of the connection. Then another member may get
-// the message.
+// The lease goes on until its deadline, which it has in any case, or the end of the connection.
+// Then another member may get the message.
 void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
   const std::uint32_t lease = find_lease(n, ticket);
   if (lease == none || !remove_in_flight(s, ticket)) return;
-  leases[lease].phase = group_lease::phase_type::skipped;
+  set_phase(s, lease, group_lease::phase_type::skipped);
+  if (leases[lease].deadline_tsc == UINT64_MAX) {
+    leases[lease].deadline_tsc = now_tsc + lease_patience();
+    list_lease(lease);
+  }
   ++count.skipped;
   make_ready(s, n);
 }

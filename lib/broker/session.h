@@ -79,8 +79,9 @@ struct session {
   std::uint32_t joining = 0;         // places that this burst has given it, not in the list yet
   std::uint32_t first_place = 0;     // the session's places in groups
   std::uint32_t next_place = 0;      // where the next delivery from a group begins
-  std::uint32_t first_lease = 0;     // the messages that it got from groups
-  std::uint32_t pending_lease = 0;   // one of these that is offered but not taken yet
+  std::uint32_t first_lease = 0;     // the messages that it got from groups, latest first
+  std::uint32_t leases = 0;          // the number of these
+  std::uint32_t pending_leases = 0;  // those of these that are to be offered, or offered again
   std::uint16_t last_group_id = 0;   // from which the last packet id of such a message follows
   bool groups_next = false;          // whether the next delivery is one from a group
   std::uint64_t groups_from_tsc = 0; // it gets nothing from groups before this time

@@ -129,13 +129,14 @@ struct broker_worker::state {
     std::uint32_t session_plus_1;
     std::uint32_t place;
     leased entry;
-    std::uint64_t deadline_tsc;
+    std::uint64_t deadline_tsc; // UINT64_MAX: never
     std::uint32_t next, before; // in the session's list; `next` also in the list of free leases
-    std::uint32_t older, newer; // in the list of all leases of the worker
+    std::uint32_t older, newer; // in the worker's list of leases that have a deadline
     std::uint32_t generation;   // counts the uses of this element
     std::uint16_t id;
+    bool again; // the front end took the message and gave it back
     enum class phase_type : std::uint8_t {
-      pending, // not taken by the front end yet
+      pending, // to be offered to the front end
       sent,
       skipped, // the connection can never carry it
     } phase;
@@ -261,7 +262,8 @@ struct broker_worker::state {
   std::vector<in_flight_node> flights;
   std::vector<std::uint32_t> free_flights;
   // Shared subscriptions.
-  const std::uint64_t lease_tsc; // how long a member may keep a message; 0 means for ever
+  const std::uint64_t lease_tsc;   // how long a member may keep a message; 0 means for ever
+  const std::uint64_t skipped_tsc; // how long a message that it cannot take, where lease_tsc is 0
   detail::lazy_array<group_lease> leases;
   std::uint32_t leases_max = 0, leases_touched = 0;
   std::uint32_t free_lease = 0, oldest_lease = 0, newest_lease = 0; // plus one
@@ -509,6 +511,14 @@ struct broker_worker::state {
   void finish_group_releases() noexcept;
 
   // These functions are in leases.cc.
+  [[nodiscard]] bool has_lease_room(const session& s) const noexcept;
+  [[nodiscard]] bool may_take_shared(const session& s) const noexcept;
+  [[nodiscard]] std::uint64_t lease_patience() const noexcept;
+  [[nodiscard]] std::uint32_t pending_lease_of(const session& s) const noexcept;
+  void list_lease(std::uint32_t lease) noexcept;
+  void unlist_lease(std::uint32_t lease) noexcept;
+  void set_phase(session& s, std::uint32_t lease, group_lease::phase_type to) noexcept;
+  void take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;
   [[nodiscard]] std::uint32_t find_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] std::uint32_t take_lease() noexcept;

@@ -16,6 +16,7 @@ namespace chainring::testing_line {
 namespace {
 
 constexpr unsigned alice = 1;
+constexpr std::time_t limit_s = 60;
 constexpr unsigned members_at = 10; ///< the connection of the first member
 
 /// "MSG n qos bits flags topic text"
@@ -100,6 +101,14 @@ class Groups : public testing::TestWithParam<unsigned> {
     return all;
   }
   [[nodiscard]] std::uint64_t live() { return server->broker().message_statistics().live; }
+  /// Lets the workers run until that is so. The time limit only finds a hang.
+  template <class F> bool wait_until(F&& so) {
+    for (const std::time_t begin = std::time(nullptr); std::time(nullptr) < begin + limit_s;) {
+      server->settle();
+      if (so()) return true;
+    }
+    return false;
+  }
 };
 
 using texts = std::vector<std::string>;
@@ -252,6 +261,73 @@ TEST_P(Groups, TakeAMessageBackFromASilentMemberAndIgnoreItsLateAcknowledgement)
   acknowledge(0, kept[0]);
   EXPECT_EQ(live(), 1u);
   acknowledge(1, again[0]);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, LeaveMostMessagesToTheOthersWhereAMemberSkipsThemAll) {
+  join(1);
+  for (int i = 1; i <= 63; ++i) {
+    publish(i, i);
+    for (const arrived& a : take(0))
+      send(members_at, "SKIP " + a.number);
+  }
+  const std::uint32_t kept = groups().at(0).leased;
+  EXPECT_EQ(kept, test::line_front_end::window + 8u);
+  EXPECT_GE(server->broker().counters().group_leases_refused, 1u);
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  std::size_t got = 0;
+  while (const std::size_t more = take_texts(1).size())
+    got += more;
+  EXPECT_EQ(got, 63u - kept);
+  send(members_at, "BYE");
+  while (const std::size_t more = take_texts(1).size())
+    got += more;
+  EXPECT_EQ(got, 63u);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, TakeASkippedMessageBackAlsoWhereMembersKeepTheirMessages) {
+  config.group_lease_ms = 0;
+  config.group_lease_skipped_ms = 50;
+  start();
+  join(1);
+  publish(1, 2);
+  const auto got = take(0);
+  ASSERT_EQ(got.size(), 2u);
+  send(members_at, "SKIP " + got[0].number);
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  std::vector<arrived> other;
+  EXPECT_TRUE(wait_until([&] { return !(other = take(1)).empty(); }));
+  ASSERT_EQ(other.size(), 1u);
+  EXPECT_EQ(other[0].text, "1");
+  acknowledge(1, other[0]);
+  acknowledge(0, got[1]);
+  server->settle();
+  EXPECT_EQ(live(), 0u);
+}
+
+TEST_P(Groups, OfferMessagesThatAClientSendsBackToThatClientAgain) {
+  join(1);
+  publish(1, 2);
+  const auto got = take(0);
+  ASSERT_EQ(got.size(), 2u);
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+  server->send(members_at, "NACK " + got[0].number);
+  server->send(members_at, "NACK " + got[1].number);
+  server->settle();
+  EXPECT_EQ(take(1).size(), 0u) << "its lease goes on";
+  const auto again = take(0);
+  ASSERT_EQ(again.size(), 2u);
+  for (const arrived& a : again) {
+    EXPECT_EQ(a.flags, "again");
+    EXPECT_EQ(a.text, again[0].text == a.text ? "1" : "2");
+    acknowledge(0, a);
+  }
   server->settle();
   EXPECT_EQ(live(), 0u);
 }
