@@ -386,7 +386,8 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
 void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
   session& s = at(n);
   if (!own(n)) return;
-  if ((ticket & group_ticket_bit) != 0) return ack_shared(s, n, ticket, reason);
+  if ((ticket & group_ticket_bit) != 0 || (ticket == 0 && offered_lease != 0))
+    return ack_shared(s, n, ticket, reason);
   if (!remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
   ++(reason == ack_reason::delivered ? count.acked
      : reason == ack_reason::denied  ? count.dropped_denied
@@ -410,7 +411,8 @@ void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noex
 void broker_worker::state::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
   session& s = at(n);
   if (!own(n)) return;
-  if ((ticket & group_ticket_bit) != 0) return skip_shared(s, n, ticket);
+  if ((ticket & group_ticket_bit) != 0 || (ticket == 0 && offered_lease != 0))
+    return skip_shared(s, n, ticket);
   if (!remove_in_flight(s, ticket)) return;
   ++count.skipped;
   make_ready(s, n);

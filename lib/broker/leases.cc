@@ -336,7 +336,9 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   }
   set_phase(s, lease, sent);
   const std::uint16_t in_flight = s.in_flight;
+  if (item.qos == 0) offered_lease = lease + 1;
   const std::size_t taken = s.server->deliver(n, {&item, 1});
+  offered_lease = 0;
   ++moved;
   // [home-read]
   if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
@@ -350,8 +352,10 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
     return false;
   }
   if (item.qos == 0) {
-    ++count.delivered_qos0;
-    if (held) settle_shared(s, lease);
+    if (held && l.phase == sent) { // it was neither skipped nor refused
+      ++count.delivered_qos0;
+      settle_shared(s, lease);
+    }
   } else if (s.in_flight == in_flight) {
     ++count.delivered;
   }
@@ -381,8 +385,9 @@ void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexce
 void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t ticket,
                                       ack_reason reason) noexcept {
   s.groups_from_tsc = 0; // the client answers, also where its lease has ended
-  const std::uint32_t lease = find_lease(n, ticket);
-  if (lease != none && remove_in_flight(s, ticket)) {
+  // At QoS 0 the message that is offered has no ticket.
+  const std::uint32_t lease = ticket == 0 ? offered_lease - 1 : find_lease(n, ticket);
+  if (lease != none && (ticket == 0 || remove_in_flight(s, ticket))) {
     ++(reason == ack_reason::delivered ? count.acked
        : reason == ack_reason::denied  ? count.dropped_denied
                                        : count.dropped_by_client);
@@ -406,8 +411,8 @@ void broker_worker::state::give_back_one(session& s, std::uint32_t n,
 // The lease goes on until its deadline, which it has in any case, or the end of the connection.
 // Then another member may get the message.
 void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
-  const std::uint32_t lease = find_lease(n, ticket);
-  if (lease == none || !remove_in_flight(s, ticket)) return;
+  const std::uint32_t lease = ticket == 0 ? offered_lease - 1 : find_lease(n, ticket);
+  if (lease == none || (ticket != 0 && !remove_in_flight(s, ticket))) return;
   set_phase(s, lease, group_lease::phase_type::skipped);
   if (leases[lease].deadline_tsc == UINT64_MAX) {
     leases[lease].deadline_tsc = now_tsc + lease_patience();

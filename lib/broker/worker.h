@@ -193,6 +193,8 @@ class broker_worker {
     denied,    ///< the client may not read the message, which is dropped and counted
   };
   /// Removes the message from the queue, durably with this burst. An unknown ticket is ignored.
+  /// Within deliver() ticket 0 means the item that is offered; a message at QoS 0 is then not
+  /// delivered.
   void ack(std::uint32_t session, std::uint64_t ticket,
            ack_reason reason = ack_reason::delivered) noexcept;
   /// Notes that the client has received a QoS 2 message, for PUBREC. When settled(token) follows as

@@ -267,6 +267,7 @@ struct broker_worker::state {
   detail::lazy_array<group_lease> leases;
   std::uint32_t leases_max = 0, leases_touched = 0;
   std::uint32_t free_lease = 0, oldest_lease = 0, newest_lease = 0; // plus one
+  std::uint32_t offered_lease = 0;        // plus one; the lease that is offered at QoS 0 now
   std::vector<std::uint32_t> own_members; // by group, the members whose home is this worker
   std::vector<std::uint32_t> own_groups;  // the groups that have such members
   std::vector<std::uint32_t> group_dirty, group_releases, group_retries;

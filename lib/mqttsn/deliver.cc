@@ -80,7 +80,7 @@ void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item
                                       std::size_t size) noexcept {
   if (item.ticket == 0) {
     ++count.dropped_too_long;
-    return;
+    return core.skip(n, item.ticket); // of a group, another member may get it
   }
   ++count.kept_too_long;
   core.skip(n, item.ticket);
@@ -102,16 +102,14 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     if (item.ticket == 0 ? c.refused_volatile : item.ticket == c.refused_ticket) {
       // The client has refused the name of this message.
       ++count.refused_by_client;
-      if (item.ticket == 0)
-        c.refused_volatile = false;
-      else
-        core.ack(n, item.ticket, broker_worker::ack_reason::refused);
+      if (item.ticket == 0) c.refused_volatile = false;
+      core.ack(n, item.ticket, broker_worker::ack_reason::refused);
       continue;
     }
     if (!still_allowed(n)) return taken;
     if (!may_deliver(n, item.topic, item.name)) {
       ++count.deliveries_denied;
-      if (item.ticket != 0) core.ack(n, item.ticket, broker_worker::ack_reason::denied);
+      core.ack(n, item.ticket, broker_worker::ack_reason::denied);
       continue;
     }
     const auto size = static_cast<std::size_t>(item.content.size());

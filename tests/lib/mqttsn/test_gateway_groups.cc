@@ -2,6 +2,8 @@
 // Shared subscriptions as clients of MQTT-SN see them: topic ids, message ids, and who gets what.
 #include <gtest/gtest.h>
 
+#include <ctime>
+#include <optional>
 #include <set>
 
 #include "gateway_fixture.h"
@@ -14,8 +16,9 @@ constexpr client_address alice = 101, bob = 102, carol = 103;
 class GatewayGroups : public testing::Test {
  protected:
   std::unique_ptr<gateway_bench> b;
-  void SetUp() override {
-    auto made = broker_on(memory_media(4 << 20, durability_class::process), small_config(), true);
+  void SetUp() override { start(small_config()); }
+  void start(const broker_config& config) {
+    auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true);
     ASSERT_TRUE(made) << made.error().message;
     b = std::make_unique<gateway_bench>(std::move(*made), small_gateway());
     for (const client_address at : {alice, bob, carol})
@@ -77,6 +80,33 @@ TEST_F(GatewayGroups, AMemberThatDisconnectsGivesItsMessageToTheOtherWithDup) {
                             .msg_id = r->get<sn::publish>()->msg_id});
   b->settle();
   EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
+TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos0GoesToAnother) {
+  broker_config config = small_config();
+  config.group_lease_ms = 50;
+  start(config);
+  (void)b->subscribe(carol, "$share/g/a/b", sn::qos_level::one);
+  (void)b->ask<sn::disconnect>(carol, sn::disconnect{});
+  (void)b->subscribe(bob, "$share/g/a/b", sn::qos_level::zero);
+  b->links[0]->longest_to[bob] = 60;
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, std::string(100, 'x'), 1), sn::return_code::accepted);
+  b->settle();
+  EXPECT_FALSE(b->next(bob));
+  EXPECT_EQ(b->broker->message_statistics().live, 1u) << "bob has not got it";
+  (void)b->connect(carol, "carol", false);
+  std::optional<received> r;
+  for (const std::time_t begin = std::time(nullptr); !r && std::time(nullptr) < begin + 60;) {
+    b->settle();
+    r = b->next(carol);
+    const auto* name = r ? r->get<sn::register_topic>() : nullptr;
+    if (name == nullptr) continue;
+    b->send(carol, sn::regack{.topic_id = name->topic_id, .msg_id = name->msg_id});
+    r.reset();
+  }
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  EXPECT_EQ(r->get<sn::publish>()->data.size(), 100u);
 }
 
 TEST_F(GatewayGroups, AnUnsubscribeEndsAGroupWithItsLastMember) {
