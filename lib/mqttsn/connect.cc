@@ -276,7 +276,7 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.retries = c.corrections = 0;
   c.registration_plus_1 = 0;
   c.judged_under = c.subscribed_under = 0;
-  c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = 0;
+  c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = c.withdrawn_ticket = 0;
   c.volatile_sent_id = 0;
   c.retry_tsc = 0;
 }

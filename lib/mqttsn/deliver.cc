@@ -213,7 +213,9 @@ void gateway_worker::state::withdrawn(std::uint32_t n, std::uint64_t ticket) noe
   connection& c = at(n);
   const bool under_way =
       c.phase == connection::exchange::publishing || c.phase == connection::exchange::releasing;
-  if (under_way && c.ticket == ticket) finish_exchange(n);
+  if (!under_way || c.ticket != ticket) return;
+  c.withdrawn_ticket = ticket;
+  finish_exchange(n);
 }
 
 void gateway_worker::state::handle(const sender& from, const puback& m) noexcept {
@@ -224,6 +226,9 @@ void gateway_worker::state::handle(const sender& from, const puback& m) noexcept
     return unknown_id(from.session, m);
   if (!answers_it) {
     ++count.unexpected; // the PUBACK is late, doubled or made up, and answers no PUBLISH under way
+    // A message that was taken back from a slow client: the core learns that the client answers.
+    if (c.withdrawn_ticket == 0 || m.msg_id != delivery_packet_id(c.withdrawn_ticket)) return;
+    core.ack(from.session, std::exchange(c.withdrawn_ticket, 0));
     return;
   }
   if (m.code == return_code::congestion) { // sent again later; a client that answers is not lost

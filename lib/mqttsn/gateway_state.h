@@ -69,12 +69,13 @@ struct connection {
   topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
   std::uint32_t registration_plus_1; // the registration under way; 0 means none
-  std::uint32_t list_plus_1;    // list of registrations that the client asked for; 0 means none
-  std::uint32_t offered_plus_1; // list of registrations that deliveries made; 0 means none
-  std::uint64_t ticket;         // the ticket of the PUBLISH or PUBREL under way
-  std::uint64_t sent_ticket;    // the ticket that was published last in this connection
-  std::uint64_t wanted_ticket;  // the ticket that needs the REGISTER; 0 means a QoS 0 message
-  std::uint64_t refused_ticket; // the ticket whose name the client refused
+  std::uint32_t list_plus_1;      // list of registrations that the client asked for; 0 means none
+  std::uint32_t offered_plus_1;   // list of registrations that deliveries made; 0 means none
+  std::uint64_t ticket;           // the ticket of the PUBLISH or PUBREL under way
+  std::uint64_t sent_ticket;      // the ticket that was published last in this connection
+  std::uint64_t wanted_ticket;    // the ticket that needs the REGISTER; 0 means a QoS 0 message
+  std::uint64_t refused_ticket;   // the ticket whose name the client refused
+  std::uint64_t withdrawn_ticket; // the last ticket that the core took back while it was under way
 
   std::uint64_t connected_tsc; // when the CONNECT was received
   std::uint64_t heard_tsc;     // when the last datagram was received

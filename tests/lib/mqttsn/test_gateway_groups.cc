@@ -109,6 +109,30 @@ TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos0GoesToAnother) {
   EXPECT_EQ(r->get<sn::publish>()->data.size(), 100u);
 }
 
+TEST_F(GatewayGroups, ASlowMemberWhosePubackComesLateGetsTheNextMessageAtOnce) {
+  broker_config config = small_config();
+  config.group_lease_ms = 1500;
+  start(config);
+  (void)b->subscribe(bob, "$share/g/a/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, "slow", 1), sn::return_code::accepted);
+  const auto first = b->next(bob);
+  ASSERT_TRUE(first && first->get<sn::publish>());
+  for (const std::time_t begin = std::time(nullptr);
+       b->broker->counters().group_leases_ended == 0 && std::time(nullptr) < begin + 60;)
+    b->settle();
+  while (b->next(bob)) {
+  }
+  b->send(bob, sn::puback{.topic_id = id, .msg_id = first->get<sn::publish>()->msg_id});
+  b->settle();
+  const auto again = b->next(bob);
+  ASSERT_TRUE(again && again->get<sn::publish>());
+  EXPECT_TRUE(again->get<sn::publish>()->flags.dup());
+  b->send(bob, sn::puback{.topic_id = id, .msg_id = again->get<sn::publish>()->msg_id});
+  b->settle();
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
 TEST_F(GatewayGroups, AnUnsubscribeEndsAGroupWithItsLastMember) {
   (void)b->subscribe(bob, "$share/g/a/#", sn::qos_level::one);
   EXPECT_EQ(b->broker->group_count(), 1u);
