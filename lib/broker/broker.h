@@ -85,6 +85,9 @@ struct broker_config {
   /// except those that its connection cannot carry: these it loses after group_lease_skipped_ms.
   std::uint32_t group_lease_ms = 30'000;
   std::uint32_t group_lease_skipped_ms = 30'000;
+  /// The same for a group whose queue is full and that has another member who is connected, because
+  /// a message that one member keeps holds up the room of all that were published behind it.
+  std::uint32_t group_lease_pressed_ms = 1000;
   /// Messages from groups that a worker's members have and have not acknowledged.
   std::uint32_t group_leases_max = 65536;
   std::uint32_t topics_max = 65536;           ///< topic names that a worker knows at one time

@@ -149,6 +149,7 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   // match.
   if (g.placed || placed == place_status::changed) return false;
   const bool full = placed == place_status::full || placed == place_status::closed;
+  if (full) press_group(subscriber);
   if (full && may_try_again) return true;
   if (placed == place_status::full && policy_of(subscriber) == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;

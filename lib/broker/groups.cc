@@ -193,6 +193,7 @@ void group_directory::ended(std::uint32_t group, const identity_key& key) noexce
   shared_group& g = groups_[group];
   identities_->erase(key);
   g.places.store(0, std::memory_order_relaxed);                // [group-set]
+  g.pressed_tsc.store(0, std::memory_order_relaxed);           // [turn-only]
   g.refused.store(0, std::memory_order_relaxed);               // [turn-only]
   g.high_water.store(0, std::memory_order_relaxed);            // [turn-only]
   g.state.store(group_state::none, std::memory_order_release); // [group-set]
@@ -258,6 +259,19 @@ std::uint32_t group_directory::choose_present(std::uint32_t group,
     return group * members_max_ + at;
   }
   return none;
+}
+
+bool group_directory::others_present(std::uint32_t place, const session* sessions) const noexcept {
+  const std::uint32_t group = group_of(place);
+  for (std::uint32_t i = 0; i < places_of(group); ++i) {
+    const std::uint64_t who =
+        members_[place_at(group, i)].who.load(std::memory_order_acquire); // [group-seen]
+    if (place_at(group, i) != place && (who & group_member::active) != 0 &&
+        sessions[static_cast<std::uint32_t>(who)].state.load(std::memory_order_acquire) ==
+            connection::active) // [group-seen]
+      return true;
+  }
+  return false;
 }
 
 std::uint32_t group_directory::active_count(std::uint32_t group) const noexcept {

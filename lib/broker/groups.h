@@ -74,13 +74,14 @@ struct group_member {
 struct shared_group {
   std::atomic<group_state> state;
   std::atomic<std::uint32_t> incarnation;
-  std::atomic<std::uint32_t> places;     ///< no place from this one on was ever taken
-  std::atomic<std::uint32_t> waiting;    ///< members that wait; a hint that saves the search
-  std::atomic<std::uint32_t> next;       ///< the place at which the next search begins
-  std::atomic<std::uint32_t> leased;     ///< shown to operators
-  std::atomic<std::uint64_t> refused;    ///< shown: messages that its full queue refused
-  std::atomic<std::uint64_t> high_water; ///< shown: the most messages that its queue held
-  std::uint32_t members;                 ///< places that are taken; guarded by the lock
+  std::atomic<std::uint32_t> places;      ///< no place from this one on was ever taken
+  std::atomic<std::uint32_t> waiting;     ///< members that wait; a hint that saves the search
+  std::atomic<std::uint32_t> next;        ///< the place at which the next search begins
+  std::atomic<std::uint32_t> leased;      ///< shown to operators
+  std::atomic<std::uint64_t> pressed_tsc; ///< when its queue was found full last; 0: never
+  std::atomic<std::uint64_t> refused;     ///< shown: messages that its full queue refused
+  std::atomic<std::uint64_t> high_water;  ///< shown: the most messages that its queue held
+  std::uint32_t members;                  ///< places that are taken; guarded by the lock
 };
 
 class group_directory {
@@ -154,6 +155,15 @@ class group_directory {
   /// Returns the place of a member whose session is connected, in turn, or none.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
+  /// Says whether a member other than the one at `place` is connected.
+  [[nodiscard]] bool others_present(std::uint32_t place, const session* sessions) const noexcept;
+  /// Returns how many places of the group were ever taken; they are the first ones.
+  [[nodiscard]] std::uint32_t places_of(std::uint32_t group) const noexcept {
+    return groups_[group].places.load(std::memory_order_acquire); // [group-seen]
+  }
+  [[nodiscard]] std::uint32_t place_at(std::uint32_t group, std::uint32_t i) const noexcept {
+    return group * members_max_ + i;
+  }
   /// Calls fn(group, qos) for each group of which the session is a member, for operators. It looks
   /// at the groups until it has found `count` of them, the number of the session's memberships. Any
   /// thread may call it.

@@ -32,6 +32,8 @@ static_assert(group_packet_id_first + id_mask == 0xffff);
 /// The messages that a session may have from its groups beyond its window, because its connection
 /// cannot carry them.
 constexpr std::uint32_t leases_beyond_window = 8;
+/// A group counts as pressed for so long after its queue was found full.
+constexpr std::uint64_t pressed_hz = 1;
 
 } // namespace
 
@@ -125,6 +127,7 @@ void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_
   l.again = false;
   ++s.leases;
   ++s.pending_leases;
+  l.since_tsc = now_tsc;
   l.deadline_tsc = lease_tsc == 0 ? UINT64_MAX : now_tsc + lease_tsc;
   // No two messages of a session may have one packet id.
   const auto in_use = [&](std::uint16_t id) {
@@ -216,6 +219,41 @@ void broker_worker::state::check_leases() noexcept {
   while (oldest_lease != 0 && leases[oldest_lease - 1].deadline_tsc <= now_tsc) {
     const std::uint32_t n = leases[oldest_lease - 1].session_plus_1 - 1;
     take_back(at(n), n, oldest_lease - 1);
+  }
+  relieve_groups();
+}
+
+// Notes that a queue was found full.
+void broker_worker::state::press_group(std::uint32_t subscriber) noexcept {
+  if (!common.groups.is_group(subscriber)) return;
+  common.groups.at(queue_of(subscriber))
+      .pressed_tsc.store(now_tsc, std::memory_order_relaxed); // [turn-only]
+}
+
+// Takes messages back from members of groups whose queues are full. A message that one member keeps
+// holds up the room of all that were published behind it and acknowledged by others.
+void broker_worker::state::relieve_groups() noexcept {
+  if (pressed_lease_tsc == 0) return;
+  for (const std::uint32_t g : own_groups) {
+    const std::uint64_t pressed =
+        common.groups.at(g).pressed_tsc.load(std::memory_order_relaxed); // [turn-only]
+    if (pressed == 0 || pressed + tsc_hz / pressed_hz < now_tsc) continue;
+    for (std::uint32_t i = 0; i < common.groups.places_of(g); ++i) {
+      const std::uint32_t place = common.groups.place_at(g, i);
+      const std::uint64_t who =
+          common.groups.member(place).who.load(std::memory_order_relaxed); // [group-seen]
+      const auto n = static_cast<std::uint32_t>(who);
+      if ((who & group_member::active) == 0 || !own(n)) continue;
+      session& s = at(n);
+      for (std::uint32_t l = s.first_lease; l != 0;) {
+        const std::uint32_t lease = l - 1;
+        l = leases[lease].next;
+        if (leases[lease].place == place &&
+            leases[lease].since_tsc + pressed_lease_tsc <= now_tsc &&
+            common.groups.others_present(place, common.sessions.data()))
+          take_back(s, n, lease);
+      }
+    }
   }
 }
 

@@ -289,6 +289,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     const bool over_bytes = exceeds_bytes(sub.session, size);
     const bool full = over_bytes || room_of(sub.session) <= planned.of(sub.session);
     if (over_bytes) beyond_bytes.push_back(sub.session);
+    if (full) press_group(sub.session);
     const overflow_policy policy = full ? policy_of(sub.session) : overflow_policy::reject;
     if (full && policy == overflow_policy::drop_newest) {
       without_newest.push_back(sub.session);

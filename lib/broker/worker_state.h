@@ -129,6 +129,7 @@ struct broker_worker::state {
     std::uint32_t session_plus_1;
     std::uint32_t place;
     leased entry;
+    std::uint64_t since_tsc;
     std::uint64_t deadline_tsc; // UINT64_MAX: never
     std::uint32_t next, before; // in the session's list; `next` also in the list of free leases
     std::uint32_t older, newer; // in the worker's list of leases that have a deadline
@@ -262,7 +263,8 @@ struct broker_worker::state {
   std::vector<in_flight_node> flights;
   std::vector<std::uint32_t> free_flights;
   // Shared subscriptions.
-  const std::uint64_t lease_tsc;   // how long a member may keep a message; 0 means for ever
+  const std::uint64_t lease_tsc;         // how long a member may keep a message; 0 means for ever
+  const std::uint64_t pressed_lease_tsc; // how long where the group's queue is full; 0: as above
   const std::uint64_t skipped_tsc; // how long a message that it cannot take, where lease_tsc is 0
   detail::lazy_array<group_lease> leases;
   std::uint32_t leases_max = 0, leases_touched = 0;
@@ -520,6 +522,8 @@ struct broker_worker::state {
   void unlist_lease(std::uint32_t lease) noexcept;
   void set_phase(session& s, std::uint32_t lease, group_lease::phase_type to) noexcept;
   void take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
+  void press_group(std::uint32_t subscriber) noexcept;
+  void relieve_groups() noexcept;
   [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;
   [[nodiscard]] std::uint32_t find_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] std::uint32_t take_lease() noexcept;

@@ -332,6 +332,34 @@ TEST_P(Groups, OfferMessagesThatAClientSendsBackToThatClientAgain) {
   EXPECT_EQ(live(), 0u);
 }
 
+TEST_P(Groups, GetRoomBackFromAMemberThatKeepsAMessage) {
+  config.group_lease_ms = 0;
+  config.group_lease_pressed_ms = 50;
+  for (const bool by_bytes : {false, true}) {
+    config.queue_bytes = by_bytes ? 350 : 0; // three messages of 100 octets, with the topic
+    server.reset();
+    start();
+    join(1);
+    const std::string text = by_bytes ? std::string(100, 'x') : "x";
+    const auto try_to_publish = [&] { return ask(alice, "PUB a/b 1 " + text).starts_with("OK "); };
+    ASSERT_TRUE(try_to_publish());
+    ASSERT_EQ(take(0).size(), 1u); // and it is not acknowledged
+    ASSERT_TRUE(connect(1));
+    ASSERT_TRUE(subscribe(1, "$share/g/a/#"));
+    unsigned more = 0;
+    while (try_to_publish()) {
+      ASSERT_LT(++more, 64u);
+      for (const unsigned m : {0u, 1u})
+        for (const arrived& a : take(m))
+          acknowledge(m, a);
+    }
+    EXPECT_TRUE(wait_until([&] {
+      (void)take_texts(1);
+      return try_to_publish();
+    })) << (by_bytes ? "the limit of bytes" : "the limit of messages");
+  }
+}
+
 TEST_P(Groups, GiveWhatALostOrSleepingMemberDidNotAcknowledgeToTheOthersAtOnce) {
   join(3);
   send(members_at + 1, "STOP");
