@@ -72,12 +72,14 @@ relation topic_pattern::compare(std::string_view filter, std::string_view client
   const bool pattern_starts_open = first.what == kind::any || first.what == kind::any_rest;
   const bool filter_starts_open = filter.starts_with('+') || filter.starts_with('#');
   if (pattern_starts_open && filter.starts_with('$')) return relation::disjoint;
-  if (filter_starts_open && !pattern_starts_open) {
+  const bool fits_no_level =
+      names_client_ && (client_id.empty() || client_id.find_first_of("/+#") != end);
+  // With caution a first level with such an id fits names that start with any text.
+  const bool starts_anyhow = first.what == kind::with_client && fits_no_level;
+  if (filter_starts_open && !pattern_starts_open && !starts_anyhow) {
     const std::string_view start = first.text.starts_with('\0') ? client_id : first.text;
     if (start.starts_with('$')) return relation::disjoint;
   }
-  const bool fits_no_level =
-      names_client_ && (client_id.empty() || client_id.find_first_of("/+#") != end);
   bool covered = true;
   std::size_t at = 0;
   for (const level& mine : levels_) {

@@ -54,6 +54,17 @@ TEST(AccessRules, TheDefaultDecidesWhereNoRuleFitsWhereverItStands) {
   EXPECT_FALSE(may_publish(*r, "good", "a"));
 }
 
+// A rule that denies takes such an id for any text, so the name "a" is denied, and a filter that
+// takes it in must be denied as well.
+TEST(AccessRules, AnIdThatCannotStandInALevelIsDeniedWhatWildcardsTakeIn) {
+  const auto r = rules_of("deny subscribe topic $S%cX\ndefault allow");
+  for (const char* filter : {"a", "+", "#"}) {
+    EXPECT_FALSE(may_subscribe(*r, "+", filter)) << filter;
+    EXPECT_TRUE(may_subscribe(*r, "one", filter)) << filter;
+  }
+  EXPECT_FALSE(may_subscribe(*r, "one", "$SoneX"));
+}
+
 TEST(AccessRules, TheFirstRuleThatFitsDecides) {
   const auto r = rules_of("allow publish topic a/b\ndeny publish topic a/#\nallow publish");
   EXPECT_TRUE(may_publish(*r, "c", "a/b"));
