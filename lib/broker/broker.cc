@@ -217,7 +217,7 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       pressed_lease_tsc(std::uint64_t{s.config.group_lease_pressed_ms} * tsc_hz / 1000),
       skipped_tsc(std::uint64_t{s.config.group_lease_skipped_ms} * tsc_hz / 1000),
       leases_max(std::min(s.config.group_leases_max, group_leases_most)),
-      own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
+      expires_ns(s.groups.limit()), own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
       name_buffer(s.config.topic_size_max), will_topic(s.config.topic_size_max),
       will_content(s.config.content_size_max), scans(s.config.retained_scans_max),
       content_buffer(s.config.content_size_max) {

@@ -469,6 +469,7 @@ void broker_worker::state::end_burst() noexcept {
     scans_may_go_on = true;
     look_for_due_wills();
     check_leases();
+    drop_expired_shared();
     for (const std::uint32_t g : own_groups)
       make_group_dirty(g);
     maintain_at = now_tsc + tsc_hz / maintain_hz;

@@ -261,12 +261,12 @@ std::uint32_t group_directory::choose_present(std::uint32_t group,
   return none;
 }
 
-bool group_directory::others_present(std::uint32_t place, const session* sessions) const noexcept {
-  const std::uint32_t group = group_of(place);
+bool group_directory::is_present(std::uint32_t group, std::uint32_t except,
+                                 const session* sessions) const noexcept {
   for (std::uint32_t i = 0; i < places_of(group); ++i) {
     const std::uint64_t who =
         members_[place_at(group, i)].who.load(std::memory_order_acquire); // [group-seen]
-    if (place_at(group, i) != place && (who & group_member::active) != 0 &&
+    if (place_at(group, i) != except && (who & group_member::active) != 0 &&
         sessions[static_cast<std::uint32_t>(who)].state.load(std::memory_order_acquire) ==
             connection::active) // [group-seen]
       return true;

@@ -155,8 +155,10 @@ class group_directory {
   /// Returns the place of a member whose session is connected, in turn, or none.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
-  /// Says whether a member other than the one at `place` is connected.
-  [[nodiscard]] bool others_present(std::uint32_t place, const session* sessions) const noexcept;
+  /// Says whether a member is connected, other than the one at the place `except` if it is not
+  /// none.
+  [[nodiscard]] bool is_present(std::uint32_t group, std::uint32_t except,
+                                const session* sessions) const noexcept;
   /// Returns how many places of the group were ever taken; they are the first ones.
   [[nodiscard]] std::uint32_t places_of(std::uint32_t group) const noexcept {
     return groups_[group].places.load(std::memory_order_acquire); // [group-seen]

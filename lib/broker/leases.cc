@@ -34,6 +34,11 @@ static_assert(group_packet_id_first + id_mask == 0xffff);
 constexpr std::uint32_t leases_beyond_window = 8;
 /// A group counts as pressed for so long after its queue was found full.
 constexpr std::uint64_t pressed_hz = 1;
+/// The groups that one visit looks at for expired messages, those that it drops from each, and how
+/// long a message that never expires keeps it from looking again.
+constexpr std::size_t expired_groups = 64;
+constexpr std::uint32_t expired_each_group = 64;
+constexpr std::uint64_t look_again_ns = 10'000'000'000;
 
 } // namespace
 
@@ -250,10 +255,50 @@ void broker_worker::state::relieve_groups() noexcept {
         l = leases[lease].next;
         if (leases[lease].place == place &&
             leases[lease].since_tsc + pressed_lease_tsc <= now_tsc &&
-            common.groups.others_present(place, common.sessions.data()))
+            common.groups.is_present(g, place, common.sessions.data()))
           take_back(s, n, lease);
       }
     }
+  }
+}
+
+// --- expired messages -------------------------------------------------------------------------
+
+// Drops expired messages from the front of the queues of groups whose members are all away.
+// Otherwise they would take room until a member comes back. A connected member finds them itself.
+void broker_worker::state::drop_expired_shared() noexcept {
+  if (common.config.message_expiry_s == 0) return;
+  const std::uint64_t now_ns = store::now_ns();
+  for (std::size_t left = std::min(expired_groups, own_groups.size()); left-- > 0;) {
+    if (expired_from >= own_groups.size()) expired_from = 0;
+    const std::uint32_t g = own_groups[expired_from++];
+    if (now_ns >= expires_ns[g] && !common.groups.is_present(g, none, common.sessions.data()))
+      drop_expired_of(g, now_ns);
+  }
+}
+
+// Another worker may take messages from the queue at any time, so a message is read only while it
+// is leased. The first that has not expired goes back, and says when the next look is due.
+void broker_worker::state::drop_expired_of(std::uint32_t group, std::uint64_t now_ns) noexcept {
+  const queue_consumer queues(durable.group_queues());
+  for (std::uint32_t i = 0; i < expired_each_group; ++i) {
+    leased entry;
+    if (durable.group_queues().lease(group, {&entry, 1}) == 0) return;
+    delivery_item unread;
+    const viewed as = view_leased(group_seal | group, entry, unread);
+    if (as == viewed::whole || as == viewed::again) {
+      message_view v;
+      const bool expires = durable.messages().view(entry.message(), v) == message_status::ok &&
+                           v.fields.expires_ns > now_ns;
+      expires_ns[group] = expires ? v.fields.expires_ns : now_ns + look_again_ns;
+      (void)queues.nack(group, entry);
+      return wake_members(group, 1);
+    }
+    ++(as == viewed::expired ? count.expired_messages : count.damaged);
+    if (queues.ack(group, entry) == ack_status::marked)
+      acked_slots.push_back({group, entry.ticket()});
+    make_group_dirty(group);
+    ++moved;
   }
 }
 

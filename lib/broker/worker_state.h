@@ -270,6 +270,8 @@ struct broker_worker::state {
   std::uint32_t leases_max = 0, leases_touched = 0;
   std::uint32_t free_lease = 0, oldest_lease = 0, newest_lease = 0; // plus one
   std::uint32_t offered_lease = 0;        // plus one; the lease that is offered at QoS 0 now
+  std::size_t expired_from = 0;           // the own group whose queue is looked at next
+  std::vector<std::uint64_t> expires_ns;  // by group, when its queue is worth a look, wall clock
   std::vector<std::uint32_t> own_members; // by group, the members whose home is this worker
   std::vector<std::uint32_t> own_groups;  // the groups that have such members
   std::vector<std::uint32_t> group_dirty, group_releases, group_retries;
@@ -524,6 +526,8 @@ struct broker_worker::state {
   void take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   void press_group(std::uint32_t subscriber) noexcept;
   void relieve_groups() noexcept;
+  void drop_expired_shared() noexcept;
+  void drop_expired_of(std::uint32_t group, std::uint64_t now_ns) noexcept;
   [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;
   [[nodiscard]] std::uint32_t find_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
   [[nodiscard]] std::uint32_t take_lease() noexcept;

@@ -11,6 +11,7 @@
 #include "broker/access.h"
 #include "line_fixture.h"
 #include "support/eal_main.h"
+#include "wall_clock.h"
 
 namespace chainring::testing_line {
 namespace {
@@ -358,6 +359,26 @@ TEST_P(Groups, GetRoomBackFromAMemberThatKeepsAMessage) {
       return try_to_publish();
     })) << (by_bytes ? "the limit of bytes" : "the limit of messages");
   }
+}
+
+TEST_P(Groups, DropMessagesThatExpireWhileAllMembersAreAway) {
+  config.message_expiry_s = 100;
+  start();
+  join(2);
+  for (unsigned m = 0; m < 2; ++m)
+    send(members_at + m, "BYE");
+  publish(1, 2);
+  test::wall_clock_ahead_s = 60;
+  publish(3, 3);
+  test::wall_clock_ahead_s = 120;
+  EXPECT_TRUE(wait_until([&] { return groups().at(0).queue_depth == 1; }));
+  EXPECT_EQ(server->broker().counters().expired_messages, 2u);
+  EXPECT_EQ(live(), 1u);
+  ASSERT_TRUE(connect(1));
+  EXPECT_EQ(take_texts(1), texts{"3"});
+  test::wall_clock_ahead_s = 0;
+  server->settle();
+  EXPECT_EQ(live(), 0u);
 }
 
 TEST_P(Groups, GiveWhatALostOrSleepingMemberDidNotAcknowledgeToTheOthersAtOnce) {
