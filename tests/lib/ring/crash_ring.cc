@@ -562,7 +562,9 @@ struct seeded_case {
 void expect_all_found(std::initializer_list<seeded_case> cases,
                       const std::vector<scenario (*)()>& scenarios) {
   explorer_options o = few_states();
+  o.sample = true;
   o.second_lives = 1;
+  o.second_points = 24;
   o.minimal = false;
   for (const seeded_case& c : cases) {
     const test::seeded on(c.bug);
@@ -602,7 +604,9 @@ TEST(RingCrash, SeededBugsOfAppendsModesAndTimesAreFound) {
 
 TEST(RingCrash, MistakesOfACallerAreFound) {
   explorer_options o = few_states();
+  o.sample = true;
   o.second_lives = 1;
+  o.second_points = 24;
   const body run = [](crash_world& w) {
     w.publish(1, {0, 1});
     w.publish(2, {0});
