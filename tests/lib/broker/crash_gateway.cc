@@ -31,6 +31,19 @@ std::unique_ptr<bench> open(media& m, bool fresh, std::string& why, const broker
   return made == nullptr ? nullptr : std::make_unique<bench>(std::move(made));
 }
 
+/// A fresh broker with a subscriber that is connected, or nothing, and then the history has failed.
+std::unique_ptr<bench> with_subscriber(media& m, history& h, const broker_config& config) {
+  std::string why;
+  auto b = open(m, true, why, config);
+  if (b == nullptr) {
+    h.fail(why);
+    return b;
+  }
+  b->connect(at, "subscriber", false);
+  b->subscribe(at, topic, sn::qos_level::one);
+  return b;
+}
+
 std::string text_of(std::uint64_t id) {
   return "message " + std::to_string(id) + std::string(80, static_cast<char>('a' + id % 26));
 }
@@ -189,11 +202,8 @@ scenario asked_for_wills() {
   s.name = "broker: clients that are asked for their wills";
   s.size = 128 << 10;
   s.setup = [=](media& m, history& h) {
-    std::string why;
-    auto b = open(m, true, why, config);
-    if (!b) return h.fail(why);
-    b->connect(at, "subscriber", false);
-    b->subscribe(at, topic, sn::qos_level::one);
+    auto b = with_subscriber(m, h, config);
+    if (!b) return;
     b->send(at, sn::disconnect{});
     b->settle();
   };
@@ -254,11 +264,8 @@ scenario sent_again_with_dup() {
   s.name = "broker: a message that its publisher sends again";
   s.size = 128 << 10;
   s.setup = [=](media& m, history& h) {
-    std::string why;
-    auto b = open(m, true, why, config);
-    if (!b) return h.fail(why);
-    b->connect(at, "subscriber", false);
-    b->subscribe(at, topic, sn::qos_level::one);
+    auto b = with_subscriber(m, h, config);
+    if (!b) return;
     b->connect(from, "publisher", false);
   };
   const auto send = [=](bench& b, history& h, std::uint64_t id, bool dup) {

@@ -250,15 +250,7 @@ scenario set_aside_with_a_new_queue() {
         consume(b, h, 1, 1);
         publish(b, h, 5, 1);
       });
-  s.setup = [kind](media& m, history& h) {
-    line_case first = kind;
-    first.subscribers = 1;
-    first.set_up(m, h);
-    std::string why;
-    auto b = kind.open(m, false, why);
-    if (b == nullptr || b->ask(subscriber_at + 1, "CONNECT " + subscriber_name(1) + " -") != "OK 1")
-      h.fail("no session for the second subscriber " + why);
-  };
+  s.setup = [kind](media& m, history& h) { kind.set_up_second_session(m, h); };
   // The life after a crash knows nothing of the second subscriber's wishes.
   s.continue_after = [kind](media& m, history& h) {
     std::string why;

@@ -55,6 +55,16 @@ struct line_case {
     (void)b->ask(publisher_at, "CONNECT publisher -");
     make_subscribers(*b, h);
   }
+  /// A region with one subscriber, and the session of a second one that wants nothing yet.
+  void set_up_second_session(media& m, history& h) const {
+    line_case first = *this;
+    first.subscribers = 1;
+    first.set_up(m, h);
+    std::string why;
+    auto b = open(m, false, why);
+    if (b == nullptr || b->ask(subscriber_at + 1, "CONNECT " + subscriber_name(1) + " -") != "OK 1")
+      h.fail("no session for the second subscriber " + why);
+  }
   void make_subscribers(server& b, history& h) const {
     for (unsigned s = 0; s < subscribers; ++s) {
       const unsigned at = subscriber_at + s;

@@ -31,6 +31,16 @@ class Retained : public KeptLine {
   void connect(unsigned at, const std::string& name) {
     ASSERT_TRUE(accepted(at, "CONNECT " + name + " -"));
   }
+  /// A client that takes nothing subscribes to 40 retained messages, with a queue for 15.
+  void subscribe_slowly() {
+    config.queue_slots = 15;
+    open(true);
+    for (int i = 0; i < 40; ++i)
+      ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
+    connect(subscriber, "slow");
+    server->send(subscriber, "STOP");
+    ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
+  }
   /// What the connection has got, as "qos flags topic text"; each is acknowledged.
   lines take(unsigned at) {
     lines got = take_lines(at);

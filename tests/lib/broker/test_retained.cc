@@ -170,13 +170,7 @@ TEST_F(Retained, OptionsOfASubscriptionSayWhatItIsGiven) {
 }
 
 TEST_F(Retained, RetainedMessagesTakeHalfOfAQueueAndTheRestFollows) {
-  config.queue_slots = 15;
-  open(true);
-  for (int i = 0; i < 40; ++i)
-    ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
-  connect(subscriber, "slow");
-  server->send(subscriber, "STOP");
-  ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
+  subscribe_slowly();
   EXPECT_EQ(core().counters().retained_sent, 7u);
   ASSERT_TRUE(accepted(publisher, "PUB t/new 1 live")) << "there is room for other messages";
   server->send(subscriber, "GO");
@@ -187,13 +181,7 @@ TEST_F(Retained, RetainedMessagesTakeHalfOfAQueueAndTheRestFollows) {
 }
 
 TEST_F(Retained, WhatHadNoRoomBeforeARestartIsGivenWhenTheClientSubscribesAgain) {
-  config.queue_slots = 15;
-  open(true);
-  for (int i = 0; i < 40; ++i)
-    ASSERT_TRUE(accepted(publisher, "RET t/" + std::to_string(i) + " 1 x"));
-  connect(subscriber, "slow");
-  server->send(subscriber, "STOP");
-  ASSERT_EQ(server->ask(subscriber, "SUB t/# 1"), "OK 2");
+  subscribe_slowly();
   open(false);
   ASSERT_EQ(server->ask(subscriber, "CONNECT slow -"), "OK 1 present");
   EXPECT_EQ(take(subscriber).size(), 7u) << "half of the queue";

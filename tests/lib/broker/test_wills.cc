@@ -69,6 +69,20 @@ class Wills : public testing::TestWithParam<unsigned> {
       texts = seen();
     return texts;
   }
+  /// The watcher takes nothing from here on, and its queue is full.
+  void fill_the_watchers_queue() {
+    b->send(watcher_at, "STOP");
+    for (unsigned i = 0; i < config.queue_slots; ++i)
+      ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  }
+  /// Runs rounds until the watcher has been given the will "gone", once.
+  void expect_one_will() {
+    std::ptrdiff_t times = 0;
+    for (const std::time_t begin = std::time(nullptr);
+         times == 0 && std::time(nullptr) < begin + 60;)
+      times += std::ranges::count(seen(), "gone");
+    EXPECT_EQ(times, 1);
+  }
   std::string connect(const std::string& flags, const std::string& will = "",
                       unsigned at = owner_at) {
     b->forget(at);
@@ -317,9 +331,7 @@ TEST_P(Wills, AnOperatorWhoEndsASessionSendsItsWill) {
 }
 
 TEST_P(Wills, AKickedSessionWhoseWillStillWaitsEndsAlsoWhenItsClientConnectsAgain) {
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("-", "1 gone"), "OK");
   ASSERT_TRUE(b->ask(owner_at, "SUB its/own 1").starts_with("OK"));
   EXPECT_TRUE(b->broker().kick(owner));
@@ -328,12 +340,7 @@ TEST_P(Wills, AKickedSessionWhoseWillStillWaitsEndsAlsoWhenItsClientConnectsAgai
   b->send(owner_at, "CONNECT " + owner + " -");
   b->settle();
   b->send(watcher_at, "GO");
-  texts all = seen();
-  for (const std::time_t begin = std::time(nullptr);
-       std::ranges::count(all, "gone") == 0 && std::time(nullptr) < begin + 60;)
-    for (const std::string& text : seen())
-      all.push_back(text);
-  EXPECT_EQ(std::ranges::count(all, "gone"), 1);
+  expect_one_will();
   b->settle();
   EXPECT_EQ(b->broker().subscription_count(), 1u) << "only the watcher's is left";
 }
@@ -372,21 +379,14 @@ TEST_P(Wills, ARefusedConnectionLeavesNothingOfItsWillBehind) {
 }
 
 TEST_P(Wills, AWillThatFindsAFullQueueIsSentWhenThereIsRoom) {
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("passing,clean", "1 gone"), "OK");
   b->send(owner_at, "LOST");
   b->settle();
   EXPECT_EQ(b->broker().counters().wills_sent, 0u);
   EXPECT_EQ(b->broker().session_count(), 2u) << "the session waits for its will";
   b->send(watcher_at, "GO");
-  texts all = seen();
-  for (const std::time_t begin = std::time(nullptr);
-       std::ranges::count(all, "gone") == 0 && std::time(nullptr) < begin + 60;)
-    for (const std::string& text : seen())
-      all.push_back(text);
-  EXPECT_EQ(std::ranges::count(all, "gone"), 1);
+  expect_one_will();
   b->settle();
   EXPECT_EQ(b->broker().session_count(), 1u);
   EXPECT_EQ(live(), 0u);
@@ -396,9 +396,7 @@ TEST_P(Wills, AWillThatNeverFindsRoomIsDroppedAndCounted) {
   config.will_retry_s = 0;
   open();
   watch();
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("-", "1 gone"), "OK");
   b->send(owner_at, "LOST");
   b->settle();
@@ -416,9 +414,7 @@ TEST_P(Wills, AClientThatConnectsAgainAndAgainGivesItsWillNoMoreTime) {
   config.will_retry_ms = 1;
   open();
   watch();
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("-", "1 gone"), "OK");
   b->send(owner_at, "LOST");
   b->settle();
@@ -434,9 +430,7 @@ TEST_P(Wills, AClientThatConnectsAgainAndAgainGivesItsWillNoMoreTime) {
 
 // Changes wait while a former will of the session is being sent.
 TEST_P(Wills, OneClientHasFewChangesUnderWayAndTheOthersGoOn) {
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("-", "1 gone"), "OK");
   b->send(owner_at, "LOST");
   b->settle();
@@ -451,9 +445,7 @@ TEST_P(Wills, OneClientHasFewChangesUnderWayAndTheOthersGoOn) {
 
 // A crash before the will was sent leaves a session that ends when it has been.
 TEST_P(Wills, AKickedSessionThatWaitsForItsWillEndsAfterARestartAsWell) {
-  b->send(watcher_at, "STOP");
-  for (unsigned i = 0; i < config.queue_slots; ++i)
-    ASSERT_TRUE(b->ask(watcher_at, "PUB will 1 full").starts_with("OK"));
+  fill_the_watchers_queue();
   ASSERT_EQ(connect("-", "1 gone"), "OK");
   EXPECT_TRUE(b->broker().kick(owner));
   b->settle();
@@ -461,12 +453,7 @@ TEST_P(Wills, AKickedSessionThatWaitsForItsWillEndsAfterARestartAsWell) {
   open();
   const std::string watcher = identity_at(b->broker(), GetParam() - 1, "watcher");
   ASSERT_TRUE(b->ask(watcher_at, "CONNECT " + watcher + " -").starts_with("OK 1"));
-  texts all = seen();
-  for (const std::time_t begin = std::time(nullptr);
-       std::ranges::count(all, "gone") == 0 && std::time(nullptr) < begin + 60;)
-    for (const std::string& text : seen())
-      all.push_back(text);
-  EXPECT_EQ(std::ranges::count(all, "gone"), 1);
+  expect_one_will();
   b->settle();
   EXPECT_EQ(b->broker().session_count(), 1u);
 }
