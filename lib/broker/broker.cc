@@ -215,7 +215,7 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       flights(s.config.in_flight_max),
       lease_tsc(std::uint64_t{s.config.group_lease_ms} * tsc_hz / 1000),
       pressed_lease_tsc(std::uint64_t{s.config.group_lease_pressed_ms} * tsc_hz / 1000),
-      skipped_tsc(std::uint64_t{s.config.group_lease_skipped_ms} * tsc_hz / 1000),
+      skipped_tsc(std::max<std::uint64_t>(s.config.group_lease_skipped_ms, 1) * tsc_hz / 1000),
       leases_max(std::min(s.config.group_leases_max, group_leases_most)),
       expires_ns(s.groups.limit()), own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
       name_buffer(s.config.topic_size_max), will_topic(s.config.topic_size_max),

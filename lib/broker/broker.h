@@ -82,11 +82,13 @@ struct broker_config {
   std::uint32_t group_memberships_per_session_max = 32;
   /// A member of a group that does not acknowledge a message within this time loses it to the other
   /// members, and gets none for as long. 0 means that it keeps its messages while it is connected,
-  /// except those that its connection cannot carry: these it loses after group_lease_skipped_ms.
+  /// except those that its connection cannot carry: these it loses after group_lease_skipped_ms,
+  /// which is then at least 1.
   std::uint32_t group_lease_ms = 30'000;
   std::uint32_t group_lease_skipped_ms = 30'000;
-  /// The same for a group whose queue is full and that has another member who is connected, because
-  /// a message that one member keeps holds up the room of all that were published behind it.
+  /// How long a member keeps the oldest message of a full queue while others behind it are
+  /// acknowledged, because their room comes back only behind it. Then the member loses it as after
+  /// group_lease_ms, if another member is connected and awake. 0 means group_lease_ms.
   std::uint32_t group_lease_pressed_ms = 1000;
   /// Messages from groups that a worker's members have and have not acknowledged.
   std::uint32_t group_leases_max = 65536;

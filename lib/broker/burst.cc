@@ -29,7 +29,6 @@ namespace chainring {
 
 namespace {
 constexpr std::uint32_t maintain_pieces = 64;
-constexpr std::uint32_t maintain_hz = 20;
 } // namespace
 
 void broker_worker::state::drain() noexcept {
@@ -184,7 +183,8 @@ void broker_worker::state::make_room() noexcept {
     if (at(q).incarnation.load(std::memory_order_relaxed) != targets[g.first].incarnation) continue;
     // Where it has become impossible, place_group() refuses the messages, and nothing is dropped.
     const drop_plan plan = plan_drop(q, g.count, group_bytes(g));
-    if (!plan.possible) continue;
+    g.impossible = !plan.possible;
+    if (g.impossible) continue;
     if (plan.entries != 0) {
       count.dropped_oldest += queues.drop_oldest(q, plan.entries);
       forget_dropped(at(q), q);
@@ -228,7 +228,8 @@ void broker_worker::state::place() noexcept {
     hook_point("broker.room.made");
     later = false;
     for (group& g : groups)
-      if (g.makes_room && !g.placed && g.count != 0) later |= place_group(g, left != 0);
+      if (g.makes_room && !g.placed && g.count != 0)
+        later |= place_group(g, left != 0 && !g.impossible);
     settle_groups();
   }
 }
@@ -549,7 +550,8 @@ bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noe
 void broker_worker::resume(std::uint32_t n) noexcept {
   session& s = state_->at(n);
   if (!state_->own(n)) return;
-  s.paused = s.asleep = false;
+  s.paused = false;
+  s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
   state_->make_ready(s, n);
 }
 topic_names& broker_worker::topics() noexcept {

@@ -35,7 +35,8 @@ template <class Word> struct basic_broker_counters {
   Word group_members_refused{}; ///< shared subscriptions refused because the group was full
   Word group_memberships_refused{}; ///< shared subscriptions of sessions that are in enough groups
   Word group_leases_ended{}; ///< messages taken back from a member that did not answer in time
-  /// How often a member got no message because it, or its worker, has as many as it may have.
+  /// Visits of members that could take nothing because they, or their worker, have as many messages
+  /// from groups as they may have.
   Word group_leases_refused{};
   Word wills_set{}, wills_deleted{}, wills_refused{};
   Word wills_sent{}, wills_dropped{}; ///< dropped: damaged, or its receivers had no room in time

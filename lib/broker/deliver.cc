@@ -138,15 +138,25 @@ void broker_worker::state::clear_in_flight(session& s) noexcept {
 
 // --- drop oldest ------------------------------------------------------------------------------
 
+// Takes what other workers have asked for in bytes: of all their messages together, and of the
+// shortest. What a worker adds between the two counts for both or for the first.
+broker_worker::state::asked_bytes broker_worker::state::take_bytes_asked(session& s) noexcept {
+  const std::uint64_t least =
+      s.bytes_asked_least.exchange(UINT64_MAX, std::memory_order_relaxed);        // [bytes-asked]
+  const std::uint64_t all = s.bytes_asked.exchange(0, std::memory_order_relaxed); // [bytes-asked]
+  return {all, std::min(least, all)};
+}
+
 // Makes room in the queue when other workers have asked for it, as far as it has none yet.
 void broker_worker::state::drop_asked(session& s, std::uint32_t n) noexcept {
   const std::uint32_t asked = durable.queues().drop_requested(n);
-  std::uint64_t bytes = s.bytes_asked.load(std::memory_order_relaxed); // [bytes-asked]
-  if (asked == 0 && bytes == 0) return;
-  if (bytes != 0) bytes = s.bytes_asked.exchange(0, std::memory_order_relaxed); // [bytes-asked]
+  if (asked == 0 && s.bytes_asked.load(std::memory_order_relaxed) == 0) return; // [bytes-asked]
+  const auto [bytes, least] = take_bytes_asked(s);
   drop_plan plan = plan_drop(n, asked, bytes);
-  // Where the longest message finds no room whatever is dropped, nothing is dropped for it.
-  if (!plan.possible && bytes != 0) plan = plan_drop(n, asked - std::min(asked, 1u), 0);
+  // Where there is no room for all of the messages, there may be some for the shortest. Nothing is
+  // dropped for a message that finds no room all the same.
+  if (!plan.possible && bytes != 0) plan = plan_drop(n, 1, least);
+  if (!plan.possible && bytes != 0) plan.entries = 0;
   count.dropped_oldest += durable.queues().drop_oldest(n, plan.entries); // this ends the requests
   make_dirty(s, n);
   if (plan.entries == 0) return;
@@ -185,7 +195,8 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = s.exhausted = false;
   drop_asked(s, n);
   // [home-read]
-  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused || s.asleep)
+  if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused ||
+      s.asleep.load(std::memory_order_relaxed)) // [turn-only]
     return pass_on(s);
   if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
   if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);

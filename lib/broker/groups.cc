@@ -245,32 +245,40 @@ std::uint32_t group_directory::take_waiting(std::uint32_t group) noexcept {
 std::uint32_t group_directory::choose_present(std::uint32_t group,
                                               const session* sessions) noexcept {
   shared_group& g = groups_[group];
-  const std::uint32_t places = g.places.load(std::memory_order_acquire); // [group-seen]
-  const std::uint32_t from = g.next.load(std::memory_order_relaxed);     // [turn-only]
+  const std::uint32_t places = places_of(group);
+  const std::uint32_t from = g.next.load(std::memory_order_relaxed); // [turn-only]
+  std::uint32_t sleeper = none;
   for (std::uint32_t i = 0; i < places; ++i) {
     const std::uint32_t at = (from + i) % places;
-    const std::uint64_t who =
-        members_[group * members_max_ + at].who.load(std::memory_order_acquire); // [group-seen]
-    if ((who & group_member::active) == 0 ||
-        sessions[static_cast<std::uint32_t>(who)].state.load(std::memory_order_acquire) !=
-            connection::active) // [group-seen]
+    const std::uint32_t place = place_at(group, at);
+    if (!is_present(place, sessions)) continue;
+    if (!is_awake(place, sessions)) {
+      if (sleeper == none) sleeper = place;
       continue;
+    }
     g.next.store(at + 1, std::memory_order_relaxed); // [turn-only]
-    return group * members_max_ + at;
+    return place;
   }
-  return none;
+  return sleeper;
 }
 
-bool group_directory::is_present(std::uint32_t group, std::uint32_t except,
-                                 const session* sessions) const noexcept {
-  for (std::uint32_t i = 0; i < places_of(group); ++i) {
-    const std::uint64_t who =
-        members_[place_at(group, i)].who.load(std::memory_order_acquire); // [group-seen]
-    if (place_at(group, i) != except && (who & group_member::active) != 0 &&
-        sessions[static_cast<std::uint32_t>(who)].state.load(std::memory_order_acquire) ==
-            connection::active) // [group-seen]
-      return true;
-  }
+bool group_directory::is_present(std::uint32_t place, const session* sessions) const noexcept {
+  const std::uint64_t who = members_[place].who.load(std::memory_order_acquire); // [group-seen]
+  return (who & group_member::active) != 0 &&
+         sessions[static_cast<std::uint32_t>(who)].state.load(std::memory_order_acquire) ==
+             connection::active; // [group-seen]
+}
+
+bool group_directory::is_awake(std::uint32_t place, const session* sessions) const noexcept {
+  const std::uint64_t who = members_[place].who.load(std::memory_order_acquire); // [group-seen]
+  return is_present(place, sessions) && !sessions[static_cast<std::uint32_t>(who)].asleep.load(
+                                            std::memory_order_relaxed); // [turn-only]
+}
+
+bool group_directory::another_is_awake(std::uint32_t group, std::uint32_t except,
+                                       const session* sessions) const noexcept {
+  for (std::uint32_t i = 0; i < places_of(group); ++i)
+    if (place_at(group, i) != except && is_awake(place_at(group, i), sessions)) return true;
   return false;
 }
 

@@ -152,13 +152,14 @@ class group_directory {
   /// Takes a waiting member in turn, and returns its session, or none. The caller has made an entry
   /// of the queue available before.
   [[nodiscard]] std::uint32_t take_waiting(std::uint32_t group) noexcept;
-  /// Returns the place of a member whose session is connected, in turn, or none.
+  /// Returns the place of a member whose session is connected, in turn, or none. A member that
+  /// sleeps is chosen only where no other is connected.
   [[nodiscard]] std::uint32_t choose_present(std::uint32_t group, const session* sessions) noexcept;
   [[nodiscard]] std::uint32_t active_count(std::uint32_t group) const noexcept;
-  /// Says whether a member is connected, other than the one at the place `except` if it is not
-  /// none.
-  [[nodiscard]] bool is_present(std::uint32_t group, std::uint32_t except,
-                                const session* sessions) const noexcept;
+  /// Says whether a member is connected and does not sleep, other than the one at the place
+  /// `except` if it is not none.
+  [[nodiscard]] bool another_is_awake(std::uint32_t group, std::uint32_t except,
+                                      const session* sessions) const noexcept;
   /// Returns how many places of the group were ever taken; they are the first ones.
   [[nodiscard]] std::uint32_t places_of(std::uint32_t group) const noexcept {
     return groups_[group].places.load(std::memory_order_acquire); // [group-seen]
@@ -189,6 +190,9 @@ class group_directory {
   }
 
  private:
+  /// Whether the member at this place is connected, and whether it does not sleep besides.
+  [[nodiscard]] bool is_present(std::uint32_t place, const session* sessions) const noexcept;
+  [[nodiscard]] bool is_awake(std::uint32_t place, const session* sessions) const noexcept;
   [[nodiscard]] filter_index::status relist(std::uint32_t group) noexcept;
 
   session_table* records_ = nullptr;

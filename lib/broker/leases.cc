@@ -74,6 +74,20 @@ std::uint32_t broker_worker::state::take_lease() noexcept {
   return leases_touched < leases_max ? leases_touched++ : none;
 }
 
+// A member is active once the index has its group's filter.
+bool broker_worker::state::is_active(std::uint32_t place) const noexcept {
+  return (common.groups.member(place).who.load(std::memory_order_relaxed) & // [group-seen]
+          group_member::active) != 0;
+}
+
+// Returns the lease that an answer names, or none. At QoS 0 the message that is offered has no
+// ticket.
+std::uint32_t broker_worker::state::answered_lease(std::uint32_t n, std::uint64_t ticket) noexcept {
+  if (ticket != 0) return find_lease(n, ticket);
+  return offered_lease != 0 && leases[offered_lease - 1].session_plus_1 == n + 1 ? offered_lease - 1
+                                                                                 : none;
+}
+
 bool broker_worker::state::has_lease_room(const session& s) const noexcept {
   // There are more packet ids than leases, so each lease gets one of its own.
   static_assert(id_mask < 1u << id_bits);
@@ -162,6 +176,7 @@ void broker_worker::state::end_lease(session& s, std::uint32_t lease) noexcept {
   if (l.phase == group_lease::phase_type::pending) --s.pending_leases;
   common.groups.at(common.groups.group_of(l.place))
       .leased.fetch_sub(1, std::memory_order_relaxed); // [turn-only]
+  if (offered_lease == lease + 1) offered_lease = 0;   // a second answer to it finds nothing
   ++l.generation;
   l.session_plus_1 = 0;
   l.next = free_lease;
@@ -206,13 +221,16 @@ void broker_worker::state::detach_shared(session& s, std::uint32_t n, bool tell)
 }
 
 // Takes a message back from a member that has not acknowledged it in time, or cannot take it. For a
-// while the member gets nothing, unless it was never asked.
+// while the member gets nothing, unless it was never asked, or is the only one who could get it.
 void broker_worker::state::take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
   using enum group_lease::phase_type;
   const std::uint64_t ticket = ticket_of(lease);
-  const bool sent_now = leases[lease].phase == sent;
+  const group_lease& l = leases[lease];
+  const bool sent_now = l.phase == sent;
   ++count.group_leases_ended;
-  if (leases[lease].phase != pending || leases[lease].again)
+  if (l.phase == skipped ? common.groups.another_is_awake(common.groups.group_of(l.place), l.place,
+                                                          common.sessions.data())
+                         : l.phase == sent || l.again)
     s.groups_from_tsc = now_tsc + lease_patience();
   for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
     (void)common.groups.stop_waiting(p - 1);
@@ -231,48 +249,61 @@ void broker_worker::state::check_leases() noexcept {
 // Notes that a queue was found full.
 void broker_worker::state::press_group(std::uint32_t subscriber) noexcept {
   if (!common.groups.is_group(subscriber)) return;
-  common.groups.at(queue_of(subscriber))
-      .pressed_tsc.store(now_tsc, std::memory_order_relaxed); // [turn-only]
+  std::atomic<std::uint64_t>& pressed = common.groups.at(queue_of(subscriber)).pressed_tsc;
+  // Other workers read the line, so it is written seldom.
+  const std::uint64_t before = pressed.load(std::memory_order_relaxed); // [turn-only]
+  if (now_tsc - before >= tsc_hz / maintain_hz)
+    pressed.store(now_tsc, std::memory_order_relaxed); // [turn-only]
 }
 
-// Takes messages back from members of groups whose queues are full. A message that one member keeps
-// holds up the room of all that were published behind it and acknowledged by others.
+// Takes back the message of each full queue that holds up the room of others: the oldest one, when
+// a member of this worker has it for long and those behind it are acknowledged. Where nobody is
+// done, the members keep what they have, because their acknowledgements bring the room.
 void broker_worker::state::relieve_groups() noexcept {
   if (pressed_lease_tsc == 0) return;
+  const queue_consumer queues(durable.group_queues());
   for (const std::uint32_t g : own_groups) {
-    const std::uint64_t pressed =
-        common.groups.at(g).pressed_tsc.load(std::memory_order_relaxed); // [turn-only]
+    const shared_group& group = common.groups.at(g);
+    const std::uint64_t pressed = group.pressed_tsc.load(std::memory_order_relaxed); // [turn-only]
     if (pressed == 0 || pressed + tsc_hz / pressed_hz < now_tsc) continue;
-    for (std::uint32_t i = 0; i < common.groups.places_of(g); ++i) {
-      const std::uint32_t place = common.groups.place_at(g, i);
-      const std::uint64_t who =
-          common.groups.member(place).who.load(std::memory_order_relaxed); // [group-seen]
-      const auto n = static_cast<std::uint32_t>(who);
-      if ((who & group_member::active) == 0 || !own(n)) continue;
-      session& s = at(n);
-      for (std::uint32_t l = s.first_lease; l != 0;) {
-        const std::uint32_t lease = l - 1;
-        l = leases[lease].next;
-        if (leases[lease].place == place &&
-            leases[lease].since_tsc + pressed_lease_tsc <= now_tsc &&
-            common.groups.is_present(g, place, common.sessions.data()))
-          take_back(s, n, lease);
-      }
-    }
+    const std::uint32_t leased_now = group.leased.load(std::memory_order_relaxed); // [turn-only]
+    const queue_backlog held = queues.backlog(g);
+    if (held.slots <= std::uint64_t{leased_now} + queues.leasable(g)) continue; // nobody is done
+    const std::uint32_t lease = find_own_lease(g, held.oldest);
+    if (lease == none || leases[lease].since_tsc + pressed_lease_tsc > now_tsc ||
+        !common.groups.another_is_awake(g, leases[lease].place, common.sessions.data()))
+      continue;
+    const std::uint32_t n = leases[lease].session_plus_1 - 1;
+    take_back(at(n), n, lease);
   }
+}
+
+// Returns the lease of that entry of the group's queue, if a member of this worker has it, or none.
+std::uint32_t broker_worker::state::find_own_lease(std::uint32_t group,
+                                                   std::uint64_t ticket) noexcept {
+  for (std::uint32_t i = 0; i < common.groups.places_of(group); ++i) {
+    const std::uint32_t place = common.groups.place_at(group, i);
+    const std::uint64_t who =
+        common.groups.member(place).who.load(std::memory_order_relaxed); // [group-seen]
+    const auto n = static_cast<std::uint32_t>(who);
+    if ((who & group_member::active) == 0 || !own(n)) continue;
+    for (std::uint32_t l = at(n).first_lease; l != 0; l = leases[l - 1].next)
+      if (leases[l - 1].place == place && leases[l - 1].entry.ticket() == ticket) return l - 1;
+  }
+  return none;
 }
 
 // --- expired messages -------------------------------------------------------------------------
 
-// Drops expired messages from the front of the queues of groups whose members are all away.
-// Otherwise they would take room until a member comes back. A connected member finds them itself.
+// Drops expired messages from the front of the queues of groups whose members are all away or
+// asleep. Otherwise they would take room until a member comes back. Another one finds them itself.
 void broker_worker::state::drop_expired_shared() noexcept {
   if (common.config.message_expiry_s == 0) return;
   const std::uint64_t now_ns = store::now_ns();
   for (std::size_t left = std::min(expired_groups, own_groups.size()); left-- > 0;) {
     if (expired_from >= own_groups.size()) expired_from = 0;
     const std::uint32_t g = own_groups[expired_from++];
-    if (now_ns >= expires_ns[g] && !common.groups.is_present(g, none, common.sessions.data()))
+    if (now_ns >= expires_ns[g] && !common.groups.another_is_awake(g, none, common.sessions.data()))
       drop_expired_of(g, now_ns);
   }
 }
@@ -290,7 +321,9 @@ void broker_worker::state::drop_expired_of(std::uint32_t group, std::uint64_t no
       message_view v;
       const bool expires = durable.messages().view(entry.message(), v) == message_status::ok &&
                            v.fields.expires_ns > now_ns;
-      expires_ns[group] = expires ? v.fields.expires_ns : now_ns + look_again_ns;
+      // A member may take this message, and others may expire before it.
+      expires_ns[group] = now_ns + look_again_ns;
+      if (expires) expires_ns[group] = std::min(expires_ns[group], v.fields.expires_ns);
       (void)queues.nack(group, entry);
       return wake_members(group, 1);
     }
@@ -339,6 +372,9 @@ void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noe
   const std::uint32_t members = there < 2 ? 1 : std::max(common.groups.active_count(g), 1u);
   v.place = place + 1;
   v.left = (there + members - 1) / members;
+  // A place that an open found and the index did not take has no QoS, and is served after the next
+  // SUBSCRIBE.
+  if (!is_active(place)) v.left = 0;
 }
 
 // Leases the next entry from the session's groups, each in turn. Returns none when there is
@@ -468,8 +504,7 @@ void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexce
 void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t ticket,
                                       ack_reason reason) noexcept {
   s.groups_from_tsc = 0; // the client answers, also where its lease has ended
-  // At QoS 0 the message that is offered has no ticket.
-  const std::uint32_t lease = ticket == 0 ? offered_lease - 1 : find_lease(n, ticket);
+  const std::uint32_t lease = answered_lease(n, ticket);
   if (lease != none && (ticket == 0 || remove_in_flight(s, ticket))) {
     ++(reason == ack_reason::delivered ? count.acked
        : reason == ack_reason::denied  ? count.dropped_denied
@@ -494,7 +529,7 @@ void broker_worker::state::give_back_one(session& s, std::uint32_t n,
 // The lease goes on until its deadline, which it has in any case, or the end of the connection.
 // Then another member may get the message.
 void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
-  const std::uint32_t lease = ticket == 0 ? offered_lease - 1 : find_lease(n, ticket);
+  const std::uint32_t lease = answered_lease(n, ticket);
   if (lease == none || (ticket != 0 && !remove_in_flight(s, ticket))) return;
   set_phase(s, lease, group_lease::phase_type::skipped);
   if (leases[lease].deadline_tsc == UINT64_MAX) {

@@ -65,8 +65,9 @@ std::uint64_t broker_worker::state::bytes_to_free(std::uint32_t session,
   return std::min(held, held + size - std::min(held + size, config.queue_bytes));
 }
 
-// The bytes of the messages of a group.
+// The bytes of the messages of a group, where they count.
 std::uint64_t broker_worker::state::group_bytes(const group& g) noexcept {
+  if (config.queue_bytes == 0) return 0;
   std::uint64_t bytes = 0;
   for (std::uint32_t i = 0; i < g.count; ++i)
     bytes += durable.messages().size_of(staged[targets[g.first + i].publish].content.ref.index);

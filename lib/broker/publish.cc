@@ -100,6 +100,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     retained_table::claim c;
     retained_table::asker asker = asker_for(claim_party::publishes);
     asker.newcomer = true;
+    asker.stays = may_set_aside(from);
     switch (topic_is_waited_for(topic)
                 ? retained_table::claim_status::wait
                 : common.retained->take(names.name(topic),
@@ -376,11 +377,12 @@ void broker_worker::state::ask_for_room(std::size_t targets_before, std::uint64_
     // This asks the consumer of the queue.
     (void)durable.queues().overflow(to.session, overflow_policy::drop_oldest);
     if (config.queue_bytes != 0) {
-      std::atomic<std::uint64_t>& asked = at(to.session).bytes_asked;
-      std::uint64_t seen = asked.load(std::memory_order_relaxed); // [bytes-asked]
-      while (seen < size &&
-             !asked.compare_exchange_weak(seen, size, std::memory_order_relaxed)) { // [bytes-asked]
+      std::atomic<std::uint64_t>& least = at(to.session).bytes_asked_least;
+      std::uint64_t seen = least.load(std::memory_order_relaxed); // [bytes-asked]
+      while (seen > size &&
+             !least.compare_exchange_weak(seen, size, std::memory_order_relaxed)) { // [bytes-asked]
       }
+      at(to.session).bytes_asked.fetch_add(size, std::memory_order_relaxed); // [bytes-asked]
     }
     common.wake(to.session);
   }

@@ -52,6 +52,7 @@ retained_table::asker broker_worker::state::asker_for(claim_party party) const n
   return {.party =
               static_cast<std::uint16_t>(claim_parties * number + static_cast<unsigned>(party)),
           .newcomer = false,
+          .stays = true,
           .now_tsc = now_tsc,
           .patience_tsc = hz / turn_hz};
 }

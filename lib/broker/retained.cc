@@ -80,13 +80,13 @@ void retained_table::turn_list::remove(std::uint16_t party) noexcept {
 bool retained_table::must_wait(entry& e, const asker& by) noexcept {
   if (seeded_bug("broker.retained_unclaimed")) return false;
   if (e.state != claim_state::idle) {
-    e.turns.add(by.party);
+    if (by.stays) e.turns.add(by.party);
     return true;
   }
   while (!e.turns.empty() && (by.newcomer || e.turns.first() != by.party)) {
     if (e.kept_since_tsc == 0) e.kept_since_tsc = by.now_tsc;
     if (by.now_tsc <= e.kept_since_tsc + by.patience_tsc) {
-      e.turns.add(by.party);
+      if (by.stays) e.turns.add(by.party);
       return true;
     }
     e.turns.remove(e.turns.first()); // it has given up

@@ -106,12 +106,14 @@ class retained_table {
   struct asker {
     std::uint16_t party = 0;
     bool newcomer = false; ///< it claims a topic only if nobody waits for it
+    bool stays = true;     ///< it comes again when it is told to wait
     std::uint64_t now_tsc = 0;
     std::uint64_t patience_tsc =
         0; ///< how long a free topic is kept for the party whose turn it is
   };
   /// Claims the entry of a topic for a message whose topic and content have `size` octets. With
-  /// `clears` the message has no content. A party that is told to wait has a turn from then on.
+  /// `clears` the message has no content. A party that is told to wait has a turn from then on, if
+  /// it stays.
   [[nodiscard]] claim_status take(std::string_view topic, std::uint64_t size, bool clears,
                                   const asker& by, claim& out) noexcept;
   /// Claims an entry whose message has expired, to clear its topic. Returns false when there is

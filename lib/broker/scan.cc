@@ -57,8 +57,9 @@ void broker_worker::state::let_scans_go_on(session& s) noexcept {
 // Returns true when one more scan may begin. Where all places are taken, a session whose scans have
 // no room, and that has taken nothing for a while, gives one up: of several such sessions the one
 // with the most scans, and then the one that has taken nothing for longest.
-bool broker_worker::state::may_scan() noexcept {
+bool broker_worker::state::may_scan(bool may_give_up) noexcept {
   if (free_scans.size() > scans_promised) return true;
+  if (!may_give_up) return false;
   // A program without EAL does not know the frequency of its clock.
   const std::uint64_t hz = tsc_hz != 0 ? tsc_hz : 1'000'000'000;
   const std::uint64_t idle = config.retained_scan_idle_ms * hz / 1000;
@@ -66,6 +67,9 @@ bool broker_worker::state::may_scan() noexcept {
   for (const std::uint32_t job : running_scans) {
     if (!scans[job].stalled || scans[job].by != nullptr) continue;
     const session& s = at(scans[job].session);
+    if (s.incarnation.load(std::memory_order_relaxed) != // [incarnation-read]
+        scans[job].incarnation)
+      continue; // it ends by itself, and the number may be another worker's
     if (now_tsc - s.taken_tsc < idle) continue;
     if (found != none) {
       const session& other = at(scans[found].session);

@@ -37,9 +37,13 @@ struct session {
   std::atomic<std::uint64_t> refused{0};       // (any) messages that its full queue refused
   std::atomic<std::uint64_t> over_bytes{0};    // (any) messages beyond the limit of bytes
   std::atomic<std::uint64_t> high_water{0};    // (any) the most messages that its queue held
-  // (any) The longest message for which other workers have asked for room in the queue; 0 means
-  // none.
+  // (any) The size of all messages together for which other workers have asked for room in the
+  // queue; 0 means none.
   std::atomic<std::uint64_t> bytes_asked{0};
+  // (any) The shortest of these messages; UINT64_MAX means none.
+  std::atomic<std::uint64_t> bytes_asked_least{UINT64_MAX};
+  // (any) Whether its client sleeps, until resume(). The home writes it.
+  std::atomic<bool> asleep{false};
   // (any) When the oldest message in its queue was published, as check_sessions() last saw it.
   std::atomic<std::uint64_t> oldest_published_ns{0};
   // (any) Messages that its client has sent, that were sent to it, and for which there was no room.
@@ -58,7 +62,6 @@ struct session {
   std::uint16_t scans = 0;     // subscriptions that are still given retained messages
   std::uint16_t unsettled = 0; // scans whose subscription is not settled; until then nothing is
                                // delivered, so that the settlement comes first
-  bool asleep = false;         // whether the client sleeps, until resume()
   bool exhausted = false;      // whether the queue had nothing to lease when it was asked last
   std::uint16_t window = 1;
   std::uint16_t in_flight = 0;    // the number of tickets in the next two members

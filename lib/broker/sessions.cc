@@ -14,8 +14,8 @@
 //   [incarnation-read]  A match loads the incarnation of each session with acquire before it
 //     reads the version of the index again; pairs with [incarnation-set].
 //   [shown-only]  These values are shown to operators; the access orders nothing.
-//   [bytes-asked]  Other workers store for how long a message they need room; the home takes the
-//     value and looks at the queue, so the access orders nothing.
+//   [bytes-asked]  Other workers store the sizes of the messages that need room; the home takes
+//     the values and looks at the queue itself, so the access orders nothing.
 //   [record-stored]  A new record is drained with its burst before the open is settled.
 //   [ended-before-restart]  The new incarnation is drained before the queue is emptied, the
 //     subscription records are erased, and the messages of open identifiers lose their references.
@@ -99,7 +99,10 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
       if (keeps) settings.will &= ~(std::uint64_t{will_flag_resting} << 48);
     }
     if (ends) {
-      if (settings.will != 0) durable.sessions().pass_settings(n, settings);
+      if (settings.will != 0) {
+        durable.sessions().pass_settings(n, settings);
+        ++count.drains;
+      }
       begin_ending(s, n, true, flags, settings);
     } else {
       present = true;
@@ -129,7 +132,8 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   // A will that was tried before is not given more time because its client has connected again.
   const std::uint64_t until_tsc = s.will_due && s.will_certain ? s.will_until_tsc : 0;
   forget_due_will(s);
-  s.ends_after_will = s.asleep = false;
+  s.ends_after_will = false;
+  s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
   if (sends_will) {
     make_will_due(s, n, 0, true);
     s.will_until_tsc = until_tsc;
@@ -245,7 +249,7 @@ void broker_worker::state::sleep(std::uint32_t n, std::uint32_t duration_s,
                                  std::uint64_t token) noexcept {
   session& s = at(n);
   if (!own(n)) return;
-  s.asleep = true;
+  s.asleep.store(true, std::memory_order_relaxed); // [turn-only]
   detach_shared(s, n, true);
   session_settings settings = durable.sessions().settings(n);
   if (settings.will != 0 || settings.expiry_s != 0 ||
@@ -275,7 +279,8 @@ void broker_worker::state::detach(session& s, std::uint32_t n) noexcept {
   *s.address.lock_write() = {};
   s.server = nullptr;
   s.has_pending = false;
-  s.paused = s.asleep = false;
+  s.paused = false;
+  s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
   detach_shared(s, n, false);
   clear_in_flight(s);
   drop_volatile(s, true);
@@ -363,7 +368,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   clear_in_flight(s);
   s.has_pending = false;
   s.aside = 0; // publishes of the old incarnation count no more
-  s.scans = s.unsettled = 0;
+  s.scans = s.unsettled = s.scans_promised = 0;
   // [incarnation-set] Without it a publisher could match the old filters and take the new
   // incarnation.
   s.incarnation.store(durable.sessions().incarnation(n), std::memory_order_release);
@@ -409,7 +414,7 @@ void broker_worker::state::finish_endings() noexcept {
   free_groups();
   for (const ending& e : endings) {
     if (!e.finished) queues.restart_finish(e.session);
-    at(e.session).bytes_asked.store(0, std::memory_order_relaxed); // [bytes-asked]
+    (void)take_bytes_asked(at(e.session));
     if (e.keep) continue;
     durable.sessions().end_finish(e.session);
     free_number(at(e.session), e.session);
@@ -444,10 +449,10 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.ends_with_connection = false;
   leave_source(s.source);
   s.source = 0;
-  s.refused.store(0, std::memory_order_relaxed);             // [shown-only]
-  s.over_bytes.store(0, std::memory_order_relaxed);          // [shown-only]
-  s.high_water.store(0, std::memory_order_relaxed);          // [shown-only]
-  s.bytes_asked.store(0, std::memory_order_relaxed);         // [bytes-asked]
+  s.refused.store(0, std::memory_order_relaxed);    // [shown-only]
+  s.over_bytes.store(0, std::memory_order_relaxed); // [shown-only]
+  s.high_water.store(0, std::memory_order_relaxed); // [shown-only]
+  (void)take_bytes_asked(s);
   s.oldest_published_ns.store(0, std::memory_order_relaxed); // [shown-only]
   s.published.clear();
   s.delivered.clear();
@@ -459,7 +464,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   if (s.record_dirty) std::erase(records, n);
   s.ready = s.dirty = s.record_dirty = false;
   s.aside = 0;
-  s.scans = s.unsettled = 0;
+  s.scans = s.unsettled = s.scans_promised = 0;
   if (s.will_listed) {
     std::erase(wills_now, n);
     std::erase(wills_later, n);

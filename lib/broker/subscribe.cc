@@ -24,7 +24,8 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
     return answer_with(s.server, token, outcome::too_long);
   }
   if (!remove && options.retain_handling != retain_handling::never && needs_scan(filter)) {
-    if (has_its_share_of_scans(s, n, filter) || !may_scan()) {
+    // A SUBSCRIBE that will be refused ends no scan of another client.
+    if (has_its_share_of_scans(s, n, filter) || !may_scan(!is_at_subscription_limit(n))) {
       ++count.subscribes_refused;
       ++count.retained_scans_refused;
       return answer_with(s.server, token, outcome::congestion);
@@ -53,6 +54,11 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
        .undone = false,
        .result = outcome::accepted});
   filter_text.append(filter);
+}
+
+bool broker_worker::state::is_at_subscription_limit(std::uint32_t n) noexcept {
+  return common.filters->count_of(n) + at(n).membership_count() + at(n).joining >=
+         config.subscriptions_per_session_max;
 }
 
 void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexcept {
@@ -86,9 +92,7 @@ void broker_worker::state::apply_subscriptions(durable_map::batch& batch) noexce
       p.result = was ? outcome::accepted : outcome::not_found;
       continue;
     }
-    if (common.filters->count_of(p.session) + at(p.session).membership_count() +
-            at(p.session).joining >=
-        config.subscriptions_per_session_max) {
+    if (is_at_subscription_limit(p.session)) {
       p.result = outcome::congestion;
       continue;
     }
@@ -120,8 +124,12 @@ bool broker_worker::state::give_up_ended(staged_subscription& p) noexcept {
 void broker_worker::state::finish_subscriptions() noexcept {
   bool undone = false;
   scans_promised = 0;
+  // A number whose session has ended may be another worker's by now.
   for (const staged_subscription& p : subscriptions)
-    at(p.session).scans_promised = 0;
+    if (p.by != nullptr &&
+        at(p.session).incarnation.load(std::memory_order_relaxed) == // [incarnation-read]
+            p.incarnation)
+      at(p.session).scans_promised = 0;
   for (staged_subscription& p : subscriptions) {
     const std::string_view filter(filter_text.data() + p.filter_at, p.filter_size);
     if (p.deferred || give_up_ended(p)) continue;

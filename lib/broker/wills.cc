@@ -24,10 +24,10 @@
 namespace chainring {
 
 namespace {
-constexpr std::size_t tries_per_burst = 64;  ///< wills that one burst sends at most
-constexpr std::size_t looks_per_visit = 256; ///< waiting wills that one visit looks at, at least
-/// A visit looks at this part of the waiting wills, so that each is looked at once in a second.
-constexpr std::size_t visits_per_second = 20;
+constexpr std::size_t tries_per_burst = 64; ///< wills that one burst sends at most
+/// Each visit looks at so many waiting wills that all are looked at once in a second, within these
+/// bounds: each look may miss the caches, and a burst must not wait long for them.
+constexpr std::size_t looks_min = 256, looks_max = 4096;
 constexpr std::ptrdiff_t changes_per_session_max = 8; ///< changes of one session's will at one time
 } // namespace
 
@@ -260,7 +260,8 @@ void broker_worker::state::schedule_will_after_open(std::uint32_t n) noexcept {
 
 // Moves waiting wills whose time has come to the list of those that are tried.
 void broker_worker::state::look_for_due_wills() noexcept {
-  const std::size_t looks = std::max(looks_per_visit, wills_later.size() / visits_per_second);
+  const std::size_t looks =
+      std::clamp<std::size_t>(wills_later.size() / maintain_hz, looks_min, looks_max);
   for (std::size_t left = std::min(looks, wills_later.size()); left-- > 0;) {
     if (wills_from >= wills_later.size()) wills_from = 0;
     const std::uint32_t n = wills_later[wills_from];

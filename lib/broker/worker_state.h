@@ -32,6 +32,8 @@ namespace chainring {
 
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
+  /// How often in a second a worker looks after its sessions, queues, groups and wills.
+  static constexpr std::uint32_t maintain_hz = 20;
 
   /// A publish at QoS 1 or 2, or one that is to be retained, from its match to its settlement.
   struct staged_publish {
@@ -75,6 +77,7 @@ struct broker_worker::state {
     std::uint32_t first, count;
     bool makes_room = false;
     bool placed = false;
+    bool impossible = false; // dropping makes no room for it
     chainring::placement placement{};
   };
   /// A publish whose content is kept while another worker makes room for it.
@@ -344,7 +347,8 @@ struct broker_worker::state {
   [[nodiscard]] bool needs_scan(std::string_view filter) noexcept;
   [[nodiscard]] bool has_its_share_of_scans(const session& s, std::uint32_t n,
                                             std::string_view filter) noexcept;
-  [[nodiscard]] bool may_scan() noexcept;
+  [[nodiscard]] bool is_at_subscription_limit(std::uint32_t n) noexcept;
+  [[nodiscard]] bool may_scan(bool may_give_up = true) noexcept;
   void let_scans_go_on(session& s) noexcept;
   [[nodiscard]] bool begin_scan(const staged_subscription& p, std::string_view filter) noexcept;
   void run_scans() noexcept;
@@ -470,6 +474,10 @@ struct broker_worker::state {
   void keep_volatile(session& s, std::uint32_t n, std::uint32_t message,
                      std::uint8_t bits) noexcept;
   void drop_volatile(session& s, bool all) noexcept;
+  struct asked_bytes {
+    std::uint64_t all, least;
+  };
+  [[nodiscard]] static asked_bytes take_bytes_asked(session& s) noexcept;
   void drop_asked(session& s, std::uint32_t n) noexcept;
   void forget_dropped(session& s, std::uint32_t n) noexcept;
   void deliver(session& s, std::uint32_t n) noexcept;
@@ -526,6 +534,9 @@ struct broker_worker::state {
   void take_back(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   void press_group(std::uint32_t subscriber) noexcept;
   void relieve_groups() noexcept;
+  [[nodiscard]] std::uint32_t find_own_lease(std::uint32_t group, std::uint64_t ticket) noexcept;
+  [[nodiscard]] bool is_active(std::uint32_t place) const noexcept;
+  [[nodiscard]] std::uint32_t answered_lease(std::uint32_t n, std::uint64_t ticket) noexcept;
   void drop_expired_shared() noexcept;
   void drop_expired_of(std::uint32_t group, std::uint64_t now_ns) noexcept;
   [[nodiscard]] std::uint64_t ticket_of(std::uint32_t lease) const noexcept;

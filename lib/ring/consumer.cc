@@ -79,6 +79,20 @@ bool queue_consumer::nack(std::uint32_t queue, const leased& by) const noexcept 
   return table_->state_->give_back(queue, by.ticket(), by.generation());
 }
 
+queue_backlog queue_consumer::backlog(std::uint32_t queue) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const inside guard = s.consuming(queue);
+  queue_backlog all;
+  for (const ring_state* r = s.first_of(queue); r != nullptr; r = r->following()) {
+    const std::uint64_t acked = r->acked.load(std::memory_order_acquire); // [prefix-acked]
+    const std::uint64_t tail = r->tail(acked);
+    if (tail == acked) continue;
+    if (all.oldest == 0) all.oldest = acked + 1;
+    all.slots += tail - acked;
+  }
+  return all;
+}
+
 bool queue_consumer::releasable(std::uint32_t queue) const noexcept {
   queue_table::state& s = *table_->state_;
   const inside guard = s.consuming(queue);

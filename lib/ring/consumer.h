@@ -32,9 +32,16 @@ namespace chainring {
 /// What a queue has to drop for some room.
 struct drop_plan {
   std::uint32_t entries = 0; ///< for drop_oldest()
-  /// False: an entry that drop_oldest() cannot give up, or that is not ready, stands before.
-  /// `entries` is then the number of those that stand before it.
+  /// False: the queue holds less than the room that is wanted, or an entry that drop_oldest()
+  /// cannot give up, or that is not ready, stands in the way. `entries` is then the number of those
+  /// that could be given up before it.
   bool possible = true;
+};
+
+/// What a queue holds behind its acknowledged prefix.
+struct queue_backlog {
+  std::uint64_t oldest = 0; ///< a ticket; 0: everything is acknowledged
+  std::uint64_t slots = 0;  ///< from this one on, also acknowledged and void ones
 };
 
 class queue_consumer {
@@ -62,6 +69,10 @@ class queue_consumer {
   /// where the next entry is not ready. Each number was right at some moment during the call. In
   /// mpmc mode another consumer may lease them first.
   [[nodiscard]] std::uint32_t leasable(std::uint32_t queue) const noexcept;
+
+  /// Returns the oldest entry that is not acknowledged, and how many slots there are from it on.
+  /// Their room comes back only behind it. Each number was right at some moment during the call.
+  [[nodiscard]] queue_backlog backlog(std::uint32_t queue) const noexcept;
 
   // --- acknowledgements -------------------------------------------------------------------------
 

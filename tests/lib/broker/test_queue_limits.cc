@@ -208,7 +208,7 @@ TEST_F(DropOldest, AnAcknowledgementOfTheSameBurstMakesRoomForBytesToo) {
 /// The publisher is worker 0's, and the subscribers are worker 1's.
 class TwoWorkers : public DropOldest {
  protected:
-  static constexpr unsigned remote = 20;
+  static constexpr unsigned remote = 20, senders[] = {remote, 21, 22};
   std::string slow, viewer;
 
   TwoWorkers() {
@@ -227,6 +227,11 @@ class TwoWorkers : public DropOldest {
     for (int i = 1; i <= messages; ++i)
       ASSERT_TRUE(accepted(remote, "PUB t 1 " + std::to_string(i) + with));
     server->settle();
+  }
+  void more_senders() {
+    for (unsigned i = 1; i < 3; ++i)
+      ASSERT_TRUE(accepted(senders[i],
+                           "CONNECT " + identity_at(core(), 0, "more" + std::to_string(i)) + " -"));
   }
   /// Publishes, and turns until there is an answer.
   std::string answer_to(const std::string& text) {
@@ -273,6 +278,41 @@ TEST_F(TwoWorkers, TheLimitOfBytesDropsAsManyAsTheNewMessageNeeds) {
   EXPECT_EQ(answer_to(std::string(149, 'y')), "OK");
   EXPECT_EQ(info(slow).dropped_oldest, 75u);
   EXPECT_EQ(info(slow).queue_bytes, 200u);
+}
+
+// One look of the other worker makes room for all that waited.
+TEST_F(TwoWorkers, TheMessagesOfABurstAskForTheirBytesTogether) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest);
+  more_senders();
+  server->send(subscriber, "STOP");
+  fill(3, std::string(98, 'x'));
+  for (const unsigned at : senders)
+    server->send(at, "PUB t 1 " + std::string(99, 'y'));
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 3u);
+  (void)server->turn(1);
+  EXPECT_EQ(info(slow).dropped_oldest, 3u);
+  for (const unsigned at : senders)
+    EXPECT_EQ(answers(at), lines{"OK"});
+}
+
+// A message that finds no room whatever is dropped does not keep a shorter one from its own.
+TEST_F(TwoWorkers, AShortMessageIsMadeRoomForBesideALongOneThatFindsNone) {
+  config.queue_bytes = 350;
+  begin(overflow_policy::drop_oldest, 2);
+  more_senders();
+  fill(1, std::string(98, 'x'));
+  ASSERT_TRUE(accepted(remote, "PUB t 2:1 " + std::string(99, 'x')));
+  server->settle();
+  server->send(subscriber, "STOP");
+  fill(1, std::string(98, 'x'));
+  server->send(senders[1], "PUB t 1 " + std::string(200, 'z'));
+  server->send(senders[2], "PUB t 1 " + std::string(99, 'y'));
+  (void)server->turn(0);
+  ASSERT_EQ(counters().set_aside, 2u);
+  (void)server->turn(1);
+  EXPECT_EQ(info(slow).dropped_oldest, 1u);
 }
 
 TEST_F(TwoWorkers, AQueueHoldsItsLimitOfBytesUnderEachPolicy) {

@@ -300,6 +300,19 @@ TEST_F(Retained, WhereAPlaceIsMissingTheIdleClientWithTheMostGivesOneUp) {
   }
 }
 
+TEST_F(Retained, ASubscriptionThatIsRefusedTakesNoPlaceOfAnother) {
+  config.retained_scans_max = 1;
+  config.retained_scan_idle_ms = 0;
+  config.subscriptions_per_session_max = 1;
+  subscribe_slowly();
+  connect(another, "full");
+  ASSERT_TRUE(accepted(another, "SUB nothing/here 1"));
+  EXPECT_EQ(server->ask(another, "SUB t/1 1"), "NO 3 congestion");
+  EXPECT_EQ(core().counters().retained_given_up, 0u);
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber).size(), 40u);
+}
+
 TEST_F(Retained, ASubscriptionToAGroupTakesNoPlaceOfOneThatIsGivenRetainedMessages) {
   config.retained_scans_max = 1;
   open(true);

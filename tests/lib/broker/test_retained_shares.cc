@@ -227,6 +227,20 @@ TEST_F(RetainedFlood, AllThatWaitGetTheirTurns) {
       2));
 }
 
+// Otherwise the topic would be kept for one that does not come.
+TEST_F(RetainedFlood, WhoIsRefusedAPlaceHasNoTurn) {
+  using enum retained_table::claim_status;
+  retained_table& table = broker_access::retained(core());
+  retained_table::claim first, second;
+  ASSERT_EQ(table.take("t", 10, false, {.party = 1}, first), claimed);
+  EXPECT_EQ(table.take("t", 10, false, {.party = 4, .stays = false}, second), wait);
+  table.abandon(first.entry);
+  EXPECT_EQ(
+      table.take("t", 10, false, {.party = 7, .newcomer = true, .patience_tsc = 1000}, second),
+      claimed);
+  table.abandon(second.entry);
+}
+
 TEST_F(RetainedFlood, ATopicIsNotKeptForeverForAWillThatWasGivenUp) {
   config.will_retry_s = 0;
   open(true);
