@@ -51,22 +51,35 @@ inline void store_ipv6(void* at, const ip_address& a) noexcept {
   std::memcpy(at, words, sizeof words);
 }
 
+/// Returns a number for the host at an address, for limits that count all that one host sends. An
+/// IPv6 host chooses its addresses within a prefix of 64 bits, so the prefix stands for it.
+[[nodiscard]] constexpr std::uint64_t host_of(const ip_address& a) noexcept {
+  return a.high != 0 ? a.high : a.low;
+}
+
 /// The source or destination of a datagram. Its key() identifies a client.
 struct endpoint {
   ip_address address{};
   std::uint16_t port = 0;
   /// The interface_config::interface_id of the port through which the endpoint is reached.
-  std::uint16_t interface_id = 0;
+  std::uint16_t interface_id = 0; ///< at most interface_id_max
+  /// For a client over IPv6: it sent its datagram to the other one of the port's two addresses than
+  /// receive_filter::own_address() names for it. The answers leave from that address, because a
+  /// client takes no answer from another one.
+  bool other_own = false;
+  static constexpr std::uint16_t interface_id_max = 0x7FFF;
 
   /// Two endpoints are equal when their keys are equal. No key of an IP address that a host can
   /// have is zero.
   [[nodiscard]] constexpr client_address key() const noexcept {
-    return {address.high, address.low, std::uint64_t{port} << 16 | interface_id};
+    return {address.high, address.low, std::uint64_t{port} << 16 |
+                                             std::uint64_t{other_own} << 15 | interface_id};
   }
   [[nodiscard]] static constexpr endpoint from_key(const client_address& key) noexcept {
     return {{key.words[0], key.words[1]},
             static_cast<std::uint16_t>(key.words[2] >> 16),
-            static_cast<std::uint16_t>(key.words[2])};
+            static_cast<std::uint16_t>(key.words[2] & interface_id_max),
+            (key.words[2] >> 15 & 1) != 0};
   }
   friend constexpr auto operator<=>(const endpoint&, const endpoint&) noexcept = default;
 };

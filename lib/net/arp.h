@@ -4,13 +4,13 @@
 /// **Learning.** ARP creates and changes the entries of addresses on the link: requests for an own
 /// address, and replies. What it says about other addresses is passed over. ARP
 /// between other hosts only updates entries that exist (RFC 826), so that the table follows a
-/// neighbour that moves and announces it. A UDP datagram or an echo request may only fill an empty
-/// place, or one whose entry was silent. Any host on the link can write any source address into
-/// such a packet, and so it can neither redirect the answers to a known neighbour nor evict its
-/// entry. For a sender on the link such an entry saves an ARP request. For a sender behind a router
-/// it is the way back when no gateway is configured. ARP cannot confirm the latter, so such an
-/// entry is replaced after it has been silent for `lifetime_s`, by another way back to the same
-/// address, or by one to another address that finds no empty place.
+/// neighbour that moves and announces it. A UDP datagram or an echo request from the link may only
+/// fill an empty place. Any host on the link can write any source address into such a packet, and
+/// so it can neither redirect the answers to a known neighbour nor evict its entry. For a sender on
+/// the link such an entry saves an ARP request. For a sender behind a router it is the way back
+/// when no gateway is configured. ARP cannot confirm the latter, so such an entry is replaced after
+/// it has been silent for `lifetime_s`, by another way back to the same address, or by one to
+/// another address whose four places are all taken. Which addresses share places is secret.
 ///
 /// **IPv6.** Neighbour discovery takes the place of ARP (RFC 4861), with the same rules: a
 /// solicitation for an own address creates or changes the entry of its sender, and an advertisement
@@ -57,6 +57,8 @@ namespace chainring::net {
 
 struct neighbour_options {
   std::uint64_t tsc_hz = 0; ///< 0 means rte_get_tsc_hz()
+  /// Which addresses share places; 0 means a random number, so that nobody can know.
+  std::uint64_t seed = 0;
   std::uint32_t lifetime_s = 300;
   std::uint32_t retry_ms = 250;
   std::uint16_t retries = 8;            ///< requests for an address before its packets are dropped
@@ -191,7 +193,8 @@ class neighbours {
   interface_config config_;
   transmit_config transmit_;
   neighbour_options options_;
-  unsigned age_shift_;     ///< an age unit is 2^age_shift_ cycles, half a second to a second
+  unsigned age_shift_; ///< an age unit is 2^age_shift_ cycles, half a second to a second
+  std::uint32_t spread_;
   std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
   /// Each word is {MAC 48, tag 16}. Bucket and tag together are the address, so one word is a whole

@@ -34,14 +34,6 @@ result<std::unique_ptr<interface>> open_interface(const interface_config& config
   return i;
 }
 
-ip_address interface::own_address(const ip_address& to) const noexcept {
-  if (to.is_ipv4()) return config.address.address;
-  constexpr std::uint64_t scope = 0xF'0000'0000'0000, on_link = 0x2'0000'0000'0000;
-  const bool near = is_link_local(to) || (is_multicast(to) && (to.high & scope) <= on_link);
-  return near || config.address6.address == ip_address{} ? link_local_of(transmit.mac)
-                                                         : config.address6.address;
-}
-
 link::link(net::interface& port, const link_options& options) noexcept
     : interface_(&port), options_(options), own_{port.config.address.address, port.config.udp_port,
                                                  port.config.interface_id} {}

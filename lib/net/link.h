@@ -43,9 +43,6 @@ struct interface {
   std::unique_ptr<neighbours> arp;
   std::unique_ptr<membership> groups;
 
-  /// The own address from which a packet to `to` is sent: the first IPv4 address; for IPv6 the
-  /// link-local address on the link, or where there is no other one.
-  [[nodiscard]] ip_address own_address(const ip_address& to) const noexcept;
   /// The largest UDP payload that fits into one packet to this address.
   [[nodiscard]] std::uint16_t payload_max(const ip_address& to) const noexcept {
     return transmit.payload_max(to);
@@ -114,14 +111,14 @@ class link {
   std::uint16_t process(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                         std::uint64_t now_tsc) noexcept;
 
-  /// Sends the payload in `m` to a client, from the first own address (interface::own_address())
+  /// Sends the payload in `m` to a client, from receive_filter::own_address()
   /// and port. The link owns the
   /// mbuf from then on, unless the result is `full`. Packets leave after their `mark` is durable,
   /// in the order of send(). Only a packet that waits for ARP may be overtaken, when another lcore
   /// receives the answer.
   send_status send(rte_mbuf* m, const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept {
     if (!to.address.is_ipv4()) [[unlikely]]
-      return send(m, {interface_->own_address(to.address), own_.port, own_.interface_id}, to, mark,
+      return send(m, {interface_->filter.own_address(to), own_.port, own_.interface_id}, to, mark,
                   now_tsc);
     return send(m, own_, to, mark, now_tsc);
   }

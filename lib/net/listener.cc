@@ -59,6 +59,7 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
   if (o.workers == 0)
     return error{errc::invalid_argument, "listener: there are 0 workers; expected at least 1"};
   if (o.pool == nullptr) return error{errc::invalid_argument, "listener: a packet pool is missing"};
+  static_assert(2 * answers_per_burst >= fragments_max); // the longest datagram has room
   if (o.tx_capacity < 2 * answers_per_burst)
     return error{errc::invalid_argument, "listener: transmit buffers of " +
                                              std::to_string(o.tx_capacity) +

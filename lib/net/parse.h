@@ -87,6 +87,23 @@ struct receive_filter {
   [[nodiscard]] bool is_own_ipv6(const ip_address& a) const noexcept {
     return a != ip_address{} && (a == config.address6.address || a == link_local_of(mac));
   }
+  /// The own address from which a packet to `to` is sent, unless it answers one to another address:
+  /// the first IPv4 address; for IPv6 the link-local address on the link, or where there is no
+  /// other one.
+  [[nodiscard]] ip_address own_address(const ip_address& to) const noexcept {
+    if (to.is_ipv4()) return config.address.address;
+    constexpr std::uint64_t scope = 0xF'0000'0000'0000, on_link = 0x2'0000'0000'0000;
+    const bool near = is_link_local(to) || (is_multicast(to) && (to.high & scope) <= on_link);
+    return near || config.address6.address == ip_address{} ? link_local_of(mac)
+                                                           : config.address6.address;
+  }
+  /// The own address from which an answer to a client is sent.
+  [[nodiscard]] ip_address own_address(const endpoint& to) const noexcept {
+    const ip_address own = own_address(to.address);
+    if (!to.other_own || config.address6.address == ip_address{}) return own;
+    const ip_address link_local = link_local_of(mac);
+    return own == link_local ? config.address6.address : link_local;
+  }
 };
 
 struct packet_view {

@@ -179,6 +179,7 @@ drop_reason read_ipv6(const receive_filter& filter, const rte_mbuf* m, packet_vi
   // A unicast address in a broadcast frame is a probe, while a group in a unicast frame is valid.
   if (!group && (!filter.is_own_ipv6(to) || v.to_group)) return drop_reason::ip_destination;
   v.to_group = v.to_group || group;
+  v.source.other_own = !group && to != filter.own_address(from);
   data += sizeof ip;
   n = total - sizeof ip;
   std::uint8_t next = ip.proto;

@@ -92,6 +92,9 @@ result<void> validate(const interface_config& c) {
     return refuse("udp_port_count " + std::to_string(c.udp_port_count),
                   "1 to " + std::to_string(65536 - c.udp_port) + " from port " +
                       std::to_string(c.udp_port) + " on");
+  if (c.interface_id > endpoint::interface_id_max)
+    return refuse("interface_id " + std::to_string(c.interface_id),
+                  "0 to " + std::to_string(endpoint::interface_id_max));
   if (c.vlan > vlan_max)
     return refuse("vlan " + std::to_string(c.vlan),
                   "0 for none, or 1 to " + std::to_string(vlan_max));

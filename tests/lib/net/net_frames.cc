@@ -64,6 +64,17 @@ std::string answer(const std::string& line, net::link& l, const net_test::ring_p
         all += (all.empty() ? "" : " ") + hex(o);
     }
     return all;
+  } else if (what == "answer") { // the datagram is sent back to its sender
+    in >> text;
+    rte_mbuf* m = net_test::exact_mbuf(unhex(text));
+    if (l.process(std::span(&m, 1), got, now) != 1) return "no datagram";
+    const packet_view v = got[0].view;
+    const net_test::octets o(reinterpret_cast<const std::uint8_t*>(v.payload.data()),
+                             reinterpret_cast<const std::uint8_t*>(v.payload.data()) +
+                                 v.payload.size());
+    rte_pktmbuf_free(got[0].frame);
+    const endpoint to = endpoint::from_key(v.source.key()); // as a front end keeps it
+    if (l.send(net_test::mbuf(o), to, 0, now) != send_status::queued) return "not sent";
   } else if (what == "arrive" || what == "fragment") {
     in >> text;
     const std::uint64_t before = l.drops().total();

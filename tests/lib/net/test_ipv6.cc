@@ -65,6 +65,9 @@ TEST(Ipv6Address, AKeyGivesItsEndpointBackAndIsNeverThatOfAnother) {
   const endpoint all[] = {
       {address("2001:db8::1"), 1883, 0},
       {address("2001:db8::1"), 1883, 1},
+      {address("2001:db8::1"), 1883, 1, true},
+      {address("2001:db8::1"), 1883, endpoint::interface_id_max},
+      {address("2001:db8::1"), 65535, 0, true},
       {address("2001:db8::1"), 1884, 0},
       {address("2001:db8::2"), 1883, 0},
       {0xC0000201u, 1883, 0},
@@ -93,6 +96,7 @@ TEST(Ipv6Port, AConfigurationOutOfRangeIsRefusedByName) {
       {[](c& x) { x.multicast_group6 = group; }, "multicast_group6 224.0.1.7: expected"},
       {[](c& x) { x.mtu = 1279; }, "mtu 1279: expected 1280 to 65535"},
       {[](c& x) { x.vlan = 4095; }, "vlan 4095: expected 0 for none, or 1 to 4094"},
+      {[](c& x) { x.interface_id = 0x8000; }, "interface_id 32768: expected 0 to 32767"},
       {[](c& x) { x.ipv6 = false; }, "ipv6 is off"},
   };
   const auto good = [] {

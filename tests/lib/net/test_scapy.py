@@ -301,6 +301,18 @@ for n in list(range(0, 70)) + [1451, 1452]:
         compare('datagram6 out of %d to %s' % (n, to), Ether(bytes.fromhex(text)), Ether(src=mac, dst=to_mac)
                 / IPv6(src=source, dst=to, hlim=hops) / UDP(sport=PORT, dport=port) / Raw(data))
 
+# An answer comes from the address that was asked. A datagram to a group is answered from the address of the sender's scope.
+for source, to, own in ((PEER6, OURS6, OURS6), (PEER6, LINK6, LINK6), (NEAR6, LINK6, LINK6), (NEAR6, OURS6, OURS6),
+                        (PEER6, GROUP6, OURS6), (NEAR6, GROUP6, LINK6)):
+    question = frame6(UDP(sport=4000, dport=PORT), Raw(b'question'), src=source, dst=to,
+                      to=group_mac6(to) if to == GROUP6 else None)
+    text = link.ask('answer ' + bytes(question).hex())
+    if text in ('no datagram', 'not sent'):
+        failed('answer to %s at %s' % (source, to), text)
+        continue
+    compare('answer to %s at %s' % (source, to), Ether(bytes.fromhex(text)), Ether(src=mac, dst=PEER_MAC)
+            / IPv6(src=own, dst=source, hlim=64) / UDP(sport=PORT, dport=4000) / Raw(b'question'))
+
 # Invalid frames.
 good6 = lambda **ip: frame6(UDP(sport=40000, dport=PORT), Raw(b'hello'), **ip)
 ns = lambda **more: solicitation(OURS6, **more)
