@@ -43,11 +43,9 @@ access::sender gateway_worker::state::who(std::uint32_t n) const noexcept {
   return who(address_of(n), {a.id.data(), a.id_size});
 }
 
-// The sessions of all clients at one address count together, whatever their ports. An IPv6 host
-// chooses its addresses within a prefix of 64 bits, so the prefix counts.
+// The sessions of all clients at one host count together, whatever their ports.
 std::uint64_t gateway_worker::state::source_of(client_address from) const noexcept {
-  const access::ip_address address = who(from, {}).address;
-  return address.high != 0 ? address.high : address.low;
+  return net::host_of(net::endpoint::from_key(from).address);
 }
 
 bool gateway_worker::state::may_connect(client_address from,
@@ -66,9 +64,6 @@ void gateway_worker::state::admit(std::uint32_t n, std::string_view client_id,
   a.verdict = rules.set->judge(who(n));
   a.published.fill(0);
   connection& c = at(n);
-  // A client that has moved keeps its registrations, and was judged at another address.
-  for (const std::uint32_t list_plus_1 : {c.list_plus_1, c.offered_plus_1})
-    ids.forget_judgements(list_plus_1 - 1);
   c.judged_under = rules.number;
   c.subscribed_under = new_session ? rules.number : 0;
 }

@@ -61,6 +61,11 @@ void gateway_worker::state::open(const sender& from, const connect& m,
                                 .same_connection = same_connection(from, m),
                                 .address = from.address,
                                 .source = source_of(from.address)};
+  // A node behind a forwarder that lost its place while its CONNECT waited has another address now.
+  if (!common.nodes->is_current(from.address)) {
+    ++count.connects_refused;
+    return;
+  }
   const std::uint64_t token =
       token_for({.what = pending_answer::kind::connack, .to = from.address});
   const opened_session opened = core.open_session(*this, m.client_id, options, token);
@@ -93,9 +98,11 @@ void gateway_worker::state::open(const sender& from, const connect& m,
     if (other == none) now = n;
     return map_status::done;
   });
-  // A node behind a forwarder that lost its place while its CONNECT waited has another address now.
-  if (other == none && !common.nodes->is_current(from.address))
+  // The node may have lost its place since it was looked at above.
+  if (other == none && !common.nodes->is_current(from.address)) {
+    ++count.connects_refused;
     return end(n, broker_worker::end_reason::client);
+  }
   if (other == none) return arm(n);
   end(n, broker_worker::end_reason::client);
   keep_waiting(from, m, other);
@@ -272,7 +279,8 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   }
   ++c.life;
   c.phase = connection::exchange::idle;
-  c.predefined_unknown = c.reported_too_long = c.refused_volatile = false;
+  c.predefined_unknown = c.reported_too_long = false;
+  c.refused_topic_plus_1 = 0;
   c.retries = c.corrections = 0;
   c.registration_plus_1 = 0;
   c.judged_under = c.subscribed_under = 0;

@@ -99,10 +99,11 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
       if (!offer_release(n, item)) return taken;
       continue;
     }
-    if (item.ticket == 0 ? c.refused_volatile : item.ticket == c.refused_ticket) {
+    if (item.ticket == 0 ? c.refused_topic_plus_1 != 0 && item.topic + 1 == c.refused_topic_plus_1
+                         : item.ticket == c.refused_ticket) {
       // The client has refused the name of this message.
       ++count.refused_by_client;
-      if (item.ticket == 0) c.refused_volatile = false;
+      if (item.ticket == 0) c.refused_topic_plus_1 = 0;
       core.ack(n, item.ticket, broker_worker::ack_reason::refused);
       continue;
     }
@@ -128,9 +129,10 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     case name_status::later: // the timer tries again
       if (item.ticket == 0) {
         ++count.dropped_no_id;
+        core.skip(n, 0); // where it is a group's, another member may have a topic id for it
         continue;
       }
-      // A client that is awake is not kept so, as its message may have to wait for long.
+      // A client that is awake may sleep again, because a topic id may not become free for long.
       if (c.rest == connection::rest_state::awake)
         c.names_lacking = true;
       else

@@ -47,8 +47,16 @@ client_address gateway_worker::state::group_of(const client_address& from) const
   return net::endpoint{all, sender.port, sender.interface_id}.key();
 }
 
-// True while this worker may send one more answer in this second that many hosts receive.
-bool gateway_worker::state::may_answer_many() noexcept {
+// True while this worker may send one more answer in this second that many hosts receive. Each
+// forwarder has an allowance of its own: its datagrams may come from anywhere, and must not use up
+// what the hosts on the link have.
+bool gateway_worker::state::may_answer_many(const sender& from) noexcept {
+  if (node_table::is_node(from.address)) {
+    const std::uint64_t host = source_of(node_table::forwarder_of(from.address));
+    if (forwarder_searches.may_answer({host, 0, 0}, false, now_tsc)) return true;
+    ++count.discovery_limited;
+    return false;
+  }
   if (now_tsc - group_second_tsc >= tsc_hz) {
     group_second_tsc = now_tsc;
     group_answers = 0;
@@ -66,7 +74,7 @@ void gateway_worker::state::handle(const sender& from, const searchgw& m) noexce
   const gwinfo answer{.gw_id = config.gateway_id};
   const bool behind_forwarder = node_table::is_node(from.address);
   if (!behind_forwarder && !from.to_group) return send_message(from.address, 3, answer);
-  if (!may_answer_many()) return;
+  if (!may_answer_many(from)) return;
   if (!behind_forwarder) return send_message(group_of(from.address), 3, answer);
   const std::span<std::byte> room =
       out->begin_to_node(from.address, 3, std::min<std::uint8_t>(m.radius, 3));

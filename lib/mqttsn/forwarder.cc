@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "net/address.h"
+
 namespace chainring::mqttsn {
 
 namespace {
@@ -44,8 +46,8 @@ client_address node_table::address_of(const node& n, std::uint32_t place) noexce
 
 std::uint16_t& node_table::count_of(const client_address& forwarder) noexcept {
   // All forwarders of one host count together, whatever their ports.
-  const std::array<std::uint64_t, 2> host{forwarder.words[0], forwarder.words[1]};
-  return counts_[hash_bytes(std::as_bytes(std::span(host)), seeds_[2]) % counts_.size()];
+  const std::uint64_t host = net::host_of(net::endpoint::from_key(forwarder).address);
+  return counts_[hash_bytes(std::as_bytes(std::span(&host, 1)), seeds_[2]) % counts_.size()];
 }
 
 std::optional<client_address> node_table::find(const client_address& forwarder,
@@ -54,21 +56,22 @@ std::optional<client_address> node_table::find(const client_address& forwarder,
   if (!place) return std::nullopt;
   const node n = places_[*place].read();
   if (n.forwarder != forwarder || !std::ranges::equal(octets(n.id.data(), n.size), id))
-    return std::nullopt;                                // the place has changed its node meanwhile
+    return std::nullopt;                                // the place has another node by now
   used_[*place].store(true, std::memory_order_relaxed); // [place-used]
   return address_of(n, *place);
 }
 
 // Returns a place for a node of that forwarder, or nodes_max.
 std::uint32_t node_table::free_place(const client_address& forwarder) noexcept {
-  const bool own_only = count_of(forwarder) >= limits_.per_forwarder_max;
+  const std::uint16_t& own = count_of(forwarder);
+  const bool own_only = own >= limits_.per_forwarder_max;
   if (taken_ < limits_.nodes_max && !own_only) return taken_++;
   for (std::uint32_t i = 0; i < std::min(asked_max, taken_); ++i) {
     const std::uint32_t place = hand_;
     hand_ = hand_ + 1 < taken_ ? hand_ + 1 : 0;
     const node n = places_[place].read();
     if (n.size == 0) return place; // it was given up, and its successor was refused
-    if (own_only && &count_of(n.forwarder) != &count_of(forwarder)) continue;
+    if (own_only && &count_of(n.forwarder) != &own) continue;
     if (used_[place].exchange(false, std::memory_order_relaxed)) continue; // [place-used]
     if (connected_(address_of(n, place))) continue;
     known_->erase(name_of(n.forwarder, {n.id.data(), n.size}));

@@ -91,6 +91,7 @@ gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_p
                    .per_session_max = s.config.registrations_per_session_max,
                    .first_id = static_cast<std::uint16_t>(s.predefined_max + 1)}),
       timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()),
+      forwarder_searches(s.stranger_seed, rte_get_tsc_hz()),
       prompts(*s.will_places, n, s.config.will_prompts_max, s.config.will_prompts_per_source_max),
       tsc_hz(rte_get_tsc_hz()), waiting(64) {
   answers.reserve(4096);

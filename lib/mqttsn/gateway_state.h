@@ -60,7 +60,6 @@ struct connection {
   enum class exchange : std::uint8_t { idle, registering, publishing, releasing } phase;
   bool predefined_unknown; // the client knows no predefined ids, so names are registered instead
   bool reported_too_long;  // a message that is too long for this connection was logged
-  bool refused_volatile;   // the client refused the name of the waiting QoS 0 message
   std::uint8_t retries, corrections;
   std::uint16_t register_id; // message id of the last REGISTER that was sent
   std::uint16_t packet_id, topic_id;
@@ -69,12 +68,13 @@ struct connection {
   topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
   std::uint32_t registration_plus_1; // the registration under way; 0 means none
-  std::uint32_t list_plus_1;      // list of registrations that the client asked for; 0 means none
-  std::uint32_t offered_plus_1;   // list of registrations that deliveries made; 0 means none
-  std::uint64_t ticket;           // the ticket of the PUBLISH or PUBREL under way
-  std::uint64_t sent_ticket;      // the ticket that was published last in this connection
-  std::uint64_t wanted_ticket;    // the ticket that needs the REGISTER; 0 means a QoS 0 message
-  std::uint64_t refused_ticket;   // the ticket whose name the client refused
+  std::uint32_t list_plus_1;    // list of registrations that the client asked for; 0 means none
+  std::uint32_t offered_plus_1; // list of registrations that deliveries made; 0 means none
+  std::uint64_t ticket;         // the ticket of the PUBLISH or PUBREL under way
+  std::uint64_t sent_ticket;    // the ticket that was published last in this connection
+  std::uint64_t wanted_ticket;  // the ticket that needs the REGISTER; 0 means a QoS 0 message
+  std::uint64_t refused_ticket; // the ticket whose name the client refused
+  std::uint32_t refused_topic_plus_1; // the topic of a QoS 0 message whose name it refused; 0: none
   std::uint64_t withdrawn_ticket; // the last ticket that the core took back while it was under way
 
   std::uint64_t connected_tsc; // when the CONNECT was received
@@ -184,9 +184,8 @@ struct gateway_worker::state final : front_end {
   const net::hearing* heard = nullptr;
   registrations ids;
   std::unique_ptr<timer_set> timers;
-  stranger_limit strangers;
+  stranger_limit strangers, forwarder_searches;
   will_prompts prompts;
-  std::uint64_t prompts_given_up = 0;      // of these, how many are counted
   std::uint64_t prompts_looked_at_tsc = 0; // when to look for expired prompts next
   std::vector<std::uint32_t> awake;        // sessions that may have got everything
   std::uint64_t now_tsc = 0;
@@ -274,7 +273,7 @@ struct gateway_worker::state final : front_end {
 
   // These functions are in discovery.cc.
   void advertise_now() noexcept;
-  [[nodiscard]] bool may_answer_many() noexcept;
+  [[nodiscard]] bool may_answer_many(const sender& from) noexcept;
   [[nodiscard]] client_address group_of(const client_address& from) const noexcept;
 
   // These functions are in will.cc.

@@ -82,8 +82,8 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
     // A client that refuses a name unsubscribes from it (section 6.10), and does not want the
     // message.
     core.unsubscribe(from.session, topics.name(ids.at(r).topic), no_token);
+    c.refused_topic_plus_1 = c.wanted_ticket == 0 ? ids.at(r).topic + 1 : 0;
     ids.forget(r);
-    c.refused_volatile = c.wanted_ticket == 0;
     c.refused_ticket = c.wanted_ticket;
   }
   go_on(from.session);

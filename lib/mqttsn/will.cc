@@ -29,8 +29,7 @@ void gateway_worker::state::prompt(const sender& from, const connect& m) noexcep
     return send_message(from.address, 3, connack{.code = return_code::congestion});
   }
   ++count.will_prompts;
-  count.will_prompts_expired += prompts.given_up() - prompts_given_up;
-  prompts_given_up = prompts.given_up();
+  count.will_prompts_expired += prompts.take_given_up();
   p->received_tsc = from.received_tsc;
   p->expires_tsc = now_tsc + milliseconds(std::uint64_t{config.will_prompt_s} * 1000);
   p->connect_size = static_cast<std::uint16_t>(encode_connect(p->connect, m));
@@ -49,20 +48,18 @@ void gateway_worker::state::finish_prompt(const sender& from, will_prompt& p,
   message m;
   const auto datagram = p.connect;
   const sender then{from.address, none, p.received_tsc};
-  const std::size_t size = p.connect_size;
-  prompts.erase(p);
-  if (decode({datagram.data(), size}, m) != decode_status::ok) return;
-  const auto* c = m.get<connect>();
-  if (c == nullptr) return;
+  const connect* c = nullptr;
+  if (decode({datagram.data(), p.connect_size}, m) == decode_status::ok) c = m.get<connect>();
   // The access rules may have changed since the client was asked.
-  if (!may_connect(from.address, c->client_id)) {
+  if (c == nullptr || !may_connect(from.address, c->client_id)) {
     ++count.connects_denied;
-    return send_message(from.address, 3, refused_will);
+    return refuse_prompt(from, p);
   }
   if (will != nullptr && !may_have_will(from, c->client_id, will->topic)) {
     ++count.publishes_denied;
-    return send_message(from.address, 3, refused_will);
+    return refuse_prompt(from, p);
   }
+  prompts.erase(p);
   open(then, *c, will);
 }
 

@@ -48,7 +48,7 @@ class will_prompts {
   will_prompts(place_map& places, unsigned worker, std::uint32_t prompts_max,
                std::uint32_t per_source_max)
       : places_(places), first_(worker * prompts_max), per_source_max_(per_source_max),
-        prompts_(prompts_max), sources_(prompts_max) {
+        prompts_(prompts_max), sources_(prompts_max), made_(prompts_max) {
     for (std::uint32_t i = prompts_max; i-- > 0;)
       free_.push_back(i);
   }
@@ -69,7 +69,7 @@ class will_prompts {
     if (std::ranges::count(sources_, source_plus_1(source)) >= per_source_max_) return nullptr;
     if (free_.empty()) {
       ++given_up_;
-      erase(*std::ranges::min_element(prompts_, {}, &will_prompt::expires_tsc));
+      erase(prompts_[static_cast<std::size_t>(std::ranges::min_element(made_) - made_.begin())]);
     }
     const std::uint32_t i = free_.back();
     const auto status = places_.alter(from, [&](std::optional<std::uint32_t>& now) {
@@ -84,6 +84,7 @@ class will_prompts {
     p.topic_known = false;
     p.topic_size = 0;
     sources_[i] = source_plus_1(source);
+    made_[i] = ++made_in_all_;
     return &p;
   }
   void erase(will_prompt& p) noexcept {
@@ -108,8 +109,8 @@ class will_prompts {
       }
     return erased;
   }
-  /// How many prompts were given up so that a newcomer got their places.
-  [[nodiscard]] std::uint64_t given_up() const noexcept { return given_up_; }
+  /// How many prompts were given up since the last call, so that newcomers got their places.
+  [[nodiscard]] std::uint64_t take_given_up() noexcept { return std::exchange(given_up_, 0); }
   [[nodiscard]] std::size_t used() const noexcept { return prompts_.size() - free_.size(); }
 
  private:
@@ -120,8 +121,9 @@ class will_prompts {
   const std::uint32_t first_, per_source_max_;
   std::vector<will_prompt> prompts_;
   std::vector<std::uint64_t> sources_; ///< like `prompts_`, close together for counting
+  std::vector<std::uint64_t> made_;    ///< the order in which they were made, likewise
   std::vector<std::uint32_t> free_;
-  std::uint64_t given_up_ = 0;
+  std::uint64_t made_in_all_ = 0, given_up_ = 0;
 };
 
 } // namespace chainring::mqttsn

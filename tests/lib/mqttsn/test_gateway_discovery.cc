@@ -141,6 +141,9 @@ TEST_P(GatewayForwarder, AnswersFewSearchesInASecond) {
   EXPECT_GE(answers, 1u);
   EXPECT_EQ(answers + b->gateway->counters().discovery_limited, 1000u);
   EXPECT_GE(b->gateway->counters().discovery_limited, 900u);
+  send_as(second, "one", sn::searchgw{});
+  b->settle();
+  EXPECT_EQ(b->all(second).size(), 1u) << "one forwarder's searches are not counted for another";
 }
 
 TEST_P(GatewayForwarder, CountsTheNodesOfAllPortsOfOneHostTogether) {

@@ -17,10 +17,10 @@ class GatewayGroups : public testing::Test {
  protected:
   std::unique_ptr<gateway_bench> b;
   void SetUp() override { start(small_config()); }
-  void start(const broker_config& config) {
+  void start(const broker_config& config, const sn::gateway_config& gateway = small_gateway()) {
     auto made = broker_on(memory_media(4 << 20, durability_class::process), config, true);
     ASSERT_TRUE(made) << made.error().message;
-    b = std::make_unique<gateway_bench>(std::move(*made), small_gateway());
+    b = std::make_unique<gateway_bench>(std::move(*made), gateway);
     for (const client_address at : {alice, bob, carol})
       (void)b->connect(at, at == alice ? "alice" : at == bob ? "bob" : "carol", false);
   }
@@ -107,6 +107,42 @@ TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos0GoesToAnother) {
   }
   ASSERT_TRUE(r && r->get<sn::publish>());
   EXPECT_EQ(r->get<sn::publish>()->data.size(), 100u);
+}
+
+TEST_F(GatewayGroups, AMessageForWhichAMemberAtQos0HasNoTopicIdIsKept) {
+  sn::gateway_config gateway = small_gateway();
+  gateway.registrations_max = 1;
+  gateway.predefined = {{1, "a/b"}};
+  start(small_config(), gateway);
+  (void)b->subscribe(bob, "$share/g/+/b", sn::qos_level::zero);
+  (void)b->subscribe(carol, "$share/g/+/b", sn::qos_level::one);
+  (void)b->ask<sn::disconnect>(carol, sn::disconnect{});
+  (void)b->register_name(bob, "the only registration");
+  b->send_publish(alice, 1, "kept", 1, qos1.with_topic_type(sn::topic_id_type::predefined));
+  b->settle();
+  EXPECT_EQ(b->gateway->counters().dropped_no_id, 1u);
+  EXPECT_EQ(b->broker->message_statistics().live, 1u);
+}
+
+TEST_F(GatewayGroups, ARefusedNameAtQos0DropsTheMessageOfThatNameOnly) {
+  (void)b->subscribe(bob, "$share/g/+/b", sn::qos_level::zero);
+  const std::uint16_t own = b->subscribe(bob, "own", sn::qos_level::zero);
+  const std::uint16_t shared_id = b->register_name(alice, "a/b");
+  const std::uint16_t own_id = b->register_name(alice, "own");
+  EXPECT_EQ(b->publish(alice, shared_id, "shared", 1), sn::return_code::accepted);
+  const auto asked = b->next(bob);
+  ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+  b->send_publish(alice, own_id, "own", 0, sn::flags{});
+  b->settle();
+  b->send(bob, sn::regack{.topic_id = asked->get<sn::register_topic>()->topic_id,
+                          .msg_id = asked->get<sn::register_topic>()->msg_id,
+                          .code = sn::return_code::not_supported});
+  b->settle();
+  const auto got = b->next(bob);
+  ASSERT_TRUE(got && got->get<sn::publish>());
+  EXPECT_EQ(got->get<sn::publish>()->topic_id, own);
+  EXPECT_EQ(b->gateway->counters().refused_by_client, 1u);
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
 }
 
 TEST_F(GatewayGroups, ASlowMemberWhosePubackComesLateGetsTheNextMessageAtOnce) {
