@@ -3,6 +3,7 @@
 
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cinttypes>
 #include <csignal>
 #include <cstddef>
@@ -87,11 +88,17 @@ class housekeeper {
   void take_signal();
   /// Waits until done() or for so many milliseconds. Returns false when the broker is to end.
   template <class Done> bool wait(unsigned ms, unsigned step_ms, Done&& done) {
-    constexpr unsigned look_ms = 100;
-    for (unsigned waited = 0; !ended_ && waited < ms && !done(); waited += step_ms) {
+    using clock = std::chrono::steady_clock;
+    const auto end = clock::now() + std::chrono::milliseconds(ms);
+    auto next_look = clock::now() + std::chrono::seconds(1);
+    for (auto now = clock::now(); !ended_ && now < end && !done(); now = clock::now()) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - now).count();
       pollfd signal = {signal_fd_, POLLIN, 0};
-      if (poll(&signal, 1, static_cast<int>(step_ms)) > 0) take_signal();
-      if (waited % look_ms == 0) look();
+      if (poll(&signal, 1, static_cast<int>(std::min<std::int64_t>(step_ms, left + 1))) > 0)
+        take_signal();
+      if (clock::now() < next_look) continue;
+      look();
+      next_look = clock::now() + std::chrono::seconds(1);
     }
     return !ended_;
   }
@@ -126,6 +133,39 @@ void housekeeper::take_signal() {
   else
     hangup_();
 }
+
+/// What is typed at the prompt. DPDK's command line takes a '#' for the beginning of a comment
+/// wherever it stands, so that "kick a#b" would end the session of "a". Such a line is not carried
+/// out. A line that begins with '#' is a comment.
+class typed_text {
+ public:
+  /// Returns false when the prompt has ended.
+  [[nodiscard]] bool pass_on(cmdline* cl, std::string_view text) {
+    for (const char c : text) {
+      if (c == '\n' || c == '\r') {
+        const bool refused = std::exchange(has_hash_, false);
+        begun_ = false;
+        if (refused) {
+          if (cmdline_in(cl, &clear_line, 1) < 0) return false;
+          cmdline_printf(cl, "'#' begins a comment, so nothing was done. Write \\u0023 for it in a "
+                             "client id, and * in a pattern\n");
+          continue;
+        }
+      } else {
+        has_hash_ |= c == '#' && begun_;
+        begun_ |= c != ' ';
+        if (c == clear_line) has_hash_ = begun_ = false;
+      }
+      if (cmdline_in(cl, &c, 1) < 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr char clear_line = 3; ///< control and c
+  bool begun_ = false;                  // whether the line has more than spaces
+  bool has_hash_ = false;               // behind its beginning
+};
 
 // cmdline callbacks have no context of their own.
 service* served = nullptr;
@@ -476,6 +516,7 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
   served = &s;
   keeper = &house;
   cmdline* cl = interactive ? cmdline_stdin_new(context, "chainring> ") : nullptr;
+  typed_text typed;
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
   while (!quit && !house.ended()) {
     std::fflush(stdout);
@@ -486,7 +527,7 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
     if (house.ended() || (fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
     char text[256];
     const ssize_t n = read(0, text, sizeof text);
-    if (n <= 0 || cmdline_in(cl, text, static_cast<int>(n)) < 0) fds[1].fd = -1;
+    if (n <= 0 || !typed.pass_on(cl, {text, static_cast<std::size_t>(n)})) fds[1].fd = -1;
   }
   keeper = nullptr;
   if (cl != nullptr) cmdline_stdin_exit(cl);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cinttypes>
 #include <cstdarg>
 #include <cstdio>
@@ -26,13 +27,22 @@ namespace {
   return {text.data(), std::min<std::size_t>(static_cast<std::size_t>(std::max(n, 0)), 1023)};
 }
 
-/// Returns one word that matches the client id as `like PATTERN`.
+/// Returns one word that matches the client id as `like PATTERN`. A star takes the place of what
+/// means something else to a pattern or to the prompt: '[' begins a set, a space ends the word, '?'
+/// is the key for help, and '#' begins a comment.
 std::string pattern_of(const std::string& identity) {
   std::string pattern = escape(identity);
   for (char& c : pattern)
-    if (c == '[' || c == ' ' || c == '?')
-      c = '*'; // a set, the end of the word, a key of the prompt
+    if (c == '[' || c == ' ' || c == '?' || c == '#') c = '*';
   return pattern;
+}
+
+/// Returns a client id as it was typed, with the two characters that the prompt does not take.
+std::string typed(std::string client) {
+  for (const auto& [written, meant] : {std::pair{"\\u0023", "#"}, std::pair{"\\u003f", "?"}})
+    for (std::size_t at = client.find(written); at != std::string::npos; at = client.find(written))
+      client.replace(at, 6, meant);
+  return client;
 }
 
 std::uint64_t wall_clock_ns() {
@@ -252,7 +262,8 @@ void show_groups(service& s, const row_choice& rows, const print_line& print) {
   print_end(shown, "groups", "groups", rows, next, print);
 }
 
-std::optional<session_info> find_session(broker& b, const std::string& client) {
+std::optional<session_info> find_session(broker& b, const std::string& as_typed) {
+  const std::string client = typed(as_typed);
   if (auto found = b.session_of(client)) return found;
   // The id may have octets that are printed in another form.
   if (client.find('\\') == std::string::npos) return std::nullopt;
@@ -320,7 +331,10 @@ void show_top(service& s, unsigned seconds, const pause_function& pause, const p
     before[i.number] = i.published;
     return true;
   });
+  const auto begin = std::chrono::steady_clock::now();
   if (!pause(seconds * 1000)) return print("show top: the broker ends");
+  const double passed =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::vector<talker> now;
   each_session(s.broker(), all, [&](const session_info& i) {
     const auto was = before.find(i.number);
@@ -337,7 +351,7 @@ void show_top(service& s, unsigned seconds, const pause_function& pause, const p
   std::size_t n = first_of([](const talker& a, const talker& b) { return a.sent > b.sent; });
   for (std::size_t i = 0; i < n && now[i].sent != 0; ++i)
     print(format("  %-24s %.1f a second", escape(now[i].info.identity).c_str(),
-                 static_cast<double>(now[i].sent) / seconds));
+                 static_cast<double>(now[i].sent) / passed));
   print("clients with the longest queues:");
   n = first_of(
       [](const talker& a, const talker& b) { return a.info.queue_depth > b.info.queue_depth; });

@@ -47,7 +47,7 @@ void show_session(service& s, const std::string& client, const print_line& print
 /// Finds the session of a client id that is written as it is printed.
 [[nodiscard]] std::optional<session_info> find_session(broker& b, const std::string& client);
 
-/// Waits for so many milliseconds. False: the program is to end.
+/// Waits for so many milliseconds. Returns false when the program is to end.
 using pause_function = std::function<bool(unsigned ms)>;
 
 /// Looks at all sessions twice, `seconds` apart, and prints the ten clients that sent the most, and

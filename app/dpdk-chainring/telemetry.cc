@@ -84,7 +84,9 @@ template <class F> int query(rte_tel_data* d, F&& fill) {
   incomplete = false;
   dictionary reply(d);
   fill(*served, reply);
-  return incomplete ? -1 : 0;
+  // The library would leave out what has no room and say nothing.
+  constexpr std::size_t octets_max = 16'000;
+  return incomplete || reply.octets() > octets_max ? -1 : 0;
 }
 
 int region_query(const char*, const char*, rte_tel_data* d) {
@@ -226,7 +228,7 @@ int session_query(const char*, const char* parameters, rte_tel_data* data) {
     d.add("number", found->number);
     add_session(d, *found);
     rte_tel_data* filters = rte_tel_data_alloc();
-    if (filters == nullptr) return;
+    if (filters == nullptr) return void(incomplete = true);
     rte_tel_data_start_array(filters, RTE_TEL_STRING_VAL);
     for (const subscription_info& one : s.broker().subscriptions_of(found->number, 0, page_filters))
       rte_tel_data_add_array_string(filters, escape(one.filter).c_str());
@@ -267,7 +269,7 @@ int retained_query(const char*, const char* parameters, rte_tel_data* data) {
     d.add("bytes", all.bytes);
     d.add("bytes_max", all.bytes_max);
     rte_tel_data* topics = rte_tel_data_alloc();
-    if (topics == nullptr) return;
+    if (topics == nullptr) return void(incomplete = true);
     rte_tel_data_start_array(topics, RTE_TEL_STRING_VAL);
     for (const retained_info& i : page)
       rte_tel_data_add_array_string(topics, escape(i.topic).c_str());

@@ -164,14 +164,17 @@ def test_prompt_and_telemetry():
         said = p.ask("show topics count 4000000000", r"subscriptions in all")
         expect("2 filters" in said, "all filters", said)
         # What 'show session' names for the other filters is a pattern that finds this client.
-        many = Client("m\x1b[1] any", TO)
+        many = Client("m\x1b[1]# any", TO)
         expect(many.connect() == ACCEPTED and all(many.subscribe(b"many/%d" % i) == ACCEPTED for i in range(101)), "refused")
-        said = p.ask(r"show session m\u001b[1] any", r"and 1 more: .*")
+        said = p.ask(r"show session m\u001b[1]\u0023 any", r"and 1 more: .*")
         more = re.search(r"and 1 more: (show subscriptions like \S+)\s", said)
         expect(more, "the pattern for further subscriptions is no single word", said)
         said = p.ask(more.group(1), r"\d+ subscriptions\r?\n")
         expect("101 subscriptions" in said and "many/100 at QoS 1" in said, "the pattern for further subscriptions", said)
-        many.disconnect()
+        # A '#' would end the command, and the session of another client with it.
+        p.ask("kick absent one#1", r"'#' begins a comment, so nothing was done")
+        p.ask("show session absent one", r"session \d+ 'absent one'")
+        p.ask(r"kick m\u001b[1]\u0023 any", r"the client's session has ended: .*")
         keeper = clients[4]
         tid = keeper.ask(encode(REGISTER, b"\0\0\0\x63status/4"), lambda kind, _: kind == REGACK)[:2]
         keeper.ask(encode(PUBLISH, b"\x30" + tid + b"\0\x64" + b"up"), lambda kind, _: kind == PUBACK)
