@@ -152,9 +152,11 @@ bool queue_consumer::set_state(std::uint32_t queue, std::uint64_t ticket,
     if (state_of(r->marks[i].load(std::memory_order_acquire), ticket) !=
         mark_state::ready) // [slot-ready]
       return false;
-    std::uint64_t was = slot_tag{ticket, slot_state::queued}.pack(queue);
+    // Only this consumer changes the tag.
+    std::uint64_t was = word_of(r->slots[i].tag);
     const slot_tag next{ticket, slot_state::pubrec};
-    return s.medium.compare_exchange(&r->slots[i].tag, was,
+    return was != next.pack(queue) && may_be_delivered(*r, was, ticket) &&
+           s.medium.compare_exchange(&r->slots[i].tag, was,
                                      next.pack(queue)); // [tag-with-burst]
   }
   CHAINRING_ASSERT(to == slot_state::moved || to == slot_state::dropped);

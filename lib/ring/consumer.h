@@ -90,7 +90,8 @@ class queue_consumer {
   // --- states of slots --------------------------------------------------------------------------
 
   /// Changes the state of a leased entry to pubrec, which keeps it leased, or to moved or dropped,
-  /// which end it as ack() does. False: it is not leased now, or its state is not `queued`.
+  /// which end it as ack() does. False: it is not leased now, or its state is neither `queued` nor
+  /// `taken`.
   /// flush_slot() follows in the same burst.
   bool set_state(std::uint32_t queue, std::uint64_t ticket, slot_state to) const noexcept;
   /// Flushes the slot that set_state(), or an ack() that returned `marked`, has changed. It is

@@ -38,11 +38,12 @@ inline void fence_behind_start() noexcept {
 
 } // namespace
 
-template <bool all>
+template <queue_table::state::placing how>
 place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
                                      std::uint64_t owner_mask, const std::uint64_t* words,
                                      std::uint32_t n, std::uint32_t limit,
                                      placement& out) noexcept {
+  constexpr bool all = how != placing::some;
   queue_state& q = queue_at(queue);
   const inside guard(grace); // the ring stays valid memory until its placement is finished
   ring_state* r = nullptr;
@@ -97,6 +98,14 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
   media& m = medium;
   for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
     slot_tag_run tags(queue, ticket, slot_state::queued);
+    if constexpr (how == placing::moved) {
+      for (std::uint32_t i = 0; i < k; ++i, ++ticket) {
+        const slot_state as = ticket == last + 1 ? slot_state::taken : slot_state::voided;
+        m.store(&s[i].ref, *words++);                         // [ref-before-tag]
+        m.store(&s[i].tag, slot_tag{ticket, as}.pack(queue)); // [ref-before-tag]
+      }
+      return;
+    }
     if (seeded_bug("ring.tag_first")) [[unlikely]] {
       for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
         m.store(&s[i].tag, tags.tag()); // [ref-before-tag]
@@ -113,7 +122,8 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
   r->next.store(last + got, std::memory_order_relaxed); // [ticket-counter]
   if (options.count_bytes) {
     std::uint64_t placed = 0;
-    for (std::uint64_t t = last + 1; t <= last + got; ++t)
+    // An origin is no message.
+    for (std::uint64_t t = last + 1; t <= last + (how == placing::moved ? 1 : got); ++t)
       placed += bytes_at(*r, t);
     bytes[queue].fetch_add(placed, std::memory_order_relaxed); // [queue-estimate]
   }
@@ -133,24 +143,26 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
 place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                       placement& out) noexcept {
   CHAINRING_ASSERT(!refs.empty());
-  return state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, &refs.front().word,
-                           static_cast<std::uint32_t>(refs.size()), UINT32_MAX, out);
+  return state_->put<state::placing::all>(queue, owner_of(queue, 0), owner_queue_mask,
+                                          &refs.front().word,
+                                          static_cast<std::uint32_t>(refs.size()), UINT32_MAX, out);
 }
 
 place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
                                       std::span<const slot_ref> refs, placement& out,
                                       std::uint32_t limit) noexcept {
   CHAINRING_ASSERT(!refs.empty());
-  return state_->put<true>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
-                           &refs.front().word, static_cast<std::uint32_t>(refs.size()), limit, out);
+  return state_->put<state::placing::all>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
+                                          &refs.front().word,
+                                          static_cast<std::uint32_t>(refs.size()), limit, out);
 }
 
 std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const std::uint64_t> values,
                                          placement& out) noexcept {
   CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
   const place_status s =
-      state_->put<false>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                         static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
+      state_->put<state::placing::some>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                                        static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
   return s == place_status::placed ? out.count : 0;
 }
 
@@ -158,9 +170,17 @@ std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std
                                         placement& out) noexcept {
   CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
   const place_status s =
-      state_->put<true>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
-                        static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
+      state_->put<state::placing::all>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
+                                       static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
   return s == place_status::placed ? out.count : 0;
+}
+
+place_status queue_table::place_moved_start(std::uint32_t queue, std::uint32_t incarnation,
+                                            slot_ref ref, slot_origin from, placement& out,
+                                            std::uint32_t limit) noexcept {
+  const std::uint64_t words[] = {ref.word, from.pack(queue)};
+  return state_->put<state::placing::moved>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
+                                            words, 2, limit, out);
 }
 
 void queue_table::place_flush(const placement& p) noexcept {
@@ -188,6 +208,15 @@ void queue_table::place_finish(const placement& p) noexcept {
           marks[i].store(mark,
                          std::memory_order_release); // [slot-ready] [publication-before-mark]
       });
+}
+
+void queue_table::place_moved_finish(const placement& p) noexcept {
+  ring_state& r = *p.ring;
+  // The origin comes first: once the last mark is stored the ring may be released.
+  r.marks[r.index_of(p.first_ticket + 1)].store(mark_of(p.first_ticket + 1, mark_state::hole),
+                                                std::memory_order_release); // [slot-ready]
+  r.marks[r.index_of(p.first_ticket)].store(mark_of(p.first_ticket, mark_state::ready),
+                                            std::memory_order_release); // [slot-ready]
 }
 
 void queue_table::place_void(placement& p, bool flushed) noexcept {

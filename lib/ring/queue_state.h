@@ -32,7 +32,7 @@ enum class mark_state : std::uint32_t {
   ready = 1,    ///< durable and published; leased where the cursor has passed it
   done = 2,     ///< acknowledged, void or given up
   returned = 3, ///< leased and given back
-  hole = 4,     ///< recovery found nothing to deliver here: the slot counts no reference
+  hole = 4,     ///< there is nothing to deliver here: the slot counts no reference
 };
 
 /// A mark holds the state in bits 0..2, the generation of the lease in bits 3..6 (how often the
@@ -345,7 +345,10 @@ struct queue_table::state {
 
   // --- placing: place.cc ------------------------------------------------------------------------
 
-  template <bool all>
+  /// What put() places: all of the words, as many as there is room for, or two words, of a message
+  /// that is moved from another queue and of its origin.
+  enum class placing : std::uint8_t { all, some, moved };
+  template <placing how>
   place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
                    const std::uint64_t* words, std::uint32_t n, std::uint32_t limit,
                    placement& out) noexcept;
@@ -406,9 +409,10 @@ struct queue_table::state {
 
   // --- recovery: ring_recover.cc ----------------------------------------------------------------
 
-  void recover_queue(std::uint32_t queue, const incarnation_of& expected, queue_recovery& found);
+  void recover_queue(std::uint32_t queue, const incarnation_of& expected, const source_holds& holds,
+                     queue_recovery& found);
   void recover_slots(std::uint32_t queue, detail::ring_state& r, std::uint64_t tail,
-                     std::uint64_t end, queue_recovery& found);
+                     std::uint64_t end, const source_holds& holds, queue_recovery& found);
   void persist_change(const void* from, std::size_t n) noexcept;
 };
 
@@ -433,7 +437,8 @@ inline constexpr std::uint32_t any_generation = ~std::uint32_t{0};
 [[nodiscard]] inline bool may_be_delivered(const ring_state& r, std::uint64_t tag,
                                            std::uint64_t ticket) noexcept {
   return tag == slot_tag{ticket, slot_state::queued}.pack(r.queue) ||
-         tag == slot_tag{ticket, slot_state::pubrec}.pack(r.queue);
+         tag == slot_tag{ticket, slot_state::pubrec}.pack(r.queue) ||
+         tag == slot_tag{ticket, slot_state::taken}.pack(r.queue);
 }
 
 /// The number of blocks of a ring's chain.

@@ -88,7 +88,11 @@ bool overfull(const slot_facts& f) noexcept {
 }
 bool live(const slot_facts& f) noexcept {
   return in_window(f) && !overfull(f) &&
-         (f.as_tag().state == slot_state::queued || f.as_tag().state == slot_state::pubrec);
+         (f.as_tag().state == slot_state::queued || f.as_tag().state == slot_state::pubrec ||
+          f.as_tag().state == slot_state::taken);
+}
+bool moved(const slot_facts& f) noexcept {
+  return f.as_tag().state != slot_state::taken || f.source == slot_source::gone;
 }
 
 constexpr slot_row slots[] = {
@@ -117,7 +121,14 @@ constexpr slot_row slots[] = {
     {slot_case::settled, "is done", false, true,
      [](const slot_facts& f) noexcept { return in_window(f) && !overfull(f) && !live(f); }},
     {slot_case::deliverable, "is to be delivered", false, true,
-     [](const slot_facts& f) noexcept { return live(f) && f.message == message_status::ok; }},
+     [](const slot_facts& f) noexcept {
+       return live(f) && f.message == message_status::ok && moved(f);
+     }},
+    // A crash came before its other queue gave the message up, so that queue delivers it.
+    {slot_case::not_moved, "is for a message that stayed in its other queue", false, true,
+     [](const slot_facts& f) noexcept {
+       return live(f) && f.message == message_status::ok && !moved(f);
+     }},
     // The burst that placed the slot was cut off by the crash; its publisher was not acknowledged.
     {slot_case::unpublished, "names a message that was not published", false, true,
      [](const slot_facts& f) noexcept {

@@ -59,6 +59,13 @@ struct ring_window {
 };
 [[nodiscard]] ring_window window_of(const record_facts& f, unsigned k) noexcept;
 
+/// What a slot that is `taken` finds in the queue that its message came from.
+enum class slot_source : std::uint8_t {
+  gone,    ///< its slot there holds the message no more
+  holding, ///< it is queued there still
+  unnamed, ///< the slot that would name the queue was not stored
+};
+
 /// The facts that decide the case of a slot.
 struct slot_facts {
   std::uint32_t queue = 0;
@@ -66,6 +73,7 @@ struct slot_facts {
   std::uint32_t index = 0;
   ring_window window;
   message_status message = message_status::ok; ///< of the message it names; in a value queue: ok
+  slot_source source = slot_source::gone;      ///< for a slot that is `taken`
   [[nodiscard]] slot_tag as_tag() const noexcept { return slot_tag::unpack(tag); }
 };
 
@@ -78,6 +86,7 @@ enum class slot_case : std::uint8_t {
   overfull,
   settled,
   deliverable,
+  not_moved,
   unpublished,
   bad_message,
 };

@@ -277,6 +277,9 @@ struct queue_recovery {
 
 /// Returns the incarnation that queue `number` should have. Entries of another one are unreachable.
 using incarnation_of = std::function<std::uint32_t(std::uint32_t number)>;
+/// Says whether the slot that `from` names still holds that message as queued: queue_table::holds()
+/// of the table that the message was moved from.
+using source_holds = std::function<bool(slot_origin from, message_ref message)>;
 
 /// A table of queues. The broker uses a part of this class and of queue_consumer. The rest is for
 /// other programs that link the library, and in this tree only tests call it: enqueue_bulk(), the
@@ -339,6 +342,17 @@ class queue_table {
   [[nodiscard]] place_status place_start(std::uint32_t queue, std::uint32_t incarnation,
                                          std::span<const slot_ref> refs, placement& out,
                                          std::uint32_t limit = UINT32_MAX) noexcept;
+  /// Places a message that this thread has leased from another queue, in two slots, while the queue
+  /// is in that incarnation. The caller has counted a reference. These steps follow, in this order,
+  /// so that a crash between any two of them leaves the message in exactly one of the queues:
+  /// place_flush(), a drain, queue_consumer::set_state() of the other slot to `moved`,
+  /// flush_slot(), a drain, and place_moved_finish(). An open makes the entry void while the other
+  /// slot is queued. Nothing ends a placement that was flushed and not finished, so the caller
+  /// makes sure before place_flush() that its lease holds until place_moved_finish().
+  [[nodiscard]] place_status place_moved_start(std::uint32_t queue, std::uint32_t incarnation,
+                                               slot_ref ref, slot_origin from, placement& out,
+                                               std::uint32_t limit = UINT32_MAX) noexcept;
+  void place_moved_finish(const placement& p) noexcept;
   /// Flushes the slots.
   void place_flush(const placement& p) noexcept;
   /// Follows the drain of the messages' publication. From here on consumers may lease the slots.
@@ -457,16 +471,22 @@ class queue_table {
   /// positions and voids slots of unpublished messages. It stores and flushes; the caller drains
   /// before anything is allocated. `expected` may be empty; otherwise a queue of another
   /// incarnation is emptied. errc::no_space: there is not enough memory.
-  [[nodiscard]] result<queue_recovery> recover(const incarnation_of& expected = {});
+  /// `holds` decides about messages that were moved to these queues; where it is empty they count
+  /// as moved. The queues that it asks are recovered before.
+  [[nodiscard]] result<queue_recovery> recover(const incarnation_of& expected = {},
+                                               const source_holds& holds = {});
   /// Fills the stock and serves, after finish_recovery() of the message table and the block store.
   [[nodiscard]] result<void> finish_recovery();
   /// Reads every record and slot and changes nothing. Returns the notes that recover() would give.
-  [[nodiscard]] queue_recovery check() const;
+  [[nodiscard]] queue_recovery check(const source_holds& holds = {}) const;
+  /// True where the slot that `at` names, as it lies on media, holds that message and is queued.
+  /// For recovery, which no other thread changes the queue during.
+  [[nodiscard]] bool holds(slot_origin at, message_ref message) const noexcept;
   /// The whole of this as one part of a region's recovery. It stands behind the parts of the block
   /// store, of the messages, and of whatever `expected` asks. The result of recover() or check() is
   /// put into `found`, unless that is null; `found` outlives the recovery.
   [[nodiscard]] recovery_part part(std::string name, incarnation_of expected = {},
-                                   queue_recovery* found = nullptr);
+                                   queue_recovery* found = nullptr, source_holds holds = {});
 
  private:
   friend class queue_consumer;

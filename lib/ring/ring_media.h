@@ -34,6 +34,8 @@
 ///   8    | ticket                                |s,chk|  tag, stored last: state and check
 ///        +---------------------------------------+-----+
 /// ```
+/// The entry of a message that was moved from another queue takes two slots. The second one is
+/// void, and its first word is a slot_origin, which names the slot that the message came from.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -63,9 +65,10 @@ enum class slot_state : std::uint8_t {
   pubrec = 3,  ///< QoS 2: PUBREC was received, PUBREL may leave
   moved = 4,   ///< the entry was moved to another queue
   dropped = 5, ///< the overflow policy gave the entry up
-  voided = 6,  ///< placed for a message that was never published
+  voided = 6,  ///< placed for a message that was never published, or a slot_origin
+  taken = 7,   ///< placed for a message of another queue, which the next slot names
 };
-inline constexpr std::uint8_t slot_state_last = 6;
+inline constexpr std::uint8_t slot_state_last = 7;
 
 /// Check bits for a word that has `bits` of them to spare. The check makes the sum of the word, the
 /// queue's number and itself a multiple of 2^bits - 2. It is never all zeros or all ones, so erased
@@ -86,8 +89,9 @@ inline constexpr std::uint8_t queue_mode_last = 1;
 /// One place in a ring. Valid if and only if, in a ring of `size` slots with base `base` of a queue
 /// with head `head`: max(head, base) < ticket <= max(head, base) + size; the ticket is not past the
 /// base of the ring that follows, if there is one; (ticket - 1 - base) % size is the slot's index;
-/// the state is queued or pubrec; and, except in a value queue, the descriptor is published with
-/// that generation.
+/// the state is queued, pubrec or taken; and, except in a value queue, the descriptor is published
+/// with that generation. In the state taken the slot of the next ticket is void besides, and the
+/// slot that its origin names does not hold the same message as queued.
 struct ring_slot {
   std::uint64_t ref; ///< slot_ref
   std::uint64_t tag; ///< slot_tag
@@ -117,6 +121,34 @@ struct slot_tag {
     const slot_tag t = unpack(w);
     return w == 0 || (t.ticket != 0 && t.state != slot_state::none &&
                       static_cast<std::uint8_t>(t.state) <= slot_state_last && w == t.pack(queue));
+  }
+};
+
+/// The first word of the slot behind one that is `taken`: the number of the queue that the message
+/// came from in bits 0..27, the low 28 bits of its ticket there in bits 28..55, and the check of
+/// these in bits 56..63. The tickets in a queue at one time span fewer than 2^28.
+struct slot_origin {
+  std::uint32_t queue = 0;
+  std::uint32_t ticket_low = 0;
+
+  static constexpr unsigned bits = 28;
+  static constexpr std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
+  static_assert(queue_rings_max < 4 && ring_log2_max + 2 < bits);
+
+  [[nodiscard]] static constexpr slot_origin of(std::uint32_t queue,
+                                                std::uint64_t ticket) noexcept {
+    return {queue, static_cast<std::uint32_t>(ticket & mask)};
+  }
+  /// `in` is the queue that the origin lies in.
+  [[nodiscard]] constexpr std::uint64_t pack(std::uint32_t in) const noexcept {
+    const std::uint64_t word = queue | std::uint64_t{ticket_low} << bits;
+    return word | word_check<8>(word, in) << 56;
+  }
+  [[nodiscard]] static constexpr slot_origin unpack(std::uint64_t w) noexcept {
+    return {static_cast<std::uint32_t>(w & mask), static_cast<std::uint32_t>(w >> bits & mask)};
+  }
+  [[nodiscard]] static constexpr bool well_formed(std::uint64_t w, std::uint32_t in) noexcept {
+    return w == unpack(w).pack(in);
   }
 };
 

@@ -71,7 +71,45 @@ std::uint64_t counter_of(std::uint32_t queue, const ring_slot* slots,
   return w.from;
 }
 
+/// Returns what the slot of ticket `t`, which is `taken`, finds in its other queue. The two slots
+/// of such an entry are stored in the order of their tickets, and not in one line in every case.
+slot_source source_of(std::uint32_t queue, const ring_slot* slots, const ring_window& w,
+                      std::uint64_t t, const source_holds& holds) {
+  if (t >= w.end) return slot_source::unnamed;
+  const ring_slot& origin = slots[w.index_of(t + 1)];
+  const std::uint64_t tag = read(origin.tag), word = read(origin.ref);
+  const bool damaged = !slot_tag::well_formed(tag, queue);
+  if (!damaged && tag != slot_tag{t + 1, slot_state::voided}.pack(queue))
+    return slot_source::unnamed;
+  // Where an origin is damaged, the message counts as moved: it may be delivered twice, and is not
+  // lost.
+  if (damaged || !slot_origin::well_formed(word, queue) || !holds) return slot_source::gone;
+  const message_ref message = slot_ref(read(slots[w.index_of(t)].ref)).message();
+  return holds(slot_origin::unpack(word), message) && !seeded_bug("ring.recover_moved_twice")
+             ? slot_source::holding
+             : slot_source::gone;
+}
+
 } // namespace
+
+bool queue_table::holds(slot_origin at, message_ref message) const noexcept {
+  state& s = *state_;
+  if (at.queue >= count()) return false;
+  const record_facts f = facts_of(s.record_of(at.queue), s.blocks, nullptr, at.queue);
+  const record_case kind = judge(f).kind;
+  if (kind != record_case::one_ring && kind != record_case::several_rings) return false;
+  for (unsigned k = 0; k < f.commit().count; ++k) {
+    const ring_window w = window_of(f, k);
+    const std::uint64_t t =
+        w.from + 1 +
+        ((at.ticket_low - (w.from + 1)) & slot_origin::mask); // the first with these bits
+    if (t - w.from > w.size() || t > w.end) continue;
+    const ring_slot& slot = slots_of(s.blocks, f.ring(k))[w.index_of(t)];
+    return read(slot.tag) == slot_tag{t, slot_state::queued}.pack(at.queue) &&
+           slot_ref(read(slot.ref)).message() == message;
+  }
+  return false;
+}
 
 void queue_table::persist_as_read() noexcept {
   state& s = *state_;
@@ -92,7 +130,7 @@ void queue_table::persist_as_read() noexcept {
   }
 }
 
-queue_recovery queue_table::check() const {
+queue_recovery queue_table::check(const source_holds& holds) const {
   state& t = *state_;
   queue_recovery found;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
@@ -112,11 +150,13 @@ queue_recovery queue_table::check() const {
         slot_facts s{queue, read(slots[i].tag), static_cast<std::uint32_t>(i), w,
                      message_status::ok};
         message_view view;
+        if (s.as_tag().state == slot_state::taken)
+          s.source = source_of(queue, slots, w, s.as_tag().ticket, holds);
         if (judge(s).kind == slot_case::deliverable && t.messages != nullptr)
           s.message = t.messages->view(slot_ref(read(slots[i].ref)).message(), view);
         const slot_row& slot = judge(s);
         found.entries += slot.kind == slot_case::deliverable;
-        found.voided += slot.kind == slot_case::unpublished;
+        found.voided += slot.kind == slot_case::unpublished || slot.kind == slot_case::not_moved;
         if (slot.damage) note_slot(found, queue, s.as_tag().ticket, slot);
       }
     }
@@ -140,7 +180,8 @@ void queue_table::state::persist_change(const void* from, std::size_t n) noexcep
 
 // Judges each slot of a ring: it is served, it is done, or it is made void.
 void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::uint64_t tail,
-                                       std::uint64_t end, queue_recovery& found) {
+                                       std::uint64_t end, const source_holds& holds,
+                                       queue_recovery& found) {
   const std::uint64_t from = r.head.load(std::memory_order_relaxed); // [queue-recovery-alone]
   const ring_window w{r.base, from, end, static_cast<unsigned>(std::countr_zero(r.size()))};
   auto change = [&](ring_slot& s, std::uint64_t tag) {
@@ -163,6 +204,7 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
     slot_facts f{queue, read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
     const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack(queue);
+    if (f.as_tag().state == slot_state::taken) f.source = source_of(queue, r.slots, w, t, holds);
     if (messages != nullptr && t <= tail &&
         (usual || judge(f).kind == slot_case::deliverable)) // in the window; its message is unknown
       f.message = messages->recover_reference(ref.message());
@@ -180,7 +222,7 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
       note_slot(found, queue, t, row);
       change(s, row.in_window && t <= tail ? slot_tag{t, slot_state::voided}.pack(queue)
                                            : 0); // [voids-before-allocation]
-    } else if (row.kind == slot_case::unpublished) {
+    } else if (row.kind == slot_case::unpublished || row.kind == slot_case::not_moved) {
       ++found.voided;
       change(s, slot_tag{t, slot_state::voided}.pack(queue)); // [voids-before-allocation]
     }
@@ -196,7 +238,7 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
 }
 
 void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of& expected,
-                                       queue_recovery& found) {
+                                       const source_holds& holds, queue_recovery& found) {
   queue_state& q = queue_at(queue);
   queue_record& record = record_of(queue);
   const record_facts f = facts_of(record, blocks, &expected, queue);
@@ -292,7 +334,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     r.high_water.store(static_cast<std::uint32_t>(counter - from),
                        std::memory_order_relaxed); // [queue-recovery-alone]
     r.prepare_at = capacity < capacity_max ? capacity - capacity / 4 : 0;
-    recover_slots(queue, r, tail, w.end, found);
+    recover_slots(queue, r, tail, w.end, holds, found);
     if (newest) r.owner.store(owner, std::memory_order_relaxed); // [queue-recovery-alone]
     if (older == nullptr)
       q.first.store(&r, std::memory_order_release); // [ring-published]
@@ -304,7 +346,8 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
   ++found.queues;
 }
 
-result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
+result<queue_recovery> queue_table::recover(const incarnation_of& expected,
+                                            const source_holds& holds) {
   state& s = *state_;
   std::uint64_t rings = 0;
   for (std::uint32_t queue = 0; queue < count(); ++queue) {
@@ -320,7 +363,7 @@ result<queue_recovery> queue_table::recover(const incarnation_of& expected) {
   queue_recovery found;
   try {
     for (std::uint32_t queue = 0; queue < count(); ++queue)
-      s.recover_queue(queue, expected, found);
+      s.recover_queue(queue, expected, holds, found);
   } catch (const std::bad_alloc&) {
     return error{errc::no_space, "queue table: not enough memory for the slots of its rings"};
   }
@@ -332,7 +375,8 @@ result<void> queue_table::finish_recovery() {
   return {};
 }
 
-recovery_part queue_table::part(std::string name, incarnation_of expected, queue_recovery* found) {
+recovery_part queue_table::part(std::string name, incarnation_of expected, queue_recovery* found,
+                                source_holds holds) {
   const auto fail = [name](recovery_context& c, const error& e) {
     c.report({name, e.message, severity::fatal});
   };
@@ -344,8 +388,10 @@ recovery_part queue_table::part(std::string name, incarnation_of expected, queue
                 c.advance(count());
               },
           .repair =
-              [this, name, fail, expected = std::move(expected), found](recovery_context& c) {
-                auto recovered = c.checking() ? result<queue_recovery>(check()) : recover(expected);
+              [this, name, fail, expected = std::move(expected), holds = std::move(holds),
+               found](recovery_context& c) {
+                auto recovered =
+                    c.checking() ? result<queue_recovery>(check(holds)) : recover(expected, holds);
                 if (!recovered) return fail(c, recovered.error());
                 for (const std::string& note : recovered->notes)
                   c.report({name, note});

@@ -22,6 +22,7 @@ struct queue_layout {
   std::uint32_t blocks = 512;
   bool values = false; ///< true: the queues are value queues
   incarnation_of expected = {};
+  bool moves = false; ///< true: recovery asks the queues themselves about messages that moved
   queue_table_options options{.slots = 8, .capacity = 0, .rings_max = 0, .stock = 4};
   /// What the tables grow by while they are open (grow_tables()), and whether they have it already.
   std::uint32_t blocks_later = 0, descriptors_later = 0;
@@ -74,7 +75,7 @@ struct queues_on_media {
     messages->persist_as_read();
     queues->persist_as_read();
     m.drain();
-    found = queues->recover(l.expected).value();
+    found = queues->recover(l.expected, holds_of_moves()).value();
     m.drain();
     messages->finish_recovery();
     blocks->finish_recovery();
@@ -82,6 +83,10 @@ struct queues_on_media {
     CHAINRING_ASSERT(served);
   }
 
+  [[nodiscard]] source_holds holds_of_moves() const {
+    if (!l.moves) return {};
+    return [this](slot_origin from, message_ref message) { return queues->holds(from, message); };
+  }
   /// Grows the block store and the message table by what the layout says.
   [[nodiscard]] bool grow_tables() const {
     return blocks->extend(l.blocks + l.blocks_later).ok() &&

@@ -42,23 +42,24 @@ TEST(RingCases, EverySlotPatternMatchesExactlyOneCase) {
         for (std::uint32_t index = 0; index < std::min<std::uint64_t>(w.size(), 8); ++index)
           for (auto s :
                {message_status::ok, message_status::not_published, message_status::stale_generation,
-                message_status::out_of_range, message_status::damaged}) {
-            const std::uint64_t packed =
-                ticket == 0 && state == 0
-                    ? 0
-                    : slot_tag{ticket, static_cast<slot_state>(state)}.pack(3);
-            const slot_facts f{3, state < 8 ? packed : ticket | std::uint64_t{state} << 56, index,
-                               w, s};
-            int matches = 0;
-            for (const slot_row& row : slot_cases())
-              if (row.matches(f)) {
-                ++matches;
-                ++seen[static_cast<std::size_t>(row.kind)];
-              }
-            ASSERT_EQ(matches, 1) << "ticket " << ticket << " state " << state << " index " << index
-                                  << " base " << w.base << " from " << w.from;
-            ++patterns;
-          }
+                message_status::out_of_range, message_status::damaged})
+            for (auto source : {slot_source::gone, slot_source::holding, slot_source::unnamed}) {
+              const std::uint64_t packed =
+                  ticket == 0 && state == 0
+                      ? 0
+                      : slot_tag{ticket, static_cast<slot_state>(state)}.pack(3);
+              const slot_facts f{
+                  3, state < 8 ? packed : ticket | std::uint64_t{state} << 56, index, w, s, source};
+              int matches = 0;
+              for (const slot_row& row : slot_cases())
+                if (row.matches(f)) {
+                  ++matches;
+                  ++seen[static_cast<std::size_t>(row.kind)];
+                }
+              ASSERT_EQ(matches, 1) << "ticket " << ticket << " state " << state << " index "
+                                    << index << " base " << w.base << " from " << w.from;
+              ++patterns;
+            }
   }
   for (std::size_t i = 0; i < seen.size(); ++i)
     EXPECT_GT(seen[i], 0) << slot_cases()[i].text;
