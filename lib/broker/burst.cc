@@ -2,7 +2,7 @@
 // Makes a burst durable in two drains, whatever its fan-out.
 //
 // Its ordering labels [home-read], [incarnation-read] and [shown-only] are described in
-// sessions.cc.
+// sessions.cc, and [moved-before-mark] and [mark-before-taken] in moves.cc.
 //
 // Ordering labels:
 //   [place-before-publish]  Payloads, staged descriptors, slots, heads, session records and
@@ -35,6 +35,7 @@ void broker_worker::state::drain() noexcept {
   const std::uint64_t before = rte_rdtsc();
   medium.drain(); // [place-before-publish] [publish-before-ready] [link-before-place]
                   // [release-before-reuse] [closed-before-reuse] [received-before-release]
+                  // [moved-before-mark] [mark-before-taken]
   count.drain_tsc += rte_rdtsc() - before;
   ++count.drains;
 }
@@ -56,12 +57,13 @@ void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
 // the publisher must retry.
 place_status broker_worker::state::place_in_larger(std::uint32_t subscriber,
                                                    std::uint32_t incarnation,
+                                                   const slot_origin* from,
                                                    placement& out) noexcept {
   queue_table& queues = table_of(subscriber);
   const std::uint32_t q = queue_of(subscriber);
   // Bounded, because a restart may wait for this worker's own placements.
   constexpr int rounds_max = 64;
-  const auto n = static_cast<std::uint32_t>(refs.size());
+  const std::uint32_t n = from != nullptr ? 2 : static_cast<std::uint32_t>(refs.size());
   const std::uint32_t most = slots_bound(subscriber);
   place_status placed = place_status::full;
   idle_policy wait;
@@ -83,11 +85,51 @@ place_status broker_worker::state::place_in_larger(std::uint32_t subscriber,
     } else if (s == link_status::wait) {
       wait.idle();
     }
-    placed = queues.place_start(q, incarnation, refs, out, most);
+    placed = start_placement(subscriber, incarnation, from, out);
     if (placed != place_status::full && placed != place_status::closed) break;
   }
   // `full` here means that other workers have taken the new room.
   return placed == place_status::full ? place_status::closed : placed;
+}
+
+// Places `refs` in the newest ring of a queue, or one message that is moved from another queue.
+place_status broker_worker::state::start_placement(std::uint32_t subscriber,
+                                                   std::uint32_t incarnation,
+                                                   const slot_origin* from,
+                                                   placement& out) noexcept {
+  queue_table& queues = table_of(subscriber);
+  const std::uint32_t q = queue_of(subscriber), most = slots_bound(subscriber);
+  return from != nullptr ? queues.place_moved_start(q, incarnation, refs.front(), *from, out, most)
+                         : queues.place_start(q, incarnation, refs, out, most);
+}
+
+// Places `refs` in a queue, which gets its first ring or a larger one where it needs one. Returns
+// `full` or `closed` where the queue has no room now.
+place_status broker_worker::state::place_refs(std::uint32_t subscriber, std::uint32_t incarnation,
+                                              bool over_bytes, const slot_origin* from,
+                                              placement& out) noexcept {
+  queue_table& queues = table_of(subscriber);
+  const std::uint32_t q = queue_of(subscriber);
+  link_status prepared = queues.link_start(q);
+  if (prepared == link_status::linking) {
+    // This is the first message of the queue.
+    // [link-before-place] Crash between: the queue has an empty ring.
+    queues.link_flush(q);
+    drain(); // [link-before-place]
+    queues.link_finish(q);
+    prepared = link_status::ready;
+  } else if (prepared == link_status::refused) {
+    prepared = queues.link_now(q); // the stock of rings was used up and is filled again
+    ++count.drains;
+  }
+  // A larger ring does not help a queue that is at its limit of bytes.
+  if (over_bytes) return place_status::full;
+  const place_status placed = prepared == link_status::ready
+                                  ? start_placement(subscriber, incarnation, from, out)
+                                  : place_status::no_ring;
+  if (queues_grow && placed != place_status::placed && placed != place_status::changed) [[unlikely]]
+    return place_in_larger(subscriber, incarnation, from, out);
+  return placed;
 }
 
 void broker_worker::state::collect_groups() noexcept {
@@ -120,28 +162,8 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
     const message_ref m = staged[t.publish].content.ref;
     refs.emplace_back(m, slot_delivery::sealed(seal, m, t.bits));
   }
-  link_status prepared = queues.link_start(q);
-  if (prepared == link_status::linking) {
-    // This is the first message of the queue.
-    // [link-before-place] Crash between: the queue has an empty ring.
-    queues.link_flush(q);
-    drain(); // [link-before-place]
-    queues.link_finish(q);
-    prepared = link_status::ready;
-  } else if (prepared == link_status::refused) {
-    prepared = queues.link_now(q); // the stock of rings was used up and is filled again
-    ++count.drains;
-  }
-  // A larger ring does not help a queue that is at its limit of bytes.
   const bool over_bytes = g.makes_room && bytes_to_free(subscriber, group_bytes(g)) != 0;
-  place_status placed =
-      over_bytes ? place_status::full
-      : prepared == link_status::ready
-          ? queues.place_start(q, incarnation, refs, g.placement, slots_bound(subscriber))
-          : place_status::no_ring;
-  if (queues_grow && !over_bytes && placed != place_status::placed &&
-      placed != place_status::changed) [[unlikely]]
-    placed = place_in_larger(subscriber, incarnation, g.placement);
+  const place_status placed = place_refs(subscriber, incarnation, over_bytes, nullptr, g.placement);
   g.placed = placed == place_status::placed;
   if (g.placed) note_high_water(subscriber);
   // `changed` means that the queue belongs to another session now, which this publish did not
@@ -297,9 +319,12 @@ void broker_worker::state::make_durable() noexcept {
   start_group_releases();
   durable_map::batch cells(durable.subscriptions());
   apply_subscriptions(cells);
+  place_moves(); // behind the ends of leases that a request to unsubscribe brings
+  if (seeded_bug("groups.marked_before_moved")) mark_moves();
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   any |= releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-         !receipts.empty() || *retained_cells || !group_releases.empty() || !acked_slots.empty();
+         !receipts.empty() || *retained_cells || !group_releases.empty() || !acked_slots.empty() ||
+         !moves.empty();
   // The cells of subscriptions and of retained topics are among the lines of this drain.
   // [place-before-publish]
   cells.flush_changes();
@@ -316,6 +341,8 @@ void broker_worker::state::make_durable() noexcept {
   covering(group_records.size() * sizeof(session_record) + acked_slots.size() * cacheline_size +
            group_releases.size() * cacheline_size);
   flush_groups();
+  covering(moves.size() * 2 * cacheline_size);
+  flush_moves();
   for (const staged_publish& p : staged) {
     any |= p.kept || p.places != 0;
     if (!p.published()) continue;
@@ -349,8 +376,9 @@ void broker_worker::state::make_durable() noexcept {
   hook_point("broker.burst.drained");
   cells.publish();
   if (*retained_cells) (*retained_cells)->publish();
-  retained_cells->reset(); // all changes are published
-  if (publishes) {
+  retained_cells->reset();                                     // all changes are published
+  if (!seeded_bug("groups.marked_before_moved")) mark_moves(); // [moved-before-mark]
+  if (publishes || (!moves.empty() && !seeded_bug("groups.mark_not_drained"))) {
     for (const staged_publish& p : staged) {
       if (!p.published()) continue;
       if (p.will_of != none)
@@ -379,6 +407,7 @@ void broker_worker::state::make_durable() noexcept {
   }
   dirty.clear();
   finish_group_releases();
+  finish_moves();
 }
 
 // Marks the publishes whose content is in lost memory. Such content is not durable although it was
@@ -483,7 +512,7 @@ void broker_worker::state::end_burst() noexcept {
   run_scans();
   if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
       !closings.empty() || !receipts.empty() || !tidy.empty() || !group_dirty.empty() ||
-      wills_copied != 0) {
+      !moves.empty() || wills_copied != 0) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
@@ -537,8 +566,8 @@ void broker_worker::sleep(std::uint32_t n, std::uint32_t duration_s, std::uint64
 }
 bool broker_worker::delivered_all(std::uint32_t n) const noexcept {
   const session& s = state_->at(n);
-  return !state_->own(n) ||
-         (!s.ready && s.exhausted && s.in_flight == 0 && s.volatile_count == 0 && !s.has_pending);
+  return !state_->own(n) || (!s.ready && s.exhausted && s.in_flight == 0 && s.moving == 0 &&
+                             s.volatile_count == 0 && !s.has_pending);
 }
 std::uint32_t broker_worker::find_session(std::string_view identity) const noexcept {
   const auto n = state_->common.identities->get(state_->common.key_of(identity));

@@ -199,7 +199,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
       s.asleep.load(std::memory_order_relaxed)) // [turn-only]
     return pass_on(s);
   if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
-  if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
+  if (s.volatile_count == 0 && is_window_full(s)) return pass_on(s);
   // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
   if (s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0 &&
       !durable.queues().may_lease(n)) {
@@ -214,7 +214,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   shared_visit visit;
   std::uint32_t credit = s.server->credit(n);
   for (;; --credit) {
-    if (s.volatile_count == 0 && s.in_flight >= s.window) return pass_on(s);
+    if (s.volatile_count == 0 && is_window_full(s)) return pass_on(s);
     if (credit == 0) {
       pass_on(s);
       return make_ready(s, n);
@@ -231,7 +231,7 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
     }
     if (!able()) return pass_on(s);
     if (!more) {
-      s.exhausted = !s.has_pending && s.pending_leases == 0;
+      s.exhausted = !s.has_pending && s.pending_leases == 0 && s.moving == 0;
       break;
     }
   }
@@ -363,6 +363,7 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
     s.exhausted = true;
     return false;
   }
+  if (next.ticket() >= s.last_taken) s.last_taken = 0;
   delivery_item item;
   if (!describe(s, n, next, item)) return !s.has_pending;
   if (!add_in_flight(s, next.ticket())) { // other sessions use the whole pool of the worker

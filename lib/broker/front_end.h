@@ -44,6 +44,13 @@ struct settlement {
   chainring::outcome outcome;
 };
 
+/// What a front end says about a message that a session has not taken yet.
+enum class carriage : std::uint8_t {
+  possible,
+  too_long, ///< the connection can never carry it
+  denied,   ///< its client may not get it
+};
+
 /// The reason why the core ended a connection.
 enum class close_reason : std::uint8_t {
   taken_over, ///< the same identity has connected again
@@ -111,6 +118,14 @@ class front_end {
   /// and give_back() of the worker for these items.
   [[nodiscard]] virtual std::size_t deliver(std::uint32_t session,
                                             std::span<const delivery_item> items) noexcept = 0;
+  /// Says whether the session can be given a message, before it takes one from a group at QoS 2.
+  /// The item has no ticket. Afterwards no other member gets that message.
+  [[nodiscard]] virtual carriage may_take(std::uint32_t session,
+                                          const delivery_item& item) noexcept {
+    (void)session;
+    (void)item;
+    return carriage::possible;
+  }
   /// Reports that a message which the session took and did not acknowledge was dropped by policy.
   /// The front end must send nothing more for it; an acknowledgement would be ignored.
   virtual void withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept = 0;

@@ -206,12 +206,6 @@ class group_directory {
   std::atomic<std::uint32_t> used_{0}, taken_{0}; ///< shown to operators
 };
 
-/// The QoS at which a member with these options gets messages. A group delivers at QoS 1 at most,
-/// because a message at QoS 2 that goes to another member could be delivered twice.
-[[nodiscard]] constexpr std::uint8_t group_qos(std::uint32_t options) noexcept {
-  return (options & subscription_option::qos_mask) == 0 ? 0 : 1;
-}
-
 /// The number for which the slots of a group's queue are sealed, with the group's own number. It is
 /// no session's.
 inline constexpr std::uint32_t group_seal = 1u << 31;

@@ -39,6 +39,8 @@ constexpr std::uint64_t pressed_hz = 1;
 constexpr std::size_t expired_groups = 64;
 constexpr std::uint32_t expired_each_group = 64;
 constexpr std::uint64_t look_again_ns = 10'000'000'000;
+/// leased::generation() counts that far.
+constexpr std::uint32_t lease_generation_max = 15;
 
 } // namespace
 
@@ -124,6 +126,8 @@ void broker_worker::state::set_phase(session& s, std::uint32_t lease,
   using enum group_lease::phase_type;
   group_lease& l = leases[lease];
   s.pending_leases += (to == pending ? 1 : 0) - (l.phase == pending ? 1 : 0);
+  s.moving =
+      static_cast<std::uint16_t>(s.moving + (to == moving ? 1 : 0) - (l.phase == moving ? 1 : 0));
   l.phase = to;
 }
 
@@ -143,7 +147,7 @@ void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_
   l.place = place;
   l.entry = entry;
   l.phase = group_lease::phase_type::pending;
-  l.again = false;
+  l.again = l.at_qos_1 = false;
   ++s.leases;
   ++s.pending_leases;
   l.since_tsc = now_tsc;
@@ -174,6 +178,7 @@ void broker_worker::state::end_lease(session& s, std::uint32_t lease) noexcept {
   if (l.deadline_tsc != UINT64_MAX) unlist_lease(lease);
   --s.leases;
   if (l.phase == group_lease::phase_type::pending) --s.pending_leases;
+  if (l.phase == group_lease::phase_type::moving) --s.moving;
   common.groups.at(common.groups.group_of(l.place))
       .leased.fetch_sub(1, std::memory_order_relaxed); // [turn-only]
   if (offered_lease == lease + 1) offered_lease = 0;   // a second answer to it finds nothing
@@ -366,7 +371,8 @@ void broker_worker::state::end_visit(session& s, std::uint32_t n, bool may_take)
 
 // Begins to take entries from one group. A member takes its share of what is there, so that one
 // that is visited first does not take everything.
-void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noexcept {
+void broker_worker::state::visit_group(session& s, std::uint32_t n, shared_visit& v,
+                                       std::uint32_t place) noexcept {
   const std::uint32_t g = common.groups.group_of(place);
   const std::uint32_t there = queue_consumer(durable.group_queues()).leasable(g);
   const std::uint32_t members = there < 2 ? 1 : std::max(common.groups.active_count(g), 1u);
@@ -375,6 +381,10 @@ void broker_worker::state::visit_group(shared_visit& v, std::uint32_t place) noe
   // A place that an open found and the index did not take has no QoS, and is served after the next
   // SUBSCRIBE.
   if (!is_active(place)) v.left = 0;
+  // At QoS 2 the session takes nothing more before it was offered what it took.
+  const std::uint64_t who =
+      common.groups.member(place).who.load(std::memory_order_relaxed); // [group-seen]
+  if (group_member::qos_of(who) == 2 && !may_take_more(s, n)) v.left = 0;
 }
 
 // Leases the next entry from the session's groups, each in turn. Returns none when there is
@@ -394,7 +404,7 @@ std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
     return none;
   }
   if (v.place == 0) {
-    visit_group(v, (s.next_place != 0 ? s.next_place : s.first_place) - 1);
+    visit_group(s, n, v, (s.next_place != 0 ? s.next_place : s.first_place) - 1);
     v.seen = 1;
     const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
     s.next_place = next != 0 ? next : s.first_place;
@@ -409,7 +419,7 @@ std::uint32_t broker_worker::state::lease_shared(session& s, std::uint32_t n,
     }
     if (v.seen++ == s.membership_count()) break;
     const std::uint32_t next = common.groups.member(v.place - 1).next_plus_1;
-    visit_group(v, (next != 0 ? next : s.first_place) - 1);
+    visit_group(s, n, v, (next != 0 ? next : s.first_place) - 1);
   }
   v.over = true;
   leases[lease].next = free_lease;
@@ -446,6 +456,22 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   const std::uint64_t who =
       common.groups.member(l.place).who.load(std::memory_order_relaxed); // [group-seen]
   item.qos = std::min(item.qos, group_member::qos_of(who));
+  if (item.qos == 2 && l.at_qos_1) item.qos = 1;
+  if (item.qos == 2) {
+    if (!may_take_more(s, n)) return false;
+    switch (s.server->may_take(n, item)) {
+    case carriage::possible:
+      begin_move(s, n, lease);
+      break;
+    case carriage::too_long:
+      pass_over(s, lease);
+      break;
+    case carriage::denied:
+      decline(s, n, lease, ack_reason::denied);
+      break;
+    }
+    return s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
+  }
   item.front_end_bits = group_member::bits_of(who);
   item.ticket = item.qos == 0 ? 0 : ticket;
   item.redelivered |= l.again;
@@ -506,11 +532,29 @@ void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t
   s.groups_from_tsc = 0; // the client answers, also where its lease has ended
   const std::uint32_t lease = answered_lease(n, ticket);
   if (lease != none && (ticket == 0 || remove_in_flight(s, ticket))) {
-    ++(reason == ack_reason::delivered ? count.acked
-       : reason == ack_reason::denied  ? count.dropped_denied
-                                       : count.dropped_by_client);
+    if (reason != ack_reason::delivered) return decline(s, n, lease, reason);
+    ++count.acked;
     settle_shared(s, lease);
   }
+  make_ready(s, n);
+}
+
+// A member may not have a message, or its client has refused the message's name. Another member may
+// get it, and this one nothing for a while, until it went round as often as there are members. Then
+// it is dropped.
+void broker_worker::state::decline(session& s, std::uint32_t n, std::uint32_t lease,
+                                   ack_reason reason) noexcept {
+  const group_lease& l = leases[lease];
+  const std::uint32_t g = common.groups.group_of(l.place);
+  const std::uint32_t rounds = std::min(common.groups.active_count(g), lease_generation_max);
+  if (l.entry.generation() < rounds - std::min(rounds, 1u) &&
+      common.groups.another_is_awake(g, l.place, common.sessions.data())) {
+    ++count.group_messages_declined;
+    s.groups_from_tsc = now_tsc + lease_patience();
+    return return_lease(s, n, lease);
+  }
+  ++(reason == ack_reason::denied ? count.dropped_denied : count.dropped_by_client);
+  settle_shared(s, lease);
   make_ready(s, n);
 }
 
@@ -531,13 +575,17 @@ void broker_worker::state::give_back_one(session& s, std::uint32_t n,
 void broker_worker::state::skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept {
   const std::uint32_t lease = answered_lease(n, ticket);
   if (lease == none || (ticket != 0 && !remove_in_flight(s, ticket))) return;
+  pass_over(s, lease);
+  make_ready(s, n);
+}
+
+void broker_worker::state::pass_over(session& s, std::uint32_t lease) noexcept {
   set_phase(s, lease, group_lease::phase_type::skipped);
   if (leases[lease].deadline_tsc == UINT64_MAX) {
     leases[lease].deadline_tsc = now_tsc + lease_patience();
     list_lease(lease);
   }
   ++count.skipped;
-  make_ready(s, n);
 }
 
 } // namespace chainring

@@ -79,14 +79,16 @@ struct session {
   [[nodiscard]] std::uint32_t membership_count() const noexcept {
     return memberships.load(std::memory_order_relaxed); // [shown-only]
   }
-  std::uint32_t joining = 0;         // places that this burst has given it, not in the list yet
-  std::uint32_t first_place = 0;     // the session's places in groups
-  std::uint32_t next_place = 0;      // where the next delivery from a group begins
-  std::uint32_t first_lease = 0;     // the messages that it got from groups, latest first
-  std::uint32_t leases = 0;          // the number of these
-  std::uint32_t pending_leases = 0;  // those of these that are to be offered, or offered again
-  std::uint16_t last_group_id = 0;   // from which the last packet id of such a message follows
-  bool groups_next = false;          // whether the next delivery is one from a group
+  std::uint32_t joining = 0;        // places that this burst has given it, not in the list yet
+  std::uint32_t first_place = 0;    // the session's places in groups
+  std::uint32_t next_place = 0;     // where the next delivery from a group begins
+  std::uint32_t first_lease = 0;    // the messages that it got from groups, latest first
+  std::uint32_t leases = 0;         // the number of these
+  std::uint32_t pending_leases = 0; // those of these that are to be offered, or offered again
+  std::uint16_t moving = 0;         // those of these that move to the session's own queue
+  std::uint64_t last_taken = 0;     // the last ticket that moved there and was not offered; 0: none
+  std::uint16_t last_group_id = 0;  // from which the last packet id of such a message follows
+  bool groups_next = false;         // whether the next delivery is one from a group
   std::uint64_t groups_from_tsc = 0; // it gets nothing from groups before this time
   // The will (wills.cc). It is due when it is to be sent, now or after a while.
   bool will_due = false;

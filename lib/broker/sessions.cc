@@ -367,6 +367,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   make_record_dirty(s, n);
   clear_in_flight(s);
   s.has_pending = false;
+  s.last_taken = 0;
   s.aside = 0; // publishes of the old incarnation count no more
   s.scans = s.unsettled = s.scans_promised = 0;
   // [incarnation-set] Without it a publisher could match the old filters and take the new

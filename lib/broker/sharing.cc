@@ -169,7 +169,8 @@ void broker_worker::state::finish_shared(staged_subscription& p) noexcept {
   if (p.place == 0) return;
   if (p.applied) {
     const auto listed = common.groups.activate(
-        p.place - 1, p.session, group_qos(p.options),
+        p.place - 1, p.session,
+        static_cast<std::uint8_t>(p.options & subscription_option::qos_mask),
         static_cast<std::uint8_t>((p.options & subscription_option::front_end_mask) >>
                                   subscription_option::front_end_shift));
     if (!filter_index::accepted(listed))

@@ -185,12 +185,15 @@ recovery store::parts(const broker_config& config, found& out) {
          out.wrong.clear();
        }});
   add(group_members_part(out.groups));
-  add(queues_->part(
-      "queues", [this](std::uint32_t n) { return expected_incarnation(*sessions_, n); },
-      &out.queues));
   add(group_queues_->part(
       "queues of groups", [this](std::uint32_t n) { return expected_incarnation(*groups_, n); },
       &out.group_queues));
+  add(queues_->part(
+      "queues", [this](std::uint32_t n) { return expected_incarnation(*sessions_, n); },
+      &out.queues,
+      [this](slot_origin from, message_ref message) {
+        return group_queues_->holds(from, message);
+      }));
   add(retained_part());
   add(sessions_->wills_part("wills", rules));
   return all;

@@ -8,6 +8,7 @@
 ///     subscribe.cc    subscriptions that are staged and made durable with the burst
 ///     sharing.cc      shared subscriptions: members that join and leave, and groups that end
 ///     leases.cc       shared subscriptions: messages that members lease from their groups
+///     moves.cc        shared subscriptions at QoS 2: messages that move to a member's own queue
 ///     burst.cc        the burst: place, drain, publish, drain, settle
 ///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
 ///     inbox.cc        what other workers, operators and the clock ask for
@@ -138,12 +139,21 @@ struct broker_worker::state {
     std::uint32_t older, newer; // in the worker's list of leases that have a deadline
     std::uint32_t generation;   // counts the uses of this element
     std::uint16_t id;
-    bool again; // the front end took the message and gave it back
+    bool again;    // the front end took the message and gave it back
+    bool at_qos_1; // the session's own queue can never take it
     enum class phase_type : std::uint8_t {
       pending, // to be offered to the front end
       sent,
       skipped, // the connection can never carry it
+      moving,  // to the session's own queue, with the next burst
     } phase;
+  };
+  /// A message that moves from a group's queue to its member's own in this burst.
+  struct move {
+    std::uint32_t session;
+    std::uint64_t ticket; // of the lease
+    std::uint32_t lease;
+    chainring::placement placement;
   };
   /// The entries that a session may still take from one of its groups, in one call of deliver().
   struct shared_visit {
@@ -281,9 +291,10 @@ struct broker_worker::state {
   std::vector<bool> group_is_dirty;         // by group, whether it is in group_dirty
   std::vector<std::uint32_t> group_records; // the groups whose records must be flushed
   std::vector<acked_slot> acked_slots;      // the slots that must be flushed
-  std::vector<std::uint32_t> leaving;       // the places of members that left in this burst
-  std::vector<group_ending> group_endings;  // the groups that end with the next burst
-  std::string deferred_text;                // the filters of requests that wait
+  std::vector<move> moves;
+  std::vector<std::uint32_t> leaving;      // the places of members that left in this burst
+  std::vector<group_ending> group_endings; // the groups that end with the next burst
+  std::string deferred_text;               // the filters of requests that wait
   std::vector<char> name_buffer;
   std::vector<char> will_topic; // the will that is read
   std::vector<std::byte> will_content;
@@ -457,9 +468,14 @@ struct broker_worker::state {
   void collect_groups() noexcept;
   void place() noexcept;
   [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
+  [[nodiscard]] place_status place_refs(std::uint32_t subscriber, std::uint32_t incarnation,
+                                        bool over_bytes, const slot_origin* from,
+                                        placement& out) noexcept;
+  [[nodiscard]] place_status start_placement(std::uint32_t subscriber, std::uint32_t incarnation,
+                                             const slot_origin* from, placement& out) noexcept;
   void make_room() noexcept;
   [[nodiscard]] place_status place_in_larger(std::uint32_t subscriber, std::uint32_t incarnation,
-                                             placement& out) noexcept;
+                                             const slot_origin* from, placement& out) noexcept;
   void settle_groups() noexcept;
   [[nodiscard]] bool placed_again(const group& g) const noexcept;
   void make_durable() noexcept;
@@ -551,14 +567,26 @@ struct broker_worker::state {
   void check_leases() noexcept;
   void pass_on(const session& s) noexcept;
   void end_visit(session& s, std::uint32_t n, bool may_take) noexcept;
-  void visit_group(shared_visit& v, std::uint32_t place) noexcept;
+  void visit_group(session& s, std::uint32_t n, shared_visit& v, std::uint32_t place) noexcept;
   [[nodiscard]] std::uint32_t lease_shared(session& s, std::uint32_t n, shared_visit& v) noexcept;
   [[nodiscard]] bool offer_shared(session& s, std::uint32_t n, shared_visit& v) noexcept;
   void make_group_dirty(std::uint32_t group) noexcept;
   void settle_shared(session& s, std::uint32_t lease) noexcept;
   void ack_shared(session& s, std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
   void give_back_one(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
+  void decline(session& s, std::uint32_t n, std::uint32_t lease, ack_reason reason) noexcept;
+  void pass_over(session& s, std::uint32_t lease) noexcept;
   void skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
+
+  // These functions are in moves.cc.
+  [[nodiscard]] bool is_window_full(const session& s) const noexcept;
+  [[nodiscard]] bool may_take_more(session& s, std::uint32_t n) noexcept;
+  void begin_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
+  void place_moves() noexcept;
+  void refuse_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
+  void flush_moves() noexcept;
+  void mark_moves() noexcept;
+  void finish_moves() noexcept;
 
   // These functions are in inbox.cc.
   void wake(std::uint32_t n) noexcept;

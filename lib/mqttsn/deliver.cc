@@ -89,6 +89,17 @@ void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item
   core.report_too_long(n, size, out->size_max(address_of(n)));
 }
 
+// A name for which the client takes no topic id is found out only when it was asked.
+carriage gateway_worker::state::may_take(std::uint32_t n, const delivery_item& item) noexcept {
+  if (!may_deliver(n, item.topic, item.name)) {
+    ++count.deliveries_denied;
+    return carriage::denied;
+  }
+  if (!too_long(n, static_cast<std::size_t>(item.content.size()))) return carriage::possible;
+  ++count.kept_too_long;
+  return carriage::too_long;
+}
+
 std::size_t gateway_worker::state::deliver(std::uint32_t n,
                                            std::span<const delivery_item> items) noexcept {
   connection& c = at(n);

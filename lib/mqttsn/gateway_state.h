@@ -231,6 +231,8 @@ struct gateway_worker::state final : front_end {
   // These functions implement front_end.
   [[nodiscard]] std::uint32_t credit(std::uint32_t session) const noexcept override;
   void settled(std::span<const settlement> all) noexcept override;
+  [[nodiscard]] carriage may_take(std::uint32_t session,
+                                  const delivery_item& item) noexcept override;
   [[nodiscard]] std::size_t deliver(std::uint32_t session,
                                     std::span<const delivery_item> items) noexcept override;
   void withdrawn(std::uint32_t session, std::uint64_t ticket) noexcept override;

@@ -129,9 +129,7 @@ void gateway_worker::state::handle(const sender& from, const subscribe& m) noexc
     ids.at(r).known = true; // the SUBACK carries the id
     id = ids.at(r).id;
   }
-  // decode() lets no QoS -1 through. A shared subscription is granted QoS 1 at most.
-  const qos_level granted =
-      shared && m.flags.qos() == qos_level::two ? qos_level::one : m.flags.qos();
+  const qos_level granted = m.flags.qos(); // decode() lets no QoS -1 through
   core.subscribe(from.session, filter,
                  {.qos = static_cast<std::uint8_t>(granted),
                   .front_end_bits = static_cast<std::uint8_t>(type)},

@@ -620,6 +620,8 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  clean_start_at_qos_2(),
                                  members_acknowledge_in_any_order(),
                                  group_ended_and_made_again(),
+                                 members_take_at_qos_2(),
+                                 members_leave_at_qos_2(),
                                  asked_for_wills(),
                                  will_that_makes_room(),
                                  will_that_names_no_message(),

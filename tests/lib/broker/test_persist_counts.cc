@@ -376,6 +376,34 @@ TEST(PersistCounts, AGroupPersistsAMessageOnceForAllItsMembers) {
   }
 }
 
+TEST(PersistCounts, AMemberAtQos2TakesAMessageOfItsGroupWithTwoDrainsMore) {
+  audience a(0);
+  a.subscribers = 1;
+  a.b->connect(first_subscriber, "m0", false);
+  a.b->subscribe(first_subscriber, "$share/g/a/b", sn::qos_level::two);
+  const auto id = a.b->register_name(publisher, "a/b");
+  const auto publish = [&](std::uint16_t msg_id) {
+    a.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                                     .topic_id = id,
+                                     .msg_id = msg_id,
+                                     .data = std::as_bytes(std::span("x", 1))});
+    a.b->settle();
+  };
+  publish(1); // both queues get their first ring
+  drain_counter seen(a.medium());
+  const auto finish = [&](std::uint16_t msg_id) {
+    a.b->send(first_subscriber, sn::pubrec{.msg_id = msg_id});
+    a.b->send(first_subscriber, sn::pubcomp{.msg_id = msg_id});
+    a.b->settle();
+    (void)seen.take();
+  };
+  finish(1);
+  publish(2);
+  // The content with the slot of the group's queue, and the descriptor; then the two slots in the
+  // member's own queue, and the slot that is marked as moved; then the head of the group's queue.
+  EXPECT_EQ(seen.take(), (lines{2, 1, 1, 1, 1}));
+}
+
 TEST(PersistCounts, RetainedMessagesForASubscriptionShareItsBurstsAndAreNotPublishedAgain) {
   const audience a(0);
   constexpr client_address newcomer = 500;

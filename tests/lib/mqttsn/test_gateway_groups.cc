@@ -24,6 +24,19 @@ class GatewayGroups : public testing::Test {
     for (const client_address at : {alice, bob, carol})
       (void)b->connect(at, at == alice ? "alice" : at == bob ? "bob" : "carol", false);
   }
+  /// The next message for that client, which takes the topic ids that it is told.
+  std::optional<received> delivery(client_address at) {
+    std::optional<received> r;
+    for (const std::time_t begin = std::time(nullptr); !r && std::time(nullptr) < begin + 60;) {
+      b->settle();
+      r = b->next(at);
+      const auto* name = r ? r->get<sn::register_topic>() : nullptr;
+      if (name == nullptr) continue;
+      b->send(at, sn::regack{.topic_id = name->topic_id, .msg_id = name->msg_id});
+      r.reset();
+    }
+    return r;
+  }
 };
 
 TEST_F(GatewayGroups, ASubackCarriesTheTopicIdOfTheFilterOrZeroForWildcards) {
@@ -33,10 +46,79 @@ TEST_F(GatewayGroups, ASubackCarriesTheTopicIdOfTheFilterOrZeroForWildcards) {
   EXPECT_EQ(id, b->register_name(bob, "a/b")) << "it is the id of the topic name";
 }
 
-TEST_F(GatewayGroups, AMemberThatAsksForQos2IsGrantedQos1) {
+TEST_F(GatewayGroups, AMemberAtQos2HasTheWholeExchange) {
   const auto r =
       b->ask<sn::suback>(bob, sn::subscribe{.flags = qos2, .msg_id = 1, .topic = "$share/g/a/b"});
-  EXPECT_EQ(r.get<sn::suback>()->flags.qos(), sn::qos_level::one);
+  EXPECT_EQ(r.get<sn::suback>()->flags.qos(), sn::qos_level::two);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  b->send_publish(alice, id, "once", 7, qos2);
+  b->send(alice, sn::pubrel{.msg_id = 7});
+  b->settle();
+  const auto got = b->next(bob);
+  ASSERT_TRUE(got && got->get<sn::publish>());
+  EXPECT_EQ(got->get<sn::publish>()->flags.qos(), sn::qos_level::two);
+  const std::uint16_t msg_id = got->get<sn::publish>()->msg_id;
+  EXPECT_LT(msg_id, 32768u) << "it comes from the client's own queue";
+  // Nobody else gets it, although the client goes without an answer.
+  (void)b->subscribe(carol, "$share/g/a/b", sn::qos_level::two);
+  (void)b->ask<sn::disconnect>(bob, sn::disconnect{});
+  EXPECT_FALSE(b->next(carol));
+  (void)b->connect(bob, "bob", false);
+  const auto again = delivery(bob);
+  ASSERT_TRUE(again && again->get<sn::publish>());
+  EXPECT_TRUE(again->get<sn::publish>()->flags.dup());
+  EXPECT_EQ(again->get<sn::publish>()->msg_id, msg_id);
+  b->send(bob, sn::pubrec{.msg_id = msg_id});
+  b->settle();
+  const auto release = b->next(bob);
+  ASSERT_TRUE(release && release->get<sn::pubrel>());
+  b->send(bob, sn::pubcomp{.msg_id = msg_id});
+  b->send(alice, sn::pubrel{.msg_id = 7});
+  b->settle();
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
+TEST_F(GatewayGroups, AMessageWhoseNameOneMemberRefusesGoesToAnother) {
+  (void)b->subscribe(bob, "$share/g/+/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, "wanted", 1), sn::return_code::accepted);
+  (void)b->subscribe(carol, "$share/g/+/b", sn::qos_level::one);
+  const auto refuse = [&](client_address at) {
+    const auto asked = b->next(at);
+    ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+    b->send(at, sn::regack{.topic_id = asked->get<sn::register_topic>()->topic_id,
+                           .msg_id = asked->get<sn::register_topic>()->msg_id,
+                           .code = sn::return_code::not_supported});
+    b->settle();
+  };
+  refuse(bob);
+  EXPECT_EQ(b->broker->counters().group_messages_declined, 1u);
+  EXPECT_EQ(b->broker->message_statistics().live, 1u);
+  // Where all members refuse it, it is dropped.
+  refuse(carol);
+  EXPECT_EQ(b->broker->counters().dropped_by_client, 1u);
+  EXPECT_EQ(b->broker->message_statistics().live, 0u);
+}
+
+TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos2GoesToAnother) {
+  broker_config config = small_config();
+  config.group_lease_ms = 50;
+  start(config);
+  const auto join = [&](client_address at) {
+    (void)b->ask<sn::suback>(at,
+                             sn::subscribe{.flags = qos2, .msg_id = 1, .topic = "$share/g/a/b"});
+  };
+  join(bob);
+  b->links[0]->longest_to[bob] = 60;
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  b->send_publish(alice, id, std::string(100, 'x'), 7, qos2);
+  b->settle();
+  EXPECT_FALSE(b->next(bob));
+  EXPECT_EQ(b->broker->counters().group_moves, 0u);
+  join(carol);
+  const auto r = delivery(carol);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  EXPECT_EQ(r->get<sn::publish>()->data.size(), 100u);
 }
 
 TEST_F(GatewayGroups, EachMessageGoesToOneMemberWithAMessageIdOfItsOwnRange) {
@@ -96,15 +178,7 @@ TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos0GoesToAnother) {
   EXPECT_FALSE(b->next(bob));
   EXPECT_EQ(b->broker->message_statistics().live, 1u) << "bob has not got it";
   (void)b->connect(carol, "carol", false);
-  std::optional<received> r;
-  for (const std::time_t begin = std::time(nullptr); !r && std::time(nullptr) < begin + 60;) {
-    b->settle();
-    r = b->next(carol);
-    const auto* name = r ? r->get<sn::register_topic>() : nullptr;
-    if (name == nullptr) continue;
-    b->send(carol, sn::regack{.topic_id = name->topic_id, .msg_id = name->msg_id});
-    r.reset();
-  }
+  const auto r = delivery(carol);
   ASSERT_TRUE(r && r->get<sn::publish>());
   EXPECT_EQ(r->get<sn::publish>()->data.size(), 100u);
 }
