@@ -70,10 +70,12 @@ class Client:
                          struct.pack(">H", self.keep_alive_s) + self.name.encode()))
 
     will = None  # the topic and the content
+    qos = QOS2
 
-    def subscribe(self, *filters):
-        """Subscribes at QoS 2. The requests follow when the client is connected."""
+    def subscribe(self, *filters, qos=QOS2):
+        """Subscribes. The requests follow when the client is connected."""
         self.filters += filters
+        self.qos = qos
 
     def idle(self):
         return self.connected and self.waiting is None and self.subscribed == len(self.filters)
@@ -93,7 +95,7 @@ class Client:
             self.ask(self.waiting[0])
         elif self.connected and not self.waiting:
             if self.subscribed < len(self.filters):
-                self.ask(message(SUBSCRIBE, bytes([QOS2]) + struct.pack(">H", self.subscribed + 1) +
+                self.ask(message(SUBSCRIBE, bytes([self.qos]) + struct.pack(">H", self.subscribed + 1) +
                                  self.filters[self.subscribed].encode()))
             elif not self.next_request() and now - self.last > PING_S:
                 self.send(message(PINGREQ))  # a broker that was restarted answers DISCONNECT

@@ -4,7 +4,7 @@
   qos2      publishers and subscribers, exactly once
   retained  topics that are set and cleared; a new subscriber after each restart gets the last state
   wills     clients that never return after a kill, clients that return, and clients that sent DISCONNECT
-  groups    members of a shared subscription, one of which vanishes in each round
+  groups    members of two shared subscriptions, at QoS 2 and at QoS 1, one of each vanishes in each round
   sleepers  clients that sleep and wake
 """
 import select
@@ -66,7 +66,7 @@ class Load:
         self.to, self.choose, self.parts, self.prefix = to, choose, parts, prefix
         self.ledger, self.clients, self.rounds = Ledger(), [], 0
         self.publishers, self.retainers, self.leavers, self.returners = [], [], [], []
-        self.doomed, self.members, self.vanished, self.sleepers = [], [], [], []
+        self.doomed, self.groups, self.vanished, self.sleepers = [], [], [], []
         self.publishing, self.started, self.lost = True, False, 0
         topics = [prefix + f"load/{i}" for i in range(3)]
         if {"qos2", "groups", "sleepers"} & set(parts):
@@ -87,8 +87,10 @@ class Load:
             self.will_streams = set()
             self.subscriber("heir", self.will_streams, prefix + "will/#")
         if "groups" in parts:
-            self.group = self.ledger.audience("group", streams)
-            self.members = [self.add(self.member(i)) for i in range(MEMBERS)]
+            for name, member, qos in (("group", "member", QOS2), ("group at QoS 1", "worker", QOS1)):
+                audience = self.ledger.audience(name, streams, exactly_once=qos == QOS2)
+                members = [self.add(self.member(audience, f"{member}{i}", qos)) for i in range(MEMBERS)]
+                self.groups.append(members)
         if "sleepers" in parts:
             for i in range(2):
                 audience = self.ledger.audience(f"sleeper{i}", streams)
@@ -106,8 +108,8 @@ class Load:
                 return  # a publisher cleared the topic
             if flags & RETAIN:
                 raise Broken(f"flag: {who} got a message on {topic} with the retain flag")
-            if audience.exactly_once and flags & QOS_BITS != QOS2:
-                raise Broken(f"flag: {who} got a message on {topic} at another QoS than 2")
+            if flags & QOS_BITS != (QOS2 if audience.exactly_once else QOS1):
+                raise Broken(f"flag: {who} got a message on {topic} at another QoS than it asked for")
             self.ledger.check_delivery(audience, data, topic, who)
         return on_delivery
 
@@ -116,11 +118,10 @@ class Load:
         c = self.add(Client(self.prefix + name, self.to, on_delivery=self.entering(audience, name, empty)))
         c.subscribe(*filters)
 
-    def member(self, i):
+    def member(self, audience, name, qos):
         # A member that vanishes is lost after its keep-alive time, or its lease ends before.
-        c = Client(f"{self.prefix}member{i}", self.to, keep_alive_s=2,
-                   on_delivery=self.entering(self.group, f"member{i}"))
-        c.subscribe(f"$share/all/{self.prefix}load/#")
+        c = Client(self.prefix + name, self.to, keep_alive_s=2, on_delivery=self.entering(audience, name))
+        c.subscribe(f"$share/{'all' if qos == QOS2 else 'each'}/{self.prefix}load/#", qos=qos)
         return c
 
     def more(self):
@@ -155,8 +156,9 @@ class Load:
             if c not in late:
                 c.start()
         self.serve(until=lambda: all(c.subscribed == len(c.filters) for c in self.clients), what="an SUBACK")
-        if self.members:
-            self.group.exactly_once = all(m.granted == QOS2 for m in self.members)
+        for c in (c for members in self.groups for c in members):
+            if c.granted != c.qos:
+                raise Broken(f"granted: {c.name} was granted another QoS than it asked for")
         for c in late:
             c.start()
 
@@ -186,18 +188,21 @@ class Load:
                 self.ledger.never.add(c.key)
                 self.ledger.count("clients that left, with a will")
                 self.remove(c)
-        if self.members:
-            for c in self.vanished:  # the one of the former round returns
-                c.open_socket()
-                self.add(c)
-                c.start()
-            self.vanished = [self.choose.choice(self.members)]
+        if self.groups:
+            self.bring_back(self.vanished)  # those of the former round
+            self.vanished = [self.choose.choice(members) for members in self.groups]
         before = len(self.ledger.acked)
         if self.publishers or self.retainers:
             self.serve(until=lambda: len(self.ledger.acked) >= before + acknowledged,
                        what="a PUBREC")
         self.ready_at = time.monotonic()
         self.vanish(self.vanished)
+
+    def bring_back(self, members):
+        for c in members:
+            c.open_socket()
+            self.add(c)
+            c.start()
 
     def vanish(self, members):
         for c in members:
@@ -250,9 +255,12 @@ class Load:
 
     def finish(self):
         """Ends the load, and waits for everything that is owed."""
-        if self.members:  # one more vanishes, and the broker lives on
-            self.vanish([m for m in self.members if m not in self.vanished][:1])
+        if self.groups:  # one more of each vanishes, and the broker lives on
+            more = [[m for m in members if m not in self.vanished][0] for members in self.groups]
+            self.vanish(more)
             self.serve(seconds=0.2)
+            # At QoS 1 the others get what these had. At QoS 2 it waits for them.
+            self.bring_back([c for c in self.vanished + more if c.qos == QOS2])
         if "wills" in self.parts:  # a client falls silent, and the broker lives on
             c = self.with_will("silent", keep_alive_s=1)
             self.serve(until=c.idle, what="a CONNACK")

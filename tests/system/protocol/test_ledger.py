@@ -224,6 +224,8 @@ FAULTS = [
     ("wills", "heir", RevokeWill, "forbidden: "),
     ("wills", "heir", SecondCopyOfOne, "doubled: "),
     ("groups", "member0", Lose, "lost: 1 deliveries"),
+    ("groups", "worker0", Lose, "lost: 1 deliveries"),
+    ("groups", "member0", SecondCopy, "doubled: "),
     ("sleepers", "sleeper0", Lose, "lost: 1 deliveries"),
     ("sleepers", "sleeper1", Wake, "woken: "),
     ("sleepers", "sleeper1", SecondCopy, "doubled: "),
