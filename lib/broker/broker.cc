@@ -243,6 +243,7 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   records.reserve(burst_max);
   closings.reserve(burst_max);
   receipts.reserve(burst_max);
+  moves.reserve(burst_max);
   endings.reserve(burst_max);
   aside.reserve(config.aside_max);
   for (std::uint32_t i = s.config.retained_scans_max; i-- > 0;) {
