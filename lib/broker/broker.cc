@@ -120,7 +120,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   }
   std::vector<std::string>& notes = s->opened.notes;
   if (!s->groups.make(s->state->groups(), *s->filters, s->sessions_limit, groups_limit,
-                      config.group_members_max))
+                      config.group_members_max) ||
+      !s->declined.make(config.group_members_max))
     return error{errc::no_space, "there is no memory for " + std::to_string(groups_limit) +
                                      " groups of " + std::to_string(config.group_members_max) +
                                      " members"};

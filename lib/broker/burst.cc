@@ -341,8 +341,11 @@ void broker_worker::state::make_durable() noexcept {
   covering(group_records.size() * sizeof(session_record) + acked_slots.size() * cacheline_size +
            group_releases.size() * cacheline_size);
   flush_groups();
-  covering(moves.size() * 2 * cacheline_size);
-  flush_moves();
+  for (const move& m : moves) {
+    covering(m.placement.count * sizeof(ring_slot));
+    // [moved-before-mark] Without it a crash could lose the message: neither queue would have it.
+    queues.place_flush(m.placement); // [moved-before-mark]
+  }
   for (const staged_publish& p : staged) {
     any |= p.kept || p.places != 0;
     if (!p.published()) continue;
@@ -499,6 +502,7 @@ void broker_worker::state::end_burst() noexcept {
     scans_may_go_on = true;
     look_for_due_wills();
     check_leases();
+    end_rests();
     drop_expired_shared();
     for (const std::uint32_t g : own_groups)
       make_group_dirty(g);

@@ -11,6 +11,7 @@
 #include "base/spin_lock.h"
 #include "base/value_ring.h"
 #include "broker/broker.h"
+#include "broker/declined.h"
 #include "broker/groups.h"
 #include "broker/identity_key.h"
 #include "broker/retained.h"
@@ -65,6 +66,7 @@ struct broker::common_state {
   detail::lazy_array<session> sessions;
   std::uint32_t sessions_limit = 0; ///< how far the table can grow
   group_directory groups;
+  declined_messages declined;
   std::unique_ptr<volatile_pool> volatiles;
   std::unique_ptr<retained_table> retained;
   broker_observer observer = nullptr;

@@ -119,7 +119,8 @@ class front_end {
   [[nodiscard]] virtual std::size_t deliver(std::uint32_t session,
                                             std::span<const delivery_item> items) noexcept = 0;
   /// Says whether the session can be given a message, before it takes one from a group at QoS 2.
-  /// The item has no ticket. Afterwards no other member gets that message.
+  /// Afterwards no other member gets that message. The item has no ticket. The front end may close
+  /// the session here.
   [[nodiscard]] virtual carriage may_take(std::uint32_t session,
                                           const delivery_item& item) noexcept {
     (void)session;

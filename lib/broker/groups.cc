@@ -125,6 +125,7 @@ void group_directory::link(std::uint32_t place, session& s) noexcept {
   group_member& m = members_[place];
   m.next_plus_1 = s.first_place;
   m.before_plus_1 = 0;
+  m.from_tsc = 0;
   if (s.first_place != 0) members_[s.first_place - 1].before_plus_1 = place + 1;
   s.first_place = place + 1;
   s.memberships.fetch_add(1, std::memory_order_relaxed); // [shown-only]

@@ -55,6 +55,7 @@ struct group_member {
   // These members belong to the session's home.
   std::uint32_t next_plus_1;   ///< the next place of the same session; 0: none
   std::uint32_t before_plus_1; ///< the place before it
+  std::uint64_t from_tsc;      ///< the member takes nothing from the group before this time
 
   static constexpr std::uint64_t taken = std::uint64_t{1} << 40; ///< nobody else may take the place
   static constexpr std::uint64_t active = std::uint64_t{1} << 41; ///< the subscription was settled
@@ -160,6 +161,8 @@ class group_directory {
   /// `except` if it is not none.
   [[nodiscard]] bool another_is_awake(std::uint32_t group, std::uint32_t except,
                                       const session* sessions) const noexcept;
+  /// Says whether the member at this place is connected and does not sleep.
+  [[nodiscard]] bool is_awake(std::uint32_t place, const session* sessions) const noexcept;
   /// Returns how many places of the group were ever taken; they are the first ones.
   [[nodiscard]] std::uint32_t places_of(std::uint32_t group) const noexcept {
     return groups_[group].places.load(std::memory_order_acquire); // [group-seen]
@@ -190,9 +193,8 @@ class group_directory {
   }
 
  private:
-  /// Whether the member at this place is connected, and whether it does not sleep besides.
+  /// Whether the member at this place is connected.
   [[nodiscard]] bool is_present(std::uint32_t place, const session* sessions) const noexcept;
-  [[nodiscard]] bool is_awake(std::uint32_t place, const session* sessions) const noexcept;
   [[nodiscard]] filter_index::status relist(std::uint32_t group) noexcept;
 
   session_table* records_ = nullptr;

@@ -39,8 +39,8 @@ constexpr std::uint64_t pressed_hz = 1;
 constexpr std::size_t expired_groups = 64;
 constexpr std::uint32_t expired_each_group = 64;
 constexpr std::uint64_t look_again_ns = 10'000'000'000;
-/// leased::generation() counts that far.
-constexpr std::uint32_t lease_generation_max = 15;
+/// A member that has declined a message rests for one part of a second.
+constexpr std::uint64_t declined_hz = 1;
 
 } // namespace
 
@@ -147,7 +147,7 @@ void broker_worker::state::begin_lease(session& s, std::uint32_t n, std::uint32_
   l.place = place;
   l.entry = entry;
   l.phase = group_lease::phase_type::pending;
-  l.again = l.at_qos_1 = false;
+  l.again = false;
   ++s.leases;
   ++s.pending_leases;
   l.since_tsc = now_tsc;
@@ -357,7 +357,7 @@ void broker_worker::state::end_visit(session& s, std::uint32_t n, bool may_take)
   const queue_consumer queues(durable.group_queues());
   for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
     const std::uint32_t g = common.groups.group_of(p - 1);
-    if (may_take) {
+    if (may_take && may_visit(s, n, p - 1)) {
       common.groups.wait(p - 1);
       if (queues.leasable(g) == 0) continue;
       (void)common.groups.stop_waiting(p - 1);
@@ -380,11 +380,7 @@ void broker_worker::state::visit_group(session& s, std::uint32_t n, shared_visit
   v.left = (there + members - 1) / members;
   // A place that an open found and the index did not take has no QoS, and is served after the next
   // SUBSCRIBE.
-  if (!is_active(place)) v.left = 0;
-  // At QoS 2 the session takes nothing more before it was offered what it took.
-  const std::uint64_t who =
-      common.groups.member(place).who.load(std::memory_order_relaxed); // [group-seen]
-  if (group_member::qos_of(who) == 2 && !may_take_more(s, n)) v.left = 0;
+  if (!is_active(place) || !may_visit(s, n, place)) v.left = 0;
 }
 
 // Leases the next entry from the session's groups, each in turn. Returns none when there is
@@ -456,10 +452,15 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
   const std::uint64_t who =
       common.groups.member(l.place).who.load(std::memory_order_relaxed); // [group-seen]
   item.qos = std::min(item.qos, group_member::qos_of(who));
-  if (item.qos == 2 && l.at_qos_1) item.qos = 1;
+  item.front_end_bits = group_member::bits_of(who);
+  // A queue of one slot never has room for the two of a move. A message that was sent at QoS 1
+  // before the client asked for QoS 2 stays at QoS 1.
+  if (item.qos == 2 && (l.again || slots_of(n) < 2)) item.qos = 1;
   if (item.qos == 2) {
     if (!may_take_more(s, n)) return false;
-    switch (s.server->may_take(n, item)) {
+    const carriage answer = s.server->may_take(n, item);
+    if (find_lease(n, ticket) != lease) return false; // the front end has ended the connection
+    switch (answer) {
     case carriage::possible:
       begin_move(s, n, lease);
       break;
@@ -472,7 +473,6 @@ bool broker_worker::state::offer_shared(session& s, std::uint32_t n, shared_visi
     }
     return s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
   }
-  item.front_end_bits = group_member::bits_of(who);
   item.ticket = item.qos == 0 ? 0 : ticket;
   item.redelivered |= l.again;
   if (item.qos != 0 && !add_in_flight(s, ticket)) { // other sessions use the whole pool
@@ -539,18 +539,21 @@ void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t
   make_ready(s, n);
 }
 
-// A member may not have a message, or its client has refused the message's name. Another member may
-// get it, and this one nothing for a while, until it went round as often as there are members. Then
-// it is dropped.
+// A member may not have a message, or its client has refused the message's name. Another member
+// gets it that has not declined it, and where there is none it is dropped. The member that declined
+// takes nothing from the group for a moment, so that it does not get the same message again at
+// once.
 void broker_worker::state::decline(session& s, std::uint32_t n, std::uint32_t lease,
                                    ack_reason reason) noexcept {
-  const group_lease& l = leases[lease];
-  const std::uint32_t g = common.groups.group_of(l.place);
-  const std::uint32_t rounds = std::min(common.groups.active_count(g), lease_generation_max);
-  if (l.entry.generation() < rounds - std::min(rounds, 1u) &&
-      common.groups.another_is_awake(g, l.place, common.sessions.data())) {
+  const std::uint32_t place = leases[lease].place;
+  const std::uint32_t g = common.groups.group_of(place);
+  const auto awake = [&](std::uint32_t i) {
+    return common.groups.is_awake(common.groups.place_at(g, i), common.sessions.data());
+  };
+  if (common.declined.note(g, leases[lease].entry.ticket(), place - common.groups.place_at(g, 0),
+                           common.groups.places_of(g), awake)) {
     ++count.group_messages_declined;
-    s.groups_from_tsc = now_tsc + lease_patience();
+    rest(s, n, place, tsc_hz / declined_hz);
     return return_lease(s, n, lease);
   }
   ++(reason == ack_reason::denied ? count.dropped_denied : count.dropped_by_client);

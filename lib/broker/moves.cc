@@ -34,6 +34,38 @@ bool broker_worker::state::may_take_more(session& s, std::uint32_t n) noexcept {
   return s.last_taken == 0;
 }
 
+// Says whether the member at that place takes messages of its group now.
+bool broker_worker::state::may_visit(session& s, std::uint32_t n, std::uint32_t place) noexcept {
+  const group_member& m = common.groups.member(place);
+  if (now_tsc < m.from_tsc) return false;
+  const std::uint64_t who = m.who.load(std::memory_order_relaxed); // [group-seen]
+  return group_member::qos_of(who) != 2 || may_take_more(s, n);
+}
+
+// The member takes nothing from that group for a while, and is visited again then.
+void broker_worker::state::rest(session& s, std::uint32_t n, std::uint32_t place,
+                                std::uint64_t tsc) noexcept {
+  common.groups.member(place).from_tsc = now_tsc + tsc;
+  if (s.resting) return;
+  s.resting = true;
+  resting.push_back(n);
+}
+
+// Visits the sessions that rest. One that rests longer comes into the list again.
+void broker_worker::state::end_rests() noexcept {
+  rested.swap(resting);
+  for (const std::uint32_t n : rested) {
+    if (!own(n) || !at(n).resting) continue;
+    session& s = at(n);
+    s.resting = false;
+    for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+      if (const std::uint64_t until = common.groups.member(p - 1).from_tsc; now_tsc < until)
+        rest(s, n, p - 1, until - now_tsc);
+    make_ready(s, n);
+  }
+  rested.clear();
+}
+
 // Begins to move the message of a lease. Nothing has changed until the burst that follows, and the
 // lease may end before.
 void broker_worker::state::begin_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
@@ -76,30 +108,24 @@ void broker_worker::state::place_moves() noexcept {
   moves.resize(placed);
 }
 
-// The member's queue has no room. Another member may get the message meanwhile.
+// The member's queue has no room now. Another member may get the message meanwhile.
 void broker_worker::state::refuse_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept {
   ++count.group_moves_refused;
-  if (durable.queues().depth(n) == 0) {
-    // A queue of one slot never has room for the two of a move.
-    leases[lease].at_qos_1 = true;
-    set_phase(s, lease, group_lease::phase_type::pending);
-    return make_ready(s, n);
-  }
-  s.groups_from_tsc = now_tsc + tsc_hz / maintain_hz;
+  rest(s, n, leases[lease].place, tsc_hz / maintain_hz);
   return_lease(s, n, lease);
-}
-
-// [moved-before-mark] Without it a crash could lose the message: neither queue would have it.
-void broker_worker::state::flush_moves() noexcept {
-  for (const move& m : moves)
-    durable.queues().place_flush(m.placement); // [moved-before-mark]
 }
 
 // [mark-before-taken] Without it a client could get the message, and after a crash another one too.
 // Crash between: the message is in the member's queue, and is delivered from there.
 void broker_worker::state::mark_moves() noexcept {
   const queue_consumer queues(durable.group_queues());
+  std::uint64_t undrained = 0;
   for (const move& m : moves) {
+    if (undrained + cacheline_size > drain_bytes_max) {
+      drain(); // [mark-before-taken]
+      undrained = 0;
+    }
+    undrained += cacheline_size;
     const group_lease& l = leases[m.lease];
     const std::uint32_t g = common.groups.group_of(l.place);
     const bool marked = queues.set_state(g, l.entry.ticket(), slot_state::moved);

@@ -86,6 +86,7 @@ struct session {
   std::uint32_t leases = 0;         // the number of these
   std::uint32_t pending_leases = 0; // those of these that are to be offered, or offered again
   std::uint16_t moving = 0;         // those of these that move to the session's own queue
+  bool resting = false;             // whether it is in the list of sessions that rest from a group
   std::uint64_t last_taken = 0;     // the last ticket that moved there and was not offered; 0: none
   std::uint16_t last_group_id = 0;  // from which the last packet id of such a message follows
   bool groups_next = false;         // whether the next delivery is one from a group

@@ -143,6 +143,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   s.window = std::max<std::uint16_t>(options.window, 1);
   s.paused = false;
   s.has_pending = false;
+  s.resting = false;
   clear_in_flight(s);
   drop_volatile(s, true);
   s.home.store(static_cast<std::uint8_t>(number),

@@ -139,8 +139,7 @@ struct broker_worker::state {
     std::uint32_t older, newer; // in the worker's list of leases that have a deadline
     std::uint32_t generation;   // counts the uses of this element
     std::uint16_t id;
-    bool again;    // the front end took the message and gave it back
-    bool at_qos_1; // the session's own queue can never take it
+    bool again; // the front end took the message and gave it back
     enum class phase_type : std::uint8_t {
       pending, // to be offered to the front end
       sent,
@@ -292,9 +291,10 @@ struct broker_worker::state {
   std::vector<std::uint32_t> group_records; // the groups whose records must be flushed
   std::vector<acked_slot> acked_slots;      // the slots that must be flushed
   std::vector<move> moves;
-  std::vector<std::uint32_t> leaving;      // the places of members that left in this burst
-  std::vector<group_ending> group_endings; // the groups that end with the next burst
-  std::string deferred_text;               // the filters of requests that wait
+  std::vector<std::uint32_t> resting, rested; // the sessions that rest from a group for a while
+  std::vector<std::uint32_t> leaving;         // the places of members that left in this burst
+  std::vector<group_ending> group_endings;    // the groups that end with the next burst
+  std::string deferred_text;                  // the filters of requests that wait
   std::vector<char> name_buffer;
   std::vector<char> will_topic; // the will that is read
   std::vector<std::byte> will_content;
@@ -584,7 +584,9 @@ struct broker_worker::state {
   void begin_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   void place_moves() noexcept;
   void refuse_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
-  void flush_moves() noexcept;
+  [[nodiscard]] bool may_visit(session& s, std::uint32_t n, std::uint32_t place) noexcept;
+  void rest(session& s, std::uint32_t n, std::uint32_t place, std::uint64_t tsc) noexcept;
+  void end_rests() noexcept;
   void mark_moves() noexcept;
   void finish_moves() noexcept;
 

@@ -59,6 +59,18 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
   return name_status::asked;
 }
 
+// False when the client would have to be told a name that is too long for its link.
+bool gateway_worker::state::can_name(std::uint32_t n, const delivery_item& item) const noexcept {
+  const auto type = static_cast<topic_id_type>(item.front_end_bits);
+  if (item.name.size() + 8 <= out->size_max(address_of(n))) return true;
+  if (type == topic_id_type::short_name && item.name.size() == 2) return true;
+  if (type == topic_id_type::predefined && !common.connections[n].predefined_unknown &&
+      common.predefined_ids.contains(item.name))
+    return true;
+  const std::uint32_t r = item.topic == no_topic ? none : ids.find_by_topic(n, item.topic);
+  return r != none && ids.at(r).known;
+}
+
 void gateway_worker::state::send_register(std::uint32_t n) noexcept {
   const registrations::entry& e = ids.at(at(n).registration_plus_1 - 1);
   const std::string_view name = topics.name(e.topic);
@@ -91,11 +103,13 @@ void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item
 
 // A name for which the client takes no topic id is found out only when it was asked.
 carriage gateway_worker::state::may_take(std::uint32_t n, const delivery_item& item) noexcept {
+  if (!still_allowed(n)) return carriage::denied;
   if (!may_deliver(n, item.topic, item.name)) {
     ++count.deliveries_denied;
     return carriage::denied;
   }
-  if (!too_long(n, static_cast<std::size_t>(item.content.size()))) return carriage::possible;
+  if (!too_long(n, static_cast<std::size_t>(item.content.size())) && can_name(n, item))
+    return carriage::possible;
   ++count.kept_too_long;
   return carriage::too_long;
 }

@@ -137,7 +137,8 @@ struct leased {
   std::uint64_t tag = 0;
 
   [[nodiscard]] constexpr std::uint64_t ticket() const noexcept { return tag & ticket_max; }
-  /// `queued`, or `pubrec`: the client has received the message and waits for PUBREL.
+  /// `queued`; `taken`, which is the same for a message that was moved from another queue; or
+  /// `pubrec`: the client has received the message and waits for PUBREL.
   [[nodiscard]] constexpr slot_state state() const noexcept {
     return static_cast<slot_state>(tag >> 56 & 7);
   }
@@ -374,7 +375,7 @@ class queue_table {
 
   /// Slots that can be placed now or after grow(). Where the queue has no ring: its first capacity.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
-  /// Slots in use, in all rings of the queue, also void ones.
+  /// Slots in use, in all rings of the queue, also void ones. A message that was moved takes two.
   [[nodiscard]] std::uint32_t depth(std::uint32_t queue) const noexcept;
   /// The bytes of the messages in the queue, also of those that are acknowledged and not released.
   /// 0 where options.count_bytes is not set.

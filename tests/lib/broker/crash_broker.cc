@@ -548,6 +548,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       {"if (retried) covering(", in_pieces},
       {"  covering((closings.size() + receipts.size())", in_pieces},
       {"  covering(group_records.size()", in_pieces},
+      {"      drain(); // [mark-before-taken]", in_pieces},
       {"queues.restart_flush(e.session)", restarts_anyway},
       {"restart_flush(e.group)", restarts_anyway},
       {"bool any = empty_group_queues();", restarts_anyway},

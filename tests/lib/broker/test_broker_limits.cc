@@ -182,6 +182,54 @@ TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveralDrains) {
   EXPECT_LE(seen.most, bytes_max / cacheline_size);
 }
 
+TEST(BrokerLimits, TheMovesOfABurstThatOneDrainCannotCoverTakeSeveralDrains) {
+  test::line_bytes memory;
+  memory.resize(8 << 20);
+  auto kept = std::make_unique<test::kept_media>(memory);
+  constexpr std::uint64_t bytes_max = 8 << 10;
+  constexpr std::uint16_t members = 150; // each gets one message, in a line of its own
+  kept->drain_bytes_max_ = bytes_max;
+  media& m = *kept;
+  broker_config config = small_config();
+  config.queue_slots = 255;
+  store_layout layout;
+  layout.sessions_max = 256;
+  layout.groups_max = 4;
+  auto made = broker_on(std::move(kept), config, true, layout);
+  ASSERT_TRUE(made) << made.error().message;
+  auto b = std::make_unique<bench>(std::move(*made));
+  b->connect(alice, "alice", true);
+  const auto id = b->register_name(alice, "t");
+  const auto publish = [&](std::uint16_t msg_id) {
+    b->send(alice, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                               .topic_id = id,
+                               .msg_id = msg_id,
+                               .data = std::as_bytes(std::span("x", 1))});
+    b->settle();
+    b->send(alice, sn::pubrel{.msg_id = msg_id});
+    b->settle();
+  };
+  for (std::uint64_t c = 1000; c < 1000 + members; ++c) {
+    b->connect(c, "c" + std::to_string(c), false);
+    b->subscribe(c, "own", sn::qos_level::one); // its queue gets a ring
+    b->subscribe(c, "$share/g/t", sn::qos_level::two);
+    b->send(c, sn::disconnect{});
+    b->settle();
+  }
+  const auto own = b->register_name(alice, "own");
+  ASSERT_EQ(b->publish(alice, own, "x", 1), sn::return_code::accepted);
+  for (std::uint16_t i = 1; i <= members; ++i)
+    publish(i);
+  largest_drain seen;
+  m.observe(&seen);
+  for (std::uint64_t c = 1000; c < 1000 + members; ++c)
+    b->send(c, sn::connect{.flags = sn::flags{}, .client_id = "c" + std::to_string(c)});
+  b->settle();
+  m.observe(nullptr);
+  EXPECT_EQ(b->broker->counters().group_moves, members);
+  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+}
+
 // One of the subscribers never has room for a ring, so each publish is refused and leaves a void
 // place in the queues of the others.
 TEST(BrokerLimits, PlacesOfRefusedPublishesAreFreedWithoutAnAck) {

@@ -188,6 +188,24 @@ TEST_P(GroupMoves, TheOnlyMemberGetsItsMessageOnceItsQueueHasRoom) {
   EXPECT_EQ(take_texts(0, false), texts{"1"});
 }
 
+TEST_P(GroupMoves, AMessageThatWasSentAtQos1StaysAtQos1) {
+  ASSERT_TRUE(connect(1));
+  ASSERT_TRUE(subscribe(1, "$share/g/a/#", "2")); // the group keeps messages at QoS 2
+  leave(1);
+  join(1, "1");
+  publish(1, 1);
+  const auto first = take(0);
+  ASSERT_EQ(first.size(), 1u);
+  ASSERT_EQ(first[0].qos, "1");
+  ASSERT_TRUE(subscribe(0, "$share/g/a/#", "2"));
+  send(members_at, "NACK " + first[0].number);
+  const auto again = take(0);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].qos, "1");
+  EXPECT_EQ(again[0].flags, "again");
+  EXPECT_EQ(counters().group_moves, 0u);
+}
+
 TEST_P(GroupMoves, AQueueOfOneSlotGetsMessagesAtQos1) {
   config.queue_slots_clean = 1;
   server.reset();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Stands in for the C library's clock_gettime() in the whole program. The definition may not be weak:
-// that of a sanitizer's runtime would take its place.
+// Stands in for the C library's clock_gettime() in the whole program. The definition may not be
+// weak: that of a sanitizer's runtime would take its place.
 #include "wall_clock.h"
 
 #include <sys/syscall.h>

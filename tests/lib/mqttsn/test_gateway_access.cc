@@ -153,6 +153,30 @@ TEST_P(GatewayAccess, ADeniedSubscribeIsAnsweredWithNotSupportedAndKeepsNoSubscr
   EXPECT_EQ(b->broker->subscription_count(), 1u);
 }
 
+// A worker judges some connections under new rules in each round. A member that it has not reached
+// yet is judged before it takes a message for good.
+TEST_P(GatewayAccess, AMessageOfAGroupMovesToNoClientThatNewRulesDoNotAllow) {
+  constexpr unsigned others = 1500;
+  layout.sessions_max = 2048;
+  start();
+  use("allow connect\ndeny subscribe client x topic x\ndeny subscribe client y topic y\n"
+      "allow publish,subscribe");
+  for (unsigned i = 0; i < others; ++i)
+    b->send_connect(at_ipv4(1000 + i), "c" + std::to_string(i), false);
+  b->settle();
+  b->connect(alice, "alice", true);
+  const std::uint16_t id = b->register_name(alice, "t");
+  b->connect(bob, "bob", false);
+  ASSERT_EQ(subscribe_code(bob, "$share/g/t", qos2), sn::return_code::accepted);
+  b->gateway->use_rules(*access::rule_set::parse(
+      "deny connect client bob\nallow connect,publish,subscribe", "rules"));
+  b->send_publish(alice, id, "kept", 7, qos2);
+  b->settle();
+  EXPECT_EQ(b->broker->counters().group_moves, 0u);
+  EXPECT_FALSE(b->connected("bob"));
+  EXPECT_EQ(b->broker->message_statistics().live, 1u) << "the group keeps the message";
+}
+
 TEST_P(GatewayAccess, AConnectionThatNewRulesDoNotAllowEndsAndTheOthersGoOn) {
   layout.sessions_max = 1024;
   start();

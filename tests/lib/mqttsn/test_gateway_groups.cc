@@ -100,6 +100,41 @@ TEST_F(GatewayGroups, AMessageWhoseNameOneMemberRefusesGoesToAnother) {
   EXPECT_EQ(b->broker->message_statistics().live, 0u);
 }
 
+// Bob was silent for a while, and has not refused it.
+TEST_F(GatewayGroups, AMessageIsDroppedOnlyOnceEveryMemberHasRefusedItsName) {
+  broker_config config = small_config();
+  config.group_lease_ms = 50;
+  start(config);
+  (void)b->subscribe(bob, "$share/g/+/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, "wanted", 1), sn::return_code::accepted);
+  ASSERT_TRUE(b->next(bob));
+  for (const std::time_t begin = std::time(nullptr);
+       b->broker->counters().group_leases_ended == 0 && std::time(nullptr) < begin + 60;)
+    b->settle();
+  (void)b->subscribe(carol, "$share/g/+/b", sn::qos_level::one);
+  b->settle();
+  const auto asked = b->next(carol);
+  ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+  b->send(carol, sn::regack{.topic_id = asked->get<sn::register_topic>()->topic_id,
+                            .msg_id = asked->get<sn::register_topic>()->msg_id,
+                            .code = sn::return_code::not_supported});
+  b->settle();
+  EXPECT_EQ(b->broker->counters().dropped_by_client, 0u);
+  EXPECT_EQ(b->broker->counters().group_messages_declined, 1u);
+  EXPECT_EQ(b->broker->message_statistics().live, 1u);
+}
+
+TEST_F(GatewayGroups, ANameTooLongForTheLinkOfAMemberAtQos2MovesNoMessageToIt) {
+  (void)b->ask<sn::suback>(bob, sn::subscribe{.flags = qos2, .msg_id = 1, .topic = "$share/g/#"});
+  b->links[0]->longest_to[bob] = 40;
+  const std::uint16_t id = b->register_name(alice, std::string(50, 'n'));
+  b->send_publish(alice, id, "short", 7, qos2);
+  b->settle();
+  EXPECT_EQ(b->broker->counters().group_moves, 0u);
+  EXPECT_EQ(b->broker->counters().skipped, 1u);
+}
+
 TEST_F(GatewayGroups, AMessageTooLongForTheLinkOfAMemberAtQos2GoesToAnother) {
   broker_config config = small_config();
   config.group_lease_ms = 50;
