@@ -379,8 +379,9 @@ void broker_worker::state::make_durable() noexcept {
   hook_point("broker.burst.drained");
   cells.publish();
   if (*retained_cells) (*retained_cells)->publish();
-  retained_cells->reset();                                     // all changes are published
-  if (!seeded_bug("groups.marked_before_moved")) mark_moves(); // [moved-before-mark]
+  retained_cells->reset(); // all changes are published
+  // The entries that move are durable by now.
+  if (!seeded_bug("groups.marked_before_moved")) mark_moves();
   if (publishes || (!moves.empty() && !seeded_bug("groups.mark_not_drained"))) {
     for (const staged_publish& p : staged) {
       if (!p.published()) continue;

@@ -218,8 +218,10 @@ void broker_worker::state::give_back_shared(session& s, std::uint32_t n, std::ui
 // The session's connection ends or its client falls asleep. Its messages go to the other members,
 // and what it was woken for is for somebody else.
 void broker_worker::state::detach_shared(session& s, std::uint32_t n, bool tell) noexcept {
-  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1)
+  for (std::uint32_t p = s.first_place; p != 0; p = common.groups.member(p - 1).next_plus_1) {
     (void)common.groups.stop_waiting(p - 1);
+    common.groups.member(p - 1).from_tsc = 0; // it rests no longer, wherever it is served next
+  }
   give_back_shared(s, n, none, tell);
   s.groups_from_tsc = 0;
   pass_on(s);

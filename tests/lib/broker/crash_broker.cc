@@ -555,7 +555,9 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       {"if (any) drain()", restarts_anyway},
       {"    drain(); // [ended-before-restart]", restarts_anyway},
       {"link_status s = queues.grow(q, n);", "reaches the seam in a seeded bug only"},
-      {"finish_group_releases(); | }",
+      {"if (seeded_bug(\"groups.marked_before_moved\")) mark_moves();",
+       "reaches the seam in a seeded bug only"},
+      {"finish_moves(); | }",
        "the batch of the burst is empty when it goes: publish() comes behind "
        "flush_changes(), which covers every change, and takes all of them"},
       {"{.qos = 0, .retain = retain}, no_token",

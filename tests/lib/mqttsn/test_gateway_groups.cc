@@ -100,6 +100,29 @@ TEST_F(GatewayGroups, AMessageWhoseNameOneMemberRefusesGoesToAnother) {
   EXPECT_EQ(b->broker->message_statistics().live, 0u);
 }
 
+// Whoever declines rests for a moment, and its next connection does not.
+TEST_F(GatewayGroups, AMemberThatRefusedANameAndConnectsAgainGetsTheNextMessage) {
+  (void)b->subscribe(bob, "$share/g/+/b", sn::qos_level::one);
+  const std::uint16_t id = b->register_name(alice, "a/b");
+  EXPECT_EQ(b->publish(alice, id, "refused", 1), sn::return_code::accepted);
+  (void)b->subscribe(carol, "$share/g/+/b", sn::qos_level::one);
+  const auto asked = b->next(bob);
+  ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+  b->send(bob, sn::regack{.topic_id = asked->get<sn::register_topic>()->topic_id,
+                          .msg_id = asked->get<sn::register_topic>()->msg_id,
+                          .code = sn::return_code::not_supported});
+  b->settle();
+  ASSERT_EQ(b->broker->counters().group_messages_declined, 1u);
+  for (const client_address at : {bob, carol}) {
+    b->send(at, sn::disconnect{});
+    b->settle();
+    (void)b->all(at);
+  }
+  (void)b->connect(bob, "bob", false);
+  const auto got = delivery(bob);
+  ASSERT_TRUE(got && got->get<sn::publish>());
+}
+
 // Bob was silent for a while, and has not refused it.
 TEST_F(GatewayGroups, AMessageIsDroppedOnlyOnceEveryMemberHasRefusedItsName) {
   broker_config config = small_config();
