@@ -30,10 +30,7 @@ bool broker::common_state::add_member(std::uint32_t session, std::string_view fi
   const std::string_view identity = split_shared_filter(filter)->both;
   const auto got = groups.join(key_of(identity), identity);
   if (got.how != group_directory::joined::status::joined) return false;
-  const auto listed = groups.activate(
-      got.place, session, static_cast<std::uint8_t>(options & subscription_option::qos_mask),
-      static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
-                                subscription_option::front_end_shift));
+  const auto listed = groups.activate(got.place, session, options);
   // A place that is not served stays the session's, so that the group goes on with its record, and
   // both end with the subscription.
   groups.link(got.place, sessions[session]);
@@ -245,6 +242,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   closings.reserve(burst_max);
   receipts.reserve(burst_max);
   moves.reserve(burst_max);
+  resting.reserve(burst_max);
+  rested.reserve(burst_max);
   endings.reserve(burst_max);
   aside.reserve(config.aside_max);
   for (std::uint32_t i = s.config.retained_scans_max; i-- > 0;) {

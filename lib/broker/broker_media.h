@@ -179,6 +179,12 @@ inline constexpr std::uint32_t no_local = 1u << 5;
 inline constexpr std::uint32_t retain_as_published = 1u << 6;
 inline constexpr std::uint32_t retain_handling_shift = 7; ///< two bits
 inline constexpr std::uint32_t defined = (1u << 9) - 1 - 4;
+[[nodiscard]] constexpr std::uint8_t qos_of(std::uint32_t options) noexcept {
+  return static_cast<std::uint8_t>(options & qos_mask);
+}
+[[nodiscard]] constexpr std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
+  return static_cast<std::uint8_t>((options & front_end_mask) >> front_end_shift);
+}
 } // namespace subscription_option
 
 } // namespace chainring

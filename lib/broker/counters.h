@@ -39,8 +39,10 @@ template <class Word> struct basic_broker_counters {
   /// from groups as they may have.
   Word group_leases_refused{};
   Word group_messages_declined{}; ///< messages that went to another member for a refusal or a rule
-  Word group_moves{};             ///< messages that members took at QoS 2 into their own queues
-  Word group_moves_refused{};     ///< those for which the member's queue had no room
+  /// Messages whose refusals were forgotten, because so many others were refused.
+  Word group_refusals_forgotten{};
+  Word group_moves{};         ///< messages that members took at QoS 2 into their own queues
+  Word group_moves_refused{}; ///< those for which the member's queue had no room
   Word wills_set{}, wills_deleted{}, wills_refused{};
   Word wills_sent{}, wills_dropped{}; ///< dropped: damaged, or its receivers had no room in time
   Word bursts{}, drains{}, drain_tsc{};
@@ -99,6 +101,7 @@ template <class Word> struct basic_broker_counters {
     fn("group_leases_ended", &c::group_leases_ended);
     fn("group_leases_refused", &c::group_leases_refused);
     fn("group_messages_declined", &c::group_messages_declined);
+    fn("group_refusals_forgotten", &c::group_refusals_forgotten);
     fn("group_moves", &c::group_moves);
     fn("group_moves_refused", &c::group_moves_refused);
     fn("wills_set", &c::wills_set);

@@ -2,9 +2,10 @@
 /// Which members of a group have declined a message, so that it is dropped only once every member
 /// that could take it was asked. Internal to the broker.
 ///
-/// It remembers a fixed number of messages. A further one takes the place of the one that was
-/// declined longest ago, whose round then begins anew. A member rests for a while after it has
-/// declined, so messages that all members decline are few.
+/// It remembers a fixed number of messages. A further one takes the place of the one that was first
+/// declined longest ago, whose round begins anew if it is declined once more. A member rests for a
+/// while after it has declined, so messages that all members decline are few. A ticket of a group's
+/// queue never comes again, also after the group has ended and its number has another one.
 ///
 /// **Thread-safety:** any thread may call note(). It takes one lock, and allocates nothing.
 #pragma once
@@ -29,12 +30,13 @@ class declined_messages {
   }
   /// Notes that the member with that number has declined the entry of the group's queue. Returns
   /// whether there is another member, of the first `count`, that has not declined it and for which
-  /// `can_take(number)` is true. Where there is none, the entry is forgotten.
+  /// `can_take(number)` is true. Where there is none, the entry is forgotten. Sets `replaced` if
+  /// the entry took the place of another one.
   template <class F>
   [[nodiscard]] bool note(std::uint32_t group, std::uint64_t ticket, std::uint32_t member,
-                          std::uint32_t count, F&& can_take) noexcept {
+                          std::uint32_t count, F&& can_take, bool& replaced) noexcept {
     const std::lock_guard guard(lock_);
-    const std::uint32_t at = find(group, ticket);
+    const std::uint32_t at = find(group, ticket, replaced);
     std::uint64_t* const declined = &members_[std::size_t{at} * words_];
     declined[member / 64] |= std::uint64_t{1} << member % 64;
     for (std::uint32_t i = 0; i < count; ++i)
@@ -48,11 +50,12 @@ class declined_messages {
     std::uint32_t group = 0;
     std::uint64_t ticket = 0; ///< 0: free
   };
-  std::uint32_t find(std::uint32_t group, std::uint64_t ticket) noexcept {
+  std::uint32_t find(std::uint32_t group, std::uint64_t ticket, bool& replaced) noexcept {
     for (std::uint32_t i = 0; i < entries; ++i)
       if (known_[i].ticket == ticket && known_[i].group == group) return i;
     const std::uint32_t at = next_;
     next_ = (next_ + 1) % entries;
+    replaced = known_[at].ticket != 0;
     known_[at] = {group, ticket};
     for (std::uint32_t w = 0; w < words_; ++w)
       members_[std::size_t{at} * words_ + w] = 0;

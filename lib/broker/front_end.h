@@ -119,8 +119,9 @@ class front_end {
   [[nodiscard]] virtual std::size_t deliver(std::uint32_t session,
                                             std::span<const delivery_item> items) noexcept = 0;
   /// Says whether the session can be given a message, before it takes one from a group at QoS 2.
-  /// Afterwards no other member gets that message. The item has no ticket. The front end may close
-  /// the session here.
+  /// Once the mark of the burst that follows is durable, the message is that session's, also after
+  /// a crash, and no other member gets it. The item has no ticket. The front end may close the
+  /// session here.
   [[nodiscard]] virtual carriage may_take(std::uint32_t session,
                                           const delivery_item& item) noexcept {
     (void)session;

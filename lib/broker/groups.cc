@@ -161,11 +161,13 @@ filter_index::status group_directory::relist(std::uint32_t group) noexcept {
 }
 
 filter_index::status group_directory::activate(std::uint32_t place, std::uint32_t session,
-                                               std::uint8_t qos, std::uint8_t bits) noexcept {
+                                               std::uint32_t options) noexcept {
   const std::lock_guard guard(lock_);
   group_member& m = members_[place];
-  const std::uint64_t before = m.who.load(std::memory_order_relaxed);             // [group-seen]
-  m.who.store(group_member::pack(session, qos, bits), std::memory_order_release); // [group-set]
+  const std::uint64_t before = m.who.load(std::memory_order_relaxed); // [group-seen]
+  m.who.store(group_member::pack(session, subscription_option::qos_of(options),
+                                 subscription_option::front_end_bits_of(options)),
+              std::memory_order_release); // [group-set]
   const filter_index::status listed = relist(group_of(place));
   if (!filter_index::accepted(listed))
     m.who.store(before, std::memory_order_relaxed); // [group-set]

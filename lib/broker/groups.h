@@ -136,7 +136,7 @@ class group_directory {
   void unlink(std::uint32_t place, session& s) noexcept;
   /// Makes the place one of that session, and enters the filter into the index or changes its QoS.
   [[nodiscard]] filter_index::status activate(std::uint32_t place, std::uint32_t session,
-                                              std::uint8_t qos, std::uint8_t bits) noexcept;
+                                              std::uint32_t options) noexcept;
   /// From now on nobody chooses this place. The filter of a group without members leaves the index.
   void deactivate(std::uint32_t place) noexcept;
   /// Frees a place that is not active. True: the group has no member now, and the caller ends it.

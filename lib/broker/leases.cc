@@ -552,8 +552,12 @@ void broker_worker::state::decline(session& s, std::uint32_t n, std::uint32_t le
   const auto awake = [&](std::uint32_t i) {
     return common.groups.is_awake(common.groups.place_at(g, i), common.sessions.data());
   };
-  if (common.declined.note(g, leases[lease].entry.ticket(), place - common.groups.place_at(g, 0),
-                           common.groups.places_of(g), awake)) {
+  bool replaced = false;
+  const bool another =
+      common.declined.note(g, leases[lease].entry.ticket(), place - common.groups.place_at(g, 0),
+                           common.groups.places_of(g), awake, replaced);
+  if (replaced) ++count.group_refusals_forgotten;
+  if (another) {
     ++count.group_messages_declined;
     rest(s, n, place, tsc_hz / declined_hz);
     return return_lease(s, n, lease);

@@ -19,6 +19,8 @@
 //   [moved-before-mark]  An entry that was moved, and its origin, are drained before the group's
 //     slot is marked.
 //   [mark-before-taken]  The mark is drained before the entry is ready in the member's queue.
+#include <algorithm>
+
 #include "broker/worker_state.h"
 #include "ring/consumer.h"
 
@@ -119,7 +121,8 @@ void broker_worker::state::refuse_move(session& s, std::uint32_t n, std::uint32_
 // Crash between: the message is in the member's queue, and is delivered from there.
 void broker_worker::state::mark_moves() noexcept {
   const queue_consumer queues(durable.group_queues());
-  std::uint64_t undrained = 0;
+  // The descriptors of the burst's publishes share the drain behind the last marks.
+  std::uint64_t undrained = std::min(staged.size() * cacheline_size, drain_bytes_max);
   for (const move& m : moves) {
     if (undrained + cacheline_size > drain_bytes_max) {
       drain(); // [mark-before-taken]

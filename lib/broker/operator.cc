@@ -105,8 +105,7 @@ std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::ui
     position = common_->filters->for_each_of(
         n, position, at_once, [&](std::string_view filter, std::uint32_t options) {
           if (passed++ < skip || list.size() >= max) return;
-          list.push_back({std::string(filter),
-                          static_cast<std::uint8_t>(options & subscription_option::qos_mask)});
+          list.push_back({std::string(filter), subscription_option::qos_of(options)});
         });
   } while (position != 0 && list.size() < max);
   // Shared subscriptions stand behind the others.

@@ -23,18 +23,15 @@
 namespace chainring {
 
 namespace {
-std::uint8_t front_end_bits_of(std::uint32_t options) noexcept {
-  return static_cast<std::uint8_t>((options & subscription_option::front_end_mask) >>
-                                   subscription_option::front_end_shift);
-}
 /// True when a publish with that retain flag is delivered with it.
 bool retain_goes_on(bool retain, std::uint32_t options) noexcept {
   return retain && (options & subscription_option::retain_as_published) != 0;
 }
 /// The bits of a copy for a subscriber at QoS 0.
 std::uint8_t copy_bits(bool retain, std::uint32_t options) noexcept {
-  return static_cast<std::uint8_t>(
-      slot_delivery{0, retain_goes_on(retain, options), front_end_bits_of(options)}.pack());
+  return static_cast<std::uint8_t>(slot_delivery{0, retain_goes_on(retain, options),
+                                                 subscription_option::front_end_bits_of(options)}
+                                       .pack());
 }
 constexpr std::uint64_t second_ns = 1'000'000'000;
 /// How long a publish waits for room that another worker makes, before it is refused.
@@ -281,7 +278,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     // of the index is the same after all loads, each incarnation is the one that subscribed.
     const std::uint32_t incarnation = incarnation_of(sub.session);
     // It is delivered at the lower of the two.
-    const auto granted = static_cast<std::uint8_t>(sub.options & subscription_option::qos_mask);
+    const std::uint8_t granted = subscription_option::qos_of(sub.options);
     if (std::min(qos, granted) == 0) {
       volatile_target one{sub.session, incarnation, copy_bits(retain, sub.options)};
       if (!of_group || choose_member(queue_of(sub.session), one)) volatile_targets.push_back(one);
@@ -304,7 +301,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     if (full && at(sub.session).home.load(std::memory_order_relaxed) != number) found = room::wait;
     targets.push_back({sub.session, incarnation, index,
                        slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
-                                     front_end_bits_of(sub.options)}
+                                     subscription_option::front_end_bits_of(sub.options)}
                            .pack(),
                        full});
   }

@@ -163,10 +163,8 @@ bool broker_worker::state::has_room_for_retained(const scan_job& j, std::uint8_t
 bool broker_worker::state::give_retained(std::uint32_t job, const retained_message& m) noexcept {
   scan_job& j = scans[job];
   session& s = at(j.session);
-  const auto granted = static_cast<std::uint8_t>(j.options & subscription_option::qos_mask);
-  const std::uint8_t qos = std::min(m.qos, granted);
-  const auto front_end = static_cast<std::uint8_t>(
-      (j.options & subscription_option::front_end_mask) >> subscription_option::front_end_shift);
+  const std::uint8_t qos = std::min(m.qos, subscription_option::qos_of(j.options));
+  const std::uint8_t front_end = subscription_option::front_end_bits_of(j.options);
   if (qos != 0 && !has_room_for_retained(j, qos)) {
     durable.messages().drop_reference(m.ref.index);
     return false;

@@ -168,11 +168,7 @@ bool broker_worker::state::join_group(staged_subscription& p, session& s,
 void broker_worker::state::finish_shared(staged_subscription& p) noexcept {
   if (p.place == 0) return;
   if (p.applied) {
-    const auto listed = common.groups.activate(
-        p.place - 1, p.session,
-        static_cast<std::uint8_t>(p.options & subscription_option::qos_mask),
-        static_cast<std::uint8_t>((p.options & subscription_option::front_end_mask) >>
-                                  subscription_option::front_end_shift));
+    const auto listed = common.groups.activate(p.place - 1, p.session, p.options);
     if (!filter_index::accepted(listed))
       p.result = listed == filter_index::status::full ? outcome::congestion : outcome::too_long;
   }

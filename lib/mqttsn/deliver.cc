@@ -22,23 +22,25 @@ std::uint32_t gateway_worker::state::credit(std::uint32_t n) const noexcept {
 
 // --- names ------------------------------------------------------------------------------------
 
+// Returns the topic id of a short name, or a predefined one, for a subscription of that type, or 0.
+// Sets the type that the PUBLISH has.
+std::uint16_t gateway_worker::state::fixed_id(std::uint32_t n, const delivery_item& item,
+                                              topic_id_type& type) const noexcept {
+  type = static_cast<topic_id_type>(item.front_end_bits);
+  if (type == topic_id_type::short_name && item.name.size() == 2) return short_topic_id(item.name);
+  if (type == topic_id_type::predefined && !common.connections[n].predefined_unknown)
+    if (const auto p = common.predefined_ids.find(item.name); p != common.predefined_ids.end())
+      return p->second;
+  type = topic_id_type::normal;
+  return 0;
+}
+
 gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t n,
                                                                    const delivery_item& item,
                                                                    std::uint16_t& id,
                                                                    topic_id_type& type) noexcept {
   connection& c = at(n);
-  type = static_cast<topic_id_type>(item.front_end_bits);
-  if (type == topic_id_type::short_name && item.name.size() == 2) {
-    id = short_topic_id(item.name);
-    return name_status::known;
-  }
-  if (type == topic_id_type::predefined && !c.predefined_unknown) {
-    if (const auto p = common.predefined_ids.find(item.name); p != common.predefined_ids.end()) {
-      id = p->second;
-      return name_status::known;
-    }
-  }
-  type = topic_id_type::normal;
+  if (id = fixed_id(n, item, type); id != 0) return name_status::known;
   const std::uint32_t r = registration_to_offer(n, item.topic);
   if (r == none) {
     ++count.registers_refused;
@@ -61,11 +63,8 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
 
 // False when the client would have to be told a name that is too long for its link.
 bool gateway_worker::state::can_name(std::uint32_t n, const delivery_item& item) const noexcept {
-  const auto type = static_cast<topic_id_type>(item.front_end_bits);
-  if (item.name.size() + 8 <= out->size_max(address_of(n))) return true;
-  if (type == topic_id_type::short_name && item.name.size() == 2) return true;
-  if (type == topic_id_type::predefined && !common.connections[n].predefined_unknown &&
-      common.predefined_ids.contains(item.name))
+  topic_id_type type{};
+  if (item.name.size() + 8 <= out->size_max(address_of(n)) || fixed_id(n, item, type) != 0)
     return true;
   const std::uint32_t r = item.topic == no_topic ? none : ids.find_by_topic(n, item.topic);
   return r != none && ids.at(r).known;
@@ -94,8 +93,12 @@ void gateway_worker::state::pass_over(std::uint32_t n, const delivery_item& item
     ++count.dropped_too_long;
     return core.skip(n, item.ticket); // of a group, another member may get it
   }
-  ++count.kept_too_long;
   core.skip(n, item.ticket);
+  note_too_long(n, size);
+}
+
+void gateway_worker::state::note_too_long(std::uint32_t n, std::size_t size) noexcept {
+  ++count.kept_too_long;
   if (at(n).reported_too_long) return;
   at(n).reported_too_long = true;
   core.report_too_long(n, size, out->size_max(address_of(n)));
@@ -108,9 +111,10 @@ carriage gateway_worker::state::may_take(std::uint32_t n, const delivery_item& i
     ++count.deliveries_denied;
     return carriage::denied;
   }
-  if (!too_long(n, static_cast<std::size_t>(item.content.size())) && can_name(n, item))
-    return carriage::possible;
-  ++count.kept_too_long;
+  const auto size = static_cast<std::size_t>(item.content.size());
+  const bool fits = !too_long(n, size);
+  if (fits && can_name(n, item)) return carriage::possible;
+  note_too_long(n, fits ? item.name.size() : size);
   return carriage::too_long;
 }
 

@@ -345,6 +345,9 @@ struct gateway_worker::state final : front_end {
                                      std::uint16_t& id, topic_id_type& type) noexcept;
   void send_register(std::uint32_t session) noexcept;
   [[nodiscard]] bool can_name(std::uint32_t n, const delivery_item& item) const noexcept;
+  [[nodiscard]] std::uint16_t fixed_id(std::uint32_t n, const delivery_item& item,
+                                       topic_id_type& type) const noexcept;
+  void note_too_long(std::uint32_t n, std::size_t size) noexcept;
   [[nodiscard]] bool too_long(std::uint32_t session, std::size_t size) const noexcept;
   void pass_over(std::uint32_t session, const delivery_item& item, std::size_t size) noexcept;
   void finish_exchange(std::uint32_t session) noexcept;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The broker under limits: room in queues and regions, the size of one drain, the octets of a
 // client id; and sessions that change during a burst.
+#include <ctime>
+#include <optional>
+
 #include "../media/scratch.h"
 #include "../region/region_fixture.h"
 #include "base/idle.h"
@@ -228,6 +231,66 @@ TEST(BrokerLimits, TheMovesOfABurstThatOneDrainCannotCoverTakeSeveralDrains) {
   m.observe(nullptr);
   EXPECT_EQ(b->broker->counters().group_moves, members);
   EXPECT_LE(seen.most, bytes_max / cacheline_size);
+}
+
+// A member whose queue can get no ring now is given nothing at a lower QoS.
+TEST(BrokerLimits, AMessageOfAGroupWaitsWhereTheRegionHasNoRoomForItsMembersQueue) {
+  broker_config config = small_config();
+  config.queue_slots = 255; // each ring takes 4 KiB
+  auto b = make(256 << 10, config);
+  const auto publish = [&](std::uint16_t topic_id, std::uint16_t msg_id) {
+    b->send(alice, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                               .topic_id = topic_id,
+                               .msg_id = msg_id});
+    b->settle();
+    b->send(alice, sn::pubrel{.msg_id = msg_id});
+    b->settle();
+    while (b->next(alice)) {
+    }
+  };
+  b->connect(alice, "alice", true);
+  b->connect(bob, "bob", false);
+  b->subscribe(bob, "$share/g/shared", sn::qos_level::two);
+  b->subscribe(bob, "t", sn::qos_level::one);
+  b->connect(carol, "carol", false);
+  b->subscribe(carol, "filler", sn::qos_level::one);
+  const auto shared = b->register_name(alice, "shared"), id = b->register_name(alice, "t"),
+             fill = b->register_name(alice, "filler");
+  publish(shared, 1); // the group's queue has its ring from now on
+  b->send(bob, sn::unsubscribe{.msg_id = 1, .topic = "t"});
+  b->send(bob, sn::disconnect{});
+  b->settle();
+  const std::string filler(1000, 'x');
+  std::uint16_t n = 2;
+  while (b->publish(alice, fill, filler, n++) == sn::return_code::accepted) {
+  }
+  EXPECT_EQ(b->take(carol), filler);
+  client_address late{};
+  for (std::uint64_t c = 200; late == client_address{} && c < 240; ++c) {
+    b->connect(c, "late" + std::to_string(c), false);
+    b->subscribe(c, "t", sn::qos_level::one);
+    if (b->publish(alice, id, "", n++) == sn::return_code::congestion) late = c;
+  }
+  ASSERT_NE(late, client_address{}) << "every queue found room for a ring";
+  b->send(late, sn::unsubscribe{.msg_id = 1, .topic = "t"});
+  b->settle();
+  while (b->next(late)) {
+  }
+  b->subscribe(late, "$share/g/shared", sn::qos_level::two);
+  publish(shared, n++);
+  EXPECT_GE(b->broker->counters().group_moves_refused, 1u);
+  while (auto r = b->next(late))
+    EXPECT_EQ(r->get<sn::publish>(), nullptr) << "a message came without a move";
+  // The fillers go, and then the message comes.
+  while (b->take(carol) != "(nothing)") {
+  }
+  std::optional<received> got;
+  for (const std::time_t begin = std::time(nullptr); !got && std::time(nullptr) < begin + 60;) {
+    b->settle();
+    got = b->next(late);
+  }
+  ASSERT_TRUE(got && got->get<sn::publish>());
+  EXPECT_EQ(got->get<sn::publish>()->flags.qos(), sn::qos_level::two);
 }
 
 // One of the subscribers never has room for a ring, so each publish is refused and leaves a void

@@ -23,6 +23,17 @@ class GroupMoves : public Groups {
       ASSERT_TRUE(subscribe(m, "$share/g/a/#", qos));
     }
   }
+  /// One member, whose own queue has one slot left. A move needs two.
+  void join_with_a_full_queue() {
+    config.queue_slots = 15;
+    config.queue_slots_first = 0;
+    server.reset();
+    start();
+    join(1);
+    ASSERT_TRUE(ask(members_at, "SUB own 1").starts_with("OK "));
+    for (int i = 0; i < 14; ++i)
+      ASSERT_TRUE(ask(alice, "PUB own 1 " + std::to_string(i)).starts_with("OK "));
+  }
   std::vector<std::string> lines_of(unsigned m) {
     std::vector<std::string> all;
     for (std::string line = server->next(members_at + m); !line.empty();
@@ -150,17 +161,10 @@ TEST_P(GroupMoves, AMemberTakesNoMoreThanItsWindow) {
 
 // A member whose own queue is full, of messages that it does not take, holds up nobody.
 TEST_P(GroupMoves, AMessageGoesToAnotherMemberWhereAQueueIsFull) {
-  config.queue_slots = 15;
-  config.queue_slots_first = 0;
-  server.reset();
-  start();
-  join(1);
-  ASSERT_TRUE(ask(members_at, "SUB own 1").starts_with("OK "));
-  for (int i = 0; i < 14; ++i)
-    ASSERT_TRUE(ask(alice, "PUB own 1 " + std::to_string(i)).starts_with("OK "));
+  join_with_a_full_queue();
   EXPECT_EQ(take(0).size(), 14u);
   publish(1, 1);
-  EXPECT_TRUE(take(0).empty()) << "there is one slot, and a move needs two";
+  EXPECT_TRUE(take(0).empty());
   EXPECT_GE(counters().group_moves_refused, 1u);
   ASSERT_TRUE(connect(1));
   ASSERT_TRUE(subscribe(1, "$share/g/a/#", "2"));
@@ -171,14 +175,7 @@ TEST_P(GroupMoves, AMessageGoesToAnotherMemberWhereAQueueIsFull) {
 }
 
 TEST_P(GroupMoves, TheOnlyMemberGetsItsMessageOnceItsQueueHasRoom) {
-  config.queue_slots = 15;
-  config.queue_slots_first = 0;
-  server.reset();
-  start();
-  join(1);
-  ASSERT_TRUE(ask(members_at, "SUB own 1").starts_with("OK "));
-  for (int i = 0; i < 14; ++i)
-    ASSERT_TRUE(ask(alice, "PUB own 1 " + std::to_string(i)).starts_with("OK "));
+  join_with_a_full_queue();
   const auto own = take(0);
   publish(1, 1);
   EXPECT_TRUE(take(0).empty());
