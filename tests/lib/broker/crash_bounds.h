@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// How much the crash tests of the broker explore (support/bounds.h).
 #pragma once
+#include <string>
+
 #include "support/bounds.h"
+#include "support/explorer.h"
+#include "support/seeded.h"
 
 namespace chainring::testing_core {
 
@@ -25,6 +29,15 @@ inline const test::explorer_options crash_large{.states_max = 4096,
 /// The bounds that CHAINRING_BOUNDS asks for.
 inline test::explorer_options crash_bounds() {
   return test::bounds(crash_gate, crash_large);
+}
+
+/// Expects that the scenario fails while that bug is switched on.
+inline void expect_bug(const char* bug, const test::scenario& in,
+                       test::explorer_options quick = crash_gate) {
+  const test::seeded on(bug);
+  quick.print = false;
+  const auto r = test::explore(in, quick);
+  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
 }
 
 } // namespace chainring::testing_core

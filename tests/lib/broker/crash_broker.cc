@@ -514,13 +514,7 @@ struct seeded_case {
 };
 class SeededBug : public testing::TestWithParam<seeded_case> {};
 TEST_P(SeededBug, IsFound) {
-  const test::seeded on(GetParam().bug);
-  test::explorer_options quick{.second_lives = 2, .second_states_max = 64};
-  quick.print = false;
-  quick.states_max = 128;
-  quick.second_lives = 1;
-  const auto r = explore(GetParam().in(), quick);
-  test::expect_found(GetParam().bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
+  testing_core::expect_bug(GetParam().bug, GetParam().in());
 }
 INSTANTIATE_TEST_SUITE_P(Broker, SeededBug,
                          testing::Values(seeded_case{"broker.no_first_drain", publish_and_consume},

@@ -12,6 +12,7 @@
 #include "crash_bounds.h"
 #include "line_case.h"
 #include "line_scenarios.h"
+#include "line_workers.h"
 #include "support/seeded.h"
 
 namespace chainring::testing_line {
@@ -150,68 +151,19 @@ scenario group_ended_and_made_again() {
 // A member on each of two workers. Each worker publishes, and its member acknowledges what it gets,
 // while the other worker does the same with the same queue.
 scenario workers_share_a_group() {
-  line_case kind = group_case();
-  kind.config.workers = 2;
-  kind.config.home_seed = 1;
+  const line_case kind = on_two_workers(group_case());
   scenario s;
   s.name = "groups: members on two workers";
   s.size = 128 << 10;
-  const auto publisher = [](server& b, unsigned w) {
-    return identity_at(b.broker(), w, "publisher");
-  };
-  const auto member = [](server& b, unsigned w) { return identity_at(b.broker(), w, "member"); };
-  s.setup = [=](media& m, history& h) {
-    std::string why;
-    auto b = kind.open(m, true, why);
-    if (b == nullptr) return h.fail(why);
-    for (unsigned w = 0; w < 2; ++w) {
-      (void)b->ask(publisher_at + w, "CONNECT " + publisher(*b, w) + " -");
-      if (b->ask(subscriber_at + w, "CONNECT " + member(*b, w) + " -") != "OK 1" ||
-          b->ask(subscriber_at + w, share) != "OK 2")
-        return h.fail("no member");
-    }
-  };
+  s.setup = [=](media& m, history& h) { set_up_members_of_workers(kind, share, m, h); };
   s.run = [=](media& m, history& h) {
-    std::string why;
-    auto b = kind.open(m, false, why);
-    if (b == nullptr) return h.fail(why);
-    for (unsigned w = 0; w < 2; ++w) {
-      (void)b->ask(publisher_at + w, "CONNECT " + publisher(*b, w) + " -");
-      (void)b->ask(subscriber_at + w, "CONNECT " + member(*b, w) + " -");
-    }
-    std::atomic<unsigned> acked{0};
-    const auto part = [&](unsigned w, std::uint64_t first) {
-      return [&, w, first] {
-        for (const std::uint64_t id : {first, first + 2}) {
-          h.begin(id, usual_size);
-          b->send(publisher_at + w, std::string("PUB ") + topic + " 1 " + text_of(id));
-        }
-        std::uint64_t next = first;
-        for (int i = 0; i < 100'000 && acked < 4; ++i) {
-          b->turn(w);
-          for (std::string said = b->next(publisher_at + w); !said.empty();
-               said = b->next(publisher_at + w), next += 2)
-            if (said.starts_with("OK ")) {
-              h.ack(next);
-            } else { // the other worker links the first ring of the queue just then
-              h.promise(refused, next);
-              ++acked;
-            }
-          for (std::string line = b->next(subscriber_at + w); !line.empty();
-               line = b->next(subscriber_at + w)) {
-            if (!line.starts_with("MSG ")) continue;
-            const message_line got(line);
-            h.promise(acknowledging, place(0, id_of(got.text)));
-            b->send(subscriber_at + w, "ACK " + got.number);
-            ++acked;
-          }
-          hook_point("idle");
-        }
-        b->turn(w);
-      };
-    };
-    test::interleave(h.threads(), {part(0, 1), part(1, 2)});
-    if (acked != 4) h.fail("a message reached no member");
+    run_members_of_workers(
+        kind, m, h,
+        [](std::uint64_t id) { return std::string("PUB ") + topic + " 1 " + text_of(id); },
+        [](server& b, history& h, unsigned w, const message_line& got) {
+          h.promise(acknowledging, place(0, id_of(got.text)));
+          b.send(subscriber_at + w, "ACK " + got.number);
+        });
   };
   s.recover_and_check = [=](media& m, const history& h) -> verdict {
     std::string why;
@@ -220,7 +172,7 @@ scenario workers_share_a_group() {
     std::vector<std::uint64_t> found;
     for (unsigned w = 0; w < 2; ++w) {
       const unsigned at = subscriber_at + w;
-      if (b->ask(at, "CONNECT " + member(*b, w) + " -") != "OK 1 present")
+      if (b->ask(at, "CONNECT " + member_of(*b, w) + " -") != "OK 1 present")
         return "a member's session is lost";
       for (std::string line = b->next(at); !line.empty(); line = b->next(at)) {
         const message_line got(line);
@@ -266,13 +218,8 @@ TEST(CrashGroups, SeededBugsAreFound) {
   const std::pair<const char*, scenario (*)()> cases[] = {
       {"groups.ack_unflushed", members_acknowledge_in_any_order},
       {"store.group_kept", group_ended_and_made_again}};
-  for (const auto& [bug, in] : cases) {
-    const test::seeded on(bug);
-    test::explorer_options quick = testing_core::crash_gate;
-    quick.print = false;
-    const auto r = explore(in(), quick);
-    test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
-  }
+  for (const auto& [bug, in] : cases)
+    testing_core::expect_bug(bug, in());
 }
 
 } // namespace

@@ -10,7 +10,9 @@
 
 #include "crash_bounds.h"
 #include "line_case.h"
+#include "line_qos2.h"
 #include "line_scenarios.h"
+#include "line_workers.h"
 #include "support/seeded.h"
 
 namespace chainring::testing_line {
@@ -22,10 +24,6 @@ constexpr unsigned members = 2;
 constexpr int receiving = first_scenario_kind;    ///< the member has said that it has the message
 constexpr int received = first_scenario_kind + 1; ///< it was told to forget that it has it
 
-std::string member_name(server& b, const line_case& kind, unsigned s) {
-  return kind.config.workers == 1 ? subscriber_name(s) : identity_at(b.broker(), s, "member");
-}
-
 /// A region with a publisher, and members of one group that take its messages at QoS 2.
 void set_up_members(const line_case& kind, media& m, history& h) {
   std::string why;
@@ -33,14 +31,11 @@ void set_up_members(const line_case& kind, media& m, history& h) {
   if (b == nullptr) return h.fail(why);
   if (!connect_publisher(*b)) return h.fail("no publisher");
   for (unsigned s = 0; s < members; ++s)
-    if (b->ask(subscriber_at + s, "CONNECT " + member_name(*b, kind, s) + " -") != "OK 1" ||
+    if (b->ask(subscriber_at + s, "CONNECT " + subscriber_name(s) + " -") != "OK 1" ||
         b->ask(subscriber_at + s, share) != "OK 2")
       return h.fail("no member");
 }
 
-bool accepted(server& b, const std::string& line) {
-  return b.ask(publisher_at, line).starts_with("OK ");
-}
 /// What the members were given and have not received yet.
 using deliveries = std::array<std::vector<message_line>, members>;
 
@@ -85,45 +80,15 @@ void receive(server& b, history& h, unsigned s, const message_line& m, bool ends
   b.settle();
 }
 
-/// What a member was given after a crash: the messages that came with their content, and how many
-/// exchanges were only ended.
-struct taken {
-  std::vector<std::uint64_t> messages;
-  unsigned releases = 0;
-};
-verdict take_everything(server& b, const std::string& name, unsigned s, const history& h,
-                        taken& out) {
-  const unsigned at = subscriber_at + s;
-  if (b.ask(at, "CONNECT " + name + " -") != "OK 1 present") return "a member's session is lost";
-  std::vector<std::string> asked;
-  for (std::string line = b.next(at); !line.empty(); line = b.next(at)) {
-    std::string number;
-    bool ends = true;
-    if (line.starts_with("REL ")) {
-      number = line.substr(4);
-      if (std::erase(asked, number) == 0) ++out.releases;
-    } else {
-      const message_line m(line);
-      const std::uint64_t id = id_of(m.text);
-      if (id == 0 || !h.begun(id) || m.text != text_of(id)) return "ghost or torn: " + m.text;
-      if (std::ranges::count(out.messages, id) != 0) return "doubled: " + m.text;
-      out.messages.push_back(id);
-      number = m.number;
-      ends = line[4 + number.size() + 1] != '2';
-    }
-    if (!ends) asked.push_back(number);
-    b.send(at, (ends ? "ACK " : "REC ") + number);
-    b.settle();
-  }
-  return {};
-}
-
 /// Each message has exactly one member: the one that was given it before the crash, or else the one
 /// that gets it now.
-verdict judge_members(server& b, const line_case& kind, const history& h) {
+verdict judge_members(server& b, const history& h, const std::array<std::string, members>& names) {
   std::array<taken, members> got;
   for (unsigned s = 0; s < members; ++s)
-    if (verdict bad = take_everything(b, member_name(b, kind, s), s, h, got[s])) return bad;
+    if (verdict bad = take_everything(b, subscriber_at + s, names[s], got[s])) return bad;
+  for (const taken& one : got)
+    for (const std::uint64_t id : one.messages)
+      if (!h.begun(id)) return "a ghost: " + std::to_string(id);
   for (const std::uint64_t id : h.ids(history::begun_kind)) {
     unsigned now = 0, before = 0;
     const std::string text = std::to_string(id);
@@ -142,10 +107,7 @@ verdict judge_members(server& b, const line_case& kind, const history& h) {
         return "given to another member than before: " + text;
     if (h.is_acked(id) && before + now == 0) return "lost: " + text;
   }
-  b.settle();
-  if (b.broker().counters().damaged != 0) return "a delivery was damaged";
-  if (b.broker().message_statistics().live != 0) return "messages are live that nothing reaches";
-  return {};
+  return nothing_is_left(b);
 }
 
 scenario move_scenario(const std::string& name, const line_case& kind,
@@ -159,7 +121,7 @@ scenario move_scenario(const std::string& name, const line_case& kind,
     auto b = kind.open(m, false, why);
     if (b == nullptr || !connect_publisher(*b)) return h.fail("no publisher " + why);
     for (unsigned m = 0; m < members; ++m)
-      if (b->ask(subscriber_at + m, "CONNECT " + member_name(*b, kind, m) + " -") != "OK 1 present")
+      if (b->ask(subscriber_at + m, "CONNECT " + subscriber_name(m) + " -") != "OK 1 present")
         return h.fail("a member's session is not there");
     run(*b, h);
   };
@@ -172,7 +134,7 @@ scenario move_scenario(const std::string& name, const line_case& kind,
       if (!h.is_acked(id) && !accepted(*b, std::string("PUB ") + topic + " 2:7 " + text_of(id)))
         return "a message that is sent again was refused";
     if (!accepted(*b, "REL 7")) return "the release was refused";
-    return judge_members(*b, kind, h);
+    return judge_members(*b, h, {subscriber_name(0), subscriber_name(1)});
   };
   // The life after a crash gives the group one message more, which its first member takes.
   s.continue_after = [kind](media& m, history& h) {
@@ -186,7 +148,7 @@ scenario move_scenario(const std::string& name, const line_case& kind,
         h.ack(id);
       }
     if (!accepted(*b, "REL 7")) return h.fail("the release was refused");
-    b->send(subscriber_at, "CONNECT " + member_name(*b, kind, 0) + " -");
+    b->send(subscriber_at, "CONNECT " + subscriber_name(0) + " -");
     b->settle();
     deliveries got;
     publish_at_qos_2(*b, h, static_cast<std::uint64_t>(10'000 * h.crashes()), got);
@@ -232,8 +194,52 @@ scenario members_leave_at_qos_2() {
                        });
 }
 
+// Both workers lease from the group's queue, mark its slots and release it, while each moves what
+// its member takes.
+scenario workers_move_messages_of_a_group() {
+  const line_case kind = on_two_workers({});
+  scenario s;
+  s.name = "groups: members at QoS 2 on two workers";
+  s.size = 128 << 10;
+  s.setup = [=](media& m, history& h) { set_up_members_of_workers(kind, share, m, h); };
+  s.run = [=](media& m, history& h) {
+    run_members_of_workers(
+        kind, m, h,
+        [](std::uint64_t id) {
+          return std::string("PUB ") + topic + " 2:" + std::to_string(id) + " " + text_of(id);
+        },
+        [](server&, history& h, unsigned w, const message_line& got) {
+          h.promise(delivered, place(w, id_of(got.text)));
+        });
+  };
+  s.recover_and_check = [=](media& m, const history& h) -> verdict {
+    std::string why;
+    auto b = kind.open(m, false, why);
+    if (b == nullptr) return "does not open: " + why;
+    for (unsigned w = 0; w < 2; ++w) {
+      (void)b->ask(publisher_at + w, "CONNECT " + publisher_of(*b, w) + " -");
+      for (const std::uint64_t id : {w + 1, w + 3})
+        if (!b->ask(publisher_at + w, "REL " + std::to_string(id)).starts_with("OK "))
+          return "a release was refused";
+    }
+    for (const std::uint64_t id : h.ids(history::begun_kind))
+      if (h.has(refused, id) && (h.has(delivered, place(0, id)) || h.has(delivered, place(1, id))))
+        return "refused, and delivered: " + std::to_string(id);
+    return judge_members(*b, h, {member_of(*b, 0), member_of(*b, 1)});
+  };
+  return s;
+}
+
 namespace {
 
+TEST(CrashMoves, MembersOnTwoWorkersLoseNothingAndShareNothing) {
+  const test::explorer_options under{
+      .states_max = 24,
+      .sample = true,
+      .depth = 1,
+      .schedules = {.random = 8, .preemptions = 1, .enumerated_max = 12}};
+  EXPECT_TRUE(explore(workers_move_messages_of_a_group(), test::bounds(under, under)).ok());
+}
 TEST(CrashMoves, EveryMessageAtQos2HasOneMember) {
   EXPECT_TRUE(explore(members_take_at_qos_2(), testing_core::crash_bounds()).ok());
 }
@@ -244,13 +250,8 @@ TEST(CrashMoves, AMemberThatLeavesKeepsWhatItTook) {
 // The tester tested.
 TEST(CrashMoves, SeededBugsAreFound) {
   for (const char* bug :
-       {"groups.marked_before_moved", "groups.mark_not_drained", "ring.recover_moved_twice"}) {
-    const test::seeded on(bug);
-    test::explorer_options quick = testing_core::crash_gate;
-    quick.print = false;
-    const auto r = explore(members_take_at_qos_2(), quick);
-    test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
-  }
+       {"groups.marked_before_moved", "groups.mark_not_drained", "ring.recover_moved_twice"})
+    testing_core::expect_bug(bug, members_take_at_qos_2());
 }
 
 } // namespace

@@ -607,13 +607,6 @@ test::explorer_options many_bounds() {
   return test::bounds({.states_max = 400, .sample = true, .depth = 1}, testing_core::crash_large);
 }
 
-void expect_bug(const char* bug, const test::scenario& s, test::explorer_options quick) {
-  const test::seeded on(bug);
-  quick.print = false;
-  const auto r = explore(s, quick);
-  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
-}
-
 TEST(CrashRetained, ATopicHasTheLastMessageThatWasAnsweredOrALaterOne) {
   EXPECT_TRUE(explore(set_replaced_and_cleared(), testing_core::crash_bounds()).ok());
 }

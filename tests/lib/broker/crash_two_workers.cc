@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "base/hook.h"
+#include "crash_bounds.h"
 #include "line_case.h"
 #include "line_scenarios.h"
 #include "support/seeded.h"
@@ -281,12 +282,8 @@ TEST(CrashTwoWorkers, QueuesOfASecondSegmentLoseNothing) {
 
 // The tester tested: what one worker lets go of before its drain, the other uses at once.
 TEST(CrashTwoWorkers, AReleaseBeforeItsDrainIsFound) {
-  const char* bug = "broker.finish_before_drain";
-  const test::seeded on(bug);
-  test::explorer_options quick = under(200, 50);
-  quick.print = false;
-  const auto r = explore(workers_publish_and_release(), quick);
-  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
+  testing_core::expect_bug("broker.finish_before_drain", workers_publish_and_release(),
+                           under(200, 50));
 }
 
 } // namespace

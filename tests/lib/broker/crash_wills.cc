@@ -366,13 +366,6 @@ test::explorer_options workers_bounds() {
                        .schedules = {.random = 100, .preemptions = 1, .enumerated_max = 1000}});
 }
 
-void expect_bug(const char* bug, const scenario& s, test::explorer_options quick) {
-  const test::seeded on(bug);
-  quick.print = false;
-  const auto r = explore(s, quick);
-  test::expect_found(bug, !r.ok(), r.failure.substr(0, r.failure.find('\n')));
-}
-
 TEST(CrashWills, TheLastWillThatWasAnsweredIsSentOnceWhenItsClientIsLost) {
   EXPECT_TRUE(explore(wills_set_replaced_and_sent(), testing_core::crash_bounds()).ok());
 }

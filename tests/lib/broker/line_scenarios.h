@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
 /// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc, crash_groups.cc,
-/// crash_moves.cc, crash_memberships.cc and crash_rare.cc explore them, and mutation switches calls off under them.
+/// crash_moves.cc, crash_memberships.cc and crash_rare.cc explore them, and mutation switches calls
+/// off under them.
 #pragma once
 #include <vector>
 
@@ -75,7 +76,8 @@ test::scenario group_ended_and_made_again(); ///< with a message in its queue
 // crash_moves.cc
 test::scenario members_take_at_qos_2(); ///< each message moves to one member's own queue
 test::scenario members_leave_at_qos_2();
-test::scenario workers_share_a_group();      ///< a member on each
+test::scenario workers_move_messages_of_a_group();
+test::scenario workers_share_a_group(); ///< a member on each
 
 // crash_memberships.cc
 test::scenario many_memberships_in_a_burst(); ///< more than a batch of the map holds

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Three workers run on threads of their own, with publishers and subscribers on all of them.
 /// Clients come and go, and a thread asks for statistics meanwhile. Every acknowledged message must
-/// reach every lasting subscriber whole and exactly once, because this transport loses nothing.
+/// reach every lasting subscriber whole and exactly once, because this transport loses nothing. The
+/// members of a group share the messages; those of publishers at QoS 2 reach one member, once.
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <rte_lcore.h>
 #include <set>
@@ -20,8 +22,8 @@
 namespace chainring::testing_broker {
 namespace {
 
-constexpr unsigned workers = 3, publishers = 6, lasting = 3, churning = 3;
-constexpr unsigned clients = publishers + lasting + churning;
+constexpr unsigned workers = 3, publishers = 6, lasting = 3, churning = 3, members = 4;
+constexpr unsigned clients = publishers + lasting + churning + members;
 constexpr std::uint32_t messages_each = 2000;
 
 /// Datagrams under way from any thread to any other.
@@ -148,18 +150,27 @@ class publisher final : public client {
     } else if (const auto* a = m.get<sn::puback>()) {
       if (a->code == sn::return_code::congestion) return publish(acked + 1);
       EXPECT_EQ(a->code, sn::return_code::accepted);
-      if (++acked < messages_each) return publish(acked + 1);
-      w_.publishing.fetch_sub(1, std::memory_order_release);
+      go_on();
+    } else if (const auto* r = m.get<sn::pubrec>()) {
+      w_.send(at_, sn::pubrel{.msg_id = r->msg_id});
+    } else if (m.get<sn::pubcomp>()) {
+      go_on();
     }
   }
+  [[nodiscard]] static bool is_at_qos_2(std::uint32_t number) { return number % 2 == 1; }
 
  private:
+  void go_on() {
+    if (++acked < messages_each) return publish(acked + 1);
+    w_.publishing.fetch_sub(1, std::memory_order_release);
+  }
   void publish(std::uint32_t sequence) {
     load_message m{number_, sequence, {}, 0};
     for (std::uint32_t& word : m.filler)
       word = sequence * 2654435761u + number_;
     m.crc = crc32c(0, &m, offsetof(load_message, crc));
-    w_.send(at_, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+    const auto qos = is_at_qos_2(number_) ? sn::qos_level::two : sn::qos_level::one;
+    w_.send(at_, sn::publish{.flags = sn::flags{}.with_qos(qos),
                              .topic_id = topic_id_,
                              .msg_id = static_cast<std::uint16_t>(sequence),
                              .data = std::as_bytes(std::span(&m, 1))});
@@ -167,6 +178,57 @@ class publisher final : public client {
   std::uint32_t number_;
   std::string topic_;
   std::uint16_t topic_id_ = 0;
+};
+
+load_message content_of(const sn::publish& p) {
+  load_message m{};
+  EXPECT_EQ(p.data.size(), sizeof m);
+  std::memcpy(&m, p.data.data(), std::min(p.data.size(), sizeof m));
+  EXPECT_EQ(m.crc, crc32c(0, &m, offsetof(load_message, crc))) << "the message is torn";
+  return m;
+}
+
+/// A member of a group at QoS 2. One that does not last comes and goes, and its session stays.
+class member final : public client {
+ public:
+  member(world& w, std::uint64_t at, std::uint32_t number, bool lasts)
+      : client(w, at, "member" + std::to_string(number)), lasts_(lasts) {}
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> got;
+  bool subscribed = false;
+
+  void handle(const sn::message& m) override {
+    if (m.get<sn::connack>()) {
+      w_.send(at_, sn::subscribe{.flags = sn::flags{}.with_qos(sn::qos_level::two),
+                                 .msg_id = 1,
+                                 .topic = "$share/crew/load/#"});
+    } else if (const auto* s = m.get<sn::suback>()) {
+      EXPECT_EQ(s->flags.qos(), sn::qos_level::two);
+      subscribed = true;
+    } else if (m.get<sn::disconnect>()) {
+      if (!w_.stop.load(std::memory_order_relaxed)) connect(false);
+    } else if (const auto* p = m.get<sn::publish>()) {
+      take(*p);
+    } else if (const auto* r = m.get<sn::pubrel>()) {
+      open_.erase(r->msg_id);
+      w_.send(at_, sn::pubcomp{.msg_id = r->msg_id});
+    }
+  }
+
+ private:
+  void take(const sn::publish& p) {
+    const load_message m = content_of(p);
+    const bool at_qos_2 = p.flags.qos() == sn::qos_level::two;
+    EXPECT_EQ(at_qos_2, publisher::is_at_qos_2(m.publisher));
+    // A message that was on its way when the client left comes again under its message id.
+    if (!at_qos_2 || open_.insert(p.msg_id).second) got.emplace_back(m.publisher, m.sequence);
+    if (at_qos_2)
+      w_.send(at_, sn::pubrec{.msg_id = p.msg_id});
+    else
+      w_.send(at_, sn::puback{.topic_id = p.topic_id, .msg_id = p.msg_id});
+    if (!lasts_ && got.size() % 50 == 0) w_.send(at_, sn::disconnect{});
+  }
+  bool lasts_;
+  std::set<std::uint16_t> open_; ///< messages at QoS 2 that have no PUBREL yet
 };
 
 class subscriber final : public client {
@@ -193,10 +255,7 @@ class subscriber final : public client {
 
  private:
   void take(const sn::publish& p) {
-    load_message m;
-    ASSERT_EQ(p.data.size(), sizeof m);
-    std::memcpy(&m, p.data.data(), sizeof m);
-    ASSERT_EQ(m.crc, crc32c(0, &m, offsetof(load_message, crc))) << "the message is torn";
+    const load_message m = content_of(p);
     if (!got.insert({m.publisher, m.sequence}).second) ++doubled;
     w_.send(at_, sn::puback{.topic_id = p.topic_id, .msg_id = p.msg_id});
     if (!lasts_ && ++in_this_life_ == 5) { // it leaves, in either of two ways, and comes back
@@ -241,18 +300,23 @@ TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
 
   std::vector<std::unique_ptr<publisher>> senders;
   std::vector<std::unique_ptr<subscriber>> takers;
+  std::vector<std::unique_ptr<member>> crew;
   std::uint64_t at = 1;
   for (unsigned i = 0; i < lasting + churning; ++i, ++at)
     takers.push_back(std::make_unique<subscriber>(
         w, at, (i < lasting ? "lasting" : "churning") + std::to_string(i), i < lasting));
   for (unsigned i = 0; i < publishers; ++i, ++at)
     senders.push_back(std::make_unique<publisher>(w, at, i));
+  for (unsigned i = 0; i < members; ++i, ++at)
+    crew.push_back(std::make_unique<member>(w, at, i, i % 2 == 0));
   idle_policy wait;
   const auto poll_until = [&](auto done) {
     while (!done()) {
       bool any = false;
       for (auto& t : takers)
         any |= t->poll();
+      for (auto& m : crew)
+        any |= m->poll();
       for (auto& s : senders)
         any |= s->poll();
       if (any)
@@ -263,8 +327,11 @@ TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
   };
   for (unsigned i = 0; i < takers.size(); ++i)
     takers[i]->connect(i >= lasting);
+  for (auto& m : crew)
+    m->connect(false);
+  const auto has_subscribed = [](const auto& c) { return c->subscribed; };
   poll_until([&] {
-    return std::all_of(takers.begin(), takers.end(), [](auto& t) { return t->subscribed; });
+    return std::ranges::all_of(takers, has_subscribed) && std::ranges::all_of(crew, has_subscribed);
   });
   for (auto& s : senders)
     s->connect(true);
@@ -274,6 +341,14 @@ TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
     return std::all_of(takers.begin(), takers.begin() + lasting,
                        [](auto& t) { return t->got.size() >= all; });
   });
+  std::map<std::pair<std::uint32_t, std::uint32_t>, unsigned> shared;
+  poll_until([&] {
+    shared.clear();
+    for (const auto& m : crew)
+      for (const auto& one : m->got)
+        ++shared[one];
+    return shared.size() >= all;
+  });
   w.stop.store(true, std::memory_order_release);
   for (std::thread& t : threads)
     t.join();
@@ -282,6 +357,11 @@ TEST_P(BrokerStress, WorkersPublishToEachOthersSessionsWhileClientsComeAndGo) {
     EXPECT_EQ(takers[i]->got.size(), all);
     EXPECT_EQ(takers[i]->doubled, 0u);
   }
+  const auto more_than_once = std::ranges::count_if(shared, [](const auto& one) {
+    return publisher::is_at_qos_2(one.first.first) && one.second != 1;
+  });
+  EXPECT_EQ(more_than_once, 0) << "messages at QoS 2 came to two members, or twice to one";
+  EXPECT_EQ(w.broker->counters().group_moves, all / 2);
   unsigned lives = 0;
   for (std::size_t i = lasting; i < takers.size(); ++i)
     lives += takers[i]->lives;
