@@ -5,6 +5,10 @@
 // clients' share, which the TSC measures. "A second" is a second of wall-clock time, which includes
 // the clients and other processes. The packets are real: Ethernet, IPv4, UDP and MQTT-SN 1.2. The
 // memory port has no offloads, so all checksums are computed and checked in software.
+//
+// Under valgrind's callgrind, started with --instr-atstart=no and --toggle-collect of world::round(),
+// the counters cover the measured messages only, and of these the worker's part. The set-up of the
+// clients runs without counting, and so faster. tests/instructions does this.
 #include "broker/broker.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/sink.h"
@@ -22,6 +26,13 @@
 #include "clients.h"
 #include "figures.h"
 #include "net/listener.h"
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_START_INSTRUMENTATION
+#define CALLGRIND_STOP_INSTRUMENTATION
+#endif
 
 namespace chainring::bench {
 
@@ -62,7 +73,7 @@ struct pool_deleter {
 
 /// The measurements of one slice of time.
 struct slice {
-  double messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0, drain_share = 0,
+  double messages = 0, messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0, drain_share = 0,
          messages_per_burst = 0, group_us = 0, worker_ns = 0, p50_us = 0, p99_us = 0,
          p99_groups = 0;
 };
@@ -74,14 +85,15 @@ class world {
   ~world();
   /// Runs rounds until `done()` returns true. Returns false on an error, which why() describes.
   template <class Done> bool run_until(Done&& done);
-  bool run(double seconds, slice& out);
+  /// Measures for a time, or where `messages` is not 0, until so many are acknowledged.
+  bool run(double seconds, std::uint64_t messages, slice& out);
   [[nodiscard]] client_fleet& clients() { return *fleet_; }
   [[nodiscard]] std::string why() const;
   [[nodiscard]] result<void> close();
 
  private:
   world() = default;
-  bool round();
+  [[gnu::noinline]] bool round();
   void watch_commits();
 
   std::unique_ptr<file_region> file_;
@@ -226,7 +238,7 @@ template <class Done> bool world::run_until(Done&& done) {
   return true;
 }
 
-bool world::run(double seconds, slice& out) {
+bool world::run(double seconds, std::uint64_t messages_wanted, slice& out) {
   const broker_counters before = broker_->counters();
   const std::uint64_t client_before = client_tsc_, commits_before = commits_;
   app::latencies latency;
@@ -234,7 +246,12 @@ bool world::run(double seconds, slice& out) {
   const double cpu_before = cpu_seconds();
   const std::uint64_t start = rte_rdtsc();
   const auto length = static_cast<std::uint64_t>(seconds * static_cast<double>(rte_get_tsc_hz()));
-  const bool good = run_until([&] { return rte_rdtsc() - start >= length; });
+  CALLGRIND_START_INSTRUMENTATION;
+  const bool good = run_until([&] {
+    return messages_wanted != 0 ? broker_->counters().acked - before.acked >= messages_wanted
+                                : rte_rdtsc() - start >= length;
+  });
+  CALLGRIND_STOP_INSTRUMENTATION;
   fleet_->latency = nullptr;
   if (!good) return false;
   const double cpu = cpu_seconds() - cpu_before;
@@ -247,6 +264,7 @@ bool world::run(double seconds, slice& out) {
   const auto bursts = static_cast<double>(after.bursts - before.bursts);
   if (messages == 0 || bursts == 0) return true;
   const double worker_s = cpu * worker_tsc / all_tsc;
+  out.messages = messages;
   out.messages_per_worker_s = messages / worker_s;
   out.messages_per_s = messages * hz / all_tsc;
   out.drains_per_burst = static_cast<double>(after.drains - before.drains) / bursts;
@@ -295,10 +313,10 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
     return complain("broker", w.why());
   std::vector<slice> slices;
   const budget b = c.time();
-  const unsigned count = std::max(b.rounds_min, 3u);
+  const unsigned count = c.o.messages != 0 ? 1 : std::max(b.rounds_min, 3u);
   for (unsigned i = 0; i < count; ++i) {
     slice s;
-    if (!w.run(c.o.quick ? 0.05 : b.seconds / count, s)) return complain("broker", w.why());
+    if (!w.run(c.o.quick ? 0.05 : b.seconds / count, c.o.messages, s)) return complain("broker", w.why());
     slices.push_back(s);
   }
   fleet.publish(false);
@@ -327,6 +345,7 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
   c.out.add(figure("messages a second, clients' time in it", "M/s",
                    of(&slice::messages_per_s, 1e-6), per_second));
   c.out.add(figure("worker time a message", "ns", of(&slice::worker_ns)));
+  if (c.o.messages != 0) c.out.add(figure("messages measured", "", of(&slice::messages)));
   c.out.add(figure("drains a burst", "", of(&slice::drains_per_burst), at_most(2)));
   c.out.add(figure("messages a burst", "", of(&slice::messages_per_burst)));
   c.out.add(figure("drains' share of the worker's time", "%", of(&slice::drain_share, 100)));
@@ -347,6 +366,7 @@ bool figures(bench_context& c, durability_class d, std::uint32_t window) {
   if (c.o.window != 0) window = c.o.window;
   c.out.heading(std::string("broker: durable QoS 1, 64 bytes, fan-out 1, class ") + to_string(d) +
                 ", one worker, memory port, window " + std::to_string(window));
+  if (c.o.clients != 0) return measure(c, d, c.o.clients, window);
   const std::uint32_t many = c.o.quick ? 1000 : 10'000;
   return measure(c, d, many, window) && measure(c, d, 64, window);
 }

@@ -32,6 +32,13 @@ app::parsed parse(int argc, char** argv, options& o) {
                "PUBLISH messages that wait for their PUBACK at one time; 0 means 1024 for class "
                "file, else 64")
       ->check(CLI::Range(0u, 8192u));
+  a.add_option("--clients", o.clients,
+               "Clients of the broker's figures; 0 means 10,000 and then 64")
+      ->check(CLI::Range(0u, 1000000u));
+  a.add_option("--messages", o.messages,
+               "Measure the broker over this many messages, and not for a time. Under valgrind only "
+               "these are counted (tests/instructions); 0 means for a time")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40));
   std::uint64_t journal_mib = 0;
   a.add_option("--journal-size", journal_mib,
                "Journal size of class file in MiB; 0 means the driver's default")

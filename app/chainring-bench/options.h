@@ -20,6 +20,9 @@ struct options {
   std::string json;                          ///< path of the file to write; empty means none
   std::uint32_t window = 0; ///< PUBLISH messages without a PUBACK; 0 means the class's default
   std::uint64_t journal_size = 0; ///< in bytes; 0 means the driver's default
+  std::uint32_t clients = 0;      ///< of the broker's figures; 0 means 10,000 and then 64
+  /// Each figure of the broker is measured over so many messages; 0 means for a time.
+  std::uint64_t messages = 0;
 };
 
 /// Parses the arguments. It prints the help, the version or the refusal itself.
