@@ -116,7 +116,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   static unsigned number = 0;
   const std::string name = "bench" + std::to_string(number++);
   const auto no_memory = error{errc::no_space, "no memory; give EAL more (-m 512)"};
-  w->pool_.reset(rte_pktmbuf_pool_create((name + "_packets").c_str(), 65535, 256, 0,
+  w->pool_.reset(rte_pktmbuf_pool_create((name + "_packets").c_str(), 65535, RTE_MEMPOOL_CACHE_MAX_SIZE, 0,
                                          RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY));
   if (w->pool_ == nullptr) return no_memory;
   w->port_ = std::make_unique<memory_port>(name);

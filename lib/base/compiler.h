@@ -11,3 +11,7 @@
 #elif __cplusplus < 202002L
 #error "chainring needs C++20: compile with -std=c++20"
 #endif
+
+/// Stands in front of the definition of a function whose cost tests/instructions counts as a stage
+/// of the worker's loop. The function is never inlined, so its calls can be seen in a profile.
+#define CHAINRING_STAGE [[gnu::noinline]]

@@ -538,6 +538,10 @@ void broker_worker::state::end_burst() noexcept {
   }
   finish_scans();
   report_settled();
+  deliver_ready();
+}
+
+void broker_worker::state::deliver_ready() noexcept {
   // Deliveries may make more sessions ready; these wait for the next round.
   ready.swap(ready_next);
   ready.clear();
@@ -591,9 +595,10 @@ void broker_worker::resume(std::uint32_t n) noexcept {
 topic_names& broker_worker::topics() noexcept {
   return state_->names;
 }
-void broker_worker::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
-                            std::span<const std::byte> content, const publish_options& options,
-                            std::uint64_t token) noexcept {
+CHAINRING_STAGE void broker_worker::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                            std::span<const std::byte> content,
+                                            const publish_options& options,
+                                            std::uint64_t token) noexcept {
   state_->publish(by, from, topic, content, options, token);
 }
 void broker_worker::release_identifier(std::uint32_t n, std::uint16_t packet_id,
@@ -608,7 +613,8 @@ void broker_worker::unsubscribe(std::uint32_t n, std::string_view filter,
                                 std::uint64_t token) noexcept {
   state_->subscribe(n, filter, {}, token, true);
 }
-void broker_worker::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
+CHAINRING_STAGE void broker_worker::ack(std::uint32_t n, std::uint64_t ticket,
+                                        ack_reason reason) noexcept {
   state_->ack(n, ticket, reason);
 }
 void broker_worker::received(std::uint32_t n, std::uint64_t ticket, std::uint64_t token) noexcept {

@@ -466,7 +466,7 @@ struct broker_worker::state {
   // These functions are in burst.cc.
   void end_burst() noexcept;
   void collect_groups() noexcept;
-  void place() noexcept;
+  CHAINRING_STAGE void place() noexcept;
   [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
   [[nodiscard]] place_status place_refs(std::uint32_t subscriber, std::uint32_t incarnation,
                                         bool over_bytes, const slot_origin* from,
@@ -478,10 +478,11 @@ struct broker_worker::state {
                                              const slot_origin* from, placement& out) noexcept;
   void settle_groups() noexcept;
   [[nodiscard]] bool placed_again(const group& g) const noexcept;
-  void make_durable() noexcept;
+  CHAINRING_STAGE void make_durable() noexcept;
   void mark_lost_publishes() noexcept;
-  void finish_publishes() noexcept;
-  void report_settled() noexcept;
+  CHAINRING_STAGE void finish_publishes() noexcept;
+  CHAINRING_STAGE void report_settled() noexcept;
+  CHAINRING_STAGE void deliver_ready() noexcept;
   void make_ready(session& s, std::uint32_t n) noexcept;
   void make_dirty(session& s, std::uint32_t n) noexcept;
 

@@ -180,8 +180,9 @@ void gateway_worker::attach(net::transport& out, const net::hearing* heard) noex
   state_->adopt_rules();
 }
 
-void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
-                             std::uint64_t received_tsc, bool to_group) noexcept {
+CHAINRING_STAGE void gateway_worker::receive(client_address from,
+                                             std::span<const std::byte> datagram,
+                                             std::uint64_t received_tsc, bool to_group) noexcept {
   if (received_tsc == 0) received_tsc = rte_rdtsc();
   state_->now_tsc = std::max(state_->now_tsc, received_tsc);
   ++state_->count.datagrams;
@@ -206,7 +207,7 @@ void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   if (state_->advertise_tsc <= state_->now_tsc) state_->advertise_now();
 }
 
-void gateway_worker::send(mark_t mark) noexcept {
+CHAINRING_STAGE void gateway_worker::send(mark_t mark) noexcept {
   if (!state_->awake.empty()) [[unlikely]]
     state_->end_awakenings();
   state_->out->release(mark);

@@ -64,7 +64,8 @@ result<std::unique_ptr<link>> link::create(net::interface& port, const link_opti
   return l;
 }
 
-std::uint16_t link::receive(std::span<datagram> out, std::uint64_t now_tsc) noexcept {
+CHAINRING_STAGE std::uint16_t link::receive(std::span<datagram> out,
+                                            std::uint64_t now_tsc) noexcept {
   constexpr std::uint16_t burst = 64;
   std::array<rte_mbuf*, burst> frames;
   if (options_.rx_queue == no_queue) return 0;

@@ -204,7 +204,7 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
   return n != 0;
 }
 
-bool listener::send(media& m, std::uint64_t now_tsc) noexcept {
+CHAINRING_STAGE bool listener::send(media& m, std::uint64_t now_tsc) noexcept {
   bool any = false;
   for (std::size_t id = 0; id < links_.size(); ++id) {
     listener_group::port_state& port = *group_->ports_[id];
