@@ -207,6 +207,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
              .name_bytes_max = std::max<std::uint64_t>(64u << 20, s.config.topic_size_max)}),
       tsc_hz(rte_get_tsc_hz()), queues_grow(config.queue_slots_first != 0 &&
                                             config.queue_slots_first < config.queue_slots_most()),
+      drops_oldest(config.overflow == overflow_policy::drop_oldest ||
+                   config.overflow_clean == overflow_policy::drop_oldest),
       slots_differ(config.queue_slots_clean != 0 && config.queue_slots_clean != config.queue_slots),
       drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
       identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
@@ -229,6 +231,10 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   constexpr std::size_t burst_max = 1024;
   staged.reserve(burst_max);
   targets.reserve(16 * burst_max);
+  targets_sorted.reserve(16 * burst_max);
+  staged_done.reserve(burst_max);
+  targets_done.reserve(16 * burst_max);
+  groups_done.reserve(16 * burst_max);
   volatile_targets.reserve(16 * burst_max);
   without_newest.reserve(burst_max);
   beyond_bytes.reserve(burst_max);

@@ -132,35 +132,51 @@ place_status broker_worker::state::place_refs(std::uint32_t subscriber, std::uin
   return placed;
 }
 
-void broker_worker::state::collect_groups() noexcept {
-  // Sort by queue and, within a queue, by the order of arrival.
-  std::ranges::sort(targets, [](const target& a, const target& b) {
-    return a.session != b.session ? a.session < b.session : a.publish < b.publish;
-  });
-  groups.clear();
-  for (std::uint32_t i = 0; i < targets.size();) {
-    std::uint32_t n = 1;
-    bool makes_room = targets[i].makes_room;
-    while (i + n < targets.size() && targets[i + n].session == targets[i].session &&
-           targets[i + n].incarnation == targets[i].incarnation)
-      makes_room |= targets[i + n++].makes_room;
-    groups.push_back({.first = i, .count = n, .makes_room = makes_room});
-    i += n;
+// Puts a target into the group of its queue, behind those that arrived earlier. A queue whose
+// incarnation has changed within the burst has one group for each.
+void broker_worker::state::add_to_group(std::uint32_t target_at, std::uint64_t size) noexcept {
+  const target& t = targets[target_at];
+  plan_table::plan& plan = planned.add(t.session, size);
+  if (plan.count != 1) {
+    group& g = groups[plan.group];
+    if (targets[g.first].incarnation == t.incarnation) {
+      targets[g.last].next = target_at;
+      g.last = target_at;
+      ++g.count;
+      g.makes_room |= t.makes_room;
+      return;
+    }
   }
+  plan.group = static_cast<std::uint32_t>(groups.size());
+  groups.push_back({.first = target_at, .count = 1, .last = target_at, .makes_room = t.makes_room});
 }
 
-// Returns true if the queue was full and `may_try_again` is set: the caller makes room in the queue
-// and calls this again. Without `may_try_again` a full queue refuses the group's publishes.
-bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
+// Puts the targets of each group next to each other, in the order of their arrival.
+void broker_worker::state::collect_groups() noexcept {
+  if (groups.size() == targets.size()) return; // each group has one target
+  targets_sorted.clear();
+  for (group& g : groups) {
+    const auto first = static_cast<std::uint32_t>(targets_sorted.size());
+    for (std::uint32_t t = g.first, left = g.count; left != 0; --left, t = targets[t].next)
+      targets_sorted.push_back(targets[t]);
+    g.first = first;
+  }
+  targets.swap(targets_sorted);
+}
+
+// Returns true if the queue was full and may be tried again: the caller makes room in the queue and
+// calls this again. Otherwise a full queue refuses the group's publishes.
+bool broker_worker::state::place_group(group& g, full_queue_rule rule) noexcept {
   const std::uint32_t subscriber = targets[g.first].session;
   queue_table& queues = table_of(subscriber);
   const std::uint32_t q = queue_of(subscriber), seal = seal_of(subscriber);
   const std::uint32_t incarnation = targets[g.first].incarnation;
   refs.clear();
   for (std::uint32_t i = 0; i < g.count; ++i) {
-    const target& t = targets[g.first + i];
+    target& t = targets[g.first + i];
     const message_ref m = staged[t.publish].content.ref;
-    refs.emplace_back(m, slot_delivery::sealed(seal, m, t.bits));
+    t.sealed = slot_delivery::sealed(seal, m, t.bits);
+    refs.emplace_back(m, t.sealed);
   }
   const bool over_bytes = g.makes_room && bytes_to_free(subscriber, group_bytes(g)) != 0;
   const place_status placed = place_refs(subscriber, incarnation, over_bytes, nullptr, g.placement);
@@ -171,7 +187,13 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   if (g.placed || placed == place_status::changed) return false;
   const bool full = placed == place_status::full || placed == place_status::closed;
   if (full) press_group(subscriber);
-  if (full && may_try_again) return true;
+  // Other workers may have filled the queue since the publish was matched. Then room is made in it,
+  // if this worker owns the session and so may drop from its queue. [home-read]
+  if (full && rule == full_queue_rule::if_own &&
+      policy_of(subscriber) == overflow_policy::drop_oldest &&
+      at(subscriber).home.load(std::memory_order_relaxed) == number) // [home-read]
+    rule = full_queue_rule::try_again;
+  if (full && rule == full_queue_rule::try_again) return true;
   if (placed == place_status::full && policy_of(subscriber) == overflow_policy::drop_newest) {
     count.dropped_newest += g.count;
     (void)queues.overflow(q, overflow_policy::drop_newest, g.count); // this counts the drops
@@ -179,6 +201,7 @@ bool broker_worker::state::place_group(group& g, bool may_try_again) noexcept {
   }
   for (std::uint32_t i = 0; i < g.count; ++i)
     staged[targets[g.first + i].publish].refused = true;
+  any_refused = true;
   return false;
 }
 
@@ -227,18 +250,14 @@ void broker_worker::state::make_room() noexcept {
 // one queue refuses is refused in all, and its other places become void. Queues that must drop a
 // message come last, when it is known which other messages were refused.
 void broker_worker::state::place() noexcept {
+  any_refused = false;
   store_cells();
   collect_groups();
   for (const staged_publish& p : staged)
     if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
   bool later = false;
   for (group& g : groups) {
-    // Other workers may have filled the queue since the publish was matched. Then room is made in
-    // it, if this worker owns the session and so may drop from its queue. [home-read]
-    if (!g.makes_room)
-      g.makes_room = place_group(
-          g, policy_of(targets[g.first].session) == overflow_policy::drop_oldest &&
-                 at(targets[g.first].session).home.load(std::memory_order_relaxed) == number);
+    if (!g.makes_room) g.makes_room = place_group(g, full_queue_rule::if_own);
     later |= g.makes_room;
   }
   settle_groups();
@@ -251,7 +270,8 @@ void broker_worker::state::place() noexcept {
     later = false;
     for (group& g : groups)
       if (g.makes_room && !g.placed && g.count != 0)
-        later |= place_group(g, left != 0 && !g.impossible);
+        later |= place_group(g, left != 0 && !g.impossible ? full_queue_rule::try_again
+                                                           : full_queue_rule::refuse);
     settle_groups();
   }
 }
@@ -259,7 +279,7 @@ void broker_worker::state::place() noexcept {
 // A placement becomes ready or void as a whole, so one refused message refuses its whole group.
 // That may refuse messages of further groups, so this repeats until nothing changes.
 void broker_worker::state::settle_groups() noexcept {
-  for (bool changed = true; changed;) {
+  for (bool changed = any_refused; changed;) {
     changed = false;
     for (const group& g : groups) {
       if (!g.placed) continue;
@@ -323,12 +343,12 @@ void broker_worker::state::make_durable() noexcept {
   if (seeded_bug("groups.marked_before_moved")) mark_moves();
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   any |= releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-         !receipts.empty() || *retained_cells || !group_releases.empty() || !acked_slots.empty() ||
+         !receipts.empty() || retained_cells || !group_releases.empty() || !acked_slots.empty() ||
          !moves.empty();
   // The cells of subscriptions and of retained topics are among the lines of this drain.
   // [place-before-publish]
   cells.flush_changes();
-  if (*retained_cells) (*retained_cells)->flush_changes(); // [place-before-publish]
+  if (retained_cells) retained_cells->flush_changes(); // [place-before-publish]
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
@@ -378,8 +398,8 @@ void broker_worker::state::make_durable() noexcept {
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
   hook_point("broker.burst.drained");
   cells.publish();
-  if (*retained_cells) (*retained_cells)->publish();
-  retained_cells->reset(); // all changes are published
+  if (retained_cells) retained_cells->publish();
+  retained_cells.reset(); // all changes are published
   // The entries that move are durable by now.
   if (!seeded_bug("groups.marked_before_moved")) mark_moves();
   if (publishes || (!moves.empty() && !seeded_bug("groups.mark_not_drained"))) {
@@ -434,6 +454,11 @@ void broker_worker::state::finish_publishes() noexcept {
     if (g.placed && !voided) {
       table_of(to).place_finish(g.placement); // [publish-before-ready]
       count.placed += g.count;
+      // The home delivers the messages from what it still knows of them. [home-read]
+      if (!common.groups.is_group(to) && at(to).home.load(std::memory_order_relaxed) == number) {
+        at(to).fresh_burst = burst_number;
+        at(to).fresh_group = static_cast<std::uint32_t>(&g - groups.data());
+      }
     }
     // Behind void slots another worker's messages may have been waiting for these.
     if (g.placed && common.groups.is_group(to))
@@ -469,10 +494,24 @@ void broker_worker::state::finish_publishes() noexcept {
       hand_volatile(p.volatile_copy, volatile_targets[p.volatile_first + i]);
     common.volatiles->drop(p.volatile_copy);
   }
+  staged_done.swap(staged);
+  targets_done.swap(targets);
+  groups_done.swap(groups);
   staged.clear();
   targets.clear();
   volatile_targets.clear();
   groups.clear();
+}
+
+// Forgets what the burst has published.
+void broker_worker::state::forget_burst() noexcept {
+  if (staged_done.empty()) return;
+  for (const staged_publish& p : staged_done)
+    if (p.topic != none) names.release(p.topic);
+  staged_done.clear();
+  targets_done.clear();
+  groups_done.clear();
+  ++burst_number; // no session has messages of this burst any more
 }
 
 // Reports the outcomes of their calls to the front ends, in the order in which they became known.
@@ -489,6 +528,7 @@ void broker_worker::state::report_settled() noexcept {
 
 void broker_worker::state::end_burst() noexcept {
   now_tsc = rte_rdtsc();
+  burst_ns = 0;
   did_work = take_woken();
   did_work |= take_parcels();
   take_requests();
@@ -521,12 +561,8 @@ void broker_worker::state::end_burst() noexcept {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
-    {
-      std::optional<durable_map::batch> cells;
-      retained_cells = &cells;
-      place();
-      make_durable();
-    }
+    place();
+    make_durable();
     finish_closings(); // [closed-before-reuse]
     drop_former_wills();
     finish_will_changes();
@@ -539,6 +575,7 @@ void broker_worker::state::end_burst() noexcept {
   finish_scans();
   report_settled();
   deliver_ready();
+  forget_burst();
 }
 
 void broker_worker::state::deliver_ready() noexcept {

@@ -16,13 +16,13 @@
 namespace chainring {
 
 bool delivery_content::copy_out(void* to) const noexcept {
-  if (medium_ == nullptr) {
+  if (octets_.data() != nullptr) {
     std::memcpy(to, octets_.data(), octets_.size());
-    return true;
+  } else {
+    message_cursor at = chain_;
+    at.copy_out(to, at.remaining());
   }
-  message_cursor at = chain_;
-  at.copy_out(to, at.remaining());
-  return !medium_->lost_since(losses_);
+  return medium_ == nullptr || !medium_->lost_since(losses_);
 }
 
 bool broker_worker::state::own(std::uint32_t n) noexcept {
@@ -193,7 +193,7 @@ void broker_worker::state::forget_dropped(session& s, std::uint32_t n) noexcept 
 
 void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   s.ready = s.exhausted = false;
-  drop_asked(s, n);
+  if (drops_oldest) drop_asked(s, n);
   // [home-read]
   if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused ||
       s.asleep.load(std::memory_order_relaxed)) // [turn-only]
@@ -331,10 +331,39 @@ broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t sea
   return viewed::whole;
 }
 
+// Describes a leased message that this worker has published in this burst. What the worker knows of
+// it need not be read back from media, and its topic need not be looked for again. Returns false
+// for any other message, and for one that may have been delivered before.
+bool broker_worker::state::describe_fresh(const session& s, const leased& l,
+                                          delivery_item& out) noexcept {
+  if (s.fresh_burst != burst_number) return false;
+  const group& g = groups_done[s.fresh_group];
+  const std::uint64_t i = l.ticket() - g.placement.first_ticket;
+  if (i >= g.count && !seeded_bug("broker.fresh_unmatched")) return false;
+  const target& t = targets_done[g.first + (i < g.count ? i : 0)];
+  const staged_publish& p = staged_done[t.publish];
+  // The slot is compared with what was placed in it: a damaged one is left to view_leased().
+  const bool same =
+      p.content.ref == l.message() && t.sealed == l.delivery() && l.state() == slot_state::queued;
+  if ((!same && !seeded_bug("broker.fresh_unmatched")) || l.redelivered() || p.lost ||
+      p.octets.data() == nullptr)
+    return false;
+  const slot_delivery bits = slot_delivery::unpack(t.bits);
+  out.ticket = l.ticket();
+  out.qos = bits.qos;
+  out.retain = bits.retain;
+  out.front_end_bits = bits.front_end;
+  out.topic = p.topic;
+  out.name = names.name(p.topic);
+  out.content = delivery_content(p.octets, medium, losses);
+  return true;
+}
+
 // Describes the next message of a session's queue. Returns false when the message is damaged or
 // expired and so acknowledged, or when it must be verified again.
 bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l,
                                     delivery_item& out) noexcept {
+  if (describe_fresh(s, l, out)) return true;
   switch (view_leased(n, l, out)) {
   case viewed::whole:
     return true;
@@ -405,6 +434,12 @@ void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason
      : reason == ack_reason::denied  ? count.dropped_denied
                                      : count.dropped_by_client);
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
+  // Most clients have acknowledged all that there is for them. Then there is nothing to offer.
+  if (s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0 && !s.ready &&
+      !durable.queues().may_lease(n)) {
+    s.exhausted = true;
+    return;
+  }
   make_ready(s, n);
 }
 

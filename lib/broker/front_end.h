@@ -57,16 +57,21 @@ enum class close_reason : std::uint8_t {
   kicked,     ///< an operator ended the session
 };
 
-/// The content of a delivery: the octets of a QoS 0 copy, or a chain in the region. It is valid
-/// during deliver() only.
+/// The content of a delivery: octets that are contiguous in memory, or a chain in the region. It is
+/// valid during deliver() only.
 class delivery_content {
  public:
+  /// The octets of a QoS 0 copy.
   explicit delivery_content(std::span<const std::byte> octets) noexcept : octets_(octets) {}
+  /// Octets in one extent of the region.
+  delivery_content(std::span<const std::byte> octets, const media& medium,
+                   std::uint64_t losses) noexcept
+      : octets_(octets), medium_(&medium), losses_(losses) {}
   delivery_content(const message_cursor& at, const media& medium, std::uint64_t losses) noexcept
       : chain_(at), medium_(&medium), losses_(losses) {}
 
   [[nodiscard]] std::uint64_t size() const noexcept {
-    return medium_ == nullptr ? octets_.size() : chain_.remaining();
+    return octets_.data() != nullptr ? octets_.size() : chain_.remaining();
   }
   /// Copies the whole content to `to`, which must have room for size() octets. Returns false when
   /// memory was lost meanwhile; the copy must then not be sent.
@@ -76,7 +81,8 @@ class delivery_content {
   std::span<const std::byte> octets_;
   message_cursor chain_;
   const media* medium_ = nullptr;
-  std::uint64_t losses_ = 0; ///< the value of media::losses() before the content was verified
+  /// The value of media::losses() before the content was verified, or before it was written.
+  std::uint64_t losses_ = 0;
 };
 
 /// One message for one session.

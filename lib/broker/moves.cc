@@ -26,10 +26,6 @@
 
 namespace chainring {
 
-bool broker_worker::state::is_window_full(const session& s) const noexcept {
-  return s.in_flight + s.moving >= s.window;
-}
-
 // Says whether the session has been offered all messages that it took from its groups at QoS 2.
 bool broker_worker::state::may_take_more(session& s, std::uint32_t n) noexcept {
   if (s.last_taken != 0 && !s.has_pending && !durable.queues().may_lease(n)) s.last_taken = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The number of places that a burst wants in each queue. Internal to the broker.
+/// The number of places that a burst wants in each queue, and the group of targets in which they
+/// are. Internal to the broker.
 ///
 /// The size of this table follows the fan-out of the burst and not the number of sessions, so a
 /// worker needs no memory for queues in which it places nothing.
@@ -17,23 +18,31 @@ class plan_table {
   /// Returns how many places were added for that queue since clear().
   [[nodiscard]] std::uint32_t of(std::uint32_t queue) const noexcept {
     const entry& e = entries_[find(queue)];
-    return e.burst == burst_ ? e.count : 0;
+    return e.burst == burst_ ? e.places.count : 0;
   }
   /// Returns how many bytes were added for that queue since clear().
   [[nodiscard]] std::uint64_t bytes_of(std::uint32_t queue) const noexcept {
     const entry& e = entries_[find(queue)];
     return e.burst == burst_ ? e.bytes : 0;
   }
-  /// Adds one place for a message of that size.
-  void add(std::uint32_t queue, std::uint64_t bytes) {
+  /// The number of places in a queue, and what the caller keeps with it.
+  struct plan {
+    std::uint32_t count = 0;
+    std::uint32_t group = 0; ///< the caller's own
+  };
+  /// Adds one place for a message of that size. The result is valid until the next call.
+  plan& add(std::uint32_t queue, std::uint64_t bytes) {
     if (2 * used_ >= entries_.size()) grow();
     entry& e = entries_[find(queue)];
     if (e.burst != burst_) {
-      e = {burst_, queue, 0, 0};
+      e = {};
+      e.burst = burst_;
+      e.queue = queue;
       ++used_;
     }
     e.bytes += bytes;
-    ++e.count;
+    ++e.places.count;
+    return e.places;
   }
   /// Forgets all places.
   void clear() noexcept {
@@ -44,7 +53,8 @@ class plan_table {
  private:
   struct entry {
     std::uint64_t burst = 0;
-    std::uint32_t queue = 0, count = 0;
+    std::uint32_t queue = 0;
+    plan places;
     std::uint64_t bytes = 0;
   };
   /// Returns the index of the queue's entry, or of the free entry that it would take.

@@ -90,7 +90,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     if (for_claims && wait_for_claim(by, from, topic, content, options, token)) return;
     return for_claims && options.retain ? refuse_retained() : refuse();
   }
-  staged_publish p;
+  staged_publish& p = staged.emplace_back();
   p.by = options.qos == 0 ? nullptr : &by;
   p.token = token;
   if (options.retain) {
@@ -110,8 +110,10 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     case retained_table::claim_status::nothing: // it clears nothing
       break;
     case retained_table::claim_status::full:
+      staged.pop_back();
       return refuse_retained();
     case retained_table::claim_status::wait:
+      staged.pop_back();
       if (!wait_for_claim(by, from, topic, content, options, token)) refuse_retained();
       return;
     }
@@ -124,13 +126,15 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
   constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
     found = find_room(topic, from, options.qos, options.retain,
-                      names.name(topic).size() + content.size(), targets_before, volatile_before,
-                      p.matched_version);
-  count_over_bytes();
+                      names.name(topic).size() + content.size(),
+                      static_cast<std::uint32_t>(staged.size() - 1), targets_before,
+                      volatile_before, p.matched_version);
+  if (!beyond_bytes.empty()) count_over_bytes();
   const auto give_up = [&] {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     give_up_claim(p);
+    staged.pop_back();
     refuse();
   };
   if (found == room::full) report_full(full_queue);
@@ -160,22 +164,33 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
       if (p.volatile_copy != none) common.volatiles->drop(p.volatile_copy);
       forget_identifier(p.content);
       durable.messages().discard(p.content);
+      staged.pop_back();
       return refuse();
     }
-    return set_aside({.content = p.content,
-                      .by = p.by,
-                      .token = token,
-                      .until_tsc = now_tsc + aside_seconds * tsc_hz,
-                      .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
-                      .for_claim = false,
-                      .counted = true,
-                      .topic = topic,
-                      .from = from,
-                      .from_incarnation = from == no_session
-                                              ? 0
-                                              : at(from).incarnation.load( // [incarnation-read]
-                                                    std::memory_order_relaxed),
-                      .volatile_copy = p.volatile_copy});
+    set_aside({.content = p.content,
+               .by = p.by,
+               .token = token,
+               .until_tsc = now_tsc + aside_seconds * tsc_hz,
+               .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
+               .for_claim = false,
+               .counted = true,
+               .topic = topic,
+               .from = from,
+               .from_incarnation = from == no_session
+                                       ? 0
+                                       : at(from).incarnation.load( // [incarnation-read]
+                                             std::memory_order_relaxed),
+               .volatile_copy = p.volatile_copy});
+    staged.pop_back();
+    return;
+  }
+  if (p.places != 0 && !p.content.chains.list) { // the deliveries of this burst use what is known
+    names.hold(topic);
+    p.topic = topic;
+    const message_word1 at = p.content.chains;
+    if (at.count != 0)
+      p.octets = {durable.blocks().address({at.first, at.count}) + p.content.fields.topic_size,
+                  content.size()};
   }
   stage(p, targets_before, volatile_before);
 }
@@ -258,14 +273,13 @@ void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
 // counted. It counts nothing, because a publish that waits is matched again and again.
 broker_worker::state::room
 broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                                bool retain, std::uint64_t size, std::size_t& targets_before,
-                                std::size_t& volatile_before,
+                                bool retain, std::uint64_t size, std::uint32_t publish,
+                                std::size_t& targets_before, std::size_t& volatile_before,
                                 std::uint64_t& matched_version) noexcept {
   matched_version = common.filters->version();
   const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
   targets_before = targets.size();
   volatile_before = volatile_targets.size();
-  const auto index = static_cast<std::uint32_t>(staged.size());
   room found = room::available;
   without_newest.clear();
   beyond_bytes.clear();
@@ -299,7 +313,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     }
     // The home was set before the subscription entered the index. [home-read]
     if (full && at(sub.session).home.load(std::memory_order_relaxed) != number) found = room::wait;
-    targets.push_back({sub.session, incarnation, index,
+    targets.push_back({sub.session, incarnation, publish,
                        slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
                                      subscription_option::front_end_bits_of(sub.options)}
                            .pack(),
@@ -320,7 +334,8 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
                                    std::span<const std::byte> content,
                                    const publish_options& options, message& out) noexcept {
   const std::string_view name = names.name(topic);
-  message_fields fields;
+  message_fields& fields = out.fields;
+  fields = {};
   fields.payload_size = static_cast<std::uint32_t>(content.size());
   fields.topic_size = static_cast<std::uint16_t>(name.size());
   fields.qos = options.qos;
@@ -331,7 +346,8 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
   if (from != no_session)
     fields.publisher_incarnation =
         at(from).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-  fields.published_ns = store::now_ns();
+  if (burst_ns == 0) burst_ns = store::now_ns();
+  fields.published_ns = burst_ns;
   const std::uint64_t expiry_s = options.expiry_s != 0 ? options.expiry_s : config.message_expiry_s;
   if (expiry_s != 0) fields.expires_ns = fields.published_ns + expiry_s * second_ns;
   if (!durable.messages().reserve(fields, out)) return false;
@@ -352,8 +368,7 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
                          : static_cast<std::uint32_t>(volatile_targets.size() - volatile_before);
   if (p.kept) durable.messages().stage(p.content);
   for (std::size_t t = targets_before; t < targets.size(); ++t)
-    planned.add(targets[t].session, p.kept ? p.content.fields.size() : 0);
-  staged.push_back(p);
+    add_to_group(static_cast<std::uint32_t>(t), p.kept ? p.content.fields.size() : 0);
 }
 
 // Finds out whether a ring is missing for a queue, before another worker is asked to drop anything.
@@ -433,8 +448,9 @@ void broker_worker::state::retry_aside() noexcept {
     }
     a.for_claim = found == room::wait;
     if (found == room::available) {
-      found = find_room(a.topic, a.from, fields.qos, retain, fields.size(), targets_before,
-                        volatile_before, p.matched_version);
+      found = find_room(a.topic, a.from, fields.qos, retain, fields.size(),
+                        static_cast<std::uint32_t>(staged.size()), targets_before, volatile_before,
+                        p.matched_version);
       if (!a.counted) count_over_bytes();
       a.counted |= found != room::changed;
       if (found == room::full) report_full(full_queue);
@@ -486,6 +502,7 @@ void broker_worker::state::retry_aside() noexcept {
     p.kept = p.places != 0 || p.retained != none || fields.identifier_open;
     if (!p.kept) durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
+    staged.push_back(p);
   }
   aside.resize(kept);
 }

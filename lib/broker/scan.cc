@@ -172,7 +172,8 @@ bool broker_worker::state::give_retained(std::uint32_t job, const retained_messa
   if (qos != 0) {
     targets.push_back({j.session, j.incarnation, static_cast<std::uint32_t>(staged.size()),
                        slot_delivery{qos, true, front_end}.pack(), false});
-    planned.add(j.session, durable.messages().size_of(m.ref.index));
+    add_to_group(static_cast<std::uint32_t>(targets.size() - 1),
+                 durable.messages().size_of(m.ref.index));
     staged_publish p;
     p.content.ref = m.ref;
     p.places = 1;

@@ -68,6 +68,11 @@ struct session {
   std::uint64_t first_ticket = 0; // 0 means none
   std::uint32_t more_tickets = none;
 
+  // The group of targets in which this worker has placed messages for the session last, and the
+  // burst in which it did.
+  std::uint64_t fresh_burst = 0;
+  std::uint32_t fresh_group = 0;
+
   // A message that is leased and offered but not taken yet.
   bool has_pending = false;
   leased pending;

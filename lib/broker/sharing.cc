@@ -32,13 +32,6 @@ namespace chainring {
 
 // --- queues of sessions and of groups ---------------------------------------------------------
 
-queue_table& broker_worker::state::table_of(std::uint32_t subscriber) noexcept {
-  return common.groups.is_group(subscriber) ? durable.group_queues() : durable.queues();
-}
-std::uint32_t broker_worker::state::queue_of(std::uint32_t subscriber) const noexcept {
-  return common.groups.is_group(subscriber) ? common.groups.group_of_subscriber(subscriber)
-                                            : subscriber;
-}
 std::uint32_t broker_worker::state::seal_of(std::uint32_t subscriber) const noexcept {
   return common.groups.is_group(subscriber)
              ? group_seal | common.groups.group_of_subscriber(subscriber)

@@ -48,9 +48,13 @@ struct broker_worker::state {
     std::uint32_t retained = none;     // the entry that it has claimed in the retained table
     std::uint64_t retained_before = 0; // the word of the topic's message so far
     std::uint64_t matched_version = 0; // of the index of filters
-    std::uint32_t scan = none;         // the scan for which it was placed, if it was
-    bool erases = false;               // it only erases the cell of its topic
-    bool cell_stored = false;          // the burst has stored its cell
+    // The topic, which the publish holds until the burst is over, and the content where it lies in
+    // one extent. Both are none for a publish that is not delivered from what the worker knows.
+    std::uint32_t topic = none;
+    std::span<const std::byte> octets{};
+    std::uint32_t scan = none;    // the scan for which it was placed, if it was
+    bool erases = false;          // it only erases the cell of its topic
+    bool cell_stored = false;     // the burst has stored its cell
     std::uint32_t will_of = none; // the session whose will it is; the message is held, and no one
                                   // waits for an answer
     bool refused = false;
@@ -66,16 +70,20 @@ struct broker_worker::state {
     std::uint32_t incarnation;
     std::uint32_t publish; // an index into staged
     std::uint16_t bits;
-    bool makes_room; // the queue is full and drops its oldest message for this one
+    bool makes_room;           // the queue is full and drops its oldest message for this one
+    std::uint16_t sealed = 0;  // the bits as they stand in the slot, with their check
+    std::uint32_t next = none; // the next target of its group, while the burst is collected
   };
   struct volatile_target {
     std::uint32_t session;
     std::uint32_t incarnation;
     std::uint8_t bits;
   };
-  /// A run of targets of one incarnation of one queue, which are placed together.
+  /// The targets of one incarnation of one queue, which are placed together. While the burst is
+  /// collected they are a list, and from collect_groups() on a run of `targets`.
   struct group {
     std::uint32_t first, count;
+    std::uint32_t last; // the end of the list
     bool makes_room = false;
     bool placed = false;
     bool impossible = false; // dropping makes no room for it
@@ -224,6 +232,7 @@ struct broker_worker::state {
   std::uint64_t now_tsc = 0;
   std::uint64_t tsc_hz;
   const bool queues_grow;
+  const bool drops_oldest; // some session's full queue drops its oldest message
   const bool slots_differ; // sessions that end with their connection have another limit
   const std::uint64_t
       drain_bytes_max; // half of what one drain may cover, because other workers flush too
@@ -239,11 +248,19 @@ struct broker_worker::state {
   basic_broker_counters<statistic> count;
 
   std::vector<staged_publish> staged;
-  std::vector<target> targets;
+  std::vector<target> targets, targets_sorted;
+  // What the burst has published and placed, from the moment at which it is settled to the end of
+  // the burst, for deliveries in the same burst.
+  std::vector<staged_publish> staged_done;
+  std::vector<target> targets_done;
+  std::vector<group> groups_done;
+  std::uint64_t burst_number = 1; // rises with each burst that places anything
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
   std::vector<slot_ref> refs; // the references of one group
   plan_table planned;         // the places that this burst wants in each queue
+  bool any_refused = false;   // a queue has refused a message of this burst
+  std::uint64_t burst_ns = 0; // the wall clock as this burst has read it; 0: not yet
   // What find_room() has found: the subscribers whose queues drop this message, those whose queues
   // are at their limit of bytes, and the one whose queue refuses the message.
   std::vector<std::uint32_t> without_newest, beyond_bytes;
@@ -299,8 +316,8 @@ struct broker_worker::state {
   std::vector<char> will_topic; // the will that is read
   std::vector<std::byte> will_content;
   std::vector<operator_request> requests;
-  // The cells of retained topics that this burst changes. The batch lives in end_burst().
-  std::optional<durable_map::batch>* retained_cells = nullptr;
+  // The cells of retained topics that this burst changes; empty between bursts.
+  std::optional<durable_map::batch> retained_cells;
   std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
   std::uint32_t tidied_now = 0;         // how many of them this burst tidies up
   std::vector<operator_request> clears; // topics that an operator asked to clear
@@ -380,8 +397,8 @@ struct broker_worker::state {
                         std::span<const subscriber> to) noexcept;
   void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
   [[nodiscard]] room find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                               bool retain, std::uint64_t size, std::size_t& targets_before,
-                               std::size_t& volatile_before,
+                               bool retain, std::uint64_t size, std::uint32_t publish,
+                               std::size_t& targets_before, std::size_t& volatile_before,
                                std::uint64_t& matched_version) noexcept;
   [[nodiscard]] bool waits_for_claims(std::uint32_t from) noexcept;
   [[nodiscard]] bool topic_is_waited_for(std::uint32_t topic) noexcept;
@@ -393,6 +410,7 @@ struct broker_worker::state {
                              std::span<const std::byte> content, const publish_options& options,
                              message& out) noexcept;
   void stage(staged_publish& p, std::size_t targets_before, std::size_t volatile_before) noexcept;
+  void add_to_group(std::uint32_t target, std::uint64_t size) noexcept;
   void set_aside(const aside_publish& p) noexcept;
   [[nodiscard]] bool prepare_rings(std::size_t targets_before) noexcept;
   void ask_for_room(std::size_t targets_before, std::uint64_t size) noexcept;
@@ -467,7 +485,9 @@ struct broker_worker::state {
   void end_burst() noexcept;
   void collect_groups() noexcept;
   CHAINRING_STAGE void place() noexcept;
-  [[nodiscard]] bool place_group(group& g, bool may_try_again) noexcept;
+  /// Whether a full queue may be tried again behind make_room().
+  enum class full_queue_rule : std::uint8_t { try_again, refuse, if_own };
+  [[nodiscard]] bool place_group(group& g, full_queue_rule rule) noexcept;
   [[nodiscard]] place_status place_refs(std::uint32_t subscriber, std::uint32_t incarnation,
                                         bool over_bytes, const slot_origin* from,
                                         placement& out) noexcept;
@@ -481,6 +501,7 @@ struct broker_worker::state {
   CHAINRING_STAGE void make_durable() noexcept;
   void mark_lost_publishes() noexcept;
   CHAINRING_STAGE void finish_publishes() noexcept;
+  void forget_burst() noexcept;
   CHAINRING_STAGE void report_settled() noexcept;
   CHAINRING_STAGE void deliver_ready() noexcept;
   void make_ready(session& s, std::uint32_t n) noexcept;
@@ -505,6 +526,7 @@ struct broker_worker::state {
                                    delivery_item& out) noexcept;
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,
                               delivery_item& out) noexcept;
+  [[nodiscard]] bool describe_fresh(const session& s, const leased& l, delivery_item& out) noexcept;
   [[nodiscard]] bool in_lost_memory(message_cursor at) noexcept;
   void settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept;
   void settle_expired(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
@@ -517,8 +539,13 @@ struct broker_worker::state {
   void skip(std::uint32_t n, std::uint64_t ticket) noexcept;
 
   // These functions are in sharing.cc.
-  [[nodiscard]] queue_table& table_of(std::uint32_t subscriber) noexcept;
-  [[nodiscard]] std::uint32_t queue_of(std::uint32_t subscriber) const noexcept;
+  [[nodiscard]] queue_table& table_of(std::uint32_t subscriber) noexcept {
+    return common.groups.is_group(subscriber) ? durable.group_queues() : durable.queues();
+  }
+  [[nodiscard]] std::uint32_t queue_of(std::uint32_t subscriber) const noexcept {
+    return common.groups.is_group(subscriber) ? common.groups.group_of_subscriber(subscriber)
+                                              : subscriber;
+  }
   [[nodiscard]] std::uint32_t seal_of(std::uint32_t subscriber) const noexcept;
   [[nodiscard]] std::uint32_t incarnation_of(std::uint32_t subscriber) noexcept;
   void wake_members(std::uint32_t group, std::uint32_t n) noexcept;
@@ -580,7 +607,9 @@ struct broker_worker::state {
   void skip_shared(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;
 
   // These functions are in moves.cc.
-  [[nodiscard]] bool is_window_full(const session& s) const noexcept;
+  [[nodiscard]] bool is_window_full(const session& s) const noexcept {
+    return s.in_flight + s.moving >= s.window;
+  }
   [[nodiscard]] bool may_take_more(session& s, std::uint32_t n) noexcept;
   void begin_move(session& s, std::uint32_t n, std::uint32_t lease) noexcept;
   void place_moves() noexcept;

@@ -7,6 +7,7 @@
 
 #include "line_fixture.h"
 #include "support/eal_main.h"
+#include "support/seeded.h"
 
 namespace chainring::testing_line {
 namespace {
@@ -85,6 +86,36 @@ TEST_P(LineFrontEnd, GetsSixteenMessagesAndTheNextAfterEachAcknowledgement) {
   expect(18, 20, 18);
   acknowledge(6, 20);
   EXPECT_EQ(server->broker().message_statistics().live, 0u);
+}
+
+// A burst in which Bob acknowledges a message, while another one waits for him and a new one comes.
+TEST_P(LineFrontEnd, GetsTheMessageThatWaitedBeforeTheOneOfTheSameBurst) {
+  const auto waited = [&](const char* user) {
+    server->send(bob, "ACK 1");
+    server->send(alice, std::string("PUB a/b 1 text 18 from ") + user);
+    server->settle();
+    return server->next(bob);
+  };
+  publish(1, 17);
+  expect(1, 16, 1);
+  EXPECT_EQ(waited("alice"), "MSG 17 1 0 - a/b text 17");
+  EXPECT_EQ(server->next(bob), "");
+  send(bob, "ACK 2");
+  EXPECT_EQ(server->next(bob), "MSG 18 1 0 - a/b text 18 from alice");
+}
+
+/// Alice and Bob on one worker, which knows what it has published in a burst.
+class LineFrontEndOnOneWorker : public LineFrontEnd {};
+INSTANTIATE_TEST_SUITE_P(Workers, LineFrontEndOnOneWorker, testing::Values(1u));
+
+TEST_P(LineFrontEndOnOneWorker, WouldGetAnotherMessageIfThoseOfTheBurstWereNotMatched) {
+  publish(1, 17);
+  expect(1, 16, 1);
+  const test::seeded on("broker.fresh_unmatched");
+  server->send(bob, "ACK 1");
+  server->send(alice, "PUB a/b 1 text 18");
+  server->settle();
+  test::expect_found("broker.fresh_unmatched", server->next(bob) == "MSG 17 1 0 - a/b text 18");
 }
 
 TEST_P(LineFrontEnd, GetsUnacknowledgedMessagesAgainInOrderAtTheNextConnection) {
