@@ -179,7 +179,12 @@ bool broker_worker::state::place_group(group& g, full_queue_rule rule) noexcept 
     refs.emplace_back(m, t.sealed);
   }
   const bool over_bytes = g.makes_room && bytes_to_free(subscriber, group_bytes(g)) != 0;
-  const place_status placed = place_refs(subscriber, incarnation, over_bytes, nullptr, g.placement);
+  // A queue nearly always has a ring with room. place_refs() sees to the other cases.
+  place_status placed =
+      over_bytes ? place_status::full
+                 : queues.place_start(q, incarnation, refs, g.placement, slots_bound(subscriber));
+  if (placed != place_status::placed && placed != place_status::changed) [[unlikely]]
+    placed = place_refs(subscriber, incarnation, over_bytes, nullptr, g.placement);
   g.placed = placed == place_status::placed;
   if (g.placed) note_high_water(subscriber);
   // `changed` means that the queue belongs to another session now, which this publish did not
@@ -627,6 +632,8 @@ void broker_worker::resume(std::uint32_t n) noexcept {
   if (!state_->own(n)) return;
   s.paused = false;
   s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
+  // Whatever comes for a session whose queue was exhausted makes the session ready.
+  if (s.exhausted && state_->offers_own_only(s)) return;
   state_->make_ready(s, n);
 }
 topic_names& broker_worker::topics() noexcept {

@@ -198,14 +198,9 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
   if (s.state.load(std::memory_order_relaxed) != connection::active || s.paused ||
       s.asleep.load(std::memory_order_relaxed)) // [turn-only]
     return pass_on(s);
+  if (s.membership_count() == 0 && s.volatile_count == 0) return deliver_own(s, n);
   if (s.unsettled != 0) return pass_on(s); // the settlement of a subscription comes first
   if (s.volatile_count == 0 && is_window_full(s)) return pass_on(s);
-  // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
-  if (s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0 &&
-      !durable.queues().may_lease(n)) {
-    s.exhausted = true;
-    return;
-  }
   // The front end may close the session while it is called. [home-read]
   const auto able = [&] {
     return !s.paused &&
@@ -236,6 +231,27 @@ void broker_worker::state::deliver(session& s, std::uint32_t n) noexcept {
     }
   }
   if (s.membership_count() != 0) end_visit(s, n, may_take_shared(s));
+}
+
+// Offers what waits in the own queue of an active session that has no QoS 0 messages and is in no
+// group. Nobody else waits for these messages, so there is nothing to pass on.
+void broker_worker::state::deliver_own(session& s, std::uint32_t n) noexcept {
+  if (s.unsettled != 0 || is_window_full(s)) return; // the settlement of a subscription comes first
+  // After an acknowledgement the queue is often empty. Then the front end is not asked for credit.
+  if (!s.has_pending && !durable.queues().may_lease(n)) {
+    s.exhausted = true;
+    return;
+  }
+  for (std::uint32_t credit = s.server->credit(n); !is_window_full(s); --credit) {
+    if (credit == 0) return make_ready(s, n);
+    const bool more = offer_leased(s, n);
+    // The front end may close the session while it is called. [home-read]
+    if (s.paused || s.state.load(std::memory_order_relaxed) != connection::active) return;
+    if (!more) {
+      s.exhausted = !s.has_pending;
+      return;
+    }
+  }
 }
 
 // Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session
@@ -435,12 +451,8 @@ void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason
                                      : count.dropped_by_client);
   if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
   // Most clients have acknowledged all that there is for them. Then there is nothing to offer.
-  if (s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0 && !s.ready &&
-      !durable.queues().may_lease(n)) {
-    s.exhausted = true;
-    return;
-  }
-  make_ready(s, n);
+  s.exhausted = !s.ready && offers_own_only(s) && !durable.queues().may_lease(n);
+  if (!s.exhausted) make_ready(s, n);
 }
 
 void broker_worker::state::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {

@@ -46,9 +46,82 @@ constexpr std::uint32_t claim_tries_min = 1000;
 constexpr std::uint32_t aside_senders = 8;
 } // namespace
 
+// Reads what holds for all publishes of a burst: the wall clock, and whether publish_one() may be
+// tried at all. An operator's change counts from the next burst on.
+void broker_worker::state::begin_burst() noexcept {
+  burst_ns = store::now_ns();
+  burst_is_usual = config.queue_bytes == 0 && !slots_differ && !medium.failed() &&
+                   !common.draining.load(std::memory_order_relaxed); // [run-time-setting]
+}
+
+// Stages the publish that is by far the most frequent: at QoS 1, not retained, for one session
+// whose queue has room. Returns false for any other publish, with nothing changed; publish_any()
+// decides about it.
+bool broker_worker::state::publish_one(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                       std::span<const std::byte> content,
+                                       const publish_options& options,
+                                       std::uint64_t token) noexcept {
+  if (options.qos != 1 || options.retain || from == no_session ||
+      content.size() > config.content_size_max)
+    return false;
+  if (burst_ns == 0) begin_burst();
+  session& sender = at(from);
+  if (!burst_is_usual || sender.aside != 0) return false;
+  const std::uint64_t version = common.filters->version();
+  const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
+  if (to.size() != 1 || common.groups.is_group(to[0].session) ||
+      subscription_option::qos_of(to[0].options) == 0 ||
+      (to[0].session == from && (to[0].options & subscription_option::no_local) != 0))
+    return false;
+  const std::uint32_t n = to[0].session;
+  // The same order as in find_room(): see there.
+  const std::uint32_t incarnation =
+      at(n).incarnation.load(std::memory_order_acquire); // [incarnation-read]
+  const std::uint8_t bits = subscription_option::front_end_bits_of(to[0].options);
+  if (durable.queues().free_count(n) <= planned.of(n) || common.filters->version() != version)
+    return false;
+
+  staged_publish& p = staged.emplace_back();
+  if (!reserve(topic, from, content, options, p.content)) {
+    staged.pop_back();
+    return false;
+  }
+  ++sender.published;
+  ++count.published_qos1;
+  p.by = &by;
+  p.token = token;
+  p.matched_version = version;
+  p.kept = true;
+  p.places = 1;
+  know(p, topic, content.size());
+  durable.messages().stage(p.content);
+  targets.push_back({n, incarnation, static_cast<std::uint32_t>(staged.size() - 1),
+                     slot_delivery{1, false, bits}.pack(), false});
+  add_to_group(static_cast<std::uint32_t>(targets.size() - 1), p.content.fields.size());
+  return true;
+}
+
+// Notes what the deliveries of this burst need to know of a publish with places in queues.
+void broker_worker::state::know(staged_publish& p, std::uint32_t topic, std::size_t size) noexcept {
+  const message_word1 at = p.content.chains;
+  if (at.list) return;
+  names.hold(topic);
+  p.topic = topic;
+  if (at.count != 0)
+    p.octets = {durable.blocks().address({at.first, at.count}) + p.content.fields.topic_size, size};
+}
+
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                                    std::span<const std::byte> content,
                                    const publish_options& options, std::uint64_t token) noexcept {
+  if (!publish_one(by, from, topic, content, options, token)) [[unlikely]]
+    publish_any(by, from, topic, content, options, token);
+}
+
+void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                       std::span<const std::byte> content,
+                                       const publish_options& options,
+                                       std::uint64_t token) noexcept {
   if (content.size() > config.content_size_max) {
     ++count.refused_too_long;
     if (options.qos != 0) answer_with(&by, token, outcome::too_long);
@@ -184,14 +257,7 @@ void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint3
     staged.pop_back();
     return;
   }
-  if (p.places != 0 && !p.content.chains.list) { // the deliveries of this burst use what is known
-    names.hold(topic);
-    p.topic = topic;
-    const message_word1 at = p.content.chains;
-    if (at.count != 0)
-      p.octets = {durable.blocks().address({at.first, at.count}) + p.content.fields.topic_size,
-                  content.size()};
-  }
+  if (p.places != 0) know(p, topic, content.size());
   stage(p, targets_before, volatile_before);
 }
 
@@ -346,7 +412,7 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
   if (from != no_session)
     fields.publisher_incarnation =
         at(from).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-  if (burst_ns == 0) burst_ns = store::now_ns();
+  if (burst_ns == 0) begin_burst();
   fields.published_ns = burst_ns;
   const std::uint64_t expiry_s = options.expiry_s != 0 ? options.expiry_s : config.message_expiry_s;
   if (expiry_s != 0) fields.expires_ns = fields.published_ns + expiry_s * second_ns;

@@ -257,10 +257,11 @@ struct broker_worker::state {
   std::uint64_t burst_number = 1; // rises with each burst that places anything
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
-  std::vector<slot_ref> refs; // the references of one group
-  plan_table planned;         // the places that this burst wants in each queue
-  bool any_refused = false;   // a queue has refused a message of this burst
-  std::uint64_t burst_ns = 0; // the wall clock as this burst has read it; 0: not yet
+  std::vector<slot_ref> refs;  // the references of one group
+  plan_table planned;          // the places that this burst wants in each queue
+  bool any_refused = false;    // a queue has refused a message of this burst
+  std::uint64_t burst_ns = 0;  // the wall clock as this burst has read it; 0: not yet
+  bool burst_is_usual = false; // what begin_burst() has found with it
   // What find_room() has found: the subscribers whose queues drop this message, those whose queues
   // are at their limit of bytes, and the one whose queue refuses the message.
   std::vector<std::uint32_t> without_newest, beyond_bytes;
@@ -393,6 +394,14 @@ struct broker_worker::state {
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
+  void begin_burst() noexcept;
+  [[nodiscard]] bool publish_one(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                 std::span<const std::byte> content, const publish_options& options,
+                                 std::uint64_t token) noexcept;
+  void publish_any(front_end& by, std::uint32_t from, std::uint32_t topic,
+                   std::span<const std::byte> content, const publish_options& options,
+                   std::uint64_t token) noexcept;
+  void know(staged_publish& p, std::uint32_t topic, std::size_t size) noexcept;
   void publish_volatile(std::uint32_t topic, std::span<const std::byte> content, bool retain,
                         std::span<const subscriber> to) noexcept;
   void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
@@ -519,6 +528,11 @@ struct broker_worker::state {
   void drop_asked(session& s, std::uint32_t n) noexcept;
   void forget_dropped(session& s, std::uint32_t n) noexcept;
   void deliver(session& s, std::uint32_t n) noexcept;
+  void deliver_own(session& s, std::uint32_t n) noexcept;
+  /// True for a session that is offered nothing but what its own queue has to lease.
+  [[nodiscard]] static bool offers_own_only(const session& s) noexcept {
+    return s.volatile_count == 0 && !s.has_pending && s.membership_count() == 0;
+  }
   [[nodiscard]] bool offer_volatile(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_leased(session& s, std::uint32_t n) noexcept;
   enum class viewed : std::uint8_t { whole, damaged, expired, again };
