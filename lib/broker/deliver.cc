@@ -352,7 +352,8 @@ broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t sea
 // for any other message, and for one that may have been delivered before.
 bool broker_worker::state::describe_fresh(const session& s, const leased& l,
                                           delivery_item& out) noexcept {
-  if (s.fresh_burst != burst_number) return false;
+  // The number of a burst comes again after 2^32 of them, so what it leads to is compared as well.
+  if (s.fresh_burst != burst_number || s.fresh_group >= groups_done.size()) return false;
   const group& g = groups_done[s.fresh_group];
   const std::uint64_t i = l.ticket() - g.placement.first_ticket;
   if (i >= g.count && !seeded_bug("broker.fresh_unmatched")) return false;

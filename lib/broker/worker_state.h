@@ -254,7 +254,7 @@ struct broker_worker::state {
   std::vector<staged_publish> staged_done;
   std::vector<target> targets_done;
   std::vector<group> groups_done;
-  std::uint64_t burst_number = 1; // rises with each burst that places anything
+  std::uint32_t burst_number = 1; // rises with each burst that places anything
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
   std::vector<slot_ref> refs;  // the references of one group

@@ -63,8 +63,7 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
                        const neighbour_options& o)
     : config_(c), transmit_(t), options_(o) {
   if (options_.tsc_hz == 0) options_.tsc_hz = rte_get_tsc_hz();
-  // An odd factor permutes the 32-bit addresses.
-  spread_ = static_cast<std::uint32_t>(options_.seed != 0 ? options_.seed : random_seed()) | 1;
+  seed_ = options_.seed != 0 ? options_.seed : random_seed();
   age_shift_ = static_cast<unsigned>(std::bit_width(options_.tsc_hz)) - 1;
   const std::uint64_t unit = std::uint64_t{1} << age_shift_;
   // The lifetime is rounded down, so that no entry is used for longer than configured.
@@ -124,7 +123,7 @@ void neighbours::learn(const ip_address& a, const rte_ether_addr& mac, std::uint
                        bool known_only) noexcept {
   if (!on_link(a)) return;
   if (!a.is_ipv4()) return ipv6_->learn(a, mac, age_now(now_tsc), known_only);
-  const std::uint32_t x = a.ipv4() * spread_;
+  const std::uint32_t x = mixed(a.ipv4(), seed_);
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
@@ -182,7 +181,7 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
   const std::uint32_t ipv4 = a.ipv4();
   const bool on_link = config_.address.contains(ipv4);
   if (!on_link && config_.gateway != 0) return; // it is reached through the gateway
-  const std::uint32_t x = ipv4 * spread_;
+  const std::uint32_t x = mixed(ipv4, seed_);
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
@@ -233,7 +232,7 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
 }
 
 bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& age) const noexcept {
-  const std::uint32_t x = ipv4 * spread_;
+  const std::uint32_t x = mixed(ipv4, seed_);
   const std::size_t bucket = std::size_t{x >> 16} * ways;
   for (std::size_t i = bucket; i < bucket + ways; ++i) {
     const std::uint64_t entry_word =

@@ -132,6 +132,19 @@ class neighbours {
   std::uint32_t announce(tx_buffer& tx, rte_mempool* pool, drop_counters& drops,
                          std::uint32_t count_max = 64) noexcept;
 
+  /// The place of an address: the bucket in the high half, and the tag in the low half. Each step
+  /// permutes the 32-bit numbers, so no two addresses have the same place. One multiplication alone
+  /// would not do: with some factors, addresses in a row fall into few buckets. (The fixed steps
+  /// are those of the finalizer of MurmurHash3; both halves of the seed are secret.)
+  [[nodiscard]] static constexpr std::uint32_t mixed(std::uint32_t ipv4,
+                                                     std::uint64_t seed) noexcept {
+    std::uint32_t x =
+        (ipv4 ^ static_cast<std::uint32_t>(seed)) * (static_cast<std::uint32_t>(seed >> 32) | 1);
+    x = (x ^ x >> 16) * 0x85ebca6b;
+    x = (x ^ x >> 13) * 0xc2b2ae35;
+    return x ^ x >> 16;
+  }
+
   /// The number of packets that wait now.
   [[nodiscard]] std::uint32_t pending() const noexcept;
   /// How many entries were replaced by those of other addresses.
@@ -194,7 +207,7 @@ class neighbours {
   transmit_config transmit_;
   neighbour_options options_;
   unsigned age_shift_; ///< an age unit is 2^age_shift_ cycles, half a second to a second
-  std::uint32_t spread_;
+  std::uint64_t seed_;
   std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
   /// Each word is {MAC 48, tag 16}. Bucket and tag together are the address, so one word is a whole

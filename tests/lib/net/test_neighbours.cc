@@ -307,10 +307,10 @@ TEST_F(Neighbours, ConcurrentLearningNeverGivesAnAddressTheMacOfAnother) {
     mac.addr_bytes[5] = last;
     return mac;
   };
-  // These are the addresses of 64 buckets: the high half of address times seed is the bucket.
+  // These are the addresses of 64 buckets.
   std::vector<std::uint32_t> all;
   for (std::uint32_t a = 0x0A000000; all.size() < addresses; ++a)
-    if ((a * 0x9E3779B1u) >> 22 == 0) all.push_back(a);
+    if (neighbours::mixed(a, 0x9E3779B1) >> 22 == 0) all.push_back(a);
   std::atomic<unsigned> wrong{0}, found{0};
   std::vector<std::thread> threads;
   for (std::uint8_t who = 0; who < 2; ++who)
@@ -332,6 +332,20 @@ TEST_F(Neighbours, ConcurrentLearningNeverGivesAnAddressTheMacOfAnother) {
     one.join();
   EXPECT_EQ(wrong, 0u);
   EXPECT_GT(found, 0u);
+}
+
+TEST_F(Neighbours, TenThousandClientsInARowAreKnownWhateverTheSeed) {
+  config.address.length = 0; // every address is on the link
+  for (std::uint64_t seed = 1; seed <= 256; ++seed) {
+    options.seed = seed * (seed % 2 == 0 ? 1 : 0x1'0000'0001);
+    make();
+    std::uint32_t unknown = 0;
+    for (std::uint32_t i = 0; i < 10'000; ++i)
+      arp->notice(0x0A010000 + i, peer_mac, start);
+    for (std::uint32_t i = 0; i < 10'000; ++i)
+      unknown += arp->route(0x0A010000 + i, start).status != route_status::resolved;
+    EXPECT_LT(unknown, 3u) << "seed " << seed;
+  }
 }
 
 TEST_F(Neighbours, AllOwnAddressesAreAnnounced) {
