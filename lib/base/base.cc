@@ -52,7 +52,7 @@ void assert_failed(const char* expression, const char* file, int line) noexcept 
 
 } // namespace detail
 
-std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t n) noexcept {
+std::uint32_t detail::crc32c_any(std::uint32_t crc, const void* data, std::size_t n) noexcept {
   const auto* at = static_cast<const unsigned char*>(data);
   std::uint32_t state = ~crc;
   // rte_hash_crc() wants aligned words; take() copies them from any address.

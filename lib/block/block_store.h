@@ -67,8 +67,9 @@ struct chain {
 
 struct block_store_options {
   /// Most runs of each short length that one thread may keep in its cache, 0 to 256; with 0 there
-  /// are no caches.
-  std::uint32_t cache_runs_max = 64;
+  /// are no caches. A thread that takes a burst of up to half as many and gives it back goes to the
+  /// index once.
+  std::uint32_t cache_runs_max = 256;
   /// Most blocks that extend() may reach later; 0 stands for block_count, so the store cannot grow.
   std::uint32_t block_count_max = 0;
 };

@@ -53,6 +53,12 @@ result<std::optional<durability_class>> parse_durability_choice(std::string_view
 void media::instruction_flush(const void* from, std::size_t n) noexcept {
   pmem_flush(from, n);
 }
+[[gnu::noinline, gnu::cold]] void media::observed_run(std::uint64_t* words,
+                                                      const std::uint64_t* values, std::size_t n,
+                                                      const site& s) noexcept {
+  for (std::size_t i = 0; i < n; ++i)
+    store(&words[i], values[i], s); // [seam-store]
+}
 void media::instruction_drain() noexcept {
   pmem_drain();
 }

@@ -89,7 +89,7 @@ void message_cursor::next_extent() noexcept {
   in_extent_ = blocks_->size_of(c);
 }
 
-std::uint64_t message_cursor::advance(std::uint64_t n) noexcept {
+std::uint64_t message_cursor::advance_far(std::uint64_t n) noexcept {
   n = std::min(n, remaining_);
   for (std::uint64_t left = n; left != 0;) {
     const std::uint64_t step = std::min(left, in_extent_);
@@ -108,7 +108,7 @@ std::uint64_t message_cursor::advance(std::uint64_t n) noexcept {
   return n;
 }
 
-std::uint64_t message_cursor::copy_out(void* to, std::uint64_t n) noexcept {
+std::uint64_t message_cursor::copy_out_far(void* to, std::uint64_t n) noexcept {
   auto* out = static_cast<std::byte*>(to);
   const std::uint64_t all = n = std::min(n, remaining_);
   while (n != 0) {
@@ -136,7 +136,8 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   if (wanted > blocks_.block_count()) return false;
   const auto blocks = static_cast<std::uint32_t>(wanted);
 
-  chain* extents = state_->scratches[detail::my_slot()].extents;
+  chain few[block_store::cached_length_max];
+  chain* extents = blocks <= std::size(few) ? few : state_->scratches[detail::my_slot()].extents;
   const unsigned used = blocks_.allocate(blocks, std::span(extents, std::min(blocks, extents_max)));
   if (used == 0) return false;
   if (used == 1) {
@@ -190,14 +191,13 @@ void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexc
   message_cursor& at = m.to_write;
   CHAINRING_ASSERT(n <= at.remaining());
   const auto* in = static_cast<const std::byte*>(from);
-  m.crc = crc32c(m.crc, in, n);
   while (n != 0) {
-    const auto room = at.contiguous();
-    const std::uint64_t step = std::min<std::uint64_t>(n, room.size());
-    media_.write(const_cast<std::byte*>(room.data()), in, step);
+    const std::uint64_t step = std::min(n, at.in_extent_);
+    m.crc = media_.write_summed(const_cast<std::byte*>(at.at_), in, step, m.crc);
     in += step;
     n -= step;
-    at.advance(step);
+    at.step(step);
+    if (at.in_extent_ == 0 && at.remaining_ != 0) at.next_extent();
   }
 }
 
@@ -205,25 +205,30 @@ void message_table::stage(message& m) noexcept {
   CHAINRING_ASSERT(m.to_write.remaining() == 0);
   message_descriptor& d = descriptor_of(m.ref.index);
   const auto fixed = detail::pack_fields(m.fields);
-  m.crc = detail::seal(m.crc, m.fields, m.ref);
-  const bool last = seeded_bug("chain.word0_last");
-  const std::uint64_t word0 =
-      message_word0{m.ref.generation,
-                    seeded_bug("chain.staged_as_published") ? message_state::published
-                                                            : message_state::staged,
-                    false}
-          .pack();
+  m.crc = detail::seal(m.crc, fixed, m.ref);
+  const std::uint64_t word1 = m.chains.pack();
+  const std::uint64_t words[] = {message_word0{m.ref.generation,
+                                               seeded_bug("chain.staged_as_published")
+                                                   ? message_state::published
+                                                   : message_state::staged,
+                                               false}
+                                     .pack(),
+                                 word1,
+                                 fixed.sizes,
+                                 fixed.check | m.crc,
+                                 fixed.expires_ns,
+                                 fixed.published_ns,
+                                 fixed.publisher,
+                                 message_seal(word1, m.list_crc, m.ref.index, m.ref.generation)};
+  static_assert(sizeof(words) == sizeof(message_descriptor));
+  if (seeded_bug("chain.word0_last")) [[unlikely]] {
+    for (std::size_t i = 1; i <= std::size(words); ++i)
+      media_.store(&d.state + i % std::size(words), words[i % std::size(words)]);
+    return;
+  }
   // [generation-first] Crash between: word 0 is staged, so the words behind it mean nothing. In the
   // other order the old generation, still published, could stand over new words.
-  if (!last) media_.store(&d.state, word0);
-  media_.store(&d.extent, m.chains.pack());
-  media_.store(&d.sizes, fixed.sizes);
-  media_.store(&d.check, fixed.check | m.crc);
-  media_.store(&d.expires_ns, fixed.expires_ns);
-  media_.store(&d.published_ns, fixed.published_ns);
-  media_.store(&d.publisher, fixed.publisher);
-  media_.store(&d.seals, message_seal(m.chains.pack(), m.list_crc, m.ref.index, m.ref.generation));
-  if (last) media_.store(&d.state, word0); // the seeded bug
+  media_.store_run(&d.state, words); // [generation-first]
 }
 
 void message_table::flush_staged(const message& m) noexcept {
@@ -341,17 +346,25 @@ bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcep
   return true;
 }
 
+bool message_table::drop_place(message_ref ref) noexcept {
+  if (ref.index >= count()) return false;
+  const std::uint64_t found = load_state(descriptor_of(ref.index));
+  if (!message_word0::well_formed(found) ||
+      message_word0::unpack(found).generation != ref.generation || references(ref.index) == 0)
+    return false;
+  return drop_reference(ref.index);
+}
+
 void message_table::give_back(std::uint32_t index) noexcept {
-  release_chains(message_word1::unpack(state_->entries[index].chains));
+  const auto chains = message_word1::unpack(state_->entries[index].chains);
+  if (chains.list) [[unlikely]]
+    release_list(chains);
+  else if (chains.count != 0)
+    blocks_.release({chains.first, chains.count});
   state_->pool.give(index);
 }
 
-void message_table::release_chains(message_word1 chains) noexcept {
-  if (chains.count == 0) return;
-  if (!chains.list) {
-    blocks_.release({chains.first, chains.count});
-    return;
-  }
+[[gnu::noinline]] void message_table::release_list(message_word1 chains) noexcept {
   const std::uint64_t bytes = std::uint64_t{chains.count} * sizeof(message_extent);
   const chain list{chains.first, static_cast<std::uint32_t>(blocks_.blocks_for(bytes))};
   const auto* extents = reinterpret_cast<const std::uint64_t*>(blocks_.address(list));
@@ -426,7 +439,13 @@ const char* message_table::examine(std::uint32_t index, message_view& out) const
 
 const char* message_table::examine(message_ref ref, message_view& out) const noexcept {
   const words w = words_of(ref.index);
-  if (const char* reason = invalid(ref, w); reason != nullptr) return reason;
+  const char* const reason = invalid(ref, w);
+  if (reason == nullptr) fill(ref, w, out);
+  return reason;
+}
+
+// Fills in everything but what word 0 says. The words are valid.
+void message_table::fill(message_ref ref, const words& w, message_view& out) const noexcept {
   const message_descriptor& d = descriptor_of(ref.index);
   out.ref = ref;
   message_fields& f = out.fields;
@@ -444,7 +463,7 @@ const char* message_table::examine(message_ref ref, message_view& out) const noe
   message_cursor at;
   at.blocks_ = &blocks_;
   at.remaining_ = w.size();
-  if (w.extent.list) {
+  if (w.extent.list) [[unlikely]] {
     at.list_ = reinterpret_cast<const std::uint64_t*>(blocks_.address({w.extent.first, 1}));
     at.count_ = w.extent.count;
     at.next_extent();
@@ -454,12 +473,14 @@ const char* message_table::examine(message_ref ref, message_view& out) const noe
     at.in_extent_ = blocks_.size_of(c);
   }
   out.all = at;
-  out.topic = at.first(f.topic_size);
-  at.advance(f.topic_size);
-  out.properties = at.first(f.properties_size);
-  at.advance(f.properties_size);
+  out.topic = at;
+  out.topic.remaining_ = f.topic_size;
+  if (f.topic_size != 0) at.advance(f.topic_size);
+  out.properties = at;
+  out.properties.remaining_ = f.properties_size;
+  if (f.properties_size != 0) [[unlikely]]
+    at.advance(f.properties_size);
   out.payload = at;
-  return nullptr;
 }
 
 message_status message_table::look_at_state(message_ref ref, bool held_counts,
@@ -502,7 +523,31 @@ bool message_table::held(message_ref ref) const noexcept {
          word.state == message_state::held;
 }
 
+// It makes the checks of look() and invalid() that such a message meets. Whatever fails one of them
+// is left to look(), which finds the reason.
+bool message_table::view_one_chain(message_ref ref, message_view& out) const noexcept {
+  if (ref.index >= count()) return false;
+  const std::uint64_t found = load_state(descriptor_of(ref.index));
+  constexpr std::uint64_t open = message_word0{0, message_state::free, true}.pack();
+  if ((found & ~open) != message_word0{ref.generation, message_state::published, false}.pack())
+    return false;
+  const words w = words_of(ref.index);
+  constexpr std::uint64_t unknown = 0x3f & ~std::uint64_t{message_flags_known};
+  const chain c{w.extent.first, w.extent.count};
+  if (w.extent.list || (w.check >> 48 & 3) > 2 || (w.check >> 50 & unknown) != 0 || c.blocks == 0 ||
+      c.blocks != blocks_.blocks_for(w.size()) || !blocks_.valid(c))
+    return false;
+  const std::uint32_t seal = message_seal(w.extent.pack(), 0, ref.index, ref.generation);
+  if (seal != static_cast<std::uint32_t>(w.seals) && seal != w.seals >> 32) return false;
+  out.fields.held = false;
+  out.fields.identifier_open = (found & open) != 0;
+  fill(ref, w, out);
+  return true;
+}
+
 message_status message_table::view(message_ref ref, message_view& out) const noexcept {
+  if (view_one_chain(ref, out)) [[likely]]
+    return message_status::ok;
   return look(ref, false, out);
 }
 
@@ -511,13 +556,18 @@ message_status message_table::view_held(message_ref ref, message_view& out) cons
 }
 
 bool message_table::verify(const message_view& v) const noexcept {
-  std::uint32_t crc = 0;
-  for (message_cursor at = v.all; at.remaining() != 0;) {
-    const auto piece = at.contiguous();
-    crc = crc32c(crc, piece.data(), piece.size());
-    at.advance(piece.size());
+  const auto first = v.all.contiguous();
+  std::uint32_t crc = crc32c(0, first.data(), first.size());
+  if (first.size() != v.all.remaining()) [[unlikely]] {
+    message_cursor at = v.all;
+    at.advance(first.size());
+    while (at.remaining() != 0) {
+      const auto piece = at.contiguous();
+      crc = crc32c(crc, piece.data(), piece.size());
+      at.advance(piece.size());
+    }
   }
-  return detail::seal(crc, v.fields, v.ref) == v.crc;
+  return detail::seal(crc, detail::pack_fields(v.fields), v.ref) == v.crc;
 }
 
 message_table_statistics message_table::statistics() const noexcept {

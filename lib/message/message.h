@@ -54,6 +54,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -104,9 +105,22 @@ class message_cursor {
     return {at_, static_cast<std::size_t>(in_extent_ < remaining_ ? in_extent_ : remaining_)};
   }
   /// Moves forward by `n` bytes, or to the end. Returns by how many bytes it moved.
-  std::uint64_t advance(std::uint64_t n) noexcept;
+  std::uint64_t advance(std::uint64_t n) noexcept {
+    if (n < in_extent_ && n <= remaining_) [[likely]] {
+      step(n);
+      return n;
+    }
+    return advance_far(n);
+  }
   /// Copies up to `n` bytes and moves behind them. Returns how many bytes it copied.
-  std::uint64_t copy_out(void* to, std::uint64_t n) noexcept;
+  std::uint64_t copy_out(void* to, std::uint64_t n) noexcept {
+    if (n < in_extent_ && n <= remaining_) [[likely]] {
+      std::memcpy(to, at_, n);
+      step(n);
+      return n;
+    }
+    return copy_out_far(to, n);
+  }
   /// A cursor over the `n` bytes from here on, or over remaining() bytes if there are fewer.
   [[nodiscard]] message_cursor first(std::uint64_t n) const noexcept {
     message_cursor c = *this;
@@ -117,6 +131,14 @@ class message_cursor {
  private:
   friend class message_table;
   void next_extent() noexcept;
+  /// Moves forward inside an extent.
+  void step(std::uint64_t n) noexcept {
+    at_ += n;
+    in_extent_ -= n;
+    remaining_ -= n;
+  }
+  std::uint64_t advance_far(std::uint64_t n) noexcept;
+  std::uint64_t copy_out_far(void* to, std::uint64_t n) noexcept;
 
   const std::byte* at_ = nullptr;
   std::uint64_t in_extent_ = 0; ///< bytes left in the extent that contains at_
@@ -160,7 +182,7 @@ struct message_view {
 
 struct message_table_options {
   /// Most descriptors that one thread may keep in its cache, 0 to 256.
-  std::uint32_t cache_descriptors_max = 64;
+  std::uint32_t cache_descriptors_max = 256;
   /// Most descriptors that add_segment() may reach later, at most 2^31. 0 stands for those of
   /// create(), so the table cannot grow. It costs addresses; memory is used only as far as
   /// descriptors are used.
@@ -274,6 +296,10 @@ class message_table {
   /// Counts `n` places less; the caller has drained their removal itself. Returns true if these
   /// were the last, so that chains and descriptor are free.
   bool drop_reference(std::uint32_t index, std::uint32_t n = 1) noexcept;
+  /// Drops the reference of one place whose removal is drained. The place is not trusted: where no
+  /// message with a reference has that index and generation, published or not, nothing is dropped.
+  /// Returns true if it was the last reference.
+  bool drop_place(message_ref ref) noexcept;
   [[nodiscard]] std::uint32_t references(std::uint32_t index) const noexcept;
 
   /// True if the descriptor is published in that generation.
@@ -388,6 +414,9 @@ class message_table {
     }
   };
   [[nodiscard]] words words_of(std::uint32_t index) const noexcept;
+  /// As view(), for a published message that is valid and has one chain. False says nothing.
+  [[nodiscard]] bool view_one_chain(message_ref ref, message_view& out) const noexcept;
+  void fill(message_ref ref, const words& w, message_view& out) const noexcept;
   /// Says what is wrong with the words; nullptr if nothing is. Without `list_too` the blocks of an
   /// extent list are not read, so its seal is not judged.
   [[nodiscard]] const char* invalid(message_ref ref, const words& w,
@@ -410,7 +439,7 @@ class message_table {
   void rob(std::uint32_t index) noexcept;
   [[nodiscard]] bool mark_chains(std::uint32_t index, message_word1 extent) noexcept;
   [[nodiscard]] bool next_open_identifier(std::uint64_t from, message_view& out) const noexcept;
-  void release_chains(message_word1 chains) noexcept;
+  void release_list(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;
   [[nodiscard]] bool place_chains(std::uint64_t size, message& out) noexcept;
 

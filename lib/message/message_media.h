@@ -127,20 +127,10 @@ struct message_word1 {
 [[nodiscard]] inline std::uint32_t message_seal(std::uint64_t word1, std::uint32_t list,
                                                 std::uint32_t index,
                                                 std::uint16_t generation) noexcept {
-  const struct {
-    std::uint64_t word1;
-    std::uint32_t index, generation;
-  } sealed{word1, index, generation};
-  static_assert(sizeof(sealed) == 16);
-#if defined(__SSE4_2__)
-  // This gives the same value in two instructions. An open computes one seal for each message.
-  std::uint64_t crc = static_cast<std::uint32_t>(~list);
-  crc = __builtin_ia32_crc32di(crc, sealed.word1);
-  crc = __builtin_ia32_crc32di(crc, std::uint64_t{sealed.generation} << 32 | sealed.index);
-  return ~static_cast<std::uint32_t>(crc);
-#else
-  return crc32c(list, &sealed, sizeof(sealed));
-#endif
+  std::uint64_t state = detail::crc32c_begin(list);
+  state = detail::crc32c_word(state, word1);
+  state = detail::crc32c_word(state, std::uint64_t{generation} << 32 | index);
+  return detail::crc32c_end(state);
 }
 
 /// Most bytes of properties that a descriptor can count: the count has 24 bits.

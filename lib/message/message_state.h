@@ -67,15 +67,17 @@ constexpr fixed_words pack_fields(const message_fields& f) noexcept {
           std::uint64_t{f.publisher_session} | std::uint64_t{f.publisher_incarnation} << 32};
 }
 
-/// The CRC of a message whose content has the CRC `content`.
-inline std::uint32_t seal(std::uint32_t content, const message_fields& f,
-                          message_ref ref) noexcept {
-  struct {
-    fixed_words words;
-    std::uint32_t index, generation;
-  } const sealed{pack_fields(f), ref.index, ref.generation};
-  static_assert(sizeof(sealed) == 48);
-  return crc32c(content, &sealed, sizeof(sealed));
+/// The CRC of a message whose content has the CRC `content`: it goes on over the five words, and
+/// the index and the generation of the descriptor as one word.
+inline std::uint32_t seal(std::uint32_t content, const fixed_words& f, message_ref ref) noexcept {
+  std::uint64_t state = crc32c_begin(content);
+  state = crc32c_word(state, f.sizes);
+  state = crc32c_word(state, f.check);
+  state = crc32c_word(state, f.expires_ns);
+  state = crc32c_word(state, f.published_ns);
+  state = crc32c_word(state, f.publisher);
+  state = crc32c_word(state, std::uint64_t{ref.generation} << 32 | ref.index);
+  return crc32c_end(state);
 }
 
 } // namespace detail

@@ -117,10 +117,7 @@ void queue_table::state::drop_references(const ring_state& r, std::uint64_t afte
     // open.
     const message_ref ref = slot_ref(word_of(r.slots[i].ref)).message();
     if (options.count_bytes) bytes_done += messages->size_of(ref.index);
-    message_view unread;
-    const bool named = messages->published(ref) || // or it is the message of a void slot
-                       messages->view(ref, unread) == message_status::not_published;
-    if (named && messages->references(ref.index) != 0) messages->drop_reference(ref.index);
+    messages->drop_place(ref);
   }
   if (bytes_done != 0) take_bytes_off(r.queue, bytes_done);
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <gtest/gtest.h>
 #include <mutex>
@@ -32,6 +34,32 @@ TEST(Crc32c, ContinuesWhereItStopped) {
     EXPECT_EQ(crc32c(first, text.data() + cut, text.size() - cut),
               crc32c(0, text.data(), text.size()));
   }
+}
+
+TEST(Crc32c, IsTheSameWithoutTheInstructionAtEveryLengthAndAddress) {
+  std::array<unsigned char, 160> bytes;
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<unsigned char>(i * 37 + 11);
+  for (std::size_t n = 0; n <= 130; ++n)
+    for (std::size_t from = 0; from < 9; ++from) {
+      const std::uint32_t expected = detail::crc32c_any(7, bytes.data() + from, n);
+      ASSERT_EQ(crc32c(7, bytes.data() + from, n), expected) << n << " bytes from " << from;
+      std::array<unsigned char, 160> copy{};
+      ASSERT_EQ(copy_crc32c(7, copy.data() + 3, bytes.data() + from, n), expected);
+      ASSERT_TRUE(std::equal(copy.begin() + 3, copy.begin() + 3 + static_cast<std::ptrdiff_t>(n),
+                             bytes.begin() + static_cast<std::ptrdiff_t>(from)));
+      ASSERT_EQ(std::count(copy.begin() + 3 + static_cast<std::ptrdiff_t>(n), copy.end(), 0),
+                static_cast<std::ptrdiff_t>(copy.size() - 3 - n))
+          << "a byte behind the range changed";
+    }
+}
+
+TEST(Crc32c, AddsAWordAsItsEightBytes) {
+  const std::uint64_t words[] = {0x0123456789abcdef, ~std::uint64_t{0}, 1};
+  std::uint64_t state = detail::crc32c_begin(99);
+  for (const std::uint64_t w : words)
+    state = detail::crc32c_word(state, w);
+  EXPECT_EQ(detail::crc32c_end(state), crc32c(99, words, sizeof words));
 }
 
 TEST(Result, HoldsAValueOrAnError) {

@@ -215,6 +215,26 @@ TEST(BlockStore, ACacheIsBoundedAndFlushedInBulk) {
   EXPECT_EQ(after.reclaims, 1u);
 }
 
+TEST(BlockStore, ABurstOfHalfACacheDoesNotGoToTheIndex) {
+  constexpr std::uint32_t burst = block_store_options{}.cache_runs_max / 2;
+  fixture s(65536, block_store_options{});
+  const auto turn = [&] {
+    std::vector<chain> taken;
+    for (std::uint32_t i = 0; i < burst; ++i)
+      taken.push_back(s.take(2));
+    for (const chain& c : taken)
+      s->release(c);
+  };
+  turn();
+  const auto before = s->statistics();
+  EXPECT_GE(before.cached_blocks, 2u * burst);
+  for (int i = 0; i < 3; ++i) {
+    turn();
+    EXPECT_EQ(s->statistics().cached_blocks, before.cached_blocks);
+    EXPECT_EQ(s->statistics().runs_by_length, before.runs_by_length);
+  }
+}
+
 TEST(BlockStore, AllocatesTheLastBlockAlthoughOtherThreadsCacheAllOthers) {
   constexpr std::uint32_t blocks = 600;
   fixture s(blocks, {.cache_runs_max = 64});

@@ -39,6 +39,40 @@ TEST(Media, TheSeamStoresAndShowsEveryCallToItsObserver) {
   }
 }
 
+/// Writes down what the seam shows of its stores and writes.
+struct seam_log final : persist_observer {
+  std::vector<std::uint64_t> values;
+  std::size_t written = 0;
+  void on_store(const std::uint64_t*, std::uint64_t value, const site&) noexcept override {
+    values.push_back(value);
+  }
+  void on_write(const void*, const void*, std::size_t n, const site&) noexcept override {
+    written += n;
+  }
+  bool on_flush(const void*, std::size_t, const site&) noexcept override { return true; }
+  bool on_drain(const site&) noexcept override { return true; }
+};
+
+TEST(Media, ARunOfStoresIsShownWordByWordAndASummedWriteAsAWrite) {
+  auto m = memory_media(8192, durability_class::process);
+  auto* words = reinterpret_cast<std::uint64_t*>(m->base());
+  for (const bool watched : {false, true}) {
+    seam_log seen;
+    if (watched) m->observe(&seen);
+    const std::uint64_t values[] = {5, 6, 7, 8};
+    m->store_run(&words[8], values);
+    const std::uint32_t sum = m->write_summed(&words[32], "123456789", 9, 0);
+    m->observe(nullptr);
+    EXPECT_TRUE(std::equal(std::begin(values), std::end(values), &words[8]));
+    EXPECT_EQ(words[12], 0u);
+    EXPECT_EQ(std::memcmp(&words[32], "123456789", 10), 0);
+    EXPECT_EQ(sum, 0xE3069283u);
+    EXPECT_EQ(seen.values,
+              watched ? std::vector<std::uint64_t>({5, 6, 7, 8}) : std::vector<std::uint64_t>());
+    EXPECT_EQ(seen.written, watched ? 9u : 0u);
+  }
+}
+
 TEST(Media, RefusesAnUnknownDriverByName) {
   media_options options;
   options.path = "/nowhere";

@@ -236,6 +236,28 @@ TEST(MessageTable, ADescriptorIsReusedOnlyOnceItsLastReferenceIsDropped) {
   EXPECT_TRUE(f->reserve(fields(2, 1), other));
 }
 
+TEST(MessageTable, APlaceThatNamesNoMessageOfItsGenerationDropsNothing) {
+  fixture f({.descriptors = 2});
+  const message msg = f.published(1, fields(1, 10));
+  const auto next = static_cast<std::uint16_t>(msg.ref.generation + 1);
+  EXPECT_FALSE(f->drop_place({msg.ref.index, next}));
+  EXPECT_FALSE(f->drop_place({2, msg.ref.generation}));
+  EXPECT_EQ(f->references(msg.ref.index), 1u);
+  f->add_references(msg.ref.index, 1);
+  EXPECT_FALSE(f->drop_place(msg.ref));
+  EXPECT_TRUE(f->drop_place(msg.ref));
+  EXPECT_FALSE(f->drop_place(msg.ref)) << "there is no reference left";
+  EXPECT_EQ(f->statistics().live, 0u);
+
+  // A place of a void slot names a message that was staged and is not published.
+  message staged;
+  ASSERT_TRUE(f->reserve(fields(2, 10), staged));
+  f->copy_in(staged, content(2, 18).data(), 18);
+  f->stage(staged);
+  EXPECT_TRUE(f->drop_place(staged.ref));
+  EXPECT_EQ(f->statistics().live, 0u);
+}
+
 TEST(MessageTable, ADiscardedMessageKeepsItsBlocksWhileASlotNamesIt) {
   for (const bool staged : {false, true}) {
     fixture f({.descriptors = 2});
