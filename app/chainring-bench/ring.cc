@@ -2,6 +2,10 @@
 // This benchmark passes a burst of 32 slots of 16 bytes through one durable queue: the slots are
 // placed, flushed, drained, leased, acknowledged and released. The queue's head is made durable by
 // the drain of the next burst.
+//
+// With --messages each of the queues, and each peer, passes so many slots and nothing is timed.
+// Under valgrind's callgrind, started with --instr-atstart=no, each of them leaves a dump of its
+// own that counts its bursts only; the dumps come in the order in which the figures are printed.
 #include "ring/consumer.h"
 
 #include <atomic>
@@ -12,6 +16,14 @@
 #include <rte_ring_elem.h>
 
 #include "figures.h"
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_START_INSTRUMENTATION
+#define CALLGRIND_STOP_INSTRUMENTATION
+#define CALLGRIND_DUMP_STATS_AT(name)
+#endif
 
 namespace chainring::bench {
 
@@ -30,12 +42,13 @@ struct durable_queue {
   leased got[burst];
   bool good = true;
 
-  explicit durable_queue(durability_class c)
+  explicit durable_queue(durability_class c, queue_mode mode = queue_mode::mpsc)
       : m(memory_media(4096 + std::uint64_t{blocks} * block_size, c)),
         store(block_store::create(*m, 4096, block_size, blocks).value()) {
     queue_table_options o;
     o.slots = slots;
     o.stock = 1;
+    o.mode = mode;
     queues = queue_table::create(*m, 0, 1, *store, nullptr, o).value();
     good = queues->start().ok() && queues->link_now(0) == link_status::ready;
     for (unsigned i = 0; i < burst; ++i)
@@ -51,7 +64,7 @@ struct durable_queue {
     queues->place_finish(p);
     if (moved) queues->release_finish(0);
     good &= n == burst && queues->lease(0, got) == n;
-    queue_consumer(*queues).ack_through(0, got[n - 1].ticket());
+    good &= queue_consumer(*queues).ack_burst(0, got) == n;
   }
 };
 
@@ -89,13 +102,35 @@ struct volatile_ring {
   }
 };
 
+/// Passes `messages` slots in bursts, behind some bursts that are not counted.
+template <class Subject> row count(Subject& subject, const char* name, std::uint64_t messages) {
+  const std::uint64_t bursts = (messages + burst - 1) / burst;
+  for (unsigned i = 0; i < 2 * slots / burst; ++i)
+    subject.turn();
+  CALLGRIND_START_INSTRUMENTATION;
+  for (std::uint64_t i = 0; i < bursts; ++i)
+    subject.turn();
+  CALLGRIND_STOP_INSTRUMENTATION;
+  CALLGRIND_DUMP_STATS_AT(name);
+  return figure(std::string("bursts counted: ") + name, "", {static_cast<double>(bursts)});
+}
+
 } // namespace
 
 bool ring_figures(bench_context& c) {
   c.out.heading("ring: burst of 32 x 16 bytes, placed, leased, acknowledged, released");
-  durable_queue emulated(durability_class::emulated), process(durability_class::process);
+  durable_queue emulated(durability_class::emulated), process(durability_class::process),
+      several(durability_class::process, queue_mode::mpmc);
   bare_stores bare;
   volatile_ring plain;
+  if (c.o.messages != 0) {
+    c.out.add(count(plain, "rte_ring HTS, volatile", c.o.messages));
+    c.out.add(count(process, "durable ring, class process, one consumer", c.o.messages));
+    c.out.add(count(several, "durable ring, class process, several consumers", c.o.messages));
+    c.out.add(count(bare, "same stores, 9 flushes, 1 fence", c.o.messages));
+    c.out.add(count(emulated, "durable ring, class emulated, one consumer", c.o.messages));
+    return emulated.good && process.good && several.good && plain.good;
+  }
   c.out.add(
       against("durable ring, class emulated", "ns/burst",
               alternate(c.time(), timed([&] { emulated.turn(); }), timed([&] { bare.turn(); })),
@@ -104,7 +139,11 @@ bool ring_figures(bench_context& c) {
       against("durable ring, class process", "ns/burst",
               alternate(c.time(), timed([&] { process.turn(); }), timed([&] { plain.turn(); })),
               "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
-  if (emulated.good && process.good && plain.good) return true;
+  c.out.add(
+      against("durable ring, class process, several consumers", "ns/burst",
+              alternate(c.time(), timed([&] { several.turn(); }), timed([&] { plain.turn(); })),
+              "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
+  if (emulated.good && process.good && several.good && plain.good) return true;
   std::fprintf(stderr, "ring: a queue did not pass a whole burst\n");
   return false;
 }

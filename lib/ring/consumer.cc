@@ -55,8 +55,7 @@ std::uint32_t queue_consumer::leasable(std::uint32_t queue) const noexcept {
     ready = ready || returned != 0;
     std::uint64_t t = cursor + 1;
     for (; t <= tail && !ready; ++t) {
-      const mark_state mark =
-          state_of(r->marks[r->index_of(t)].load(std::memory_order_acquire), t); // [slot-ready]
+      const mark_state mark = r->state_at(t);
       ready = mark == mark_state::ready;
       if (!is_over(mark)) break;
     }
@@ -73,6 +72,21 @@ ack_status queue_consumer::ack(std::uint32_t queue, const leased& by) const noex
   queue_table::state& s = *table_->state_;
   const inside guard = s.consuming(queue);
   return s.settle(queue, by.ticket(), slot_state::acked, by.generation());
+}
+
+std::uint32_t queue_consumer::ack_burst(std::uint32_t queue,
+                                        std::span<const leased> entries) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const inside guard = s.consuming(queue);
+  std::uint32_t n = s.settle_run(queue, entries);
+  // The rest goes entry by entry: void tickets lie between, a ring ends, or marks have to be read.
+  for (; n < entries.size(); ++n) {
+    const std::uint64_t ticket = entries[n].ticket();
+    if (s.acked_through(queue) + 1 != ticket ||
+        s.settle(queue, ticket, slot_state::acked, entries[n].generation()) != ack_status::advanced)
+      break;
+  }
+  return n;
 }
 
 bool queue_consumer::nack(std::uint32_t queue, const leased& by) const noexcept {
@@ -149,7 +163,7 @@ bool queue_consumer::set_state(std::uint32_t queue, std::uint64_t ticket,
         ticket > r->cursor.load(std::memory_order_acquire))   // [cursor-moved]
       return false;
     const std::uint32_t i = r->index_of(ticket);
-    if (state_of(r->marks[i].load(std::memory_order_acquire), ticket) !=
+    if (passed_state(r->marks[i].load(std::memory_order_acquire), ticket) !=
         mark_state::ready) // [slot-ready]
       return false;
     // Only this consumer changes the tag.
@@ -188,8 +202,7 @@ std::uint64_t queue_consumer::oldest_published_ns(std::uint32_t queue) const noe
     const std::uint64_t tail = r->tail(acked);
     for (std::uint64_t t = acked + 1; t <= tail; ++t) {
       const std::uint32_t i = r->index_of(t);
-      const mark_state mark =
-          state_of(r->marks[i].load(std::memory_order_acquire), t); // [slot-ready]
+      const mark_state mark = r->state_at(t);
       if (is_over(mark)) continue;
       message_view v;
       if (mark == mark_state::unready ||

@@ -80,6 +80,12 @@ class queue_consumer {
   /// So a late consumer does not end the lease of the consumer that has the entry now.
   ack_status ack(std::uint32_t queue, const leased& by) const noexcept;
   bool nack(std::uint32_t queue, const leased& by) const noexcept;
+  /// Acknowledges the first of `entries`, which one lease() handed out, as long as each is the
+  /// oldest entry of the queue and that lease still holds it. Returns how many: these are
+  /// `advanced`. For each of the rest, ack() says what became of it. A burst that is acknowledged
+  /// whole and in order costs a few instructions an entry in mpmc mode and less in mpsc mode.
+  [[nodiscard]] std::uint32_t ack_burst(std::uint32_t queue,
+                                        std::span<const leased> entries) const noexcept;
   /// True while entries are acknowledged in order and the head has not passed them, or a ring has
   /// none left. Where release_start() returned false, another thread is releasing then.
   [[nodiscard]] bool releasable(std::uint32_t queue) const noexcept;

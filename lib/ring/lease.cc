@@ -21,10 +21,11 @@ void detail::advance(ring_state& r) noexcept {
   std::uint64_t acked = r.acked.load(std::memory_order_acquire); // [prefix-acked]
   const std::uint64_t from = acked;
   const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
+  if (acked == cursor || (r.mode == queue_mode::mpsc && !r.marked_behind(acked))) return;
   while (acked < cursor) {
-    const std::uint32_t mark = r.marks[r.index_of(acked + 1)].load(
+    const slot_mark mark = r.marks[r.index_of(acked + 1)].load(
         std::memory_order_acquire); // [slot-ready] [lease-ended]
-    if (!is_over(state_of(mark, acked + 1))) break;
+    if (!is_over(passed_state(mark, acked + 1))) break;
     ++acked;
   }
   if (acked == from) return;
@@ -81,7 +82,8 @@ bool queue_table::may_lease(std::uint32_t queue) const noexcept {
   if (r == nullptr) return false;
   if (r->mode == queue_mode::mpmc) return true;
   const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
-  return r->tail(cursor) != cursor ||
+  return r->ready.load(std::memory_order_relaxed) > cursor ||             // [returned-hint]
+         r->marked_behind(cursor) ||
          r->returned.load(std::memory_order_relaxed) != 0 || // [returned-hint]
          r->following() != nullptr;
 }
@@ -113,11 +115,87 @@ std::uint32_t queue_table::state::lease_until(std::uint32_t queue, std::span<lea
   }
 }
 
+namespace {
+
+/// Copies `n` entries out of contiguous slots whose tags begin with `tag` and are even, as far as
+/// that is so. Returns how many.
+inline std::uint32_t copy_even(const ring_slot* slots, std::uint64_t tag, std::uint32_t n,
+                               leased* out) noexcept {
+  constexpr std::uint64_t step = slot_tag_run::step;
+  std::uint64_t handed = handed_out(tag, 0, false);
+  const ring_slot* const first = slots;
+  const ring_slot* const end = slots + n;
+  if ((n & 1) != 0) {
+    if (word_of(slots->tag) != tag) [[unlikely]]
+      return 0;
+    out->ref.word = word_of(slots->ref);
+    out->tag = handed++;
+    tag += step;
+    ++out;
+    ++slots;
+  }
+  for (; slots != end; slots += 2, out += 2, tag += 2 * step, handed += 2) {
+    if (word_of(slots[0].tag) != tag) [[unlikely]]
+      break;
+    out[0].ref.word = word_of(slots[0].ref);
+    out[0].tag = handed;
+    if (word_of(slots[1].tag) != tag + step) [[unlikely]] {
+      ++slots;
+      break;
+    }
+    out[1].ref.word = word_of(slots[1].ref);
+    out[1].tag = handed + 1;
+  }
+  return static_cast<std::uint32_t>(slots - first);
+}
+
+/// Copies up to `n` entries, from the ticket `first` on, that no mark names and that are ready, as
+/// far as their slots hold what was placed. Returns how many.
+std::uint32_t copy_unmarked(const ring_state& r, std::uint64_t first, std::uint32_t n,
+                            leased* out) noexcept {
+  slot_tag_run queued(r.queue, first, slot_state::queued);
+  std::uint32_t at = r.index_of(first);
+  std::uint32_t done = 0;
+  for (;;) {
+    const std::uint32_t k = std::min({n - done, queued.even(), r.size() - at});
+    const std::uint32_t copied = copy_even(r.slots + at, queued.tag(), k, out + done);
+    done += copied;
+    if (copied != k || done == n) return done;
+    queued.skip(k);
+    at = (at + k) & r.mask;
+  }
+}
+
+} // namespace
+
 // Leases for the one consumer of an mpsc queue. `acked` is the queue's prefix, which may lie in an
 // older ring.
 std::uint32_t queue_table::state::lease_ready(std::uint32_t queue, ring_state& r,
                                               std::uint64_t& acked,
                                               std::span<leased> out) noexcept {
+  std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed);     // [single-consumer]
+  const std::uint64_t ready = r.ready.load(std::memory_order_acquire); // [slot-ready]
+  std::uint32_t n = 0;
+  if (!r.marked_behind(cursor)) [[likely]] { // the usual case: no slot behind the cursor has a mark
+    const std::uint64_t end =
+        std::min({ready, acked + packet_id_count - 1, cursor + out.size()}); // see below
+    if (end > cursor) {
+      n = copy_unmarked(r, cursor + 1, static_cast<std::uint32_t>(end - cursor), out.data());
+      cursor += n;
+      // [cursor-moved] Without it an entry could be leased twice, or an ack could count for a
+      // ticket that is not leased.
+      r.cursor.store(cursor, std::memory_order_release); // [cursor-moved]
+    }
+    if (n == out.size() || (cursor >= ready && !r.marked_behind(cursor))) [[likely]]
+      return n;
+  }
+  return n + lease_marked(queue, r, acked, out.subspan(n));
+}
+
+// The same where slots behind the cursor may have marks, or the window of packet ids is used up.
+[[gnu::noinline]] std::uint32_t queue_table::state::lease_marked(std::uint32_t queue, ring_state& r,
+                                                                 std::uint64_t& acked,
+                                                                 std::span<leased> out) noexcept {
   std::uint32_t n = 0;
   std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed); // [single-consumer]
   const std::uint64_t tail = r.tail(cursor);
@@ -125,27 +203,26 @@ std::uint32_t queue_table::state::lease_ready(std::uint32_t queue, ring_state& r
     // The tickets that are leased at one time span fewer than there are packet ids.
     const std::uint64_t limit = std::min(tail, acked + packet_id_count - 1);
     if (cursor >= limit && limit == tail) return n;
-    slot_tag_run queued(r.queue, cursor + 1, slot_state::queued);
-    for (; cursor < limit && n < out.size(); queued.next()) {
+    while (cursor < limit && n < out.size()) {
       const std::uint64_t ticket = cursor + 1;
       const std::uint32_t i = r.index_of(ticket);
-      const std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [slot-ready]
-      const mark_state s = state_of(mark, ticket);
+      slot_mark mark = 0;
+      const mark_state s = r.state_at(ticket, mark);
       if (s == mark_state::ready) [[likely]] {
         const std::uint64_t tag = word_of(r.slots[i].tag);
-        if (tag == queued.tag() || may_be_delivered(r, tag, ticket)) [[likely]]
+        if (may_be_delivered(r, tag, ticket)) [[likely]] {
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
-                      handed_out(tag, mark, ticket <= r.delivered)};
-        else // the medium has changed since recovery validated the slot
+                      handed_out(tag, generation_of(mark, ticket), ticket <= r.delivered)};
+        } else {                  // the medium has changed since recovery validated the slot
+          r.raise_marked(ticket); // [mark-announced]
           r.marks[i].store(mark_of(ticket, mark_state::done),
                            std::memory_order_relaxed); // [lease-ended]
+        }
       } else if (s == mark_state::unready) {
         break;
       }
       cursor = ticket;
     }
-    // [cursor-moved] Without it an entry could be leased twice, or an ack could count for a ticket
-    // that is not leased.
     r.cursor.store(cursor, std::memory_order_release); // [cursor-moved]
     if (cursor < limit || limit == tail || n == out.size()) [[likely]]
       return n;
@@ -173,11 +250,12 @@ namespace {
 /// leases it.
 void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
   const std::uint32_t i = r.index_of(ticket);
-  std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [slot-ready]
-  if (state_of(mark, ticket) != mark_state::ready ||
+  slot_mark mark = r.marks[i].load(std::memory_order_acquire); // [slot-ready]
+  if (passed_state(mark, ticket) != mark_state::ready ||
       may_be_delivered(r, word_of(r.slots[i].tag), ticket))
     return;
-  r.marks[i].compare_exchange_strong(mark, mark_as(mark, mark_state::done),
+  r.raise_marked(ticket); // [mark-announced]
+  r.marks[i].compare_exchange_strong(mark, mark_as(mark, ticket, mark_state::done),
                                      std::memory_order_acq_rel,
                                      std::memory_order_relaxed); // [lease-ended]
 }
@@ -190,21 +268,28 @@ void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
 std::uint32_t queue_table::state::lease_shared(ring_state& r, std::span<leased> out) noexcept {
   std::uint64_t from = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
   for (;;) {
-    const std::uint64_t tail = r.tail(from);
     std::uint64_t cursor = from;
     std::uint32_t n = 0;
     bool damaged = false; // the medium has changed since recovery validated the slots
+    const std::uint64_t ready = r.ready.load(std::memory_order_acquire); // [slot-ready]
+    if (ready > from && !r.marked_behind(from)) [[likely]] { // no slot behind the cursor has a mark
+      const std::uint64_t most = std::min<std::uint64_t>(ready - from, out.size());
+      n = copy_unmarked(r, from + 1, static_cast<std::uint32_t>(most), out.data());
+      cursor += n;
+    }
+    const bool all = n == out.size() || (cursor >= ready && !r.marked_behind(cursor));
+    const std::uint64_t tail = all ? cursor : r.tail(from);
     while (cursor < tail && n < out.size()) {
       const std::uint64_t ticket = cursor + 1;
       const std::uint32_t i = r.index_of(ticket);
-      const std::uint32_t mark = r.marks[i].load(std::memory_order_acquire); // [slot-ready]
-      const mark_state s = state_of(mark, ticket);
+      slot_mark mark = 0;
+      const mark_state s = r.state_at(ticket, mark);
       if (s == mark_state::unready) break;
       if (s == mark_state::ready) {
         const std::uint64_t tag = word_of(r.slots[i].tag);
         if (may_be_delivered(r, tag, ticket))
           out[n++] = {slot_ref(word_of(r.slots[i].ref)),
-                      handed_out(tag, mark, ticket <= r.delivered)};
+                      handed_out(tag, generation_of(mark, ticket), ticket <= r.delivered)};
         else
           damaged = true;
       }
@@ -233,16 +318,16 @@ std::uint32_t queue_table::state::lease_returned(ring_state& r, std::span<leased
   for (std::uint64_t t = r.acked.load(std::memory_order_acquire) + 1;    // [prefix-acked]
        t <= cursor && n < out.size(); ++t) {
     const std::uint32_t i = r.index_of(t);
-    std::uint32_t mark = r.marks[i].load(std::memory_order_relaxed); // [exchange-decides]
-    if (state_of(mark, t) != mark_state::returned ||
-        !r.marks[i].compare_exchange_strong(mark, mark_as(mark, mark_state::ready),
+    slot_mark mark = r.marks[i].load(std::memory_order_relaxed); // [exchange-decides]
+    if (passed_state(mark, t) != mark_state::returned ||
+        !r.marks[i].compare_exchange_strong(mark, mark_as(mark, t, mark_state::ready),
                                             std::memory_order_acq_rel,
                                             std::memory_order_relaxed)) // [lease-ended]
       continue;
     r.returned.fetch_sub(1, std::memory_order_relaxed); // [returned-hint]
     const std::uint64_t tag = word_of(r.slots[i].tag);
     if (may_be_delivered(r, tag, t))
-      out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(tag, mark, true)};
+      out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(tag, generation_of(mark, t), true)};
     else
       end_undeliverable(r, t);
   }
@@ -252,12 +337,14 @@ std::uint32_t queue_table::state::lease_returned(ring_state& r, std::span<leased
 namespace {
 
 /// Gives back the lease that `mark` was read of. False: the lease has ended otherwise.
-bool hand_back(ring_state& r, std::uint64_t ticket, std::uint32_t mark) noexcept {
+bool hand_back(ring_state& r, std::uint64_t ticket, slot_mark mark) noexcept {
+  r.raise_marked(ticket); // [mark-announced]
+
   // The count rises before there is an entry to find.
   r.returned.fetch_add(1, std::memory_order_relaxed); // [returned-hint]
-  const std::uint32_t back = seeded_bug("ring.lease_unnamed")
-                                 ? mark_as(mark, mark_state::returned)
-                                 : mark_given_back(ticket, mark, mark_state::returned);
+  const slot_mark back = seeded_bug("ring.lease_unnamed")
+                             ? mark_as(mark, ticket, mark_state::returned)
+                             : mark_given_back(ticket, mark, mark_state::returned);
   if (r.marks[r.index_of(ticket)].compare_exchange_strong(
           mark, back, std::memory_order_acq_rel, std::memory_order_relaxed)) // [lease-ended]
     return true;
@@ -274,10 +361,10 @@ bool queue_table::state::give_back(std::uint32_t queue, std::uint64_t ticket,
   if (r == nullptr || ticket <= r->acked.load(std::memory_order_acquire) || // [prefix-acked]
       ticket > r->cursor.load(std::memory_order_acquire))                   // [cursor-moved]
     return false;
-  const std::uint32_t mark =
+  const slot_mark mark =
       r->marks[r->index_of(ticket)].load(std::memory_order_relaxed); // [exchange-decides]
-  return state_of(mark, ticket) == mark_state::ready &&
-         (generation == any_generation || generation == generation_of(mark)) &&
+  return passed_state(mark, ticket) == mark_state::ready &&
+         (generation == any_generation || generation == generation_of(mark, ticket)) &&
          hand_back(*r, ticket, mark);
 }
 
@@ -296,13 +383,12 @@ std::uint32_t queue_table::state::expire_in(ring_state& r, std::uint64_t now,
   const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
   for (std::uint64_t t = r.acked.load(std::memory_order_acquire) + 1;    // [prefix-acked]
        t <= cursor; ++t) {
-    const std::uint32_t mark =
-        r.marks[r.index_of(t)].load(std::memory_order_acquire); // [slot-ready]
-    if (state_of(mark, t) != mark_state::ready) continue;
+    const slot_mark mark = r.marks[r.index_of(t)].load(std::memory_order_acquire); // [slot-ready]
+    if (passed_state(mark, t) != mark_state::ready) continue;
     const lease_time& time = r.time_of(t);
     // A deadline that was stored for another lease of the slot does not count.
     if (time.lease_id.load(std::memory_order_acquire) !=
-            lease_id_of(t, generation_of(mark)) && // [deadline-named]
+            lease_id_of(t, generation_of(mark, t)) && // [deadline-named]
         !seeded_bug("ring.expire_stale"))
       continue;
     const std::uint64_t until = time.deadline.load(std::memory_order_relaxed); // [deadline-named]
@@ -335,10 +421,11 @@ void queue_table::rewind(std::uint32_t queue) noexcept {
     advance(*r);
     const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
     r->returned.store(0, std::memory_order_relaxed);                      // [single-consumer]
+    r->raise_marked(cursor);                                              // [mark-announced]
     for (std::uint64_t t = acked + 1; t <= cursor; ++t) {
-      std::atomic<std::uint32_t>& mark = r->marks[r->index_of(t)];
-      std::uint32_t was = mark.load(std::memory_order_relaxed); // [exchange-decides]
-      if (const mark_state s = state_of(was, t);
+      std::atomic<slot_mark>& mark = r->marks[r->index_of(t)];
+      slot_mark was = mark.load(std::memory_order_relaxed); // [exchange-decides]
+      if (const mark_state s = passed_state(was, t);
           s == mark_state::ready || s == mark_state::returned)
         mark.compare_exchange_strong(was, mark_given_back(t, was, mark_state::ready),
                                      std::memory_order_acq_rel,
@@ -354,9 +441,7 @@ std::uint64_t queue_table::resolve(std::uint32_t queue, std::uint16_t packet_id)
   const inside guard(s.grace);
   const ring_state* r = s.first_of(queue);
   if (r == nullptr || packet_id == 0 || packet_id > packet_id_count) return 0;
-  std::uint64_t acked = r->acked.load(std::memory_order_acquire); // [prefix-acked]
-  for (const ring_state* x = r->following(); x != nullptr && acked == x->base; x = x->following())
-    acked = x->acked.load(std::memory_order_acquire); // [prefix-acked]
+  const std::uint64_t acked = s.acked_through(queue);
   const std::uint64_t ahead =
       (packet_id + packet_id_count - packet_id_of(acked + 1)) % packet_id_count;
   const std::uint64_t ticket = acked + 1 + ahead;
@@ -364,9 +449,9 @@ std::uint64_t queue_table::resolve(std::uint32_t queue, std::uint16_t packet_id)
   if (r == nullptr || ticket <= r->base ||
       ticket > r->cursor.load(std::memory_order_acquire)) // [cursor-moved]
     return 0;
-  const std::uint32_t mark =
+  const slot_mark mark =
       r->marks[r->index_of(ticket)].load(std::memory_order_acquire); // [slot-ready]
-  return state_of(mark, ticket) == mark_state::ready ? ticket : 0;
+  return passed_state(mark, ticket) == mark_state::ready ? ticket : 0;
 }
 
 // --- acknowledgements ---------------------------------------------------------------------------
@@ -399,10 +484,12 @@ ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket,
     return ack_status::ignored;
   const bool in_order =
       ticket == acked + 1 && to == slot_state::acked && is_oldest(first_of(queue), of);
-  std::atomic<std::uint32_t>& mark = r.marks[r.index_of(ticket)];
-  std::uint32_t leased_now = mark.load(std::memory_order_relaxed); // [slot-ready]
-  if (state_of(leased_now, ticket) != mark_state::ready ||
-      (generation != any_generation && generation != generation_of(leased_now)))
+  std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
+  // In mpsc mode a ticket behind `marked` has no mark, and its line need not be read.
+  const bool unmarked = r.mode == queue_mode::mpsc && !r.marked_behind(ticket - 1);
+  slot_mark leased_now = unmarked ? 0 : mark.load(std::memory_order_relaxed); // [slot-ready]
+  if (passed_state(leased_now, ticket) != mark_state::ready ||
+      (generation != any_generation && generation != generation_of(leased_now, ticket)))
     return ack_status::ignored;
   if (r.mode == queue_mode::mpsc) {
     if (in_order) {
@@ -410,11 +497,12 @@ ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket,
       advance(r);
       return ack_status::advanced;
     }
-    mark.store(mark_as(leased_now, mark_state::done),
+    r.raise_marked(ticket); // [mark-announced]
+    mark.store(mark_as(leased_now, ticket, mark_state::done),
                std::memory_order_release); // [lease-ended]
   } else {
     // [lease-ended] Without it two acknowledgements could end one lease.
-    if (!mark.compare_exchange_strong(leased_now, mark_as(leased_now, mark_state::done),
+    if (!mark.compare_exchange_strong(leased_now, mark_as(leased_now, ticket, mark_state::done),
                                       std::memory_order_acq_rel,
                                       std::memory_order_relaxed)) // [lease-ended]
       return ack_status::ignored;
@@ -432,6 +520,61 @@ ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket,
       break;
   advance(r);
   return ack_status::marked;
+}
+
+// The last ticket of the queue's prefix of tickets that are done.
+std::uint64_t queue_table::state::acked_through(std::uint32_t queue) const noexcept {
+  const ring_state* r = first_of(queue);
+  if (r == nullptr) return 0;
+  std::uint64_t acked = r->acked.load(std::memory_order_acquire); // [prefix-acked]
+  for (r = r->following(); r != nullptr && acked == r->base; r = r->following())
+    acked = r->acked.load(std::memory_order_acquire); // [prefix-acked]
+  return acked;
+}
+
+// Settles the first of the entries, as many as are the oldest of the queue one behind the other and
+// lie in its oldest ring. In mpsc mode the prefix moves over all of them at once. In mpmc mode each
+// mark is exchanged, so that no other thread ends one of these leases as well, and then the prefix
+// moves.
+std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
+                                             std::span<const leased> entries) noexcept {
+  ring_state* const of = first_of(queue);
+  if (of == nullptr || entries.empty()) return 0;
+  ring_state& r = *of;
+  const std::uint64_t acked = r.acked.load(std::memory_order_acquire);   // [prefix-acked]
+  const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
+  const std::uint64_t most = std::min<std::uint64_t>(cursor - acked, entries.size());
+  std::uint32_t n = 0;
+  if (r.mode == queue_mode::mpsc) {
+    // The tickets of a lease rise, so where the first and the last fit, all of them do. None of
+    // them has a mark, so each is in its first lease.
+    constexpr std::uint64_t named = ticket_max | lease_generation_bits;
+    if (most == 0 || r.marked_behind(acked) || (entries[0].tag & named) != acked + 1 ||
+        (entries[most - 1].tag & named) != acked + most)
+      return 0;
+    r.acked.store(acked + most, std::memory_order_release); // [prefix-acked]
+    return static_cast<std::uint32_t>(most);
+  }
+  for (; n < most; ++n) {
+    const std::uint64_t ticket = acked + 1 + n;
+    std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
+    slot_mark found = mark.load(std::memory_order_relaxed); // [exchange-decides]
+    if (entries[n].ticket() != ticket || passed_state(found, ticket) != mark_state::ready ||
+        entries[n].generation() != generation_of(found, ticket) ||
+        !mark.compare_exchange_strong(found, mark_as(found, ticket, mark_state::done),
+                                      std::memory_order_acq_rel,
+                                      std::memory_order_relaxed)) // [lease-ended]
+      break;
+  }
+  hook_point("ring.ack.run");
+  if (n == 0) return 0;
+  std::uint64_t expected = acked;
+  r.acked.compare_exchange_strong(expected, acked + n, std::memory_order_acq_rel,
+                                  std::memory_order_relaxed); // [prefix-acked]
+
+  // Where another thread moved `acked` meanwhile, or has ended the lease behind, it goes on here.
+  advance(r);
+  return n;
 }
 
 ack_status queue_table::ack(std::uint32_t queue, std::uint64_t ticket) noexcept {

@@ -418,9 +418,7 @@ restart_status queue_table::restart_start(std::uint32_t queue, std::uint32_t inc
     for (ring_state* r = first; r != nullptr; r = r->following()) {
       for (const std::uint64_t tail = r->tail(t); t < tail; ++t) {
         // The mark's acquire load shows that its producer does nothing with the ring any more.
-        if (state_of(r->marks[r->index_of(t + 1)].load(std::memory_order_acquire),
-                     t + 1) != // [slot-ready]
-            mark_state::unready)
+        if (r->state_at(t + 1) != mark_state::unready) // [slot-ready]
           continue;
         first->releasing.store(false, std::memory_order_release); // [release-locked]
         return restart_status::busy;

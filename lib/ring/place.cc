@@ -26,6 +26,38 @@ inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t
   }
 }
 
+/// Stores `n` slots of the tickets from `first` on, as queued.
+// [ref-before-tag] Without it a tag could make another entry's ref valid.
+void store_queued(media& m, const ring_state& r, std::uint64_t first, std::uint32_t n,
+                  const std::uint64_t* words) noexcept {
+  slot_tag_run tags(r.queue, first, slot_state::queued);
+  std::uint32_t at = r.index_of(first);
+  constexpr std::uint64_t step = slot_tag_run::step;
+  for (;;) {
+    const std::uint32_t k = std::min({n, tags.even(), r.size() - at});
+    std::uint64_t tag = tags.tag();
+    ring_slot* s = r.slots + at;
+    ring_slot* const end = s + k;
+    if ((k & 1) != 0) {
+      m.store_unobserved(&s->ref, *words); // [ref-before-tag]
+      m.store_unobserved(&s->tag, tag);    // [ref-before-tag]
+      tag += step;
+      ++words;
+      ++s;
+    }
+    for (; s != end; s += 2, words += 2, tag += 2 * step) {
+      m.store_unobserved(&s[0].ref, words[0]);   // [ref-before-tag]
+      m.store_unobserved(&s[0].tag, tag);        // [ref-before-tag]
+      m.store_unobserved(&s[1].ref, words[1]);   // [ref-before-tag]
+      m.store_unobserved(&s[1].tag, tag + step); // [ref-before-tag]
+    }
+    n -= k;
+    if (n == 0) return;
+    tags.skip(k);
+    at = (at + k) & r.mask;
+  }
+}
+
 /// A full fence between rte_ring's start and the load of the ring's owner; its partner is in
 /// close(). On x86 the locked exchange in start is a full fence already.
 inline void fence_behind_start() noexcept {
@@ -96,7 +128,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
     return place_status::exhausted;
   }
   media& m = medium;
-  for_each_run(*r, last + 1, got, [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
+  const auto store_observed = [&](ring_slot* s, auto*, std::uint64_t ticket, std::uint32_t k) {
     slot_tag_run tags(queue, ticket, slot_state::queued);
     if constexpr (how == placing::moved) {
       for (std::uint32_t i = 0; i < k; ++i, ++ticket) {
@@ -114,11 +146,14 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
       return;
     }
     for (std::uint32_t i = 0; i < k; ++i, tags.next()) {
-      // [ref-before-tag] Without it a tag could make another entry's ref valid.
       m.store(&s[i].ref, *words++);   // [ref-before-tag]
       m.store(&s[i].tag, tags.tag()); // [ref-before-tag]
     }
-  });
+  };
+  if (how != placing::moved && !m.observed() && !seeded_bug("ring.tag_first")) [[likely]]
+    store_queued(m, *r, last + 1, got, words);
+  else
+    for_each_run(*r, last + 1, got, store_observed);
   r->next.store(last + got, std::memory_order_relaxed); // [ticket-counter]
   if (options.count_bytes) {
     std::uint64_t placed = 0;
@@ -195,28 +230,77 @@ void queue_table::place_flush(const placement& p) noexcept {
 }
 
 void queue_table::place_finish(const placement& p) noexcept {
+  if (p.count == 0) return;
+  ring_state& r = *p.ring;
   // [publication-before-mark] Without it a consumer could deliver a message that a crash takes
   // back. Crash between: the message is in all its queues and was not acknowledged.
-  for_each_run(
-      *p.ring, p.first_ticket, p.count,
-      [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
-        std::uint32_t mark = mark_of(ticket, mark_state::ready);
-        // Once its last mark is stored the ring may be released, so nothing here touches it
-        // afterwards.
-        // [slot-ready] Without it a consumer could read a slot that is not durable yet.
-        for (std::uint32_t i = 0; i < k; ++i, mark += 1u << mark_ticket_shift)
-          marks[i].store(mark,
-                         std::memory_order_release); // [slot-ready] [publication-before-mark]
-      });
+  if (r.ready.load(std::memory_order_acquire) == p.first_ticket - 1 || // [slot-ready]
+      seeded_bug("ring.ready_past_open")) [[likely]] {
+    hook_point("ring.finish.next");
+    // Only this placement is next, and it has no marks, so no other thread moves the watermark.
+    // From this store on the ring may be released, so nothing here touches it afterwards.
+    // [slot-ready] Without it a consumer could read a slot that is not durable yet.
+    r.ready.store(p.first_ticket + p.count - 1,
+                  std::memory_order_release); // [slot-ready] [publication-before-mark]
+    return;
+  }
+  state_->finish_by_marks(p, mark_state::ready);
+}
+
+// Finishes a placement by marks: it is not the next one, or it does not become ready. The ring
+// stays valid memory meanwhile, because a consumer may release it once the last mark is stored.
+[[gnu::noinline]] void queue_table::state::finish_by_marks(const placement& p,
+                                                           mark_state as) noexcept {
+  const inside guard(grace);
+  hook_point("ring.finish.late");
+  ring_state& r = *p.ring;
+  // [mark-announced] Without it a consumer could pass the slots without a look at their marks.
+  r.raise_marked(p.first_ticket + p.count - 1); // [mark-announced]
+  for_each_run(r, p.first_ticket, p.count,
+               [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
+                 for (std::uint32_t i = 0; i < k; ++i)
+                   marks[i].store(mark_of(ticket + i, as),
+                                  std::memory_order_release); // [slot-ready]
+                                                              // [publication-before-mark]
+               });
+  pass_marked(r);
+}
+
+// Moves the watermark over the finished placements behind it, whose slots have marks. A placement
+// that is finished last among several stays behind the watermark until the next call; until then
+// consumers find it by its marks.
+void queue_table::state::pass_marked(ring_state& r) const noexcept {
+  std::uint64_t from = r.ready.load(std::memory_order_acquire); // [slot-ready]
+  for (;;) {
+    std::uint64_t to = from;
+    while (names(r.marks[r.index_of(to + 1)].load(std::memory_order_acquire), // [slot-ready]
+                 to + 1))
+      ++to;
+    if (to == from) return;
+    hook_point("ring.finish.passing");
+    if (seeded_bug("ring.watermark_race")) [[unlikely]]
+      return r.ready.store(to, std::memory_order_release); // [slot-ready]
+
+    // Where the exchange fails, another thread has moved the watermark. A plain store would move it
+    // back, behind a placement that has no marks, and its entries would stay unready.
+    if (r.ready.compare_exchange_strong(from, to, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) // [slot-ready]
+      from = to;
+  }
 }
 
 void queue_table::place_moved_finish(const placement& p) noexcept {
   ring_state& r = *p.ring;
-  // The origin comes first: once the last mark is stored the ring may be released.
-  r.marks[r.index_of(p.first_ticket + 1)].store(mark_of(p.first_ticket + 1, mark_state::hole),
-                                                std::memory_order_release); // [slot-ready]
+  const inside guard(state_->grace);
+  const std::uint64_t origin = p.first_ticket + 1;
+  r.raise_marked(origin); // [mark-announced]
+
+  // The origin comes first: once the last mark is stored the entry may be leased and released.
+  r.marks[r.index_of(origin)].store(mark_of(origin, mark_state::hole),
+                                    std::memory_order_release); // [slot-ready]
   r.marks[r.index_of(p.first_ticket)].store(mark_of(p.first_ticket, mark_state::ready),
                                             std::memory_order_release); // [slot-ready]
+  state_->pass_marked(r);
 }
 
 void queue_table::place_void(placement& p, bool flushed) noexcept {
@@ -238,12 +322,7 @@ void queue_table::place_void(placement& p, bool flushed) noexcept {
                  // placed again and published, could be found twice in the queue after a crash.
                  if (flushed) in.medium.flush(s, k * sizeof(ring_slot));
                });
-  for_each_run(*p.ring, p.first_ticket, p.count,
-               [&](ring_slot*, auto* marks, std::uint64_t ticket, std::uint32_t k) {
-                 for (std::uint32_t i = 0; i < k; ++i)
-                   marks[i].store(mark_of(ticket + i, mark_state::done),
-                                  std::memory_order_release); // [slot-ready]
-               });
+  in.finish_by_marks(p, mark_state::done);
   p.count = 0; // the ring may be released from here on
 }
 

@@ -24,9 +24,11 @@ namespace chainring::detail {
 static_assert(sizeof(rte_ring) == ring_header_size);
 static_assert(offsetof(rte_ring_headtail, tail) == offsetof(__rte_ring_hts_pos, pos.tail));
 
-/// The state that a slot's mark gives to its ticket. A mark that names another ticket means
-/// `unready`. So no mark has to be cleared when a slot is used again, and a late call that still
-/// names the earlier ticket finds nothing to change.
+/// The state of a ticket. A slot's mark gives it where the mark names the ticket. Otherwise the
+/// ticket is `ready` if the ring's watermark has reached it, and `unready` if not. So the usual
+/// placement is made ready by one store, and a mark is stored only where something else happened.
+/// No mark has to be cleared when a slot is used again, and a late call that still names the
+/// earlier ticket finds nothing to change.
 enum class mark_state : std::uint32_t {
   unready = 0,  ///< the slot is being placed: consumers stop here
   ready = 1,    ///< durable and published; leased where the cursor has passed it
@@ -36,35 +38,43 @@ enum class mark_state : std::uint32_t {
 };
 
 /// A mark holds the state in bits 0..2, the generation of the lease in bits 3..6 (how often the
-/// entry was given back, modulo 16) and the low 25 bits of the ticket in bits 7..31. A slot's mark
-/// is stored at least once each time the tickets go round the ring, and a ring has at most 2^24
-/// slots, so 25 bits tell the tickets of a slot apart.
+/// entry was given back, modulo 16) and the ticket in bits 7..62. 0 names no ticket.
+using slot_mark = std::uint64_t;
 inline constexpr unsigned mark_generation_shift = 3;
 inline constexpr std::uint32_t mark_generation_max = 15;
 inline constexpr unsigned mark_ticket_shift = 7;
-static_assert(mark_ticket_shift + ring_log2_max + 1 <= 32);
+static_assert(ticket_max >> (64 - mark_ticket_shift) == 0);
 
-constexpr std::uint32_t mark_of(std::uint64_t ticket, mark_state s,
-                                std::uint32_t generation = 0) noexcept {
-  return static_cast<std::uint32_t>(ticket << mark_ticket_shift) |
-         generation << mark_generation_shift | static_cast<std::uint32_t>(s);
+constexpr slot_mark mark_of(std::uint64_t ticket, mark_state s,
+                            std::uint32_t generation = 0) noexcept {
+  return ticket << mark_ticket_shift | generation << mark_generation_shift |
+         static_cast<std::uint32_t>(s);
 }
-constexpr mark_state state_of(std::uint32_t mark, std::uint64_t ticket) noexcept {
-  const std::uint32_t s = mark ^ mark_of(ticket, mark_state::unready);
-  return s >> mark_ticket_shift == 0 ? static_cast<mark_state>(s & 7) : mark_state::unready;
+constexpr bool names(slot_mark mark, std::uint64_t ticket) noexcept {
+  return mark >> mark_ticket_shift == ticket;
 }
-constexpr std::uint32_t generation_of(std::uint32_t mark) noexcept {
-  return mark >> mark_generation_shift & mark_generation_max;
+/// The state of a ticket whose slot has this mark, and which is `unmarked` where the mark does not
+/// name it.
+constexpr mark_state state_of(slot_mark mark, std::uint64_t ticket, mark_state unmarked) noexcept {
+  return names(mark, ticket) ? static_cast<mark_state>(mark & 7) : unmarked;
 }
-/// Returns the mark of the same ticket and lease in another state.
-constexpr std::uint32_t mark_as(std::uint32_t mark, mark_state s) noexcept {
-  return (mark & ~std::uint32_t{7}) | static_cast<std::uint32_t>(s);
+/// The same for a ticket that the cursor has passed.
+constexpr mark_state passed_state(slot_mark mark, std::uint64_t ticket) noexcept {
+  return state_of(mark, ticket, mark_state::ready);
 }
-/// Returns the mark of the same ticket for the next lease. A holder of the previous lease no longer
+constexpr std::uint32_t generation_of(slot_mark mark, std::uint64_t ticket) noexcept {
+  return names(mark, ticket)
+             ? static_cast<std::uint32_t>(mark >> mark_generation_shift) & mark_generation_max
+             : 0;
+}
+/// Returns the mark of the ticket for the same lease in another state.
+constexpr slot_mark mark_as(slot_mark mark, std::uint64_t ticket, mark_state s) noexcept {
+  return mark_of(ticket, s, generation_of(mark, ticket));
+}
+/// Returns the mark of the ticket for the next lease. A holder of the previous lease no longer
 /// holds the entry.
-constexpr std::uint32_t mark_given_back(std::uint64_t ticket, std::uint32_t mark,
-                                        mark_state s) noexcept {
-  return mark_of(ticket, s, (generation_of(mark) + 1) & mark_generation_max);
+constexpr slot_mark mark_given_back(std::uint64_t ticket, slot_mark mark, mark_state s) noexcept {
+  return mark_of(ticket, s, (generation_of(mark, ticket) + 1) & mark_generation_max);
 }
 constexpr bool is_over(mark_state s) noexcept {
   return s == mark_state::done || s == mark_state::hole;
@@ -99,7 +109,7 @@ struct alignas(cacheline_size) ring_state {
   // These members are constant while a queue has the ring.
   rte_ring* ring = nullptr;
   ring_slot* slots = nullptr;
-  std::atomic<std::uint32_t>* marks = nullptr;
+  std::atomic<slot_mark>* marks = nullptr;
   std::uint64_t base = 0;   ///< the ticket before the first ticket of slot 0
   std::uint64_t origin = 0; ///< the ticket before that of rte_ring's position 0, modulo 2^32
   std::uint32_t mask = 0;
@@ -111,6 +121,12 @@ struct alignas(cacheline_size) ring_state {
 
   // Producers change these members between rte_ring's start and finish.
   alignas(cacheline_size) std::atomic<std::uint64_t> next{0}; ///< last ticket given to a producer
+  /// The watermark: the placements of all tickets up to this one are finished. A placement that is
+  /// finished before an earlier one is known by its marks until the watermark passes it.
+  std::atomic<std::uint64_t> ready{0};
+  /// No slot behind this ticket has a mark that names its ticket, except those that consumers of an
+  /// mpmc queue have leased. Every ticket up to `delivered` is at most this.
+  std::atomic<std::uint64_t> marked{0};
   std::atomic<std::uint32_t> high_water{0};
   std::uint32_t prepare_at = 0; ///< the depth at which a larger ring is requested; 0: never
   chain blocks;                 ///< constant
@@ -143,6 +159,31 @@ struct alignas(cacheline_size) ring_state {
         __atomic_load_n(&ring->prod.tail, __ATOMIC_ACQUIRE); // [slot-placed]
     return at + static_cast<std::uint32_t>(position - static_cast<std::uint32_t>(at - origin));
   }
+  /// The state of a ticket that need not be leased, and the mark it was read of.
+  [[nodiscard]] mark_state state_at(std::uint64_t ticket, slot_mark& mark) const noexcept {
+    // The watermark is loaded first. In the other order a slot could get its mark, and the
+    // watermark pass it, between the two loads: a void slot would look ready until its tag is read.
+    const mark_state unmarked = ticket <= ready.load(std::memory_order_acquire) // [slot-ready]
+                                    ? mark_state::ready
+                                    : mark_state::unready;
+    mark = marks[index_of(ticket)].load(std::memory_order_acquire); // [slot-ready]
+    return state_of(mark, ticket, unmarked);
+  }
+  [[nodiscard]] mark_state state_at(std::uint64_t ticket) const noexcept {
+    slot_mark mark = 0;
+    return state_at(ticket, mark);
+  }
+  /// Says, before a mark is stored, that tickets up to this one may have a mark.
+  void raise_marked(std::uint64_t ticket) noexcept {
+    std::uint64_t seen = marked.load(std::memory_order_relaxed); // [mark-announced]
+    while (seen < ticket && !marked.compare_exchange_weak(
+                                seen, ticket, std::memory_order_relaxed)) { // [mark-announced]
+    }
+  }
+  /// True where a mark may name a ticket behind `ticket`.
+  [[nodiscard]] bool marked_behind(std::uint64_t ticket) const noexcept {
+    return marked.load(std::memory_order_relaxed) > ticket; // [mark-announced]
+  }
   /// The ring in which the tickets continue, or null.
   [[nodiscard]] ring_state* following() const noexcept {
     // [successor-published] Without it a consumer could read the fields of the successor before
@@ -154,7 +195,7 @@ static_assert(sizeof(ring_state) == 3 * cacheline_size);
 
 /// The arrays in DRAM that belong to a ring.
 struct ring_arrays {
-  std::atomic<std::uint32_t>* marks = nullptr;
+  std::atomic<slot_mark>* marks = nullptr;
   lease_time* times = nullptr;
   bool own_marks = false;
 };
@@ -240,8 +281,8 @@ struct queue_table::state {
   detail::lazy_array<detail::queue_state> queues;
   detail::lazy_array<std::atomic<std::uint64_t>> bytes; ///< by queue; only with count_bytes
   detail::lazy_array<detail::ring_state> rings;
-  detail::lazy_array<std::atomic<std::uint32_t>> marks; ///< (1 << log2_slots) for each ring
-  std::uint64_t rings_room = 0;                         ///< rings that the arrays have room for
+  detail::lazy_array<std::atomic<detail::slot_mark>> marks; ///< (1 << log2_slots) for each ring
+  std::uint64_t rings_room = 0;                             ///< rings that the arrays have room for
   detail::grace_periods grace;
 
   std::uint64_t changed = 0;                ///< bytes that recovery flushed since its last drain
@@ -353,17 +394,25 @@ struct queue_table::state {
                    const std::uint64_t* words, std::uint32_t n, std::uint32_t limit,
                    placement& out) noexcept;
 
+  void finish_by_marks(const placement& p, detail::mark_state as) noexcept;
+  void pass_marked(detail::ring_state& r) const noexcept;
+
   // --- leases and acknowledgements: lease.cc ----------------------------------------------------
 
   [[nodiscard]] std::uint32_t lease_until(std::uint32_t queue, std::span<leased> out,
                                           std::uint64_t deadline) noexcept;
   [[nodiscard]] std::uint32_t lease_ready(std::uint32_t queue, detail::ring_state& r,
                                           std::uint64_t& acked, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_marked(std::uint32_t queue, detail::ring_state& r,
+                                           std::uint64_t& acked, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint64_t settled(std::uint32_t queue) const noexcept;
+  [[nodiscard]] std::uint64_t acked_through(std::uint32_t queue) const noexcept;
   ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
                     std::uint32_t generation) noexcept;
+  [[nodiscard]] std::uint32_t settle_run(std::uint32_t queue,
+                                         std::span<const leased> entries) noexcept;
   bool give_back(std::uint32_t queue, std::uint64_t ticket, std::uint32_t generation) noexcept;
   [[nodiscard]] std::uint32_t expire_in(detail::ring_state& r, std::uint64_t now,
                                         std::uint32_t n_max) noexcept;
@@ -426,10 +475,11 @@ namespace detail {
       .load(std::memory_order_relaxed); // [slot-ready]
 }
 inline constexpr std::uint64_t redelivered_bit = std::uint64_t{1} << 63;
+inline constexpr std::uint64_t lease_generation_bits = std::uint64_t{15} << 59;
 /// The tag of a slot as lease() hands it out.
-[[nodiscard]] constexpr std::uint64_t handed_out(std::uint64_t tag, std::uint32_t mark,
+[[nodiscard]] constexpr std::uint64_t handed_out(std::uint64_t tag, std::uint32_t generation,
                                                  bool again) noexcept {
-  return (tag & slot_tag::checked_mask) | std::uint64_t{generation_of(mark)} << 59 |
+  return (tag & slot_tag::checked_mask) | std::uint64_t{generation} << 59 |
          (again ? redelivered_bit : 0);
 }
 static_assert(slot_state_last < 8, "three bits beside the lease's generation");

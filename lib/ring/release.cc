@@ -21,11 +21,10 @@ void pass_over(ring_state& r) noexcept {
   std::uint64_t from = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
   std::uint64_t cursor = from;
   do {
+    if (!r.marked_behind(from)) return;
     const std::uint64_t tail = r.tail(from);
     for (cursor = from; cursor < tail; ++cursor)
-      if (!is_over(state_of(r.marks[r.index_of(cursor + 1)].load(std::memory_order_acquire),
-                            cursor + 1))) // [slot-ready]
-        break;
+      if (!is_over(r.state_at(cursor + 1))) break;
     if (cursor == from) return;
     hook_point("ring.release.passing");
     if (r.mode == queue_mode::mpsc || seeded_bug("ring.pass_race")) {
@@ -110,7 +109,8 @@ void queue_table::state::drop_references(const ring_state& r, std::uint64_t afte
   std::uint64_t bytes_done = 0;
   for (std::uint64_t t = after + 1; t <= through; ++t) {
     const std::uint32_t i = r.index_of(t);
-    if (state_of(r.marks[i].load(std::memory_order_relaxed), t) == mark_state::hole) // [slot-ready]
+    if (r.marked_behind(t - 1) && passed_state(r.marks[i].load(std::memory_order_relaxed), t) ==
+                                      mark_state::hole) // [slot-ready]
       continue;
     // Where the slot names a message of another generation, or none at all, the medium has changed
     // since recovery validated it. The message that the slot named before then stays until the next
@@ -230,9 +230,9 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std:
   const std::uint64_t tail = r.tail(ticket - 1);
   std::uint32_t dropped = 0;
   for (; ticket <= tail && dropped < n; ++ticket) {
-    std::atomic<std::uint32_t>& mark = r.marks[r.index_of(ticket)];
-    std::uint32_t was = mark.load(std::memory_order_acquire); // [slot-ready]
-    const mark_state s = state_of(was, ticket);
+    std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
+    slot_mark was = 0;
+    const mark_state s = r.state_at(ticket, was);
     if (s == mark_state::unready) break;
     if (!is_over(s) && !droppable(r, ticket, ticket <= cursor)) break;
     if (!is_over(s) && now_ns != 0 && !expired(r, ticket, now_ns)) break;
@@ -244,7 +244,8 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std:
       cursor = ticket;
     }
     if (is_over(s)) continue;
-    if (!mark.compare_exchange_strong(was, mark_as(was, mark_state::done),
+    r.raise_marked(ticket); // [mark-announced]
+    if (!mark.compare_exchange_strong(was, mark_as(was, ticket, mark_state::done),
                                       std::memory_order_acq_rel,
                                       std::memory_order_relaxed)) // [lease-ended]
       break;
@@ -269,8 +270,7 @@ drop_plan queue_consumer::plan_drop(std::uint32_t queue, std::uint32_t slots,
     std::uint64_t ticket = r->head.load(std::memory_order_relaxed) + 1;     // [release-locked]
     for (const std::uint64_t tail = r->tail(ticket - 1); ticket <= tail; ++ticket) {
       if (slots == 0 && bytes == 0) return plan;
-      const mark_state now = state_of(r->marks[r->index_of(ticket)].load(std::memory_order_acquire),
-                                      ticket); // [slot-ready]
+      const mark_state now = r->state_at(ticket);
       if (ticket > acked && !is_over(now)) {
         plan.possible = now != mark_state::unready && s.droppable(*r, ticket, ticket <= cursor);
         if (!plan.possible) return plan;

@@ -22,8 +22,13 @@
 //     [ring-published]; following() loads it with acquire; pairs with [successor-published].
 //   [queue-counted]  take() fills in a segment and stores the number of queues with release;
 //     queue_count() loads it with acquire; pairs with [queue-counted].
-//   [slot-ready]  place_finish() stores the mark `ready` with release after the slot is durable;
-//     lease() loads the mark with acquire and then reads the slot; pairs with [slot-ready].
+//   [slot-ready]  place_finish() stores the watermark, or the slot's mark, with release after the
+//     slot is durable; lease() loads the watermark and then, where there may be one, the mark with
+//     acquire, and then reads the slot. Each move of the watermark loads it with acquire before, so
+//     it covers what the moves before covered; pairs with [slot-ready].
+//   [mark-announced]  A thread raises `marked` before it stores a mark for a ticket that is not
+//     leased in mpmc mode. Whoever sees the mark, or the watermark behind it, by [slot-ready],
+//     [cursor-moved] or [lease-ended] sees `marked` too, so the access orders nothing itself.
 //   [slot-placed]  rte_ring's finish stores the producers' tail with release; tail() loads it with
 //     acquire; pairs with [slot-placed].
 //   [cursor-moved]  lease() stores the cursor with release, in mpmc mode by an exchange; the calls
@@ -157,6 +162,8 @@ void set_base(ring_state& r, std::uint32_t queue, std::uint64_t base, std::uint6
   // No other thread has the ring yet: [ring-published] publishes all of these stores.
   r.next.store(from, std::memory_order_relaxed);         // [ticket-counter]
   r.high_water.store(0, std::memory_order_relaxed);      // [ticket-counter]
+  r.ready.store(from, std::memory_order_relaxed);        // [slot-ready]
+  r.marked.store(from, std::memory_order_relaxed);       // [mark-announced]
   r.cursor.store(from, std::memory_order_relaxed);       // [cursor-moved]
   r.acked.store(from, std::memory_order_relaxed);        // [prefix-acked]
   r.head.store(from, std::memory_order_relaxed);         // [prefix-acked]
@@ -186,7 +193,7 @@ bool queue_table::state::take_arrays(const ring_state& r, unsigned log2,
                                      ring_arrays& out) const noexcept {
   const std::size_t size = std::size_t{1} << log2;
   out.own_marks = log2 != log2_slots;
-  out.marks = out.own_marks ? new (std::nothrow) std::atomic<std::uint32_t>[size]()
+  out.marks = out.own_marks ? new (std::nothrow) std::atomic<slot_mark>[size]()
                             : marks.data() + (static_cast<std::size_t>(&r - rings.data()) << log2);
   out.times = options.timed_leases ? new (std::nothrow) lease_time[size + 1]() : nullptr;
   if (out.marks != nullptr && (out.times != nullptr || !options.timed_leases)) return true;

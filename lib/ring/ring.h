@@ -80,7 +80,7 @@
 ///
 /// **Memory.** A queue takes 64 bytes on media and 64 bytes in DRAM. A queue has no ring before its
 /// first message, and at most three rings. A ring takes 384 + 16 * slots bytes of the block store
-/// and 192 + 4 * slots bytes of DRAM (192 + 20 * slots with timed leases). Some rings of the first
+/// and 192 + 8 * slots bytes of DRAM (192 + 24 * slots with timed leases). Some rings of the first
 /// size are kept in stock for other queues; the rest go back to the block store.
 ///
 /// **Media is untrusted.** Recovery validates every record and every slot. A damaged queue is named

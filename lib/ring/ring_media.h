@@ -77,7 +77,7 @@ inline constexpr std::uint8_t slot_state_last = 7;
 template <unsigned bits>
 [[nodiscard]] constexpr std::uint64_t word_check(std::uint64_t word, std::uint32_t queue) noexcept {
   constexpr std::uint64_t modulus = (std::uint64_t{1} << bits) - 2;
-  return modulus - (word % modulus + queue) % modulus;
+  return modulus - (word + queue) % modulus; // the word has bits to spare, so the sum has room
 }
 
 enum class queue_mode : std::uint8_t {
@@ -165,6 +165,16 @@ class slot_tag_run {
   constexpr void next() noexcept {
     ++word_;
     check_ = check_ == 1 ? check_max : check_ - 1;
+  }
+  /// The tags of the next `even()` tickets, this one included, differ by `step` from one to the
+  /// next, modulo 2^64. skip() goes `n` tickets on, at most so many.
+  static constexpr std::uint64_t step = 1 - (std::uint64_t{1} << slot_tag::check_shift);
+  [[nodiscard]] constexpr std::uint32_t even() const noexcept {
+    return static_cast<std::uint32_t>(check_);
+  }
+  constexpr void skip(std::uint32_t n) noexcept {
+    word_ += n;
+    check_ = check_ == n ? check_max : check_ - n;
   }
 
  private:

@@ -213,9 +213,7 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
       if (options.count_bytes)
         bytes[queue].fetch_add(messages->size_of(ref.message().index),
                                std::memory_order_relaxed); // [queue-recovery-alone]
-      r.marks[f.index].store(mark_of(t, mark_state::ready),
-                             std::memory_order_relaxed); // [queue-recovery-alone]
-      continue;
+      continue;                                            // the watermark makes it ready
     }
     const slot_row& row = judge(f);
     if (row.damage) {
@@ -232,9 +230,11 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
     if (serve && options.count_bytes)
       bytes[queue].fetch_add(messages->size_of(ref.message().index),
                              std::memory_order_relaxed); // [queue-recovery-alone]
-    r.marks[r.index_of(t)].store(mark_of(t, serve ? mark_state::ready : mark_state::hole),
-                                 std::memory_order_relaxed); // [queue-recovery-alone]
+    if (!serve)
+      r.marks[r.index_of(t)].store(mark_of(t, mark_state::hole),
+                                   std::memory_order_relaxed); // [queue-recovery-alone]
   }
+  r.ready.store(tail, std::memory_order_relaxed); // [queue-recovery-alone]
 }
 
 void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of& expected,
@@ -331,6 +331,7 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     }
     r.next.store(counter, std::memory_order_relaxed); // [queue-recovery-alone]
     r.delivered = counter;
+    r.marked.store(counter, std::memory_order_relaxed); // [queue-recovery-alone]
     r.high_water.store(static_cast<std::uint32_t>(counter - from),
                        std::memory_order_relaxed); // [queue-recovery-alone]
     r.prepare_at = capacity < capacity_max ? capacity - capacity / 4 : 0;

@@ -2,6 +2,7 @@
 /// Queues are crashed at every point. The same scenarios run with each seeded bug, with each
 /// mistake that a caller can make and with each flush and drain switched off, and must find all of
 /// these.
+#include <array>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -25,6 +26,39 @@ scenario one_queue() {
       w.publish(id, {0});
       if (id > 1) w.consume(0, {0});
     }
+  });
+}
+
+/// Three publishers finish their placements in the order 2, 3, 1, and a consumer looks after each.
+/// The slots of the first one are not ready until it has finished.
+scenario finished_out_of_order() {
+  return queue_scenario("placements finished out of order", [](crash_world& w) {
+    if (!w.prepare({0})) return w.h.fail("the queue got no ring");
+    std::array<message, 3> messages;
+    std::array<placement, 3> placed;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      if (!w.q.stage(i + 1, messages[i])) return w.h.fail("no descriptor was free");
+      w.h.begin(i + 1, crash_world::mask_of({0}));
+      w.q.messages->add_references(messages[i].ref.index, 1);
+      const slot_ref ref(messages[i].ref, 1);
+      if (w.q->place_start(0, {&ref, 1}, placed[i]) != place_status::placed)
+        return w.h.fail("a message could not be placed");
+      w.q.messages->flush_staged(messages[i]);
+      w.q->place_flush(placed[i]);
+    }
+    w.q.m.drain();
+    for (const std::size_t i : {1, 2, 0}) {
+      w.q.messages->publish(messages[i]);
+      w.q.messages->flush_published(messages[i]);
+      w.q.m.drain();
+      w.q->place_finish(placed[i]);
+      w.h.ack(i + 1);
+      w.look();
+      w.q.messages->drop_reference(messages[i].ref.index);
+    }
+    w.consume(0, {0, 1});
+    w.publish(4, {0});
+    w.consume(0, {0, 1});
   });
 }
 
@@ -487,6 +521,7 @@ scenario started() {
 
 const std::vector<scenario (*)()> fixed = {linked_elsewhere,
                                            one_queue,
+                                           finished_out_of_order,
                                            fan_out,
                                            out_of_order,
                                            head_of_line,
@@ -581,6 +616,7 @@ TEST(RingCrash, SeededBugsAreFound) {
                     {"ring.attach_undrained", linked_elsewhere},
                     {"ring.tag_first", fan_out},
                     {"ring.void_ready", fan_out},
+                    {"ring.ready_past_open", finished_out_of_order},
                     {"ring.ack_in_memory", out_of_order},
                     {"ring.recover_unread", linked_elsewhere},
                     {"ring.recover_unvoided", linked_elsewhere},

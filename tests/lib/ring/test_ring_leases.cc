@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Leases that end at a deadline of the caller, and acks that name their lease.
+#include <array>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -77,6 +78,77 @@ TEST_P(RingLeases, AnAcknowledgedEntryDoesNotComeAgain) {
   EXPECT_EQ(q().consumer().ack(0, e[2]), ack_status::marked);
   EXPECT_EQ(q().consumer().expire(0, 100), 2u);
   EXPECT_THAT(q().values(0), ElementsAre(2, 4));
+}
+
+TEST_P(RingLeases, ABurstThatIsAcknowledgedInOrderIsReleasedWhole) {
+  for (std::uint64_t lap = 0; lap < 40; ++lap) {
+    fill(lap * 3 + 1, lap * 3 + 3);
+    const auto e = q().lease(0);
+    ASSERT_EQ(e.size(), 3u);
+    EXPECT_EQ(q().consumer().ack_burst(0, e), 3u);
+    EXPECT_EQ(q().consumer().ack_burst(0, e), 0u) << "the leases have ended";
+    EXPECT_EQ(q().release(0), 3u);
+  }
+}
+
+TEST_P(RingLeases, ABurstIsAcknowledgedUpToTheFirstEntryThatIsNotTheOldest) {
+  fill(1, 6);
+  const auto e = q().lease(0, 5);
+  const auto consumer = q().consumer();
+  EXPECT_EQ(consumer.ack_burst(0, std::span(e).subspan(1)), 0u);
+  EXPECT_EQ(consumer.ack(0, e[2]), ack_status::marked);
+  const std::vector<leased> gap = {e[0], e[1], e[3], e[4]}; // the one between is done
+  EXPECT_EQ(consumer.ack_burst(0, gap), 4u);
+  EXPECT_THAT(q().values(0), ElementsAre(6));
+  EXPECT_EQ(q().release(0), 5u);
+}
+
+TEST_P(RingLeases, ABurstEndsOnlyItsOwnLeases) {
+  fill(1, 4);
+  const auto late = q().lease(0, 3);
+  const auto consumer = q().consumer();
+  EXPECT_TRUE(consumer.nack(0, late[1]));
+  EXPECT_EQ(consumer.ack_burst(0, late), 1u) << "the second lease was given back";
+  EXPECT_EQ(consumer.ack_burst(0, std::span(late).subspan(1)), 0u);
+  const auto again = q().lease(0, 1);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].ticket(), late[1].ticket());
+  EXPECT_EQ(consumer.ack_burst(0, std::span(late).subspan(1)), 0u);
+  const std::vector<leased> rest = {again[0], late[2]};
+  EXPECT_EQ(consumer.ack_burst(0, rest), 2u);
+  EXPECT_EQ(q().release(0), 3u);
+}
+
+TEST_P(RingLeases, ABurstGoesOnInTheRingThatFollows) {
+  fill(1, 12); // seven in the first ring
+  const auto e = q().lease(0);
+  ASSERT_EQ(e.size(), 12u);
+  EXPECT_EQ(q().consumer().ack_burst(0, e), 12u);
+  EXPECT_EQ(q().release(0), 12u);
+  EXPECT_THAT(q().values(0), IsEmpty());
+}
+
+TEST_P(RingLeases, PlacementsThatAreFinishedOutOfOrderWaitForTheFirst) {
+  fill(1, 1);
+  std::array<placement, 4> p;
+  for (std::uint64_t i = 0; i < p.size(); ++i) {
+    const std::uint64_t value[] = {i + 2};
+    ASSERT_EQ(q()->enqueue_bulk(0, value, p[i]), 1u);
+  }
+  q()->place_finish(p[2]);
+  EXPECT_THAT(q().values(0), ElementsAre(1));
+  EXPECT_EQ(q().consumer().leasable(0), 0u);
+  q()->place_void(p[1]);
+  EXPECT_THAT(q().values(0), IsEmpty());
+  q()->place_finish(p[0]);
+  EXPECT_TRUE(q()->may_lease(0));
+  EXPECT_THAT(q().values(0), ElementsAre(2, 4));
+  EXPECT_FALSE(GetParam() == queue_mode::mpsc && q()->may_lease(0));
+  q()->place_finish(p[3]);
+  EXPECT_TRUE(q()->may_lease(0));
+  EXPECT_THAT(q().values(0), ElementsAre(5));
+  fill(6, 7);
+  EXPECT_THAT(q().values(0), ElementsAre(6, 7));
 }
 
 TEST_P(RingLeases, EachLeaseHasItsOwnDeadline) {
