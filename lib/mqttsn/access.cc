@@ -22,11 +22,6 @@ namespace {
 // The connections that a worker looks at in one round after the rules have changed.
 constexpr std::uint32_t looked_at_per_round = 256;
 
-// What was decided under a rule set, in one word: the number of the rules, and the decision.
-constexpr std::uint32_t word_of(std::uint32_t rules_number, bool allowed) noexcept {
-  return rules_number << 1 | (allowed ? 1u : 0u);
-}
-
 } // namespace
 
 // The only place that knows how a transport makes an address of an Internet address.
@@ -83,11 +78,6 @@ bool gateway_worker::state::judge_again(std::uint32_t n) noexcept {
   return false;
 }
 
-// False when the connection has ended because the rules allow it no more.
-bool gateway_worker::state::still_allowed(std::uint32_t n) noexcept {
-  return at(n).judged_under == rules.number || judge_again(n);
-}
-
 // Takes over new rules, and judges some connections under them.
 void gateway_worker::state::adopt_rules() noexcept {
   const access::rule_board::rules now = common.rules.adopt(number);
@@ -141,10 +131,10 @@ bool gateway_worker::state::may_subscribe(std::uint32_t n, std::string_view filt
   return rules.set->subscribe(common.admissions[n].verdict, who(n), filter).allowed;
 }
 
-bool gateway_worker::state::may_deliver(std::uint32_t n, std::uint32_t topic,
-                                        std::string_view name) noexcept {
-  if (rules.set == nullptr || at(n).subscribed_under == rules.number) return true;
-  const std::uint32_t r = topic == no_topic ? none : ids.find_by_topic(n, topic);
+bool gateway_worker::state::judge_delivery(std::uint32_t n, std::uint32_t topic,
+                                           std::string_view name) noexcept {
+  const std::uint32_t r =
+      topic == no_topic ? none : ids.find_by_topic(n, topic, at(n).delivered_plus_1 - 1);
   if (r == none) return may_subscribe(n, name);
   registrations::entry& e = ids.at(r);
   if (e.deliver_judged >> 1 != rules.number)

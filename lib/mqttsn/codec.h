@@ -32,8 +32,10 @@
 ///     }
 #pragma once
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <variant>
@@ -404,6 +406,48 @@ inline constexpr std::size_t decode_status_count = 7;
 /// With any other status except ok, the body is empty.
 [[nodiscard]] decode_status decode(octets datagram, message& out) noexcept;
 
+/// Reads a PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP or PINGREQ whose length field has one octet and
+/// which fills its datagram, and calls fn(message) with its struct. Returns what fn returns, or
+/// false for every other datagram, which is left to decode(). decode() returns `ok` and the same
+/// fields for each datagram for which fn is called. A gateway asks it first, because nearly all
+/// datagrams are such messages and it takes few instructions for them.
+template <class Fn>
+[[nodiscard, gnu::always_inline]] inline bool visit_usual(octets datagram, Fn&& fn) noexcept {
+  const std::size_t size = datagram.size();
+  const std::byte* const d = datagram.data();
+  // With two octets or more, a length of one octet that fits is not the mark of the long form.
+  if (size < 2 || std::to_integer<std::size_t>(d[0]) != size) [[unlikely]]
+    return false;
+  const auto u16 = [d](std::size_t at) noexcept {
+    return static_cast<std::uint16_t>(std::to_integer<unsigned>(d[at]) << 8 |
+                                      std::to_integer<unsigned>(d[at + 1]));
+  };
+  switch (message_type(std::to_integer<std::uint8_t>(d[1]))) {
+  case message_type::publish: {
+    if (size < 7) return false;
+    const mqttsn::flags f{std::to_integer<std::uint8_t>(d[2])};
+    if (f.topic_type() == topic_id_type::reserved) return false;
+    return fn(
+        publish{.flags = f, .topic_id = u16(3), .msg_id = u16(5), .data = octets(d + 7, size - 7)});
+  }
+  case message_type::puback:
+    if (size != 7) return false;
+    return fn(puback{.topic_id = u16(2),
+                     .msg_id = u16(4),
+                     .code = return_code(std::to_integer<std::uint8_t>(d[6]))});
+  case message_type::pubrec:
+    return size == 4 && fn(pubrec{.msg_id = u16(2)});
+  case message_type::pubrel:
+    return size == 4 && fn(pubrel{.msg_id = u16(2)});
+  case message_type::pubcomp:
+    return size == 4 && fn(pubcomp{.msg_id = u16(2)});
+  case message_type::pingreq:
+    return fn(pingreq{.client_id = {reinterpret_cast<const char*>(d + 2), size - 2}});
+  default:
+    return false;
+  }
+}
+
 // --- encoding ------------------------------------------------------------------------------------
 
 std::size_t encode_advertise(std::span<std::byte> to, const advertise& m) noexcept;
@@ -448,6 +492,35 @@ std::size_t encode_encapsulated(std::span<std::byte> to, const encapsulated& m) 
 /// behind it; `m.data` is not used. Returns the number of octets of the header.
 std::size_t encode_publish_header(std::span<std::byte> to, const publish& m,
                                   std::size_t payload_size) noexcept;
+
+namespace wire {
+/// Stores the low seven octets of a word, the lowest first.
+inline void store_seven(std::byte* to, std::uint64_t octets) noexcept {
+  static_assert(std::endian::native == std::endian::little);
+  const auto low = static_cast<std::uint32_t>(octets);
+  const auto high = static_cast<std::uint32_t>(octets >> 24); // both stores write the fourth octet
+  std::memcpy(to, &low, 4);
+  std::memcpy(to + 3, &high, 4);
+}
+constexpr std::uint64_t swapped(std::uint16_t value) noexcept {
+  return static_cast<std::uint16_t>(value << 8 | value >> 8);
+}
+} // namespace wire
+
+/// Writes a PUBACK to `to`, which has room for its seven octets. It writes what encode_puback()
+/// writes, in two stores.
+inline void write_puback(std::byte* to, const puback& m) noexcept {
+  wire::store_seven(to, std::uint64_t{7} | std::uint64_t{0x0D} << 8 |
+                            wire::swapped(m.topic_id) << 16 | wire::swapped(m.msg_id) << 32 |
+                            std::uint64_t{static_cast<std::uint8_t>(m.code)} << 48);
+}
+/// Writes the header of a PUBLISH of `size` octets in all, at most 255, to `to`, which has room for
+/// the seven octets of the header. It writes what encode_publish_header() writes, in two stores.
+inline void write_short_publish_header(std::byte* to, const publish& m, std::size_t size) noexcept {
+  wire::store_seven(to, static_cast<std::uint64_t>(size) | std::uint64_t{0x0C} << 8 |
+                            std::uint64_t{m.flags.octet} << 16 | wire::swapped(m.topic_id) << 24 |
+                            wire::swapped(m.msg_id) << 40);
+}
 
 /// The encoder of each message type.
 inline std::size_t encode_message(std::span<std::byte> to, const advertise& m) noexcept {

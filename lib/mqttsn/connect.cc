@@ -252,12 +252,14 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
 // Takes the connection's address out of the map if it still belongs to this session, because
 // another client may have connected from there meanwhile.
 void gateway_worker::state::leave_address(std::uint32_t n) noexcept {
-  if (const client_address address = std::exchange(at(n).address, {}); address != 0)
+  if (const client_address address = std::exchange(at(n).address, {}); address != 0) {
+    senders.forget(senders.hash(address), n);
     common.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
       now.reset();
       return map_status::done;
     });
+  }
 }
 
 // Forgets the connection.
@@ -282,7 +284,8 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.predefined_unknown = c.reported_too_long = false;
   c.refused_topic_plus_1 = 0;
   c.retries = c.corrections = 0;
-  c.registration_plus_1 = 0;
+  c.registration_plus_1 = c.published_plus_1 = c.delivered_plus_1 = 0;
+  c.size_max = 0;
   c.judged_under = c.subscribed_under = 0;
   c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = c.withdrawn_ticket = 0;
   c.volatile_sent_id = 0;

@@ -35,10 +35,20 @@ std::uint16_t gateway_worker::state::fixed_id(std::uint32_t n, const delivery_it
   return 0;
 }
 
-gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t n,
-                                                                   const delivery_item& item,
-                                                                   std::uint16_t& id,
-                                                                   topic_id_type& type) noexcept {
+// Returns the topic id of the last PUBLISH to this client, if the client knows that id still and
+// this message has the same topic, and else 0.
+inline std::uint16_t gateway_worker::state::delivered_id(std::uint32_t n, const connection& c,
+                                                         const delivery_item& item) const noexcept {
+  const std::uint32_t r = c.delivered_plus_1 - 1;
+  if (r == none || item.front_end_bits != static_cast<std::uint8_t>(topic_id_type::normal))
+    return 0;
+  const registrations::entry& e = ids.at(r);
+  return e.topic == item.topic && e.session == n && e.known ? e.id : std::uint16_t{0};
+}
+
+[[gnu::noinline]] gateway_worker::state::name_status
+gateway_worker::state::name_for(std::uint32_t n, const delivery_item& item, std::uint16_t& id,
+                                topic_id_type& type) noexcept {
   connection& c = at(n);
   if (id = fixed_id(n, item, type); id != 0) return name_status::known;
   const std::uint32_t r = registration_to_offer(n, item.topic);
@@ -47,6 +57,7 @@ gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t
     return name_status::later;
   }
   if (ids.at(r).known) {
+    c.delivered_plus_1 = r + 1;
     id = ids.at(r).id;
     return name_status::known;
   }
@@ -79,10 +90,15 @@ void gateway_worker::state::send_register(std::uint32_t n) noexcept {
 
 // --- sending ----------------------------------------------------------------------------------
 
-bool gateway_worker::state::too_long(std::uint32_t n, std::size_t size) const noexcept {
+// False when the connection cannot carry a PUBLISH with that much content. What its link carries is
+// asked again before a message is called too long.
+inline bool gateway_worker::state::carries(connection& c, std::size_t size) noexcept {
+  if (size + 9 <= c.size_max) [[likely]]
+    return true;
   const std::size_t header = publish_header_size(size);
-  return header == 0 || header + size > out->size_max(address_of(n)) ||
-         header + size > config.datagram_size_max;
+  c.size_max = static_cast<std::uint16_t>(
+      std::min<std::size_t>(out->size_max(c.address), config.datagram_size_max));
+  return header != 0 && header + size <= c.size_max;
 }
 
 // Skips a message that this connection cannot carry, because its content or its name of `size`
@@ -112,10 +128,19 @@ carriage gateway_worker::state::may_take(std::uint32_t n, const delivery_item& i
     return carriage::denied;
   }
   const auto size = static_cast<std::size_t>(item.content.size());
-  const bool fits = !too_long(n, size);
+  const bool fits = carries(at(n), size);
   if (fits && can_name(n, item)) return carriage::possible;
   note_too_long(n, fits ? item.name.size() : size);
   return carriage::too_long;
+}
+
+// Returns the time in ticks until the next retransmission, after so many of them.
+[[gnu::noinline]] std::uint64_t gateway_worker::state::retry_interval(unsigned retries) noexcept {
+  retry_ms = now_set(common.retry_ms);
+  retry_ms_max = now_set(common.retry_ms_max);
+  retry_ticks = milliseconds(std::min(retry_ms, retry_ms_max));
+  const std::uint64_t doubled = std::uint64_t{retry_ms} << std::min<unsigned>(retries, 16);
+  return milliseconds(std::min<std::uint64_t>(doubled, retry_ms_max));
 }
 
 std::size_t gateway_worker::state::deliver(std::uint32_t n,
@@ -143,33 +168,34 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
       continue;
     }
     const auto size = static_cast<std::size_t>(item.content.size());
-    if (too_long(n, size)) {
+    if (!carries(c, size)) {
       pass_over(n, item, size);
       continue;
     }
     std::uint16_t id = 0;
     topic_id_type type{};
-    switch (name_for(n, item, id, type)) {
-    case name_status::asked:
-      return taken;
-    case name_status::impossible:
-      pass_over(n, item, item.name.size());
-      continue;
-    case name_status::later: // the timer tries again
-      if (item.ticket == 0) {
-        ++count.dropped_no_id;
-        core.skip(n, 0); // where it is a group's, another member may have a topic id for it
+    if (id = delivered_id(n, c, item); id == 0) [[unlikely]]
+      switch (name_for(n, item, id, type)) {
+      case name_status::asked:
+        return taken;
+      case name_status::impossible:
+        pass_over(n, item, item.name.size());
         continue;
+      case name_status::later: // the timer tries again
+        if (item.ticket == 0) {
+          ++count.dropped_no_id;
+          core.skip(n, 0); // where it is a group's, another member may have a topic id for it
+          continue;
+        }
+        // A client that is awake may sleep again, because a topic id may not become free for long.
+        if (c.rest == connection::rest_state::awake)
+          c.names_lacking = true;
+        else
+          schedule_retry(n);
+        return taken;
+      case name_status::known:
+        break;
       }
-      // A client that is awake may sleep again, because a topic id may not become free for long.
-      if (c.rest == connection::rest_state::awake)
-        c.names_lacking = true;
-      else
-        schedule_retry(n);
-      return taken;
-    case name_status::known:
-      break;
-    }
     const std::size_t header = publish_header_size(size);
     const std::span<std::byte> room = out->begin(address_of(n), header + size);
     if (room.size() < header + size || !item.content.copy_out(room.data() + header)) {
@@ -179,15 +205,17 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     const bool again = item.redelivered || (item.ticket != 0 && item.ticket == c.sent_ticket);
     const auto packet_id =
         static_cast<std::uint16_t>(item.ticket == 0 ? 0 : delivery_packet_id(item.ticket));
-    encode_publish_header(room,
-                          {.flags = flags{}
-                                        .with_qos(static_cast<qos_level>(item.qos))
-                                        .with_topic_type(type)
-                                        .with_retain(item.retain)
-                                        .with_dup(item.ticket != 0 && again),
-                           .topic_id = id,
-                           .msg_id = packet_id},
-                          size);
+    const publish m{.flags = flags{}
+                                 .with_qos(static_cast<qos_level>(item.qos))
+                                 .with_topic_type(type)
+                                 .with_retain(item.retain)
+                                 .with_dup(item.ticket != 0 && again),
+                    .topic_id = id,
+                    .msg_id = packet_id};
+    if (header == 7) [[likely]]
+      write_short_publish_header(room.data(), m, header + size);
+    else
+      encode_publish_header(room, m, size);
     out->commit(header + size);
     if (item.ticket == 0) {
       c.volatile_sent_type = type;
@@ -230,15 +258,6 @@ void gateway_worker::state::send_pubrel(std::uint32_t n) noexcept {
 }
 
 // --- answers and silence ----------------------------------------------------------------------
-
-void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
-  connection& c = at(n);
-  c.phase = connection::exchange::idle;
-  c.ticket = 0;
-  c.retry_tsc = 0;
-  c.retries = 0;
-  go_on(n);
-}
 
 void gateway_worker::state::withdrawn(std::uint32_t n, std::uint64_t ticket) noexcept {
   connection& c = at(n);
@@ -344,17 +363,6 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
   const std::uint8_t corrections = c.corrections;
   finish_exchange(n);
   c.corrections = corrections;
-}
-
-void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
-  connection& c = at(n);
-  if (c.rest == connection::rest_state::asleep) return; // it goes on when the client wakes
-  const std::uint64_t doubled = std::uint64_t{now_set(common.retry_ms)}
-                                << std::min<unsigned>(c.retries, 16);
-  c.retry_tsc =
-      now_tsc + milliseconds(std::min<std::uint64_t>(doubled, now_set(common.retry_ms_max)));
-  // A timer that fires earlier sees the deadline and sets itself again.
-  if (c.timer_due == 0 || c.retry_tsc < c.timer_due) arm(n);
 }
 
 void gateway_worker::state::retransmit(std::uint32_t n) noexcept {

@@ -86,11 +86,13 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
 }
 
 gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_ptr<timer_set> t)
-    : common(s), config(s.config), core(s.core.worker(n)), topics(core.topics()), number(n),
+    : common(s), config(s.config), core(s.core.worker(n)), topics(core.topics()),
+      connections(s.connections.data()), number(n),
       ids(topics, {.entries_max = s.config.registrations_max,
                    .per_session_max = s.config.registrations_per_session_max,
                    .first_id = static_cast<std::uint16_t>(s.predefined_max + 1)}),
-      timers(std::move(t)), strangers(s.stranger_seed, rte_get_tsc_hz()),
+      senders(s.core.sessions_limit()), timers(std::move(t)),
+      strangers(s.stranger_seed, rte_get_tsc_hz()),
       forwarder_searches(s.stranger_seed, rte_get_tsc_hz()),
       prompts(*s.will_places, n, s.config.will_prompts_max, s.config.will_prompts_per_source_max),
       tsc_hz(rte_get_tsc_hz()), waiting(64) {
@@ -101,6 +103,10 @@ gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_p
 
 gateway_worker& gateway::worker(unsigned number) noexcept {
   return *common_->workers[number];
+}
+
+unsigned gateway::workers() const noexcept {
+  return static_cast<unsigned>(common_->workers.size());
 }
 
 unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
@@ -178,15 +184,6 @@ void gateway_worker::attach(net::transport& out, const net::hearing* heard) noex
   state_->out.emplace(out, *state_->common.nodes);
   state_->heard = heard;
   state_->adopt_rules();
-}
-
-CHAINRING_STAGE void gateway_worker::receive(client_address from,
-                                             std::span<const std::byte> datagram,
-                                             std::uint64_t received_tsc, bool to_group) noexcept {
-  if (received_tsc == 0) received_tsc = rte_rdtsc();
-  state_->now_tsc = std::max(state_->now_tsc, received_tsc);
-  ++state_->count.datagrams;
-  state_->receive({from, state::none, received_tsc, to_group}, datagram);
 }
 
 void gateway_worker::receive_failed(client_address from,

@@ -13,14 +13,17 @@
 ///
 /// Its ordering label [connection-home] is described in connect.cc.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "access/rule_board.h"
+#include "base/cacheline.h"
 #include "base/lazy_array.h"
 #include "base/statistic.h"
 #include "base/value_ring.h"
@@ -29,6 +32,7 @@
 #include "mqttsn/forwarder.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/registrations.h"
+#include "mqttsn/sender_index.h"
 #include "mqttsn/strangers.h"
 #include "mqttsn/will_prompts.h"
 #include "timer/timer.h"
@@ -38,51 +42,72 @@ namespace chainring::mqttsn {
 
 /// The connection of a session, indexed by session number. All members belong to the session's home
 /// worker, except the one that any worker may read (any). All zero is a valid, closed connection.
-struct connection {
-  std::atomic<std::uint8_t> home_plus_1; // (any) one more than the worker's number; 0 means closed
-  client_address address;                // set while the connection is open
-  std::uint16_t keep_alive_s;
-  std::uint16_t sleep_s; // the duration of the client's sleep
+///
+/// The first line holds what each PUBLISH and PUBACK from the client touches, and the second what a
+/// PUBLISH to the client touches besides. With many clients these lines are in no cache, so nothing
+/// else on the way of a message may need a third one.
+struct alignas(cacheline_size) connection {
   // Nothing is sent to a client that is asleep, except answers. A client that is awake gets what
   // waits for it, and PINGRESP at the end (section 6.14).
-  enum class rest_state : std::uint8_t { active, asleep, awake } rest;
-  bool awake_listed; // the session is in the list of those that may have got everything
-  // No topic id is free for a message that waits, so the client sleeps again without it.
-  bool names_lacking;
+  enum class rest_state : std::uint8_t { active, asleep, awake };
   // Whether the client was asked for its will, and whether its CONNACK has been sent.
-  enum class prompt : std::uint8_t { none, asked, answered } prompted;
+  enum class prompt : std::uint8_t { none, asked, answered };
+  // The one outstanding exchange with the client (sections 6.5 and 6.6).
+  enum class exchange : std::uint8_t { idle, registering, publishing, releasing };
+
+  // The first line.
+  client_address address;  // set while the connection is open
+  std::uint64_t heard_tsc; // when the last datagram was received
+  std::uint64_t ticket;    // the ticket of the PUBLISH or PUBREL under way
+  std::uint64_t retry_tsc; // when to retransmit next; 0 means never
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
+  std::uint32_t published_plus_1;        // the registration that the last PUBLISH named; 0: none
+  std::uint16_t packet_id;               // of the exchange under way
+  std::atomic<std::uint8_t> home_plus_1; // (any) one more than the worker's number; 0: closed
+  rest_state rest;
+  exchange phase;
+  qos_level sent_qos; // QoS of the PUBLISH under way
+  std::uint8_t retries, corrections;
+
+  // The second line.
+  std::uint64_t sent_ticket;          // the ticket that was published last in this connection
+  std::uint64_t refused_ticket;       // the ticket whose name the client refused
+  std::uint64_t timer_due;            // when `timer` fires; 0 means that it is not set
+  std::uint32_t delivered_plus_1;     // the registration of the last PUBLISH to the client; 0: none
+  std::uint32_t refused_topic_plus_1; // the topic of a QoS 0 message whose name it refused; 0: none
   // The number of the access rules that made the verdict on the client, and the number of those
   // that allow each subscription of its session; 0 means none.
   std::uint32_t judged_under, subscribed_under;
-
-  // The one outstanding exchange with the client (sections 6.5 and 6.6).
-  enum class exchange : std::uint8_t { idle, registering, publishing, releasing } phase;
+  // The longest message that the transport carries to the client, at most
+  // gateway_config::datagram_size_max octets; 0 means that it was not asked yet.
+  std::uint16_t size_max;
+  std::uint16_t topic_id;  // of the exchange under way
+  topic_id_type sent_type; // topic id type of the PUBLISH under way
+  bool awake_listed;       // the session is in the list of those that may have got everything
+  // No topic id is free for a message that waits, so the client sleeps again without it.
+  bool names_lacking;
   bool predefined_unknown; // the client knows no predefined ids, so names are registered instead
   bool reported_too_long;  // a message that is too long for this connection was logged
-  std::uint8_t retries, corrections;
-  std::uint16_t register_id; // message id of the last REGISTER that was sent
-  std::uint16_t packet_id, topic_id;
-  qos_level sent_qos;               // QoS of the PUBLISH under way
-  topic_id_type sent_type;          // topic id type of the PUBLISH under way
   topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
+
+  // The third line.
+  std::uint16_t keep_alive_s;
+  std::uint16_t sleep_s;     // the duration of the client's sleep
+  std::uint16_t register_id; // message id of the last REGISTER that was sent
+  prompt prompted;
   std::uint32_t registration_plus_1; // the registration under way; 0 means none
   std::uint32_t list_plus_1;    // list of registrations that the client asked for; 0 means none
   std::uint32_t offered_plus_1; // list of registrations that deliveries made; 0 means none
-  std::uint64_t ticket;         // the ticket of the PUBLISH or PUBREL under way
-  std::uint64_t sent_ticket;    // the ticket that was published last in this connection
-  std::uint64_t wanted_ticket;  // the ticket that needs the REGISTER; 0 means a QoS 0 message
-  std::uint64_t refused_ticket; // the ticket whose name the client refused
-  std::uint32_t refused_topic_plus_1; // the topic of a QoS 0 message whose name it refused; 0: none
-  std::uint64_t withdrawn_ticket; // the last ticket that the core took back while it was under way
-
-  std::uint64_t connected_tsc; // when the CONNECT was received
-  std::uint64_t heard_tsc;     // when the last datagram was received
-  std::uint64_t retry_tsc;     // when to retransmit next; 0 means never
-  std::uint64_t timer_due;     // when `timer` fires; 0 means that it is not set
   timer_handle timer;
+  std::uint64_t wanted_ticket;    // the ticket that needs the REGISTER; 0 means a QoS 0 message
+  std::uint64_t withdrawn_ticket; // the last ticket that the core took back while it was under way
+  std::uint64_t connected_tsc;    // when the CONNECT was received
 };
+static_assert(offsetof(connection, corrections) + 1 == cacheline_size);
+static_assert(offsetof(connection, sent_ticket) == cacheline_size);
+static_assert(offsetof(connection, volatile_sent_id) + 2 <= std::size_t{2} * cacheline_size);
+static_assert(sizeof(connection) == std::size_t{3} * cacheline_size);
 
 /// What the access rules say about a connection. It is kept apart from the connection, and takes no
 /// memory while there are no rules. All zero is valid.
@@ -143,10 +168,8 @@ struct gateway_worker::state final : front_end {
   struct pending_answer {
     enum class kind : std::uint8_t {
       connack,
-      puback,
       suback,
       unsuback,
-      pubrec,  // for a PUBLISH at QoS 2
       pubcomp, // for a PUBREL
       pubrel,  // for a PUBREC
       willtopicresp,
@@ -159,6 +182,21 @@ struct gateway_worker::state final : front_end {
     std::uint16_t topic_id = 0, msg_id = 0;
     qos_level qos = qos_level::zero;
   };
+  /// The answer to a PUBLISH at QoS 1 or 2, PUBACK or PUBREC, which goes to the address of the
+  /// connection that `life` counts. It is apart from the other answers because it is asked for with
+  /// every message.
+  struct publish_answer {
+    std::uint32_t session, life;
+    std::uint16_t topic_id, msg_id;
+    std::uint32_t next; ///< the next free place, in a free one
+  };
+  // The two highest bits of a token say that it is the place of a publish_answer. The next one says
+  // that the PUBLISH is at QoS 2. no_token has all three bits, and so names no such place.
+  static constexpr std::uint64_t publish_token = std::uint64_t{2} << 62;
+  static constexpr std::uint64_t qos2_token = std::uint64_t{1} << 61;
+  [[nodiscard]] static bool is_publish_token(std::uint64_t token) noexcept {
+    return token >> 62 == publish_token >> 62;
+  }
   /// A CONNECT that waits until another worker has closed the connection at its address.
   struct waiting_connect {
     client_address from; ///< 0 means that the place is free
@@ -179,10 +217,12 @@ struct gateway_worker::state final : front_end {
   const gateway_config& config;
   broker_worker& core;
   topic_names& topics;
+  connection* const connections; // of all workers
   const unsigned number;
   std::optional<node_transport> out;
   const net::hearing* heard = nullptr;
   registrations ids;
+  sender_index senders;
   std::unique_ptr<timer_set> timers;
   stranger_limit strangers, forwarder_searches;
   will_prompts prompts;
@@ -195,23 +235,30 @@ struct gateway_worker::state final : front_end {
   basic_gateway_counters<statistic> count;
   std::vector<pending_answer> answers;
   std::vector<std::uint32_t> free_answers;
+  std::vector<publish_answer> publish_answers;
+  std::uint32_t free_publish_answer = none; // the first free place
+  // The settings, as they were seen last, and the time until the first retransmission in ticks that
+  // they stand for.
+  std::uint32_t retry_ms = 0, retry_ms_max = 0;
+  std::uint64_t retry_ticks = 0;
   std::vector<waiting_connect> waiting;
   std::vector<address_handover> address_handovers;
   std::uint64_t advertise_tsc = 0;    // when to advertise next
   std::uint64_t group_second_tsc = 0; // since when group_answers counts
   std::uint32_t group_answers = 0;    // GWINFOs in this second that many hosts receive
 
-  [[nodiscard]] connection& at(std::uint32_t session) noexcept {
-    return common.connections[session];
+  [[nodiscard]] connection& at(std::uint32_t session) noexcept { return connections[session]; }
+  [[nodiscard]] const connection& at(std::uint32_t session) const noexcept {
+    return connections[session];
   }
   /// Returns the address of an own connection, or 0 where the connection is closed.
   [[nodiscard]] const client_address& address_of(std::uint32_t session) const noexcept {
-    return common.connections[session].address;
+    return at(session).address;
   }
   /// Returns true when the session's connection is open and served by this worker.
   [[nodiscard]] bool serves(std::uint32_t session) const noexcept {
     // [connection-home]
-    return common.connections[session].home_plus_1.load(std::memory_order_relaxed) == number + 1;
+    return at(session).home_plus_1.load(std::memory_order_relaxed) == number + 1;
   }
   [[nodiscard]] bool serves(std::uint32_t session, const client_address& at) const noexcept {
     return serves(session) && address_of(session) == at;
@@ -224,6 +271,10 @@ struct gateway_worker::state final : front_end {
     return setting.load(std::memory_order_relaxed); // [run-time-setting]
   }
   [[nodiscard]] std::uint64_t token_for(const pending_answer& a);
+  [[nodiscard]] std::uint64_t publish_token_for(std::uint32_t session, const connection& c,
+                                                const publish& m) noexcept;
+  void make_publish_answers() noexcept;
+  void answer_publish(const settlement& s) noexcept;
   template <class Message>
   void send_message(client_address to, std::size_t size, const Message& m) noexcept;
   [[nodiscard]] const std::string* predefined(std::uint16_t id) const noexcept;
@@ -240,6 +291,10 @@ struct gateway_worker::state final : front_end {
 
   // These functions are in receive.cc; handle() has one overload for each message type.
   void receive(const sender& from, std::span<const std::byte> datagram) noexcept;
+  [[nodiscard]] bool receive_usual(const client_address& from, std::uint32_t hash,
+                                   std::span<const std::byte> datagram,
+                                   std::uint64_t received_tsc) noexcept;
+  struct usual;
   [[nodiscard]] sender find(client_address from, std::uint64_t received_tsc) noexcept;
   void stranger(const sender& from, bool by_disconnect) noexcept;
   void refuse_field(const sender& from, const message& m) noexcept;
@@ -292,6 +347,7 @@ struct gateway_worker::state final : front_end {
   void fall_asleep(std::uint32_t session, std::uint64_t token) noexcept;
   void wake(std::uint32_t session) noexcept;
   void go_on(std::uint32_t session) noexcept;
+  void go_on_resting(std::uint32_t session) noexcept;
   void end_awakenings() noexcept;
   void ping_from_elsewhere(const sender& from, const pingreq& m) noexcept;
 
@@ -324,16 +380,30 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] bool may_connect(client_address from, std::string_view client_id) const noexcept;
   void admit(std::uint32_t session, std::string_view client_id, bool new_session) noexcept;
   [[nodiscard]] bool judge_again(std::uint32_t session) noexcept;
-  [[nodiscard]] bool still_allowed(std::uint32_t session) noexcept;
+  /// False when the connection has ended because the rules allow it no more.
+  [[nodiscard]] bool still_allowed(std::uint32_t session) noexcept {
+    return rules.number == 0 || at(session).judged_under == rules.number || judge_again(session);
+  }
+  /// What was decided under a rule set, in one word: the number of the rules, and the decision.
+  [[nodiscard]] static constexpr std::uint32_t word_of(std::uint32_t rules_number,
+                                                       bool allowed) noexcept {
+    return rules_number << 1 | (allowed ? 1u : 0u);
+  }
   [[nodiscard]] bool may_publish(const sender& from, std::uint32_t registration) noexcept;
   [[nodiscard]] bool may_publish(const sender& from, topic_id_type type, std::uint16_t id,
                                  std::string_view name) noexcept;
   [[nodiscard]] bool may_publish_to(const sender& from, std::string_view name) const noexcept;
   [[nodiscard]] bool may_subscribe(std::uint32_t session, std::string_view filter) const noexcept;
   [[nodiscard]] bool may_deliver(std::uint32_t session, std::uint32_t topic,
-                                 std::string_view name) noexcept;
+                                 std::string_view name) noexcept {
+    return rules.set == nullptr || at(session).subscribed_under == rules.number ||
+           judge_delivery(session, topic, name);
+  }
+  [[nodiscard]] bool judge_delivery(std::uint32_t session, std::uint32_t topic,
+                                    std::string_view name) noexcept;
 
   // These functions are in publish.cc.
+  void stage(std::uint32_t source, const publish& m, octets data, std::uint32_t topic) noexcept;
   [[nodiscard]] std::uint32_t topic_of(const sender& from, const publish& m, octets& data,
                                        return_code& code) noexcept;
   void refuse_publish(const sender& from, const publish& m, return_code code) noexcept;
@@ -348,15 +418,70 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] std::uint16_t fixed_id(std::uint32_t n, const delivery_item& item,
                                        topic_id_type& type) const noexcept;
   void note_too_long(std::uint32_t n, std::size_t size) noexcept;
-  [[nodiscard]] bool too_long(std::uint32_t session, std::size_t size) const noexcept;
   void pass_over(std::uint32_t session, const delivery_item& item, std::size_t size) noexcept;
   void finish_exchange(std::uint32_t session) noexcept;
   void schedule_retry(std::uint32_t session) noexcept;
+  [[nodiscard]] std::uint64_t retry_interval(unsigned retries) noexcept;
+  [[nodiscard]] bool carries(connection& c, std::size_t size) noexcept;
+  [[nodiscard]] std::uint16_t delivered_id(std::uint32_t n, const connection& c,
+                                           const delivery_item& item) const noexcept;
   void retransmit(std::uint32_t session) noexcept;
   void send_pubrel(std::uint32_t session) noexcept;
   [[nodiscard]] bool offer_release(std::uint32_t session, const delivery_item& item) noexcept;
   void unknown_id(std::uint32_t session, const puback& m) noexcept;
 };
+
+// Makes the core offer the next message, unless the client sleeps.
+inline void gateway_worker::state::go_on(std::uint32_t n) noexcept {
+  if (at(n).rest != connection::rest_state::active) [[unlikely]]
+    return go_on_resting(n);
+  core.resume(n);
+}
+
+inline void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  c.phase = connection::exchange::idle;
+  c.ticket = 0;
+  c.retry_tsc = 0;
+  c.retries = 0;
+  go_on(n);
+}
+
+inline void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
+  connection& c = at(n);
+  if (c.rest == connection::rest_state::asleep) return; // it goes on when the client wakes
+  const bool usual = c.retries == 0 && now_set(common.retry_ms) == retry_ms &&
+                     now_set(common.retry_ms_max) == retry_ms_max;
+  c.retry_tsc = now_tsc + (usual ? retry_ticks : retry_interval(c.retries));
+  // A timer that fires earlier sees the deadline and sets itself again.
+  if (c.timer_due == 0 || c.retry_tsc < c.timer_due) [[unlikely]]
+    arm(n);
+}
+
+inline std::uint64_t gateway_worker::state::publish_token_for(std::uint32_t n, const connection& c,
+                                                              const publish& m) noexcept {
+  if (free_publish_answer == none) [[unlikely]]
+    make_publish_answers();
+  const std::uint32_t i = free_publish_answer;
+  publish_answer& a = publish_answers[i];
+  free_publish_answer = a.next;
+  a.session = n;
+  a.life = c.life;
+  a.topic_id = m.topic_id;
+  a.msg_id = m.msg_id;
+  return publish_token | (m.flags.qos() == qos_level::two ? qos2_token : 0) | i;
+}
+
+// Hands a message over to the core. `data` is the part of the message's data that is content.
+inline void gateway_worker::state::stage(std::uint32_t source, const publish& m, octets data,
+                                         std::uint32_t topic) noexcept {
+  const auto qos = static_cast<std::uint8_t>(m.flags.qos());
+  const bool retain = m.flags.retain();
+  if (qos != 1 && qos != 2)
+    return core.publish(*this, source, topic, data, {.qos = 0, .retain = retain}, no_token);
+  core.publish(*this, source, topic, data, {.qos = qos, .retain = retain, .packet_id = m.msg_id},
+               publish_token_for(source, at(source), m));
+}
 
 template <class Message>
 void gateway_worker::state::send_message(client_address to, std::size_t size,

@@ -89,19 +89,7 @@ void gateway_worker::state::handle(const sender& from, const publish& m) noexcep
     return code == return_code::not_supported ? deny_publish(from, m)
                                               : refuse_publish(from, m, code);
   if (qos == qos_level::minus_one) ++count.published_minus_one;
-  const std::uint32_t source = from.known() ? from.session : no_session;
-  const bool retain = m.flags.retain();
-  if (qos != qos_level::one && qos != qos_level::two)
-    return core.publish(*this, source, topic, data, {.qos = 0, .retain = retain}, no_token);
-  core.publish(*this, source, topic, data,
-               {.qos = static_cast<std::uint8_t>(qos), .retain = retain, .packet_id = m.msg_id},
-               token_for({.what = qos == qos_level::two ? pending_answer::kind::pubrec
-                                                        : pending_answer::kind::puback,
-                          .to = from.address,
-                          .session = from.session,
-                          .life = at(from.session).life,
-                          .topic_id = m.topic_id,
-                          .msg_id = m.msg_id}));
+  stage(from.known() ? from.session : no_session, m, data, topic);
 }
 
 void gateway_worker::state::handle(const sender& from, const pubrel& m) noexcept {
@@ -126,8 +114,47 @@ std::uint64_t gateway_worker::state::token_for(const pending_answer& a) {
   return at;
 }
 
+// Makes more places for answers. It is called a few times in the life of a worker.
+[[gnu::noinline, gnu::cold]] void gateway_worker::state::make_publish_answers() noexcept {
+  const auto first = static_cast<std::uint32_t>(publish_answers.size());
+  publish_answers.resize(std::max<std::size_t>(1024, 2 * publish_answers.size()));
+  for (std::uint32_t i = first; i < publish_answers.size(); ++i)
+    publish_answers[i].next = i + 1 < publish_answers.size() ? i + 1 : none;
+  free_publish_answer = first;
+}
+
+// The address of the answer is that of the connection, because a connection that gets another
+// address counts as another life.
+inline void gateway_worker::state::answer_publish(const settlement& s) noexcept {
+  const auto i = static_cast<std::uint32_t>(s.token);
+  publish_answer& a = publish_answers[i];
+  a.next = free_publish_answer;
+  free_publish_answer = i;
+  const connection& c = at(a.session);
+  // The connection that asked is over, and its address may belong to another client now.
+  if (c.life != a.life) return;
+  if (s.outcome == outcome::repeated) return; // the answer of the first copy follows
+  if (s.outcome == outcome::accepted && (s.token & qos2_token) != 0)
+    return send_message(c.address, 4, pubrec{.msg_id = a.msg_id});
+  // A refusal is a PUBACK at every QoS.
+  const return_code code = s.outcome == outcome::accepted     ? return_code::accepted
+                           : s.outcome == outcome::congestion ? return_code::congestion
+                                                              : return_code::not_supported;
+  const std::span<std::byte> room = out->begin(c.address, 7);
+  if (room.size() < 7) { // the client repeats its PUBLISH
+    ++count.answers_dropped;
+    return;
+  }
+  write_puback(room.data(), {.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
+  out->commit(7);
+}
+
 void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
   for (const settlement& s : all) {
+    if (is_publish_token(s.token)) {
+      answer_publish(s);
+      continue;
+    }
     if (s.token == no_token) continue;
     const pending_answer a = answers[s.token];
     free_answers.push_back(static_cast<std::uint32_t>(s.token));
@@ -152,15 +179,6 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
       break;
     case pending_answer::kind::disconnect:
       send_message(a.to, 2, disconnect{});
-      break;
-    case pending_answer::kind::pubrec:
-      if (code == return_code::accepted) {
-        send_message(a.to, 4, pubrec{.msg_id = a.msg_id});
-        break;
-      }
-      [[fallthrough]]; // a refusal is a PUBACK at every QoS
-    case pending_answer::kind::puback:
-      send_message(a.to, 7, puback{.topic_id = a.topic_id, .msg_id = a.msg_id, .code = code});
       break;
     case pending_answer::kind::suback: {
       const bool accepted = code == return_code::accepted;

@@ -8,9 +8,10 @@ namespace chainring::mqttsn {
 
 class gateway_sink final : public net::datagram_sink {
  public:
-  gateway_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}
+  gateway_sink(gateway& g, unsigned number) noexcept
+      : gateway_(g), mine_(g.worker(number)), alone_(g.workers() == 1) {}
   unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
-    return gateway_.home_of(from, payload);
+    return alone_ ? 0 : gateway_.home_of(from, payload);
   }
   void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
@@ -20,6 +21,7 @@ class gateway_sink final : public net::datagram_sink {
  private:
   gateway& gateway_;
   gateway_worker& mine_;
+  const bool alone_;
 };
 
 /// The sink of a broker whose medium has failed. It does not touch the region any more, because its

@@ -51,8 +51,7 @@ void gateway_worker::state::wake(std::uint32_t n) noexcept {
     retransmit(n);
 }
 
-// Makes the core offer the next message, unless the client sleeps.
-void gateway_worker::state::go_on(std::uint32_t n) noexcept {
+void gateway_worker::state::go_on_resting(std::uint32_t n) noexcept {
   connection& c = at(n);
   if (c.rest == connection::rest_state::asleep) return;
   if (c.rest == connection::rest_state::awake && !c.awake_listed) {
@@ -124,6 +123,7 @@ void gateway_worker::state::ping_from_elsewhere(const sender& from, const pingre
       ids.forget_judgements(list_plus_1 - 1);
   leave_address(n);
   c.address = from.address;
+  c.size_max = 0;
   c.connected_tsc = from.received_tsc;
   c.heard_tsc = std::max(c.heard_tsc, from.received_tsc);
   ++c.life; // what was asked from the former address is not answered

@@ -33,6 +33,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const octets datagram = std::as_bytes(std::span(exact));
   message m;
   const decode_status status = decode(datagram, m);
+  (void)visit_usual(datagram, [&]<class Message>(const Message& usual) {
+    fuzz::expect(status == decode_status::ok && m.trailing == 0 && m.get<Message>() != nullptr,
+                 "a usual message is none for the decoder");
+    std::vector<std::byte> one(size), other(size);
+    fuzz::expect(encode_message(one, usual) == size &&
+                     encode_message(other, *m.get<Message>()) == size && one == other,
+                 "a usual message has other fields than those that are decoded");
+    return true;
+  });
   fuzz::expect(m.length <= size && m.trailing <= size, "the message is longer than the datagram");
   if (status == decode_status::ok || status == decode_status::bad_field) {
     fuzz::expect(m.length + m.trailing == size,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -356,6 +357,95 @@ TEST(MqttSn, TheWrapperOfAForwarderCanBeWrittenAlone) {
   std::vector<std::byte> large(1000);
   EXPECT_EQ(encode_encapsulated(large, {.node_id = bytes_of(long_id)}), 0u);
   EXPECT_EQ(encode_encapsulated(large, {.node_id = bytes_of(long_id).first(252)}), 255u);
+}
+
+/// Returns the text of what visit_usual() finds in the datagram, or nothing.
+std::optional<std::string> usual_text(octets datagram) {
+  std::optional<std::string> found;
+  const bool taken = visit_usual(datagram, [&](const auto& m) {
+    found = to_text(message_body(m));
+    return true;
+  });
+  EXPECT_EQ(taken, found.has_value());
+  return found;
+}
+
+/// Expects that visit_usual() finds what decode() finds. Returns whether it found anything.
+bool expect_same(octets datagram) {
+  const auto copy = alone(datagram, datagram.size());
+  const octets exact(copy.get(), datagram.size());
+  const auto usual = usual_text(exact);
+  if (!usual) return false;
+  message m;
+  EXPECT_EQ(decode(exact, m), decode_status::ok) << to_hex(exact);
+  EXPECT_EQ(m.trailing, 0u) << to_hex(exact);
+  EXPECT_EQ(*usual, to_text(m.body)) << to_hex(exact);
+  return true;
+}
+
+TEST(MqttSn, TheUsualMessagesAreThoseWithTheShortLengthFieldAndNothingBehindThem) {
+  for (const auto& e : examples()) {
+    const std::vector<std::byte> datagram = from_hex(e.hex);
+    message m;
+    ASSERT_EQ(decode(datagram, m), decode_status::ok);
+    const bool usual = m.get<publish>() || m.get<puback>() || m.get<pubrec>() || m.get<pubrel>() ||
+                       m.get<pubcomp>() || m.get<pingreq>();
+    EXPECT_EQ(expect_same(datagram), usual) << e.hex;
+    std::vector<std::byte> longer = datagram;
+    longer.push_back(std::byte{0});
+    EXPECT_FALSE(usual_text(longer)) << e.hex;
+    for (std::size_t n = 0; n < datagram.size(); ++n)
+      EXPECT_FALSE(usual_text(octets(datagram).first(n))) << e.hex;
+    const std::size_t size = datagram.size() + 2;
+    std::vector<std::byte> long_form{std::byte{1}, std::byte(size >> 8), std::byte(size)};
+    long_form.insert(long_form.end(), datagram.begin() + 1, datagram.end());
+    EXPECT_FALSE(usual_text(long_form)) << e.hex;
+  }
+  // A caller that handles no message leaves each of them to decode().
+  EXPECT_FALSE(visit_usual(from_hex("02 16"), [](const auto&) { return false; }));
+}
+
+TEST(MqttSn, EachUsualMessageHasTheFieldsThatTheDecoderFinds) {
+  std::mt19937 random(static_cast<unsigned>(chainring::test::fresh_seed()));
+  const auto any = [&] { return std::byte(static_cast<std::uint8_t>(random())); };
+  unsigned found = 0;
+  for (int round = 0; round < 400000; ++round) {
+    std::vector<std::byte> datagram;
+    if (round % 2 == 0) {
+      datagram = from_hex(examples()[random() % examples().size()].hex);
+      for (unsigned flips = random() % 3; flips > 0; --flips)
+        datagram[random() % datagram.size()] = any();
+    } else {
+      datagram.resize(random() % 8 == 0 ? random() % 300 : random() % 12);
+      for (auto& b : datagram)
+        b = any();
+      if (!datagram.empty() && random() % 8 != 0) datagram[0] = std::byte(datagram.size());
+      if (datagram.size() > 1 && random() % 4 != 0)
+        datagram[1] = std::byte(static_cast<std::uint8_t>(0x0C + random() % 12));
+    }
+    found += expect_same(datagram);
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(found, 20000u);
+}
+
+TEST(MqttSn, AShortHeaderWrittenAtOnceHasTheSpecifiedOctets) {
+  std::mt19937 random(static_cast<unsigned>(chainring::test::fresh_seed()));
+  for (int round = 0; round < 10000; ++round) {
+    const auto topic_id = static_cast<std::uint16_t>(random());
+    const auto msg_id = static_cast<std::uint16_t>(random());
+    std::byte expected[16]{}, written[16]{};
+    const puback ack{.topic_id = topic_id, .msg_id = msg_id, .code = return_code(random() & 0xff)};
+    ASSERT_EQ(encode_puback(expected, ack), 7u);
+    write_puback(written, ack);
+    ASSERT_EQ(to_hex(written), to_hex(expected)); // and nothing is written behind it
+    const publish out{
+        .flags = {static_cast<std::uint8_t>(random())}, .topic_id = topic_id, .msg_id = msg_id};
+    const std::size_t payload = random() % 249;
+    ASSERT_EQ(encode_publish_header(expected, out, payload), 7u);
+    write_short_publish_header(written, out, payload + 7);
+    ASSERT_EQ(to_hex(written), to_hex(expected));
+  }
 }
 
 TEST(MqttSn, ADecodedMessageIsEncodedToOneOfTheSameMeaning) {

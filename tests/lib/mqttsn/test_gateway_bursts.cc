@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Datagrams of a burst, and the short way of the usual ones: whatever a client sends gets the same
+// answers, however it comes in, and whatever the worker remembers of the client.
+#include "base/idle.h"
+#include "gateway_fixture.h"
+
+namespace chainring::testing_gateway {
+namespace {
+
+constexpr std::uint64_t alice = 101, bob = 102, carol = 103;
+
+class GatewayBursts : public GatewayTest {
+ protected:
+  using sent = std::pair<client_address, bytes>;
+
+  static bytes publish(std::uint16_t id, std::string_view text, std::uint16_t msg_id,
+                       sn::flags with = qos1) {
+    return encode(sn::publish{
+        .flags = with, .topic_id = id, .msg_id = msg_id, .data = std::as_bytes(std::span(text))});
+  }
+  /// Hands each worker its datagrams, in one burst or one by one.
+  void hand(const std::vector<sent>& datagrams, bool in_bursts) {
+    std::vector<std::vector<sn::received_datagram>> bursts(b->broker->workers());
+    for (const auto& [from, datagram] : datagrams)
+      bursts[b->gateway->home_of(from, datagram)].push_back({from, datagram, rte_rdtsc(), false});
+    for (unsigned w = 0; w < bursts.size(); ++w) {
+      if (in_bursts)
+        b->gateway->worker(w).receive_burst(bursts[w]);
+      else
+        for (const auto& d : bursts[w])
+          b->gateway->worker(w).receive(d.from, d.payload, d.received_tsc, d.to_group);
+    }
+  }
+};
+
+// A burst is longer than what the worker looks at in one pass, and has something of everything.
+TEST_P(GatewayBursts, TheDatagramsOfABurstGetTheAnswersThatEachWouldGetAlone) {
+  std::map<bool, std::map<std::uint64_t, std::vector<std::string>>> answers;
+  std::map<bool, sn::gateway_counters> counters;
+  for (const bool in_bursts : {false, true}) {
+    start();
+    std::vector<sent> burst;
+    std::vector<std::uint16_t> ids;
+    for (const std::uint64_t at : {alice, bob, carol}) {
+      ASSERT_EQ(b->connect(at, "c" + std::to_string(at), true), sn::return_code::accepted);
+      ids.push_back(b->register_name(at, "t" + std::to_string(at)));
+      ids.push_back(b->register_name(at, "u"));
+    }
+    b->subscribe(carol, "t101", sn::qos_level::one);
+    for (std::uint16_t i = 1; i <= 20; ++i) {
+      burst.emplace_back(alice, publish(ids[i % 2], "one", i));
+      burst.emplace_back(bob, publish(ids[2 + i % 2], "two", i, qos2));
+      burst.emplace_back(bob, encode(sn::pubrel{.msg_id = i}));
+      burst.emplace_back(carol, encode(sn::pingreq{}));
+      burst.emplace_back(carol, publish(4711, "no such id", i));
+      burst.emplace_back(carol, encode(sn::puback{.topic_id = 1, .msg_id = 99}));
+      burst.emplace_back(700, publish(ids[0], "a stranger", i));
+      burst.emplace_back(alice, bytes(3, std::byte{0x0c}));
+    }
+    burst.emplace_back(900, encode(sn::connect{.client_id = "late"}));
+    burst.emplace_back(bob, encode(sn::disconnect{}));
+    burst.emplace_back(bob, publish(ids[2], "after the end", 50));
+    hand(burst, in_bursts);
+    b->settle();
+    for (const std::uint64_t at : {alice, bob, carol, std::uint64_t{700}, std::uint64_t{900}})
+      for (const auto& r : b->all(at))
+        answers[in_bursts][at].push_back(sn::to_string(r.m.type));
+    counters[in_bursts] = b->gateway->counters();
+  }
+  EXPECT_EQ(answers[true], answers[false]);
+  EXPECT_GE(answers[true][alice].size(), 20u);
+  sn::for_each_counter(counters[false], [&, i = 0](const char* name, std::uint64_t n) mutable {
+    std::uint64_t other = 0;
+    int k = 0;
+    sn::for_each_counter(counters[true], [&](const char*, std::uint64_t m) {
+      if (k++ == i) other = m;
+    });
+    EXPECT_EQ(other, n) << name;
+    ++i;
+  });
+}
+
+// More messages than the worker had places for when it began, in one burst, and none is mixed up.
+TEST_P(GatewayBursts, EachOfManyMessagesInOneBurstGetsItsOwnAnswer) {
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  const std::uint16_t id = b->register_name(alice, "t");
+  for (int round = 0; round < 2; ++round) {
+    std::vector<sent> burst;
+    for (std::uint16_t i = 1; i <= 3000; ++i)
+      burst.emplace_back(alice, publish(id, "x", i));
+    hand(burst, true);
+    b->settle();
+    std::vector<bool> seen(3001);
+    for (const auto& r : b->all(alice)) {
+      const auto* ack = r.get<sn::puback>();
+      ASSERT_NE(ack, nullptr);
+      EXPECT_EQ(ack->topic_id, id);
+      ASSERT_LT(ack->msg_id, seen.size());
+      EXPECT_FALSE(seen[ack->msg_id]);
+      seen[ack->msg_id] = true;
+    }
+    EXPECT_EQ(std::ranges::count(seen, true), 3000);
+  }
+}
+
+// The worker remembers which id a client used last, and which one a client was sent last.
+TEST_P(GatewayBursts, TopicIdsMayComeInAnyOrder) {
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(bob, "bob", true), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(carol, "carol", true), sn::return_code::accepted);
+  const std::uint16_t names[] = {b->register_name(alice, "a"), b->register_name(alice, "c")};
+  // For another client the same ids stand for the other names.
+  const std::uint16_t others[] = {b->register_name(bob, "c"), b->register_name(bob, "a")};
+  ASSERT_EQ(names[0], others[0]);
+  const std::uint16_t ids[] = {b->subscribe(carol, "a", sn::qos_level::one),
+                               b->subscribe(carol, "c", sn::qos_level::one)};
+  std::uint16_t msg_id = 0;
+  for (const unsigned i : {0u, 0u, 1u, 0u, 1u, 1u, 0u})
+    for (const bool by_bob : {false, true, false}) {
+      const std::uint64_t from = by_bob ? bob : alice;
+      EXPECT_EQ(b->publish(from, names[i], "x", ++msg_id), sn::return_code::accepted);
+      const auto r = b->next(carol);
+      ASSERT_TRUE(r && r->get<sn::publish>());
+      const auto* p = r->get<sn::publish>();
+      EXPECT_EQ(p->topic_id, ids[by_bob ? 1 - i : i]);
+      b->send(carol, sn::puback{.topic_id = p->topic_id, .msg_id = p->msg_id});
+      b->settle();
+    }
+}
+
+// A client that has forgotten an id is told the name again, though the id was sent just before.
+TEST_P(GatewayBursts, AnIdThatTheClientHasForgottenIsNotSentAgainBeforeItsName) {
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(carol, "carol", true), sn::return_code::accepted);
+  const std::uint16_t id = b->register_name(alice, "t");
+  b->subscribe(carol, "t", sn::qos_level::one);
+  EXPECT_EQ(b->publish(alice, id, "first", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(carol), "first");
+  EXPECT_EQ(b->publish(alice, id, "second", 2), sn::return_code::accepted);
+  const auto r = b->next(carol);
+  ASSERT_TRUE(r && r->get<sn::publish>());
+  b->send(carol, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
+                            .msg_id = r->get<sn::publish>()->msg_id,
+                            .code = sn::return_code::invalid_topic_id});
+  b->settle();
+  const auto asked = b->next(carol);
+  ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+  EXPECT_EQ(asked->get<sn::register_topic>()->topic, "t");
+}
+
+// What was remembered of a client ends with its connection.
+TEST_P(GatewayBursts, ATopicIdOfAnEarlierConnectionIsUnknown) {
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  const std::uint16_t id = b->register_name(alice, "t");
+  EXPECT_EQ(b->publish(alice, id, "known", 1), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  EXPECT_EQ(b->publish(alice, id, "unknown", 2), sn::return_code::invalid_topic_id);
+  (void)b->ask<sn::disconnect>(alice, sn::disconnect{});
+  // The session's number and its registration are another client's now.
+  ASSERT_EQ(b->connect(bob, "bob", true), sn::return_code::accepted);
+  const std::uint16_t of_bob = b->register_name(bob, "t");
+  EXPECT_EQ(b->publish(bob, of_bob, "known", 1), sn::return_code::accepted);
+  b->send(alice, publish(id, "a stranger", 3));
+  b->settle();
+  EXPECT_EQ(b->count<sn::puback>(alice), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayBursts, testing::Values(1u, 3u));
+
+} // namespace
+} // namespace chainring::testing_gateway
