@@ -52,6 +52,7 @@
 #include "net/address.h"
 #include "net/arp.h"
 #include "net/build.h"
+#include "net/datagram_frame.h"
 #include "net/datagram_transport.h"
 #include "net/drop.h"
 #include "net/fragments.h"

@@ -5,6 +5,7 @@
 #include "clients.h"
 
 #include <cstring>
+#include <rte_arp.h>
 #include <rte_byteorder.h>
 #include <rte_cycles.h>
 
@@ -19,6 +20,7 @@ constexpr std::size_t ip_sum_at = 24, source_at = 26, udp_sum_at = 40, payload_a
 constexpr std::size_t fields_at = payload_at + 2;
 constexpr std::uint32_t connecting_max = 64; // clients that are being set up at one time
 constexpr std::uint16_t client_port = 20000;
+constexpr rte_ether_addr client_mac = {{2, 0, 0, 0, 0, 1}};
 constexpr std::uint32_t frames_max = 256;
 
 std::uint32_t sum_words(const void* data, std::size_t n) {
@@ -81,7 +83,7 @@ client_fleet::frame client_fleet::make_frame(const mqttsn::message_body& body,
   if (m == nullptr) return f;
   const std::size_t n = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
   rte_pktmbuf_append(m, static_cast<std::uint16_t>(n));
-  const net::transmit_config from{.mac = {{2, 0, 0, 0, 0, 1}}};
+  const net::transmit_config from{.mac = client_mac};
   if (net::build_udp(m, from, o_.broker_mac, address_of(0), o_.broker) == net::drop_reason::none) {
     const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
     f.bytes.assign(at, at + m->data_len);
@@ -147,7 +149,7 @@ void client_fleet::say(std::uint32_t n, const mqttsn::message_body& body) {
   if (m == nullptr) return fail(n, "the pool has no packet buffer left");
   const std::size_t size = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
   rte_pktmbuf_append(m, static_cast<std::uint16_t>(size));
-  const net::transmit_config from{.mac = {{2, 0, 0, 0, 0, 1}}};
+  const net::transmit_config from{.mac = client_mac};
   if (net::build_udp(m, from, o_.broker_mac, address_of(n), o_.broker) != net::drop_reason::none) {
     rte_pktmbuf_free(m);
     return fail(n, "lib/net cannot build the client's datagram");
@@ -172,8 +174,34 @@ void client_fleet::send_publish(std::uint32_t n) {
   ++under_way_;
 }
 
+// Answers an ARP request for a client. The broker asks for one of its clients now and then, when
+// more of them share a place of its table than the place holds.
+void client_fleet::answer_arp(const rte_mbuf* m) {
+  struct {
+    rte_ether_hdr eth;
+    rte_arp_hdr arp;
+  } f;
+  if (m->data_len < sizeof f) return;
+  std::memcpy(&f, rte_pktmbuf_mtod(m, const std::byte*), sizeof f);
+  const std::uint32_t n = rte_be_to_cpu_32(f.arp.arp_data.arp_tip) - o_.first_address;
+  if (f.arp.arp_opcode != rte_cpu_to_be_16(RTE_ARP_OP_REQUEST) || n >= o_.clients) return;
+  f.eth.dst_addr = f.arp.arp_data.arp_sha;
+  f.eth.src_addr = client_mac;
+  f.arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REPLY);
+  f.arp.arp_data.arp_tha = f.arp.arp_data.arp_sha;
+  f.arp.arp_data.arp_sha = client_mac;
+  std::swap(f.arp.arp_data.arp_sip, f.arp.arp_data.arp_tip);
+  rte_mbuf* answer = rte_pktmbuf_alloc(o_.pool);
+  if (answer == nullptr) return fail(n, "the pool has no packet buffer left");
+  std::memcpy(rte_pktmbuf_append(answer, sizeof f), &f, sizeof f);
+  queue(answer);
+}
+
 void client_fleet::take(const rte_mbuf* m) {
   const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
+  rte_be16_t type_of_frame;
+  std::memcpy(&type_of_frame, at + 2 * RTE_ETHER_ADDR_LEN, sizeof type_of_frame);
+  if (type_of_frame == rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP)) return answer_arp(m);
   if (m->data_len < fields_at) return;
   rte_be32_t to;
   std::memcpy(&to, at + 30, 4);

@@ -73,6 +73,7 @@ class client_fleet {
   void flush();
   void say(std::uint32_t n, const mqttsn::message_body& body);
   void take(const rte_mbuf* m);
+  void answer_arp(const rte_mbuf* m);
   void take_slow(std::uint32_t n, const mqttsn::message& m);
   void send_publish(std::uint32_t n);
   void fail(std::uint32_t n, const char* what);

@@ -17,6 +17,10 @@ class gateway_sink final : public net::datagram_sink {
                std::uint64_t received_tsc) noexcept override {
     mine_.receive(from, payload, received_tsc, to_group);
   }
+  void receive_burst(std::span<const net::received_datagram> burst) noexcept override {
+    for (const net::received_datagram& d : burst)
+      mine_.receive(d.from, d.payload(), d.received_tsc, d.to_group);
+  }
 
  private:
   gateway& gateway_;

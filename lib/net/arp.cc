@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <rte_cycles.h>
 #include <span>
@@ -69,9 +70,13 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
   // The lifetime is rounded down, so that no entry is used for longer than configured.
   lifetime_ = static_cast<std::uint32_t>(options_.lifetime_s * options_.tsc_hz / unit);
   retry_tsc_ = options_.tsc_hz * options_.retry_ms / 1000;
-  words_.reset(static_cast<std::uint64_t*>(std::calloc(cells, sizeof(std::uint64_t))));
-  ages_.reset(static_cast<std::uint32_t*>(std::calloc(cells, sizeof(std::uint32_t))));
-  if (words_ == nullptr || ages_ == nullptr) throw std::bad_alloc();
+  // calloc() leaves pages without an entry to the kernel, and aligns to less than a bucket.
+  std::size_t room = (bucket_count + 1) * sizeof(bucket);
+  memory_.reset(std::calloc(1, room));
+  if (memory_ == nullptr) throw std::bad_alloc();
+  void* at = memory_.get();
+  buckets_ =
+      static_cast<bucket*>(std::align(sizeof(bucket), bucket_count * sizeof(bucket), at, room));
   if (c.ipv6) ipv6_ = std::make_unique<ipv6_neighbours>();
   packets_ = std::make_unique<waiting_packet[]>(options_.pending_packets);
   addresses_ = std::make_unique<waiting_address[]>(options_.pending_addresses);
@@ -124,27 +129,27 @@ void neighbours::learn(const ip_address& a, const rte_ether_addr& mac, std::uint
   if (!on_link(a)) return;
   if (!a.is_ipv4()) return ipv6_->learn(a, mac, age_now(now_tsc), known_only);
   const std::uint32_t x = mixed(a.ipv4(), seed_);
-  const std::size_t bucket = std::size_t{x >> 16} * ways;
+  bucket& b = buckets_[x >> 16];
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
-  std::size_t victim = bucket;
-  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+  std::size_t victim = 0;
+  for (std::size_t i = 0; i < ways; ++i) {
     const std::uint64_t entry_word =
-        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
+        std::atomic_ref(b.words[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (entry_word != 0 && (entry_word & 0xffff) == (word & 0xffff)) {
       // The word is stored only when it changes, because every lcore reads its cache line.
       if (entry_word != word)
-        std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
-      if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
+        std::atomic_ref(b.words[i]).store(word, std::memory_order_release); // [neighbour-word]
+      if (elapsed(load_age(b.ages[i]), now) != 0) store_age(b.ages[i], now);
       return;
     }
-    if (load_age(ages_[i]) < load_age(ages_[victim])) victim = i;
+    if (load_age(b.ages[i]) < load_age(b.ages[victim])) victim = i;
   }
   if (known_only) return;
-  if (load_age(ages_[victim]) != 0)
-    evicted_.fetch_add(1, std::memory_order_relaxed);                     // [evicted-count]
-  std::atomic_ref(words_[victim]).store(word, std::memory_order_release); // [neighbour-word]
-  store_age(ages_[victim], now);
+  if (load_age(b.ages[victim]) != 0)
+    evicted_.fetch_add(1, std::memory_order_relaxed);                      // [evicted-count]
+  std::atomic_ref(b.words[victim]).store(word, std::memory_order_release); // [neighbour-word]
+  store_age(b.ages[victim], now);
 }
 
 void neighbours::advertised(const ip_address& a, const rte_ether_addr& mac, bool overrides,
@@ -182,21 +187,21 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
   const bool on_link = config_.address.contains(ipv4);
   if (!on_link && config_.gateway != 0) return; // it is reached through the gateway
   const std::uint32_t x = mixed(ipv4, seed_);
-  const std::size_t bucket = std::size_t{x >> 16} * ways;
+  bucket& b = buckets_[x >> 16];
   const std::uint64_t word = pack(mac, x & 0xffff);
   const std::uint32_t now = age_now(now_tsc);
-  std::size_t empty = cells, silent = cells;
+  std::size_t empty = ways, silent = ways;
   std::uint64_t silent_word = 0;
   std::uint32_t silence = lifetime_;
-  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+  for (std::size_t i = 0; i < ways; ++i) {
     const std::uint64_t entry_word =
-        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
+        std::atomic_ref(b.words[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (entry_word == 0) {
       empty = std::min(empty, i);
       continue;
     }
     if ((entry_word & 0xffff) != (word & 0xffff)) {
-      const std::uint32_t age = load_age(ages_[i]);
+      const std::uint32_t age = load_age(b.ages[i]);
       if (age != 0 && elapsed(age, now) > silence) {
         silence = elapsed(age, now);
         silent = i;
@@ -205,19 +210,19 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
       continue;
     }
     if (entry_word != word) {
-      if (on_link || elapsed(load_age(ages_[i]), now) <= lifetime_) return;
-      std::atomic_ref(words_[i]).store(word, std::memory_order_release); // [neighbour-word]
+      if (on_link || elapsed(load_age(b.ages[i]), now) <= lifetime_) return;
+      std::atomic_ref(b.words[i]).store(word, std::memory_order_release); // [neighbour-word]
     }
-    if (elapsed(load_age(ages_[i]), now) != 0) store_age(ages_[i], now);
+    if (elapsed(load_age(b.ages[i]), now) != 0) store_age(b.ages[i], now);
     return;
   }
-  if (empty == cells) {
+  if (empty == ways) {
     // A sender on the link is asked for by ARP, so only one off the link needs the place.
-    if (on_link || silent == cells) return;
+    if (on_link || silent == ways) return;
     // The age comes first. An lcore that sees it late may evict the new entry once more, which
     // costs its client the wait for its next datagram.
-    store_age(ages_[silent], now);
-    if (std::atomic_ref(words_[silent])
+    store_age(b.ages[silent], now);
+    if (std::atomic_ref(b.words[silent])
             .compare_exchange_strong(silent_word, word, std::memory_order_release,
                                      std::memory_order_relaxed)) // [neighbour-word]
       evicted_.fetch_add(1, std::memory_order_relaxed);          // [evicted-count]
@@ -225,21 +230,21 @@ void neighbours::notice(const ip_address& a, const rte_ether_addr& mac,
   }
   std::uint64_t nothing = 0;
   // The word is exchanged, so that an entry that ARP has written here meanwhile stays.
-  if (std::atomic_ref(words_[empty])
+  if (std::atomic_ref(b.words[empty])
           .compare_exchange_strong(nothing, word, std::memory_order_release,
                                    std::memory_order_relaxed)) // [neighbour-word]
-    store_age(ages_[empty], now);
+    store_age(b.ages[empty], now);
 }
 
 bool neighbours::find(std::uint32_t ipv4, rte_ether_addr& mac, std::uint32_t& age) const noexcept {
   const std::uint32_t x = mixed(ipv4, seed_);
-  const std::size_t bucket = std::size_t{x >> 16} * ways;
-  for (std::size_t i = bucket; i < bucket + ways; ++i) {
+  bucket& b = buckets_[x >> 16];
+  for (std::size_t i = 0; i < ways; ++i) {
     const std::uint64_t entry_word =
-        std::atomic_ref(words_[i]).load(std::memory_order_acquire); // [neighbour-word]
+        std::atomic_ref(b.words[i]).load(std::memory_order_acquire); // [neighbour-word]
     if (entry_word == 0 || (entry_word & 0xffff) != (x & 0xffff)) continue;
     mac = unpack(entry_word);
-    age = load_age(ages_[i]);
+    age = load_age(b.ages[i]);
     return true;
   }
   return false;

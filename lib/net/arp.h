@@ -43,6 +43,7 @@
 #include <mutex>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
+#include <rte_prefetch.h>
 
 #include "../base/error.h"
 #include "../base/spin_lock.h"
@@ -90,6 +91,9 @@ class neighbours {
   neighbours(const neighbours&) = delete;
   neighbours& operator=(const neighbours&) = delete;
 
+  /// A caller of this and the next functions has checked that a host can have the address, which is
+  /// no own one, and the MAC.
+  ///
   /// Records that the address is at `mac`, as a message of ARP or neighbour discovery from there
   /// has just said. An address off the link is not recorded, because a host on the link could
   /// otherwise take what is sent to it.
@@ -109,6 +113,48 @@ class neighbours {
   /// Returns true for an address of the link, which is reached without a gateway.
   [[nodiscard]] bool on_link(const ip_address& a) const noexcept {
     return a.is_ipv4() ? config_.address.contains(a.ipv4()) : on_link_ipv6(a);
+  }
+
+  /// The time in the unit of the two functions below, which one burst needs once.
+  [[nodiscard]] std::uint32_t age_now(std::uint64_t now_tsc) const noexcept {
+    return static_cast<std::uint32_t>(now_tsc >> age_shift_) + 1;
+  }
+  /// True when notice() of this IPv4 address would change nothing, because its entry has this MAC
+  /// and was confirmed in this unit of time. The MAC is the last six octets of a word whose first
+  /// two are zero.
+  [[nodiscard]] bool noticed(std::uint32_t ipv4, std::uint64_t mac,
+                             std::uint32_t now_age) const noexcept {
+    const std::uint32_t x = mixed(ipv4, seed_);
+    bucket& b = buckets_[x >> 16];
+    const std::uint64_t word = mac | (x & 0xffff);
+    for (unsigned i = 0; i < ways; ++i)
+      if (std::atomic_ref(b.words[i]).load(std::memory_order_acquire) == word) // [neighbour-word]
+        return static_cast<std::int32_t>(
+                   now_age - std::atomic_ref(b.ages[i]).load(std::memory_order_relaxed)) <=
+               0; // [neighbour-age]
+    return false;
+  }
+  /// Returns the MAC through which a packet to this IPv4 address leaves, where a fresh entry of the
+  /// address has it, as the first six octets of a word whose last two are zero; else 0, and route()
+  /// says how it leaves.
+  [[nodiscard]] std::uint64_t fresh_mac(std::uint32_t ipv4, std::uint32_t now_age) const noexcept {
+    const std::uint32_t x = mixed(ipv4, seed_);
+    bucket& b = buckets_[x >> 16];
+    for (unsigned i = 0; i < ways; ++i) {
+      const std::uint64_t word =
+          std::atomic_ref(b.words[i]).load(std::memory_order_acquire); // [neighbour-word]
+      if ((word & 0xffff) != (x & 0xffff) || word == 0) continue;
+      const std::uint32_t age =
+          std::atomic_ref(b.ages[i]).load(std::memory_order_relaxed); // [neighbour-age]
+      return static_cast<std::int32_t>(now_age - age) <= static_cast<std::int32_t>(lifetime_)
+                 ? word >> 16
+                 : 0;
+    }
+    return 0;
+  }
+  /// Asks the processor to load the entries of an IPv4 address.
+  void prefetch(std::uint32_t ipv4) const noexcept {
+    rte_prefetch0(&buckets_[mixed(ipv4, seed_) >> 16]);
   }
 
   /// Finds how a packet to this address leaves.
@@ -153,9 +199,18 @@ class neighbours {
  private:
   static constexpr unsigned ways = 4;
   static constexpr unsigned bucket_bits = 16;
-  static constexpr std::size_t cells = std::size_t{ways} << bucket_bits;
+  static constexpr std::size_t bucket_count = std::size_t{1} << bucket_bits;
   static constexpr std::uint16_t none = 0xFFFF;
 
+  /// The entries that an address may have; they share a cache line.
+  struct alignas(cacheline_size) bucket {
+    /// Each word is {MAC 48, tag 16}. Bucket and tag together are the address, so one word is a
+    /// whole entry.
+    std::array<std::uint64_t, ways> words;
+    /// When each entry was last confirmed, in age units; 0 means never.
+    std::array<std::uint32_t, ways> ages;
+  };
+  static_assert(sizeof(bucket) == cacheline_size);
   struct free_deleter {
     void operator()(void* p) const noexcept { std::free(p); }
   };
@@ -175,9 +230,6 @@ class neighbours {
   };
 
   neighbours(const interface_config&, const transmit_config&, const neighbour_options&);
-  [[nodiscard]] std::uint32_t age_now(std::uint64_t now_tsc) const noexcept {
-    return static_cast<std::uint32_t>(now_tsc >> age_shift_) + 1;
-  }
   void learn(const ip_address& a, const rte_ether_addr& mac, std::uint64_t now_tsc,
              bool known_only) noexcept;
   [[nodiscard]] route_result route_ipv6(const ip_address& to, std::uint64_t now_tsc) const noexcept;
@@ -210,11 +262,8 @@ class neighbours {
   std::uint64_t seed_;
   std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
-  /// Each word is {MAC 48, tag 16}. Bucket and tag together are the address, so one word is a whole
-  /// entry.
-  std::unique_ptr<std::uint64_t[], free_deleter> words_;
-  /// When each entry was last confirmed, in age units; 0 means never.
-  std::unique_ptr<std::uint32_t[], free_deleter> ages_;
+  std::unique_ptr<void, free_deleter> memory_; ///< of the buckets
+  bucket* buckets_ = nullptr;
   std::unique_ptr<ipv6_neighbours> ipv6_; ///< only where the interface has IPv6
   std::atomic<std::uint64_t> evicted_{0}; ///< IPv4 entries
 

@@ -8,85 +8,164 @@ namespace chainring::net {
 
 datagram_transport::datagram_transport(std::vector<link*> links, rte_mempool* pool,
                                        std::uint32_t waiting_max)
-    : links_(std::move(links)), pool_(pool), waiting_(waiting_max) {
-  for (link* way : links_) {
+    : lanes_(std::make_unique<lane[]>(links.size())), lane_count_(links.size()), pool_(pool),
+      room_(rte_pktmbuf_data_room_size(pool)), waiting_max_(waiting_max), waiting_(waiting_max) {
+  room_ -= std::min<std::size_t>(room_, RTE_PKTMBUF_HEADROOM);
+  for (std::size_t id = 0; id < links.size(); ++id) {
+    link* const way = links[id];
     const net::interface& on = way->interface();
+    const auto size_max = [&](const ip_address& to) {
+      return static_cast<std::uint32_t>(on.datagram_max(to));
+    };
     const auto places = [&](const ip_address& to) {
-      return static_cast<std::uint32_t>(packets_of(on.transmit, to, on.datagram_max(to)));
+      return static_cast<std::uint32_t>(packets_of(on.transmit, to, size_max(to)));
     };
     // Any address of its family stands for all.
-    longest_.push_back({places(ip_address(std::uint32_t{0})), places(all_nodes)});
-    CHAINRING_ASSERT(way->tx().capacity() >= std::max(longest_.back().ipv4, longest_.back().ipv6));
+    const ip_address ipv4(std::uint32_t{0}), ipv6 = all_nodes;
+    lanes_[id] = {way,
+                  &way->tx(),
+                  0,
+                  std::min(on.payload_max(ipv4), on.payload_max(ipv6)),
+                  places(ipv4),
+                  places(ipv6),
+                  size_max(ipv4),
+                  size_max(ipv6)};
+    CHAINRING_ASSERT(way->tx().capacity() >= std::max(places(ipv4), places(ipv6)));
   }
 }
 
 datagram_transport::~datagram_transport() {
-  rte_pktmbuf_free(open_);
+  // The transmit buffers free what was staged.
   for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
-    links_[w.to.interface_id]->tx().unreserve(w.places);
+    lanes_[w.to.interface_id].tx->unreserve(w.places);
     rte_pktmbuf_free(w.frame);
   }
+  if (open_ != nullptr) rte_mempool_put(pool_, open_);
+  rte_mempool_put_bulk(pool_, reinterpret_cast<void**>(stock_.data()), stock_count_);
 }
 
 std::uint32_t datagram_transport::credit(client_address to) const noexcept {
-  const endpoint e = endpoint::from_key(to);
-  if (e.interface_id >= links_.size()) return 0;
-  const auto staging = static_cast<std::uint32_t>(waiting_.size() - waiting_count_);
-  const longest& most = longest_[e.interface_id];
-  const std::uint32_t places = e.address.is_ipv4() ? most.ipv4 : most.ipv6;
-  return std::min(links_[e.interface_id]->tx().free() / places, staging);
+  const lane* l = lane_of(to);
+  if (l == nullptr) [[unlikely]]
+    return 0;
+  const std::uint32_t places = is_ipv4(to) ? l->longest_ipv4 : l->longest_ipv6;
+  std::uint32_t room = l->tx->free();
+  if (places != 1) room /= places;
+  return std::min(room, waiting_max_ - begun_count());
 }
 
 std::size_t datagram_transport::size_max(client_address to) const noexcept {
-  const endpoint e = endpoint::from_key(to);
-  return e.interface_id < links_.size()
-             ? links_[e.interface_id]->interface().datagram_max(e.address)
-             : 0;
+  const lane* l = lane_of(to);
+  if (l == nullptr) [[unlikely]]
+    return 0;
+  return is_ipv4(to) ? l->size_max_ipv4 : l->size_max_ipv6;
 }
 
 std::uint32_t datagram_transport::position(client_address to) const noexcept {
-  const endpoint e = endpoint::from_key(to);
-  return e.interface_id < links_.size() ? links_[e.interface_id]->tx().end() : 0;
+  const lane* l = lane_of(to);
+  return l != nullptr ? l->tx->end() : 0;
 }
 
 bool datagram_transport::passed(client_address to, std::uint32_t position) const noexcept {
-  const endpoint e = endpoint::from_key(to);
-  return e.interface_id >= links_.size() ||
-         static_cast<std::int32_t>(links_[e.interface_id]->tx().begin() - position) >= 0;
+  const lane* l = lane_of(to);
+  return l == nullptr || static_cast<std::int32_t>(l->tx->begin() - position) >= 0;
 }
 
-std::uint32_t datagram_transport::places_for(const endpoint& to, std::size_t size) const noexcept {
-  const transmit_config& t = links_[to.interface_id]->interface().transmit;
-  return static_cast<std::uint32_t>(packets_of(t, to.address, size));
+std::uint32_t datagram_transport::places_for(const lane& l, const client_address& to,
+                                             std::size_t size) noexcept {
+  if (size <= l.one_place) [[likely]]
+    return 1;
+  return static_cast<std::uint32_t>(
+      packets_of(l.way->interface().transmit, {to.words[0], to.words[1]}, size));
+}
+
+void datagram_transport::give_back_slowly(rte_mbuf* m, bool plain) noexcept {
+  if (!plain) return rte_pktmbuf_free(m);
+  // Half of a full stock goes back to the pool, so that this does not repeat with each frame.
+  stock_count_ = stock_max / 2;
+  rte_mempool_put_bulk(pool_, reinterpret_cast<void**>(&stock_[stock_count_]),
+                       stock_max - stock_count_);
+  stock_[stock_count_++] = m;
 }
 
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
-  open_to_ = endpoint::from_key(to);
-  const bool room = open_to_.interface_id < links_.size() &&
-                    links_[open_to_.interface_id]->tx().free() >= places_for(open_to_, size) &&
-                    waiting_count_ < waiting_.size();
-  if (open_ == nullptr && room) open_ = rte_pktmbuf_alloc(pool_);
-  if (open_ == nullptr || !room || rte_pktmbuf_tailroom(open_) < size) [[unlikely]] {
+  const lane* const l = lane_of(to);
+  if (l == nullptr || size > l->one_place || size > room_ || l->tx->free() == 0 ||
+      begun_count() >= waiting_max_ || open_ != nullptr || stock_count_ == 0) [[unlikely]]
+    return begin_slowly(to, size);
+  open_ = stock_[--stock_count_];
+  open_lane_ = l;
+  open_to_ = to;
+  return {static_cast<std::byte*>(open_->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
+}
+
+// The part of begin() for a datagram in fragments, for one after another that was not committed,
+// for an empty stock, and for refusing.
+std::span<std::byte> datagram_transport::begin_slowly(const client_address& to,
+                                                      std::size_t size) noexcept {
+  const lane* const l = lane_of(to);
+  const bool room = l != nullptr && size <= room_ && begun_count() < waiting_max_ &&
+                    l->tx->free() >= places_for(*l, to, size);
+  if (room && open_ == nullptr) {
+    // Where the pool has fewer frames than asked for, it gives none of them.
+    for (std::uint32_t n = stock_max / 2; stock_count_ == 0 && n != 0; n /= 2)
+      if (rte_mempool_get_bulk(pool_, reinterpret_cast<void**>(stock_.data()), n) == 0)
+        stock_count_ = n;
+    if (stock_count_ != 0) open_ = stock_[--stock_count_];
+  }
+  if (!room || open_ == nullptr) {
     ++dropped_;
     return {};
   }
-  return {rte_pktmbuf_mtod(open_, std::byte*), size};
+  open_lane_ = l;
+  open_to_ = to;
+  return {static_cast<std::byte*>(open_->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
+}
+
+inline void datagram_transport::commit_next(std::size_t size) noexcept {
+  if (waiting_count_ != 0 || !is_ipv4(open_to_) ||
+      !open_lane_->way->stage(
+          open_, static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(open_to_.words[1]),
+          static_cast<std::uint16_t>(open_to_.words[2] >> 16), open_lane_->age)) [[unlikely]]
+    return wait(size);
+  ++staged_count_;
+  open_ = nullptr;
 }
 
 void datagram_transport::commit(std::size_t size) noexcept {
+  if (begun_count() == 0) [[unlikely]]
+    return commit_first(size);
+  commit_next(size);
+}
+
+// The part of commit() for the first datagram of a burst, which reads the clock for all of them.
+void datagram_transport::commit_first(std::size_t size) noexcept {
+  const std::uint64_t now = rte_rdtsc();
+  for (lane& l : std::span(lanes_.get(), lane_count_))
+    l.age = l.way->interface().arp->age_now(now);
+  commit_next(size);
+}
+
+void datagram_transport::wait(std::size_t size) noexcept {
+  rte_pktmbuf_reset(open_);
   open_->data_len = static_cast<std::uint16_t>(size);
   open_->pkt_len = static_cast<std::uint32_t>(size);
-  const std::uint32_t places = places_for(open_to_, size);
-  links_[open_to_.interface_id]->tx().reserve(places);
-  waiting_[waiting_count_++] = {open_, open_to_, places};
+  const std::uint32_t places = places_for(*open_lane_, open_to_, size);
+  open_lane_->tx->reserve(places);
+  waiting_[waiting_count_++] = {open_, endpoint::from_key(open_to_), places};
   open_ = nullptr;
 }
 
 void datagram_transport::release(mark_t mark) noexcept {
-  if (waiting_count_ == 0) return;
+  if (begun_count() == 0) return;
+  for (const lane& l : std::span(lanes_.get(), lane_count_))
+    l.tx->release(mark);
+  staged_count_ = 0;
+  if (waiting_count_ == 0) [[likely]]
+    return;
   const std::uint64_t now = rte_rdtsc();
   for (const waiting& w : std::span(waiting_).first(waiting_count_)) {
-    link& way = *links_[w.to.interface_id];
+    link& way = *lanes_[w.to.interface_id].way;
     way.tx().unreserve(w.places); // so send() finds what was reserved for this datagram
     const send_status sent = way.send(w.frame, w.to, mark, now);
     CHAINRING_ASSERT(sent != send_status::full);

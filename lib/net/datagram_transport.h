@@ -2,14 +2,25 @@
 /// The transport of a worker over its links. Each datagram becomes a packet, which leaves once its
 /// mark is persistent.
 ///
-/// commit() reserves a place for the datagram in the transmit buffer of its link, or several for
-/// one that leaves in fragments. No other packet, such as an ARP answer or a packet whose neighbour
-/// became known, can take the place before release(). credit() counts with the places that the
-/// longest datagram to the address takes, because the caller does not say yet how long its
-/// datagrams will be. So a full link does not delay the other links, and credit() keeps its promise
-/// as long as the packet pool has the frames that listener_group::frames_needed() asks for.
+/// commit() makes the usual datagram (datagram_frame.h) a frame at once and stages it in the
+/// transmit buffer of its link. Of any other it reserves a place there, or several for one that
+/// leaves in fragments, and release() makes the frames; so does it of all that come after in the
+/// same burst, because datagrams leave in their order. No other packet, such as an ARP answer or a
+/// packet whose neighbour became known, can take the place before release(). credit() counts with
+/// the places that the longest datagram to the address takes, because the caller does not say yet
+/// how long its datagrams will be. So a full link does not delay the other links, and credit()
+/// keeps its promise as long as the packet pool has the frames that listener_group::frames_needed()
+/// asks for.
+///
+/// **The stock.** Most received frames are given back after their burst, which sends about as many
+/// datagrams. give_back() keeps up to `stock_max` of them for begin(), so that neither goes through
+/// the packet pool.
 #pragma once
+#include <array>
+#include <cstddef>
+#include <cstring>
 #include <memory>
+#include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <vector>
 
@@ -38,6 +49,21 @@ class datagram_transport final : public transport {
   void commit(std::size_t size) noexcept override;
   void release(mark_t mark) noexcept override;
 
+  /// Takes back a received frame whose datagram was handled.
+  void give_back(rte_mbuf* m) noexcept {
+    // These octets hold the count of references and of segments.
+    constexpr std::uint64_t alone_mask = 0xFFFF'FFFF'0000, alone = 0x1'0001'0000;
+    std::uint64_t rearm;
+    std::memcpy(&rearm, &m->rearm_data, sizeof rearm);
+    const bool plain = (rearm & alone_mask) == alone && m->pool == pool_ &&
+                       (m->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) == 0;
+    if (!plain || stock_count_ == stock_max) [[unlikely]]
+      return give_back_slowly(m, plain);
+    stock_[stock_count_++] = m;
+  }
+  /// The frames that the stock holds at most.
+  static constexpr std::uint32_t stock_max = 128;
+
   /// Returns how many datagrams were refused because credit was lacking, a frame was lacking, or
   /// the datagram was too long.
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_.value(); }
@@ -48,17 +74,49 @@ class datagram_transport final : public transport {
     endpoint to;
     std::uint32_t places; ///< reserved in the transmit buffer: one for each packet
   };
-  struct longest { ///< the places that the longest datagram takes
-    std::uint32_t ipv4, ipv6;
+  struct lane { ///< what is sent through one link
+    link* way;
+    tx_buffer* tx;
+    std::uint32_t age;       ///< neighbours::age_now() of this burst
+    std::uint32_t one_place; ///< the longest payload that takes one place to any address
+    std::uint32_t longest_ipv4, longest_ipv6;   ///< the places that the longest datagram takes
+    std::uint32_t size_max_ipv4, size_max_ipv6; ///< the octets of the longest datagram
   };
-  [[nodiscard]] std::uint32_t places_for(const endpoint& to, std::size_t size) const noexcept;
-  std::vector<link*> links_;
-  std::vector<longest> longest_; ///< for each link
+  static_assert(offsetof(rte_mbuf, refcnt) == offsetof(rte_mbuf, rearm_data) + 2 &&
+                offsetof(rte_mbuf, nb_segs) == offsetof(rte_mbuf, rearm_data) + 4);
+
+  [[nodiscard]] static bool is_ipv4(const client_address& a) noexcept {
+    return ip_address(a.words[0], a.words[1]).is_ipv4();
+  }
+  [[nodiscard]] const lane* lane_of(const client_address& to) const noexcept {
+    const std::size_t id = to.words[2] & endpoint::interface_id_max;
+    return id < lane_count_ ? &lanes_[id] : nullptr;
+  }
+  [[nodiscard]] static std::uint32_t places_for(const lane& l, const client_address& to,
+                                                std::size_t size) noexcept;
+  [[nodiscard]] std::uint32_t begun_count() const noexcept {
+    return staged_count_ + waiting_count_;
+  }
+  [[gnu::noinline, gnu::cold]] std::span<std::byte> begin_slowly(const client_address& to,
+                                                                 std::size_t size) noexcept;
+  [[gnu::noinline, gnu::cold]] void give_back_slowly(rte_mbuf* m, bool plain) noexcept;
+  [[gnu::noinline, gnu::cold]] void commit_first(std::size_t size) noexcept;
+  [[gnu::always_inline]] void commit_next(std::size_t size) noexcept;
+  [[gnu::noinline, gnu::cold]] void wait(std::size_t size) noexcept;
+
+  std::unique_ptr<lane[]> lanes_; ///< indexed by interface id
+  std::size_t lane_count_;
   rte_mempool* pool_;
-  std::vector<waiting> waiting_; ///< its first waiting_count_ elements are in use
-  std::size_t waiting_count_ = 0;
-  rte_mbuf* open_ = nullptr;
-  endpoint open_to_;
+  std::size_t room_; ///< the octets behind the headroom of a frame
+  std::uint32_t waiting_max_;
+  std::uint32_t staged_count_ = 0;
+  std::uint32_t waiting_count_ = 0; ///< the elements of waiting_ in use
+  std::uint32_t stock_count_ = 0;
+  rte_mbuf* open_ = nullptr; ///< a frame as it comes from the pool, with an uncertain header
+  const lane* open_lane_ = nullptr;
+  client_address open_to_;
+  std::array<rte_mbuf*, stock_max> stock_; ///< frames as they come from the pool
+  std::vector<waiting> waiting_;
   statistic dropped_;
 };
 

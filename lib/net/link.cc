@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <rte_arp.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ip.h>
+#include <rte_prefetch.h>
 #include <rte_random.h>
 
 namespace chainring::net {
@@ -34,9 +36,16 @@ result<std::unique_ptr<interface>> open_interface(const interface_config& config
   return i;
 }
 
+namespace {
+
+constexpr std::uint16_t burst = 64; ///< frames that are read from a port at one time
+
+} // namespace
+
 link::link(net::interface& port, const link_options& options) noexcept
     : interface_(&port), options_(options), own_{port.config.address.address, port.config.udp_port,
-                                                 port.config.interface_id} {}
+                                                 port.config.interface_id},
+      receiver_(port.filter), sender_(port.transmit, own_) {}
 
 result<std::unique_ptr<link>> link::create(net::interface& port, const link_options& o) {
   const std::string name = "port " + std::to_string(port.device.id()) + ": ";
@@ -64,16 +73,82 @@ result<std::unique_ptr<link>> link::create(net::interface& port, const link_opti
   return l;
 }
 
+std::uint16_t link::read_burst(std::uint16_t most, rte_mbuf** frames) noexcept {
+  if (options_.rx_queue == no_queue) return 0;
+  const std::uint16_t n =
+      rte_eth_rx_burst(interface_->device.id(), options_.rx_queue, frames, most);
+  emptied_ = n < most;
+  return n;
+}
+
 CHAINRING_STAGE std::uint16_t link::receive(std::span<datagram> out,
                                             std::uint64_t now_tsc) noexcept {
-  constexpr std::uint16_t burst = 64;
   std::array<rte_mbuf*, burst> frames;
-  if (options_.rx_queue == no_queue) return 0;
-  const auto most = static_cast<std::uint16_t>(std::min<std::size_t>(burst, out.size()));
-  const std::uint16_t n =
-      rte_eth_rx_burst(interface_->device.id(), options_.rx_queue, frames.data(), most);
-  emptied_ = n < most;
+  const std::uint16_t n = read_burst(
+      static_cast<std::uint16_t>(std::min<std::size_t>(burst, out.size())), frames.data());
   return n == 0 ? std::uint16_t{0} : process(std::span(frames.data(), n), out, now_tsc);
+}
+
+CHAINRING_STAGE std::uint16_t link::receive(std::span<received_datagram> out,
+                                            std::uint64_t now_tsc) noexcept {
+  constexpr std::uint16_t ahead = 4; // frames that are being loaded while another is read
+  std::array<rte_mbuf*, burst + ahead> frames;
+  const std::uint16_t count = read_burst(
+      static_cast<std::uint16_t>(std::min<std::size_t>(burst, out.size())), frames.data());
+  if (count == 0) return 0;
+  const auto prefetch = [](const rte_mbuf* m) {
+    const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
+    rte_prefetch0(at);
+    rte_prefetch0(at + cacheline_size);
+  };
+  for (std::uint16_t i = 0; i < ahead; ++i) {
+    frames[count + i] = frames[count - 1]; // so that the loop need not look for the last frame
+    prefetch(frames[i]);
+  }
+  const neighbours& known = *interface_->arp;
+  const std::uint32_t age = known.age_now(now_tsc);
+  received_datagram* d = out.data();
+  for (std::uint16_t i = 0; i < count; ++i) {
+    prefetch(frames[i + ahead]);
+    std::uint64_t mac = 0;
+    if (receiver_.read(frames[i], *d, mac)) [[likely]] {
+      d->received_tsc = now_tsc;
+      const auto from = static_cast<std::uint32_t>(d->from.words[1]);
+      if (known.noticed(from, mac, age) || notice(from, mac, now_tsc)) [[likely]] {
+        ++d;
+        continue;
+      }
+    }
+    d += process_unusual(frames[i], *d, now_tsc);
+  }
+  const auto n = static_cast<std::uint16_t>(d - out.data());
+  frames_ += count;
+  datagrams_ += n;
+  poll_timers(now_tsc);
+  return n;
+}
+
+bool link::notice(std::uint32_t from, std::uint64_t mac, std::uint64_t now_tsc) noexcept {
+  if (!receiver_.is_sender(from, mac)) return false;
+  rte_ether_addr octets;
+  mac >>= 16; // the last six octets become the first
+  std::memcpy(octets.addr_bytes, &mac, RTE_ETHER_ADDR_LEN);
+  interface_->arp->notice(from, octets, now_tsc);
+  return true;
+}
+
+std::uint16_t link::process_unusual(rte_mbuf* frame, received_datagram& out,
+                                    std::uint64_t now_tsc) noexcept {
+  datagram d;
+  const std::uint16_t n = process_packets({&frame, 1}, {&d, 1}, now_tsc);
+  if (n != 0)
+    out = {.from = d.view.source.key(),
+           .received_tsc = now_tsc,
+           .data = d.view.payload.data(),
+           .size = static_cast<std::uint32_t>(d.view.payload.size()),
+           .to_group = d.view.to_group,
+           .frame = d.frame};
+  return n;
 }
 
 void link::answer(rte_mbuf* frame) noexcept {

@@ -25,6 +25,7 @@
 #include "../base/statistic.h"
 #include "arp.h"
 #include "build.h"
+#include "datagram_frame.h"
 #include "drop.h"
 #include "fragments.h"
 #include "membership.h"
@@ -102,6 +103,10 @@ class link {
   /// all other frames.
   std::uint16_t receive(std::span<datagram> out, std::uint64_t now_tsc) noexcept;
 
+  /// Does the same for a front end, in passes over the burst. A usual frame (datagram_frame.h)
+  /// costs far fewer instructions than any other. The receiver must free the frames.
+  std::uint16_t receive(std::span<received_datagram> out, std::uint64_t now_tsc) noexcept;
+
   /// True when the last receive() got fewer frames than it asked the port for.
   [[nodiscard]] bool emptied() const noexcept { return emptied_; }
   [[nodiscard]] bool receives() const noexcept { return options_.rx_queue != no_queue; }
@@ -125,6 +130,23 @@ class link {
   /// Does the same from another own address or port.
   send_status send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                    std::uint64_t now_tsc) noexcept;
+
+  /// Makes a frame of the raw mbuf `m`, whose payload of `size` octets stands behind its headroom,
+  /// and stages it in tx(), which must have a free place: it leaves once tx().release() has given
+  /// it a mark. Returns false, with `m` unchanged, when the frame is not a usual one: then send()
+  /// knows what to do. `to` is an IPv4 address in host byte order, and `age` is
+  /// neighbours::age_now() of this burst.
+  [[nodiscard, gnu::always_inline]] bool stage(rte_mbuf* m, std::uint32_t size, std::uint32_t to,
+                                               std::uint16_t port, std::uint32_t age) noexcept {
+    if (static_cast<std::int32_t>(size) > sender_.payload_max()) [[unlikely]]
+      return false;
+    const std::uint64_t mac = interface_->arp->fresh_mac(to, age);
+    if (mac == 0) [[unlikely]]
+      return false;
+    sender_.write(m, size, mac, rte_cpu_to_be_32(to), rte_cpu_to_be_16(port), ip_id_++);
+    tx_->stage(m);
+    return true;
+  }
 
   /// Sends the packets whose marks are durable, with the ARP requests and membership reports that
   /// are due. Call it in every round. Returns how many packets left.
@@ -170,6 +192,12 @@ class link {
   }
   send_status send_fragments(rte_mbuf* m, const route_result& way, const endpoint& from,
                              const endpoint& to, mark_t mark, std::uint64_t now_tsc) noexcept;
+  std::uint16_t read_burst(std::uint16_t most, rte_mbuf** frames) noexcept;
+  [[gnu::noinline, gnu::cold]] std::uint16_t
+  process_unusual(rte_mbuf* frame, received_datagram& out, std::uint64_t now_tsc) noexcept;
+  /// Returns false when this is no sender, which classify() knows how to count.
+  [[gnu::noinline, gnu::cold]] bool notice(std::uint32_t from, std::uint64_t mac,
+                                           std::uint64_t now_tsc) noexcept;
   std::uint16_t process_packets(std::span<rte_mbuf* const> frames, std::span<datagram> out,
                                 std::uint64_t now_tsc) noexcept;
   void answer(rte_mbuf* frame) noexcept;
@@ -182,6 +210,8 @@ class link {
   endpoint own_;
   std::uint16_t ip_id_ = 0;
   bool emptied_ = false;
+  receive_template receiver_;
+  transmit_template sender_;
   std::unique_ptr<tx_buffer> tx_;
   std::unique_ptr<reassembly> whole_; ///< only in a link that receives
   std::uint64_t stalled_ = 0;         ///< the value of tx_->stalled() that drops_ already contains

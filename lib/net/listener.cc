@@ -8,7 +8,6 @@
 //     reads its ring; pairs with [port-emptied].
 #include "net/listener.h"
 
-#include <array>
 #include <mutex>
 #include <rte_cycles.h>
 #include <rte_lcore.h>
@@ -18,17 +17,6 @@
 namespace chainring::net {
 
 namespace {
-
-/// A datagram that is handed over to its client's worker.
-struct handed_datagram {
-  rte_mbuf* frame;
-  client_address from;
-  const std::byte* payload;
-  std::uint32_t size;
-  bool to_group;
-  std::uint64_t received_tsc;
-};
-static_assert(sizeof(handed_datagram) == 56);
 
 constexpr std::uint16_t burst_size = 64;
 /// A port is read only while its link has room for all frames that a burst may cause: an
@@ -50,7 +38,8 @@ std::uint32_t listener_group::frames_needed(std::size_t interfaces, const listen
   const std::uint32_t link = o.tx_capacity + o.descriptors + handed;
   const std::uint32_t interface =
       o.descriptors + arp_packets_max + fragments_waiting_max + o.workers * link;
-  const std::uint32_t worker = 2 * burst_size + cache_size + cache_size / 2;
+  const std::uint32_t worker =
+      2 * burst_size + cache_size + cache_size / 2 + datagram_transport::stock_max;
   return static_cast<std::uint32_t>(interfaces) * interface + (o.workers + 1) * worker;
 }
 
@@ -97,7 +86,7 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
       rte_ring* ring = nullptr;
       if (o.workers > 1) {
         ring = rte_ring_create_elem((name + std::to_string(n) + "_" + std::to_string(id)).c_str(),
-                                    sizeof(handed_datagram), o.handed_capacity,
+                                    sizeof(received_datagram), o.handed_capacity,
                                     static_cast<int>(rte_socket_id()),
                                     RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
         if (ring == nullptr)
@@ -105,6 +94,7 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
       }
       w->handed_.push_back(ring);
     }
+    w->burst_ = std::make_unique<received_datagram[]>(burst_size);
     w->short_since_.resize(interfaces.size());
     w->heard_until_.resize(interfaces.size());
     w->out_ = std::make_unique<datagram_transport>(std::move(links), o.pool, o.waiting_max);
@@ -116,7 +106,7 @@ listener_group::create(std::span<net::interface* const> interfaces, const listen
 listener_group::~listener_group() {
   for (auto& w : workers_) {
     for (rte_ring* ring : w->handed_) {
-      handed_datagram d{};
+      received_datagram d{};
       while (ring != nullptr && rte_ring_dequeue_elem(ring, &d, sizeof d) == 0)
         rte_pktmbuf_free(d.frame);
       rte_ring_free(ring);
@@ -146,33 +136,47 @@ bool listener::poll(datagram_sink& sink) noexcept {
   return any;
 }
 
-bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
-  std::array<datagram, burst_size> in;
-  link& l = *links_[id];
-  const std::uint64_t now = rte_rdtsc();
-  const std::uint16_t n = l.receive(in, now);
-  std::array<rte_mbuf*, burst_size> done; // freed together, which is cheaper than one by one
-  unsigned done_count = 0;
+void listener::handle(std::uint16_t n, datagram_sink& sink) noexcept {
+  const std::span burst(burst_.get(), n);
+  sink.receive_burst(burst);
+  for (const received_datagram& d : burst)
+    out_->give_back(d.frame);
+}
+
+// Hands the datagrams of other workers' clients over, and handles the others. Where a datagram
+// belongs may depend on an earlier one of its sender, such as a CONNECT, so that is handled before.
+void listener::hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) noexcept {
+  std::uint16_t mine = 0;
+  std::uint64_t senders = 0; // one bit for each sender of a datagram that waits to be handled here
   for (std::uint16_t i = 0; i < n; ++i) {
-    const client_address from = in[i].view.source.key();
-    const std::span<const std::byte> payload = in[i].view.payload;
-    const unsigned home = sink.home_of(from, payload);
-    if (home == number_) {
-      sink.receive(from, in[i].view.to_group, payload, now);
-      done[done_count++] = in[i].frame;
-      continue;
+    received_datagram& d = burst_[i];
+    const auto& words = d.from.words;
+    constexpr std::uint64_t golden = 0x9E37'79B9'7F4A'7C15;
+    const std::uint64_t bit = std::uint64_t{1} << ((words[0] ^ words[1] ^ words[2]) * golden >> 58);
+    if ((senders & bit) != 0) {
+      handle(mine, sink);
+      mine = 0;
+      senders = 0;
     }
-    handed_datagram d{in[i].frame,         from,
-                      payload.data(),      static_cast<std::uint32_t>(payload.size()),
-                      in[i].view.to_group, now};
-    if (rte_ring_enqueue_elem(group_->workers_[home]->handed_[id], &d, sizeof d) == 0) {
+    const unsigned home = sink.home_of(d.from, d.payload());
+    if (home == number_) {
+      senders |= bit;
+      burst_[mine++] = d;
+    } else if (rte_ring_enqueue_elem(group_->workers_[home]->handed_[id], &d, sizeof d) == 0) {
       ++handed_over_;
     } else { // the loss counts as one on the network
       ++handed_dropped_;
-      done[done_count++] = in[i].frame;
+      out_->give_back(d.frame);
     }
   }
-  rte_pktmbuf_free_bulk(done.data(), done_count);
+  if (mine != 0) handle(mine, sink);
+}
+
+bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
+  link& l = *links_[id];
+  const std::uint64_t now = rte_rdtsc();
+  const std::uint16_t n = l.receive(std::span(burst_.get(), burst_size), now);
+  if (n != 0) group_->workers_.size() == 1 ? handle(n, sink) : hand_over(id, n, sink);
   if (!l.emptied()) {
     short_since_[id] = 0;
   } else if (short_since_[id] == 0) {
@@ -190,16 +194,11 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
   // [emptied-before-ring] Without it the ring could lack datagrams that were handed over before the
   // time in emptied_at.
   const std::uint64_t emptied = group_->ports_[id]->emptied_at.load(std::memory_order_acquire);
-  std::array<handed_datagram, burst_size> in;
   unsigned n = 0;
   if (handed_[id] != nullptr && !links_[id]->receives())
-    n = rte_ring_dequeue_burst_elem(handed_[id], in.data(), sizeof in[0], burst_size, nullptr);
-  std::array<rte_mbuf*, burst_size> done;
-  for (unsigned i = 0; i < n; ++i) {
-    sink.receive(in[i].from, in[i].to_group, {in[i].payload, in[i].size}, in[i].received_tsc);
-    done[i] = in[i].frame;
-  }
-  rte_pktmbuf_free_bulk(done.data(), n);
+    n = rte_ring_dequeue_burst_elem(handed_[id], burst_.get(), sizeof burst_[0], burst_size,
+                                    nullptr);
+  if (n != 0) handle(static_cast<std::uint16_t>(n), sink);
   if (n < burst_size) heard_until_[id] = emptied;
   return n != 0;
 }

@@ -46,13 +46,21 @@ namespace chainring::net {
 class datagram_sink {
  public:
   virtual ~datagram_sink() = default;
-  /// Returns the number of the worker to which this datagram belongs.
+  /// Returns the number of the worker to which this datagram belongs. It is not asked when there is
+  /// one worker only.
   virtual unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept = 0;
   /// Handles a datagram. `to_group` says that it was sent to a multicast group or broadcast, and
   /// not to this host alone. `received_tsc` is when it was read from its port. The payload is valid
   /// during the call only.
   virtual void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                        std::uint64_t received_tsc) noexcept = 0;
+  /// Handles a burst of datagrams, in order. Their payloads are valid during the call only, and
+  /// their frames stay the listener's. A sink for which a call for each datagram costs too much
+  /// overrides it.
+  virtual void receive_burst(std::span<const received_datagram> burst) noexcept {
+    for (const received_datagram& d : burst)
+      receive(d.from, d.to_group, d.payload(), d.received_tsc);
+  }
 };
 
 struct listener_options {
@@ -95,12 +103,15 @@ class listener final : public hearing {
   listener(listener_group& group, unsigned number) : group_(&group), number_(number) {}
   bool read_port(std::size_t id, datagram_sink& sink) noexcept;
   bool take_handed(std::size_t id, datagram_sink& sink) noexcept;
+  void hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) noexcept;
+  void handle(std::uint16_t n, datagram_sink& sink) noexcept;
 
   listener_group* group_;
   unsigned number_;
   std::vector<std::unique_ptr<link>> links_;
   std::unique_ptr<datagram_transport> out_;
-  std::vector<rte_ring*> handed_; ///< for each interface, the ring to this worker
+  std::unique_ptr<received_datagram[]> burst_; ///< the datagrams that are being handled
+  std::vector<rte_ring*> handed_;              ///< for each interface, the ring to this worker
   /// For each interface, when a read first returned few frames.
   std::vector<std::uint64_t> short_since_;
   std::vector<std::uint64_t> heard_until_; ///< for each interface

@@ -2,7 +2,6 @@
 #include "net/tx_buffer.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <rte_cycles.h>
 
@@ -16,14 +15,15 @@ result<std::unique_ptr<tx_buffer>> tx_buffer::create(const tx_buffer_options& o)
 }
 
 tx_buffer::tx_buffer(const tx_buffer_options& o)
-    : packets_(std::make_unique<packet[]>(std::bit_ceil(o.capacity))),
-      mask_(std::bit_ceil(o.capacity) - 1), port_id_(o.port_id), queue_(o.queue),
-      stall_tsc_(static_cast<std::int64_t>((o.tsc_hz != 0 ? o.tsc_hz : rte_get_tsc_hz()) *
-                                           o.stall_ms / 1000)) {}
+    : frames_(std::make_unique<rte_mbuf*[]>(std::bit_ceil(o.capacity))),
+      runs_(std::make_unique<run[]>(std::bit_ceil(o.capacity))),
+      mask_(std::bit_ceil(o.capacity) - 1), limit_(capacity()), port_id_(o.port_id),
+      queue_(o.queue), stall_tsc_(static_cast<std::int64_t>(
+                           (o.tsc_hz != 0 ? o.tsc_hz : rte_get_tsc_hz()) * o.stall_ms / 1000)) {}
 
 tx_buffer::~tx_buffer() {
   for (; head_ != tail_; ++head_)
-    rte_pktmbuf_free(packets_[head_ & mask_].frame);
+    rte_pktmbuf_free(frames_[head_ & mask_]);
 }
 
 bool tx_buffer::gone() const noexcept {
@@ -34,21 +34,22 @@ bool tx_buffer::gone() const noexcept {
 
 std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
   constexpr std::uint32_t burst = 64;
-  std::array<rte_mbuf*, burst> frames;
   const std::uint32_t before = head_;
-  while (head_ != tail_) {
-    std::uint32_t n = 0;
-    while (n < burst && head_ + n != tail_) {
-      const packet& p = packets_[(head_ + n) & mask_];
-      if (m != nullptr && p.mark > durable_) {
-        if (!m->durable(p.mark)) break;
-        durable_ = p.mark;
-      }
-      frames[n++] = p.frame;
+  while (first_run_ != next_run_) {
+    const run& r = runs_[first_run_ & mask_];
+    if (m != nullptr && r.mark > durable_) {
+      if (!m->durable(r.mark)) break;
+      durable_ = r.mark;
     }
-    if (n == 0) break;
+    ready_ = r.end;
+    ++first_run_;
+  }
+  while (head_ != ready_) {
+    // The device takes the frames from their places, which end at the end of the array.
+    rte_mbuf** const frames = &frames_[head_ & mask_];
+    const std::uint32_t n = std::min({burst, ready_ - head_, capacity() - (head_ & mask_)});
     const std::uint16_t taken =
-        rte_eth_tx_burst(port_id_, queue_, frames.data(), static_cast<std::uint16_t>(n));
+        rte_eth_tx_burst(port_id_, queue_, frames, static_cast<std::uint16_t>(n));
     head_ += taken;
     sent_ += taken;
     if (taken != 0) stalling_ = false;
@@ -71,6 +72,7 @@ std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
     }
     break;
   }
+  limit_ = head_ + capacity() - reserved_;
   return head_ - before;
 }
 

@@ -124,8 +124,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                   : (how & 64) != 0 && o.size() <= 2048 ? net_test::mbuf(o)
                                                         : net_test::exact_mbuf(o);
     if ((how & 8) != 0) m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD | RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+    // What the template of the usual frame accepts, the parser must accept with the same result.
+    const receive_template usual(w->on->filter);
+    received_datagram short_form{};
+    std::uint64_t mac = 0;
+    const bool is_usual =
+        usual.read(m, short_form, mac) &&
+        usual.is_sender(static_cast<std::uint32_t>(short_form.from.words[1]), mac);
     std::array<datagram, 4> got;
-    if (w->link->process(std::span(&m, 1), got, now) == 1) {
+    const std::uint16_t datagrams = w->link->process(std::span(&m, 1), got, now);
+    if (is_usual)
+      fuzz::expect(datagrams == 1 && got[0].frame == m &&
+                       got[0].view.source.key() == short_form.from &&
+                       got[0].view.payload.data() == short_form.data &&
+                       got[0].view.payload.size() == short_form.size && !got[0].view.to_group,
+                   "the template and the parser read a frame in different ways");
+    if (datagrams == 1) {
       const packet_view& v = got[0].view;
       std::uint64_t sum = 0;
       for (const std::byte b : v.payload)

@@ -156,6 +156,24 @@ TEST_F(Fragments, ADatagramInFragmentsTakesAPlaceForEach) {
   EXPECT_EQ(l->tx().free(), places);
 }
 
+TEST_F(Fragments, ADatagramInFragmentsIsNotOvertakenByALaterOne) {
+  on->arp->learn(peer, peer_mac, now);
+  datagram_transport out({l.get()}, pool(), 16);
+  const client_address to = endpoint{peer, peer_port, 0}.key();
+  for (const std::size_t size : {5u, 1900u, 7u, 9u}) {
+    ASSERT_EQ(out.begin(to, size).size(), size);
+    out.commit(size);
+  }
+  out.release(0);
+  (void)l->pump(now);
+  const std::vector<octets> sent = device->all_left();
+  ASSERT_EQ(sent.size(), 5u);
+  EXPECT_EQ(sent[0].size(), 42u + 5);
+  EXPECT_EQ(get16(sent[1], 20) & 0x3FFF, 0x2000u); // the first fragment
+  EXPECT_EQ(sent[3].size(), 42u + 7);
+  EXPECT_EQ(sent[4].size(), 42u + 9);
+}
+
 TEST_F(Fragments, CreditPromisesRoomForTheLongestDatagram) {
   for (const ip_address& address : {ip_address(peer), link_local_of(peer_mac)}) {
     on->arp->learn(address, peer_mac, now);

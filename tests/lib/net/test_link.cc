@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <rte_cycles.h>
 #include <set>
 
 #include "frames.h"
@@ -507,6 +508,89 @@ TEST(Port, AMissingPortOrPoolIsNamedInTheRefusal) {
   ring_port device;
   c.port_id = device.id();
   EXPECT_NE(open_port(c, {}).error().message.find("a packet pool is missing"), std::string::npos);
+}
+
+// The same frames come in twice: once in full, and once for a front end.
+TEST_F(Link, ABurstForAFrontEndHoldsTheSameAsOneInFull) {
+  std::mt19937_64 random(run_seed());
+  constexpr std::uint32_t elsewhere = 0xCB007107; // 203.0.113.7
+  const std::vector<octets> kinds = {
+      datagram_frame(text("usual")),
+      ethernet(ipv4(udp(text("far"), {.from = elsewhere}), {.from = elsewhere})),
+      ethernet(ipv4(udp(text("options")), {.options = octets(4, 1)})),
+      ethernet(ipv4(udp(text("all"), {.to = 0xffffffff}), {.to = 0xffffffff}), 0x0800, everybody),
+      ethernet(ipv4(udp(text("sum"), {.sum = udp_fields::wrong}))),
+      ethernet(ipv4(udp(text("loop"), {.from = 0x7f000001}), {.from = 0x7f000001})),
+      ethernet(ipv4(udp(text("own"), {.from = own_address}), {.from = own_address})),
+      ethernet(ipv4(udp(text("net"), {.from = 0xC0000200}), {.from = 0xC0000200})),
+      ethernet(ipv4(udp(text("mac"))), 0x0800, our_mac, everybody),
+      ethernet(ipv4(udp(text("mac"))), 0x0800, our_mac, rte_ether_addr{}),
+      ethernet(ipv4(udp(text("moved"))), 0x0800, our_mac, moved_mac),
+      ethernet(ipv4(udp(text("frag")), {.fragment = 0x2000})),
+      echo_frame(),
+      arp_frame(),
+      octets(13),
+  };
+  std::vector<std::size_t> order;
+  for (int i = 0; i < 1000; ++i)
+    order.push_back(random() % 2 == 0 ? 0 : random() % kinds.size());
+  const auto run = [&](auto&& receive) {
+    std::string log;
+    open();
+    for (std::size_t i = 0; i < order.size();) {
+      for (auto n = 1 + random() % 64; n != 0 && i < order.size(); --n, ++i)
+        device->arrives(mbuf(readdressed(kinds[order[i]])));
+      receive(log);
+      (void)l->pump(now);
+      for (const octets& o : device->all_left())
+        log += "sent " + std::to_string(o.size()) + "\n";
+    }
+    for (unsigned why = 0; why < drop_reason_count; ++why)
+      log += std::to_string(l->drops()[static_cast<drop_reason>(why)]) + " ";
+    for (const std::uint32_t a : {peer, elsewhere, own_address, 0xC0000200u, 0x7f000001u}) {
+      const route_result way = interface_->arp->route(a, now);
+      log += std::to_string(static_cast<int>(way.status)) + " " +
+             std::to_string(way.mac.addr_bytes[5]) + " ";
+    }
+    return log + std::to_string(l->frames()) + " " + std::to_string(l->datagrams());
+  };
+  const auto note = [](std::string& log, const client_address& from, bool to_group,
+                       std::span<const std::byte> payload, rte_mbuf* frame) {
+    log += to_string(endpoint::from_key(from)) + (to_group ? " to all: " : ": ") +
+           std::string(reinterpret_cast<const char*>(payload.data()), payload.size()) + "\n";
+    rte_pktmbuf_free(frame);
+  };
+  random.seed(1);
+  const std::string full = run([&](std::string& log) {
+    const std::uint16_t n = l->receive(in, now);
+    for (const datagram& d : std::span(in).first(n))
+      note(log, d.view.source.key(), d.view.to_group, d.view.payload, d.frame);
+  });
+  random.seed(1);
+  const std::string for_front_end = run([&](std::string& log) {
+    std::array<received_datagram, 64> burst;
+    const std::uint16_t n = l->receive(burst, now);
+    for (const received_datagram& d : std::span(burst).first(n)) {
+      EXPECT_EQ(d.received_tsc, now);
+      note(log, d.from, d.to_group, d.payload(), d.frame);
+    }
+  });
+  EXPECT_EQ(full, for_front_end);
+  EXPECT_NE(full.find("usual"), std::string::npos);
+  EXPECT_NE(full.find("options"), std::string::npos);
+}
+
+TEST_F(Link, AReceivedDatagramConfirmsItsSenderInEachUnitOfTime) {
+  std::array<received_datagram, 64> burst;
+  const std::uint64_t unit = rte_get_tsc_hz();
+  const std::uint64_t lifetime = neighbour.lifetime_s * unit;
+  for (int i = 0; i < 5; ++i) {
+    device->arrives(mbuf(readdressed(datagram_frame())));
+    ASSERT_EQ(l->receive(burst, now), 1);
+    rte_pktmbuf_free(burst[0].frame);
+    EXPECT_EQ(interface_->arp->route(peer, now + lifetime / 2).status, route_status::resolved);
+    now += lifetime / 2;
+  }
 }
 
 } // namespace

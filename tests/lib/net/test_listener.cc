@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <array>
+#include <cstring>
 #include <rte_cycles.h>
 
 #include "frames.h"
@@ -18,9 +19,14 @@ struct heard {
 class recording_sink final : public datagram_sink {
  public:
   unsigned home = 0;
+  bool follow = false; ///< all but "connect" belong elsewhere until that was received
   std::vector<heard> got;
 
-  unsigned home_of(client_address, std::span<const std::byte>) noexcept override { return home; }
+  unsigned home_of(client_address, std::span<const std::byte> payload) noexcept override {
+    if (follow && std::ranges::any_of(got, [](const heard& h) { return h.text == "connect"; }))
+      return home;
+    return follow && payload.size() != std::strlen("connect") ? 1 - home : home;
+  }
   void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
     got.push_back({from,
@@ -236,6 +242,58 @@ TEST_F(Listener, AnAddressOfNoInterfaceHasNoCredit) {
   EXPECT_EQ(group->worker(0).out().credit(address(7)), 0u);
   EXPECT_FALSE(send_one(0, address(7)));
   EXPECT_EQ(group->worker(0).heard_until(address(7)), 0u);
+}
+
+TEST_F(Listener, AnEarlierDatagramOfTheSenderMayDecideWhereALaterOneBelongs) {
+  first.follow = true;
+  for (const char* what : {"early", "connect", "late"})
+    arrives(0, what);
+  (void)group->worker(0).poll(first);
+  ASSERT_EQ(first.got.size(), 2u);
+  EXPECT_EQ(first.got[0].text, "connect");
+  EXPECT_EQ(first.got[1].text, "late");
+  EXPECT_EQ(group->worker(0).handed_over(), 1u);
+}
+
+TEST_F(Listener, AFrameThatSomebodyElseHoldsIsNotSentAgain) {
+  interfaces[0]->arp->learn(peer, peer_mac, rte_rdtsc());
+  std::vector<rte_mbuf*> held;
+  for (int i = 0; i < 20; ++i) {
+    held.push_back(to_port(0, datagram_frame(text("question"))));
+    rte_mbuf_refcnt_update(held.back(), 1);
+    devices[0]->arrives(held.back());
+    (void)group->worker(0).poll(first);
+    ASSERT_TRUE(send_one(0, address(0)));
+    group->worker(0).out().release(0);
+    (void)group->worker(0).send(media, rte_rdtsc());
+    (void)devices[0]->all_left();
+  }
+  for (rte_mbuf* m : held) {
+    EXPECT_EQ(rte_mbuf_refcnt_read(m), 1);
+    EXPECT_EQ(m->pkt_len, 42u + 8);
+    rte_pktmbuf_free(m);
+  }
+}
+
+TEST_F(Listener, TheStockOfFramesHasABoundAndGoesBackToThePool) {
+  const unsigned before = rte_mempool_in_use_count(pool());
+  for (int i = 0; i < 500; ++i) {
+    arrives(0, "question");
+    (void)group->worker(0).poll(first);
+    EXPECT_LE(rte_mempool_in_use_count(pool()), before + datagram_transport::stock_max);
+  }
+  EXPECT_EQ(first.got.size(), 500u);
+} // TearDown checks that the frames are back
+
+TEST_F(Listener, ADatagramBegunAndNotCommittedGivesItsFrameToTheNext) {
+  interfaces[0]->arp->learn(peer, peer_mac, rte_rdtsc());
+  datagram_transport& out = group->worker(0).out();
+  const auto at = out.begin(address(1), 50).data();
+  EXPECT_EQ(out.begin(address(0), 100).data(), at);
+  out.commit(100);
+  out.release(0);
+  (void)group->worker(0).send(media, rte_rdtsc());
+  ASSERT_EQ(devices[0]->all_left().size(), 1u);
 }
 
 TEST_F(Listener, ADatagramForAFullHandOverRingIsDroppedAndCounted) {

@@ -383,5 +383,35 @@ TEST_F(Neighbours, AnOptionOutOfRangeIsRefusedByName) {
   }
 }
 
+TEST_F(Neighbours, WhatCountsAsNoticedIsWhatANoticeWouldNotChange) {
+  const auto word = [](const rte_ether_addr& mac) {
+    std::uint64_t w = 0;
+    std::memcpy(&w, mac.addr_bytes, RTE_ETHER_ADDR_LEN);
+    return w;
+  };
+  const auto noticed = [&](std::uint32_t a, const rte_ether_addr& mac, std::uint64_t now) {
+    return arp->noticed(a, word(mac) << 16, arp->age_now(now));
+  };
+  const auto fresh = [&](std::uint32_t a, std::uint64_t now) {
+    return arp->fresh_mac(a, arp->age_now(now));
+  };
+  EXPECT_FALSE(noticed(peer, peer_mac, start));
+  EXPECT_EQ(fresh(peer, start), 0u);
+  arp->notice(peer, peer_mac, start);
+  EXPECT_TRUE(noticed(peer, peer_mac, start));
+  EXPECT_TRUE(noticed(peer, peer_mac, start - second));  // the clock of another lcore
+  EXPECT_FALSE(noticed(peer, peer_mac, start + second)); // the entry is older than that
+  EXPECT_FALSE(noticed(peer, other_mac, start));
+  EXPECT_FALSE(noticed(peer + 1, peer_mac, start));
+  EXPECT_EQ(fresh(peer, start), word(peer_mac));
+  EXPECT_EQ(fresh(peer, start + 300 * second), word(peer_mac));
+  EXPECT_EQ(fresh(peer, start + 301 * second), 0u);
+  EXPECT_EQ(fresh(peer + 1, start), 0u);
+  EXPECT_EQ(fresh(group, start), 0u);
+  arp->learn(peer, other_mac, start); // the change counts at once
+  EXPECT_FALSE(noticed(peer, peer_mac, start));
+  EXPECT_EQ(fresh(peer, start), word(other_mac));
+}
+
 } // namespace
 } // namespace chainring::net_test

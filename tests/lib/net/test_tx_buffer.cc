@@ -47,6 +47,11 @@ class TxBuffer : public testing::Test {
       rte_pktmbuf_free(m);
     return room;
   }
+  void stage() {
+    octets o;
+    put32(o, next++);
+    tx->stage(mbuf(o));
+  }
   std::vector<std::uint32_t> left() {
     std::vector<std::uint32_t> v;
     for (const octets& o : device.all_left())
@@ -186,6 +191,91 @@ TEST_F(TxBuffer, ADeviceThatAcceptsOnePacketInTimeLosesNone) {
   EXPECT_EQ(all.size(), 16u);
   EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
   EXPECT_EQ(tx->stalled(), 0u);
+}
+
+TEST_F(TxBuffer, StagedPacketsLeaveOnceTheyHaveADurableMark) {
+  media.reached = 4;
+  ASSERT_TRUE(send(3));
+  stage();
+  stage();
+  EXPECT_EQ(tx->pump(media, 0), 1u); // what was sent before is not held up
+  EXPECT_EQ(tx->free(), 14u);
+  EXPECT_EQ(tx->pump(0), 0u); // a mark is missing, whatever it will be
+  tx->release(5);
+  EXPECT_EQ(tx->pump(media, 0), 0u);
+  media.reached = 5;
+  EXPECT_EQ(tx->pump(media, 0), 2u);
+  EXPECT_EQ(left(), (numbers{0, 1, 2}));
+}
+
+TEST_F(TxBuffer, APacketThatIsSentAmongStagedOnesKeepsItsPlaceAndItsMark) {
+  stage();
+  ASSERT_TRUE(send(0));
+  stage();
+  ASSERT_TRUE(send(9));
+  EXPECT_EQ(tx->pump(media, 0), 0u);
+  tx->release(5);
+  media.reached = 8;
+  EXPECT_EQ(tx->pump(media, 0), 0u); // the last packet of these would leave too early
+  ASSERT_TRUE(send(7));
+  media.reached = 9;
+  EXPECT_EQ(tx->pump(media, 0), 5u);
+  EXPECT_EQ(left(), (numbers{0, 1, 2, 3, 4}));
+}
+
+TEST_F(TxBuffer, AReleaseWithoutStagedPacketsChangesNothing) {
+  ASSERT_TRUE(send(2));
+  tx->release(99);
+  media.reached = 2;
+  EXPECT_EQ(tx->pump(media, 0), 1u);
+  EXPECT_EQ(left(), (numbers{0}));
+}
+
+TEST_F(TxBuffer, StagedPacketsThatWereNotReleasedAreFreed) {
+  for (int i = 0; i < 5; ++i)
+    stage();
+  tx.reset();
+  EXPECT_TRUE(all_back());
+}
+
+TEST_F(TxBuffer, RandomBurstsOfStagedPacketsKeepTheirOrderAndNeverLeaveEarly) {
+  std::mt19937_64 random(run_seed());
+  std::vector<mark_t> marks;
+  std::vector<std::size_t> staged; // without a mark
+  mark_t mark = 0;
+  std::uint32_t seen = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const auto what = random() % 8;
+    if (what < 3 && tx->free() != 0) {
+      staged.push_back(marks.size());
+      marks.push_back(~mark_t{0});
+      stage();
+    } else if (what == 3 && tx->free() != 0) {
+      marks.push_back(random() % 2 == 0 ? 0 : mark + random() % 3);
+      ASSERT_TRUE(send(marks.back()));
+    } else if (what == 4) {
+      mark += random() % 3;
+      for (const std::size_t n : staged)
+        marks[n] = mark;
+      staged.clear();
+      tx->release(mark);
+    }
+    if (random() % 4 == 0) media.reached = std::min<mark_t>(media.reached + random() % 8, mark);
+    if (random() % 2 == 0) (void)tx->pump(media, 0);
+    for (const std::uint32_t n : left()) {
+      ASSERT_EQ(n, seen++);
+      ASSERT_LE(marks.at(n), media.reached);
+    }
+  }
+  EXPECT_GT(seen, 1000u);
+  tx->release(mark);
+  media.reached = mark + 3;
+  while (tx->size() != 0) {
+    (void)tx->pump(media, 0);
+    for (const std::uint32_t n : left())
+      ASSERT_EQ(n, seen++);
+  }
+  EXPECT_EQ(seen, next);
 }
 
 TEST_F(TxBuffer, AReservedPlaceIsFreeForNoOtherFrame) {
