@@ -190,7 +190,9 @@ void client_fleet::answer_arp(const rte_mbuf* m) {
   f.arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REPLY);
   f.arp.arp_data.arp_tha = f.arp.arp_data.arp_sha;
   f.arp.arp_data.arp_sha = client_mac;
-  std::swap(f.arp.arp_data.arp_sip, f.arp.arp_data.arp_tip);
+  const rte_be32_t asker = f.arp.arp_data.arp_sip;
+  f.arp.arp_data.arp_sip = f.arp.arp_data.arp_tip;
+  f.arp.arp_data.arp_tip = asker;
   rte_mbuf* answer = rte_pktmbuf_alloc(o_.pool);
   if (answer == nullptr) return fail(n, "the pool has no packet buffer left");
   std::memcpy(rte_pktmbuf_append(answer, sizeof f), &f, sizeof f);
