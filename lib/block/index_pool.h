@@ -30,18 +30,22 @@ class index_pool {
     return free_.make(count_max, true) && caches_.make(max_thread_slots);
   }
 
-  [[nodiscard]] bool take(std::uint32_t& index) noexcept {
+  /// `next` gets the number that this thread will probably take next, or `index` itself.
+  [[nodiscard]] bool take(std::uint32_t& index, std::uint32_t& next) noexcept {
     cache& c = caches_[my_slot()];
     if (cache_max_ != 0 && open_.enter(c.busy)) {
       const std::uint32_t n = get(c.count);
       if (n != 0) {
         index = get(c.entries[n - 1]);
+        next = get(c.entries[n < 2 ? 0 : n - 2]);
         set(c.count, n - 1);
       }
       open_.leave(c.busy);
       if (n != 0) return true;
     }
-    return take_behind_cache(c, index);
+    const bool taken = take_behind_cache(c, index);
+    next = index;
+    return taken;
   }
 
   void give(std::uint32_t index) noexcept {

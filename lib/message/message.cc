@@ -167,8 +167,8 @@ bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
 bool message_table::reserve(const message_fields& fields, message& out) noexcept {
   CHAINRING_ASSERT(fields.qos <= 2 && (fields.flags & ~message_flags_known) == 0 &&
                    fields.properties_size <= message_properties_max);
-  std::uint32_t index;
-  if (!state_->pool.take(index)) {
+  std::uint32_t index = 0, next = 0;
+  if (!state_->pool.take(index, next)) {
     count_one(state_->refused_descriptors);
     return false;
   }
@@ -177,6 +177,7 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
     count_one(state_->refused_blocks);
     return false;
   }
+  prefetch(next); // a burst reserves its messages one behind the other
   const auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
   out.ref = {index, static_cast<std::uint16_t>(
                         seeded_bug("chain.same_generation") ? generation : generation + 1)};
@@ -387,6 +388,15 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
   if (index >= count()) return;
   __builtin_prefetch(&descriptor_of(index));
   __builtin_prefetch(&state_->entries[index], 1);
+}
+
+void message_table::prefetch_content(std::uint32_t index) const noexcept {
+  if (index >= count()) return;
+  const auto chains = message_word1::unpack(state_->entries[index].chains);
+  if (chains.list || chains.count == 0) return;
+  const std::byte* const at = blocks_.address({chains.first, chains.count});
+  __builtin_prefetch(at);
+  __builtin_prefetch(at + cacheline_size);
 }
 
 // --- reading, with every bound checked -----------------------------------------------------------

@@ -70,6 +70,8 @@ std::uint32_t queue_consumer::leasable(std::uint32_t queue) const noexcept {
 
 ack_status queue_consumer::ack(std::uint32_t queue, const leased& by) const noexcept {
   queue_table::state& s = *table_->state_;
+  if (by.generation() == 0 && s.settle_next(queue, by.ticket())) [[likely]]
+    return ack_status::advanced;
   const inside guard = s.consuming(queue);
   return s.settle(queue, by.ticket(), slot_state::acked, by.generation());
 }

@@ -73,16 +73,26 @@ void set_deadlines(ring_state& r, std::span<const leased> out, std::uint64_t dea
 } // namespace
 
 std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out) noexcept {
-  return state_->lease_until(queue, out, no_deadline);
+  std::uint32_t n = 0;
+  ring_state* const r = state_->sole_consumer_ring(queue);
+  if (r != nullptr && r->times == nullptr && r->returned.load(std::memory_order_relaxed) == 0)
+      [[likely]] {                                                        // [returned-hint]
+    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
+    bool all = false;
+    n = state_->lease_unmarked(*r, acked, out, all);
+    if (n == out.size() || (all && r->following() == nullptr)) [[likely]]
+      return n;
+  }
+  return n + state_->lease_until(queue, out.subspan(n), no_deadline);
 }
 
 bool queue_table::may_lease(std::uint32_t queue) const noexcept {
-  const inside guard = state_->consuming(queue);
-  const ring_state* const r = state_->first_of(queue);
+  const queue_state& q = state_->queue_at(queue);
+  const ring_state* const r = q.first.load(std::memory_order_acquire); // [ring-published]
   if (r == nullptr) return false;
-  if (r->mode == queue_mode::mpmc) return true;
-  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
-  return r->ready.load(std::memory_order_relaxed) > cursor ||             // [returned-hint]
+  if (q.mode.load(std::memory_order_relaxed) == queue_mode::mpmc) return true; // [mode-changed]
+  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed);      // [single-consumer]
+  return r->ready.load(std::memory_order_relaxed) > cursor ||                  // [returned-hint]
          r->marked_behind(cursor) ||
          r->returned.load(std::memory_order_relaxed) != 0 || // [returned-hint]
          r->following() != nullptr;
@@ -117,50 +127,37 @@ std::uint32_t queue_table::state::lease_until(std::uint32_t queue, std::span<lea
 
 namespace {
 
-/// Copies `n` entries out of contiguous slots whose tags begin with `tag` and are even, as far as
-/// that is so. Returns how many.
-inline std::uint32_t copy_even(const ring_slot* slots, std::uint64_t tag, std::uint32_t n,
-                               leased* out) noexcept {
-  constexpr std::uint64_t step = slot_tag_run::step;
-  std::uint64_t handed = handed_out(tag, 0, false);
-  const ring_slot* const first = slots;
-  const ring_slot* const end = slots + n;
-  if ((n & 1) != 0) {
-    if (word_of(slots->tag) != tag) [[unlikely]]
-      return 0;
-    out->ref.word = word_of(slots->ref);
-    out->tag = handed++;
-    tag += step;
-    ++out;
-    ++slots;
-  }
-  for (; slots != end; slots += 2, out += 2, tag += 2 * step, handed += 2) {
-    if (word_of(slots[0].tag) != tag) [[unlikely]]
-      break;
-    out[0].ref.word = word_of(slots[0].ref);
-    out[0].tag = handed;
-    if (word_of(slots[1].tag) != tag + step) [[unlikely]] {
-      ++slots;
-      break;
-    }
-    out[1].ref.word = word_of(slots[1].ref);
-    out[1].tag = handed + 1;
-  }
-  return static_cast<std::uint32_t>(slots - first);
-}
-
 /// Copies up to `n` entries, from the ticket `first` on, that no mark names and that are ready, as
 /// far as their slots hold what was placed. Returns how many.
 std::uint32_t copy_unmarked(const ring_state& r, std::uint64_t first, std::uint32_t n,
                             leased* out) noexcept {
   slot_tag_run queued(r.queue, first, slot_state::queued);
   std::uint32_t at = r.index_of(first);
-  std::uint32_t done = 0;
+  const leased* const begin = out;
   for (;;) {
-    const std::uint32_t k = std::min({n - done, queued.even(), r.size() - at});
-    const std::uint32_t copied = copy_even(r.slots + at, queued.tag(), k, out + done);
-    done += copied;
-    if (copied != k || done == n) return done;
+    const std::uint32_t k = std::min({n, slot_tag_run::part, r.size() - at});
+    const std::uint64_t* checks = queued.checks();
+    std::uint64_t tag = queued.word(); // as it is handed out: without the check
+    const ring_slot* s = r.slots + at;
+    // Copies an entry and returns 0 where its slot holds what was placed.
+    const auto one = [&](std::uint32_t i) {
+      out[i].ref.word = word_of(s[i].ref);
+      out[i].tag = tag + i;
+      return word_of(s[i].tag) ^ ((tag + i) | checks[i]);
+    };
+    const auto go_on = [&](std::uint32_t by) {
+      s += by;
+      out += by;
+      checks += by;
+      tag += by;
+    };
+    std::uint32_t left = k;
+    for (; left >= 4 && (one(0) | one(1) | one(2) | one(3)) == 0; left -= 4)
+      go_on(4);
+    for (; left != 0 && one(0) == 0; --left)
+      go_on(1);
+    n -= k;
+    if (left != 0 || n == 0) return static_cast<std::uint32_t>(out - begin);
     queued.skip(k);
     at = (at + k) & r.mask;
   }
@@ -173,23 +170,39 @@ std::uint32_t copy_unmarked(const ring_state& r, std::uint64_t first, std::uint3
 std::uint32_t queue_table::state::lease_ready(std::uint32_t queue, ring_state& r,
                                               std::uint64_t& acked,
                                               std::span<leased> out) noexcept {
-  std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed);     // [single-consumer]
-  const std::uint64_t ready = r.ready.load(std::memory_order_acquire); // [slot-ready]
-  std::uint32_t n = 0;
-  if (!r.marked_behind(cursor)) [[likely]] { // the usual case: no slot behind the cursor has a mark
-    const std::uint64_t end =
-        std::min({ready, acked + packet_id_count - 1, cursor + out.size()}); // see below
-    if (end > cursor) {
-      n = copy_unmarked(r, cursor + 1, static_cast<std::uint32_t>(end - cursor), out.data());
-      cursor += n;
-      // [cursor-moved] Without it an entry could be leased twice, or an ack could count for a
-      // ticket that is not leased.
-      r.cursor.store(cursor, std::memory_order_release); // [cursor-moved]
-    }
-    if (n == out.size() || (cursor >= ready && !r.marked_behind(cursor))) [[likely]]
-      return n;
-  }
+  bool all = false;
+  const std::uint32_t n = lease_unmarked(r, acked, out, all);
+  if (n == out.size() || all) return n;
   return n + lease_marked(queue, r, acked, out.subspan(n));
+}
+
+// The usual case: no slot behind the cursor has a mark. `all` says that no more entries of this
+// ring are ready.
+inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint64_t acked,
+                                                        std::span<leased> out,
+                                                        bool& all) const noexcept {
+  std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed); // [single-consumer]
+  // The watermark is loaded before `marked`, which then covers the marks up to the watermark.
+  const std::uint64_t ready = r.ready.load(std::memory_order_acquire); // [slot-ready]
+  if (r.marked_behind(cursor)) [[unlikely]]
+    return 0;
+  // The tickets that are leased at one time span fewer than there are packet ids.
+  const std::uint64_t end = std::min({ready, acked + packet_id_count - 1, cursor + out.size()});
+  std::uint32_t n = 0;
+  if (end == cursor + 1) {
+    const ring_slot& s = r.slots[r.index_of(end)];
+    const std::uint64_t tag = word_of(s.tag);
+    n = tag == slot_tag{end, slot_state::queued}.pack(r.queue);
+    if (n != 0) out[0] = {slot_ref(word_of(s.ref)), handed_out(tag, 0, false)};
+  } else if (end > cursor) {
+    n = copy_unmarked(r, cursor + 1, static_cast<std::uint32_t>(end - cursor), out.data());
+  }
+  cursor += n;
+  // [cursor-moved] Without it an entry could be leased twice, or an ack could count for a ticket
+  // that is not leased.
+  if (n != 0) r.cursor.store(cursor, std::memory_order_release); // [cursor-moved]
+  all = cursor >= ready && !r.marked_behind(cursor);
+  return n;
 }
 
 // The same where slots behind the cursor may have marks, or the window of packet ids is used up.
@@ -541,30 +554,39 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
   ring_state* const of = first_of(queue);
   if (of == nullptr || entries.empty()) return 0;
   ring_state& r = *of;
+  // A lease by this name is the first of its ticket.
+  constexpr std::uint64_t name_bits = ticket_max | lease_generation_bits;
+  const auto name_of = [&](std::uint64_t i) { return entries[i].tag & name_bits; };
   const std::uint64_t acked = r.acked.load(std::memory_order_acquire);   // [prefix-acked]
   const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
-  const std::uint64_t most = std::min<std::uint64_t>(cursor - acked, entries.size());
-  std::uint32_t n = 0;
+  const auto most =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(cursor - acked, entries.size()));
   if (r.mode == queue_mode::mpsc) {
     // The tickets of a lease rise, so where the first and the last fit, all of them do. None of
     // them has a mark, so each is in its first lease.
-    constexpr std::uint64_t named = ticket_max | lease_generation_bits;
-    if (most == 0 || r.marked_behind(acked) || (entries[0].tag & named) != acked + 1 ||
-        (entries[most - 1].tag & named) != acked + most)
+    if (most == 0 || r.marked_behind(acked) || name_of(0) != acked + 1 ||
+        name_of(most - 1) != acked + most)
       return 0;
     r.acked.store(acked + most, std::memory_order_release); // [prefix-acked]
-    return static_cast<std::uint32_t>(most);
+    return most;
   }
-  for (; n < most; ++n) {
-    const std::uint64_t ticket = acked + 1 + n;
-    std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
-    slot_mark found = mark.load(std::memory_order_relaxed); // [exchange-decides]
-    if (entries[n].ticket() != ticket || passed_state(found, ticket) != mark_state::ready ||
-        entries[n].generation() != generation_of(found, ticket) ||
-        !mark.compare_exchange_strong(found, mark_as(found, ticket, mark_state::done),
-                                      std::memory_order_acq_rel,
-                                      std::memory_order_relaxed)) // [lease-ended]
-      break;
+  if (most == 0 || name_of(0) != acked + 1 || name_of(most - 1) != acked + most) return 0;
+  std::uint32_t n = 0;
+  constexpr slot_mark next_ticket = slot_mark{1} << mark_ticket_shift;
+  for (slot_mark done = mark_of(acked + 1, mark_state::done); n < most;) {
+    std::atomic<slot_mark>* mark = r.marks + r.index_of(acked + 1 + n);
+    const std::atomic<slot_mark>* const end =
+        mark + std::min(most - n, r.size() - r.index_of(acked + 1 + n));
+    const std::atomic<slot_mark>* const from = mark;
+    for (; mark != end; ++mark, done += next_ticket) {
+      slot_mark found = mark->load(std::memory_order_relaxed); // [exchange-decides]
+      if ((found ^ done) < next_ticket ||                      // the mark names this ticket
+          !mark->compare_exchange_strong(found, done, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed)) // [lease-ended]
+        break;
+    }
+    n += static_cast<std::uint32_t>(mark - from);
+    if (mark != end) break;
   }
   hook_point("ring.ack.run");
   if (n == 0) return 0;
@@ -578,6 +600,8 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
 }
 
 ack_status queue_table::ack(std::uint32_t queue, std::uint64_t ticket) noexcept {
+  if (state_->settle_next(queue, ticket)) [[likely]]
+    return ack_status::advanced;
   const inside guard = state_->consuming(queue);
   return state_->settle(queue, ticket, slot_state::acked, any_generation);
 }

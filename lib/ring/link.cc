@@ -460,7 +460,7 @@ void queue_table::restart_finish(std::uint32_t queue) noexcept {
     ring_state* const next = r->following();
     const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [prefix-acked]
     const std::uint64_t tail = r->next.load(std::memory_order_relaxed); // [ticket-counter]
-    s.drop_references(*r, head, tail);
+    if (s.messages != nullptr) s.drop_references(*r, head, tail);
     dequeue(*r, tail);
     s.retire(*r);
     r = next;

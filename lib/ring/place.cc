@@ -32,24 +32,31 @@ void store_queued(media& m, const ring_state& r, std::uint64_t first, std::uint3
                   const std::uint64_t* words) noexcept {
   slot_tag_run tags(r.queue, first, slot_state::queued);
   std::uint32_t at = r.index_of(first);
-  constexpr std::uint64_t step = slot_tag_run::step;
   for (;;) {
-    const std::uint32_t k = std::min({n, tags.even(), r.size() - at});
-    std::uint64_t tag = tags.tag();
+    const std::uint32_t k = std::min({n, slot_tag_run::part, r.size() - at});
+    const std::uint64_t* checks = tags.checks();
+    std::uint64_t tag = tags.word();
     ring_slot* s = r.slots + at;
-    ring_slot* const end = s + k;
-    if ((k & 1) != 0) {
-      m.store_unobserved(&s->ref, *words); // [ref-before-tag]
-      m.store_unobserved(&s->tag, tag);    // [ref-before-tag]
-      tag += step;
-      ++words;
-      ++s;
+    const auto one = [&](std::uint32_t i) {
+      m.store_unobserved(&s[i].ref, words[i]);              // [ref-before-tag]
+      m.store_unobserved(&s[i].tag, (tag + i) | checks[i]); // [ref-before-tag]
+    };
+    const auto go_on = [&](std::uint32_t by) {
+      s += by;
+      words += by;
+      checks += by;
+      tag += by;
+    };
+    for (std::uint32_t fours = k / 4; fours != 0; --fours) {
+      one(0);
+      one(1);
+      one(2);
+      one(3);
+      go_on(4);
     }
-    for (; s != end; s += 2, words += 2, tag += 2 * step) {
-      m.store_unobserved(&s[0].ref, words[0]);   // [ref-before-tag]
-      m.store_unobserved(&s[0].tag, tag);        // [ref-before-tag]
-      m.store_unobserved(&s[1].ref, words[1]);   // [ref-before-tag]
-      m.store_unobserved(&s[1].tag, tag + step); // [ref-before-tag]
+    for (std::uint32_t ones = k % 4; ones != 0; --ones) {
+      one(0);
+      go_on(1);
     }
     n -= k;
     if (n == 0) return;
@@ -150,10 +157,16 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
       m.store(&s[i].tag, tags.tag()); // [ref-before-tag]
     }
   };
-  if (how != placing::moved && !m.observed() && !seeded_bug("ring.tag_first")) [[likely]]
-    store_queued(m, *r, last + 1, got, words);
-  else
+  if (how == placing::moved || m.observed() || seeded_bug("ring.tag_first")) [[unlikely]] {
     for_each_run(*r, last + 1, got, store_observed);
+  } else if (got == 1) {
+    ring_slot& s = r->slots[r->index_of(last + 1)];
+    m.store_unobserved(&s.ref, *words); // [ref-before-tag]
+    m.store_unobserved(&s.tag,
+                       slot_tag{last + 1, slot_state::queued}.pack(queue)); // [ref-before-tag]
+  } else {
+    store_queued(m, *r, last + 1, got, words);
+  }
   r->next.store(last + got, std::memory_order_relaxed); // [ticket-counter]
   if (options.count_bytes) {
     std::uint64_t placed = 0;
@@ -220,12 +233,13 @@ place_status queue_table::place_moved_start(std::uint32_t queue, std::uint32_t i
 
 void queue_table::place_flush(const placement& p) noexcept {
   if (p.count == 0) return;
+  media& m = state_->medium;
   for_each_run(*p.ring, p.first_ticket, p.count,
                [&](ring_slot* s, auto*, std::uint64_t, std::uint32_t k) {
                  // [slots-before-publish] Without it a message could be published and missing from
                  // this queue. Crash between: the slots are void, because the message is not
                  // published.
-                 state_->medium.flush(s, k * sizeof(ring_slot)); // [slots-before-publish]
+                 m.flush(s, k * sizeof(ring_slot)); // [slots-before-publish]
                });
 }
 
@@ -326,6 +340,30 @@ void queue_table::place_void(placement& p, bool flushed) noexcept {
   p.count = 0; // the ring may be released from here on
 }
 
+void queue_table::prefetch(std::uint32_t queue, unsigned pass) const noexcept {
+  state& s = *state_;
+  const queue_state& q = s.queue_at(queue);
+  if (pass == 0) {
+    __builtin_prefetch(&q, 1);
+    __builtin_prefetch(&s.record_of(queue), 1);
+    return;
+  }
+  const inside guard(s.grace); // the ring stays valid memory while its state is read
+  const ring_state* const r = s.ring_of(queue);
+  if (r == nullptr) return;
+  if (pass == 1) {
+    __builtin_prefetch(r, 1);
+    __builtin_prefetch(&r->next, 1);
+    __builtin_prefetch(&r->cursor, 1);
+    return;
+  }
+  __builtin_prefetch(&r->ring->capacity);
+  __builtin_prefetch(&r->ring->prod, 1);
+  __builtin_prefetch(&r->ring->cons, 1);
+  const std::uint64_t next = r->next.load(std::memory_order_relaxed) + 1; // [queue-estimate]
+  __builtin_prefetch(&r->slots[r->index_of(next)], 1);
+}
+
 std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   state& s = *state_;
   const inside guard(s.grace);
@@ -334,6 +372,8 @@ std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {
   if (first == nullptr || r == nullptr) return s.ring_capacity;
   const std::uint64_t head = first->head.load(std::memory_order_relaxed); // [queue-estimate]
   const std::uint64_t tail = r->next.load(std::memory_order_relaxed);     // [queue-estimate]
+  if (first == r && r->capacity >= s.capacity_max && tail - head < r->capacity) [[likely]]
+    return static_cast<std::uint32_t>(r->capacity - (tail - head));
   const std::uint64_t own = std::max(head, r->base);
   const std::uint64_t used_in_ring = tail > own ? tail - own : 0;
   const auto left_in_ring =

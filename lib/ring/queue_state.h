@@ -364,6 +364,14 @@ struct queue_table::state {
   [[nodiscard]] detail::ring_state* first_of(std::uint32_t queue) const noexcept {
     return queue_at(queue).first.load(std::memory_order_acquire); // [ring-published]
   }
+  /// The oldest ring of a queue of one consumer, for that consumer. Null: there is no ring, or the
+  /// queue has several consumers.
+  [[nodiscard]] detail::ring_state* sole_consumer_ring(std::uint32_t queue) const noexcept {
+    const detail::queue_state& q = queue_at(queue);
+    if (q.mode.load(std::memory_order_relaxed) != queue_mode::mpsc) [[unlikely]] // [mode-changed]
+      return nullptr;
+    return q.first.load(std::memory_order_acquire); // [ring-published]
+  }
   /// The ring that `ticket` is in, if it is in one.
   [[nodiscard]] detail::ring_state* ring_for(std::uint32_t queue,
                                              std::uint64_t ticket) const noexcept {
@@ -403,12 +411,26 @@ struct queue_table::state {
                                           std::uint64_t deadline) noexcept;
   [[nodiscard]] std::uint32_t lease_ready(std::uint32_t queue, detail::ring_state& r,
                                           std::uint64_t& acked, std::span<leased> out) noexcept;
+  [[nodiscard]] std::uint32_t lease_unmarked(detail::ring_state& r, std::uint64_t acked,
+                                             std::span<leased> out, bool& all) const noexcept;
   [[nodiscard]] std::uint32_t lease_marked(std::uint32_t queue, detail::ring_state& r,
                                            std::uint64_t& acked, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_returned(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint32_t lease_shared(detail::ring_state& r, std::span<leased> out) noexcept;
   [[nodiscard]] std::uint64_t settled(std::uint32_t queue) const noexcept;
   [[nodiscard]] std::uint64_t acked_through(std::uint32_t queue) const noexcept;
+  /// Ends the first lease of `ticket` where it is the oldest entry in the queue of one consumer and
+  /// no slot has a mark. False: nothing is done, and settle() finds out.
+  [[nodiscard]] bool settle_next(std::uint32_t queue, std::uint64_t ticket) const noexcept {
+    detail::ring_state* const r = sole_consumer_ring(queue);
+    if (r == nullptr) return false;
+    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
+    if (ticket != acked + 1 || r->marked_behind(acked) ||
+        ticket > r->cursor.load(std::memory_order_relaxed)) // [single-consumer]
+      return false;
+    r->acked.store(ticket, std::memory_order_release); // [prefix-acked]
+    return true;
+  }
   ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,
                     std::uint32_t generation) noexcept;
   [[nodiscard]] std::uint32_t settle_run(std::uint32_t queue,
@@ -419,6 +441,9 @@ struct queue_table::state {
 
   // --- the head: release.cc ---------------------------------------------------------------------
 
+  [[nodiscard]] bool release_marked(std::uint32_t queue) noexcept;
+  std::uint32_t release(std::uint32_t queue) noexcept;
+  /// In a table with messages.
   void drop_references(const detail::ring_state& r, std::uint64_t after,
                        std::uint64_t through) noexcept;
   /// With `now_ns` other than 0 it stops at a message that does not expire until then.

@@ -41,6 +41,28 @@ void pass_over(ring_state& r) noexcept {
 
 bool queue_table::release_start(std::uint32_t queue) noexcept {
   state& s = *state_;
+  // In the usual queue of one consumer there is one ring, and no slot has a mark: the prefix is
+  // where the last ack has left it.
+  if (ring_state* const r = s.sole_consumer_ring(queue); r != nullptr) [[likely]] {
+    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
+    if (!r->marked_behind(acked) && r->following() == nullptr) [[likely]] {
+      if (acked == r->head.load(std::memory_order_relaxed) || // [release-locked]
+          r->releasing.load(std::memory_order_relaxed))       // [single-consumer]
+        return false;
+      r->releasing.store(true, std::memory_order_relaxed); // [single-consumer]
+      r->release_to = acked;
+      r->unlinked = 0;
+      s.medium.store(&s.record_of(queue).head,
+                     queue_head{acked}.pack(queue)); // [head-before-reuse]
+      return true;
+    }
+  }
+  return s.release_marked(queue);
+}
+
+// The same where void slots and acknowledgements out of order are passed, or rings are unlinked.
+[[gnu::noinline]] bool queue_table::state::release_marked(std::uint32_t queue) noexcept {
+  state& s = *this;
   const inside guard = s.consuming(queue);
   ring_state* const r = s.first_of(queue);
   if (r == nullptr) return false;
@@ -90,7 +112,7 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
       now.count = static_cast<std::uint8_t>(now.count - through);
     } while (!s.medium.compare_exchange(&record.commit, word,
                                         now.pack(queue))); // [commit-exchanged] [head-before-reuse]
-    if (seeded_bug("ring.unlink_undrained")) release_finish(queue);
+    if (seeded_bug("ring.unlink_undrained")) release(queue);
   }
   return true;
 }
@@ -105,7 +127,6 @@ void queue_table::release_flush(std::uint32_t queue) noexcept {
 
 void queue_table::state::drop_references(const ring_state& r, std::uint64_t after,
                                          std::uint64_t through) noexcept {
-  if (messages == nullptr) return;
   std::uint64_t bytes_done = 0;
   for (std::uint64_t t = after + 1; t <= through; ++t) {
     const std::uint32_t i = r.index_of(t);
@@ -143,7 +164,11 @@ std::uint64_t queue_table::content_bytes(std::uint32_t queue) const noexcept {
 }
 
 std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
-  state& s = *state_;
+  return state_->release(queue);
+}
+
+std::uint32_t queue_table::state::release(std::uint32_t queue) noexcept {
+  state& s = *this;
   queue_state& q = s.queue_at(queue);
   const inside guard = s.consuming(queue);
   ring_state* const first = s.first_of(queue);
@@ -159,7 +184,7 @@ std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
     const std::uint64_t end = k < unlinked ? r->following()->base : to;
     const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [release-locked]
     if (end > head) {
-      s.drop_references(*r, head, end);
+      if (messages != nullptr) s.drop_references(*r, head, end);
       dequeue(*r, end);
       r->head.store(end, std::memory_order_release); // [prefix-acked]
       n += static_cast<std::uint32_t>(end - head);

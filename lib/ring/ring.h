@@ -373,6 +373,11 @@ class queue_table {
   [[nodiscard]] std::uint32_t
   enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values, placement& out) noexcept;
 
+  /// Prefetches what the calls for this queue will touch, in three passes of which each needs what
+  /// the one before has fetched: first the queue's state and record, then its rings' state, then
+  /// the positions of the newest ring and the slots that come next. A caller with a burst of queues
+  /// makes one pass over all of them, then the next, and then its calls. Any thread may call it.
+  void prefetch(std::uint32_t queue, unsigned pass) const noexcept;
   /// Slots that can be placed now or after grow(). Where the queue has no ring: its first capacity.
   [[nodiscard]] std::uint32_t free_count(std::uint32_t queue) const noexcept;
   /// Slots in use, in all rings of the queue, also void ones. A message that was moved takes two.

@@ -37,6 +37,7 @@
 /// The entry of a message that was moved from another queue takes two slots. The second one is
 /// void, and its first word is a slot_origin, which names the slot that the message came from.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -152,34 +153,40 @@ struct slot_origin {
   }
 };
 
-/// The tags of consecutive tickets in one state, as slot_tag::pack() makes them. The next ticket is
-/// one more, so its check is one less, and restarts at the maximum instead of becoming zero.
+/// The tags of consecutive tickets in one state, as slot_tag::pack() makes them, in parts of up to
+/// `part` tickets. The next ticket is one more, so its check is one less, and restarts at the
+/// maximum instead of becoming zero: the checks of a part are neighbours in a table.
 class slot_tag_run {
  public:
+  static constexpr std::uint32_t part = 32;
+
   constexpr slot_tag_run(std::uint32_t queue, std::uint64_t ticket, slot_state state) noexcept
       : word_(ticket | std::uint64_t{static_cast<std::uint8_t>(state)} << 56),
-        check_(word_check<slot_tag::check_bits>(word_, queue)) {}
-  [[nodiscard]] constexpr std::uint64_t tag() const noexcept {
-    return word_ | check_ << slot_tag::check_shift;
-  }
-  constexpr void next() noexcept {
-    ++word_;
-    check_ = check_ == 1 ? check_max : check_ - 1;
-  }
-  /// The tags of the next `even()` tickets, this one included, differ by `step` from one to the
-  /// next, modulo 2^64. skip() goes `n` tickets on, at most so many.
-  static constexpr std::uint64_t step = 1 - (std::uint64_t{1} << slot_tag::check_shift);
-  [[nodiscard]] constexpr std::uint32_t even() const noexcept {
-    return static_cast<std::uint32_t>(check_);
-  }
+        at_(static_cast<std::uint32_t>(check_max -
+                                       word_check<slot_tag::check_bits>(word_, queue))) {}
+  /// The word of the part's first ticket, without its check.
+  [[nodiscard]] constexpr std::uint64_t word() const noexcept { return word_; }
+  /// The tag of ticket i of the part is (word() + i) | checks()[i].
+  [[nodiscard]] constexpr const std::uint64_t* checks() const noexcept { return &table[at_]; }
+  [[nodiscard]] constexpr std::uint64_t tag() const noexcept { return word_ | table[at_]; }
+  /// Goes on by `n` tickets.
   constexpr void skip(std::uint32_t n) noexcept {
     word_ += n;
-    check_ = check_ == n ? check_max : check_ - n;
+    at_ = (at_ + n) % check_max;
   }
+  constexpr void next() noexcept { skip(1); }
 
  private:
-  static constexpr std::uint64_t check_max = (std::uint64_t{1} << slot_tag::check_bits) - 2;
-  std::uint64_t word_, check_;
+  static constexpr std::uint32_t check_max = (1u << slot_tag::check_bits) - 2;
+  static constexpr auto table = [] {
+    std::array<std::uint64_t, check_max + part> t{};
+    for (std::uint32_t i = 0; i < t.size(); ++i)
+      t[i] = std::uint64_t{check_max - i % check_max} << slot_tag::check_shift;
+    return t;
+  }();
+
+  std::uint64_t word_;
+  std::uint32_t at_;
 };
 
 /// One ring of a queue. Valid if and only if: the seal is that of the entry; base is at most

@@ -56,9 +56,10 @@ scenario finished_out_of_order() {
       w.look();
       w.q.messages->drop_reference(messages[i].ref.index);
     }
-    w.consume(0, {0, 1});
+    w.consume_burst(0, 2);
     w.publish(4, {0});
-    w.consume(0, {0, 1});
+    w.publish(5, {0});
+    w.consume_burst(0, 3);
   });
 }
 
@@ -171,6 +172,9 @@ scenario shared() {
     const auto e = w.q.lease(0, 1);
     if (e.empty() || !w.q->nack(0, e[0].ticket())) w.h.fail("no lease could be given back");
     w.consume(0, {0});
+    w.publish(5, {0});
+    w.publish(6, {0, 2});
+    w.consume_burst(0, 2);
   });
 }
 

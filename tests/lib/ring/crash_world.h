@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -213,6 +214,21 @@ struct crash_world {
     }
     for (std::uint64_t ticket : marked)
       q.consumer().flush_slot(queue, ticket);
+    release(queue, gone);
+  }
+  /// Leases up to `n` entries and acknowledges them in one call, and those one by one that it
+  /// leaves.
+  void consume_burst(std::uint32_t queue, std::size_t n) {
+    const auto entries = q.lease(queue, n);
+    std::vector<std::uint64_t> gone;
+    for (const leased& e : entries) {
+      gone.push_back(key(queue, q.id_of(e.message())));
+      h.promise(consuming, gone.back());
+    }
+    const std::uint32_t acked = q.consumer().ack_burst(queue, entries);
+    for (const leased& e : std::span(entries).subspan(acked))
+      if (q.consumer().ack(queue, e) == ack_status::marked)
+        q.consumer().flush_slot(queue, e.ticket());
     release(queue, gone);
   }
   /// Leases until `deadline`, lets the deadline pass, and acknowledges too late. The late acks must

@@ -92,6 +92,15 @@ TEST_F(Ring, AVoidPlacementIsPassedOver) {
   EXPECT_EQ(q().live(), 0u);
 }
 
+TEST_F(Ring, AQueueMayBePrefetchedWithAndWithoutARing) {
+  for (unsigned pass = 0; pass < 3; ++pass)
+    q()->prefetch(0, pass);
+  ASSERT_TRUE(q().publish(1, {0}));
+  for (unsigned pass = 0; pass < 3; ++pass)
+    q()->prefetch(0, pass);
+  EXPECT_THAT(q().ids(0), ElementsAre(1));
+}
+
 TEST_F(Ring, AMessageThatOneQueueRefusesIsInNoQueue) {
   for (int i = 1; i <= 7; ++i)
     ASSERT_TRUE(q().publish(static_cast<std::uint64_t>(i), {1}));
