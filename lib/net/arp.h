@@ -143,7 +143,7 @@ class neighbours {
     for (unsigned i = 0; i < ways; ++i) {
       const std::uint64_t word =
           std::atomic_ref(b.words[i]).load(std::memory_order_acquire); // [neighbour-word]
-      if ((word & 0xffff) != (x & 0xffff) || word == 0) continue;
+      if ((word & 0xffff) != (x & 0xffff)) continue;
       const std::uint32_t age =
           std::atomic_ref(b.ages[i]).load(std::memory_order_relaxed); // [neighbour-age]
       return static_cast<std::int32_t>(now_age - age) <= static_cast<std::int32_t>(lifetime_)

@@ -14,18 +14,6 @@ std::uint64_t word_of(const rte_ether_addr& mac) noexcept {
 
 } // namespace
 
-std::uint64_t detail::add_payload(std::uint64_t sum, const std::byte* at, std::size_t n) noexcept {
-  const std::byte* const end = at + n;
-  while (n >= 32)
-    take_4_words(sum, at, n);
-  for (; n >= 8; n -= 8, at += 8)
-    sum = add_word(sum, load_8(at));
-  // The last octets are the upper ones of the last eight. Shifted down they stand where a load from
-  // `at` would put them, with zeroes behind.
-  if (n != 0) sum = add_word(sum, load_8(end - 8) >> (64 - 8 * n));
-  return sum;
-}
-
 receive_template::receive_template(const receive_filter& filter) noexcept {
   const interface_config& c = filter.config;
   const std::uint32_t own = c.address.address;

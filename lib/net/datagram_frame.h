@@ -65,32 +65,42 @@ template <class Word> inline void store(void* at, Word w) noexcept {
   asm("addq %1, %0\n\tadcq $0, %0" : "+r"(sum) : "r"(w) : "cc");
   return sum;
 }
-/// Adds the four words at `at`, and steps over them.
-inline void take_4_words(std::uint64_t& sum, const std::byte*& at, std::size_t& n) noexcept {
-  asm("addq (%1), %0\n\tadcq 8(%1), %0\n\tadcq 16(%1), %0\n\tadcq 24(%1), %0\n\tadcq $0, %0\n\t"
-      "addq $32, %1\n\tsubq $32, %2"
-      : "+r"(sum), "+r"(at), "+r"(n)
-      : "m"(*reinterpret_cast<const std::byte(*)[32]>(at))
+/// The sum with the four words at `at`.
+[[nodiscard]] inline std::uint64_t add_4_words(std::uint64_t sum, const std::byte* at) noexcept {
+  asm("addq (%1), %0\n\tadcq 8(%1), %0\n\tadcq 16(%1), %0\n\tadcq 24(%1), %0\n\tadcq $0, %0"
+      : "+r"(sum)
+      : "r"(at), "m"(*reinterpret_cast<const std::byte(*)[32]>(at))
       : "cc");
+  return sum;
 }
 #else
 [[nodiscard]] inline std::uint64_t add_word(std::uint64_t sum, std::uint64_t w) noexcept {
   sum += w;
   return sum + (sum < w ? 1 : 0);
 }
-inline void take_4_words(std::uint64_t& sum, const std::byte*& at, std::size_t& n) noexcept {
+[[nodiscard]] inline std::uint64_t add_4_words(std::uint64_t sum, const std::byte* at) noexcept {
   for (unsigned i = 0; i < 4; ++i)
     sum = add_word(sum, load_8(at + std::size_t{8} * i));
-  at += 32;
-  n -= 32;
+  return sum;
 }
 #endif
 
 /// Adds the 16-bit words of `n` octets to `sum`, as add_checksum() does. The eight octets in front
-/// of the end must be readable even where `n` is below 8. The function is a call, because its
-/// callers have no registers to spare for its loops.
-[[nodiscard]] std::uint64_t add_payload(std::uint64_t sum, const std::byte* at,
-                                        std::size_t n) noexcept;
+/// of the end must be readable even where `n` is below 8.
+[[nodiscard, gnu::always_inline]] inline std::uint64_t
+add_payload(std::uint64_t sum, const std::byte* at, std::size_t n) noexcept {
+  const std::byte* const end = at + n;
+  const std::byte* const last = end - 32;
+  for (; at <= last; at += 32)
+    sum = add_4_words(sum, at);
+  for (; at <= last + 24; at += 8)
+    sum = add_word(sum, load_8(at));
+  // The last octets are the upper ones of the last eight. Shifted down they stand where a load from
+  // `at` would put them, with zeroes behind.
+  if (at != end) [[likely]]
+    sum = add_word(sum, load_8(end - 8) >> (8 * (at - end) & 63));
+  return sum;
+}
 
 /// fold_checksum() of a sum, with the complement.
 [[nodiscard]] inline std::uint16_t complement_of_sum(std::uint64_t sum) noexcept {
@@ -270,7 +280,6 @@ class transmit_template {
   m->ol_flags = flags_;
   store(&m->packet_type, std::uint64_t{frame_size} << 32);
   store(&m->data_len, frame_size); // it is below 2^16, so the VLAN is 0
-  m->vlan_tci_outer = 0;
   m->tx_offload = offload_;
 }
 

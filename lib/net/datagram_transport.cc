@@ -22,14 +22,10 @@ datagram_transport::datagram_transport(std::vector<link*> links, rte_mempool* po
     };
     // Any address of its family stands for all.
     const ip_address ipv4(std::uint32_t{0}), ipv6 = all_nodes;
-    lanes_[id] = {way,
-                  &way->tx(),
-                  0,
-                  std::min(on.payload_max(ipv4), on.payload_max(ipv6)),
-                  places(ipv4),
-                  places(ipv6),
-                  size_max(ipv4),
-                  size_max(ipv6)};
+    const auto one_place = static_cast<std::uint32_t>(
+        std::min<std::size_t>({on.payload_max(ipv4), on.payload_max(ipv6), room_}));
+    lanes_[id] = {
+        way, &way->tx(), 0, one_place, places(ipv4), places(ipv6), size_max(ipv4), size_max(ipv6)};
     CHAINRING_ASSERT(way->tx().capacity() >= std::max(places(ipv4), places(ipv6)));
   }
 }
@@ -40,16 +36,16 @@ datagram_transport::~datagram_transport() {
     lanes_[w.to.interface_id].tx->unreserve(w.places);
     rte_pktmbuf_free(w.frame);
   }
-  if (open_ != nullptr) rte_mempool_put(pool_, open_);
   rte_mempool_put_bulk(pool_, reinterpret_cast<void**>(stock_.data()), stock_count_);
 }
 
 std::uint32_t datagram_transport::credit(client_address to) const noexcept {
-  const lane* l = lane_of(to);
-  if (l == nullptr) [[unlikely]]
+  const std::size_t id = id_of(to);
+  if (id >= lane_count_) [[unlikely]]
     return 0;
-  const std::uint32_t places = is_ipv4(to) ? l->longest_ipv4 : l->longest_ipv6;
-  std::uint32_t room = l->tx->free();
+  const lane& l = lanes_[id];
+  const std::uint32_t places = is_ipv4(to) ? l.longest_ipv4 : l.longest_ipv6;
+  std::uint32_t room = l.tx->free();
   if (places != 1) room /= places;
   return std::min(room, waiting_max_ - begun_count());
 }
@@ -79,81 +75,83 @@ std::uint32_t datagram_transport::places_for(const lane& l, const client_address
       packets_of(l.way->interface().transmit, {to.words[0], to.words[1]}, size));
 }
 
-void datagram_transport::give_back_slowly(rte_mbuf* m, bool plain) noexcept {
-  if (!plain) return rte_pktmbuf_free(m);
-  // Half of a full stock goes back to the pool, so that this does not repeat with each frame.
-  stock_count_ = stock_max / 2;
-  rte_mempool_put_bulk(pool_, reinterpret_cast<void**>(&stock_[stock_count_]),
-                       stock_max - stock_count_);
-  stock_[stock_count_++] = m;
+std::uint32_t datagram_transport::shrink_stock() noexcept {
+  constexpr std::uint32_t kept = stock_max / 2;
+  rte_mempool_put_bulk(pool_, reinterpret_cast<void**>(&stock_[kept]), stock_max - kept);
+  return kept;
 }
 
 std::span<std::byte> datagram_transport::begin(client_address to, std::size_t size) noexcept {
-  const lane* const l = lane_of(to);
-  if (l == nullptr || size > l->one_place || size > room_ || l->tx->free() == 0 ||
-      begun_count() >= waiting_max_ || open_ != nullptr || stock_count_ == 0) [[unlikely]]
+  const std::size_t id = id_of(to);
+  if (id >= lane_count_) [[unlikely]]
     return begin_slowly(to, size);
-  open_ = stock_[--stock_count_];
-  open_lane_ = l;
+  const lane& l = lanes_[id];
+  if (size > l.one_place || l.tx->free() == 0 || begun_count() >= waiting_max_ || stock_count_ == 0)
+      [[unlikely]]
+    return begin_slowly(to, size);
+  open_lane_ = &l;
   open_to_ = to;
-  return {static_cast<std::byte*>(open_->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
+  return {static_cast<std::byte*>(stock_[stock_count_ - 1]->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
 }
 
-// The part of begin() for a datagram in fragments, for one after another that was not committed,
-// for an empty stock, and for refusing.
+// The part of begin() for a datagram in fragments, for an empty stock, and for refusing.
 std::span<std::byte> datagram_transport::begin_slowly(const client_address& to,
                                                       std::size_t size) noexcept {
   const lane* const l = lane_of(to);
   const bool room = l != nullptr && size <= room_ && begun_count() < waiting_max_ &&
                     l->tx->free() >= places_for(*l, to, size);
-  if (room && open_ == nullptr) {
-    // Where the pool has fewer frames than asked for, it gives none of them.
-    for (std::uint32_t n = stock_max / 2; stock_count_ == 0 && n != 0; n /= 2)
-      if (rte_mempool_get_bulk(pool_, reinterpret_cast<void**>(stock_.data()), n) == 0)
-        stock_count_ = n;
-    if (stock_count_ != 0) open_ = stock_[--stock_count_];
-  }
-  if (!room || open_ == nullptr) {
+  // Where the pool has fewer frames than asked for, it gives none of them.
+  for (std::uint32_t n = stock_max / 2; room && stock_count_ == 0 && n != 0; n /= 2)
+    if (rte_mempool_get_bulk(pool_, reinterpret_cast<void**>(stock_.data()), n) == 0)
+      stock_count_ = n;
+  if (!room || stock_count_ == 0) {
     ++dropped_;
     return {};
   }
   open_lane_ = l;
   open_to_ = to;
-  return {static_cast<std::byte*>(open_->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
+  return {static_cast<std::byte*>(stock_[stock_count_ - 1]->buf_addr) + RTE_PKTMBUF_HEADROOM, size};
 }
 
-inline void datagram_transport::commit_next(std::size_t size) noexcept {
-  if (waiting_count_ != 0 || !is_ipv4(open_to_) ||
-      !open_lane_->way->stage(
-          open_, static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(open_to_.words[1]),
-          static_cast<std::uint16_t>(open_to_.words[2] >> 16), open_lane_->age)) [[unlikely]]
-    return wait(size);
+inline bool datagram_transport::stage(std::size_t size) noexcept {
+  const lane& l = *open_lane_;
+  if (!is_ipv4(open_to_) ||
+      !l.way->stage(stock_[stock_count_ - 1], static_cast<std::uint32_t>(size),
+                    static_cast<std::uint32_t>(open_to_.words[1]),
+                    static_cast<std::uint16_t>(open_to_.words[2] >> 16), l.age)) [[unlikely]]
+    return false;
   ++staged_count_;
-  open_ = nullptr;
+  --stock_count_;
+  return true;
 }
 
 void datagram_transport::commit(std::size_t size) noexcept {
-  if (begun_count() == 0) [[unlikely]]
-    return commit_first(size);
-  commit_next(size);
+  if (!staging_ || !stage(size)) [[unlikely]]
+    commit_slowly(size);
 }
 
-// The part of commit() for the first datagram of a burst, which reads the clock for all of them.
-void datagram_transport::commit_first(std::size_t size) noexcept {
-  const std::uint64_t now = rte_rdtsc();
-  for (lane& l : std::span(lanes_.get(), lane_count_))
-    l.age = l.way->interface().arp->age_now(now);
-  commit_next(size);
+// The part of commit() for the first datagram of a burst, which reads the clock for all of them,
+// for datagrams that cannot be staged, and for those behind them.
+void datagram_transport::commit_slowly(std::size_t size) noexcept {
+  if (begun_count() == 0) {
+    const std::uint64_t now = rte_rdtsc();
+    for (lane& l : std::span(lanes_.get(), lane_count_))
+      l.age = l.way->interface().arp->age_now(now);
+    staging_ = stage(size);
+    if (staging_) return;
+  }
+  staging_ = false;
+  wait(size);
 }
 
 void datagram_transport::wait(std::size_t size) noexcept {
-  rte_pktmbuf_reset(open_);
-  open_->data_len = static_cast<std::uint16_t>(size);
-  open_->pkt_len = static_cast<std::uint32_t>(size);
+  rte_mbuf* const m = stock_[--stock_count_];
+  rte_pktmbuf_reset(m);
+  m->data_len = static_cast<std::uint16_t>(size);
+  m->pkt_len = static_cast<std::uint32_t>(size);
   const std::uint32_t places = places_for(*open_lane_, open_to_, size);
   open_lane_->tx->reserve(places);
-  waiting_[waiting_count_++] = {open_, endpoint::from_key(open_to_), places};
-  open_ = nullptr;
+  waiting_[waiting_count_++] = {m, endpoint::from_key(open_to_), places};
 }
 
 void datagram_transport::release(mark_t mark) noexcept {
@@ -161,6 +159,7 @@ void datagram_transport::release(mark_t mark) noexcept {
   for (const lane& l : std::span(lanes_.get(), lane_count_))
     l.tx->release(mark);
   staged_count_ = 0;
+  staging_ = false;
   if (waiting_count_ == 0) [[likely]]
     return;
   const std::uint64_t now = rte_rdtsc();

@@ -49,17 +49,25 @@ class datagram_transport final : public transport {
   void commit(std::size_t size) noexcept override;
   void release(mark_t mark) noexcept override;
 
-  /// Takes back a received frame whose datagram was handled.
-  void give_back(rte_mbuf* m) noexcept {
-    // These octets hold the count of references and of segments.
+  /// Takes back received frames whose datagrams were handled.
+  void give_back(std::span<const received_datagram> burst) noexcept {
+    // These octets of an mbuf hold the counts of references and of segments.
     constexpr std::uint64_t alone_mask = 0xFFFF'FFFF'0000, alone = 0x1'0001'0000;
-    std::uint64_t rearm;
-    std::memcpy(&rearm, &m->rearm_data, sizeof rearm);
-    const bool plain = (rearm & alone_mask) == alone && m->pool == pool_ &&
-                       (m->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) == 0;
-    if (!plain || stock_count_ == stock_max) [[unlikely]]
-      return give_back_slowly(m, plain);
-    stock_[stock_count_++] = m;
+    std::uint32_t count = stock_count_;
+    for (const received_datagram& d : burst) {
+      rte_mbuf* const m = d.frame;
+      std::uint64_t rearm;
+      std::memcpy(&rearm, &m->rearm_data, sizeof rearm);
+      if ((rearm & alone_mask) != alone || m->pool != pool_ ||
+          (m->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) != 0) [[unlikely]] {
+        rte_pktmbuf_free(m);
+        continue;
+      }
+      if (count == stock_max) [[unlikely]]
+        count = shrink_stock();
+      stock_[count++] = m;
+    }
+    stock_count_ = count;
   }
   /// The frames that the stock holds at most.
   static constexpr std::uint32_t stock_max = 128;
@@ -74,7 +82,7 @@ class datagram_transport final : public transport {
     endpoint to;
     std::uint32_t places; ///< reserved in the transmit buffer: one for each packet
   };
-  struct lane { ///< what is sent through one link
+  struct alignas(cacheline_size) lane { ///< what is sent through one link
     link* way;
     tx_buffer* tx;
     std::uint32_t age;       ///< neighbours::age_now() of this burst
@@ -88,8 +96,11 @@ class datagram_transport final : public transport {
   [[nodiscard]] static bool is_ipv4(const client_address& a) noexcept {
     return ip_address(a.words[0], a.words[1]).is_ipv4();
   }
+  [[nodiscard]] static std::size_t id_of(const client_address& to) noexcept {
+    return to.words[2] & endpoint::interface_id_max;
+  }
   [[nodiscard]] const lane* lane_of(const client_address& to) const noexcept {
-    const std::size_t id = to.words[2] & endpoint::interface_id_max;
+    const std::size_t id = id_of(to);
     return id < lane_count_ ? &lanes_[id] : nullptr;
   }
   [[nodiscard]] static std::uint32_t places_for(const lane& l, const client_address& to,
@@ -99,9 +110,10 @@ class datagram_transport final : public transport {
   }
   [[gnu::noinline, gnu::cold]] std::span<std::byte> begin_slowly(const client_address& to,
                                                                  std::size_t size) noexcept;
-  [[gnu::noinline, gnu::cold]] void give_back_slowly(rte_mbuf* m, bool plain) noexcept;
-  [[gnu::noinline, gnu::cold]] void commit_first(std::size_t size) noexcept;
-  [[gnu::always_inline]] void commit_next(std::size_t size) noexcept;
+  /// Gives half of a full stock to the pool, and returns how many frames are left.
+  [[nodiscard, gnu::noinline, gnu::cold]] std::uint32_t shrink_stock() noexcept;
+  [[gnu::noinline, gnu::cold]] void commit_slowly(std::size_t size) noexcept;
+  [[nodiscard, gnu::always_inline]] bool stage(std::size_t size) noexcept;
   [[gnu::noinline, gnu::cold]] void wait(std::size_t size) noexcept;
 
   std::unique_ptr<lane[]> lanes_; ///< indexed by interface id
@@ -109,13 +121,16 @@ class datagram_transport final : public transport {
   rte_mempool* pool_;
   std::size_t room_; ///< the octets behind the headroom of a frame
   std::uint32_t waiting_max_;
+  /// This burst has begun, and each of its datagrams so far was staged.
+  bool staging_ = false;
   std::uint32_t staged_count_ = 0;
   std::uint32_t waiting_count_ = 0; ///< the elements of waiting_ in use
   std::uint32_t stock_count_ = 0;
-  rte_mbuf* open_ = nullptr; ///< a frame as it comes from the pool, with an uncertain header
-  const lane* open_lane_ = nullptr;
+  const lane* open_lane_ = nullptr; ///< of the datagram that was begun last
   client_address open_to_;
-  std::array<rte_mbuf*, stock_max> stock_; ///< frames as they come from the pool
+  /// Frames as they come from the pool, with uncertain headers. The last one is the frame of the
+  /// datagram that was begun, until it is committed.
+  std::array<rte_mbuf*, stock_max> stock_;
   std::vector<waiting> waiting_;
   statistic dropped_;
 };

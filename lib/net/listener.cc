@@ -139,8 +139,7 @@ bool listener::poll(datagram_sink& sink) noexcept {
 void listener::handle(std::uint16_t n, datagram_sink& sink) noexcept {
   const std::span burst(burst_.get(), n);
   sink.receive_burst(burst);
-  for (const received_datagram& d : burst)
-    out_->give_back(d.frame);
+  out_->give_back(burst);
 }
 
 // Hands the datagrams of other workers' clients over, and handles the others. Where a datagram
@@ -166,7 +165,7 @@ void listener::hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) n
       ++handed_over_;
     } else { // the loss counts as one on the network
       ++handed_dropped_;
-      out_->give_back(d.frame);
+      out_->give_back({&d, 1});
     }
   }
   if (mine != 0) handle(mine, sink);

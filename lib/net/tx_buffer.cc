@@ -35,6 +35,7 @@ bool tx_buffer::gone() const noexcept {
 std::uint32_t tx_buffer::pump(media* m, std::uint64_t now_tsc) noexcept {
   constexpr std::uint32_t burst = 64;
   const std::uint32_t before = head_;
+  high_water_ = high_water();
   while (first_run_ != next_run_) {
     const run& r = runs_[first_run_ & mask_];
     if (m != nullptr && r.mark > durable_) {

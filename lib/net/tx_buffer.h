@@ -103,7 +103,8 @@ class tx_buffer {
     reserved_ -= n;
     limit_ += n;
   }
-  [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
+  /// The most packets that were in the buffer at one time.
+  [[nodiscard]] std::uint32_t high_water() const noexcept { return std::max(high_water_, size()); }
   /// The packets that the device accepted, and the packets dropped because its link was down. Any
   /// thread may read these counters and the next.
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.value(); }
@@ -121,7 +122,6 @@ class tx_buffer {
   void append(rte_mbuf* frame) noexcept {
     frames_[tail_ & mask_] = frame;
     ++tail_;
-    if (tail_ - head_ > high_water_) high_water_ = tail_ - head_;
   }
   /// Gives the mark to the packets behind the last run. A packet leaves after the packets in front
   /// of it, so one with a lower mark than theirs waits for theirs.
@@ -151,8 +151,8 @@ class tx_buffer {
   bool staging_ = false;        ///< the packets behind the last run are staged
   mark_t staged_mark_ = 0;      ///< the highest mark of a packet that was sent among them
   std::uint32_t reserved_ = 0;
-  std::uint32_t high_water_ = 0;
-  mark_t durable_ = 0; ///< the highest mark known to be durable
+  std::uint32_t high_water_ = 0; ///< up to the last pump()
+  mark_t durable_ = 0;           ///< the highest mark known to be durable
   std::uint16_t port_id_;
   std::uint16_t queue_;
   bool stalling_ = false;
