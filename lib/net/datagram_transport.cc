@@ -122,6 +122,7 @@ inline bool datagram_transport::stage(std::size_t size) noexcept {
     return false;
   ++staged_count_;
   --stock_count_;
+  open_lane_ = nullptr;
   return true;
 }
 
@@ -152,6 +153,7 @@ void datagram_transport::wait(std::size_t size) noexcept {
   const std::uint32_t places = places_for(*open_lane_, open_to_, size);
   open_lane_->tx->reserve(places);
   waiting_[waiting_count_++] = {m, endpoint::from_key(open_to_), places};
+  open_lane_ = nullptr;
 }
 
 void datagram_transport::release(mark_t mark) noexcept {

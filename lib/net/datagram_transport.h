@@ -51,7 +51,8 @@ class datagram_transport final : public transport {
 
   /// Takes back received frames whose datagrams were handled.
   void give_back(std::span<const received_datagram> burst) noexcept {
-    // These octets of an mbuf hold the counts of references and of segments.
+    // These octets of an mbuf hold the counts of references and of segments. An mbuf of one segment
+    // has no next one, as the pool asks of those it gets.
     constexpr std::uint64_t alone_mask = 0xFFFF'FFFF'0000, alone = 0x1'0001'0000;
     std::uint32_t count = stock_count_;
     for (const received_datagram& d : burst) {
@@ -126,7 +127,7 @@ class datagram_transport final : public transport {
   std::uint32_t staged_count_ = 0;
   std::uint32_t waiting_count_ = 0; ///< the elements of waiting_ in use
   std::uint32_t stock_count_ = 0;
-  const lane* open_lane_ = nullptr; ///< of the datagram that was begun last
+  const lane* open_lane_ = nullptr; ///< of the datagram that was begun and not committed
   client_address open_to_;
   /// Frames as they come from the pool, with uncertain headers. The last one is the frame of the
   /// datagram that was begun, until it is committed.

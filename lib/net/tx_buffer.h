@@ -68,6 +68,7 @@ class tx_buffer {
   /// Appends a complete frame, which leaves once release() has given it a durable mark. There must
   /// be a free place.
   void stage(rte_mbuf* frame) noexcept {
+    CHAINRING_ASSERT(free() != 0);
     staging_ = true;
     append(frame);
   }
