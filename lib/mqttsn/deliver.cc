@@ -51,6 +51,7 @@ gateway_worker::state::name_for(std::uint32_t n, const delivery_item& item, std:
                                 topic_id_type& type) noexcept {
   connection& c = at(n);
   if (id = fixed_id(n, item, type); id != 0) return name_status::known;
+  if (id = delivered_id(n, c, item); id != 0) return name_status::known;
   const std::uint32_t r = registration_to_offer(n, item.topic);
   if (r == none) {
     ++count.registers_refused;
@@ -143,8 +144,65 @@ carriage gateway_worker::state::may_take(std::uint32_t n, const delivery_item& i
   return milliseconds(std::min<std::uint64_t>(doubled, retry_ms_max));
 }
 
+// Sends a message as most are: at QoS 1 or 2 for the first time, short, in a connection that is
+// idle, to a client that is active and knows the topic id from the PUBLISH before. Returns `other`
+// for every other message, having changed nothing.
+inline gateway_worker::state::usual_status
+gateway_worker::state::deliver_usual(std::uint32_t n, connection& c,
+                                     const delivery_item& item) noexcept {
+  if (item.ticket == 0 || item.released || item.redelivered || item.ticket == c.sent_ticket ||
+      item.ticket == c.refused_ticket || c.phase != connection::exchange::idle ||
+      c.rest != connection::rest_state::active)
+    return usual_status::other;
+  if (rules.number != 0 && (c.judged_under != rules.number || c.subscribed_under != rules.number))
+    return usual_status::other;
+  const std::size_t size = 7 + static_cast<std::size_t>(item.content.size());
+  if (size > 0xff || size > c.size_max || !usual_retries()) return usual_status::other;
+  const std::uint16_t id = delivered_id(n, c, item);
+  if (id == 0) return usual_status::other;
+  const std::span<std::byte> room = out->begin(c.address, size);
+  if (room.size() < size || !item.content.copy_out(room.data() + 7)) [[unlikely]]
+    return usual_status::no_room;
+  const std::uint16_t packet_id = delivery_packet_id(item.ticket);
+  write_short_publish_header(
+      room.data(),
+      {.flags = flags{}.with_qos(static_cast<qos_level>(item.qos)).with_retain(item.retain),
+       .topic_id = id,
+       .msg_id = packet_id},
+      size);
+  out->commit(size);
+  c.ticket = c.sent_ticket = item.ticket;
+  c.packet_id = packet_id;
+  c.topic_id = id;
+  c.phase = connection::exchange::publishing;
+  c.sent_qos = static_cast<qos_level>(item.qos);
+  c.sent_type = topic_id_type::normal;
+  c.retries = c.corrections = 0;
+  c.retry_tsc = now_tsc + retry_ticks;
+  if (c.timer_due == 0 || c.retry_tsc < c.timer_due) [[unlikely]]
+    arm(n);
+  return usual_status::sent;
+}
+
 std::size_t gateway_worker::state::deliver(std::uint32_t n,
                                            std::span<const delivery_item> items) noexcept {
+  if (items.size() != 1) [[unlikely]]
+    return deliver_each(n, items);
+  switch (deliver_usual(n, at(n), items.front())) {
+  case usual_status::sent:
+    return 1;
+  case usual_status::no_room:
+    schedule_retry(n);
+    return 0;
+  case usual_status::other:
+    break;
+  }
+  return deliver_each(n, items);
+}
+
+[[gnu::noinline]] std::size_t
+gateway_worker::state::deliver_each(std::uint32_t n,
+                                    std::span<const delivery_item> items) noexcept {
   connection& c = at(n);
   for (std::size_t taken = 0; taken < items.size(); ++taken) {
     const delivery_item& item = items[taken];
@@ -174,28 +232,27 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     }
     std::uint16_t id = 0;
     topic_id_type type{};
-    if (id = delivered_id(n, c, item); id == 0) [[unlikely]]
-      switch (name_for(n, item, id, type)) {
-      case name_status::asked:
-        return taken;
-      case name_status::impossible:
-        pass_over(n, item, item.name.size());
+    switch (name_for(n, item, id, type)) {
+    case name_status::asked:
+      return taken;
+    case name_status::impossible:
+      pass_over(n, item, item.name.size());
+      continue;
+    case name_status::later: // the timer tries again
+      if (item.ticket == 0) {
+        ++count.dropped_no_id;
+        core.skip(n, 0); // where it is a group's, another member may have a topic id for it
         continue;
-      case name_status::later: // the timer tries again
-        if (item.ticket == 0) {
-          ++count.dropped_no_id;
-          core.skip(n, 0); // where it is a group's, another member may have a topic id for it
-          continue;
-        }
-        // A client that is awake may sleep again, because a topic id may not become free for long.
-        if (c.rest == connection::rest_state::awake)
-          c.names_lacking = true;
-        else
-          schedule_retry(n);
-        return taken;
-      case name_status::known:
-        break;
       }
+      // A client that is awake may sleep again, because a topic id may not become free for long.
+      if (c.rest == connection::rest_state::awake)
+        c.names_lacking = true;
+      else
+        schedule_retry(n);
+      return taken;
+    case name_status::known:
+      break;
+    }
     const std::size_t header = publish_header_size(size);
     const std::span<std::byte> room = out->begin(address_of(n), header + size);
     if (room.size() < header + size || !item.content.copy_out(room.data() + header)) {
@@ -205,17 +262,15 @@ std::size_t gateway_worker::state::deliver(std::uint32_t n,
     const bool again = item.redelivered || (item.ticket != 0 && item.ticket == c.sent_ticket);
     const auto packet_id =
         static_cast<std::uint16_t>(item.ticket == 0 ? 0 : delivery_packet_id(item.ticket));
-    const publish m{.flags = flags{}
-                                 .with_qos(static_cast<qos_level>(item.qos))
-                                 .with_topic_type(type)
-                                 .with_retain(item.retain)
-                                 .with_dup(item.ticket != 0 && again),
-                    .topic_id = id,
-                    .msg_id = packet_id};
-    if (header == 7) [[likely]]
-      write_short_publish_header(room.data(), m, header + size);
-    else
-      encode_publish_header(room, m, size);
+    encode_publish_header(room,
+                          {.flags = flags{}
+                                        .with_qos(static_cast<qos_level>(item.qos))
+                                        .with_topic_type(type)
+                                        .with_retain(item.retain)
+                                        .with_dup(item.ticket != 0 && again),
+                           .topic_id = id,
+                           .msg_id = packet_id},
+                          size);
     out->commit(header + size);
     if (item.ticket == 0) {
       c.volatile_sent_type = type;

@@ -410,6 +410,11 @@ struct gateway_worker::state final : front_end {
   void deny_publish(const sender& from, const publish& m) noexcept;
 
   // These functions are in deliver.cc.
+  enum class usual_status : std::uint8_t { sent, no_room, other };
+  [[nodiscard]] usual_status deliver_usual(std::uint32_t session, connection& c,
+                                           const delivery_item& item) noexcept;
+  [[nodiscard]] std::size_t deliver_each(std::uint32_t session,
+                                         std::span<const delivery_item> items) noexcept;
   enum class name_status : std::uint8_t { known, asked, impossible, later };
   [[nodiscard]] name_status name_for(std::uint32_t session, const delivery_item& item,
                                      std::uint16_t& id, topic_id_type& type) noexcept;
@@ -421,6 +426,10 @@ struct gateway_worker::state final : front_end {
   void pass_over(std::uint32_t session, const delivery_item& item, std::size_t size) noexcept;
   void finish_exchange(std::uint32_t session) noexcept;
   void schedule_retry(std::uint32_t session) noexcept;
+  /// True when retry_ticks stands for the settings as they are now.
+  [[nodiscard]] bool usual_retries() const noexcept {
+    return now_set(common.retry_ms) == retry_ms && now_set(common.retry_ms_max) == retry_ms_max;
+  }
   [[nodiscard]] std::uint64_t retry_interval(unsigned retries) noexcept;
   [[nodiscard]] bool carries(connection& c, std::size_t size) noexcept;
   [[nodiscard]] std::uint16_t delivered_id(std::uint32_t n, const connection& c,
@@ -450,8 +459,7 @@ inline void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
 inline void gateway_worker::state::schedule_retry(std::uint32_t n) noexcept {
   connection& c = at(n);
   if (c.rest == connection::rest_state::asleep) return; // it goes on when the client wakes
-  const bool usual = c.retries == 0 && now_set(common.retry_ms) == retry_ms &&
-                     now_set(common.retry_ms_max) == retry_ms_max;
+  const bool usual = c.retries == 0 && usual_retries();
   c.retry_tsc = now_tsc + (usual ? retry_ticks : retry_interval(c.retries));
   // A timer that fires earlier sees the deadline and sets itself again.
   if (c.timer_due == 0 || c.retry_tsc < c.timer_due) [[unlikely]]

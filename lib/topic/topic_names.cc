@@ -43,12 +43,9 @@ topic_names::topic_names(const options& o)
   topics_.make(o.topics_max, o.topics_max);
   chains_.make(o.topics_max);
   arena_.make(o.name_bytes_max);
-  if (!fan_out_.make(fan_out_size_) || !scratch_.make(std::size_t{2} * fan_out_max_))
+  if (!origins_.make(o.topics_max, true) || !fan_out_.make(fan_out_size_) ||
+      !scratch_.make(std::size_t{2} * fan_out_max_))
     throw std::bad_alloc();
-}
-
-std::string_view topic_names::name(std::uint32_t topic) const noexcept {
-  return {arena_.at(topics_[topic].name), topics_[topic].length};
 }
 
 std::uint32_t topic_names::lookup(std::string_view name, std::uint32_t hash) const noexcept {
@@ -88,19 +85,14 @@ std::uint32_t topic_names::intern(std::string_view name) noexcept {
   return t;
 }
 
-void topic_names::hold(std::uint32_t topic) noexcept {
-  if (topics_[topic].references++ == 0) {
-    unlink(topic);
-    ++held_;
-  }
+void topic_names::begin_hold(std::uint32_t topic) noexcept {
+  unlink(topic);
+  ++held_;
 }
 
-void topic_names::release(std::uint32_t topic) noexcept {
-  CHAINRING_ASSERT(topics_[topic].references > 0);
-  if (--topics_[topic].references == 0) {
-    append(topic);
-    --held_;
-  }
+void topic_names::end_hold(std::uint32_t topic) noexcept {
+  append(topic);
+  --held_;
 }
 
 void topic_names::touch(std::uint32_t topic) noexcept {
@@ -144,23 +136,18 @@ void topic_names::compact() noexcept {
   CHAINRING_ASSERT(scratch_used_ <= fan_out_max_);
 }
 
-std::span<const subscriber> topic_names::subscribers(std::uint32_t topic, filter_index& filters,
-                                                     unsigned reader) noexcept {
+// Makes the match of a topic, where a change of the index can concern it.
+void topic_names::check(std::uint32_t topic, filter_index& filters, unsigned reader) noexcept {
   topic_entry& e = topics_[topic];
-  if (!e.keyed) {
-    e.key = filters.key_of(name(topic));
-    e.keyed = true;
+  match_origin& o = origins_[topic];
+  if (e.match_epoch == 0) o.key = filters.key_of(name(topic));
+  // The version of the topic's key tells whether a change can concern this topic. Both versions are
+  // read before the match.
+  const std::uint64_t index_version = filters.version(), version = filters.version(o.key);
+  if (e.match_epoch == fan_out_epoch_ && o.version == version) {
+    e.checked = index_version + fan_out_epoch_;
+    return;
   }
-  // Where no client has subscribed since, one comparison is enough. Otherwise the version of the
-  // topic's key tells whether a change can concern this topic.
-  const std::uint64_t index_version = filters.version();
-  const bool kept = e.match_epoch == fan_out_epoch_;
-  if (kept && e.checked_version == index_version)
-    return {fan_out_.data() + e.match_first, e.match_count};
-  const std::uint64_t version = filters.version(e.key);
-  e.checked_version = index_version;
-  if (kept && e.match_version == version) return {fan_out_.data() + e.match_first, e.match_count};
-
   ++matches_;
   scratch_used_ = 0;
   filters.match(reader, name(topic), [&](subscriber s) noexcept {
@@ -169,17 +156,21 @@ std::span<const subscriber> topic_names::subscribers(std::uint32_t topic, filter
     scratch_[scratch_used_++] = s;
   });
   compact();
-  if (fan_out_used_ + scratch_used_ > fan_out_size_) {
-    fan_out_used_ = 0;
-    ++fan_out_epoch_;
-  }
-  std::copy_n(scratch_.data(), scratch_used_, fan_out_.data() + fan_out_used_);
-  e.match_first = fan_out_used_;
   e.match_count = scratch_used_;
-  e.match_version = version;
+  if (scratch_used_ == 1) {
+    e.only = scratch_[0];
+  } else {
+    if (fan_out_used_ + scratch_used_ > fan_out_size_) {
+      fan_out_used_ = 0;
+      ++fan_out_epoch_;
+    }
+    std::copy_n(scratch_.data(), scratch_used_, fan_out_.data() + fan_out_used_);
+    e.match_first = fan_out_used_;
+    fan_out_used_ += scratch_used_;
+  }
+  o.version = version;
   e.match_epoch = fan_out_epoch_;
-  fan_out_used_ += scratch_used_;
-  return {fan_out_.data() + e.match_first, e.match_count};
+  e.checked = index_version + fan_out_epoch_;
 }
 
 } // namespace chainring

@@ -2,8 +2,9 @@
 /// The topic names that one worker knows, each with a number, and the sessions that each name goes
 /// to.
 ///
-/// Each name is kept once, and its number stands for it. A publish by number costs two array
-/// look-ups, because the list of subscribers that the name matched last is kept with it. A number
+/// Each name is kept once, and its number stands for it. A publish by number costs one array
+/// look-up, and a second one where it goes to several sessions, because the list of subscribers
+/// that the name matched last is kept with it. A number
 /// is valid while the topic is held. A name that is not held stays known until its room is needed.
 /// Then the name that was used longest ago is given up first, at a cost that does not depend on the
 /// number of names.
@@ -24,6 +25,8 @@
 #include <span>
 #include <string_view>
 
+#include "../base/assert.h"
+#include "../base/cacheline.h"
 #include "../base/keyed_hash.h"
 #include "../base/lazy_array.h"
 #include "filter_index.h"
@@ -58,18 +61,34 @@ class topic_names {
   /// name.
   std::uint32_t find(std::string_view name) noexcept;
   /// Returns the name of a topic. It is valid as long as the number is.
-  [[nodiscard]] std::string_view name(std::uint32_t topic) const noexcept;
+  [[nodiscard]] std::string_view name(std::uint32_t topic) const noexcept {
+    const topic_entry& e = topics_[topic];
+    return {arena_.at(e.name), e.length};
+  }
 
   /// Adds a reference to the topic, or drops one. A topic with references keeps its number and
   /// name.
-  void hold(std::uint32_t topic) noexcept;
-  void release(std::uint32_t topic) noexcept;
+  void hold(std::uint32_t topic) noexcept {
+    if (topics_[topic].references++ == 0) [[unlikely]]
+      begin_hold(topic);
+  }
+  void release(std::uint32_t topic) noexcept {
+    CHAINRING_ASSERT(topics_[topic].references > 0);
+    if (--topics_[topic].references == 0) [[unlikely]]
+      end_hold(topic);
+  }
 
   /// Returns the sessions that the topic goes to, by ascending number. Each session comes once,
   /// with the options of its subscription of the highest QoS (the lowest two option bits). The list
   /// is valid until the next call.
   std::span<const subscriber> subscribers(std::uint32_t topic, filter_index& filters,
-                                          unsigned reader) noexcept;
+                                          unsigned reader) noexcept {
+    // Where no client has subscribed since, one comparison is enough.
+    const topic_entry& e = topics_[topic];
+    if (e.checked != filters.version() + fan_out_epoch_) [[unlikely]]
+      check(topic, filters, reader);
+    return {e.match_count == 1 ? &e.only : fan_out_.data() + e.match_first, e.match_count};
+  }
 
   [[nodiscard]] std::uint32_t topic_count() const noexcept { return topics_.used(); }
   /// The number of topics that have references.
@@ -82,19 +101,30 @@ class topic_names {
   [[nodiscard]] std::uint64_t match_count() const noexcept { return matches_; }
 
  private:
-  struct topic_entry {
+  /// What a publish by number touches, in one line.
+  struct alignas(cacheline_size) topic_entry {
     detail::hash_link link;
     std::uint32_t references = 0;
-    std::uint32_t older = none, newer = none; // in the list of topics that are not held
-    std::uint32_t name = none;                // the block of its name in the arena
+    std::uint32_t name = none; // the block of its name in the arena
     std::uint32_t length = 0;
-    std::uint32_t match_count = 0;
-    std::uint64_t match_first = 0; // the place of its last match in fan_out_
-    std::uint64_t match_version = 0, match_epoch = 0;
-    std::uint64_t checked_version = 0; // version of the whole index when the match was last valid
-    filter_index::topic_key key{};     // says which changes concern its matches; set once `keyed`
-    bool keyed = false;
+    std::uint32_t match_count = 0; // how many sessions the last match found
+    subscriber only{};             // the session, where it found one
+    std::uint64_t match_first = 0; // else the place of the match in fan_out_
+    std::uint64_t match_epoch = 0; // the epoch of that place; 0 means that there was no match yet
+    // The sum of the version of the whole index and the epoch, when the match was last valid. Both
+    // only grow, so while the sum is the same neither has changed.
+    std::uint64_t checked = 0;
+    std::uint32_t older = none, newer = none; // in the list of topics that are not held
   };
+  static_assert(sizeof(topic_entry) == cacheline_size);
+  /// What tells whether a change of the index concerns the matches of a topic.
+  struct match_origin {
+    std::uint64_t version;       // of the key, before the last match
+    filter_index::topic_key key; // set with the first match
+  };
+  void begin_hold(std::uint32_t topic) noexcept;
+  void end_hold(std::uint32_t topic) noexcept;
+  void check(std::uint32_t topic, filter_index& filters, unsigned reader) noexcept;
   std::uint32_t lookup(std::string_view name, std::uint32_t hash) const noexcept;
   void append(std::uint32_t topic) noexcept;
   void unlink(std::uint32_t topic) noexcept;
@@ -109,7 +139,9 @@ class topic_names {
   detail::name_arena arena_;
   std::uint32_t oldest_ = none, newest_ = none; // of the topics that are not held
   std::uint32_t held_ = 0;
-  detail::lazy_array<subscriber> fan_out_; // kept matches, one behind the other; emptied when full
+  detail::lazy_array<match_origin> origins_; // like topics_
+  // Kept matches of several sessions, one behind the other; it is emptied when it is full.
+  detail::lazy_array<subscriber> fan_out_;
   detail::lazy_array<subscriber> scratch_; // a match while it is made
   std::uint32_t scratch_used_ = 0;
   std::uint64_t fan_out_size_ = 0, fan_out_used_ = 0, fan_out_epoch_ = 1;
