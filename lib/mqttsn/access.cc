@@ -133,8 +133,7 @@ bool gateway_worker::state::may_subscribe(std::uint32_t n, std::string_view filt
 
 bool gateway_worker::state::judge_delivery(std::uint32_t n, std::uint32_t topic,
                                            std::string_view name) noexcept {
-  const std::uint32_t r =
-      topic == no_topic ? none : ids.find_by_topic(n, topic, at(n).delivered_plus_1 - 1);
+  const std::uint32_t r = topic == no_topic ? none : ids.find_by_topic(n, topic);
   if (r == none) return may_subscribe(n, name);
   registrations::entry& e = ids.at(r);
   if (e.deliver_judged >> 1 != rules.number)

@@ -284,7 +284,8 @@ void gateway_worker::state::reset(std::uint32_t n) noexcept {
   c.predefined_unknown = c.reported_too_long = false;
   c.refused_topic_plus_1 = 0;
   c.retries = c.corrections = 0;
-  c.registration_plus_1 = c.published_plus_1 = c.delivered_plus_1 = 0;
+  c.registration_plus_1 = 0;
+  forget_ids(n);
   c.size_max = 0;
   c.judged_under = c.subscribed_under = 0;
   c.ticket = c.sent_ticket = c.wanted_ticket = c.refused_ticket = c.withdrawn_ticket = 0;

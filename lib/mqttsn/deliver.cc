@@ -35,31 +35,20 @@ std::uint16_t gateway_worker::state::fixed_id(std::uint32_t n, const delivery_it
   return 0;
 }
 
-// Returns the topic id of the last PUBLISH to this client, if the client knows that id still and
-// this message has the same topic, and else 0.
-inline std::uint16_t gateway_worker::state::delivered_id(std::uint32_t n, const connection& c,
-                                                         const delivery_item& item) const noexcept {
-  const std::uint32_t r = c.delivered_plus_1 - 1;
-  if (r == none || item.front_end_bits != static_cast<std::uint8_t>(topic_id_type::normal))
-    return 0;
-  const registrations::entry& e = ids.at(r);
-  return e.topic == item.topic && e.session == n && e.known ? e.id : std::uint16_t{0};
-}
-
-[[gnu::noinline]] gateway_worker::state::name_status
-gateway_worker::state::name_for(std::uint32_t n, const delivery_item& item, std::uint16_t& id,
-                                topic_id_type& type) noexcept {
+gateway_worker::state::name_status gateway_worker::state::name_for(std::uint32_t n,
+                                                                   const delivery_item& item,
+                                                                   std::uint16_t& id,
+                                                                   topic_id_type& type) noexcept {
   connection& c = at(n);
   if (id = fixed_id(n, item, type); id != 0) return name_status::known;
-  if (id = delivered_id(n, c, item); id != 0) return name_status::known;
   const std::uint32_t r = registration_to_offer(n, item.topic);
   if (r == none) {
     ++count.registers_refused;
     return name_status::later;
   }
   if (ids.at(r).known) {
-    c.delivered_plus_1 = r + 1;
-    id = ids.at(r).id;
+    id = c.delivered_id = ids.at(r).id;
+    c.delivered_topic = item.topic;
     return name_status::known;
   }
   if (item.name.size() + 8 > out->size_max(address_of(n))) return name_status::impossible;
@@ -158,8 +147,10 @@ gateway_worker::state::deliver_usual(std::uint32_t n, connection& c,
     return usual_status::other;
   const std::size_t size = 7 + static_cast<std::size_t>(item.content.size());
   if (size > 0xff || size > c.size_max || !usual_retries()) return usual_status::other;
-  const std::uint16_t id = delivered_id(n, c, item);
-  if (id == 0) return usual_status::other;
+  const std::uint16_t id = c.delivered_id;
+  if (id == 0 || item.topic != c.delivered_topic ||
+      item.front_end_bits != static_cast<std::uint8_t>(topic_id_type::normal))
+    return usual_status::other;
   const std::span<std::byte> room = out->begin(c.address, size);
   if (room.size() < size || !item.content.copy_out(room.data() + 7)) [[unlikely]]
     return usual_status::no_room;
@@ -404,7 +395,10 @@ void gateway_worker::state::unknown_id(std::uint32_t n, const puback& m) noexcep
   ++count.ids_forgotten;
   if (type == topic_id_type::predefined) c.predefined_unknown = true;
   if (type == topic_id_type::normal)
-    if (const std::uint32_t r = ids.find_by_id(n, m.topic_id); r != none) ids.at(r).known = false;
+    if (const std::uint32_t r = ids.find_by_id(n, m.topic_id); r != none) {
+      ids.at(r).known = false;
+      forget_ids(n);
+    }
   if (at_qos_0) return;
   // A short name has no other form, so its message counts as refused. The same happens when the
   // client keeps on forgetting ids, so that it gets the next message.

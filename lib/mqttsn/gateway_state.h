@@ -61,7 +61,7 @@ struct alignas(cacheline_size) connection {
   std::uint64_t ticket;    // the ticket of the PUBLISH or PUBREL under way
   std::uint64_t retry_tsc; // when to retransmit next; 0 means never
   std::uint32_t life; // counts the session's connections, so that no answer goes to a later one
-  std::uint32_t published_plus_1;        // the registration that the last PUBLISH named; 0: none
+  std::uint32_t published_topic;         // the topic of published_id
   std::uint16_t packet_id;               // of the exchange under way
   std::atomic<std::uint8_t> home_plus_1; // (any) one more than the worker's number; 0: closed
   rest_state rest;
@@ -73,7 +73,7 @@ struct alignas(cacheline_size) connection {
   std::uint64_t sent_ticket;          // the ticket that was published last in this connection
   std::uint64_t refused_ticket;       // the ticket whose name the client refused
   std::uint64_t timer_due;            // when `timer` fires; 0 means that it is not set
-  std::uint32_t delivered_plus_1;     // the registration of the last PUBLISH to the client; 0: none
+  std::uint32_t delivered_topic;      // the topic of delivered_id
   std::uint32_t refused_topic_plus_1; // the topic of a QoS 0 message whose name it refused; 0: none
   // The number of the access rules that made the verdict on the client, and the number of those
   // that allow each subscription of its session; 0 means none.
@@ -90,6 +90,12 @@ struct alignas(cacheline_size) connection {
   bool reported_too_long;  // a message that is too long for this connection was logged
   topic_id_type volatile_sent_type; // topic id type of the last QoS 0 PUBLISH
   std::uint16_t volatile_sent_id;
+  // The topic id of the last PUBLISH to the client that had one of its registrations, and that of
+  // the last PUBLISH from it, with the number of the access rules that allowed it; an id of 0 means
+  // none. They hold as long as the registration does and the client knows it (forget_ids()).
+  std::uint16_t delivered_id;
+  std::uint16_t published_id;
+  std::uint32_t published_under;
 
   // The third line.
   std::uint16_t keep_alive_s;
@@ -106,7 +112,7 @@ struct alignas(cacheline_size) connection {
 };
 static_assert(offsetof(connection, corrections) + 1 == cacheline_size);
 static_assert(offsetof(connection, sent_ticket) == cacheline_size);
-static_assert(offsetof(connection, volatile_sent_id) + 2 <= std::size_t{2} * cacheline_size);
+static_assert(offsetof(connection, published_under) + 4 <= std::size_t{2} * cacheline_size);
 static_assert(sizeof(connection) == std::size_t{3} * cacheline_size);
 
 /// What the access rules say about a connection. It is kept apart from the connection, and takes no
@@ -369,6 +375,10 @@ struct gateway_worker::state final : front_end {
 
   // These functions are in subscribe.cc.
   [[nodiscard]] std::uint32_t registration(std::uint32_t session, std::uint32_t topic) noexcept;
+  /// Forgets which ids were used last, because a registration ends or counts as unknown.
+  void forget_ids(std::uint32_t session) noexcept {
+    at(session).published_id = at(session).delivered_id = 0;
+  }
   [[nodiscard]] std::uint32_t registration_to_offer(std::uint32_t session,
                                                     std::uint32_t topic) noexcept;
 
@@ -432,8 +442,6 @@ struct gateway_worker::state final : front_end {
   }
   [[nodiscard]] std::uint64_t retry_interval(unsigned retries) noexcept;
   [[nodiscard]] bool carries(connection& c, std::size_t size) noexcept;
-  [[nodiscard]] std::uint16_t delivered_id(std::uint32_t n, const connection& c,
-                                           const delivery_item& item) const noexcept;
   void retransmit(std::uint32_t session) noexcept;
   void send_pubrel(std::uint32_t session) noexcept;
   [[nodiscard]] bool offer_release(std::uint32_t session, const delivery_item& item) noexcept;

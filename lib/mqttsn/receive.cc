@@ -93,14 +93,24 @@ struct gateway_worker::state::usual {
   [[gnu::always_inline]] bool take(const publish& m) const noexcept {
     if (m.flags.topic_type() != topic_id_type::normal || m.flags.qos() == qos_level::minus_one)
       return false;
-    const registrations& ids = worker.ids;
-    const std::uint32_t r = ids.find_by_id(session, m.topic_id, c.published_plus_1 - 1);
+    const bool known =
+        m.topic_id == c.published_id && m.topic_id != 0 && c.published_under == worker.rules.number;
+    if (!known && !look_up(m.topic_id)) [[unlikely]]
+      return false;
+    worker.stage(session, m, m.data, c.published_topic);
+    return true;
+  }
+  // Finds the topic of an id, and remembers it. False: the client has no such id, or the access
+  // rules have not been asked yet whether it may publish to the topic, or they have denied it.
+  [[gnu::noinline]] bool look_up(std::uint16_t topic_id) const noexcept {
+    const std::uint32_t r = worker.ids.find_by_id(session, topic_id);
     if (r == none) return false;
-    const registrations::entry& e = ids.at(r);
+    const registrations::entry& e = worker.ids.at(r);
     if (worker.rules.set != nullptr && e.publish_judged != word_of(worker.rules.number, true))
       return false;
-    c.published_plus_1 = r + 1;
-    worker.stage(session, m, m.data, e.topic);
+    c.published_id = topic_id;
+    c.published_topic = e.topic;
+    c.published_under = worker.rules.number;
     return true;
   }
   // Handles a PUBACK that says that the client has received the message under way at QoS 1.

@@ -74,22 +74,6 @@ class registrations {
   [[nodiscard]] std::uint32_t find_by_topic(std::uint32_t session,
                                             std::uint32_t topic) const noexcept;
   [[nodiscard]] std::uint32_t find_by_id(std::uint32_t session, std::uint16_t id) const noexcept;
-  /// As the two functions above. `guess` is a registration that the caller found before, or none;
-  /// where it still is the right one, no hash is computed. The session is that of the caller.
-  [[nodiscard]] std::uint32_t find_by_topic(std::uint32_t session, std::uint32_t topic,
-                                            std::uint32_t guess) const noexcept {
-    if (guess < entries_.touched() && entries_[guess].topic == topic &&
-        entries_[guess].session == session) [[likely]]
-      return guess;
-    return find_by_topic(session, topic);
-  }
-  [[nodiscard]] std::uint32_t find_by_id(std::uint32_t session, std::uint16_t id,
-                                         std::uint32_t guess) const noexcept {
-    if (guess < entries_.touched() && entries_[guess].id == id &&
-        entries_[guess].session == session) [[likely]]
-      return guess;
-    return find_by_id(session, id);
-  }
   [[nodiscard]] entry& at(std::uint32_t r) noexcept { return entries_[r]; }
   [[nodiscard]] const entry& at(std::uint32_t r) const noexcept { return entries_[r]; }
 

@@ -118,9 +118,11 @@ void gateway_worker::state::ping_from_elsewhere(const sender& from, const pingre
   connection& c = at(n);
   // The client keeps its registrations, which were judged at its former host.
   if (who(n).address != who(from.address, {}).address ||
-      who(n).listener != who(from.address, {}).listener)
+      who(n).listener != who(from.address, {}).listener) {
     for (const std::uint32_t list_plus_1 : {c.list_plus_1, c.offered_plus_1})
       ids.forget_judgements(list_plus_1 - 1);
+    forget_ids(n);
+  }
   leave_address(n);
   c.address = from.address;
   c.size_max = 0;

@@ -32,6 +32,7 @@ std::uint32_t gateway_worker::state::registration_to_offer(std::uint32_t n,
   std::uint32_t r = ids.add(n, list, topic);
   if (r == none && ids.oldest(list) != none) {
     ++count.ids_replaced;
+    forget_ids(n);
     ids.forget(ids.oldest(list));
     r = ids.add(n, list, topic);
   }
@@ -83,6 +84,7 @@ void gateway_worker::state::handle(const sender& from, const regack& m) noexcept
     // message.
     core.unsubscribe(from.session, topics.name(ids.at(r).topic), no_token);
     c.refused_topic_plus_1 = c.wanted_ticket == 0 ? ids.at(r).topic + 1 : 0;
+    forget_ids(from.session);
     ids.forget(r);
     c.refused_ticket = c.wanted_ticket;
   }

@@ -148,6 +148,16 @@ TEST_P(GatewayBursts, AnIdThatTheClientHasForgottenIsNotSentAgainBeforeItsName) 
   EXPECT_EQ(asked->get<sn::register_topic>()->topic, "t");
 }
 
+// A client that has sent and received nothing yet has no topic id at all, and 0 is never one.
+TEST_P(GatewayBursts, TopicIdZeroIsUnknownBeforeAndAfterTheFirstMessage) {
+  ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  EXPECT_EQ(b->publish(alice, 0, "x", 1), sn::return_code::invalid_topic_id);
+  const std::uint16_t id = b->register_name(alice, "t");
+  EXPECT_EQ(b->publish(alice, 0, "x", 2), sn::return_code::invalid_topic_id);
+  EXPECT_EQ(b->publish(alice, id, "x", 3), sn::return_code::accepted);
+  EXPECT_EQ(b->publish(alice, 0, "x", 4), sn::return_code::invalid_topic_id);
+}
+
 // What was remembered of a client ends with its connection.
 TEST_P(GatewayBursts, ATopicIdOfAnEarlierConnectionIsUnknown) {
   ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
