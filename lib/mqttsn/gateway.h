@@ -96,9 +96,12 @@ struct gateway_config {
 /// A datagram of gateway_worker::receive_burst().
 struct received_datagram {
   client_address from;
-  std::span<const std::byte> payload;
-  std::uint64_t received_tsc = 0; ///< when it was read from its port; not 0
-  bool to_group = false;          ///< it was sent to a multicast group or broadcast
+  std::uint64_t received_tsc; ///< when it was read from its port; not 0
+  const std::byte* data;
+  std::uint32_t size; ///< octets at `data`
+  bool to_group;      ///< it was sent to a multicast group or broadcast, not to this host alone
+
+  [[nodiscard]] std::span<const std::byte> payload() const noexcept { return {data, size}; }
 };
 
 class gateway_worker {

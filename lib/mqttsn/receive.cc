@@ -182,8 +182,8 @@ gateway_worker::receive_burst(std::span<const received_datagram> all) noexcept {
     for (std::size_t i = 0; i < some.size(); ++i) {
       const received_datagram& d = some[i];
       s.now_tsc = std::max(s.now_tsc, d.received_tsc);
-      if (!s.receive_usual(d.from, hashes[i], d.payload, d.received_tsc)) [[unlikely]]
-        s.receive({d.from, state::none, d.received_tsc, d.to_group}, d.payload);
+      if (!s.receive_usual(d.from, hashes[i], d.payload(), d.received_tsc)) [[unlikely]]
+        s.receive({d.from, state::none, d.received_tsc, d.to_group}, d.payload());
     }
   }
 }

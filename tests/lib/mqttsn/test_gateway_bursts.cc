@@ -21,14 +21,20 @@ class GatewayBursts : public GatewayTest {
   /// Hands each worker its datagrams, in one burst or one by one.
   void hand(const std::vector<sent>& datagrams, bool in_bursts) {
     std::vector<std::vector<sn::received_datagram>> bursts(b->broker->workers());
-    for (const auto& [from, datagram] : datagrams)
-      bursts[b->gateway->home_of(from, datagram)].push_back({from, datagram, rte_rdtsc(), false});
+    for (const auto& [from, datagram] : datagrams) {
+      sn::received_datagram d{};
+      d.from = from;
+      d.received_tsc = rte_rdtsc();
+      d.data = datagram.data();
+      d.size = static_cast<std::uint32_t>(datagram.size());
+      bursts[b->gateway->home_of(from, datagram)].push_back(d);
+    }
     for (unsigned w = 0; w < bursts.size(); ++w) {
       if (in_bursts)
         b->gateway->worker(w).receive_burst(bursts[w]);
       else
         for (const auto& d : bursts[w])
-          b->gateway->worker(w).receive(d.from, d.payload, d.received_tsc, d.to_group);
+          b->gateway->worker(w).receive(d.from, d.payload(), d.received_tsc, d.to_group);
     }
   }
 };
@@ -130,22 +136,55 @@ TEST_P(GatewayBursts, TopicIdsMayComeInAnyOrder) {
 
 // A client that has forgotten an id is told the name again, though the id was sent just before.
 TEST_P(GatewayBursts, AnIdThatTheClientHasForgottenIsNotSentAgainBeforeItsName) {
+  for (const bool at_qos_0 : {false, true}) {
+    start();
+    ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+    ASSERT_EQ(b->connect(carol, "carol", true), sn::return_code::accepted);
+    const std::uint16_t id = b->register_name(alice, "t");
+    const std::uint16_t of_carol = b->subscribe(carol, "t", sn::qos_level::one);
+    EXPECT_EQ(b->publish(alice, id, "first", 1), sn::return_code::accepted);
+    EXPECT_EQ(b->take(carol), "first");
+    sn::puback unknown{.topic_id = of_carol, .code = sn::return_code::invalid_topic_id};
+    if (!at_qos_0) {
+      EXPECT_EQ(b->publish(alice, id, "second", 2), sn::return_code::accepted);
+      const auto r = b->next(carol);
+      ASSERT_TRUE(r && r->get<sn::publish>());
+      unknown.msg_id = r->get<sn::publish>()->msg_id;
+    }
+    b->send(carol, unknown);
+    b->settle();
+    if (at_qos_0) {
+      EXPECT_EQ(b->publish(alice, id, "second", 2), sn::return_code::accepted);
+    }
+    const auto asked = b->next(carol);
+    ASSERT_TRUE(asked && asked->get<sn::register_topic>());
+    EXPECT_EQ(asked->get<sn::register_topic>()->topic, "t");
+  }
+}
+
+// A client with as many topic ids as it may have gets the id of a new name in the place of the
+// oldest.
+TEST_P(GatewayBursts, AnIdThatWasReplacedIsUnknownThoughItWasUsedLast) {
+  gateway.registrations_per_session_max = 1;
+  start();
   ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(bob, "bob", true), sn::return_code::accepted);
   ASSERT_EQ(b->connect(carol, "carol", true), sn::return_code::accepted);
-  const std::uint16_t id = b->register_name(alice, "t");
-  b->subscribe(carol, "t", sn::qos_level::one);
-  EXPECT_EQ(b->publish(alice, id, "first", 1), sn::return_code::accepted);
-  EXPECT_EQ(b->take(carol), "first");
-  EXPECT_EQ(b->publish(alice, id, "second", 2), sn::return_code::accepted);
-  const auto r = b->next(carol);
-  ASSERT_TRUE(r && r->get<sn::publish>());
-  b->send(carol, sn::puback{.topic_id = r->get<sn::publish>()->topic_id,
-                            .msg_id = r->get<sn::publish>()->msg_id,
-                            .code = sn::return_code::invalid_topic_id});
-  b->settle();
+  const std::uint16_t of_alice = b->register_name(alice, "s/a");
+  const std::uint16_t of_bob = b->register_name(bob, "s/b");
+  b->subscribe(carol, "s/+", sn::qos_level::one);
+  EXPECT_EQ(b->publish(alice, of_alice, "one", 1), sn::return_code::accepted);
   const auto asked = b->next(carol);
   ASSERT_TRUE(asked && asked->get<sn::register_topic>());
-  EXPECT_EQ(asked->get<sn::register_topic>()->topic, "t");
+  const std::uint16_t id = asked->get<sn::register_topic>()->topic_id;
+  b->send(carol, sn::regack{.topic_id = id, .msg_id = asked->get<sn::register_topic>()->msg_id});
+  b->settle();
+  EXPECT_EQ(b->take(carol), "one");
+  EXPECT_EQ(b->publish(carol, id, "mine", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(carol), "mine");
+  EXPECT_EQ(b->publish(bob, of_bob, "two", 1), sn::return_code::accepted);
+  EXPECT_EQ(b->take(carol), "two");
+  EXPECT_EQ(b->publish(carol, id, "no more", 2), sn::return_code::invalid_topic_id);
 }
 
 // A client that has sent and received nothing yet has no topic id at all, and 0 is never one.
@@ -164,7 +203,8 @@ TEST_P(GatewayBursts, ATopicIdOfAnEarlierConnectionIsUnknown) {
   const std::uint16_t id = b->register_name(alice, "t");
   EXPECT_EQ(b->publish(alice, id, "known", 1), sn::return_code::accepted);
   ASSERT_EQ(b->connect(alice, "alice", true), sn::return_code::accepted);
-  EXPECT_EQ(b->publish(alice, id, "unknown", 2), sn::return_code::invalid_topic_id);
+  for (std::uint16_t i = 2; i < 5; ++i)
+    EXPECT_EQ(b->publish(alice, id, "unknown", i), sn::return_code::invalid_topic_id);
   (void)b->ask<sn::disconnect>(alice, sn::disconnect{});
   // The session's number and its registration are another client's now.
   ASSERT_EQ(b->connect(bob, "bob", true), sn::return_code::accepted);
