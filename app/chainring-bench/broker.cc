@@ -6,9 +6,9 @@
 // the clients and other processes. The packets are real: Ethernet, IPv4, UDP and MQTT-SN 1.2. The
 // memory port has no offloads, so all checksums are computed and checked in software.
 //
-// Under valgrind's callgrind, started with --instr-atstart=no and --toggle-collect of world::round(),
-// the counters cover the measured messages only, and of these the worker's part. The set-up of the
-// clients runs without counting, and so faster. tests/instructions does this.
+// Under valgrind's callgrind, started with --instr-atstart=no and --toggle-collect of
+// world::round(), the counters cover the measured messages only, and of these the worker's part.
+// The set-up of the clients runs without counting, and so faster. tests/instructions does this.
 #include "broker/broker.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/sink.h"
@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <deque>
 #include <rte_cycles.h>
+#include <rte_eal.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
@@ -73,9 +74,9 @@ struct pool_deleter {
 
 /// The measurements of one slice of time.
 struct slice {
-  double messages = 0, messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0, drain_share = 0,
-         messages_per_burst = 0, group_us = 0, worker_ns = 0, p50_us = 0, p99_us = 0,
-         p99_groups = 0;
+  double messages = 0, messages_per_worker_s = 0, messages_per_s = 0, drains_per_burst = 0,
+         drain_share = 0, messages_per_burst = 0, group_us = 0, worker_ns = 0, p50_us = 0,
+         p99_us = 0, p99_groups = 0;
 };
 
 class world {
@@ -116,8 +117,9 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   static unsigned number = 0;
   const std::string name = "bench" + std::to_string(number++);
   const auto no_memory = error{errc::no_space, "no memory; give EAL more (-m 512)"};
-  w->pool_.reset(rte_pktmbuf_pool_create((name + "_packets").c_str(), 65535, RTE_MEMPOOL_CACHE_MAX_SIZE, 0,
-                                         RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY));
+  w->pool_.reset(rte_pktmbuf_pool_create((name + "_packets").c_str(), 65535,
+                                         RTE_MEMPOOL_CACHE_MAX_SIZE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+                                         SOCKET_ID_ANY));
   if (w->pool_ == nullptr) return no_memory;
   w->port_ = std::make_unique<memory_port>(name);
   if (w->port_->id < 0) return no_memory;
@@ -316,7 +318,8 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
   const unsigned count = c.o.messages != 0 ? 1 : std::max(b.rounds_min, 3u);
   for (unsigned i = 0; i < count; ++i) {
     slice s;
-    if (!w.run(c.o.quick ? 0.05 : b.seconds / count, c.o.messages, s)) return complain("broker", w.why());
+    if (!w.run(c.o.quick ? 0.05 : b.seconds / count, c.o.messages, s))
+      return complain("broker", w.why());
     slices.push_back(s);
   }
   fleet.publish(false);
@@ -364,8 +367,10 @@ bool measure(bench_context& c, durability_class d, std::uint32_t clients, std::u
 
 bool figures(bench_context& c, durability_class d, std::uint32_t window) {
   if (c.o.window != 0) window = c.o.window;
-  c.out.heading(std::string("broker: durable QoS 1, 64 bytes, fan-out 1, class ") + to_string(d) +
-                ", one worker, memory port, window " + std::to_string(window));
+  c.out.heading(
+      std::string("broker: durable QoS 1, 64 bytes, fan-out 1, class ") + to_string(d) +
+      ", one worker, memory port, window " + std::to_string(window) +
+      (rte_eal_has_hugepages() != 0 ? ", packets on hugepages" : ", packets on 4 KiB pages"));
   if (c.o.clients != 0) return measure(c, d, c.o.clients, window);
   const std::uint32_t many = c.o.quick ? 1000 : 10'000;
   return measure(c, d, many, window) && measure(c, d, 64, window);

@@ -274,7 +274,9 @@ result<void> service::open_ports() {
   const std::uint16_t room = static_cast<std::uint16_t>(
       std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, std::max(options_.mtu, options_.datagram_max) +
                                                         headers + RTE_PKTMBUF_HEADROOM));
-  constexpr unsigned cache = 256;
+  // With a smaller cache the frames of a burst and its answers overflow it in each round, and every
+  // frame comes from the far end of the pool, where no cache of the CPU has it.
+  constexpr unsigned cache = RTE_MEMPOOL_CACHE_MAX_SIZE;
   net::listener_options l;
   l.workers = workers;
   l.tx_capacity = link_capacity(std::size_t{ports} * workers);
