@@ -105,10 +105,6 @@ gateway_worker& gateway::worker(unsigned number) noexcept {
   return *common_->workers[number];
 }
 
-unsigned gateway::workers() const noexcept {
-  return static_cast<unsigned>(common_->workers.size());
-}
-
 unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
   const unsigned workers = common_->core.workers();
   if (workers == 1) return 0;

@@ -45,6 +45,7 @@
 #include "../access/access.h"
 #include "../base/error.h"
 #include "../broker/broker.h"
+#include "../net/datagram_frame.h"
 #include "../net/transport.h"
 #include "codec.h"
 #include "gateway_counters.h"
@@ -52,6 +53,7 @@
 namespace chainring::mqttsn {
 
 using net::client_address;
+using net::received_datagram;
 
 struct predefined_topic {
   std::uint16_t id = 0;
@@ -93,17 +95,6 @@ struct gateway_config {
 /// broker_config::content_size_max.
 [[nodiscard]] std::uint32_t payload_size_max(std::size_t datagram_size) noexcept;
 
-/// A datagram of gateway_worker::receive_burst().
-struct received_datagram {
-  client_address from;
-  std::uint64_t received_tsc; ///< when it was read from its port; not 0
-  const std::byte* data;
-  std::uint32_t size; ///< octets at `data`
-  bool to_group;      ///< it was sent to a multicast group or broadcast, not to this host alone
-
-  [[nodiscard]] std::span<const std::byte> payload() const noexcept { return {data, size}; }
-};
-
 class gateway_worker {
  public:
   ~gateway_worker();
@@ -120,7 +111,8 @@ class gateway_worker {
   void receive(client_address from, std::span<const std::byte> datagram,
                std::uint64_t received_tsc = 0, bool to_group = false) noexcept;
   /// Handles the datagrams of a burst in their order, as receive() does one by one. It waits less
-  /// for memory, because it asks for what it will read before it needs it.
+  /// for memory, because it asks for what it will read before it needs it. Their `received_tsc` is
+  /// not 0, and their frames stay the caller's.
   void receive_burst(std::span<const received_datagram> datagrams) noexcept;
   /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
   /// else.
@@ -150,7 +142,6 @@ class gateway {
   gateway& operator=(const gateway&) = delete;
 
   [[nodiscard]] gateway_worker& worker(unsigned number) noexcept;
-  [[nodiscard]] unsigned workers() const noexcept;
   /// Returns the number of the worker that handles this datagram. Any thread may call it.
   [[nodiscard]] unsigned home_of(client_address from,
                                  std::span<const std::byte> datagram) const noexcept;

@@ -297,7 +297,7 @@ struct gateway_worker::state final : front_end {
 
   // These functions are in receive.cc; handle() has one overload for each message type.
   void receive(const sender& from, std::span<const std::byte> datagram) noexcept;
-  [[nodiscard]] bool receive_usual(const client_address& from, std::uint32_t hash,
+  [[nodiscard]] bool receive_usual(const client_address& from, std::uint32_t n,
                                    std::span<const std::byte> datagram,
                                    std::uint64_t received_tsc) noexcept;
   struct usual;

@@ -128,13 +128,12 @@ struct gateway_worker::state::usual {
   }
 };
 
-// Handles the datagram if it is a usual one, and returns whether it was. `hash` is that of the
-// sender's address.
+// Handles the datagram if it is a usual one, and returns whether it was. `n` is the session that
+// the index names for the sender, or none; its connection says whether it is the sender's.
 [[gnu::always_inline]] inline bool
-gateway_worker::state::receive_usual(const client_address& from, std::uint32_t hash,
+gateway_worker::state::receive_usual(const client_address& from, std::uint32_t n,
                                      std::span<const std::byte> datagram,
                                      std::uint64_t received_tsc) noexcept {
-  const std::uint32_t n = senders.find(hash);
   if (n == none) [[unlikely]]
     return false;
   connection& c = at(n);
@@ -148,15 +147,15 @@ gateway_worker::state::receive_usual(const client_address& from, std::uint32_t h
   return visit_usual(datagram, usual{*this, c, n, from, received_tsc});
 }
 
-CHAINRING_STAGE void gateway_worker::receive(client_address from,
-                                             std::span<const std::byte> datagram,
-                                             std::uint64_t received_tsc, bool to_group) noexcept {
-  if (received_tsc == 0) received_tsc = rte_rdtsc();
-  state& s = *state_;
-  s.now_tsc = std::max(s.now_tsc, received_tsc);
-  ++s.count.datagrams;
-  if (!s.receive_usual(from, s.senders.hash(from), datagram, received_tsc)) [[unlikely]]
-    s.receive({from, state::none, received_tsc, to_group}, datagram);
+void gateway_worker::receive(client_address from, std::span<const std::byte> datagram,
+                             std::uint64_t received_tsc, bool to_group) noexcept {
+  received_datagram d{};
+  d.from = from;
+  d.received_tsc = received_tsc != 0 ? received_tsc : rte_rdtsc();
+  d.data = datagram.data();
+  d.size = static_cast<std::uint32_t>(datagram.size());
+  d.to_group = to_group;
+  receive_burst({&d, 1});
 }
 
 // In passes: the lines of the index are asked for, then the lines of the connections, and when
@@ -165,7 +164,7 @@ CHAINRING_STAGE void
 gateway_worker::receive_burst(std::span<const received_datagram> all) noexcept {
   state& s = *state_;
   constexpr std::size_t at_once = 32;
-  std::array<std::uint32_t, at_once> hashes;
+  std::array<std::uint32_t, at_once> hashes, sessions;
   while (!all.empty()) {
     const std::span<const received_datagram> some = all.first(std::min(at_once, all.size()));
     all = all.subspan(some.size());
@@ -173,16 +172,17 @@ gateway_worker::receive_burst(std::span<const received_datagram> all) noexcept {
       hashes[i] = s.senders.hash(some[i].from);
       s.senders.prefetch(hashes[i]);
     }
-    for (std::size_t i = 0; i < some.size(); ++i)
-      if (const std::uint32_t n = s.senders.find(hashes[i]); n != state::none) [[likely]] {
-        __builtin_prefetch(&s.at(n), 1);
-        __builtin_prefetch(&s.at(n).sent_ticket, 1);
-      }
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      sessions[i] = s.senders.find(hashes[i]);
+      if (sessions[i] == state::none) continue;
+      __builtin_prefetch(&s.at(sessions[i]), 1);
+      __builtin_prefetch(&s.at(sessions[i]).sent_ticket, 1);
+    }
     s.count.datagrams += some.size();
     for (std::size_t i = 0; i < some.size(); ++i) {
       const received_datagram& d = some[i];
       s.now_tsc = std::max(s.now_tsc, d.received_tsc);
-      if (!s.receive_usual(d.from, hashes[i], d.payload(), d.received_tsc)) [[unlikely]]
+      if (!s.receive_usual(d.from, sessions[i], d.payload(), d.received_tsc)) [[unlikely]]
         s.receive({d.from, state::none, d.received_tsc, d.to_group}, d.payload());
     }
   }

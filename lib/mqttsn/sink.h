@@ -8,24 +8,21 @@ namespace chainring::mqttsn {
 
 class gateway_sink final : public net::datagram_sink {
  public:
-  gateway_sink(gateway& g, unsigned number) noexcept
-      : gateway_(g), mine_(g.worker(number)), alone_(g.workers() == 1) {}
+  gateway_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}
   unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
-    return alone_ ? 0 : gateway_.home_of(from, payload);
+    return gateway_.home_of(from, payload);
   }
   void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
     mine_.receive(from, payload, received_tsc, to_group);
   }
   void receive_burst(std::span<const net::received_datagram> burst) noexcept override {
-    for (const net::received_datagram& d : burst)
-      mine_.receive(d.from, d.payload(), d.received_tsc, d.to_group);
+    mine_.receive_burst(burst);
   }
 
  private:
   gateway& gateway_;
   gateway_worker& mine_;
-  const bool alone_;
 };
 
 /// The sink of a broker whose medium has failed. It does not touch the region any more, because its
