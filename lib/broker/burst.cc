@@ -531,6 +531,24 @@ void broker_worker::state::report_settled() noexcept {
   answers.clear();
 }
 
+// Does what is due by the clock, maintain_hz times a second.
+void broker_worker::state::maintain() noexcept {
+  if (queues_grow) {
+    durable.queues().maintain(maintain_pieces);
+    if (!own_groups.empty()) durable.group_queues().maintain(maintain_pieces);
+  }
+  check_sessions();
+  if (number == 0) clear_expired_retained();
+  scans_may_go_on = true;
+  look_for_due_wills();
+  check_leases();
+  end_rests();
+  drop_expired_shared();
+  for (const std::uint32_t g : own_groups)
+    make_group_dirty(g);
+  maintain_at = now_tsc + tsc_hz / maintain_hz;
+}
+
 void broker_worker::state::end_burst() noexcept {
   now_tsc = rte_rdtsc();
   burst_ns = 0;
@@ -538,22 +556,7 @@ void broker_worker::state::end_burst() noexcept {
   did_work |= take_parcels();
   take_requests();
   retry_aside();
-  if (now_tsc >= maintain_at) {
-    if (queues_grow) {
-      durable.queues().maintain(maintain_pieces);
-      if (!own_groups.empty()) durable.group_queues().maintain(maintain_pieces);
-    }
-    check_sessions();
-    if (number == 0) clear_expired_retained();
-    scans_may_go_on = true;
-    look_for_due_wills();
-    check_leases();
-    end_rests();
-    drop_expired_shared();
-    for (const std::uint32_t g : own_groups)
-      make_group_dirty(g);
-    maintain_at = now_tsc + tsc_hz / maintain_hz;
-  }
+  if (now_tsc >= maintain_at) maintain();
   apply_will_changes();
   send_wills();
   did_work |= !endings.empty() || !answers.empty() || !group_endings.empty();

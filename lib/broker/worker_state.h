@@ -492,6 +492,7 @@ struct broker_worker::state {
 
   // These functions are in burst.cc.
   void end_burst() noexcept;
+  CHAINRING_STAGE void maintain() noexcept;
   void collect_groups() noexcept;
   CHAINRING_STAGE void place() noexcept;
   /// Whether a full queue may be tried again behind make_room().
