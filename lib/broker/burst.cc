@@ -348,12 +348,12 @@ void broker_worker::state::make_durable() noexcept {
   if (seeded_bug("groups.marked_before_moved")) mark_moves();
   // Then come all flushes, and then the drain; a very wide fan-out needs several drains.
   any |= releases != 0 || !subscriptions.empty() || !records.empty() || !closings.empty() ||
-         !receipts.empty() || retained_cells || !group_releases.empty() || !acked_slots.empty() ||
+         !receipts.empty() || *retained_cells || !group_releases.empty() || !acked_slots.empty() ||
          !moves.empty();
   // The cells of subscriptions and of retained topics are among the lines of this drain.
   // [place-before-publish]
   cells.flush_changes();
-  if (retained_cells) retained_cells->flush_changes(); // [place-before-publish]
+  if (*retained_cells) (*retained_cells)->flush_changes(); // [place-before-publish]
   for (const std::uint32_t n : records) {
     covering(sizeof(session_record));
     at(n).record_dirty = false;
@@ -403,8 +403,8 @@ void broker_worker::state::make_durable() noexcept {
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
   hook_point("broker.burst.drained");
   cells.publish();
-  if (retained_cells) retained_cells->publish();
-  retained_cells.reset(); // all changes are published
+  if (*retained_cells) (*retained_cells)->publish();
+  retained_cells->reset(); // all changes are published
   // The entries that move are durable by now.
   if (!seeded_bug("groups.marked_before_moved")) mark_moves();
   if (publishes || (!moves.empty() && !seeded_bug("groups.mark_not_drained"))) {
@@ -569,8 +569,12 @@ void broker_worker::state::end_burst() noexcept {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
-    place();
-    make_durable();
+    {
+      burst_cells cells;
+      retained_cells = &cells;
+      place();
+      make_durable();
+    }
     finish_closings(); // [closed-before-reuse]
     drop_former_wills();
     finish_will_changes();

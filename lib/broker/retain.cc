@@ -81,14 +81,14 @@ void broker_worker::state::store_cell(staged_publish& p) noexcept {
   const auto key = bytes_of(common.retained->topic(p.retained));
   map_status stored;
   if (p.erases) {
-    stored = retained_cells->erase(key);
+    stored = (*retained_cells)->erase(key);
   } else {
     // Crash behind the drain: the cell names a message that is not published, so the topic's
     // message is still the one of before. [place-before-publish]
     const retained_value value = {retained_word(p.content.ref, p.content.fields.qos),
                                   seeded_bug("broker.retained_before_lost") ? 0
                                                                             : p.retained_before};
-    stored = retained_cells->upsert(key, bytes_of(value));
+    stored = (*retained_cells)->upsert(key, bytes_of(value));
   }
   p.cell_stored = stored == map_status::done;
   if (p.cell_stored && !p.erases) durable.messages().add_references(p.content.ref.index, 1);
@@ -105,7 +105,7 @@ void broker_worker::state::store_cells() noexcept {
   for (const staged_publish& p : staged)
     any |= p.retained != none;
   if (!any) return;
-  retained_cells.emplace(durable.retained());
+  retained_cells->emplace(durable.retained());
   // These come first and are at most as many as the batch holds, so none of them commits it.
   tidied_now = static_cast<std::uint32_t>(std::min(tidy.size(), durable_map::batch::changes_max));
   for (std::uint32_t i = 0; i < tidied_now; ++i) {
@@ -113,9 +113,9 @@ void broker_worker::state::store_cells() noexcept {
     const retained_value value = common.retained->tidy_value(entry);
     const auto key = bytes_of(common.retained->topic(entry));
     if (value.candidate == 0)
-      (void)retained_cells->erase(key); // of a tombstone
+      (void)(*retained_cells)->erase(key); // of a tombstone
     else
-      (void)retained_cells->upsert(key, bytes_of(value)); // without the one refused
+      (void)(*retained_cells)->upsert(key, bytes_of(value)); // without the one refused
   }
   bool refused = false;
   for (staged_publish& p : staged) {

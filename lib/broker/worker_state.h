@@ -18,8 +18,8 @@
 ///     wills.cc        wills that are set, replaced, and sent when a connection is lost
 #pragma once
 #include <memory>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/statistic.h"
@@ -30,6 +30,32 @@
 #include "topic/topic_names.h"
 
 namespace chainring {
+
+/// Room for a batch of changes, like std::optional, which clears the room of each burst that needs
+/// none.
+class burst_cells {
+ public:
+  burst_cells() noexcept {} // NOLINT: the batch is not made yet
+  ~burst_cells() { reset(); }
+  burst_cells(const burst_cells&) = delete;
+  burst_cells& operator=(const burst_cells&) = delete;
+  void emplace(durable_map& map) noexcept {
+    reset();
+    std::construct_at(&batch_, map);
+    made_ = true;
+  }
+  void reset() noexcept {
+    if (std::exchange(made_, false)) std::destroy_at(&batch_);
+  }
+  explicit operator bool() const noexcept { return made_; }
+  durable_map::batch* operator->() noexcept { return &batch_; }
+
+ private:
+  union {
+    durable_map::batch batch_;
+  };
+  bool made_ = false;
+};
 
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
@@ -317,8 +343,8 @@ struct broker_worker::state {
   std::vector<char> will_topic; // the will that is read
   std::vector<std::byte> will_content;
   std::vector<operator_request> requests;
-  // The cells of retained topics that this burst changes; empty between bursts.
-  std::optional<durable_map::batch> retained_cells;
+  // The cells of retained topics that this burst changes. The batch lives in end_burst().
+  burst_cells* retained_cells = nullptr;
   std::vector<std::uint32_t> tidy;      // the claimed entries whose cells this worker tidies up
   std::uint32_t tidied_now = 0;         // how many of them this burst tidies up
   std::vector<operator_request> clears; // topics that an operator asked to clear
