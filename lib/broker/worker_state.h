@@ -40,7 +40,7 @@ class burst_cells {
   burst_cells(const burst_cells&) = delete;
   burst_cells& operator=(const burst_cells&) = delete;
   void emplace(durable_map& map) noexcept {
-    reset();
+    reset(); // the batch of the burst before
     std::construct_at(&batch_, map);
     made_ = true;
   }
