@@ -12,7 +12,7 @@ import unittest
 program = sys.argv.pop(1)
 
 FIGURES = {
-    "ring": 2,
+    "ring": 3,
     "chain": 2,
     "map": 4,
     "match": 3,
