@@ -151,16 +151,26 @@ void broker_worker::state::add_to_group(std::uint32_t target_at, std::uint64_t s
   groups.push_back({.first = target_at, .count = 1, .last = target_at, .makes_room = t.makes_room});
 }
 
-// Puts the targets of each group next to each other, in the order of their arrival.
+// Puts the targets of each group next to each other, in the order of their arrival. The targets of
+// a publish that store_cells() has refused are left out, and so is a group that has no others. From
+// here to the end of the burst the groups are runs of `targets`, which nothing else changes.
 void broker_worker::state::collect_groups() noexcept {
-  if (groups.size() == targets.size()) return; // each group has one target
+  if (groups.size() == targets.size() && !any_refused) return; // each group has one target
   targets_sorted.clear();
-  for (group& g : groups) {
+  std::size_t kept = 0;
+  for (group g : groups) {
     const auto first = static_cast<std::uint32_t>(targets_sorted.size());
-    for (std::uint32_t t = g.first, left = g.count; left != 0; --left, t = targets[t].next)
+    g.makes_room = false;
+    for (std::uint32_t t = g.first, left = g.count; left != 0; --left, t = targets[t].next) {
+      if (staged[targets[t].publish].refused) continue;
+      g.makes_room |= targets[t].makes_room;
       targets_sorted.push_back(targets[t]);
+    }
     g.first = first;
+    g.count = static_cast<std::uint32_t>(targets_sorted.size()) - first;
+    if (g.count != 0) groups[kept++] = g;
   }
+  groups.resize(kept);
   targets.swap(targets_sorted);
 }
 

@@ -117,16 +117,11 @@ void broker_worker::state::store_cells() noexcept {
     else
       (void)(*retained_cells)->upsert(key, bytes_of(value)); // without the one refused
   }
-  bool refused = false;
   for (staged_publish& p : staged) {
     if (p.retained == none) continue;
     store_cell(p);
-    refused |= p.refused;
+    if (p.refused) p.places = 0; // collect_groups() leaves its targets out
   }
-  if (!refused) return;
-  std::erase_if(targets, [&](const target& t) { return staged[t.publish].refused; });
-  for (staged_publish& p : staged)
-    if (p.refused) p.places = 0;
 }
 
 // Behind the drains: the cells of the burst are durable.

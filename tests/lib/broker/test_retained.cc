@@ -369,6 +369,59 @@ TEST_F(Retained, TheLimitsOfTopicsAndOfOctetsRefuseWithCongestion) {
   EXPECT_EQ(core().counters().retained_refused, 3u);
 }
 
+// The region has blocks for the messages of a burst, and none for the long topic of the first one.
+TEST_F(Retained, AMessageThatIsRefusedForItsTopicLeavesTheOthersOfItsBurstWithTheirClients) {
+  const std::string topic(60, 't');
+  constexpr unsigned alice = 10, bob = 11, carol = 12;
+  const auto subscribe = [&](unsigned at, const std::string& name, const std::string& filter) {
+    connect(at, name);
+    ASSERT_TRUE(accepted(at, "SUB " + filter + " 1"));
+    ASSERT_TRUE(accepted(publisher, "PUB " + filter + " 1 ring")); // the queue gets its ring
+    ASSERT_EQ(take(at), (lines{"1 - " + filter + " ring"}));
+  };
+  // Each list has the publishes behind the refused one, as topics.
+  for (const std::string& burst : lines{"bcb", "b", "bc", "cbbc", "cb"}) {
+    open(true);
+    subscribe(alice, "alice", topic);
+    subscribe(bob, "bob", "b");
+    subscribe(carol, "carol", "c");
+    leave_blocks(1 + static_cast<std::uint32_t>(burst.size()));
+    server->send(publisher, "RET " + topic + " 1 refused");
+    lines to_bob, to_carol;
+    for (std::size_t n = 0; n < burst.size(); ++n) {
+      const std::string name(1, burst[n]), text = "text" + std::to_string(n);
+      server->send(publisher, "PUB " + name + " 1 " + text);
+      (name == "b" ? to_bob : to_carol).push_back("1 - " + name + " " + text);
+    }
+    server->settle();
+    EXPECT_TRUE(server->next(publisher).starts_with("NO ")) << burst;
+    for (std::size_t n = 0; n < burst.size(); ++n)
+      EXPECT_TRUE(server->next(publisher).starts_with("OK ")) << burst << n;
+    EXPECT_EQ(take(alice), lines{}) << burst;
+    EXPECT_EQ(take(bob), to_bob) << burst;
+    EXPECT_EQ(take(carol), to_carol) << burst;
+    EXPECT_TRUE(comes_true([&] { return live() == 0; })) << burst;
+  }
+}
+
+// A subscriber of the refused topic gets other messages of the burst in the same queue.
+TEST_F(Retained, AMessageThatIsRefusedForItsTopicIsTheOnlyOneThatItsSubscriberMisses) {
+  const std::string topic(60, 't');
+  connect(subscriber, "present");
+  for (const std::string& filter : {topic, std::string("b")})
+    ASSERT_TRUE(accepted(subscriber, "SUB " + filter + " 1"));
+  ASSERT_TRUE(accepted(publisher, "PUB b 1 ring"));
+  ASSERT_EQ(take(subscriber), (lines{"1 - b ring"}));
+  leave_blocks(3);
+  server->send(publisher, "PUB b 1 first");
+  server->send(publisher, "RET " + topic + " 1 refused");
+  server->send(publisher, "PUB b 1 last");
+  server->settle();
+  EXPECT_EQ(take(subscriber), (lines{"1 - b first", "1 - b last"}));
+  EXPECT_EQ(core().counters().retained_refused, 1u);
+  EXPECT_TRUE(comes_true([&] { return live() == 0; }));
+}
+
 TEST_F(Retained, ATableThatIsFullGrows) {
   layout.retained_max = 4;
   open(true);
