@@ -374,6 +374,7 @@ bool queue_table::state::give_back(std::uint32_t queue, std::uint64_t ticket,
   if (r == nullptr || ticket <= r->acked.load(std::memory_order_acquire) || // [prefix-acked]
       ticket > r->cursor.load(std::memory_order_acquire))                   // [cursor-moved]
     return false;
+  hook_point("ring.give_back.chosen");
   const slot_mark mark =
       r->marks[r->index_of(ticket)].load(std::memory_order_relaxed); // [exchange-decides]
   return passed_state(mark, ticket) == mark_state::ready &&
@@ -396,6 +397,7 @@ std::uint32_t queue_table::state::expire_in(ring_state& r, std::uint64_t now,
   const std::uint64_t cursor = r.cursor.load(std::memory_order_acquire); // [cursor-moved]
   for (std::uint64_t t = r.acked.load(std::memory_order_acquire) + 1;    // [prefix-acked]
        t <= cursor; ++t) {
+    hook_point("ring.expire.looking");
     const slot_mark mark = r.marks[r.index_of(t)].load(std::memory_order_acquire); // [slot-ready]
     if (passed_state(mark, t) != mark_state::ready) continue;
     const lease_time& time = r.time_of(t);
@@ -498,6 +500,7 @@ ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket,
   const bool in_order =
       ticket == acked + 1 && to == slot_state::acked && is_oldest(first_of(queue), of);
   std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
+  hook_point("ring.settle.chosen");
   // In mpsc mode a ticket behind `marked` has no mark, and its line need not be read.
   const bool unmarked = r.mode == queue_mode::mpsc && !r.marked_behind(ticket - 1);
   slot_mark leased_now = unmarked ? 0 : mark.load(std::memory_order_relaxed); // [slot-ready]
@@ -571,6 +574,7 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
     return most;
   }
   if (most == 0 || name_of(0) != acked + 1 || name_of(most - 1) != acked + most) return 0;
+  hook_point("ring.ack.chosen");
   std::uint32_t n = 0;
   constexpr slot_mark next_ticket = slot_mark{1} << mark_ticket_shift;
   for (slot_mark done = mark_of(acked + 1, mark_state::done); n < most;) {
@@ -581,6 +585,7 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
     for (; mark != end; ++mark, done += next_ticket) {
       slot_mark found = mark->load(std::memory_order_relaxed); // [exchange-decides]
       if ((found ^ done) < next_ticket ||                      // the mark names this ticket
+          is_newer(found, done >> mark_ticket_shift) ||
           !mark->compare_exchange_strong(found, done, std::memory_order_acq_rel,
                                          std::memory_order_relaxed)) // [lease-ended]
         break;

@@ -268,6 +268,7 @@ void queue_table::place_finish(const placement& p) noexcept {
   const inside guard(grace);
   hook_point("ring.finish.late");
   ring_state& r = *p.ring;
+  pass_older_marks(r, p.first_ticket);
   // [mark-announced] Without it a consumer could pass the slots without a look at their marks.
   r.raise_marked(p.first_ticket + p.count - 1); // [mark-announced]
   for_each_run(r, p.first_ticket, p.count,
@@ -303,10 +304,18 @@ void queue_table::state::pass_marked(ring_state& r) const noexcept {
   }
 }
 
+// Moves the watermark over the marks of earlier placements before the slots of `ticket` and those
+// behind it get theirs. These may be the slots of earlier tickets, and a mark that is overwritten
+// can lead the watermark over its ticket no more: every later call would have to look at marks.
+void queue_table::state::pass_older_marks(ring_state& r, std::uint64_t ticket) const noexcept {
+  if (r.ready.load(std::memory_order_relaxed) + 1 != ticket) pass_marked(r); // [slot-ready]
+}
+
 void queue_table::place_moved_finish(const placement& p) noexcept {
   ring_state& r = *p.ring;
   const inside guard(state_->grace);
   const std::uint64_t origin = p.first_ticket + 1;
+  state_->pass_older_marks(r, p.first_ticket);
   r.raise_marked(origin); // [mark-announced]
 
   // The origin comes first: once the last mark is stored the entry may be leased and released.

@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/cacheline.h"
 #include "base/grace.h"
+#include "base/hook.h"
 #include "base/idle.h"
 #include "base/lazy_array.h"
 #include "base/spin_lock.h"
@@ -27,8 +28,9 @@ static_assert(offsetof(rte_ring_headtail, tail) == offsetof(__rte_ring_hts_pos, 
 /// The state of a ticket. A slot's mark gives it where the mark names the ticket. Otherwise the
 /// ticket is `ready` if the ring's watermark has reached it, and `unready` if not. So the usual
 /// placement is made ready by one store, and a mark is stored only where something else happened.
-/// No mark has to be cleared when a slot is used again, and a late call that still names the
-/// earlier ticket finds nothing to change.
+/// No mark has to be cleared when a slot is used again. A call that was preempted may still name
+/// the earlier ticket then. Where the later ticket has a mark, the earlier one counts as `done`.
+/// Where it has none, the slot still has the mark that has ended the earlier ticket.
 enum class mark_state : std::uint32_t {
   unready = 0,  ///< the slot is being placed: consumers stop here
   ready = 1,    ///< durable and published; leased where the cursor has passed it
@@ -53,13 +55,19 @@ constexpr slot_mark mark_of(std::uint64_t ticket, mark_state s,
 constexpr bool names(slot_mark mark, std::uint64_t ticket) noexcept {
   return mark >> mark_ticket_shift == ticket;
 }
-/// The state of a ticket whose slot has this mark, and which is `unmarked` where the mark does not
-/// name it.
-constexpr mark_state state_of(slot_mark mark, std::uint64_t ticket, mark_state unmarked) noexcept {
+/// True where the slot has been released and used again since it held the ticket. A call that was
+/// preempted meanwhile must leave the mark alone, which is another entry's.
+inline bool is_newer(slot_mark mark, std::uint64_t ticket) noexcept {
+  return mark >> mark_ticket_shift > ticket && !seeded_bug("ring.late_mark_taken");
+}
+/// The state of a ticket whose slot has this mark, and which is `unmarked` where the mark names an
+/// earlier one.
+inline mark_state state_of(slot_mark mark, std::uint64_t ticket, mark_state unmarked) noexcept {
+  if (is_newer(mark, ticket)) return mark_state::done;
   return names(mark, ticket) ? static_cast<mark_state>(mark & 7) : unmarked;
 }
 /// The same for a ticket that the cursor has passed.
-constexpr mark_state passed_state(slot_mark mark, std::uint64_t ticket) noexcept {
+inline mark_state passed_state(slot_mark mark, std::uint64_t ticket) noexcept {
   return state_of(mark, ticket, mark_state::ready);
 }
 constexpr std::uint32_t generation_of(slot_mark mark, std::uint64_t ticket) noexcept {
@@ -404,6 +412,7 @@ struct queue_table::state {
 
   void finish_by_marks(const placement& p, detail::mark_state as) noexcept;
   void pass_marked(detail::ring_state& r) const noexcept;
+  void pass_older_marks(detail::ring_state& r, std::uint64_t ticket) const noexcept;
 
   // --- leases and acknowledgements: lease.cc ----------------------------------------------------
 

@@ -257,6 +257,7 @@ std::uint32_t queue_table::state::drop_from(ring_state& r, std::uint32_t n, std:
   for (; ticket <= tail && dropped < n; ++ticket) {
     std::atomic<slot_mark>& mark = r.marks[r.index_of(ticket)];
     slot_mark was = 0;
+    hook_point("ring.drop.looking");
     const mark_state s = r.state_at(ticket, was);
     if (s == mark_state::unready) break;
     if (!is_over(s) && !droppable(r, ticket, ticket <= cursor)) break;

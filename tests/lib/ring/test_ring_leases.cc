@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "hooked.h"
 #include "ring_fixture.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -265,6 +267,125 @@ TEST_P(RingLeases, TheGenerationOfALeaseRepeatsAfterSixteenLeases) {
     EXPECT_EQ(q().consumer().expire(0, 1), 1u);
   }
   EXPECT_EQ(lease(1, 1)[0].generation(), 0u);
+}
+
+// --- a consumer that is preempted -------------------------------------------------------------
+
+/// A call that one consumer has begun, and that goes on after its slot was used again. A ring of
+/// four slots holds three entries.
+struct late_call {
+  const char* name;
+  const char* where; ///< the hook point at which the other threads run
+  bool (*ignored)(queues_on_media&, std::span<const leased>); ///< makes the call
+};
+
+struct RingLateCalls : testing::TestWithParam<late_call>, queues_in_memory {
+  RingLateCalls() {
+    layout.values = true;
+    layout.options.slots = 4;
+    layout.options.stock = 2;
+    layout.options.timed_leases = true;
+    layout.options.mode = queue_mode::mpmc;
+  }
+  placement place(std::uint64_t value) {
+    placement p;
+    EXPECT_EQ(q()->enqueue_bulk(0, {&value, 1}, p), 1u);
+    q()->place_flush(p);
+    q().m.drain();
+    return p;
+  }
+  /// Fills the ring, leases everything and begins the late call. Another consumer meanwhile
+  /// acknowledges and releases everything, and two producers fill the slots again. The second of
+  /// them has finished, so the slot of ticket 1 has the mark of ticket 5. Returns true when the
+  /// late call is ignored and both entries are leased afterwards.
+  bool leaves_the_newer_entry() {
+    for (std::uint64_t v = 1; v <= 3; ++v)
+      EXPECT_EQ(q().put(0, v), 1u);
+    std::array<leased, 3> out;
+    EXPECT_EQ(q().consumer().lease(0, out, 100), 3u);
+    placement fourth, fifth;
+    const hooked others(GetParam().where, [&] {
+      EXPECT_EQ(q().consumer().ack_burst(0, out), 3u);
+      EXPECT_EQ(q().release(0), 3u);
+      fourth = place(4);
+      fifth = place(5);
+      q()->place_finish(fifth);
+    });
+    const bool ignored = GetParam().ignored(q(), out);
+    EXPECT_TRUE(others.visited());
+    q()->place_finish(fourth);
+    return q().values(0) == std::vector<std::uint64_t>{4, 5} && ignored;
+  }
+};
+
+TEST_P(RingLateCalls, LeaveTheEntryThatHasTheirSlotNow) {
+  EXPECT_TRUE(leaves_the_newer_entry());
+  EXPECT_EQ(q()->ack(0, 4), ack_status::advanced);
+  EXPECT_EQ(q()->ack(0, 5), ack_status::advanced);
+  EXPECT_EQ(q().release(0), 2u);
+  EXPECT_EQ(q()->depth(0), 0u);
+}
+
+TEST_P(RingLateCalls, WouldTakeTheMarkOfALaterEntryForTheirOwn) {
+  const seeded on("ring.late_mark_taken");
+  expect_found("ring.late_mark_taken", !leaves_the_newer_entry(), GetParam().name);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Calls, RingLateCalls,
+    testing::Values(late_call{"Ack", "ring.settle.chosen",
+                              [](auto& q, auto) { return q->ack(0, 1) == ack_status::ignored; }},
+                    late_call{"AckOfALease", "ring.settle.chosen",
+                              [](auto& q, auto of) {
+                                return q.consumer().ack(0, of[0]) == ack_status::ignored;
+                              }},
+                    late_call{"AckBurst", "ring.ack.chosen",
+                              [](auto& q, auto of) { return q.consumer().ack_burst(0, of) == 0; }},
+                    late_call{"Nack", "ring.give_back.chosen",
+                              [](auto& q, auto) { return !q->nack(0, 1); }},
+                    late_call{"Expire", "ring.expire.looking",
+                              [](auto& q, auto) { return q.consumer().expire(0, 100) == 0; }},
+                    late_call{"DropOldest", "ring.drop.looking",
+                              [](auto& q, auto) { return q->drop_oldest(0, 1) == 0; }},
+                    late_call{"SetState", "ring.settle.chosen",
+                              [](auto& q, auto) {
+                                return !q.consumer().set_state(0, 1, slot_state::dropped);
+                              }}),
+    [](const auto& p) { return p.param.name; });
+
+// Placements that are finished out of order leave marks behind the watermark. They must not be
+// overwritten before the watermark has passed them, or every later call has to look at marks.
+TEST(RingWatermark, PassesTheMarksOfEarlierPlacementsBeforeTheirSlotsAreUsedAgain) {
+  queues_in_memory of;
+  of.layout.values = true;
+  of.layout.options.slots = 4;
+  auto& q = of.q();
+  const auto place = [&](std::vector<std::uint64_t> values) {
+    placement p;
+    EXPECT_EQ(q->enqueue_bulk(0, values, p), values.size());
+    q->place_flush(p);
+    q.m.drain();
+    return p;
+  };
+  const auto consume = [&](std::size_t n) {
+    EXPECT_EQ(q.values(0).size(), n);
+    std::uint32_t released = 0;
+    for (std::uint64_t ticket = 1; ticket <= 20; ++ticket)
+      (void)q->ack(0, ticket);
+    released = q.release(0);
+    EXPECT_EQ(released, n);
+  };
+  ASSERT_EQ(q->link_now(0), link_status::ready);
+  const placement first = place({1}), second = place({2, 3});
+  q->place_finish(second);
+  q->place_finish(first);
+  consume(3);
+  q->place_finish(place({4, 5, 6}));
+  consume(3);
+  const placement next = place({7});
+  const hooked late("ring.finish.late", [] {});
+  q->place_finish(next);
+  EXPECT_FALSE(late.visited()) << "a placement in order has to be finished by marks";
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, RingLeases, testing::Values(queue_mode::mpsc, queue_mode::mpmc),
