@@ -68,7 +68,7 @@ template <class Word> inline void store(void* at, Word w) noexcept {
 /// The sum with the four words at `at`.
 [[nodiscard]] inline std::uint64_t add_4_words(std::uint64_t sum, const std::byte* at) noexcept {
   asm("addq (%1), %0\n\tadcq 8(%1), %0\n\tadcq 16(%1), %0\n\tadcq 24(%1), %0\n\tadcq $0, %0"
-      : "+r"(sum)
+      : "+&r"(sum)
       : "r"(at), "m"(*reinterpret_cast<const std::byte(*)[32]>(at))
       : "cc");
   return sum;
