@@ -163,7 +163,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
     if (for_claims && wait_for_claim(by, from, topic, content, options, token)) return;
     return for_claims && options.retain ? refuse_retained() : refuse();
   }
-  staged_publish& p = staged.emplace_back();
+  staged_publish p;
   p.by = options.qos == 0 ? nullptr : &by;
   p.token = token;
   if (options.retain) {
@@ -183,10 +183,8 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
     case retained_table::claim_status::nothing: // it clears nothing
       break;
     case retained_table::claim_status::full:
-      staged.pop_back();
       return refuse_retained();
     case retained_table::claim_status::wait:
-      staged.pop_back();
       if (!wait_for_claim(by, from, topic, content, options, token)) refuse_retained();
       return;
     }
@@ -199,15 +197,13 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
   constexpr int attempts = 16; // if subscriptions change all the time, the sender must retry
   for (int i = 0; i < attempts && found == room::changed; ++i)
     found = find_room(topic, from, options.qos, options.retain,
-                      names.name(topic).size() + content.size(),
-                      static_cast<std::uint32_t>(staged.size() - 1), targets_before,
-                      volatile_before, p.matched_version);
+                      names.name(topic).size() + content.size(), targets_before, volatile_before,
+                      p.matched_version);
   if (!beyond_bytes.empty()) count_over_bytes();
   const auto give_up = [&] {
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     give_up_claim(p);
-    staged.pop_back();
     refuse();
   };
   if (found == room::full) report_full(full_queue);
@@ -237,25 +233,18 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
       if (p.volatile_copy != none) common.volatiles->drop(p.volatile_copy);
       forget_identifier(p.content);
       durable.messages().discard(p.content);
-      staged.pop_back();
       return refuse();
     }
-    set_aside({.content = p.content,
-               .by = p.by,
-               .token = token,
-               .until_tsc = now_tsc + aside_seconds * tsc_hz,
-               .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
-               .for_claim = false,
-               .counted = true,
-               .topic = topic,
-               .from = from,
-               .from_incarnation = from == no_session
-                                       ? 0
-                                       : at(from).incarnation.load( // [incarnation-read]
-                                             std::memory_order_relaxed),
-               .volatile_copy = p.volatile_copy});
-    staged.pop_back();
-    return;
+    return set_aside({.content = p.content,
+                      .by = p.by,
+                      .token = token,
+                      .until_tsc = now_tsc + aside_seconds * tsc_hz,
+                      .ask_tsc = now_tsc + tsc_hz / ask_again_hz,
+                      .for_claim = false,
+                      .counted = true,
+                      .topic = topic,
+                      .from = from,
+                      .volatile_copy = p.volatile_copy});
   }
   if (p.places != 0) know(p, topic, content.size());
   stage(p, targets_before, volatile_before);
@@ -301,10 +290,6 @@ bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std
              .counted = false,
              .topic = topic,
              .from = from,
-             .from_incarnation = from == no_session
-                                     ? 0
-                                     : at(from).incarnation.load( // [incarnation-read]
-                                           std::memory_order_relaxed),
              .volatile_copy = common.volatiles->make(names.name(topic), content)});
   return true;
 }
@@ -339,8 +324,8 @@ void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
 // counted. It counts nothing, because a publish that waits is matched again and again.
 broker_worker::state::room
 broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                                bool retain, std::uint64_t size, std::uint32_t publish,
-                                std::size_t& targets_before, std::size_t& volatile_before,
+                                bool retain, std::uint64_t size, std::size_t& targets_before,
+                                std::size_t& volatile_before,
                                 std::uint64_t& matched_version) noexcept {
   matched_version = common.filters->version();
   const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
@@ -379,7 +364,7 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
     }
     // The home was set before the subscription entered the index. [home-read]
     if (full && at(sub.session).home.load(std::memory_order_relaxed) != number) found = room::wait;
-    targets.push_back({sub.session, incarnation, publish,
+    targets.push_back({sub.session, incarnation, static_cast<std::uint32_t>(staged.size()),
                        slot_delivery{std::min(qos, granted), retain_goes_on(retain, sub.options),
                                      subscription_option::front_end_bits_of(sub.options)}
                            .pack(),
@@ -435,6 +420,7 @@ void broker_worker::state::stage(staged_publish& p, std::size_t targets_before,
   if (p.kept) durable.messages().stage(p.content);
   for (std::size_t t = targets_before; t < targets.size(); ++t)
     add_to_group(static_cast<std::uint32_t>(t), p.kept ? p.content.fields.size() : 0);
+  staged.push_back(p);
 }
 
 // Finds out whether a ring is missing for a queue, before another worker is asked to drop anything.
@@ -466,13 +452,16 @@ void broker_worker::state::ask_for_room(std::size_t targets_before, std::uint64_
   }
 }
 
-void broker_worker::state::set_aside(const aside_publish& p) noexcept {
+void broker_worker::state::set_aside(aside_publish p) noexcept {
   ++count.set_aside;
   names.hold(p.topic);
-  if (p.from == no_session)
+  if (p.from == no_session) {
     ++aside_without_session;
-  else
+  } else {
     ++at(p.from).aside;
+    p.from_incarnation =
+        at(p.from).incarnation.load(std::memory_order_relaxed); // [incarnation-read]
+  }
   aside.push_back(p);
 }
 
@@ -514,9 +503,8 @@ void broker_worker::state::retry_aside() noexcept {
     }
     a.for_claim = found == room::wait;
     if (found == room::available) {
-      found = find_room(a.topic, a.from, fields.qos, retain, fields.size(),
-                        static_cast<std::uint32_t>(staged.size()), targets_before, volatile_before,
-                        p.matched_version);
+      found = find_room(a.topic, a.from, fields.qos, retain, fields.size(), targets_before,
+                        volatile_before, p.matched_version);
       if (!a.counted) count_over_bytes();
       a.counted |= found != room::changed;
       if (found == room::full) report_full(full_queue);
@@ -568,7 +556,6 @@ void broker_worker::state::retry_aside() noexcept {
     p.kept = p.places != 0 || p.retained != none || fields.identifier_open;
     if (!p.kept) durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
-    staged.push_back(p);
   }
   aside.resize(kept);
 }

@@ -351,8 +351,7 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
   constexpr int attempts = 16;
   for (int i = 0; i < attempts && found == room::changed; ++i)
     found = find_room(topic, n, will.qos, retain, will.topic.size() + will.content.size(),
-                      static_cast<std::uint32_t>(staged.size()), targets_before, volatile_before,
-                      p.matched_version);
+                      targets_before, volatile_before, p.matched_version);
   // A will that waits is counted once.
   if (!s.will_counted) {
     count_over_bytes();
@@ -372,7 +371,6 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
     p.volatile_copy = common.volatiles->make(will.topic, will.content);
   durable.messages().add_references(ref.index, 1); // until the burst is finished
   stage(p, targets_before, volatile_before);
-  staged.push_back(p);
   return will_attempt::staged;
 }
 

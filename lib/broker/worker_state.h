@@ -125,8 +125,9 @@ struct broker_worker::state {
     bool for_claim;        // it waits for the claim of a retained topic, or behind one that does
     bool counted;          // it was matched, and counted where it found a limit of bytes
     std::uint32_t topic;   // the publish holds this topic
-    std::uint32_t from, from_incarnation;
-    std::uint32_t volatile_copy; // the copy for subscribers at QoS 0, or none
+    std::uint32_t from;
+    std::uint32_t volatile_copy;        // the copy for subscribers at QoS 0, or none
+    std::uint32_t from_incarnation = 0; // set_aside() notes it
     std::uint32_t claim_tries = 0;
   };
   struct volatile_node {
@@ -432,8 +433,8 @@ struct broker_worker::state {
                         std::span<const subscriber> to) noexcept;
   void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
   [[nodiscard]] room find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
-                               bool retain, std::uint64_t size, std::uint32_t publish,
-                               std::size_t& targets_before, std::size_t& volatile_before,
+                               bool retain, std::uint64_t size, std::size_t& targets_before,
+                               std::size_t& volatile_before,
                                std::uint64_t& matched_version) noexcept;
   [[nodiscard]] bool waits_for_claims(std::uint32_t from) noexcept;
   [[nodiscard]] bool topic_is_waited_for(std::uint32_t topic) noexcept;
@@ -446,7 +447,7 @@ struct broker_worker::state {
                              message& out) noexcept;
   void stage(staged_publish& p, std::size_t targets_before, std::size_t volatile_before) noexcept;
   void add_to_group(std::uint32_t target, std::uint64_t size) noexcept;
-  void set_aside(const aside_publish& p) noexcept;
+  void set_aside(aside_publish p) noexcept;
   [[nodiscard]] bool prepare_rings(std::size_t targets_before) noexcept;
   void ask_for_room(std::size_t targets_before, std::uint64_t size) noexcept;
   void retry_aside() noexcept;
