@@ -99,6 +99,14 @@ class persist_observer {
                            const site& s) noexcept;
 };
 
+/// What a journal has done since its region was opened. All are 0 in classes without a journal.
+struct journal_statistics {
+  std::uint64_t commits = 0;   ///< group commits, each with one sync
+  std::uint64_t bytes = 0;     ///< written by them, headers included
+  std::uint64_t seal_tsc = 0;  ///< TSC cycles in which the checksums of these were computed
+  std::uint64_t write_tsc = 0; ///< TSC cycles from the start of each write to the end of its sync
+};
+
 /// One mapped region of durable memory.
 class media {
  public:
@@ -115,6 +123,8 @@ class media {
   [[nodiscard]] durability_class durability() const noexcept { return class_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual const char* driver_name() const noexcept = 0;
+  /// Any thread may call it. The counts are in DRAM and begin at 0 with each open.
+  [[nodiscard]] virtual journal_statistics journal_counts() const noexcept { return {}; }
 
   // --- the persist seam -------------------------------------------------------------------------
 
@@ -364,6 +374,10 @@ struct media_options {
   /// Size of the redo journal of class `file` when creating, in bytes; 0 stands for the driver's
   /// default.
   std::uint64_t journal_size = 0;
+  /// The CPU on which the threads of class `file` run, which commit and checkpoint its journal; -1
+  /// stands for every CPU on which the process was started. Choose one on which no lcore polls. It
+  /// changes nothing about what is durable.
+  int journal_cpu = -1;
   /// Opens for inspection: nothing is written, and other readers may have the region open too.
   bool read_only = false;
 };

@@ -9,6 +9,9 @@
 //     release; pairs with [checkpoint-taken].
 //   [checkpoint-taken]  The checkpointer loads the request with acquire, and takes it back with
 //     release; pairs with [checkpoint-wanted].
+//   [sleep-or-wake]  The committer stores that it sleeps and then loads `appended`, and a drain looks
+//     whether it sleeps, all sequentially consistent, so that one of the two sees the other; pairs
+//     with [append-seen].
 //   [salt-before-append]  The image has the replayed records and both header copies have the new
 //     salt, before a record is appended.
 //   [space-with-header]  The sync of the first header copy of a new file makes its space and the
@@ -43,10 +46,11 @@ const cpu_set_t processors = [] {
   return set;
 }();
 
-void enter_background_thread(const char* name) noexcept {
-  (void)pthread_setaffinity_np(pthread_self(), sizeof processors, &processors);
-  (void)pthread_setname_np(pthread_self(), name);
-}
+/// The sleeps of the committer grow up to this length. After that it sleeps until a drain wakes it,
+/// so that an idle process has one thread less that wakes up. The system call of the wake is made
+/// once in such a pause.
+constexpr std::uint32_t committer_sleep_us_max = 1000;
+
 
 error sized(const media_options& options, const std::string& text) {
   return {errc::invalid_argument, "region file " + options.path + ": " + text};
@@ -152,8 +156,7 @@ result<void> file_media::fill(const media_options& options) {
   journal_.set_salt(container_.now().salt);
   journal_.expect_file_bytes(h.image_offset + h.image_size);
   kind_ = kind::driver;
-  if (parts_.threads) start_threads();
-  return {};
+  return parts_.threads ? start_threads(options.journal_cpu) : result<void>{};
 }
 
 // --- the seam --------------------------------------------------------------------------------
@@ -201,6 +204,8 @@ void file_media::driver_drain() noexcept {
   if (p.count == 0) return;
   (void)journal_.append({p.extents.get(), p.count}, p.lines, base_);
   p.count = p.lines = 0;
+  if (committer_sleeps() && !seeded_bug("file_committer_not_woken")) [[unlikely]]
+    wake_committer();
 }
 
 bool file_media::checkpoint_step() noexcept {
@@ -277,7 +282,18 @@ file_media::~file_media() {
 
 // --- threads ---------------------------------------------------------------------------------
 
-void file_media::start_threads() {
+result<void> file_media::start_threads(int cpu) {
+  cpus_ = processors;
+  if (cpu >= 0) {
+    const bool allowed = cpu < CPU_SETSIZE && CPU_ISSET(static_cast<std::size_t>(cpu), &processors);
+    if (!allowed)
+      return error{errc::invalid_argument, "region file " + path_ + ": journal_cpu " +
+                                               std::to_string(cpu) +
+                                               ": this process was started without that CPU; "
+                                               "expected one that `taskset -cp` of it lists"};
+    CPU_ZERO(&cpus_);
+    CPU_SET(static_cast<std::size_t>(cpu), &cpus_);
+  }
   // Signals belong to the application, on threads that it knows.
   sigset_t all, before;
   sigfillset(&all);
@@ -285,6 +301,12 @@ void file_media::start_threads() {
   committer_ = std::thread([this] { commit_loop(); });
   checkpointer_ = std::thread([this] { checkpoint_loop(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return {};
+}
+
+void file_media::enter_background_thread(const char* name) const noexcept {
+  (void)pthread_setaffinity_np(pthread_self(), sizeof cpus_, &cpus_);
+  (void)pthread_setname_np(pthread_self(), name);
 }
 
 void file_media::stop_threads() noexcept {
@@ -294,15 +316,14 @@ void file_media::stop_threads() noexcept {
     stop_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
+  drained_.notify_one();
   if (committer_.joinable()) committer_.join();
   if (checkpointer_.joinable()) checkpointer_.join();
 }
 
 void file_media::commit_loop() noexcept {
   enter_background_thread("cr-commit");
-  // The first drain after a long pause may wait for a millisecond. In return an idle process rarely
-  // wakes up.
-  idle_policy policy(idle_mode::yield, 1000);
+  idle_policy policy(idle_mode::yield, committer_sleep_us_max);
   // [stop-read] Without it this thread could miss what the stopping thread stored before.
   while (!stop_.load(std::memory_order_acquire)) {
     if (journal_.commit_step())
@@ -310,12 +331,34 @@ void file_media::commit_loop() noexcept {
     else
       policy.idle();
     const std::uint64_t used = journal_.durable() - journal_.tail();
-    if (used < journal_.size() / 4 && !(used > 0 && journal_.awaited())) continue;
+    if (used < journal_.size() / 4 && !(used > 0 && journal_.awaited())) {
+      if (policy.sleep_us() == committer_sleep_us_max) sleep_until_drain();
+      continue;
+    }
     // [checkpoint-wanted] Without it the request for this checkpoint could be lost or doubled.
     if (wanted_.exchange(true, std::memory_order_acq_rel)) continue;
     { const std::lock_guard guard(wake_lock_); }
     wake_.notify_one();
   }
+}
+
+// While the committer sleeps here, no thread waits for room: the journal is at most a quarter full,
+// and what would fill it is a drain.
+void file_media::sleep_until_drain() noexcept {
+  std::unique_lock guard(wake_lock_);
+  // [sleep-or-wake] Without it the committer could miss a drain whose thread misses its sleep.
+  committer_sleeps_.store(true, std::memory_order_seq_cst);
+  drained_.wait(guard, [this] {
+    // [stop-read]
+    return stop_.load(std::memory_order_acquire) || !journal_.all_committed();
+  });
+  committer_sleeps_.store(false, std::memory_order_seq_cst); // [sleep-or-wake]
+}
+
+void file_media::wake_committer() noexcept {
+  // The committer holds the lock from before it looks until it sleeps, so the wake comes after.
+  { const std::lock_guard guard(wake_lock_); }
+  drained_.notify_one();
 }
 
 void file_media::checkpoint_loop() noexcept {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <sched.h>
 #include <thread>
 
 #include "base/thread_slot.h"
@@ -44,6 +45,7 @@ class file_media final : public media {
   ~file_media() override;
 
   const char* driver_name() const noexcept override { return "file"; }
+  journal_statistics journal_counts() const noexcept override { return journal_.statistics(); }
   mark_t mark() noexcept override;
   bool durable(mark_t mark) noexcept override { return mark <= journal_.durable(); }
   bool failed() const noexcept override { return failure_.failed(); }
@@ -57,6 +59,10 @@ class file_media final : public media {
   // --- the work of the threads, for tests that run without them ---------------------------------
   bool commit_step() noexcept { return journal_.commit_step(); }
   bool checkpoint_step() noexcept;
+  /// True while the committer sleeps until the next drain wakes it. Any thread may call it.
+  [[nodiscard]] bool committer_sleeps() const noexcept {
+    return committer_sleeps_.load(std::memory_order_seq_cst); // [sleep-or-wake]
+  }
 
  private:
   /// The extents that one thread has flushed and not drained yet.
@@ -71,9 +77,13 @@ class file_media final : public media {
   void driver_drain() noexcept override;
   [[nodiscard]] result<void> fill(const media_options& options);
   [[nodiscard]] result<void> read_image(std::uint64_t size);
-  void start_threads();
+  /// Refuses a CPU on which this process may not run.
+  [[nodiscard]] result<void> start_threads(int cpu);
   void stop_threads() noexcept;
+  void enter_background_thread(const char* name) const noexcept;
   void commit_loop() noexcept;
+  void sleep_until_drain() noexcept;
+  void wake_committer() noexcept;
   void checkpoint_loop() noexcept;
 
   file_parts parts_;
@@ -92,8 +102,12 @@ class file_media final : public media {
 
   std::atomic<bool> stop_ = false;
   std::thread committer_, checkpointer_;
+  cpu_set_t cpus_{}; ///< of both threads
   std::mutex wake_lock_;
-  std::condition_variable wake_;
+  std::condition_variable wake_;   ///< for the checkpoint thread
+  std::condition_variable drained_; ///< for the committer
+  /// Written by the committer only when a pause begins and ends, and read by each drain.
+  alignas(cacheline_size) std::atomic<bool> committer_sleeps_ = false;
   std::atomic<bool> wanted_ = false; ///< a checkpoint is wanted
 };
 

@@ -7,6 +7,8 @@
 // Ordering labels:
 //   [record-appended]  append() stores `appended` with release once the record is whole in the
 //     mirror; pairs with [appended-read].
+//   [append-seen]  append() stores `appended` sequentially consistent, before its thread looks
+//     whether the committer sleeps; pairs with [sleep-or-wake].
 //   [appended-read]  The committer loads `appended` with acquire; pairs with [record-appended].
 //   [prefix-durable]  The committer stores `durable` with release once the prefix is on disk; pairs
 //     with [durable-read].
@@ -41,6 +43,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <rte_cycles.h>
 
 #include "base/crc32c.h"
 #include "base/hook.h"
@@ -237,7 +240,8 @@ bool journal::append(std::span<const extent> extents, std::uint64_t lines,
     }
     if (!early) {
       // [record-appended] Without it the committer could write a record that is not whole yet.
-      appended_.store(at + bytes, std::memory_order_release);
+      // [append-seen] Without it the committer could sleep on, and this thread not wake it.
+      appended_.store(at + bytes, std::memory_order_seq_cst);
       lock_.unlock();
     }
     appended = true;
@@ -264,7 +268,10 @@ bool journal::commit_step() noexcept {
   if (failure_.failed()) return false;
   const std::uint64_t from = durable(), to = appended();
   if (from == to) return false;
+  const std::uint64_t began = rte_rdtsc();
   seal(to);
+  const std::uint64_t sealed = rte_rdtsc();
+  seal_tsc_ += sealed - began;
   hook_point("journal_sealed");
   const bool unsynced = seeded_bug("file_commit_not_synced");
   // [record-before-mark] Crash between: no mark is true yet for what the crash takes back. Every
@@ -281,6 +288,9 @@ bool journal::commit_step() noexcept {
     failure_.fail("a commit to a file that somebody deleted or cut short", ESTALE);
     return false;
   }
+  write_tsc_ += rte_rdtsc() - sealed;
+  bytes_ += to - from;
+  ++commits_;
   // [prefix-durable] Without it a mark could be true before its records are on disk.
   durable_.store(to, std::memory_order_release);
   return true;

@@ -24,9 +24,11 @@
 
 #include "base/error.h"
 #include "base/spin_lock.h"
+#include "base/statistic.h"
 #include "failure_latch.h"
 #include "file_format.h"
 #include "media/block_file.h"
+#include "media/media.h"
 
 namespace chainring {
 
@@ -80,6 +82,10 @@ class journal {
     // mirror.
     return appended_.load(std::memory_order_acquire);
   }
+  /// True if everything that is appended is durable.
+  [[nodiscard]] bool all_committed() const noexcept {
+    return appended_.load(std::memory_order_seq_cst) == durable(); // [sleep-or-wake]
+  }
   [[nodiscard]] std::uint64_t durable() const noexcept {
     // [durable-read] Without it a checkpoint could read records whose checksums are not chained
     // yet.
@@ -100,6 +106,10 @@ class journal {
 
   /// Commits the appended records. Returns false if there were none, or if the commit failed.
   bool commit_step() noexcept;
+
+  [[nodiscard]] journal_statistics statistics() const noexcept {
+    return {commits_.value(), bytes_.value(), seal_tsc_.value(), write_tsc_.value()};
+  }
 
   // --- the checkpoint ---------------------------------------------------------------------------
 
@@ -144,6 +154,7 @@ class journal {
   journal_point tail_point_; ///< used by the checkpoint only
   /// used by the committer only: crc of the last record before `durable`
   std::uint32_t sealed_crc_ = 0;
+  statistic commits_, bytes_, seal_tsc_, write_tsc_;
 
   alignas(cacheline_size) spin_lock lock_;
   std::uint64_t next_sequence_ = 0; ///< protected by the lock

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <sched.h>
+#include <string>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <thread>
@@ -10,6 +15,7 @@
 
 #include "media/file/file_media.h"
 #include "scratch.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -150,6 +156,75 @@ TEST_F(FileMedia, LapsItsJournalManyTimesUnderSeveralThreads) {
   for (std::uint64_t l = 0; l < threads * lines; ++l)
     for (std::uint64_t k = drains - 7; k <= drains; ++k)
       ASSERT_EQ(words(*m)[l * 8 + k % 8], k) << l;
+}
+
+/// Drains after some pauses in which the committer went to sleep until a drain wakes it. True if
+/// each drain became durable within `limit`.
+bool commits_after_pauses(file_media& m, std::chrono::seconds limit) {
+  using clock = std::chrono::steady_clock;
+  for (std::uint64_t pause = 1; pause <= 4; ++pause) {
+    while (!m.committer_sleeps())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    auto* const word = reinterpret_cast<std::uint64_t*>(m.base());
+    m.store_release(word, pause);
+    m.flush(word, sizeof *word);
+    m.drain();
+    const mark_t mark = m.mark();
+    for (const auto end = clock::now() + limit; !m.durable(mark);) {
+      if (clock::now() > end) return false;
+      std::this_thread::yield();
+    }
+  }
+  return true;
+}
+
+TEST_F(FileMedia, ADrainWakesACommitterThatSleeps) {
+  auto m = must_create();
+  EXPECT_TRUE(commits_after_pauses(dynamic_cast<file_media&>(*m), std::chrono::seconds(60)));
+}
+
+TEST_F(FileMedia, FindsACommitterThatIsNotWoken) {
+  auto m = must_create();
+  const seeded active_bug("file_committer_not_woken");
+  expect_found("file_committer_not_woken",
+               !commits_after_pauses(dynamic_cast<file_media&>(*m), std::chrono::seconds(2)));
+}
+
+/// The CPUs on which the thread of this process with that name may run.
+std::vector<int> cpus_of(const std::string& thread) {
+  std::vector<int> cpus;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream comm(task.path() / "comm");
+    std::string name;
+    if (!std::getline(comm, name) || name != thread) continue;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(std::stoi(task.path().filename()), sizeof set, &set) != 0) continue;
+    for (int i = 0; i < CPU_SETSIZE; ++i)
+      if (CPU_ISSET(static_cast<std::size_t>(i), &set)) cpus.push_back(i);
+  }
+  return cpus;
+}
+
+TEST_F(FileMedia, RunsItsThreadsOnTheCpuThatItIsGiven) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ASSERT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+  int last = 0;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(static_cast<std::size_t>(i), &set)) last = i;
+  options_.journal_cpu = last;
+  auto m = must_create();
+  put(*m, 0, 1);
+  ASSERT_TRUE(m->wait(m->mark())); // so the committer runs, and has chosen its CPUs
+  EXPECT_EQ(cpus_of("cr-commit"), std::vector<int>{last});
+  EXPECT_EQ(m->journal_counts().commits, 1u);
+  EXPECT_GT(m->journal_counts().bytes, cacheline_size);
+}
+
+TEST_F(FileMedia, RefusesACpuThatItMayNotUse) {
+  options_.journal_cpu = CPU_SETSIZE - 1;
+  expect_refused(errc::invalid_argument, "journal_cpu 1023: this process was started without");
 }
 
 TEST_F(FileMedia, GrowsInPlaceAndKeepsTheSizeAcrossReopen) {
