@@ -17,11 +17,11 @@ class statistic {
   statistic& operator=(const statistic&) = delete;
 
   /// Only the one writer may call this and operator++().
-  statistic& operator+=(std::uint64_t n) noexcept {
+  [[gnu::always_inline]] statistic& operator+=(std::uint64_t n) noexcept {
     word_.store(word_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     return *this;
   }
-  statistic& operator++() noexcept { return *this += 1; }
+  [[gnu::always_inline]] statistic& operator++() noexcept { return *this += 1; }
   /// Starts again at 0. Only the one writer may call this.
   void clear() noexcept { word_.store(0, std::memory_order_relaxed); }
   /// Any thread may call this.

@@ -197,6 +197,13 @@ struct block_store::state {
     return used;
   }
 
+  [[gnu::noinline]] bool try_behind_cache(std::uint32_t blocks, chain& out) noexcept {
+    const std::lock_guard guard(lock);
+    return (cached_length(blocks) && get(mine().count[blocks - 1]) == 0 &&
+            refill(blocks, out.first)) ||
+           index.take(blocks, std::span(&out, 1)) == 1;
+  }
+
   [[gnu::noinline]] void release_behind_cache(const chain& c) noexcept {
     const std::lock_guard guard(lock);
     CHAINRING_ASSERT(!recovering);
@@ -278,6 +285,14 @@ unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexc
 
 bool block_store::allocate_contiguous(std::uint32_t blocks, chain& out) noexcept {
   return allocate(blocks, std::span(&out, 1)) == 1;
+}
+
+bool block_store::try_allocate(std::uint32_t blocks, chain& out) noexcept {
+  if (blocks - 1 >= cached_lengths || media_.losses() != 0) [[unlikely]]
+    return false;
+  out.blocks = blocks;
+  return (state_->cached_length(blocks) && state_->pop(blocks, out.first)) ||
+         state_->try_behind_cache(blocks, out);
 }
 
 bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {

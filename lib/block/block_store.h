@@ -122,6 +122,10 @@ class block_store {
   [[nodiscard]] unsigned allocate(std::uint32_t blocks, std::span<chain> out) noexcept;
   /// Allocates `blocks` blocks as one chain, or nothing.
   [[nodiscard]] bool allocate_contiguous(std::uint32_t blocks, chain& out) noexcept;
+  /// Allocates up to cached_length_max blocks as one chain, if that can be had without taking the
+  /// caches of other threads back and without leaving out lost memory. False says nothing about
+  /// allocate(), and counts as no refusal.
+  [[nodiscard]] bool try_allocate(std::uint32_t blocks, chain& out) noexcept;
   /// Fills `out` with chains of `blocks` blocks each, or allocates nothing.
   [[nodiscard]] bool allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept;
   /// Allocates `blocks` blocks as one chain of memory whose loss fails the media (media::require),

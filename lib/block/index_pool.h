@@ -59,10 +59,7 @@ class index_pool {
       open_.leave(c.busy);
       if (n < cache_max_) return;
     }
-    const std::lock_guard guard(lock_);
-    if (!open_.revoked()) flush(c, get(c.count) / 2);
-    free_[free_count_++] = index;
-    restore_if_plenty();
+    give_behind_cache(c, index);
   }
 
   /// Empties the pool. Recovery then adds each number that nothing on media refers to. No other
@@ -110,7 +107,14 @@ class index_pool {
     a.store(v, std::memory_order_relaxed); // [number-cache-owned]
   }
 
-  [[nodiscard]] bool take_behind_cache(cache& mine, std::uint32_t& index) noexcept {
+  [[gnu::noinline]] void give_behind_cache(cache& c, std::uint32_t index) noexcept {
+    const std::lock_guard guard(lock_);
+    if (!open_.revoked()) flush(c, get(c.count) / 2);
+    free_[free_count_++] = index;
+    restore_if_plenty();
+  }
+
+  [[nodiscard, gnu::noinline]] bool take_behind_cache(cache& mine, std::uint32_t& index) noexcept {
     const std::lock_guard guard(lock_);
     if (free_count_ == 0 && !open_.revoked() && cached_count() != 0) {
       open_.revoke();

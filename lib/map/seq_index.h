@@ -150,7 +150,9 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
   [[nodiscard]] static result<seq_index> create(std::uint64_t first, std::uint64_t capacity) {
     seq_index index;
     const std::uint64_t least = table::slots_for(first), most = table::slots_for(capacity);
-    const auto count = static_cast<std::size_t>(std::countr_zero(most) - std::countr_zero(least));
+    std::size_t count = 0;
+    while (least << count < most)
+      ++count;
     index.levels_ = std::make_unique<level[]>(count + 1);
     for (std::size_t i = 0; i <= count; ++i) {
       level& l = index.levels_[i];

@@ -14,6 +14,7 @@
 #include "base/grace.h"
 #include "base/hook.h"
 #include "base/idle.h"
+#include "base/lazy_array.h"
 #include "base/spin_lock.h"
 #include "base/thread_slot.h"
 
@@ -195,6 +196,21 @@ TEST(GracePeriods, AreOverOnceTheThreadsThatWereInsideHaveLeftEvenIfOthersCameIn
   reach(6);
   reader.join();
   EXPECT_TRUE(periods.over(next));
+}
+
+TEST(LazyArray, IsZeroAndAlignedAtEverySize) {
+  constexpr std::size_t huge_page = 2u << 20;
+  for (const std::size_t bytes :
+       {std::size_t{64}, huge_page / 4, huge_page, 3 * huge_page + 8192}) {
+    chainring::detail::lazy_array<std::uint64_t> array;
+    ASSERT_TRUE(array.make(bytes / 8, true));
+    const std::size_t alignment = bytes >= huge_page ? huge_page : cacheline_size;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(array.data()) % alignment, 0u) << bytes;
+    for (const std::size_t i : {std::size_t{0}, bytes / 16, bytes / 8 - 1}) {
+      EXPECT_EQ(array[i], 0u) << bytes;
+      array[i] = i; // the last one lies in the mapping
+    }
+  }
 }
 
 } // namespace
