@@ -169,10 +169,10 @@ bool queue_consumer::set_state(std::uint32_t queue, std::uint64_t ticket,
         mark_state::ready) // [slot-ready]
       return false;
     // Only this consumer changes the tag.
-    std::uint64_t was = word_of(r->slots[i].tag);
+    std::uint64_t was = word_of(r->slots()[i].tag);
     const slot_tag next{ticket, slot_state::pubrec};
     return was != next.pack(queue) && may_be_delivered(*r, was, ticket) &&
-           s.medium.compare_exchange(&r->slots[i].tag, was,
+           s.medium.compare_exchange(&r->slots()[i].tag, was,
                                      next.pack(queue)); // [tag-with-burst]
   }
   CHAINRING_ASSERT(to == slot_state::moved || to == slot_state::dropped);
@@ -186,7 +186,7 @@ void queue_consumer::flush_slot(std::uint32_t queue, std::uint64_t ticket) const
   if (r == nullptr || ticket <= r->base) return; // the head has passed it, durably
   // [tag-with-burst] Without it PUBREL could leave although a crash takes the PUBREC back. Crash
   // between: the entry is delivered again.
-  s.medium.flush(&r->slots[r->index_of(ticket)], sizeof(ring_slot)); // [tag-with-burst]
+  s.medium.flush(&r->slots()[r->index_of(ticket)], sizeof(ring_slot)); // [tag-with-burst]
 }
 
 // --- the queue ----------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ std::uint64_t queue_consumer::oldest_published_ns(std::uint32_t queue) const noe
       if (is_over(mark)) continue;
       message_view v;
       if (mark == mark_state::unready ||
-          s.messages->view(slot_ref(word_of(r->slots[i].ref)).message(), v) != message_status::ok)
+          s.messages->view(slot_ref(word_of(r->slots()[i].ref)).message(), v) != message_status::ok)
         return 0;
       return v.fields.published_ns;
     }

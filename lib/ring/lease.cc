@@ -86,6 +86,21 @@ std::uint32_t queue_table::lease(std::uint32_t queue, std::span<leased> out) noe
   return n + state_->lease_until(queue, out.subspan(n), no_deadline);
 }
 
+bool queue_table::lease_placed(std::uint32_t queue, const placement& p) noexcept {
+  ring_state* const r = state_->sole_consumer_ring(queue);
+  if (r == nullptr || r != p.ring || p.count == 0) return false;
+  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
+  const std::uint64_t end = cursor + p.count;
+  if (p.first_ticket != cursor + 1 || r->times != nullptr ||
+      r->ready.load(std::memory_order_acquire) < end || // [slot-ready]
+      r->marked_behind(cursor) ||
+      r->returned.load(std::memory_order_relaxed) != 0 ||                // [returned-hint]
+      end >= r->acked.load(std::memory_order_relaxed) + packet_id_count) // [single-consumer]
+    return false;
+  r->cursor.store(end, std::memory_order_release); // [cursor-moved]
+  return true;
+}
+
 bool queue_table::may_lease(std::uint32_t queue) const noexcept {
   const queue_state& q = state_->queue_at(queue);
   const ring_state* const r = q.first.load(std::memory_order_acquire); // [ring-published]
@@ -138,7 +153,7 @@ std::uint32_t copy_unmarked(const ring_state& r, std::uint64_t first, std::uint3
     const std::uint32_t k = std::min({n, slot_tag_run::part, r.size() - at});
     const std::uint64_t* checks = queued.checks();
     std::uint64_t tag = queued.word(); // as it is handed out: without the check
-    const ring_slot* s = r.slots + at;
+    const ring_slot* s = r.slots() + at;
     // Copies an entry and returns 0 where its slot holds what was placed.
     const auto one = [&](std::uint32_t i) {
       out[i].ref.word = word_of(s[i].ref);
@@ -190,7 +205,7 @@ inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint
   const std::uint64_t end = std::min({ready, acked + packet_id_count - 1, cursor + out.size()});
   std::uint32_t n = 0;
   if (end == cursor + 1) {
-    const ring_slot& s = r.slots[r.index_of(end)];
+    const ring_slot& s = r.slots()[r.index_of(end)];
     const std::uint64_t tag = word_of(s.tag);
     n = tag == slot_tag{end, slot_state::queued}.pack(r.queue);
     if (n != 0) out[0] = {slot_ref(word_of(s.ref)), handed_out(tag, 0, false)};
@@ -222,9 +237,9 @@ inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint
       slot_mark mark = 0;
       const mark_state s = r.state_at(ticket, mark);
       if (s == mark_state::ready) [[likely]] {
-        const std::uint64_t tag = word_of(r.slots[i].tag);
+        const std::uint64_t tag = word_of(r.slots()[i].tag);
         if (may_be_delivered(r, tag, ticket)) [[likely]] {
-          out[n++] = {slot_ref(word_of(r.slots[i].ref)),
+          out[n++] = {slot_ref(word_of(r.slots()[i].ref)),
                       handed_out(tag, generation_of(mark, ticket), ticket <= r.delivered)};
         } else {                  // the medium has changed since recovery validated the slot
           r.raise_marked(ticket); // [mark-announced]
@@ -265,7 +280,7 @@ void end_undeliverable(ring_state& r, std::uint64_t ticket) noexcept {
   const std::uint32_t i = r.index_of(ticket);
   slot_mark mark = r.marks[i].load(std::memory_order_acquire); // [slot-ready]
   if (passed_state(mark, ticket) != mark_state::ready ||
-      may_be_delivered(r, word_of(r.slots[i].tag), ticket))
+      may_be_delivered(r, word_of(r.slots()[i].tag), ticket))
     return;
   r.raise_marked(ticket); // [mark-announced]
   r.marks[i].compare_exchange_strong(mark, mark_as(mark, ticket, mark_state::done),
@@ -299,9 +314,9 @@ std::uint32_t queue_table::state::lease_shared(ring_state& r, std::span<leased> 
       const mark_state s = r.state_at(ticket, mark);
       if (s == mark_state::unready) break;
       if (s == mark_state::ready) {
-        const std::uint64_t tag = word_of(r.slots[i].tag);
+        const std::uint64_t tag = word_of(r.slots()[i].tag);
         if (may_be_delivered(r, tag, ticket))
-          out[n++] = {slot_ref(word_of(r.slots[i].ref)),
+          out[n++] = {slot_ref(word_of(r.slots()[i].ref)),
                       handed_out(tag, generation_of(mark, ticket), ticket <= r.delivered)};
         else
           damaged = true;
@@ -338,9 +353,10 @@ std::uint32_t queue_table::state::lease_returned(ring_state& r, std::span<leased
                                             std::memory_order_relaxed)) // [lease-ended]
       continue;
     r.returned.fetch_sub(1, std::memory_order_relaxed); // [returned-hint]
-    const std::uint64_t tag = word_of(r.slots[i].tag);
+    const std::uint64_t tag = word_of(r.slots()[i].tag);
     if (may_be_delivered(r, tag, t))
-      out[n++] = {slot_ref(word_of(r.slots[i].ref)), handed_out(tag, generation_of(mark, t), true)};
+      out[n++] = {slot_ref(word_of(r.slots()[i].ref)),
+                  handed_out(tag, generation_of(mark, t), true)};
     else
       end_undeliverable(r, t);
   }
@@ -529,7 +545,7 @@ ack_status queue_table::state::settle(std::uint32_t queue, std::uint64_t ticket,
   }
   // The exchange names the exact word: once the head has passed the slot, it may hold another
   // entry.
-  std::uint64_t& tag = r.slots[r.index_of(ticket)].tag;
+  std::uint64_t& tag = r.slots()[r.index_of(ticket)].tag;
   std::uint64_t was = word_of(tag);
   while (may_be_delivered(r, was, ticket) && !seeded_bug("ring.ack_in_memory"))
     if (medium.compare_exchange(&tag, was, slot_tag{ticket, to}.pack(queue))) // [tag-with-burst]
@@ -602,6 +618,17 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
   // Where another thread moved `acked` meanwhile, or has ended the lease behind, it goes on here.
   advance(r);
   return n;
+}
+
+bool queue_table::ack_oldest(std::uint32_t queue, std::uint64_t ticket, bool& more) noexcept {
+  ring_state* const r = state_->sole_consumer_ring(queue);
+  if (r == nullptr || !state_->settle_next(*r, ticket)) return false;
+  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
+  more = r->ready.load(std::memory_order_relaxed) > cursor ||             // [returned-hint]
+         r->marked_behind(cursor) ||
+         r->returned.load(std::memory_order_relaxed) != 0 || // [returned-hint]
+         r->following() != nullptr;
+  return true;
 }
 
 ack_status queue_table::ack(std::uint32_t queue, std::uint64_t ticket) noexcept {

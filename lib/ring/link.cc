@@ -206,11 +206,11 @@ void queue_table::state::append(std::uint32_t queue, ring_state& old, ring_state
   if (seeded_bug("ring.append_copies")) [[unlikely]] { // the entries are copied, which is wrong
     const std::uint64_t head = old.head.load(std::memory_order_relaxed); // [prefix-acked]
     for (std::uint64_t t = head + 1; t <= base; ++t) {
-      ring_slot& to = r.slots[static_cast<std::uint32_t>(t - 1 - head) & r.mask];
-      medium.store(&to.ref, old.slots[old.index_of(t)].ref); // [ref-before-tag]
-      medium.store(&to.tag, old.slots[old.index_of(t)].tag); // [ref-before-tag]
+      ring_slot& to = r.slots()[static_cast<std::uint32_t>(t - 1 - head) & r.mask];
+      medium.store(&to.ref, old.slots()[old.index_of(t)].ref); // [ref-before-tag]
+      medium.store(&to.tag, old.slots()[old.index_of(t)].tag); // [ref-before-tag]
     }
-    persist_range(medium, r.slots, r.size() * sizeof(ring_slot)); // [clear-before-link]
+    persist_range(medium, r.slots(), r.size() * sizeof(ring_slot)); // [clear-before-link]
     link(queue, r, head);
     std::uint64_t word = record_of(queue).commit;
     queue_commit c = queue_commit::unpack(word);

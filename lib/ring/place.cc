@@ -19,10 +19,10 @@ inline void for_each_run(const ring_state& r, std::uint64_t first, std::uint32_t
   const std::uint32_t at = r.index_of(first);
   const std::uint32_t to_end = r.size() - at;
   if (n <= to_end) [[likely]] {
-    fn(r.slots + at, r.marks + at, first, n);
+    fn(r.slots() + at, r.marks + at, first, n);
   } else {
-    fn(r.slots + at, r.marks + at, first, to_end);
-    fn(r.slots, r.marks, first + to_end, n - to_end);
+    fn(r.slots() + at, r.marks + at, first, to_end);
+    fn(r.slots(), r.marks, first + to_end, n - to_end);
   }
 }
 
@@ -36,7 +36,7 @@ void store_queued(media& m, const ring_state& r, std::uint64_t first, std::uint3
     const std::uint32_t k = std::min({n, slot_tag_run::part, r.size() - at});
     const std::uint64_t* checks = tags.checks();
     std::uint64_t tag = tags.word();
-    ring_slot* s = r.slots + at;
+    ring_slot* s = r.slots() + at;
     const auto one = [&](std::uint32_t i) {
       m.store_unobserved(&s[i].ref, words[i]);              // [ref-before-tag]
       m.store_unobserved(&s[i].tag, (tag + i) | checks[i]); // [ref-before-tag]
@@ -110,12 +110,14 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
   // While older rings exist, capacity_max bounds the slots of all rings together, and the caller's
   // limit always does. The head that is
   // read here may be old; it only rises, so the bound is never exceeded.
+  std::uint64_t older = 0; // the slots in use in older rings
   if (const ring_state* first = q.first.load(std::memory_order_acquire); // [ring-published]
       (first != r || limit < r->capacity) && got != 0) [[unlikely]] {
     const std::uint64_t depth = r->next.load(std::memory_order_relaxed) -    // [ticket-counter]
                                 first->head.load(std::memory_order_relaxed); // [queue-estimate]
     const std::uint64_t most = std::min(limit, std::max(capacity_max, r->capacity));
     const auto left = static_cast<std::uint32_t>(depth < most ? most - depth : 0);
+    older = depth - std::min<std::uint64_t>(depth, r->capacity - room - got);
     if (got > left) {
       got = all ? 0 : left;
       if (got == 0) {
@@ -160,7 +162,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
   if (how == placing::moved || m.observed() || seeded_bug("ring.tag_first")) [[unlikely]] {
     for_each_run(*r, last + 1, got, store_observed);
   } else if (got == 1) {
-    ring_slot& s = r->slots[r->index_of(last + 1)];
+    ring_slot& s = r->slots()[r->index_of(last + 1)];
     m.store_unobserved(&s.ref, *words); // [ref-before-tag]
     m.store_unobserved(&s.tag,
                        slot_tag{last + 1, slot_state::queued}.pack(queue)); // [ref-before-tag]
@@ -182,7 +184,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
     wants = r->prepare_at != 0 && depth >= r->prepare_at;
   }
   rte_ring_enqueue_zc_elem_finish(r->ring, got); // [slot-placed]
-  out = {r, last + 1, got};
+  out = {r, last + 1, got, static_cast<std::uint32_t>(older + depth)};
   if (wants) [[unlikely]]
     want_larger(queue, 0);
   return place_status::placed;
@@ -362,7 +364,6 @@ void queue_table::prefetch(std::uint32_t queue, unsigned pass) const noexcept {
   if (r == nullptr) return;
   if (pass == 1) {
     __builtin_prefetch(r, 1);
-    __builtin_prefetch(&r->next, 1);
     __builtin_prefetch(&r->cursor, 1);
     return;
   }
@@ -370,7 +371,7 @@ void queue_table::prefetch(std::uint32_t queue, unsigned pass) const noexcept {
   __builtin_prefetch(&r->ring->prod, 1);
   __builtin_prefetch(&r->ring->cons, 1);
   const std::uint64_t next = r->next.load(std::memory_order_relaxed) + 1; // [queue-estimate]
-  __builtin_prefetch(&r->slots[r->index_of(next)], 1);
+  __builtin_prefetch(&r->slots()[r->index_of(next)], 1);
 }
 
 std::uint32_t queue_table::free_count(std::uint32_t queue) const noexcept {

@@ -113,45 +113,52 @@ constexpr std::uint64_t lease_id_of(std::uint64_t ticket, std::uint32_t generati
 /// A ring. A ring removed from its queue stays valid memory until no thread can still reference it.
 /// Meanwhile a producer that holds its address finds that `owner` changed, and a consumer finds
 /// that every entry in it is done.
+///
+/// The usual placement touches the first line alone, and what a consumer does the first two.
 struct alignas(cacheline_size) ring_state {
-  // These members are constant while a queue has the ring.
-  rte_ring* ring = nullptr;
-  ring_slot* slots = nullptr;
-  std::atomic<slot_mark>* marks = nullptr;
-  std::uint64_t base = 0;   ///< the ticket before the first ticket of slot 0
-  std::uint64_t origin = 0; ///< the ticket before that of rte_ring's position 0, modulo 2^32
-  std::uint32_t mask = 0;
-  std::uint32_t capacity = 0;
+  // What producers read and change, between rte_ring's start and finish. The constant members hold
+  // while a queue has the ring.
+  rte_ring* ring = nullptr; ///< constant
   std::atomic<std::uint64_t> owner{owner_none};
-  queue_mode mode = queue_mode::mpsc; ///< changes only while no consumer call runs
-  bool own_marks = false;             ///< the marks were allocated for this ring alone
-  std::uint32_t queue = 0;            ///< the queue that owns the ring; its slots' checks cover it
-
-  // Producers change these members between rte_ring's start and finish.
-  alignas(cacheline_size) std::atomic<std::uint64_t> next{0}; ///< last ticket given to a producer
+  std::uint64_t base = 0;             ///< constant; the ticket before the first ticket of slot 0
+  std::atomic<std::uint64_t> next{0}; ///< last ticket given to a producer
   /// The watermark: the placements of all tickets up to this one are finished. A placement that is
   /// finished before an earlier one is known by its marks until the watermark passes it.
   std::atomic<std::uint64_t> ready{0};
   /// No slot behind this ticket has a mark that names its ticket, except those that consumers of an
   /// mpmc queue have leased. Every ticket up to `delivered` is at most this.
   std::atomic<std::uint64_t> marked{0};
+  std::uint32_t mask = 0;     ///< constant
+  std::uint32_t capacity = 0; ///< constant
   std::atomic<std::uint32_t> high_water{0};
+  std::uint32_t queue =
+      0; ///< constant; the queue that owns the ring, which its slots' checks cover
+
+  // What consumers and the releaser change.
+  alignas(cacheline_size) std::atomic<std::uint64_t> cursor{0}; ///< last ticket leased
+  std::atomic<std::uint64_t> acked{0}; ///< every ticket up to this one is done
+  std::atomic<std::uint64_t> head{0};  ///< every ticket up to this one is released, durably
+  std::uint64_t release_to = 0;        ///< the head that the releaser has stored
+  /// The ring that follows, set once slots may be placed in it. This ring ends at its base.
+  std::atomic<ring_state*> successor{nullptr};
+  std::atomic<slot_mark>* marks = nullptr; ///< constant
+  lease_time* times = nullptr;             ///< constant; null: leases have no deadlines
+  std::atomic<std::uint32_t> returned{0};  ///< marks in state `returned`
+  std::atomic<bool> releasing{false};      ///< the releaser's lock, in the queue's oldest ring
+  std::uint8_t unlinked = 0;          ///< rings, from this one on, that the releaser has unlinked
+  queue_mode mode = queue_mode::mpsc; ///< changes only while no consumer call runs
+  bool own_marks = false;             ///< constant; the marks were allocated for this ring alone
+
+  // What is needed now and then. Tickets up to `delivered` may have been delivered before.
+  alignas(cacheline_size) std::uint64_t delivered = 0;
+  /// Constant: the ticket before that of rte_ring's position 0, modulo 2^32.
+  std::uint64_t origin = 0;
   std::uint32_t prepare_at = 0; ///< the depth at which a larger ring is requested; 0: never
   chain blocks;                 ///< constant
 
-  // Consumers and the releaser change these members.
-  alignas(cacheline_size) std::atomic<std::uint64_t> cursor{0}; ///< last ticket leased
-  std::atomic<std::uint64_t> acked{0};    ///< every ticket up to this one is done
-  std::atomic<std::uint64_t> head{0};     ///< every ticket up to this one is released, durably
-  std::uint64_t release_to = 0;           ///< the head that the releaser has stored
-  std::uint64_t delivered = 0;            ///< tickets up to this one may have been delivered before
-  std::atomic<std::uint32_t> returned{0}; ///< marks in state `returned`
-  std::atomic<bool> releasing{false};     ///< the releaser's lock, in the queue's oldest ring
-  std::uint8_t unlinked = 0; ///< rings, from this one on, that the releaser has unlinked
-  /// The ring that follows, set once slots may be placed in it. This ring ends at its base.
-  std::atomic<ring_state*> successor{nullptr};
-  lease_time* times = nullptr; ///< constant; null: leases have no deadlines
-
+  [[nodiscard]] ring_slot* slots() const noexcept {
+    return reinterpret_cast<ring_slot*>(reinterpret_cast<std::byte*>(ring) + ring_header_size);
+  }
   [[nodiscard]] std::uint32_t index_of(std::uint64_t ticket) const noexcept {
     return static_cast<std::uint32_t>(ticket - 1 - base) & mask;
   }
@@ -432,12 +439,14 @@ struct queue_table::state {
   /// no slot has a mark. False: nothing is done, and settle() finds out.
   [[nodiscard]] bool settle_next(std::uint32_t queue, std::uint64_t ticket) const noexcept {
     detail::ring_state* const r = sole_consumer_ring(queue);
-    if (r == nullptr) return false;
-    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
-    if (ticket != acked + 1 || r->marked_behind(acked) ||
-        ticket > r->cursor.load(std::memory_order_relaxed)) // [single-consumer]
+    return r != nullptr && settle_next(*r, ticket);
+  }
+  [[nodiscard]] static bool settle_next(detail::ring_state& r, std::uint64_t ticket) noexcept {
+    const std::uint64_t acked = r.acked.load(std::memory_order_relaxed); // [single-consumer]
+    if (ticket != acked + 1 || r.marked_behind(acked) ||
+        ticket > r.cursor.load(std::memory_order_relaxed)) // [single-consumer]
       return false;
-    r->acked.store(ticket, std::memory_order_release); // [prefix-acked]
+    r.acked.store(ticket, std::memory_order_release); // [prefix-acked]
     return true;
   }
   ack_status settle(std::uint32_t queue, std::uint64_t ticket, slot_state to,

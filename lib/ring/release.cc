@@ -136,7 +136,7 @@ void queue_table::state::drop_references(const ring_state& r, std::uint64_t afte
     // Where the slot names a message of another generation, or none at all, the medium has changed
     // since recovery validated it. The message that the slot named before then stays until the next
     // open.
-    const message_ref ref = slot_ref(word_of(r.slots[i].ref)).message();
+    const message_ref ref = slot_ref(word_of(r.slots()[i].ref)).message();
     if (options.count_bytes) bytes_done += messages->size_of(ref.index);
     messages->drop_place(ref);
   }
@@ -145,7 +145,7 @@ void queue_table::state::drop_references(const ring_state& r, std::uint64_t afte
 
 std::uint64_t queue_table::state::bytes_at(const ring_state& r,
                                            std::uint64_t ticket) const noexcept {
-  return messages->size_of(slot_ref(word_of(r.slots[r.index_of(ticket)].ref)).message().index);
+  return messages->size_of(slot_ref(word_of(r.slots()[r.index_of(ticket)].ref)).message().index);
 }
 
 // A descriptor whose size has changed on the medium must not make the count wrap.
@@ -169,6 +169,20 @@ std::uint32_t queue_table::release_finish(std::uint32_t queue) noexcept {
 
 std::uint32_t queue_table::state::release(std::uint32_t queue) noexcept {
   state& s = *this;
+  // The usual queue of one consumer releases entries of its one ring, which has no marks there.
+  if (ring_state* const r = sole_consumer_ring(queue);
+      r != nullptr && r->unlinked == 0 && messages != nullptr && !options.count_bytes) [[likely]] {
+    const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [release-locked]
+    const std::uint64_t to = r->release_to;
+    if (to > head && !r->marked_behind(head)) [[likely]] {
+      for (std::uint64_t t = head + 1; t <= to; ++t)
+        messages->drop_place(slot_ref(word_of(r->slots()[r->index_of(t)].ref)).message());
+      dequeue(*r, to);
+      r->head.store(to, std::memory_order_release);         // [prefix-acked]
+      r->releasing.store(false, std::memory_order_release); // [release-locked]
+      return static_cast<std::uint32_t>(to - head);
+    }
+  }
   queue_state& q = s.queue_at(queue);
   const inside guard = s.consuming(queue);
   ring_state* const first = s.first_of(queue);
@@ -313,7 +327,7 @@ drop_plan queue_consumer::plan_drop(std::uint32_t queue, std::uint32_t slots,
 bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,
                                    bool leased_now) const noexcept {
   if (seeded_bug("ring.drop_leased")) return true;
-  const ring_slot& slot = r.slots[r.index_of(ticket)];
+  const ring_slot& slot = r.slots()[r.index_of(ticket)];
   if (slot_tag::unpack(word_of(slot.tag)).state == slot_state::pubrec) return false;
   if (messages == nullptr) return true;
   const bool begun = leased_now || ticket <= r.delivered;
@@ -323,7 +337,7 @@ bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,
 bool queue_table::state::expired(const ring_state& r, std::uint64_t ticket,
                                  std::uint64_t now_ns) const noexcept {
   message_view v;
-  const slot_ref ref(word_of(r.slots[r.index_of(ticket)].ref));
+  const slot_ref ref(word_of(r.slots()[r.index_of(ticket)].ref));
   if (messages->view(ref.message(), v) != message_status::ok) return false;
   return v.fields.expires_ns != 0 && v.fields.expires_ns <= now_ns;
 }

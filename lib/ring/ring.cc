@@ -107,7 +107,6 @@ void make_ring(ring_state& r, media& medium, const block_store& blocks, const ch
   std::byte* memory = blocks.address(at);
   medium.declare_scratch(memory, ring_header_size);
   r.ring = reinterpret_cast<rte_ring*>(memory);
-  r.slots = reinterpret_cast<ring_slot*>(memory + ring_header_size);
   r.marks = arrays.marks;
   r.own_marks = arrays.own_marks;
   r.times = arrays.times;
@@ -378,7 +377,7 @@ void queue_table::state::clear(ring_state& r) noexcept {
   if (seeded_bug("ring.uncleared") ||
       (seeded_bug("ring.larger_uncleared") && r.size() != 1u << log2_slots))
     return;
-  auto* to = reinterpret_cast<std::byte*>(r.slots);
+  auto* to = reinterpret_cast<std::byte*>(r.slots());
   std::uint64_t left = std::uint64_t{r.size()} * sizeof(ring_slot);
   while (left != 0) { // one piece, unless the medium cannot drain so much at once
     const std::uint64_t piece = std::min(left, medium.drain_bytes_max() / 2);

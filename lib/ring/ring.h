@@ -136,6 +136,10 @@ struct leased {
   /// A slot_tag in bits 0..58, the generation of the lease in bits 59..62, `redelivered` in bit 63.
   std::uint64_t tag = 0;
 
+  /// The first lease of a queued entry.
+  [[nodiscard]] static constexpr leased first(slot_ref ref, std::uint64_t ticket) noexcept {
+    return {ref, ticket | std::uint64_t{static_cast<std::uint8_t>(slot_state::queued)} << 56};
+  }
   [[nodiscard]] constexpr std::uint64_t ticket() const noexcept { return tag & ticket_max; }
   /// `queued`; `taken`, which is the same for a message that was moved from another queue; or
   /// `pubrec`: the client has received the message and waits for PUBREL.
@@ -159,6 +163,7 @@ struct placement {
   detail::ring_state* ring = nullptr;
   std::uint64_t first_ticket = 0;
   std::uint32_t count = 0;
+  std::uint32_t depth = 0; ///< the slots in use in the queue, behind this placement
 };
 
 enum class link_status : std::uint8_t {
@@ -399,6 +404,14 @@ class queue_table {
   /// Hands out entries in ticket order and returns how many: first those that nack() gave back,
   /// then the next ready ones. In mpsc mode the leased tickets span fewer than packet_id_count.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
+  /// Leases the entries of a placement that place_finish() has made ready, if lease() would hand
+  /// out these next, all of them and for the first time. False: nothing is leased. For a consumer
+  /// that knows what it has placed: no slot is read, so none is compared with its check.
+  [[nodiscard]] bool lease_placed(std::uint32_t queue, const placement& p) noexcept;
+  /// Acknowledges as ack() and then answers as may_lease(), with `more`, where `ticket` is the
+  /// oldest lease of a queue of one consumer and nothing there is unusual. False: nothing is done,
+  /// and ack() decides.
+  [[nodiscard]] bool ack_oldest(std::uint32_t queue, std::uint64_t ticket, bool& more) noexcept;
   /// False: a lease() by this consumer would hand out nothing now. True: it may. The call costs a
   /// few loads, so a consumer that has just emptied its queue need not prepare for a delivery.
   [[nodiscard]] bool may_lease(std::uint32_t queue) const noexcept;

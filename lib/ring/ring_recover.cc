@@ -190,12 +190,12 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
     persist_change(&s, sizeof(ring_slot));
   };
   const auto index_at = [&](std::uint64_t t) {
-    return slot_ref(read(r.slots[r.index_of(t)].ref)).message().index;
+    return slot_ref(read(r.slots()[r.index_of(t)].ref)).message().index;
   };
   for (std::uint64_t t = from + 1; t <= std::min(from + prefetch_far, tail); ++t)
     if (messages != nullptr) messages->prefetch(index_at(t));
   for (std::uint64_t t = from + 1; t <= from + r.size(); ++t) {
-    ring_slot& s = r.slots[r.index_of(t)];
+    ring_slot& s = r.slots()[r.index_of(t)];
     if (messages != nullptr && t + prefetch_near <= tail) {
       messages->prefetch_blocks(index_at(t + prefetch_near));
       if (t + prefetch_far <= tail) messages->prefetch(index_at(t + prefetch_far));
@@ -204,7 +204,7 @@ void queue_table::state::recover_slots(std::uint32_t queue, ring_state& r, std::
     slot_facts f{queue, read(s.tag), r.index_of(t), w, message_status::ok};
     const slot_ref ref(read(s.ref));
     const bool usual = f.tag == slot_tag{t, slot_state::queued}.pack(queue);
-    if (f.as_tag().state == slot_state::taken) f.source = source_of(queue, r.slots, w, t, holds);
+    if (f.as_tag().state == slot_state::taken) f.source = source_of(queue, r.slots(), w, t, holds);
     if (messages != nullptr && t <= tail &&
         (usual || judge(f).kind == slot_case::deliverable)) // in the window; its message is unknown
       f.message = messages->recover_reference(ref.message());

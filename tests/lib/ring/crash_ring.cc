@@ -674,7 +674,7 @@ TEST(RingCrash, EveryFlushAndDrainIsNeeded) {
   m.stay = {{"[voids-in-pieces]",
              "recovery drains the same lines once more at its end; this drain is for media that "
              "cannot cover so many lines with one drain"},
-            {"persist_range(medium, r.slots", "the call of a seeded bug"},
+            {"persist_range(medium, r.slots()", "the call of a seeded bug"},
             {"s.append(queue, *r, next);", "reaches the seam in a seeded bug only"},
             {"append(queue, *r, *smaller);", "reaches the seam in a seeded bug only"},
             {"link_status status = grow(queue, n);", "reaches the seam in a seeded bug only"},

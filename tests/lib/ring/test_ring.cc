@@ -70,6 +70,54 @@ TEST_F(Ring, EntriesComeInTicketOrderAndOnlyWhenReady) {
   EXPECT_THAT(q().ids(0), IsEmpty()) << "all entries are leased";
 }
 
+TEST_F(Ring, WhatWasJustPlacedIsLeasedWithoutALookWhereItIsNext) {
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
+  message m1, m2;
+  placement first, second;
+  const auto place = [&](std::uint64_t id, message& msg, placement& p) {
+    ASSERT_TRUE(q().stage(id, msg));
+    const slot_ref ref(msg.ref, 1);
+    ASSERT_EQ(q()->place_start(0, {&ref, 1}, p), place_status::placed);
+  };
+  place(1, m1, first);
+  place(2, m2, second);
+  EXPECT_EQ(first.depth, 1u);
+  EXPECT_EQ(second.depth, 2u);
+  EXPECT_FALSE(q()->lease_placed(0, first)) << "it is not ready";
+  for (message* x : {&m1, &m2})
+    q().messages->publish(*x);
+  q()->place_finish(first);
+  EXPECT_FALSE(q()->lease_placed(0, second)) << "it is not ready";
+  q()->place_finish(second);
+  EXPECT_FALSE(q()->lease_placed(0, second)) << "one before it is not leased";
+  EXPECT_FALSE(q()->lease_placed(1, first)) << "it is in another queue";
+  EXPECT_TRUE(q()->lease_placed(0, first));
+  EXPECT_FALSE(q()->lease_placed(0, first)) << "it is leased";
+  EXPECT_TRUE(q()->nack(0, first.first_ticket));
+  EXPECT_FALSE(q()->lease_placed(0, second)) << "one that was given back comes first";
+  const auto e = q().lease(0);
+  ASSERT_EQ(e.size(), 2u);
+  EXPECT_EQ(e[0].ticket(), first.first_ticket);
+  EXPECT_EQ(e[1].ticket(), second.first_ticket);
+}
+
+TEST_F(Ring, TheOldestLeaseIsAcknowledgedAndTheCallerLearnsWhetherMoreMayBeLeased) {
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    ASSERT_TRUE(q().publish(id, {0}));
+  bool more = false;
+  EXPECT_FALSE(q()->ack_oldest(0, 1, more)) << "it is not leased";
+  const auto e = q().lease(0, 2);
+  ASSERT_EQ(e.size(), 2u);
+  EXPECT_FALSE(q()->ack_oldest(0, e[1].ticket(), more)) << "it is not the oldest";
+  EXPECT_TRUE(q()->ack_oldest(0, e[0].ticket(), more));
+  EXPECT_TRUE(more) << "the third may be leased";
+  EXPECT_FALSE(q()->ack_oldest(0, e[0].ticket(), more)) << "it is acknowledged";
+  EXPECT_EQ(q().lease(0).size(), 1u);
+  EXPECT_TRUE(q()->ack_oldest(0, e[1].ticket(), more));
+  EXPECT_FALSE(more);
+  EXPECT_EQ(q().release(0), 2u);
+}
+
 TEST_F(Ring, AVoidPlacementIsPassedOver) {
   ASSERT_EQ(q()->link_now(0), link_status::ready);
   message a;
