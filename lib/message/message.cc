@@ -178,14 +178,20 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
     return false;
   }
   prefetch(next); // a burst reserves its messages one behind the other
-  const auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
-  out.ref = {index, static_cast<std::uint16_t>(
-                        seeded_bug("chain.same_generation") ? generation : generation + 1)};
   out.fields = fields;
   out.crc = 0;
-  state_->entries[index].chains = out.chains.pack();
-  state_->entries[index].references.store(1, std::memory_order_relaxed); // [reference-owned]
+  out.ref = own(index, out.chains);
   return true;
+}
+
+// Gives a message that descriptor, in the next generation, and its publisher's reference.
+inline message_ref message_table::own(std::uint32_t index, message_word1 chains) noexcept {
+  const auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
+  state::entry& e = state_->entries[index];
+  e.chains = chains.pack();
+  e.references.store(1, std::memory_order_relaxed); // [reference-owned]
+  return {index, static_cast<std::uint16_t>(seeded_bug("chain.same_generation") ? generation
+                                                                                : generation + 1)};
 }
 
 void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexcept {
@@ -202,13 +208,16 @@ void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexc
   }
 }
 
-void message_table::stage(message& m) noexcept {
-  CHAINRING_ASSERT(m.to_write.remaining() == 0);
-  message_descriptor& d = descriptor_of(m.ref.index);
-  const auto fixed = detail::pack_fields(m.fields);
-  m.crc = detail::seal(m.crc, fixed, m.ref);
-  const std::uint64_t word1 = m.chains.pack();
-  const std::uint64_t words[] = {message_word0{m.ref.generation,
+// Stores a sealed descriptor, and returns the CRC of the message. `content_crc` is that of its
+// bytes alone.
+[[gnu::always_inline]] inline std::uint32_t
+message_table::store_staged(const message_fields& fields, message_ref ref, message_word1 chains,
+                            std::uint32_t content_crc, std::uint32_t list_crc) noexcept {
+  message_descriptor& d = descriptor_of(ref.index);
+  const auto fixed = detail::pack_fields(fields);
+  const std::uint32_t crc = detail::seal(content_crc, fixed, ref);
+  const std::uint64_t word1 = chains.pack();
+  const std::uint64_t words[] = {message_word0{ref.generation,
                                                seeded_bug("chain.staged_as_published")
                                                    ? message_state::published
                                                    : message_state::staged,
@@ -216,20 +225,53 @@ void message_table::stage(message& m) noexcept {
                                      .pack(),
                                  word1,
                                  fixed.sizes,
-                                 fixed.check | m.crc,
+                                 fixed.check | crc,
                                  fixed.expires_ns,
                                  fixed.published_ns,
                                  fixed.publisher,
-                                 message_seal(word1, m.list_crc, m.ref.index, m.ref.generation)};
+                                 message_seal(word1, list_crc, ref.index, ref.generation)};
   static_assert(sizeof(words) == sizeof(message_descriptor));
   if (seeded_bug("chain.word0_last")) [[unlikely]] {
     for (std::size_t i = 1; i <= std::size(words); ++i)
       media_.store(&d.state + i % std::size(words), words[i % std::size(words)]);
-    return;
+    return crc;
   }
   // [generation-first] Crash between: word 0 is staged, so the words behind it mean nothing. In the
   // other order the old generation, still published, could stand over new words.
   media_.store_run(&d.state, words); // [generation-first]
+  return crc;
+}
+
+void message_table::stage(message& m) noexcept {
+  CHAINRING_ASSERT(m.to_write.remaining() == 0);
+  m.crc = store_staged(m.fields, m.ref, m.chains, m.crc, m.list_crc);
+}
+
+bool message_table::stage_one(const message_fields& fields, std::string_view topic,
+                              std::span<const std::byte> payload, staged_message& out) noexcept {
+  CHAINRING_ASSERT(fields.qos <= 2 && (fields.flags & ~message_flags_known) == 0 &&
+                   fields.properties_size == 0 && fields.topic_size == topic.size() &&
+                   fields.payload_size == payload.size() && !fields.held &&
+                   !fields.identifier_open);
+  out.size = static_cast<std::uint32_t>(topic.size() + payload.size());
+  const std::uint64_t blocks = blocks_.blocks_for(out.size);
+  chain c;
+  if (blocks > block_store::cached_length_max ||
+      !blocks_.try_allocate(static_cast<std::uint32_t>(blocks), c)) [[unlikely]]
+    return false;
+  std::uint32_t index = 0, next = 0;
+  if (!state_->pool.take(index, next)) [[unlikely]] {
+    blocks_.release(c);
+    return false;
+  }
+  prefetch(next); // a burst stages its messages one behind the other
+  const message_word1 chains{c.first, c.blocks, false};
+  out.ref = own(index, chains);
+  out.bytes = blocks_.address(c);
+  std::uint32_t crc = media_.write_summed(out.bytes, topic.data(), topic.size(), 0);
+  crc = media_.write_summed(out.bytes + topic.size(), payload.data(), payload.size(), crc);
+  (void)store_staged(fields, out.ref, chains, crc, 0);
+  return true;
 }
 
 void message_table::flush_staged(const message& m) noexcept {
@@ -257,6 +299,10 @@ void message_table::flush_staged(const message& m) noexcept {
   }
 }
 
+void message_table::flush_staged(const staged_message& m) noexcept {
+  media_.flush(m.bytes, m.size); // [content-before-publish]
+}
+
 bool message_table::lost(const message& m) const noexcept {
   const auto gone = [&](const chain& c) {
     return media_.lost(blocks_.address(c), blocks_.size_of(c));
@@ -266,6 +312,10 @@ bool message_table::lost(const message& m) const noexcept {
   const auto* list = reinterpret_cast<const std::uint64_t*>(blocks_.address({m.chains.first, 1}));
   return std::any_of(list, list + m.chains.count,
                      [&](std::uint64_t w) { return gone(unpack_extent(w)); });
+}
+
+bool message_table::lost(const staged_message& m) const noexcept {
+  return media_.lost(m.bytes, m.size);
 }
 
 void message_table::publish(const message& m) noexcept {
@@ -278,6 +328,11 @@ void message_table::publish(const message& m) noexcept {
                            .pack());
 }
 
+void message_table::publish(const staged_message& m) noexcept {
+  const message_word0 word{m.ref.generation, message_state::published, false};
+  media_.store_release(&descriptor_of(m.ref.index).state, word.pack()); // [message-published]
+}
+
 void message_table::flush_descriptor(std::uint32_t index) noexcept {
   // [publication-before-ack] Crash between: the message is in every queue or in none, as word 0
   // says.
@@ -287,6 +342,11 @@ void message_table::flush_descriptor(std::uint32_t index) noexcept {
 void message_table::discard(message& m) noexcept {
   drop_reference(m.ref.index);
   m = message{};
+}
+
+void message_table::discard(staged_message& m) noexcept {
+  drop_reference(m.ref.index);
+  m = staged_message{};
 }
 
 // --- what is published ---------------------------------------------------------------------------
@@ -351,9 +411,16 @@ bool message_table::drop_place(message_ref ref) noexcept {
   if (ref.index >= count()) return false;
   const std::uint64_t found = load_state(descriptor_of(ref.index));
   if (!message_word0::well_formed(found) ||
-      message_word0::unpack(found).generation != ref.generation || references(ref.index) == 0)
+      message_word0::unpack(found).generation != ref.generation)
     return false;
-  return drop_reference(ref.index);
+  auto& references_now = state_->entries[ref.index].references;
+  // Nearly all places have the last reference of their message.
+  if (references_now.load(std::memory_order_acquire) == 1) [[likely]] { // [reference-dropped]
+    references_now.store(0, std::memory_order_relaxed);                 // [reference-owned]
+    give_back(ref.index);
+    return true;
+  }
+  return references(ref.index) != 0 && drop_reference(ref.index);
 }
 
 void message_table::give_back(std::uint32_t index) noexcept {

@@ -10,6 +10,7 @@
 /// for each message: table.reserve(fields, m)           // descriptor and chains, or nothing
 ///                   table.copy_in(m, bytes, n)...      // topic, properties, payload, in pieces
 ///                   table.stage(m)                     // descriptor: staged, next generation
+///                   (stage_one() does these three in one)
 ///                   table.add_references(m.ref.index, n);  ...place m.ref in n slots...
 /// for each message: table.flush_staged(m)              ...flush the slots...
 /// media.drain();                                       // [content-before-publish]
@@ -57,6 +58,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "../base/error.h"
 #include "../block/block_store.h"
@@ -160,6 +162,13 @@ struct message {
   message_cursor to_write;    ///< where copy_in() continues
 };
 
+/// What stage_one() makes: a message before its publication whose bytes lie in one chain.
+struct staged_message {
+  message_ref ref;            ///< what slots will store to name it
+  std::uint32_t size = 0;     ///< of topic and payload
+  std::byte* bytes = nullptr; ///< where these are, the topic first
+};
+
 /// What view() and the recovery calls found at a descriptor.
 enum class message_status : std::uint8_t {
   ok, ///< valid, as far as can be known without checking its CRC
@@ -253,6 +262,12 @@ class message_table {
   /// Stores the descriptor: first `staged` with the next generation, then the other words.
   /// Everything must be copied in.
   void stage(message& m) noexcept;
+  /// Does what reserve(), copy_in() and stage() do, for a message without properties whose bytes
+  /// are all there and lie in one chain: `fields` has the sizes of `topic` and `payload`. False:
+  /// the chain or the descriptor cannot be had at once, and nothing is reserved. Then reserve()
+  /// decides.
+  [[nodiscard]] bool stage_one(const message_fields& fields, std::string_view topic,
+                               std::span<const std::byte> payload, staged_message& out) noexcept;
   /// Most bytes that flush_staged() flushes, beside parts of lines at both ends. For callers whose
   /// medium bounds what one drain covers.
   [[nodiscard]] static std::uint64_t flushed_bytes(const message& m) noexcept {
@@ -263,14 +278,18 @@ class message_table {
   /// Flushes the content and the extent list; the caller drains before publish(). The descriptor
   /// becomes durable together with its commit word, which is stored later in the same line.
   void flush_staged(const message& m) noexcept;
+  void flush_staged(const staged_message& m) noexcept;
   /// True if memory of the content is lost (media::lost()). Ask behind the last drain, if
   /// media::losses() has changed since reserve(). Such a message must not be acknowledged.
   [[nodiscard]] bool lost(const message& m) const noexcept;
+  [[nodiscard]] bool lost(const staged_message& m) const noexcept;
   /// Stores the commit word. The caller then calls flush_published() and drains; only then is the
   /// message ready for consumers and may be acknowledged. A message with fields.held becomes held
   /// instead: it is whole, and is delivered only after publish_held().
   void publish(const message& m) noexcept;
+  void publish(const staged_message& m) noexcept;
   void flush_published(const message& m) noexcept { flush_descriptor(m.ref.index); }
+  void flush_published(const staged_message& m) noexcept { flush_descriptor(m.ref.index); }
   /// Gives up a message that was not published. The publisher's reference is dropped; blocks and
   /// descriptor become free if it was the last. This is safe at once if no slot was stored, whether
   /// the message is staged or not. Otherwise add_references() counted each slot that names it; such
@@ -278,6 +297,7 @@ class message_table {
   /// Until then a crash may show the slot as it was placed, so the descriptor must not be published
   /// for another message in that generation.
   void discard(message& m) noexcept;
+  void discard(staged_message& m) noexcept;
 
   // --- data path: what is published -------------------------------------------------------------
 
@@ -445,6 +465,10 @@ class message_table {
   void release_list(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;
   [[nodiscard]] bool place_chains(std::uint64_t size, message& out) noexcept;
+  [[nodiscard]] message_ref own(std::uint32_t index, message_word1 chains) noexcept;
+  [[nodiscard]] std::uint32_t store_staged(const message_fields& fields, message_ref ref,
+                                           message_word1 chains, std::uint32_t content_crc,
+                                           std::uint32_t list_crc) noexcept;
 
   media& media_;
   std::array<segment, segments_max> segments_{};

@@ -199,6 +199,34 @@ struct world {
     return refs;
   }
 
+  /// Publishes a message of one chain, which is staged in one call. Returns its name.
+  [[nodiscard]] message_ref publish_at_once(history& h, std::uint64_t id,
+                                            std::uint32_t payload) const {
+    const auto f = fields(id, payload, 8, 0);
+    const auto bytes = content(id, f.size());
+    h.begin(id, f.size());
+    staged_message msg;
+    if (!t->stage_one(f, {reinterpret_cast<const char*>(bytes.data()), f.topic_size},
+                      std::span(bytes).subspan(f.topic_size), msg)) {
+      h.fail("no room for message " + std::to_string(id));
+      return {};
+    }
+    h.promise(named, key(msg.ref), id);
+    t->add_references(msg.ref.index, queues);
+    for (unsigned q = 0; q < queues; ++q)
+      if (place(q, msg.ref) == slots) h.fail("no slot");
+    t->flush_staged(msg);
+    for (unsigned q = 0; q < queues; ++q)
+      m.flush(slot(q, find(q, msg.ref)), 8);
+    m.drain();
+    t->publish(msg);
+    t->flush_published(msg);
+    m.drain();
+    h.ack(id);
+    t->drop_reference(msg.ref.index);
+    return msg.ref;
+  }
+
   void consume(history& h, unsigned queue, message_ref r) const {
     const unsigned i = find(queue, r);
     message_view v;
@@ -392,6 +420,12 @@ scenario one(defect d = defect::none) {
 scenario burst() {
   return make("publish a burst", [](world& w, history& h) { w.publish(h, {1, 2}, 8); });
 }
+scenario at_once() {
+  return make("publish one that is staged in one call", [](world& w, history& h) {
+    w.consume_all(h, w.publish_at_once(h, 1, 40));
+    (void)w.publish_at_once(h, 2, 8);
+  });
+}
 scenario extents() {
   return make(
       "publish in several extents",
@@ -540,6 +574,7 @@ explorer_options options() {
 TEST(MessageCrash, EveryPublicationIsInAllQueuesOrInNone) {
   EXPECT_TRUE(explore(one(), options()).ok());
   EXPECT_TRUE(explore(burst(), options()).ok());
+  EXPECT_TRUE(explore(at_once(), options()).ok());
 }
 TEST(MessageCrash, AMessageInSeveralExtentsIsWholeOrAbsent) {
   EXPECT_TRUE(explore(extents(), options()).ok());
@@ -611,7 +646,7 @@ TEST(MessageCrash, EveryFlushIsNeeded) {
   auto o = options();
   o.print = false;
   const auto report =
-      mutate({one(), extents(), reuse(), identifier(), recovered_by_driver()}, o, which);
+      mutate({one(), at_once(), extents(), reuse(), identifier(), recovered_by_driver()}, o, which);
   std::printf("%s", report.text().c_str());
   EXPECT_EQ(report.baseline, "");
   EXPECT_EQ(report.survivors(), std::vector<std::string>{});

@@ -117,6 +117,56 @@ TEST(MessageTable, CopiesContentInPiecesAndComputesTheCrcMeanwhile) {
   EXPECT_EQ(differs(*f.t.table, msg.ref, 4, wanted), "");
 }
 
+TEST(MessageTable, StagesAMessageOfOneChainAtOnceAsTheThreeStepsDo) {
+  for (const bool caches : {false, true}) {
+    fixture f({.block_size = 64}, caches);
+    for (const std::uint32_t size : {0u, 1u, 58u, 59u, 60u, 300u}) {
+      const auto wanted = fields(3, size, 5, 0);
+      const auto bytes = content(3, wanted.size());
+      const message steps = f.published(3, wanted);
+      staged_message at_once;
+      ASSERT_EQ(f->stage_one(wanted, {reinterpret_cast<const char*>(bytes.data()), 5},
+                             std::span(bytes).subspan(5), at_once),
+                true);
+      EXPECT_EQ(at_once.size, wanted.size());
+      EXPECT_EQ(f->references(at_once.ref.index), 1u);
+      message_view v;
+      EXPECT_EQ(f->view(at_once.ref, v), message_status::not_published);
+      f->flush_staged(at_once);
+      f.m->drain();
+      f->publish(at_once);
+      f->flush_published(at_once);
+      f.m->drain();
+      EXPECT_EQ(differs(*f.t.table, at_once.ref, 3, wanted), "");
+      EXPECT_EQ(differs(*f.t.table, steps.ref, 3, wanted), "");
+      EXPECT_FALSE(f->lost(at_once));
+      EXPECT_TRUE(f->drop_reference(at_once.ref.index));
+      EXPECT_TRUE(f->drop_reference(steps.ref.index));
+    }
+    EXPECT_EQ(f->statistics().live, 0u);
+    EXPECT_EQ(f.t.store->statistics().live_blocks, 0u);
+  }
+}
+
+TEST(MessageTable, StagesNothingAtOnceWithoutADescriptorOrAChainForIt) {
+  fixture f({.descriptors = 2, .blocks = 16});
+  const auto wanted = fields(1, 100, 5, 0);
+  const auto bytes = content(1, wanted.size());
+  const std::string_view topic(reinterpret_cast<const char*>(bytes.data()), 5);
+  staged_message m[2], more;
+  for (staged_message& one : m)
+    ASSERT_TRUE(f->stage_one(wanted, topic, std::span(bytes).subspan(5), one));
+  EXPECT_FALSE(f->stage_one(wanted, topic, std::span(bytes).subspan(5), more)) << "no descriptor";
+  EXPECT_EQ(f.t.store->statistics().live_blocks, 4u);
+  f->discard(m[0]);
+  chain rest[16];
+  ASSERT_NE(f.t.store->allocate(13, rest), 0u);
+  EXPECT_FALSE(f->stage_one(wanted, topic, std::span(bytes).subspan(5), more)) << "one block";
+  EXPECT_EQ(f->statistics().live, 1u);
+  EXPECT_EQ(f->statistics().refused_blocks, 0u);
+  EXPECT_EQ(f.t.store->statistics().refused, 0u) << "reserve() decides, and counts";
+}
+
 TEST(MessageTable, ReservesADescriptorAndAllBlocksOrNothing) {
   fixture f({.descriptors = 2, .blocks = 20});
   message a, b, c;
