@@ -7,6 +7,7 @@ namespace chainring {
 
 struct broker_access {
   [[nodiscard]] static store& state(broker& b) noexcept { return *b.common_->state; }
+  [[nodiscard]] static filter_index& filters(broker& b) noexcept { return *b.common_->filters; }
   [[nodiscard]] static retained_table& retained(broker& b) noexcept { return *b.common_->retained; }
 };
 

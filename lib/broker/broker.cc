@@ -19,9 +19,7 @@
 namespace chainring {
 
 unsigned broker::common_state::home_of(std::string_view identity) const noexcept {
-  const std::uint64_t hash =
-      hash_bytes(std::as_bytes(std::span(identity.data(), identity.size())), home_seed);
-  return static_cast<unsigned>((hash >> 32) * config.workers >> 32);
+  return broker::home_of(identity, home_seed, config.workers);
 }
 
 // Makes a session a member of its group again, during an open.
@@ -97,6 +95,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
                  "there is no memory for " + std::to_string(s->sessions_limit) + " sessions"};
   s->free_sessions.reserve(s->sessions_limit); // so that workers never allocate when they add to it
   session_table& records = s->state->sessions();
+  std::vector<std::uint32_t> of_worker(config.workers);
   for (std::uint32_t i = count; i-- > 0;) {
     session& one = *new (&s->sessions[i]) session;
     one.incarnation.store(records.incarnation(i),
@@ -107,14 +106,19 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
     }
     const std::string_view identity = records.identity(i);
     one.ends_with_connection = (records.word0(i).flags & session_flag_clean) != 0;
-    one.home.store(static_cast<std::uint8_t>(s->home_of(identity)),
+    const unsigned home = s->home_of(identity);
+    ++of_worker[home];
+    one.home.store(static_cast<std::uint8_t>(home),
                    std::memory_order_relaxed);                            // [home-set]
     one.state.store(connection::disconnected, std::memory_order_relaxed); // [home-set]
     if (s->identities->insert(s->key_of(identity), i) != map_status::done)
       s->opened.notes.push_back(
           "session " + std::to_string(i) +
-          ": another long identity has the same hashes; the session is not served");
+          ": another identity has the same hashes; the session is not served");
   }
+  const std::uint32_t share = s->sessions_limit / config.workers;
+  s->sessions_per_worker = std::max(std::min(s->sessions_limit, share + share / 2 + 1024),
+                                    *std::ranges::max_element(of_worker));
   std::vector<std::string>& notes = s->opened.notes;
   if (!s->groups.make(s->state->groups(), *s->filters, s->sessions_limit, groups_limit,
                       config.group_members_max) ||
@@ -128,7 +132,7 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
       s->groups.add_free(g);
     else if (!s->groups.add_found(g, s->key_of(groups.identity(g))))
       notes.push_back("group " + std::to_string(g) +
-                      ": another long identity has the same hashes; the group is not served");
+                      ": another identity has the same hashes; the group is not served");
   s->state->for_each_subscription(
       [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
         if (asks_to_share(filter)) {
@@ -171,6 +175,8 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
   for (unsigned w = 0; w < config.workers; ++w)
     s->workers.push_back(std::unique_ptr<broker_worker>(
         new broker_worker(std::make_unique<broker_worker::state>(*s, w))));
+  for (unsigned w = 0; w < config.workers; ++w)
+    s->workers[w]->state_->own_sessions = of_worker[w];
   adopt_identifiers(*s);
   for (std::uint32_t i = 0; i < count; ++i)
     if (s->sessions[i].state.load(std::memory_order_relaxed) != connection::none) // [home-read]
@@ -259,12 +265,13 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
   running_scans.reserve(s.config.retained_scans_max);
   tidy.reserve(burst_max);
   will_changes.reserve(config.wills_changing_max);
-  wills_now.reserve(s.sessions_limit);
-  wills_later.reserve(s.sessions_limit);
+  wills_now.reserve(s.sessions_per_worker);
+  wills_later.reserve(s.sessions_per_worker);
   former_wills.reserve(burst_max);
-  ready.reserve(s.sessions_limit);
-  ready_next.reserve(s.sessions_limit);
-  dirty.reserve(s.sessions_limit);
+  ready.reserve(s.sessions_per_worker);
+  ready_next.reserve(s.sessions_per_worker);
+  backlog.reserve(2 * std::size_t{s.sessions_per_worker}); // with those that have had their turn
+  dirty.reserve(s.sessions_per_worker);
   for (std::uint32_t i = static_cast<std::uint32_t>(nodes.size()); i-- > 0;)
     free_nodes.push_back(i);
   for (std::uint32_t i = static_cast<std::uint32_t>(flights.size()); i-- > 0;)
@@ -276,6 +283,11 @@ broker_worker& broker::worker(unsigned number) noexcept {
 }
 unsigned broker::workers() const noexcept {
   return common_->config.workers;
+}
+unsigned broker::home_of(std::string_view identity, std::uint64_t seed, unsigned workers) noexcept {
+  const std::uint64_t hash =
+      hash_bytes(std::as_bytes(std::span(identity.data(), identity.size())), seed);
+  return static_cast<unsigned>((hash >> 32) * workers >> 32);
 }
 unsigned broker::home_of(std::string_view identity) const noexcept {
   return common_->home_of(identity);
@@ -321,6 +333,9 @@ queue_table_statistics broker::queue_statistics() const noexcept {
 }
 std::uint32_t broker::sessions_limit() const noexcept {
   return common_->sessions_limit;
+}
+std::uint32_t broker::sessions_per_worker() const noexcept {
+  return common_->sessions_per_worker;
 }
 std::uint32_t broker::sessions_capacity() const noexcept {
   return common_->state->sessions_max();

@@ -132,8 +132,8 @@ struct broker_config {
   /// Where a place is missing, a session that has taken no retained message for so long, because
   /// its queue has no room, gives one up.
   std::uint32_t retained_scan_idle_ms = 1000;
-  /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process,
-  /// which only tests replace.
+  /// The seed of the hash that spreads sessions over workers; 0 means a secret of this process.
+  /// Clients that know the seed can choose their worker, so only tests and measurements set it.
   std::uint64_t home_seed = 0;
 };
 
@@ -209,6 +209,9 @@ class broker {
   /// The number of the worker that serves the session of this identity, for the whole life of the
   /// process. Any thread may call it.
   [[nodiscard]] unsigned home_of(std::string_view identity) const noexcept;
+  /// The same for a broker with this broker_config::home_seed and so many workers.
+  [[nodiscard]] static unsigned home_of(std::string_view identity, std::uint64_t seed,
+                                        unsigned workers) noexcept;
   /// Sets the observer. Call it before the workers run.
   void observe(broker_observer observer, void* context) noexcept;
 
@@ -225,6 +228,11 @@ class broker {
   /// All session numbers are below this limit while the broker is open, also after tables have
   /// grown.
   [[nodiscard]] std::uint32_t sessions_limit() const noexcept;
+  /// The most sessions that one worker is the home of: half more than its share of all, and 1,024.
+  /// A secret hash spreads the sessions, so no worker comes near it. What a worker keeps for each
+  /// of its own sessions has this size, so the sum over all workers does not grow with their
+  /// number.
+  [[nodiscard]] std::uint32_t sessions_per_worker() const noexcept;
   /// How many sessions and subscriptions the tables have room for at present.
   [[nodiscard]] std::uint32_t sessions_capacity() const noexcept;
   [[nodiscard]] std::uint64_t subscriptions_capacity() const noexcept;

@@ -40,6 +40,17 @@ void broker_worker::state::drain() noexcept {
   ++count.drains;
 }
 
+// Notes that the next drain has to cover so many bytes more, which are about to be flushed. Where
+// they are too many, those before them are drained.
+void broker_worker::state::cover(std::uint64_t bytes) noexcept {
+  bytes += 2 * cacheline_size; // both ends may share their lines
+  if (undrained != 0 && undrained + bytes > drain_bytes_max) [[unlikely]] {
+    drain(); // [place-before-publish]
+    undrained = 0;
+  }
+  undrained += bytes;
+}
+
 void broker_worker::state::make_ready(session& s, std::uint32_t n) noexcept {
   if (s.ready) return;
   s.ready = true;
@@ -196,7 +207,7 @@ bool broker_worker::state::place_group(group& g, full_queue_rule rule) noexcept 
   if (placed != place_status::placed && placed != place_status::changed) [[unlikely]]
     placed = place_refs(subscriber, incarnation, over_bytes, nullptr, g.placement);
   g.placed = placed == place_status::placed;
-  if (g.placed) note_high_water(subscriber);
+  if (g.placed) note_high_water(subscriber, g.placement.depth);
   // `changed` means that the queue belongs to another session now, which this publish did not
   // match.
   if (g.placed || placed == place_status::changed) return false;
@@ -268,8 +279,15 @@ void broker_worker::state::place() noexcept {
   any_refused = false;
   store_cells();
   collect_groups();
-  for (const staged_publish& p : staged)
-    if (p.places != 0) durable.messages().add_references(p.content.ref.index, p.places);
+  for (staged_publish& p : staged) {
+    if (p.places == 0) continue;
+    // Behind its burst the usual publish is named by its places alone, so its publisher's reference
+    // becomes that of one place.
+    p.gives_own = !p.content.fields.identifier_open && p.retained == none && p.scan == none &&
+                  p.will_of == none;
+    if (const std::uint32_t more = p.places - (p.gives_own ? 1 : 0); more != 0)
+      durable.messages().add_references(p.content.ref.index, more);
+  }
   bool later = false;
   for (group& g : groups) {
     if (!g.makes_room) g.makes_room = place_group(g, full_queue_rule::if_own);
@@ -327,28 +345,23 @@ void broker_worker::state::make_durable() noexcept {
   queue_table& queues = durable.queues();
   message_table& messages = durable.messages();
   hook_point("broker.burst.placed");
-  std::uint64_t undrained = 0;
-  const auto covering = [&](std::uint64_t bytes) {
-    bytes += 2 * cacheline_size; // both ends may share their lines
-    if (undrained != 0 && undrained + bytes > drain_bytes_max) {
-      drain(); // [place-before-publish]
-      undrained = 0;
-    }
-    undrained += bytes;
-  };
+  undrained = 0;
   // All stores come first, also those of heads.
   bool any = false, publishes = false;
   for (group& g : groups) {
     if (!g.placed || !staged[targets[g.first].publish].refused) continue;
     const bool retried = placed_again(g);
-    if (retried) covering(g.count * sizeof(ring_slot));
+    if (retried) cover(g.count * sizeof(ring_slot));
     any |= retried;
     table_of(targets[g.first].session).place_void(g.placement, retried); // [void-before-retry]
   }
   std::size_t releases = 0;
   for (const std::uint32_t n : dirty) {
     at(n).dirty = false;
-    if (queues.release_start(n)) dirty[releases++] = n;
+    if (!queues.release_start(n)) continue;
+    dirty[releases++] = n;
+    cover(0);
+    queues.release_flush(n); // [release-before-reuse]
   }
   dirty.resize(releases);
   start_group_releases();
@@ -365,49 +378,48 @@ void broker_worker::state::make_durable() noexcept {
   cells.flush_changes();
   if (*retained_cells) (*retained_cells)->flush_changes(); // [place-before-publish]
   for (const std::uint32_t n : records) {
-    covering(sizeof(session_record));
+    cover(sizeof(session_record));
     at(n).record_dirty = false;
     durable.sessions().flush_record(n); // [place-before-publish]
   }
   records.clear();
-  covering((closings.size() + receipts.size()) * cacheline_size);
+  cover((closings.size() + receipts.size()) * cacheline_size);
   close_identifiers(); // [place-before-publish]
   flush_receipts();
-  covering(group_records.size() * sizeof(session_record) + acked_slots.size() * cacheline_size +
-           group_releases.size() * cacheline_size);
+  cover(group_records.size() * sizeof(session_record) + acked_slots.size() * cacheline_size +
+        group_releases.size() * cacheline_size);
   flush_groups();
   for (const move& m : moves) {
-    covering(m.placement.count * sizeof(ring_slot));
+    cover(m.placement.count * sizeof(ring_slot));
     // [moved-before-mark] Without it a crash could lose the message: neither queue would have it.
     queues.place_flush(m.placement); // [moved-before-mark]
   }
+  any |= !direct.empty();
+  publishes |= !direct.empty();
+  flush_direct(); // [place-before-publish]
   for (const staged_publish& p : staged) {
     any |= p.kept || p.places != 0;
     if (!p.published()) continue;
     publishes = true;
     if (p.will_of != none) continue; // the message is durable, and held
-    covering(messages.flushed_bytes(p.content));
+    cover(messages.flushed_bytes(p.content));
     messages.flush_staged(p.content); // [place-before-publish]
   }
   if (wills_copied != 0)
     for (const staged_will& w : will_changes) {
       if (w.now != staged_will::phase::copied) continue;
       any = publishes = true;
-      covering(messages.flushed_bytes(w.content));
+      cover(messages.flushed_bytes(w.content));
       messages.flush_staged(w.content); // [place-before-publish]
     }
   for (const group& g : groups) {
     if (!g.placed || staged[targets[g.first].publish].refused) continue;
-    covering(g.count * sizeof(ring_slot));
+    cover(g.count * sizeof(ring_slot));
     table_of(targets[g.first].session).place_flush(g.placement); // [place-before-publish]
   }
   if (seeded_bug("broker.finish_before_drain"))
     for (const std::uint32_t n : dirty)
       queues.release_finish(n); // [release-before-reuse] the wrong way round
-  for (const std::uint32_t n : dirty) {
-    covering(0);
-    queues.release_flush(n); // [release-before-reuse]
-  }
   // [place-before-publish] Crash between: the slots are void and the blocks free; no client was
   // answered.
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
@@ -418,6 +430,7 @@ void broker_worker::state::make_durable() noexcept {
   // The entries that move are durable by now.
   if (!seeded_bug("groups.marked_before_moved")) mark_moves();
   if (publishes || (!moves.empty() && !seeded_bug("groups.mark_not_drained"))) {
+    commit_direct(); // [publish-before-ready]
     for (const staged_publish& p : staged) {
       if (!p.published()) continue;
       if (p.will_of != none)
@@ -457,12 +470,15 @@ void broker_worker::state::mark_lost_publishes() noexcept {
   if (now == losses) [[likely]]
     return;
   losses = now;
+  for (direct_publish& p : direct)
+    p.lost = durable.messages().lost(p.content);
   for (staged_publish& p : staged)
     if (p.kept && !p.refused) p.lost = durable.messages().lost(p.content);
 }
 
 void broker_worker::state::finish_publishes() noexcept {
   message_table& messages = durable.messages();
+  finish_direct(); // [publish-before-ready]
   for (group& g : groups) {
     const std::uint32_t to = targets[g.first].session;
     const bool voided = g.placed && staged[targets[g.first].publish].refused;
@@ -489,7 +505,9 @@ void broker_worker::state::finish_publishes() noexcept {
   for (staged_publish& p : staged) {
     finish_retained(p); // [cell-before-drop]
     if (p.scan != none) scans[p.scan].refused |= p.refused;
-    if (p.kept && p.refused) {
+    if (p.gives_own) {
+      // Its reference ends with that of its places.
+    } else if (p.kept && p.refused) {
       forget_identifier(p.content);
       messages.discard(p.content);
     } else if (p.kept && p.content.fields.identifier_open) {
@@ -520,6 +538,9 @@ void broker_worker::state::finish_publishes() noexcept {
 
 // Forgets what the burst has published.
 void broker_worker::state::forget_burst() noexcept {
+  for (const direct_publish& p : direct_done)
+    names.release(p.topic);
+  direct_done.clear();
   if (staged_done.empty()) return;
   for (const staged_publish& p : staged_done)
     if (p.topic != none) names.release(p.topic);
@@ -531,6 +552,7 @@ void broker_worker::state::forget_burst() noexcept {
 
 // Reports the outcomes of their calls to the front ends, in the order in which they became known.
 void broker_worker::state::report_settled() noexcept {
+  report_direct();
   for (std::size_t i = 0; i < answers.size();) {
     front_end* to = answers[i].to;
     settled_now.clear();
@@ -573,9 +595,9 @@ void broker_worker::state::end_burst() noexcept {
   finish_endings();
   if (!clears.empty()) clear_retained();
   run_scans();
-  if (!staged.empty() || !dirty.empty() || !subscriptions.empty() || !records.empty() ||
-      !closings.empty() || !receipts.empty() || !tidy.empty() || !group_dirty.empty() ||
-      !moves.empty() || wills_copied != 0) {
+  if (!direct.empty() || !staged.empty() || !dirty.empty() || !subscriptions.empty() ||
+      !records.empty() || !closings.empty() || !receipts.empty() || !tidy.empty() ||
+      !group_dirty.empty() || !moves.empty() || wills_copied != 0) {
     did_work = true;
     ++count.bursts;
     hook_point("broker.burst.matched");
@@ -598,109 +620,6 @@ void broker_worker::state::end_burst() noexcept {
   report_settled();
   deliver_ready();
   forget_burst();
-}
-
-void broker_worker::state::deliver_ready() noexcept {
-  // Deliveries may make more sessions ready; these wait for the next round.
-  ready.swap(ready_next);
-  ready.clear();
-  // A session that only waits for credit does not count as work, so that the worker's loop may
-  // sleep.
-  const std::uint64_t moved_before = moved;
-  for (const std::uint32_t n : ready_next)
-    deliver(at(n), n);
-  did_work |= moved != moved_before;
-  ready_next.clear();
-}
-
-broker_worker::broker_worker(std::unique_ptr<state> s) : state_(std::move(s)) {}
-broker_worker::~broker_worker() = default;
-
-opened_session broker_worker::open_session(front_end& by, std::string_view identity,
-                                           const session_options& options,
-                                           std::uint64_t token) noexcept {
-  return state_->open(by, identity, options, token);
-}
-void broker_worker::close_session(std::uint32_t n, end_reason reason,
-                                  std::uint64_t token) noexcept {
-  state_->close(n, reason, token);
-}
-void broker_worker::set_will(std::uint32_t n, const will_message* will, std::uint64_t token,
-                             will_part part) noexcept {
-  state_->set_will(n, will, part, token);
-}
-void broker_worker::sleep(std::uint32_t n, std::uint32_t duration_s, std::uint64_t token) noexcept {
-  state_->sleep(n, duration_s, token);
-}
-bool broker_worker::delivered_all(std::uint32_t n) const noexcept {
-  const session& s = state_->at(n);
-  return !state_->own(n) || (!s.ready && s.exhausted && s.in_flight == 0 && s.moving == 0 &&
-                             s.volatile_count == 0 && !s.has_pending);
-}
-std::uint32_t broker_worker::find_session(std::string_view identity) const noexcept {
-  const auto n = state_->common.identities->get(state_->common.key_of(identity));
-  return n && serves(*n, identity) ? *n : no_session;
-}
-bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noexcept {
-  return state_->own(n) && state_->durable.sessions().identity(n) == identity;
-}
-void broker_worker::resume(std::uint32_t n) noexcept {
-  session& s = state_->at(n);
-  if (!state_->own(n)) return;
-  s.paused = false;
-  s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
-  // Whatever comes for a session whose queue was exhausted makes the session ready.
-  if (s.exhausted && state_->offers_own_only(s)) return;
-  state_->make_ready(s, n);
-}
-topic_names& broker_worker::topics() noexcept {
-  return state_->names;
-}
-CHAINRING_STAGE void broker_worker::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                            std::span<const std::byte> content,
-                                            const publish_options& options,
-                                            std::uint64_t token) noexcept {
-  state_->publish(by, from, topic, content, options, token);
-}
-void broker_worker::release_identifier(std::uint32_t n, std::uint16_t packet_id,
-                                       std::uint64_t token) noexcept {
-  state_->release_identifier(n, packet_id, token);
-}
-void broker_worker::subscribe(std::uint32_t n, std::string_view filter,
-                              const subscribe_options& options, std::uint64_t token) noexcept {
-  state_->subscribe(n, filter, options, token, false);
-}
-void broker_worker::unsubscribe(std::uint32_t n, std::string_view filter,
-                                std::uint64_t token) noexcept {
-  state_->subscribe(n, filter, {}, token, true);
-}
-CHAINRING_STAGE void broker_worker::ack(std::uint32_t n, std::uint64_t ticket,
-                                        ack_reason reason) noexcept {
-  state_->ack(n, ticket, reason);
-}
-void broker_worker::received(std::uint32_t n, std::uint64_t ticket, std::uint64_t token) noexcept {
-  state_->received(n, ticket, token);
-}
-void broker_worker::give_back(std::uint32_t n, std::uint64_t ticket) noexcept {
-  state_->give_back(n, ticket);
-}
-void broker_worker::skip(std::uint32_t n, std::uint64_t ticket) noexcept {
-  state_->skip(n, ticket);
-}
-void broker_worker::report_too_long(std::uint32_t n, std::uint64_t size,
-                                    std::uint64_t limit) noexcept {
-  state_->notify_observer(broker_event::kind::too_long, n, size, limit);
-}
-mark_t broker_worker::end_burst() noexcept {
-  const mark_t before = seeded_bug("broker.mark_before_burst") ? state_->medium.mark() : 0;
-  state_->end_burst();
-  return before != 0 ? before : state_->medium.mark();
-}
-bool broker_worker::worked() const noexcept {
-  return state_->did_work;
-}
-unsigned broker_worker::number() const noexcept {
-  return state_->number;
 }
 
 } // namespace chainring

@@ -65,6 +65,8 @@ struct broker::common_state {
   std::uint64_t home_seed = 0;
   detail::lazy_array<session> sessions;
   std::uint32_t sessions_limit = 0; ///< how far the table can grow
+  /// The most sessions that one worker is the home of: see broker::sessions_per_worker().
+  std::uint32_t sessions_per_worker = 0;
   group_directory groups;
   declined_messages declined;
   std::unique_ptr<volatile_pool> volatiles;

@@ -25,14 +25,6 @@ bool delivery_content::copy_out(void* to) const noexcept {
   return medium_ == nullptr || !medium_->lost_since(losses_);
 }
 
-bool broker_worker::state::own(std::uint32_t n) noexcept {
-  if (n >= durable.sessions_max()) return false;
-  // [home-read] Without it a worker could see a session as active and use the home of its former
-  // life.
-  return at(n).state.load(std::memory_order_acquire) == connection::active &&
-         at(n).home.load(std::memory_order_relaxed) == number;
-}
-
 // --- QoS 0 ------------------------------------------------------------------------------------
 
 // Gives one target its copy. The caller keeps its own reference to the copy.
@@ -399,6 +391,36 @@ bool broker_worker::state::describe(session& s, std::uint32_t n, const leased& l
   return false;
 }
 
+// Gives the front end a leased message, which waits as `pending` where it is not taken. Returns
+// false when nothing more can be offered now.
+bool broker_worker::state::offer(session& s, std::uint32_t n, const leased& entry,
+                                 const delivery_item& item) noexcept {
+  if (!add_in_flight(s, item.ticket)) { // other sessions use the whole pool of the worker
+    s.has_pending = true;
+    s.pending = entry;
+    make_ready(s, n);
+    return false;
+  }
+  const std::uint16_t sent = s.in_flight;
+  const std::size_t taken = s.server->deliver(n, {&item, 1});
+  ++moved;
+  // [home-read]
+  if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
+  if (taken == 0) {
+    if (remove_in_flight(s, item.ticket)) {
+      s.has_pending = true;
+      s.pending = entry;
+    }
+    s.paused = true;
+    return false;
+  }
+  if (s.in_flight == sent && !item.released) { // else it was acknowledged or skipped at once
+    ++count.delivered;
+    ++s.delivered;
+  }
+  return true;
+}
+
 // Offers the next message at QoS 1 or 2. Returns false when nothing more can be offered now.
 bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   leased next;
@@ -411,31 +433,56 @@ bool broker_worker::state::offer_leased(session& s, std::uint32_t n) noexcept {
   }
   if (next.ticket() >= s.last_taken) s.last_taken = 0;
   delivery_item item;
-  if (!describe(s, n, next, item)) return !s.has_pending;
-  if (!add_in_flight(s, next.ticket())) { // other sessions use the whole pool of the worker
-    s.has_pending = true;
-    s.pending = next;
-    make_ready(s, n);
-    return false;
+  return describe(s, n, next, item) ? offer(s, n, next, item) : !s.has_pending;
+}
+
+// --- turns ------------------------------------------------------------------------------------
+
+void broker_worker::state::deliver_ready() noexcept {
+  deliver_direct();
+  // Deliveries may make more sessions ready; these wait for the next round.
+  ready.swap(ready_next);
+  ready.clear();
+  // A session that only waits for credit does not count as work, so that the worker's loop may
+  // sleep.
+  const std::uint64_t moved_before = moved;
+  const std::uint64_t heard =
+      count.acked.value() + count.published_qos1.value() + count.published_qos2.value();
+  const std::uint64_t heard_now = heard - std::exchange(heard_before, heard);
+  if (ready_next.size() > deliveries_max || !backlog.empty()) [[unlikely]]
+    deliver_backlog(std::max<std::size_t>(deliveries_max, heard_now));
+  for (const std::uint32_t n : ready_next)
+    deliver(at(n), n);
+  did_work |= moved != moved_before;
+  ready_next.clear();
+}
+
+// Delivers to some of the sessions of a wide fan-out, and leaves the others for the next rounds.
+// The clients answer as fast as they are sent messages, and a round reads few answers; what comes
+// faster is lost in the port, and delivered again much later. So `most` of them have their turn: as
+// many as messages and answers came in this round, or 64 where fewer did. The sessions that became
+// ready now are not kept waiting by those of a wide fan-out before them.
+void broker_worker::state::deliver_backlog(std::size_t most) noexcept {
+  if (ready_next.size() > most) {
+    backlog.erase(backlog.begin(), backlog.begin() + static_cast<std::ptrdiff_t>(backlog_from));
+    backlog_from = 0;
+    backlog.insert(backlog.end(), ready_next.begin(), ready_next.end());
+    ready_next.clear();
   }
-  const std::uint16_t sent = s.in_flight;
-  const std::size_t taken = s.server->deliver(n, {&item, 1});
-  ++moved;
-  // [home-read]
-  if (s.state.load(std::memory_order_relaxed) != connection::active) return false;
-  if (taken == 0) {
-    if (remove_in_flight(s, next.ticket())) {
-      s.has_pending = true;
-      s.pending = next;
-    }
-    s.paused = true;
-    return false;
+  const std::size_t end = std::min(backlog.size(), backlog_from + most);
+  const std::size_t handled = end - backlog_from;
+  while (backlog_from < end) {
+    const std::uint32_t n = backlog[backlog_from++];
+    deliver(at(n), n);
   }
-  if (s.in_flight == sent && !item.released) { // else it was acknowledged or skipped at once
-    ++count.delivered;
-    ++s.delivered;
+  if (backlog_from != backlog.size()) {
+    // Those that wait for credit are ready again. Where others have left the list, the next ones
+    // may find credit.
+    did_work |= ready.size() < handled;
+    return;
   }
-  return true;
+  backlog.clear();
+  backlog_from = 0;
 }
 
 // --- answers ----------------------------------------------------------------------------------
@@ -450,9 +497,15 @@ void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason
   ++(reason == ack_reason::delivered ? count.acked
      : reason == ack_reason::denied  ? count.dropped_denied
                                      : count.dropped_by_client);
-  if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
+  bool more = true;
+  if (durable.queues().ack_oldest(n, ticket, more)) [[likely]] {
+    make_dirty(s, n);
+  } else {
+    if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
+    more = durable.queues().may_lease(n);
+  }
   // Most clients have acknowledged all that there is for them. Then there is nothing to offer.
-  s.exhausted = !s.ready && offers_own_only(s) && !durable.queues().may_lease(n);
+  s.exhausted = !s.ready && offers_own_only(s) && !more;
   if (!s.exhausted) make_ready(s, n);
 }
 

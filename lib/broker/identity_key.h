@@ -3,7 +3,6 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -11,20 +10,15 @@
 
 namespace chainring {
 
-/// An identity as a key: its octets if it is short, else two hashes with different seeds.
+/// An identity as a key: two hashes with different secret seeds, so that an entry of the map takes
+/// half a line, whatever the length of the identity. Two identities with the same hashes are not
+/// expected in the life of a broker; whoever opens a session compares the identity itself.
 struct identity_key {
-  std::array<char, 24> octets{};
-  std::uint64_t size = 0;
+  std::array<std::uint64_t, 2> hashes{};
   identity_key() = default;
-  identity_key(std::string_view identity, const std::array<std::uint64_t, 2>& seeds) noexcept
-      : size(identity.size()) {
-    if (identity.size() <= octets.size()) {
-      std::memcpy(octets.data(), identity.data(), identity.size());
-      return;
-    }
+  identity_key(std::string_view identity, const std::array<std::uint64_t, 2>& seeds) noexcept {
     const auto bytes = std::as_bytes(std::span(identity.data(), identity.size()));
-    const std::uint64_t hashes[2] = {hash_bytes(bytes, seeds[0]), hash_bytes(bytes, seeds[1])};
-    std::memcpy(octets.data(), hashes, sizeof hashes);
+    hashes = {hash_bytes(bytes, seeds[0]), hash_bytes(bytes, seeds[1])};
   }
   bool operator==(const identity_key&) const = default;
 };

@@ -95,11 +95,10 @@ bool broker_worker::state::can_make_room(std::uint32_t session, std::uint64_t si
 }
 
 // Notes how many messages the subscriber's queue holds, for those who look at it later.
-void broker_worker::state::note_high_water(std::uint32_t subscriber) noexcept {
-  const std::uint32_t q = queue_of(subscriber);
-  const std::uint64_t depth = table_of(subscriber).depth(q);
-  std::atomic<std::uint64_t>& most =
-      common.groups.is_group(subscriber) ? common.groups.at(q).high_water : at(q).high_water;
+void broker_worker::state::note_high_water(std::uint32_t subscriber, std::uint64_t depth) noexcept {
+  std::atomic<std::uint64_t>& most = common.groups.is_group(subscriber)
+                                         ? common.groups.at(queue_of(subscriber)).high_water
+                                         : at(subscriber).high_water;
   if (depth > most.load(std::memory_order_relaxed)) // [shown-only]
     most.store(depth, std::memory_order_relaxed);   // [shown-only]
 }

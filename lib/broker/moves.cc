@@ -138,7 +138,7 @@ void broker_worker::state::finish_moves() noexcept {
   for (const move& m : moves) {
     session& s = at(m.session);
     durable.queues().place_moved_finish(m.placement); // [mark-before-taken]
-    note_high_water(m.session);
+    note_high_water(m.session, m.placement.depth);
     s.last_taken = m.placement.first_ticket;
     make_group_dirty(common.groups.group_of(leases[m.lease].place));
     end_lease(s, m.lease);

@@ -46,59 +46,12 @@ constexpr std::uint32_t claim_tries_min = 1000;
 constexpr std::uint32_t aside_senders = 8;
 } // namespace
 
-// Reads what holds for all publishes of a burst: the wall clock, and whether publish_one() may be
-// tried at all. An operator's change counts from the next burst on.
+// Reads what holds for all publishes of a burst: the wall clock, and whether publish_direct() may
+// be tried at all. An operator's change counts from the next burst on.
 void broker_worker::state::begin_burst() noexcept {
   burst_ns = store::now_ns();
   burst_is_usual = config.queue_bytes == 0 && !slots_differ && !medium.failed() &&
                    !common.draining.load(std::memory_order_relaxed); // [run-time-setting]
-}
-
-// Stages the publish that is by far the most frequent: at QoS 1, not retained, for one session
-// whose queue has room. Returns false for any other publish, with nothing changed; publish_any()
-// decides about it.
-bool broker_worker::state::publish_one(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                       std::span<const std::byte> content,
-                                       const publish_options& options,
-                                       std::uint64_t token) noexcept {
-  if (options.qos != 1 || options.retain || from == no_session ||
-      content.size() > config.content_size_max)
-    return false;
-  if (burst_ns == 0) begin_burst();
-  session& sender = at(from);
-  if (!burst_is_usual || sender.aside != 0) return false;
-  const std::uint64_t version = common.filters->version();
-  const std::span<const subscriber> to = names.subscribers(topic, *common.filters, number);
-  if (to.size() != 1 || common.groups.is_group(to[0].session) ||
-      subscription_option::qos_of(to[0].options) == 0 ||
-      (to[0].session == from && (to[0].options & subscription_option::no_local) != 0))
-    return false;
-  const std::uint32_t n = to[0].session;
-  // The same order as in find_room(): see there.
-  const std::uint32_t incarnation =
-      at(n).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-  const std::uint8_t bits = subscription_option::front_end_bits_of(to[0].options);
-  if (durable.queues().free_count(n) <= planned.of(n) || common.filters->version() != version)
-    return false;
-
-  staged_publish& p = staged.emplace_back();
-  if (!reserve(topic, from, content, options, p.content)) {
-    staged.pop_back();
-    return false;
-  }
-  ++sender.published;
-  ++count.published_qos1;
-  p.by = &by;
-  p.token = token;
-  p.matched_version = version;
-  p.kept = true;
-  p.places = 1;
-  know(p, topic, content.size());
-  durable.messages().stage(p.content);
-  targets.push_back({n, incarnation, static_cast<std::uint32_t>(staged.size() - 1),
-                     slot_delivery{1, false, bits}.pack(), false});
-  add_to_group(static_cast<std::uint32_t>(targets.size() - 1), p.content.fields.size());
-  return true;
 }
 
 // Notes what the deliveries of this burst need to know of a publish with places in queues.
@@ -114,7 +67,7 @@ void broker_worker::state::know(staged_publish& p, std::uint32_t topic, std::siz
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                                    std::span<const std::byte> content,
                                    const publish_options& options, std::uint64_t token) noexcept {
-  if (!publish_one(by, from, topic, content, options, token)) [[unlikely]]
+  if (!publish_direct(by, from, topic, content, options, token)) [[unlikely]]
     publish_any(by, from, topic, content, options, token);
 }
 
@@ -247,6 +200,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
                       .volatile_copy = p.volatile_copy});
   }
   if (p.places != 0) know(p, topic, content.size());
+  if (from != no_session) at(from).staged_burst = burst_number;
   stage(p, targets_before, volatile_before);
 }
 
@@ -379,15 +333,12 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   return found;
 }
 
-// Reserves a descriptor and blocks and copies the content into them. Returns false when there are
-// none.
-bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
-                                   std::span<const std::byte> content,
-                                   const publish_options& options, message& out) noexcept {
-  const std::string_view name = names.name(topic);
-  message_fields& fields = out.fields;
-  fields = {};
-  fields.payload_size = static_cast<std::uint32_t>(content.size());
+// The fields of the message that a publish of that many octets becomes.
+message_fields broker_worker::state::fields_of(std::string_view name, std::uint32_t from,
+                                               std::size_t size,
+                                               const publish_options& options) noexcept {
+  message_fields fields;
+  fields.payload_size = static_cast<std::uint32_t>(size);
   fields.topic_size = static_cast<std::uint16_t>(name.size());
   fields.qos = options.qos;
   fields.identifier_open = options.qos == 2;
@@ -401,7 +352,17 @@ bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
   fields.published_ns = burst_ns;
   const std::uint64_t expiry_s = options.expiry_s != 0 ? options.expiry_s : config.message_expiry_s;
   if (expiry_s != 0) fields.expires_ns = fields.published_ns + expiry_s * second_ns;
-  if (!durable.messages().reserve(fields, out)) return false;
+  return fields;
+}
+
+// Reserves a descriptor and blocks and copies the content into them. Returns false when there are
+// none.
+bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
+                                   std::span<const std::byte> content,
+                                   const publish_options& options, message& out) noexcept {
+  const std::string_view name = names.name(topic);
+  if (!durable.messages().reserve(fields_of(name, from, content.size(), options), out))
+    return false;
   durable.messages().copy_in(out, name.data(), name.size());
   durable.messages().copy_in(out, content.data(), content.size());
   return true;

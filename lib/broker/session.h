@@ -78,8 +78,9 @@ struct alignas(cacheline_size) session {
   seqlock<client_address> address;            // (any) given by the front end
   std::atomic<std::uint16_t> keep_alive_s{0}; // (any) given by the front end
   std::uint64_t source = 0;                   // where it counts; 0 means nowhere
-  bool ends_with_connection = false;          // a copy of the flag in the record
-  bool record_dirty = false;                  // whether it is in the list of records to flush
+  std::uint32_t staged_burst = 0;    // the last burst in which a publish of its client was staged
+  bool ends_with_connection = false; // a copy of the flag in the record
+  bool record_dirty = false;         // whether it is in the list of records to flush
   bool ending = false; // whether it is in the list of incarnations that end in this burst
 
   identifier_list identifiers; // the QoS 2 messages it has published and not released

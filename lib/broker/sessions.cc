@@ -62,7 +62,7 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
   if (const auto known = common.identities->get(key)) {
     n = *known;
     session& s = at(n);
-    if (durable.sessions().identity(n) != identity) { // two long identities have the same hashes
+    if (durable.sessions().identity(n) != identity) { // two identities have the same hashes
       return refuse(open_status::congestion, count.opens_refused);
     }
     const bool active =
@@ -196,6 +196,7 @@ std::uint32_t broker_worker::state::create(std::string_view identity, const iden
   if (std::ranges::any_of(endings, [&](const ending& e) { return !e.keep && e.identity == key; }))
     finish_endings();
   std::uint32_t n = none;
+  if (own_sessions == common.sessions_per_worker) return none;
   {
     const std::lock_guard guard(common.free_lock);
     if (common.free_sessions.empty()) return none;
@@ -217,6 +218,7 @@ std::uint32_t broker_worker::state::create(std::string_view identity, const iden
     common.free_sessions.push_back(n);
     return none;
   }
+  ++own_sessions;
   make_record_dirty(at(n), n);
   return n;
 }
@@ -381,12 +383,15 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
 // for the queues.
 void broker_worker::state::finish_endings() noexcept {
   if (endings.empty() && group_endings.empty()) return;
+  publish_placed(); // the restart of a queue waits for what is placed in it
   end_groups();
   for (const ending& e : endings)
     durable.sessions().flush_record(e.session); // [ended-before-restart]
   // [ended-before-restart] Crash between: queue and subscription records carry the old incarnation
   // and are void at the next open.
-  drain();
+  drain(); // [ended-before-restart] [publish-before-ready]
+  mark_lost_publishes();
+  finish_direct(); // [publish-before-ready]
   hook_point("broker.session.ended");
   // The identifiers of an incarnation end with it. A message that is staged or set aside still
   // belongs to its publish. [ended-before-restart]
@@ -461,7 +466,11 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   s.dropped_qos0.clear();
   s.expired_messages.clear();
   // The number may be given to another worker's session at once, so no list may still hold it.
-  if (s.ready) std::erase(ready, n);
+  if (s.ready) {
+    std::erase(ready, n);
+    const auto waiting = backlog.begin() + static_cast<std::ptrdiff_t>(backlog_from);
+    backlog.erase(std::remove(waiting, backlog.end(), n), backlog.end());
+  }
   if (s.dirty) std::erase(dirty, n);
   if (s.record_dirty) std::erase(records, n);
   s.ready = s.dirty = s.record_dirty = false;
@@ -473,6 +482,7 @@ void broker_worker::state::free_number(session& s, std::uint32_t n) noexcept {
   }
   s.will_listed = s.ends_after_will = false;
   forget_due_will(s);
+  --own_sessions;
   const std::lock_guard guard(common.free_lock);
   common.free_sessions.push_back(n);
 }

@@ -147,6 +147,8 @@ class broker_worker {
   [[nodiscard]] bool delivered_all(std::uint32_t session) const noexcept;
   /// The number of the session that is open on this worker under this identity, or no_session.
   [[nodiscard]] std::uint32_t find_session(std::string_view identity) const noexcept;
+  /// The identity of a session whose home is this worker. The view is valid until the session ends.
+  [[nodiscard]] std::string_view identity_of(std::uint32_t session) const noexcept;
   /// True when the session is open on this worker and has this identity.
   [[nodiscard]] bool serves(std::uint32_t session, std::string_view identity) const noexcept;
   /// Offers messages again that deliver() left, or that waited for another reason or because the

@@ -4,12 +4,14 @@
 ///
 ///     sessions.cc     sessions that open, close or expire, and incarnations that end
 ///     publish.cc      publishing: matching, finding room, staging or setting aside
+///     direct.cc       the most frequent publish, which is placed when it arrives
 ///     identifiers.cc  QoS 2: identifiers of publishers, and receipts of subscribers
 ///     subscribe.cc    subscriptions that are staged and made durable with the burst
 ///     sharing.cc      shared subscriptions: members that join and leave, and groups that end
 ///     leases.cc       shared subscriptions: messages that members lease from their groups
 ///     moves.cc        shared subscriptions at QoS 2: messages that move to a member's own queue
 ///     burst.cc        the burst: place, drain, publish, drain, settle
+///     worker.cc       the calls of front ends
 ///     deliver.cc      delivering: messages are leased, offered, acknowledged or given back
 ///     inbox.cc        what other workers, operators and the clock ask for
 ///     retain.cc       retained messages: claims, the cells of the burst, what becomes of them
@@ -23,6 +25,7 @@
 #include <vector>
 
 #include "base/statistic.h"
+#include "broker/burst_cells.h"
 #include "broker/common_state.h"
 #include "broker/plan.h"
 #include "broker/worker.h"
@@ -31,34 +34,11 @@
 
 namespace chainring {
 
-/// Room for a batch of changes, like std::optional, which clears the room of each burst that needs
-/// none.
-class burst_cells {
- public:
-  burst_cells() noexcept {} // NOLINT: the batch is not made yet
-  ~burst_cells() { reset(); }
-  burst_cells(const burst_cells&) = delete;
-  burst_cells& operator=(const burst_cells&) = delete;
-  void emplace(durable_map& map) noexcept {
-    reset(); // the batch of the burst before
-    std::construct_at(&batch_, map);
-    made_ = true;
-  }
-  void reset() noexcept {
-    if (std::exchange(made_, false)) std::destroy_at(&batch_);
-  }
-  explicit operator bool() const noexcept { return made_; }
-  durable_map::batch* operator->() noexcept { return &batch_; }
-
- private:
-  union {
-    durable_map::batch batch_;
-  };
-  bool made_ = false;
-};
-
 struct broker_worker::state {
   static constexpr std::uint32_t none = 0xffffffff;
+  /// How many sessions of a wide fan-out have their turn in a round in which fewer messages and
+  /// answers came.
+  static constexpr std::size_t deliveries_max = 64;
   /// How often in a second a worker looks after its sessions, queues, groups and wills.
   static constexpr std::uint32_t maintain_hz = 20;
 
@@ -83,12 +63,25 @@ struct broker_worker::state {
     bool cell_stored = false;     // the burst has stored its cell
     std::uint32_t will_of = none; // the session whose will it is; the message is held, and no one
                                   // waits for an answer
+    bool gives_own = false;       // one of its places has the publisher's reference
     bool refused = false;
     bool lost = false; // memory of its content is lost, so it is not acknowledged
     /// True for a client's publish at QoS 0, which is here because it is to be retained.
     [[nodiscard]] bool is_qos_0() const noexcept { return by == nullptr && will_of == none; }
     /// True when the burst publishes a message on media for it.
     [[nodiscard]] bool published() const noexcept { return (kept || will_of != none) && !refused; }
+  };
+  /// A publish at QoS 1 for one session, which is placed already: see direct.cc.
+  struct direct_publish {
+    staged_message content;
+    chainring::placement placement{};
+    slot_ref ref; // as it stands in the slot
+    front_end* by = nullptr;
+    std::uint64_t token = 0;
+    std::uint32_t session = 0, incarnation = 0; // of the subscriber
+    std::uint32_t topic = 0;                    // the publish holds it until the burst is over
+    std::uint16_t bits = 0;                     // a slot_delivery
+    bool lost = false;                          // as of a staged_publish
   };
   /// One queue to which a staged publish goes.
   struct target {
@@ -274,6 +267,7 @@ struct broker_worker::state {
   std::uint64_t moved = 0;          // counts the messages that left a queue in any way
   basic_broker_counters<statistic> count;
 
+  std::vector<direct_publish> direct, direct_done; // placed, and published with this burst
   std::vector<staged_publish> staged;
   std::vector<target> targets, targets_sorted;
   // What the burst has published and placed, from the moment at which it is settled to the end of
@@ -285,6 +279,7 @@ struct broker_worker::state {
   std::vector<volatile_target> volatile_targets;
   std::vector<group> groups;
   std::vector<slot_ref> refs;  // the references of one group
+  std::uint64_t undrained = 0; // the bytes that the next drain covers: see cover()
   plan_table planned;          // the places that this burst wants in each queue
   bool any_refused = false;    // a queue has refused a message of this burst
   std::uint64_t burst_ns = 0;  // the wall clock as this burst has read it; 0: not yet
@@ -306,8 +301,14 @@ struct broker_worker::state {
   std::vector<closing> closings;
   std::vector<receipt> receipts;
   std::vector<settlement> settled_now;
+  std::uint32_t own_sessions = 0; // whose home is this worker, at most sessions_per_worker
   std::vector<std::uint32_t> ready, ready_next; // the sessions that may have deliveries
-  std::vector<std::uint32_t> dirty;             // the sessions with acks to make durable
+  // The sessions of a wide fan-out that may have deliveries, in the order in which they became
+  // ready. Those before `backlog_from` have had their turn.
+  std::vector<std::uint32_t> backlog;
+  std::size_t backlog_from = 0;
+  std::uint64_t heard_before = 0;   // messages and answers until the last round
+  std::vector<std::uint32_t> dirty; // the sessions with acks to make durable
   std::vector<staged_will> will_changes;
   std::uint32_t wills_copied = 0; // changes whose content becomes durable with this burst
   // The due wills, by session: those that are tried in this burst, and those that wait.
@@ -355,8 +356,16 @@ struct broker_worker::state {
   std::vector<std::byte> content_buffer; // of the longest content
 
   [[nodiscard]] session& at(std::uint32_t n) noexcept { return common.sessions[n]; }
-  [[nodiscard]] bool own(std::uint32_t n) noexcept;
+  /// True for a session that is connected and whose home is this worker.
+  [[nodiscard, gnu::always_inline]] bool own(std::uint32_t n) noexcept {
+    if (n >= durable.sessions_max()) return false;
+    // [home-read] Without it a worker could see a session as active and use the home of its former
+    // life.
+    return at(n).state.load(std::memory_order_acquire) == connection::active &&
+           at(n).home.load(std::memory_order_relaxed) == number;
+  }
   void drain() noexcept;
+  void cover(std::uint64_t bytes) noexcept;
   void answer_with(front_end* to, std::uint64_t token, outcome o) noexcept {
     if (to != nullptr && token != no_token) answers.push_back({to, {token, o}});
   }
@@ -422,9 +431,6 @@ struct broker_worker::state {
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
   void begin_burst() noexcept;
-  [[nodiscard]] bool publish_one(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                 std::span<const std::byte> content, const publish_options& options,
-                                 std::uint64_t token) noexcept;
   void publish_any(front_end& by, std::uint32_t from, std::uint32_t topic,
                    std::span<const std::byte> content, const publish_options& options,
                    std::uint64_t token) noexcept;
@@ -442,6 +448,8 @@ struct broker_worker::state {
   [[nodiscard]] bool wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
                                     std::span<const std::byte> content,
                                     const publish_options& options, std::uint64_t token) noexcept;
+  [[nodiscard]] message_fields fields_of(std::string_view name, std::uint32_t from,
+                                         std::size_t size, const publish_options& options) noexcept;
   [[nodiscard]] bool reserve(std::uint32_t topic, std::uint32_t from,
                              std::span<const std::byte> content, const publish_options& options,
                              message& out) noexcept;
@@ -453,6 +461,19 @@ struct broker_worker::state {
   void retry_aside() noexcept;
   void report_full(std::uint32_t n) noexcept;
 
+  // These functions are in direct.cc.
+  [[nodiscard]] bool publish_direct(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                    std::span<const std::byte> content,
+                                    const publish_options& options, std::uint64_t token) noexcept;
+  [[nodiscard]] CHAINRING_STAGE bool place_direct(direct_publish& p) noexcept;
+  void flush_direct() noexcept;
+  void commit_direct() noexcept;
+  void finish_direct() noexcept;
+  void publish_placed() noexcept;
+  void report_direct() noexcept;
+  void deliver_direct() noexcept;
+  [[nodiscard]] bool offer_direct(session& s, const direct_publish& p) noexcept;
+
   // These functions are in limits.cc.
   [[nodiscard]] bool is_clean(std::uint32_t subscriber) noexcept;
   [[nodiscard]] overflow_policy policy_of(std::uint32_t subscriber) noexcept;
@@ -460,7 +481,7 @@ struct broker_worker::state {
   [[nodiscard]] std::uint32_t slots_bound(std::uint32_t subscriber) noexcept;
   [[nodiscard]] std::uint32_t room_of(std::uint32_t subscriber) noexcept;
   [[nodiscard]] bool exceeds_bytes(std::uint32_t subscriber, std::uint64_t size) noexcept;
-  void note_high_water(std::uint32_t subscriber) noexcept;
+  void note_high_water(std::uint32_t subscriber, std::uint64_t depth) noexcept;
   void count_over_bytes() noexcept;
   [[nodiscard]] std::uint32_t slots_to_free(std::uint32_t session, std::uint32_t n) noexcept;
   [[nodiscard]] std::uint64_t bytes_to_free(std::uint32_t session, std::uint64_t size) noexcept;
@@ -541,6 +562,7 @@ struct broker_worker::state {
   void forget_burst() noexcept;
   CHAINRING_STAGE void report_settled() noexcept;
   CHAINRING_STAGE void deliver_ready() noexcept;
+  void deliver_backlog(std::size_t most) noexcept;
   void make_ready(session& s, std::uint32_t n) noexcept;
   void make_dirty(session& s, std::uint32_t n) noexcept;
 
@@ -569,6 +591,8 @@ struct broker_worker::state {
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,
                               delivery_item& out) noexcept;
   [[nodiscard]] bool describe_fresh(const session& s, const leased& l, delivery_item& out) noexcept;
+  [[nodiscard]] bool offer(session& s, std::uint32_t n, const leased& entry,
+                           const delivery_item& item) noexcept;
   [[nodiscard]] bool in_lost_memory(message_cursor at) noexcept;
   void settle_unseen(std::uint32_t n, std::uint64_t ticket) noexcept;
   void settle_expired(session& s, std::uint32_t n, std::uint64_t ticket) noexcept;

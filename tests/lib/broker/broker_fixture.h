@@ -85,10 +85,10 @@ inline std::unique_ptr<sn::gateway> gateway_for(chainring::broker& b, const sn::
 /// One worker's part of a round: what timers do, the burst, and what it said. True when there was
 /// anything to do.
 inline bool turn_of(chainring::broker& b, sn::gateway& g, unsigned worker) {
-  g.worker(worker).judge(rte_rdtsc());
+  const bool waited = g.worker(worker).judge(rte_rdtsc());
   const mark_t mark = b.worker(worker).end_burst();
   g.worker(worker).send(mark);
-  return b.worker(worker).worked();
+  return b.worker(worker).worked() || waited;
 }
 
 /// Workers share one thread here: a round lets each take its inbox and end its burst.

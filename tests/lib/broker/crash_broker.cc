@@ -537,11 +537,11 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
       "queue_table, that a queue's blocks are free only behind its durable restart";
   const char* const emptied = "the batch is empty when it goes";
   which.stay = {
-      {"      drain(); // [place-before-publish]", in_pieces},
-      {"    covering(", in_pieces},
-      {"if (retried) covering(", in_pieces},
-      {"  covering((closings.size() + receipts.size())", in_pieces},
-      {"  covering(group_records.size()", in_pieces},
+      {"    drain(); // [place-before-publish]", in_pieces},
+      {"    cover(", in_pieces},
+      {"if (retried) cover(", in_pieces},
+      {"  cover((closings.size() + receipts.size())", in_pieces},
+      {"  cover(group_records.size()", in_pieces},
       {"      drain(); // [mark-before-taken]", in_pieces},
       {"queues.restart_flush(e.session)", restarts_anyway},
       {"restart_flush(e.group)", restarts_anyway},
@@ -589,6 +589,7 @@ TEST(CrashBroker, EveryFlushAndDrainIsNeeded) {
                                  growing_queues(),
                                  sessions_and_subscriptions(),
                                  ended_and_made_again(),
+                                 published_in_the_middle(),
                                  expired_sessions(),
                                  expired_messages(),
                                  places_used_again(),

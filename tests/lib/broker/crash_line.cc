@@ -201,6 +201,35 @@ scenario ended_and_made_again() {
   return s;
 }
 
+// A client that comes back in the burst in which its session ended makes the broker publish what is
+// placed so far, in the middle of the burst. What is placed behind that is published with the
+// burst.
+scenario published_in_the_middle() {
+  line_case kind;
+  kind.subscribers = 1;
+  return line_scenario("line: messages before and behind the end of a session in one burst", kind,
+                       [](server& b, history& h) {
+                         publish(b, h, 1, 1);
+                         (void)b.ask(phoenix_at, "CONNECT " + phoenixes[0] + " passing");
+                         const auto put = [&](std::uint64_t id) {
+                           h.begin(id, usual_size);
+                           b.send(publisher_at,
+                                  std::string("PUB ") + topic + " 1 " + text_of(id, usual_size));
+                         };
+                         put(2);
+                         b.send(phoenix_at, "BYE");
+                         b.send(phoenix_at + 1, "CONNECT " + phoenixes[0] + " passing");
+                         put(3);
+                         b.settle();
+                         for (const std::uint64_t id : {2, 3}) {
+                           if (!b.next(publisher_at).starts_with("OK "))
+                             return h.fail("no answer for message " + std::to_string(id));
+                           h.ack(id);
+                         }
+                         consume(b, h, 0, 3);
+                       });
+}
+
 // One session is away for longer than sessions are kept. It ends while the broker runs, or at the
 // next open; its client comes back as a new one. The session that is in use stays.
 scenario expired_sessions() {
@@ -361,6 +390,7 @@ TEST(CrashLine, SessionsAndSubscriptionsAreThereOnceSettled) {
 }
 TEST(CrashLine, ASessionEndedAndMadeAgainIsOneSession) {
   EXPECT_TRUE(explore(ended_and_made_again(), testing_core::crash_bounds()).ok());
+  EXPECT_TRUE(explore(published_in_the_middle(), testing_core::crash_bounds()).ok());
 }
 TEST(CrashLine, ASessionThatExpiredStaysAwayAndOneInUseStays) {
   EXPECT_TRUE(explore(expired_sessions(), testing_core::crash_bounds()).ok());

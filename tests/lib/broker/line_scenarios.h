@@ -14,6 +14,7 @@ namespace chainring::testing_line {
 test::scenario publish_and_consume();        ///< several in flight, acknowledged in any order
 test::scenario sessions_and_subscriptions(); ///< settled with the burst they join
 test::scenario ended_and_made_again();       ///< one identity, in one burst
+test::scenario published_in_the_middle();    ///< of a burst in which a session ends
 test::scenario expired_sessions();           ///< at an open and under way
 test::scenario expired_messages(); ///< in the queues of an absent and of a slow subscriber
 

@@ -354,6 +354,21 @@ TEST_P(Broker, AFanOutOfAnyWidthTakesTwoDrains) {
   EXPECT_EQ(b->broker->counters().drains - before, 2u);
 }
 
+// What a worker keeps for each of its sessions has the size of its part of them, and not of all.
+TEST(BrokerSizes, TheSessionsOfAllWorkersTogetherDoNotGrowWithTheirNumber) {
+  store_layout layout = small_layout();
+  layout.sessions_max = 16'384;
+  for (const unsigned workers : {1u, 8u}) {
+    auto made = broker_on(memory_media(16 << 20, durability_class::process), small_config(workers),
+                          true, layout);
+    ASSERT_TRUE(made) << made.error().message;
+    const std::uint64_t limit = (*made)->sessions_limit(), each = (*made)->sessions_per_worker();
+    EXPECT_LE(each, limit);
+    EXPECT_GT(each * workers, workers == 1 ? limit - 1 : limit);
+    EXPECT_LE(each * workers, limit + limit / 2 + 1024 * workers);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, Broker, testing::Values(1u, 3u));
 
 } // namespace

@@ -108,7 +108,10 @@ TEST_P(LineFrontEnd, GetsTheMessageThatWaitedBeforeTheOneOfTheSameBurst) {
 class LineFrontEndOnOneWorker : public LineFrontEnd {};
 INSTANTIATE_TEST_SUITE_P(Workers, LineFrontEndOnOneWorker, testing::Values(1u));
 
+// With two subscribers the messages are staged for the end of the burst.
 TEST_P(LineFrontEndOnOneWorker, WouldGetAnotherMessageIfThoseOfTheBurstWereNotMatched) {
+  ASSERT_EQ(ask(carol, "CONNECT carol clean"), "OK 1");
+  ASSERT_EQ(ask(carol, "SUB a/b 1"), "OK 2");
   publish(1, 17);
   expect(1, 16, 1);
   const test::seeded on("broker.fresh_unmatched");
