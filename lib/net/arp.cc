@@ -70,13 +70,8 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
   // The lifetime is rounded down, so that no entry is used for longer than configured.
   lifetime_ = static_cast<std::uint32_t>(options_.lifetime_s * options_.tsc_hz / unit);
   retry_tsc_ = options_.tsc_hz * options_.retry_ms / 1000;
-  // calloc() leaves pages without an entry to the kernel, and aligns to less than a bucket.
-  std::size_t room = (bucket_count + 1) * sizeof(bucket);
-  memory_.reset(std::calloc(1, room));
-  if (memory_ == nullptr) throw std::bad_alloc();
-  void* at = memory_.get();
-  buckets_ =
-      static_cast<bucket*>(std::align(sizeof(bucket), bucket_count * sizeof(bucket), at, room));
+  // Each address has a page of its own nearly always, so small pages cost a TLB miss a look-up.
+  if (!buckets_.make(bucket_count, true)) throw std::bad_alloc();
   if (c.ipv6) ipv6_ = std::make_unique<ipv6_neighbours>();
   packets_ = std::make_unique<waiting_packet[]>(options_.pending_packets);
   addresses_ = std::make_unique<waiting_address[]>(options_.pending_addresses);

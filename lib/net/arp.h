@@ -43,9 +43,9 @@
 #include <mutex>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
-#include <rte_prefetch.h>
 
 #include "../base/error.h"
+#include "../base/lazy_array.h"
 #include "../base/spin_lock.h"
 #include "../media/media.h"
 #include "address.h"
@@ -152,10 +152,6 @@ class neighbours {
     }
     return 0;
   }
-  /// Asks the processor to load the entries of an IPv4 address.
-  void prefetch(std::uint32_t ipv4) const noexcept {
-    rte_prefetch0(&buckets_[mixed(ipv4, seed_) >> 16]);
-  }
 
   /// Finds how a packet to this address leaves.
   [[nodiscard]] route_result route(const ip_address& to, std::uint64_t now_tsc) const noexcept;
@@ -211,9 +207,6 @@ class neighbours {
     std::array<std::uint32_t, ways> ages;
   };
   static_assert(sizeof(bucket) == cacheline_size);
-  struct free_deleter {
-    void operator()(void* p) const noexcept { std::free(p); }
-  };
   struct waiting_packet {
     rte_mbuf* frame = nullptr;
     mark_t mark = 0;
@@ -262,8 +255,7 @@ class neighbours {
   std::uint64_t seed_;
   std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
-  std::unique_ptr<void, free_deleter> memory_; ///< of the buckets
-  bucket* buckets_ = nullptr;
+  chainring::detail::lazy_array<bucket> buckets_;
   std::unique_ptr<ipv6_neighbours> ipv6_; ///< only where the interface has IPv6
   std::atomic<std::uint64_t> evicted_{0}; ///< IPv4 entries
 

@@ -110,6 +110,8 @@ class link {
   /// True when the last receive() got fewer frames than it asked the port for.
   [[nodiscard]] bool emptied() const noexcept { return emptied_; }
   [[nodiscard]] bool receives() const noexcept { return options_.rx_queue != no_queue; }
+  /// The receive queue, or no_queue.
+  [[nodiscard]] std::uint16_t rx_queue() const noexcept { return options_.rx_queue; }
 
   /// Does the same as receive() for frames that came in another way, and consumes all of them.
   /// `out` must have room for as many datagrams.

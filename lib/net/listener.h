@@ -2,9 +2,14 @@
 /// The datagram path of all workers: it polls ports, hands datagrams over to the worker of their
 /// client, and sends answers.
 ///
-/// One worker polls the receive queue of a port, and hands over datagrams of other workers' clients
-/// through a ring. There is one ring for each worker and interface, so that a worker that cannot
-/// answer on one interface still takes what came in on the others.
+/// Each receive queue of a port is polled by one worker, its reader. Queue q of interface i belongs
+/// to worker (i + q) modulo the number of workers, so a worker polls at most one queue of a port. A
+/// reader hands over datagrams of other workers' clients, a burst at a time, through a ring of one
+/// producer and one consumer. There is one ring for each reader, home worker and interface, so that
+/// a worker that cannot answer on one interface still takes what came in on the others.
+///
+/// **Sending.** A worker has a transmit queue of its own on each port that has as many queues as
+/// there are workers. On other ports several workers share a queue, and a lock.
 ///
 /// **Time of reception.** Each datagram carries the TSC at which it was read from its port, however
 /// long it then waited in a ring. heard_until() says up to what time a worker has handled
@@ -66,9 +71,11 @@ class datagram_sink {
 struct listener_options {
   unsigned workers = 1;
   std::uint32_t tx_capacity = 4096;     ///< frames that may wait in one link; a power of two
-  std::uint32_t handed_capacity = 1024; ///< size of the ring of each worker and interface
+  /// Datagrams that may wait to be handled by their home worker, for each worker and interface. The
+  /// readers of the interface share them, and each may use at least a burst of 64.
+  std::uint32_t handed_capacity = 1024;
   std::uint32_t waiting_max = 65536;    ///< datagrams that one burst of a worker may send
-  std::uint16_t descriptors = 1024;     ///< descriptors of each receive and transmit queue
+  std::uint16_t descriptors = 1024; ///< descriptors of each receive and transmit queue
   rte_mempool* pool = nullptr;
 };
 
@@ -101,9 +108,26 @@ class listener final : public hearing {
  private:
   friend class listener_group;
   listener(listener_group& group, unsigned number) : group_(&group), number_(number) {}
+  /// Where datagrams for this worker come from on one interface, beside its own receive queue.
+  struct source {
+    std::uint16_t queue = 0;  ///< the receive queue that the other worker reads
+    rte_ring* ring = nullptr; ///< filled by that worker
+    std::uint64_t heard_until = 0;
+  };
+  /// What this worker knows of one interface.
+  struct hearing_state {
+    std::vector<source> sources;
+    std::size_t next_source = 0; ///< the source that has its turn first in the next round
+    bool own_first = false;      ///< the own queue had its turn before the sources
+    /// When a read of the own queue first returned few frames.
+    std::uint64_t short_since = 0;
+    std::uint64_t own_until = UINT64_MAX; ///< like heard_until, of the own receive queue
+    std::uint64_t heard_until = 0;        ///< the least of them
+  };
   bool read_port(std::size_t id, datagram_sink& sink) noexcept;
   bool take_handed(std::size_t id, datagram_sink& sink) noexcept;
   void hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) noexcept;
+  void hand_to_homes(std::size_t id, std::uint16_t n) noexcept;
   void handle(std::uint16_t n, datagram_sink& sink) noexcept;
 
   listener_group* group_;
@@ -111,10 +135,10 @@ class listener final : public hearing {
   std::vector<std::unique_ptr<link>> links_;
   std::unique_ptr<datagram_transport> out_;
   std::unique_ptr<received_datagram[]> burst_; ///< the datagrams that are being handled
-  std::vector<rte_ring*> handed_;              ///< for each interface, the ring to this worker
-  /// For each interface, when a read first returned few frames.
-  std::vector<std::uint64_t> short_since_;
-  std::vector<std::uint64_t> heard_until_; ///< for each interface
+  /// Datagrams of other workers' clients, and their homes; behind them room for one home's.
+  std::unique_ptr<received_datagram[]> leaving_;
+  std::unique_ptr<std::uint8_t[]> homes_;
+  std::vector<hearing_state> hearing_; ///< for each interface
   statistic handed_over_, handed_dropped_;
 };
 
@@ -139,16 +163,30 @@ class listener_group {
 
  private:
   friend class listener;
+  /// All frames that were in a receive queue before this TSC have been read and handed over.
+  struct alignas(cacheline_size) emptied {
+    std::atomic<std::uint64_t> at{0};
+  };
   struct port_state {
-    /// One lock for each transmit queue, because several workers may share a queue.
+    /// One lock for each transmit queue that several workers share; none where each has its own.
     std::unique_ptr<spin_lock[]> tx_locks;
     std::uint16_t tx_queues = 1;
-    /// All frames that were in the port before this TSC have been read and handed over.
-    alignas(cacheline_size) std::atomic<std::uint64_t> emptied_at{0};
+    std::uint16_t rx_queues = 1;
+    std::unique_ptr<emptied[]> queues; ///< by receive queue
   };
+  /// The worker that reads a receive queue.
+  [[nodiscard]] unsigned reader_of(std::size_t interface, std::uint16_t queue) const noexcept {
+    return static_cast<unsigned>((interface + queue) % workers_count_);
+  }
+  /// The ring from a reader to a home worker.
+  [[nodiscard]] rte_ring*& ring(std::size_t interface, unsigned reader, unsigned home) noexcept {
+    return rings_[(interface * workers_count_ + reader) * workers_count_ + home];
+  }
   listener_group() = default;
 
+  unsigned workers_count_ = 1;
   std::vector<std::unique_ptr<port_state>> ports_; ///< indexed by interface id
+  std::vector<rte_ring*> rings_;
   std::vector<std::unique_ptr<listener>> workers_;
   std::uint64_t settle_tsc_ = 0;
 };

@@ -180,6 +180,13 @@ result<port> open_port(const interface_config& config, const port_options& optio
   // The peer decides how many queues of a memif are connected; the others never take a packet.
   if (p.driver_ == "net_memif") p.rx_queues_ = p.tx_queues_ = 1;
   rte_eth_conf conf{};
+  // The packets of a flow come in on one queue, in order. A device without this spreads its packets
+  // in a way of its own, as net_tap and net_af_packet let the kernel do.
+  constexpr std::uint64_t flows = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+  if (p.rx_queues_ > 1 && (info.flow_type_rss_offloads & flows) != 0) {
+    conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & flows;
+  }
   std::uint64_t flags = 0;
   if (config.checksum_offload) {
     constexpr std::uint64_t sums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;

@@ -85,6 +85,8 @@ struct interface_config {
 struct port_options {
   /// The pool of receive buffers for every queue.
   rte_mempool* pool = nullptr;
+  /// Several receive queues share the packets by their flows (addresses and UDP or TCP ports), as
+  /// the device's RSS hash has it, or its own way where it has none to choose.
   std::uint16_t rx_queues = 1;
   std::uint16_t tx_queues = 1;
   std::uint16_t rx_descriptors = 1024;

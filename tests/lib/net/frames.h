@@ -274,45 +274,50 @@ inline receive_filter filter() {
 /// A port that receives frames from one ring and transmits frames into another ring.
 class ring_port {
  public:
-  explicit ring_port(unsigned tx_slots = 1024) {
+  explicit ring_port(unsigned tx_slots = 1024, unsigned queues = 1) {
     static int number = 0;
     const std::string name = "t" + std::to_string(number++);
-    in_ = rte_ring_create((name + "i").c_str(), 1024, SOCKET_ID_ANY, 0);
-    out_ = rte_ring_create((name + "o").c_str(), tx_slots, SOCKET_ID_ANY, 0);
-    const int id = rte_eth_from_rings(name.c_str(), &in_, 1, &out_, 1, 0);
-    if (in_ == nullptr || out_ == nullptr || id < 0) std::abort();
+    for (unsigned q = 0; q < queues; ++q) {
+      const std::string ring = name + "q" + std::to_string(q);
+      in_.push_back(rte_ring_create((ring + "i").c_str(), 1024, SOCKET_ID_ANY, 0));
+      out_.push_back(rte_ring_create((ring + "o").c_str(), tx_slots, SOCKET_ID_ANY, 0));
+      if (in_.back() == nullptr || out_.back() == nullptr) std::abort();
+    }
+    const int id = rte_eth_from_rings(name.c_str(), in_.data(), queues, out_.data(), queues, 0);
+    if (id < 0) std::abort();
     id_ = static_cast<std::uint16_t>(id);
   }
   /// The port must be closed by its user before this destructor runs.
   ~ring_port() {
     void* m = nullptr;
-    while (rte_ring_dequeue(in_, &m) == 0)
-      rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
-    while (rte_ring_dequeue(out_, &m) == 0)
-      rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
-    rte_ring_free(in_);
-    rte_ring_free(out_);
+    for (auto* rings : {&in_, &out_})
+      for (rte_ring* r : *rings) {
+        while (rte_ring_dequeue(r, &m) == 0)
+          rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
+        rte_ring_free(r);
+      }
   }
   ring_port(const ring_port&) = delete;
   ring_port& operator=(const ring_port&) = delete;
 
   [[nodiscard]] std::uint16_t id() const { return id_; }
-  void arrives(rte_mbuf* m) const { ASSERT_EQ(rte_ring_enqueue(in_, m), 0); }
-  /// Returns the oldest frame that was transmitted, or nullptr when there is none.
-  [[nodiscard]] rte_mbuf* left() const {
-    void* m = nullptr;
-    return rte_ring_dequeue(out_, &m) == 0 ? static_cast<rte_mbuf*>(m) : nullptr;
+  void arrives(rte_mbuf* m, unsigned queue = 0) const {
+    ASSERT_EQ(rte_ring_enqueue(in_[queue], m), 0);
   }
-  [[nodiscard]] std::vector<octets> all_left() const {
+  /// Returns the oldest frame that was transmitted, or nullptr when there is none.
+  [[nodiscard]] rte_mbuf* left(unsigned queue = 0) const {
+    void* m = nullptr;
+    return rte_ring_dequeue(out_[queue], &m) == 0 ? static_cast<rte_mbuf*>(m) : nullptr;
+  }
+  [[nodiscard]] std::vector<octets> all_left(unsigned queue = 0) const {
     std::vector<octets> v;
-    while (rte_mbuf* m = left())
+    while (rte_mbuf* m = left(queue))
       v.push_back(taken(m));
     return v;
   }
 
  private:
-  rte_ring* in_ = nullptr;
-  rte_ring* out_ = nullptr;
+  std::vector<rte_ring*> in_, out_;
   std::uint16_t id_ = 0;
 };
 

@@ -305,6 +305,187 @@ TEST_F(Listener, ADatagramForAFullHandOverRingIsDroppedAndCounted) {
   EXPECT_EQ(group->worker(0).handed_dropped(), 8u);
 }
 
+/// Three workers and a port with three receive queues: worker n reads queue n.
+class QueueListener : public testing::Test {
+ protected:
+  static constexpr unsigned workers = 3;
+  ring_port device{1024, workers};
+  std::unique_ptr<net::interface> interface;
+  std::unique_ptr<listener_group> group;
+  std::array<recording_sink, workers> sinks;
+  marked_media media;
+  listener_options options;
+
+  void SetUp() override {
+    interface_config c = configuration();
+    c.port_id = device.id();
+    c.interface_id = 0;
+    auto opened =
+        open_interface(c, {.pool = pool(), .rx_queues = workers, .tx_queues = workers});
+    ASSERT_TRUE(opened) << opened.error().message;
+    interface = std::move(*opened);
+    ASSERT_EQ(interface->device.rx_queues(), workers);
+    options.workers = workers;
+    options.tx_capacity = 512;
+    options.handed_capacity = 32;
+    options.waiting_max = 1024;
+    options.descriptors = 64;
+    options.pool = pool();
+    net::interface* all[] = {interface.get()};
+    auto made = listener_group::create(all, options);
+    ASSERT_TRUE(made) << made.error().message;
+    group = std::move(*made);
+  }
+  void TearDown() override {
+    group.reset();
+    interface.reset();
+    EXPECT_TRUE(all_back());
+  }
+  void arrives(unsigned queue, const std::string& what) {
+    octets frame = datagram_frame(text(what.c_str()));
+    std::ranges::copy(mac_octets(interface->device.mac()), frame.begin());
+    device.arrives(mbuf(frame), queue);
+  }
+  static client_address client() { return endpoint{peer, peer_port, 0}.key(); }
+  void poll_all() {
+    for (unsigned w = 0; w < workers; ++w)
+      (void)group->worker(w).poll(sinks[w]);
+  }
+};
+
+TEST_F(QueueListener, EachWorkerReadsItsQueueAndSendsOnItsOwn) {
+  interface->arp->learn(peer, peer_mac, rte_rdtsc());
+  for (unsigned w = 0; w < workers; ++w) {
+    sinks[w].home = w;
+    arrives(w, "queue " + std::to_string(w));
+  }
+  for (unsigned w = 0; w < workers; ++w) {
+    listener& l = group->worker(w);
+    EXPECT_TRUE(l.poll(sinks[w]));
+    ASSERT_EQ(sinks[w].got.size(), 1u);
+    EXPECT_EQ(sinks[w].got[0].text, "queue " + std::to_string(w));
+    ASSERT_FALSE(l.out().begin(client(), 100).empty());
+    l.out().commit(100);
+    l.out().release(0);
+    EXPECT_TRUE(l.send(media, rte_rdtsc()));
+    EXPECT_EQ(device.all_left(w).size(), 1u);
+    EXPECT_EQ(l.handed_over(), 0u);
+  }
+}
+
+TEST_F(QueueListener, AHomeTakesWhatAllReadersHandedOverInTheirOrder) {
+  for (auto& sink : sinks)
+    sink.home = 2;
+  for (int i = 0; i < 10; ++i)
+    for (unsigned q = 0; q < workers; ++q)
+      arrives(q, std::to_string(q) + " " + std::to_string(i));
+  poll_all();
+  (void)group->worker(2).poll(sinks[2]);
+  ASSERT_EQ(sinks[2].got.size(), 30u);
+  for (unsigned q = 0; q < workers; ++q) {
+    int next = 0;
+    for (const heard& h : sinks[2].got) {
+      if (h.text[0] != static_cast<char>('0' + q)) continue;
+      EXPECT_EQ(h.text, std::to_string(q) + " " + std::to_string(next++));
+    }
+    EXPECT_EQ(next, 10);
+  }
+  EXPECT_EQ(group->worker(0).handed_over(), 10u);
+  EXPECT_EQ(group->worker(1).handed_over(), 10u);
+  EXPECT_EQ(group->worker(2).handed_over(), 0u);
+}
+
+TEST_F(QueueListener, AReaderWithAFullRingTakesNoRoomFromTheOthers) {
+  for (auto& sink : sinks)
+    sink.home = 2;
+  for (int i = 0; i < 60; ++i)
+    arrives(0, "many");
+  (void)group->worker(0).poll(sinks[0]);
+  EXPECT_EQ(group->worker(0).handed_over(), 32u);
+  EXPECT_EQ(group->worker(0).handed_dropped(), 28u);
+  for (int i = 0; i < 20; ++i)
+    arrives(1, "few");
+  (void)group->worker(1).poll(sinks[1]);
+  EXPECT_EQ(group->worker(1).handed_dropped(), 0u);
+  (void)group->worker(2).poll(sinks[2]);
+  EXPECT_EQ(sinks[2].got.size(), 52u);
+}
+
+TEST_F(QueueListener, AWorkerHasHeardAPortOnlyWhenEachOfItsQueuesWasEmptied) {
+  const std::uint64_t start = rte_rdtsc();
+  for (int i = 0; i < 10; ++i) { // worker 1 does not run, so nobody knows what is in its queue
+    (void)group->worker(0).poll(sinks[0]);
+    (void)group->worker(2).poll(sinks[2]);
+    rte_delay_us_block(1000);
+  }
+  for (unsigned w : {0u, 2u})
+    EXPECT_EQ(group->worker(w).heard_until(client()), 0u);
+  for (int i = 0; i < 10; ++i) {
+    poll_all();
+    rte_delay_us_block(1000);
+  }
+  for (unsigned w = 0; w < workers; ++w)
+    EXPECT_GE(group->worker(w).heard_until(client()), start);
+  // A datagram that waits in the queue of worker 1 holds the time back for all of them.
+  sinks[1].home = 1;
+  arrives(1, "ping");
+  const std::uint64_t waiting = rte_rdtsc();
+  for (int i = 0; i < 10; ++i) {
+    (void)group->worker(0).poll(sinks[0]);
+    (void)group->worker(2).poll(sinks[2]);
+    rte_delay_us_block(1000);
+  }
+  for (unsigned w : {0u, 2u})
+    EXPECT_LT(group->worker(w).heard_until(client()), waiting);
+  poll_all();
+  EXPECT_EQ(sinks[1].got.size(), 1u);
+}
+
+/// Answers each datagram so often that the answers to a burst leave no room for those to another.
+class answering_sink final : public datagram_sink {
+ public:
+  explicit answering_sink(listener& l) : out_(l.out()) {}
+  std::size_t heard_from_others = 0;
+
+  unsigned home_of(client_address, std::span<const std::byte>) noexcept override { return 0; }
+  void receive(client_address from, bool, std::span<const std::byte> payload,
+               std::uint64_t) noexcept override {
+    heard_from_others += payload.size() == std::strlen("from another queue");
+    for (int i = 0; i < 5 && !out_.begin(from, 20).empty(); ++i)
+      out_.commit(20);
+  }
+
+ private:
+  datagram_transport& out_;
+};
+
+TEST_F(QueueListener, ABusyQueueDoesNotKeepAWorkerFromWhatOthersHandOver) {
+  interface->arp->learn(peer, peer_mac, rte_rdtsc());
+  answering_sink sink(group->worker(0));
+  arrives(1, "from another queue");
+  (void)group->worker(1).poll(sinks[1]); // its clients are at home at worker 0
+  for (int round = 0; round < 4; ++round) {
+    for (int i = 0; i < 64; ++i)
+      arrives(0, "own");
+    (void)group->worker(0).poll(sink);
+    group->worker(0).out().release(0);
+    while (group->worker(0).send(media, rte_rdtsc()))
+      (void)device.all_left(0);
+  }
+  EXPECT_EQ(sink.heard_from_others, 1u);
+}
+
+TEST_F(QueueListener, APortWithMoreQueuesThanWorkersIsRefused) {
+  group.reset();
+  options.workers = 2;
+  net::interface* all[] = {interface.get()};
+  auto made = listener_group::create(all, options);
+  ASSERT_FALSE(made);
+  EXPECT_NE(made.error().message.find("has 3 receive queues; expected at most one for each of 2"),
+            std::string::npos)
+      << made.error().message;
+}
+
 TEST_F(Listener, ATooSmallPoolOrBufferIsRefusedWithTheNumbers) {
   group.reset();
   options.tx_capacity = 4096;

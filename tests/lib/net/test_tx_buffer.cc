@@ -59,6 +59,28 @@ class TxBuffer : public testing::Test {
     return v;
   }
   using numbers = std::vector<std::uint32_t>;
+
+  /// Checks that the next packets have left in their order, each behind its mark.
+  void take(const std::vector<mark_t>& marks) {
+    for (const std::uint32_t n : left()) {
+      ASSERT_EQ(n, seen++);
+      ASSERT_LE(marks.at(n), media.reached);
+    }
+  }
+  /// Lets marks up to `mark` become durable, and packets leave, now and then.
+  void turn(std::mt19937_64& random, mark_t mark, const std::vector<mark_t>& marks) {
+    if (random() % 4 == 0) media.reached = std::min<mark_t>(media.reached + random() % 8, mark);
+    if (random() % 2 == 0) (void)tx->pump(media, 0);
+    take(marks);
+  }
+  void take_all(const std::vector<mark_t>& marks) {
+    while (tx->size() != 0) {
+      (void)tx->pump(media, 0);
+      take(marks);
+    }
+    EXPECT_EQ(seen, next);
+  }
+  std::uint32_t seen = 0; ///< packets that have left
 };
 
 TEST_F(TxBuffer, NoPacketLeavesBeforeItsMarkIsDurable) {
@@ -102,28 +124,17 @@ TEST_F(TxBuffer, PacketsWithRandomMarksKeepTheirOrderAndNeverLeaveEarly) {
   std::mt19937_64 random(run_seed());
   std::vector<mark_t> marks;
   mark_t mark = 0;
-  std::uint32_t seen = 0;
   for (int i = 0; i < 20000; ++i) {
     if (random() % 3 != 0 && tx->free() != 0) {
       mark += random() % 3;
       const mark_t this_one = random() % 8 == 0 ? 0 : mark;
       if (send(this_one)) marks.push_back(this_one);
     }
-    if (random() % 4 == 0) media.reached = std::min<mark_t>(media.reached + random() % 8, mark);
-    if (random() % 2 == 0) (void)tx->pump(media, 0);
-    for (const std::uint32_t n : left()) {
-      ASSERT_EQ(n, seen++);
-      ASSERT_LE(marks.at(n), media.reached);
-    }
+    turn(random, mark, marks);
   }
   EXPECT_GT(seen, 1000u);
   media.reached = mark;
-  while (tx->size() != 0) {
-    (void)tx->pump(media, 0);
-    for (const std::uint32_t n : left())
-      ASSERT_EQ(n, seen++);
-  }
-  EXPECT_EQ(seen, next);
+  take_all(marks);
   EXPECT_EQ(tx->sent(), next);
   EXPECT_EQ(tx->stalled(), 0u);
 }
@@ -243,7 +254,6 @@ TEST_F(TxBuffer, RandomBurstsOfStagedPacketsKeepTheirOrderAndNeverLeaveEarly) {
   std::vector<mark_t> marks;
   std::vector<std::size_t> staged; // without a mark
   mark_t mark = 0;
-  std::uint32_t seen = 0;
   for (int i = 0; i < 20000; ++i) {
     const auto what = random() % 8;
     if (what < 3 && tx->free() != 0) {
@@ -260,22 +270,14 @@ TEST_F(TxBuffer, RandomBurstsOfStagedPacketsKeepTheirOrderAndNeverLeaveEarly) {
       staged.clear();
       tx->release(mark);
     }
-    if (random() % 4 == 0) media.reached = std::min<mark_t>(media.reached + random() % 8, mark);
-    if (random() % 2 == 0) (void)tx->pump(media, 0);
-    for (const std::uint32_t n : left()) {
-      ASSERT_EQ(n, seen++);
-      ASSERT_LE(marks.at(n), media.reached);
-    }
+    turn(random, mark, marks);
   }
   EXPECT_GT(seen, 1000u);
+  for (const std::size_t n : staged)
+    marks[n] = mark;
   tx->release(mark);
   media.reached = mark + 3;
-  while (tx->size() != 0) {
-    (void)tx->pump(media, 0);
-    for (const std::uint32_t n : left())
-      ASSERT_EQ(n, seen++);
-  }
-  EXPECT_EQ(seen, next);
+  take_all(marks);
 }
 
 TEST_F(TxBuffer, AReservedPlaceIsFreeForNoOtherFrame) {
