@@ -34,8 +34,7 @@ access::sender gateway_worker::state::who(client_address from,
 }
 
 access::sender gateway_worker::state::who(std::uint32_t n) const noexcept {
-  const admission& a = common.admissions[n];
-  return who(address_of(n), {a.id.data(), a.id_size});
+  return who(address_of(n), core.identity_of(n));
 }
 
 // The sessions of all clients at one host count together, whatever their ports.
@@ -50,12 +49,9 @@ bool gateway_worker::state::may_connect(client_address from,
 
 // Keeps the verdict on a client with its new connection, or at the new address of its connection.
 // `new_session` says that the session has no subscriptions from before.
-void gateway_worker::state::admit(std::uint32_t n, std::string_view client_id,
-                                  bool new_session) noexcept {
+void gateway_worker::state::admit(std::uint32_t n, bool new_session) noexcept {
+  if (rules.set == nullptr) return; // the first rules will judge the client
   admission& a = common.admissions[n];
-  a.id_size = static_cast<std::uint8_t>(std::min(client_id.size(), a.id.size()));
-  std::ranges::copy(client_id.substr(0, a.id_size), a.id.begin());
-  if (rules.set == nullptr) return; // the first rules will judge the client by its id
   a.verdict = rules.set->judge(who(n));
   a.published.fill(0);
   connection& c = at(n);

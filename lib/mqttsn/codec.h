@@ -406,6 +406,14 @@ inline constexpr std::size_t decode_status_count = 7;
 /// With any other status except ok, the body is empty.
 [[nodiscard]] decode_status decode(octets datagram, message& out) noexcept;
 
+/// Returns the type that a datagram states, which says nothing about the rest of it. A datagram
+/// that is too short for a type counts as an ADVERTISE.
+[[nodiscard]] inline message_type type_of(octets datagram) noexcept {
+  const std::size_t header = !datagram.empty() && datagram[0] == std::byte{1} ? 3 : 1;
+  return datagram.size() > header ? static_cast<message_type>(datagram[header])
+                                  : message_type::advertise;
+}
+
 /// Reads a PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP or PINGREQ whose length field has one octet and
 /// which fills its datagram, and calls fn(message) with its struct. Returns what fn returns, or
 /// false for every other datagram, which is left to decode(). decode() returns `ok` and the same

@@ -88,12 +88,12 @@ void gateway_worker::state::open(const sender& from, const connect& m,
   c.address = from.address;
   c.home_plus_1.store(static_cast<std::uint8_t>(number + 1),
                       std::memory_order_relaxed); // [connection-home]
-  admit(n, m.client_id, !opened.present);
+  admit(n, !opened.present);
   // Another worker's client may have connected from this address at the same moment. This
   // connection gets the address only after that client's connection is closed, so it ends and the
   // CONNECT waits.
   std::uint32_t other = none;
-  common.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
+  common.addresses->alter(common.key_of(from.address), [&](std::optional<std::uint32_t>& now) {
     if (now && *now != n) other = *now;
     if (other == none) now = n;
     return map_status::done;
@@ -111,7 +111,7 @@ void gateway_worker::state::open(const sender& from, const connect& m,
 // Ends the connection of any other client at the sender's address. Returns false when the CONNECT
 // has to wait or is refused.
 bool gateway_worker::state::clear_address(const sender& from, const connect& m) noexcept {
-  const auto other = common.addresses->get(from.address);
+  const auto other = common.addresses->get(common.key_of(from.address));
   if (!other) return true;
   connection& c = at(*other);
   const unsigned home_plus_1 = c.home_plus_1.load(std::memory_order_relaxed); // [connection-home]
@@ -254,7 +254,7 @@ void gateway_worker::state::closed(std::uint32_t n, close_reason reason) noexcep
 void gateway_worker::state::leave_address(std::uint32_t n) noexcept {
   if (const client_address address = std::exchange(at(n).address, {}); address != 0) {
     senders.forget(senders.hash(address), n);
-    common.addresses->alter(address, [n](std::optional<std::uint32_t>& now) {
+    common.addresses->alter(common.key_of(address), [n](std::optional<std::uint32_t>& now) {
       if (!now || *now != n) return map_status::mismatch;
       now.reset();
       return map_status::done;

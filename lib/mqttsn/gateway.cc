@@ -49,8 +49,9 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
                      ", because the topic ids that the broker gives out lie above it; use lower "
                      "ids or fewer registrations for each session"};
   const std::uint32_t sessions = core.sessions_limit();
-  auto addresses = seq_map<client_address, std::uint32_t>::create(
-      sessions, map_hash<client_address>{random_seed()}, core.sessions_capacity());
+  s->address_seeds = {random_seed(), random_seed()};
+  auto addresses = seq_map<address_key, std::uint32_t>::create(
+      sessions, map_hash<address_key>{random_seed()}, core.sessions_capacity());
   if (!addresses) return addresses.error();
   s->addresses = std::move(addresses).value();
   if (!s->connections.make(sessions) || !s->admissions.make(sessions))
@@ -63,8 +64,8 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
   s->will_places = std::move(places).value();
   auto nodes = node_table::create(
       {.nodes_max = config.nodes_max, .per_forwarder_max = config.nodes_per_forwarder_max},
-      [addresses = s->addresses.get(), places = s->will_places.get()](const client_address& a) {
-        return addresses->get(a).has_value() || places->get(a).has_value();
+      [all = s.get(), places = s->will_places.get()](const client_address& a) {
+        return all->addresses->get(all->key_of(a)).has_value() || places->get(a).has_value();
       });
   if (!nodes) return nodes.error();
   s->nodes = std::move(nodes).value();
@@ -77,10 +78,12 @@ result<std::unique_ptr<gateway>> gateway::create(broker& core, const gateway_con
     s->requests.push_back(std::make_unique<value_ring>(1023, sizeof(address_request),
                                                        RING_F_MP_HTS_ENQ | RING_F_SC_DEQ));
   for (unsigned w = 0; w < core.workers(); ++w) {
-    auto timers = timer_set::create(sessions);
+    auto timers = timer_set::create(core.sessions_per_worker());
     if (!timers) return timers.error();
-    s->workers.push_back(std::unique_ptr<gateway_worker>(new gateway_worker(
-        std::make_unique<gateway_worker::state>(*s, w, std::move(timers).value()))));
+    auto worker = std::make_unique<gateway_worker::state>(*s, w, std::move(timers).value());
+    if (!worker->backlog.make(s->stranger_seed))
+      return error{errc::no_space, "there is no memory for the requests that wait"};
+    s->workers.push_back(std::unique_ptr<gateway_worker>(new gateway_worker(std::move(worker))));
   }
   return std::unique_ptr<gateway>(new gateway(std::move(s)));
 }
@@ -91,7 +94,7 @@ gateway_worker::state::state(gateway::common_state& s, unsigned n, std::unique_p
       ids(topics, {.entries_max = s.config.registrations_max,
                    .per_session_max = s.config.registrations_per_session_max,
                    .first_id = static_cast<std::uint16_t>(s.predefined_max + 1)}),
-      senders(s.core.sessions_limit()), timers(std::move(t)),
+      senders(s.core.sessions_per_worker()), timers(std::move(t)),
       strangers(s.stranger_seed, rte_get_tsc_hz()),
       forwarder_searches(s.stranger_seed, rte_get_tsc_hz()),
       prompts(*s.will_places, n, s.config.will_prompts_max, s.config.will_prompts_per_source_max),
@@ -105,43 +108,58 @@ gateway_worker& gateway::worker(unsigned number) noexcept {
   return *common_->workers[number];
 }
 
-unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
-  const unsigned workers = common_->core.workers();
+// Most datagrams land where their client is at home, and then nothing is read that another worker
+// writes. A connection that this worker serves has its address in the map of all addresses.
+unsigned gateway_worker::home_of(client_address from,
+                                 std::span<const std::byte> datagram) const noexcept {
+  const state& s = *state_;
+  const message_type type = type_of(datagram);
+  if (type != message_type::connect && type != message_type::encapsulated &&
+      type != message_type::willtopic && type != message_type::willmsg) [[likely]]
+    if (const std::uint32_t n = s.senders.find(s.senders.hash(from));
+        n != state::none && s.serves(n, from)) [[likely]]
+      return s.number;
+  return s.common.home_of(from, datagram);
+}
+
+unsigned gateway::common_state::home_of(client_address from,
+                                         std::span<const std::byte> datagram) const noexcept {
+  const unsigned workers = core.workers();
   if (workers == 1) return 0;
   // CONNECT names its client; any other datagram goes to the worker of its sender's connection. A
   // message behind a forwarder's header is looked at in its place.
-  const auto type_of = [](std::span<const std::byte> d) {
-    const std::size_t header = !d.empty() && d[0] == std::byte{1} ? 3 : 1;
-    return d.size() > header ? static_cast<message_type>(d[header]) : message_type::advertise;
-  };
   message m;
   message_type type = type_of(datagram);
   if (type == message_type::encapsulated) [[unlikely]] {
     if (decode(datagram, m) == decode_status::ok) {
       const auto* e = m.get<encapsulated>();
-      if (const auto node = common_->nodes->find(from, e->node_id)) from = *node;
+      if (const auto node = nodes->find(from, e->node_id)) from = *node;
       datagram = e->inner;
       type = type_of(datagram);
     }
   }
   if (type == message_type::connect && decode(datagram, m) == decode_status::ok)
-    return common_->core.home_of(m.get<connect>()->client_id);
+    return core.home_of(m.get<connect>()->client_id);
   // A client that is asked for its will has no connection, or one that this CONNECT ends.
   if (type == message_type::willtopic || type == message_type::willmsg) [[unlikely]]
-    if (const auto place = common_->will_places->get(from))
-      return *place / common_->config.will_prompts_max;
-  if (const auto at = common_->addresses->get(from))
+    if (const auto place = will_places->get(from))
+      return *place / config.will_prompts_max;
+  if (const auto at = addresses->get(key_of(from)))
     // [connection-home]
-    if (const unsigned home = common_->connections[*at].home_plus_1.load(std::memory_order_relaxed);
+    if (const unsigned home = connections[*at].home_plus_1.load(std::memory_order_relaxed);
         home != 0)
       return home - 1;
   // A sleeping client may wake at an address from which it has not connected.
   if (type == message_type::pingreq && decode(datagram, m) == decode_status::ok)
     if (const std::string_view id = m.get<pingreq>()->client_id; !id.empty())
-      return common_->core.home_of(id);
+      return core.home_of(id);
   const std::uint64_t hash =
-      hash_bytes(std::as_bytes(std::span(from.words)), common_->stranger_seed);
+      hash_bytes(std::as_bytes(std::span(from.words)), stranger_seed);
   return static_cast<unsigned>((hash >> 32) * workers >> 32);
+}
+
+unsigned gateway::home_of(client_address from, std::span<const std::byte> datagram) const noexcept {
+  return common_->home_of(from, datagram);
 }
 
 void gateway::use_rules(std::shared_ptr<const access::rule_set> rules) {
@@ -158,6 +176,10 @@ void gateway::set_retry_interval(std::uint32_t ms) noexcept {
 }
 void gateway::set_retries_max(std::uint32_t n) noexcept {
   common_->retries_max.store(n, std::memory_order_relaxed); // [run-time-setting]
+}
+
+std::uint32_t gateway::timers_armed(unsigned worker) const noexcept {
+  return common_->workers[worker]->state_->timers->armed();
 }
 
 gateway_counters gateway::counters(unsigned worker) const {
@@ -191,13 +213,16 @@ void gateway_worker::receive_failed(client_address from,
   state_->send_message(from, 2, pingresp{});
 }
 
-void gateway_worker::judge(std::uint64_t now_tsc) noexcept {
+bool gateway_worker::judge(std::uint64_t now_tsc) noexcept {
   state_->now_tsc = std::max(state_->now_tsc, now_tsc);
   state_->adopt_rules();
+  // Where the journal has no room, requests wait like what is in the ports.
+  const bool any = state_->common.core.region().medium().has_room() && state_->take_turns();
   state_->take_address_requests();
   state_->timers->manage();
   state_->forget_old_prompts();
   if (state_->advertise_tsc <= state_->now_tsc) state_->advertise_now();
+  return any;
 }
 
 CHAINRING_STAGE void gateway_worker::send(mark_t mark) noexcept {

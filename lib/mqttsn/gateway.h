@@ -7,7 +7,7 @@
 /// auto gateway = mqttsn::gateway::create(*broker, config);
 /// gateway->worker(n).attach(transport, &hearing);
 /// for each datagram: gateway->worker(n).receive(from, payload, received_tsc);
-/// gateway->worker(n).judge(now_tsc);                   // timers: retransmission, keep-alive
+/// gateway->worker(n).judge(now_tsc);                   // timers, and requests that waited
 /// gateway->worker(n).send(broker->worker(n).end_burst());
 /// ```
 /// **Limits.** A client id has 1 to 23 characters. A session has at most
@@ -15,6 +15,12 @@
 /// needed. When deliveries need more, the oldest of theirs is replaced, and a client that still
 /// uses it receives "invalid topic id". A sender without a session receives DISCONNECT at most a
 /// few times a second.
+///
+/// **Requests take turns** with `requests_per_round`. While messages are under way, a round handles
+/// so many requests: CONNECT, REGISTER, SUBSCRIBE, and whatever comes from a sender without a
+/// session, but for messages at QoS -1. Up to 1,024 others of up to 2,000 octets wait for later
+/// rounds, 16 of each sender, and what is beyond that is dropped as if the network had lost it
+/// (requests_dropped). Messages that arrive later are handled before requests that wait.
 ///
 /// **Wills** are asked for before the session is opened. How many clients are asked at a time has a
 /// limit, and one for each source; a CONNECT beyond it is refused with "congestion". A will whose
@@ -84,6 +90,7 @@ struct gateway_config {
   /// group: at most one of each IP version for each interface, as keys of net::endpoint. On an
   /// interface without one that GWINFO is broadcast, over IPv6 to all nodes.
   std::vector<client_address> groups;
+  std::uint32_t requests_per_round = 0;  ///< requests that a round handles beside messages; 0: all
   std::uint32_t will_prompts_max = 1024; ///< clients that a worker asks for their wills at a time
   std::uint32_t will_prompts_per_source_max = 128; ///< of these, at one Internet address
   std::uint32_t will_prompt_s = 60;                ///< how long such a client may take
@@ -105,6 +112,10 @@ class gateway_worker {
   /// before the first burst. Without `heard` everything that was received counts as handled at
   /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
+  /// Returns the number of the worker that handles this datagram, as gateway::home_of() does, and
+  /// faster where it is this one.
+  [[nodiscard]] unsigned home_of(client_address from,
+                                 std::span<const std::byte> datagram) const noexcept;
   /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
   /// counts as heard at `received_tsc`; 0 means now. `to_group` says that the datagram was sent to
   /// a multicast group or broadcast, and not to this host alone.
@@ -117,9 +128,10 @@ class gateway_worker {
   /// Handles a datagram in a broker whose medium has failed: it answers pings and does nothing
   /// else.
   void receive_failed(client_address from, std::span<const std::byte> datagram) noexcept;
-  /// Lets timers fire. A client counts as silent only after every datagram has been handled that
-  /// reached its port before its time was over.
-  void judge(std::uint64_t now_tsc) noexcept;
+  /// Handles requests that wait, and lets timers fire. Call it in every round, after everything
+  /// that was received. Returns true if a request waited. A client counts as silent only after
+  /// every datagram has been handled that reached its port before its time was over.
+  bool judge(std::uint64_t now_tsc) noexcept;
   /// Releases the messages of this burst, which leave once `mark` is durable. Call it between two
   /// bursts.
   void send(mark_t mark) noexcept;
@@ -155,6 +167,8 @@ class gateway {
   /// what is sent from now on. Any thread may call them.
   void set_retry_interval(std::uint32_t ms) noexcept;
   void set_retries_max(std::uint32_t n) noexcept;
+  /// How many connections of a worker have a timer. The worker's thread calls it.
+  [[nodiscard]] std::uint32_t timers_armed(unsigned worker) const noexcept;
   [[nodiscard]] gateway_counters counters() const;
   [[nodiscard]] gateway_counters counters(unsigned worker) const;
 

@@ -10,6 +10,7 @@ namespace chainring::mqttsn {
 template <class Word> struct basic_gateway_counters {
   Word datagrams{}, malformed{}, unknown_source{}, strangers_told{}, trailing_octets{};
   Word unexpected{};
+  Word requests_waited{}, requests_dropped{}; ///< for their turn among many, or beyond the limit
   Word connects_denied{}, registers_denied{}, publishes_denied{}, subscribes_denied{};
   Word deliveries_denied{}, ended_by_rules{}; // what the access rules do not allow
   Word connects{}, connects_refused{}, disconnects{}, sessions_lost{}, addresses_taken{};
@@ -34,6 +35,8 @@ template <class Word> struct basic_gateway_counters {
     fn("strangers_told", &c::strangers_told);
     fn("trailing_octets", &c::trailing_octets);
     fn("unexpected", &c::unexpected);
+    fn("requests_waited", &c::requests_waited);
+    fn("requests_dropped", &c::requests_dropped);
     fn("connects_denied", &c::connects_denied);
     fn("registers_denied", &c::registers_denied);
     fn("publishes_denied", &c::publishes_denied);

@@ -32,6 +32,7 @@
 #include "mqttsn/forwarder.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/registrations.h"
+#include "mqttsn/request_backlog.h"
 #include "mqttsn/sender_index.h"
 #include "mqttsn/strangers.h"
 #include "mqttsn/will_prompts.h"
@@ -120,10 +121,14 @@ static_assert(sizeof(connection) == std::size_t{3} * cacheline_size);
 struct admission {
   static constexpr std::size_t published_max = 8;
   access::verdict verdict;
-  std::uint8_t id_size;
-  std::array<char, 4 * client_id_size_max> id; // the client id, in UTF-8
   /// Whether the client may publish to a predefined or short topic id: see may_publish().
   std::array<std::uint32_t, published_max> published;
+};
+
+/// An address as a key: two hashes with different secret seeds, so that an entry of the map takes
+/// half a line. A connection knows its address, with which a sender that was found is compared.
+struct address_key {
+  std::array<std::uint64_t, 2> hashes;
 };
 
 /// A request from one worker to another: a client of the first connects from the address of a
@@ -145,8 +150,13 @@ struct gateway::common_state {
   gateway_config config;
   // Settings that an operator may change at run time. [run-time-setting]
   std::atomic<std::uint32_t> retry_ms, retry_ms_max, retries_max;
-  std::unique_ptr<seq_map<client_address, std::uint32_t>>
+  std::unique_ptr<seq_map<address_key, std::uint32_t>>
       addresses; ///< maps an address to its session
+  std::array<std::uint64_t, 2> address_seeds{};
+  [[nodiscard]] address_key key_of(const client_address& a) const noexcept {
+    return {{map_hash<client_address>{address_seeds[0]}(a),
+             map_hash<client_address>{address_seeds[1]}(a)}};
+  }
   chainring::detail::lazy_array<connection> connections;
   std::unique_ptr<will_prompts::place_map> will_places; ///< where a client is asked for its will
   std::unique_ptr<node_table> nodes;                    ///< the nodes behind forwarders
@@ -158,10 +168,16 @@ struct gateway::common_state {
   std::uint16_t predefined_max = 0; ///< the highest predefined id; ids given out lie above it
   std::vector<std::unique_ptr<value_ring>> requests; ///< address_requests to each worker
   std::vector<std::unique_ptr<gateway_worker>> workers;
+
+  /// gateway::home_of()
+  [[nodiscard]] unsigned home_of(client_address from,
+                                 std::span<const std::byte> datagram) const noexcept;
 };
 
 struct gateway_worker::state final : front_end {
   static constexpr std::uint32_t none = 0xffffffff;
+  // After so many rounds without any message there is no limit for requests.
+  static constexpr std::uint32_t quiet_rounds_max = 16;
   /// The sender of a datagram, with its session if it has one.
   struct sender {
     client_address address;
@@ -248,6 +264,9 @@ struct gateway_worker::state final : front_end {
   std::uint32_t retry_ms = 0, retry_ms_max = 0;
   std::uint64_t retry_ticks = 0;
   std::vector<waiting_connect> waiting;
+  request_backlog backlog;
+  std::uint32_t requests_now = 0;                // handled in this round
+  std::uint32_t quiet_rounds = quiet_rounds_max; // without a usual datagram, at most so many
   std::vector<address_handover> address_handovers;
   std::uint64_t advertise_tsc = 0;    // when to advertise next
   std::uint64_t group_second_tsc = 0; // since when group_answers counts
@@ -296,7 +315,17 @@ struct gateway_worker::state final : front_end {
   void closed(std::uint32_t session, close_reason reason) noexcept override;
 
   // These functions are in receive.cc; handle() has one overload for each message type.
-  void receive(const sender& from, std::span<const std::byte> datagram) noexcept;
+  void receive(const sender& from, std::span<const std::byte> datagram,
+               bool has_waited = false) noexcept;
+  [[nodiscard]] bool has_turn(const sender& from, std::span<const std::byte> datagram) noexcept;
+  void receive_unusual(const received_datagram& d, std::uint32_t n) noexcept;
+  [[nodiscard]] bool may_drop(const received_datagram& d, bool known) noexcept;
+  [[nodiscard]] bool may_handle_more() const noexcept {
+    return config.requests_per_round == 0 || requests_now < config.requests_per_round ||
+           quiet_rounds == quiet_rounds_max;
+  }
+  [[nodiscard]] bool take_turns() noexcept;
+  [[nodiscard]] bool may_wait(const sender& s, const message& m) noexcept;
   [[nodiscard]] bool receive_usual(const client_address& from, std::uint32_t n,
                                    std::span<const std::byte> datagram,
                                    std::uint64_t received_tsc) noexcept;
@@ -388,7 +417,7 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] std::uint64_t source_of(client_address from) const noexcept;
   void adopt_rules() noexcept;
   [[nodiscard]] bool may_connect(client_address from, std::string_view client_id) const noexcept;
-  void admit(std::uint32_t session, std::string_view client_id, bool new_session) noexcept;
+  void admit(std::uint32_t session, bool new_session) noexcept;
   [[nodiscard]] bool judge_again(std::uint32_t session) noexcept;
   /// False when the connection has ended because the rules allow it no more.
   [[nodiscard]] bool still_allowed(std::uint32_t session) noexcept {

@@ -16,17 +16,24 @@ namespace chainring::mqttsn {
 gateway_worker::state::sender gateway_worker::state::find(client_address from,
                                                           std::uint64_t received_tsc) noexcept {
   sender s{from, none, received_tsc};
-  const auto found = common.addresses->get(from);
+  const auto found = common.addresses->get(common.key_of(from));
   if (!found || !serves(*found, from)) return s;
   s.session = *found;
   senders.note(senders.hash(from), *found);
   return s;
 }
 
-// Answers a sender without a session with DISCONNECT, unless it had one too recently.
+// Answers a sender without a session with DISCONNECT, unless it had one too recently. A datagram
+// can reach this worker late, when another one has opened a connection at the address. The client
+// there would take DISCONNECT for the end of that connection.
 void gateway_worker::state::stranger(const sender& from, bool by_disconnect) noexcept {
   ++count.unknown_source;
   if (!strangers.may_answer(from.address, by_disconnect, now_tsc)) return;
+  if (const auto n = common.addresses->get(common.key_of(from.address)))
+    // [connection-home]
+    if (const unsigned home = at(*n).home_plus_1.load(std::memory_order_relaxed);
+        home != 0 && home != number + 1)
+      return;
   ++count.strangers_told;
   send_message(from.address, 2, disconnect{});
 }
@@ -56,9 +63,89 @@ void gateway_worker::state::refuse_field(const sender& from, const message& m) n
     send_message(from.address, 4, unsuback{.msg_id = u->msg_id}); // it names no subscription
 }
 
+// Returns true for a request, which may wait for a later round. What a delivery needs does not
+// wait: the messages of a client with a connection that publishes, acknowledges or pings, and
+// messages at QoS -1. Nor does a forwarder's header, because the message behind it may.
+bool gateway_worker::state::may_wait(const sender& s, const message& m) noexcept {
+  if (m.get<encapsulated>() != nullptr) return false;
+  if (const auto* p = m.get<publish>(); p != nullptr)
+    return p->flags.qos() != qos_level::minus_one &&
+           (!s.known() || (p->flags.topic_type() == topic_id_type::normal &&
+                           ids.find_by_id(s.session, p->topic_id) == none));
+  if (!s.known()) return true;
+  return m.get<puback>() == nullptr && m.get<pubrec>() == nullptr && m.get<pubrel>() == nullptr &&
+         m.get<pubcomp>() == nullptr && m.get<pingreq>() == nullptr && m.get<regack>() == nullptr;
+}
+
+// Returns true when the request is to be handled now. Otherwise it waits, or is dropped.
+bool gateway_worker::state::has_turn(const sender& from,
+                                     std::span<const std::byte> datagram) noexcept {
+  if (may_handle_more() && backlog.empty()) {
+    ++requests_now;
+    return true;
+  }
+  ++(backlog.put(from.address, from.received_tsc, from.to_group, datagram)
+         ? count.requests_waited
+         : count.requests_dropped);
+  return false;
+}
+
+// Returns true for a datagram that is a request by its type, so that it need not be decoded where
+// it could not even wait. A PUBLISH that is not usual is one if its topic id is not registered. It
+// may also be one that the access rules have not judged yet; then it is dropped only where its own
+// client floods the worker.
+bool gateway_worker::state::may_drop(const received_datagram& d, bool known) noexcept {
+  switch (type_of(d.payload())) {
+  case message_type::publish: {
+    if (!known || d.size < 7 || d.data[0] == std::byte{1} || !backlog.is_full_for(d.from))
+      return false;
+    const flags f{std::to_integer<std::uint8_t>(d.data[2])};
+    return f.topic_type() == topic_id_type::normal && f.qos() != qos_level::minus_one;
+  }
+  case message_type::connect:
+  case message_type::register_topic:
+  case message_type::subscribe:
+  case message_type::unsubscribe:
+  case message_type::searchgw:
+    return true;
+  default:
+    return false;
+  }
+}
+
+// `n` is the session that the index names for the sender, or none.
+[[gnu::noinline]] void gateway_worker::state::receive_unusual(const received_datagram& d,
+                                                              std::uint32_t n) noexcept {
+  if (!backlog.empty() && !backlog.has_room(d.from)) {
+    const bool known = n != none && serves(n, d.from);
+    if (may_drop(d, known)) {
+      ++count.requests_dropped;
+      if (known) // what a client sends is a sign of life also if it is dropped
+        at(n).heard_tsc = std::max(at(n).heard_tsc, d.received_tsc);
+      return;
+    }
+  }
+  receive({d.from, none, d.received_tsc, d.to_group}, d.payload());
+}
+
+// Handles requests that wait, as many as this round may still handle, and begins the next round.
+// Returns true if any waited.
+bool gateway_worker::state::take_turns() noexcept {
+  const bool any = !backlog.empty();
+  for (; may_handle_more() && !backlog.empty(); ++requests_now) {
+    const waiting_request& r = backlog.front();
+    receive({r.from, none, r.received_tsc, r.to_group}, r.datagram(), true);
+    backlog.pop();
+  }
+  requests_now = 0;
+  quiet_rounds = std::min(quiet_rounds + 1, quiet_rounds_max);
+  return any;
+}
+
 // Handles a datagram, or the message that a forwarder has put a header in front of.
-[[gnu::noinline]] void
-gateway_worker::state::receive(const sender& from, std::span<const std::byte> datagram) noexcept {
+[[gnu::noinline]] void gateway_worker::state::receive(const sender& from,
+                                                      std::span<const std::byte> datagram,
+                                                      bool has_waited) noexcept {
   message m;
   const auto status = decode(datagram, m);
   if (status != decode_status::ok && status != decode_status::bad_field) {
@@ -70,6 +157,11 @@ gateway_worker::state::receive(const sender& from, std::span<const std::byte> da
   s.to_group = from.to_group;
   if (s.known()) at(s.session).heard_tsc = std::max(at(s.session).heard_tsc, s.received_tsc);
   if (s.known() && !still_allowed(s.session)) return;
+  if (may_wait(s, m)) {
+    if (!has_waited && !has_turn(s, datagram)) return;
+  } else if (s.known()) {
+    quiet_rounds = 0;
+  }
   if (status == decode_status::bad_field) return refuse_field(s, m);
   std::visit([&](const auto& body) { handle(s, body); }, m.body);
 }
@@ -182,8 +274,10 @@ gateway_worker::receive_burst(std::span<const received_datagram> all) noexcept {
     for (std::size_t i = 0; i < some.size(); ++i) {
       const received_datagram& d = some[i];
       s.now_tsc = std::max(s.now_tsc, d.received_tsc);
-      if (!s.receive_usual(d.from, sessions[i], d.payload(), d.received_tsc)) [[unlikely]]
-        s.receive({d.from, state::none, d.received_tsc, d.to_group}, d.payload());
+      if (s.receive_usual(d.from, sessions[i], d.payload(), d.received_tsc)) [[likely]]
+        s.quiet_rounds = 0;
+      else
+        s.receive_unusual(d, sessions[i]);
     }
   }
 }

@@ -8,9 +8,9 @@ namespace chainring::mqttsn {
 
 class gateway_sink final : public net::datagram_sink {
  public:
-  gateway_sink(gateway& g, unsigned number) noexcept : gateway_(g), mine_(g.worker(number)) {}
+  gateway_sink(gateway& g, unsigned number) noexcept : mine_(g.worker(number)) {}
   unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
-    return gateway_.home_of(from, payload);
+    return mine_.home_of(from, payload);
   }
   void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {
@@ -21,7 +21,6 @@ class gateway_sink final : public net::datagram_sink {
   }
 
  private:
-  gateway& gateway_;
   gateway_worker& mine_;
 };
 

@@ -108,7 +108,7 @@ void gateway_worker::state::ping_from_elsewhere(const sender& from, const pingre
     return stranger(from, false);
   bool taken = false;
   const map_status status =
-      common.addresses->alter(from.address, [&](std::optional<std::uint32_t>& now) {
+      common.addresses->alter(common.key_of(from.address), [&](std::optional<std::uint32_t>& now) {
         taken = now.has_value();
         if (taken) return map_status::mismatch;
         now = n;
@@ -129,7 +129,7 @@ void gateway_worker::state::ping_from_elsewhere(const sender& from, const pingre
   c.connected_tsc = from.received_tsc;
   c.heard_tsc = std::max(c.heard_tsc, from.received_tsc);
   ++c.life; // what was asked from the former address is not answered
-  admit(n, m.client_id, false);
+  admit(n, false);
   ++count.pings;
   ++count.addresses_moved;
   wake(n);

@@ -47,12 +47,18 @@ TEST_P(GatewayBursts, TheDatagramsOfABurstGetTheAnswersThatEachWouldGetAlone) {
     start();
     std::vector<sent> burst;
     std::vector<std::uint16_t> ids;
+    // Each has the same home both times, because that decides which requests wait for each other.
     for (const std::uint64_t at : {alice, bob, carol}) {
-      ASSERT_EQ(b->connect(at, "c" + std::to_string(at), true), sn::return_code::accepted);
+      const std::string id =
+          b->id_at(static_cast<unsigned>(at - alice), "c" + std::to_string(at) + "-");
+      ASSERT_EQ(b->connect(at, id, true), sn::return_code::accepted);
       ids.push_back(b->register_name(at, "t" + std::to_string(at)));
       ids.push_back(b->register_name(at, "u"));
     }
     b->subscribe(carol, "t101", sn::qos_level::one);
+    std::uint64_t stranger = 700;
+    while (b->gateway->home_of(stranger, publish(ids[0], "a stranger", 1)) != 0)
+      ++stranger;
     for (std::uint16_t i = 1; i <= 20; ++i) {
       burst.emplace_back(alice, publish(ids[i % 2], "one", i));
       burst.emplace_back(bob, publish(ids[2 + i % 2], "two", i, qos2));
@@ -60,17 +66,18 @@ TEST_P(GatewayBursts, TheDatagramsOfABurstGetTheAnswersThatEachWouldGetAlone) {
       burst.emplace_back(carol, encode(sn::pingreq{}));
       burst.emplace_back(carol, publish(4711, "no such id", i));
       burst.emplace_back(carol, encode(sn::puback{.topic_id = 1, .msg_id = 99}));
-      burst.emplace_back(700, publish(ids[0], "a stranger", i));
+      burst.emplace_back(stranger, publish(ids[0], "a stranger", i));
       burst.emplace_back(alice, bytes(3, std::byte{0x0c}));
     }
-    burst.emplace_back(900, encode(sn::connect{.client_id = "late"}));
+    const std::string late = b->id_at(0, "late");
+    burst.emplace_back(900, encode(sn::connect{.client_id = late}));
     burst.emplace_back(bob, encode(sn::disconnect{}));
     burst.emplace_back(bob, publish(ids[2], "after the end", 50));
     hand(burst, in_bursts);
     b->settle();
-    for (const std::uint64_t at : {alice, bob, carol, std::uint64_t{700}, std::uint64_t{900}})
+    for (const std::uint64_t at : {alice, bob, carol, stranger, std::uint64_t{900}})
       for (const auto& r : b->all(at))
-        answers[in_bursts][at].push_back(sn::to_string(r.m.type));
+        answers[in_bursts][at == stranger ? 700 : at].push_back(sn::to_string(r.m.type));
     counters[in_bursts] = b->gateway->counters();
   }
   EXPECT_EQ(answers[true], answers[false]);
@@ -215,7 +222,202 @@ TEST_P(GatewayBursts, ATopicIdOfAnEarlierConnectionIsUnknown) {
   EXPECT_EQ(b->count<sn::puback>(alice), 0u);
 }
 
+// --- requests beside messages ------------------------------------------------------------------
+
+class GatewayRequests : public GatewayBursts {
+ protected:
+  void SetUp() override {
+    gateway.requests_per_round = 2;
+    start();
+  }
+  /// Begins a round of each worker in which messages are under way.
+  void keep_workers_busy() {
+    for (unsigned w = 0; w < b->broker->workers(); ++w) {
+      const std::uint64_t at = 9000 + w;
+      if (const std::string id = b->id_at(w, "busy"); !b->connected(id)) {
+        EXPECT_EQ(b->connect(at, id, true), sn::return_code::accepted);
+      }
+      b->send(at, sn::pingreq{});
+    }
+  }
+};
+
+TEST_P(GatewayRequests, AMessageDoesNotWaitForTheRequestsOfAFlood) {
+  ASSERT_EQ(b->connect(alice, b->id_at(0, "a"), true), sn::return_code::accepted);
+  ASSERT_EQ(b->connect(bob, b->id_at(0, "b"), true), sn::return_code::accepted);
+  const std::uint16_t id = b->register_name(alice, "t");
+  std::vector<sent> burst;
+  for (std::uint16_t i = 1; i <= 12; ++i)
+    burst.emplace_back(bob, encode(sn::register_topic{.msg_id = i, .topic = "flood"}));
+  burst.emplace_back(alice, publish(id, "x", 1));
+  burst.emplace_back(bob, encode(sn::pingreq{}));
+  keep_workers_busy();
+  hand(burst, true);
+  b->round();
+  EXPECT_EQ(b->count<sn::puback>(alice), 1u);
+  const auto first = b->all(bob);
+  ASSERT_EQ(first.size(), 3u)
+      << "two requests have their turn beside messages, and a ping needs none";
+  EXPECT_EQ(first[0].get<sn::regack>()->msg_id, 1);
+  EXPECT_EQ(first[1].get<sn::regack>()->msg_id, 2);
+  EXPECT_NE(first[2].get<sn::pingresp>(), nullptr);
+  b->settle();
+  const auto later = b->all(bob);
+  ASSERT_EQ(later.size(), 10u) << "the others have theirs in later rounds";
+  for (std::uint16_t i = 0; i < 10; ++i)
+    EXPECT_EQ(later[i].get<sn::regack>()->msg_id, i + 3) << "in the order in which they came";
+  EXPECT_EQ(b->gateway->counters().requests_waited, 10u);
+  EXPECT_EQ(b->gateway->counters().requests_dropped, 0u);
+}
+
+TEST_P(GatewayRequests, OneSenderCannotTakeThePlacesInWhichRequestsWait) {
+  ASSERT_EQ(b->connect(alice, b->id_at(0, "a"), true), sn::return_code::accepted);
+  std::vector<sent> burst;
+  const std::uint16_t id = b->register_name(alice, "t");
+  // All places and more, if they were one sender's.
+  for (std::uint16_t i = 1; i <= 1000; ++i)
+    burst.emplace_back(alice, encode(sn::register_topic{.msg_id = i, .topic = "flood"}));
+  for (std::uint16_t i = 1; i <= 1000; ++i)
+    burst.emplace_back(alice, publish(4711, "no such id", i));
+  burst.emplace_back(alice, publish(id, "x", 2000));
+  const std::string name = b->id_at(0, "b");
+  burst.emplace_back(bob, encode(sn::connect{.client_id = name}));
+  keep_workers_busy();
+  hand(burst, true);
+  b->settle();
+  const auto got = b->all(alice);
+  const auto is_regack = [](const received& r) { return r.get<sn::regack>() != nullptr; };
+  EXPECT_EQ(std::ranges::count_if(got, is_regack), 18) << "two at once, and sixteen that waited";
+  ASSERT_EQ(got.size(), 19u);
+  EXPECT_TRUE(std::ranges::any_of(got, [](const received& r) {
+    const auto* ack = r.get<sn::puback>();
+    return ack != nullptr && ack->msg_id == 2000;
+  })) << "its messages do not suffer";
+  EXPECT_EQ(b->count<sn::connack>(bob), 1u);
+  EXPECT_EQ(b->gateway->counters().requests_dropped, 1982u);
+}
+
+TEST_P(GatewayRequests, RequestsOfManySendersWaitUpToALimitAndNoneIsCountedTwice) {
+  constexpr std::uint64_t first = 5000, senders = 4000;
+  bytes too_long(2500); // a PUBLISH in the long form
+  too_long[0] = std::byte{1};
+  too_long[1] = std::byte{2500 >> 8};
+  too_long[2] = std::byte{2500 & 255};
+  too_long[3] = std::byte{0x0c};
+  for (const auto& kind :
+       {encode(sn::pingreq{}), encode(sn::disconnect{}),
+        encode(sn::register_topic{.msg_id = 1, .topic = "t"}), publish(1, "x", 1), too_long}) {
+    start();
+    std::vector<sent> burst;
+    for (std::uint64_t i = 0; i < senders; ++i)
+      burst.emplace_back(first + i, kind);
+    keep_workers_busy();
+    hand(burst, true);
+    b->settle();
+    std::uint64_t answered = 0;
+    for (std::uint64_t i = 0; i < senders; ++i)
+      answered += b->all(first + i).size();
+    const auto c = b->gateway->counters();
+    const bool fits = kind.size() <= 2000;
+    EXPECT_EQ(c.requests_waited, fits ? 1024u * b->broker->workers() : 0u) << kind.size();
+    EXPECT_EQ(c.requests_waited + c.requests_dropped + 2 * b->broker->workers(), senders);
+    EXPECT_LE(answered, senders - c.requests_dropped);
+    EXPECT_GT(answered, 0u) << kind.size();
+  }
+}
+
+TEST_P(GatewayRequests, WithoutMessagesAllHaveTheirTurnAtOnce) {
+  std::vector<sent> burst;
+  for (std::uint64_t i = 0; i < 3000; ++i)
+    burst.emplace_back(5000 + i, encode(sn::pingreq{}));
+  hand(burst, true);
+  EXPECT_EQ(b->gateway->counters().unknown_source, 3000u);
+  EXPECT_EQ(b->gateway->counters().requests_waited, 0u);
+}
+
+// The datagram that waited is that of a stranger, and its sender has a connection elsewhere by now.
+TEST_P(GatewayRequests, WhatWaitedDoesNotEndAConnectionThatAnotherWorkerHasOpened) {
+  const unsigned last = b->broker->workers() - 1;
+  std::uint64_t at = 3000;
+  while (b->gateway->home_of(at, encode(sn::pingreq{})) != last)
+    ++at;
+  std::vector<sent> burst;
+  for (std::uint64_t i = 4000, found = 0; found < 2; ++i)
+    if (b->gateway->home_of(i, encode(sn::pingreq{})) == last) {
+      burst.emplace_back(i, encode(sn::pingreq{}));
+      ++found;
+    }
+  burst.emplace_back(at, encode(sn::pingreq{}));
+  const std::string id = b->id_at(0, "moved");
+  burst.emplace_back(at, encode(sn::connect{.client_id = id}));
+  keep_workers_busy();
+  hand(burst, true);
+  b->settle();
+  const auto got = b->all(at);
+  if (last == 0) { // one worker: the datagrams have their turn in order
+    ASSERT_EQ(got.size(), 2u);
+    EXPECT_NE(got[0].get<sn::disconnect>(), nullptr);
+    EXPECT_NE(got[1].get<sn::connack>(), nullptr);
+    return;
+  }
+  EXPECT_TRUE(b->connected(id));
+  ASSERT_GE(got.size(), 1u);
+  EXPECT_NE(got.back().get<sn::connack>(), nullptr)
+      << "a DISCONNECT behind it would end the connection for the client";
+}
+
+TEST_P(GatewayRequests, WithoutALimitAllHaveTheirTurnBesideMessages) {
+  gateway.requests_per_round = 0;
+  start();
+  std::vector<sent> burst;
+  for (std::uint64_t i = 0; i < 3000; ++i)
+    burst.emplace_back(5000 + i, encode(sn::pingreq{}));
+  keep_workers_busy();
+  hand(burst, true);
+  EXPECT_EQ(b->gateway->counters().unknown_source, 3000u);
+  EXPECT_EQ(b->gateway->counters().requests_waited, 0u);
+}
+
+TEST_P(GatewayRequests, ALongMessageOfAClientDoesNotWait) {
+  ASSERT_EQ(b->connect(alice, b->id_at(0, "a"), true), sn::return_code::accepted);
+  const std::uint16_t id = b->register_name(alice, "t");
+  std::vector<sent> burst;
+  for (std::uint16_t i = 1; i <= 10; ++i)
+    burst.emplace_back(alice, publish(id, std::string(400, 'x'), i)); // not the usual form
+  for (std::uint16_t i = 1; i <= 10; ++i)
+    burst.emplace_back(bob, publish(sn::short_topic_id({"ab", 2}), "x", 0,
+                                    sn::flags{}
+                                        .with_qos(sn::qos_level::minus_one)
+                                        .with_topic_type(sn::topic_id_type::short_name)));
+  keep_workers_busy();
+  hand(burst, true);
+  b->round();
+  EXPECT_EQ(b->count<sn::puback>(alice), 10u);
+  EXPECT_EQ(b->gateway->counters().published_minus_one, 10u);
+  EXPECT_EQ(b->gateway->counters().requests_waited, 0u);
+}
+
+TEST_P(GatewayRequests, WhatASenderAskedForHasItsTurnInOrder) {
+  ASSERT_EQ(b->connect(alice, b->id_at(0, "a"), true), sn::return_code::accepted);
+  std::vector<sent> burst;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    const std::string other = b->id_at(0, "x" + std::to_string(i) + "-");
+    burst.emplace_back(2000 + i, encode(sn::connect{.client_id = other}));
+  }
+  burst.emplace_back(alice, encode(sn::register_topic{.msg_id = 6, .topic = "t"}));
+  burst.emplace_back(alice, encode(sn::subscribe{.flags = qos1, .msg_id = 7, .topic = "t"}));
+  keep_workers_busy();
+  hand(burst, true);
+  b->settle();
+  EXPECT_GE(b->gateway->counters().requests_waited, 1u);
+  const auto got = b->all(alice);
+  ASSERT_EQ(got.size(), 2u);
+  EXPECT_NE(got[0].get<sn::regack>(), nullptr);
+  EXPECT_NE(got[1].get<sn::suback>(), nullptr);
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, GatewayBursts, testing::Values(1u, 3u));
+INSTANTIATE_TEST_SUITE_P(Workers, GatewayRequests, testing::Values(1u, 3u));
 
 } // namespace
 } // namespace chainring::testing_gateway

@@ -34,6 +34,27 @@ class GatewayHearing : public GatewayTest {
   }
 };
 
+TEST_P(GatewayHearing, ARequestThatIsDroppedIsASignOfLifeAllTheSame) {
+  gateway.requests_per_round = 2;
+  start();
+  const std::uint64_t stalled = rte_rdtsc() - 10 * second;
+  constexpr std::uint64_t eager = 1000;
+  b->heard.until = stalled;
+  connect_at(stalled, eager, 2);
+  b->settle();
+  b->send_at(stalled, eager, sn::pingreq{}); // while messages are under way, requests wait
+  const auto ask = [&](std::uint64_t tsc) {
+    b->send_at(tsc, eager, sn::register_topic{.msg_id = 1, .topic = "t"});
+  };
+  for (int i = 0; i < 18; ++i) // two have their turn, and sixteen wait
+    ask(stalled + second);
+  ask(stalled + 4 * second);
+  EXPECT_EQ(b->gateway->counters().requests_dropped, 1u);
+  b->heard.until = stalled + 5 * second;
+  go_on_for_a_while();
+  EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
+}
+
 TEST_P(GatewayHearing, NoClientIsLostWhosePingsWaitInAnUnreadPort) {
   for (const unsigned clients : {2u, 150u}) {
     start();
@@ -342,6 +363,40 @@ TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAr
   b->send_at(now + 2 * rte_get_tsc_hz(), stranger, sn::pingreq{});
   b->settle();
   EXPECT_EQ(b->count<sn::disconnect>(stranger), 1u);
+}
+
+TEST_P(GatewayPeers, ADisconnectIsAnsweredAgainWhenTheAnswerWasLostMoreThanOnce) {
+  std::uint64_t now = rte_rdtsc();
+  b->connect(alice, "alice", true);
+  // The network loses each of these answers, so the client sends DISCONNECT again.
+  for (int i = 0; i < 5; ++i, now += rte_get_tsc_hz() * 3 / 10) {
+    b->send_at(now, alice, sn::disconnect{});
+    b->settle();
+    EXPECT_EQ(b->count<sn::disconnect>(alice), 1u) << "attempt " << i;
+  }
+  // And in the next session from the same address.
+  b->connect(alice, "alice", true);
+  for (int i = 0; i < 5; ++i, now += rte_get_tsc_hz() * 3 / 10) {
+    b->send_at(now, alice, sn::disconnect{});
+    b->settle();
+    EXPECT_EQ(b->count<sn::disconnect>(alice), 1u) << "attempt " << i;
+  }
+}
+
+TEST_P(GatewayPeers, DisconnectsThatFollowEachOtherSlowlyComeToAnEnd) {
+  std::uint64_t now = rte_rdtsc();
+  const auto answers = [&](int times) {
+    unsigned n = 0;
+    for (int i = 0; i < times; ++i, now += rte_get_tsc_hz() / 2) {
+      b->send_at(now, stranger, sn::disconnect{});
+      b->settle();
+      n += b->count<sn::disconnect>(stranger);
+    }
+    return n;
+  };
+  EXPECT_EQ(answers(11), 8u) << "another gateway, which answers after half a second";
+  now += 10 * rte_get_tsc_hz();
+  EXPECT_EQ(answers(2), 2u) << "a client that comes later";
 }
 
 // --- features that are not offered -----------------------------------------------------------
