@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include <cstdio>
+#include <sched.h>
 
 #include "common/checks.h"
 #include "common/parse.h"
@@ -92,6 +93,10 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--journal-size", o.journal_size,
                "Size of the redo journal, for a new region of class file [64M]")
       ->transform(size_text(size_min));
+  a.add_option("--journal-cpu", o.journal_cpu,
+               "CPU of the threads that write the journal of class file, best one without a polling "
+               "lcore; without it every CPU on which the broker was started")
+      ->check(CLI::Range(0, CPU_SETSIZE - 1));
   a.add_option("--address", addresses,
                "IPv4 address and prefix length of a port, such as 192.0.2.1/24; once for each "
                "port, in order. With --address6 it may be left out, or be 0.0.0.0/0 for none");
@@ -165,6 +170,11 @@ parsed parse(int argc, char** argv, options& o) {
                         "Seconds before the first retransmission");
   number<std::uint32_t>(a, "--max-retries", o.gateway.retries_max, 0, 100,
                         "Retransmissions after which a silent client counts as lost");
+  number<std::uint32_t>(
+      a, "--requests-per-round", o.gateway.requests_per_round, 0, 1000,
+      "Requests such as CONNECT that a worker handles in a round while messages "
+      "are under way, so that a flood of requests does not delay messages; the "
+      "others wait, or are dropped and counted; 0 means no limit, and 2 is enough");
   number<std::uint32_t>(a, "--max-topics", o.broker.topics_max, 16, 100'000'000,
                         "Topic names that each worker can know at one time");
   number<std::uint32_t>(a, "--max-registrations", o.gateway.registrations_max, 16, 100'000'000,
@@ -191,6 +201,9 @@ parsed parse(int argc, char** argv, options& o) {
       "Seconds for which the will of a client that was connected waits for it after a restart");
   number<std::uint32_t>(a, "--max-qos0", o.broker.volatile_messages_max, 16, 10'000'000,
                         "QoS 0 messages that can be under way at one time");
+  number<std::uint64_t>(a, "--home-seed", o.broker.home_seed, 0, 1'000'000'000'000'000,
+                        "Seed by which clients are spread over the workers, for measurements; 0 "
+                        "draws a secret one, so that no client can choose its worker");
   std::uint32_t gateway_id = o.gateway.gateway_id; // CLI11 reads an 8-bit number as a character
   number<std::uint32_t>(a, "--gateway-id", gateway_id, 1, 255, "Gateway id that GWINFO carries");
   number<std::uint32_t>(a, "--max-nodes", o.gateway.nodes_max, 1, 1 << 20,

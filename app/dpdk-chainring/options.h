@@ -22,6 +22,7 @@ struct options {
   std::uint32_t block_size = 256;
   std::string durability = "auto";
   std::uint64_t journal_size = 0;
+  int journal_cpu = -1; ///< less than 0 means every CPU
   std::vector<net::ipv4_prefix> addresses;  ///< one for each port
   std::vector<std::uint32_t> gateways;      ///< one for each port; 0 means none
   std::vector<net::ipv6_prefix> addresses6; ///< one for each port, or empty where IPv6 is off

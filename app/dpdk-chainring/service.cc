@@ -135,6 +135,7 @@ result<void> service::open_region() {
   m.path = options_.region;
   m.size = options_.size;
   m.journal_size = options_.journal_size;
+  m.journal_cpu = options_.journal_cpu;
   auto durability = parse_durability_choice(options_.durability);
   if (!durability) return durability.error();
   m.durability = *durability;
@@ -307,7 +308,7 @@ result<void> service::open_ports() {
     c.partial_checksums = options_.partial_checksums;
     net::port_options p;
     p.pool = pool_;
-    p.tx_queues = workers;
+    p.rx_queues = p.tx_queues = workers;
     auto opened = net::open_interface(c, p);
     if (!opened) return opened.error();
     net::interface& added = **opened;
@@ -416,7 +417,7 @@ void service::loop(worker_context& w) noexcept {
     } else {
       // While the journal has no room, the worker receives nothing more.
       if (medium.has_room()) any |= in.poll(sink);
-      gateway.judge(rte_rdtsc());
+      any |= gateway.judge(rte_rdtsc());
       const mark_t mark = mine.end_burst();
       any |= mine.worked();
       gateway.send(mark);

@@ -23,13 +23,14 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-subscriptions": (1, 16000000), "--max-retained": (1, 16000000),
            "--max-retained-bytes": (0, 1000000000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576), "--queue-size-clean": (0, 1048576), "--queue-bytes": (0, 1000000000000),
-           "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--max-topics": (16, 100000000),
+           "--retry-interval": (1, 3600), "--max-retries": (0, 100), "--requests-per-round": (0, 1000), "--max-topics": (16, 100000000),
            "--max-registrations": (16, 100000000),
            "--max-registrations-per-session": (1, 16383), "--max-subscriptions-per-session": (1, 16000000),
            "--max-qos2-per-session": (1, 65535),
            "--session-expiry": (0, 4000000000), "--message-expiry": (0, 4000000000),
            "--will-grace": (0, 86400), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
-           "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535)}
+           "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535),
+           "--home-seed": (0, 10**15), "--journal-cpu": (0, 1023)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--overflow-clean": ["reject", "drop-newest", "drop-oldest"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
@@ -154,7 +155,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
         f.write(base + "\n".join([
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
             "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
-            "queue-size = 64", 'overflow = "drop-newest"', "queue-size-clean = 16", "queue-bytes = 100000", 'overflow-clean = "drop-oldest"', "retry-interval = 3", "max-retries = 7", "max-topics = 128",
+            "queue-size = 64", 'overflow = "drop-newest"', "queue-size-clean = 16", "queue-bytes = 100000", 'overflow-clean = "drop-oldest"', "retry-interval = 3", "max-retries = 7", "requests-per-round = 2", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "will-grace = 30", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
             'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",

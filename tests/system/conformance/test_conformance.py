@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 from rig import *  # noqa: F403: the rig's and the messages' names
@@ -188,6 +189,9 @@ def three_qos_levels(w):
         a.asks(register(0, 9, topic), regack(tid, 9))
         a.asks(subscribe(10, topic_name=topic), suback(tid, 10))
         a.asks(subscribe(10, topic_name=topic), suback(tid, 10))
+        for _ in range(4):
+            a.asks(DISCONNECT, DISCONNECT)
+            time.sleep(0.2)
 
 
 # --- 6.5, 6.10: names -----------------------------------------------------------------------------------

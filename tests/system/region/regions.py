@@ -89,16 +89,18 @@ def run(*command, status=0):
 class Broker:
     """dpdk-chainring without hugepages. `vdev` is its port; a null one costs nothing."""
     count = 0
+    lcores = "0@0,1@0"
 
     def __init__(self, program, region, *arguments, vdev="net_null0,no-rx=1", address="192.0.2.1/24", telemetry=False,
-                 stdin=subprocess.DEVNULL):
+                 stdin=subprocess.DEVNULL, lcores=None):
+        self.lcores = lcores or Broker.lcores
         self.start([program, *self.eal(vdev, telemetry), "--", "--region", region,
                     *(["--address", address] if address else []), "--idle", "sleep", *arguments], stdin)
 
     def eal(self, vdev, telemetry=False):
         Broker.count += 1
         self.prefix = f"crt{os.getpid()}x{Broker.count}"
-        return ["--lcores", "0@0,1@0", "--no-pci", "--no-huge", "-m", "256", "--file-prefix", self.prefix,
+        return ["--lcores", self.lcores, "--no-pci", "--no-huge", "-m", "256", "--file-prefix", self.prefix,
                 *([] if telemetry else ["--no-telemetry"]), f"--vdev={vdev}"]
 
     def start(self, command, stdin=subprocess.DEVNULL):
