@@ -71,8 +71,12 @@ std::uint32_t generator::topic_of_name(std::string_view name) const noexcept {
 }
 
 std::string_view generator::client_id(std::uint32_t i, std::span<char> room) const noexcept {
-  return is_publisher(i) ? join(room, options_.shape.prefix, "-pub-", i)
-                         : join(room, options_.shape.prefix, "-sub-", subscriber_of(i));
+  const std::string_view id = is_publisher(i)
+                                  ? join(room, options_.shape.prefix, "-pub-", i)
+                                  : join(room, options_.shape.prefix, "-sub-", subscriber_of(i));
+  const std::string_view letters = crossing_.letters(i);
+  std::ranges::copy(letters, room.data() + id.size());
+  return {room.data(), id.size() + letters.size()};
 }
 
 net::endpoint generator::endpoint_of(std::uint32_t i) const noexcept {

@@ -39,7 +39,7 @@ std::uint64_t monotonic_ns() noexcept {
 } // namespace
 
 generator::generator(const options& o, ledger& book, ledger_file* file, int signal_fd)
-    : options_(o), ledger_(book), file_(file), signal_fd_(signal_fd), clients_(o.clients()),
+    : options_(o), crossing_(o.shape, o.crossing), ledger_(book), file_(file), signal_fd_(signal_fd), clients_(o.clients()),
       due_(o.clients()), ready_(std::max(o.shape.publishers, 1u)) {
   ids_.reserve(o.shape.subscribers);
   for (std::uint32_t s = 0; s < o.shape.subscribers; ++s)
@@ -98,6 +98,9 @@ result<void> generator::open_port() {
                      " octets, which must hold the payload and the PUBLISH header"};
   const net::port& device = interface_->device;
   is_memif_ = device.driver() == "net_memif";
+  if (o.crossing.share >= 0)
+    std::printf("%u of %u subscribers are served by another of %u workers than their publishers\n",
+                crossing_.crossing_subscribers(), o.shape.subscribers, o.crossing.workers);
   std::printf("port %u (%s, %s): %u clients from %s:%u on, broker %s:%u, link %s\n", device.id(),
               device.name().c_str(), device.driver().c_str(), o.clients(),
               net::format_ipv4(o.address.address).c_str(), o.source_port,

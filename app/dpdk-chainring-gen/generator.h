@@ -142,6 +142,7 @@ class generator {
   std::string_view client_id(std::uint32_t i, std::span<char> room) const noexcept;
 
   options options_;
+  crossing crossing_;
   ledger& ledger_;
   ledger_file* file_;
   int signal_fd_;

@@ -33,6 +33,7 @@ result<void> ledger::allocate(std::uint64_t window) {
   }
   // One word is added because the word in which `base` lies is still in use.
   words_ = std::bit_ceil(window / 64 + 2);
+  window_ = std::max<std::uint64_t>(window, 1);
   const std::uint64_t bytes =
       words_ * 64 * 4 * shape_.publishers + pairs * (words_ * 8 + sizeof(pair_state));
   if (window > memory_max || bytes > memory_max)
@@ -57,7 +58,7 @@ std::uint32_t ledger::payload_size(std::uint32_t publisher, std::uint64_t sequen
 
 bool ledger::window_full(std::uint32_t publisher) const noexcept {
   const publisher_state& p = publishers_[publisher];
-  return shape_.qos == 1 && ((p.sent + 1) >> 6) - (p.base >> 6) >= words_;
+  return shape_.qos == 1 && p.sent - p.base >= window_;
 }
 
 stamp ledger::begin_send(std::uint32_t publisher, std::uint64_t now_ns) noexcept {

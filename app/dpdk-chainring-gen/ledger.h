@@ -220,6 +220,7 @@ class ledger {
   std::vector<bool> complete_; ///< for each earlier life, whether it wrote its ledger at its end
   /// Words of 64 bits per pair of publisher and subscriber; a power of two.
   std::uint64_t words_ = 0;
+  std::uint64_t window_ = 0; ///< messages that a publisher may have undelivered
   std::uint64_t owed_ = 0;
   /// At QoS 0 and -1: undelivered messages below the windows.
   std::uint64_t passed_undelivered_ = 0;

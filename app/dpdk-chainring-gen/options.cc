@@ -98,6 +98,18 @@ void check_together(const options& o, bool fan_out, bool subscribers) {
   if (fan_out && (subscribers || s.wildcard))
     refuse("--fan-out", "it sets the number of subscribers; give it without --subscribers and "
                         "without --wildcard");
+  if (o.crossing.share >= 0) {
+    if (o.crossing.workers == 0 || o.crossing.home_seed == 0)
+      refuse("--crossing", "homes follow from the broker's workers and seed; give --broker-workers "
+                           "and the --home-seed with which the broker was started");
+    if (o.crossing.share > 0 && o.crossing.workers == 1)
+      refuse("--crossing", "with --broker-workers 1 nothing crosses; expected 0");
+    if (s.wildcard)
+      refuse("--crossing", "a subscriber to all topics has no home of its publishers; give it "
+                           "without --wildcard");
+    if (!o.ledger_path.empty())
+      refuse("--crossing", "a ledger does not keep the client ids; give it without --ledger");
+  }
   if (s.qos == -1 && s.topics > short_topics_max)
     refuse("--topics", "at QoS -1 topics have two characters; expected 1 to " +
                            std::to_string(short_topics_max));
@@ -167,6 +179,12 @@ app::parsed parse(int argc, char** argv, options& o) {
   auto* prefix =
       a.add_option("--prefix", s.prefix, "How client ids and topics begin")->capture_default_str();
 
+  a.add_option("--crossing", o.crossing.share,
+               "Share of the subscribers that another worker of the broker serves than their publishers; "
+               "the client ids are chosen for it. It needs --broker-workers and --home-seed")
+      ->check(range(0, 1));
+  number(a, "--broker-workers", o.crossing.workers, 0, 64, "Worker lcores of the broker");
+  number(a, "--home-seed", o.crossing.home_seed, 0, 1e15, "The --home-seed of the broker");
   a.add_option("--phase", phase_text,
                "all, or subscribe, publish and collect in turn, each with --ledger")
       ->check(CLI::IsMember({"all", "subscribe", "publish", "collect"}))

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/idle.h"
 #include "common/arguments.h"
+#include "crossing.h"
 #include "ledger.h"
 #include "net/address.h"
 
@@ -30,6 +31,7 @@ struct options {
   std::uint16_t source_ports = 40000; ///< clients per address
   std::uint16_t mtu = 1500;
   bool partial_checksums = false;
+  crossing_options crossing;
   gen::phase phase = phase::all;
   double rate = 0;         ///< messages per second of all publishers; 0 means no limit
   std::uint64_t count = 0; ///< messages of this run; 0 means no limit
