@@ -8,7 +8,9 @@
 #include <rte_arp.h>
 #include <rte_byteorder.h>
 #include <rte_cycles.h>
+#include <span>
 
+#include "client_side.h"
 #include "net/build.h"
 
 namespace chainring::bench {
@@ -16,11 +18,12 @@ namespace chainring::bench {
 namespace {
 
 constexpr std::size_t ip_sum_at = 24, source_at = 26, udp_sum_at = 40, payload_at = 42;
-// The offset of the flags (PUBLISH) or of the topic id (PUBACK); it is even, as checksums need.
-constexpr std::size_t fields_at = payload_at + 2;
+// The offset of the flags (PUBLISH) or of the topic id (PUBACK), behind a length of one octet and
+// behind a length of three. It is even, as checksums need.
+constexpr std::size_t short_fields_at = payload_at + 2, long_fields_at = payload_at + 4;
+constexpr std::byte long_length{1};          // the first octet of a length of three octets
 constexpr std::uint32_t connecting_max = 64; // clients that are being set up at one time
 constexpr std::uint16_t client_port = 20000;
-constexpr rte_ether_addr client_mac = {{2, 0, 0, 0, 0, 1}};
 constexpr std::uint32_t frames_max = 256;
 
 std::uint32_t sum_words(const void* data, std::size_t n) {
@@ -49,7 +52,7 @@ struct publish_fields {
   std::uint32_t sender;
 };
 // The compiler adds two octets of padding before `number`; they are part of the payload.
-static_assert(sizeof(publish_fields) == 16);
+static_assert(sizeof(publish_fields) == 5 + payload_size_min);
 struct puback_fields {
   rte_be16_t topic_id, msg_id;
 };
@@ -57,11 +60,12 @@ struct puback_fields {
 } // namespace
 
 client_fleet::client_fleet(const fleet_options& o)
-    : o_(o), clients_(o.clients), ns_per_tsc_(1e9 / static_cast<double>(rte_get_tsc_hz())) {
-  static constexpr std::byte text[payload_size] = {};
-  publish_ = make_frame(
-      mqttsn::publish{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one), .data = text},
-      sizeof(publish_fields));
+    : o_(o), clients_(o.clients), received_(std::size_t{o.clients} * o.fan_out),
+      ns_per_tsc_(1e9 / static_cast<double>(rte_get_tsc_hz())) {
+  static constexpr std::byte text[payload_size_max] = {};
+  publish_ = make_frame(mqttsn::publish{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one),
+                                        .data = std::span(text, o.payload_size)},
+                        sizeof(publish_fields));
   puback_ = make_frame(mqttsn::puback{}, sizeof(puback_fields));
   out_.reserve(frames_max);
 }
@@ -70,7 +74,7 @@ net::endpoint client_fleet::address_of(std::uint32_t n) const {
   return {o_.first_address + n, client_port, 0};
 }
 std::string client_fleet::topic_of(std::uint32_t n) const {
-  return "bench/" + std::to_string(n);
+  return o_.topics + std::to_string(n);
 }
 void client_fleet::fail(std::uint32_t n, const char* what) {
   if (wrong_.empty()) wrong_ = "client " + std::to_string(n) + ": " + what;
@@ -81,12 +85,14 @@ client_fleet::frame client_fleet::make_frame(const mqttsn::message_body& body,
   frame f;
   rte_mbuf* m = rte_pktmbuf_alloc(o_.pool);
   if (m == nullptr) return f;
-  const std::size_t n = mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), 256}, body);
+  const std::size_t n =
+      mqttsn::encode({rte_pktmbuf_mtod(m, std::byte*), rte_pktmbuf_tailroom(m)}, body);
   rte_pktmbuf_append(m, static_cast<std::uint16_t>(n));
   const net::transmit_config from{.mac = client_mac};
   if (net::build_udp(m, from, o_.broker_mac, address_of(0), o_.broker) == net::drop_reason::none) {
     const auto* at = rte_pktmbuf_mtod(m, const std::byte*);
     f.bytes.assign(at, at + m->data_len);
+    f.fields_at = at[payload_at] == long_length ? long_fields_at : short_fields_at;
     // These are the sums of both checksums without the fields that fill() writes later.
     const auto without = [&](std::size_t sum_at) {
       std::uint16_t c;
@@ -99,7 +105,7 @@ client_fleet::frame client_fleet::make_frame(const mqttsn::message_body& body,
     f.ip_sum = without(ip_sum_at);
     f.udp_sum = without(udp_sum_at);
     for (std::size_t i = 0; i < variable; i += 2)
-      f.udp_sum += static_cast<std::uint16_t>(~sum_words(at + fields_at + i, 2));
+      f.udp_sum += static_cast<std::uint16_t>(~sum_words(at + f.fields_at + i, 2));
   }
   rte_pktmbuf_free(m);
   return f;
@@ -119,7 +125,7 @@ rte_mbuf* client_fleet::fill(const frame& f, std::uint32_t n, std::size_t size,
   std::memcpy(at, f.bytes.data(), f.bytes.size());
   const rte_be32_t source = rte_cpu_to_be_32(o_.first_address + n);
   std::memcpy(at + source_at, &source, 4);
-  std::memcpy(at + fields_at, fields, size);
+  std::memcpy(at + f.fields_at, fields, size);
   const std::uint32_t source_sum = sum_words(&source, 4);
   const std::uint16_t ip = fold(f.ip_sum + source_sum);
   std::uint16_t udp = fold(f.udp_sum + source_sum + sum_words(fields, size));
@@ -157,7 +163,7 @@ void client_fleet::say(std::uint32_t n, const mqttsn::message_body& body) {
   queue(m);
 }
 
-void client_fleet::send_publish(std::uint32_t n) {
+void client_fleet::send_publish(std::uint32_t n, std::uint64_t due_tsc) {
   client& c = clients_[n];
   ++c.published;
   if (++c.msg_id == 0) c.msg_id = 1;
@@ -170,29 +176,18 @@ void client_fleet::send_publish(std::uint32_t n) {
   f.number = c.published;
   f.sender = n;
   queue(fill(publish_, n, sizeof f, &f));
-  c.sent_tsc = rte_rdtsc();
+  c.sent_tsc = due_tsc != 0 ? due_tsc : rte_rdtsc();
   ++under_way_;
 }
 
 // Answers an ARP request for a client. The broker asks for one of its clients now and then, when
 // more of them share a place of its table than the place holds.
 void client_fleet::answer_arp(const rte_mbuf* m) {
-  struct {
-    rte_ether_hdr eth;
-    rte_arp_hdr arp;
-  } f;
-  if (m->data_len < sizeof f) return;
-  std::memcpy(&f, rte_pktmbuf_mtod(m, const std::byte*), sizeof f);
+  if (m->data_len < sizeof(arp_frame)) return;
+  arp_frame f = arp_frame::of(m);
   const std::uint32_t n = rte_be_to_cpu_32(f.arp.arp_data.arp_tip) - o_.first_address;
   if (f.arp.arp_opcode != rte_cpu_to_be_16(RTE_ARP_OP_REQUEST) || n >= o_.clients) return;
-  f.eth.dst_addr = f.arp.arp_data.arp_sha;
-  f.eth.src_addr = client_mac;
-  f.arp.arp_opcode = rte_cpu_to_be_16(RTE_ARP_OP_REPLY);
-  f.arp.arp_data.arp_tha = f.arp.arp_data.arp_sha;
-  f.arp.arp_data.arp_sha = client_mac;
-  const rte_be32_t asker = f.arp.arp_data.arp_sip;
-  f.arp.arp_data.arp_sip = f.arp.arp_data.arp_tip;
-  f.arp.arp_data.arp_tip = asker;
+  f.answer();
   rte_mbuf* answer = rte_pktmbuf_alloc(o_.pool);
   if (answer == nullptr) return fail(n, "the pool has no packet buffer left");
   std::memcpy(rte_pktmbuf_append(answer, sizeof f), &f, sizeof f);
@@ -204,12 +199,14 @@ void client_fleet::take(const rte_mbuf* m) {
   rte_be16_t type_of_frame;
   std::memcpy(&type_of_frame, at + 2 * RTE_ETHER_ADDR_LEN, sizeof type_of_frame);
   if (type_of_frame == rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP)) return answer_arp(m);
+  const bool lengthy = m->data_len > payload_at && at[payload_at] == long_length;
+  const std::size_t fields_at = lengthy ? long_fields_at : short_fields_at;
   if (m->data_len < fields_at) return;
   rte_be32_t to;
   std::memcpy(&to, at + 30, 4);
   const std::uint32_t n = rte_be_to_cpu_32(to) - o_.first_address;
   if (n >= o_.clients) return; // the frame is an ARP announcement of the broker
-  const auto type = static_cast<std::uint8_t>(at[payload_at + 1]);
+  const auto type = static_cast<std::uint8_t>(at[fields_at - 1]);
   client& c = clients_[n];
   if (type == static_cast<std::uint8_t>(mqttsn::message_type::puback)) {
     puback_fields f;
@@ -229,20 +226,7 @@ void client_fleet::take(const rte_mbuf* m) {
     }
     waiting_.push_back(n);
   } else if (type == static_cast<std::uint8_t>(mqttsn::message_type::publish)) {
-    if (m->data_len < fields_at + sizeof(publish_fields))
-      return fail(n, "received a PUBLISH that is too short");
-    publish_fields f;
-    std::memcpy(&f, at + fields_at, sizeof f);
-    if (f.sender != (n + o_.clients - 1) % o_.clients)
-      return fail(n, "received a message of another client than its neighbour");
-    const bool again = f.number == c.received && (f.flags & 0x80) != 0;
-    if (!again && f.number != c.received + 1)
-      return fail(n, "did not receive its neighbour's messages in order and once each");
-    if (!again) ++delivered_;
-    c.received = f.number;
-    puback_fields answer;
-    std::memcpy(&answer, f.topic_id, sizeof answer);
-    queue(fill(puback_, n, sizeof answer, &answer));
+    take_publish(n, m, fields_at);
   } else {
     mqttsn::message whole;
     if (mqttsn::decode({at + payload_at, m->data_len - payload_at}, whole) ==
@@ -251,20 +235,51 @@ void client_fleet::take(const rte_mbuf* m) {
   }
 }
 
-// A client first sends CONNECT, then SUBSCRIBE to its own topic, then REGISTER of the topic of its
+void client_fleet::take_publish(std::uint32_t n, const rte_mbuf* m, std::size_t fields_at) {
+  if (m->data_len < fields_at + sizeof(publish_fields))
+    return fail(n, "received a PUBLISH that is too short");
+  publish_fields f;
+  std::memcpy(&f, rte_pktmbuf_mtod(m, const std::byte*) + fields_at, sizeof f);
+  // The neighbours of a client are those that stand up to `fan_out` places before it.
+  const std::uint32_t distance = (n + o_.clients - 1 - f.sender) % o_.clients;
+  if (f.sender >= o_.clients || distance >= o_.fan_out)
+    return fail(n, "received a message of another client than its neighbours");
+  std::uint32_t& received = received_[std::size_t{n} * o_.fan_out + distance];
+  const bool again = f.number == received && (f.flags & 0x80) != 0;
+  if (!again && f.number != received + 1)
+    return fail(n, "did not receive its neighbour's messages in order and once each");
+  if (!again) ++delivered_;
+  received = f.number;
+  puback_fields answer;
+  std::memcpy(&answer, f.topic_id, sizeof answer);
+  queue(fill(puback_, n, sizeof answer, &answer));
+}
+
+// The topic of client n is the one to which its neighbour n - 1 publishes. A client subscribes to
+// its own topic and to those of the `fan_out` - 1 clients before it.
+void client_fleet::say_subscribe(std::uint32_t n) {
+  client& c = clients_[n];
+  const std::uint32_t number = (n + o_.clients - c.subscribed) % o_.clients;
+  const bool crosses = o_.crosses && o_.crosses(n);
+  const std::string topic = crosses ? o_.other_topics + std::to_string(number) : topic_of(number);
+  ++c.subscribed;
+  say(n, mqttsn::subscribe{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one),
+                           .msg_id = 1,
+                           .topic = topic});
+}
+
+// A client first sends CONNECT, then SUBSCRIBE to its topics, then REGISTER of the topic of its
 // neighbour.
 void client_fleet::take_slow(std::uint32_t n, const mqttsn::message& m) {
   client& c = clients_[n];
   if (const auto* a = m.get<mqttsn::connack>(); a != nullptr && c.stage == 1) {
     if (a->code != mqttsn::return_code::accepted) return fail(n, "the broker refused its CONNECT");
     c.stage = 2;
-    const std::string topic = topic_of(n);
-    say(n, mqttsn::subscribe{.flags = mqttsn::flags{}.with_qos(mqttsn::qos_level::one),
-                             .msg_id = 1,
-                             .topic = topic});
+    say_subscribe(n);
   } else if (const auto* s = m.get<mqttsn::suback>(); s != nullptr && c.stage == 2) {
     if (s->code != mqttsn::return_code::accepted)
       return fail(n, "the broker refused its SUBSCRIBE");
+    if (c.subscribed < o_.fan_out) return say_subscribe(n);
     c.stage = 3;
     const std::string topic = topic_of((n + 1) % o_.clients);
     say(n, mqttsn::register_topic{.msg_id = 2, .topic = topic});
@@ -277,6 +292,19 @@ void client_fleet::take_slow(std::uint32_t n, const mqttsn::message& m) {
   } else {
     fail(n, (std::string("received an unexpected ") + mqttsn::to_string(m.type)).c_str());
   }
+}
+
+void client_fleet::offer(double messages_per_s) {
+  distance_tsc_ = messages_per_s == 0 ? 0 : 1e9 / messages_per_s / ns_per_tsc_;
+  due_tsc_ = static_cast<double>(rte_rdtsc());
+}
+
+// With a fan-out above 1, a message is acknowledged long before its last delivery, because a client
+// is sent one message at a time. The second limit keeps the queues from filling up.
+bool client_fleet::may_publish() const {
+  constexpr std::uint64_t deliveries_max = 8; // outstanding, for each client
+  return publishing_ && under_way_ < o_.window && !waiting_.empty() &&
+         (o_.fan_out == 1 || accepted_ * o_.fan_out - delivered_ < deliveries_max * o_.clients);
 }
 
 bool client_fleet::step() {
@@ -294,12 +322,19 @@ bool client_fleet::step() {
   while (connecting_ < o_.clients && connecting_ - set_up_ < connecting_max) {
     const std::uint32_t n = connecting_++;
     clients_[n].stage = 1;
-    const std::string id = std::string("c").append(std::to_string(n));
+    const std::string id =
+        o_.client_id ? o_.client_id(n) : std::string("c").append(std::to_string(n));
     say(n, mqttsn::connect{.flags = mqttsn::flags{}.with_clean(true), .client_id = id});
     any = true;
   }
-  while (publishing_ && under_way_ < o_.window && !waiting_.empty()) {
-    send_publish(waiting_.front());
+  while (may_publish()) {
+    std::uint64_t due = 0;
+    if (distance_tsc_ != 0) {
+      due = static_cast<std::uint64_t>(due_tsc_);
+      if (due > rte_rdtsc()) break;
+      due_tsc_ += distance_tsc_;
+    }
+    send_publish(waiting_.front(), due);
     waiting_.pop_front();
     any = true;
   }

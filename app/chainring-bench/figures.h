@@ -28,8 +28,15 @@ bool match_figures(bench_context& c);
 bool journal_figures(bench_context& c);
 bool broker_emulated_figures(bench_context& c);
 bool broker_file_figures(bench_context& c);
+bool workers_figures(bench_context& c);
 bool recovery_figures(bench_context& c);
 bool idle_figures(bench_context& c);
+bool million_figures(bench_context& c);
+bool fan_out_figures(bench_context& c);
+bool overload_figures(bench_context& c);
+
+/// The process that million_figures() starts and that dies. Returns only where something failed.
+int fill_sessions(const options& o);
 
 /// Asks the kernel for hugepages below the medium, which a region on a device or in hugetlbfs has,
 /// and goes on without them where the kernel has none.
@@ -53,7 +60,9 @@ class scratch_directory {
 /// threads of its medium may use every CPU, because they inherit the CPU set of create()'s thread.
 class file_region {
  public:
-  static result<std::unique_ptr<file_region>> create(const bench_context& c, std::uint64_t size);
+  /// `journal_cpu`: media_options::journal_cpu.
+  static result<std::unique_ptr<file_region>> create(const bench_context& c, std::uint64_t size,
+                                                     int journal_cpu = -1);
   /// Hands out the medium. It may be called once.
   [[nodiscard]] std::unique_ptr<media> take() { return std::move(media_); }
   [[nodiscard]] const std::string& directory() const { return directory_.path(); }

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // This benchmark measures a worker's packet path that has nothing to do, in idle mode `sleep` with
 // the settings of dpdk-chainring: the share of a core it uses, and how long the first frame after a
-// pause waits for its answer. The port is made of rings, so that the figures contain no cost of a
+// pause waits for its answer. The port is a memory port, so that the figures contain no cost of a
 // NIC driver. The frame is an ARP request, which the packet path answers by itself.
-#include <array>
 #include <atomic>
 #include <cstdio>
 #include <rte_cycles.h>
-#include <rte_eth_ring.h>
 #include <rte_ring.h>
 #include <thread>
 #include <vector>
 
 #include "base/idle.h"
+#include "broker_port.h"
 #include "figures.h"
 #include "net/listener.h"
 
@@ -33,53 +32,23 @@ class nobody final : public net::datagram_sink {
                std::uint64_t) noexcept override {}
 };
 
-struct ring_deleter {
-  void operator()(rte_ring* r) const {
-    void* m = nullptr;
-    while (rte_ring_dequeue(r, &m) == 0)
-      rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
-    rte_ring_free(r);
-  }
-};
-struct pool_deleter {
-  void operator()(rte_mempool* p) const { rte_mempool_free(p); }
-};
-
 /// The packet path, and the rings at the other end of its port.
 struct idle_path {
-  std::unique_ptr<rte_mempool, pool_deleter> pool;
-  std::unique_ptr<rte_ring, ring_deleter> in, out;
-  std::unique_ptr<net::interface> interface;
-  std::unique_ptr<net::listener_group> listeners;
+  packet_pool pool;
+  broker_port at;
   std::unique_ptr<media> medium;
 };
 
 result<std::unique_ptr<idle_path>> make_path() {
   auto p = std::make_unique<idle_path>();
-  const auto no_memory = error{errc::no_space, "no memory; give EAL more (-m 512)"};
   net::listener_options lo;
   lo.tx_capacity = 512;
   p->pool.reset(rte_pktmbuf_pool_create("idle_packets",
                                         net::listener_group::frames_needed(1, lo, 0), 0, 0,
                                         RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY));
-  p->in.reset(rte_ring_create("idle_in", 64, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ));
-  p->out.reset(rte_ring_create("idle_out", 64, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ));
-  if (p->pool == nullptr || p->in == nullptr || p->out == nullptr) return no_memory;
-  rte_ring* in = p->in.get();
-  rte_ring* out = p->out.get();
-  const int id = rte_eth_from_rings("bench_idle", &in, 1, &out, 1, 0);
-  if (id < 0) return no_memory;
-  net::interface_config ic;
-  ic.port_id = static_cast<std::uint16_t>(id);
-  ic.address = {our_address, 8};
-  auto opened = net::open_interface(ic, {.pool = p->pool.get()});
-  if (!opened) return opened.error();
-  p->interface = std::move(*opened);
-  lo.pool = p->pool.get();
-  std::array<net::interface*, 1> all{p->interface.get()};
-  auto made = net::listener_group::create(all, lo);
-  if (!made) return made.error();
-  p->listeners = std::move(*made);
+  if (p->pool == nullptr) return no_memory();
+  if (auto opened = p->at.open({.pool = p->pool.get(), .tx_capacity = lo.tx_capacity}); !opened)
+    return opened.error();
   p->medium = memory_media(1 << 20, durability_class::emulated);
   return p;
 }
@@ -91,18 +60,18 @@ double ask(idle_path& p) {
   net::transmit_config as;
   as.mac = peer_mac;
   if (m == nullptr ||
-      !net::build_arp_request(m, as, peer_address, our_address, p.interface->device.mac())) {
+      !net::build_arp_request(m, as, peer_address, our_address, p.at.interface->device.mac())) {
     rte_pktmbuf_free(m);
     return -1;
   }
   const std::uint64_t start = rte_rdtsc();
-  if (rte_ring_enqueue(p.in.get(), m) != 0) {
+  if (rte_ring_enqueue(p.at.port->in, m) != 0) {
     rte_pktmbuf_free(m);
     return -1;
   }
   void* answer = nullptr;
   const std::uint64_t hz = rte_get_tsc_hz();
-  while (rte_ring_dequeue(p.out.get(), &answer) != 0)
+  while (rte_ring_dequeue(p.at.port->out, &answer) != 0)
     if (rte_rdtsc() - start > 10 * hz) return -1; // only detects a hang
   const std::uint64_t took = rte_rdtsc() - start;
   rte_pktmbuf_free(static_cast<rte_mbuf*>(answer));
@@ -125,7 +94,7 @@ bool idle_figures(bench_context& c) {
     (void)pthread_setaffinity_np(pthread_self(), sizeof c.all_cpus, &c.all_cpus);
     nobody sink;
     idle_policy idle(idle_mode::sleep, idle_sleep_us_max);
-    net::listener& mine = p.listeners->worker(0);
+    net::listener& mine = p.at.listeners->worker(0);
     while (!stop) {
       bool any = mine.poll(sink);
       any |= mine.send(*p.medium, rte_rdtsc());

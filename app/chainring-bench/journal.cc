@@ -20,7 +20,7 @@ void use_hugepages(media& m) {
 }
 
 result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
-                                                         std::uint64_t size) {
+                                                         std::uint64_t size, int journal_cpu) {
   std::unique_ptr<file_region> f(new file_region(c.o.directory));
   if (f->directory().empty())
     return system_error(
@@ -30,6 +30,7 @@ result<std::unique_ptr<file_region>> file_region::create(const bench_context& c,
   o.durability = durability_class::file;
   o.size = size;
   o.journal_size = c.o.journal_size;
+  o.journal_cpu = journal_cpu;
   cpu_set_t own;
   CPU_ZERO(&own);
   sched_getaffinity(0, sizeof own, &own);

@@ -10,6 +10,7 @@
 #include "common/eal.h"
 #include "common/start.h"
 #include "figures.h"
+#include "machine.h"
 #include "options.h"
 
 using namespace chainring::bench;
@@ -26,12 +27,16 @@ constexpr group groups[] = {
     {"ring", "a burst that passes through one durable queue", ring_figures},
     {"chain", "allocation and release of blocks", chain_figures},
     {"map", "lookups and durable inserts", map_figures},
-    {"match", "topics matched against 10, 1,000 and 100,000 filters", match_figures},
+    {"match", "topics matched against 10 to 1,000,000 filters", match_figures},
     {"journal", "one drain of class file", journal_figures},
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
     {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
+    {"workers", "two workers: what crosses between them, and what it costs", workers_figures},
     {"recovery", "opening a region that is full of queued messages", recovery_figures},
     {"idle", "an idle worker, and the first frame after a pause", idle_figures},
+    {"million", "a million durable sessions, killed and opened again", million_figures},
+    {"fan-out", "one message to 15,000 and to 100,000 subscribers", fan_out_figures},
+    {"overload", "more messages than a worker can handle, and disturbances", overload_figures},
 };
 
 bool chosen(const options& o, const std::string& name) {
@@ -91,13 +96,16 @@ int main(int argc, char** argv) {
   if (!chainring::app::start_eal(static_cast<int>(eal_argv.size()), eal_argv.data(), 512)) return 2;
   rte_timer_subsystem_init();
 
+  if (!o.fill_sessions.empty()) return fill_sessions(o);
+
+  std::printf("%s\n", to_string(this_machine()).c_str());
   report out(!o.quick);
   bench_context c{o, out, cpus};
   bool good = true;
   for (const group& g : groups)
     if (chosen(o, g.name)) good &= g.run(c);
   out.summary();
-  if (!o.json.empty() && !out.write_json(o.json)) {
+  if (!o.json.empty() && !out.write_json(o.json, o)) {
     std::fprintf(stderr, "--json %s: the file cannot be written\n", o.json.c_str());
     good = false;
   }

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "machine.h"
+
 namespace chainring::bench {
 
 namespace {
@@ -21,7 +23,7 @@ std::string number(double x, int decimals) {
 }
 
 int decimals_for(double x) {
-  return x < 10 ? 2 : x < 1000 ? 1 : 0;
+  return x < 0.1 ? 4 : x < 10 ? 2 : x < 1000 ? 1 : 0;
 }
 
 } // namespace
@@ -51,7 +53,9 @@ row against(std::string name, std::string unit, const pairs& p, std::string peer
 std::string report::target_text(const row& r) {
   if (!r.wanted) return "";
   const std::string bound =
-      number(r.wanted->bound, r.wanted->bound == static_cast<int>(r.wanted->bound) ? 0 : 1);
+      number(r.wanted->bound, r.wanted->bound == static_cast<int>(r.wanted->bound) ? 0
+                              : r.wanted->bound < 0.1                              ? 4
+                                                                                   : 1);
   return (r.wanted->of == target::sense::at_most ? "<= " : ">= ") + bound +
          (r.peer.empty() ? "" : "x");
 }
@@ -73,8 +77,9 @@ void report::heading(const std::string& text) {
 
 void report::add(row r) {
   const std::string spread = "+-" + number(r.spread * 100, 0) + "%";
-  const std::string ratio =
-      r.peer.empty() ? "-" : number(r.ratio, 2) + (r.faster ? "x as fast" : "x its time");
+  const std::string ratio = r.peer.empty() ? "-"
+                                           : number(r.ratio, decimals_for(r.ratio)) +
+                                                 (r.faster ? "x as fast" : "x its time");
   std::printf("  %-46s %9s %-9s %6s  %-30s %9s %14s %9s %s\n", r.figure.c_str(),
               number(r.value, decimals_for(r.value)).c_str(), r.unit.c_str(), spread.c_str(),
               r.peer.empty() ? "-" : r.peer.c_str(),
@@ -102,9 +107,15 @@ void report::summary() const {
     std::printf("%u targets, not judged: --quick measures nothing\n", targets);
 }
 
-bool report::write_json(const std::string& path) const {
+bool report::write_json(const std::string& path, const options& o) const {
   nlohmann::json all;
   all["version"] = CHAINRING_VERSION;
+  const machine m = this_machine();
+  all["machine"] = {
+      {"cpu", m.cpu},       {"cores", m.cores},       {"memory_pages", m.memory_pages},
+      {"kernel", m.kernel}, {"compiler", m.compiler}, {"dpdk", m.dpdk}};
+  all["options"] = {{"seconds", o.seconds},      {"window", o.window},   {"clients", o.clients},
+                    {"payload", o.payload_size}, {"fan_out", o.fan_out}, {"messages", o.messages}};
   all["judged"] = judge_;
   all["notes"] = notes_;
   for (const entry& e : rows_) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "measure.h"
+#include "options.h"
 
 namespace chainring::bench {
 
@@ -50,8 +51,9 @@ class report {
   void note(const std::string& text);
   /// Prints one line that says how many targets were met.
   void summary() const;
-  /// Writes all rows as JSON. Returns false when the file cannot be written.
-  [[nodiscard]] bool write_json(const std::string& path) const;
+  /// Writes all rows as JSON, with the machine and the options that they depend on. Returns false
+  /// when the file cannot be written.
+  [[nodiscard]] bool write_json(const std::string& path, const options& o) const;
 
  private:
   [[nodiscard]] static std::string target_text(const row& r);

@@ -15,15 +15,8 @@
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
 
+#include "counted.h"
 #include "figures.h"
-
-#if __has_include(<valgrind/callgrind.h>)
-#include <valgrind/callgrind.h>
-#else
-#define CALLGRIND_START_INSTRUMENTATION
-#define CALLGRIND_STOP_INSTRUMENTATION
-#define CALLGRIND_DUMP_STATS_AT(name)
-#endif
 
 namespace chainring::bench {
 
