@@ -71,6 +71,7 @@ class Client:
 
     will = None  # the topic and the content
     qos = QOS2
+    again_s = AGAIN_S
 
     def subscribe(self, *filters, qos=QOS2):
         """Subscribes. The requests follow when the client is connected."""
@@ -91,7 +92,7 @@ class Client:
             for kind, body in self.wire(d[1], d[2:]) if self.wire else [(d[1], d[2:])]:
                 self.on(kind, body)
         now = time.monotonic()
-        if self.waiting and now - self.waiting[1] > AGAIN_S:
+        if self.waiting and now - self.waiting[1] > self.again_s:
             self.ask(self.waiting[0])
         elif self.connected and not self.waiting:
             if self.subscribed < len(self.filters):
