@@ -14,14 +14,15 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import own_network  # noqa: F401
-from clients import PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, QOS1, QOS2, RETAIN, message, number
+from clients import DUP, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, QOS1, QOS2, RETAIN, message, number
 from ledger import Broken, content, key_of
 from load import Load
 from one_broker import OneBroker
 
 
 class Wire:
-    """What a client receives. The fifth PUBLISH with content meets the fault."""
+    """What a client receives. The fifth PUBLISH with content meets the fault. A PUBLISH that the broker repeats is
+    none of these: what it carries may have arrived before."""
 
     at = 5
 
@@ -34,7 +35,7 @@ class Wire:
             self.hidden.discard(number(body))
             self.client.send(message(PUBCOMP, body))
             return []
-        if kind == PUBLISH and len(body) > 16 and not self.made and self.fits(body):
+        if kind == PUBLISH and len(body) > 16 and not self.made and not body[0] & DUP and self.fits(body):
             self.seen += 1
             if self.seen >= self.at:
                 self.made += 1
@@ -59,7 +60,13 @@ class Wire:
 
 class Lose(Wire):
     def fault(self, body):
+        self.kept = body[5:]
         return self.swallow(body)
+
+    def pass_on(self, kind, body):
+        if kind == PUBLISH and self.kept and body[5:] == self.kept:
+            return self.swallow(body)  # the answer to the first copy came too late
+        return super().pass_on(kind, body)
 
 
 class LoseOne(Lose):
