@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // This benchmark passes a burst of 32 slots of 16 bytes through one durable queue: the slots are
 // placed, flushed, drained, leased, acknowledged and released. The queue's head is made durable by
-// the drain of the next burst.
+// the drain of the next burst. A single consumer leases in place or copies, as several do.
 //
 // With --messages each of the queues, and each peer, passes so many slots and nothing is timed.
 // Under valgrind's callgrind, started with --instr-atstart=no, each of them leaves a dump of its
@@ -33,11 +33,16 @@ struct durable_queue {
   std::unique_ptr<queue_table> queues;
   std::uint64_t values[burst];
   leased got[burst];
+  bool in_place;
+  bool moved = false; ///< the head is stored, and not durable yet
   bool good = true;
 
-  explicit durable_queue(durability_class c, queue_mode mode = queue_mode::mpsc)
+  enum class leases : std::uint8_t { in_place, copied };
+  explicit durable_queue(durability_class c, leases how = leases::in_place,
+                         queue_mode mode = queue_mode::mpsc)
       : m(memory_media(4096 + std::uint64_t{blocks} * block_size, c)),
-        store(block_store::create(*m, 4096, block_size, blocks).value()) {
+        store(block_store::create(*m, 4096, block_size, blocks).value()),
+        in_place(how == leases::in_place) {
     queue_table_options o;
     o.slots = slots;
     o.stock = 1;
@@ -50,14 +55,19 @@ struct durable_queue {
   void turn() {
     placement p;
     const std::uint32_t n = queues->enqueue_burst(0, values, p);
-    const bool moved = queues->release_start(0);
     queues->place_flush(p);
-    if (moved) queues->release_flush(0);
     m->drain();
     queues->place_finish(p);
     if (moved) queues->release_finish(0);
-    good &= n == burst && queues->lease(0, got) == n;
-    good &= queue_consumer(*queues).ack_burst(0, got) == n;
+    const queue_consumer consumer(*queues);
+    if (in_place) {
+      const leased_run run = consumer.lease_run(0, burst); // bursts fill the ring to its end
+      good &= n == burst && run.count == n && consumer.ack_run(0, run, moved) == n;
+    } else {
+      good &= n == burst && queues->lease(0, got) == n && consumer.ack_burst(0, got) == n;
+      moved = queues->release_start(0);
+      if (moved) queues->release_flush(0);
+    }
   }
 };
 
@@ -112,17 +122,20 @@ template <class Subject> row count(Subject& subject, const char* name, std::uint
 
 bool ring_figures(bench_context& c) {
   c.out.heading("ring: burst of 32 x 16 bytes, placed, leased, acknowledged, released");
+  using leases = durable_queue::leases;
   durable_queue emulated(durability_class::emulated), process(durability_class::process),
-      several(durability_class::process, queue_mode::mpmc);
+      copied(durability_class::process, leases::copied),
+      several(durability_class::process, leases::copied, queue_mode::mpmc);
   bare_stores bare;
   volatile_ring plain;
   if (c.o.messages != 0) {
     c.out.add(count(plain, "rte_ring HTS, volatile", c.o.messages));
     c.out.add(count(process, "durable ring, class process, one consumer", c.o.messages));
+    c.out.add(count(copied, "durable ring, class process, leases copied", c.o.messages));
     c.out.add(count(several, "durable ring, class process, several consumers", c.o.messages));
     c.out.add(count(bare, "same stores, 9 flushes, 1 fence", c.o.messages));
     c.out.add(count(emulated, "durable ring, class emulated, one consumer", c.o.messages));
-    return emulated.good && process.good && several.good && plain.good;
+    return emulated.good && process.good && copied.good && several.good && plain.good;
   }
   c.out.add(
       against("durable ring, class emulated", "ns/burst",
@@ -133,10 +146,14 @@ bool ring_figures(bench_context& c) {
               alternate(c.time(), timed([&] { process.turn(); }), timed([&] { plain.turn(); })),
               "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
   c.out.add(
+      against("durable ring, class process, leases copied", "ns/burst",
+              alternate(c.time(), timed([&] { copied.turn(); }), timed([&] { plain.turn(); })),
+              "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
+  c.out.add(
       against("durable ring, class process, several consumers", "ns/burst",
               alternate(c.time(), timed([&] { several.turn(); }), timed([&] { plain.turn(); })),
               "rte_ring HTS, volatile", target{target::sense::at_most, 1.2}));
-  if (emulated.good && process.good && several.good && plain.good) return true;
+  if (emulated.good && process.good && copied.good && several.good && plain.good) return true;
   std::fprintf(stderr, "ring: a queue did not pass a whole burst\n");
   return false;
 }

@@ -91,6 +91,58 @@ std::uint32_t queue_consumer::ack_burst(std::uint32_t queue,
   return n;
 }
 
+leased_run queue_consumer::lease_run(std::uint32_t queue, std::uint32_t n_max) const noexcept {
+  queue_table::state& s = *table_->state_;
+  ring_state* const r = s.sole_consumer_ring(queue);
+  if (r == nullptr || r->times != nullptr || s.medium.losses() != 0 ||
+      r->returned.load(std::memory_order_relaxed) != 0) [[unlikely]] // [returned-hint]
+    return {};
+  const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
+
+  // The watermark is loaded before `marked`, which then covers the marks up to the watermark.
+  const std::uint64_t ready = r->ready.load(std::memory_order_acquire); // [slot-ready]
+  if (r->marked_behind(cursor) && !seeded_bug("ring.run_over_marks")) [[unlikely]]
+    return {};
+  const std::uint32_t at = r->index_of(cursor + 1);
+  const std::uint64_t side_by_side = cursor + std::min(n_max, r->size() - at);
+  const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
+
+  // The tickets that are leased at one time span fewer than there are packet ids.
+  const std::uint64_t end = std::min({ready, acked + packet_id_count - 1, side_by_side});
+  if (end <= cursor) return {};
+  r->cursor.store(end, std::memory_order_release); // [cursor-moved]
+  return {r->slots() + at, cursor + 1, static_cast<std::uint32_t>(end - cursor)};
+}
+
+// Where no slot behind the prefix has a mark, each entry there is in its first lease.
+std::uint32_t queue_consumer::ack_run(std::uint32_t queue, const leased_run& run,
+                                      bool& releasing) const noexcept {
+  queue_table::state& s = *table_->state_;
+  const std::uint64_t last = run.first_ticket + run.count - 1;
+  if (ring_state* const r = s.sole_consumer_ring(queue); r != nullptr && run.count != 0)
+      [[likely]] {
+    const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
+    if (run.first_ticket == acked + 1 && !r->marked_behind(acked) &&
+        last <= r->cursor.load(std::memory_order_relaxed)) [[likely]] { // [single-consumer]
+      r->acked.store(last, std::memory_order_release);                  // [prefix-acked]
+      releasing = r->following() == nullptr ? s.release_sole(queue, *r, last)
+                                            : table_->release_start(queue);
+      if (releasing) table_->release_flush(queue);
+      return run.count;
+    }
+  }
+  std::uint32_t n = 0;
+  for (std::uint32_t i = 0; i < run.count; ++i) {
+    const inside guard = s.consuming(queue);
+    const ack_status a = s.settle(queue, run.first_ticket + i, slot_state::acked, 0);
+    if (a == ack_status::marked) flush_slot(queue, run.first_ticket + i);
+    n += a != ack_status::ignored ? 1 : 0;
+  }
+  releasing = table_->release_start(queue);
+  if (releasing) table_->release_flush(queue);
+  return n;
+}
+
 bool queue_consumer::nack(std::uint32_t queue, const leased& by) const noexcept {
   return table_->state_->give_back(queue, by.ticket(), by.generation());
 }

@@ -38,6 +38,23 @@ struct drop_plan {
   bool possible = true;
 };
 
+/// Entries of one queue that are leased in place: consecutive tickets whose slots lie side by side.
+/// The slots may be read until the first of the entries is acknowledged, given back or dropped.
+struct leased_run {
+  const ring_slot* slots = nullptr;
+  std::uint64_t first_ticket = 0;
+  std::uint32_t count = 0;
+
+  /// Of a message queue.
+  [[nodiscard]] slot_ref ref(std::uint32_t i) const noexcept { return slot_ref(slots[i].ref); }
+  /// Of a value queue.
+  [[nodiscard]] std::uint64_t value(std::uint32_t i) const noexcept { return slots[i].ref; }
+  /// The same entry as lease() hands it out.
+  [[nodiscard]] leased entry(std::uint32_t i) const noexcept {
+    return leased::first(ref(i), first_ticket + i);
+  }
+};
+
 /// What a queue holds behind its acknowledged prefix.
 struct queue_backlog {
   std::uint64_t oldest = 0; ///< a ticket; 0: everything is acknowledged
@@ -86,6 +103,19 @@ class queue_consumer {
   /// whole and in order costs a few instructions an entry in mpmc mode and less in mpsc mode.
   [[nodiscard]] std::uint32_t ack_burst(std::uint32_t queue,
                                         std::span<const leased> entries) const noexcept;
+  /// Leases up to `n_max` entries without copying them, in mpsc mode: those that lease() would hand
+  /// out next, as far as they lie side by side. An empty run does not mean that nothing is ready:
+  /// lease() then finds out. It is empty where the next entry has a history (it was given back, may
+  /// have been delivered before, or is void), where leases have deadlines, in mpmc mode, and where
+  /// the medium has lost memory, because no slot is compared with its check. A reader that must
+  /// know of a loss meanwhile asks media::lost_since() behind its reads.
+  [[nodiscard]] leased_run lease_run(std::uint32_t queue, std::uint32_t n_max) const noexcept;
+  /// Acknowledges the entries of a run, and begins a release as release_start() and release_flush()
+  /// do. Returns how many of the leases held until now: each of these is acknowledged. `releasing`:
+  /// a drain of this thread and release_finish() follow. Otherwise the acknowledgements are durable
+  /// with this thread's next drain.
+  [[nodiscard]] std::uint32_t ack_run(std::uint32_t queue, const leased_run& run,
+                                      bool& releasing) const noexcept;
   /// True while entries are acknowledged in order and the head has not passed them, or a ring has
   /// none left. Where release_start() returned false, another thread is releasing then.
   [[nodiscard]] bool releasable(std::uint32_t queue) const noexcept;

@@ -167,6 +167,10 @@ std::uint32_t copy_unmarked(const ring_state& r, std::uint64_t first, std::uint3
       tag += by;
     };
     std::uint32_t left = k;
+    for (;
+         left >= 8 && (one(0) | one(1) | one(2) | one(3) | one(4) | one(5) | one(6) | one(7)) == 0;
+         left -= 8)
+      go_on(8);
     for (; left >= 4 && (one(0) | one(1) | one(2) | one(3)) == 0; left -= 4)
       go_on(4);
     for (; left != 0 && one(0) == 0; --left)
@@ -600,8 +604,9 @@ std::uint32_t queue_table::state::settle_run(std::uint32_t queue,
     const std::atomic<slot_mark>* const from = mark;
     for (; mark != end; ++mark, done += next_ticket) {
       slot_mark found = mark->load(std::memory_order_relaxed); // [exchange-decides]
-      if ((found ^ done) < next_ticket ||                      // the mark names this ticket
-          is_newer(found, done >> mark_ticket_shift) ||
+      // A mark below that of this ticket names an earlier one.
+      if ((found >= (done & ~(next_ticket - 1)) && (names(found, done >> mark_ticket_shift) ||
+                                                    is_newer(found, done >> mark_ticket_shift))) ||
           !mark->compare_exchange_strong(found, done, std::memory_order_acq_rel,
                                          std::memory_order_relaxed)) // [lease-ended]
         break;

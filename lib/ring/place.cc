@@ -47,14 +47,18 @@ void store_queued(media& m, const ring_state& r, std::uint64_t first, std::uint3
       checks += by;
       tag += by;
     };
-    for (std::uint32_t fours = k / 4; fours != 0; --fours) {
+    for (std::uint32_t eights = k / 8; eights != 0; --eights) {
       one(0);
       one(1);
       one(2);
       one(3);
-      go_on(4);
+      one(4);
+      one(5);
+      one(6);
+      one(7);
+      go_on(8);
     }
-    for (std::uint32_t ones = k % 4; ones != 0; --ones) {
+    for (std::uint32_t ones = k % 8; ones != 0; --ones) {
       one(0);
       go_on(1);
     }

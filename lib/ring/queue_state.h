@@ -459,6 +459,19 @@ struct queue_table::state {
 
   // --- the head: release.cc ---------------------------------------------------------------------
 
+  /// Stores the head in a queue of one consumer and one ring where no slot behind `acked`, which is
+  /// the prefix, has a mark. False: it has nowhere to go, or a release is open.
+  [[nodiscard]] bool release_sole(std::uint32_t queue, detail::ring_state& r,
+                                  std::uint64_t acked) noexcept {
+    if (acked == r.head.load(std::memory_order_relaxed) || // [release-locked]
+        r.releasing.load(std::memory_order_relaxed))       // [single-consumer]
+      return false;
+    r.releasing.store(true, std::memory_order_relaxed); // [single-consumer]
+    r.release_to = acked;
+    r.unlinked = 0;
+    medium.store(&record_of(queue).head, queue_head{acked}.pack(queue)); // [head-before-reuse]
+    return true;
+  }
   [[nodiscard]] bool release_marked(std::uint32_t queue) noexcept;
   std::uint32_t release(std::uint32_t queue) noexcept;
   /// In a table with messages.

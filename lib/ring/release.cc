@@ -45,17 +45,8 @@ bool queue_table::release_start(std::uint32_t queue) noexcept {
   // where the last ack has left it.
   if (ring_state* const r = s.sole_consumer_ring(queue); r != nullptr) [[likely]] {
     const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
-    if (!r->marked_behind(acked) && r->following() == nullptr) [[likely]] {
-      if (acked == r->head.load(std::memory_order_relaxed) || // [release-locked]
-          r->releasing.load(std::memory_order_relaxed))       // [single-consumer]
-        return false;
-      r->releasing.store(true, std::memory_order_relaxed); // [single-consumer]
-      r->release_to = acked;
-      r->unlinked = 0;
-      s.medium.store(&s.record_of(queue).head,
-                     queue_head{acked}.pack(queue)); // [head-before-reuse]
-      return true;
-    }
+    if (!r->marked_behind(acked) && r->following() == nullptr) [[likely]]
+      return s.release_sole(queue, *r, acked);
   }
   return s.release_marked(queue);
 }
@@ -171,11 +162,11 @@ std::uint32_t queue_table::state::release(std::uint32_t queue) noexcept {
   state& s = *this;
   // The usual queue of one consumer releases entries of its one ring, which has no marks there.
   if (ring_state* const r = sole_consumer_ring(queue);
-      r != nullptr && r->unlinked == 0 && messages != nullptr && !options.count_bytes) [[likely]] {
+      r != nullptr && r->unlinked == 0 && !options.count_bytes) [[likely]] {
     const std::uint64_t head = r->head.load(std::memory_order_relaxed); // [release-locked]
     const std::uint64_t to = r->release_to;
     if (to > head && !r->marked_behind(head)) [[likely]] {
-      for (std::uint64_t t = head + 1; t <= to; ++t)
+      for (std::uint64_t t = head + 1; t <= to && messages != nullptr; ++t)
         messages->drop_place(slot_ref(word_of(r->slots()[r->index_of(t)].ref)).message());
       dequeue(*r, to);
       r->head.store(to, std::memory_order_release);         // [prefix-acked]

@@ -71,7 +71,8 @@ scenario fan_out() {
     w.consume(2, {0});
     w.publish(3, {0, 1, 2});
     w.consume(1, {0, 1});
-    w.publish(4, {1, 2});
+    w.publish_unseen(4, {1, 2});
+    w.consume_in_place(1, 1);
   });
 }
 

@@ -66,6 +66,7 @@ struct crash_world {
   queues_on_media q;
   history& h;
   defect wrong = defect::none;
+  bool unseen = false; ///< nobody leases what is published
 
   crash_world(media& medium, history& promises, const queue_layout& l = crash_layout(),
               defect d = defect::none)
@@ -80,6 +81,7 @@ struct crash_world {
   /// A consumer leases everything in every queue and gives it back. It may have sent what it saw,
   /// so the history records these entries as delivered.
   void look() {
+    if (unseen) return;
     for (std::uint32_t queue = 0; queue < q.l.queues; ++queue) {
       for (const leased& e : q.lease(queue)) {
         const std::uint64_t id = q.id_of(e.message());
@@ -147,6 +149,12 @@ struct crash_world {
     return s;
   }
   /// Makes the publisher's burst. A consumer looks at the queues after every step.
+  /// Publishes a message whose entries are in no lease before the scenario's own.
+  void publish_unseen(std::uint64_t id, const std::vector<std::uint32_t>& to) {
+    unseen = true;
+    publish(id, to);
+    unseen = false;
+  }
   bool publish(std::uint64_t id, const std::vector<std::uint32_t>& to, std::uint16_t delivery = 1) {
     if (!prepare(to)) return false;
     message msg;
@@ -231,6 +239,20 @@ struct crash_world {
         q.consumer().flush_slot(queue, e.ticket());
     release(queue, gone);
   }
+  /// Leases `n` entries in place, reads them there, and acknowledges them in one call.
+  void consume_in_place(std::uint32_t queue, std::uint32_t n) {
+    const leased_run run = q.consumer().lease_run(queue, n);
+    if (run.count != n) return h.fail("the entries could not be leased in place");
+    std::vector<std::uint64_t> gone;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      gone.push_back(key(queue, q.id_of(run.ref(i).message())));
+      h.promise(consuming, gone.back());
+    }
+    bool releasing = false;
+    if (q.consumer().ack_run(queue, run, releasing) != n || !releasing)
+      return h.fail("the entries could not be acknowledged in place");
+    end_release(queue, gone, releasing);
+  }
   /// Leases until `deadline`, lets the deadline pass, and acknowledges too late. The late acks must
   /// be ignored, before and after the entries are leased again.
   void time_out(std::uint32_t queue, std::size_t n, std::uint64_t deadline) {
@@ -260,6 +282,9 @@ struct crash_world {
   void release(std::uint32_t queue, const std::vector<std::uint64_t>& gone = {}) {
     const bool moved = q->release_start(queue);
     if (moved) q->release_flush(queue);
+    end_release(queue, gone, moved);
+  }
+  void end_release(std::uint32_t queue, const std::vector<std::uint64_t>& gone, bool moved) {
     if (wrong == defect::finish_before_drain) {
       if (moved) q->release_finish(queue);
       return;

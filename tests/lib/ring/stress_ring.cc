@@ -61,11 +61,33 @@ TEST(RingStress, OneConsumerGetsEveryValueOfManyProducersOnceInOrder) {
   for (std::uint64_t i = 0; i < producers; ++i)
     threads.emplace_back([&q, i] { produce(q, i); });
   std::uint64_t next[producers] = {};
-  std::uint64_t seen = 0, ticket = 0;
+  std::uint64_t seen = 0, ticket = 0, in_place = 0;
   bool good = true;
   idle_policy wait;
   std::mt19937_64 random(7);
   while (seen < producers * per_producer) {
+    if (random() % 2 == 0) { // in place, where that can be done
+      const auto most = static_cast<std::uint32_t>(1 + random() % 16);
+      const leased_run run = q.consumer().lease_run(0, most);
+      for (std::uint32_t i = 0; i < run.count; ++i) {
+        const std::uint64_t producer = run.value(i) >> 32;
+        good &= run.first_ticket + i == ++ticket && producer < producers &&
+                next[producer]++ == (run.value(i) & 0xffff'ffff);
+      }
+      bool releasing = false;
+      good &= run.count == 0 || q.consumer().ack_run(0, run, releasing) == run.count;
+      ASSERT_TRUE(good) << "in place, at ticket " << ticket;
+      in_place += run.count;
+      seen += run.count;
+      if (releasing) {
+        m->drain();
+        q->release_finish(0);
+      }
+      if (run.count != 0) {
+        wait.busy();
+        continue;
+      }
+    }
     leased got[16];
     const std::uint32_t n = q->lease(0, {got, 1 + random() % 16});
     std::uint32_t taken = n;
@@ -101,6 +123,7 @@ TEST(RingStress, OneConsumerGetsEveryValueOfManyProducersOnceInOrder) {
   EXPECT_EQ(q->statistics(0).tail, producers * per_producer);
   q.release(0);
   EXPECT_EQ(q->statistics(0).depth, 0u);
+  EXPECT_GT(in_place, 0u);
 }
 
 TEST(RingStress, ManyConsumersGetEveryValueOfManyProducersOnce) {

@@ -14,7 +14,7 @@ program = sys.argv.pop(1)
 
 CPUS = len(os.sched_getaffinity(0))
 FIGURES = {
-    "ring": 3,
+    "ring": 4,
     "chain": 2,
     "map": 4,
     "match": 6,
