@@ -71,8 +71,7 @@ scenario fan_out() {
     w.consume(2, {0});
     w.publish(3, {0, 1, 2});
     w.consume(1, {0, 1});
-    w.publish_unseen(4, {1, 2});
-    w.consume_in_place(1, 1);
+    w.publish(4, {1, 2});
   });
 }
 
@@ -528,6 +527,7 @@ const std::vector<scenario (*)()> fixed = {linked_elsewhere,
                                            one_queue,
                                            finished_out_of_order,
                                            fan_out,
+                                           in_place,
                                            out_of_order,
                                            head_of_line,
                                            pubrec,

@@ -253,6 +253,20 @@ struct crash_world {
       return h.fail("the entries could not be acknowledged in place");
     end_release(queue, gone, releasing);
   }
+  /// Leases two entries in place, each for itself, and acknowledges the later one first.
+  void consume_backwards(std::uint32_t queue) {
+    const leased_run first = q.consumer().lease_run(queue, 1);
+    const leased_run second = q.consumer().lease_run(queue, 1);
+    if (second.count != 1) return h.fail("the entries could not be leased in place");
+    for (const leased_run& run : {second, first}) {
+      const std::uint64_t gone = key(queue, q.id_of(run.ref(0).message()));
+      h.promise(consuming, gone);
+      bool releasing = false;
+      if (q.consumer().ack_run(queue, run, releasing) != 1)
+        return h.fail("an entry could not be acknowledged in place");
+      end_release(queue, {gone}, releasing);
+    }
+  }
   /// Leases until `deadline`, lets the deadline pass, and acknowledges too late. The late acks must
   /// be ignored, before and after the entries are leased again.
   void time_out(std::uint32_t queue, std::size_t n, std::uint64_t deadline) {
@@ -465,6 +479,20 @@ inline scenario queue_scenario(const std::string& name, body run, queue_layout l
     go_on(w);
   };
   return s;
+}
+
+inline scenario in_place() {
+  return queue_scenario("leases in place", [](crash_world& w) {
+    w.publish_unseen(1, {0, 1});
+    w.publish_unseen(2, {0});
+    w.consume_in_place(0, 2);
+    w.publish_unseen(3, {0});
+    w.publish_unseen(4, {0, 1});
+    w.consume_backwards(0);
+    w.publish_unseen(5, {0});
+    w.consume_in_place(0, 1);
+    w.publish(6, {0});
+  });
 }
 
 } // namespace chainring::test
