@@ -59,6 +59,7 @@ struct durable_queue {
     m->drain();
     queues->place_finish(p);
     if (moved) queues->release_finish(0);
+    moved = false;
     const queue_consumer consumer(*queues);
     if (in_place) {
       const leased_run run = consumer.lease_run(0, burst); // bursts fill the ring to its end

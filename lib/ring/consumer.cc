@@ -94,7 +94,7 @@ std::uint32_t queue_consumer::ack_burst(std::uint32_t queue,
 leased_run queue_consumer::lease_run(std::uint32_t queue, std::uint32_t n_max) const noexcept {
   queue_table::state& s = *table_->state_;
   ring_state* const r = s.sole_consumer_ring(queue);
-  if (r == nullptr || r->times != nullptr || s.medium.losses() != 0 ||
+  if (r == nullptr || r->times != nullptr || s.medium.failed() ||
       r->returned.load(std::memory_order_relaxed) != 0) [[unlikely]] // [returned-hint]
     return {};
   const std::uint64_t cursor = r->cursor.load(std::memory_order_relaxed); // [single-consumer]
@@ -125,9 +125,11 @@ std::uint32_t queue_consumer::ack_run(std::uint32_t queue, const leased_run& run
     if (run.first_ticket == acked + 1 && !r->marked_behind(acked) &&
         last <= r->cursor.load(std::memory_order_relaxed)) [[likely]] { // [single-consumer]
       r->acked.store(last, std::memory_order_release);                  // [prefix-acked]
-      releasing = r->following() == nullptr ? s.release_sole(queue, *r, last)
-                                            : table_->release_start(queue);
-      if (releasing) table_->release_flush(queue);
+      if (r->following() == nullptr ? s.release_sole(queue, *r, last)
+                                    : table_->release_start(queue)) {
+        table_->release_flush(queue);
+        releasing = true;
+      }
       return run.count;
     }
   }
@@ -138,8 +140,10 @@ std::uint32_t queue_consumer::ack_run(std::uint32_t queue, const leased_run& run
     if (a == ack_status::marked) flush_slot(queue, run.first_ticket + i);
     n += a != ack_status::ignored ? 1 : 0;
   }
-  releasing = table_->release_start(queue);
-  if (releasing) table_->release_flush(queue);
+  if (table_->release_start(queue)) {
+    table_->release_flush(queue);
+    releasing = true;
+  }
   return n;
 }
 

@@ -39,7 +39,8 @@ struct drop_plan {
 };
 
 /// Entries of one queue that are leased in place: consecutive tickets whose slots lie side by side.
-/// The slots may be read until the first of the entries is acknowledged, given back or dropped.
+/// The slots may be read until the first of the entries is acknowledged, given back or dropped, or
+/// the queue is restarted.
 struct leased_run {
   const ring_slot* slots = nullptr;
   std::uint64_t first_ticket = 0;
@@ -104,16 +105,19 @@ class queue_consumer {
   [[nodiscard]] std::uint32_t ack_burst(std::uint32_t queue,
                                         std::span<const leased> entries) const noexcept;
   /// Leases up to `n_max` entries without copying them, in mpsc mode: those that lease() would hand
-  /// out next, as far as they lie side by side. An empty run does not mean that nothing is ready:
-  /// lease() then finds out. It is empty where the next entry has a history (it was given back, may
-  /// have been delivered before, or is void), where leases have deadlines, in mpmc mode, and where
-  /// the medium has lost memory, because no slot is compared with its check. A reader that must
-  /// know of a loss meanwhile asks media::lost_since() behind its reads.
+  /// out next, as far as they lie side by side in one ring. An empty run does not mean that nothing
+  /// is ready: lease() then finds out. It is empty where an entry from here on may have a history
+  /// (it was given back, may have been delivered before, is void, or became ready out of order),
+  /// at the end of a ring and of the window of packet ids, where leases have deadlines, in mpmc
+  /// mode, and where the medium has failed. No slot is compared with its check, so a reader that
+  /// must notice that memory was lost meanwhile asks media::failed() behind its reads.
   [[nodiscard]] leased_run lease_run(std::uint32_t queue, std::uint32_t n_max) const noexcept;
-  /// Acknowledges the entries of a run, and begins a release as release_start() and release_flush()
-  /// do. Returns how many of the leases held until now: each of these is acknowledged. `releasing`:
-  /// a drain of this thread and release_finish() follow. Otherwise the acknowledgements are durable
-  /// with this thread's next drain.
+  /// Acknowledges the entries of a run. Returns how many of the leases held until now: each of
+  /// these is acknowledged. Where the head can move and no release is open, the call also begins
+  /// one, as release_start() and release_flush() do, and sets `releasing`: a drain of this thread
+  /// and release_finish() follow. Otherwise it leaves `releasing` alone. As with ack(), what was
+  /// acknowledged in order is durable behind a release that was begun after it: where one was open,
+  /// releasable() says that another is due. What was not in order is durable with the next drain.
   [[nodiscard]] std::uint32_t ack_run(std::uint32_t queue, const leased_run& run,
                                       bool& releasing) const noexcept;
   /// True while entries are acknowledged in order and the head has not passed them, or a ring has

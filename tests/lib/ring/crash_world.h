@@ -148,13 +148,13 @@ struct crash_world {
       s = q->place_start(queue, {&ref, 1}, p);
     return s;
   }
-  /// Makes the publisher's burst. A consumer looks at the queues after every step.
   /// Publishes a message whose entries are in no lease before the scenario's own.
   void publish_unseen(std::uint64_t id, const std::vector<std::uint32_t>& to) {
     unseen = true;
     publish(id, to);
     unseen = false;
   }
+  /// Makes the publisher's burst. A consumer looks at the queues after every step.
   bool publish(std::uint64_t id, const std::vector<std::uint32_t>& to, std::uint16_t delivery = 1) {
     if (!prepare(to)) return false;
     message msg;

@@ -30,14 +30,15 @@ struct RingRuns : testing::Test, queues_in_memory {
       out.push_back(run.value(i));
     return out;
   }
+  void end_release() {
+    m->drain();
+    (void)q()->release_finish(0);
+  }
   /// Acknowledges the run and ends the release. Returns how many leases held.
   std::uint32_t ack_run(const leased_run& run) {
     bool releasing = false;
     const std::uint32_t n = q().consumer().ack_run(0, run, releasing);
-    if (releasing) {
-      m->drain();
-      (void)q()->release_finish(0);
-    }
+    if (releasing) end_release();
     return n;
   }
 };
@@ -50,7 +51,6 @@ TEST_F(RingRuns, EntriesAreReadInTheirSlotsAndEndWithOneCall) {
   EXPECT_EQ(rest.first_ticket, 3u);
   EXPECT_EQ(rest.entry(1).ticket(), 4u);
   EXPECT_EQ(rest.entry(1).ref.word, 4u);
-  EXPECT_EQ(rest.entry(1).state(), slot_state::queued);
   EXPECT_EQ(lease_run().count, 0u) << "everything is leased";
   EXPECT_EQ(ack_run(first), 2u);
   EXPECT_EQ(q()->depth(0), 3u);
@@ -107,6 +107,92 @@ TEST_F(RingRuns, ARunEndsOnlyItsOwnLeases) {
   EXPECT_EQ(q()->depth(0), 3u) << "the entry between is leased";
   EXPECT_EQ(q().consumer().ack(0, again[0]), ack_status::advanced);
   EXPECT_THAT(q().values(0), ElementsAre(4));
+}
+
+TEST_F(RingRuns, ARunThatEndsWhileAReleaseIsOpenIsReleasedByTheNextOne) {
+  fill(1, 5);
+  const leased_run first = lease_run(2), second = lease_run(2), third = lease_run();
+  bool releasing = false;
+  EXPECT_EQ(q().consumer().ack_run(0, first, releasing), 2u);
+  EXPECT_TRUE(releasing);
+  EXPECT_EQ(q().consumer().ack_run(0, second, releasing), 2u);
+  EXPECT_TRUE(releasing) << "the release of the first run is still open";
+  bool another = false;
+  EXPECT_EQ(q().consumer().ack_run(0, third, another), 1u);
+  EXPECT_FALSE(another) << "only one release can be open";
+  end_release();
+  EXPECT_EQ(q()->depth(0), 3u);
+  EXPECT_TRUE(q().consumer().releasable(0));
+  EXPECT_EQ(q().release(0), 3u);
+  EXPECT_FALSE(q().consumer().releasable(0));
+}
+
+TEST_F(RingRuns, ARunEndsNoLeaseThatARewindADropOrARestartHasEnded) {
+  fill(1, 3);
+  const leased_run late = lease_run(2);
+  q()->rewind(0);
+  EXPECT_EQ(ack_run(late), 0u);
+  ASSERT_EQ(q().lease(0, 3).size(), 3u);
+  EXPECT_EQ(ack_run(late), 0u) << "the entries have another lease";
+  q()->rewind(0);
+  EXPECT_EQ(q()->drop_oldest(0, 1), 1u);
+  EXPECT_EQ(ack_run(late), 0u);
+  EXPECT_THAT(q().values(0), ElementsAre(2, 3));
+  q()->rewind(0);
+  EXPECT_EQ(q().restart(0), restart_status::stored);
+  EXPECT_EQ(ack_run(late), 0u);
+  fill(4, 4);
+  EXPECT_THAT(q().values(0), ElementsAre(4));
+}
+
+TEST_F(RingRuns, RunsKeepToTheWindowOfPacketIds) {
+  layout.options.slots = 65536;
+  layout.options.capacity_max = 0;
+  layout.options.stock = 1;
+  layout.queues = 1;
+  layout.blocks = 20000;
+  m = memory_media(layout.size(), durability_class::process);
+  ASSERT_EQ(q()->link_now(0), link_status::ready);
+  const std::vector<std::uint64_t> many(40000, 7);
+  placement p;
+  ASSERT_EQ(q()->enqueue_bulk(0, many, p), 40000u);
+  q()->place_finish(p);
+  const leased_run run = lease_run(40000);
+  EXPECT_EQ(run.count, packet_id_count - 1);
+  EXPECT_EQ(lease_run(1).count, 0u);
+  EXPECT_EQ(ack_run(run), packet_id_count - 1);
+  EXPECT_EQ(lease_run(40000).count, 40000 - (packet_id_count - 1));
+}
+
+/// Memory that fails when the test says so.
+class failing_media final : public media {
+ public:
+  explicit failing_media(std::uint64_t size)
+      : memory_(memory_media(size, durability_class::process)) {
+    base_ = memory_->base();
+    size_ = size;
+    path_ = "(fails)";
+    class_ = durability_class::process;
+  }
+  const char* driver_name() const noexcept override { return "test"; }
+  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
+  result<void> close() override { return {}; }
+  bool failed() const noexcept override { return broken; }
+
+  bool broken = false;
+
+ private:
+  std::unique_ptr<media> memory_;
+};
+
+TEST_F(RingRuns, NothingIsReadInPlaceOnAMediumThatHasFailed) {
+  auto failing = std::make_unique<failing_media>(1 << 20);
+  bool& broken = failing->broken;
+  m = std::move(failing);
+  fill(1, 3);
+  EXPECT_EQ(lease_run(1).count, 1u);
+  broken = true;
+  EXPECT_EQ(lease_run(1).count, 0u);
 }
 
 TEST_F(RingRuns, NothingIsReadInPlaceThatMayHaveBeenDelivered) {
