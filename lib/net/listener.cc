@@ -249,9 +249,10 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
   const std::uint64_t now = rte_rdtsc();
   const std::uint16_t n = l.receive(std::span(burst_.get(), burst_size), now);
   if (n != 0) group_->workers_count_ == 1 ? handle(n, sink) : hand_over(id, n, sink);
-  if (!l.emptied()) {
-    h.short_since = 0;
-  } else if (h.short_since == 0) {
+  // Frames are read in their order, so a full read in between takes nothing from what the two short
+  // ones say.
+  if (!l.emptied()) return n != 0;
+  if (h.short_since == 0) {
     h.short_since = now;
   } else if (now - h.short_since >= group_->settle_tsc_) {
     h.own_until = h.short_since;
@@ -278,8 +279,8 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
     const std::uint64_t emptied =
         group_->ports_[id]->queues[s.queue].at.load(std::memory_order_acquire);
     const unsigned room = burst_size - n;
-    const unsigned got = rte_ring_dequeue_burst_elem(s.ring, burst_.get() + n, sizeof burst_[0],
-                                                     room, nullptr);
+    const unsigned got =
+        rte_ring_dequeue_burst_elem(s.ring, burst_.get() + n, sizeof burst_[0], room, nullptr);
     n += got;
     if (got < room) s.heard_until = emptied;
   }

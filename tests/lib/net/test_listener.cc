@@ -170,6 +170,25 @@ TEST_F(Listener, NoWorkerHasHeardAPortThatIsNotEmptied) {
   EXPECT_GE(group->worker(0).heard_until(address(0)), waiting);
 }
 
+TEST_F(Listener, ABurstBetweenTwoReadsThatFindLittleDoesNotKeepAWorkerFromHearing) {
+  settle(rte_rdtsc());
+  for (int round = 0; round < 3; ++round) {
+    rte_delay_us_block(3000);
+    const std::uint64_t start = rte_rdtsc();
+    (void)group->worker(0).poll(first); // finds nothing
+    (void)group->worker(1).poll(second);
+    for (int i = 0; i < 64; ++i)
+      arrives(0, "burst");
+    rte_delay_us_block(3000);
+    (void)group->worker(0).poll(first); // a full read
+    (void)group->worker(0).poll(first); // an empty one: what came before the first one was read
+    (void)group->worker(0).poll(first);
+    (void)group->worker(1).poll(second);
+    EXPECT_GE(group->worker(0).heard_until(address(0)), start) << round;
+    EXPECT_EQ(first.got.size(), 64u * (round + 1));
+  }
+}
+
 TEST_F(Listener, AWorkerHasHeardAPortOnlyAfterItTookTheDatagramsHandedOverToIt) {
   settle(rte_rdtsc());
   first.home = 1;
@@ -320,8 +339,7 @@ class QueueListener : public testing::Test {
     interface_config c = configuration();
     c.port_id = device.id();
     c.interface_id = 0;
-    auto opened =
-        open_interface(c, {.pool = pool(), .rx_queues = workers, .tx_queues = workers});
+    auto opened = open_interface(c, {.pool = pool(), .rx_queues = workers, .tx_queues = workers});
     ASSERT_TRUE(opened) << opened.error().message;
     interface = std::move(*opened);
     ASSERT_EQ(interface->device.rx_queues(), workers);
