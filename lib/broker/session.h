@@ -81,7 +81,7 @@ struct alignas(cacheline_size) session {
   std::uint32_t staged_burst = 0;    // the last burst in which a publish of its client was staged
   bool ends_with_connection = false; // a copy of the flag in the record
   bool record_dirty = false;         // whether it is in the list of records to flush
-  bool ending = false; // whether it is in the list of incarnations that end in this burst
+  std::uint8_t endings = 0; // how many of its incarnations end in this burst
 
   identifier_list identifiers; // the QoS 2 messages it has published and not released
   // Groups of shared subscriptions (sharing.cc). Places and leases are stored plus one; 0 means

@@ -361,6 +361,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
     leave_group(s, n, place);
   }
   const identity_key key = common.key_of(durable.sessions().identity(n));
+  if (s.endings < 2) ++s.endings;
   endings.push_back({n, durable.sessions().incarnation(n), first,
                      static_cast<std::uint32_t>(ended_filters_used) - first, keep, false, key,
                      std::exchange(s.identifiers, {})});
@@ -384,9 +385,12 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
 void broker_worker::state::finish_endings() noexcept {
   if (endings.empty() && group_endings.empty()) return;
   publish_placed(); // the restart of a queue waits for what is placed in it
+  undrained = direct.size() * cacheline_size; // their descriptors
   end_groups();
-  for (const ending& e : endings)
+  for (const ending& e : endings) {
+    cover(sizeof(session_record));
     durable.sessions().flush_record(e.session); // [ended-before-restart]
+  }
   // [ended-before-restart] Crash between: queue and subscription records carry the old incarnation
   // and are void at the next open.
   drain(); // [ended-before-restart] [publish-before-ready]
@@ -400,6 +404,7 @@ void broker_worker::state::finish_endings() noexcept {
       if (i.open) durable.messages().drop_reference(i.message.index);
     });
   queue_table& queues = durable.queues();
+  undrained = 0;
   bool any = empty_group_queues();
   for (ending& e : endings) {
     idle_policy policy;
@@ -408,18 +413,20 @@ void broker_worker::state::finish_endings() noexcept {
          restarted = queues.restart_start(e.session, e.incarnation))
       policy.idle(); // another worker's placement is not finished
     if (restarted != restart_status::stored) continue;
+    cover(sizeof(queue_record));
     queues.restart_flush(e.session); // [ended-before-restart]
     any = true;
     // A session that ended twice in this burst must finish its first restart before the second.
-    const bool again = std::ranges::count(endings, e.session, &ending::session) > 1;
-    if (!again) continue;
+    if (at(e.session).endings == 1) continue;
     drain(); // [ended-before-restart]
+    undrained = 0;
     queues.restart_finish(e.session);
     e.finished = true;
   }
   if (any) drain(); // [ended-before-restart]
   free_groups();
   for (const ending& e : endings) {
+    at(e.session).endings = 0;
     if (!e.finished) queues.restart_finish(e.session);
     (void)take_bytes_asked(at(e.session));
     if (e.keep) continue;

@@ -225,6 +225,7 @@ void broker_worker::state::end_groups() noexcept {
     // Publishers that matched the group before its filter left the index have the old incarnation.
     common.groups.at(e.group).incarnation.store(durable.groups().incarnation(e.group),
                                                 std::memory_order_release); // [group-set]
+    cover(sizeof(session_record));
     durable.groups().flush_record(e.group); // [group-ended-before-restart]
   }
 }
@@ -241,6 +242,7 @@ bool broker_worker::state::empty_group_queues() noexcept {
       policy.idle(); // a publisher's placement is not finished
     e.restarted = restarted == restart_status::stored;
     if (!e.restarted) continue;
+    cover(sizeof(queue_record));
     durable.group_queues().restart_flush(e.group); // [group-ended-before-restart]
     any = true;
   }

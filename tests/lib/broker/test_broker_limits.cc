@@ -185,6 +185,39 @@ TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveralDrains) {
   EXPECT_LE(seen.most, bytes_max / cacheline_size);
 }
 
+TEST(BrokerLimits, TheEndsOfSessionsThatOneDrainCannotCoverTakeSeveralDrains) {
+  test::line_bytes memory;
+  memory.resize(8 << 20);
+  auto kept = std::make_unique<test::kept_media>(memory);
+  constexpr std::uint64_t bytes_max = 8 << 10;
+  constexpr unsigned clients = 200;
+  kept->drain_bytes_max_ = bytes_max;
+  media& m = *kept;
+  broker_config config = small_config();
+  config.queue_slots = 255;
+  store_layout layout;
+  layout.sessions_max = 256;
+  auto made = broker_on(std::move(kept), config, true, layout);
+  ASSERT_TRUE(made) << made.error().message;
+  auto b = std::make_unique<bench>(std::move(*made));
+  b->connect(alice, "alice", true);
+  const auto id = b->register_name(alice, "t");
+  for (std::uint64_t c = 1000; c < 1000 + clients; ++c) {
+    b->connect(c, "c" + std::to_string(c), true);
+    b->subscribe(c, "t", sn::qos_level::one);
+  }
+  ASSERT_EQ(b->publish(alice, id, "x", 1), sn::return_code::accepted); // each queue has a ring
+  largest_drain seen;
+  m.observe(&seen);
+  for (std::uint64_t c = 1000; c < 1000 + clients; ++c)
+    b->send(c, sn::disconnect{});
+  b->settle();
+  m.observe(nullptr);
+  EXPECT_EQ(b->broker->session_count(), 1u);
+  EXPECT_GT(seen.most, bytes_max / cacheline_size / 4) << "the burst was not large";
+  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+}
+
 TEST(BrokerLimits, TheMovesOfABurstThatOneDrainCannotCoverTakeSeveralDrains) {
   test::line_bytes memory;
   memory.resize(8 << 20);
