@@ -464,14 +464,15 @@ void broker_worker::state::make_durable() noexcept {
 
 // Marks the publishes whose content is in lost memory. Such content is not durable although it was
 // drained, so its publisher gets no answer and sends it again. This comes after the drains, because
-// content is written until then.
+// content is written until then. Publishes that are set aside are looked at when they are staged.
 void broker_worker::state::mark_lost_publishes() noexcept {
   const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
     return;
   losses = now;
-  for (direct_publish& p : direct)
-    p.lost = durable.messages().lost(p.content);
+  for (std::vector<direct_publish>* some : {&direct, &direct_done})
+    for (direct_publish& p : *some)
+      p.lost = durable.messages().lost(p.content);
   for (staged_publish& p : staged)
     if (p.kept && !p.refused) p.lost = durable.messages().lost(p.content);
 }
@@ -615,6 +616,7 @@ void broker_worker::state::end_burst() noexcept {
     finish_subscriptions();
   } else {
     drop_former_wills(); // their records were drained with endings
+    mark_lost_publishes();
   }
   finish_scans();
   report_settled();

@@ -515,6 +515,8 @@ void broker_worker::state::retry_aside() noexcept {
     p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
     p.volatile_copy = a.volatile_copy;
     p.kept = p.places != 0 || p.retained != none || fields.identifier_open;
+    // A loss while it waited is no news to mark_lost_publishes() any more.
+    p.lost = p.kept && medium.losses() != 0 && durable.messages().lost(p.content);
     if (!p.kept) durable.messages().discard(p.content); // no session subscribes to it any more
     stage(p, targets_before, volatile_before);
   }

@@ -335,6 +335,96 @@ TEST_P(LostContent, AMessageLostBetweenItsCheckAndItsNameIsNotSentUnderAnotherNa
   EXPECT_EQ(w.damaged(), 8 - got.size());
 }
 
+// The end of a session finishes what was placed before in this burst. Behind it a message is lost.
+void lose_what_is_finished(world& w, bool more_work) {
+  constexpr client_address leaving = 77;
+  for (int i = 1; i < 8; ++i) // the first messages share a page with rings
+    ASSERT_TRUE(w.publish(w.cd, text_of(i)));
+  ASSERT_EQ(w.b->connect(one, "one", false), sn::return_code::accepted);
+  ASSERT_TRUE(w.publish(w.ab, "before"));
+  ASSERT_EQ(w.b->take(one), "before"); // it knows the topic's id now
+  w.b->connect(leaving, "leaving", true);
+  if (more_work) w.b->subscribe(leaving, "c/d", sn::qos_level::one);
+  static world* in = nullptr;
+  in = &w;
+  set_hook(
+      [](const char* name, void*) noexcept {
+        if (std::string_view(name) != "broker.session.ended") return;
+        media& m = in->served_region().medium();
+        const std::uint64_t at = in->place_of("it is lost");
+        poison(m, at);
+        EXPECT_TRUE(m.lost(m.base() + at, 1)); // somebody finds it
+      },
+      nullptr);
+  const std::string text = "it is lost";
+  w.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                   .topic_id = w.ab,
+                                   .msg_id = 1001,
+                                   .data = std::as_bytes(std::span(text))});
+  w.b->send(leaving, sn::disconnect{});
+  w.b->settle();
+  set_hook(nullptr, nullptr);
+  EXPECT_GT(w.served_region().medium().losses(), 0u);
+  EXPECT_FALSE(w.b->next(publisher)) << "it is not durable, so its publisher sends it again";
+  EXPECT_EQ(w.b->take(one), "(nothing)");
+  EXPECT_FALSE(w.served_region().failed());
+}
+
+TEST_P(LostContent, AMessageLostBehindTheEndOfASessionIsNeitherSentNorAcknowledged) {
+  world w(made());
+  lose_what_is_finished(w, false);
+}
+
+TEST_P(LostContent,
+       AMessageLostBehindTheEndOfASessionWithSubscriptionsIsNeitherSentNorAcknowledged) {
+  world w(made());
+  lose_what_is_finished(w, true);
+}
+
+TEST_P(LostContent, APublishThatWaitedForRoomIsNotAcknowledgedWhereItWasLostMeanwhile) {
+  broker_config c = small_config();
+  c.workers = 2;
+  c.queue_slots = 3;
+  c.queue_slots_first = 0;
+  c.overflow = overflow_policy::drop_oldest;
+  world w(made(), true, c);
+  broker& b = *w.b->broker;
+  const unsigned home = b.home_of("publisher");
+  const auto id_with = [&](std::string id, bool same) {
+    while ((b.home_of(id) == home) != same)
+      id += 'x';
+    return id;
+  };
+  constexpr client_address full = 77, busy = 78;
+  w.b->connect(full, id_with("full", false), false);
+  w.b->subscribe(full, "e/f", sn::qos_level::one);
+  w.leave(full);
+  ASSERT_EQ(w.b->connect(busy, id_with("busy", true), true), sn::return_code::accepted);
+  const std::uint16_t of_busy = w.b->register_name(busy, "c/d");
+  const std::uint16_t ef = w.b->register_name(publisher, "e/f");
+  for (int i = 0; i < 3; ++i)
+    ASSERT_TRUE(w.publish(ef, text_of(i)));
+  const std::string text = text_of(3);
+  w.b->send(publisher, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                                   .topic_id = ef,
+                                   .msg_id = 1001,
+                                   .data = std::as_bytes(std::span(text))});
+  w.b->turn(home);
+  ASSERT_EQ(b.counters().set_aside, 1u);
+  media& m = w.served_region().medium();
+  const std::uint64_t at = w.place_of(text);
+  poison(m, at);
+  EXPECT_TRUE(m.lost(m.base() + at, 1));
+  w.b->send(busy, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::one),
+                              .topic_id = of_busy,
+                              .msg_id = 1,
+                              .data = std::as_bytes(std::span("x", 1))});
+  w.b->turn(home); // this burst has seen the loss
+  w.b->settle();
+  EXPECT_FALSE(w.b->next(publisher)) << "it is not durable, so its publisher sends it again";
+  EXPECT_FALSE(w.served_region().failed());
+}
+
 /// Loses memory just before a message is copied out.
 class losing_transport final : public net::transport {
  public:
