@@ -10,6 +10,7 @@
 
 #include "damage_world.h"
 #include "forked.h"
+#include "support/one_cpu.h"
 
 namespace chainring::test_faults {
 namespace {
@@ -112,8 +113,10 @@ TEST(DamagedImages, ADamagedImageIsRefusedWithAReasonOrServedWithoutAWrongByte) 
   const auto counts = run_forked<outcome_counts>(
       cases, failures,
       [&] {
-        const char* eal[] = {"test", "--no-huge", "--no-pci",       "--no-shconf",      "-m", "64",
-                             "-l",   "0",         "--no-telemetry", "--log-level=error"};
+        const std::string lcores = test::lcore_on_one_cpu();
+        const char* eal[] = {
+            "test", "--no-huge", "--no-pci",     "--no-shconf",    "-m",
+            "64",   "--lcores",  lcores.c_str(), "--no-telemetry", "--log-level=error"};
         if (rte_eal_init(std::size(eal), const_cast<char**>(eal)) < 0) return false;
         memory = memory_image();
         file = file_image();
