@@ -51,7 +51,6 @@ const cpu_set_t processors = [] {
 /// once in such a pause.
 constexpr std::uint32_t committer_sleep_us_max = 1000;
 
-
 error sized(const media_options& options, const std::string& text) {
   return {errc::invalid_argument, "region file " + options.path + ": " + text};
 }

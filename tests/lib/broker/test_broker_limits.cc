@@ -152,89 +152,84 @@ struct largest_drain final : persist_observer {
   }
 };
 
+/// A broker that alice is connected to, whose medium covers few bytes with one drain.
+struct small_drains {
+  test::line_bytes memory{8 << 20};
+  media* m = nullptr;
+  std::unique_ptr<bench> b;
+  std::uint64_t lines_max;
+
+  small_drains(std::uint64_t bytes_max, std::uint32_t queue_slots,
+               const store_layout& layout = small_layout())
+      : lines_max(bytes_max / cacheline_size) {
+    auto kept = std::make_unique<test::kept_media>(memory);
+    kept->drain_bytes_max_ = bytes_max;
+    m = kept.get();
+    broker_config config = small_config();
+    config.queue_slots = queue_slots;
+    b = std::make_unique<bench>(broker_on(std::move(kept), config, true, layout).value());
+    b->connect(alice, "alice", true);
+  }
+  /// Calls `send`, and returns the most lines of a drain until the broker has nothing left to do.
+  template <class F> std::uint64_t most_lines(F&& send) {
+    largest_drain seen;
+    m->observe(&seen);
+    send();
+    b->settle();
+    m->observe(nullptr);
+    return seen.most;
+  }
+};
+
 TEST(BrokerLimits, ABurstThatOneDrainCannotCoverTakesSeveralDrains) {
-  test::line_bytes memory;
-  memory.resize(8 << 20);
-  auto kept = std::make_unique<test::kept_media>(memory);
-  constexpr std::uint64_t bytes_max = 64 << 10;
-  kept->drain_bytes_max_ = bytes_max;
-  media& m = *kept;
-  broker_config config = small_config();
-  config.queue_slots = 127;
-  auto made = broker_on(std::move(kept), config, true);
-  ASSERT_TRUE(made) << made.error().message;
-  auto b = std::make_unique<bench>(std::move(*made));
-  b->connect(alice, "alice", true);
+  small_drains w(64 << 10, 127);
+  bench* const b = w.b.get();
   for (std::uint64_t c = 1000; c < 1040; ++c) {
     b->connect(c, "c" + std::to_string(c), true);
     b->subscribe(c, "t", sn::qos_level::one);
   }
   const auto id = b->register_name(alice, "t");
-  largest_drain seen;
-  m.observe(&seen);
   const std::string text(1400, 'x');
-  for (std::uint16_t i = 1; i <= 100; ++i)
-    send_publish(*b, alice, id, text, i);
-  b->settle();
-  m.observe(nullptr);
+  const std::uint64_t most = w.most_lines([&] {
+    for (std::uint16_t i = 1; i <= 100; ++i)
+      send_publish(*b, alice, id, text, i);
+  });
   unsigned accepted = 0;
   while (auto r = b->next(alice))
     accepted += r->get<sn::puback>()->code == sn::return_code::accepted;
   EXPECT_EQ(accepted, 100u);
-  EXPECT_GT(seen.most, bytes_max / cacheline_size / 4) << "the burst was not large";
-  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+  EXPECT_GT(most, w.lines_max / 4) << "the burst was not large";
+  EXPECT_LE(most, w.lines_max);
 }
 
 TEST(BrokerLimits, TheEndsOfSessionsThatOneDrainCannotCoverTakeSeveralDrains) {
-  test::line_bytes memory;
-  memory.resize(8 << 20);
-  auto kept = std::make_unique<test::kept_media>(memory);
-  constexpr std::uint64_t bytes_max = 8 << 10;
   constexpr unsigned clients = 200;
-  kept->drain_bytes_max_ = bytes_max;
-  media& m = *kept;
-  broker_config config = small_config();
-  config.queue_slots = 255;
   store_layout layout;
   layout.sessions_max = 256;
-  auto made = broker_on(std::move(kept), config, true, layout);
-  ASSERT_TRUE(made) << made.error().message;
-  auto b = std::make_unique<bench>(std::move(*made));
-  b->connect(alice, "alice", true);
+  small_drains w(8 << 10, 255, layout);
+  bench* const b = w.b.get();
   const auto id = b->register_name(alice, "t");
   for (std::uint64_t c = 1000; c < 1000 + clients; ++c) {
     b->connect(c, "c" + std::to_string(c), true);
     b->subscribe(c, "t", sn::qos_level::one);
   }
   ASSERT_EQ(b->publish(alice, id, "x", 1), sn::return_code::accepted); // each queue has a ring
-  largest_drain seen;
-  m.observe(&seen);
-  for (std::uint64_t c = 1000; c < 1000 + clients; ++c)
-    b->send(c, sn::disconnect{});
-  b->settle();
-  m.observe(nullptr);
+  const std::uint64_t most = w.most_lines([&] {
+    for (std::uint64_t c = 1000; c < 1000 + clients; ++c)
+      b->send(c, sn::disconnect{});
+  });
   EXPECT_EQ(b->broker->session_count(), 1u);
-  EXPECT_GT(seen.most, bytes_max / cacheline_size / 4) << "the burst was not large";
-  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+  EXPECT_GT(most, w.lines_max / 4) << "the burst was not large";
+  EXPECT_LE(most, w.lines_max);
 }
 
 TEST(BrokerLimits, TheMovesOfABurstThatOneDrainCannotCoverTakeSeveralDrains) {
-  test::line_bytes memory;
-  memory.resize(8 << 20);
-  auto kept = std::make_unique<test::kept_media>(memory);
-  constexpr std::uint64_t bytes_max = 8 << 10;
   constexpr std::uint16_t members = 150; // each gets one message, in a line of its own
-  kept->drain_bytes_max_ = bytes_max;
-  media& m = *kept;
-  broker_config config = small_config();
-  config.queue_slots = 255;
   store_layout layout;
   layout.sessions_max = 256;
   layout.groups_max = 4;
-  auto made = broker_on(std::move(kept), config, true, layout);
-  ASSERT_TRUE(made) << made.error().message;
-  auto b = std::make_unique<bench>(std::move(*made));
-  b->connect(alice, "alice", true);
+  small_drains w(8 << 10, 255, layout);
+  bench* const b = w.b.get();
   const auto id = b->register_name(alice, "t");
   const auto publish = [&](std::uint16_t msg_id) {
     b->send(alice, sn::publish{.flags = sn::flags{}.with_qos(sn::qos_level::two),
@@ -256,14 +251,12 @@ TEST(BrokerLimits, TheMovesOfABurstThatOneDrainCannotCoverTakeSeveralDrains) {
   ASSERT_EQ(b->publish(alice, own, "x", 1), sn::return_code::accepted);
   for (std::uint16_t i = 1; i <= members; ++i)
     publish(i);
-  largest_drain seen;
-  m.observe(&seen);
-  for (std::uint64_t c = 1000; c < 1000 + members; ++c)
-    b->send(c, sn::connect{.flags = sn::flags{}, .client_id = "c" + std::to_string(c)});
-  b->settle();
-  m.observe(nullptr);
+  const std::uint64_t most = w.most_lines([&] {
+    for (std::uint64_t c = 1000; c < 1000 + members; ++c)
+      b->send(c, sn::connect{.flags = sn::flags{}, .client_id = "c" + std::to_string(c)});
+  });
   EXPECT_EQ(b->broker->counters().group_moves, members);
-  EXPECT_LE(seen.most, bytes_max / cacheline_size);
+  EXPECT_LE(most, w.lines_max);
 }
 
 // A member whose queue can get no ring now is given nothing at a lower QoS.

@@ -10,6 +10,7 @@
 #include "map_fixture.h"
 #include "support/seam_counter.h"
 #include "support/seed.h"
+#include "support/test_media.h"
 
 namespace chainring::test {
 namespace {
@@ -468,34 +469,6 @@ TEST_F(DurableMap, AWriterCommitsItsOwnBatchBeforeItWaitsForAnotherBatch) {
   EXPECT_EQ(m->text("b"), "theirs");
   EXPECT_EQ(m->text("a"), "theirs");
 }
-
-/// Memory whose drains cover few bytes, like class `file` with a small journal. It notes the most
-/// bytes that a drain had to cover.
-class small_drains final : public media {
- public:
-  explicit small_drains(std::uint64_t size)
-      : memory_(memory_media(size, durability_class::process)) {
-    base_ = memory_->base();
-    size_ = size;
-    path_ = "(small drains)";
-    kind_ = kind::driver;
-  }
-  const char* driver_name() const noexcept override { return "test"; }
-  std::uint64_t drain_bytes_max() const noexcept override { return limit; }
-  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
-  result<void> close() override { return {}; }
-  void driver_flush(const void* from, std::size_t n) noexcept override {
-    pending_ += seam_counter::lines_of(from, n) * cacheline_size;
-    most = std::max(most, pending_);
-  }
-  void driver_drain() noexcept override { pending_ = 0; }
-
-  std::uint64_t limit = UINT64_MAX, most = 0;
-
- private:
-  std::unique_ptr<media> memory_;
-  std::uint64_t pending_ = 0;
-};
 
 TEST(DurableMapDrains, RecoveryErasesMoreCellsThanOneDrainCovers) {
   const map_layout layout{.cells = 100, .blocks = 4};

@@ -248,6 +248,22 @@ struct queues_in_memory {
     if (!opened) opened = std::make_unique<queues_on_media>(*m, layout);
     return *opened;
   }
+  /// Opens one value queue, and places so many values in it, more than there are packet ids.
+  [[nodiscard]] bool place_many(std::uint32_t n) {
+    layout.values = true;
+    layout.options.slots = 65536;
+    layout.options.capacity_max = 0;
+    layout.options.stock = 1;
+    layout.queues = 1;
+    layout.blocks = 20000;
+    m = memory_media(layout.size(), durability_class::process);
+    const std::vector<std::uint64_t> values(n);
+    placement p;
+    if (q()->link_now(0) != link_status::ready || q()->enqueue_bulk(0, values, p) != n)
+      return false;
+    q()->place_finish(p);
+    return true;
+  }
   queues_on_media& reopen() {
     opened.reset();
     return q();

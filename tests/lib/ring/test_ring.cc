@@ -297,17 +297,7 @@ TEST_F(Ring, PacketIdsResolveToTheEntriesThatAreLeasedNow) {
 }
 
 TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
-  layout.values = true;
-  layout.options.slots = 65536;
-  layout.options.stock = 1;
-  layout.queues = 1;
-  layout.blocks = 20000;
-  m = memory_media(layout.size(), durability_class::process);
-  ASSERT_EQ(q()->link_now(0), link_status::ready);
-  std::vector<std::uint64_t> values(40000);
-  placement p;
-  ASSERT_EQ(q()->enqueue_bulk(0, values, p), 40000u);
-  q()->place_finish(p);
+  ASSERT_TRUE(place_many(40000));
   EXPECT_EQ(q().lease(0, 40000).size(), packet_id_count - 1);
   EXPECT_EQ(q().lease(0).size(), 0u);
   EXPECT_EQ(q()->resolve(0, 32766), 32766u);

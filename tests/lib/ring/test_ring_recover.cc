@@ -11,6 +11,7 @@
 #include "ring_fixture.h"
 #include "support/seam_counter.h"
 #include "support/seed.h"
+#include "support/test_media.h"
 
 namespace chainring::test {
 namespace {
@@ -396,40 +397,11 @@ TEST_F(RingDamage, RandomDamageNeverStopsAnOpen) {
   }
 }
 
-/// Memory whose drains cover few bytes, like class `file` with a small journal. It notes the most
-/// bytes that a drain had to cover.
-class small_drains final : public media {
- public:
-  explicit small_drains(std::uint64_t size)
-      : memory_(memory_media(size, durability_class::process)) {
-    base_ = memory_->base();
-    size_ = size;
-    path_ = "(small drains)";
-    class_ = durability_class::file;
-    kind_ = kind::driver;
-  }
-  const char* driver_name() const noexcept override { return "test"; }
-  std::uint64_t drain_bytes_max() const noexcept override { return 512; }
-  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
-  result<void> close() override { return {}; }
-  void driver_flush(const void* from, std::size_t n) noexcept override {
-    pending_ += seam_counter::lines_of(from, n) * cacheline_size;
-    most = std::max(most, pending_);
-  }
-  void driver_drain() noexcept override { pending_ = 0; }
-
-  std::uint64_t most = 0;
-
- private:
-  std::unique_ptr<media> memory_;
-  std::uint64_t pending_ = 0;
-};
-
 TEST(RingDrains, RecoveryVoidsMoreSlotsThanOneDrainCovers) {
   queue_layout l;
   l.options.slots = 64;
   l.options.stock = 1;
-  small_drains memory(l.size());
+  small_drains memory(l.size(), 512);
   {
     queues_on_media q(memory, l);
     ASSERT_EQ(q->link_now(0), link_status::ready);

@@ -5,6 +5,7 @@
 
 #include "ring_fixture.h"
 #include "support/seeded.h"
+#include "support/test_media.h"
 
 namespace chainring::test {
 namespace {
@@ -146,44 +147,13 @@ TEST_F(RingRuns, ARunEndsNoLeaseThatARewindADropOrARestartHasEnded) {
 }
 
 TEST_F(RingRuns, RunsKeepToTheWindowOfPacketIds) {
-  layout.options.slots = 65536;
-  layout.options.capacity_max = 0;
-  layout.options.stock = 1;
-  layout.queues = 1;
-  layout.blocks = 20000;
-  m = memory_media(layout.size(), durability_class::process);
-  ASSERT_EQ(q()->link_now(0), link_status::ready);
-  const std::vector<std::uint64_t> many(40000, 7);
-  placement p;
-  ASSERT_EQ(q()->enqueue_bulk(0, many, p), 40000u);
-  q()->place_finish(p);
+  ASSERT_TRUE(place_many(40000));
   const leased_run run = lease_run(40000);
   EXPECT_EQ(run.count, packet_id_count - 1);
   EXPECT_EQ(lease_run(1).count, 0u);
   EXPECT_EQ(ack_run(run), packet_id_count - 1);
   EXPECT_EQ(lease_run(40000).count, 40000 - (packet_id_count - 1));
 }
-
-/// Memory that fails when the test says so.
-class failing_media final : public media {
- public:
-  explicit failing_media(std::uint64_t size)
-      : memory_(memory_media(size, durability_class::process)) {
-    base_ = memory_->base();
-    size_ = size;
-    path_ = "(fails)";
-    class_ = durability_class::process;
-  }
-  const char* driver_name() const noexcept override { return "test"; }
-  result<void> grow(std::uint64_t) override { return error{errc::unsupported, "grow"}; }
-  result<void> close() override { return {}; }
-  bool failed() const noexcept override { return broken; }
-
-  bool broken = false;
-
- private:
-  std::unique_ptr<media> memory_;
-};
 
 TEST_F(RingRuns, NothingIsReadInPlaceOnAMediumThatHasFailed) {
   auto failing = std::make_unique<failing_media>(1 << 20);
