@@ -220,6 +220,11 @@ void gateway_worker::state::answer_address_handovers() noexcept {
 
 void gateway_worker::state::handle(const sender& from, const disconnect& m) noexcept {
   if (!from.known()) return stranger(from, true);
+  // It waited in another queue or in another worker's hands, and belongs to a former connection.
+  if (at(from.session).connected_tsc > from.received_tsc) {
+    ++count.unexpected;
+    return;
+  }
   if (m.duration_s != 0) return go_to_sleep(from, m.duration_s);
   ++count.disconnects;
   reset(from.session);

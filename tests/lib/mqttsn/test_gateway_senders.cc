@@ -55,6 +55,29 @@ TEST_P(GatewayHearing, ARequestThatIsDroppedIsASignOfLifeAllTheSame) {
   EXPECT_EQ(b->gateway->counters().sessions_lost, 0u);
 }
 
+// Its datagrams came through two queues of a port, of which one was read late.
+TEST_P(GatewayHearing, ADisconnectOfAFormerConnectionDoesNotEndTheOneThatFollowed) {
+  const std::uint64_t now = rte_rdtsc();
+  b->heard.until = now;
+  for (const bool sleeps : {false, true}) {
+    connect_at(now - second, alice, 0);
+    b->settle();
+    ASSERT_TRUE(b->next(alice)) << "no CONNACK";
+    b->send_at(now - 2 * second, alice,
+               sn::disconnect{.duration_s = static_cast<std::uint16_t>(sleeps ? 60 : 0)});
+    b->settle();
+    EXPECT_FALSE(b->next(alice));
+    b->send_at(now, alice, sn::pingreq{});
+    b->settle();
+    const auto answer = b->next(alice);
+    ASSERT_TRUE(answer);
+    EXPECT_TRUE(answer->get<sn::pingresp>());
+  }
+  EXPECT_EQ(b->gateway->counters().disconnects, 0u);
+  EXPECT_EQ(b->gateway->counters().sleeps, 0u);
+  EXPECT_EQ(b->gateway->counters().unexpected, 2u);
+}
+
 TEST_P(GatewayHearing, NoClientIsLostWhosePingsWaitInAnUnreadPort) {
   for (const unsigned clients : {2u, 150u}) {
     start();
@@ -366,8 +389,8 @@ TEST_P(GatewayPeers, AStrangerIsAnsweredAFewTimesASecondAndOtherStrangersStillAr
 }
 
 TEST_P(GatewayPeers, ADisconnectIsAnsweredAgainWhenTheAnswerWasLostMoreThanOnce) {
-  std::uint64_t now = rte_rdtsc();
   b->connect(alice, "alice", true);
+  std::uint64_t now = rte_rdtsc();
   // The network loses each of these answers, so the client sends DISCONNECT again.
   for (int i = 0; i < 5; ++i, now += rte_get_tsc_hz() * 3 / 10) {
     b->send_at(now, alice, sn::disconnect{});
