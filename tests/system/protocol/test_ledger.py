@@ -270,6 +270,24 @@ class FaultyLoad(Load):
             client.load = self
             self.wires.append(self.fault(client))
 
+    def made(self):
+        return any(w.made for w in self.wires)
+
+    def before_kill(self, acknowledged):
+        """A publisher meets its fault before it is told to publish no more."""
+        super().before_kill(acknowledged)
+        if any(w.client in self.publishers for w in self.wires):
+            self.wait_for_fault()
+
+    def vanish(self, members):
+        """A member vanishes behind its fault: the others may have been given all messages until now."""
+        if any(w.client in members for w in self.wires):
+            self.wait_for_fault()
+        super().vanish(members)
+
+    def wait_for_fault(self):
+        self.serve(until=self.made, what="a message that meets the fault")
+
 
 def verdict(load, restart):
     try:
@@ -302,8 +320,9 @@ if __name__ == "__main__":
                 lost = int(wanted.split()[1]) if wanted.startswith("lost: ") else 0
                 load = FaultyLoad(client, fault, lost, broker.address, choose, [part], f"run{n}/")
                 got = verdict(load, restart if part == "wills" else lambda: None)
-                if not got.startswith(wanted) or not any(w.made for w in load.wires):
-                    raise SystemExit(f"{part}, {client}, {fault.__name__}: expected '{wanted}', not '{got}'\n"
+                if not got.startswith(wanted) or not load.made():
+                    raise SystemExit(f"{part}, {client}, {fault.__name__}: expected '{wanted}', not '{got}'; the fault "
+                                     f"was {'' if load.made() else 'not '}made\n"
                                      f"{load.ledger.report()}\n{broker.says()}")
                 print(f"{part}, {fault.__name__}: {got.splitlines()[0][:90]}", flush=True)
                 for c in load.clients:
