@@ -62,6 +62,7 @@
 #include "net/nd.h"
 #include "net/parse.h"
 #include "net/port.h"
+#include "net/sender_set.h"
 #include "net/transport.h"
 #include "net/tx_buffer.h"
 // clang-format on

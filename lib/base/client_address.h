@@ -19,6 +19,10 @@ struct client_address {
   /// The address in a transport that numbers its clients, such as one of a test; 0 is no address.
   constexpr client_address(std::uint64_t number) noexcept : words{0, number, 0} {}
 
+  // Word by word: for the array compilers call memcmp().
+  friend constexpr bool operator==(const client_address& a, const client_address& b) noexcept {
+    return ((a.words[0] ^ b.words[0]) | (a.words[1] ^ b.words[1]) | (a.words[2] ^ b.words[2])) == 0;
+  }
   friend constexpr auto operator<=>(const client_address&,
                                     const client_address&) noexcept = default;
 };

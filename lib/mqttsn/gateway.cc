@@ -108,20 +108,6 @@ gateway_worker& gateway::worker(unsigned number) noexcept {
   return *common_->workers[number];
 }
 
-// Most datagrams land where their client is at home, and then nothing is read that another worker
-// writes. A connection that this worker serves has its address in the map of all addresses.
-unsigned gateway_worker::home_of(client_address from,
-                                 std::span<const std::byte> datagram) const noexcept {
-  const state& s = *state_;
-  const message_type type = type_of(datagram);
-  if (type != message_type::connect && type != message_type::encapsulated &&
-      type != message_type::willtopic && type != message_type::willmsg) [[likely]]
-    if (const std::uint32_t n = s.senders.find(s.senders.hash(from));
-        n != state::none && s.serves(n, from)) [[likely]]
-      return s.number;
-  return s.common.home_of(from, datagram);
-}
-
 unsigned gateway::common_state::home_of(client_address from,
                                          std::span<const std::byte> datagram) const noexcept {
   const unsigned workers = core.workers();

@@ -112,10 +112,10 @@ class gateway_worker {
   /// before the first burst. Without `heard` everything that was received counts as handled at
   /// once.
   void attach(net::transport& out, const net::hearing* heard = nullptr) noexcept;
-  /// Returns the number of the worker that handles this datagram, as gateway::home_of() does, and
-  /// faster where it is this one.
-  [[nodiscard]] unsigned home_of(client_address from,
-                                 std::span<const std::byte> datagram) const noexcept;
+  /// Says for the datagrams of a burst which workers handle them, as net::datagram_sink::place()
+  /// does. Each hint is for receive_burst() of this worker.
+  [[nodiscard]] std::size_t place(std::span<received_datagram> burst,
+                                  std::uint8_t* homes) const noexcept;
   /// Handles one datagram. It never fails: a faulty datagram is answered or counted. The client
   /// counts as heard at `received_tsc`; 0 means now. `to_group` says that the datagram was sent to
   /// a multicast group or broadcast, and not to this host alone.

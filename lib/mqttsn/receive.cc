@@ -10,6 +10,7 @@
 #include <rte_cycles.h>
 
 #include "mqttsn/gateway_state.h"
+#include "net/sender_set.h"
 
 namespace chainring::mqttsn {
 
@@ -250,26 +251,79 @@ void gateway_worker::receive(client_address from, std::span<const std::byte> dat
   receive_burst({&d, 1});
 }
 
-// In passes: the lines of the index are asked for, then the lines of the connections, and when
-// these are needed they have come.
+// Sets for each datagram the session that the index names for its sender, or none. In passes: the
+// lines of the index are asked for, then the lines of the connections, and when these are needed
+// they have come.
+template <class Datagram>
+[[gnu::always_inline]] inline void
+gateway_worker::state::find_senders(std::span<Datagram> some,
+                                    std::uint32_t* sessions) const noexcept {
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    sessions[i] = senders.hash(some[i].from); // until the line has come
+    senders.prefetch(sessions[i]);
+  }
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    sessions[i] = senders.find(sessions[i]);
+    if (sessions[i] == none) continue;
+    __builtin_prefetch(&at(sessions[i]), 1);
+    __builtin_prefetch(&at(sessions[i]).sent_ticket, 1);
+  }
+}
+
+// Most datagrams land where their client is at home, and then nothing is read that another worker
+// writes. A message of an exchange moves no client. Every other one may, so what follows of its
+// sender in this burst has to wait until it is handled.
+CHAINRING_STAGE std::size_t gateway_worker::place(std::span<received_datagram> burst,
+                                                  std::uint8_t* homes) const noexcept {
+  const state& s = *state_;
+  const std::span some = burst.first(std::min(state::at_once, burst.size()));
+  std::array<std::uint32_t, state::at_once> sessions;
+  s.find_senders(some, sessions.data());
+  net::sender_set moving;
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    received_datagram& d = some[i];
+    if (!moving.empty() && moving.may_have(d.from)) [[unlikely]]
+      return i;
+    const message_type type = type_of(d.payload());
+    const bool of_exchange = type >= message_type::publish && type <= message_type::pubrel;
+    if (of_exchange && sessions[i] != state::none && s.serves(sessions[i], d.from)) [[likely]] {
+      d.hint = sessions[i];
+      homes[i] = static_cast<std::uint8_t>(s.number);
+      continue;
+    }
+    homes[i] = static_cast<std::uint8_t>(s.home_of(sessions[i], type, d));
+    d.hint = homes[i] == s.number ? sessions[i] : received_datagram::no_hint;
+    if (!of_exchange && homes[i] == s.number) moving.add(d.from);
+  }
+  return some.size();
+}
+
+// `n` is the session that the index names for the sender, or none. A connection that this worker
+// serves has its address in the map of all addresses.
+[[gnu::noinline]] unsigned
+gateway_worker::state::home_of(std::uint32_t n, message_type type,
+                               const received_datagram& d) const noexcept {
+  if (type != message_type::connect && type != message_type::encapsulated &&
+      type != message_type::willtopic && type != message_type::willmsg && n != none &&
+      serves(n, d.from))
+    return number;
+  return common.home_of(d.from, d.payload());
+}
+
 CHAINRING_STAGE void
 gateway_worker::receive_burst(std::span<const received_datagram> all) noexcept {
   state& s = *state_;
-  constexpr std::size_t at_once = 32;
-  std::array<std::uint32_t, at_once> hashes, sessions;
+  std::array<std::uint32_t, state::at_once> sessions;
   while (!all.empty()) {
-    const std::span<const received_datagram> some = all.first(std::min(at_once, all.size()));
+    const std::span some = all.first(std::min(state::at_once, all.size()));
     all = all.subspan(some.size());
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      hashes[i] = s.senders.hash(some[i].from);
-      s.senders.prefetch(hashes[i]);
-    }
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      sessions[i] = s.senders.find(hashes[i]);
-      if (sessions[i] == state::none) continue;
-      __builtin_prefetch(&s.at(sessions[i]), 1);
-      __builtin_prefetch(&s.at(sessions[i]).sent_ticket, 1);
-    }
+    if (some.front().hint == received_datagram::no_hint)
+      s.find_senders(some, sessions.data());
+    else // place() has found most of them
+      for (std::size_t i = 0; i < some.size(); ++i)
+        sessions[i] = some[i].hint != received_datagram::no_hint
+                          ? some[i].hint
+                          : s.senders.find(s.senders.hash(some[i].from));
     s.count.datagrams += some.size();
     for (std::size_t i = 0; i < some.size(); ++i) {
       const received_datagram& d = some[i];

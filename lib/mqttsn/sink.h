@@ -9,8 +9,9 @@ namespace chainring::mqttsn {
 class gateway_sink final : public net::datagram_sink {
  public:
   gateway_sink(gateway& g, unsigned number) noexcept : mine_(g.worker(number)) {}
-  unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept override {
-    return mine_.home_of(from, payload);
+  std::size_t place(std::span<net::received_datagram> burst,
+                    std::uint8_t* homes) noexcept override {
+    return mine_.place(burst, homes);
   }
   void receive(client_address from, bool to_group, std::span<const std::byte> payload,
                std::uint64_t received_tsc) noexcept override {

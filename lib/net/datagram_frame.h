@@ -29,11 +29,14 @@ namespace chainring::net {
 
 /// A received UDP datagram, in the form for the front ends.
 struct received_datagram {
+  static constexpr std::uint32_t no_hint = 0xffffffff;
   client_address from; ///< endpoint::key() of the sender
   /// The TSC at which the datagram was read from its port.
   std::uint64_t received_tsc;
   const std::byte* data; ///< the payload in the frame
   std::uint32_t size;    ///< octets of the payload
+  /// What the sink noted for itself when it was asked where the datagram belongs, or no_hint.
+  std::uint32_t hint = no_hint;
   /// The datagram was sent to a multicast group or broadcast, and not to this host alone.
   bool to_group;
   rte_mbuf* frame; ///< belongs to whoever received the datagram from its port
@@ -126,8 +129,8 @@ class receive_template {
   explicit receive_template(const receive_filter& filter) noexcept;
 
   /// Returns true when the frame is usual and classify() accepts it from this sender if from any.
-  /// Fills all of `d` but `received_tsc`, and sets `mac` to the frame's source in the form of
-  /// neighbours::noticed().
+  /// Fills all of `d` but `received_tsc` and `hint`, and sets `mac` to the frame's source in the
+  /// form of neighbours::noticed().
   [[nodiscard]] bool read(rte_mbuf* m, received_datagram& d, std::uint64_t& mac) const noexcept;
   /// True when the sender is one: an IPv4 address that a host can have and that is no own one, and
   /// a MAC of one host. What has an entry in the table of neighbours was found to be so before.

@@ -184,39 +184,42 @@ bool listener::poll(datagram_sink& sink) noexcept {
   return any;
 }
 
-void listener::handle(std::uint16_t n, datagram_sink& sink) noexcept {
-  const std::span burst(burst_.get(), n);
+// Where a datagram belongs may depend on an earlier one of its sender, such as a CONNECT.
+std::size_t datagram_sink::place(std::span<received_datagram> burst, std::uint8_t* homes) noexcept {
+  sender_set before;
+  std::size_t n = 0;
+  for (received_datagram& d : burst) {
+    if (before.may_have(d.from)) break;
+    before.add(d.from);
+    d.hint = received_datagram::no_hint;
+    homes[n++] = static_cast<std::uint8_t>(home_of(d.from, d.payload()));
+  }
+  return n;
+}
+
+void listener::handle(std::span<received_datagram> burst, datagram_sink& sink) noexcept {
   sink.receive_burst(burst);
   out_->give_back(burst);
 }
 
-// Hands the datagrams of other workers' clients over, and handles the others. Where a datagram
-// belongs may depend on an earlier one of its sender, such as a CONNECT, so that is handled before.
+// Hands the datagrams of other workers' clients over, and handles the others.
 void listener::hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) noexcept {
-  std::uint16_t mine = 0, leaving = 0;
-  std::uint64_t senders = 0; // one bit for each sender of a datagram that waits to be handled here
-  for (std::uint16_t i = 0; i < n; ++i) {
-    received_datagram& d = burst_[i];
-    const auto& words = d.from.words;
-    constexpr std::uint64_t golden = 0x9E37'79B9'7F4A'7C15;
-    const std::uint64_t bit = std::uint64_t{1} << ((words[0] ^ words[1] ^ words[2]) * golden >> 58);
-    if ((senders & bit) != 0) {
-      handle(mine, sink);
-      mine = 0;
-      senders = 0;
+  for (std::span burst(burst_.get(), n); !burst.empty();) {
+    const std::size_t placed = sink.place(burst, homes_.get());
+    std::uint16_t mine = 0, leaving = 0;
+    for (std::uint16_t i = 0; i < placed; ++i) {
+      if (homes_[i] == number_) [[likely]] {
+        if (mine != i) burst[mine] = burst[i];
+        ++mine;
+      } else {
+        homes_[leaving] = homes_[i];
+        leaving_[leaving++] = burst[i];
+      }
     }
-    const unsigned home = sink.home_of(d.from, d.payload());
-    if (home == number_) {
-      senders |= bit;
-      if (mine != i) burst_[mine] = d;
-      ++mine;
-    } else {
-      homes_[leaving] = static_cast<std::uint8_t>(home);
-      leaving_[leaving++] = d;
-    }
+    if (leaving != 0) hand_to_homes(id, leaving);
+    if (mine != 0) handle(burst.first(mine), sink);
+    burst = burst.subspan(placed);
   }
-  if (leaving != 0) hand_to_homes(id, leaving);
-  if (mine != 0) handle(mine, sink);
 }
 
 // Enqueues the datagrams of one home after the other, so that each ring moves once.
@@ -248,7 +251,8 @@ bool listener::read_port(std::size_t id, datagram_sink& sink) noexcept {
   hearing_state& h = hearing_[id];
   const std::uint64_t now = rte_rdtsc();
   const std::uint16_t n = l.receive(std::span(burst_.get(), burst_size), now);
-  if (n != 0) group_->workers_count_ == 1 ? handle(n, sink) : hand_over(id, n, sink);
+  if (n != 0)
+    group_->workers_count_ == 1 ? handle({burst_.get(), n}, sink) : hand_over(id, n, sink);
   // Frames are read in their order, so a full read in between takes nothing from what the two short
   // ones say.
   if (!l.emptied()) return n != 0;
@@ -290,7 +294,7 @@ bool listener::take_handed(std::size_t id, datagram_sink& sink) noexcept {
     rte_prefetch0(burst_[i].frame);
     rte_prefetch0(burst_[i].payload().data());
   }
-  handle(static_cast<std::uint16_t>(n), sink);
+  handle({burst_.get(), n}, sink);
   return true;
 }
 

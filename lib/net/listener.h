@@ -42,6 +42,7 @@
 #include "../base/spin_lock.h"
 #include "datagram_transport.h"
 #include "link.h"
+#include "sender_set.h"
 
 struct rte_ring;
 
@@ -53,7 +54,13 @@ class datagram_sink {
   virtual ~datagram_sink() = default;
   /// Returns the number of the worker to which this datagram belongs. It is not asked when there is
   /// one worker only.
-  virtual unsigned home_of(client_address from, std::span<const std::byte> payload) noexcept = 0;
+  virtual unsigned home_of(client_address, std::span<const std::byte>) noexcept { return 0; }
+  /// Writes for each datagram of a burst the worker to which it belongs, up to the first one that
+  /// may belong elsewhere when an earlier one has been handled. Returns how many it wrote, which is
+  /// not 0. It is asked for the rest again when these have been handled. A sink for which a call
+  /// for each datagram costs too much overrides it, and may leave a hint for receive_burst() in
+  /// each datagram.
+  virtual std::size_t place(std::span<received_datagram> burst, std::uint8_t* homes) noexcept;
   /// Handles a datagram. `to_group` says that it was sent to a multicast group or broadcast, and
   /// not to this host alone. `received_tsc` is when it was read from its port. The payload is valid
   /// during the call only.
@@ -128,16 +135,16 @@ class listener final : public hearing {
   bool take_handed(std::size_t id, datagram_sink& sink) noexcept;
   void hand_over(std::size_t id, std::uint16_t n, datagram_sink& sink) noexcept;
   void hand_to_homes(std::size_t id, std::uint16_t n) noexcept;
-  void handle(std::uint16_t n, datagram_sink& sink) noexcept;
+  void handle(std::span<received_datagram> burst, datagram_sink& sink) noexcept;
 
   listener_group* group_;
   unsigned number_;
   std::vector<std::unique_ptr<link>> links_;
   std::unique_ptr<datagram_transport> out_;
   std::unique_ptr<received_datagram[]> burst_; ///< the datagrams that are being handled
-  /// Datagrams of other workers' clients, and their homes; behind them room for one home's.
+  /// Datagrams of other workers' clients; behind them room for one home's.
   std::unique_ptr<received_datagram[]> leaving_;
-  std::unique_ptr<std::uint8_t[]> homes_;
+  std::unique_ptr<std::uint8_t[]> homes_; ///< of the burst, and then of the datagrams that leave
   std::vector<hearing_state> hearing_; ///< for each interface
   statistic handed_over_, handed_dropped_;
 };

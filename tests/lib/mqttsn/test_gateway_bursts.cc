@@ -18,32 +18,42 @@ class GatewayBursts : public GatewayTest {
     return encode(sn::publish{
         .flags = with, .topic_id = id, .msg_id = msg_id, .data = std::as_bytes(std::span(text))});
   }
-  /// Hands each worker its datagrams, in one burst or one by one.
-  void hand(const std::vector<sent>& datagrams, bool in_bursts) {
+  static sn::received_datagram arrived(const sent& what) {
+    sn::received_datagram d{};
+    d.from = what.first;
+    d.received_tsc = rte_rdtsc();
+    d.data = what.second.data();
+    d.size = static_cast<std::uint32_t>(what.second.size());
+    return d;
+  }
+  /// Hands each worker its datagrams, one by one, or in one burst, or in bursts as it places them.
+  enum class manner { alone, in_bursts, placed };
+  void hand(const std::vector<sent>& datagrams, manner how) {
     std::vector<std::vector<sn::received_datagram>> bursts(b->broker->workers());
-    for (const auto& [from, datagram] : datagrams) {
-      sn::received_datagram d{};
-      d.from = from;
-      d.received_tsc = rte_rdtsc();
-      d.data = datagram.data();
-      d.size = static_cast<std::uint32_t>(datagram.size());
-      bursts[b->gateway->home_of(from, datagram)].push_back(d);
-    }
+    for (const sent& s : datagrams)
+      bursts[b->gateway->home_of(s.first, s.second)].push_back(arrived(s));
     for (unsigned w = 0; w < bursts.size(); ++w) {
-      if (in_bursts)
-        b->gateway->worker(w).receive_burst(bursts[w]);
-      else
+      sn::gateway_worker& worker = b->gateway->worker(w);
+      if (how == manner::in_bursts) worker.receive_burst(bursts[w]);
+      if (how == manner::alone)
         for (const auto& d : bursts[w])
-          b->gateway->worker(w).receive(d.from, d.payload(), d.received_tsc, d.to_group);
+          worker.receive(d.from, d.payload(), d.received_tsc, d.to_group);
+      if (how != manner::placed) continue;
+      for (std::span rest(bursts[w]); !rest.empty();) {
+        std::array<std::uint8_t, 64> homes{};
+        const std::size_t placed = worker.place(rest, homes.data());
+        worker.receive_burst(rest.first(placed));
+        rest = rest.subspan(placed);
+      }
     }
   }
 };
 
 // A burst is longer than what the worker looks at in one pass, and has something of everything.
 TEST_P(GatewayBursts, TheDatagramsOfABurstGetTheAnswersThatEachWouldGetAlone) {
-  std::map<bool, std::map<std::uint64_t, std::vector<std::string>>> answers;
-  std::map<bool, sn::gateway_counters> counters;
-  for (const bool in_bursts : {false, true}) {
+  std::map<manner, std::map<std::uint64_t, std::vector<std::string>>> answers;
+  std::map<manner, sn::gateway_counters> counters;
+  for (const manner how : {manner::alone, manner::in_bursts, manner::placed}) {
     start();
     std::vector<sent> burst;
     std::vector<std::uint16_t> ids;
@@ -73,24 +83,61 @@ TEST_P(GatewayBursts, TheDatagramsOfABurstGetTheAnswersThatEachWouldGetAlone) {
     burst.emplace_back(900, encode(sn::connect{.client_id = late}));
     burst.emplace_back(bob, encode(sn::disconnect{}));
     burst.emplace_back(bob, publish(ids[2], "after the end", 50));
-    hand(burst, in_bursts);
+    hand(burst, how);
     b->settle();
     for (const std::uint64_t at : {alice, bob, carol, stranger, std::uint64_t{900}})
       for (const auto& r : b->all(at))
-        answers[in_bursts][at == stranger ? 700 : at].push_back(sn::to_string(r.m.type));
-    counters[in_bursts] = b->gateway->counters();
+        answers[how][at == stranger ? 700 : at].push_back(sn::to_string(r.m.type));
+    counters[how] = b->gateway->counters();
   }
-  EXPECT_EQ(answers[true], answers[false]);
-  EXPECT_GE(answers[true][alice].size(), 20u);
-  sn::for_each_counter(counters[false], [&, i = 0](const char* name, std::uint64_t n) mutable {
-    std::uint64_t other = 0;
-    int k = 0;
-    sn::for_each_counter(counters[true], [&](const char*, std::uint64_t m) {
-      if (k++ == i) other = m;
-    });
-    EXPECT_EQ(other, n) << name;
-    ++i;
-  });
+  EXPECT_GE(answers[manner::alone][alice].size(), 20u);
+  for (const manner how : {manner::in_bursts, manner::placed}) {
+    EXPECT_EQ(answers[how], answers[manner::alone]);
+    sn::for_each_counter(counters[manner::alone],
+                         [&, i = 0](const char* name, std::uint64_t n) mutable {
+                           std::uint64_t other = 0;
+                           int k = 0;
+                           sn::for_each_counter(counters[how], [&](const char*, std::uint64_t m) {
+                             if (k++ == i) other = m;
+                           });
+                           EXPECT_EQ(other, n) << name;
+                           ++i;
+                         });
+  }
+}
+
+// A datagram waits for an earlier one of its sender that may move the client, and for no other.
+TEST_P(GatewayBursts, ABurstIsPlacedUpToADatagramWhoseSenderMayHaveMoved) {
+  const unsigned last = b->broker->workers() - 1;
+  const std::string id = b->id_at(last, "alice"), other = b->id_at(0, "bob");
+  ASSERT_EQ(b->connect(alice, id, true), sn::return_code::accepted);
+  const std::uint16_t topic = b->register_name(alice, "t");
+  std::uint64_t stranger = 700; // that this worker answers
+  while (b->gateway->home_of(stranger, encode(sn::pingreq{})) != last)
+    ++stranger;
+  const auto homes_of = [&](const std::vector<sent>& all, bool by_last = true) {
+    std::vector<sn::received_datagram> burst;
+    for (const sent& s : all)
+      burst.push_back(arrived(s));
+    std::array<std::uint8_t, 64> homes{};
+    const std::size_t n = b->gateway->worker(by_last ? last : (last + 1) % b->broker->workers())
+                              .place(burst, homes.data());
+    return std::vector<unsigned>(homes.begin(), homes.begin() + static_cast<std::ptrdiff_t>(n));
+  };
+  const sent message{alice, publish(topic, "x", 1)};
+  const sent answer{alice, encode(sn::puback{.topic_id = topic, .msg_id = 7})};
+  const sent ping{stranger, encode(sn::pingreq{})};
+  const sent connect{stranger, encode(sn::connect{.client_id = id})};
+  const sent elsewhere{stranger, encode(sn::connect{.client_id = other})};
+  EXPECT_EQ(homes_of({message, answer, message}), std::vector(3, last)) << "all at once";
+  EXPECT_EQ(homes_of({message, answer}, false), std::vector(2, last)) << "by another worker";
+  EXPECT_EQ(homes_of({ping, message, answer}), std::vector(3, last)) << "of other senders";
+  EXPECT_EQ(homes_of({connect, message, ping, message}), std::vector(2, last));
+  EXPECT_EQ(homes_of({ping, connect}), std::vector(1, last));
+  EXPECT_EQ(homes_of({message, {alice, encode(sn::disconnect{})}, message}), std::vector(2, last));
+  EXPECT_EQ(homes_of(std::vector<sent>(100, message)).size(), 32u) << "one pass";
+  if (last == 0) return;
+  EXPECT_EQ(homes_of({elsewhere, message}), (std::vector<unsigned>{0, last}));
 }
 
 // More messages than the worker had places for when it began, in one burst, and none is mixed up.
@@ -101,7 +148,7 @@ TEST_P(GatewayBursts, EachOfManyMessagesInOneBurstGetsItsOwnAnswer) {
     std::vector<sent> burst;
     for (std::uint16_t i = 1; i <= 3000; ++i)
       burst.emplace_back(alice, publish(id, "x", i));
-    hand(burst, true);
+    hand(burst, manner::in_bursts);
     b->settle();
     std::vector<bool> seen(3001);
     for (const auto& r : b->all(alice)) {
@@ -252,7 +299,7 @@ TEST_P(GatewayRequests, AMessageDoesNotWaitForTheRequestsOfAFlood) {
   burst.emplace_back(alice, publish(id, "x", 1));
   burst.emplace_back(bob, encode(sn::pingreq{}));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   b->round();
   EXPECT_EQ(b->count<sn::puback>(alice), 1u);
   const auto first = b->all(bob);
@@ -283,7 +330,7 @@ TEST_P(GatewayRequests, OneSenderCannotTakeThePlacesInWhichRequestsWait) {
   const std::string name = b->id_at(0, "b");
   burst.emplace_back(bob, encode(sn::connect{.client_id = name}));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   b->settle();
   const auto got = b->all(alice);
   const auto is_regack = [](const received& r) { return r.get<sn::regack>() != nullptr; };
@@ -312,7 +359,7 @@ TEST_P(GatewayRequests, RequestsOfManySendersWaitUpToALimitAndNoneIsCountedTwice
     for (std::uint64_t i = 0; i < senders; ++i)
       burst.emplace_back(first + i, kind);
     keep_workers_busy();
-    hand(burst, true);
+    hand(burst, manner::in_bursts);
     b->settle();
     std::uint64_t answered = 0;
     for (std::uint64_t i = 0; i < senders; ++i)
@@ -330,7 +377,7 @@ TEST_P(GatewayRequests, WithoutMessagesAllHaveTheirTurnAtOnce) {
   std::vector<sent> burst;
   for (std::uint64_t i = 0; i < 3000; ++i)
     burst.emplace_back(5000 + i, encode(sn::pingreq{}));
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   EXPECT_EQ(b->gateway->counters().unknown_source, 3000u);
   EXPECT_EQ(b->gateway->counters().requests_waited, 0u);
 }
@@ -351,7 +398,7 @@ TEST_P(GatewayRequests, WhatWaitedDoesNotEndAConnectionThatAnotherWorkerHasOpene
   const std::string id = b->id_at(0, "moved");
   burst.emplace_back(at, encode(sn::connect{.client_id = id}));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   b->settle();
   const auto got = b->all(at);
   if (last == 0) { // one worker: the datagrams have their turn in order
@@ -373,7 +420,7 @@ TEST_P(GatewayRequests, WithoutALimitAllHaveTheirTurnBesideMessages) {
   for (std::uint64_t i = 0; i < 3000; ++i)
     burst.emplace_back(5000 + i, encode(sn::pingreq{}));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   EXPECT_EQ(b->gateway->counters().unknown_source, 3000u);
   EXPECT_EQ(b->gateway->counters().requests_waited, 0u);
 }
@@ -390,7 +437,7 @@ TEST_P(GatewayRequests, ALongMessageOfAClientDoesNotWait) {
                                         .with_qos(sn::qos_level::minus_one)
                                         .with_topic_type(sn::topic_id_type::short_name)));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   b->round();
   EXPECT_EQ(b->count<sn::puback>(alice), 10u);
   EXPECT_EQ(b->gateway->counters().published_minus_one, 10u);
@@ -407,7 +454,7 @@ TEST_P(GatewayRequests, WhatASenderAskedForHasItsTurnInOrder) {
   burst.emplace_back(alice, encode(sn::register_topic{.msg_id = 6, .topic = "t"}));
   burst.emplace_back(alice, encode(sn::subscribe{.flags = qos1, .msg_id = 7, .topic = "t"}));
   keep_workers_busy();
-  hand(burst, true);
+  hand(burst, manner::in_bursts);
   b->settle();
   EXPECT_GE(b->gateway->counters().requests_waited, 1u);
   const auto got = b->all(alice);
