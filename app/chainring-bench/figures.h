@@ -24,6 +24,7 @@ struct bench_context {
 bool ring_figures(bench_context& c);
 bool chain_figures(bench_context& c);
 bool map_figures(bench_context& c);
+bool seqlock_figures(bench_context& c);
 bool match_figures(bench_context& c);
 bool journal_figures(bench_context& c);
 bool broker_emulated_figures(bench_context& c);

@@ -27,6 +27,7 @@ constexpr group groups[] = {
     {"ring", "a burst that passes through one durable queue", ring_figures},
     {"chain", "allocation and release of blocks", chain_figures},
     {"map", "lookups and durable inserts", map_figures},
+    {"seqlock", "values read while they are replaced, and lists that grow", seqlock_figures},
     {"match", "topics matched against 10 to 1,000,000 filters", match_figures},
     {"journal", "one drain of class file", journal_figures},
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},

@@ -17,6 +17,7 @@ FIGURES = {
     "ring": 4,
     "chain": 2,
     "map": 4,
+    "seqlock": 7 if CPUS > 1 else 4,
     "match": 6,
     "journal": 1,
     "broker-emulated": 20,
