@@ -32,6 +32,7 @@
 #include "ring/ring.h"
 #include "ring/ring_media.h"
 #include "ring/slot_delivery.h"
+#include "seqlock/segments.h"
 #include "seqlock/seqlock.h"
 #include "map/durable_map.h"
 #include "map/map_hash.h"

@@ -6,7 +6,7 @@
 
 namespace chainring::net {
 
-ipv6_neighbours::ipv6_neighbours() : hash_{random_seed()}, entries_(cells, cells) {}
+ipv6_neighbours::ipv6_neighbours() : hash_{random_seed()}, entries_(cells) {}
 
 bool ipv6_neighbours::find(const ip_address& a, rte_ether_addr& mac,
                            std::uint32_t& age) const noexcept {

@@ -39,20 +39,20 @@
 ///   [length-read]  The length is loaded with acquire before an element is used; pairs with
 ///     [length-stored].
 #pragma once
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
+#include <new>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
-#include "../base/assert.h"
-#include "../base/cacheline.h"
 #include "../base/idle.h"
+#include "segments.h"
 
 namespace chainring {
 
@@ -228,6 +228,13 @@ template <class T> class seqlock {
     return write_guard(this, read());
   }
 
+  /// Calls fn(T&) with the value, which what fn leaves there replaces. It claims nothing: no other
+  /// thread uses the seqlock during the call, and nobody holds a write guard.
+  template <class Fn> void get_mut(Fn&& fn) {
+    T value = read();
+    fn(value);
+    state_.replace(value);
+  }
   /// Takes the value out. No other thread may use the seqlock any more.
   [[nodiscard]] T into_inner() && noexcept { return read(); }
 
@@ -238,36 +245,55 @@ template <class T> class seqlock {
 
 enum class seq_status : std::uint8_t {
   done,
-  out_of_bounds, ///< the index is not below the length (set, get) or the capacity (resize, push)
-  uninitialized, ///< the element was never set
+  out_of_bounds, ///< the index is not below the length
+  uninitialized, ///< the element was never set, or not since the array was longer the last time
+  no_memory,     ///< there is no memory for more elements; nothing has changed
 };
 
-/// An array of values, each under a seqlock of its own. Its memory is allocated once, at
-/// construction. Only one thread at a time may call resize(). A set() that races with a resize()
-/// below its index may leave the element set when the length grows again.
+/// An array of values, each under a seqlock of its own. Three things are different. The *length* is
+/// how many elements there are: any of them may be set at once, in any order. An element below the
+/// length that was not set yet is *uninitialized*. The *capacity* is how many elements there is
+/// memory for: below it, resize() allocates nothing.
+///
+/// Elements never move, so readers and writers go on while the array grows. It keeps its memory
+/// until it is destroyed.
+///
+/// Complexity: each call but resize() is O(1) and allocates nothing. Thread-safety: any thread may
+/// make any call, but only one at a time resize(). A set() that races with a resize() below its
+/// index may leave the element set when the length grows again. Durability: none.
+///
+///     chainring::seq_array<reading> sensors(4);          // four elements, none of them set
+///     sensors.set(2, {.celsius = 21});                   // done
+///     reading seen;
+///     sensors.get(0, seen);                              // uninitialized
+///     sensors.get(4, seen);                              // out_of_bounds
+///     sensors.resize(100);                               // element 2 is what it was
 template <class T> class seq_array {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  /// Makes an array of at most `capacity` elements, of which `length` are in use and uninitialized.
-  explicit seq_array(std::size_t capacity, std::size_t length = 0)
-      : elements_(std::make_unique<detail::versioned<T>[]>(capacity)), capacity_(capacity),
-        length_(length) {
-    CHAINRING_ASSERT(length <= capacity);
+  /// Makes an array of `length` uninitialized elements, with memory for at least `capacity`. Throws
+  /// std::bad_alloc.
+  explicit seq_array(std::size_t length = 0, std::size_t capacity = 0)
+      : elements_(std::max(length, capacity)), length_(length) {
+    if (!elements_.make_room(std::max(length, capacity))) throw std::bad_alloc();
   }
 
+  /// Returns done or out_of_bounds.
   seq_status set(std::size_t index, const T& value) noexcept {
     if (index >= len()) return seq_status::out_of_bounds;
     elements_[index].claim_and_replace(value);
     return seq_status::done;
   }
 
+  /// Returns done, out_of_bounds or uninitialized.
   seq_status get(std::size_t index, T& value) const noexcept {
     if (index >= len()) return seq_status::out_of_bounds;
+    const detail::versioned<T>& element = elements_[index];
     detail::short_wait wait;
     for (;;) {
       std::uint64_t version = 0;
-      const auto read = elements_[index].try_read(version);
+      const auto read = element.try_read(version);
       if ((version & (detail::versioned<T>::set | detail::versioned<T>::replacing)) == 0)
         return seq_status::uninitialized;
       if (read) {
@@ -282,11 +308,12 @@ template <class T> class seq_array {
     // [length-read] Without it a thread could read an element from before it was cleared.
     return length_.load(std::memory_order_acquire);
   }
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return elements_.room(); }
 
   /// Changes the length. Elements past the new length are forgotten; new ones are uninitialized.
+  /// Returns done or no_memory.
   seq_status resize(std::size_t length) noexcept {
-    if (length > capacity_) return seq_status::out_of_bounds;
+    if (!elements_.make_room(length)) return seq_status::no_memory;
     const std::size_t before = len();
     // [length-stored] Without it another thread could find the element before it was cleared.
     length_.store(length, std::memory_order_release);
@@ -296,25 +323,36 @@ template <class T> class seq_array {
   }
 
  private:
-  std::unique_ptr<detail::versioned<T>[]> elements_;
-  std::size_t capacity_;
+  detail::segments<detail::versioned<T>> elements_;
   std::atomic<std::size_t> length_;
 };
 
-/// A list that only grows, up to a capacity allocated at construction. Many threads may push and
-/// get.
+/// A list that only grows, by segments of memory that it allocates when the last one is full. Many
+/// threads may push and get at the same time, and no element moves.
+///
+/// Complexity: push() and get() are O(1); a push() that needs a segment allocates it, and as much
+/// memory as the list has. reserve() does that beforehand. Thread-safety: any thread may make any
+/// call. Durability: none.
+///
+///     chainring::seq_vec<event> log(2);                  // memory for two, and more when needed
+///     std::size_t at;
+///     log.push(what, at);                                // done or no_memory
+///     event seen;
+///     log.get(at, seen);                                 // done
 template <class T> class seq_vec {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  explicit seq_vec(std::size_t capacity)
-      : elements_(std::make_unique<detail::versioned<T>[]>(capacity)), capacity_(capacity) {}
+  /// Makes an empty list with memory for at least `capacity` elements. Throws std::bad_alloc.
+  explicit seq_vec(std::size_t capacity = 0) : elements_(capacity) {
+    if (!elements_.make_room(capacity)) throw std::bad_alloc();
+  }
 
-  /// Appends a value and sets `index` to its place. Returns out_of_bounds if the list is full.
+  /// Appends a value and sets `index` to its place. Returns done or no_memory.
   seq_status push(const T& value, std::size_t& index) noexcept {
     std::size_t at = length_.load(std::memory_order_relaxed); // [length-stored]
     do {
-      if (at >= capacity_) return seq_status::out_of_bounds;
+      if (!elements_.make_room(at + 1)) return seq_status::no_memory;
     } while (!length_.compare_exchange_weak(at, at + 1,
                                             std::memory_order_release,   // [length-stored]
                                             std::memory_order_relaxed)); // [length-stored]
@@ -327,8 +365,8 @@ template <class T> class seq_vec {
     return push(value, index);
   }
 
-  /// Reads an element. Returns uninitialized if another thread has taken the place and not stored
-  /// its value yet.
+  /// Returns done, out_of_bounds, or uninitialized if another thread has taken the place and not
+  /// stored its value yet.
   seq_status get(std::size_t index, T& value) const noexcept {
     if (index >= len()) return seq_status::out_of_bounds;
     std::uint64_t version = 0;
@@ -338,15 +376,19 @@ template <class T> class seq_vec {
     return seq_status::done;
   }
 
+  /// Makes memory for `capacity` elements in all. Returns done or no_memory.
+  seq_status reserve(std::size_t capacity) noexcept {
+    return elements_.make_room(capacity) ? seq_status::done : seq_status::no_memory;
+  }
+
   /// The number of places taken so far.
   [[nodiscard]] std::size_t len() const noexcept {
     return length_.load(std::memory_order_acquire); // [length-read]
   }
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return elements_.room(); }
 
  private:
-  std::unique_ptr<detail::versioned<T>[]> elements_;
-  std::size_t capacity_;
+  detail::segments<detail::versioned<T>> elements_;
   std::atomic<std::size_t> length_{0};
 };
 

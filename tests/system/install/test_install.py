@@ -123,6 +123,7 @@ def test_library(i, scratch):
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
+               "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
                "memory": os.path.join(SOURCE, "docs/examples/shared_memory_driver.cc"),
                "drivers": os.path.join(HERE, "drivers.cc")}
     for name, source in sources.items():
@@ -143,6 +144,10 @@ def test_library(i, scratch):
         said = run(at(f"tally-{kind}"), at("tally.region"), str(value), env=there)
         if said != total + "\n":
             raise SystemExit(f"durable_tally ({kind}) says: {said}")
+    for kind in ("shared", "static"):
+        said = run(at(f"readings-{kind}"), "5000", env=there)
+        if said != "10000 readings of 4 sensors, sum 24995000\n":
+            raise SystemExit(f"shared_readings ({kind}) says: {said}")
     with tempfile.TemporaryDirectory(prefix="chainring-install-", dir="/dev/shm") as memory:
         for n, kind in enumerate(("shared", "static"), 1):
             said = run(at(f"memory-{kind}"), os.path.join(memory, "region"), env=there)
