@@ -14,6 +14,7 @@ namespace detail {
 
 std::atomic<bool> hooks_on{false};
 std::atomic<const char*> active_bug{nullptr};
+std::atomic<std::uint64_t> fixed_seed{0};
 
 namespace {
 hook_function hook = nullptr;
@@ -39,6 +40,10 @@ void set_hook(hook_function function, void* context) noexcept {
 
 void set_seeded_bug(const char* name) noexcept {
   detail::active_bug.store(name, std::memory_order_relaxed); // [hook-set]
+}
+
+void set_fixed_seed(std::uint64_t seed) noexcept {
+  detail::fixed_seed.store(seed, std::memory_order_relaxed); // [hook-set]
 }
 
 } // namespace chainring

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/hook.h"
 #include "map/map_hash.h"
 #include "map/map_status.h"
 #include "map/seq_index.h"
@@ -35,6 +36,7 @@ const char* to_string(map_status s) noexcept {
 }
 
 std::uint64_t random_seed() noexcept {
+  if (const std::uint64_t fixed = fixed_seed(); fixed != 0) return fixed;
   std::uint64_t seed = 0;
   if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
     // The kernel's pool is not ready yet: the clock can be guessed, but it is still a seed.

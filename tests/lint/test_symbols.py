@@ -18,7 +18,7 @@ import tempfile
 
 BUILD, SHIPPED = sys.argv[1], sys.argv[2:]
 TESTS_ONLY = re.compile(r"\bchainring::(?:detail::)?sim_\w+|\bchainring::test::")
-HOOKS = re.compile(r"\b(?:run_hook|is_active_bug|active_bug|hooks_on|set_hook|set_seeded_bug)\b")
+HOOKS = re.compile(r"\b(?:run_hook|is_active_bug|active_bug|hooks_on|set_hook|set_seeded_bug|fixed_seed|set_fixed_seed)\b")
 DATA_PATH = re.compile(r"lib/(?:broker|message|ring)/\w+\.cc$")
 SLOW = re.compile(r"recover|store\.cc$")  # what runs at open only
 

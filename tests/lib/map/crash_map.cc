@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <random>
 #include <semaphore>
 #include <thread>
 #include <utility>
@@ -353,6 +354,12 @@ const std::vector<scenario (*)()> all = {inserts,        updates,         erases
                                          growing_bursts, beside_batches,  waiting_batches,
                                          full_batches,   long_chains,     recovered_by_driver,
                                          unwanted_keys,  key_in_two_cells};
+
+/// Which keys share a home follows from the seed of the map's hash, and with it whether a batch has
+/// changes when it waits for a key: with seeds 78, 168 and 186 of the first 260, three keys share a
+/// home, and the commits in front of such waits are not reached.
+[[maybe_unused]] const bool seed_is_fixed =
+    (set_fixed_seed(std::mt19937_64(seed_from_environment(1))()), true);
 
 /// At the gate the bounds in which EveryFlushAndDrainIsNeeded finds every call that is left out;
 /// .ci/soak takes larger ones.
