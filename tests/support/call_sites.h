@@ -14,6 +14,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "media/media.h"
@@ -48,6 +49,8 @@ class call_watch {
   void switch_off(const call_site& site);
   /// Called by a primitive, or by whatever stands in for it. False: it has to do nothing.
   [[nodiscard]] bool allows() noexcept;
+  /// Notes a stack that another process saw.
+  void add(stack s) { stacks_.push_back(std::move(s)); }
   /// Every different stack so far, as the program was linked.
   [[nodiscard]] const std::vector<stack>& stacks() const { return stacks_; }
   /// How often it said no.

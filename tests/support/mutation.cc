@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -12,11 +12,10 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <sys/wait.h>
-#include <thread>
 #include <tuple>
 #include <unistd.h>
 
+#include "support/children.h"
 #include "support/crash_case.h"
 #include "support/explorer.h"
 
@@ -30,52 +29,88 @@ double seconds_since(clock::time_point start) {
   return std::chrono::duration<double>(clock::now() - start).count();
 }
 
-struct outcome {
-  bool failed = false;
-  std::string by;
-};
-
-/// Runs the trials in a child; a failure, a crash and a hang all count as failing.
-outcome run_mutant(const std::vector<const mutation_trial*>& trials, const call_site& site,
-                   unsigned hang_seconds) {
-  std::fflush(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int null = open("/dev/null", O_WRONLY);
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-    call_watch watch;
-    watch.switch_off(site);
-    for (std::size_t i = 0; i < trials.size(); ++i)
-      if (!trials[i]->run(watch).empty())
-        _exit(static_cast<int>(std::min<std::size_t>(i + 1, 200)));
-    _exit(0);
-  }
-  if (child < 0) return {false, "fork failed"};
-  const auto start = clock::now();
-  int status = 0;
-  for (;;) {
-    const pid_t done = waitpid(child, &status, WNOHANG);
-    if (done == child) break;
-    if (seconds_since(start) > hang_seconds) {
-      kill(child, SIGKILL);
-      waitpid(child, &status, 0);
-      return {true, "hang"};
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  if (WIFSIGNALED(status)) return {true, "signal " + std::to_string(WTERMSIG(status))};
-  const auto code = static_cast<std::size_t>(WEXITSTATUS(status));
-  if (code == 0) return {};
-  return {true, code <= trials.size() ? trials[code - 1]->name : "exit"};
-}
-
 /// A trial with nothing switched off, and what it called.
 struct baseline {
   const mutation_trial* what;
   call_watch watch;
+  std::string failure;
   double seconds = 0;
 };
+
+/// What a child says of a baseline, as octets: the failure, the stacks, and what is known to hold.
+class record {
+ public:
+  record() = default;
+  explicit record(std::string octets) : octets_(std::move(octets)) {}
+
+  void put(std::uint64_t n) { octets_.append(reinterpret_cast<const char*>(&n), sizeof n); }
+  void put(const std::string& text) {
+    put(text.size());
+    octets_ += text;
+  }
+  std::uint64_t number() {
+    std::uint64_t n = 0;
+    octets_.copy(reinterpret_cast<char*>(&n), sizeof n, at_);
+    at_ += sizeof n;
+    return n;
+  }
+  std::string text() {
+    const std::uint64_t size = number();
+    at_ += size;
+    return octets_.substr(at_ - size, size);
+  }
+  [[nodiscard]] const std::string& octets() const { return octets_; }
+
+ private:
+  std::string octets_;
+  std::size_t at_ = 0;
+};
+
+std::string run_baseline(const mutation_trial& trial) {
+  call_watch watch;
+  record out;
+  out.put(trial.run(watch));
+  out.put(watch.stacks().size());
+  for (const call_watch::stack& s : watch.stacks()) {
+    out.put(s.size());
+    for (const std::uint64_t r : s)
+      out.put(r);
+  }
+  out.put(trial.known ? trial.known->size() : 0);
+  if (trial.known)
+    for (const std::uint64_t k : *trial.known)
+      out.put(k);
+  return out.octets();
+}
+
+void read_baseline(baseline& b, const child_end& end) {
+  b.seconds = end.seconds;
+  b.failure = end.wrong();
+  if (!end.returned()) return;
+  record in(end.said);
+  b.failure = in.text();
+  for (std::uint64_t stacks = in.number(); stacks > 0; --stacks) {
+    call_watch::stack s(in.number());
+    for (std::uint64_t& r : s)
+      r = in.number();
+    b.watch.add(std::move(s));
+  }
+  for (std::uint64_t known = in.number(); known > 0; --known)
+    b.what->known->insert(in.number());
+}
+
+/// Runs in a child: the trials one after the other without the site, until one fails. Returns its
+/// name, and nothing where none fails.
+std::string run_mutant(const std::vector<const mutation_trial*>& trials, const call_site& site) {
+  const int null = open("/dev/null", O_WRONLY);
+  dup2(null, STDOUT_FILENO);
+  dup2(null, STDERR_FILENO);
+  call_watch watch;
+  watch.switch_off(site);
+  for (const mutation_trial* t : trials)
+    if (!t->run(watch).empty()) return t->name;
+  return {};
+}
 
 /// The sites of the stacks that no direct call explains.
 std::vector<call_site> indirect_sites(const std::vector<std::unique_ptr<baseline>>& all,
@@ -155,14 +190,17 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
   const auto start = clock::now();
   mutation_report report;
   std::vector<std::unique_ptr<baseline>> all;
-  for (const mutation_trial& t : trials) {
-    auto& b = *all.emplace_back(std::make_unique<baseline>());
-    b.what = &t;
-    const auto begin = clock::now();
-    report.baseline = t.run(b.watch);
-    b.seconds = seconds_since(begin);
-    std::fprintf(stderr, "%s: %.1f s, %zu stacks\n", t.name.c_str(), b.seconds,
-                 b.watch.stacks().size());
+  for (const mutation_trial& t : trials)
+    all.emplace_back(std::make_unique<baseline>())->what = &t;
+  in_children(
+      all.size(), UINT_MAX, [&](std::size_t i) { return run_baseline(*all[i]->what); },
+      [&](std::size_t i, const child_end& end) {
+        read_baseline(*all[i], end);
+        std::fprintf(stderr, "%s: %.1f s, %zu stacks\n", all[i]->what->name.c_str(), end.seconds,
+                     all[i]->watch.stacks().size());
+      });
+  for (const auto& b : all) {
+    report.baseline = b->failure;
     if (!report.baseline.empty()) return report;
   }
   std::ranges::sort(all, {}, [](const auto& b) { return b->seconds; });
@@ -207,37 +245,44 @@ mutation_report mutate(const std::vector<mutation_trial>& trials, const mutation
   std::ranges::sort(order, {}, [](const auto* e) { return e->second.front(); });
   report.runs = order.size();
 
-  std::string last;
-  for (const auto* e : order) {
+  // Calls that are kept for a reason are not tried: what is shown is that the others are needed.
+  std::erase_if(order, [&](const auto* e) {
+    if (!std::ranges::all_of(e->second, [&](std::size_t i) { return proof_of(sites[i], which); }))
+      return false;
+    for (const std::size_t i : e->second) {
+      report.mutants[i].result = fate::stays;
+      report.mutants[i].by = *proof_of(sites[i], which);
+    }
+    return true;
+  });
+  std::string last; // that killed
+  const auto run = [&](std::size_t n) {
     std::vector<const mutation_trial*> reaching;
     for (std::size_t t = 0; t < all.size(); ++t)
-      if (std::ranges::any_of(e->first, [&](const auto& x) { return x.first == t; }))
+      if (std::ranges::any_of(order[n]->first, [&](const auto& x) { return x.first == t; }))
         reaching.push_back(all[t]->what);
-    // Calls that are kept for a reason are not tried: what is shown is that the others are needed.
-    if (std::ranges::all_of(e->second, [&](std::size_t i) { return proof_of(sites[i], which); })) {
-      for (const std::size_t i : e->second) {
-        report.mutants[i].result = fate::stays;
-        report.mutants[i].by = *proof_of(sites[i], which);
-      }
-      continue;
-    }
     const auto quickest = std::ranges::find(reaching, last, &mutation_trial::name);
     if (quickest != reaching.end()) std::rotate(reaching.begin(), quickest, quickest + 1);
-    const auto begin = clock::now();
-    outcome out = run_mutant(reaching, sites[e->second.front()], which.hang_seconds);
-    if (out.failed) last = out.by;
-    std::fprintf(stderr, "%s off: %s, after %.1f s\n", sites[e->second.front()].name().c_str(),
-                 out.failed ? out.by.c_str() : "nothing fails", seconds_since(begin));
-    for (const std::size_t i : e->second) {
+    return run_mutant(reaching, sites[order[n]->second.front()]);
+  };
+  const auto judge = [&](std::size_t n, const child_end& end) {
+    const std::vector<std::size_t>& members = order[n]->second;
+    const bool killed = end.forked && (!end.returned() || !end.said.empty());
+    const std::string by = end.returned() ? end.said : end.wrong();
+    if (killed) last = by;
+    std::fprintf(stderr, "%s off: %s, after %.1f s\n", sites[members.front()].name().c_str(),
+                 killed ? by.c_str() : "nothing fails", end.seconds);
+    for (const std::size_t i : members) {
       const std::string* const proof = proof_of(sites[i], which);
-      report.mutants[i].result = out.failed          ? fate::killed
+      report.mutants[i].result = killed              ? fate::killed
                                  : proof != nullptr  ? fate::stays
                                  : is_open(sites[i]) ? fate::open
                                                      : fate::survived;
-      report.mutants[i].by = !out.failed && proof != nullptr ? *proof : out.by;
-      report.mutants[i].seconds = i == e->second.front() ? seconds_since(begin) : 0;
+      report.mutants[i].by = !killed && proof != nullptr ? *proof : by;
+      report.mutants[i].seconds = i == members.front() ? end.seconds : 0;
     }
-  }
+  };
+  in_children(order.size(), which.hang_seconds, run, judge);
   for (mutation_report::mutant& m : report.mutants) {
     if (m.result != fate::unreached) continue;
     const std::string* proof = proof_of(m.where, which);
@@ -255,7 +300,8 @@ std::vector<mutation_trial> trials_of(const std::vector<scenario>& scenarios,
   for (const scenario& s : scenarios) {
     // What held with nothing switched off holds in a mutant, too: the same bytes are recovered.
     auto known = std::make_shared<std::unordered_set<std::uint64_t>>();
-    trials.push_back({s.name, [s, options, known](call_watch& watch) {
+    trials.push_back({s.name,
+                      [s, options, known](call_watch& watch) {
                         site_filter filter(watch);
                         explorer_options o = options;
                         o.print = false;
@@ -263,7 +309,8 @@ std::vector<mutation_trial> trials_of(const std::vector<scenario>& scenarios,
                         o.observer = &filter;
                         o.known = known.get();
                         return explore(s, o).failure;
-                      }});
+                      },
+                      known});
   }
   return trials;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Mutation: every call site of the persist seam (call_sites.h) is switched off, one at a time,
 /// while the scenarios are explored. A scenario must fail for each, or the call was redundant and
-/// goes. Each mutant runs in a child process, since a mutant may abort or hang.
+/// goes. Each mutant runs in a child process, since a mutant may abort or hang; as many run side by
+/// side as there are CPUs.
 ///
 ///     mutation_options m;
 ///     m.under = {"lib/ring/"};
@@ -20,7 +21,9 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -51,6 +54,9 @@ struct mutation_options {
 struct mutation_trial {
   std::string name;
   std::function<std::string(call_watch&)> run;
+  /// What `run` has shown to hold, by hash, where it notes that. Runs are made in child processes,
+  /// from which this is brought back.
+  std::shared_ptr<std::unordered_set<std::uint64_t>> known = {};
 };
 
 struct mutation_report {
