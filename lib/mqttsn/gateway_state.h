@@ -280,11 +280,6 @@ struct gateway_worker::state final : front_end {
   [[nodiscard]] const client_address& address_of(std::uint32_t session) const noexcept {
     return at(session).address;
   }
-  static constexpr std::size_t at_once = 32; ///< datagrams that are looked at together
-  template <class Datagram>
-  void find_senders(std::span<Datagram> some, std::uint32_t* sessions) const noexcept;
-  [[nodiscard]] unsigned home_of(std::uint32_t n, message_type type,
-                                 const received_datagram& d) const noexcept;
   /// Returns true when the session's connection is open and served by this worker.
   [[nodiscard]] bool serves(std::uint32_t session) const noexcept {
     // [connection-home]
@@ -323,6 +318,11 @@ struct gateway_worker::state final : front_end {
   void receive(const sender& from, std::span<const std::byte> datagram,
                bool has_waited = false) noexcept;
   [[nodiscard]] bool has_turn(const sender& from, std::span<const std::byte> datagram) noexcept;
+  static constexpr std::size_t at_once = 32; ///< datagrams of a burst that are looked at together
+  void find_senders(std::span<const received_datagram> some,
+                    std::uint32_t* sessions) const noexcept;
+  [[nodiscard]] unsigned home_of(std::uint32_t n, message_type type,
+                                 const received_datagram& d) const noexcept;
   void receive_unusual(const received_datagram& d, std::uint32_t n) noexcept;
   [[nodiscard]] bool may_drop(const received_datagram& d, bool known) noexcept;
   [[nodiscard]] bool may_handle_more() const noexcept {

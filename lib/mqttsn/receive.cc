@@ -254,9 +254,8 @@ void gateway_worker::receive(client_address from, std::span<const std::byte> dat
 // Sets for each datagram the session that the index names for its sender, or none. In passes: the
 // lines of the index are asked for, then the lines of the connections, and when these are needed
 // they have come.
-template <class Datagram>
 [[gnu::always_inline]] inline void
-gateway_worker::state::find_senders(std::span<Datagram> some,
+gateway_worker::state::find_senders(std::span<const received_datagram> some,
                                     std::uint32_t* sessions) const noexcept {
   for (std::size_t i = 0; i < some.size(); ++i) {
     sessions[i] = senders.hash(some[i].from); // until the line has come

@@ -53,7 +53,8 @@ class datagram_sink {
  public:
   virtual ~datagram_sink() = default;
   /// Returns the number of the worker to which this datagram belongs. It is not asked when there is
-  /// one worker only.
+  /// one worker only. A sink of several workers overrides this call or the next one; without that
+  /// all datagrams belong to worker 0.
   virtual unsigned home_of(client_address, std::span<const std::byte>) noexcept { return 0; }
   /// Writes for each datagram of a burst the worker to which it belongs, up to the first one that
   /// may belong elsewhere when an earlier one has been handled. Returns how many it wrote, which is

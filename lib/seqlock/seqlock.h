@@ -228,8 +228,8 @@ template <class T> class seqlock {
     return write_guard(this, read());
   }
 
-  /// Calls fn(T&) with the value, which what fn leaves there replaces. It claims nothing: no other
-  /// thread uses the seqlock during the call, and nobody holds a write guard.
+  /// Calls fn(T&) with a copy of the value, and stores what fn leaves in the copy. No other thread
+  /// may use the seqlock during the call, and nobody may hold a write guard.
   template <class Fn> void get_mut(Fn&& fn) {
     T value = read();
     fn(value);
@@ -246,8 +246,8 @@ template <class T> class seqlock {
 enum class seq_status : std::uint8_t {
   done,
   out_of_bounds, ///< the index is not below the length
-  uninitialized, ///< the element was never set, or not since the array was longer the last time
-  no_memory,     ///< there is no memory for more elements; nothing has changed
+  uninitialized, ///< the element was not set yet, or the array was shorter after it was set
+  no_memory,     ///< there is no memory for more elements; length and elements are as before
 };
 
 /// An array of values, each under a seqlock of its own. Three things are different. The *length* is
