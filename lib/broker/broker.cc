@@ -228,7 +228,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       will_content(s.config.content_size_max), scans(s.config.retained_scans_max),
       content_buffer(s.config.content_size_max) {
   if (!leases.make(leases_max)) throw std::bad_alloc();
-  for (std::uint32_t i = 0; i < s.sessions_limit && s.groups.member_count() != 0; ++i)
+  const std::uint32_t sessions_there = durable.sessions().count();
+  for (std::uint32_t i = 0; i < sessions_there && s.groups.member_count() != 0; ++i)
     if (at(i).membership_count() != 0 &&
         at(i).home.load(std::memory_order_relaxed) == n) // [home-read]
       for (std::uint32_t p = at(i).first_place; p != 0; p = s.groups.member(p - 1).next_plus_1)

@@ -20,7 +20,8 @@ struct sim_store {
   sim_store(const sim_store&) = delete;
   sim_store& operator=(const sim_store&) = delete;
 
-  std::byte* take_mapping();
+  [[nodiscard]] bool is_small() const noexcept;
+  std::byte* take_mapping(); ///< with the bytes that the disk has now
   void give_back(std::byte* mapping) noexcept; ///< forgets what was changed in it
 
   int fd = -1;
@@ -35,8 +36,8 @@ struct sim_store {
   std::weak_ptr<sim_life> current;
 };
 
-/// Calls `page(offset)` for each page of a private mapping that differs from its file: those the
-/// kernel copied on a write (pagemap), or every page where that cannot be told.
+/// Calls `page(offset)` for each page of a private mapping that may differ from its file: those that
+/// were copied on a write (pagemap) or with a small disk, or every page where that cannot be told.
 template <class F> void for_each_touched_page(const std::byte* base, std::uint64_t size, F page);
 
 class sim_life final : public persist_observer {
