@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
@@ -67,7 +66,7 @@ bool table_memory::give_back() noexcept {
   return size_ >= mapped_min && madvise(at_, size_, MADV_DONTNEED) == 0;
 }
 
-result<table_memory> table_memory::take(std::uint64_t size) {
+bool table_memory::take(std::uint64_t size) noexcept {
   // A large table starts on a huge page, so that a lookup costs one line and no page walk.
   const std::uint64_t rounded = align_up(size, size >= huge_page ? huge_page : 4096);
   const std::uint64_t slack = size >= huge_page ? huge_page : 0;
@@ -78,9 +77,7 @@ result<table_memory> table_memory::take(std::uint64_t size) {
   } else if (void* small = std::aligned_alloc(4096, rounded)) {
     at = std::memset(small, 0, rounded);
   }
-  if (at == MAP_FAILED)
-    return system_error(errc::no_space,
-                        "memory for a map table of " + std::to_string(size) + " bytes", errno);
+  if (at == MAP_FAILED) return false;
   auto* bytes = static_cast<std::byte*>(at);
   if (slack != 0) {
     const std::uint64_t lead = align_up(reinterpret_cast<std::uintptr_t>(bytes), huge_page) -
@@ -90,10 +87,9 @@ result<table_memory> table_memory::take(std::uint64_t size) {
     bytes += lead;
     (void)madvise(bytes, rounded, MADV_HUGEPAGE); // a refused advice only makes the table slower
   }
-  table_memory taken;
-  taken.at_ = bytes;
-  taken.size_ = rounded;
-  return taken;
+  at_ = bytes;
+  size_ = rounded;
+  return true;
 }
 
 key_claims::key_claims(std::uint64_t groups)

@@ -15,9 +15,11 @@
 /// waits for the mover only where the new table is half full while the old one is not empty. That
 /// takes a claim that is held all that time, because moving keeps ahead of inserting (homes_each).
 ///
-/// The tables take addresses when the index is made, and memory when they are used. The index does
-/// not know which readers still look at an old table, so it keeps the table's addresses.
-/// give_back() gives its memory back at any time; readers then find zeros, which are no keys.
+/// The tables take addresses when the index is made, or each one when it is opened, and memory when
+/// they are used. The index does not know which readers still look at an old table, so it keeps the
+/// table's addresses. give_back() gives its memory back at any time; readers then find zeros, which
+/// are no keys. Where a table that is to be opened gets no addresses, the one before takes keys
+/// beyond its half, until it has no entry left near the home of a key.
 ///
 /// A walk goes home by home through the table that was the oldest when it began. It takes all keys
 /// of a home, in both tables, at one moment at which the home was not moving.
@@ -44,11 +46,13 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -145,10 +149,17 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
   };
 
  public:
+  /// When tables take their addresses. Those taken at once make an index that grows without a
+  /// system call. Those taken later make one whose capacity may be far above what the process can
+  /// address.
+  enum class addresses : std::uint8_t { at_once, when_opened };
+
   /// Makes an index with room for `first` keys that grows up to `capacity`. Both are at least 1,
   /// and `first` is not above `capacity`.
-  [[nodiscard]] static result<seq_index> create(std::uint64_t first, std::uint64_t capacity) {
+  [[nodiscard]] static result<seq_index> create(std::uint64_t first, std::uint64_t capacity,
+                                                addresses taken_when = addresses::at_once) {
     seq_index index;
+    index.addresses_ = taken_when;
     const std::uint64_t least = table::slots_for(first), most = table::slots_for(capacity);
     std::size_t count = 0;
     while (least << count < most)
@@ -156,9 +167,14 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     index.levels_ = std::make_unique<level[]>(count + 1);
     for (std::size_t i = 0; i <= count; ++i) {
       level& l = index.levels_[i];
-      if (auto taken = l.take(least << i); !taken) return taken.error();
       l.number = i;
       l.capacity = (least << i) / 2;
+      if (i != 0 && taken_when == addresses::when_opened) continue;
+      if (!l.take(least << i))
+        return system_error(errc::no_space,
+                            "memory for a map table of " +
+                                std::to_string(table::bytes_for(least << i)) + " bytes",
+                            errno);
     }
     index.last_ = &index.levels_[count];
     index.oldest_.store(&index.levels_[0], std::memory_order_relaxed); // [oldest-table]
@@ -167,7 +183,8 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   /// Only while no other thread uses `other`.
   seq_index(seq_index&& other) noexcept
-      : levels_(std::move(other.levels_)), last_(other.last_), oldest_(other.oldest()) {}
+      : levels_(std::move(other.levels_)), last_(other.last_), addresses_(other.addresses_),
+        oldest_(other.oldest()) {}
   seq_index& operator=(seq_index&&) = delete;
 
   // --- lookups ----------------------------------------------------------------------------------
@@ -241,18 +258,14 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
   /// The most keys that the newest table takes.
   [[nodiscard]] std::uint64_t room() const noexcept { return newest()->capacity; }
 
-  /// True: there is room for that many keys in all. Opens the next table where that is needed and
-  /// possible. False: the mover has to make progress first.
+  /// True: there is room for that many keys in all, or there never will be. Opens the next table
+  /// where that is needed and possible. False: the mover has to make progress first.
   [[nodiscard]] bool make_room(std::uint64_t keys) noexcept {
     for (;;) {
       level* l = oldest();
       if (level* next = l->after(); next != nullptr) return keys <= next->capacity || next == last_;
       if (keys <= l->capacity || l == last_) return true;
-      level* not_opened = nullptr;
-      // [next-table] Without it a reader could miss a key that was moved to the next table.
-      l->next.compare_exchange_strong(not_opened, l + 1,          // only one thread opens it
-                                      std::memory_order_release,  // [next-table]
-                                      std::memory_order_relaxed); // [next-table]
+      if (!open_after(l)) return true;
       hook_point("map.grow");
     }
   }
@@ -271,6 +284,21 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
       }
     }
     return true;
+  }
+
+  /// Moves homes until the growth is over or stuck, and waits for other movers. The caller holds no
+  /// claim and uses no slot.
+  template <class Claims, class Hash>
+  void finish_growth(Claims& claims, Hash&& hash_of) noexcept {
+    constexpr unsigned homes_at_once = 64;
+    for (short_wait wait; growing();) {
+      const step s = move(claims, hash_of, homes_at_once, key_claims::no_stripe);
+      if (s == step::stuck) return;
+      if (s == step::blocked) {
+        hook_point("map.move.wait");
+        wait.round();
+      }
+    }
   }
 
   enum class step : std::uint8_t { moved, blocked, stuck, idle };
@@ -405,6 +433,22 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     return l;
   }
 
+  /// Opens the table behind `l`, unless another thread did. False: it got no addresses.
+  bool open_after(level* l) noexcept {
+    level* not_opened = nullptr;
+    std::unique_lock<spin_lock> taking;
+    if (addresses_ == addresses::when_opened) {
+      taking = std::unique_lock(moving_); // only one thread takes addresses
+      if (l->after() != nullptr) return true;
+      if (!l[1].take(2 * l[1].capacity)) return false;
+    }
+    // [next-table] Without it a reader could miss a key that was moved to the next table.
+    l->next.compare_exchange_strong(not_opened, l + 1,          // only one thread opens it
+                                    std::memory_order_release,  // [next-table]
+                                    std::memory_order_relaxed); // [next-table]
+    return true;
+  }
+
   template <class Hash>
   static bool move_home(level& from, level& to, std::uint64_t home, Hash& hash_of) noexcept {
     const auto before = from.progress.load(std::memory_order_relaxed); // [mover-locked]
@@ -435,6 +479,7 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
 
   std::unique_ptr<level[]> levels_;
   level* last_ = nullptr;
+  addresses addresses_ = addresses::at_once;
   std::atomic<level*> oldest_{nullptr};      ///< where it has no next, it alone holds keys
   alignas(cacheline_size) spin_lock moving_; ///< the mover's lock
 };

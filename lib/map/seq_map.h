@@ -20,10 +20,13 @@
 /// few homes along, and no call does more than that. An insert waits only where a callback, or a
 /// thread that is off its CPU, holds the mover up until the next table is full as well.
 ///
-/// **Memory:** the map takes all its addresses when it is created: 2 to 4 entries for each key of
-/// capacity. An entry is 8 bytes and key and value, rounded up to 16, 32 or 64 bytes or to whole
-/// lines. Outgrown tables take as much again until trim() gives it back. Large tables take memory
-/// as they are used. Afterwards only walks allocate memory, for the keys of one home.
+/// A map of create_unbounded() grows so as long as it gets memory. Its callers need not know how
+/// many keys there will be; the change that opens a table makes a system call for it.
+///
+/// **Memory:** a map with a capacity takes all its addresses when it is created: 2 to 4 entries for
+/// each key of capacity. An entry is 8 bytes and key and value, rounded up to 16, 32 or 64 bytes or
+/// to whole lines. Outgrown tables take as much again until trim() gives it back. Large tables take
+/// memory as they are used. Afterwards only walks allocate memory, for the keys of one home.
 ///
 /// **Performance:** a hit reads one cache line at the loads that are allowed. get_bulk() prefetches
 /// the lines of all keys of a burst before it looks at the first. There are no tombstones
@@ -43,6 +46,7 @@
 ///     std::optional<session_ref> seen = map.get(key);
 ///     std::uint64_t hits = map.get_bulk(keys, hashes, 32, refs); // bit i: keys[i] was there
 #pragma once
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -74,7 +78,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   /// all). Errors: invalid_argument, no_space.
   [[nodiscard]] static result<std::unique_ptr<seq_map>>
   create(std::uint64_t capacity, Hash hash = Hash{}, std::uint64_t first = 0) {
-    if (capacity == 0 || capacity > std::uint64_t{1} << 40)
+    if (capacity == 0 || capacity > most)
       return error{errc::invalid_argument,
                    "map capacity " + std::to_string(capacity) + ": expected 1 to 2^40 keys"};
     if (first > capacity)
@@ -85,6 +89,21 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     if (!index) return index.error();
     return std::unique_ptr<seq_map>(new seq_map(std::move(index).value(), capacity, hash));
   }
+  /// Makes a map with room for `first` keys that grows while there is memory, up to 2^40 keys.
+  /// A change that needs more memory than there is returns full. The map has room for at least
+  /// `least_unbounded` keys at first, so that writers of different keys rarely meet. Errors:
+  /// invalid_argument, no_space.
+  [[nodiscard]] static result<std::unique_ptr<seq_map>> create_unbounded(std::uint64_t first = 0,
+                                                                         Hash hash = Hash{}) {
+    if (first > most)
+      return error{errc::invalid_argument, "map with room for " + std::to_string(first) +
+                                               " keys at first: expected at most 2^40"};
+    auto index = index_type::create(std::max(first, least_unbounded), most,
+                                    index_type::addresses::when_opened);
+    if (!index) return index.error();
+    return std::unique_ptr<seq_map>(new seq_map(std::move(index).value(), most, hash));
+  }
+  static constexpr std::uint64_t least_unbounded = 512;
 
   /// Returns the hash that the calls which take a hash expect.
   [[nodiscard]] std::uint64_t hash(const K& key) const noexcept { return hash_(key); }
@@ -100,6 +119,19 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   [[nodiscard]] bool contains(const K& key) const noexcept {
     const auto words = key_words(key);
     return index_.read(hash(key), [&](const payload& p) { return same(p, words); });
+  }
+
+  /// Looks for a key that the caller has in another form, and need not make a K of. `hashed` is
+  /// what hash() returns for the key, and same(const K&) says whether it is the one.
+  template <class Same>
+  [[nodiscard]] std::optional<V> find_if(std::uint64_t hashed, Same&& same) const noexcept {
+    V value;
+    const bool found = index_.read(hashed, [&](const payload& p) {
+      if (!same(key_of(p))) return false;
+      value = value_of(p);
+      return true;
+    });
+    return found ? std::optional(value) : std::nullopt;
   }
 
   /// Looks `n` keys up (at most bulk_max) with their hashes. Bit i of the result is set where
@@ -134,7 +166,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
 
   /// The number of keys in the map. It is exact when no writer is at work.
   [[nodiscard]] std::uint64_t len() const noexcept { return count(); }
-  /// The most keys that the map holds.
+  /// The most keys that the map holds; without a maximum, 2^40.
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
   // --- changes ----------------------------------------------------------------------------------
@@ -245,6 +277,16 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
 
   // --- growth -----------------------------------------------------------------------------------
 
+  /// Makes room for `keys` keys in all, so that the inserts up to there neither open a table nor
+  /// move keys. Returns done or full. It takes O(len()), while other threads read and write as
+  /// during any growth.
+  map_status reserve(std::uint64_t keys) noexcept {
+    if (keys > capacity_) return map_status::full;
+    constexpr auto no_claim = detail::key_claims::no_stripe;
+    const bool moved = index_.wait_for_room(keys, claims_, hash_of(), no_claim);
+    if (moved) index_.finish_growth(claims_, hash_of());
+    return moved && keys <= index_.room() ? map_status::done : map_status::full;
+  }
   /// True while the index grows.
   [[nodiscard]] bool growing() const noexcept { return index_.growing(); }
   /// Moves up to `homes` homes of a growth, for a thread that has time for it. False: no home is
@@ -268,6 +310,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   using index_type = detail::seq_index<key_size + value_size>;
   using payload = typename index_type::payload;
   using key_array = std::array<std::uint64_t, key_size>;
+  static constexpr std::uint64_t most = std::uint64_t{1} << 40; // keys
 
   class claim {
    public:

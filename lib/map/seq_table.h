@@ -77,7 +77,8 @@ class table_memory {
     return *this;
   }
   ~table_memory();
-  [[nodiscard]] static result<table_memory> take(std::uint64_t size);
+  /// Takes zeroed memory. False: there is none; errno says why.
+  [[nodiscard]] bool take(std::uint64_t size) noexcept;
   [[nodiscard]] void* at() const noexcept { return at_; }
   /// Zeroes the memory and gives it back, but keeps the addresses. False: it is too small for that.
   bool give_back() noexcept;
@@ -103,13 +104,15 @@ template <std::size_t PayloadWords> class seq_table {
     return std::bit_ceil(capacity * 2 < group_size ? group_size : capacity * 2);
   }
   /// Takes the memory for `slots` entries, a power of two and at least one group. Called once.
-  [[nodiscard]] result<void> take(std::uint64_t slots) {
-    auto memory = table_memory::take(slots * sizeof(entry));
-    if (!memory) return memory.error();
-    memory_ = std::move(memory).value();
+  /// False: there is none; errno says why.
+  [[nodiscard]] bool take(std::uint64_t slots) noexcept {
+    if (!memory_.take(bytes_for(slots))) return false;
     entries_ = static_cast<entry*>(memory_.at());
     mask_ = slots / group_size - 1;
-    return {};
+    return true;
+  }
+  [[nodiscard]] static constexpr std::uint64_t bytes_for(std::uint64_t slots) noexcept {
+    return slots * sizeof(entry);
   }
   /// Gives the memory back. The table holds no key and will never hold one.
   bool give_back() noexcept { return memory_.give_back(); }

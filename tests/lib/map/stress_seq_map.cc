@@ -24,14 +24,8 @@ struct crowded {
   std::uint64_t operator()(std::uint64_t key) const noexcept { return key % 4; }
 };
 
-/// `fill` is the number of other keys that the writers add one by one. The map then begins with
-/// room for hardly more keys than those that stay.
-template <class Hash>
-void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t fill = 0) {
-  using map_type = seq_map<std::uint64_t, value32, Hash>;
-  auto made = map_type::create(keys + 8 + fill, Hash{}, fill == 0 ? 0 : 8);
-  ASSERT_TRUE(made);
-  auto& m = **made;
+template <class Map>
+void readers_and_writers(Map& m, std::uint64_t keys, std::uint64_t rounds, std::uint64_t fill) {
   // Keys 0..7 are never erased. No reader may ever miss them while other keys come and go.
   for (std::uint64_t k = 0; k < 8; ++k)
     ASSERT_EQ(m.insert(k, value_of(k, 0)), map_status::done);
@@ -113,6 +107,16 @@ void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t
   EXPECT_EQ(seen, m.len());
 }
 
+/// `fill` is the number of other keys that the writers add one by one. The map then begins with
+/// room for hardly more keys than those that stay.
+template <class Hash>
+void readers_and_writers(std::uint64_t keys, std::uint64_t rounds, std::uint64_t fill = 0) {
+  auto made =
+      seq_map<std::uint64_t, value32, Hash>::create(keys + 8 + fill, Hash{}, fill == 0 ? 0 : 8);
+  ASSERT_TRUE(made);
+  readers_and_writers(**made, keys, rounds, fill);
+}
+
 TEST(SeqMapStress, ReadersSeeWholeValuesAndMissNoKeyThatStays) {
   readers_and_writers<map_hash<std::uint64_t>>(200, 1'000'000);
 }
@@ -123,6 +127,13 @@ TEST(SeqMapStress, ReadersMissNoKeyWhileReachesRiseAndFall) {
 TEST(SeqMapStress, ReadersMissNoKeyWhileTheMapGrows) {
   for (int i = 0; i < 4; ++i)
     readers_and_writers<map_hash<std::uint64_t>>(200, 200'000, 100'000);
+}
+TEST(SeqMapStress, ReadersMissNoKeyWhileAMapWithoutACapacityTakesTables) {
+  for (int i = 0; i < 4; ++i) {
+    auto made = seq_map<std::uint64_t, value32>::create_unbounded();
+    ASSERT_TRUE(made);
+    readers_and_writers(**made, 200, 200'000, 100'000);
+  }
 }
 /// The hash gives only four homes in every table, and the groups behind them fill up.
 TEST(SeqMapStress, ReadersMissNoKeyWhileACrowdedMapGrows) {
