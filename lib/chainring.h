@@ -35,6 +35,7 @@
 #include "seqlock/segments.h"
 #include "seqlock/seqlock.h"
 #include "map/durable_map.h"
+#include "map/map.h"
 #include "map/map_hash.h"
 #include "map/map_media.h"
 #include "map/map_status.h"

@@ -216,7 +216,7 @@ void durable_map::unexpect_key() noexcept {
   expected_.fetch_sub(1, std::memory_order_relaxed); // [expected-keys]
 }
 
-template <class Fn> map_status durable_map::run_single(Fn&& fn) noexcept {
+template <class Fn> map_status durable_map::run_single(Fn&& fn) {
   if (batch* open = open_[thread_slot()]; open != nullptr) {
     const map_status status = fn(*open);
     open->commit();
@@ -242,10 +242,78 @@ map_status durable_map::compare_exchange(key_span key, byte_span expected,
                                          byte_span value) noexcept {
   return run_single([&](batch& b) { return b.compare_exchange(key, expected, value); });
 }
-map_status
-durable_map::update_in_place(key_span key,
-                             const std::function<void(std::span<std::byte>)>& fn) noexcept {
-  return run_single([&](batch& b) { return b.update_in_place(key, fn); });
+// What the calls leave in a map_edit that have callbacks, or make one of their own.
+namespace {
+
+using editor = std::function<map_status(map_edit&)>;
+
+editor in_place_by(const std::function<void(std::span<std::byte>)>& fn) {
+  return [&fn](map_edit& e) {
+    if (!e.present()) return map_status::missing;
+    if (e.now().size() > map_edit::size_max) return map_status::too_long;
+    fn(e.in_place());
+    return map_status::done;
+  };
+}
+
+editor erase_where(const std::function<bool(map_edit::byte_span)>& unwanted) {
+  return [&unwanted](map_edit& e) {
+    if (!e.present()) return map_status::missing;
+    if (!unwanted(e.now())) return map_status::mismatch;
+    e.erase();
+    return map_status::done;
+  };
+}
+
+editor add(std::uint64_t by) noexcept {
+  return [by](map_edit& e) {
+    std::uint64_t sum = 0;
+    if (e.present()) {
+      if (e.now().size() != sizeof sum) return map_status::mismatch;
+      std::memcpy(&sum, e.now().data(), sizeof sum);
+    }
+    if (__builtin_add_overflow(sum, by, &sum)) return map_status::mismatch;
+    e.assign(bytes_of(sum));
+    return map_status::done;
+  };
+}
+
+editor subtract(std::uint64_t by) noexcept {
+  return [by](map_edit& e) {
+    std::uint64_t left = 0;
+    if (!e.present()) return map_status::missing;
+    if (e.now().size() != sizeof left) return map_status::mismatch;
+    std::memcpy(&left, e.now().data(), sizeof left);
+    if (left < by) return map_status::mismatch;
+    left -= by;
+    if (left == 0)
+      e.erase();
+    else
+      e.assign(bytes_of(left));
+    return map_status::done;
+  };
+}
+
+} // namespace
+
+map_status durable_map::edit_single(key_span key, bool may_insert, const editor& fn) {
+  return run_single([&](batch& b) { return b.edit_key(key, may_insert, fn); });
+}
+map_status durable_map::update_in_place(key_span key,
+                                        const std::function<void(std::span<std::byte>)>& fn) {
+  return edit_single(key, false, in_place_by(fn));
+}
+map_status durable_map::alter(key_span key, const std::function<map_status(map_edit&)>& fn) {
+  return edit_single(key, true, fn);
+}
+map_status durable_map::erase_if(key_span key, const std::function<bool(byte_span)>& unwanted) {
+  return edit_single(key, false, erase_where(unwanted));
+}
+map_status durable_map::increment(key_span key, std::uint64_t by) noexcept {
+  return edit_single(key, true, add(by));
+}
+map_status durable_map::decrement(key_span key, std::uint64_t by) noexcept {
+  return edit_single(key, false, subtract(by));
 }
 
 std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) noexcept {
@@ -328,26 +396,35 @@ void durable_map::batch::unclaim_unused(std::uint32_t stripe) noexcept {
 }
 
 // Claims the key, finds it and calls decide(key, hash, slot, payload), which may store a change.
-// The slot is `none` where the key is missing.
+// The slot is `none` where the key is missing. Where decide() stores nothing, or throws, the claim
+// is given back.
 template <class Decide>
-map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&& decide) noexcept {
+map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&& decide) {
   if (!wanted_key::accepted(key, {})) return map_status::too_long;
   if (size_ == changes_max) commit();
   if (map_.growing()) [[unlikely]]
     map_.help_grow(index_type::homes_each);
-  const bool expected = may_insert && map_.expect_key(*this); // before a claim is taken
+  struct ending {
+    batch& of;
+    const bool expected;
+    std::uint32_t stripe = 0;
+    std::size_t before = 0;
+    std::uint64_t slot = index_type::none;
+    ~ending() {
+      const bool stored = of.size_ != before;
+      if (expected && (!stored || slot != index_type::none)) of.map_.unexpect_key();
+      if (!stored) of.unclaim_unused(stripe);
+    }
+  } end{*this, may_insert && map_.expect_key(*this)}; // before a claim is taken
   const wanted_key wanted(key);
   const std::uint64_t hashed = map_.hash(key);
-  const std::uint32_t stripe = map_.claims_.stripe(hashed);
-  claim(hashed, stripe);
-  const std::uint64_t slot =
-      map_.index_.find(hashed, [&](const payload& p) { return map_.has_key(p, wanted); });
+  end.stripe = map_.claims_.stripe(hashed);
+  claim(hashed, end.stripe);
+  end.before = size_; // claim() may have committed what the batch held
+  end.slot = map_.index_.find(hashed, [&](const payload& p) { return map_.has_key(p, wanted); });
   payload p{};
-  if (slot != index_type::none) p = map_.index_.at(slot);
-  const map_status status = decide(wanted, hashed, slot, p);
-  if (expected && (status != map_status::done || slot != index_type::none)) map_.unexpect_key();
-  if (status != map_status::done) unclaim_unused(stripe);
-  return status;
+  if (end.slot != index_type::none) p = map_.index_.at(end.slot);
+  return decide(wanted, hashed, end.slot, p);
 }
 
 map_status durable_map::batch::insert(key_span key, byte_span value) noexcept {
@@ -396,21 +473,51 @@ map_status durable_map::batch::compare_exchange(key_span key, byte_span expected
       });
 }
 
+// Calls fn(map_edit&) and stores what it leaves there, if it returns done.
+map_status durable_map::batch::edit_key(key_span key, bool may_insert, const editor& fn) {
+  return change_key(
+      key, may_insert,
+      [&](const wanted_key& k, std::uint64_t hash, std::uint64_t slot, const payload& p) {
+        const bool present = slot != index_type::none;
+        std::uint64_t copy[2];
+        map_edit edit(present, present ? map_.value_at(p, copy) : byte_span{});
+        const map_status status = fn(edit);
+        if (status != map_status::done) return status;
+        const byte_span value = std::span(edit.bytes_).first(edit.size_);
+        switch (edit.what_) {
+        case map_edit::change::too_long:
+          return map_status::too_long;
+        case map_edit::change::assigned:
+          return add(present ? map_.store_update(slot, p, hash, value, next())
+                             : map_.store_insert(k, hash, value, next()));
+        case map_edit::change::erased:
+          if (!present) return map_status::done;
+          map_.store_erase(slot, p, hash, next());
+          return add(map_status::done);
+        case map_edit::change::nothing:
+          break;
+        }
+        return map_status::done;
+      });
+}
+
 map_status
 durable_map::batch::update_in_place(key_span key,
-                                    const std::function<void(std::span<std::byte>)>& fn) noexcept {
-  return change_key(
-      key, false, [&](const wanted_key&, std::uint64_t hash, std::uint64_t slot, const payload& p) {
-        if (slot == index_type::none) return map_status::missing;
-        std::uint64_t copy[2];
-        const byte_span now = map_.value_at(p, copy);
-        if (now.size() > in_place_max) return map_status::too_long;
-        std::array<std::byte, in_place_max> buffer;
-        const std::span value = std::span(buffer).first(now.size());
-        std::ranges::copy(now, value.begin());
-        fn(value);
-        return add(map_.store_update(slot, p, hash, value, next()));
-      });
+                                    const std::function<void(std::span<std::byte>)>& fn) {
+  return edit_key(key, false, in_place_by(fn));
+}
+map_status durable_map::batch::alter(key_span key, const std::function<map_status(map_edit&)>& fn) {
+  return edit_key(key, true, fn);
+}
+map_status durable_map::batch::erase_if(key_span key,
+                                        const std::function<bool(byte_span)>& unwanted) {
+  return edit_key(key, false, erase_where(unwanted));
+}
+map_status durable_map::batch::increment(key_span key, std::uint64_t by) noexcept {
+  return edit_key(key, true, chainring::add(by));
+}
+map_status durable_map::batch::decrement(key_span key, std::uint64_t by) noexcept {
+  return edit_key(key, false, subtract(by));
 }
 
 map_status durable_map::batch::add(map_status stored) noexcept {

@@ -19,7 +19,8 @@
 /// writer that meets a key which the batch of another thread has changed commits its own batch
 /// before it waits, so batches cannot deadlock. A thread has at most one batch open for a map. A
 /// single call that a thread makes while its batch is open joins the batch and commits it.
-/// Callbacks must not change the map.
+/// Callbacks must not change the map. Those of alter(), erase_if() and update_in_place() may throw:
+/// then the key stays as it is, and the caller gets the exception. The others must not throw.
 ///
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
 /// from its beginning to its end exactly once.
@@ -58,6 +59,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -131,6 +133,47 @@ namespace detail {
 class retired_chains;
 }
 
+/// The value of a key in the callback of alter(). What the callback leaves here becomes the key's.
+class map_edit {
+ public:
+  using byte_span = std::span<const std::byte>;
+  /// The most bytes that a callback may give a value or change in place.
+  static constexpr std::size_t size_max = 4096;
+
+  /// False: the key is missing.
+  [[nodiscard]] bool present() const noexcept { return present_; }
+  /// The value as it is on media, of any length; empty where the key is missing.
+  [[nodiscard]] byte_span now() const noexcept { return now_; }
+  /// A copy of the value whose bytes the callback may change. It is empty, and changes nothing,
+  /// where the key is missing or the value has more than size_max bytes.
+  [[nodiscard]] std::span<std::byte> in_place() noexcept {
+    if (!present_ || now_.size() > size_max) return {};
+    assign(now_);
+    return std::span(bytes_).first(size_);
+  }
+  /// Gives the key a value, of which it takes a copy. Above size_max bytes alter() returns
+  /// too_long.
+  void assign(byte_span value) noexcept {
+    what_ = value.size() > size_max ? change::too_long : change::assigned;
+    if (what_ == change::too_long) return;
+    if (!value.empty()) std::memcpy(bytes_.data(), value.data(), value.size());
+    size_ = value.size();
+  }
+  /// Takes the key out of the map.
+  void erase() noexcept { what_ = change::erased; }
+
+ private:
+  friend class durable_map;
+  enum class change : std::uint8_t { nothing, assigned, erased, too_long };
+  map_edit(bool present, byte_span now) noexcept : present_(present), now_(now) {}
+
+  bool present_;
+  change what_ = change::nothing;
+  byte_span now_;
+  std::size_t size_ = 0;
+  std::array<std::byte, size_max> bytes_; // the first size_ of them are the new value
+};
+
 class durable_map {
  public:
   using byte_span = std::span<const std::byte>;
@@ -189,9 +232,20 @@ class durable_map {
   map_status compare_exchange(key_span key, byte_span expected, byte_span value) noexcept;
   /// Calls fn(value) with a copy of the value and makes what fn leaves there the value. A value of
   /// more than in_place_max bytes is too_long.
-  map_status update_in_place(key_span key,
-                             const std::function<void(std::span<std::byte>)>& fn) noexcept;
-  static constexpr std::size_t in_place_max = 4096;
+  map_status update_in_place(key_span key, const std::function<void(std::span<std::byte>)>& fn);
+  static constexpr std::size_t in_place_max = map_edit::size_max;
+  /// Calls fn(map_edit&) while no other thread changes the key, and makes what fn leaves there the
+  /// key's value. fn returns a map_status, and its changes count only with `done`. Returns that
+  /// status, full or too_long.
+  map_status alter(key_span key, const std::function<map_status(map_edit&)>& fn);
+  /// Erases the key if unwanted(value) is true. Returns done, missing or mismatch.
+  map_status erase_if(key_span key, const std::function<bool(byte_span)>& unwanted);
+  /// Adds to a value of 8 bytes, an unsigned number, and inserts it if it is missing. Returns done,
+  /// full, or mismatch where the value has another size or the sum would be above 2^64 - 1.
+  map_status increment(key_span key, std::uint64_t by = 1) noexcept;
+  /// Subtracts from such a value, and erases the key when it becomes 0. Returns done, missing, or
+  /// mismatch where the value has another size or is less than `by`.
+  map_status decrement(key_span key, std::uint64_t by = 1) noexcept;
   /// Erases each entry for which keep(key, value) returns false. Returns how many were erased. This
   /// thread has no batch of the map open.
   std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep) noexcept;
@@ -338,7 +392,9 @@ class durable_map {
   bool expect_key(batch& by) noexcept;
   void unexpect_key() noexcept;
   /// Runs one change in this thread's open batch, or in a batch of its own.
-  template <class Fn> map_status run_single(Fn&& fn) noexcept;
+  template <class Fn> map_status run_single(Fn&& fn);
+  map_status edit_single(key_span key, bool may_insert,
+                         const std::function<map_status(map_edit&)>& fn);
 
   media& media_;
   block_store& blocks_;
@@ -379,8 +435,11 @@ class durable_map::batch {
   map_status upsert(key_span key, byte_span value) noexcept;
   map_status erase(key_span key) noexcept;
   map_status compare_exchange(key_span key, byte_span expected, byte_span value) noexcept;
-  map_status update_in_place(key_span key,
-                             const std::function<void(std::span<std::byte>)>& fn) noexcept;
+  map_status update_in_place(key_span key, const std::function<void(std::span<std::byte>)>& fn);
+  map_status alter(key_span key, const std::function<map_status(map_edit&)>& fn);
+  map_status erase_if(key_span key, const std::function<bool(byte_span)>& unwanted);
+  map_status increment(key_span key, std::uint64_t by = 1) noexcept;
+  map_status decrement(key_span key, std::uint64_t by = 1) noexcept;
 
   /// Flushes every change so far. Where chains must come first it drains them itself: once, or more
   /// often where one drain cannot cover them. After the thread's next drain publish() may follow.
@@ -396,8 +455,9 @@ class durable_map::batch {
  private:
   friend class durable_map;
 
-  template <class Decide>
-  map_status change_key(key_span key, bool may_insert, Decide&& decide) noexcept;
+  template <class Decide> map_status change_key(key_span key, bool may_insert, Decide&& decide);
+  map_status edit_key(key_span key, bool may_insert,
+                      const std::function<map_status(map_edit&)>& fn);
   void claim(std::uint64_t hash, std::uint32_t stripe) noexcept;
   void unclaim_unused(std::uint32_t stripe) noexcept;
   /// Where the next change is stored. add() then counts it, if it was stored.

@@ -105,6 +105,19 @@ scenario other_calls() {
     w.insert(0, 90);
   });
 }
+scenario edits() {
+  return map_scenario("alter, erase_if", [](map_world& w) {
+    w.alter(0, 16);
+    w.alter(1, 100);
+    w.alter(0, 9);
+    w.alter(3, 70);
+    w.alter(0, 0);
+    w.erase_if(1);
+    w.alter(3, 12);
+    w.alter(0, 130);
+    w.erase_if(3);
+  });
+}
 /// Recovery does not want some entries, and their cells and chains are used again.
 scenario unwanted_by(const std::string& name, const map_recoverer& recover_by) {
   scenario s = map_scenario(
@@ -347,13 +360,80 @@ scenario long_chains() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {inserts,        updates,         erases,
-                                         long_values,    batches,         long_batches,
-                                         second_changes, other_calls,     unwanted,
-                                         growth,         growing_batches, bursts,
-                                         growing_bursts, beside_batches,  waiting_batches,
-                                         full_batches,   long_chains,     recovered_by_driver,
-                                         unwanted_keys,  key_in_two_cells};
+/// A counter that single calls and batches change one step after the other. The number of a step in
+/// the history is its place in `values`.
+scenario counters() {
+  static constexpr std::uint64_t none = 0, values[] = {none, 3,  4,  2,  none, 20, 21,   22, 23,
+                                                       21,   24, 25, 26, 27,   28, none, 5};
+  static const map_layout layout = crash_layout(1);
+  scenario s;
+  s.name = "map: a counter";
+  s.size = layout.size();
+  s.run = [](media& m, history& h) {
+    opened_map map(m, layout);
+    const std::string key = "counter";
+    const auto k = bytes_of(key);
+    std::uint64_t at = 0;
+    const auto begin = [&](auto&& change) {
+      h.begin(++at);
+      if (change() != map_status::done) h.fail("step " + std::to_string(at) + " was refused");
+    };
+    const auto step = [&](auto&& change) {
+      begin(change);
+      h.ack(at);
+    };
+    // The second change of a key in a batch makes the first one durable.
+    const auto twice_in_a_batch = [&](auto&& change) {
+      durable_map::batch b(*map);
+      begin([&] { return b.upsert(k, bytes_of(values[at])); });
+      begin([&] { return change(b); });
+      h.ack(at - 1);
+      b.commit();
+      h.ack(at);
+    };
+    const auto set = [](std::uint64_t to) {
+      return [to](map_edit& e) {
+        e.assign(bytes_of(to));
+        return map_status::done;
+      };
+    };
+    step([&] { return map->increment(k, 3); });
+    step([&] { return map->increment(k); });
+    step([&] { return map->decrement(k, 2); });
+    step([&] { return map->decrement(k, 2); });
+    step([&] { return map->alter(k, set(20)); });
+    twice_in_a_batch([&](auto& b) { return b.increment(k); });
+    twice_in_a_batch([&](auto& b) { return b.decrement(k, 2); });
+    twice_in_a_batch([&](auto& b) { return b.alter(k, set(25)); });
+    twice_in_a_batch([&](auto& b) {
+      return b.update_in_place(k, [](std::span<std::byte> v) { v[0] = std::byte{27}; });
+    });
+    twice_in_a_batch(
+        [&](auto& b) { return b.erase_if(k, [](auto v) { return v[0] != std::byte{0}; }); });
+    step([&] { return map->increment(k, 5); });
+  };
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    const opened_map map(m, layout);
+    std::uint64_t now = none, first = 0, last = 0;
+    if (auto v = map->get(bytes_of("counter"))) std::memcpy(&now, v->bytes.data(), sizeof now);
+    for (std::uint64_t i = 1; i < std::size(values); ++i) {
+      if (h.is_acked(i)) first = i;
+      if (h.begun(i)) last = i;
+    }
+    if (std::find(values + first, values + last + 1, now) != values + last + 1) return {};
+    return "the counter is " + std::to_string(now) + " after step " + std::to_string(first);
+  };
+  return s;
+}
+
+const std::vector<scenario (*)()> all = {inserts,        updates,          erases,
+                                         long_values,    batches,          long_batches,
+                                         second_changes, other_calls,      unwanted,
+                                         growth,         growing_batches,  bursts,
+                                         growing_bursts, beside_batches,   waiting_batches,
+                                         full_batches,   long_chains,      recovered_by_driver,
+                                         unwanted_keys,  key_in_two_cells, edits,
+                                         counters};
 
 /// Which keys share a home follows from the seed of the map's hash, and with it whether a batch has
 /// changes when it waits for a key: with seeds 78, 168 and 186 of the first 260, three keys share a

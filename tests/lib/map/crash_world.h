@@ -175,6 +175,23 @@ class map_world {
       });
     });
   }
+  /// Does what upsert() does, or erase() where the length is 0.
+  void alter(unsigned key, std::uint64_t length) {
+    alone(key, length, [&](const std::string& k, const std::string& v) {
+      return map_->alter(bytes_of(k), [&](map_edit& e) {
+        if (length == 0)
+          e.erase();
+        else
+          e.assign(bytes_of(v));
+        return map_status::done;
+      });
+    });
+  }
+  void erase_if(unsigned key) {
+    alone(key, 0, [&](const std::string& k, const std::string&) {
+      return map_->erase_if(bytes_of(k), [](auto value) { return !value.empty(); });
+    });
+  }
   /// The key to which a walk comes last.
   [[nodiscard]] unsigned last_of_walk() const {
     unsigned last = 0;

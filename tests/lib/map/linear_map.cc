@@ -221,10 +221,17 @@ map_status change(Changes& on, std::string_view key, const map_operation& o,
     return on.insert(bytes_of(key), values.bytes(value));
   case map_call::update:
     return on.update(bytes_of(key), values.bytes(value));
-  case map_call::upsert:
-    return on.upsert(bytes_of(key), values.bytes(value));
-  case map_call::erase:
-    return on.erase(bytes_of(key));
+  case map_call::upsert: // does what upsert() does, and gives way in the middle
+    return on.alter(bytes_of(key), [&](map_edit& e) {
+      give_way(nullptr, nullptr);
+      e.assign(values.bytes(value));
+      return map_status::done;
+    });
+  case map_call::erase: // every other time by looking at the value first
+    if (o.value % 2 == 0) return on.erase(bytes_of(key));
+    return on.erase_if(bytes_of(key), [&](std::span<const std::byte> now) {
+      return now.size() == values.bytes(value).size();
+    });
   default: {
     const auto expected = values.of(o.expected);
     return on.compare_exchange(bytes_of(key), values.bytes(expected), values.bytes(value));
