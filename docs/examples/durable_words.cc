@@ -1,51 +1,35 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// This program keeps a count of its own runs in a durable map:
-//   c++ -std=c++20 durable_words.cc $(pkg-config --cflags --libs libchainring) && ./a.out
-//   /var/tmp/words
+// This program counts words, also across its runs and whatever ends them:
+//   c++ -std=c++20 durable_words.cc $(pkg-config --cflags --libs libchainring)
+//   ./a.out /var/tmp/words to be or not to be
 #include <chainring/chainring.h>
 #include <cstdio>
-#include <cstring>
-#include <sys/stat.h>
 
-using namespace chainring;
+using words = chainring::map<std::string, std::uint64_t>;
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: %s REGION\n", argv[0]);
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: %s REGION [WORD]...\n", argv[0]);
     return 2;
   }
-  constexpr std::uint64_t cells = 64;
-  region_options o;
-  o.media.path = argv[1];
-  o.media.size = 16 << 20;
-  o.areas = {{"words", cells * sizeof(map_cell), 1}};
-  struct stat st {};
-  auto r = stat(argv[1], &st) == 0 ? region::open(o.media) : region::create(o);
-  if (!r) {
-    std::fprintf(stderr, "%s\n", r.error().message.c_str());
+  auto opened = chainring::objects::open_or_create(argv[1], chainring::durable<words>{"words", 1000});
+  if (!opened) {
+    std::fprintf(stderr, "%s\n", opened.error().message.c_str());
     return 1;
   }
-  const region_geometry& g = (*r)->geometry();
-  auto blocks = block_store::create((*r)->medium(), g.block_offset, g.block_size, g.block_count);
-  auto root = (*r)->root("words");
-  if (!blocks || !root) return 1;
-  auto map = durable_map::create((*r)->medium(), root->offset, cells, **blocks);
-  if (!map) return 1;
-  (*blocks)->begin_recovery();
-  (*map)->persist_as_read();
-  (*r)->medium().drain();
-  (void)(*map)->recover();
-  (*r)->medium().drain();
-  (*blocks)->finish_recovery();
+  words count = (*opened)->get<words>("words").value();
 
-  const auto key = std::as_bytes(std::span("runs", 4));
-  std::uint64_t runs = 0;
-  if (auto v = (*map)->get(key)) std::memcpy(&runs, v->bytes.data(), sizeof runs);
-  ++runs;
-  if ((*map)->upsert(key, std::as_bytes(std::span(&runs, 1))) != map_status::done) return 1;
-  if (!(*r)->medium().wait((*r)->mark())) return 1; // the new count is durable from here on
-  std::printf("run %llu, class %s\n", static_cast<unsigned long long>(runs),
-              to_string((*r)->medium().durability()));
-  map->reset();
-  return (*r)->close() ? 0 : 1;
+  for (int i = 2; i < argc; ++i)
+    if (count.increment(argv[i]) != chainring::map_status::done) {
+      std::fprintf(stderr, "there is no room for '%s'\n", argv[i]);
+      return 1;
+    }
+  auto& region = (*opened)->region();
+  if (!region.wait(region.mark())) return 1; // in class `file` it is durable from here on
+
+  count.for_each([](const std::string& word, std::uint64_t n) {
+    std::printf("%s %llu\n", word.c_str(), static_cast<unsigned long long>(n));
+  });
+  std::printf("class %s\n", to_string(region.medium().durability()));
+  return (*opened)->close() ? 0 : 1;
 }

@@ -112,6 +112,14 @@ region::~region() = default;
 
 // --- create -------------------------------------------------------------------------------------
 
+std::uint64_t region::bytes_for(std::span<const area_spec> areas, std::uint32_t block_size,
+                                std::uint64_t block_bytes) noexcept {
+  std::uint64_t bytes = areas_offset;
+  for (const area_spec& a : areas)
+    bytes += align_up(a.size, cacheline_size);
+  return align_up(align_up(bytes, 4096) + align_up(block_bytes, block_size), 4096);
+}
+
 result<std::unique_ptr<region>> region::create(const region_options& options) {
   // Refuse wrong options before there is a file that would have to be removed again.
   if (auto planned = plan(options, options.media.size); !planned) return planned.error();

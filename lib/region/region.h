@@ -71,6 +71,10 @@ struct region_geometry {
 
 class region {
  public:
+  /// Returns the size of a region with these areas and blocks of `block_bytes` bytes in all.
+  [[nodiscard]] static std::uint64_t bytes_for(std::span<const area_spec> areas,
+                                               std::uint32_t block_size,
+                                               std::uint64_t block_bytes) noexcept;
   /// Makes a file and a region in it. Refuses a path that exists. A failure leaves no file behind.
   [[nodiscard]] static result<std::unique_ptr<region>> create(const region_options& options);
   /// Opens a region. If options.size is larger than the region, the region grows; a smaller size is

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What makes, finds and enlarges the objects of a region.
+//
+// Ordering labels:
+//   [object-written]  A range is cleared, its header is written, and both are drained before the
+//     root that names the range is committed.
+//   [object-named]  The root is durable before the object uses its range.
+#include "objects/objects.h"
+
+#include <algorithm>
+#include <cstring>
+#include <sys/stat.h>
+
+#include "base/crc32c.h"
+#include "base/hook.h"
+#include "objects/objects_media.h"
+#include "region/recovery.h"
+
+namespace chainring {
+
+namespace {
+
+constexpr std::size_t name_max = 24; // leaves room for the number of a range behind it
+/// Room beside the objects: for runs that do not lie side by side, and for some growth.
+constexpr std::uint64_t slack_bytes = 64u << 10;
+/// How many times as many blocks as at the open there may be. How far the region itself grows,
+/// media_options::size_max says.
+constexpr std::uint64_t growth_max = 1024;
+/// The addresses that are taken for a region, where the program does not say how many.
+constexpr std::uint64_t growth_default = 16, size_max_least = 256u << 20;
+
+std::uint32_t check_of(object_header h) noexcept {
+  h.check = 0;
+  return crc32c(0, &h, sizeof h);
+}
+
+object_header header_for(const named_object& o) noexcept {
+  object_header h{object_magic, o.version(), 0, {}};
+  std::memcpy(h.type, o.type().data(), o.type().size());
+  h.check = check_of(h);
+  return h;
+}
+
+std::string quoted(std::string_view name) {
+  return "object '" + std::string(name) + "'";
+}
+
+result<void> acceptable(const objects::wanted& of) {
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    const named_object& o = *of[i];
+    if (o.name().empty() || o.name().size() > name_max)
+      return error{errc::invalid_argument, quoted(o.name()) + ": a name has 1 to " +
+                                               std::to_string(name_max) + " characters"};
+    if (o.entries() == 0)
+      return error{errc::invalid_argument,
+                   quoted(o.name()) + ": expected room for at least one entry"};
+    if (o.type().size() > object_type_max)
+      return error{errc::invalid_argument, quoted(o.name()) + ": its type, '" + o.type() +
+                                               "', has more than " +
+                                               std::to_string(object_type_max) + " characters"};
+    for (std::size_t j = 0; j < i; ++j)
+      if (of[j]->name() == o.name())
+        return error{errc::invalid_argument,
+                     quoted(o.name()) + ": it is named twice; each object has a name of its own"};
+  }
+  return {};
+}
+
+} // namespace
+
+named_object::~named_object() = default;
+
+objects::objects() = default;
+// Objects give blocks back, so they go before the block store.
+objects::~objects() {
+  objects_.clear();
+}
+
+std::uint64_t objects::size_for(const wanted& of, std::uint32_t block_size) {
+  std::uint64_t bytes = slack_bytes;
+  for (const auto& o : of)
+    bytes += align_up(sizeof(object_header) + o->range_bytes(o->entries()), block_size) +
+             o->content_blocks(o->entries(), block_size) * block_size;
+  return region::bytes_for({}, block_size, bytes);
+}
+
+result<std::unique_ptr<objects>> objects::open_or_create(region_options options, wanted of) {
+  if (auto fine = acceptable(of); !fine) return fine.error();
+  struct stat there {};
+  const bool exists = stat(options.media.path.c_str(), &there) == 0;
+  if (!exists && options.media.size == 0) options.media.size = size_for(of, options.block_size);
+  if (options.media.size_max == 0) {
+    const std::uint64_t now = std::max<std::uint64_t>(
+        options.media.size, exists ? static_cast<std::uint64_t>(there.st_size) : 0);
+    options.media.size_max = std::max(growth_default * now, size_max_least);
+  }
+  auto opened = exists ? region::open(options.media) : region::create(options);
+  if (!opened) return opened.error();
+  return open(std::move(opened).value(), std::move(of));
+}
+
+result<std::unique_ptr<objects>> objects::open(std::unique_ptr<class region> in, wanted of) {
+  if (auto fine = acceptable(of); !fine) return fine.error();
+  if (in->read_only())
+    return error{errc::read_only, "objects: the region is open for reading only, and a recovery "
+                                  "would write; open it for writing"};
+  std::unique_ptr<objects> all(new objects);
+  all->region_ = std::move(in);
+  all->objects_ = std::move(of);
+  all->made_.resize(all->objects_.size());
+  const region_geometry& g = all->region_->geometry();
+  const std::uint64_t most = std::min(g.block_count * growth_max, block_store::blocks_max);
+  auto blocks =
+      block_store::create(all->region_->medium(), g.block_offset, g.block_size, g.block_count,
+                          {.block_count_max = static_cast<std::uint32_t>(most)});
+  if (!blocks) return blocks.error();
+  all->blocks_ = std::move(blocks).value();
+  if (auto done = all->open_those_there(); !done) return done.error();
+  if (auto done = all->add_missing(); !done) return done.error();
+  return all;
+}
+
+result<void> objects::check_header(const named_object& o, const region_root& root) const {
+  object_header h{};
+  if (root.size >= sizeof h) std::memcpy(&h, region_->at(root.offset), sizeof h);
+  if (h.magic != object_magic || h.check != check_of(h))
+    return error{errc::corrupt, quoted(o.name()) +
+                                    ": the range of that name does not begin with the header of an "
+                                    "object; it was made by other means, or is damaged"};
+  const std::string_view is(h.type, strnlen(h.type, sizeof h.type));
+  if (is != o.type())
+    return error{errc::invalid_argument, quoted(o.name()) + ": the region has it as a '" +
+                                             std::string(is) + "', and the program asks for a '" +
+                                             o.type() + "'"};
+  if (h.version != o.version())
+    return error{errc::version, quoted(o.name()) + ": the region has it in version " +
+                                    std::to_string(h.version) + ", and the program asks for " +
+                                    std::to_string(o.version())};
+  return {};
+}
+
+// Makes and recovers the objects that the region has. The ranges of others stay live.
+result<void> objects::open_those_there() {
+  chainring::recovery all;
+  all.add(blocks_->part());
+  all.add(
+      {.name = "ranges", .items = region_->roots().size(), .repair = [this](recovery_context& c) {
+         for (const region_root& root : region_->roots()) {
+           c.advance();
+           if (root.kind != root_kind::range) continue;
+           auto live = blocks_->recover_run(
+               root.offset, static_cast<std::uint32_t>(blocks_->blocks_for(root.size)));
+           if (!live) c.report({"root '" + root.name + "'", live.error().message, severity::fatal});
+         }
+       }});
+  for (std::size_t i = 0; i < objects_.size(); ++i) {
+    named_object& o = *objects_[i];
+    std::vector<named_object::range> ranges;
+    for (const region_root& root : region_->ranges(o.name())) {
+      const std::uint64_t header = ranges.empty() ? sizeof(object_header) : 0;
+      if (ranges.empty())
+        if (auto fine = check_header(o, root); !fine) return fine.error();
+      ranges.push_back({root.offset + header, root.size - header});
+    }
+    if (ranges.empty()) continue;
+    if (auto made = o.make(region_->medium(), *blocks_, ranges, false); !made)
+      return error{made.error().code, quoted(o.name()) + ": " + made.error().message};
+    made_[i] = true;
+    for (recovery_part& part : o.parts())
+      all.add(std::move(part));
+  }
+  auto report = all.run(*region_);
+  if (!report) return report.error();
+  recovered_ = std::move(report).value();
+  return {};
+}
+
+result<void> objects::add_missing() {
+  for (std::size_t i = 0; i < objects_.size(); ++i) {
+    if (made_[i]) continue;
+    named_object& o = *objects_[i];
+    auto root = add_range(o, sizeof(object_header) + o.range_bytes(o.entries()), true);
+    if (!root) return root.error();
+    const named_object::range whole{root->offset + sizeof(object_header),
+                                    root->size - sizeof(object_header)};
+    if (auto made = o.make(region_->medium(), *blocks_, {&whole, 1}, true); !made)
+      return error{made.error().code, quoted(o.name()) + ": " + made.error().message};
+    made_[i] = true;
+  }
+  return {};
+}
+
+// Takes a run of blocks, clears it and names it.
+result<region_root> objects::add_range(const named_object& o, std::uint64_t bytes,
+                                       bool with_header) {
+  static constexpr std::byte zeros[1024]{};
+  const std::uint64_t blocks = blocks_->blocks_for(bytes);
+  const auto take = [&]() -> std::optional<std::uint64_t> {
+    if (blocks > blocks_->block_count()) return std::nullopt;
+    return blocks_->reserve_run(static_cast<std::uint32_t>(blocks));
+  };
+  std::optional<std::uint64_t> offset = take();
+  if (!offset) {
+    const region_geometry& g = region_->geometry();
+    auto grown = region_->grow(g.size + blocks * g.block_size + slack_bytes);
+    if (grown) grown = blocks_->extend(region_->geometry().block_count);
+    if (!grown)
+      return error{errc::no_space,
+                   quoted(o.name()) + ": " + std::to_string(bytes) +
+                       " bytes of the region do not lie side by side, and it cannot "
+                       "grow: " +
+                       grown.error().message};
+    offset = take();
+    if (!offset)
+      return error{errc::no_space, quoted(o.name()) + ": " + std::to_string(bytes) +
+                                       " bytes of the region do not lie side by side"};
+  }
+  media& m = region_->medium();
+  std::byte* at = region_->at(*offset);
+  for (std::uint64_t done = 0; done < bytes; done += sizeof zeros)
+    m.write(at + done, zeros, std::min<std::uint64_t>(bytes - done, sizeof zeros));
+  if (with_header) {
+    const object_header h = header_for(o);
+    m.write(at, &h, sizeof h);
+  }
+  // [object-written] Without it a crash could leave an object whose entries are what the blocks
+  // held before. Crash between: the blocks are free.
+  if (!seeded_bug("objects.range_not_drained")) persist_range(m, at, bytes); // [object-written]
+  hook_point("objects.cleared");
+  // [object-named] Crash between: the next open has the object with nothing in the range.
+  auto named = region_->add_range(o.name(), o.version(), *offset, bytes);
+  if (!named) blocks_->release_run(*offset, static_cast<std::uint32_t>(blocks));
+  hook_point("objects.named");
+  return named;
+}
+
+result<void> objects::grow(std::string_view name, std::uint64_t entries) {
+  for (const auto& o : objects_) {
+    if (o->name() != name) continue;
+    std::uint64_t bytes = 0;
+    for (const region_root& root : region_->ranges(name))
+      bytes += root.size;
+    auto root = add_range(*o, std::max(o->range_bytes(entries), bytes), false);
+    if (!root) return root.error();
+    return o->add({root->offset, root->size});
+  }
+  return error{errc::not_found,
+               quoted(name) + ": the program has not asked for it; it has " + names()};
+}
+
+std::string objects::names() const {
+  std::string all;
+  for (const auto& o : objects_)
+    all += (all.empty() ? "'" : ", '") + o->name() + "'";
+  return all.empty() ? "asked for none" : all;
+}
+
+result<named_object*> objects::find(std::string_view name, const std::string& type) const {
+  for (const auto& o : objects_) {
+    if (o->name() != name) continue;
+    if (o->type() == type) return o.get();
+    return error{errc::invalid_argument, quoted(name) + ": it was opened as a '" + o->type() +
+                                             "', and get() asks for a '" + type + "'"};
+  }
+  return error{errc::not_found,
+               quoted(name) +
+                   ": it was not among the objects that open_or_create() was asked "
+                   "for, which are " +
+                   names()};
+}
+
+result<void> objects::close() {
+  objects_.clear();
+  blocks_.reset();
+  return region_->close();
+}
+
+} // namespace chainring

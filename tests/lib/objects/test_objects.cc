@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "objects/object_map.h"
+
+namespace chainring::test {
+namespace {
+
+using stock_map = map<std::string, std::uint64_t>;
+using pair_map = map<std::uint64_t, std::uint64_t>;
+
+class Objects : public testing::Test {
+ protected:
+  Objects() { std::filesystem::remove(path); }
+  ~Objects() override { std::filesystem::remove(path); }
+  const std::string path = "/dev/shm/objects." + std::to_string(getpid());
+  const durable<stock_map> parts{"parts", 100};
+  const durable<pair_map> pairs{"pairs", 100};
+
+  [[nodiscard]] media_options at_path(std::uint64_t size_max = 0) const {
+    media_options o;
+    o.path = path;
+    o.size_max = size_max;
+    return o;
+  }
+  template <class... Ts> std::unique_ptr<objects> open(const durable<Ts>&... of) const {
+    auto opened = objects::open_or_create(path, of...);
+    EXPECT_TRUE(opened) << opened.error().message;
+    return opened ? std::move(opened).value() : nullptr;
+  }
+  template <class... Ts> error refusal(const durable<Ts>&... of) const {
+    auto opened = objects::open_or_create(path, of...);
+    EXPECT_FALSE(opened);
+    return opened ? error{} : opened.error();
+  }
+};
+
+TEST_F(Objects, AProcessThatIsKilledFindsWhatItStored) {
+  const pid_t child = fork();
+  if (child == 0) {
+    auto opened = objects::open_or_create(path, parts, pairs);
+    if (!opened) _exit(1);
+    auto stock = (*opened)->get<stock_map>("parts").value();
+    if (stock.increment("bolt", 20) != map_status::done) _exit(2);
+    if ((*opened)->get<pair_map>("pairs").value().insert(1, 2) != map_status::done) _exit(3);
+    kill(getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "exit status " << WEXITSTATUS(status);
+  const auto again = open(parts, pairs);
+  EXPECT_FALSE(again->region().was_clean());
+  EXPECT_TRUE(again->recovered().clean());
+  EXPECT_EQ(again->get<stock_map>("parts").value().get("bolt"), 20u);
+  EXPECT_EQ(again->get<pair_map>("pairs").value().get(1), 2u);
+}
+
+TEST_F(Objects, ObjectsAreAddedToARegionAndOthersStay) {
+  {
+    auto first = open(parts);
+    EXPECT_EQ(first->get<stock_map>("parts").value().insert("bolt", 1), map_status::done);
+    EXPECT_TRUE(first->close());
+  }
+  {
+    auto second = open(pairs); // does not ask for the parts
+    EXPECT_TRUE(second->region().was_clean());
+    auto map = second->get<pair_map>("pairs").value();
+    for (std::uint64_t i = 0; i < 100; ++i)
+      ASSERT_EQ(map.insert(i, i), map_status::done);
+    EXPECT_EQ(map.insert(100, 100), map_status::full);
+  }
+  auto third = open(pairs, parts);
+  EXPECT_EQ(third->get<stock_map>("parts").value().get("bolt"), 1u);
+  EXPECT_EQ(third->get<pair_map>("pairs").value().len(), 100u);
+}
+
+TEST_F(Objects, AMapThatIsFullGrowsWithItsRegionAndStaysSoAfterAnOpen) {
+  constexpr std::uint64_t keys = 5000;
+  {
+    auto all = open(pairs);
+    auto map = all->get<pair_map>("pairs").value();
+    const std::uint64_t before = all->region().geometry().size;
+    for (std::uint64_t i = 0; i < keys; ++i) {
+      map_status s = map.insert(i, i);
+      if (s == map_status::full) {
+        auto grown = all->grow("pairs", 10);
+        ASSERT_TRUE(grown) << i << " keys: " << grown.error().message;
+        s = map.insert(i, i);
+      }
+      ASSERT_EQ(s, map_status::done) << i;
+    }
+    EXPECT_GT(all->region().geometry().size, before);
+    EXPECT_EQ(all->grow("parts", 1).error().code, errc::not_found);
+  }
+  auto all = open(pairs);
+  auto map = all->get<pair_map>("pairs").value();
+  EXPECT_EQ(map.len(), keys);
+  for (std::uint64_t i = 0; i < keys; ++i)
+    ASSERT_EQ(map.get(i), i);
+  EXPECT_GE(map.capacity(), keys);
+}
+
+TEST_F(Objects, LongKeysAndValuesHaveRoomForEveryEntry) {
+  struct wide {
+    std::uint64_t words[16];
+  };
+  using wide_map = map<wide, wide>;
+  auto all =
+      open(durable<wide_map>{"wide", 300}, durable<map<std::string, std::string>>{"text", 100});
+  auto map = all->get<wide_map>("wide").value();
+  for (std::uint64_t i = 0; i < 300; ++i)
+    ASSERT_EQ(map.insert({{i}}, {{i, i}}), map_status::done) << i;
+  auto text = all->get<chainring::map<std::string, std::string>>("text").value();
+  for (int i = 0; i < 100; ++i)
+    ASSERT_EQ(text.insert(std::to_string(i) + std::string(200, 'k'), std::string(200, 'v')),
+              map_status::done)
+        << i;
+}
+
+TEST_F(Objects, TheRegionTakesWhatItsObjectsNeed) {
+  EXPECT_EQ(std::filesystem::exists(path), false);
+  auto all = open(parts);
+  EXPECT_EQ(std::filesystem::file_size(path), objects::size_for(parts));
+  EXPECT_LT(std::filesystem::file_size(path), 1u << 20);
+}
+
+TEST_F(Objects, WhatIsAskedForAsAnotherTypeOrVersionIsRefusedAndStays) {
+  (void)open(parts);
+  error e = refusal(durable<pair_map>{"parts", 100});
+  EXPECT_EQ(e.code, errc::invalid_argument);
+  EXPECT_EQ(e.message, "object 'parts': the region has it as a 'map of string to 8 bytes', and the "
+                       "program asks for a 'map of 8 bytes to 8 bytes'");
+  e = refusal(durable<stock_map>{"parts", 100, 2});
+  EXPECT_EQ(e.code, errc::version);
+  EXPECT_EQ(e.message,
+            "object 'parts': the region has it in version 1, and the program asks for 2");
+  auto all = open(parts);
+  const auto other = all->get<pair_map>("parts");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message, "object 'parts': it was opened as a 'map of string to 8 bytes', "
+                                   "and get() asks for a 'map of 8 bytes to 8 bytes'");
+  const auto missing = all->get<stock_map>("stock");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, errc::not_found);
+  EXPECT_EQ(missing.error().message, "object 'stock': it was not among the objects that "
+                                     "open_or_create() was asked for, which are 'parts'");
+}
+
+TEST_F(Objects, NamesThatCannotBeAreRefusedBeforeAFileIsMade) {
+  EXPECT_EQ(refusal(durable<stock_map>{"", 1}).code, errc::invalid_argument);
+  EXPECT_EQ(refusal(durable<stock_map>{std::string(25, 'n'), 1}).code, errc::invalid_argument);
+  EXPECT_EQ(refusal(parts, durable<pair_map>{"parts", 1}).code, errc::invalid_argument);
+  EXPECT_EQ(refusal(durable<stock_map>{"none", 0}).code, errc::invalid_argument);
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(Objects, AHeaderThatIsDamagedIsNotTakenForAnObject) {
+  std::uint64_t at = 0;
+  {
+    auto all = open(parts);
+    at = all->region().root("parts")->offset;
+  }
+  {
+    auto r = region::open(at_path());
+    ASSERT_TRUE(r) << r.error().message;
+    auto* header = reinterpret_cast<std::uint64_t*>((*r)->at(at));
+    (*r)->medium().store(&header[3], header[3] ^ 1);
+    (*r)->medium().flush(header, 64);
+    (*r)->medium().drain();
+  }
+  const error e = refusal(parts);
+  EXPECT_EQ(e.code, errc::corrupt);
+  EXPECT_NE(e.message.find("does not begin with the header of an object"), std::string::npos);
+}
+
+TEST_F(Objects, ADamagedEntryIsNamedAndTheOthersAreServed) {
+  std::uint64_t at = 0;
+  {
+    auto all = open(parts);
+    auto map = all->get<stock_map>("parts").value();
+    ASSERT_EQ(map.insert("bolt", 1), map_status::done);
+    ASSERT_EQ(map.insert("nut", 2), map_status::done);
+    at = all->region().root("parts")->offset;
+  }
+  {
+    auto r = region::open(at_path());
+    ASSERT_TRUE(r) << r.error().message;
+    auto* cell = reinterpret_cast<map_cell*>((*r)->at(at + 64));
+    (*r)->medium().store(&cell->key[0], cell->key[0] ^ 1);
+    (*r)->medium().flush(cell, 64);
+    (*r)->medium().drain();
+  }
+  auto all = open(parts);
+  EXPECT_EQ(all->recovered().damage, 1u);
+  ASSERT_FALSE(all->recovered().problems.empty());
+  EXPECT_NE(all->recovered().problems.front().text().find("parts"), std::string::npos);
+  EXPECT_EQ(all->get<stock_map>("parts").value().len(), 1u);
+}
+
+TEST_F(Objects, ARegionWithoutRoomAndWithoutGrowthRefusesAnObject) {
+  (void)open(parts);
+  auto r = region::open(at_path(std::filesystem::file_size(path)));
+  ASSERT_TRUE(r) << r.error().message;
+  const auto refused = objects::open(std::move(r).value(), durable<pair_map>{"pairs", 10'000'000});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, errc::no_space);
+  EXPECT_NE(refused.error().message.find("object 'pairs'"), std::string::npos);
+  (void)open(parts); // nothing is left of the attempt
+}
+
+} // namespace
+} // namespace chainring::test
