@@ -3,6 +3,7 @@
 #pragma once
 // clang-format off: in the order of the components
 #include "base/assert.h"
+#include "base/bytes_of.h"
 #include "base/cacheline.h"
 #include "base/client_address.h"
 #include "base/compiler.h"
@@ -28,7 +29,9 @@
 #include "message/message.h"
 #include "message/message_media.h"
 #include "ring/consumer.h"
+#include "ring/durable_queue.h"
 #include "ring/overflow.h"
+#include "ring/queue.h"
 #include "ring/ring.h"
 #include "ring/ring_media.h"
 #include "ring/slot_delivery.h"
@@ -43,6 +46,7 @@
 #include "map/seq_map.h"
 #include "map/seq_table.h"
 #include "objects/object_map.h"
+#include "objects/object_queue.h"
 #include "objects/objects.h"
 #include "objects/objects_media.h"
 #include "timer/timer.h"

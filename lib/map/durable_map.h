@@ -70,6 +70,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../base/bytes_of.h"
 #include "../base/error.h"
 #include "../base/spin_lock.h"
 #include "../base/thread_slot.h"
@@ -82,16 +83,6 @@
 #include "seq_index.h"
 
 namespace chainring {
-
-/// The bytes of a string, or of a plain value.
-[[nodiscard]] inline std::span<const std::byte> bytes_of(std::string_view s) noexcept {
-  return std::as_bytes(std::span(s.data(), s.size()));
-}
-template <class T>
-requires(std::is_trivially_copyable_v<T> && !std::is_convertible_v<T, std::string_view>)
-    [[nodiscard]] std::span<const std::byte> bytes_of(const T& value) noexcept {
-  return std::as_bytes(std::span(&value, 1));
-}
 
 /// What recovery found and did.
 struct map_recovery {

@@ -33,37 +33,10 @@
 #include <string_view>
 #include <type_traits>
 
+#include "../base/bytes_of.h"
 #include "durable_map.h"
 
 namespace chainring {
-
-namespace detail {
-
-/// How a type is stored as bytes, and how it is passed to a call.
-template <class T> struct stored_as_bytes {
-  static_assert(std::is_trivially_copyable_v<T>,
-                "map: a type is std::string or trivially copyable");
-  using argument = const T&;
-  static std::span<const std::byte> bytes(argument value) noexcept {
-    return std::as_bytes(std::span(&value, 1));
-  }
-  static bool fits(std::span<const std::byte> bytes) noexcept { return bytes.size() == sizeof(T); }
-  static T of(std::span<const std::byte> bytes) noexcept {
-    T value;
-    std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
-    return value;
-  }
-};
-template <> struct stored_as_bytes<std::string> {
-  using argument = std::string_view;
-  static std::span<const std::byte> bytes(argument value) noexcept { return bytes_of(value); }
-  static bool fits(std::span<const std::byte>) noexcept { return true; }
-  static std::string of(std::span<const std::byte> bytes) {
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-};
-
-} // namespace detail
 
 template <class K, class V> class map {
   using key_type = detail::stored_as_bytes<K>;

@@ -12,9 +12,6 @@ constexpr std::uint64_t first_keys = 512;
 /// A map may grow to 64 times of what it has when it is opened, and at least to so many cells.
 constexpr std::uint64_t cells_least = 1 << 20;
 
-std::string words_for(std::size_t bytes) {
-  return bytes == 0 ? "string" : std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
-}
 std::uint64_t blocks_of(std::size_t bytes, std::size_t inline_max,
                         std::uint32_t block_size) noexcept {
   if (bytes == 0) bytes = string_bytes;
@@ -28,7 +25,7 @@ map_object::map_object(std::string name, std::uint64_t entries, std::uint32_t ve
       key_bytes_(key_bytes), value_bytes_(value_bytes) {}
 
 std::string map_object::type_of(std::size_t key_bytes, std::size_t value_bytes) {
-  return "map of " + words_for(key_bytes) + " to " + words_for(value_bytes);
+  return "map of " + bytes_in_words(key_bytes) + " to " + bytes_in_words(value_bytes);
 }
 
 std::uint64_t map_object::range_bytes(std::uint64_t entries) const noexcept {

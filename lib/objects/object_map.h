@@ -43,24 +43,24 @@ class map_object final : public named_object {
                                   bool fresh) override;
   [[nodiscard]] std::vector<recovery_part> parts() override;
   [[nodiscard]] result<void> add(const range& more) override;
+  [[nodiscard]] std::uint64_t room() const noexcept override { return map_->capacity(); }
+  [[nodiscard]] bool grows_in_use() const noexcept override { return true; }
 
   std::size_t key_bytes_, value_bytes_;
   std::unique_ptr<durable_map> map_;
 };
 
-/// The bytes of a fixed type, or 0 for a string.
-template <class T>
-constexpr std::size_t fixed_bytes = std::is_same_v<T, std::string> ? 0 : sizeof(T);
-
 } // namespace detail
 
 template <class K, class V> struct object_of<map<K, V>> {
-  static constexpr std::size_t key = detail::fixed_bytes<K>, value = detail::fixed_bytes<V>;
+  static constexpr std::size_t key = detail::stored_as_bytes<K>::fixed,
+                               value = detail::stored_as_bytes<V>::fixed;
   static std::unique_ptr<named_object> make(const durable<map<K, V>>& wanted) {
     return std::make_unique<detail::map_object>(wanted.name, wanted.entries, wanted.version, key,
                                                 value);
   }
   static std::string type() { return detail::map_object::type_of(key, value); }
+  static bool is(std::string_view words) { return words == type(); }
   static map<K, V> view(named_object& o) noexcept {
     return map<K, V>(static_cast<detail::map_object&>(o).bytes());
   }

@@ -70,6 +70,10 @@ result<void> acceptable(const objects::wanted& of) {
 
 named_object::~named_object() = default;
 
+std::string detail::bytes_in_words(std::size_t bytes) {
+  return bytes == 0 ? "string" : std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
+}
+
 objects::objects() = default;
 // Objects give blocks back, so they go before the block store.
 objects::~objects() {
@@ -117,6 +121,9 @@ result<std::unique_ptr<objects>> objects::open(std::unique_ptr<class region> in,
   all->blocks_ = std::move(blocks).value();
   if (auto done = all->open_those_there(); !done) return done.error();
   if (auto done = all->add_missing(); !done) return done.error();
+  for (const auto& o : all->objects_)
+    if (o->room() < o->entries())
+      if (auto done = all->grow(*o, o->entries() - o->room()); !done) return done.error();
   return all;
 }
 
@@ -190,6 +197,17 @@ result<void> objects::add_missing() {
   return {};
 }
 
+// Makes the region larger by so many blocks.
+result<void> objects::add_blocks(const named_object& o, std::uint64_t blocks) {
+  const region_geometry& g = region_->geometry();
+  auto grown = region_->grow(g.size + blocks * g.block_size + slack_bytes);
+  if (grown) grown = blocks_->extend(region_->geometry().block_count);
+  if (grown) return {};
+  return error{errc::no_space, quoted(o.name()) + ": the region has no room for " +
+                                   std::to_string(blocks * g.block_size) +
+                                   " bytes more, and it cannot grow: " + grown.error().message};
+}
+
 // Takes a run of blocks, clears it and names it.
 result<region_root> objects::add_range(const named_object& o, std::uint64_t bytes,
                                        bool with_header) {
@@ -201,15 +219,7 @@ result<region_root> objects::add_range(const named_object& o, std::uint64_t byte
   };
   std::optional<std::uint64_t> offset = take();
   if (!offset) {
-    const region_geometry& g = region_->geometry();
-    auto grown = region_->grow(g.size + blocks * g.block_size + slack_bytes);
-    if (grown) grown = blocks_->extend(region_->geometry().block_count);
-    if (!grown)
-      return error{errc::no_space,
-                   quoted(o.name()) + ": " + std::to_string(bytes) +
-                       " bytes of the region do not lie side by side, and it cannot "
-                       "grow: " +
-                       grown.error().message};
+    if (auto grown = add_blocks(o, blocks); !grown) return grown.error();
     offset = take();
     if (!offset)
       return error{errc::no_space, quoted(o.name()) + ": " + std::to_string(bytes) +
@@ -237,15 +247,27 @@ result<region_root> objects::add_range(const named_object& o, std::uint64_t byte
 result<void> objects::grow(std::string_view name, std::uint64_t entries) {
   for (const auto& o : objects_) {
     if (o->name() != name) continue;
-    std::uint64_t bytes = 0;
-    for (const region_root& root : region_->ranges(name))
-      bytes += root.size;
-    auto root = add_range(*o, std::max(o->range_bytes(entries), bytes), false);
-    if (!root) return root.error();
-    return o->add({root->offset, root->size});
+    if (o->grows_in_use()) return grow(*o, entries);
+    return error{errc::unsupported,
+                 quoted(name) + ": a '" + o->type() +
+                     "' has the room that open_or_create() is asked for; ask for "
+                     "more entries there"};
   }
   return error{errc::not_found,
                quoted(name) + ": the program has not asked for it; it has " + names()};
+}
+
+result<void> objects::grow(named_object& o, std::uint64_t entries) {
+  std::uint64_t there = 0;
+  for (const region_root& root : region_->ranges(o.name()))
+    there += root.size;
+  auto root = add_range(o, std::max(o.range_bytes(entries), there), false);
+  if (!root) return root.error();
+  const std::uint64_t contents = o.content_blocks(entries, blocks_->block_size()),
+                      free = blocks_->statistics().free_blocks;
+  if (contents > free)
+    if (auto more = add_blocks(o, contents - free); !more) return more;
+  return o.add({root->offset, root->size});
 }
 
 std::string objects::names() const {
@@ -255,10 +277,11 @@ std::string objects::names() const {
   return all.empty() ? "asked for none" : all;
 }
 
-result<named_object*> objects::find(std::string_view name, const std::string& type) const {
+result<named_object*> objects::find(std::string_view name, bool (*is)(std::string_view),
+                                    const std::string& type) const {
   for (const auto& o : objects_) {
     if (o->name() != name) continue;
-    if (o->type() == type) return o.get();
+    if (is(o->type())) return o.get();
     return error{errc::invalid_argument, quoted(name) + ": it was opened as a '" + o->type() +
                                              "', and get() asks for a '" + type + "'"};
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Named objects: one call makes a region with typed maps in it, or opens it and recovers them.
+/// Named objects: one call makes a region with typed maps and queues in it, or opens it and
+/// recovers them.
 ///
 /// **When to use:** a program that keeps some durable structures and wants nothing to do with
 /// areas, block stores and the order of a recovery. **When not:** structures of several threads'
@@ -14,8 +15,8 @@
 /// **Durability:** when open_or_create() returns without an error, every object is there durably,
 /// and holds what the calls of earlier processes made durable. After a crash during the call, the
 /// next one goes on with it; only a crash while the region itself is made may leave a file without
-/// a region, which is refused until it is removed. Everything else is the objects' own: map.h says
-/// when a change is durable.
+/// a region, which is refused until it is removed. Everything else is the objects' own: map.h and
+/// queue.h say when a change is durable.
 /// **Thread-safety:** open_or_create(), grow() and close() come from one thread while no other one
 /// uses the region; grow() may run while other threads use the objects. get() may be called by any
 /// thread. The objects have rules of their own.
@@ -23,11 +24,11 @@
 /// out and named in recovered(); all others are served.
 /// **Complexity:** an open takes O(room of the objects). **Memory:** that of the objects.
 ///
-///     auto opened = chainring::objects::open_or_create(
-///         "/var/tmp/stock", chainring::durable<chainring::map<std::string,
-///         std::uint64_t>>{"parts", 1000});
+///     using stock = chainring::map<std::string, std::uint64_t>;
+///     auto opened = chainring::objects::open_or_create("/var/tmp/stock",
+///                                                      chainring::durable<stock>{"parts", 1000});
 ///     if (!opened) ...                                       // opened.error().message
-///     auto parts = (*opened)->get<chainring::map<std::string, std::uint64_t>>("parts").value();
+///     stock parts = (*opened)->get<stock>("parts").value();
 ///     parts.increment("bolt", 20);                           // durable, and there after a crash
 #pragma once
 #include <cstdint>
@@ -46,7 +47,7 @@
 namespace chainring {
 
 /// What the objects of a region have in common. Programs meet it only if they add a type of object:
-/// the maps of object_map.h show how.
+/// object_map.h shows how.
 class named_object {
  public:
   virtual ~named_object();
@@ -83,21 +84,32 @@ class named_object {
   [[nodiscard]] virtual std::vector<recovery_part> parts() = 0;
   /// Takes one more range, which is zero, durably, and named.
   [[nodiscard]] virtual result<void> add(const range& more) = 0;
+  /// The entries for which there is room.
+  [[nodiscard]] virtual std::uint64_t room() const noexcept = 0;
+  /// False: add() is called only while the region is opened.
+  [[nodiscard]] virtual bool grows_in_use() const noexcept = 0;
 
   std::string name_, type_;
   std::uint64_t entries_;
   std::uint32_t version_;
 };
 
-/// An object that a program wants. `T` is a type of object: map<K, V> of object_map.h.
+/// An object that a program wants. `T` is a type of object: map<K, V> of object_map.h, or queue<T>
+/// of object_queue.h. An object that has less room than the program asks for is given the rest.
 template <class T> struct durable {
   std::string name;          ///< 1 to 24 characters
   std::uint64_t entries;     ///< for which there is room at first, at least 1
   std::uint32_t version = 1; ///< of the content: one that the region has in another is refused
 };
 
+namespace detail {
+/// "8 bytes"; "string" for 0.
+[[nodiscard]] std::string bytes_in_words(std::size_t bytes);
+} // namespace detail
+
 /// How an object of type T is made and used: `static std::unique_ptr<named_object> make(const
-/// durable<T>&)`, `static std::string type()` and `static T view(named_object&)`.
+/// durable<T>&)`, `static std::string type()`, `static bool is(std::string_view type)` and `static
+/// T view(named_object&)`.
 template <class T> struct object_of;
 
 class objects {
@@ -141,14 +153,14 @@ class objects {
   /// Returns the object of that name, which is used as long as this one is open. Errors: not_found,
   /// invalid_argument where its type is another.
   template <class T> [[nodiscard]] result<T> get(std::string_view name) const {
-    auto found = find(name, object_of<T>::type());
+    auto found = find(name, object_of<T>::is, object_of<T>::type());
     if (!found) return found.error();
     return object_of<T>::view(**found);
   }
 
   /// Adds room for `entries` more entries to the object of that name, at least as many as it has,
   /// because an object has at most 16 ranges. Where the region has no room for that, it grows.
-  /// Errors: not_found, no_space.
+  /// Errors: not_found, no_space, unsupported.
   [[nodiscard]] result<void> grow(std::string_view name, std::uint64_t entries);
 
   /// What the recovery of the open found. Empty where the region was made.
@@ -167,10 +179,13 @@ class objects {
     return all;
   }
   static std::uint64_t size_for(const wanted& of, std::uint32_t block_size);
-  [[nodiscard]] result<named_object*> find(std::string_view name, const std::string& type) const;
+  [[nodiscard]] result<named_object*> find(std::string_view name, bool (*is)(std::string_view),
+                                           const std::string& type) const;
   [[nodiscard]] result<void> check_header(const named_object& o, const region_root& root) const;
   [[nodiscard]] result<void> open_those_there();
   [[nodiscard]] result<void> add_missing();
+  [[nodiscard]] result<void> grow(named_object& o, std::uint64_t entries);
+  [[nodiscard]] result<void> add_blocks(const named_object& o, std::uint64_t blocks);
   [[nodiscard]] result<region_root> add_range(const named_object& o, std::uint64_t bytes,
                                               bool with_header);
   [[nodiscard]] std::string names() const;

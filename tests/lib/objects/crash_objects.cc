@@ -5,6 +5,7 @@
 
 #include "base/hook.h"
 #include "objects/object_map.h"
+#include "objects/object_queue.h"
 #include "support/bounds.h"
 #include "support/explorer.h"
 #include "support/mutation.h"
@@ -100,6 +101,18 @@ verdict check(media& m, const history& h) {
   return {};
 }
 
+/// Makes a region whose blocks hold bytes that look like cells in use, of all kinds.
+void used_blocks(media& m, history& h) {
+  auto r = region::create_on(join_life(m), {});
+  if (!r) return h.fail(r.error().message);
+  const region_geometry g = (*r)->geometry();
+  auto* words = reinterpret_cast<std::uint64_t*>((*r)->at(g.block_offset));
+  for (std::uint64_t i = 0; i < g.block_count * g.block_size / 8; ++i)
+    (*r)->medium().store(&words[i], 0x0101'0101'0101'0101 * (i % 200 + 1));
+  (*r)->medium().flush(words, g.block_count * g.block_size);
+  (*r)->medium().drain();
+}
+
 scenario of_objects(const std::string& name, void (*run)(media&, history&)) {
   scenario s;
   s.name = "objects: " + name;
@@ -172,21 +185,89 @@ scenario blocks_used_before() {
     if (all == nullptr) return;
     insert(all, h, of_first, 1);
   });
-  s.setup = [](media& m, history& h) {
-    auto r = region::create_on(join_life(m), {});
-    if (!r) return h.fail(r.error().message);
-    const region_geometry g = (*r)->geometry();
-    // Bytes that look like cells in use, of all kinds.
-    auto* words = reinterpret_cast<std::uint64_t*>((*r)->at(g.block_offset));
-    for (std::uint64_t i = 0; i < g.block_count * g.block_size / 8; ++i)
-      (*r)->medium().store(&words[i], 0x0101'0101'0101'0101 * (i % 200 + 1));
-    (*r)->medium().flush(words, g.block_count * g.block_size);
-    (*r)->medium().drain();
+  s.setup = used_blocks;
+  return s;
+}
+
+/// A queue whose entries are messages is made, used, and given more room by an open that asks for
+/// more. Its entries are numbered from 1 on, and taken in this order.
+struct wide_entry {
+  std::uint64_t number, more[2];
+};
+using wide_queue = queue<wide_entry>;
+scenario queue_made_and_grown() {
+  static constexpr int done = seen + 1, ending = seen + 2; // number: released, or about to be
+  const auto open = [](media& m, history& h, std::uint64_t entries) -> opened {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) r = region::create_on(join_life(m), {});
+    if (!r) return h.fail("the region does not open: " + r.error().message), nullptr;
+    auto all = objects::open(std::move(r).value(), durable<wide_queue>{"queue", entries});
+    if (!all) return h.fail("the queue does not open: " + all.error().message), nullptr;
+    if (!(*all)->recovered().clean()) h.fail("a crash looks like damage");
+    h.promise(there, of_first);
+    return std::move(all).value();
+  };
+  const auto put = [](const opened& all, history& h, std::uint64_t number) {
+    h.begin(number);
+    if (all->get<wide_queue>("queue").value().enqueue({number, {number, ~number}}) !=
+        queue_status::done)
+      return h.fail("an entry was refused");
+    h.ack(number);
+  };
+  scenario s;
+  s.name = "objects: a queue, and more room for it";
+  s.size = 36 << 10; // the open that asks for more makes the region larger
+  s.size_max = 1 << 20;
+  s.setup = used_blocks;
+  s.run = [=](media& m, history& h) {
+    {
+      const opened all = open(m, h, 2);
+      if (all == nullptr) return;
+      put(all, h, 1);
+      put(all, h, 2);
+      auto next = all->get<wide_queue>("queue").value().take();
+      if (!next || next->value().number != 1) return h.fail("the first entry is not the first");
+      h.promise(ending, 1);
+      if (next->done() != queue_status::done) return h.fail("an entry could not be ended");
+      h.promise(done, 1);
+    }
+    const opened all = open(m, h, 4);
+    if (all == nullptr) return;
+    for (std::uint64_t i = 3; i < 5; ++i)
+      put(all, h, i);
+  };
+  s.recover_and_check = [](media& m, const history& h) -> verdict {
+    auto r = region::open_on(join_life(m), false);
+    if (!r) {
+      if (h.has(there, of_first)) return "does not open: " + r.error().message;
+      return {};
+    }
+    auto all = objects::open(std::move(r).value(), durable<wide_queue>{"queue", 4});
+    if (!all) return "does not open: " + all.error().message;
+    if (!(*all)->recovered().clean()) return "a crash looks like damage";
+    std::uint64_t last = 0;
+    std::vector<bool> found(8);
+    std::vector<wide_queue::held> kept; // none is ended, because this is crashed and repeated too
+    while (auto next = (*all)->get<wide_queue>("queue").value().take()) {
+      const wide_entry e = next->value();
+      if (e.number >= found.size() || e.more[0] != e.number || e.more[1] != ~e.number ||
+          !h.begun(e.number))
+        return "an entry that nobody put in: " + std::to_string(e.number);
+      if (e.number <= last || h.has(done, e.number))
+        return "again, or out of order: " + std::to_string(e.number);
+      found[e.number] = true;
+      last = e.number;
+      kept.push_back(std::move(*next));
+    }
+    for (std::uint64_t n = 1; n < found.size(); ++n)
+      if (h.is_acked(n) && !found[n] && !h.has(ending, n)) return "lost: " + std::to_string(n);
+    return {};
   };
   return s;
 }
 
-const std::vector<scenario (*)()> all = {made, added, grown, region_grown, blocks_used_before};
+const std::vector<scenario (*)()> all = {
+    made, added, grown, region_grown, blocks_used_before, queue_made_and_grown};
 
 explorer_options options() {
   explorer_options o;
@@ -194,7 +275,9 @@ explorer_options options() {
   o.second_lives = 2;
   o.second_states_max = 32;
   explorer_options gate = o;
-  gate.states_max = 256;
+  gate.states_max = 24;
+  gate.sample = true;
+  gate.second_points = 60;
   gate.second_states_max = 8;
   return bounds(gate, o);
 }
@@ -225,7 +308,9 @@ TEST(ObjectsCrash, EveryFlushAndDrainIsNeeded) {
   const std::string own_medium =
       "opens or makes a medium of its own, which the explorer does not see; it sees what follows";
   m.stay = {{"exists ? region::open(options.media) : region::create(options);", own_medium},
-            {"return open(std::move(opened).value(), std::move(of));", own_medium}};
+            {"return open(std::move(opened).value(), std::move(of));", own_medium},
+            {"if (auto more = add_blocks(o, contents - free); !more) return more;",
+             "a region that stays too small refuses entries and loses none"}};
   explorer_options o = options();
   o.print = false;
   std::vector<scenario> scenarios;

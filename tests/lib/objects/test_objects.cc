@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "objects/object_map.h"
+#include "objects/object_queue.h"
 
 namespace chainring::test {
 namespace {
@@ -120,6 +121,65 @@ TEST_F(Objects, LongKeysAndValuesHaveRoomForEveryEntry) {
     ASSERT_EQ(text.insert(std::to_string(i) + std::string(200, 'k'), std::string(200, 'v')),
               map_status::done)
         << i;
+}
+
+struct job {
+  std::uint64_t id, more[4];
+};
+
+TEST_F(Objects, QueuesKeepTheirEntriesAndTheirStreams) {
+  const durable<queue<std::uint64_t>> numbers{"numbers", 100};
+  const durable<queue<job>> jobs{"jobs", 50, 1, queue_mode::mpmc, 2};
+  const durable<queue<std::string>> texts{"texts", 20};
+  {
+    auto all = open(numbers, jobs, texts, pairs);
+    auto to = all->get<queue<std::uint64_t>>("numbers").value();
+    for (std::uint64_t i = 0; i < 100; ++i)
+      ASSERT_EQ(to.enqueue(i), queue_status::done);
+    EXPECT_EQ(to.enqueue(100), queue_status::full);
+    for (std::uint64_t i = 0; i < 50; ++i)
+      ASSERT_EQ(all->get<queue<job>>("jobs").value().enqueue({i, {}}), queue_status::done);
+    ASSERT_EQ(all->get<queue<std::string>>("texts").value().enqueue("text"), queue_status::done);
+  }
+  auto all = open(numbers, jobs, texts);
+  EXPECT_TRUE(all->recovered().clean());
+  auto from = all->get<queue<std::uint64_t>>("numbers").value();
+  for (std::uint64_t i = 0; i < 100; ++i)
+    ASSERT_EQ(from.dequeue(), i);
+  for (const std::uint32_t stream : {0, 1})
+    for (std::uint64_t i = 0; i < 50; ++i)
+      ASSERT_EQ(all->get<queue<job>>("jobs").value().stream(stream).dequeue()->id, i);
+  EXPECT_EQ(all->get<queue<std::string>>("texts").value().dequeue(), "text");
+  const auto grown = all->grow("jobs", 10);
+  ASSERT_FALSE(grown);
+  EXPECT_EQ(grown.error().code, errc::unsupported);
+}
+
+TEST_F(Objects, AnObjectHasTheRoomThatTheNextOpenAsksFor) {
+  using job_queue = queue<job>;
+  (void)open(durable<job_queue>{"jobs", 10}, durable<pair_map>{"pairs", 10});
+  auto all = open(durable<job_queue>{"jobs", 500}, durable<pair_map>{"pairs", 500});
+  auto jobs = all->get<job_queue>("jobs").value();
+  auto map = all->get<pair_map>("pairs").value();
+  for (std::uint64_t i = 0; i < 500; ++i) {
+    ASSERT_EQ(jobs.enqueue({i, {}}), queue_status::done) << i;
+    ASSERT_EQ(map.insert(i, i), map_status::done) << i;
+  }
+  all.reset();
+  all = open(durable<job_queue>{"jobs", 10}, durable<pair_map>{"pairs", 10});
+  EXPECT_EQ(all->get<pair_map>("pairs").value().len(), 500u);
+  jobs = all->get<job_queue>("jobs").value();
+  EXPECT_EQ(jobs.enqueue({0, {}}), queue_status::full);
+  for (std::uint64_t i = 0; i < 500; ++i)
+    ASSERT_EQ(jobs.dequeue()->id, i);
+}
+
+TEST_F(Objects, AQueueWithAnotherNumberOfStreamsIsRefused) {
+  using job_queue = queue<job>;
+  (void)open(durable<job_queue>{"jobs", 10, 1, queue_mode::mpsc, 2});
+  EXPECT_EQ(refusal(durable<job_queue>{"jobs", 10}).message,
+            "object 'jobs': the region has it as a 'queue of 40 bytes, 2 streams', and the program "
+            "asks for a 'queue of 40 bytes'");
 }
 
 TEST_F(Objects, TheRegionTakesWhatItsObjectsNeed) {

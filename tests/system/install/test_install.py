@@ -121,6 +121,7 @@ def test_library(i, scratch):
               *i.flags("--libs", "libdpdk", "libpmem"), "-pthread"]
     at = lambda name: os.path.join(scratch, name)
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
+               "jobs": os.path.join(SOURCE, "docs/examples/durable_jobs.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
@@ -138,6 +139,11 @@ def test_library(i, scratch):
         if not re.fullmatch(r"class (file|process)", counts[1]) or \
            counts[:1] + counts[2:] != [f"be {2 * n}", f"not {n}", f"or {n}", f"to {2 * n}"]:
             raise SystemExit(f"durable_words ({kind}), run {n}, says: {said}")
+    for kind, arguments, heard in (("shared", ["add", "one"], ""), ("static", ["add", "two"], ""), ("shared", ["next"], "one\n"),
+                                   ("static", ["done"], "one\n"), ("static", ["done"], "two\n"), ("shared", ["next"], "nothing to do\n")):
+        said = run(at(f"jobs-{kind}"), at("jobs.region"), *arguments, env=there)
+        if said != heard:
+            raise SystemExit(f"durable_jobs ({kind}) {arguments} says: {said}")
     for kind, arguments, heard in (("shared", ["one"], ["one"]), ("static", ["two", "-"], []), ("static", ["three"], ["two", "three"])):
         said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
         if said != "".join(f"echo/here: {text}\n" for text in heard):
