@@ -109,8 +109,9 @@ int main(int argc, char** argv) {
   make->add_option("--size", m.size, "Size of the region: bytes, or a number with K, M, G or T")
       ->required()
       ->transform(size_text(areas_offset));
-  make->add_option("--journal-size", m.journal_size,
-                   "Size of the redo journal, for class file only [64M]")
+  make->add_option(
+          "--journal-size", m.journal_size,
+          "Size of the redo journal, for class file only [that of the region, from 1M to 64M]")
       ->transform(size_text(1 << 20));
   make->add_option("--block-size", block_size, "Size of a block in bytes")
       ->check(CLI::IsMember({"64", "128", "256", "512", "1024", "2048", "4096"}))

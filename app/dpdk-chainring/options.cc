@@ -91,7 +91,8 @@ parsed parse(int argc, char** argv, options& o) {
       ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
   a.add_option("--journal-size", o.journal_size,
-               "Size of the redo journal, for a new region of class file [64M]")
+               "Size of the redo journal, for a new region of class file [that of the region, from "
+               "1M to 64M]")
       ->transform(size_text(size_min));
   a.add_option("--journal-cpu", o.journal_cpu,
                "CPU of the threads that write the journal of class file, best one without a polling "

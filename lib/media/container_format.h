@@ -18,6 +18,7 @@
 ///
 /// All fields are little-endian; reserved bytes are zero.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -33,8 +34,11 @@ inline constexpr std::uint64_t journal_offset = 2 * header_spacing;
 /// a lower bound; the driver asks for more
 inline constexpr std::uint64_t journal_size_min = 64u << 10;
 inline constexpr std::uint64_t journal_size_max = std::uint64_t{1} << 36;
-inline constexpr std::uint64_t journal_size_default = 64u << 20;
 inline constexpr std::uint64_t journal_size_unit = 4096;
+/// The size of a journal where none is asked for: that of the region, from 1 to 64 MiB.
+constexpr std::uint64_t journal_size_for(std::uint64_t region_size) noexcept {
+  return std::clamp<std::uint64_t>(align_up(region_size, journal_size_unit), 1u << 20, 64u << 20);
+}
 inline constexpr std::uint64_t image_size_unit = 4096;
 inline constexpr std::uint64_t image_size_max = std::uint64_t{1} << 45;
 /// Bound of the positions and sequences in a header. They only count up, and one region must not

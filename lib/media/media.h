@@ -371,8 +371,8 @@ struct media_options {
   std::uint64_t size = 0;
   /// Address space to reserve for growth, in bytes; 0 stands for four times the size.
   std::uint64_t size_max = 0;
-  /// Size of the redo journal of class `file` when creating, in bytes; 0 stands for the driver's
-  /// default.
+  /// Size of the redo journal of class `file` when creating, in bytes; 0 stands for that of the
+  /// region, from 1 to 64 MiB.
   std::uint64_t journal_size = 0;
   /// The CPU on which the threads of class `file` run, which commit and checkpoint its journal; -1
   /// stands for every CPU on which the process was started. Choose one on which no lcore polls. It

@@ -63,7 +63,7 @@ result<void> file_media::format(file_parts& parts, const media_options& options)
   auto sizes = detail::checked_sizes(options, 0, file_format::image_size_unit);
   if (!sizes) return sizes.error();
   const std::uint64_t journal_size =
-      options.journal_size == 0 ? file_format::journal_size_default : options.journal_size;
+      options.journal_size == 0 ? file_format::journal_size_for(sizes->size) : options.journal_size;
   CHAINRING_ASSERT(journal_size >= file_format::journal_size_min &&
                    journal_size <= file_format::journal_size_max &&
                    journal_size % file_format::journal_size_unit == 0);
