@@ -4,6 +4,8 @@
 // Ordering labels:
 //   [entries-before-publish]  Contents and slots are drained before the descriptors that publish
 //     them are stored.
+//   [entries-in-pieces]  Contents and slots that one drain of the medium cannot cover are drained in
+//     pieces before the descriptors are stored, as persist_range() does it.
 //   [entries-before-ready]  Publications, or the slots of values, are drained before consumers see
 //     the entries.
 //   [entries-released]  The head and the marks of released entries are drained before their room
@@ -12,7 +14,6 @@
 #include "ring/durable_queue.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "base/hook.h"
@@ -31,8 +32,6 @@ const char* to_string(queue_status s) noexcept {
     return "done";
   case queue_status::full:
     return "full";
-  case queue_status::empty:
-    return "empty";
   case queue_status::too_long:
     return "too long";
   case queue_status::failed:
@@ -41,20 +40,34 @@ const char* to_string(queue_status s) noexcept {
   return "unknown";
 }
 
-result<std::unique_ptr<durable_queue>>
-durable_queue::create(media& medium, std::uint64_t records,
-                      std::span<const message_segment> descriptors, block_store& blocks,
-                      const durable_queue_options& options) {
-  const auto refuse = [](const char* what, std::uint64_t is, const std::string& expected) {
-    return error{errc::invalid_argument, std::string("durable queue: ") + what + " " +
-                                             std::to_string(is) + ": expected " + expected};
-  };
+namespace {
+error refuse(const char* what, std::uint64_t is, const char* expected) {
+  return {errc::invalid_argument, std::string("durable queue: ") + what + " " + std::to_string(is) +
+                                      ": expected " + expected};
+}
+} // namespace
+
+result<void> durable_queue::acceptable(const durable_queue_options& options) {
   if (options.entries == 0 || options.entries > entries_max)
     return refuse("entries", options.entries, "1 to 16777215");
   if (options.streams == 0 || options.streams > streams_max)
     return refuse("streams", options.streams, "1 to 64");
   if (options.entry_bytes > entry_bytes_max)
     return refuse("entry_bytes", options.entry_bytes, "0 to 16777216");
+  return {};
+}
+
+std::uint64_t durable_queue::descriptors_max(const durable_queue_options& options,
+                                             std::uint64_t made_with) noexcept {
+  const std::uint64_t wanted = made_with + 2 * std::uint64_t{options.entries};
+  return std::min<std::uint64_t>(std::max({64 * made_with, wanted, least_most}), 1u << 31);
+}
+
+result<std::unique_ptr<durable_queue>>
+durable_queue::create(media& medium, std::uint64_t records,
+                      std::span<const message_segment> descriptors, block_store& blocks,
+                      const durable_queue_options& options) {
+  if (auto fine = acceptable(options); !fine) return fine.error();
   if (in_slots(options) != descriptors.empty())
     return refuse("ranges of descriptors", descriptors.size(),
                   in_slots(options) ? "none, because entries lie in the slots" : "at least one");
@@ -63,10 +76,9 @@ durable_queue::create(media& medium, std::uint64_t records,
     std::uint64_t there = 0;
     for (const message_segment& d : descriptors)
       there += d.count;
-    // As many addresses are taken as add_descriptors() may need.
-    const std::uint64_t most = std::min<std::uint64_t>(std::max(64 * there, least_most), 1u << 31);
-    auto messages = message_table::create(medium, descriptors, blocks,
-                                          {.descriptors_max = static_cast<std::uint32_t>(most)});
+    auto messages = message_table::create(
+        medium, descriptors, blocks,
+        {.descriptors_max = static_cast<std::uint32_t>(descriptors_max(options, there))});
     if (!messages) return messages.error();
     q->messages_ = std::move(messages).value();
   }
@@ -105,8 +117,9 @@ result<void> durable_queue::add_descriptors(const message_segment& more) {
 // --- producers ----------------------------------------------------------------------------------
 
 bool durable_queue::accepts(byte_span entry) const noexcept {
-  if (options_.entry_bytes != 0) return entry.size() == options_.entry_bytes;
-  return entry.size() <= entry_bytes_max && entry.size() < medium_.drain_bytes_max() / 4;
+  // One drain has to cover an entry, with the partly filled lines of its extents.
+  return (options_.entry_bytes == 0 || entry.size() == options_.entry_bytes) &&
+         entry.size() <= entry_bytes_max && entry.size() < medium_.drain_bytes_max() / 4;
 }
 
 queue_status durable_queue::enqueue_bulk(std::span<const byte_span> entries) noexcept {
@@ -215,22 +228,16 @@ bool durable_queue::place(std::uint32_t stream, std::span<const slot_ref> refs,
 }
 
 std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bool all) noexcept {
-  const std::uint64_t bytes_max = medium_.drain_bytes_max() / 2, losses = medium_.losses();
+  const std::uint64_t losses = medium_.losses();
   const std::uint32_t streams = options_.streams;
   std::array<message, burst_max> made;
   std::array<slot_ref, burst_max> refs;
   std::array<placement, streams_max> placed;
-  std::uint64_t bytes = 0;
   std::uint32_t n = 0;
   for (const byte_span entry : entries) {
     message& m = made[n];
     const message_fields fields{.payload_size = static_cast<std::uint32_t>(entry.size())};
     if (!messages_->reserve(fields, m)) break;
-    bytes += message_table::flushed_bytes(m) + std::uint64_t{streams} * cacheline_size;
-    if (n != 0 && bytes > bytes_max) {
-      messages_->discard(m);
-      break;
-    }
     messages_->copy_in(m, entry.data(), entry.size());
     messages_->stage(m);
     messages_->add_references(m.ref.index, streams);
@@ -249,10 +256,24 @@ std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bo
   if (n == 0 || (all && n != entries.size())) return give_up(0);
   for (std::uint32_t s = 0; s < streams; ++s)
     if (!place(s, std::span(refs).first(n), placed[s])) return give_up(s);
-  for (std::uint32_t i = 0; i < n; ++i)
+  const std::uint64_t bytes_max = medium_.drain_bytes_max() / 4;
+  std::uint64_t undrained = 0;
+  const auto count_undrained = [&](std::uint64_t bytes) {
+    if (undrained != 0 && undrained + bytes > bytes_max) {
+      // [entries-in-pieces] Crash between: the slots are void, and nothing names the contents.
+      medium_.drain(); // [entries-in-pieces]
+      undrained = 0;
+    }
+    undrained += bytes;
+  };
+  for (std::uint32_t i = 0; i < n; ++i) {
+    count_undrained(message_table::flushed_bytes(made[i]));
     messages_->flush_staged(made[i]); // [entries-before-publish]
-  for (std::uint32_t s = 0; s < streams; ++s)
+  }
+  for (std::uint32_t s = 0; s < streams; ++s) {
+    count_undrained(n * sizeof(ring_slot) + 2 * cacheline_size);
     queues_->place_flush(placed[s]); // [entries-before-publish]
+  }
   hook_point("queue.staged");
   // [entries-before-publish] Without it a crash could leave a published entry without its bytes, or
   // without its slot in one of the streams. Crash between: the slots are void.

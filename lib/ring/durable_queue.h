@@ -22,7 +22,8 @@
 /// media::mark().
 ///
 /// **Thread-safety:** any thread may enqueue. In mode mpsc one thread at a time consumes a stream;
-/// in mode mpmc any thread may.
+/// in mode mpmc any thread may. In mode mpsc at most 32,766 entries of a stream are taken and not
+/// released at one time.
 ///
 /// **Order and room:** entries are handed out in the order of their tickets, those that were given
 /// back first. Room comes back from the oldest entry on: in mode mpmc an entry that is taken and
@@ -32,8 +33,8 @@
 /// **Complexity:** O(entries of the burst). No call allocates memory on the heap, except the first
 /// of a stream and those that enlarge a ring.
 ///
-///     auto q = durable_queue::create(media, records, {}, blocks, {.entry_bytes = 8, .entries =
-///     100});
+///     auto q = durable_queue::create(media, records, {}, blocks,
+///                                    {.entry_bytes = 8, .entries = 100});
 ///     ...its parts recover, or start() where the records are zero...
 ///     (*q)->enqueue(bytes_of(job));
 ///     durable_queue::taken t[32];
@@ -62,8 +63,7 @@ namespace chainring {
 enum class queue_status : std::uint8_t {
   done,
   full,     ///< there is no room for the entry, or no block for its bytes
-  empty,    ///< nothing can be taken now
-  too_long, ///< the entry has more bytes than the queue takes
+  too_long, ///< the entry has another length than the queue takes, or more than a drain covers
   failed,   ///< the media has failed; it takes no more writes
 };
 [[nodiscard]] const char* to_string(queue_status s) noexcept;
@@ -98,6 +98,11 @@ class durable_queue {
   [[nodiscard]] static constexpr bool in_slots(const durable_queue_options& o) noexcept {
     return o.streams == 1 && o.entry_bytes != 0 && o.entry_bytes <= sizeof(std::uint64_t);
   }
+  /// Says which of the options is wrong, as create() does.
+  [[nodiscard]] static result<void> acceptable(const durable_queue_options& options);
+  /// The most descriptors to which add_descriptors() can bring a queue that was made with so many.
+  [[nodiscard]] static std::uint64_t descriptors_max(const durable_queue_options& options,
+                                                     std::uint64_t made_with) noexcept;
   /// Makes a queue over its records (queue_table::bytes_for(streams) bytes at `records`) and over
   /// its descriptors, which are empty where it keeps its entries in its slots. Both ranges are zero
   /// when they are made. `blocks` and the media outlive the queue. Errors: invalid_argument,

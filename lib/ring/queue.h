@@ -17,8 +17,8 @@
 /// A `queue` is a view, as small as two pointers, of one stream of the durable_queue that it is
 /// made for, which outlives it.
 ///
-/// **Durability, thread-safety, order, room and errors:** those of durable_queue.h. Calls with a
-/// std::string allocate it.
+/// **Durability, thread-safety, order, room and errors:** those of durable_queue.h. Calls that
+/// return a std::string allocate it; where there is no memory they throw, and the entry stays.
 ///
 ///     chainring::queue<job> jobs(**made);
 ///     jobs.enqueue({.id = 7});                            // done or full; durable
@@ -89,7 +89,8 @@ template <class T> class queue {
     for (;;) {
       durable_queue::taken t;
       if (bytes_->take(stream_, {&t, 1}) == 0) return std::nullopt;
-      if (std::optional<T> value = read(t)) return held(*this, t, std::move(*value));
+      if (std::optional<T> value = read_or_give_back({&t, 1}, 0))
+        return held(*this, t, std::move(*value));
       bytes_->release(stream_, {&t, 1}); // it is damaged; damaged() of the queue counts it
     }
   }
@@ -110,7 +111,7 @@ template <class T> class queue {
       if (now == 0) break;
       const std::size_t before = n;
       for (std::uint32_t i = 0; i < now; ++i)
-        if (std::optional<T> value = read(t[i])) out[n++] = std::move(*value);
+        if (std::optional<T> value = read_or_give_back({t, now}, i)) out[n++] = std::move(*value);
       if (bytes_->release(stream_, {t, now}) != queue_status::done) return before;
     }
     return n;
@@ -125,8 +126,8 @@ template <class T> class queue {
       if (bytes_->medium().failed() || std::chrono::steady_clock::now() >= end) return std::nullopt;
     }
   }
-  /// Returns the next entry and leaves it in the queue, where other consumers may take it. It costs
-  /// as much as an entry that is taken and given back.
+  /// Returns the next entry and leaves it in the queue, where other consumers may take it. To the
+  /// queue it is an entry that was taken and given back, so again() is true for whoever takes it.
   [[nodiscard]] std::optional<T> peek() {
     std::optional<held> next = take();
     if (!next) return std::nullopt;
@@ -163,6 +164,18 @@ template <class T> class queue {
       const auto buffer = std::make_unique_for_overwrite<std::byte[]>(t.bytes);
       if (bytes_->copy(t, {buffer.get(), t.bytes}) != t.bytes) return std::nullopt;
       return type::of({buffer.get(), t.bytes});
+    }
+  }
+
+  /// As read(), of one of some entries that were taken. Where there is no memory for its value, all
+  /// of them are given back.
+  [[nodiscard]] std::optional<T> read_or_give_back(std::span<const durable_queue::taken> some,
+                                                   std::size_t i) const {
+    try {
+      return read(some[i]);
+    } catch (...) {
+      bytes_->give_back(stream_, some);
+      throw;
     }
   }
 

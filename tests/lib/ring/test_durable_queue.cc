@@ -8,6 +8,7 @@
 
 #include "queue_fixture.h"
 #include "support/seam_counter.h"
+#include "support/test_media.h"
 
 namespace chainring::test {
 namespace {
@@ -268,6 +269,40 @@ TEST_F(DurableQueue, ADamagedEntryIsLeftOutAndCounted) {
   EXPECT_EQ(typed<job>().dequeue(), job_of(2));
   EXPECT_EQ((*q)->damaged(), 1u);
   EXPECT_EQ((*q)->depth(0), 0u);
+}
+
+TEST_F(DurableQueue, ABulkOfMoreThanADrainCoversIsDrainedInPieces) {
+  layout.options = {.entry_bytes = 0, .entries = 20, .first_entries = 20};
+  auto narrow = std::make_unique<small_drains>(layout.size(), 4096);
+  small_drains& m = *narrow;
+  memory = std::move(narrow);
+  reopen();
+  m.most = 0;
+  const std::vector<std::string> texts(20, std::string(900, 't'));
+  EXPECT_EQ(typed<std::string>().enqueue_bulk(texts), queue_status::done);
+  EXPECT_LE(m.most, m.limit);
+  EXPECT_EQ(typed<std::string>().enqueue(std::string(1024, 'x')), queue_status::too_long);
+  std::vector<std::string> out(21);
+  EXPECT_EQ(typed<std::string>().dequeue_burst(out), 20u);
+  EXPECT_EQ(out[19], texts[19]);
+}
+
+TEST_F(DurableQueue, AMediumThatFailsIsSaidAndNothingIsTakenFromIt) {
+  for (const std::uint32_t bytes : {std::uint32_t{8}, static_cast<std::uint32_t>(sizeof(job))}) {
+    layout.options = {.entry_bytes = bytes, .entries = 20, .first_entries = 20};
+    auto failing = std::make_unique<failing_media>(layout.size());
+    failing_media& m = *failing;
+    q.reset();
+    memory = std::move(failing);
+    reopen();
+    const std::vector<std::byte> entry(bytes);
+    ASSERT_EQ((*q)->enqueue(entry), queue_status::done);
+    durable_queue::taken t;
+    ASSERT_EQ((*q)->take(0, {&t, 1}), 1u);
+    m.broken = true;
+    EXPECT_EQ((*q)->enqueue(entry), queue_status::failed);
+    EXPECT_EQ((*q)->release(0, {&t, 1}), queue_status::failed);
+  }
 }
 
 TEST_F(DurableQueue, WrongOptionsAreRefused) {
