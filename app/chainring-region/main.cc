@@ -11,6 +11,7 @@
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/start.h"
+#include "objects/objects.h"
 #include "region/region.h"
 
 using namespace chainring;
@@ -83,6 +84,12 @@ int check(region& r) {
     } else {
       wrong.insert(wrong.end(), found->begin(), found->end());
     }
+  } else {
+    for (const problem& p : objects::check(r).problems)
+      if (p.level == severity::note)
+        std::printf("%s\n", p.text().c_str());
+      else
+        wrong.push_back(p.text());
   }
   for (const std::string& sentence : wrong)
     std::printf("%s\n", sentence.c_str());

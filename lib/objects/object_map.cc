@@ -9,7 +9,8 @@ namespace {
 constexpr std::uint64_t string_bytes = 256; ///< that a string is taken to have
 /// Keys that the index has room for at first, so that writers of different keys rarely meet.
 constexpr std::uint64_t first_keys = 512;
-/// A map may grow to 64 times of what it has when it is opened, and at least to so many cells.
+/// A map may grow to 64 times of what it has when it is opened, to four times of what the program
+/// asks for, and at least to so many cells.
 constexpr std::uint64_t cells_least = 1 << 20;
 
 std::uint64_t blocks_of(std::size_t bytes, std::size_t inline_max,
@@ -23,6 +24,12 @@ map_object::map_object(std::string name, std::uint64_t entries, std::uint32_t ve
                        std::size_t key_bytes, std::size_t value_bytes)
     : named_object(std::move(name), type_of(key_bytes, value_bytes), entries, version),
       key_bytes_(key_bytes), value_bytes_(value_bytes) {}
+
+result<void> map_object::acceptable() const {
+  if (entries() < UINT32_MAX) return {};
+  return error{errc::invalid_argument,
+               "room for " + std::to_string(entries()) + " entries: expected 1 to 4294967294"};
+}
 
 std::string map_object::type_of(std::size_t key_bytes, std::size_t value_bytes) {
   return "map of " + bytes_in_words(key_bytes) + " to " + bytes_in_words(value_bytes);
@@ -47,8 +54,10 @@ result<void> map_object::make(media& medium, block_store& blocks, std::span<cons
     cells += segments.back().cells;
   }
   (void)fresh; // a map over zeros is empty
-  const std::uint64_t most = std::min<std::uint64_t>(UINT32_MAX, std::max(cells * 64, cells_least));
-  auto made = durable_map::create(medium, segments, blocks, std::min(cells, first_keys), most);
+  cells_max_ =
+      std::min<std::uint64_t>(UINT32_MAX, std::max({64 * cells, 4 * entries(), cells_least}));
+  auto made =
+      durable_map::create(medium, segments, blocks, std::min(cells, first_keys), cells_max_);
   if (!made) return made.error();
   map_ = std::move(made).value();
   return {};

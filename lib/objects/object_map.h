@@ -37,6 +37,7 @@ class map_object final : public named_object {
   [[nodiscard]] std::uint64_t content_blocks(std::uint64_t entries,
                                              std::uint32_t block_size) const noexcept override;
   [[nodiscard]] durable_map& bytes() noexcept { return *map_; }
+  [[nodiscard]] result<void> acceptable() const override;
 
  private:
   [[nodiscard]] result<void> make(media& medium, block_store& blocks, std::span<const range> ranges,
@@ -44,9 +45,11 @@ class map_object final : public named_object {
   [[nodiscard]] std::vector<recovery_part> parts() override;
   [[nodiscard]] result<void> add(const range& more) override;
   [[nodiscard]] std::uint64_t room() const noexcept override { return map_->capacity(); }
+  [[nodiscard]] std::uint64_t room_max() const noexcept override { return cells_max_; }
   [[nodiscard]] bool grows_in_use() const noexcept override { return true; }
 
   std::size_t key_bytes_, value_bytes_;
+  std::uint64_t cells_max_ = 0;
   std::unique_ptr<durable_map> map_;
 };
 

@@ -54,6 +54,7 @@ result<void> queue_object::make(media& medium, block_store& blocks, std::span<co
            static_cast<std::uint32_t>((ranges[i].bytes - before) / sizeof(message_descriptor))});
       descriptors_ += descriptors.back().count;
     }
+  descriptors_at_open_ = descriptors_;
   auto made = durable_queue::create(medium, ranges[0].offset, descriptors, blocks, options_);
   if (!made) return made.error();
   queue_ = std::move(made).value();
@@ -66,6 +67,12 @@ std::vector<recovery_part> queue_object::parts() {
 
 std::uint64_t queue_object::room() const noexcept {
   return durable_queue::in_slots(options_) ? options_.entries : descriptors_;
+}
+
+std::uint64_t queue_object::room_max() const noexcept {
+  return durable_queue::in_slots(options_)
+             ? options_.entries
+             : durable_queue::descriptors_max(options_, descriptors_at_open_);
 }
 
 result<void> queue_object::add(const range& more) {

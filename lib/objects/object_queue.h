@@ -39,6 +39,9 @@ class queue_object final : public named_object {
   [[nodiscard]] std::uint64_t content_blocks(std::uint64_t entries,
                                              std::uint32_t block_size) const noexcept override;
   [[nodiscard]] durable_queue& bytes() noexcept { return *queue_; }
+  [[nodiscard]] result<void> acceptable() const override {
+    return durable_queue::acceptable(options_);
+  }
 
  private:
   [[nodiscard]] result<void> make(media& medium, block_store& blocks, std::span<const range> ranges,
@@ -46,12 +49,14 @@ class queue_object final : public named_object {
   [[nodiscard]] std::vector<recovery_part> parts() override;
   [[nodiscard]] result<void> add(const range& more) override;
   [[nodiscard]] std::uint64_t room() const noexcept override;
+  [[nodiscard]] std::uint64_t room_max() const noexcept override;
+  [[nodiscard]] bool recovers_late() const noexcept override { return true; }
   [[nodiscard]] bool grows_in_use() const noexcept override { return false; }
   /// The records of the streams, which stand before the descriptors in the first range.
   [[nodiscard]] std::uint64_t record_bytes() const noexcept;
 
   durable_queue_options options_;
-  std::uint64_t descriptors_ = 0;
+  std::uint64_t descriptors_ = 0, descriptors_at_open_ = 0;
   std::unique_ptr<durable_queue> queue_;
 };
 

@@ -45,7 +45,20 @@ std::string quoted(std::string_view name) {
   return "object '" + std::string(name) + "'";
 }
 
-result<void> acceptable(const objects::wanted& of) {
+object_header header_of(region& r, const region_root& root) noexcept {
+  object_header h{};
+  if (root.size >= sizeof h) std::memcpy(&h, r.at(root.offset), sizeof h);
+  return h;
+}
+std::string_view type_in(const object_header& h) noexcept {
+  return {h.type, strnlen(h.type, sizeof h.type)};
+}
+const char* const not_an_object = "the range of that name does not begin with the header of an "
+                                  "object; it was made by other means, or is damaged";
+
+} // namespace
+
+result<void> objects::acceptable(const wanted& of) {
   for (std::size_t i = 0; i < of.size(); ++i) {
     const named_object& o = *of[i];
     if (o.name().empty() || o.name().size() > name_max)
@@ -58,6 +71,8 @@ result<void> acceptable(const objects::wanted& of) {
       return error{errc::invalid_argument, quoted(o.name()) + ": its type, '" + o.type() +
                                                "', has more than " +
                                                std::to_string(object_type_max) + " characters"};
+    if (auto fine = o.acceptable(); !fine)
+      return error{fine.error().code, quoted(o.name()) + ": " + fine.error().message};
     for (std::size_t j = 0; j < i; ++j)
       if (of[j]->name() == o.name())
         return error{errc::invalid_argument,
@@ -65,8 +80,6 @@ result<void> acceptable(const objects::wanted& of) {
   }
   return {};
 }
-
-} // namespace
 
 named_object::~named_object() = default;
 
@@ -93,7 +106,7 @@ result<std::unique_ptr<objects>> objects::open_or_create(region_options options,
   struct stat there {};
   const bool exists = stat(options.media.path.c_str(), &there) == 0;
   if (!exists && options.media.size == 0) options.media.size = size_for(of, options.block_size);
-  if (options.media.size_max == 0) {
+  if (options.media.size_max == 0 && (!exists || S_ISREG(there.st_mode))) {
     const std::uint64_t now = std::max<std::uint64_t>(
         options.media.size, exists ? static_cast<std::uint64_t>(there.st_size) : 0);
     options.media.size_max = std::max(growth_default * now, size_max_least);
@@ -128,17 +141,13 @@ result<std::unique_ptr<objects>> objects::open(std::unique_ptr<class region> in,
 }
 
 result<void> objects::check_header(const named_object& o, const region_root& root) const {
-  object_header h{};
-  if (root.size >= sizeof h) std::memcpy(&h, region_->at(root.offset), sizeof h);
+  const object_header h = header_of(*region_, root);
   if (h.magic != object_magic || h.check != check_of(h))
-    return error{errc::corrupt, quoted(o.name()) +
-                                    ": the range of that name does not begin with the header of an "
-                                    "object; it was made by other means, or is damaged"};
-  const std::string_view is(h.type, strnlen(h.type, sizeof h.type));
-  if (is != o.type())
+    return error{errc::corrupt, quoted(o.name()) + ": " + not_an_object};
+  if (type_in(h) != o.type())
     return error{errc::invalid_argument, quoted(o.name()) + ": the region has it as a '" +
-                                             std::string(is) + "', and the program asks for a '" +
-                                             o.type() + "'"};
+                                             std::string(type_in(h)) +
+                                             "', and the program asks for a '" + o.type() + "'"};
   if (h.version != o.version())
     return error{errc::version, quoted(o.name()) + ": the region has it in version " +
                                     std::to_string(h.version) + ", and the program asks for " +
@@ -146,40 +155,98 @@ result<void> objects::check_header(const named_object& o, const region_root& roo
   return {};
 }
 
-// Makes and recovers the objects that the region has. The ranges of others stay live.
-result<void> objects::open_those_there() {
-  chainring::recovery all;
-  all.add(blocks_->part());
+std::vector<named_object::range> objects::ranges_of(class region& in, std::string_view name) {
+  std::vector<named_object::range> ranges;
+  for (const region_root& root : in.ranges(name)) {
+    const std::uint64_t header = ranges.empty() ? sizeof(object_header) : 0;
+    ranges.push_back({root.offset + header, root.size - header});
+  }
+  return ranges;
+}
+
+// Adds the parts that keep the blocks of all ranges, also of those of no object.
+void objects::add_ranges(chainring::recovery& all, class region& in, block_store& blocks) {
+  all.add(blocks.part());
   all.add(
-      {.name = "ranges", .items = region_->roots().size(), .repair = [this](recovery_context& c) {
-         for (const region_root& root : region_->roots()) {
+      {.name = "ranges", .items = in.roots().size(), .repair = [&in, &blocks](recovery_context& c) {
+         for (const region_root& root : in.roots()) {
            c.advance();
            if (root.kind != root_kind::range) continue;
-           auto live = blocks_->recover_run(
-               root.offset, static_cast<std::uint32_t>(blocks_->blocks_for(root.size)));
+           auto live = blocks.recover_run(root.offset,
+                                          static_cast<std::uint32_t>(blocks.blocks_for(root.size)));
            if (!live) c.report({"root '" + root.name + "'", live.error().message, severity::fatal});
          }
        }});
+}
+
+void objects::add_parts(chainring::recovery& all, const wanted& of, const std::vector<bool>& made) {
+  for (const bool late : {false, true})
+    for (std::size_t i = 0; i < of.size(); ++i)
+      if (made[i] && of[i]->recovers_late() == late)
+        for (recovery_part& part : of[i]->parts())
+          all.add(std::move(part));
+}
+
+// Makes and recovers the objects that the region has.
+result<void> objects::open_those_there() {
+  chainring::recovery all;
+  add_ranges(all, *region_, *blocks_);
   for (std::size_t i = 0; i < objects_.size(); ++i) {
     named_object& o = *objects_[i];
-    std::vector<named_object::range> ranges;
-    for (const region_root& root : region_->ranges(o.name())) {
-      const std::uint64_t header = ranges.empty() ? sizeof(object_header) : 0;
-      if (ranges.empty())
-        if (auto fine = check_header(o, root); !fine) return fine.error();
-      ranges.push_back({root.offset + header, root.size - header});
-    }
-    if (ranges.empty()) continue;
-    if (auto made = o.make(region_->medium(), *blocks_, ranges, false); !made)
+    const auto root = region_->root(o.name());
+    if (!root) continue;
+    if (auto fine = check_header(o, *root); !fine) return fine.error();
+    if (auto made = o.make(region_->medium(), *blocks_, ranges_of(*region_, o.name()), false);
+        !made)
       return error{made.error().code, quoted(o.name()) + ": " + made.error().message};
     made_[i] = true;
-    for (recovery_part& part : o.parts())
-      all.add(std::move(part));
   }
+  add_parts(all, objects_, made_);
   auto report = all.run(*region_);
   if (!report) return report.error();
   recovered_ = std::move(report).value();
   return {};
+}
+
+recovery_report objects::check(class region& in) {
+  recovery_report report;
+  const region_geometry& g = in.geometry();
+  auto blocks = block_store::create(in.medium(), g.block_offset, g.block_size, g.block_count);
+  if (!blocks) {
+    report.problems.push_back({"blocks", blocks.error().message, severity::fatal});
+    ++report.fatal;
+    return report;
+  }
+  std::vector<problem> found;
+  wanted all;
+  for (const region_root& root : in.roots()) {
+    if (root.kind != root_kind::range || root.name.find('#') != std::string::npos) continue;
+    const object_header h = header_of(in, root);
+    if (h.magic != object_magic) {
+      found.push_back({"root '" + root.name + "'", not_an_object, severity::note});
+    } else if (h.check != check_of(h)) {
+      found.push_back({quoted(root.name), "the check of its header fails; it is not opened"});
+    } else if (auto o = detail::object_in_words(root.name, type_in(h), h.version); o == nullptr) {
+      found.push_back({quoted(root.name),
+                       "this build does not know its type, '" + std::string(type_in(h)) + "'",
+                       severity::note});
+    } else if (auto made = o->make(in.medium(), **blocks, ranges_of(in, root.name), false); !made) {
+      found.push_back({quoted(root.name), made.error().message});
+    } else {
+      all.push_back(std::move(o));
+    }
+  }
+  chainring::recovery parts;
+  add_ranges(parts, in, **blocks);
+  parts.add({.name = "headers of objects", .validate = [&](recovery_context& c) {
+               for (problem& p : found)
+                 c.report(std::move(p));
+               c.advance();
+             }});
+  add_parts(parts, all, std::vector<bool>(all.size(), true));
+  report = parts.check(in);
+  all.clear(); // objects go before the block store
+  return report;
 }
 
 result<void> objects::add_missing() {
@@ -254,19 +321,33 @@ result<void> objects::grow(std::string_view name, std::uint64_t entries) {
                      "more entries there"};
   }
   return error{errc::not_found,
-               quoted(name) + ": the program has not asked for it; it has " + names()};
+               quoted(name) +
+                   ": it was not among the objects that open_or_create() was asked for, which "
+                   "are " +
+                   names()};
 }
 
+// Everything that can be refused is asked before the range is named, because a range stays.
 result<void> objects::grow(named_object& o, std::uint64_t entries) {
-  std::uint64_t there = 0;
-  for (const region_root& root : region_->ranges(o.name()))
-    there += root.size;
-  auto root = add_range(o, std::max(o.range_bytes(entries), there), false);
-  if (!root) return root.error();
-  const std::uint64_t contents = o.content_blocks(entries, blocks_->block_size()),
+  const auto ranges = ranges_of(*region_, o.name());
+  if (ranges.size() >= ranges_max)
+    return error{errc::no_space, quoted(o.name()) + ": it has " + std::to_string(ranges_max) +
+                                     " ranges, the most that an object can have; copy its entries "
+                                     "into a larger one"};
+  if (entries > o.room_max() - o.room())
+    return error{errc::invalid_argument,
+                 quoted(o.name()) + ": room for " + std::to_string(entries) +
+                     " entries more: expected at most " + std::to_string(o.room_max() - o.room()) +
+                     "; the next open allows more"};
+  const std::uint64_t doubled = std::min(o.room(), o.room_max() - o.room()),
+                      more = std::max(entries, doubled),
+                      contents = o.content_blocks(entries, blocks_->block_size()),
+                      range = blocks_->blocks_for(o.range_bytes(more)),
                       free = blocks_->statistics().free_blocks;
-  if (contents > free)
-    if (auto more = add_blocks(o, contents - free); !more) return more;
+  if (contents + range > free)
+    if (auto grown = add_blocks(o, contents + range - free); !grown) return grown.error();
+  auto root = add_range(o, o.range_bytes(more), false);
+  if (!root) return root.error();
   return o.add({root->offset, root->size});
 }
 
@@ -274,7 +355,7 @@ std::string objects::names() const {
   std::string all;
   for (const auto& o : objects_)
     all += (all.empty() ? "'" : ", '") + o->name() + "'";
-  return all.empty() ? "asked for none" : all;
+  return all.empty() ? "none" : all;
 }
 
 result<named_object*> objects::find(std::string_view name, bool (*is)(std::string_view),

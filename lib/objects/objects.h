@@ -17,9 +17,9 @@
 /// next one goes on with it; only a crash while the region itself is made may leave a file without
 /// a region, which is refused until it is removed. Everything else is the objects' own: map.h and
 /// queue.h say when a change is durable.
-/// **Thread-safety:** open_or_create(), grow() and close() come from one thread while no other one
-/// uses the region; grow() may run while other threads use the objects. get() may be called by any
-/// thread. The objects have rules of their own.
+/// **Thread-safety:** all calls but get() come from one thread. During open_or_create() and close()
+/// no other thread uses the region; during grow() others may use the objects. Any thread may call
+/// get(). The objects have rules of their own.
 /// **Errors:** sentences that name the region, the object and the remedy. Damaged entries are left
 /// out and named in recovered(); all others are served.
 /// **Complexity:** an open takes O(room of the objects). **Memory:** that of the objects.
@@ -46,6 +46,8 @@
 
 namespace chainring {
 
+class recovery;
+
 /// What the objects of a region have in common. Programs meet it only if they add a type of object:
 /// object_map.h shows how.
 class named_object {
@@ -66,9 +68,11 @@ class named_object {
   [[nodiscard]] virtual std::uint64_t range_bytes(std::uint64_t entries) const noexcept = 0;
   [[nodiscard]] virtual std::uint64_t content_blocks(std::uint64_t entries,
                                                      std::uint32_t block_size) const noexcept = 0;
+  /// Says what is wrong with what the program asks for, before anything is made.
+  [[nodiscard]] virtual result<void> acceptable() const = 0;
 
  protected:
-  /// A range of the region without its header: the first, or one that grow() added.
+  /// A range of the region without its header: the first, or one that was added.
   struct range {
     std::uint64_t offset, bytes;
   };
@@ -84,8 +88,13 @@ class named_object {
   [[nodiscard]] virtual std::vector<recovery_part> parts() = 0;
   /// Takes one more range, which is zero, durably, and named.
   [[nodiscard]] virtual result<void> add(const range& more) = 0;
-  /// The entries for which there is room.
+  /// The entries for which there is room, and the most to which add() can bring it. No range is
+  /// added beyond that.
   [[nodiscard]] virtual std::uint64_t room() const noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t room_max() const noexcept = 0;
+  /// Objects whose records have checks of their own recover first, and mark their blocks. Those
+  /// whose contents are judged by other means come behind them.
+  [[nodiscard]] virtual bool recovers_late() const noexcept { return false; }
   /// False: add() is called only while the region is opened.
   [[nodiscard]] virtual bool grows_in_use() const noexcept = 0;
 
@@ -105,6 +114,9 @@ template <class T> struct durable {
 namespace detail {
 /// "8 bytes"; "string" for 0.
 [[nodiscard]] std::string bytes_in_words(std::size_t bytes);
+/// Makes an object of the words of its type; null where there is no such type.
+[[nodiscard]] std::unique_ptr<named_object>
+object_in_words(const std::string& name, std::string_view type, std::uint32_t version);
 } // namespace detail
 
 /// How an object of type T is made and used: `static std::unique_ptr<named_object> make(const
@@ -159,9 +171,17 @@ class objects {
   }
 
   /// Adds room for `entries` more entries to the object of that name, at least as many as it has,
-  /// because an object has at most 16 ranges. Where the region has no room for that, it grows.
-  /// Errors: not_found, no_space, unsupported.
+  /// because an object has at most `ranges_max` ranges. Where the region has no room for that, it
+  /// grows. Errors: not_found, no_space, unsupported, invalid_argument. After an error nothing has
+  /// changed, except that the region may be larger.
   [[nodiscard]] result<void> grow(std::string_view name, std::uint64_t entries);
+
+  static constexpr std::size_t ranges_max = 16;
+
+  /// Examines all objects of a region, also one that is open for reading only, and changes nothing.
+  /// The report has what an open would find. The program that made them is not needed: the region
+  /// says what they are. A type that this build does not know is a note.
+  [[nodiscard]] static recovery_report check(class region& in);
 
   /// What the recovery of the open found. Empty where the region was made.
   [[nodiscard]] const recovery_report& recovered() const noexcept { return recovered_; }
@@ -178,10 +198,15 @@ class objects {
     (all.push_back(object_of<Ts>::make(of)), ...);
     return all;
   }
+  [[nodiscard]] static result<void> acceptable(const wanted& of);
   static std::uint64_t size_for(const wanted& of, std::uint32_t block_size);
   [[nodiscard]] result<named_object*> find(std::string_view name, bool (*is)(std::string_view),
                                            const std::string& type) const;
   [[nodiscard]] result<void> check_header(const named_object& o, const region_root& root) const;
+  [[nodiscard]] static std::vector<named_object::range> ranges_of(class region& in,
+                                                                  std::string_view name);
+  static void add_ranges(chainring::recovery& all, class region& in, block_store& blocks);
+  static void add_parts(chainring::recovery& all, const wanted& of, const std::vector<bool>& made);
   [[nodiscard]] result<void> open_those_there();
   [[nodiscard]] result<void> add_missing();
   [[nodiscard]] result<void> grow(named_object& o, std::uint64_t entries);

@@ -8,6 +8,7 @@
 
 #include "objects/object_map.h"
 #include "objects/object_queue.h"
+#include "objects/objects_media.h"
 
 namespace chainring::test {
 namespace {
@@ -217,6 +218,81 @@ TEST_F(Objects, NamesThatCannotBeAreRefusedBeforeAFileIsMade) {
   EXPECT_EQ(refusal(parts, durable<pair_map>{"parts", 1}).code, errc::invalid_argument);
   EXPECT_EQ(refusal(durable<stock_map>{"none", 0}).code, errc::invalid_argument);
   EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(Objects, WhatNoObjectCanHaveIsRefusedAndLeavesNothing) {
+  using job_queue = queue<job>;
+  EXPECT_EQ(refusal(durable<job_queue>{"jobs", 10, 1, queue_mode::mpsc, 65}).message,
+            "object 'jobs': durable queue: streams 65: expected 1 to 64");
+  EXPECT_EQ(refusal(durable<job_queue>{"jobs", 1u << 24}).code, errc::invalid_argument);
+  EXPECT_EQ(refusal(durable<pair_map>{"pairs", std::uint64_t{1} << 58}).message,
+            "object 'pairs': room for 288230376151711744 entries: expected 1 to 4294967294");
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(Objects, AGrowthThatIsRefusedLeavesARegionThatOpens) {
+  std::uint64_t room = 0;
+  {
+    auto all = open(pairs);
+    auto map = all->get<pair_map>("pairs").value();
+    const auto beyond = all->grow("pairs", std::uint64_t{1} << 40);
+    ASSERT_FALSE(beyond);
+    EXPECT_EQ(beyond.error().code, errc::invalid_argument);
+    EXPECT_EQ(map.capacity(), 100u);
+  }
+  for (int i = 0; i < 20; ++i) { // each open allows more, until there are 16 ranges
+    auto all = open(durable<pair_map>{"pairs", 1});
+    const auto grown = all->grow("pairs", 1);
+    room = all->get<pair_map>("pairs").value().capacity();
+    if (grown) continue;
+    EXPECT_EQ(grown.error().code, errc::no_space) << grown.error().message;
+    EXPECT_EQ(all->region().ranges("pairs").size(), objects::ranges_max);
+    break;
+  }
+  EXPECT_EQ(open(durable<pair_map>{"pairs", 1})->get<pair_map>("pairs").value().capacity(), room);
+}
+
+TEST_F(Objects, ACheckNeedsNoProgramAndFindsWhatIsDamaged) {
+  const auto check = [&] {
+    media_options o = at_path();
+    o.read_only = true;
+    auto r = region::open(o);
+    EXPECT_TRUE(r) << r.error().message;
+    return objects::check(**r);
+  };
+  const auto change = [&](std::uint64_t offset) {
+    auto r = region::open(at_path());
+    ASSERT_TRUE(r) << r.error().message;
+    auto* word = reinterpret_cast<std::uint64_t*>((*r)->at(offset));
+    (*r)->medium().store(word, *word ^ 1);
+    (*r)->medium().flush(word, 8);
+    (*r)->medium().drain();
+  };
+  std::uint64_t map_at = 0, queue_at = 0;
+  {
+    auto all = open(parts, durable<queue<job>>{"jobs", 10, 1, queue_mode::mpmc, 2},
+                    durable<queue<std::string>>{"texts", 10});
+    ASSERT_EQ(all->get<stock_map>("parts").value().insert("bolt", 1), map_status::done);
+    ASSERT_EQ(all->get<queue<job>>("jobs").value().enqueue({7, {}}), queue_status::done);
+    map_at = all->region().root("parts")->offset;
+    queue_at = all->region().root("jobs")->offset;
+    ASSERT_TRUE(all->close());
+  }
+  EXPECT_TRUE(check().clean());
+  EXPECT_TRUE(check().problems.empty());
+  change(map_at + 64 + offsetof(map_cell, key));
+  EXPECT_EQ(check().damage, 1u);
+  change(map_at + 64 + offsetof(map_cell, key));
+  EXPECT_TRUE(check().clean());
+  change(queue_at + 64); // the record of the queue's first stream
+  EXPECT_GE(check().damage, 1u);
+  change(queue_at + 64);
+  change(map_at + offsetof(object_header, type));
+  ASSERT_EQ(check().damage, 1u);
+  EXPECT_EQ(check().problems[0].text(),
+            "object 'parts': the check of its header fails; it is not opened");
+  change(map_at + offsetof(object_header, magic));
+  EXPECT_EQ(check().notes, 1u);
 }
 
 TEST_F(Objects, AHeaderThatIsDamagedIsNotTakenForAnObject) {
