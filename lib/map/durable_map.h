@@ -135,11 +135,14 @@ class map_edit {
   [[nodiscard]] bool present() const noexcept { return present_; }
   /// The value as it is on media, of any length; empty where the key is missing.
   [[nodiscard]] byte_span now() const noexcept { return now_; }
-  /// A copy of the value whose bytes the callback may change. It is empty, and changes nothing,
-  /// where the key is missing or the value has more than size_max bytes.
+  /// A copy of the value whose bytes the callback may change, with what assign() or an earlier call
+  /// made of it. It is empty, and changes nothing, where the key is missing or the value has more
+  /// than size_max bytes.
   [[nodiscard]] std::span<std::byte> in_place() noexcept {
-    if (!present_ || now_.size() > size_max) return {};
-    assign(now_);
+    if (what_ != change::assigned) {
+      if (!present_ || now_.size() > size_max) return {};
+      assign(now_);
+    }
     return std::span(bytes_).first(size_);
   }
   /// Gives the key a value, of which it takes a copy. Above size_max bytes alter() returns

@@ -278,8 +278,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   // --- growth -----------------------------------------------------------------------------------
 
   /// Makes room for `keys` keys in all, so that the inserts up to there neither open a table nor
-  /// move keys. Returns done or full. It takes O(len()), while other threads read and write as
-  /// during any growth.
+  /// move keys. Returns done or full. It takes O(keys), while other threads read and write as during
+  /// any growth.
   map_status reserve(std::uint64_t keys) noexcept {
     if (keys > capacity_) return map_status::full;
     constexpr auto no_claim = detail::key_claims::no_stripe;

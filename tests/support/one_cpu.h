@@ -21,7 +21,7 @@ inline std::string lcore_on_one_cpu() {
     if (!CPU_ISSET(static_cast<std::size_t>(cpu), &may)) continue;
     if (nth-- == 0) by_id = cpu;
     const std::string name = "/tmp/chainring-test-cpu-" + std::to_string(cpu);
-    const int fd = open(name.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
+    const int fd = open(name.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) return "0@" + std::to_string(cpu);
     if (fd >= 0) close(fd);
   }
