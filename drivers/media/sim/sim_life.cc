@@ -7,6 +7,7 @@
 /// after it.
 #include "sim_life.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
@@ -76,16 +77,10 @@ sim_store::sim_store(std::uint64_t size_in, std::uint64_t size_max_in, std::stri
 }
 
 sim_store::~sim_store() {
-  for (std::byte* m : mappings)
-    munmap(m, size_max);
+  for (const auto& [at, changed] : mappings)
+    munmap(at, size_max);
   munmap(shared, size_max);
   ::close(fd);
-}
-
-// Copying a small disk takes a fraction of the time that the kernel takes to drop its pages and to
-// copy each of them again when it is written.
-bool sim_store::is_small() const noexcept {
-  return size_max <= 128 << 10;
 }
 
 std::byte* sim_store::take_mapping() {
@@ -94,18 +89,24 @@ std::byte* sim_store::take_mapping() {
   std::byte* m = nullptr;
   if (mappings.size() < mappings_min || idle.empty()) {
     m = map_file(fd, size_max, MAP_PRIVATE | MAP_NORESERVE);
-    mappings.push_back(m);
+    mappings.emplace(m, 0);
   } else {
     m = idle.front();
     idle.pop_front();
+    if (const std::uint64_t changed = mappings[m]; changed != 0)
+      std::memcpy(m, shared, std::max(changed, size));
   }
-  if (is_small()) std::memcpy(m, shared, size_max);
   return m;
 }
 
-void sim_store::give_back(std::byte* mapping) noexcept {
-  if (!is_small()) madvise(mapping, size_max, MADV_DONTNEED);
+void sim_store::give_back(std::byte* mapping, std::uint64_t changed) noexcept {
+  // Copying a small disk takes a fraction of the time that the kernel takes to drop its pages and
+  // to copy each of them again when it is written.
+  constexpr std::uint64_t copied_max = 512 << 10;
+  const bool copied = changed <= copied_max;
+  if (!copied) madvise(mapping, size_max, MADV_DONTNEED);
   const std::lock_guard guard(lock);
+  mappings[mapping] = copied ? changed : 0;
   idle.push_back(mapping);
 }
 
@@ -120,8 +121,8 @@ sim_life::sim_life(std::shared_ptr<sim_disk> disk_in, bool recorded_in, bool set
 
 sim_life::~sim_life() {
   if (settle_at_end) settle();
-  store.give_back(base);
-  if (shadow_ != nullptr) store.give_back(shadow_);
+  store.give_back(base, size);
+  if (shadow_ != nullptr) store.give_back(shadow_, size);
 }
 
 unsigned sim_life::thread_index() noexcept {

@@ -20,9 +20,9 @@ struct sim_store {
   sim_store(const sim_store&) = delete;
   sim_store& operator=(const sim_store&) = delete;
 
-  [[nodiscard]] bool is_small() const noexcept;
   std::byte* take_mapping(); ///< with the bytes that the disk has now
-  void give_back(std::byte* mapping) noexcept; ///< forgets what was changed in it
+  /// Forgets what was changed in the mapping: nothing behind its first `changed` bytes was.
+  void give_back(std::byte* mapping, std::uint64_t changed) noexcept;
 
   int fd = -1;
   std::uint64_t size;
@@ -30,14 +30,15 @@ struct sim_store {
   std::uint64_t drain_bytes_max = UINT64_MAX;
   std::string path;
   std::byte* shared = nullptr;
-  std::vector<std::byte*> mappings;
+  /// The mappings, and how many bytes at the start of an idle one may differ from the disk's.
+  std::map<std::byte*, std::uint64_t> mappings;
   std::deque<std::byte*> idle;
   std::mutex lock;
   std::weak_ptr<sim_life> current;
 };
 
-/// Calls `page(offset)` for each page of a private mapping that may differ from its file: those that
-/// were copied on a write (pagemap) or with a small disk, or every page where that cannot be told.
+/// Calls `page(offset)` for each page of a private mapping that may differ from its file: those
+/// that were copied on a write (pagemap) or with the disk, or every page where that cannot be told.
 template <class F> void for_each_touched_page(const std::byte* base, std::uint64_t size, F page);
 
 class sim_life final : public persist_observer {

@@ -213,6 +213,7 @@ inline broker_config small_config(unsigned workers = 1) {
   c.queue_slots = 15;
   c.topics_max = 256;
   c.volatile_messages_max = 64;
+  testing_core::limit_tables(c);
   return c;
 }
 

@@ -19,7 +19,7 @@ inline broker_config line_config(unsigned workers, std::uint32_t queue_slots) {
   c.queue_slots_first = 0;
   c.topics_max = 64;
   c.volatile_messages_max = 64;
-  c.in_flight_max = 256;
+  testing_core::limit_tables(c);
   return c;
 }
 

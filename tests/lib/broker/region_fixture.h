@@ -37,6 +37,16 @@ inline store_layout tiny_layout() {
   return l;
 }
 
+/// Tables that a worker makes at each open become as small as the tests need. With the defaults of
+/// the product most of an open would be spent on memory for 65,536 deliveries.
+inline void limit_tables(broker_config& c) {
+  c.in_flight_max = 256;
+  c.identifiers_max = 256;
+  c.group_leases_max = 256;
+  c.wills_changing_max = 64;
+  c.retained_scans_max = 32;
+}
+
 /// An identity that begins with `start` and whose sessions worker `home` serves.
 inline std::string identity_at(const broker& b, unsigned home, const std::string& start) {
   for (int i = 0;; ++i) {
