@@ -123,6 +123,7 @@ struct map_value {
 namespace detail {
 class retired_chains;
 }
+class durable_pairs;
 
 /// The value of a key in the callback of alter(). What the callback leaves here becomes the key's.
 class map_edit {
@@ -258,6 +259,8 @@ class durable_map {
 
   /// Returns done, busy, full or too_long. `out` holds a change only where it returns done.
   map_status upsert_start(key_span key, byte_span value, map_change& out) noexcept;
+  /// Returns done, busy, exists, full or too_long.
+  map_status insert_start(key_span key, byte_span value, map_change& out) noexcept;
   /// Returns done, busy, missing or too_long.
   map_status erase_start(key_span key, map_change& out) noexcept;
   /// Flushes the change; called once for each, before the drain. The first call of a burst for a
@@ -305,6 +308,7 @@ class durable_map {
                                    map_recovery* found = nullptr);
 
  private:
+  friend class durable_pairs;              // finds entries by other ways than their key
   using index_type = detail::seq_index<2>; // the number of the cell, and its published word 0
   using payload = index_type::payload;
   struct wanted_key;

@@ -67,6 +67,14 @@ map_status durable_map::upsert_start(key_span key, byte_span value, map_change& 
       });
 }
 
+map_status durable_map::insert_start(key_span key, byte_span value, map_change& out) noexcept {
+  return start(key, true, out,
+               [&](const wanted_key& k, std::uint64_t hashed, std::uint64_t slot, const payload&) {
+                 return slot == index_type::none ? store_insert(k, hashed, value, out)
+                                                 : map_status::exists;
+               });
+}
+
 map_status durable_map::erase_start(key_span key, map_change& out) noexcept {
   return start(key, false, out,
                [&](const wanted_key&, std::uint64_t hashed, std::uint64_t slot, const payload& p) {
