@@ -48,6 +48,7 @@
 #include "map/seq_map.h"
 #include "map/seq_table.h"
 #include "objects/object_map.h"
+#include "objects/object_pairs.h"
 #include "objects/object_queue.h"
 #include "objects/objects.h"
 #include "objects/objects_media.h"

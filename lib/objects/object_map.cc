@@ -25,6 +25,11 @@ map_object::map_object(std::string name, std::uint64_t entries, std::uint32_t ve
     : named_object(std::move(name), type_of(key_bytes, value_bytes), entries, version),
       key_bytes_(key_bytes), value_bytes_(value_bytes) {}
 
+map_object::map_object(std::string name, std::string type, std::uint64_t entries,
+                       std::uint32_t version, std::size_t key_bytes)
+    : named_object(std::move(name), std::move(type), entries, version), key_bytes_(key_bytes),
+      value_bytes_(1) {} // one byte or none takes no block
+
 result<void> map_object::acceptable() const {
   if (entries() < UINT32_MAX) return {};
   return error{errc::invalid_argument,

@@ -27,7 +27,7 @@ namespace chainring {
 namespace detail {
 
 /// A durable_map as a named object.
-class map_object final : public named_object {
+class map_object : public named_object {
  public:
   /// `key_bytes` and `value_bytes` are the sizes of fixed types, and 0 for strings.
   map_object(std::string name, std::uint64_t entries, std::uint32_t version, std::size_t key_bytes,
@@ -39,10 +39,15 @@ class map_object final : public named_object {
   [[nodiscard]] durable_map& bytes() noexcept { return *map_; }
   [[nodiscard]] result<void> acceptable() const override;
 
- private:
+ protected:
+  /// An object of another type whose entries have a key and no value.
+  map_object(std::string name, std::string type, std::uint64_t entries, std::uint32_t version,
+             std::size_t key_bytes);
   [[nodiscard]] result<void> make(media& medium, block_store& blocks, std::span<const range> ranges,
                                   bool fresh) override;
   [[nodiscard]] std::vector<recovery_part> parts() override;
+
+ private:
   [[nodiscard]] result<void> add(const range& more) override;
   [[nodiscard]] std::uint64_t room() const noexcept override { return map_->capacity(); }
   [[nodiscard]] std::uint64_t room_max() const noexcept override { return cells_max_; }

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "objects/object_map.h"
+#include "objects/object_pairs.h"
 #include "objects/object_queue.h"
 
 namespace chainring::detail {
@@ -39,11 +40,17 @@ std::unique_ptr<named_object> object_in_words(const std::string& name, std::stri
                                               std::uint32_t version) {
   std::unique_ptr<named_object> made;
   std::string_view left = type;
-  if (take(left, "map of ")) {
+  const bool map = take(left, "map of "), multi = !map && take(left, "multimap of "),
+             both_ways = !map && !multi && take(left, "bimap of ");
+  if (map || multi || both_ways) {
     const auto key = take_bytes(left);
     const bool to = take(left, " to ");
     const auto value = take_bytes(left);
-    if (key && to && value) made = std::make_unique<map_object>(name, 1, version, *key, *value);
+    if (!key || !to || !value) return nullptr;
+    if (map)
+      made = std::make_unique<map_object>(name, 1, version, *key, *value);
+    else
+      made = std::make_unique<pairs_object>(name, 1, version, *key, *value, both_ways);
   } else if (take(left, "queue of ")) {
     const auto entry = take_bytes(left);
     const auto streams = take(left, ", ") ? take_number(left) : std::optional<std::uint32_t>(1);

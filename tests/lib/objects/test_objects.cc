@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "objects/object_map.h"
+#include "objects/object_pairs.h"
 #include "objects/object_queue.h"
 #include "objects/objects_media.h"
 
@@ -105,6 +106,39 @@ TEST_F(Objects, AMapThatIsFullGrowsWithItsRegionAndStaysSoAfterAnOpen) {
   for (std::uint64_t i = 0; i < keys; ++i)
     ASSERT_EQ(map.get(i), i);
   EXPECT_GE(map.capacity(), keys);
+}
+
+TEST_F(Objects, AMultimapAndABimapAreFoundAgainAndGrow) {
+  using orders = multimap<std::string, std::uint64_t>;
+  using relation = bimap<std::uint32_t, std::uint32_t>;
+  const durable<orders> by_customer{"orders", 10};
+  const durable<relation> friends{"friends", 10};
+  {
+    auto all = open(by_customer, friends, parts);
+    auto made = all->get<orders>("orders").value();
+    auto related = all->get<relation>("friends").value();
+    for (std::uint32_t i = 0; i < 1000; ++i) {
+      map_status s = made.insert("ada", i);
+      if (s == map_status::full) {
+        ASSERT_TRUE(all->grow("orders", 10));
+        s = made.insert("ada", i);
+      }
+      ASSERT_EQ(s, map_status::done) << i;
+    }
+    EXPECT_EQ(related.insert(1, 2), map_status::done);
+    EXPECT_EQ(related.insert(3, 2), map_status::done);
+  }
+  media_options reading = at_path();
+  reading.read_only = true;
+  EXPECT_TRUE(objects::check(**region::open(reading)).clean());
+  EXPECT_EQ(refusal(durable<multimap<std::uint32_t, std::uint32_t>>{"friends", 10}).message,
+            "object 'friends': the region has it as a 'bimap of 4 bytes to 4 bytes', and the "
+            "program asks for a 'multimap of 4 bytes to 4 bytes'");
+  auto all = open(by_customer, friends, parts);
+  EXPECT_TRUE(all->recovered().clean());
+  EXPECT_EQ(all->get<orders>("orders").value().count("ada"), 1000u);
+  EXPECT_EQ(all->get<relation>("friends").value().get_first(2).size(), 2u);
+  EXPECT_EQ(all->get<relation>("friends").value().get_second(3), std::vector<std::uint32_t>{2});
 }
 
 TEST_F(Objects, LongKeysAndValuesHaveRoomForEveryEntry) {

@@ -122,6 +122,7 @@ def test_library(i, scratch):
     at = lambda name: os.path.join(scratch, name)
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
                "jobs": os.path.join(SOURCE, "docs/examples/durable_jobs.cc"),
+               "topics": os.path.join(SOURCE, "docs/examples/durable_topics.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
@@ -144,6 +145,13 @@ def test_library(i, scratch):
         said = run(at(f"jobs-{kind}"), at("jobs.region"), *arguments, env=there)
         if said != heard:
             raise SystemExit(f"durable_jobs ({kind}) {arguments} says: {said}")
+    for kind, arguments, heard in (("shared", "join ada news", ""), ("static", "join bob news", ""), ("shared", "join ada jobs", ""),
+                                   ("static", "members news", "ada\nbob\n"), ("shared", "topics ada", "jobs\nnews\n"),
+                                   ("static", "leave bob news", ""), ("shared", "members news", "ada\n"), ("static", "go ada", "2\n"),
+                                   ("shared", "members news", "")):
+        said = run(at(f"topics-{kind}"), at("topics.region"), *arguments.split(), env=there)
+        if sorted(said.splitlines()) != heard.splitlines():
+            raise SystemExit(f"durable_topics ({kind}) {arguments} says: {said}")
     for kind, arguments, heard in (("shared", ["one"], ["one"]), ("static", ["two", "-"], []), ("static", ["three"], ["two", "three"])):
         said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
         if said != "".join(f"echo/here: {text}\n" for text in heard):
