@@ -75,6 +75,18 @@ template <class K, class V> class map {
       if (fits(k, v)) fn(key_type::of(k), value_type::of(v));
     });
   }
+  /// Calls fn(K, V) for each entry whose key begins with `prefix`, in no order. It takes O(capacity
+  /// of the index), because it looks at every key.
+  template <class Fn>
+  void for_each_with_prefix(std::string_view prefix,
+                            Fn&& fn) const requires std::is_same_v<K, std::string> {
+    const byte_span begin = detail::stored_as_bytes<std::string>::bytes(prefix);
+    bytes_->for_each([&](byte_span k, byte_span v) {
+      if (k.size() >= begin.size() && std::ranges::equal(k.first(begin.size()), begin) &&
+          fits(k, v))
+        fn(key_type::of(k), value_type::of(v));
+    });
+  }
   /// Counts the entries whose key or value is not of the size of its type. No call finds them. It
   /// takes O(len()).
   [[nodiscard]] std::uint64_t misfits() const {

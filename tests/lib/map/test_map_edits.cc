@@ -320,5 +320,25 @@ TEST_F(MapEdits, EntriesOfAnotherTypeAreCountedAndNotFound) {
   EXPECT_EQ(m->text("12345678"), "four");
 }
 
+TEST_F(MapEdits, KeysAreListedByPrefix) {
+  map<std::string, std::uint64_t> parts(**m);
+  for (const char* part : {"M8/bolt", "M8/nut", "M6/bolt", "M8", "M"})
+    ASSERT_EQ(parts.insert(part, 1), map_status::done);
+  ASSERT_EQ(parts.insert("M8/" + std::string(100, 'x'), 1), map_status::done);
+  ASSERT_EQ((*m)->insert(bytes_of("M8/misfit"), bytes_of("no number")), map_status::done);
+  const auto found = [&](std::string_view prefix) {
+    std::map<std::string, std::uint64_t> all;
+    parts.for_each_with_prefix(prefix, [&](const std::string& k, std::uint64_t v) {
+      EXPECT_TRUE(all.emplace(k, v).second);
+    });
+    return all;
+  };
+  EXPECT_EQ(found("M8/").size(), 3u);
+  EXPECT_TRUE(found("M8/").contains("M8/nut"));
+  EXPECT_EQ(found("").size(), 6u);
+  EXPECT_EQ(found("M8/bolt").size(), 1u);
+  EXPECT_TRUE(found("M8/bolts").empty());
+}
+
 } // namespace
 } // namespace chainring::test
