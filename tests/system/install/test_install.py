@@ -18,7 +18,7 @@ import time
 
 BUILD, SOURCE, VERSION, MESON = sys.argv[1:5]
 HERE = os.path.dirname(os.path.abspath(__file__))
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-std=c++20"]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-std=c++20"]
 HANG_S = 120  # this timeout only detects hangs
 
 
@@ -94,6 +94,10 @@ def test_headers(i):
         compiler, header = job
         run(compiler, *WARNINGS, *flags, "-fsyntax-only", "-x", "c++", "-", input=f"#include <{header}>\n")
 
+    for compiler in ("gcc", "clang-19"):
+        run(compiler, *(w for w in WARNINGS if not w.startswith("-std")), "-std=c11", *flags, "-fsyntax-only", "-x", "c", "-",
+            input="#include <chainring/c.h>\n")
+
     jobs = [(c, h) for c in ("g++", "clang++-19") for h in headers]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(alone, jobs))
@@ -128,6 +132,10 @@ def test_library(i, scratch):
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
                "memory": os.path.join(SOURCE, "docs/examples/shared_memory_driver.cc"),
                "drivers": os.path.join(HERE, "drivers.cc")}
+    in_c = ["gcc", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-std=c11", "-O1", *strict(i),
+            os.path.join(SOURCE, "docs/examples/durable_words.c")]
+    run(*in_c, "-o", at("c-words-shared"), *shared)
+    run(*in_c, "-o", at("c-words-static"), *static, "-lstdc++")
     for name, source in sources.items():
         run(*compile, source, "-o", at(f"{name}-shared"), *shared)
         run(*compile, source, "-o", at(f"{name}-static"), *static)
@@ -140,6 +148,10 @@ def test_library(i, scratch):
         if not re.fullmatch(r"class (file|process)", counts[1]) or \
            counts[:1] + counts[2:] != [f"be {2 * n}", f"not {n}", f"or {n}", f"to {2 * n}"]:
             raise SystemExit(f"durable_words ({kind}), run {n}, says: {said}")
+    for n, kind in enumerate(("shared", "static"), 1):
+        said = run(at(f"c-words-{kind}"), at("c-words.region"), "to", "be", "or", "not", "to", "be", env=there)
+        if sorted(said.splitlines()) != [f"be {2 * n}", f"not {n}", f"or {n}", f"to {2 * n}"]:
+            raise SystemExit(f"durable_words.c ({kind}), run {n}, says: {said}")
     for kind, arguments, heard in (("shared", ["add", "one"], ""), ("static", ["add", "two"], ""), ("shared", ["next"], "one\n"),
                                    ("static", ["done"], "one\n"), ("static", ["done"], "two\n"), ("shared", ["next"], "nothing to do\n")):
         said = run(at(f"jobs-{kind}"), at("jobs.region"), *arguments, env=there)
