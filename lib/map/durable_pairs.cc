@@ -376,7 +376,8 @@ map_status durable_pairs::insert(byte_span first, byte_span second) {
 }
 
 map_status durable_pairs::erase(byte_span first, byte_span second) {
-  return batch(*this).erase(first, second);
+  batch one(*this);
+  return one.erase(first, second);
 }
 
 std::uint64_t durable_pairs::erase_with(pair_half by, byte_span key) {
