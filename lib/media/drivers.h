@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The drivers that are built in, one object each, defined in drivers/media/<name>/. Naming them
+/// The drivers that are built in, one object each, defined in `drivers/media/<name>/`. Naming them
 /// here keeps them in a program that is linked with the static library. Internal: not installed.
 #pragma once
 #include "media/media.h"

@@ -351,7 +351,7 @@ struct encapsulated {
 /// list.
 template <class... Message> struct message_types {
   using body = std::variant<std::monostate, Message...>;
-  /// Calls fn.template operator()<Message>() for each message type.
+  /// Calls `fn.template operator()<Message>()` for each message type.
   template <class F> static constexpr void for_each(F&& fn) {
     (fn.template operator()<Message>(), ...);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// clang-format off
 /// How queues are laid out on media: queue records of one line each, and rings of 16-byte slots.
 ///
 /// Queue record:
-// clang-format off
 /// ```
 /// byte   0                   4      5      6     7     8
 ///        +-------------------+------+------+-----+-----+
@@ -18,7 +18,6 @@
 ///  48    | entry 2                                     |
 ///        +---------------------------------------------+
 /// ```
-// clang-format on
 /// Every word and every entry carries a check that also covers the queue's number. So a damaged
 /// record, and the record of another queue in this place, are recognised and not acted upon.
 ///
@@ -36,6 +35,7 @@
 /// ```
 /// The entry of a message that was moved from another queue takes two slots. The second one is
 /// void, and its first word is a slot_origin, which names the slot that the message came from.
+// clang-format on
 #pragma once
 #include <array>
 #include <cstddef>

@@ -127,6 +127,9 @@ def test_library(i, scratch):
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
                "jobs": os.path.join(SOURCE, "docs/examples/durable_jobs.cc"),
                "topics": os.path.join(SOURCE, "docs/examples/durable_topics.cc"),
+               "letters": os.path.join(SOURCE, "docs/examples/counted_letters.cc"),
+               "readers": os.path.join(SOURCE, "docs/examples/two_readers.cc"),
+               "answers": os.path.join(SOURCE, "docs/examples/late_answers.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
@@ -173,6 +176,15 @@ def test_library(i, scratch):
         if said != total + "\n":
             raise SystemExit(f"durable_tally ({kind}) says: {said}")
     for kind in ("shared", "static"):
+        said = run(at(f"letters-{kind}"), "mississippi", env=there)
+        if said != "i 8000\nm 2000\np 4000\ns 8000\n":
+            raise SystemExit(f"counted_letters ({kind}) says: {said}")
+        said = run(at(f"readers-{kind}"), at("readers.region"), "one", "two", env=there)
+        if said != "heard: one two\n" * 2:
+            raise SystemExit(f"two_readers ({kind}) says: {said}")
+        said = run(at(f"answers-{kind}"), "--no-huge", "--no-pci", "--no-shconf", "-m", "64", "--log-level=error", env=there)
+        if said.splitlines()[-2:] != ["request 2 is late", "request 1 is late"]:
+            raise SystemExit(f"late_answers ({kind}) says: {said}")
         said = run(at(f"readings-{kind}"), "5000", env=there)
         if said != "10000 readings of 4 sensors, sum 24995000\n":
             raise SystemExit(f"shared_readings ({kind}) says: {said}")
