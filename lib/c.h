@@ -15,8 +15,8 @@
  * objects/objects.h, map/durable_map.h, map/durable_pairs.h and ring/durable_queue.h say what that
  * means. In class `file` a change is on the disk once chainring_wait_durable() has returned.
  *
- * **Thread-safety:** calls for a region as a whole come from one thread. Any thread may make any
- * other call, except that one thread at a time consumes a stream in mode `mpsc`, and that a set of
+ * **Thread-safety:** chainring_close(), chainring_abandon() and chainring_grow() come from one
+ * thread, and nothing is used while a region closes. Any thread may make any other call, except that one thread at a time consumes a stream in mode `mpsc`, and that a set of
  * timers belongs to the thread that made it.
  *
  * **Errors:** a chainring_status says what became of a call. Calls that can fail for many reasons

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ struct chainring_queue {
 };
 struct chainring_region {
   std::unique_ptr<objects> all;
+  std::mutex handles; // guards the maps below; what they hold stays where it is
   std::map<std::string, chainring_map, std::less<>> maps;
   std::map<std::string, chainring_pairs, std::less<>> pairs;
   std::map<std::string, chainring_queue, std::less<>> queues;
@@ -168,23 +170,28 @@ chainring_status status_of(queue_status s) noexcept {
 }
 
 /// A copy of a struct that begins with its size, as this library knows it: what an older caller
-/// does not have is 0. False: it is larger than known, and what is not known is used.
-template <class T> bool take(const T& from, T& to) noexcept {
+/// does not have is 0. False, and `why`: it has no such size, or a member that is not known is
+/// used.
+template <class T> bool take(const T& from, T& to, std::string& why) {
+  constexpr std::size_t least = 2 * sizeof(std::size_t), most = 4096;
   to = {};
+  if (from.size < least || from.size > most || from.size % alignof(T) != 0) {
+    why = "its size is " + std::to_string(from.size) + ": expected that of the struct, " +
+          std::to_string(sizeof(T));
+    return false;
+  }
   std::memcpy(static_cast<void*>(&to), &from, std::min(from.size, sizeof(T)));
-  if (from.size < sizeof(std::size_t)) return false;
   const auto* more = reinterpret_cast<const unsigned char*>(&from);
-  return std::all_of(more + std::min(from.size, sizeof(T)), more + from.size,
-                     [](unsigned char c) { return c == 0; });
+  const bool known = std::all_of(more + std::min(from.size, sizeof(T)), more + from.size,
+                                 [](unsigned char c) { return c == 0; });
+  if (!known) why = "it asks for what only a later version of the library has";
+  return known;
 }
 
 /// Makes the object that a program asks for; null, and `why`, where there is no such object.
 std::unique_ptr<named_object> object_for(const chainring_object_spec& of, std::string& why) {
   chainring_object_spec o{};
-  if (!take(of, o)) {
-    why = "its size is that of a later version of the library";
-    return nullptr;
-  }
+  if (!take(of, o, why)) return nullptr;
   if (o.name == nullptr) {
     why = "its name is NULL";
     return nullptr;
@@ -235,7 +242,8 @@ Handle* handle_of(chainring_region* region, const char* name,
       made = {found.value().bytes, found.value().by_second};
     else
       made = {found.value().bytes};
-    return &(region->*known).insert_or_assign(name, made).first->second;
+    const std::lock_guard guard(region->handles);
+    return &(region->*known).try_emplace(name, made).first->second;
   });
 }
 
@@ -297,9 +305,9 @@ chainring_region* chainring_open_or_create(const char* path,
     o.media.path = path;
     if (options != nullptr) {
       chainring_region_options given{};
-      if (!take(*options, given))
-        return refuse("region " + std::string(path) +
-                      ": the size of its options is that of a later version of the library");
+      std::string why;
+      if (!take(*options, given, why))
+        return refuse("region " + std::string(path) + ", options: " + why);
       o.media.size = given.region_bytes;
       o.media.size_max = given.region_max;
       if (given.durability != nullptr) {
@@ -313,7 +321,11 @@ chainring_region* chainring_open_or_create(const char* path,
     for (std::size_t i = 0; i < count; ++i) {
       std::string why;
       const auto* at = reinterpret_cast<const std::byte*>(specs) + i * specs->size;
-      auto made = object_for(*reinterpret_cast<const chainring_object_spec*>(at), why);
+      const auto& spec = *reinterpret_cast<const chainring_object_spec*>(at);
+      if (spec.size != specs->size)
+        return refuse("region " + std::string(path) + ", object " + std::to_string(i) +
+                      ": its size differs from that of object 0");
+      auto made = object_for(spec, why);
       if (made == nullptr)
         return refuse("region " + std::string(path) + ", object " + std::to_string(i) + ": " + why);
       wanted.push_back(std::move(made));

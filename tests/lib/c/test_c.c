@@ -276,7 +276,13 @@ static void test_refusals(void) {
     uint64_t later;
   } future = {CHAINRING_OBJECT_SPEC("words", CHAINRING_MAP, 1000), 1};
   future.known.size = sizeof future;
-  expect_refusal(&future.known, "later version");
+  expect_refusal(&future.known, "only a later version of the library has");
+  of = (chainring_object_spec)CHAINRING_OBJECT_SPEC("words", CHAINRING_MAP, 1000);
+  const size_t wrong_sizes[] = {0, 8, 9, sizeof of + 1, (size_t)-1};
+  for (size_t i = 0; i < sizeof wrong_sizes / sizeof *wrong_sizes; ++i) {
+    of.size = wrong_sizes[i];
+    expect_refusal(&of, "expected that of the struct");
+  }
   future.later = 0;
   chainring_region *r = chainring_open_or_create(path, NULL, &future.known, 1, &e);
   REQUIRE(r != NULL);
