@@ -139,11 +139,15 @@ def test_library(i, scratch):
             os.path.join(SOURCE, "docs/examples/durable_words.c")]
     run(*in_c, "-o", at("c-words-shared"), *shared)
     run(*in_c, "-o", at("c-words-static"), *static, "-lstdc++")
-    for name, source in sources.items():
-        run(*compile, source, "-o", at(f"{name}-shared"), *shared)
-        run(*compile, source, "-o", at(f"{name}-static"), *static)
+
+    def build(name):
+        run(*compile, sources[name], "-o", at(f"{name}-shared"), *shared)
+        run(*compile, sources[name], "-o", at(f"{name}-static"), *static)
         if "libchainring" in run("ldd", at(f"{name}-static")):
             raise SystemExit("the program meant to be static needs libchainring.so")
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(build, sources))
     there = dict(os.environ, LD_LIBRARY_PATH=i.libdir)
     for n, kind in enumerate(("shared", "static", "shared"), 1):
         said = run(at(f"words-{kind}"), at("words.region"), "to", "be", "or", "not", "to", "be", env=there)
