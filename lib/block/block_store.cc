@@ -197,6 +197,17 @@ struct block_store::state {
     return used;
   }
 
+  [[nodiscard]] unsigned take_exact(std::uint32_t blocks, std::span<chain> out) noexcept {
+    CHAINRING_ASSERT(blocks != 0);
+    const std::lock_guard guard(lock);
+    CHAINRING_ASSERT(!recovering);
+    reclaim();
+    const unsigned used = index.take(blocks, out);
+    restore_if_plenty();
+    if (used == 0) count_one(refused);
+    return used;
+  }
+
   [[gnu::noinline]] bool try_behind_cache(std::uint32_t blocks, chain& out) noexcept {
     const std::lock_guard guard(lock);
     return (cached_length(blocks) && get(mine().count[blocks - 1]) == 0 &&
@@ -278,6 +289,13 @@ result<std::unique_ptr<block_store>> block_store::create(media& medium, std::uin
 
 unsigned block_store::allocate(std::uint32_t blocks, std::span<chain> out) noexcept {
   const unsigned used = state_->take(blocks, out);
+  if (media_.losses() != 0) [[unlikely]]
+    return replace_lost(blocks, out, used);
+  return used;
+}
+
+unsigned block_store::allocate_exact(std::uint32_t blocks, std::span<chain> out) noexcept {
+  const unsigned used = state_->take_exact(blocks, out);
   if (media_.losses() != 0) [[unlikely]]
     return replace_lost(blocks, out, used);
   return used;

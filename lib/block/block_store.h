@@ -25,6 +25,13 @@
 /// membarrier system call where the kernel has it), so a request fails only if the store as a whole
 /// cannot meet it.
 ///
+/// **What the caches cost:** blocks in a cache are free, but the index does not see them. So a run
+/// that a thread has given back is not merged with its neighbours, and a request may split a longer
+/// run, or take several, although one of its length is in the cache of another thread. A refill
+/// takes at most one sixteenth of what is free, and a thread keeps at most cache_runs_max runs of
+/// each length from 1 to 8. allocate_exact() is for requests that want the best fit all the same,
+/// such as long-lived objects; with cache_runs_max 0 every request has it.
+///
 /// **Memory:** up to 20 bytes of DRAM for each block, touched only as far as the store fragments.
 ///
 /// **Lost memory:** where the media tolerates the loss of blocks (media.h), the store never hands
@@ -122,6 +129,9 @@ class block_store {
   [[nodiscard]] unsigned allocate(std::uint32_t blocks, std::span<chain> out) noexcept;
   /// Allocates `blocks` blocks as one chain, or nothing.
   [[nodiscard]] bool allocate_contiguous(std::uint32_t blocks, chain& out) noexcept;
+  /// As allocate(), but best fit among all free blocks: it takes back the caches of all threads
+  /// before. That costs a system call where they hold anything.
+  [[nodiscard]] unsigned allocate_exact(std::uint32_t blocks, std::span<chain> out) noexcept;
   /// Allocates up to cached_length_max blocks as one chain, if that can be had without taking the
   /// caches of other threads back and without leaving out lost memory. False says nothing about
   /// allocate(), and counts as no refusal.

@@ -59,6 +59,7 @@ class block_model {
     return taken;
   }
   void release(const chain& c) { mark(c, true); }
+  void take(const chain& c) { mark(c, false); }
 
   /// Says how the store's own view of its free blocks differs from the model; empty if it does not.
   [[nodiscard]] std::string difference(const block_store& store) const {

@@ -145,6 +145,58 @@ TEST(BlockStore, AReleasedRunMergesWithTheFreeRunsOnBothSides) {
   }
 }
 
+/// Every twentieth of some random requests is for the best fit, on a store whose caches are in use.
+TEST(BlockStore, AnExactRequestIsTheBestFitWhateverTheCachesHold) {
+  constexpr unsigned steps = 20'000;
+  constexpr std::uint32_t count = 4096;
+  fixture f(count, {});
+  test::block_model model(count);
+  std::mt19937_64 random(test::seed_from_environment(1));
+  std::vector<chain> live;
+  unsigned exact = 0, others = 0, longer = 0, scattered = 0;
+  // The free run that a chain is taken from, in blocks.
+  const auto run_around = [](const test::block_model& of, const chain& c) {
+    for (const chain& r : of.runs())
+      if (r.first <= c.first && c.first < r.first + r.blocks) return r.blocks;
+    return 0u;
+  };
+  for (unsigned step = 0; step < steps; ++step) {
+    if (random() % 2 == 0 && !live.empty()) {
+      const std::size_t at = random() % live.size();
+      f->release(live[at]);
+      model.release(live[at]);
+      live[at] = live.back();
+      live.pop_back();
+      continue;
+    }
+    const auto blocks = static_cast<std::uint32_t>(1 + random() % 12);
+    chain out[4];
+    const bool wants_exact = random() % 20 == 0;
+    const unsigned n = wants_exact ? f->allocate_exact(blocks, out) : f->allocate(blocks, out);
+    const std::vector<chain> got(out, out + n);
+    test::block_model before = model;
+    const std::vector<chain> best = before.allocate(blocks, std::size(out));
+    if (wants_exact) {
+      ++exact;
+      ASSERT_EQ(got, best) << "step " << step << ", " << blocks << " blocks";
+    } else {
+      ++others;
+      scattered += got.size() > best.size();
+      longer += got.size() == 1 && best.size() == 1 &&
+                run_around(model, got[0]) > run_around(model, best[0]);
+    }
+    for (const chain& c : got) {
+      model.take(c);
+      live.push_back(c);
+    }
+  }
+  std::printf("%u requests were for the best fit and got it; of %u others %u took of a longer run "
+              "than they had to, and %u took more chains\n",
+              exact, others, longer, scattered);
+  EXPECT_GT(exact, 300u);
+  EXPECT_GT(longer, 0u); // otherwise the caches held nothing that mattered
+}
+
 TEST(BlockStore, ReleasesPartsOfAChain) {
   fixture s(10);
   s.take(10);
