@@ -31,6 +31,13 @@ map_object::map_object(std::string name, std::string type, std::uint64_t entries
       value_bytes_(1) {} // one byte or none takes no block
 
 result<void> map_object::acceptable() const {
+  const auto refuse = [](const char* what, std::uint64_t n, const char* unit, std::uint64_t most) {
+    return error{errc::invalid_argument, std::string(what) + std::to_string(n) + unit +
+                                             ": expected at most " + std::to_string(most)};
+  };
+  if (key_bytes_ > map_key_max) return refuse("keys of ", key_bytes_, " bytes", map_key_max);
+  if (value_bytes_ > map_value_max)
+    return refuse("values of ", value_bytes_, " bytes", map_value_max);
   if (entries() < UINT32_MAX) return {};
   return error{errc::invalid_argument,
                "room for " + std::to_string(entries()) + " entries: expected 1 to 4294967294"};

@@ -37,6 +37,9 @@ class map_object : public named_object {
   [[nodiscard]] std::uint64_t content_blocks(std::uint64_t entries,
                                              std::uint32_t block_size) const noexcept override;
   [[nodiscard]] durable_map& bytes() noexcept { return *map_; }
+  /// Bytes of each key and value; 0 for strings.
+  [[nodiscard]] std::size_t key_bytes() const noexcept { return key_bytes_; }
+  [[nodiscard]] std::size_t value_bytes() const noexcept { return value_bytes_; }
   [[nodiscard]] result<void> acceptable() const override;
 
  protected:

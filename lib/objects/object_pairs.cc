@@ -4,9 +4,12 @@
 namespace chainring::detail {
 
 namespace {
-// The key of a pair's entry has the size of the first half before both; a string makes it a string.
+// The key of a pair's entry has the size of the first half before both. Strings count as a string
+// of a map does; one beside a fixed half counts with that half.
 std::size_t key_of(std::size_t first, std::size_t second) noexcept {
-  return first == 0 || second == 0 ? 0 : sizeof(std::uint32_t) + first + second;
+  constexpr std::size_t string = 256;
+  if (first == 0 && second == 0) return 0;
+  return sizeof(std::uint32_t) + (first == 0 ? string : first) + (second == 0 ? string : second);
 }
 } // namespace
 
@@ -14,7 +17,7 @@ pairs_object::pairs_object(std::string name, std::uint64_t entries, std::uint32_
                            std::size_t first_bytes, std::size_t second_bytes, bool by_second)
     : map_object(std::move(name), type_of(first_bytes, second_bytes, by_second), entries, version,
                  key_of(first_bytes, second_bytes)),
-      by_second_(by_second) {}
+      first_bytes_(first_bytes), second_bytes_(second_bytes), by_second_(by_second) {}
 
 std::string pairs_object::type_of(std::size_t first_bytes, std::size_t second_bytes,
                                   bool by_second) {

@@ -5,8 +5,8 @@
 /// are found. A region that has a multimap is refused where a program asks for a bimap of the same
 /// types, because the two stand for different things, though they lie on media alike.
 ///
-/// **Room:** an object has room for so many pairs, and objects::grow() adds some. For a
-/// std::string the region keeps 256 bytes for each pair beside it.
+/// **Room:** an object has room for so many pairs, and objects::grow() adds some. For each pair the
+/// region keeps 256 bytes for its strings, and what its fixed half takes beside one.
 ///
 ///     using topic_map = bimap<std::string, std::string>;
 ///     auto opened = objects::open_or_create("/var/tmp/topics", durable<topic_map>{"topics",
@@ -33,12 +33,17 @@ class pairs_object final : public map_object {
   [[nodiscard]] static std::string type_of(std::size_t first_bytes, std::size_t second_bytes,
                                            bool by_second);
   [[nodiscard]] durable_pairs& pairs() noexcept { return *pairs_; }
+  /// Bytes of each half; 0 for strings.
+  [[nodiscard]] std::size_t first_bytes() const noexcept { return first_bytes_; }
+  [[nodiscard]] std::size_t second_bytes() const noexcept { return second_bytes_; }
+  [[nodiscard]] bool by_second() const noexcept { return by_second_; }
 
  private:
   [[nodiscard]] result<void> make(media& medium, block_store& blocks, std::span<const range> ranges,
                                   bool fresh) override;
   [[nodiscard]] std::vector<recovery_part> parts() override;
 
+  std::size_t first_bytes_, second_bytes_;
   bool by_second_;
   std::unique_ptr<durable_pairs> pairs_;
 };

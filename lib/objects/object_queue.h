@@ -21,7 +21,7 @@ namespace chainring {
 
 /// A queue that a program wants.
 template <class T> struct durable<queue<T>> {
-  std::string name;                   ///< 1 to 24 characters
+  std::string name;                   ///< 1 to 24 characters, none of them #
   std::uint64_t entries;              ///< in each stream, 1 to 2^24 - 1
   std::uint32_t version = 1;          ///< of the content
   queue_mode mode = queue_mode::mpsc; ///< consumers of each stream: one thread, or several

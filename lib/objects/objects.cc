@@ -64,6 +64,10 @@ result<void> objects::acceptable(const wanted& of) {
     if (o.name().empty() || o.name().size() > name_max)
       return error{errc::invalid_argument, quoted(o.name()) + ": a name has 1 to " +
                                                std::to_string(name_max) + " characters"};
+    if (o.name().find('#') != std::string::npos)
+      return error{errc::invalid_argument,
+                   quoted(o.name()) + ": a name has no '#', because ranges that are added to an "
+                                      "object have its name and a number behind one"};
     if (o.entries() == 0)
       return error{errc::invalid_argument,
                    quoted(o.name()) + ": expected room for at least one entry"};

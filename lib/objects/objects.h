@@ -106,7 +106,7 @@ class named_object {
 /// An object that a program wants. `T` is a type of object: map<K, V> of object_map.h, or queue<T>
 /// of object_queue.h. An object that has less room than the program asks for is given the rest.
 template <class T> struct durable {
-  std::string name;          ///< 1 to 24 characters
+  std::string name;          ///< 1 to 24 characters, none of them #
   std::uint64_t entries;     ///< for which there is room at first, at least 1
   std::uint32_t version = 1; ///< of the content: one that the region has in another is refused
 };

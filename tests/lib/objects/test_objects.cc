@@ -141,6 +141,16 @@ TEST_F(Objects, AMultimapAndABimapAreFoundAgainAndGrow) {
   EXPECT_EQ(all->get<relation>("friends").value().get_second(3), std::vector<std::uint32_t>{2});
 }
 
+TEST_F(Objects, AStringBesideALongHalfHasRoomForEveryPair) {
+  using record = std::array<char, 1000>;
+  using records = multimap<std::string, record>;
+  auto all = open(durable<records>{"records", 500});
+  auto map = all->get<records>("records").value();
+  for (std::uint32_t i = 0; i < 500; ++i)
+    ASSERT_EQ(map.insert("a name of some length " + std::to_string(i), record{}), map_status::done)
+        << i;
+}
+
 TEST_F(Objects, LongKeysAndValuesHaveRoomForEveryEntry) {
   struct wide {
     std::uint64_t words[16];
@@ -249,6 +259,8 @@ TEST_F(Objects, WhatIsAskedForAsAnotherTypeOrVersionIsRefusedAndStays) {
 TEST_F(Objects, NamesThatCannotBeAreRefusedBeforeAFileIsMade) {
   EXPECT_EQ(refusal(durable<stock_map>{"", 1}).code, errc::invalid_argument);
   EXPECT_EQ(refusal(durable<stock_map>{std::string(25, 'n'), 1}).code, errc::invalid_argument);
+  // A region names the second range of "parts" so.
+  EXPECT_EQ(refusal(durable<stock_map>{"parts#1", 1}).code, errc::invalid_argument);
   EXPECT_EQ(refusal(parts, durable<pair_map>{"parts", 1}).code, errc::invalid_argument);
   EXPECT_EQ(refusal(durable<stock_map>{"none", 0}).code, errc::invalid_argument);
   EXPECT_FALSE(std::filesystem::exists(path));
