@@ -11,7 +11,8 @@
 /// changes after the drain. An insert, update or erase takes one flush, and one more for each chain
 /// of a long key or value. Chains are drained before the commit words, so a batch with chains takes
 /// a second drain. In class `file`, drained means ordered (media.h): data that leaves the machine
-/// waits for media::mark().
+/// waits for media::mark(). A medium that has failed (media::failed()) keeps nothing more: changes
+/// are then visible to this process only, so a program looks before it acts upon one.
 ///
 /// **Thread-safety:** any thread may make any call, except create, recovery and destruction.
 /// Lookups take no lock and write nothing that threads share. They wait at most for a few

@@ -364,6 +364,17 @@ void durable_pairs::for_each(const std::function<void(byte_span, byte_span)>& fn
   });
 }
 
+std::uint64_t durable_pairs::misfits(std::size_t first_bytes, std::size_t second_bytes) const {
+  std::uint64_t found = 0;
+  state_->records.for_each([&](byte_span key, byte_span) {
+    halves h;
+    const bool fits = split_key(key, h) && (first_bytes == 0 || h.first.size() == first_bytes) &&
+                      (second_bytes == 0 || h.second.size() == second_bytes);
+    found += !fits;
+  });
+  return found;
+}
+
 std::uint64_t durable_pairs::len() const noexcept {
   return state_->pairs.load(std::memory_order_relaxed); // [pair-count]
 }

@@ -14,19 +14,23 @@
 ///
 /// **Durability:** a call returns when its change is durable, or the changes of a batch are durable
 /// after commit(). No listing ever has a pair, or misses one, that a crash would take back. A batch
-/// is atomic for each pair, not as a whole.
+/// is atomic for each pair, not as a whole. A medium that has failed keeps nothing more, as
+/// durable_map.h says.
 ///
 /// **Thread-safety:** any thread may make any call, except create, rebuild and destruction. A
-/// listing takes no lock, unless writers of its key have interfered sixteen times; it waits for a
-/// few instructions of a writer, never for a drain. A thread has at most one batch open, and makes
-/// no other change of the pairs meanwhile. Callbacks run when the listing is complete, and may make
-/// any call.
+/// listing takes no lock, unless writers have interfered sixteen times; it never waits for a drain.
+/// Keys share 256 stripes, and writers and listings of one stripe may meet. A thread has at most
+/// one batch open, and makes no other change of the pairs meanwhile. Callbacks of for_each_with()
+/// run when the listing is complete, and may make any call; that of for_each() must not change
+/// pairs.
 ///
 /// **Consistency:** a listing is what one key had at one moment, and a pair appears in both
-/// directions at the same moment. contains() may know of a change an instant before listings do,
-/// while the call that makes the change still runs.
+/// directions at the same moment. Listings may know of a change an instant before contains() and
+/// for_each() do, while the call that makes the change still runs.
 ///
-/// **Complexity:** insert, erase and contains are O(1); a listing is O(pairs of its key).
+/// **Complexity:** insert and erase are O(1) on average, and contains is O(1); a listing is O(pairs
+/// of its key) on average. Each time the number of pairs doubles, one insert of that time moves the
+/// pairs of a key that has very many, and whoever comes to its stripe meanwhile waits.
 /// **Memory:** 64 bytes of media for each pair, and blocks for one with more than 20 bytes in its
 /// halves; 32 bytes of DRAM for each pair and 4 for each direction, beside those of the map.
 /// Listings allocate room for what they find.
@@ -75,7 +79,10 @@ class durable_pairs {
   void for_each_with(pair_half by, byte_span key, const std::function<void(byte_span)>& fn) const;
   /// The number of these pairs, in O(that number).
   [[nodiscard]] std::uint64_t count_with(pair_half by, byte_span key) const;
-  /// Calls fn(first, second) for each pair while other threads write.
+  /// Counts the entries of the map that are no pair with halves of so many bytes; 0 stands for any
+  /// number. It takes O(len()).
+  [[nodiscard]] std::uint64_t misfits(std::size_t first_bytes, std::size_t second_bytes) const;
+  /// Calls fn(first, second) for each pair while other threads write. fn must not change pairs.
   void for_each(const std::function<void(byte_span, byte_span)>& fn) const;
   /// The number of pairs.
   [[nodiscard]] std::uint64_t len() const noexcept;

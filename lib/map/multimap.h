@@ -67,7 +67,7 @@ template <class A, class B> class typed_pairs {
   [[nodiscard]] bool contains(first_argument a, second_argument b) const {
     return pairs_->contains(first_type::bytes(a), second_type::bytes(b));
   }
-  /// Calls fn(A, B) for each pair while other threads write.
+  /// Calls fn(A, B) for each pair while other threads write. fn must not change pairs.
   template <class Fn> void for_each(Fn&& fn) const {
     pairs_->for_each([&](byte_span a, byte_span b) {
       if (first_type::fits(a) && second_type::fits(b)) fn(first_type::of(a), second_type::of(b));
@@ -75,10 +75,7 @@ template <class A, class B> class typed_pairs {
   }
   /// Counts the entries that are no pair of these types, in O(len()).
   [[nodiscard]] std::uint64_t misfits() const {
-    std::uint64_t fit = 0, all = 0;
-    for_each([&](const A&, const B&) { ++fit; });
-    pairs_->records().for_each([&](byte_span, byte_span) { ++all; });
-    return all - fit;
+    return pairs_->misfits(first_type::fixed, second_type::fixed);
   }
   /// The number of pairs, and the number for which there is room.
   [[nodiscard]] std::uint64_t len() const noexcept { return pairs_->len(); }

@@ -3,6 +3,7 @@
 /// listing must show, whatever other threads do.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 #include <set>
@@ -32,6 +33,7 @@ struct world {
   std::unique_ptr<durable_pairs> pairs = durable_pairs::create(*m, true).value();
   bimap<std::string, std::string> relation{*pairs};
   std::atomic<unsigned> working{writers};
+  std::atomic<std::uint64_t> inserted[writers] = {}; ///< topics of each writer, so far
 };
 
 // A writer moves a window over its topics, in order: the pair ahead is inserted before the last
@@ -47,6 +49,7 @@ void write(world& w, unsigned number) {
   for (std::uint64_t n = 0; n < steps; ++n) {
     EXPECT_EQ(w.relation.insert(me, topic(n)), map_status::done);
     EXPECT_EQ(w.relation.insert(topic(n), "all"), map_status::done);
+    w.inserted[number] = n + 1;
     if (n < window) continue;
     EXPECT_EQ(w.relation.erase(me, topic(n - window)), map_status::done);
     EXPECT_EQ(w.relation.erase(topic(n - window), "all"), map_status::done);
@@ -55,7 +58,7 @@ void write(world& w, unsigned number) {
 }
 
 /// Returns what is wrong with a listing of a writer's topics; nothing where it is in order.
-std::string wrong_in(const std::vector<std::string>& listed, unsigned number) {
+std::string wrong_in(const std::vector<std::string>& listed, unsigned number, bool complete) {
   const std::string prefix = std::to_string(number) + "/";
   std::set<std::uint64_t> seen;
   for (const std::string& t : listed) {
@@ -65,7 +68,8 @@ std::string wrong_in(const std::vector<std::string>& listed, unsigned number) {
     if (name_of(n) != t.substr(prefix.size())) return "a torn name: " + t;
     if (!seen.insert(n).second) return "twice: " + t;
   }
-  if (seen.size() > window + 1) return std::to_string(seen.size()) + " topics";
+  if (seen.size() > window + 1 || (complete && seen.size() < window))
+    return std::to_string(seen.size()) + " topics";
   // Neighbours modulo the number of topics: one gap at most, which is the way around.
   unsigned ends = 0;
   for (const std::uint64_t n : seen)
@@ -83,11 +87,18 @@ TEST(StressPairs, EachListingIsWhatItsKeyHadAtOneMoment) {
     threads.emplace_back([&w, i, &listings] {
       for (std::uint64_t n = i; w.working.load() != 0; ++n) {
         const auto number = static_cast<unsigned>(n % writers);
+        // Once a writer has filled its window, it always has as many topics.
+        const bool complete = w.inserted[number].load() >= window;
         const std::string wrong =
-            wrong_in(w.relation.get_second("writer " + std::to_string(number)), number);
+            wrong_in(w.relation.get_second("writer " + std::to_string(number)), number, complete);
         EXPECT_EQ(wrong, "");
+        const bool all_complete =
+            std::ranges::all_of(w.inserted, [](const auto& n) { return n.load() >= window; });
         const std::uint64_t all = w.relation.get_first("all").size();
         EXPECT_LE(all, writers * (window + 1));
+        if (all_complete) {
+          EXPECT_GE(all, writers * window);
+        }
         listings.fetch_add(2);
       }
     });
@@ -100,6 +111,50 @@ TEST(StressPairs, EachListingIsWhatItsKeyHadAtOneMoment) {
   for (unsigned i = 0; i < writers; ++i)
     EXPECT_EQ(w.relation.erase_first("writer " + std::to_string(i)), window);
   EXPECT_EQ(w.m.live_blocks(), 0u);
+}
+
+/// Two writers add pairs of two keys until there are far more pairs than buckets at first, while
+/// two readers list the keys. Each key moves to another bucket a few times.
+void add_buckets_under_listings() {
+  constexpr std::uint64_t each = 700, keys = 2;
+  world w;
+  std::atomic<std::uint64_t> done[2] = {};
+  std::atomic<unsigned> at_work{2};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < 2; ++i)
+    threads.emplace_back([&, i] {
+      for (std::uint64_t n = 0; n < each; ++n) {
+        EXPECT_EQ(w.relation.insert("key " + std::to_string(n % keys),
+                                    std::to_string(i) + "/" + std::to_string(n)),
+                  map_status::done);
+        done[i] = n + 1;
+      }
+      at_work.fetch_sub(1);
+    });
+  for (unsigned i = 0; i < 2; ++i)
+    threads.emplace_back([&, i] {
+      for (std::uint64_t n = i; at_work.load() != 0; ++n) {
+        std::uint64_t least = 0; // so often the writers have come to this key
+        for (const auto& d : done)
+          least += (d.load() + keys - 1 - n % keys) / keys;
+        const auto listed = w.relation.get_second("key " + std::to_string(n % keys));
+        EXPECT_GE(listed.size(), least);
+        EXPECT_EQ(std::set(listed.begin(), listed.end()).size(), listed.size());
+        for (const std::string& name : listed)
+          EXPECT_EQ(std::stoull(name.substr(2)) % keys, n % keys) << name;
+      }
+    });
+  for (std::thread& t : threads)
+    t.join();
+  for (std::uint64_t n = 0; n < each; ++n)
+    ASSERT_EQ(w.relation.get_first("0/" + std::to_string(n)),
+              std::vector<std::string>{"key " + std::to_string(n % keys)});
+  EXPECT_EQ(w.relation.len(), 2 * each);
+}
+
+TEST(StressPairs, ListingsAreCompleteWhileTheBucketsBecomeMore) {
+  for (int round = 0; round < 40 && !HasFailure(); ++round)
+    add_buckets_under_listings();
 }
 
 TEST(StressPairs, ThreadsThatInsertAndEraseTheSamePairsAgree) {
