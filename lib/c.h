@@ -106,7 +106,7 @@ typedef enum chainring_kind {
 /** An object that a program wants. What it leaves 0 has the meaning that is said here. */
 typedef struct chainring_object_spec {
   size_t size;       /**< sizeof(chainring_object_spec) */
-  const char *name;  /**< 1 to 24 characters */
+  const char *name;  /**< 1 to 24 characters, none of them # */
   int32_t kind;      /**< chainring_kind */
   uint32_t version;  /**< of the content; 0 means 1 */
   uint64_t entries;  /**< for which there is room at first, at least 1 */
@@ -155,6 +155,10 @@ chainring_status chainring_damage_text(const chainring_region *region, size_t nu
                                        chainring_error *text);
 
 /* --- maps of byte strings ------------------------------------------------------------------------ */
+/*
+ * Keys and values of another size than the object has are CHAINRING_INVALID, and so are halves of
+ * pairs. Each change may also return CHAINRING_FAILED: it is not kept.
+ */
 
 /** The map of that name, which lives as long as its region is open. NULL on an error. */
 chainring_map *chainring_map_get_handle(chainring_region *region, const char *name,
@@ -270,7 +274,7 @@ size_t chainring_queue_wait_take(chainring_queue *queue, uint32_t stream, chainr
     the entry is damaged. */
 chainring_status chainring_queue_copy(const chainring_queue *queue, const chainring_taken *entry,
                                       void *to, size_t room);
-/** Ends entries durably, with one drain for all of them. Returns done or failed. */
+/** Ends entries durably, with one drain for up to 64 of them. Returns done or failed. */
 chainring_status chainring_queue_release(chainring_queue *queue, uint32_t stream,
                                          const chainring_taken *entries, size_t count);
 /** Gives entries back: the next take hands them out again. */

@@ -29,9 +29,13 @@ using namespace chainring;
 // Handles are these objects, which a region owns.
 struct chainring_map {
   durable_map* bytes;
+  const media* medium;
+  std::size_t key, value; ///< bytes of each; 0: any number
 };
 struct chainring_pairs {
   durable_pairs* bytes;
+  const media* medium;
+  std::size_t first, second; ///< bytes of each half; 0: any number
   bool by_second;
 };
 struct chainring_queue {
@@ -56,9 +60,11 @@ namespace {
 /// What get() is asked for in place of a type: any map, any pairs, any queue.
 struct any_map {
   durable_map* bytes;
+  std::size_t key, value;
 };
 struct any_pairs {
   durable_pairs* bytes;
+  std::size_t first, second;
   bool by_second;
 };
 struct any_queue {
@@ -73,7 +79,8 @@ template <> struct object_of<any_map> {
   static std::string type() { return "map of bytes"; }
   static bool is(std::string_view words) { return words.starts_with("map of "); }
   static any_map view(named_object& o) noexcept {
-    return {&static_cast<detail::map_object&>(o).bytes()};
+    auto& map = static_cast<detail::map_object&>(o);
+    return {&map.bytes(), map.key_bytes(), map.value_bytes()};
   }
 };
 template <> struct object_of<any_pairs> {
@@ -82,7 +89,8 @@ template <> struct object_of<any_pairs> {
     return words.starts_with("multimap of ") || words.starts_with("bimap of ");
   }
   static any_pairs view(named_object& o) noexcept {
-    return {&static_cast<detail::pairs_object&>(o).pairs(), o.type().starts_with("bimap of ")};
+    auto& pairs = static_cast<detail::pairs_object&>(o);
+    return {&pairs.pairs(), pairs.first_bytes(), pairs.second_bytes(), pairs.by_second()};
   }
 };
 template <> struct object_of<any_queue> {
@@ -237,11 +245,15 @@ Handle* handle_of(chainring_region* region, const char* name,
       say(error, found.error().message);
       return nullptr;
     }
-    Handle made;
-    if constexpr (requires { made.by_second; })
-      made = {found.value().bytes, found.value().by_second};
+    const media* const m = &region->all->region().medium();
+    const Any& of = found.value();
+    Handle made{};
+    if constexpr (std::is_same_v<Handle, chainring_map>)
+      made = {of.bytes, m, of.key, of.value};
+    else if constexpr (std::is_same_v<Handle, chainring_pairs>)
+      made = {of.bytes, m, of.first, of.second, of.by_second};
     else
-      made = {found.value().bytes};
+      made = {of.bytes};
     const std::lock_guard guard(region->handles);
     return &(region->*known).try_emplace(name, made).first->second;
   });
@@ -419,12 +431,27 @@ chainring_status chainring_map_get(const chainring_map* map, chainring_bytes key
 
 namespace {
 
-/// A change of one key.
+bool fits(std::size_t fixed, chainring_bytes b) noexcept {
+  return whole(b) && (fixed == 0 || b.size == fixed);
+}
+
+/// What became of a change: a medium that has failed does not keep it.
+chainring_status kept(map_status s, const media* medium) noexcept {
+  return s == map_status::done && medium->failed() ? CHAINRING_FAILED : status_of(s);
+}
+
+/// A change of one key to a value.
 template <class Fn>
 chainring_status change(chainring_map* map, chainring_bytes key, chainring_bytes value,
                         Fn&& fn) noexcept {
-  if (map == nullptr || !whole(key) || !whole(value)) return CHAINRING_INVALID;
-  return guarded([&] { return status_of(fn(*map->bytes, bytes(key), bytes(value))); });
+  if (map == nullptr || !fits(map->key, key) || !fits(map->value, value)) return CHAINRING_INVALID;
+  return guarded([&] { return kept(fn(*map->bytes, bytes(key), bytes(value)), map->medium); });
+}
+/// A change of one key without a value that is given.
+template <class Fn>
+chainring_status change(chainring_map* map, chainring_bytes key, Fn&& fn) noexcept {
+  if (map == nullptr || !fits(map->key, key)) return CHAINRING_INVALID;
+  return guarded([&] { return kept(fn(*map->bytes, bytes(key)), map->medium); });
 }
 
 } // namespace
@@ -442,7 +469,7 @@ chainring_status chainring_map_upsert(chainring_map* map, chainring_bytes key,
   return change(map, key, value, [](durable_map& m, auto k, auto v) { return m.upsert(k, v); });
 }
 chainring_status chainring_map_erase(chainring_map* map, chainring_bytes key) {
-  return change(map, key, {nullptr, 0}, [](durable_map& m, auto k, auto) { return m.erase(k); });
+  return change(map, key, [](durable_map& m, auto k) { return m.erase(k); });
 }
 chainring_status chainring_map_compare_exchange(chainring_map* map, chainring_bytes key,
                                                 chainring_bytes expected, chainring_bytes value) {
@@ -452,12 +479,11 @@ chainring_status chainring_map_compare_exchange(chainring_map* map, chainring_by
   });
 }
 chainring_status chainring_map_increment(chainring_map* map, chainring_bytes key, uint64_t by) {
-  return change(map, key, {nullptr, 0},
-                [by](durable_map& m, auto k, auto) { return m.increment(k, by); });
+  if (map != nullptr && map->value != 0 && map->value != sizeof by) return CHAINRING_INVALID;
+  return change(map, key, [by](durable_map& m, auto k) { return m.increment(k, by); });
 }
 chainring_status chainring_map_decrement(chainring_map* map, chainring_bytes key, uint64_t by) {
-  return change(map, key, {nullptr, 0},
-                [by](durable_map& m, auto k, auto) { return m.decrement(k, by); });
+  return change(map, key, [by](durable_map& m, auto k) { return m.decrement(k, by); });
 }
 
 uint64_t chainring_map_len(const chainring_map* map) {
@@ -473,7 +499,8 @@ size_t chainring_map_apply(chainring_map* map, chainring_change* changes, size_t
   durable_map::batch b(*map->bytes);
   for (chainring_change& c : std::span(changes, count)) {
     c.status = CHAINRING_INVALID;
-    if (!whole(c.key) || !whole(c.value)) continue;
+    const bool has_value = c.kind != CHAINRING_CHANGE_ERASE;
+    if (!fits(map->key, c.key) || (has_value && !fits(map->value, c.value))) continue;
     const byte_span key = bytes(c.key), value = bytes(c.value);
     switch (c.kind) {
     case CHAINRING_CHANGE_INSERT:
@@ -494,7 +521,10 @@ size_t chainring_map_apply(chainring_map* map, chainring_change* changes, size_t
     done += c.status == CHAINRING_DONE;
   }
   b.commit();
-  return done;
+  if (!map->medium->failed()) return done;
+  for (chainring_change& c : std::span(changes, count))
+    if (c.status == CHAINRING_DONE) c.status = CHAINRING_FAILED;
+  return 0;
 }
 
 chainring_status chainring_map_for_each(const chainring_map* map, chainring_visit visit,
@@ -524,13 +554,16 @@ bool found_by(const chainring_pairs* pairs, chainring_half by) noexcept {
 
 chainring_status chainring_pairs_insert(chainring_pairs* pairs, chainring_bytes first,
                                         chainring_bytes second) {
-  if (pairs == nullptr || !whole(first) || !whole(second)) return CHAINRING_INVALID;
-  return guarded([&] { return status_of(pairs->bytes->insert(bytes(first), bytes(second))); });
+  if (pairs == nullptr || !fits(pairs->first, first) || !fits(pairs->second, second))
+    return CHAINRING_INVALID;
+  return guarded(
+      [&] { return kept(pairs->bytes->insert(bytes(first), bytes(second)), pairs->medium); });
 }
 chainring_status chainring_pairs_erase(chainring_pairs* pairs, chainring_bytes first,
                                        chainring_bytes second) {
   if (pairs == nullptr || !whole(first) || !whole(second)) return CHAINRING_INVALID;
-  return guarded([&] { return status_of(pairs->bytes->erase(bytes(first), bytes(second))); });
+  return guarded(
+      [&] { return kept(pairs->bytes->erase(bytes(first), bytes(second)), pairs->medium); });
 }
 chainring_status chainring_pairs_contains(const chainring_pairs* pairs, chainring_bytes first,
                                           chainring_bytes second) {
@@ -560,7 +593,7 @@ chainring_status chainring_pairs_erase_all(chainring_pairs* pairs, chainring_hal
     const pair_half half = by == CHAINRING_FIRST ? pair_half::first : pair_half::second;
     const std::uint64_t n = pairs->bytes->erase_with(half, bytes(key));
     if (erased != nullptr) *erased = n;
-    return CHAINRING_DONE;
+    return kept(map_status::done, pairs->medium);
   });
 }
 uint64_t chainring_pairs_len(const chainring_pairs* pairs) {
@@ -639,6 +672,7 @@ size_t chainring_queue_enqueue_burst(chainring_queue* queue, const chainring_byt
 chainring_status chainring_queue_enqueue_bulk(chainring_queue* queue,
                                               const chainring_bytes* entries, size_t count) {
   if (queue == nullptr || (entries == nullptr && count != 0)) return CHAINRING_INVALID;
+  if (count == 0) return CHAINRING_DONE;
   byte_span all[durable_queue::burst_max];
   if (count > std::size(all)) return CHAINRING_INVALID;
   for (std::size_t i = 0; i < count; ++i) {
@@ -679,6 +713,8 @@ chainring_status chainring_queue_copy(const chainring_queue* queue, const chainr
                                       void* to, size_t room) {
   if (queue == nullptr || entry == nullptr || (to == nullptr && room != 0))
     return CHAINRING_INVALID;
+  const std::uint32_t fixed = queue->bytes->entry_bytes();
+  if (fixed != 0 && entry->bytes != fixed) return CHAINRING_INVALID; // another queue's
   if (entry->bytes > room) return CHAINRING_TOO_LONG;
   const taken t = from_c(*entry);
   const std::size_t n = queue->bytes->copy(t, {static_cast<std::byte*>(to), entry->bytes});

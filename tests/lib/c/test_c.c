@@ -169,6 +169,8 @@ static void test_queues(void) {
   for (int i = 0; i < 150; ++i)
     some[i] = chainring_text("more");
   EXPECT(chainring_queue_enqueue_bulk(q, some, 65) == CHAINRING_INVALID);
+  EXPECT(chainring_queue_enqueue_bulk(q, NULL, 0) == CHAINRING_DONE);
+  EXPECT(chainring_queue_enqueue_burst(q, some, 0) == 0);
   EXPECT(chainring_queue_enqueue_bulk(q, some, 64) == CHAINRING_DONE);
   EXPECT(chainring_queue_enqueue_burst(q, some, 150) == chainring_queue_capacity(q) - 65);
   EXPECT(chainring_queue_enqueue(q, chainring_text("none")) == CHAINRING_FULL);
@@ -236,7 +238,8 @@ static void test_that_a_killed_process_loses_nothing(void) {
     kill(getpid(), SIGKILL);
   }
   int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
   chainring_region *r = open_all();
   uint64_t n = 0;
   EXPECT(chainring_map_get(words_of(r), chainring_text("kills"), &n, sizeof n, NULL) ==
@@ -298,6 +301,53 @@ static void test_refusals(void) {
   chainring_object_spec fine = CHAINRING_OBJECT_SPEC("words", CHAINRING_MAP, 1000);
   EXPECT(chainring_open_or_create(path, &o, &fine, 1, &e) == NULL);
   EXPECT(strstr(e.text, "paper") != NULL);
+}
+
+static void test_fixed_sizes(void) {
+  char fixed_path[80];
+  snprintf(fixed_path, sizeof fixed_path, "%s.fixed", path);
+  unlink(fixed_path);
+  chainring_object_spec of[] = {CHAINRING_OBJECT_SPEC("map", CHAINRING_MAP, 10),
+                                CHAINRING_OBJECT_SPEC("pairs", CHAINRING_BIMAP, 10),
+                                CHAINRING_OBJECT_SPEC("queue", CHAINRING_QUEUE, 10),
+                                CHAINRING_OBJECT_SPEC("texts", CHAINRING_QUEUE, 10)};
+  of[0].key = of[0].value = of[1].value = of[2].key = 8;
+  chainring_region *r = chainring_open_or_create(fixed_path, NULL, of, 4, &e);
+  if (r == NULL) fprintf(stderr, "%s\n", e.text);
+  REQUIRE(r != NULL);
+  chainring_map *m = chainring_map_get_handle(r, "map", &e);
+  chainring_pairs *p = chainring_pairs_get_handle(r, "pairs", &e);
+  chainring_queue *q = chainring_queue_get_handle(r, "queue", &e);
+  chainring_queue *texts = chainring_queue_get_handle(r, "texts", &e);
+  const chainring_bytes eight = chainring_text("12345678"), five = chainring_text("12345");
+  EXPECT(chainring_map_insert(m, eight, eight) == CHAINRING_DONE);
+  EXPECT(chainring_map_insert(m, five, eight) == CHAINRING_INVALID);
+  EXPECT(chainring_map_upsert(m, eight, five) == CHAINRING_INVALID);
+  EXPECT(chainring_map_increment(m, five, 1) == CHAINRING_INVALID);
+  chainring_change c[] = {{CHAINRING_CHANGE_UPSERT, 0, eight, five},
+                          {CHAINRING_CHANGE_ERASE, 0, eight, nothing}};
+  EXPECT(chainring_map_apply(m, c, 2) == 1 && c[0].status == CHAINRING_INVALID);
+  EXPECT(chainring_pairs_insert(p, five, eight) == CHAINRING_DONE);
+  EXPECT(chainring_pairs_insert(p, eight, five) == CHAINRING_INVALID);
+  EXPECT(chainring_queue_enqueue(q, five) == CHAINRING_TOO_LONG);
+  EXPECT(chainring_queue_enqueue(q, eight) == CHAINRING_DONE);
+  EXPECT(chainring_queue_enqueue(texts, chainring_text("a longer text")) == CHAINRING_DONE);
+  chainring_taken t;
+  char text[32];
+  EXPECT(chainring_queue_take(texts, 0, &t, 1) == 1);
+  EXPECT(chainring_queue_copy(q, &t, text, sizeof text) == CHAINRING_INVALID);
+  EXPECT(chainring_queue_copy(texts, &t, text, sizeof text) == CHAINRING_DONE);
+  EXPECT(chainring_close(r, NULL) == CHAINRING_DONE);
+  unlink(fixed_path);
+
+  of[0].name = "map#1";
+  EXPECT(chainring_open_or_create(fixed_path, NULL, of, 1, &e) == NULL);
+  EXPECT(strstr(e.text, "#") != NULL);
+  of[0].name = "map";
+  of[0].key = UINT32_MAX;
+  EXPECT(chainring_open_or_create(fixed_path, NULL, of, 1, &e) == NULL);
+  EXPECT(strstr(e.text, "keys of 4294967295 bytes") != NULL);
+  EXPECT(access(fixed_path, F_OK) != 0);
 }
 
 static void test_null(void) {
@@ -362,6 +412,7 @@ int main(int argc, char **argv) {
   test_chains();
   test_that_a_killed_process_loses_nothing();
   test_refusals();
+  test_fixed_sizes();
   test_null();
   unlink(path);
 
