@@ -148,7 +148,7 @@ TEST(BlockStore, AReleasedRunMergesWithTheFreeRunsOnBothSides) {
 /// Every twentieth of some random requests is for the best fit, on a store whose caches are in use.
 TEST(BlockStore, AnExactRequestIsTheBestFitWhateverTheCachesHold) {
   constexpr unsigned steps = 20'000;
-  constexpr std::uint32_t count = 4096;
+  constexpr std::uint32_t count = 512;
   fixture f(count, {});
   test::block_model model(count);
   std::mt19937_64 random(test::seed_from_environment(1));
