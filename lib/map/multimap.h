@@ -120,6 +120,13 @@ template <class A, class B> class typed_pairs {
     return found;
   }
 
+  [[nodiscard]] std::uint64_t count_seconds(first_argument a) const {
+    return pairs_->count_with(pair_half::first, first_type::bytes(a));
+  }
+  std::uint64_t erase_seconds(first_argument a) {
+    return pairs_->erase_with(pair_half::first, first_type::bytes(a));
+  }
+
   durable_pairs* pairs_;
 };
 
@@ -144,13 +151,9 @@ template <class K, class V> class multimap : public detail::typed_pairs<K, V> {
   }
   [[nodiscard]] bool contains(first_argument k) const { return count(k) != 0; }
   /// The number of values of the key.
-  [[nodiscard]] std::uint64_t count(first_argument k) const {
-    return this->pairs_->count_with(pair_half::first, base::first_type::bytes(k));
-  }
+  [[nodiscard]] std::uint64_t count(first_argument k) const { return base::count_seconds(k); }
   /// Erases all values of the key. Returns how many.
-  std::uint64_t erase(first_argument k) {
-    return this->pairs_->erase_with(pair_half::first, base::first_type::bytes(k));
-  }
+  std::uint64_t erase(first_argument k) { return base::erase_seconds(k); }
 };
 
 /// A relation of As and Bs that is looked up in both directions.
@@ -168,16 +171,13 @@ template <class A, class B> class bimap : public detail::typed_pairs<A, B> {
   [[nodiscard]] std::vector<B> get_second(first_argument a) const { return base::seconds_of(a); }
   /// Returns the As of a B, in no order.
   [[nodiscard]] std::vector<A> get_first(second_argument b) const { return base::firsts_of(b); }
-  [[nodiscard]] std::uint64_t count_first(first_argument a) const {
-    return this->pairs_->count_with(pair_half::first, base::first_type::bytes(a));
-  }
+  /// The number of Bs of an A, and of As of a B.
+  [[nodiscard]] std::uint64_t count_first(first_argument a) const { return base::count_seconds(a); }
   [[nodiscard]] std::uint64_t count_second(second_argument b) const {
     return this->pairs_->count_with(pair_half::second, base::second_type::bytes(b));
   }
   /// Erases every pair of an A, or of a B. Returns how many.
-  std::uint64_t erase_first(first_argument a) {
-    return this->pairs_->erase_with(pair_half::first, base::first_type::bytes(a));
-  }
+  std::uint64_t erase_first(first_argument a) { return base::erase_seconds(a); }
   std::uint64_t erase_second(second_argument b) {
     return this->pairs_->erase_with(pair_half::second, base::second_type::bytes(b));
   }
