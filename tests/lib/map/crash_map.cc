@@ -16,7 +16,7 @@
 #include "crash_world.h"
 #include "region/recovery.h"
 #include "support/bounds.h"
-#include "support/mutation.h"
+#include "support/crash_suite.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -426,14 +426,14 @@ scenario counters() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {inserts,        updates,          erases,
-                                         long_values,    batches,          long_batches,
-                                         second_changes, other_calls,      unwanted,
-                                         growth,         growing_batches,  bursts,
-                                         growing_bursts, beside_batches,   waiting_batches,
-                                         full_batches,   long_chains,      recovered_by_driver,
-                                         unwanted_keys,  key_in_two_cells, edits,
-                                         counters};
+const scenario_list all = {inserts,        updates,          erases,
+                           long_values,    batches,          long_batches,
+                           second_changes, other_calls,      unwanted,
+                           growth,         growing_batches,  bursts,
+                           growing_bursts, beside_batches,   waiting_batches,
+                           full_batches,   long_chains,      recovered_by_driver,
+                           unwanted_keys,  key_in_two_cells, edits,
+                           counters};
 
 /// Which keys share a home follows from the seed of the map's hash, and with it whether a batch has
 /// changes when it waits for a key: with seeds 78, 168 and 186 of the first 260, three keys share a
@@ -455,29 +455,14 @@ explorer_options options() {
 }
 
 TEST(MapCrash, NothingIsLostTornOrDoubled) {
-  std::printf("%s\n", explorer_report::header().c_str());
-  for (auto make : all) {
-    const explorer_report r = explore(make(), options());
-    EXPECT_TRUE(r.ok()) << r.failure;
-  }
-}
-
-std::string found_by(const explorer_options& o) {
-  for (auto make : all)
-    if (!explore(make(), o).ok()) return make().name;
-  return {};
+  expect_all_hold(all, options());
 }
 
 TEST(MapCrash, SeededBugsAreFound) {
-  explorer_options o = options();
-  o.print = false;
-  for (const char* bug : {"map.two_undrained", "map.overwrite_active", "map.free_early",
-                          "map.commit_before_chains", "map.release_early", "map.publish_undrained",
-                          "map.recover_unread", "map.move_gap", "map.move_by_old_size"}) {
-    const seeded on(bug);
-    const std::string by = found_by(o);
-    expect_found(bug, !by.empty(), by);
-  }
+  expect_bugs_found({"map.two_undrained", "map.overwrite_active", "map.free_early",
+                     "map.commit_before_chains", "map.release_early", "map.publish_undrained",
+                     "map.recover_unread", "map.move_gap", "map.move_by_old_size"},
+                    all, options());
 }
 
 TEST(MapCrash, EveryFlushAndDrainIsNeeded) {
@@ -489,16 +474,9 @@ TEST(MapCrash, EveryFlushAndDrainIsNeeded) {
             {"return fn(one); ", "a batch of one has nothing to commit before its change"},
             {"return start(key, false, out,", "an erase has no chains to flush"}};
   explorer_options o = options(); // a missing call shows in a few of the states
-  o.print = false;
   o.states_max = 512;
   o.second_states_max = 16;
-  std::vector<scenario> scenarios;
-  for (auto make : all)
-    scenarios.push_back(make());
-  const mutation_report r = mutate(scenarios, o, m);
-  std::printf("%s", r.text().c_str());
-  EXPECT_EQ(r.baseline, "");
-  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  expect_calls_needed(all, o, m);
 }
 
 } // namespace

@@ -12,7 +12,7 @@
 #include "map/multimap.h"
 #include "map_fixture.h"
 #include "support/bounds.h"
-#include "support/mutation.h"
+#include "support/crash_suite.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -276,43 +276,27 @@ scenario of_a_half() {
     w.change(5, true);
   });
 }
-const std::vector<scenario (*)()> all = {one_by_one, in_batches, in_a_full_map, of_a_half,
-                                         of_several_batches};
+const scenario_list all = {one_by_one, in_batches, in_a_full_map, of_a_half, of_several_batches};
 
 /// Which keys have one claim, and so where a batch commits early, depends on the seed of the map.
 [[maybe_unused]] const bool seed_is_fixed =
     (set_fixed_seed(std::mt19937_64(seed_from_environment(1))()), true);
 
 explorer_options options() {
-  explorer_options o;
-  o.seed = seed_from_environment(1);
-  o.second_lives = 3;
-  o.second_states_max = 64;
-  explorer_options gate = o;
-  gate.states_max = 256;
-  gate.sample = true;
-  gate.second_states_max = 16;
-  return bounds(gate, o);
+  return bounds({.seed = seed_from_environment(1),
+                 .states_max = 256,
+                 .sample = true,
+                 .second_lives = 3,
+                 .second_states_max = 16},
+                {.seed = seed_from_environment(1), .second_lives = 3, .second_states_max = 64});
 }
 
 TEST(PairsCrash, NoPairIsLostAndNoneIsThereInOneDirectionOnly) {
-  std::printf("%s\n", explorer_report::header().c_str());
-  for (auto make : all) {
-    const explorer_report r = explore(make(), options());
-    EXPECT_TRUE(r.ok()) << r.failure;
-  }
+  expect_all_hold(all, options());
 }
 
 TEST(PairsCrash, SeededBugsAreFound) {
-  explorer_options o = options();
-  o.print = false;
-  for (const char* bug : {"pairs.link_undrained"}) {
-    const seeded on(bug);
-    std::string by;
-    for (auto make : all)
-      if (by.empty() && !explore(make(), o).ok()) by = make().name;
-    expect_found(bug, !by.empty(), by);
-  }
+  expect_bugs_found({"pairs.link_undrained"}, all, options());
 }
 
 TEST(PairsCrash, EveryFlushAndDrainIsNeeded) {
@@ -326,15 +310,7 @@ TEST(PairsCrash, EveryFlushAndDrainIsNeeded) {
        "one claim"},
       {"return one.erase(first, second);",
        "a batch of one has nothing to commit before its change"}};
-  explorer_options o = options();
-  o.print = false;
-  std::vector<scenario> scenarios;
-  for (auto make : all)
-    scenarios.push_back(make());
-  const mutation_report r = mutate(scenarios, o, m);
-  std::printf("%s", r.text().c_str());
-  EXPECT_EQ(r.baseline, "");
-  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  expect_calls_needed(all, options(), m);
 }
 
 } // namespace

@@ -7,8 +7,8 @@
 #include "objects/object_map.h"
 #include "objects/object_queue.h"
 #include "support/bounds.h"
+#include "support/crash_suite.h"
 #include "support/explorer.h"
-#include "support/mutation.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -286,45 +286,30 @@ scenario queue_made_and_grown() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {made,
-                                         added,
-                                         grown,
-                                         region_grown,
-                                         region_grown_for_another,
-                                         blocks_used_before,
-                                         queue_made_and_grown};
+const scenario_list all = {made,
+                           added,
+                           grown,
+                           region_grown,
+                           region_grown_for_another,
+                           blocks_used_before,
+                           queue_made_and_grown};
 
 explorer_options options() {
-  explorer_options o;
-  o.seed = seed_from_environment(1);
-  o.second_lives = 2;
-  o.second_states_max = 32;
-  explorer_options gate = o;
-  gate.states_max = 24;
-  gate.sample = true;
-  gate.second_points = 60;
-  gate.second_states_max = 8;
-  return bounds(gate, o);
+  return bounds({.seed = seed_from_environment(1),
+                 .states_max = 24,
+                 .sample = true,
+                 .second_lives = 2,
+                 .second_points = 60,
+                 .second_states_max = 8},
+                {.seed = seed_from_environment(1), .second_lives = 2, .second_states_max = 32});
 }
 
 TEST(ObjectsCrash, NoObjectIsLostAndNoneHoldsWhatNobodyStored) {
-  std::printf("%s\n", explorer_report::header().c_str());
-  for (auto make : all) {
-    const explorer_report r = explore(make(), options());
-    EXPECT_TRUE(r.ok()) << r.failure;
-  }
+  expect_all_hold(all, options());
 }
 
 TEST(ObjectsCrash, SeededBugsAreFound) {
-  explorer_options o = options();
-  o.print = false;
-  for (const char* bug : {"objects.range_not_drained"}) {
-    const seeded on(bug);
-    std::string by;
-    for (auto make : all)
-      if (by.empty() && !explore(make(), o).ok()) by = make().name;
-    expect_found(bug, !by.empty(), by);
-  }
+  expect_bugs_found({"objects.range_not_drained"}, all, options());
 }
 
 TEST(ObjectsCrash, EveryFlushAndDrainIsNeeded) {
@@ -334,15 +319,7 @@ TEST(ObjectsCrash, EveryFlushAndDrainIsNeeded) {
       "opens or makes a medium of its own, which the explorer does not see; it sees what follows";
   m.stay = {{"exists ? region::open(options.media) : region::create(options);", own_medium},
             {"return open(std::move(opened).value(), std::move(of));", own_medium}};
-  explorer_options o = options();
-  o.print = false;
-  std::vector<scenario> scenarios;
-  for (auto make : all)
-    scenarios.push_back(make());
-  const mutation_report r = mutate(scenarios, o, m);
-  std::printf("%s", r.text().c_str());
-  EXPECT_EQ(r.baseline, "");
-  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  expect_calls_needed(all, options(), m);
 }
 
 } // namespace

@@ -8,8 +8,8 @@
 #include "base/hook.h"
 #include "queue_fixture.h"
 #include "support/bounds.h"
+#include "support/crash_suite.h"
 #include "support/explorer.h"
-#include "support/mutation.h"
 #include "support/seeded.h"
 
 namespace chainring::test {
@@ -278,37 +278,30 @@ scenario in_pieces() {
   return s;
 }
 
-const std::vector<scenario (*)()> all = {values,
-                                         messages,
-                                         streams,
-                                         out_of_order,
-                                         several_consumers,
-                                         mode_changed,
-                                         larger_ring,
-                                         larger_ring_of_messages,
-                                         in_pieces};
+const scenario_list all = {values,
+                           messages,
+                           streams,
+                           out_of_order,
+                           several_consumers,
+                           mode_changed,
+                           larger_ring,
+                           larger_ring_of_messages,
+                           in_pieces};
 
 /// At the gate few states of each point are tried: the queues and messages below have crash tests
 /// of their own, and a call that is left out shows in a few states.
 explorer_options options() {
-  explorer_options o;
-  o.seed = seed_from_environment(1);
-  o.second_lives = 1;
-  o.second_states_max = 16;
-  explorer_options gate = o;
-  gate.states_max = 24;
-  gate.sample = true;
-  gate.second_points = 60;
-  gate.second_states_max = 8;
-  return bounds(gate, o);
+  return bounds({.seed = seed_from_environment(1),
+                 .states_max = 24,
+                 .sample = true,
+                 .second_lives = 1,
+                 .second_points = 60,
+                 .second_states_max = 8},
+                {.seed = seed_from_environment(1), .second_lives = 1, .second_states_max = 16});
 }
 
 TEST(DurableQueueCrash, NothingIsLostTornOrDoubled) {
-  std::printf("%s\n", explorer_report::header().c_str());
-  for (auto make : all) {
-    const explorer_report r = explore(make(), options());
-    EXPECT_TRUE(r.ok()) << r.failure;
-  }
+  expect_all_hold(all, options());
 }
 
 TEST(DurableQueueCrash, EveryFlushAndDrainIsNeeded) {
@@ -331,15 +324,7 @@ TEST(DurableQueueCrash, EveryFlushAndDrainIsNeeded) {
             {"if (lost || medium_.failed()) return give_up(streams);", not_here},
             {"if (!place(s, std::span(refs).first(n), placed[s])) return give_up(s);",
              "its second half gives up what another thread left no room for, and flushes nothing"}};
-  explorer_options o = options();
-  o.print = false;
-  std::vector<scenario> scenarios;
-  for (auto make : all)
-    scenarios.push_back(make());
-  const mutation_report r = mutate(scenarios, o, m);
-  std::printf("%s", r.text().c_str());
-  EXPECT_EQ(r.baseline, "");
-  EXPECT_EQ(r.survivors(), std::vector<std::string>{});
+  expect_calls_needed(all, options(), m);
 }
 
 } // namespace
