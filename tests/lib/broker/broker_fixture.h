@@ -73,6 +73,10 @@ template <class T> bytes encode(const T& m) {
 inline sn::gateway_config small_gateway() {
   sn::gateway_config c;
   c.registrations_max = 256;
+  // Tables that are made at each open are small, as with limit_tables().
+  c.will_prompts_max = 64;
+  c.nodes_max = 64;
+  c.nodes_per_forwarder_max = 32;
   return c;
 }
 
