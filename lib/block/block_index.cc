@@ -155,6 +155,64 @@ bool block_index::take_at(std::uint32_t first, std::uint32_t blocks) noexcept {
   return true;
 }
 
+// Calls fn(first, blocks) for each stretch of free blocks inside the range, in order. A stretch is
+// a run, or what the range contains of one.
+template <class F>
+void block_index::for_each_stretch(std::uint32_t first, std::uint32_t blocks, F&& fn) const {
+  const std::uint32_t end = first + blocks;
+  for (std::uint32_t at = first; at < end;) {
+    const std::uint64_t word = bits_[at / 64] >> (at % 64);
+    if ((word & 1) == 0) { // go on to the next free block of this word, or to the next word
+      at += word == 0 ? 64 - at % 64 : static_cast<unsigned>(std::countr_zero(word));
+      continue;
+    }
+    std::uint32_t length = tags_[at];                // of the run that begins here
+    if (length == 0 || (at != 0 && is_free(at - 1))) // `first` lies inside a run
+      for (length = 1; at + length < end && is_free(at + length);)
+        ++length;
+    length = std::min(length, end - at);
+    fn(at, length);
+    at += length;
+  }
+}
+
+block_store_room block_index::free_inside(std::uint32_t first,
+                                          std::uint32_t blocks) const noexcept {
+  block_store_room room;
+  for_each_stretch(first, blocks, [&](std::uint32_t, std::uint32_t length) {
+    room.free += length;
+    room.longest = std::max(room.longest, length);
+    ++room.runs;
+  });
+  return room;
+}
+
+// The first block of the run that contains the free block `at`.
+std::uint32_t block_index::begin_of(std::uint32_t at) const noexcept {
+  while (at != 0 && is_free(at - 1))
+    at -= at % 64 == 0 && bits_[at / 64 - 1] == UINT64_MAX ? 64 : 1;
+  return at;
+}
+
+unsigned block_index::take_inside(std::uint32_t first, std::uint32_t blocks,
+                                  std::span<chain> out) noexcept {
+  unsigned used = 0;
+  for_each_stretch(first, blocks, [&](std::uint32_t at, std::uint32_t length) {
+    if (used < out.size()) out[used++] = {at, length};
+  });
+  for (const chain& c : out.first(used)) {
+    // What the range does not contain of the run stays: a part before it, and one behind it.
+    run& r = nodes_[begin_of(c.first) / 2];
+    const std::uint32_t begin = r.first, end = r.first + r.blocks;
+    remove(r);
+    if (begin != c.first) insert(begin, c.first - begin);
+    if (end != c.first + c.blocks) insert(c.first + c.blocks, end - c.first - c.blocks);
+    set_free(c.first, c.blocks, false);
+    free_blocks_ -= c.blocks;
+  }
+  return used;
+}
+
 void block_index::fill(block_store_statistics& s) const noexcept {
   s.free_runs = runs_;
   s.runs_by_length = runs_by_length_;

@@ -36,7 +36,16 @@ class block_index {
   /// Takes the `blocks` blocks from `first` on, if a free run begins there and is long enough.
   [[nodiscard]] bool take_at(std::uint32_t first, std::uint32_t blocks) noexcept;
 
+  /// Takes what is free among the `blocks` blocks from `first` on, the lowest first, until `out` is
+  /// full. Returns how many chains it took.
+  [[nodiscard]] unsigned take_inside(std::uint32_t first, std::uint32_t blocks,
+                                     std::span<chain> out) noexcept;
+  /// Counts what is free among the `blocks` blocks from `first` on.
+  [[nodiscard]] block_store_room free_inside(std::uint32_t first,
+                                             std::uint32_t blocks) const noexcept;
+
   [[nodiscard]] std::uint64_t free_blocks() const noexcept { return free_blocks_; }
+  [[nodiscard]] std::uint64_t runs() const noexcept { return runs_; }
   void fill(block_store_statistics& s) const noexcept;
   [[nodiscard]] bool is_free(std::uint32_t block) const noexcept {
     return (bits_[block / 64] >> (block % 64) & 1) != 0;
@@ -73,6 +82,8 @@ class block_index {
   /// Takes the first `blocks` blocks of a run and inserts the rest again.
   void carve(run& r, std::uint32_t blocks) noexcept;
   void set_free(std::uint32_t first, std::uint32_t blocks, bool free) noexcept;
+  [[nodiscard]] std::uint32_t begin_of(std::uint32_t at) const noexcept;
+  template <class F> void for_each_stretch(std::uint32_t first, std::uint32_t blocks, F&& fn) const;
 
   tree by_length_;
   lazy_array<run> nodes_;

@@ -386,6 +386,49 @@ void block_store::release(std::span<const chain> chains) noexcept {
     release(chains[i]);
 }
 
+// --- for whoever moves chains together -----------------------------------------------------------
+
+unsigned block_store::allocate_from_index(std::uint32_t blocks, std::span<chain> out) noexcept {
+  CHAINRING_ASSERT(blocks != 0);
+  const std::lock_guard guard(state_->lock);
+  return state_->index.take(blocks, out);
+}
+
+unsigned block_store::allocate_inside(std::uint32_t first, std::uint32_t blocks,
+                                      std::span<chain> out) noexcept {
+  CHAINRING_ASSERT(valid({first, blocks}));
+  const std::lock_guard guard(state_->lock);
+  return state_->index.take_inside(first, blocks, out);
+}
+
+void block_store::release_to_index(std::span<const chain> chains) noexcept {
+  const std::lock_guard guard(state_->lock);
+  for (const chain& c : chains) {
+    CHAINRING_ASSERT(valid(c));
+    state_->index.release(c.first, c.blocks);
+  }
+  state_->restore_if_plenty();
+}
+
+block_store_room block_store::room_inside(std::uint32_t first, std::uint32_t blocks) const {
+  CHAINRING_ASSERT(valid({first, blocks}));
+  const std::lock_guard guard(state_->lock);
+  return state_->index.free_inside(first, blocks);
+}
+
+std::uint64_t block_store::block_count_max() const noexcept {
+  return state_->block_count_max;
+}
+
+std::uint64_t block_store::free_runs() const noexcept {
+  const std::lock_guard guard(state_->lock);
+  return state_->index.runs();
+}
+
+std::uint64_t block_store::refusals() const noexcept {
+  return state_->refused.load(std::memory_order_relaxed); // [block-counts-shown]
+}
+
 // --- lost memory ---------------------------------------------------------------------------------
 
 // Replaces the chains of a request, `used` of them, until none of them has lost memory.

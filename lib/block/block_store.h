@@ -102,6 +102,13 @@ struct block_store_statistics {
   std::uint64_t reclaims = 0; ///< how often the caches of all threads were taken back
 };
 
+/// What is free in a part of the store, as far as the index knows it.
+struct block_store_room {
+  std::uint32_t free = 0;    ///< blocks
+  std::uint32_t longest = 0; ///< blocks of the longest stretch of them
+  std::uint32_t runs = 0;    ///< stretches
+};
+
 class block_store {
  public:
   /// Most blocks that one store can have.
@@ -154,6 +161,8 @@ class block_store {
   // --- arithmetic -------------------------------------------------------------------------------
 
   [[nodiscard]] std::uint32_t block_size() const noexcept { return block_size_; }
+  /// Most blocks that extend() may reach.
+  [[nodiscard]] std::uint64_t block_count_max() const noexcept;
   [[nodiscard]] std::uint64_t block_count() const noexcept {
     return block_count_.load(std::memory_order_relaxed); // [block-count-grown]
   }
@@ -216,6 +225,25 @@ class block_store {
   /// blocks of the store or overlaps a chain marked before, and with errc::io if memory of the run
   /// is lost. A run that fails is not marked.
   [[nodiscard]] result<void> recover_run(std::uint64_t offset, std::uint32_t blocks);
+
+  // --- for whoever moves chains together, such as message_compactor ------------------------------
+
+  /// As allocate(), from the index alone: no cache is used or taken back, and a refusal is not
+  /// counted.
+  [[nodiscard]] unsigned allocate_from_index(std::uint32_t blocks, std::span<chain> out) noexcept;
+  /// Allocates what the index has free among the `blocks` blocks from `first` on, the lowest first,
+  /// until `out` is full. Returns how many chains it allocated.
+  [[nodiscard]] unsigned allocate_inside(std::uint32_t first, std::uint32_t blocks,
+                                         std::span<chain> out) noexcept;
+  /// Gives chains back to the index, where they merge with their neighbours at once.
+  void release_to_index(std::span<const chain> chains) noexcept;
+  /// Counts what is free among the `blocks` blocks from `first` on. It takes time in proportion to
+  /// them, during which no other thread gets blocks from the index.
+  [[nodiscard]] block_store_room room_inside(std::uint32_t first, std::uint32_t blocks) const;
+  /// The number of free runs in the index.
+  [[nodiscard]] std::uint64_t free_runs() const noexcept;
+  /// How many requests could not be met so far.
+  [[nodiscard]] std::uint64_t refusals() const noexcept;
 
   /// Enlarges the store to `block_count` blocks, at most options.block_count_max, after the media
   /// grew. Thread-safe; an allocation that was refused meanwhile can be tried again.
