@@ -26,6 +26,7 @@
 #include "region/recovery.h"
 #include "region/region.h"
 #include "region/region_media.h"
+#include "message/compactor.h"
 #include "message/message.h"
 #include "message/message_media.h"
 #include "ring/consumer.h"

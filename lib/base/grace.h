@@ -52,6 +52,10 @@ class grace_periods {
     fence_.often();
     return mine;
   }
+  /// True if the calling thread is inside.
+  [[nodiscard]] bool is_inside() const noexcept {
+    return threads_[my_slot()].inside.load(std::memory_order_relaxed) != 0; // [inside-announced]
+  }
   static void leave(std::atomic<std::uint64_t>& mine) noexcept {
     // [inside-left] Without it something could be reused before its last reader has read it.
     mine.store(0, std::memory_order_release);

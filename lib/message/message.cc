@@ -16,16 +16,21 @@
 //     [message-state-read].
 //   [message-state-read]  Word 0 is loaded with acquire; pairs with [message-published],
 //     [will-published] and [identifier-closed].
-//   [extent-read]  Word 1 is loaded with acquire, because it may name an extent list; pairs with
-//     [message-published].
+//   [extent-read]  Word 1 is loaded with acquire, because it may name an extent list or a chain
+//     that was moved; pairs with [message-published] and [move-named].
+//   [seals-behind-extent]  The seals are loaded behind word 1, which orders them; pairs with
+//     [move-named].
 //   [publication-before-ack]  Word 0 is flushed and drained before the caller makes slots ready,
 //     acknowledges or sends PUBCOMP.
 //   [removal-before-drop]  The caller drains the removal of a place before it drops the reference
 //     of the place.
 //   [reference-dropped]  A reference is dropped with release, and the thread that drops the last
-//     one acquires; pairs with [reference-dropped].
+//     one acquires; pairs with [reference-dropped] and [reference-taken].
+//   [chains-known]  What DRAM knows of word 1 is used by holders of a reference. The access orders
+//     nothing: whoever changes it holds a reference too, which [reference-dropped] orders.
 //   [reference-owned]  A count is set or added to by a thread that holds a reference, so it cannot
-//     become 0 meanwhile; the access orders nothing.
+//     become 0 meanwhile. Only the first reference of a message is stored with release; pairs with
+//     [reference-taken].
 //   [message-counts-shown]  Counters for statistics are read at any moment; the access orders
 //     nothing.
 //
@@ -186,12 +191,15 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
 
 // Gives a message that descriptor, in the next generation, and its publisher's reference.
 inline message_ref message_table::own(std::uint32_t index, message_word1 chains) noexcept {
-  const auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
+  auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
+  if (!seeded_bug("chain.same_generation")) ++generation;
   state::entry& e = state_->entries[index];
-  e.chains = chains.pack();
-  e.references.store(1, std::memory_order_relaxed); // [reference-owned]
-  return {index, static_cast<std::uint16_t>(seeded_bug("chain.same_generation") ? generation
-                                                                                : generation + 1)};
+  e.set_word1(chains.pack());
+  e.generation.store(generation, std::memory_order_relaxed); // [chains-known]
+  // [reference-owned] Without it a compactor could count a reference to this message and take it
+  // for the one that the descriptor held before.
+  e.references.store(1, std::memory_order_release);
+  return {index, generation};
 }
 
 void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexcept {
@@ -378,14 +386,40 @@ bool message_table::close_identifier(message_ref ref) noexcept {
   return false;
 }
 
+// Calls fn() while no thread counts a reference that it has from nobody. Returns false if one may;
+// then the caller needs locked instructions.
+template <class F> inline bool message_table::alone(F&& fn) noexcept {
+  auto& busy = state_->markers[detail::my_slot()].busy;
+  if (!state_->gate.enter(busy)) [[unlikely]]
+    return false;
+  const bool done = fn();
+  state_->gate.leave(busy);
+  return done;
+}
+
 void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcept {
   auto& count = state_->entries[index].references;
   // A thread that holds the only reference needs no locked instruction: no other thread can add or
   // drop one.
-  if (count.load(std::memory_order_acquire) == 1)  // [reference-dropped]
-    count.store(n + 1, std::memory_order_relaxed); // [reference-owned]
-  else
-    count.fetch_add(n, std::memory_order_relaxed); // [reference-owned]
+  const bool added = alone([&] {
+    if (count.load(std::memory_order_acquire) != 1) return false; // [reference-dropped]
+    hook_point("message.only_reference_found");
+    count.store(n + 1, std::memory_order_relaxed);                // [reference-owned]
+    return true;
+  });
+  if (!added) count.fetch_add(n, std::memory_order_relaxed); // [reference-owned]
+}
+
+// Makes a count of n, all of them this thread's, 0. Such a thread needs no locked instruction: no
+// other thread can add one. Returns false if there are more, or if one may be added.
+inline bool message_table::drop_all(std::atomic<std::uint32_t>& count, std::uint32_t n) noexcept {
+  return alone([&] {
+    // [reference-dropped] Without it blocks could be reused while another holder still reads them.
+    if (count.load(std::memory_order_acquire) != n) return false;
+    hook_point("message.last_reference_found");
+    count.store(0, std::memory_order_relaxed); // [reference-owned]
+    return true;
+  });
 }
 
 // [removal-before-drop] Crash between: the place is gone, and recovery counts the places that are
@@ -393,11 +427,7 @@ void message_table::add_references(std::uint32_t index, std::uint32_t n) noexcep
 bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcept {
   auto& count = state_->entries[index].references;
   if (seeded_bug("chain.freed_at_one_left") && references(index) == n + 1) ++n;
-  // A thread that holds all references needs no locked instruction: no other thread can add one.
-  // [reference-dropped] Without it blocks could be reused while another holder still reads them.
-  if (count.load(std::memory_order_acquire) == n) {
-    count.store(0, std::memory_order_relaxed); // [reference-owned]
-  } else {
+  if (!drop_all(count, n)) {
     const std::uint32_t before =
         count.fetch_sub(n, std::memory_order_acq_rel); // [reference-dropped]
     CHAINRING_ASSERT(before >= n && before < state::damaged);
@@ -413,10 +443,8 @@ bool message_table::drop_place(message_ref ref) noexcept {
   if (!message_word0::well_formed(found) ||
       message_word0::unpack(found).generation != ref.generation)
     return false;
-  auto& references_now = state_->entries[ref.index].references;
   // Nearly all places have the last reference of their message.
-  if (references_now.load(std::memory_order_acquire) == 1) [[likely]] { // [reference-dropped]
-    references_now.store(0, std::memory_order_relaxed);                 // [reference-owned]
+  if (drop_all(state_->entries[ref.index].references, 1)) [[likely]] {
     give_back(ref.index);
     return true;
   }
@@ -424,7 +452,7 @@ bool message_table::drop_place(message_ref ref) noexcept {
 }
 
 void message_table::give_back(std::uint32_t index) noexcept {
-  const auto chains = message_word1::unpack(state_->entries[index].chains);
+  const auto chains = message_word1::unpack(state_->entries[index].word1());
   if (chains.list) [[unlikely]]
     release_list(chains);
   else if (chains.count != 0)
@@ -459,7 +487,7 @@ void message_table::prefetch(std::uint32_t index) const noexcept {
 
 void message_table::prefetch_content(std::uint32_t index) const noexcept {
   if (index >= count()) return;
-  const auto chains = message_word1::unpack(state_->entries[index].chains);
+  const auto chains = message_word1::unpack(state_->entries[index].word1());
   if (chains.list || chains.count == 0) return;
   const std::byte* const at = blocks_.address({chains.first, chains.count});
   __builtin_prefetch(at);
@@ -503,11 +531,14 @@ const char* message_table::invalid(message_ref ref, const words& w, bool list_to
 
 message_table::words message_table::words_of(std::uint32_t index) const noexcept {
   const message_descriptor& d = descriptor_of(index);
-  return {message_word1::unpack(std::atomic_ref(const_cast<std::uint64_t&>(d.extent))
-                                    // [extent-read] Without it a reader could follow a list that is
-                                    // not visible yet.
-                                    .load(std::memory_order_acquire)),
-          d.sizes, d.check, d.seals};
+  // [extent-read] Without it a reader could follow a list that is not visible yet, or find no seal
+  // for a chain that was moved.
+  const std::uint64_t word1 =
+      std::atomic_ref(const_cast<std::uint64_t&>(d.extent)).load(std::memory_order_acquire);
+  // [seals-behind-extent] Without it the seals could be older than word 1 and seal neither chain.
+  const std::uint64_t seals = std::atomic_ref(const_cast<std::uint64_t&>(d.seals))
+                                  .load(std::memory_order_relaxed); // [seals-behind-extent]
+  return {message_word1::unpack(word1), d.sizes, d.check, seals};
 }
 
 const char* message_table::examine(std::uint32_t index, message_view& out) const noexcept {

@@ -97,7 +97,8 @@ struct message_fields {
 
 /// A position in the bytes of a message, which may lie in many extents. A cursor is cheap to copy,
 /// and a copy is a place to resume from. It is valid while its holder has a reference to the
-/// message.
+/// message; where a message_compactor works, it must also be inside a message_table::reading that
+/// began before the cursor was made, or have the message pinned.
 class message_cursor {
  public:
   /// The number of bytes from here to the end.
@@ -322,6 +323,25 @@ class message_table {
   bool drop_place(message_ref ref) noexcept;
   [[nodiscard]] std::uint32_t references(std::uint32_t index) const noexcept;
 
+  /// Keeps the bytes of all messages where they are for the calling thread, from before it views a
+  /// message until it is done with the bytes. It costs two stores, and takes memory from a
+  /// compactor as long as it lives, so it lasts for a burst and not for a wait. It may be nested.
+  class reading {
+   public:
+    explicit reading(const message_table& table) noexcept;
+    ~reading();
+    reading(const reading&) = delete;
+    reading& operator=(const reading&) = delete;
+
+   private:
+    std::atomic<std::uint64_t>* mine_; ///< nullptr inside another reading of this thread
+  };
+  /// Keeps the bytes of one message where they are until unpin(), which any thread may call: for a
+  /// device that still reads them. The caller is inside a reading and keeps a reference until the
+  /// unpin(). False: the message has 65,535 pins.
+  [[nodiscard]] bool pin(std::uint32_t index) noexcept;
+  void unpin(std::uint32_t index) noexcept;
+
   /// True if the descriptor is published in that generation.
   [[nodiscard]] bool published(message_ref ref) const noexcept;
   [[nodiscard]] bool held(message_ref ref) const noexcept;
@@ -403,6 +423,7 @@ class message_table {
   [[nodiscard]] error describe(message_ref ref, message_status status) const;
 
  private:
+  friend class message_compactor;
   struct state;
   struct segment {
     message_descriptor* table = nullptr;
@@ -462,6 +483,8 @@ class message_table {
   void rob(std::uint32_t index) noexcept;
   [[nodiscard]] bool mark_chains(std::uint32_t index, message_word1 extent) noexcept;
   [[nodiscard]] bool next_open_identifier(std::uint64_t from, message_view& out) const noexcept;
+  template <class F> [[nodiscard]] bool alone(F&& fn) noexcept;
+  [[nodiscard]] bool drop_all(std::atomic<std::uint32_t>& count, std::uint32_t n) noexcept;
   void release_list(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;
   [[nodiscard]] bool place_chains(std::uint64_t size, message& out) noexcept;

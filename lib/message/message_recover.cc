@@ -64,7 +64,7 @@ void message_table::begin_recovery(bool several, bool checking) noexcept {
     // Store only if it changes something: most of a large array was never touched.
     if (e.references.load(std::memory_order_relaxed) != 0) // [recoverer-alone]
       e.references.store(0, std::memory_order_relaxed);    // [recoverer-alone]
-    if (e.chains != 0) e.chains = 0;
+    if (e.word1() != 0) e.set_word1(0);
   }
 }
 
@@ -132,7 +132,7 @@ template <class F> bool message_table::for_each_chain(message_word1 extent, F&& 
 bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexcept {
   if (!extent.list) { // nearly every message has one chain
     if (extent.count != 0 && !blocks_.try_mark_live({extent.first, extent.count})) return false;
-    state_->entries[index].chains = extent.pack();
+    state_->entries[index].set_word1(extent.pack());
     return true;
   }
   std::uint32_t marked = 0;
@@ -142,7 +142,7 @@ bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexc
     return ok;
   };
   if (for_each_chain(extent, mark)) {
-    state_->entries[index].chains = extent.pack();
+    state_->entries[index].set_word1(extent.pack());
     return true;
   }
   for_each_chain(extent, [&](const chain& c, bool required) {
@@ -172,14 +172,14 @@ bool message_table::meets(message_word1 a, message_word1 b) const noexcept {
 // no thread follows its chains.
 void message_table::rob(std::uint32_t index) noexcept {
   state::entry& e = state_->entries[index];
-  for_each_chain(message_word1::unpack(e.chains), [&](const chain& c, bool required) {
+  for_each_chain(message_word1::unpack(e.word1()), [&](const chain& c, bool required) {
     if (required)
       blocks_.unmark_required(c);
     else
       blocks_.unmark_live(c);
     return true;
   });
-  e.chains = 0;
+  e.set_word1(0);
   if (state_->robbed_count < state_->robbed.size()) state_->robbed[state_->robbed_count] = index;
   ++state_->robbed_count;
   if (state_->checking) return;
@@ -198,7 +198,7 @@ bool message_table::judge(message_ref ref, message_word1 extent) noexcept {
   message_view mine, theirs;
   if (examine(ref, mine) != nullptr || !verify(mine)) return false;
   for (std::uint32_t i = 0; i < descriptors; ++i) {
-    const auto other = message_word1::unpack(state_->entries[i].chains);
+    const auto other = message_word1::unpack(state_->entries[i].word1());
     if (other.count == 0 || !meets(extent, other)) continue;
     // If both are whole, nothing shows whose blocks they are, so they stay where they are.
     if (examine(i, theirs) == nullptr && verify(theirs)) return false;
@@ -236,6 +236,8 @@ message_status message_table::first_reference(message_ref ref, message_status se
   const words w = words_of(ref.index);
   const bool whole =
       seen == message_status::ok && invalid(ref, w) == nullptr && claim(ref, w.extent);
+  state_->entries[ref.index].generation.store(ref.generation,
+                                              std::memory_order_relaxed); // [verdict-stored]
   // [verdict-stored] Without it another thread could count a reference before the chains are
   // marked.
   state_->entries[ref.index].references.store(whole ? 1 : state::damaged,

@@ -67,7 +67,7 @@ message_table::create(media& medium, std::span<const message_segment> segments, 
     if (auto attached = table->attach(each); !attached) return attached.error();
   state& made = *table->state_;
   if (!made.entries.make(most, true) || !made.scratches.make(max_thread_slots) ||
-      !made.markers.make(max_thread_slots) ||
+      !made.markers.make(max_thread_slots) || !made.readers.make() ||
       !made.pool.reserve(static_cast<std::uint32_t>(most), options.cache_descriptors_max))
     return error{errc::no_space, "message table of " + std::to_string(most) +
                                      " descriptors: there is no memory for it; ask for fewer"};

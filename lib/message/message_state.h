@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../base/crc32c.h"
+#include "../base/grace.h"
 #include "../base/spin_lock.h"
 #include "block/index_pool.h"
 #include "block/thread_cache.h"
@@ -20,11 +21,24 @@ struct message_table::state {
 
   struct entry {
     std::atomic<std::uint32_t> references;
+    /// Reasons to leave the bytes where they are: message_table::pin().
+    std::atomic<std::uint16_t> pins;
+    /// That of the message to which the references belong.
+    std::atomic<std::uint16_t> generation;
     /// Word 1 of a descriptor in use. Media has it only once the message is staged, and is not
     /// trusted a second time. During recovery it is not 0 exactly if the chains are marked live for
     /// this descriptor.
-    std::uint64_t chains;
+    std::atomic<std::uint64_t> chains;
+
+    /// The reader holds a reference, or was the last that did.
+    [[nodiscard]] std::uint64_t word1() const noexcept {
+      return chains.load(std::memory_order_relaxed); // [chains-known]
+    }
+    void set_word1(std::uint64_t word) noexcept {
+      chains.store(word, std::memory_order_relaxed); // [chains-known]
+    }
   };
+  static_assert(sizeof(entry) == 16);
   detail::lazy_array<entry> entries; ///< by descriptor number
   detail::index_pool pool;
   /// The extents of a request, by thread slot, before they are a list on media.
@@ -37,8 +51,13 @@ struct message_table::state {
   /// messages whose blocks recovery found to belong to another message
   std::uint64_t robbed_count = 0;
 
+  /// Threads that read messages: message_table::reading.
+  detail::grace_periods readers;
+
   // Recovery by several threads: a thread marks chains while it is inside `gate`, and the thread
-  // that judges two claims revokes it.
+  // that judges two claims revokes it. Afterwards a thread counts references without locked
+  // instructions while it is inside, and a compactor, which counts references to messages that it
+  // has from nobody, revokes it.
   struct alignas(cacheline_size) marker {
     std::atomic<std::uint32_t> busy;
   };
