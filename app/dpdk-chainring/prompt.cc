@@ -75,6 +75,16 @@ void grow_tables(broker& b, std::string& logged_error) {
   }
 }
 
+/// Seconds without a compaction before one begins by itself.
+constexpr unsigned compaction_pause = 60;
+
+/// True if a lot of memory is free, and all of it in runs so short that a message of 16 KiB has
+/// several chains.
+bool is_scattered(const broker& b) {
+  const block_store_statistics s = b.block_statistics();
+  return s.free_blocks >= s.block_count / 16 && s.largest_run * s.block_size < 16 * 1024;
+}
+
 /// What the thread of the prompt does besides the prompt. Commands that wait go on with it.
 class housekeeper {
  public:
@@ -84,6 +94,8 @@ class housekeeper {
 
   /// Logs what has changed, and gives more room to tables. Call it about once a second.
   void look();
+  /// Looks if a second has passed, and does a step of what goes on beside the prompt.
+  void look_in_time();
   /// Reads the signal that has arrived.
   void take_signal();
   /// Waits until done() or for so many milliseconds. Returns false when the broker is to end.
@@ -92,9 +104,11 @@ class housekeeper {
     const auto end = clock::now() + std::chrono::milliseconds(ms);
     auto next_look = clock::now() + std::chrono::seconds(1);
     for (auto now = clock::now(); !ended_ && now < end && !done(); now = clock::now()) {
+      service_.go_on_compacting();
       const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - now).count();
       pollfd signal = {signal_fd_, POLLIN, 0};
-      if (poll(&signal, 1, static_cast<int>(std::min<std::int64_t>(step_ms, left + 1))) > 0)
+      const std::int64_t most = service_.compacting() ? 1 : step_ms;
+      if (poll(&signal, 1, static_cast<int>(std::min<std::int64_t>(most, left + 1))) > 0)
         take_signal();
       if (clock::now() < next_look) continue;
       look();
@@ -108,12 +122,26 @@ class housekeeper {
   int signal_fd_;
   const std::function<void()>& hangup_;
   bool ended_ = false;
+  std::chrono::steady_clock::time_point next_look_{};
+  unsigned looks_since_compaction_ = compaction_pause;
   bool failure_logged_ = false;
   std::uint64_t losses_logged_ = 0;
   std::string growth_error_logged_;
 };
 
+void housekeeper::look_in_time() {
+  service_.go_on_compacting();
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_look_) return;
+  next_look_ = now + std::chrono::seconds(1);
+  look();
+}
+
 void housekeeper::look() {
+  if (service_.compacting())
+    looks_since_compaction_ = 0;
+  else if (++looks_since_compaction_ > compaction_pause && is_scattered(service_.broker()))
+    service_.want_compaction();
   service_.watch_links();
   service_.sample_rates();
   log_losses(service_.broker().region(), losses_logged_);
@@ -310,6 +338,7 @@ void on_help(void*, cmdline* cl, void*) {
                      "  connected, disconnected, full, from N, count N (100 rows without it).\n");
   cmdline_printf(
       cl, "grow region SIZE  make the region larger while it is served, such as 512M or 2G\n"
+          "compact           move messages together, so that the free space forms long runs\n"
           "kick CLIENT       end a client's session and delete its subscriptions and queue\n"
           "clear queue CLIENT  drop all messages in a client's queue\n"
           "clear retained TOPIC  delete the retained message of a topic\n"
@@ -377,6 +406,24 @@ void on_clear(void* parsed, cmdline* cl, void*) {
   if (!r->found) return cmdline_printf(cl, "the client's session has ended meanwhile\n");
   cmdline_printf(cl, "the client's queue is cleared: %" PRIu64 " messages are dropped\n",
                  r->messages);
+}
+void on_compact(void*, cmdline* cl, void*) {
+  const compactor_statistics before = served->broker().compaction_statistics();
+  served->want_compaction();
+  while (served->compacting() && keeper->wait(1000, 1, [] { return !served->compacting(); }))
+    if (served->compacting())
+      cmdline_printf(cl, "%" PRIu64 " messages are moved so far\n",
+                     served->broker().compaction_statistics().moved - before.moved);
+  const compactor_statistics now = served->broker().compaction_statistics();
+  const block_store_statistics b = served->broker().block_statistics();
+  cmdline_printf(cl,
+                 "%s: %" PRIu64 " messages were moved, %" PRIu64
+                 " of them have one chain again; the largest free run has %" PRIu64 " of %" PRIu64
+                 " free blocks\n",
+                 served->compacting() ? "the broker ends before the messages are moved together"
+                                      : "the messages are moved together",
+                 now.moved - before.moved, now.joined - before.joined, b.largest_run,
+                 b.free_blocks);
 }
 void on_drain(void* parsed, cmdline* cl, void*) {
   const bool on = std::string(static_cast<two_words*>(parsed)->second) == "on";
@@ -450,6 +497,7 @@ cmdline_parse_token_string_t word_stats = TOKEN_STRING_INITIALIZER(three_words, 
 cmdline_parse_token_string_t word_grow = TOKEN_STRING_INITIALIZER(three_words, first, "grow");
 cmdline_parse_token_string_t word_region = TOKEN_STRING_INITIALIZER(three_words, second, "region");
 cmdline_parse_token_string_t word_size = TOKEN_STRING_INITIALIZER(three_words, third, nullptr);
+cmdline_parse_token_string_t word_compact = TOKEN_STRING_INITIALIZER(two_words, first, "compact");
 cmdline_parse_token_string_t word_help = TOKEN_STRING_INITIALIZER(two_words, first, "help");
 cmdline_parse_token_string_t word_reload = TOKEN_STRING_INITIALIZER(two_words, first, "reload");
 cmdline_parse_token_string_t word_quit = TOKEN_STRING_INITIALIZER(two_words, first, "quit");
@@ -492,6 +540,7 @@ instruction<3> clear_instruction = {on_clear,
                                     nullptr,
                                     "clear queue CLIENT, clear retained TOPIC",
                                     {&word_clear.hdr, &word_queue.hdr, &word_whose.hdr, nullptr}};
+instruction<1> compact_instruction = {on_compact, nullptr, "compact", {&word_compact.hdr, nullptr}};
 instruction<1> help_instruction = {on_help, nullptr, "help", {&word_help.hdr, nullptr}};
 instruction<1> reload_instruction = {on_reload, nullptr, "reload", {&word_reload.hdr, nullptr}};
 instruction<1> quit_instruction = {on_quit, nullptr, "quit", {&word_quit.hdr, nullptr}};
@@ -500,13 +549,19 @@ template <std::size_t N> cmdline_parse_inst_t* as_instruction(instruction<N>& i)
   return reinterpret_cast<cmdline_parse_inst_t*>(&i);
 }
 
-cmdline_parse_ctx_t context[] = {
-    as_instruction(show_instruction),   as_instruction(show_port_instruction),
-    as_instruction(grow_instruction),   as_instruction(kick_instruction),
-    as_instruction(clear_instruction),  as_instruction(help_instruction),
-    as_instruction(reload_instruction), as_instruction(show_rows_instruction),
-    as_instruction(drain_instruction),  as_instruction(set_instruction),
-    as_instruction(quit_instruction),   nullptr};
+cmdline_parse_ctx_t context[] = {as_instruction(show_instruction),
+                                 as_instruction(show_port_instruction),
+                                 as_instruction(grow_instruction),
+                                 as_instruction(kick_instruction),
+                                 as_instruction(clear_instruction),
+                                 as_instruction(help_instruction),
+                                 as_instruction(reload_instruction),
+                                 as_instruction(show_rows_instruction),
+                                 as_instruction(drain_instruction),
+                                 as_instruction(set_instruction),
+                                 as_instruction(compact_instruction),
+                                 as_instruction(quit_instruction),
+                                 nullptr};
 
 } // namespace
 
@@ -520,8 +575,8 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
   pollfd fds[2] = {{signal_fd, POLLIN, 0}, {cl != nullptr ? 0 : -1, POLLIN, 0}};
   while (!quit && !house.ended()) {
     std::fflush(stdout);
-    const int got = poll(fds, 2, 1000);
-    house.look();
+    const int got = poll(fds, 2, s.compacting() ? 1 : 1000);
+    house.look_in_time();
     if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) house.take_signal();
     if (house.ended() || (fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;

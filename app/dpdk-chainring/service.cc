@@ -4,9 +4,12 @@
 // Ordering labels:
 //   [stop-requested]  stop() stores stopping_ with release; pairs with [stop-seen].
 //   [stop-seen]  loop() loads stopping_ with acquire; pairs with [stop-requested].
+//   [compaction-asked]  The request for a compaction and its end are passed on. The access orders
+//     nothing, because the broker's own lock orders what a step has done.
 #include "service.h"
 
 #include <algorithm>
+#include <array>
 #include <cinttypes>
 #include <cstdio>
 #include <rte_cycles.h>
@@ -14,6 +17,8 @@
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+#include <rte_service.h>
+#include <rte_service_component.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -336,7 +341,51 @@ result<void> service::open_ports() {
   return {};
 }
 
+void service::compact_once() noexcept {
+  if (!compacting()) return;
+  // One lcore at a time has the service, or only the main thread does it.
+  auto done = broker_->compact({.descriptors = 1024, .blocks = 256});
+  if (!done)
+    CHAINRING_LOG(ERR, region, "messages cannot be moved together: %s",
+                  done.error().message.c_str());
+  if (!done || *done == compaction::idle)
+    compacting_.store(false, std::memory_order_relaxed); // [compaction-asked]
+}
+
+void service::go_on_compacting() noexcept {
+  if (!on_service_lcore_) compact_once();
+}
+
+std::int32_t service::serve_compaction(void* context) noexcept {
+  static_cast<service*>(context)->compact_once();
+  return 0;
+}
+
+// Registers the compaction with EAL's services, so that it runs on the lcores of -s or -S.
+result<void> service::offer_compaction() {
+  std::array<std::uint32_t, RTE_MAX_LCORE> lcores{};
+  const std::int32_t count = rte_service_lcore_list(lcores.data(), lcores.size());
+  if (count <= 0) return {};
+  rte_service_spec spec{};
+  std::snprintf(spec.name, sizeof spec.name, "chainring_compaction");
+  spec.callback = serve_compaction;
+  spec.callback_userdata = this;
+  spec.socket_id = SOCKET_ID_ANY;
+  bool ok = rte_service_component_register(&spec, &compaction_service_) == 0;
+  for (std::int32_t i = 0; ok && i < count; ++i)
+    ok =
+        rte_service_map_lcore_set(compaction_service_, lcores[static_cast<std::size_t>(i)], 1) == 0;
+  ok = ok && rte_service_component_runstate_set(compaction_service_, 1) == 0 &&
+       rte_service_runstate_set(compaction_service_, 1) == 0;
+  if (!ok)
+    return error{errc::invalid_argument, "the service lcores refuse the compaction; start "
+                                         "without -s and -S"};
+  on_service_lcore_ = true;
+  return {};
+}
+
 result<void> service::start() {
+  if (auto offered = offer_compaction(); !offered) return offered;
   for (auto& w : workers_)
     listeners_->worker(w->number).announce();
   arguments_.clear();
@@ -389,6 +438,13 @@ result<void> service::finish() {
     _exit(1);
   }
   rte_eal_mp_wait_lcore();
+  if (on_service_lcore_) {
+    (void)rte_service_runstate_set(compaction_service_, 0);
+    while (rte_service_may_be_active(compaction_service_) != 0)
+      rte_delay_us_sleep(100);
+    (void)rte_service_component_unregister(compaction_service_);
+    on_service_lcore_ = false;
+  }
   started_ = false;
   return broker_->close();
 }

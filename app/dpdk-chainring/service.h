@@ -46,6 +46,18 @@ class service {
   void sample_rates() { rates_.sample(*broker_, *gateway_); }
   [[nodiscard]] const rates& sampled_rates() const noexcept { return rates_; }
 
+  /// Asks for the messages to be moved together. Any thread may call it.
+  void want_compaction() noexcept {
+    compacting_.store(true, std::memory_order_relaxed); // [compaction-asked]
+  }
+  /// True until nothing is left to move.
+  [[nodiscard]] bool compacting() const noexcept {
+    return compacting_.load(std::memory_order_relaxed); // [compaction-asked]
+  }
+  /// Does a step of it if it was asked for and no service lcore does it. The main thread calls it
+  /// often while compacting() is true.
+  void go_on_compacting() noexcept;
+
   [[nodiscard]] chainring::broker& broker() noexcept { return *broker_; }
   [[nodiscard]] mqttsn::gateway& gateway() noexcept { return *gateway_; }
   [[nodiscard]] const options& settings() const noexcept { return options_; }
@@ -65,6 +77,9 @@ class service {
   [[nodiscard]] result<void> open_ports();
   [[nodiscard]] result<void> check_sizes(const net::interface& i) const;
   static int run(void* context);
+  static std::int32_t serve_compaction(void* context) noexcept;
+  [[nodiscard]] result<void> offer_compaction();
+  void compact_once() noexcept;
   void loop(worker_context& w) noexcept;
 
   options options_;
@@ -82,6 +97,9 @@ class service {
   std::vector<start_argument> arguments_;
   rates rates_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> compacting_{false};
+  std::uint32_t compaction_service_ = 0;
+  bool on_service_lcore_ = false; ///< a service lcore does the steps of the compaction
   bool started_ = false;
 };
 

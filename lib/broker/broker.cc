@@ -420,6 +420,7 @@ result<void> broker::grow(std::uint64_t size) {
 }
 
 result<void> broker::close() {
+  common_->compactor.reset();
   common_->workers.clear();
   return common_->opened_region->close();
 }

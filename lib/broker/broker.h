@@ -35,6 +35,7 @@
 
 #include "../base/client_address.h"
 #include "../base/error.h"
+#include "../message/compactor.h"
 #include "../region/region.h"
 #include "../ring/ring.h"
 #include "counters.h"
@@ -298,6 +299,13 @@ class broker {
   /// how many tables have grown. Requests that were refused for lack of a session, subscription or
   /// message are then accepted again.
   [[nodiscard]] result<unsigned> grow_tables(bool at_once = false);
+  /// Moves messages together, so that the free blocks form long runs again (compactor.h): one step
+  /// of bounded work, which drains. Until it returns `idle` there is more to do, and a part of the
+  /// free blocks is set aside. One thread at a time calls it while workers run. An error: there is
+  /// no memory for it.
+  [[nodiscard]] result<compaction> compact(compaction_budget budget = {});
+  /// What all calls of compact() have done. Any thread may ask.
+  [[nodiscard]] compactor_statistics compaction_statistics() const noexcept;
   /// Closes the region cleanly. No worker may be running any more.
   [[nodiscard]] result<void> close();
 

@@ -583,6 +583,8 @@ void broker_worker::state::maintain() noexcept {
 }
 
 void broker_worker::state::end_burst() noexcept {
+  // What this burst publishes and what it delivers stays where it is until the burst is over.
+  const message_table::reading mine(durable.messages());
   now_tsc = rte_rdtsc();
   burst_ns = 0;
   did_work = take_woken();

@@ -19,6 +19,7 @@
 #include "broker/store.h"
 #include "broker/volatile_pool.h"
 #include "map/seq_map.h"
+#include "message/compactor.h"
 #include "topic/filter_index.h"
 
 namespace chainring {
@@ -54,6 +55,10 @@ struct broker::common_state {
   broker_config config;
   std::unique_ptr<chainring::region> opened_region;
   std::unique_ptr<store> state;
+  std::unique_ptr<message_compactor> compactor; ///< while there is something to move
+  mutable spin_lock compacted_lock;             ///< protects the two below
+  compactor_statistics compacted;               ///< of the compactors that are gone
+  compactor_statistics compacted_now;           ///< of the present one
   open_summary opened;
 
   std::unique_ptr<filter_index> filters;

@@ -119,6 +119,7 @@ retained_message store::retained_of(std::uint64_t word) const noexcept {
   retained_message m;
   m.ref = ref_in(word);
   m.qos = slot_delivery::unpack(slot_ref(word).delivery()).qos;
+  const message_table::reading mine(*messages_);
   message_view v;
   if (messages_->view(m.ref, v) != message_status::ok) return m;
   m.payload_size = v.fields.payload_size;

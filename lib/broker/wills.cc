@@ -65,6 +65,7 @@ bool broker_worker::state::read_will(std::uint32_t n, will_message& out) noexcep
   }
   const session_settings settings = durable.sessions().settings(n);
   const std::uint64_t before = medium.losses();
+  const message_table::reading mine(durable.messages());
   if (settings.will == 0 ||
       durable.messages().view_held(slot_ref(settings.will).message(), v) != message_status::ok ||
       !durable.messages().verify(v))

@@ -255,6 +255,7 @@ std::uint64_t queue_consumer::oldest_published_ns(std::uint32_t queue) const noe
   queue_table::state& s = *table_->state_;
   const inside guard = s.consuming(queue);
   if (s.messages == nullptr) return 0;
+  const message_table::reading mine(*s.messages);
   for (const ring_state* r = s.first_of(queue); r != nullptr; r = r->following()) {
     const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
     const std::uint64_t tail = r->tail(acked);

@@ -322,6 +322,7 @@ std::size_t durable_queue::copy(const taken& t, std::span<std::byte> to) const n
     std::memcpy(to.data(), &t.entry.ref.word, n);
     return n;
   }
+  const message_table::reading mine(*messages_);
   message_view v;
   if (messages_->view(t.entry.message(), v) != message_status::ok || !messages_->verify(v)) {
     damaged_.fetch_add(1, std::memory_order_relaxed); // [queue-damage-shown]

@@ -327,6 +327,7 @@ bool queue_table::state::droppable(const ring_state& r, std::uint64_t ticket,
 
 bool queue_table::state::expired(const ring_state& r, std::uint64_t ticket,
                                  std::uint64_t now_ns) const noexcept {
+  const message_table::reading mine(*messages);
   message_view v;
   const slot_ref ref(word_of(r.slots()[r.index_of(ticket)].ref));
   if (messages->view(ref.message(), v) != message_status::ok) return false;

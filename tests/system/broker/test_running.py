@@ -78,7 +78,7 @@ def test_prompt_and_telemetry():
         p = Prompt(b, theirs)
         said = p.ask("help", r"quit +close the region cleanly")
         for command in ("show port stats", "show region", "show sessions", "show queues", "show topics", "show counters",
-                        "show session CLIENT", "show subscriptions", "show rates", "show top", "grow region SIZE", "kick CLIENT",
+                        "show session CLIENT", "show subscriptions", "show rates", "show top", "grow region SIZE", "kick CLIENT", "compact",
                         "clear queue CLIENT", "drain on|off", "set session-expiry", "quit"):
             expect(command in said, f"help does not list '{command}'", said)
         said = p.ask("show port stats", r"worker 0 ")
@@ -94,6 +94,8 @@ def test_prompt_and_telemetry():
         expect("kept/#: 1 subscriptions" in said, "show topics", said)
         said = p.ask("show counters", r"drain_tsc +\d+")
         expect(re.search(r"published_qos1 +5\b", said), "show counters", said)
+        said = p.ask("compact", r"free blocks\n")
+        expect("the messages are moved together: " in said, "compact", said)
         said = p.ask("show nonsense", r"Bad arguments|Command not found")
         expect(b.process.poll() is None, "a bad command ended the broker", said)
 
