@@ -38,6 +38,7 @@
 #include "ring/slot_delivery.h"
 #include "seqlock/segments.h"
 #include "seqlock/seqlock.h"
+#include "map/batch_order.h"
 #include "map/durable_map.h"
 #include "map/durable_pairs.h"
 #include "map/map.h"

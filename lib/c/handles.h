@@ -113,8 +113,11 @@ inline chainring_status status_of(map_status s) noexcept {
     return CHAINRING_FULL;
   case map_status::too_long:
     return CHAINRING_TOO_LONG;
+  case map_status::failed:
+    return CHAINRING_FAILED;
   case map_status::busy:
-    break; // of staged changes, which this binding has not
+  case map_status::too_many:
+    break; // of staged changes and batches, which this binding has not
   }
   return CHAINRING_ERROR;
 }

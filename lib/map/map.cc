@@ -28,6 +28,10 @@ const char* to_string(map_status s) noexcept {
     return "full";
   case map_status::busy:
     return "busy";
+  case map_status::too_many:
+    return "too many";
+  case map_status::failed:
+    return "failed";
   case map_status::too_long:
     return "too long";
   }

@@ -83,6 +83,11 @@ class key_claims {
     std::uint32_t found = nobody;
     return takes(stripe, owner, found) ? owner : found;
   }
+  /// The same where several holders share an id. False: somebody holds it.
+  [[nodiscard]] bool try_take_shared(std::uint32_t stripe, std::uint32_t owner) noexcept {
+    std::uint32_t found = nobody;
+    return takes(stripe, owner, found);
+  }
   /// Takes the stripe and waits for it, whoever holds it: several owners may share an id.
   void take(std::uint32_t stripe, std::uint32_t owner) noexcept {
     short_wait wait;
@@ -246,6 +251,14 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
     level_of(slot).replace(slot & slot_mask, value);
   }
   void erase(std::uint64_t slot) noexcept { level_of(slot).erase(slot & slot_mask); }
+  /// These three make several changes visible at one moment (seq_table.h).
+  void lock(std::uint64_t slot) noexcept { level_of(slot).lock(slot & slot_mask); }
+  void unlock(std::uint64_t slot) noexcept { level_of(slot).unlock(slot & slot_mask); }
+  std::uint64_t insert_locked(std::uint64_t hash, const payload& value) noexcept {
+    level* l = newest();
+    const std::uint64_t at = l->insert_locked(hash, value);
+    return at == none ? none : slot(l, at);
+  }
   [[nodiscard]] payload at(std::uint64_t slot) const noexcept {
     return level_of(slot).at(slot & slot_mask);
   }

@@ -15,6 +15,15 @@
 /// from its beginning to its end exactly once, with a value that the key had in between. It may
 /// also visit other keys.
 ///
+/// **Batches:** an `atomic_batch` gathers changes of up to 256 keys, which all become visible at
+/// one moment, or none of them does. A thread that has seen one change of a batch, by whatever
+/// call, sees all others of it from then on. read_together() is for several keys of one moment: no
+/// batch comes between them. A batch is for keys that belong together. **When not:** changes that
+/// need not be seen together, which are cheaper one by one. commit() takes O(n log n) for n
+/// changes, and readers of these keys wait while their entries are replaced, a few instructions for
+/// each. Two batches become visible one after the other, and a batch waits for the writers of its
+/// keys as any change does. Batches cost the lookups of a map nothing.
+///
 /// **Growth:** a map made with `first` below its capacity begins with room for that many keys, and
 /// doubles while it is used (seq_index.h). Lookups and walks go on as before, each change moves a
 /// few homes along, and no call does more than that. An insert waits only where a callback, or a
@@ -45,6 +54,13 @@
 ///     map.insert(key, ref);                                     // done, exists or full
 ///     std::optional<session_ref> seen = map.get(key);
 ///     std::uint64_t hits = map.get_bulk(keys, hashes, 32, refs); // bit i: keys[i] was there
+///
+///     decltype(map)::atomic_batch move(map);                     // from one key to another
+///     move.erase(old_key);
+///     move.upsert(new_key, ref);
+///     if (move.commit() != map_status::done) ...                 // full: nothing has changed
+///     auto both = map.read_together([&] { return std::pair(map.get(old_key), map.get(new_key));
+///     });
 #pragma once
 #include <algorithm>
 #include <array>
@@ -59,6 +75,7 @@
 
 #include "../base/assert.h"
 #include "../base/error.h"
+#include "batch_order.h"
 #include "map_hash.h"
 #include "map_status.h"
 #include "seq_index.h"
@@ -71,6 +88,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
                 "seq_map: keys are compared as bytes, so they must have no padding");
 
  public:
+  class atomic_batch;
+
   /// The most keys of one get_bulk().
   static constexpr unsigned bulk_max = 64;
 
@@ -162,6 +181,14 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
     for (unsigned i = 0; i < n; ++i)
       hashes[i] = hash(keys[i]);
     return get_bulk(keys, hashes, n, values);
+  }
+
+  /// Calls fn(), which looks keys up, and returns what fn() returned when no batch became visible
+  /// between its first lookup and its last. Changes that belong to no batch may come between them.
+  /// fn() may be called several times. It is short, because batches may have to wait for it, and it
+  /// does not change the map.
+  template <class Fn> std::invoke_result_t<Fn&> read_together(Fn&& fn) const {
+    return order_.read(fn);
   }
 
   /// The number of keys in the map. It is exact when no writer is at work.
@@ -387,17 +414,17 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
       if (present) {
         index_.replace(at, p);
       } else {
-        const std::uint64_t keys = count_one_more();
+        const std::uint64_t keys = count_more(1);
         if (keys == 0) return map_status::full;
         if (!index_.wait_for_room(keys, claims_, hash_of(), stripe) ||
             index_.insert(hashed, p) == index_type::none) { // only when a hash function is bad
-          count_one_less();
+          count_less(1);
           return map_status::full;
         }
       }
     } else if (present) {
       index_.erase(at);
-      count_one_less();
+      count_less(1);
     }
     return map_status::done;
   }
@@ -405,20 +432,210 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   [[nodiscard]] std::uint64_t count() const noexcept {
     return count_.load(std::memory_order_relaxed); // [key-count]
   }
-  /// Returns the number of keys including one more, or 0 where the map is full.
-  [[nodiscard]] std::uint64_t count_one_more() noexcept {
-    const std::uint64_t before = count_.fetch_add(1, std::memory_order_relaxed); // [key-count]
-    if (before < capacity_) return before + 1;
-    count_one_less();
+  /// Returns the number of keys including so many more, or 0 where the map has no room for them.
+  [[nodiscard]] std::uint64_t count_more(std::uint64_t keys) noexcept {
+    const std::uint64_t now =
+        count_.fetch_add(keys, std::memory_order_relaxed) + keys; // [key-count]
+    if (now <= capacity_) return now;
+    count_less(keys);
     return 0;
   }
-  void count_one_less() noexcept { count_.fetch_sub(1, std::memory_order_relaxed); } // [key-count]
+  void count_less(std::uint64_t keys) noexcept {
+    count_.fetch_sub(keys, std::memory_order_relaxed); // [key-count]
+  }
 
   index_type index_;
   detail::key_claims claims_;
   std::uint64_t capacity_;
   [[no_unique_address]] Hash hash_;
   alignas(cacheline_size) std::atomic<std::uint64_t> count_{0};
+  mutable detail::batch_order order_;
+};
+
+/// Changes that become visible together. The calls gather them, and commit() makes them. The last
+/// change of a key counts; an insert behind another change of its key counts as an upsert. One
+/// thread uses the object. It allocates memory for its changes, which it keeps when it is used
+/// again after a commit().
+template <class K, class V, class Hash> class seq_map<K, V, Hash>::atomic_batch {
+ public:
+  /// The most changes.
+  static constexpr std::size_t changes_max = 256;
+
+  /// `map` outlives the object.
+  explicit atomic_batch(seq_map& map) noexcept : map_(map) {}
+
+  /// Each returns done, or too_many and is not part of the batch.
+  map_status insert(const K& key, const V& value) { return add(what::insert, key, value); }
+  map_status upsert(const K& key, const V& value) { return add(what::upsert, key, value); }
+  map_status erase(const K& key) { return add(what::erase, key, V{}); }
+
+  /// The number of changes.
+  [[nodiscard]] std::size_t size() const noexcept { return changes_.size(); }
+  /// Forgets the changes.
+  void clear() noexcept { changes_.clear(); }
+
+  /// Makes the changes visible. Returns done; exists: a key of an insert is in the map; or full:
+  /// there is no room for all keys that are new, beside those that the batch erases. Only with
+  /// `done` has anything changed, and has any thread seen anything of the batch. Where a key of an
+  /// erase is missing there is nothing to do for it. Afterwards the batch is empty.
+  map_status commit() noexcept {
+    prepare();
+    const map_status status = changes_.empty() ? map_status::done : publish();
+    clear();
+    return status;
+  }
+
+ private:
+  enum class what : std::uint8_t { insert, upsert, erase };
+  struct change {
+    std::uint64_t hash;
+    std::uint64_t slot; ///< none: the key is missing
+    payload entry;
+    std::uint32_t stripe;
+    std::uint32_t order; ///< the number of the call
+    what kind;
+  };
+
+  static bool same_key(const change& a, const change& b) noexcept {
+    return std::equal(a.entry.begin(), a.entry.begin() + key_size, b.entry.begin());
+  }
+  map_status add(what kind, const K& key, const V& value) {
+    if (changes_.size() == changes_max) return map_status::too_many;
+    const std::uint64_t hashed = map_.hash(key);
+    changes_.push_back({hashed, index_type::none, payload_of(key_words(key), value),
+                        map_.claims_.stripe(hashed), static_cast<std::uint32_t>(changes_.size()),
+                        kind});
+    return map_status::done;
+  }
+
+  // Puts the changes into the order of their claims, and leaves one for each key.
+  void prepare() noexcept {
+    std::sort(changes_.begin(), changes_.end(), [](const change& a, const change& b) {
+      if (a.stripe != b.stripe) return a.stripe < b.stripe;
+      if (a.hash != b.hash) return a.hash < b.hash;
+      const int keys = std::memcmp(a.entry.data(), b.entry.data(), key_size * 8);
+      return keys != 0 ? keys < 0 : a.order < b.order;
+    });
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < changes_.size(); ++i) {
+      const bool again = kept != 0 && same_key(changes_[kept - 1], changes_[i]);
+      if (again && changes_[i].kind == what::insert) changes_[i].kind = what::upsert;
+      if (!again) ++kept;
+      changes_[kept - 1] = changes_[i];
+    }
+    changes_.resize(kept);
+  }
+
+  map_status publish() noexcept {
+    auto& index = map_.index_;
+    std::uint64_t fresh = 0, expected = 0;
+    for (detail::short_wait wait;; wait.round()) {
+      expected = 0;
+      for (const change& c : changes_)
+        expected += c.kind != what::erase && !index.read(c.hash, matches(c));
+      // Room is made while no claim is held, because the mover needs the claims of all homes.
+      const std::uint64_t keys = map_.count_more(expected);
+      if (expected != 0 && keys == 0) return map_status::full;
+      if (expected != 0 &&
+          !index.wait_for_room(keys, map_.claims_, map_.hash_of(), detail::key_claims::no_stripe)) {
+        map_.count_less(expected);
+        return map_status::full;
+      }
+      claim_all();
+      fresh = 0;
+      bool exists = false;
+      for (change& c : changes_) {
+        c.slot = index.find(c.hash, matches(c));
+        fresh += c.kind != what::erase && c.slot == index_type::none;
+        exists |= c.kind == what::insert && c.slot != index_type::none;
+      }
+      if (!exists && fresh <= expected) break;
+      unclaim(changes_.size()); // a key went or came meanwhile
+      map_.count_less(expected);
+      if (exists) return map_status::exists;
+    }
+    bool done = true;
+    std::uint64_t erased = 0;
+    map_.order_.publish([&] { done = change_all(erased); });
+    unclaim(changes_.size());
+    map_.count_less(done ? expected - fresh + erased : expected);
+    if (index.growing()) [[unlikely]]
+      index.move(map_.claims_, map_.hash_of(),
+                 index_type::homes_each * static_cast<unsigned>(changes_.size()),
+                 detail::key_claims::no_stripe);
+    return done ? map_status::done : map_status::full;
+  }
+
+  // Locks every entry before it changes the first. False: some home has no entry left near it, and
+  // nothing has changed.
+  bool change_all(std::uint64_t& erased) noexcept {
+    auto& index = map_.index_;
+    std::size_t locked = 0;
+    std::array<bool, changes_max> added;
+    for (change& c : changes_) {
+      added[locked] = c.slot == index_type::none && c.kind != what::erase;
+      if (added[locked])
+        c.slot = seeded_bug("map.batch_one_by_one") ? index.insert(c.hash, c.entry)
+                                                    : index.insert_locked(c.hash, c.entry);
+      else if (c.slot != index_type::none && !seeded_bug("map.batch_one_by_one"))
+        index.lock(c.slot); // [batch-locked]
+      if (c.slot == index_type::none && c.kind != what::erase) break;
+      ++locked;
+      hook_point("map.batch.lock");
+    }
+    const bool all = locked == changes_.size();
+    for (std::size_t i = 0; i < locked; ++i) {
+      const change& c = changes_[i];
+      hook_point("map.batch.change");
+      if (c.slot == index_type::none) continue;
+      if (all ? c.kind == what::erase : added[i]) {
+        index.erase(c.slot);
+        ++erased;
+      } else if (all && !added[i]) {
+        index.replace(c.slot, c.entry);
+      } else if (!seeded_bug("map.batch_one_by_one")) {
+        index.unlock(c.slot); // [batch-locked]
+      }
+    }
+    return all;
+  }
+
+  static auto matches(const change& c) noexcept {
+    return [&c](const payload& p) {
+      return std::equal(p.begin(), p.begin() + key_size, c.entry.begin());
+    };
+  }
+
+  // Takes the claims of all keys. A holder of one may wait for the growth of the index, which may
+  // wait for another one, so this thread does not hold some while it waits for long.
+  void claim_all() noexcept {
+    constexpr unsigned rounds_max = 64;
+    detail::short_wait wait;
+    for (std::size_t i = 0; i < changes_.size();) {
+      if (i != 0 && changes_[i].stripe == changes_[i - 1].stripe) {
+        ++i;
+        continue;
+      }
+      unsigned rounds = 0;
+      while (!map_.claims_.try_take_shared(changes_[i].stripe, 1) && ++rounds != rounds_max)
+        wait.round();
+      if (rounds == rounds_max) {
+        unclaim(i);
+        i = 0;
+      } else {
+        ++i;
+      }
+    }
+  }
+  // Gives the claims of the first `n` changes back.
+  void unclaim(std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i)
+      if (i == 0 || changes_[i].stripe != changes_[i - 1].stripe)
+        map_.claims_.give_back(changes_[i].stripe);
+  }
+
+  seq_map& map_;
+  std::vector<change> changes_;
 };
 
 } // namespace chainring

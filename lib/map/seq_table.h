@@ -32,6 +32,10 @@
 /// A table whose keys are all gone for good may be zeroed while readers look at it (give_back()).
 /// Word 0 of a live entry is never zero, so they find nothing there.
 ///
+/// A batch changes several entries at one moment for readers: it locks all of them, also those that
+/// it adds, before it gives the first its new payload and unlocks it. So a reader that has seen one
+/// change of the batch finds every other entry of it locked or changed.
+///
 /// Ordering labels:
 ///   [entry-live]  A writer stores the payload and then makes word 0 live with release; a reader
 ///     loads word 0 with acquire, so a reader that sees a version sees its payload; pairs with
@@ -40,6 +44,9 @@
 ///     reader copies the payload, makes an acquire fence and loads word 0 again, so a reader that
 ///     copied a word of a later payload sees a later version and reads the entry again; pairs with
 ///     [entry-changing].
+///   [batch-locked]  A batch locks its entries and then unlocks the first of them with release; a
+///     reader loads word 0 of each entry with acquire, so a reader that sees one of them unlocked
+///     sees every other one locked or changed; pairs with [batch-locked].
 ///   [entry-emptied]  A writer makes an entry empty with release; an insert reserves it with
 ///     acquire, so what the last owner did with what the payload names lies before what the next
 ///     owner does; a reader that misses a key because it was moved sees it in the next table; pairs
@@ -142,7 +149,7 @@ template <std::size_t PayloadWords> class seq_table {
     std::uint64_t words[group_size];
     std::size_t chosen = 0;
     for (std::size_t i = group_size; i-- > 0;) {
-      words[i] = g[i].version.load(std::memory_order_acquire); // [entry-live]
+      words[i] = g[i].version.load(std::memory_order_acquire); // [entry-live] [batch-locked]
       chosen = (words[i] & (key_mask | locked)) == wanted ? i : chosen;
     }
     const std::uint64_t word = words[chosen];
@@ -207,27 +214,27 @@ template <std::size_t PayloadWords> class seq_table {
 
   /// Adds a key that find() did not find. None: no entry within the longest reach is empty.
   std::uint64_t insert(std::uint64_t hash, const payload& value) noexcept {
-    const std::uint64_t farthest = reach_max < mask_ ? reach_max : mask_;
-    for (std::uint64_t d = 0; d <= farthest; ++d) {
-      const std::uint64_t first = number(hash, d) * group_size;
-      for (std::uint64_t at = first; at < first + group_size; ++at) {
-        entry& e = entries_[at];
-        std::uint64_t mine = 0;
-        if (!reserve(e, tag_of(hash) | d << displacement_shift, mine)) continue;
-        // [entry-changing] Without it a reader could copy words of two payloads and take them for
-        // one.
-        std::atomic_thread_fence(std::memory_order_release); // [entry-changing]
-        store(e, value);
-        // [entry-live] Without it a reader could see a live entry before its payload.
-        change(e, mine, bump(mine, live), std::memory_order_release); // [entry-live]
-        if (d > reach_of(hash)) set_reach(hash, d);
-        return at;
-      }
-    }
-    return none;
+    return insert(hash, value, live);
+  }
+  /// The same, and leaves the entry locked: readers of the key wait until unlock() or erase().
+  std::uint64_t insert_locked(std::uint64_t hash, const payload& value) noexcept {
+    return insert(hash, value, live | locked);
+  }
+  /// Locks a live slot: readers of the key wait until unlock(), replace() or erase().
+  void lock(std::uint64_t at) noexcept {
+    entry& e = entries_[at];
+    const std::uint64_t word = fields(e);
+    change(e, word, word | locked, std::memory_order_relaxed); // [batch-locked]
+  }
+  void unlock(std::uint64_t at) noexcept {
+    entry& e = entries_[at];
+    const std::uint64_t word = fields(e);
+    // [batch-locked] Without it a reader could see one change of a batch, and then a key as it was
+    // before the batch.
+    change(e, word, word & ~locked, std::memory_order_release); // [batch-locked]
   }
 
-  /// Replaces the payload of a live slot.
+  /// Replaces the payload of a live slot, which may be locked.
   void replace(std::uint64_t at, const payload& value) noexcept {
     entry& e = entries_[at];
     const std::uint64_t word = fields(e);
@@ -237,7 +244,7 @@ template <std::size_t PayloadWords> class seq_table {
     change(e, word | locked, bump(word, live), std::memory_order_release); // [entry-live]
   }
 
-  /// Removes the key of a live slot.
+  /// Removes the key of a live slot, which may be locked.
   void erase(std::uint64_t at) noexcept {
     entry& e = entries_[at];
     const std::uint64_t word = fields(e);
@@ -345,7 +352,30 @@ template <std::size_t PayloadWords> class seq_table {
   /// meanwhile.
   static void change(entry& e, std::uint64_t from, std::uint64_t to,
                      std::memory_order order) noexcept {
-    e.version.fetch_add(to - from, order); // [entry-live] [entry-changing] [entry-emptied]
+    // [entry-live] [entry-changing] [entry-emptied] [batch-locked]
+    e.version.fetch_add(to - from, order);
+  }
+
+  /// Adds a key in state `as`.
+  std::uint64_t insert(std::uint64_t hash, const payload& value, std::uint64_t as) noexcept {
+    const std::uint64_t farthest = reach_max < mask_ ? reach_max : mask_;
+    for (std::uint64_t d = 0; d <= farthest; ++d) {
+      const std::uint64_t first = number(hash, d) * group_size;
+      for (std::uint64_t at = first; at < first + group_size; ++at) {
+        entry& e = entries_[at];
+        std::uint64_t mine = 0;
+        if (!reserve(e, tag_of(hash) | d << displacement_shift, mine)) continue;
+        // [entry-changing] Without it a reader could copy words of two payloads and take them for
+        // one.
+        std::atomic_thread_fence(std::memory_order_release); // [entry-changing]
+        store(e, value);
+        // [entry-live] Without it a reader could see a live entry before its payload.
+        change(e, mine, bump(mine, as), std::memory_order_release); // [entry-live]
+        if (d > reach_of(hash)) set_reach(hash, d);
+        return at;
+      }
+    }
+    return none;
   }
 
   /// Reserves an empty entry. `mine` becomes its fields.
@@ -388,7 +418,7 @@ template <std::size_t PayloadWords> class seq_table {
       entry& e = g[i];
       short_wait wait;
       for (;;) {
-        const auto word = e.version.load(std::memory_order_acquire); // [entry-live]
+        const auto word = e.version.load(std::memory_order_acquire); // [entry-live] [batch-locked]
         if ((word & key_mask) != wanted) break;
         if ((word & locked) == 0) {
           const bool same = match(load(e));
