@@ -43,9 +43,10 @@ durable_map::durable_map(media& medium, block_store& blocks, std::uint64_t cells
                          index_type index, std::unique_ptr<detail::retired_chains> retired)
     : media_(medium), blocks_(blocks), cells_max_(cells_max), seed_(random_seed()),
       index_(std::move(index)), claims_(index_.groups()), retired_(std::move(retired)),
-      staged_(std::make_unique<staging[]>(max_thread_slots)) {}
+      staged_(std::make_unique<staging[]>(max_thread_slots)), log_(std::make_unique<batch_log>()) {}
 
 durable_map::~durable_map() {
+  settle();
   detail::short_wait wait;
   while (retired_->reclaim())
     wait.round();
@@ -158,13 +159,15 @@ durable_map::segment& durable_map::segment_of(std::uint64_t number) noexcept {
 }
 
 bool durable_map::take_cell(std::uint32_t& cell) noexcept {
-  const std::lock_guard guard(free_lock_);
-  for (segment& s : segments_) {
-    if (s.free.empty()) continue;
-    cell = s.free.back();
-    s.free.pop_back();
-    return true;
-  }
+  do {
+    const std::lock_guard guard(free_lock_);
+    for (segment& s : segments_) {
+      if (s.free.empty()) continue;
+      cell = s.free.back();
+      s.free.pop_back();
+      return true;
+    }
+  } while (try_settle()); // the last batch may keep cells
   return false;
 }
 
@@ -176,7 +179,8 @@ void durable_map::give_cell(std::uint32_t cell) noexcept {
 bool durable_map::take_chain(std::size_t bytes, chain& c) noexcept {
   const auto blocks = static_cast<std::uint32_t>(blocks_.blocks_for(bytes));
   if (blocks_.allocate_required(blocks, c)) return true;
-  return retired_->reclaim() && blocks_.allocate_required(blocks, c);
+  const bool settled = try_settle(); // the last batch may keep blocks
+  return (retired_->reclaim() || settled) && blocks_.allocate_required(blocks, c);
 }
 
 void durable_map::retire(chain c) noexcept {
@@ -381,8 +385,12 @@ void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcep
   // staged changes first.
   CHAINRING_ASSERT(claims.owner(stripe) != owner_ + max_thread_slots);
   detail::short_wait wait;
-  while (claims.try_take(stripe, owner_) != owner_) {
+  for (std::uint32_t found; (found = claims.try_take(stripe, owner_)) != owner_;) {
     if (size_ != 0) commit(); // two batches could otherwise wait for each other
+    if (found == detail::key_claims::parked) {
+      map_.settle();
+      continue;
+    }
     hook_point("map.claim.wait");
     wait.round();
   }

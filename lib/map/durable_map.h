@@ -10,7 +10,8 @@
 /// lookup ever returns a value, or misses a key, that a crash would take back**, because the index
 /// changes after the drain. An insert, update or erase takes one flush, and one more for each chain
 /// of a long key or value. Chains are drained before the commit words, so a batch with chains takes
-/// a second drain. In class `file`, drained means ordered (media.h): data that leaves the machine
+/// a second drain. An `atomic_batch` is atomic as a whole, and takes two drains however many
+/// changes it has. In class `file`, drained means ordered (media.h): data that leaves the machine
 /// waits for media::mark(). A medium that has failed (media::failed()) keeps nothing more: changes
 /// are then visible to this process only, so a program looks before it acts upon one.
 ///
@@ -22,6 +23,18 @@
 /// single call that a thread makes while its batch is open joins the batch and commits it.
 /// Callbacks must not change the map. Those of alter(), erase_if() and update_in_place() may throw:
 /// then the key stays as it is, and the caller gets the exception. The others must not throw.
+///
+/// **Batches that are atomic as a whole:** the changes of an `atomic_batch` are made together or
+/// not at all, to readers and after a crash at any point. A thread that has seen one of them, by
+/// whatever call, sees all others from then on, and read_together() looks several keys up between
+/// two batches. **When to use:** facts that have several keys, of which no crash may leave some.
+/// **When not:** changes that only want to share a drain, for which `batch` is cheaper. commit()
+/// writes the changes to a log, a chain of 64 bytes for each, drains it, commits it with one word
+/// of a cell, drains that, and then stores the changes into their cells. The next batch takes over
+/// from there with its own drains. Who changes one of the keys otherwise makes the cells durable
+/// and erases the log first, with two drains; so do settle() and the destructor. Until then the
+/// batch keeps the cell of the log, the blocks of the log and the cells that it erased. One batch
+/// of a map commits at a time. Between its commit() and the end of another thread's one it waits.
 ///
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
 /// from its beginning to its end exactly once.
@@ -51,6 +64,11 @@
 ///     burst.erase(bytes_of("b"));
 ///     burst.flush_changes();  media.drain();  burst.publish();         // or burst.commit()
 ///
+///     durable_map::atomic_batch move(**map);                           // all or nothing
+///     move.erase(bytes_of("old name"));
+///     move.insert(bytes_of("new name"), bytes_of(value));
+///     if (move.commit() != map_status::done) ...                       // nothing has changed
+///
 ///     map_change c;                                                    // in a burst of the caller
 ///     if ((*map)->upsert_start(key, value, c) == map_status::busy)     // end the burst, try again
 ///     ...
@@ -78,6 +96,7 @@
 #include "../block/block_store.h"
 #include "../media/media.h"
 #include "../media/recovery_part.h"
+#include "batch_order.h"
 #include "map_hash.h"
 #include "map_media.h"
 #include "map_status.h"
@@ -90,6 +109,7 @@ struct map_recovery {
   std::uint64_t entries = 0;      ///< cells that are served
   std::uint64_t voided = 0;       ///< cells erased because wanted() returned false for them
   std::uint64_t damaged = 0;      ///< cells that were not valid
+  std::uint64_t replayed = 0;     ///< changes of a batch that a crash had cut short
   std::vector<std::string> notes; ///< the first 100 damages, as sentences that name the cell
 };
 
@@ -175,6 +195,7 @@ class durable_map {
   using byte_span = std::span<const std::byte>;
   using key_span = byte_span;
   class batch;
+  class atomic_batch;
 
   /// Makes a map over the cells of 1 to 16 segments, in the order in which they were added, with at
   /// most 2^32 - 1 cells in all. Cells are zero, durably, when they are first given to a map.
@@ -212,6 +233,13 @@ class durable_map {
   /// call. Blocks that entries give up meanwhile are not reused before fn returns, so fn should be
   /// short.
   void for_each(const std::function<void(key_span, byte_span)>& fn) const;
+  /// Calls fn(), which looks keys up, and returns what fn() returned when no atomic_batch became
+  /// visible between its first lookup and its last. Other changes may come between them. fn() may
+  /// be called several times. It is short, because batches may have to wait for it, and it does not
+  /// change the map.
+  template <class Fn> std::invoke_result_t<Fn&> read_together(Fn&& fn) const {
+    return order_.read(fn);
+  }
   /// The number of keys.
   [[nodiscard]] std::uint64_t len() const noexcept;
   /// The number of cells.
@@ -271,6 +299,10 @@ class durable_map {
   /// Publishes the change; called after the drain.
   void change_finish(map_change& c) noexcept;
 
+  /// Gives back what the last atomic_batch keeps for its log, with two drains. It does nothing
+  /// where that has been done. The thread has no staged changes open.
+  void settle() noexcept;
+
   // --- growth -----------------------------------------------------------------------------------
 
   /// Adds a segment of cells, numbered on from the last, while other threads read and write. A map
@@ -315,6 +347,7 @@ class durable_map {
   struct wanted_key;
   class reading;
   struct copied;
+  struct batch_log;
   struct segment {
     std::atomic<map_cell*> at{nullptr}; ///< null: the segment is not added yet
     std::uint64_t first = 0, end = 0;   ///< numbers of its cells
@@ -359,7 +392,11 @@ class durable_map {
   [[nodiscard]] byte_span value_at(const payload& p, std::uint64_t (&copy)[2]) const noexcept;
   /// True for a chain that lies in the block store and is as long as `size` bytes need.
   [[nodiscard]] bool whole(chain c, std::uint64_t size) const noexcept;
-  [[nodiscard]] const char* examine(std::uint64_t cell) const noexcept;
+  [[nodiscard]] const char* examine(std::uint64_t number) const noexcept;
+  [[nodiscard]] const char* examine(std::uint64_t number, const map_cell& c) const noexcept;
+  [[nodiscard]] const char* examine_log(std::uint64_t number) const noexcept;
+  [[nodiscard]] std::span<const map_log_entry> log_in(const map_cell& c) const noexcept;
+  void replay(map_recovery& r);
   [[nodiscard]] const char* adopt(std::uint64_t cell) noexcept;
 
   [[nodiscard]] bool take_cell(std::uint32_t& cell) noexcept;
@@ -395,6 +432,10 @@ class durable_map {
   map_status edit_single(key_span key, bool may_insert,
                          const std::function<map_status(map_edit&)>& fn);
 
+  [[nodiscard]] bool try_settle() noexcept;
+  void settle_locked() noexcept;
+  void flush_cells(const std::vector<std::uint32_t>& cells, std::uint64_t& undrained) noexcept;
+
   media& media_;
   block_store& blocks_;
   std::array<segment, map_segments_max> segments_;
@@ -406,6 +447,8 @@ class durable_map {
   std::array<batch*, max_thread_slots> open_{}; ///< the open batch of each thread
   std::unique_ptr<staging[]> staged_;           ///< by thread slot
   std::mutex adding_;                           ///< held while a segment is added
+  std::unique_ptr<batch_log> log_;              ///< of the last atomic_batch
+  mutable detail::batch_order order_;           ///< in which they become visible
   alignas(cacheline_size) spin_lock free_lock_; ///< guards the free cells of all segments
   std::atomic<std::uint64_t> count_{0};         ///< number of cells
   alignas(cacheline_size) std::atomic<std::uint64_t> entries_{0};
@@ -468,6 +511,68 @@ class durable_map::batch {
   std::uint32_t owner_;
   std::size_t size_ = 0, flushed_ = 0;
   std::array<map_change, changes_max> changes_; // the first size_ of them are changes
+};
+
+/// Changes that are made together, or not at all. The calls gather them, with copies of keys and
+/// values, and commit() makes them. The last change of a key counts; an insert behind another
+/// change of its key counts as an upsert. One thread uses the object. It allocates memory for what
+/// it gathers, and keeps it when it is used again after a commit().
+class durable_map::atomic_batch {
+ public:
+  /// The most changes.
+  static constexpr std::size_t changes_max = map_log_entries_max;
+
+  /// `map` outlives the object.
+  explicit atomic_batch(durable_map& map) noexcept;
+  ~atomic_batch();
+  atomic_batch(const atomic_batch&) = delete;
+  atomic_batch& operator=(const atomic_batch&) = delete;
+
+  /// Each returns done, too_long, or too_many, and with the last two is not part of the batch.
+  map_status insert(key_span key, byte_span value) { return add(what::insert, key, value); }
+  map_status upsert(key_span key, byte_span value) { return add(what::upsert, key, value); }
+  map_status erase(key_span key) { return add(what::erase, key, {}); }
+
+  /// The number of changes.
+  [[nodiscard]] std::size_t size() const noexcept;
+  /// Forgets the changes.
+  void clear() noexcept;
+
+  /// Makes the changes durable, with two drains, and then visible. Returns done; exists: a key of
+  /// an insert is in the map; full: there are not enough cells or blocks, or no run of blocks for
+  /// the log, beside those that the batch gives up; or failed: the medium has failed. Only with
+  /// `done` has any thread seen anything of the batch. With `failed` the next open has all of it or
+  /// nothing; with the others, nothing has changed. Where a key of an erase is missing there is
+  /// nothing to do for it. Afterwards the batch is empty. An open `batch` of this thread is
+  /// committed first. The thread has no staged changes open.
+  map_status commit() noexcept;
+
+ private:
+  enum class what : std::uint8_t { insert, upsert, erase };
+  struct change;
+
+  map_status add(what kind, key_span key, byte_span value);
+  [[nodiscard]] key_span key_of(const change& c) const noexcept;
+  [[nodiscard]] byte_span value_of(const change& c) const noexcept;
+  void prepare() noexcept;
+  [[nodiscard]] map_status make() noexcept;
+  void claim_all() noexcept;
+  void unclaim_all(bool park) noexcept;
+  [[nodiscard]] map_status find_all() noexcept;
+  [[nodiscard]] bool store_all() noexcept;
+  [[nodiscard]] bool store_one(change& c) noexcept;
+  [[nodiscard]] bool store_log() noexcept;
+  void take_back(std::size_t stored) noexcept;
+  void make_durable() noexcept;
+  void apply_all() noexcept;
+  void publish_all() noexcept;
+  void hand_over() noexcept;
+
+  durable_map& map_;
+  std::uint32_t owner_ = 0; ///< of the claims, during commit()
+  std::vector<change> changes_;
+  std::vector<std::byte> bytes_; ///< their keys and values, one after the other
+  std::uint64_t fresh_ = 0;      ///< keys that the batch adds
 };
 
 } // namespace chainring

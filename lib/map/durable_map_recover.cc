@@ -11,6 +11,8 @@
 //   used and not wanted                the cell is erased; its chains are not marked, so are free
 //   used and valid                     the cell is served; its chains are marked live
 //
+// Before that, the log of a batch is brought into its cells (durable_map_replay.cc).
+//
 // Ordering labels:
 //   [cells-read-before-repair]  What recovery reads is flushed and drained before anything depends
 //     on it.
@@ -19,6 +21,9 @@
 //     before the caller's drain.
 //
 // Its other ordering labels are described in durable_map.cc.
+#include <algorithm>
+#include <unordered_map>
+
 #include "base/hook.h"
 #include "map/durable_map_state.h"
 
@@ -28,8 +33,9 @@ using detail::unpack_chain;
 
 namespace {
 
-std::uint64_t load_commit(std::uint64_t& word) noexcept {
-  return std::atomic_ref(word).load(std::memory_order_acquire); // [cell-commit]
+std::uint64_t load_commit(const std::uint64_t& word) noexcept {
+  return std::atomic_ref(const_cast<std::uint64_t&>(word))
+      .load(std::memory_order_acquire); // [cell-commit]
 }
 
 bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room) noexcept {
@@ -43,11 +49,16 @@ bool zero_behind(const std::uint64_t* words, std::size_t size, std::size_t room)
 
 // Returns why a cell is not valid, as far as the cell itself shows it; null where it is valid.
 const char* durable_map::examine(std::uint64_t number) const noexcept {
-  map_cell& c = cell_at(number);
+  return examine(number, cell_at(number));
+}
+
+// The same for what the cell may become.
+const char* durable_map::examine(std::uint64_t number, const map_cell& c) const noexcept {
   const std::uint64_t word = load_commit(c.state);
   if (!map_word0::well_formed(word)) return "its commit word is malformed";
   const map_word0 w = map_word0::unpack(word);
   if (!w.used) return nullptr;
+  if (w.is_log()) return examine_log(number);
   if (map_check(number, w, c.key, c.value[w.half]) != w.check)
     return "its check does not match its contents";
   if (w.long_key()) {
@@ -106,6 +117,7 @@ void durable_map::persist_as_read() noexcept {
 
 map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
   map_recovery r;
+  replay(r);
   // Recovery drains at half of what a drain can cover, because the caller may flush something of
   // its own besides. The count begins at its limit, because other components flushed an unknown
   // number of bytes before this and left them to the caller's drain.
@@ -172,14 +184,34 @@ map_recovery durable_map::recover(const std::function<bool(key_span)>& wanted) {
 
 map_recovery durable_map::check(const std::function<bool(key_span, byte_span)>& wanted) const {
   map_recovery r;
+  // The log of a batch, which recover() would bring into its cells.
+  std::unordered_map<std::uint64_t, const map_log_entry*> logged;
   for (std::uint64_t i = 0; i < capacity(); ++i) {
-    const char* wrong = examine(i);
+    const map_cell& c = cell_at(i);
+    if (!map_word0::well_formed(c.state) || !map_word0::unpack(c.state).is_log()) continue;
+    if (r.replayed != 0 || examine_log(i) != nullptr) continue;
+    for (const map_log_entry& e : log_in(c))
+      logged[e.cell] = &e;
+    r.replayed = log_in(c).size();
+    logged[i] = nullptr;
+  }
+  for (std::uint64_t i = 0; i < capacity(); ++i) {
+    map_cell c = cell_at(i);
+    if (const auto found = logged.find(i); found != logged.end()) {
+      c.state = 0;
+      if (const map_log_entry* e = found->second; e != nullptr) {
+        c.state = e->state;
+        std::copy_n(e->key, 3, c.key);
+        std::copy_n(e->value, 2, c.value[map_word0::unpack(e->state).half]);
+      }
+    }
+    const char* wrong = examine(i, c);
+    const map_word0 w = map_word0::unpack(c.state);
+    if (wrong == nullptr && w.is_log()) wrong = "the map has the log of another batch as well";
     if (wrong == nullptr) {
-      const map_word0 w = map_word0::unpack(load_commit(cell_at(i).state));
       if (!w.used) continue;
       const payload p = {i, w.pack()};
-      std::uint64_t key_copy[3], value_copy[2];
-      const bool counts = !wanted || wanted(key_at(p, key_copy), value_at(p, value_copy));
+      const bool counts = !wanted || wanted(key_in(p, c.key), value_in(p, c.value[w.half]));
       ++(counts ? r.entries : r.voided);
       continue;
     }
@@ -199,6 +231,12 @@ recovery_part durable_map::part(std::string name, std::function<bool(key_span, b
                 map_recovery r = c.checking() ? check(wanted) : recover(wanted);
                 for (std::string& note : r.notes)
                   c.report({name, note});
+                if (r.replayed != 0)
+                  c.report({name,
+                            "a batch of " + std::to_string(r.replayed) +
+                                " changes was committed and not yet in its cells; an open "
+                                "completes it",
+                            severity::note});
                 c.advance(capacity());
                 if (found != nullptr) *found = std::move(r);
               }};

@@ -39,7 +39,10 @@ map_status durable_map::start(key_span key, bool may_insert, map_change& out,
   const std::uint32_t owner = thread + 1 + max_thread_slots;
   map_status status = map_status::busy;
   bool inserts = false;
-  if (claims_.owner(stripe) != owner && claims_.try_take(stripe, owner) == owner) {
+  const auto take = [&] {
+    return claims_.owner(stripe) != owner && claims_.try_take(stripe, owner) == owner;
+  };
+  if (take() || (claims_.owner(stripe) == detail::key_claims::parked && try_settle() && take())) {
     const std::uint64_t slot =
         index_.find(hashed, [&](const payload& p) { return has_key(p, wanted); });
     payload p{};

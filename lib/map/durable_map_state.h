@@ -119,6 +119,20 @@ class retired_chains {
 
 } // namespace detail
 
+/// What the last atomic_batch has left to do, and what the next one needs.
+struct durable_map::batch_log {
+  spin_lock turn;                     ///< held by the thread that commits or settles
+  bool there = false;                 ///< a cell names a log, and the claims of its keys are parked
+  std::uint32_t cell = 0;             ///< that one
+  map_word0 word;                     ///< its word 0
+  chain entries{};                    ///< the log
+  std::vector<std::uint32_t> cells;   ///< those that the batch has changed, to be flushed
+  std::vector<std::uint32_t> erased;  ///< those of them that are free afterwards
+  std::vector<std::uint32_t> stripes; ///< the parked claims
+  std::vector<map_log_entry> next;    ///< the log that is being made
+  chain made{};                       ///< where that one lies
+};
+
 /// A key in the form in which cells hold it.
 struct durable_map::wanted_key {
   byte_span bytes;

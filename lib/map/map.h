@@ -49,6 +49,7 @@ template <class K, class V> class map {
   using key_argument = typename key_type::argument;     ///< const K&, or std::string_view
   using value_argument = typename value_type::argument; ///< const V&, or std::string_view
   class batch;
+  class atomic_batch;
 
   /// `bytes` outlives the object.
   explicit map(durable_map& bytes) noexcept : bytes_(&bytes) {}
@@ -93,6 +94,10 @@ template <class K, class V> class map {
     std::uint64_t found = 0;
     bytes_->for_each([&](byte_span k, byte_span v) { found += !fits(k, v); });
     return found;
+  }
+  /// Calls fn() for several keys of one moment, as durable_map::read_together() does.
+  template <class Fn> std::invoke_result_t<Fn&> read_together(Fn&& fn) const {
+    return bytes_->read_together(fn);
   }
   /// The number of keys.
   [[nodiscard]] std::uint64_t len() const noexcept { return bytes_->len(); }
@@ -251,6 +256,31 @@ template <class K, class V> class map<K, V>::batch {
 
  private:
   durable_map::batch bytes_;
+};
+
+/// Changes that are made together or not at all, as durable_map::atomic_batch has them.
+template <class K, class V> class map<K, V>::atomic_batch {
+ public:
+  /// The most changes.
+  static constexpr std::size_t changes_max = durable_map::atomic_batch::changes_max;
+
+  explicit atomic_batch(map on) noexcept : bytes_(on.bytes()) {}
+
+  /// Each returns done, too_long, or too_many, and with the last two is not part of the batch.
+  map_status insert(key_argument k, value_argument v) {
+    return bytes_.insert(key_type::bytes(k), value_type::bytes(v));
+  }
+  map_status upsert(key_argument k, value_argument v) {
+    return bytes_.upsert(key_type::bytes(k), value_type::bytes(v));
+  }
+  map_status erase(key_argument k) { return bytes_.erase(key_type::bytes(k)); }
+  [[nodiscard]] std::size_t size() const noexcept { return bytes_.size(); }
+  void clear() noexcept { bytes_.clear(); }
+  /// Makes all changes durable and then visible, or none. Returns done, exists, full or failed.
+  map_status commit() noexcept { return bytes_.commit(); }
+
+ private:
+  durable_map::atomic_batch bytes_;
 };
 
 } // namespace chainring

@@ -31,6 +31,16 @@
 /// - no other valid cell has its key.
 /// In a free cell word 0 is zero, and the rest means nothing.
 ///
+/// **Log of a batch.** A used cell whose key size is 0 is no entry. Its words 1 to 3 are zero, and
+/// its value, whose size is a multiple of 64 and not 0, is a chain of map_log_entry, up to
+/// map_log_entries_max of them. Each says what a cell holds after the batch. As long as the cell is
+/// there, the batch counts, whatever its cells hold; so an open stores the entries into their
+/// cells, and erases the log when that is durable. There is one such cell at most.
+///
+/// A log is valid if and only if its cell is valid as that of an entry, and each entry names
+/// another cell of the map, with a word 0 that is well formed and, unless it is zero, a key size
+/// that is not 0 and a check that fits the entry.
+///
 /// Word 0 is the commit word. Key and half are stored before it, in program order and in its own
 /// line, and chains are drained before it. So a crash leaves a cell as it was before the change or
 /// as it is after it.
@@ -54,6 +64,10 @@ inline constexpr std::size_t map_value_inline = 16;
 inline constexpr std::size_t map_key_max = 0x1'ffff;
 inline constexpr std::size_t map_value_max = 0xff'ffff;
 
+/// The most changes of a batch, and the bytes of one of them in its log.
+inline constexpr std::size_t map_log_entries_max = 256;
+inline constexpr std::size_t map_log_entry_size = 64;
+
 /// One cell of a map.
 struct map_cell {
   std::uint64_t state;       ///< word 0: map_word0
@@ -72,10 +86,12 @@ struct map_word0 {
   bool used = false;
   std::uint8_t half = 0;
   bool owners_words = false;    ///< the value is two words of its owner, and its size is 16
-  std::uint32_t key_size = 0;   ///< bytes, at least 1
+  std::uint32_t key_size = 0;   ///< bytes, at least 1; 0 in the cell of a batch's log
   std::uint32_t value_size = 0; ///< bytes
   std::uint16_t check = 0;      ///< map_check()
 
+  /// True for the log of a batch, which is no entry.
+  [[nodiscard]] constexpr bool is_log() const noexcept { return used && key_size == 0; }
   [[nodiscard]] constexpr bool long_key() const noexcept { return key_size > map_key_inline; }
   [[nodiscard]] constexpr bool long_value() const noexcept { return value_size > map_value_inline; }
   [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
@@ -95,10 +111,28 @@ struct map_word0 {
     const map_word0 u = unpack(w);
     if (u.pack() != w) return false;
     if (!u.used) return w == 0;
-    return u.key_size != 0 && (!u.owners_words || u.value_size == map_value_inline);
+    if (u.is_log())
+      return !u.owners_words && u.value_size % map_log_entry_size == 0 && u.value_size != 0 &&
+             u.value_size <= map_log_entries_max * map_log_entry_size;
+    return (!u.owners_words || u.value_size == map_value_inline);
   }
 };
 static_assert(map_word0{true, 1, true, 0x11234, 0x56789a, 0xbcde}.pack() == 0xbcde'5678'9a89'1a0d);
+
+/// What a cell holds after a batch. In an erase all but the number is zero.
+struct map_log_entry {
+  std::uint64_t cell;     ///< its number
+  std::uint64_t state;    ///< its word 0
+  std::uint64_t key[3];   ///< its words 1 to 3
+  std::uint64_t value[2]; ///< the half that `state` names
+  std::uint64_t zero;
+};
+static_assert(sizeof(map_log_entry) == map_log_entry_size);
+static_assert(offsetof(map_log_entry, cell) == 0);
+static_assert(offsetof(map_log_entry, state) == 8);
+static_assert(offsetof(map_log_entry, key) == 16);
+static_assert(offsetof(map_log_entry, value) == 40);
+static_assert(offsetof(map_log_entry, zero) == 56);
 
 /// Returns the check of a used cell: its CRC32C, folded to 16 bits. `half` is the one that counts.
 [[nodiscard]] inline std::uint16_t map_check(std::uint64_t number, map_word0 w,

@@ -12,9 +12,9 @@ enum class map_status : std::uint8_t {
   mismatch, ///< compare_exchange: the value is not the expected one
   full,     ///< no cell, entry or block is free
   busy,     ///< a staged change: another change of the key, or of a key with its claim, is open
+  too_long, ///< the key or the value is longer than the map or the caller's buffer can hold
   too_many, ///< a batch has as many changes as it may have
   failed,   ///< a batch: the medium has failed, and keeps nothing more
-  too_long, ///< the key or the value is longer than the map or the caller's buffer can hold
 };
 
 [[nodiscard]] const char* to_string(map_status s) noexcept;

@@ -70,7 +70,9 @@ namespace chainring::detail {
 /// writers of two homes that share one only wait for each other.
 class key_claims {
  public:
-  static constexpr std::uint32_t nobody = 0, mover = ~std::uint32_t{0};
+  /// A parked stripe is held by no thread. Writers of its keys have something to do before they
+  /// take it; the mover need not care.
+  static constexpr std::uint32_t nobody = 0, mover = ~std::uint32_t{0}, parked = mover - 1;
   static constexpr std::uint32_t no_stripe = ~std::uint32_t{0};
 
   explicit key_claims(std::uint64_t groups);
@@ -94,9 +96,31 @@ class key_claims {
     for (std::uint32_t found = nobody; !takes(stripe, owner, found); found = nobody)
       wait.round();
   }
-  void give_back(std::uint32_t stripe) noexcept {
+  void give_back(std::uint32_t stripe) noexcept { give_back_to(stripe, nobody); }
+  /// Leaves the stripe to `nobody`, or parks it.
+  void give_back_to(std::uint32_t stripe, std::uint32_t to) noexcept {
     // [key-claimed] Without it the next writer of a home could miss what the last one did.
-    words_[stripe].store(nobody, std::memory_order_release); // [key-claimed]
+    words_[stripe].store(to, std::memory_order_release); // [key-claimed]
+  }
+  /// Takes the stripe for `owner` from `nobody` or, if it is parked, from there. `from` becomes who
+  /// had it, and whom it is given back to. False: a thread has it.
+  [[nodiscard]] bool try_take_parked(std::uint32_t stripe, std::uint32_t owner,
+                                     std::uint32_t& from) noexcept {
+    from = nobody;
+    if (takes(stripe, owner, from)) return true;
+    return from == parked && takes(stripe, owner, from);
+  }
+  /// Frees a parked stripe. Another owner than the mover, who gives it back as it was, keeps it.
+  void unpark(std::uint32_t stripe) noexcept {
+    short_wait wait;
+    for (std::uint32_t found = parked;
+         !words_[stripe].compare_exchange_strong(found, nobody,
+                                                 std::memory_order_release,  // [key-claimed]
+                                                 std::memory_order_relaxed); // [key-claimed]
+         found = parked) {
+      if (found != mover) return;
+      wait.round();
+    }
   }
   /// Returns the owner of the stripe. A thread only compares it with ids of its own.
   [[nodiscard]] std::uint32_t owner(std::uint32_t stripe) const noexcept {
@@ -105,7 +129,8 @@ class key_claims {
   [[nodiscard]] std::uint32_t stripes() const noexcept { return mask_ + 1; }
 
  private:
-  /// `found` is `nobody` before the call. Where the stripe was not free it is its owner afterwards.
+  /// `found` is who has the stripe, as the caller takes it. Where that is wrong it is its owner
+  /// afterwards.
   bool takes(std::uint32_t stripe, std::uint32_t owner, std::uint32_t& found) noexcept {
     return words_[stripe].compare_exchange_strong(found, owner,
                                                   std::memory_order_acquire,  // [key-claimed]
@@ -330,12 +355,13 @@ template <std::size_t PayloadWords> class alignas(cacheline_size) seq_index {
           level::done(from->progress.load(std::memory_order_relaxed)); // [mover-locked]
       const std::uint32_t stripe = claims.stripe(home);
       const bool own = stripe == held || seeded_bug("map.move_unclaimed");
-      if (!own && claims.try_take(stripe, Claims::mover) != Claims::mover) {
+      std::uint32_t before = Claims::nobody;
+      if (!own && !claims.try_take_parked(stripe, Claims::mover, before)) {
         s = step::blocked;
         break;
       }
       if (!move_home(*from, *to, home, hash_of)) s = step::stuck;
-      if (!own) claims.give_back(stripe);
+      if (!own) claims.give_back_to(stripe, before);
       if (s == step::moved && home + 1 == from->groups()) {
         // [oldest-table] Without it a thread could take the new table for the only one while it
         // does not see the keys that were moved there.

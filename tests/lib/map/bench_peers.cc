@@ -9,6 +9,9 @@
 //
 //     bench_peers [--quick] [--keys N] [--seconds S]
 //
+// Then batches: of seq_map beside writes under one lock of std::unordered_map, and of the durable
+// map beside as many single changes, with the drains of both.
+//
 // A library that was not installed when this program was built is named as not measured.
 #include <algorithm>
 #include <atomic>
@@ -507,6 +510,92 @@ void durable(const settings& s) {
 }
 #endif
 
+// --- batches ------------------------------------------------------------------------------------
+
+// Writes of several keys that are seen together: a batch, and one lock of the map for all of them.
+void batches(const settings& s) {
+  own_map own(s.keys);
+  standard_map peer(s.keys);
+  if (!filled(own, s.keys) || !filled(peer, s.keys)) wrong(own_map::name, "a write was refused");
+  std::printf("\nwrites of several keys that are seen together, for each key\n");
+  const work w(s.keys, false, 0, 1);
+  for (const unsigned n : {8u, 64u}) {
+    std::size_t at = 0, peer_at = 0;
+    const auto next = [&](std::size_t& i) { return key_of(w.keys[i = (i + 1) % work::steps]); };
+    seq_map<number, number>::atomic_batch b(*own.m);
+    print(standard_map::name, std::to_string(n) + " keys, one lock",
+          bench::alternate(time_of(s), bench::timed([&] {
+                             for (unsigned i = 0; i < n; ++i)
+                               (void)b.upsert(next(at), i);
+                             if (b.commit() != map_status::done)
+                               wrong(own_map::name, "a batch was refused");
+                           }),
+                           bench::timed([&] {
+                             const std::lock_guard guard(peer.lock);
+                             for (unsigned i = 0; i < n; ++i)
+                               peer.m[next(peer_at)] = i;
+                           })),
+          n);
+  }
+}
+
+// The durable map beside itself: a batch that is atomic as a whole, and as many single changes.
+void durable_batches(const settings& s) {
+  struct drain_counter final : persist_observer {
+    number drains = 0;
+    void on_store(const std::uint64_t*, std::uint64_t, const site&) noexcept override {}
+    void on_write(const void*, const void*, std::size_t, const site&) noexcept override {}
+    bool on_flush(const void*, std::size_t, const site&) noexcept override { return true; }
+    bool on_drain(const site&) noexcept override { return ++drains > 0; }
+  };
+  constexpr number count = 20'000;
+  const std::uint64_t table = align_up((count + 64) * sizeof(map_cell), 4096);
+  const auto medium = memory_media(table + 512 * 256, durability_class::emulated);
+  const auto blocks = block_store::create(*medium, table, 256, 512).value();
+  const auto bytes = durable_map::create(*medium, 0, count + 64, *blocks).value();
+  map<number, number> own(*bytes);
+  for (number i = 0; i < count; ++i)
+    if (own.insert(key_of(i), i) != map_status::done) wrong("map", "an insert was refused");
+  std::printf(
+      "\ndurable updates of several keys, class emulated, for each key; \"peer\" is as many "
+      "single updates\n");
+  const work w(count, false, 0, 1);
+  for (const unsigned n : {8u, 64u, 256u}) {
+    std::size_t at = 0, single_at = 0;
+    const auto next = [&](std::size_t& i) { return key_of(w.keys[i = (i + 1) % work::steps]); };
+    map<number, number>::atomic_batch b(own);
+    const auto together = [&] {
+      for (unsigned i = 0; i < n; ++i)
+        (void)b.upsert(next(at), i);
+      if (b.commit() != map_status::done) wrong("map", "a batch was refused");
+    };
+    const auto singly = [&] {
+      for (unsigned i = 0; i < n; ++i)
+        if (own.update(next(single_at), i) != map_status::done)
+          wrong("map", "an update was refused");
+    };
+    drain_counter seen;
+    number drains[2] = {};
+    medium->observe(&seen);
+    together();
+    together();
+    drains[0] = std::exchange(seen.drains, 0) / 2;
+    bytes->settle();
+    seen.drains = 0;
+    singly();
+    drains[1] = seen.drains;
+    medium->observe(nullptr);
+    const bench::pairs p = bench::alternate(time_of(s), bench::timed(together), bench::timed([&] {
+                                              bytes->settle();
+                                              singly();
+                                            }));
+    print("map, single updates",
+          std::to_string(n) + " keys, " + std::to_string(drains[0]) + " and " +
+              std::to_string(drains[1]) + " drains",
+          p, n);
+  }
+}
+
 [[maybe_unused]] void not_measured(const char* peer, const char* package) {
   std::printf("  %-34s not measured: install %s and configure the build again\n", peer, package);
 }
@@ -577,6 +666,8 @@ int main(int argc, char** argv) {
 #endif
     compare<standard_map>(s, own, other);
   }
+  batches(s);
+  durable_batches(s);
 #if CHAINRING_HAVE_PMEMOBJ
   durable(s);
 #else

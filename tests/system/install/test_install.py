@@ -127,6 +127,7 @@ def test_library(i, scratch):
     sources = {"words": os.path.join(SOURCE, "docs/examples/durable_words.cc"),
                "jobs": os.path.join(SOURCE, "docs/examples/durable_jobs.cc"),
                "topics": os.path.join(SOURCE, "docs/examples/durable_topics.cc"),
+               "transfer": os.path.join(SOURCE, "docs/examples/durable_transfer.cc"),
                "letters": os.path.join(SOURCE, "docs/examples/counted_letters.cc"),
                "readers": os.path.join(SOURCE, "docs/examples/two_readers.cc"),
                "answers": os.path.join(SOURCE, "docs/examples/late_answers.cc"),
@@ -171,6 +172,11 @@ def test_library(i, scratch):
         said = run(at(f"topics-{kind}"), at("topics.region"), *arguments.split(), env=there)
         if sorted(said.splitlines()) != heard.splitlines():
             raise SystemExit(f"durable_topics ({kind}) {arguments} says: {said}")
+    for kind, arguments, heard in (("shared", "put hall 20", "20 pieces on 1 shelves"), ("static", "move hall attic 5", "20 pieces on 2 shelves"),
+                                   ("shared", "move attic hall 5", "20 pieces on 1 shelves"), ("static", "move hall hall 20", "20 pieces on 1 shelves")):
+        said = run(at(f"transfer-{kind}"), at("transfer.region"), *arguments.split(), env=there)
+        if said != heard + "\n":
+            raise SystemExit(f"durable_transfer ({kind}) {arguments} says: {said}")
     for kind, arguments, heard in (("shared", ["one"], ["one"]), ("static", ["two", "-"], []), ("static", ["three"], ["two", "three"])):
         said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
         if said != "".join(f"echo/here: {text}\n" for text in heard):
