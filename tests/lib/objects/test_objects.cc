@@ -63,6 +63,43 @@ TEST_F(Objects, AProcessThatIsKilledFindsWhatItStored) {
   EXPECT_EQ(again->get<pair_map>("pairs").value().get(1), 2u);
 }
 
+/// The process is killed behind the commit of a batch, whose log then stands beside its cells.
+TEST_F(Objects, ABatchOfAKilledProcessIsNamedByACheckAndCompletedByAnOpen) {
+  const pid_t child = fork();
+  if (child == 0) {
+    auto opened = objects::open_or_create(path, parts);
+    if (!opened) _exit(1);
+    auto stock = (*opened)->get<stock_map>("parts").value();
+    if (stock.insert("bolt", 20) != map_status::done) _exit(2);
+    stock_map::atomic_batch both(stock);
+    (void)both.erase("bolt");
+    (void)both.insert("nut", 20);
+    if (both.commit() != map_status::done) _exit(3);
+    kill(getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "exit status " << WEXITSTATUS(status);
+  media_options reading = at_path();
+  reading.read_only = true;
+  const recovery_report found = objects::check(**region::open(reading));
+  EXPECT_TRUE(found.clean());
+  ASSERT_EQ(found.problems.size(), 1u);
+  EXPECT_EQ(found.problems[0].level, severity::note);
+  EXPECT_EQ(found.problems[0].text(),
+            "map 'parts': a batch of 2 changes was committed and not yet in its cells; an open "
+            "completes it");
+  {
+    const auto again = open(parts);
+    EXPECT_TRUE(again->recovered().clean());
+    auto stock = again->get<stock_map>("parts").value();
+    EXPECT_EQ(stock.get("bolt"), std::nullopt);
+    EXPECT_EQ(stock.get("nut"), 20u);
+    ASSERT_TRUE(again->close());
+  }
+  EXPECT_TRUE(objects::check(**region::open(reading)).problems.empty());
+}
+
 TEST_F(Objects, ObjectsAreAddedToARegionAndOthersStay) {
   {
     auto first = open(parts);
