@@ -33,8 +33,10 @@
 /// of a cell, drains that, and then stores the changes into their cells. The next batch takes over
 /// from there with its own drains. Who changes one of the keys otherwise makes the cells durable
 /// and erases the log first, with two drains; so do settle() and the destructor. Until then the
-/// batch keeps the cell of the log, the blocks of the log and the cells that it erased. One batch
-/// of a map commits at a time. Between its commit() and the end of another thread's one it waits.
+/// batch keeps the cell of the log, the blocks of the log and the cells that it erased. A change
+/// that finds no cell or block settles as well, and returns `full` without that only while another
+/// batch is being committed. Batches of one map are committed one after the other: a commit() waits
+/// for that of another thread, and for the writers of its keys as any change does.
 ///
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
 /// from its beginning to its end exactly once.
@@ -45,12 +47,14 @@
 /// insert waits for the batches of other threads that hold it up. Segments of cells are added by
 /// add_segment() while the map is used. A change that finds no free cell returns `full`.
 ///
-/// **Complexity:** every call is O(1). A lookup reads two cache lines, the index entry and the
+/// **Complexity:** every call is O(1), but commit() of an atomic_batch, which is O(n log n) for n
+/// changes. A lookup reads two cache lines, the index entry and the
 /// cell. **Memory:** 64 bytes of media for each cell; 64 to 128 bytes of DRAM for each key the
 /// index has room for, as much again for outgrown tables, which trim() gives back, and 4 bytes for
 /// each cell; blocks for keys over 24 bytes and values over 16. After create(), memory is allocated
-/// only by add_segment() for its list of free cells, by recover() and check() for notes, and by
-/// walks for the keys of one home. Large tables take their memory as they are used.
+/// only by add_segment() for its list of free cells, by recover() and check() for notes, by walks
+/// for the keys of one home, and by the first atomic_batches for their logs. Large tables take
+/// their memory as they are used.
 ///
 /// **Untrusted media:** recover() names and erases each cell that is not valid (map_media.h) and
 /// does not serve it. A cell whose commit word is not even well formed is neither served nor

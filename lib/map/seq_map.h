@@ -55,7 +55,7 @@
 ///     std::optional<session_ref> seen = map.get(key);
 ///     std::uint64_t hits = map.get_bulk(keys, hashes, 32, refs); // bit i: keys[i] was there
 ///
-///     decltype(map)::atomic_batch move(map);                     // from one key to another
+///     chainring::seq_map<client_key, session_ref>::atomic_batch move(map); // to another key
 ///     move.erase(old_key);
 ///     move.upsert(new_key, ref);
 ///     if (move.commit() != map_status::done) ...                 // full: nothing has changed

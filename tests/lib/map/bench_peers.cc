@@ -33,6 +33,7 @@
 #include <thread>
 #include <unistd.h>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 #if CHAINRING_HAVE_TBB
 #include <oneapi/tbb/concurrent_hash_map.h>
