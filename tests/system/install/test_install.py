@@ -218,6 +218,17 @@ def test_library(i, scratch):
     print(f"the examples shared and static; drivers in both: {', '.join(drivers)}")
 
 
+def test_mempool_driver(i):
+    """It needs nothing of the library beside it, and shows EAL and other libraries no name."""
+    driver = find(i.root, "librte_mempool_chainring.so")
+    if os.path.dirname(driver) != os.path.join(i.libdir, "chainring"):
+        raise SystemExit(f"the mempool driver is installed as {driver}")
+    shown = run("nm", "-D", "--defined-only", driver).split()
+    if shown or "libchainring" in run("ldd", driver):
+        raise SystemExit(f"the mempool driver shows {shown} and needs {run('ldd', driver)}")
+    print("the mempool driver is installed and stands alone")
+
+
 def test_unit(i, scratch):
     """Checks the unit with systemd, then runs its ExecStart by hand: start, ready, SIGTERM, closed."""
     text = open(find(i.root, "chainring.service")).read()
@@ -282,6 +293,7 @@ def test_unit(i, scratch):
 with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-install-") as scratch:
     installed = Installed(scratch)
     test_versions(installed)
+    test_mempool_driver(installed)
     test_library(installed, scratch)
     test_unit(installed, scratch)
     test_headers(installed)
