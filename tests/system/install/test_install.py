@@ -131,6 +131,7 @@ def test_library(i, scratch):
                "letters": os.path.join(SOURCE, "docs/examples/counted_letters.cc"),
                "readers": os.path.join(SOURCE, "docs/examples/two_readers.cc"),
                "answers": os.path.join(SOURCE, "docs/examples/late_answers.cc"),
+               "packets": os.path.join(SOURCE, "docs/examples/kept_packets.cc"),
                "echo": os.path.join(SOURCE, "docs/examples/echo_front_end.cc"),
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
@@ -195,6 +196,11 @@ def test_library(i, scratch):
         said = run(at(f"answers-{kind}"), "--no-huge", "--no-pci", "--no-shconf", "-m", "64", "--log-level=error", env=there)
         if said.splitlines()[-2:] != ["request 2 is late", "request 1 is late"]:
             raise SystemExit(f"late_answers ({kind}) says: {said}")
+        for kept in range(3):
+            said = run(at(f"packets-{kind}"), "--no-huge", "--no-pci", "--no-shconf", "-m", "64", "--log-level=error",
+                       "--vdev=net_null0,size=1000", "--", at(f"packets-{kind}.region"), env=there)
+            if not said.endswith(f"sent {32 if kept else 0} of former runs, kept 32\n"):
+                raise SystemExit(f"kept_packets ({kind}), run {kept + 1}, says: {said}")
         said = run(at(f"readings-{kind}"), "5000", env=there)
         if said != "10000 readings of 4 sensors, sum 24995000\n":
             raise SystemExit(f"shared_readings ({kind}) says: {said}")
