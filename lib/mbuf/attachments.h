@@ -26,7 +26,7 @@
 /// thread may free the mbufs.
 /// **Errors:** create() refuses with a sentence. attach() returns false when all places are taken:
 /// collect, or copy.
-/// **Complexity:** O(1) for each mbuf; no allocation, no system call, no lock. **Memory:** 72 bytes
+/// **Complexity:** O(1) for each mbuf; no allocation, no system call, no lock. **Memory:** 64 bytes
 /// of DRAM for each place.
 /// **Limits:** 65,535 octets an mbuf. The octets are durable, so neither the program nor a port may
 /// write to them: the mbuf has no headroom and no tailroom; put headers into an mbuf of their own

@@ -34,6 +34,8 @@ class Mbufs : public testing::Test {
                 octets.size());
     return m;
   }
+  /// EAL runs without hugepages here, where bus addresses are virtual ones.
+  static rte_iova_t bus_address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
   [[nodiscard]] std::string text(const chain_piece& p) const {
     const auto octets = octets_of(*store, p);
     return {reinterpret_cast<const char*>(octets.data()), octets.size()};
@@ -57,6 +59,7 @@ TEST_F(Mbufs, APacketThatIsTakenIsAPieceOfAChainWithTheSameOctetsAtTheSamePlace)
     EXPECT_TRUE(valid(*store, piece));
     EXPECT_EQ(octets_of(*store, piece).data(), at) << "the octets were moved";
     EXPECT_NE(rte_pktmbuf_mtod(m, const std::byte*), at) << "the mbuf kept its data room";
+    EXPECT_EQ(rte_mbuf_data_iova(m), bus_address(rte_pktmbuf_mtod(m, void*)));
     rte_pktmbuf_free(m);
     EXPECT_EQ(text(piece), pattern(size));
     store->release(chain_of(*store, piece));
@@ -232,6 +235,7 @@ TEST_F(Attached, AnMbufShowsTheOctetsWhereTheyLie) {
     ASSERT_TRUE(links->attach(*m, piece, size));
     EXPECT_EQ(rte_pktmbuf_pkt_len(m), size);
     EXPECT_EQ(rte_pktmbuf_mtod(m, const std::byte*), octets_of(*store, piece).data());
+    EXPECT_EQ(rte_mbuf_data_iova(m), bus_address(rte_pktmbuf_mtod(m, void*)));
     EXPECT_EQ(rte_pktmbuf_headroom(m) + rte_pktmbuf_tailroom(m), 0) << "it could be written to";
     attached_piece ended[2];
     EXPECT_EQ(links->collect(ended), 0u);
