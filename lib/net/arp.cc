@@ -65,6 +65,8 @@ neighbours::neighbours(const interface_config& c, const transmit_config& t,
     : config_(c), transmit_(t), options_(o) {
   if (options_.tsc_hz == 0) options_.tsc_hz = rte_get_tsc_hz();
   seed_ = options_.seed != 0 ? options_.seed : random_seed();
+  seed_low_ = static_cast<std::uint32_t>(seed_);
+  seed_factor_ = factor_of(seed_);
   age_shift_ = static_cast<unsigned>(std::bit_width(options_.tsc_hz)) - 1;
   const std::uint64_t unit = std::uint64_t{1} << age_shift_;
   // The lifetime is rounded down, so that no entry is used for longer than configured.

@@ -124,7 +124,7 @@ class neighbours {
   /// two are zero.
   [[nodiscard]] bool noticed(std::uint32_t ipv4, std::uint64_t mac,
                              std::uint32_t now_age) const noexcept {
-    const std::uint32_t x = mixed(ipv4, seed_);
+    const std::uint32_t x = mixed(ipv4, seed_low_, seed_factor_);
     bucket& b = buckets_[x >> 16];
     const std::uint64_t word = mac | (x & 0xffff);
     for (unsigned i = 0; i < ways; ++i)
@@ -138,7 +138,7 @@ class neighbours {
   /// address has it, as the first six octets of a word whose last two are zero; else 0, and route()
   /// says how it leaves.
   [[nodiscard]] std::uint64_t fresh_mac(std::uint32_t ipv4, std::uint32_t now_age) const noexcept {
-    const std::uint32_t x = mixed(ipv4, seed_);
+    const std::uint32_t x = mixed(ipv4, seed_low_, seed_factor_);
     bucket& b = buckets_[x >> 16];
     for (unsigned i = 0; i < ways; ++i) {
       const std::uint64_t word =
@@ -180,8 +180,14 @@ class neighbours {
   /// are those of the finalizer of MurmurHash3; both halves of the seed are secret.)
   [[nodiscard]] static constexpr std::uint32_t mixed(std::uint32_t ipv4,
                                                      std::uint64_t seed) noexcept {
-    std::uint32_t x =
-        (ipv4 ^ static_cast<std::uint32_t>(seed)) * (static_cast<std::uint32_t>(seed >> 32) | 1);
+    return mixed(ipv4, static_cast<std::uint32_t>(seed), factor_of(seed));
+  }
+  [[nodiscard]] static constexpr std::uint32_t factor_of(std::uint64_t seed) noexcept {
+    return static_cast<std::uint32_t>(seed >> 32) | 1;
+  }
+  [[nodiscard]] static constexpr std::uint32_t mixed(std::uint32_t ipv4, std::uint32_t seed_low,
+                                                     std::uint32_t factor) noexcept {
+    std::uint32_t x = (ipv4 ^ seed_low) * factor;
     x = (x ^ x >> 16) * 0x85ebca6b;
     x = (x ^ x >> 13) * 0xc2b2ae35;
     return x ^ x >> 16;
@@ -253,6 +259,7 @@ class neighbours {
   neighbour_options options_;
   unsigned age_shift_; ///< an age unit is 2^age_shift_ cycles, half a second to a second
   std::uint64_t seed_;
+  std::uint32_t seed_low_, seed_factor_; ///< both parts of the seed
   std::uint32_t lifetime_; ///< in age units
   std::uint64_t retry_tsc_;
   chainring::detail::lazy_array<bucket> buckets_;

@@ -283,7 +283,9 @@ class transmit_template {
   m->ol_flags = flags_;
   store(&m->packet_type, std::uint64_t{frame_size} << 32);
   store(&m->data_len, frame_size); // it is below 2^16, so the VLAN is 0
-  m->tx_offload = offload_;
+  // Without a flag the device asks for no length, and the word lies in a line of its own.
+  if (flags_ != 0) [[unlikely]]
+    m->tx_offload = offload_;
 }
 
 } // namespace chainring::net
