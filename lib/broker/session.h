@@ -40,6 +40,9 @@ struct alignas(cacheline_size) session {
   // (any) The number of places in groups of shared subscriptions, in the list of `first_place`.
   std::atomic<std::uint32_t> memberships{0};
   std::atomic<std::uint64_t> high_water{0}; // (any) the most messages that its queue held
+  // The last ticket that moved to its queue from a group and was not offered; 0: none. It stands
+  // here because each delivery looks at it, and the home's line is full.
+  std::uint64_t last_taken = 0;
 
   // The home's line.
   alignas(cacheline_size) front_end* server = nullptr; // the front end that serves the connection
@@ -96,7 +99,6 @@ struct alignas(cacheline_size) session {
   std::uint32_t leases = 0;         // the number of these
   std::uint32_t pending_leases = 0; // those of these that are to be offered, or offered again
   bool resting = false;             // whether it is in the list of sessions that rest from a group
-  std::uint64_t last_taken = 0;     // the last ticket that moved there and was not offered; 0: none
   std::uint16_t last_group_id = 0;  // from which the last packet id of such a message follows
   bool groups_next = false;         // whether the next delivery is one from a group
   std::uint64_t groups_from_tsc = 0; // it gets nothing from groups before this time
