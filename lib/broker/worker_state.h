@@ -29,6 +29,7 @@
 #include "broker/common_state.h"
 #include "broker/plan.h"
 #include "broker/worker.h"
+#include "broker/scan_job.h"
 #include "ring/consumer.h"
 #include "topic/topic_names.h"
 
@@ -209,22 +210,6 @@ struct broker_worker::state {
   struct receipt {
     std::uint32_t session, incarnation;
     std::uint64_t ticket;
-  };
-  /// A subscription that is given the retained messages of its topics, some in each burst.
-  struct scan_job {
-    std::string filter;
-    front_end* by = nullptr; // who waits for the settlement, or nullptr
-    std::uint64_t token = 0;
-    std::uint32_t session = none, incarnation = 0;
-    std::uint32_t options = 0;
-    std::uint64_t version = 0;   // of the index of filters, behind the subscription
-    std::uint32_t cursor = 0;    // the entry to look at next
-    std::uint32_t step_from = 0; // the cursor before this burst
-    std::uint32_t placed = 0;    // messages placed in this burst
-    bool exact = false;          // the filter has no wildcard
-    bool done = false;           // every entry was looked at
-    bool stalled = false;        // it waits for room in the session's queue
-    bool refused = false;        // the queue has refused the places of this burst
   };
   /// A change of a session's will. A new will is held before the session's record names it.
   struct staged_will {
