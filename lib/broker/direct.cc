@@ -45,8 +45,10 @@ bool broker_worker::state::publish_direct(front_end& by, std::uint32_t from, std
   message_table& messages = durable.messages();
   direct_publish& p = direct.emplace_back();
   const std::string_view name = names.name(topic);
-  if (!messages.stage_one(fields_of(name, from, content.size(), options), name, content,
-                          p.content)) {
+  // These are the options, as they were compared above.
+  const publish_options usual{
+      .qos = 1, .retain = false, .packet_id = options.packet_id, .expiry_s = options.expiry_s};
+  if (!messages.stage_one(fields_of(name, from, content.size(), usual), name, content, p.content)) {
     direct.pop_back();
     return false;
   }
@@ -68,7 +70,9 @@ bool broker_worker::state::publish_direct(front_end& by, std::uint32_t from, std
   return true;
 }
 
-CHAINRING_STAGE bool broker_worker::state::place_direct(direct_publish& p) noexcept {
+// Its calls are small ones, once a message.
+CHAINRING_STAGE [[gnu::flatten]] bool
+broker_worker::state::place_direct(direct_publish& p) noexcept {
   if (durable.queues().place_start(p.session, p.incarnation, {&p.ref, 1}, p.placement) !=
       place_status::placed) [[unlikely]]
     return false;
@@ -83,10 +87,11 @@ CHAINRING_STAGE bool broker_worker::state::place_direct(direct_publish& p) noexc
     // free. Its publisher was not answered.
     durable.messages().flush_staged(p.content); // [place-before-publish]
   }
-  for (std::size_t i = 0; i < direct.size();) {
-    placement run = direct[i].placement; // slots that are neighbours often share their lines
-    while (++i < direct.size() && direct[i].placement.ring == run.ring &&
-           direct[i].placement.first_ticket == run.first_ticket + run.count)
+  const direct_publish* const end = direct.data() + direct.size();
+  for (const direct_publish* p = direct.data(); p != end;) {
+    placement run = p->placement; // slots that are neighbours often share their lines
+    while (++p != end && p->placement.ring == run.ring &&
+           p->placement.first_ticket == run.first_ticket + run.count)
       ++run.count;
     durable.queues().place_flush(run); // [place-before-publish]
   }

@@ -75,14 +75,16 @@ struct broker_worker::state {
   /// A publish at QoS 1 for one session, which is placed already: see direct.cc.
   struct direct_publish {
     staged_message content;
-    chainring::placement placement{};
+    // publish_direct() sets every member, so none is cleared before.
+    direct_publish() noexcept {} // NOLINT(modernize-use-equals-default)
+    chainring::placement placement;
     slot_ref ref; // as it stands in the slot
-    front_end* by = nullptr;
-    std::uint64_t token = 0;
-    std::uint32_t session = 0, incarnation = 0; // of the subscriber
-    std::uint32_t topic = 0;                    // the publish holds it until the burst is over
-    std::uint16_t bits = 0;                     // a slot_delivery
-    bool lost = false;                          // as of a staged_publish
+    front_end* by;
+    std::uint64_t token;
+    std::uint32_t session, incarnation; // of the subscriber
+    std::uint32_t topic;                // the publish holds it until the burst is over
+    std::uint16_t bits;                 // a slot_delivery
+    bool lost = false;                  // as of a staged_publish
   };
   /// One queue to which a staged publish goes.
   struct target {

@@ -225,29 +225,50 @@ message_table::store_staged(const message_fields& fields, message_ref ref, messa
   const auto fixed = detail::pack_fields(fields);
   const std::uint32_t crc = detail::seal(content_crc, fixed, ref);
   const std::uint64_t word1 = chains.pack();
-  const std::uint64_t words[] = {message_word0{ref.generation,
-                                               seeded_bug("chain.staged_as_published")
-                                                   ? message_state::published
-                                                   : message_state::staged,
-                                               false}
-                                     .pack(),
-                                 word1,
-                                 fixed.sizes,
-                                 fixed.check | crc,
-                                 fixed.expires_ns,
-                                 fixed.published_ns,
-                                 fixed.publisher,
-                                 message_seal(word1, list_crc, ref.index, ref.generation)};
+  const message_descriptor words = {
+      .state = message_word0{ref.generation,
+                             seeded_bug("chain.staged_as_published") ? message_state::published
+                                                                     : message_state::staged,
+                             false}
+                   .pack(),
+      .extent = word1,
+      .sizes = fixed.sizes,
+      .check = fixed.check | crc,
+      .expires_ns = fixed.expires_ns,
+      .published_ns = fixed.published_ns,
+      .publisher = fixed.publisher,
+      .seals = message_seal(word1, list_crc, ref.index, ref.generation)};
+  if (media_.observed() || seeded_bug("chain.word0_last")) [[unlikely]] {
+    store_observed(d, words);
+    return crc;
+  }
+  // The order of the stores is that of store_observed().
+  media_.store_unobserved(&d.state, words.state);               // [generation-first]
+  media_.store_unobserved(&d.extent, words.extent);             // [generation-first]
+  media_.store_unobserved(&d.sizes, words.sizes);               // [generation-first]
+  media_.store_unobserved(&d.check, words.check);               // [generation-first]
+  media_.store_unobserved(&d.expires_ns, words.expires_ns);     // [generation-first]
+  media_.store_unobserved(&d.published_ns, words.published_ns); // [generation-first]
+  media_.store_unobserved(&d.publisher, words.publisher);       // [generation-first]
+  media_.store_unobserved(&d.seals, words.seals);               // [generation-first]
+  return crc;
+}
+
+// Stores the words of a descriptor for an observer of the seam. The words come by value, so that
+// they need not lie in memory where there is none.
+[[gnu::noinline, gnu::cold]] void message_table::store_observed(message_descriptor& d,
+                                                                message_descriptor by) noexcept {
+  const std::uint64_t words[] = {by.state,      by.extent,       by.sizes,     by.check,
+                                 by.expires_ns, by.published_ns, by.publisher, by.seals};
   static_assert(sizeof(words) == sizeof(message_descriptor));
   if (seeded_bug("chain.word0_last")) [[unlikely]] {
     for (std::size_t i = 1; i <= std::size(words); ++i)
       media_.store(&d.state + i % std::size(words), words[i % std::size(words)]);
-    return crc;
+    return;
   }
   // [generation-first] Crash between: word 0 is staged, so the words behind it mean nothing. In the
   // other order the old generation, still published, could stand over new words.
   media_.store_run(&d.state, words); // [generation-first]
-  return crc;
 }
 
 void message_table::stage(message& m) noexcept {
@@ -261,8 +282,8 @@ bool message_table::stage_one(const message_fields& fields, std::string_view top
                    fields.properties_size == 0 && fields.topic_size == topic.size() &&
                    fields.payload_size == payload.size() && !fields.held &&
                    !fields.identifier_open);
-  out.size = static_cast<std::uint32_t>(topic.size() + payload.size());
-  const std::uint64_t blocks = blocks_.blocks_for(out.size);
+  const auto size = static_cast<std::uint32_t>(topic.size() + payload.size());
+  const std::uint64_t blocks = blocks_.blocks_for(size);
   chain c;
   if (blocks > block_store::cached_length_max ||
       !blocks_.try_allocate(static_cast<std::uint32_t>(blocks), c)) [[unlikely]]
@@ -274,11 +295,12 @@ bool message_table::stage_one(const message_fields& fields, std::string_view top
   }
   prefetch(next); // a burst stages its messages one behind the other
   const message_word1 chains{c.first, c.blocks, false};
-  out.ref = own(index, chains);
-  out.bytes = blocks_.address(c);
-  std::uint32_t crc = media_.write_summed(out.bytes, topic.data(), topic.size(), 0);
-  crc = media_.write_summed(out.bytes + topic.size(), payload.data(), payload.size(), crc);
-  (void)store_staged(fields, out.ref, chains, crc, 0);
+  const message_ref ref = own(index, chains);
+  std::byte* const bytes = blocks_.address(c);
+  std::uint32_t crc = media_.write_summed(bytes, topic.data(), topic.size(), 0);
+  crc = media_.write_summed(bytes + topic.size(), payload.data(), payload.size(), crc);
+  (void)store_staged(fields, ref, chains, crc, 0);
+  out = {ref, size, bytes};
   return true;
 }
 

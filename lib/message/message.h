@@ -492,6 +492,7 @@ class message_table {
   [[nodiscard]] std::uint32_t store_staged(const message_fields& fields, message_ref ref,
                                            message_word1 chains, std::uint32_t content_crc,
                                            std::uint32_t list_crc) noexcept;
+  void store_observed(message_descriptor& d, message_descriptor by) noexcept;
 
   media& media_;
   std::array<segment, segments_max> segments_{};

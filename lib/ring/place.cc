@@ -87,6 +87,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
                                      std::uint32_t n, std::uint32_t limit,
                                      placement& out) noexcept {
   constexpr bool all = how != placing::some;
+  if constexpr (how == placing::one) n = 1;
   queue_state& q = queue_at(queue);
   const inside guard(grace); // the ring stays valid memory until its placement is finished
   ring_state* r = nullptr;
@@ -206,6 +207,9 @@ place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarna
                                       std::span<const slot_ref> refs, placement& out,
                                       std::uint32_t limit) noexcept {
   CHAINRING_ASSERT(!refs.empty());
+  if (refs.size() == 1) [[likely]]
+    return state_->put<state::placing::one>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
+                                            &refs.front().word, 1, limit, out);
   return state_->put<state::placing::all>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
                                           &refs.front().word,
                                           static_cast<std::uint32_t>(refs.size()), limit, out);

@@ -409,9 +409,9 @@ struct queue_table::state {
 
   // --- placing: place.cc ------------------------------------------------------------------------
 
-  /// What put() places: all of the words, as many as there is room for, or two words, of a message
-  /// that is moved from another queue and of its origin.
-  enum class placing : std::uint8_t { all, some, moved };
+  /// What put() places: one word, all of the words, as many as there is room for, or two words, of
+  /// a message that is moved from another queue and of its origin.
+  enum class placing : std::uint8_t { one, all, some, moved };
   template <placing how>
   place_status put(std::uint32_t queue, std::uint64_t owner, std::uint64_t owner_mask,
                    const std::uint64_t* words, std::uint32_t n, std::uint32_t limit,
