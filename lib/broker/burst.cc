@@ -341,6 +341,27 @@ bool broker_worker::state::placed_again(const group& g) const noexcept {
   return false;
 }
 
+// Stores and flushes the heads of the queues with acknowledgements. Returns how many it moves;
+// their sessions are the first ones of `dirty` then.
+[[gnu::flatten]] std::size_t broker_worker::state::start_releases() noexcept {
+  queue_table& queues = durable.queues();
+  std::size_t releases = 0;
+  for (const std::uint32_t n : dirty) {
+    at(n).dirty = false;
+    if (!queues.release_start(n)) continue;
+    dirty[releases++] = n;
+    cover(0);
+    queues.release_flush(n); // [release-before-reuse]
+  }
+  return releases;
+}
+
+[[gnu::flatten]] void broker_worker::state::finish_releases() noexcept {
+  queue_table& queues = durable.queues();
+  for (const std::uint32_t n : dirty)
+    queues.release_finish(n); // [release-before-reuse]
+}
+
 void broker_worker::state::make_durable() noexcept {
   queue_table& queues = durable.queues();
   message_table& messages = durable.messages();
@@ -355,14 +376,7 @@ void broker_worker::state::make_durable() noexcept {
     any |= retried;
     table_of(targets[g.first].session).place_void(g.placement, retried); // [void-before-retry]
   }
-  std::size_t releases = 0;
-  for (const std::uint32_t n : dirty) {
-    at(n).dirty = false;
-    if (!queues.release_start(n)) continue;
-    dirty[releases++] = n;
-    cover(0);
-    queues.release_flush(n); // [release-before-reuse]
-  }
+  const std::size_t releases = start_releases(); // [release-before-reuse]
   dirty.resize(releases);
   start_group_releases();
   durable_map::batch cells(durable.subscriptions());
@@ -418,8 +432,7 @@ void broker_worker::state::make_durable() noexcept {
     table_of(targets[g.first].session).place_flush(g.placement); // [place-before-publish]
   }
   if (seeded_bug("broker.finish_before_drain"))
-    for (const std::uint32_t n : dirty)
-      queues.release_finish(n); // [release-before-reuse] the wrong way round
+    finish_releases(); // [release-before-reuse] the wrong way round
   // [place-before-publish] Crash between: the slots are void and the blocks free; no client was
   // answered.
   if (any && !seeded_bug("broker.no_first_drain")) drain(); // [release-before-reuse]
@@ -452,11 +465,9 @@ void broker_worker::state::make_durable() noexcept {
     if (!seeded_bug("broker.no_second_drain")) drain();
   }
   hook_point("broker.burst.published");
-  for (const std::uint32_t n : dirty) {
-    if (!seeded_bug("broker.finish_before_drain"))
-      queues.release_finish(n); // [release-before-reuse]
+  if (!seeded_bug("broker.finish_before_drain")) finish_releases(); // [release-before-reuse]
+  for (const std::uint32_t n : dirty)
     let_scans_go_on(at(n));
-  }
   dirty.clear();
   finish_group_releases();
   finish_moves();

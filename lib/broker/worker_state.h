@@ -546,6 +546,8 @@ struct broker_worker::state {
   CHAINRING_STAGE void make_durable() noexcept;
   void mark_lost_publishes() noexcept;
   CHAINRING_STAGE void finish_publishes() noexcept;
+  [[nodiscard]] std::size_t start_releases() noexcept;
+  void finish_releases() noexcept;
   void forget_burst() noexcept;
   CHAINRING_STAGE void report_settled() noexcept;
   CHAINRING_STAGE void deliver_ready() noexcept;
