@@ -151,22 +151,26 @@ void broker_worker::state::report_direct() noexcept {
 
 // Delivers each message to its subscriber, if that waits for it and for nothing else. Otherwise the
 // session becomes ready, and deliver() finds the message in its queue.
-void broker_worker::state::deliver_direct() noexcept {
+[[gnu::flatten]] void broker_worker::state::deliver_direct() noexcept {
+  credit_of_burst credit;
   for (const direct_publish& p : direct_done) {
     session& s = at(p.session);
     if (s.home.load(std::memory_order_relaxed) != number) continue; // [home-read]
-    if (!offer_direct(s, p)) wake(p.session);
+    if (!offer_direct(s, p, credit)) wake(p.session);
   }
 }
 
-bool broker_worker::state::offer_direct(session& s, const direct_publish& p) noexcept {
+// A session that is active has the home that it had when it became active, as own() finds it.
+bool broker_worker::state::offer_direct(session& s, const direct_publish& p,
+                                        credit_of_burst& credit) noexcept {
   const std::uint32_t n = p.session;
-  if (s.ready || s.paused || s.has_pending || is_window_full(s) || s.unsettled != 0 ||
+  if (s.state.load(std::memory_order_acquire) != connection::active || // [home-read]
+      s.home.load(std::memory_order_relaxed) != number ||              // [home-read]
+      s.ready || s.paused || s.has_pending || is_window_full(s) || s.unsettled != 0 ||
       s.volatile_count != 0 || s.last_taken != 0 || p.lost || s.membership_count() != 0 ||
-      s.asleep.load(std::memory_order_relaxed) || // [turn-only]
-      !own(n) ||
+      s.asleep.load(std::memory_order_relaxed) ||                       // [turn-only]
       s.incarnation.load(std::memory_order_relaxed) != p.incarnation || // [incarnation-read]
-      s.server->credit(n) == 0)
+      !credit.take(*s.server, n))
     return false;
   // Its slot was stored in this burst and is not read again.
   if (!durable.queues().lease_placed(n, p.placement)) return false;

@@ -62,11 +62,16 @@ enum class close_reason : std::uint8_t {
 class delivery_content {
  public:
   /// The octets of a QoS 0 copy.
-  explicit delivery_content(std::span<const std::byte> octets) noexcept : octets_(octets) {}
+  explicit delivery_content(std::span<const std::byte> octets) noexcept : octets_(octets) {
+    if (octets.data() == nullptr) chain_ = message_cursor{};
+  }
   /// Octets in one extent of the region.
   delivery_content(std::span<const std::byte> octets, const media& medium,
                    std::uint64_t losses) noexcept
-      : octets_(octets), medium_(&medium), losses_(losses) {}
+      : octets_(octets), medium_(&medium), losses_(losses) {
+    if (octets.data() == nullptr) [[unlikely]]
+      chain_ = message_cursor{};
+  }
   delivery_content(const message_cursor& at, const media& medium, std::uint64_t losses) noexcept
       : chain_(at), medium_(&medium), losses_(losses) {}
 
@@ -79,7 +84,10 @@ class delivery_content {
 
  private:
   std::span<const std::byte> octets_;
-  message_cursor chain_;
+  // The chain is set where there are no octets. Otherwise nothing reads it, so it is not cleared.
+  union {
+    message_cursor chain_;
+  };
   const media* medium_ = nullptr;
   /// The value of media::losses() before the content was verified, or before it was written.
   std::uint64_t losses_ = 0;
@@ -116,6 +124,11 @@ class front_end {
   /// Returns how many more messages can be sent to this session now. The core leases no message
   /// without this credit.
   [[nodiscard]] virtual std::uint32_t credit(std::uint32_t session) const noexcept = 0;
+  /// Returns how many more messages can be sent now, whichever sessions they are for: credit() of
+  /// any session is at least that, less one for each message that was offered since. 0 says
+  /// nothing. The core asks once for the messages of a burst, and for each session where this is
+  /// used up.
+  [[nodiscard]] virtual std::uint32_t credit_of_any() const noexcept { return 0; }
   /// Reports the outcomes of calls that were made in this burst. The front end answers its clients.
   virtual void settled(std::span<const settlement> all) noexcept = 0;
   /// Offers messages for a session, oldest first. Returns how many of them the front end took; the

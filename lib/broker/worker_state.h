@@ -26,6 +26,7 @@
 
 #include "base/statistic.h"
 #include "broker/burst_cells.h"
+#include "broker/burst_credit.h"
 #include "broker/common_state.h"
 #include "broker/plan.h"
 #include "broker/worker.h"
@@ -459,7 +460,8 @@ struct broker_worker::state {
   void publish_placed() noexcept;
   void report_direct() noexcept;
   void deliver_direct() noexcept;
-  [[nodiscard]] bool offer_direct(session& s, const direct_publish& p) noexcept;
+  [[nodiscard]] bool offer_direct(session& s, const direct_publish& p,
+                                  credit_of_burst& credit) noexcept;
 
   // These functions are in limits.cc.
   [[nodiscard]] bool is_clean(std::uint32_t subscriber) noexcept;

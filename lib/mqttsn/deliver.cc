@@ -20,6 +20,10 @@ std::uint32_t gateway_worker::state::credit(std::uint32_t n) const noexcept {
   return out->credit(address_of(n));
 }
 
+std::uint32_t gateway_worker::state::credit_of_any() const noexcept {
+  return out->credit_of_any();
+}
+
 // --- names ------------------------------------------------------------------------------------
 
 // Returns the topic id of a short name, or a predefined one, for a subscription of that type, or 0.
@@ -175,8 +179,9 @@ gateway_worker::state::deliver_usual(std::uint32_t n, connection& c,
   return usual_status::sent;
 }
 
-std::size_t gateway_worker::state::deliver(std::uint32_t n,
-                                           std::span<const delivery_item> items) noexcept {
+// The calls of the usual way are small ones, once a message.
+[[gnu::flatten]] std::size_t
+gateway_worker::state::deliver(std::uint32_t n, std::span<const delivery_item> items) noexcept {
   if (items.size() != 1) [[unlikely]]
     return deliver_each(n, items);
   switch (deliver_usual(n, at(n), items.front())) {

@@ -133,6 +133,7 @@ class node_transport {
   [[nodiscard]] std::uint32_t credit(const client_address& to) const noexcept {
     return out_->credit(net_address(to));
   }
+  [[nodiscard]] std::uint32_t credit_of_any() const noexcept { return out_->credit_of_any(); }
   /// The octets of the longest message to `to`, without the header for the forwarder.
   [[nodiscard]] std::size_t size_max(const client_address& to) const noexcept {
     const std::size_t size = out_->size_max(net_address(to));

@@ -306,6 +306,7 @@ struct gateway_worker::state final : front_end {
 
   // These functions implement front_end.
   [[nodiscard]] std::uint32_t credit(std::uint32_t session) const noexcept override;
+  [[nodiscard]] std::uint32_t credit_of_any() const noexcept override;
   void settled(std::span<const settlement> all) noexcept override;
   [[nodiscard]] carriage may_take(std::uint32_t session,
                                   const delivery_item& item) noexcept override;

@@ -125,7 +125,7 @@ std::uint64_t gateway_worker::state::token_for(const pending_answer& a) {
 
 // The address of the answer is that of the connection, because a connection that gets another
 // address counts as another life.
-inline void gateway_worker::state::answer_publish(const settlement& s) noexcept {
+[[gnu::flatten]] void gateway_worker::state::answer_publish(const settlement& s) noexcept {
   const auto i = static_cast<std::uint32_t>(s.token);
   publish_answer& a = publish_answers[i];
   a.next = free_publish_answer;

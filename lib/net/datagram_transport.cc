@@ -50,6 +50,13 @@ std::uint32_t datagram_transport::credit(client_address to) const noexcept {
   return std::min(room, waiting_max_ - begun_count());
 }
 
+std::uint32_t datagram_transport::credit_of_any() const noexcept {
+  std::uint32_t room = waiting_max_ - begun_count();
+  for (const lane& l : std::span(lanes_.get(), lane_count_))
+    room = std::min(room, l.tx->free() / std::max(l.longest_ipv4, l.longest_ipv6));
+  return room;
+}
+
 std::size_t datagram_transport::size_max(client_address to) const noexcept {
   const lane* l = lane_of(to);
   if (l == nullptr) [[unlikely]]

@@ -42,6 +42,7 @@ class datagram_transport final : public transport {
   datagram_transport& operator=(const datagram_transport&) = delete;
 
   [[nodiscard]] std::uint32_t credit(client_address to) const noexcept override;
+  [[nodiscard]] std::uint32_t credit_of_any() const noexcept override;
   [[nodiscard]] std::size_t size_max(client_address to) const noexcept override;
   [[nodiscard]] std::uint32_t position(client_address to) const noexcept override;
   [[nodiscard]] bool passed(client_address to, std::uint32_t position) const noexcept override;

@@ -25,6 +25,9 @@ class transport {
     (void)to;
     return std::numeric_limits<std::uint32_t>::max();
   }
+  /// Returns how many more datagrams can be begun now, whatever addresses they have: credit() of
+  /// any address is at least that, less one for each datagram that was begun since. 0 says nothing.
+  [[nodiscard]] virtual std::uint32_t credit_of_any() const noexcept { return 0; }
   /// Returns the octets of the longest datagram that can be sent to `to`, which depend on the
   /// interface.
   [[nodiscard]] virtual std::size_t size_max(client_address to) const noexcept {
