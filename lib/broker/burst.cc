@@ -57,7 +57,7 @@ void broker_worker::state::make_ready(session& s, std::uint32_t n) noexcept {
   ready.push_back(n);
 }
 
-void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
+[[gnu::flatten]] void broker_worker::state::make_dirty(session& s, std::uint32_t n) noexcept {
   if (s.dirty) return;
   s.dirty = true;
   dirty.push_back(n);

@@ -102,11 +102,7 @@ bool broker_worker::state::is_in_flight(const session& s, std::uint64_t ticket) 
 
 bool broker_worker::state::remove_in_flight(session& s, std::uint64_t ticket) noexcept {
   if (ticket == 0) return false;
-  if (s.first_ticket == ticket) {
-    s.first_ticket = 0;
-    --s.in_flight;
-    return true;
-  }
+  if (remove_first_in_flight(s, ticket)) return true;
   for (std::uint32_t* link = &s.more_tickets; *link != none; link = &flights[*link].next) {
     const std::uint32_t node = *link;
     if (flights[node].ticket != ticket) continue;
@@ -487,23 +483,30 @@ void broker_worker::state::deliver_backlog(std::size_t most) noexcept {
 
 // --- answers ----------------------------------------------------------------------------------
 
-// Acknowledges a message; the acknowledgement becomes durable with the next burst.
 void broker_worker::state::ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept {
-  session& s = at(n);
-  if (!own(n)) return;
+  if (own(n)) ack(at(n), n, ticket, reason);
+}
+
+// Acknowledges a message of an own session; the acknowledgement becomes durable with the next
+// burst.
+void broker_worker::state::ack(session& s, std::uint32_t n, std::uint64_t ticket,
+                               ack_reason reason) noexcept {
   if ((ticket & group_ticket_bit) != 0 || (ticket == 0 && offered_lease != 0))
     return ack_shared(s, n, ticket, reason);
-  if (!remove_in_flight(s, ticket)) return; // the ticket is late, doubled or made up
+  // The ticket may be late, doubled or made up.
+  if (!remove_first_in_flight(s, ticket) && !remove_in_flight(s, ticket)) return;
   ++(reason == ack_reason::delivered ? count.acked
      : reason == ack_reason::denied  ? count.dropped_denied
                                      : count.dropped_by_client);
   bool more = true;
-  if (durable.queues().ack_oldest(n, ticket, more)) [[likely]] {
-    make_dirty(s, n);
-  } else {
+  const auto ack_out_of_order = [&]() __attribute__((noinline, cold)) {
     if (durable.queues().ack(n, ticket) != ack_status::ignored) make_dirty(s, n);
     more = durable.queues().may_lease(n);
-  }
+  };
+  if (durable.queues().ack_oldest(n, ticket, more)) [[likely]]
+    make_dirty(s, n);
+  else
+    ack_out_of_order();
   // Most clients have acknowledged all that there is for them. Then there is nothing to offer.
   s.exhausted = !s.ready && offers_own_only(s) && !more;
   if (!s.exhausted) make_ready(s, n);

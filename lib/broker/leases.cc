@@ -529,8 +529,9 @@ void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexce
   ++moved;
 }
 
-void broker_worker::state::ack_shared(session& s, std::uint32_t n, std::uint64_t ticket,
-                                      ack_reason reason) noexcept {
+[[gnu::noinline]] void broker_worker::state::ack_shared(session& s, std::uint32_t n,
+                                                        std::uint64_t ticket,
+                                                        ack_reason reason) noexcept {
   s.groups_from_tsc = 0; // the client answers, also where its lease has ended
   const std::uint32_t lease = answered_lease(n, ticket);
   if (lease != none && (ticket == 0 || remove_in_flight(s, ticket))) {

@@ -38,14 +38,15 @@ std::string_view broker_worker::identity_of(std::uint32_t n) const noexcept {
 bool broker_worker::serves(std::uint32_t n, std::string_view identity) const noexcept {
   return state_->own(n) && state_->durable.sessions().identity(n) == identity;
 }
-void broker_worker::resume(std::uint32_t n) noexcept {
-  session& s = state_->at(n);
-  if (!state_->own(n)) return;
+// Lets an own session have what deliver() left, or what waited for another reason.
+inline void broker_worker::state::resume(session& s, std::uint32_t n) noexcept {
   s.paused = false;
   s.asleep.store(false, std::memory_order_relaxed); // [turn-only]
   // Whatever comes for a session whose queue was exhausted makes the session ready.
-  if (s.exhausted && state_->offers_own_only(s)) return;
-  state_->make_ready(s, n);
+  if (!s.exhausted || !offers_own_only(s)) make_ready(s, n);
+}
+void broker_worker::resume(std::uint32_t n) noexcept {
+  if (state_->own(n)) state_->resume(state_->at(n), n);
 }
 topic_names& broker_worker::topics() noexcept {
   return state_->names;
@@ -71,6 +72,13 @@ void broker_worker::unsubscribe(std::uint32_t n, std::string_view filter,
 CHAINRING_STAGE void broker_worker::ack(std::uint32_t n, std::uint64_t ticket,
                                         ack_reason reason) noexcept {
   state_->ack(n, ticket, reason);
+}
+CHAINRING_STAGE [[gnu::flatten]] void broker_worker::ack_and_resume(std::uint32_t n,
+                                                                    std::uint64_t ticket) noexcept {
+  if (!state_->own(n)) return;
+  session& s = state_->at(n);
+  state_->ack(s, n, ticket, ack_reason::delivered);
+  state_->resume(s, n);
 }
 void broker_worker::received(std::uint32_t n, std::uint64_t ticket, std::uint64_t token) noexcept {
   state_->received(n, ticket, token);

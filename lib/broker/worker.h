@@ -199,6 +199,8 @@ class broker_worker {
   /// delivered.
   void ack(std::uint32_t session, std::uint64_t ticket,
            ack_reason reason = ack_reason::delivered) noexcept;
+  /// Does what ack() of a message that was delivered does, and then resume().
+  void ack_and_resume(std::uint32_t session, std::uint64_t ticket) noexcept;
   /// Notes that the client has received a QoS 2 message, for PUBREC. When settled(token) follows as
   /// `accepted`, this is durable and the message is never offered again, except as `released`. The
   /// front end then sends PUBREL, and calls ack() when the client has answered it. It follows as

@@ -29,8 +29,8 @@
 #include "broker/burst_credit.h"
 #include "broker/common_state.h"
 #include "broker/plan.h"
-#include "broker/worker.h"
 #include "broker/scan_job.h"
+#include "broker/worker.h"
 #include "ring/consumer.h"
 #include "topic/topic_names.h"
 
@@ -75,9 +75,9 @@ struct broker_worker::state {
   };
   /// A publish at QoS 1 for one session, which is placed already: see direct.cc.
   struct direct_publish {
-    staged_message content;
     // publish_direct() sets every member, so none is cleared before.
     direct_publish() noexcept {} // NOLINT(modernize-use-equals-default)
+    staged_message content;
     chainring::placement placement;
     slot_ref ref; // as it stands in the slot
     front_end* by;
@@ -546,10 +546,10 @@ struct broker_worker::state {
   void settle_groups() noexcept;
   [[nodiscard]] bool placed_again(const group& g) const noexcept;
   CHAINRING_STAGE void make_durable() noexcept;
-  void mark_lost_publishes() noexcept;
-  CHAINRING_STAGE void finish_publishes() noexcept;
   [[nodiscard]] std::size_t start_releases() noexcept;
   void finish_releases() noexcept;
+  void mark_lost_publishes() noexcept;
+  CHAINRING_STAGE void finish_publishes() noexcept;
   void forget_burst() noexcept;
   CHAINRING_STAGE void report_settled() noexcept;
   CHAINRING_STAGE void deliver_ready() noexcept;
@@ -590,8 +590,17 @@ struct broker_worker::state {
   [[nodiscard]] bool add_in_flight(session& s, std::uint64_t ticket) noexcept;
   [[nodiscard]] bool is_in_flight(const session& s, std::uint64_t ticket) const noexcept;
   bool remove_in_flight(session& s, std::uint64_t ticket) noexcept;
+  /// The same where it is the only one, as that of most sessions is.
+  static bool remove_first_in_flight(session& s, std::uint64_t ticket) noexcept {
+    if (ticket == 0 || s.first_ticket != ticket) return false;
+    s.first_ticket = 0;
+    --s.in_flight;
+    return true;
+  }
   void clear_in_flight(session& s) noexcept;
   void ack(std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
+  void ack(session& s, std::uint32_t n, std::uint64_t ticket, ack_reason reason) noexcept;
+  void resume(session& s, std::uint32_t n) noexcept;
   void give_back(std::uint32_t n, std::uint64_t ticket) noexcept;
   void skip(std::uint32_t n, std::uint64_t ticket) noexcept;
 

@@ -336,6 +336,7 @@ struct gateway_worker::state final : front_end {
                                    std::span<const std::byte> datagram,
                                    std::uint64_t received_tsc) noexcept;
   struct usual;
+  [[nodiscard]] bool look_up_published(std::uint32_t session, std::uint16_t topic_id) noexcept;
   [[nodiscard]] sender find(client_address from, std::uint64_t received_tsc) noexcept;
   void stranger(const sender& from, bool by_disconnect) noexcept;
   void refuse_field(const sender& from, const message& m) noexcept;
@@ -469,6 +470,7 @@ struct gateway_worker::state final : front_end {
                                        topic_id_type& type) const noexcept;
   void note_too_long(std::uint32_t n, std::size_t size) noexcept;
   void pass_over(std::uint32_t session, const delivery_item& item, std::size_t size) noexcept;
+  static void end_exchange(connection& c) noexcept;
   void finish_exchange(std::uint32_t session) noexcept;
   void schedule_retry(std::uint32_t session) noexcept;
   /// True when retry_ticks stands for the settings as they are now.
@@ -490,12 +492,15 @@ inline void gateway_worker::state::go_on(std::uint32_t n) noexcept {
   core.resume(n);
 }
 
-inline void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
-  connection& c = at(n);
+inline void gateway_worker::state::end_exchange(connection& c) noexcept {
   c.phase = connection::exchange::idle;
   c.ticket = 0;
   c.retry_tsc = 0;
   c.retries = 0;
+}
+
+inline void gateway_worker::state::finish_exchange(std::uint32_t n) noexcept {
+  end_exchange(at(n));
   go_on(n);
 }
 

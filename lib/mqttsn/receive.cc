@@ -167,6 +167,21 @@ bool gateway_worker::state::take_turns() noexcept {
   std::visit([&](const auto& body) { handle(s, body); }, m.body);
 }
 
+// Finds the topic of an id, and remembers it. False: the client has no such id, or the access rules
+// have not been asked yet whether it may publish to the topic, or they have denied it.
+[[gnu::noinline]] bool gateway_worker::state::look_up_published(std::uint32_t n,
+                                                                std::uint16_t topic_id) noexcept {
+  const std::uint32_t r = ids.find_by_id(n, topic_id);
+  if (r == none) return false;
+  const registrations::entry& e = ids.at(r);
+  if (rules.set != nullptr && e.publish_judged != word_of(rules.number, true)) return false;
+  connection& c = at(n);
+  c.published_id = topic_id;
+  c.published_topic = e.topic;
+  c.published_under = rules.number;
+  return true;
+}
+
 // What receive_usual() does with each type of visit_usual(). A call returns false, having changed
 // nothing that the general way would not change, when that has to handle the message.
 struct gateway_worker::state::usual {
@@ -188,22 +203,9 @@ struct gateway_worker::state::usual {
       return false;
     const bool known =
         m.topic_id == c.published_id && m.topic_id != 0 && c.published_under == worker.rules.number;
-    if (!known && !look_up(m.topic_id)) [[unlikely]]
+    if (!known && !worker.look_up_published(session, m.topic_id)) [[unlikely]]
       return false;
     worker.stage(session, m, m.data, c.published_topic);
-    return true;
-  }
-  // Finds the topic of an id, and remembers it. False: the client has no such id, or the access
-  // rules have not been asked yet whether it may publish to the topic, or they have denied it.
-  [[gnu::noinline]] bool look_up(std::uint16_t topic_id) const noexcept {
-    const std::uint32_t r = worker.ids.find_by_id(session, topic_id);
-    if (r == none) return false;
-    const registrations::entry& e = worker.ids.at(r);
-    if (worker.rules.set != nullptr && e.publish_judged != word_of(worker.rules.number, true))
-      return false;
-    c.published_id = topic_id;
-    c.published_topic = e.topic;
-    c.published_under = worker.rules.number;
     return true;
   }
   // Handles a PUBACK that says that the client has received the message under way at QoS 1.
@@ -211,8 +213,14 @@ struct gateway_worker::state::usual {
     if (c.phase != connection::exchange::publishing || m.msg_id != c.packet_id ||
         c.sent_qos != qos_level::one || m.code != return_code::accepted)
       return false;
-    worker.core.ack(session, c.ticket);
-    worker.finish_exchange(session);
+    if (c.rest != connection::rest_state::active) [[unlikely]] {
+      worker.core.ack(session, c.ticket);
+      worker.finish_exchange(session);
+      return true;
+    }
+    const std::uint64_t ticket = c.ticket;
+    worker.end_exchange(c);
+    worker.core.ack_and_resume(session, ticket);
     return true;
   }
   template <class Message> bool take(const Message& m) const noexcept {
