@@ -60,10 +60,19 @@ result<void> address_range::commit_memory(std::uint64_t from, std::uint64_t to) 
 }
 
 result<void> address_range::commit_file(int fd, std::uint64_t from, std::uint64_t to, int flags) {
+  return map_file(fd, from, to, PROT_READ | PROT_WRITE, flags);
+}
+
+result<void> address_range::commit_look(int fd, std::uint64_t n) {
+  return map_file(fd, 0, n, PROT_READ, MAP_SHARED);
+}
+
+result<void> address_range::map_file(int fd, std::uint64_t from, std::uint64_t to, int protection,
+                                     int flags) {
   CHAINRING_ASSERT(from <= to && to <= size_);
   if (from == to) return {};
-  if (mmap(base_ + from, to - from, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
-           static_cast<off_t>(from)) != MAP_FAILED)
+  if (mmap(base_ + from, to - from, protection, flags | MAP_FIXED, fd, static_cast<off_t>(from)) !=
+      MAP_FAILED)
     return {};
   const int e = errno;
   // A failed fixed mapping may have removed the reservation: restore it.
@@ -114,7 +123,7 @@ result<file_place> place_of(const std::string& path) {
 }
 
 result<file_descriptor> open_locked(const std::string& path, open_mode mode) {
-  int flags = O_CLOEXEC | (mode == open_mode::read_only ? O_RDONLY : O_RDWR);
+  int flags = O_CLOEXEC | (only_reads(mode) ? O_RDONLY : O_RDWR);
   if (mode == open_mode::create) flags |= O_CREAT | O_EXCL;
   file_descriptor fd(::open(path.c_str(), flags, 0600));
   if (fd.get() < 0) {
@@ -129,6 +138,7 @@ result<file_descriptor> open_locked(const std::string& path, open_mode mode) {
   if (!S_ISREG(info.st_mode) && !S_ISCHR(info.st_mode))
     return error{errc::unsupported,
                  "region path " + path + ": it is neither a regular file nor a DAX device"};
+  if (mode == open_mode::beside_owner) return fd;
   if (flock(fd.get(), (mode == open_mode::read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK)
       return error{errc::busy, "region file " + path +

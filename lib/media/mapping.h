@@ -50,6 +50,8 @@ class address_range {
   /// Maps the bytes [from, to) of the file at the same offsets of the range, with mmap's `flags`
   /// (MAP_SHARED, ...).
   [[nodiscard]] result<void> commit_file(int fd, std::uint64_t from, std::uint64_t to, int flags);
+  /// Maps the bytes [0, n) of the file for a look beside its owner: shared, and for reading only.
+  [[nodiscard]] result<void> commit_look(int fd, std::uint64_t n);
 
   /// Puts a private copy of the bytes [0, n) of the file at the start of the range, for inspection.
   [[nodiscard]] result<void> commit_copy(int fd, std::uint64_t n);
@@ -58,6 +60,9 @@ class address_range {
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
  private:
+  [[nodiscard]] result<void> map_file(int fd, std::uint64_t from, std::uint64_t to, int protection,
+                                      int flags);
+
   std::byte* base_ = nullptr;
   std::uint64_t size_ = 0;
 };
@@ -79,10 +84,24 @@ struct file_place {
 [[nodiscard]] result<file_place> place_of(const std::string& path);
 [[nodiscard]] std::string directory_of(const std::string& path);
 
-enum class open_mode { create, read_write, read_only };
+enum class open_mode {
+  create,
+  read_write,
+  read_only,
+  beside_owner, ///< for a look, whoever else has the file open
+};
+/// The mode in which a driver opens what exists.
+[[nodiscard]] constexpr open_mode mode_of(const media_options& o) noexcept {
+  if (!o.read_only) return open_mode::read_write;
+  return o.beside_owner ? open_mode::beside_owner : open_mode::read_only;
+}
+[[nodiscard]] constexpr bool only_reads(open_mode m) noexcept {
+  return m == open_mode::read_only || m == open_mode::beside_owner;
+}
 
 /// Opens the regular file or device at `path`, or creates it and refuses one that exists. Locks it
-/// exclusively, or shared with other readers in read_only. errc::busy names the file.
+/// exclusively, or shared with other readers in read_only, or not at all in beside_owner.
+/// errc::busy names the file.
 [[nodiscard]] result<file_descriptor> open_locked(const std::string& path, open_mode mode);
 
 /// Returns an error if nothing can be created or opened at `path`: it is a directory, a symbolic

@@ -380,6 +380,11 @@ struct media_options {
   int journal_cpu = -1;
   /// Opens for inspection: nothing is written, and other readers may have the region open too.
   bool read_only = false;
+  /// With read_only: opens beside whoever has the region open, without a lock, so that what is
+  /// read may change at any moment (region::attach()). In class `file` the medium is a copy of what
+  /// the file holds; where the file changes faster than it can be copied, the error is errc::busy.
+  /// A driver that does not know this opens as read_only says.
+  bool beside_owner = false;
 };
 
 /// A back end. Each driver is one constant object, initialised before any code runs.

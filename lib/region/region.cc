@@ -26,6 +26,8 @@
 #include <random>
 
 #include "base/hook.h"
+#include "base/idle.h"
+#include "media/line_copy.h"
 #include "region/region_cases.h"
 
 namespace chainring {
@@ -214,40 +216,34 @@ result<std::unique_ptr<region>> region::open(const media_options& options) {
   return r;
 }
 
-result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> backing, bool read_only) {
+result<std::unique_ptr<region>> region::begin_open(std::unique_ptr<media> backing, bool read_only) {
   std::unique_ptr<region> r(new region);
   r->media_ = std::move(backing);
   r->read_only_ = read_only;
-  media& m = *r->media_;
-  const std::string name = "region " + m.path() + ": ";
+  const media& m = *r->media_;
   if (m.size() < areas_offset)
-    return error{errc::corrupt, name + "it has " + std::to_string(m.size()) +
+    return error{errc::corrupt, "region " + m.path() + ": it has " + std::to_string(m.size()) +
                                     " bytes, too few for a region: it is something else, or was "
                                     "truncated; restore the whole file"};
-  std::array<superblock, 2> found; // copies, because the medium may change under a second look
-  for (unsigned i = 0; i < found.size(); ++i)
-    std::memcpy(&found[i], r->at(superblock_offsets[i]), sizeof found[i]);
+  return r;
+}
+
+result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> backing, bool read_only) {
+  auto begun = begin_open(std::move(backing), read_only);
+  if (!begun) return begun;
+  std::unique_ptr<region> r = std::move(begun).value();
+  media& m = *r->media_;
+  if (auto fine = r->read_superblocks(); !fine) return fine.error();
+  const std::vector<std::string> damage = r->read_directory();
   if (m.failed()) return r->write_failed();
-  auto verdict = detail::choose(found, m.size(), read_only, name);
-  if (verdict.refused) return *verdict.refused;
-  r->place_ = verdict.place;
-  *r->super_ = found[verdict.place];
-  superblock& s = *r->super_;
-  r->notes_ = std::move(verdict.notes);
-  r->take_geometry();
-  r->was_clean_ = s.state == static_cast<std::uint32_t>(region_state::clean);
-  auto directory = detail::examine_directory(
-      reinterpret_cast<const root_entry*>(r->at(root_directory_offset)), s);
-  if (m.failed()) return r->write_failed();
-  if (!directory.damage.empty() && !read_only)
-    return error{errc::corrupt, name + directory.damage.front() +
+  if (!damage.empty() && !read_only)
+    return error{errc::corrupt, "region " + m.path() + ": " + damage.front() +
                                     "; restore it from a copy, or open it read-only to save what "
                                     "is whole"};
-  r->notes_.insert(r->notes_.end(), directory.damage.begin(), directory.damage.end());
-  r->roots_ = std::move(directory.roots);
-  r->free_entries_ = std::move(directory.free_entries);
+  r->note(damage);
   if (read_only) return r;
 
+  superblock& s = *r->super_;
   m.flush_read(r->at(0), areas_offset); // [read-before-superblock]
   // [read-before-superblock] Without it a power cut could lose the newer superblock, visible and
   // not durable, while the older one is being stored over; or a root that was served could vanish.
@@ -257,6 +253,68 @@ result<std::unique_ptr<region>> region::open_on(std::unique_ptr<media> backing, 
   s.state = static_cast<std::uint32_t>(region_state::open);
   if (!r->commit()) return r->write_failed();
   return r;
+}
+
+// Reads copies, because the medium may change under a second look.
+result<void> region::read_superblocks() {
+  std::array<superblock, 2> found;
+  for (unsigned i = 0; i < found.size(); ++i)
+    copy_lines(&found[i], at(superblock_offsets[i]), sizeof found[i]);
+  if (media_->failed()) return write_failed();
+  auto verdict =
+      detail::choose(found, media_->size(), read_only_, "region " + media_->path() + ": ");
+  if (verdict.refused) return *verdict.refused;
+  place_ = verdict.place;
+  *super_ = found[verdict.place];
+  notes_ = std::move(verdict.notes);
+  take_geometry();
+  was_clean_ = super_->state == static_cast<std::uint32_t>(region_state::clean);
+  return {};
+}
+
+// Takes the roots that are whole, and returns what is wrong with the others.
+std::vector<std::string> region::read_directory() {
+  std::array<root_entry, root_directory_entries> entries;
+  copy_lines(entries.data(), at(root_directory_offset), sizeof entries);
+  auto directory = detail::examine_directory(entries.data(), *super_);
+  roots_ = std::move(directory.roots);
+  free_entries_ = std::move(directory.free_entries);
+  return std::move(directory.damage);
+}
+
+void region::note(const std::vector<std::string>& damage) {
+  notes_.insert(notes_.end(), damage.begin(), damage.end());
+}
+
+result<std::unique_ptr<region>> region::attach(const media_options& options) {
+  media_options m = options;
+  m.size = 0; // drivers would check the file's size against it
+  m.read_only = m.beside_owner = true;
+  // An owner that makes the region longer may do it between the mapping and the reading.
+  constexpr int attempts_max = 4;
+  for (int attempt = 1;; ++attempt) {
+    auto backing = open_media(m);
+    if (!backing) return backing.error();
+    auto r = attach_on(std::move(backing).value());
+    if (r || attempt == attempts_max) return r;
+  }
+}
+
+result<std::unique_ptr<region>> region::attach_on(std::unique_ptr<media> backing) {
+  auto r = begin_open(std::move(backing), true);
+  if (!r) return r;
+  (*r)->attached_ = true;
+  // An owner stores one line of the superblocks and of the directory after the other, so what looks
+  // damaged may be whole a moment later.
+  constexpr int attempts_max = 16;
+  idle_policy wait;
+  for (int attempt = 1;; ++attempt, wait.idle()) {
+    auto fine = (*r)->read_superblocks();
+    if (fine) (*r)->note((*r)->read_directory());
+    if ((*r)->medium().failed()) return (*r)->write_failed();
+    if (fine && ((*r)->notes_.empty() || attempt == attempts_max)) return r;
+    if (attempt == attempts_max) return fine.error();
+  }
 }
 
 void region::take_geometry() {

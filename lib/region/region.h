@@ -81,12 +81,34 @@ class region {
   /// ignored, because a region never shrinks. With options.read_only nothing is stored, and a
   /// damaged root directory is noted and not refused.
   [[nodiscard]] static result<std::unique_ptr<region>> open(const media_options& options);
+  /// Attaches to a region for a look, whether or not another process has it open: beside a running
+  /// owner, or from a DPDK secondary process.
+  ///
+  /// **When to use:** to inspect what a running program keeps, with lib/inspect. **When not:** to
+  /// judge damage, or to copy a region: that needs an open(), whose lock keeps owners away.
+  ///
+  /// Nothing is written, no lock is taken, and the owner does not notice. In class `file` the look
+  /// is a private copy of what the file held at one moment, which some drain() left; the last
+  /// drains before it may not be durable yet. In every other class it is the owner's memory, mapped
+  /// for reading only. Any byte may change while it is read, also between two readings of the same
+  /// word, and what is seen may not be durable. So it is a look and no snapshot, unless nobody has
+  /// the region open. Copy what you judge (lib/inspect does), bound it, and use none of the
+  /// library's structures on the region: they trust that nobody else stores.
+  ///
+  /// Geometry, roots and was_clean() are those of the moment of the call; attach again to see a
+  /// growth. options.size is ignored. Errors: those of a read-only open(), and errc::busy where the
+  /// file changes faster than it can be copied.
+  /// **Thread-safety:** as for open(); any number of threads and processes may be attached.
+  [[nodiscard]] static result<std::unique_ptr<region>> attach(const media_options& options);
   /// As create() and open(), over a medium that exists already. create_on() refuses a medium that
   /// holds a region, and clears other content where it could be taken for metadata.
   [[nodiscard]] static result<std::unique_ptr<region>> create_on(std::unique_ptr<media> backing,
                                                                  const region_options& options);
   [[nodiscard]] static result<std::unique_ptr<region>> open_on(std::unique_ptr<media> backing,
                                                                bool read_only);
+  /// As attach(), over a medium to which an owner may be storing. The medium must be as long as the
+  /// region is.
+  [[nodiscard]] static result<std::unique_ptr<region>> attach_on(std::unique_ptr<media> backing);
   /// A destruction without close() has the effect of a crash: the next open finds the region not
   /// clean.
   ~region();
@@ -116,6 +138,8 @@ class region {
   /// True if the last process that opened the region for writing ended with close().
   [[nodiscard]] bool was_clean() const noexcept { return was_clean_; }
   [[nodiscard]] bool read_only() const noexcept { return read_only_; }
+  /// True if another process may be changing what lies in the region (attach()).
+  [[nodiscard]] bool attached() const noexcept { return attached_; }
   /// Damage that was found and does not prevent the region from being served, in sentences.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
@@ -161,6 +185,11 @@ class region {
 
  private:
   region();
+  [[nodiscard]] static result<std::unique_ptr<region>> begin_open(std::unique_ptr<media> backing,
+                                                                  bool read_only);
+  [[nodiscard]] result<void> read_superblocks();
+  [[nodiscard]] std::vector<std::string> read_directory();
+  void note(const std::vector<std::string>& damage);
   void take_geometry();
   void lay_out(const std::vector<region_root>& areas) noexcept;
   void store_root(std::uint32_t entry, const region_root& root) noexcept;
@@ -178,6 +207,7 @@ class region {
   std::vector<std::string> notes_;
   bool was_clean_ = true;
   bool read_only_ = false;
+  bool attached_ = false;
   bool closed_ = false;
 };
 

@@ -115,7 +115,7 @@ class dax_media final : public detail::watched_media {
       if (creates_file) (void)unlink(o.path.c_str());
       return mapped.error();
     }
-    if (mode != open_mode::read_only) m->kind_ = kind::instructions;
+    if (!detail::only_reads(mode)) m->kind_ = kind::instructions;
     return std::unique_ptr<media>(std::move(m));
   }
 
@@ -182,6 +182,8 @@ class dax_media final : public detail::watched_media {
     const std::string name = "region device " + path_ + ": ";
     if (o.size > device.size())
       return error{errc::no_space, name + "it has " + std::to_string(device.size()) + " bytes"};
+    if (mode == open_mode::beside_owner && mprotect(device.base(), device.size(), PROT_READ) != 0)
+      return system_error(errc::io, name + "cannot map it for reading only", errno);
     if (mode == open_mode::read_only) {
       auto range = detail::address_range::reserve(device.size(), detail::hugepage_size, path_);
       if (!range) return range.error();
@@ -227,9 +229,11 @@ class dax_media final : public detail::watched_media {
     auto range = detail::address_range::reserve(sizes->size_max, detail::hugepage_size, path_);
     if (!range) return range.error();
     range_ = std::move(*range);
-    if (mode == open_mode::read_only) {
+    if (detail::only_reads(mode)) {
       if (!grants_sync(fd_.get())) return not_pmem();
-      auto done = range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
+      auto done = mode == open_mode::beside_owner
+                      ? range_.commit_look(fd_.get(), sizes->size)
+                      : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done)
         return error{done.error().code, "region file " + path_ + ": " + done.error().message};
     } else {
@@ -302,8 +306,6 @@ const media_driver dax_driver = {
     given,
     suits,
     [](const media_options& o) { return dax_media::make(o, open_mode::create); },
-    [](const media_options& o) {
-      return dax_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);
-    }};
+    [](const media_options& o) { return dax_media::make(o, detail::mode_of(o)); }};
 
 } // namespace chainring

@@ -59,7 +59,7 @@ result<file_parts> open_parts(const media_options& options, open_mode mode) {
   if (!bytes) return bytes.error();
   struct stat mine {
   }, other{};
-  const int flags = (mode == open_mode::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  const int flags = (detail::only_reads(mode) ? O_RDONLY : O_RDWR) | O_CLOEXEC;
   detail::file_descriptor second(::open(options.path.c_str(), flags));
   if (second.get() < 0) {
     const int e = errno;
@@ -83,6 +83,26 @@ result<std::unique_ptr<media>> attach(file_parts parts, const media_options& opt
   auto m = file_media::attach(std::move(parts), options);
   if (!m) return m.error();
   return std::unique_ptr<media>(std::move(*m));
+}
+
+/// Copies the region beside its owner, again and again until the owner has not moved the beginning
+/// of the journal meanwhile. Then the copy is the region as some drain left it.
+result<std::unique_ptr<media>> look(const media_options& options) {
+  constexpr int attempts_max = 16;
+  error last;
+  for (int attempt = 0; attempt < attempts_max; ++attempt) {
+    auto parts = open_parts(options, open_mode::beside_owner);
+    if (!parts) return parts.error();
+    auto m = file_media::attach(std::move(*parts), options);
+    if (m && (*m)->is_one_state()) return std::unique_ptr<media>(std::move(*m));
+    // A header that is being written may have been read in part.
+    if (!m && m.error().code != errc::corrupt) return m.error();
+    last = m ? error{errc::busy, "region file " + options.path +
+                                     ": it changes faster than it can be copied; look again when "
+                                     "less is written to it"}
+             : m.error();
+  }
+  return last;
 }
 
 bool suits(const std::string& path) {
@@ -121,8 +141,8 @@ result<std::unique_ptr<media>> open(const media_options& options) {
     if (auto ok = checked_place(options); !ok) return ok.error();
   auto checked = with_journal_size(options);
   if (!checked) return checked.error();
-  auto parts =
-      open_parts(options, options.read_only ? open_mode::read_only : open_mode::read_write);
+  if (options.read_only && options.beside_owner) return look(*checked);
+  auto parts = open_parts(options, detail::mode_of(options));
   if (!parts) return parts.error();
   // Sync the name too: the process that created the file may have died before it synced the
   // directory.

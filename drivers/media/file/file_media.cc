@@ -26,6 +26,7 @@
 #include <cstring>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <vector>
 
 #include "base/hook.h"
@@ -109,11 +110,22 @@ result<std::unique_ptr<file_media>> file_media::attach(file_parts parts,
   return m;
 }
 
+bool file_media::is_one_state() {
+  const auto now = container::load(*parts_.journal, path_, parts_.file_bytes);
+  const file_format::header then = container_.now();
+  if (seeded_bug("file_look_mixed")) return true;
+  return now && now->tail == then.tail && now->salt == then.salt &&
+         now->image_size == then.image_size && now->sequence == then.sequence;
+}
+
 result<void> file_media::read_image(std::uint64_t size) {
   const std::uint64_t start = container_.now().image_offset, end = start + size;
+  constexpr std::uint64_t piece = 1u << 20; // an owner may store between two of them
   for (std::uint64_t from = start; from < end;) {
     std::uint64_t to = end;
     parts_.image->find_data(from, to, end);
+    to = std::min(to, from + piece);
+    hook_point("file_image_piece");
     if (int e = read_all(*parts_.image, from, memory_.base() + (from - start), to - from); e != 0)
       return system_error(errc::io, "region file " + path_ + ": cannot read its image", e);
     from = to;
@@ -137,7 +149,11 @@ result<void> file_media::fill(const media_options& options) {
     return done.error();
   base_ = memory_.base();
   size_ = h.image_size;
-  if (options.read_only) return {}; // kind_ stays `visible`: stores change only this memory
+  if (options.read_only) { // kind_ stays `visible`: stores change only this memory
+    if (options.beside_owner && mprotect(base_, h.image_size, PROT_READ) != 0)
+      return system_error(errc::io, "region file " + path_ + ": cannot protect its copy", errno);
+    return {};
+  }
 
   const std::uint64_t salt = parts_.draw_salt();
   int e = 0;

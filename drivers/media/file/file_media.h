@@ -56,6 +56,11 @@ class file_media final : public media {
 
   result<void> status() const override { return failure_.status(path_); }
 
+  /// After a look beside the owner of the file: true if the owner has not moved the beginning of
+  /// the journal since the header was read. Then every record since then was still there when it
+  /// was replayed, whatever a checkpoint wrote to the image in between.
+  [[nodiscard]] bool is_one_state();
+
   // --- the work of the threads, for tests that run without them ---------------------------------
   bool commit_step() noexcept { return journal_.commit_step(); }
   bool checkpoint_step() noexcept;

@@ -53,7 +53,7 @@ class shared_media final : public detail::watched_media {
       if (mode == open_mode::create) (void)unlink(o.path.c_str());
       return mapped.error();
     }
-    if (emulated(o) && mode != open_mode::read_only) m->kind_ = kind::instructions;
+    if (emulated(o) && !detail::only_reads(mode)) m->kind_ = kind::instructions;
     return std::unique_ptr<media>(std::move(m));
   }
 
@@ -125,18 +125,22 @@ class shared_media final : public detail::watched_media {
     auto range = detail::address_range::reserve(sizes->size_max, alignment, path_);
     if (!range) return range.error();
     range_ = std::move(*range);
-    read_only_ = mode == open_mode::read_only;
-    if (read_only_) {
-      // A private mapping on hugetlbfs would need as many free pages again.
-      auto done = place.kind == file_system::hugetlbfs
+    read_only_ = detail::only_reads(mode);
+    // A memory file system counts exactly the pages of a file. A disk also counts its own tables.
+    struct stat held {};
+    const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
+                       static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;
+    if (mode == open_mode::beside_owner && (whole || place.kind == file_system::disk)) {
+      if (auto done = range_.commit_look(fd_.get(), sizes->size); !done)
+        return error{done.error().code, name + done.error().message};
+    } else if (read_only_) {
+      // A private mapping on hugetlbfs would need as many free pages again. A shared mapping would
+      // fill the holes of a file that no owner has opened since it was copied.
+      auto done = place.kind == file_system::hugetlbfs || mode == open_mode::beside_owner
                       ? range_.commit_copy(fd_.get(), sizes->size)
                       : range_.commit_file(fd_.get(), 0, sizes->size, MAP_PRIVATE);
       if (!done) return error{done.error().code, name + done.error().message};
     } else {
-      // A memory file system counts exactly the pages of a file. A disk also counts its own tables.
-      struct stat held {};
-      const bool whole = place.kind != file_system::disk && fstat(fd_.get(), &held) == 0 &&
-                         static_cast<std::uint64_t>(held.st_blocks) * 512 >= sizes->size;
       if (!whole)
         if (auto done = allocate(0, sizes->size); !done) return done.error();
       if (auto done = commit(0, sizes->size); !done) return done.error();
@@ -196,8 +200,6 @@ const media_driver hugetlb_driver = {
     given,
     suits,
     [](const media_options& o) { return shared_media::make(o, open_mode::create); },
-    [](const media_options& o) {
-      return shared_media::make(o, o.read_only ? open_mode::read_only : open_mode::read_write);
-    }};
+    [](const media_options& o) { return shared_media::make(o, detail::mode_of(o)); }};
 
 } // namespace chainring
