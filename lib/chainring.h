@@ -66,6 +66,8 @@
 #include "access/access.h"
 #include "access/rule_board.h"
 #include "access/topic_pattern.h"
+#include "inspect/inspect.h"
+#include "inspect/salvage.h"
 #include "net/address.h"
 #include "net/arp.h"
 #include "net/build.h"
