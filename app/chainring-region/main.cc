@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // chainring-region makes, shows and checks regions. The exit status is 0 when it is done or the
-// region is clean, 1 when the check found damage, and 2 when the region cannot be opened or the
-// arguments are wrong.
+// region is clean, 1 when a check or a look found damage or a salvage lost something, and 2 when
+// the region cannot be opened or the arguments are wrong.
+//
+// The commands that look (info, sessions, queues, dump) attach to the region, so they work beside a
+// program that has it open. A check takes the lock that keeps owners away, because what an owner is
+// storing would look like damage. So does a salvage.
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <string>
 
+#include "base/escape.h"
 #include "broker/broker.h"
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/start.h"
+#include "inspect/salvage.h"
+#include "look.h"
 #include "objects/objects.h"
 #include "region/region.h"
 
@@ -18,6 +25,8 @@ using namespace chainring;
 using app::number, app::size_text;
 
 namespace {
+
+constexpr std::size_t sentence_max = 1000; ///< characters of a sentence about damage
 
 int refuse(const error& e, const char* remedy = "") {
   std::fprintf(stderr, "chainring-region: %s%s\n", e.message.c_str(), remedy);
@@ -53,7 +62,7 @@ int create(const media_options& m, std::uint32_t block_size, const store_layout&
   return 0;
 }
 
-int info(region& r) {
+int info(const region& r) {
   const region_geometry& g = r.geometry();
   std::printf("path          %s\nclass         %s\ndriver        %s\nuuid          %s\n"
               "size          %" PRIu64 "\nblock size    %u\nblocks        %" PRIu64
@@ -97,6 +106,46 @@ int check(region& r) {
   return wrong.empty() ? 0 : 1;
 }
 
+int salvage_into(const region& from, const media_options& to) {
+  auto report = salvage(from, to);
+  if (!report) return refuse(report.error());
+  for (const std::string& sentence : report->notes)
+    std::printf("note          %s\n", escape(sentence, sentence_max).c_str());
+  for (const std::string& sentence : report->lost)
+    std::printf("lost          %s\n", escape(sentence, sentence_max).c_str());
+  for (const salvaged_kind& k : report->kinds)
+    std::printf("%s: %" PRIu64 " arrived, %" PRIu64 " lost\n", escape(k.of).c_str(), k.arrived,
+                k.lost);
+  std::printf("%s: %s\n", to.path.c_str(),
+              report->complete() ? "everything arrived" : "what was intact arrived");
+  return report->complete() ? 0 : 1;
+}
+
+/// Grows a region in its place, or rewrites it into a shorter file.
+int resize(media_options m, std::uint64_t size) {
+  std::uint64_t now = 0;
+  {
+    m.read_only = true;
+    auto r = region::open(m);
+    if (!r) return refuse(r.error());
+    now = (*r)->geometry().size;
+    if (size < now)
+      if (auto done = shrink(**r, size); !done) return refuse(done.error());
+  }
+  m.read_only = false;
+  if (size > now) {
+    m.size = size;
+    auto r = region::open(m);
+    if (!r) return refuse(r.error());
+    if (auto closed = (*r)->close(); !closed) return refuse(closed.error());
+  }
+  auto r = region::attach(m);
+  if (!r) return refuse(r.error());
+  std::printf("%s: %" PRIu64 " bytes, %" PRIu64 " before\n", m.path.c_str(), (*r)->geometry().size,
+              now);
+  return 0;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -105,7 +154,7 @@ int main(int argc, char** argv) {
   a.set_version_flag("--version", "chainring-region " CHAINRING_VERSION);
   a.require_subcommand(1);
   media_options m;
-  std::string durability = "auto";
+  std::string durability = "auto", target_durability = "auto";
   std::uint32_t block_size = 256;
   store_layout layout;
   auto path = [&](CLI::App* s) {
@@ -135,9 +184,42 @@ int main(int argc, char** argv) {
                         "Number of retained messages");
   number<std::uint32_t>(*make, "--max-messages", layout.messages_max, 0, 1'000'000'000,
                         "Number of messages; 0 means one for every two blocks");
-  CLI::App* show = path(a.add_subcommand("info", "Show what a region is, without a change"));
-  CLI::App* look =
-      path(a.add_subcommand("check", "Report all damage of a region, without a change"));
+  region_tool::look_options looks;
+  auto look = [&](const char* name, const char* what) {
+    CLI::App* s = path(a.add_subcommand(name, what));
+    s->add_option("--class", durability,
+                  "Durability class of the region; auto takes the one of its path")
+        ->check(CLI::IsMember(durability_choices))
+        ->capture_default_str();
+    return s;
+  };
+  auto records = [&](CLI::App* s) {
+    s->add_flag("--json", looks.json, "Print one JSON object a line");
+    number<std::size_t>(*s, "--octets", looks.octets, 0, 1 << 20,
+                        "Characters to show of an identity, a key or a content at most");
+    return s;
+  };
+  CLI::App* show = look("info", "Show what a region is, also beside a program that uses it");
+  CLI::App* sessions =
+      records(look("sessions", "Show the sessions and groups of a broker's region"));
+  CLI::App* queues =
+      records(look("queues", "Show the queues of a region, with what waits in them"));
+  CLI::App* dump = records(look("dump", "Show everything in a region"));
+  dump->add_flag("--counts", looks.counts, "Leave out subscriptions, messages and entries");
+  media_options target;
+  CLI::App* save = look("salvage", "Copy what is intact out of a damaged region into a new one");
+  save->add_option("to", target.path, "The file of the new region, which must not exist")
+      ->required();
+  save->add_option("--to-class", target_durability,
+                   "Durability class of the new region; auto takes the best one of its path")
+      ->check(CLI::IsMember(durability_choices))
+      ->capture_default_str();
+  std::uint64_t new_size = 0;
+  CLI::App* change = look("resize", "Make a region longer, or as short as what lies in it allows");
+  change->add_option("--size", new_size, "New size: bytes, or a number with K, M, G or T")
+      ->required()
+      ->transform(size_text(areas_offset));
+  path(a.add_subcommand("check", "Report all damage of a region that no program uses"));
   try {
     app::refuse_unknown(a, argc, argv);
     a.parse(argc, argv);
@@ -147,12 +229,22 @@ int main(int argc, char** argv) {
   auto asked = parse_durability_choice(durability);
   if (!asked) return refuse(asked.error());
   m.durability = *asked;
+  asked = parse_durability_choice(target_durability);
+  if (!asked) return refuse(asked.error());
+  target.durability = *asked;
   if (make->parsed()) return create(m, block_size, layout);
+  if (change->parsed()) return resize(m, new_size);
+  const bool looking = show->parsed() || sessions->parsed() || queues->parsed() || dump->parsed();
   m.read_only = true;
-  auto r = region::open(m);
+  auto r = looking ? region::attach(m) : region::open(m);
   if (!r && r.error().code == errc::not_found)
     return refuse(r.error(), "; make it with 'chainring-region create'");
+  if (!r && r.error().code == errc::busy && !looking)
+    return refuse(r.error(), "; 'chainring-region dump' shows what lies in it meanwhile");
   if (!r) return refuse(r.error());
-  (void)look;
-  return show->parsed() ? info(**r) : check(**r);
+  if (show->parsed()) return info(**r);
+  if (sessions->parsed()) return region_tool::show_sessions(**r, looks);
+  if (save->parsed()) return salvage_into(**r, target);
+  if (queues->parsed()) return region_tool::show_queues(**r, looks);
+  return dump->parsed() ? region_tool::dump(**r, looks) : check(**r);
 }

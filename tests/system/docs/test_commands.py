@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 import own_network  # noqa: F401
 
 SOURCE, BUILD = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-DOCUMENTS = sys.argv[3:] or ["README.md", "docs/guides/running.md", "docs/guides/client.md", "docs/guides/network.md",
+DOCUMENTS = sys.argv[3:] or ["README.md", "docs/guides/running.md", "docs/guides/inspecting.md", "docs/guides/client.md", "docs/guides/network.md",
                              "docs/guides/generator.md", "docs/guides/benchmarks.md", "docs/performance.md"]
 HANG_S = 120  # this timeout only detects hangs
 NOT_RUN = re.compile(r"<!-- not run: (\S.{10,}) -->$")

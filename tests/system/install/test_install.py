@@ -117,6 +117,42 @@ def test_headers(i):
     print(f"{len(headers)} headers, each alone with g++ and clang++-19; an older clang is named as too old")
 
 
+def look_as_secondary(i, scratch, at, there):
+    """A DPDK secondary process looks into the region of a broker, which goes on."""
+    free = int(re.search(r"HugePages_Free:\s+(\d+)", open("/proc/meminfo").read()).group(1))
+    if free < 160:
+        print(f"{free} hugepages are free: no primary for a secondary process")
+        return
+    prefix, region = f"crsec{os.getpid()}", at("looked-at.region")
+    eal = ["--lcores", "0@0,1@0", "--no-pci", "-m", "256", "--file-prefix", prefix, "--vdev=net_null0,no-rx=1"]
+    with open(at("primary.log"), "w+b") as log:
+        broker = subprocess.Popen([os.path.join(i.programs, "dpdk-chainring"), *eal, "--", "--region", region, "--size", "64M",
+                                   "--address", "192.0.2.1/24", "--idle", "sleep"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        said = lambda: os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+        try:
+            end = time.monotonic() + HANG_S
+            while "chainring: ready" not in said():
+                if broker.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"the primary did not start:\n{said()}")
+                time.sleep(0.05)
+            before = os.stat(region).st_mtime_ns
+            for kind in ("shared", "static"):
+                seen = run(at(f"look-{kind}"), "--proc-type=secondary", "--no-pci", "--lcores", "0@1", "--file-prefix", prefix,
+                           "--log-level=error", "--", region, env=there)
+                if seen.splitlines()[-1] != "0 records were changing":
+                    raise SystemExit(f"secondary_look ({kind}) says: {seen}")
+            if os.stat(region).st_mtime_ns != before:
+                raise SystemExit("the look has changed the region's file")
+            broker.send_signal(signal.SIGTERM)
+            if broker.wait(HANG_S) != 0 or "closed cleanly" not in said():
+                raise SystemExit(f"the primary did not go on:\n{said()}")
+        finally:
+            if broker.poll() is None:
+                broker.kill()
+                broker.wait()
+    print("a secondary process looks into the region of a running broker")
+
+
 def test_library(i, scratch):
     compile = ["g++", *WARNINGS, "-O1", *strict(i)]
     shared = i.flags("--libs", "libchainring")
@@ -136,6 +172,7 @@ def test_library(i, scratch):
                "tally": os.path.join(SOURCE, "docs/examples/durable_tally.cc"),
                "readings": os.path.join(SOURCE, "docs/examples/shared_readings.cc"),
                "memory": os.path.join(SOURCE, "docs/examples/shared_memory_driver.cc"),
+               "look": os.path.join(SOURCE, "docs/examples/secondary_look.cc"),
                "drivers": os.path.join(HERE, "drivers.cc")}
     in_c = ["gcc", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-std=c11", "-O1", *strict(i),
             os.path.join(SOURCE, "docs/examples/durable_words.c")]
@@ -209,6 +246,7 @@ def test_library(i, scratch):
             said = run(at(f"memory-{kind}"), os.path.join(memory, "region"), env=there)
             if said != f"run {n}, driver shared-memory\n":
                 raise SystemExit(f"shared_memory_driver ({kind}), run {n}, says: {said}")
+    look_as_secondary(i, scratch, at, there)
     expected = None
     for kind in ("shared", "static"):
         said = run(at(f"drivers-{kind}"), scratch, env=there)

@@ -206,7 +206,9 @@ def test_a_second_opener():
     with Broker(PROGRAM, path) as first:
         first.ready()
         words = ["open elsewhere", "stop that program first"]
-        refused(path, *words, untouched=False)
+        says(run(TOOL, "check", path, status=2), [path, *words, "chainring-region dump"], "a check of a region in use")
+        refused_by_broker(path, *words, untouched=False)
+        says(run(TOOL, "info", path, status=0), ["no: it is in use"], "a look at a region in use")
         check(first.process.poll() is None, "the first broker ended")
         check(first.end() == 0, "it did not close cleanly", first.said())
     says(run(TOOL, "info", path), ["last closed   cleanly"], "the first broker's region")
