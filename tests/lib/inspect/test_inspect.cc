@@ -307,12 +307,20 @@ TEST_F(Inspect, ALookBesideAWriterShowsNothingTornAndNamesNoDamage) {
       ASSERT_EQ(values.enqueue(n), queue_status::done);
       if (n % 8 == 0) (void)values.dequeue_burst(std::span(out));
       rounds = n;
+      if (n % 16 == 0) std::this_thread::yield();
     }
   });
   inspection look(*r);
   const object_look of_map = named(look, "pairs"), of_queue = named(look, "numbers");
-  std::uint64_t shown = 0;
-  for (int i = 0; i < 2000 || rounds < 2000; ++i) {
+  // As many looks as there are different states of the writer to see, on any number of CPUs.
+  std::uint64_t shown = 0, moments = 0, moment = 0;
+  while (moments < 200) {
+    if (const std::uint64_t now = rounds; now == moment) {
+      std::this_thread::yield();
+    } else {
+      ++moments;
+      moment = now;
+    }
     shown += look.map_entries(of_map,
                               [](auto, auto v) {
                                 pair p;
