@@ -49,6 +49,8 @@
 
 namespace chainring {
 
+using detail::unpack_extent;
+
 static_assert(sizeof(chain) == sizeof(message_extent) && sizeof(chain) == sizeof(std::uint64_t));
 static_assert(offsetof(chain, first) == offsetof(message_extent, first));
 
@@ -62,10 +64,6 @@ std::uint64_t load_state(const message_descriptor& d) noexcept {
   // [message-state-read] Without it a reader could see `published` and not what the word makes
   // valid.
   return std::atomic_ref(const_cast<std::uint64_t&>(d.state)).load(std::memory_order_acquire);
-}
-
-chain unpack_extent(std::uint64_t w) noexcept {
-  return {static_cast<std::uint32_t>(w), static_cast<std::uint32_t>(w >> 32)};
 }
 
 } // namespace
@@ -84,47 +82,6 @@ const char* to_string(message_status s) noexcept {
     return "damaged";
   }
   return "unknown";
-}
-
-// --- cursor --------------------------------------------------------------------------------------
-
-void message_cursor::next_extent() noexcept {
-  const chain c = unpack_extent(list_[next_++]);
-  at_ = blocks_->address(c);
-  in_extent_ = blocks_->size_of(c);
-}
-
-std::uint64_t message_cursor::advance_far(std::uint64_t n) noexcept {
-  n = std::min(n, remaining_);
-  for (std::uint64_t left = n; left != 0;) {
-    const std::uint64_t step = std::min(left, in_extent_);
-    at_ += step;
-    in_extent_ -= step;
-    remaining_ -= step;
-    left -= step;
-    if (in_extent_ == 0 && remaining_ != 0) {
-      if (list_ == nullptr || next_ == count_) { // a cursor made by first() ends with its extent
-        remaining_ = 0;
-        break;
-      }
-      next_extent();
-    }
-  }
-  return n;
-}
-
-std::uint64_t message_cursor::copy_out_far(void* to, std::uint64_t n) noexcept {
-  auto* out = static_cast<std::byte*>(to);
-  const std::uint64_t all = n = std::min(n, remaining_);
-  while (n != 0) {
-    const auto piece = contiguous();
-    const std::uint64_t step = std::min<std::uint64_t>(n, piece.size());
-    std::memcpy(out, piece.data(), step);
-    out += step;
-    n -= step;
-    advance(step);
-  }
-  return all;
 }
 
 // --- the publisher -------------------------------------------------------------------------------

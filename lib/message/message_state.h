@@ -72,6 +72,11 @@ struct message_table::state {
 
 namespace detail {
 
+/// The chain that an entry of an extent list names.
+inline chain unpack_extent(std::uint64_t w) noexcept {
+  return {static_cast<std::uint32_t>(w), static_cast<std::uint32_t>(w >> 32)};
+}
+
 /// Words 2 to 6 of a descriptor; in word 3 the half for the CRC is 0.
 struct fixed_words {
   std::uint64_t sizes, check, expires_ns, published_ns, publisher;
