@@ -285,7 +285,6 @@ void message_compactor::state::name_copies() noexcept {
   }
   batch.clear();
   leaving = 0;
-  if (seeded_bug("compactor.freed_at_once")) (void)settle();
 }
 
 } // namespace chainring

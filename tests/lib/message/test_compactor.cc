@@ -9,6 +9,7 @@
 #include "message/compactor.h"
 #include "message_fixture.h"
 #include "support/seed.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -200,6 +201,24 @@ TEST(Compactor, AReaderKeepsTheOldPlaceUntilItIsDone) {
   }
   run(*c);
   EXPECT_EQ(s.first_difference(), "");
+}
+
+TEST(Compactor, WithoutAGracePeriodAReaderSeesOtherBytes) {
+  const seeded bug("compactor.grace_not_kept");
+  shop s({.descriptors = 256, .blocks = 256});
+  s.fill(64);
+  std::mt19937_64 random(seed_from_environment(4));
+  s.drop_share(0.5, random);
+  const auto c = make(s, {.segment_blocks = 16});
+  std::vector<message_view> views(s.items.size());
+  const message_table::reading mine(*s.t.table);
+  for (std::size_t i = 0; i < views.size(); ++i)
+    ASSERT_EQ(s.t->view(s.items[i].ref, views[i]), message_status::ok);
+  run(*c);
+  s.fill(64);
+  const bool all_whole = std::all_of(views.begin(), views.end(),
+                                     [&](const message_view& v) { return s.t->verify(v); });
+  expect_found("compactor.grace_not_kept", !all_whole, "other bytes at the old place");
 }
 
 TEST(Compactor, APinTakenInsideAReadingKeepsTheOldPlace) {
