@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The parts of lib/base that need no file of their own: assertions, CRC-32C, errors, waiting,
-// thread slots.
+// thread slots, and rows of grace periods that threads share.
 //
 // Ordering labels:
 //   [loss-announced]  expect_broken_invariants() stores memory_lost with release before zeros
@@ -9,18 +9,23 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
+#include <pthread.h>
 #include <rte_hash_crc.h>
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/grace.h"
 #include "base/hook.h"
 #include "base/idle.h"
 #include "base/thread_slot.h"
@@ -140,29 +145,100 @@ void idle_policy::idle() noexcept {
 
 namespace {
 
-std::mutex slots_lock;
-std::array<bool, max_thread_slots> slots_used{};
+/// Linux has at most 2^22 threads at one time, so numbers never run out. The bits take memory where
+/// they are touched.
+constexpr std::size_t numbers_max = 1u << 22;
+constexpr unsigned word_bits = 64;
+std::mutex numbers_lock;
+std::array<std::uint64_t, numbers_max / word_bits> numbers_used{};
 
-struct slot_holder {
-  unsigned slot;
-  slot_holder() noexcept {
-    const std::lock_guard guard(slots_lock);
-    for (slot = 0; slot < max_thread_slots && slots_used[slot]; ++slot) {
-    }
-    CHAINRING_ASSERT(slot < max_thread_slots);
-    slots_used[slot] = true;
-  }
-  ~slot_holder() {
-    const std::lock_guard guard(slots_lock);
-    slots_used[slot] = false;
-  }
-};
+/// This thread's number plus one; 0: it has none.
+constinit thread_local unsigned number_plus_one = 0;
+
+void give_number_back(void* number) noexcept {
+  const std::size_t n = reinterpret_cast<std::uintptr_t>(number) - 1;
+  number_plus_one = 0;
+  detail::slot_plus_one = 0;
+  const std::lock_guard guard(numbers_lock);
+  numbers_used[n / word_bits] &= ~(std::uint64_t{1} << n % word_bits);
+}
+
+[[gnu::noinline]] unsigned take_number() noexcept {
+  // Values of a key are destroyed after all thread_local objects of a thread. So the destructors of
+  // these may still use a structure, with the number that the thread had before.
+  static const struct at_end_of_threads {
+    pthread_key_t key = 0;
+    const bool made = pthread_key_create(&key, give_number_back) == 0;
+  } at_end;
+  const std::lock_guard guard(numbers_lock);
+  std::size_t i = 0;
+  while (~numbers_used[i] == 0)
+    CHAINRING_ASSERT(++i < numbers_used.size()); // Linux has fewer threads
+  const auto bit = static_cast<unsigned>(std::countr_one(numbers_used[i]));
+  numbers_used[i] |= std::uint64_t{1} << bit;
+  number_plus_one = static_cast<unsigned>(i) * word_bits + bit + 1;
+  // Where the system has no room for this value, the number is not given back, which costs a bit.
+  if (at_end.made)
+    (void)pthread_setspecific(at_end.key, reinterpret_cast<void*>(std::uintptr_t{number_plus_one}));
+  return number_plus_one;
+}
 
 } // namespace
 
 unsigned thread_slot() noexcept {
-  thread_local const slot_holder holder;
-  return holder.slot;
+  const unsigned mine = number_plus_one;
+  return (mine != 0 ? mine : take_number()) - 1;
+}
+
+unsigned detail::first_row() noexcept {
+  const unsigned slot = thread_slot();
+  if (slot >= max_thread_slots) return 0;
+  unsigned seen = slots_seen.load(std::memory_order_relaxed); // [thread-slot-counted]
+  while (seen <= slot &&
+         // [thread-slot-counted] Without it a thread that looks at every row could overlook this
+         // one.
+         !slots_seen.compare_exchange_weak(seen, slot + 1,
+                                           std::memory_order_seq_cst,    // [thread-slot-counted]
+                                           std::memory_order_relaxed)) { // [thread-slot-counted]
+  }
+  return slot_plus_one = slot + 1;
+}
+
+// --- grace periods ------------------------------------------------------------------------------
+
+detail::grace_periods::~grace_periods() {
+  shared_rows* rows = shared_.load(std::memory_order_acquire); // [shared-rows-added]
+  while (rows != nullptr)
+    delete std::exchange(rows, rows->next);
+}
+
+std::atomic<std::uint64_t>& detail::grace_periods::enter_shared_row() noexcept {
+  for (idle_policy wait;; wait.idle()) {
+    shared_rows* newest = shared_.load(std::memory_order_acquire); // [shared-rows-added]
+    for (shared_rows* rows = newest; rows != nullptr; rows = rows->next)
+      for (thread& row : rows->rows) {
+        if (row.inside.load(std::memory_order_relaxed) != 0) continue; // [inside-announced]
+        std::uint64_t free = 0;
+        const std::uint64_t now = epoch_.load(std::memory_order_acquire); // [epoch-read]
+
+        // The exchange also makes the row this thread's, and continues the release of the thread
+        // that had the row before.
+        if (!row.inside.compare_exchange_strong(free, now,
+                                                std::memory_order_acq_rel,  // [inside-announced]
+                                                std::memory_order_relaxed)) // [inside-announced]
+          continue;
+        fence_.often();
+        return row.inside;
+      }
+    auto* more = new (std::nothrow) shared_rows;
+    if (more == nullptr) continue; // a thread that is inside comes out soon
+    more->next = newest;
+    // [shared-rows-added] Without it a thread could use rows that are not zero yet, or the
+    // reclaimer could overlook a thread in them.
+    while (!shared_.compare_exchange_weak(more->next, more, std::memory_order_acq_rel,
+                                          std::memory_order_acquire)) { // [shared-rows-added]
+    }
+  }
 }
 
 } // namespace chainring

@@ -9,6 +9,9 @@
 /// threads that were inside then have come out. This is what rte_rcu_qsbr does, with the reader's
 /// fence moved to the reclaimer, and without threads that must report.
 ///
+/// A thread has a row of its own to say that it is inside. Threads beyond max_thread_slots take one
+/// of some rows that they share, and as many are added as there are such threads inside at once.
+///
 /// Ordering labels:
 ///   [inside-announced]  A thread stores its epoch before it reads things, with the frequent side
 ///     of the uneven fence between; pairs with [inside-looked-up].
@@ -23,6 +26,9 @@
 ///   [epoch-fenced]  begin() publishes, with release, the epoch that its fence covers; pairs with
 ///     [epoch-fenced-read].
 ///   [epoch-fenced-read]  begun() loads that epoch with acquire; pairs with [epoch-fenced].
+///   [shared-rows-added]  A thread without a row of its own adds rows by an exchange with release,
+///     after it has zeroed them; other threads, and the reclaimer behind its fence, load the
+///     address with acquire; pairs with [shared-rows-added].
 #pragma once
 #include "compiler.h"
 
@@ -39,12 +45,19 @@ namespace chainring::detail {
 
 class grace_periods {
  public:
+  grace_periods() = default;
+  grace_periods(const grace_periods&) = delete;
+  grace_periods& operator=(const grace_periods&) = delete;
+  ~grace_periods();
   /// Allocates the table of threads. Returns false if there is no memory.
   [[nodiscard]] bool make() noexcept { return threads_.make(max_thread_slots); }
 
   /// The thread goes in. Must not be called by a thread that is inside.
   std::atomic<std::uint64_t>& enter() noexcept {
-    std::atomic<std::uint64_t>& mine = threads_[my_slot()].inside;
+    unsigned row = 0;
+    if (!own_row(row)) [[unlikely]]
+      return enter_shared_row();
+    std::atomic<std::uint64_t>& mine = threads_[row].inside;
     // [inside-announced] Without it something could be reused under a thread that has just gone in.
     // The order is release so that the thread's last [inside-left] stays visible too.
     // [epoch-read] Without it a thread could see the new epoch and not what was unlinked before it.
@@ -88,12 +101,12 @@ class grace_periods {
   [[nodiscard]] bool over(std::uint64_t stamp) const noexcept {
     if (seeded_bug("grace.not_kept")) return true;
     if (!begun(stamp)) return false;
-    for (unsigned i = 0; i < slots_in_use(); ++i) {
-      // [inside-looked-up] Without it a reader that is inside, or its last reads, could be
-      // overlooked.
-      const std::uint64_t in = threads_[i].inside.load(std::memory_order_acquire);
-      if (in != 0 && in <= stamp) return false;
-    }
+    for (unsigned i = 0; i < slots_in_use(); ++i)
+      if (holds(threads_[i], stamp)) return false;
+    for (const shared_rows* s = shared_.load(std::memory_order_acquire); // [shared-rows-added]
+         s != nullptr; s = s->next)
+      for (const thread& row : s->rows)
+        if (holds(row, stamp)) return false;
     return true;
   }
 
@@ -102,7 +115,22 @@ class grace_periods {
     /// the epoch that the thread went in with; 0 while it is outside
     std::atomic<std::uint64_t> inside;
   };
+  /// Rows for any thread that has none. They are added and never taken away.
+  struct shared_rows {
+    shared_rows* next = nullptr;
+    thread rows[15]{};
+  };
+  /// True while a thread is inside that was inside when the grace period of the stamp began.
+  [[nodiscard]] static bool holds(const thread& row, std::uint64_t stamp) noexcept {
+    // [inside-looked-up] Without it a reader that is inside, or its last reads, could be
+    // overlooked.
+    const std::uint64_t in = row.inside.load(std::memory_order_acquire);
+    return in != 0 && in <= stamp;
+  }
+  [[gnu::noinline]] std::atomic<std::uint64_t>& enter_shared_row() noexcept;
+
   lazy_array<thread> threads_;
+  std::atomic<shared_rows*> shared_{nullptr};
   std::atomic<std::uint64_t> epoch_{1};
   std::atomic<std::uint64_t> fenced_{0};
   uneven_fence fence_;

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Numbers for threads, so that a table can have one row for each thread.
 ///
+/// A thread takes a number by itself when it first uses a structure, and gives it back when it
+/// ends. So any number of threads may come and go, and any number may live at one time. Tables have
+/// rows for the numbers below max_thread_slots. A thread with a higher number has no row, keeps its
+/// number until it ends, and takes a slower way: it allocates without a cache of its own, and it
+/// announces itself to a grace period in a row that it shares with others.
+///
 /// Ordering labels:
 ///   [thread-slot-counted]  A thread counts its slot in slots_seen before it announces anything in
 ///     its row, with a sequentially consistent exchange; pairs with [thread-slot-count-read].
@@ -13,42 +19,37 @@
 
 namespace chainring {
 
-/// Most threads that may use durable structures at one time.
+/// Threads that may live at one time and have rows of their own. Further threads are slower.
 inline constexpr unsigned max_thread_slots = 256;
 
-/// Returns a small number that belongs to this thread while it lives, for per-thread tables. The
-/// number is given back when the thread exits, and then used again. Asserts if more than
-/// max_thread_slots threads ask for a number.
+/// Returns the lowest number that no other thread had when this thread first called. It belongs to
+/// this thread while it lives, also in destructors of its thread_local objects, and is given back
+/// when the thread ends. Numbers above max_thread_slots - 1 have no rows in tables.
 [[nodiscard]] unsigned thread_slot() noexcept;
 
 namespace detail {
 
-/// The number of slots that ever belonged to a thread: a thread that looks at every thread looks at
+/// The number of rows that ever belonged to a thread: a thread that looks at every thread looks at
 /// this many rows.
 inline std::atomic<unsigned> slots_seen{0};
 
-[[gnu::noinline]] inline unsigned first_slot() noexcept {
-  const unsigned slot = thread_slot();
-  unsigned seen = slots_seen.load(std::memory_order_relaxed); // [thread-slot-counted]
-  while (seen <= slot &&
-         // [thread-slot-counted] Without it a thread that looks at every row could overlook this
-         // one.
-         !slots_seen.compare_exchange_weak(seen, slot + 1,
-                                           std::memory_order_seq_cst,    // [thread-slot-counted]
-                                           std::memory_order_relaxed)) { // [thread-slot-counted]
-  }
-  return slot;
-}
-
-/// This thread's slot plus one; 0 before the thread first uses it. The initial-exec model makes it
-/// one load without a call, from a shared library too.
+/// This thread's row plus one; 0 before the thread first uses it, and where it has none. The
+/// initial-exec model makes it one load without a call, from a shared library too.
 [[gnu::tls_model("initial-exec")]] inline constinit thread_local unsigned slot_plus_one = 0;
 
-/// As thread_slot(), without its guarded call.
-inline unsigned my_slot() noexcept {
-  if (slot_plus_one == 0) [[unlikely]]
-    slot_plus_one = first_slot() + 1;
-  return slot_plus_one - 1;
+/// Gives this thread a number, if it has none. Returns slot_plus_one.
+unsigned first_row() noexcept;
+
+/// The row of this thread in tables with a row for each thread. False: this thread has none. The
+/// two ways are apart for the compiler, so that a thread with a row pays nothing for the others.
+[[nodiscard]] inline bool own_row(unsigned& row) noexcept {
+  unsigned mine = slot_plus_one;
+  if (mine == 0) [[unlikely]] {
+    mine = first_row();
+    if (mine == 0) return false;
+  }
+  row = mine - 1;
+  return true;
 }
 
 /// The number of rows to look at. The caller has passed the fence that [thread-slot-count-read]

@@ -69,7 +69,11 @@ struct block_store::state {
   bool recovering = false;
   std::atomic<std::uint64_t> refused{0}, reclaims{0}, withheld{0};
 
-  [[nodiscard]] thread_runs& mine() const noexcept { return caches[detail::my_slot()]; }
+  /// The cache of this thread; null: it has none (thread_slot.h).
+  [[nodiscard]] thread_runs* mine() const noexcept {
+    unsigned row = 0;
+    return detail::own_row(row) ? &caches[row] : nullptr;
+  }
 
   [[nodiscard]] bool cached_length(std::uint32_t blocks) const noexcept {
     return blocks - 1 < cached_lengths && cache_runs_max != 0;
@@ -133,7 +137,10 @@ struct block_store::state {
 
   /// Takes a run from the cache of this thread. Returns false if the cache is empty or revoked.
   [[nodiscard]] bool pop(std::uint32_t length, std::uint32_t& first) noexcept {
-    thread_runs& cache = mine();
+    unsigned row = 0;
+    if (!detail::own_row(row)) [[unlikely]]
+      return false;
+    thread_runs& cache = caches[row];
     if (!caches_open.enter(cache.busy)) return false;
     const std::uint32_t n = get(cache.count[length - 1]);
     if (n != 0) {
@@ -146,7 +153,10 @@ struct block_store::state {
 
   /// Puts a run into the cache of this thread. Returns false if the cache is full or revoked.
   [[nodiscard]] bool push(std::uint32_t length, std::uint32_t first) noexcept {
-    thread_runs& cache = mine();
+    unsigned row = 0;
+    if (!detail::own_row(row)) [[unlikely]]
+      return false;
+    thread_runs& cache = caches[row];
     if (!caches_open.enter(cache.busy)) return false;
     const std::uint32_t n = get(cache.count[length - 1]);
     const bool room = n < cache_runs_max;
@@ -158,11 +168,13 @@ struct block_store::state {
     return room;
   }
 
-  /// Fills the cache of this thread with runs of one length, at most one sixteenth of what is free,
-  /// and returns one more run to the caller. Returns false if the index cannot spare any. The
-  /// caller holds the lock.
+  /// Fills the cache of this thread, if it has one and that holds no run of the length, with at
+  /// most one sixteenth of what is free, and returns one more run to the caller. Returns false if
+  /// the index cannot spare any. The caller holds the lock.
   [[nodiscard]] bool refill(std::uint32_t length, std::uint32_t& first) noexcept {
-    if (caches_open.revoked()) return false;
+    thread_runs* const cache = mine();
+    if (cache == nullptr || get(cache->count[length - 1]) != 0 || caches_open.revoked())
+      return false;
     const std::uint64_t spare = index.free_blocks() / 16 / length;
     const auto want = static_cast<unsigned>(std::min<std::uint64_t>(cache_runs_max / 2 + 1, spare));
     if (want < 2) return false;
@@ -170,11 +182,10 @@ struct block_store::state {
     const unsigned got = index.take_batch(length, firsts, want);
     if (got == 0) return false;
     // The cache is last in, first out: put the lowest addresses on top.
-    thread_runs& cache = mine();
-    std::uint32_t n = get(cache.count[length - 1]);
+    std::uint32_t n = 0;
     for (unsigned i = got - 1; i > 0; --i)
-      set(cache.firsts[length - 1][n++], firsts[i]);
-    set(cache.count[length - 1], n);
+      set(cache->firsts[length - 1][n++], firsts[i]);
+    set(cache->count[length - 1], n);
     first = firsts[0];
     return true;
   }
@@ -183,8 +194,7 @@ struct block_store::state {
                                                    std::span<chain> out) noexcept {
     const std::lock_guard guard(lock);
     CHAINRING_ASSERT(!recovering);
-    if (cached_length(blocks) && !out.empty() && get(mine().count[blocks - 1]) == 0 &&
-        refill(blocks, out[0].first)) {
+    if (cached_length(blocks) && !out.empty() && refill(blocks, out[0].first)) {
       out[0].blocks = blocks;
       return 1;
     }
@@ -210,19 +220,17 @@ struct block_store::state {
 
   [[gnu::noinline]] bool try_behind_cache(std::uint32_t blocks, chain& out) noexcept {
     const std::lock_guard guard(lock);
-    return (cached_length(blocks) && get(mine().count[blocks - 1]) == 0 &&
-            refill(blocks, out.first)) ||
+    return (cached_length(blocks) && refill(blocks, out.first)) ||
            index.take(blocks, std::span(&out, 1)) == 1;
   }
 
   [[gnu::noinline]] void release_behind_cache(const chain& c) noexcept {
     const std::lock_guard guard(lock);
     CHAINRING_ASSERT(!recovering);
-    if (cached_length(c.blocks) && !caches_open.revoked()) {
-      thread_runs& cache = mine();
-      if (const std::uint32_t n = get(cache.count[c.blocks - 1]); n >= cache_runs_max)
-        flush_runs(cache, c.blocks, (n + 1) / 2);
-    }
+    thread_runs* const cache = mine();
+    if (cached_length(c.blocks) && cache != nullptr && !caches_open.revoked())
+      if (const std::uint32_t n = get(cache->count[c.blocks - 1]); n >= cache_runs_max)
+        flush_runs(*cache, c.blocks, (n + 1) / 2);
     index.release(c.first, c.blocks);
     restore_if_plenty();
   }
@@ -325,8 +333,8 @@ bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {
 bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept {
   CHAINRING_ASSERT(blocks != 0);
   std::size_t got = 0;
-  if (state_->cached_length(blocks)) {
-    thread_runs& cache = state_->mine();
+  if (unsigned row = 0; state_->cached_length(blocks) && detail::own_row(row)) {
+    thread_runs& cache = state_->caches[row];
     if (state_->caches_open.enter(cache.busy)) {
       std::uint32_t n = get(cache.count[blocks - 1]);
       for (; got < out.size() && n != 0; ++got)
@@ -366,9 +374,10 @@ void block_store::release_required(const chain& c) noexcept {
 
 void block_store::release(std::span<const chain> chains) noexcept {
   std::size_t i = 0;
-  if (chains.size() > 1 && state_->cache_runs_max != 0 && media_.losses() == 0) {
+  if (unsigned row = 0; chains.size() > 1 && state_->cache_runs_max != 0 && media_.losses() == 0 &&
+                        detail::own_row(row)) {
     // Put as many chains into the cache as fit, in one visit.
-    thread_runs& cache = state_->mine();
+    thread_runs& cache = state_->caches[row];
     if (state_->caches_open.enter(cache.busy)) {
       for (; i < chains.size(); ++i) {
         const chain& c = chains[i];

@@ -20,10 +20,10 @@
 /// **Thread-safety:** allocate*(), release() and resize() may be called from any thread; they
 /// neither allocate memory nor throw. Runs of 1 to 8 blocks go through a cache of the calling
 /// thread (thread_slot.h), so the usual allocation and release take no lock and no locked
-/// instruction. The index behind the caches is protected by one short spinlock and costs O(log n)
-/// per run. When the index runs short, the store takes back the caches of all threads (one
-/// membarrier system call where the kernel has it), so a request fails only if the store as a whole
-/// cannot meet it.
+/// instruction. A thread that has no row there goes to the index. The index behind the caches is
+/// protected by one short spinlock and costs O(log n) per run. When the index runs short, the store
+/// takes back the caches of all threads (one membarrier system call where the kernel has it), so a
+/// request fails only if the store as a whole cannot meet it.
 ///
 /// **What the caches cost:** blocks in a cache are free, but the index does not see them. So a run
 /// that a thread has given back is not merged with its neighbours, and a request may split a longer

@@ -32,7 +32,13 @@ class index_pool {
 
   /// `next` gets the number that this thread will probably take next, or `index` itself.
   [[nodiscard]] bool take(std::uint32_t& index, std::uint32_t& next) noexcept {
-    cache& c = caches_[my_slot()];
+    unsigned row = 0;
+    if (!own_row(row)) [[unlikely]] {
+      const bool taken = take_behind_cache(nullptr, index);
+      next = index;
+      return taken;
+    }
+    cache& c = caches_[row];
     if (cache_max_ != 0 && open_.enter(c.busy)) {
       const std::uint32_t n = get(c.count);
       if (n != 0) {
@@ -43,13 +49,16 @@ class index_pool {
       open_.leave(c.busy);
       if (n != 0) return true;
     }
-    const bool taken = take_behind_cache(c, index);
+    const bool taken = take_behind_cache(&c, index);
     next = index;
     return taken;
   }
 
   void give(std::uint32_t index) noexcept {
-    cache& c = caches_[my_slot()];
+    unsigned row = 0;
+    if (!own_row(row)) [[unlikely]]
+      return give_behind_cache(nullptr, index);
+    cache& c = caches_[row];
     if (cache_max_ != 0 && open_.enter(c.busy)) {
       const std::uint32_t n = get(c.count);
       if (n < cache_max_) {
@@ -59,7 +68,7 @@ class index_pool {
       open_.leave(c.busy);
       if (n < cache_max_) return;
     }
-    give_behind_cache(c, index);
+    give_behind_cache(&c, index);
   }
 
   /// Empties the pool. Recovery then adds each number that nothing on media refers to. No other
@@ -107,14 +116,15 @@ class index_pool {
     a.store(v, std::memory_order_relaxed); // [number-cache-owned]
   }
 
-  [[gnu::noinline]] void give_behind_cache(cache& c, std::uint32_t index) noexcept {
+  /// `mine` is the cache of this thread; null: it has none.
+  [[gnu::noinline]] void give_behind_cache(cache* mine, std::uint32_t index) noexcept {
     const std::lock_guard guard(lock_);
-    if (!open_.revoked()) flush(c, get(c.count) / 2);
+    if (mine != nullptr && !open_.revoked()) flush(*mine, get(mine->count) / 2);
     free_[free_count_++] = index;
     restore_if_plenty();
   }
 
-  [[nodiscard, gnu::noinline]] bool take_behind_cache(cache& mine, std::uint32_t& index) noexcept {
+  [[nodiscard, gnu::noinline]] bool take_behind_cache(cache* mine, std::uint32_t& index) noexcept {
     const std::lock_guard guard(lock_);
     if (free_count_ == 0 && !open_.revoked() && cached_count() != 0) {
       open_.revoke();
@@ -127,11 +137,11 @@ class index_pool {
     if (free_count_ == 0) return false;
     index = free_[--free_count_];
     // Refill the cache of this thread, with at most one sixteenth of what is free.
-    if (!open_.revoked() && get(mine.count) == 0) {
+    if (mine != nullptr && !open_.revoked() && get(mine->count) == 0) {
       const std::uint64_t n = std::min<std::uint64_t>(cache_max_ / 2, free_count_ / 16);
       for (std::uint64_t i = n; i > 0; --i)
-        set(mine.entries[i - 1], free_[--free_count_]);
-      set(mine.count, static_cast<std::uint32_t>(n));
+        set(mine->entries[i - 1], free_[--free_count_]);
+      set(mine->count, static_cast<std::uint32_t>(n));
     }
     return true;
   }

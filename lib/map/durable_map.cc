@@ -220,8 +220,23 @@ void durable_map::unexpect_key() noexcept {
   expected_.fetch_sub(1, std::memory_order_relaxed); // [expected-keys]
 }
 
+// The open batches of threads that have no row are in a list.
+[[gnu::noinline]] durable_map::batch* durable_map::open_in_list() noexcept {
+  const std::uint32_t owner = thread_slot() + 1;
+  const std::lock_guard guard(open_lock_);
+  batch* b = open_list_;
+  while (b != nullptr && b->owner_ != owner)
+    b = b->next_open_;
+  return b;
+}
+
+durable_map::batch* durable_map::my_open_batch() noexcept {
+  unsigned row = 0;
+  return detail::own_row(row) ? open_[row] : open_in_list();
+}
+
 template <class Fn> map_status durable_map::run_single(Fn&& fn) {
-  if (batch* open = open_[thread_slot()]; open != nullptr) {
+  if (batch* open = my_open_batch(); open != nullptr) {
     const map_status status = fn(*open);
     open->commit();
     return status;
@@ -359,14 +374,32 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
 
 // --- batch --------------------------------------------------------------------------------------
 
-durable_map::batch::batch(durable_map& map) noexcept : map_(map), owner_(thread_slot() + 1) {
-  CHAINRING_ASSERT(map.open_[owner_ - 1] == nullptr); // a thread has at most one batch for a map
-  map.open_[owner_ - 1] = this;
+durable_map::batch::batch(durable_map& map) noexcept : map_(map) {
+  unsigned row = 0;
+  if (detail::own_row(row)) [[likely]] {
+    owner_ = row + 1;
+    CHAINRING_ASSERT(map.open_[row] == nullptr); // a thread has at most one batch for a map
+    map.open_[row] = this;
+    return;
+  }
+  owner_ = thread_slot() + 1;
+  CHAINRING_ASSERT(map.open_in_list() == nullptr); // a thread has at most one batch for a map
+  const std::lock_guard guard(map.open_lock_);
+  next_open_ = map.open_list_;
+  map.open_list_ = this;
 }
 
 durable_map::batch::~batch() {
   commit();
-  map_.open_[owner_ - 1] = nullptr;
+  if (owner_ <= max_thread_slots) [[likely]] {
+    map_.open_[owner_ - 1] = nullptr;
+    return;
+  }
+  const std::lock_guard guard(map_.open_lock_);
+  batch** at = &map_.open_list_;
+  while (*at != this)
+    at = &(*at)->next_open_;
+  *at = next_open_;
 }
 
 // Takes the claim of the key's stripe. Afterwards no change of the key is pending.
@@ -383,7 +416,7 @@ void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcep
   }
   // A thread that has a staged change of this key open would wait for itself: it finishes its
   // staged changes first.
-  CHAINRING_ASSERT(claims.owner(stripe) != owner_ + max_thread_slots);
+  CHAINRING_ASSERT(claims.owner(stripe) != staged_by(owner_));
   detail::short_wait wait;
   for (std::uint32_t found; (found = claims.try_take(stripe, owner_)) != owner_;) {
     if (size_ != 0) commit(); // two batches could otherwise wait for each other

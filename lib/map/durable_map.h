@@ -425,12 +425,21 @@ class durable_map {
   void flush_cell(const map_change& c) noexcept;
   void publish_one(const map_change& c) noexcept;
   template <class Decide>
+  map_status start_as(std::uint32_t owner, key_span key, bool may_insert, Decide& decide) noexcept;
+  template <class Decide>
   map_status start(key_span key, bool may_insert, map_change& out, Decide&& decide) noexcept;
 
   /// Counts a key that may be inserted soon, for the growth of the index. False: it was not
   /// counted.
   bool expect_key(batch& by) noexcept;
   void unexpect_key() noexcept;
+  /// The open batch of this thread, or null.
+  [[nodiscard]] batch* my_open_batch() noexcept;
+  [[nodiscard]] batch* open_in_list() noexcept;
+  /// The owner of the claims of a thread's staged changes, from the owner of those of its batch.
+  [[nodiscard]] static constexpr std::uint32_t staged_by(std::uint32_t owner) noexcept {
+    return owner | std::uint32_t{1} << 30;
+  }
   /// Runs one change in this thread's open batch, or in a batch of its own.
   template <class Fn> map_status run_single(Fn&& fn);
   map_status edit_single(key_span key, bool may_insert,
@@ -448,8 +457,10 @@ class durable_map {
   index_type index_;
   detail::key_claims claims_;
   std::unique_ptr<detail::retired_chains> retired_;
-  std::array<batch*, max_thread_slots> open_{}; ///< the open batch of each thread
-  std::unique_ptr<staging[]> staged_;           ///< by thread slot
+  std::array<batch*, max_thread_slots> open_{}; ///< the open batch of each thread with a row
+  std::unique_ptr<staging[]> staged_;           ///< by row of a thread
+  spin_lock open_lock_;                         ///< guards the list
+  batch* open_list_ = nullptr;                  ///< the open batches of threads without a row
   std::mutex adding_;                           ///< held while a segment is added
   std::unique_ptr<batch_log> log_;              ///< of the last atomic_batch
   mutable detail::batch_order order_;           ///< in which they become visible
@@ -512,7 +523,8 @@ class durable_map::batch {
   void flush_chains() noexcept;
 
   durable_map& map_;
-  std::uint32_t owner_;
+  std::uint32_t owner_ = 0;    ///< the number of its thread, plus one
+  batch* next_open_ = nullptr; ///< of a thread without a row
   std::size_t size_ = 0, flushed_ = 0;
   std::array<map_change, changes_max> changes_; // the first size_ of them are changes
 };

@@ -7,15 +7,16 @@
 // or the growth of the index waits for a claim, the call returns `busy`. The chains of a change are
 // flushed when it starts. The first change_flush() of a burst that needs durable chains drains them
 // for all changes that have started; the count of drains tells the others that theirs were
-// included.
+// included. A
+// thread without a row in tables (thread_slot.h) drains its chains when it starts their change.
 #include "base/hook.h"
 #include "map/durable_map_state.h"
 
 namespace chainring {
 
 template <class Decide>
-map_status durable_map::start(key_span key, bool may_insert, map_change& out,
-                              Decide&& decide) noexcept {
+[[gnu::always_inline]] inline map_status
+durable_map::start_as(std::uint32_t owner, key_span key, bool may_insert, Decide& decide) noexcept {
   if (!wanted_key::accepted(key, {})) return map_status::too_long;
   if (growing()) [[unlikely]]
     help_grow(index_type::homes_each);
@@ -35,8 +36,6 @@ map_status durable_map::start(key_span key, bool may_insert, map_change& out,
   const wanted_key wanted(key);
   const std::uint64_t hashed = hash(key);
   const std::uint32_t stripe = claims_.stripe(hashed);
-  const unsigned thread = detail::my_slot();
-  const std::uint32_t owner = thread + 1 + max_thread_slots;
   map_status status = map_status::busy;
   bool inserts = false;
   const auto take = [&] {
@@ -52,8 +51,25 @@ map_status durable_map::start(key_span key, bool may_insert, map_change& out,
     if (status != map_status::done) claims_.give_back(stripe);
   }
   if (expected && (status != map_status::done || !inserts)) unexpect_key();
+  return status;
+}
+
+template <class Decide>
+map_status durable_map::start(key_span key, bool may_insert, map_change& out,
+                              Decide&& decide) noexcept {
+  unsigned row = 0;
+  if (!detail::own_row(row)) [[unlikely]] {
+    // Nothing counts for this thread what it has flushed, so the chains are drained here.
+    const map_status status = start_as(staged_by(thread_slot() + 1), key, may_insert, decide);
+    std::uint64_t undrained = 0;
+    if (status == map_status::done && flush_chains_of(out, undrained))
+      media_.drain(); // [chain-before-word]
+    hook_point("map.stored");
+    return status;
+  }
+  const map_status status = start_as(staged_by(row + 1), key, may_insert, decide);
   if (status != map_status::done) return status;
-  staging& own = staged_[thread];
+  staging& own = staged_[row];
   out.drains = own.drains;
   // Where one drain cannot cover the chains, some are drained here, which nothing names yet.
   (void)flush_chains_of(out, own.undrained); // [chain-before-word]
@@ -89,11 +105,13 @@ map_status durable_map::erase_start(key_span key, map_change& out) noexcept {
 
 void durable_map::change_flush(const map_change& c) noexcept {
   if (c.waits_for_chains) {
-    staging& own = staged_[detail::my_slot()];
-    if (own.drains == c.drains) {
-      media_.drain(); // [chain-before-word]
-      ++own.drains;
-      own.undrained = 0;
+    if (unsigned row = 0; detail::own_row(row)) [[likely]] {
+      staging& own = staged_[row];
+      if (own.drains == c.drains) {
+        media_.drain(); // [chain-before-word]
+        ++own.drains;
+        own.undrained = 0;
+      }
     }
     store_word(c); // [cell-commit] [cell-words-before-commit]
   }

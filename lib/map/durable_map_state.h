@@ -82,12 +82,25 @@ class retired_chains {
   explicit retired_chains(block_store& blocks) noexcept : blocks_(blocks) {}
   /// False: there is not enough memory.
   [[nodiscard]] bool make() noexcept { return periods_.make(); }
-  void enter(unsigned thread) noexcept {
-    nesting& own = depth_[thread];
+  /// How deep a thread is inside sections of this map.
+  struct nesting {
+    unsigned sections;
+    std::atomic<std::uint64_t>* inside;
+  };
+  /// Begins a section. Returns what leave() is given: the thread's own state, or `other` for a
+  /// thread that has none, whose sections then know nothing of each other.
+  nesting& enter(nesting& other) noexcept {
+    unsigned row = 0;
+    if (!own_row(row)) [[unlikely]] {
+      other.sections = 1;
+      other.inside = &periods_.enter();
+      return other;
+    }
+    nesting& own = depth_[row];
     if (own.sections++ == 0) own.inside = &periods_.enter();
+    return own;
   }
-  void leave(unsigned thread) noexcept {
-    nesting& own = depth_[thread];
+  static void leave(nesting& own) noexcept {
     if (--own.sections == 0) grace_periods::leave(*own.inside);
   }
   /// Adds a chain that nothing a lookup can find names any more.
@@ -103,13 +116,10 @@ class retired_chains {
     chain blocks;
     std::uint64_t stamp;
   };
-  struct alignas(cacheline_size) nesting {
-    unsigned sections = 0;
-    std::atomic<std::uint64_t>* inside = nullptr;
-  };
+  struct alignas(cacheline_size) row : nesting {};
 
   block_store& blocks_;
-  std::array<nesting, max_thread_slots> depth_; ///< by thread slot, used by that thread only
+  std::array<row, max_thread_slots> depth_{}; ///< each used by the thread of the row only
   grace_periods periods_;
   alignas(cacheline_size) spin_lock lock_; ///< guards the members below
   std::size_t first_ = 0, count_ = 0;
@@ -153,16 +163,14 @@ struct durable_map::wanted_key {
 /// While an object of this class lives, chains that lookups may find are not reused.
 class durable_map::reading {
  public:
-  explicit reading(const durable_map& map) noexcept : map_(map), thread_(detail::my_slot()) {
-    map_.retired_->enter(thread_);
-  }
-  ~reading() { map_.retired_->leave(thread_); }
+  explicit reading(const durable_map& map) noexcept : own_(map.retired_->enter(other_)) {}
+  ~reading() { detail::retired_chains::leave(own_); }
   reading(const reading&) = delete;
   reading& operator=(const reading&) = delete;
 
  private:
-  const durable_map& map_;
-  unsigned thread_;
+  detail::retired_chains::nesting other_; // set only for a thread without a row
+  detail::retired_chains::nesting& own_;
 };
 
 /// An entry and its cell as a walk copied them at one moment. The chains that they name stay valid

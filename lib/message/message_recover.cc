@@ -209,13 +209,16 @@ bool message_table::judge(message_ref ref, message_word1 extent) noexcept {
 
 bool message_table::claim(message_ref ref, message_word1 extent) noexcept {
   if (!state_->recoverers) return mark_chains(ref.index, extent) || judge(ref, extent);
-  auto& busy = state_->markers[detail::my_slot()].busy;
-  if (state_->gate.enter(busy)) {
-    const bool marked = mark_chains(ref.index, extent);
-    state_->gate.leave(busy);
-    if (marked) return true;
+  if (unsigned row = 0; detail::own_row(row)) {
+    auto& busy = state_->markers[row].busy;
+    if (state_->gate.enter(busy)) {
+      const bool marked = mark_chains(ref.index, extent);
+      state_->gate.leave(busy);
+      if (marked) return true;
+    }
   }
   // The obstacle may be a claim that another thread is about to take back, so try once more, alone.
+  // A thread without a marker of its own always comes here.
   const std::lock_guard guard(state_->judge);
   state_->gate.revoke();
   for (unsigned slot = 0, slots = detail::slots_in_use(); slot < slots; ++slot)

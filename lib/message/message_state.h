@@ -41,11 +41,13 @@ struct message_table::state {
   static_assert(sizeof(entry) == 16);
   detail::lazy_array<entry> entries; ///< by descriptor number
   detail::index_pool pool;
-  /// The extents of a request, by thread slot, before they are a list on media.
+  /// The extents of a request, by row of a thread, before they are a list on media.
   struct scratch {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
+  scratch shared_scratch; ///< of the threads that have none
+  spin_lock shared_scratch_lock;
   std::uint32_t descriptors_max = 0;
   std::uint64_t damaged_count = 0;
   /// messages whose blocks recovery found to belong to another message
@@ -65,7 +67,7 @@ struct message_table::state {
   bool checking = false;                  ///< nothing is stored on media
   std::array<std::uint32_t, 64> robbed{}; ///< the first messages that lost their blocks
   detail::revocable gate;
-  detail::lazy_array<marker> markers; ///< by thread slot
+  detail::lazy_array<marker> markers; ///< by row of a thread
   spin_lock judge;
   std::atomic<std::uint64_t> refused_descriptors{0}, refused_blocks{0};
 };

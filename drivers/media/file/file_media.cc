@@ -176,13 +176,23 @@ result<void> file_media::fill(const media_options& options) {
 
 // --- the seam --------------------------------------------------------------------------------
 
+[[gnu::noinline]] file_media::pending& file_media::pending_without_row() noexcept {
+  const std::lock_guard guard(further_lock_);
+  return further_[thread_slot()]; // stays in its place while others are added
+}
+
+file_media::pending& file_media::my_pending() noexcept {
+  unsigned row = 0;
+  return detail::own_row(row) ? pending_[row] : pending_without_row();
+}
+
 void file_media::driver_flush(const void* from, std::size_t n) noexcept {
   if (n == 0) return;
   const auto at = static_cast<std::uint64_t>(static_cast<const std::byte*>(from) - base_);
   CHAINRING_ASSERT(at < size() && n <= size() - at);
   std::uint64_t first = at / cacheline_size;
   const std::uint64_t end = (at + n - 1) / cacheline_size + 1;
-  pending& p = pending_[thread_slot()];
+  pending& p = my_pending();
   if (p.extents == nullptr) [[unlikely]]
     p.extents = std::make_unique_for_overwrite<extent[]>(lines_max_);
   if (p.count > 0) {
@@ -215,7 +225,7 @@ void file_media::driver_flush(const void* from, std::size_t n) noexcept {
 }
 
 void file_media::driver_drain() noexcept {
-  pending& p = pending_[thread_slot()];
+  pending& p = my_pending();
   if (p.count == 0) return;
   (void)journal_.append({p.extents.get(), p.count}, p.lines, base_);
   p.count = p.lines = 0;

@@ -9,6 +9,7 @@
 #include <array>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <sched.h>
@@ -78,6 +79,8 @@ class file_media final : public media {
   };
 
   file_media(file_parts parts, const file_format::header& h);
+  [[nodiscard]] pending& my_pending() noexcept;
+  [[nodiscard]] pending& pending_without_row() noexcept;
   void driver_flush(const void* from, std::size_t n) noexcept override;
   void driver_drain() noexcept override;
   [[nodiscard]] result<void> fill(const media_options& options);
@@ -103,7 +106,9 @@ class file_media final : public media {
   std::mutex image_lock_;
   detail::address_range memory_;
   std::uint64_t lines_max_ = 0;
-  std::array<pending, max_thread_slots> pending_;
+  std::array<pending, max_thread_slots> pending_; ///< by row of a thread
+  std::mutex further_lock_;                       ///< guards the map, not its values
+  std::map<unsigned, pending> further_;           ///< by thread_slot() of threads without a row
 
   std::atomic<bool> stop_ = false;
   std::thread committer_, checkpointer_;

@@ -3,6 +3,8 @@
 #include <array>
 #include <atomic>
 #include <gtest/gtest.h>
+#include <latch>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -17,6 +19,7 @@
 #include "base/lazy_array.h"
 #include "base/spin_lock.h"
 #include "base/thread_slot.h"
+#include "support/many_threads.h"
 
 namespace chainring {
 namespace {
@@ -100,6 +103,85 @@ TEST(ThreadSlot, DiffersBetweenLivingThreadsAndIsReused) {
   std::thread([&] { second = thread_slot(); }).join();
   EXPECT_NE(first, mine);
   EXPECT_EQ(first, second);
+}
+
+TEST(ThreadSlot, EachOfManyLivingThreadsHasANumberAndTheFirstHaveRows) {
+  constexpr unsigned n = 600;
+  std::array<unsigned, n> numbers{}, rows{};
+  std::array<bool, n> has_row{};
+  test::run_at_once(n, [&](unsigned i) {
+    numbers[i] = thread_slot();
+    has_row[i] = detail::own_row(rows[i]);
+  });
+  EXPECT_EQ(std::set<unsigned>(numbers.begin(), numbers.end()).size(), n);
+  for (unsigned i = 0; i < n; ++i) {
+    EXPECT_EQ(has_row[i], numbers[i] < max_thread_slots);
+    if (has_row[i]) {
+      EXPECT_EQ(rows[i], numbers[i]);
+    }
+  }
+}
+
+TEST(ThreadSlot, BelongsToItsThreadUntilTheDestructorsOfItsOwnObjectsHaveRun) {
+  struct late {
+    std::latch* reached = nullptr;
+    std::latch* other_asked = nullptr;
+    unsigned* number = nullptr;
+    ~late() {
+      reached->count_down();
+      other_asked->wait();
+      *number = thread_slot();
+    }
+  };
+  std::latch reached(1), other_asked(1);
+  unsigned before = 0, within = 0, other = 0;
+  std::thread ending([&] {
+    static thread_local late object; // exists before the thread has a number
+    object.reached = &reached;
+    object.other_asked = &other_asked;
+    object.number = &within;
+    before = thread_slot();
+  });
+  reached.wait();
+  std::thread([&] { other = thread_slot(); }).join();
+  other_asked.count_down();
+  ending.join();
+  EXPECT_EQ(within, before);
+  EXPECT_NE(other, before);
+}
+
+TEST(GracePeriods, WaitForThreadsThatShareRows) {
+  const test::occupied_rows no_row_left;
+  detail::grace_periods grace;
+  ASSERT_TRUE(grace.make());
+  constexpr unsigned n = 40; // more than there are rows at first
+  for (unsigned last = 0; last < n; last += 13) {
+    std::vector<std::unique_ptr<std::latch>> leave;
+    for (unsigned i = 0; i < n; ++i)
+      leave.push_back(std::make_unique<std::latch>(1));
+    std::latch in(n), out(n - 1);
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < n; ++i)
+      threads.emplace_back([&, i] {
+        {
+          const detail::inside section(grace);
+          in.count_down();
+          leave[i]->wait();
+        }
+        if (i != last) out.count_down();
+      });
+    in.wait();
+    const std::uint64_t stamp = grace.stamp();
+    grace.begin();
+    for (unsigned i = 0; i < n; ++i)
+      if (i != last) leave[i]->count_down();
+    out.wait();
+    EXPECT_FALSE(grace.over(stamp)) << "thread " << last << " is inside";
+    leave[last]->count_down();
+    for (std::thread& t : threads)
+      t.join();
+    EXPECT_TRUE(grace.over(stamp));
+  }
 }
 
 TEST(IdlePolicy, SleepsGrowInALongPauseUpToTheirBoundAndAreShortAgainAfterWork) {
