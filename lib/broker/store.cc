@@ -161,6 +161,7 @@ result<void> store::attach(const broker_config& config) {
   };
   limit_to(config.queue_slots_most());
   qo.count_bytes = config.queue_bytes != 0;
+  qo.lease_span = packet_id_count; // each lease of a session has a packet id of its own
   // The rings in stock take at most a sixteenth of the region, which leaves the rest to messages,
   // and there are not more of them than queues.
   const std::uint64_t stock = std::uint64_t{g.block_count} * g.block_size / 16 /

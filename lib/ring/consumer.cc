@@ -107,8 +107,7 @@ leased_run queue_consumer::lease_run(std::uint32_t queue, std::uint32_t n_max) c
   const std::uint64_t side_by_side = cursor + std::min(n_max, r->size() - at);
   const std::uint64_t acked = r->acked.load(std::memory_order_relaxed); // [single-consumer]
 
-  // The tickets that are leased at one time span fewer than there are packet ids.
-  const std::uint64_t end = std::min({ready, acked + packet_id_count - 1, side_by_side});
+  const std::uint64_t end = std::min({ready, acked + s.leases_max, side_by_side});
   if (end <= cursor) return {};
   r->cursor.store(end, std::memory_order_release); // [cursor-moved]
   return {r->slots() + at, cursor + 1, static_cast<std::uint32_t>(end - cursor)};

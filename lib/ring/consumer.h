@@ -108,7 +108,7 @@ class queue_consumer {
   /// out next, as far as they lie side by side in one ring. An empty run does not mean that nothing
   /// is ready: lease() then finds out. It is empty where an entry from here on may have a history
   /// (it was given back, may have been delivered before, is void, or became ready out of order),
-  /// at the end of a ring and of the window of packet ids, where leases have deadlines, in mpmc
+  /// at the end of a ring and of the lease span, where leases have deadlines, in mpmc
   /// mode, and where the medium has failed. No slot is compared with its check, so a reader that
   /// must notice that memory was lost meanwhile asks media::failed() behind its reads.
   [[nodiscard]] leased_run lease_run(std::uint32_t queue, std::uint32_t n_max) const noexcept;

@@ -22,8 +22,7 @@
 /// media::mark().
 ///
 /// **Thread-safety:** any thread may enqueue. In mode mpsc one thread at a time consumes a stream;
-/// in mode mpmc any thread may. In mode mpsc at most 32,766 entries of a stream are taken and not
-/// released at one time.
+/// in mode mpmc any thread may. A consumer may hold as many entries as the queue has.
 ///
 /// **Order and room:** entries are handed out in the order of their tickets, those that were given
 /// back first. Room comes back from the oldest entry on: in mode mpmc an entry that is taken and

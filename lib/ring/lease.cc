@@ -94,8 +94,8 @@ bool queue_table::lease_placed(std::uint32_t queue, const placement& p) noexcept
   if (p.first_ticket != cursor + 1 || r->times != nullptr ||
       r->ready.load(std::memory_order_acquire) < end || // [slot-ready]
       r->marked_behind(cursor) ||
-      r->returned.load(std::memory_order_relaxed) != 0 ||                // [returned-hint]
-      end >= r->acked.load(std::memory_order_relaxed) + packet_id_count) // [single-consumer]
+      r->returned.load(std::memory_order_relaxed) != 0 ||                  // [returned-hint]
+      end > r->acked.load(std::memory_order_relaxed) + state_->leases_max) // [single-consumer]
     return false;
   r->cursor.store(end, std::memory_order_release); // [cursor-moved]
   return true;
@@ -205,8 +205,7 @@ inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint
   const std::uint64_t ready = r.ready.load(std::memory_order_acquire); // [slot-ready]
   if (r.marked_behind(cursor)) [[unlikely]]
     return 0;
-  // The tickets that are leased at one time span fewer than there are packet ids.
-  const std::uint64_t end = std::min({ready, acked + packet_id_count - 1, cursor + out.size()});
+  const std::uint64_t end = std::min({ready, acked + leases_max, cursor + out.size()});
   std::uint32_t n = 0;
   if (end == cursor + 1) {
     const ring_slot& s = r.slots()[r.index_of(end)];
@@ -224,7 +223,7 @@ inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint
   return n;
 }
 
-// The same where slots behind the cursor may have marks, or the window of packet ids is used up.
+// The same where slots behind the cursor may have marks, or the lease span is used up.
 [[gnu::noinline]] std::uint32_t queue_table::state::lease_marked(std::uint32_t queue, ring_state& r,
                                                                  std::uint64_t& acked,
                                                                  std::span<leased> out) noexcept {
@@ -232,8 +231,7 @@ inline std::uint32_t queue_table::state::lease_unmarked(ring_state& r, std::uint
   std::uint64_t cursor = r.cursor.load(std::memory_order_relaxed); // [single-consumer]
   const std::uint64_t tail = r.tail(cursor);
   for (;;) {
-    // The tickets that are leased at one time span fewer than there are packet ids.
-    const std::uint64_t limit = std::min(tail, acked + packet_id_count - 1);
+    const std::uint64_t limit = std::min(tail, acked + leases_max);
     if (cursor >= limit && limit == tail) return n;
     while (cursor < limit && n < out.size()) {
       const std::uint64_t ticket = cursor + 1;

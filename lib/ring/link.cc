@@ -158,6 +158,10 @@ void queue_table::link_finish(std::uint32_t queue) noexcept {
   q.spare = nullptr;
   q.quiet = 0;
   r.prepare_at = r.capacity < s.capacity_max ? r.capacity - r.capacity / 4 : 0;
+  if (old != nullptr) // which is closed: its counts do not change any more
+    r.peak.store(std::max(old->high_water.load(std::memory_order_relaxed), // [ticket-counter]
+                          old->peak.load(std::memory_order_relaxed)),      // [ticket-counter]
+                 std::memory_order_relaxed);                               // [ticket-counter]
   // The caller has drained the link; from here on producers place slots behind it.
   // [link-before-use] Without it a crash could leave a published message in a ring that no queue
   // has. Crash between: the queue has an empty ring.

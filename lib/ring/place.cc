@@ -130,6 +130,9 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
         return place_status::full;
       }
     }
+    if (depth + got > r->peak.load(std::memory_order_relaxed)) // [ticket-counter]
+      r->peak.store(static_cast<std::uint32_t>(depth + got),
+                    std::memory_order_relaxed); // [ticket-counter]
   }
   if (got == 0) [[unlikely]] { // start took nothing, and finish would end another producer's turn
     hook_point("ring.place.full");

@@ -154,6 +154,9 @@ struct alignas(cacheline_size) ring_state {
   /// Constant: the ticket before that of rte_ring's position 0, modulo 2^32.
   std::uint64_t origin = 0;
   std::uint32_t prepare_at = 0; ///< the depth at which a larger ring is requested; 0: never
+  /// The largest depth of the queue before the ring was appended, and while older rings were there.
+  /// Otherwise `high_water` has it.
+  std::atomic<std::uint32_t> peak{0};
   chain blocks;                 ///< constant
 
   [[nodiscard]] ring_slot* slots() const noexcept {
@@ -287,6 +290,8 @@ struct queue_table::state {
   std::uint32_t ring_capacity = 0; ///< of a queue's first ring
   std::uint32_t ring_blocks = 0;   ///< blocks of a queue's first ring
   std::uint32_t capacity_max = 0;  ///< of a queue; equal to ring_capacity: rings do not grow
+  /// In mode mpsc the tickets that are leased at one time span at most this many.
+  std::uint64_t leases_max = 0;
 
   detail::record_segment segments[queue_segments_max];
   std::atomic<std::uint32_t> count{0}; ///< queues in all segments

@@ -47,9 +47,9 @@
 //     each sees the other; pairs with [earliest-deadline].
 //   [ring-lists]  The lists of rings and of queues that want a larger ring are guarded by the
 //     table's lock, whose own edges order their contents; a flag beside a list orders nothing.
-//   [ticket-counter]  `next` and `high_water` are changed between rte_ring's start and finish,
-//     whose own edges order producers; outside of it they are estimates, or the ring is closed and
-//     they rest; the accesses order nothing.
+//   [ticket-counter]  `next`, `high_water` and `peak` are changed between rte_ring's start and
+//     finish, whose own edges order producers; outside of it they are estimates, or the ring is
+//     closed and they rest; the accesses order nothing.
 //   [drop-requests]  Producers add to the number of requested slots and the consumer resets it; it
 //     is a count and orders nothing.
 //   [mode-changed]  The mode changes only while no consumer call runs; the load orders nothing.
@@ -161,6 +161,7 @@ void set_base(ring_state& r, std::uint32_t queue, std::uint64_t base, std::uint6
   // No other thread has the ring yet: [ring-published] publishes all of these stores.
   r.next.store(from, std::memory_order_relaxed);         // [ticket-counter]
   r.high_water.store(0, std::memory_order_relaxed);      // [ticket-counter]
+  r.peak.store(0, std::memory_order_relaxed);            // [ticket-counter]
   r.ready.store(from, std::memory_order_relaxed);        // [slot-ready]
   r.marked.store(from, std::memory_order_relaxed);       // [mark-announced]
   r.cursor.store(from, std::memory_order_relaxed);       // [cursor-moved]
@@ -332,6 +333,9 @@ queue_table::create(media& medium, std::span<const queue_segment> segments, bloc
     return refuse("capacity_max " + std::to_string(options.capacity_max) + ": expected 0 or " +
                   std::to_string(s->ring_capacity) + " to 16777215");
   s->capacity_max = std::max(options.capacity_max, s->ring_capacity);
+  if (options.lease_span == 1)
+    return refuse("lease_span 1: expected 0, for any number of leases, or at least 2");
+  s->leases_max = options.lease_span == 0 ? ticket_max : options.lease_span - 1;
   s->options = options;
   s->options.count_bytes = options.count_bytes && s->messages != nullptr;
   if (!s->queues.make(s->queues_max) || !s->grace.make() ||

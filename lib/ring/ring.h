@@ -230,6 +230,10 @@ struct queue_table_options {
   queue_mode mode = queue_mode::mpsc;
   /// Leases may have deadlines (see queue_consumer). This takes 16 more bytes of DRAM a slot.
   bool timed_leases = false;
+  /// In mode mpsc, the tickets that are leased at one time span fewer than this, at least 2. 0: any
+  /// number. resolve() needs at most packet_id_count, so that each lease has a packet id of its
+  /// own.
+  std::uint32_t lease_span = 0;
   /// The most queues there may be after add_segment(). 0: as many as the table begins with. The
   /// limit takes address space; memory is used only for queues that exist.
   std::uint32_t queues_max = 0;
@@ -252,7 +256,7 @@ struct queue_statistics {
   std::uint32_t rings = 0;
   std::uint32_t capacity = 0;   ///< slots that can be in use in the newest ring; 0: no ring yet
   std::uint32_t depth = 0;      ///< slots in use, in all rings
-  std::uint32_t high_water = 0; ///< largest depth of the newest ring since the open
+  std::uint32_t high_water = 0; ///< largest depth since the open or the last restart
   std::uint64_t head = 0;       ///< last ticket released
   std::uint64_t tail = 0;       ///< last ticket placed
   std::uint64_t leased = 0;     ///< last ticket leased
@@ -402,7 +406,8 @@ class queue_table {
   // consumer.h.
 
   /// Hands out entries in ticket order and returns how many: first those that nack() gave back,
-  /// then the next ready ones. In mpsc mode the leased tickets span fewer than packet_id_count.
+  /// then the next ready ones. In mpsc mode the leased tickets span fewer than
+  /// options.lease_span.
   [[nodiscard]] std::uint32_t lease(std::uint32_t queue, std::span<leased> out) noexcept;
   /// Leases the entries of a placement that place_finish() has made ready, if lease() would hand
   /// out these next, all of them and for the first time. False: nothing is leased. For a consumer
@@ -425,7 +430,8 @@ class queue_table {
   /// call of the queue may run meanwhile, also in mpmc mode: there a consumer uses nack() for its
   /// own leases.
   void rewind(std::uint32_t queue) noexcept;
-  /// Returns the ticket with this packet id that is leased now, or 0.
+  /// Returns the ticket with this packet id that is leased now, or 0. For tables whose lease_span
+  /// is at most packet_id_count.
   [[nodiscard]] std::uint64_t resolve(std::uint32_t queue, std::uint16_t packet_id) const noexcept;
 
   /// Stores the head where it can move: over acknowledged entries, and over void slots and holes,

@@ -334,6 +334,14 @@ void queue_table::state::recover_queue(std::uint32_t queue, const incarnation_of
     r.marked.store(counter, std::memory_order_relaxed); // [queue-recovery-alone]
     r.high_water.store(static_cast<std::uint32_t>(counter - from),
                        std::memory_order_relaxed); // [queue-recovery-alone]
+    if (older != nullptr) {                        // the depth of all rings so far
+      const ring_state* const first =
+          q.first.load(std::memory_order_relaxed); // [queue-recovery-alone]
+      const std::uint64_t head =
+          first->head.load(std::memory_order_relaxed); // [queue-recovery-alone]
+      r.peak.store(static_cast<std::uint32_t>(counter - head),
+                   std::memory_order_relaxed); // [queue-recovery-alone]
+    }
     r.prepare_at = capacity < capacity_max ? capacity - capacity / 4 : 0;
     recover_slots(queue, r, tail, w.end, holds, found);
     if (newest) r.owner.store(owner, std::memory_order_relaxed); // [queue-recovery-alone]

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Statistics of one queue and of the table. The ordering labels are described in ring.cc.
+#include <algorithm>
+
 #include "ring/queue_state.h"
 #include "ring/ring.h"
 
@@ -38,7 +40,8 @@ queue_statistics queue_table::statistics(std::uint32_t queue) const noexcept {
   }
   out.tail = r->next.load(std::memory_order_relaxed); // [ticket-counter]
   out.depth = static_cast<std::uint32_t>(out.tail - out.head);
-  out.high_water = r->high_water.load(std::memory_order_relaxed); // [ticket-counter]
+  out.high_water = std::max(r->high_water.load(std::memory_order_relaxed), // [ticket-counter]
+                            r->peak.load(std::memory_order_relaxed));      // [ticket-counter]
   return out;
 }
 

@@ -324,5 +324,59 @@ TEST_F(DurableQueue, WrongOptionsAreRefused) {
             "durable queue: ranges of descriptors 0: expected at least one");
 }
 
+// Takes all the entries of a queue of one consumer, and ends them in another order.
+template <class T> void hold_all(queue<T> entries, std::uint32_t n, T (*make)(std::uint64_t)) {
+  std::vector<T> burst;
+  for (std::uint64_t i = 0; i < n; ++i) {
+    burst.push_back(make(i));
+    if (burst.size() < durable_queue::burst_max && i + 1 != n) continue;
+    ASSERT_EQ(entries.enqueue_bulk(burst), queue_status::done);
+    burst.clear();
+  }
+  std::vector<durable_queue::taken> held(n + 1);
+  ASSERT_EQ(entries.bytes().take(0, held), n);
+  held.pop_back();
+  // First every entry whose number is odd, from the last on, and then the others.
+  std::vector<durable_queue::taken> order;
+  for (std::uint32_t i = n; i-- > 0;)
+    if (i % 2 == 1) order.push_back(held[i]);
+  const std::size_t odd = order.size();
+  for (std::uint32_t i = 0; i < n; ++i)
+    if (i % 2 == 0) order.push_back(held[i]);
+  ASSERT_EQ(entries.bytes().release(0, std::span(order).first(odd)), queue_status::done);
+  EXPECT_EQ(entries.depth(), n) << "the oldest entry keeps the room of the others";
+  ASSERT_EQ(entries.bytes().release(0, std::span(order).subspan(odd)), queue_status::done);
+  EXPECT_EQ(entries.depth(), 0u);
+}
+
+TEST_F(DurableQueue, AConsumerMayHoldEveryEntryOfALargeQueueAndEndThemInAnyOrder) {
+  constexpr std::uint32_t n = 100'000;
+  open({.entry_bytes = 8, .entries = n}, 60'000);
+  hold_all<std::uint64_t>(typed<std::uint64_t>(), n, [](std::uint64_t i) { return i; });
+  open({.entry_bytes = sizeof(job), .entries = n}, 160'000);
+  hold_all<job>(typed<job>(), n, job_of);
+}
+
+TEST_F(DurableQueue, EntriesThatWereHeldBeyondEveryWindowComeBackAfterAnOpen) {
+  constexpr std::uint32_t n = 40'000;
+  open({.entry_bytes = 8, .entries = n}, 60'000);
+  auto numbers = typed<std::uint64_t>();
+  for (std::uint64_t i = 0; i < n; ++i)
+    ASSERT_EQ(numbers.enqueue(i), queue_status::done);
+  std::vector<durable_queue::taken> held(n);
+  ASSERT_EQ((*q)->take(0, held), n);
+  std::vector<durable_queue::taken> ended;
+  for (std::uint32_t i = 0; i < n; ++i)
+    if (i % 3 == 2) ended.push_back(held[i]);
+  ASSERT_EQ((*q)->release(0, ended), queue_status::done);
+  reopen();
+  numbers = typed<std::uint64_t>();
+  for (std::uint64_t i = 0; i < n; ++i)
+    if (i % 3 != 2) {
+      ASSERT_EQ(numbers.dequeue(), i);
+    }
+  EXPECT_EQ(numbers.dequeue(), std::nullopt);
+}
+
 } // namespace
 } // namespace chainring::test

@@ -296,7 +296,8 @@ TEST_F(Ring, PacketIdsResolveToTheEntriesThatAreLeasedNow) {
   EXPECT_EQ(packet_id_of(32768), 1u);
 }
 
-TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIds) {
+TEST_F(Ring, LeasesSpanFewerTicketsThanThereArePacketIdsWhereTheTableSaysSo) {
+  layout.options.lease_span = packet_id_count;
   ASSERT_TRUE(place_many(40000));
   EXPECT_EQ(q().lease(0, 40000).size(), packet_id_count - 1);
   EXPECT_EQ(q().lease(0).size(), 0u);
@@ -569,6 +570,7 @@ TEST_F(Ring, OptionsOutOfRangeAreRefusedWithASentence) {
   EXPECT_THAT(refused(0, 1, {.slots = 2}), testing::HasSubstr("slots 2"));
   EXPECT_THAT(refused(0, 1, {.slots = 4096}), testing::HasSubstr("and the block store has"));
   EXPECT_THAT(refused(0, 1, {.capacity = 1u << 30}), testing::HasSubstr("capacity"));
+  EXPECT_THAT(refused(0, 1, {.slots = 16, .lease_span = 1}), testing::HasSubstr("lease_span 1"));
   EXPECT_EQ(refused(0, 1, {.slots = 16}), "");
 }
 

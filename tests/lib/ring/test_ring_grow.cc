@@ -50,6 +50,7 @@ TEST_F(RingGrow, AFullQueueGetsALargerRingAndNothingChangesForItsConsumer) {
   EXPECT_EQ(s.rings, 2u);
   EXPECT_EQ(s.capacity, 15u);
   EXPECT_EQ(s.depth, 20u);
+  EXPECT_EQ(s.high_water, 20u) << "of both rings";
   EXPECT_EQ(s.tail, 20u);
   EXPECT_EQ(q()->statistics().grown, 1u);
   std::uint64_t ticket = 0;
@@ -63,6 +64,18 @@ TEST_F(RingGrow, AFullQueueGetsALargerRingAndNothingChangesForItsConsumer) {
   EXPECT_EQ(q().consumer().ack_through(0, 20), 20u);
   EXPECT_EQ(q().release(0), 20u);
   EXPECT_EQ(q()->statistics(0).depth, 0u);
+  EXPECT_EQ(q()->statistics(0).high_water, 20u) << "the ring that had most of them is gone";
+  fill(21, 30);
+  EXPECT_EQ(q()->statistics(0).high_water, 20u);
+}
+
+TEST_F(RingGrow, ThePeakOfAQueueIsThatOfAllItsRingsAfterAnOpenToo) {
+  fill(1, 7);
+  ASSERT_EQ(q()->grow_now(0), link_status::ready);
+  EXPECT_EQ(q()->statistics(0).high_water, 7u) << "the newest ring is empty";
+  fill(8, 20);
+  reopen();
+  EXPECT_EQ(q()->statistics(0).high_water, 20u);
 }
 
 TEST_F(RingGrow, TheLargerRingIsAskedForAtThreeQuartersAndPreparedByMaintain) {

@@ -146,7 +146,8 @@ TEST_F(RingRuns, ARunEndsNoLeaseThatARewindADropOrARestartHasEnded) {
   EXPECT_THAT(q().values(0), ElementsAre(4));
 }
 
-TEST_F(RingRuns, RunsKeepToTheWindowOfPacketIds) {
+TEST_F(RingRuns, RunsKeepToTheLeaseSpan) {
+  layout.options.lease_span = packet_id_count;
   ASSERT_TRUE(place_many(40000));
   const leased_run run = lease_run(40000);
   EXPECT_EQ(run.count, packet_id_count - 1);

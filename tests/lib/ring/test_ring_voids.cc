@@ -123,6 +123,7 @@ TEST_F(RingVoids, ManyVoidSlotsDoNotUsePacketIdsUp) {
   layout.values = true;
   layout.options.slots = 65536;
   layout.options.stock = 1;
+  layout.options.lease_span = packet_id_count;
   layout.queues = 1;
   layout.blocks = 20000;
   m = memory_media(layout.size(), durability_class::process);
