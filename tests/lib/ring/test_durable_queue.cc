@@ -3,10 +3,12 @@
 
 #include <atomic>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "queue_fixture.h"
+#include "ring/guards.h"
 #include "support/seam_counter.h"
 #include "support/test_media.h"
 
@@ -322,6 +324,33 @@ TEST_F(DurableQueue, WrongOptionsAreRefused) {
       "durable queue: ranges of descriptors 1: expected none, because entries lie in the slots");
   EXPECT_EQ(refused({.entry_bytes = 9}, false),
             "durable queue: ranges of descriptors 0: expected at least one");
+}
+
+TEST_F(DurableQueue, AGuardGivesBackWhatItHoldsWhereItIsDropped) {
+  for (const queue_mode mode : {queue_mode::mpsc, queue_mode::mpmc}) {
+    open({.entry_bytes = 8, .entries = 200, .mode = mode});
+    auto numbers = typed<std::uint64_t>();
+    for (std::uint64_t i = 0; i < 100; ++i)
+      ASSERT_EQ(numbers.enqueue(i), queue_status::done);
+    try {
+      taken_guard some(**q, 0);
+      EXPECT_EQ(some.take(10), 10u);
+      EXPECT_EQ(some.take(), durable_queue::burst_max - 10);
+      EXPECT_EQ(some.take(), 0u) << "it holds no more";
+      throw std::runtime_error("the work fails");
+    } catch (const std::runtime_error&) {
+    }
+    EXPECT_EQ(numbers.depth(), 100u);
+    {
+      taken_guard some(**q, 0);
+      EXPECT_EQ(some.take(70), durable_queue::burst_max);
+      EXPECT_TRUE(some.entries()[0].again());
+      EXPECT_EQ(some.release(), queue_status::done);
+      EXPECT_TRUE(some.entries().empty());
+    }
+    EXPECT_EQ(numbers.depth(), 100u - durable_queue::burst_max);
+    EXPECT_EQ(numbers.dequeue(), durable_queue::burst_max);
+  }
 }
 
 // Takes all the entries of a queue of one consumer, and ends them in another order.
