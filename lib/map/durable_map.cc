@@ -335,9 +335,14 @@ map_status durable_map::decrement(key_span key, std::uint64_t by) noexcept {
   return edit_single(key, false, subtract(by));
 }
 
-std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) noexcept {
+std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>& keep) {
   std::uint64_t erased = 0;
   batch changes(*this);
+  struct claimed { // gives the claim back where nothing was erased, also where keep() throws
+    batch& by;
+    const std::uint32_t stripe;
+    ~claimed() { by.unclaim_unused(stripe); }
+  };
   struct seen {
     std::uint64_t cell, hash;
   };
@@ -353,6 +358,7 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
       const std::uint32_t stripe = claims_.stripe(k.hash);
       if (changes.size_ == batch::changes_max) changes.commit();
       changes.claim(k.hash, stripe);
+      const claimed until_end{changes, stripe};
       // While this thread holds the claim, no thread changes an entry of the key. The cell may have
       // been given to another key meanwhile, which its hash shows.
       const std::uint64_t slot = index_.find(
@@ -366,7 +372,6 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
           ++erased;
         }
       }
-      changes.unclaim_unused(stripe);
     }
   }
   return erased;

@@ -21,8 +21,13 @@
 /// writer that meets a key which the batch of another thread has changed commits its own batch
 /// before it waits, so batches cannot deadlock. A thread has at most one batch open for a map. A
 /// single call that a thread makes while its batch is open joins the batch and commits it.
-/// Callbacks must not change the map. Those of alter(), erase_if() and update_in_place() may throw:
-/// then the key stays as it is, and the caller gets the exception. The others must not throw.
+/// Callbacks must not change the map.
+///
+/// **Exceptions:** callbacks of alter(), erase_if(), update_in_place(), retain() and for_each() may
+/// throw. The caller gets the exception, the key that the callback was called for stays as it is,
+/// and other threads may change it at once. What retain() had erased before stays erased, durably,
+/// and a batch keeps the changes that it had. Those of recover(), check() and part() must not
+/// throw.
 ///
 /// **Batches that are atomic as a whole:** the changes of an `atomic_batch` are made together or
 /// not at all, to readers and after a crash at any point. A thread that has seen one of them, by
@@ -276,7 +281,7 @@ class durable_map {
   map_status decrement(key_span key, std::uint64_t by = 1) noexcept;
   /// Erases each entry for which keep(key, value) returns false. Returns how many were erased. This
   /// thread has no batch of the map open.
-  std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep) noexcept;
+  std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep);
 
   // --- staged changes, which share a drain of the caller's --------------------------------------
   //

@@ -75,14 +75,15 @@ class durable_pairs {
   [[nodiscard]] durable_map& records() const noexcept;
   [[nodiscard]] bool contains(byte_span first, byte_span second) const;
   /// Calls fn with the other half of each pair whose half `by` is `key`. `by` is `first`, unless
-  /// the pairs are found by their second half, too.
+  /// the pairs are found by their second half, too. fn may throw; nothing is held while it runs.
   void for_each_with(pair_half by, byte_span key, const std::function<void(byte_span)>& fn) const;
   /// The number of these pairs, in O(that number).
   [[nodiscard]] std::uint64_t count_with(pair_half by, byte_span key) const;
   /// Counts the entries of the map that are no pair with halves of so many bytes; 0 stands for any
   /// number. It takes O(len()).
   [[nodiscard]] std::uint64_t misfits(std::size_t first_bytes, std::size_t second_bytes) const;
-  /// Calls fn(first, second) for each pair while other threads write. fn must not change pairs.
+  /// Calls fn(first, second) for each pair while other threads write. fn must not change pairs. It
+  /// may throw.
   void for_each(const std::function<void(byte_span, byte_span)>& fn) const;
   /// The number of pairs.
   [[nodiscard]] std::uint64_t len() const noexcept;

@@ -70,7 +70,7 @@ template <class K, class V> class map {
   [[nodiscard]] bool contains(key_argument k) const noexcept {
     return bytes_->contains(key_type::bytes(k));
   }
-  /// Calls fn(K, V) for each entry while other threads write.
+  /// Calls fn(K, V) for each entry while other threads write. fn may throw.
   template <class Fn> void for_each(Fn&& fn) const {
     bytes_->for_each([&](byte_span k, byte_span v) {
       if (fits(k, v)) fn(key_type::of(k), value_type::of(v));
@@ -151,7 +151,8 @@ template <class K, class V> class map {
     return bytes_->alter(key_type::bytes(k), subtracting(by));
   }
   /// Erases each entry for which keep(K, V) is false. Returns how many. It commits as many erases
-  /// at once as a batch takes.
+  /// at once as a batch takes. keep may throw: the entry that it was called for stays, and what was
+  /// erased before is erased.
   template <class Keep> std::uint64_t retain(Keep&& keep) {
     return bytes_->retain([&](byte_span k, byte_span v) {
       return !fits(k, v) || keep(key_type::of(k), value_type::of(v));

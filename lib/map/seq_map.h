@@ -11,6 +11,11 @@
 /// again. Writers of one key take turns; writers of different keys rarely meet. A callback runs
 /// while its key is claimed, so it must not call the map.
 ///
+/// **Exceptions:** callbacks of alter(), retain() and for_each() may throw. The caller gets the
+/// exception, the key that the callback was called for stays as it is, and other threads may change
+/// it at once. What retain() had erased before stays erased. The callback of find_if() is noexcept.
+/// Hash functions, and == and < of values, must not throw.
+///
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
 /// from its beginning to its end exactly once, with a value that the key had in between. It may
 /// also visit other keys.
@@ -141,8 +146,10 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   }
 
   /// Looks for a key that the caller has in another form, and need not make a K of. `hashed` is
-  /// what hash() returns for the key, and same(const K&) says whether it is the one.
+  /// what hash() returns for the key, and same(const K&) says whether it is the one. It is
+  /// noexcept, because it may be shown a key that is changing, which counts for nothing.
   template <class Same>
+  requires std::is_nothrow_invocable_r_v<bool, Same&, const K&>
   [[nodiscard]] std::optional<V> find_if(std::uint64_t hashed, Same&& same) const noexcept {
     V value;
     const bool found = index_.read(hashed, [&](const payload& p) {
@@ -266,7 +273,9 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   /// Calls fn(std::optional<V>&) with the key's value or nothing, and makes what fn leaves there
   /// the key's: a value inserts or replaces, nothing erases. fn returns a map_status, and its
   /// changes count only with `done`. Returns that status, or full.
-  template <class Fn> map_status alter(const K& key, Fn&& fn) noexcept {
+  template <class Fn>
+  map_status alter(const K& key,
+                   Fn&& fn) noexcept(std::is_nothrow_invocable_v<Fn&, std::optional<V>&>) {
     const std::uint64_t hashed = hash(key);
     map_status status;
     {
@@ -401,7 +410,7 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
 
   template <class Fn>
   map_status alter_claimed(const K& key, std::uint64_t hashed, std::uint32_t stripe,
-                           Fn& fn) noexcept {
+                           Fn& fn) noexcept(std::is_nothrow_invocable_v<Fn&, std::optional<V>&>) {
     const auto words = key_words(key);
     const std::uint64_t at = index_.find(hashed, [&](const payload& p) { return same(p, words); });
     const bool present = at != index_type::none;

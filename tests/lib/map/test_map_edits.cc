@@ -106,6 +106,54 @@ TEST_F(MapEdits, ACallbackThatThrowsLeavesTheKeyAsItIsAndOpenToOthers) {
   EXPECT_EQ(m->text("a"), "three");
 }
 
+TEST_F(MapEdits, AWalkWhoseCallbackThrowsHoldsNoKeyAndNoBlocks) {
+  durable_map& map = **m;
+  const std::string text(200, 't'); // lies in a chain
+  for (const std::string_view key : {"a", "b", "c", "d"})
+    ASSERT_EQ(map.insert(bytes_of(key), bytes_of(text)), map_status::done);
+  const std::uint64_t free = m->blocks->statistics().free_blocks;
+  int calls = 0;
+  EXPECT_THROW(map.for_each([&](auto, auto) {
+    if (++calls == 2) throw std::runtime_error("no");
+  }),
+               std::runtime_error);
+  std::string stays;
+  calls = 0;
+  EXPECT_THROW(map.retain([&](auto key, auto) {
+    stays.assign(reinterpret_cast<const char*>(key.data()), key.size());
+    if (++calls == 3) throw std::runtime_error("no");
+    return false;
+  }),
+               std::runtime_error);
+  EXPECT_EQ(map.len(), 2u) << "what was erased before stays erased";
+  EXPECT_EQ(m->text(stays), text);
+  // Another thread could not claim the key, nor reuse the blocks, if this one still held them.
+  std::thread([&] {
+    EXPECT_EQ(map.erase(bytes_of(stays)), map_status::done);
+    map.trim();
+  }).join();
+  EXPECT_EQ(map.retain([](auto, auto) { return false; }), 1u);
+  map.trim();
+  EXPECT_EQ(m->blocks->statistics().free_blocks, free + 4 * 4);
+  reopen();
+  EXPECT_EQ((*m)->len(), 0u);
+}
+
+TEST_F(MapEdits, ABatchKeepsItsChangesWhereACallbackThrows) {
+  durable_map& map = **m;
+  {
+    durable_map::batch burst(map);
+    ASSERT_EQ(burst.insert(bytes_of("a"), bytes_of("one")), map_status::done);
+    const auto fail = [](map_edit&) -> map_status { throw std::runtime_error("no"); };
+    EXPECT_THROW(burst.alter(bytes_of("b"), fail), std::runtime_error);
+    EXPECT_THROW(map.alter(bytes_of("b"), fail), std::runtime_error) << "a call that joins it";
+    EXPECT_EQ(burst.size(), 1u);
+    EXPECT_FALSE(map.contains(bytes_of("a")));
+  }
+  EXPECT_EQ(m->text("a"), "one");
+  EXPECT_FALSE(map.contains(bytes_of("b")));
+}
+
 TEST_F(MapEdits, AValueBeyondTheLargestIsTooLongForACallbackAndIsStillSeen) {
   durable_map& map = **m;
   const std::string longest(map_edit::size_max, 'l'), longer(map_edit::size_max + 1, 'm');

@@ -6,6 +6,8 @@
 #include <map>
 #include <random>
 #include <set>
+#include <stdexcept>
+#include <thread>
 
 #include "map/multimap.h"
 #include "map_fixture.h"
@@ -51,6 +53,17 @@ class Pairs : public testing::Test {
     open();
   }
 };
+
+TEST_F(Pairs, ACallbackThatThrowsHoldsNothingUp) {
+  order_map orders(*pairs);
+  for (std::uint64_t order = 1; order <= 5; ++order)
+    ASSERT_EQ(orders.insert("ada", order), map_status::done);
+  const auto fail = [](auto...) { throw std::runtime_error("no"); };
+  EXPECT_THROW(orders.for_each("ada", fail), std::runtime_error);
+  EXPECT_THROW(pairs->for_each(fail), std::runtime_error);
+  std::thread([&] { EXPECT_EQ(orders.erase("ada"), 5u); }).join();
+  EXPECT_TRUE(orders.get("ada").empty());
+}
 
 TEST_F(Pairs, SeveralValuesOfAKeyAreAddedListedAndRemovedOneByOne) {
   order_map orders(*pairs);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <random>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -34,6 +35,35 @@ TEST(SeqMap, ACapacityOfZeroIsRefused) {
   auto made = seq_map<std::uint64_t, std::uint64_t>::create(0);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, errc::invalid_argument);
+}
+
+TEST(SeqMap, ACallbackThatThrowsLeavesItsKeyAsItIsAndOpenToOthers) {
+  auto m = make<seq_map<std::uint64_t, std::uint64_t>>(16);
+  for (std::uint64_t k = 0; k < 8; ++k)
+    ASSERT_EQ(m->insert(k, k), map_status::done);
+  for (const std::uint64_t key : {3, 100})
+    EXPECT_THROW(m->alter(key,
+                          [](std::optional<std::uint64_t>& now) -> map_status {
+                            now = 7;
+                            throw std::runtime_error("no");
+                          }),
+                 std::runtime_error);
+  EXPECT_THROW(m->for_each([](auto, auto) { throw std::runtime_error("no"); }), std::runtime_error);
+  int calls = 0;
+  EXPECT_THROW(m->retain([&](auto, auto) {
+    if (++calls == 3) throw std::runtime_error("no");
+    return false;
+  }),
+               std::runtime_error);
+  EXPECT_EQ(m->len(), 6u) << "what was erased before stays erased";
+  // A key that is still claimed would keep another thread waiting.
+  std::thread([&] {
+    for (std::uint64_t k = 0; k < 8; ++k)
+      EXPECT_EQ(m->upsert(k, k), map_status::done);
+    EXPECT_EQ(m->insert(100, 1), map_status::done);
+  }).join();
+  EXPECT_EQ(m->get(3), 3u);
+  EXPECT_EQ(m->len(), 9u);
 }
 
 TEST(SeqMap, EachCallReturnsWhatItFound) {

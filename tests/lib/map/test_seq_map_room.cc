@@ -143,7 +143,7 @@ TEST(SeqMapRoom, AKeyIsFoundByATextThatIsNoKey) {
   ASSERT_EQ(m.insert(pump, 3), map_status::done);
   const auto look = [&](std::string_view text) {
     return m.find_if(name_hash()(text),
-                     [&](const name& n) { return name_hash::text_of(n) == text; });
+                     [&](const name& n) noexcept { return name_hash::text_of(n) == text; });
   };
   EXPECT_EQ(look("pump"), 3);
   EXPECT_EQ(look("pumps"), std::nullopt);
