@@ -31,7 +31,7 @@ class index_pool {
   }
 
   /// `next` gets the number that this thread will probably take next, or `index` itself.
-  [[nodiscard]] bool take(std::uint32_t& index, std::uint32_t& next) noexcept {
+  [[nodiscard, gnu::always_inline]] bool take(std::uint32_t& index, std::uint32_t& next) noexcept {
     unsigned row = 0;
     if (!own_row(row)) [[unlikely]] {
       const bool taken = take_behind_cache(nullptr, index);
@@ -54,7 +54,7 @@ class index_pool {
     return taken;
   }
 
-  void give(std::uint32_t index) noexcept {
+  [[gnu::always_inline]] void give(std::uint32_t index) noexcept {
     unsigned row = 0;
     if (!own_row(row)) [[unlikely]]
       return give_behind_cache(nullptr, index);

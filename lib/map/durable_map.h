@@ -429,8 +429,7 @@ class durable_map {
   bool flush_chains_of(const map_change& c, std::uint64_t& undrained) noexcept;
   void flush_cell(const map_change& c) noexcept;
   void publish_one(const map_change& c) noexcept;
-  template <class Decide>
-  map_status start_as(std::uint32_t owner, key_span key, bool may_insert, Decide& decide) noexcept;
+  [[nodiscard]] staging& staging_without_row() noexcept;
   template <class Decide>
   map_status start(key_span key, bool may_insert, map_change& out, Decide&& decide) noexcept;
 

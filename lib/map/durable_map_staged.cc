@@ -7,16 +7,24 @@
 // or the growth of the index waits for a claim, the call returns `busy`. The chains of a change are
 // flushed when it starts. The first change_flush() of a burst that needs durable chains drains them
 // for all changes that have started; the count of drains tells the others that theirs were
-// included. A
-// thread without a row in tables (thread_slot.h) drains its chains when it starts their change.
+// included. For
+// a thread without a row in tables (thread_slot.h) nothing counts, so it drains them for each
+// change.
 #include "base/hook.h"
 #include "map/durable_map_state.h"
 
 namespace chainring {
 
+// Stands for the row of a thread that has none: no chain of it counts as drained or may wait.
+[[gnu::noinline]] durable_map::staging& durable_map::staging_without_row() noexcept {
+  static thread_local staging other;
+  other.undrained = UINT64_MAX / 2; // so chains that wait are drained before further ones
+  return other;
+}
+
 template <class Decide>
-[[gnu::always_inline]] inline map_status
-durable_map::start_as(std::uint32_t owner, key_span key, bool may_insert, Decide& decide) noexcept {
+map_status durable_map::start(key_span key, bool may_insert, map_change& out,
+                              Decide&& decide) noexcept {
   if (!wanted_key::accepted(key, {})) return map_status::too_long;
   if (growing()) [[unlikely]]
     help_grow(index_type::homes_each);
@@ -36,6 +44,15 @@ durable_map::start_as(std::uint32_t owner, key_span key, bool may_insert, Decide
   const wanted_key wanted(key);
   const std::uint64_t hashed = hash(key);
   const std::uint32_t stripe = claims_.stripe(hashed);
+  unsigned thread = 0;
+  staging* own = nullptr;
+  if (detail::own_row(thread)) [[likely]] {
+    own = &staged_[thread];
+  } else {
+    own = &staging_without_row();
+    thread = thread_slot();
+  }
+  const std::uint32_t owner = staged_by(thread + 1);
   map_status status = map_status::busy;
   bool inserts = false;
   const auto take = [&] {
@@ -51,28 +68,10 @@ durable_map::start_as(std::uint32_t owner, key_span key, bool may_insert, Decide
     if (status != map_status::done) claims_.give_back(stripe);
   }
   if (expected && (status != map_status::done || !inserts)) unexpect_key();
-  return status;
-}
-
-template <class Decide>
-map_status durable_map::start(key_span key, bool may_insert, map_change& out,
-                              Decide&& decide) noexcept {
-  unsigned row = 0;
-  if (!detail::own_row(row)) [[unlikely]] {
-    // Nothing counts for this thread what it has flushed, so the chains are drained here.
-    const map_status status = start_as(staged_by(thread_slot() + 1), key, may_insert, decide);
-    std::uint64_t undrained = 0;
-    if (status == map_status::done && flush_chains_of(out, undrained))
-      media_.drain(); // [chain-before-word]
-    hook_point("map.stored");
-    return status;
-  }
-  const map_status status = start_as(staged_by(row + 1), key, may_insert, decide);
   if (status != map_status::done) return status;
-  staging& own = staged_[row];
-  out.drains = own.drains;
+  out.drains = own->drains;
   // Where one drain cannot cover the chains, some are drained here, which nothing names yet.
-  (void)flush_chains_of(out, own.undrained); // [chain-before-word]
+  (void)flush_chains_of(out, own->undrained); // [chain-before-word]
   hook_point("map.stored");
   return status;
 }
@@ -105,13 +104,13 @@ map_status durable_map::erase_start(key_span key, map_change& out) noexcept {
 
 void durable_map::change_flush(const map_change& c) noexcept {
   if (c.waits_for_chains) {
-    if (unsigned row = 0; detail::own_row(row)) [[likely]] {
-      staging& own = staged_[row];
-      if (own.drains == c.drains) {
-        media_.drain(); // [chain-before-word]
-        ++own.drains;
-        own.undrained = 0;
-      }
+    unsigned row = 0;
+    if (!detail::own_row(row)) [[unlikely]] {
+      media_.drain(); // [chain-before-word]
+    } else if (staging& own = staged_[row]; own.drains == c.drains) {
+      media_.drain(); // [chain-before-word]
+      ++own.drains;
+      own.undrained = 0;
     }
     store_word(c); // [cell-commit] [cell-words-before-commit]
   }

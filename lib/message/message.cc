@@ -86,10 +86,36 @@ const char* to_string(message_status s) noexcept {
 
 // --- the publisher -------------------------------------------------------------------------------
 
-// `extents` has room for so many, or for extents_max.
-[[gnu::always_inline]] inline bool
-message_table::place_extents(std::uint32_t blocks, chain* extents, message& out) noexcept {
+// The extents of a thread that has no row. Null: there is no memory for them.
+[[gnu::noinline]] chain* message_table::extents_without_row() noexcept {
+  try {
+    const std::lock_guard guard(state_->further_lock);
+    return state_->further[thread_slot()].extents; // stays in its place while others are added
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
   message_cursor& at = out.to_write;
+  at = message_cursor{};
+  at.blocks_ = &blocks_;
+  at.remaining_ = size;
+  out.chains = {};
+  out.list_crc = 0;
+  if (size == 0) return true;
+  const std::uint64_t wanted = blocks_.blocks_for(size);
+  if (wanted > blocks_.block_count()) return false;
+  const auto blocks = static_cast<std::uint32_t>(wanted);
+
+  chain few[block_store::cached_length_max];
+  chain* extents = few;
+  if (blocks > std::size(few)) {
+    if (unsigned row = 0; detail::own_row(row)) [[likely]]
+      extents = state_->scratches[row].extents;
+    else if (extents = extents_without_row(); extents == nullptr)
+      return false;
+  }
   const unsigned used = blocks_.allocate(blocks, std::span(extents, std::min(blocks, extents_max)));
   if (used == 0) return false;
   if (used == 1) {
@@ -114,32 +140,6 @@ message_table::place_extents(std::uint32_t blocks, chain* extents, message& out)
   at.count_ = used;
   at.next_extent();
   return true;
-}
-
-bool message_table::place_chains(std::uint64_t size, message& out) noexcept {
-  message_cursor& at = out.to_write;
-  at = message_cursor{};
-  at.blocks_ = &blocks_;
-  at.remaining_ = size;
-  out.chains = {};
-  out.list_crc = 0;
-  if (size == 0) return true;
-  const std::uint64_t wanted = blocks_.blocks_for(size);
-  if (wanted > blocks_.block_count()) return false;
-  const auto blocks = static_cast<std::uint32_t>(wanted);
-
-  chain few[block_store::cached_length_max];
-  unsigned row = 0;
-  if (blocks > std::size(few) && !detail::own_row(row)) [[unlikely]]
-    return place_without_row(blocks, out);
-  return place_extents(blocks, blocks <= std::size(few) ? few : state_->scratches[row].extents,
-                       out);
-}
-
-[[gnu::noinline]] bool message_table::place_without_row(std::uint32_t blocks,
-                                                        message& out) noexcept {
-  const std::lock_guard guard(state_->shared_scratch_lock);
-  return place_extents(blocks, state_->shared_scratch.extents, out);
 }
 
 bool message_table::reserve(const message_fields& fields, message& out) noexcept {

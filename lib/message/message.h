@@ -488,8 +488,7 @@ class message_table {
   void release_list(message_word1 chains) noexcept;
   void give_back(std::uint32_t index) noexcept;
   [[nodiscard]] bool place_chains(std::uint64_t size, message& out) noexcept;
-  [[nodiscard]] bool place_without_row(std::uint32_t blocks, message& out) noexcept;
-  [[nodiscard]] bool place_extents(std::uint32_t blocks, chain* extents, message& out) noexcept;
+  [[nodiscard]] chain* extents_without_row() noexcept;
   [[nodiscard]] message_ref own(std::uint32_t index, message_word1 chains) noexcept;
   [[nodiscard]] std::uint32_t store_staged(const message_fields& fields, message_ref ref,
                                            message_word1 chains, std::uint32_t content_crc,

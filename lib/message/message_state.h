@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 
 #include "../base/crc32c.h"
 #include "../base/grace.h"
@@ -46,8 +47,8 @@ struct message_table::state {
     chain extents[extents_max];
   };
   detail::lazy_array<scratch> scratches;
-  scratch shared_scratch; ///< of the threads that have none
-  spin_lock shared_scratch_lock;
+  std::map<unsigned, scratch> further; ///< by thread_slot() of threads without a row
+  spin_lock further_lock;              ///< guards the map, not its values
   std::uint32_t descriptors_max = 0;
   std::uint64_t damaged_count = 0;
   /// messages whose blocks recovery found to belong to another message
