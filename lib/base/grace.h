@@ -65,9 +65,11 @@ class grace_periods {
     fence_.often();
     return mine;
   }
-  /// True if the calling thread is inside.
+  /// True if the calling thread is inside, in a row of its own.
   [[nodiscard]] bool is_inside() const noexcept {
-    return threads_[my_slot()].inside.load(std::memory_order_relaxed) != 0; // [inside-announced]
+    unsigned row = 0;
+    return own_row(row) &&
+           threads_[row].inside.load(std::memory_order_relaxed) != 0; // [inside-announced]
   }
   static void leave(std::atomic<std::uint64_t>& mine) noexcept {
     // [inside-left] Without it something could be reused before its last reader has read it.

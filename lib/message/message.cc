@@ -384,7 +384,10 @@ bool message_table::close_identifier(message_ref ref) noexcept {
 // Calls fn() while no thread counts a reference that it has from nobody. Returns false if one may;
 // then the caller needs locked instructions.
 template <class F> inline bool message_table::alone(F&& fn) noexcept {
-  auto& busy = state_->markers[detail::my_slot()].busy;
+  unsigned row = 0;
+  if (!detail::own_row(row)) [[unlikely]]
+    return false;
+  auto& busy = state_->markers[row].busy;
   if (!state_->gate.enter(busy)) [[unlikely]]
     return false;
   const bool done = fn();
