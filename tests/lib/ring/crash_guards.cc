@@ -122,7 +122,8 @@ verdict check(media& m, const history& h, bool values) {
 
 template <bool values> scenario with(const char* name, void (*run)(world&)) {
   scenario s;
-  s.name = std::string("guards: ") + name;
+  s.name = "guards: ";
+  s.name += name; // g++ 12 warns of a sum of strings here
   s.size = layout_of(values).size();
   s.run = [run](media& m, history& h) {
     world w(m, h, values);
