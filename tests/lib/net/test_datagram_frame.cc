@@ -195,7 +195,9 @@ void write_both(const transmit_config& t, const endpoint& from, const endpoint& 
               rte_cpu_to_be_32(to.address.ipv4()), rte_cpu_to_be_16(to.port), id);
   EXPECT_EQ(octets_of(m), octets_of(right));
   EXPECT_EQ(m->ol_flags, right->ol_flags);
-  if (m->ol_flags != 0) EXPECT_EQ(m->tx_offload, right->tx_offload); // else nothing reads it
+  if (m->ol_flags != 0) { // else nothing reads it
+    EXPECT_EQ(m->tx_offload, right->tx_offload);
+  }
   EXPECT_EQ(m->pkt_len, right->pkt_len);
   EXPECT_EQ(m->data_off, right->data_off);
   EXPECT_EQ(m->nb_segs, 1);
