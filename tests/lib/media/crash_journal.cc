@@ -485,6 +485,7 @@ TEST(JournalMutation, EveryWriteAndSyncIsNeeded) {
       "the trials make the steps of this thread themselves, so that their order repeats";
   const char* const real =
       "the trials have no file of the operating system; they make this call themselves";
+  const char* const look = "a look beside the owner is read-only and writes nothing";
   which.stay = {
       {"file_format::journal_offset + at, zeros.data(), n)",
        "allocated space reads as zeros; written once, it makes later commits cheaper"},
@@ -501,6 +502,8 @@ TEST(JournalMutation, EveryWriteAndSyncIsNeeded) {
       {"if (auto done = file_media::format(*parts, *checked);", real},
       {"auto m = attach(std::move(*parts), opening);", real},
       {"return attach(std::move(*parts), *checked);", real},
+      {"auto m = file_media::attach(std::move(*parts), options);", look},
+      {"if (options.read_only && options.beside_owner) return look(*checked);", look},
   };
   const mutation_report r = mutate(
       {

@@ -8,6 +8,7 @@
 #include "../media/scratch.h"
 #include "base/hook.h"
 #include "region/region.h"
+#include "support/seeded.h"
 
 namespace chainring::test {
 namespace {
@@ -171,8 +172,6 @@ class AttachFile : public Attach {
     set_hook(nullptr, nullptr);
     set_seeded_bug(nullptr);
   }
-  static constexpr std::size_t far = 512 << 10; ///< two words so far apart are read apart
-
   [[nodiscard]] std::unique_ptr<region> make_long() const {
     region_options o;
     o.media = at_path();
@@ -245,7 +244,7 @@ TEST_P(AttachFile, WithoutTheSecondLookAtTheHeaderItWouldBeAMixture) {
   set_seeded_bug("file_look_mixed");
   const auto r = look();
   std::uint64_t n = 0;
-  EXPECT_FALSE(one_number(*r, n));
+  expect_found("file_look_mixed", !one_number(*r, n), "two states in one copy");
 }
 
 TEST_P(AttachFile, AFileThatChangesFasterThanItCanBeCopiedIsSaidToBeSo) {
