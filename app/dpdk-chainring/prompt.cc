@@ -576,7 +576,10 @@ void wait_for_end(service& s, int signal_fd, bool interactive,
   while (!quit && !house.ended()) {
     std::fflush(stdout);
     const int got = poll(fds, 2, s.compacting() ? 1 : 1000);
-    house.look_in_time();
+    if (s.compacting())
+      house.look_in_time(); // what wakes this thread is the next step
+    else
+      house.look();
     if (got <= 0) continue;
     if ((fds[0].revents & POLLIN) != 0) house.take_signal();
     if (house.ended() || (fds[1].revents & (POLLIN | POLLHUP)) == 0) continue;
