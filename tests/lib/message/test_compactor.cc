@@ -57,6 +57,13 @@ struct shop {
         return "message " + std::to_string(i.id) + ": " + d;
     return "";
   }
+  /// Views of all messages.
+  [[nodiscard]] std::vector<message_view> viewed() const {
+    std::vector<message_view> views(items.size());
+    for (std::size_t i = 0; i < views.size(); ++i)
+      EXPECT_EQ(t->view(items[i].ref, views[i]), message_status::ok);
+    return views;
+  }
   /// Chains of all messages, which are at least as many as there are messages.
   [[nodiscard]] std::uint64_t chains() const {
     std::uint64_t n = 0;
@@ -75,6 +82,15 @@ struct shop {
   }
   [[nodiscard]] double utilisation() const {
     return used_blocks() / static_cast<double>(t.store->block_count());
+  }
+};
+
+/// A shop of which half the messages were dropped at random.
+struct half_full : shop {
+  explicit half_full(std::uint64_t seed) : shop({.descriptors = 256, .blocks = 256}) {
+    fill(64);
+    std::mt19937_64 random(seed_from_environment(seed));
+    drop_share(0.5, random);
   }
 };
 
@@ -150,10 +166,7 @@ TEST(Compactor, RepeatsLeaveNothingBehind) {
 }
 
 TEST(Compactor, LeavesPinnedMessagesWhereTheyAre) {
-  shop s({.descriptors = 256, .blocks = 256});
-  s.fill(64);
-  std::mt19937_64 random(seed_from_environment(3));
-  s.drop_share(0.5, random);
+  half_full s(3);
   const auto words = [&] {
     std::vector<std::uint64_t> w;
     for (const auto& i : s.items)
@@ -175,17 +188,13 @@ TEST(Compactor, LeavesPinnedMessagesWhereTheyAre) {
 }
 
 TEST(Compactor, AReaderKeepsTheOldPlaceUntilItIsDone) {
-  shop s({.descriptors = 256, .blocks = 256});
-  s.fill(64);
-  std::mt19937_64 random(seed_from_environment(4));
-  s.drop_share(0.5, random);
+  half_full s(4);
   const auto c = make(s, {.segment_blocks = 16});
   const std::uint64_t free = s.t.store->statistics().free_blocks;
-  std::vector<message_view> views(s.items.size());
+  std::vector<message_view> views;
   {
     const message_table::reading mine(*s.t.table);
-    for (std::size_t i = 0; i < views.size(); ++i)
-      ASSERT_EQ(s.t->view(s.items[i].ref, views[i]), message_status::ok);
+    views = s.viewed();
     compaction now = compaction::working;
     while (now == compaction::working)
       now = c->step({});
@@ -205,15 +214,10 @@ TEST(Compactor, AReaderKeepsTheOldPlaceUntilItIsDone) {
 
 TEST(Compactor, WithoutAGracePeriodAReaderSeesOtherBytes) {
   const seeded bug("compactor.grace_not_kept");
-  shop s({.descriptors = 256, .blocks = 256});
-  s.fill(64);
-  std::mt19937_64 random(seed_from_environment(4));
-  s.drop_share(0.5, random);
+  half_full s(4);
   const auto c = make(s, {.segment_blocks = 16});
-  std::vector<message_view> views(s.items.size());
   const message_table::reading mine(*s.t.table);
-  for (std::size_t i = 0; i < views.size(); ++i)
-    ASSERT_EQ(s.t->view(s.items[i].ref, views[i]), message_status::ok);
+  const std::vector<message_view> views = s.viewed();
   run(*c);
   s.fill(64);
   const bool all_whole = std::all_of(views.begin(), views.end(),
@@ -222,16 +226,12 @@ TEST(Compactor, WithoutAGracePeriodAReaderSeesOtherBytes) {
 }
 
 TEST(Compactor, APinTakenInsideAReadingKeepsTheOldPlace) {
-  shop s({.descriptors = 256, .blocks = 256});
-  s.fill(64);
-  std::mt19937_64 random(seed_from_environment(5));
-  s.drop_share(0.5, random);
+  half_full s(5);
   const auto c = make(s, {.segment_blocks = 16});
-  std::vector<message_view> views(s.items.size());
+  std::vector<message_view> views;
   {
     const message_table::reading mine(*s.t.table);
-    for (std::size_t i = 0; i < views.size(); ++i)
-      ASSERT_EQ(s.t->view(s.items[i].ref, views[i]), message_status::ok);
+    views = s.viewed();
     while (c->step({}) == compaction::working) {
     }
     for (const auto& i : s.items)
@@ -249,10 +249,7 @@ TEST(Compactor, APinTakenInsideAReadingKeepsTheOldPlace) {
 }
 
 TEST(Compactor, AContentThatFailsItsChecksumIsNotMoved) {
-  shop s({.descriptors = 256, .blocks = 256});
-  s.fill(64);
-  std::mt19937_64 random(seed_from_environment(6));
-  s.drop_share(0.5, random);
+  half_full s(6);
   for (const auto& i : s.items) {
     const auto word1 = message_word1::unpack(s.t.descriptor(i.ref.index).extent);
     *s.t.store->address({word1.first, word1.count}) ^= std::byte{1};
