@@ -56,22 +56,26 @@ bool broker_worker::state::read_will(std::uint32_t n, will_message& out) noexcep
     const staged_will& w = will_changes[i];
     if (w.session != n) continue;
     if (w.now == staged_will::phase::deletion) return false;
+    out.delay_s = w.delay_s;
+    // A will that is held may have moved since it was copied.
+    if (w.now == staged_will::phase::held) return read_held_will(w.content.ref, out);
     v.fields = w.content.fields;
     v.topic = w.all.first(w.content.fields.topic_size);
     v.payload = w.all;
     v.payload.advance(w.content.fields.topic_size);
-    out.delay_s = w.delay_s;
     return read_will(v, out);
   }
   const session_settings settings = durable.sessions().settings(n);
+  out.delay_s = settings.will_delay_s;
+  return settings.will != 0 && read_held_will(slot_ref(settings.will).message(), out);
+}
+
+bool broker_worker::state::read_held_will(message_ref ref, will_message& out) noexcept {
   const std::uint64_t before = medium.losses();
   const message_table::reading mine(durable.messages());
-  if (settings.will == 0 ||
-      durable.messages().view_held(slot_ref(settings.will).message(), v) != message_status::ok ||
-      !durable.messages().verify(v))
-    return false;
-  out.delay_s = settings.will_delay_s;
-  return read_will(v, out) && !medium.lost_since(before);
+  message_view v;
+  return durable.messages().view_held(ref, v) == message_status::ok &&
+         durable.messages().verify(v) && read_will(v, out) && !medium.lost_since(before);
 }
 
 // True when the session has a will, or will have one when its changes under way are done.

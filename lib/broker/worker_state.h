@@ -218,9 +218,8 @@ struct broker_worker::state {
   struct staged_will {
     enum class phase : std::uint8_t { copied, held, deletion } now = phase::deletion;
     message content;
-    message_cursor all; // the bytes of the content
-    std::uint32_t session, incarnation;
-    std::uint32_t delay_s;
+    message_cursor all; // the bytes of the content, while it is `copied`
+    std::uint32_t session, incarnation, delay_s;
     front_end* by;
     std::uint64_t token;
   };
@@ -507,6 +506,7 @@ struct broker_worker::state {
   [[nodiscard]] outcome copy_will_again(std::uint32_t n, staged_will& out) noexcept;
   [[nodiscard]] bool read_will(std::uint32_t n, will_message& out) noexcept;
   [[nodiscard]] bool read_will(const message_view& v, will_message& out) noexcept;
+  [[nodiscard]] bool read_held_will(message_ref ref, will_message& out) noexcept;
   void change_will(session& s, staged_will& change, std::uint32_t n, front_end* by,
                    std::uint64_t token) noexcept;
   [[nodiscard]] bool has_will(std::uint32_t n) const noexcept;

@@ -5,6 +5,8 @@
 // Ordering labels:
 //   [pins-looked-up]  The pins of a message are loaded with acquire, behind the end of the readings
 //     that were there when its new chain was named; pairs with [pin-dropped].
+//   [compactor-alone]  A compactor gives its table back with release, and the next one takes the
+//     table with acquire; pairs with [compactor-alone].
 //   [compactor-counts]  Counters for statistics are written by one thread and read at any moment;
 //     the access orders nothing.
 #include "message/compactor.h"
@@ -33,6 +35,7 @@ constexpr std::uint32_t segment_bytes = 2u << 20;
 constexpr std::uint32_t descriptors_per_segment = 64;
 /// Messages that one step may move: their references are held until its drains.
 constexpr std::size_t batch_most = 256;
+
 } // namespace
 
 // --- a cycle -------------------------------------------------------------------------------------
@@ -151,7 +154,10 @@ void message_compactor::state::choose_beside_gap() noexcept {
   const auto all = static_cast<std::uint32_t>(blocks.block_count());
   const std::uint32_t surely =
       reserve.blocks > longest ? reserve.blocks - longest : reserve.blocks / 2;
-  const std::uint32_t size = std::min(std::max(surely, 1u), upward ? all - edge : edge);
+  // A gap that has become short does not make a pass endless: each pass has a bounded number of
+  // cycles.
+  const std::uint32_t least = std::max(1u, options.segment_blocks / 8);
+  const std::uint32_t size = std::min(std::max(surely, least), upward ? all - edge : edge);
   const std::uint32_t first = upward ? edge : edge - size;
   edge = upward ? edge + size : first;
   if (size != 0) victims.push_back({{first, size}, 0, 0});
@@ -274,7 +280,8 @@ bool message_compactor::state::goes_on(std::uint64_t moves, std::uint64_t joins,
   switch (cycle) {
   case kind::pack:
     if (moves != 0 && (joins != 0 || runs < runs_before)) return true;
-    if (lists == 0) return false;
+    // A gap that is shorter than a chain passes over it and joins nothing.
+    if (lists == 0 || reserve.blocks < longest) return false;
     cycle = kind::roll;
     edge_known = false;
     vain = 0;
@@ -319,10 +326,15 @@ result<std::unique_ptr<message_compactor>> message_compactor::create(message_tab
   if (options.reserve_blocks > all / 2)
     return refuse("reserve_blocks", options.reserve_blocks,
                   "at most half of the store's " + std::to_string(all));
+  if (table.state_->has_compactor.exchange(true, std::memory_order_acquire)) // [compactor-alone]
+    return error{errc::busy, "the message table has a compactor already; destroy it before another "
+                             "one is made"};
   auto s = std::make_unique<state>(table, options);
   if (!s->movable.make(blocks.block_count_max() / options.segment_blocks + 1))
     return error{errc::no_space, "compactor: there is no memory for its segments"};
-  const auto part = std::max(options.segment_blocks * options.victims, 4 * options.reserve_blocks);
+  const auto part = static_cast<std::size_t>(
+      std::min(all, std::max(std::uint64_t{options.segment_blocks} * options.victims,
+                             std::uint64_t{4} * options.reserve_blocks)));
   s->victims.reserve(options.victims + 1);
   s->held.reserve(part / 2 + batch_most + 2);
   s->batch.reserve(batch_most);
@@ -340,6 +352,11 @@ message_compactor::~message_compactor() {
   while (!s.settle() || !s.old.empty())
     wait.idle();
   s.return_room();
+}
+
+message_compactor::state::~state() {
+  // [compactor-alone] Without it the next compactor could miss what this one has moved.
+  shared().has_compactor.store(false, std::memory_order_release);
 }
 
 compaction message_compactor::step(compaction_budget budget) noexcept {

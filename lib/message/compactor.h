@@ -89,8 +89,8 @@ struct compactor_statistics {
 
 class message_compactor {
  public:
-  /// Makes the compactor of a table, at most one at a time, when the table is not being recovered.
-  /// Table and store must outlive it. An error names the option.
+  /// Makes the compactor of a table that is not being recovered. Table and store must outlive it.
+  /// An error names the option; a table that has a compactor already gives errc::busy.
   static result<std::unique_ptr<message_compactor>> create(message_table& table,
                                                            compactor_options options = {});
   /// Waits until no thread reads an old place, and gives back all that was set aside. No message

@@ -58,8 +58,7 @@ void message_table::unpin(std::uint32_t index) noexcept {
   CHAINRING_ASSERT(before != 0);
 }
 
-// --- a move
-// ---------------------------------------------------------------------------------------
+// --- a move --------------------------------------------------------------------------------------
 
 bool message_compactor::state::take_reference(std::uint32_t index) const noexcept {
   auto& count = shared().entries[index].references;

@@ -107,6 +107,7 @@ struct message_compactor::state {
 
   state(message_table& t, const compactor_options& o) noexcept
       : table(t), blocks(t.blocks_), options(o) {}
+  ~state();
 
   [[nodiscard]] message_table::state& shared() const noexcept { return *table.state_; }
   [[nodiscard]] std::uint64_t segments() const noexcept {
@@ -127,12 +128,6 @@ struct message_compactor::state {
       fn(n, part);
       first += part;
     }
-  }
-  /// A segment that contains a part of the reserve is no victim: it would be moved into itself.
-  [[nodiscard]] bool has_reserve(std::uint64_t n) const noexcept {
-    const chain s = segment(n);
-    return reserve.blocks != 0 && reserve.first < s.first + s.blocks &&
-           s.first < reserve.first + reserve.blocks;
   }
   /// Calls fn(chain) for each chain of a message. The caller has a reference if it has a list.
   template <class F> void for_each_chain(message_word1 word1, F&& fn) const {

@@ -40,6 +40,9 @@
 /// reference may read it. reserve(), add_references() and drop_reference() may be called from any
 /// thread. No call of the data path allocates memory or throws.
 ///
+/// **Moving:** where a message_compactor works (compactor.h), the bytes of a message stay where
+/// they are only inside a message_table::reading and while the message is pinned.
+///
 /// **Growth:** a table begins with some segments and accepts up to 16 while it is open.
 /// Descriptors, and the entries about them in DRAM, never move.
 ///

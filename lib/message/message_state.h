@@ -54,6 +54,7 @@ struct message_table::state {
   /// messages whose blocks recovery found to belong to another message
   std::uint64_t robbed_count = 0;
 
+  std::atomic<bool> has_compactor{false};
   /// Threads that read messages: message_table::reading.
   detail::grace_periods readers;
 

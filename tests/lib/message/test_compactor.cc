@@ -120,6 +120,28 @@ TEST(Compactor, RefusesOptionsThatCannotBe) {
   EXPECT_EQ(why({}), "");
 }
 
+TEST(Compactor, ATableHasOneAtATime) {
+  const shop s({});
+  auto first = message_compactor::create(*s.t.table);
+  ASSERT_TRUE(first.ok());
+  const auto second = message_compactor::create(*s.t.table);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code, errc::busy);
+  first.value().reset();
+  EXPECT_TRUE(message_compactor::create(*s.t.table).ok());
+}
+
+TEST(Compactor, AFullStoreOfSplitMessagesComesToAnEndSoon) {
+  std::mt19937_64 random(seed_from_environment(9));
+  shop s({.descriptors = 4096, .blocks = 4096});
+  s.fill(64);
+  s.drop_share(0.5, random);
+  s.fill(640); // in many chains each, until nothing is free
+  const auto c = make(s, {.reserve_blocks = 1});
+  EXPECT_LT(run(*c), 10'000u);
+  EXPECT_EQ(s.first_difference(), "");
+}
+
 TEST(Compactor, AnEmptyStoreAndAFullOneHaveNothingToImprove) {
   shop s({.descriptors = 256, .blocks = 256});
   const auto c = make(s, {.segment_blocks = 16});
