@@ -4,6 +4,9 @@
 
 namespace chainring::detail {
 [[noreturn]] void assert_failed(const char* expression, const char* file, int line) noexcept;
+/// The same for a call that a program may not make; the sentence says what it has to do instead.
+[[noreturn]] void misused(const char* sentence, const char* expression, const char* file,
+                          int line) noexcept;
 
 /// Announces that memory was lost (see media/memory_fault.h), so that an assertion may fail
 /// although the program is right. From then on a thread whose assertion fails stops for good and
@@ -18,4 +21,11 @@ void expect_broken_invariants() noexcept;
 #define CHAINRING_ASSERT(expression)                                                               \
   (__builtin_expect(!(expression), 0)                                                              \
        ? ::chainring::detail::assert_failed(#expression, __FILE__, __LINE__)                       \
+       : static_cast<void>(0))
+
+/// As CHAINRING_ASSERT, for what the caller of a public call owes: its text is a sentence that says
+/// which call is missing or one too many, and is printed before the process ends.
+#define CHAINRING_EXPECTS(expression, sentence)                                                    \
+  (__builtin_expect(!(expression), 0)                                                              \
+       ? ::chainring::detail::misused(sentence, #expression, __FILE__, __LINE__)                   \
        : static_cast<void>(0))

@@ -55,6 +55,19 @@ void assert_failed(const char* expression, const char* file, int line) noexcept 
   std::abort();
 }
 
+void misused(const char* sentence, const char* expression, const char* file, int line) noexcept {
+  std::fprintf(stderr, "chainring: wrong use: %s\n", sentence);
+  assert_failed(expression, file, line);
+}
+
+void value_of_error(const error& why) noexcept {
+  std::fprintf(stderr,
+               "chainring: wrong use: the value of a result that has an error; ask ok() first. The "
+               "error: %s\n",
+               why.message.c_str());
+  assert_failed("ok()", __FILE__, __LINE__);
+}
+
 } // namespace detail
 
 std::uint32_t detail::crc32c_any(std::uint32_t crc, const void* data, std::size_t n) noexcept {

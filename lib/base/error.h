@@ -33,6 +33,11 @@ struct error {
   std::string message;
 };
 
+namespace detail {
+/// Ends the process because the value of a result was asked for that has an error, and says it.
+[[noreturn]] void value_of_error(const error& why) noexcept;
+} // namespace detail
+
 /// Makes an error of the sentence and the operating system's text for `errno_value`.
 [[nodiscard]] error system_error(errc code, std::string message, int errno_value);
 
@@ -45,15 +50,18 @@ template <class T> class [[nodiscard]] result {
   [[nodiscard]] bool ok() const noexcept { return state_.index() == 0; }
   explicit operator bool() const noexcept { return ok(); }
   [[nodiscard]] T& value() & {
-    CHAINRING_ASSERT(ok());
+    if (!ok()) [[unlikely]]
+      detail::value_of_error(error());
     return *std::get_if<0>(&state_);
   }
   [[nodiscard]] const T& value() const& {
-    CHAINRING_ASSERT(ok());
+    if (!ok()) [[unlikely]]
+      detail::value_of_error(error());
     return *std::get_if<0>(&state_);
   }
   [[nodiscard]] T value() && {
-    CHAINRING_ASSERT(ok());
+    if (!ok()) [[unlikely]]
+      detail::value_of_error(error());
     return std::move(*std::get_if<0>(&state_));
   }
   T& operator*() & { return value(); }
@@ -61,7 +69,7 @@ template <class T> class [[nodiscard]] result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   [[nodiscard]] const chainring::error& error() const {
-    CHAINRING_ASSERT(!ok());
+    CHAINRING_EXPECTS(!ok(), "error() of a result that has a value; ask ok() first");
     return *std::get_if<1>(&state_);
   }
 
@@ -76,7 +84,7 @@ template <> class [[nodiscard]] result<void> {
   [[nodiscard]] bool ok() const noexcept { return !error_; }
   explicit operator bool() const noexcept { return ok(); }
   [[nodiscard]] const chainring::error& error() const {
-    CHAINRING_ASSERT(error_.has_value());
+    CHAINRING_EXPECTS(!ok(), "error() of a result that has none; ask ok() first");
     return *error_;
   }
 

@@ -47,8 +47,9 @@ bool block_index::reserve(std::uint64_t blocks_max) noexcept {
 
 void block_index::set_free(std::uint32_t first, std::uint32_t blocks, bool free) noexcept {
   for_each_word(first, blocks, [&](std::uint64_t word, std::uint64_t mask) {
-    // otherwise a block is released or taken twice
-    CHAINRING_ASSERT((bits_[word] & mask) == (free ? 0 : mask));
+    CHAINRING_EXPECTS(
+        (bits_[word] & mask) == (free ? 0 : mask),
+        "a chain that is not allocated; release() each chain once, as it was allocated");
     bits_[word] ^= mask;
     return true;
   });
@@ -82,7 +83,8 @@ void block_index::carve(run& r, std::uint32_t blocks) noexcept {
 }
 
 void block_index::release(std::uint32_t first, std::uint32_t blocks) noexcept {
-  CHAINRING_ASSERT(blocks != 0 && std::uint64_t{first} + blocks <= blocks_max_);
+  CHAINRING_EXPECTS(blocks != 0 && std::uint64_t{first} + blocks <= blocks_max_,
+                    "a chain that lies outside the block store; release() what allocate() gave");
   set_free(first, blocks, true);
   free_blocks_ += blocks;
   if (first != 0)

@@ -37,6 +37,13 @@ constexpr std::uint32_t cache_runs_limit = 256;
 /// signal.
 constexpr int replacements_max = 64;
 
+// What a program is told that may not make a call.
+constexpr const char* in_recovery =
+    "blocks are asked for or given back during a recovery; call finish_recovery() first";
+constexpr const char* not_in_recovery =
+    "chains are marked live outside of a recovery; call begin_recovery() first";
+constexpr const char* no_blocks = "a request for no blocks; ask for at least one";
+
 /// The cached runs of one thread, by length. The newest run is last.
 struct alignas(cacheline_size) thread_runs {
   std::atomic<std::uint32_t> busy;
@@ -193,7 +200,7 @@ struct block_store::state {
   [[gnu::noinline]] unsigned allocate_behind_cache(std::uint32_t blocks,
                                                    std::span<chain> out) noexcept {
     const std::lock_guard guard(lock);
-    CHAINRING_ASSERT(!recovering);
+    CHAINRING_EXPECTS(!recovering, in_recovery);
     if (cached_length(blocks) && !out.empty() && refill(blocks, out[0].first)) {
       out[0].blocks = blocks;
       return 1;
@@ -208,9 +215,9 @@ struct block_store::state {
   }
 
   [[nodiscard]] unsigned take_exact(std::uint32_t blocks, std::span<chain> out) noexcept {
-    CHAINRING_ASSERT(blocks != 0);
+    CHAINRING_EXPECTS(blocks != 0, no_blocks);
     const std::lock_guard guard(lock);
-    CHAINRING_ASSERT(!recovering);
+    CHAINRING_EXPECTS(!recovering, in_recovery);
     reclaim();
     const unsigned used = index.take(blocks, out);
     restore_if_plenty();
@@ -226,7 +233,7 @@ struct block_store::state {
 
   [[gnu::noinline]] void release_behind_cache(const chain& c) noexcept {
     const std::lock_guard guard(lock);
-    CHAINRING_ASSERT(!recovering);
+    CHAINRING_EXPECTS(!recovering, in_recovery);
     thread_runs* const cache = mine();
     if (cached_length(c.blocks) && cache != nullptr && !caches_open.revoked())
       if (const std::uint32_t n = get(cache->count[c.blocks - 1]); n >= cache_runs_max)
@@ -237,7 +244,7 @@ struct block_store::state {
 
   /// Allocates as allocate() does while no memory is lost; give_back() releases likewise.
   [[nodiscard]] unsigned take(std::uint32_t blocks, std::span<chain> out) noexcept {
-    CHAINRING_ASSERT(blocks != 0);
+    CHAINRING_EXPECTS(blocks != 0, no_blocks);
     if (cached_length(blocks) && !out.empty() && pop(blocks, out[0].first)) {
       out[0].blocks = blocks;
       return 1;
@@ -331,7 +338,7 @@ bool block_store::allocate_required(std::uint32_t blocks, chain& out) noexcept {
 }
 
 bool block_store::allocate_bulk(std::uint32_t blocks, std::span<chain> out) noexcept {
-  CHAINRING_ASSERT(blocks != 0);
+  CHAINRING_EXPECTS(blocks != 0, no_blocks);
   std::size_t got = 0;
   if (unsigned row = 0; state_->cached_length(blocks) && detail::own_row(row)) {
     thread_runs& cache = state_->caches[row];
@@ -398,7 +405,7 @@ void block_store::release(std::span<const chain> chains) noexcept {
 // --- for whoever moves chains together -----------------------------------------------------------
 
 unsigned block_store::allocate_from_index(std::uint32_t blocks, std::span<chain> out) noexcept {
-  CHAINRING_ASSERT(blocks != 0);
+  CHAINRING_EXPECTS(blocks != 0, no_blocks);
   const std::lock_guard guard(state_->lock);
   return state_->index.take(blocks, out);
 }
@@ -528,7 +535,7 @@ void block_store::begin_recovery(bool several) noexcept {
 }
 
 result<void> block_store::mark_live(const chain& c) {
-  CHAINRING_ASSERT(state_->recovering);
+  CHAINRING_EXPECTS(state_->recovering, not_in_recovery);
   auto bad = [&](const char* what) {
     return error{errc::corrupt, "chain of " + std::to_string(c.blocks) + " blocks at block " +
                                     std::to_string(c.first) + ": " + what};
@@ -539,7 +546,7 @@ result<void> block_store::mark_live(const chain& c) {
 }
 
 bool block_store::try_mark_live(const chain& c) noexcept {
-  CHAINRING_ASSERT(state_->recovering);
+  CHAINRING_EXPECTS(state_->recovering, not_in_recovery);
   return valid(c) && state_->index.mark(c.first, c.blocks);
 }
 
@@ -563,13 +570,14 @@ void block_store::unmark_required(const chain& c) noexcept {
 }
 
 void block_store::unmark_live(const chain& c) noexcept {
-  CHAINRING_ASSERT(state_->recovering && valid(c));
+  CHAINRING_EXPECTS(state_->recovering, not_in_recovery);
+  CHAINRING_ASSERT(valid(c));
   state_->index.unmark(c.first, c.blocks);
 }
 
 void block_store::finish_recovery() noexcept {
   const std::lock_guard guard(state_->lock);
-  CHAINRING_ASSERT(state_->recovering);
+  CHAINRING_EXPECTS(state_->recovering, not_in_recovery);
   state_->index.finish_marking(block_count());
   state_->recovering = false;
   state_->restore_if_plenty();

@@ -131,7 +131,9 @@ timer_handle timer_set::arm(std::uint64_t deadline_tsc, callback function, void*
     const std::uint64_t ticks = std::min(left > lead ? left - lead : 0, ticks_max);
     hook_point("timer.counted");
     const int set = rte_timer_reset(&e.timer, ticks, SINGLE, rte_lcore_id(), state::expire, &e);
-    CHAINRING_ASSERT(set == 0);
+    CHAINRING_EXPECTS(set == 0,
+                      "a timer could not be armed; call rte_timer_subsystem_init() first, and arm "
+                      "timers from the lcore that made them");
     // with 0 ticks the next manage() calls it
     if (ticks == 0 || e.timer.expire <= deadline_tsc) break;
   }

@@ -73,7 +73,8 @@ TEST(Result, HoldsAValueOrAnError) {
   result<int> bad = error{errc::not_found, "root 'x': not there"};
   ASSERT_FALSE(bad);
   EXPECT_EQ(bad.error().code, errc::not_found);
-  EXPECT_DEATH((void)bad.value(), "broken invariant");
+  EXPECT_DEATH((void)bad.value(), "ask ok\\(\\) first. The error: root 'x': not there");
+  EXPECT_DEATH((void)good.error(), "ask ok\\(\\) first");
 }
 
 TEST(Hook, RunsOnlyWhileSet) {
