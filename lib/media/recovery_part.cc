@@ -60,7 +60,8 @@ void recovery_context::advance(std::uint64_t items) {
 }
 
 void recovery_context::flush_repair(const void* from, std::size_t n) noexcept {
-  CHAINRING_ASSERT(!checking_);
+  CHAINRING_EXPECTS(!checking_,
+                    "a repair during a check, which changes nothing; ask checking() first");
   const std::uint64_t most = covered_bytes();
   auto at = reinterpret_cast<std::uintptr_t>(from) / cacheline_size * cacheline_size;
   const auto end = reinterpret_cast<std::uintptr_t>(from) + n;
