@@ -66,7 +66,9 @@ typedef enum chainring_status {
   CHAINRING_FAILED = 6,    /**< the medium has failed and takes no more writes */
   CHAINRING_NO_MEMORY = 7, /**< the process gets no more memory */
   CHAINRING_INVALID = 8,   /**< an argument is wrong */
-  CHAINRING_ERROR = 9      /**< the text of the chainring_error says what */
+  CHAINRING_ERROR = 9,     /**< the text of the chainring_error says what */
+  CHAINRING_TOO_MANY = 10, /**< a batch has as many changes as it may have */
+  CHAINRING_REPEATED = 11  /**< the operation, or a later one of its client, took effect before */
 } chainring_status;
 
 /** A few words about a status, never NULL. */
@@ -114,10 +116,12 @@ typedef struct chainring_object_spec {
   uint32_t value;    /**< bytes of each value, or second half; 0: any number */
   uint32_t streams;  /**< of a queue, 1 to 64; 0 means 1 */
   int32_t consumers; /**< of a stream: 0 means one thread, 1 means several threads */
+  uint32_t clients;  /**< of a queue: those whose enqueues have operation ids; 0: none */
+  uint32_t zero;
 } chainring_object_spec;
 
-#define CHAINRING_OBJECT_SPEC(name, kind, entries)                                                \
-  { sizeof(chainring_object_spec), (name), (kind), 1, (entries), 0, 0, 0, 0 }
+#define CHAINRING_OBJECT_SPEC(name, kind, entries)                                                 \
+  { sizeof(chainring_object_spec), (name), (kind), 1, (entries), 0, 0, 0, 0, 0, 0 }
 
 /** How the region is made or opened. What a program leaves 0 is chosen by the library. */
 typedef struct chainring_region_options {
@@ -157,7 +161,8 @@ chainring_status chainring_damage_text(const chainring_region *region, size_t nu
 /* --- maps of byte strings ------------------------------------------------------------------------ */
 /*
  * Keys and values of another size than the object has are CHAINRING_INVALID, and so are halves of
- * pairs. Each change may also return CHAINRING_FAILED: it is not kept.
+ * pairs, and the keys in which a map keeps operation ids (map/map_media.h). Each change may also
+ * return CHAINRING_FAILED: it is not kept.
  */
 
 /** The map of that name, which lives as long as its region is open. NULL on an error. */
@@ -217,6 +222,64 @@ typedef bool (*chainring_visit)(void *context, chainring_bytes key, chainring_by
 chainring_status chainring_map_for_each(const chainring_map *map, chainring_visit visit,
                                         void *context);
 
+/* --- operation ids -------------------------------------------------------------------------------- */
+
+/**
+ * Names an operation, so that it takes effect once however often it is repeated, and so that its
+ * outcome is known after a crash (base/operation_id.h). A client gives each operation a greater
+ * sequence number than the one before, whose outcome it knows by then. Structures remember the last
+ * operation of each client that took effect.
+ */
+typedef struct chainring_operation_id {
+  uint64_t sequence; /**< 1 to 2^48 - 1 */
+  uint32_t client;
+  uint32_t zero;
+} chainring_operation_id;
+
+typedef enum chainring_outcome {
+  CHAINRING_UNKNOWN_OUTCOME = 0, /**< an argument is wrong */
+  CHAINRING_TOOK_EFFECT = 1,
+  CHAINRING_NO_EFFECT = 2, /**< neither now nor later, unless it is repeated */
+  CHAINRING_SUPERSEDED = 3 /**< a later operation of the client took effect */
+} chainring_outcome;
+
+/** Says whether the operation took effect, which it did durably. */
+chainring_outcome chainring_map_resolve(const chainring_map *map, chainring_operation_id id);
+/** The sequence number of the client's last operation that took effect; 0: none did. */
+uint64_t chainring_map_last_operation(const chainring_map *map, uint32_t client);
+
+/* --- batches of maps that are atomic as a whole ---------------------------------------------------- */
+
+/**
+ * Up to 256 changes of a map that are made together or not at all, to readers and after a crash
+ * (durable_map::atomic_batch), with two drains. One thread uses a batch. It keeps copies of the
+ * keys and values until it is committed, and its memory until it is destroyed.
+ */
+typedef struct chainring_batch chainring_batch;
+
+/** NULL on an error. The batch is destroyed before its region is closed. */
+chainring_batch *chainring_batch_create(chainring_map *map, chainring_error *error);
+/** Forgets what is not committed. NULL does nothing. */
+void chainring_batch_destroy(chainring_batch *batch);
+/** Each returns done, too_long or too_many, and is part of the batch only with done. The last
+   change of a key counts. */
+chainring_status chainring_batch_insert(chainring_batch *batch, chainring_bytes key,
+                                        chainring_bytes value);
+chainring_status chainring_batch_upsert(chainring_batch *batch, chainring_bytes key,
+                                        chainring_bytes value);
+chainring_status chainring_batch_erase(chainring_batch *batch, chainring_bytes key);
+/** Makes the batch the operation of that id, or of several, each of another client. It is one of
+   the changes. Returns done, too_many, or invalid for a second id of one client. */
+chainring_status chainring_batch_identify(chainring_batch *batch, chainring_operation_id id);
+/** The number of changes. */
+size_t chainring_batch_size(const chainring_batch *batch);
+/** Forgets the changes. */
+void chainring_batch_clear(chainring_batch *batch);
+/** Makes the changes durable and then visible. Returns done; or repeated, exists (a key of an
+    insert), full or failed. Only with done has anything changed; with failed, the next open has all
+    of it or nothing. The batch is empty afterwards. */
+chainring_status chainring_batch_commit(chainring_batch *batch, chainring_error *error);
+
 /* --- pairs ---------------------------------------------------------------------------------------- */
 
 typedef enum chainring_half { CHAINRING_FIRST = 0, CHAINRING_SECOND = 1 } chainring_half;
@@ -263,6 +326,16 @@ size_t chainring_queue_enqueue_burst(chainring_queue *queue, const chainring_byt
 /** Puts all of at most 64 entries into every stream, or none. */
 chainring_status chainring_queue_enqueue_bulk(chainring_queue *queue,
                                               const chainring_bytes *entries, size_t count);
+/** Puts an entry into every stream as the operation of that id. Returns done, repeated, full (also
+    where there are as many clients as the queue has room for), too_long, failed, or invalid for a
+    queue that was made without clients. */
+chainring_status chainring_queue_enqueue_operation(chainring_queue *queue,
+                                                   chainring_operation_id id,
+                                                   chainring_bytes entry);
+/** Says whether the operation took effect, also where its entry was released since. */
+chainring_outcome chainring_queue_resolve(const chainring_queue *queue, chainring_operation_id id);
+/** The sequence number of the client's last operation that took effect; 0: none did. */
+uint64_t chainring_queue_last_operation(const chainring_queue *queue, uint32_t client);
 /** Hands out the next entries of a stream, and returns how many. They are the caller's until they
     are released or given back; those of a process that ends are handed out again. */
 size_t chainring_queue_take(chainring_queue *queue, uint32_t stream, chainring_taken *out,

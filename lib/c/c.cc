@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The C binding: versions, regions, and the handles of their objects. Each call checks its
 // arguments, makes the call of the C++ library, and turns what comes of it into a status and a
-// sentence. No exception leaves it. c_map.cc has maps and pairs, c_queue.cc queues, and c_chain.cc
-// chains and timers.
+// sentence. No exception leaves it. c_map.cc has maps and pairs, c_batch.cc batches of maps,
+// c_queue.cc queues, and c_chain.cc chains and timers.
 #include "c/handles.h"
 
 using namespace chainring;
@@ -77,6 +77,10 @@ std::unique_ptr<named_object> object_for(const chainring_object_spec& of, std::s
     return std::make_unique<detail::pairs_object>(o.name, o.entries, version, o.key, o.value,
                                                   o.kind == CHAINRING_BIMAP);
   case CHAINRING_QUEUE:
+    if (o.zero != 0) {
+      why = "its member `zero` is " + std::to_string(o.zero) + ": expected 0";
+      return nullptr;
+    }
     if (o.consumers != 0 && o.consumers != 1) {
       why = "consumers is " + std::to_string(o.consumers) + ": expected 0 or 1";
       return nullptr;
@@ -87,7 +91,8 @@ std::unique_ptr<named_object> object_for(const chainring_object_spec& of, std::s
             .entry_bytes = o.key,
             .entries = static_cast<std::uint32_t>(std::min<std::uint64_t>(o.entries, UINT32_MAX)),
             .streams = o.streams == 0 ? 1 : o.streams,
-            .mode = o.consumers == 0 ? queue_mode::mpsc : queue_mode::mpmc});
+            .mode = o.consumers == 0 ? queue_mode::mpsc : queue_mode::mpmc,
+            .clients = o.clients});
   default:
     why = "its kind is " + std::to_string(o.kind) + ": expected a chainring_kind";
   }
@@ -152,6 +157,10 @@ const char* chainring_status_text(chainring_status status) {
     return "an argument is wrong";
   case CHAINRING_ERROR:
     return "an error";
+  case CHAINRING_TOO_MANY:
+    return "the batch has as many changes as it may have";
+  case CHAINRING_REPEATED:
+    return "the operation took effect before";
   }
   return "an unknown status";
 }

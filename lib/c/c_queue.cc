@@ -53,6 +53,25 @@ chainring_status chainring_queue_enqueue(chainring_queue* queue, chainring_bytes
   return chainring_queue_enqueue_bulk(queue, &entry, 1);
 }
 
+chainring_status chainring_queue_enqueue_operation(chainring_queue* queue,
+                                                   chainring_operation_id id,
+                                                   chainring_bytes entry) {
+  operation_id named;
+  if (queue == nullptr || queue->bytes->clients() == 0 || !to_cpp(id, named) || !whole(entry))
+    return CHAINRING_INVALID;
+  return status_of(queue->bytes->enqueue(named, bytes(entry)));
+}
+chainring_outcome chainring_queue_resolve(const chainring_queue* queue, chainring_operation_id id) {
+  operation_id named;
+  if (queue == nullptr || queue->bytes->clients() == 0 || !to_cpp(id, named))
+    return CHAINRING_UNKNOWN_OUTCOME;
+  return outcome(queue->bytes->resolve(named));
+}
+uint64_t chainring_queue_last_operation(const chainring_queue* queue, uint32_t client) {
+  if (queue == nullptr || queue->bytes->clients() == 0) return 0;
+  return queue->bytes->last_operation(client);
+}
+
 size_t chainring_queue_enqueue_burst(chainring_queue* queue, const chainring_bytes* entries,
                                      size_t count) {
   if (queue == nullptr || entries == nullptr) return 0;

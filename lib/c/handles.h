@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "c.h"
 #include "objects/object_map.h"
@@ -24,6 +25,12 @@ struct chainring_map {
   chainring::durable_map* bytes;
   std::size_t key, value; ///< bytes of each; 0: any number
   const chainring::media* medium = nullptr;
+};
+/// A batch belongs to the program that made it.
+struct chainring_batch {
+  chainring::durable_map::atomic_batch changes;
+  std::vector<std::uint32_t> clients; ///< those with an id in the batch
+  std::size_t key, value;             ///< bytes of each; 0: any number
 };
 struct chainring_pairs {
   chainring::durable_pairs* bytes;
@@ -115,9 +122,14 @@ inline chainring_status status_of(map_status s) noexcept {
     return CHAINRING_TOO_LONG;
   case map_status::failed:
     return CHAINRING_FAILED;
-  case map_status::busy:
   case map_status::too_many:
-    break; // of staged changes and batches, which this binding has not
+    return CHAINRING_TOO_MANY;
+  case map_status::repeated:
+    return CHAINRING_REPEATED;
+  case map_status::reserved:
+    return CHAINRING_INVALID;
+  case map_status::busy:
+    break; // of staged changes, which this binding has not
   }
   return CHAINRING_ERROR;
 }
@@ -131,8 +143,27 @@ inline chainring_status status_of(queue_status s) noexcept {
     return CHAINRING_TOO_LONG;
   case queue_status::failed:
     return CHAINRING_FAILED;
+  case queue_status::repeated:
+    return CHAINRING_REPEATED;
   }
   return CHAINRING_ERROR;
+}
+
+/// True for an id that names an operation.
+inline bool to_cpp(const chainring_operation_id& from, operation_id& to) noexcept {
+  to = {.client = from.client, .sequence = from.sequence};
+  return from.zero == 0 && to.valid();
+}
+inline chainring_outcome outcome(operation_outcome o) noexcept {
+  switch (o) {
+  case operation_outcome::took_effect:
+    return CHAINRING_TOOK_EFFECT;
+  case operation_outcome::no_effect:
+    return CHAINRING_NO_EFFECT;
+  case operation_outcome::superseded:
+    return CHAINRING_SUPERSEDED;
+  }
+  return CHAINRING_UNKNOWN_OUTCOME;
 }
 
 /// True for bytes that an object with that fixed size takes; 0 stands for any size.

@@ -81,7 +81,9 @@ durable_map::byte_span durable_map::atomic_batch::value_of(const change& c) cons
 }
 
 map_status durable_map::atomic_batch::add(what kind, key_span key, byte_span value) {
-  if (!wanted_key::accepted(key, value)) return map_status::too_long;
+  if (kind != what::identify)
+    if (const map_status may = wanted_key::may_change(key, value); may != map_status::done)
+      return may;
   if (changes_.size() == changes_max) return map_status::too_many;
   change c{};
   c.at = bytes_.size();
@@ -95,6 +97,25 @@ map_status durable_map::atomic_batch::add(what kind, key_span key, byte_span val
   bytes_.insert(bytes_.end(), key.begin(), key.end());
   bytes_.insert(bytes_.end(), value.begin(), value.end());
   return map_status::done;
+}
+
+// The id is an entry of the map, which the batch changes with the others.
+map_status durable_map::atomic_batch::identify(operation_id id) {
+  CHAINRING_EXPECTS(id.valid(), "the sequence number of an operation id is 1 to 2^48 - 1");
+  if (seeded_bug("map.operation_not_recorded")) return map_status::done;
+  const map_client_key key = map_key_of_client(id.client);
+  return add(what::identify, bytes_of(key), bytes_of(id.sequence));
+}
+
+// True when the operation of this id, or a later one of its client, took effect before. The claim
+// of its key is held.
+bool durable_map::atomic_batch::took_effect(const change& c) const noexcept {
+  std::uint64_t copy[2], last = 0, wanted = 0;
+  const byte_span now = map_.value_at(c.before, copy);
+  if (now.size() != sizeof last) return false; // only a damaged map has such an entry
+  std::memcpy(&last, now.data(), sizeof last);
+  std::memcpy(&wanted, value_of(c).data(), sizeof wanted);
+  return last >= wanted && !seeded_bug("map.operation_not_asked");
 }
 
 map_status durable_map::atomic_batch::commit() noexcept {
@@ -121,6 +142,9 @@ void durable_map::atomic_batch::prepare() noexcept {
   for (std::size_t i = 0; i < changes_.size(); ++i) {
     const bool again = kept != 0 && compared(changes_[kept - 1], changes_[i]) == 0;
     if (again && changes_[i].kind == what::insert) changes_[i].kind = what::upsert;
+    CHAINRING_EXPECTS(!again || changes_[i].kind != what::identify,
+                      "two identify() of one client in a batch; a batch is one operation of each "
+                      "client");
     if (!again) ++kept;
     changes_[kept - 1] = changes_[i];
   }
@@ -177,7 +201,7 @@ map_status durable_map::atomic_batch::make() noexcept {
   for (const change& c : changes_)
     erased += c.kind == what::erase && !c.nothing;
   if (m.index_.may_grow()) unexpect(expected - fresh_ + erased);
-  m.count(static_cast<std::int64_t>(fresh_) - static_cast<std::int64_t>(erased));
+  m.count(static_cast<std::int64_t>(fresh_ - clients_) - static_cast<std::int64_t>(erased));
   if (m.growing()) [[unlikely]]
     m.help_grow(index_type::homes_each * static_cast<unsigned>(changes_.size()));
   return map_status::done;
@@ -191,8 +215,7 @@ void durable_map::atomic_batch::claim_all() noexcept {
   for (std::size_t i = 0; i < changes_.size(); ++i) {
     change& c = changes_[i];
     if (i != 0 && c.stripe == changes_[i - 1].stripe) continue;
-    // A thread that has a staged change of this key open would wait for itself.
-    CHAINRING_ASSERT(claims.owner(c.stripe) != owner_ + max_thread_slots);
+    CHAINRING_EXPECTS(claims.owner(c.stripe) != staged_by(owner_), detail::staged_open);
     detail::short_wait wait;
     while (!claims.try_take_parked(c.stripe, owner_, c.from)) {
       hook_point("map.claim.wait");
@@ -211,19 +234,23 @@ void durable_map::atomic_batch::unclaim_all(bool park) noexcept {
 
 map_status durable_map::atomic_batch::find_all() noexcept {
   durable_map& m = map_;
-  fresh_ = 0;
+  fresh_ = clients_ = 0;
+  bool exists = false;
   for (change& c : changes_) {
     const wanted_key key(key_of(c));
     c.slot = m.index_.find(c.hash, [&](const payload& p) { return m.has_key(p, key); });
     if (c.slot == index_type::none) {
       c.nothing = c.kind == what::erase;
       fresh_ += !c.nothing;
+      clients_ += c.kind == what::identify;
     } else {
-      if (c.kind == what::insert) return map_status::exists;
+      exists |= c.kind == what::insert;
       c.before = m.index_.at(c.slot);
+      // What the operation inserted may be the key that exists.
+      if (c.kind == what::identify && took_effect(c)) return map_status::repeated;
     }
   }
-  return map_status::done;
+  return exists ? map_status::exists : map_status::done;
 }
 
 // Takes what the batch needs. False: there is not enough, and nothing is taken.
@@ -435,6 +462,37 @@ void durable_map::atomic_batch::hand_over() noexcept {
   for (change& c : changes_)
     c.from = detail::key_claims::nobody;
   unclaim_all(!seeded_bug("map.batch_claims_early"));
+}
+
+// --- operations with ids ------------------------------------------------------------------------
+
+map_status durable_map::insert(operation_id id, key_span key, byte_span value) {
+  atomic_batch one(*this);
+  (void)one.identify(id);
+  const map_status status = one.insert(key, value);
+  return status == map_status::done ? one.commit() : status;
+}
+
+map_status durable_map::upsert(operation_id id, key_span key, byte_span value) {
+  atomic_batch one(*this);
+  (void)one.identify(id);
+  const map_status status = one.upsert(key, value);
+  return status == map_status::done ? one.commit() : status;
+}
+
+map_status durable_map::erase(operation_id id, key_span key) {
+  atomic_batch one(*this);
+  (void)one.identify(id);
+  const map_status status = one.erase(key);
+  return status == map_status::done ? one.commit() : status;
+}
+
+std::uint64_t durable_map::last_operation(std::uint32_t client) const noexcept {
+  const map_client_key key = map_key_of_client(client);
+  const std::optional<map_value> found = get(bytes_of(key));
+  std::uint64_t last = 0;
+  if (found && found->size == sizeof last) std::memcpy(&last, found->bytes.data(), sizeof last);
+  return last;
 }
 
 // --- the end of a batch -------------------------------------------------------------------------

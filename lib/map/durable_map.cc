@@ -46,7 +46,9 @@ durable_map::durable_map(media& medium, block_store& blocks, std::uint64_t cells
       staged_(std::make_unique<staging[]>(max_thread_slots)), log_(std::make_unique<batch_log>()) {}
 
 durable_map::~durable_map() {
-  settle();
+  CHAINRING_EXPECTS(open_list_ == nullptr && std::ranges::count(open_, nullptr) == max_thread_slots,
+                    "a map is destroyed while a batch of it is open; end the batch by its "
+                    "destruction first");
   detail::short_wait wait;
   while (retired_->reclaim())
     wait.round();
@@ -165,6 +167,7 @@ bool durable_map::take_cell(std::uint32_t& cell) noexcept {
       if (s.free.empty()) continue;
       cell = s.free.back();
       s.free.pop_back();
+      CHAINRING_EXPECTS(cell_at(cell).state == 0, detail::not_recovered);
       return true;
     }
   } while (try_settle()); // the last batch may keep cells
@@ -366,7 +369,8 @@ std::uint64_t durable_map::retain(const std::function<bool(key_span, byte_span)>
       if (slot != index_type::none) {
         const payload now = index_.at(slot);
         std::uint64_t key_copy[3], value_copy[2];
-        if (!keep(key_at(now, key_copy), value_at(now, value_copy))) {
+        const key_span key = key_at(now, key_copy);
+        if (!is_client_key(key) && !keep(key, value_at(now, value_copy))) {
           store_erase(slot, now, k.hash, changes.next());
           (void)changes.add(map_status::done);
           ++erased;
@@ -383,12 +387,12 @@ durable_map::batch::batch(durable_map& map) noexcept : map_(map) {
   unsigned row = 0;
   if (detail::own_row(row)) [[likely]] {
     owner_ = row + 1;
-    CHAINRING_ASSERT(map.open_[row] == nullptr); // a thread has at most one batch for a map
+    CHAINRING_EXPECTS(map.open_[row] == nullptr, detail::second_batch);
     map.open_[row] = this;
     return;
   }
   owner_ = thread_slot() + 1;
-  CHAINRING_ASSERT(map.open_in_list() == nullptr); // a thread has at most one batch for a map
+  CHAINRING_EXPECTS(map.open_in_list() == nullptr, detail::second_batch);
   const std::lock_guard guard(map.open_lock_);
   next_open_ = map.open_list_;
   map.open_list_ = this;
@@ -419,9 +423,7 @@ void durable_map::batch::claim(std::uint64_t hash, std::uint32_t stripe) noexcep
     // map has one of the two changes in full.
     commit(); // [change-before-next]
   }
-  // A thread that has a staged change of this key open would wait for itself: it finishes its
-  // staged changes first.
-  CHAINRING_ASSERT(claims.owner(stripe) != staged_by(owner_));
+  CHAINRING_EXPECTS(claims.owner(stripe) != staged_by(owner_), detail::staged_open);
   detail::short_wait wait;
   for (std::uint32_t found; (found = claims.try_take(stripe, owner_)) != owner_;) {
     if (size_ != 0) commit(); // two batches could otherwise wait for each other
@@ -446,7 +448,8 @@ void durable_map::batch::unclaim_unused(std::uint32_t stripe) noexcept {
 // is given back.
 template <class Decide>
 map_status durable_map::batch::change_key(key_span key, bool may_insert, Decide&& decide) {
-  if (!wanted_key::accepted(key, {})) return map_status::too_long;
+  if (const map_status may = wanted_key::may_change(key, {}); may != map_status::done) [[unlikely]]
+    return may;
   if (size_ == changes_max) commit();
   if (map_.growing()) [[unlikely]]
     map_.help_grow(index_type::homes_each);

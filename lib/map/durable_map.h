@@ -37,11 +37,16 @@
 /// writes the changes to a log, a chain of 64 bytes for each, drains it, commits it with one word
 /// of a cell, drains that, and then stores the changes into their cells. The next batch takes over
 /// from there with its own drains. Who changes one of the keys otherwise makes the cells durable
-/// and erases the log first, with two drains; so do settle() and the destructor. Until then the
+/// and erases the log first, with two drains; so does settle(). Until then the
 /// batch keeps the cell of the log, the blocks of the log and the cells that it erased. A change
 /// that finds no cell or block settles as well, and returns `full` without that only while another
 /// batch is being committed. Batches of one map are committed one after the other: a commit() waits
 /// for that of another thread, and for the writers of its keys as any change does.
+///
+/// **Operation ids:** a change with an operation_id (base/operation_id.h), or an atomic_batch that
+/// was given one by identify(), takes effect once however often it is repeated, and resolve() says
+/// after a crash whether it did. The id is one more change of the batch: two drains, and one cell
+/// for each client that ever had one, which stays and which len() and the walks leave out.
 ///
 /// **Consistency:** each call is atomic for its key. for_each() visits every key that is in the map
 /// from its beginning to its end exactly once.
@@ -78,6 +83,9 @@
 ///     move.insert(bytes_of("new name"), bytes_of(value));
 ///     if (move.commit() != map_status::done) ...                       // nothing has changed
 ///
+///     const operation_id id{7, (*map)->last_operation(7) + 1};         // of client 7
+///     (*map)->insert(id, bytes_of("key"), bytes_of(value));            // or repeated
+///
 ///     map_change c;                                                    // in a burst of the caller
 ///     if ((*map)->upsert_start(key, value, c) == map_status::busy)     // end the burst, try again
 ///     ...
@@ -100,10 +108,12 @@
 
 #include "../base/bytes_of.h"
 #include "../base/error.h"
+#include "../base/operation_id.h"
 #include "../base/spin_lock.h"
 #include "../base/thread_slot.h"
 #include "../block/block_store.h"
 #include "../media/media.h"
+#include "../media/recovery_crew.h"
 #include "../media/recovery_part.h"
 #include "batch_order.h"
 #include "map_hash.h"
@@ -116,6 +126,7 @@ namespace chainring {
 /// What recovery found and did.
 struct map_recovery {
   std::uint64_t entries = 0;      ///< cells that are served
+  std::uint64_t clients = 0;      ///< further cells, which hold the operation ids of clients
   std::uint64_t voided = 0;       ///< cells erased because wanted() returned false for them
   std::uint64_t damaged = 0;      ///< cells that were not valid
   std::uint64_t replayed = 0;     ///< changes of a batch that a crash had cut short
@@ -224,7 +235,8 @@ class durable_map {
     const map_segment one{offset, cells};
     return create(medium, {&one, 1}, blocks, first);
   }
-  /// No batch is open and no call is running.
+  /// No batch is open and no call is running. It drains nothing: after a batch the next open finds
+  /// what it finds after a crash, unless settle() was called.
   ~durable_map();
   durable_map(const durable_map&) = delete;
   durable_map& operator=(const durable_map&) = delete;
@@ -283,6 +295,27 @@ class durable_map {
   /// thread has no batch of the map open.
   std::uint64_t retain(const std::function<bool(key_span, byte_span)>& keep);
 
+  // --- operations with ids ----------------------------------------------------------------------
+  //
+  // Each is an atomic_batch of one change, with its two drains. A thread that makes many keeps an
+  // atomic_batch, which keeps its memory. They allocate, and may throw std::bad_alloc before
+  // anything has changed. Operations of one client may come from any thread, one after the other.
+
+  /// Returns done, exists, repeated, reserved, full, too_long or failed. Only with `done` and
+  /// `repeated` has the operation taken effect, now or before.
+  map_status insert(operation_id id, key_span key, byte_span value);
+  /// Returns done, repeated, reserved, full, too_long or failed.
+  map_status upsert(operation_id id, key_span key, byte_span value);
+  /// The same; done also where the key is missing.
+  map_status erase(operation_id id, key_span key);
+  /// Says whether the operation took effect. What is visible is durable, so the answer is that
+  /// which an open after a crash would give.
+  [[nodiscard]] operation_outcome resolve(operation_id id) const noexcept {
+    return outcome_of(id, last_operation(id.client));
+  }
+  /// The sequence number of the client's last operation that took effect; 0: none did.
+  [[nodiscard]] std::uint64_t last_operation(std::uint32_t client) const noexcept;
+
   // --- staged changes, which share a drain of the caller's --------------------------------------
   //
   // A staged change takes its start, change_flush(), a drain of the same thread and
@@ -308,8 +341,10 @@ class durable_map {
   /// Publishes the change; called after the drain.
   void change_finish(map_change& c) noexcept;
 
-  /// Gives back what the last atomic_batch keeps for its log, with two drains. It does nothing
-  /// where that has been done. The thread has no staged changes open.
+  /// Gives back what the last atomic_batch keeps for its log, with two drains, so that the cells
+  /// are as builds before batches know them. Called before the map is closed for good;
+  /// objects::close() does it. It does nothing where that has been done. The thread has no staged
+  /// changes open.
   void settle() noexcept;
 
   // --- growth -----------------------------------------------------------------------------------
@@ -327,14 +362,17 @@ class durable_map {
   /// no thread reads any more. It makes system calls, so it is not for the data path.
   void trim() noexcept;
 
-  // --- recovery, by one thread ------------------------------------------------------------------
+  // --- recovery: one thread calls, and others may help -------------------------------------------
 
   /// Flushes everything that recovery will read; the caller drains. Called before recover().
   void persist_as_read() noexcept;
   /// Rebuilds the index. Erases damaged cells, and those for which wanted(key, value) returns
   /// false. Called between begin_recovery() and finish_recovery() of the block store. It flushes;
-  /// the caller drains before anything is allocated or served.
-  map_recovery recover(const std::function<bool(key_span, byte_span)>& wanted);
+  /// the caller drains before anything is allocated or served. The threads of `crew` examine cells
+  /// side by side; the calling thread decides what becomes of them, one after the other, and calls
+  /// wanted(). So the result does not depend on how many threads there are.
+  map_recovery recover(const std::function<bool(key_span, byte_span)>& wanted,
+                       const recovery_crew& crew = {});
   map_recovery recover(const std::function<bool(key_span)>& wanted);
   map_recovery recover() { return recover(std::function<bool(key_span, byte_span)>()); }
   /// Changes nothing and needs no recovery before. Returns the notes that recover() would give,
@@ -347,7 +385,7 @@ class durable_map {
   /// or check() is put into `found`, unless that is null; `found` outlives the recovery.
   [[nodiscard]] recovery_part part(std::string name,
                                    std::function<bool(key_span, byte_span)> wanted = {},
-                                   map_recovery* found = nullptr);
+                                   map_recovery* found = nullptr, recovery_crew crew = {});
 
  private:
   friend class durable_pairs;              // finds entries by other ways than their key
@@ -406,7 +444,15 @@ class durable_map {
   [[nodiscard]] const char* examine_log(std::uint64_t number) const noexcept;
   [[nodiscard]] std::span<const map_log_entry> log_in(const map_cell& c) const noexcept;
   void replay(map_recovery& r);
-  [[nodiscard]] const char* adopt(std::uint64_t cell) noexcept;
+  /// What a cell shows by itself: why it is not valid, or null; and the hash of its key where it
+  /// has one.
+  struct judged {
+    const char* wrong;
+    std::uint64_t hash;
+  };
+  [[nodiscard]] judged judge(std::uint64_t number) const noexcept;
+  template <class Decide> void judge_all(const recovery_crew& crew, Decide&& decide) const;
+  [[nodiscard]] const char* adopt(std::uint64_t number, std::uint64_t hashed) noexcept;
 
   [[nodiscard]] bool take_cell(std::uint32_t& cell) noexcept;
   void give_cell(std::uint32_t cell) noexcept;
@@ -548,30 +594,35 @@ class durable_map::atomic_batch {
   atomic_batch(const atomic_batch&) = delete;
   atomic_batch& operator=(const atomic_batch&) = delete;
 
-  /// Each returns done, too_long, or too_many, and with the last two is not part of the batch.
+  /// Each returns done, too_long, reserved or too_many, and is part of the batch only with `done`.
   map_status insert(key_span key, byte_span value) { return add(what::insert, key, value); }
   map_status upsert(key_span key, byte_span value) { return add(what::upsert, key, value); }
   map_status erase(key_span key) { return add(what::erase, key, {}); }
+  /// Makes the batch the operation of that id, or of several, each of another client: commit()
+  /// returns `repeated`, and changes nothing, where one of them took effect before. It is one of
+  /// the changes. Returns done or too_many.
+  map_status identify(operation_id id);
 
   /// The number of changes.
   [[nodiscard]] std::size_t size() const noexcept;
   /// Forgets the changes.
   void clear() noexcept;
 
-  /// Makes the changes durable, with two drains, and then visible. Returns done; exists: a key of
-  /// an insert is in the map; full: there are not enough cells or blocks, or no run of blocks for
-  /// the log, beside those that the batch gives up; or failed: the medium has failed. Only with
-  /// `done` has any thread seen anything of the batch. With `failed` the next open has all of it or
-  /// nothing; with the others, nothing has changed. Where a key of an erase is missing there is
-  /// nothing to do for it. Afterwards the batch is empty. An open `batch` of this thread is
-  /// committed first. The thread has no staged changes open.
+  /// Makes the changes durable, with two drains, and then visible. Returns done; repeated: see
+  /// identify(); exists: a key of an insert is in the map; full: there are not enough cells or
+  /// blocks, or no run of blocks for the log, beside those that the batch gives up; or failed: the
+  /// medium has failed. Only with `done` has any thread seen anything of the batch. With `failed`
+  /// the next open has all of it or nothing; with the others, nothing has changed. Where a key of
+  /// an erase is missing there is nothing to do for it. Afterwards the batch is empty. An open
+  /// `batch` of this thread is committed first. The thread has no staged changes open.
   map_status commit() noexcept;
 
  private:
-  enum class what : std::uint8_t { insert, upsert, erase };
+  enum class what : std::uint8_t { insert, upsert, erase, identify };
   struct change;
 
   map_status add(what kind, key_span key, byte_span value);
+  [[nodiscard]] bool took_effect(const change& c) const noexcept;
   [[nodiscard]] key_span key_of(const change& c) const noexcept;
   [[nodiscard]] byte_span value_of(const change& c) const noexcept;
   void prepare() noexcept;
@@ -593,6 +644,7 @@ class durable_map::atomic_batch {
   std::vector<change> changes_;
   std::vector<std::byte> bytes_; ///< their keys and values, one after the other
   std::uint64_t fresh_ = 0;      ///< keys that the batch adds
+  std::uint64_t clients_ = 0;    ///< those of them that hold the operation ids of clients
 };
 
 } // namespace chainring

@@ -115,7 +115,10 @@ map_status durable_map::get(key_span key, std::span<std::byte> out,
 }
 
 void durable_map::for_each(const std::function<void(key_span, byte_span)>& fn) const {
-  walk([&](const copied& k) { fn(key_in(k.entry, k.key), value_in(k.entry, k.value)); });
+  walk([&](const copied& k) {
+    const key_span key = key_in(k.entry, k.key);
+    if (!is_client_key(key)) fn(key, value_in(k.entry, k.value));
+  });
 }
 
 } // namespace chainring

@@ -13,16 +13,27 @@
 //
 // Before that, the log of a batch is brought into its cells (durable_map_replay.cc).
 //
+// What a cell shows by itself is found by all threads of the crew, over one portion of the cells
+// after the other. Everything that depends on other cells, or changes anything, is decided by one
+// thread from the last cell down, while the others are at the next portion. A decision changes
+// words of cells of its own portion only, and no bytes of chains, so what it changes is not what
+// the others read.
+//
 // Ordering labels:
 //   [cells-read-before-repair]  What recovery reads is flushed and drained before anything depends
 //     on it.
 //   [erased-before-allocation]  Erased cells are flushed and drained before anything is allocated.
+//   [cells-shared-out]  Threads of a crew take slices of cells from one counter; the access orders
+//     nothing, because the crew orders everything else.
 //   [cells-erased-in-pieces]  On media that bounds a drain, recovery drains erased cells in pieces
 //     before the caller's drain.
 //
 // Its other ordering labels are described in durable_map.cc.
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <unordered_map>
+#include <vector>
 
 #include "base/hook.h"
 #include "map/durable_map_state.h"
@@ -81,15 +92,57 @@ const char* durable_map::examine(std::uint64_t number, const map_cell& c) const 
   return nullptr;
 }
 
+durable_map::judged durable_map::judge(std::uint64_t number) const noexcept {
+  judged j{examine(number), 0};
+  const map_word0 w = map_word0::unpack(load_commit(cell_at(number).state));
+  std::uint64_t copy[3];
+  if (j.wrong == nullptr && w.used) j.hash = hash(key_at({number, w.pack()}, copy));
+  return j;
+}
+
+// Calls decide(number, judged) for each cell, from the last one down.
+template <class Decide>
+void durable_map::judge_all(const recovery_crew& crew, Decide&& decide) const {
+  constexpr std::uint64_t portion = 16384, slice = 512; // cells
+  if (!crew.several() || capacity() <= slice) {
+    for (std::uint64_t i = capacity(); i-- > 0;)
+      decide(i, judge(i));
+    return;
+  }
+  std::array<std::vector<judged>, 2> verdicts;
+  for (auto& of_portion : verdicts)
+    of_portion.resize(std::min(portion, capacity()));
+  // The portion [from, end) is decided while [next, from) is judged. At first there is none to
+  // decide, and at last none to judge.
+  std::uint64_t end = capacity(), from = capacity(), next = from - std::min(from, portion);
+  for (unsigned turn = 0; end != 0; turn ^= 1) {
+    std::atomic<std::uint64_t> taken{next};
+    crew.together([&](unsigned thread) {
+      if (thread == 0)
+        for (std::uint64_t i = end; i-- > from;)
+          decide(i, verdicts[turn ^ 1][i - from]);
+      for (;;) {
+        // [cells-shared-out] Each slice is one thread's; the crew orders the rest.
+        const std::uint64_t first = taken.fetch_add(slice, std::memory_order_relaxed);
+        if (first >= from) return;
+        for (std::uint64_t i = first; i < std::min(from, first + slice); ++i)
+          verdicts[turn][i - next] = judge(i);
+      }
+    });
+    end = from;
+    from = next;
+    next -= std::min(next, portion);
+  }
+}
+
 // Serves a valid, wanted cell. Returns why it cannot be served, or null.
-const char* durable_map::adopt(std::uint64_t number) noexcept {
+const char* durable_map::adopt(std::uint64_t number, std::uint64_t hashed) noexcept {
   map_cell& c = cell_at(number);
   const map_word0 w = map_word0::unpack(load_commit(c.state));
   const payload p = {number, w.pack()};
   std::uint64_t copy[3];
   const key_span bytes = key_at(p, copy);
   const wanted_key key(bytes);
-  const std::uint64_t hashed = hash(bytes);
   if (index_.find(hashed, [&](const payload& other) { return has_key(other, key); }) !=
       index_type::none)
     return "another cell holds the same key";
@@ -115,7 +168,8 @@ void durable_map::persist_as_read() noexcept {
                         (s.end - s.first) * sizeof(map_cell)); // [cells-read-before-repair]
 }
 
-map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted) {
+map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>& wanted,
+                                  const recovery_crew& crew) {
   map_recovery r;
   replay(r);
   // Recovery drains at half of what a drain can cover, because the caller may flush something of
@@ -146,34 +200,37 @@ map_recovery durable_map::recover(const std::function<bool(key_span, byte_span)>
   index_.begin_with(used);
   for (segment& s : segments_)
     s.free.clear();
-  for (std::uint64_t i = cells; i-- > 0;) {
+  judge_all(crew, [&](std::uint64_t i, const judged& cell) {
     const std::uint64_t word = load_commit(cell_at(i).state);
     const map_word0 w = map_word0::unpack(word);
-    const char* wrong = examine(i);
+    const char* wrong = cell.wrong;
     if (wrong == nullptr && !w.used) {
       segment_of(i).free.push_back(static_cast<std::uint32_t>(i));
-      continue;
+      return;
     }
+    bool client = false;
     if (wrong == nullptr) {
       const payload p = {i, w.pack()};
       std::uint64_t key_copy[3], value_copy[2];
-      if (wanted && !wanted(key_at(p, key_copy), value_at(p, value_copy))) {
+      const key_span key = key_at(p, key_copy);
+      client = is_client_key(key);
+      if (wanted && !client && !wanted(key, value_at(p, value_copy))) {
         erase(i);
         ++r.voided;
-        continue;
+        return;
       }
-      wrong = adopt(i);
+      wrong = adopt(i, cell.hash);
     }
     if (wrong == nullptr) {
-      ++r.entries;
-      continue;
+      ++(client ? r.clients : r.entries);
+      return;
     }
     ++r.damaged;
     if (map_word0::well_formed(word)) erase(i);
     if (r.notes.size() < 100) r.notes.push_back("map cell " + std::to_string(i) + ": " + wrong);
-  }
+  });
   count(static_cast<std::int64_t>(r.entries));
-  expected_.store(r.entries, std::memory_order_relaxed); // [expected-keys]
+  expected_.store(r.entries + r.clients, std::memory_order_relaxed); // [expected-keys]
   return r;
 }
 
@@ -211,8 +268,10 @@ map_recovery durable_map::check(const std::function<bool(key_span, byte_span)>& 
     if (wrong == nullptr) {
       if (!w.used) continue;
       const payload p = {i, w.pack()};
-      const bool counts = !wanted || wanted(key_in(p, c.key), value_in(p, c.value[w.half]));
-      ++(counts ? r.entries : r.voided);
+      const key_span key = key_in(p, c.key);
+      const bool client = is_client_key(key);
+      const bool counts = client || !wanted || wanted(key, value_in(p, c.value[w.half]));
+      ++(client ? r.clients : counts ? r.entries : r.voided);
       continue;
     }
     ++r.damaged;
@@ -222,13 +281,14 @@ map_recovery durable_map::check(const std::function<bool(key_span, byte_span)>& 
 }
 
 recovery_part durable_map::part(std::string name, std::function<bool(key_span, byte_span)> wanted,
-                                map_recovery* found) {
+                                map_recovery* found, recovery_crew crew) {
   return {.name = name,
           .items = capacity(),
           .persist_as_read = [this](recovery_context&) { persist_as_read(); },
           .repair =
-              [this, name, wanted = std::move(wanted), found](recovery_context& c) {
-                map_recovery r = c.checking() ? check(wanted) : recover(wanted);
+              [this, name, wanted = std::move(wanted), found,
+               crew = std::move(crew)](recovery_context& c) {
+                map_recovery r = c.checking() ? check(wanted) : recover(wanted, crew);
                 for (std::string& note : r.notes)
                   c.report({name, note});
                 if (r.replayed != 0)

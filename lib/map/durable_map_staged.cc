@@ -25,7 +25,8 @@ namespace chainring {
 template <class Decide>
 map_status durable_map::start(key_span key, bool may_insert, map_change& out,
                               Decide&& decide) noexcept {
-  if (!wanted_key::accepted(key, {})) return map_status::too_long;
+  if (const map_status may = wanted_key::may_change(key, {}); may != map_status::done) [[unlikely]]
+    return may;
   if (growing()) [[unlikely]]
     help_grow(index_type::homes_each);
   const bool expected = may_insert && index_.may_grow();

@@ -30,6 +30,16 @@ namespace chainring {
 
 namespace detail {
 
+// What a program is told that may not make a call.
+inline constexpr const char* second_batch =
+    "a second batch of this thread for one map; end the first one by its destruction, or add to it";
+inline constexpr const char* staged_open =
+    "a change of a key whose staged change this thread has open, for which it would wait for ever; "
+    "call change_flush(), drain and change_finish() first";
+inline constexpr const char* not_recovered =
+    "a change of a map whose cells hold entries that it does not know; run its recovery first, by "
+    "recover() or part(), or give create() cells that are zero";
+
 /// Stands between the bytes of a chain and the words of the cell that will name it. ThreadSanitizer
 /// does not follow fences, so it is told about this one.
 inline void before_words(const map_cell& cell) noexcept {
@@ -157,6 +167,11 @@ struct durable_map::wanted_key {
   [[nodiscard]] bool is_long() const noexcept { return bytes.size() > map_key_inline; }
   [[nodiscard]] static bool accepted(byte_span key, byte_span value) noexcept {
     return !key.empty() && key.size() <= map_key_max && value.size() <= map_value_max;
+  }
+  /// As accepted(), for a change by the caller. Returns done, too_long or reserved.
+  [[nodiscard]] static map_status may_change(byte_span key, byte_span value) noexcept {
+    if (!accepted(key, value)) return map_status::too_long;
+    return is_client_key(key) ? map_status::reserved : map_status::done;
   }
 };
 

@@ -272,7 +272,9 @@ struct durable_pairs::state {
   void list(pair_half half, byte_span key, Begin&& begin, Take&& take) {
     constexpr unsigned tries_max = 16;
     const auto d = static_cast<unsigned>(half);
-    CHAINRING_ASSERT(d < ways); // the pairs are found by this half
+    CHAINRING_EXPECTS(
+        d < ways, "a look-up by the second half in pairs that are found by the first half only; "
+                  "make them with both, as a bimap is");
     const std::uint32_t tag = tag_of(key);
     stripe& in = by[d].stripe_of(tag);
     detail::short_wait wait;

@@ -34,6 +34,10 @@ const char* to_string(map_status s) noexcept {
     return "failed";
   case map_status::too_long:
     return "too long";
+  case map_status::repeated:
+    return "repeated";
+  case map_status::reserved:
+    return "reserved";
   }
   return "unknown";
 }

@@ -150,6 +150,25 @@ template <class K, class V> class map {
   map_status decrement(key_argument k, V by = V{1}) noexcept requires std::is_integral_v<V> {
     return bytes_->alter(key_type::bytes(k), subtracting(by));
   }
+  // Operations with ids (durable_map.h): each takes effect once, however often it is repeated, and
+  // resolve() says after a crash whether it did. They return what the calls above do, or repeated,
+  // reserved or failed; an erase with an id is done also where the key is missing.
+
+  map_status insert(operation_id id, key_argument k, value_argument v) {
+    return bytes_->insert(id, key_type::bytes(k), value_type::bytes(v));
+  }
+  map_status upsert(operation_id id, key_argument k, value_argument v) {
+    return bytes_->upsert(id, key_type::bytes(k), value_type::bytes(v));
+  }
+  map_status erase(operation_id id, key_argument k) {
+    return bytes_->erase(id, key_type::bytes(k));
+  }
+  [[nodiscard]] operation_outcome resolve(operation_id id) const noexcept {
+    return bytes_->resolve(id);
+  }
+  [[nodiscard]] std::uint64_t last_operation(std::uint32_t client) const noexcept {
+    return bytes_->last_operation(client);
+  }
   /// Erases each entry for which keep(K, V) is false. Returns how many. It commits as many erases
   /// at once as a batch takes. keep may throw: the entry that it was called for stays, and what was
   /// erased before is erased.
@@ -267,7 +286,7 @@ template <class K, class V> class map<K, V>::atomic_batch {
 
   explicit atomic_batch(map on) noexcept : bytes_(on.bytes()) {}
 
-  /// Each returns done, too_long, or too_many, and with the last two is not part of the batch.
+  /// Each returns done, too_long, reserved or too_many, and is part of the batch only with `done`.
   map_status insert(key_argument k, value_argument v) {
     return bytes_.insert(key_type::bytes(k), value_type::bytes(v));
   }
@@ -275,9 +294,12 @@ template <class K, class V> class map<K, V>::atomic_batch {
     return bytes_.upsert(key_type::bytes(k), value_type::bytes(v));
   }
   map_status erase(key_argument k) { return bytes_.erase(key_type::bytes(k)); }
+  /// Makes the batch the operation of that id. Returns done or too_many.
+  map_status identify(operation_id id) { return bytes_.identify(id); }
   [[nodiscard]] std::size_t size() const noexcept { return bytes_.size(); }
   void clear() noexcept { bytes_.clear(); }
-  /// Makes all changes durable and then visible, or none. Returns done, exists, full or failed.
+  /// Makes all changes durable and then visible, or none. Returns done, repeated, exists, full or
+  /// failed.
   map_status commit() noexcept { return bytes_.commit(); }
 
  private:

@@ -41,6 +41,11 @@
 /// another cell of the map, with a word 0 that is well formed and, unless it is zero, a key size
 /// that is not 0 and a check that fits the entry.
 ///
+/// **Operations of a client.** An entry whose key has 24 bytes and begins with map_client_tag says
+/// which operation of a client took effect last: the key ends with the client's number in 4 bytes,
+/// and the value is the operation's sequence number in 8. It is changed by the batch that makes the
+/// operation. Programs neither see nor change such entries by their keys.
+///
 /// Word 0 is the commit word. Key and half are stored before it, in program order and in its own
 /// line, and chains are drained before it. So a crash leaves a cell as it was before the change or
 /// as it is after it.
@@ -51,6 +56,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 #include "../base/cacheline.h"
 #include "../base/crc32c.h"
@@ -67,6 +74,32 @@ inline constexpr std::size_t map_value_max = 0xff'ffff;
 /// The most changes of a batch, and the bytes of one of them in its log.
 inline constexpr std::size_t map_log_entries_max = 256;
 inline constexpr std::size_t map_log_entry_size = 64;
+
+/// What the keys begin with in which a map keeps operation ids (base/operation_id.h). The first
+/// byte occurs in no UTF-8 text.
+inline constexpr char map_client_tag[] = "\xff"
+                                         "chainring client\0\0";
+
+/// Such a key.
+struct map_client_key {
+  char tag[20];
+  std::uint32_t client;
+};
+static_assert(sizeof(map_client_key) == map_key_inline);
+static_assert(offsetof(map_client_key, tag) == 0);
+static_assert(offsetof(map_client_key, client) == 20);
+static_assert(sizeof map_client_tag == sizeof map_client_key::tag);
+
+[[nodiscard]] inline map_client_key map_key_of_client(std::uint32_t client) noexcept {
+  map_client_key key;
+  std::memcpy(key.tag, map_client_tag, sizeof key.tag);
+  key.client = client;
+  return key;
+}
+[[nodiscard]] inline bool is_client_key(std::span<const std::byte> key) noexcept {
+  return key.size() == sizeof(map_client_key) &&
+         std::memcmp(key.data(), map_client_tag, sizeof map_client_tag) == 0;
+}
 
 /// One cell of a map.
 struct map_cell {

@@ -15,6 +15,8 @@ enum class map_status : std::uint8_t {
   too_long, ///< the key or the value is longer than the map or the caller's buffer can hold
   too_many, ///< a batch has as many changes as it may have
   failed,   ///< a batch: the medium has failed, and keeps nothing more
+  repeated, ///< an operation with an id: it took effect before, or a later one of its client did
+  reserved, ///< a change: the key is one of those in which the map keeps operation ids
 };
 
 [[nodiscard]] const char* to_string(map_status s) noexcept;

@@ -164,7 +164,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   /// keys[i] was found. Then values[i] is its value; otherwise values[i] is not changed.
   std::uint64_t get_bulk(const K* keys, const std::uint64_t* hashes, unsigned n,
                          V* values) const noexcept {
-    CHAINRING_ASSERT(n <= bulk_max);
+    CHAINRING_EXPECTS(n <= bulk_max,
+                      "get_bulk() looks up to bulk_max keys up; call it again for more");
     const auto look = index_.look();
     for (unsigned i = 0; i < n; ++i)
       look.prefetch(hashes[i]);
@@ -183,7 +184,8 @@ template <class K, class V, class Hash = map_hash<K>> class seq_map {
   }
   /// Looks `n` keys up and hashes them itself.
   std::uint64_t get_bulk(const K* keys, unsigned n, V* values) const noexcept {
-    CHAINRING_ASSERT(n <= bulk_max);
+    CHAINRING_EXPECTS(n <= bulk_max,
+                      "get_bulk() looks up to bulk_max keys up; call it again for more");
     std::uint64_t hashes[bulk_max];
     for (unsigned i = 0; i < n; ++i)
       hashes[i] = hash(keys[i]);

@@ -75,6 +75,10 @@ result<void> map_object::make(media& medium, block_store& blocks, std::span<cons
   return {};
 }
 
+void map_object::settle() noexcept {
+  map_->settle();
+}
+
 std::vector<recovery_part> map_object::parts() {
   return {map_->part("map '" + name() + "'")};
 }

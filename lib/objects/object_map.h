@@ -41,6 +41,7 @@ class map_object : public named_object {
   [[nodiscard]] std::size_t key_bytes() const noexcept { return key_bytes_; }
   [[nodiscard]] std::size_t value_bytes() const noexcept { return value_bytes_; }
   [[nodiscard]] result<void> acceptable() const override;
+  void settle() noexcept override;
 
  protected:
   /// An object of another type whose entries have a key and no value.

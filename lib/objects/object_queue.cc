@@ -16,13 +16,15 @@ constexpr std::uint64_t ring_bytes_least = 16u << 10, ring_bytes_each = 48;
 
 queue_object::queue_object(std::string name, std::uint32_t version,
                            const durable_queue_options& options)
-    : named_object(std::move(name), type_of(options.entry_bytes, options.streams), options.entries,
-                   version),
+    : named_object(std::move(name),
+                   type_of(options.entry_bytes, options.streams, options.clients != 0),
+                   options.entries, version),
       options_(options) {}
 
-std::string queue_object::type_of(std::uint32_t entry_bytes, std::uint32_t streams) {
+std::string queue_object::type_of(std::uint32_t entry_bytes, std::uint32_t streams, bool with_ids) {
   return "queue of " + bytes_in_words(entry_bytes) +
-         (streams == 1 ? "" : ", " + std::to_string(streams) + " streams");
+         (streams == 1 ? "" : ", " + std::to_string(streams) + " streams") +
+         (with_ids ? ", with ids" : "");
 }
 
 std::uint64_t queue_object::record_bytes() const noexcept {
@@ -31,15 +33,16 @@ std::uint64_t queue_object::record_bytes() const noexcept {
 
 std::uint64_t queue_object::range_bytes(std::uint64_t entries) const noexcept {
   const std::uint64_t descriptors =
-      durable_queue::in_slots(options_) ? 0 : entries * sizeof(message_descriptor);
+      durable_queue::in_slots(options_) ? 0 : (entries + kept()) * sizeof(message_descriptor);
   return queue_ == nullptr ? record_bytes() + descriptors : descriptors;
 }
 
 std::uint64_t queue_object::content_blocks(std::uint64_t entries,
                                            std::uint32_t block_size) const noexcept {
   const std::uint64_t each = options_.entry_bytes == 0 ? string_bytes : options_.entry_bytes;
-  const std::uint64_t contents =
-      durable_queue::in_slots(options_) ? 0 : entries * ((each + block_size - 1) / block_size);
+  const std::uint64_t contents = durable_queue::in_slots(options_)
+                                     ? 0
+                                     : (entries + kept()) * ((each + block_size - 1) / block_size);
   return contents + options_.streams * (ring_bytes_least + entries * ring_bytes_each) / block_size;
 }
 
@@ -66,13 +69,21 @@ std::vector<recovery_part> queue_object::parts() {
 }
 
 std::uint64_t queue_object::room() const noexcept {
-  return durable_queue::in_slots(options_) ? options_.entries : descriptors_;
+  if (durable_queue::in_slots(options_)) return options_.entries;
+  return descriptors_ - std::min<std::uint64_t>(descriptors_, options_.clients);
+}
+
+// Clients that are added need messages as entries do.
+std::uint64_t queue_object::missing() const noexcept {
+  if (durable_queue::in_slots(options_)) return 0;
+  const std::uint64_t wanted = std::uint64_t{options_.entries} + options_.clients;
+  return wanted - std::min(wanted, descriptors_);
 }
 
 std::uint64_t queue_object::room_max() const noexcept {
   return durable_queue::in_slots(options_)
              ? options_.entries
-             : durable_queue::descriptors_max(options_, descriptors_at_open_);
+             : durable_queue::descriptors_max(options_, descriptors_at_open_) - options_.clients;
 }
 
 result<void> queue_object::add(const range& more) {

@@ -53,11 +53,16 @@ std::unique_ptr<named_object> object_in_words(const std::string& name, std::stri
       made = std::make_unique<pairs_object>(name, 1, version, *key, *value, both_ways);
   } else if (take(left, "queue of ")) {
     const auto entry = take_bytes(left);
-    const auto streams = take(left, ", ") ? take_number(left) : std::optional<std::uint32_t>(1);
+    std::string_view words = left;
+    bool ids = take(words, ", with ids");
+    const auto streams =
+        !ids && take(left, ", ") ? take_number(left) : std::optional<std::uint32_t>(1);
+    ids |= take(left, " streams") && take(left, ", with ids");
     if (entry && streams)
       made = std::make_unique<queue_object>(
           name, version,
-          durable_queue_options{.entry_bytes = *entry, .entries = 1, .streams = *streams});
+          durable_queue_options{
+              .entry_bytes = *entry, .entries = 1, .streams = *streams, .clients = ids ? 1u : 0u});
   }
   return made != nullptr && made->type() == type && made->acceptable() ? std::move(made) : nullptr;
 }

@@ -139,8 +139,8 @@ result<std::unique_ptr<objects>> objects::open(std::unique_ptr<class region> in,
   if (auto done = all->open_those_there(); !done) return done.error();
   if (auto done = all->add_missing(); !done) return done.error();
   for (const auto& o : all->objects_)
-    if (o->room() < o->entries())
-      if (auto done = all->grow(*o, o->entries() - o->room()); !done) return done.error();
+    if (o->missing() != 0)
+      if (auto done = all->grow(*o, o->missing()); !done) return done.error();
   return all;
 }
 
@@ -315,7 +315,14 @@ result<region_root> objects::add_range(const named_object& o, std::uint64_t byte
   return named;
 }
 
+namespace {
+error closed(std::string_view name) {
+  return {errc::not_found, quoted(name) + ": the objects are closed; call open_or_create() again"};
+}
+} // namespace
+
 result<void> objects::grow(std::string_view name, std::uint64_t entries) {
+  if (blocks_ == nullptr) return closed(name);
   for (const auto& o : objects_) {
     if (o->name() != name) continue;
     if (o->grows_in_use()) return grow(*o, entries);
@@ -364,6 +371,7 @@ std::string objects::names() const {
 
 result<named_object*> objects::find(std::string_view name, bool (*is)(std::string_view),
                                     const std::string& type) const {
+  if (blocks_ == nullptr) return closed(name);
   for (const auto& o : objects_) {
     if (o->name() != name) continue;
     if (is(o->type())) return o.get();
@@ -377,7 +385,16 @@ result<named_object*> objects::find(std::string_view name, bool (*is)(std::strin
                    names()};
 }
 
+std::vector<message_table*> objects::message_tables() const {
+  std::vector<message_table*> tables;
+  for (const auto& o : objects_)
+    if (message_table* t = o->messages()) tables.push_back(t);
+  return tables;
+}
+
 result<void> objects::close() {
+  for (std::size_t i = 0; i < objects_.size(); ++i)
+    if (made_[i]) objects_[i]->settle();
   objects_.clear();
   blocks_.reset();
   return region_->close();

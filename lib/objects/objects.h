@@ -31,6 +31,7 @@
 ///     stock parts = (*opened)->get<stock>("parts").value();
 ///     parts.increment("bolt", 20);                           // durable, and there after a crash
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -46,6 +47,7 @@
 
 namespace chainring {
 
+class message_table;
 class recovery;
 
 /// What the objects of a region have in common. Programs meet it only if they add a type of object:
@@ -70,6 +72,11 @@ class named_object {
                                                      std::uint32_t block_size) const noexcept = 0;
   /// Says what is wrong with what the program asks for, before anything is made.
   [[nodiscard]] virtual result<void> acceptable() const = 0;
+  /// The table of messages in which its entries lie, once it is open. Null: it has none.
+  [[nodiscard]] virtual message_table* messages() noexcept { return nullptr; }
+
+  /// Stores what the object's last calls have left for later. Called by objects::close().
+  virtual void settle() noexcept {}
 
  protected:
   /// A range of the region without its header: the first, or one that was added.
@@ -91,6 +98,10 @@ class named_object {
   /// The entries for which there is room, and the most to which add() can bring it. No range is
   /// added beyond that.
   [[nodiscard]] virtual std::uint64_t room() const noexcept = 0;
+  /// The entries for which an open adds room.
+  [[nodiscard]] virtual std::uint64_t missing() const noexcept {
+    return entries_ - std::min(entries_, room());
+  }
   [[nodiscard]] virtual std::uint64_t room_max() const noexcept = 0;
   /// Objects whose records have checks of their own recover first, and mark their blocks. Those
   /// whose contents are judged by other means come behind them.
@@ -186,7 +197,13 @@ class objects {
   /// What the recovery of the open found. Empty where the region was made.
   [[nodiscard]] const recovery_report& recovered() const noexcept { return recovered_; }
   [[nodiscard]] class region& region() noexcept { return *region_; }
-  [[nodiscard]] block_store& blocks() noexcept { return *blocks_; }
+  [[nodiscard]] block_store& blocks() noexcept {
+    CHAINRING_EXPECTS(blocks_ != nullptr, "the objects are closed; call open_or_create() again");
+    return *blocks_;
+  }
+  /// The tables of messages of those objects that have one, for a message_compactor. They live as
+  /// long as the objects.
+  [[nodiscard]] std::vector<message_table*> message_tables() const;
 
   /// Makes everything durable and closes the region. What get() returned is not used any more.
   [[nodiscard]] result<void> close();

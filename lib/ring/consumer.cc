@@ -16,7 +16,9 @@ using namespace detail;
 std::uint32_t queue_consumer::lease(std::uint32_t queue, std::span<leased> out,
                                     std::uint64_t deadline) const noexcept {
   queue_table::state& s = *table_->state_;
-  CHAINRING_ASSERT(s.options.timed_leases);
+  CHAINRING_EXPECTS(s.options.timed_leases,
+                    "a lease with a deadline in a table without them; set "
+                    "queue_table_options::timed_leases when the table is made");
   return s.lease_until(queue, out, deadline);
 }
 
@@ -182,7 +184,9 @@ std::uint32_t queue_consumer::ack_through(std::uint32_t queue,
   if (r == nullptr || ticket <= r->acked.load(std::memory_order_relaxed) || // [single-consumer]
       ticket > r->cursor.load(std::memory_order_relaxed))                   // [single-consumer]
     return 0;
-  CHAINRING_ASSERT(r->mode == queue_mode::mpsc);
+  CHAINRING_EXPECTS(r->mode == queue_mode::mpsc,
+                    "a call for queues of one consumer; this queue is in mode mpmc: acknowledge "
+                    "each entry by itself");
   const auto through = [&](ring_state& x, std::uint64_t end) {
     const std::uint64_t acked = x.acked.load(std::memory_order_relaxed); // [single-consumer]
     if (x.returned.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // [single-consumer]
@@ -230,7 +234,8 @@ bool queue_consumer::set_state(std::uint32_t queue, std::uint64_t ticket,
            s.medium.compare_exchange(&r->slots()[i].tag, was,
                                      next.pack(queue)); // [tag-with-burst]
   }
-  CHAINRING_ASSERT(to == slot_state::moved || to == slot_state::dropped);
+  CHAINRING_EXPECTS(to == slot_state::moved || to == slot_state::dropped,
+                    "an entry is settled as moved or dropped; acknowledge it by ack()");
   return s.settle(queue, ticket, to, any_generation) == ack_status::marked;
 }
 

@@ -18,12 +18,19 @@
 
 #include "base/hook.h"
 #include "base/idle.h"
+#include "ring/client_table.h"
 
 namespace chainring {
 
 namespace {
 constexpr std::uint32_t entries_max = (1u << 24) - 1;
 constexpr std::uint64_t least_most = 1u << 20; ///< descriptors that any queue may have in time
+constexpr const char* without_ids = "an operation id for a queue that was made without clients; "
+                                    "set durable_queue_options::clients, or "
+                                    "`clients` of durable<queue<T>>, when the queue is made";
+constexpr const char* not_serving = "a queue that does not serve yet; run the recovery of its "
+                                    "parts() first, or call start() where its "
+                                    "records are zero";
 } // namespace
 
 const char* to_string(queue_status s) noexcept {
@@ -36,6 +43,8 @@ const char* to_string(queue_status s) noexcept {
     return "too long";
   case queue_status::failed:
     return "failed";
+  case queue_status::repeated:
+    return "repeated";
   }
   return "unknown";
 }
@@ -54,12 +63,13 @@ result<void> durable_queue::acceptable(const durable_queue_options& options) {
     return refuse("streams", options.streams, "1 to 64");
   if (options.entry_bytes > entry_bytes_max)
     return refuse("entry_bytes", options.entry_bytes, "0 to 16777216");
+  if (options.clients > clients_max) return refuse("clients", options.clients, "0 to 1048576");
   return {};
 }
 
 std::uint64_t durable_queue::descriptors_max(const durable_queue_options& options,
                                              std::uint64_t made_with) noexcept {
-  const std::uint64_t wanted = made_with + 2 * std::uint64_t{options.entries};
+  const std::uint64_t wanted = made_with + 2 * (std::uint64_t{options.entries} + options.clients);
   return std::min<std::uint64_t>(std::max({64 * made_with, wanted, least_most}), 1u << 31);
 }
 
@@ -82,6 +92,7 @@ durable_queue::create(media& medium, std::uint64_t records,
     if (!messages) return messages.error();
     q->messages_ = std::move(messages).value();
   }
+  if (options.clients != 0) q->clients_ = std::make_unique<detail::client_table>(options.clients);
   queue_table_options o;
   // As large for few entries, so that an open which asks for more finds a ring that can be
   // followed.
@@ -99,19 +110,165 @@ durable_queue::create(media& medium, std::uint64_t records,
 std::vector<recovery_part> durable_queue::parts(const std::string& name) {
   std::vector<recovery_part> all;
   if (messages_ != nullptr) all.push_back(messages_->part());
+  if (clients_ != nullptr) all.push_back(clients_part(name));
   all.push_back(queues_->part(name));
   all.push_back({.name = name + ", its mode", .rebuild = [this](recovery_context& c) {
                    for (std::uint32_t s = 0; s < options_.streams; ++s)
                      if (queues_->statistics(s).mode != options_.mode &&
                          !queue_consumer(*queues_).set_mode(s, options_.mode))
                        c.report({"stream " + std::to_string(s), "its mode cannot be changed"});
+                   serves_ = true;
                    c.advance();
                  }});
   return all;
 }
 
+result<void> durable_queue::start() {
+  auto done = queues_->start();
+  serves_ = done.ok();
+  return done;
+}
+
 result<void> durable_queue::add_descriptors(const message_segment& more) {
   return messages_->add_segment(more.offset, more.count);
+}
+
+// --- operations with ids ------------------------------------------------------------------------
+//
+// The message of such an entry has an open identifier, {session, incarnation, packet id}, which is
+// the operation's {client, sequence number}. Word 0 of its descriptor commits both, so an id is on
+// media if and only if its entry was published. The client keeps a reference to the message of its
+// last operation, so that it stays when the entry is released. It drops that reference when the
+// next one is durable. Its identifier is never closed: an open serves the operation of each client
+// with the greatest number, and to it a message that lost its last reference is a free descriptor.
+
+struct durable_queue::identified {
+  operation_id id;
+  detail::client_table::place* client; ///< claimed by this thread
+};
+
+namespace {
+
+void name_operation(operation_id id, message_fields& fields) noexcept {
+  fields.identifier_open = true;
+  fields.publisher_session = id.client;
+  fields.publisher_incarnation = static_cast<std::uint32_t>(id.sequence >> 16);
+  fields.packet_id = static_cast<std::uint16_t>(id.sequence);
+}
+operation_id operation_of(const message_fields& fields) noexcept {
+  return {fields.publisher_session,
+          std::uint64_t{fields.publisher_incarnation} << 16 | fields.packet_id};
+}
+
+} // namespace
+
+durable_queue::durable_queue(media& medium, const durable_queue_options& options) noexcept
+    : medium_(medium), options_(options) {}
+durable_queue::~durable_queue() = default;
+
+// The entry is durable, and this thread's reference to it becomes the client's.
+void durable_queue::take_effect(const identified& of, message_ref message) noexcept {
+  bool had = false;
+  const message_ref before = of.client->take_effect(of.id.sequence, message, had);
+  if (had && !seeded_bug("queue.operation_dropped_early")) messages_->drop_reference(before.index);
+}
+
+std::uint32_t durable_queue::put_operations(std::span<const operation_id> ids,
+                                            std::span<const byte_span> entries,
+                                            queue_status& stopped) noexcept {
+  std::array<identified, burst_max> mine;
+  std::uint32_t n = 0;
+  stopped = queue_status::full;
+  for (const operation_id id : ids) {
+    CHAINRING_EXPECTS(id.valid(), "the sequence number of an operation id is 1 to 2^48 - 1");
+    auto* const client = clients_->find_or_add(id.client);
+    if (client == nullptr) break;
+    // A thread that waits for a client has claimed no other one.
+    bool claimed = client->try_claim();
+    for (idle_policy wait; !claimed && n == 0; claimed = client->try_claim())
+      wait.idle();
+    if (!claimed) break;
+    if (client->last() >= id.sequence && !seeded_bug("queue.operation_not_asked")) {
+      client->give_back();
+      stopped = queue_status::repeated;
+      break;
+    }
+    if (client->last() != 0 && seeded_bug("queue.operation_dropped_early"))
+      messages_->drop_reference(client->message().index);
+    mine[n++] = {id, client};
+  }
+  const std::uint32_t done = n == 0 ? 0 : put(entries.first(n), false, std::span(mine).first(n));
+  for (std::uint32_t i = 0; i < n; ++i)
+    mine[i].client->give_back();
+  if (done < n) stopped = medium_.failed() ? queue_status::failed : queue_status::full;
+  return done;
+}
+
+queue_status durable_queue::enqueue(operation_id id, byte_span entry) noexcept {
+  CHAINRING_EXPECTS(clients_ != nullptr, without_ids);
+  if (!accepts(entry)) return queue_status::too_long;
+  queue_status stopped{};
+  return put_operations({&id, 1}, {&entry, 1}, stopped) == 1 ? queue_status::done : stopped;
+}
+
+std::uint32_t durable_queue::enqueue_burst(std::span<const operation_id> ids,
+                                           std::span<const byte_span> entries) noexcept {
+  CHAINRING_EXPECTS(clients_ != nullptr, without_ids);
+  CHAINRING_EXPECTS(ids.size() == entries.size(), "enqueue_burst() needs one id for each entry");
+  const auto end = std::ranges::find_if_not(entries, [this](byte_span e) { return accepts(e); });
+  const auto n = static_cast<std::uint32_t>(end - entries.begin());
+  std::uint32_t done = 0;
+  while (done < n) {
+    const std::uint32_t some = std::min(n - done, burst_max);
+    queue_status stopped{};
+    const std::uint32_t now =
+        put_operations(ids.subspan(done, some), entries.subspan(done, some), stopped);
+    if (now == 0) break;
+    done += now;
+  }
+  return done;
+}
+
+std::uint64_t durable_queue::last_operation(std::uint32_t client) const noexcept {
+  CHAINRING_EXPECTS(clients_ != nullptr, without_ids);
+  const auto* const place = clients_->find(client);
+  return place == nullptr ? 0 : place->last();
+}
+
+// Finds the last operation of each client. Its part stands behind that of the messages.
+recovery_part durable_queue::clients_part(const std::string& name) {
+  return {.name = name + ", its clients", .repair = [this](recovery_context& c) {
+            struct found {
+              operation_id id;
+              message_ref message;
+            };
+            std::vector<found> all;
+            messages_->for_each_open_identifier([&](const message_view& m) {
+              all.push_back({operation_of(m.fields), m.ref});
+            });
+            std::ranges::sort(all, [](const found& a, const found& b) {
+              return a.id.client != b.id.client ? a.id.client < b.id.client
+                                                : a.id.sequence > b.id.sequence;
+            });
+            const auto others = std::ranges::unique(all, {}, [](auto& f) { return f.id.client; });
+            all.erase(others.begin(), others.end());
+            if (all.size() > clients_->clients_max())
+              clients_ =
+                  std::make_unique<detail::client_table>(static_cast<std::uint32_t>(all.size()));
+            for (const found& f : all) {
+              if (seeded_bug("queue.operation_not_recovered")) break;
+              if (messages_->recover_reference(f.message) != message_status::ok) {
+                c.report({"client " + std::to_string(f.id.client),
+                          "the message of its last operation is damaged, so that resolve() answers "
+                          "no_effect for it"});
+                continue;
+              }
+              bool had = false;
+              if (auto* const client = clients_->find_or_add(f.id.client); client != nullptr)
+                (void)client->take_effect(f.id.sequence, f.message, had);
+            }
+            c.advance();
+          }};
 }
 
 // --- producers ----------------------------------------------------------------------------------
@@ -123,7 +280,8 @@ bool durable_queue::accepts(byte_span entry) const noexcept {
 }
 
 queue_status durable_queue::enqueue_bulk(std::span<const byte_span> entries) noexcept {
-  CHAINRING_ASSERT(!entries.empty() && entries.size() <= burst_max);
+  CHAINRING_EXPECTS(!entries.empty() && entries.size() <= burst_max,
+                    "enqueue_bulk() takes 1 to burst_max entries; call enqueue_burst() for more");
   if (!std::ranges::all_of(entries, [this](byte_span e) { return accepts(e); }))
     return queue_status::too_long;
   if (put(entries, true) != 0) return queue_status::done;
@@ -142,7 +300,9 @@ std::uint32_t durable_queue::enqueue_burst(std::span<const byte_span> entries) n
   return done;
 }
 
-std::uint32_t durable_queue::put(std::span<const byte_span> entries, bool all) noexcept {
+std::uint32_t durable_queue::put(std::span<const byte_span> entries, bool all,
+                                 std::span<const identified> ids) noexcept {
+  CHAINRING_EXPECTS(serves_, not_serving);
   if (medium_.failed()) return 0;
   auto n = static_cast<std::uint32_t>(entries.size());
   for (std::uint32_t s = 0; s < options_.streams; ++s) {
@@ -151,7 +311,7 @@ std::uint32_t durable_queue::put(std::span<const byte_span> entries, bool all) n
   }
   if (n == 0 || (all && n != entries.size())) return 0;
   const auto some = entries.first(n);
-  return messages_ == nullptr ? put_values(some, all) : put_messages(some, all);
+  return messages_ == nullptr ? put_values(some, all) : put_messages(some, all, ids);
 }
 
 /// Returns for how many of `n` entries there is room in the stream, now or when its ring has grown.
@@ -227,7 +387,8 @@ bool durable_queue::place(std::uint32_t stream, std::span<const slot_ref> refs,
   }
 }
 
-std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bool all) noexcept {
+std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bool all,
+                                          std::span<const identified> ids) noexcept {
   const std::uint64_t losses = medium_.losses();
   const std::uint32_t streams = options_.streams;
   std::array<message, burst_max> made;
@@ -236,7 +397,8 @@ std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bo
   std::uint32_t n = 0;
   for (const byte_span entry : entries) {
     message& m = made[n];
-    const message_fields fields{.payload_size = static_cast<std::uint32_t>(entry.size())};
+    message_fields fields{.payload_size = static_cast<std::uint32_t>(entry.size())};
+    if (!ids.empty()) name_operation(ids[n].id, fields);
     if (!messages_->reserve(fields, m)) break;
     messages_->copy_in(m, entry.data(), entry.size());
     messages_->stage(m);
@@ -293,14 +455,19 @@ std::uint32_t durable_queue::put_messages(std::span<const byte_span> entries, bo
   for (std::uint32_t s = 0; s < streams; ++s)
     queues_->place_finish(placed[s]);
   for (std::uint32_t i = 0; i < n; ++i)
-    messages_->drop_reference(made[i].ref.index);
+    if (ids.empty() || seeded_bug("queue.operation_not_kept"))
+      messages_->drop_reference(made[i].ref.index);
+    else
+      take_effect(ids[i], made[i].ref);
   return n;
 }
 
 // --- consumers ----------------------------------------------------------------------------------
 
 std::uint32_t durable_queue::take(std::uint32_t stream, std::span<taken> out) noexcept {
-  CHAINRING_ASSERT(stream < options_.streams);
+  CHAINRING_EXPECTS(stream < options_.streams,
+                    "the queue has fewer streams; durable_queue_options::streams says how many");
+  CHAINRING_EXPECTS(serves_, not_serving);
   std::array<leased, burst_max> entries;
   std::uint32_t n = 0;
   while (n < out.size()) {
@@ -332,7 +499,8 @@ std::size_t durable_queue::copy(const taken& t, std::span<std::byte> to) const n
 }
 
 queue_status durable_queue::release(std::uint32_t stream, std::span<const taken> entries) noexcept {
-  CHAINRING_ASSERT(stream < options_.streams);
+  CHAINRING_EXPECTS(stream < options_.streams,
+                    "the queue has fewer streams; durable_queue_options::streams says how many");
   const queue_consumer consumer(*queues_);
   bool marked = false;
   while (!entries.empty()) {

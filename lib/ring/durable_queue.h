@@ -21,8 +21,17 @@
 /// `file`, drained means ordered: what must not be lost when the machine goes down waits for
 /// media::mark().
 ///
-/// **Thread-safety:** any thread may enqueue. In mode mpsc one thread at a time consumes a stream;
-/// in mode mpmc any thread may. A consumer may hold as many entries as the queue has.
+/// **Operation ids** (base/operation_id.h): a queue that is made with `clients` takes enqueues with
+/// an operation_id. Each takes effect once however often it is repeated, and resolve() says whether
+/// it did, after a crash too, also when the entry was released long ago. The id is part of the
+/// entry's message, so it costs no drain and no flush; such a queue keeps its entries as messages,
+/// also short ones. The last message of each client stays on media until the next one of that
+/// client is durable, so there are as many descriptors, and blocks for as many entries, as
+/// `entries` and `clients` together.
+///
+/// **Thread-safety:** any thread may enqueue. An enqueue with an id waits for that of another
+/// thread with the same client. In mode mpsc one thread at a time consumes a stream; in mode mpmc
+/// any thread may. A consumer may hold as many entries as the queue has.
 ///
 /// **Order and room:** entries are handed out in the order of their tickets, those that were given
 /// back first. Room comes back from the oldest entry on: in mode mpmc an entry that is taken and
@@ -50,6 +59,7 @@
 #include <vector>
 
 #include "../base/error.h"
+#include "../base/operation_id.h"
 #include "../block/block_store.h"
 #include "../media/media.h"
 #include "../media/recovery_part.h"
@@ -64,8 +74,13 @@ enum class queue_status : std::uint8_t {
   full,     ///< there is no room for the entry, or no block for its bytes
   too_long, ///< the entry has another length than the queue takes, or more than a drain covers
   failed,   ///< the media has failed; it takes no more writes
+  repeated, ///< the operation took effect before, or a later one of its client did
 };
 [[nodiscard]] const char* to_string(queue_status s) noexcept;
+
+namespace detail {
+class client_table;
+}
 
 struct durable_queue_options {
   /// Bytes of each entry; 0: any number up to entry_bytes_max.
@@ -78,11 +93,14 @@ struct durable_queue_options {
   /// Entries for which a stream's first ring has room, at least 2 and the same at each open. A ring
   /// that is full is followed by a larger one.
   std::uint32_t first_entries = 255;
+  /// The most clients whose enqueues have ids, up to 2^20. 0: none has, at any open.
+  std::uint32_t clients = 0;
 };
 
 class durable_queue {
  public:
-  static constexpr std::uint32_t entry_bytes_max = 16u << 20, streams_max = 64;
+  static constexpr std::uint32_t entry_bytes_max = 16u << 20, streams_max = 64,
+                                 clients_max = 1u << 20;
   using byte_span = std::span<const std::byte>;
 
   /// An entry that take() has handed out.
@@ -95,7 +113,8 @@ class durable_queue {
 
   /// True if such a queue keeps its entries in its slots and needs no descriptors.
   [[nodiscard]] static constexpr bool in_slots(const durable_queue_options& o) noexcept {
-    return o.streams == 1 && o.entry_bytes != 0 && o.entry_bytes <= sizeof(std::uint64_t);
+    return o.streams == 1 && o.entry_bytes != 0 && o.entry_bytes <= sizeof(std::uint64_t) &&
+           o.clients == 0;
   }
   /// Says which of the options is wrong, as create() does.
   [[nodiscard]] static result<void> acceptable(const durable_queue_options& options);
@@ -109,6 +128,7 @@ class durable_queue {
   [[nodiscard]] static result<std::unique_ptr<durable_queue>>
   create(media& medium, std::uint64_t records, std::span<const message_segment> descriptors,
          block_store& blocks, const durable_queue_options& options);
+  ~durable_queue();
   durable_queue(const durable_queue&) = delete;
   durable_queue& operator=(const durable_queue&) = delete;
 
@@ -124,6 +144,20 @@ class durable_queue {
   /// too_long or failed.
   queue_status enqueue_bulk(std::span<const byte_span> entries) noexcept;
   static constexpr std::uint32_t burst_max = 64;
+
+  /// Puts an entry into every stream as the operation of that id. Returns done, repeated, full
+  /// (also where `clients` other clients have made operations), too_long or failed.
+  queue_status enqueue(operation_id id, byte_span entry) noexcept;
+  /// The same for each entry with its id, in order. Returns how many are done; it stops before one
+  /// that is not. The entries up to the second one of a client share the drains of a burst.
+  std::uint32_t enqueue_burst(std::span<const operation_id> ids,
+                              std::span<const byte_span> entries) noexcept;
+  /// Says whether the operation took effect, which it did durably. Any thread may ask.
+  [[nodiscard]] operation_outcome resolve(operation_id id) const noexcept {
+    return outcome_of(id, last_operation(id.client));
+  }
+  /// The sequence number of the client's last operation that took effect; 0: none did.
+  [[nodiscard]] std::uint64_t last_operation(std::uint32_t client) const noexcept;
 
   // --- consumers --------------------------------------------------------------------------------
 
@@ -147,15 +181,19 @@ class durable_queue {
   [[nodiscard]] std::uint32_t capacity() const noexcept { return options_.entries; }
   [[nodiscard]] std::uint32_t streams() const noexcept { return options_.streams; }
   [[nodiscard]] std::uint32_t entry_bytes() const noexcept { return options_.entry_bytes; }
+  /// The most clients whose enqueues have ids; 0: none has.
+  [[nodiscard]] std::uint32_t clients() const noexcept { return options_.clients; }
   [[nodiscard]] queue_statistics statistics(std::uint32_t stream) const noexcept {
     return queues_->statistics(stream);
   }
   [[nodiscard]] media& medium() const noexcept { return medium_; }
+  /// The table that holds its entries, for a message_compactor. Null: they lie in its slots.
+  [[nodiscard]] message_table* messages() noexcept { return messages_.get(); }
   /// How often copy() found an entry damaged.
   [[nodiscard]] std::uint64_t damaged() const noexcept;
 
   /// Serves at once. All records and descriptors are zero.
-  [[nodiscard]] result<void> start() { return queues_->start(); }
+  [[nodiscard]] result<void> start();
   /// Its recovery, in this order, behind the part of the block store.
   [[nodiscard]] std::vector<recovery_part> parts(const std::string& name);
   /// Adds descriptors to a queue that has some, where options.entries are more than it has. They
@@ -163,12 +201,19 @@ class durable_queue {
   [[nodiscard]] result<void> add_descriptors(const message_segment& more);
 
  private:
-  durable_queue(media& medium, const durable_queue_options& options) noexcept
-      : medium_(medium), options_(options) {}
+  struct identified; // an operation with the place of its client
+  durable_queue(media& medium, const durable_queue_options& options) noexcept;
   [[nodiscard]] bool accepts(byte_span entry) const noexcept;
-  [[nodiscard]] std::uint32_t put(std::span<const byte_span> entries, bool all) noexcept;
+  [[nodiscard]] std::uint32_t put(std::span<const byte_span> entries, bool all,
+                                  std::span<const identified> ids = {}) noexcept;
+  [[nodiscard]] std::uint32_t put_operations(std::span<const operation_id> ids,
+                                             std::span<const byte_span> entries,
+                                             queue_status& stopped) noexcept;
+  void take_effect(const identified& id, message_ref message) noexcept;
+  [[nodiscard]] recovery_part clients_part(const std::string& name);
   [[nodiscard]] std::uint32_t put_values(std::span<const byte_span> entries, bool all) noexcept;
-  [[nodiscard]] std::uint32_t put_messages(std::span<const byte_span> entries, bool all) noexcept;
+  [[nodiscard]] std::uint32_t put_messages(std::span<const byte_span> entries, bool all,
+                                           std::span<const identified> ids) noexcept;
   [[nodiscard]] std::uint32_t room(std::uint32_t stream, std::uint32_t n) noexcept;
   [[nodiscard]] bool has_ring(std::uint32_t stream) noexcept;
   [[nodiscard]] bool place(std::uint32_t stream, std::span<const slot_ref> refs,
@@ -176,9 +221,11 @@ class durable_queue {
 
   media& medium_;
   durable_queue_options options_;
+  bool serves_ = false; ///< its recovery has ended, or it was started
   mutable std::atomic<std::uint64_t> damaged_{0};
   std::unique_ptr<message_table> messages_; ///< null: entries lie in the slots
   std::unique_ptr<queue_table> queues_;     ///< one queue for each stream
+  std::unique_ptr<detail::client_table> clients_; ///< null: enqueues have no ids
 };
 
 } // namespace chainring

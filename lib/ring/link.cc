@@ -131,6 +131,7 @@ link_status queue_table::link_start(std::uint32_t queue) noexcept {
     }
   }
   if (r == nullptr) {
+    CHAINRING_EXPECTS(s.rings_max != 0, table_not_serving);
     tally(s.refused_ring);
     return link_status::refused;
   }

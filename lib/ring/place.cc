@@ -200,7 +200,7 @@ place_status queue_table::state::put(std::uint32_t queue, std::uint64_t owner,
 
 place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_ref> refs,
                                       placement& out) noexcept {
-  CHAINRING_ASSERT(!refs.empty());
+  CHAINRING_EXPECTS(!refs.empty(), "place_start() needs at least one slot");
   return state_->put<state::placing::all>(queue, owner_of(queue, 0), owner_queue_mask,
                                           &refs.front().word,
                                           static_cast<std::uint32_t>(refs.size()), UINT32_MAX, out);
@@ -209,7 +209,7 @@ place_status queue_table::place_start(std::uint32_t queue, std::span<const slot_
 place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarnation,
                                       std::span<const slot_ref> refs, placement& out,
                                       std::uint32_t limit) noexcept {
-  CHAINRING_ASSERT(!refs.empty());
+  CHAINRING_EXPECTS(!refs.empty(), "place_start() needs at least one slot");
   if (refs.size() == 1) [[likely]]
     return state_->put<state::placing::one>(queue, owner_of(queue, incarnation), ~std::uint64_t{0},
                                             &refs.front().word, 1, limit, out);
@@ -220,7 +220,8 @@ place_status queue_table::place_start(std::uint32_t queue, std::uint32_t incarna
 
 std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const std::uint64_t> values,
                                          placement& out) noexcept {
-  CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
+  CHAINRING_EXPECTS(!values.empty(), "an enqueue needs at least one value");
+  CHAINRING_EXPECTS(state_->messages == nullptr, values_beside_messages);
   const place_status s =
       state_->put<state::placing::some>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
                                         static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);
@@ -229,7 +230,8 @@ std::uint32_t queue_table::enqueue_burst(std::uint32_t queue, std::span<const st
 
 std::uint32_t queue_table::enqueue_bulk(std::uint32_t queue, std::span<const std::uint64_t> values,
                                         placement& out) noexcept {
-  CHAINRING_ASSERT(state_->messages == nullptr && !values.empty());
+  CHAINRING_EXPECTS(!values.empty(), "an enqueue needs at least one value");
+  CHAINRING_EXPECTS(state_->messages == nullptr, values_beside_messages);
   const place_status s =
       state_->put<state::placing::all>(queue, owner_of(queue, 0), owner_queue_mask, values.data(),
                                        static_cast<std::uint32_t>(values.size()), UINT32_MAX, out);

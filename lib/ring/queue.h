@@ -78,8 +78,37 @@ template <class T> class queue {
   /// Puts all of at most durable_queue::burst_max entries into every stream, or none of them.
   /// Returns done, full, too_long or failed.
   queue_status enqueue_bulk(std::span<const T> entries) noexcept {
-    CHAINRING_ASSERT(entries.size() <= durable_queue::burst_max);
+    CHAINRING_EXPECTS(entries.size() <= durable_queue::burst_max,
+                      "enqueue_bulk() of more than burst_max entries, which no crash could keep "
+                      "together; call enqueue_burst()");
     return bytes_->enqueue_bulk(of(entries).list());
+  }
+
+  /// Puts an entry into every stream as the operation of that id, once however often it is repeated
+  /// (durable_queue.h). Returns done, repeated, full, too_long or failed.
+  queue_status enqueue(operation_id id, argument entry) noexcept {
+    return bytes_->enqueue(id, type::bytes(entry));
+  }
+  /// The same for each entry with its id. Returns how many are done.
+  std::size_t enqueue_burst(std::span<const operation_id> ids,
+                            std::span<const T> entries) noexcept {
+    CHAINRING_EXPECTS(ids.size() == entries.size(), "enqueue_burst() needs one id for each entry");
+    std::size_t done = 0;
+    while (done < entries.size()) {
+      const auto some = of(entries.subspan(done));
+      const std::uint32_t now = bytes_->enqueue_burst(ids.subspan(done, some.n), some.list());
+      done += now;
+      if (now < some.n) break;
+    }
+    return done;
+  }
+  /// Says whether the operation took effect.
+  [[nodiscard]] operation_outcome resolve(operation_id id) const noexcept {
+    return bytes_->resolve(id);
+  }
+  /// The sequence number of the client's last operation that took effect; 0: none did.
+  [[nodiscard]] std::uint64_t last_operation(std::uint32_t client) const noexcept {
+    return bytes_->last_operation(client);
   }
 
   // --- consumers --------------------------------------------------------------------------------
@@ -206,7 +235,9 @@ template <class T> class queue<T>::held {
   [[nodiscard]] bool again() const noexcept { return entry_.again(); }
   /// Ends the entry. It is out of the stream, durably, when it returns done.
   queue_status done() noexcept {
-    CHAINRING_ASSERT(from_ != nullptr); // done() was called before
+    CHAINRING_EXPECTS(from_ != nullptr,
+                      "done() of an entry that was ended before, or moved to another object; call "
+                      "done() once for each take()");
     return std::exchange(from_, nullptr)->release(stream_, {&entry_, 1});
   }
 

@@ -22,6 +22,18 @@
 
 namespace chainring::detail {
 
+// What a program is told that may not make a call.
+inline constexpr const char* no_such_queue = "a queue that the table does not have; its number is "
+                                             "below the count that create() was given, or "
+                                             "that add_segment() made of it";
+inline constexpr const char* values_beside_messages =
+    "a value for a table whose slots name messages; call place_start() with the message, or make "
+    "the "
+    "table without a message table";
+inline constexpr const char* table_not_serving = "a ring of a table that does not serve yet; call "
+                                                 "start() where its records are zero, or recover() "
+                                                 "and finish_recovery(), first";
+
 static_assert(sizeof(rte_ring) == ring_header_size);
 static_assert(offsetof(rte_ring_headtail, tail) == offsetof(__rte_ring_hts_pos, pos.tail));
 
@@ -365,11 +377,11 @@ struct queue_table::state {
     return count.load(std::memory_order_acquire); // [queue-counted]
   }
   [[nodiscard]] detail::queue_state& queue_at(std::uint32_t queue) const noexcept {
-    CHAINRING_ASSERT(queue < queue_count());
+    CHAINRING_EXPECTS(queue < queue_count(), detail::no_such_queue);
     return queues.data()[queue];
   }
   [[nodiscard]] queue_record& record_of(std::uint32_t queue) const noexcept {
-    CHAINRING_ASSERT(queue < queue_count()); // [queue-counted]
+    CHAINRING_EXPECTS(queue < queue_count(), detail::no_such_queue); // [queue-counted]
     const detail::record_segment* s = segments;
     while (queue >= s->end)
       ++s;

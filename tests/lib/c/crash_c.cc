@@ -25,6 +25,7 @@ using byte_queue = queue<std::string>;
 const durable<byte_map> words{"words", 8};
 const durable<byte_pairs> topics{"topics", 6};
 const durable<byte_queue> jobs{"jobs", 8};
+const durable<byte_queue> orders{.name = "orders", .entries = 4, .clients = 2};
 
 /// What a region holds, by the name of each thing; what is missing is not in it.
 using content = std::map<std::string, std::string>;
@@ -33,7 +34,7 @@ struct handles {
   chainring_region* region;
   chainring_map* map;
   chainring_pairs* pairs;
-  chainring_queue* queue;
+  chainring_queue *queue, *orders;
 };
 
 /// A call, and what is otherwise once it has returned; "" means that the thing is gone.
@@ -115,6 +116,22 @@ std::vector<operation> operations() {
                 done(chainring_queue_release(h.queue, 0, &t, 1));
        },
        {{"job two", ""}}},
+      {[](auto& h) { // a batch, which is the operation of a client
+         chainring_batch* const b = chainring_batch_create(h.map, nullptr);
+         const bool made = done(chainring_batch_identify(b, {5, 1, 0})) &&
+                           done(chainring_batch_insert(b, text("e"), text("7"))) &&
+                           done(chainring_batch_erase(b, text("c"))) &&
+                           done(chainring_batch_commit(b, nullptr)) &&
+                           done(chainring_batch_identify(b, {5, 1, 0})) &&
+                           chainring_batch_commit(b, nullptr) == CHAINRING_REPEATED;
+         chainring_batch_destroy(b);
+         return made;
+       },
+       {{"map e", "7"}, {"map c", ""}, {"last of the map", "5"}}},
+      {[](auto& h) {
+         return done(chainring_queue_enqueue_operation(h.orders, {9, 2, 0}, text("order")));
+       },
+       {{"order order", "1"}, {"last of the orders", "9"}}},
       {[](auto& h) {
          chainring_error e;
          return done(chainring_grow(h.region, "words", 8, &e));
@@ -129,7 +146,7 @@ std::unique_ptr<objects> open(media& m, std::string& why, bool fresh = false) {
     why = r.error().message;
     return nullptr;
   }
-  auto all = objects::open(std::move(r).value(), words, topics, jobs);
+  auto all = objects::open(std::move(r).value(), words, topics, jobs, orders);
   if (!all)
     why = all.error().message;
   else if (!(*all)->recovered().clean())
@@ -149,6 +166,11 @@ content content_of(objects& all) {
     found["job " + next->value()] = "1";
     held.push_back(std::move(*next));
   }
+  auto named = all.get<byte_queue>("orders").value();
+  if (auto next = named.take()) found["order " + next->value()] = "1";
+  if (const auto n = map.last_operation(1); n != 0) found["last of the map"] = std::to_string(n);
+  if (const auto n = named.last_operation(2); n != 0)
+    found["last of the orders"] = std::to_string(n);
   if (map.capacity() > words.entries) found["room"] = "more";
   return found;
 }
@@ -176,10 +198,11 @@ scenario of_c(const std::string& name, std::uint64_t size,
 }
 
 scenario calls() {
-  scenario s = of_c("each call", 128 << 10, [](chainring_region* r, media&, history& h) {
+  scenario s = of_c("each call", 192 << 10, [](chainring_region* r, media&, history& h) {
     const handles to{r, chainring_map_get_handle(r, "words", nullptr),
                      chainring_pairs_get_handle(r, "topics", nullptr),
-                     chainring_queue_get_handle(r, "jobs", nullptr)};
+                     chainring_queue_get_handle(r, "jobs", nullptr),
+                     chainring_queue_get_handle(r, "orders", nullptr)};
     const auto all_of_them = operations();
     for (std::uint64_t i = 0; i < all_of_them.size(); ++i) {
       h.begin(i);

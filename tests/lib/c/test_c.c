@@ -350,6 +350,107 @@ static void test_fixed_sizes(void) {
   EXPECT(access(fixed_path, F_OK) != 0);
 }
 
+static chainring_operation_id operation(uint32_t client, uint64_t sequence) {
+  const chainring_operation_id id = {sequence, client, 0};
+  return id;
+}
+
+static void test_batches(void) {
+  chainring_region *r = open_all();
+  chainring_map *m = words_of(r);
+  chainring_batch *b = chainring_batch_create(m, &e);
+  REQUIRE(b != NULL);
+  EXPECT(chainring_batch_insert(b, chainring_text("x"), chainring_text("1")) == CHAINRING_DONE);
+  EXPECT(chainring_batch_upsert(b, chainring_text("y"), chainring_text("2")) == CHAINRING_DONE);
+  EXPECT(chainring_batch_erase(b, chainring_text("none")) == CHAINRING_DONE);
+  EXPECT(chainring_batch_size(b) == 3);
+  EXPECT(chainring_map_get(m, chainring_text("x"), NULL, 0, NULL) == CHAINRING_MISSING);
+  EXPECT(chainring_batch_commit(b, &e) == CHAINRING_DONE);
+  EXPECT(e.text[0] == '\0' && chainring_batch_size(b) == 0);
+  EXPECT(chainring_map_get(m, chainring_text("x"), NULL, 0, NULL) == CHAINRING_TOO_LONG);
+
+  EXPECT(chainring_batch_insert(b, chainring_text("x"), nothing) == CHAINRING_DONE);
+  EXPECT(chainring_batch_erase(b, chainring_text("y")) == CHAINRING_DONE);
+  EXPECT(chainring_batch_commit(b, &e) == CHAINRING_EXISTS);
+  EXPECT(strstr(e.text, "a key of an insert is in the map already") != NULL);
+  EXPECT(chainring_map_get(m, chainring_text("y"), NULL, 0, NULL) == CHAINRING_TOO_LONG);
+  for (int i = 0; i < 257; ++i) {
+    char key[16];
+    snprintf(key, sizeof key, "b%d", i);
+    EXPECT(chainring_batch_insert(b, chainring_text(key), nothing) ==
+           (i < 256 ? CHAINRING_DONE : CHAINRING_TOO_MANY));
+  }
+  chainring_batch_clear(b);
+  EXPECT(chainring_batch_size(b) == 0);
+
+  // The batch is an operation, which takes effect once.
+  for (int i = 0; i < 2; ++i) {
+    EXPECT(chainring_batch_identify(b, operation(7, 5)) == CHAINRING_DONE);
+    EXPECT(chainring_batch_identify(b, operation(7, 6)) == CHAINRING_INVALID);
+    EXPECT(chainring_batch_erase(b, chainring_text("x")) == CHAINRING_DONE);
+    EXPECT(chainring_batch_commit(b, &e) == (i == 0 ? CHAINRING_DONE : CHAINRING_REPEATED));
+  }
+  EXPECT(strstr(e.text, "took effect before") != NULL);
+  EXPECT(chainring_batch_identify(b, operation(7, 0)) == CHAINRING_INVALID);
+  EXPECT(chainring_batch_insert(b, chainring_text("kept"), nothing) == CHAINRING_DONE);
+  chainring_batch_destroy(b);
+  EXPECT(chainring_map_get(m, chainring_text("kept"), NULL, 0, NULL) == CHAINRING_MISSING);
+  chainring_abandon(r);
+
+  r = open_all();
+  m = words_of(r);
+  EXPECT(chainring_map_resolve(m, operation(7, 5)) == CHAINRING_TOOK_EFFECT);
+  EXPECT(chainring_map_resolve(m, operation(7, 4)) == CHAINRING_SUPERSEDED);
+  EXPECT(chainring_map_resolve(m, operation(7, 6)) == CHAINRING_NO_EFFECT);
+  EXPECT(chainring_map_resolve(m, operation(7, 0)) == CHAINRING_UNKNOWN_OUTCOME);
+  EXPECT(chainring_map_last_operation(m, 7) == 5 && chainring_map_last_operation(m, 8) == 0);
+  EXPECT(chainring_map_erase(m, chainring_text("y")) == CHAINRING_DONE);
+  EXPECT(chainring_close(r, NULL) == CHAINRING_DONE);
+}
+
+static void test_operations(void) {
+  char other[80];
+  snprintf(other, sizeof other, "%s.operations", path);
+  unlink(other);
+  chainring_object_spec of = CHAINRING_OBJECT_SPEC("orders", CHAINRING_QUEUE, 10);
+  of.clients = 2;
+  chainring_region *r = chainring_open_or_create(other, NULL, &of, 1, &e);
+  if (r == NULL) fprintf(stderr, "%s\n", e.text);
+  REQUIRE(r != NULL);
+  chainring_queue *q = chainring_queue_get_handle(r, "orders", &e);
+  const chainring_bytes text = chainring_text("two bolts");
+  EXPECT(chainring_queue_enqueue_operation(q, operation(1, 1), text) == CHAINRING_DONE);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(1, 1), text) == CHAINRING_REPEATED);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(2, 1), text) == CHAINRING_DONE);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(3, 1), text) == CHAINRING_FULL);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(1, 0), text) == CHAINRING_INVALID);
+  chainring_taken t[4];
+  EXPECT(chainring_queue_take(q, 0, t, 4) == 2);
+  EXPECT(chainring_queue_release(q, 0, t, 2) == CHAINRING_DONE);
+  chainring_abandon(r);
+
+  r = chainring_open_or_create(other, NULL, &of, 1, &e);
+  REQUIRE(r != NULL);
+  q = chainring_queue_get_handle(r, "orders", &e);
+  EXPECT(chainring_queue_resolve(q, operation(1, 1)) == CHAINRING_TOOK_EFFECT);
+  EXPECT(chainring_queue_resolve(q, operation(1, 2)) == CHAINRING_NO_EFFECT);
+  EXPECT(chainring_queue_last_operation(q, 2) == 1);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(1, 1), text) == CHAINRING_REPEATED);
+  EXPECT(chainring_close(r, NULL) == CHAINRING_DONE);
+  of.clients = 0;
+  EXPECT(chainring_open_or_create(other, NULL, &of, 1, &e) == NULL);
+  EXPECT(strstr(e.text, "with ids") != NULL);
+  of.zero = 1;
+  EXPECT(chainring_open_or_create(other, NULL, &of, 1, &e) == NULL);
+  unlink(other);
+  r = open_all();
+  q = chainring_queue_get_handle(r, "jobs", &e);
+  EXPECT(chainring_queue_enqueue_operation(q, operation(1, 1), text) == CHAINRING_INVALID);
+  EXPECT(chainring_queue_resolve(q, operation(1, 1)) == CHAINRING_UNKNOWN_OUTCOME);
+  EXPECT(chainring_queue_last_operation(q, 1) == 0);
+  chainring_abandon(r);
+}
+
 static void test_null(void) {
   EXPECT(chainring_close(NULL, &e) == CHAINRING_INVALID);
   chainring_abandon(NULL);
@@ -362,12 +463,18 @@ static void test_null(void) {
   EXPECT(chainring_chain_release(NULL, NULL, 0) == CHAINRING_INVALID);
   EXPECT(chainring_timers_manage(NULL) == 0);
   chainring_timers_destroy(NULL);
+  EXPECT(chainring_batch_create(NULL, &e) == NULL && e.text[0] != '\0');
+  EXPECT(chainring_batch_commit(NULL, &e) == CHAINRING_INVALID && e.text[0] != '\0');
+  EXPECT(chainring_batch_insert(NULL, nothing, nothing) == CHAINRING_INVALID);
+  EXPECT(chainring_batch_identify(NULL, operation(1, 1)) == CHAINRING_INVALID);
+  EXPECT(chainring_map_resolve(NULL, operation(1, 1)) == CHAINRING_UNKNOWN_OUTCOME);
+  chainring_batch_destroy(NULL);
   const chainring_bytes wrong = {NULL, 5};
   chainring_region *r = open_all();
   EXPECT(chainring_map_insert(words_of(r), wrong, nothing) == CHAINRING_INVALID);
   EXPECT(chainring_map_insert(words_of(r), nothing, nothing) == CHAINRING_TOO_LONG);
   chainring_abandon(r);
-  for (int s = CHAINRING_DONE; s <= CHAINRING_ERROR + 1; ++s)
+  for (int s = CHAINRING_DONE; s <= CHAINRING_REPEATED + 1; ++s)
     EXPECT(chainring_status_text((chainring_status)s) != NULL);
 }
 
@@ -413,6 +520,8 @@ int main(int argc, char **argv) {
   test_that_a_killed_process_loses_nothing();
   test_refusals();
   test_fixed_sizes();
+  test_batches();
+  test_operations();
   test_null();
   unlink(path);
 

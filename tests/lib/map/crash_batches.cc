@@ -175,7 +175,7 @@ class batch_world {
         this);
   }
   ~batch_world() {
-    map_->settle(); // as the destructor of the map does
+    map_->settle(); // as a close of the map does
     set_hook(nullptr, nullptr);
   }
   batch_world(const batch_world&) = delete;

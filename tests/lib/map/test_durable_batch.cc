@@ -57,19 +57,28 @@ TEST(DurableBatch, ItsChangesAreSeenAfterItsCommitAndNotBefore) {
 
 TEST(DurableBatch, ItTakesTwoDrainsWhateverItsSize) {
   made map(layout(600, 600));
-  for (unsigned n : {1u, 10u, 256u, 256u}) {
+  const auto commit = [&](unsigned n) {
     durable_map::atomic_batch b(*map);
     for (unsigned i = 0; i < n; ++i)
       ASSERT_EQ(b.upsert(bytes_of("key " + std::to_string(i)), bytes_of(n)), map_status::done);
     map.seen.drains = 0;
     ASSERT_EQ(b.commit(), map_status::done);
     EXPECT_EQ(map.seen.drains, 2) << n << " changes";
+  };
+  for (const unsigned n : {1u, 10u, 256u})
+    commit(n);
+  // A single change of a key that the batch does not have takes one, as ever, unless the secret
+  // hash gives the key a stripe with one of the batch's. The first of one that it has takes two
+  // more.
+  int drains = 3;
+  for (int tries = 0; drains == 3 && tries < 40; ++tries) {
+    commit(256);
+    map.seen.drains = 0;
+    EXPECT_EQ(map->upsert(bytes_of("other " + std::to_string(tries)), bytes_of("1")),
+              map_status::done);
+    drains = map.seen.drains;
   }
-  // A single change of a key that the batch does not have takes one, as ever, and the first of one
-  // that it has two more.
-  map.seen.drains = 0;
-  EXPECT_EQ(map->upsert(bytes_of("other"), bytes_of("1")), map_status::done);
-  EXPECT_EQ(map.seen.drains, 1);
+  EXPECT_EQ(drains, 1);
   map.seen.drains = 0;
   EXPECT_EQ(map->upsert(bytes_of("key 0"), bytes_of("1")), map_status::done);
   EXPECT_EQ(map->upsert(bytes_of("key 1"), bytes_of("1")), map_status::done);
@@ -318,7 +327,7 @@ TEST(DurableBatch, ADamagedLogIsNamedAndItsCellsStayAsTheyAre) {
   }
 }
 
-TEST(DurableBatch, AClosedMapHasNoLog) {
+TEST(DurableBatch, ASettledMapHasNoLog) {
   const map_layout l = layout();
   const auto m = memory_media(l.size(), durability_class::process);
   {
@@ -326,6 +335,7 @@ TEST(DurableBatch, AClosedMapHasNoLog) {
     durable_map::atomic_batch b(*map);
     (void)b.insert(bytes_of("a"), bytes_of("1"));
     ASSERT_EQ(b.commit(), map_status::done);
+    map->settle();
   }
   const auto* cells = reinterpret_cast<const map_cell*>(m->base());
   for (std::uint64_t i = 0; i < l.cells; ++i)

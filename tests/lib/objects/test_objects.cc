@@ -100,6 +100,41 @@ TEST_F(Objects, ABatchOfAKilledProcessIsNamedByACheckAndCompletedByAnOpen) {
   EXPECT_TRUE(objects::check(**region::open(reading)).problems.empty());
 }
 
+TEST_F(Objects, AQueueWithIdsAnswersForEachClientAfterAnOpen) {
+  using orders = queue<std::uint64_t>;
+  durable<orders> wanted{.name = "orders", .entries = 10, .streams = 3, .clients = 2};
+  const durable<orders> alone{.name = "alone", .entries = 10, .clients = 2};
+  {
+    auto first = open(wanted, alone);
+    auto all = first->get<orders>("orders").value();
+    EXPECT_EQ(all.enqueue({1, 1}, 11), queue_status::done);
+    for (std::uint32_t s = 0; s < 3; ++s)
+      EXPECT_EQ(all.stream(s).dequeue(), 11u);
+    EXPECT_EQ(first->get<orders>("alone").value().enqueue({9, 1}, 91), queue_status::done);
+    EXPECT_TRUE(first->close());
+  }
+  media_options reading = at_path();
+  reading.read_only = true;
+  const recovery_report found = objects::check(**region::open(reading));
+  EXPECT_TRUE(found.problems.empty()) << found.problems.front().text();
+  wanted.clients = 50; // of which there are more than messages at first
+  {
+    auto again = open(wanted, alone);
+    auto all = again->get<orders>("orders").value();
+    EXPECT_EQ(all.resolve({1, 1}), operation_outcome::took_effect);
+    EXPECT_EQ(all.enqueue({1, 1}, 11), queue_status::repeated);
+    for (std::uint32_t client = 2; client <= 50; ++client) {
+      ASSERT_EQ(all.enqueue({client, 1}, client), queue_status::done) << client;
+      for (std::uint32_t s = 0; s < 3; ++s)
+        ASSERT_EQ(all.stream(s).dequeue(), client);
+    }
+    EXPECT_EQ(again->get<orders>("alone").value().last_operation(9), 1u);
+  }
+  EXPECT_EQ(refusal(durable<orders>{.name = "alone", .entries = 10}).message,
+            "object 'alone': the region has it as a 'queue of 8 bytes, with ids', and the program "
+            "asks for a 'queue of 8 bytes'");
+}
+
 TEST_F(Objects, ObjectsAreAddedToARegionAndOthersStay) {
   {
     auto first = open(parts);
