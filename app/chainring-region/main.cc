@@ -5,8 +5,10 @@
 //
 // The commands that look (info, sessions, queues, dump) attach to the region, so they work beside a
 // program that has it open. A check takes the lock that keeps owners away, because what an owner is
-// storing would look like damage. So does a salvage.
+// storing would look like damage. So does a salvage. A compaction and a change of the size open the
+// region as its owner.
 #include <algorithm>
+#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <string>
@@ -16,6 +18,7 @@
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/start.h"
+#include "inspect/compact.h"
 #include "inspect/salvage.h"
 #include "look.h"
 #include "objects/objects.h"
@@ -121,16 +124,67 @@ int salvage_into(const region& from, const media_options& to) {
   return report->complete() ? 0 : 1;
 }
 
-/// Grows a region in its place, or rewrites it into a shorter file.
+/// Says how far a compaction is, at once and then about once a second.
+compaction_listener progress_of(const media_options& m) {
+  using clock = std::chrono::steady_clock;
+  return [path = m.path, next = clock::time_point{},
+          said = std::uint64_t{0}](const compactor_statistics& s) mutable {
+    if (s.moved == said || clock::now() < next) return;
+    next = clock::now() + std::chrono::seconds(1);
+    said = s.moved;
+    std::printf("%s: %" PRIu64 " messages were moved in %" PRIu64 " cycles, and it goes on\n",
+                path.c_str(), s.moved, s.cycles);
+    std::fflush(stdout);
+  };
+}
+
+void tell(const media_options& m, const char* when, const block_figures& f) {
+  std::printf("%s: %s: %" PRIu64 " of %" PRIu64 " blocks free in %" PRIu64
+              " runs, the longest %" PRIu64 ", %.2f chains a message of %" PRIu64 "\n",
+              m.path.c_str(), when, f.free_blocks, f.blocks, f.free_runs, f.longest_run,
+              f.chains_each(), f.messages);
+}
+
+void tell_notes(const compaction_report& report) {
+  for (const std::string& sentence : report.notes)
+    std::printf("note          %s\n", escape(sentence, sentence_max).c_str());
+}
+
+int compact(const media_options& m) {
+  auto report = compact_region(m, progress_of(m));
+  if (!report) return refuse(report.error());
+  tell_notes(*report);
+  tell(m, "before", report->before);
+  tell(m, "after", report->after);
+  std::printf("%s: %" PRIu64 " messages were moved, %" PRIu64 " of them to one chain each\n",
+              m.path.c_str(), report->done.moved, report->done.joined);
+  if (report->done.unsound != 0)
+    std::printf("%s: messages whose content fails its checksum stay where they are; "
+                "'chainring-region dump' names them\n",
+                m.path.c_str());
+  return 0;
+}
+
+/// Grows a region in its place, or moves what lies at its end and rewrites it into a shorter file.
 int resize(media_options m, std::uint64_t size) {
   std::uint64_t now = 0;
+  m.read_only = true;
   {
-    m.read_only = true;
     auto r = region::open(m);
     if (!r) return refuse(r.error());
     now = (*r)->geometry().size;
-    if (size < now)
-      if (auto done = shrink(**r, size); !done) return refuse(done.error());
+  }
+  if (size < now) {
+    auto moved = empty_end(m, size, progress_of(m));
+    if (!moved) return refuse(moved.error());
+    tell_notes(*moved);
+    if (moved->done.moved != 0)
+      std::printf("%s: %" PRIu64 " messages were moved away from its end, %" PRIu64
+                  " of them to several chains each\n",
+                  m.path.c_str(), moved->done.moved, moved->done.split);
+    auto r = region::open(m);
+    if (!r) return refuse(r.error());
+    if (auto done = shrink(**r, size); !done) return refuse(done.error());
   }
   m.read_only = false;
   if (size > now) {
@@ -215,6 +269,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(durability_choices))
       ->capture_default_str();
   std::uint64_t new_size = 0;
+  CLI::App* pack = look("compact", "Move the messages of a region that nobody serves together");
   CLI::App* change = look("resize", "Make a region longer, or as short as what lies in it allows");
   change->add_option("--size", new_size, "New size: bytes, or a number with K, M, G or T")
       ->required()
@@ -233,6 +288,7 @@ int main(int argc, char** argv) {
   if (!asked) return refuse(asked.error());
   target.durability = *asked;
   if (make->parsed()) return create(m, block_size, layout);
+  if (pack->parsed()) return compact(m);
   if (change->parsed()) return resize(m, new_size);
   const bool looking = show->parsed() || sessions->parsed() || queues->parsed() || dump->parsed();
   m.read_only = true;

@@ -16,7 +16,7 @@ using detail::record_table;
 
 namespace {
 
-/// "queue of 8 bytes, 3 streams"
+/// "queue of 8 bytes, 3 streams, with ids"
 bool parse_queue(std::string_view left, object_look& out) {
   out.entry_bytes = 0;
   const auto number = [&](std::uint32_t& n) {
@@ -33,9 +33,12 @@ bool parse_queue(std::string_view left, object_look& out) {
   if (!skip("string") && !(number(out.entry_bytes) && (skip(" bytes") || skip(" byte"))))
     return false;
   out.streams = 1;
+  const bool ids = left.ends_with(", with ids");
+  if (ids) left.remove_suffix(std::string_view(", with ids").size());
   if (!left.empty() && !(skip(", ") && number(out.streams) && skip(" streams"))) return false;
   constexpr std::uint32_t streams_max = 64;
-  out.values = out.streams == 1 && out.entry_bytes != 0 && out.entry_bytes <= sizeof(std::uint64_t);
+  out.values =
+      out.streams == 1 && out.entry_bytes != 0 && out.entry_bytes <= sizeof(std::uint64_t) && !ids;
   return left.empty() && out.streams >= 1 && out.streams <= streams_max;
 }
 

@@ -363,6 +363,7 @@ result<std::unique_ptr<region>> fill(const region& from, std::unique_ptr<media> 
   auto areas = areas_of(from, *s, report);
   if (!areas) return areas.error();
   o.areas = std::move(*areas);
+  o.unfinished = true; // until it is closed
   // A superblock that the other one makes up for is no loss, and areas were judged above.
   for (const std::string& note : from.notes()) {
     unsigned entry = 0;

@@ -26,7 +26,7 @@
 ///
 /// **The source** is only read. **The target** is new; it appears under its name when it is
 /// complete and durable, and closed. A process that dies before that leaves `PATH.partial`, which
-/// nothing reads; remove it.
+/// nothing opens, because its superblocks say that it is unfinished; remove it.
 /// **Thread-safety:** one thread; the source must be quiet, which the lock of open() ensures.
 #pragma once
 #include <cstdint>
@@ -63,10 +63,11 @@ struct salvage_report {
 
 /// Makes a region shorter: salvages `from`, a file that was opened for reading only, into a new
 /// file of `size` bytes, and puts that in the place of the old one by one rename. Nothing moves, so
-/// this is possible where everything lies in front of the new end; areas and tables keep their
-/// size. If anything would be lost, also by damage, the old file stays and the error is no_space.
-/// At any crash the path names the old file or the new one, whole and durable. `from` still reads
-/// the old file afterwards, and its lock keeps owners away until it is closed.
+/// this is possible where everything lies in front of the new end, as empty_end() (compact.h) makes
+/// it; areas and tables keep their size. If anything would be lost, also by damage, the old file
+/// stays and the error is no_space. At any crash the path names the old file or the new one, whole
+/// and durable. `from` still reads the old file afterwards, and its lock keeps owners away until it
+/// is closed.
 [[nodiscard]] result<salvage_report> shrink(const region& from, std::uint64_t size);
 
 } // namespace chainring

@@ -35,6 +35,8 @@ constexpr std::uint32_t segment_bytes = 2u << 20;
 constexpr std::uint32_t descriptors_per_segment = 64;
 /// Messages that one step may move: their references are held until its drains.
 constexpr std::size_t batch_most = 256;
+/// Chains that messages may leave in one cycle that empties the end of the store.
+constexpr std::uint64_t old_chains_of_the_end = 1u << 20;
 
 } // namespace
 
@@ -60,6 +62,11 @@ void message_compactor::state::begin() noexcept {
     return;
   }
   if (cycle == kind::roll) choose_beside_gap();
+  if (cycle == kind::vacate) {
+    const auto all = static_cast<std::uint32_t>(blocks.block_count());
+    victims.push_back({{options.ceiling_block, all - options.ceiling_block}, 0, 0});
+    held.reserve(runs_before + batch_most + 2); // all that is free there is set aside
+  }
   hold_victims();
   now = phase::move;
 }
@@ -246,6 +253,7 @@ void message_compactor::state::return_room() noexcept {
 // Sets the longest free run aside, as far as it is wanted: the end of it to which the next messages
 // go.
 void message_compactor::state::take_reserve() noexcept {
+  if (cycle == kind::vacate) return; // every run in front of the end is used as it is
   run = {};
   const auto length = static_cast<std::uint32_t>(blocks.statistics().largest_run);
   if (length != 0 && blocks.allocate_from_index(length, std::span(&run, 1)) == 1) {
@@ -271,7 +279,7 @@ bool message_compactor::state::finish() noexcept {
   const std::uint64_t joins =
       joined.load(std::memory_order_relaxed) - joined_before; // [compactor-counts]
   if (blocks.refusals() == refusals_before && goes_on(moves, joins, runs)) return true;
-  cycle = kind::pack;
+  if (cycle != kind::vacate) cycle = kind::pack;
   return false;
 }
 
@@ -296,6 +304,8 @@ bool message_compactor::state::goes_on(std::uint64_t moves, std::uint64_t joins,
     upward = !upward;
     edge_known = false;
     return true;
+  case kind::vacate:
+    return moves != 0; // what has moved may have left room for what had none
   }
   return false;
 }
@@ -326,6 +336,9 @@ result<std::unique_ptr<message_compactor>> message_compactor::create(message_tab
   if (options.reserve_blocks > all / 2)
     return refuse("reserve_blocks", options.reserve_blocks,
                   "at most half of the store's " + std::to_string(all));
+  if (options.ceiling_block >= all)
+    return refuse("ceiling_block", options.ceiling_block,
+                  "fewer than the store's " + std::to_string(all));
   if (table.state_->has_compactor.exchange(true, std::memory_order_acquire)) // [compactor-alone]
     return error{errc::busy, "the message table has a compactor already; destroy it before another "
                              "one is made"};
@@ -333,8 +346,10 @@ result<std::unique_ptr<message_compactor>> message_compactor::create(message_tab
   if (!s->movable.make(blocks.block_count_max() / options.segment_blocks + 1))
     return error{errc::no_space, "compactor: there is no memory for its segments"};
   const auto part = static_cast<std::size_t>(
-      std::min(all, std::max(std::uint64_t{options.segment_blocks} * options.victims,
-                             std::uint64_t{4} * options.reserve_blocks)));
+      options.ceiling_block != 0
+          ? std::min<std::uint64_t>(all - options.ceiling_block, old_chains_of_the_end)
+          : std::min(all, std::max(std::uint64_t{options.segment_blocks} * options.victims,
+                                   std::uint64_t{4} * options.reserve_blocks)));
   s->victims.reserve(options.victims + 1);
   s->held.reserve(part / 2 + batch_most + 2);
   s->batch.reserve(batch_most);
@@ -392,8 +407,8 @@ compactor_statistics message_compactor::statistics() const noexcept {
   const auto get = [](const std::atomic<std::uint64_t>& a) {
     return a.load(std::memory_order_relaxed); // [compactor-counts]
   };
-  return {get(s.cycles), get(s.moved),   get(s.moved_blocks), get(s.joined),  get(s.no_room),
-          get(s.pinned), get(s.unsound), get(s.gave_way),     get(s.reserved)};
+  return {get(s.cycles),  get(s.moved),  get(s.moved_blocks), get(s.joined),   get(s.split),
+          get(s.no_room), get(s.pinned), get(s.unsound),      get(s.gave_way), get(s.reserved)};
 }
 
 } // namespace chainring

@@ -35,6 +35,9 @@
 /// that are not published; chains of other owners, such as rings and values of maps. A store that
 /// has lost memory (media::losses()) is not compacted.
 ///
+/// **The end of a store** can be emptied instead, before the store becomes shorter
+/// (compactor_options::ceiling_block).
+///
 /// **Complexity:** a cycle looks at every descriptor at most twice and at a bit of every block. A
 /// pass of the gap copies each message once.
 /// **Memory:** 12 bytes for each segment, and 20 for each block of the victims of one cycle.
@@ -60,6 +63,12 @@ struct compactor_options {
   /// Blocks that are set aside for moves; 0 stands for two segments, at most 1/32 of the store.
   /// They count as live in the statistics of the store.
   std::uint32_t reserve_blocks = 0;
+  /// 0: messages are moved together. Otherwise the end of the store is emptied, and nothing else:
+  /// messages that have a block from this one on move to blocks in front of it, and one for which
+  /// no run is long enough is split over several. Then `segment_blocks`, `victims` and
+  /// `reserve_blocks` mean nothing. step() is idle where nothing more can be moved. The compactor
+  /// keeps free blocks of the end aside only while a cycle lasts.
+  std::uint32_t ceiling_block = 0;
 };
 
 /// How much one step may do. What exceeds a budget by a part of an item is still done.
@@ -80,11 +89,27 @@ struct compactor_statistics {
   std::uint64_t moved = 0;        ///< messages
   std::uint64_t moved_blocks = 0; ///< of content
   std::uint64_t joined = 0;       ///< messages that had several chains and have one now
+  std::uint64_t split = 0;        ///< messages that were moved to several chains each
   std::uint64_t no_room = 0;      ///< moves for which no run was long enough
   std::uint64_t pinned = 0;       ///< moves that a pin forbade
   std::uint64_t unsound = 0;      ///< moves not made because the content fails its CRC32C
   std::uint64_t gave_way = 0;     ///< cycles that ended early because a request was refused
   std::uint64_t reserve = 0;      ///< blocks set aside at present, between cycles
+
+  /// What two compactors did, of which `b` is the later one. The reserve is that of `b`.
+  [[nodiscard]] friend compactor_statistics operator+(const compactor_statistics& a,
+                                                      const compactor_statistics& b) noexcept {
+    return {a.cycles + b.cycles,
+            a.moved + b.moved,
+            a.moved_blocks + b.moved_blocks,
+            a.joined + b.joined,
+            a.split + b.split,
+            a.no_room + b.no_room,
+            a.pinned + b.pinned,
+            a.unsound + b.unsound,
+            a.gave_way + b.gave_way,
+            b.reserve};
+  }
 };
 
 class message_compactor {

@@ -102,23 +102,32 @@ bool message_compactor::state::find_room(std::uint32_t wanted, message_word1 fro
   return hole != held.end() && take_of(*hole, wanted, out);
 }
 
-// Copies the bytes of a message, and flushes them. False: they do not agree with the message's CRC,
-// or memory was lost meanwhile.
-bool message_compactor::state::fill(const message_view& v, const chain& to) noexcept {
+// Copies the bytes of a message to chains that have room for them, and flushes them. False: they do
+// not agree with the message's CRC, or memory was lost meanwhile.
+bool message_compactor::state::fill(const message_view& v, std::span<const chain> to) noexcept {
   media& m = table.media_;
   const std::uint64_t losses = m.losses();
-  std::byte* const begin = blocks.address(to);
-  std::byte* out = begin;
+  message_cursor in = v.all;
   std::uint32_t crc = 0;
-  for (message_cursor in = v.all; in.remaining() != 0;) {
-    const auto piece = in.contiguous();
-    crc = m.write_summed(out, piece.data(), piece.size(), crc);
-    out += piece.size();
-    in.advance(piece.size());
+  for (const chain& c : to) {
+    std::byte* out = blocks.address(c);
+    for (std::uint64_t room = blocks.size_of(c); room != 0 && in.remaining() != 0;) {
+      const auto piece = in.contiguous();
+      const std::uint64_t n = std::min<std::uint64_t>(room, piece.size());
+      crc = m.write_summed(out, piece.data(), n, crc);
+      out += n;
+      room -= n;
+      in.advance(n);
+    }
   }
   if (detail::seal(crc, detail::pack_fields(v.fields), v.ref) != v.crc || m.lost_since(losses))
     return false;
-  flush_copy(begin, static_cast<std::uint64_t>(out - begin));
+  std::uint64_t left = v.fields.size();
+  for (const chain& c : to) {
+    const std::uint64_t n = std::min(left, blocks.size_of(c));
+    flush_copy(blocks.address(c), n);
+    left -= n;
+  }
   return true;
 }
 
@@ -148,6 +157,11 @@ void message_compactor::state::keep(const chain& c) noexcept {
     blocks.release_to_index(std::span(&c, 1));
 }
 
+void message_compactor::state::keep(std::span<const chain> chains) noexcept {
+  for (const chain& c : chains)
+    keep(c);
+}
+
 // Copies a message to one chain.
 bool message_compactor::state::copy_to_one(const message_view& v, move& m) noexcept {
   const auto wanted = static_cast<std::uint32_t>(blocks.blocks_for(v.fields.size()));
@@ -158,9 +172,71 @@ bool message_compactor::state::copy_to_one(const message_view& v, move& m) noexc
   }
   m.blocks = wanted; // also if the copy is not used: the work was done
   m.to = {to.first, to.blocks, false};
-  if (fill(v, to)) return true;
+  if (fill(v, {&to, 1})) return true;
   add(unsound);
   keep(to);
+  return false;
+}
+
+// Takes blocks in front of the end that is emptied, in as few chains as possible. Returns how many
+// chains; 0: there are not enough blocks, or `out` is too short.
+unsigned message_compactor::state::take_below(std::uint32_t wanted, std::span<chain> out) noexcept {
+  for (;;) {
+    const unsigned used = blocks.allocate_from_index(wanted, out);
+    const auto taken = out.first(used);
+    // What other threads have given back in the end meanwhile is kept aside, too.
+    const auto beyond = [&](const chain& c) { return c.first + c.blocks > options.ceiling_block; };
+    if (std::none_of(taken.begin(), taken.end(), beyond)) return used;
+    if (held.size() + used + 1 >= held.capacity()) {
+      blocks.release_to_index(taken);
+      return 0;
+    }
+    for (const chain& c : taken)
+      if (beyond(c))
+        held.push_back(c);
+      else
+        blocks.release_to_index({&c, 1});
+  }
+}
+
+// Copies a message out of the end of the store: to one chain, or to several and a list of them.
+bool message_compactor::state::copy_below(const message_view& v, move& m) noexcept {
+  media& medium = table.media_;
+  const std::uint64_t losses = medium.losses();
+  const auto wanted = static_cast<std::uint32_t>(blocks.blocks_for(v.fields.size()));
+  extents.resize(std::min(wanted, message_table::extents_max));
+  const unsigned used = take_below(wanted, extents);
+  extents.resize(used);
+  const std::uint64_t bytes = std::uint64_t{used} * sizeof(message_extent);
+  chain list{};
+  const bool room =
+      used == 1 || (used != 0 && take_below(static_cast<std::uint32_t>(blocks.blocks_for(bytes)),
+                                            {&list, 1}) == 1);
+  if (!room) {
+    add(no_room);
+    keep(extents);
+    return false;
+  }
+  m.blocks = wanted;
+  if (!fill(v, extents) ||
+      (used != 1 && !medium.require(blocks.address(list), blocks.size_of(list)))) {
+    add(unsound);
+    keep(extents);
+    keep(list);
+    return false;
+  }
+  if (used == 1) {
+    m.to = {extents[0].first, extents[0].blocks, false};
+    return true;
+  }
+  medium.write(blocks.address(list), extents.data(), bytes);
+  flush_copy(blocks.address(list), bytes);
+  m.to = {list.first, used, true};
+  m.to_list_crc = crc32c(0, extents.data(), bytes);
+  if (!medium.lost_since(losses)) return true;
+  medium.unrequire(blocks.address(list), blocks.size_of(list));
+  keep(extents);
+  keep(list);
   return false;
 }
 
@@ -228,13 +304,17 @@ std::uint32_t message_compactor::state::copy(std::uint32_t index) noexcept {
                      table.words_of(index).extent.pack() == m.from.pack();
   if (whole && m.from.list && cycle != kind::pack) ++lists;
   const bool some = cycle == kind::roll && m.from.list;
-  if (!whole || (some && !in_victim(m.from))) {
+  if (!whole || ((some || cycle == kind::vacate) && !in_victim(m.from))) {
     table.drop_reference(index);
     return 0;
   }
   const bool stays = e.pins.load(std::memory_order_relaxed) != 0; // [pin-counted]
   if (stays) add(pinned);
-  if (!stays && (some ? copy_some(v, m) : copy_to_one(v, m))) {
+  const auto copied = [&] {
+    if (cycle == kind::vacate) return copy_below(v, m);
+    return some ? copy_some(v, m) : copy_to_one(v, m);
+  };
+  if (!stays && copied()) {
     if (m.from.list)
       m.from_list_crc = crc32c(0, blocks.address({m.from.first, 1}),
                                std::uint64_t{m.from.count} * sizeof(message_extent));
@@ -280,6 +360,7 @@ void message_compactor::state::name_copies() noexcept {
     add(moved);
     add(moved_blocks, each.blocks);
     if (each.from.list && !each.to.list) add(joined);
+    if (cycle == kind::vacate && each.to.list) add(split);
     table.drop_reference(index);
   }
   batch.clear();

@@ -2,7 +2,7 @@
 /// Internal to lib/message: the state that the source files of the compactor share.
 ///
 /// The compactor works in cycles: look for what is to be moved, move it, and wait until nobody
-/// reads the old places. There are three kinds of cycles.
+/// reads the old places. There are four kinds of cycles.
 ///   pack   Segments are chosen as victims, where moving the fewest blocks joins the most free
 ///   ones.
 ///          Their messages move to holes elsewhere, or to the reserve, one long run. A victim that
@@ -13,10 +13,13 @@
 ///          blocks are one run, but for what cannot be moved. Chains of a message move one by one.
 ///   join   At the end of each pass, messages of several chains get one in the gap, and the next
 ///          pass goes the other way.
+///   vacate The end of the store is the only victim, and its free blocks are set aside. What lies
+///          there moves to the run in front of it that fits best, or is split over several.
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "../base/lazy_array.h"
@@ -43,7 +46,7 @@ inline void add(std::atomic<std::uint64_t>& count, std::uint64_t n = 1) noexcept
 
 struct message_compactor::state {
   enum class phase : std::uint8_t { begin, count, choose, move, settle };
-  enum class kind : std::uint8_t { pack, roll, join };
+  enum class kind : std::uint8_t { pack, roll, join, vacate };
 
   /// A part of the store that is to be emptied.
   struct victim {
@@ -76,7 +79,7 @@ struct message_compactor::state {
   compactor_options options;
 
   phase now = phase::begin;
-  kind cycle = kind::pack;
+  kind cycle;
   std::uint64_t at = 0;                ///< the next descriptor or segment of this phase
   detail::lazy_array<content> movable; ///< by segment
   std::vector<victim> victims;
@@ -103,10 +106,11 @@ struct message_compactor::state {
   std::uint64_t runs_before = 0, refusals_before = 0, moved_before = 0, joined_before = 0;
 
   std::atomic<std::uint64_t> cycles{0}, moved{0}, moved_blocks{0}, joined{0}, no_room{0}, pinned{0},
-      unsound{0}, gave_way{0}, reserved{0};
+      unsound{0}, gave_way{0}, reserved{0}, split{0};
 
   state(message_table& t, const compactor_options& o) noexcept
-      : table(t), blocks(t.blocks_), options(o) {}
+      : table(t), blocks(t.blocks_), options(o),
+        cycle(o.ceiling_block != 0 ? kind::vacate : kind::pack) {}
   ~state();
 
   [[nodiscard]] message_table::state& shared() const noexcept { return *table.state_; }
@@ -146,8 +150,9 @@ struct message_compactor::state {
     std::uint32_t n = 0;
     for_each_chain(from, [&](const chain& c) {
       const bool list = n++ == 0;
-      // A list that was changed has an entry for each of the old one.
-      if (list || !to.list || now_named[n - 2].first != c.first) fn(c, list);
+      // A list that was changed has an entry for each of the old one. Where a message was split
+      // anew, no chain of the new list is one of the old.
+      if (list || !to.list || n - 2 >= to.count || now_named[n - 2].first != c.first) fn(c, list);
     });
   }
   [[nodiscard]] bool in_victim(const chain& c) const noexcept {
@@ -174,11 +179,14 @@ struct message_compactor::state {
   [[nodiscard]] std::uint32_t copy(std::uint32_t index) noexcept;
   [[nodiscard]] bool copy_to_one(const message_view& v, move& m) noexcept;
   [[nodiscard]] bool copy_some(const message_view& v, move& m) noexcept;
+  [[nodiscard]] bool copy_below(const message_view& v, move& m) noexcept;
+  [[nodiscard]] unsigned take_below(std::uint32_t wanted, std::span<chain> out) noexcept;
   [[nodiscard]] bool find_room(std::uint32_t wanted, message_word1 from, chain& out) noexcept;
   [[nodiscard]] bool take_of(chain& from, std::uint32_t wanted, chain& out) const noexcept;
-  [[nodiscard]] bool fill(const message_view& v, const chain& to) noexcept;
+  [[nodiscard]] bool fill(const message_view& v, std::span<const chain> to) noexcept;
   void flush_copy(const std::byte* from, std::uint64_t n) noexcept;
   void keep(const chain& c) noexcept;
+  void keep(std::span<const chain> chains) noexcept;
   void name_copies() noexcept;
   [[nodiscard]] bool settle() noexcept;
   [[nodiscard]] bool finish() noexcept;

@@ -153,7 +153,9 @@ result<std::unique_ptr<region>> region::create_on(std::unique_ptr<media> backing
   s.incarnation = 1;
   s.size = m.size();
   s.block_count = planned->block_count;
-  s.state = static_cast<std::uint32_t>(region_state::open);
+  s.state = static_cast<std::uint32_t>(options.unfinished && !seeded_bug("region.unfinished_opens")
+                                           ? region_state::unfinished
+                                           : region_state::open);
   std::random_device random;
   for (std::uint64_t& half : s.uuid)
     half = std::uint64_t{random()} << 32 | random();
@@ -380,7 +382,8 @@ void region::store_root(std::uint32_t entry, const region_root& root) noexcept {
 result<void> region::add_root(const region_root& given) {
   const std::string name = "region " + media_->path() + ": ";
   if (read_only_ || closed_)
-    return error{errc::read_only, name + "add root: it is not open for writing"};
+    return error{errc::read_only,
+                 name + "add root: it is not open for writing; open it again, without read_only"};
   region_root root = given;
   root.kind = root_kind::range;
   if (const std::string wrong = detail::examine_root(root, *super_, roots_); !wrong.empty())
@@ -431,8 +434,9 @@ result<region_root> region::add_range(std::string_view name, std::uint32_t versi
 result<void> region::grow(std::uint64_t size) {
   if (size <= geometry_.size) return {};
   if (read_only_ || closed_)
-    return error{errc::read_only,
-                 "region " + media_->path() + ": grow: it is not open for writing"};
+    return error{errc::read_only, "region " + media_->path() +
+                                      ": grow: it is not open for writing; open it again, "
+                                      "without read_only"};
   const bool early = seeded_bug("region.superblock_before_growth");
   // A growth that was interrupted has left the medium longer than the region.
   // [file-before-superblock] Crash between: the medium is longer than the region, and the next
@@ -482,7 +486,8 @@ result<region_root> region::root(std::string_view name) const {
   for (const region_root& r : roots_)
     if (r.name == name) return r;
   return error{errc::not_found,
-               "region " + media_->path() + ": it has no root '" + std::string(name) + "'"};
+               "region " + media_->path() + ": it has no root '" + std::string(name) +
+                   "'; call add_root() first, or name it among the areas of create()"};
 }
 
 std::string region::object_at(std::uint64_t offset) const {

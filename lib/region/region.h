@@ -51,6 +51,9 @@ struct region_options {
   media_options media;
   std::uint32_t block_size = 256; ///< 64 to 4096, a power of two
   std::vector<area_spec> areas;
+  /// Nothing opens the region until the one that made it has called close(). For what is a region
+  /// only when it is complete, such as a copy.
+  bool unfinished = false;
 };
 
 /// A named range of a region.

@@ -55,6 +55,10 @@ std::optional<error> refuse(const superblock& s, std::uint64_t media_size, bool 
     return error{errc::corrupt, name + "its superblock says it has " + number(s.size) +
                                     " bytes, and there are " + number(media_size) +
                                     ": the file was truncated; restore the whole file"};
+  if (s.state == static_cast<std::uint32_t>(region_state::unfinished))
+    return error{errc::corrupt, name + "it was never finished: what made it, such as a salvage or "
+                                       "a change of the size, was cut off; remove it, and do that "
+                                       "again"};
   if (const std::string wrong = examine_geometry(s); !wrong.empty())
     return error{errc::corrupt, name + "its superblock holds an impossible value (" + wrong +
                                     "); restore it from a copy"};

@@ -45,7 +45,12 @@ inline constexpr std::uint64_t areas_offset =
 inline constexpr std::uint32_t region_incompat_known = 0;
 inline constexpr std::uint32_t region_ro_compat_known = 0;
 
-enum class region_state : std::uint32_t { open = 1, clean = 2 };
+/// What the process that stored the superblock has done with the region.
+enum class region_state : std::uint32_t {
+  open = 1,       ///< opened it for writing, and not closed it
+  clean = 2,      ///< closed it
+  unfinished = 3, ///< made it, and not filled it yet: no open accepts it
+};
 
 /// A superblock is valid if and only if it has the magic and its CRC32C agrees. Of two valid ones
 /// the one with the higher sequence counts. Its version, flags and geometry are judged only then,

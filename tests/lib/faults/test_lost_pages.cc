@@ -2,10 +2,12 @@
 // Pages of a medium are lost, where that is tolerated. And what must never lie in such a page. Both
 // for a medium alone, and for the structures in blocks.
 #include <algorithm>
+#include <rte_mbuf.h>
 #include <thread>
 
 #include "lost_memory.h"
 #include "map/durable_map.h"
+#include "mbuf/receive_rooms.h"
 #include "message/message.h"
 #include "support/eal_main.h"
 
@@ -294,6 +296,50 @@ TEST_P(Required, TheLossOfALongKeyFailsTheMediumUntilTheKeyIsErased) {
   map_.reset(); // no reader is left
   poison(*m_, key);
   EXPECT_TRUE(m_->lost(m_->base() + key, 8));
+  EXPECT_FALSE(m_->failed());
+}
+
+TEST_P(Required, TheLossOfADataRoomFailsTheMedium) {
+  tolerate();
+  detail::receive_rooms rooms(*blocks_, page / block);
+  const std::vector<chain> all = rooms.take_blocks(3);
+  ASSERT_FALSE(all.empty());
+  const auto room = static_cast<std::uint64_t>(blocks_->address(all.back()) - m_->base());
+  poison(*m_, room);
+  EXPECT_TRUE(m_->lost(m_->base() + room, 8) || m_->failed());
+  EXPECT_TRUE(m_->failed());
+}
+
+TEST_P(Required, ADataRoomThatWasTakenMayBeLostAndTheOneThatTookItsPlaceMayNot) {
+  tolerate();
+  detail::receive_rooms rooms(*blocks_, page / block);
+  const std::vector<chain> all = rooms.take_blocks(1);
+  ASSERT_EQ(all.size(), 1u);
+  rte_mbuf m{};
+  m.buf_addr = blocks_->address(all[0]);
+  chain_piece piece;
+  ASSERT_TRUE(rooms.exchange(m, 0, page, piece));
+  poison(*m_, static_cast<std::uint64_t>(blocks_->address(all[0]) - m_->base()));
+  EXPECT_TRUE(m_->lost(blocks_->address(all[0]), 8));
+  EXPECT_FALSE(m_->failed());
+  const auto* const fresh = static_cast<const std::byte*>(m.buf_addr);
+  poison(*m_, static_cast<std::uint64_t>(fresh - m_->base()));
+  EXPECT_TRUE(m_->lost(fresh, 8) || m_->failed());
+  EXPECT_TRUE(m_->failed());
+}
+
+TEST_P(Required, ADataRoomIsNeverMadeOfLostMemory) {
+  tolerate();
+  poison(*m_, at); // nobody has met it yet
+  detail::receive_rooms rooms(*blocks_, page / block);
+  std::vector<chain> all = rooms.take_blocks(4);
+  ASSERT_FALSE(all.empty());
+  std::uint32_t count = 0;
+  for (const chain& c : all) {
+    EXPECT_FALSE(m_->lost(blocks_->address(c), blocks_->size_of(c)));
+    count += c.blocks / (page / block);
+  }
+  EXPECT_GE(count, 4u);
   EXPECT_FALSE(m_->failed());
 }
 

@@ -132,7 +132,40 @@ scenario consumed_while_it_moves() {
   });
 }
 
-const scenario_list all = {again_and_again, joined, rolled, between_steps, consumed_while_it_moves};
+/// Empties the end of the store, from `ceiling` on. Returns how many messages were split.
+std::uint64_t vacate(const world& w, history& h, std::uint32_t ceiling) {
+  const auto c = message_compactor::create(*w.t.table, {.ceiling_block = ceiling}).value();
+  while (c->step({}) != compaction::idle) {
+  }
+  if (c->statistics().moved == 0) h.fail("nothing was moved");
+  return c->statistics().split;
+}
+scenario vacated() {
+  return moving("empty the end of the store", [](world& w, history& h) {
+    const auto refs = w.publish(h, {1, 2, 3}, 50);
+    if (refs.empty()) return;
+    w.consume_all(h, refs[0]);
+    const auto last = message_word1::unpack(w.t.descriptor(refs[2].index).extent);
+    vacate(w, h, last.first);
+    w.consume_all(h, refs[1]);
+    w.publish(h, {4, 5}, 50);
+  });
+}
+scenario split() {
+  return moving("split a message at the end of the store", [](world& w, history& h) {
+    fillers f(w, {1, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 22, 23});
+    const auto refs = w.publish(h, {1}, 100); // two blocks, in the only run that is long enough
+    if (refs.empty()) return;
+    if (vacate(w, h, 20) != 1) h.fail("the message was not split");
+    f.release();
+    w.publish(h, {2}, 100);
+    w.consume_all(h, refs[0]);
+    w.publish(h, {3}, 100);
+  });
+}
+
+const scenario_list all = {again_and_again,         joined,  rolled, between_steps,
+                           consumed_while_it_moves, vacated, split};
 
 explorer_options options() {
   explorer_options o;

@@ -117,6 +117,7 @@ TEST(Compactor, RefusesOptionsThatCannotBe) {
   EXPECT_EQ(why({.victims = 0}), "victims 0: expected 1 to 64");
   EXPECT_EQ(why({.reserve_blocks = 129}),
             "reserve_blocks 129: expected at most half of the store's 256");
+  EXPECT_EQ(why({.ceiling_block = 256}), "ceiling_block 256: expected fewer than the store's 256");
   EXPECT_EQ(why({}), "");
 }
 
@@ -302,6 +303,101 @@ TEST(Compactor, GivesWayToARequestThatWasRefused) {
   s.fill(64);
   EXPECT_GT(s.items.size(), before);
   EXPECT_EQ(s.first_difference(), "");
+}
+
+/// The blocks from `ceiling` on that are not free.
+std::uint32_t used_above(const shop& s, std::uint32_t ceiling) {
+  s.t.store->flush_caches();
+  const auto rest = static_cast<std::uint32_t>(s.t.store->block_count()) - ceiling;
+  return rest - s.t.store->room_inside(ceiling, rest).free;
+}
+
+TEST(Compactor, EmptiesTheEndOfTheStoreAndMovesNothingElse) {
+  std::mt19937_64 random(seed_from_environment(10));
+  shop s({.descriptors = 1024, .blocks = 1024}, true);
+  s.fill(64);
+  s.drop_share(0.6, random);
+  constexpr std::uint32_t ceiling = 512;
+  std::uint64_t above = 0;
+  for (const auto& i : s.items)
+    above += message_word1::unpack(s.t.descriptor(i.ref.index).extent).first >= ceiling;
+  ASSERT_NE(used_above(s, ceiling), 0u);
+  const std::uint64_t free = s.t.store->statistics().free_blocks;
+  {
+    const auto c = make(s, {.ceiling_block = ceiling});
+    run(*c, {.descriptors = 64, .blocks = 16});
+    EXPECT_EQ(c->statistics().moved, above);
+    EXPECT_EQ(c->statistics().split, 0u);
+  }
+  EXPECT_EQ(used_above(s, ceiling), 0u);
+  EXPECT_EQ(s.t.store->statistics().free_blocks, free);
+  EXPECT_EQ(s.first_difference(), "");
+  EXPECT_TRUE(s.t.store->check().ok());
+}
+
+TEST(Compactor, SplitsAMessageForWhichNoRunIsLongEnoughInFrontOfTheEnd) {
+  for (const std::uint32_t bytes : {1280u, 6400u}) {
+    std::mt19937_64 random(seed_from_environment(11));
+    shop s({.descriptors = 1024, .blocks = 1024});
+    s.fill(64, 704);
+    const std::size_t small = s.items.size();
+    s.fill(bytes, 16); // 20 or 100 blocks each, behind the small ones
+    std::shuffle(s.items.begin(), s.items.begin() + static_cast<std::ptrdiff_t>(small), random);
+    for (std::size_t i = 0; i < small / 2 + 100; ++i) {
+      s.t->drop_reference(s.items[i].ref.index);
+      s.items[i].id = 0;
+    }
+    std::erase_if(s.items, [](const auto& i) { return i.id == 0; });
+    ASSERT_LT(s.t.store->room_inside(0, 704).longest, 20u);
+    constexpr std::uint32_t ceiling = 704;
+    {
+      const auto c = make(s, {.ceiling_block = ceiling});
+      run(*c);
+      EXPECT_NE(c->statistics().split, 0u);
+      EXPECT_EQ(c->statistics().moved, c->statistics().split);
+      EXPECT_EQ(s.first_difference(), "");
+    }
+    if (bytes == 1280) {
+      EXPECT_EQ(used_above(s, ceiling), 0u);
+    }
+    EXPECT_EQ(s.first_difference(), "");
+    EXPECT_TRUE(s.t.store->check().ok());
+    s.drop_share(1, random);
+    EXPECT_EQ(s.t.store->statistics().live_blocks, 0u);
+  }
+}
+
+TEST(Compactor, LeavesInTheEndWhatHasNoRoomInFrontOfIt) {
+  shop s({.descriptors = 256, .blocks = 256});
+  s.fill(64);
+  std::size_t dropped = 0; // ten holes in front of the end
+  for (std::size_t i = s.items.size(); i-- > 0 && dropped < 10;)
+    if (message_word1::unpack(s.t.descriptor(s.items[i].ref.index).extent).first < 192) {
+      s.drop(i);
+      ++dropped;
+    }
+  const auto c = make(s, {.ceiling_block = 192});
+  run(*c);
+  EXPECT_EQ(c->statistics().moved, 10u);
+  EXPECT_NE(c->statistics().no_room, 0u);
+  EXPECT_EQ(used_above(s, 192), 64u - 10u);
+  EXPECT_EQ(s.first_difference(), "");
+}
+
+TEST(Compactor, SplitsAMessageOfSeveralChainsAnew) {
+  std::mt19937_64 random(seed_from_environment(12));
+  shop s({.descriptors = 512, .blocks = 512});
+  s.fill(64);
+  s.drop_share(0.6, random);
+  s.fill(640, 16); // in several chains each, some of them in the end
+  constexpr std::uint32_t ceiling = 448;
+  ASSERT_NE(used_above(s, ceiling), 0u);
+  const auto c = make(s, {.ceiling_block = ceiling});
+  run(*c, {.descriptors = 32, .blocks = 8});
+  EXPECT_EQ(used_above(s, ceiling), 0u);
+  EXPECT_NE(c->statistics().split, 0u);
+  EXPECT_EQ(s.first_difference(), "");
+  EXPECT_TRUE(s.t.store->check().ok());
 }
 
 /// Objects of one size, of which nine in ten are removed at random, and then objects of another

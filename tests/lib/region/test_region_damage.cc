@@ -180,6 +180,13 @@ TEST_F(RegionDamage, RefusesUnknownIncompatFlags) {
   refused(errc::version, "incompat flags 4", true);
 }
 
+TEST_F(RegionDamage, RefusesARegionThatWasNeverFinished) {
+  make();
+  forge([](superblock& s) { s.state = 3; });
+  refused(errc::corrupt, "it was never finished");
+  refused(errc::corrupt, "it was never finished", true);
+}
+
 TEST_F(RegionDamage, NeverUsesAnOlderSuperblockInPlaceOfANewerOneThatItDoesNotUnderstand) {
   make();
   const int newer = block(0).sequence > block(1).sequence ? 0 : 1;
@@ -234,7 +241,7 @@ TEST_F(RegionDamage, RefusesAnImpossibleGeometry) {
       [](superblock& s) { s.areas_size += 1; },
       [](superblock& s) { s.area_count = 65; },
       [](superblock& s) { s.root_capacity = 1 << 30; },
-      [](superblock& s) { s.state = 3; },
+      [](superblock& s) { s.state = 4; },
   };
   for (std::size_t i = 0; i < std::size(wrong); ++i) {
     bytes = whole;
