@@ -70,12 +70,17 @@ attachments::~attachments() {
   attached_piece rest[32];
   while (collect(rest) != 0) {
   }
-  CHAINRING_ASSERT(pinned_ == 0);
+  CHAINRING_EXPECTS(pinned_ == 0,
+                    "attachments are destroyed while mbufs still point into the region; free those "
+                    "mbufs first");
 }
 
 bool attachments::attach(rte_mbuf& m, const chain_piece& piece, std::uint64_t token) noexcept {
-  CHAINRING_ASSERT(valid(state_->store, piece));
-  CHAINRING_ASSERT(RTE_MBUF_DIRECT(&m) && rte_mbuf_refcnt_read(&m) == 1);
+  CHAINRING_EXPECTS(valid(state_->store, piece), "attach() of octets outside the block store");
+  CHAINRING_EXPECTS(
+      RTE_MBUF_DIRECT(&m) && rte_mbuf_refcnt_read(&m) == 1,
+      "attach() to an mbuf that others hold, or that points elsewhere already; take a "
+      "new one from its pool");
   if (state_->free.empty()) return false;
   state::place& p = state_->places[state_->free.back()];
   state_->free.pop_back();

@@ -146,7 +146,9 @@ result<std::unique_ptr<receive_pool>> receive_pool::create(const char* name, blo
 }
 
 receive_pool::~receive_pool() {
-  CHAINRING_ASSERT(rte_mempool_full(mempool_));
+  CHAINRING_EXPECTS(rte_mempool_full(mempool_),
+                    "a receive pool is destroyed while mbufs of it are in use; stop the ports and "
+                    "free their mbufs first");
   const auto give_back = [](rte_mempool*, void* rooms, void* object, unsigned) {
     static_cast<detail::receive_rooms*>(rooms)->release(
         static_cast<const std::byte*>(static_cast<rte_mbuf*>(object)->buf_addr));
@@ -157,7 +159,8 @@ receive_pool::~receive_pool() {
 
 take_status receive_pool::take(rte_mbuf& m, std::uint32_t from, std::uint32_t size,
                                chain_piece& out) noexcept {
-  CHAINRING_ASSERT(size != 0 && std::uint64_t{from} + size <= m.data_len);
+  CHAINRING_EXPECTS(size != 0 && std::uint64_t{from} + size <= m.data_len,
+                    "take() of octets that the mbuf has not received");
   if (m.pool != mempool_ || m.nb_segs != 1 || rte_mbuf_refcnt_read(&m) != 1 ||
       rte_mbuf_ext_refcnt_read(m.shinfo) != 1)
     return take_status::not_own;

@@ -24,6 +24,9 @@
 /// ```
 /// After a crash before the record is durable, the blocks are free again.
 ///
+/// **Lost memory:** the loss of a data room's memory fails the medium, because nobody could tell
+/// what lies there from what was received. A piece is its owner's, who may tolerate the loss.
+///
 /// **Thread-safety:** that of rte_mempool for its mbufs; take() may be called by any thread, for an
 /// mbuf that this thread owns.
 /// **Errors:** create() refuses with a sentence. take() answers with a status, and the caller

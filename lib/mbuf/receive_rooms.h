@@ -20,7 +20,8 @@ class receive_rooms {
       : store_(store), room_blocks_(room_blocks) {}
 
   /// Takes blocks for `n` rooms, as few and as long chains as there are whose length is a multiple
-  /// of a room's, or takes nothing. An empty answer: there are too few.
+  /// of a room's, or takes nothing. An empty answer: there are too few. Nobody could tell a packet
+  /// in lost memory from what was sent, so the loss of a room fails the medium (media::require()).
   [[nodiscard]] std::vector<chain> take_blocks(std::uint32_t n);
   /// Gives a room back.
   void release(const std::byte* room) noexcept;
@@ -35,6 +36,8 @@ class receive_rooms {
   [[nodiscard]] block_store& store() const noexcept { return store_; }
 
  private:
+  [[nodiscard]] bool require(const chain& c) noexcept;
+  void unrequire(const chain& c) noexcept;
   [[nodiscard]] chain room_at(const void* address) const noexcept;
 
   block_store& store_;

@@ -49,6 +49,7 @@
 
 namespace chainring {
 
+using detail::load_state;
 using detail::unpack_extent;
 
 static_assert(sizeof(chain) == sizeof(message_extent) && sizeof(chain) == sizeof(std::uint64_t));
@@ -58,12 +59,6 @@ namespace {
 
 void count_one(std::atomic<std::uint64_t>& a) noexcept {
   a.fetch_add(1, std::memory_order_relaxed); // [message-counts-shown]
-}
-
-std::uint64_t load_state(const message_descriptor& d) noexcept {
-  // [message-state-read] Without it a reader could see `published` and not what the word makes
-  // valid.
-  return std::atomic_ref(const_cast<std::uint64_t&>(d.state)).load(std::memory_order_acquire);
 }
 
 } // namespace
@@ -147,6 +142,7 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
                    fields.properties_size <= message_properties_max);
   std::uint32_t index = 0, next = 0;
   if (!state_->pool.take(index, next)) {
+    CHAINRING_EXPECTS(!state_->recovering, detail::message_recovery_open);
     count_one(state_->refused_descriptors);
     return false;
   }
@@ -162,22 +158,9 @@ bool message_table::reserve(const message_fields& fields, message& out) noexcept
   return true;
 }
 
-// Gives a message that descriptor, in the next generation, and its publisher's reference.
-inline message_ref message_table::own(std::uint32_t index, message_word1 chains) noexcept {
-  auto generation = message_word0::unpack(load_state(descriptor_of(index))).generation;
-  if (!seeded_bug("chain.same_generation")) ++generation;
-  state::entry& e = state_->entries[index];
-  e.set_word1(chains.pack());
-  e.generation.store(generation, std::memory_order_relaxed); // [chains-known]
-  // [reference-owned] Without it a compactor could count a reference to this message and take it
-  // for the one that the descriptor held before.
-  e.references.store(1, std::memory_order_release);
-  return {index, generation};
-}
-
 void message_table::copy_in(message& m, const void* from, std::uint64_t n) noexcept {
   message_cursor& at = m.to_write;
-  CHAINRING_ASSERT(n <= at.remaining());
+  CHAINRING_EXPECTS(n <= at.remaining(), "copy_in() of more bytes than reserve() was asked for");
   const auto* in = static_cast<const std::byte*>(from);
   while (n != 0) {
     const std::uint64_t step = std::min(n, at.in_extent_);
@@ -245,7 +228,9 @@ message_table::store_staged(const message_fields& fields, message_ref ref, messa
 }
 
 void message_table::stage(message& m) noexcept {
-  CHAINRING_ASSERT(m.to_write.remaining() == 0);
+  CHAINRING_EXPECTS(m.to_write.remaining() == 0,
+                    "stage() of a message whose bytes are not all there; call copy_in() for the "
+                    "rest first");
   m.crc = store_staged(m.fields, m.ref, m.chains, m.crc, m.list_crc);
 }
 
@@ -273,12 +258,14 @@ bool message_table::stage_one(const message_fields& fields, std::string_view top
   std::uint32_t crc = media_.write_summed(bytes, topic.data(), topic.size(), 0);
   crc = media_.write_summed(bytes + topic.size(), payload.data(), payload.size(), crc);
   (void)store_staged(fields, ref, chains, crc, 0);
-  out = {ref, size, bytes};
+  out = {ref, size, fields.topic_size, bytes};
   return true;
 }
 
 void message_table::flush_staged(const message& m) noexcept {
   std::uint64_t left = m.fields.size();
+  if (seeded_bug("chain.taken_not_flushed") && m.fields.properties_size != 0)
+    left -= m.fields.payload_size;
   auto flush_content = [&](const chain& c) {
     const std::uint64_t n = std::min(left, blocks_.size_of(c));
     // [content-before-publish] Crash between: the descriptor is staged or still of the generation
@@ -428,7 +415,7 @@ bool message_table::drop_reference(std::uint32_t index, std::uint32_t n) noexcep
   if (!drop_all(count, n)) {
     const std::uint32_t before =
         count.fetch_sub(n, std::memory_order_acq_rel); // [reference-dropped]
-    CHAINRING_ASSERT(before >= n && before < state::damaged);
+    CHAINRING_EXPECTS(before >= n && before < state::damaged, detail::reference_dropped_twice);
     if (before != n) return false;
   }
   give_back(index);

@@ -65,6 +65,7 @@
 
 #include "../base/error.h"
 #include "../block/block_store.h"
+#include "../block/content_source.h"
 #include "../media/media.h"
 #include "../media/recovery_part.h"
 #include "message_media.h"
@@ -169,8 +170,9 @@ struct message {
 /// What stage_one() makes: a message before its publication whose bytes lie in one chain.
 struct staged_message {
   message_ref ref;            ///< what slots will store to name it
-  std::uint32_t size = 0;     ///< of topic and payload
-  std::byte* bytes = nullptr; ///< where these are, the topic first
+  std::uint32_t size = 0;     ///< of topic, properties and payload
+  std::uint32_t payload_at = 0; ///< bytes from the topic's beginning to the payload
+  std::byte* bytes = nullptr;   ///< where these are, the topic first
 };
 
 /// What view() and the recovery calls found at a descriptor.
@@ -229,6 +231,14 @@ struct message_check {
   const char* first_reason = nullptr;
 };
 
+/// Where the messages of a table lie.
+struct message_chains {
+  std::uint64_t messages = 0; ///< with a reference and at least one byte
+  std::uint64_t chains = 0;   ///< in which their bytes lie; without the lists of these
+  std::uint64_t blocks = 0;   ///< of these chains and lists
+  std::uint64_t end = 0;      ///< the block behind the last of them
+};
+
 class message_table {
  public:
   /// Most extents that one message can have.
@@ -272,6 +282,17 @@ class message_table {
   /// decides.
   [[nodiscard]] bool stage_one(const message_fields& fields, std::string_view topic,
                                std::span<const std::byte> payload, staged_message& out) noexcept;
+  /// Does what reserve() and copy_in() do, for a message without properties whose payload, of at
+  /// least one byte, lies in blocks that `from` gives away: they become the message's chain, and
+  /// the payload is not copied. The message gets properties of zeros, which fill what lies in front
+  /// of the payload. False: the source does not give the blocks, or no descriptor is free, and
+  /// nothing has changed. Once it is true, the payload stays readable until the message is
+  /// published or discarded.
+  [[nodiscard]] bool reserve_taken(const message_fields& fields, std::string_view topic,
+                                   std::span<const std::byte> payload, content_source& from,
+                                   message& out) noexcept;
+  /// What stage_one() makes of a message, for one that has been staged and has one chain.
+  [[nodiscard]] staged_message as_staged(const message& m) const noexcept;
   /// Most bytes that flush_staged() flushes, beside parts of lines at both ends. For callers whose
   /// medium bounds what one drain covers.
   [[nodiscard]] static std::uint64_t flushed_bytes(const message& m) noexcept {
@@ -416,6 +437,8 @@ class message_table {
   [[nodiscard]] recovery_part part();
 
   [[nodiscard]] message_table_statistics statistics() const noexcept;
+  /// Counts the chains of all messages. No other thread changes a message meanwhile.
+  [[nodiscard]] message_chains chains() const noexcept;
   [[nodiscard]] std::uint32_t count() const noexcept {
     // [descriptors-counted] Without it a thread could look for an index in a segment it cannot see.
     return count_.load(std::memory_order_acquire);

@@ -54,6 +54,7 @@
 namespace chainring {
 
 void message_table::begin_recovery(bool several, bool checking) noexcept {
+  state_->recovering = true;
   state_->recoverers = several;
   state_->checking = checking;
   state_->pool.clear();
@@ -127,6 +128,24 @@ template <class F> bool message_table::for_each_chain(message_word1 extent, F&& 
   for (std::uint32_t i = 0; i < extent.count; ++i)
     if (!fn(chain{extents[i].first, extents[i].blocks}, false)) return false;
   return true;
+}
+
+message_chains message_table::chains() const noexcept {
+  message_chains all;
+  for (std::uint32_t i = 0, descriptors = count(); i < descriptors; ++i) {
+    const state::entry& e = state_->entries[i];
+    const std::uint32_t n = e.references.load(std::memory_order_relaxed); // [recoverer-alone]
+    const auto extent = message_word1::unpack(e.word1());
+    if (n == 0 || n >= state::damaged || extent.count == 0) continue;
+    ++all.messages;
+    for_each_chain(extent, [&](const chain& c, bool list) {
+      all.chains += !list;
+      all.blocks += c.blocks;
+      all.end = std::max(all.end, std::uint64_t{c.first} + c.blocks);
+      return true;
+    });
+  }
+  return all;
 }
 
 bool message_table::mark_chains(std::uint32_t index, message_word1 extent) noexcept {
@@ -301,6 +320,8 @@ bool message_table::next_open_identifier(std::uint64_t from, message_view& out) 
 }
 
 void message_table::finish_recovery() noexcept {
+  CHAINRING_EXPECTS(state_->recovering, "finish_recovery() without begin_recovery() before it");
+  state_->recovering = false;
   for (std::uint32_t i = count(); i-- > 0;) {
     const std::uint32_t n =
         state_->entries[i].references.load(std::memory_order_relaxed); // [recoverer-alone]

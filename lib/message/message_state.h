@@ -8,12 +8,21 @@
 
 #include "../base/crc32c.h"
 #include "../base/grace.h"
+#include "../base/hook.h"
 #include "../base/spin_lock.h"
 #include "block/index_pool.h"
 #include "block/thread_cache.h"
 #include "message.h"
 
 namespace chainring {
+
+namespace detail {
+// What a program is told that may not make a call.
+inline constexpr const char* message_recovery_open =
+    "reserve() during a recovery; call finish_recovery() of the message table first";
+inline constexpr const char* reference_dropped_twice =
+    "a reference is dropped that nobody has; call drop_reference() once for each that was added";
+} // namespace detail
 
 struct message_table::state {
   /// Values of a count of references: recovery is examining the descriptor, or found it damaged.
@@ -65,6 +74,7 @@ struct message_table::state {
   struct alignas(cacheline_size) marker {
     std::atomic<std::uint32_t> busy;
   };
+  bool recovering = false;                ///< between begin_recovery() and finish_recovery()
   bool recoverers = false;                ///< several threads recover
   bool checking = false;                  ///< nothing is stored on media
   std::array<std::uint32_t, 64> robbed{}; ///< the first messages that lost their blocks
@@ -79,6 +89,12 @@ namespace detail {
 /// The chain that an entry of an extent list names.
 inline chain unpack_extent(std::uint64_t w) noexcept {
   return {static_cast<std::uint32_t>(w), static_cast<std::uint32_t>(w >> 32)};
+}
+
+inline std::uint64_t load_state(const message_descriptor& d) noexcept {
+  // [message-state-read] Without it a reader could see `published` and not what the word makes
+  // valid.
+  return std::atomic_ref(const_cast<std::uint64_t&>(d.state)).load(std::memory_order_acquire);
 }
 
 /// Words 2 to 6 of a descriptor; in word 3 the half for the CRC is 0.
@@ -109,5 +125,19 @@ inline std::uint32_t seal(std::uint32_t content, const fixed_words& f, message_r
 }
 
 } // namespace detail
+
+// Gives a message that descriptor, in the next generation, and its publisher's reference.
+[[gnu::always_inline]] inline message_ref message_table::own(std::uint32_t index,
+                                                             message_word1 chains) noexcept {
+  auto generation = message_word0::unpack(detail::load_state(descriptor_of(index))).generation;
+  if (!seeded_bug("chain.same_generation")) ++generation;
+  state::entry& e = state_->entries[index];
+  e.set_word1(chains.pack());
+  e.generation.store(generation, std::memory_order_relaxed); // [chains-known]
+  // [reference-owned] Without it a compactor could count a reference to this message and take it
+  // for the one that the descriptor held before.
+  e.references.store(1, std::memory_order_release);
+  return {index, generation};
+}
 
 } // namespace chainring
