@@ -77,6 +77,16 @@ drop_reason build_tagged_udp(rte_mbuf* m, const transmit_config& config,
 
 } // namespace
 
+drop_reason build_frame(rte_mbuf* m, const transmit_config& config,
+                        const rte_ether_addr& to_mac) noexcept {
+  const bool ipv6 = *rte_pktmbuf_mtod(m, const unsigned char*) >> 4 == 6;
+  char* const at = rte_pktmbuf_prepend(m, config.l2_size());
+  if (at == nullptr) return drop_reason::no_headroom;
+  (void)detail::put_ethernet(at, config, to_mac, ipv6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4);
+  m->l2_len = config.l2_size();
+  return drop_reason::none;
+}
+
 drop_reason build_udp(rte_mbuf* m, const transmit_config& config, const rte_ether_addr& to_mac,
                       const endpoint& from, const endpoint& to, std::uint16_t id) noexcept {
   if (!to.address.is_ipv4()) [[unlikely]]

@@ -42,6 +42,12 @@ struct transmit_config {
                                     const rte_ether_addr& to_mac, const endpoint& from,
                                     const endpoint& to, std::uint16_t id = 0) noexcept;
 
+/// Puts an Ethernet header in front of the IPv4 or IPv6 packet in `m`. Returns `none`, or
+/// no_headroom with `m` unchanged. The flags of `m` stay: they say which checksums the device fills
+/// in.
+[[nodiscard]] drop_reason build_frame(rte_mbuf* m, const transmit_config& config,
+                                      const rte_ether_addr& to_mac) noexcept;
+
 /// Turns an echo request that classify() accepted into its echo reply: the request's data and DSCP
 /// stay (RFC 1122, 3.2.2.6), its addresses are exchanged, and the rest of the header is new. `id`
 /// is the IPv4 identification. Padding behind the packet and IPv6 extension headers are removed.

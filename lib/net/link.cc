@@ -218,6 +218,14 @@ std::uint16_t link::process_packets(std::span<rte_mbuf* const> frames, std::span
         interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
       ++n;
       continue;
+    case packet_kind::tcp:
+      if (packets_ == nullptr) {
+        drops_.count(drop_reason::ip_protocol);
+        break;
+      }
+      interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
+      packets_->take(frame, v);
+      continue;
     case packet_kind::icmp_echo:
       interface_->arp->notice(v.source.address, v.source_mac, now_tsc);
       if (v.payload.size() +
@@ -292,6 +300,28 @@ send_status link::send(rte_mbuf* m, const endpoint& from, const endpoint& to, ma
       why != drop_reason::none)
     return drop(why);
   return send_status::held;
+}
+
+void link::send_packet(rte_mbuf* m, const ip_address& to, std::uint64_t now_tsc) noexcept {
+  const auto* const ip = rte_pktmbuf_mtod(m, const std::byte*);
+  const ip_address own =
+      to.is_ipv4() ? own_.address : load_ipv6(ip + offsetof(rte_ipv6_hdr, src_addr));
+  const route_result way = interface_->arp->route(to, now_tsc);
+  drop_reason why = tx_->free() == 0                          ? drop_reason::transmit_full
+                    : way.status == route_status::unreachable ? drop_reason::unreachable
+                                                              : drop_reason::none;
+  if (why == drop_reason::none) why = build_frame(m, interface_->transmit, way.mac);
+  if (why == drop_reason::none) {
+    if (way.status == route_status::resolved) {
+      const bool room = tx_->send(m, 0);
+      CHAINRING_ASSERT(room); // free() was checked above, and only this lcore sends
+      return;
+    }
+    why = interface_->arp->hold(way.next_hop, m, 0, own, now_tsc);
+    if (why == drop_reason::none) return;
+  }
+  drops_.count(why);
+  rte_pktmbuf_free(m);
 }
 
 send_status link::send_fragments(rte_mbuf* m, const route_result& way, const endpoint& from,

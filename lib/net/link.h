@@ -79,6 +79,14 @@ enum class send_status : std::uint8_t {
   full,    ///< the caller still owns the mbuf, which has no headers yet
 };
 
+/// The receiver of the packets of a link that are no datagrams. It is called on the link's lcore.
+class packet_sink {
+ public:
+  virtual ~packet_sink() = default;
+  /// Takes the TCP packet that `view` describes, and owns the frame.
+  virtual void take(rte_mbuf* frame, const packet_view& view) noexcept = 0;
+};
+
 struct link_options {
   std::uint16_t rx_queue = 0;
   std::uint16_t tx_queue = 0;
@@ -132,6 +140,14 @@ class link {
   /// Does the same from another own address or port.
   send_status send(rte_mbuf* m, const endpoint& from, const endpoint& to, mark_t mark,
                    std::uint64_t now_tsc) noexcept;
+
+  /// Hands TCP packets to `sink`, which must outlive the link. Without one they are dropped.
+  void hand_tcp_to(packet_sink* sink) noexcept { packets_ = sink; }
+  /// Sends the IPv4 or IPv6 packet in `m` to `to`. There must be room for a link header in front of
+  /// it. Its checksums are whole, or its flags and header lengths tell the device to fill them in
+  /// (port::fills_tcp_checksums()). The link owns the mbuf from then on. It leaves after the
+  /// packets in front of it.
+  void send_packet(rte_mbuf* m, const ip_address& to, std::uint64_t now_tsc) noexcept;
 
   /// Makes a frame of the raw mbuf `m`, whose payload of `size` octets stands behind its headroom,
   /// and stages it in tx(), which must have a free place: it leaves once tx().release() has given
@@ -215,6 +231,7 @@ class link {
   receive_template receiver_;
   transmit_template sender_;
   std::unique_ptr<tx_buffer> tx_;
+  packet_sink* packets_ = nullptr;
   std::unique_ptr<reassembly> whole_; ///< only in a link that receives
   std::uint64_t stalled_ = 0;         ///< the value of tx_->stalled() that drops_ already contains
   drop_counters drops_;

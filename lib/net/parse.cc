@@ -187,6 +187,12 @@ drop_reason read_igmp(packet_view& v, const std::byte* at, std::size_t n,
     v.payload = {data, n};
     return drop_reason::none;
   }
+  if (ip.next_proto_id == IPPROTO_TCP && c.tcp && !v.to_group) {
+    v.ip_size = static_cast<std::uint16_t>(header);
+    v.kind = packet_kind::tcp;
+    v.payload = {data, n};
+    return drop_reason::none;
+  }
   if (ip.next_proto_id != IPPROTO_UDP)
     return igmp && v.to_group ? read_igmp(v, data, n, ip.time_to_live) : drop_reason::ip_protocol;
   const std::uint64_t pseudo =

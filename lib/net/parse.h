@@ -5,7 +5,8 @@
 /// the length fields say. It checks Ethernet; IPv4 (version, header length, total length against
 /// the frame's, header checksum, a valid source, an own destination; options are
 /// skipped); UDP (length against the IP packet's, checksum unless zero, an own port); ICMP echo
-/// requests to an own address; IGMP queries where the port has joined a group; and ARP. A frame may
+/// requests to an own address; TCP to an own address where the interface has it, up to the IP
+/// header; IGMP queries where the port has joined a group; and ARP. A frame may
 /// be longer than its IP packet (padding), and an IP packet longer than its UDP datagram; the
 /// octets behind are ignored. A checksum is not computed when the mbuf's flags say that the device
 /// found it good (GOOD) or knows it to be good without one (NONE). A port of a VLAN accepts the
@@ -14,7 +15,7 @@
 ///
 /// Where the interface has IPv6, its packets are checked in the same way (parse_ipv6.cc): the
 /// header, extension headers, a valid source, an own destination, and UDP, whose checksum must be
-/// there; ICMPv6 echo requests, neighbour discovery and queries for members. Hop-by-hop and
+/// there, or TCP; ICMPv6 echo requests, neighbour discovery and queries for members. Hop-by-hop and
 /// destination options are skipped when the sender allows it, and a routing header when nothing of
 /// its route is left.
 ///
@@ -48,6 +49,9 @@ enum class packet_kind : std::uint8_t {
   neighbour_advertisement,
   membership_query,
   fragment, ///< of a UDP datagram to an own address, for reassembly (fragments.h)
+  /// A packet of TCP to an own address, of which nothing behind the IP header was read. It needs
+  /// interface_config::tcp.
+  tcp,
 };
 
 /// An IGMP message of version 1 or 2 (RFC 2236).
@@ -119,7 +123,7 @@ struct packet_view {
   std::uint16_t arp_operation = 0; ///< RTE_ARP_OP_REQUEST or _REPLY
   std::uint16_t response_ms = 0;   ///< for a membership_query the time for the answer
   /// Octets of the IP header with its options or extension headers; set for all kinds of IPv6, and
-  /// for an IPv4 fragment.
+  /// for an IPv4 fragment and tcp.
   std::uint16_t ip_size = 0;
   /// The frame's source; for arp the sender in the message, and for neighbour discovery the address
   /// in the option, or zero when there is none.
@@ -129,8 +133,8 @@ struct packet_view {
   /// membership_query the group that is asked for (0.0.0.0 or :: for every group).
   ip_address destination{};
   std::uint16_t destination_port = 0;
-  /// For udp the payload of the datagram and for icmp_echo the ICMP message, in the mbuf; else
-  /// empty.
+  /// For udp the payload of the datagram, for icmp_echo the ICMP message, and for tcp the segment
+  /// with its header, in the mbuf; else empty.
   std::span<const std::byte> payload{};
 };
 

@@ -210,6 +210,11 @@ drop_reason read_ipv6(const receive_filter& filter, const rte_mbuf* m, packet_vi
       rte_cpu_to_be_16(next);
   if (next == IPPROTO_ICMPV6) return read_icmpv6(filter, v, data, n, pseudo, ip.hop_limits);
   if (nameless) return drop_reason::ip_source;
+  if (next == IPPROTO_TCP && c.tcp && !v.to_group) {
+    v.kind = packet_kind::tcp;
+    v.payload = {data, n};
+    return drop_reason::none;
+  }
   if (next != IPPROTO_UDP) return drop_reason::ip_protocol;
   // The checksum is mandatory over IPv6 (RFC 8200, 8.1).
   if (n >= 8 && data[6] == std::byte{0} && data[7] == std::byte{0})

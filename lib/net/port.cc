@@ -32,6 +32,7 @@ void port::take(port& other) noexcept {
   open_ = std::exchange(other.open_, false);
   started_ = std::exchange(other.started_, false);
   multi_segment_tx_ = other.multi_segment_tx_;
+  fills_tcp_checksums_ = other.fills_tcp_checksums_;
   link_up_ = other.link_up_;
   id_ = other.id_;
   rx_queues_ = other.rx_queues_;
@@ -194,8 +195,14 @@ result<port> open_port(const interface_config& config, const port_options& optio
       conf.txmode.offloads |= sums;
       flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_UDP_CKSUM;
     }
-    p.rx_checksums_ =
-        info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    constexpr std::uint64_t tcp = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+    if (config.tcp && (info.tx_offload_capa & tcp) == tcp) {
+      conf.txmode.offloads |= tcp;
+      p.fills_tcp_checksums_ = true;
+    }
+    std::uint64_t checked = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+    if (config.tcp) checked |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+    p.rx_checksums_ = info.rx_offload_capa & checked;
     conf.rxmode.offloads |= p.rx_checksums_;
   }
   const std::uint16_t mtu = std::min(config.mtu, mtu_of(info));

@@ -69,6 +69,9 @@ struct interface_config {
   std::uint32_t multicast_group = 0;
   /// Datagrams to the broadcast address of the link or to 255.255.255.255 are received too.
   bool accept_broadcast = true;
+  /// Packets of TCP to an own address are handed to the sink of link::hand_tcp_to(). Of a device
+  /// that can do it, the checksums of TCP are used as well.
+  bool tcp = false;
   /// The largest IP packet in octets, 68 (RFC 791) to 65535, brought into the device's limits.
   std::uint16_t mtu = 1500;
   /// The longest UDP payload that is sent. One that does not fit into a packet is sent in at most
@@ -122,6 +125,8 @@ class port {
   [[nodiscard]] std::uint16_t mtu() const noexcept { return mtu_; }
   /// The RTE_MBUF_F_TX_* flags for every UDP datagram sent, for checksums that the device fills in.
   [[nodiscard]] std::uint64_t tx_flags() const noexcept { return tx_flags_; }
+  /// The device fills in the checksums of IPv4 and TCP where a packet's flags ask for it.
+  [[nodiscard]] bool fills_tcp_checksums() const noexcept { return fills_tcp_checksums_; }
   /// The RTE_ETH_RX_OFFLOAD_* checksums that the device checks; mbuf flags carry its verdict.
   [[nodiscard]] std::uint64_t rx_checksums() const noexcept { return rx_checksums_; }
   [[nodiscard]] bool multi_segment_tx() const noexcept { return multi_segment_tx_; }
@@ -141,6 +146,7 @@ class port {
   bool open_ = false;
   bool started_ = false;
   bool multi_segment_tx_ = false;
+  bool fills_tcp_checksums_ = false;
   bool link_up_ = false;
   std::uint16_t id_ = 0;
   std::uint16_t rx_queues_ = 0;
