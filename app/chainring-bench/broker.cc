@@ -19,6 +19,7 @@
 
 #include <cstdio>
 #include <deque>
+#include <optional>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
@@ -33,6 +34,7 @@
 #include "counted.h"
 #include "figures.h"
 #include "forward.h"
+#include "mqttsn/taking_sink.h"
 #include "net/listener.h"
 
 namespace chainring::bench {
@@ -45,6 +47,8 @@ constexpr std::uint64_t region_size = 256 << 20;
 struct load {
   std::uint32_t clients = 64, window = 64, payload_size = 64, fan_out = 1;
   int journal_cpu = -1; ///< media_options::journal_cpu
+  std::uint32_t block_size = 256;
+  std::optional<std::uint32_t> rx_in_region; ///< as the broker's argument
 
   /// The targets of the design are about messages of this size for one subscriber.
   [[nodiscard]] bool as_designed() const { return payload_size == 64 && fan_out == 1; }
@@ -64,6 +68,9 @@ class world {
  public:
   static result<std::unique_ptr<world>> create(bench_context& c, durability_class d, const load& l,
                                                rte_mempool* pool);
+  ~world();
+  world(const world&) = delete;
+  world& operator=(const world&) = delete;
   /// Runs rounds until `done()` returns true. Returns false on an error, which why() describes.
   template <class Done> bool run_until(Done&& done);
   /// Measures for a time, or where `messages` is not 0, until so many are acknowledged.
@@ -76,11 +83,14 @@ class world {
 
  private:
   world() = default;
+  result<void> receive_into_region(std::uint32_t octets_min);
   [[gnu::noinline]] bool round();
   void watch_commits();
 
   std::unique_ptr<file_region> file_;
   broker_port at_;
+  std::unique_ptr<receive_pool> rooms_; ///< whose mbufs the clients fill, as a port would
+  std::optional<mqttsn::taking_sink> taking_;
   std::unique_ptr<client_fleet> fleet_;
   idle_policy idle_;
   std::uint64_t client_tsc_ = 0;
@@ -110,6 +120,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   layout.sessions_max = l.clients + 16;
   layout.subscriptions_max = l.clients * l.fan_out + 16;
   region_options ro;
+  ro.block_size = l.block_size;
   ro.areas = chainring::broker::areas(layout, region_size, ro.block_size);
   auto made = region::create_on(std::move(medium), ro);
   if (!made) return made.error();
@@ -119,6 +130,8 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   mqttsn::gateway_config gc;
   gc.registrations_max = (2 * l.fan_out + 2) * l.clients + 16;
   if (auto served = w->at_.serve(std::move(*made), bc, gc); !served) return served.error();
+  if (l.rx_in_region)
+    if (auto received = w->receive_into_region(*l.rx_in_region); !received) return received.error();
 
   fleet_options fo;
   fo.clients = l.clients;
@@ -127,7 +140,7 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   fo.fan_out = l.fan_out;
   fo.to_port = w->at_.port->in;
   fo.from_port = w->at_.port->out;
-  fo.pool = pool;
+  fo.pool = w->rooms_ != nullptr ? w->rooms_->mempool() : pool;
   fo.broker_mac = w->at_.interface->device.mac();
   fo.broker = broker_port::address;
   fo.first_address = 0x0a010000; // 10.1.0.0
@@ -135,7 +148,32 @@ result<std::unique_ptr<world>> world::create(bench_context& c, durability_class 
   return w;
 }
 
+result<void> world::receive_into_region(std::uint32_t octets_min) {
+  constexpr std::uint32_t frames = 16383;
+  receive_pool_options o;
+  o.mbufs = frames;
+  o.cache_mbufs = RTE_MEMPOOL_CACHE_MAX_SIZE;
+  o.data_room = static_cast<std::uint16_t>(at_.broker->blocks().block_size());
+  auto made = receive_pool::create((new_name() + "_rooms").c_str(), at_.broker->blocks(), o);
+  if (!made) return made.error();
+  rooms_ = std::move(*made);
+  taking_.emplace(*at_.gateway, 0, *rooms_);
+  at_.broker->worker(0).receive_from(&*taking_, octets_min);
+  return {};
+}
+
+world::~world() {
+  // What the clients have sent lies in the port.
+  fleet_.reset();
+  if (at_.port != nullptr)
+    for (void* m = nullptr; rte_ring_dequeue(at_.port->in, &m) == 0;)
+      rte_pktmbuf_free(static_cast<rte_mbuf*>(m));
+  // ARP answers leave in the frames of their requests.
+  if (rooms_ != nullptr && rte_mempool_full(rooms_->mempool()) == 0) (void)rooms_.release();
+}
+
 bool world::round() {
+  if (taking_) return run_round(*at_.broker, *at_.gateway, at_.listeners->worker(0), 0, *taking_);
   return run_round(*at_.broker, *at_.gateway, at_.listeners->worker(0));
 }
 
@@ -486,9 +524,11 @@ bool figures(bench_context& c, durability_class d, std::uint32_t window) {
   c.out.heading(
       "broker: durable QoS 1, " + number(c.o.payload_size) + " bytes, fan-out " +
       number(c.o.fan_out) + ", class " + to_string(d) + ", one worker, memory port, window " +
-      number(window) +
+      number(window) + ", blocks of " + number(c.o.block_size) +
+      (c.o.rx_in_region ? ", payloads from " + number(*c.o.rx_in_region) + " received there"
+                        : std::string()) +
       (rte_eal_has_hugepages() != 0 ? ", packets on hugepages" : ", packets on 4 KiB pages"));
-  load l{c.o.clients, window, c.o.payload_size, c.o.fan_out};
+  load l{c.o.clients, window, c.o.payload_size, c.o.fan_out, -1, c.o.block_size, c.o.rx_in_region};
   if (c.o.clients != 0) return measure(c, d, l);
   for (const std::uint32_t clients : {c.o.quick ? 1000u : 10'000u, 64u}) {
     l.clients = clients;
@@ -505,6 +545,50 @@ bool broker_emulated_figures(bench_context& c) {
 }
 bool broker_file_figures(bench_context& c) {
   return figures(c, durability_class::file, 1024);
+}
+
+// Each pair is one broker that copies each payload and one that keeps it where it was received, in
+// turn, with the same blocks.
+bool received_figures(bench_context& c) {
+  const budget b = c.time();
+  const unsigned count = std::max(b.rounds_min, 3u);
+  const double seconds = c.o.quick ? 0.05 : b.seconds / count / 2;
+  const packet_pool pool = make_pool();
+  if (pool == nullptr) return complain("received", no_memory().message);
+  for (const std::uint32_t block_size : {2048u, 256u}) {
+    c.out.heading("received: payloads kept where a port has received them, with blocks of 2048 "
+                  "bytes, beside payloads copied into blocks of " +
+                  std::to_string(block_size) + ", class emulated, 64 clients");
+    for (const std::uint32_t payload : {64u, 256u, 1024u}) {
+      load copying;
+      copying.payload_size = payload;
+      copying.block_size = block_size;
+      load taking = copying;
+      taking.block_size = 2048;
+      taking.rx_in_region = 0;
+      auto own = world::create(c, durability_class::emulated, taking, pool.get());
+      if (!own) return complain("received", own.error().message);
+      auto other = world::create(c, durability_class::emulated, copying, pool.get());
+      if (!other) return complain("received", other.error().message);
+      if (!prepare(**own, taking) || !prepare(**other, copying)) return false;
+      pairs p;
+      for (unsigned i = 0; i < count; ++i) {
+        slice mine, theirs;
+        if (i % 2 == 0 && !(*own)->run(seconds, 0, mine))
+          return complain("received", (*own)->why());
+        if (!(*other)->run(seconds, 0, theirs)) return complain("received", (*other)->why());
+        if (i % 2 != 0 && !(*own)->run(seconds, 0, mine))
+          return complain("received", (*own)->why());
+        if (mine.messages == 0 || theirs.messages == 0) continue;
+        p.own.push_back(mine.worker_ns);
+        p.peer.push_back(theirs.worker_ns);
+      }
+      c.out.add(against("worker time a message, " + std::to_string(payload) + " octets", "ns", p,
+                        "the same, copied"));
+      if (!finish(**own) || !finish(**other)) return false;
+    }
+  }
+  return true;
 }
 
 } // namespace chainring::bench

@@ -43,12 +43,12 @@ struct arp_frame {
   }
 };
 
-/// Runs one round of a worker, the same as the loop body of service::loop(). Returns true when
-/// there was anything to do.
+/// Runs one round of a worker, the same as the loop body of service::loop(), in which `sink` gets
+/// the datagrams. Returns true when there was anything to do.
 [[gnu::always_inline]] inline bool run_round(broker& core, mqttsn::gateway& gateway,
-                                             net::listener& in, unsigned worker = 0) {
+                                             net::listener& in, unsigned worker,
+                                             net::datagram_sink& sink) {
   media& medium = core.region().medium();
-  mqttsn::gateway_sink sink(gateway, worker);
   bool any = medium.has_room() && in.poll(sink);
   any |= gateway.worker(worker).judge(rte_rdtsc());
   const mark_t mark = core.worker(worker).end_burst();
@@ -56,6 +56,11 @@ struct arp_frame {
   gateway.worker(worker).send(mark);
   any |= in.send(medium, rte_rdtsc());
   return any;
+}
+[[gnu::always_inline]] inline bool run_round(broker& core, mqttsn::gateway& gateway,
+                                             net::listener& in, unsigned worker = 0) {
+  mqttsn::gateway_sink sink(gateway, worker);
+  return run_round(core, gateway, in, worker, sink);
 }
 
 } // namespace chainring::bench

@@ -29,12 +29,14 @@ bool match_figures(bench_context& c);
 bool journal_figures(bench_context& c);
 bool broker_emulated_figures(bench_context& c);
 bool broker_file_figures(bench_context& c);
+bool received_figures(bench_context& c);
 bool workers_figures(bench_context& c);
 bool recovery_figures(bench_context& c);
 bool idle_figures(bench_context& c);
 bool million_figures(bench_context& c);
 bool fan_out_figures(bench_context& c);
 bool overload_figures(bench_context& c);
+bool tcp_figures(bench_context& c);
 
 /// The process that million_figures() starts and that dies. Returns only where something failed.
 int fill_sessions(const options& o);

@@ -32,11 +32,14 @@ constexpr group groups[] = {
     {"journal", "one drain of class file", journal_figures},
     {"broker-emulated", "QoS 1 from end to end, class emulated", broker_emulated_figures},
     {"broker-file", "QoS 1 from end to end, class file", broker_file_figures},
+    {"received", "payloads kept where a port has received them, beside copied ones",
+     received_figures},
     {"workers", "two workers: what crosses between them, and what it costs", workers_figures},
     {"recovery", "opening a region that is full of queued messages", recovery_figures},
     {"idle", "an idle worker, and the first frame after a pause", idle_figures},
     {"million", "a million durable sessions, killed and opened again", million_figures},
     {"fan-out", "one message to 15,000 and to 100,000 subscribers", fan_out_figures},
+    {"tcp", "octets sent back to 1 to 100,000 TCP clients", tcp_figures},
     {"overload", "more messages than a worker can handle, and disturbances", overload_figures},
 };
 

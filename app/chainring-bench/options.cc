@@ -74,6 +74,14 @@ app::parsed parse(int argc, char** argv, options& o) {
                "clients")
       ->check(CLI::Range(1u, fan_out_max))
       ->capture_default_str();
+  a.add_option("--block-size", o.block_size,
+               "Bytes of a block in the regions of the broker's figures")
+      ->check(CLI::IsMember({64, 128, 256, 512, 1024, 2048, 4096}))
+      ->capture_default_str();
+  a.add_option("--rx-in-region", o.rx_in_region,
+               "The argument of that name of the broker in its figures; it needs a --block-size "
+               "from 2048")
+      ->check(CLI::Range(0u, 65535u));
   std::vector<std::string> rates;
   a.add_option("--rate", rates,
                "Also offer the broker so many messages a second, whether it keeps up or not, and "
@@ -108,6 +116,8 @@ app::parsed parse(int argc, char** argv, options& o) {
                               ": each subscriber is a client, and there are " +
                               std::to_string(o.clients != 0 ? o.clients : 64) +
                               "; give more --clients, or a smaller fan-out");
+    if (o.rx_in_region && o.block_size < 2048)
+      refuse("--rx-in-region", "a frame needs one block; give --block-size 2048 or 4096");
     if (o.messages != 0 && !o.rates.empty())
       refuse("--rate", "rates are measured for a time; leave --messages out");
   };

@@ -2,6 +2,7 @@
 /// The command line of chainring-bench.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct options {
   std::uint64_t messages = 0;
   std::uint32_t payload_size = 64; ///< octets of the broker's messages
   std::uint32_t fan_out = 1;       ///< subscribers of each of the broker's messages
+  std::uint32_t block_size = 256;  ///< of the regions of the broker's figures
+  /// Payloads of at least so many octets are received into the region; nothing means none.
+  std::optional<std::uint32_t> rx_in_region;
   std::vector<offered_rate> rates; ///< of open loops to measure in addition; usually none
   std::uint32_t sessions = 0;      ///< of the group `million`; 0 means a million
   /// The one case that the group `workers` runs: the share of the messages that cross, 0 to 1, and
