@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What a server proves and demands by TLS: its certificates, whom it trusts, and which versions it
+/// speaks. A context is read from files at once and never changes; new files make a new one.
+///
+/// TLS 1.2 and 1.3 are spoken, with forward secrecy and authenticated encryption only: ECDHE with
+/// AES-GCM or ChaCha20-Poly1305. There is no compression and no renegotiation. Where there are
+/// several certificates, the first one whose names cover the name that the client asks for (SNI) is
+/// used, and else the first of all. Sessions are resumed by tickets, whose keys live as long as the
+/// context.
+///
+/// Thread-safety: a context is constant; any thread may use it.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../base/error.h"
+
+struct ssl_st;
+
+namespace chainring::tls {
+
+/// A certificate with those that lead to its issuer, and its private key, as PEM files.
+struct certificate_files {
+  std::string chain;
+  std::string key;
+};
+
+enum class client_certificates {
+  none,     ///< are not asked for
+  optional, ///< are asked for; one that is sent must be valid
+  required, ///< a client without a valid one is refused
+};
+
+enum class protocol_version { tls_1_2, tls_1_3 };
+
+struct context_options {
+  std::vector<certificate_files> certificates; ///< at least one
+  std::string trusted; ///< PEM file of the authorities that clients' certificates lead to
+  client_certificates clients = client_certificates::none;
+  protocol_version version_min = protocol_version::tls_1_2;
+};
+
+class context {
+ public:
+  /// Reads the files. The error names the file and what is wrong with it.
+  [[nodiscard]] static result<std::shared_ptr<const context>> load(const context_options& options);
+  ~context();
+  context(const context&) = delete;
+  context& operator=(const context&) = delete;
+
+  struct state; ///< internal
+  [[nodiscard]] const state& internals() const noexcept { return *state_; }
+
+ private:
+  explicit context(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+} // namespace chainring::tls
