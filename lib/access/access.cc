@@ -41,7 +41,10 @@ bool rule_set::rule::concerns(const sender& who) const noexcept {
   const bool connected = !who.client_id.empty();
   if (unconnected && connected) return false;
   if (!any_client && (!connected || !fits(client, who.client_id))) return false;
+  if (!any_user && (who.user.empty() || !fits(user, who.user))) return false;
+  if (anonymous && !who.user.empty()) return false;
   if (!any_listener && listener != who.listener) return false;
+  if (own_port != 0 && own_port != who.own_port) return false;
   const unsigned high = std::min<unsigned>(prefix_length, 64);
   return ((prefix.high ^ who.address.high) & mask(high)) == 0 &&
          ((prefix.low ^ who.address.low) & mask(prefix_length - high)) == 0;
@@ -121,7 +124,8 @@ decision rule_set::publish(const verdict& v, const sender& who,
   decision d{.allowed = default_allow_, .line = 0};
   for_each_listed(v, who, may_publish, [&](const rule& r) {
     // A rule that denies takes an id that cannot stand in a level for any id.
-    if (r.topic.compare(topic, who.client_id, !r.allow) != relation::covers) return true;
+    if (r.topic.compare(topic, {who.client_id, who.user}, !r.allow) != relation::covers)
+      return true;
     d = {r.allow, r.line};
     return false;
   });
@@ -132,7 +136,7 @@ decision rule_set::subscribe(const verdict& v, const sender& who,
                              std::string_view filter) const noexcept {
   decision d{.allowed = default_allow_, .line = 0};
   for_each_listed(v, who, may_subscribe, [&](const rule& r) {
-    const relation to = r.topic.compare(filter, who.client_id, !r.allow);
+    const relation to = r.topic.compare(filter, {who.client_id, who.user}, !r.allow);
     // What an allowing rule overlaps stays allowed, and the rest of the filter is still to be
     // decided. What a denying rule overlaps decides for the whole filter.
     if (to == relation::disjoint || (to == relation::overlaps && r.allow)) return true;

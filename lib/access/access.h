@@ -17,13 +17,17 @@
 /// of these, each at most once:
 ///
 ///   client PATTERN   The client id fits; `*` stands for any octets, `?` for one octet.
+///   user PATTERN     The name that the client has proved fits in the same way.
+///   anonymous        The client has proved no name.
 ///   unconnected      The sender publishes without a connection. Only `publish` may stand before.
 ///   from ADDRESS     The sender's IPv4 or IPv6 address, or a range such as 10.0.0.0/8.
 ///   listener NUMBER  The datagram came in at that listener, counted from 0.
+///   port NUMBER      The client uses that port of the broker: the UDP port of MQTT-SN, or the TCP
+///                    port of a listener for MQTT.
 ///   topic FILTER     The topic fits the filter (topic_pattern.h). Not together with `connect`.
 ///
 /// A word may stand in quotes, in which `\"` is a quote and `\\` a backslash. A rule without
-/// `client` and without `unconnected` concerns everybody.
+/// `client`, `user`, `anonymous` and `unconnected` concerns everybody.
 ///
 /// A subscription is allowed when every topic that its filter matches may be read: the first rule
 /// that covers the whole filter must allow, and no rule before it may deny a part of the filter.
@@ -67,6 +71,8 @@ struct sender {
   std::string_view client_id; ///< empty for a sender without a connection
   ip_address address;
   std::uint16_t listener = 0;
+  std::uint16_t own_port = 0; ///< the port of the broker; 0 where the front end does not know it
+  std::string_view user{}; ///< the name that the client has proved; empty when it has proved none
 };
 
 struct decision {
@@ -120,13 +126,17 @@ class rule_set {
     bool allow = false;
     bool unconnected = false;
     bool any_client = true;
+    bool any_user = true;
+    bool anonymous = false;
     std::uint8_t actions = 0;
     std::uint8_t prefix_length = 0; ///< of an IPv6 address; 0 fits every address
     bool any_listener = true;
     std::uint16_t listener = 0;
+    std::uint16_t own_port = 0; ///< 0 fits every port
     std::uint32_t line = 0;
     ip_address prefix;
     std::string client; ///< a pattern
+    std::string user;   ///< a pattern
     topic_pattern topic;
     [[nodiscard]] bool concerns(const sender& who) const noexcept;
   };

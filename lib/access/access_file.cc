@@ -176,15 +176,19 @@ struct rule_set::reader {
   result<std::size_t> read_condition(const std::vector<std::string>& words, std::size_t at,
                                      rule& r) {
     const std::string& name = words[at];
-    constexpr std::array<std::string_view, 5> names{"client", "unconnected", "from", "listener",
-                                                    "topic"};
+    constexpr std::array<std::string_view, 8> names{
+        "client", "user", "anonymous", "unconnected", "from", "listener", "port", "topic"};
     const auto found = std::ranges::find(names, name);
     if (found == names.end())
-      return refuse(quoted(name) + " is no condition of a rule; expected client, unconnected, "
-                                   "from, listener or topic");
+      return refuse(quoted(name) + " is no condition of a rule; expected client, user, "
+                                   "anonymous, unconnected, from, listener, port or topic");
     if (given_before(words, at)) return refuse(quoted(name) + " is given twice");
     if (name == "unconnected") {
       r.unconnected = true;
+      return std::size_t{1};
+    }
+    if (name == "anonymous") {
+      r.anonymous = true;
       return std::size_t{1};
     }
     if (at + 1 == words.size()) return refuse("expected a value behind " + quoted(name));
@@ -193,6 +197,10 @@ struct rule_set::reader {
       if (value.empty()) return refuse("the pattern behind 'client' is empty");
       r.any_client = false;
       r.client = value;
+    } else if (name == "user") {
+      if (value.empty()) return refuse("the pattern behind 'user' is empty");
+      r.any_user = false;
+      r.user = value;
     } else if (name == "from") {
       auto read = range_of(value);
       if (!read) return read.error();
@@ -203,6 +211,11 @@ struct rule_set::reader {
       if (!number) return refuse(quoted(value) + " is no listener; expected 0 to 65535");
       r.any_listener = false;
       r.listener = static_cast<std::uint16_t>(*number);
+    } else if (name == "port") {
+      const auto number = number_of(value, 65'535);
+      if (!number || *number == 0)
+        return refuse(quoted(value) + " is no port; expected 1 to 65535");
+      r.own_port = static_cast<std::uint16_t>(*number);
     } else {
       auto pattern = topic_pattern::parse(value);
       if (!pattern) return pattern.error();
@@ -213,7 +226,8 @@ struct rule_set::reader {
 
   // Conditions alternate with their values, so that a value may read like the name of a condition.
   static bool given_before(const std::vector<std::string>& words, std::size_t at) {
-    for (std::size_t i = 2; i < at; i += words[i] == "unconnected" ? 1 : 2)
+    for (std::size_t i = 2; i < at;
+         i += words[i] == "unconnected" || words[i] == "anonymous" ? 1 : 2)
       if (words[i] == words[at]) return true;
     return false;
   }
@@ -228,6 +242,12 @@ struct rule_set::reader {
     if (r.unconnected && !r.any_client)
       return refuse("a sender without a connection has no client id; leave out either 'client' or "
                     "'unconnected'");
+    if (r.unconnected && (!r.any_user || r.anonymous || r.topic.names_user()))
+      return refuse("a sender without a connection has no user; leave out either 'unconnected' or "
+                    "what concerns users");
+    if (r.anonymous && (!r.any_user || r.topic.names_user()))
+      return refuse("a client that is anonymous has no user name; leave out either 'anonymous' or "
+                    "what concerns users");
     if (r.unconnected && r.topic.names_client())
       return refuse("a sender without a connection has no client id that %c could stand for");
     return {};

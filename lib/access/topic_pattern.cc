@@ -20,10 +20,18 @@ std::string_view take_level(std::string_view filter, std::size_t& at) noexcept {
   return level;
 }
 
-// True where the text of a level with `%c`, in which each NUL stands for the id, is that level.
-bool is_expansion(std::string_view text, std::string_view id, std::string_view level) noexcept {
-  for (const char c : text) {
-    const std::string_view part = c == '\0' ? id : std::string_view(&c, 1);
+std::string_view name_of(const names& who, char which) noexcept {
+  return which == 'u' ? who.user : who.client_id;
+}
+
+bool cannot_stand_in_a_level(std::string_view name) noexcept {
+  return name.empty() || name.find_first_of("/+#") != end;
+}
+
+// True where the text of a level with names, put in their places, is that level.
+bool is_expansion(std::string_view text, const names& who, std::string_view level) noexcept {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const std::string_view part = text[i] == '\0' ? name_of(who, text[++i]) : text.substr(i, 1);
     if (!level.starts_with(part)) return false;
     level.remove_prefix(part.size());
   }
@@ -51,19 +59,25 @@ result<topic_pattern> topic_pattern::parse(std::string_view text) {
         continue;
       }
       const char next = ++i < taken.size() ? taken[i] : '\0';
-      if (next != 'c' && next != '%')
-        return refuse("holds a percent sign that is neither %c, which stands for the client id, "
-                      "nor %%, which stands for a percent sign");
-      l.text += next == 'c' ? '\0' : '%';
-      if (next == 'c') l.what = level::kind::with_client;
+      if (next == '%') {
+        l.text += '%';
+        continue;
+      }
+      if (next != 'c' && next != 'u')
+        return refuse("holds a percent sign that is none of %c, which stands for the client id, "
+                      "%u, which stands for the user name, and %%, which stands for a percent "
+                      "sign");
+      l.text += '\0';
+      l.text += next;
+      l.what = level::kind::with_name;
+      (next == 'c' ? made.names_client_ : made.names_user_) = true;
     }
-    made.names_client_ |= l.what == level::kind::with_client;
     made.levels_.push_back(std::move(l));
   }
   return made;
 }
 
-relation topic_pattern::compare(std::string_view filter, std::string_view client_id,
+relation topic_pattern::compare(std::string_view filter, const names& who,
                                 bool cautious) const noexcept {
   if (matches_all()) return relation::covers;
   using kind = level::kind;
@@ -72,12 +86,13 @@ relation topic_pattern::compare(std::string_view filter, std::string_view client
   const bool pattern_starts_open = first.what == kind::any || first.what == kind::any_rest;
   const bool filter_starts_open = filter.starts_with('+') || filter.starts_with('#');
   if (pattern_starts_open && filter.starts_with('$')) return relation::disjoint;
-  const bool fits_no_level =
-      names_client_ && (client_id.empty() || client_id.find_first_of("/+#") != end);
-  // With caution a first level with such an id fits names that start with any text.
-  const bool starts_anyhow = first.what == kind::with_client && fits_no_level;
+  const bool fits_no_level = (names_client_ && cannot_stand_in_a_level(who.client_id)) ||
+                             (names_user_ && cannot_stand_in_a_level(who.user));
+  // With caution a first level with such a name fits names that start with any text.
+  const bool starts_anyhow = first.what == kind::with_name && fits_no_level;
   if (filter_starts_open && !pattern_starts_open && !starts_anyhow) {
-    const std::string_view start = first.text.starts_with('\0') ? client_id : first.text;
+    const std::string_view start =
+        first.text.starts_with('\0') ? name_of(who, first.text[1]) : first.text;
     if (start.starts_with('$')) return relation::disjoint;
   }
   bool covered = true;
@@ -86,14 +101,14 @@ relation topic_pattern::compare(std::string_view filter, std::string_view client
     if (mine.what == kind::any_rest) return covered ? relation::covers : relation::overlaps;
     if (at == end) return relation::disjoint; // the filter has fewer levels
     const std::string_view theirs = take_level(filter, at);
-    if (mine.what == kind::with_client && fits_no_level && !cautious) return relation::disjoint;
+    if (mine.what == kind::with_name && fits_no_level && !cautious) return relation::disjoint;
     if (theirs == "#") return relation::overlaps;
     if (mine.what == kind::any) continue;
-    if (mine.what == kind::with_client && fits_no_level) continue;
+    if (mine.what == kind::with_name && fits_no_level) continue;
     if (theirs == "+") {
       covered = false;
     } else if (mine.what == kind::text ? theirs != mine.text
-                                       : !is_expansion(mine.text, client_id, theirs)) {
+                                       : !is_expansion(mine.text, who, theirs)) {
       return relation::disjoint;
     }
   }

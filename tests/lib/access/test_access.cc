@@ -231,19 +231,77 @@ TEST(AccessRules, APatternAndAFilterAreComparedAsIfNameByName) {
           some |= both;
           all &= both;
         }
-      const relation r = pattern->compare(f, "id", false);
+      const relation r = pattern->compare(f, {"id", {}}, false);
       EXPECT_EQ(r != relation::disjoint, some) << p << " and " << f;
       EXPECT_TRUE(r != relation::covers || all) << p << " does not cover " << f;
       covered += r == relation::covers;
       overlapped += r == relation::overlaps;
     }
     for (const std::string& n : names)
-      EXPECT_EQ(pattern->compare(n, "id", false),
+      EXPECT_EQ(pattern->compare(n, {"id", {}}, false),
                 topic_matches(p, n) ? relation::covers : relation::disjoint)
           << p << " and the name " << n;
   }
   EXPECT_GT(covered, 0u);
   EXPECT_GT(overlapped, 0u);
+}
+
+TEST(AccessRules, AUserIsWhoHasProvedItAndMayHaveTopicsOfItsOwn) {
+  const auto r = rules_of("default deny\n"
+                          "deny connect anonymous client guest*\n"
+                          "deny subscribe topic secret/%u\n"
+                          "allow connect user sensor-*\n"
+                          "allow connect client guest*\n"
+                          "allow publish topic site/%u/%c/#\n"
+                          "allow subscribe user sensor-1 topic #\n");
+  const auto judged = [&](std::string_view id, std::string_view user) {
+    return sender{.client_id = id, .address = inside_10, .listener = 0, .user = user};
+  };
+  const auto connects = [&](const sender& who) { return r->judge(who).connect().allowed; };
+  EXPECT_TRUE(connects(judged("c", "sensor-1")));
+  EXPECT_FALSE(connects(judged("c", "sensor")));
+  EXPECT_FALSE(connects(judged("sensor-1", "")));
+  EXPECT_FALSE(connects(judged("guest1", "")));
+  EXPECT_TRUE(connects(judged("guest1", "anybody")));
+  const auto publishes = [&](const sender& who, std::string_view topic) {
+    return r->publish(r->judge(who), who, topic).allowed;
+  };
+  const sender one = judged("c", "sensor-1");
+  EXPECT_TRUE(publishes(one, "site/sensor-1/c/x"));
+  EXPECT_FALSE(publishes(one, "site/sensor-2/c/x"));
+  EXPECT_FALSE(publishes(one, "site/c/sensor-1/x"));
+  EXPECT_FALSE(publishes(judged("c", ""), "site//c/x"));
+  for (const std::string_view wild : {"+", "#", "a/b"})
+    EXPECT_FALSE(publishes(judged("c", wild), "site/" + std::string(wild) + "/c/x")) << wild;
+  const auto subscribes = [&](const sender& who, std::string_view filter) {
+    return r->subscribe(r->judge(who), who, filter).allowed;
+  };
+  EXPECT_TRUE(subscribes(one, "a/#"));
+  EXPECT_TRUE(subscribes(one, "secret/sensor-2"));
+  EXPECT_FALSE(subscribes(one, "secret/sensor-1"));
+  EXPECT_FALSE(subscribes(one, "#"));
+  EXPECT_FALSE(subscribes(judged("c", "sensor-2"), "a/#"));
+}
+
+TEST(AccessRules, APortOfTheBrokerHasRulesOfItsOwn) {
+  const auto r = rules_of("deny all user guest* port 8883\n"
+                          "allow connect port 8883\n"
+                          "allow publish port 8883 topic a/#\n"
+                          "allow subscribe topic a/#\n");
+  const auto at = [](std::uint16_t port, std::string_view user) {
+    return sender{.client_id = "c", .address = inside_10, .own_port = port, .user = user};
+  };
+  EXPECT_TRUE(r->judge(at(8883, "u")).connect().allowed);
+  EXPECT_FALSE(r->judge(at(8883, "guest1")).connect().allowed);
+  EXPECT_FALSE(r->judge(at(1883, "u")).connect().allowed);
+  EXPECT_FALSE(r->judge(at(0, "u")).connect().allowed) << "a port that nobody knows";
+  const auto publishes = [&](const sender& who) {
+    return r->publish(r->judge(who), who, "a/b").allowed;
+  };
+  EXPECT_TRUE(publishes(at(8883, "u")));
+  EXPECT_FALSE(publishes(at(1883, "u")));
+  const sender other = at(1883, "u");
+  EXPECT_TRUE(r->subscribe(r->judge(other), other, "a/b").allowed);
 }
 
 TEST(AccessRules, AVerdictListsManyRulesAndAsksForTheOthersOneByOne) {
@@ -303,7 +361,15 @@ TEST(AccessFile, AWrongLineIsRefusedWithItsNumberAndASentence) {
       {"allow write", "'write' is nothing that a rule can be about"},
       {"allow publish,", "'' is nothing that a rule can be about"},
       {"allow publish,publish", "'publish' is given twice"},
-      {"allow connect user x", "'user' is no condition of a rule"},
+      {"allow connect group x", "'group' is no condition of a rule"},
+      {"allow connect user", "expected a value behind 'user'"},
+      {"allow connect user \"\"", "the pattern behind 'user' is empty"},
+      {"allow connect user a user b", "'user' is given twice"},
+      {"allow connect anonymous anonymous", "'anonymous' is given twice"},
+      {"allow connect anonymous user a", "a client that is anonymous has no user name"},
+      {"allow publish anonymous topic %u", "a client that is anonymous has no user name"},
+      {"allow publish unconnected user a", "a sender without a connection has no user"},
+      {"allow publish unconnected topic %u", "a sender without a connection has no user"},
       {"allow connect client", "expected a value behind 'client'"},
       {"allow connect client \"\"", "the pattern behind 'client' is empty"},
       {"allow connect client a client b", "'client' is given twice"},
@@ -319,7 +385,7 @@ TEST(AccessFile, AWrongLineIsRefusedWithItsNumberAndASentence) {
       {"allow connect listener 65536", "'65536' is no listener"},
       {"allow publish topic a/#/b", "'a/#/b' is not a topic filter"},
       {"allow publish topic a%", "holds a percent sign"},
-      {"allow publish topic %u/a", "holds a percent sign"},
+      {"allow publish topic %x/a", "holds a percent sign"},
       {"allow connect topic a", "which has no topic"},
       {"allow all topic a", "'all' contains connecting, which has no topic"},
       {"allow all unconnected", "a sender without a connection only publishes"},
