@@ -7,8 +7,13 @@
 #include "broker/front_end.h"
 #include "broker/operator_view.h"
 #include "broker/worker.h"
+#include "mqtt/codec.h"
+#include "mqtt/properties.h"
+#include "mqtt/server.h"
+#include "mqtt/values.h"
 #include "mqttsn/codec.h"
 #include "mqttsn/gateway.h"
 #include "mqttsn/gateway_counters.h"
 #include "mqttsn/sink.h"
+#include "mqttsn/taking_sink.h"
 // clang-format on

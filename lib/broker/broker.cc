@@ -134,7 +134,9 @@ result<std::unique_ptr<broker>> broker::open(std::unique_ptr<chainring::region> 
       notes.push_back("group " + std::to_string(g) +
                       ": another identity has the same hashes; the group is not served");
   s->state->for_each_subscription(
-      [&](std::uint32_t n, std::string_view filter, std::uint32_t options) {
+      [&](std::uint32_t n, std::string_view filter, std::uint32_t options,
+          std::uint32_t identifier) {
+        s->sessions[n].has_identifiers |= identifier != 0;
         if (asks_to_share(filter)) {
           if (!s->add_member(n, filter, options))
             notes.push_back("subscription of session " + std::to_string(n) +
@@ -216,8 +218,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       drops_oldest(config.overflow == overflow_policy::drop_oldest ||
                    config.overflow_clean == overflow_policy::drop_oldest),
       slots_differ(config.queue_slots_clean != 0 && config.queue_slots_clean != config.queue_slots),
-      drain_bytes_max(medium.drain_bytes_max() / 2), planned(1024),
-      identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
+      drain_bytes_max(medium.drain_bytes_max() / 2), in_place(durable.messages(), count),
+      planned(1024), identifiers(s.config.identifiers_max), nodes(s.config.volatile_messages_max),
       flights(s.config.in_flight_max),
       lease_tsc(std::uint64_t{s.config.group_lease_ms} * tsc_hz / 1000),
       pressed_lease_tsc(std::uint64_t{s.config.group_lease_pressed_ms} * tsc_hz / 1000),
@@ -226,7 +228,8 @@ broker_worker::state::state(broker::common_state& s, unsigned n)
       expires_ns(s.groups.limit()), own_members(s.groups.limit()), group_is_dirty(s.groups.limit()),
       name_buffer(s.config.topic_size_max), will_topic(s.config.topic_size_max),
       will_content(s.config.content_size_max), scans(s.config.retained_scans_max),
-      content_buffer(s.config.content_size_max) {
+      content_buffer(s.config.content_size_max), properties_buffer(s.config.content_size_max),
+      will_properties(s.config.content_size_max) {
   if (!leases.make(leases_max)) throw std::bad_alloc();
   const std::uint32_t sessions_there = durable.sessions().count();
   for (std::uint32_t i = 0; i < sessions_there && s.groups.member_count() != 0; ++i)
@@ -305,6 +308,9 @@ const open_summary& broker::opened() const noexcept {
 }
 region& broker::region() noexcept {
   return *common_->opened_region;
+}
+block_store& broker::blocks() noexcept {
+  return common_->state->blocks();
 }
 media& broker::medium() noexcept {
   return common_->state->medium();

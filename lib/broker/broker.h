@@ -35,6 +35,7 @@
 
 #include "../base/client_address.h"
 #include "../base/error.h"
+#include "../media/recovery_crew.h"
 #include "../message/compactor.h"
 #include "../region/region.h"
 #include "../ring/ring.h"
@@ -55,6 +56,8 @@ struct store_layout {
 
 struct broker_config {
   unsigned workers = 1;
+  /// Threads that broker::open() may use to recover the region; they do nothing else meanwhile.
+  recovery_crew crew = {};
   std::uint32_t queue_slots = 1024; ///< messages that the queue of a session holds at most
   /// Messages that a new queue has room for. It grows to queue_slots as it fills, and shrinks again
   /// after it has been nearly empty for a while. 0 means queue_slots from the first message on.
@@ -220,6 +223,10 @@ class broker {
   [[nodiscard]] const open_summary& opened() const noexcept;
   [[nodiscard]] chainring::region& region() noexcept;
   [[nodiscard]] media& medium() noexcept;
+  /// The store of blocks, for what lies in the region beside messages and is gone after a crash,
+  /// such as the data rooms of a receive_pool. What has blocks of it gives them back before the
+  /// broker ends.
+  [[nodiscard]] block_store& blocks() noexcept;
   [[nodiscard]] broker_counters counters() const;
   [[nodiscard]] broker_counters counters(unsigned worker) const;
   /// Statistics of the tables in the region. Any thread may call these functions.

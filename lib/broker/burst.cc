@@ -553,6 +553,7 @@ void broker_worker::state::forget_burst() noexcept {
   for (const direct_publish& p : direct_done)
     names.release(p.topic);
   direct_done.clear();
+  in_place.release();
   if (staged_done.empty()) return;
   for (const staged_publish& p : staged_done)
     if (p.topic != none) names.release(p.topic);

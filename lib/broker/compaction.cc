@@ -20,14 +20,7 @@ result<compaction> broker::compact(compaction_budget budget) {
   s.compacted_now = s.compactor->statistics();
   if (now == compaction::idle) {
     s.compactor.reset();
-    s.compacted.cycles += s.compacted_now.cycles;
-    s.compacted.moved += s.compacted_now.moved;
-    s.compacted.moved_blocks += s.compacted_now.moved_blocks;
-    s.compacted.joined += s.compacted_now.joined;
-    s.compacted.no_room += s.compacted_now.no_room;
-    s.compacted.pinned += s.compacted_now.pinned;
-    s.compacted.unsound += s.compacted_now.unsound;
-    s.compacted.gave_way += s.compacted_now.gave_way;
+    s.compacted = s.compacted + s.compacted_now;
     s.compacted_now = {};
   }
   return now;
@@ -35,11 +28,7 @@ result<compaction> broker::compact(compaction_budget budget) {
 
 compactor_statistics broker::compaction_statistics() const noexcept {
   const std::lock_guard guard(common_->compacted_lock);
-  const compactor_statistics& a = common_->compacted;
-  const compactor_statistics& b = common_->compacted_now;
-  return {a.cycles + b.cycles,   a.moved + b.moved,       a.moved_blocks + b.moved_blocks,
-          a.joined + b.joined,   a.no_room + b.no_room,   a.pinned + b.pinned,
-          a.unsound + b.unsound, a.gave_way + b.gave_way, b.reserve};
+  return common_->compacted + common_->compacted_now;
 }
 
 } // namespace chainring

@@ -17,6 +17,8 @@ template <class Word> struct basic_broker_counters {
   Word received_qos2{};       ///< QoS 2 messages that subscribers have received
   Word refused_identifiers{}; ///< QoS 2 publishes beyond the limit of open identifiers
   Word refused_congestion{}, refused_too_long{}, refused_draining{};
+  Word received_in_place{}; ///< payloads that became messages where they were received
+  Word received_copied{};   ///< those that were long enough for that, and were copied all the same
   Word set_aside{}; ///< publishes that waited for room at another worker or for a retained topic
   Word placed{}, delivered{}, delivered_qos0{}, acked{}, given_back{}, skipped{};
   Word dropped_qos0{}, dropped_newest{}, dropped_oldest{}, dropped_by_client{}, dropped_denied{},
@@ -70,6 +72,8 @@ template <class Word> struct basic_broker_counters {
     fn("refused_congestion", &c::refused_congestion);
     fn("refused_too_long", &c::refused_too_long);
     fn("refused_draining", &c::refused_draining);
+    fn("received_in_place", &c::received_in_place);
+    fn("received_copied", &c::received_copied);
     fn("set_aside", &c::set_aside);
     fn("placed", &c::placed);
     fn("delivered", &c::delivered);

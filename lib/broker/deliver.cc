@@ -242,6 +242,20 @@ void broker_worker::state::deliver_own(session& s, std::uint32_t n) noexcept {
   }
 }
 
+// Copies the properties of a message to where a front end reads them. Returns false where they are
+// longer than anything that this broker accepts. Zeros in front of a payload that lies where a port
+// received it are no properties.
+bool broker_worker::state::copy_properties(message_cursor properties) noexcept {
+  extras = {};
+  const std::span<const std::byte> first = properties.contiguous();
+  if (first.empty() || first.front() == std::byte{0}) return true;
+  const auto size = static_cast<std::size_t>(properties.remaining());
+  if (size > properties_buffer.size()) return false;
+  properties.copy_out(properties_buffer.data(), size);
+  extras.properties = std::span(properties_buffer).first(size);
+  return true;
+}
+
 // Offers the oldest QoS 0 message. Returns false when nothing more can be offered to this session
 // now.
 bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept {
@@ -253,6 +267,17 @@ bool broker_worker::state::offer_volatile(session& s, std::uint32_t n) noexcept 
   item.topic = names.intern(common.volatiles->topic(first.message));
   item.name = common.volatiles->topic(first.message);
   item.content = delivery_content(common.volatiles->payload(first.message));
+  if (common.volatiles->has_properties(first.message)) [[unlikely]] {
+    extras = common.volatiles->extras(first.message);
+    item.extras = &extras;
+    if (extras.expires_ns != 0 && extras.expires_ns <= store::now_ns()) {
+      ++count.expired_messages;
+      ++s.expired_messages;
+      ++moved;
+      drop_volatile(s, false);
+      return true;
+    }
+  }
   if (s.server->deliver(n, {&item, 1}) == 0) {
     s.paused = true;
     return false;
@@ -316,12 +341,16 @@ broker_worker::state::viewed broker_worker::state::view_leased(std::uint32_t sea
     return viewed::expired;
   // A publish into lost memory can be read until the process ends, but it was not acknowledged. Its
   // publisher sends it again, and at QoS 2 it must not be delivered twice.
-  if (before != 0 && v.fields.qos == 2 && (in_lost_memory(v.topic) || in_lost_memory(v.payload)))
-      [[unlikely]]
+  if (before != 0 && v.fields.qos == 2 && in_lost_memory(v.all)) [[unlikely]]
     return viewed::damaged;
   hook_point("broker.deliver.verified");
   const auto length = static_cast<std::size_t>(v.topic.remaining());
   v.topic.copy_out(name_buffer.data(), length);
+  if (v.properties.remaining() != 0) [[unlikely]] {
+    if (!copy_properties(v.properties)) return viewed::damaged;
+    extras.expires_ns = v.fields.expires_ns;
+    if (!extras.properties.empty()) out.extras = &extras;
+  }
   if (medium.lost_since(before)) [[unlikely]] // the copied name may not be the verified one
     return viewed::again;
   out.ticket = l.ticket();

@@ -11,6 +11,7 @@
 // waits for those in its queue, so finish_endings() finishes all of them before.
 //
 // Its ordering labels are described in sessions.cc and burst.cc.
+#include "broker/publish_fields.h"
 #include "broker/worker_state.h"
 
 namespace chainring {
@@ -20,7 +21,7 @@ bool broker_worker::state::publish_direct(front_end& by, std::uint32_t from, std
                                           std::span<const std::byte> content,
                                           const publish_options& options,
                                           std::uint64_t token) noexcept {
-  if (options.qos != 1 || options.retain || from == no_session ||
+  if (options.qos != 1 || options.retain || options.expiry_s != 0 || from == no_session ||
       content.size() > config.content_size_max)
     return false;
   if (burst_ns == 0) begin_burst();
@@ -47,8 +48,12 @@ bool broker_worker::state::publish_direct(front_end& by, std::uint32_t from, std
   const std::string_view name = names.name(topic);
   // These are the options, as they were compared above.
   const publish_options usual{
-      .qos = 1, .retain = false, .packet_id = options.packet_id, .expiry_s = options.expiry_s};
-  if (!messages.stage_one(fields_of(name, from, content.size(), usual), name, content, p.content)) {
+      .qos = 1, .retain = false, .packet_id = options.packet_id, .expiry_s = 0};
+  if (!(in_place.wants(content.size())
+            ? in_place.stage_one([=, this] { return fields_of(name, from, content.size(), usual); },
+                                 name, content, p.content)
+            : messages.stage_one(fields_of(name, from, content.size(), usual), name, content,
+                                 p.content))) {
     direct.pop_back();
     return false;
   }
@@ -57,7 +62,7 @@ bool broker_worker::state::publish_direct(front_end& by, std::uint32_t from, std
   p.bits = bits.pack();
   p.ref = slot_ref(p.content.ref, slot_delivery::sealed(n, p.content.ref, p.bits));
   if (!place_direct(p)) [[unlikely]] {
-    messages.discard(p.content);
+    in_place.give_up(p.content, content);
     direct.pop_back();
     return false;
   }
@@ -182,8 +187,8 @@ bool broker_worker::state::offer_direct(session& s, const direct_publish& p,
   item.topic = p.topic;
   item.name = names.name(p.topic);
   item.content = delivery_content(
-      std::span<const std::byte>(p.content.bytes, p.content.size).subspan(item.name.size()), medium,
-      losses);
+      std::span<const std::byte>(p.content.bytes, p.content.size).subspan(p.content.payload_at),
+      medium, losses);
   s.exhausted = false;
   (void)offer(s, n, leased::first(p.ref, item.ticket), item);
   return true;

@@ -93,6 +93,14 @@ class delivery_content {
   std::uint64_t losses_ = 0;
 };
 
+/// What a publisher has given beside the content of a message. It is valid during deliver() only.
+struct message_extras {
+  /// The properties as the publisher's front end has given them, which the core does not interpret.
+  std::span<const std::byte> properties{};
+  /// On the wall clock; 0 means that the message does not expire.
+  std::uint64_t expires_ns = 0;
+};
+
 /// One message for one session.
 struct delivery_item {
   /// Names the message in ack(), give_back() and skip(). 0 means QoS 0, which is settled when the
@@ -109,6 +117,8 @@ struct delivery_item {
   std::uint32_t topic = no_topic;  ///< the worker's topic number; no_topic when none was free
   std::string_view name;
   delivery_content content{std::span<const std::byte>{}};
+  /// Set for a message that was published with properties.
+  const message_extras* extras = nullptr;
 };
 
 /// Returns the packet id under which a protocol with ids of 16 bits sends the message of that

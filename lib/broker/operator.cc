@@ -99,6 +99,10 @@ std::vector<topic_info> broker::topics(std::size_t max) const {
 std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::uint32_t skip,
                                                         std::size_t max) const {
   std::vector<subscription_info> list;
+  const auto identifier_of = [&](std::string_view filter) {
+    // The session may end meanwhile, and then this finds nothing.
+    return common_->state->identifier_of(n, common_->state->sessions().incarnation(n), filter);
+  };
   constexpr std::size_t at_once = 256; // other sessions wait to subscribe while these are read
   std::uint32_t position = 0, passed = 0;
   do {
@@ -116,6 +120,8 @@ std::vector<subscription_info> broker::subscriptions_of(std::uint32_t n, std::ui
           list.push_back(
               {std::string(shared_prefix) + common_->state->groups().identity_seen(group), qos});
       });
+  for (subscription_info& s : list)
+    s.identifier = identifier_of(s.filter);
   return list;
 }
 

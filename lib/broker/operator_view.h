@@ -47,6 +47,7 @@ struct session_info {
 struct subscription_info {
   std::string filter;
   std::uint8_t qos = 0;
+  std::uint32_t identifier = 0; ///< given by its client; 0 means none
 };
 
 /// What became of an operator's request to the home of a session.

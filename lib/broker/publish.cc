@@ -18,6 +18,7 @@
 // Its ordering labels are described in sessions.cc, and [claim-before-match] in retain.cc.
 #include <algorithm>
 
+#include "broker/publish_fields.h"
 #include "broker/worker_state.h"
 
 namespace chainring {
@@ -33,7 +34,6 @@ std::uint8_t copy_bits(bool retain, std::uint32_t options) noexcept {
                                                  subscription_option::front_end_bits_of(options)}
                                        .pack());
 }
-constexpr std::uint64_t second_ns = 1'000'000'000;
 /// How long a publish waits for room that another worker makes, before it is refused.
 constexpr std::uint64_t aside_seconds = 2;
 /// How often in a second the other worker is asked again, because a third worker may have taken the
@@ -61,18 +61,20 @@ void broker_worker::state::know(staged_publish& p, std::uint32_t topic, std::siz
   names.hold(topic);
   p.topic = topic;
   if (at.count != 0)
-    p.octets = {durable.blocks().address({at.first, at.count}) + p.content.fields.topic_size, size};
+    p.octets = {durable.blocks().address({at.first, at.count}) + p.content.fields.topic_size +
+                    p.content.fields.properties_size,
+                size};
 }
 
 void broker_worker::state::publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                                    std::span<const std::byte> content,
                                    const publish_options& options, std::uint64_t token) noexcept {
   if (!publish_direct(by, from, topic, content, options, token)) [[unlikely]]
-    publish_any(by, from, topic, content, options, token);
+    publish_any(by, from, topic, {content, {}}, options, token);
 }
 
 void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                       std::span<const std::byte> content,
+                                       const message_content& content,
                                        const publish_options& options,
                                        std::uint64_t token) noexcept {
   if (content.size() > config.content_size_max) {
@@ -87,7 +89,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
                         : count.published_qos1);
   if (options.qos == 0 && !options.retain &&
       !common.draining.load(std::memory_order_relaxed)) // [run-time-setting]
-    return publish_volatile(topic, content, false,
+    return publish_volatile(topic, from, content, options,
                             names.subscribers(topic, *common.filters, number));
   if (identified && from != no_session && repeats(by, from, options.packet_id, token)) return;
   if (common.draining.load(std::memory_order_relaxed)) { // [run-time-setting]
@@ -98,7 +100,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
   auto refuse = [&] {
     if (options.qos == 0) { // it is not retained, and delivered all the same
       ++count.retained_refused;
-      return publish_volatile(topic, content, true,
+      return publish_volatile(topic, from, content, options,
                               names.subscribers(topic, *common.filters, number));
     }
     ++count.refused_congestion;
@@ -127,8 +129,8 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
     switch (topic_is_waited_for(topic)
                 ? retained_table::claim_status::wait
                 : common.retained->take(names.name(topic),
-                                        names.name(topic).size() + content.size(), content.empty(),
-                                        asker, c)) {
+                                        names.name(topic).size() + content.size(),
+                                        content.payload.empty(), asker, c)) {
     case retained_table::claim_status::claimed:
       p.retained = c.entry;
       p.retained_before = c.before;
@@ -164,7 +166,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
 
   const bool placed = targets.size() != targets_before;
   // A message without content that goes to no queue only has to erase the cell of its topic.
-  p.erases = p.retained != none && content.empty() && !placed && !identified;
+  p.erases = p.retained != none && content.payload.empty() && !placed && !identified;
   // An identifier needs its message, also where nobody subscribes to it.
   p.kept = placed || identified || (p.retained != none && !p.erases);
   if (p.kept && !reserve(topic, from, content, options, p.content)) return give_up();
@@ -172,7 +174,7 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
   // A publish that is set aside is matched again later, and its QoS 0 subscribers then get this
   // copy.
   if (volatile_targets.size() != volatile_before)
-    p.volatile_copy = common.volatiles->make(names.name(topic), content);
+    p.volatile_copy = make_copy(topic, content, options);
   // There is room for it, which may_identify() has found.
   if (identified)
     (void)identifiers.add(at(from).identifiers, options.packet_id, p.content.ref, false);
@@ -199,7 +201,9 @@ void broker_worker::state::publish_any(front_end& by, std::uint32_t from, std::u
                       .from = from,
                       .volatile_copy = p.volatile_copy});
   }
-  if (p.places != 0) know(p, topic, content.size());
+  // What a subscriber is told beside the content is read back from the message.
+  if (p.places != 0 && content.properties.empty() && options.expiry_s == 0)
+    know(p, topic, content.size());
   if (from != no_session) at(from).staged_burst = burst_number;
   stage(p, targets_before, volatile_before);
 }
@@ -228,7 +232,7 @@ bool broker_worker::state::may_set_aside(std::uint32_t from) noexcept {
 // Sets a publish aside whose topic is claimed, or that is behind such a one of its sender, before
 // it is matched. Returns false when there is no room for it.
 bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                          std::span<const std::byte> content,
+                                          const message_content& content,
                                           const publish_options& options,
                                           std::uint64_t token) noexcept {
   message kept;
@@ -244,27 +248,41 @@ bool broker_worker::state::wait_for_claim(front_end& by, std::uint32_t from, std
              .counted = false,
              .topic = topic,
              .from = from,
-             .volatile_copy = common.volatiles->make(names.name(topic), content)});
+             .volatile_copy = make_copy(topic, content, options)});
   return true;
 }
 
 // Publishes at QoS 0: the message is handed on at once and never kept.
-void broker_worker::state::publish_volatile(std::uint32_t topic, std::span<const std::byte> content,
-                                            bool retain, std::span<const subscriber> to) noexcept {
+void broker_worker::state::publish_volatile(std::uint32_t topic, std::uint32_t from,
+                                            const message_content& content,
+                                            const publish_options& options,
+                                            std::span<const subscriber> to) noexcept {
   if (to.empty()) return;
-  const std::uint32_t copy = common.volatiles->make(names.name(topic), content);
+  const std::uint32_t copy = make_copy(topic, content, options);
   if (copy == none) {
     count.dropped_qos0 += to.size();
     return;
   }
-  hand_to_all(copy, retain, to);
+  hand_to_all(copy, from, options.retain, to);
   common.volatiles->drop(copy);
 }
 
+// Makes a copy in DRAM for subscribers at QoS 0.
+std::uint32_t broker_worker::state::make_copy(std::uint32_t topic, const message_content& content,
+                                              const publish_options& options) noexcept {
+  constexpr std::uint64_t second_ns = 1'000'000'000;
+  if (content.properties.empty()) [[likely]]
+    return common.volatiles->make(names.name(topic), content.payload);
+  const std::uint64_t expires_ns =
+      options.expiry_s == 0 ? 0 : store::now_ns() + options.expiry_s * second_ns;
+  return common.volatiles->make(names.name(topic), content.payload, content.properties, expires_ns);
+}
+
 // Gives each subscriber the copy. The caller keeps its own reference to the copy.
-void broker_worker::state::hand_to_all(std::uint32_t copy, bool retain,
+void broker_worker::state::hand_to_all(std::uint32_t copy, std::uint32_t from, bool retain,
                                        std::span<const subscriber> to) noexcept {
   for (const subscriber& sub : to) {
+    if (sub.session == from && (sub.options & subscription_option::no_local) != 0) continue;
     volatile_target one{sub.session, 0, copy_bits(retain, sub.options)};
     if (!common.groups.is_group(sub.session))
       one.incarnation = incarnation_of(sub.session); // [incarnation-read]
@@ -333,38 +351,23 @@ broker_worker::state::find_room(std::uint32_t topic, std::uint32_t from, std::ui
   return found;
 }
 
-// The fields of the message that a publish of that many octets becomes.
-message_fields broker_worker::state::fields_of(std::string_view name, std::uint32_t from,
-                                               std::size_t size,
-                                               const publish_options& options) noexcept {
-  message_fields fields;
-  fields.payload_size = static_cast<std::uint32_t>(size);
-  fields.topic_size = static_cast<std::uint16_t>(name.size());
-  fields.qos = options.qos;
-  fields.identifier_open = options.qos == 2;
-  fields.flags = options.retain ? message_flag_retain : std::uint8_t{0};
-  fields.packet_id = options.packet_id;
-  fields.publisher_session = from;
-  if (from != no_session)
-    fields.publisher_incarnation =
-        at(from).incarnation.load(std::memory_order_acquire); // [incarnation-read]
-  if (burst_ns == 0) begin_burst();
-  fields.published_ns = burst_ns;
-  const std::uint64_t expiry_s = options.expiry_s != 0 ? options.expiry_s : config.message_expiry_s;
-  if (expiry_s != 0) fields.expires_ns = fields.published_ns + expiry_s * second_ns;
-  return fields;
-}
-
-// Reserves a descriptor and blocks and copies the content into them. Returns false when there are
-// none.
+// Reserves a descriptor and blocks and copies the content into them, or takes the blocks in which
+// it was received. Returns false when there are none. A publish at QoS 0 may still need its content
+// where the message is given up, so that content is copied.
 bool broker_worker::state::reserve(std::uint32_t topic, std::uint32_t from,
-                                   std::span<const std::byte> content,
-                                   const publish_options& options, message& out) noexcept {
+                                   const message_content& content, const publish_options& options,
+                                   message& out) noexcept {
   const std::string_view name = names.name(topic);
-  if (!durable.messages().reserve(fields_of(name, from, content.size(), options), out))
-    return false;
+  const std::span<const std::byte> payload = content.payload, properties = content.properties;
+  message_fields fields = fields_of(name, from, payload.size(), options);
+  fields.properties_size = static_cast<std::uint32_t>(properties.size());
+  if (options.qos != 0 && in_place.wants(payload.size()) && properties.empty() &&
+      in_place.reserve(fields, name, payload, out))
+    return true;
+  if (!durable.messages().reserve(fields, out)) return false;
   durable.messages().copy_in(out, name.data(), name.size());
-  durable.messages().copy_in(out, content.data(), content.size());
+  if (!properties.empty()) durable.messages().copy_in(out, properties.data(), properties.size());
+  durable.messages().copy_in(out, payload.data(), payload.size());
   return true;
 }
 
@@ -499,7 +502,7 @@ void broker_worker::state::retry_aside() noexcept {
       } else { // it is not retained, and delivered
         const std::span<const subscriber> to = names.subscribers(a.topic, *common.filters, number);
         if (a.volatile_copy != none)
-          hand_to_all(a.volatile_copy, retain, to);
+          hand_to_all(a.volatile_copy, a.from, retain, to);
         else
           count.dropped_qos0 += to.size();
       }

@@ -195,14 +195,16 @@ bool broker_worker::state::give_retained(std::uint32_t job, const retained_messa
   std::uint32_t copy = none;
   const std::uint64_t before = medium.losses();
   if (durable.messages().view(m.ref, v) == message_status::ok && durable.messages().verify(v) &&
-      v.topic.remaining() <= name_buffer.size() && v.payload.remaining() <= content_buffer.size()) {
+      v.topic.remaining() <= name_buffer.size() && v.payload.remaining() <= content_buffer.size() &&
+      copy_properties(v.properties)) {
     const auto topic_size = static_cast<std::size_t>(v.topic.remaining());
     const auto size = static_cast<std::size_t>(v.payload.remaining());
     v.topic.copy_out(name_buffer.data(), topic_size);
     v.payload.copy_out(content_buffer.data(), size);
     if (!medium.lost_since(before))
       copy = common.volatiles->make({name_buffer.data(), topic_size},
-                                    std::span(content_buffer.data(), size));
+                                    std::span(content_buffer.data(), size), extras.properties,
+                                    v.fields.expires_ns);
     if (copy == none) ++count.dropped_qos0;
   } else {
     ++count.damaged;

@@ -85,6 +85,7 @@ struct alignas(cacheline_size) session {
   bool ends_with_connection = false; // a copy of the flag in the record
   bool record_dirty = false;         // whether it is in the list of records to flush
   std::uint8_t endings = 0; // how many of its incarnations end in this burst
+  bool has_identifiers = false; // whether one of its subscriptions was given an identifier
 
   identifier_list identifiers; // the QoS 2 messages it has published and not released
   // Groups of shared subscriptions (sharing.cc). Places and leases are stored plus one; 0 means

@@ -68,8 +68,14 @@ opened_session broker_worker::state::open(front_end& by, std::string_view identi
     const bool active =
         s.state.load(std::memory_order_relaxed) == connection::active; // [home-read]
 
-    // A session that ends with its connection must end before the next one of its identity begins.
-    const bool ends = options.clean_start || s.ends_with_connection;
+    // A session that ends with its connection must end before the next one of its identity begins,
+    // and so must one that has expired and that check_sessions() has not come to yet.
+    const bool over = !active && !s.ends_with_connection && expired(s, n);
+    if (over) {
+      ++count.expired;
+      notify_observer(broker_event::kind::expired, n);
+    }
+    const bool ends = options.clean_start || s.ends_with_connection || over;
     const session_settings before = durable.sessions().settings(n);
     const bool lost = active ? !options.same_connection && (ends || before.will_delay_s == 0)
                              : s.will_due && ends && !s.will_graced;
@@ -275,6 +281,22 @@ void broker_worker::state::close(std::uint32_t n, end_reason reason, std::uint64
   answer_with(by, token, outcome::accepted);
 }
 
+void broker_worker::state::set_expiry(std::uint32_t n, std::uint32_t expiry_s,
+                                      bool ends_with_connection) noexcept {
+  session& s = at(n);
+  if (!own(n)) return;
+  if (s.ends_with_connection != ends_with_connection) {
+    s.ends_with_connection = ends_with_connection;
+    // Crash between: the session expires as its connection asked for at first.
+    durable.sessions().flags_start(n, ends_with_connection ? session_flag_clean
+                                                           : 0); // [record-stored]
+    make_record_dirty(s, n);
+  }
+  session_settings settings = durable.sessions().settings(n);
+  settings.expiry_s = expiry_s;
+  change_settings(s, n, settings);
+}
+
 void broker_worker::state::detach(session& s, std::uint32_t n) noexcept {
   cancel_will_changes(n);
   // [home-set]
@@ -372,6 +394,7 @@ void broker_worker::state::begin_ending(session& s, std::uint32_t n, bool keep, 
   clear_in_flight(s);
   s.has_pending = false;
   s.last_taken = 0;
+  s.has_identifiers = false;
   s.aside = 0; // publishes of the old incarnation count no more
   s.scans = s.unsettled = s.scans_promised = 0;
   // [incarnation-set] Without it a publisher could match the old filters and take the new

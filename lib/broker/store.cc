@@ -279,11 +279,23 @@ const char* store::examine(std::span<const std::byte> key, std::span<const std::
   return nullptr;
 }
 
+std::uint32_t store::identifier_of(std::uint32_t session, std::uint32_t incarnation,
+                                   std::string_view filter) const noexcept {
+  const auto key = key_of(session, incarnation, filter);
+  std::array<std::byte, subscription_value_size> value{};
+  std::size_t size = 0;
+  subscription s;
+  if (subscriptions_->get(key, value, size) != map_status::done || size != value.size() ||
+      examine(key, value, s) != nullptr)
+    return 0;
+  return s.identifier;
+}
+
 void store::for_each_subscription(
-    const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn) {
+    const std::function<void(std::uint32_t, std::string_view, std::uint32_t, std::uint32_t)>& fn) {
   subscriptions_->for_each([&](std::span<const std::byte> key, std::span<const std::byte> value) {
     subscription s;
-    if (examine(key, value, s) == nullptr) fn(s.session, s.filter, s.options);
+    if (examine(key, value, s) == nullptr) fn(s.session, s.filter, s.options, s.identifier);
   });
 }
 

@@ -95,9 +95,12 @@ class store {
                                      std::uint32_t options, std::uint32_t identifier) noexcept;
   static map_status erase_subscription(durable_map::batch& in, std::uint32_t session,
                                        std::uint32_t incarnation, std::string_view filter) noexcept;
-  /// Calls fn(session, filter, options) for each subscription, during an open.
+  /// The identifier of a subscription, or 0. Any thread may call it.
+  [[nodiscard]] std::uint32_t identifier_of(std::uint32_t session, std::uint32_t incarnation,
+                                            std::string_view filter) const noexcept;
+  /// Calls fn(session, filter, options, identifier) for each subscription, during an open.
   void for_each_subscription(
-      const std::function<void(std::uint32_t, std::string_view, std::uint32_t)>& fn);
+      const std::function<void(std::uint32_t, std::string_view, std::uint32_t, std::uint32_t)>& fn);
 
   /// Takes the QoS 2 identifiers that the open found. Each has a reference to its message.
   [[nodiscard]] std::vector<open_identifier> take_identifiers() noexcept {

@@ -167,7 +167,7 @@ recovery store::parts(const broker_config& config, found& out) {
       [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
         return wanted(key, value, out.wrong);
       },
-      &out.subscriptions));
+      &out.subscriptions, config.crew));
   add({.name = "values of subscriptions", .repair = [&out](recovery_context& c) {
          for (problem& p : out.wrong)
            c.report(std::move(p));
@@ -178,7 +178,7 @@ recovery store::parts(const broker_config& config, found& out) {
       [this, &out](std::span<const std::byte> key, std::span<const std::byte> value) {
         return retained_wanted(key, value, out.wrong);
       },
-      &out.retained));
+      &out.retained, config.crew));
   add({.name = "values of retained messages", .repair = [&out](recovery_context& c) {
          for (problem& p : out.wrong)
            c.report(std::move(p));

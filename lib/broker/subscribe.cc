@@ -33,6 +33,7 @@ void broker_worker::state::subscribe(std::uint32_t n, std::string_view filter,
     ++scans_promised;
     ++s.scans_promised;
   }
+  s.has_identifiers |= options.identifier != 0 && !remove;
   const std::uint32_t word =
       options.qos | std::uint32_t{options.front_end_bits} << subscription_option::front_end_shift |
       (options.no_local ? subscription_option::no_local : 0) |

@@ -30,15 +30,23 @@ volatile_pool::volatile_pool(std::uint32_t messages, std::size_t topic_max, std:
 
 volatile_pool::~volatile_pool() = default;
 
-std::uint32_t volatile_pool::make(std::string_view topic,
-                                  std::span<const std::byte> payload) noexcept {
+std::uint32_t volatile_pool::make(std::string_view topic, std::span<const std::byte> payload,
+                                  std::span<const std::byte> properties,
+                                  std::uint64_t expires_ns) noexcept {
   std::uint32_t m = none;
-  if (topic.size() > topic_max_ || payload.size() > payload_max_ || !free_->pop(&m)) return none;
+  if (topic.size() > topic_max_ || payload.size() + properties.size() > payload_max_ ||
+      !free_->pop(&m))
+    return none;
   header& h = headers_[m];
   h.topic_size = static_cast<std::uint16_t>(topic.size());
   h.payload_size = static_cast<std::uint32_t>(payload.size());
   std::memcpy(bytes(m), topic.data(), topic.size());
   std::memcpy(bytes(m) + topic.size(), payload.data(), payload.size());
+  h.properties_size = static_cast<std::uint32_t>(properties.size());
+  if (!properties.empty()) [[unlikely]] {
+    h.expires_ns = expires_ns;
+    std::memcpy(bytes(m) + topic.size() + payload.size(), properties.data(), properties.size());
+  }
   // No other thread knows this message yet. [copy-held]
   h.references.store(1, std::memory_order_relaxed);
   return m;
@@ -66,6 +74,13 @@ std::string_view volatile_pool::topic(std::uint32_t message) const noexcept {
 std::span<const std::byte> volatile_pool::payload(std::uint32_t message) const noexcept {
   return {reinterpret_cast<const std::byte*>(bytes(message)) + headers_[message].topic_size,
           headers_[message].payload_size};
+}
+
+message_extras volatile_pool::extras(std::uint32_t message) const noexcept {
+  const header& h = headers_[message];
+  if (h.properties_size == 0) return {};
+  const std::span<const std::byte> content = payload(message);
+  return {{content.data() + content.size(), h.properties_size}, h.expires_ns};
 }
 
 } // namespace chainring

@@ -36,13 +36,16 @@ constexpr std::ptrdiff_t changes_per_session_max = 8; ///< changes of one sessio
 // Copies topic and content of a message into the worker's buffers. Returns false when they are
 // longer than anything that this broker delivers.
 bool broker_worker::state::read_will(const message_view& v, will_message& out) noexcept {
-  message_cursor topic = v.topic, payload = v.payload;
-  if (topic.remaining() > will_topic.size() || payload.remaining() > will_content.size())
+  message_cursor topic = v.topic, payload = v.payload, properties = v.properties;
+  if (topic.remaining() > will_topic.size() || payload.remaining() > will_content.size() ||
+      properties.remaining() > will_properties.size())
     return false;
   out.topic = {will_topic.data(), static_cast<std::size_t>(topic.remaining())};
   out.content = {will_content.data(), static_cast<std::size_t>(payload.remaining())};
   topic.copy_out(will_topic.data(), out.topic.size());
   payload.copy_out(will_content.data(), out.content.size());
+  out.properties = {will_properties.data(), static_cast<std::size_t>(properties.remaining())};
+  properties.copy_out(will_properties.data(), out.properties.size());
   out.qos = v.fields.qos;
   out.retain = (v.fields.flags & message_flag_retain) != 0;
   return true;
@@ -61,8 +64,11 @@ bool broker_worker::state::read_will(std::uint32_t n, will_message& out) noexcep
     if (w.now == staged_will::phase::held) return read_held_will(w.content.ref, out);
     v.fields = w.content.fields;
     v.topic = w.all.first(w.content.fields.topic_size);
-    v.payload = w.all;
-    v.payload.advance(w.content.fields.topic_size);
+    v.properties = v.payload = w.all;
+    v.properties.advance(w.content.fields.topic_size);
+    v.properties = v.properties.first(w.content.fields.properties_size);
+    v.payload.advance(std::uint64_t{w.content.fields.topic_size} +
+                      w.content.fields.properties_size);
     return read_will(v, out);
   }
   const session_settings settings = durable.sessions().settings(n);
@@ -96,19 +102,23 @@ outcome broker_worker::state::copy_will(std::uint32_t n, will_message will, will
     if (!any && has_will(n)) return outcome::congestion;
     if (part == will_part::topic) {
       if (any) will.content = former.content;
+      if (any) will.properties = former.properties;
     } else {
       if (!any) return outcome::not_found;
       former.content = will.content;
+      former.properties = {}; // they may say what is not true of another content
       will = former;
     }
   }
-  if (will.topic.size() > config.topic_size_max || will.content.size() > config.content_size_max)
+  if (will.topic.size() > config.topic_size_max ||
+      will.content.size() + will.properties.size() > config.content_size_max)
     return outcome::too_long;
   if (medium.failed() || will_changes.size() >= config.wills_changing_max)
     return outcome::congestion;
   message_fields fields;
   fields.payload_size = static_cast<std::uint32_t>(will.content.size());
   fields.topic_size = static_cast<std::uint16_t>(will.topic.size());
+  fields.properties_size = static_cast<std::uint32_t>(will.properties.size());
   fields.qos = will.qos;
   fields.flags =
       static_cast<std::uint8_t>(message_flag_will | (will.retain ? message_flag_retain : 0));
@@ -120,6 +130,8 @@ outcome broker_worker::state::copy_will(std::uint32_t n, will_message will, will
   out.all = out.content.to_write;
   out.delay_s = will.delay_s;
   durable.messages().copy_in(out.content, will.topic.data(), will.topic.size());
+  if (!will.properties.empty())
+    durable.messages().copy_in(out.content, will.properties.data(), will.properties.size());
   durable.messages().copy_in(out.content, will.content.data(), will.content.size());
   return outcome::accepted;
 }
@@ -334,8 +346,8 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
   bool retain = will.retain;
   if (retain) {
     retained_table::claim c;
-    switch (common.retained->take(will.topic, will.topic.size() + will.content.size(),
-                                  will.content.empty(), asker_for(claim_party::wills), c)) {
+    switch (common.retained->take(will.topic, p.content.fields.size(), will.content.empty(),
+                                  asker_for(claim_party::wills), c)) {
     case retained_table::claim_status::claimed:
       p.retained = c.entry;
       p.retained_before = c.before;
@@ -355,8 +367,8 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
   room found = room::changed;
   constexpr int attempts = 16;
   for (int i = 0; i < attempts && found == room::changed; ++i)
-    found = find_room(topic, n, will.qos, retain, will.topic.size() + will.content.size(),
-                      targets_before, volatile_before, p.matched_version);
+    found = find_room(topic, n, will.qos, retain, p.content.fields.size(), targets_before,
+                      volatile_before, p.matched_version);
   // A will that waits is counted once.
   if (!s.will_counted) {
     count_over_bytes();
@@ -365,7 +377,7 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
   s.will_counted |= found != room::changed;
   if (found != room::available) {
     if (found == room::wait && prepare_rings(targets_before))
-      ask_for_room(targets_before, will.topic.size() + will.content.size());
+      ask_for_room(targets_before, p.content.fields.size());
     targets.resize(targets_before);
     volatile_targets.resize(volatile_before);
     give_up_claim(p);
@@ -373,7 +385,7 @@ broker_worker::state::will_attempt broker_worker::state::try_will(session& s,
   }
   p.places = static_cast<std::uint32_t>(targets.size() - targets_before);
   if (volatile_targets.size() != volatile_before)
-    p.volatile_copy = common.volatiles->make(will.topic, will.content);
+    p.volatile_copy = common.volatiles->make(will.topic, will.content, will.properties);
   durable.messages().add_references(ref.index, 1); // until the burst is finished
   stage(p, targets_before, volatile_before);
   return will_attempt::staged;

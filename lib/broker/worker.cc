@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The calls that front ends make. What they do stands in the files that worker_state.h names.
+#include "base/assert.h"
 #include "broker/worker_state.h"
 
 namespace chainring {
@@ -16,12 +17,19 @@ void broker_worker::close_session(std::uint32_t n, end_reason reason,
                                   std::uint64_t token) noexcept {
   state_->close(n, reason, token);
 }
+void broker_worker::set_expiry(std::uint32_t n, std::uint32_t expiry_s,
+                               bool ends_with_connection) noexcept {
+  state_->set_expiry(n, expiry_s, ends_with_connection);
+}
 void broker_worker::set_will(std::uint32_t n, const will_message* will, std::uint64_t token,
                              will_part part) noexcept {
   state_->set_will(n, will, part, token);
 }
 void broker_worker::sleep(std::uint32_t n, std::uint32_t duration_s, std::uint64_t token) noexcept {
   state_->sleep(n, duration_s, token);
+}
+bool broker_worker::has_identifiers(std::uint32_t n) const noexcept {
+  return state_->own(n) && state_->at(n).has_identifiers;
 }
 bool broker_worker::delivered_all(std::uint32_t n) const noexcept {
   const session& s = state_->at(n);
@@ -56,6 +64,14 @@ CHAINRING_STAGE void broker_worker::publish(front_end& by, std::uint32_t from, s
                                             const publish_options& options,
                                             std::uint64_t token) noexcept {
   state_->publish(by, from, topic, content, options, token);
+}
+void broker_worker::publish_with_properties(front_end& by, std::uint32_t from, std::uint32_t topic,
+                                            std::span<const std::byte> content,
+                                            std::span<const std::byte> properties,
+                                            const publish_options& options,
+                                            std::uint64_t token) noexcept {
+  CHAINRING_ASSERT(properties.empty() || properties.front() != std::byte{0});
+  state_->publish_any(by, from, topic, {content, properties}, options, token);
 }
 void broker_worker::release_identifier(std::uint32_t n, std::uint16_t packet_id,
                                        std::uint64_t token) noexcept {

@@ -33,6 +33,7 @@ class topic_names;
 struct will_message {
   std::string_view topic; ///< a valid topic name
   std::span<const std::byte> content;
+  std::span<const std::byte> properties{}; ///< as of publish_with_properties()
   std::uint8_t qos = 0;
   bool retain = false;
   std::uint32_t delay_s = 0; ///< the will is sent so long after the end of the connection
@@ -40,9 +41,10 @@ struct will_message {
 
 /// The parts of its will that a session changes; the other part stays as it is.
 enum class will_part : std::uint8_t {
-  all,     ///< the whole will
-  topic,   ///< topic, QoS, retain and delay; without a will so far, the content is empty
-  content, ///< the content; without a will so far, the outcome is `not_found`
+  all,   ///< the whole will
+  topic, ///< topic, QoS, retain and delay; without a will so far, the content is empty
+  /// the content, without properties; without a will so far, the outcome is `not_found`
+  content,
 };
 
 /// The settings of a session that is opened.
@@ -135,6 +137,10 @@ class broker_worker {
   /// follows when it is durable that a client that asked for it sends no will.
   void close_session(std::uint32_t session, end_reason reason = end_reason::client,
                      std::uint64_t token = no_token) noexcept;
+  /// Changes the expiry of an open session as session_options give it, for a client that ends its
+  /// connection. It is durable with what close_session() does in the same burst.
+  void set_expiry(std::uint32_t session, std::uint32_t expiry_s,
+                  bool ends_with_connection) noexcept;
   /// Replaces the will of an open session, or a part of it; a null pointer deletes it.
   /// settled(token) follows when that is durable. Until then the former will counts.
   void set_will(std::uint32_t session, const will_message* will, std::uint64_t token,
@@ -143,6 +149,9 @@ class broker_worker {
   /// process ends meanwhile, neither the will nor the expiry of the session is due before the
   /// sleep is over. settled(token) follows when that is durable.
   void sleep(std::uint32_t session, std::uint32_t duration_s, std::uint64_t token) noexcept;
+  /// True when a subscription of the open session may have an identifier; without one, a front end
+  /// need not ask broker::subscriptions_of().
+  [[nodiscard]] bool has_identifiers(std::uint32_t session) const noexcept;
   /// True when nothing is left to deliver to the session, and nothing waits for an acknowledgement.
   [[nodiscard]] bool delivered_all(std::uint32_t session) const noexcept;
   /// The number of the session that is open on this worker under this identity, or no_session.
@@ -162,6 +171,11 @@ class broker_worker {
 
   // --- publishing -------------------------------------------------------------------------------
 
+  /// From now on publish() takes contents of at least `octets_min` octets, at QoS 1 and 2, from
+  /// this source where it gives them away, and copies them otherwise. The source belongs to the
+  /// thread of the worker, and outlives the last publish(). With a null pointer, as at first, every
+  /// content is copied.
+  void receive_from(content_source* source, std::size_t octets_min) noexcept;
   /// Stages a message. `from` is the sender's session, or no_session. A message at QoS 1 or 2 is
   /// copied, and settled(token) follows. A QoS 0 message is handed on at once, and nothing follows;
   /// one that is to be retained is handed on when it is durable.
@@ -173,6 +187,13 @@ class broker_worker {
   void publish(front_end& by, std::uint32_t from, std::uint32_t topic,
                std::span<const std::byte> content, const publish_options& options,
                std::uint64_t token) noexcept;
+  /// The same for a message with properties, which are kept and delivered with it
+  /// (delivery_item::extras). The core does not interpret them, except that the first octet of
+  /// properties is not 0. They count to the limit of the content's size.
+  void publish_with_properties(front_end& by, std::uint32_t from, std::uint32_t topic,
+                               std::span<const std::byte> content,
+                               std::span<const std::byte> properties,
+                               const publish_options& options, std::uint64_t token) noexcept;
   /// Closes an identifier, for PUBREL. settled(token) follows as `accepted` once the closing is
   /// durable, and with this burst when there is no such identifier. It follows as `repeated` when
   /// the publish has no outcome yet; then the identifier stays open.

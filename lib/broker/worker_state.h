@@ -5,6 +5,7 @@
 ///     sessions.cc     sessions that open, close or expire, and incarnations that end
 ///     publish.cc      publishing: matching, finding room, staging or setting aside
 ///     direct.cc       the most frequent publish, which is placed when it arrives
+///     received.cc     payloads that become messages where a port has received them
 ///     identifiers.cc  QoS 2: identifiers of publishers, and receipts of subscribers
 ///     subscribe.cc    subscriptions that are staged and made durable with the burst
 ///     sharing.cc      shared subscriptions: members that join and leave, and groups that end
@@ -28,7 +29,10 @@
 #include "broker/burst_cells.h"
 #include "broker/burst_credit.h"
 #include "broker/common_state.h"
+#include "broker/group_lease.h"
+#include "broker/message_content.h"
 #include "broker/plan.h"
+#include "broker/received_content.h"
 #include "broker/scan_job.h"
 #include "broker/worker.h"
 #include "ring/consumer.h"
@@ -159,26 +163,6 @@ struct broker_worker::state {
     bool joins = false;      // the session was not a member before
     bool deferred = false;   // it waits for the next burst
   };
-  /// A message that a member got from its group and has not acknowledged yet. Numbers of leases and
-  /// sessions in it are stored plus one, and 0 means none.
-  struct group_lease {
-    std::uint32_t session_plus_1;
-    std::uint32_t place;
-    leased entry;
-    std::uint64_t since_tsc;
-    std::uint64_t deadline_tsc; // UINT64_MAX: never
-    std::uint32_t next, before; // in the session's list; `next` also in the list of free leases
-    std::uint32_t older, newer; // in the worker's list of leases that have a deadline
-    std::uint32_t generation;   // counts the uses of this element
-    std::uint16_t id;
-    bool again; // the front end took the message and gave it back
-    enum class phase_type : std::uint8_t {
-      pending, // to be offered to the front end
-      sent,
-      skipped, // the connection can never carry it
-      moving,  // to the session's own queue, with the next burst
-    } phase;
-  };
   /// A message that moves from a group's queue to its member's own in this burst.
   struct move {
     std::uint32_t session;
@@ -241,8 +225,7 @@ struct broker_worker::state {
   const bool queues_grow;
   const bool drops_oldest; // some session's full queue drops its oldest message
   const bool slots_differ; // sessions that end with their connection have another limit
-  const std::uint64_t
-      drain_bytes_max; // half of what one drain may cover, because other workers flush too
+  const std::uint64_t drain_bytes_max; // half of what a drain may cover, as others flush too
   std::uint64_t maintain_at = 0;      // when to maintain queues and check sessions next
   std::uint32_t sweep_from = 0;       // the session to check next
   std::uint32_t retained_from = 0;    // the retained topic to check next, by the first worker only
@@ -253,6 +236,7 @@ struct broker_worker::state {
   std::uint32_t scans_promised = 0; // subscriptions of this burst that may need a scan
   std::uint64_t moved = 0;          // counts the messages that left a queue in any way
   basic_broker_counters<statistic> count;
+  received_content in_place;
 
   std::vector<direct_publish> direct, direct_done; // placed, and published with this burst
   std::vector<staged_publish> staged;
@@ -304,9 +288,8 @@ struct broker_worker::state {
   std::vector<std::uint32_t> former_wills; // messages that records name no more after this burst
   std::vector<std::uint32_t> releasing;    // the queues that make_room() releases
   std::vector<volatile_node> nodes;
-  std::vector<std::uint32_t> free_nodes;
   std::vector<in_flight_node> flights;
-  std::vector<std::uint32_t> free_flights;
+  std::vector<std::uint32_t> free_nodes, free_flights;
   // Shared subscriptions.
   const std::uint64_t lease_tsc;         // how long a member may keep a message; 0 means for ever
   const std::uint64_t pressed_lease_tsc; // how long where the group's queue is full; 0: as above
@@ -341,13 +324,15 @@ struct broker_worker::state {
   std::vector<std::uint32_t> free_scans, running_scans;
   bool scans_may_go_on = false;          // a session with a stalled scan has got room
   std::vector<std::byte> content_buffer; // of the longest content
+  // The properties of the message that is offered.
+  std::vector<std::byte> properties_buffer, will_properties;
+  message_extras extras;
 
   [[nodiscard]] session& at(std::uint32_t n) noexcept { return common.sessions[n]; }
   /// True for a session that is connected and whose home is this worker.
   [[nodiscard, gnu::always_inline]] bool own(std::uint32_t n) noexcept {
     if (n >= durable.sessions_max()) return false;
-    // [home-read] Without it a worker could see a session as active and use the home of its former
-    // life.
+    // [home-read] Without it a worker could use the home of the session's former life.
     return at(n).state.load(std::memory_order_acquire) == connection::active &&
            at(n).home.load(std::memory_order_relaxed) == number;
   }
@@ -368,6 +353,7 @@ struct broker_worker::state {
   /// Takes the connection off the session, so that nothing more is delivered to it.
   void detach(session& s, std::uint32_t n) noexcept;
   void disconnected(session& s, std::uint32_t n, end_reason reason) noexcept;
+  void set_expiry(std::uint32_t n, std::uint32_t expiry_s, bool ends_with_connection) noexcept;
   void end_session(std::uint32_t n, broker_event::kind why) noexcept;
   void end_after_will(session& s, std::uint32_t n) noexcept;
   void begin_ending(session& s, std::uint32_t n, bool keep, std::uint8_t flags,
@@ -419,12 +405,15 @@ struct broker_worker::state {
                std::uint64_t token) noexcept;
   void begin_burst() noexcept;
   void publish_any(front_end& by, std::uint32_t from, std::uint32_t topic,
-                   std::span<const std::byte> content, const publish_options& options,
+                   const message_content& content, const publish_options& options,
                    std::uint64_t token) noexcept;
+  [[nodiscard]] std::uint32_t make_copy(std::uint32_t topic, const message_content& content,
+                                        const publish_options& options) noexcept;
   void know(staged_publish& p, std::uint32_t topic, std::size_t size) noexcept;
-  void publish_volatile(std::uint32_t topic, std::span<const std::byte> content, bool retain,
-                        std::span<const subscriber> to) noexcept;
-  void hand_to_all(std::uint32_t copy, bool retain, std::span<const subscriber> to) noexcept;
+  void publish_volatile(std::uint32_t topic, std::uint32_t from, const message_content& content,
+                        const publish_options& options, std::span<const subscriber> to) noexcept;
+  void hand_to_all(std::uint32_t copy, std::uint32_t from, bool retain,
+                   std::span<const subscriber> to) noexcept;
   [[nodiscard]] room find_room(std::uint32_t topic, std::uint32_t from, std::uint8_t qos,
                                bool retain, std::uint64_t size, std::size_t& targets_before,
                                std::size_t& volatile_before,
@@ -433,12 +422,12 @@ struct broker_worker::state {
   [[nodiscard]] bool topic_is_waited_for(std::uint32_t topic) noexcept;
   [[nodiscard]] bool may_set_aside(std::uint32_t from) noexcept;
   [[nodiscard]] bool wait_for_claim(front_end& by, std::uint32_t from, std::uint32_t topic,
-                                    std::span<const std::byte> content,
-                                    const publish_options& options, std::uint64_t token) noexcept;
+                                    const message_content& content, const publish_options& options,
+                                    std::uint64_t token) noexcept;
   [[nodiscard]] message_fields fields_of(std::string_view name, std::uint32_t from,
                                          std::size_t size, const publish_options& options) noexcept;
   [[nodiscard]] bool reserve(std::uint32_t topic, std::uint32_t from,
-                             std::span<const std::byte> content, const publish_options& options,
+                             const message_content& content, const publish_options& options,
                              message& out) noexcept;
   void stage(staged_publish& p, std::size_t targets_before, std::size_t volatile_before) noexcept;
   void add_to_group(std::uint32_t target, std::uint64_t size) noexcept;
@@ -577,6 +566,7 @@ struct broker_worker::state {
   [[nodiscard]] bool offer_volatile(session& s, std::uint32_t n) noexcept;
   [[nodiscard]] bool offer_leased(session& s, std::uint32_t n) noexcept;
   enum class viewed : std::uint8_t { whole, damaged, expired, again };
+  [[nodiscard]] bool copy_properties(message_cursor properties) noexcept;
   [[nodiscard]] viewed view_leased(std::uint32_t seal, const leased& l,
                                    delivery_item& out) noexcept;
   [[nodiscard]] bool describe(session& s, std::uint32_t n, const leased& l,

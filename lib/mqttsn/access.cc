@@ -30,7 +30,8 @@ access::sender gateway_worker::state::who(client_address from,
   const net::endpoint e = net::endpoint::from_key(from);
   return {.client_id = client_id,
           .address = {e.address.high, e.address.low},
-          .listener = e.interface_id};
+          .listener = e.interface_id,
+          .own_port = common.config.own_port};
 }
 
 access::sender gateway_worker::state::who(std::uint32_t n) const noexcept {
@@ -91,8 +92,9 @@ void gateway_worker::state::adopt_rules() noexcept {
 }
 
 bool gateway_worker::state::may_publish(const sender& from, std::uint32_t registration) noexcept {
-  if (rules.set == nullptr) return true;
   registrations::entry& e = ids.at(registration);
+  if (e.of_broker) return false;
+  if (rules.set == nullptr) return true;
   if (e.publish_judged >> 1 != rules.number) [[unlikely]]
     e.publish_judged = word_of(rules.number, may_publish_to(from, topics.name(e.topic)));
   return (e.publish_judged & 1) != 0;
@@ -101,6 +103,7 @@ bool gateway_worker::state::may_publish(const sender& from, std::uint32_t regist
 // A predefined or a short topic id, whose name never changes.
 bool gateway_worker::state::may_publish(const sender& from, topic_id_type type, std::uint16_t id,
                                         std::string_view name) noexcept {
+  if (is_system_topic(name)) return false;
   if (rules.set == nullptr) return true;
   if (!from.known()) return may_publish_to(from, name);
   std::uint32_t& kept = common.admissions[from.session].published[id % admission::published_max];
@@ -112,6 +115,7 @@ bool gateway_worker::state::may_publish(const sender& from, topic_id_type type, 
 
 bool gateway_worker::state::may_publish_to(const sender& from,
                                            std::string_view name) const noexcept {
+  if (is_system_topic(name)) return false;
   if (rules.set == nullptr) return true;
   if (from.known())
     return rules.set->publish(common.admissions[from.session].verdict, who(from.session), name)

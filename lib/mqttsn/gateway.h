@@ -86,6 +86,7 @@ struct gateway_config {
   std::vector<predefined_topic> predefined;
   /// Seconds between two ADVERTISE messages (Tadv), 1 to 65,535. 0: none is sent.
   std::uint16_t advertise_s = 0;
+  std::uint16_t own_port = 0; ///< what access rules know as the port of clients; 0 means none
   /// The addresses of the groups to which ADVERTISE goes, and GWINFO for a SEARCHGW that came to a
   /// group: at most one of each IP version for each interface, as keys of net::endpoint. On an
   /// interface without one that GWINFO is broadcast, over IPv6 to all nodes.

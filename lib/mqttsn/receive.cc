@@ -174,6 +174,7 @@ bool gateway_worker::state::take_turns() noexcept {
   const std::uint32_t r = ids.find_by_id(n, topic_id);
   if (r == none) return false;
   const registrations::entry& e = ids.at(r);
+  if (e.of_broker) return false;
   if (rules.set != nullptr && e.publish_judged != word_of(rules.number, true)) return false;
   connection& c = at(n);
   c.published_id = topic_id;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/assert.h"
+#include "topic/topic.h"
 
 namespace chainring::mqttsn {
 
@@ -114,6 +115,7 @@ std::uint32_t registrations::add(std::uint32_t session, std::uint32_t& list,
   entry& made = entries_[r];
   made.topic = topic;
   made.session = session;
+  made.of_broker = is_system_topic(names_.name(topic));
   made.id = lists_[list].last_id = free_id(session, lists_[list].last_id);
   link(list, r);
   ids_.insert(entries_, r, id_hash(session, made.id));

@@ -40,6 +40,7 @@ class registrations {
     std::uint32_t session = none;
     std::uint16_t id = 0;
     bool known = false; ///< the client has acknowledged the id
+    bool of_broker = false; ///< the topic is one at which only the broker publishes
     /// Whether the access rules allow the session to publish to the topic, and whether to receive
     /// from it: the number of the rules that decided, shifted by one, and the decision.
     std::uint32_t publish_judged = 0, deliver_judged = 0;

@@ -82,6 +82,7 @@ void gateway_worker::state::unasked(const sender& from) noexcept {
 
 bool gateway_worker::state::may_have_will(const sender& from, std::string_view client_id,
                                           std::string_view topic) const noexcept {
+  if (is_system_topic(topic)) return false;
   if (rules.set == nullptr) return true;
   const access::sender client = who(from.address, client_id);
   return rules.set->publish(rules.set->judge(client), client, topic).allowed;

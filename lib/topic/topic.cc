@@ -2,12 +2,45 @@
 #include "topic/topic.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace chainring {
 namespace {
 
 std::uint8_t octet(std::string_view text, std::size_t at) noexcept {
   return static_cast<std::uint8_t>(text[at]);
+}
+
+constexpr std::uint64_t in_each_octet(std::uint8_t value) noexcept {
+  return std::uint64_t{0x0101010101010101} * value;
+}
+
+/// True where no octet of the word is NUL or above 0x7F, nor, in a topic name, a wildcard.
+bool plain_word(const char* at, bool topic_name) noexcept {
+  std::uint64_t word;
+  std::memcpy(&word, at, 8);
+  constexpr std::uint64_t ones = in_each_octet(1), highest = in_each_octet(0x80);
+  // Where no octet is above 0x7F, the first one that is zero borrows and gets its highest bit.
+  std::uint64_t found = word | (word - ones);
+  // `#` and `+` differ in one bit.
+  if (topic_name) found |= ((word | in_each_octet('#' ^ '+')) ^ in_each_octet('+')) - ones;
+  return (found & highest) == 0;
+}
+
+/// True for ASCII without NUL, and, for a topic name, without wildcards. Nearly all texts are
+/// plain, and this takes a fraction of the instructions that looking at each octet does.
+bool plain(std::string_view text, bool topic_name) noexcept {
+  const std::size_t size = text.size();
+  if (size < 8) {
+    for (std::size_t at = 0; at < size; ++at) {
+      const std::uint8_t c = octet(text, at);
+      if (c == 0 || c > 0x7F || (topic_name && (c == '+' || c == '#'))) return false;
+    }
+    return true;
+  }
+  for (std::size_t at = 0; at + 8 <= size; at += 8)
+    if (!plain_word(text.data() + at, topic_name)) return false;
+  return plain_word(text.data() + size - 8, topic_name); // the last word may overlap the one before
 }
 
 /// Octets of the well-formed UTF-8 sequence at `at` (Unicode 15, table 3-7), or 0.
@@ -41,6 +74,7 @@ std::size_t sequence_size(std::string_view text, std::size_t at) noexcept {
 } // namespace
 
 bool valid_utf8(std::string_view text) noexcept {
+  if (plain(text, false)) return true;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t size = sequence_size(text, at);
     if (size == 0) return false;
@@ -54,7 +88,8 @@ bool has_wildcard(std::string_view filter) noexcept {
 }
 
 bool valid_topic_name(std::string_view name) noexcept {
-  return !name.empty() && name.size() <= topic_size_max && !has_wildcard(name) && valid_utf8(name);
+  if (name.empty() || name.size() > topic_size_max) return false;
+  return plain(name, true) || (!has_wildcard(name) && valid_utf8(name));
 }
 
 bool valid_topic_filter(std::string_view filter) noexcept {

@@ -51,6 +51,13 @@ inline constexpr std::string_view shared_prefix = "$share/";
 /// Splits the text of a shared subscription. Empty where the text is not a valid one.
 [[nodiscard]] std::optional<shared_filter> split_shared_filter(std::string_view text) noexcept;
 
+/// True for the topics at which the broker reports about itself: `$SYS` and those below it. Front
+/// ends let no client publish there.
+[[nodiscard]] inline bool is_system_topic(std::string_view name) noexcept {
+  constexpr std::string_view root = "$SYS";
+  return name.starts_with(root) && (name.size() == root.size() || name[root.size()] == '/');
+}
+
 /// True where a message published to `name` goes to a subscriber of `filter`. Both must be valid.
 /// `a/#` also matches `a`. A filter that starts with a wildcard matches no name that starts with
 /// `$`.

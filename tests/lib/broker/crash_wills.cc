@@ -43,10 +43,15 @@ struct will_case : line_case {
   }
 };
 
+/// A will with properties.
+std::string will_text(std::uint64_t id) {
+  return properties_for(text_of(id)) + text_of(id);
+}
+
 /// Changes the will of the owner, who connects with it first.
 void set_will(server& b, history& h, std::uint64_t id, bool connect) {
   h.begin(id, usual_size);
-  const std::string will = std::string(topic) + " 1 " + text_of(id);
+  const std::string will = std::string(topic) + " 1 " + will_text(id);
   const std::string said = b.ask(owner_at, (connect ? "CONNECT owner - " : "WILL ") + will);
   if (said.starts_with("OK "))
     h.ack(id);
@@ -75,7 +80,8 @@ verdict take(server& b, unsigned s, std::map<std::uint64_t, unsigned>& got, hist
     if (!line.starts_with("MSG ")) continue;
     const message_line m(line);
     const std::uint64_t id = m.text == filler ? filler_id : id_of(m.text);
-    if (id == 0 || (id != filler_id && m.text != text_of(id))) return "torn or a ghost: " + line;
+    if (id == 0 || (id != filler_id && (m.text != text_of(id) || !m.has_properties)))
+      return "torn or a ghost: " + line;
     ++got[id];
     if (h != nullptr) h->promise(taken, id);
     b.send(at, "ACK " + m.number);
@@ -180,7 +186,7 @@ scenario wills_of_sessions_that_end() {
   return will_scenario(
       "will: of a session that ends with its connection", {}, {{1}}, [](server& b, history& h) {
         h.begin(1, usual_size);
-        const std::string will = std::string(topic) + " 1 " + text_of(1);
+        const std::string will = std::string(topic) + " 1 " + will_text(1);
         if (b.ask(owner_at, "CONNECT owner passing,clean " + will).starts_with("OK ")) h.ack(1);
         lose(b);
       });
@@ -214,7 +220,7 @@ scenario workers_fill_a_queue_of_a_will() {
       "will: a queue that another worker fills", kind, {{1}}, [kind](server& b, history& h) {
         (void)b.ask(other_at, "CONNECT " + identity_at(b.broker(), 1, "other") + " passing");
         h.begin(1, usual_size);
-        const std::string will = std::string(topic) + " 1 " + text_of(1);
+        const std::string will = std::string(topic) + " 1 " + will_text(1);
         if (!b.ask(owner_at, "CONNECT " + kind.owner(b) + " - " + will).starts_with("OK "))
           return h.fail("no owner");
         h.ack(1);
@@ -283,7 +289,7 @@ scenario will_that_makes_room() {
           return h.fail("no second subscriber");
         leave(b, 1);
         h.begin(1, usual_size);
-        const std::string will = std::string(topic) + " 1 " + text_of(1);
+        const std::string will = std::string(topic) + " 1 " + will_text(1);
         if (!b.ask(owner_at, "CONNECT " + kind.owner(b) + " - " + will).starts_with("OK "))
           return h.fail("no owner");
         h.ack(1);

@@ -21,11 +21,22 @@ using server = test::line_server;
 constexpr const char* topic = "a/long/topic/name/of/more/than/inline";
 constexpr unsigned publisher_at = 100, subscriber_at = 200; ///< connections
 
-/// "MSG n qos bits flags topic text"
+/// The properties that scenarios give a message with that text.
+inline std::string properties_for(const std::string& text) {
+  return "{" + text.substr(0, 20) + "}";
+}
+
+/// "MSG n qos bits flags topic text". Where the text begins with the properties that go with the
+/// rest of it, they are taken off.
 struct message_line {
   std::string number, text;
+  bool has_properties = false;
   explicit message_line(const std::string& line)
-      : number(line.substr(4, line.find(' ', 4) - 4)), text(line.substr(line.rfind(' ') + 1)) {}
+      : number(line.substr(4, line.find(' ', 4) - 4)), text(line.substr(line.rfind(' ') + 1)) {
+    const std::string rest = text.substr(text.starts_with('{') ? text.find('}') + 1 : 0);
+    has_properties = text == properties_for(rest) + rest;
+    if (has_properties) text = rest;
+  }
 };
 
 inline std::string subscriber_name(unsigned s) {
@@ -39,13 +50,25 @@ struct line_case {
   unsigned subscribers = 2;
   unsigned publishers = 1;
   bool examine = true; ///< the region is checked after each recovery
+  bool properties = false; ///< each message is published with properties_for() its text
 
   [[nodiscard]] queue_rules rules() const {
     return {subscribers, config.queue_slots, config.overflow, publishers};
   }
   [[nodiscard]] std::unique_ptr<server> open(media& m, bool fresh, std::string& why) const {
     auto b = broker_in_order(test::join_life(m), config, fresh, layout, why, examine);
-    return b == nullptr ? nullptr : std::make_unique<server>(std::move(b));
+    if (b == nullptr) return nullptr;
+    auto made = std::make_unique<server>(std::move(b));
+    if (properties)
+      made->arrive_by([added = std::string()](std::string_view line) mutable -> std::string_view {
+        if (!line.starts_with("PUB ")) return line;
+        const std::size_t text = line.rfind(' ') + 1;
+        added = line.substr(0, text);
+        added += properties_for(std::string(line.substr(text)));
+        added += line.substr(text);
+        return added;
+      });
+    return made;
   }
   /// A region with the sessions of all subscribers and of a publisher.
   void set_up(media& m, history& h) const {
@@ -177,7 +200,8 @@ inline void consume_backwards(server& b, history& h, unsigned s, unsigned count)
 }
 
 /// Every subscriber takes everything it is given and acknowledges it.
-inline verdict judge_deliveries(server& b, const history& h, const queue_rules& rules) {
+inline verdict judge_deliveries(server& b, const history& h, const queue_rules& rules,
+                                bool properties = false) {
   oracle judge(h, rules);
   for (unsigned s = 0; s < rules.subscribers; ++s) {
     const unsigned at = subscriber_at + s;
@@ -186,6 +210,7 @@ inline verdict judge_deliveries(server& b, const history& h, const queue_rules& 
     for (std::string line = b.next(at); !line.empty(); line = b.next(at)) {
       const message_line m(line);
       if (verdict bad = judge.found(s, m.text)) return bad;
+      if (m.has_properties != properties) return "other properties: " + line;
       b.send(at, "ACK " + m.number);
       b.settle();
     }
@@ -202,7 +227,7 @@ inline verdict line_case::check(media& m, const history& h) const {
   std::string why;
   auto b = open(m, false, why);
   if (b == nullptr) return "does not open: " + why;
-  return judge_deliveries(*b, h, rules());
+  return judge_deliveries(*b, h, rules(), properties);
 }
 
 /// A scenario of that kind: `run` is given an open broker whose publisher is connected. The life

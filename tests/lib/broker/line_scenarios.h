@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The crash scenarios of the core under the line front end. Each is one life of a broker; the
-/// tests in crash_line.cc, crash_queues.cc, crash_qos2.cc, crash_two_workers.cc, crash_groups.cc,
-/// crash_moves.cc, crash_memberships.cc and crash_rare.cc explore them, and mutation switches calls
-/// off under them.
+/// tests in crash_line.cc, crash_received.cc, crash_properties.cc, crash_queues.cc, crash_qos2.cc,
+/// crash_two_workers.cc, crash_groups.cc, crash_moves.cc, crash_memberships.cc and crash_rare.cc
+/// explore them, and mutation switches calls off under them.
 #pragma once
 #include <vector>
 
@@ -17,6 +17,14 @@ test::scenario ended_and_made_again();       ///< one identity, in one burst
 test::scenario published_in_the_middle();    ///< of a burst in which a session ends
 test::scenario expired_sessions();           ///< at an open and under way
 test::scenario expired_messages(); ///< in the queues of an absent and of a slow subscriber
+
+// crash_received.cc
+test::scenario received_for_one(); ///< payloads kept where they were received
+test::scenario received_for_two();
+
+// crash_properties.cc
+test::scenario published_with_properties();
+test::scenario retained_with_properties();
 
 // crash_queues.cc
 test::scenario places_used_again();  ///< acknowledged, released, and placed in again

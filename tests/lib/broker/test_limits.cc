@@ -60,6 +60,33 @@ TEST_F(Expiry, AMessageExpiresAlsoWhileTheBrokerIsStopped) {
   EXPECT_EQ(counters().expired_messages, 1u);
 }
 
+TEST_F(Expiry, AMessageExpiresAsItsPublisherAsksAtEachQos) {
+  subscribe(subscriber, "slow", 2, true);
+  server->send(subscriber, "STOP");
+  server->settle();
+  for (const char* qos : {"0/50", "1/50", "2:7/50", "0/500", "1/500", "2:8/500", "1"})
+    server->send(publisher, std::string("PUB t ") + qos + " {p}" + qos);
+  server->settle();
+  test::wall_clock_ahead_s = 90;
+  server->send(subscriber, "GO");
+  EXPECT_EQ(take(subscriber), (lines{"{p}0/500", "{p}1/500", "{p}2:8/500", "{p}1"}));
+  EXPECT_EQ(counters().expired_messages, 3u);
+}
+
+TEST_F(Expiry, ASessionThatHasExpiredIsOverAlsoBeforeTheBrokerComesToLookAtIt) {
+  subscribe(subscriber, "short", 1, false);
+  ASSERT_TRUE(publish("old"));
+  ASSERT_TRUE(accepted(subscriber, "CONNECT short -"));
+  server->forget(subscriber);
+  ASSERT_TRUE(accepted(subscriber, "BYE 50"));
+  test::wall_clock_ahead_s = 51;
+  server->forget(subscriber);
+  const std::string said = server->ask(subscriber, "CONNECT short -");
+  EXPECT_TRUE(said.starts_with("OK ") && !said.ends_with("present")) << said;
+  EXPECT_EQ(take(subscriber), lines{});
+  EXPECT_EQ(counters().expired, 1u);
+}
+
 TEST_F(Expiry, NoMessageExpiresEarlyWhenTheClockIsSetBack) {
   subscribe(subscriber, "absent", 1, false);
   ASSERT_TRUE(publish("text"));

@@ -2,6 +2,7 @@
 // Tests the core through its second front end. The tests use front_end.h, worker.h, a text protocol
 // and a window of 16 deliveries, so what they show holds for any protocol.
 #include <gtest/gtest.h>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -256,6 +257,119 @@ TEST_P(LineFrontEnd, LearnsThatAnOperatorEndedItsConnection) {
   server->settle();
   EXPECT_EQ(server->next(bob), "GONE kicked");
   EXPECT_EQ(server->broker().subscription_count(), 0u);
+}
+
+TEST_P(LineFrontEnd, GivesASessionNothingOfItsOwnWhereItsSubscriptionSaysSo) {
+  ASSERT_EQ(ask(bob, "SUB c/# 1 0 others"), "OK 3");
+  send(bob, "PUB c/own 0 at QoS 0");
+  ASSERT_EQ(ask(bob, "PUB c/own 1 at QoS 1"), "OK 5");
+  ASSERT_EQ(ask(alice, "PUB c/other 1 from Alice"), "OK 2");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 0 - c/other from Alice");
+  send(alice, "PUB c/other 0 from Alice too");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 - c/other from Alice too");
+  EXPECT_EQ(server->next(bob), "");
+}
+
+TEST_P(LineFrontEnd, ShowsTheIdentifiersOfSubscriptions) {
+  const auto info = server->broker().session_of(bob_id);
+  ASSERT_TRUE(info);
+  broker_worker& home = server->broker().worker(GetParam() - 1);
+  EXPECT_FALSE(home.has_identifiers(info->number));
+  ASSERT_EQ(ask(bob, "SUB c/# 1 0 id=268435455"), "OK 3");
+  ASSERT_EQ(ask(bob, "SUB $share/g/d 1 0 id=7"), "OK 4");
+  EXPECT_TRUE(home.has_identifiers(info->number));
+  std::map<std::string, std::uint32_t> found;
+  for (const subscription_info& s : server->broker().subscriptions_of(info->number, 0, 10))
+    found[s.filter] = s.identifier;
+  EXPECT_EQ(found, (std::map<std::string, std::uint32_t>{
+                       {"a/#", 0}, {"c/#", 268435455}, {"$share/g/d", 7}}));
+  ASSERT_EQ(ask(bob, "SUB c/# 1"), "OK 5"); // without one now
+  for (const subscription_info& s : server->broker().subscriptions_of(info->number, 0, 10))
+    EXPECT_TRUE(s.filter != "c/#" || s.identifier == 0);
+}
+
+TEST_P(LineFrontEnd, ChangesTheExpiryOfASessionAsItsConnectionEnds) {
+  ASSERT_EQ(ask(bob, "BYE 77"), "OK 3");
+  const auto info = server->broker().session_of(bob_id);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->expiry_s, 77u);
+  EXPECT_FALSE(info->ends_with_connection);
+  ASSERT_EQ(ask(bob, "CONNECT " + bob_id + " -"), "OK 4 present");
+  ASSERT_EQ(ask(bob, "BYE 0"), "OK 5");
+  EXPECT_FALSE(server->broker().session_of(bob_id));
+  ASSERT_EQ(ask(bob, "CONNECT " + bob_id + " passing"), "OK 6");
+  ASSERT_EQ(ask(bob, "BYE 5"), "OK 7");
+  EXPECT_TRUE(server->broker().session_of(bob_id));
+}
+
+TEST_P(LineFrontEnd, DeliversTheProperties) {
+  ASSERT_EQ(ask(alice, "SUB a/b 2"), "OK 2"); // so that messages go to two sessions
+  ASSERT_EQ(ask(alice, "PUB a/b 1 {of both}text"), "OK 3");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 0 - a/b {of both}text");
+  EXPECT_EQ(server->next(alice), "MSG 1 1 0 - a/b {of both}text");
+  ASSERT_EQ(ask(alice, "UNSUB a/b"), "OK 4");
+  ASSERT_EQ(ask(alice, "PUB a/b 1 {of one}text"), "OK 5");
+  EXPECT_EQ(server->next(bob), "MSG 2 1 0 - a/b {of one}text");
+  ASSERT_EQ(ask(alice, "PUB a/b 2:7 {at QoS 2}"), "OK 6");
+  EXPECT_EQ(server->next(bob), "MSG 3 1 0 - a/b {at QoS 2}");
+  send(alice, "PUB a/b 0 {at QoS 0}text");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 - a/b {at QoS 0}text");
+  ASSERT_EQ(ask(alice, "PUB a/b 1 text alone"), "OK 8");
+  EXPECT_EQ(server->next(bob), "MSG 4 1 0 - a/b text alone");
+  acknowledge(1, 4);
+  send(bob, "BYE");
+  ASSERT_EQ(ask(alice, "PUB a/b 1 {kept}text"), "OK 9");
+  reconnect("present");
+  EXPECT_EQ(server->next(bob), "MSG 5 1 0 - a/b {kept}text");
+}
+
+TEST_P(LineFrontEnd, DeliversThePropertiesOfRetainedMessagesAndWills) {
+  ASSERT_EQ(ask(alice, "RET r/1 1 {retained}text"), "OK 2");
+  ASSERT_EQ(ask(bob, "SUB r/1 1"), "OK 3");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 0 retained r/1 {retained}text");
+  ASSERT_EQ(ask(bob, "SUB r/+ 0"), "OK 4");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 retained r/1 {retained}text");
+  for (const char* qos : {"0", "1", "2"}) {
+    ASSERT_EQ(ask(bob, std::string("SUB w ") + qos).substr(0, 2), "OK");
+    ASSERT_EQ(ask(carol, "CONNECT carol passing w 1 {will}text").substr(0, 2), "OK");
+    send(carol, "LOST");
+    const std::string got = server->next(bob);
+    EXPECT_EQ(got.substr(got.find(" w ")), " w {will}text");
+  }
+  ASSERT_EQ(ask(carol, "CONNECT carol passing w 1 {will}text").substr(0, 2), "OK");
+  ASSERT_EQ(ask(carol, "WILLTOPIC v 1").substr(0, 2), "OK");
+  ASSERT_EQ(ask(bob, "SUB v 1").substr(0, 2), "OK");
+  send(carol, "LOST");
+  std::string got = server->next(bob);
+  EXPECT_EQ(got.substr(got.find(" v ")), " v {will}text");
+  ASSERT_EQ(ask(carol, "CONNECT carol passing w 1 {will}text").substr(0, 2), "OK");
+  ASSERT_EQ(ask(carol, "WILLTEXT another").substr(0, 2), "OK");
+  send(carol, "LOST");
+  got = server->next(bob);
+  EXPECT_EQ(got.substr(got.find(" w ")), " w another");
+}
+
+TEST_P(LineFrontEnd, SaysOfAMessageWithPropertiesThatItExpires) {
+  ASSERT_EQ(ask(alice, "PUB a/b 1/50 {p}text"), "OK 2");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 0 expires a/b {p}text");
+  send(alice, "PUB a/b 0/50 {p}text");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 expires a/b {p}text");
+  ASSERT_EQ(ask(alice, "RET r 1/50 {p}text"), "OK 4");
+  ASSERT_EQ(ask(bob, "SUB r 0"), "OK 3");
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 retained,expires r {p}text");
+}
+
+TEST_P(LineFrontEnd, CountsThePropertiesToTheSizeOfAMessage) {
+  const std::size_t most = server->broker().config().content_size_max;
+  const auto of_size = [](std::size_t properties, std::size_t text) {
+    return "{" + std::string(properties - 2, 'p') + "}" + std::string(text, 't');
+  };
+  ASSERT_EQ(ask(alice, "PUB a/b 1 " + of_size(most - 10, 11)), "NO 2 too_long");
+  const std::string longest = of_size(most - 10, 10);
+  ASSERT_EQ(ask(alice, "PUB a/b 1 " + longest), "OK 3");
+  EXPECT_EQ(server->next(bob), "MSG 1 1 0 - a/b " + longest);
+  send(alice, "PUB a/b 0 " + longest);
+  EXPECT_EQ(server->next(bob), "MSG 0 0 0 - a/b " + longest);
 }
 
 INSTANTIATE_TEST_SUITE_P(Workers, LineFrontEnd, testing::Values(1u, 2u));

@@ -41,6 +41,32 @@ TEST(Utf8, RefusesOverlongSurrogatePastTheEndTruncatedAndNul) {
     EXPECT_FALSE(valid_utf8(text)) << testing::PrintToString(text);
 }
 
+// Octets are looked at eight at a time.
+TEST(TopicName, IsJudgedByEachOctetWhereverItStands) {
+  for (std::size_t size = 1; size <= 33; ++size)
+    for (std::size_t at = 0; at < size; ++at)
+      for (unsigned value = 0; value < 256; ++value)
+        for (const char others : {'a', '\x01', '\x7F', '*', '"', ',', '$'}) {
+          std::string text(size, others);
+          text[at] = static_cast<char>(value);
+          const bool alone = value > 0 && value < 0x80; // above that, it needs others beside it
+          ASSERT_EQ(valid_utf8(text), alone) << size << " " << at << " " << value;
+          ASSERT_EQ(valid_topic_name(text), alone && value != '+' && value != '#')
+              << size << " " << at << " " << value;
+        }
+  for (std::size_t before = 0; before <= 17; ++before)
+    for (std::size_t behind = 0; behind <= 17; ++behind) {
+      const auto around = [&](const std::string& text) {
+        return std::string(before, 'b') + text + std::string(behind, 'c');
+      };
+      EXPECT_TRUE(valid_topic_name(around("\xF0\x90\x80\x80")));
+      EXPECT_FALSE(valid_topic_name(around("\xF0\x90\x80\x80+")));
+      EXPECT_FALSE(valid_topic_name(around("#\xC3\xA4")));
+      EXPECT_FALSE(valid_utf8(around("\xF0\x90\x80")));
+      EXPECT_FALSE(valid_utf8(around("\xED\xA0\x80")));
+    }
+}
+
 TEST(TopicName, HasNoWildcardIsNotEmptyAndFitsSixteenBits) {
   for (const auto& name :
        {"a"s, "/"s, "a/b"s, "/a//b/"s, "$SYS/x"s, "with space"s, std::string(topic_size_max, 'x')})
@@ -67,6 +93,13 @@ struct match_case {
   const char* name;
   bool matches;
 };
+
+TEST(TopicName, OfTheBrokerItselfIsTheRootAndWhatIsBelowIt) {
+  for (const char* name : {"$SYS", "$SYS/", "$SYS/broker/uptime"})
+    EXPECT_TRUE(is_system_topic(name)) << name;
+  for (const char* name : {"", "$", "$SY", "$SYSTEM", "$SYSTEM/x", "$sys/x", "a/$SYS/x", "/$SYS"})
+    EXPECT_FALSE(is_system_topic(name)) << name;
+}
 
 TEST(TopicMatch, FollowsTheRulesOfMqttSection47) {
   // The examples of the specification (4.7.1.2, 4.7.1.3, 4.7.2) come first, then other limits.
