@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "access/access.h"
+#include "access/password_file.h"
 #include "common/eal.h"
 #include "common/start.h"
 #include "common/stream.h"
@@ -41,12 +42,22 @@ void reload_access(service& s) {
                   loaded.error().message.c_str());
 }
 
-// Handles SIGHUP: it opens the log file again, reads the access rules again, and the log levels
-// from the arguments and the configuration file.
+// Does the same with the certificates of TLS and the passwords.
+void log_reloaded(const chainring::result<std::string>& loaded, const char* former) {
+  if (!loaded)
+    CHAINRING_LOG(ERR, broker, "%s; the former %s", loaded.error().message.c_str(), former);
+  else if (!loaded->empty())
+    CHAINRING_LOG(NOTICE, broker, "%s", loaded->c_str());
+}
+
+// Handles SIGHUP: it opens the log file again, reads the access rules, the certificates and
+// the passwords again, and the log levels from the arguments and the configuration file.
 void reload(service& s, int argc, char** argv) {
   if (auto opened = reopen_log(); !opened)
     CHAINRING_LOG(ERR, broker, "%s", opened.error().message.c_str());
   reload_access(s);
+  log_reloaded(s.load_certificates(), "certificates stay in use");
+  log_reloaded(s.load_passwords(), "passwords stay in force");
   options again;
   const int own = own_arguments(argc, argv);
   if (own == argc || !parse(argc - own, argv + own, again).run) {
@@ -71,6 +82,18 @@ int main(int argc, char** argv) {
   if (!o.access.empty()) {
     if (auto rules = chainring::access::rule_set::read(o.access); !rules) {
       std::fprintf(stderr, "dpdk-chainring: --access: %s\n", rules.error().message.c_str());
+      return 2;
+    }
+  }
+  if (!o.passwords.empty()) {
+    if (auto loaded = chainring::access::password_file::read(o.passwords); !loaded) {
+      std::fprintf(stderr, "dpdk-chainring: --password-file: %s\n", loaded.error().message.c_str());
+      return 2;
+    }
+  }
+  if (!o.mqtt.tls.certificates.empty()) {
+    if (auto loaded = chainring::tls::context::load(o.mqtt.tls); !loaded) {
+      std::fprintf(stderr, "dpdk-chainring: --tls-cert: %s\n", loaded.error().message.c_str());
       return 2;
     }
   }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "options.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <sched.h>
 
 #include "common/checks.h"
 #include "common/parse.h"
 #include "common/stream.h"
+#include "listeners.h"
 #include "net/port.h"
 
 namespace chainring::app {
@@ -64,7 +66,7 @@ void parse_group(const std::string& text, options& o) {
 } // namespace
 
 parsed parse(int argc, char** argv, options& o) {
-  CLI::App a{"Durable MQTT-SN 1.2 broker on DPDK.\n"
+  CLI::App a{"Durable broker for MQTT-SN 1.2 and MQTT 3.1.1 on DPDK.\n"
              "The EAL arguments choose lcores, memory and ports (see --help before the --)."};
   a.name("dpdk-chainring [EAL arguments] --");
   a.set_version_flag("--version", "dpdk-chainring " CHAINRING_VERSION);
@@ -111,15 +113,90 @@ parsed parse(int argc, char** argv, options& o) {
   a.add_option("--vlan", o.vlans,
                "VLAN of a port, 1 to 4094, or 0 for frames without a tag; once for each port")
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{net::vlan_max}, "0 to 4094"));
-  number<std::uint16_t>(a, "--udp-port", o.udp_port, 1, 65535,
-                        "UDP port at which the broker serves MQTT-SN");
+  CLI::Option* const udp_port = number<std::uint16_t>(
+      a, "--udp-port", o.udp_port, 1, 65535, "UDP port at which the broker serves MQTT-SN");
+  number<std::uint32_t>(a, "--sys-interval", o.sys_interval_s, 0, 86400,
+                        "Seconds between two reports of the broker at its topics $SYS/broker/...; "
+                        "0 means none");
+  std::vector<std::string> listeners;
+  a.add_option(
+      "--listen", listeners,
+      stream::tcp_available()
+          ? "Serve MQTT over TCP too: mqtt:// at port 1883, mqtts:// by TLS at 8883, ws:// "
+            "and wss:// in WebSockets at 8080 and 8081 and path /mqtt, or such as "
+            "ws://192.0.2.1:80/path; ?max-connections=N and &allow-anonymous=true or =false behind "
+            "it "
+            "hold for it alone. These need one worker lcore. mqttsn://:PORT names the UDP port of "
+            "MQTT-SN as --udp-port does. It may be given several times"
+          : "Serve MQTT over TCP too. This program was built without TCP and "
+            "refuses it; run .ci/install and build again");
+  number<std::uint32_t>(a, "--max-packet", o.mqtt.packet_size_max, 128, 16u << 20,
+                        "Longest packet of MQTT over TCP, in octets");
+  number<std::uint32_t>(a, "--max-connections", o.mqtt.tcp.connections_max, 1, 1'000'000,
+                        "TCP connections at one time");
+  number<std::uint32_t>(a, "--max-connections-per-address", o.mqtt.tcp.connections_per_host_max, 1,
+                        1'000'000,
+                        "TCP connections at one time from one IPv4 address or IPv6 prefix of 64 "
+                        "bits");
+  number<std::uint32_t>(a, "--max-connection-rate", o.mqtt.tcp.connections_per_second_max, 0,
+                        1'000'000,
+                        "TCP connections that one IPv4 address or IPv6 prefix of 64 bits may begin "
+                        "in a second; 0 means no limit");
+  std::vector<std::string> chains, keys;
+  std::string clients = "optional", version = "1.2";
+  a.add_option("--tls-cert", chains,
+               "PEM file of a certificate for mqtts:// and wss://, with those that lead to its "
+               "issuer. It may be given several times, for the names that clients ask for; the "
+               "first is for all others. SIGHUP and the command 'reload' read it again")
+      ->check(CLI::ExistingFile);
+  a.add_option("--tls-key", keys,
+               "PEM file of its private key, without a passphrase; once for each --tls-cert")
+      ->check(CLI::ExistingFile);
+  a.add_option("--tls-ca", o.mqtt.tls.trusted,
+               "PEM file of the authorities that the certificates of clients must lead to")
+      ->check(CLI::ExistingFile);
+  const CLI::Option* demand =
+      a.add_option("--tls-clients", clients,
+                   "Whether a client needs a certificate, with --tls-ca: optional or required")
+          ->check(CLI::IsMember({"optional", "required"}))
+          ->capture_default_str();
+  a.add_option("--tls-version", version, "Oldest version of TLS that is spoken: 1.2 or 1.3")
+      ->check(CLI::IsMember({"1.2", "1.3"}))
+      ->capture_default_str();
+  bool anonymous = false;
+  a.add_option("--password-file", o.passwords,
+               "File of user names and hashed passwords, which dpdk-chainring-passwd or "
+               "mosquitto_passwd writes; then MQTT clients over TCP need one of them. SIGHUP and "
+               "the command 'reload' read it again")
+      ->check(CLI::ExistingFile);
+  a.add_flag("--tls-identity-as-user", o.mqtt.certificate_names_user,
+             "The common name of a client's certificate is its user name, and it needs no "
+             "password");
+  const CLI::Option* anyone =
+      a.add_flag("--allow-anonymous", anonymous,
+                 "Clients of MQTT over TCP need no user name; this is so without --password-file "
+                 "and --tls-identity-as-user, unless --allow-anonymous=false is given");
+  number<unsigned>(a, "--helper-threads", o.mqtt.helper_threads, 1, 64,
+                   "Threads for the handshakes of TLS and the hashes of passwords, on the CPUs of "
+                   "the main lcore");
+  a.add_option("--websocket-origin", o.mqtt.websocket_origins,
+               "Origin from which scripts in browsers may connect by WebSocket, such as "
+               "https://example.org; may be given several times. Without it any may");
   const CLI::Option* mtu =
       number<std::uint16_t>(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
   number<std::uint16_t>(a, "--max-datagram", o.datagram_max, 0, 65000,
                         "Longest datagram in octets, sent and received in fragments where it is "
                         "longer than a packet; 0 means what fits into a packet");
   a.add_flag("--partial-checksums", o.partial_checksums,
-             "Accept UDP datagrams whose checksum a veth or bridge peer left to the hardware");
+             "Accept datagrams and TCP segments whose checksum a veth or bridge peer left to the "
+             "hardware");
+  std::uint32_t rx_in_region = 0;
+  const CLI::Option* received =
+      number<std::uint32_t>(a, "--rx-in-region", rx_in_region, 0, 65535,
+                            "Receive into the region, so that payloads of at least so many octets "
+                            "become messages at QoS 1 and 2 without a copy; needs a region with "
+                            "blocks as long as a frame; without it all are copied")
+          ->default_str("");
   std::vector<std::string> groups;
   a.add_option("--multicast", groups,
                "Multicast group that every port joins, such as 225.1.1.1, with --address6 also an "
@@ -262,7 +339,59 @@ parsed parse(int argc, char** argv, options& o) {
         throw CLI::ValidationError("--address", "0.0.0.0: expected an address, or --address6");
     if (!o.vlans.empty() && o.vlans.size() != o.addresses.size())
       throw CLI::ValidationError("--vlan", "expected one for each port; give 0 for none");
+    o.mqtt.listeners.clear();
+    bool of_mqtt_sn = udp_port->count() != 0;
+    for (const std::string& text : listeners) {
+      if (is_of_mqtt_sn(text)) {
+        auto port = parse_mqtt_sn_listener(text);
+        if (!port) throw CLI::ValidationError("--listen", port.error().message);
+        if (std::exchange(of_mqtt_sn, true))
+          throw CLI::ValidationError("--listen", "'" + text +
+                                                     "': MQTT-SN is served at one port; expected "
+                                                     "one mqttsn:// and no --udp-port beside it");
+        o.udp_port = *port;
+        continue;
+      }
+      auto l = parse_listener(text);
+      if (!l) throw CLI::ValidationError("--listen", l.error().message);
+      if (std::ranges::find(o.mqtt.listeners, l->port, &mqtt::listener_config::port) !=
+          o.mqtt.listeners.end())
+        throw CLI::ValidationError("--listen", "'" + text +
+                                                   "': the port is listened to already; expected "
+                                                   "another one");
+      const auto is_own = [&](const auto& own) { return own.address == *l->address; };
+      if (l->address &&
+          std::ranges::none_of(o.addresses,
+                               [&](const net::ipv4_prefix& own) {
+                                 return net::ip_address(own.address) == *l->address;
+                               }) &&
+          std::ranges::none_of(o.addresses6, is_own))
+        throw CLI::ValidationError("--listen", "'" + text +
+                                                   "': expected an address of --address or "
+                                                   "--address6, or none for all of them");
+      o.mqtt.listeners.push_back(std::move(*l));
+    }
+    if (chains.size() != keys.size())
+      throw CLI::ValidationError("--tls-key", "expected one for each --tls-cert");
+    for (std::size_t i = 0; i < chains.size(); ++i)
+      o.mqtt.tls.certificates.push_back({chains[i], keys[i]});
+    if (chains.empty() && std::ranges::any_of(o.mqtt.listeners, &mqtt::listener_config::tls))
+      throw CLI::ValidationError("--listen",
+                                 "mqtts:// and wss:// need a certificate: expected --tls-cert and "
+                                 "--tls-key");
+    if (o.mqtt.tls.trusted.empty() && demand->count() != 0)
+      throw CLI::ValidationError("--tls-clients", "expected --tls-ca with the authorities");
+    if (o.mqtt.certificate_names_user && o.mqtt.tls.trusted.empty())
+      throw CLI::ValidationError("--tls-identity-as-user",
+                                 "expected --tls-ca with the authorities");
     o.mtu_given = mtu->count() != 0;
+    if (received->count() != 0) {
+      o.rx_in_region = rx_in_region;
+      if (o.broker.queue_bytes != 0)
+        throw CLI::ValidationError("--rx-in-region",
+                                   "--queue-bytes would count the octets in front of a payload; "
+                                   "leave one of the two out");
+    }
     if (!gateways.empty() && gateways.size() != addresses.size())
       throw CLI::ValidationError("--gateway",
                                  "expected one for each --address; give 0.0.0.0 for none");
@@ -280,6 +409,13 @@ parsed parse(int argc, char** argv, options& o) {
     }
   };
   if (const parsed p = parse_arguments(a, argc, argv, check); !p.run) return p;
+  if (!o.mqtt.tls.trusted.empty())
+    o.mqtt.tls.clients = clients == "required" ? tls::client_certificates::required
+                                               : tls::client_certificates::optional;
+  o.mqtt.check_passwords = !o.passwords.empty();
+  o.mqtt.allow_anonymous =
+      anyone->count() != 0 ? anonymous : !o.mqtt.check_passwords && !o.mqtt.certificate_names_user;
+  if (version == "1.3") o.mqtt.tls.version_min = tls::protocol_version::tls_1_3;
   o.idle = parse_idle_mode(idle).value();
   o.gateway.gateway_id = static_cast<std::uint8_t>(gateway_id);
   o.broker.overflow = parse_overflow_policy(overflow).value();

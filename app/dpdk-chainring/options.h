@@ -3,6 +3,7 @@
 /// file.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "broker/broker.h"
 #include "common/arguments.h"
 #include "common/stream.h"
+#include "mqtt/server.h"
 #include "mqttsn/gateway.h"
 #include "net/address.h"
 
@@ -29,6 +31,7 @@ struct options {
   std::vector<net::ip_address> gateways6;   ///< one for each port, or empty
   std::vector<std::uint16_t> vlans;         ///< one for each port, or empty
   std::uint16_t udp_port = 10000;
+  std::uint32_t sys_interval_s = 10; ///< 0: nothing is published below $SYS
   std::uint16_t mtu = 1500;
   bool mtu_given = false; ///< then a port that cannot have it is refused
   std::uint16_t datagram_max = 0;
@@ -36,14 +39,19 @@ struct options {
   net::ip_address multicast6;  ///< an IPv6 group that every port joins; :: means none
   std::string predefined_topics;
   std::string access; ///< the file of access rules; empty means that everything is allowed
+  std::string passwords; ///< the password file; empty means that no passwords are checked
   store_layout tables;
   broker_config broker;
   mqttsn::gateway_config gateway;
+  mqtt::server_config mqtt; ///< without listeners, where MQTT over TCP is not served
   idle_mode idle = idle_mode::yield;
   std::string log_file;              ///< an empty path means standard error
   std::vector<log_level> log_levels; ///< applied in this order
   bool interactive = false;
   bool partial_checksums = false;
+  /// Payloads of at least so many octets become messages where the ports have received them, in the
+  /// region; nothing means that all are copied there.
+  std::optional<std::uint32_t> rx_in_region;
 };
 
 /// Parses the arguments. It prints the help, the version or the refusal itself.

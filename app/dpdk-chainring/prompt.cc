@@ -273,6 +273,9 @@ void show_counters(cmdline* cl) {
                            [cl](const char* name, std::uint64_t value) {
                              cmdline_printf(cl, "%-20s %" PRIu64 "\n", name, value);
                            });
+  for_each_tcp_counter(*served, [cl](const std::string& name, std::uint64_t value) {
+    cmdline_printf(cl, "%-20s %" PRIu64 "\n", name.c_str(), value);
+  });
 }
 
 void show_rates(cmdline* cl) {
@@ -472,6 +475,14 @@ void on_reload(void*, cmdline* cl, void*) {
   else
     cmdline_printf(cl, "%s; the former access rules stay in force\n",
                    loaded.error().message.c_str());
+  const auto say = [&](const result<std::string>& one, const char* former) {
+    if (!one)
+      cmdline_printf(cl, "%s; the former %s\n", one.error().message.c_str(), former);
+    else if (!one->empty())
+      cmdline_printf(cl, "%s\n", one->c_str());
+  };
+  say(served->load_certificates(), "certificates stay in use");
+  say(served->load_passwords(), "passwords stay in force");
 }
 void on_quit(void*, cmdline* cl, void*) {
   quit = true;

@@ -12,6 +12,7 @@
 #include <array>
 #include <cinttypes>
 #include <cstdio>
+#include <optional>
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -24,8 +25,10 @@
 
 #include "base/escape.h"
 #include "common/size.h"
+#include "listeners.h"
 #include "log.h"
 #include "mqttsn/sink.h"
+#include "mqttsn/taking_sink.h"
 
 namespace chainring::app {
 
@@ -106,6 +109,10 @@ std::string addresses_text(const net::interface& i) {
   return text;
 }
 
+/// With a smaller cache the frames of a burst and its answers overflow it in each round, and every
+/// frame comes from the far end of the pool, where no cache of the CPU has it.
+constexpr unsigned frames_cached = RTE_MEMPOOL_CACHE_MAX_SIZE;
+
 /// The number of frames that one link may hold back. All links together hold about 100 MiB at most.
 std::uint32_t link_capacity(std::size_t links) {
   std::uint32_t capacity = 8192;
@@ -118,24 +125,52 @@ std::uint32_t link_capacity(std::size_t links) {
 
 result<std::unique_ptr<service>> service::create(const options& o) {
   std::unique_ptr<service> s(new service(o));
+  if (auto found = s->find_workers(); !found) return found.error();
+  if (o.rx_in_region) { // the ports need a part of the region
+    if (auto right = s->check_drivers(); !right) return right.error();
+    if (auto opened = s->open_region(s->datagram_max()); !opened) return opened.error();
+    if (auto made = s->make_rooms(); !made) return made.error();
+  }
   if (auto ports = s->open_ports(); !ports) return ports.error();
-  if (auto opened = s->open_region(); !opened) return opened.error();
+  if (!o.rx_in_region)
+    if (auto opened = s->open_region(s->datagram_max()); !opened) return opened.error();
+  if (auto opened = s->open_gateway(); !opened) return opened.error();
   for (auto& w : s->workers_)
     s->gateway_->worker(w->number).attach(s->listeners_->worker(w->number).out(),
                                           &s->listeners_->worker(w->number));
+  if (s->mqtt_ != nullptr) {
+    net::listener& in = s->listeners_->worker(0);
+    if (auto attached = s->mqtt_->worker().attach(in.links(), s->pool_, &in); !attached)
+      return attached.error();
+    for (const mqtt::listener_config& l : o.mqtt.listeners)
+      CHAINRING_LOG(INFO, port, "MQTT 3.1.1 and 5.0 are served at %s", to_string(l).c_str());
+  }
   return s;
 }
 
 service::~service() {
   stop();
   if (started_) rte_eal_mp_wait_lcore();
+  mqtt_.reset();
   gateway_.reset();
-  broker_.reset();
   listeners_.reset();
   interfaces_.clear();
+  // A port may not have given back all of its buffers. Then their pool stays until EAL ends.
+  if (rooms_ != nullptr && rte_mempool_full(rooms_->mempool()) == 0) (void)rooms_.release();
+  rooms_.reset();
+  broker_.reset();
 }
 
-result<void> service::open_region() {
+std::size_t service::datagram_max() const {
+  if (interfaces_.empty()) // what the ports are asked for
+    return std::max<std::size_t>(options_.mtu - net::udp_ip_overhead, options_.datagram_max);
+  std::size_t most = 0;
+  for (const auto& i : interfaces_)
+    most = std::max(most, i->datagram_max());
+  return most;
+}
+
+result<void> service::open_region(std::size_t datagram_max) {
   media_options m;
   m.path = options_.region;
   m.size = options_.size;
@@ -172,20 +207,13 @@ result<void> service::open_region() {
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
   broker_config config = options_.broker;
   config.workers = static_cast<unsigned>(workers_.size());
+  config.crew = crew();
   // The broker keeps every message that the largest port can carry. Delivery at a smaller port
   // skips a message that is too long for it.
-  mqttsn::gateway_config gateway = options_.gateway;
-  gateway.datagram_size_max = 0;
-  for (const auto& i : interfaces_) {
-    const net::interface_config& c = i->config;
-    for (const net::ip_address& group : {net::ip_address(c.multicast_group), c.multicast_group6})
-      if (net::is_multicast(group))
-        gateway.groups.push_back(net::endpoint{group, c.udp_port, c.interface_id}.key());
-  }
-  for (const auto& i : interfaces_)
-    gateway.datagram_size_max =
-        std::max(gateway.datagram_size_max, static_cast<std::uint16_t>(i->datagram_max()));
-  config.content_size_max = mqttsn::payload_size_max(gateway.datagram_size_max);
+  config.content_size_max = mqttsn::payload_size_max(static_cast<std::uint16_t>(datagram_max));
+  if (!options_.mqtt.listeners.empty())
+    config.content_size_max = std::max(config.content_size_max,
+                                       mqtt::content_size_max(options_.mqtt.packet_size_max));
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
   auto opened =
@@ -200,14 +228,6 @@ result<void> service::open_region() {
   if (!opened) return opened.error();
   broker_ = std::move(*opened);
   broker_->observe(log_event, nullptr);
-  auto made = mqttsn::gateway::create(*broker_, gateway);
-  if (!made) return made.error();
-  gateway_ = std::move(*made);
-  if (!options_.access.empty()) {
-    auto loaded = load_access();
-    if (!loaded) return error{loaded.error().code, "--access: " + loaded.error().message};
-    CHAINRING_LOG(NOTICE, broker, "%s", loaded->c_str());
-  }
   const open_summary& s = broker_->opened();
   for (const std::string& note : s.notes)
     CHAINRING_LOG(WARNING, region, "%s", note.c_str());
@@ -216,6 +236,62 @@ result<void> service::open_region() {
                 " queues, %.3f seconds",
                 options_.region.c_str(), to_string(s.durability), s.messages, s.sessions, s.queues,
                 s.seconds);
+  return {};
+}
+
+/// The main lcore and those of the workers, which have not started yet.
+recovery_crew service::crew() const {
+  return {static_cast<unsigned>(workers_.size()) + 1,
+          [this](const std::function<void(unsigned)>& work) {
+            struct share {
+              const std::function<void(unsigned)>& work;
+              unsigned number;
+            };
+            std::vector<share> shares;
+            for (const auto& w : workers_)
+              shares.push_back({work, w->number + 1});
+            for (share& s : shares) {
+              const auto run = [](void* of) {
+                const share& mine = *static_cast<share*>(of);
+                mine.work(mine.number);
+                return 0;
+              };
+              const unsigned lcore = workers_[s.number - 1]->lcore;
+              // A lcore that cannot be had leaves its share to this one.
+              if (rte_eal_remote_launch(run, &s, lcore) != 0) run(&s);
+            }
+            work(0);
+            rte_eal_mp_wait_lcore();
+          }};
+}
+
+result<void> service::open_gateway() {
+  mqttsn::gateway_config gateway = options_.gateway;
+  gateway.datagram_size_max = static_cast<std::uint16_t>(datagram_max());
+  gateway.own_port = options_.udp_port;
+  for (const auto& i : interfaces_) {
+    const net::interface_config& c = i->config;
+    for (const net::ip_address& group : {net::ip_address(c.multicast_group), c.multicast_group6})
+      if (net::is_multicast(group))
+        gateway.groups.push_back(net::endpoint{group, c.udp_port, c.interface_id}.key());
+  }
+  auto made = mqttsn::gateway::create(*broker_, gateway);
+  if (!made) return made.error();
+  gateway_ = std::move(*made);
+  if (options_.sys_interval_s != 0)
+    system_ = std::make_unique<system_topics>(options_.sys_interval_s);
+  if (!options_.mqtt.listeners.empty()) {
+    auto server = mqtt::server::create(*broker_, options_.mqtt);
+    if (!server) return error{server.error().code, "--listen: " + server.error().message};
+    mqtt_ = std::move(*server);
+    auto passwords = load_passwords();
+    if (!passwords) return passwords.error();
+    if (!passwords->empty()) CHAINRING_LOG(NOTICE, broker, "%s", passwords->c_str());
+  }
+  if (options_.access.empty()) return {};
+  auto loaded = load_access();
+  if (!loaded) return error{loaded.error().code, "--access: " + loaded.error().message};
+  CHAINRING_LOG(NOTICE, broker, "%s", loaded->c_str());
   return {};
 }
 
@@ -235,6 +311,23 @@ result<void> service::check_sizes(const net::interface& i) const {
   return {};
 }
 
+result<std::string> service::load_certificates() {
+  if (mqtt_ == nullptr || options_.mqtt.tls.certificates.empty()) return std::string();
+  if (auto loaded = mqtt_->reload_certificates(); !loaded)
+    return error{loaded.error().code, "--tls-cert: " + loaded.error().message};
+  return "certificates: " + std::to_string(options_.mqtt.tls.certificates.size()) +
+         " are read, and new connections use them";
+}
+
+result<std::string> service::load_passwords() {
+  if (mqtt_ == nullptr || options_.passwords.empty()) return std::string();
+  auto file = access::password_file::read(options_.passwords);
+  if (!file) return error{file.error().code, "--password-file: " + file.error().message};
+  const std::size_t users = (*file)->size();
+  mqtt_->use_passwords(std::move(*file));
+  return "passwords: " + std::to_string(users) + " users of the file " + options_.passwords;
+}
+
 result<std::string> service::load_access() {
   if (options_.access.empty())
     return std::string(
@@ -245,11 +338,12 @@ result<std::string> service::load_access() {
                                " rules of the file " + options_.access +
                                " are in force, and what fits none of them is " +
                                ((*rules)->allows_by_default() ? "allowed" : "denied");
+  if (mqtt_ != nullptr) mqtt_->use_rules(*rules);
   gateway_->use_rules(std::move(*rules));
   return sentence;
 }
 
-result<void> service::open_ports() {
+result<void> service::find_workers() {
   unsigned lcore = 0;
   RTE_LCORE_FOREACH_WORKER(lcore) {
     auto w = std::make_unique<worker_context>();
@@ -257,7 +351,7 @@ result<void> service::open_ports() {
     w->lcore = lcore;
     workers_.push_back(std::move(w));
   }
-  const auto workers = static_cast<std::uint16_t>(workers_.size());
+  const std::size_t workers = workers_.size();
   if (workers == 0)
     return error{errc::invalid_argument,
                  "the broker needs a worker lcore besides the main lcore; start it with "
@@ -275,19 +369,30 @@ result<void> service::open_ports() {
                                              " ports and " +
                                              std::to_string(options_.addresses.size()) +
                                              " addresses; give one for each port"};
-  // A buffer holds a frame of the MTU, and a datagram that is put together from fragments.
-  constexpr unsigned headers = 80; // Ethernet with a tag, IPv6 with a fragment header, UDP
-  const std::uint16_t room = static_cast<std::uint16_t>(
-      std::max<unsigned>(RTE_MBUF_DEFAULT_BUF_SIZE, std::max(options_.mtu, options_.datagram_max) +
-                                                        headers + RTE_PKTMBUF_HEADROOM));
-  // With a smaller cache the frames of a burst and its answers overflow it in each round, and every
-  // frame comes from the far end of the pool, where no cache of the CPU has it.
-  constexpr unsigned cache = RTE_MEMPOOL_CACHE_MAX_SIZE;
+  return {};
+}
+
+net::listener_options service::shape_of_listeners() const {
   net::listener_options l;
-  l.workers = workers;
-  l.tx_capacity = link_capacity(std::size_t{ports} * workers);
-  const unsigned count = net::listener_group::frames_needed(ports, l, cache);
-  pool_ = rte_pktmbuf_pool_create("chainring_packets", count, cache, 0, room,
+  l.workers = static_cast<unsigned>(workers_.size());
+  l.tx_capacity = link_capacity(options_.addresses.size() * workers_.size());
+  return l;
+}
+
+std::uint32_t service::frames_needed(const net::listener_options& l) const {
+  // TCP holds received packets until they are handled, and those that came before their turn.
+  constexpr std::uint32_t tcp_frames = 8192;
+  return net::listener_group::frames_needed(options_.addresses.size(), l, frames_cached) +
+         (options_.mqtt.listeners.empty() ? 0 : tcp_frames);
+}
+
+result<void> service::open_ports() {
+  const auto workers = static_cast<std::uint16_t>(workers_.size());
+  const auto room =
+      static_cast<std::uint16_t>(std::max<std::size_t>(RTE_MBUF_DEFAULT_BUF_SIZE, room_needed()));
+  net::listener_options l = shape_of_listeners();
+  const unsigned count = frames_needed(l);
+  pool_ = rte_pktmbuf_pool_create("chainring_packets", count, frames_cached, 0, room,
                                   static_cast<int>(rte_socket_id()));
   if (pool_ == nullptr)
     return error{errc::no_space, "there is no memory for " + std::to_string(count) +
@@ -311,8 +416,9 @@ result<void> service::open_ports() {
     c.mtu = options_.mtu;
     c.datagram_max = options_.datagram_max;
     c.partial_checksums = options_.partial_checksums;
+    c.tcp = !options_.mqtt.listeners.empty();
     net::port_options p;
-    p.pool = pool_;
+    p.pool = rooms_ != nullptr ? rooms_->mempool() : pool_;
     p.rx_queues = p.tx_queues = workers;
     auto opened = net::open_interface(c, p);
     if (!opened) return opened.error();
@@ -460,8 +566,16 @@ void service::loop(worker_context& w) noexcept {
   mqttsn::gateway_worker& gateway = gateway_->worker(w.number);
   net::listener& in = listeners_->worker(w.number);
   media& medium = broker_->medium();
-  mqttsn::gateway_sink sink(*gateway_, w.number);
+  mqttsn::gateway_sink copying(*gateway_, w.number);
+  std::optional<mqttsn::taking_sink> taking;
+  if (rooms_ != nullptr) {
+    taking.emplace(*gateway_, w.number, *rooms_);
+    mine.receive_from(&*taking, *options_.rx_in_region);
+  }
+  net::datagram_sink& sink = taking ? static_cast<net::datagram_sink&>(*taking) : copying;
   mqttsn::failed_sink pings_only(*gateway_, w.number);
+  mqtt::server_worker* const tcp = mqtt_ == nullptr ? nullptr : &mqtt_->worker();
+  system_topics* const system = w.number == 0 ? system_.get() : nullptr;
   idle_policy idle(options_.idle, options_.idle == idle_mode::sleep ? idle_sleep_us_max
                                                                     : idle_policy::sleep_us_least);
   // [stop-seen] Without it what this worker does after the loop could come before the stop.
@@ -472,11 +586,20 @@ void service::loop(worker_context& w) noexcept {
       gateway.send(mark_t{}); // the answer to a ping waits for no mark
     } else {
       // While the journal has no room, the worker receives nothing more.
-      if (medium.has_room()) any |= in.poll(sink);
+      if (tcp != nullptr) tcp->begin_round(rte_rdtsc());
+      if (medium.has_room()) {
+        any |= in.poll(sink);
+        if (tcp != nullptr) any |= tcp->poll(rte_rdtsc());
+      }
       any |= gateway.judge(rte_rdtsc());
+      if (system != nullptr) any |= system->publish(mine);
       const mark_t mark = mine.end_burst();
       any |= mine.worked();
       gateway.send(mark);
+      if (tcp != nullptr) {
+        tcp->send(mark);
+        tcp->pump(medium);
+      }
     }
     any |= in.send(medium, rte_rdtsc());
     ++w.rounds;
@@ -486,6 +609,18 @@ void service::loop(worker_context& w) noexcept {
       ++w.idle_rounds;
       idle.idle();
     }
+  }
+  mine.receive_from(nullptr, 0);
+  if (tcp == nullptr || medium.failed()) return;
+  // Clients of MQTT 5.0 are told that the broker ends. One that takes nothing is not waited for.
+  tcp->begin_round(rte_rdtsc());
+  tcp->shut_down();
+  for (const std::uint64_t until = rte_rdtsc() + rte_get_tsc_hz() / 2; rte_rdtsc() < until;) {
+    tcp->send(mine.end_burst());
+    tcp->pump(medium);
+    (void)in.send(medium, rte_rdtsc());
+    if (tcp->is_flushed()) break;
+    rte_delay_us_sleep(100);
   }
 }
 

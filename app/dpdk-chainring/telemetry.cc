@@ -120,6 +120,8 @@ int counters_query(const char*, const char*, rte_tel_data* d) {
                      [&d](const char* name, std::uint64_t value) { d.add(name, value); });
     mqttsn::for_each_counter(s.gateway().counters(),
                              [&d](const char* name, std::uint64_t value) { d.add(name, value); });
+    for_each_tcp_counter(
+        s, [&d](const std::string& name, std::uint64_t value) { d.add(name.c_str(), value); });
     d.add("sessions", s.broker().session_count());
     d.add("subscriptions", s.broker().subscription_count());
   });
