@@ -13,6 +13,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "mqtt_generator.h"
+#include "sn_generator.h"
+
 namespace chainring::gen {
 
 namespace {
@@ -39,19 +42,21 @@ std::uint64_t monotonic_ns() noexcept {
 } // namespace
 
 generator::generator(const options& o, ledger& book, ledger_file* file, int signal_fd)
-    : options_(o), crossing_(o.shape, o.crossing), ledger_(book), file_(file), signal_fd_(signal_fd), clients_(o.clients()),
-      due_(o.clients()), ready_(std::max(o.shape.publishers, 1u)) {
-  ids_.reserve(o.shape.subscribers);
-  for (std::uint32_t s = 0; s < o.shape.subscribers; ++s)
-    ids_.emplace_back(o.shape.wildcard ? o.shape.topics + 1 : 2);
-}
+    : options_(o), crossing_(o.shape, o.crossing), ledger_(book), file_(file),
+      signal_fd_(signal_fd), clients_(o.clients()), due_(o.clients()),
+      ready_(std::max(o.shape.publishers, 1u)) {}
 
 generator::~generator() = default;
 
 result<std::unique_ptr<generator>> generator::create(const options& o, ledger& book,
                                                      ledger_file* file, int signal_fd) {
-  std::unique_ptr<generator> g(new generator(o, book, file, signal_fd));
+  std::unique_ptr<generator> g;
+  if (o.protocol == protocol::mqtt_sn)
+    g = std::make_unique<sn_generator>(o, book, file, signal_fd);
+  else
+    g = std::make_unique<mqtt_generator>(o, book, file, signal_fd);
   if (auto opened = g->open_port(); !opened) return opened.error();
+  if (auto opened = g->open_protocol(); !opened) return opened.error();
   return g;
 }
 
@@ -77,6 +82,7 @@ result<void> generator::open_port() {
   c.udp_port_count = o.source_ports;
   c.mtu = o.mtu;
   c.partial_checksums = o.partial_checksums;
+  c.tcp = o.protocol != protocol::mqtt_sn;
   net::port_options p;
   p.pool = pool_;
   net::neighbour_options n;
@@ -90,12 +96,6 @@ result<void> generator::open_port() {
   auto made = net::link::create(*interface_, l);
   if (!made) return made.error();
   link_ = std::move(*made);
-  if (interface_->payload_max(o.broker.address) <
-      o.shape.payload_max + mqttsn::publish_header_size_max)
-    return error{errc::invalid_argument,
-                 "--payload: the port can send datagrams of at most " +
-                     std::to_string(interface_->payload_max(o.broker.address)) +
-                     " octets, which must hold the payload and the PUBLISH header"};
   const net::port& device = interface_->device;
   is_memif_ = device.driver() == "net_memif";
   if (o.crossing.share >= 0)
@@ -137,6 +137,7 @@ outcome generator::run() {
       receive(in[i]);
       rte_pktmbuf_free(in[i].frame);
     }
+    any |= poll();
     if (stage_ == stage::publishing) any |= publish_some();
     any |= check_timers();
     if (now_ - control_tsc_ >= cycles(control_s)) control();
@@ -182,7 +183,7 @@ bool generator::publish_some() noexcept {
     c.queued = false;
     // A publisher that is connecting, or has a message to repeat, is enqueued again later.
     if (c.state != state::ready || ledger_.outstanding(i)) continue;
-    if (ledger_.window_full(i)) {
+    if (ledger_.window_full(i) || !may_publish(i)) {
       enqueue(i);
       continue;
     }

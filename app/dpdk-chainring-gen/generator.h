@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Many MQTT-SN clients on one port, which differ in their UDP source port and address.
+/// Many clients on one port, which differ in their source port and address. They speak MQTT-SN over
+/// UDP (sn_generator.h) or MQTT over TCP (mqtt_generator.h).
 ///
 /// Clients 0 to publishers-1 publish and the others subscribe. Each publisher has at most one QoS 1
 /// PUBLISH without an answer, and sends it again with DUP until it is acknowledged. A client that
-/// receives DISCONNECT, because the broker was restarted and does not know it, connects again and
-/// goes on. The ledger records every event that matters for the verdict.
+/// the broker does not know any more, because it was restarted, connects again and goes on. The
+/// ledger records every event that matters for the verdict.
 ///
 /// The generator uses one thread, one receive queue and one transmit queue. After create() only the
-/// reports and the ledger's text allocate memory.
-/// reports and the ledger's text.
+/// reports, the ledger's text and lwIP allocate memory.
 #pragma once
 #include <memory>
 #include <string>
@@ -17,10 +17,8 @@
 #include "common/latency.h"
 #include "ledger.h"
 #include "ledger_file.h"
-#include "mqttsn/codec.h"
 #include "net/link.h"
 #include "options.h"
-#include "topic_ids.h"
 
 namespace chainring::gen {
 
@@ -36,7 +34,7 @@ struct outcome {
   double publishing_s = 0, acking_s = 0, delivering_s = 0;
   tally before; ///< the ledger's counts at the start of the run
   std::uint64_t reconnects = 0;
-  std::uint64_t malformed = 0;  ///< datagrams of the broker that are no valid message
+  std::uint64_t malformed = 0;  ///< what the broker sent that is no valid message
   std::uint64_t unexpected = 0; ///< answers that are late or doubled, and unknown topic ids
   std::uint64_t foreign = 0;    ///< datagrams that came from another address than the broker's
   bool answered = false;        ///< the broker has answered at least once
@@ -47,7 +45,7 @@ class generator {
   /// Opens the port. `file` may be null. The loop reads signals from `signal_fd`.
   [[nodiscard]] static result<std::unique_ptr<generator>> create(const options& o, ledger& book,
                                                                  ledger_file* file, int signal_fd);
-  ~generator();
+  virtual ~generator();
   generator(const generator&) = delete;
   generator& operator=(const generator&) = delete;
 
@@ -58,12 +56,12 @@ class generator {
   [[nodiscard]] const app::latencies& to_delivery() const noexcept { return to_delivery_; }
   [[nodiscard]] const net::link& link() const noexcept { return *link_; }
 
- private:
+ protected:
   enum class state : std::uint8_t {
     away,       ///< the client has no session and does nothing
     wiping,     ///< sent a CONNECT that deletes the session of an earlier run
     connecting, ///< sent CONNECT
-    preparing,  ///< sent REGISTER or SUBSCRIBE
+    preparing,  ///< sent SUBSCRIBE, or REGISTER of MQTT-SN
     ready,      ///< may publish, or is subscribed
     leaving,    ///< sent DISCONNECT
   };
@@ -75,7 +73,7 @@ class generator {
     bool dup = false;       ///< for publishers: the broker may already have the outstanding PUBLISH
     bool refused = false; ///< for publishers: the outstanding PUBLISH was refused and is sent later
     std::uint8_t refusals = 0;
-    std::uint16_t topic_id = 0;
+    std::uint16_t topic_id = 0; ///< of MQTT-SN
     std::uint16_t request_id = 0;
     std::uint64_t heard_tsc = 0;
   };
@@ -103,31 +101,40 @@ class generator {
     return start_ns_ + static_cast<std::uint64_t>(static_cast<double>(tsc - start_tsc_) * tick_ns_);
   }
 
-  // These functions, in client.cc, are the protocol.
-  void receive(const net::datagram& d) noexcept;
-  void start(std::uint32_t i) noexcept;
-  void connect(std::uint32_t i, state as) noexcept;
+  // What a protocol implements.
+  /// Prepares the protocol once the port is open.
+  [[nodiscard]] virtual result<void> open_protocol() = 0;
+  /// Runs once in each round. Returns true when there was anything to do.
+  virtual bool poll() noexcept { return false; }
+  virtual void receive(const net::datagram& d) noexcept = 0;
+  /// Sends what opens a client's session: `as` is wiping or connecting.
+  virtual void connect(std::uint32_t i, state as) noexcept = 0;
+  /// Sends what a client needs behind CONNACK before it is ready.
+  virtual void prepare(std::uint32_t i) noexcept = 0;
+  /// Sends the publisher's last message, for the first time or again.
+  virtual void publish(std::uint32_t i) noexcept = 0;
+  /// Returns false while what the publisher sent before has not left.
+  [[nodiscard]] virtual bool may_publish(std::uint32_t) const noexcept { return true; }
+  virtual void leave(std::uint32_t i) noexcept = 0;
+  virtual void on_timeout(std::uint32_t i) noexcept = 0;
+
+  // These functions, in clients.cc, are what the protocols have in common.
+  virtual void start(std::uint32_t i) noexcept;
   void reconnect(std::uint32_t i) noexcept;
-  void connected(std::uint32_t i) noexcept;
-  void prepare(std::uint32_t i) noexcept;
+  /// The client's session is open. `prepares` says that a publisher is not ready yet.
+  void connected(std::uint32_t i, bool prepares) noexcept;
   void set_ready(std::uint32_t i) noexcept;
   void enqueue(std::uint32_t i) noexcept;
-  void publish(std::uint32_t i) noexcept;
-  void leave(std::uint32_t i) noexcept;
-  void ping(std::uint32_t i) noexcept;
-  void on_timeout(std::uint32_t i) noexcept;
-  void on_connack(std::uint32_t i, const mqttsn::connack& m) noexcept;
-  void on_regack(std::uint32_t i, const mqttsn::regack& m) noexcept;
-  void on_suback(std::uint32_t i, const mqttsn::suback& m) noexcept;
-  void on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept;
-  void on_register(std::uint32_t i, const mqttsn::register_topic& m) noexcept;
-  void on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept;
-  void on_disconnect(std::uint32_t i) noexcept;
-  /// Returns true when the request will be sent again later, false when it is refused finally.
-  bool again_later(std::uint32_t i, const char* what, mqttsn::return_code code) noexcept;
-  template <class Message> void say(std::uint32_t i, const Message& m) noexcept;
-  void send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept;
   void arm(std::uint32_t i) noexcept;
+  /// True when the identifier of an acknowledgement is that of the message which waits for one.
+  [[nodiscard]] bool awaits(std::uint32_t i, std::uint16_t id) const noexcept;
+  void acknowledged(std::uint32_t i) noexcept;
+  /// The message was refused for lack of room, and is sent again later.
+  void congested(std::uint32_t i) noexcept;
+  void delivered(std::uint32_t subscriber, std::uint32_t topic, std::span<const std::byte> data,
+                 bool dup) noexcept;
+  /// Returns true when the request will be sent again later, false when it is refused finally.
+  bool again_later(std::uint32_t i, const char* what, bool congestion, const char* answer) noexcept;
 
   [[nodiscard]] bool is_publisher(std::uint32_t i) const noexcept {
     return i < options_.shape.publishers;
@@ -136,6 +143,12 @@ class generator {
     return i - options_.shape.publishers;
   }
   [[nodiscard]] net::endpoint endpoint_of(std::uint32_t i) const noexcept;
+  /// The packet identifier of a PUBLISH follows from its sequence number, so that the next life
+  /// uses the same one when it sends the message again.
+  [[nodiscard]] static std::uint16_t id_of(std::uint64_t sequence) noexcept {
+    return static_cast<std::uint16_t>((sequence - 1) % 65535 + 1);
+  }
+  static constexpr std::size_t name_room = 64;
   /// The name of a topic: a two-character short name at QoS -1, else one with the prefix.
   std::string_view topic_name(std::uint32_t topic, std::span<char> room) const noexcept;
   [[nodiscard]] std::uint32_t topic_of_name(std::string_view name) const noexcept;
@@ -155,7 +168,6 @@ class generator {
 
   std::vector<client> clients_;
   std::vector<std::uint64_t> due_;   ///< for each client, the TSC of its next timeout; 0 means none
-  std::vector<topic_ids> ids_;       ///< for each subscriber, the topic ids that the broker gave it
   std::vector<std::uint32_t> ready_; ///< a ring of the publishers that may send
   std::uint32_t ready_first_ = 0, ready_count_ = 0;
   std::uint32_t timer_at_ = 0;

@@ -6,6 +6,7 @@
 
 #include "common/parse.h"
 #include "net/port.h"
+#include "stream/tcp.h"
 
 namespace chainring::gen {
 
@@ -68,14 +69,14 @@ void parse_payload(const std::string& text, std::uint32_t mtu, shape& s) {
   s.payload_max = static_cast<std::uint32_t>(high);
 }
 
-void parse_broker(const std::string& text, net::endpoint& to) {
+void parse_broker(const std::string& text, protocol p, net::endpoint& to) {
   const std::size_t colon = text.find(':');
   auto address = net::parse_ipv4(text.substr(0, colon));
   if (!address) refuse("--broker", address.error().message);
   to.address = *address;
-  to.port = 10000;
+  to.port = p == protocol::mqtt_sn ? 10000 : 1883;
   if (colon == std::string::npos) return;
-  const auto port = digits("--broker", text.substr(colon + 1), "a UDP port from 1 to 65535");
+  const auto port = digits("--broker", text.substr(colon + 1), "a port from 1 to 65535");
   if (port < 1 || port > 65535)
     refuse("--broker", "port " + text.substr(colon + 1) + ": expected 1 to 65535");
   to.port = static_cast<std::uint16_t>(port);
@@ -94,7 +95,13 @@ const char* const footer =
 /// Checks arguments that depend on each other.
 void check_together(const options& o, bool fan_out, bool subscribers) {
   const shape& s = o.shape;
-  if (s.qos == 2) refuse("--qos", "the generator does not publish at QoS 2; expected -1, 0 or 1");
+  const bool sn = o.protocol == protocol::mqtt_sn;
+  if (s.qos == 2 || (s.qos == -1 && !sn))
+    refuse("--qos", std::string("the generator does not publish at QoS ") + std::to_string(s.qos) +
+                        " of this protocol; expected " + (sn ? "-1, 0 or 1" : "0 or 1"));
+  if (!sn && !stream::tcp_available())
+    refuse("--protocol", "this program was built without TCP; run .ci/install, which brings the "
+                         "sources of lwIP, and build again");
   if (fan_out && (subscribers || s.wildcard))
     refuse("--fan-out", "it sets the number of subscribers; give it without --subscribers and "
                         "without --wildcard");
@@ -135,25 +142,33 @@ void check_together(const options& o, bool fan_out, bool subscribers) {
 } // namespace
 
 app::parsed parse(int argc, char** argv, options& o) {
-  CLI::App a{"Emulate MQTT-SN clients on a DPDK port, and judge the broker by what it delivers.\n"
-             "Usage: dpdk-chainring-gen [EAL arguments] -- [arguments below]"};
+  CLI::App a{
+      "Emulate MQTT-SN or MQTT clients on a DPDK port, and judge the broker by what it delivers.\n"
+      "Usage: dpdk-chainring-gen [EAL arguments] -- [arguments below]"};
   a.name("dpdk-chainring-gen [EAL arguments] --");
   a.footer(footer);
   a.set_version_flag("--version", "dpdk-chainring-gen " CHAINRING_VERSION);
-  std::string broker, address, gateway, payload = "64", phase_text = "all", idle = "yield";
+  std::string broker, address, gateway, payload = "64", phase_text = "all", idle = "yield",
+                                        spoken = "mqtt-sn";
   std::uint32_t fan_out = 0;
   shape& s = o.shape;
 
-  a.add_option("--broker", broker,
-               "The broker's IPv4 address and, unless it is 10000, its UDP port")
+  a.add_option(
+       "--broker", broker,
+       "The broker's IPv4 address and, unless it is 10000 for MQTT-SN or 1883 for MQTT, its port")
       ->required();
+  a.add_option(
+       "--protocol", spoken,
+       "What the clients speak: mqtt-sn over UDP; mqtt (version 3.1.1) or mqtt5 (5.0) over TCP")
+      ->check(CLI::IsMember({"mqtt-sn", "mqtt", "mqtt5"}))
+      ->capture_default_str();
   a.add_option("--address", address,
                "First IPv4 address of the clients, with its prefix length, such as 192.0.2.100/24")
       ->required();
   a.add_option("--gateway", gateway, "Address of the next hop to a broker that is not on the link");
   number(a, "--port", o.port_id, 0, 1023, "Number of the DPDK port");
   number(a, "--source-port", o.source_port, 1, 65535,
-         "UDP source port of the first client of each address");
+         "Source port of the first client of each address");
   number(a, "--source-ports", o.source_ports, 1, 65535,
          "Number of clients per address; further clients use the next address");
   number(a, "--mtu", o.mtu, 576, 9000, "Largest IP packet in octets");
@@ -210,7 +225,10 @@ app::parsed parse(int argc, char** argv, options& o) {
       ->capture_default_str();
 
   const auto check = [&] {
-    parse_broker(broker, o.broker);
+    o.protocol = spoken == "mqtt-sn" ? protocol::mqtt_sn
+                 : spoken == "mqtt"  ? protocol::mqtt_3_1_1
+                                     : protocol::mqtt_5;
+    parse_broker(broker, o.protocol, o.broker);
     auto own = net::parse_ipv4_prefix(address);
     if (!own) refuse("--address", own.error().message);
     o.address = *own;
@@ -232,6 +250,11 @@ app::parsed parse(int argc, char** argv, options& o) {
                                 std::to_string(clients_max));
       s.subscribers = static_cast<std::uint32_t>(n);
     }
+    if (o.protocol != protocol::mqtt_sn && o.clients() > o.source_ports)
+      refuse("--protocol",
+             "clients of MQTT have one address, so there are at most --source-ports (" +
+                 std::to_string(o.source_ports) + ") of them, and not " +
+                 std::to_string(o.clients()));
   };
   if (const app::parsed p = app::parse_arguments(a, argc, argv, check); !p.run) return p;
   o.idle = parse_idle_mode(idle).value();

@@ -21,13 +21,16 @@ enum class phase : std::uint8_t {
   collect,   ///< run the subscribers only, until nothing is owed
 };
 
+enum class protocol : std::uint8_t { mqtt_sn, mqtt_3_1_1, mqtt_5 };
+
 struct options {
   gen::shape shape;
+  gen::protocol protocol = gen::protocol::mqtt_sn;
   net::endpoint broker;
   net::ipv4_prefix address;
   std::uint32_t gateway = 0;
   std::uint16_t port_id = 0;
-  std::uint16_t source_port = 20000;  ///< the UDP port of the first client of each address
+  std::uint16_t source_port = 20000;  ///< the port of the first client of each address
   std::uint16_t source_ports = 40000; ///< clients per address
   std::uint16_t mtu = 1500;
   bool partial_checksums = false;

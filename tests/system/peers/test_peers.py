@@ -71,15 +71,33 @@ class Peers(unittest.TestCase):
         for word in ("Durability", "TCP", "UDP", "XDP", "Polling", "measures nothing"):
             self.assertIn(word, done.stdout)
 
+    def test_every_server_is_measured_with_one_client_program_over_mqtt(self):
+        for arguments in (["--qos", "0", "--rate", "2000"], ["--qos", "1"]):
+            with tempfile.TemporaryDirectory() as scratch:
+                path = os.path.join(scratch, "peers.json")
+                done = subprocess.run([*COMMAND, "--mqtt", *arguments, "--quick", "--json", path], capture_output=True,
+                                      text=True, timeout=HANG_S)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                with open(path) as f:
+                    said = json.load(f)
+            self.assertEqual(set(said["servers"]), SERVERS | {"mosquitto, autosave"})
+            for name, figures in said["servers"].items():
+                self.assertGreater(figures["messages_per_s"], 0, name)
+                self.assertGreater(figures["delivery_p99_us"], 0, name)
+            for word in ("Durability", "autosave_on_changes", "XDP", "Polling", "measures nothing"):
+                self.assertIn(word, done.stdout)
+
     def test_an_interrupt_ends_all_that_it_started(self):
+        for count in (1, 2, 3):  # the namespace, a server and its clients, each while it starts
+            self.interrupt_as_soon_as_it_has_started(count)
+
+    def interrupt_as_soon_as_it_has_started(self, count):
         process = subprocess.Popen([*COMMAND, "--rounds", "50"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             end = time.monotonic() + HANG_S
-            while len(children_of(process.pid)) < 3:  # the namespace, a server and its clients
+            while len(started := children_of(process.pid)) < count:
                 self.assertIsNone(process.poll(), "the command ended by itself")
                 self.assertLess(time.monotonic(), end)
-                time.sleep(0.05)
-            started = children_of(process.pid)
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=HANG_S)
         finally:
@@ -90,7 +108,9 @@ class Peers(unittest.TestCase):
 
     def test_arguments_out_of_range_are_refused_with_the_range(self):
         for arguments, named in [(["--rounds", "0"], "1 to 100"), (["--seconds", "0.1"], "0.5 to 60"),
-                                 (["--clients", "1001"], "1 to 1000"), (["--payload", "35"], "36 to 1400")]:
+                                 (["--clients", "1001"], "1 to 1000"), (["--mqtt", "--clients", "20001"], "1 to 20000"),
+                                 (["--qos", "0"], "--mqtt"), (["--mqtt", "--unacked", "2"], "--mqtt"),
+                                 (["--mqtt", "--qos", "0"], "--rate"), (["--payload", "35"], "36 to 1400")]:
             done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=HANG_S)
             self.assertEqual(done.returncode, 2)
             self.assertIn(named, done.stderr)

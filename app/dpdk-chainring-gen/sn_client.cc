@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // This file is the clients' side of the protocol. The source is MQTT-SN 1.2, sections 6.2 to 6.14.
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <rte_cycles.h>
 
-#include "generator.h"
+#include "sn_generator.h"
 
 namespace chainring::gen {
 
@@ -15,78 +14,34 @@ using mqttsn::topic_id_type;
 
 namespace {
 
-constexpr std::string_view alphabet =
-    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-constexpr unsigned backoff_shift_max = 3;    ///< a retransmission waits for up to eight intervals
-constexpr unsigned congestion_shift_max = 8; ///< a refused message waits for up to 256 ms
-constexpr std::size_t name_room = 64;
-
-std::string_view join(std::span<char> room, std::string_view a, std::string_view b,
-                      std::uint32_t n) noexcept {
-  char* at = std::ranges::copy(a, room.data()).out;
-  at = std::ranges::copy(b, at).out;
-  at = std::to_chars(at, room.data() + room.size(), n).ptr;
-  return {room.data(), at};
-}
-
 mqttsn::qos_level level_of(int qos) noexcept {
   return qos == 1   ? mqttsn::qos_level::one
          : qos == 0 ? mqttsn::qos_level::zero
                     : mqttsn::qos_level::minus_one;
 }
 
-/// The message id of a PUBLISH follows from its sequence number, so that the next life uses the
-/// same id when it sends the message again.
-std::uint16_t msg_id_of(std::uint64_t sequence) noexcept {
-  return static_cast<std::uint16_t>((sequence - 1) % 65535 + 1);
-}
-
 } // namespace
 
-// --- names and addresses ----------------------------------------------------------------------
-
-std::string_view generator::topic_name(std::uint32_t topic, std::span<char> room) const noexcept {
-  if (options_.shape.qos != -1) return join(room, options_.shape.prefix, "/", topic);
-  room[0] = alphabet[topic / alphabet.size()];
-  room[1] = alphabet[topic % alphabet.size()];
-  return {room.data(), 2};
+sn_generator::sn_generator(const options& o, ledger& book, ledger_file* file, int signal_fd)
+    : generator(o, book, file, signal_fd) {
+  ids_.reserve(o.shape.subscribers);
+  for (std::uint32_t s = 0; s < o.shape.subscribers; ++s)
+    ids_.emplace_back(o.shape.wildcard ? o.shape.topics + 1 : 2);
 }
 
-std::uint32_t generator::topic_of_name(std::string_view name) const noexcept {
-  std::uint32_t topic = topic_ids::none;
-  if (options_.shape.qos == -1) {
-    if (name.size() != 2) return topic_ids::none;
-    const std::size_t high = alphabet.find(name[0]), low = alphabet.find(name[1]);
-    if (high == alphabet.npos || low == alphabet.npos) return topic_ids::none;
-    topic = static_cast<std::uint32_t>(high * alphabet.size() + low);
-  } else {
-    const std::string& prefix = options_.shape.prefix;
-    if (!name.starts_with(prefix) || name.size() < prefix.size() + 2 || name[prefix.size()] != '/')
-      return topic_ids::none;
-    const char* end = name.data() + name.size();
-    const auto read = std::from_chars(name.data() + prefix.size() + 1, end, topic);
-    if (read.ec != std::errc() || read.ptr != end) return topic_ids::none;
-  }
-  return topic < options_.shape.topics ? topic : topic_ids::none;
-}
-
-std::string_view generator::client_id(std::uint32_t i, std::span<char> room) const noexcept {
-  const std::string_view id = is_publisher(i)
-                                  ? join(room, options_.shape.prefix, "-pub-", i)
-                                  : join(room, options_.shape.prefix, "-sub-", subscriber_of(i));
-  const std::string_view letters = crossing_.letters(i);
-  std::ranges::copy(letters, room.data() + id.size());
-  return {room.data(), id.size() + letters.size()};
-}
-
-net::endpoint generator::endpoint_of(std::uint32_t i) const noexcept {
-  return {options_.address.address + i / options_.source_ports,
-          static_cast<std::uint16_t>(options_.source_port + i % options_.source_ports), 0};
+result<void> sn_generator::open_protocol() {
+  if (interface_->payload_max(options_.broker.address) <
+      options_.shape.payload_max + mqttsn::publish_header_size_max)
+    return error{errc::invalid_argument,
+                 "--payload: the port can send datagrams of at most " +
+                     std::to_string(interface_->payload_max(options_.broker.address)) +
+                     " octets, which must hold the payload and the PUBLISH header"};
+  return {};
 }
 
 // --- sending ----------------------------------------------------------------------------------
 
-void generator::send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept {
+void sn_generator::send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept {
   m->data_len = static_cast<std::uint16_t>(size);
   m->pkt_len = static_cast<std::uint32_t>(size);
   // A full transmit buffer counts as a loss on the network: the client or the broker sends again.
@@ -95,18 +50,24 @@ void generator::send(std::uint32_t i, rte_mbuf* m, std::size_t size) noexcept {
     rte_pktmbuf_free(m);
 }
 
-template <class Message> void generator::say(std::uint32_t i, const Message& m) noexcept {
+template <class Message> void sn_generator::say(std::uint32_t i, const Message& m) noexcept {
   rte_mbuf* frame = rte_pktmbuf_alloc(pool_);
   if (frame == nullptr) return; // this too counts as a loss on the network
   const std::span<std::byte> room(rte_pktmbuf_mtod(frame, std::byte*), rte_pktmbuf_tailroom(frame));
   send(i, frame, mqttsn::encode(room, mqttsn::message_body(m)));
 }
 
-void generator::arm(std::uint32_t i) noexcept {
-  due_[i] = now_ + (retry_tsc_ << std::min<unsigned>(clients_[i].tries, backoff_shift_max));
+void sn_generator::start(std::uint32_t i) noexcept {
+  if (!is_publisher(i) || options_.shape.qos != -1) return generator::start(i);
+  client& c = clients_[i]; // QoS -1 needs no session
+  c.tries = 0;
+  c.state = state::ready;
+  c.topic_id = 0;
+  ++opening_;
+  set_ready(i);
 }
 
-void generator::connect(std::uint32_t i, state as) noexcept {
+void sn_generator::connect(std::uint32_t i, state as) noexcept {
   char room[name_room];
   clients_[i].state = as;
   say(i, mqttsn::connect{.flags = flags{}.with_clean(as == state::wiping || options_.shape.clean),
@@ -114,44 +75,7 @@ void generator::connect(std::uint32_t i, state as) noexcept {
   arm(i);
 }
 
-void generator::start(std::uint32_t i) noexcept {
-  client& c = clients_[i];
-  c.tries = 0;
-  if (is_publisher(i) && options_.shape.qos == -1) { // QoS -1 needs no session
-    c.state = state::ready;
-    c.topic_id = 0;
-    ++opening_;
-    return set_ready(i);
-  }
-  ++opening_;
-  const bool wipe =
-      !is_publisher(i) && !options_.shape.clean && !ledger_.subscribed(subscriber_of(i));
-  connect(i, wipe ? state::wiping : state::connecting);
-}
-
-void generator::reconnect(std::uint32_t i) noexcept {
-  client& c = clients_[i];
-  ++outcome_.reconnects;
-  if (c.state == state::ready) ++opening_;
-  if (!is_publisher(i) && options_.shape.clean) ledger_.unsubscribe(subscriber_of(i));
-  c.tries = 0;
-  connect(i, state::connecting);
-}
-
-void generator::connected(std::uint32_t i) noexcept {
-  client& c = clients_[i];
-  c.tries = 0;
-  progress();
-  if (!is_publisher(i)) {
-    const std::uint32_t s = subscriber_of(i);
-    ids_[s].clear();
-    if (ledger_.subscribed(s)) return set_ready(i);
-  }
-  c.request_id = c.request_id % 65535 + 1;
-  prepare(i);
-}
-
-void generator::prepare(std::uint32_t i) noexcept {
+void sn_generator::prepare(std::uint32_t i) noexcept {
   client& c = clients_[i];
   const shape& s = options_.shape;
   c.state = state::preparing;
@@ -181,33 +105,8 @@ void generator::prepare(std::uint32_t i) noexcept {
   arm(i);
 }
 
-void generator::set_ready(std::uint32_t i) noexcept {
-  client& c = clients_[i];
-  c.state = state::ready;
-  c.tries = 0;
-  --opening_;
-  progress();
-  if (!is_publisher(i)) {
-    due_[i] = now_ + ping_tsc_;
-    return;
-  }
-  due_[i] = 0;
-  if (!ledger_.outstanding(i)) return enqueue(i);
-  c.dup = true; // the broker may have accepted it before the session ended
-  ++ledger_.count.resent;
-  publish(i);
-}
-
-/// Puts the publisher into the ring of those that may send another message.
-void generator::enqueue(std::uint32_t i) noexcept {
-  client& c = clients_[i];
-  if (c.queued) return;
-  c.queued = true;
-  ready_[(ready_first_ + ready_count_++) % ready_.size()] = i;
-}
-
 /// Sends the publisher's last message, for the first time or again.
-void generator::publish(std::uint32_t i) noexcept {
+void sn_generator::publish(std::uint32_t i) noexcept {
   const client& c = clients_[i];
   const stamp s = ledger_.last_stamp(i);
   const int qos = options_.shape.qos;
@@ -215,7 +114,7 @@ void generator::publish(std::uint32_t i) noexcept {
   mqttsn::publish m{.flags = flags{}.with_qos(level_of(qos)).with_dup(c.dup),
                     .topic_id = c.topic_id};
   if (qos == 1) {
-    m.msg_id = msg_id_of(s.sequence);
+    m.msg_id = id_of(s.sequence);
     arm(i);
   } else if (qos == -1) {
     char room[name_room];
@@ -230,7 +129,7 @@ void generator::publish(std::uint32_t i) noexcept {
   send(i, frame, header + size);
 }
 
-void generator::leave(std::uint32_t i) noexcept {
+void sn_generator::leave(std::uint32_t i) noexcept {
   client& c = clients_[i];
   const bool connected = c.state == state::ready && !(is_publisher(i) && options_.shape.qos == -1);
   c.state = connected ? state::leaving : state::away;
@@ -242,7 +141,7 @@ void generator::leave(std::uint32_t i) noexcept {
   arm(i);
 }
 
-void generator::ping(std::uint32_t i) noexcept {
+void sn_generator::ping(std::uint32_t i) noexcept {
   const std::uint64_t quiet = now_ - clients_[i].heard_tsc;
   // A broker that was restarted answers the PINGREQ with DISCONNECT, and the client then
   // reconnects.
@@ -250,7 +149,7 @@ void generator::ping(std::uint32_t i) noexcept {
   due_[i] = now_ + (quiet >= ping_tsc_ ? ping_tsc_ : ping_tsc_ - quiet);
 }
 
-void generator::on_timeout(std::uint32_t i) noexcept {
+void sn_generator::on_timeout(std::uint32_t i) noexcept {
   client& c = clients_[i];
   due_[i] = 0;
   if (c.state == state::ready && !is_publisher(i)) return ping(i);
@@ -281,7 +180,7 @@ void generator::on_timeout(std::uint32_t i) noexcept {
 
 // --- receiving --------------------------------------------------------------------------------
 
-void generator::receive(const net::datagram& d) noexcept {
+void sn_generator::receive(const net::datagram& d) noexcept {
   const net::packet_view& v = d.view;
   const std::uint64_t at =
       std::uint64_t{v.destination.ipv4() - options_.address.address} * options_.source_ports +
@@ -312,57 +211,50 @@ void generator::receive(const net::datagram& d) noexcept {
   ++outcome_.unexpected;
 }
 
-bool generator::again_later(std::uint32_t i, const char* what, return_code code) noexcept {
-  if (code == return_code::congestion) {
-    ++ledger_.count.congestion;
-    arm(i);
-    return true;
-  }
-  if (outcome_.refusal.empty()) {
-    char room[name_room];
-    outcome_.refusal = std::string(what) + " of " + std::string(client_id(i, room)) + " was " +
-                       mqttsn::to_string(code);
-  }
-  return false;
+void sn_generator::refused(std::uint32_t i, const char* what, return_code code) noexcept {
+  (void)again_later(i, what, code == return_code::congestion, mqttsn::to_string(code));
 }
 
-void generator::on_connack(std::uint32_t i, const mqttsn::connack& m) noexcept {
+void sn_generator::on_connack(std::uint32_t i, const mqttsn::connack& m) noexcept {
   client& c = clients_[i];
   if (c.state != state::wiping && c.state != state::connecting) {
     ++outcome_.unexpected;
     return;
   }
   if (m.code != return_code::accepted) {
-    (void)again_later(i, "CONNECT", m.code);
+    refused(i, "CONNECT", m.code);
     return;
   }
-  if (c.state == state::connecting) return connected(i);
+  if (c.state == state::connecting) {
+    if (!is_publisher(i)) ids_[subscriber_of(i)].clear();
+    return connected(i, true);
+  }
   c.tries = 0;
   connect(i, state::connecting);
 }
 
-void generator::on_regack(std::uint32_t i, const mqttsn::regack& m) noexcept {
+void sn_generator::on_regack(std::uint32_t i, const mqttsn::regack& m) noexcept {
   client& c = clients_[i];
   if (c.state != state::preparing || !is_publisher(i) || m.msg_id != c.request_id) {
     ++outcome_.unexpected;
     return;
   }
   if (m.code != return_code::accepted || !mqttsn::valid_topic_id(m.topic_id)) {
-    (void)again_later(i, "REGISTER", m.code);
+    refused(i, "REGISTER", m.code);
     return;
   }
   c.topic_id = m.topic_id;
   set_ready(i);
 }
 
-void generator::on_suback(std::uint32_t i, const mqttsn::suback& m) noexcept {
+void sn_generator::on_suback(std::uint32_t i, const mqttsn::suback& m) noexcept {
   client& c = clients_[i];
   if (c.state != state::preparing || is_publisher(i) || m.msg_id != c.request_id) {
     ++outcome_.unexpected;
     return;
   }
   if (m.code != return_code::accepted) {
-    (void)again_later(i, "SUBSCRIBE", m.code);
+    refused(i, "SUBSCRIBE", m.code);
     return;
   }
   const std::uint32_t s = subscriber_of(i);
@@ -372,38 +264,23 @@ void generator::on_suback(std::uint32_t i, const mqttsn::suback& m) noexcept {
   set_ready(i);
 }
 
-void generator::on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept {
+void sn_generator::on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept {
   client& c = clients_[i];
   if (!is_publisher(i)) {
     ++outcome_.unexpected;
     return;
   }
-  const bool awaited = ledger_.outstanding(i) && c.state == state::ready &&
-                       m.msg_id == msg_id_of(ledger_.last_stamp(i).sequence);
+  const bool awaited = awaits(i, m.msg_id);
   switch (m.code) {
-  case return_code::accepted: {
+  case return_code::accepted:
     if (!awaited) break;
-    const std::uint64_t sent_ns = ledger_.last_stamp(i).sent_ns, now_ns = ns(now_);
-    if (sent_ns >= start_ns_ && sent_ns <= now_ns) to_ack_.record(now_ns - sent_ns);
-    ledger_.acknowledge(i);
-    ack_tsc_ = now_;
-    --outstanding_;
-    due_[i] = 0;
-    c.tries = c.refusals = 0;
-    progress();
-    return enqueue(i);
-  }
+    return acknowledged(i);
   case return_code::congestion:
     if (!awaited) {
       ledger_.count.congestion += options_.shape.qos == 0;
       break;
     }
-    ++ledger_.count.congestion;
-    due_[i] = now_ + (cycles(0.001) << std::min<unsigned>(c.refusals, congestion_shift_max));
-    c.tries = 0;
-    c.refused = true;
-    if (c.refusals < 255) ++c.refusals;
-    return;
+    return congested(i);
   case return_code::invalid_topic_id:
     if (c.state != state::ready || options_.shape.qos == -1) break;
     ++opening_;
@@ -411,13 +288,13 @@ void generator::on_puback(std::uint32_t i, const mqttsn::puback& m) noexcept {
     c.request_id = c.request_id % 65535 + 1;
     return prepare(i);
   default:
-    if (awaited || options_.shape.qos == 0) (void)again_later(i, "PUBLISH", m.code);
+    if (awaited || options_.shape.qos == 0) refused(i, "PUBLISH", m.code);
     return;
   }
   ++outcome_.unexpected;
 }
 
-void generator::on_register(std::uint32_t i, const mqttsn::register_topic& m) noexcept {
+void sn_generator::on_register(std::uint32_t i, const mqttsn::register_topic& m) noexcept {
   const std::uint32_t topic = topic_of_name(m.topic);
   const bool known = !is_publisher(i) && topic != topic_ids::none &&
                      mqttsn::valid_topic_id(m.topic_id) &&
@@ -429,7 +306,7 @@ void generator::on_register(std::uint32_t i, const mqttsn::register_topic& m) no
                         .code = known ? return_code::accepted : return_code::not_supported});
 }
 
-void generator::on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept {
+void sn_generator::on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept {
   const auto answer = [&](return_code code) {
     if (m.flags.qos() == mqttsn::qos_level::one)
       say(i, mqttsn::puback{.topic_id = m.topic_id, .msg_id = m.msg_id, .code = code});
@@ -450,19 +327,11 @@ void generator::on_publish(std::uint32_t i, const mqttsn::publish& m) noexcept {
     ++outcome_.unexpected;
     return answer(return_code::invalid_topic_id);
   }
-  delivery_tsc_ = now_;
-  stamp of;
-  const delivery_kind kind = ledger_.deliver(s, topic, m.data, m.flags.dup(), of);
-  if (kind == delivery_kind::fresh) {
-    progress();
-    fresh_tsc_ = now_;
-    const std::uint64_t now_ns = ns(now_);
-    if (of.sent_ns >= start_ns_ && of.sent_ns <= now_ns) to_delivery_.record(now_ns - of.sent_ns);
-  }
+  delivered(s, topic, m.data, m.flags.dup());
   answer(return_code::accepted);
 }
 
-void generator::on_disconnect(std::uint32_t i) noexcept {
+void sn_generator::on_disconnect(std::uint32_t i) noexcept {
   client& c = clients_[i];
   switch (c.state) {
   case state::leaving:

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs the generator's MQTT clients against the broker over net_memif, in two processes: fan-out, wildcards, QoS 0 and 1,
+clean sessions, phases, and a broker that is killed and started again while both protocols publish.
+
+  test_mqtt.py GENERATOR BROKER REGION_TOOL
+"""
+import os
+import signal
+import sys
+import time
+
+from rig import Rig, check, expect, text, until, verdict
+
+LISTEN = ("--listen", "mqtt://", "--queue-size", "4096")
+
+with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
+    broker = rig.start_broker(*LISTEN)
+    mqtt = ("--protocol", "mqtt")
+
+    n = 20000
+    r = rig.generate(*mqtt, "-p", "16", "-t", "4", "--fan-out", "3", "-n", str(n), "--payload", "36-500")
+    check(r, "fan-out 3", status=0, sent=n, acked=n, delivered=3 * n, lost=0, corrupted=0, reordered=0, owed=0,
+          duplicated=0, resent=0, unacknowledged=0, malformed=0, unexpected=0, foreign=0)
+    expect(r["ack_latency_us"]["count"] == n, "a latency for each acknowledgement")
+    expect(r["delivery_latency_us"]["count"] == 3 * n, "a latency for each delivery")
+
+    n = 3000
+    r = rig.generate(*mqtt, "-p", "5", "-s", "3", "-t", "5", "--wildcard", "-n", str(n), "--prefix", "wild")
+    check(r, "wildcard", status=0, acked=n, delivered=3 * n, lost=0, corrupted=0)
+
+    r = rig.generate(*mqtt, "-p", "500", "-s", "500", "-t", "500", "-n", str(n), "--prefix", "many")
+    check(r, "a thousand connections", status=0, acked=n, delivered=n, lost=0, corrupted=0)
+
+    r = rig.generate(*mqtt, "-p", "4", "-s", "4", "-n", str(n), "--clean", "--prefix", "clean", "--rate", "3000")
+    check(r, "clean sessions, 3000/s", status=0, acked=n, delivered=4 * n, lost=0, corrupted=0)
+
+    r = rig.generate(*mqtt, "-p", "2", "-s", "2", "-t", "2", "-q", "0", "-n", "2000", "--rate", "2000", "--prefix", "zero")
+    check(r, "QoS 0", status=0, sent=2000, acked=0, lost=0, corrupted=0, owed=0)
+    expect(r["delivered"] + r["undelivered"] == 2000 and r["delivered"] > 0, "QoS 0 to be counted, not", r)
+
+    # MQTT publishes what clients of MQTT-SN collect, and the other way round: the ledger knows no protocol.
+    for first, second in (("mqtt", "mqtt-sn"), ("mqtt-sn", "mqtt")):
+        ledger = os.path.join(rig.dir, f"{first}.json")
+        shape = ("-p", "4", "-s", "4", "-t", "4", "--prefix", first, "--ledger", ledger)
+        check(rig.generate("--protocol", second, *shape, "--phase", "subscribe"), "subscribe", status=0)
+        check(rig.generate("--protocol", first, *shape, "--phase", "publish", "-n", str(n), "--resume"), "publish", status=0,
+              acked=n, owed=n)
+        check(rig.generate("--protocol", second, *shape, "--phase", "collect", "--resume"), f"{first} to {second}", status=0,
+              delivered=n, lost=0, corrupted=0, owed=0)
+    rig.end_broker(broker)
+
+    # Killed while clients publish and receive, and started again: nothing that was acknowledged is lost.
+    broker = rig.start_broker(*LISTEN)
+    gen = rig.start_generator(*mqtt, "-p", "8", "-s", "8", "-t", "8", "-n", "60000", "--rate", "6000", "--prefix", "kill",
+                              "--drain-timeout", "60")
+    until(lambda: "publishing: sent" in text(gen.log), "the clients publish")
+    for _ in range(3):
+        time.sleep(1)
+        broker.send_signal(signal.SIGKILL)
+        broker.wait()
+        broker = rig.start_broker(*LISTEN)
+    r = verdict(gen)
+    check(r, "killed three times", status=0, acked=60000, delivered=60000, lost=0, corrupted=0, partial=0)
+    expect(r["reconnects"] >= 16, "clients that connected again, not", r["reconnects"])
+    rig.end_broker(broker)
