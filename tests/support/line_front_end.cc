@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 #include "topic/topic_names.h"
 
@@ -25,6 +26,13 @@ unsigned number_of(std::string_view text) {
   unsigned n = 0;
   std::from_chars(text.data(), text.data() + text.size(), n);
   return n;
+}
+
+/// Splits a text into the properties in front of it and the rest.
+std::pair<std::span<const std::byte>, std::span<const std::byte>> parts_of(std::string_view text) {
+  const std::size_t end = text.starts_with('{') ? text.find('}') + 1 : 0;
+  const auto all = std::as_bytes(std::span(text));
+  return {all.first(end), all.subspan(end)};
 }
 
 const char* text_of(outcome o) {
@@ -88,8 +96,10 @@ void line_front_end::connect(unsigned connection, client& c, const words& w) {
   o.same_connection = w[2].find("same") != std::string_view::npos;
   will_message will;
   if (w.size() == 6) {
+    const auto [properties, content] = parts_of(w[5]);
     will = {.topic = w[3],
-            .content = std::as_bytes(std::span(w[5])),
+            .content = content,
+            .properties = properties,
             .qos = static_cast<std::uint8_t>(number_of(w[4])),
             .retain = w[2].find("retain") != std::string_view::npos};
     o.will = &will;
@@ -111,7 +121,7 @@ bool line_front_end::change_will(client& c, const words& w, std::uint64_t t) {
     worker_.set_will(c.session, &will, t, will_part::content);
   } else if ((w[0] == "WILL" && w.size() == 4) || (w[0] == "WILLTOPIC" && w.size() == 3)) {
     will_message will{.topic = w[1], .content = {}, .qos = static_cast<std::uint8_t>(number_of(w[2]))};
-    if (w.size() == 4) will.content = std::as_bytes(std::span(w[3]));
+    if (w.size() == 4) std::tie(will.properties, will.content) = parts_of(w[3]);
     worker_.set_will(c.session, &will, t, w.size() == 4 ? will_part::all : will_part::topic);
   } else {
     return false;
@@ -130,6 +140,8 @@ void line_front_end::request(unsigned connection, client& c, const words& w,
     if (more.find("never") != std::string_view::npos) o.retain_handling = retain_handling::never;
     o.retain_as_published = more.find("published") != std::string_view::npos;
     o.no_local = more.find("others") != std::string_view::npos;
+    if (const auto at = more.find("id="); at != std::string_view::npos)
+      o.identifier = number_of(more.substr(at + 3));
     worker_.subscribe(c.session, w[1], o, t);
   } else if (w[0] == "UNSUB" && w.size() == 2) {
     worker_.unsubscribe(c.session, w[1], t);
@@ -138,15 +150,22 @@ void line_front_end::request(unsigned connection, client& c, const words& w,
     if (topic == topic_names::none) return refuse(connection, c, "congestion");
     const std::size_t colon = w[2].find(':');
     const unsigned id = colon == std::string_view::npos ? 0 : number_of(w[2].substr(colon + 1));
-    worker_.publish(*this, c.session, topic, std::as_bytes(std::span(text)),
-                    {.qos = static_cast<std::uint8_t>(number_of(w[2])),
-                     .retain = w[0] == "RET",
-                     .packet_id = static_cast<std::uint16_t>(id)},
-                    t);
+    const std::size_t slash = w[2].find('/');
+    const publish_options o{
+        .qos = static_cast<std::uint8_t>(number_of(w[2])),
+        .retain = w[0] == "RET",
+        .packet_id = static_cast<std::uint16_t>(id),
+        .expiry_s = slash == std::string_view::npos ? 0 : number_of(w[2].substr(slash + 1))};
+    const auto [properties, content] = parts_of(text);
+    if (properties.empty())
+      worker_.publish(*this, c.session, topic, content, o, t);
+    else
+      worker_.publish_with_properties(*this, c.session, topic, content, properties, o, t);
   } else if (w[0] == "REL" && w.size() == 2) {
     worker_.release_identifier(c.session, static_cast<std::uint16_t>(number_of(w[1])), t);
   } else if (w[0] == "BYE" || w[0] == "LOST") {
     connections_.erase(c.session);
+    if (w.size() == 2) worker_.set_expiry(c.session, number_of(w[1]), w[1] == "0");
     worker_.close_session(c.session,
                           w[0] == "BYE" ? broker_worker::end_reason::client
                                         : broker_worker::end_reason::lost,
@@ -232,9 +251,15 @@ std::size_t line_front_end::deliver(std::uint32_t session,
     }
     std::string text(item.content.size(), '\0');
     if (!item.content.copy_out(text.data())) break;
+    if (item.extras != nullptr) {
+      const std::span<const std::byte> p = item.extras->properties;
+      text.insert(0, reinterpret_cast<const char*>(p.data()), p.size());
+    }
     if (place != nullptr) *place = {item.ticket, ++c->deliveries};
     std::string flags = item.redelivered ? "again" : "";
     if (item.retain) flags += flags.empty() ? "retained" : ",retained";
+    if (item.extras != nullptr && item.extras->expires_ns != 0)
+      flags += flags.empty() ? "expires" : ",expires";
     out_.send(connections_[session],
               "MSG " + std::to_string(place != nullptr ? place->number : 0) + " " +
                   std::to_string(item.qos) + " " + std::to_string(item.front_end_bits) + " " +
@@ -282,7 +307,7 @@ void line_server::send(unsigned connection, const std::string& line) {
     }
     homes_[connection] = home;
   }
-  front_ends_[homes_[connection]]->receive(connection, line);
+  front_ends_[homes_[connection]]->receive(connection, arrival_ ? arrival_(line) : line);
 }
 
 void line_server::settle() {

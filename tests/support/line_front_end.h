@@ -22,29 +22,34 @@
 ///     SUB filter qos [bits [options]]
 ///                              bits: 0 to 3, shown in each MSG. options: "new" or "never" for
 ///                              retained messages, "published" (the retain flag goes on), "others"
-///                              (nothing of its own), joined by ","
+///                              (nothing of its own), "id=N" (an identifier), joined by ","
 ///     UNSUB filter
 ///     PUB topic qos text       text is the rest of the line; qos is 0, 1 or 2:ID, where ID is the
-///                              packet id. While the first copy has no outcome, a repetition is
+///                              packet id, and may end in /N: the message expires in N seconds.
+///                              Where a text (of a will, too) begins with "{", its octets up to
+///                              "}" are the properties of the message. A delivery shows them again.
+///                              While the first copy has no outcome, a repetition is
 ///                              not answered.
 ///     RET topic qos [text]     the same, and the message is retained; without text the topic is
 ///                              cleared
 ///     REL ID                   releases a message at QoS 2, unless it has no outcome yet
-///     BYE
+///     BYE [expiry]             expiry: the session ends so many seconds later, or now ("0")
 ///     ACK n  NACK n  SKIP n    delivery n is done; comes again; stays for the next connection
 ///     REC n                    delivery n, at QoS 2, was received: "REL n" follows once that is
 ///                              durable, and is answered with ACK n
 ///     STOP  GO                 the client takes no deliveries between STOP and GO
 ///
 /// It gets "MSG n qos bits flags topic text" (n is 0 at QoS 0; flags is "again" if the message may
-/// have been sent before, "retained", or "-"). At most 16 of them wait for their ACK. A delivery
-/// that was received in an earlier connection comes as "REL n". The client gets "DROP n" for a
-/// delivery that a policy gave up, and "GONE reason" when the core ended the connection.
+/// have been sent before, "retained", "expires" of one with properties, or "-"). At most 16 of them
+/// wait for their ACK. A delivery that was received in an earlier connection comes as "REL n". The
+/// client gets "DROP n" for a delivery that a policy gave up, and "GONE reason" when the core ended
+/// the connection.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -178,6 +183,8 @@ class line_server {
   explicit line_server(std::unique_ptr<chainring::broker> b);
   /// Gives the line to the home worker of the connection's identity.
   void send(unsigned connection, const std::string& line);
+  /// Front ends read each line where `by` has put it, or without that where the sender has it.
+  void arrive_by(std::function<std::string_view(std::string_view)> by) { arrival_ = std::move(by); }
   /// Runs rounds until nothing is left to do.
   void settle();
   /// Runs one burst of one worker. Returns whether there was anything to do.
@@ -194,6 +201,7 @@ class line_server {
   line_transport out_;
   std::vector<std::unique_ptr<line_front_end>> front_ends_;
   std::map<unsigned, unsigned> homes_; // by connection
+  std::function<std::string_view(std::string_view)> arrival_;
 };
 
 } // namespace chainring::test

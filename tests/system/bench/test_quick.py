@@ -22,11 +22,13 @@ FIGURES = {
     "journal": 1,
     "broker-emulated": 20,
     "broker-file": 36 if CPUS > 1 else 32,
+    "received": 6,
     "workers": 5 if CPUS > 1 else 0,
     "recovery": 4,
     "idle": 3,
     "million": 30,
     "fan-out": 7,
+    "tcp": 6,
     "overload": 65,
 }
 

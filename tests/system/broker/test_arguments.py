@@ -19,7 +19,7 @@ from regions import Broker
 PROGRAM = sys.argv[1]
 HANG_S = 90  # this timeout only detects hangs
 # For each argument, what is refused (None when any text is accepted), and what the refusal accepts.
-NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1, 4000000), "--max-sessions-per-address": (0, 4000000),
+NUMBERS = {"--udp-port": (1, 65535), "--sys-interval": (0, 86400), "--mtu": (576, 9000), "--max-sessions": (1, 4000000), "--max-sessions-per-address": (0, 4000000),
            "--max-subscriptions": (1, 16000000), "--max-retained": (1, 16000000),
            "--max-retained-bytes": (0, 1000000000000), "--max-messages": (0, 1000000000), "--queue-size": (4, 1048576),
            "--queue-first": (0, 1048576), "--queue-size-clean": (0, 1048576), "--queue-bytes": (0, 1000000000000),
@@ -29,10 +29,13 @@ NUMBERS = {"--udp-port": (1, 65535), "--mtu": (576, 9000), "--max-sessions": (1,
            "--max-qos2-per-session": (1, 65535),
            "--session-expiry": (0, 4000000000), "--message-expiry": (0, 4000000000),
            "--will-grace": (0, 86400), "--max-qos0": (16, 10000000), "--gateway-id": (1, 255),
-           "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535),
-           "--home-seed": (0, 10**15), "--journal-cpu": (0, 1023)}
+           "--max-packet": (128, 16777216), "--max-connections": (1, 1000000), "--max-connections-per-address": (1, 1000000),
+           "--max-connection-rate": (0, 1000000),
+           "--helper-threads": (1, 64), "--advertise": (0, 65535), "--max-datagram": (0, 65000), "--max-nodes": (1, 1048576), "--max-nodes-per-forwarder": (1, 65535),
+           "--home-seed": (0, 10**15), "--journal-cpu": (0, 1023), "--rx-in-region": (0, 65535)}
 CHOICES = {"--class": ["auto", "power", "file", "process", "emulated"], "--overflow": ["reject", "drop-newest", "drop-oldest"],
            "--overflow-clean": ["reject", "drop-newest", "drop-oldest"],
+           "--tls-clients": ["optional", "required"], "--tls-version": ["1.2", "1.3"],
            "--idle": ["poll", "yield", "sleep"], "--block-size": ["64", "128", "256", "512", "1024", "2048", "4096"]}
 SIZES = ["--size", "--journal-size"]
 OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/x"], "expected"),
@@ -40,9 +43,16 @@ OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33"
           "--address6": (["here", "192.0.2.1/24", "fd00::1", "fd00::1/129", "fd00::1/", "fd00::g/64", "::ffff:192.0.2.1/64"], "expected"),
           "--gateway6": (["there", "192.0.2.1", "fd00::/64"], "expected"), "--vlan": (["x", "-1", "4095"], "0 to 4094"), "--predefined-topics": (["{}/absent"], "does not exist"),
           "--access": (["{}/absent"], "does not exist"),
+          "--listen": (["http://", "mqtt:", "mqtt://x", "mqtt://192.0.2.9", "mqtt://192.0.2.1x", "mqtt://[::1", "mqtt://[fd00::9]:1", "mqtt://[192.0.2.1]", "mqtt://fd00::1", "mqtt://[fd00::1]x", "mqtt://:", "mqtt://:0", "mqtt://:65536", "mqtt://:1x", "mqtt:///path", "ws://:/",
+                        "ws://:80/a b", "ws://x/mqtt", "ws://:80/mqtt?x", "mqtt://?", "mqtt://?max-connections", "mqtt://?max-connections=0", "mqtt://?max-connections=1000001",
+                        "mqtt://?allow-anonymous=maybe", "mqtt://?max-connections=1&", "mqtt://:1?max-connections=1?",
+                        "mqttsn://x", "mqttsn://192.0.2.1", "mqttsn://:", "mqttsn://:0", "mqttsn://:65536", "mqttsn://?max-connections=1"], "expected"),
+          "--tls-cert": (["{}/absent"], "does not exist"), "--tls-key": (["{}/absent"], "does not exist"), "--tls-ca": (["{}/absent"], "does not exist"),
+          "--password-file": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
-FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--interactive", "--help", "--version"]
-TEXTS = ["--region", "--log-file"]
+FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--allow-anonymous", "--tls-identity-as-user", "--interactive", "--help", "--version"]
+TEXTS = ["--region", "--log-file", "--websocket-origin"]
+CERTIFICATE = ["-keyout", "{0}/key.pem", "-out", "{0}/cert.pem", "-subj", "/CN=x"]
 
 
 def run(*arguments, eal=()):
@@ -104,6 +114,24 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
     refused(["--region", region], "--address")
     refused([*good, "--advertise", "60"], "--advertise", "--multicast")
     refused(["--address", "192.0.2.1/24"], "--region")
+    refused([*good, "--rx-in-region", "1024", "--queue-bytes", "1"], "--rx-in-region", "--queue-bytes")
+    refused([*good, "--listen", "mqtt://", "--listen", "ws://:1883"], "--listen", "already")
+    refused([*good, "--listen", "mqttsn://", "--listen", "mqttsn://:1"], "--listen", "one port")
+    refused([*good, "--listen", "mqttsn://", "--udp-port", "10001"], "--listen", "--udp-port")
+    for address in ("mqtts://", "wss://"):
+        refused([*good, "--listen", address], "--listen", "--tls-cert")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *(a.format(scratch) for a in CERTIFICATE)],
+                   check=True, capture_output=True, timeout=HANG_S)
+    cert, key = scratch + "/cert.pem", scratch + "/key.pem"
+    refused([*good, "--tls-cert", cert], "--tls-key", "one for each --tls-cert")
+    refused([*good, "--tls-cert", key, "--tls-key", key], "--tls-cert", key)
+    refused([*good, "--tls-cert", cert, "--tls-key", cert], "--tls-cert", cert)
+    refused([*good, "--tls-identity-as-user"], "--tls-identity-as-user", "--tls-ca")
+    refused([*good, "--password-file", cert], "--password-file", "cert.pem:1", "colon")
+    passwords = scratch + "/passwords"
+    with open(passwords, "w") as f:
+        f.write("# nobody\n")
+    refused([*good, "--tls-clients", "required"], "--tls-clients", "--tls-ca")
     refused([*good, "--colour", "red"], "--colour")
     refused([*good, "--mtu", "1500", "--mtu", "1400"], "--mtu")
 
@@ -154,12 +182,13 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
     with open(config, "w") as f:  # this file has every key, each with its own value
         f.write(base + "\n".join([
             'size = "16M"', "block-size = 512", 'class = "file"', 'journal-size = "2M"', 'gateway = "192.0.2.254"',
-            "udp-port = 10011", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
+            "udp-port = 10011", "sys-interval = 20", "mtu = 1400", "max-sessions = 32", "max-subscriptions = 64", "max-messages = 1000",
             "queue-size = 64", 'overflow = "drop-newest"', "queue-size-clean = 16", "queue-bytes = 100000", 'overflow-clean = "drop-oldest"', "retry-interval = 3", "max-retries = 7", "requests-per-round = 2", "max-topics = 128",
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "will-grace = 30", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
             'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",
-            "max-nodes-per-forwarder = 32"]) + "\n")
+            "max-nodes-per-forwarder = 32", 'listen = ["mqtt://192.0.2.1:11883", "mqtt://[fd00::1]", "ws://", "ws://:9001/", "mqtts://", "wss://?max-connections=7&allow-anonymous=false"]', f'tls-cert = "{cert}"', f'tls-key = "{key}"', f'tls-ca = "{cert}"', 'tls-clients = "required"', 'tls-version = "1.3"', 'helper-threads = 2', f'password-file = "{passwords}"', "allow-anonymous = true", "tls-identity-as-user = true", 'websocket-origin = ["https://example.org", "null"]', "max-packet = 70000", "max-connections = 500",
+            "max-connections-per-address = 50", "max-connection-rate = 20"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])
     with b:

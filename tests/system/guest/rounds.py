@@ -17,6 +17,7 @@ EAL = "--no-pci --no-huge -m 128 --no-telemetry"
 PRELOAD = "/bin/liblying_sync.so"
 LOAD = ["-p", "8", "-s", "4", "-t", "2", "--payload", "36-700"]
 RATE = ["--rate", "300"]
+PROTOCOLS = ["mqtt-sn", "mqtt5", "mqtt"]
 
 
 class Place:
@@ -39,8 +40,8 @@ class Place:
             f"start_broker {self.number} {self.name} {env}dpdk-chainring --lcores {self.lcores} {EAL} "
             f"--file-prefix {self.name} --vdev=net_af_packet0,iface=eth{self.number} -- "
             f"--region {self.region} {size}--journal-size 8M "
-            f"--address {self.net}.1/24 --retry-interval 1 --max-retries 100 --queue-size 8192 --max-sessions 256 "
-            f"--max-subscriptions 256 --will-grace {WILL_GRACE_S} --idle sleep --class {self.durability} &")
+            f"--address {self.net}.1/24 --listen mqtt:// --retry-interval 1 --max-retries 100 --queue-size 8192 "
+            f"--max-sessions 256 --max-subscriptions 256 --will-grace {WILL_GRACE_S} --idle sleep --class {self.durability} &")
 
     def wait_ready(self, machine):
         log, deadline = "", time.monotonic() + HANG_S
@@ -69,17 +70,19 @@ class Place:
 
 class Generator:
     """One phase of the packet generator in the namespace. The ledger stays between phases: the first phase
-    makes it, and the later ones continue from it."""
+    makes it, and the later ones continue from it. Each phase at a place speaks another protocol than the one before,
+    and so do the places at one time: what one protocol has published, another one collects."""
 
     def __init__(self, program, directory, namespace, place, phase, *own):
         self.place, self.phase = place, phase
+        self.protocol = PROTOCOLS[(place.number + place.lives) % len(PROTOCOLS)]
         place.lives += 1
         self.log = os.path.join(directory, f"gen-{place.name}-{place.lives}-{phase}.log")
         ledger = os.path.join(directory, place.name + ".ledger")
         command = ["ip", "netns", "exec", namespace, program, "--lcores", "0@0", "--no-pci", "--no-huge", "-m", "192",
                    "--no-telemetry", "--file-prefix", f"{namespace}{place.name}",
                    f"--vdev=net_af_packet0,iface={place.tap}", "--", "--broker", f"{place.net}.1",
-                   "--address", f"{place.net}.100/24", "--retry-interval", "0.25", "--report-interval", "0.2",
+                   "--address", f"{place.net}.100/24", "--protocol", self.protocol, "--retry-interval", "0.25", "--report-interval", "0.2",
                    "--idle", "sleep", "--json", "--phase", phase, "--ledger", ledger,
                    *(["--resume"] if os.path.exists(ledger) else LOAD), *own]
         if "--drain-timeout" not in own:
@@ -178,6 +181,7 @@ class Rounds:
         each(self.running)
         reports = [g.verdict() for g in self.running]
         for g, r in zip(self.running, reports):
+            r["protocol"] = g.protocol
             if r["status"] not in wanted:
                 raise SystemExit(f"{g.place.name}, phase {phase}: {r}\n{g.text(3000)}")
         self.running = []

@@ -148,7 +148,7 @@ def contract(rounds):
             g.stop_publishing()
 
     def say_all(what, reports):
-        say(what, "; ".join(f"{p.name}: {x['verdict']}" for p, x in zip(PLACES, reports)))
+        say(what, "; ".join(f"{p.name} by {x['protocol']}: {x['verdict']}" for p, x in zip(PLACES, reports)))
 
     broken = False
     for _ in range(2):  # without collecting in between, the queues would fill
@@ -162,7 +162,7 @@ def contract(rounds):
     r = rounds.run_phase(PLACES, "all", *RATE, wanted=(0, 1), each=lambda g: publish(g, RESETS - PROTOCOL_RESETS))
     broken |= any(x["status"] for x in r)
     for place, x in zip(PLACES, r):
-        say(f"{place.name}, class {place.durability}: {x['verdict']}; {x['duplicated']} delivered again, "
+        say(f"{place.name}, class {place.durability}, {x['protocol']}: {x['verdict']}; {x['duplicated']} delivered again, "
             f"{x['reconnects']} reconnects, {x['resent']} sent again")
     rounds.protocol(PLACES, NAMESPACE, PROTOCOL_PARTS, PROTOCOL_RESETS)
     for place in PLACES:

