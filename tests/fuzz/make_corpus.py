@@ -6,11 +6,12 @@ Files are named after their contents. Inputs that once crashed a target lie besi
 changed. The seeds of the ledger come from the generator: see docs/guides/fuzzing.md.
 """
 import os
+import re
 import struct
 import sys
 
 from scapy.contrib import mqttsn as sn
-from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR, fragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR, fragment
 from scapy.layers.inet6 import (HBHOptUnknown, ICMPv6EchoRequest, ICMPv6MLQuery, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr,
                                 ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop,
                                 IPv6ExtHdrRouting, RouterAlert, fragment6)
@@ -194,8 +195,54 @@ def change(what, place, octets, extra=b"", length=None):
     return bytes([what]) + place.to_bytes(3, "big") + bytes([n]) + extra + octets
 
 
+def mqtt_packets():
+    """The examples of the MQTT codec's tests, each behind an octet that chooses the version, and all of a version in one stream."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib/mqtt/examples.cc")
+    with open(path, encoding="utf-8") as source:
+        examples = re.findall(r"\{v([35]),\s*(\w+)\{(?:.*?)((?:\"[0-9A-F ]+\"\s*)+)\}", source.read(), re.S)
+    streams = {b"\0": b"", b"\1": b""}
+    for n, (version, name, octets) in enumerate(examples):
+        first, packet = (b"\0" if version == "3" else b"\1"), bytes.fromhex(octets.replace('"', ""))
+        streams[first] += packet
+        yield f"{name}_{'311' if version == '3' else '5'}_{n}", first + packet
+    for first, stream in streams.items():
+        yield f"stream_{first[0]}", first + stream
+
+
+def websockets():
+    """What clients of WebSocket send: the request of RFC 6455, 1.3, and frames, each with the mask 1, 2, 3, 4."""
+    def frame(first, payload, second=0x80):
+        size = bytes([second | len(payload)]) if len(payload) < 126 else bytes([second | 126]) + struct.pack(">H", len(payload))
+        mask = b"\1\2\3\4" if second else b""
+        return bytes([first]) + size + mask + bytes(b ^ (n % 4 + 1 if second else 0) for n, b in enumerate(payload))
+
+    head = b"GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" \
+           b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n"
+    ready = head + b"\r\n"
+    yield "request", ready
+    yield "origin", head + b"Origin: https://example.org\r\n\r\n"
+    yield "path", ready.replace(b"/mqtt ", b"/other?a=b ")
+    yield "body", head + b"Content-Length: 5\r\n\r\nhello"
+    yield "folded", head + b"X: a\r\n b\r\n\r\n"
+    yield "method", ready.replace(b"GET", b"POST")
+    yield "version", ready.replace(b"HTTP/1.1", b"HTTP/1.0")
+    yield "old", ready.replace(b"Version: 13", b"Version: 8")
+    yield "long", head + b"X: " + b"x" * 1200 + b"\r\n\r\n"
+    yield "not_http", b"\x10\x0c\0\4MQTT\4\2\0\0\0\0"
+    yield "binary", ready + frame(0x82, b"hello")
+    yield "parts", ready + frame(0x02, b"he") + frame(0x89, b"ping") + frame(0x80, b"llo")
+    yield "longer", ready + frame(0x82, b"x" * 300)
+    yield "close", ready + frame(0x82, b"last") + frame(0x88, b"\x03\xe8bye")
+    yield "text", ready + frame(0x81, b"text")
+    yield "no_mask", ready + frame(0x82, b"x", 0)
+    yield "reserved", ready + frame(0xc3, b"x")
+    yield "eight_octets_of_size", ready + b"\x82\xff\0\0\0\0\0\0\0\3\1\2\3\4abc"
+
+
 SEEDS = {
     "mqttsn": lambda: MESSAGES.items(),
+    "mqtt": mqtt_packets,
+    "upgrade": lambda: [(name, b"\7" + octets) for name, octets in websockets()],
     "worker": lambda: [(f"{name}_{w}", bytes([w]) + steps) for name, steps in sequences() for w in (0, 1)],
     "frame": lambda: [(name, bytes([name.startswith("vlan_")]) + b"".join(
         bytes([how | (0 if bytes(f)[0] & 1 else 32) | 3]) + struct.pack(">H", len(bytes(f))) + bytes(f)
@@ -238,6 +285,19 @@ SEEDS = {
         ("percent", b"allow publish topic 100%\n"), ("no_action", b"allow\n"), ("blank", b"\n   \n\t\n"),
         ("binary", bytes(range(256))),
     ],
+    "tcp": lambda: tcp_steps(),
+    "clients": lambda: client_steps(),
+    "scram": lambda: [(name, len(first).to_bytes(2, "big") + first + last) for name, first, last in (
+        ("usual", b"n,,n=ann,r=x", b"c=biws,r=xnonce,p=" + b"A" * 43 + b"="), ("binding", b"y,,n=ann,r=x", b"c=eSws,r=xnonce,p=AAAA"),
+        ("identity", b"n,a=a=2Cb=3D,n=a=2Cb=3D,r=!~", b"c=bixhPWE9MkNiPTNELA==,r=!~nonce,x=y,p=" + b"B" * 43 + b"="),
+        ("plus", b"p=tls-unique,,n=ann,r=x", b""), ("extension", b"n,,m=1,n=ann,r=x", b""), ("empty", b"", b""))],
+    "password_file": lambda: [
+        ("usual", b"# users\nu1:$7$101$GLdc7yr6DHoV1muy$9MNr0i7a4tTIVNcw1t8ubH+bxKgmCm1mYD1qEX4DxVHL2xIP0QGuYBhErXeZK++"
+                  b"pzycWnU1C9pwYUgNi+Cx47g==\r\n\r\nu2:$7$20000$c2FsdHNhbHQ=$" + b"A" * 86 + b"==\n"),
+        ("old", b"u:$6$salt$hash\n"), ("twice", (b"u:$7$1$c2FsdHNhbHQ=$" + b"A" * 86 + b"==\n") * 2),
+        ("rounds", b"u:$7$0$c2FsdHNhbHQ=$" + b"A" * 86 + b"==\n"), ("salt", b"u:$7$1$c2Fs$" + b"A" * 86 + b"==\n"),
+        ("no_colon", b"user\n"), ("no_name", b":$7$\n"), ("blank", b"\n\r\n"), ("binary", bytes(range(256))),
+    ],
     "config_file": lambda: [
         ("usual", b"region = /var/lib/chainring/region\nsize = 256M\naddress = 192.0.2.1/24\nudp-port = 10000\n"
                   b"queue-size = 1024\noverflow = drop-oldest\nidle = sleep\n"),
@@ -247,6 +307,108 @@ SEEDS = {
         ("quotes", b"region = \"a b'c\n"), ("range", b"mtu = 99999999999999999999\n"),
     ],
 }
+
+
+def tcp_steps():
+    """What tests/fuzz/tcp.cc does: segments of its peers, the handler's doing, and time."""
+    FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+    def go_on(peer, flags, payload=0, options=b""):
+        return bytes([4, peer, flags, len(options)]) + options + payload.to_bytes(2, "big")
+
+    def astray(peer, flags, sequence, acknowledged, payload=0):
+        return bytes([3, peer, flags]) + b"".join((0x4000 + n).to_bytes(2, "big") for n in (sequence, acknowledged)) + \
+            bytes([0]) + payload.to_bytes(2, "big")
+
+    def act(what, number=b""):
+        return bytes([1, what, 0]) + number
+
+    def wait(sixteenths):
+        return bytes([2, sixteenths])
+
+    def opened(peer, options=b""):
+        return go_on(peer, SYN, options=options) + go_on(peer, ACK)
+
+    mss = b"\x02\x04\x05\xb4\x04\x02"
+    write, consume, close, abort, device_full = range(5)
+    return [
+        ("talk", opened(0, mss) + go_on(0, ACK, 100) + go_on(0, FIN | ACK) + act(close) + go_on(0, ACK)),
+        ("talk_ipv6", opened(1, mss) + go_on(1, ACK, 100) + go_on(1, ACK) + act(close) + go_on(1, ACK) + go_on(1, FIN | ACK) + wait(255)),
+        ("cookies", b"".join(go_on(p, SYN, options=mss) for p in range(8)) +
+         b"".join(go_on(p, ACK) + go_on(p, ACK, 50) for p in range(8)) + wait(255)),
+        ("reset", opened(0) + astray(0, RST, 5, 0) + astray(0, SYN, 9, 0) + astray(0, ACK, 0, 99, 20) + go_on(0, RST)),
+        ("out_of_order", opened(2, mss) + astray(2, ACK, 200, 0, 100) + astray(2, ACK, 100, 0, 100) + go_on(2, ACK, 100) +
+         go_on(2, ACK, 100) + go_on(2, ACK, 100)),
+        ("much", opened(3, mss) + act(write, b"\xff\xff") + go_on(3, ACK) + go_on(3, ACK) + wait(40) + go_on(3, ACK) + act(abort)),
+        ("retransmitted", opened(0) + act(device_full) + act(write, b"\x01\x00") + wait(20) + act(device_full) + wait(40) + go_on(0, ACK)),
+        ("windows", opened(0) + go_on(0, ACK, 1399) * 3 + act(consume, b"\xff\xff\xff\xff") + wait(8)),
+        ("again", opened(0) + act(close) + go_on(0, ACK) + go_on(0, FIN | ACK) + astray(0, SYN, 300, 0) + wait(255)),
+        ("many", b"".join(opened(p) for p in range(8)) + b"".join(go_on(p, ACK, 10) for p in range(8)) + b"".join(act(close) for _ in range(6))),
+        ("packet", bytes([0, 0, 40]) + bytes(IP(src="192.0.2.9", dst="192.0.2.1") / TCP(sport=1, dport=1883, flags="S")) + bytes([0, 0])),
+        ("packet_ipv6", bytes([0, 0, 68]) + bytes(IPv6(src="2001:db8::9", dst="2001:db8::1") / IPv6ExtHdrDestOpt() /
+                                                   TCP(sport=1, dport=1883, flags="S")) + bytes([0, 0])),
+    ]
+
+
+def client_steps():
+    """What tests/fuzz/clients.cc does: packets of MQTT clients, their connections, and the broker's rounds."""
+    OCTETS, SLOWLY, ANSWER, HANG_UP, ROOM, ROUND, SETTLE, RESTART = range(8)
+
+    def text(value):
+        return len(value).to_bytes(2, "big") + value
+
+    def packet(first, body=b""):
+        return bytes([first, len(body)]) + body
+
+    def step(what, client=0, argument=b""):
+        return bytes([what << 2 | client]) + argument
+
+    def send(client, *packets, how=OCTETS):
+        octets = b"".join(packets)
+        return step(how, client, bytes([len(octets)]) + octets)
+
+    def connect(name, v5=False, clean=False, properties=b"", will=b"", will_flags=0):
+        flags = 2 * clean | (4 | will_flags if will else 0)
+        own = bytes([len(properties)]) + properties if v5 else b""
+        return packet(0x10, text(b"MQTT") + bytes([5 if v5 else 4, flags]) + b"\0\0" + own + text(name) + will)
+
+    def subscribe(topic, options, v5=False, properties=b""):
+        return packet(0x82, b"\0\7" + (bytes([len(properties)]) + properties if v5 else b"") + text(topic) + bytes([options]))
+
+    def publish(topic, qos, number=1, v5=False, properties=b"", flags=0, payload=b"m"):
+        return packet(0x30 | qos << 1 | flags, text(topic) + (number.to_bytes(2, "big") if qos else b"") +
+                      (bytes([len(properties)]) + properties if v5 else b"") + payload)
+
+    lasting = b"\x11\xff\xff\xff\xff"
+    settle, answers = step(SETTLE), lambda client: b"".join(step(ANSWER, client) + step(SETTLE) for _ in range(6))
+    pair = send(0, connect(b"s", True, properties=lasting), subscribe(b"t/#", 2, True)) + settle + send(1, connect(b"p")) + settle
+    return [
+        ("talk", pair + send(1, publish(b"t/a", 1), publish(b"t/b", 2, 2)) + settle + answers(1) + answers(0)),
+        ("slowly", send(2, connect(b"x", clean=True), subscribe(b"t", 1), publish(b"t", 1), how=SLOWLY) + settle + answers(2)),
+        ("restart", pair + send(1, publish(b"t/a", 2)) + settle + step(RESTART) + send(0, connect(b"s", True, properties=lasting)) +
+         settle + answers(0) + send(1, connect(b"p"), publish(b"t/a", 2, flags=8)) + settle + answers(1) + answers(0)),
+        ("takeover", pair + send(2, connect(b"s")) + settle + send(1, publish(b"t/a", 1)) + settle + answers(2) +
+         send(3, connect(b"s", True)) + settle),
+        ("refuses", pair + step(ROOM, 0, b"\1") + b"".join(send(1, publish(b"t/a", 1, n, payload=b"m" * 99)) + settle for n in range(1, 9)) +
+         step(ROOM, 0, b"\xff") + settle + answers(0)),
+        ("wills", send(0, connect(b"w", will=text(b"t/w") + text(b"gone"), will_flags=0x28)) + settle + send(1, connect(b"s", True),
+         subscribe(b"t/#", 1, True)) + settle + step(HANG_UP, 0, b"\0") + settle + answers(1)),
+        ("will_v5", send(0, connect(b"w", True, will=b"\5\x18\0\0\0\1" + text(b"t/w") + text(b"gone"), will_flags=8)) + settle + step(HANG_UP, 0, b"\1") + settle),
+        ("limits", send(0, connect(b"s", True, properties=b"\x21\0\1\x27\0\0\0\x40" + lasting), subscribe(b"t", 1, True)) + settle +
+         send(1, connect(b"p"), *(publish(b"t", 1, n) for n in (1, 2, 3))) + settle + answers(0)),
+        ("aliases", send(0, connect(b"s", True, properties=b"\x22\0\2"), subscribe(b"t/#", 0, True)) + settle + send(1, connect(b"p", True),
+         publish(b"t", 0, v5=True, properties=b"\x23\0\1"), publish(b"", 0, v5=True, properties=b"\x23\0\1")) + settle),
+        ("shared", send(0, connect(b"a", True), subscribe(b"$share/g/t", 1, True)) + send(1, connect(b"b", True),
+         subscribe(b"$share/g/t", 1, True, b"\x0b\5")) + settle + send(2, connect(b"p"), publish(b"t", 1), publish(b"t", 1, 2)) + settle + answers(0) + answers(1)),
+        ("retained", send(0, connect(b"p"), publish(b"t", 1, flags=1), publish(b"t/u", 1, 2, flags=1)) + settle +
+         send(1, connect(b"s"), subscribe(b"t/#", 1)) + settle + answers(1) + send(0, publish(b"t", 1, 4, flags=1, payload=b"")) + settle),
+        ("denied", send(0, connect(b"p", True), publish(b"denied/t", 1, v5=True), subscribe(b"denied/#", 1, True)) + settle +
+         send(1, connect(b"q"), publish(b"denied/t", 2)) + settle),
+        ("faults", send(0, publish(b"t", 0)) + send(1, connect(b"a"), connect(b"a")) + send(2, connect(b"b"), b"\x20\2\0\0") +
+         send(3, connect(b"c", True), packet(0xF0)) + settle + send(0, connect(b"d"), bytes([0x30, 0xff, 0xff, 0xff, 0x7f])) + settle),
+        ("ends", pair + send(1, publish(b"t/a", 1), b"\xe0\0", b"\xc0\0") + settle + step(HANG_UP, 0, b"\2") + send(0, connect(b"s", True)) + step(ROUND)),
+        ("unsubscribe", pair + send(0, packet(0xA2, b"\0\1\0" + text(b"t/#"))) + send(1, publish(b"t/a", 1)) + settle + send(0, packet(0xC0)) + settle),
+    ]
 
 
 def main():
