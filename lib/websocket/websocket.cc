@@ -4,6 +4,10 @@
 // A frame that leaves is announced with its size, and its payload follows as the connection takes
 // it. While a part of a frame is still to come (`frame_left`), nothing else may leave, so control
 // frames wait in wslay's queue until the frame is whole.
+//
+// wslay is given the octets that arrive frame by frame, and a control frame only when it is whole:
+// of a close frame it checks the text in each piece as if the piece were all of it, so that its
+// verdict would depend on how TCP has cut the stream.
 #include "websocket/websocket.h"
 
 #include <algorithm>
@@ -32,6 +36,57 @@ std::size_t write_header(std::array<std::byte, 4>& to, std::size_t payload) noex
   to[3] = static_cast<std::byte>(payload & 0xff);
   return 4;
 }
+
+/// Of each frame that arrives, what wslay must be given at once: the header, and the payload of a
+/// control frame.
+class frame_start {
+ public:
+  /// Takes octets from the front of `octets` until this part is whole, and returns it then. Returns
+  /// nothing while more has to arrive.
+  std::span<const std::byte> take(std::span<const std::byte>& octets) noexcept {
+    std::size_t whole = needed();
+    while (size_ < whole && !octets.empty()) {
+      const std::size_t n = std::min(whole - size_, octets.size());
+      std::copy_n(octets.begin(), n, octets_.begin() + static_cast<std::ptrdiff_t>(size_));
+      octets = octets.subspan(n);
+      size_ += n;
+      whole = needed();
+    }
+    if (size_ < whole) return {};
+    size_ = 0;
+    return std::span(octets_).first(whole);
+  }
+  /// Octets of payload that follow behind what take() has returned last.
+  [[nodiscard]] std::uint64_t payload() const noexcept {
+    if (control()) return 0;
+    std::uint64_t n = short_length();
+    if (const std::size_t more = more_length(); more != 0) {
+      n = 0;
+      for (std::size_t i = 0; i < more; ++i)
+        n = n << 8 | std::to_integer<std::uint64_t>(octets_[2 + i]);
+    }
+    return n;
+  }
+  [[nodiscard]] bool control() const noexcept {
+    return (octets_[0] & std::byte{0x08}) != std::byte{0} && short_length() < 126;
+  }
+
+ private:
+  [[nodiscard]] std::size_t short_length() const noexcept {
+    return std::to_integer<std::size_t>(octets_[1] & std::byte{0x7f});
+  }
+  [[nodiscard]] std::size_t more_length() const noexcept {
+    return short_length() == 127 ? 8 : short_length() == 126 ? 2 : 0;
+  }
+  [[nodiscard]] std::size_t needed() const noexcept {
+    if (size_ < 2) return 2;
+    const std::size_t mask = (octets_[1] & std::byte{0x80}) != std::byte{0} ? 4 : 0;
+    return 2 + more_length() + mask + (control() ? short_length() : 0);
+  }
+
+  std::array<std::byte, 2 + 4 + 125> octets_{};
+  std::size_t size_ = 0;
+};
 } // namespace
 
 struct layer::state {
@@ -49,6 +104,8 @@ struct layer::state {
     bool payload = false;     ///< the frame that is being received carries payload
     std::string head;         ///< the request, while it is not whole
     wslay_event_context_ptr frames = nullptr;
+    frame_start start;                ///< of the frame that arrives
+    std::uint64_t payload_left = 0;   ///< octets of that frame that are still to arrive
     std::span<const std::byte> input; ///< what wslay has not read yet
     stream::window_account window;
     std::vector<std::byte> pending; ///< what was not taken below, and goes before all else
@@ -188,29 +245,41 @@ void layer::state::read_head(peer& p, std::span<const std::byte> octets) noexcep
 }
 
 void layer::state::read_frames(peer& p, std::span<const std::byte> octets) noexcept {
-  p.input = octets;
-  const int status = wslay_event_recv(p.frames);
-  p.input = {};
-  if (p.gone || p.ends) return;
-  if (p.text) {
-    ++count.text;
-    return end(p);
+  while (!octets.empty()) {
+    bool control = false;
+    if (p.payload_left != 0) {
+      p.input = octets.first(std::min<std::uint64_t>(p.payload_left, octets.size()));
+      octets = octets.subspan(p.input.size());
+      p.payload_left -= p.input.size();
+    } else {
+      p.input = p.start.take(octets);
+      if (p.input.empty()) break; // more of it has to arrive
+      p.payload_left = p.start.payload();
+      control = p.start.control();
+    }
+    const int status = wslay_event_recv(p.frames);
+    p.input = {};
+    if (p.gone || p.ends) return;
+    if (p.text) {
+      ++count.text;
+      return end(p);
+    }
+    if (wslay_event_get_close_received(p.frames) != 0) {
+      // Above may still have something to send. wslay has queued the answer, and close() sends it.
+      p.ends = true;
+      return above->finished(p.number);
+    }
+    if (status != 0 || wslay_event_get_read_enabled(p.frames) == 0) {
+      ++count.malformed; // wslay has queued a close frame that says why
+      return end(p);
+    }
+    if (control) send_control(p);
+    if (wslay_event_get_queued_msg_count(p.frames) > options.control_frames_max) {
+      ++count.unread;
+      return end(p);
+    }
   }
-  if (wslay_event_get_close_received(p.frames) != 0) {
-    // Above may still have something to send. wslay has queued the answer, and close() sends it.
-    p.ends = true;
-    return above->finished(p.number);
-  }
-  if (status != 0 || wslay_event_get_read_enabled(p.frames) == 0) {
-    ++count.malformed; // wslay has queued a close frame that says why
-    return end(p);
-  }
-  send_control(p);
   below->push(p.number);
-  if (wslay_event_get_queued_msg_count(p.frames) > options.control_frames_max) {
-    ++count.unread;
-    end(p);
-  }
 }
 
 layer::layer(std::unique_ptr<state> s) : state_(std::move(s)) {}

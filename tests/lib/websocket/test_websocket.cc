@@ -220,6 +220,45 @@ TEST_F(WebSocket, AMalformedCloseFrameIsAnsweredByACloseFrame) {
   }
 }
 
+TEST_F(WebSocket, ACloseFrameMeansTheSameHoweverItIsCut) {
+  struct text {
+    std::string close;
+    int finished, ended;
+  };
+  // A reason with characters of two and of four octets; one that is not UTF-8; and a status that is
+  // none, with a reason that is not UTF-8.
+  for (const text& t : {text{"\x03\xe8\xc3\xa9\xf0\x9f\x98\x80", 1, 0},
+                        text{"\x03\xe8 \xff\xfe", 0, 1}, text{"\xa4\x01\xff\xff", 0, 1}}) {
+    std::vector<read_frame> first;
+    const std::string all = frame(close_frame, t.close);
+    for (std::size_t piece = all.size(); piece != 0; --piece) {
+      SCOPED_TRACE(piece);
+      below.lines.clear();
+      above.all.clear();
+      connect();
+      for (std::size_t at = 0; at < all.size() && !line().closed; at += piece)
+        give(std::string_view(all).substr(at, piece));
+      EXPECT_EQ(heard().finished, t.finished);
+      EXPECT_EQ(heard().ended, t.ended);
+      if (heard().finished != 0) ws->close(me);
+      const auto answers = sent();
+      ASSERT_EQ(answers.size(), 1u);
+      if (piece == all.size()) first = answers;
+      EXPECT_EQ(answers, first);
+    }
+  }
+}
+
+TEST_F(WebSocket, APingIsAnsweredAlsoInFrontOfWhatBreaksARule) {
+  connect();
+  give(frame(ping, "p") + frame(ping, "q") + frame(3, "no such opcode"));
+  const auto answers = sent();
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[0], (read_frame{pong, "p"}));
+  EXPECT_EQ(answers[1], (read_frame{pong, "q"}));
+  EXPECT_EQ(answers[2].code, close_frame);
+}
+
 TEST_F(WebSocket, ACloseFrameIsAnsweredWhenWhatIsAboveHasNothingMoreToSend) {
   connect();
   give(frame(binary, "last") + frame(close_frame, "\x03\xe8"));
