@@ -94,6 +94,7 @@
 #include "net/tx_buffer.h"
 #include "stream/byte_streams.h"
 #include "stream/helper_crew.h"
+#include "stream/host_turns.h"
 #include "stream/link_packets.h"
 #include "stream/tcp.h"
 #include "tls/context.h"

@@ -2,14 +2,14 @@
 /// CONNECT packets that wait for the check of their passwords. Internal to lib/mqtt.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "access/password_file.h"
 #include "stream/helper_crew.h"
+#include "stream/host_turns.h"
 
 namespace chainring::mqtt {
 
@@ -49,38 +49,21 @@ class proof_desk {
   }
   void ask(std::unique_ptr<proof> p) {
     p->desk = this;
-    line& of_host = lines_[p->host];
-    if (of_host.empty()) turns_.push_back(p->host);
-    of_host.push_back(std::move(p));
-    ++waiting_;
+    const std::uint64_t host = p->host;
+    (void)waiting_.add(host, std::move(p));
     submit();
   }
   /// Goes on with what waits. Returns true when there was anything to do.
-  bool poll() noexcept { return waiting_ != 0 && submit(); }
-  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
+  bool poll() noexcept { return waiting_.size() != 0 && submit(); }
+  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
 
  private:
-  using line = std::deque<std::unique_ptr<proof>>;
-
-  // Takes the oldest check of the host whose turn it is.
-  [[nodiscard]] std::unique_ptr<proof> take() noexcept {
-    const auto at = lines_.find(turns_.front());
-    turns_.pop_front();
-    std::unique_ptr<proof> p = std::move(at->second.front());
-    at->second.pop_front();
-    --waiting_;
-    if (at->second.empty())
-      lines_.erase(at);
-    else
-      turns_.push_back(p->host);
-    return p;
-  }
   bool submit() noexcept {
     bool any = false;
     // Two for each helper, so that none waits for the next round of the worker.
-    while (waiting_ != 0 && under_way_.size() < 2 * std::size_t{crew_->threads()} &&
+    while (waiting_.size() != 0 && under_way_.size() < 2 * std::size_t{crew_->threads()} &&
            crew_->has_room()) {
-      std::unique_ptr<proof> p = take();
+      std::unique_ptr<proof> p = waiting_.take();
       any = true;
       if (!told_->awaits(*p)) {
         told_->decided(*p);
@@ -104,9 +87,7 @@ class proof_desk {
 
   stream::helper_crew* crew_ = nullptr;
   listener* told_ = nullptr;
-  std::unordered_map<std::uint64_t, line> lines_; ///< by host; none is empty
-  std::deque<std::uint64_t> turns_;               ///< the hosts that have a line, once each
-  std::size_t waiting_ = 0;
+  stream::host_turns<std::unique_ptr<proof>> waiting_;
   std::vector<std::unique_ptr<proof>> under_way_;
 };
 

@@ -17,8 +17,10 @@
 #include <openssl/x509.h>
 #include <rte_cycles.h>
 #include <string>
+#include <utility>
 
 #include "base/latest.h"
+#include "stream/host_turns.h"
 #include "tls/context_state.h"
 
 namespace chainring::tls {
@@ -99,10 +101,12 @@ struct layer::state {
 
     state* owner = nullptr;
     stream::connection number = 0;
+    std::uint64_t host = 0; ///< of the client (net::host_of)
+    stream::host_turns<stream::connection>::place place;
     handshake_of kind;
     phase is = phase::handshake;
     bool with_helper = false; ///< a helper has it
-    bool in_line = false;     ///< its handshake waits for a helper
+    bool in_line = false;     ///< its handshake waits for a helper, at `place`
     bool receiving = false;   ///< its records are being read
     bool gone = false;        ///< it is forgotten when what is at work with it returns
     bool above_waits = false; ///< write() took less than it was given
@@ -130,7 +134,8 @@ struct layer::state {
   stream::byte_streams* below = nullptr;
   std::vector<std::unique_ptr<peer>> peers; ///< by connection; null where it passes through
   std::vector<std::unique_ptr<peer>> left_behind;
-  std::vector<stream::connection> line;    ///< connections that wait for a helper
+  stream::host_turns<stream::connection> line; ///< connections that wait for a helper
+  std::size_t with_helpers = 0;
   std::vector<stream::connection> closing; ///< connections that are closed when they are written
   std::vector<std::byte> records;          ///< what OpenSSL has written in the present call
   std::array<std::byte, record_size_max> content;
@@ -145,6 +150,7 @@ struct layer::state {
   }
   void forget(peer& p) noexcept {
     p.gone = true;
+    if (std::exchange(p.in_line, false)) line.remove(p.place);
     if (p.receiving) return;
     std::unique_ptr<peer> mine = std::move(peers[p.number]);
     if (p.with_helper) left_behind.push_back(std::move(mine));
@@ -179,6 +185,7 @@ struct layer::state {
     above->finished(c);
   }
   void begin_step(peer& p) noexcept;
+  bool give_to_helpers() noexcept;
   void read_records(peer& p, std::span<const std::byte> octets) noexcept;
   void close_now(peer& p) noexcept;
   void settle(peer& p) noexcept {
@@ -188,17 +195,29 @@ struct layer::state {
 
 // --- handshakes ---------------------------------------------------------------------------------
 
-// Gives what has arrived to a helper, or puts the connection in line for one.
+// Puts the connection in line for a helper.
 void layer::state::begin_step(peer& p) noexcept {
   if (p.with_helper || p.in_line) return;
-  std::swap(p.step_input, p.arrived);
-  p.with_helper = true;
-  if (crew->submit(p)) return;
-  p.with_helper = false;
-  std::swap(p.step_input, p.arrived);
   p.in_line = true;
-  line.push_back(p.number);
-  ++count.handshakes_waited;
+  p.place = line.add(p.host, p.number);
+  (void)give_to_helpers();
+  if (p.in_line) ++count.handshakes_waited;
+}
+
+// Gives what has arrived for the connections whose turn it is to helpers. Two for each helper, so
+// that none waits for the next round of the worker, and not more, because there they are in one
+// line. Returns true when there was anything to do.
+bool layer::state::give_to_helpers() noexcept {
+  bool any = false;
+  while (line.size() != 0 && with_helpers < 2 * std::size_t{crew->threads()} && crew->has_room()) {
+    peer& p = *peers[line.take()];
+    std::swap(p.step_input, p.arrived);
+    p.in_line = false;
+    p.with_helper = any = true;
+    ++with_helpers;
+    (void)crew->submit(p); // there is room
+  }
+  return any;
 }
 
 // On a helper, which has the connection for itself.
@@ -231,6 +250,7 @@ void layer::state::peer::run() noexcept {
 void layer::state::peer::finish() noexcept {
   state& s = *owner;
   with_helper = false;
+  --s.with_helpers;
   if (gone) {
     const auto mine =
         std::ranges::find_if(s.left_behind, [&](const auto& p) { return p.get() == this; });
@@ -348,22 +368,7 @@ const layer_counters<statistic>& layer::counters() const noexcept {
 bool layer::poll(std::uint64_t now_tsc) noexcept {
   state& s = *state_;
   s.now_tsc = now_tsc;
-  bool any = false;
-  std::size_t tried = 0;
-  for (; tried < s.line.size(); ++tried) {
-    state::peer* const p = s.of(s.line[tried]);
-    if (p == nullptr || !p->in_line) continue;
-    std::swap(p->step_input, p->arrived);
-    p->with_helper = true;
-    if (!s.crew->submit(*p)) {
-      p->with_helper = false;
-      std::swap(p->step_input, p->arrived);
-      break;
-    }
-    p->in_line = false;
-    any = true;
-  }
-  s.line.erase(s.line.begin(), s.line.begin() + static_cast<std::ptrdiff_t>(tried));
+  const bool any = s.give_to_helpers();
   const std::uint64_t allowed = s.options.close_timeout_s * rte_get_tsc_hz();
   std::erase_if(s.closing, [&](stream::connection c) {
     state::peer* const p = s.of(c);
@@ -438,6 +443,7 @@ void layer::accepted(stream::connection c, const net::endpoint& from,
     s.peers[c] = std::make_unique<state::peer>();
     s.peers[c]->owner = &s;
     s.peers[c]->number = c;
+    s.peers[c]->host = net::host_of(from.address);
     s.peers[c]->kind.websocket = at->websocket;
     s.peers[c]->uses = s.contexts.take();
   }
