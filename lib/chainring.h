@@ -98,6 +98,7 @@
 #include "stream/link_packets.h"
 #include "stream/tcp.h"
 #include "tls/context.h"
+#include "tls/shared_keys.h"
 #include "tls/tls.h"
 #include "websocket/upgrade.h"
 #include "websocket/websocket.h"

@@ -91,9 +91,10 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  if (!o.mqtt.tls.certificates.empty()) {
+  if (!o.mqtt.tls.certificates.empty() || !o.mqtt.tls.keys.empty()) {
     if (auto loaded = chainring::tls::context::load(o.mqtt.tls); !loaded) {
-      std::fprintf(stderr, "dpdk-chainring: --tls-cert: %s\n", loaded.error().message.c_str());
+      std::fprintf(stderr, "dpdk-chainring: %s\n",
+                   chainring::app::tls_refusal(o.mqtt.tls, loaded.error().message).c_str());
       return 2;
     }
   }

@@ -96,9 +96,10 @@ parsed parse(int argc, char** argv, options& o) {
                "Size of the redo journal, for a new region of class file [that of the region, from "
                "1M to 64M]")
       ->transform(size_text(size_min));
-  a.add_option("--journal-cpu", o.journal_cpu,
-               "CPU of the threads that write the journal of class file, best one without a polling "
-               "lcore; without it every CPU on which the broker was started")
+  a.add_option(
+       "--journal-cpu", o.journal_cpu,
+       "CPU of the threads that write the journal of class file, best one without a polling "
+       "lcore; without it every CPU on which the broker was started")
       ->check(CLI::Range(0, CPU_SETSIZE - 1));
   a.add_option("--address", addresses,
                "IPv4 address and prefix length of a port, such as 192.0.2.1/24; once for each "
@@ -160,6 +161,15 @@ parsed parse(int argc, char** argv, options& o) {
                    "Whether a client needs a certificate, with --tls-ca: optional or required")
           ->check(CLI::IsMember({"optional", "required"}))
           ->capture_default_str();
+  a.add_option("--tls-crl", o.mqtt.tls.revoked,
+               "PEM file of the revocation lists of these authorities. SIGHUP and the command "
+               "'reload' read it again")
+      ->check(CLI::ExistingFile);
+  a.add_option("--psk-file", o.mqtt.tls.keys,
+               "File of keys that clients of mqtts:// and wss:// share with the broker, a line "
+               "'identity:key in hexadecimal' for each. SIGHUP and the command 'reload' read it "
+               "again")
+      ->check(CLI::ExistingFile);
   a.add_option("--tls-version", version, "Oldest version of TLS that is spoken: 1.2 or 1.3")
       ->check(CLI::IsMember({"1.2", "1.3"}))
       ->capture_default_str();
@@ -170,8 +180,8 @@ parsed parse(int argc, char** argv, options& o) {
                "the command 'reload' read it again")
       ->check(CLI::ExistingFile);
   a.add_flag("--tls-identity-as-user", o.mqtt.certificate_names_user,
-             "The common name of a client's certificate is its user name, and it needs no "
-             "password");
+             "The common name of a client's certificate, or the identity of its key, is its user "
+             "name, and it needs no password");
   const CLI::Option* anyone =
       a.add_flag("--allow-anonymous", anonymous,
                  "Clients of MQTT over TCP need no user name; this is so without --password-file "
@@ -375,15 +385,20 @@ parsed parse(int argc, char** argv, options& o) {
       throw CLI::ValidationError("--tls-key", "expected one for each --tls-cert");
     for (std::size_t i = 0; i < chains.size(); ++i)
       o.mqtt.tls.certificates.push_back({chains[i], keys[i]});
-    if (chains.empty() && std::ranges::any_of(o.mqtt.listeners, &mqtt::listener_config::tls))
+    if (chains.empty() && o.mqtt.tls.keys.empty() &&
+        std::ranges::any_of(o.mqtt.listeners, &mqtt::listener_config::tls))
       throw CLI::ValidationError("--listen",
-                                 "mqtts:// and wss:// need a certificate: expected --tls-cert and "
-                                 "--tls-key");
+                                 "mqtts:// and wss:// need a certificate or shared keys: expected "
+                                 "--tls-cert and --tls-key, or --psk-file");
     if (o.mqtt.tls.trusted.empty() && demand->count() != 0)
       throw CLI::ValidationError("--tls-clients", "expected --tls-ca with the authorities");
-    if (o.mqtt.certificate_names_user && o.mqtt.tls.trusted.empty())
+    if (o.mqtt.tls.trusted.empty() && !o.mqtt.tls.revoked.empty())
+      throw CLI::ValidationError("--tls-crl", "expected --tls-ca with the authorities");
+    if (chains.empty() && !o.mqtt.tls.trusted.empty())
+      throw CLI::ValidationError("--tls-ca", "expected --tls-cert and --tls-key");
+    if (o.mqtt.certificate_names_user && o.mqtt.tls.trusted.empty() && o.mqtt.tls.keys.empty())
       throw CLI::ValidationError("--tls-identity-as-user",
-                                 "expected --tls-ca with the authorities");
+                                 "expected --tls-ca with the authorities, or --psk-file");
     o.mtu_given = mtu->count() != 0;
     if (received->count() != 0) {
       o.rx_in_region = rx_in_region;
@@ -432,6 +447,15 @@ parsed parse(int argc, char** argv, options& o) {
     o.gateway.predefined = *topics;
   }
   return {true, 0};
+}
+
+std::string tls_refusal(const tls::context_options& files, const std::string& why) {
+  const char* argument = "--tls-cert";
+  for (const auto& [file, name] :
+       {std::pair{&files.trusted, "--tls-ca"}, std::pair{&files.revoked, "--tls-crl"},
+        std::pair{&files.keys, "--psk-file"}})
+    if (!file->empty() && why.starts_with(*file + ":")) argument = name;
+  return argument + (": " + why);
 }
 
 } // namespace chainring::app

@@ -24,7 +24,7 @@ struct options {
   std::uint32_t block_size = 256;
   std::string durability = "auto";
   std::uint64_t journal_size = 0;
-  int journal_cpu = -1; ///< less than 0 means every CPU
+  int journal_cpu = -1;                     ///< less than 0 means every CPU
   std::vector<net::ipv4_prefix> addresses;  ///< one for each port
   std::vector<std::uint32_t> gateways;      ///< one for each port; 0 means none
   std::vector<net::ipv6_prefix> addresses6; ///< one for each port, or empty where IPv6 is off
@@ -38,7 +38,7 @@ struct options {
   std::uint32_t multicast = 0; ///< a group that every port joins; 0 means none
   net::ip_address multicast6;  ///< an IPv6 group that every port joins; :: means none
   std::string predefined_topics;
-  std::string access; ///< the file of access rules; empty means that everything is allowed
+  std::string access;    ///< the file of access rules; empty means that everything is allowed
   std::string passwords; ///< the password file; empty means that no passwords are checked
   store_layout tables;
   broker_config broker;
@@ -56,5 +56,8 @@ struct options {
 
 /// Parses the arguments. It prints the help, the version or the refusal itself.
 [[nodiscard]] parsed parse(int argc, char** argv, options& out);
+
+/// The sentence of a tls::context that could not be made, behind the argument that gave its file.
+[[nodiscard]] std::string tls_refusal(const tls::context_options& files, const std::string& why);
 
 } // namespace chainring::app

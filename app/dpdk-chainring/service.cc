@@ -212,8 +212,8 @@ result<void> service::open_region(std::size_t datagram_max) {
   // skips a message that is too long for it.
   config.content_size_max = mqttsn::payload_size_max(static_cast<std::uint16_t>(datagram_max));
   if (!options_.mqtt.listeners.empty())
-    config.content_size_max = std::max(config.content_size_max,
-                                       mqtt::content_size_max(options_.mqtt.packet_size_max));
+    config.content_size_max =
+        std::max(config.content_size_max, mqtt::content_size_max(options_.mqtt.packet_size_max));
   const std::uint64_t hz = rte_get_tsc_hz();
   std::uint64_t last = rte_rdtsc();
   auto opened =
@@ -312,11 +312,14 @@ result<void> service::check_sizes(const net::interface& i) const {
 }
 
 result<std::string> service::load_certificates() {
-  if (mqtt_ == nullptr || options_.mqtt.tls.certificates.empty()) return std::string();
+  const tls::context_options& files = options_.mqtt.tls;
+  if (mqtt_ == nullptr || (files.certificates.empty() && files.keys.empty())) return std::string();
   if (auto loaded = mqtt_->reload_certificates(); !loaded)
-    return error{loaded.error().code, "--tls-cert: " + loaded.error().message};
-  return "certificates: " + std::to_string(options_.mqtt.tls.certificates.size()) +
-         " are read, and new connections use them";
+    return error{loaded.error().code, tls_refusal(files, loaded.error().message)};
+  std::string sentence = "certificates: " + std::to_string(files.certificates.size()) + " are read";
+  if (!files.revoked.empty()) sentence += ", with the revocation lists of " + files.revoked;
+  if (!files.keys.empty()) sentence += ", and the shared keys of " + files.keys;
+  return sentence + "; new connections use them";
 }
 
 result<std::string> service::load_passwords() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tls/context.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <openssl/err.h>
@@ -35,7 +36,8 @@ int choose_certificate(SSL* ssl, int*, void* of) noexcept {
   const char* const name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (name == nullptr) return SSL_TLSEXT_ERR_OK;
   for (const auto& c : all)
-    if (X509_check_host(SSL_CTX_get0_certificate(c.get()), name, 0, 0, nullptr) == 1) {
+    if (SSL_CTX_get0_certificate(c.get()) != nullptr &&
+        X509_check_host(SSL_CTX_get0_certificate(c.get()), name, 0, 0, nullptr) == 1) {
       SSL_set_SSL_CTX(ssl, c.get());
       return SSL_TLSEXT_ERR_OK;
     }
@@ -58,15 +60,63 @@ int choose_protocol(SSL* ssl, const unsigned char** out, unsigned char* out_size
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+const shared_keys* keys_of(const SSL* ssl) noexcept {
+  const auto* const mine = static_cast<const handshake_of*>(SSL_get_app_data(ssl));
+  return mine == nullptr ? nullptr : mine->keys;
+}
+
+/// Finds the key that a client of TLS 1.2 names. OpenSSL keeps the identity in the session.
+unsigned find_key_1_2(SSL* ssl, const char* identity, unsigned char* out, unsigned room) noexcept {
+  const shared_keys* const keys = keys_of(ssl);
+  if (keys == nullptr || SSL_version(ssl) >= TLS1_3_VERSION) return 0;
+  const shared_keys::key* const key = keys->find(identity);
+  if (key == nullptr || key->size() > room) return 0;
+  std::ranges::copy(*key, out);
+  return static_cast<unsigned>(key->size());
+}
+
+/// Makes the session that a client of TLS 1.3 has by the key that it names. The identity is a part
+/// of the session, and of the tickets that resume it. So it is known only where this session was
+/// chosen: a client may name several, and need not have the keys of all.
+int find_key_1_3(SSL* ssl, const unsigned char* identity, std::size_t size,
+                 SSL_SESSION** out) noexcept {
+  *out = nullptr;
+  const shared_keys* const keys = keys_of(ssl);
+  const shared_keys::key* const key =
+      keys == nullptr ? nullptr : keys->find({reinterpret_cast<const char*>(identity), size});
+  if (key == nullptr) return 1; // the handshake goes on without it
+  static constexpr unsigned char aes_128_gcm_sha256[] = {0x13, 0x01};
+  const SSL_CIPHER* const cipher = SSL_CIPHER_find(ssl, aes_128_gcm_sha256);
+  SSL_SESSION* const made = SSL_SESSION_new();
+  if (cipher == nullptr || made == nullptr ||
+      SSL_SESSION_set1_master_key(made, key->data(), key->size()) != 1 ||
+      SSL_SESSION_set_cipher(made, cipher) != 1 ||
+      SSL_SESSION_set_protocol_version(made, TLS1_3_VERSION) != 1 ||
+      SSL_SESSION_set1_ticket_appdata(made, identity, size) != 1) {
+    SSL_SESSION_free(made);
+    return 0;
+  }
+  *out = made;
+  return 1;
+}
+
+/// Makes one context. `files` are nullptr where there is no certificate.
 result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
-                                                const certificate_files& files) {
+                                                const certificate_files* files) {
   std::unique_ptr<SSL_CTX, free_ssl> made(SSL_CTX_new(TLS_server_method()));
   SSL_CTX* const c = made.get();
   if (c == nullptr) return error{errc::unsupported, "OpenSSL makes no context: " + why()};
   const int version = o.version_min == protocol_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
-  constexpr const char* ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
+  const bool keys = !o.keys.empty();
+  // Only a client that has a key offers the ciphers that need one, so they are preferred.
+  const std::string ciphers =
+      std::string(keys ? "DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:"
+                         "ECDHE-PSK-CHACHA20-POLY1305:"
+                       : "") +
+      "ECDHE+AESGCM:ECDHE+CHACHA20";
   static constexpr std::string_view session_context = "chainring";
-  if (SSL_CTX_set_min_proto_version(c, version) != 1 || SSL_CTX_set_cipher_list(c, ciphers) != 1 ||
+  if (SSL_CTX_set_min_proto_version(c, version) != 1 ||
+      SSL_CTX_set_cipher_list(c, ciphers.c_str()) != 1 ||
       SSL_CTX_set_session_id_context(c,
                                      reinterpret_cast<const unsigned char*>(session_context.data()),
                                      session_context.size()) != 1)
@@ -78,15 +128,25 @@ result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF); // a session is in its ticket
   SSL_CTX_set_num_tickets(c, 1);
   SSL_CTX_set_default_passwd_cb(c, no_passphrase);
-  if (SSL_CTX_use_certificate_chain_file(c, files.chain.c_str()) != 1)
-    return refuse(files.chain, "the certificate cannot be read; expected PEM");
-  if (SSL_CTX_use_PrivateKey_file(c, files.key.c_str(), SSL_FILETYPE_PEM) != 1)
-    return refuse(files.key, "the private key cannot be used; expected PEM without a passphrase, "
-                             "which belongs to the certificate " +
-                                 files.chain);
-  if (SSL_CTX_check_private_key(c) != 1)
-    return refuse(files.key, "the private key does not belong to the certificate " + files.chain);
   SSL_CTX_set_alpn_select_cb(c, choose_protocol, nullptr);
+  if (keys) {
+    SSL_CTX_set_psk_server_callback(c, find_key_1_2);
+    SSL_CTX_set_psk_find_session_callback(c, find_key_1_3);
+    // A key of TLS 1.3 goes with its hash, SHA-256, so the ciphers with that hash are preferred.
+    if (SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:"
+                                    "TLS_AES_256_GCM_SHA384") != 1 ||
+        SSL_CTX_set_dh_auto(c, 1) != 1)
+      return error{errc::unsupported, "OpenSSL refuses the ciphers of shared keys: " + why()};
+  }
+  if (files == nullptr) return made;
+  if (SSL_CTX_use_certificate_chain_file(c, files->chain.c_str()) != 1)
+    return refuse(files->chain, "the certificate cannot be read; expected PEM");
+  if (SSL_CTX_use_PrivateKey_file(c, files->key.c_str(), SSL_FILETYPE_PEM) != 1)
+    return refuse(files->key, "the private key cannot be used; expected PEM without a passphrase, "
+                              "which belongs to the certificate " +
+                                  files->chain);
+  if (SSL_CTX_check_private_key(c) != 1)
+    return refuse(files->key, "the private key does not belong to the certificate " + files->chain);
   if (o.clients == client_certificates::none) return made;
   if (SSL_CTX_load_verify_locations(c, o.trusted.c_str(), nullptr) != 1)
     return refuse(o.trusted, "the authorities cannot be read; expected certificates in PEM");
@@ -98,27 +158,74 @@ result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
       SSL_VERIFY_PEER |
           (o.clients == client_certificates::required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
       nullptr);
+  if (o.revoked.empty()) return made;
+  X509_STORE* const store = SSL_CTX_get_cert_store(c);
+  X509_LOOKUP* const lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+  if (lookup == nullptr || X509_load_crl_file(lookup, o.revoked.c_str(), X509_FILETYPE_PEM) < 1 ||
+      X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) != 1)
+    return refuse(o.revoked, "the revocation lists cannot be read; expected them in PEM");
   return made;
 }
 
 } // namespace
 
+std::string_view identity_of_key(SSL* ssl) noexcept {
+  // Of TLS 1.2, whose tickets keep it too.
+  if (const char* const identity = SSL_get_psk_identity(ssl); identity != nullptr) return identity;
+  void* identity = nullptr;
+  std::size_t size = 0;
+  SSL_SESSION* const session = SSL_get_session(ssl);
+  if (session == nullptr || SSL_SESSION_get0_ticket_appdata(session, &identity, &size) != 1)
+    return {};
+  return {static_cast<const char*>(identity), size};
+}
+
 context::context(std::unique_ptr<state> s) : state_(std::move(s)) {}
 context::~context() = default;
 
+std::size_t context::key_count() const noexcept {
+  return state_->keys == nullptr ? 0 : state_->keys->size();
+}
+
+bool context::same_key(const context& other, std::string_view identity) const {
+  const auto find = [&](const context& in) -> const shared_keys::key* {
+    return in.state_->keys == nullptr ? nullptr : in.state_->keys->find(identity);
+  };
+  const shared_keys::key* const mine = find(*this);
+  const shared_keys::key* const theirs = find(other);
+  return mine != nullptr && theirs != nullptr && *mine == *theirs;
+}
+
 result<std::shared_ptr<const context>> context::load(const context_options& o) {
-  if (o.certificates.empty())
-    return error{errc::invalid_argument, "certificates: expected at least one, with its key"};
+  if (o.certificates.empty() && o.keys.empty())
+    return error{errc::invalid_argument,
+                 "certificates: expected at least one, with its key, or keys that clients share"};
   if ((o.clients != client_certificates::none) != !o.trusted.empty())
     return error{errc::invalid_argument,
                  "trusted: expected the file of authorities exactly where clients' certificates "
                  "are asked for"};
+  if (o.certificates.empty() && !o.trusted.empty())
+    return error{errc::invalid_argument,
+                 "trusted: a server that asks for certificates needs one of its own"};
+  if (!o.revoked.empty() && o.trusted.empty())
+    return error{errc::invalid_argument,
+                 "revoked: expected the file of authorities that have made the lists"};
   auto s = std::make_unique<state>();
-  for (const certificate_files& files : o.certificates) {
+  if (!o.keys.empty()) {
+    auto keys = shared_keys::read(o.keys);
+    if (!keys) return keys.error();
+    s->keys = std::move(*keys);
+  }
+  const auto add = [&](const certificate_files* files) -> chainring::result<void> {
     auto made = make(o, files);
     if (!made) return made.error();
     s->certificates.push_back(std::move(*made));
-  }
+    return {};
+  };
+  if (o.certificates.empty())
+    if (auto added = add(nullptr); !added) return added.error();
+  for (const certificate_files& files : o.certificates)
+    if (auto added = add(&files); !added) return added.error();
   for (const auto& c : s->certificates) {
     SSL_CTX_set_tlsext_servername_callback(c.get(), choose_certificate);
     SSL_CTX_set_tlsext_servername_arg(c.get(), s.get());

@@ -8,6 +8,11 @@
 /// used, and else the first of all. Sessions are resumed by tickets, whose keys live as long as the
 /// context.
 ///
+/// A client may prove by a key that it shares with the server (shared_keys.h) who it is, instead of
+/// by a certificate, and the server proves itself by the same key. In TLS 1.3 the key goes with the
+/// hash SHA-256, as RFC 8446 says of keys that name no other; in TLS 1.2 with DHE and AES-GCM or
+/// ECDHE and ChaCha20-Poly1305.
+///
 /// Thread-safety: a context is constant; any thread may use it.
 #pragma once
 #include <memory>
@@ -15,8 +20,7 @@
 #include <vector>
 
 #include "../base/error.h"
-
-struct ssl_st;
+#include "shared_keys.h"
 
 namespace chainring::tls {
 
@@ -35,8 +39,13 @@ enum class client_certificates {
 enum class protocol_version { tls_1_2, tls_1_3 };
 
 struct context_options {
-  std::vector<certificate_files> certificates; ///< at least one
+  std::vector<certificate_files> certificates; ///< at least one, or `keys`
   std::string trusted; ///< PEM file of the authorities that clients' certificates lead to
+  /// PEM file of the revocation lists of those authorities, or empty. Then a client's certificate
+  /// is refused that its issuer has revoked, or whose issuer has no list in the file that is still
+  /// in force. The authorities themselves are not asked about.
+  std::string revoked;
+  std::string keys; ///< file of keys that clients share with the server, or empty
   client_certificates clients = client_certificates::none;
   protocol_version version_min = protocol_version::tls_1_2;
 };
@@ -48,6 +57,11 @@ class context {
   ~context();
   context(const context&) = delete;
   context& operator=(const context&) = delete;
+
+  /// How many keys clients share with the server.
+  [[nodiscard]] std::size_t key_count() const noexcept;
+  /// Whether this client has the same key here as in `other`.
+  [[nodiscard]] bool same_key(const context& other, std::string_view identity) const;
 
   struct state; ///< internal
   [[nodiscard]] const state& internals() const noexcept { return *state_; }

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <openssl/ssl.h>
+#include <string_view>
 #include <vector>
 
 #include "tls/context.h"
@@ -18,10 +19,16 @@ struct free_ssl {
 /// its SSL.
 struct handshake_of {
   bool websocket = false; ///< HTTP is spoken in TLS, and not MQTT
+  const shared_keys* keys = nullptr;
 };
 
 struct context::state {
   std::vector<std::unique_ptr<SSL_CTX, free_ssl>> certificates; ///< one for each, in order
+  std::shared_ptr<const shared_keys> keys;                      ///< null where there are none
 };
+
+/// The identity whose key has made the session of `ssl`, or nothing where a certificate or no
+/// client was proved. It lives as long as the session.
+[[nodiscard]] std::string_view identity_of_key(SSL* ssl) noexcept;
 
 } // namespace chainring::tls

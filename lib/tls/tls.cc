@@ -122,7 +122,8 @@ struct layer::state {
     stream::window_account window;
     std::vector<std::byte> pending; ///< records that were not taken below
     std::uint64_t closed_tsc = 0;
-    std::string name; ///< what the client has proved to be called
+    std::string name;   ///< what the client has proved to be called
+    bool keyed = false; ///< by a shared key
 
     void run() noexcept override;
     void finish() noexcept override;
@@ -143,6 +144,7 @@ struct layer::state {
   layer_counters<statistic> count;
 
   latest<context> contexts;
+  std::shared_ptr<const context> judged_by; ///< the keys of all connections were looked up in it
 
   [[nodiscard]] peer* of(stream::connection c) const noexcept {
     peer* const p = c < peers.size() ? peers[c].get() : nullptr;
@@ -176,6 +178,18 @@ struct layer::state {
     forget(p);
     below->close(c);
     above->ended(c, stream::end_reason::reset);
+  }
+  /// Whether the key that the client has shown is still its key.
+  [[nodiscard]] bool key_holds(const peer& p) noexcept {
+    const auto& newest = contexts.take();
+    return !p.keyed || newest == p.uses || newest->same_key(*p.uses, p.name);
+  }
+  void end_those_without_keys() noexcept {
+    for (const auto& p : peers)
+      if (p != nullptr && !p->gone && p->is == peer::phase::open && !key_holds(*p)) {
+        ++count.keys_gone;
+        end(*p);
+      }
   }
   /// Tells above that the peer sends nothing more, if that had to wait.
   void tell_end(stream::connection c) noexcept {
@@ -232,6 +246,7 @@ void layer::state::peer::run() noexcept {
     BIO_set_data(bio, &octets);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl.get(), bio, bio);
+    kind.keys = uses->internals().keys.get();
     SSL_set_app_data(ssl.get(), &kind);
     SSL_set_accept_state(ssl.get());
   }
@@ -240,7 +255,9 @@ void layer::state::peer::run() noexcept {
   const int status = SSL_do_handshake(ssl.get());
   if (status == 1) {
     result = step::done;
-    name = name_of_client(ssl.get());
+    name = identity_of_key(ssl.get());
+    keyed = !name.empty();
+    if (!keyed) name = name_of_client(ssl.get());
   } else if (SSL_get_error(ssl.get(), status) == SSL_ERROR_WANT_READ) {
     result = step::needs_more;
   }
@@ -274,9 +291,18 @@ void layer::state::peer::finish() noexcept {
   }
   is = phase::open;
   ++s.count.handshakes;
-  if (SSL_session_reused(ssl.get()) == 1) ++s.count.resumed;
-  if (SSL_version(ssl.get()) == TLS1_3_VERSION) ++s.count.tls_1_3;
-  if (!name.empty()) ++s.count.certified;
+  const bool tls_1_3 = SSL_version(ssl.get()) == TLS1_3_VERSION;
+  // For OpenSSL a key of TLS 1.3 is a session, which is resumed.
+  if (SSL_session_reused(ssl.get()) == 1 && !(keyed && tls_1_3)) ++s.count.resumed;
+  if (tls_1_3) ++s.count.tls_1_3;
+  if (keyed)
+    ++s.count.keyed;
+  else if (!name.empty())
+    ++s.count.certified;
+  if (!s.key_holds(*this)) { // the keys were read again during the handshake
+    ++s.count.keys_gone;
+    return s.end(*this);
+  }
   // Records may have followed in the same octets, and since.
   std::vector<std::byte> rest(octets.in.begin(), octets.in.end());
   rest.insert(rest.end(), arrived.begin(), arrived.end());
@@ -368,7 +394,13 @@ const layer_counters<statistic>& layer::counters() const noexcept {
 bool layer::poll(std::uint64_t now_tsc) noexcept {
   state& s = *state_;
   s.now_tsc = now_tsc;
-  const bool any = s.give_to_helpers();
+  bool any = false;
+  if (const auto& newest = s.contexts.take(); newest != s.judged_by) [[unlikely]] {
+    s.judged_by = newest;
+    s.end_those_without_keys();
+    any = true;
+  }
+  any |= s.give_to_helpers();
   const std::uint64_t allowed = s.options.close_timeout_s * rte_get_tsc_hz();
   std::erase_if(s.closing, [&](stream::connection c) {
     state::peer* const p = s.of(c);

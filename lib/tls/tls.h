@@ -53,23 +53,27 @@ struct layer_options {
 /// The counters of a layer. Any thread may read them.
 template <class T> struct layer_counters {
   T handshakes{};        ///< handshakes that were completed
-  T resumed{};           ///< of these, those that resumed a session
+  T resumed{};           ///< of these, those that resumed a session; no keyed ones by TLS 1.3
   T tls_1_3{};           ///< of these, those by TLS 1.3
-  T certified{};         ///< of these, those of clients that proved a name
+  T certified{};         ///< of these, those of clients that proved a name by a certificate
+  T keyed{};             ///< of these, those of clients that proved a name by a shared key
   T handshakes_failed{}; ///< handshakes that failed
   T handshakes_waited{}; ///< times that a step of a handshake had to wait for a helper
   T malformed{};         ///< connections that ended for a wrong record
   T closes_timed_out{};  ///< connections that did not take what was written before their end
+  T keys_gone{};         ///< connections that were ended because their key is gone or another one
 
   template <class F> static constexpr void for_each(F&& fn) {
     fn("handshakes", &layer_counters::handshakes);
     fn("resumed", &layer_counters::resumed);
     fn("tls_1_3", &layer_counters::tls_1_3);
     fn("certified", &layer_counters::certified);
+    fn("keyed", &layer_counters::keyed);
     fn("handshakes_failed", &layer_counters::handshakes_failed);
     fn("handshakes_waited", &layer_counters::handshakes_waited);
     fn("malformed", &layer_counters::malformed);
     fn("closes_timed_out", &layer_counters::closes_timed_out);
+    fn("keys_gone", &layer_counters::keys_gone);
   }
 };
 
@@ -85,7 +89,8 @@ class layer final : public stream::byte_streams, public stream::byte_stream_hand
 
   /// Sets what carries the connections, before the first of them.
   void use(stream::byte_streams& below) noexcept;
-  /// Sets what new connections use from now on. Any thread may call it.
+  /// Sets what new connections use from now on. Connections whose clients have shown a key that is
+  /// not in it any more are ended by one of the next calls of poll(). Any thread may call it.
   void use(std::shared_ptr<const context> newest);
   /// Goes on with handshakes that waited. Returns true when there was anything to do.
   bool poll(std::uint64_t now_tsc) noexcept;
@@ -97,7 +102,7 @@ class layer final : public stream::byte_streams, public stream::byte_stream_hand
   /// Sends close_notify first.
   void close(stream::connection c) noexcept override;
   void abort(stream::connection c) noexcept override;
-  /// The common name of the client's certificate, which was verified.
+  /// The common name of the client's certificate, which was verified, or the identity of its key.
   [[nodiscard]] std::string_view proved_name(stream::connection c) const noexcept override;
 
   void accepted(stream::connection c, const net::endpoint& from,

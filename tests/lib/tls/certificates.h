@@ -9,6 +9,8 @@
 #include <openssl/x509v3.h>
 #include <string>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 #include "tls/context.h"
 
@@ -38,6 +40,35 @@ class certificate_maker {
   std::string write(const std::string& name, const std::string& text) const {
     std::ofstream(path(name), std::ios::binary) << text;
     return path(name);
+  }
+
+  /// The revocation list of the test authority, with these certificates in it. `seconds` from now
+  /// it is out of force.
+  std::string revocations(const std::vector<certificate_files>& revoked, long seconds = 3600) {
+    X509_CRL* const list = X509_CRL_new();
+    X509_CRL_set_version(list, X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(list, X509_get_subject_name(ca_.certificate));
+    ASN1_TIME* const time = ASN1_TIME_new();
+    X509_CRL_set1_lastUpdate(list, X509_gmtime_adj(time, -7200));
+    X509_CRL_set1_nextUpdate(list, X509_gmtime_adj(time, seconds));
+    for (const certificate_files& files : revoked) {
+      FILE* const in = std::fopen(files.chain.c_str(), "r");
+      X509* const c = PEM_read_X509(in, nullptr, nullptr, nullptr);
+      std::fclose(in);
+      X509_REVOKED* const one = X509_REVOKED_new();
+      X509_REVOKED_set_serialNumber(one, X509_get_serialNumber(c));
+      X509_REVOKED_set_revocationDate(one, X509_gmtime_adj(time, -60));
+      X509_CRL_add0_revoked(list, one);
+      X509_free(c);
+    }
+    ASN1_TIME_free(time);
+    X509_CRL_sign(list, ca_.key, EVP_sha256());
+    const std::string name = path("revoked" + std::to_string(made_++) + ".pem");
+    FILE* const out = std::fopen(name.c_str(), "w");
+    PEM_write_X509_CRL(out, list);
+    std::fclose(out);
+    X509_CRL_free(list);
+    return name;
   }
 
  private:

@@ -48,6 +48,7 @@ OTHERS = {"--address": (["here", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4/33"
                         "mqtt://?allow-anonymous=maybe", "mqtt://?max-connections=1&", "mqtt://:1?max-connections=1?",
                         "mqttsn://x", "mqttsn://192.0.2.1", "mqttsn://:", "mqttsn://:0", "mqttsn://:65536", "mqttsn://?max-connections=1"], "expected"),
           "--tls-cert": (["{}/absent"], "does not exist"), "--tls-key": (["{}/absent"], "does not exist"), "--tls-ca": (["{}/absent"], "does not exist"),
+          "--tls-crl": (["{}/absent"], "does not exist"), "--psk-file": (["{}/absent"], "does not exist"),
           "--password-file": (["{}/absent"], "does not exist"),
           "--config": (["{}/absent"], "does not exist"), "--log-level": (["loud", "chainring.*:loud", ":debug", "9"], "expected")}
 FLAGS = ["--partial-checksums", "--names-at-qos-minus-one", "--allow-anonymous", "--tls-identity-as-user", "--interactive", "--help", "--version"]
@@ -119,14 +120,27 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
     refused([*good, "--listen", "mqttsn://", "--listen", "mqttsn://:1"], "--listen", "one port")
     refused([*good, "--listen", "mqttsn://", "--udp-port", "10001"], "--listen", "--udp-port")
     for address in ("mqtts://", "wss://"):
-        refused([*good, "--listen", address], "--listen", "--tls-cert")
+        refused([*good, "--listen", address], "--listen", "--tls-cert", "--psk-file")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *(a.format(scratch) for a in CERTIFICATE)],
                    check=True, capture_output=True, timeout=HANG_S)
     cert, key = scratch + "/cert.pem", scratch + "/key.pem"
     refused([*good, "--tls-cert", cert], "--tls-key", "one for each --tls-cert")
     refused([*good, "--tls-cert", key, "--tls-key", key], "--tls-cert", key)
     refused([*good, "--tls-cert", cert, "--tls-key", cert], "--tls-cert", cert)
-    refused([*good, "--tls-identity-as-user"], "--tls-identity-as-user", "--tls-ca")
+    refused([*good, "--tls-identity-as-user"], "--tls-identity-as-user", "--tls-ca", "--psk-file")
+    refused([*good, "--tls-crl", cert], "--tls-crl", "--tls-ca")
+    refused([*good, "--tls-ca", cert], "--tls-ca", "--tls-cert")
+    refused([*good, "--tls-cert", cert, "--tls-key", key, "--tls-ca", cert, "--tls-crl", key], "--tls-crl", key, "revocation lists")
+    psk = scratch + "/keys"
+    for text, words in (("no key\n", "a colon"), ("a:1234\n", "2 octets"), ("a:" + "0" * 31 + "x\n", "digits")):
+        with open(psk, "w") as f:
+            f.write(text)
+        refused([*good, "--psk-file", psk], "--psk-file", "keys:1", words)
+    with open(psk, "w") as f:
+        f.write("a:" + "01" * 16 + "\n")
+    subprocess.run(["openssl", "ca", "-gencrl", "-config", "/dev/stdin", "-cert", cert, "-keyfile", key, "-out", scratch + "/crl.pem"],
+                   input=f"[ca]\ndefault_ca=here\n[here]\ndatabase=/dev/null\ndefault_md=sha256\ndefault_crl_days=2\n", text=True,
+                   check=True, capture_output=True, timeout=HANG_S)
     refused([*good, "--password-file", cert], "--password-file", "cert.pem:1", "colon")
     passwords = scratch + "/passwords"
     with open(passwords, "w") as f:
@@ -187,7 +201,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="chainring-arguments-") 
             "max-registrations = 128", "max-registrations-per-session = 64",
             "max-subscriptions-per-session = 48", "max-qos2-per-session = 8", "session-expiry = 3600", "message-expiry = 7200", "will-grace = 30", "max-qos0 = 32", "gateway-id = 9", 'log-level = "chainring.*:info"', 'idle = "sleep"', "partial-checksums = true", "names-at-qos-minus-one = true", "max-nodes = 64",
             'multicast = ["225.1.1.1", "ff02::101"]', 'address6 = "fd00::1/64"', 'gateway6 = "fd00::9"', "vlan = 7", "max-datagram = 2000", "advertise = 60",
-            "max-nodes-per-forwarder = 32", 'listen = ["mqtt://192.0.2.1:11883", "mqtt://[fd00::1]", "ws://", "ws://:9001/", "mqtts://", "wss://?max-connections=7&allow-anonymous=false"]', f'tls-cert = "{cert}"', f'tls-key = "{key}"', f'tls-ca = "{cert}"', 'tls-clients = "required"', 'tls-version = "1.3"', 'helper-threads = 2', f'password-file = "{passwords}"', "allow-anonymous = true", "tls-identity-as-user = true", 'websocket-origin = ["https://example.org", "null"]', "max-packet = 70000", "max-connections = 500",
+            "max-nodes-per-forwarder = 32", 'listen = ["mqtt://192.0.2.1:11883", "mqtt://[fd00::1]", "ws://", "ws://:9001/", "mqtts://", "wss://?max-connections=7&allow-anonymous=false"]', f'tls-cert = "{cert}"', f'tls-key = "{key}"', f'tls-ca = "{cert}"', f'tls-crl = "{scratch}/crl.pem"', f'psk-file = "{psk}"', 'tls-clients = "required"', 'tls-version = "1.3"', 'helper-threads = 2', f'password-file = "{passwords}"', "allow-anonymous = true", "tls-identity-as-user = true", 'websocket-origin = ["https://example.org", "null"]', "max-packet = 70000", "max-connections = 500",
             "max-connections-per-address = 50", "max-connection-rate = 20"]) + "\n")
     b = Broker.__new__(Broker)
     b.start([PROGRAM, *b.eal("net_null0,no-rx=1"), "--", "--config", config])

@@ -32,3 +32,17 @@ class Files:
         else:
             openssl(*arguments)
         return at + ".pem", at + ".key"
+
+    def revocations(self, *certificates):
+        """The revocation list of the authority, with these certificates in it. Returns its file."""
+        database, settings = os.path.join(self.directory, "database"), os.path.join(self.directory, "settings")
+        open(database, "a", encoding="utf-8").close()
+        with open(settings, "w", encoding="utf-8") as f:
+            f.write(f"[ca]\ndefault_ca = here\n[here]\ndatabase = {database}\ndefault_md = sha256\ndefault_crl_days = 2\n")
+        ca = ["ca", "-config", settings, "-cert", self.ca, "-keyfile", self.ca[:-4] + ".key"]
+        for certificate in certificates:
+            openssl(*ca, "-revoke", certificate)
+        at = os.path.join(self.directory, "revoked.pem")
+        openssl(*ca, "-gencrl", "-out", at + ".new")
+        os.rename(at + ".new", at)
+        return at

@@ -135,6 +135,80 @@ def test_certificates_of_clients(files, region):
         same("the end", b.end(), 0)
 
 
+def reload_until(b, sentence):
+    """Lets the broker read its files again, and waits until it says this once more."""
+    before = b.said().count(sentence)
+    b.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + HANG_S
+    while b.said().count(sentence) == before:
+        expect(time.monotonic() < end, f"the broker does not say '{sentence}'", b.said())
+        time.sleep(0.05)
+
+
+def test_shared_keys(files, region):
+    """Clients and a broker that have no certificates at all."""
+    path, rules = os.path.join(files.directory, "keys"), os.path.join(files.directory, "rules")
+    key, other = "0123456789abcdef" * 2, "f" * 64
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"sensor-7:{key}\nsensor-8:{other}\n")
+    with open(rules, "w", encoding="utf-8") as f:
+        f.write("allow connect user *\nallow publish,subscribe topic own/%u/#\n")
+    with start(PROGRAM, region, "--listen", "mqtts://", "--psk-file", path, "--tls-identity-as-user", "--access", rules, "-i",
+               stdin=subprocess.PIPE) as b:
+        def psk(identity, value):
+            return "--psk-identity", identity, "--psk", value, "-q", "1"
+        sub = subprocess.Popen(["stdbuf", "-oL", "mosquitto_sub", "-h", HOST, "-p", "8883", *psk("sensor-8", other), "-t",
+                                "own/sensor-8/#", "-d"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while "SUBACK" not in (line := sub.stdout.readline()):
+            expect(line, "mosquitto_sub ended")
+        mosquitto("pub", *psk("sensor-8", other), "-t", "own/sensor-8/t", "-m", "by a key")
+        while "by a key" not in (line := sub.stdout.readline()):
+            expect(line, "mosquitto_sub ended")
+        for version in ("tlsv1.2", "tlsv1.3"):
+            mosquitto("pub", *psk("sensor-7", key), "-t", "own/sensor-7/t", "-m", "m", "--tls-version", version)
+        mosquitto("pub", *psk("sensor-7", other), "-t", "own/sensor-7/t", "-m", "a wrong key", status=1)
+        mosquitto("pub", *psk("sensor-9", key), "-t", "own/sensor-9/t", "-m", "nobody's key", status=1)
+        for version in ("-tls1_2", "-tls1_3"):
+            expect(s_client(version)[0] != 0, f"a client without a key is served by {version}")
+        with open(path + ".new", "w", encoding="utf-8") as f:
+            f.write(f"sensor-7:{key}\n")
+        os.rename(path + ".new", path)
+        reload_until(b, "and the shared keys of")
+        sub.communicate(timeout=HANG_S)  # it was connected, comes again and is refused, which ends it
+        mosquitto("pub", *psk("sensor-8", other), "-t", "own/sensor-8/t", "-m", "m", status=1)
+        mosquitto("pub", *psk("sensor-7", key), "-t", "own/sensor-7/t", "-m", "m")
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("sensor-6:12\n")
+        reload_until(b, "the former certificates stay in use")
+        expect("keys:2: the key of 'sensor-6' has 1 octets" in b.said(), "the wrong line is not named", b.said())
+        mosquitto("pub", *psk("sensor-7", key), "-t", "own/sensor-7/t", "-m", "m")
+        b.process.stdin.write(b"show counters\nquit\n")
+        b.process.stdin.flush()
+        same("the end", b.process.wait(HANG_S), 0)
+        for name, least in (("keyed", 6), ("keys_gone", 1), ("handshakes_failed", 4)):
+            found = counter(b, "tls_" + name)
+            expect(found >= least, f"tls_{name} is {found}, expected at least {least}")
+
+
+def test_revoked_certificates(files, region):
+    server, key = files("server3", "/CN=broker", f"DNS:broker.example,IP:{HOST}")
+    good, good_key = files("good", "/CN=good")
+    gone, gone_key = files("gone", "/CN=gone")
+    crl = files.revocations()
+    with start(PROGRAM, region, "--listen", "mqtts://", "--tls-cert", server, "--tls-key", key, "--tls-ca", files.ca,
+               "--tls-clients", "required", "--tls-crl", crl) as b:
+        def pub(certificate, certificate_key, status=0):
+            mosquitto("pub", "--cafile", files.ca, "--cert", certificate, "--key", certificate_key, "-t", "x", "-m", "x", "-q", "1",
+                      status=status)
+        pub(good, good_key)
+        pub(gone, gone_key)
+        files.revocations(gone)
+        reload_until(b, "with the revocation lists of")
+        pub(good, good_key)
+        pub(gone, gone_key, status=1)
+        same("the end", b.end(), 0)
+
+
 def main():
     with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
         files = Files(directory)
@@ -154,8 +228,9 @@ def main():
             for name, least in (("handshakes", 10), ("resumed", 1), ("tls_1_3", 3), ("handshakes_failed", 8)):
                 found = counter(b, "tls_" + name)
                 expect(found >= least, f"tls_{name} is {found}, expected at least {least}")
-        test_certificates_of_clients(files, os.path.join(directory, "region2"))
-        print("test_certificates_of_clients: ok")
+        for number, test in enumerate((test_certificates_of_clients, test_shared_keys, test_revoked_certificates), 2):
+            test(files, os.path.join(directory, f"region{number}"))
+            print(f"{test.__name__}: ok", flush=True)
 
 
 main()
