@@ -191,7 +191,7 @@ bool generator::publish_some() noexcept {
     c.dup = c.refused = false;
     ++sent;
     publish(i);
-    if (options_.shape.qos == 1)
+    if (ledger_.acknowledges())
       ++outstanding_;
     else
       enqueue(i);
@@ -261,7 +261,7 @@ bool generator::all_subscribers_ready() const noexcept {
 bool generator::drained() noexcept {
   if (outstanding_ != 0) return false;
   if (options_.phase == phase::publish) return true;
-  const double quiet = options_.shape.qos == 1 ? quiet_qos1_s : quiet_qos0_s;
+  const double quiet = ledger_.acknowledges() ? quiet_qos1_s : quiet_qos0_s;
   return opening_ == 0 && ledger_.owed() == 0 && now_ - stage_tsc_ >= cycles(quiet) &&
          now_ - delivery_tsc_ >= cycles(quiet) && ledger_.partial() == 0;
 }

@@ -2,8 +2,9 @@
 /// Many clients on one port, which differ in their source port and address. They speak MQTT-SN over
 /// UDP (sn_generator.h) or MQTT over TCP (mqtt_generator.h).
 ///
-/// Clients 0 to publishers-1 publish and the others subscribe. Each publisher has at most one QoS 1
-/// PUBLISH without an answer, and sends it again with DUP until it is acknowledged. A client that
+/// Clients 0 to publishers-1 publish and the others subscribe. Each publisher has at most one
+/// PUBLISH of QoS 1 or 2 without its last answer, and sends it again with DUP until it is
+/// acknowledged. A client that
 /// the broker does not know any more, because it was restarted, connects again and goes on. The
 /// ledger records every event that matters for the verdict.
 ///

@@ -58,7 +58,7 @@ std::uint32_t ledger::payload_size(std::uint32_t publisher, std::uint64_t sequen
 
 bool ledger::window_full(std::uint32_t publisher) const noexcept {
   const publisher_state& p = publishers_[publisher];
-  return shape_.qos == 1 && p.sent - p.base >= window_;
+  return acknowledges() && p.sent - p.base >= window_;
 }
 
 stamp ledger::begin_send(std::uint32_t publisher, std::uint64_t now_ns) noexcept {
@@ -66,7 +66,7 @@ stamp ledger::begin_send(std::uint32_t publisher, std::uint64_t now_ns) noexcept
   ++p.sent;
   ++count.sent;
   p.sent_ns = now_ns;
-  if (shape_.qos < 1 && (p.sent >> 6) - (p.base >> 6) >= words_) move_base(p, p.base + 64);
+  if (!acknowledges() && (p.sent >> 6) - (p.base >> 6) >= words_) move_base(p, p.base + 64);
   return last_stamp(publisher);
 }
 
@@ -106,7 +106,7 @@ void ledger::settle(std::uint32_t publisher) noexcept {
 }
 
 void ledger::move_base(publisher_state& p, std::uint64_t to) noexcept {
-  if (shape_.qos < 1)
+  if (!acknowledges())
     for (std::uint64_t q = p.base + 1; q <= to; ++q)
       for (std::uint64_t pair = p.first_pair; pair < p.first_pair + p.pairs; ++pair)
         passed_undelivered_ += pairs_[pair].from <= q && !has(pair, q);
@@ -176,10 +176,11 @@ delivery_kind ledger::deliver(std::uint32_t subscriber, std::uint32_t topic,
   }
   const auto duplicate = [&] {
     ++(dup ? count.duplicated_dup : count.duplicated_plain);
+    count.twice += shape_.qos == 2 && !shape_.clean && s.life == life_;
     return delivery_kind::duplicate;
   };
   if (s.sequence <= p.base) {
-    if (shape_.qos == 1 && s.sequence >= pairs_[pair_of(s.publisher, subscriber)].from)
+    if (acknowledges() && s.sequence >= pairs_[pair_of(s.publisher, subscriber)].from)
       return duplicate();
     ++count.late;
     return delivery_kind::duplicate;
@@ -206,7 +207,7 @@ delivery_kind ledger::deliver(std::uint32_t subscriber, std::uint32_t topic,
 
 bool ledger::partial(std::uint32_t publisher) const noexcept {
   const publisher_state& p = publishers_[publisher];
-  if (shape_.qos != 1 || p.sent == p.acked) return false;
+  if (!acknowledges() || p.sent == p.acked) return false;
   std::uint32_t to = 0, of = 0;
   for (std::uint64_t pair = p.first_pair; pair < p.first_pair + p.pairs; ++pair) {
     if (pairs_[pair].from > p.sent) continue;
@@ -239,12 +240,12 @@ verdict ledger::judge() const {
     // A life that died may also have delivered the message to the other subscribers without writing
     // that into the ledger.
     if (partial(i)) ++(p.sent <= p.in_doubt_to ? v.in_doubt : v.partial);
-    const std::uint64_t last = shape_.qos == 1 ? p.acked : p.sent;
+    const std::uint64_t last = acknowledges() ? p.acked : p.sent;
     for (std::uint64_t q = p.base + 1; q <= last; ++q)
       for (std::uint32_t k = 0; k < p.pairs; ++k) {
         const std::uint64_t pair = p.first_pair + k;
         if (pairs_[pair].from > q || has(pair, q)) continue;
-        if (shape_.qos != 1) {
+        if (!acknowledges()) {
           ++v.undelivered;
         } else if (q <= p.in_doubt_to) {
           ++v.in_doubt;

@@ -3,8 +3,12 @@
 ///
 /// A message is named {publisher, sequence}; sequences start at 1. Publisher p publishes to topic
 /// p % topics. Subscriber s subscribes to topic s % topics, or to all topics by a wildcard. At QoS
-/// 1 a publisher has one message without an answer at a time, so messages 1 to `acked` are
+/// 1 and 2 a publisher has one message without an answer at a time, so messages 1 to `acked` are
 /// acknowledged, and a message that is sent but not acknowledged has the number acked + 1.
+///
+/// At QoS 2 a message that was sent in this life and is delivered to a subscriber twice breaks the
+/// contract, unless sessions are clean. The exchanges of a life end with it, so its messages may
+/// come again to the next one.
 ///
 /// **Owed** to a subscriber is each acknowledged message that was sent after its subscription was
 /// acknowledged and that is not delivered to it yet. A message that is still owed after draining is
@@ -39,7 +43,7 @@ struct shape {
   std::uint32_t topics = 1;
   bool wildcard = false;
   bool clean = false; ///< sessions are clean: a broker that has ended one owes nothing older
-  int qos = 1;        ///< 1, 0 or -1
+  int qos = 1;        ///< 2, 1, 0 or -1
   std::uint32_t payload_min = 64; ///< in octets
   std::uint32_t payload_max = 64;
   std::uint64_t seed = 1;
@@ -65,6 +69,7 @@ struct tally {
   std::uint64_t duplicated_dup = 0, duplicated_plain = 0; ///< with and without the DUP flag
   /// First deliveries that came after a later message of the same publisher.
   std::uint64_t reordered = 0;
+  std::uint64_t twice = 0; ///< duplicates that break the contract
   std::uint64_t torn = 0, unknown = 0, misrouted = 0;
   std::uint64_t unlisted = 0;
   std::uint64_t late = 0;       ///< not owed, and too old to tell whether it is a duplicate
@@ -85,6 +90,7 @@ template <class Tally, class F> void for_each_count(Tally& t, F&& fn) {
   fn("duplicated_dup", t.duplicated_dup);
   fn("duplicated_plain", t.duplicated_plain);
   fn("reordered", t.reordered);
+  fn("twice", t.twice);
   fn("torn", t.torn);
   fn("unknown", t.unknown);
   fn("misrouted", t.misrouted);
@@ -124,6 +130,8 @@ class ledger {
   [[nodiscard]] std::string to_json(bool complete) const;
 
   [[nodiscard]] const gen::shape& of() const noexcept { return shape_; }
+  /// Whether messages are acknowledged at their QoS.
+  [[nodiscard]] bool acknowledges() const noexcept { return shape_.qos >= 1; }
   [[nodiscard]] std::uint16_t life() const noexcept { return life_; }
   [[nodiscard]] std::uint32_t topic_of(std::uint32_t publisher) const noexcept {
     return publisher % shape_.topics;
@@ -134,7 +142,7 @@ class ledger {
 
   // --- publishers
   [[nodiscard]] bool outstanding(std::uint32_t publisher) const noexcept {
-    return shape_.qos == 1 && publishers_[publisher].sent != publishers_[publisher].acked;
+    return acknowledges() && publishers_[publisher].sent != publishers_[publisher].acked;
   }
   [[nodiscard]] bool window_full(std::uint32_t publisher) const noexcept;
   /// Begins a new message of the publisher and returns its stamp.

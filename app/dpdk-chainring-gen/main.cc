@@ -24,7 +24,7 @@ std::uint64_t window_for(const options& o) {
   if (o.window != 0) return o.window;
   const shape& s = o.shape;
   const std::uint64_t publishers = std::max(s.publishers, 1u);
-  if (o.count != 0 && s.qos == 1) {
+  if (o.count != 0 && s.qos >= 1) {
     const std::uint64_t share = o.count / publishers + 64;
     // Without subscribers no message is settled, so all messages of the run must fit.
     return o.phase == phase::publish ? share : std::min<std::uint64_t>(share, 1 << 20);

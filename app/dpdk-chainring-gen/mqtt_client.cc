@@ -2,6 +2,7 @@
 // The clients' side of MQTT. The sources are the standards of versions 3.1.1 and 5.0.
 #include <algorithm>
 #include <rte_cycles.h>
+#include <utility>
 
 #include "mqtt_generator.h"
 
@@ -16,7 +17,7 @@ constexpr unsigned again_shift_max = 6;
 constexpr std::uint32_t never = 0xffffffff; ///< the session expiry that never comes
 
 mqtt::qos_level level_of(int qos) noexcept {
-  return qos == 1 ? mqtt::qos_level::one : mqtt::qos_level::zero;
+  return static_cast<mqtt::qos_level>(qos);
 }
 
 bool is_congestion(mqtt::reason_code code) noexcept {
@@ -29,7 +30,8 @@ bool is_congestion(mqtt::reason_code code) noexcept {
 mqtt_generator::mqtt_generator(const options& o, ledger& book, ledger_file* file, int signal_fd)
     : generator(o, book, file, signal_fd),
       version_(o.protocol == protocol::mqtt_5 ? mqtt::version::v5 : mqtt::version::v3_1_1),
-      wires_(o.clients()), client_of_(o.clients()), room_(o.shape.payload_max + around_payload) {}
+      wires_(o.clients()), exchanges_(o.clients()), client_of_(o.clients()),
+      room_(o.shape.payload_max + around_payload) {}
 
 mqtt_generator::~mqtt_generator() = default;
 
@@ -153,11 +155,15 @@ void mqtt_generator::prepare(std::uint32_t i) noexcept {
 
 void mqtt_generator::publish(std::uint32_t i) noexcept {
   const stamp s = ledger_.last_stamp(i);
+  if (exchanges_[i].released) { // the broker has the message
+    arm(i);
+    return say(i, mqtt::pubrel{.packet_id = id_of(s.sequence)});
+  }
   const std::uint32_t size = ledger_.payload_size(i, s.sequence);
   char room[name_room];
   mqtt::publish m{.qos = level_of(options_.shape.qos),
                   .topic = topic_name(ledger_.topic_of(i), room)};
-  if (options_.shape.qos == 1) {
+  if (ledger_.acknowledges()) {
     m.dup = clients_[i].dup;
     m.packet_id = id_of(s.sequence);
     arm(i);
@@ -250,6 +256,9 @@ void mqtt_generator::handle(std::uint32_t i, std::span<const std::byte> packet) 
   }
   if (const auto* p = m.get<mqtt::publish>()) return on_publish(i, *p);
   if (const auto* p = m.get<mqtt::puback>()) return on_puback(i, *p);
+  if (const auto* p = m.get<mqtt::pubrec>()) return on_pubrec(i, *p);
+  if (const auto* p = m.get<mqtt::pubrel>()) return on_pubrel(i, *p);
+  if (const auto* p = m.get<mqtt::pubcomp>()) return on_pubcomp(i, *p);
   if (const auto* p = m.get<mqtt::connack>()) return on_connack(i, *p);
   if (const auto* p = m.get<mqtt::suback>()) return on_suback(i, *p);
   if (m.get<mqtt::pingresp>() != nullptr) return;
@@ -271,6 +280,10 @@ void mqtt_generator::on_connack(std::uint32_t i, const mqtt::connack& m) noexcep
                          : m.return_code == mqtt::connect_return_code::server_unavailable,
                       v5 ? mqtt::to_string(m.reason) : mqtt::to_string(m.return_code));
     return;
+  }
+  if (!m.session_present) { // the exchanges went with the session
+    exchanges_[i].received.clear();
+    if (std::exchange(exchanges_[i].released, false)) acknowledged(i);
   }
   // In MQTT 3.1.1 a clean session ends with its connection, so another one is begun.
   if (c.state == state::connecting || v5) return connected(i, false);
@@ -297,17 +310,53 @@ void mqtt_generator::on_suback(std::uint32_t i, const mqtt::suback& m) noexcept 
   set_ready(i);
 }
 
+void mqtt_generator::refused(std::uint32_t i, mqtt::reason_code why) noexcept {
+  if (is_congestion(why)) return congested(i);
+  (void)again_later(i, "PUBLISH", false, mqtt::to_string(why));
+}
+
 void mqtt_generator::on_puback(std::uint32_t i, const mqtt::puback& m) noexcept {
-  if (!is_publisher(i) || !awaits(i, m.packet_id)) {
+  if (!is_publisher(i) || !awaits(i, m.packet_id) || options_.shape.qos != 1) {
     ++outcome_.unexpected;
     return;
   }
-  if (static_cast<std::uint8_t>(m.reason) < 0x80) return acknowledged(i);
-  if (is_congestion(m.reason)) return congested(i);
-  (void)again_later(i, "PUBLISH", false, mqtt::to_string(m.reason));
+  if (static_cast<std::uint8_t>(m.reason) >= 0x80) return refused(i, m.reason);
+  acknowledged(i);
+}
+
+void mqtt_generator::on_pubrec(std::uint32_t i, const mqtt::pubrec& m) noexcept {
+  if (!is_publisher(i) || !awaits(i, m.packet_id) || options_.shape.qos != 2) {
+    ++outcome_.unexpected;
+    return;
+  }
+  if (static_cast<std::uint8_t>(m.reason) >= 0x80) return refused(i, m.reason);
+  exchanges_[i].released = true;
+  publish(i);
+}
+
+void mqtt_generator::on_pubcomp(std::uint32_t i, const mqtt::pubcomp& m) noexcept {
+  if (!is_publisher(i) || !awaits(i, m.packet_id) || !exchanges_[i].released) {
+    ++outcome_.unexpected;
+    return;
+  }
+  exchanges_[i].released = false;
+  acknowledged(i);
+}
+
+// A PUBREL whose PUBLISH came to an earlier life of the ledger is answered too.
+void mqtt_generator::on_pubrel(std::uint32_t i, const mqtt::pubrel& m) noexcept {
+  std::erase(exchanges_[i].received, m.packet_id);
+  say(i, mqtt::pubcomp{.packet_id = m.packet_id});
 }
 
 void mqtt_generator::on_publish(std::uint32_t i, const mqtt::publish& m) noexcept {
+  if (m.qos == mqtt::qos_level::two) {
+    std::vector<std::uint16_t>& received = exchanges_[i].received;
+    const bool again = std::ranges::find(received, m.packet_id) != received.end();
+    say(i, mqtt::pubrec{.packet_id = m.packet_id});
+    if (again) return; // the message of an exchange that is not over
+    received.push_back(m.packet_id);
+  }
   const std::uint32_t topic = is_publisher(i) ? topic_ids::none : topic_of_name(m.topic);
   if (topic == topic_ids::none)
     ++outcome_.unexpected;

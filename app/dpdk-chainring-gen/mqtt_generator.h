@@ -28,6 +28,12 @@ class mqtt_generator final : public generator, stream::byte_stream_handler {
     std::vector<std::byte> rest; ///< what TCP has not taken yet
   };
 
+  /// The exchanges of QoS 2 that a client has begun, which outlive its connections.
+  struct exchanges {
+    bool released = false; ///< the broker has the message of this publisher; PUBREL follows
+    std::vector<std::uint16_t> received; ///< what PUBLISH has brought and PUBREL has not released
+  };
+
   [[nodiscard]] result<void> open_protocol() override;
   bool poll() noexcept override;
   void receive(const net::datagram& d) noexcept override;
@@ -52,7 +58,12 @@ class mqtt_generator final : public generator, stream::byte_stream_handler {
   void on_connack(std::uint32_t i, const mqtt::connack& m) noexcept;
   void on_suback(std::uint32_t i, const mqtt::suback& m) noexcept;
   void on_puback(std::uint32_t i, const mqtt::puback& m) noexcept;
+  void on_pubrec(std::uint32_t i, const mqtt::pubrec& m) noexcept;
+  void on_pubrel(std::uint32_t i, const mqtt::pubrel& m) noexcept;
+  void on_pubcomp(std::uint32_t i, const mqtt::pubcomp& m) noexcept;
   void on_publish(std::uint32_t i, const mqtt::publish& m) noexcept;
+  /// The broker has refused the publisher's message.
+  void refused(std::uint32_t i, mqtt::reason_code why) noexcept;
   void hang_up(std::uint32_t i) noexcept;
   /// The connection is gone, and another one is begun after a while.
   void lost(std::uint32_t i) noexcept;
@@ -64,6 +75,7 @@ class mqtt_generator final : public generator, stream::byte_stream_handler {
   std::optional<stream::link_packets> packets_;
   std::unique_ptr<stream::tcp_stack> tcp_;
   std::vector<wire> wires_;              ///< by client
+  std::vector<exchanges> exchanges_;     ///< by client
   std::vector<std::uint32_t> client_of_; ///< by connection
   std::vector<std::byte> room_;          ///< for the packet that is being written
 };

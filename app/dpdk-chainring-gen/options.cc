@@ -85,20 +85,19 @@ void parse_broker(const std::string& text, protocol p, net::endpoint& to) {
 const char* const footer =
     "The exit status is 0 when the contract held: every acknowledged message reached every\n"
     "subscriber of its topic, whole, and no unknown message came. It is 1 when the contract is\n"
-    "broken: messages were lost, corrupted, or delivered to some of their subscribers only. It is "
-    "2\n"
-    "when arguments are wrong, or the port or a file failed. It is 3 when the verdict is not "
-    "known:\n"
-    "the broker did not answer, or went away before everything was delivered.\n"
+    "broken: messages were lost, corrupted, delivered twice at QoS 2, or delivered to some of\n"
+    "their subscribers only. It is 2 when arguments are wrong, or the port or a file failed. It\n"
+    "is 3 when the verdict is not known: the broker did not answer, or went away before\n"
+    "everything was delivered.\n"
     "The first SIGINT or SIGTERM ends publishing; the second ends the wait for deliveries.";
 
 /// Checks arguments that depend on each other.
 void check_together(const options& o, bool fan_out, bool subscribers) {
   const shape& s = o.shape;
   const bool sn = o.protocol == protocol::mqtt_sn;
-  if (s.qos == 2 || (s.qos == -1 && !sn))
+  if (s.qos == (sn ? 2 : -1))
     refuse("--qos", std::string("the generator does not publish at QoS ") + std::to_string(s.qos) +
-                        " of this protocol; expected " + (sn ? "-1, 0 or 1" : "0 or 1"));
+                        " of this protocol; expected " + (sn ? "-1, 0 or 1" : "0, 1 or 2"));
   if (!sn && !stream::tcp_available())
     refuse("--protocol", "this program was built without TCP; run .ci/install, which brings the "
                          "sources of lwIP, and build again");
@@ -194,9 +193,10 @@ app::parsed parse(int argc, char** argv, options& o) {
   auto* prefix =
       a.add_option("--prefix", s.prefix, "How client ids and topics begin")->capture_default_str();
 
-  a.add_option("--crossing", o.crossing.share,
-               "Share of the subscribers that another worker of the broker serves than their publishers; "
-               "the client ids are chosen for it. It needs --broker-workers and --home-seed")
+  a.add_option(
+       "--crossing", o.crossing.share,
+       "Share of the subscribers that another worker of the broker serves than their publishers; "
+       "the client ids are chosen for it. It needs --broker-workers and --home-seed")
       ->check(range(0, 1));
   number(a, "--broker-workers", o.crossing.workers, 0, 64, "Worker lcores of the broker");
   number(a, "--home-seed", o.crossing.home_seed, 0, 1e15, "The --home-seed of the broker");

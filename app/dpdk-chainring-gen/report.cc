@@ -47,6 +47,7 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
       add(broken,
           n(v.partial, "unacknowledged messages were delivered to some of their subscribers only"));
   }
+  if (t.twice != 0) add(broken, n(t.twice, "messages at QoS 2 were delivered twice"));
   if (t.torn != 0) add(broken, n(t.torn, "messages were torn"));
   if (t.unknown != 0) add(broken, n(t.unknown, "messages were unknown"));
   if (t.misrouted != 0) add(broken, n(t.misrouted, "messages came on the wrong topic"));
@@ -79,7 +80,7 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
   if (o.phase == phase::publish)
     return {exit_held, n(t.acked, "messages acknowledged, ") + n(book.owed(), "deliveries owed")};
   std::string held = "contract held: ";
-  if (o.shape.qos == 1)
+  if (book.acknowledges())
     held += n(t.acked, "messages acknowledged, ") + n(t.delivered, "delivered, 0 lost");
   else
     held += n(t.sent, "messages sent, ") + n(t.delivered, "delivered, ") +
@@ -104,7 +105,7 @@ int report(const options& o, const ledger& book, const generator& g, const outco
               "delivered for %.3f s: %.0f/s\n",
               how.publishing_s, sent_rate, how.acking_s, acked_rate, how.delivering_s,
               delivered_rate);
-  print_latency("publish to PUBACK", g.to_ack());
+  print_latency(o.shape.qos == 2 ? "publish to PUBCOMP" : "publish to PUBACK", g.to_ack());
   print_latency("publish to delivery", g.to_delivery());
   std::printf("reordered %" PRIu64 ", duplicated %" PRIu64 " with DUP and %" PRIu64
               " without, reconnects %" PRIu64 ", unexpected %" PRIu64 ", unlisted %" PRIu64 "\n",

@@ -120,6 +120,28 @@ TEST(Ledger, ARepetitionIsRecognisedBelowAndAboveTheBaseOfTheWindow) {
   EXPECT_EQ(l.count.delivered, 2u);
 }
 
+TEST(Ledger, ASecondDeliveryAtQos2BreaksTheContractWithinALife) {
+  for (const int qos : {1, 2}) {
+    ledger l = make({.publishers = 1, .subscribers = 1, .qos = qos});
+    l.subscribe(0);
+    const stamp s = send(l, 0);
+    EXPECT_EQ(give(l, 0, s), delivery_kind::fresh);
+    EXPECT_EQ(l.count.twice, 0u);
+    EXPECT_EQ(give(l, 0, s, true), delivery_kind::duplicate);
+    EXPECT_EQ(l.count.twice, qos == 2 ? 1u : 0u);
+    ledger m = next_life(l, true); // which has forgotten the exchange of the message
+    EXPECT_EQ(m.count.twice, l.count.twice);
+    EXPECT_EQ(give(m, 0, s, true), delivery_kind::duplicate);
+    EXPECT_EQ(m.count.twice, l.count.twice);
+  }
+  ledger clean = make({.publishers = 1, .subscribers = 1, .clean = true, .qos = 2});
+  clean.subscribe(0);
+  const stamp s = send(clean, 0);
+  EXPECT_EQ(give(clean, 0, s), delivery_kind::fresh);
+  EXPECT_EQ(give(clean, 0, s), delivery_kind::duplicate);
+  EXPECT_EQ(clean.count.twice, 0u);
+}
+
 TEST(Ledger, AFirstDeliveryAfterALaterMessageCountsAsReordered) {
   ledger l = make(two_subscribers());
   l.subscribe(0);

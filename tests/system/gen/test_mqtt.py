@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs the generator's MQTT clients against the broker over net_memif, in two processes: fan-out, wildcards, QoS 0 and 1,
-clean sessions, phases, and a broker that is killed and started again while both protocols publish.
+"""Runs the generator's MQTT clients against the broker over net_memif, in two processes: fan-out, wildcards, QoS 0, 1
+and 2, clean sessions, phases, and a broker that is killed and started again while both protocols publish.
 
   test_mqtt.py GENERATOR BROKER REGION_TOOL
 """
@@ -39,6 +39,11 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
     check(r, "QoS 0", status=0, sent=2000, acked=0, lost=0, corrupted=0, owed=0)
     expect(r["delivered"] + r["undelivered"] == 2000 and r["delivered"] > 0, "QoS 0 to be counted, not", r)
 
+    for version in ("mqtt", "mqtt5"):
+        r = rig.generate("--protocol", version, "-p", "16", "-t", "4", "--fan-out", "3", "-n", "5000", "-q", "2", "--prefix", version + "-2")
+        check(r, f"QoS 2 by {version}", status=0, sent=5000, acked=5000, delivered=15000, lost=0, corrupted=0, reordered=0, owed=0,
+              duplicated=0, twice=0, unacknowledged=0, malformed=0, unexpected=0)
+
     # MQTT publishes what clients of MQTT-SN collect, and the other way round: the ledger knows no protocol.
     for first, second in (("mqtt", "mqtt-sn"), ("mqtt-sn", "mqtt")):
         ledger = os.path.join(rig.dir, f"{first}.json")
@@ -51,16 +56,18 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
     rig.end_broker(broker)
 
     # Killed while clients publish and receive, and started again: nothing that was acknowledged is lost.
-    broker = rig.start_broker(*LISTEN)
-    gen = rig.start_generator(*mqtt, "-p", "8", "-s", "8", "-t", "8", "-n", "60000", "--rate", "6000", "--prefix", "kill",
-                              "--drain-timeout", "60")
-    until(lambda: "publishing: sent" in text(gen.log), "the clients publish")
-    for _ in range(3):
-        time.sleep(1)
-        broker.send_signal(signal.SIGKILL)
-        broker.wait()
+    # At QoS 2 nothing is delivered twice either.
+    for qos in (1, 2):
         broker = rig.start_broker(*LISTEN)
-    r = verdict(gen)
-    check(r, "killed three times", status=0, acked=60000, delivered=60000, lost=0, corrupted=0, partial=0)
-    expect(r["reconnects"] >= 16, "clients that connected again, not", r["reconnects"])
-    rig.end_broker(broker)
+        gen = rig.start_generator(*mqtt, "-p", "8", "-s", "8", "-t", "8", "-n", "60000", "--rate", "6000", "--prefix", f"kill{qos}",
+                                  "--drain-timeout", "60", "-q", str(qos))
+        until(lambda: "publishing: sent" in text(gen.log), "the clients publish")
+        for _ in range(3):
+            time.sleep(1)
+            broker.send_signal(signal.SIGKILL)
+            broker.wait()
+            broker = rig.start_broker(*LISTEN)
+        r = verdict(gen)
+        check(r, f"killed three times at QoS {qos}", status=0, acked=60000, delivered=60000, lost=0, corrupted=0, partial=0, twice=0)
+        expect(r["reconnects"] >= 16, "clients that connected again, not", r["reconnects"])
+        rig.end_broker(broker)
