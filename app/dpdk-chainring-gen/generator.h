@@ -35,10 +35,11 @@ struct outcome {
   double publishing_s = 0, acking_s = 0, delivering_s = 0;
   tally before; ///< the ledger's counts at the start of the run
   std::uint64_t reconnects = 0;
-  std::uint64_t malformed = 0;  ///< what the broker sent that is no valid message
-  std::uint64_t unexpected = 0; ///< answers that are late or doubled, and unknown topic ids
-  std::uint64_t foreign = 0;    ///< datagrams that came from another address than the broker's
-  bool answered = false;        ///< the broker has answered at least once
+  std::uint64_t malformed = 0;         ///< what the broker sent that is no valid message
+  std::uint64_t unexpected = 0;        ///< answers that are late or doubled, and unknown topic ids
+  std::uint64_t handshakes_failed = 0; ///< of TLS
+  std::uint64_t foreign = 0; ///< datagrams that came from another address than the broker's
+  bool answered = false;     ///< the broker has answered at least once
 };
 
 class generator {

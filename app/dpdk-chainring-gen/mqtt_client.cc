@@ -39,9 +39,29 @@ result<void> mqtt_generator::open_protocol() {
   packets_.emplace(std::span(&link_, 1), pool_);
   stream::tcp_options t;
   t.connections_max = options_.clients();
-  auto made = stream::tcp_stack::create(t, *this, *packets_);
+  stream::byte_stream_handler* above_tcp = this;
+  if (!options_.tls_ca.empty()) {
+    auto context = tls::context::for_clients(options_.tls_ca);
+    if (!context) return error{context.error().code, "--tls-ca: " + context.error().message};
+    auto crew = stream::helper_crew::create(1, 64);
+    if (!crew) return crew.error();
+    crew_ = std::move(*crew);
+    tls::layer_options secure;
+    secure.connections_max = options_.clients();
+    auto layer = tls::layer::create(secure, *crew_, *this);
+    if (!layer) return layer.error();
+    tls_ = std::move(*layer);
+    tls_->use(std::move(*context));
+    above_tcp = tls_.get();
+  }
+  auto made = stream::tcp_stack::create(t, *above_tcp, *packets_);
   if (!made) return made.error();
   tcp_ = std::move(*made);
+  wire_ = tcp_.get();
+  if (tls_ != nullptr) {
+    tls_->use(*tcp_);
+    wire_ = tls_.get();
+  }
   if (auto added = packets_->add_interfaces(*tcp_); !added) return added.error();
   packets_->attach(*tcp_);
   return {};
@@ -49,7 +69,10 @@ result<void> mqtt_generator::open_protocol() {
 
 bool mqtt_generator::poll() noexcept {
   packets_->begin_round(now_);
-  return tcp_->poll(now_);
+  bool any = tcp_->poll(now_);
+  if (tls_ == nullptr) return any;
+  any |= crew_->collect();
+  return tls_->poll(now_) || any;
 }
 
 void mqtt_generator::receive(const net::datagram&) noexcept {
@@ -70,7 +93,7 @@ void mqtt_generator::connect(std::uint32_t i, state as) noexcept {
 
 void mqtt_generator::hang_up(std::uint32_t i) noexcept {
   wire& w = wires_[i];
-  if (w.connection != stream::no_connection) tcp_->abort(w.connection);
+  if (w.connection != stream::no_connection) wire_->abort(w.connection);
   w = {};
 }
 
@@ -89,6 +112,7 @@ void mqtt_generator::connected(stream::connection c) noexcept {
 
 void mqtt_generator::lost(std::uint32_t i) noexcept {
   wires_[i] = {};
+  if (tls_ != nullptr) outcome_.handshakes_failed = tls_->counters().handshakes_failed.value();
   client& c = clients_[i];
   if (c.state == state::away) return;
   if (c.state == state::leaving) {
@@ -107,7 +131,7 @@ void mqtt_generator::lost(std::uint32_t i) noexcept {
 
 void mqtt_generator::finished(stream::connection c) noexcept {
   const std::uint32_t i = client_of_[c];
-  tcp_->close(c);
+  wire_->close(c);
   lost(i);
 }
 
@@ -117,9 +141,9 @@ void mqtt_generator::ended(stream::connection c, stream::end_reason) noexcept {
 
 void mqtt_generator::writable(stream::connection c) noexcept {
   wire& w = wires_[client_of_[c]];
-  const std::size_t taken = tcp_->write(c, w.rest);
+  const std::size_t taken = wire_->write(c, w.rest);
   w.rest.erase(w.rest.begin(), w.rest.begin() + static_cast<std::ptrdiff_t>(taken));
-  tcp_->push(c);
+  wire_->push(c);
 }
 
 // --- sending ------------------------------------------------------------------------------------
@@ -128,9 +152,9 @@ void mqtt_generator::write(std::uint32_t i, std::span<const std::byte> octets) n
   wire& w = wires_[i];
   if (!w.up) return;
   packets_->begin_round(now_);
-  if (w.rest.empty()) octets = octets.subspan(tcp_->write(w.connection, octets));
+  if (w.rest.empty()) octets = octets.subspan(wire_->write(w.connection, octets));
   w.rest.insert(w.rest.end(), octets.begin(), octets.end());
-  tcp_->push(w.connection);
+  wire_->push(w.connection);
 }
 
 void mqtt_generator::say(std::uint32_t i, const mqtt::message_body& m) noexcept {
@@ -180,9 +204,9 @@ void mqtt_generator::leave(std::uint32_t i) noexcept {
   c.state = state::away;
   wire& w = wires_[i];
   if (w.up)
-    tcp_->close(w.connection);
+    wire_->close(w.connection);
   else if (w.connection != stream::no_connection)
-    tcp_->abort(w.connection);
+    wire_->abort(w.connection);
   w = {};
 }
 
@@ -221,7 +245,7 @@ void mqtt_generator::received(stream::connection c, std::span<const std::byte> o
   clients_[i].heard_tsc = heard_tsc_ = now_;
   outcome_.answered = true;
   w.pinged = false;
-  tcp_->consumed(c, static_cast<std::uint32_t>(octets.size()));
+  wire_->consumed(c, static_cast<std::uint32_t>(octets.size()));
   const bool kept = !w.in.empty();
   if (kept) {
     w.in.insert(w.in.end(), octets.begin(), octets.end());
@@ -235,7 +259,7 @@ void mqtt_generator::received(stream::connection c, std::span<const std::byte> o
     if (status == mqtt::frame_status::need_more) break;
     if (status != mqtt::frame_status::ok) {
       ++outcome_.malformed;
-      tcp_->abort(c);
+      wire_->abort(c);
       return lost(i);
     }
     handle(i, octets.subspan(used, f.size));
@@ -288,7 +312,7 @@ void mqtt_generator::on_connack(std::uint32_t i, const mqtt::connack& m) noexcep
   // In MQTT 3.1.1 a clean session ends with its connection, so another one is begun.
   if (c.state == state::connecting || v5) return connected(i, false);
   say(i, mqtt::disconnect{});
-  tcp_->close(wires_[i].connection);
+  wire_->close(wires_[i].connection);
   wires_[i] = {};
   c.tries = 0;
   c.state = state::connecting;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Clients of MQTT 3.1.1 or 5.0: each has a TCP connection from a source port of its own, which the
-/// generator's own TCP begins (lib/stream). TCP repeats what is lost. A PUBLISH is sent again, with
-/// DUP, in the next connection only, as the specification says.
+/// generator's own TCP begins (lib/stream), with or without TLS. TCP repeats what is lost. A
+/// PUBLISH is sent again, with DUP, in the next connection only, as the specification says.
 #pragma once
 #include <optional>
 #include <vector>
@@ -9,6 +9,7 @@
 #include "generator.h"
 #include "mqtt/codec.h"
 #include "stream/link_packets.h"
+#include "tls/tls.h"
 #include "topic_ids.h"
 
 namespace chainring::gen {
@@ -73,11 +74,14 @@ class mqtt_generator final : public generator, stream::byte_stream_handler {
 
   mqtt::version version_;
   std::optional<stream::link_packets> packets_;
+  std::unique_ptr<tls::layer> tls_; ///< between the clients and TCP, or null
   std::unique_ptr<stream::tcp_stack> tcp_;
-  std::vector<wire> wires_;              ///< by client
-  std::vector<exchanges> exchanges_;     ///< by client
-  std::vector<std::uint32_t> client_of_; ///< by connection
-  std::vector<std::byte> room_;          ///< for the packet that is being written
+  std::unique_ptr<stream::helper_crew> crew_; ///< for handshakes; ends before the layer
+  stream::byte_streams* wire_ = nullptr;      ///< what carries the clients' octets
+  std::vector<wire> wires_;                   ///< by client
+  std::vector<exchanges> exchanges_;          ///< by client
+  std::vector<std::uint32_t> client_of_;      ///< by connection
+  std::vector<std::byte> room_;               ///< for the packet that is being written
 };
 
 } // namespace chainring::gen

@@ -69,12 +69,13 @@ void parse_payload(const std::string& text, std::uint32_t mtu, shape& s) {
   s.payload_max = static_cast<std::uint32_t>(high);
 }
 
-void parse_broker(const std::string& text, protocol p, net::endpoint& to) {
+void parse_broker(const std::string& text, options& o) {
+  net::endpoint& to = o.broker;
   const std::size_t colon = text.find(':');
   auto address = net::parse_ipv4(text.substr(0, colon));
   if (!address) refuse("--broker", address.error().message);
   to.address = *address;
-  to.port = p == protocol::mqtt_sn ? 10000 : 1883;
+  to.port = o.protocol == protocol::mqtt_sn ? 10000 : o.tls_ca.empty() ? 1883 : 8883;
   if (colon == std::string::npos) return;
   const auto port = digits("--broker", text.substr(colon + 1), "a port from 1 to 65535");
   if (port < 1 || port > 65535)
@@ -98,6 +99,8 @@ void check_together(const options& o, bool fan_out, bool subscribers) {
   if (s.qos == (sn ? 2 : -1))
     refuse("--qos", std::string("the generator does not publish at QoS ") + std::to_string(s.qos) +
                         " of this protocol; expected " + (sn ? "-1, 0 or 1" : "0, 1 or 2"));
+  if (sn && !o.tls_ca.empty())
+    refuse("--tls-ca", "MQTT-SN has no TLS; give --protocol mqtt or mqtt5");
   if (!sn && !stream::tcp_available())
     refuse("--protocol", "this program was built without TCP; run .ci/install, which brings the "
                          "sources of lwIP, and build again");
@@ -154,13 +157,18 @@ app::parsed parse(int argc, char** argv, options& o) {
 
   a.add_option(
        "--broker", broker,
-       "The broker's IPv4 address and, unless it is 10000 for MQTT-SN or 1883 for MQTT, its port")
+       "The broker's IPv4 address and, unless it is 10000 for MQTT-SN, 1883 for MQTT or 8883 for "
+       "MQTT by TLS, its port")
       ->required();
   a.add_option(
        "--protocol", spoken,
        "What the clients speak: mqtt-sn over UDP; mqtt (version 3.1.1) or mqtt5 (5.0) over TCP")
       ->check(CLI::IsMember({"mqtt-sn", "mqtt", "mqtt5"}))
       ->capture_default_str();
+  a.add_option("--tls-ca", o.tls_ca,
+               "Speak MQTT by TLS: PEM file of the authorities that the broker's certificate must "
+               "lead to")
+      ->check(CLI::ExistingFile);
   a.add_option("--address", address,
                "First IPv4 address of the clients, with its prefix length, such as 192.0.2.100/24")
       ->required();
@@ -228,7 +236,7 @@ app::parsed parse(int argc, char** argv, options& o) {
     o.protocol = spoken == "mqtt-sn" ? protocol::mqtt_sn
                  : spoken == "mqtt"  ? protocol::mqtt_3_1_1
                                      : protocol::mqtt_5;
-    parse_broker(broker, o.protocol, o.broker);
+    parse_broker(broker, o);
     auto own = net::parse_ipv4_prefix(address);
     if (!own) refuse("--address", own.error().message);
     o.address = *own;

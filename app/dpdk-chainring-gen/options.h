@@ -43,6 +43,7 @@ struct options {
   double retry_interval_s = 1;
   double report_interval_s = 1;
   std::uint32_t window = 0; ///< messages a publisher may have undelivered; 0 means as needed
+  std::string tls_ca; ///< PEM file of the authorities of the broker's certificate; empty: no TLS
   std::string ledger_path;
   bool resume = false;
   bool json = false;

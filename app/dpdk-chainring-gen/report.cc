@@ -56,7 +56,11 @@ judgement judge(const options& o, const ledger& book, const outcome& how, const 
 
   std::string open;
   if (!how.refusal.empty()) add(open, how.refusal);
-  if (!how.answered)
+  if (!how.answered && how.handshakes_failed != 0)
+    add(open,
+        n(how.handshakes_failed, "handshakes of TLS failed, and the broker never answered; is "
+                                 "--tls-ca the authority of its certificate?"));
+  else if (!how.answered)
     add(open, "the broker never answered");
   else if (!how.finished && how.interrupted)
     add(open, "the run was interrupted");

@@ -13,6 +13,10 @@ namespace chainring::tls {
 
 namespace {
 
+constexpr const char* certificate_ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
+constexpr const char* key_ciphers =
+    "DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:ECDHE-PSK-CHACHA20-POLY1305:";
+
 /// What OpenSSL says about its last failure.
 std::string why() {
   const unsigned long code = ERR_peek_last_error();
@@ -100,22 +104,14 @@ int find_key_1_3(SSL* ssl, const unsigned char* identity, std::size_t size,
   return 1;
 }
 
-/// Makes one context. `files` are nullptr where there is no certificate.
-result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
-                                                const certificate_files* files) {
-  std::unique_ptr<SSL_CTX, free_ssl> made(SSL_CTX_new(TLS_server_method()));
+/// Makes a context that both sides use, with these ciphers of TLS 1.2.
+result<std::unique_ptr<SSL_CTX, free_ssl>> make_plain(const SSL_METHOD* side, int version_min,
+                                                      const std::string& ciphers) {
+  std::unique_ptr<SSL_CTX, free_ssl> made(SSL_CTX_new(side));
   SSL_CTX* const c = made.get();
   if (c == nullptr) return error{errc::unsupported, "OpenSSL makes no context: " + why()};
-  const int version = o.version_min == protocol_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
-  const bool keys = !o.keys.empty();
-  // Only a client that has a key offers the ciphers that need one, so they are preferred.
-  const std::string ciphers =
-      std::string(keys ? "DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:"
-                         "ECDHE-PSK-CHACHA20-POLY1305:"
-                       : "") +
-      "ECDHE+AESGCM:ECDHE+CHACHA20";
   static constexpr std::string_view session_context = "chainring";
-  if (SSL_CTX_set_min_proto_version(c, version) != 1 ||
+  if (SSL_CTX_set_min_proto_version(c, version_min) != 1 ||
       SSL_CTX_set_cipher_list(c, ciphers.c_str()) != 1 ||
       SSL_CTX_set_session_id_context(c,
                                      reinterpret_cast<const unsigned char*>(session_context.data()),
@@ -126,6 +122,21 @@ result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
   // An idle connection keeps no buffers.
   SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF); // a session is in its ticket
+  return made;
+}
+
+/// Makes one context. `files` are nullptr where there is no certificate.
+result<std::unique_ptr<SSL_CTX, free_ssl>> make(const context_options& o,
+                                                const certificate_files* files) {
+  const bool keys = !o.keys.empty();
+  // Only a client that has a key offers the ciphers that need one, so they are preferred.
+  auto plain =
+      make_plain(TLS_server_method(),
+                 o.version_min == protocol_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION,
+                 std::string(keys ? key_ciphers : "") + certificate_ciphers);
+  if (!plain) return plain.error();
+  std::unique_ptr<SSL_CTX, free_ssl> made = std::move(*plain);
+  SSL_CTX* const c = made.get();
   SSL_CTX_set_num_tickets(c, 1);
   SSL_CTX_set_default_passwd_cb(c, no_passphrase);
   SSL_CTX_set_alpn_select_cb(c, choose_protocol, nullptr);
@@ -230,6 +241,22 @@ result<std::shared_ptr<const context>> context::load(const context_options& o) {
     SSL_CTX_set_tlsext_servername_callback(c.get(), choose_certificate);
     SSL_CTX_set_tlsext_servername_arg(c.get(), s.get());
   }
+  return std::shared_ptr<const context>(new context(std::move(s)));
+}
+
+result<std::shared_ptr<const context>> context::for_clients(const std::string& trusted) {
+  auto made = make_plain(TLS_client_method(), TLS1_2_VERSION, certificate_ciphers);
+  if (!made) return made.error();
+  SSL_CTX* const c = made->get();
+  static constexpr unsigned char mqtt[] = "\x04mqtt";
+  if (SSL_CTX_load_verify_locations(c, trusted.c_str(), nullptr) != 1)
+    return refuse(trusted, "the authorities cannot be read; expected certificates in PEM");
+  SSL_CTX_set_verify(c, SSL_VERIFY_PEER, nullptr);
+  if (SSL_CTX_set_alpn_protos(c, mqtt, sizeof mqtt - 1) != 0)
+    return error{errc::unsupported, "OpenSSL refuses ALPN: " + why()};
+  auto s = std::make_unique<state>();
+  s->certificates.push_back(std::move(*made));
+  s->of_clients = true;
   return std::shared_ptr<const context>(new context(std::move(s)));
 }
 

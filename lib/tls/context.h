@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// What a server proves and demands by TLS: its certificates, whom it trusts, and which versions it
-/// speaks. A context is read from files at once and never changes; new files make a new one.
+/// speaks. A context is read from files at once and never changes; new files make a new one. A
+/// program that begins connections makes a context of the other side with for_clients().
 ///
 /// TLS 1.2 and 1.3 are spoken, with forward secrecy and authenticated encryption only: ECDHE with
 /// AES-GCM or ChaCha20-Poly1305. There is no compression and no renegotiation. Where there are
@@ -54,6 +55,11 @@ class context {
  public:
   /// Reads the files. The error names the file and what is wrong with it.
   [[nodiscard]] static result<std::shared_ptr<const context>> load(const context_options& options);
+  /// The context of a program that begins connections to servers whose certificates lead to the
+  /// authorities in this PEM file, whatever names they have. It offers the versions and ciphers
+  /// that load() takes, and MQTT by ALPN.
+  [[nodiscard]] static result<std::shared_ptr<const context>>
+  for_clients(const std::string& trusted);
   ~context();
   context(const context&) = delete;
   context& operator=(const context&) = delete;

@@ -25,6 +25,7 @@ struct handshake_of {
 struct context::state {
   std::vector<std::unique_ptr<SSL_CTX, free_ssl>> certificates; ///< one for each, in order
   std::shared_ptr<const shared_keys> keys;                      ///< null where there are none
+  bool of_clients = false; ///< made by for_clients(); there is one entry above
 };
 
 /// The identity whose key has made the session of `ssl`, or nothing where a certificate or no

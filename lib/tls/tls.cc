@@ -105,6 +105,7 @@ struct layer::state {
     stream::host_turns<stream::connection>::place place;
     handshake_of kind;
     phase is = phase::handshake;
+    bool begun_here = false;  ///< this side is the client
     bool with_helper = false; ///< a helper has it
     bool in_line = false;     ///< its handshake waits for a helper, at `place`
     bool receiving = false;   ///< its records are being read
@@ -248,7 +249,10 @@ void layer::state::peer::run() noexcept {
     SSL_set_bio(ssl.get(), bio, bio);
     kind.keys = uses->internals().keys.get();
     SSL_set_app_data(ssl.get(), &kind);
-    SSL_set_accept_state(ssl.get());
+    if (begun_here)
+      SSL_set_connect_state(ssl.get());
+    else
+      SSL_set_accept_state(ssl.get());
   }
   octets.in = step_input;
   octets.out = &step_output;
@@ -310,6 +314,8 @@ void layer::state::peer::finish() noexcept {
   step_output = {};
   arrived = {};
   const stream::connection c = number;
+  if (begun_here) s.above->connected(c);
+  if (s.of(c) != this) return; // above has ended it
   s.read_records(*this, rest); // after which this may be gone
   s.tell_end(c);
 }
@@ -480,6 +486,19 @@ void layer::accepted(stream::connection c, const net::endpoint& from,
     s.peers[c]->uses = s.contexts.take();
   }
   s.above->accepted(c, from, own_port);
+}
+
+void layer::connected(stream::connection c) noexcept {
+  state& s = *state_;
+  const auto& newest = s.contexts.take();
+  if (newest == nullptr || !newest->internals().of_clients || c >= s.peers.size())
+    return s.above->connected(c);
+  s.peers[c] = std::make_unique<state::peer>();
+  s.peers[c]->owner = &s;
+  s.peers[c]->number = c;
+  s.peers[c]->begun_here = true;
+  s.peers[c]->uses = newest;
+  s.begin_step(*s.peers[c]);
 }
 
 void layer::received(stream::connection c, std::span<const std::byte> octets) noexcept {

@@ -89,8 +89,10 @@ class layer final : public stream::byte_streams, public stream::byte_stream_hand
 
   /// Sets what carries the connections, before the first of them.
   void use(stream::byte_streams& below) noexcept;
-  /// Sets what new connections use from now on. Connections whose clients have shown a key that is
-  /// not in it any more are ended by one of the next calls of poll(). Any thread may call it.
+  /// Sets what new connections use from now on: those that are accepted at the endpoints, or, with
+  /// a context for clients, those that are begun here. Connections whose clients have shown a key
+  /// that is not in it any more are ended by one of the next calls of poll(). Any thread may call
+  /// it.
   void use(std::shared_ptr<const context> newest);
   /// Goes on with handshakes that waited. Returns true when there was anything to do.
   bool poll(std::uint64_t now_tsc) noexcept;
@@ -107,6 +109,8 @@ class layer final : public stream::byte_streams, public stream::byte_stream_hand
 
   void accepted(stream::connection c, const net::endpoint& from,
                 std::uint16_t own_port) noexcept override;
+  /// Begins the handshake where the context is one for clients. Above hears of it behind that.
+  void connected(stream::connection c) noexcept override;
   void received(stream::connection c, std::span<const std::byte> octets) noexcept override;
   void finished(stream::connection c) noexcept override;
   void writable(stream::connection c) noexcept override;

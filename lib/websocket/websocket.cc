@@ -389,6 +389,10 @@ void layer::accepted(stream::connection c, const net::endpoint& from,
   s.above->accepted(c, from, own_port);
 }
 
+void layer::connected(stream::connection c) noexcept {
+  state_->above->connected(c);
+}
+
 void layer::received(stream::connection c, std::span<const std::byte> octets) noexcept {
   state& s = *state_;
   state::peer* const p = s.of(c);

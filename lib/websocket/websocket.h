@@ -100,6 +100,7 @@ class layer final : public stream::byte_streams, public stream::byte_stream_hand
 
   void accepted(stream::connection c, const net::endpoint& from,
                 std::uint16_t own_port) noexcept override;
+  void connected(stream::connection c) noexcept override;
   void received(stream::connection c, std::span<const std::byte> octets) noexcept override;
   void finished(stream::connection c) noexcept override;
   void writable(stream::connection c) noexcept override;

@@ -55,7 +55,7 @@ class recording_above final : public byte_stream_handler {
  public:
   struct heard {
     std::string text;
-    int accepted = 0, finished = 0, writable = 0, ended = 0;
+    int accepted = 0, connected = 0, finished = 0, writable = 0, ended = 0;
     end_reason reason{};
   };
   std::map<connection, heard> all;
@@ -65,6 +65,7 @@ class recording_above final : public byte_stream_handler {
     all[c] = {};
     ++all[c].accepted;
   }
+  void connected(connection c) noexcept override { ++all[c].connected; }
   void received(connection c, std::span<const std::byte> octets) noexcept override {
     const std::string_view text(reinterpret_cast<const char*>(octets.data()), octets.size());
     all[c].text += text;

@@ -394,6 +394,90 @@ TEST_F(Tls, AConnectionThatEndsInLineLeavesIt) {
   EXPECT_EQ(tls->counters().handshakes.value(), 3u * many / 2);
 }
 
+/// A layer whose connections begin here, toward the layer of a test.
+class TlsClients : public Tls {
+ protected:
+  stream::fake_streams own_below;
+  stream::recording_above own_above;
+  std::unique_ptr<layer> mine;
+  std::unique_ptr<stream::helper_crew> own_crew; // destroyed before the layer
+
+  void open(const std::string& trusted) {
+    own_crew.reset();
+    own_crew = stream::helper_crew::create(1, 16).value();
+    mine = layer::create({}, *own_crew, own_above).value();
+    mine->use(own_below);
+    auto context = context::for_clients(trusted);
+    ASSERT_TRUE(context) << context.error().message;
+    mine->use(*context);
+  }
+  /// Carries octets both ways until both sides are silent.
+  void carry(connection c) {
+    for (int quiet = 0; quiet < 3;) {
+      for (int i = 0; i < 6'000'000 && own_crew->under_way() != 0; ++i) { // about a minute
+        (void)own_crew->collect();
+        std::this_thread::sleep_for(std::chrono::microseconds(10));
+      }
+      (void)mine->poll(clock);
+      const std::string there = std::exchange(own_below.lines[c].sent, {});
+      if (!there.empty() && !line(c).closed) give(c, there);
+      drain();
+      const std::string back = taken(c);
+      if (!back.empty() && !own_below.lines[c].closed) mine->received(c, octets_of(back));
+      quiet = there.empty() && back.empty() && own_crew->under_way() == 0 ? quiet + 1 : 0;
+    }
+  }
+  void begin(connection c, std::uint16_t port = mqtts) {
+    tls->accepted(c, {}, port);
+    mine->connected(c);
+    carry(c);
+  }
+};
+
+TEST_F(TlsClients, AConnectionThatBeginsHereIsKnownAboveBehindItsHandshake) {
+  for (const protocol_version version : {protocol_version::tls_1_2, protocol_version::tls_1_3}) {
+    options.version_min = version;
+    load();
+    open(maker->ca());
+    begin(1);
+    EXPECT_EQ(own_above.all[1].connected, 1);
+    EXPECT_EQ(mine->proved_name(1), "server");
+    EXPECT_EQ(mine->write(1, octets_of("a question")), 10u);
+    carry(1);
+    EXPECT_EQ(above.all[1].text, "a question");
+    EXPECT_EQ(tls->write(1, octets_of("an answer")), 9u);
+    carry(1);
+    EXPECT_EQ(own_above.all[1].text, "an answer");
+    mine->close(1);
+    carry(1);
+    EXPECT_EQ(above.all[1].finished, 1);
+    tls->close(1);
+    own_above.all.clear();
+    above.all.clear();
+    below.lines.clear();
+    own_below.lines.clear();
+  }
+}
+
+TEST_F(TlsClients, AServerOfAnotherAuthorityOrWithoutMqttIsRefused) {
+  open(maker->path("other_ca.pem"));
+  begin(1);
+  EXPECT_EQ(own_above.all[1].connected, 0);
+  EXPECT_EQ(own_above.all[1].ended, 1);
+  open(maker->ca());
+  begin(2, wss); // which speaks HTTP
+  EXPECT_EQ(own_above.all[2].connected, 0);
+  EXPECT_EQ(own_above.all[2].ended, 1);
+  EXPECT_FALSE(context::for_clients("/absent"));
+}
+
+TEST_F(Tls, AConnectionThatBeginsHereWithoutAContextForItPassesThrough) {
+  tls->connected(5);
+  EXPECT_EQ(above.all[5].connected, 1);
+  EXPECT_EQ(tls->write(5, octets_of("plain")), 5u);
+  EXPECT_EQ(line(5).sent, "plain");
+}
+
 TEST_F(Tls, ANumberMayBeUsedAgainWhileAHelperHasItsFormerConnection) {
   for (int i = 0; i < 50; ++i) {
     client former, next;

@@ -10,11 +10,17 @@ import signal
 import sys
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mqtt"))
+from certificates import Files
 from rig import Rig, check, expect, text, until, verdict
 
 LISTEN = ("--listen", "mqtt://", "--queue-size", "4096")
 
 with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
+    files = Files(rig.dir)
+    certificate, key = files("server", "/CN=broker")
+    BY_TLS = ("--listen", "mqtts://", "--queue-size", "4096", "--tls-cert", certificate, "--tls-key", key)
     broker = rig.start_broker(*LISTEN)
     mqtt = ("--protocol", "mqtt")
 
@@ -55,19 +61,29 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
               delivered=n, lost=0, corrupted=0, owed=0)
     rig.end_broker(broker)
 
+    broker = rig.start_broker(*BY_TLS)
+    r = rig.generate(*mqtt, "--tls-ca", files.ca, "-p", "100", "-s", "100", "-t", "100", "-n", "20000", "--payload", "36-1400", "--prefix", "tls")
+    check(r, "200 connections by TLS", status=0, acked=20000, delivered=20000, lost=0, corrupted=0, duplicated=0, malformed=0, unexpected=0)
+    stranger = files("stranger", "/CN=stranger", authority=True)[0]
+    r = rig.generate(*mqtt, "--tls-ca", stranger, "-n", "1", "--drain-timeout", "2", "--prefix", "stranger")
+    check(r, "a broker of another authority", status=3, sent=0)
+    expect("handshakes of TLS failed" in r["verdict"], "the verdict to name TLS, not", r["verdict"])
+    rig.end_broker(broker)
+
     # Killed while clients publish and receive, and started again: nothing that was acknowledged is lost.
     # At QoS 2 nothing is delivered twice either.
-    for qos in (1, 2):
-        broker = rig.start_broker(*LISTEN)
-        gen = rig.start_generator(*mqtt, "-p", "8", "-s", "8", "-t", "8", "-n", "60000", "--rate", "6000", "--prefix", f"kill{qos}",
+    for name, qos, secure in (("QoS 1", 1, False), ("QoS 2", 2, False), ("QoS 2 by TLS", 2, True)):
+        listen = BY_TLS if secure else LISTEN
+        broker = rig.start_broker(*listen)
+        gen = rig.start_generator(*mqtt, *(("--tls-ca", files.ca) if secure else ()), "-p", "8", "-s", "8", "-t", "8", "-n", "60000", "--rate", "6000", "--prefix", f"kill{qos}{secure:d}",
                                   "--drain-timeout", "60", "-q", str(qos))
         until(lambda: "publishing: sent" in text(gen.log), "the clients publish")
         for _ in range(3):
             time.sleep(1)
             broker.send_signal(signal.SIGKILL)
             broker.wait()
-            broker = rig.start_broker(*LISTEN)
+            broker = rig.start_broker(*listen)
         r = verdict(gen)
-        check(r, f"killed three times at QoS {qos}", status=0, acked=60000, delivered=60000, lost=0, corrupted=0, partial=0, twice=0)
+        check(r, f"killed three times at {name}", status=0, acked=60000, delivered=60000, lost=0, corrupted=0, partial=0, twice=0)
         expect(r["reconnects"] >= 16, "clients that connected again, not", r["reconnects"])
         rig.end_broker(broker)
