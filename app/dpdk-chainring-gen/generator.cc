@@ -356,11 +356,12 @@ void generator::report() {
   };
   std::printf("%.1f s, %s: sent %" PRIu64 " (%.0f/s), acked %" PRIu64
               " (%.0f/s), delivered %" PRIu64 " (%.0f/s), owed %" PRIu64 ", resent %" PRIu64
-              ", duplicated %" PRIu64 ", corrupted %" PRIu64 ", congestion %" PRIu64 "\n",
+              ", duplicated %" PRIu64 ", corrupted %" PRIu64 ", congestion %" PRIu64
+              ", reconnects %" PRIu64 "\n",
               static_cast<double>(now_ - start_tsc_) / hz_, names[static_cast<int>(stage_)], t.sent,
               rate(t.sent, reported_.sent), t.acked, rate(t.acked, reported_.acked), t.delivered,
               rate(t.delivered, reported_.delivered), ledger_.owed(), t.resent, t.duplicated(),
-              t.corrupted(), t.congestion);
+              t.corrupted(), t.congestion, outcome_.reconnects);
   std::fflush(stdout);
   reported_ = t;
   report_tsc_ = now_;

@@ -211,7 +211,9 @@ void mqtt_generator::leave(std::uint32_t i) noexcept {
 }
 
 // A client that waits sends PINGREQ, so that it hears when its connection is no more. The broker
-// may hold an answer back for long, and never loses a PINGREQ.
+// may hold an answer back for long, and never loses a PINGREQ. But a broker that was restarted
+// knows nothing of the connection, and TCP, which doubles its time for each repetition, may be
+// silent for minutes before it finds that out.
 void mqtt_generator::on_timeout(std::uint32_t i) noexcept {
   client& c = clients_[i];
   wire& w = wires_[i];
@@ -230,6 +232,10 @@ void mqtt_generator::on_timeout(std::uint32_t i) noexcept {
     if (!w.pinged && now_ - c.heard_tsc >= ping_tsc_) {
       w.pinged = true;
       say(i, mqtt::pingreq{});
+    }
+    if (w.pinged && now_ - c.heard_tsc >= cycles(options_.connection_timeout_s)) {
+      wire_->abort(w.connection);
+      return lost(i);
     }
     due_[i] = now_ + ping_tsc_;
     return;

@@ -220,6 +220,9 @@ app::parsed parse(int argc, char** argv, options& o) {
          "Seconds without progress before giving up; choose more than the broker's retry interval");
   number(a, "--retry-interval", o.retry_interval_s, 0.01, 3600,
          "Seconds before a message is sent again, and between pings");
+  number(a, "--connection-timeout", o.connection_timeout_s, 0.1, 3600,
+         "Seconds without a word from the broker, which was pinged, after which a client of MQTT "
+         "begins another connection");
   number(a, "--report-interval", o.report_interval_s, 0.1, seconds_max, "Seconds between reports");
   number(a, "--window", o.window, 0, 1e9,
          "Messages that a publisher may have undelivered; 0 means as many as --count needs");

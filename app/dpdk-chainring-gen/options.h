@@ -41,6 +41,7 @@ struct options {
   double duration_s = 0;   ///< how long to publish; 0 means no limit
   double drain_timeout_s = 30;
   double retry_interval_s = 1;
+  double connection_timeout_s = 10;
   double report_interval_s = 1;
   std::uint32_t window = 0; ///< messages a publisher may have undelivered; 0 means as needed
   std::string tls_ca; ///< PEM file of the authorities of the broker's certificate; empty: no TLS

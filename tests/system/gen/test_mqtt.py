@@ -6,6 +6,7 @@ and 2, clean sessions, phases, and a broker that is killed and started again whi
   test_mqtt.py GENERATOR BROKER REGION_TOOL
 """
 import os
+import re
 import signal
 import sys
 import time
@@ -68,6 +69,17 @@ with Rig(*sys.argv[1:4], directory="/dev/shm") as rig:
     r = rig.generate(*mqtt, "--tls-ca", stranger, "-n", "1", "--drain-timeout", "2", "--prefix", "stranger")
     check(r, "a broker of another authority", status=3, sent=0)
     expect("handshakes of TLS failed" in r["verdict"], "the verdict to name TLS, not", r["verdict"])
+    rig.end_broker(broker)
+
+    # A broker that says nothing is left for another connection, long before TCP gives the first one up.
+    broker = rig.start_broker(*LISTEN)
+    gen = rig.start_generator(*mqtt, "-p", "4", "-s", "4", "-t", "4", "-n", "4000", "--rate", "1000", "--prefix", "still", "--drain-timeout",
+                              "60", "--connection-timeout", "1")
+    until(lambda: "publishing: sent" in text(gen.log), "the clients publish")
+    broker.send_signal(signal.SIGSTOP)
+    until(lambda: re.search(r"reconnects [1-9]", text(gen.log)), "the clients leave their connections")
+    broker.send_signal(signal.SIGCONT)
+    check(verdict(gen), "a broker that stood still", status=0, acked=4000, delivered=4000, lost=0, corrupted=0)
     rig.end_broker(broker)
 
     # Killed while clients publish and receive, and started again: nothing that was acknowledged is lost.
