@@ -302,7 +302,7 @@ void server_worker::state::arm(client& c) noexcept {
   if (c.at != client::phase::open)
     allowed = seconds(config.connect_timeout_s);
   else if (c.keep_alive_s != 0)
-    allowed = seconds(c.keep_alive_s) + seconds(c.keep_alive_s) / 2; // MQTT-3.1.2-24
+    allowed = seconds(c.keep_alive_s) + seconds(c.keep_alive_s) / 2; // MQTT-3.1.2-22, in 3.1.1 -24
   if (allowed == 0) return;
   // A deadline that is over and could not be judged yet is looked at again soon.
   const std::uint64_t due = std::max(c.heard_tsc + allowed, now_tsc + hz / 100);
@@ -355,8 +355,6 @@ void server_worker::state::received(stream::connection n,
                                     std::span<const std::byte> octets) noexcept {
   client& c = clients[n];
   if (c.at == client::phase::none || c.at == client::phase::leaving) return;
-  // The time for CONNECT is not prolonged by single octets of it.
-  if (c.at == client::phase::open) c.heard_tsc = now_tsc;
   const std::uint32_t life = c.life;
   if (c.at == client::phase::proving || c.at == client::phase::opening || c.condemned) {
     c.held += static_cast<std::uint32_t>(octets.size()); // the window bounds what waits
@@ -418,6 +416,8 @@ std::size_t server_worker::state::handle_packets(client& c,
       break;
     }
     ++count.packets;
+    // Single octets of a packet prolong no deadline, neither that of CONNECT nor the keep alive.
+    if (c.at == client::phase::open) c.heard_tsc = now_tsc;
     handle_packet(c, octets.subspan(used, f.size), f.type);
     used += f.size;
   }

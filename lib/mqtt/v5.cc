@@ -206,7 +206,7 @@ void server_worker::state::send_ack(client& c, packet_type type, std::uint16_t p
 }
 
 // Notes that a message at QoS 1 or 2 will be answered. Returns false when the client has more of
-// them under way than CONNACK allows, and then the connection is closed (MQTT-3.3.4-9).
+// them under way than CONNACK allows, and then the connection is closed (MQTT-3.3.4-7).
 bool server_worker::state::expect_answer(client& c, const publish& m) noexcept {
   v5_client& v = *c.v5;
   if (v.received == config.window_max) {

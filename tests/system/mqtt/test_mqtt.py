@@ -297,16 +297,16 @@ def test_access_rules(directory):
 
 
 class Dribbler(threading.Thread):
-    """Sends a CONNECT octet by octet, and would need minutes for all of it."""
+    """Sends a packet octet by octet, and would need minutes for all of it."""
 
-    def __init__(self):
+    def __init__(self, client, octets):
         super().__init__(daemon=True)
         self.ended = False
-        self.client = Client(TO)
+        self.client, self.octets = client, octets
         self.start()
 
     def run(self):
-        for octet in packet(CONNECT, text("MQTT") + b"\4\2\0\0" + text("x" * 1000)):
+        for octet in self.octets:
             self.client.send(bytes([octet]))
             try:
                 self.client.receive(0.25)
@@ -338,7 +338,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
         region = os.path.join(directory, "region")
         with start(region, "--size", "64M") as b:
-            dribbler = Dribbler()
+            connecting = Dribbler(Client(TO), packet(CONNECT, text("MQTT") + b"\4\2\0\0" + text("x" * 1000)))
+            publishing = Client(TO)
+            same("CONNACK", publishing.connect("dribbler", keep_alive_s=1), (False, 0))
+            publishing = Dribbler(publishing, packet(PUBLISH, text("t") + b"x" * 1000))
             for test in (test_mosquittos_programs, test_both_protocols_share_everything, test_sessions_and_takeover,
                          test_qos_2_is_delivered_once, test_wills,
                          test_what_is_malformed_closes_only_its_own_connection,
@@ -346,8 +349,10 @@ def main():
                 test(b)
                 expect(b.process.poll() is None, f"the broker ended in {test.__name__}", b.said())
                 print(f"{test.__name__}: ok", flush=True)
-            dribbler.join(HANG_S)
-            expect(dribbler.ended, "a CONNECT that comes octet by octet is waited for longer than 10 s")
+            for dribbler, what in ((connecting, "a CONNECT that comes octet by octet is waited for longer than 10 s"),
+                                   (publishing, "a client that never completes a packet is not silent for the keep alive")):
+                dribbler.join(HANG_S)
+                expect(dribbler.ended, what)
             test_acknowledged_messages_survive(region, b)
         test_access_rules(directory)
         test_each_listener_has_rules(directory)
