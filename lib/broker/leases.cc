@@ -535,8 +535,9 @@ void broker_worker::state::settle_shared(session& s, std::uint32_t lease) noexce
   s.groups_from_tsc = 0; // the client answers, also where its lease has ended
   const std::uint32_t lease = answered_lease(n, ticket);
   if (lease != none && (ticket == 0 || remove_in_flight(s, ticket))) {
-    if (reason != ack_reason::delivered) return decline(s, n, lease, reason);
-    ++count.acked;
+    if (reason == ack_reason::refused || reason == ack_reason::denied)
+      return decline(s, n, lease, reason);
+    ++(reason == ack_reason::delivered ? count.acked : count.dropped_by_client);
     settle_shared(s, lease);
   }
   make_ready(s, n);

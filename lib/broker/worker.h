@@ -214,6 +214,9 @@ class broker_worker {
     delivered, ///< the client has acknowledged the message
     refused,   ///< the client will never accept the message, which is dropped and counted
     denied,    ///< the client may not read the message, which is dropped and counted
+    /// The client has had the message and refuses it. It is dropped and counted, also where another
+    /// member of a group could take it (MQTT-4.8.2-6).
+    rejected,
   };
   /// Removes the message from the queue, durably with this burst. An unknown ticket is ignored.
   /// Within deliver() ticket 0 means the item that is offered; a message at QoS 0 is then not

@@ -117,12 +117,12 @@ void server_worker::state::send_pubrel(client& c, std::uint16_t packet_id,
   send_ack(c, packet_type::pubrel, packet_id, reason);
 }
 
-// A client of MQTT 5.0 has refused a message. It is not sent to the client again.
+// A client of MQTT 5.0 has refused a message. It is sent to nobody again.
 void server_worker::state::settle_refused(client& c, std::vector<under_way>::iterator u) noexcept {
   ++count.deliveries_refused;
   const std::uint64_t ticket = u->ticket;
   c.sent.erase(u);
-  core.ack(c.session, ticket, broker_worker::ack_reason::refused);
+  core.ack(c.session, ticket, broker_worker::ack_reason::rejected);
   core.resume(c.session);
 }
 

@@ -18,8 +18,8 @@ sys.dont_write_bytecode = True
 from test_mqtt import NET, PACKET_MAX, SN, TO, connected, expect, mosquitto, same, start, DIRECTORY
 import sn_client
 from mqtt5_client import AUTH, Client5, Closed, section
-from mqtt_client import (CONNACK, CONNECT, DISCONNECT, HANG_S, PUBACK, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, packet,
-                         text)
+from mqtt_client import (CONNACK, CONNECT, DISCONNECT, HANG_S, PINGREQ, PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE,
+                         packet, text)
 
 
 def connected5(name, clean=True, **more):
@@ -293,6 +293,36 @@ def test_subscription_options(_):
     same("what the members of a group get", sorted(m[0] for m in got), sorted("jobs/%d" % n for n in range(20)))
     c.disconnect()
     p.disconnect()
+
+
+def test_what_a_member_of_a_group_refuses_goes_to_nobody_else(b):
+    members = [connected5(f"refusing {n}") for n in range(2)]
+    p = connected5("p")
+    for m in members:
+        m.subscribe("$share/refusing/r/#", qos=1)
+    p.publish("r/refused", b"x")
+    refused = None
+    while refused is None:
+        for m in members:
+            found = m.receive(0.05)
+            if found and found[0] == PUBLISH:
+                packet_id = m.keep(found[1], found[2], acknowledge=False)
+                refused = m.got.pop()[0]
+                m.send(packet(PUBACK, packet_id + b"\x80"))  # unspecified error
+                m.send(packet(PINGREQ))
+                m.expect(PINGRESP)
+                break
+    same("what was refused", refused, "r/refused")
+    # Later messages come to both members, and the refused one to none of them.
+    got, n = [[], []], 0
+    while not all(got):
+        p.publish("r/%d" % n, b"x")
+        n += 1
+        for i, m in enumerate(members):
+            got[i] += [topic for topic, *_ in m.take(1, seconds=0.05)]
+    expect("r/refused" not in got[0] + got[1], "the message that a member has refused goes to another one", got)
+    for c in (*members, p):
+        c.disconnect()
 
 
 def test_subscription_identifiers(region, b):
@@ -598,7 +628,8 @@ def main():
             for test in (test_connack_says_what_the_broker_offers, test_a_disconnect_says_why,
                          test_sessions_expire_as_their_clients_ask, test_answers_have_reasons,
                          test_the_answers_keep_the_order_of_the_messages, test_topic_aliases, test_the_sizes_that_a_client_takes,
-                         test_subscription_options, test_wills, test_mosquittos_programs,
+                         test_subscription_options, test_what_a_member_of_a_group_refuses_goes_to_nobody_else, test_wills,
+                         test_mosquittos_programs,
                          test_both_versions_and_mqtt_sn_share_everything, test_paho):
                 test(b)
                 expect(b.process.poll() is None, f"the broker ended in {test.__name__}", b.said())
