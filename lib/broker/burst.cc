@@ -474,8 +474,9 @@ void broker_worker::state::make_durable() noexcept {
 }
 
 // Marks the publishes whose content is in lost memory. Such content is not durable although it was
-// drained, so its publisher gets no answer and sends it again. This comes after the drains, because
-// content is written until then. Publishes that are set aside are looked at when they are staged.
+// drained, so it is not acknowledged and its publisher sends it again. This comes after the drains,
+// because content is written until then. Publishes that are set aside are looked at when they are
+// staged.
 void broker_worker::state::mark_lost_publishes() noexcept {
   const std::uint64_t now = medium.losses();
   if (now == losses) [[likely]]
@@ -529,9 +530,10 @@ void broker_worker::state::finish_publishes() noexcept {
     }
     if (p.will_of != none) finish_will(p);
     if (p.refused && p.by != nullptr) ++count.refused_congestion;
-    if (!p.lost)
-      answer_with(p.by, p.token,
-                  p.refused ? outcome::congestion : outcome::accepted); // [publish-before-ready]
+    answer_with(p.by, p.token,
+                p.lost      ? outcome::lost
+                : p.refused ? outcome::congestion
+                            : outcome::accepted); // [publish-before-ready]
     if (p.volatile_copy == none) continue;
     // What could not be retained at QoS 0 is delivered all the same.
     const bool handed = !p.refused || p.is_qos_0();

@@ -142,14 +142,15 @@ void broker_worker::state::publish_placed() noexcept {
   commit_direct(); // [publish-before-ready]
 }
 
-// Tells the front ends that the publishes are accepted.
+// Tells the front ends that the publishes are accepted, or that their content is lost.
 void broker_worker::state::report_direct() noexcept {
   for (std::size_t i = 0; i < direct_done.size();) {
     front_end* const by = direct_done[i].by;
     settled_now.clear();
     for (; i < direct_done.size() && direct_done[i].by == by; ++i)
-      if (!direct_done[i].lost && direct_done[i].token != no_token)
-        settled_now.push_back({direct_done[i].token, outcome::accepted}); // [publish-before-ready]
+      if (direct_done[i].token != no_token) // [publish-before-ready]
+        settled_now.push_back(
+            {direct_done[i].token, direct_done[i].lost ? outcome::lost : outcome::accepted});
     by->settled(settled_now);
   }
 }

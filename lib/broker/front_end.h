@@ -36,6 +36,9 @@ enum class outcome : std::uint8_t {
   not_found,
   /// The QoS 2 publish with this packet id has no outcome yet. Say nothing: its answer follows.
   repeated,
+  /// What was to be stored lies in memory that was lost (media.h), so nothing was done that lasts.
+  /// Say nothing to a client that asks again by itself, and close the connection of another one.
+  lost,
 };
 
 /// The outcome of one call.

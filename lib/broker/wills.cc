@@ -216,9 +216,10 @@ void broker_worker::state::finish_will_changes() noexcept {
   std::erase_if(will_changes, [&](staged_will& w) {
     if (w.now != staged_will::phase::copied) return false;
     w.now = staged_will::phase::held;
-    // Content in lost memory is not durable, so the client gets no answer and sets the will again.
+    // Content in lost memory is not durable, so the client has to set the will again.
     if (!durable.messages().lost(w.content)) [[likely]]
       return false;
+    answer_with(w.by, w.token, outcome::lost);
     durable.messages().drop_reference(w.content.ref.index);
     return true;
   });

@@ -90,6 +90,7 @@ void server_worker::state::handle(client& c, const connect& m) noexcept {
 
 void server_worker::state::settle_connect(client& c, const pending& p, outcome o) noexcept {
   if (c.at != client::phase::opening) return;
+  if (o == outcome::lost) return end(c, broker_worker::end_reason::lost); // its will is not kept
   if (o != outcome::accepted) { // the core has no session of this connection any more
     of_session[c.session] = 0;
     c.session = no_session;
@@ -108,7 +109,7 @@ void server_worker::state::settle_connect(client& c, const pending& p, outcome o
 }
 
 // A client of MQTT 5.0 may ask for its will, and for another expiry of its session
-// (MQTT-3.14.2-2 and section 3.1.2.5).
+// (sections 3.14.2.2.2 and 3.1.2.5).
 void server_worker::state::handle(client& c, const disconnect& m) noexcept {
   ++count.disconnects;
   if (const auto expiry_s = m.properties.session_expiry_s;

@@ -70,8 +70,9 @@ void server_worker::state::handle(client& c, const pubrel& m) noexcept {
 void server_worker::state::settle_publish(client& c, const pending& p, outcome o) noexcept {
   if (o != outcome::accepted) ++count.publishes_refused;
   // `repeated` means that a former connection of the client has sent the message too, and that its
-  // outcome is not known yet. The answer goes to that connection, so this one has to try again.
-  if (o != outcome::accepted && (c.v5 == nullptr || o == outcome::repeated)) {
+  // outcome is not known yet. The answer goes to that connection, so this one has to try again. So
+  // has one whose message is lost: a client repeats nothing before its next connection.
+  if (o != outcome::accepted && (c.v5 == nullptr || o == outcome::repeated || o == outcome::lost)) {
     c.condemned = true;
     return defer(c);
   }

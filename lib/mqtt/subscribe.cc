@@ -17,6 +17,7 @@ reason_code reason_of(outcome o) noexcept {
   case outcome::not_found:
     return reason_code::no_subscription_existed;
   case outcome::repeated:
+  case outcome::lost:
     break;
   }
   return reason_code::unspecified_error;

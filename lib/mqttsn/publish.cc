@@ -133,7 +133,8 @@ std::uint64_t gateway_worker::state::token_for(const pending_answer& a) {
   const connection& c = at(a.session);
   // The connection that asked is over, and its address may belong to another client now.
   if (c.life != a.life) return;
-  if (s.outcome == outcome::repeated) return; // the answer of the first copy follows
+  // The answer of the first copy follows, or the client sends it again.
+  if (s.outcome == outcome::repeated || s.outcome == outcome::lost) return;
   if (s.outcome == outcome::accepted && (s.token & qos2_token) != 0)
     return send_message(c.address, 4, pubrec{.msg_id = a.msg_id});
   // A refusal is a PUBACK at every QoS.
@@ -160,7 +161,8 @@ void gateway_worker::state::settled(std::span<const settlement> all) noexcept {
     free_answers.push_back(static_cast<std::uint32_t>(s.token));
     // The connection that asked is over, and its address may belong to another client now.
     if (a.session != none && at(a.session).life != a.life) continue;
-    if (s.outcome == outcome::repeated) continue; // the answer of the first copy follows
+    // The answer of the first copy follows, or the client asks again.
+    if (s.outcome == outcome::repeated || s.outcome == outcome::lost) continue;
     const return_code code = s.outcome == outcome::accepted     ? return_code::accepted
                              : s.outcome == outcome::congestion ? return_code::congestion
                                                                 : return_code::not_supported;

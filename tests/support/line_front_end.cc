@@ -46,6 +46,7 @@ const char* text_of(outcome o) {
   case outcome::not_found:
     return "not_found";
   case outcome::repeated:
+  case outcome::lost:
     return "repeated";
   }
   return "unknown";
@@ -215,7 +216,7 @@ std::uint32_t line_front_end::credit(std::uint32_t session) const noexcept {
 
 void line_front_end::settled(std::span<const settlement> all) noexcept {
   for (const settlement& s : all) {
-    if (s.outcome == outcome::repeated) continue;
+    if (s.outcome == outcome::repeated || s.outcome == outcome::lost) continue;
     const auto connection = static_cast<unsigned>((s.token & ~receipt_token) >> 32);
     if ((s.token & receipt_token) != 0) {
       if (s.outcome == outcome::accepted)
