@@ -233,6 +233,8 @@ def websockets():
     yield "parts", ready + frame(0x02, b"he") + frame(0x89, b"ping") + frame(0x80, b"llo")
     yield "longer", ready + frame(0x82, b"x" * 300)
     yield "close", ready + frame(0x82, b"last") + frame(0x88, b"\x03\xe8bye")
+    yield "close_reason", ready + frame(0x88, b"\3\xe8" + "\u00e9\U0001f600".encode())
+    yield "close_wrong_twice", ready + frame(0x89, b"ping") + frame(0x88, b"\xa4\1\xff\xff")
     yield "text", ready + frame(0x81, b"text")
     yield "no_mask", ready + frame(0x82, b"x", 0)
     yield "reserved", ready + frame(0xc3, b"x")
