@@ -37,7 +37,7 @@ class Performance(unittest.TestCase):
         with open(os.path.join(source, "docs", "plots", "figures.json")) as f:
             data = json.load(f)
         self.assertFalse(data["quick"])
-        self.assertEqual(set(data["measured"]), {"bench", "workers", "recovery", "instructions", "peers"})
+        self.assertEqual(set(data["measured"]), {"bench", "workers", "recovery", "instructions", "peers", "peers-mqtt"})
         for about in data["measured"].values():
             for key in ("cpu", "cores", "kernel", "compiler", "commit", "build_options"):
                 self.assertTrue(about[key], key)
@@ -60,7 +60,7 @@ class Performance(unittest.TestCase):
             document, figures = os.path.join(d, "performance.md"), os.path.join(d, "figures.json")
             shutil.copy(DOCUMENT, document)
             where = ["--figures", figures, "--document", document]
-            skip = ["instructions", "peers"] + ([] if "workers.svg" in PLOTS else ["workers"])
+            skip = ["instructions", "peers", "peers-mqtt"] + ([] if "workers.svg" in PLOTS else ["workers"])
             done = run("--measure", build, "--no-build", "--quick", *(w for part in skip for w in ("--skip", part)), *where)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             for name in PLOTS:
